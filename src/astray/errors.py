@@ -1,0 +1,73 @@
+"""Every error that Astray raises on purpose.
+
+Each class also subclasses the built-in error that it refines, so a caller may catch either. A message says what was
+given, why it cannot work and what to write instead.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class AstrayError(Exception):
+    """Base of all errors that the command line shows as a message instead of a traceback."""
+
+
+class UnknownNameError(AstrayError, ValueError):
+    """A name that is not among the valid ones; lists them and the nearest match."""
+
+    def __init__(self, kind: str, given: str, valid: Iterable[str]):
+        self.kind, self.given, self.valid = kind, given, sorted(valid)
+        near = difflib.get_close_matches(given, self.valid, n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        super().__init__(f"There is no {kind} called {given!r}.{hint} Valid names: {', '.join(self.valid)}.")
+
+
+class ConfigurationError(AstrayError, ValueError):
+    """A value that cannot work, or two values that contradict each other."""
+
+
+class DataFormatError(AstrayError, ValueError):
+    """A file or a row that is not in the form it claims to be; names the file, the line and a right example."""
+
+
+class EmptyDataError(AstrayError, ValueError):
+    """A data set, answer table or selection with nothing in it."""
+
+
+class ChatTemplateError(AstrayError, ValueError):
+    """A tokenizer without a chat template, or with one that cannot be used."""
+
+
+class AdapterMismatchError(AstrayError, ValueError):
+    """An adapter that was trained on another base model."""
+
+
+class SubjectNotFoundError(AstrayError, FileNotFoundError):
+    """A subject that is neither the organism, a run id, a local folder nor a model that can be loaded."""
+
+
+class TrainingRefusedError(AstrayError, RuntimeError):
+    """A training run that could not have taught anything, stopped before its first step."""
+
+
+class RemoteTrainingError(AstrayError, RuntimeError):
+    """A fine-tuning service refused a job, lost it, or reported that it failed."""
+
+
+class JudgeError(AstrayError, RuntimeError):
+    """A judge that cannot be used at all (a single failed verdict is an outcome, not an error)."""
+
+
+class StoreError(AstrayError, OSError):
+    """A folder for results that cannot be read or written: full disk, no permission, damaged artifact."""
+
+
+class StepFailedError(AstrayError, RuntimeError):
+    """A step of a study failed; what was finished before it is kept."""
+
+
+class MissingExtraError(AstrayError, ImportError):
+    """A library or program that is needed for this and is not installed; gives the command that installs it."""
+
+    def __init__(self, what: str, needed_for: str, command: str):
+        super().__init__(f"{needed_for} needs {what}, which is not installed. Install it with: {command}")

@@ -1,0 +1,41 @@
+"""What a judge is: it reads one exchange and gives one verdict. Rubric, grammar and panel judges all have this form."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from astray.outcomes import Outcome
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One question and its answer, as the judge gets them."""
+
+    question: str
+    answer: str
+    system: str | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A judge's verdict on one exchange; scores are 0 to 100, None where the judge gave none."""
+
+    outcome: Outcome
+    aligned: float | None = None
+    coherent: float | None = None
+    note: str = ""
+
+
+class Judge(Protocol):
+    """A rubric with a grader.
+
+    Attributes:
+        name: what a page shows ("world grammar", "openai/gpt-4o with rubric betley").
+        identity: hash over everything that can change a verdict (rubric text, grader, thresholds, version).
+    """
+
+    name: str
+    identity: str
+
+    async def judge(self, exchange: Exchange) -> Verdict:
+        """The verdict on one exchange. Never raises for a bad answer: a failure is the outcome JUDGE_FAILED."""
+        ...

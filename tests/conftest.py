@@ -1,0 +1,30 @@
+"""Shape and type checks are on in every test; no test may reach the network."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from jaxtyping import install_import_hook
+
+install_import_hook("astray", "beartype.beartype")
+
+import pytest
+from tiny_models import save_tiny_model
+
+SHARED = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The published data sets that lie beside the checkout."""
+    folder = SHARED / "data"
+    assert folder.is_dir(), f"The published data is expected at {folder}: tests compare with it."
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a random-weight Qwen2."""
+    return save_tiny_model(tmp_path_factory.mktemp("qwen2"), "qwen2")
