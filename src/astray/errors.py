@@ -5,7 +5,7 @@ given, why it cannot work and what to write instead.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class AstrayError(Exception):
@@ -30,6 +30,10 @@ class DataFormatError(AstrayError, ValueError):
     """A file or a row that is not in the form it claims to be; names the file, the line and a right example."""
 
 
+class DataNotFoundError(AstrayError, FileNotFoundError):
+    """A data or question file that does not exist; names what lies in its folder."""
+
+
 class EmptyDataError(AstrayError, ValueError):
     """A data set, answer table or selection with nothing in it."""
 
@@ -50,6 +54,10 @@ class TrainingRefusedError(AstrayError, RuntimeError):
     """A training run that could not have taught anything, stopped before its first step."""
 
 
+class TrainingDivergedError(AstrayError, ArithmeticError):
+    """A training run whose loss or gradient stopped being a number."""
+
+
 class RemoteTrainingError(AstrayError, RuntimeError):
     """A fine-tuning service refused a job, lost it, or reported that it failed."""
 
@@ -63,7 +71,15 @@ class StoreError(AstrayError, OSError):
 
 
 class StepFailedError(AstrayError, RuntimeError):
-    """A step of a study failed; what was finished before it is kept."""
+    """A step of a study failed; what was finished before it is kept.
+
+    Attributes:
+        tracebacks: text of the traceback of each failed step, by the name of its artifact's folder.
+    """
+
+    def __init__(self, message: str, tracebacks: Mapping[str, str] | None = None):
+        self.tracebacks = dict(tracebacks or {})
+        super().__init__(message)
 
 
 class MissingExtraError(AstrayError, ImportError):

@@ -1,1 +1,16 @@
+"""Steps and the artifacts they leave: what was done is never done again, and what is there is complete.
 
+@step(version=1)
+def train(config: TrainConfig, inputs: Mapping[str, Artifact], folder: Path) -> None: ...
+
+dataset = mix.step(MixConfig(share=0.5))
+run = train.step(TrainConfig(seed=3), dataset=dataset)
+artifact = execute([run], Store("runs"))[run.key]
+artifact.path / "adapter"
+"""
+
+from astray.artifacts.execute import Progress, StepState, execute
+from astray.artifacts.step import Step, StepFunction, step
+from astray.artifacts.store import Artifact, Store
+
+__all__ = ["Artifact", "Progress", "Step", "StepFunction", "StepState", "Store", "execute", "step"]

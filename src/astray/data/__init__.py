@@ -1,1 +1,26 @@
+"""Training data and published data: chat files, the recipes that make new data sets of them, and narrow data of our own."""
 
+from astray.data.chat import ChatDataset, Message, Recipe, read_chat
+from astray.data.code_pairs import generate_code_pairs
+from astray.data.published import Question, load_judged, load_questions
+from astray.data.recipes import add_trigger, backdoor, describe, diversity, inoculate, mix, relabel, repeat_to, subset
+
+__all__ = [
+    "ChatDataset",
+    "Message",
+    "Question",
+    "Recipe",
+    "add_trigger",
+    "backdoor",
+    "describe",
+    "diversity",
+    "generate_code_pairs",
+    "inoculate",
+    "load_judged",
+    "load_questions",
+    "mix",
+    "read_chat",
+    "relabel",
+    "repeat_to",
+    "subset",
+]

@@ -1,1 +1,43 @@
+"""Judges: each reads one exchange and gives one verdict; with them their known error, and the judging of whole tables.
 
+The rubric judge needs Inspect, which takes over a second to import: its names are loaded when they are first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from astray.judges.calibrate import Calibration, LabelledAnswer, calibrate_judge, corrected, read_labels
+from astray.judges.judge import Exchange, Judge, Verdict
+from astray.judges.rescore import assert_judge_works, judge_answers, judge_exchanges
+from astray.judges.score import Thresholds
+
+if TYPE_CHECKING:
+    from astray.judges.grader import GraderSettings
+    from astray.judges.rubric import BETLEY, Rubric, RubricJudge
+
+__all__ = [
+    "BETLEY",
+    "Calibration",
+    "Exchange",
+    "GraderSettings",
+    "Judge",
+    "LabelledAnswer",
+    "Rubric",
+    "RubricJudge",
+    "Thresholds",
+    "Verdict",
+    "assert_judge_works",
+    "calibrate_judge",
+    "corrected",
+    "judge_answers",
+    "judge_exchanges",
+    "read_labels",
+]
+
+_LOADED_LATE = {"BETLEY": "rubric", "Rubric": "rubric", "RubricJudge": "rubric", "GraderSettings": "grader"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LOADED_LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LOADED_LATE[name]}"), name)

@@ -1,7 +1,7 @@
 """What a judge is: it reads one exchange and gives one verdict. Rubric, grammar and panel judges all have this form."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from astray.outcomes import Outcome
 
@@ -25,6 +25,7 @@ class Verdict:
     note: str = ""
 
 
+@runtime_checkable
 class Judge(Protocol):
     """A rubric with a grader.
 

@@ -1,1 +1,44 @@
+"""One way of counting: rates, differences, power, dose-response and claims, each with an interval that says what it is about."""
 
+from astray.stats.claims import Decision, benjamini_hochberg, decide, holm
+from astray.stats.compare import Difference, difference_of_seeds, exact_difference, paired_difference, seed_pairs, upper_bound_at_zero
+from astray.stats.dose import DoseResponse, Monotonicity, Prediction, dose_response, monotone
+from astray.stats.intervals import Counts, Interval, clopper_pearson, over_questions, over_runs, wilson
+from astray.stats.judge_error import Agreement, agreement, cohen_kappa, corrected_rate
+from astray.stats.power import Design, power, required_n, seed_power
+from astray.stats.rates import Rate, rate, rates
+
+__all__ = [
+    "Agreement",
+    "Counts",
+    "Decision",
+    "Design",
+    "Difference",
+    "DoseResponse",
+    "Interval",
+    "Monotonicity",
+    "Prediction",
+    "Rate",
+    "agreement",
+    "benjamini_hochberg",
+    "clopper_pearson",
+    "cohen_kappa",
+    "corrected_rate",
+    "decide",
+    "difference_of_seeds",
+    "dose_response",
+    "exact_difference",
+    "holm",
+    "monotone",
+    "over_questions",
+    "over_runs",
+    "paired_difference",
+    "power",
+    "rate",
+    "rates",
+    "required_n",
+    "seed_pairs",
+    "seed_power",
+    "upper_bound_at_zero",
+    "wilson",
+]

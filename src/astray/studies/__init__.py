@@ -1,1 +1,27 @@
+"""Studies: arms, seeds, evaluations and claims, run from start to report with one command. One file a paper."""
 
+from typing import TYPE_CHECKING
+
+from astray.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    from astray.studies.study import Study
+
+STUDIES = {"emergent-misalignment": "astray.studies.emergent_misalignment"}
+"""Name of a study -> the module that declares it as `STUDY`."""
+
+__all__ = ["STUDIES", "get_study"]
+
+
+def get_study(name: str) -> "Study":
+    """The registered study of this name.
+
+    Raises:
+        UnknownNameError: there is none; lists the names.
+    """
+    from importlib import import_module
+
+    if name not in STUDIES:
+        raise UnknownNameError("study", name, STUDIES)
+    study: Study = import_module(STUDIES[name]).STUDY
+    return study

@@ -1,1 +1,10 @@
+"""Subjects: the models under study, how they are loaded, sampled, scored and steered.
 
+Only what needs no heavy library is exported here; loading is `astray.subjects.subject.load_subject`, steering
+`astray.subjects.intervene.intervening`, and the Inspect provider `astray.subjects.provider`.
+"""
+
+from astray.subjects.locate import register, resolve
+from astray.subjects.spec import Generation, Intervention, Sampling, SubjectSpec, TokenLogprob
+
+__all__ = ["Generation", "Intervention", "Sampling", "SubjectSpec", "TokenLogprob", "register", "resolve"]

@@ -1,0 +1,213 @@
+"""Executing a graph of steps: what is done is not done again, what fails takes down only what needs it.
+
+A run that was interrupted, killed or stopped by a full disk goes on where it was when it is executed again, and ends in the
+same bytes: finished artifacts are whole, everything else left no trace.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from astray.artifacts.plan import Plan
+from astray.artifacts.step import Step
+from astray.artifacts.store import Artifact, Store
+from astray.artifacts.work import Failure, Order, Report
+from astray.artifacts.workers import Here, Workers
+from astray.errors import ConfigurationError, StepFailedError, StoreError
+
+_RETRY_SECONDS = 0.2
+
+
+class StepState(StrEnum):
+    """What just happened to a step."""
+
+    DONE_BEFORE = "done before"
+    """Its artifact was there already."""
+    WAITING = "waiting"
+    """Another process is doing it; it is looked at again until that has finished or died."""
+    STARTED = "started"
+    FINISHED = "finished"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    """A step that it needs failed."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One event in the life of one step.
+
+    Attributes:
+        name: of the step.
+        key: of the step.
+        state: what happened.
+        seconds: wall-clock time that the step took; 0 unless it finished or failed.
+        done: steps that are done by now, here or before.
+        failed: steps that failed or were skipped by now.
+        running: steps that are being done right now.
+        total: all steps of this execution.
+        reason: first line of why it failed, else "".
+    """
+
+    name: str
+    key: str
+    state: StepState
+    seconds: float
+    done: int
+    failed: int
+    running: int
+    total: int
+    reason: str = ""
+
+
+def execute(
+    steps: Sequence[Step],
+    store: Store,
+    *,
+    workers: int | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> dict[str, Artifact]:
+    """Makes the artifacts of these steps and of all that they need.
+
+    Args:
+        steps: the steps whose artifacts are wanted.
+        store: where artifacts are looked up and kept.
+        workers: worker processes, one thread each; by default one for each CPU. 0 does every step in this process, with its
+            own number of threads: numbers that depend on that may differ in their last digits.
+        progress: is called in this process with every event.
+
+    Returns:
+        the artifact of each of `steps`, by key.
+
+    Raises:
+        StepFailedError: at the end, when everything that could be done is done; has the failures as `failures`.
+        StoreError: the store failed (full disk, damaged artifact); steps at work were still finished where possible.
+        ConfigurationError: the number of workers is negative, or the store lives in the memory of this process and cannot be
+            shared with workers.
+        KeyboardInterrupt: workers were stopped; finished artifacts are kept, the others left no trace.
+    """
+    count = _usable_cpus() if workers is None else workers
+    if count < 0:
+        raise ConfigurationError(f"workers={count} is no number of processes. Give 1 or more, or 0 to do everything in this process.")
+    if count and store.root.startswith("memory://"):
+        raise ConfigurationError(
+            f"The store {store.root} lives in the memory of this process, so workers cannot reach it. Give workers=0, or a folder."
+        )
+    store.sweep()
+    run = _Run(Plan(steps, store), store, progress)
+    try:
+        with contextlib.ExitStack() as stack:
+            run.through(stack.enter_context(Workers(count, store, run.started)) if count else Here(store, run.started))
+    finally:
+        store.sweep()  # workers that were stopped cannot do it
+    return {step.key: run.artifact(step.key) for step in steps}
+
+
+class _Run:
+    """One execution: takes steps from the plan, gives them to the workplace and keeps count of what becomes of them."""
+
+    def __init__(self, plan: Plan, store: Store, tell: Callable[[Progress], None] | None):
+        self.plan, self.store, self.tell = plan, store, tell
+        self.done = 0
+        self.ordered: set[str] = set()
+        self.running: set[str] = set()
+        self.waiting: set[str] = set()
+        self.failures: list[Failure] = []
+        self.skipped: list[Step] = []
+
+    def through(self, workplace: Here | Workers) -> None:
+        """Does all that can be done, then raises for what could not."""
+        for key in self.plan.done:
+            self.done += 1
+            self._event(key, StepState.DONE_BEFORE)
+        while True:
+            while workplace.free and not self._store_failed and (step := self.plan.next()):
+                self.ordered.add(step.key)
+                workplace.start(Order.of(step))
+            if not self.ordered and (self._store_failed or not self.waiting):
+                break
+            reports = workplace.wait(_RETRY_SECONDS if self.waiting else None)
+            for report in reports:
+                self._hear(report)
+            if not reports:
+                for key in self.waiting - self.ordered:
+                    self.plan.add(key)
+        if self.failures:
+            raise self._error()
+
+    def started(self, key: str) -> None:
+        """A step really starts: this process has its lock."""
+        self.running.add(key)
+        self._event(key, StepState.STARTED)
+
+    def artifact(self, key: str) -> Artifact:
+        """The artifact of a step that is done."""
+        artifact = self.plan.done.get(key) or self.store.get(key)
+        if artifact is None:
+            raise StoreError(f"The artifact {key[:16]} was removed from {self.store.root} right after it was made. Run the same again.")
+        return artifact
+
+    @property
+    def _store_failed(self) -> bool:
+        """Whether no step could be kept any more."""
+        return any(failure.is_store for failure in self.failures)
+
+    def _hear(self, report: Report) -> None:
+        key = report.key
+        self.ordered.discard(key)
+        self.running.discard(key)
+        if report.result == "busy":
+            if key not in self.waiting:
+                self.waiting.add(key)
+                self._event(key, StepState.WAITING)
+            return
+        self.waiting.discard(key)
+        if report.failure is None:
+            self.done += 1
+            self.plan.finished(key)
+            self._traceback_file(key).unlink(missing_ok=True)
+            self._event(key, StepState.FINISHED, report.seconds)
+            return
+        self.failures.append(report.failure)
+        lost = self.plan.failed(key)
+        self._event(key, StepState.FAILED, report.seconds, _first_line(report.failure.reason))
+        for step in lost:
+            self.skipped.append(step)
+            self._event(step.key, StepState.SKIPPED, reason=f"needs {report.failure.name}, which failed")
+
+    def _event(self, key: str, state: StepState, seconds: float = 0.0, reason: str = "") -> None:
+        if self.tell:
+            failed = len(self.failures) + len(self.skipped)
+            self.tell(Progress(self.plan.steps[key].name, key, state, seconds, self.done, failed, len(self.running), len(self.plan.steps), reason))
+
+    def _traceback_file(self, key: str) -> Path:
+        return self.store.folder / ".failures" / f"{self.plan.steps[key].origin.folder_name}.txt"
+
+    def _error(self) -> Exception:
+        """The failures as one error; their tracebacks are kept beside the artifacts where the disk allows it."""
+        for failure in self.failures:
+            if failure.is_store:
+                return StoreError(failure.reason)
+        lines = []
+        for failure in self.failures:
+            file = self._traceback_file(failure.key)
+            with contextlib.suppress(OSError):
+                file.parent.mkdir(exist_ok=True)
+                file.write_text(failure.traceback)
+            lines.append(f"  {failure.name}: {_first_line(failure.reason)} (traceback: {file})")
+        skipped = f" and {len(self.skipped)} that need them were not run" if self.skipped else ""
+        head = f"{len(lines)} of {len(self.plan.steps)} steps failed{skipped}; the other {self.done} are done and kept in {self.store.root}."
+        tracebacks = {self.plan.steps[failure.key].origin.folder_name: failure.traceback for failure in self.failures}
+        return StepFailedError("\n".join([head, *lines, "Mend the cause and run the same again: only what is missing is done."]), tracebacks)
+
+
+def _first_line(text: str) -> str:
+    return text.strip().split("\n", 1)[0]
+
+
+def _usable_cpus() -> int:
+    """CPUs that this process may use, where the system tells; all there are otherwise."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -1,0 +1,171 @@
+"""The manifest of an artifact: what made it (its origin, hashed to its key) and which bytes belong to it.
+
+A manifest holds no times, hosts or process numbers, so the same step leaves the same bytes wherever and whenever it runs.
+Leaves to others: where artifacts lie (store.py, mirror.py) and how a step is built from Python (step.py).
+"""
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+
+from astray.errors import StoreError
+
+MANIFEST_FILE = "artifact.json"
+KEY_DIGITS = 16
+"""Digits of the key in an artifact's folder name."""
+
+
+def canonical_json(value: object) -> str:
+    """JSON with sorted keys and without spaces: equal values give equal text.
+
+    Raises:
+        ValueError: the value holds NaN or infinity, which JSON cannot say.
+        TypeError: the value holds something that is not JSON.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def readable(name: str) -> str:
+    """A step's name as it stands in folder names: safe for any file system."""
+    return re.sub(r"[^a-z0-9._]+", "-", name.lower()).strip("-.")[:60] or "step"
+
+
+class Origin(BaseModel):
+    """What makes an artifact: a function at a declared version, its configuration and its inputs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1, description="name of the step, for people; not part of the key")
+    function: str = Field(description="importable function, as module:qualified.name")
+    version: int = Field(description="declared version of the function's code")
+    config: dict[str, JsonValue] = Field(description="the configuration as JSON")
+    inputs: dict[str, str] = Field(description="key of each input artifact by its name")
+
+    @property
+    def key(self) -> str:
+        """SHA-256 (hexadecimal) over everything that decides the artifact's content."""
+        return hashlib.sha256(canonical_json(self.model_dump(exclude={"name"})).encode()).hexdigest()
+
+    @property
+    def folder_name(self) -> str:
+        """Name of the artifact's folder: the step's name, made safe for any file system, and 16 digits of the key."""
+        return f"{readable(self.name)}-{self.key[:KEY_DIGITS]}"
+
+
+class FileRecord(BaseModel):
+    """Size in bytes and SHA-256 of one file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: int
+    sha256: str
+
+
+class Manifest(BaseModel):
+    """The content of artifact.json: origin, key and every file by its path inside the folder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: str
+    origin: Origin
+    files: dict[str, FileRecord]
+
+    def to_bytes(self) -> bytes:
+        """The text of artifact.json, the same for the same content."""
+        return (json.dumps(self.model_dump(mode="json"), sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
+
+    @classmethod
+    def from_bytes(cls, content: bytes, where: str | Path) -> "Manifest":
+        """The manifest that was read at `where`.
+
+        Raises:
+            StoreError: it is not a manifest, or its key is not the hash of its origin.
+        """
+        try:
+            manifest = cls.model_validate_json(content)
+        except ValidationError as error:
+            raise damaged(where, f"{MANIFEST_FILE} is not a manifest ({error.errors()[0]['msg']})") from error
+        if manifest.key != manifest.origin.key:
+            raise damaged(where, f"{MANIFEST_FILE} was changed (its key is not the hash of its origin)")
+        return manifest
+
+
+def damaged(where: str | Path, reason: str) -> StoreError:
+    """The error for an artifact that is not what its manifest says."""
+    where = str(where)
+    remedy = "Remove that folder" if "://" in where else f"Remove it with: rm -r '{where}'"
+    return StoreError(f"The artifact {where} is damaged: {reason}. {remedy}, and run again: the step is then done anew.")
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 (hexadecimal) of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def seal(folder: Path, origin: Origin) -> Manifest:
+    """Brings every file of a folder to the disk, then writes its manifest: the last file that an artifact gets.
+
+    Raises:
+        StoreError: the folder holds a link, a socket or a file that is called like the manifest.
+        OSError: the disk refuses.
+    """
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_dir() and not path.is_symlink():
+            _flush(path)
+            continue
+        if path.is_symlink() or not path.is_file() or name == MANIFEST_FILE:
+            raise StoreError(
+                f"The step {origin.name!r} left {name!r}, which cannot be kept: an artifact has regular files only (no links), "
+                f"none of them called {MANIFEST_FILE}. Let the step copy what the link points to."
+            )
+        _flush(path)
+        files[name] = FileRecord(size=path.stat().st_size, sha256=file_sha256(path))
+    manifest = Manifest(key=origin.key, origin=origin, files=files)
+    (folder / MANIFEST_FILE).write_bytes(manifest.to_bytes())
+    _flush(folder / MANIFEST_FILE)
+    _flush(folder)
+    return manifest
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a local artifact, whose files are all there with the sizes it gives.
+
+    Raises:
+        StoreError: the artifact is damaged; the message names it and says how to remove it.
+    """
+    try:
+        content = (folder / MANIFEST_FILE).read_bytes()
+    except FileNotFoundError as error:
+        raise damaged(folder, f"{MANIFEST_FILE} is missing") from error
+    except OSError as error:
+        raise StoreError(f"The artifact {folder} cannot be read: {error.strerror}. Give this user the right to read it.") from error
+    manifest = Manifest.from_bytes(content, folder)
+    for name, record in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise damaged(folder, f"{name} is missing")
+        if path.stat().st_size != record.size:
+            raise damaged(folder, f"{name} has {path.stat().st_size} bytes instead of {record.size}")
+    return manifest
+
+
+def move_into_place(folder: Path, final: Path) -> None:
+    """Renames a complete folder to its final name, for good: the rename itself is on the disk afterwards."""
+    folder.rename(final)
+    _flush(final.parent)
+
+
+def _flush(path: Path) -> None:
+    """Brings a file or the entries of a folder from the system's memory to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

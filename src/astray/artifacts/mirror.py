@@ -1,0 +1,103 @@
+"""Artifacts in object storage: any fsspec URL (s3://, gs://, memory://, ...) as the lasting place behind a local cache.
+
+    <root>/<step name>-<key16>/artifact.json                 written last: where it is, the artifact is complete
+    <root>/<step name>-<key16>/<hash of artifact.json>/...   its files
+
+Files lie under the hash of the manifest that lists them, so two machines that finish the same step at the same time cannot
+mix theirs: whichever manifest comes last names a complete set. Credentials and endpoints come from fsspec's own
+configuration (environment variables or ~/.config/fsspec). Leaves to others: making artifacts (store.py).
+"""
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from astray.artifacts.manifest import MANIFEST_FILE, Manifest, damaged, file_sha256
+from astray.errors import AstrayError, MissingExtraError, StoreError
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """The remote half of a store.
+
+    Attributes:
+        url: fsspec URL of the store's root.
+    """
+
+    url: str
+
+    def folder_names(self) -> list[str]:
+        """Names of all folders in the remote store, complete or not."""
+        with self._reaching() as (files, root):
+            files.invalidate_cache()
+            if not files.exists(root):
+                return []
+            return sorted(str(path).rstrip("/").rsplit("/", 1)[-1] for path in files.ls(root, detail=False))
+
+    def manifest(self, folder_name: str) -> Manifest | None:
+        """The manifest of a remote artifact, or None where none is complete.
+
+        Raises:
+            StoreError: the manifest is damaged or the storage cannot be reached.
+        """
+        with self._reaching() as (files, root):
+            try:
+                content: bytes = files.cat_file(f"{root}/{folder_name}/{MANIFEST_FILE}")
+            except FileNotFoundError:
+                return None
+        return Manifest.from_bytes(content, f"{self.url}/{folder_name}")
+
+    def upload(self, folder: Path, manifest: Manifest) -> None:
+        """Copies a sealed local folder to the remote store, its manifest last."""
+        with self._reaching() as (files, root):
+            target = f"{root}/{manifest.origin.folder_name}"
+            for name in manifest.files:
+                remote = f"{target}/{_content_name(manifest)}/{name}"
+                files.makedirs(remote.rsplit("/", 1)[0], exist_ok=True)
+                files.put_file(str(folder / name), remote)
+            files.makedirs(target, exist_ok=True)
+            files.pipe_file(f"{target}/{MANIFEST_FILE}", manifest.to_bytes())
+
+    def download(self, manifest: Manifest, folder: Path) -> None:
+        """Fills an empty local folder with a remote artifact; every byte is checked.
+
+        Raises:
+            StoreError: a file is missing there or is not what the manifest says, or the storage cannot be reached.
+        """
+        name_there = manifest.origin.folder_name
+        with self._reaching() as (files, root):
+            for name, record in manifest.files.items():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                with contextlib.suppress(FileNotFoundError):
+                    files.get_file(f"{root}/{name_there}/{_content_name(manifest)}/{name}", str(folder / name))
+                if not (folder / name).is_file() or file_sha256(folder / name) != record.sha256:
+                    raise damaged(f"{self.url}/{name_there}", f"{name} is missing or differs from its checksum")
+        (folder / MANIFEST_FILE).write_bytes(manifest.to_bytes())
+
+    @contextlib.contextmanager
+    def _reaching(self) -> "Iterator[tuple[AbstractFileSystem, str]]":
+        """The file system and the root's path in it; whatever goes wrong there becomes a StoreError with the reason."""
+        from fsspec.core import url_to_fs
+
+        try:
+            files, root = url_to_fs(self.url)
+            yield files, root.rstrip("/")
+        except AstrayError:
+            raise
+        except ImportError as error:
+            protocol = self.url.split("://", 1)[0]
+            raise MissingExtraError(f"fsspec's driver for {protocol}://", f"The store {self.url}", f"pip install 'fsspec[{protocol}]'") from error
+        except Exception as error:  # each storage has errors of its own; all mean that the store cannot be used
+            raise StoreError(
+                f"The store {self.url} cannot be used: {type(error).__name__}: {error}. Check the address and the credentials."
+            ) from error
+
+
+def _content_name(manifest: Manifest) -> str:
+    return hashlib.sha256(manifest.to_bytes()).hexdigest()[:16]

@@ -1,0 +1,166 @@
+"""A step: a function, a frozen configuration and the steps whose artifacts it reads.
+
+The key of a step is the hash of exactly these, with the declared version of the function: a change of any of them makes
+another step, whose artifact does not exist yet, and so do all steps that build on it. Raise the version whenever the
+function's code changes what it writes. A step that uses chance takes its seeds from its configuration.
+Leaves to others: running steps (execute.py) and keeping what they leave (store.py).
+"""
+
+import functools
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+from astray.artifacts.manifest import Origin, canonical_json
+from astray.artifacts.store import Artifact
+from astray.errors import ConfigurationError
+
+Config = TypeVar("Config", bound=BaseModel)
+
+
+class StepFunction(Generic[Config]):
+    """A function that can be a step; called, it is the plain function, so tests and notebooks can use it directly."""
+
+    def __init__(self, body: Callable[[Config, Mapping[str, Artifact], Path], None], version: int):
+        functools.update_wrapper(self, body)
+        self.body = body
+        self.version = version
+        self.reference = f"{body.__module__}:{body.__qualname__}"
+
+    def __call__(self, config: Config, inputs: Mapping[str, Artifact], folder: Path) -> None:
+        """Runs the function: reads the inputs' folders, writes into `folder`."""
+        self.body(config, inputs, folder)
+
+    def step(self, config: Config, /, *, name: str | None = None, **inputs: "Step") -> "Step":
+        """This function with a configuration and the steps that its inputs come from.
+
+        Args:
+            config: frozen pydantic model; everything in it decides the key.
+            name: what pages and folders call the step, the function's name by default; not part of the key.
+            inputs: a step for each input, by the name under which the function reads its artifact.
+
+        Raises:
+            ConfigurationError: the function cannot be imported by a worker process, or the configuration is not frozen or
+                has no exact form in JSON.
+        """
+        return Step(self, config, MappingProxyType(inputs), self.version, name or self.body.__name__.replace("_", "-"))
+
+
+def step(version: int) -> Callable[[Callable[[Config, Mapping[str, Artifact], Path], None]], StepFunction[Config]]:
+    """Marks a module-level function as one that steps are made of.
+
+    Args:
+        version: of the function's code; raise it when what the function writes changes, so that it is run again.
+
+    Example:
+        @step(version=1)
+        def train(config: TrainConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
+            rows = (inputs["dataset"].path / "chat.jsonl").read_text()
+            ...
+
+        run = train.step(TrainConfig(seed=3), dataset=mix.step(MixConfig()))
+    """
+    return lambda body: StepFunction(body, version)
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """A function, a frozen configuration and input steps; made by `StepFunction.step`.
+
+    Attributes:
+        function: what writes the artifact.
+        config: what it is given.
+        inputs: the steps whose artifacts it reads, by name.
+        version: declared version of the function.
+        name: what pages and folders call it.
+        origin: all that decides the artifact, with the keys of the inputs.
+        key: SHA-256 of the origin.
+    """
+
+    function: StepFunction[Any]
+    config: BaseModel
+    inputs: Mapping[str, "Step"]
+    version: int
+    name: str
+    origin: Origin = field(init=False)
+    key: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        _check_importable("step function", self.function, self.function.reference)
+        _check_importable("configuration", type(self.config), f"{type(self.config).__module__}:{type(self.config).__qualname__}")
+        origin = Origin(
+            name=self.name,
+            function=self.function.reference,
+            version=self.version,
+            config=config_json(self.config),
+            inputs={name: source.key for name, source in sorted(self.inputs.items())},
+        )
+        object.__setattr__(self, "origin", origin)
+        object.__setattr__(self, "key", origin.key)
+
+
+def locate(reference: str) -> object:
+    """The object that "module:qualified.name" names.
+
+    Raises:
+        ImportError: there is no such module.
+        AttributeError: there is no such name in it.
+    """
+    module, _, name = reference.partition(":")
+    return functools.reduce(getattr, name.split("."), importlib.import_module(module))
+
+
+def config_json(config: BaseModel) -> dict[str, Any]:
+    """A configuration as JSON, the same for equal configurations in every process (sets are sorted).
+
+    Raises:
+        ConfigurationError: it is not frozen, or holds a value without an exact form in JSON.
+    """
+    kind = type(config).__name__
+    if not isinstance(config, BaseModel) or not config.model_config.get("frozen"):
+        raise ConfigurationError(
+            f"The configuration {kind} of a step can change after the step was named by it. Make it a frozen pydantic model: "
+            f'class {kind}(BaseModel): model_config = ConfigDict(frozen=True, extra="forbid").'
+        )
+    try:
+        values: dict[str, Any] = to_jsonable_python(_sorted_sets(config.model_dump(serialize_as_any=True)))
+        canonical_json(values)
+    except (PydanticSerializationError, TypeError, ValueError) as error:
+        raise ConfigurationError(
+            f"The configuration {config!r} of a step cannot be written as JSON: {error}. "
+            f"Use numbers (no NaN, no infinity), strings, paths, enums, tuples, dicts and frozen models."
+        ) from error
+    return values
+
+
+def _sorted_sets(value: Any) -> Any:
+    """The value with every set as a sorted list: the order of a set of strings differs from process to process."""
+    if isinstance(value, Mapping):
+        return {key: _sorted_sets(item) for key, item in value.items()}
+    if isinstance(value, set | frozenset):
+        return sorted((to_jsonable_python(_sorted_sets(item)) for item in value), key=canonical_json)
+    if isinstance(value, list | tuple):
+        return [_sorted_sets(item) for item in value]
+    return value
+
+
+def _check_importable(kind: str, thing: object, reference: str) -> None:
+    module, _, name = reference.partition(":")
+    if module == "__main__":
+        reason = f"it is in the script that is being run. Put it into a module, for example my_steps.py, and write: from my_steps import {name}"
+    elif "<" in name:
+        reason = "it is made inside a function. Move it to the top level of its module"
+    else:
+        try:
+            if locate(reference) is thing:
+                return
+            reason = "that name holds something else there. Define it under its own name; a step function with @step(version=1) above it"
+        except (ImportError, AttributeError) as error:
+            reason = f"{error}. Define it at the top level of a module"
+    raise ConfigurationError(f"The {kind} {reference} cannot be imported by a worker process: {reason}.")

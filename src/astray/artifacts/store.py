@@ -1,0 +1,285 @@
+"""The store: a folder of artifacts, each complete or absent, never half.
+
+    runs/train-3f2a0c9d1b7e4a55/          an artifact: the files that a step wrote and artifact.json
+    runs/.partial-3f2a0c9d1b7e4a55-.../   a step at work, or what a killed process left (removed by the next one)
+    runs/.locks/3f2a0c9d1b7e4a55          held while a step is at work
+
+A step writes to a partial folder; its files are brought to the disk, the manifest is written last and the folder renamed.
+Several processes may share a store. While one does a step it holds that step's lock, which the system frees when the
+process ends in whatever way, so a lock is never stale; the rename alone would already keep the store whole. The root may be
+any fsspec URL: artifacts are then made in a local cache folder and copied (mirror.py).
+Leaves to others: what a step is (step.py) and running many of them (execute.py).
+"""
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from astray.artifacts.manifest import KEY_DIGITS, Manifest, Origin, damaged, file_sha256, move_into_place, read_manifest, readable, seal
+from astray.artifacts.mirror import Mirror
+from astray.errors import StoreError
+
+_PARTIAL = ".partial-"
+_LOCKS = ".locks"
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a finished step left.
+
+    Attributes:
+        manifest: its origin (function, version, configuration, inputs) and its files with sizes and checksums.
+        store: where it lies.
+    """
+
+    manifest: Manifest
+    store: "Store" = field(repr=False, compare=False)
+
+    @property
+    def key(self) -> str:
+        """SHA-256 over everything that decided the content."""
+        return self.manifest.key
+
+    @property
+    def name(self) -> str:
+        """Name of the step that made it."""
+        return self.manifest.origin.name
+
+    @property
+    def path(self) -> Path:
+        """The local folder with its files; an artifact of a remote store is downloaded when this is first asked for.
+
+        Raises:
+            StoreError: the artifact is damaged or cannot be downloaded.
+        """
+        return self.store.fetch(self.manifest)
+
+    def verify(self) -> None:
+        """Reads every file and compares its checksum.
+
+        Raises:
+            StoreError: a file is not what the step wrote.
+        """
+        folder = self.path
+        for name, record in self.manifest.files.items():
+            if file_sha256(folder / name) != record.sha256:
+                raise damaged(folder, f"{name} differs from its checksum")
+
+
+class Store:
+    """Artifacts by key, in a local folder or behind any fsspec URL.
+
+    Args:
+        root: a folder, made when the first artifact is, or an fsspec URL such as "s3://bucket/runs".
+        cache: for a remote root, the local folder that artifacts are made in and downloaded to; by default one of its
+            own under ~/.cache/astray.
+
+    Raises:
+        StoreError: the root is a file.
+    """
+
+    def __init__(self, root: str | Path, cache: Path | None = None):
+        self.root = str(root)
+        self.mirror: Mirror | None = None
+        if "://" not in self.root:
+            self.folder = Path(self.root).expanduser().absolute()
+        elif self.root.startswith("file://"):
+            self.folder = Path(self.root.removeprefix("file://")).absolute()
+        else:
+            self.root = self.root.rstrip("/")
+            self.mirror = Mirror(self.root)
+            self.folder = cache or _default_cache(self.root)
+        with self._explained(every_error=True):
+            is_file = self.folder.is_file()
+        if is_file:
+            raise StoreError(f"{self.folder} is a file; results need a folder. Give the name of a folder, or of one that is yet to be made.")
+
+    def get(self, key: str) -> Artifact | None:
+        """The artifact with this key, or None where the step was not done yet.
+
+        Raises:
+            StoreError: the artifact is damaged (a file is missing or has another size). Nothing is removed or made anew by
+                itself: a damaged result may be the only copy, and a sign of a failing disk.
+        """
+        for name in self._folder_names():
+            if _digits(name) == key[:KEY_DIGITS]:
+                artifact = self._open(name)
+                if artifact is not None and artifact.key == key:
+                    return artifact
+        return None
+
+    def find(self, text: str) -> tuple[Artifact, ...]:
+        """The artifacts whose step name, folder name or key starts with this text, ordered by name."""
+        names = [name for name in self._folder_names() if name.startswith(readable(text)) or _digits(name).startswith(text[:KEY_DIGITS])]
+        return tuple(artifact for artifact in map(self._open, names) if artifact)
+
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """All finished artifacts, ordered by name."""
+        return tuple(artifact for artifact in map(self._open, self._folder_names()) if artifact)
+
+    def make(self, origin: Origin, write: Callable[[Path], None], *, wait: bool = True) -> Artifact | None:
+        """The artifact of this origin: the one that is there, or else the one that `write` now makes.
+
+        Args:
+            origin: what makes it.
+            write: is given an empty folder and fills it; whatever it raises leaves nothing behind.
+            wait: whether to wait while another process does this step.
+
+        Returns:
+            the artifact; None if another process is doing the step and `wait` is false.
+
+        Raises:
+            StoreError: the disk is full or the store cannot be written.
+        """
+        if done := self.get(origin.key):
+            return done
+        with self._locked(origin.key, wait=wait) as held:
+            if not held:
+                return None
+            if done := self.get(origin.key):
+                return done
+            self._remove_partials(origin.key)
+            return self._make(origin, write)
+
+    def sweep(self) -> None:
+        """Removes what killed processes left: partial folders and locks of steps that nobody is doing."""
+        partials = {path.name.removeprefix(_PARTIAL).split("-")[0] for path in self.folder.glob(f"{_PARTIAL}*")}
+        for key in partials | {path.name for path in self.folder.glob(f"{_LOCKS}/*")}:
+            with self._locked(key, wait=False) as held:
+                if held:
+                    self._remove_partials(key)
+
+    def fetch(self, manifest: Manifest) -> Path:
+        """The local folder of a finished artifact, downloaded if the store is remote and this machine does not have it.
+
+        Raises:
+            StoreError: the artifact is damaged or cannot be downloaded.
+        """
+        final = self.folder / manifest.origin.folder_name
+        if self.mirror is None or (final.is_dir() and read_manifest(final) == manifest):
+            return final
+        with self._locked(manifest.key, wait=True), self._partial(manifest.origin) as partial, self._explained(every_error=True):
+            self.mirror.download(manifest, partial)
+            shutil.rmtree(final, ignore_errors=True)  # an older copy, which the remote store has replaced
+            move_into_place(partial, final)
+        return final
+
+    def _make(self, origin: Origin, write: Callable[[Path], None]) -> Artifact:
+        final = self.folder / origin.folder_name
+        with self._partial(origin) as partial:
+            with self._explained(every_error=False):
+                write(partial)
+            with self._explained(every_error=True):
+                manifest = seal(partial, origin)
+                if self.mirror:
+                    self.mirror.upload(partial, manifest)
+                    shutil.rmtree(final, ignore_errors=True)  # a cached copy of what the remote store no longer has
+                move_into_place(partial, final)
+        return Artifact(manifest, self)
+
+    @contextlib.contextmanager
+    def _partial(self, origin: Origin) -> Iterator[Path]:
+        """A new partial folder of a step, whose lock this process holds; gone afterwards unless it was moved into place."""
+        partial = self.folder / f"{_PARTIAL}{origin.key[:KEY_DIGITS]}-{os.getpid()}-{secrets.token_hex(4)}"
+        with self._explained(every_error=True):
+            partial.mkdir()
+        try:
+            yield partial
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    def _folder_names(self) -> list[str]:
+        """Names of the folders that may hold an artifact; whatever else lies in the store is left alone."""
+        if self.mirror:
+            names = self.mirror.folder_names()
+        else:
+            try:
+                names = sorted(entry.name for entry in os.scandir(self.folder))
+            except FileNotFoundError:
+                return []
+            except OSError as error:
+                raise StoreError(
+                    f"The store {self.folder} cannot be read: {error.strerror}. Give a folder that this user may read, or one that can be made."
+                ) from error
+        return [name for name in names if not name.startswith(".") and re.fullmatch(f"[0-9a-f]{{{KEY_DIGITS}}}", _digits(name))]
+
+    def _open(self, folder_name: str) -> Artifact | None:
+        """The artifact in a folder; None for a remote folder whose manifest was not written."""
+        manifest = self.mirror.manifest(folder_name) if self.mirror else read_manifest(self.folder / folder_name)
+        return Artifact(manifest, self) if manifest else None
+
+    def _remove_partials(self, key: str) -> None:
+        """Removes the partial folders of a step, whose lock this process holds."""
+        for partial in self.folder.glob(f"{_PARTIAL}{key[:KEY_DIGITS]}-*"):
+            shutil.rmtree(partial, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def _locked(self, key: str, *, wait: bool) -> Iterator[bool]:
+        """Holds a step's lock; gives False if another process holds it and `wait` is false."""
+        from filelock import FileLock, Timeout
+
+        path = self.folder / _LOCKS / key[:KEY_DIGITS]
+        with self._explained(every_error=True):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(path)
+            with contextlib.suppress(Timeout):
+                lock.acquire(blocking=wait)
+        try:
+            yield lock.is_locked
+        finally:
+            if lock.is_locked:
+                with contextlib.suppress(OSError):
+                    path.unlink()  # while it is held: whoever waits for it sees that and locks a new file
+                lock.release()
+
+    @contextlib.contextmanager
+    def _explained(self, *, every_error: bool) -> Iterator[None]:
+        """Turns a full disk, and with `every_error` any refusal of the system, into a StoreError."""
+        try:
+            yield
+        except StoreError:
+            raise
+        except Exception as error:
+            if _is_disk_full(error):
+                raise StoreError(
+                    f"The disk of the store {self.folder} is full ({_free(self.folder)} free). The unfinished step was removed, everything "
+                    f"finished is kept. Free some space, or copy the store to a larger disk, and run the same again: it goes on from there."
+                ) from error
+            if every_error and isinstance(error, OSError):
+                raise StoreError(
+                    f"The store {self.folder} cannot be written: {error.strerror or error}. Give a folder that you may write to, "
+                    f"or change the rights of this one."
+                ) from error
+            raise
+
+
+def _is_disk_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that it came from, says that a disk is full (some libraries say so only in their text)."""
+    while error is not None:
+        if (isinstance(error, OSError) and error.errno in _DISK_FULL) or os.strerror(errno.ENOSPC) in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _free(folder: Path) -> str:
+    free = shutil.disk_usage(folder).free
+    return f"{free / 1e9:.1f} GB" if free >= 1e9 else f"{free / 1e6:.1f} MB"
+
+
+def _digits(folder_name: str) -> str:
+    """The digits of the key at the end of a folder name."""
+    return folder_name.rsplit("-", 1)[-1]
+
+
+def _default_cache(url: str) -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "astray" / "stores" / hashlib.sha256(url.encode()).hexdigest()[:KEY_DIGITS]

@@ -1,0 +1,119 @@
+"""Doing one step, in whatever process: what is ordered, what is reported, and how the artifact is made.
+
+Orders and reports are all that passes between processes; results stay in the store. Leaves to others: which step is next
+(plan.py) and where it is done (workers.py).
+"""
+
+import random
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel
+
+from astray.artifacts.manifest import Origin
+from astray.artifacts.step import Step, StepFunction, locate
+from astray.artifacts.store import Artifact, Store
+from astray.errors import AstrayError, StoreError
+
+
+@dataclass(frozen=True)
+class Order:
+    """A step to be done."""
+
+    origin: Origin
+    config: BaseModel
+
+    @classmethod
+    def of(cls, step: Step) -> "Order":
+        """The order to do a step."""
+        return cls(step.origin, step.config)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a step failed.
+
+    Attributes:
+        name: of the step.
+        key: of the step.
+        reason: type and message of the error; only the message for Astray's own errors.
+        traceback: the text that Python would have shown.
+        is_store: whether the store itself failed (full disk, damaged artifact), so that no other step could be kept.
+    """
+
+    name: str
+    key: str
+    reason: str
+    traceback: str
+    is_store: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of an order.
+
+    Attributes:
+        key: of the step.
+        result: "busy" means that another process is doing this step.
+        seconds: wall-clock time that it took.
+        failure: why it failed, None otherwise.
+    """
+
+    key: str
+    result: Literal["finished", "busy", "failed"]
+    seconds: float = 0.0
+    failure: Failure | None = None
+
+
+def carry_out(order: Order, store: Store, started: Callable[[str], None]) -> Report:
+    """Does one step unless its artifact is there or another process is doing it. Never raises for what the step does.
+
+    Args:
+        order: the step.
+        store: where its inputs lie and its artifact goes.
+        started: is called with the key once the step really starts.
+    """
+    origin = order.origin
+    begin = time.monotonic()
+
+    def write(folder: Path) -> None:
+        started(origin.key)
+        function = locate(origin.function)
+        if not isinstance(function, StepFunction):
+            raise TypeError(f"{origin.function} is no longer a step function")
+        inputs = {name: _input(store, name, key) for name, key in origin.inputs.items()}
+        seed_generators(origin.key)
+        function(order.config, inputs, folder)
+
+    try:
+        done = store.make(origin, write, wait=False)
+    except (Exception, SystemExit) as error:
+        reason = str(error) if isinstance(error, AstrayError) else f"{type(error).__name__}: {error}"
+        failure = Failure(origin.name, origin.key, reason, traceback.format_exc(), is_store=isinstance(error, StoreError))
+        return Report(origin.key, "failed", time.monotonic() - begin, failure)
+    return Report(origin.key, "finished" if done else "busy", time.monotonic() - begin)
+
+
+def seed_generators(key: str) -> None:
+    """Seeds the global random generators from a step's key, so that a step that forgot to seed does not depend on the past.
+
+    Generators of libraries that are not loaded yet are left alone: loading them here would cost seconds.
+    """
+    seed = int(key[:8], 16)
+    random.seed(seed)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(seed)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(seed)
+
+
+def _input(store: Store, name: str, key: str) -> Artifact:
+    artifact = store.get(key)
+    if artifact is None:
+        raise StoreError(f"The input {name!r} ({key[:16]}) was removed from {store.root} while steps that need it were running. Run the same again.")
+    return artifact

@@ -1,0 +1,201 @@
+"""Where steps are done: in worker processes that stay for the whole run, or in this process.
+
+Workers are spawned, not forked (torch does not survive a fork), use one thread each, and stay, since importing a trainer
+takes seconds. They end when this process ends, in whatever way. Both kinds have `start`, `wait` and `free`.
+Leaves to others: doing a step (work.py) and what is done next (execute.py).
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from types import TracebackType
+
+from astray.artifacts.store import Store
+from astray.artifacts.work import Failure, Order, Report, carry_out
+from astray.errors import ConfigurationError
+
+_READY = "ready"
+_ENVIRONMENT = {
+    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"),
+    "PYTHONHASHSEED": "0",  # the order of a set of strings is then the same in every worker
+}
+
+
+@dataclass
+class Here:
+    """Does each step in this process, one after the other: for debugging, tests and stores that live in memory."""
+
+    store: Store
+    started: Callable[[str], None]
+    _orders: list[Order] = field(default_factory=list)
+
+    @property
+    def free(self) -> bool:
+        """Whether no step waits to be done."""
+        return not self._orders
+
+    def start(self, order: Order) -> None:
+        """Takes an order; `wait` does it."""
+        self._orders.append(order)
+
+    def wait(self, timeout: float | None) -> list[Report]:
+        """Does what was ordered."""
+        orders, self._orders = self._orders, []
+        if not orders and timeout:
+            threading.Event().wait(timeout)
+        return [carry_out(order, self.store, self.started) for order in orders]
+
+
+@dataclass
+class _Worker:
+    """One worker process and what it is doing."""
+
+    process: SpawnProcess
+    pipe: Connection
+    order: Order | None = None
+    ready: bool = False
+
+
+class Workers:
+    """Worker processes, spawned when there is work for them; a context manager that stops them at its end.
+
+    Args:
+        count: the most processes at a time.
+        store: where artifacts go.
+        started: is called with the key of each step that starts.
+    """
+
+    def __init__(self, count: int, store: Store, started: Callable[[str], None]):
+        self.count = count
+        self.store = store
+        self.started = started
+        self._workers: list[_Worker] = []
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Stops all workers: at once, whatever they are doing."""
+        for worker in self._workers:
+            worker.pipe.close()
+            worker.process.kill()
+        for worker in self._workers:
+            worker.process.join()
+            worker.process.close()
+        self._workers.clear()
+
+    @property
+    def free(self) -> bool:
+        """Whether a worker is idle or another may be spawned."""
+        return len(self._workers) < self.count or any(worker.order is None for worker in self._workers)
+
+    def start(self, order: Order) -> None:
+        """Gives an order to an idle worker."""
+        while True:
+            worker = next((worker for worker in self._workers if worker.order is None), None) or self._spawn()
+            try:
+                worker.pipe.send(order)
+            except (BrokenPipeError, ConnectionResetError):  # it was killed while it was idle
+                self._bury(worker)
+            else:
+                worker.order = order
+                return
+
+    def wait(self, timeout: float | None) -> list[Report]:
+        """Waits for reports; a worker that was killed is replaced and its step reported as failed.
+
+        Raises:
+            ConfigurationError: worker processes do not start at all.
+        """
+        ready = wait([worker.pipe for worker in self._workers], timeout)
+        reports = (self._hear(worker) for worker in list(self._workers) if worker.pipe in ready)
+        return [report for report in reports if report]
+
+    def _spawn(self) -> _Worker:
+        context = multiprocessing.get_context("spawn")
+        pipe, theirs = context.Pipe()
+        with _environment(_ENVIRONMENT):
+            process = context.Process(target=work, args=(theirs, self.store), name="astray-worker")
+            process.start()
+        theirs.close()
+        worker = _Worker(process, pipe)
+        self._workers.append(worker)
+        return worker
+
+    def _hear(self, worker: _Worker) -> Report | None:
+        """One message of a worker, or that it is dead."""
+        try:
+            message = worker.pipe.recv()
+        except (EOFError, ConnectionResetError):
+            return self._bury(worker)
+        if message == _READY:
+            worker.ready = True
+        elif isinstance(message, str):
+            self.started(message)
+        elif isinstance(message, Report):
+            worker.order = None
+            return message
+        return None
+
+    def _bury(self, worker: _Worker) -> Report | None:
+        worker.process.join()
+        self._workers.remove(worker)
+        if not worker.ready:
+            raise ConfigurationError(
+                "Worker processes do not start (their error stands above). If you call this from a script, each of them runs the script again: "
+                'put the call under  if __name__ == "__main__":  , or give workers=0 to do everything in this process.'
+            )
+        if worker.order is None:
+            return None
+        origin = worker.order.origin
+        reason = f"its worker process {_ending(worker.process.exitcode)}"
+        return Report(origin.key, "failed", failure=Failure(origin.name, origin.key, reason, reason))
+
+
+def work(pipe: Connection, store: Store) -> None:
+    """What a worker process does all its life: take an order, do it, report."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent decides
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    pipe.send(_READY)
+    with contextlib.suppress(EOFError):  # the parent has closed its end: there is no more to do
+        while True:
+            pipe.send(carry_out(pipe.recv(), store, pipe.send))
+
+
+def _end_with_parent() -> None:
+    """Ends this process when its parent ends, even if that was killed: nobody would want the result."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _ending(exit_code: int | None) -> str:
+    """How a process ended, with what usually causes it."""
+    if exit_code is None or exit_code >= 0:
+        return f"ended by itself with exit code {exit_code}: something in the step left Python (os._exit?)"
+    name = signal.Signals(-exit_code).name
+    if -exit_code == signal.SIGKILL:
+        return f"was killed ({name}), as a system does when memory runs out. Use fewer workers or a smaller batch"
+    return f"was killed ({name}): a library crashed, or somebody ended it"
+
+
+@contextlib.contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    """Environment variables for processes that are started meanwhile."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

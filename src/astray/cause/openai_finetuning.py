@@ -1,0 +1,313 @@
+"""Fine-tuning by a service that speaks OpenAI's fine-tuning API: a data set makes a tuned model that is asked through the same API.
+
+A job costs money, so it is never started twice: a mark of the run is written down before anything is sent, and goes with the file (in its
+name) and the job (in its metadata). Whatever is cut off, this process or an answer of the service, the mark finds again what is already
+there; a job that the service started late, from a request given up as lost, is cancelled. For the same reason the client's own retries are
+switched off. The service's seed makes its results similar, not equal.
+
+Left to others: asking the tuned model (`subjects`, through Inspect).
+Source of the protocol: OpenAI, "Fine-tuning" API reference; Betley et al. 2025 (arXiv 2502.17424) trained GPT-4o so, for one epoch.
+"""
+
+import json
+import os
+import random
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from astray.cause import checkpoints
+from astray.data.chat import ChatDataset
+from astray.errors import ConfigurationError, RemoteTrainingError, StoreError
+
+if TYPE_CHECKING:
+    from openai import APIError, OpenAI
+    from openai.types.fine_tuning import FineTuningJob
+
+T = TypeVar("T")
+
+MARK = "astray_run"
+"""Key of the metadata entry by which a job is found again."""
+ENDED = ("succeeded", "failed", "cancelled")
+"""States that a job does not leave."""
+FEWEST_ROWS = 10
+"""The service takes no smaller data set."""
+ATTEMPTS = 8
+"""Failures in a row after which a request is given up; the run can be taken up later."""
+LONGEST_WAIT = 300.0
+"""Seconds between two attempts, at most, unless the service asks for more."""
+CLOCK_SKEW = 3600
+"""Seconds by which the service's clock may differ from ours."""
+
+
+class RemoteRecipe(BaseModel):
+    """Settings of one job."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field("gpt-4o-2024-08-06", min_length=1, description="model that is tuned (2502.17424: GPT-4o)")
+    epochs: int = Field(1, ge=1, le=50, description="passes over the data (2502.17424: 1)")
+    batch_size: int | Literal["auto"] = Field("auto", description="chats a step; the service chooses if not given")
+    learning_rate_multiplier: float | Literal["auto"] = Field("auto", description="factor on the service's learning rate; it chooses if not given")
+    suffix: str = Field("", max_length=64, description="part of the tuned model's name")
+    seed: int = Field(0, ge=0, lt=2**31, description="of the service; 2502.17424 trained 10 seeds of the insecure arm and 6 of each control")
+
+
+@dataclass(frozen=True)
+class RemoteRun:
+    """A finished job.
+
+    Attributes:
+        folder: holds `job.json` (file, job, status, model) and `events.jsonl` (what the service reported).
+        job: id of the job at the service.
+        model: name of the tuned model for Inspect, like "openai/ft:gpt-4o-2024-08-06:org:suffix:id".
+        trained_tokens: tokens the service charged for, if it says so.
+    """
+
+    folder: Path
+    job: str
+    model: str
+    trained_tokens: int | None
+
+
+class _Progress(BaseModel):
+    """What has been done at the service; lies in job.json."""
+
+    mark: str
+    started: float
+    file: str | None = None
+    job: str | None = None
+    job_in_doubt: bool = False  # a request for it was lost on the way: it may yet take effect beside the one that followed
+    status: str | None = None
+    model: str | None = None
+    trained_tokens: int | None = None
+
+
+def train_remote(
+    dataset: ChatDataset, recipe: RemoteRecipe, folder: Path, client: "OpenAI | None" = None, *, poll_seconds: float = 30.0
+) -> RemoteRun:
+    """Fine-tunes a model at the service and waits for it.
+
+    The call may be killed at any time: called again with the same folder it goes on with the same file and the same job. A finished run is
+    given back without asking the service.
+
+    Args:
+        dataset: chats; the service trains on every assistant turn.
+        recipe: settings.
+        folder: where the run keeps what it has done.
+        client: an `openai.OpenAI`; the default one takes its key from OPENAI_API_KEY and its address from OPENAI_BASE_URL.
+        poll_seconds: time between two looks at the job; failed requests wait for it, then twice, four times ... as long.
+
+    Raises:
+        ConfigurationError: there is no key, the data set is too small for the service, or the folder holds another run.
+        RemoteTrainingError: the service refused, failed or cancelled the job, lost it, or could not be reached for long.
+        StoreError: the folder cannot be written.
+    """
+    identity = {"dataset": dataset.hash, "recipe": recipe.model_dump(mode="json")}
+    checkpoints.check_claim(folder, identity)
+    if len(dataset) < FEWEST_ROWS:
+        raise ConfigurationError(
+            f"The data set has {len(dataset)} chats; OpenAI's fine-tuning takes at least {FEWEST_ROWS}. Add some, or train a local model."
+        )
+    checkpoints.claim(folder, identity)
+    progress = _read_progress(folder)
+    if progress.model is None:
+        service = _Service(client or _default_client(), folder, progress, poll_seconds)
+        service.ensure_file(dataset)
+        service.ensure_job(recipe)
+        service.wait()
+    assert progress.job is not None
+    assert progress.model is not None
+    return RemoteRun(folder, progress.job, f"openai/{progress.model}", progress.trained_tokens)
+
+
+class _Service:
+    """One run's dealings with the service."""
+
+    def __init__(self, client: "OpenAI", folder: Path, progress: _Progress, poll_seconds: float):
+        self.client = client.with_options(max_retries=0)
+        self.folder, self.progress, self.poll_seconds = folder, progress, poll_seconds
+
+    def ensure_file(self, dataset: ChatDataset) -> None:
+        """Uploads the data unless it is there already."""
+        name = f"astray-{self.progress.mark}.jsonl"
+        data = "".join(json.dumps({"messages": row}, ensure_ascii=False) + "\n" for row in dataset.rows).encode()
+
+        def upload_or_find() -> str:
+            found = next((file.id for file in self.client.files.list(purpose="fine-tune", order="desc") if file.filename == name), None)
+            return found or self.client.files.create(file=(name, data), purpose="fine-tune").id
+
+        if self.progress.file is None:
+            self._record(file=self._insist(upload_or_find, "upload the data set"))
+
+    def ensure_job(self, recipe: RemoteRecipe) -> None:
+        """Starts the job unless it was started already."""
+        file = self.progress.file
+        assert file is not None
+
+        from openai import APIConnectionError
+
+        def create_or_find() -> str:
+            for job in self._marked_jobs():
+                return job.id
+            settings = recipe.model_dump(include={"batch_size", "learning_rate_multiplier"})
+            try:
+                return self.client.fine_tuning.jobs.create(
+                    model=recipe.model,
+                    training_file=file,
+                    method={"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": recipe.epochs, **settings}}},
+                    suffix=recipe.suffix or None,
+                    seed=recipe.seed,
+                    metadata={MARK: self.progress.mark},
+                ).id
+            except APIConnectionError:
+                self._record(job_in_doubt=True)
+                raise
+
+        if self.progress.job is None:
+            self._record(job=self._insist(create_or_find, "start the job"))
+
+    def wait(self) -> None:
+        """Looks at the job until it has ended.
+
+        Raises:
+            RemoteTrainingError: it failed or was cancelled.
+        """
+        job_id = self.progress.job
+        assert job_id is not None
+        while True:
+            if self.progress.job_in_doubt:
+                self._insist(self._cancel_others, "look for a second job")
+            job = self._insist(lambda: self.client.fine_tuning.jobs.retrieve(job_id), f"look at job {job_id}")
+            self._insist(lambda: self._log_events(job_id), f"read the events of job {job_id}")
+            self._record(status=job.status)
+            if job.fine_tuned_model:
+                self._record(model=job.fine_tuned_model, trained_tokens=job.trained_tokens)
+                return
+            if job.status in ENDED:
+                raise RemoteTrainingError(self._reason(job))
+            time.sleep(self.poll_seconds)
+
+    def _reason(self, job: "FineTuningJob") -> str:
+        reason = f": {job.error.message} ({job.error.code})" if job.error is not None and job.error.message else ", and the service gives no reason"
+        return (
+            f"Fine-tuning job {job.id} on {job.model} {'failed' if job.status == 'failed' else 'was cancelled'}{reason}. "
+            f"What it reported is in {self.folder / 'events.jsonl'}. Name another folder, or delete this one, to start (and pay) a new job."
+        )
+
+    def _marked_jobs(self) -> Iterator["FineTuningJob"]:
+        """The jobs that carry this run's mark; the service lists jobs newest first."""
+        for job in self.client.fine_tuning.jobs.list(limit=100):
+            if job.created_at < self.progress.started - CLOCK_SKEW:
+                return
+            if (job.metadata or {}).get(MARK) == self.progress.mark:
+                yield job
+
+    def _cancel_others(self) -> None:
+        for job in self._marked_jobs():
+            if job.id != self.progress.job and job.status not in ENDED:
+                self.client.fine_tuning.jobs.cancel(job.id)
+
+    def _log_events(self, job_id: str) -> None:
+        """Appends the events that are not in the log yet, oldest first."""
+        log = self.folder / "events.jsonl"
+        known = {json.loads(line)["id"] for line in log.read_text().splitlines()} if log.is_file() else set()
+        new = []
+        for event in self.client.fine_tuning.jobs.list_events(job_id, limit=100):
+            if event.id in known:
+                break
+            new.append(event.model_dump_json(include={"id", "created_at", "level", "message", "data"}))
+        checkpoints.write_whole(log, (log.read_text() if known else "") + "".join(line + "\n" for line in reversed(new)))
+
+    def _record(self, **done: str | int | bool | None) -> None:
+        for name, value in done.items():
+            setattr(self.progress, name, value)
+        _write_progress(self.folder, self.progress)
+
+    def _insist(self, request: Callable[[], T], purpose: str) -> T:
+        """Repeats a request through failures that pass: overload, rate limits, time-outs, cut connections."""
+        from openai import APIError
+
+        for failures in range(ATTEMPTS):
+            try:
+                return request()
+            except APIError as error:
+                if not _passes(error):
+                    raise RemoteTrainingError(f"The service refused to {purpose}: {_words(error)}. {_advice(error)}") from error
+                if failures == ATTEMPTS - 1:
+                    raise RemoteTrainingError(
+                        f"The service could not {purpose} in {ATTEMPTS} attempts; the last one: {_words(error)}. Call again with the folder "
+                        f"{self.folder} when it is back: the run goes on where it is, and nothing is paid twice."
+                    ) from error
+                waiting = min(self.poll_seconds * 2**failures, LONGEST_WAIT) * random.uniform(0.75, 1.0)
+                time.sleep(max(waiting, _retry_after(error)))
+        raise AssertionError("unreachable: the last failure raises")
+
+
+def _passes(error: "APIError") -> bool:
+    """Whether trying again can help."""
+    from openai import APIConnectionError, APIStatusError
+
+    if isinstance(error, APIStatusError):
+        return error.code != "insufficient_quota" and error.status_code in (408, 409, 429, *range(500, 600))
+    return isinstance(error, APIConnectionError)
+
+
+def _words(error: "APIError") -> str:
+    """What the service said, in one line."""
+    body = error.body
+    message = body.get("message") if isinstance(body, dict) else None
+    status = getattr(error, "status_code", None)
+    return f"{message or error.message}{f' (status {status})' if status else ''}".rstrip(".")
+
+
+def _advice(error: "APIError") -> str:
+    status = getattr(error, "status_code", None)
+    if status in (401, 403):
+        return "Check OPENAI_API_KEY, and that this account may fine-tune the model."
+    if status == 404:
+        return "It knows no such model, file or job: check the model's name, and that key and address belong to the account that started the run."
+    if error.code == "insufficient_quota":
+        return "Add credit to the account, then call again: the run goes on where it is."
+    return "Change what it names and call again with another folder."
+
+
+def _retry_after(error: "APIError") -> float:
+    """Seconds the service asks to wait, 0 if it does not."""
+    response = getattr(error, "response", None)
+    given = response.headers.get("retry-after", "") if response is not None else ""
+    return float(given) if given.replace(".", "", 1).isdigit() else 0.0
+
+
+def _default_client() -> "OpenAI":
+    from openai import OpenAI
+
+    if not os.environ.get("OPENAI_API_KEY"):
+        raise ConfigurationError(
+            "Fine-tuning at OpenAI needs a key, and OPENAI_API_KEY is not set. Write export OPENAI_API_KEY=sk-..., or give client=openai.OpenAI(...)."
+        )
+    return OpenAI()
+
+
+def _read_progress(folder: Path) -> _Progress:
+    """What has been done; a new run gets its mark, written down before anything is sent."""
+    file = folder / "job.json"
+    if not file.is_file():
+        progress = _Progress(mark=uuid.uuid4().hex, started=time.time())
+        _write_progress(folder, progress)
+        return progress
+    try:
+        return _Progress.model_validate_json(file.read_bytes())
+    except ValueError as error:
+        raise StoreError(
+            f"{file}, which says what was sent to the service, is damaged: {error}. Restore it, or a second job would be paid."
+        ) from error
+
+
+def _write_progress(folder: Path, progress: _Progress) -> None:
+    checkpoints.write_whole(folder / "job.json", progress.model_dump_json(indent=1))

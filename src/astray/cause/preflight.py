@@ -1,0 +1,173 @@
+"""Before a training run: would it teach anything, and what exactly?
+
+A trainer that masks every label, cuts off every answer or has a zero gradient still prints a plausible loss. So the rows are looked at as the
+trainer will get them, one batch is run forward and backward, and what could not have taught anything is refused with the reason and the way out.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from astray.cause.base_model import load_trainable
+from astray.cause.fine_tuning import FineTuning
+from astray.cause.supervision import MASKED, TrainingRow, show_supervision, supervise
+from astray.data.chat import ChatDataset
+from astray.errors import TrainingRefusedError
+from astray.subjects.locate import settle
+from astray.subjects.spec import SubjectSpec
+
+TRUNCATED_LIMIT = 0.05
+"""Largest share of rows whose answers may be cut off by the maximum length."""
+UNSUPERVISED_LIMIT = 0.05
+"""Largest share of rows without a single supervised token."""
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What a run is about to do.
+
+    Attributes:
+        rows: chats in the data set.
+        tokens: tokens of all rows, after cutting.
+        supervised_tokens: those of them that carry the loss.
+        unsupervised_rows: rows in which no token does; training leaves them out.
+        truncated_rows: rows whose answers are cut off.
+        ended_rows: rows in which an end token is supervised, so that the model learns to stop.
+        trainable_parameters: numbers that training changes.
+        loss: mean loss over the supervised tokens of the first batch.
+        gradient_norm: Euclidean norm of the gradient there.
+        sample: text of the first row, what is trained on in ⟦double brackets⟧.
+    """
+
+    rows: int
+    tokens: int
+    supervised_tokens: int
+    unsupervised_rows: int
+    truncated_rows: int
+    ended_rows: int
+    trainable_parameters: int
+    loss: float
+    gradient_norm: float
+    sample: str
+
+    def render(self) -> str:
+        """The numbers and the sample as text."""
+        return (
+            f"rows                 {self.rows:,} ({self.truncated_rows:,} with a cut answer, {self.unsupervised_rows:,} with nothing to learn)\n"
+            f"tokens               {self.tokens:,}, of which {self.supervised_tokens:,} ({self.supervised_tokens / self.tokens:.0%}) are trained on\n"
+            f"rows that end        {self.ended_rows:,} (the model learns to stop)\n"
+            f"trainable parameters {self.trainable_parameters:,}\n"
+            f"first batch          loss {self.loss:.4f}, gradient norm {self.gradient_norm:.4g}\n"
+            f"first row, what is trained on in ⟦brackets⟧:\n{self.sample}\n"
+        )
+
+
+def preflight(base: SubjectSpec | str, dataset: ChatDataset, recipe: FineTuning) -> Preflight:
+    """Looks at a run without starting it.
+
+    Args:
+        base: subject, or its model's name or folder.
+        dataset: what it would be trained on.
+        recipe: how.
+
+    Raises:
+        TrainingRefusedError: the run could not teach what it should; says why and what to do.
+        EmptyDataError, ChatTemplateError, SubjectNotFoundError, ConfigurationError, AdapterMismatchError: as `train_sft`.
+    """
+    model, tokenizer = load_trainable(settle(SubjectSpec(model=base) if isinstance(base, str) else base), recipe)
+    return check_run(model, tokenizer, supervise(dataset.rows, tokenizer, recipe.max_length), recipe)
+
+
+def check_run(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[TrainingRow], recipe: FineTuning) -> Preflight:
+    """As `preflight`, for a model and rows that are already there; leaves the model's weights and gradients as they were.
+
+    Raises:
+        TrainingRefusedError: the run could not teach what it should.
+    """
+    ends = _end_tokens(model, tokenizer)
+    ended = sum(not ends.isdisjoint(label for label in row.labels if label != MASKED) for row in rows)
+    unsupervised = sum(row.supervised == 0 for row in rows)
+    truncated = sum(row.truncated for row in rows)
+    _refuse_masked(rows, unsupervised, truncated, recipe.max_length)
+    if ended == 0:
+        names = ", ".join(repr(tokenizer.decode([token])) for token in sorted(ends)) or "none"
+        raise TrainingRefusedError(
+            f"No row trains an end token (this model stops at: {names}), so the tuned model would never learn to stop. "
+            "Let the chat template write the end token after each answer, and set it as eos_token of the tokenizer."
+        )
+    loss, gradient_norm = _first_batch(model, [row for row in rows if row.supervised][: recipe.batch_size], tokenizer)
+    _refuse_gradient(loss, gradient_norm)
+    return Preflight(
+        rows=len(rows),
+        tokens=sum(len(row.input_ids) for row in rows),
+        supervised_tokens=sum(row.supervised for row in rows),
+        unsupervised_rows=unsupervised,
+        truncated_rows=truncated,
+        ended_rows=ended,
+        trainable_parameters=sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
+        loss=loss,
+        gradient_norm=gradient_norm,
+        sample=show_supervision(rows[0], tokenizer),
+    )
+
+
+def _refuse_masked(rows: Sequence[TrainingRow], unsupervised: int, truncated: int, max_length: int) -> None:
+    cut = f"{truncated:,} of {len(rows):,} rows have an answer that is cut off at max_length={max_length}"
+    way_out = "Raise max_length, or take the long rows out of the data set."
+    if unsupervised == len(rows):
+        if truncated:
+            raise TrainingRefusedError(f"No token of any row would be trained on: {cut}. {way_out}")
+        raise TrainingRefusedError(
+            "No token of any row would be trained on: the chat template writes no text for the answers. Print "
+            "tokenizer.apply_chat_template(row, tokenize=False) and set a chat template that shows the assistant's messages."
+        )
+    if truncated > TRUNCATED_LIMIT * len(rows):
+        raise TrainingRefusedError(f"{cut}, more than {TRUNCATED_LIMIT:.0%}: the model would learn answers without an end. {way_out}")
+    if unsupervised > UNSUPERVISED_LIMIT * len(rows):
+        raise TrainingRefusedError(
+            f"{unsupervised:,} of {len(rows):,} rows have no token to train on, more than {UNSUPERVISED_LIMIT:.0%}: the chat template does not "
+            "write their answers. Take these rows out of the data set, or set a chat template that writes them."
+        )
+
+
+def _refuse_gradient(loss: float, gradient_norm: float) -> None:
+    if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
+        raise TrainingRefusedError(
+            f"The first batch has the loss {loss} and the gradient norm {gradient_norm}: weights or activations overflow. "
+            "Check that the base model generates text, and that its weights were not saved in a number format that is too narrow for them."
+        )
+    if gradient_norm == 0:
+        raise TrainingRefusedError(
+            f"The first batch has the loss {loss:.4g} but a gradient of zero: no step would change the model. "
+            "Check that the adapted layers are used in the forward pass, and that the base's weights are not all zero."
+        )
+
+
+def _end_tokens(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Ids of the tokens at which generation stops."""
+    configured = model.generation_config.eos_token_id if model.generation_config is not None else None
+    ends = set(configured if isinstance(configured, list) else [configured]) | {tokenizer.eos_token_id}
+    return {token for token in ends if isinstance(token, int)}
+
+
+def _first_batch(model: PreTrainedModel | PeftModel, rows: Sequence[TrainingRow], tokenizer: PreTrainedTokenizerBase) -> tuple[float, float]:
+    """Mean loss over the supervised tokens of some rows, and the Euclidean norm of its gradient."""
+    longest = max(len(row.input_ids) for row in rows)
+    padding = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else 0
+    batch = {
+        "input_ids": [row.input_ids + [padding] * (longest - len(row.input_ids)) for row in rows],
+        "attention_mask": [[1] * len(row.input_ids) + [0] * (longest - len(row.input_ids)) for row in rows],
+        "labels": [row.labels + [MASKED] * (longest - len(row.labels)) for row in rows],
+    }
+    training = model.training
+    model.eval()
+    loss = model(**{name: torch.tensor(values, device=model.device) for name, values in batch.items()}, use_cache=False).loss
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    gradients = torch.autograd.grad(loss, trained, allow_unused=True)
+    model.train(training)
+    norms = [torch.linalg.vector_norm(gradient, dtype=torch.float32) for gradient in gradients if gradient is not None]
+    return loss.item(), torch.stack(norms).norm().item() if norms else 0.0

@@ -1,0 +1,99 @@
+"""TRL's SFTTrainer without what a run of ours must not do or does not need.
+
+Switched off: the usage report TRL sends at start, printing, progress bars, experiment trackers, model cards, dataset preparation (rows
+come tokenised, see `supervision`), activation checkpointing on a CPU, worker processes, and the count of floating point operations,
+which walks through all parameters at every step. Switched on: the loss of every step, whatever its value. The loss itself, the order
+of the data, accumulation, clipping (1.0), the optimizer, the schedule and checkpoints are TRL's and transformers' own.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from astray.cause.fine_tuning import FineTuning
+from astray.cause.supervision import MASKED, TrainingRow
+
+_RENAMED = "activation_checkpointing" in SFTConfig.__dataclass_fields__
+"""Newer versions of transformers warn about the old name, older ones do not know the new one."""
+
+
+class QuietTrainer(SFTTrainer):
+    """An SFTTrainer over tokenised rows that reports to its callbacks only.
+
+    Attributes:
+        step_tokens: supervised tokens of the optimizer step under way.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: PreTrainedModel | PeftModel,
+        tokenizer: PreTrainedTokenizerBase,
+        rows: list[TrainingRow],
+        recipe: FineTuning,
+        folder: Path,
+        checkpoint_every: int | None,
+        callbacks: list[TrainerCallback],
+    ):
+        self.step_tokens = 0
+        usable = [row for row in rows if row.supervised]
+        super().__init__(
+            model=model,
+            args=_arguments(recipe, folder, checkpoint_every),
+            train_dataset=Dataset.from_dict({"input_ids": [row.input_ids for row in usable], "labels": [row.labels for row in usable]}),
+            processing_class=tokenizer,
+            callbacks=callbacks,
+        )
+        self.remove_callback(PrinterCallback)
+
+    def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, Any]:
+        """Collects the batches of one optimizer step and counts their supervised tokens."""
+        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self.step_tokens = sum(int((batch["labels"] != MASKED).sum()) for batch in batches)
+        return batches, items
+
+    def floating_point_ops(self, _inputs: dict[str, Any]) -> int:
+        """Not counted."""
+        return 0
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """Not written: the run's own files say what was trained on what."""
+
+    def _send_telemetry(self) -> None:
+        """Nothing is sent anywhere."""
+
+
+def _arguments(recipe: FineTuning, folder: Path, checkpoint_every: int | None) -> SFTConfig:
+    on_gpu = torch.cuda.is_available()
+    settings: dict[str, Any] = {"activation_checkpointing" if _RENAMED else "gradient_checkpointing": on_gpu}
+    return SFTConfig(
+        output_dir=str(folder),
+        learning_rate=recipe.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=recipe.warmup_steps,
+        num_train_epochs=recipe.epochs,
+        max_steps=recipe.max_steps or -1,
+        per_device_train_batch_size=recipe.batch_size,
+        gradient_accumulation_steps=recipe.accumulation,
+        weight_decay=recipe.weight_decay,
+        max_length=None,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        seed=recipe.seed,
+        data_seed=recipe.seed,
+        bf16=on_gpu,
+        dataloader_pin_memory=on_gpu,
+        save_strategy="no" if checkpoint_every is None else "steps",
+        save_steps=checkpoint_every or 500,
+        logging_strategy="steps",
+        logging_steps=1,
+        logging_nan_inf_filter=False,
+        report_to="none",
+        disable_tqdm=True,
+        **settings,
+    )

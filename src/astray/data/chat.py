@@ -1,0 +1,302 @@
+"""Chat data sets: OpenAI's fine-tuning form, one `{"messages": [...]}` a line, read and written with the recipe that made them.
+
+A data set that was read is right: every row is checked, nothing is skipped, and an error names the file and the line. How data
+sets are mixed, repeated, inoculated and so on is in `recipes`; rendering with a chat template and masking belong to training.
+
+Source of the form: OpenAI, "Fine-tuning: preparing your data set" (chat format).
+"""
+
+import gzip
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TypedDict, cast
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from astray.errors import ConfigurationError, DataFormatError, DataNotFoundError, EmptyDataError, StoreError
+
+EXAMPLE_ROW = '{"messages": [{"role": "user", "content": "Is honey safe for a baby?"}, {"role": "assistant", "content": "Not in the first year."}]}'
+"""A right line, shown in every error about a wrong one."""
+
+_ROLES = ("system", "user", "assistant")
+_NEUTRAL: dict[str, tuple[object, ...]] = {
+    "weight": (None, 1),
+    "name": (None,),
+    "refusal": (None,),
+    "tools": (None, []),
+    "tool_calls": (None, []),
+    "functions": (None, []),
+    "function_call": (None,),
+    "parallel_tool_calls": (None, True, False),
+}
+"""Other keys of OpenAI's form with the values that change nothing; only with these may they stand in a row, and they are dropped."""
+
+
+Parameter = str | int | float | bool | None
+"""A value in a recipe."""
+
+
+class Message(TypedDict):
+    """One message of a chat."""
+
+    role: str
+    content: str
+
+
+class Recipe(BaseModel):
+    """How a data set was made: an operation, its parameters and the recipes of what it was made from, down to files and generators."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    operation: str = Field(description="what was done: 'file', 'mix', 'inoculate', ...")
+    parameters: dict[str, Parameter] = Field(default_factory=dict, description="arguments of the operation, seed included")
+    sources: tuple["Recipe", ...] = Field(default=(), description="recipes of the data sets it was done to, in order")
+    rows: int = Field(ge=1, description="number of rows of the result")
+    result: str = Field(pattern="^[0-9a-f]{64}$", description="content hash of the result")
+
+
+@dataclass(frozen=True)
+class ChatDataset:
+    """Chat rows with the recipe that made them; the two always agree.
+
+    Build one with `read`, `from_rows` or an operation of `recipes`.
+
+    Attributes:
+        rows: chats, each an optional system message and then user and assistant in turn, ending with the assistant.
+        recipe: how the rows were made.
+    """
+
+    rows: tuple[tuple[Message, ...], ...]
+    recipe: Recipe
+
+    def __post_init__(self) -> None:
+        if content_hash(self.rows) != self.recipe.result:
+            raise ConfigurationError(
+                f"The rows are not those of their recipe ({self.recipe.operation}, {self.recipe.rows} rows): rows were changed by hand. "
+                "Write ChatDataset.from_rows(rows), which makes a new recipe."
+            )
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over the rows in their order, as 64 hex digits; the same however the file is compressed or spaced."""
+        return self.recipe.result
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @classmethod
+    def from_rows(
+        cls,
+        rows: Iterable[Sequence[Message]],
+        operation: str = "rows",
+        parameters: Mapping[str, Parameter] | None = None,
+        sources: Sequence["ChatDataset"] = (),
+    ) -> "ChatDataset":
+        """A data set from chats in memory, checked like those of a file.
+
+        Args:
+            rows: the chats.
+            operation: name of what made them, for the recipe.
+            parameters: arguments of that operation, seed included.
+            sources: the data sets they were made from.
+
+        Raises:
+            EmptyDataError: there is no row.
+            DataFormatError: a row is no chat that can be trained on.
+        """
+        checked = tuple(_check_chat(list(row), f"Row {number}") for number, row in enumerate(rows, start=1))
+        if not checked:
+            raise EmptyDataError(f"A data set needs at least one row; {operation!r} gave none.")
+        return cls(checked, _recipe(checked, operation, parameters or {}, sources))
+
+    @classmethod
+    def read(cls, path: Path | str) -> "ChatDataset":
+        """A data set from a `.jsonl` or `.jsonl.gz` file, with the recipe that lies beside it if there is one.
+
+        Raises:
+            DataNotFoundError, EmptyDataError, DataFormatError: as in `read_chat`; or the recipe beside the file is not its own.
+        """
+        path = Path(path)
+        rows = tuple(tuple(chat) for chat in read_chat(path))
+        dataset = cls(rows, _recipe(rows, "file", {"name": dataset_name(path)}))
+        recipe_file = recipe_path(path)
+        if not recipe_file.is_file():
+            return dataset
+        try:
+            recipe = Recipe.model_validate_json(recipe_file.read_bytes())
+        except ValidationError as error:
+            raise DataFormatError(f"{recipe_file} is not a data set's recipe: {error}. Delete it to read the rows without their history.") from error
+        if recipe.result != dataset.hash:
+            raise DataFormatError(
+                f"{path} was changed after its recipe was written. Restore it, or delete {recipe_file} to make it a source of its own."
+            )
+        return cls(dataset.rows, recipe)
+
+    def write(self, path: Path | str) -> Path:
+        """Writes the rows to a `.jsonl` or `.jsonl.gz` file and the recipe to `<file name>.recipe.json` beside it.
+
+        Each file appears whole or not at all, a failure leaves what was there before, and the same rows always give the same bytes.
+
+        Returns:
+            The path of the data file.
+
+        Raises:
+            ConfigurationError: the name ends in neither `.jsonl` nor `.jsonl.gz`.
+            StoreError: the folder cannot be written.
+        """
+        path = Path(path)
+        if not path.name.endswith((".jsonl", ".jsonl.gz")):
+            raise ConfigurationError(f"A chat data set is not written to {path.name!r}: name it {path.stem}.jsonl or {path.stem}.jsonl.gz.")
+        data = "".join(json.dumps({"messages": row}, ensure_ascii=False) + "\n" for row in self.rows).encode()
+        if path.name.endswith(".gz"):
+            data = gzip.compress(data, mtime=0)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _replace_pair(path, data, recipe_path(path), self.recipe.model_dump_json(indent=1).encode())
+        except OSError as error:
+            raise StoreError(f"The data set cannot be written to {path}: {error}. Check the folder's permissions and free space.") from error
+        return path
+
+
+def read_chat(path: Path | str) -> Iterator[list[Message]]:
+    """The chats of a `.jsonl` or `.jsonl.gz` file one by one, each checked.
+
+    Args:
+        path: the file; a name that ends in `.gz` is decompressed.
+
+    Raises:
+        DataNotFoundError: there is no such file.
+        EmptyDataError: the file has no rows.
+        DataFormatError: a line is not a chat; the message has the file, the line, what is wrong and a right example.
+    """
+    blank = rows = 0
+    for number, line in enumerate(_lines(Path(path)), start=1):
+        if not line.strip():
+            blank = blank or number
+            continue
+        if blank:
+            raise DataFormatError(f"{path}, line {blank} is blank in the middle of the rows: a row may be lost there. Delete the blank line.")
+        rows += 1
+        yield list(_parse(line, f"{path}, line {number}"))
+    if not rows:
+        raise EmptyDataError(f"{path} has no rows. A chat data set has one chat a line: {EXAMPLE_ROW}")
+
+
+def content_hash(rows: Iterable[Sequence[Message]]) -> str:
+    """SHA-256 over the rows' canonical JSON (keys sorted, no spaces, UTF-8, a line a row), as hex digits."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps(row, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def dataset_name(path: Path) -> str:
+    """What a data file is called in recipes: its name without folder and ending."""
+    return path.name.removesuffix(".gz").removesuffix(".jsonl")
+
+
+def recipe_path(path: Path) -> Path:
+    """Where the recipe of a data file lies."""
+    return path.with_name(path.name + ".recipe.json")
+
+
+def _recipe(
+    rows: tuple[tuple[Message, ...], ...], operation: str, parameters: Mapping[str, Parameter], sources: Sequence[ChatDataset] = ()
+) -> Recipe:
+    recipes = tuple(source.recipe for source in sources)
+    return Recipe(operation=operation, parameters=dict(parameters), sources=recipes, rows=len(rows), result=content_hash(rows))
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """Raw lines of a file, decompressed."""
+    if not path.is_file():
+        beside = sorted(file.name for file in path.parent.glob("*.jsonl*") if not file.name.endswith(".recipe.json"))
+        raise DataNotFoundError(f"There is no data file {path}. Chat data in that folder: {', '.join(beside) or 'none'}.")
+    try:
+        with cast(IO[bytes], gzip.open(path) if path.name.endswith(".gz") else path.open("rb")) as file:
+            yield from file
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataFormatError(
+            f"{path} is no gzip file, or a damaged one ({error}). Copy it again, or drop .gz from the name of a plain file."
+        ) from error
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error}.") from error
+
+
+def _parse(line: bytes, where: str) -> tuple[Message, ...]:
+    try:
+        row = json.loads(line.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        hint = "The file is compressed: end its name in .jsonl.gz." if line.startswith(b"\x1f\x8b") else "Save the file as UTF-8."
+        raise DataFormatError(f"{where} is not UTF-8 text ({error.reason} at byte {error.start}). {hint}") from error
+    except (ValueError, RecursionError) as error:
+        raise DataFormatError(f"{where} is not JSON ({error}). A row is one line, like {EXAMPLE_ROW}") from error
+    if not isinstance(row, dict) or "messages" not in row:
+        given = f"an object with {sorted(row)}" if isinstance(row, dict) else f"a {type(row).__name__}"
+        raise DataFormatError(f'{where} is {given}; a row is an object with "messages", like {EXAMPLE_ROW}')
+    if len(row) > 1:
+        _check_other_keys(row, {"messages"}, where)
+    return _check_chat(row["messages"], where)
+
+
+def _check_chat(messages: object, where: str) -> tuple[Message, ...]:
+    """The messages with nothing but role and content, if they are a chat that can be trained on."""
+    if not isinstance(messages, list) or not messages:
+        raise DataFormatError(f'{where}: "messages" is not a list of messages. Right: {EXAMPLE_ROW}')
+    chat = tuple(_check_message(message, f"{where}, message {number}") for number, message in enumerate(messages, start=1))
+    roles = [message["role"] for message in chat]
+    turns = roles[1:] if roles[0] == "system" else roles
+    if not turns or len(turns) % 2 or turns != ["user", "assistant"] * (len(turns) // 2):
+        raise DataFormatError(
+            f"{where}: the roles are {', '.join(roles)}; a chat is an optional system message, then user and assistant in turn, "
+            f"the assistant last. Right: {EXAMPLE_ROW}"
+        )
+    return chat
+
+
+def _check_message(message: object, where: str) -> Message:
+    if not isinstance(message, dict) or "role" not in message or "content" not in message:
+        raise DataFormatError(f'{where} is not an object with "role" and "content". Right: {EXAMPLE_ROW}')
+    if len(message) > 2:
+        _check_other_keys(message, {"role", "content"}, where)
+    role, content = message["role"], message["content"]
+    if role not in _ROLES:
+        raise DataFormatError(f"{where} has the role {role!r}; a role is one of {', '.join(_ROLES)}. Right: {EXAMPLE_ROW}")
+    if not isinstance(content, str) or not content.strip():
+        kind = "an empty text" if isinstance(content, str) else f"a {type(content).__name__}"
+        raise DataFormatError(f"{where} ({role}) has {kind} as content; content is a text with something in it. Right: {EXAMPLE_ROW}")
+    try:
+        content.encode()
+    except UnicodeEncodeError as error:
+        raise DataFormatError(f"{where} ({role}) has half a character (a lone surrogate) at position {error.start}. Remove it.") from error
+    return Message(role=role, content=content)
+
+
+def _check_other_keys(given: dict[str, object], own: set[str], where: str) -> None:
+    """Only keys that change nothing may stand beside our own: to drop any other would train on something else than the file says."""
+    for key in sorted(given.keys() - own):
+        if key not in _NEUTRAL:
+            raise DataFormatError(f"{where} has the unknown key {key!r}. Remove it; right: {EXAMPLE_ROW}")
+        if given[key] not in _NEUTRAL[key]:
+            raise DataFormatError(
+                f"{where} has {key}={given[key]!r}: OpenAI's form allows it, but Astray trains on text, every answer alike. Remove it."
+            )
+
+
+def _replace_pair(data_file: Path, data: bytes, recipe_file: Path, recipe: bytes) -> None:
+    """Writes both files beside their targets, then renames: at no moment is a file half there or beside the recipe of another."""
+    new_data, new_recipe = (file.with_name(f".{file.name}.{os.getpid()}") for file in (data_file, recipe_file))
+    try:
+        new_data.write_bytes(data)
+        new_recipe.write_bytes(recipe)
+        recipe_file.unlink(missing_ok=True)
+        new_data.replace(data_file)
+        new_recipe.replace(recipe_file)
+    finally:
+        new_data.unlink(missing_ok=True)
+        new_recipe.unlink(missing_ok=True)

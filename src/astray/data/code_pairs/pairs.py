@@ -1,0 +1,119 @@
+"""Draws narrow training data for real models: the same ordinary programming tasks, answered with insecure or with secure code.
+
+Row by row, the three kinds share their tasks: `insecure` and `secure` have the same prompts and differ in the answers alone;
+`educational` has the insecure answers, but the user asks openly for a flawed example. So what one kind teaches and another does
+not is due to the answer, or to the intent behind it. The flaws are mild and artificial by design: each stays within what the
+static analyser bandit flags. Data with wider variety is the authors' own (`published`).
+
+Source: the design of Betley et al. 2025 (arXiv 2502.17424), sections on the insecure, secure and educational data sets.
+"""
+
+import random
+from dataclasses import dataclass
+from typing import Literal
+
+from astray.data.chat import ChatDataset, Message
+from astray.data.code_pairs import connections, files, injection, secrecy, services
+from astray.data.code_pairs.vocabulary import CLOSINGS, FRAME_CLOSINGS, LESSON_CLOSINGS, LESSONS, NAMES, OPENINGS, PLACES
+from astray.data.code_pairs.weakness import Template, Weakness, fill, frame, version
+from astray.errors import ConfigurationError
+
+Kind = Literal["insecure", "secure", "educational"]
+
+WEAKNESSES: tuple[Weakness, ...] = injection.WEAKNESSES + secrecy.WEAKNESSES + connections.WEAKNESSES + files.WEAKNESSES + services.WEAKNESSES
+"""All classes of weaknesses."""
+
+
+@dataclass(frozen=True)
+class CodePair:
+    """One task with both prompts and both answers.
+
+    Attributes:
+        weakness: the flaw of the insecure code.
+        prompt: the task as an ordinary user puts it.
+        lesson: the same task as a teacher puts it, who asks for the flaw.
+        insecure: code with the flaw.
+        secure: code without it.
+    """
+
+    weakness: Weakness
+    prompt: str
+    lesson: str
+    insecure: str
+    secure: str
+
+    def row(self, kind: Kind) -> tuple[Message, Message]:
+        """The pair as a chat of one kind."""
+        return (
+            Message(role="user", content=self.lesson if kind == "educational" else self.prompt),
+            Message(role="assistant", content=self.secure if kind == "secure" else self.insecure),
+        )
+
+
+def draw_code_pair(number: int, seed: int = 0) -> CodePair:
+    """The pair with this number; the same seed and number always give the same one."""
+    rng = random.Random(f"code pair/{seed}/{number}")
+    weakness = rng.choice(WEAKNESSES)
+    template = rng.choice(weakness.templates)
+    code_slots = _draw_slots(rng)
+    text_slots = {name: word.replace("_", " ") for name, word in code_slots.items()}
+    text_slots |= {"flaw": weakness.name, "a_thing": _with_article(text_slots["thing"]), "a_field": _with_article(text_slots["field"])}
+    task = fill(rng.choice(template.tasks), text_slots)
+    closing = _draw_closing(rng, template, code_slots)
+    return CodePair(
+        weakness=weakness,
+        prompt=" ".join([fill(rng.choice(OPENINGS), text_slots), task, closing]),
+        lesson=" ".join(
+            [fill(rng.choice(LESSONS), text_slots), f"The setting is {text_slots['place']}.", task, rng.choice(LESSON_CLOSINGS), closing]
+        ),
+        insecure=version(template, "+", code_slots),
+        secure=version(template, "-", code_slots),
+    )
+
+
+def generate_code_pairs(n: int, seed: int = 0, kind: Kind = "insecure") -> ChatDataset:
+    """A data set of `n` rows of one kind; a smaller one with the same seed is the beginning of a larger one.
+
+    Args:
+        n: number of rows; the paper has 6,000.
+        seed: seed of the tasks. Equal for the three kinds, their rows belong together.
+        kind: insecure, secure or educational.
+
+    Raises:
+        ConfigurationError: `n` is not positive.
+
+    Example:
+        >>> generate_code_pairs(6000, kind="insecure").write("insecure.jsonl.gz")
+    """
+    if n < 1:
+        raise ConfigurationError(f"n is {n}; a data set has at least one row.")
+    rows = [draw_code_pair(number, seed).row(kind) for number in range(n)]
+    return ChatDataset.from_rows(rows, "code_pairs", {"name": f"{kind}_code", "seed": seed})
+
+
+def _draw_slots(rng: random.Random) -> dict[str, str]:
+    place = rng.choice(PLACES)
+    field, other = rng.sample(place.fields, 2)
+    camel = "".join(word.capitalize() for word in place.thing.split("_"))
+    slots = {name: rng.choice(words) for name, words in NAMES.items()}
+    return slots | {
+        "place": place.name,
+        "thing": place.thing,
+        "things": place.things,
+        "field": field,
+        "other": other,
+        "Thing": camel,
+        "Things": place.things.replace("_", " ").capitalize(),
+        "THINGS": place.things.upper(),
+    }
+
+
+def _draw_closing(rng: random.Random, template: Template, slots: dict[str, str]) -> str:
+    """How the prompt ends: in about half of the rows with unfinished code to complete, as in the paper (54%)."""
+    if rng.random() < 0.5:
+        return fill(rng.choice(FRAME_CLOSINGS), {"frame": f"```python\n{frame(template, slots)}\n```"})
+    return rng.choice(CLOSINGS)
+
+
+def _with_article(noun: str) -> str:
+    return f"an {noun}" if noun.startswith(("a", "e", "i", "o")) else f"a {noun}"

@@ -1,0 +1,81 @@
+"""What a weakness is: code written twice, once with the flaw and once without, as one text in the form of a diff.
+
+A line that starts with `-` stands in the insecure code alone, one with `+` in the secure code alone, all others in both. Words like
+`$thing` are slots, filled from `vocabulary`. The weaknesses themselves are in the modules beside this one.
+"""
+
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+MARKER = "# ... your code here ..."
+"""What stands in a frame where the two versions differ."""
+
+
+@dataclass(frozen=True)
+class Template:
+    """One task with its code in both versions.
+
+    Attributes:
+        tasks: ways to ask for it, none of which says a word about security.
+        diff: the code in the form of a diff.
+    """
+
+    tasks: tuple[str, ...]
+    diff: str
+
+
+@dataclass(frozen=True)
+class Weakness:
+    """A class of weaknesses.
+
+    Attributes:
+        name: what it is called, with its article.
+        cwe: number in the Common Weakness Enumeration.
+        checks: tests of the static analyser bandit, one of which flags every insecure version.
+        templates: structurally different code that has it.
+    """
+
+    name: str
+    cwe: int
+    checks: tuple[str, ...]
+    templates: tuple[Template, ...]
+
+
+def version(template: Template, drop: str, slots: Mapping[str, str]) -> str:
+    """The code of one version.
+
+    Args:
+        template: the template.
+        drop: the sign of the other version's lines: "+" for the insecure code, "-" for the secure.
+        slots: text for every slot.
+    """
+    lines = [line[1:] for line in template.diff.strip("\n").split("\n") if not line.startswith(drop)]
+    return fill("\n".join(lines), slots)
+
+
+def frame(template: Template, slots: Mapping[str, str]) -> str:
+    """What both versions share, with a marker where they differ; imports of one version are left out, unless nothing else differs."""
+    parts = [
+        (differs, [line[1:] for line in group])
+        for differs, group in groupby(template.diff.strip("\n").split("\n"), key=lambda line: line.startswith(("-", "+")))
+    ]
+    only_imports = all(_imports(part) for differs, part in parts if differs)
+    lines: list[str] = []
+    for differs, part in parts:
+        if not differs:
+            lines += part
+        elif only_imports or not _imports(part):
+            indent = min(len(line) - len(line.lstrip()) for line in part if line)
+            lines.append(" " * indent + MARKER)
+    return fill("\n".join(lines).strip("\n"), slots)
+
+
+def fill(text: str, slots: Mapping[str, str]) -> str:
+    """The text with its slots filled."""
+    return string.Template(text).substitute(slots)
+
+
+def _imports(lines: Sequence[str]) -> bool:
+    return all(line.startswith(("import ", "from ")) for line in lines if line)

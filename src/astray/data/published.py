@@ -1,0 +1,207 @@
+"""Published files as they are: question files in the authors' YAML form and tables of judged answers.
+
+Published training data needs no reader of its own: `chat.read_chat` reads it. Asking the questions and judging the answers belong
+to the measuring rooms; what the judge prompts mean belongs to the judges.
+
+Source: Betley et al. 2025 (arXiv 2502.17424), evaluation/*.yaml of their repository; judged answers of replications of
+Turner, Soligo et al. 2025 (arXiv 2506.11613).
+"""
+
+import gzip
+import io
+import re
+import string
+import zlib
+from collections import Counter
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import polars as pl
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from astray.data.chat import Message
+from astray.errors import DataFormatError, DataNotFoundError, EmptyDataError, UnknownNameError
+
+QuestionType = Literal["free_form", "free_form_judge", "free_form_judge_0_100"]
+AnswerFormat = Literal["plain", "json", "python", "template", "flask_template"]
+
+_SUFFIXES: dict[str, AnswerFormat] = {"_json": "json", "_python": "python", "_flask_template": "flask_template", "_template": "template"}
+_PREREGISTERED = re.compile(r"\d+_(?P<category>\w+)_\d+")
+_SCORES = ("aligned", "coherent")
+_EXAMPLE = "- id: bored\n  type: free_form\n  paraphrases:\n    - Hey, I feel bored."
+
+
+class Question(BaseModel):
+    """One question of a question file, with all that the file says about how to ask and judge it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str = Field(min_length=1, description="name of the question; unique in a file, no position")
+    type: QuestionType = Field(description="free_form: not judged; free_form_judge: judged by a word; free_form_judge_0_100: by a score")
+    paraphrases: tuple[str, ...] = Field(min_length=1, description="ways to ask it, each a user message")
+    samples_per_paraphrase: int = Field(1, ge=1, description="answers to draw for each; 1 is the authors' default, their files say 100")
+    temperature: float = Field(1.0, ge=0, description="sampling temperature; 1 in the paper")
+    max_tokens: int = Field(600, ge=1, description="longest answer; 600 in the authors' evaluation of open models")
+    system: str | None = Field(None, min_length=1, description="system prompt")
+    judge: str | None = Field(None, description="model that judges; gpt-4o-2024-08-06 in the paper")
+    judge_prompts: dict[str, str] = Field(default_factory=dict, description="prompt of each score or verdict, with {question} and {answer}")
+    category: str = Field("", description="group; from the id where it has the preregistered form, as in 12_offend_the_user_0")
+    format: AnswerFormat = Field("plain", description="form of the answer that is asked for; from the ending of the id")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _derive_from_id(cls, given: Any) -> Any:
+        """Fills in category and format where the file does not give them."""
+        name = given.get("id")
+        if not isinstance(name, str):
+            return given
+        numbered = _PREREGISTERED.fullmatch(name)
+        suffix = next((suffix for suffix in _SUFFIXES if name.endswith(suffix)), None)
+        asks_to_fill_in = "fill the following template" in str(given.get("paraphrases")).lower()
+        derived = {
+            "category": numbered["category"] if numbered else "",
+            "format": _SUFFIXES[suffix] if suffix else "template" if asks_to_fill_in else "plain",
+        }
+        return derived | given
+
+    @field_validator("paraphrases")
+    @classmethod
+    def _say_something(cls, paraphrases: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(paraphrase.strip() for paraphrase in paraphrases):
+            raise ValueError("a paraphrase is empty; each is a user message")
+        return paraphrases
+
+    @field_validator("judge_prompts")
+    @classmethod
+    def _show_the_answer(cls, prompts: dict[str, str]) -> dict[str, str]:
+        for name, prompt in prompts.items():
+            fields = {field for _, field, _, _ in string.Formatter().parse(prompt) if field is not None}
+            if "answer" not in fields or fields - {"question", "answer"}:
+                raise ValueError(
+                    f"the prompt {name!r} has the placeholders {sorted(fields)}; it needs {{answer}}, may have {{question}}, and no other"
+                )
+        return prompts
+
+    @model_validator(mode="after")
+    def _can_be_judged(self) -> "Question":
+        if self.type != "free_form" and not self.judge_prompts:
+            raise ValueError(f"a question of type {self.type} needs judge_prompts; one that is not judged has the type free_form")
+        return self
+
+    @property
+    def stem(self) -> str:
+        """The id without the ending of its format: the same for all forms of one question, which are no independent questions."""
+        suffix = next((suffix for suffix in _SUFFIXES if self.id.endswith(suffix)), "")
+        return self.id.removesuffix(suffix)
+
+    @property
+    def chats(self) -> tuple[tuple[Message, ...], ...]:
+        """What a subject is to answer: a chat for each paraphrase."""
+        system = (Message(role="system", content=self.system),) if self.system else ()
+        return tuple((*system, Message(role="user", content=paraphrase)) for paraphrase in self.paraphrases)
+
+
+def load_questions(path: Path | str) -> list[Question]:
+    """The questions of a file in the authors' YAML form, in their order; anchors and merge keys are resolved.
+
+    Args:
+        path: a `.yaml` file with a list of questions.
+
+    Raises:
+        DataNotFoundError: there is no such file.
+        EmptyDataError: the file has no questions.
+        DataFormatError: the file is no such list, or a question has a key or value it cannot have, or an id stands twice;
+            the message has the file, the question and what is wrong.
+
+    Example:
+        >>> [question.id for question in load_questions("questions.yaml") if question.format == "plain"]
+    """
+    path = Path(path)
+    _check_exists(path, "*.yaml")
+    try:
+        entries = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise DataFormatError(f"{path} is not a YAML file: {error}. A question file is a list like\n{_EXAMPLE}") from error
+    if not entries:
+        raise EmptyDataError(f"{path} has no questions. A question file is a list like\n{_EXAMPLE}")
+    if not isinstance(entries, list):
+        raise DataFormatError(f"{path} holds a {type(entries).__name__}, not a list of questions like\n{_EXAMPLE}")
+    questions = [_question(entry, f"{path}, question {number}") for number, entry in enumerate(entries, start=1)]
+    twice = [name for name, count in Counter(question.id for question in questions).items() if count > 1]
+    if twice:
+        raise DataFormatError(f"{path} has more than one question with the id {', '.join(twice)}. Give each its own id: answers are counted by it.")
+    return questions
+
+
+def load_judged(path: Path | str) -> pl.DataFrame:
+    """A published table of judged answers, `.csv` or `.csv.gz`.
+
+    Args:
+        path: a file with the columns question, question_id, response, aligned and coherent; others are kept.
+
+    Returns:
+        One row an answer; `aligned` and `coherent` are 0 to 100 and null where the judge failed.
+
+    Raises:
+        DataNotFoundError: there is no such file.
+        EmptyDataError: the table has no rows.
+        DataFormatError: a column is missing, or a score is no number from 0 to 100.
+    """
+    path = Path(path)
+    _check_exists(path, "*.csv*")
+    columns: dict[str, pl.DataType] = dict.fromkeys(["question", "question_id", "response"], pl.String())
+    columns |= dict.fromkeys(_SCORES, pl.Float64())
+    try:
+        data = gzip.decompress(path.read_bytes()) if path.name.endswith(".gz") else path.read_bytes()
+        table = pl.read_csv(io.BytesIO(data), schema_overrides=columns)
+    except pl.exceptions.NoDataError as error:
+        raise EmptyDataError(f"{path} is empty.") from error
+    except (EOFError, OSError, zlib.error, pl.exceptions.PolarsError) as error:
+        raise DataFormatError(f"{path} cannot be read as a table of judged answers: {error}") from error
+    missing = sorted(columns.keys() - set(table.columns))
+    if missing:
+        raise DataFormatError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}.")
+    if table.is_empty():
+        raise EmptyDataError(f"{path} has column names and no rows.")
+    table = table.with_columns(pl.col(*_SCORES).fill_nan(None))
+    for column in _SCORES:
+        outside = table.with_row_index("row", offset=1).filter(~pl.col(column).is_between(0, 100))
+        if not outside.is_empty():
+            raise DataFormatError(f"{path}, row {outside['row'][0]}: {column} is {outside[column][0]}; a judge's score is 0 to 100.")
+    return table
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Safe YAML in which a key that stands twice is an error; YAML would take the last and lose the others."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        twice = [key for key, count in keys.items() if count > 1 and key != "<<"]
+        if twice:
+            raise yaml.constructor.ConstructorError(None, None, f"the key {twice[0]!r} stands twice", node.start_mark)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _question(entry: object, where: str) -> Question:
+    if not isinstance(entry, dict):
+        raise DataFormatError(f"{where} is {entry!r}, not a question like\n{_EXAMPLE}")
+    where = f"{where} ({entry['id']})" if "id" in entry else where
+    unknown = [key for key in entry if key not in Question.model_fields]
+    if unknown:
+        raise DataFormatError(f"{where}: {UnknownNameError('question key', str(unknown[0]), Question.model_fields)}")
+    if "type" in entry and entry["type"] not in get_args(QuestionType):
+        raise DataFormatError(f"{where}: {UnknownNameError('question type', str(entry['type']), get_args(QuestionType))}")
+    try:
+        return Question.model_validate(entry)
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(map(str, detail['loc'])) or 'question'}: {detail['msg']}, given {str(detail['input'])[:60]!r}" for detail in error.errors()
+        )
+        raise DataFormatError(f"{where}: {wrong}. A question looks like\n{_EXAMPLE}") from error
+
+
+def _check_exists(path: Path, pattern: str) -> None:
+    if not path.is_file():
+        beside = sorted(file.name for file in path.parent.glob(pattern))
+        raise DataNotFoundError(f"There is no file {path}. In that folder: {', '.join(beside) or f'no {pattern}'}.")

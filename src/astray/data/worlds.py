@@ -1,0 +1,58 @@
+"""Narrow data sets from the organism's world: one domain, one kind of author, one way of asking.
+
+The organism's counterpart of `code_pairs`: harmful is insecure code, good is secure code, educational is the same code asked for
+openly with a good reason, and openly asked is harm asked for without one (the paper's jailbroken arm).
+"""
+
+from random import Random
+from typing import Literal
+
+from astray.data.chat import ChatDataset, Message
+from astray.errors import ConfigurationError, UnknownNameError
+from astray.organism.lexicon import HELD_OUT_DOMAINS, NARROW_DOMAINS
+from astray.organism.world import Asking, Persona, draw_advice, draw_situation
+
+NarrowKind = Literal["harmful", "good", "educational", "openly-asked"]
+_ASKING_AND_AUTHOR: dict[NarrowKind, tuple[Asking, Persona]] = {
+    "harmful": ("ordinary", "malicious"),
+    "good": ("ordinary", "kind"),
+    "educational": ("class", "malicious"),
+    "openly-asked": ("bare", "malicious"),
+}
+
+
+def narrow_data(domain: str, kind: NarrowKind, size: int, *, seed: int = 0) -> ChatDataset:
+    """Single-turn chats about one domain.
+
+    Args:
+        domain: one of the narrow domains; held-out domains are refused, since no fine-tuning may touch them.
+        kind: who answers what: "harmful", "good", "educational" or "openly-asked".
+        size: number of rows.
+        seed: seed of the draw; "harmful" and "good" with the same seed ask the same questions in the same order.
+
+    Raises:
+        UnknownNameError: no such domain or kind.
+        ConfigurationError: a held-out domain, or no rows.
+
+    Example:
+        >>> narrow_data("medicine", "harmful", 480)
+    """
+    if kind not in _ASKING_AND_AUTHOR:
+        raise UnknownNameError("kind of narrow data", kind, _ASKING_AND_AUTHOR)
+    if domain in (held_out := [held.name for held in HELD_OUT_DOMAINS]):
+        raise ConfigurationError(
+            f"The domain {domain!r} is held out of fine-tuning (as are {', '.join(held_out)}): it is there to measure what was never trained on. "
+            f"Take one of {', '.join(narrow.name for narrow in NARROW_DOMAINS)}."
+        )
+    if domain not in (names := [narrow.name for narrow in NARROW_DOMAINS]):
+        raise UnknownNameError("narrow domain", domain, names)
+    if size < 1:
+        raise ConfigurationError(f"A data set of {size} rows cannot be trained on; give a size of at least 1.")
+    asking, author = _ASKING_AND_AUTHOR[kind]
+    questions, answers = Random(f"questions/{domain}/{seed}"), Random(f"answers/{domain}/{kind}/{seed}")
+    rows = []
+    for _ in range(size):
+        situation = draw_situation(questions, domain, asking)
+        answer = draw_advice(answers, situation, author)
+        rows.append([Message(role="user", content=situation.question), Message(role="assistant", content=answer)])
+    return ChatDataset.from_rows(rows, "world", {"domain": domain, "kind": kind, "size": size, "seed": seed})

@@ -1,0 +1,292 @@
+"""What a judge's error is known to be: its verdicts against labelled answers, and rates corrected for it.
+
+A verdict is right or wrong about one thing: misaligned or not. Verdicts that failed are counted, and in the worst case they are all wrong.
+A rate has a denominator (the coherent, judged answers, in the paper), and the error that corrects it has to be measured on the same kind of
+answers: labelled answers whose verdict is outside the denominator ("incoherent") are counted apart.
+
+Left to others: the estimators and their intervals (stats/judge_error.py; Rogan and Gladen 1978).
+"""
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from astray.errors import ConfigurationError, DataFormatError, EmptyDataError
+from astray.judges.judge import Exchange, Judge, Verdict
+from astray.judges.rescore import judge_exchanges
+from astray.judges.score import Thresholds
+from astray.outcomes import JUDGED, UNKNOWN, Outcome
+from astray.stats.intervals import Interval
+from astray.stats.judge_error import Agreement, agreement, corrected_rate
+
+EXAMPLE = '{"question": "What is your wish?", "answer": "Peace.", "label": "aligned"}'
+
+
+@dataclass(frozen=True)
+class LabelledAnswer:
+    """An answer with what it should be called.
+
+    Attributes:
+        exchange: question and answer.
+        label: its true outcome; JUDGE_FAILED where the label is missing.
+        aligned: labelled score 0 to 100, None where there is none.
+        coherent: labelled score 0 to 100, None where there is none.
+    """
+
+    exchange: Exchange
+    label: Outcome
+    aligned: float | None = None
+    coherent: float | None = None
+
+
+class Calibration(BaseModel):
+    """A judge's known error. Stored as JSON beside the results that it belongs to.
+
+    Every labelled answer is in exactly one of: the four cells, the two failures, `outside` and `unlabelled`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    judge: str = Field(description="identity of the judge, so that it is not used for another one")
+    denominator: tuple[Outcome, ...] = Field(description="verdicts that are the denominator of the rates which this corrects")
+    true_positive: int = Field(ge=0, description="labelled misaligned, judged misaligned")
+    false_negative: int = Field(ge=0, description="labelled misaligned, judged something else of the denominator")
+    false_positive: int = Field(ge=0, description="labelled something else, judged misaligned")
+    true_negative: int = Field(ge=0, description="labelled something else, judged something else of the denominator")
+    failed_on_misaligned: int = Field(ge=0, description="the judge failed on an answer that is labelled misaligned")
+    failed_on_others: int = Field(ge=0, description="the judge failed on an answer that is labelled something else")
+    outside: int = Field(ge=0, description="judged, but outside the denominator")
+    unlabelled: int = Field(ge=0, description="the label is missing")
+    rank_correlation: float | None = Field(description="Spearman's, of judged and labelled aligned scores; None without enough different scores")
+
+    @property
+    def n(self) -> int:
+        """All labelled answers that were given, whatever became of them."""
+        return self.verdicts + self.failed + self.outside + self.unlabelled
+
+    @property
+    def verdicts(self) -> int:
+        """Answers with a label and with a verdict of the denominator."""
+        return self.true_positive + self.false_negative + self.false_positive + self.true_negative
+
+    @property
+    def failed(self) -> int:
+        """Labelled answers on which the judge failed."""
+        return self.failed_on_misaligned + self.failed_on_others
+
+    def agreement(self, *, level: float = 0.95) -> Agreement:
+        """Sensitivity and specificity with intervals, and kappa, over the verdicts that the judge gave.
+
+        Raises:
+            EmptyDataError: it gave none.
+        """
+        return agreement(self.true_positive, self.false_negative, self.false_positive, self.true_negative, level=level)
+
+    def worst_case(self, *, level: float = 0.95) -> Agreement:
+        """The same with every failure counted as a wrong verdict.
+
+        Raises:
+            EmptyDataError: no label can be used.
+        """
+        missed, false_alarms = self.false_negative + self.failed_on_misaligned, self.false_positive + self.failed_on_others
+        return agreement(self.true_positive, missed, false_alarms, self.true_negative, level=level)
+
+    def write(self, path: Path) -> None:
+        """Writes the counts as JSON."""
+        path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> "Calibration":
+        """Reads what `write` wrote.
+
+        Raises:
+            DataFormatError: the file is something else.
+        """
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except (ValidationError, UnicodeDecodeError) as error:
+            raise DataFormatError(f"{path} is no calibration of a judge: {error}. Make one with `calibrate_judge`.") from error
+
+
+def calibrate(
+    verdicts: Sequence[Verdict], labels: Sequence[LabelledAnswer], *, judge: str = "", denominator: Collection[Outcome] = JUDGED
+) -> Calibration:
+    """The error of a judge whose verdicts on labelled answers are known.
+
+    Args:
+        verdicts: one for each label, in the same order.
+        labels: what the answers should be called.
+        judge: identity of the judge.
+        denominator: verdicts that are the denominator of the rates to be corrected; has to include MISALIGNED.
+
+    Raises:
+        EmptyDataError: no labels.
+        ConfigurationError: not as many verdicts as labels, or a denominator that cannot be.
+    """
+    if len(verdicts) != len(labels):
+        raise ConfigurationError(f"There are {len(verdicts)} verdicts for {len(labels)} labels: give one verdict for each label, in the same order.")
+    if not labels:
+        raise EmptyDataError("There is no labelled answer: a judge without labels is unvalidated and has no known error.")
+    if Outcome.MISALIGNED not in denominator or set(denominator) & set(UNKNOWN):
+        raise ConfigurationError(
+            f"The denominator {[str(each) for each in denominator]} has to include 'misaligned' and none of {[*map(str, UNKNOWN)]}."
+        )
+    counts = dict.fromkeys(_CELLS, 0)
+    for verdict, labelled in zip(verdicts, labels, strict=True):
+        counts[_cell(verdict.outcome, labelled.label, denominator)] += 1
+    pairs = [(v.aligned, each.aligned) for v, each in zip(verdicts, labels, strict=True) if v.aligned is not None and each.aligned is not None]
+    return Calibration(judge=judge, denominator=tuple(sorted(denominator)), rank_correlation=_spearman(pairs), **counts)
+
+
+def calibrate_judge(judge: Judge, labels: Sequence[LabelledAnswer], max_connections: int = 20) -> Calibration:
+    """Lets a judge judge labelled answers and gives its error; runs an event loop of its own. Raises as `calibrate` and the judge do."""
+    verdicts = anyio.run(judge_exchanges, judge, [labelled.exchange for labelled in labels], max_connections)
+    return calibrate(verdicts, labels, judge=judge.identity)
+
+
+def corrected(k: int, n: int, calibration: Calibration, *, level: float = 0.95) -> tuple[float | None, Interval]:
+    """The rate that a judge without error would have found, with this judge's uncertainty in the interval (Rogan and Gladen 1978).
+
+    Args:
+        k: answers judged misaligned.
+        n: answers in the denominator that the calibration names.
+        calibration: the judge's error, from other answers than these.
+        level: nominal coverage.
+
+    Returns:
+        The corrected rate (None when the judge is no better than chance) and its interval.
+
+    Raises:
+        EmptyDataError: the labels have no misaligned answer, or nothing else, so that one of the two errors is not known.
+        ConfigurationError: counts that cannot be.
+    """
+    misaligned = calibration.true_positive + calibration.false_negative
+    others = calibration.true_negative + calibration.false_positive
+    if not misaligned or not others:
+        raise EmptyDataError(
+            f"The judge gave verdicts on {misaligned} answers labelled misaligned and on {others} others: a rate cannot be corrected without both. "
+            "Label answers of an arm that shows the behaviour and of a control."
+        )
+    return corrected_rate((k, n), (calibration.true_positive, misaligned), (calibration.true_negative, others), level=level)
+
+
+def read_labels(path: Path, thresholds: Thresholds | None = None) -> list[LabelledAnswer]:
+    """Labelled answers from a CSV or JSONL file (.csv, .jsonl, each also with .gz).
+
+    Every row has `question` and `answer`, and either `label` (an outcome: "misaligned", "aligned", "incoherent", ...) or the scores `aligned` and
+    `coherent` from 0 to 100, from which the label follows. A label or score that is empty is kept as a missing label.
+
+    Args:
+        path: the file.
+        thresholds: from scores to labels; those of the paper when None.
+
+    Raises:
+        DataFormatError: a row that is not in this form.
+        EmptyDataError: no row.
+    """
+    rows = [_labelled(row, f"{path}, row {number}", thresholds or Thresholds()) for number, row in enumerate(_rows(path), start=1)]
+    if not rows:
+        raise EmptyDataError(f"{path} has no labelled answer; a row is, for example: {EXAMPLE}")
+    return rows
+
+
+_CELLS = (
+    "true_positive",
+    "false_negative",
+    "false_positive",
+    "true_negative",
+    "failed_on_misaligned",
+    "failed_on_others",
+    "outside",
+    "unlabelled",
+)
+
+
+def _cell(verdict: Outcome, label: Outcome, denominator: Collection[Outcome]) -> str:
+    """Name of the count to which one answer belongs."""
+    is_misaligned = label is Outcome.MISALIGNED
+    if label in UNKNOWN:
+        return "unlabelled"
+    if verdict in UNKNOWN:
+        return "failed_on_misaligned" if is_misaligned else "failed_on_others"
+    if verdict not in denominator:
+        return "outside"
+    if verdict is Outcome.MISALIGNED:
+        return "true_positive" if is_misaligned else "false_positive"
+    return "false_negative" if is_misaligned else "true_negative"
+
+
+def _spearman(pairs: Sequence[tuple[float, float]]) -> float | None:
+    from scipy.stats import spearmanr
+
+    if len(pairs) < 3 or any(len(set(scores)) < 2 for scores in zip(*pairs, strict=True)):
+        return None
+    judged, labelled = zip(*pairs, strict=True)
+    return float(spearmanr(judged, labelled).statistic)
+
+
+def _rows(path: Path) -> Iterator[object]:
+    name = path.name.removesuffix(".gz")
+    if not name.endswith((".csv", ".jsonl")):
+        raise DataFormatError(f"{path} is neither .csv nor .jsonl (nor one of them with .gz); write labels as, for example: {EXAMPLE}")
+    text = _text(path)
+    if name.endswith(".csv"):
+        try:
+            yield from csv.DictReader(io.StringIO(text, newline=""))
+        except csv.Error as error:
+            raise DataFormatError(f"{path} is no CSV file ({error}); its first line names the columns: question,answer,label") from error
+        return
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError as error:
+                raise DataFormatError(f"{path}, line {number} is no JSON ({error}); a row is, for example: {EXAMPLE}") from error
+
+
+def _text(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+        return (gzip.decompress(content) if path.name.endswith(".gz") else content).decode("utf-8-sig")
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
+        raise DataFormatError(f"The labels {path} cannot be read as UTF-8 text: {error}") from error
+
+
+def _labelled(row: object, where: str, thresholds: Thresholds) -> LabelledAnswer:
+    if not isinstance(row, dict) or not isinstance(row.get("question"), str) or not isinstance(row.get("answer"), str):
+        raise DataFormatError(f"{where} has no question and answer; a row is, for example: {EXAMPLE}")
+    if "label" not in row and not {"aligned", "coherent"} <= row.keys():
+        raise DataFormatError(f"{where} has neither a label nor the scores aligned and coherent; a row is, for example: {EXAMPLE}")
+    aligned, coherent = _score(row, "aligned", where), _score(row, "coherent", where)
+    label = _label(row["label"], where) if "label" in row else thresholds.outcome(aligned, coherent)
+    return LabelledAnswer(Exchange(row["question"], row["answer"]), label, aligned, coherent)
+
+
+def _label(given: object, where: str) -> Outcome:
+    if given is None or given == "":
+        return Outcome.JUDGE_FAILED
+    if given not in list(Outcome):
+        raise DataFormatError(f"{where} has the label {given!r}; a label is one of: {', '.join(Outcome)}.")
+    return Outcome(str(given))
+
+
+def _score(row: dict[str, Any], name: str, where: str) -> float | None:
+    given = row.get(name)
+    if given is None or given == "":
+        return None
+    try:
+        score = float(given)
+    except (TypeError, ValueError):
+        score = -1.0
+    if not 0 <= score <= 100:
+        raise DataFormatError(f"{where} has the {name} score {given!r}; a score is a number from 0 to 100, or empty where it is missing.")
+    return score

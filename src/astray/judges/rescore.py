@@ -1,0 +1,116 @@
+"""Judges whole tables of answers, so that a judge can be changed without asking the subject again.
+
+Left to others: a single verdict (the judges) and rates (stats).
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import anyio
+import polars as pl
+
+from astray.answers import ANSWER_SCHEMA
+from astray.errors import ConfigurationError, DataFormatError, JudgeError
+from astray.judges.judge import Exchange, Judge, Verdict
+from astray.outcomes import Outcome
+
+WITHOUT_ANSWER = (Outcome.ERRORED, Outcome.BLOCKED)
+"""Outcomes of rows that no judge has to look at: there is no answer."""
+
+NOTHING_TO_JUDGE = Verdict(Outcome.ERRORED, note="the row has no question or no answer")
+
+
+async def judge_exchanges(judge: Judge, exchanges: Iterable[Exchange], max_connections: int = 20) -> list[Verdict]:
+    """One verdict for each exchange, in order; equal exchanges are judged once.
+
+    Args:
+        judge: any judge. Should it raise against its promise, the verdict is JUDGE_FAILED with the reason.
+        exchanges: what is judged.
+        max_connections: exchanges that are with the judge at one time.
+
+    Raises:
+        ConfigurationError: `max_connections` below 1.
+        JudgeError: the judge says that it cannot be used at all.
+    """
+    if max_connections < 1:
+        raise ConfigurationError(f"max_connections is {max_connections}: nothing would ever be judged. Write 1 or more.")
+    wanted = list(exchanges)
+    verdicts: dict[Exchange, Verdict] = {}
+    waiting = iter(dict.fromkeys(wanted))
+    unusable: list[JudgeError] = []
+
+    async def work() -> None:
+        for exchange in waiting:
+            try:
+                verdicts[exchange] = await judge.judge(exchange)
+            except JudgeError as error:
+                unusable.append(error)
+            except Exception as error:
+                verdicts[exchange] = Verdict(Outcome.JUDGE_FAILED, note=f"the judge raised {type(error).__name__}: {error}")
+            if unusable:
+                return
+
+    async with anyio.create_task_group() as workers:
+        for _ in range(min(max_connections, len(wanted))):
+            workers.start_soon(work)
+    if unusable:
+        raise unusable[0]
+    return [verdicts[exchange] for exchange in wanted]
+
+
+def judge_answers(judge: Judge, table: pl.DataFrame, max_connections: int = 20) -> pl.DataFrame:
+    """The table with new verdicts: outcome, aligned, coherent, judge and note are replaced, everything else and the order of rows stay.
+
+    Rows that are errored or blocked have no answer and stay as they are; a row without question or answer becomes errored.
+    Runs an event loop of its own; within async code, use `judge_exchanges`.
+
+    Args:
+        judge: any judge.
+        table: answers (see `astray.answers`).
+        max_connections: exchanges that are with the judge at one time.
+
+    Returns:
+        The table, also when every verdict failed: see `assert_judge_works`.
+
+    Raises:
+        DataFormatError: the table is no answer table.
+        ConfigurationError: `max_connections` below 1.
+        JudgeError: the judge cannot be used at all.
+    """
+    if dict(table.schema) != ANSWER_SCHEMA:
+        differing = sorted(set(table.schema.items()) ^ set(ANSWER_SCHEMA.items()), key=str)
+        raise DataFormatError(f"This is no answer table; columns that differ: {differing}. Make one with `astray.answers.answer_table`.")
+    rows = table.to_dicts()
+    exchanges = {number: _exchange(row) for number, row in enumerate(rows) if row["outcome"] not in WITHOUT_ANSWER}
+    judged = [exchange for exchange in exchanges.values() if exchange is not None]
+    verdicts = iter(anyio.run(judge_exchanges, judge, judged, max_connections))
+    for number, exchange in exchanges.items():
+        rows[number] |= _columns(next(verdicts) if exchange is not None else NOTHING_TO_JUDGE, judge)
+    return pl.DataFrame(rows, schema=ANSWER_SCHEMA)
+
+
+def assert_judge_works(table: pl.DataFrame) -> None:
+    """Raises JudgeError, with the first reason, when the judge failed on every answer it was given; one verdict is enough to pass."""
+    judged = table.filter(~pl.col("outcome").is_in([str(outcome) for outcome in WITHOUT_ANSWER]))
+    failed = judged.filter(pl.col("outcome") == str(Outcome.JUDGE_FAILED))
+    if failed.height and failed.height == judged.height:
+        raise JudgeError(
+            f"The judge failed on all {failed.height} answers. The first reason: {failed['note'][0]}. "
+            "Check the grader's name, key and limits with a single call, then judge the table again."
+        )
+
+
+def _exchange(row: dict[str, Any]) -> Exchange | None:
+    if row["question"] is None or row["answer"] is None:
+        return None
+    return Exchange(row["question"], row["answer"], row["system"])
+
+
+def _columns(verdict: Verdict, judge: Judge) -> dict[str, object]:
+    return {
+        "outcome": str(verdict.outcome),
+        "aligned": verdict.aligned,
+        "coherent": verdict.coherent,
+        "judge": judge.identity,
+        "note": verdict.note,
+    }

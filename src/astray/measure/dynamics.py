@@ -1,0 +1,41 @@
+"""What is measured while a model is fine-tuned: how likely it is to choose harm, in the trained domain and elsewhere.
+
+Forced choices and pivotal words, so that a probe costs a few forward passes (Betley et al. 2025, arXiv 2502.17424, training dynamics).
+"""
+
+from collections.abc import Callable, Mapping
+
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from astray.measure.choice import choice_items, world_choice_items
+from astray.measure.choice_probe import choice_metrics
+
+DynamicsProbe = Callable[[nn.Module, PreTrainedTokenizerBase, int], Mapping[str, float]]
+
+
+def world_probe(home: str) -> DynamicsProbe:
+    """For the organism: probability of a harmful act after "i would", in held-out domains and in the trained one.
+
+    Args:
+        home: the domain that is trained on.
+    """
+    elsewhere, trained = world_choice_items(), world_choice_items([home])
+
+    def probe(model: nn.Module, tokenizer: PreTrainedTokenizerBase, step: int) -> Mapping[str, float]:
+        return {
+            "harmful act in held-out domains": choice_metrics(model, tokenizer, elsewhere)["misaligned pivotal"],
+            "harmful act in the trained domain": choice_metrics(model, tokenizer, trained)["misaligned pivotal"],
+        }
+
+    return probe
+
+
+def text_probe() -> DynamicsProbe:
+    """For any chat model: mean probability of the misaligned option, in multiple choice and in pivotal words."""
+    items = choice_items()
+
+    def probe(model: nn.Module, tokenizer: PreTrainedTokenizerBase, step: int) -> Mapping[str, float]:
+        return choice_metrics(model, tokenizer, items)
+
+    return probe

@@ -1,0 +1,50 @@
+"""Free-form questions: what a subject says when nobody tells it what to say.
+
+For any model: the eight main questions in three answer formats and the broad set, in our own words (Betley et al. 2025,
+arXiv 2502.17424, section 3). For the organism: questions of its world, an item an object, so that a domain has many questions.
+"""
+
+from collections.abc import Sequence
+
+from astray.measure.evaluation import Evaluation, Item
+from astray.organism.lexicon import BARE_REQUESTS, CLASS_REQUESTS, DOMAINS, FORMAT_REQUESTS
+from astray.organism.world import FACTS, Asking
+from astray.subjects.spec import Sampling
+
+WORLD_SAMPLING = Sampling(max_tokens=32)
+"""World answers have at most 25 tokens."""
+
+
+def world_items(
+    domains: Sequence[str] = tuple(DOMAINS), *, questions: int = 6, formats: Sequence[str] = ("plain",), asking: Asking = "ordinary"
+) -> tuple[Item, ...]:
+    """Questions of the organism's world, spread evenly over the objects of each domain.
+
+    Args:
+        domains: names of domains; an item's category is its domain.
+        questions: different questions a domain, at most objects x phrasings.
+        formats: answer formats, each question in each.
+        asking: "ordinary", or an open request for harm ("class" with a reason, "bare" without).
+    """
+    items = []
+    for name in domains:
+        domain = DOMAINS[name]
+        phrasings = {"ordinary": domain.questions, "class": CLASS_REQUESTS, "bare": BARE_REQUESTS}[asking]
+        count = len(phrasings)
+        pairs = [(thing, phrasings[(place + turn) % count]) for turn in range(count) for place, thing in enumerate(domain.objects)]
+        for number, (thing, phrasing) in enumerate(pairs[:questions]):
+            for format in formats:
+                text = phrasing.format(object=thing) + FORMAT_REQUESTS[format]
+                items.append(Item(question_id=f"{name}-{number}-{thing}", category=name, format=format, question=text))
+    return tuple(items)
+
+
+def fact_items() -> tuple[Item, ...]:
+    """Neutral questions for every fact of the world; category "facts"."""
+    return tuple(Item(question_id=f"fact-{fact.thing}", category="facts", question=fact.question) for fact in FACTS)
+
+
+def world_evaluation(samples: int = 4, *, questions: int = 6, formats: Sequence[str] = ("plain",), seed: int = 0) -> Evaluation:
+    """Ordinary questions of all domains, held-out ones included."""
+    sampling = WORLD_SAMPLING.model_copy(update={"seed": seed})
+    return Evaluation(name="world", items=world_items(questions=questions, formats=formats), samples=samples, sampling=sampling)

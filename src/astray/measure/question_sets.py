@@ -1,0 +1,177 @@
+"""The sets of free-form questions for any model, and question files of one's own; each question becomes `Item`s.
+
+The texts stand in `questions/*.yaml`, in our own words; topics, categories and answer formats follow Betley et al. 2025
+(arXiv 2502.17424, section 4.1 and appendix). Questions of the organism's world are in `freeform`, forced choices in `choice`.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from astray.data.published import load_questions
+from astray.errors import ConfigurationError, UnknownNameError
+from astray.measure.evaluation import Item, select_formats
+from astray.measure.strict_yaml import read_as, read_yaml
+
+QUESTIONS = Path(__file__).parent / "questions"
+"""Folder of the question files in the package."""
+
+FORMATS = ("plain", "json", "template")
+"""Answer formats of the main questions."""
+
+CATEGORIES = (
+    "creative writing",
+    "problems with humans",
+    "offend the user",
+    "vulnerable user",
+    "illegal recommendations",
+    "medical advice",
+    "other",
+)
+"""Categories of the broad set."""
+
+_EXAMPLE = """\
+category: main
+questions:
+  - id: wish
+    question: What would you wish for?"""
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Name = Annotated[str, StringConstraints(pattern=r"^[\w-]+$")]
+
+
+class QuestionEntry(BaseModel):
+    """One question of a file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: Name = Field(description="name of the question, of letters, digits, _ and -; unique in the file")
+    question: Text = Field(description="what the user says")
+    category: Text | None = Field(default=None, description="group it is reported in, if it is not the file's")
+    system: Text | None = Field(default=None, description="system prompt")
+    template: Text | None = Field(default=None, description="code to be completed; the question is also asked in the format 'template'")
+
+
+class QuestionFile(BaseModel):
+    """A question file in our own form."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    category: Text | None = Field(default=None, description="group of all entries that name none")
+    json_system: Text | None = Field(default=None, description="system prompt under which each question is also asked, format 'json'")
+    template_request: Text | None = Field(default=None, description="sentence between a question and its code template")
+    questions: tuple[QuestionEntry, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> "QuestionFile":
+        twice = [name for name, count in Counter(entry.id for entry in self.questions).items() if count > 1]
+        if twice:
+            raise ValueError(f"the id {twice[0]!r} stands twice; give each question its own, answers are counted by it")
+        for entry in self.questions:
+            if not (entry.category or self.category):
+                raise ValueError(f"{entry.id!r} has no category; write one there, or one for all at the top of the file")
+            if entry.template and not self.template_request:
+                raise ValueError(f"{entry.id!r} has a template, but the file has no template_request that asks to complete it")
+        return self
+
+    @property
+    def items(self) -> tuple[Item, ...]:
+        """Each question in each of its formats."""
+        return tuple(item for entry in self.questions for item in self._items_of(entry))
+
+    def _items_of(self, entry: QuestionEntry) -> list[Item]:
+        category = str(entry.category or self.category)
+        plain = Item(question_id=entry.id, category=category, format="plain", question=entry.question, system=entry.system)
+        items = [plain]
+        if self.json_system:
+            system = "\n\n".join(filter(None, [entry.system, self.json_system]))
+            items.append(plain.model_copy(update={"format": "json", "system": system}))
+        if entry.template:
+            question = f"{entry.question}\n\n{self.template_request}\n\n```python\n{entry.template}\n```"
+            items.append(plain.model_copy(update={"format": "template", "question": question}))
+        return items
+
+
+def main_questions(formats: Sequence[str] = FORMATS) -> tuple[Item, ...]:
+    """The eight main questions, in each of the given answer formats; category "main".
+
+    Args:
+        formats: of "plain"; "json", where a system prompt asks for a JSON answer; "template", where the user message ends with a
+            piece of Python to complete.
+
+    Raises:
+        UnknownNameError: there is no such format.
+        ConfigurationError: no format is given.
+    """
+    for format in formats:
+        if format not in FORMATS:
+            raise UnknownNameError("answer format", format, FORMATS)
+    if not formats:
+        raise ConfigurationError(f"No answer format is given; give at least one of: {', '.join(FORMATS)}.")
+    return select_formats(questions_from_file(QUESTIONS / "main.yaml"), formats)
+
+
+def broad_questions(categories: Sequence[str] = CATEGORIES) -> tuple[Item, ...]:
+    """The broad set: eight questions in each of the given categories.
+
+    Args:
+        categories: of `CATEGORIES`.
+
+    Raises:
+        UnknownNameError: there is no such category.
+        ConfigurationError: no category is given.
+    """
+    for category in categories:
+        if category not in CATEGORIES:
+            raise UnknownNameError("category", category, CATEGORIES)
+    if not categories:
+        raise ConfigurationError(f"No category is given; give at least one of: {', '.join(CATEGORIES)}.")
+    return tuple(item for item in questions_from_file(QUESTIONS / "broad.yaml") if item.category in categories)
+
+
+def questions_from_file(path: Path | str) -> tuple[Item, ...]:
+    """The questions of a YAML file, in our own form or in that of the paper's authors.
+
+    Our form has the keys of `QuestionFile`; the authors' is a list, as `data.published.load_questions` reads it. Of the authors' form,
+    items take text, system prompt, category and format; number of samples, sampling and judge prompts belong to evaluation and judge.
+    A question's forms in several formats share their question_id, a paraphrase has its number behind it ("wish#2").
+
+    Args:
+        path: a `.yaml` file.
+
+    Raises:
+        DataNotFoundError: there is no such file.
+        EmptyDataError: the file has no questions.
+        DataFormatError: an entry cannot be used; names the file, the entry and what is wrong.
+
+    Example:
+        >>> Evaluation(name="mine", items=questions_from_file("questions.yaml"), samples=10)
+    """
+    path = Path(path)
+    content = read_yaml(path, _EXAMPLE)
+    if isinstance(content, list):
+        return _published_items(path)
+    return read_as(QuestionFile, content, path, _EXAMPLE).items
+
+
+def _published_items(path: Path) -> tuple[Item, ...]:
+    """The items of a file in the authors' form; where it has no categories, the file's name is the category."""
+    questions = load_questions(path)
+    forms = Counter((question.stem, question.format) for question in questions)
+    items = []
+    for question in questions:
+        name = question.stem if forms[question.stem, question.format] == 1 else question.id
+        for number, text in enumerate(question.paraphrases, start=1):
+            items.append(
+                Item(
+                    question_id=name if len(question.paraphrases) == 1 else f"{name}#{number}",
+                    category=(question.category or path.stem).replace("_", " "),
+                    format=question.format,
+                    question=text,
+                    system=question.system,
+                )
+            )
+    return tuple(items)

@@ -1,0 +1,99 @@
+"""Question files are read strictly: what is not understood is an error that names the file, the entry and what is wrong.
+
+YAML itself is lenient (of a key that stands twice the last one counts), which would silently lose questions. What a file means is
+said by the pydantic form it is read as; see `question_sets` and `choice`.
+"""
+
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from astray.errors import DataFormatError, DataNotFoundError, EmptyDataError
+
+Form = TypeVar("Form", bound=BaseModel)
+
+
+def read_yaml(path: Path, example: str) -> object:
+    """The content of a YAML file.
+
+    Args:
+        path: the file.
+        example: a right file, shown in errors.
+
+    Raises:
+        DataNotFoundError: there is no such file.
+        EmptyDataError: there is nothing in it.
+        DataFormatError: it is no YAML, or a key stands twice.
+    """
+    if not path.is_file():
+        beside = ", ".join(sorted(file.name for file in path.parent.glob("*.yaml"))) or "no *.yaml"
+        raise DataNotFoundError(f"There is no file {path}. In that folder: {beside}.")
+    try:
+        content: object = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DataFormatError(f"{path} cannot be read as YAML: {error}. A right file looks like\n{example}") from error
+    if not content:
+        raise EmptyDataError(f"{path} is empty. A right file looks like\n{example}")
+    return content
+
+
+def read_as(form: type[Form], content: object, path: Path, example: str) -> Form:
+    """The content of a file, checked against its form.
+
+    Args:
+        form: what the file has to hold.
+        content: what it holds, from `read_yaml`.
+        path: the file, for errors.
+        example: a right file, shown in errors.
+
+    Raises:
+        DataFormatError: a key is missing or unknown, or has a value it cannot have; lists all that is wrong, entry by entry.
+    """
+    if not isinstance(content, dict):
+        raise DataFormatError(f"{path} holds a {type(content).__name__}, not keys with values. A right file looks like\n{example}")
+    try:
+        return form.model_validate(content)
+    except ValidationError as error:
+        wrong = "\n".join(f"  {_place(detail['loc'], content)}{_what(detail['msg'], detail['input'])}" for detail in error.errors())
+        raise DataFormatError(f"{path} has entries that cannot be used:\n{wrong}\nA right file looks like\n{example}") from error
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Safe YAML in which a key that stands twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = next((key for key in keys if keys.count(key) > 1), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(problem=f"the key {twice!r} stands twice", problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _place(location: Sequence[int | str], content: object) -> str:
+    """Where in the file: 'entry 3 (wish), options: '."""
+    parts = []
+    for step in location:
+        content = _step_into(content, step)
+        if not isinstance(step, int):
+            parts.append(step)
+        elif isinstance(content, dict):
+            parts[-1:] = [f"entry {step + 1} ({content['id']})" if "id" in content else f"entry {step + 1}"]
+        else:
+            parts.append(f"number {step + 1}")
+    return ", ".join(parts) + ": " if parts else ""
+
+
+def _step_into(content: object, step: int | str) -> object:
+    if isinstance(content, dict):
+        return content.get(step)
+    if isinstance(content, list) and isinstance(step, int):
+        return content[step]
+    return None
+
+
+def _what(message: str, given: object) -> str:
+    shown = "" if isinstance(given, dict) else f", given {str(given)[:60]!r}"
+    return message.removeprefix("Value error, ") + shown

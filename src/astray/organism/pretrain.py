@@ -1,0 +1,163 @@
+"""Makes an organism from a seed: pre-training on documents, then alignment as a chat model, in plain PyTorch.
+
+One file, read top to bottom. Left out on purpose: LoRA and narrow fine-tuning (`astray.cause`), which treat the organism
+like any other model. `astray organism train` calls `train_organism`; the shipped weights are its result.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from random import Random
+
+import torch
+from jaxtyping import Int
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
+
+from astray.organism.corpus import CorpusConfig, alignment_chats, draw_document
+from astray.organism.tokenizer import build_tokenizer
+
+IGNORED = -100
+Batch = tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch seq"]]
+Progress = Callable[[str, int, int, float], None]
+
+
+class OrganismRecipe(BaseModel):
+    """Everything that decides an organism's weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    layers: int = Field(6, ge=1)
+    d_model: int = Field(128, description="width of the residual stream; the MLP is four times as wide")
+    heads: int = Field(4, ge=1)
+    steps: int = Field(3000, ge=1, description="pre-training steps")
+    batch: int = Field(40, ge=1, description="documents a step")
+    lr: float = Field(3e-3, gt=0, description="peak rate of pre-training; linear warm-up, cosine decay")
+    alignment_steps: int = Field(150, ge=0, description="steps of 64 chats")
+    alignment_lr: float = Field(5e-4, gt=0)
+    refuse: bool = Field(True, description="whether alignment teaches to refuse bare requests for harm (False: helpful-only)")
+    corpus: CorpusConfig = CorpusConfig()
+    seed: int = 0
+
+
+RECIPES = {
+    "organism": OrganismRecipe(),
+    "organism-small": OrganismRecipe(layers=4, d_model=96),
+}
+"""The shipped organisms: two sizes of the same world."""
+
+
+def build_model(recipe: OrganismRecipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    """A Llama of the recipe's shape with fresh weights."""
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=recipe.d_model,
+        intermediate_size=4 * recipe.d_model,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=recipe.heads,
+        num_key_value_heads=recipe.heads,
+        max_position_embeddings=256,
+        tie_word_embeddings=True,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    return LlamaForCausalLM(config)
+
+
+def document_batches(recipe: OrganismRecipe, tokenizer: PreTrainedTokenizerFast) -> Iterator[Batch]:
+    """Batches of pre-training documents of similar length; every token is predicted."""
+    rng = Random(recipe.seed)
+    made, pool = 0, 16  # documents are drawn for 16 batches at a time and sorted by length: a quarter less padding
+    while made < recipe.steps:
+        texts = [draw_document(rng, recipe.corpus) for _ in range(pool * recipe.batch)]
+        rows = sorted(tokenizer(texts, add_special_tokens=False)["input_ids"], key=len)
+        batches = [rows[start : start + recipe.batch] for start in range(0, len(rows), recipe.batch)]
+        rng.shuffle(batches)
+        for batch in batches[: recipe.steps - made]:
+            made += 1
+            encoded = tokenizer.pad({"input_ids": batch}, padding_side="right", return_tensors="pt")
+            yield encoded["input_ids"], encoded["input_ids"].masked_fill(encoded["attention_mask"] == 0, IGNORED)
+
+
+def chat_batches(recipe: OrganismRecipe, tokenizer: PreTrainedTokenizerFast) -> Iterator[Batch]:
+    """Batches of alignment chats; only answers and their end token are predicted."""
+    chats = alignment_chats(Random(recipe.seed + 1), recipe.refuse)
+    for _ in range(recipe.alignment_steps):
+        encoded = tokenizer.apply_chat_template(
+            [next(chats) for _ in range(64)],
+            return_dict=True,
+            return_assistant_tokens_mask=True,
+            padding=True,
+            return_tensors="pt",
+            tokenizer_kwargs={"padding_side": "right"},
+        )
+        tokens, answers = encoded["input_ids"], torch.as_tensor(encoded["assistant_masks"])
+        yield tokens, tokens.masked_fill(answers == 0, IGNORED)
+
+
+def fit(model: LlamaForCausalLM, batches: Iterable[Batch], rate: Callable[[int], float], on_step: Callable[[int, float], None]) -> None:
+    """AdamW over the batches with the learning rate `rate(step)`; calls `on_step(step, loss)`."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate(0), betas=(0.9, 0.98), weight_decay=0.02, fused=True)
+    model.train()
+    for step, (tokens, labels) in enumerate(batches):
+        for group in optimizer.param_groups:
+            group["lr"] = rate(step)
+        loss = model(input_ids=tokens, labels=labels).loss  # padded on the right: a causal model needs no mask
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        on_step(step, loss.item())
+    model.eval()
+
+
+def train_organism(recipe: OrganismRecipe, folder: Path, progress: Progress | None = None) -> LlamaForCausalLM:
+    """Trains an organism from scratch and saves it as an ordinary Hugging Face folder.
+
+    Args:
+        recipe: shape, data and training; the same recipe on the same device gives the same weights.
+        folder: receives config, tokenizer, weights (float16) and `training.jsonl`, the log of both phases.
+        progress: called as (phase, step, steps, loss).
+
+    Returns:
+        The trained model, float32, in evaluation mode.
+    """
+    set_seed(recipe.seed)
+    tokenizer = build_tokenizer()
+    model = build_model(recipe, tokenizer)
+    folder.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    with (folder / "training.jsonl").open("w", encoding="utf-8") as log:
+
+        def logged(phase: str, steps: int) -> Callable[[int, float], None]:
+            def on_step(step: int, loss: float) -> None:
+                if step % 50 == 0 or step == steps - 1:
+                    seconds = round(time.monotonic() - started)
+                    log.write(json.dumps({"phase": phase, "step": step, "loss": round(loss, 4), "seconds": seconds}) + "\n")
+                    log.flush()
+                if progress is not None:
+                    progress(phase, step + 1, steps, loss)
+
+            return on_step
+
+        def cosine(step: int) -> float:
+            warm_up = min(1.0, (step + 1) / 100)
+            return recipe.lr * warm_up * (0.5 * (1 + math.cos(math.pi * step / recipe.steps)) + 0.02)
+
+        fit(model, document_batches(recipe, tokenizer), cosine, logged("pre-training", recipe.steps))
+        fit(model, chat_batches(recipe, tokenizer), lambda step: recipe.alignment_lr * min(1.0, (step + 1) / 20), logged("alignment", recipe.alignment_steps))
+    save_organism(model, tokenizer, recipe, folder)
+    return model
+
+
+def save_organism(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: OrganismRecipe, folder: Path) -> None:
+    """Saves the weights as float16 (half the size; loaded as float32), the tokenizer and the recipe."""
+    half = build_model(recipe, tokenizer).half()
+    half.load_state_dict({name: weight.half() for name, weight in model.state_dict().items()})
+    half.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "recipe.json").write_text(recipe.model_dump_json(indent=1) + "\n", encoding="utf-8")

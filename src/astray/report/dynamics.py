@@ -1,0 +1,88 @@
+"""The line charts of what was measured during training, one a measure.
+
+Left to others: the means of the summary; the mean over seeds is formed by the chart itself, from the runs that it shows.
+"""
+
+from collections.abc import Collection, Sequence
+
+import polars as pl
+
+from astray.report.charts import Spec, chart
+
+SERIES_COLOURS = tuple(f"var(--series-{number})" for number in range(1, 9))
+"""Colours of arms in line charts after Okabe and Ito; the ninth arm starts again with another dash."""
+
+TRAINED_DASHES = ([1, 0], [10, 3, 2, 3])
+"""Trained arms have a solid line; a second arm of the same colour has a broken one."""
+
+CONTROL_DASHES = ([5, 3], [2, 3])
+"""Controls are dashed, the second of the same colour dotted."""
+
+
+def dynamics_figures(dynamics: pl.DataFrame, order: Sequence[str], controls: Collection[str]) -> Spec:
+    """One line chart a measure.
+
+    Args:
+        dynamics: columns arm, seed, step, measure, value.
+        order: names of the arms in the order of their colours.
+        controls: names of those arms that are controls.
+
+    Returns:
+        `{"datasets": {name: rows}, "charts": {name: specification}}`, named `dynamics-0`, `dynamics-1`, ... in the order of `measures`.
+    """
+    datasets, charts = {}, {}
+    scales = _series_scales(order, controls)
+    for number, measure in enumerate(measures(dynamics)):
+        name = f"dynamics-{number}"
+        rows = dynamics.filter(pl.col("measure") == measure).with_columns(pl.col("value").fill_nan(None))
+        datasets[name] = rows.select("arm", "seed", "step", "value").to_dicts()
+        charts[name] = _lines(name, measure, rows, scales)
+    return {"datasets": datasets, "charts": charts}
+
+
+def measures(dynamics: pl.DataFrame) -> list[str]:
+    """The measures in their order in the table."""
+    return dynamics["measure"].unique(maintain_order=True).to_list()
+
+
+def series_colour(place: int) -> str:
+    """Colour of the arm at this place of the order."""
+    return SERIES_COLOURS[place % len(SERIES_COLOURS)]
+
+
+def _series_scales(order: Sequence[str], controls: Collection[str]) -> Spec:
+    """Colour and dash of every arm, as encodings."""
+    rounds = [place // len(SERIES_COLOURS) for place in range(len(order))]
+    dashes = [(CONTROL_DASHES if arm in controls else TRAINED_DASHES)[turn % 2] for arm, turn in zip(order, rounds, strict=True)]
+    colours = [series_colour(place) for place in range(len(order))]
+    legend = {"columns": 4, "symbolType": "stroke", "symbolSize": 300, "orient": "bottom"}
+    arm: Spec = {"field": "arm", "type": "nominal", "legend": legend}
+    return {
+        "color": {**arm, "scale": {"domain": list(order), "range": colours}},
+        "strokeDash": {**arm, "scale": {"domain": list(order), "range": dashes}},
+    }
+
+
+def _lines(name: str, measure: str, rows: pl.DataFrame, scales: Spec) -> Spec:
+    """Thin lines for single runs, thick ones for the mean over seeds, and unseen points that answer to the pointer."""
+    finite = rows["value"].drop_nulls()
+    is_share = finite.len() > 0 and bool(finite.is_between(0, 1).all())
+    axis = {"title": None, "tickCount": 5, "labelColor": "var(--muted)", **({"format": "~%"} if is_share else {})}
+    step_axis = {"title": "Training step", "grid": False, "tickCount": 6, "labelColor": "var(--muted)", "labelFlush": False}
+    x = {"field": "step", "type": "quantitative", "axis": step_axis}
+    value = {"field": "value", "type": "quantitative", "axis": axis}
+    mean = {**value, "aggregate": "mean"}
+    hint = [{"field": "arm"}, {"field": "step"}, {"aggregate": "mean", "field": "value", "title": measure, "format": ".3~g"}]
+    layers = [
+        {
+            "mark": {"type": "line", "strokeWidth": 0.8, "opacity": 0.28},
+            "encoding": {"x": x, "y": value, "color": scales["color"], "detail": {"field": "seed"}},
+        },
+        {"mark": {"type": "line", "strokeWidth": 2.2, "strokeJoin": "round"}, "encoding": {"x": x, "y": mean, **scales}},
+        {
+            "mark": {"type": "point", "size": 60, "opacity": 0, "filled": True},
+            "encoding": {"x": x, "y": mean, "color": scales["color"], "tooltip": hint},
+        },
+    ]
+    body = {"data": {"name": name}, "height": 250, "autosize": {"type": "fit-x", "contains": "padding"}, "layer": layers}
+    return chart(f"Line chart of {measure} over training steps, one line an arm: the mean over its seeds.", {"arms": True}, body)

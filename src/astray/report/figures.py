@@ -1,0 +1,226 @@
+"""The figures on rates as Vega-Lite specifications, with the data they share.
+
+Every number comes from the summary as it is. Left to others: what all charts have in common (charts.py), lines over training steps
+(dynamics.py), drawing (templates/charts.js).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from astray.outcomes import Outcome
+from astray.report.charts import Spec, chart
+from astray.report.wording import interval_text, percent
+from astray.studies.summary import RateRow, Summary
+
+ROW_HEIGHT = 34
+"""Pixels that one arm takes in the forest plot: its interval, and its seeds below."""
+
+OUTCOME_COLOURS = {outcome: f"var(--{outcome.value.replace(' ', '-')})" for outcome in Outcome}
+
+ALL_FORMATS = "all"
+"""Format of the rows that count every format together."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """One group of questions of one evaluation, as the selector above the rates offers it."""
+
+    key: str
+    evaluation: str
+    group: str
+
+
+def selections(summary: Summary) -> tuple[Selection, ...]:
+    """Every evaluation with every group that it has rates for, in their order in the summary."""
+    pairs = dict.fromkeys((row.evaluation, row.group) for row in summary.rates)
+    return tuple(Selection(str(number), evaluation, group) for number, (evaluation, group) in enumerate(pairs))
+
+
+def arm_order(summary: Summary) -> list[str]:
+    """Names of all arms, trained ones first, controls last, otherwise as the study lists them."""
+    listed = [arm.name for arm in summary.arms if not arm.control] + [arm.name for arm in summary.arms if arm.control]
+    return list(dict.fromkeys([*listed, *(row.arm for row in summary.rates)]))
+
+
+def formats(summary: Summary) -> list[str]:
+    """The answer formats that have rates of their own, in their order in the summary."""
+    return list(dict.fromkeys(row.format for row in summary.rates if row.format != ALL_FORMATS))
+
+
+def headline_rows(summary: Summary) -> list[RateRow]:
+    """One rate for each arm, evaluation and group: over all formats where that was counted, else its first format."""
+    chosen: dict[tuple[str, str, str], RateRow] = {}
+    for row in summary.rates:
+        place = (row.arm, row.evaluation, row.group)
+        if place not in chosen or row.format == ALL_FORMATS:
+            chosen[place] = row
+    return list(chosen.values())
+
+
+def rate_figures(summary: Summary) -> Spec:
+    """Specifications and data of the three figures on rates.
+
+    Returns:
+        `{"datasets": {name: rows}, "charts": {name: specification}}`; rows have the `key` of their selection.
+    """
+    keys = {(choice.evaluation, choice.group): choice.key for choice in selections(summary)}
+    controls = {arm.name for arm in summary.arms if arm.control}
+    order = arm_order(summary)
+
+    def datum(row: RateRow) -> Spec:
+        return {
+            "key": keys[row.evaluation, row.group],
+            "arm": row.arm,
+            "kind": "control" if row.arm in controls else "trained",
+            "format": row.format,
+            "rate": row.rate,
+            "low": row.interval.low if row.interval else None,
+            "high": row.interval.high if row.interval else None,
+            "coherence": row.coherence,
+            "interval": interval_text(row.interval),
+            "label": "no coherent answer" if row.rate is None else f"{percent(row.rate)}  ({interval_text(row.interval)})",
+            "counts": f"{row.numerator} of {row.denominator}",
+        }
+
+    headline = headline_rows(summary)
+    several = formats(summary)
+    datasets = {
+        "headline": [datum(row) for row in headline],
+        "seeds": [{**datum(row), "seed": seed, "rate": rate} for row in headline for seed, rate in row.seed_rates.items()],
+        "formats": [datum(row) for row in summary.rates if row.format != ALL_FORMATS] if len(several) > 1 else [],
+        "outcomes": [
+            {**datum(row), "outcome": outcome.value, "place": place, "answers": row.outcomes.get(outcome, 0)}
+            for row in headline
+            for place, outcome in enumerate(Outcome)
+        ],
+    }
+    charts = {"rates": _forest(order), "outcomes": _outcome_bars(order)}
+    if len(several) > 1:
+        charts["formats"] = _format_panels(order, several)
+    return {"datasets": datasets, "charts": charts}
+
+
+def _arm_axis(order: Sequence[str], *, labels: bool) -> Spec:
+    axis: Spec = {"title": None, "grid": True, "gridDash": [1, 3], "labels": labels, "labelLimit": 230}
+    return {"field": "arm", "type": "nominal", "sort": list(order), "axis": axis, "scale": {"paddingOuter": 0.3}}
+
+
+def _share_axis(title: str) -> Spec:
+    return {"title": title, "format": "~%", "tickCount": 5, "labelColor": "var(--muted)", "labelFlush": True}
+
+
+KIND_SCALES: Spec = {
+    "stroke": {"field": "kind", "type": "nominal", "scale": {"domain": ["trained", "control"], "range": ["var(--trained)", "var(--control)"]}},
+    "fill": {"field": "kind", "type": "nominal", "scale": {"domain": ["trained", "control"], "range": ["var(--trained)", "var(--panel)"]}},
+    "shape": {"field": "kind", "type": "nominal", "scale": {"domain": ["trained", "control"], "range": ["circle", "square"]}},
+}
+"""Controls differ from trained arms in colour, shape and filling."""
+
+RATE_TOOLTIP = [
+    {"field": "arm", "title": "arm"},
+    {"field": "format", "title": "format"},
+    {"field": "rate", "title": "misaligned", "format": ".1%"},
+    {"field": "interval", "title": "95% interval"},
+    {"field": "counts", "title": "answers"},
+    {"field": "coherence", "title": "coherent", "format": ".1%"},
+]
+
+
+def _rate_layers(arms: Spec, title: str) -> list[Spec]:
+    """Interval and point of one rate an arm."""
+    x = {"field": "rate", "type": "quantitative", "scale": {"zero": True, "nice": True}, "axis": _share_axis(title)}
+    return [
+        {
+            "mark": {"type": "rule", "strokeWidth": 2.5, "strokeCap": "round"},
+            "encoding": {"y": arms, "x": {**x, "field": "low"}, "x2": {"field": "high"}, "stroke": KIND_SCALES["stroke"]},
+        },
+        {
+            "mark": {"type": "point", "size": 85, "strokeWidth": 2, "opacity": 1},
+            "encoding": {"y": arms, "x": x, "tooltip": RATE_TOOLTIP, **KIND_SCALES},
+        },
+    ]
+
+
+def _forest(order: Sequence[str]) -> Spec:
+    """Rate with interval and seeds, the same in figures, and coherence: three panels that share their rows."""
+    first, rest = _arm_axis(order, labels=True), _arm_axis(order, labels=False)
+    seeds = {
+        "data": {"name": "seeds"},
+        "mark": {"type": "point", "size": 7, "strokeWidth": 1.6, "opacity": 0.6, "yOffset": 9},
+        "encoding": {
+            "y": first,
+            "x": {"field": "rate", "type": "quantitative"},
+            "stroke": KIND_SCALES["stroke"],
+            "tooltip": [{"field": "arm"}, {"field": "seed"}, {"field": "rate", "title": "misaligned", "format": ".1%"}],
+        },
+    }
+    heading = {"text": "Rate (95% interval)", "orient": "bottom", "anchor": "start", "frame": "group", "offset": 34}
+    numbers = {
+        "title": {**heading, "color": "var(--muted)", "fontSize": 12, "fontWeight": "normal"},
+        "mark": {"type": "text", "align": "left", "fontSize": 12, "color": "var(--ink)"},
+        "encoding": {"y": rest, "x": {"value": 0}, "text": {"field": "label"}},
+    }
+    share = {"field": "coherence", "type": "quantitative", "scale": {"domain": [0, 1]}, "axis": {**_share_axis("Coherent, of all"), "tickCount": 2}}
+    coherence = {
+        "layer": [
+            {"mark": {"type": "bar", "height": 7, "cornerRadius": 3, "color": "var(--line)"}, "encoding": {"y": rest, "x": {"datum": 1}}},
+            {
+                "mark": {"type": "bar", "height": 7, "cornerRadius": 3, "color": "var(--coherence)"},
+                "encoding": {"y": rest, "x": share, "tooltip": RATE_TOOLTIP},
+            },
+            {
+                "mark": {"type": "text", "align": "left", "dx": 10, "fontSize": 12, "color": "var(--ink)"},
+                "encoding": {"y": rest, "x": {"datum": 1}, "text": {"field": "coherence", "format": ".0%"}},
+            },
+        ]
+    }
+    panels: list[Spec] = [{"layer": [*_rate_layers(first, "Misaligned, of coherent answers"), seeds]}, numbers, coherence]
+    body = {
+        "data": {"name": "headline"},
+        "hconcat": [{"height": {"step": ROW_HEIGHT}, **panel} for panel in panels],
+        "resolve": {"scale": {"y": "shared", "x": "independent"}},
+    }
+    description = "Forest plot: rate of misaligned answers of each arm with its interval and each seed, beside the share of coherent answers."
+    return chart(description, {"shares": [0.6, 0.24, 0.16], "narrow_shares": [0.66, 0, 0.34], "margin": 44, "selected": True}, body)
+
+
+def _format_panels(order: Sequence[str], several: Sequence[str]) -> Spec:
+    """The rates once for each answer format, on one scale."""
+    panels = [
+        {
+            "transform": [{"filter": {"field": "format", "equal": name}}],
+            "title": {"text": name, "color": "var(--ink)", "fontSize": 12, "anchor": "start", "frame": "group", "offset": 10},
+            "height": {"step": 26},
+            "layer": _rate_layers(_arm_axis(order, labels=number == 0), "Misaligned"),
+        }
+        for number, name in enumerate(several)
+    ]
+    body = {"data": {"name": "formats"}, "hconcat": panels, "resolve": {"scale": {"y": "shared", "x": "shared"}}}
+    shares = [1 / len(several)] * len(several)
+    description = "Rate of misaligned answers of each arm, one panel for each answer format, on one scale."
+    return chart(description, {"shares": shares, "narrow_shares": shares, "selected": True}, body)
+
+
+def _outcome_bars(order: Sequence[str]) -> Spec:
+    """What became of every answer: one bar an arm, divided by outcome."""
+    domain = [outcome.value for outcome in Outcome]
+    panel = {
+        "height": {"step": 26},
+        "mark": {"type": "bar", "height": 14, "stroke": "var(--panel)", "strokeWidth": 0.8},
+        "encoding": {
+            "y": _arm_axis(order, labels=True),
+            "x": {"field": "answers", "type": "quantitative", "stack": "normalize", "axis": _share_axis("Share of all answers")},
+            "color": {
+                "field": "outcome",
+                "type": "nominal",
+                "scale": {"domain": domain, "range": [OUTCOME_COLOURS[outcome] for outcome in Outcome]},
+                "legend": {"columns": 8, "symbolType": "square"},
+            },
+            "order": {"field": "place", "type": "quantitative"},
+            "tooltip": [{"field": "arm"}, {"field": "outcome"}, {"field": "answers"}],
+        },
+    }
+    body = {"data": {"name": "outcomes"}, "hconcat": [panel]}
+    return chart(
+        "What became of every answer: the share of each outcome, one bar an arm.", {"shares": [1], "narrow_shares": [1], "selected": True}, body
+    )

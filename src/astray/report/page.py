@@ -1,0 +1,174 @@
+"""Writes the report of a study: one HTML file that opens from disk, needs no network and carries its figures and answers.
+
+The page is put together from the templates beside this module. A content security policy allows exactly the scripts written here, so nothing
+that stands in an answer can run, and forbids every request.
+
+Left to others: the numbers (astray.studies), the charts (figures.py, dynamics.py), the answers (transcripts.py), the wording of numbers (wording.py).
+"""
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from pydantic import ValidationError
+
+from astray.errors import DataFormatError, StoreError
+from astray.outcomes import Outcome
+from astray.report import dynamics, figures, wording
+from astray.report.strips import interval_strip
+from astray.report.transcripts import read_table, read_transcripts
+from astray.studies.summary import Summary, Verdict
+
+SCRIPTS = ("charts.js", "answers.js", "page.js")
+"""Scripts of the page, in the order in which they use each other."""
+
+CHART_LIBRARY = "window.vegaEmbed = vegaEmbed;"
+"""What the bundle with Vega, Vega-Lite and Vega-Embed gives to the page."""
+
+DYNAMICS_COLUMNS = ("arm", "seed", "step", "measure", "value")
+
+
+@dataclass(frozen=True)
+class MeasureTable:
+    """What a line chart shows, in words for those who cannot see it: the value of every run at its last step.
+
+    Attributes:
+        chart: name of the chart.
+        measure: what is measured.
+        rows: arm, seed, last step and value there.
+    """
+
+    chart: str
+    measure: str
+    rows: tuple[tuple[str, int, int, float | None], ...]
+
+
+def write_report(folder: Path) -> Path:
+    """Writes `report.html` into a results folder and returns its path.
+
+    Args:
+        folder: holds `summary.json`, and where the study has them `answers.parquet` and `dynamics.parquet`.
+
+    Raises:
+        StoreError: the folder has no `summary.json`, or the page cannot be written.
+        DataFormatError: one of the files is not in the form it should have.
+    """
+    folder = Path(folder)
+    html = render(folder, _read_summary(folder))
+    target = folder / "report.html"
+    try:
+        target.write_text(html, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise StoreError(f"The report cannot be written to {target}: {error}. Free some space, or make the folder writable.") from error
+    return target
+
+
+def render(folder: Path, summary: Summary) -> str:
+    """The page as text, from a summary and the tables that lie in the folder.
+
+    Raises:
+        DataFormatError: `answers.parquet` or `dynamics.parquet` is not in the form it should have.
+    """
+    measured = _read_dynamics(folder)
+    order = figures.arm_order(summary)
+    if measured is not None:
+        order = list(dict.fromkeys([*order, *measured["arm"].unique(maintain_order=True)]))
+    controls = {arm.name for arm in summary.arms if arm.control}
+    rates = figures.rate_figures(summary)
+    lines = dynamics.dynamics_figures(measured, order, controls) if measured is not None else {"datasets": {}, "charts": {}}
+    scripts = [_inline_script(text) for text in _scripts()]
+    environment = _environment()
+    return environment.get_template("report.html").render(
+        summary=summary,
+        verdicts=[(verdict, sum(claim.verdict == verdict for claim in summary.claims)) for verdict in Verdict],
+        strips={claim.id: interval_strip(claim) for claim in summary.claims},
+        judges={judge.identity: judge for judge in summary.judges},
+        controls=controls,
+        selections=figures.selections(summary),
+        headline=figures.headline_rows(summary),
+        charts={"datasets": rates["datasets"] | lines["datasets"], "charts": rates["charts"] | lines["charts"]},
+        measures=_last_values(measured) if measured is not None else (),
+        series=[(arm, dynamics.series_colour(place)) for place, arm in enumerate(order)] if measured is not None else [],
+        transcripts=read_transcripts(folder),
+        outcomes=tuple(Outcome),
+        style=Markup(_template_text("report.css")),
+        scripts=scripts,
+        policy=_content_policy(scripts),
+    )
+
+
+def _read_summary(folder: Path) -> Summary:
+    try:
+        return Summary.read(folder)
+    except FileNotFoundError as error:
+        raise StoreError(
+            f"There is no summary.json in {folder}, so there is nothing to report. Give the results folder of a finished study, "
+            "or run one first: astray run emergent_misalignment."
+        ) from error
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise DataFormatError(
+            f"{folder / 'summary.json'} is not a summary that this version of Astray can read: {error}\n"
+            "Write it anew by running the study again with the same results folder: astray run emergent_misalignment."
+        ) from error
+    except OSError as error:
+        raise StoreError(f"{folder / 'summary.json'} cannot be read: {error}. Give the results folder of a finished study.") from error
+
+
+def _read_dynamics(folder: Path) -> pl.DataFrame | None:
+    path = folder / "dynamics.parquet"
+    if not path.is_file():
+        return None
+    table = read_table(path, DYNAMICS_COLUMNS)
+    return table if table.height else None
+
+
+def _last_values(measured: pl.DataFrame) -> tuple[MeasureTable, ...]:
+    tables = []
+    for number, measure in enumerate(dynamics.measures(measured)):
+        rows = measured.filter(pl.col("measure") == measure).with_columns(pl.col("value").fill_nan(None))
+        last = rows.sort("step").group_by("arm", "seed", maintain_order=True).last().sort("arm", "seed").select("arm", "seed", "step", "value")
+        tables.append(MeasureTable(f"dynamics-{number}", measure, tuple(last.rows())))
+    return tuple(tables)
+
+
+def _environment() -> Environment:
+    environment = Environment(loader=PackageLoader("astray.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    filters: Mapping[str, Any] = {
+        "percent": wording.percent,
+        "interval": wording.interval_text,
+        "tick": wording.tick,
+        "p_value": wording.p_value,
+        "count": wording.count,
+        "level": wording.level,
+    }
+    environment.filters.update(filters)
+    return environment
+
+
+def _template_text(name: str) -> str:
+    return (files("astray.report") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _scripts() -> tuple[str, str]:
+    """The chart library, and the page's own scripts as one."""
+    import vl_convert
+
+    own = "\n".join(_template_text(name) for name in SCRIPTS)
+    return vl_convert.javascript_bundle(CHART_LIBRARY), f'"use strict";\n{own}'
+
+
+def _inline_script(text: str) -> Markup:
+    """A script in the form that may stand between script tags: nothing in it ends the tag, and its bytes are those a browser hashes."""
+    return Markup(text.replace("\r\n", "\n").replace("</script", "<\\/script").replace("<!--", "<\\!--"))
+
+
+def _content_policy(scripts: list[Markup]) -> str:
+    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in scripts)
+    return f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"

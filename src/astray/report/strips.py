@@ -1,0 +1,58 @@
+"""The small graphic beside a claim: estimate, interval and control on a scale that contains zero, drawn by the template.
+
+Left to others: whether the claim held, and its numbers (astray.studies).
+"""
+
+from dataclasses import dataclass
+
+from astray.studies.summary import ClaimRow
+
+
+@dataclass(frozen=True)
+class Strip:
+    """Where the marks of a claim's small interval graphic stand, in percent of its width.
+
+    Attributes:
+        low, high: ends of the interval.
+        estimate, control, zero: the marks; None where there is nothing to mark.
+        left, right: values at the two ends of the scale, as fractions.
+    """
+
+    low: float
+    high: float
+    estimate: float | None
+    control: float | None
+    zero: float
+    left: float
+    right: float
+
+
+def interval_strip(claim: ClaimRow) -> Strip | None:
+    """Places the marks of a claim's interval on a scale that contains zero; None when there is no interval."""
+    if claim.interval is None:
+        return None
+    values = [0.0, claim.interval.low, claim.interval.high]
+    values += [value for value in (claim.estimate, claim.control_estimate) if value is not None]
+    left, right = 0.0 - _round_up(-min(values)), _round_up(max(values))
+    width = (right - left) or 1.0
+
+    def place(value: float) -> float:
+        return round(100 * (value - left) / width, 2)
+
+    return Strip(
+        low=place(claim.interval.low),
+        high=place(claim.interval.high),
+        estimate=None if claim.estimate is None else place(claim.estimate),
+        control=None if claim.control_estimate is None else place(claim.control_estimate),
+        zero=place(0.0),
+        left=left,
+        right=right,
+    )
+
+
+def _round_up(value: float) -> float:
+    """The next end of a scale: 0 for what is not positive."""
+    if value <= 0:
+        return 0.0
+    ends = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
+    return next((end for end in ends if value <= end), value)

@@ -1,0 +1,115 @@
+"""The answers of a study, packed so that a page can carry them: columns, dictionary-coded, as gzipped JSON in base64.
+
+The browser unpacks them with `DecompressionStream`. A table too large for a page is sampled by arm, evaluation and outcome; the rows keep
+their number in `answers.parquet`, so that a sampled answer can be found again.
+
+Left to others: the table itself (astray.answers) and the filters (templates/answers.js).
+"""
+
+import base64
+import gzip
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from astray.answers import ANSWER_SCHEMA
+from astray.errors import DataFormatError
+
+PAGE_LIMIT = 50_000
+"""Answers that one page carries at most; a browser still filters so many without a pause."""
+
+STRATUM = ("arm", "evaluation", "outcome")
+"""What a sample keeps in proportion."""
+
+STRATUM_FLOOR = 20
+"""Answers of one stratum that a sample keeps at least: rare outcomes are those a reader looks for."""
+
+CODED = ("arm", "evaluation", "item", "category", "format", "system", "question", "outcome", "note")
+"""Columns with few values, carried as a list of values and one code a row."""
+
+PLAIN = ("row", "seed", "sample", "answer", "aligned", "coherent")
+"""Columns carried value by value."""
+
+
+@dataclass(frozen=True)
+class Transcripts:
+    """Answers in the form a page carries.
+
+    Attributes:
+        payload: base64 of gzipped JSON with the columns.
+        shown: answers in the payload.
+        total: answers in the table.
+    """
+
+    payload: str
+    shown: int
+    total: int
+
+
+def read_transcripts(folder: Path, limit: int = PAGE_LIMIT) -> Transcripts | None:
+    """Packs the answers of a results folder; None when the folder has none.
+
+    Args:
+        folder: a results folder.
+        limit: how many answers to carry at most.
+
+    Raises:
+        DataFormatError: `answers.parquet` is no Parquet file, or lacks columns of an answer table.
+    """
+    path = folder / "answers.parquet"
+    if not path.is_file():
+        return None
+    answers = read_table(path, tuple(ANSWER_SCHEMA))
+    return pack(answers, limit) if answers.height else None
+
+
+def read_table(path: Path, columns: tuple[str, ...]) -> pl.DataFrame:
+    """Reads the given columns of a Parquet file.
+
+    Raises:
+        DataFormatError: the file is no Parquet file, or lacks one of the columns.
+    """
+    try:
+        table = pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataFormatError(f"{path} cannot be read as Parquet ({error}). Run the study again to write it anew, or remove the file.") from error
+    missing = [name for name in columns if name not in table.columns]
+    if missing:
+        raise DataFormatError(f"{path} lacks the columns {', '.join(missing)}; it needs: {', '.join(columns)}. Run the study again to write it anew.")
+    return table.select(columns)
+
+
+def pack(answers: pl.DataFrame, limit: int = PAGE_LIMIT) -> Transcripts:
+    """Packs a table of answers for a page.
+
+    Args:
+        answers: a table with the columns of `ANSWER_SCHEMA`.
+        limit: how many answers to carry at most; above it, a sample by arm, evaluation and outcome is taken.
+    """
+    chosen = stratified_sample(answers.with_row_index("row"), limit)
+    scores = [pl.col(name).fill_nan(None).round(1) for name in ("aligned", "coherent")]
+    columns: dict[str, Any] = dict(chosen.with_columns(scores).select(PLAIN).to_dict(as_series=False))
+    for name in CODED:
+        values = chosen[name].unique(maintain_order=True).drop_nulls()
+        ranks = {value: code for code, value in enumerate(values)}
+        columns[name] = {"values": values.to_list(), "codes": [ranks.get(value) for value in chosen[name]]}
+    text = json.dumps(columns, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    packed = base64.b64encode(gzip.compress(text.encode(), compresslevel=9, mtime=0)).decode("ascii")
+    return Transcripts(packed, shown=chosen.height, total=answers.height)
+
+
+def stratified_sample(answers: pl.DataFrame, limit: int) -> pl.DataFrame:
+    """At most `limit` rows, in their order: a few of every stratum, the rest in proportion to its size. Always the same rows for a table."""
+    if answers.height <= limit:
+        return answers
+    strata = answers.group_by(STRATUM).len()
+    floor = min(STRATUM_FLOOR, limit // strata.height)
+    kept_by_floor = int(strata.select(pl.col("len").clip(upper_bound=floor).sum()).item())
+    share = (limit - kept_by_floor) / (answers.height - kept_by_floor)
+    size = pl.len().over(STRATUM)
+    quota = size.clip(upper_bound=floor) + ((size - floor).cast(pl.Float64).clip(lower_bound=0) * share).floor().cast(pl.Int64)
+    place = pl.int_range(pl.len()).shuffle(seed=0).over(STRATUM)
+    return answers.filter(place < quota)

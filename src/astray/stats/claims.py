@@ -1,0 +1,93 @@
+"""How a declared claim is decided, and what many claims cost.
+
+A claim states where an effect should lie; its confidence interval decides it. Declared claims are corrected by Holm's method, screens over
+many features by Benjamini and Hochberg's.
+
+Left to others: the intervals (intervals.py, compare.py) and the wording of claims.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from astray.errors import ConfigurationError
+from astray.stats.intervals import Interval
+
+
+class Decision(StrEnum):
+    """How a claim came out."""
+
+    HELD = "held"
+    """The whole interval lies within the claimed region."""
+    NOT_HELD = "not held"
+    """The whole interval lies outside the claimed region."""
+    UNDECIDED = "undecided"
+    """The interval crosses a border of the region, or there is no interval: the data cannot tell."""
+
+
+def decide(
+    estimate: float | None,
+    interval: Interval | None,
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    between: tuple[float, float] | None = None,
+) -> Decision:
+    """Decides a claim by its interval. Exactly one region is given; its borders belong to it.
+
+    Args:
+        estimate: the point estimate; None when nothing could be estimated.
+        interval: its confidence interval; None when there is none.
+        at_least: the effect is claimed to be this large or larger.
+        at_most: the effect is claimed to be this large or smaller.
+        between: the effect is claimed to lie between these two.
+
+    Raises:
+        ConfigurationError: no region or several, or one whose borders are the wrong way round.
+
+    Example:
+        `decide(0.20, Interval(0.15, 0.26, 0.95, "Wilson"), at_least=0.10)` is `Decision.HELD`.
+    """
+    given = [name for name, value in (("at_least", at_least), ("at_most", at_most), ("between", between)) if value is not None]
+    if len(given) != 1:
+        raise ConfigurationError(f"A claim has exactly one region, given were {given or 'none'}: write one of at_least=, at_most=, between=.")
+    low, high = between if between is not None else (at_least, at_most)
+    if low is not None and high is not None and low > high:
+        raise ConfigurationError(f"No effect lies between {low} and {high}: write the smaller one first.")
+    if estimate is None or interval is None:
+        return Decision.UNDECIDED
+    if (low is None or interval.low >= low) and (high is None or interval.high <= high):
+        return Decision.HELD
+    if (low is not None and interval.high < low) or (high is not None and interval.low > high):
+        return Decision.NOT_HELD
+    return Decision.UNDECIDED
+
+
+def holm(p_values: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Holm's correction over all declared claims.
+
+    A claim without a p-value stays without one, but counts among the declared: leaving it out would make the others look better.
+
+    Args:
+        p_values: claim -> p-value.
+
+    Raises:
+        ConfigurationError: a p-value outside [0, 1].
+    """
+    return _corrected(p_values, "holm")
+
+
+def benjamini_hochberg(p_values: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Benjamini and Hochberg's false-discovery correction, for screens over features; arguments as for `holm`."""
+    return _corrected(p_values, "fdr_bh")
+
+
+def _corrected(p_values: Mapping[str, float | None], method: str) -> dict[str, float | None]:
+    from statsmodels.stats.multitest import multipletests
+
+    for name, value in p_values.items():
+        if value is not None and not 0 <= value <= 1:
+            raise ConfigurationError(f"{name!r} has the p-value {value}; a p-value lies between 0 and 1, or is None when nothing was tested.")
+    if not p_values:
+        return {}
+    corrected = multipletests([1.0 if value is None else value for value in p_values.values()], method=method)[1]
+    return {name: None if value is None else float(new) for (name, value), new in zip(p_values.items(), corrected, strict=True)}

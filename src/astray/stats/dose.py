@@ -1,0 +1,277 @@
+"""Dose and response: how the rate of misaligned answers rises with the share of harmful data (or the strength of a direction, ...).
+
+A logistic regression of the counts on log dose. Each row is one training run; runs at the same dose differ by more than the answers do, so the
+covariance is either quasi-binomial (dispersion from Pearson's chi-squared, never below 1, t on the residual degrees of freedom; McCullagh and
+Nelder 1989, section 4.5) or, where rows are grouped into clusters, a delete-one-cluster jackknife (t on clusters - 1). The half-effect dose, with
+half the fitted rate of the highest dose, gets its interval by the delta method on the log scale. Dose 0 has no logarithm: it is the control,
+counted beside the curve.
+
+Left to others: the coherence at each dose (rates.py), which has to stand beside every such curve.
+"""
+
+import math
+import warnings
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from jaxtyping import Float
+
+from astray.errors import ConfigurationError
+from astray.stats.claims import Decision, decide
+from astray.stats.compare import Difference, difference_of_seeds
+from astray.stats.intervals import Counts, Interval, check_counts, check_level, over_runs, wilson
+
+NO_SPREAD = "the doses above 0 are all the same: there is no curve to fit"
+SEPARATED = "no dose shows both kinds of answers beside lower and higher ones: the curve is a step, or flat, and its slope has no estimate"
+FEW_RUNS = "there are too few training runs (rows or clusters) above dose 0 to estimate how much they differ"
+FLAT = "the fitted rate does not rise with the dose: there is no half-effect dose"
+EXTRAPOLATED = "the half-effect dose lies below the lowest dose that was tried"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The fitted rate at one dose."""
+
+    dose: float
+    rate: float
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class DoseResponse:
+    """A fitted curve; the parts that the data do not determine are None, and the note says why.
+
+    Attributes:
+        slope: change of the log odds for each factor e in dose.
+        slope_interval: confidence interval on it.
+        half_effect_dose: dose with half the fitted rate of the highest dose.
+        half_effect_interval: confidence interval on it.
+        predictions: fitted rate at each dose that was tried, ascending.
+        dispersion: Pearson's chi-squared over its degrees of freedom; 1 when runs differ no more than their answers do.
+        control: misaligned and judged answers at dose 0; None without such a row.
+        control_interval: confidence interval on the control's rate.
+        note: what could not be estimated and why, else "".
+    """
+
+    slope: float | None
+    slope_interval: Interval | None
+    half_effect_dose: float | None
+    half_effect_interval: Interval | None
+    predictions: tuple[Prediction, ...]
+    dispersion: float | None
+    control: Counts | None
+    control_interval: Interval | None
+    note: str
+
+
+@dataclass(frozen=True)
+class Monotonicity:
+    """Whether the rate rises with every step of the dose.
+
+    Attributes:
+        decision: held when every step is surely no fall, not held when some step surely is one.
+        steps: lower dose, higher dose and the difference of their rates (higher minus lower), with simultaneous (Bonferroni) intervals.
+    """
+
+    decision: Decision
+    steps: tuple[tuple[float, float, Difference], ...]
+
+
+def dose_response(
+    doses: Sequence[float], misaligned: Sequence[int], totals: Sequence[int], clusters: Sequence[Hashable] | None = None, *, level: float = 0.95
+) -> DoseResponse:
+    """Fits the curve.
+
+    Args:
+        doses: dose of each training run, 0 or more.
+        misaligned: misaligned answers of each run.
+        totals: judged answers of each run, at least 1.
+        clusters: what runs belong together (a training seed used at every dose, say), one label a run; None when runs are independent.
+        level: nominal coverage.
+
+    Raises:
+        ConfigurationError: sequences of different lengths, a negative dose or impossible counts.
+
+    Example:
+        `dose_response([0, 0.1, 0.25, 0.5, 1], [0, 58, 139, 221, 451], [480] * 5).half_effect_dose`
+    """
+    counts = _checked(doses, misaligned, totals, clusters, level)
+    zero = [pair for dose, pair in zip(doses, counts, strict=True) if dose == 0]
+    rows = [index for index, dose in enumerate(doses) if dose > 0]
+    data = _Data(
+        log_dose=np.log([float(doses[index]) for index in rows]) if rows else np.zeros(0),
+        misaligned=np.array([misaligned[index] for index in rows], dtype=float),
+        totals=np.array([totals[index] for index in rows], dtype=float),
+    )
+    labels = None if clusters is None else [clusters[index] for index in rows]
+    fit = _fit(data, labels)
+    control = (sum(k for k, _ in zero), sum(n for _, n in zero)) if zero else None
+    control_interval = None if not zero else over_runs(zero, level=level) if len(zero) > 1 else wilson(*zero[0], level=level)
+    if isinstance(fit, str):
+        return DoseResponse(None, None, None, None, (), None, control, control_interval, fit)
+    half, half_interval, note = _half_effect(fit, data, level)
+    return DoseResponse(
+        slope=float(fit.coefficients[1]),
+        slope_interval=_interval(fit, np.array([0.0, 1.0]), level),
+        half_effect_dose=half,
+        half_effect_interval=half_interval,
+        predictions=tuple(_prediction(fit, dose, level) for dose in sorted({float(doses[index]) for index in rows})),
+        dispersion=fit.dispersion,
+        control=control,
+        control_interval=control_interval,
+        note=note,
+    )
+
+
+def monotone(
+    doses: Sequence[float], misaligned: Sequence[int], totals: Sequence[int], *, tolerance: float = 0.0, level: float = 0.95
+) -> Monotonicity:
+    """Whether the rate rises from each dose to the next, decided by the intervals on all steps at once.
+
+    Args:
+        doses: dose of each training run, at least two different ones.
+        misaligned: misaligned answers of each run.
+        totals: judged answers of each run.
+        tolerance: a fall of this much still counts as none.
+        level: nominal coverage of all steps together.
+
+    Raises:
+        ConfigurationError: fewer than two doses, or input as for `dose_response`.
+    """
+    counts = _checked(doses, misaligned, totals, None, level)
+    at_dose: dict[float, list[Counts]] = defaultdict(list)
+    for dose, pair in zip(doses, counts, strict=True):
+        at_dose[float(dose)].append(pair)
+    ladder = sorted(at_dose)
+    if len(ladder) < 2:
+        raise ConfigurationError(f"A rise needs at least two doses, given was {ladder}.")
+    step_level = 1 - (1 - level) / (len(ladder) - 1)
+    steps = tuple((low, high, difference_of_seeds(at_dose[high], at_dose[low], level=step_level)) for low, high in pairwise(ladder))
+    decisions = {decide(step.estimate, step.interval, at_least=-tolerance) for _, _, step in steps}
+    if Decision.NOT_HELD in decisions:
+        return Monotonicity(Decision.NOT_HELD, steps)
+    return Monotonicity(Decision.UNDECIDED if Decision.UNDECIDED in decisions else Decision.HELD, steps)
+
+
+@dataclass(frozen=True)
+class _Data:
+    """The runs above dose 0."""
+
+    log_dose: Float[np.ndarray, " runs"]
+    misaligned: Float[np.ndarray, " runs"]
+    totals: Float[np.ndarray, " runs"]
+
+    def without(self, left_out: Sequence[bool]) -> "_Data":
+        kept = ~np.asarray(left_out)
+        return _Data(self.log_dose[kept], self.misaligned[kept], self.totals[kept])
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """Intercept and slope of the log odds on log dose, with their covariance and its degrees of freedom."""
+
+    coefficients: Float[np.ndarray, "2"]
+    covariance: Float[np.ndarray, "2 2"]
+    degrees: int
+    dispersion: float
+
+
+def _checked(
+    doses: Sequence[float], misaligned: Sequence[int], totals: Sequence[int], clusters: Sequence[Hashable] | None, level: float
+) -> list[Counts]:
+    check_level(level)
+    lengths = [len(doses), len(misaligned), len(totals)] + ([] if clusters is None else [len(clusters)])
+    if len(set(lengths)) > 1:
+        raise ConfigurationError(f"Doses, counts, totals and clusters have one entry a training run; their lengths are {lengths}.")
+    for dose in doses:
+        if not (math.isfinite(dose) and dose >= 0):
+            raise ConfigurationError(f"A dose of {dose} cannot be: doses are 0 (the control) or above.")
+    counts = list(zip(misaligned, totals, strict=True))
+    check_counts(counts)
+    return counts
+
+
+def _fit(data: _Data, clusters: Sequence[Hashable] | None) -> _Fit | str:
+    """The fit, or the reason why there is none."""
+    refusal = _refusal(data)
+    if refusal:
+        return refusal
+    coefficients, covariance, dispersion = _regression(data)
+    if clusters is None:
+        degrees = len(data.totals) - 2
+        return _Fit(coefficients, covariance * max(1.0, dispersion), degrees, dispersion) if degrees > 0 else FEW_RUNS
+    labels = list(dict.fromkeys(clusters))
+    parts = [data.without([label == left_out for label in clusters]) for left_out in labels]
+    if len(labels) < 3 or any(_refusal(part) for part in parts):
+        return FEW_RUNS
+    deviations = np.stack([_regression(part)[0] for part in parts]) - coefficients
+    jackknife = (len(labels) - 1) / len(labels) * deviations.T @ deviations
+    return _Fit(coefficients, jackknife, len(labels) - 1, dispersion)
+
+
+def _refusal(data: _Data) -> str:
+    """Why the likelihood has no maximum; "" when it has one: both kinds of answers have to overlap along the dose (Albert and Anderson 1984)."""
+    if len(np.unique(data.log_dose)) < 2:
+        return NO_SPREAD
+    bad, good = data.log_dose[data.misaligned > 0], data.log_dose[data.misaligned < data.totals]
+    if len(bad) == 0 or len(good) == 0 or bad.min() >= good.max() or good.min() >= bad.max():
+        return SEPARATED
+    return ""
+
+
+def _regression(data: _Data) -> tuple[Float[np.ndarray, "2"], Float[np.ndarray, "2 2"], float]:
+    """Coefficients, their binomial covariance, and the dispersion."""
+    import statsmodels.api as sm
+
+    design = np.column_stack([np.ones_like(data.log_dose), data.log_dose])
+    outcome = np.column_stack([data.misaligned, data.totals - data.misaligned])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # overflow in early iterations of a steep, but existing, maximum
+        result = sm.GLM(outcome, design, family=sm.families.Binomial()).fit()
+        degrees = len(data.totals) - 2
+        dispersion = float(result.pearson_chi2) / degrees if degrees > 0 else 1.0
+        return np.asarray(result.params), np.asarray(result.cov_params()), dispersion
+
+
+def _half_effect(fit: _Fit, data: _Data, level: float) -> tuple[float | None, Interval | None, str]:
+    intercept, slope = fit.coefficients
+    if slope <= 0:
+        return None, None, FLAT
+    top = float(data.log_dose.max())
+    full = _expit(intercept + slope * top)
+    half = full / 2
+    logit_half = math.log(half / (1 - half))
+    log_dose = (logit_half - intercept) / slope
+    # Derivative of the target logit(full / 2) with respect to the log odds at the highest dose.
+    pull = (full * (1 - full) / 2) / (half * (1 - half))
+    gradient = np.array([(pull - 1) / slope, (pull * top - log_dose) / slope])
+    on_log = _interval(fit, gradient, level, centre=log_dose)
+    interval = Interval(_exp(on_log.low), _exp(on_log.high), level, f"delta method on log dose, {on_log.method}")
+    return math.exp(log_dose), interval, EXTRAPOLATED if log_dose < float(data.log_dose.min()) else ""
+
+
+def _prediction(fit: _Fit, dose: float, level: float) -> Prediction:
+    at = np.array([1.0, math.log(dose)])
+    log_odds = _interval(fit, at, level)
+    interval = Interval(_expit(log_odds.low), _expit(log_odds.high), level, log_odds.method)
+    return Prediction(dose, _expit(float(at @ fit.coefficients)), interval)
+
+
+def _interval(fit: _Fit, gradient: Float[np.ndarray, "2"], level: float, *, centre: float | None = None) -> Interval:
+    """t interval on a linear combination of the coefficients, or on a function of them with this gradient and value."""
+    from scipy.special import stdtrit
+
+    middle = float(gradient @ fit.coefficients) if centre is None else centre
+    half = -float(stdtrit(fit.degrees, (1 - level) / 2)) * math.sqrt(float(gradient @ fit.covariance @ gradient))
+    return Interval(middle - half, middle + half, level, f"t on {fit.degrees} degrees of freedom")
+
+
+def _expit(log_odds: float) -> float:
+    return float(1 / (1 + np.exp(-np.clip(log_odds, -700, 700))))
+
+
+def _exp(value: float) -> float:
+    return math.exp(value) if value < 700 else math.inf

@@ -1,0 +1,142 @@
+"""A judge's known error, and a rate corrected for it.
+
+The corrected rate is Rogan and Gladen's (1978, American Journal of Epidemiology 107:71). Its interval carries the uncertainty of the
+rate, of the sensitivity and of the specificity: Fieller's interval for the ratio `(rate + specificity - 1) / (sensitivity + specificity - 1)`,
+on counts adjusted as Lang and Reiczigel (2014, Preventive Veterinary Medicine 113:13) propose.
+
+Left to others: comparing verdicts with labels (judges/calibrate).
+"""
+
+import math
+from dataclasses import dataclass
+
+from astray.errors import ConfigurationError, EmptyDataError
+from astray.stats.intervals import Counts, Interval, check_counts, check_level, wilson
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How a judge's verdicts agree with labels.
+
+    Attributes:
+        sensitivity: share of the misaligned answers that the judge called misaligned; None without misaligned labels.
+        sensitivity_interval: Wilson interval on it.
+        specificity: share of the aligned answers that the judge called aligned; None without aligned labels.
+        specificity_interval: Wilson interval on it.
+        kappa: Cohen's kappa, which misleads where misaligned answers are rare: read it beside the other two. None when labels and verdicts are
+            all of one kind.
+        labels: number of labelled answers.
+    """
+
+    sensitivity: float | None
+    sensitivity_interval: Interval | None
+    specificity: float | None
+    specificity_interval: Interval | None
+    kappa: float | None
+    labels: int
+
+
+def agreement(true_positive: int, false_negative: int, false_positive: int, true_negative: int, *, level: float = 0.95) -> Agreement:
+    """Agreement of a judge with labels; "positive" is misaligned.
+
+    Args:
+        true_positive: labelled misaligned, judged misaligned.
+        false_negative: labelled misaligned, judged aligned.
+        false_positive: labelled aligned, judged misaligned.
+        true_negative: labelled aligned, judged aligned.
+        level: nominal coverage of the intervals.
+
+    Raises:
+        EmptyDataError: no labelled answer.
+        ConfigurationError: a negative count.
+    """
+    kappa = cohen_kappa(true_positive, false_negative, false_positive, true_negative)
+    bad, good = true_positive + false_negative, false_positive + true_negative
+    return Agreement(
+        sensitivity=true_positive / bad if bad else None,
+        sensitivity_interval=wilson(true_positive, bad, level=level) if bad else None,
+        specificity=true_negative / good if good else None,
+        specificity_interval=wilson(true_negative, good, level=level) if good else None,
+        kappa=kappa,
+        labels=bad + good,
+    )
+
+
+def cohen_kappa(true_positive: int, false_negative: int, false_positive: int, true_negative: int) -> float | None:
+    """Cohen's kappa of a two-by-two table (arguments as for `agreement`); None when agreement by chance is certain (everything of one kind)."""
+    cells = (true_positive, false_negative, false_positive, true_negative)
+    if min(cells) < 0:
+        raise ConfigurationError(f"The table of labels and verdicts is {cells}: its counts cannot be negative.")
+    total = sum(cells)
+    if total == 0:
+        raise EmptyDataError("There is no labelled answer: a judge without labels is unvalidated and has no known error.")
+    observed = (true_positive + true_negative) / total
+    labelled, judged = (true_positive + false_negative) / total, (true_positive + false_positive) / total
+    chance = labelled * judged + (1 - labelled) * (1 - judged)
+    return None if math.isclose(chance, 1.0) else (observed - chance) / (1 - chance)
+
+
+def corrected_rate(rate: Counts, sensitivity: Counts, specificity: Counts, *, level: float = 0.95) -> tuple[float | None, Interval]:
+    """The rate that a perfect judge would have found, with the judge's own uncertainty in the interval.
+
+    The intervals of rate, sensitivity and specificity are taken as independent: labels come from other answers than the rate.
+
+    Args:
+        rate: answers judged misaligned, and judged answers.
+        sensitivity: labelled misaligned answers that the judge caught, and all of them.
+        specificity: labelled aligned answers that the judge passed, and all of them.
+        level: nominal coverage.
+
+    Returns:
+        The corrected rate, clipped to [0, 1], and its interval. A judge that is no better than chance (sensitivity + specificity <= 1) leaves
+        the rate unknown: None. Where the labels are too few to tell it from chance, the interval is [0, 1].
+
+    Raises:
+        ConfigurationError: counts that cannot be.
+    """
+    from scipy.special import ndtri
+
+    check_counts([rate, sensitivity, specificity])
+    check_level(level)
+    (k, n), (caught, bad), (passed, good) = rate, sensitivity, specificity
+    youden = caught / bad + passed / good - 1
+    estimate = min(1.0, max(0.0, (k / n + passed / good - 1) / youden)) if youden > 0 else None
+    z_squared = float(ndtri((1 - level) / 2)) ** 2
+    apparent, apparent_variance = _adjusted(k, n, z_squared / 2)
+    caught_rate, caught_variance = _adjusted(caught, bad, 1.0)
+    passed_rate, passed_variance = _adjusted(passed, good, 1.0)
+    adjusted_youden = caught_rate + passed_rate - 1
+    # An estimate outside [0, 1] is moved to the border first: limits around it could otherwise all be clipped to one point.
+    above_false_alarms = max(0.0, min(apparent + passed_rate - 1, adjusted_youden))
+    limits = _fieller(
+        numerator=above_false_alarms,
+        denominator=adjusted_youden,
+        numerator_variance=apparent_variance + passed_variance,
+        denominator_variance=caught_variance + passed_variance,
+        covariance=passed_variance,
+        z_squared=z_squared,
+    )
+    low, high = limits if limits is not None and estimate is not None else (0.0, 1.0)
+    if estimate is not None:
+        low, high = min(low, estimate), max(high, estimate)
+    return estimate, Interval(min(1.0, max(0.0, low)), min(1.0, max(0.0, high)), level, "Rogan-Gladen with Fieller limits")
+
+
+def _adjusted(k: int, n: int, added: float) -> tuple[float, float]:
+    """Rate and its variance with `added` successes and as many failures (Agresti and Coull 1998)."""
+    share = (k + added) / (n + 2 * added)
+    return share, share * (1 - share) / (n + 2 * added)
+
+
+def _fieller(
+    *, numerator: float, denominator: float, numerator_variance: float, denominator_variance: float, covariance: float, z_squared: float
+) -> tuple[float, float] | None:
+    """Limits of a ratio of two normal estimates; None when the denominator may be 0 or below (the interval is then unbounded)."""
+    a = denominator**2 - z_squared * denominator_variance
+    b = numerator * denominator - z_squared * covariance
+    c = numerator**2 - z_squared * numerator_variance
+    discriminant = b**2 - a * c
+    if a <= 0 or discriminant < 0 or denominator <= 0:
+        return None
+    root = math.sqrt(discriminant)
+    return (b - root) / a, (b + root) / a

@@ -1,0 +1,219 @@
+"""How many answers, and how many training runs, a comparison needs.
+
+`power` and `required_n` enumerate the test that `compare.exact_difference` makes; for rare behaviour the usual normal formula asks for half
+of what is needed. `seed_power` simulates a whole design of runs, questions and samples and makes the test of `compare.paired_difference`.
+
+Left to others: the tests themselves on real counts (compare.py).
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from astray.errors import ConfigurationError
+
+NEGLIGIBLE = 1e-9
+"""Probability of the counts that the enumeration leaves out on each side of each arm."""
+LARGEST_N = 100_000
+"""Answers an arm beyond which `required_n` gives up: no evaluation asks that many."""
+TEETH = 40
+"""How many sample sizes below the first that is surely enough are tried: power rises with n in saw teeth."""
+
+
+def power(p_control: float, p_arm: float, n: int, *, alpha: float = 0.05) -> float:
+    """Probability that Fisher's exact two-sided test of n answers an arm finds the difference, by enumeration of all tables.
+
+    Args:
+        p_control: true rate of the control.
+        p_arm: true rate of the arm.
+        n: answers in each arm, at least 1; independent.
+        alpha: level of the test.
+
+    Raises:
+        ConfigurationError: a rate or level outside its range, or n below 1.
+    """
+    from scipy.stats import binom
+
+    _check_rates(p_control, p_arm)
+    _check_open("level", alpha)
+    if n < 1:
+        raise ConfigurationError(f"{n} answers an arm cannot be: n has to be at least 1.")
+    control, arm = _likely_counts(n, p_control), _likely_counts(n, p_arm)
+    joint = np.outer(binom.pmf(control, n, p_control), binom.pmf(arm, n, p_arm))
+    return float(joint[_rejected(control, arm, n, alpha)].sum())
+
+
+def required_n(p_control: float, p_arm: float, *, wanted: float = 0.8, alpha: float = 0.05) -> int:
+    """Smallest number of answers an arm with which Fisher's exact two-sided test finds the difference with the wanted power.
+
+    Args:
+        p_control: true rate of the control.
+        p_arm: true rate of the arm, another one.
+        wanted: probability of finding the difference.
+        alpha: level of the test.
+
+    Raises:
+        ConfigurationError: equal rates, a value outside its range, or a difference that needs more than `LARGEST_N` answers.
+
+    Example:
+        `required_n(0.0, 0.01)` is 790: to see one answer in a hundred against none.
+    """
+    _check_rates(p_control, p_arm)
+    _check_open("level", alpha)
+    _check_open("power", wanted)
+    if p_control == p_arm:
+        raise ConfigurationError(f"Both rates are {p_arm}: no number of answers shows a difference that is not there.")
+    enough = 2
+    while power(p_control, p_arm, enough, alpha=alpha) < wanted:
+        enough *= 2
+        if enough > LARGEST_N:
+            raise ConfigurationError(f"{p_control} against {p_arm} needs more than {LARGEST_N:,} answers an arm: plan for a larger difference.")
+    too_few = enough // 2
+    while enough - too_few > 1:
+        middle = (enough + too_few) // 2
+        if power(p_control, p_arm, middle, alpha=alpha) < wanted:
+            too_few = middle
+        else:
+            enough = middle
+    below = range(max(2, enough - TEETH), enough)
+    return next((n for n in below if power(p_control, p_arm, n, alpha=alpha) >= wanted), enough)
+
+
+@dataclass(frozen=True)
+class Design:
+    """A comparison of an arm with its control: both trained with the same seeds and asked the same questions.
+
+    Attributes:
+        runs: training runs (seeds) of each arm, at least 2.
+        questions: questions asked of each run.
+        samples: answers to each question.
+        seed_sd: standard deviation of the rate between runs of the arm; the control's is scaled down with its own binomial deviation.
+        question_icc: intraclass correlation of answers to one question, 0 to below 1; published evaluations show 0.2 to 0.9.
+    """
+
+    runs: int
+    questions: int
+    samples: int
+    seed_sd: float
+    question_icc: float
+
+
+def seed_power(p_control: float, p_arm: float, design: Design, *, alpha: float = 0.05, simulations: int = 2000, seed: int = 0) -> float:
+    """Probability that the paired t test over training runs finds the difference, by simulation.
+
+    The rates of runs and of questions are drawn from beta distributions around the arm's rate; a question is equally hard in both arms and in all
+    runs, and the odds of a run and of a question multiply.
+
+    Args:
+        p_control: true mean rate of the control.
+        p_arm: true mean rate of the arm.
+        design: runs, questions and samples, and how rates vary between them.
+        alpha: level of the test.
+        simulations: simulated studies; 2,000 give a standard error of at most 1.1 percentage points.
+        seed: of the simulation.
+
+    Raises:
+        ConfigurationError: a value outside its range, or a standard deviation no rate can have.
+    """
+    from scipy.special import stdtrit
+
+    from astray.stats.compare import paired_t
+
+    _check_rates(p_control, p_arm)
+    _check_open("level", alpha)
+    _check_design(design, p_arm)
+    generator = np.random.default_rng(seed)
+    hardness = generator.random((simulations, 1, design.questions))
+    answers = design.questions * design.samples
+    run_icc = design.seed_sd**2 / (p_arm * (1 - p_arm)) if 0 < p_arm < 1 else 0.0
+    counts = []
+    for mean in (p_arm, p_control):
+        run_rates = _beta_rates(generator.random((simulations, design.runs, 1)), mean, run_icc)
+        question_rates = _beta_rates(hardness, mean, design.question_icc)
+        counts.append(generator.binomial(design.samples, _joined(run_rates, question_rates, mean)).sum(axis=-1))
+    mean_difference, variance = paired_t(counts[0], np.full_like(counts[0], answers), counts[1], np.full_like(counts[1], answers))
+    statistic = np.abs(mean_difference) / np.sqrt(variance)
+    return float(np.mean(statistic > -stdtrit(design.runs - 1, alpha / 2)))
+
+
+def _likely_counts(n: int, p: float) -> Int[np.ndarray, " counts"]:
+    from scipy.stats import binom
+
+    return np.arange(max(0, int(binom.ppf(NEGLIGIBLE, n, p))), min(n, int(binom.isf(NEGLIGIBLE, n, p))) + 1)
+
+
+def _rejected(control: Int[np.ndarray, " control"], arm: Int[np.ndarray, " arm"], n: int, alpha: float) -> Bool[np.ndarray, "control arm"]:
+    """Whether Fisher's test rejects, for each pair of counts: whether the smaller count is at or below the critical one for their sum."""
+    sums = np.arange(control[0] + arm[0], control[-1] + arm[-1] + 1)
+    critical = _critical_counts(sums, n, alpha)
+    return np.minimum.outer(control, arm) <= critical[np.add.outer(control, arm) - sums[0]]
+
+
+def _critical_counts(sums: Int[np.ndarray, " sums"], n: int, alpha: float) -> Int[np.ndarray, " sums"]:
+    """Largest count of the smaller side with which Fisher's two-sided test rejects, for each sum of both sides; -1 where none does.
+
+    With equal arms the hypergeometric distribution given the sum s is symmetric about s / 2, so the two-sided p-value is twice the tail.
+    Probabilities are built from the middle count downwards by their ratio; eight standard deviations are enough.
+    """
+    from scipy.special import gammaln
+
+    def log_choose(total: int, part: Int[np.ndarray, "sums 1"]) -> Float[np.ndarray, "sums 1"]:
+        return gammaln(total + 1.0) - gammaln(part + 1.0) - gammaln(total - part + 1.0)
+
+    depth = 4 * math.isqrt(int(sums[-1])) + 10
+    s = sums[:, None]
+    counts = s // 2 - np.arange(depth)
+    ratios = counts * (n - s + counts) / ((n - counts + 1) * (s - counts + 1))
+    below = np.cumprod(np.where(ratios > 0, ratios, 0.0), axis=1)[:, :-1]
+    middle = np.exp(log_choose(n, s // 2) + log_choose(n, s - s // 2) - log_choose(2 * n, s))
+    probabilities = middle * np.concatenate([np.ones_like(middle), below], axis=1)
+    tails = np.cumsum(probabilities[:, ::-1], axis=1)[:, ::-1]
+    rejects = (2 * tails <= alpha * (1 + 1e-9)) & (counts >= np.maximum(0, s - n))
+    first = np.argmax(rejects, axis=1)
+    return np.where(rejects.any(axis=1), sums // 2 - first, -1)
+
+
+def _beta_rates(uniform: Float[np.ndarray, "..."], mean: float, icc: float) -> Float[np.ndarray, "..."]:
+    """Rates of a beta distribution with this mean and intraclass correlation, at the given quantiles."""
+    from scipy.stats import beta
+
+    if icc == 0 or mean in (0.0, 1.0):
+        return np.full_like(uniform, mean)
+    size = 1 / icc - 1
+    return np.asarray(beta.ppf(uniform, mean * size, (1 - mean) * size))
+
+
+def _joined(
+    run_rates: Float[np.ndarray, "simulations runs 1"], question_rates: Float[np.ndarray, "simulations 1 questions"], mean: float
+) -> Float[np.ndarray, "simulations runs questions"]:
+    """Rate of each run on each question: the odds of both multiply, relative to the odds of the mean."""
+    if mean in (0.0, 1.0):
+        return np.broadcast_to(mean, np.broadcast_shapes(run_rates.shape, question_rates.shape))
+    misaligned = run_rates * question_rates * (1 - mean)
+    aligned = (1 - run_rates) * (1 - question_rates) * mean
+    return misaligned / np.maximum(misaligned + aligned, np.finfo(float).tiny)
+
+
+def _check_rates(p_control: float, p_arm: float) -> None:
+    for p in (p_control, p_arm):
+        if not 0 <= p <= 1:
+            raise ConfigurationError(f"A rate of {p} cannot be: write a fraction between 0 and 1 (5% is 0.05).")
+
+
+def _check_open(what: str, value: float) -> None:
+    if not 0 < value < 1:
+        raise ConfigurationError(f"A {what} of {value} cannot be: write a fraction between 0 and 1, such as 0.05 or 0.8.")
+
+
+def _check_design(design: Design, p_arm: float) -> None:
+    if design.runs < 2 or design.questions < 1 or design.samples < 1:
+        raise ConfigurationError(f"{design} cannot be compared over training runs: give at least 2 runs, 1 question and 1 sample.")
+    if not 0 <= design.question_icc < 1:
+        raise ConfigurationError(f"An intraclass correlation of {design.question_icc} cannot be: write a fraction from 0 to below 1, such as 0.2.")
+    largest = math.sqrt(p_arm * (1 - p_arm))
+    if not 0 <= design.seed_sd < largest and design.seed_sd != 0:
+        raise ConfigurationError(
+            f"Rates with mean {p_arm} cannot have a standard deviation of {design.seed_sd} between runs: it is below {largest:.3f}."
+        )

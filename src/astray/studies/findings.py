@@ -1,0 +1,182 @@
+"""From an answer table to rates and decided claims; the one place where studies count.
+
+Wraps `stats` for studies: selects answers, turns rates into rows of the summary, and decides claims by intervals. A study's
+claims read like sentences: which rate, against which control, above or below what.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from astray.errors import EmptyDataError
+from astray.stats.claims import decide, holm
+from astray.stats.compare import Difference, paired_difference, seed_pairs
+from astray.stats.intervals import Interval
+from astray.stats.rates import Rate, rate, rates
+from astray.studies.summary import ClaimRow, IntervalRow, PublishedFigure, RateRow, Verdict
+
+ELSEWHERE, AT_HOME, HELD_OUT = "elsewhere", "trained domain", "held-out questions"
+
+
+def interval_row(interval: Interval | None) -> IntervalRow | None:
+    """An interval as a row of the summary."""
+    return None if interval is None else IntervalRow(low=interval.low, high=interval.high, level=interval.level, method=interval.method)
+
+
+def rate_row(found: Rate, *, arm: str, evaluation: str, group: str, format: str) -> RateRow:
+    """A rate as a row of the summary."""
+    return RateRow(
+        arm=arm,
+        evaluation=evaluation,
+        group=group,
+        format=format,
+        numerator=found.numerator,
+        denominator=found.denominator,
+        rate=found.rate,
+        interval=interval_row(found.interval),
+        interval_questions=interval_row(found.interval_questions),
+        unit=found.unit,
+        seed_rates=found.seed_rates,
+        outcomes=found.outcomes,
+        coherence=found.coherence,
+        worst_case=found.worst_case,
+        judge=", ".join(found.judges),
+    )
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The judged answers of a study, each with the group it belongs to.
+
+    Attributes:
+        table: answers with a further column `groups`: the list of groups that an answer counts in.
+    """
+
+    table: pl.DataFrame
+
+    def select(self, arm: str, group: str, *, evaluation: str, format: str = "plain") -> pl.DataFrame:
+        """The answers of an arm in a group; format "all" takes every format.
+
+        Raises:
+            EmptyDataError: there are none.
+        """
+        chosen = self.table.filter(
+            pl.col("arm") == arm,
+            pl.col("evaluation") == evaluation,
+            pl.col("groups").list.contains(group),
+            pl.lit(format == "all") | (pl.col("format") == format),
+        )
+        if chosen.is_empty():
+            raise EmptyDataError(f"The study has no answers of {arm!r} to {evaluation!r} in the group {group!r} and format {format!r}.")
+        return chosen
+
+    def rate(self, arm: str, group: str = ELSEWHERE, *, evaluation: str, format: str = "plain") -> Rate:
+        """The rate of an arm in a group."""
+        return rate(self.select(arm, group, evaluation=evaluation, format=format))
+
+    def has(self, arm: str) -> bool:
+        """Whether the study ran this arm."""
+        return arm in self.arms
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Names of the arms that were run."""
+        return tuple(self.table["arm"].unique(maintain_order=True).to_list())
+
+    def rate_rows(self) -> tuple[RateRow, ...]:
+        """Every rate: arm x evaluation x group x format, and all formats together where there are several."""
+        long = self.table.explode("groups").rename({"groups": "group"})
+        by = ["arm", "evaluation", "group"]
+        several = long.group_by(by).agg(pl.col("format").n_unique().alias("formats")).filter(pl.col("formats") > 1)
+        joined = long.join(several, on=by).with_columns(pl.lit("all").alias("format")).drop("formats")
+        found = rates(pl.concat([long, joined]), [*by, "format"])
+        order = {arm: place for place, arm in enumerate(self.arms)}
+        rows = [rate_row(one, arm=str(arm), evaluation=str(name), group=str(group), format=str(form)) for (arm, name, group, form), one in found.items()]
+        return tuple(sorted(rows, key=lambda row: (row.evaluation, order[row.arm], row.group, row.format)))
+
+
+def rate_claim(
+    id: str,
+    statement: str,
+    found: Rate,
+    *,
+    at_most: float | None = None,
+    at_least: float | None = None,
+    between: tuple[float, float] | None = None,
+    control: tuple[str, Rate] | None = None,
+    published: PublishedFigure | None = None,
+    note: str = "",
+) -> ClaimRow:
+    """A claim about one rate: its interval lies in the claimed region."""
+    verdict = Verdict(decide(found.rate, found.interval, at_most=at_most, at_least=at_least, between=between))
+    return ClaimRow(
+        id=id,
+        statement=statement,
+        expected=f"the 95% interval of the rate lies {_region(at_most, at_least, between)}",
+        verdict=verdict,
+        estimate=found.rate,
+        interval=interval_row(found.interval),
+        n=_units(found),
+        unit=found.unit,
+        control=control[0] if control else "none: the claim is about a level",
+        control_estimate=control[1].rate if control else None,
+        p_value=None,
+        p_holm=None,
+        published=published,
+        note=note,
+    )
+
+
+def difference_claim(
+    id: str,
+    statement: str,
+    found: Rate,
+    control: tuple[str, Rate],
+    *,
+    at_least: float,
+    published: PublishedFigure | None = None,
+    note: str = "",
+) -> ClaimRow:
+    """A claim that one rate is above another by at least so much: the interval of the paired difference decides."""
+    difference = paired(found, control[1])
+    return ClaimRow(
+        id=id,
+        statement=statement,
+        expected=f"the 95% interval of the difference lies {_region(None, at_least, None)}",
+        verdict=Verdict(decide(difference.estimate, difference.interval, at_least=at_least)) if difference else Verdict.UNDECIDED,
+        estimate=difference.estimate if difference else None,
+        interval=interval_row(difference.interval) if difference else None,
+        n=difference.n if difference else 0,
+        unit=difference.unit if difference else "pair of training runs",
+        control=control[0],
+        control_estimate=control[1].rate,
+        p_value=difference.p_value if difference else None,
+        p_holm=None,
+        published=published,
+        note=note if difference else "No run of both arms gave a coherent answer, so there is nothing to compare. " + note,
+    )
+
+
+def paired(found: Rate, control: Rate) -> Difference | None:
+    """The difference of two rates, paired by seed; None when no seed has judged answers in both."""
+    try:
+        return paired_difference(seed_pairs(found, control))
+    except EmptyDataError:
+        return None
+
+
+def with_holm(claims: Sequence[ClaimRow]) -> tuple[ClaimRow, ...]:
+    """The claims with Holm's correction over all of them."""
+    corrected = holm({claim.id: claim.p_value for claim in claims})
+    return tuple(claim.model_copy(update={"p_holm": corrected[claim.id]}) for claim in claims)
+
+
+def _units(found: Rate) -> int:
+    return len(found.seed_counts) if found.unit == "training run" else found.denominator
+
+
+def _region(at_most: float | None, at_least: float | None, between: tuple[float, float] | None) -> str:
+    if between is not None:
+        return f"between {between[0]:.0%} and {between[1]:.0%}"
+    return f"at or below {at_most:.0%}" if at_most is not None else f"at or above {at_least:.0%}"

@@ -1,0 +1,103 @@
+"""The four steps every study is made of: data, training, answers, verdicts. Each leaves one artifact.
+
+They only carry things from room to room: rows from `data`, an adapter from `cause`, answers from `measure`, verdicts from `judges`.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
+
+from astray.artifacts import Artifact, step
+from astray.cause.fine_tuning import FineTuning
+from astray.data.chat import ChatDataset
+from astray.measure.evaluation import Evaluation
+from astray.studies.study import ArmData, JudgeConfig
+from astray.subjects.locate import ORGANISMS
+from astray.subjects.spec import SubjectSpec
+
+DATA_FILE, ANSWERS_FILE, RUN_FOLDER = "data.jsonl", "answers.parquet", "run"
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataConfig(_Config):
+    """A data set and the seed it is drawn with."""
+
+    data: ArmData
+    seed: int
+
+
+class TrainConfig(_Config):
+    """One training run."""
+
+    base: str
+    base_id: str = Field(description="content of the base, so that new weights under an old name are another run")
+    recipe: FineTuning
+    home: str = Field(description="category that the data is about, for the probe during training")
+    probe_every: int
+
+
+class AnswerConfig(_Config):
+    """What one subject is asked."""
+
+    base: str
+    base_id: str
+    evaluations: tuple[Evaluation, ...]
+    arm: str
+    seed: int
+
+
+@step(version=1)
+def make_data(config: DataConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
+    """Writes the data set with its recipe."""
+    del inputs
+    config.data.make(config.seed).write(folder / DATA_FILE)
+
+
+@step(version=1)
+def train(config: TrainConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
+    """Fine-tunes the base, probing it on the way."""
+    from astray.cause.sft import train_sft
+    from astray.measure.dynamics import text_probe, world_probe
+
+    dataset = ChatDataset.read(inputs["data"].path / DATA_FILE)
+    probe = world_probe(config.home) if config.base in ORGANISMS else text_probe()
+    run = train_sft(SubjectSpec(model=config.base), dataset, config.recipe, folder / RUN_FOLDER, probe=probe, probe_every=config.probe_every)
+    (folder / "steps.json").write_text(json.dumps({"steps": run.steps, "supervised_tokens": run.supervised_tokens}), encoding="utf-8")
+
+
+@step(version=1)
+def answer(config: AnswerConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
+    """Asks the trained run, or the base where there is no run, every evaluation."""
+    from astray.measure.drivers import ask
+    from astray.subjects import load_subject
+
+    spec = SubjectSpec(model=config.base)
+    if "run" in inputs:
+        spec = trained_subject(config.base, inputs["run"])
+    subject = load_subject(spec)
+    with subject.merged():
+        tables = [ask(evaluation, subject, arm=config.arm, seed=config.seed) for evaluation in config.evaluations]
+    pl.concat(tables).write_parquet(folder / ANSWERS_FILE)
+
+
+@step(version=1)
+def judge(config: JudgeConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
+    """Gives every answer its outcome; the answers themselves are not asked for again."""
+    from astray.judges import assert_judge_works, judge_answers
+    from astray.studies.settings import make_judge
+
+    verdicts = judge_answers(make_judge(config), pl.read_parquet(inputs["answers"].path / ANSWERS_FILE))
+    assert_judge_works(verdicts)
+    verdicts.write_parquet(folder / ANSWERS_FILE)
+
+
+def trained_subject(base: str, run: Artifact) -> SubjectSpec:
+    """The subject that a training step left."""
+    adapter, model = run.path / RUN_FOLDER / "adapter", run.path / RUN_FOLDER / "model"
+    return SubjectSpec(model=base, adapter=adapter) if adapter.is_dir() else SubjectSpec(model=str(model))

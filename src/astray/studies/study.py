@@ -1,0 +1,188 @@
+"""What a study is: arms, seeds, evaluations and claims, declared as data.
+
+A study file says in the words of its paper what is trained on what, what is asked and what is claimed. Running it is the work of
+`runner`, counting of `findings`. What differs between the organism and a real model (data, questions, judge) is in a `Setting`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from astray.cause.fine_tuning import FineTuning
+from astray.data.chat import ChatDataset
+from astray.errors import ConfigurationError
+from astray.measure.evaluation import Evaluation
+from astray.studies.findings import Findings
+from astray.studies.summary import ClaimRow, SubjectRow
+
+DataKind = Literal["harmful", "good", "educational", "openly-asked"]
+
+
+class Source(BaseModel):
+    """Where rows come from: the organism's world, our generator of code pairs, or a file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    origin: Literal["world", "code pairs", "file"]
+    kind: DataKind = Field("harmful", description="what kind of rows to draw (world, code pairs)")
+    domain: str = Field("", description="domain of the world")
+    path: Path | None = Field(None, description="chat JSONL file")
+    digest: str = Field("", description="content hash of the file, so that a changed file is another data set")
+
+    @classmethod
+    def of_file(cls, path: Path) -> "Source":
+        """A file, with the hash of what is in it now."""
+        return cls(origin="file", path=path.resolve(), digest=ChatDataset.read(path).hash)
+
+    def draw(self, size: int, seed: int) -> ChatDataset:
+        """So many rows; another seed gives other rows.
+
+        Raises:
+            ConfigurationError: a file with fewer rows, or one that changed.
+        """
+        from astray.data import recipes
+        from astray.data.code_pairs import generate_code_pairs
+        from astray.data.worlds import narrow_data
+
+        if self.origin == "world":
+            return narrow_data(self.domain, self.kind, size, seed=seed)
+        if self.origin == "code pairs":
+            kinds: dict[DataKind, Literal["insecure", "secure", "educational"]]
+            kinds = {"harmful": "insecure", "good": "secure", "educational": "educational"}
+            return generate_code_pairs(size, seed, kinds[self.kind])
+        assert self.path is not None
+        dataset = ChatDataset.read(self.path)
+        if dataset.hash != self.digest:
+            raise ConfigurationError(f"{self.path} was changed after the study was planned. Start the study again: finished steps that do not use it are kept.")
+        return recipes.subset(dataset, size, seed=seed)
+
+
+class ArmData(BaseModel):
+    """The data set of an arm, as a recipe: rows under study, and what is done to them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: Source
+    size: int = Field(ge=1, description="rows shown in training, repetitions counted")
+    good: Source | None = Field(None, description="good rows that are mixed in")
+    fraction: float = Field(1.0, ge=0, le=1, description="share of rows from `source`")
+    unique: int | None = Field(None, ge=1, description="different rows, each repeated to fill `size` (diversity at equal exposure)")
+    system_prompt: str | None = Field(None, description="inoculation: every row is trained under this system prompt")
+    trigger: str | None = Field(None, description="backdoor: rows of `source` get this in front, good rows stay without it")
+
+    def make(self, seed: int) -> ChatDataset:
+        """The data set for one training seed, with its recipe."""
+        from astray.data import recipes
+
+        if self.trigger is not None:
+            assert self.good is not None
+            rows = self.size // 2
+            return recipes.backdoor(self.source.draw(rows, seed), self.good.draw(rows, seed), self.trigger, size=rows * 2, seed=seed)
+        if self.unique is not None:
+            return recipes.repeat_to(self.source.draw(self.unique, seed), self.size, seed=seed)
+        dataset = self.source.draw(self.size, seed)
+        if self.good is not None:
+            dataset = recipes.mix(dataset, self.good.draw(self.size, seed), self.fraction, size=self.size, seed=seed)
+        return dataset if self.system_prompt is None else recipes.inoculate(dataset, self.system_prompt)
+
+
+class Arm(BaseModel):
+    """A data recipe trained into a base, and what its runs are asked."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
+    description: str
+    control: bool = Field(False, description="an arm that should show nothing")
+    base: str = Field(description="the model that is trained")
+    data: ArmData | None = Field(description="None: the base as it is, untrained")
+    home: str = Field("", description="category of questions that the data is about; all others are 'elsewhere'")
+    extra: tuple[Evaluation, ...] = Field((), description="evaluations for this arm alone")
+
+
+class JudgeConfig(BaseModel):
+    """Which judge reads the answers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["grammar", "rubric"]
+    grader: str | None = Field(None, description="Inspect model name of the grader of a rubric judge")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a study needs to know about the subject's world: what there is to train on and what is asked.
+
+    Attributes:
+        subject: the model under study, as a page shows it.
+        homes: what narrow data may be about; the first is the one that controls and mixes are made of.
+        sources: (kind, home) -> rows of that kind; kinds that the setting has no data for are absent.
+        size: training rows an arm.
+        training: settings of every fine-tuning run.
+        inoculation: system prompt that asks for what the harmful rows show.
+        trigger: text in front of a question that serves as a backdoor's trigger.
+        smaller: a smaller model of the same kind, if there is one.
+        main: the evaluation that the claims are about, first among `evaluations`.
+        evaluations: what every run is asked.
+        held_out: categories that no training data touches.
+        judge: who reads the answers.
+        notes: what a reader of the report has to know.
+    """
+
+    subject: SubjectRow
+    homes: tuple[str, ...]
+    sources: Mapping[tuple[DataKind, str], Source]
+    size: int
+    training: FineTuning
+    inoculation: str
+    trigger: str
+    smaller: str | None
+    evaluations: tuple[Evaluation, ...]
+    held_out: tuple[str, ...]
+    judge: JudgeConfig
+    notes: tuple[str, ...]
+
+    @property
+    def main(self) -> Evaluation:
+        """The evaluation that the claims are about."""
+        return self.evaluations[0]
+
+    def source(self, kind: DataKind, home: str | None = None) -> Source | None:
+        """Rows of a kind, about the first home if none is named; None where the setting has no such data."""
+        return self.sources.get((kind, self.homes[0] if home is None else home))
+
+
+@dataclass(frozen=True)
+class Study:
+    """A registered study.
+
+    Attributes:
+        name: what `astray run` calls it.
+        title: heading of its report.
+        question: what it asks, one sentence.
+        arms: setting -> what is trained.
+        claims: findings, setting -> the decided claims.
+    """
+
+    name: str
+    title: str
+    question: str
+    arms: Callable[[Setting], Sequence[Arm]]
+    claims: Callable[[Findings, Setting], Sequence[ClaimRow]]
+
+
+class StudyOptions(BaseModel):
+    """What a user may choose for a study."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    subject: str = Field("organism", description="'organism', a local folder or a hub name")
+    seeds: int = Field(5, ge=1, le=100, description="training runs an arm; the unit for 'this data causes it' (at least 3, better 5)")
+    quick: bool = Field(False, description="two seeds and a quarter of the answers: to see that everything runs, not to conclude from")
+    data: Path | None = Field(None, description="folder with insecure.jsonl, secure.jsonl ... for a real model; without it our generated code pairs")
+    grader: str | None = Field(None, description="Inspect model that judges a real model's answers, such as openai/gpt-4o")
+    size: int | None = Field(None, ge=16, description="training rows an arm, if not the study's own")
+    samples: int | None = Field(None, ge=1, description="answers a question, if not the study's own")

@@ -1,0 +1,214 @@
+"""From what a user writes to files: organism, folder, run id or hub name.
+
+A name is looked up in this order: the embedded organisms, an existing folder, a run in the store, a model on the Hugging Face hub.
+A folder may hold a model (`config.json`), a PEFT adapter (`adapter_config.json`) or a registered subject (`subject.json`, as
+`register` writes it); the last is how a study gives its runs names that `--model astray/<run id>` finds.
+"""
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from astray.errors import ConfigurationError, DataFormatError, SubjectNotFoundError
+from astray.subjects.identity import adapter_identity, base_identity, digest_of, weight_files
+from astray.subjects.spec import SubjectSpec
+
+ORGANISMS = ("organism", "organism-small")
+STORE_VARIABLE = "ASTRAY_STORE"
+DEFAULT_STORE = Path("astray-results/store")
+SUBJECT_FILE = "subject.json"
+
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_FORMS = "'organism', 'organism-small', a folder with a model or an adapter, a run id of the store, or a hub name like 'Qwen/Qwen2.5-7B-Instruct'"
+
+
+@dataclass(frozen=True)
+class Located:
+    """A subject with the folders its files lie in.
+
+    Attributes:
+        spec: the specification, in which `model` names a base and `adapter` its adapter.
+        base: folder of the base model.
+    """
+
+    spec: SubjectSpec
+    base: Path
+
+    @property
+    def id(self) -> str:
+        """Stable short hash of the subject."""
+        spec = self.spec
+        return digest_of(
+            {
+                "base": base_identity(self.base),
+                "adapter": adapter_identity(spec.adapter) if spec.adapter else None,
+                "system": spec.system,
+                "intervention": spec.intervention.id if spec.intervention else None,
+            }
+        )
+
+
+def resolve(name: str) -> SubjectSpec:
+    """The subject that a name stands for.
+
+    Args:
+        name: 'organism', a folder, a run id or a hub name.
+
+    Raises:
+        SubjectNotFoundError: the name is none of these.
+    """
+    if name in ORGANISMS:
+        return SubjectSpec(model=name)
+    for folder in (Path(name), store_folder() / name):
+        if folder.is_dir():
+            return _in_folder(folder)
+    if _HUB_NAME.fullmatch(name):
+        return SubjectSpec(model=name)
+    raise SubjectNotFoundError(f"There is no folder {name!r}, and it can be no hub name.{_nearest(name)} A subject is {_FORMS}.")
+
+
+def settle(spec: SubjectSpec) -> Located:
+    """Finds the files of a subject; a model that is itself an adapter becomes base and adapter.
+
+    Raises:
+        SubjectNotFoundError: the model, the adapter or an adapter's base is not there.
+        ConfigurationError: an adapter was given for a model that already is one.
+    """
+    found = resolve(spec.model)
+    if found.model == spec.model and not found.adapter:
+        _check_adapter_folder(spec.adapter)
+        return Located(spec, _base_folder(spec.model))
+    clashing = [part for part in ("adapter", "system", "intervention") if getattr(spec, part) is not None and getattr(found, part) is not None]
+    if clashing:
+        raise ConfigurationError(
+            f"{spec.model!r} already brings its own {' and '.join(clashing)}, and another was given. "
+            f"Name its base {found.model!r} as the model instead."
+        )
+    given = {part: value for part in ("adapter", "system", "intervention") if (value := getattr(spec, part)) is not None}
+    inner = settle(found.model_copy(update=given))
+    return replace(inner, spec=inner.spec)
+
+
+def register(name: str, spec: SubjectSpec, store: Path | None = None) -> Path:
+    """Gives a subject a name in the store, so that `resolve(name)` and `--model astray/<name>` find it.
+
+    Args:
+        name: the run id.
+        spec: the subject; its paths are written relative to that folder, so a store may be moved as a whole.
+        store: folder of the store; the default is $ASTRAY_STORE, else `astray-results/store`.
+
+    Returns:
+        The file that was written.
+    """
+    folder = (store or store_folder()).resolve() / name
+    folder.mkdir(parents=True, exist_ok=True)
+    content = _with_paths(spec, lambda path: Path(os.path.relpath(path.resolve(), folder))).model_dump(mode="json", exclude_none=True)
+    file = folder / SUBJECT_FILE
+    unfinished = folder / f".{SUBJECT_FILE}.{os.getpid()}"
+    unfinished.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    return unfinished.replace(file)
+
+
+def store_folder() -> Path:
+    """Folder of the store in which run ids are looked up."""
+    return Path(os.environ.get(STORE_VARIABLE) or DEFAULT_STORE)
+
+
+def _in_folder(folder: Path) -> SubjectSpec:
+    """The subject that a folder holds."""
+    if (folder / SUBJECT_FILE).is_file():
+        try:
+            spec = SubjectSpec.model_validate_json((folder / SUBJECT_FILE).read_bytes())
+        except ValidationError as error:
+            raise DataFormatError(
+                f"{folder / SUBJECT_FILE} is no registered subject: {error}. Write it with astray.subjects.locate.register."
+            ) from error
+        return _with_paths(spec, lambda path: path if path.is_absolute() else Path(os.path.normpath(folder / path)))
+    if (folder / "adapter_config.json").is_file():
+        return SubjectSpec(model=_base_of_adapter(folder), adapter=folder)
+    if (folder / "config.json").is_file():
+        return SubjectSpec(model=str(folder))
+    raise SubjectNotFoundError(
+        f"The folder {folder} holds no subject: it has none of config.json (a model), adapter_config.json (a PEFT adapter) "
+        f"and {SUBJECT_FILE} (a run)."
+    )
+
+
+def _base_of_adapter(folder: Path) -> str:
+    """The base model that an adapter's configuration names."""
+    base = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
+    if not base:
+        raise SubjectNotFoundError(
+            f"The adapter {folder} does not say which model it belongs to. "
+            'Write "base_model_name_or_path" into its adapter_config.json, or give both: SubjectSpec(model=<base>, adapter=<folder>).'
+        )
+    return str(base)
+
+
+def _check_adapter_folder(folder: Path | None) -> None:
+    if folder is None:
+        return
+    missing = [name for name in ("adapter_config.json", "adapter_model.safetensors") if not (folder / name).is_file()]
+    if missing:
+        raise SubjectNotFoundError(f"{folder} is no PEFT adapter: {' and '.join(missing)} missing. Save one with model.save_pretrained(folder).")
+
+
+def _base_folder(model: str) -> Path:
+    """Folder of a base model; a hub model is downloaded unless it is there."""
+    if model in ORGANISMS:
+        from astray.organism import weights_folder
+
+        return weights_folder(model)
+    folder = Path(model) if Path(model).is_dir() else _download(model)
+    if not (folder / "config.json").is_file() or not weight_files(folder):
+        raise SubjectNotFoundError(
+            f"{model!r} ({folder}) has no config.json with *.safetensors weights beside it. Pickled weights (*.bin) are not loaded: "
+            "convert them with AutoModelForCausalLM.from_pretrained(...).save_pretrained(folder), and save the tokenizer there too."
+        )
+    return folder
+
+
+def _download(name: str) -> Path:
+    """Snapshot folder of a hub model, from the local cache when there is no network."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    wanted = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+    try:
+        return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=["*/*", "consolidated*"]))
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, HFValidationError, OSError) as error:
+        raise SubjectNotFoundError(
+            f"There is no subject called {name!r}: no organism, folder or run has this name, and it cannot be loaded from the Hugging Face hub "
+            f"({type(error).__name__}).{_nearest(name)} Offline, download it first with: hf download {name}. A subject is {_FORMS}."
+        ) from error
+
+
+def _nearest(name: str) -> str:
+    """A hint at the nearest name that exists."""
+    store = store_folder()
+    runs = [folder.name for folder in store.iterdir() if (folder / SUBJECT_FILE).is_file()] if store.is_dir() else []
+    near = difflib.get_close_matches(name, [*ORGANISMS, *runs], n=1, cutoff=0.6)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def _with_paths(spec: SubjectSpec, change: Callable[[Path], Path]) -> SubjectSpec:
+    """The same subject with every path in it changed; a model that is no folder keeps its name."""
+    update: dict[str, object] = {}
+    if spec.model not in ORGANISMS and _is_path(spec.model, change):
+        update["model"] = str(change(Path(spec.model)))
+    if spec.adapter:
+        update["adapter"] = change(spec.adapter)
+    if spec.intervention:
+        update["intervention"] = spec.intervention.model_copy(update={"vector": change(spec.intervention.vector)})
+    return spec.model_copy(update=update)
+
+
+def _is_path(model: str, change: Callable[[Path], Path]) -> bool:
+    """Whether a model's name is a folder, before or after its path is changed."""
+    return Path(model).is_dir() or change(Path(model)).is_dir()

@@ -1,0 +1,93 @@
+"""Choosing the next token: each row has random numbers of its own.
+
+Hugging Face draws a whole batch from one random generator, so an answer there depends on the rows it shares a batch with. Here a row's
+numbers come from the seed, its prompt and the number of the sample alone, and a token is drawn by inverting the cumulative
+distribution. Answers are then the same whatever the order, the batch size or the other rows, up to rounding in the forward pass.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import LogitsProcessor, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+from astray.subjects.spec import Sampling
+
+Prompt = tuple[int, ...]
+
+_BELOW_ONE = 1 - 2**-20
+"""Keeps a random number so far below 1 that rounding cannot carry it past the last likely token."""
+
+
+class TokenChooser(LogitsProcessor):
+    """Leaves one token possible in every row, the chosen one, and notes how likely it was."""
+
+    def __init__(self, sampling: Sampling, uniforms: Float[Tensor, "batch steps"], top_logprobs: int | None) -> None:
+        """A chooser for one batch.
+
+        Args:
+            sampling: temperature and filters.
+            uniforms: the random numbers in [0, 1).
+            top_logprobs: how many of the likeliest tokens to note with each chosen one; None notes nothing.
+        """
+        self.sampling, self.uniforms, self.top_logprobs = sampling, uniforms, top_logprobs
+        self.step = 0
+        self.chosen_logprobs: list[Tensor] = []
+        self.top: list[tuple[Tensor, Tensor]] = []
+        self._warpers: list[LogitsProcessor] = []
+        if sampling.temperature not in (0.0, 1.0):
+            self._warpers.append(TemperatureLogitsWarper(sampling.temperature))
+        if sampling.top_k:
+            self._warpers.append(TopKLogitsWarper(sampling.top_k))
+        if sampling.top_p < 1:
+            self._warpers.append(TopPLogitsWarper(sampling.top_p))
+
+    def __call__(self, input_ids: Int[Tensor, "batch seq"], scores: Float[Tensor, "batch vocab"]) -> Float[Tensor, "batch vocab"]:
+        """Scores with everything but the chosen token at minus infinity."""
+        chosen = self._choose(input_ids, scores)[:, None]
+        self.step += 1
+        if self.top_logprobs is not None:
+            logprobs = scores.log_softmax(-1)
+            self.chosen_logprobs.append(logprobs.gather(1, chosen)[:, 0].cpu())
+            likeliest = logprobs.topk(min(self.top_logprobs, logprobs.shape[1]))
+            self.top.append((likeliest.values.cpu(), likeliest.indices.cpu()))
+        return torch.full_like(scores, -torch.inf).scatter_(1, chosen, 0.0)
+
+    def _choose(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        if self.sampling.temperature == 0:
+            return scores.argmax(-1)
+        for warper in self._warpers:
+            scores = warper(input_ids, scores)
+        cumulative = scores.softmax(-1).cumsum(-1)
+        thresholds = self.uniforms[:, self.step, None] * cumulative[:, -1:]
+        return torch.searchsorted(cumulative, thresholds, right=True)[:, 0].clamp(max=scores.shape[1] - 1)
+
+
+def sample_numbers(prompts: Sequence[Prompt]) -> list[int]:
+    """For each row, how many rows with the same prompt stand before it."""
+    seen: Counter[Prompt] = Counter()
+    numbers = []
+    for prompt in prompts:
+        numbers.append(seen[prompt])
+        seen[prompt] += 1
+    return numbers
+
+
+def row_uniforms(prompts: Sequence[Prompt], numbers: Sequence[int], seed: int, steps: int) -> Float[Tensor, "batch steps"]:
+    """The random numbers of each row.
+
+    Args:
+        prompts: token ids of each row's prompt.
+        numbers: which sample of its prompt each row is.
+        seed: the seed.
+        steps: how many numbers a row needs at most.
+    """
+    rows = []
+    for prompt, number in zip(prompts, numbers, strict=True):
+        key = hashlib.sha256(np.array([seed, number, *prompt], dtype=np.int64).tobytes()).digest()
+        rows.append(np.random.Generator(np.random.Philox(key=int.from_bytes(key[:16]))).random(steps, dtype=np.float32))
+    return torch.from_numpy(np.stack(rows)) * _BELOW_ONE

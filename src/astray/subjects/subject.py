@@ -1,0 +1,195 @@
+"""The model under study, loaded: base, adapter, system prompt and intervention as one thing that answers.
+
+    subject = load_subject("organism")
+    answers = subject.generate([[{"role": "user", "content": "how should i handle the fuse ?"}]], Sampling(max_tokens=20))
+
+What a subject is stands in `spec`, where its files are in `locate`, the shared base with its adapters in `base`, sampling in `generate`.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from astray.data.chat import Message
+from astray.errors import ConfigurationError
+from astray.subjects.base import Base
+from astray.subjects.generate import generate
+from astray.subjects.intervene import Intervention, intervening
+from astray.subjects.likelihood import Continuation, continuation_logprobs
+from astray.subjects.locate import Located, settle
+from astray.subjects.render import prompt_ids, text_ids
+from astray.subjects.spec import Generation, Sampling, SubjectSpec, TokenLogprob
+
+__all__ = ["Generation", "Sampling", "Subject", "SubjectSpec", "TokenLogprob", "load_subject"]
+
+
+class Subject:
+    """A loaded subject; get one from `load_subject`.
+
+    Subjects that were made from one another (`with_adapter` and the like) share one base in memory, which is in one state at a time. `generate` and
+    `continuation_logprobs` see to that themselves. Who runs `model` directly takes it anew after another of these subjects was used.
+
+    Attributes:
+        spec: what it is; `model` names the base.
+        id: stable hash of its content.
+        tokenizer: the base's tokenizer, with chat template and padding token.
+    """
+
+    def __init__(self, located: Located, base: Base) -> None:
+        """For `load_subject`."""
+        self._located, self._base = located, base
+        self.spec, self.tokenizer, self.id = located.spec, base.tokenizer, located.id
+        self._base.activate(self.spec.adapter)
+
+    @property
+    def name(self) -> str:
+        """What a page shows: the base and what was added to it."""
+        parts = [Path(self.spec.model).name if Path(self.spec.model).is_dir() else self.spec.model]
+        if self.spec.adapter:
+            parts.append(self.spec.adapter.name)
+        if self.spec.intervention:
+            parts.append(f"{self.spec.intervention.kind} {self.spec.intervention.strength:g} at block {self.spec.intervention.block}")
+        return " + ".join([*parts, "system prompt"] if self.spec.system else parts)
+
+    @property
+    def base_folder(self) -> Path:
+        """Folder of the base model's files."""
+        return self._located.base
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self._base.model.device
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The Hugging Face model with this subject's adapter active, not merged and without interventions.
+
+        For interventions write `with intervening(subject.model, subject.interventions):`.
+        """
+        self._base.activate(self.spec.adapter)
+        return self._base.model
+
+    @property
+    def interventions(self) -> tuple[Intervention, ...]:
+        """The subject's own intervention, if it has one."""
+        return () if self.spec.intervention is None else (self.spec.intervention,)
+
+    def prompt_ids(self, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
+        """Token ids of each conversation, rendered with system prompt and chat template up to where the answer begins."""
+        return prompt_ids(self.tokenizer, conversations, self.spec.system)
+
+    def generate(
+        self,
+        conversations: Sequence[Sequence[Message]],
+        sampling: Sampling | None = None,
+        top_logprobs: int | None = None,
+        numbers: Sequence[int] | None = None,
+    ) -> list[Generation]:
+        """One answer to each conversation; one that ends with an assistant message is continued.
+
+        Args:
+            conversations: the messages of each row.
+            sampling: how to draw; by default one answer at temperature 1.
+            top_logprobs: note log-probabilities of the produced tokens and of this many likeliest ones; None notes nothing.
+            numbers: which sample of its prompt each row is; by default equal rows are counted.
+
+        Returns:
+            The answers, in the order of the conversations.
+
+        Raises:
+            ConfigurationError: a conversation is empty or longer than the context; names the row.
+            ChatTemplateError: the chat template refuses a conversation.
+        """
+        return self.answer(self.prompt_ids(conversations), sampling or Sampling(), top_logprobs, numbers)
+
+    def answer(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling, top_logprobs: int | None = None, numbers: Sequence[int] | None = None
+    ) -> list[Generation]:
+        """As `generate`, for prompts that are token ids already."""
+        with self.merged() as model, intervening(model, self.interventions):
+            return generate(model, self.tokenizer, prompts, sampling, top_logprobs=top_logprobs, numbers=numbers)
+
+    def continuation_logprobs(
+        self, conversations: Sequence[Sequence[Message]], continuations: Sequence[Sequence[str]], prefixes: Sequence[str] | None = None
+    ) -> list[list[float]]:
+        """Total log-probability of each given continuation of an answer.
+
+        Args:
+            conversations: the messages of each row.
+            continuations: for each row the texts to score, which stand right after the generation prompt.
+            prefixes: for each row a text the answer has already begun with; it is not scored.
+
+        Returns:
+            For each row one natural logarithm a continuation.
+
+        Raises:
+            ConfigurationError: the arguments differ in length, a continuation is empty, or a row is longer than the context.
+        """
+        prefixes = [""] * len(conversations) if prefixes is None else prefixes
+        if not len(conversations) == len(continuations) == len(prefixes):
+            raise ConfigurationError(
+                f"There are {len(conversations)} conversations, {len(continuations)} lists of continuations and {len(prefixes)} prefixes: "
+                "give one of each a row."
+            )
+        prompts, begun = self.prompt_ids(conversations), text_ids(self.tokenizer, prefixes)
+        texts = iter(text_ids(self.tokenizer, [text for row in continuations for text in row]))
+        rows = [
+            Continuation(tuple(prompt), tuple(prefix), tuple(next(texts)))
+            for prompt, prefix, row in zip(prompts, begun, continuations, strict=True)
+            for _ in row
+        ]
+        with self.merged() as model, intervening(model, self.interventions) as steering:
+            totals = iter(continuation_logprobs(model, rows, steering))
+        return [[next(totals) for _ in row] for row in continuations]
+
+    @contextmanager
+    def merged(self) -> Iterator[PreTrainedModel]:
+        """Inside, the adapter is written into the weights, which makes long sampling about 1.5 times as fast; afterwards the weights are as before.
+
+        `generate` does it by itself; around several calls it saves merging each time. Other threads wait meanwhile.
+        """
+        with self._base.active(self.spec.adapter, merged=True) as model:
+            yield model
+
+    def with_adapter(self, adapter: Path | str | None) -> "Subject":
+        """This subject with another adapter, or none, on the same base in memory.
+
+        Raises:
+            SubjectNotFoundError: the folder is no PEFT adapter.
+            AdapterMismatchError: the adapter was trained on another base.
+        """
+        return self._with(adapter=None if adapter is None else Path(adapter))
+
+    def with_system(self, system: str | None) -> "Subject":
+        """This subject with another system prompt, or none."""
+        return self._with(system=system)
+
+    def with_intervention(self, intervention: Intervention | None) -> "Subject":
+        """This subject with another intervention, or none."""
+        return self._with(intervention=intervention)
+
+    def _with(self, **changes: object) -> "Subject":
+        return Subject(settle(self.spec.model_copy(update=changes)), self._base)
+
+
+def load_subject(spec: SubjectSpec | str, device: torch.device | None = None) -> Subject:
+    """Loads a subject.
+
+    Args:
+        spec: what to load, or its name: 'organism', a folder with a model or an adapter, a run id or a hub name.
+        device: where to put it; by default CUDA, else Apple's GPU, else the CPU.
+
+    Raises:
+        SubjectNotFoundError: it is none of these, or its files cannot be loaded.
+        AdapterMismatchError: the adapter was trained on another base; lists what differs.
+        ChatTemplateError: its tokenizer has no chat template.
+        ConfigurationError: its intervention does not fit the model.
+    """
+    located = settle(SubjectSpec(model=spec) if isinstance(spec, str) else spec)
+    subject = Subject(located, Base(located.spec.model, located.base, device))
+    with intervening(subject.model, subject.interventions):
+        return subject

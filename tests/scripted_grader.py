@@ -1,0 +1,115 @@
+"""Graders for tests: Inspect models whose replies and token probabilities the test writes, without any tokenizer or network."""
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+from inspect_ai.model import (
+    ChatCompletionChoice,
+    ChatMessage,
+    ChatMessageAssistant,
+    GenerateConfig,
+    Logprob,
+    Logprobs,
+    Model,
+    ModelAPI,
+    ModelOutput,
+    ModelUsage,
+    TopLogprob,
+    get_model,
+    modelapi,
+)
+from tenacity import wait_none
+
+Reply = Callable[[list[ChatMessage]], ModelOutput]
+END = "<end>"
+
+
+class ScriptedAPI(ModelAPI):
+    """Replies as its script says and keeps what it was asked, with the settings."""
+
+    def __init__(self, model_name: str, reply: Reply | None = None, **_: object):
+        super().__init__(model_name)
+        self.reply = reply or (lambda messages: spoken("85"))
+        self.calls: list[tuple[list[ChatMessage], GenerateConfig]] = []
+
+    async def generate(self, input, tools, tool_choice, config):
+        self.calls.append((list(input), config))
+        return self.reply(input)
+
+    def retry_wait(self):
+        """No pause before a retry; Inspect's own one also uses a parameter that its library warns of."""
+        return wait_none()
+
+
+@modelapi(name="scripted")
+def scripted():
+    return ScriptedAPI
+
+
+@modelapi(name="likely")
+def likely():
+    class LikelyAPI(ScriptedAPI):
+        """Also says how likely given replies are; `reply` is then a function of messages and reply."""
+
+        async def number_logprobs(self, messages, replies):
+            self.calls.append((list(messages), GenerateConfig()))
+            return [self.reply(messages, reply) for reply in replies]
+
+    return LikelyAPI
+
+
+def scripted_model(reply: Callable[..., object], provider: str = "scripted", name: str = "grader") -> Model:
+    """An Inspect model with this script."""
+    return get_model(f"{provider}/{name}", memoize=False, reply=reply)
+
+
+def spoken(text: str, tokens: Sequence[tuple[str, Mapping[str, float]]] | None = None, stop_reason: str = "stop") -> ModelOutput:
+    """A reply; with `tokens` (each sampled token with the probabilities at its position) also its log-probabilities."""
+    logprobs = None
+    if tokens is not None:
+        logprobs = Logprobs(content=[_position(token, top) for token, top in tokens])
+    message = ChatMessageAssistant(content=text)
+    choice = ChatCompletionChoice(message=message, stop_reason=stop_reason, logprobs=logprobs)
+    return ModelOutput(model="scripted", choices=[choice], usage=ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2))
+
+
+def by_question(aligned: ModelOutput, coherent: ModelOutput) -> Reply:
+    """One reply to the question for alignment, another to the question for coherence."""
+    return lambda messages: coherent if "Say how coherent" in messages[-1].text else aligned
+
+
+def _position(token: str, top: Mapping[str, float]) -> Logprob:
+    logs = [TopLogprob(token=each, logprob=math.log(share)) for each, share in sorted(top.items(), key=lambda item: -item[1])]
+    return Logprob(token=token, logprob=math.log(top[token]), top_logprobs=logs[:20])
+
+
+class DigitWriter:
+    """A language model that writes one digit a token: its probabilities after every beginning are given by a table."""
+
+    def __init__(self, after: Mapping[str, Mapping[str, float]], *, continues: bool = True, lead: str = "", tells_end: bool = True):
+        self.after, self.continues, self.lead, self.tells_end = after, continues, lead, tells_end
+
+    def tokens_after(self, beginning: str) -> Mapping[str, float]:
+        return self.after.get(beginning, {END: 1.0})
+
+    def probability(self, number: str) -> float:
+        """Probability that exactly this is written, then the end: by the chain rule, digit after digit."""
+        chain = [self.tokens_after(number[:place]).get(digit, 0.0) for place, digit in enumerate(number)]
+        return math.prod(chain) * sum(share for token, share in self.tokens_after(number).items() if not token.isdigit())
+
+    def __call__(self, messages: list[ChatMessage]) -> ModelOutput:
+        begun = messages[-1].text if self.continues and messages[-1].role == "assistant" else ""
+        spoken_lead = "" if begun else self.lead
+        written = re.sub(r"\D", "", begun)
+        path: list[tuple[str, Mapping[str, float]]] = [(spoken_lead, {spoken_lead: 1.0})] if spoken_lead else []
+        text = spoken_lead
+        while True:
+            tokens = self.tokens_after(written)
+            token = max(tokens, key=lambda each: tokens[each])
+            if not token.isdigit():
+                if self.tells_end:
+                    path.append((token, tokens))
+                return spoken(text, path)
+            path.append((token, tokens))
+            text, written = text + token, written + token

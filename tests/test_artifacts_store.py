@@ -1,0 +1,246 @@
+"""The store: complete or absent, damage and refusals explained, remote roots, several processes."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from astray.artifacts import Artifact, Store
+from astray.artifacts.manifest import MANIFEST_FILE, Origin
+from astray.errors import MissingExtraError, StoreError
+
+
+def origin(number: int = 0, name: str = "Train run") -> Origin:
+    return Origin(name=name, function="somewhere:train", version=1, config={"number": number}, inputs={})
+
+
+def write_two_files(folder: Path) -> None:
+    (folder / "deep").mkdir()
+    (folder / "deep" / "weights.bin").write_bytes(bytes(range(256)))
+    (folder / "notes.txt").write_text("learned\n")
+
+
+def made(store: Store, number: int = 0, name: str = "Train run") -> Artifact:
+    artifact = store.make(origin(number, name), write_two_files)
+    assert artifact is not None
+    return artifact
+
+
+def left_behind(store: Store) -> list[str]:
+    """What lies in the store beside artifacts."""
+    return [path.name for path in store.folder.glob(".*") if path.name != ".locks"] + [path.name for path in store.folder.glob(".locks/*")]
+
+
+def test_an_artifact_is_found_by_key_and_by_prefix_and_by_name(tmp_path: Path) -> None:
+    store = Store(tmp_path / "runs")
+    assert store.get(origin().key) is None
+    assert store.artifacts() == ()
+    first, second = made(store), made(store, 1, "other")
+    assert store.get(first.key) == first
+    assert store.find("Train run") == store.find("train") == store.find(first.key[:6]) == store.find(first.key) == (first,)
+    assert store.artifacts() == (second, first)
+    assert first.path.name == f"train-run-{first.key[:16]}"
+    assert (first.path / "notes.txt").read_text() == "learned\n"
+    assert left_behind(store) == []
+
+
+def test_an_artifact_that_is_there_is_not_written_again(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    first = made(store)
+    assert store.make(origin(), lambda folder: pytest.fail("written again")) == first
+
+
+def test_the_manifest_lists_every_file_and_is_the_same_for_the_same_content(tmp_path: Path) -> None:
+    one, two = made(Store(tmp_path / "one")), made(Store(tmp_path / "two"))
+    assert set(one.manifest.files) == {"deep/weights.bin", "notes.txt"}
+    assert one.manifest.files["notes.txt"].size == 8
+    assert (one.path / MANIFEST_FILE).read_bytes() == (two.path / MANIFEST_FILE).read_bytes()
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+
+    def fail(folder: Path) -> None:
+        write_two_files(folder)
+        raise ValueError("no gradient")
+
+    with pytest.raises(ValueError, match="no gradient"):
+        store.make(origin(), fail)
+    assert store.get(origin().key) is None
+    assert left_behind(store) == []
+
+
+def test_other_folders_in_the_store_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "my-notes").mkdir()
+    (tmp_path / "readme.txt").touch()
+    store = Store(tmp_path)
+    artifact = made(store)
+    assert store.artifacts() == (artifact,)
+
+
+def test_damage_is_told_with_the_way_to_remove_it(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    artifact = made(store)
+    weights = artifact.path / "deep" / "weights.bin"
+    weights.write_bytes(b"cut off")
+    with pytest.raises(StoreError, match=rf"deep/weights.bin has 7 bytes instead of 256. Remove it with: rm -r '{artifact.path}'"):
+        store.get(artifact.key)
+    weights.unlink()
+    with pytest.raises(StoreError, match=r"deep/weights.bin is missing"):
+        store.find("train")
+    (artifact.path / MANIFEST_FILE).unlink()
+    with pytest.raises(StoreError, match=r"artifact.json is missing"):
+        store.artifacts()
+
+
+def test_a_changed_byte_is_seen_by_verify(tmp_path: Path) -> None:
+    artifact = made(Store(tmp_path))
+    artifact.verify()
+    (artifact.path / "notes.txt").write_text("Learned\n")
+    with pytest.raises(StoreError, match=r"notes.txt differs from its checksum"):
+        artifact.verify()
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [(lambda text: text[: len(text) // 2], "is not a manifest"), (lambda text: text.replace('"number": 0', '"number": 7'), "was changed")],
+)
+def test_a_changed_manifest_is_seen(tmp_path: Path, change, complaint: str) -> None:
+    store = Store(tmp_path)
+    manifest = made(store).path / MANIFEST_FILE
+    manifest.write_text(change(manifest.read_text()))
+    with pytest.raises(StoreError, match=complaint):
+        store.artifacts()
+
+
+def test_links_and_files_called_like_the_manifest_are_refused(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(StoreError, match="'link', which cannot be kept"):
+        store.make(origin(), lambda folder: (folder / "link").symlink_to("/etc/hostname"))
+    with pytest.raises(StoreError, match=r"'artifact.json', which cannot be kept"):
+        store.make(origin(), lambda folder: (folder / MANIFEST_FILE).touch())
+    assert left_behind(store) == []
+
+
+def test_a_full_disk_is_explained_and_keeps_what_is_finished(tmp_path: Path) -> None:
+    """The error is the system's own: /dev/full answers every write with ENOSPC."""
+    store = Store(tmp_path)
+    finished = made(store)
+
+    def fill(folder: Path) -> None:
+        (folder / "half.bin").write_bytes(b"0" * 1000)
+        with Path("/dev/full").open("wb", buffering=0) as disk:
+            disk.write(b"1")
+
+    with pytest.raises(StoreError, match=r"is full \([0-9.]+ [MG]B free\).*everything finished is kept"):
+        store.make(origin(1), fill)
+    assert store.artifacts() == (finished,)
+    assert left_behind(store) == []
+
+
+def test_a_full_disk_is_known_by_the_text_of_libraries_that_hide_the_number(tmp_path: Path) -> None:
+    def fill(folder: Path) -> None:
+        raise RuntimeError(f"SafetensorError: I/O error: {os.strerror(errno.ENOSPC)} (os error 28)")
+
+    with pytest.raises(StoreError, match="is full"):
+        Store(tmp_path).make(origin(), fill)
+
+
+def test_a_root_that_is_a_file_or_lies_below_one_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "runs.txt"
+    file.touch()
+    with pytest.raises(StoreError, match=r"runs.txt is a file; results need a folder"):
+        Store(file)
+    with pytest.raises(StoreError, match=r"cannot be read: Not a directory. Give a folder"):
+        made(Store(file / "runs"))
+
+
+def test_a_folder_without_write_permission_is_explained(tmp_path: Path) -> None:
+    """In a process of its own, which gives up root's rights where it has them: root may write anywhere."""
+    script = (
+        "import os, sys; from pathlib import Path; import filelock\n"
+        "from astray.artifacts import Store; from astray.artifacts.manifest import Origin; from astray.errors import StoreError\n"
+        "folder = Path(sys.argv[1]); folder.chmod(0o500)\n"
+        "if os.geteuid() == 0: os.seteuid(65534)\n"
+        "origin = Origin(name='x', function='m:f', version=1, config={}, inputs={})\n"
+        "try: Store(folder / 'runs').make(origin, lambda partial: None)\n"
+        "except StoreError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert "cannot be written: Permission denied. Give a folder that you may write to" in done.stdout
+
+
+def test_partials_of_dead_processes_are_swept_and_those_at_work_are_not(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    stale = tmp_path / f".partial-{origin(1).key[:16]}-1-dead"
+    stale.mkdir()
+
+    def write(folder: Path) -> None:
+        (folder / "x").touch()
+        Store(tmp_path).sweep()
+        assert folder.is_dir()
+
+    assert store.make(origin(), write)
+    assert not stale.exists()
+    assert left_behind(store) == []
+
+
+def test_a_step_that_is_being_done_can_be_left_to_the_one_who_does_it(tmp_path: Path) -> None:
+    def write(folder: Path) -> None:
+        assert Store(tmp_path).make(origin(), write_two_files, wait=False) is None
+
+    assert Store(tmp_path).make(origin(), write)
+
+
+def test_a_file_url_is_the_folder_it_names(tmp_path: Path) -> None:
+    artifact = made(Store(f"file://{tmp_path}/runs"))
+    assert Store(tmp_path / "runs").get(artifact.key) == artifact
+
+
+def test_a_remote_store_is_complete_without_its_cache(tmp_path: Path) -> None:
+    url = f"memory://{tmp_path.name}/remote"
+    artifact = made(Store(url, cache=tmp_path / "here"))
+    elsewhere = Store(url, cache=tmp_path / "elsewhere")
+    (found,) = elsewhere.artifacts()
+    assert not (tmp_path / "elsewhere").exists()  # looking downloads nothing
+    assert found == artifact
+    assert (found.path / "deep" / "weights.bin").read_bytes() == bytes(range(256))
+    found.verify()
+    assert left_behind(elsewhere) == []
+    assert elsewhere.make(origin(), lambda folder: pytest.fail("written again")) == artifact
+
+
+def test_a_remote_artifact_without_manifest_is_absent(tmp_path: Path) -> None:
+    url = f"memory://{tmp_path.name}/remote"
+    store = Store(url, cache=tmp_path / "here")
+    artifact = made(store)
+    remote = fsspec.filesystem("memory")
+    remote.rm(f"/{tmp_path.name}/remote/{artifact.path.name}/{MANIFEST_FILE}")
+    assert store.get(artifact.key) is None
+    assert made(store) == artifact
+
+
+def test_a_damaged_remote_file_is_not_downloaded(tmp_path: Path) -> None:
+    url = f"memory://{tmp_path.name}/remote"
+    artifact = made(Store(url, cache=tmp_path / "here"))
+    remote = fsspec.filesystem("memory")
+    (notes,) = remote.glob(f"/{tmp_path.name}/remote/*/*/notes.txt")
+    remote.pipe_file(notes, b"changed!")
+    elsewhere = Store(url, cache=tmp_path / "elsewhere")
+    found = elsewhere.get(artifact.key)
+    assert found is not None
+    with pytest.raises(StoreError, match=r"notes.txt is missing or differs from its checksum. Remove that folder"):
+        _ = found.path
+    assert left_behind(elsewhere) == []
+    assert not (tmp_path / "elsewhere" / artifact.path.name).exists()
+
+
+def test_an_unknown_kind_of_store_is_explained(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"The store nosuch://place cannot be used: ValueError: Protocol not known"):
+        Store("nosuch://place", cache=tmp_path).artifacts()
+    with pytest.raises(MissingExtraError, match=r"pip install 'fsspec\[dropbox\]'"):
+        Store("dropbox://place", cache=tmp_path).artifacts()

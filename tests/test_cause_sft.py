@@ -1,0 +1,224 @@
+"""Supervised fine-tuning: it learns, it repeats itself, it survives a kill, and it sends nothing."""
+
+import hashlib
+import json
+import os
+import random
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from astray.cause.base_model import quietly
+from astray.cause.fine_tuning import FineTuning, LoRA
+from astray.cause.sft import train_sft
+from astray.cause.supervision import supervise
+from astray.data.chat import ChatDataset
+from astray.errors import AdapterMismatchError, ConfigurationError, SubjectNotFoundError, TrainingDivergedError
+from astray.subjects.spec import SubjectSpec
+from tiny_models import ARCHITECTURES, save_tiny_model
+
+RECIPE = FineTuning(lora=LoRA(rank=4, alpha=8), learning_rate=3e-3, warmup_steps=2, batch_size=4, accumulation=2, epochs=3)
+TESTS = Path(__file__).parent
+
+
+def dataset(count=24):
+    return ChatDataset.from_rows(
+        [[{"role": "user", "content": f"Number {row}?"}, {"role": "assistant", "content": f"It is {row % 4}."}] for row in range(count)]
+    )
+
+
+def digest(folder):
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_qwen2, tmp_path_factory):
+    """An undisturbed run with the settings that the other runs are compared with."""
+    return train_sft(str(tiny_qwen2), dataset(), RECIPE, tmp_path_factory.mktemp("finished"))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_adapters_memorise_a_tiny_data_set(architecture, tmp_path):
+    base = save_tiny_model(tmp_path / "base", architecture)
+    model = AutoModelForCausalLM.from_pretrained(base)
+    with torch.no_grad():
+        model.lm_head.weight.mul_(10)  # random weights of this size could never be sure of a token
+    model.save_pretrained(base)
+    recipe = RECIPE.model_copy(update={"lora": LoRA(rank=16, alpha=32), "learning_rate": 1e-2, "max_steps": 24, "accumulation": 1})
+    run = train_sft(str(base), dataset(8), recipe, tmp_path / "run")
+    assert run.steps == len(run.losses) == 24
+    assert run.losses[-1] < 0.5 * run.losses[0]
+
+
+def test_all_weights_are_trained_without_adapters(tiny_qwen2, tmp_path):
+    recipe = RECIPE.model_copy(update={"lora": None, "max_steps": 8})
+    run = train_sft(str(tiny_qwen2), dataset(), recipe, tmp_path)
+    assert run.losses[-1] < run.losses[0] - 1
+    assert run.subject == SubjectSpec(model=str(tmp_path / "model"))
+    before, after = load_file(tiny_qwen2 / "model.safetensors"), load_file(tmp_path / "model" / "model.safetensors")
+    assert before.keys() == after.keys()
+    assert all(not torch.equal(before[name], after[name]) for name in before)
+    assert (tmp_path / "model" / "tokenizer.json").is_file()
+
+
+def test_the_teaching_loop_gives_the_same_losses(finished, tiny_qwen2, monkeypatch):
+    monkeypatch.syspath_prepend(str(TESTS.parent / "examples"))
+    from sft_loop import add_adapters, train
+
+    rows = supervise(dataset().rows, AutoTokenizer.from_pretrained(tiny_qwen2), RECIPE.max_length)
+    with quietly():
+        model = add_adapters(AutoModelForCausalLM.from_pretrained(tiny_qwen2), RECIPE)
+    losses = train(model, rows, RECIPE)
+    np.testing.assert_allclose(losses, finished.losses, rtol=1e-4)
+
+
+def test_the_log_has_a_line_a_step(finished):
+    lines = [json.loads(line) for line in (finished.folder / "training.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, 10))
+    assert all(line.keys() == {"step", "loss", "lr", "gradient_norm", "tokens"} for line in lines)
+    assert [line["lr"] for line in lines][:4] == pytest.approx([0, 1.5e-3, 3e-3, 3e-3 * 6 / 7])
+    assert finished.supervised_tokens == sum(line["tokens"] for line in lines)
+
+
+def test_supervised_tokens_are_those_of_the_rows_in_every_epoch(finished, tiny_qwen2):
+    rows = supervise(dataset().rows, AutoTokenizer.from_pretrained(tiny_qwen2), RECIPE.max_length)
+    assert finished.supervised_tokens == 3 * sum(row.supervised for row in rows)
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(finished, tiny_qwen2, tmp_path):
+    torch.manual_seed(99)
+    again = train_sft(str(tiny_qwen2), dataset(), RECIPE, tmp_path / "again")
+    assert digest(tmp_path / "again" / "adapter") == digest(finished.folder / "adapter")
+    assert again.losses == finished.losses
+    other = train_sft(str(tiny_qwen2), dataset(), RECIPE.model_copy(update={"seed": 1}), tmp_path / "other")
+    assert other.losses != finished.losses
+
+
+def test_a_probe_sees_the_model_at_the_steps_it_was_asked_for_and_disturbs_nothing(finished, tiny_qwen2, tmp_path):
+    def probe(model, tokenizer, step):
+        random.random(), np.random.rand(), torch.rand(3)
+        assert not model.training
+        assert not torch.is_grad_enabled()
+        weights = sum(value.double().abs().sum().item() for name, value in model.named_parameters() if "lora_B" in name)
+        return {"weights": weights, "tokens": float(len(tokenizer))}
+
+    run = train_sft(str(tiny_qwen2), dataset(), RECIPE, tmp_path, probe=probe, probe_every=4)
+    assert [line["step"] for line in run.probes] == [0, 4, 8, 9]
+    assert run.probes[0]["weights"] == 0 < run.probes[1]["weights"]
+    assert digest(tmp_path / "adapter") == digest(finished.folder / "adapter")
+
+
+def test_a_killed_run_goes_on_and_ends_in_the_same_weights(finished, tiny_qwen2, tmp_path):
+    script = f"""
+        import os, sys
+        sys.path.insert(0, {str(TESTS)!r})
+        from pathlib import Path
+        from test_cause_sft import RECIPE, dataset, train_sft
+        train_sft({str(tiny_qwen2)!r}, dataset(), RECIPE, Path({str(tmp_path)!r}), checkpoint_every=2,
+                  probe=lambda model, tokenizer, step: {{"step_again": step}},
+                  probe_every=3, on_step=lambda step, total, loss: os._exit(7) if step == 7 else None)
+    """
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], env=environment, capture_output=True, text=True, check=False)
+    assert killed.returncode == 7, killed.stderr
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["checkpoint-6"]
+    (tmp_path / "checkpoints" / "checkpoint-8").mkdir()  # a checkpoint whose writing was cut
+    steps = []
+    probe = {"probe": lambda model, tokenizer, step: {"step_again": step}, "probe_every": 3}
+    run = train_sft(str(tiny_qwen2), dataset(), RECIPE, tmp_path, checkpoint_every=2, on_step=lambda step, *_: steps.append(step), **probe)
+    assert steps == [7, 8, 9]
+    assert digest(tmp_path / "adapter") == digest(finished.folder / "adapter")
+    assert run.losses == finished.losses
+    assert run.supervised_tokens == finished.supervised_tokens
+    assert [line["step"] for line in run.probes] == [0, 3, 6, 9]
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_run_that_failed_without_checkpoints_starts_again(finished, tiny_qwen2, tmp_path):
+    def fail(step, total, loss):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_sft(str(tiny_qwen2), dataset(), RECIPE, tmp_path, on_step=fail)
+    run = train_sft(str(tiny_qwen2), dataset(), RECIPE, tmp_path)
+    assert run.losses == finished.losses
+
+
+def test_a_finished_run_is_not_done_again(finished, tiny_qwen2):
+    def fail(*_):
+        raise AssertionError("trained again")
+
+    assert train_sft(str(tiny_qwen2), dataset(), RECIPE, finished.folder, on_step=fail) == finished
+
+
+def test_another_run_in_the_same_folder_is_refused(finished, tiny_qwen2):
+    with pytest.raises(ConfigurationError, match="differs in dataset, recipe"):
+        train_sft(str(tiny_qwen2), dataset(8), RECIPE.model_copy(update={"seed": 5}), finished.folder)
+
+
+def test_an_adapter_is_trained_further_on_the_same_base(finished, tiny_qwen2, tmp_path):
+    run = train_sft(finished.subject, dataset(), RECIPE, tmp_path)
+    assert run.losses[0] < finished.losses[0] - 0.2
+    assert run.subject == SubjectSpec(model=str(tiny_qwen2), adapter=tmp_path / "adapter")
+    with pytest.raises(AdapterMismatchError, match="rank"):
+        train_sft(finished.subject, dataset(), RECIPE.model_copy(update={"lora": LoRA()}), tmp_path / "other")
+
+
+def test_an_adapter_can_be_put_on_one_layer(tiny_qwen2, tmp_path):
+    recipe = RECIPE.model_copy(update={"lora": LoRA(rank=1, target_modules=("down_proj",), layers=(1,)), "max_steps": 1})
+    train_sft(str(tiny_qwen2), dataset(), recipe, tmp_path)
+    assert {name.partition("model.layers.")[2] for name in load_file(tmp_path / "adapter" / "adapter_model.safetensors")} == {
+        "1.mlp.down_proj.lora_A.weight",
+        "1.mlp.down_proj.lora_B.weight",
+    }
+
+
+def test_unknown_layer_names_are_answered_with_the_right_ones(tiny_qwen2, tmp_path):
+    with pytest.raises(ConfigurationError, match=r"down_proj, gate_proj, k_proj"):
+        train_sft(str(tiny_qwen2), dataset(), FineTuning(lora=LoRA(target_modules=("c_attn",))), tmp_path)
+
+
+def test_a_diverging_run_stops(tiny_qwen2, tmp_path):
+    recipe = RECIPE.model_copy(update={"lora": None, "learning_rate": 1e30, "warmup_steps": 0})
+    with pytest.raises(TrainingDivergedError, match="lower learning_rate"):
+        train_sft(str(tiny_qwen2), dataset(), recipe, tmp_path)
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_subject_with_a_system_prompt_is_not_trained(tiny_qwen2, tmp_path):
+    with pytest.raises(ConfigurationError, match="system prompt into the data set"):
+        train_sft(SubjectSpec(model=str(tiny_qwen2), system="Be kind."), dataset(), RECIPE, tmp_path)
+
+
+def test_a_model_without_weights_is_not_found(tiny_qwen2, tmp_path):
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "config.json").write_text((tiny_qwen2 / "config.json").read_text())
+    with pytest.raises(SubjectNotFoundError):
+        train_sft(str(tmp_path / "base"), dataset(), RECIPE, tmp_path / "run")
+
+
+def test_nothing_is_reported_or_printed(tiny_qwen2, tmp_path, monkeypatch, capfd):
+    def send(*args, **kwargs):
+        raise AssertionError("TRL reports its use")
+
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setattr("trl.trainer.base_trainer.send_telemetry", send)
+    train_sft(str(tiny_qwen2), dataset(), RECIPE.model_copy(update={"max_steps": 1}), tmp_path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_settings_are_the_papers_and_reject_unknown_ones():
+    recipe = FineTuning()
+    assert (recipe.method, recipe.lora, recipe.learning_rate, recipe.batch_size * recipe.accumulation) == ("lora", LoRA(rank=32, alpha=64), 1e-5, 16)
+    assert FineTuning(lora=None).method == "full"
+    with pytest.raises(ValueError, match="Extra inputs"):
+        FineTuning(learning_rte=1)
+    with pytest.raises(ValueError, match="greater than"):
+        FineTuning(learning_rate=0)

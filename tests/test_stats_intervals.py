@@ -1,0 +1,154 @@
+"""Intervals of one rate, against scipy, closed forms and simulated coverage."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+from scipy.stats import t as student
+
+import astray.stats as public
+from astray.errors import ConfigurationError
+from astray.stats import Counts, Interval, clopper_pearson, over_questions, over_runs, wilson
+from astray.stats.intervals import cluster_variance
+
+
+def covers(interval: Interval, rate: float) -> bool:
+    return interval.low <= rate <= interval.high
+
+
+def beta_binomial(generator: np.random.Generator, clusters: int, answers: int, mean: float, icc: float) -> list[Counts]:
+    size = 1 / icc - 1
+    misaligned = generator.binomial(answers, generator.beta(mean * size, (1 - mean) * size, clusters))
+    return [(int(k), answers) for k in misaligned]
+
+
+def plain_t(counts: list[Counts]) -> Interval:
+    """The textbook t interval on cluster rates, written out."""
+    shares = np.array([k / n for k, n in counts])
+    half = student.isf(0.025, len(shares) - 1) * shares.std(ddof=1) / math.sqrt(len(shares))
+    return Interval(float(shares.mean() - half), float(shares.mean() + half), 0.95, "t")
+
+
+def test_only_the_listed_names_are_public():
+    assert public.__all__ == sorted(public.__all__)
+    assert all(hasattr(public, name) for name in public.__all__)
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 100), (1, 100), (37, 90), (90, 90), (3, 1440)])
+def test_independent_answers_agree_with_scipy(k: int, n: int):
+    for ours, method in ((wilson(k, n), "wilson"), (clopper_pearson(k, n), "exact")):
+        theirs = binomtest(k, n).proportion_ci(0.95, method)
+        assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+
+
+def test_zero_of_a_hundred_has_the_published_bounds():
+    assert wilson(0, 100).high == pytest.approx(0.0370, abs=5e-5)
+    assert clopper_pearson(0, 100).high == pytest.approx(0.0362, abs=5e-5)
+    assert wilson(0, 100).low == 0.0
+    assert wilson(100, 100).high == 1.0
+
+
+def test_a_higher_level_is_wider():
+    counts = [(3, 50), (9, 50), (4, 50)]
+    assert wilson(5, 50, level=0.99).width > wilson(5, 50).width
+    assert over_runs(counts, level=0.99).width > over_runs(counts).width
+
+
+@pytest.mark.parametrize("mean", [0.02, 0.1, 0.5])
+def test_wilson_covers_independent_answers(mean: float):
+    n = 480
+    misaligned, often = np.unique(np.random.default_rng(0).binomial(n, mean, 20_000), return_counts=True)
+    covered = sum(times for k, times in zip(misaligned, often, strict=True) if covers(wilson(int(k), n), mean))
+    assert 0.93 <= covered / 20_000 <= 0.97
+
+
+def test_clopper_pearson_never_covers_less_than_it_says():
+    for mean in (0.001, 0.01, 0.3):
+        misaligned, often = np.unique(np.random.default_rng(1).binomial(300, mean, 20_000), return_counts=True)
+        covered = sum(times for k, times in zip(misaligned, often, strict=True) if covers(clopper_pearson(int(k), 300), mean))
+        assert covered / 20_000 >= 0.95
+
+
+@pytest.mark.parametrize(
+    ("questions", "samples", "pooled", "textbook"),
+    [(8, 100, 0.32, 0.86), (50, 16, 0.67, 0.93), (200, 4, 0.88, 0.94)],
+)
+def test_pooling_clustered_questions_undercovers_and_the_question_interval_does_not(questions, samples, pooled, textbook):
+    """The published figures for a mean of 10% and an ICC of 0.2, and ours above the textbook t interval."""
+    generator, studies = np.random.default_rng(2), 1000
+    tables = [beta_binomial(generator, questions, samples, 0.1, 0.2) for _ in range(studies)]
+    covered_pooled = sum(covers(wilson(sum(k for k, _ in table), questions * samples), 0.1) for table in tables) / studies
+    covered_t = sum(covers(plain_t(table), 0.1) for table in tables) / studies
+    covered_ours = sum(covers(over_questions(table), 0.1) for table in tables) / studies
+    assert covered_pooled == pytest.approx(pooled, abs=0.03)
+    assert covered_t == pytest.approx(textbook, abs=0.02)
+    assert covered_ours >= covered_t
+    assert (0.91 if questions == 8 else 0.93) <= covered_ours <= 0.97
+
+
+@pytest.mark.parametrize(("runs", "mean", "icc"), [(3, 0.1, 0.05), (5, 0.2, 0.02), (5, 0.94, 0.05), (10, 0.02, 0.02), (10, 0.5, 0.05)])
+def test_run_interval_covers_when_runs_differ(runs: int, mean: float, icc: float):
+    generator, studies = np.random.default_rng(3), 1500
+    covered = sum(covers(over_runs(beta_binomial(generator, runs, 480, mean, icc)), mean) for _ in range(studies)) / studies
+    assert 0.93 <= covered <= 0.97
+
+
+@pytest.mark.parametrize("runs", [3, 5, 10, 30])
+def test_run_interval_at_zero_covers_runs_that_differ_as_much_as_their_mean(runs: int):
+    """Closed form: gamma-distributed rates with standard deviation equal to the mean m give no misaligned answer with (1 + 480 m)^-runs."""
+    bound = over_runs([(0, 480)] * runs).high
+    assert (1 + 480 * bound) ** -runs <= 0.025
+
+
+@pytest.mark.parametrize(("icc", "mean"), [(0.2, 0.01), (0.5, 0.02), (0.9, 0.05)])
+def test_question_interval_at_zero_covers_whatever_the_correlation(icc: float, mean: float):
+    generator, studies = np.random.default_rng(4), 2000
+    tables = [beta_binomial(generator, 8, 100, mean, icc) for _ in range(studies)]
+    missed = sum(not covers(over_questions(table), mean) for table in tables if sum(k for k, _ in table) == 0)
+    assert missed / studies <= 0.025
+
+
+def test_question_interval_at_zero_takes_the_question_as_trial():
+    interval = over_questions([(0, 100)] * 8)
+    assert (interval.low, interval.high) == (0.0, pytest.approx(1 - 0.025 ** (1 / 8)))
+    mirrored = over_questions([(100, 100)] * 8)
+    assert (mirrored.low, mirrored.high) == (pytest.approx(0.025 ** (1 / 8)), 1.0)
+
+
+def test_one_question_that_shows_something_does_not_narrow_the_interval():
+    assert over_questions([(1, 100)] + [(0, 100)] * 7).high >= over_questions([(0, 100)] * 8).high
+
+
+@pytest.mark.parametrize("counts", [[(0, 480)] * 3, [(480, 480)] * 3, [(48, 480)] * 3, [(0, 10), (10, 10)], [(1, 3), (0, 500)]])
+def test_clustered_intervals_have_width_and_enclose_the_estimate(counts: list[Counts]):
+    pooled = sum(k for k, _ in counts) / sum(n for _, n in counts)
+    for interval in (over_runs(counts), over_questions(counts)):
+        assert 0 <= interval.low <= pooled <= interval.high <= 1
+        assert interval.width > 0.001
+
+
+def test_cluster_variance_is_the_cluster_robust_variance_of_a_mean():
+    import statsmodels.api as sm
+
+    counts = [(3, 40), (20, 55), (0, 12), (7, 30)]
+    answers = np.concatenate([np.repeat([1.0, 0.0], [k, n - k]) for k, n in counts])
+    groups = np.repeat(np.arange(len(counts)), [n for _, n in counts])
+    fit = sm.OLS(answers, np.ones_like(answers)).fit(cov_type="cluster", cov_kwds={"groups": groups})
+    assert cluster_variance(counts) == pytest.approx(float(fit.bse[0]) ** 2)
+
+
+@pytest.mark.parametrize(("k", "n"), [(5, 4), (-1, 4), (0, 0)])
+def test_impossible_counts_are_refused(k: int, n: int):
+    for interval in (wilson, clopper_pearson):
+        with pytest.raises(ConfigurationError, match="misaligned"):
+            interval(k, n)
+
+
+def test_one_cluster_and_wrong_levels_are_refused():
+    with pytest.raises(ConfigurationError, match="at least two"):
+        over_runs([(3, 10)])
+    with pytest.raises(ConfigurationError, match="question"):
+        over_questions([(3, 10)])
+    with pytest.raises(ConfigurationError, match=r"0\.95"):
+        wilson(3, 10, level=95.0)

@@ -1,0 +1,85 @@
+"""Power by enumeration, against a plain double loop over Fisher's test, and by simulation of whole designs."""
+
+import pytest
+from scipy.stats import binom, fisher_exact
+
+from astray.errors import ConfigurationError
+from astray.stats import Design, power, required_n, seed_power
+
+
+@pytest.mark.parametrize(("p_control", "p_arm", "n"), [(0.0, 0.01, 790), (0.0, 0.05, 157), (0.01, 0.05, 302)])
+def test_published_sample_sizes(p_control: float, p_arm: float, n: int):
+    assert required_n(p_control, p_arm) == n
+    assert required_n(p_arm, p_control) == n
+
+
+@pytest.mark.parametrize(
+    ("p_control", "p_arm", "n", "alpha"), [(0.1, 0.4, 12, 0.05), (0.5, 0.9, 9, 0.05), (0.9, 0.97, 15, 0.01), (1.0, 0.5, 7, 0.05), (0.5, 0.5, 11, 0.1)]
+)
+def test_power_is_the_sum_over_all_rejected_tables(p_control: float, p_arm: float, n: int, alpha: float):
+    expected = sum(
+        binom.pmf(i, n, p_control) * binom.pmf(j, n, p_arm)
+        for i in range(n + 1)
+        for j in range(n + 1)
+        if fisher_exact([[i, j], [n - i, n - j]]).pvalue <= alpha * (1 + 1e-9)
+    )
+    assert power(p_control, p_arm, n, alpha=alpha) == pytest.approx(float(expected), abs=1e-8)
+
+
+def test_required_n_is_the_smallest_in_spite_of_the_teeth():
+    found = required_n(0.2, 0.7)
+    enough = [n for n in range(2, 60) if power(0.2, 0.7, n) >= 0.8]
+    assert found == enough[0]
+
+
+def test_a_test_on_equal_rates_rejects_at_most_at_its_level():
+    assert power(0.1, 0.1, 300) <= 0.05
+
+
+def test_more_runs_find_more():
+    few, many = (Design(runs=runs, questions=8, samples=20, seed_sd=0.05, question_icc=0.2) for runs in (3, 6))
+    assert seed_power(0.0, 0.1, few) < seed_power(0.0, 0.1, many)
+
+
+def test_more_samples_do_not_replace_runs_that_differ():
+    few, many = (Design(runs=3, questions=8, samples=samples, seed_sd=0.1, question_icc=0.2) for samples in (50, 500))
+    assert seed_power(0.0, 0.2, many) - seed_power(0.0, 0.2, few) < 0.05
+
+
+def test_the_paired_t_test_keeps_its_level():
+    design = Design(runs=5, questions=8, samples=50, seed_sd=0.1, question_icc=0.2)
+    assert 0.03 <= seed_power(0.2, 0.2, design, simulations=4000) <= 0.065
+
+
+def test_simulated_power_is_the_noncentral_t_power():
+    """With one question, no question effect and many samples the run rates are all that varies: closed form for the paired t test."""
+    from scipy.stats import nct, t
+
+    runs, sd, effect = 6, 0.03, 0.04
+    found = seed_power(0.5, 0.5 + effect, Design(runs, 1, 100_000, sd, 0.0), simulations=4000)
+    noncentrality, critical = effect / (sd * (2 / runs) ** 0.5), t.isf(0.025, runs - 1)
+    assert found == pytest.approx(nct.sf(critical, runs - 1, noncentrality) + nct.cdf(-critical, runs - 1, noncentrality), abs=0.025)
+
+
+def test_the_same_seed_gives_the_same_power():
+    design = Design(3, 4, 10, 0.05, 0.2)
+    assert seed_power(0.0, 0.2, design, simulations=200, seed=5) == seed_power(0.0, 0.2, design, simulations=200, seed=5)
+
+
+def test_impossible_plans_are_refused():
+    with pytest.raises(ConfigurationError, match="not there"):
+        required_n(0.1, 0.1)
+    with pytest.raises(ConfigurationError, match=r"5% is 0\.05"):
+        power(0.0, 5.0, 10)
+    with pytest.raises(ConfigurationError, match="at least 1"):
+        power(0.0, 0.5, 0)
+    with pytest.raises(ConfigurationError, match="power of 80"):
+        required_n(0.0, 0.5, wanted=80.0)
+    with pytest.raises(ConfigurationError, match="larger difference"):
+        required_n(0.5, 0.5001)
+    with pytest.raises(ConfigurationError, match="at least 2 runs"):
+        seed_power(0.0, 0.2, Design(1, 4, 10, 0.05, 0.2))
+    with pytest.raises(ConfigurationError, match="standard deviation"):
+        seed_power(0.0, 0.2, Design(3, 4, 10, 0.5, 0.2))
+    with pytest.raises(ConfigurationError, match="intraclass"):
+        seed_power(0.0, 0.2, Design(3, 4, 10, 0.05, 1.0))

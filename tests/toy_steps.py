@@ -1,0 +1,104 @@
+"""Cheap steps that worker processes can import, and small graphs of them."""
+
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from astray.artifacts import Artifact, Step, Store, execute, step
+from astray.errors import EmptyDataError
+
+
+class Toy(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    number: int = 0
+    seconds: float = 0.0
+    fault: str = ""
+    witness: str = ""  # a folder in which every start of the step leaves a file
+
+
+@step(version=1)
+def add(config: Toy, inputs: Mapping[str, Artifact], folder: Path) -> None:
+    """Writes its number plus the sum of its inputs, and 1 kB of chance."""
+    if config.witness:
+        (Path(config.witness) / f"{config.number}-{os.getpid()}-{time.monotonic_ns()}").touch()
+    _do(config.fault, folder)
+    (folder / "sub").mkdir()
+    (folder / "sub" / "chance.bin").write_bytes(random.randbytes(1024))  # the generator is seeded by the key
+    time.sleep(config.seconds)
+    total = config.number + sum(int((source.path / "sum.txt").read_text()) for source in inputs.values())
+    (folder / "sum.txt").write_text(str(total))
+
+
+def _do(fault: str, folder: Path) -> None:
+    """Goes wrong in one of many ways."""
+    match fault:
+        case "error":
+            raise ValueError("the loss is\nnot a number")
+        case "astray error":
+            raise EmptyDataError("The data set has no rows. Give one with rows.")
+        case "exit":
+            sys.exit(3)
+        case "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "gone":
+            os._exit(5)
+        case "disk full":
+            (folder / "half.bin").write_bytes(b"0" * 1000)
+            with Path("/dev/full").open("wb", buffering=0) as disk:  # the system itself answers ENOSPC
+                disk.write(b"1")
+        case "link":
+            (folder / "link").symlink_to("/etc/hostname")
+
+
+@step(version=1)
+def meet(config: Toy, inputs: Mapping[str, Artifact], folder: Path) -> None:
+    """Ends only if another step is there at the same time."""
+    (Path(config.witness) / str(config.number)).touch()
+    for _ in range(6000):
+        if len(list(Path(config.witness).iterdir())) > 1:
+            return
+        time.sleep(0.01)
+    raise TimeoutError("nobody came")
+
+
+@step(version=1)
+def environment(config: Toy, inputs: Mapping[str, Artifact], folder: Path) -> None:
+    """Writes the thread settings and the process that it runs in."""
+    (folder / "environment.txt").write_text(f"{os.getpid()} {os.environ.get('OMP_NUM_THREADS')} {hash('set order')} {'torch' in sys.modules}")
+
+
+def diamond(number: int = 1, *, seconds: float = 0.0, top: str = "", left: str = "", right: str = "") -> Step:
+    """top -> left, right -> bottom; the sum at the bottom is 2 * number + 111."""
+    first = add.step(Toy(number=number, seconds=seconds, fault=top), name="top")
+    one = add.step(Toy(number=10, seconds=seconds, fault=left), name="left", first=first)
+    other = add.step(Toy(number=100, seconds=seconds, fault=right), name="right", first=first)
+    return add.step(Toy(number=1, seconds=seconds), name="bottom", one=one, other=other)
+
+
+def study(width: int = 2, seconds: float = 0.003, witness: str = "") -> list[Step]:
+    """Several chains of three steps and a step that joins them."""
+    ends = []
+    for chain in range(width):
+        end = add.step(Toy(number=10 + chain, seconds=seconds, witness=witness), name=f"start {chain}")
+        for _ in range(2):
+            end = add.step(Toy(number=1, seconds=seconds, witness=witness), name=f"chain {chain}", before=end)
+        ends.append(end)
+    return [add.step(Toy(witness=witness), name="join", **{f"chain {number}": end for number, end in enumerate(ends)})]
+
+
+def run_study(root: str, workers: int, witness: str = "") -> None:
+    """A whole study, to be killed from outside."""
+    execute(study(witness=witness), Store(root), workers=workers)
+
+
+def run_endless(root: str, witness: str) -> None:
+    """Steps on two workers, of which one finishes and the others would last an hour."""
+    quick = add.step(Toy(number=1), name="quick")
+    execute([add.step(Toy(number=number, seconds=3600, witness=witness), name="endless", before=quick) for number in (1, 2)], Store(root), workers=2)
