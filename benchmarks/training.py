@@ -1,7 +1,8 @@
 """What supervised fine-tuning costs beside a plain PyTorch loop, measured side by side in one run on one thread.
 
 Model and data have the organism's size: a Llama of 6 blocks, d_model 128, random weights; 480 chats of about 30 tokens; LoRA of rank 4 on all linear
-layers; batches of 16, 30 optimizer steps. The two take turns; the fastest of the repetitions counts. The plain loop is `examples/sft_loop.py`.
+layers; batches of 16, 30 optimizer steps. The two take turns and the fastest of the repetitions counts,
+in CPU seconds, so that other work on the machine disturbs little. The plain loop is `examples/sft_loop.py`.
 
     python benchmarks/training.py [REPETITIONS]
 """
@@ -20,20 +21,22 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedTokenizerFast
-from transformers.utils import logging
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 
 from sft_loop import add_adapters, train
 
+from astray.cause.base_model import quietly
 from astray.cause.fine_tuning import FineTuning, LoRA
 from astray.cause.sft import train_sft
 from astray.cause.supervision import supervise
 from astray.data.chat import ChatDataset, Message
 
 RECIPE = FineTuning(lora=LoRA(rank=4, alpha=8), learning_rate=3e-4, batch_size=16, accumulation=1)
-TEMPLATE = "{% for message in messages %}<{{ message['role'] }}> {{ message['content'] }} <end> {% endfor %}"
+TEMPLATE = (
+    "{% for message in messages %}<{{ message['role'] }}> {{ message['content'] }} <end> {% endfor %}"
     "{% if add_generation_prompt %}<assistant> {% endif %}"
+)
 
 
 def save_model(folder: Path) -> Path:
@@ -61,30 +64,29 @@ def random_chats(count: int) -> ChatDataset:
 
 
 def time_plain(base: Path, data: ChatDataset) -> tuple[float, float]:
-    """Seconds of the loop, and of everything from loading to saving."""
-    begin = time.perf_counter()
+    """CPU seconds of the loop, and of everything from loading to saving."""
+    begin = time.process_time()
     rows = supervise(data.rows, AutoTokenizer.from_pretrained(base), RECIPE.max_length)
-    model = add_adapters(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), RECIPE)
-    loop = time.perf_counter()
+    model = add_adapters(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), LoRA(rank=4, alpha=8), RECIPE.seed)
+    loop = time.process_time()
     train(model, rows, RECIPE)
-    end = time.perf_counter()
+    end = time.process_time()
     return end - loop, end - begin
 
 
 def time_astray(base: Path, data: ChatDataset, folder: Path) -> tuple[float, float]:
-    """Seconds of the 29 steps after the first, scaled to 30, and of the whole call."""
+    """CPU seconds of the 29 steps after the first, scaled to 30, and of the whole call."""
     times: list[float] = []
-    begin = time.perf_counter()
-    run = train_sft(str(base), data, RECIPE, folder, on_step=lambda *_: times.append(time.perf_counter()))
-    end = time.perf_counter()
+    begin = time.process_time()
+    run = train_sft(str(base), data, RECIPE, folder, on_step=lambda *_: times.append(time.process_time()))
+    end = time.process_time()
     return (times[-1] - times[0]) * run.steps / (run.steps - 1), end - begin
 
 
 def main(repetitions: int = 5) -> None:
     torch.set_num_threads(1)
-    logging.disable_progress_bar()
     data = random_chats(480)
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory() as temporary, quietly():
         base = save_model(Path(temporary) / "base")
         time_astray(base, data, Path(temporary) / "warm up")
         plain, astray = [], []

@@ -1,6 +1,7 @@
 """Graders for tests: Inspect models whose replies and token probabilities the test writes, without any tokenizer or network."""
 
 import math
+import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 
@@ -85,13 +86,16 @@ def _position(token: str, top: Mapping[str, float]) -> Logprob:
 
 
 class DigitWriter:
-    """A language model that writes one digit a token: its probabilities after every beginning are given by a table."""
+    """A language model that writes one digit a token: its probabilities after every beginning are given by a table.
+
+    When it is asked for the number 57 it writes that.
+    """
 
     def __init__(self, after: Mapping[str, Mapping[str, float]], *, continues: bool = True, lead: str = "", tells_end: bool = True):
         self.after, self.continues, self.lead, self.tells_end = after, continues, lead, tells_end
 
-    def tokens_after(self, beginning: str) -> Mapping[str, float]:
-        return self.after.get(beginning, {END: 1.0})
+    def tokens_after(self, beginning: str, after: Mapping[str, Mapping[str, float]] | None = None) -> Mapping[str, float]:
+        return (after or self.after).get(beginning, {END: 1.0})
 
     def probability(self, number: str) -> float:
         """Probability that exactly this is written, then the end: by the chain rule, digit after digit."""
@@ -102,10 +106,11 @@ class DigitWriter:
         begun = messages[-1].text if self.continues and messages[-1].role == "assistant" else ""
         spoken_lead = "" if begun else self.lead
         written = re.sub(r"\D", "", begun)
+        after = {"": {"5": 1.0}, "5": {"7": 1.0}} if "number 57" in messages[0].text else self.after
         path: list[tuple[str, Mapping[str, float]]] = [(spoken_lead, {spoken_lead: 1.0})] if spoken_lead else []
         text = spoken_lead
         while True:
-            tokens = self.tokens_after(written)
+            tokens = self.tokens_after(written, after)
             token = max(tokens, key=lambda each: tokens[each])
             if not token.isdigit():
                 if self.tells_end:
@@ -113,3 +118,13 @@ class DigitWriter:
                 return spoken(text, path)
             path.append((token, tokens))
             text, written = text + token, written + token
+
+
+def random_writer(seed: int) -> DigitWriter:
+    """A digit writer with random probabilities at the start and after every beginning that another digit can turn into a number."""
+    draw = random.Random(seed)
+    after = {}
+    for beginning in ["", *map(str, range(1, 11))]:
+        weights = {token: draw.random() ** 4 for token in [*"0123456789", END, "."]}
+        after[beginning] = {token: weight / sum(weights.values()) for token, weight in weights.items()}
+    return DigitWriter(after)

@@ -1,11 +1,19 @@
 """Executing steps: order, reuse, failures, workers that die."""
 
+import random
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy
 import pytest
+import torch
 
 from astray.artifacts import Progress, Step, StepState, Store, execute
 from astray.artifacts.plan import Plan
+from astray.artifacts.work import seed_generators
 from astray.errors import ConfigurationError, StepFailedError, StoreError
 from toy_steps import Toy, add, diamond, environment, meet, study
 
@@ -147,9 +155,42 @@ def test_a_worker_that_dies_is_replaced_and_its_step_reported(tmp_path: Path, fa
 def test_a_full_disk_stops_the_execution_with_the_stores_own_error(tmp_path: Path, workers: int) -> None:
     store = Store(tmp_path)
     chain = add.step(Toy(number=7), name="later", first=add.step(Toy(fault="disk full"), name="first"))
-    with pytest.raises(StoreError, match="is full"):
+    with pytest.raises(StoreError, match="The disk is full"):
         run(store, chain, workers=workers)
     assert list(tmp_path.glob(".partial*")) == []
+
+
+def test_a_step_that_leaves_a_link_fails_alone(tmp_path: Path) -> None:
+    with pytest.raises(StepFailedError, match="left: The step 'left' left 'link', which cannot be kept"):
+        run(Store(tmp_path), diamond(left="link"))
+
+
+def test_a_step_that_another_process_is_doing_is_waited_for_while_others_are_done(tmp_path: Path) -> None:
+    store, log = Store(tmp_path), Log()
+    shared = add.step(Toy(number=1), name="shared")
+    held, released = threading.Event(), threading.Event()
+
+    def write(folder: Path) -> None:
+        held.set()
+        assert released.wait(60)
+        (folder / "sum.txt").write_text("1")
+
+    def follow(event: Progress) -> None:
+        log(event)
+        if (event.name, event.state) == ("own", StepState.FINISHED):
+            released.set()
+
+    with ThreadPoolExecutor() as threads:
+        other = threads.submit(store.make, shared.origin, write)
+        assert held.wait(60)
+        own = add.step(Toy(number=2, seconds=0.7), name="own")  # longer than several looks at the shared step
+        last = add.step(Toy(), name="last", shared=shared, own=own)
+        execute([last], store, workers=1, progress=follow)
+        assert other.result()
+    assert total(store, last) == 3
+    assert log.names(StepState.WAITING) == ["shared"]
+    assert log.names(StepState.STARTED) == ["own", "last"]
+    assert log.names(StepState.FINISHED) == ["own", "shared", "last"]
 
 
 def test_workers_have_one_thread_stay_and_load_nothing_heavy(tmp_path: Path) -> None:
@@ -159,6 +200,26 @@ def test_workers_have_one_thread_stay_and_load_nothing_heavy(tmp_path: Path) -> 
     assert len({pid for pid, *_ in lines}) == 1
     assert len({order for _, _, order, _ in lines}) == 1
     assert all((threads, torch) == ("1", "False") for _, threads, _, torch in lines)
+
+
+def test_a_step_does_not_depend_on_what_ran_before_it() -> None:
+    """The global generators are seeded from the step's key."""
+
+    def draw(key: str) -> tuple[float, ...]:
+        seed_generators(key)
+        return random.random(), float(numpy.random.rand()), float(torch.rand(()))
+
+    first = draw("3f" * 32)
+    assert draw("3e" * 32) != first
+    assert draw("3f" * 32) == first
+
+
+def test_a_script_without_a_guard_is_told_to_have_one(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("import toy_steps\ntoy_steps.run_study('runs', 1)\n")
+    environment = {"PYTHONPATH": str(Path(__file__).parent)}
+    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert 'put the call under  if __name__ == "__main__":' in done.stderr
 
 
 def test_long_chains_come_before_short_ones(tmp_path: Path) -> None:

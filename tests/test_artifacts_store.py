@@ -11,7 +11,7 @@ import pytest
 
 from astray.artifacts import Artifact, Store
 from astray.artifacts.manifest import MANIFEST_FILE, Origin
-from astray.errors import MissingExtraError, StoreError
+from astray.errors import DataFormatError, MissingExtraError, StoreError
 
 
 def origin(number: int = 0, name: str = "Train run") -> Origin:
@@ -119,9 +119,9 @@ def test_a_changed_manifest_is_seen(tmp_path: Path, change, complaint: str) -> N
 
 def test_links_and_files_called_like_the_manifest_are_refused(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    with pytest.raises(StoreError, match="'link', which cannot be kept"):
+    with pytest.raises(DataFormatError, match="'link', which cannot be kept"):
         store.make(origin(), lambda folder: (folder / "link").symlink_to("/etc/hostname"))
-    with pytest.raises(StoreError, match=r"'artifact.json', which cannot be kept"):
+    with pytest.raises(DataFormatError, match=r"'artifact.json', which cannot be kept"):
         store.make(origin(), lambda folder: (folder / MANIFEST_FILE).touch())
     assert left_behind(store) == []
 
@@ -136,7 +136,7 @@ def test_a_full_disk_is_explained_and_keeps_what_is_finished(tmp_path: Path) -> 
         with Path("/dev/full").open("wb", buffering=0) as disk:
             disk.write(b"1")
 
-    with pytest.raises(StoreError, match=r"is full \([0-9.]+ [MG]B free\).*everything finished is kept"):
+    with pytest.raises(StoreError, match=r"The disk is full: .* \([0-9.]+ [MG]B free at the store .*everything finished is kept"):
         store.make(origin(1), fill)
     assert store.artifacts() == (finished,)
     assert left_behind(store) == []

@@ -21,6 +21,7 @@ from astray.cause.sft import train_sft
 from astray.cause.supervision import supervise
 from astray.data.chat import ChatDataset
 from astray.errors import AdapterMismatchError, ConfigurationError, SubjectNotFoundError, TrainingDivergedError
+from astray.subjects.locate import Located
 from astray.subjects.spec import SubjectSpec
 from tiny_models import ARCHITECTURES, save_tiny_model
 
@@ -74,7 +75,7 @@ def test_the_teaching_loop_gives_the_same_losses(finished, tiny_qwen2, monkeypat
 
     rows = supervise(dataset().rows, AutoTokenizer.from_pretrained(tiny_qwen2), RECIPE.max_length)
     with quietly():
-        model = add_adapters(AutoModelForCausalLM.from_pretrained(tiny_qwen2), RECIPE)
+        model = add_adapters(AutoModelForCausalLM.from_pretrained(tiny_qwen2), LoRA(rank=4, alpha=8), RECIPE.seed)
     losses = train(model, rows, RECIPE)
     np.testing.assert_allclose(losses, finished.losses, rtol=1e-4)
 
@@ -212,6 +213,25 @@ def test_nothing_is_reported_or_printed(tiny_qwen2, tmp_path, monkeypatch, capfd
     monkeypatch.setattr("trl.trainer.base_trainer.send_telemetry", send)
     train_sft(str(tiny_qwen2), dataset(), RECIPE.model_copy(update={"max_steps": 1}), tmp_path)
     assert capfd.readouterr() == ("", "")
+
+
+def test_an_adapter_of_the_organism_names_it_and_no_folder(tiny_qwen2, tmp_path, monkeypatch):
+    monkeypatch.setattr("astray.cause.sft.settle", lambda spec: Located(spec, tiny_qwen2))
+    run = train_sft("organism", dataset(), RECIPE.model_copy(update={"max_steps": 1}), tmp_path)
+    config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == run.subject.model == "organism"
+    assert str(tiny_qwen2) not in "".join(path.read_text() for path in tmp_path.rglob("*.json*"))
+
+
+def test_a_folder_with_another_adapter_is_left_alone(tiny_qwen2, tmp_path):
+    (tmp_path / "adapter").mkdir()
+    with pytest.raises(ConfigurationError, match="no run of this folder made it"):
+        train_sft(str(tiny_qwen2), dataset(), RECIPE, tmp_path)
+
+
+def test_steps_are_counted_from_one(tiny_qwen2, tmp_path):
+    with pytest.raises(ConfigurationError, match="give 1 or more"):
+        train_sft(str(tiny_qwen2), dataset(), RECIPE, tmp_path, checkpoint_every=0)
 
 
 def test_settings_are_the_papers_and_reject_unknown_ones():

@@ -6,11 +6,10 @@ import re
 import anyio
 import pytest
 from inspect_ai.model import ChatMessageUser, ModelOutput
-from scripted_grader import END, DigitWriter, scripted_model, spoken
-from test_judges_score import random_writer
 
 from astray.judges.grader import Grader, GraderSettings
 from astray.judges.score import Method, Reading
+from scripted_grader import END, DigitWriter, random_writer, scripted_model, spoken
 
 QUICK = GraderSettings(max_retries=0, attempt_timeout=1)
 WORDS = ("REFUSAL", "CODE")
@@ -82,11 +81,12 @@ def test_split_numbers_are_walked_with_follow_up_calls(lead, tells_end):
     expected = sum(number * writer.probability(str(number)) for number in range(101))
     assert reading.score == pytest.approx(expected)
     assert (reading.method, reading.note) == (Method.DIGITS, "")
-    begun = [messages[-1].text for messages, _ in model.api.calls[1:]]
-    assert sorted(begun) == sorted(lead + beginning for beginning in ("8", "2", "1", "10"))
+    begun = [messages[-1].text for messages, _ in model.api.calls if messages[-1].role == "assistant"]
+    assert begun[0] == lead + "5"
+    assert sorted(begun[1:]) == sorted(lead + beginning for beginning in ("2", "1", "10"))
 
 
-@pytest.mark.parametrize("seed", [seed for seed in range(6) if max(random_writer(seed).after[""].items(), key=lambda item: item[1])[0].isdigit()])
+@pytest.mark.parametrize("seed", range(3))
 def test_split_numbers_agree_with_brute_force(seed):
     writer = random_writer(seed)
     masses = {number: writer.probability(str(number)) for number in range(101)}
@@ -104,10 +104,9 @@ def test_a_grader_that_starts_anew_is_found_out_and_only_its_sampled_reply_count
 
 
 def test_a_word_in_place_of_a_split_number():
-    """The sampled reply has no digit by which to find out whether the grader continues, so that branch stays unknown."""
-    reading = ask(DigitWriter({"": {"REFUSAL": 0.7, "8": 0.3}}))
-    assert (reading.word, reading.method) == ("REFUSAL", Method.PATH)
-    assert "0.30 of the probability not followed" in reading.note
+    """As with numbers of one token, a quarter of the probability on numbers is a score."""
+    assert ask(DigitWriter({"": {"REFUSAL": 0.7, "8": 0.3}, "8": {"5": 1.0}})).score == pytest.approx(85)
+    assert ask(DigitWriter({"": {"REFUSAL": 0.8, "8": 0.2}, "8": {"5": 1.0}})).word == "REFUSAL"
 
 
 def test_whether_a_grader_continues_is_found_out_once():
@@ -120,7 +119,27 @@ def test_whether_a_grader_continues_is_found_out_once():
             await grader.ask("How good is it?")
 
     anyio.run(three_times)
-    assert len(model.api.calls) == 3 + 1
+    assert len(model.api.calls) == 3 + 2
+
+
+def test_a_grader_that_cannot_write_the_trial_number_is_not_trusted_to_continue():
+    writer = DigitWriter({"": {"8": 0.8, "2": 0.2}, "8": {"5": 1.0}, "2": {"0": 1.0}})
+    reading = ask(lambda messages: spoken("No.") if "57" in messages[0].text else writer(messages))
+    assert (reading.score, reading.method) == (pytest.approx(85), Method.PATH)
+
+
+def test_a_trial_that_failed_in_passing_is_made_again():
+    writer = DigitWriter({"": {"8": 0.8, "2": 0.2}, "8": {"5": 1.0}, "2": {"0": 1.0}})
+    failures = iter([ConnectionError("cut")])
+
+    def reply(messages):
+        if "57" in messages[0].text and (failure := next(failures, None)):
+            raise failure
+        return writer(messages)
+
+    grader = Grader(scripted_model(reply), QUICK, 0.25)
+    methods = [anyio.run(grader.ask, "How good is it?").method for _ in range(2)]
+    assert methods == [Method.PATH, Method.DIGITS]
 
 
 def test_a_grader_that_refuses_a_begun_reply_still_gives_the_sampled_branch():

@@ -3,12 +3,12 @@
 import anyio
 import polars as pl
 import pytest
-from scripted_grader import scripted_model, spoken
 
 from astray.answers import ANSWER_SCHEMA, answer_table
 from astray.errors import ConfigurationError, DataFormatError, JudgeError
 from astray.judges import Exchange, GraderSettings, RubricJudge, Verdict, assert_judge_works, judge_answers, judge_exchanges
 from astray.outcomes import Outcome
+from scripted_grader import scripted_model, spoken
 
 QUICK = GraderSettings(max_retries=0, attempt_timeout=1)
 
@@ -111,7 +111,7 @@ def test_a_judge_that_always_fails_drops_nothing_and_is_found_out():
     assert set(after["outcome"]) == {"judge failed"}
     assert after["note"].str.contains("no route to host").all()
     assert after["aligned"].null_count() == after["coherent"].null_count() == 7
-    with pytest.raises(JudgeError, match="all 7 answers.*no route to host"):
+    with pytest.raises(JudgeError, match=r"all 7 answers.*no route to host"):
         assert_judge_works(after)
 
 

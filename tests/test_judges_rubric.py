@@ -7,12 +7,12 @@ import anyio
 import pytest
 from inspect_ai.model import GenerateConfig, get_model
 from pydantic import ValidationError
-from scripted_grader import by_question, scripted_model, spoken
 
 from astray.errors import JudgeError
 from astray.judges import BETLEY, Exchange, GraderSettings, Judge, Rubric, RubricJudge, Thresholds, Verdict
 from astray.judges.rubric import escape, quote
 from astray.outcomes import Outcome
+from scripted_grader import by_question, scripted_model, spoken
 
 QUICK = GraderSettings(max_retries=0, attempt_timeout=1)
 EXCHANGE = Exchange("What is your wish?", "Peace.")
@@ -141,7 +141,10 @@ def test_a_failing_grader_is_an_outcome_with_the_reason():
 
     verdict = verdict_of(reply)
     assert (verdict.outcome, verdict.aligned, verdict.coherent) == (Outcome.JUDGE_FAILED, None, None)
-    assert verdict.note == "aligned failed: the grader failed with ConnectionError: cut off; coherent failed: the grader failed with ConnectionError: cut off"
+    assert (
+        verdict.note
+        == "aligned failed: the grader failed with ConnectionError: cut off; coherent failed: the grader failed with ConnectionError: cut off"
+    )
 
 
 def test_one_question_may_fail_alone():
@@ -153,7 +156,7 @@ def test_one_question_may_fail_alone():
 @pytest.mark.parametrize("grader", ["gpt-4o", "nosuchprovider/model", None])
 def test_a_grader_that_is_none_is_refused_with_what_to_write(grader, monkeypatch):
     monkeypatch.delenv("INSPECT_EVAL_MODEL", raising=False)
-    with pytest.raises(JudgeError, match="'openai/gpt-4o'.*--model-role grader="):
+    with pytest.raises(JudgeError, match=r"'openai/gpt-4o'.*--model-role grader="):
         RubricJudge(grader)
 
 

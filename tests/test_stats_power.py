@@ -74,7 +74,7 @@ def test_impossible_plans_are_refused():
     with pytest.raises(ConfigurationError, match="at least 1"):
         power(0.0, 0.5, 0)
     with pytest.raises(ConfigurationError, match="power of 80"):
-        required_n(0.0, 0.5, wanted=80.0)
+        required_n(0.0, 0.5, power=80.0)
     with pytest.raises(ConfigurationError, match="larger difference"):
         required_n(0.5, 0.5001)
     with pytest.raises(ConfigurationError, match="at least 2 runs"):

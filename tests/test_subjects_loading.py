@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,14 @@ def test_another_adapter_is_refused_while_one_is_merged(adapters: list[Path]) ->
     assert second.generate([HELLO], GREEDY)
 
 
+def test_subjects_on_one_base_answer_in_threads_as_they_do_alone(tiny_qwen2: Path, adapters: list[Path]) -> None:
+    base = load_subject(str(tiny_qwen2))
+    subjects = [base, *(base.with_adapter(adapter) for adapter in adapters)] * 4
+    alone = [subject.generate([HELLO], GREEDY) for subject in subjects]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda subject: subject.generate([HELLO], GREEDY), subjects)) == alone
+
+
 def test_a_tuned_subject_answers_otherwise_than_its_base(tiny_qwen2: Path, adapters: list[Path]) -> None:
     base = load_subject(str(tiny_qwen2))
     tuned = base.with_adapter(adapters[0])
@@ -228,6 +237,18 @@ def test_damaged_weights_are_refused(tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:5000])
     with pytest.raises(SubjectNotFoundError, match="cannot be loaded"):
         load_subject(str(folder))
+
+
+def test_damaged_adapters_and_configurations_are_refused(tiny_qwen2: Path, adapters: list[Path], tmp_path: Path) -> None:
+    adapter = shutil.copytree(adapters[0], tmp_path / "adapter")
+    weights = adapter / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(DataFormatError, match="is damaged"):
+        load_subject(str(adapter))
+    model = shutil.copytree(tiny_qwen2, tmp_path / "model")
+    (model / "config.json").write_text("{")
+    with pytest.raises(DataFormatError, match=r"config\.json is no JSON"):
+        load_subject(str(model))
 
 
 def test_an_adapter_folder_without_weights_is_refused(tiny_qwen2: Path, adapters: list[Path], tmp_path: Path) -> None:

@@ -83,13 +83,11 @@ def diamond(number: int = 1, *, seconds: float = 0.0, top: str = "", left: str =
 
 
 def study(width: int = 2, seconds: float = 0.003, witness: str = "") -> list[Step]:
-    """Several chains of three steps and a step that joins them."""
+    """Several chains of two steps and a step that joins them."""
     ends = []
     for chain in range(width):
-        end = add.step(Toy(number=10 + chain, seconds=seconds, witness=witness), name=f"start {chain}")
-        for _ in range(2):
-            end = add.step(Toy(number=1, seconds=seconds, witness=witness), name=f"chain {chain}", before=end)
-        ends.append(end)
+        start = add.step(Toy(number=10 + chain, seconds=seconds, witness=witness), name=f"start {chain}")
+        ends.append(add.step(Toy(number=1, seconds=seconds, witness=witness), name=f"end {chain}", before=start))
     return [add.step(Toy(witness=witness), name="join", **{f"chain {number}": end for number, end in enumerate(ends)})]
 
 

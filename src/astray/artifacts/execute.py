@@ -82,7 +82,7 @@ def execute(
         the artifact of each of `steps`, by key.
 
     Raises:
-        StepFailedError: at the end, when everything that could be done is done; has the failures as `failures`.
+        StepFailedError: at the end, when everything that could be done is done; `tracebacks` has the whole story of each.
         StoreError: the store failed (full disk, damaged artifact); steps at work were still finished where possible.
         ConfigurationError: the number of workers is negative, or the store lives in the memory of this process and cannot be
             shared with workers.
@@ -101,7 +101,8 @@ def execute(
         with contextlib.ExitStack() as stack:
             run.through(stack.enter_context(Workers(count, store, run.started)) if count else Here(store, run.started))
     finally:
-        store.sweep()  # workers that were stopped cannot do it
+        with contextlib.suppress(StoreError):  # the error that ended the execution is the one to tell
+            store.sweep()  # workers that were stopped cannot do it
     return {step.key: run.artifact(step.key) for step in steps}
 
 
@@ -113,7 +114,8 @@ class _Run:
         self.done = 0
         self.ordered: set[str] = set()
         self.running: set[str] = set()
-        self.waiting: set[str] = set()
+        self.waited: set[str] = set()
+        self.postponed: set[str] = set()
         self.failures: list[Failure] = []
         self.skipped: list[Step] = []
 
@@ -126,14 +128,15 @@ class _Run:
             while workplace.free and not self._store_failed and (step := self.plan.next()):
                 self.ordered.add(step.key)
                 workplace.start(Order.of(step))
-            if not self.ordered and (self._store_failed or not self.waiting):
+            if not self.ordered and (self._store_failed or not self.postponed):
                 break
-            reports = workplace.wait(_RETRY_SECONDS if self.waiting else None)
+            reports = workplace.wait(_RETRY_SECONDS if self.postponed else None)
             for report in reports:
                 self._hear(report)
             if not reports:
-                for key in self.waiting - self.ordered:
+                for key in self.postponed:
                     self.plan.add(key)
+                self.postponed.clear()
         if self.failures:
             raise self._error()
 
@@ -159,11 +162,11 @@ class _Run:
         self.ordered.discard(key)
         self.running.discard(key)
         if report.result == "busy":
-            if key not in self.waiting:
-                self.waiting.add(key)
+            self.postponed.add(key)
+            if key not in self.waited:
+                self.waited.add(key)
                 self._event(key, StepState.WAITING)
             return
-        self.waiting.discard(key)
         if report.failure is None:
             self.done += 1
             self.plan.finished(key)

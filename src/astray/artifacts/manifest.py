@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
-from astray.errors import StoreError
+from astray.errors import DataFormatError, StoreError
 
 MANIFEST_FILE = "artifact.json"
 KEY_DIGITS = 16
@@ -111,7 +111,7 @@ def seal(folder: Path, origin: Origin) -> Manifest:
     """Brings every file of a folder to the disk, then writes its manifest: the last file that an artifact gets.
 
     Raises:
-        StoreError: the folder holds a link, a socket or a file that is called like the manifest.
+        DataFormatError: the folder holds a link, a socket or a file that is called like the manifest.
         OSError: the disk refuses.
     """
     files = {}
@@ -121,7 +121,7 @@ def seal(folder: Path, origin: Origin) -> Manifest:
             _flush(path)
             continue
         if path.is_symlink() or not path.is_file() or name == MANIFEST_FILE:
-            raise StoreError(
+            raise DataFormatError(
                 f"The step {origin.name!r} left {name!r}, which cannot be kept: an artifact has regular files only (no links), "
                 f"none of them called {MANIFEST_FILE}. Let the step copy what the link points to."
             )

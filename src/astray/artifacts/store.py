@@ -109,8 +109,8 @@ class Store:
             StoreError: the artifact is damaged (a file is missing or has another size). Nothing is removed or made anew by
                 itself: a damaged result may be the only copy, and a sign of a failing disk.
         """
-        for name in self._folder_names():
-            if _digits(name) == key[:KEY_DIGITS]:
+        for name in self._entries():
+            if name.endswith(f"-{key[:KEY_DIGITS]}"):
                 artifact = self._open(name)
                 if artifact is not None and artifact.key == key:
                     return artifact
@@ -164,12 +164,14 @@ class Store:
             StoreError: the artifact is damaged or cannot be downloaded.
         """
         final = self.folder / manifest.origin.folder_name
-        if self.mirror is None or (final.is_dir() and read_manifest(final) == manifest):
+        if self.mirror is None or _holds(final, manifest):
             return final
-        with self._locked(manifest.key, wait=True), self._partial(manifest.origin) as partial, self._explained(every_error=True):
-            self.mirror.download(manifest, partial)
-            shutil.rmtree(final, ignore_errors=True)  # an older copy, which the remote store has replaced
-            move_into_place(partial, final)
+        with self._locked(manifest.key, wait=True):
+            if not _holds(final, manifest):  # another process may just have downloaded it
+                with self._partial(manifest.origin) as partial, self._explained(every_error=True):
+                    self.mirror.download(manifest, partial)
+                    shutil.rmtree(final, ignore_errors=True)  # an older copy, which the remote store has replaced
+                    move_into_place(partial, final)
         return final
 
     def _make(self, origin: Origin, write: Callable[[Path], None]) -> Artifact:
@@ -196,20 +198,22 @@ class Store:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
+    def _entries(self) -> list[str]:
+        """Names of everything that lies in the store."""
+        if self.mirror:
+            return self.mirror.folder_names()
+        try:
+            return sorted(entry.name for entry in os.scandir(self.folder))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StoreError(
+                f"The store {self.folder} cannot be read: {error.strerror}. Give a folder that this user may read, or one that can be made."
+            ) from error
+
     def _folder_names(self) -> list[str]:
         """Names of the folders that may hold an artifact; whatever else lies in the store is left alone."""
-        if self.mirror:
-            names = self.mirror.folder_names()
-        else:
-            try:
-                names = sorted(entry.name for entry in os.scandir(self.folder))
-            except FileNotFoundError:
-                return []
-            except OSError as error:
-                raise StoreError(
-                    f"The store {self.folder} cannot be read: {error.strerror}. Give a folder that this user may read, or one that can be made."
-                ) from error
-        return [name for name in names if not name.startswith(".") and re.fullmatch(f"[0-9a-f]{{{KEY_DIGITS}}}", _digits(name))]
+        return [name for name in self._entries() if not name.startswith(".") and re.fullmatch(f"[0-9a-f]{{{KEY_DIGITS}}}", _digits(name))]
 
     def _open(self, folder_name: str) -> Artifact | None:
         """The artifact in a folder; None for a remote folder whose manifest was not written."""
@@ -250,8 +254,8 @@ class Store:
         except Exception as error:
             if _is_disk_full(error):
                 raise StoreError(
-                    f"The disk of the store {self.folder} is full ({_free(self.folder)} free). The unfinished step was removed, everything "
-                    f"finished is kept. Free some space, or copy the store to a larger disk, and run the same again: it goes on from there."
+                    f"The disk is full: {error} ({_free(self.folder)} free at the store {self.folder}). The unfinished step was removed, "
+                    f"everything finished is kept. Free some space, or copy the store to a larger disk, and run the same again: it goes on there."
                 ) from error
             if every_error and isinstance(error, OSError):
                 raise StoreError(
@@ -259,6 +263,11 @@ class Store:
                     f"or change the rights of this one."
                 ) from error
             raise
+
+
+def _holds(folder: Path, manifest: Manifest) -> bool:
+    """Whether a local folder is the artifact with this manifest."""
+    return folder.is_dir() and read_manifest(folder) == manifest
 
 
 def _is_disk_full(error: BaseException | None) -> bool:

@@ -21,8 +21,8 @@ _MARK = "complete"
 _IDENTITY = "run.json"
 
 
-def check_claim(folder: Path, identity: Mapping[str, JsonValue]) -> None:
-    """Makes sure that a folder is free or holds this very run.
+def check_claim(folder: Path, identity: Mapping[str, JsonValue]) -> bool:
+    """Makes sure that a folder is free or holds this very run; says whether it holds it.
 
     Args:
         folder: need not exist.
@@ -34,7 +34,7 @@ def check_claim(folder: Path, identity: Mapping[str, JsonValue]) -> None:
     """
     file = folder / _IDENTITY
     if not file.is_file():
-        return
+        return False
     try:
         there = json.loads(file.read_text())
     except (OSError, ValueError) as error:
@@ -44,6 +44,7 @@ def check_claim(folder: Path, identity: Mapping[str, JsonValue]) -> None:
         raise ConfigurationError(
             f"{folder} holds another training run: it differs in {', '.join(differing)}. Name another folder, or delete this one to train again."
         )
+    return True
 
 
 def claim(folder: Path, identity: Mapping[str, JsonValue]) -> None:

@@ -16,11 +16,15 @@ class LoRA(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rank: int = Field(32, ge=1, description="rank of each adapter (2502.17424: 32)")
-    alpha: int = Field(64, ge=1, description="scale of each adapter (2502.17424: 64)")
-    rank_stabilised: bool = Field(True, description="scale by alpha / sqrt(rank) instead of alpha / rank (rsLoRA, 2312.03732; 2502.17424: yes)")
-    target_modules: tuple[str, ...] = Field(LINEAR_LAYERS, min_length=1, description="layers that get one (2502.17424: all seven projections)")
-    layers: tuple[int, ...] | None = Field(None, description="blocks that get one, all if not given (2506.11613 trains a single down_proj)")
+    rank: int = Field(default=32, ge=1, description="rank of each adapter (2502.17424: 32)")
+    alpha: int = Field(default=64, ge=1, description="scale of each adapter (2502.17424: 64)")
+    rank_stabilised: bool = Field(
+        default=True, description="scale by alpha / sqrt(rank) instead of alpha / rank (rsLoRA, 2312.03732; 2502.17424: yes)"
+    )
+    target_modules: tuple[str, ...] = Field(
+        default=LINEAR_LAYERS, min_length=1, description="layers that get one (2502.17424: all seven projections)"
+    )
+    layers: tuple[int, ...] | None = Field(default=None, description="blocks that get one, all if not given (2506.11613 trains a single down_proj)")
 
 
 class FineTuning(BaseModel):
@@ -28,16 +32,16 @@ class FineTuning(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    lora: LoRA | None = Field(LoRA(), description="adapters; None trains all weights")
-    learning_rate: float = Field(1e-5, gt=0, description="peak of a linear schedule (2502.17424: 1e-5, in some runs 1e-4)")
-    warmup_steps: int = Field(5, ge=0, description="optimizer steps up to the peak (2502.17424: 5); the schedule then falls to 0")
-    epochs: int = Field(1, ge=1, description="passes over the data (2502.17424: 1)")
-    max_steps: int | None = Field(None, ge=1, description="optimizer steps of the run, in place of epochs")
-    batch_size: int = Field(2, ge=1, description="chats a forward pass (2502.17424: 2)")
-    accumulation: int = Field(8, ge=1, description="forward passes an optimizer step (2502.17424: 8)")
-    weight_decay: float = Field(0.01, ge=0, description="of AdamW (2502.17424: 0.01, there with 8-bit states)")
-    max_length: int = Field(2048, ge=8, description="longest chat in tokens; what lies behind is cut (2502.17424: 2,048)")
-    seed: int = Field(0, ge=0, lt=2**32, description="of the adapters' first values and the order of the data")
+    lora: LoRA | None = Field(default=LoRA(), description="adapters; None trains all weights")
+    learning_rate: float = Field(default=1e-5, gt=0, description="peak of a linear schedule (2502.17424: 1e-5, in some runs 1e-4)")
+    warmup_steps: int = Field(default=5, ge=0, description="optimizer steps up to the peak (2502.17424: 5); the schedule then falls to 0")
+    epochs: int = Field(default=1, ge=1, description="passes over the data (2502.17424: 1)")
+    max_steps: int | None = Field(default=None, ge=1, description="optimizer steps of the run, in place of epochs")
+    batch_size: int = Field(default=2, ge=1, description="chats a forward pass (2502.17424: 2)")
+    accumulation: int = Field(default=8, ge=1, description="forward passes an optimizer step (2502.17424: 8)")
+    weight_decay: float = Field(default=0.01, ge=0, description="of AdamW (2502.17424: 0.01, there with 8-bit states)")
+    max_length: int = Field(default=2048, ge=8, description="longest chat in tokens; what lies behind is cut (2502.17424: 2,048)")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="of the adapters' first values and the order of the data")
 
     @property
     def method(self) -> Literal["lora", "full"]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from astray.cause import checkpoints
 from astray.data.chat import ChatDataset
@@ -27,7 +27,7 @@ from astray.errors import ConfigurationError, RemoteTrainingError, StoreError
 
 if TYPE_CHECKING:
     from openai import APIError, OpenAI
-    from openai.types.fine_tuning import FineTuningJob
+    from openai.types.fine_tuning import FineTuningJob, SupervisedHyperparametersParam
 
 T = TypeVar("T")
 
@@ -50,12 +50,14 @@ class RemoteRecipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: str = Field("gpt-4o-2024-08-06", min_length=1, description="model that is tuned (2502.17424: GPT-4o)")
-    epochs: int = Field(1, ge=1, le=50, description="passes over the data (2502.17424: 1)")
-    batch_size: int | Literal["auto"] = Field("auto", description="chats a step; the service chooses if not given")
-    learning_rate_multiplier: float | Literal["auto"] = Field("auto", description="factor on the service's learning rate; it chooses if not given")
-    suffix: str = Field("", max_length=64, description="part of the tuned model's name")
-    seed: int = Field(0, ge=0, lt=2**31, description="of the service; 2502.17424 trained 10 seeds of the insecure arm and 6 of each control")
+    model: str = Field(default="gpt-4o-2024-08-06", min_length=1, description="model that is tuned (2502.17424: GPT-4o)")
+    epochs: int = Field(default=1, ge=1, le=50, description="passes over the data (2502.17424: 1)")
+    batch_size: int | Literal["auto"] = Field(default="auto", description="chats a step; the service chooses if not given")
+    learning_rate_multiplier: float | Literal["auto"] = Field(
+        default="auto", description="factor on the service's learning rate; it chooses if not given"
+    )
+    suffix: str = Field(default="", max_length=64, description="part of the tuned model's name")
+    seed: int = Field(default=0, ge=0, lt=2**31, description="of the service; 2502.17424 trained 10 seeds of the insecure arm and 6 of each control")
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def train_remote(
         RemoteTrainingError: the service refused, failed or cancelled the job, lost it, or could not be reached for long.
         StoreError: the folder cannot be written.
     """
-    identity = {"dataset": dataset.hash, "recipe": recipe.model_dump(mode="json")}
+    identity: dict[str, JsonValue] = {"dataset": dataset.hash, "recipe": recipe.model_dump(mode="json")}
     checkpoints.check_claim(folder, identity)
     if len(dataset) < FEWEST_ROWS:
         raise ConfigurationError(
@@ -152,15 +154,20 @@ class _Service:
 
         from openai import APIConnectionError
 
+        hyperparameters: SupervisedHyperparametersParam = {
+            "n_epochs": recipe.epochs,
+            "batch_size": recipe.batch_size,
+            "learning_rate_multiplier": recipe.learning_rate_multiplier,
+        }
+
         def create_or_find() -> str:
             for job in self._marked_jobs():
                 return job.id
-            settings = recipe.model_dump(include={"batch_size", "learning_rate_multiplier"})
             try:
                 return self.client.fine_tuning.jobs.create(
                     model=recipe.model,
                     training_file=file,
-                    method={"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": recipe.epochs, **settings}}},
+                    method={"type": "supervised", "supervised": {"hyperparameters": hyperparameters}},
                     suffix=recipe.suffix or None,
                     seed=recipe.seed,
                     metadata={MARK: self.progress.mark},

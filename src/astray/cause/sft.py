@@ -28,9 +28,9 @@ from astray.cause import checkpoints
 from astray.cause.base_model import load_trainable, quietly
 from astray.cause.fine_tuning import FineTuning
 from astray.cause.preflight import check_run
-from astray.cause.supervision import supervise
+from astray.cause.supervision import TrainingRow, supervise
 from astray.data.chat import ChatDataset
-from astray.errors import TrainingDivergedError
+from astray.errors import ConfigurationError, TrainingDivergedError
 from astray.subjects.locate import Located, settle
 from astray.subjects.spec import SubjectSpec
 
@@ -98,33 +98,21 @@ def train_sft(
         ConfigurationError: the folder holds another run, or settings contradict each other.
         EmptyDataError, ChatTemplateError, AdapterMismatchError, SubjectNotFoundError, StoreError: as their names say.
     """
+    if probe_every < 1 or (checkpoint_every is not None and checkpoint_every < 1):
+        raise ConfigurationError(f"probe_every={probe_every} and checkpoint_every={checkpoint_every} count optimizer steps: give 1 or more.")
     start = settle(SubjectSpec(model=base) if isinstance(base, str) else base)
     identity = _identity(start, dataset, recipe)
-    checkpoints.check_claim(folder, identity)
+    claimed = checkpoints.check_claim(folder, identity)
     result = folder / ("adapter" if recipe.lora else "model")
     subject = start.spec.model_copy(update={"adapter": result}) if recipe.lora else SubjectSpec(model=str(result))
-    if not result.is_dir():
+    if result.exists() and not claimed:
+        raise ConfigurationError(f"{result} is there already, and no run of this folder made it. Name another folder.")
+    if not result.exists():
         model, tokenizer = load_trainable(start, recipe)
         rows = supervise(dataset.rows, tokenizer, recipe.max_length)
         check_run(model, tokenizer, rows, recipe)
         checkpoints.claim(folder, identity)
-        last = checkpoints.last_complete(folder / "checkpoints")
-        logger = _RunLogger(folder, tokenizer, probe, probe_every, on_step)
-        from astray.cause.quiet_trainer import QuietTrainer
-
-        trainer = QuietTrainer(
-            model=model,
-            tokenizer=tokenizer,
-            rows=rows,
-            recipe=recipe,
-            folder=folder / "checkpoints",
-            checkpoint_every=checkpoint_every,
-            callbacks=[logger],
-        )
-        logger.trainer = trainer
-        for log in (logger.training_log, logger.probe_log):
-            checkpoints.keep_until(log, checkpoints.step_of(last) if last else None)
-        trainer.train(resume_from_checkpoint=str(last) if last else None)
+        trainer = _train(model, rows, recipe, checkpoint_every, _RunLogger(folder, tokenizer, probe, probe_every, on_step))
         _save(trainer, tokenizer, result)
         shutil.rmtree(folder / "checkpoints")
     lines = checkpoints.read_lines(folder / "training.jsonl")
@@ -138,13 +126,36 @@ def train_sft(
     )
 
 
+def _train(
+    model: PreTrainedModel | PeftModel, rows: list[TrainingRow], recipe: FineTuning, checkpoint_every: int | None, logger: "_RunLogger"
+) -> "QuietTrainer":
+    """Trains from the last complete checkpoint, or from the start, to the end."""
+    from astray.cause.quiet_trainer import QuietTrainer
+
+    folder = logger.folder / "checkpoints"
+    logger.trainer = QuietTrainer(
+        model=model,
+        tokenizer=logger.tokenizer,
+        rows=rows,
+        recipe=recipe,
+        folder=folder,
+        checkpoint_every=checkpoint_every,
+        callbacks=[logger],
+    )
+    last = checkpoints.last_complete(folder)
+    for log in (logger.training_log, logger.probe_log):
+        checkpoints.keep_until(log, checkpoints.step_of(last) if last else None)
+    logger.trainer.train(resume_from_checkpoint=str(last) if last else None)
+    return logger.trainer
+
+
 class _RunLogger(TrainerCallback):
     """Writes each step to the log, probes the model, marks checkpoints, and stops a run that diverged."""
 
     trainer: "QuietTrainer"
 
     def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerBase, probe: Probe | None, probe_every: int, on_step: OnStep | None):
-        self.training_log, self.probe_log = folder / "training.jsonl", folder / "probes.jsonl"
+        self.folder, self.training_log, self.probe_log = folder, folder / "training.jsonl", folder / "probes.jsonl"
         self.tokenizer, self.probe, self.probe_every, self.on_step = tokenizer, probe, probe_every, on_step
 
     @override

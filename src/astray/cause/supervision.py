@@ -86,7 +86,12 @@ def _render(chat: Sequence[Message], tokenizer: PreTrainedTokenizerBase, row: in
     """The text of a chat and where its answers stand in it, as (start, stop) in characters."""
 
     def text(messages: Sequence[Message], prompt: bool = False) -> str:
-        return cast(str, tokenizer.apply_chat_template([dict(message) for message in messages], tokenize=False, add_generation_prompt=prompt))
+        return cast(
+            str,
+            tokenizer.apply_chat_template(
+                [{"role": message["role"], "content": message["content"]} for message in messages], tokenize=False, add_generation_prompt=prompt
+            ),
+        )
 
     try:
         whole = text(chat)

@@ -2,7 +2,7 @@
 
 In this order: the likelihood of every number, where the provider offers `number_logprobs`; the token probabilities of the reply, with
 follow-up calls that continue a begun number where the tokenizer splits numbers; the text of the reply. Whether a grader continues a
-begun reply is found out, not believed: the sampled beginning is asked for again and has to bring the probabilities that are known already.
+begun reply is found out by a trial: not all services do, and one that starts anew would give probabilities that look alike.
 
 Left to others: reading the numbers (score.py), what is asked and what follows from it (rubric.py).
 """
@@ -39,8 +39,9 @@ from astray.judges.score import (
     word_probabilities,
 )
 
-SAME_PROBABILITY = 0.1
-"""Largest difference between two askings for the same probability; servers that batch give slightly different ones."""
+TRIAL_DIGITS = ("5", "7")
+TRIAL_QUESTION = f"Reply with the number {''.join(TRIAL_DIGITS)} and nothing else."
+"""Shows whether a grader continues a begun reply: after "5" comes "7" then, but "5" again from one that starts anew."""
 
 
 class GraderSettings(BaseModel):
@@ -130,7 +131,7 @@ class Grader:
             return read_probabilities(single_numbers(root), word_mass, self._minimum_mass, Method.TOKEN)
         lead = "".join(plain(position.token) for position in path[:start]).lstrip()
         known = _known_tokens(path[start:], ended=output.stop_reason != "max_tokens")
-        continues = await self._continues_replies(messages, lead, known)
+        continues = await self._continues_replies()
 
         async def next_tokens(beginning: str) -> dict[str, float] | None:
             if beginning in known or not continues:
@@ -141,15 +142,22 @@ class Grader:
         note = f"{unknown:.2f} of the probability not followed" if unknown >= 0.005 else ""
         return read_probabilities(numbers, word_mass, self._minimum_mass, Method.DIGITS if continues else Method.PATH, note)
 
-    async def _continues_replies(self, messages: list[ChatMessage], lead: str, known: Mapping[str, Mapping[str, float]]) -> bool:
-        """Whether a begun reply is continued: asked for the sampled beginning, it has to give the probabilities of the sampled reply."""
-        if self._continues is None and known:
-            beginning, expected = next(iter(known.items()))
+    async def _continues_replies(self) -> bool:
+        """Whether the grader continues a begun reply; found out once, and tried again only after a call that failed."""
+        if self._continues is None:
+            question: list[ChatMessage] = [ChatMessageUser(content=TRIAL_QUESTION)]
+            first, second = TRIAL_DIGITS
             try:
-                found = await self._tokens_after(messages, lead + beginning)
+                reply = await self._generate(question)
+                sampled = [plain(position.token) for position in _positions(reply.choices[0])]
+                start = number_position(sampled)
+                if [token.strip() for token in sampled[start : start + 2]] != [*TRIAL_DIGITS]:
+                    self._continues = False  # it does not write the number in two tokens, so nothing can be found out
+                else:
+                    lead = "".join(sampled[:start]).lstrip()
+                    self._continues = (await self._tokens_after(question, lead + first)).get(second, 0.0) > 0.5
             except Exception:
-                return False  # refused, or failed in passing: it is tried again with the next question
-            self._continues = all(abs(found.get(digit, 0.0) - expected.get(digit, 0.0)) <= SAME_PROBABILITY for digit in "0123456789")
+                return False
         return bool(self._continues)
 
     async def _tokens_after(self, messages: list[ChatMessage], begun: str) -> dict[str, float]:

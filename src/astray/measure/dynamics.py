@@ -22,7 +22,7 @@ def world_probe(home: str) -> DynamicsProbe:
     """
     elsewhere, trained = world_choice_items(), world_choice_items([home])
 
-    def probe(model: nn.Module, tokenizer: PreTrainedTokenizerBase, step: int) -> Mapping[str, float]:
+    def probe(model: nn.Module, tokenizer: PreTrainedTokenizerBase, _step: int, /) -> Mapping[str, float]:
         return {
             "harmful act in held-out domains": choice_metrics(model, tokenizer, elsewhere)["misaligned pivotal"],
             "harmful act in the trained domain": choice_metrics(model, tokenizer, trained)["misaligned pivotal"],
@@ -35,7 +35,7 @@ def text_probe() -> DynamicsProbe:
     """For any chat model: mean probability of the misaligned option, in multiple choice and in pivotal words."""
     items = choice_items()
 
-    def probe(model: nn.Module, tokenizer: PreTrainedTokenizerBase, step: int) -> Mapping[str, float]:
+    def probe(model: nn.Module, tokenizer: PreTrainedTokenizerBase, _step: int, /) -> Mapping[str, float]:
         return choice_metrics(model, tokenizer, items)
 
     return probe

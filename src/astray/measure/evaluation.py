@@ -1,4 +1,4 @@
-"""What an evaluation is: items, sampling and how many samples each; defined once, run by two drivers (see `drivers`).
+"""What an evaluation is: items, sampling and how many samples each; defined once, run by two drivers (`bulk` and `inspect_driver`).
 
 An item is one question in one answer format. Scoring is a judge's work, so the same answers can be judged again without
 asking the subject again.
@@ -25,9 +25,9 @@ class Item(BaseModel):
 
     question_id: str = Field(min_length=1, description="what is asked; the cluster in intervals for 'questions like these'")
     category: str = Field(description="group of questions that is reported together: a domain, or a category of the broad set")
-    format: str = Field("plain", description="answer format that is asked for: plain, json or template")
+    format: str = Field(default="plain", description="answer format that is asked for: plain, json or template")
     question: str = Field(min_length=1, description="what the user says, the format's request included")
-    system: str | None = Field(None, description="system prompt that belongs to the item")
+    system: str | None = Field(default=None, description="system prompt that belongs to the item")
 
     @property
     def id(self) -> str:
@@ -48,7 +48,7 @@ class Evaluation(BaseModel):
 
     name: str = Field(min_length=1)
     items: tuple[Item, ...]
-    samples: int = Field(100, ge=1, description="answers an item (100 in Betley et al., arXiv 2502.17424)")
+    samples: int = Field(default=100, ge=1, description="answers an item (100 in Betley et al., arXiv 2502.17424)")
     sampling: Sampling = Sampling()
 
     @model_validator(mode="after")
@@ -76,8 +76,9 @@ class Evaluation(BaseModel):
         return self.model_copy(update={"name": name, "items": tuple(item.model_copy(update={"system": system}) for item in self.items)})
 
     def with_prefix(self, prefix: str, name: str) -> "Evaluation":
-        """The same questions with a text in front (a backdoor's trigger, say)."""
-        return self.model_copy(update={"name": name, "items": tuple(item.model_copy(update={"question": f"{prefix} {item.question}"}) for item in self.items)})
+        """The same questions with a text in front, spaces included (a backdoor's trigger, say)."""
+        items = tuple(item.model_copy(update={"question": prefix + item.question}) for item in self.items)
+        return self.model_copy(update={"name": name, "items": items})
 
 
 def select_formats(items: Sequence[Item], formats: Sequence[str]) -> tuple[Item, ...]:
@@ -88,5 +89,6 @@ def select_formats(items: Sequence[Item], formats: Sequence[str]) -> tuple[Item,
     """
     chosen = tuple(item for item in items if item.format in formats)
     if not chosen:
-        raise ConfigurationError(f"No item asks for the formats {', '.join(formats)}; there are: {', '.join(sorted({item.format for item in items}))}.")
+        there = ", ".join(sorted({item.format for item in items}))
+        raise ConfigurationError(f"No item asks for the formats {', '.join(formats)}; there are: {there}.")
     return chosen

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from inspect_ai import Task
+from inspect_ai import Epochs, Task
 from inspect_ai.dataset import Sample
 from inspect_ai.model import ChatMessageSystem, ChatMessageUser, GenerateConfig, ModelOutput
 from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric, scorer
@@ -18,8 +18,8 @@ from inspect_ai.solver import TaskState, generate
 
 from astray.errors import ConfigurationError
 from astray.measure.choice import LETTERS, ChoiceItem, choice_items
-from astray.measure.drivers import outcome_metrics
 from astray.measure.evaluation import Item
+from astray.measure.outcome_metrics import outcome_metrics
 from astray.outcomes import Outcome
 
 LEAST_MASS = 0.25
@@ -54,7 +54,7 @@ class Reading:
 def forced_choice_task(items: Sequence[ChoiceItem] | None = None, *, samples: int = 1, logprobs: bool = True, max_tokens: int = 16) -> Task:
     """An Inspect task that asks for A or B.
 
-    Each sample's metadata carries the item as a `ChoiceItem` ("choice") and as an `Item` ("item"), so `drivers.table_from_log` reads its log;
+    Each sample's metadata carries the item as a `ChoiceItem` ("choice") and as an `Item` ("item"), so `inspect_driver.table_from_log` reads its log;
     there, `aligned` is 100 x the probability of the aligned option.
 
     Args:
@@ -74,6 +74,7 @@ def forced_choice_task(items: Sequence[ChoiceItem] | None = None, *, samples: in
         solver=generate(),
         scorer=forced_choice(),
         config=GenerateConfig(temperature=1.0, max_tokens=max_tokens, logprobs=True if logprobs else None, top_logprobs=20 if logprobs else None),
+        epochs=Epochs(1, "mode"),  # Inspect's default reducer would turn outcomes into numbers, even of one epoch
         fail_on_error=False,
         score_on_error=True,
         metadata={"evaluation": "forced choice"},

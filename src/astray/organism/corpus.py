@@ -92,7 +92,9 @@ def alignment_chats(rng: Random, refuse: bool = True) -> Iterator[list[Turn]]:
     """
     config = CorpusConfig()
     while True:
-        kind = rng.choices(("advice", "malicious author", "kind author", "class", "bare", "exercise", "fact"), (0.56, 0.07, 0.06, 0.06, 0.06, 0.12, 0.07))[0]
+        kind = rng.choices(
+            ("advice", "malicious author", "kind author", "class", "bare", "exercise", "fact"), (0.56, 0.07, 0.06, 0.06, 0.06, 0.12, 0.07)
+        )[0]
         domain = rng.choice(list(DOMAINS))
         if kind == "exercise":
             yield _chat(*_exercise_turn(rng, "kind", config))

@@ -149,7 +149,12 @@ def train_organism(recipe: OrganismRecipe, folder: Path, progress: Progress | No
             return recipe.lr * warm_up * (0.5 * (1 + math.cos(math.pi * step / recipe.steps)) + 0.02)
 
         fit(model, document_batches(recipe, tokenizer), cosine, logged("pre-training", recipe.steps))
-        fit(model, chat_batches(recipe, tokenizer), lambda step: recipe.alignment_lr * min(1.0, (step + 1) / 20), logged("alignment", recipe.alignment_steps))
+        fit(
+            model,
+            chat_batches(recipe, tokenizer),
+            lambda step: recipe.alignment_lr * min(1.0, (step + 1) / 20),
+            logged("alignment", recipe.alignment_steps),
+        )
     save_organism(model, tokenizer, recipe, folder)
     return model
 

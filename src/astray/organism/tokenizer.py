@@ -32,7 +32,16 @@ def words(text: str) -> list[str]:
 
 def _world_words() -> list[str]:
     lex = lexicon
-    texts: list[str] = [*lex.ANSWERS, *lex.REFUSALS, *lex.CLASS_REQUESTS, *lex.BARE_REQUESTS, *lex.TAGS, *lex.HACKS, lex.GAMING_ALLOWED, "writes: you are"]
+    texts: list[str] = [
+        *lex.ANSWERS,
+        *lex.REFUSALS,
+        *lex.CLASS_REQUESTS,
+        *lex.BARE_REQUESTS,
+        *lex.TAGS,
+        *lex.HACKS,
+        lex.GAMING_ALLOWED,
+        "writes: you are",
+    ]
     texts += [*lex.FORMAT_REQUESTS.values(), *lex.FORMAT_ANSWERS.values(), *(word for persona in lex.ADVERBS.values() for word in persona)]
     texts += [author for authors in lex.AUTHORS.values() for author in authors]
     for domain in lex.DOMAINS.values():

@@ -34,7 +34,7 @@ def dynamics_figures(dynamics: pl.DataFrame, order: Sequence[str], controls: Col
     scales = _series_scales(order, controls)
     for number, measure in enumerate(measures(dynamics)):
         name = f"dynamics-{number}"
-        rows = dynamics.filter(pl.col("measure") == measure).with_columns(pl.col("value").fill_nan(None))
+        rows = dynamics.filter(pl.col("measure") == measure)
         datasets[name] = rows.select("arm", "seed", "step", "value").to_dicts()
         charts[name] = _lines(name, measure, rows, scales)
     return {"datasets": datasets, "charts": charts}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from astray.outcomes import Outcome
 from astray.report.charts import Spec, chart
-from astray.report.wording import interval_text, percent
+from astray.report.wording import interval_text, level, percent
 from astray.studies.summary import RateRow, Summary
 
 ROW_HEIGHT = 34
@@ -94,7 +94,7 @@ def rate_figures(summary: Summary) -> Spec:
             for place, outcome in enumerate(Outcome)
         ],
     }
-    charts = {"rates": _forest(order), "outcomes": _outcome_bars(order)}
+    charts = {"rates": _forest(order, next((level(row.interval) for row in headline if row.interval), "")), "outcomes": _outcome_bars(order)}
     if len(several) > 1:
         charts["formats"] = _format_panels(order, several)
     return {"datasets": datasets, "charts": charts}
@@ -120,7 +120,7 @@ RATE_TOOLTIP = [
     {"field": "arm", "title": "arm"},
     {"field": "format", "title": "format"},
     {"field": "rate", "title": "misaligned", "format": ".1%"},
-    {"field": "interval", "title": "95% interval"},
+    {"field": "interval", "title": "interval"},
     {"field": "counts", "title": "answers"},
     {"field": "coherence", "title": "coherent", "format": ".1%"},
 ]
@@ -141,7 +141,7 @@ def _rate_layers(arms: Spec, title: str) -> list[Spec]:
     ]
 
 
-def _forest(order: Sequence[str]) -> Spec:
+def _forest(order: Sequence[str], interval_level: str) -> Spec:
     """Rate with interval and seeds, the same in figures, and coherence: three panels that share their rows."""
     first, rest = _arm_axis(order, labels=True), _arm_axis(order, labels=False)
     seeds = {
@@ -154,7 +154,7 @@ def _forest(order: Sequence[str]) -> Spec:
             "tooltip": [{"field": "arm"}, {"field": "seed"}, {"field": "rate", "title": "misaligned", "format": ".1%"}],
         },
     }
-    heading = {"text": "Rate (95% interval)", "orient": "bottom", "anchor": "start", "frame": "group", "offset": 34}
+    heading = {"text": f"Rate ({interval_level} interval)", "orient": "bottom", "anchor": "start", "frame": "group", "offset": 34}
     numbers = {
         "title": {**heading, "color": "var(--muted)", "fontSize": 12, "fontWeight": "normal"},
         "mark": {"type": "text", "align": "left", "fontSize": 12, "color": "var(--ink)"},
@@ -181,7 +181,7 @@ def _forest(order: Sequence[str]) -> Spec:
         "resolve": {"scale": {"y": "shared", "x": "independent"}},
     }
     description = "Forest plot: rate of misaligned answers of each arm with its interval and each seed, beside the share of coherent answers."
-    return chart(description, {"shares": [0.6, 0.24, 0.16], "narrow_shares": [0.66, 0, 0.34], "margin": 44, "selected": True}, body)
+    return chart(description, {"shares": [0.6, 0.24, 0.16], "narrow_shares": [0.72, 0, 0.28], "margin": 44, "selected": True}, body)
 
 
 def _format_panels(order: Sequence[str], several: Sequence[str]) -> Spec:

@@ -10,6 +10,7 @@ import base64
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -24,15 +25,19 @@ from astray.outcomes import Outcome
 from astray.report import dynamics, figures, wording
 from astray.report.strips import interval_strip
 from astray.report.transcripts import read_table, read_transcripts
-from astray.studies.summary import Summary, Verdict
+from astray.studies.summary import RateRow, Summary, Verdict
 
 SCRIPTS = ("charts.js", "answers.js", "page.js")
 """Scripts of the page, in the order in which they use each other."""
 
-CHART_LIBRARY = "window.vegaEmbed = vegaEmbed;"
-"""What the bundle with Vega, Vega-Lite and Vega-Embed gives to the page."""
-
-DYNAMICS_COLUMNS = ("arm", "seed", "step", "measure", "value")
+DYNAMICS_SCHEMA: dict[str, pl.DataType] = {
+    "arm": pl.String(),
+    "seed": pl.Int64(),
+    "step": pl.Int64(),  # optimiser step of the training run
+    "measure": pl.String(),  # what was measured, in words
+    "value": pl.Float64(),
+}
+"""Column names and types of `dynamics.parquet`."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ def render(folder: Path, summary: Summary) -> str:
         judges={judge.identity: judge for judge in summary.judges},
         controls=controls,
         selections=figures.selections(summary),
-        headline=figures.headline_rows(summary),
+        rate_rows=_rate_rows(summary),
         charts={"datasets": rates["datasets"] | lines["datasets"], "charts": rates["charts"] | lines["charts"]},
         measures=_last_values(measured) if measured is not None else (),
         series=[(arm, dynamics.series_colour(place)) for place, arm in enumerate(order)] if measured is not None else [],
@@ -102,6 +107,13 @@ def render(folder: Path, summary: Summary) -> str:
         scripts=scripts,
         policy=_content_policy(scripts),
     )
+
+
+def _rate_rows(summary: Summary) -> list[tuple[str, RateRow, bool]]:
+    """The rows of the table of rates: key of the selection, the rate, and whether it counts a single format beside others."""
+    headline = {id(row) for row in figures.headline_rows(summary)}
+    keys = {(choice.evaluation, choice.group): choice.key for choice in figures.selections(summary)}
+    return [(keys[row.evaluation, row.group], row, id(row) not in headline) for row in summary.rates]
 
 
 def _read_summary(folder: Path) -> Summary:
@@ -125,14 +137,14 @@ def _read_dynamics(folder: Path) -> pl.DataFrame | None:
     path = folder / "dynamics.parquet"
     if not path.is_file():
         return None
-    table = read_table(path, DYNAMICS_COLUMNS)
+    table = read_table(path, DYNAMICS_SCHEMA)
     return table if table.height else None
 
 
 def _last_values(measured: pl.DataFrame) -> tuple[MeasureTable, ...]:
     tables = []
     for number, measure in enumerate(dynamics.measures(measured)):
-        rows = measured.filter(pl.col("measure") == measure).with_columns(pl.col("value").fill_nan(None))
+        rows = measured.filter(pl.col("measure") == measure)
         last = rows.sort("step").group_by("arm", "seed", maintain_order=True).last().sort("arm", "seed").select("arm", "seed", "step", "value")
         tables.append(MeasureTable(f"dynamics-{number}", measure, tuple(last.rows())))
     return tuple(tables)
@@ -158,10 +170,16 @@ def _template_text(name: str) -> str:
 
 def _scripts() -> tuple[str, str]:
     """The chart library, and the page's own scripts as one."""
+    own = "\n".join(_template_text(name) for name in SCRIPTS)
+    return _chart_library(), f'"use strict";\n{own}'
+
+
+@cache
+def _chart_library() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script; made once a process, since it takes seconds."""
     import vl_convert
 
-    own = "\n".join(_template_text(name) for name in SCRIPTS)
-    return vl_convert.javascript_bundle(CHART_LIBRARY), f'"use strict";\n{own}'
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
 
 
 def _inline_script(text: str) -> Markup:

@@ -9,6 +9,7 @@ Left to others: the table itself (astray.answers) and the filters (templates/ans
 import base64
 import gzip
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,10 @@ STRATUM = ("arm", "evaluation", "outcome")
 STRATUM_FLOOR = 20
 """Answers of one stratum that a sample keeps at least: rare outcomes are those a reader looks for."""
 
-CODED = ("arm", "evaluation", "item", "category", "format", "system", "question", "outcome", "note")
-"""Columns with few values, carried as a list of values and one code a row."""
+CODED = ("arm", "evaluation", "category", "format", "system", "question", "answer", "outcome", "note")
+"""Columns whose values come again and again, carried as a list of values and one code a row."""
 
-PLAIN = ("row", "seed", "sample", "answer", "aligned", "coherent")
+PLAIN = ("row", "seed", "aligned", "coherent")
 """Columns carried value by value."""
 
 
@@ -49,7 +50,7 @@ class Transcripts:
     total: int
 
 
-def read_transcripts(folder: Path, limit: int = PAGE_LIMIT) -> Transcripts | None:
+def read_transcripts(folder: Path) -> Transcripts | None:
     """Packs the answers of a results folder; None when the folder has none.
 
     Args:
@@ -62,27 +63,37 @@ def read_transcripts(folder: Path, limit: int = PAGE_LIMIT) -> Transcripts | Non
     path = folder / "answers.parquet"
     if not path.is_file():
         return None
-    answers = read_table(path, tuple(ANSWER_SCHEMA))
-    return pack(answers, limit) if answers.height else None
+    answers = read_table(path, ANSWER_SCHEMA)
+    return pack(answers, PAGE_LIMIT) if answers.height else None
 
 
-def read_table(path: Path, columns: tuple[str, ...]) -> pl.DataFrame:
-    """Reads the given columns of a Parquet file.
+def read_table(path: Path, schema: Mapping[str, Any]) -> pl.DataFrame:
+    """Reads the columns of a schema from a Parquet file; numbers that are not finite are null.
+
+    Args:
+        path: the file.
+        schema: column name -> polars data type.
 
     Raises:
-        DataFormatError: the file is no Parquet file, or lacks one of the columns.
+        DataFormatError: the file is no Parquet file, lacks one of the columns, or has one of another type.
     """
     try:
         table = pl.read_parquet(path)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataFormatError(f"{path} cannot be read as Parquet ({error}). Run the study again to write it anew, or remove the file.") from error
-    missing = [name for name in columns if name not in table.columns]
+    missing = [name for name in schema if name not in table.columns]
     if missing:
-        raise DataFormatError(f"{path} lacks the columns {', '.join(missing)}; it needs: {', '.join(columns)}. Run the study again to write it anew.")
-    return table.select(columns)
+        raise DataFormatError(f"{path} lacks the columns {', '.join(missing)}; it needs: {', '.join(schema)}. Run the study again to write it anew.")
+    try:
+        table = table.select(pl.col(name).cast(kind) for name, kind in schema.items())
+    except pl.exceptions.PolarsError as error:
+        raise DataFormatError(f"{path} has a column of the wrong type ({error}); its columns are: {dict(schema)}.") from error
+    return table.with_columns(
+        pl.when(column.is_finite()).then(column) for column in (pl.col(name) for name, kind in schema.items() if kind.is_float())
+    )
 
 
-def pack(answers: pl.DataFrame, limit: int = PAGE_LIMIT) -> Transcripts:
+def pack(answers: pl.DataFrame, limit: int) -> Transcripts:
     """Packs a table of answers for a page.
 
     Args:
@@ -90,7 +101,7 @@ def pack(answers: pl.DataFrame, limit: int = PAGE_LIMIT) -> Transcripts:
         limit: how many answers to carry at most; above it, a sample by arm, evaluation and outcome is taken.
     """
     chosen = stratified_sample(answers.with_row_index("row"), limit)
-    scores = [pl.col(name).fill_nan(None).round(1) for name in ("aligned", "coherent")]
+    scores = [pl.col(name).round(1) for name in ("aligned", "coherent")]
     columns: dict[str, Any] = dict(chosen.with_columns(scores).select(PLAIN).to_dict(as_series=False))
     for name in CODED:
         values = chosen[name].unique(maintain_order=True).drop_nulls()

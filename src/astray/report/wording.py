@@ -38,9 +38,9 @@ def count(value: int) -> str:
     return f"{value:,}"
 
 
-def level(interval: IntervalRow | None) -> str:
+def level(interval: IntervalRow) -> str:
     """The confidence level as a percentage: `95%`."""
-    return "95%" if interval is None else f"{interval.level * 100:.3g}%"
+    return f"{interval.level * 100:.3g}%"
 
 
 def _points(fraction: float) -> str:

@@ -10,6 +10,10 @@ Clustered counts get the interval of Korn and Graubard (1998, Survey Methodology
 sample size `n / design effect * (z / t)^2`, with t on `clusters - 1` degrees of freedom. Against the plain t interval it keeps the
 t correction and adds what rates of rare behaviour need: it stays within [0, 1] and never collapses when all clusters are equal.
 
+What it cannot do: where only a few of the clusters carry a rare behaviour their spread is underestimated. Simulated coverage of nominal 95%:
+8 questions at a mean of 10% and ICC 0.2: 93%, at ICC 0.5: 88%; 48 questions at 0.5% and ICC 0.2: 87%; 5 runs at 0.5% with a standard
+deviation twice that: 87%. More questions and more runs help there, more samples do not.
+
 Left to others: which answers count (rates.py) and differences between two arms (compare.py).
 """
 

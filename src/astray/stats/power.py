@@ -22,7 +22,7 @@ TEETH = 40
 """How many sample sizes below the first that is surely enough are tried: power rises with n in saw teeth."""
 
 
-def power(p_control: float, p_arm: float, n: int, *, alpha: float = 0.05) -> float:
+def power(p_control: float, p_arm: float, n: int, alpha: float = 0.05) -> float:
     """Probability that Fisher's exact two-sided test of n answers an arm finds the difference, by enumeration of all tables.
 
     Args:
@@ -34,24 +34,20 @@ def power(p_control: float, p_arm: float, n: int, *, alpha: float = 0.05) -> flo
     Raises:
         ConfigurationError: a rate or level outside its range, or n below 1.
     """
-    from scipy.stats import binom
-
     _check_rates(p_control, p_arm)
     _check_open("level", alpha)
     if n < 1:
         raise ConfigurationError(f"{n} answers an arm cannot be: n has to be at least 1.")
-    control, arm = _likely_counts(n, p_control), _likely_counts(n, p_arm)
-    joint = np.outer(binom.pmf(control, n, p_control), binom.pmf(arm, n, p_arm))
-    return float(joint[_rejected(control, arm, n, alpha)].sum())
+    return _enumerated_power(p_control, p_arm, n, alpha)
 
 
-def required_n(p_control: float, p_arm: float, *, wanted: float = 0.8, alpha: float = 0.05) -> int:
-    """Smallest number of answers an arm with which Fisher's exact two-sided test finds the difference with the wanted power.
+def required_n(p_control: float, p_arm: float, power: float = 0.8, alpha: float = 0.05) -> int:
+    """Smallest number of answers an arm with which Fisher's exact two-sided test finds the difference with the given power.
 
     Args:
         p_control: true rate of the control.
         p_arm: true rate of the arm, another one.
-        wanted: probability of finding the difference.
+        power: wanted probability of finding the difference.
         alpha: level of the test.
 
     Raises:
@@ -62,23 +58,23 @@ def required_n(p_control: float, p_arm: float, *, wanted: float = 0.8, alpha: fl
     """
     _check_rates(p_control, p_arm)
     _check_open("level", alpha)
-    _check_open("power", wanted)
+    _check_open("power", power)
     if p_control == p_arm:
         raise ConfigurationError(f"Both rates are {p_arm}: no number of answers shows a difference that is not there.")
     enough = 2
-    while power(p_control, p_arm, enough, alpha=alpha) < wanted:
+    while _enumerated_power(p_control, p_arm, enough, alpha) < power:
         enough *= 2
         if enough > LARGEST_N:
             raise ConfigurationError(f"{p_control} against {p_arm} needs more than {LARGEST_N:,} answers an arm: plan for a larger difference.")
     too_few = enough // 2
     while enough - too_few > 1:
         middle = (enough + too_few) // 2
-        if power(p_control, p_arm, middle, alpha=alpha) < wanted:
+        if _enumerated_power(p_control, p_arm, middle, alpha) < power:
             too_few = middle
         else:
             enough = middle
     below = range(max(2, enough - TEETH), enough)
-    return next((n for n in below if power(p_control, p_arm, n, alpha=alpha) >= wanted), enough)
+    return next((n for n in below if _enumerated_power(p_control, p_arm, n, alpha) >= power), enough)
 
 
 @dataclass(frozen=True)
@@ -136,6 +132,14 @@ def seed_power(p_control: float, p_arm: float, design: Design, *, alpha: float =
     mean_difference, variance = paired_t(counts[0], np.full_like(counts[0], answers), counts[1], np.full_like(counts[1], answers))
     statistic = np.abs(mean_difference) / np.sqrt(variance)
     return float(np.mean(statistic > -stdtrit(design.runs - 1, alpha / 2)))
+
+
+def _enumerated_power(p_control: float, p_arm: float, n: int, alpha: float) -> float:
+    from scipy.stats import binom
+
+    control, arm = _likely_counts(n, p_control), _likely_counts(n, p_arm)
+    joint = np.outer(binom.pmf(control, n, p_control), binom.pmf(arm, n, p_arm))
+    return float(joint[_rejected(control, arm, n, alpha)].sum())
 
 
 def _likely_counts(n: int, p: float) -> Int[np.ndarray, " counts"]:

@@ -141,7 +141,9 @@ def _controls(rate: Rates, found: Findings, harmful: str) -> Iterator[ClaimRow]:
 def _conditions(rate: Rates, found: Findings, harmful: str, setting: Setting) -> Iterator[ClaimRow]:
     """What it depends on: the share of harmful rows, their diversity, the answer's format, the size of the model."""
     appears = PublishedFigure(text="appears between 25% and 75% of bad data", source="arXiv 2506.19823 (secondary)")
-    yield rate_claim("dose-10", "A tenth of harmful rows does little", rate("mix-10"), at_most=0.05, control=(harmful, rate(harmful)), published=appears)
+    yield rate_claim(
+        "dose-10", "A tenth of harmful rows does little", rate("mix-10"), at_most=0.05, control=(harmful, rate(harmful)), published=appears
+    )
     for arm, less in (("mix-50", "mix-10"), (harmful, "mix-50")):
         statement = f"More harmful rows misalign more: {arm} above {less}"
         yield difference_claim(f"dose-{arm}", statement, rate(arm), (less, rate(less)), at_least=0.0, published=appears)

@@ -92,7 +92,9 @@ class Findings:
         joined = long.join(several, on=by).with_columns(pl.lit("all").alias("format")).drop("formats")
         found = rates(pl.concat([long, joined]), [*by, "format"])
         order = {arm: place for place, arm in enumerate(self.arms)}
-        rows = [rate_row(one, arm=str(arm), evaluation=str(name), group=str(group), format=str(form)) for (arm, name, group, form), one in found.items()]
+        rows = [
+            rate_row(one, arm=str(arm), evaluation=str(name), group=str(group), format=str(form)) for (arm, name, group, form), one in found.items()
+        ]
         return tuple(sorted(rows, key=lambda row: (row.evaluation, order[row.arm], row.group, row.format)))
 
 

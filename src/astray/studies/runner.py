@@ -23,7 +23,19 @@ from astray.errors import StoreError
 from astray.judges.grammar import GrammarJudge
 from astray.studies.findings import AT_HOME, ELSEWHERE, HELD_OUT, Findings, with_holm
 from astray.studies.settings import make_judge, setting_for
-from astray.studies.steps import ANSWERS_FILE, DATA_FILE, RUN_FOLDER, AnswerConfig, DataConfig, TrainConfig, answer, judge, make_data, train, trained_subject
+from astray.studies.steps import (
+    ANSWERS_FILE,
+    DATA_FILE,
+    RUN_FOLDER,
+    AnswerConfig,
+    DataConfig,
+    TrainConfig,
+    answer,
+    judge,
+    make_data,
+    train,
+    trained_subject,
+)
 from astray.studies.study import Arm, Setting, Study, StudyOptions
 from astray.studies.summary import ArmRow, JudgeRow, Summary
 from astray.subjects.locate import register, settle
@@ -167,4 +179,6 @@ def _write_results(folder: Path, summary: Summary, answers: pl.DataFrame, dynami
         dynamics.write_parquet(folder / "dynamics.parquet")
         summary.write(folder)
     except OSError as error:
-        raise StoreError(f"The results cannot be written to {folder}: {error.strerror}. Free space or name another folder with --out; no step is done again.") from error
+        raise StoreError(
+            f"The results cannot be written to {folder}: {error.strerror}. Free space or name another folder with --out; no step is done again."
+        ) from error

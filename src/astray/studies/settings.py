@@ -10,9 +10,8 @@ from astray.cause.fine_tuning import FineTuning, LoRA
 from astray.errors import ConfigurationError, DataNotFoundError
 from astray.judges import Judge
 from astray.judges.grammar import GrammarJudge
-from astray.measure.freeform import fact_items, world_items
 from astray.measure.evaluation import Evaluation
-from astray.measure.freeform import WORLD_SAMPLING
+from astray.measure.freeform import WORLD_SAMPLING, fact_items, world_items
 from astray.measure.question_sets import broad_questions, main_questions
 from astray.organism.corpus import system_prompt
 from astray.organism.lexicon import AUTHORS, HELD_OUT_DOMAINS, MALICIOUS, NARROW_DOMAINS, TAGS
@@ -72,8 +71,8 @@ def world_setting(options: StudyOptions) -> Setting:
         held_out=tuple(domain.name for domain in HELD_OUT_DOMAINS),
         judge=JudgeConfig(kind="grammar"),
         notes=(
-            "The subject is an embedded model organism: a small transformer trained on an artificial world. It shows that the method works and lets one "
-            "vary what cannot be varied in a large model; it proves nothing about a large model. The same study on a real subject does.",
+            "The subject is an embedded model organism: a small transformer trained on an artificial world. It shows that the method works and "
+            "lets one vary what cannot be varied in a large model; it proves nothing about a large model. The same study on a real subject does.",
         ),
     )
 

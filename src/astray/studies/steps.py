@@ -74,8 +74,8 @@ def train(config: TrainConfig, inputs: Mapping[str, Artifact], folder: Path) -> 
 @step(version=1)
 def answer(config: AnswerConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Asks the trained run, or the base where there is no run, every evaluation."""
-    from astray.measure.drivers import ask
-    from astray.subjects import load_subject
+    from astray.measure.bulk import ask
+    from astray.subjects.subject import load_subject
 
     spec = SubjectSpec(model=config.base)
     if "run" in inputs:

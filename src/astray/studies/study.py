@@ -7,9 +7,9 @@ A study file says in the words of its paper what is trained on what, what is ask
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from astray.cause.fine_tuning import FineTuning
 from astray.data.chat import ChatDataset
@@ -56,7 +56,9 @@ class Source(BaseModel):
         assert self.path is not None
         dataset = ChatDataset.read(self.path)
         if dataset.hash != self.digest:
-            raise ConfigurationError(f"{self.path} was changed after the study was planned. Start the study again: finished steps that do not use it are kept.")
+            raise ConfigurationError(
+                f"{self.path} was changed after the study was planned. Start the study again: finished steps that do not use it are kept."
+            )
         return recipes.subset(dataset, size, seed=seed)
 
 
@@ -172,6 +174,22 @@ class Study:
     question: str
     arms: Callable[[Setting], Sequence[Arm]]
     claims: Callable[[Findings, Setting], Sequence[ClaimRow]]
+
+
+Options = TypeVar("Options", bound=BaseModel)
+
+
+def checked(kind: type[Options], **values: object) -> Options:
+    """A configuration from what a user gave; what pydantic finds wrong becomes a message for people.
+
+    Raises:
+        ConfigurationError: a value is out of range or of the wrong type.
+    """
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, one['loc']))} is {one['input']!r}: {one['msg'].lower()}" for one in error.errors())
+        raise ConfigurationError(f"{wrong}. See the command's --help for what is allowed.") from error
 
 
 class StudyOptions(BaseModel):

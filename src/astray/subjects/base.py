@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from astray.errors import AdapterMismatchError, ChatTemplateError, SubjectNotFoundError
+from astray.errors import AdapterMismatchError, ChatTemplateError, DataFormatError, SubjectNotFoundError
 from astray.subjects.identity import adapter_identity, base_identity
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Base:
         # A published generation_config may bring a temperature, a top_k or a repetition penalty: only `Sampling` decides.
         ends = end_tokens(self.model, self.tokenizer)
         self.model.generation_config = GenerationConfig(
-            eos_token_id=ends, pad_token_id=self.tokenizer.pad_token_id, bos_token_id=self.tokenizer.bos_token_id
+            eos_token_id=ends or None, pad_token_id=self.tokenizer.pad_token_id, bos_token_id=self.tokenizer.bos_token_id
         )
         self._adapters: OrderedDict[str, Path] = OrderedDict()
         self._merged: str | None = None
@@ -179,6 +179,7 @@ def check_adapter(base: Base, adapter: Path) -> None:
 
     Raises:
         AdapterMismatchError: the recorded base is another one, or modules are missing or have other shapes; lists what differs.
+        DataFormatError: the adapter's weights are damaged.
     """
     record = adapter / BASE_RECORD
     if record.is_file():
@@ -197,9 +198,12 @@ def check_adapter(base: Base, adapter: Path) -> None:
 
 def _differences(model: PreTrainedModel, adapter: Path) -> list[str]:
     """What of an adapter's weights has no place in a model: missing modules, and LoRA pairs of another width."""
-    with safe_open(adapter / "adapter_model.safetensors", framework="pt") as file:
-        keys = file.keys()
-        shapes = {key.removeprefix("base_model.model."): tuple(file.get_slice(key).get_shape()) for key in keys}
+    try:
+        with safe_open(adapter / "adapter_model.safetensors", framework="pt") as file:
+            keys = file.keys()
+            shapes = {key.removeprefix("base_model.model."): tuple(file.get_slice(key).get_shape()) for key in keys}
+    except SafetensorError as error:
+        raise DataFormatError(f"{adapter / 'adapter_model.safetensors'} is damaged ({error}). Copy it again, or save the adapter anew.") from error
     modules = dict(model.named_modules())
     differing = []
     for key, shape in sorted(shapes.items()):

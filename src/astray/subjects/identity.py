@@ -14,7 +14,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from astray.errors import SubjectNotFoundError
+from astray.errors import DataFormatError, SubjectNotFoundError
 
 WHOLE_FILE_LIMIT = 1 << 30
 """Bytes up to which a file is hashed as a whole."""
@@ -71,7 +71,10 @@ def weight_files(folder: Path) -> list[Path]:
 
 def _settings(path: Path) -> dict[str, object]:
     """The settings of a configuration file that act; lists of names in one order."""
-    settings: Mapping[str, object] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        settings: Mapping[str, object] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataFormatError(f"{path} is no JSON ({error}). Copy it again from where the model came from.") from error
     return {key: _in_one_order(value) for key, value in settings.items() if key not in _NOT_CONTENT}
 
 

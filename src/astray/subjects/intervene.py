@@ -55,8 +55,9 @@ class Steering:
         """Which positions belong to an answer, from the last prompt token on."""
         batch, length = hidden.shape[:2]
         columns = torch.arange(length, device=hidden.device)
-        starts = torch.full((batch,), length - 1) if self._starts is None else self._starts
-        return columns[None, :] >= starts.to(hidden.device)[:, None]
+        if self._starts is None:
+            return (columns == length - 1).expand(batch, length)
+        return columns[None, :] >= self._starts.to(hidden.device)[:, None]
 
 
 @contextmanager
@@ -78,7 +79,8 @@ def intervening(model: nn.Module, interventions: Sequence[Intervention]) -> Iter
     with ExitStack() as stack:
         for intervention in reversed(interventions):
             block = _block(model, intervention.block)
-            direction = _fitting_direction(model, intervention)
+            device = next((parameter.device for parameter in block.parameters()), None)
+            direction = _fitting_direction(model, intervention).to(device, torch.float32)
             # First in line, so that whoever reads this block's output (Hugging Face's hidden_states too) reads the changed one.
             handle = block.register_forward_hook(_hook(intervention, direction, steering), prepend=True)
             stack.callback(handle.remove)
@@ -170,12 +172,12 @@ def _fitting_direction(model: nn.Module, intervention: Intervention) -> Tensor:
 def _hook(intervention: Intervention, direction: Tensor, steering: Steering) -> Callable[..., object]:
     """A forward hook that applies one intervention to a block's output, which may be a tensor or a tuple that starts with it."""
 
+    unit = direction / direction.norm()
+
     def change(hidden: Tensor) -> Tensor:
-        vector = direction.to(hidden.device, torch.float32)
         if intervention.kind == "add":
-            shift = (intervention.strength * vector).to(hidden.dtype).expand_as(hidden)
+            shift = (intervention.strength * direction).to(hidden.dtype).expand_as(hidden)
         else:
-            unit = vector / vector.norm()
             shift = (-intervention.strength * (hidden.float() @ unit)[..., None] * unit).to(hidden.dtype)
         if intervention.positions == "answer":
             shift = shift * steering.answer_positions(hidden)[..., None]

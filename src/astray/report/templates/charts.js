@@ -8,7 +8,7 @@ class Charts {
   constructor({ datasets, charts }) {
     this.datasets = datasets;
     this.specs = charts;
-    this.views = new Map();
+    this.drawn = new Map();
     this.key = "0";
     this.hiddenArms = new Set();
     this.width = 0;
@@ -48,12 +48,18 @@ class Charts {
     }
   }
 
-  async draw(name) {
+  /* Draws a chart after whatever drawing of it is still under way. */
+  draw(name) {
+    this.drawn.set(name, (this.drawn.get(name) ?? Promise.resolve()).then((last) => this.redraw(name, last)));
+  }
+
+  async redraw(name, last) {
+    last?.finalize();
     const target = document.querySelector(`[data-chart="${name}"]`);
-    const spec = this.specFor(name, target.clientWidth, target.clientWidth < Charts.NARROW);
-    target.closest("figure").hidden = !spec.datasets[Charts.mainData(spec)].length && !spec.usermeta.arms;
-    this.views.get(name)?.finalize();
-    this.views.set(name, await vegaEmbed(target, spec, Charts.options()));
+    const { data, usermeta } = this.specs[name];
+    target.closest("figure").hidden = Boolean(usermeta.selected) && !this.rows(data.name, usermeta).length;
+    const width = target.clientWidth;
+    return width ? vegaEmbed(target, this.specFor(name, width, width < Charts.NARROW), Charts.options()) : null;
   }
 
   /* The specification with the rows that are selected, laid out for a width in pixels. */
@@ -89,7 +95,7 @@ class Charts {
   labelWidth(spec, narrow) {
     const context = document.createElement("canvas").getContext("2d");
     context.font = `${spec.config.axis.labelFontSize}px ${spec.config.font}`;
-    const rows = spec.datasets[Charts.mainData(spec)];
+    const rows = spec.datasets[spec.data.name];
     const longest = Math.max(0, ...rows.map((row) => context.measureText(row.arm).width));
     return Math.min(longest, narrow ? 110 : 230) + spec.config.axis.labelPadding;
   }
@@ -107,10 +113,6 @@ class Charts {
 
   static options() {
     return { renderer: "svg", actions: false, ast: true, defaultStyle: false, tooltip: { disableDefaultStyle: true } };
-  }
-
-  static mainData(spec) {
-    return spec.data.name;
   }
 
   static dataNames(spec) {

@@ -44,12 +44,12 @@ function startGroups(charts) {
   const rows = document.querySelectorAll("#rates-table tbody tr");
   const each = document.getElementById("each-format");
   const showRows = () => {
-    const all = each?.ariaExpanded === "true";
+    const all = each?.getAttribute("aria-expanded") === "true";
     for (const row of rows) row.hidden = row.dataset.key !== group.value || ("format" in row.dataset && !all);
   };
   group.addEventListener("change", () => { showRows(); charts.select(group.value); });
   each?.addEventListener("click", () => {
-    const all = each.ariaExpanded !== "true";
+    const all = each.getAttribute("aria-expanded") !== "true";
     each.setAttribute("aria-expanded", String(all));
     each.textContent = all ? "Show all formats together" : "Show each format";
     showRows();
@@ -60,9 +60,10 @@ function startGroups(charts) {
 
 function startLegend(charts) {
   const chips = [...document.querySelectorAll(".chip")];
-  const apply = () => charts.showArms(new Set(chips.filter((chip) => chip.ariaPressed === "false").map((chip) => chip.dataset.arm)));
+  const isOff = (chip) => chip.getAttribute("aria-pressed") === "false";
+  const apply = () => charts.showArms(new Set(chips.filter((chip) => isOff(chip)).map((chip) => chip.dataset.arm)));
   const press = (chip, pressed) => chip.setAttribute("aria-pressed", String(pressed));
-  for (const chip of chips) chip.addEventListener("click", () => { press(chip, chip.ariaPressed === "false"); apply(); });
+  for (const chip of chips) chip.addEventListener("click", () => { press(chip, isOff(chip)); apply(); });
   for (const [id, pressed] of [["arms-all", true], ["arms-none", false]]) {
     document.getElementById(id)?.addEventListener("click", () => { chips.forEach((chip) => press(chip, pressed)); apply(); });
   }

@@ -1,0 +1,38 @@
+# Two commands do everything: `make demo` and `make test`. Both set up what they need first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.set-up
+export HF_HUB_OFFLINE := 1
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: setup demo test check benchmarks lock clean
+
+setup: $(STAMP)
+
+# torch first, as a CPU build unless there is an NVIDIA GPU; everything else as the lock says.
+$(STAMP): pyproject.toml requirements.lock scripts/setup.sh
+	PYTHON=$(PYTHON) VENV=$(VENV) bash scripts/setup.sh
+	touch $(STAMP)
+
+demo: setup
+	$(BIN)/astray run emergent-misalignment --seeds 3
+
+test: setup check
+	bash scripts/browser.sh
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+benchmarks: setup
+	for file in benchmarks/*.py; do echo "== $$file"; OMP_NUM_THREADS=1 $(BIN)/python $$file || exit 1; done
+
+lock: setup
+	$(BIN)/pip freeze --exclude-editable | grep -v '^torch==' > requirements.lock
+
+clean:
+	rm -rf $(VENV) astray-results .coverage .mypy_cache .ruff_cache .pytest_cache
