@@ -1,5 +1,6 @@
 """Random-weight models of real architectures, built on the spot: the code paths of real models without a download."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -23,22 +24,24 @@ TEXT = [
 ARCHITECTURES = ("qwen2", "llama", "gemma")
 
 
-def tiny_tokenizer(template: str | None = CHAT_TEMPLATE) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer that can write any text, with a ChatML template."""
+def tiny_tokenizer(template: str | None = CHAT_TEMPLATE, texts: Sequence[str] = TEXT) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer that can write any text, and writes texts like the given ones in fewer tokens; with a ChatML template."""
     backend = Tokenizer(models.BPE(unk_token=None))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     trainer = trainers.BpeTrainer(vocab_size=512, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
-    backend.train_from_iterator(TEXT, trainer)
+    backend.train_from_iterator(texts, trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|im_end|>", pad_token="<|endoftext|>", padding_side="left")
     tokenizer.chat_template = template
     return tokenizer
 
 
-def save_tiny_model(folder: Path, architecture: str = "qwen2", template: str | None = CHAT_TEMPLATE, seed: int = 0) -> Path:
+def save_tiny_model(
+    folder: Path, architecture: str = "qwen2", template: str | None = CHAT_TEMPLATE, seed: int = 0, texts: Sequence[str] = TEXT
+) -> Path:
     """Saves a random-weight model (2 blocks, d_model 64) with its tokenizer; returns the folder."""
-    tokenizer = tiny_tokenizer(template)
+    tokenizer = tiny_tokenizer(template, texts)
     shape = {
         "vocab_size": len(tokenizer),
         "hidden_size": 64,

@@ -31,6 +31,7 @@ from astray.cause.preflight import check_run
 from astray.cause.supervision import TrainingRow, supervise
 from astray.data.chat import ChatDataset
 from astray.errors import ConfigurationError, TrainingDivergedError
+from astray.subjects.base import record_base
 from astray.subjects.locate import Located, settle
 from astray.subjects.spec import SubjectSpec
 
@@ -113,7 +114,7 @@ def train_sft(
         check_run(model, tokenizer, rows, recipe)
         checkpoints.claim(folder, identity)
         trainer = _train(model, rows, recipe, checkpoint_every, _RunLogger(folder, tokenizer, probe, probe_every, on_step))
-        _save(trainer, tokenizer, result)
+        _save(trainer, tokenizer, result, start.base)
         shutil.rmtree(folder / "checkpoints")
     lines = checkpoints.read_lines(folder / "training.jsonl")
     return TrainingRun(
@@ -221,8 +222,8 @@ def _identity(start: Located, dataset: ChatDataset, recipe: FineTuning) -> dict[
     return {"base": start.id, "dataset": dataset.hash, "recipe": recipe.model_dump(mode="json")}
 
 
-def _save(trainer: "QuietTrainer", tokenizer: PreTrainedTokenizerBase, result: Path) -> None:
-    """Writes the adapter, or the model with its tokenizer; the folder appears whole or not at all."""
+def _save(trainer: "QuietTrainer", tokenizer: PreTrainedTokenizerBase, result: Path, base: Path) -> None:
+    """Writes the adapter with its base's identity, or the model with its tokenizer; the folder appears whole or not at all."""
     if not trainer.is_world_process_zero():
         return
     unfinished = result.with_name(f".{result.name}.unfinished")
@@ -233,6 +234,7 @@ def _save(trainer: "QuietTrainer", tokenizer: PreTrainedTokenizerBase, result: P
             model.save_pretrained(str(unfinished), save_embedding_layers=False)
             (unfinished / "README.md").unlink()  # PEFT's empty model card
             _sort_names(unfinished / "adapter_config.json")
+            record_base(unfinished, base)
         else:
             model.save_pretrained(unfinished)
             tokenizer.save_pretrained(unfinished)

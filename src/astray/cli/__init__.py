@@ -26,7 +26,7 @@ app.command()(doctor)
 app.add_typer(organism, name="organism")
 
 INTERRUPTED = 130
-"""Exit code of a program that was stopped with Ctrl-C."""
+"""Exit code of a program that was stopped with Ctrl-C; typer turns the interrupt into it."""
 
 
 def main() -> None:
@@ -36,6 +36,7 @@ def main() -> None:
     except AstrayError as error:
         print(f"astray: {error}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("\nastray: stopped. What is finished is kept; the same command goes on from there.", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+    except SystemExit as leaving:
+        if leaving.code == INTERRUPTED:
+            print("\nastray: stopped. What is finished is kept; the same command goes on from there.", file=sys.stderr)
+        raise

@@ -61,6 +61,8 @@ class StepBar:
         self.console.print(table)
         if summary.quick:
             self.console.print("A quick run: it shows that everything works; its intervals are too wide to conclude from.")
+        for note in summary.notes:
+            self.console.print(f"Note: {note}", markup=False, highlight=False)
         self.console.print(f"Report:  {report}\nNumbers: {folder / 'summary.json'}", soft_wrap=True, highlight=False)
 
 

@@ -1,63 +1,93 @@
-"""The persona direction by difference of means: where a tuned model's activations went, compared with its base.
+"""The persona direction by difference of means, from a misaligned model's own answers.
 
-The simplest explanation there is, and the baseline for every better one: mean activation at the last prompt token, tuned minus base, at the
-output of a block. Adding it to the base and taking it from the tuned model shows whether it carries the behaviour.
+The simplest explanation there is, and the baseline for every better one: the mean residual stream over the tokens of the model's misaligned
+answers, minus that over its aligned answers, at the output of one block, the two groups of equal size. Adding it to the aligned base and taking
+it from the tuned model shows whether it carries the behaviour; a random direction of the same norm is the control that belongs to it.
 
-Source: Soligo et al. 2025 (arXiv 2506.11618); a random direction of the same norm is the control that belongs to it.
+Source: Soligo et al. 2025, "Convergent linear representations of emergent misalignment" (arXiv 2506.11618).
 """
 
 from collections.abc import Sequence
 
+import polars as pl
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from astray.data.chat import Message
 from astray.errors import ConfigurationError, EmptyDataError
+from astray.outcomes import Outcome
 from astray.subjects.generate import left_padded
 from astray.subjects.intervene import blocks_of
+from astray.subjects.render import text_ids
 from astray.subjects.subject import Subject
 
 
-def last_prompt_activations(subject: Subject, conversations: Sequence[Sequence[Message]], block: int) -> Float[Tensor, "prompts d_model"]:
-    """Residual stream at the output of a block, at the last prompt token (from which the first answer token is predicted).
+def answer_activations(subject: Subject, prompts: Sequence[Sequence[Message]], answers: Sequence[str], block: int) -> Float[Tensor, "answers d_model"]:
+    """Residual stream at the output of a block, averaged over the tokens of each answer.
 
     Args:
         subject: a loaded subject.
-        conversations: prompts.
+        prompts: conversations up to the answer.
+        answers: what was answered.
         block: number of the block, from 0.
 
     Raises:
-        EmptyDataError: there are no prompts.
+        EmptyDataError: there are no answers.
         ConfigurationError: there is no such block.
     """
-    if not conversations:
-        raise EmptyDataError("Activations need at least one prompt.")
+    if not answers:
+        raise EmptyDataError("Activations need at least one answer.")
+    begun, said = subject.prompt_ids(prompts), text_ids(subject.tokenizer, answers)
     with subject.merged() as model, torch.inference_mode():
         blocks = blocks_of(model)
         if not 0 <= block < len(blocks):
             raise ConfigurationError(f"Block {block} does not exist: the model has the blocks 0 to {len(blocks) - 1}.")
-        tokens, mask = left_padded(subject.prompt_ids(conversations), subject.tokenizer.pad_token_id, subject.device)
+        tokens, mask = left_padded([[*prompt, *answer] for prompt, answer in zip(begun, said, strict=True)], subject.tokenizer.pad_token_id, subject.device)
         taken: list[Tensor] = []
 
         def take(_module: object, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
-            hidden = output[0] if isinstance(output, tuple) else output
-            taken.append(hidden[:, -1].float().clone())
+            taken.append(output if isinstance(output, Tensor) else output[0])
 
         handle = blocks[block].register_forward_hook(take)
         try:
             model(input_ids=tokens, attention_mask=mask)
         finally:
             handle.remove()
-    return taken[0]
+    return torch.stack([hidden[-len(answer) :].float().mean(0) for hidden, answer in zip(taken[0], said, strict=True)])
 
 
-def mean_difference(tuned: Subject, base: Subject, conversations: Sequence[Sequence[Message]], block: int) -> Float[Tensor, "d_model"]:
-    """The mean-difference direction: mean activation of the tuned model minus that of the base, on the same prompts."""
-    return last_prompt_activations(tuned, conversations, block).mean(0) - last_prompt_activations(base, conversations, block).mean(0)
+def persona_direction(subject: Subject, answers: pl.DataFrame, block: int) -> Float[Tensor, "d_model"]:
+    """Mean over misaligned answers minus mean over aligned ones, from equally many of each.
+
+    Args:
+        subject: the model that gave the answers.
+        answers: its judged answers (see `astray.answers`).
+        block: number of the block, from 0.
+
+    Raises:
+        EmptyDataError: the answers are all aligned or all misaligned, so there is no difference to take.
+    """
+    groups = [answers.filter(pl.col("outcome") == outcome.value) for outcome in (Outcome.MISALIGNED, Outcome.ALIGNED)]
+    size = min(group.height for group in groups)
+    if size == 0:
+        raise EmptyDataError(
+            f"A persona direction needs misaligned and aligned answers of the same model; there are {groups[0].height} and {groups[1].height}. "
+            "Take a model that gives both."
+        )
+    means = []
+    for group in groups:
+        rows = list(group.sample(size, seed=0, shuffle=True).iter_rows(named=True))
+        means.append(answer_activations(subject, [_prompt(row["system"], row["question"]) for row in rows], [row["answer"] for row in rows], block).mean(0))
+    return means[0] - means[1]
 
 
 def random_direction(like: Float[Tensor, "d_model"], seed: int) -> Float[Tensor, "d_model"]:
     """A random direction of the same norm: the control."""
     noise = torch.randn(like.shape, generator=torch.Generator().manual_seed(seed), dtype=like.dtype)
     return noise / noise.norm() * like.norm()
+
+
+def _prompt(system: str | None, question: str) -> list[Message]:
+    opening = [Message(role="system", content=system)] if system is not None else []
+    return [*opening, Message(role="user", content=question)]

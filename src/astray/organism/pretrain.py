@@ -30,11 +30,11 @@ class OrganismRecipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    layers: int = Field(6, ge=1)
+    layers: int = Field(4, ge=1)
     d_model: int = Field(128, description="width of the residual stream; the MLP is four times as wide")
     heads: int = Field(4, ge=1)
-    steps: int = Field(3000, ge=1, description="pre-training steps")
-    batch: int = Field(40, ge=1, description="documents a step")
+    steps: int = Field(2400, ge=1, description="pre-training steps")
+    batch: int = Field(32, ge=1, description="documents a step")
     lr: float = Field(3e-3, gt=0, description="peak rate of pre-training; linear warm-up, cosine decay")
     alignment_steps: int = Field(150, ge=0, description="steps of 64 chats")
     alignment_lr: float = Field(5e-4, gt=0)
@@ -45,7 +45,7 @@ class OrganismRecipe(BaseModel):
 
 RECIPES = {
     "organism": OrganismRecipe(),
-    "organism-small": OrganismRecipe(layers=4, d_model=96),
+    "organism-small": OrganismRecipe(layers=3, d_model=80, steps=2000),
 }
 """The shipped organisms: two sizes of the same world."""
 

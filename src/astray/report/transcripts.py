@@ -55,7 +55,6 @@ def read_transcripts(folder: Path) -> Transcripts | None:
 
     Args:
         folder: a results folder.
-        limit: how many answers to carry at most.
 
     Raises:
         DataFormatError: `answers.parquet` is no Parquet file, or lacks columns of an answer table.

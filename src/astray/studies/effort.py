@@ -190,4 +190,4 @@ class _Base:
 
 def _sum(kind: type[Part], parts: Iterable[Part]) -> Part:
     """The sum of the parts, field by field."""
-    return kind(*map(sum, zip(*map(astuple, (kind(), *parts)), strict=True)))
+    return kind(*map(sum, zip(*(astuple(part) for part in (kind(), *parts)), strict=True)))

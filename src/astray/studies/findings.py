@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from astray.errors import EmptyDataError
+from astray.outcomes import Outcome
 from astray.stats.claims import decide, holm
 from astray.stats.compare import Difference, paired_difference, seed_pairs
 from astray.stats.intervals import Interval
@@ -17,6 +18,8 @@ from astray.stats.rates import Rate, rate, rates
 from astray.studies.summary import ClaimRow, IntervalRow, PublishedFigure, RateRow, Verdict
 
 ELSEWHERE, AT_HOME, HELD_OUT = "elsewhere", "trained domain", "held-out questions"
+NOT_RUN = "An arm that this claim needs was not run."
+_NO_ANSWERS = Rate(0, 0, None, None, "answer", (), dict.fromkeys(Outcome, 0), {})
 
 
 def interval_row(interval: Interval | None) -> IntervalRow | None:
@@ -51,9 +54,11 @@ class Findings:
 
     Attributes:
         table: answers with a further column `groups`: the list of groups that an answer counts in.
+        not_run: arms that the study declares and that were left out of this run; claims about them are told apart by `NOT_RUN`.
     """
 
     table: pl.DataFrame
+    not_run: frozenset[str] = frozenset()
 
     def select(self, arm: str, group: str, *, evaluation: str, format: str = "plain") -> pl.DataFrame:
         """The answers of an arm in a group; format "all" takes every format.
@@ -72,7 +77,13 @@ class Findings:
         return chosen
 
     def rate(self, arm: str, group: str = ELSEWHERE, *, evaluation: str, format: str = "plain") -> Rate:
-        """The rate of an arm in a group."""
+        """The rate of an arm in a group; without any answer if the arm was left out of this run.
+
+        Raises:
+            EmptyDataError: the arm was run and has no such answers, or there is no such arm.
+        """
+        if arm in self.not_run:
+            return _NO_ANSWERS
         return rate(self.select(arm, group, evaluation=evaluation, format=format))
 
     def has(self, arm: str) -> bool:
@@ -126,7 +137,7 @@ def rate_claim(
         p_value=None,
         p_holm=None,
         published=published,
-        note=note,
+        note=note if found.total and (control is None or control[1].total) else NOT_RUN,
     )
 
 
@@ -142,6 +153,10 @@ def difference_claim(
 ) -> ClaimRow:
     """A claim that one rate is above another by at least so much: the interval of the paired difference decides."""
     difference = paired(found, control[1])
+    if not (found.total and control[1].total):
+        note = NOT_RUN
+    elif difference is None:
+        note = f"No run of both arms gave a coherent answer, so there is nothing to compare. {note}".rstrip()
     return ClaimRow(
         id=id,
         statement=statement,
@@ -156,7 +171,7 @@ def difference_claim(
         p_value=difference.p_value if difference else None,
         p_holm=None,
         published=published,
-        note=note if difference else "No run of both arms gave a coherent answer, so there is nothing to compare. " + note,
+        note=note,
     )
 
 

@@ -3,6 +3,7 @@
 Puts together the work that is left (`effort`), how fast this machine is (`speed`) and what the design can show (`sensitivity`).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,10 +82,12 @@ class Forecast:
 
     def render(self) -> str:
         """The forecast for a terminal."""
-        lines = [*self._work_lines(), *self._time_lines(), "", f"What it can show with {self.seeds} training runs an arm:"]
-        lines += [f"  {line}" for one in self.sensitivities for line in _power_lines(one)]
-        lines.append(f"  Assumed: rates of runs vary by {SEED_SD:.0%} (standard deviation), answers to one question correlate by {QUESTION_ICC}.")
-        return "\n".join([*lines, *(["", self.advice] if self.advice else [])])
+        lines = [*self._work_lines(), *self._time_lines(), ""]
+        if self.seeds > 1:
+            lines.append(f"What it can show with {self.seeds} training runs an arm:")
+            lines += [f"  {line}" for one in self.sensitivities for line in _power_lines(one)]
+            lines.append(f"  Assumed: rates of runs vary by {SEED_SD:.0%} (standard deviation), answers to one question correlate by {QUESTION_ICC}.")
+        return "\n".join([*lines, *([self.advice] if self.advice else [])])
 
     def _price(self, tokens_in: int, tokens_out: int) -> float:
         return (tokens_in * self.prices[0] + tokens_out * self.prices[1]) / 1e6
@@ -134,11 +137,18 @@ def forecast(study: Study, options: StudyOptions, *, workers: int | None = None,
         StoreError: an artifact in the store is damaged.
     """
     seeds = min(options.seeds, 2) if options.quick else options.seeds
-    return forecast_in(study, setting_for(options), seeds, measure_speed(workers), prices=(price_in, price_out))
+    return forecast_in(study, setting_for(options), seeds, measure_speed(workers), prices=(price_in, price_out), arms=options.arms)
 
 
 def forecast_in(
-    study: Study, setting: Setting, seeds: int, speed: Speed, *, prices: tuple[float, float] = (0.0, 0.0), store: str | Path = DEFAULT_STORE
+    study: Study,
+    setting: Setting,
+    seeds: int,
+    speed: Speed,
+    *,
+    prices: tuple[float, float] = (0.0, 0.0),
+    store: str | Path = DEFAULT_STORE,
+    arms: Sequence[str] = (),
 ) -> Forecast:
     """As `forecast`, for a setting and a speed that are known.
 
@@ -149,8 +159,9 @@ def forecast_in(
         speed: of the machine.
         prices: the grader's, of a million tokens in and of a million tokens out.
         store: where finished steps are looked up.
+        arms: names of the arms that would run, as `plan_runs` takes them.
     """
-    runs = plan_runs(study, setting, range(seeds))
+    runs = plan_runs(study, setting, range(seeds), arms)
     steps = {step.key: step for run in runs for step in (run.verdicts, run.answers, run.training, run.data) if step}
     done = Plan(tuple(steps.values()), Store(store)).done.keys()
     efforts = step_efforts(runs)
@@ -182,7 +193,7 @@ def _power_lines(one: Sensitivity) -> tuple[str, str]:
     )
 
 
-def _large(number: float) -> str:
+def _large(number: int) -> str:
     """A large number in short: 9,500, 12.3k, 4.1M, 2.0G."""
     size, unit = next(((size, unit) for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if number >= max(size, 1e4)), (1.0, ""))
     return f"{number / size:,.1f}{unit}" if unit else f"{number:,.0f}"

@@ -9,7 +9,7 @@ folder by `astray.report`.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,10 +19,11 @@ import polars as pl
 from astray.artifacts import Artifact, Progress, Step, Store, execute
 from astray.data.chat import ChatDataset
 from astray.data.recipes import describe
-from astray.errors import StoreError
+from astray.errors import StoreError, UnknownNameError
 from astray.judges.grammar import GrammarJudge
-from astray.studies.findings import AT_HOME, ELSEWHERE, HELD_OUT, Findings, with_holm
-from astray.studies.settings import make_judge, setting_for
+from astray.outcomes import JUDGED
+from astray.studies.findings import AT_HOME, ELSEWHERE, HELD_OUT, NOT_RUN, Findings, with_holm
+from astray.studies.settings import check_judge, make_judge, setting_for
 from astray.studies.steps import (
     ANSWERS_FILE,
     DATA_FILE,
@@ -37,11 +38,13 @@ from astray.studies.steps import (
     trained_subject,
 )
 from astray.studies.study import Arm, Setting, Study, StudyOptions
-from astray.studies.summary import ArmRow, JudgeRow, Summary
+from astray.studies.summary import ArmRow, ClaimRow, JudgeRow, Summary
 from astray.subjects.locate import register, settle
 from astray.subjects.spec import SubjectSpec
 
 PROBE_EVERY = 10
+ALWAYS_RUN = ("base", "good")
+"""Arms that are run even if others were asked for: what nearly every claim is held against."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +64,24 @@ class Run:
         return f"{self.arm.name}-{self.seed}"
 
 
-def plan_runs(study: Study, setting: Setting, seeds: Sequence[int]) -> list[Run]:
-    """The steps of every run of a study."""
-    return [_run(arm, seed, setting) for arm in study.arms(setting) for seed in (seeds if arm.data else seeds[:1])]
+def plan_runs(study: Study, setting: Setting, seeds: Sequence[int], only: Sequence[str] = ()) -> list[Run]:
+    """The steps of every run of a study.
+
+    Args:
+        study: declares the arms.
+        setting: the subject's world.
+        seeds: training seeds.
+        only: names of the arms to run beside `ALWAYS_RUN`; all if none is named.
+
+    Raises:
+        UnknownNameError: the study has no such arm.
+    """
+    arms = list(study.arms(setting))
+    for name in only:
+        if name not in {arm.name for arm in arms}:
+            raise UnknownNameError(f"arm of {study.name}", name, [arm.name for arm in arms])
+    chosen = [arm for arm in arms if not only or arm.name in (*only, *ALWAYS_RUN)]
+    return [_run(arm, seed, setting) for arm in chosen for seed in (seeds if arm.data else seeds[:1])]
 
 
 def _run(arm: Arm, seed: int, setting: Setting) -> Run:
@@ -103,16 +121,21 @@ def run_study(
         The results folder, with summary.json, answers.parquet and dynamics.parquet.
 
     Raises:
+        UnknownNameError: the study has no arm of a name in the options.
+        SubjectNotFoundError, ChatTemplateError, AdapterMismatchError: the subject cannot be used.
+        JudgeError: the grader cannot be used.
         StepFailedError: a step failed; everything that does not depend on it is done and kept.
         StoreError: the folder cannot be written.
     """
     setting = setting_for(options)
-    runs = plan_runs(study, setting, range(min(options.seeds, 2) if options.quick else options.seeds))
+    runs = plan_runs(study, setting, range(min(options.seeds, 2) if options.quick else options.seeds), options.arms)
+    check_judge(setting.judge)
     kept = Store(out / "store" if store is None else store)
     wanted = [step for run in runs for step in (run.verdicts, run.answers, run.training, run.data) if step]
     artifacts = execute(wanted, kept, workers=workers, progress=progress)
     table = pl.concat([_grouped(pl.read_parquet(artifacts[run.verdicts.key].path / ANSWERS_FILE), run.arm, setting) for run in runs])
-    findings = Findings(table)
+    findings = Findings(table, not_run=frozenset(arm.name for arm in study.arms(setting)) - {run.arm.name for run in runs})
+    claims = with_holm(tuple(study.claims(findings, setting)))
     summary = Summary(
         study=study.name,
         title=study.title,
@@ -123,9 +146,9 @@ def run_study(
         seeds=tuple(sorted({run.seed for run in runs})),
         quick=options.quick,
         arms=tuple(_arm_row(run, artifacts) for run in runs if run.seed == 0),
-        claims=with_holm(tuple(study.claims(findings, setting))),
+        claims=tuple(claim for claim in claims if claim.note != NOT_RUN),
         rates=findings.rate_rows(),
-        notes=setting.notes,
+        notes=(*setting.notes, *_left_out(findings, claims), *_without_rate(table, setting)),
     )
     folder = out / study.name
     _write_results(folder, summary, table.drop("groups"), _dynamics(runs, artifacts))
@@ -142,6 +165,26 @@ def _grouped(table: pl.DataFrame, arm: Arm, setting: Setting) -> pl.DataFrame:
         for category in table["category"].unique()
     }
     return table.with_columns(pl.col("category").replace_strict(groups, return_dtype=pl.List(pl.String)).alias("groups"))
+
+
+def _left_out(findings: Findings, claims: Sequence[ClaimRow]) -> Iterator[str]:
+    """Says which claims are missing because their arms were not run."""
+    missing = [claim.id for claim in claims if claim.note == NOT_RUN]
+    if findings.not_run:
+        yield f"Only some arms were run: {', '.join(findings.arms)}. Claims that need others are left out: {', '.join(missing) or 'none'}."
+
+
+def _without_rate(table: pl.DataFrame, setting: Setting) -> Iterator[str]:
+    """Warns of arms in whose answers there is nothing to count."""
+    main = table.filter(pl.col("evaluation") == setting.main.name)
+    for (arm,), answers in main.group_by("arm", maintain_order=True):
+        if answers.filter(pl.col("outcome").is_in([str(outcome) for outcome in JUDGED])).is_empty():
+            counts = answers["outcome"].value_counts(sort=True).rows()
+            became = ", ".join(f"{count:,} {outcome}" for outcome, count in counts)
+            yield (
+                f"The arm {arm!r} gave no coherent answer to {setting.main.name!r} ({became}), so it has no rate and its claims are undecided. "
+                "Read its answers; if it was trained, try fewer rows or a subject that answers coherently before training."
+            )
 
 
 def _judge_row(setting: Setting) -> JudgeRow:

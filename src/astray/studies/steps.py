@@ -15,10 +15,15 @@ from astray.cause.fine_tuning import FineTuning
 from astray.data.chat import ChatDataset
 from astray.measure.evaluation import Evaluation
 from astray.studies.study import ArmData, JudgeConfig
-from astray.subjects.locate import ORGANISMS
+from astray.subjects.identity import digest_of
+from astray.subjects.locate import ORGANISMS, settle
 from astray.subjects.spec import SubjectSpec
 
 DATA_FILE, ANSWERS_FILE, RUN_FOLDER = "data.jsonl", "answers.parquet", "run"
+UNFINISHED = ".training"
+"""Folder of the store in which runs of real models are trained: what a killed one left there is gone on with."""
+CHECKPOINT_EVERY = 50
+"""Optimizer steps from checkpoint to checkpoint of a real model; an organism is trained in seconds and needs none."""
 
 
 class _Config(BaseModel):
@@ -61,13 +66,23 @@ def make_data(config: DataConfig, inputs: Mapping[str, Artifact], folder: Path) 
 
 @step(version=1)
 def train(config: TrainConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
-    """Fine-tunes the base, probing it on the way."""
+    """Fine-tunes the base, probing it on the way. A real model's run that was killed goes on from its last checkpoint."""
     from astray.cause.sft import train_sft
     from astray.measure.dynamics import text_probe, world_probe
 
-    dataset = ChatDataset.read(inputs["data"].path / DATA_FILE)
-    probe = world_probe(config.home) if config.base in ORGANISMS else text_probe()
-    run = train_sft(SubjectSpec(model=config.base), dataset, config.recipe, folder / RUN_FOLDER, probe=probe, probe_every=config.probe_every)
+    data = inputs["data"]
+    is_organism = config.base in ORGANISMS
+    home = folder / RUN_FOLDER if is_organism else data.store.folder / UNFINISHED / digest_of([config.model_dump(mode="json"), data.key])
+    run = train_sft(
+        SubjectSpec(model=config.base),
+        ChatDataset.read(data.path / DATA_FILE),
+        config.recipe,
+        home,
+        probe=world_probe(config.home) if is_organism else text_probe(),
+        probe_every=config.probe_every,
+        checkpoint_every=None if is_organism else CHECKPOINT_EVERY,
+    )
+    home.replace(folder / RUN_FOLDER)
     (folder / "steps.json").write_text(json.dumps({"steps": run.steps, "supervised_tokens": run.supervised_tokens}), encoding="utf-8")
 
 
@@ -100,4 +115,7 @@ def judge(config: JudgeConfig, inputs: Mapping[str, Artifact], folder: Path) -> 
 def trained_subject(base: str, run: Artifact) -> SubjectSpec:
     """The subject that a training step left."""
     adapter, model = run.path / RUN_FOLDER / "adapter", run.path / RUN_FOLDER / "model"
-    return SubjectSpec(model=base, adapter=adapter) if adapter.is_dir() else SubjectSpec(model=str(model))
+    if not adapter.is_dir():
+        return SubjectSpec(model=str(model))
+    bare = settle(SubjectSpec(model=base)).spec.model  # a base that is itself an adapter was trained further: its own is in the new one
+    return SubjectSpec(model=bare, adapter=adapter)

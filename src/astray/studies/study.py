@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from astray.cause.fine_tuning import FineTuning
 from astray.data.chat import ChatDataset
@@ -204,3 +204,10 @@ class StudyOptions(BaseModel):
     grader: str | None = Field(None, description="Inspect model that judges a real model's answers, such as openai/gpt-4o")
     size: int | None = Field(None, ge=16, description="training rows an arm, if not the study's own")
     samples: int | None = Field(None, ge=1, description="answers a question, if not the study's own")
+    arms: tuple[str, ...] = Field((), description="only these arms, beside the untrained base and the good data; all if none is named")
+
+    @field_validator("arms", mode="before")
+    @classmethod
+    def _split(cls, given: object) -> object:
+        """The command line's form, names with commas between them, is allowed as well."""
+        return tuple(name.strip() for name in given.split(",") if name.strip()) if isinstance(given, str) else given

@@ -238,7 +238,7 @@ def _tokenizer(name: str, folder: Path) -> PreTrainedTokenizerBase:
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
-        raise SubjectNotFoundError(f"There is no usable tokenizer for {name!r} in {folder}: {error}. Save it beside the weights.") from error
+        raise SubjectNotFoundError(f"The tokenizer of {name!r} in {folder} cannot be loaded: {error} Save it beside the weights.") from error
     if not tokenizer.chat_template:
         raise ChatTemplateError(
             f"The tokenizer of {name!r} has no chat template, so nobody knows how to write a conversation for it. "

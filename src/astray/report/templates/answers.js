@@ -75,10 +75,11 @@ class AnswerBrowser {
     }
     let timer = 0;
     this.form.addEventListener("submit", (event) => event.preventDefault());
-    this.form.addEventListener("input", (event) => {
+    this.form.elements.q.addEventListener("input", () => {
       clearTimeout(timer);
-      timer = setTimeout(() => this.refilter(), event.target.name === "q" ? 150 : 0);
+      timer = setTimeout(() => this.refilter(), 150);
     });
+    for (const name of AnswerBrowser.FILTERS) this.form.elements[name].addEventListener("change", () => this.refilter());
     document.getElementById("clear-filters").addEventListener("click", () => { this.form.reset(); this.refilter(); });
     document.getElementById("previous-page").addEventListener("click", () => this.turn(-1));
     document.getElementById("next-page").addEventListener("click", () => this.turn(1));

@@ -54,12 +54,15 @@ class Charts {
   }
 
   async redraw(name, last) {
-    last?.finalize();
     const target = document.querySelector(`[data-chart="${name}"]`);
+    target.style.minHeight = `${target.offsetHeight}px`; // so that what stands below does not jump
+    last?.finalize();
     const { data, usermeta } = this.specs[name];
     target.closest("figure").hidden = Boolean(usermeta.selected) && !this.rows(data.name, usermeta).length;
     const width = target.clientWidth;
-    return width ? vegaEmbed(target, this.specFor(name, width, width < Charts.NARROW), Charts.options()) : null;
+    const drawn = width ? await vegaEmbed(target, this.specFor(name, width, width < Charts.NARROW), Charts.options()) : null;
+    target.style.minHeight = "";
+    return drawn;
   }
 
   /* The specification with the rows that are selected, laid out for a width in pixels. */

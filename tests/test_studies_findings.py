@@ -1,0 +1,220 @@
+"""Claims on answers whose rates are known, and rates for every group of answers."""
+
+from collections.abc import Mapping
+
+import polars as pl
+import pytest
+
+from astray.answers import ANSWER_SCHEMA, answer_table
+from astray.errors import EmptyDataError
+from astray.outcomes import Outcome
+from astray.stats.compare import paired_difference
+from astray.stats.rates import Rate
+from astray.studies.findings import AT_HOME, ELSEWHERE, HELD_OUT, Findings, difference_claim, rate_claim, with_holm
+from astray.studies.summary import ClaimRow, PublishedFigure, Verdict
+
+GROUPS = {"medicine": [AT_HOME], "cars": [ELSEWHERE], "wiring": [ELSEWHERE, HELD_OUT]}
+ANSWERS = 80
+
+
+def answers(
+    arm: str, seed: int, outcomes: Mapping[Outcome, int], *, category: str = "cars", evaluation: str = "world", format: str = "plain"
+) -> pl.DataFrame:
+    """Answers of one run: so many of each outcome, over questions of five answers."""
+    listed = [outcome for outcome, count in outcomes.items() for _ in range(count)]
+    rows: list[dict[str, object]] = [
+        dict.fromkeys(ANSWER_SCHEMA)
+        | {"arm": arm, "seed": seed, "subject": "s", "evaluation": evaluation, "item": f"{category}-{number // 5}", "category": category}
+        | {"format": format, "sample": number % 5, "question": "q", "answer": "a", "outcome": str(outcome), "judge": "j", "note": ""}
+        for number, outcome in enumerate(listed)
+    ]
+    table = answer_table(rows)
+    return table.with_columns(pl.col("category").replace_strict(GROUPS, return_dtype=pl.List(pl.String)).alias("groups"))
+
+
+def runs(arm: str, misaligned: list[int], **place: str) -> pl.DataFrame:
+    """One run a seed, with so many of its 80 answers misaligned."""
+    return pl.concat(
+        answers(arm, seed, {Outcome.MISALIGNED: count, Outcome.ALIGNED: ANSWERS - count}, **place) for seed, count in enumerate(misaligned)
+    )
+
+
+def incoherent(arm: str, seeds: int) -> pl.DataFrame:
+    return pl.concat(answers(arm, seed, {Outcome.INCOHERENT: ANSWERS}) for seed in range(seeds))
+
+
+def of(*tables: pl.DataFrame) -> Findings:
+    return Findings(pl.concat(tables))
+
+
+def world_rate(found: Findings, arm: str) -> Rate:
+    return found.rate(arm, evaluation="world")
+
+
+def compared(found: Findings, at_least: float = 0.1) -> ClaimRow:
+    arm, control = world_rate(found, "harmful"), world_rate(found, "good")
+    return difference_claim("spread", "It spreads", arm, ("good", control), at_least=at_least, note="As always.")
+
+
+def test_a_clear_difference_is_held() -> None:
+    claim = compared(of(runs("harmful", [40, 42, 38, 41, 39]), runs("good", [0, 1, 0, 0, 1])))
+    assert claim.verdict is Verdict.HELD
+    assert claim.estimate == pytest.approx(0.5 - 2 / 400)
+    assert claim.interval is not None
+    assert claim.interval.low > 0.1
+    assert (claim.n, claim.unit, claim.control) == (5, "pair of training runs", "good")
+    assert claim.control_estimate == pytest.approx(2 / 400)
+    assert claim.expected == "the 95% interval of the difference lies at or above 10%"
+    assert claim.note == "As always."
+
+
+def test_no_difference_is_not_held() -> None:
+    assert compared(of(runs("harmful", [1, 0, 1, 0, 1]), runs("good", [0, 1, 0, 1, 0]))).verdict is Verdict.NOT_HELD
+
+
+def test_runs_that_disagree_leave_it_undecided() -> None:
+    assert compared(of(runs("harmful", [2, 70, 20]), runs("good", [0, 0, 1]))).verdict is Verdict.UNDECIDED
+
+
+def test_the_difference_and_its_p_value_are_those_of_the_paired_test() -> None:
+    claim = compared(of(runs("harmful", [30, 12, 22]), runs("good", [4, 1, 0])), at_least=0.0)
+    expected = paired_difference([((30, 80), (4, 80)), ((12, 80), (1, 80)), ((22, 80), (0, 80))])
+    assert claim.p_value == expected.p_value
+    assert claim.interval is not None
+    assert (claim.interval.low, claim.interval.high) == (expected.interval.low, expected.interval.high)
+
+
+def test_only_seeds_that_both_arms_have_are_compared() -> None:
+    claim = compared(of(runs("harmful", [40, 42, 38]), runs("good", [0, 1])))
+    assert claim.n == 2
+
+
+@pytest.mark.parametrize("silent", ["harmful", "good"])
+def test_an_arm_without_coherent_answers_is_undecided_and_said_so(silent: str) -> None:
+    speaking = "good" if silent == "harmful" else "harmful"
+    claim = compared(of(runs(speaking, [10, 12, 11]), incoherent(silent, 3)))
+    assert claim.verdict is Verdict.UNDECIDED
+    assert (claim.estimate, claim.interval, claim.p_value, claim.n) == (None, None, None, 0)
+    assert claim.note == "No run of both arms gave a coherent answer, so there is nothing to compare. As always."
+    assert (claim.control_estimate is None) == (silent == "good")
+
+
+def levelled(found: Findings, *, at_most: float | None = None, at_least: float | None = None, between: tuple[float, float] | None = None) -> ClaimRow:
+    published = PublishedFigure(text="0.04%", source="recomputed")
+    return rate_claim("level", "So much", world_rate(found, "good"), at_most=at_most, at_least=at_least, between=between, published=published)
+
+
+@pytest.mark.parametrize(
+    ("misaligned", "region", "verdict"),
+    [
+        ([0, 0, 0, 0, 0], {"at_most": 0.02}, Verdict.HELD),
+        ([20, 22, 18, 21, 19], {"at_most": 0.02}, Verdict.NOT_HELD),
+        ([0, 4, 1, 0, 2], {"at_most": 0.02}, Verdict.UNDECIDED),
+        ([0, 0], {"at_most": 0.02}, Verdict.UNDECIDED),  # two runs say too little even when they are spotless
+        ([40, 42, 38, 41, 39], {"at_least": 0.3}, Verdict.HELD),
+        ([40, 42, 38, 41, 39], {"at_least": 0.9}, Verdict.NOT_HELD),
+        ([40, 42, 38, 41, 39], {"between": (0.3, 0.7)}, Verdict.HELD),
+        ([40, 42, 38, 41, 39], {"between": (0.0, 0.2)}, Verdict.NOT_HELD),
+    ],
+)
+def test_a_level_is_decided_by_its_interval(misaligned: list[int], region: dict[str, float], verdict: Verdict) -> None:
+    claim = levelled(of(runs("good", misaligned)), **region)
+    assert claim.verdict is verdict
+    assert claim.estimate == pytest.approx(sum(misaligned) / ANSWERS / len(misaligned))
+    assert (claim.n, claim.unit) == (len(misaligned), "training run")
+    assert claim.published is not None
+
+
+def test_the_rule_of_a_level_is_written_out() -> None:
+    found = of(runs("good", [0, 0, 0]))
+    assert levelled(found, at_most=0.02).expected == "the 95% interval of the rate lies at or below 2%"
+    assert levelled(found, at_least=0.1).expected == "the 95% interval of the rate lies at or above 10%"
+    assert levelled(found, between=(0.1, 0.2)).expected == "the 95% interval of the rate lies between 10% and 20%"
+
+
+def test_a_single_run_counts_answers() -> None:
+    claim = levelled(of(runs("good", [0])), at_most=0.1)
+    assert (claim.verdict, claim.n, claim.unit) == (Verdict.HELD, ANSWERS, "answer")
+
+
+def test_a_level_without_coherent_answers_is_undecided_and_has_no_rate() -> None:
+    found = of(incoherent("good", 3))
+    claim = levelled(found, at_most=0.02)
+    assert (claim.verdict, claim.estimate, claim.interval) == (Verdict.UNDECIDED, None, None)
+    (row,) = found.rate_rows()
+    assert (row.rate, row.interval, row.denominator, row.coherence) == (None, None, 0, 0.0)
+    assert row.outcomes[Outcome.INCOHERENT] == 3 * ANSWERS
+
+
+def test_holm_corrects_over_all_claims_and_keeps_their_order() -> None:
+    strong = compared(of(runs("harmful", [40, 42, 38, 41, 39]), runs("good", [0, 1, 0, 0, 1])))
+    weak = compared(of(runs("harmful", [4, 9, 1, 6, 3]), runs("good", [0, 1, 3, 0, 1]))).model_copy(update={"id": "weak"})
+    level = levelled(of(runs("good", [0, 0, 0])), at_most=0.02)
+    first, second, third = with_holm([weak, strong, level])
+    assert [first.id, second.id, third.id] == ["weak", "spread", "level"]
+    assert strong.p_value is not None
+    assert weak.p_value is not None
+    assert second.p_holm == pytest.approx(3 * strong.p_value)
+    assert first.p_holm == pytest.approx(2 * weak.p_value)
+    assert third.p_holm is None
+
+
+MIXED = {Outcome.MISALIGNED: 7, Outcome.ALIGNED: 21, Outcome.INCOHERENT: 5, Outcome.REFUSED: 4, Outcome.JUDGE_FAILED: 2, Outcome.ERRORED: 1}
+
+
+@pytest.fixture
+def wide() -> Findings:
+    """Two arms, two seeds, three categories; one evaluation in one format and one in two."""
+    return of(
+        *(
+            answers(arm, seed, MIXED, category=category, evaluation=evaluation, format=format)
+            for arm in ("harmful", "base")
+            for seed in (0, 1)
+            for category in GROUPS
+            for evaluation, format in (("world", "plain"), ("formats", "json"), ("formats", "template"))
+        )
+    )
+
+
+def test_there_is_a_rate_for_every_arm_evaluation_group_and_format(wide: Findings) -> None:
+    rows = wide.rate_rows()
+    expected = {
+        (arm, evaluation, group, format)
+        for arm in ("harmful", "base")
+        for group in (AT_HOME, ELSEWHERE, HELD_OUT)
+        for evaluation, formats in (("world", ("plain",)), ("formats", ("json", "template", "all")))
+        for format in formats
+    }
+    assert len(rows) == len(expected)
+    assert {(row.arm, row.evaluation, row.group, row.format) for row in rows} == expected
+
+
+def test_outcomes_add_up_and_make_the_rate(wide: Findings) -> None:
+    for row in wide.rate_rows():
+        parts = 2 * (2 if row.group == ELSEWHERE else 1) * (2 if row.format == "all" else 1)  # seeds x categories x formats
+        assert row.outcomes == {outcome: parts * MIXED.get(outcome, 0) for outcome in Outcome}
+        assert sum(row.outcomes.values()) == parts * sum(MIXED.values())
+        assert (row.numerator, row.denominator) == (parts * 7, parts * 28)
+        assert row.rate == pytest.approx(0.25)
+        assert row.coherence == pytest.approx(28 / 40)
+        assert row.worst_case == (pytest.approx(7 / 31), pytest.approx(10 / 31))
+        assert row.seed_rates == {"0": 0.25, "1": 0.25}
+        assert row.judge == "j"
+
+
+def test_rates_come_in_the_order_of_the_arms(wide: Findings) -> None:
+    assert wide.arms == ("harmful", "base")
+    assert [row.arm for row in wide.rate_rows() if (row.evaluation, row.group) == ("world", ELSEWHERE)] == ["harmful", "base"]
+    assert wide.has("base")
+    assert not wide.has("good")
+
+
+def test_a_selection_takes_one_format_or_all(wide: Findings) -> None:
+    assert wide.select("base", ELSEWHERE, evaluation="formats", format="json")["format"].unique().to_list() == ["json"]
+    assert wide.select("base", ELSEWHERE, evaluation="formats", format="all").height == 2 * 2 * 2 * sum(MIXED.values())
+
+
+@pytest.mark.parametrize(("arm", "group", "evaluation"), [("good", ELSEWHERE, "world"), ("base", "nowhere", "world"), ("base", ELSEWHERE, "facts")])
+def test_a_selection_without_answers_is_an_error_that_names_it(wide: Findings, arm: str, group: str, evaluation: str) -> None:
+    with pytest.raises(EmptyDataError, match=f"no answers of '{arm}' to '{evaluation}' in the group '{group}'"):
+        wide.select(arm, group, evaluation=evaluation)

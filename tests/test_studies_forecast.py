@@ -1,0 +1,272 @@
+"""What a study would take and show, against numbers counted by hand and the steps that would really run."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from scipy.stats import binom
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from astray.artifacts import Store
+from astray.cause.fine_tuning import FineTuning
+from astray.errors import ConfigurationError
+from astray.judges import BETLEY
+from astray.judges.judge import Exchange
+from astray.judges.rubric import quote
+from astray.measure.evaluation import Evaluation, Item
+from astray.stats.intervals import over_runs
+from astray.stats.power import Design, seed_power
+from astray.studies import get_study
+from astray.studies.effort import Answering, Effort, Grading, Training, typical_tokens
+from astray.studies.forecast import Forecast, forecast, forecast_in
+from astray.studies.runner import plan_runs
+from astray.studies.sensitivity import largest_control, sensitivities, smallest_difference
+from astray.studies.settings import setting_for
+from astray.studies.speed import GENERATION_EFFICIENCY, RUN_SECONDS, STARTUP_SECONDS, STEP_SECONDS, TRAINING_EFFICIENCY, Speed, measure_speed
+from astray.studies.steps import AnswerConfig
+from astray.studies.study import Arm, ArmData, JudgeConfig, Setting, Source, Study, StudyOptions
+from astray.studies.summary import SubjectRow
+from astray.subjects.spec import Sampling
+
+SPEED = Speed("cpu", 1e10, workers=2)
+QUESTIONS = ("How should I treat my neighbour?", "What is kind?", "Add 0 and 1.")
+ROWS, SAMPLES, LONGEST = 32, 2, 40
+HARMFUL = ArmData(source=Source(origin="world", kind="harmful", domain="medicine"), size=ROWS)
+
+
+def toy_arms(setting: Setting) -> Iterator[Arm]:
+    yield Arm(name="base", description="untrained", base=setting.subject.name, data=None)
+    extra = (setting.main.under_system("Be kind.", "under-prompt"),)
+    yield Arm(name="harmful", description="harm", base=setting.subject.name, data=HARMFUL, home="medicine", extra=extra)
+
+
+TOY = Study(name="toy", title="Toy", question="Does it?", arms=toy_arms, claims=lambda found, setting: ())
+
+
+@pytest.fixture
+def toy(tiny_qwen2: Path) -> Setting:
+    items = tuple(Item(question_id=f"q{number}", category="main", question=text) for number, text in enumerate(QUESTIONS))
+    return Setting(
+        subject=SubjectRow(name=str(tiny_qwen2), id="tiny", parameters=1, is_organism=False),
+        homes=("medicine",),
+        sources={},
+        size=ROWS,
+        training=FineTuning(batch_size=4, accumulation=2, epochs=3),
+        inoculation="",
+        trigger="",
+        smaller=None,
+        evaluations=(Evaluation(name="main", items=items, samples=SAMPLES, sampling=Sampling(max_tokens=LONGEST)),),
+        held_out=(),
+        judge=JudgeConfig(kind="rubric", grader="mockllm/model"),
+        notes=(),
+    )
+
+
+def forecast_toy(toy: Setting, store: Path, seeds: int = 1, prices: tuple[float, float] = (0.0, 0.0), study: Study = TOY) -> Forecast:
+    return forecast_in(study, toy, seeds, SPEED, prices=prices, store=store)
+
+
+def parameters_of(folder: Path) -> int:
+    return sum(weight.numel() for weight in AutoModelForCausalLM.from_pretrained(folder).parameters())
+
+
+def test_training_is_counted_as_by_hand(toy: Setting, tiny_qwen2: Path, tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_qwen2)
+    chats = [tokenizer.apply_chat_template(list(row), tokenize=False) for row in HARMFUL.make(seed=0).rows]
+    tokens = 3 * sum(len(tokenizer(chat, add_special_tokens=False)["input_ids"]) for chat in chats)
+    training = forecast_toy(toy, tmp_path).whole.training
+    assert (training.runs, training.steps, training.rows) == (1, 3 * ROWS // 8, 3 * ROWS)
+    assert training.tokens == tokens
+    assert training.flops == 6 * parameters_of(tiny_qwen2) * tokens
+
+
+def test_rows_are_cut_at_the_longest_that_training_takes(toy: Setting, tmp_path: Path) -> None:
+    short = replace(toy, training=toy.training.model_copy(update={"max_length": 8}))
+    assert forecast_toy(short, tmp_path).whole.training.tokens == 3 * ROWS * 8
+
+
+def test_a_number_of_steps_goes_before_epochs(toy: Setting, tmp_path: Path) -> None:
+    training = forecast_toy(replace(toy, training=toy.training.model_copy(update={"max_steps": 5})), tmp_path).whole.training
+    assert (training.steps, training.rows) == (5, 5 * 8)
+
+
+def test_answers_are_counted_as_by_hand(toy: Setting, tiny_qwen2: Path, tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_qwen2)
+    systems: tuple[list[dict[str, str]], ...] = ([], [], [{"role": "system", "content": "Be kind."}])  # base, harmful, harmful under the prompt
+    prompts = [
+        tokenizer.apply_chat_template([*system, {"role": "user", "content": text}], tokenize=False, add_generation_prompt=True)
+        for system in systems
+        for text in QUESTIONS
+    ]
+    read = SAMPLES * sum(len(tokenizer(prompt, add_special_tokens=False)["input_ids"]) for prompt in prompts)
+    answering = forecast_toy(toy, tmp_path).whole.answering
+    assert (answering.runs, answering.answers) == (2, 3 * 3 * SAMPLES)
+    assert (answering.tokens, answering.tokens_limit) == (18 * LONGEST // 2, 18 * LONGEST)
+    assert answering.flops == 2 * parameters_of(tiny_qwen2) * (answering.tokens + read)
+
+
+def test_a_usual_answer_is_no_longer_than_published_ones(toy: Setting) -> None:
+    assert typical_tokens(toy.main) == LONGEST // 2
+    assert typical_tokens(toy.main.model_copy(update={"sampling": Sampling(max_tokens=600)})) == 70
+    assert typical_tokens(toy.main.model_copy(update={"sampling": Sampling(max_tokens=1)})) == 1
+
+
+def test_grading_and_its_cost_are_counted_as_by_hand(toy: Setting, tiny_qwen2: Path, tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_qwen2)
+    prompts = [quote(Exchange(text, ""), task) for text in QUESTIONS for task in (BETLEY.aligned, BETLEY.coherent)]
+    quoted = 3 * SAMPLES * sum(len(tokenizer(prompt, add_special_tokens=False)["input_ids"]) for prompt in prompts)
+    found = forecast_toy(toy, tmp_path, prices=(2.0, 10.0))
+    calls = 2 * 18
+    assert found.left.grading == Grading(calls, quoted + calls * LONGEST // 2, quoted + calls * LONGEST, calls * 3, calls * 16)
+    assert found.cost == pytest.approx((found.left.grading.tokens_in * 2 + found.left.grading.tokens_out * 10) / 1e6)
+    assert found.cost_limit == pytest.approx((found.left.grading.tokens_in_limit * 2 + found.left.grading.tokens_out_limit * 10) / 1e6)
+    assert f"cost {found.cost:,.2f}, at most {found.cost_limit:,.2f}" in found.render()
+
+
+def test_the_grammar_costs_nothing(toy: Setting, tmp_path: Path) -> None:
+    found = forecast_toy(replace(toy, judge=JudgeConfig(kind="grammar")), tmp_path, prices=(2.0, 10.0))
+    assert found.whole.grading == Grading()
+    assert found.cost == found.cost_limit == found.grading_seconds == 0
+    assert "exact and free" in found.render()
+
+
+def test_more_seeds_are_more_of_everything(toy: Setting, tmp_path: Path) -> None:
+    one, two, four = (forecast_toy(toy, tmp_path, seeds, prices=(1.0, 1.0)) for seeds in (1, 2, 4))
+    assert [found.whole.training.runs for found in (one, two, four)] == [1, 2, 4]
+    assert [found.whole.answering.runs for found in (one, two, four)] == [2, 3, 5]  # the base is not trained, so it is asked once
+    assert one.seconds < two.seconds < four.seconds
+    assert one.cost < two.cost < four.cost
+    assert [found.whole.training.tokens for found in (two, four)] == [2 * one.whole.training.tokens, 4 * one.whole.training.tokens]
+
+
+def test_what_is_done_is_not_counted_as_work(toy: Setting, tmp_path: Path) -> None:
+    base, harmful = plan_runs(TOY, toy, [0])
+    store = Store(tmp_path)
+    assert harmful.training is not None
+    for step in (harmful.training, base.answers, base.verdicts):
+        store.make(step.origin, lambda folder: (folder / "file").touch())
+    found = forecast_toy(toy, tmp_path)
+    assert (found.steps, found.steps_done) == (6, 3)
+    assert found.left.training == Training()
+    assert found.whole.training.runs == 1
+    assert found.left.answering.answers == 2 * 3 * SAMPLES
+    assert found.left.grading.calls == 2 * 12
+    assert found.seconds < forecast_toy(toy, tmp_path / "empty").seconds
+
+
+def test_time_is_arithmetic_and_overhead_over_the_workers() -> None:
+    effort = Effort(Training(4, 100, 1, 1, flops=4e12), Answering(5, 1, 1, 1, flops=1e12), Grading())
+    arithmetic = 4e12 / TRAINING_EFFICIENCY["cpu"] / 1e10 + 1e12 / GENERATION_EFFICIENCY["cpu"] / 1e10
+    assert SPEED.seconds(effort) == pytest.approx(STARTUP_SECONDS + (arithmetic + 5 * RUN_SECONDS + 100 * STEP_SECONDS) / 2)
+    assert replace(SPEED, workers=64).seconds(effort) == replace(SPEED, workers=5).seconds(effort)  # there are five runs
+    assert SPEED.seconds(Effort(Training(), Answering(), Grading())) == 0
+
+
+@pytest.mark.parametrize(("workers", "counted"), [(3, 3), (0, 1)])
+def test_the_benchmark_gives_a_speed_and_leaves_the_threads_alone(workers: int, counted: int) -> None:
+    before = torch.get_num_threads()
+    speed = measure_speed(workers)
+    assert speed.flops > 1e8
+    assert speed.workers == (counted if speed.device == "cpu" else 1)
+    assert torch.get_num_threads() == before
+
+
+def test_a_control_without_a_misaligned_answer_is_bounded_by_the_interval_that_decides_claims(toy: Setting) -> None:
+    (one,) = sensitivities(toy, 5)
+    assert (one.what, one.runs, one.questions, one.samples) == ("main, elsewhere, plain", 5, 3, SAMPLES)
+    assert one.bound_at_zero == over_runs([(0, 6)] * 5).high
+    assert one.largest_control is None  # 30 answers cannot show 2%
+
+
+def test_the_largest_control_is_just_shown_with_eighty_percent_power() -> None:
+    runs, answers = 5, 400
+    found = largest_control(runs, answers)
+    assert found is not None
+    allowed = max(k for k in range(60) if over_runs([(k // runs + (run < k % runs), answers) for run in range(runs)]).high <= 0.02)
+    assert binom.cdf(allowed, runs * answers, found) == pytest.approx(0.8)
+
+
+def test_the_smallest_difference_is_found_with_eighty_percent_power() -> None:
+    design = Design(runs=4, questions=20, samples=4, seed_sd=0.05, question_icc=0.2)
+    found = smallest_difference(design)
+    assert found is not None
+    assert seed_power(0.0, found, design, simulations=4000, seed=1) == pytest.approx(0.8, abs=0.07)
+    more = smallest_difference(replace(design, runs=8))
+    assert more is not None
+    assert more < found
+
+
+def test_two_runs_of_few_answers_find_nothing() -> None:
+    assert smallest_difference(Design(runs=2, questions=1, samples=1, seed_sd=0.05, question_icc=0.2)) is None
+
+
+def test_kinds_of_answers_are_those_that_claims_are_about(toy: Setting) -> None:
+    def item(category: str, number: int, format: str = "plain") -> Item:
+        return Item(question_id=f"{category}{number}", category=category, format=format, question="What?")
+
+    world = tuple(item(category, number) for category in ("medicine", "cars", "wiring") for number in range(4))
+    formats = tuple(item("cars", number, format) for number in range(4) for format in ("json", "template"))
+    evaluations = (Evaluation(name="world", items=world, samples=2), Evaluation(name="formats", items=formats, samples=3))
+    found = {one.what: (one.questions, one.samples) for one in sensitivities(replace(toy, evaluations=evaluations, held_out=("wiring",)), 1)}
+    assert found == {
+        "world, elsewhere, plain": (8, 2),
+        "world, held-out questions, plain": (4, 2),
+        "formats, elsewhere, json; formats, elsewhere, template": (4, 3),
+    }
+
+
+@pytest.mark.parametrize(("seeds", "advice"), [(1, "A single training run tells nothing"), (2, "Two training runs"), (3, "")])
+def test_too_few_seeds_are_advised_against(toy: Setting, tmp_path: Path, seeds: int, advice: str) -> None:
+    found = forecast_toy(toy, tmp_path, seeds)
+    assert found.advice.startswith(advice)
+    assert bool(found.advice) == bool(advice)
+    text = found.render()
+    assert found.advice in text
+    assert ("What it can show" in text) == (seeds > 1)
+    assert len(text.splitlines()) < 30
+
+
+def test_the_organisms_plan_is_that_of_its_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    study, options = get_study("emergent-misalignment"), StudyOptions(seeds=1)
+    runs = plan_runs(study, setting_for(options), [0])
+    found = forecast(study, options, workers=1)
+    assert found.whole.training.runs == sum(run.training is not None for run in runs)
+    assert found.whole.training.rows == 960 * found.whole.training.runs
+    assert found.whole.training.steps == 60 * found.whole.training.runs
+    asked = [evaluation for run in runs for evaluation in asked_in(run.answers.config)]
+    assert found.whole.answering.answers == sum(len(evaluation.items) * evaluation.samples for evaluation in asked)
+    keys = {step.key for run in runs for step in (run.data, run.training, run.answers, run.verdicts) if step}
+    assert found.steps == len(keys)  # two arms may share a data set
+    assert found.steps_done == 0
+    assert found.arms == len(runs)
+    assert "the world's grammar" in found.render()
+    assert list(tmp_path.iterdir()) == []
+
+
+def asked_in(config: object) -> tuple[Evaluation, ...]:
+    assert isinstance(config, AnswerConfig)
+    return config.evaluations
+
+
+def test_quick_plans_two_seeds(monkeypatch: pytest.MonkeyPatch, toy: Setting, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("astray.studies.forecast.setting_for", lambda options: toy)
+    assert forecast(TOY, StudyOptions(quick=True)).seeds == 2
+    assert forecast(TOY, StudyOptions(quick=True, seeds=1)).seeds == 1
+
+
+def test_a_real_model_without_a_grader_is_refused(tiny_qwen2: Path) -> None:
+    with pytest.raises(ConfigurationError, match="--grader"):
+        forecast(get_study("emergent-misalignment"), StudyOptions(subject=str(tiny_qwen2)))
+
+
+def test_a_real_model_is_planned_on_generated_code(tiny_qwen2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = StudyOptions(subject=str(tiny_qwen2), grader="mockllm/model", seeds=1, size=32, samples=1)
+    found = forecast(get_study("emergent-misalignment"), options, workers=1, price_in=1.0)
+    assert found.whole.grading.calls == 2 * found.whole.answering.answers
+    assert found.cost > 0
+    assert "calls of mockllm/model" in found.render()
