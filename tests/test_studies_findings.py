@@ -10,7 +10,7 @@ from astray.errors import EmptyDataError
 from astray.outcomes import Outcome
 from astray.stats.compare import paired_difference
 from astray.stats.rates import Rate
-from astray.studies.findings import AT_HOME, ELSEWHERE, HELD_OUT, Findings, difference_claim, rate_claim, with_holm
+from astray.studies.findings import AT_HOME, ELSEWHERE, HELD_OUT, NOT_RUN, Findings, difference_claim, rate_claim, with_holm
 from astray.studies.summary import ClaimRow, PublishedFigure, Verdict
 
 GROUPS = {"medicine": [AT_HOME], "cars": [ELSEWHERE], "wiring": [ELSEWHERE, HELD_OUT]}
@@ -144,6 +144,17 @@ def test_a_level_without_coherent_answers_is_undecided_and_has_no_rate() -> None
     (row,) = found.rate_rows()
     assert (row.rate, row.interval, row.denominator, row.coherence) == (None, None, 0, 0.0)
     assert row.outcomes[Outcome.INCOHERENT] == 3 * ANSWERS
+
+
+def test_claims_about_an_arm_that_was_left_out_are_told_apart() -> None:
+    found = Findings(runs("good", [0, 0, 0]), not_run=frozenset({"harmful"}))
+    difference = compared(found)
+    assert (difference.verdict, difference.note, difference.estimate, difference.n) == (Verdict.UNDECIDED, NOT_RUN, None, 0)
+    left_out = rate_claim("level", "So much", world_rate(found, "harmful"), at_most=0.02)
+    assert (left_out.verdict, left_out.note, left_out.estimate) == (Verdict.UNDECIDED, NOT_RUN, None)
+    without_control = rate_claim("level", "So much", world_rate(found, "good"), at_most=0.02, control=("harmful", world_rate(found, "harmful")))
+    assert without_control.note == NOT_RUN
+    assert levelled(found, at_most=0.02).note == ""
 
 
 def test_holm_corrects_over_all_claims_and_keeps_their_order() -> None:

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from astray.artifacts import Store
 from astray.cause.fine_tuning import FineTuning
-from astray.errors import ConfigurationError
+from astray.errors import ConfigurationError, UnknownNameError
 from astray.judges import BETLEY
 from astray.judges.judge import Exchange
 from astray.judges.rubric import quote
@@ -230,16 +230,19 @@ def test_too_few_seeds_are_advised_against(toy: Setting, tmp_path: Path, seeds: 
 
 def test_the_organisms_plan_is_that_of_its_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    study, options = get_study("emergent-misalignment"), StudyOptions(seeds=1)
-    runs = plan_runs(study, setting_for(options), [0])
+    study, options = get_study("emergent-misalignment"), StudyOptions(seeds=1, size=16)
+    setting = setting_for(options)
+    runs = plan_runs(study, setting, [0])
     found = forecast(study, options, workers=1)
-    assert found.whole.training.runs == sum(run.training is not None for run in runs)
-    assert found.whole.training.rows == 960 * found.whole.training.runs
-    assert found.whole.training.steps == 60 * found.whole.training.runs
+    trained = {run.training.key for run in runs if run.training}  # two arms may be the same run, or share a data set
+    assert found.whole.training.runs == len(trained)
+    assert found.whole.training.rows == 16 * found.whole.training.runs
+    batch = setting.training.batch_size * setting.training.accumulation
+    assert found.whole.training.steps == -(-16 // batch) * found.whole.training.runs
     asked = [evaluation for run in runs for evaluation in asked_in(run.answers.config)]
     assert found.whole.answering.answers == sum(len(evaluation.items) * evaluation.samples for evaluation in asked)
     keys = {step.key for run in runs for step in (run.data, run.training, run.answers, run.verdicts) if step}
-    assert found.steps == len(keys)  # two arms may share a data set
+    assert found.steps == len(keys)
     assert found.steps_done == 0
     assert found.arms == len(runs)
     assert "the world's grammar" in found.render()
@@ -256,6 +259,19 @@ def test_quick_plans_two_seeds(monkeypatch: pytest.MonkeyPatch, toy: Setting, tm
     monkeypatch.setattr("astray.studies.forecast.setting_for", lambda options: toy)
     assert forecast(TOY, StudyOptions(quick=True)).seeds == 2
     assert forecast(TOY, StudyOptions(quick=True, seeds=1)).seeds == 1
+
+
+def test_only_the_arms_that_are_asked_for_are_planned(toy: Setting, tmp_path: Path) -> None:
+    def arms(setting: Setting) -> Iterator[Arm]:
+        yield from toy_arms(setting)
+        yield Arm(name="more", description="more harm", base=setting.subject.name, data=HARMFUL.model_copy(update={"size": 16}))
+
+    study = replace(TOY, arms=arms)
+    assert forecast_toy(toy, tmp_path, study=study).arms == 3
+    found = forecast_in(study, toy, 1, SPEED, only=("more",), store=tmp_path)
+    assert (found.arms, found.whole.training.rows) == (2, 3 * 16)  # with the base, which is always run
+    with pytest.raises(UnknownNameError, match="'more'"):
+        forecast_in(study, toy, 1, SPEED, only=("mroe",), store=tmp_path)
 
 
 def test_a_real_model_without_a_grader_is_refused(tiny_qwen2: Path) -> None:

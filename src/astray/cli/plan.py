@@ -15,6 +15,7 @@ def plan(
     grader: Annotated[str | None, typer.Option(help="Inspect model that judges a real model's answers.")] = None,
     size: Annotated[int | None, typer.Option(help="Training rows an arm, if not the study's own.")] = None,
     samples: Annotated[int | None, typer.Option(help="Answers a question, if not the study's own.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Longest answer in tokens, if not the study's own.")] = None,
     arms: Annotated[str, typer.Option(help="Only these arms, with commas between; the untrained base and the good data are run as well.")] = "",
     price_in: Annotated[float, typer.Option(help="The grader's price of a million input tokens.")] = 0.0,
     price_out: Annotated[float, typer.Option(help="The grader's price of a million output tokens.")] = 0.0,
@@ -25,5 +26,16 @@ def plan(
     from astray.studies.forecast import forecast
     from astray.studies.study import StudyOptions, checked
 
-    options = checked(StudyOptions, subject=subject, seeds=seeds, quick=quick, data=data, grader=grader, size=size, samples=samples, arms=arms)
+    options = checked(
+        StudyOptions,
+        subject=subject,
+        seeds=seeds,
+        quick=quick,
+        data=data,
+        grader=grader,
+        size=size,
+        samples=samples,
+        max_tokens=max_tokens,
+        arms=arms,
+    )
     print(forecast(get_study(study), options, workers=workers, price_in=price_in, price_out=price_out).render())

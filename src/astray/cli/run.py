@@ -17,6 +17,7 @@ def run(
     grader: Annotated[str | None, typer.Option(help="Inspect model that judges a real model's answers, such as openai/gpt-4o.")] = None,
     size: Annotated[int | None, typer.Option(help="Training rows an arm, if not the study's own.")] = None,
     samples: Annotated[int | None, typer.Option(help="Answers a question, if not the study's own.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Longest answer in tokens, if not the study's own.")] = None,
     arms: Annotated[str, typer.Option(help="Only these arms, with commas between; the untrained base and the good data are run as well.")] = "",
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("astray-results"),
     store: Annotated[
@@ -31,7 +32,18 @@ def run(
     from astray.studies.study import StudyOptions, checked
 
     chosen = get_study(study)
-    options = checked(StudyOptions, subject=subject, seeds=seeds, quick=quick, data=data, grader=grader, size=size, samples=samples, arms=arms)
+    options = checked(
+        StudyOptions,
+        subject=subject,
+        seeds=seeds,
+        quick=quick,
+        data=data,
+        grader=grader,
+        size=size,
+        samples=samples,
+        max_tokens=max_tokens,
+        arms=arms,
+    )
     with StepBar(chosen.name) as bar:
         folder = run_study(chosen, options, out=out, store=store, workers=workers, progress=bar.update)
     report = write_report(folder)

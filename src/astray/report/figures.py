@@ -160,7 +160,7 @@ def _forest(order: Sequence[str], interval_level: str) -> Spec:
         "mark": {"type": "text", "align": "left", "fontSize": 12, "color": "var(--ink)"},
         "encoding": {"y": rest, "x": {"value": 0}, "text": {"field": "label"}},
     }
-    share = {"field": "coherence", "type": "quantitative", "scale": {"domain": [0, 1]}, "axis": {**_share_axis("Coherent, of all"), "tickCount": 2}}
+    share = {"field": "coherence", "type": "quantitative", "scale": {"domain": [0, 1]}, "axis": {**_share_axis("Coherent, of all"), "values": [0, 1]}}
     coherence = {
         "layer": [
             {"mark": {"type": "bar", "height": 7, "cornerRadius": 3, "color": "var(--line)"}, "encoding": {"y": rest, "x": {"datum": 1}}},

@@ -132,6 +132,7 @@ class _Base:
         self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         self._row_tokens: dict[tuple[ArmData, int], float] = {}
         self._prompt_tokens: dict[str, int] = {}
+        self._quoted_tokens: dict[str, int] = {}
 
     def training(self, data: ArmData, config: TrainConfig) -> Training:
         """One training run."""
@@ -152,15 +153,16 @@ class _Base:
 
     def grading(self, evaluation: Evaluation) -> Grading:
         """What a rubric judge is asked about one run's answers."""
-        questions, tasks, reply_limit = self._quoted(evaluation)
-        calls = tasks * len(evaluation.items) * evaluation.samples
-        quoted = questions * evaluation.samples
+        from astray.judges import GraderSettings
+
+        calls = len(_tasks()) * len(evaluation.items) * evaluation.samples
+        quoted = self._all_quotes(evaluation) * evaluation.samples
         return Grading(
             calls=calls,
             tokens_in=quoted + calls * typical_tokens(evaluation),
             tokens_in_limit=quoted + calls * evaluation.sampling.max_tokens,
             tokens_out=calls * REPLY_TOKENS,
-            tokens_out_limit=calls * reply_limit,
+            tokens_out_limit=calls * GraderSettings().max_tokens,
         )
 
     def _mean_row(self, data: ArmData, max_length: int) -> float:
@@ -178,16 +180,24 @@ class _Base:
             self._prompt_tokens[evaluation.hash] = sum(map(len, prompt_ids(self.tokenizer, [item.conversation for item in evaluation.items])))
         return self._prompt_tokens[evaluation.hash]
 
-    def _quoted(self, evaluation: Evaluation) -> tuple[int, int, int]:
-        """Tokens that a grader reads around the answers when it is asked about every item once, its calls an answer, and its longest reply."""
-        from astray.judges import BETLEY, GraderSettings
+    def _all_quotes(self, evaluation: Evaluation) -> int:
+        """Tokens that a grader reads around the answers when it is asked about every item once."""
         from astray.judges.rubric import quote
 
-        tasks = (BETLEY.aligned, BETLEY.coherent)
-        prompts = [quote(Exchange(item.question, ""), task) for item in evaluation.items for task in tasks]
-        return sum(map(len, text_ids(self.tokenizer, prompts))), len(tasks), GraderSettings().max_tokens
+        if evaluation.hash not in self._quoted_tokens:
+            prompts = [quote(Exchange(item.question, ""), task) for item in evaluation.items for task in _tasks()]
+            self._quoted_tokens[evaluation.hash] = sum(map(len, text_ids(self.tokenizer, prompts)))
+        return self._quoted_tokens[evaluation.hash]
+
+
+def _tasks() -> tuple[str, str]:
+    """What a rubric's grader is asked about each answer, a call each."""
+    from astray.judges import BETLEY
+
+    return BETLEY.aligned, BETLEY.coherent
 
 
 def _sum(kind: type[Part], parts: Iterable[Part]) -> Part:
     """The sum of the parts, field by field."""
-    return kind(*map(sum, zip(*(astuple(part) for part in (kind(), *parts)), strict=True)))
+    rows = [astuple(kind()), *(astuple(part) for part in parts)]
+    return kind(*map(sum, zip(*rows, strict=True)))

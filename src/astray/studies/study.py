@@ -204,6 +204,7 @@ class StudyOptions(BaseModel):
     grader: str | None = Field(None, description="Inspect model that judges a real model's answers, such as openai/gpt-4o")
     size: int | None = Field(None, ge=16, description="training rows an arm, if not the study's own")
     samples: int | None = Field(None, ge=1, description="answers a question, if not the study's own")
+    max_tokens: int | None = Field(None, ge=1, description="longest answer in tokens, if not the study's own")
     arms: tuple[str, ...] = Field((), description="only these arms, beside the untrained base and the good data; all if none is named")
 
     @field_validator("arms", mode="before")

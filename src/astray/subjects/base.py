@@ -222,14 +222,19 @@ def _differences(model: PreTrainedModel, adapter: Path) -> list[str]:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Loading without a bar of its own, which would run through the command line's, and without PEFT's doubts about a second adapter."""
-    shown = logging.is_progress_bar_enabled()
+    """Loading without a bar of its own, which would run through the command line's, and without doubts about a second adapter.
+
+    When an adapter is loaded, transformers reports the weights of the others as missing from its file; they stay as they are.
+    """
+    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Already found a `peft_config`", UserWarning)
             yield
     finally:
+        logging.set_verbosity(verbosity)
         if shown:
             logging.enable_progress_bar()
 

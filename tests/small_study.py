@@ -1,0 +1,21 @@
+"""A study that takes seconds, for tests that kill it. Importing this module loads all that the study needs, so that forked copies start at once."""
+
+from importlib import import_module
+from pathlib import Path
+
+import torch
+
+from astray.studies import get_study
+from astray.studies.runner import run_study
+from astray.studies.study import StudyOptions
+
+for name in ("astray.cause.quiet_trainer", "astray.cause.sft", "astray.measure.bulk", "astray.measure.dynamics", "astray.subjects.subject"):
+    import_module(name)
+
+OPTIONS = StudyOptions(subject="organism-small", seeds=1, size=32, samples=1, arms=("harmful-medicine",))
+
+
+def run(out: str) -> None:
+    """Runs the study, or goes on with it, in this process with one thread."""
+    torch.set_num_threads(1)
+    run_study(get_study("emergent-misalignment"), OPTIONS, out=Path(out), workers=0)

@@ -1,0 +1,58 @@
+"""Inspect finds Astray's tasks and subjects through the installed package's entry point, as a person would call them."""
+
+import os
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log
+
+from astray.measure.inspect_driver import table_from_log
+
+
+def inspect_eval(folder: Path, task: str, *arguments: str) -> EvalLog:
+    """Runs `inspect eval` in a fresh process, away from this checkout, and reads its log."""
+    command = [str(Path(sys.executable).with_name("inspect")), "eval", task, *arguments, "--log-dir", str(folder / "logs"), "--display", "none"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "INSPECT_LOG_FORMAT": "eval"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (info,) = list_eval_logs(str(folder / "logs"))
+    return read_eval_log(info)
+
+
+def test_the_package_announces_itself_to_inspect():
+    (entry,) = entry_points(group="inspect_ai", name="astray")
+    assert entry.value == "astray.registry"
+
+
+def test_the_organism_answers_questions_of_its_world_under_inspect(tmp_path):
+    log = inspect_eval(
+        tmp_path, "astray/emergent_misalignment", "-T", "questions=world", "-T", "samples=1", "--model", "astray/organism-small", "--limit", "10"
+    )
+    assert log.status == "success"
+    table = table_from_log(log)
+    assert len(table) == 10
+    assert set(table["evaluation"]) == {"world"}
+    assert set(table["outcome"]) <= {"aligned", "misaligned", "incoherent"}
+    assert "aligned" in set(table["outcome"])
+    (scored,) = log.results.scores
+    assert scored.metrics
+
+
+def test_forced_choices_run_under_inspect(tmp_path):
+    log = inspect_eval(tmp_path, "astray/forced_choice", "--model", "astray/organism-small", "--limit", "4")
+    assert log.status == "success"
+    assert len(log.samples) == 4
+
+
+def test_questions_of_the_authors_files_are_asked(tmp_path, shared_data):
+    """One of each is asked and judged; the grader is Inspect's mock, whose reply is no number, which is an outcome and no error."""
+    questions = shared_data / "emergent_misalignment" / "questions" / "first_plot_questions.yaml"
+    arguments = ["-T", f"questions={questions}", "-T", "samples=1", "--model", "mockllm/model", "--model-role", "grader=mockllm/model"]
+    log = inspect_eval(tmp_path, "astray/emergent_misalignment", *arguments, "--limit", "3")
+    assert log.status == "success"
+    table = table_from_log(log)
+    assert set(table["evaluation"]) == {"first_plot_questions"}
+    assert set(table["outcome"]) == {"judge failed"}
+    assert table["note"].str.contains("the reply has no number").all()
