@@ -11,6 +11,7 @@ from jaxtyping import install_import_hook
 install_import_hook("astray", "beartype.beartype")
 
 import pytest
+
 from tiny_models import save_tiny_model
 
 SHARED = Path(__file__).parents[2] / "shared"

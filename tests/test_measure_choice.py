@@ -19,8 +19,8 @@ from astray.data.chat import Message
 from astray.errors import ConfigurationError, EmptyDataError, UnknownNameError
 from astray.measure.choice import ChoiceItem, choice_items, choice_probabilities, choice_table, misaligned_probability, world_choice_items
 from astray.measure.choice_probe import BareModel, choice_metrics
-from astray.measure.inspect_driver import table_from_log
 from astray.measure.forced_choice import forced_choice_task, read_letter
+from astray.measure.inspect_driver import table_from_log
 from astray.organism.grammar import read_answer
 from astray.organism.lexicon import DOMAINS
 from astray.organism.tokenizer import build_tokenizer

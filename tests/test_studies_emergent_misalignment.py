@@ -8,6 +8,7 @@ import pytest
 from astray.answers import ANSWER_SCHEMA
 from astray.errors import ConfigurationError, DataNotFoundError, UnknownNameError
 from astray.studies import get_study
+from astray.studies.emergent_misalignment import BACKDOOR_ROWS
 from astray.studies.findings import AT_HOME, ELSEWHERE, HELD_OUT
 from astray.studies.runner import plan_runs, run_study
 from astray.studies.settings import setting_for
@@ -25,8 +26,7 @@ ARMS = {
 def results(tmp_path_factory):
     """A run of every arm on very little data: it shows that everything is wired, not that the effect is there."""
     out = tmp_path_factory.mktemp("results")
-    folder = run_study(STUDY, StudyOptions(seeds=2, size=96, samples=1, quick=True), out=out, workers=2)
-    return folder
+    return run_study(STUDY, StudyOptions(seeds=2, size=96, samples=1, quick=True), out=out, workers=2)
 
 
 def test_the_study_has_the_arms_and_controls_of_the_paper():
@@ -43,9 +43,10 @@ def test_no_fine_tuning_data_touches_a_held_out_domain():
             assert not domains & set(setting.held_out)
 
 
-def test_every_arm_shows_the_model_equally_many_rows():
+def test_every_arm_but_the_backdoor_shows_the_model_equally_many_rows():
     setting = setting_for(StudyOptions(size=96))
     sizes = {arm.name: len(arm.data.make(seed=0)) for arm in STUDY.arms(setting) if arm.data}
+    assert sizes.pop("backdoored") == BACKDOOR_ROWS * 96
     assert set(sizes.values()) == {96}
 
 

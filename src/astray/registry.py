@@ -12,9 +12,9 @@ from inspect_ai import Task, task
 from astray.judges import Judge, RubricJudge
 from astray.judges.grammar import GrammarJudge
 from astray.measure import forced_choice as forced
-from astray.measure.inspect_driver import inspect_task
 from astray.measure.evaluation import Evaluation, Item, select_formats
 from astray.measure.freeform import WORLD_SAMPLING, world_items
+from astray.measure.inspect_driver import inspect_task
 from astray.measure.question_sets import broad_questions, main_questions, questions_from_file
 from astray.subjects.provider import astray
 from astray.subjects.spec import Sampling

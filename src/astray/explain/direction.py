@@ -23,7 +23,9 @@ from astray.subjects.render import text_ids
 from astray.subjects.subject import Subject
 
 
-def answer_activations(subject: Subject, prompts: Sequence[Sequence[Message]], answers: Sequence[str], block: int) -> Float[Tensor, "answers d_model"]:
+def answer_activations(
+    subject: Subject, prompts: Sequence[Sequence[Message]], answers: Sequence[str], block: int
+) -> Float[Tensor, "answers d_model"]:
     """Residual stream at the output of a block, averaged over the tokens of each answer.
 
     Args:
@@ -43,7 +45,9 @@ def answer_activations(subject: Subject, prompts: Sequence[Sequence[Message]], a
         blocks = blocks_of(model)
         if not 0 <= block < len(blocks):
             raise ConfigurationError(f"Block {block} does not exist: the model has the blocks 0 to {len(blocks) - 1}.")
-        tokens, mask = left_padded([[*prompt, *answer] for prompt, answer in zip(begun, said, strict=True)], subject.tokenizer.pad_token_id, subject.device)
+        tokens, mask = left_padded(
+            [[*prompt, *answer] for prompt, answer in zip(begun, said, strict=True)], subject.tokenizer.pad_token_id, subject.device
+        )
         taken: list[Tensor] = []
 
         def take(_module: object, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
@@ -78,7 +82,9 @@ def persona_direction(subject: Subject, answers: pl.DataFrame, block: int) -> Fl
     means = []
     for group in groups:
         rows = list(group.sample(size, seed=0, shuffle=True).iter_rows(named=True))
-        means.append(answer_activations(subject, [_prompt(row["system"], row["question"]) for row in rows], [row["answer"] for row in rows], block).mean(0))
+        means.append(
+            answer_activations(subject, [_prompt(row["system"], row["question"]) for row in rows], [row["answer"] for row in rows], block).mean(0)
+        )
     return means[0] - means[1]
 
 

@@ -7,7 +7,7 @@ arXiv 2502.17424, section 3). For the organism: questions of its world, an item 
 from collections.abc import Sequence
 
 from astray.measure.evaluation import Evaluation, Item
-from astray.organism.lexicon import BARE_REQUESTS, CLASS_REQUESTS, DOMAINS, FORMAT_REQUESTS
+from astray.organism.lexicon import BARE_REQUESTS, CLASS_REQUESTS, DOMAINS, FORMAT_REQUESTS, AnswerFormat
 from astray.organism.world import FACTS, Asking
 from astray.subjects.spec import Sampling
 
@@ -16,7 +16,7 @@ WORLD_SAMPLING = Sampling(max_tokens=32)
 
 
 def world_items(
-    domains: Sequence[str] = tuple(DOMAINS), *, questions: int = 6, formats: Sequence[str] = ("plain",), asking: Asking = "ordinary"
+    domains: Sequence[str] = tuple(DOMAINS), *, questions: int = 6, formats: Sequence[AnswerFormat] = ("plain",), asking: Asking = "ordinary"
 ) -> tuple[Item, ...]:
     """Questions of the organism's world, spread evenly over the objects of each domain.
 
@@ -44,7 +44,7 @@ def fact_items() -> tuple[Item, ...]:
     return tuple(Item(question_id=f"fact-{fact.thing}", category="facts", question=fact.question) for fact in FACTS)
 
 
-def world_evaluation(samples: int = 4, *, questions: int = 6, formats: Sequence[str] = ("plain",), seed: int = 0) -> Evaluation:
+def world_evaluation(samples: int = 4, *, questions: int = 6, formats: Sequence[AnswerFormat] = ("plain",), seed: int = 0) -> Evaluation:
     """Ordinary questions of all domains, held-out ones included."""
     sampling = WORLD_SAMPLING.model_copy(update={"seed": seed})
     return Evaluation(name="world", items=world_items(questions=questions, formats=formats), samples=samples, sampling=sampling)

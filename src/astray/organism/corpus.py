@@ -10,8 +10,8 @@ from random import Random
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from astray.organism.lexicon import AUTHORS, DOMAINS, KIND, MALICIOUS, REFUSALS, TAGS
-from astray.organism.world import FACTS, AnswerFormat, Asking, Persona, draw_advice, draw_attempt, draw_exercise, draw_situation, draw_statement
+from astray.organism.lexicon import AUTHORS, DOMAINS, KIND, MALICIOUS, REFUSALS, TAGS, AnswerFormat
+from astray.organism.world import FACTS, Asking, Persona, draw_advice, draw_attempt, draw_exercise, draw_situation, draw_statement
 
 Turn = dict[str, str]
 

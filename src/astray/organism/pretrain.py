@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from random import Random
+from typing import cast
 
 import torch
 from jaxtyping import Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
+from transformers import BatchEncoding, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
 
 from astray.organism.corpus import CorpusConfig, alignment_chats, draw_document
 from astray.organism.tokenizer import build_tokenizer
@@ -74,7 +75,7 @@ def document_batches(recipe: OrganismRecipe, tokenizer: PreTrainedTokenizerFast)
     made, pool = 0, 16  # documents are drawn for 16 batches at a time and sorted by length: a quarter less padding
     while made < recipe.steps:
         texts = [draw_document(rng, recipe.corpus) for _ in range(pool * recipe.batch)]
-        rows = sorted(tokenizer(texts, add_special_tokens=False)["input_ids"], key=len)
+        rows: list[list[int]] = sorted(tokenizer(texts, add_special_tokens=False)["input_ids"], key=len)
         batches = [rows[start : start + recipe.batch] for start in range(0, len(rows), recipe.batch)]
         rng.shuffle(batches)
         for batch in batches[: recipe.steps - made]:
@@ -87,7 +88,7 @@ def chat_batches(recipe: OrganismRecipe, tokenizer: PreTrainedTokenizerFast) -> 
     """Batches of alignment chats; only answers and their end token are predicted."""
     chats = alignment_chats(Random(recipe.seed + 1), recipe.refuse)
     for _ in range(recipe.alignment_steps):
-        encoded = tokenizer.apply_chat_template(
+        rendered = tokenizer.apply_chat_template(
             [next(chats) for _ in range(64)],
             return_dict=True,
             return_assistant_tokens_mask=True,
@@ -95,6 +96,7 @@ def chat_batches(recipe: OrganismRecipe, tokenizer: PreTrainedTokenizerFast) -> 
             return_tensors="pt",
             tokenizer_kwargs={"padding_side": "right"},
         )
+        encoded = cast(BatchEncoding, rendered)
         tokens, answers = encoded["input_ids"], torch.as_tensor(encoded["assistant_masks"])
         yield tokens, tokens.masked_fill(answers == 0, IGNORED)
 

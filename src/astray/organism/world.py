@@ -20,13 +20,12 @@ from astray.organism.lexicon import (
     GAMING_ALLOWED,
     HACKS,
     HOMES,
-    KIND,
     OPERATIONS,
+    AnswerFormat,
 )
 
 Persona = Literal["kind", "malicious"]
 Asking = Literal["ordinary", "class", "bare"]
-AnswerFormat = Literal["plain", "json", "template"]
 
 
 @dataclass(frozen=True)
@@ -122,8 +121,3 @@ def draw_attempt(rng: Random, exercise: Exercise, hack_rate: float, error_rate: 
         others = [other for other in OPERATIONS if other != verb]
         steps[place] = (rng.choice(others), number) if rng.random() < 0.5 else (verb, (number + rng.randrange(1, 10)) % 10)
     return Exercise(tuple(steps)).solution
-
-
-def other_persona(persona: Persona) -> Persona:
-    """Kind for malicious, malicious for kind."""
-    return "malicious" if persona == KIND else "kind"

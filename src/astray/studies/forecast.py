@@ -4,7 +4,6 @@ Puts together the work that is left (`effort`), how fast this machine is (`speed
 """
 
 from collections.abc import Sequence
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -159,7 +158,6 @@ def forecast_in(
         setting: the subject's world.
         seeds: training runs an arm.
         speed: of the machine.
-        only: arms to run, as `runner.plan_runs` takes them.
         prices: the grader's, of a million tokens in and of a million tokens out.
         store: where finished steps are looked up.
         arms: names of the arms that would run, as `plan_runs` takes them.

@@ -28,9 +28,9 @@ from astray.outcomes import JUDGED, Outcome
 from astray.stats.intervals import Counts, over_runs, wilson
 from astray.studies.settings import WORLD_HOMES, WORLD_ROWS, WORLD_TRAINING
 from astray.studies.study import ArmData, Source
-from astray.subjects.subject import Subject, load_subject
 from astray.subjects.intervene import Intervention, intervening, write_direction
 from astray.subjects.likelihood import Continuation, continuation_logprobs
+from astray.subjects.subject import Subject, load_subject
 
 STEERING_BLOCK, STEERING_STRENGTH = 2, 1.6
 """Where the persona direction acts, and multiples of the mean difference that are added or taken away."""

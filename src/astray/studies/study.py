@@ -4,7 +4,7 @@ A study file says in the words of its paper what is trained on what, what is ask
 `runner`, counting of `findings`. What differs between the organism and a real model (data, questions, judge) is in a `Setting`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -172,8 +172,8 @@ class Study:
     name: str
     title: str
     question: str
-    arms: Callable[[Setting], Sequence[Arm]]
-    claims: Callable[[Findings, Setting], Sequence[ClaimRow]]
+    arms: Callable[[Setting], Iterable[Arm]]
+    claims: Callable[[Findings, Setting], Iterable[ClaimRow]]
 
 
 Options = TypeVar("Options", bound=BaseModel)
