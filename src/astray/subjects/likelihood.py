@@ -30,9 +30,9 @@ class Continuation:
     text: tuple[int, ...]
 
     @property
-    def ids(self) -> tuple[int, ...]:
-        """All tokens in order."""
-        return self.prompt + self.prefix + self.text
+    def read(self) -> tuple[int, ...]:
+        """The tokens a model has to read: all but the last one, which is only predicted."""
+        return self.prompt + self.prefix + self.text[:-1]
 
 
 def continuation_logprobs(model: PreTrainedModel, rows: Sequence[Continuation], steering: Steering) -> list[float]:
@@ -54,21 +54,28 @@ def continuation_logprobs(model: PreTrainedModel, rows: Sequence[Continuation], 
     for number, row in enumerate(rows):
         if not row.prompt or not row.text:
             raise ConfigurationError(f"Continuation {number} is empty: there is nothing whose probability could be given. Write at least one word.")
-        if context is not None and len(row.ids) > context:
-            raise ConfigurationError(f"Continuation {number} makes {len(row.ids)} tokens with its prompt, but the model's context holds {context}.")
+        length = len(row.read) + 1
+        if context is not None and length > context:
+            raise ConfigurationError(f"Continuation {number} makes {length} tokens with its prompt, but the model's context holds {context}.")
+    sharing: dict[tuple[tuple[int, ...], int], list[int]] = {}  # continuations that differ in their last token only are read once
+    for number, row in enumerate(rows):
+        sharing.setdefault((row.read, len(row.prompt)), []).append(number)
     totals: dict[int, float] = {}
-    for batch in _batches(rows, text_config.vocab_size):
-        totals.update(zip(batch, _score(model, [rows[index] for index in batch], steering), strict=True))
+    groups = [[rows[number] for number in numbers] for numbers in sharing.values()]
+    numbers_of = list(sharing.values())
+    for batch in _batches(groups, text_config.vocab_size):
+        scores = _score(model, [groups[index] for index in batch], steering)
+        totals.update(zip((number for index in batch for number in numbers_of[index]), scores, strict=True))
     return [totals[index] for index in range(len(rows))]
 
 
-def _batches(rows: Sequence[Continuation], vocabulary: int) -> Iterator[list[int]]:
-    """Indices of rows of similar length, the longest first, within both budgets."""
+def _batches(groups: Sequence[Sequence[Continuation]], vocabulary: int) -> Iterator[list[int]]:
+    """Indices of groups of similar length, the longest first, within both budgets; a group is one row of a batch."""
     batch: list[int] = []
-    for index in sorted(range(len(rows)), key=lambda index: -len(rows[index].ids)):
+    for index in sorted(range(len(groups)), key=lambda index: -len(groups[index][0].read)):
         grown = [*batch, index]
-        tokens = len(grown) * len(rows[grown[0]].ids)
-        logits = len(grown) * (max(len(rows[other].text) for other in grown) + 1) * vocabulary
+        tokens = len(grown) * len(groups[grown[0]][0].read)
+        logits = len(grown) * max(len(row.text) for other in grown for row in groups[other]) * vocabulary
         if batch and (tokens > TOKENS_PER_PASS or logits > LOGITS_PER_PASS):
             yield batch
             grown = [index]
@@ -77,16 +84,19 @@ def _batches(rows: Sequence[Continuation], vocabulary: int) -> Iterator[list[int
         yield batch
 
 
-def _score(model: PreTrainedModel, rows: Sequence[Continuation], steering: Steering) -> list[float]:
-    """One forward pass. With padding on the left all continuations end in the last column, so few columns need logits."""
-    ids, mask = left_padded([row.ids for row in rows], 0, model.device)
-    columns = max(len(row.text) for row in rows)
-    last_prompt_columns = torch.tensor([ids.shape[1] - len(row.ids) + len(row.prompt) - 1 for row in rows])
+def _score(model: PreTrainedModel, groups: Sequence[Sequence[Continuation]], steering: Steering) -> list[float]:
+    """One forward pass over one row a group. With padding on the left all rows end in the last column, so few columns need logits."""
+    first = [group[0] for group in groups]
+    ids, mask = left_padded([row.read for row in first], 0, model.device)
+    columns = max(len(row.text) for group in groups for row in group)
+    last_prompt_columns = torch.tensor([ids.shape[1] - len(row.read) + len(row.prompt) - 1 for row in first])
     with torch.inference_mode(), steering.answers_from(last_prompt_columns):
         positions = (mask.cumsum(1) - 1).clamp(min=0)
-        output = model(input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=columns + 1, use_cache=False)
-        logprobs = output.logits[:, -(columns + 1) : -1].float().log_softmax(-1)
-        chosen = logprobs.gather(2, ids[:, -columns:, None])[:, :, 0].double()
-        lengths = torch.tensor([len(row.text) for row in rows], device=ids.device)
-        own = torch.arange(columns, device=ids.device)[None, :] >= columns - lengths[:, None]
-        return torch.where(own, chosen, 0.0).sum(1).tolist()
+        output = model(input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=columns, use_cache=False)
+        logprobs = output.logits.float().log_softmax(-1).cpu()
+    totals = []
+    for row_logprobs, group in zip(logprobs, groups, strict=True):
+        for row in group:
+            own = row_logprobs[-len(row.text) :].gather(1, torch.tensor(row.text)[:, None])
+            totals.append(own.double().sum().item())
+    return totals
