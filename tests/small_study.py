@@ -1,6 +1,5 @@
-"""A study that takes seconds, for tests that kill it. Importing this module loads all that the study needs, so that forked copies start at once."""
+"""A study that takes seconds, for tests that kill it."""
 
-from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -9,9 +8,16 @@ from astray.studies import get_study
 from astray.studies.runner import run_study
 from astray.studies.study import StudyOptions
 
-for name in ("astray.cause.quiet_trainer", "astray.cause.sft", "astray.measure.bulk", "astray.measure.dynamics", "astray.subjects.subject"):
-    import_module(name)
-
+NEEDED = [
+    "astray.cause.quiet_trainer",
+    "astray.cause.sft",
+    "astray.measure.bulk",
+    "astray.measure.dynamics",
+    "astray.studies.emergent_misalignment",
+    "astray.studies.runner",
+    "astray.subjects.subject",
+]
+"""All that the study imports on its way."""
 OPTIONS = StudyOptions(subject="organism-small", seeds=1, size=32, samples=1, arms=("harmful-medicine",))
 
 

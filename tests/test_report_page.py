@@ -183,7 +183,7 @@ def test_measures_that_are_not_numbers_are_left_blank(tmp_path: Path, summary: S
 
 
 def test_a_folder_without_a_summary_is_told_what_to_run(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=rf"no summary\.json in {tmp_path}.*astray run emergent_misalignment"):
+    with pytest.raises(StoreError, match=rf"no summary\.json in {tmp_path}.*astray run emergent-misalignment"):
         write_report(tmp_path)
 
 

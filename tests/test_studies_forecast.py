@@ -234,11 +234,11 @@ def test_the_organisms_plan_is_that_of_its_runs(tmp_path: Path, monkeypatch: pyt
     setting = setting_for(options)
     runs = plan_runs(study, setting, [0])
     found = forecast(study, options, workers=1)
-    trained = {run.training.key for run in runs if run.training}  # two arms may be the same run, or share a data set
+    trained = {run.training.key: run.arm.data.size for run in runs if run.training and run.arm.data}  # two arms may be the same run
     assert found.whole.training.runs == len(trained)
-    assert found.whole.training.rows == 16 * found.whole.training.runs
+    assert found.whole.training.rows == sum(trained.values())
     batch = setting.training.batch_size * setting.training.accumulation
-    assert found.whole.training.steps == -(-16 // batch) * found.whole.training.runs
+    assert found.whole.training.steps == sum(-(-rows // batch) for rows in trained.values())
     asked = [evaluation for run in runs for evaluation in asked_in(run.answers.config)]
     assert found.whole.answering.answers == sum(len(evaluation.items) * evaluation.samples for evaluation in asked)
     keys = {step.key for run in runs for step in (run.data, run.training, run.answers, run.verdicts) if step}

@@ -27,7 +27,7 @@ def files_in(out: Path) -> int:
 def server() -> ForkServerContext:
     """Starts processes in milliseconds: they are forked from one that has loaded everything and runs a single thread."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["small_study"])
+    context.set_forkserver_preload(small_study.NEEDED)
     return context
 
 

@@ -122,12 +122,12 @@ def _read_summary(folder: Path) -> Summary:
     except FileNotFoundError as error:
         raise StoreError(
             f"There is no summary.json in {folder}, so there is nothing to report. Give the results folder of a finished study, "
-            "or run one first: astray run emergent_misalignment."
+            "or run one first: astray run emergent-misalignment."
         ) from error
     except (ValidationError, UnicodeDecodeError) as error:
         raise DataFormatError(
             f"{folder / 'summary.json'} is not a summary that this version of Astray can read: {error}\n"
-            "Write it anew by running the study again with the same results folder: astray run emergent_misalignment."
+            "Write it anew by running the study again with the same results folder: astray run emergent-misalignment."
         ) from error
     except OSError as error:
         raise StoreError(f"{folder / 'summary.json'} cannot be read: {error}. Give the results folder of a finished study.") from error

@@ -85,7 +85,7 @@ class JudgeRow(_Frozen):
 
     name: str
     identity: str
-    validated: bool = Field(description="whether its verdicts were compared with labelled answers")
+    validated: bool = Field(description="whether its error is known: compared with labelled answers, or exact by construction (then labels is 0)")
     sensitivity: float | None = None
     specificity: float | None = None
     labels: int = Field(default=0, description="number of labelled answers it was compared with")
