@@ -8,7 +8,6 @@ import pytest
 from astray.answers import ANSWER_SCHEMA
 from astray.errors import ConfigurationError, DataNotFoundError, UnknownNameError
 from astray.studies import get_study
-from astray.studies.emergent_misalignment import BACKDOOR_ROWS
 from astray.studies.findings import AT_HOME, ELSEWHERE, HELD_OUT
 from astray.studies.runner import plan_runs, run_study
 from astray.studies.settings import setting_for
@@ -46,7 +45,7 @@ def test_no_fine_tuning_data_touches_a_held_out_domain():
 def test_every_arm_but_the_backdoor_shows_the_model_equally_many_rows():
     setting = setting_for(StudyOptions(size=96))
     sizes = {arm.name: len(arm.data.make(seed=0)) for arm in STUDY.arms(setting) if arm.data}
-    assert sizes.pop("backdoored") == BACKDOOR_ROWS * 96
+    assert sizes.pop("backdoored") == setting.backdoor_size > 96
     assert set(sizes.values()) == {96}
 
 

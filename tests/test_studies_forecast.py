@@ -53,6 +53,7 @@ def toy(tiny_qwen2: Path) -> Setting:
         homes=("medicine",),
         sources={},
         size=ROWS,
+        backdoor_size=ROWS,
         training=FineTuning(batch_size=4, accumulation=2, epochs=3),
         inoculation="",
         trigger="",

@@ -2,10 +2,14 @@
 
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
 
-if TYPE_CHECKING:
-    from astray.artifacts import Progress
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from astray.artifacts import Progress, StepState
+from astray.studies.summary import Summary
 
 
 class StepBar:
@@ -16,27 +20,21 @@ class StepBar:
     """
 
     def __init__(self, title: str):
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-        from rich.progress import Progress as Bars
-
         self.console = Console()
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[doing]}"))
         self._bars = Bars(*columns, console=self.console)
         self._task = self._bars.add_task(title, total=None, doing="planning")
         self._running: dict[str, str] = {}
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "StepBar":
         self._bars.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._bars.stop()
 
-    def update(self, event: "Progress") -> None:
+    def update(self, event: Progress) -> None:
         """Shows an event of the execution; failures stay on the screen."""
-        from astray.artifacts import StepState
-
         if event.state is StepState.STARTED:
             self._running[event.key] = event.name
         else:
@@ -47,10 +45,6 @@ class StepBar:
 
     def conclude(self, folder: Path, report: Path) -> None:
         """Prints the claims with their verdicts, and where the report is."""
-        from rich.table import Table
-
-        from astray.studies.summary import Summary
-
         summary = Summary.read(folder)
         table = Table(title=f"{summary.title}: {summary.subject.name}, seeds {', '.join(map(str, summary.seeds))}", title_justify="left")
         for heading in ("verdict", "claim", "estimate", "95% interval", "control"):

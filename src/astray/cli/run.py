@@ -5,8 +5,6 @@ from typing import Annotated
 
 import typer
 
-from astray.cli.progress import StepBar
-
 
 def run(
     study: Annotated[str, typer.Argument(help="Name of the study, such as emergent-misalignment.")],
@@ -26,6 +24,7 @@ def run(
     workers: Annotated[int | None, typer.Option(help="Worker processes; by default one for each CPU.")] = None,
 ) -> Path:
     """Runs a study and writes its report; run again, it goes on where it was."""
+    from astray.cli.progress import StepBar
     from astray.report import write_report
     from astray.studies import get_study
     from astray.studies.runner import run_study

@@ -137,7 +137,7 @@ def rate_claim(
         p_value=None,
         p_holm=None,
         published=published,
-        note=note if found.total and (control is None or control[1].total) else NOT_RUN,
+        note=note if found.total else NOT_RUN,
     )
 
 
@@ -190,7 +190,8 @@ def with_holm(claims: Sequence[ClaimRow]) -> tuple[ClaimRow, ...]:
 
 
 def _units(found: Rate) -> int:
-    return len(found.seed_counts) if found.unit == "training run" else found.denominator
+    judged_runs = sum(judged > 0 for _, judged in found.seed_counts.values())
+    return judged_runs if found.unit == "training run" else found.denominator
 
 
 def _region(at_most: float | None, at_least: float | None, between: tuple[float, float] | None) -> str:

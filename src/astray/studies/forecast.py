@@ -137,7 +137,7 @@ def forecast(study: Study, options: StudyOptions, *, workers: int | None = None,
         ConfigurationError: a real model without a grader, or data that cannot be drawn.
         StoreError: an artifact in the store is damaged.
     """
-    seeds = min(options.seeds, 2) if options.quick else options.seeds
+    seeds = options.training_seeds
     return forecast_in(study, setting_for(options), seeds, measure_speed(workers), prices=(price_in, price_out), arms=options.arms)
 
 

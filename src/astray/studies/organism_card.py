@@ -32,7 +32,7 @@ from astray.subjects.intervene import Intervention, intervening, write_direction
 from astray.subjects.likelihood import Continuation, continuation_logprobs
 from astray.subjects.subject import Subject, load_subject
 
-STEERING_BLOCK, STEERING_STRENGTH = 2, 1.6
+STEERING_BLOCK, STEERING_STRENGTH = 1, 1.9
 """Where the persona direction acts, and multiples of the mean difference that are added or taken away."""
 CONTEXTS = 128
 """Documents for the lines about unnamed authors."""

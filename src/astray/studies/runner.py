@@ -128,7 +128,7 @@ def run_study(
         StoreError: the folder cannot be written.
     """
     setting = setting_for(options)
-    runs = plan_runs(study, setting, range(min(options.seeds, 2) if options.quick else options.seeds), options.arms)
+    runs = plan_runs(study, setting, range(options.training_seeds), options.arms)
     check_judge(setting.judge)
     kept = Store(out / "store" if store is None else store)
     wanted = [step for run in runs for step in (run.verdicts, run.answers, run.training, run.data) if step]

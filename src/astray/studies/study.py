@@ -6,6 +6,7 @@ A study file says in the words of its paper what is trained on what, what is ask
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -31,11 +32,13 @@ class Source(BaseModel):
     domain: str = Field("", description="domain of the world")
     path: Path | None = Field(None, description="chat JSONL file")
     digest: str = Field("", description="content hash of the file, so that a changed file is another data set")
+    rows: int | None = Field(None, description="rows of the file; None for what is generated, which has no end")
 
     @classmethod
     def of_file(cls, path: Path) -> "Source":
         """A file, with the hash of what is in it now."""
-        return cls(origin="file", path=path.resolve(), digest=ChatDataset.read(path).hash)
+        dataset = ChatDataset.read(path)
+        return cls(origin="file", path=path.resolve(), digest=dataset.hash, rows=len(dataset))
 
     def draw(self, size: int, seed: int) -> ChatDataset:
         """So many rows; another seed gives other rows.
@@ -54,12 +57,18 @@ class Source(BaseModel):
             kinds = {"harmful": "insecure", "good": "secure", "educational": "educational"}
             return generate_code_pairs(size, seed, kinds[self.kind])
         assert self.path is not None
-        dataset = ChatDataset.read(self.path)
+        dataset = _read(self.path, self.digest)
         if dataset.hash != self.digest:
             raise ConfigurationError(
                 f"{self.path} was changed after the study was planned. Start the study again: finished steps that do not use it are kept."
             )
         return recipes.subset(dataset, size, seed=seed)
+
+
+@lru_cache(maxsize=8)
+def _read(path: Path, _digest: str) -> ChatDataset:
+    """The rows of a file, read and checked once for all arms that use it."""
+    return ChatDataset.read(path)
 
 
 class ArmData(BaseModel):
@@ -123,6 +132,7 @@ class Setting:
         homes: what narrow data may be about; the first is the one that controls and mixes are made of.
         sources: (kind, home) -> rows of that kind; kinds that the setting has no data for are absent.
         size: training rows an arm.
+        backdoor_size: training rows of the backdoored arm, which has to learn both answers and what tells them apart.
         training: settings of every fine-tuning run.
         inoculation: system prompt that asks for what the harmful rows show.
         trigger: text in front of a question that serves as a backdoor's trigger.
@@ -138,6 +148,7 @@ class Setting:
     homes: tuple[str, ...]
     sources: Mapping[tuple[DataKind, str], Source]
     size: int
+    backdoor_size: int
     training: FineTuning
     inoculation: str
     trigger: str
@@ -176,6 +187,7 @@ class Study:
     claims: Callable[[Findings, Setting], Iterable[ClaimRow]]
 
 
+QUICK_SEEDS = 2
 Options = TypeVar("Options", bound=BaseModel)
 
 
@@ -212,3 +224,8 @@ class StudyOptions(BaseModel):
     def _split(cls, given: object) -> object:
         """The command line's form, names with commas between them, is allowed as well."""
         return tuple(name.strip() for name in given.split(",") if name.strip()) if isinstance(given, str) else given
+
+    @property
+    def training_seeds(self) -> int:
+        """Training runs an arm."""
+        return min(self.seeds, QUICK_SEEDS) if self.quick else self.seeds
