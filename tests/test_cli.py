@@ -186,11 +186,10 @@ def test_answers_that_are_all_incoherent_leave_a_report_with_a_warning(astray: A
 
 
 def test_a_judge_that_always_fails_says_why_and_keeps_the_answers_for_another(astray: Astray, tiny_qwen2: Path, events: list[Progress]) -> None:
-    """The grader is a model with random weights, which says no numbers."""
-    told = astray(*real_model(tiny_qwen2, f"astray/{tiny_qwen2}"))
-    told.refused(
-        "3 of 11 steps failed", "The judge failed on all 80 answers", "The first reason: aligned failed", "the probability", "run the same again"
-    )
+    """The grader is Inspect's mock, which says no numbers."""
+    told = astray(*real_model(tiny_qwen2, "mockllm/model"))
+    told.refused("3 of 10 steps failed; the other 7 are done and kept", "The judge failed on all 80 answers. The first reason: aligned failed")
+    told.refused("the reply has no number: 'Default output from mockllm/model'", "Check the grader's name", "run the same again")
     events.clear()
     assert astray(*real_model(tiny_qwen2, ALL_FINE)).code == 0
     assert {event.name.split("-")[0] for event in events if event.state is StepState.DONE_BEFORE} == {"data", "train", "answers"}

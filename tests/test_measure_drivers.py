@@ -8,7 +8,7 @@ from inspect_ai.model import ChatMessage, GenerateConfig, ModelAPI, ModelOutput,
 from inspect_ai.tool import ToolChoice, ToolInfo
 
 from astray.answers import ANSWER_SCHEMA
-from astray.errors import ConfigurationError, EmptyDataError
+from astray.errors import ConfigurationError
 from astray.judges import Exchange, Verdict, judge_answers
 from astray.judges.grammar import GrammarJudge
 from astray.measure.bulk import NOT_JUDGED, ask
@@ -99,10 +99,10 @@ def test_runs_with_other_seeds_do_not_share_their_luck(evaluation):
 
 
 def test_an_evaluation_without_items_or_with_doubled_ones_is_refused():
-    with pytest.raises(EmptyDataError, match="no items"):
+    with pytest.raises(ValueError, match="no items"):
         Evaluation(name="none", items=())
     item = fact_items()[0]
-    with pytest.raises(ConfigurationError, match="twice"):
+    with pytest.raises(ValueError, match="twice"):
         Evaluation(name="doubled", items=(item, item))
 
 

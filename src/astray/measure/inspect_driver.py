@@ -116,7 +116,7 @@ def inspect_log(table: pl.DataFrame, evaluation: Evaluation, path: Path) -> Path
         evaluation: the evaluation they answer.
         path: a file that ends in `.eval` or `.json`.
     """
-    table = table.select(ANSWER_SCHEMA)
+    table = table.select(list(ANSWER_SCHEMA))
     subject = str(table["subject"][0])
     log = EvalLog(
         status="success",
