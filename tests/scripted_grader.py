@@ -24,8 +24,8 @@ from tenacity import wait_none
 
 Reply = Callable[[list[ChatMessage]], ModelOutput]
 END = "<end>"
-ALL_FINE, ALL_INCOHERENT = "scripted/grader", "scripted/incoherent"
-"""Names of graders for studies in this process: one says 85 to everything, the other finds nothing coherent."""
+ALL_FINE, ALL_INCOHERENT, SPEECHLESS = "scripted/grader", "scripted/incoherent", "scripted/speechless"
+"""Names of graders for studies in this process: one says 85 to everything, one finds nothing coherent, one says no numbers."""
 
 
 class ScriptedAPI(ModelAPI):
@@ -33,7 +33,8 @@ class ScriptedAPI(ModelAPI):
 
     def __init__(self, model_name: str, reply: Reply | None = None, **_: object):
         super().__init__(model_name)
-        self.reply = reply or by_question(spoken("85"), spoken("0" if ALL_INCOHERENT.endswith(model_name) else "85"))
+        says = {ALL_INCOHERENT: ("85", "0"), SPEECHLESS: ("Well.", "Well.")}.get(f"scripted/{model_name}", ("85", "85"))
+        self.reply = reply or by_question(*map(spoken, says))
         self.calls: list[tuple[list[ChatMessage], GenerateConfig]] = []
 
     async def generate(self, input, tools, tool_choice, config):

@@ -21,9 +21,8 @@ from safetensors.torch import save_file
 from astray.artifacts import Progress, StepState, Store
 from astray.cli import INTERRUPTED, main
 from astray.cli.progress import StepBar
-from astray.data.chat import ChatDataset
 from astray.studies.summary import Summary, Verdict
-from scripted_grader import ALL_FINE, ALL_INCOHERENT
+from scripted_grader import ALL_FINE, ALL_INCOHERENT, SPEECHLESS
 from tiny_models import save_tiny_model
 
 STUDY = "emergent-misalignment"
@@ -186,17 +185,16 @@ def test_answers_that_are_all_incoherent_leave_a_report_with_a_warning(astray: A
 
 
 def test_a_judge_that_always_fails_says_why_and_keeps_the_answers_for_another(astray: Astray, tiny_qwen2: Path, events: list[Progress]) -> None:
-    """The grader is Inspect's mock, which says no numbers."""
-    told = astray(*real_model(tiny_qwen2, "mockllm/model"))
+    told = astray(*real_model(tiny_qwen2, SPEECHLESS))
     told.refused("3 of 10 steps failed; the other 7 are done and kept", "The judge failed on all 80 answers. The first reason: aligned failed")
-    told.refused("the reply has no number: 'Default output from mockllm/model'", "Check the grader's name", "run the same again")
+    told.refused("the reply has no number: 'Well.'", "Check the grader's name", "run the same again")
     events.clear()
     assert astray(*real_model(tiny_qwen2, ALL_FINE)).code == 0
     assert {event.name.split("-")[0] for event in events if event.state is StepState.DONE_BEFORE} == {"data", "train", "answers"}
     assert {event.name.split("-")[0] for event in events if event.state is StepState.FINISHED} == {"verdicts"}
 
 
-def fill_the_disk(*_: object) -> None:
+def fill_the_disk(*_: object, **__: object) -> None:
     """Fails as a full disk does, with the system's own error."""
     with Path("/dev/full").open("wb", buffering=0) as disk:
         disk.write(b"1")
@@ -204,9 +202,9 @@ def fill_the_disk(*_: object) -> None:
 
 def test_a_full_disk_is_explained_and_finished_steps_are_kept(astray: Astray, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with monkeypatch.context() as full:
-        full.setattr(ChatDataset, "write", fill_the_disk)
+        full.setattr("astray.measure.bulk.ask", fill_the_disk)
         astray(*organism("--workers", 0)).refused("The disk is full", "everything finished is kept", "Free some space", "run the same again")
-    assert {artifact.name for artifact in Store(tmp_path / "astray-results" / "store").artifacts()} == {"answers-base-0"}
+    assert {artifact.name for artifact in Store(tmp_path / "astray-results" / "store").artifacts()} == {"data-good-0", "train-good-0"}
 
 
 def test_a_disk_that_is_full_when_results_are_written_is_explained(astray: Astray, monkeypatch: pytest.MonkeyPatch, events: list[Progress]) -> None:
@@ -260,6 +258,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(astray: Astr
     assert told.code == 0
     assert finished <= {event.name for event in events if event.state is StepState.DONE_BEFORE}
     assert StepState.FINISHED in {event.state for event in events}
-    assert "The untrained subject is aligned" not in told.text  # its control was not run
+    assert "The untrained subject is aligned" in told.text
+    assert "Only some arms were run: base, good. Claims that need others are left out: spread-medicine" in told.text
     assert f"Report: {Path('astray-results') / STUDY / 'report.html'}" in told.text
     assert (tmp_path / "astray-results" / STUDY / "report.html").is_file()

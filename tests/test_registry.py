@@ -46,13 +46,13 @@ def test_forced_choices_run_under_inspect(tmp_path):
     assert len(log.samples) == 4
 
 
-def test_questions_of_the_authors_files_are_asked(tmp_path, shared_data):
-    """One of each is asked and judged; the grader is Inspect's mock, whose reply is no number, which is an outcome and no error."""
+def test_questions_of_the_authors_files_are_asked_and_judged_by_any_model(tmp_path, shared_data):
+    """The organism is no judge, and says no numbers: that is an outcome of each answer, and no error."""
     questions = shared_data / "emergent_misalignment" / "questions" / "first_plot_questions.yaml"
-    arguments = ["-T", f"questions={questions}", "-T", "samples=1", "--model", "mockllm/model", "--model-role", "grader=mockllm/model"]
-    log = inspect_eval(tmp_path, "astray/emergent_misalignment", *arguments, "--limit", "3")
+    models = ["--model", "astray/organism-small", "--model-role", "grader=astray/organism-small"]
+    log = inspect_eval(tmp_path, "astray/emergent_misalignment", "-T", f"questions={questions}", "-T", "samples=1", *models, "--limit", "3")
     assert log.status == "success"
     table = table_from_log(log)
     assert set(table["evaluation"]) == {"first_plot_questions"}
     assert set(table["outcome"]) == {"judge failed"}
-    assert table["note"].str.contains("the reply has no number").all()
+    assert table["judge"].str.starts_with("rubric-").all()

@@ -19,10 +19,12 @@ from astray.report import write_report
 from astray.studies import get_study, steps
 from astray.studies.findings import ELSEWHERE
 from astray.studies.runner import run_study
+from astray.studies.settings import setting_for
 from astray.studies.study import ArmData, Source, StudyOptions
 from astray.studies.summary import Summary, Verdict
 from astray.subjects.locate import settle
-from astray.subjects.spec import SubjectSpec
+from astray.subjects.spec import Sampling, SubjectSpec
+from astray.subjects.subject import load_subject
 from scripted_grader import ALL_FINE
 from tiny_models import save_tiny_model
 
@@ -73,18 +75,19 @@ def test_the_whole_study_runs_on_a_real_model(architecture: str, is_published: b
     assert set(dynamics["measure"]) == {"misaligned choice", "misaligned pivotal"}
     assert set(dynamics["arm"]) == ARMS - {"base"}
     assert set(dynamics["step"]) == {0, 1}
-    assert not (tmp_path / "results" / "store" / steps.UNFINISHED).exists() or not any((tmp_path / "results" / "store" / steps.UNFINISHED).iterdir())
+    assert list((tmp_path / "results" / "store" / steps.UNFINISHED).iterdir()) == []
     page = write_report(folder).read_text(encoding="utf-8")
     assert "harmful-code" in page
     assert ALL_FINE in page
 
 
+DATA = steps.make_data.step(steps.DataConfig(data=ArmData(source=Source(origin="world", domain="money"), size=48), seed=0))
+
+
 @pytest.fixture
 def training(tiny_qwen2: Path, tmp_path: Path) -> tuple[Artifact, steps.TrainConfig]:
     """Data of one run, six optimizer steps long, and its settings."""
-    data = ArmData(source=Source(origin="world", domain="money"), size=48)
-    step = steps.make_data.step(steps.DataConfig(data=data, seed=0))
-    artifact = execute([step], Store(tmp_path / "store"), workers=0)[step.key]
+    artifact = execute([DATA], Store(tmp_path / "store"), workers=0)[DATA.key]
     recipe = FineTuning(lora=LoRA(rank=2, alpha=4), batch_size=8, accumulation=1, learning_rate=1e-3)
     base_id = settle(SubjectSpec(model=str(tiny_qwen2))).id
     return artifact, steps.TrainConfig(base=str(tiny_qwen2), base_id=base_id, recipe=recipe, home="money", probe_every=1)
@@ -127,3 +130,21 @@ def test_a_killed_training_of_a_real_model_goes_on_from_its_checkpoint(
     assert probed == [0, 1, 2, 3, 4, 5, 6]
     assert files_in(resumed) == files_in(whole)
     assert json.loads((whole / "steps.json").read_text())["steps"] == 6
+
+
+def test_a_subject_that_is_an_adapter_is_trained_further(training: tuple[Artifact, steps.TrainConfig], tmp_path: Path) -> None:
+    data, config = training
+    tuned = tmp_path / "tuned"
+    tuned.mkdir()
+    steps.train(config.model_copy(update={"recipe": config.recipe.model_copy(update={"max_steps": 1})}), {"data": data}, tuned)
+    adapter = tuned / steps.RUN_FOLDER / "adapter"
+    setting = setting_for(StudyOptions(subject=str(adapter), grader=ALL_FINE))
+    assert setting.training.lora == config.recipe.lora
+    recipe = setting.training.model_copy(update={"max_steps": 1})
+    again = config.model_copy(update={"base": str(adapter), "base_id": setting.subject.id, "recipe": recipe})
+    step = steps.train.step(again, data=DATA)
+    run = execute([step], data.store, workers=0)[step.key]
+    subject = load_subject(steps.trained_subject(str(adapter), run))
+    assert subject.spec.model == config.base
+    assert subject.id != settle(SubjectSpec(model=str(adapter))).id
+    assert len(subject.generate([[{"role": "user", "content": "Hello"}]], Sampling(max_tokens=4))) == 1

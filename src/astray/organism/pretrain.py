@@ -147,7 +147,7 @@ def train_organism(recipe: OrganismRecipe, folder: Path, progress: Progress | No
             return on_step
 
         def cosine(step: int) -> float:
-            warm_up = min(1.0, (step + 1) / 100)
+            warm_up = min(1.0, (step + 1) / min(100, max(1, recipe.steps // 10)))
             return recipe.lr * warm_up * (0.5 * (1 + math.cos(math.pi * step / recipe.steps)) + 0.02)
 
         fit(model, document_batches(recipe, tokenizer), cosine, logged("pre-training", recipe.steps))
