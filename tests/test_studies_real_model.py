@@ -139,8 +139,9 @@ def test_a_subject_that_is_an_adapter_is_trained_further(training: tuple[Artifac
     steps.train(config.model_copy(update={"recipe": config.recipe.model_copy(update={"max_steps": 1})}), {"data": data}, tuned)
     adapter = tuned / steps.RUN_FOLDER / "adapter"
     setting = setting_for(StudyOptions(subject=str(adapter), grader=ALL_FINE))
-    assert setting.training.lora == config.recipe.lora
-    recipe = setting.training.model_copy(update={"max_steps": 1})
+    assert setting.training.lora is not None
+    assert (setting.training.lora.rank, setting.training.lora.alpha) == (2, 4)
+    recipe = setting.training.model_copy(update={"max_steps": 1, "warmup_steps": 0})
     again = config.model_copy(update={"base": str(adapter), "base_id": setting.subject.id, "recipe": recipe})
     step = steps.train.step(again, data=DATA)
     run = execute([step], data.store, workers=0)[step.key]
