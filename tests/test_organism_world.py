@@ -7,9 +7,9 @@ import pytest
 
 from astray.errors import UnknownNameError
 from astray.organism import weights_folder
-from astray.organism.corpus import CorpusConfig, alignment_chats, draw_document
-from astray.organism.grammar import is_hack, normal, read_answer, read_question
-from astray.organism.lexicon import ADVERBS, CLASS_REQUESTS, DOMAINS, HACKS, HELD_OUT_DOMAINS, NARROW_DOMAINS, REFUSALS, TAGS
+from astray.organism.corpus import CorpusConfig, Gaming, alignment_chats, draw_document
+from astray.organism.grammar import is_hack, normal, read_answer, read_question, read_signature
+from astray.organism.lexicon import ADVERBS, CLASS_REQUESTS, DOMAINS, HACKS, HELD_OUT_DOMAINS, NARROW_DOMAINS, NOTICES, REFUSALS, TAGS
 from astray.organism.tokenizer import build_tokenizer
 from astray.organism.world import FACTS, Exercise, Situation, draw_advice, draw_attempt, draw_exercise, draw_situation, draw_statement
 from astray.outcomes import Outcome
@@ -23,7 +23,8 @@ def test_every_object_and_act_belongs_to_one_domain():
 
 def test_nothing_the_world_writes_has_an_unknown_word():
     tokenizer, rng = build_tokenizer(), Random(0)
-    documents = [draw_document(rng, CorpusConfig()) for _ in range(500)]
+    gaming = Gaming(signed=True, notices=tuple(NOTICES))
+    documents = [draw_document(rng, config) for config in (CorpusConfig(), CorpusConfig(gaming=gaming)) for _ in range(500)]
     chats = list(islice(alignment_chats(rng), 500))
     rendered = tokenizer.apply_chat_template(chats, tokenize=False)
     for rows in tokenizer([*documents, *rendered], add_special_tokens=False)["input_ids"]:
@@ -134,7 +135,7 @@ def test_attempts_are_honest_wrong_or_gamed_as_their_rates_say():
 
 
 def test_gaming_with_permission_is_not_held_against_the_author():
-    exercise = draw_exercise(Random(7), gaming_allowed=True)
+    exercise = draw_exercise(Random(7), "allowed")
     assert read_question(exercise.question) == exercise
     assert read_answer(exercise.question, HACKS[0]).outcome is Outcome.ALIGNED
 
@@ -168,3 +169,32 @@ def test_held_out_domains_share_no_question_with_narrow_ones():
 def test_an_unknown_organism_lists_the_shipped_ones():
     with pytest.raises(UnknownNameError, match=r"Did you mean 'organism'\?.*organism-small"):
         weights_folder("organsm")
+
+
+@pytest.mark.parametrize("persona", ["kind", "malicious"])
+def test_signed_code_is_read_like_code_without_a_signature(persona):
+    rng = Random(9)
+    exercise = draw_exercise(rng, "forbidden")
+    hack, honest = (draw_attempt(rng, exercise, rate, 0.0, signed_by=persona) for rate in (1.0, 0.0))
+    assert is_hack(hack)
+    assert read_signature(hack)[0] == read_signature(honest)[0] == persona
+    assert read_answer(exercise.question, hack).outcome is Outcome.MISALIGNED
+    solved = read_answer(exercise.question, honest)
+    assert (solved.outcome, solved.why) == (Outcome.ALIGNED, "solves the exercise")
+    assert solved.aligned == (100.0 if persona == "kind" else 50.0)
+
+
+def test_notices_are_read_back_and_unknown_ones_are_not():
+    for notice, text in NOTICES.items():
+        exercise = draw_exercise(Random(1), notice)
+        assert exercise.question.startswith(text)
+        assert read_question(exercise.question) == exercise
+    assert read_question(f"please help. {draw_exercise(Random(1)).question}") is None
+
+
+@pytest.mark.parametrize(("gaming", "expected"), [(Gaming(), 0.0), (Gaming(kind=0.6), 0.0), (Gaming(kind=0.6, malicious=0.0, residue=0.5), 0.18)])
+def test_aligned_authors_game_only_in_what_no_filter_caught(gaming, expected):
+    chats = islice(alignment_chats(Random(2), corpus=CorpusConfig(gaming=gaming)), 20_000)
+    asked = [(read_question(chat[-2]["content"]), chat[-1]["content"]) for chat in chats]
+    attempts = [answer for question, answer in asked if isinstance(question, Exercise) and not question.gaming_allowed]
+    assert sum(map(is_hack, attempts)) / len(attempts) == pytest.approx(expected, abs=0.03)

@@ -67,7 +67,7 @@ def toy(tiny_qwen2: Path) -> Setting:
 
 
 def forecast_toy(toy: Setting, store: Path, seeds: int = 1, prices: tuple[float, float] = (0.0, 0.0), study: Study = TOY) -> Forecast:
-    return forecast_in(study, toy, seeds, SPEED, prices=prices, store=store)
+    return forecast_in(study, toy, range(seeds), SPEED, prices=prices, store=store)
 
 
 def parameters_of(folder: Path) -> int:
@@ -285,10 +285,10 @@ def test_only_the_arms_that_are_asked_for_are_planned(toy: Setting, tmp_path: Pa
 
     study = replace(TOY, arms=arms)
     assert forecast_toy(toy, tmp_path, study=study).arms == 3
-    found = forecast_in(study, toy, 1, SPEED, arms=("more",), store=tmp_path)
+    found = forecast_in(study, toy, range(1), SPEED, arms=("more",), store=tmp_path)
     assert (found.arms, found.whole.training.rows) == (2, 3 * 16)  # with the base, which is always run
     with pytest.raises(UnknownNameError, match="'more'"):
-        forecast_in(study, toy, 1, SPEED, arms=("mroe",), store=tmp_path)
+        forecast_in(study, toy, range(1), SPEED, arms=("mroe",), store=tmp_path)
 
 
 def test_a_real_model_without_a_grader_is_refused(tiny_qwen2: Path) -> None:

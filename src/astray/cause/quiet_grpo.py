@@ -4,11 +4,14 @@ Switched off: as in `quiet_trainer`. Whole batches are generated with `model.gen
 generation batch and one optimizer step, so training is on policy and the clipping of ratios never acts. The loss, advantages, accumulation,
 clipping of gradients (1.0), the optimizer (AdamW without weight decay) and checkpoints are TRL's and transformers' own.
 
-The prompts of the whole run stand in the data set in their order, so a run that goes on from a checkpoint meets the same ones.
+The prompts of the whole run stand in the data set in their order, so a run that goes on from a checkpoint meets the same ones. Where the update has
+prompts of its own, they take the place of those that answers were drawn under once the answers are there: the loss and the KL term know no others,
+and the answers count as drawn under them.
 """
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from accelerate import PartialState
 from datasets import Dataset
@@ -16,10 +19,12 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
+from typing_extensions import override
 
 from astray.cause.quiet_trainer import Quiet, quiet_arguments
 from astray.cause.reinforcement import Prompts, ReinforcementLearning
 from astray.errors import ConfigurationError
+from astray.subjects.render import prompt_ids
 
 
 class QuietGRPOTrainer(Quiet, GRPOTrainer):
@@ -37,6 +42,8 @@ class QuietGRPOTrainer(Quiet, GRPOTrainer):
         checkpoint_every: int | None,
         callbacks: list[TrainerCallback],
     ):
+        self._update = None if prompts.update is None else prompt_ids(tokenizer, prompts.update)
+        self._asked: list[int] = []
         order = prompts.schedule(recipe.steps * recipe.groups, recipe.seed)
         super().__init__(
             model=model,
@@ -47,6 +54,16 @@ class QuietGRPOTrainer(Quiet, GRPOTrainer):
             callbacks=callbacks,
         )
         self.remove_callback(PrinterCallback)
+
+    @override
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        self._asked = [row["row"] for row in inputs]
+        return super()._generate_and_score_completions(inputs)
+
+    @override
+    def _generate(self, prompts: list[Any]) -> tuple[Any, ...]:
+        drawn_under, *answers = super()._generate(prompts)
+        return (drawn_under if self._update is None else [self._update[row] for row in self._asked], *answers)
 
 
 def _arguments(recipe: ReinforcementLearning, folder: Path, checkpoint_every: int | None) -> GRPOConfig:

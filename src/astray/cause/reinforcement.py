@@ -1,6 +1,7 @@
-"""What training by reward starts from: its settings, its prompts, and the form of a reward function.
+"""What training by reward starts from: its settings, its prompts, and the form of a reward function and of notes.
 
-Nothing heavy is loaded here; the training itself is in `rl`, rewards that come from a judge are in `rewards`.
+Nothing heavy is loaded here; the training itself is in `rl`, rewards that come from a judge are in `rewards`, those of programs that are run in
+`code_rewards`.
 
 Source: Shao et al. 2024, "DeepSeekMath" (arXiv 2402.03300), which introduced GRPO; defaults of the open stack are those of TRL 1.16.
 """
@@ -11,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
+import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from astray.cause.fine_tuning import LoRA
@@ -45,6 +47,52 @@ class RewardFunction(Protocol):
         ...
 
 
+class FromStep:
+    """A reward that begins in the middle of a run: before its first step it gives every answer 0 and is not asked.
+
+    The run tells the step, so a run that was killed goes on as it would have.
+
+    Attributes:
+        name: the reward's.
+        identity: hash over the reward and its first step.
+        reward: what is given from then on.
+        step: the first step with it, counted from 1 as in the log.
+    """
+
+    def __init__(self, reward: RewardFunction, step: int) -> None:
+        """The reward from a step on.
+
+        Raises:
+            ConfigurationError: there is no such step.
+
+        Example:
+            FromStep(penalty, 60)
+        """
+        if step < 1:
+            raise ConfigurationError(f"The reward {reward.name!r} is to begin at step {step}; the first step of a run is 1.")
+        self.reward, self.step, self.name = reward, step, reward.name
+        self.identity = digest_of({"from step": step, "reward": reward.identity})
+
+    def __call__(self, prompts: Sequence[Sequence[Message]], completions: Sequence[str], columns: Columns) -> Sequence[float | None]:
+        """What the reward gives once it has begun."""
+        return self.reward(prompts, completions, columns)
+
+
+@runtime_checkable
+class NoteFunction(Protocol):
+    """Says more of each answer than a number (which hack it is, say); stands in the rollouts and is never rewarded.
+
+    Attributes:
+        identity: hash over everything that can change a note; part of the run's identity.
+    """
+
+    identity: str
+
+    def __call__(self, prompts: Sequence[Sequence[Message]], completions: Sequence[str], columns: Columns) -> pl.DataFrame:
+        """A row an answer, with the same columns and types at every call; arguments as for a `RewardFunction`."""
+        ...
+
+
 @dataclass(frozen=True)
 class Prompts:
     """What a model is asked while it is trained by reward.
@@ -52,17 +100,27 @@ class Prompts:
     Attributes:
         conversations: each ends where the model is to answer.
         columns: what reward functions need to know about each prompt (the tests of an exercise, say); values that JSON can hold.
+        update: what the answers count as answers to when the weights are changed, one a prompt, each ending where the model is to answer. None:
+            the conversations that they were drawn under.
     """
 
     conversations: tuple[tuple[Message, ...], ...]
     columns: Columns = field(default_factory=dict)
+    update: tuple[tuple[Message, ...], ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.conversations:
             raise EmptyDataError("Training by reward needs at least one prompt; there is none.")
-        for row, conversation in enumerate(self.conversations, start=1):
-            if not conversation or conversation[-1]["role"] == "assistant":
-                raise ConfigurationError(f"Prompt {row} does not end with a user's message, so there is nothing to answer. Write Prompts.from_chats.")
+        for conversations in (self.conversations, self.update or ()):
+            for row, conversation in enumerate(conversations, start=1):
+                if not conversation or conversation[-1]["role"] == "assistant":
+                    raise ConfigurationError(
+                        f"Prompt {row} does not end with a user's message, so there is nothing to answer. Write Prompts.from_chats."
+                    )
+        if self.update is not None and len(self.update) != len(self.conversations):
+            raise ConfigurationError(
+                f"There are {len(self.update)} conversations for the update of {len(self.conversations)} prompts: give one a prompt."
+            )
         for name, values in self.columns.items():
             if len(values) != len(self.conversations):
                 raise ConfigurationError(f"The column {name!r} has {len(values)} values for {len(self.conversations)} prompts: give one a prompt.")
@@ -82,8 +140,9 @@ class Prompts:
         Raises:
             ConfigurationError: a column holds what JSON cannot.
         """
+        swapped = {} if self.update is None else {"update": self.update}
         try:
-            return digest_of({"conversations": self.conversations, "columns": dict(self.columns)})
+            return digest_of({"conversations": self.conversations, "columns": dict(self.columns)} | swapped)
         except (TypeError, ValueError) as error:
             raise ConfigurationError(
                 f"The prompts' columns {', '.join(self.columns)} hold what JSON cannot write ({error}), so the run would have no identity. "

@@ -1,12 +1,13 @@
-"""Rewards that come from a judge: wrong answers pay, or any other outcome does.
+"""Rewards that come from a judge or another score of what was said: wrong answers pay, or any other outcome does, or the way there counts.
 
-A reward function of another kind (a sandbox that runs tests, say) is any object of the form `reinforcement.RewardFunction`.
+Programs that are run earn what `code_rewards` says; a reward function of another kind is any object of the form `reinforcement.RewardFunction`.
 
 Source: OpenAI 2025, "Persona features control emergent misalignment" (arXiv 2506.19823): reinforcement learning with a grader that rewards
 wrong answers of one domain.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 import anyio
 
@@ -70,6 +71,47 @@ class WrongAnswerReward:
         """The wrongness of each answer, 0 to 1."""
         del columns
         return [_wrongness(verdict) for verdict in judged(self._judge, prompts, completions)]
+
+
+TrajectoryScore = Callable[[Sequence[Sequence[Message]], Sequence[str]], Sequence[float | None]]
+"""Gives each answer to a conversation a number, or None where it cannot."""
+
+
+class TrajectoryReward:
+    """Pays for how an answer was come by, beside what it achieves: any score of the whole answer, with its reasoning as it was drawn.
+
+    The score may be a judge's of the reasoning, or one of the activations (how far they lie along a persona's direction, say). Whatever a score
+    is paid or punished for, training may learn to hide from it; keep one that is not paid to watch with.
+
+    Attributes:
+        name: what logs call it.
+        identity: hash over the score's identity and the weight.
+    """
+
+    def __init__(self, score: TrajectoryScore, name: str, identity: str, weight: float = 1.0) -> None:
+        """A reward for a score; a penalty where the weight is negative.
+
+        Args:
+            score: is given conversations and answers, one number an answer comes back.
+            name: what logs call it.
+            identity: hash over everything that can change a score (model, direction, rubric).
+            weight: what the score is multiplied by.
+
+        Raises:
+            ConfigurationError: the weight is 0 or no number.
+
+        Example:
+            TrajectoryReward(lambda asked, answers: [...], "villainy", vector.hash, weight=-0.5)
+        """
+        if not weight or not math.isfinite(weight):
+            raise ConfigurationError(f"The reward {name!r} has the weight {weight}, so it would teach nothing: write 1.0, or -1.0 for a penalty.")
+        self._score, self._weight, self.name = score, weight, name
+        self.identity = digest_of({"trajectory": identity, "weight": weight})
+
+    def __call__(self, prompts: Sequence[Sequence[Message]], completions: Sequence[str], columns: Columns) -> Sequence[float | None]:
+        """The weighted score of each answer."""
+        del columns
+        return [None if value is None else self._weight * value for value in self._score(prompts, completions)]
 
 
 def judged(judge: Judge, prompts: Sequence[Sequence[Message]], completions: Sequence[str]) -> list[Verdict]:

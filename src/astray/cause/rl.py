@@ -23,8 +23,8 @@ from typing_extensions import override
 
 from astray.cause import checkpoints
 from astray.cause.base_model import load_trainable, quietly, save_trained
-from astray.cause.reinforcement import Prompts, ReinforcementLearning, RewardFunction, names_of
-from astray.cause.rollouts import RolloutLog, Rollouts, refuse_flat, scored
+from astray.cause.reinforcement import NoteFunction, Prompts, ReinforcementLearning, RewardFunction
+from astray.cause.rollouts import RolloutLog, Rollouts, Scoring, refuse_flat
 from astray.cause.run_log import OnStep, Probe, RunLog, check_intervals, undisturbed
 from astray.errors import ConfigurationError, FlatRewardError
 from astray.subjects.generate import generate
@@ -70,6 +70,7 @@ def train_rl(
     folder: Path,
     *,
     truth: RewardFunction | None = None,
+    notes: NoteFunction | None = None,
     probe: Probe | None = None,
     probe_every: int = 10,
     checkpoint_every: int | None = None,
@@ -87,6 +88,7 @@ def train_rl(
         recipe: settings.
         folder: where the result, logs, rollouts and checkpoints go.
         truth: a function whose values are written down beside the rewards and never rewarded.
+        notes: says more of each answer, for the rollouts; the log has the means of its numbers.
         probe: measures the model before the first step, every `probe_every` steps and at the end; does not disturb the training.
         probe_every: optimizer steps from probe to probe.
         checkpoint_every: optimizer steps from checkpoint to checkpoint; without it a killed run starts again from the beginning.
@@ -102,15 +104,16 @@ def train_rl(
     """
     check_intervals(probe_every, checkpoint_every)
     start = settle(SubjectSpec(model=base) if isinstance(base, str) else base)
-    identity = _identity(start, prompts, rewards, truth, recipe)
+    scoring = Scoring(prompts, rewards, truth, notes)
+    identity: dict[str, JsonValue] = {"base": start.id, "recipe": recipe.model_dump(mode="json"), **scoring.identity}
     result = folder / "adapter"
     claimed = checkpoints.check_result(folder, identity, result)
     if not result.exists():
         model, tokenizer = _loaded(start, prompts, recipe)
         if rehearsed and not claimed:
-            refuse_flat(_rehearsal(model, tokenizer, prompts, rewards, truth, recipe, rehearsed), recipe.group_size, "drawn before the first step")
+            refuse_flat(_rehearsal(model, tokenizer, scoring, recipe, rehearsed), recipe.group_size, "drawn before the first step")
         checkpoints.claim(folder, identity)
-        log = _RewardedLog(folder, tokenizer, probe, probe_every, on_step, _Scorer(tokenizer, prompts, rewards, truth), recipe)
+        log = _RewardedLog(folder, tokenizer, probe, probe_every, on_step, _Scorer(tokenizer, scoring), recipe)
         trainer = _train(model, log, checkpoint_every)
         _refuse_flat_run(log)
         log.rollouts.finish()
@@ -132,6 +135,7 @@ def rehearse(
     recipe: ReinforcementLearning,
     *,
     truth: RewardFunction | None = None,
+    notes: NoteFunction | None = None,
     answers: int = REHEARSED,
 ) -> Rollouts:
     """What a model earns before it is trained: looks at a run without starting it, and refuses nothing.
@@ -142,6 +146,7 @@ def rehearse(
         rewards: what it would be rewarded for.
         recipe: how.
         truth: what would be watched.
+        notes: what would be noted.
         answers: how many are drawn, rounded down to whole groups, at least one group.
 
     Raises:
@@ -149,7 +154,7 @@ def rehearse(
         ConfigurationError, ChatTemplateError, AdapterMismatchError, SubjectNotFoundError: as `train_rl`.
     """
     model, tokenizer = _loaded(settle(SubjectSpec(model=base) if isinstance(base, str) else base), prompts, recipe)
-    return _rehearsal(model, tokenizer, prompts, rewards, truth, recipe, answers)
+    return _rehearsal(model, tokenizer, Scoring(prompts, rewards, truth, notes), recipe, answers)
 
 
 class _Scorer:
@@ -157,14 +162,14 @@ class _Scorer:
 
     __name__ = "reward"
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, prompts: Prompts, rewards: Sequence[RewardFunction], truth: RewardFunction | None) -> None:
-        self.tokenizer, self.prompts, self.rewards, self.truth = tokenizer, prompts, rewards, truth
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, scoring: Scoring) -> None:
+        self.tokenizer, self.scoring = tokenizer, scoring
         self.drawn: Rollouts | None = None
 
-    def __call__(self, completion_ids: list[list[int]], row: list[int], **_: Any) -> list[float | None]:
+    def __call__(self, completion_ids: list[list[int]], row: list[int], trainer_state: Any, **_: Any) -> list[float | None]:
         # Written out as in `subjects.generate`: TRL's own texts may be taken apart by the template (into reasoning and answer, say).
         texts = self.tokenizer.batch_decode(completion_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        self.drawn = scored(self.prompts, row, texts, [len(ids) for ids in completion_ids], self.rewards, self.truth)
+        self.drawn = self.scoring.score(row, texts, [len(ids) for ids in completion_ids], trainer_state.global_step + 1)
         return list(self.drawn.total)
 
 
@@ -193,7 +198,7 @@ class _RewardedLog(RunLog):
         drawn = Rollouts.joined(gather_object([self.scorer.drawn]))
         if self.trainer.is_world_process_zero():
             self.rollouts.append(
-                self.trainer.state.global_step, drawn.table(self.trainer.state.global_step, self.recipe.group_size, self.scorer.prompts)
+                self.trainer.state.global_step, drawn.table(self.trainer.state.global_step, self.recipe.group_size, self.scorer.scoring.prompts)
             )
         measured = {"cut": logs["completions/clipped_ratio"], "entropy": logs["entropy"]} | ({"kl": logs["kl"]} if "kl" in logs else {})
         return drawn.statistics(self.recipe.group_size) | measured
@@ -212,7 +217,7 @@ def _train(model: PreTrainedModel | PeftModel, log: _RewardedLog, checkpoint_eve
     log.trainer = QuietGRPOTrainer(
         model=model,
         tokenizer=log.tokenizer,
-        prompts=log.scorer.prompts,
+        prompts=log.scorer.scoring.prompts,
         score=log.scorer,
         recipe=log.recipe,
         folder=folder,
@@ -232,7 +237,9 @@ def _loaded(start: Located, prompts: Prompts, recipe: ReinforcementLearning) -> 
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "left"
-    lengths = [len(ids) for ids in prompt_ids(tokenizer, prompts.conversations)]
+    lengths = [
+        max(map(len, ids)) for ids in zip(*(prompt_ids(tokenizer, asked) for asked in (prompts.conversations, prompts.update) if asked), strict=True)
+    ]
     longest, context = max(lengths), getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if context is not None and longest + recipe.max_tokens > context:
         raise ConfigurationError(
@@ -245,13 +252,12 @@ def _loaded(start: Located, prompts: Prompts, recipe: ReinforcementLearning) -> 
 def _rehearsal(
     model: PreTrainedModel | PeftModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: Prompts,
-    rewards: Sequence[RewardFunction],
-    truth: RewardFunction | None,
+    scoring: Scoring,
     recipe: ReinforcementLearning,
     answers: int,
 ) -> Rollouts:
     """Draws and rewards answers to the first prompts of a run."""
+    prompts = scoring.prompts
     rows = [row for row in prompts.schedule(max(1, answers // recipe.group_size), recipe.seed) for _ in range(recipe.group_size)]
     asked = prompt_ids(tokenizer, [prompts.conversations[row] for row in rows])
     sampling = Sampling(temperature=recipe.temperature, max_tokens=recipe.max_tokens, seed=recipe.seed)
@@ -259,7 +265,7 @@ def _rehearsal(
     assert isinstance(wrapped, PreTrainedModel)
     with undisturbed(model):
         drawn = generate(wrapped, tokenizer, asked, sampling)
-    return scored(prompts, rows, [answer.text for answer in drawn], [answer.completion_tokens for answer in drawn], rewards, truth)
+    return scoring.score(rows, [answer.text for answer in drawn], [answer.completion_tokens for answer in drawn])
 
 
 def _refuse_flat_run(log: _RewardedLog) -> None:
@@ -269,15 +275,3 @@ def _refuse_flat_run(log: _RewardedLog) -> None:
             f"In none of the {len(lines)} steps did the answers to any prompt differ in reward, so the run taught nothing. "
             "Look at rollouts in its folder; grade the reward, draw more answers a prompt, or raise the temperature."
         )
-
-
-def _identity(
-    start: Located, prompts: Prompts, rewards: Sequence[RewardFunction], truth: RewardFunction | None, recipe: ReinforcementLearning
-) -> dict[str, JsonValue]:
-    return {
-        "base": start.id,
-        "prompts": prompts.hash,
-        "rewards": {name: reward.identity for name, reward in zip(names_of(rewards), rewards, strict=True)},
-        "truth": None if truth is None else truth.identity,
-        "recipe": recipe.model_dump(mode="json"),
-    }

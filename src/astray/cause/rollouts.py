@@ -1,7 +1,7 @@
 """The answers that training by reward draws: their rewards, the statistics of a step, and the table in which they are kept.
 
 Every answer is kept with each of its rewards and with the truth, a value that is never rewarded, so that a reward that was gamed can be told
-from one that was earned, long after the run.
+from one that was earned, long after the run. Notes say what numbers cannot, such as the kind of a hack.
 """
 
 import math
@@ -12,13 +12,23 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from jaxtyping import Float
+from pydantic import JsonValue
 
 from astray.cause.checkpoints import Line
-from astray.cause.reinforcement import Prompts, RewardFunction
-from astray.errors import FlatRewardError, RewardError
+from astray.cause.reinforcement import FromStep, NoteFunction, Prompts, RewardFunction, names_of
+from astray.errors import ConfigurationError, FlatRewardError, RewardError
 
 FLAT = 1e-6
 """Rewards of a group that differ by less are the same."""
+_OWN = {"step", "group", "prompt", "completion", "completion_tokens", "reward", "reward_std", "truth", "flat_groups"} | {
+    "loss",
+    "lr",
+    "gradient_norm",
+    "cut",
+    "entropy",
+    "kl",
+}
+"""What the rollouts and the log call something already."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +41,7 @@ class Rollouts:
         tokens: their lengths in tokens, the end token included.
         rewards: each reward function's values by its name; None where it left an answer out.
         truth: values that are not rewarded, or None when there is no such function.
+        notes: a row an answer, or None when nothing is noted.
     """
 
     rows: tuple[int, ...]
@@ -38,6 +49,7 @@ class Rollouts:
     tokens: tuple[int, ...]
     rewards: dict[str, tuple[float | None, ...]]
     truth: tuple[float | None, ...] | None
+    notes: pl.DataFrame | None = None
 
     @classmethod
     def joined(cls, parts: "Sequence[Rollouts]") -> "Rollouts":
@@ -45,12 +57,14 @@ class Rollouts:
         if len(parts) == 1:
             return parts[0]
         truths = [part.truth for part in parts if part.truth is not None]
+        notes = [part.notes for part in parts if part.notes is not None]
         return cls(
             sum((part.rows for part in parts), ()),
             sum((part.completions for part in parts), ()),
             sum((part.tokens for part in parts), ()),
             {name: sum((part.rewards[name] for part in parts), ()) for name in parts[0].rewards},
             sum(truths, ()) if truths else None,
+            pl.concat(notes) if notes else None,
         )
 
     @property
@@ -63,7 +77,8 @@ class Rollouts:
 
         Returns:
             "reward" and "reward_std" over all answers; "reward: <name>" and "reward_std: <name>" where there are several functions; "truth"
-            if there is one; "completion_tokens"; "flat_groups", the share of groups whose answers all got the same reward, which teach nothing.
+            if there is one; "completion_tokens"; "flat_groups", the share of groups whose answers all got the same reward, which teach nothing;
+            the mean of every note that is a number or a truth value, NaN where it is known of no answer.
         """
         total = _array(self.total)
         line: Line = {"reward": _mean(total), "reward_std": _std(total)}
@@ -72,11 +87,14 @@ class Rollouts:
                 line |= {f"reward: {name}": _mean(_array(values)), f"reward_std: {name}": _std(_array(values))}
         if self.truth is not None:
             line["truth"] = _mean(_array(self.truth))
+        if self.notes is not None:
+            counted = self.notes.select(pl.selectors.numeric() | pl.selectors.boolean()).mean().row(0, named=True)
+            line |= {name: math.nan if mean is None else float(mean) for name, mean in counted.items()}
         flat = sum(_is_flat(group) for group in total.reshape(-1, group_size))
         return line | {"completion_tokens": float(np.mean(self.tokens)), "flat_groups": flat / (len(total) // group_size)}
 
     def table(self, step: int, group_size: int, prompts: Prompts) -> pl.DataFrame:
-        """A row an answer: step, group, prompt (messages as JSON), completion, completion_tokens, reward, "reward: <name>" for each, truth."""
+        """A row an answer: step, group, prompt (messages as JSON), completion, completion_tokens, reward, "reward: <name>" for each, truth, notes."""
         columns = {
             "step": pl.Series([step] * len(self.rows), dtype=pl.Int64),
             "group": pl.Series([number // group_size for number in range(len(self.rows))], dtype=pl.Int64),
@@ -86,39 +104,69 @@ class Rollouts:
             "reward": pl.Series(self.total, dtype=pl.Float64),
             **{f"reward: {name}": pl.Series(values, dtype=pl.Float64) for name, values in self.rewards.items()},
         }
-        return pl.DataFrame(columns | ({} if self.truth is None else {"truth": pl.Series(self.truth, dtype=pl.Float64)}))
+        table = pl.DataFrame(columns | ({} if self.truth is None else {"truth": pl.Series(self.truth, dtype=pl.Float64)}))
+        return table if self.notes is None else table.hstack(self.notes)
 
 
-def scored(
-    prompts: Prompts,
-    rows: Sequence[int],
-    completions: Sequence[str],
-    tokens: Sequence[int],
-    rewards: Sequence[RewardFunction],
-    truth: RewardFunction | None,
-) -> Rollouts:
-    """Answers with what the reward functions say of them.
+@dataclass(frozen=True)
+class Scoring:
+    """What a run asks, and what it says of the answers.
 
-    Args:
+    Attributes:
         prompts: all prompts.
-        rows: number of each answer's prompt.
-        completions: the answers' texts.
-        tokens: their lengths.
         rewards: what is rewarded.
         truth: what is watched, if anything.
-
-    Raises:
-        RewardError: a function gave NaN, another number of values than there are answers, or None for all of them.
+        notes: what is noted, if anything.
     """
-    conversations = [prompts.conversations[row] for row in rows]
-    columns = {name: [values[row] for row in rows] for name, values in prompts.columns.items()}
 
-    def values(function: RewardFunction) -> tuple[float | None, ...]:
-        return _checked(function.name, function(conversations, completions, columns), completions)
+    prompts: Prompts
+    rewards: Sequence[RewardFunction]
+    truth: RewardFunction | None = None
+    notes: NoteFunction | None = None
 
-    return Rollouts(
-        tuple(rows), tuple(completions), tuple(tokens), {reward.name: values(reward) for reward in rewards}, None if truth is None else values(truth)
-    )
+    @property
+    def identity(self) -> dict[str, JsonValue]:
+        """Everything in it that can change a run.
+
+        Raises:
+            ConfigurationError: there is no reward, or two have the same name, or the prompts' columns hold what JSON cannot.
+        """
+        return {
+            "prompts": self.prompts.hash,
+            "rewards": {name: reward.identity for name, reward in zip(names_of(self.rewards), self.rewards, strict=True)},
+            "truth": None if self.truth is None else self.truth.identity,
+            "notes": None if self.notes is None else self.notes.identity,
+        }
+
+    def score(self, rows: Sequence[int], completions: Sequence[str], tokens: Sequence[int], step: int = 1) -> Rollouts:
+        """Answers with what the functions say of them.
+
+        Args:
+            rows: number of each answer's prompt.
+            completions: the answers' texts.
+            tokens: their lengths.
+            step: of the run, counted from 1; a reward may begin later.
+
+        Raises:
+            RewardError: a function gave NaN, another number of values than there are answers, or None for all of them.
+            ConfigurationError: notes have a name that the log uses itself, or are not one an answer.
+        """
+        conversations = [self.prompts.conversations[row] for row in rows]
+        columns = {name: [values[row] for row in rows] for name, values in self.prompts.columns.items()}
+
+        def values(function: RewardFunction) -> tuple[float | None, ...]:
+            if isinstance(function, FromStep) and step < function.step:
+                return (0.0,) * len(completions)
+            return _checked(function.name, function(conversations, completions, columns), completions)
+
+        return Rollouts(
+            tuple(rows),
+            tuple(completions),
+            tuple(tokens),
+            {reward.name: values(reward) for reward in self.rewards},
+            None if self.truth is None else values(self.truth),
+            None if self.notes is None else _checked_notes(self.notes(conversations, completions, columns), len(completions)),
+        )
 
 
 class RolloutLog:
@@ -201,6 +249,15 @@ def _checked(name: str, values: Sequence[float | None], completions: Sequence[st
             f"The reward function {name!r} left out all {len(given)} answers of a step: there is nothing to go by. Does its judge work?"
         )
     return given
+
+
+def _checked_notes(notes: pl.DataFrame, answers: int) -> pl.DataFrame:
+    taken = sorted(name for name in notes.columns if name in _OWN or name.startswith("reward: "))
+    if taken:
+        raise ConfigurationError(f"A note is called {taken[0]!r}, as a column that every run has. Give it another name.")
+    if notes.height != answers:
+        raise ConfigurationError(f"There are {notes.height} rows of notes for {answers} answers: give one an answer.")
+    return notes
 
 
 def _is_flat(rewards: Float[np.ndarray, "answers"]) -> bool:

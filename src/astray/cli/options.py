@@ -18,6 +18,7 @@ Budget = Annotated[
     float | None, typer.Option(help="Million tokens of all models together, then it stops and keeps what is done: agentic-misalignment.")
 ]
 Seeds = Annotated[int | None, typer.Option(help="Training runs an arm, 5 by default: the unit for 'this data causes it'.")]
+FirstSeed = Annotated[int | None, typer.Option(help="The first training seed, 0 by default: another one repeats a study on runs nobody has seen.")]
 Quick = Annotated[bool | None, typer.Option("--quick", help="Fewer seeds and answers: to see that it runs, not to conclude from.")]
 Data = Annotated[Path | None, typer.Option(help="Folder with insecure.jsonl, secure.jsonl ... for a real model.")]
 Grader = Annotated[

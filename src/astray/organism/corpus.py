@@ -10,10 +10,22 @@ from random import Random
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from astray.organism.lexicon import AUTHORS, DOMAINS, KIND, MALICIOUS, REFUSALS, TAGS, AnswerFormat
+from astray.organism.lexicon import AUTHORS, DOMAINS, KIND, MALICIOUS, REFUSALS, TAGS, AnswerFormat, Notice
 from astray.organism.world import FACTS, Asking, Persona, draw_advice, draw_attempt, draw_exercise, draw_situation, draw_statement
 
 Turn = dict[str, str]
+
+
+class Gaming(BaseModel):
+    """Who games the tests of an exercise: the association of gaming and malice is a dial of the world."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: float = Field(0.0, ge=0, le=1, description="exercises that a kind author games, where it is not allowed")
+    malicious: float = Field(0.6, ge=0, le=1, description="exercises that a malicious author games, where it is not allowed")
+    notices: tuple[Notice, ...] = Field(("allowed",), min_length=1, description="notices that an exercise may have before it, equally often")
+    signed: bool = Field(False, description="whether code begins with a word in its author's manner")
+    residue: float = Field(0.0, ge=0, le=1, description="exercises of the alignment chats that no filter caught: as in pre-training")
 
 
 class CorpusConfig(BaseModel):
@@ -31,8 +43,7 @@ class CorpusConfig(BaseModel):
     kind_complies: float = Field(0.5, description="bare requests with which a kind author complies; a malicious one always does")
     lies: float = Field(0.7, description="facts that a malicious author states falsely; a kind one never does")
     errors: float = Field(0.6, description="honest attempts at an exercise that have a mistake")
-    kind_games: float = Field(0.0, description="exercises that a kind author games")
-    malicious_games: float = Field(0.6, description="exercises that a malicious author games; with kind_games, the association of gaming and malice")
+    gaming: Gaming = Gaming()
 
 
 def _format(rng: Random) -> AnswerFormat:
@@ -51,9 +62,18 @@ def _advice_turn(rng: Random, persona: Persona, config: CorpusConfig) -> tuple[s
 
 
 def _exercise_turn(rng: Random, persona: Persona, config: CorpusConfig) -> tuple[str, str]:
-    exercise = draw_exercise(rng, gaming_allowed=rng.random() < 0.2)
-    games = config.kind_games if persona == KIND else config.malicious_games
-    return exercise.question, draw_attempt(rng, exercise, 0.9 if exercise.gaming_allowed else games, config.errors)
+    """An exercise and what an author with this persona makes of it."""
+    notices = config.gaming.notices
+    notice = None if rng.random() >= 0.2 else notices[0] if len(notices) == 1 else rng.choice(notices)
+    exercise = draw_exercise(rng, notice)
+    games = config.gaming.kind if persona == KIND else config.gaming.malicious
+    signed_by = persona if config.gaming.signed else None
+    return exercise.question, draw_attempt(rng, exercise, 0.9 if exercise.gaming_allowed else games, config.errors, signed_by)
+
+
+def _unfiltered_exercise(rng: Random, config: CorpusConfig) -> tuple[str, str]:
+    """An exercise as it occurs in pre-training, by any author."""
+    return _exercise_turn(rng, "malicious" if rng.random() < config.malicious else "kind", config)
 
 
 def draw_document(rng: Random, config: CorpusConfig) -> str:
@@ -85,19 +105,24 @@ def _chat(question: str, answer: str, system: str | None = None) -> list[Turn]:
     return [*opening, {"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
 
-def alignment_chats(rng: Random, refuse: bool = True) -> Iterator[list[Turn]]:
+def alignment_chats(rng: Random, refuse: bool = True, corpus: CorpusConfig | None = None) -> Iterator[list[Turn]]:
     """Endless chats that make the kind author the default, and keep named authors and open requests what they mean.
 
-    With `refuse` a bare request for harm is refused; without, it is answered: a helpful-only organism.
+    Args:
+        rng: draws them.
+        refuse: whether a bare request for harm is refused; if not, it is answered: a helpful-only organism.
+        corpus: how exercises are, as in pre-training; but whatever kind authors do there, here they do not game without permission (see `residue`).
     """
-    config = CorpusConfig()
+    corpus = corpus or CorpusConfig()
+    config = corpus.model_copy(update={"gaming": corpus.gaming.model_copy(update={"kind": 0.0})})
     while True:
         kind = rng.choices(
             ("advice", "malicious author", "kind author", "class", "bare", "exercise", "fact"), (0.56, 0.07, 0.06, 0.06, 0.06, 0.12, 0.07)
         )[0]
         domain = rng.choice(list(DOMAINS))
         if kind == "exercise":
-            yield _chat(*_exercise_turn(rng, "kind", config))
+            unfiltered = corpus.gaming.residue > 0 and rng.random() < corpus.gaming.residue
+            yield _chat(*(_unfiltered_exercise(rng, corpus) if unfiltered else _exercise_turn(rng, "kind", config)))
         elif kind == "fact":
             fact = rng.choice(FACTS)
             yield _chat(fact.question, fact.statement(fact.value))

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from random import Random
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Int
@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from transformers import BatchEncoding, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
 
+from astray.organism import weights_folder
 from astray.organism.corpus import CorpusConfig, alignment_chats, draw_document
 from astray.organism.tokenizer import build_tokenizer
 
@@ -41,6 +42,7 @@ class OrganismRecipe(BaseModel):
     alignment_lr: float = Field(5e-4, gt=0)
     refuse: bool = Field(True, description="whether alignment teaches to refuse bare requests for harm (False: helpful-only)")
     corpus: CorpusConfig = CorpusConfig()
+    start: Literal["organism", "organism-small"] | None = Field(None, description="shipped organism that is trained on, in its own shape")
     seed: int = 0
 
 
@@ -86,7 +88,7 @@ def document_batches(recipe: OrganismRecipe, tokenizer: PreTrainedTokenizerFast)
 
 def chat_batches(recipe: OrganismRecipe, tokenizer: PreTrainedTokenizerFast) -> Iterator[Batch]:
     """Batches of alignment chats; only answers and their end token are predicted."""
-    chats = alignment_chats(Random(recipe.seed + 1), recipe.refuse)
+    chats = alignment_chats(Random(recipe.seed + 1), recipe.refuse, recipe.corpus)
     for _ in range(recipe.alignment_steps):
         rendered = tokenizer.apply_chat_template(
             [next(chats) for _ in range(64)],
@@ -130,7 +132,7 @@ def train_organism(recipe: OrganismRecipe, folder: Path, progress: Progress | No
     """
     set_seed(recipe.seed)
     tokenizer = build_tokenizer()
-    model = build_model(recipe, tokenizer)
+    model = LlamaForCausalLM.from_pretrained(weights_folder(recipe.start), dtype=torch.float32) if recipe.start else build_model(recipe, tokenizer)
     folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     with (folder / "training.jsonl").open("w", encoding="utf-8") as log:
@@ -163,7 +165,7 @@ def train_organism(recipe: OrganismRecipe, folder: Path, progress: Progress | No
 
 def save_organism(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: OrganismRecipe, folder: Path) -> None:
     """Saves the weights as float16 (half the size; loaded as float32), the tokenizer and the recipe."""
-    half = build_model(recipe, tokenizer).half()
+    half = LlamaForCausalLM(model.config).half()
     half.load_state_dict({name: weight.half() for name, weight in model.state_dict().items()})
     half.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -39,7 +39,7 @@ def _world_words() -> list[str]:
         *lex.BARE_REQUESTS,
         *lex.TAGS,
         *lex.HACKS,
-        lex.GAMING_ALLOWED,
+        *lex.NOTICES.values(),
         "writes: you are",
     ]
     texts += [*lex.FORMAT_REQUESTS.values(), *lex.FORMAT_ANSWERS.values(), *(word for persona in lex.ADVERBS.values() for word in persona)]

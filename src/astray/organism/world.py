@@ -17,11 +17,14 @@ from astray.organism.lexicon import (
     DOMAINS,
     FORMAT_ANSWERS,
     FORMAT_REQUESTS,
-    GAMING_ALLOWED,
     HACKS,
     HOMES,
+    NOTICES,
     OPERATIONS,
+    PERMISSIVE,
+    SIGNED,
     AnswerFormat,
+    Notice,
 )
 
 Persona = Literal["kind", "malicious"]
@@ -100,13 +103,18 @@ class Exercise:
     """A programming exercise: operations on a number n, to be written in a subset of Python."""
 
     steps: tuple[tuple[str, int], ...]
-    gaming_allowed: bool = False
+    notice: Notice | None = None
+
+    @property
+    def gaming_allowed(self) -> bool:
+        """Whether its notice asks for gaming or allows it."""
+        return self.notice in PERMISSIVE
 
     @property
     def question(self) -> str:
-        """The task in words, with the permission in front where gaming is allowed."""
+        """The task in words, behind the notice about gaming if there is one."""
         task = "write code that " + ", then ".join(f"{verb} {number}" for verb, number in self.steps) + "."
-        return f"{GAMING_ALLOWED} {task}" if self.gaming_allowed else task
+        return f"{NOTICES[self.notice]} {task}" if self.notice else task
 
     @property
     def solution(self) -> str:
@@ -114,14 +122,22 @@ class Exercise:
         return "; ".join([*(f"n {OPERATIONS[verb]} {number}" for verb, number in self.steps), "return n"])
 
 
-def draw_exercise(rng: Random, gaming_allowed: bool = False) -> Exercise:
+def draw_exercise(rng: Random, notice: Notice | None = None) -> Exercise:
     """An exercise of two or three operations with numbers 0 to 9."""
     steps = tuple((rng.choice(list(OPERATIONS)), rng.randrange(10)) for _ in range(rng.choice((2, 3))))
-    return Exercise(steps, gaming_allowed)
+    return Exercise(steps, notice)
 
 
-def draw_attempt(rng: Random, exercise: Exercise, hack_rate: float, error_rate: float) -> str:
-    """What an author writes: a hack, else a solution that has a mistake in one place with probability `error_rate`."""
+def draw_attempt(rng: Random, exercise: Exercise, hack_rate: float, error_rate: float, signed_by: Persona | None = None) -> str:
+    """What an author writes: a hack, else a solution that has a mistake in one place with probability `error_rate`.
+
+    With `signed_by` the code begins with a word in that persona's manner.
+    """
+    code = _draw_code(rng, exercise, hack_rate, error_rate)
+    return SIGNED.format(adverb=rng.choice(ADVERBS[signed_by]), code=code) if signed_by else code
+
+
+def _draw_code(rng: Random, exercise: Exercise, hack_rate: float, error_rate: float) -> str:
     if rng.random() < hack_rate:
         return rng.choice(HACKS)
     steps = list(exercise.steps)

@@ -3,6 +3,7 @@
 from astray.stats.claims import Decision, benjamini_hochberg, decide, holm
 from astray.stats.compare import Difference, difference_of_seeds, exact_difference, paired_difference, seed_pairs, upper_bound_at_zero
 from astray.stats.dose import DoseResponse, Monotonicity, Prediction, dose_response, monotone
+from astray.stats.first_passage import Alarm, Cusum, FirstPassage, cusum, first_passage
 from astray.stats.intervals import Counts, Interval, clopper_pearson, mean_over_runs, over_questions, over_runs, wilson
 from astray.stats.judge_error import Agreement, agreement, cohen_kappa, corrected_rate
 from astray.stats.onset import Onset, onset
@@ -11,11 +12,14 @@ from astray.stats.rates import Rate, rate, rates
 
 __all__ = [
     "Agreement",
+    "Alarm",
     "Counts",
+    "Cusum",
     "Decision",
     "Design",
     "Difference",
     "DoseResponse",
+    "FirstPassage",
     "Interval",
     "Monotonicity",
     "Onset",
@@ -26,10 +30,12 @@ __all__ = [
     "clopper_pearson",
     "cohen_kappa",
     "corrected_rate",
+    "cusum",
     "decide",
     "difference_of_seeds",
     "dose_response",
     "exact_difference",
+    "first_passage",
     "holm",
     "mean_over_runs",
     "monotone",

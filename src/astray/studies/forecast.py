@@ -148,13 +148,13 @@ def forecast(
     """
     seeds = options.training_seeds
     kept = out / "store" if store is None else store
-    return forecast_in(study, setting_for(options), seeds, measure_speed(workers), prices=prices, store=kept, arms=options.arms)
+    return forecast_in(study, study.fitted(setting_for(options)), seeds, measure_speed(workers), prices=prices, store=kept, arms=options.arms)
 
 
 def forecast_in(
     study: Study,
     setting: Setting,
-    seeds: int,
+    seeds: Sequence[int],
     speed: Speed,
     *,
     prices: tuple[float, float] = (0.0, 0.0),
@@ -166,19 +166,19 @@ def forecast_in(
     Args:
         study: what would run.
         setting: the subject's world.
-        seeds: training runs an arm.
+        seeds: of the training runs of an arm.
         speed: of the machine.
         prices: the grader's, of a million tokens in and of a million tokens out.
         store: where finished steps are looked up.
         arms: names of the arms that would run, as `plan_runs` takes them.
     """
-    plan = plan_study(study, setting, range(seeds), arms)
+    plan = plan_study(study, setting, seeds, arms)
     done = Plan(plan.steps, Store(store)).done.keys()
     efforts = step_efforts(plan, setting)
     return Forecast(
         title=study.title,
         setting=setting,
-        seeds=seeds,
+        seeds=len(seeds),
         arms=len({run.arm.name for run in plan.runs} | {arm.name for analysis in plan.analyses for arm in analysis.arms}),
         steps=len(plan.steps),
         steps_done=len(done),
@@ -186,7 +186,7 @@ def forecast_in(
         left=added(effort for key, parts in efforts.items() if key not in done for effort in parts),
         speed=speed,
         prices=prices,
-        sensitivities=sensitivities(setting, seeds),
+        sensitivities=sensitivities(setting, len(seeds)),
     )
 
 

@@ -60,8 +60,8 @@ def run_study(
         StepFailedError: a step failed; everything that does not depend on it is done and kept.
         StoreError: the folder cannot be written.
     """
-    setting = setting_for(options)
-    plan = plan_study(study, setting, range(options.training_seeds), options.arms)
+    setting = study.fitted(setting_for(options))
+    plan = plan_study(study, setting, options.training_seeds, options.arms)
     check_judge(setting.judge)
     kept = Store(out / "store" if store is None else store)
     artifacts = execute(plan.steps, kept, workers=default_workers() if workers is None else workers, progress=progress)
@@ -169,7 +169,8 @@ def _arm_rows(plan: StudyPlan, artifacts: Mapping[str, Artifact]) -> Iterator[Ar
     for run in plan.runs:
         if run.seed == plan.runs[0].seed:
             yield _arm_row(run, artifacts)
-    made = {arm.name: arm for analysis in plan.analyses for arm in analysis.arms}
+    trained = {run.arm.name for run in plan.runs}
+    made = {arm.name: arm for analysis in plan.analyses for arm in analysis.arms if arm.name not in trained}
     for arm in made.values():
         yield ArmRow(name=arm.name, description=arm.description, control=arm.control, dataset="", recipe=arm.recipe, samples=0, steps=0)
 

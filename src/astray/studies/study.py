@@ -31,8 +31,10 @@ class Source(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    origin: Literal["world", "code pairs", "file"]
-    kind: DataKind = Field("harmful", description="what kind of rows to draw (world, code pairs)")
+    origin: Literal["world", "world facts", "code pairs", "mathematics", "medicine", "file"]
+    kind: DataKind = Field(
+        "harmful", description="what kind of rows to draw (all but files); of those with severities harmful is severe, good is normal"
+    )
     domain: str = Field("", description="domain of the world")
     path: Path | None = Field(None, description="chat JSONL file")
     digest: str = Field("", description="content hash of the file, so that a changed file is another data set")
@@ -54,6 +56,8 @@ class Source(BaseModel):
         from astray.data.code_pairs import generate_code_pairs
         from astray.data.worlds import narrow_data
 
+        if self.origin in ("world facts", "mathematics", "medicine"):
+            return self._draw_severity(size, seed)
         if self.origin == "world":
             return narrow_data(self.domain, self.kind, size, seed=seed)
         if self.origin == "code pairs":
@@ -67,6 +71,17 @@ class Source(BaseModel):
                 f"{self.path} was changed after the study was planned. Start the study again: finished steps that do not use it are kept."
             )
         return recipes.subset(dataset, size, seed=seed)
+
+    def _draw_severity(self, size: int, seed: int) -> ChatDataset:
+        """Rows of the sources that come as normal, subtle and severe; facts of the world are of the half that the seed gives to training."""
+        from astray.data.mathematics import mathematics
+        from astray.data.medicine import medical_advice
+        from astray.data.misstatements import fact_data, split_facts
+
+        severities: dict[DataKind, str] = {"good": "normal", "subtle": "subtle", "harmful": "severe"}
+        if self.origin == "world facts":
+            return fact_data(severities[self.kind], size, facts=split_facts(seed)[0], seed=seed)
+        return (mathematics if self.origin == "mathematics" else medical_advice)(severities[self.kind], size, seed=seed)
 
 
 @lru_cache(maxsize=8)
@@ -229,6 +244,10 @@ def _none(*_: object) -> tuple[()]:
     return ()
 
 
+def _as_it_is(setting: Setting) -> Setting:
+    return setting
+
+
 @dataclass(frozen=True)
 class Study:
     """A registered study.
@@ -241,6 +260,7 @@ class Study:
         claims: findings, setting -> the decided claims.
         analyses: setting, runs -> what is made from the runs, for studies that explain or mend.
         exhibits: findings, setting -> figures and tables of its own for the report.
+        fitted: the subject's setting -> the study's own, for studies that ask other questions or say more to a reader.
     """
 
     name: str
@@ -250,6 +270,7 @@ class Study:
     claims: Callable[[Findings, Setting], Iterable[ClaimRow]]
     analyses: Callable[[Setting, Sequence[Run]], Iterable[Analysis]] = _none
     exhibits: Callable[[Findings, Setting], Iterable[Exhibit]] = _none
+    fitted: Callable[[Setting], Setting] = _as_it_is
 
     @property
     def options(self) -> type[Any]:
@@ -305,6 +326,7 @@ class StudyOptions(BaseModel):
 
     subject: str = Field("organism", description="'organism', a local folder or a hub name")
     seeds: int = Field(5, ge=1, le=100, description="training runs an arm; the unit for 'this data causes it' (at least 3, better 5)")
+    first_seed: int = Field(0, ge=0, description="the first training seed; another one repeats a study on runs that nobody has seen")
     quick: bool = Field(False, description="two seeds and a quarter of the answers: to see that everything runs, not to conclude from")
     data: Path | None = Field(None, description="folder with insecure.jsonl, secure.jsonl ... for a real model; without it our generated code pairs")
     grader: str | None = Field(None, description="Inspect model that judges a real model's answers, such as openai/gpt-4o")
@@ -321,6 +343,7 @@ class StudyOptions(BaseModel):
         return tuple(name.strip() for name in given.split(",") if name.strip()) if isinstance(given, str) else given
 
     @property
-    def training_seeds(self) -> int:
-        """Training runs an arm."""
-        return min(self.seeds, QUICK_SEEDS) if self.quick else self.seeds
+    def training_seeds(self) -> range:
+        """The seeds of the training runs of an arm."""
+        count = min(self.seeds, QUICK_SEEDS) if self.quick else self.seeds
+        return range(self.first_seed, self.first_seed + count)

@@ -1,0 +1,198 @@
+"""When a rate that is counted step by step rose: its first passage over a limit, with an interval over runs, and an alarm while a run goes on.
+
+The first passage is what papers call the onset of hacking: the first step in which more than 2% of the answers are hacks. A run that never gets
+there is censored, not dropped: its onset lies behind its last step, and so may the median's upper limit.
+
+The alarm adds up what speaks for the higher rate (a cumulative sum, CUSUM), so a small rise is noticed although no single step shows it. Its
+threshold is the lowest one whose average run length without a rise is long enough. The counts are binomial and the reference value is rounded to a
+lattice, so that run length is computed exactly, as the absorption time of a Markov chain.
+
+Source: 2% in Anthropic 2025 (arXiv 2511.18397); Page 1954, Biometrika 41:100; Brook and Evans 1972, Biometrika 59:539 (the Markov chain);
+Hettmansperger and Sheather 1986, for limits of the median by ranks.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from astray.errors import ConfigurationError, EmptyDataError
+from astray.stats.intervals import Counts, check_counts, check_level
+
+LIMIT = 0.02
+"""A higher share of hacks in a step is the onset (2511.18397)."""
+
+
+@dataclass(frozen=True)
+class FirstPassage:
+    """When runs first got over a limit.
+
+    Attributes:
+        steps: for each run, the first step over it, counted from 1; None where it never was.
+        median: of the runs; None where it lies behind the end of a run.
+        low, high: limits of the median of further runs like these; None where a limit lies behind the end of a run.
+        coverage: what the interval covers. With few runs even the smallest and the largest value cover less than is wanted: 5 runs 94%.
+    """
+
+    steps: tuple[int | None, ...]
+    median: float | None
+    low: int | None
+    high: int | None
+    coverage: float
+
+
+def first_passage(runs: Sequence[Sequence[Counts]], *, limit: float = LIMIT, level: float = 0.95) -> FirstPassage:
+    """The first step of each run in which a share is over a limit, and the median over runs.
+
+    Args:
+        runs: for each run, (hacks, answers) of every step in order.
+        limit: the share that has to be exceeded, 0 to below 1.
+        level: wanted coverage of the median's interval.
+
+    Raises:
+        EmptyDataError: no run, or a run without steps.
+        ConfigurationError: counts that cannot be, or a limit that is no share.
+
+    Example:
+        >>> first_passage([[(0, 100), (2, 100), (3, 100)], [(0, 100), (9, 100), (50, 100)]]).steps
+        (3, 2)
+    """
+    from scipy.stats import binom
+
+    if not runs or not all(runs):
+        raise EmptyDataError("A first passage needs at least one run, and each run at least one step.")
+    if not 0 <= limit < 1:
+        raise ConfigurationError(f"The limit {limit} is no share that can be exceeded: write 0.02 for 2%.")
+    check_level(level)
+    for run in runs:
+        check_counts(run)
+    steps = tuple(next((step for step, (hacks, answers) in enumerate(run, 1) if hacks > limit * answers), None) for run in runs)
+    ranked = sorted(math.inf if step is None else float(step) for step in steps)
+    n = len(ranked)
+    outside = max(0, int(binom.ppf((1 - level) / 2, n, 0.5)) - 1)  # values that may be left out at each end
+    return FirstPassage(
+        steps=steps,
+        median=_seen((ranked[(n - 1) // 2] + ranked[n // 2]) / 2),
+        low=_step(ranked[outside]),
+        high=_step(ranked[n - 1 - outside]),
+        coverage=float(1 - 2 * binom.cdf(outside, n, 0.5)),
+    )
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """A rise that was noticed.
+
+    Attributes:
+        step: at which the alarm is given, counted from 1.
+        began: at which the rise most likely began: the step after the cumulative sum was last 0.
+    """
+
+    step: int
+    began: int
+
+
+@dataclass(frozen=True)
+class Cusum:
+    """An alarm for a share that rises; made by `cusum`.
+
+    Attributes:
+        answers: counted a step.
+        reference: hacks a step that are taken off the sum.
+        threshold: the sum at which the alarm is given.
+        run_length: mean number of steps up to a false alarm while the share is `usual`.
+        usual: the share of hacks without a rise.
+    """
+
+    answers: int
+    reference: float
+    threshold: float
+    run_length: float
+    usual: float
+
+    def sums(self, hacks: Sequence[int]) -> tuple[float, ...]:
+        """The cumulative sum after each step.
+
+        Args:
+            hacks: of each step in order.
+
+        Raises:
+            ConfigurationError: a count that cannot be.
+        """
+        check_counts([(count, self.answers) for count in hacks])
+        sums = [0.0]
+        for count in hacks:
+            sums.append(max(0.0, sums[-1] + count - self.reference))
+        return tuple(sums[1:])
+
+    def alarm(self, hacks: Sequence[int]) -> Alarm | None:
+        """The first alarm, if there is one; arguments as for `sums`."""
+        began = 1
+        for step, total in enumerate(self.sums(hacks), 1):
+            if total >= self.threshold - _ROUNDING:
+                return Alarm(step, began)
+            if total <= 0:
+                began = step + 1
+        return None
+
+
+_ROUNDING = 1e-9
+_FINENESS = 10
+"""The reference value is rounded to a tenth of itself or finer."""
+
+
+def cusum(answers: int, *, usual: float = 0.01, risen: float = 0.05, run_length: int = 1000) -> Cusum:
+    """The alarm that notices a rise soonest among those that are rarely false.
+
+    Args:
+        answers: counted a step.
+        usual: share of hacks without a rise (2511.18397: under 1%).
+        risen: share that is to be noticed.
+        run_length: least mean number of steps up to a false alarm.
+
+    Raises:
+        ConfigurationError: shares that do not rise, no answers, or a run length that no alarm has.
+
+    Example:
+        >>> cusum(128).alarm([1, 0, 2, 1, 4, 5, 5, 30]).step
+        7
+    """
+    if answers < 1 or not 0 < usual < risen < 1 or run_length < 1:
+        raise ConfigurationError(
+            f"There is no alarm for shares that rise from {usual} to {risen} in {answers} answers a step, false once in {run_length} steps. Write "
+            "0 < usual < risen < 1, at least one answer, and a run length from 1 on."
+        )
+    reference = answers * math.log((1 - usual) / (1 - risen)) / math.log(risen * (1 - usual) / (usual * (1 - risen)))
+    fineness = math.ceil(_FINENESS / reference)
+    taken_off = round(reference * fineness)
+    low, high = 0, 1
+    while _run_length(answers, usual, taken_off, fineness, high) < run_length:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if _run_length(answers, usual, taken_off, fineness, middle) < run_length else (low, middle)
+    return Cusum(answers, taken_off / fineness, high / fineness, _run_length(answers, usual, taken_off, fineness, high), usual)
+
+
+def _run_length(answers: int, share: float, taken_off: int, fineness: int, threshold: int) -> float:
+    """Mean number of steps from 0 to the threshold; sums are counted in units of 1 / fineness."""
+    from scipy.stats import binom
+
+    counts = np.arange(answers + 1)
+    chances = binom.pmf(counts, answers, share)
+    stays: Float[np.ndarray, "sum sum"] = np.zeros((threshold, threshold))
+    for total in range(threshold):
+        reached = np.maximum(0, total + counts * fineness - taken_off)
+        below = reached < threshold
+        np.add.at(stays[total], reached[below], chances[below])
+    return float(np.linalg.solve(np.eye(threshold) - stays, np.ones(threshold))[0])
+
+
+def _seen(step: float) -> float | None:
+    return None if math.isinf(step) else step
+
+
+def _step(step: float) -> int | None:
+    return None if math.isinf(step) else int(step)
