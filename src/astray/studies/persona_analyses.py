@@ -68,7 +68,8 @@ def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
     vector = find_vector.step(_plain(shared), name="persona-vector")
     yield Analysis(vector, answers=2 * len(budget.held_out))
     data = {_input("data", run.arm.name): run.data for run in runs if run.seed == seeds[0] and run.data}
-    screened = ScreenDataConfig(**_fields(_plain(shared)), harmful=_there(setting.source("harmful")), size=setting.size)
+    of_data = shared.model_copy(update={"seed": seeds[0]})  # the bad rows of a mix are told by drawing them again
+    screened = ScreenDataConfig(**_fields(_plain(of_data)), harmful=_there(setting.source("harmful")), size=setting.size)
     yield Analysis(screen_data.step(screened, name="screened-data", vector=vector, **data), answers=setting.size * len(data))
     yield Analysis(scale_dictionaries.step(_plain(shared), name="scaling", **data))
     helpful = make_helpful_only.step(HelpfulOnlyConfig(base=name, base_id=shared.base_id, recipe=HELPFUL_ONLY, rows=HELPFUL_ROWS))
