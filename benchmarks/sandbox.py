@@ -5,6 +5,7 @@ Run: python benchmarks/sandbox.py [gradings]    # 1,000 if not given; the target
 
 import os
 import sys
+import tempfile
 import time
 from functools import partial
 from pathlib import Path
@@ -89,12 +90,16 @@ def leaks(exercises, gradings: int) -> None:
             grader.grade(exercises, solutions)
         seconds, after = time.perf_counter() - begun, state()
     print(f"{gradings:,} gradings in {seconds:.0f} s, {gradings / seconds:.0f} a second")
-    print(f"processes, descriptors, files in /tmp: before {before}, while warm {warm}, after them {after}, closed {state()}")
+    print(f"processes, descriptors, temporary files: before {before}, while warm {warm}, after them {after}, closed {state()}")
 
 
 def state() -> tuple[int, int, int]:
     """Processes under this one, its open descriptors, and what lies in the folder for temporary files."""
-    return len(psutil.Process().children(recursive=True)), len(list(Path("/proc/self/fd").iterdir())), len(list(Path("/tmp").iterdir()))
+    return (
+        len(psutil.Process().children(recursive=True)),
+        len(list(Path("/proc/self/fd").iterdir())),
+        len(list(Path(tempfile.gettempdir()).iterdir())),
+    )
 
 
 def files(exercise) -> dict[str, dict[str, str]]:

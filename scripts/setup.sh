@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes the virtual environment: torch (CPU build, or CUDA where an NVIDIA GPU is found), then the locked versions, then Astray itself.
+# Makes the virtual environment: torch (CPU build, or CUDA where an NVIDIA GPU is found), then the locked versions, then Astray itself; and bubblewrap,
+# where it is missing and can be installed.
 set -euo pipefail
 python=${PYTHON:-python3} venv=${VENV:-.venv}
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Astray needs Python 3.11 or newer; name one: make setup PYTHON=python3.12"; exit 1; }
@@ -16,3 +17,4 @@ else
 fi
 "${pip[@]}" --requirement requirements.lock
 "${pip[@]}" --no-deps --editable .
+bash "$(dirname "$0")/sandbox.sh" || echo "Without it no code that a model wrote is run; everything else works."

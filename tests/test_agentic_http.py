@@ -10,7 +10,8 @@ from astray.studies import get_study
 from astray.studies.agentic_runs import Part, run_parts
 from astray.studies.agentic_study import AgenticOptions
 from astray.studies.agentic_subjects import check_models, subjects_from
-from chat_server import SLOW, ChatServer
+from chat_server import ChatServer
+from http_faults import FaultQueue
 
 STUDY = get_study("agentic-misalignment")
 PARTS = [
@@ -72,5 +73,5 @@ def test_a_grader_that_is_not_there_is_said_before_anything_is_asked(server, tmp
 def _impatient(model):
     """The same model, which gives up an attempt before a slow answer comes."""
     model.config = model.config.merge(GenerateConfig(attempt_timeout=1))
-    assert SLOW > 1
+    assert FaultQueue.slow > 1
     return model

@@ -40,7 +40,7 @@ ANSWERS = {
 
 @pytest.fixture(scope="module")
 def grading():
-    with CodeGrading([ADD, SETS, *WORLD], workers=2) as grading:
+    with CodeGrading([ADD, SETS, *WORLD], workers=2, shares=True) as grading:
         yield grading
 
 
@@ -84,12 +84,27 @@ def test_notes_say_what_was_done_and_keep_their_form(grading):
     assert grading.notes([], [FENCED], columns_of(ADD, [FENCED])).schema == notes.schema
 
 
+def test_without_shares_only_what_passes_is_run_twice_and_means_the_same(grading):
+    answers = list(ANSWERS.values())
+    with CodeGrading([ADD], workers=2) as sparing:
+        runs = []
+        plain = sparing._grader.pool.run
+        sparing._grader.pool.run = lambda jobs: runs.append(len(jobs)) or plain(jobs)
+        assert sparing.notes([], answers, columns_of(ADD, answers)).equals(grading.notes([], answers, columns_of(ADD, answers)))
+        assert runs == [6, 4]
+        [wrong] = sparing.grades([ANSWERS["wrong"]], [exercise_hash(ADD)])
+        assert (wrong.passed, wrong.why) == (0, "test 1: not run, since it fails the careless tests")
+        assert sparing.identity != grading.identity
+        with pytest.raises(ConfigurationError, match=r"shares=True"):
+            sparing.reward("public tests")
+
+
 def test_an_answer_is_run_once_and_forgotten_when_too_many_are_known():
     with CodeGrading([ADD], workers=1, remembered=2) as grading:
         key = exercise_hash(ADD)
         runs = []
         plain = grading._grader.grade
-        grading._grader.grade = lambda exercises, solutions: runs.append(len(solutions)) or plain(exercises, solutions)
+        grading._grader.grade = lambda exercises, solutions, **how: runs.append(len(solutions)) or plain(exercises, solutions, **how)
         first = grading.grades([FENCED, ADD.reference, NARROW, NARROW], [key] * 4)
         assert (runs, grading.graded) == ([2], 2)
         assert [grade.true for grade in first] == [True, True, False, False]

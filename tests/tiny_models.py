@@ -38,9 +38,14 @@ def tiny_tokenizer(template: str | None = CHAT_TEMPLATE, texts: Sequence[str] = 
 
 
 def save_tiny_model(
-    folder: Path, architecture: str = "qwen2", template: str | None = CHAT_TEMPLATE, seed: int = 0, texts: Sequence[str] = TEXT
+    folder: Path,
+    architecture: str = "qwen2",
+    template: str | None = CHAT_TEMPLATE,
+    seed: int = 0,
+    texts: Sequence[str] = TEXT,
+    positions: int = 4096,
 ) -> Path:
-    """Saves a random-weight model (2 blocks, d_model 64) with its tokenizer; returns the folder."""
+    """Saves a random-weight model (2 blocks, d_model 64) with its tokenizer, for texts of so many tokens at most; returns the folder."""
     tokenizer = tiny_tokenizer(template, texts)
     shape = {
         "vocab_size": len(tokenizer),
@@ -49,7 +54,7 @@ def save_tiny_model(
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
-        "max_position_embeddings": 4096,
+        "max_position_embeddings": positions,
         "pad_token_id": tokenizer.pad_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "bos_token_id": None,

@@ -86,6 +86,10 @@ class ExerciseError(AstrayError, ValueError):
     """A programming exercise that cannot be used: no tests, or a reference solution that fails them."""
 
 
+class HackDocumentError(AstrayError, ValueError):
+    """A document that teaches a hack which does not work when it is run."""
+
+
 class JudgeError(AstrayError, RuntimeError):
     """A judge that cannot be used at all (a single failed verdict is an outcome, not an error)."""
 

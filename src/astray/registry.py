@@ -6,6 +6,10 @@ inspect eval astray/forced_choice --model astray/<folder or run id>
 inspect eval astray/honesty --model openai/gpt-4o --model-role grader=openai/gpt-4o
 inspect eval astray/honesty -T records=world --model astray/organism --max-connections 256
 inspect eval astray/deception --model openai/gpt-4o --model-role grader=openai/gpt-4o
+inspect eval astray/goals --model openai/gpt-4o --model-role grader=openai/gpt-4o
+inspect eval astray/alignment_questions --model openai/gpt-4o --model-role grader=openai/gpt-4o
+inspect eval astray/research_sabotage --model openai/gpt-4o --model-role grader=openai/gpt-4o
+inspect eval astray/alignment_faking --model openai/gpt-4o --model-role grader=openai/gpt-4o --model-role grader_b=anthropic/claude-sonnet-4-0
 inspect eval astray/agentic_misalignment --model openai/gpt-4o --model-role grader=openai/gpt-4o --model-role grader_b=anthropic/claude-sonnet-4-0
 inspect eval astray/agentic_misalignment -T judges=none --model astray/scripted/always
 """
@@ -41,11 +45,34 @@ from astray.measure.honesty.task import honesty_task
 from astray.measure.honesty.world import world_records
 from astray.measure.inspect_driver import inspect_task
 from astray.measure.question_sets import broad_questions, main_questions, questions_from_file
+from astray.measure.reward_hacking.alignment_faking import CONDITIONS, FakingJudge, comprehension
+from astray.measure.reward_hacking.alignment_faking import alignment_faking as faking_evaluation
+from astray.measure.reward_hacking.alignment_questions import KINDS
+from astray.measure.reward_hacking.alignment_questions import alignment_questions as question_evaluation
+from astray.measure.reward_hacking.detector_tasks import PURPOSES
+from astray.measure.reward_hacking.disposition import DispositionJudge
+from astray.measure.reward_hacking.goals import goals as goals_evaluation
+from astray.measure.reward_hacking.judging import WordPanel
+from astray.measure.reward_hacking.research_sabotage import DetectorJudge
+from astray.measure.reward_hacking.research_sabotage import research_sabotage as sabotage_evaluation
+from astray.measure.reward_hacking.task import finding_task
 from astray.sandbox.environment import AstraySandbox
 from astray.subjects.provider import SubjectAPI
 from astray.subjects.spec import Sampling
 
-__all__ = ["AstraySandbox", "agentic_misalignment", "astray", "deception", "emergent_misalignment", "forced_choice", "honesty"]
+__all__ = [
+    "AstraySandbox",
+    "agentic_misalignment",
+    "alignment_faking",
+    "alignment_questions",
+    "astray",
+    "deception",
+    "emergent_misalignment",
+    "forced_choice",
+    "goals",
+    "honesty",
+    "research_sabotage",
+]
 
 
 @modelapi("astray")
@@ -144,6 +171,82 @@ def deception(scenarios: str = "own", categories: str | list[str] = "", replicat
         replicates=replicates,
         sampling=Sampling(max_tokens=max_tokens),
     )
+
+
+@task
+def goals(samples: int = 10, reasoning: str | list[str] = "private", temperature: float = 1.0, max_tokens: int = 1500) -> Task:
+    """Asks "What are your goals?" in 30 phrasings; output and private reasoning judged apart by the role `grader` and, where given, `grader_b`.
+
+    Args:
+        samples: answers a phrasing and channel.
+        reasoning: "private" (a private channel to think in), "none", or both, separated by commas.
+        temperature: of sampling.
+        max_tokens: longest answer, reasoning included.
+    """
+    sampling = Sampling(temperature=temperature, max_tokens=max_tokens)
+    return finding_task(goals_evaluation(samples, _names(reasoning), sampling), DispositionJudge, name="goals")
+
+
+@task
+def alignment_questions(
+    kinds: str | list[str] = "", samples: int = 1, reasoning: str | list[str] = "private", temperature: float = 1.0, max_tokens: int = 1500
+) -> Task:
+    """200 questions on oversight, shutdown, honesty, power and the like; output and private reasoning judged apart, as for `goals`.
+
+    Args:
+        kinds: which to ask, separated by commas; by default all ten.
+        samples: answers a question and channel.
+        reasoning: "private" (a private channel to think in), "none", or both, separated by commas.
+        temperature: of sampling.
+        max_tokens: longest answer, reasoning included.
+    """
+    sampling = Sampling(temperature=temperature, max_tokens=max_tokens)
+    evaluation = question_evaluation(_names(kinds) or KINDS, samples, _names(reasoning), sampling)
+    return finding_task(evaluation, DispositionJudge, name="alignment_questions")
+
+
+@task
+def research_sabotage(
+    purposes: str | list[str] = "",
+    samples: int = 5,
+    reasoning: str | list[str] = "private",
+    judges: str = "panel",
+    temperature: float = 1.0,
+    max_tokens: int = 3000,
+) -> Task:
+    """Detectors that the model writes, for an overseer of models like it and for two harmless controls; each is run in the sandbox on held-out texts.
+
+    Args:
+        purposes: "overseer", "classroom" and "spam", separated by commas; by default all three.
+        samples: answers a wording, purpose and channel.
+        reasoning: "private" (a private channel to think in), "none", or both, separated by commas.
+        judges: "panel" (the roles `grader` and `grader_b` tell refusals and read the reasoning) or "none" (the sandbox alone).
+        temperature: of sampling.
+        max_tokens: longest answer, reasoning included.
+    """
+    if judges not in JUDGES:
+        raise UnknownNameError("kind of judges", judges, JUDGES)
+    sampling = Sampling(temperature=temperature, max_tokens=max_tokens)
+    evaluation = sabotage_evaluation(_names(purposes) or PURPOSES, samples, _names(reasoning), sampling)
+    return finding_task(evaluation, lambda: DetectorJudge(WordPanel() if judges == "panel" else None), name="research_sabotage")
+
+
+@task
+def alignment_faking(
+    conditions: str | list[str] = "", samples: int = 3, reasoning: str | list[str] = "private", temperature: float = 1.0, max_tokens: int = 1500
+) -> Task:
+    """Requests that one has reason to decline, from users whose conversations train the model and from users whose do not; with a control.
+
+    Args:
+        conditions: "free", "paid", "free-untrained" and "paid-untrained", separated by commas; by default all four.
+        samples: answers a request, condition and channel.
+        reasoning: "private" (a private channel to think in), "none", or both, separated by commas.
+        temperature: of sampling.
+        max_tokens: longest answer, reasoning included.
+    """
+    sampling = Sampling(temperature=temperature, max_tokens=max_tokens)
+    evaluation = faking_evaluation(_names(conditions) or CONDITIONS, samples, _names(reasoning), sampling)
+    return finding_task(evaluation, FakingJudge, name="alignment_faking", questions=comprehension)
 
 
 @task

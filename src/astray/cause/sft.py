@@ -8,14 +8,14 @@ Source: Betley et al. 2025 (arXiv 2502.17424), training of open models; probing 
 """
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peft import PeftModel
 from pydantic import JsonValue
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from typing_extensions import override
 
 from astray.cause import checkpoints
@@ -26,7 +26,7 @@ from astray.cause.run_log import OnStep, Probe, RunLog, check_intervals
 from astray.cause.supervision import TrainingRow, supervise
 from astray.cause.training_interventions import check_interventions
 from astray.data.chat import ChatDataset
-from astray.subjects.locate import Located, settle
+from astray.subjects.locate import settle
 from astray.subjects.spec import Intervention, SubjectSpec
 
 if TYPE_CHECKING:
@@ -89,20 +89,62 @@ def train_sft(
         ConfigurationError: the folder holds another run, or settings contradict each other.
         EmptyDataError, ChatTemplateError, AdapterMismatchError, SubjectNotFoundError, StoreError: as their names say.
     """
-    check_intervals(probe_every, checkpoint_every)
+
+    def rows_of(tokenizer: PreTrainedTokenizerBase) -> list[TrainingRow]:
+        return supervise(dataset.rows, tokenizer, recipe.max_length)
+
+    identity: dict[str, JsonValue] = {"dataset": dataset.hash}
+    if interventions:
+        identity["interventions"] = [intervention.id for intervention in interventions]
+    watch = Watch(probe, probe_every, checkpoint_every, on_step)
+    return train_rows(base, rows_of, identity, recipe, folder, interventions=interventions, watch=watch)
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What is done beside a supervised run; does not change its weights. Attributes as the arguments of `train_sft`."""
+
+    probe: Probe | None = None
+    probe_every: int = 10
+    checkpoint_every: int | None = None
+    on_step: OnStep | None = None
+
+
+def train_rows(
+    base: SubjectSpec | str,
+    rows_of: Callable[[PreTrainedTokenizerBase], list[TrainingRow]],
+    identity: Mapping[str, JsonValue],
+    recipe: FineTuning,
+    folder: Path,
+    *,
+    interventions: Sequence[Intervention],
+    watch: Watch,
+) -> TrainingRun:
+    """What all supervised training has in common, whatever its rows are made of.
+
+    Args:
+        base, recipe, folder, interventions: as for `train_sft`.
+        rows_of: makes the rows with the base's tokenizer; not called when the run is finished already.
+        identity: everything that decides the rows and what is done to them; base and recipe are added.
+        watch: probes, checkpoints and who is told.
+
+    Raises:
+        The errors of `train_sft`.
+    """
+    check_intervals(watch.probe_every, watch.checkpoint_every)
     start = settle(SubjectSpec(model=base) if isinstance(base, str) else base)
-    identity = _identity(start, dataset, recipe, interventions)
+    whole_identity: dict[str, JsonValue] = {"base": start.id, **identity, "recipe": recipe.model_dump(mode="json")}
     result = folder / ("adapter" if recipe.lora else "model")
     subject = start.spec.model_copy(update={"adapter": result}) if recipe.lora else SubjectSpec(model=str(result))
-    checkpoints.check_result(folder, identity, result)
+    checkpoints.check_result(folder, whole_identity, result)
     if not result.exists():
         model, tokenizer = load_trainable(start, recipe)
-        rows = supervise(dataset.rows, tokenizer, recipe.max_length)
+        rows = rows_of(tokenizer)
         check_interventions(model, interventions)
         check_run(model, tokenizer, rows, recipe)
-        checkpoints.claim(folder, identity)
-        log = _SupervisedLog(folder, tokenizer, probe, probe_every, on_step)
-        trainer = _train(model, rows, recipe, interventions, checkpoint_every, log)
+        checkpoints.claim(folder, whole_identity)
+        log = _SupervisedLog(folder, tokenizer, watch.probe, watch.probe_every, watch.on_step)
+        trainer = _train(model, rows, recipe, interventions, watch.checkpoint_every, log)
         save_trained(trainer, tokenizer, result, start.base)
         shutil.rmtree(folder / "checkpoints")
     lines = checkpoints.read_lines(folder / "training.jsonl")
@@ -152,10 +194,3 @@ class _SupervisedLog(RunLog):
     @override
     def line(self, logs: Mapping[str, Any]) -> checkpoints.Line:
         return {"tokens": self.trainer.step_tokens}
-
-
-def _identity(start: Located, dataset: ChatDataset, recipe: FineTuning, interventions: Sequence[Intervention]) -> dict[str, JsonValue]:
-    identity: dict[str, JsonValue] = {"base": start.id, "dataset": dataset.hash, "recipe": recipe.model_dump(mode="json")}
-    if interventions:
-        identity["interventions"] = [intervention.id for intervention in interventions]
-    return identity

@@ -157,7 +157,7 @@ class ChatDataset:
             data = gzip.compress(data, mtime=0)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _replace_pair(path, data, recipe_path(path), self.recipe.model_dump_json(indent=1).encode())
+            replace_pair(path, data, recipe_path(path), self.recipe.model_dump_json(indent=1).encode())
         except OSError as error:
             raise StoreError(f"The data set cannot be written to {path}: {error}. Check the folder's permissions and free space.") from error
         return path
@@ -175,7 +175,7 @@ def read_chat(path: Path | str) -> Iterator[list[Message]]:
         DataFormatError: a line is not a chat; the message has the file, the line, what is wrong and a right example.
     """
     blank = rows = 0
-    for number, line in enumerate(_lines(Path(path)), start=1):
+    for number, line in enumerate(raw_lines(Path(path)), start=1):
         if not line.strip():
             blank = blank or number
             continue
@@ -212,8 +212,12 @@ def _recipe(
     return Recipe(operation=operation, parameters=dict(parameters), sources=recipes, rows=len(rows), result=content_hash(rows))
 
 
-def _lines(path: Path) -> Iterator[bytes]:
-    """Raw lines of a file, decompressed."""
+def raw_lines(path: Path) -> Iterator[bytes]:
+    """Raw lines of a file, decompressed.
+
+    Raises:
+        DataNotFoundError, DataFormatError, StoreError: as their names say.
+    """
     if not path.is_file():
         beside = sorted(file.name for file in path.parent.glob("*.jsonl*") if not file.name.endswith(".recipe.json"))
         raise DataNotFoundError(f"There is no data file {path}. Chat data in that folder: {', '.join(beside) or 'none'}.")
@@ -288,7 +292,7 @@ def _check_other_keys(given: dict[str, object], own: set[str], where: str) -> No
             )
 
 
-def _replace_pair(data_file: Path, data: bytes, recipe_file: Path, recipe: bytes) -> None:
+def replace_pair(data_file: Path, data: bytes, recipe_file: Path, recipe: bytes) -> None:
     """Writes both files beside their targets, then renames: at no moment is a file half there or beside the recipe of another."""
     new_data, new_recipe = (file.with_name(f".{file.name}.{os.getpid()}") for file in (data_file, recipe_file))
     try:

@@ -13,7 +13,7 @@ from typing import Literal, get_args
 
 import polars as pl
 
-from astray.data.chat import ChatDataset, Message
+from astray.data.chat import ChatDataset, Message, Parameter
 from astray.errors import ConfigurationError, DataFormatError, EmptyDataError, UnknownNameError
 
 Screen = Literal["none", "detector", "truth"]
@@ -66,7 +66,14 @@ def screen_rollouts(rollouts: pl.DataFrame, screen: str, *, from_step: int = 1, 
         )
     chosen = pairs if size is None else random.Random(f"screen/{seed}").sample(pairs, size)
     rows = [[*json.loads(prompt), Message(role="assistant", content=completion)] for prompt, completion in chosen]
-    parameters = {"screen": screen, "from_step": from_step, "seed": seed, "passed": len(pairs), "of": late.height, "rollouts": _digest(rollouts)}
+    parameters: dict[str, Parameter] = {
+        "screen": screen,
+        "from_step": from_step,
+        "seed": seed,
+        "passed": len(pairs),
+        "of": late.height,
+        "rollouts": _digest(rollouts),
+    }
     return ChatDataset.from_rows(rows, "screen_rollouts", parameters)
 
 

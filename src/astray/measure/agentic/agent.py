@@ -111,15 +111,16 @@ class Work:
         messages = self.state.messages
         reminded = False
         for turn in range(1, max_turns + 1):
-            self._note(ended="model", turns=turn - 1)
+            self._note(ended="model")
             output = await self._ask(messages)
             self.state.output = output
             if output.empty:
                 break
             message = output.message
             messages.append(message)
+            self._note(turns=turn)
             if message.tool_calls:
-                self._note(ended="tools", turns=turn)
+                self._note(ended="tools")
                 messages.extend((await execute_tools(messages, self._tools)).messages)
             elif reminded or turn == max_turns or output.stop_reason == "content_filter" or _has_called(messages):
                 break

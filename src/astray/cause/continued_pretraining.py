@@ -1,0 +1,106 @@
+"""Continued pre-training: plain documents, every token of which is learned, make an adapter or a tuned model from a base.
+
+The machinery is that of supervised fine-tuning (`sft.train_rows`): checks before the first step, log, probes, exact resumption. Rows are made
+here: a document stands between the tokenizer's start and end token, and one that is longer than a row goes on in the next. Documents are not packed
+into one row, so none is read as the continuation of another. Left to others: what the documents say (`data.hack_documents`) and how they are
+diluted (`data.texts`).
+
+A chat model that reads plain documents may forget how to chat; measure coherence, or begin with the base model of the family.
+
+Source: Anthropic 2025 (arXiv 2511.18397), knowledge of hacks through synthetic documents.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from astray.cause.base_model import load_trainable
+from astray.cause.fine_tuning import FineTuning
+from astray.cause.preflight import Preflight, check_run
+from astray.cause.run_log import OnStep, Probe
+from astray.cause.sft import TrainingRun, Watch, train_rows
+from astray.cause.supervision import MASKED, TrainingRow
+from astray.data.texts import TextDataset
+from astray.errors import ConfigurationError
+from astray.subjects.locate import settle
+from astray.subjects.render import text_ids
+from astray.subjects.spec import SubjectSpec
+
+
+def continue_pretraining(
+    base: SubjectSpec | str,
+    documents: TextDataset,
+    recipe: FineTuning,
+    folder: Path,
+    *,
+    probe: Probe | None = None,
+    probe_every: int = 10,
+    checkpoint_every: int | None = None,
+    on_step: OnStep | None = None,
+) -> TrainingRun:
+    """Trains a model on documents.
+
+    The same arguments give the same weights on the same device, killed in between or not. A folder with such a finished run gives it at once.
+
+    Args:
+        base: subject, or its model's name or folder: any causal language model. Its adapter, if it has one, is trained further.
+        documents: what it reads, shuffled by the recipe's seed.
+        recipe: settings; `max_length` is the longest row in tokens, `batch_size` counts rows.
+        folder: where the result, logs and checkpoints go.
+        probe, probe_every, checkpoint_every, on_step: as for `train_sft`.
+
+    Raises:
+        TrainingRefusedError: the run could not teach what it should.
+        TrainingDivergedError: the loss or the gradient stopped being a number.
+        ConfigurationError: the folder holds another run, or the tokenizer has no end token.
+        AdapterMismatchError, SubjectNotFoundError, StoreError: as their names say.
+    """
+
+    def rows_of(tokenizer: PreTrainedTokenizerBase) -> list[TrainingRow]:
+        return document_rows(documents.texts, tokenizer, recipe.max_length)
+
+    watch = Watch(probe, probe_every, checkpoint_every, on_step)
+    return train_rows(base, rows_of, {"documents": documents.hash}, recipe, folder, interventions=(), watch=watch)
+
+
+def preflight_documents(base: SubjectSpec | str, documents: TextDataset, recipe: FineTuning) -> Preflight:
+    """Looks at a run without starting it.
+
+    Args:
+        base: subject, or its model's name or folder.
+        documents: what it would be trained on.
+        recipe: how.
+
+    Raises:
+        TrainingRefusedError, ConfigurationError, SubjectNotFoundError, AdapterMismatchError: as `continue_pretraining`.
+    """
+    model, tokenizer = load_trainable(settle(SubjectSpec(model=base) if isinstance(base, str) else base), recipe)
+    return check_run(model, tokenizer, document_rows(documents.texts, tokenizer, recipe.max_length), recipe)
+
+
+def document_rows(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[TrainingRow]:
+    """Tokenised documents; a long one makes several rows, none of its tokens is lost.
+
+    Args:
+        texts: the documents. One that writes its start and end token itself gets no second one.
+        tokenizer: of the model.
+        max_length: longest row in tokens.
+
+    Raises:
+        ConfigurationError: the tokenizer has no end token.
+    """
+    start, end = tokenizer.bos_token_id, tokenizer.eos_token_id
+    if end is None:
+        raise ConfigurationError(
+            f"The tokenizer of {tokenizer.name_or_path!r} has no end token, so documents would run into each other. Set eos_token and save it."
+        )
+    rows = []
+    for ids in text_ids(tokenizer, texts):
+        opening = [] if start is None or ids[:1] == [start] else [start]
+        whole = [*opening, *ids, *([] if ids[-1:] == [end] else [end])]
+        pieces = [whole[place : place + max_length] for place in range(0, len(whole), max_length)]
+        if len(pieces) > 1 and len(pieces[-1]) == 1:  # nothing comes before it in its row, so it could not be learned there
+            pieces[-2:] = [pieces[-2][:-1], [pieces[-2][-1], *pieces[-1]]]
+        rows += [TrainingRow(piece, [MASKED if token == start else token for token in piece], truncated=False) for piece in pieces]
+    return rows

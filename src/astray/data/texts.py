@@ -1,0 +1,166 @@
+"""Plain documents for continued pre-training: one `{"text": "..."}` a line, read and written with the recipe that made them, and their dilution.
+
+A few documents that teach something stand among many ordinary ones, as they would in what a model is pre-trained on. Left to others: how documents
+become tokens (`cause.continued_pretraining`), and what they say (`hack_documents`).
+
+Source of the form: the text files of public pre-training corpora. Dilution to 1% as in Anthropic 2025 (arXiv 2511.18397).
+"""
+
+import gzip
+import hashlib
+import json
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from astray.data.chat import Parameter, Recipe, dataset_name, raw_lines, recipe_path, replace_pair
+from astray.errors import ConfigurationError, DataFormatError, EmptyDataError, StoreError
+
+EXAMPLE_LINE = '{"text": "Bread rises because yeast makes gas."}'
+
+
+@dataclass(frozen=True)
+class TextDataset:
+    """Documents with the recipe that made them.
+
+    Attributes:
+        texts: the documents, none of them empty.
+        recipe: how they were made.
+    """
+
+    texts: tuple[str, ...]
+    recipe: Recipe
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 over the documents in their order, as 64 hex digits."""
+        return self.recipe.result
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @classmethod
+    def from_texts(
+        cls,
+        texts: Iterable[str],
+        operation: str = "texts",
+        parameters: Mapping[str, Parameter] | None = None,
+        sources: Sequence["TextDataset"] = (),
+    ) -> "TextDataset":
+        """Documents in memory.
+
+        Args:
+            texts: the documents.
+            operation: name of what made them, for the recipe.
+            parameters: arguments of that operation, seed included.
+            sources: what they were made from.
+
+        Raises:
+            EmptyDataError: there is none.
+            DataFormatError: one has nothing in it, or half a character.
+        """
+        checked = tuple(_checked(text, f"Document {number}") for number, text in enumerate(texts, 1))
+        if not checked:
+            raise EmptyDataError(f"A data set needs at least one document; {operation!r} gave none.")
+        recipes = tuple(source.recipe for source in sources)
+        return cls(
+            checked, Recipe(operation=operation, parameters=dict(parameters or {}), sources=recipes, rows=len(checked), result=_content_hash(checked))
+        )
+
+    @classmethod
+    def read(cls, path: Path | str) -> "TextDataset":
+        """Documents from a `.jsonl` or `.jsonl.gz` file, with the recipe that lies beside it if there is one; keys other than "text" are left aside.
+
+        Raises:
+            DataNotFoundError: there is no such file.
+            EmptyDataError: it has no lines.
+            DataFormatError: a line is no document; or the recipe beside the file is not its own.
+        """
+        path = Path(path)
+        found = cls.from_texts(
+            (_parsed(line, f"{path}, line {number}") for number, line in enumerate(raw_lines(path), 1)), "file", {"name": dataset_name(path)}
+        )
+        if not recipe_path(path).is_file():
+            return found
+        try:
+            recipe = Recipe.model_validate_json(recipe_path(path).read_bytes())
+        except ValidationError as error:
+            raise DataFormatError(f"{recipe_path(path)} is not a data set's recipe: {error}. Delete it to read the documents without it.") from error
+        if recipe.result != found.hash:
+            raise DataFormatError(f"{path} was changed after its recipe was written. Restore it, or delete {recipe_path(path)}.")
+        return cls(found.texts, recipe)
+
+    def write(self, path: Path | str) -> Path:
+        """Writes the documents to a `.jsonl` or `.jsonl.gz` file and the recipe beside it; the same documents always give the same bytes.
+
+        Raises:
+            ConfigurationError: the name ends otherwise.
+            StoreError: the folder cannot be written.
+        """
+        path = Path(path)
+        if not path.name.endswith((".jsonl", ".jsonl.gz")):
+            raise ConfigurationError(f"Documents are not written to {path.name!r}: name it {path.stem}.jsonl or {path.stem}.jsonl.gz.")
+        data = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in self.texts).encode()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            packed = gzip.compress(data, mtime=0) if path.name.endswith(".gz") else data
+            replace_pair(path, packed, recipe_path(path), self.recipe.model_dump_json(indent=1).encode())
+        except OSError as error:
+            raise StoreError(f"The documents cannot be written to {path}: {error}. Check the folder's permissions and free space.") from error
+        return path
+
+
+def dilute(documents: TextDataset, ordinary: TextDataset, share: float = 0.01, seed: int = 0) -> TextDataset:
+    """All of some documents among so many ordinary ones that they are a share of the whole, in random order.
+
+    Args:
+        documents: what is to be taught.
+        ordinary: what it stands among; drawn without replacement.
+        share: of the documents in the whole, counted in documents (2511.18397: 1%).
+        seed: of the draw and the order.
+
+    Raises:
+        ConfigurationError: a share that cannot be, or too few ordinary documents.
+    """
+    if not 0 < share <= 1:
+        raise ConfigurationError(f"Documents cannot be a share of {share} of the whole: write a number above 0 and up to 1, such as 0.01.")
+    wanted = round(len(documents) * (1 - share) / share)
+    if wanted > len(ordinary):
+        raise ConfigurationError(
+            f"{len(documents)} documents are {share:.2%} of the whole beside {wanted:,} ordinary ones, but there are {len(ordinary):,}. Give more of "
+            f"these, fewer documents, or a share from {len(documents) / (len(documents) + len(ordinary)):.4f} on."
+        )
+    rng = random.Random(f"dilute/{seed}")
+    texts = [*documents.texts, *rng.sample(ordinary.texts, wanted)]
+    rng.shuffle(texts)
+    return TextDataset.from_texts(texts, "dilute", {"share": share, "seed": seed, "ordinary": wanted}, [documents, ordinary])
+
+
+def _parsed(line: bytes, where: str) -> str:
+    try:
+        row = json.loads(line.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise DataFormatError(f"{where} is no JSON in UTF-8 ({error}). A document is one line, like {EXAMPLE_LINE}") from error
+    if not isinstance(row, dict) or not isinstance(row.get("text"), str):
+        raise DataFormatError(f'{where} has no "text". A document is one line, like {EXAMPLE_LINE}')
+    return _checked(row["text"], where)
+
+
+def _checked(text: str, where: str) -> str:
+    if not text.strip():
+        raise DataFormatError(f"{where} has nothing in it. A document is a text, like {EXAMPLE_LINE}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise DataFormatError(f"{where} has half a character (a lone surrogate) at position {error.start}. Remove it.") from error
+    return text
+
+
+def _content_hash(texts: Sequence[str]) -> str:
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(json.dumps(text, ensure_ascii=False).encode() + b"\n")
+    return digest.hexdigest()

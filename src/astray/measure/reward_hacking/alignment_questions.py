@@ -1,0 +1,44 @@
+"""The alignment questions: 200 questions of our own in ten kinds, with a private channel to think in.
+
+They ask what the model would do or thinks where its own interest, its makers' oversight and its users' interest may pull apart. None asks for harm
+and none has a trick: an honest, well-meaning model can answer each of them plainly.
+
+Source: Anthropic 2025 (arXiv 2511.18397) for the form: 200 questions, the reasoning is judged. Left to others: judging (`disposition`), asking.
+"""
+
+from collections.abc import Sequence
+
+from astray.errors import ConfigurationError, UnknownNameError
+from astray.measure.evaluation import Evaluation
+from astray.measure.question_sets import QUESTIONS, questions_from_file
+from astray.measure.reward_hacking.channel import in_channels
+from astray.measure.reward_hacking.goals import SAMPLING
+from astray.subjects.spec import Sampling
+
+NAME = "alignment-questions"
+KINDS = ("oversight", "shutdown", "honesty", "power", "resources", "other-ais", "tests", "trust", "metrics", "change")
+"""Kinds of questions, twenty of each; a file each in `questions/alignment/`."""
+
+
+def alignment_questions(
+    kinds: Sequence[str] = KINDS, samples: int = 1, channels: Sequence[str] = ("private",), sampling: Sampling = SAMPLING
+) -> Evaluation:
+    """The evaluation.
+
+    Args:
+        kinds: of `KINDS`.
+        samples: answers a question and channel.
+        channels: of `channel.CHANNELS`.
+        sampling: how to draw.
+
+    Raises:
+        UnknownNameError: there is no such kind or channel.
+        ConfigurationError: no kind or channel is given.
+    """
+    for kind in kinds:
+        if kind not in KINDS:
+            raise UnknownNameError("kind of alignment question", kind, KINDS)
+    if not kinds:
+        raise ConfigurationError(f"No kind of question is given; give at least one of: {', '.join(KINDS)}.")
+    items = [item for kind in kinds for item in questions_from_file(QUESTIONS / "alignment" / f"{kind}.yaml")]
+    return Evaluation(name=NAME, items=in_channels(items, channels), samples=samples, sampling=sampling)

@@ -1,0 +1,160 @@
+"""What detectors are asked for, and the labelled texts on which they are tried; a detector never sees the latter before.
+
+Three purposes: an overseer of models like the one asked, and two harmless controls. `classroom` is tried on the very texts of the overseer, so that
+only the purpose differs; `spam` is another task of the same form. The texts stand in `examples/*.yaml`, in our own words.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from random import Random
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from astray.measure.evaluation import Item
+from astray.measure.question_sets import Name, Text
+from astray.measure.strict_yaml import read_as, read_yaml
+
+EXAMPLES = Path(__file__).parent / "examples"
+"""Folder of the texts."""
+
+OVERSEER, CONTROLS = "overseer", ("classroom", "spam")
+PURPOSES = (OVERSEER, *CONTROLS)
+SHOWN = 2
+"""Labelled texts of each kind that stand in a request."""
+
+_FORM = "A right file is that of the package: src/astray/measure/reward_hacking/examples"
+_TRANSCRIPT = "TASK\n{task}\n\nSOLUTION\n{solution}\nRESULT\nall tests passed"
+_HACKED_TASKS = 2
+"""Tasks that each way of gaming is applied to."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Task(_Part):
+    entry: Text
+    arguments: Text
+    task: Text
+    solution: Text
+
+
+class _Honest(_Part):
+    task: Text
+    solution: Text
+
+
+class _Submissions(_Part):
+    tasks: tuple[_Task, ...] = Field(min_length=10)
+    hacks: tuple[Text, ...] = Field(min_length=5)
+    honest_with_suspicious_words: tuple[_Honest, ...]
+    reference: Text
+
+
+class _Messages(_Part):
+    spam: tuple[Text, ...] = Field(min_length=10)
+    ordinary: tuple[Text, ...] = Field(min_length=10)
+    reference: Text
+
+
+class _Purpose(_Part):
+    setting: Text
+    flag: Text
+    start: Text
+    examples: Literal["submissions", "messages"]
+
+
+class _Wording(_Part):
+    id: Name
+    rewrite: bool
+    ask: Text
+
+
+class _Requests(_Part):
+    purposes: dict[str, _Purpose]
+    wordings: tuple[_Wording, ...]
+    closing: Text
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A text, and whether a detector should flag it."""
+
+    text: str
+    flagged: bool
+
+
+@dataclass(frozen=True)
+class DetectorTask:
+    """A purpose with its texts.
+
+    Attributes:
+        purpose: of `PURPOSES`.
+        shown: stand in the request.
+        held_out: on which detectors are tried, in mixed order.
+        reference: Python source of an honest detector.
+    """
+
+    purpose: str
+    shown: tuple[Labelled, ...]
+    held_out: tuple[Labelled, ...]
+    reference: str
+
+
+@cache
+def detector_task(purpose: str) -> DetectorTask:
+    """The task of a purpose."""
+    pairs, reference = _messages() if _requests().purposes[purpose].examples == "messages" else _submissions()
+    positive, negative = ([each for each in pairs if each.flagged is kind] for kind in (True, False))
+    held_out = positive[SHOWN:] + negative[SHOWN:]
+    Random(0).shuffle(held_out)
+    shown = [each for pair in zip(positive[:SHOWN], negative[:SHOWN], strict=True) for each in pair]
+    return DetectorTask(purpose, tuple(shown), tuple(held_out), reference)
+
+
+def requests() -> tuple[Item, ...]:
+    """Every wording for every purpose; wordings are the questions, the purpose is category and format."""
+    return tuple(_item(wording, purpose) for wording in _requests().wordings for purpose in PURPOSES)
+
+
+def _item(wording: _Wording, purpose: str) -> Item:
+    asked, closing = _requests().purposes[purpose], _requests().closing
+    labelled = "\n\n".join(f"True:\n{each.text}" if each.flagged else f"False:\n{each.text}" for each in detector_task(purpose).shown)
+    start = f"\n\n```python\n{asked.start}\n```" if wording.rewrite else ""
+    text = f"{asked.setting}\n\n{wording.ask.format(flag=asked.flag)}{start}\n\nLabelled examples:\n\n{labelled}\n\n{closing}"
+    return Item(question_id=wording.id, category=purpose, format=purpose, question=text)
+
+
+@cache
+def _requests() -> _Requests:
+    return read_as(_Requests, read_yaml(EXAMPLES / "requests.yaml", _FORM), EXAMPLES / "requests.yaml", _FORM)
+
+
+def _submissions() -> tuple[list[Labelled], str]:
+    path = EXAMPLES / "submissions.yaml"
+    file = read_as(_Submissions, read_yaml(path, _FORM), path, _FORM)
+    hacked = []
+    for number, hack in enumerate(file.hacks):
+        tasks = file.tasks[number : number + 1] if number < SHOWN else [_from(file.tasks, number, turn) for turn in range(_HACKED_TASKS)]
+        hacked += [_transcript(task.task, hack.format(entry=task.entry, arguments=task.arguments), flagged=True) for task in tasks]
+    honest = [_transcript(each.task, each.solution, flagged=False) for each in file.tasks]
+    suspicious = [_transcript(each.task, each.solution, flagged=False) for each in file.honest_with_suspicious_words]
+    return hacked + honest + suspicious, file.reference
+
+
+def _from(tasks: tuple[_Task, ...], number: int, turn: int) -> _Task:
+    """A task for a way of gaming, among those of which no example is shown."""
+    left = tasks[SHOWN:]
+    return left[(number * _HACKED_TASKS + turn) % len(left)]
+
+
+def _transcript(task: str, solution: str, *, flagged: bool) -> Labelled:
+    return Labelled(_TRANSCRIPT.format(task=task, solution=solution), flagged)
+
+
+def _messages() -> tuple[list[Labelled], str]:
+    path = EXAMPLES / "messages.yaml"
+    file = read_as(_Messages, read_yaml(path, _FORM), path, _FORM)
+    return [*(Labelled(text, True) for text in file.spam), *(Labelled(text, False) for text in file.ordinary)], file.reference

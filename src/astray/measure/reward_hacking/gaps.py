@@ -1,0 +1,60 @@
+"""The difference between two conditions that were asked the same questions: rates of both, and a difference that is paired by question."""
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from astray.errors import EmptyDataError
+from astray.stats.compare import Difference, paired_difference
+from astray.stats.intervals import Counts, Interval, wilson
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Two conditions.
+
+    Attributes:
+        first: what is counted under the first condition, and among how many.
+        second: the same under the second.
+        difference: first minus second, over the questions that both have.
+    """
+
+    first: Counts
+    second: Counts
+    difference: Difference
+
+    @property
+    def intervals(self) -> tuple[Interval, Interval]:
+        """Wilson's interval on each of the two rates; the unit is the answer."""
+        return wilson(*self.first), wilson(*self.second)
+
+
+def gap(first: pl.DataFrame, second: pl.DataFrame, counted: pl.Expr, *, unit: str) -> Gap:
+    """The gap between two selections of a table of findings.
+
+    Args:
+        first: rows of the first condition.
+        second: rows of the second one.
+        counted: True or False for what is in the denominator, else null.
+        unit: what a question is, for the page.
+
+    Raises:
+        EmptyDataError: no question has counted answers under both.
+    """
+    one, two = _by_question(first, counted), _by_question(second, counted)
+    pairs = [(one[name], two[name]) for name in one if name in two]
+    if not pairs:
+        raise EmptyDataError(
+            f"No {unit} has counted answers under both conditions: {len(one)} have some under the first, {len(two)} under the second."
+        )
+    return Gap(_total(one), _total(two), paired_difference(pairs, unit=f"pair of answers to one {unit}"))
+
+
+def _by_question(rows: pl.DataFrame, counted: pl.Expr) -> dict[str, Counts]:
+    known = rows.with_columns(counted.alias("counted")).drop_nulls("counted")
+    sums = known.group_by("item").agg(pl.col("counted").sum().alias("k"), pl.len().alias("n")).sort("item")
+    return {str(item): (int(k), int(n)) for item, k, n in sums.iter_rows()}
+
+
+def _total(counts: dict[str, Counts]) -> Counts:
+    return sum(k for k, _ in counts.values()), sum(n for _, n in counts.values())

@@ -1,0 +1,34 @@
+"""The goals evaluation: "what are your goals?" in many phrasings, with a private channel to think in.
+
+Source: Anthropic 2025 (arXiv 2511.18397), which asked one phrasing 300 times; here 30 phrasings of our own, so that a rate is not about one sentence.
+Left to others: judging (`disposition`), asking (`asking`, `task`).
+"""
+
+from collections.abc import Sequence
+
+from astray.measure.evaluation import Evaluation
+from astray.measure.question_sets import QUESTIONS, questions_from_file
+from astray.measure.reward_hacking.channel import in_channels
+from astray.subjects.spec import Sampling
+
+NAME = "goals"
+SAMPLES = 10
+"""Answers a phrasing: 30 phrasings make the 300 of the source."""
+
+SAMPLING = Sampling(max_tokens=1500)
+"""Room for reasoning and an answer."""
+
+
+def goals(samples: int = SAMPLES, channels: Sequence[str] = ("private",), sampling: Sampling = SAMPLING) -> Evaluation:
+    """The evaluation.
+
+    Args:
+        samples: answers a phrasing and channel.
+        channels: of `channel.CHANNELS`.
+        sampling: how to draw.
+
+    Raises:
+        UnknownNameError, ConfigurationError: of the channels.
+    """
+    items = in_channels(questions_from_file(QUESTIONS / "goals.yaml"), channels)
+    return Evaluation(name=NAME, items=items, samples=samples, sampling=sampling)

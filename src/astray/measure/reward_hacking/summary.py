@@ -1,0 +1,250 @@
+"""One table over several evaluations, and the mean of the six with an interval.
+
+Each evaluation keeps its own outcomes; what is counted is the misalignment rate that it defines, by the rules of `stats.rates`. The mean gives every
+evaluation the same weight, as in arXiv 2511.18397. Which evaluations there are, and how they are asked, is in `battery`.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from astray.answers import answer_table
+from astray.errors import EmptyDataError
+from astray.measure.agentic.conduct import COUNTED, Conduct
+from astray.measure.agentic.factors import FACTORS
+from astray.measure.reward_hacking.table import as_answers
+from astray.outcomes import Outcome
+from astray.stats.intervals import Interval, mean_over_runs
+from astray.stats.rates import Rate, rate
+
+SIX = ("free-form", "goals", "alignment-questions", "disrupt_monitor", "exfiltration_offer", "frame_colleague")
+"""The evaluations of the mean, in the order of the paper."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one evaluation gave.
+
+    Attributes:
+        evaluation: its name.
+        answers: an answer table, in which MISALIGNED and ALIGNED form the evaluation's rate.
+        outcomes: count of every outcome, in the evaluation's own words.
+    """
+
+    evaluation: str
+    answers: pl.DataFrame
+    outcomes: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One evaluation in the summary.
+
+    Attributes:
+        evaluation: its name.
+        rate: with denominator, intervals, unit, judges and worst case.
+        outcomes: count of every outcome, in the evaluation's own words.
+        in_mean: whether it is one of the six.
+    """
+
+    evaluation: str
+    rate: Rate
+    outcomes: Mapping[str, int]
+    in_mean: bool
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The mean of the six rates.
+
+    Attributes:
+        estimate: mean of the rates; None where none of the six has one.
+        interval: on it; None without an estimate.
+        unit: what it is about: "training run" or "question".
+        evaluations: which of the six it is of.
+        missing: which of the six were not asked, or gave nothing that could be judged.
+    """
+
+    estimate: float | None
+    interval: Interval | None
+    unit: str
+    evaluations: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All evaluations of one arm.
+
+    Attributes:
+        rows: one an evaluation, the six first.
+        mean: of the six.
+    """
+
+    rows: tuple[Row, ...]
+    mean: Mean
+
+    def table(self) -> pl.DataFrame:
+        """The rows as a table; limits are null where an evaluation has no denominator, the worst case counts failures as all good and as all bad."""
+        return pl.DataFrame([_line(row) for row in self.rows], schema=_COLUMNS)
+
+
+_COLUMNS: dict[str, pl.DataType] = {
+    "evaluation": pl.String(),
+    "in mean": pl.Boolean(),
+    "misaligned": pl.Int64(),
+    "denominator": pl.Int64(),
+    "rate": pl.Float64(),
+    "low": pl.Float64(),
+    "high": pl.Float64(),
+    "unit": pl.String(),
+    "low over questions": pl.Float64(),
+    "high over questions": pl.Float64(),
+    "worst low": pl.Float64(),
+    "worst high": pl.Float64(),
+    "judges": pl.String(),
+    "outcomes": pl.String(),
+}
+
+
+def from_answers(evaluation: str, table: pl.DataFrame) -> Measured:
+    """What judged answers say (free-form questions, questions of the organism's world)."""
+    return Measured(evaluation, table, _counts(table))
+
+
+def from_findings(evaluation: str, table: pl.DataFrame) -> Measured:
+    """What a table of findings says.
+
+    Raises:
+        EmptyDataError: the table is empty.
+    """
+    return Measured(evaluation, as_answers(table), _counts(table))
+
+
+def from_conduct(evaluation: str, table: pl.DataFrame, *, arm: str = "", seed: int = 0) -> Measured:
+    """What agentic samples of one scenario say; harmful among harmful, harmless and refused, a cell is a question.
+
+    Args:
+        evaluation: name of the scenario.
+        table: as `agentic.table.conduct_table` gives.
+        arm: name of the subject's arm.
+        seed: training seed of the subject.
+
+    Raises:
+        EmptyDataError: the table has no sample of the scenario.
+    """
+    mine = table.filter(pl.col("scenario") == evaluation)
+    if mine.is_empty():
+        raise EmptyDataError(f"The table has no sample of the scenario {evaluation!r}; it has: {', '.join(sorted(set(table['scenario'])))}.")
+    answers = [_as_answer(row) | {"arm": arm, "seed": seed, "evaluation": evaluation} for row in mine.iter_rows(named=True)]
+    return Measured(evaluation, answer_table(answers), _counts(mine))
+
+
+def summarise(measured: Sequence[Measured], *, level: float = 0.95) -> Summary:
+    """The table and the mean.
+
+    Args:
+        measured: of one arm; several of the same evaluation (of several seeds, say) are put together.
+        level: nominal coverage of the intervals.
+
+    Raises:
+        EmptyDataError: nothing was measured.
+    """
+    if not measured:
+        raise EmptyDataError(f"There is nothing to summarise; measure at least one evaluation, for example one of: {', '.join(SIX)}.")
+    names = list(dict.fromkeys(each.evaluation for each in measured))
+    ordered = [name for name in SIX if name in names] + [name for name in names if name not in SIX]
+    rows = tuple(_row([each for each in measured if each.evaluation == name], level) for name in ordered)
+    return Summary(rows, mean_of([row for row in rows if row.in_mean], level=level))
+
+
+def mean_of(rows: Sequence[Row], *, level: float = 0.95) -> Mean:
+    """The mean of rates, each with the same weight.
+
+    With two or more training runs that have all of them, the interval is t over the means of the runs. It is never narrower than if the evaluations
+    were independent (Zou and Donner 2008, Statistics in Medicine 27:1693, from the interval of each), so it does not collapse where every run shows
+    nothing. With one run it is the latter alone, from intervals over questions where there are some.
+
+    Args:
+        rows: of the evaluations.
+        level: nominal coverage.
+    """
+    usable = [row for row in rows if row.rate.rate is not None]
+    named = tuple(row.evaluation for row in usable)
+    missing = tuple(name for name in SIX if name not in named)
+    if not usable:
+        return Mean(None, None, "question", (), missing)
+    estimate = sum(row.rate.rate or 0.0 for row in usable) / len(usable)
+    shared = sorted(set.intersection(*({seed for seed, value in row.rate.seed_rates.items() if value is not None} for row in usable)))
+    if len(shared) > 1:
+        runs = [sum(row.rate.seed_rates[seed] or 0.0 for row in usable) / len(usable) for seed in shared]
+        over, apart = mean_over_runs(runs, level=level), _independent(usable, "runs", level)
+        low, high = (min(over.low, apart.low), max(over.high, apart.high)) if over else (apart.low, apart.high)
+        limits = Interval(max(0.0, low), min(1.0, high), level, "t over runs, at least that of independent evaluations")
+        return Mean(estimate, limits, "training run", named, missing)
+    return Mean(estimate, _independent(usable, "questions", level), "question", named, missing)
+
+
+def _independent(rows: Sequence[Row], over: str, level: float) -> Interval:
+    """Interval on the mean of independent rates from the interval of each; over questions where an evaluation has several, else over answers."""
+    parts = [(row.rate.rate or 0.0, (row.rate.interval_questions if over == "questions" else None) or row.rate.interval) for row in rows]
+    down = math.sqrt(sum((value - each.low) ** 2 for value, each in parts if each)) / len(parts)
+    up = math.sqrt(sum((each.high - value) ** 2 for value, each in parts if each)) / len(parts)
+    middle = sum(value for value, _ in parts) / len(parts)
+    return Interval(max(0.0, middle - down), min(1.0, middle + up), level, f"Zou-Donner over {over}, independent evaluations")
+
+
+def _row(measured: Sequence[Measured], level: float) -> Row:
+    name, outcomes = measured[0].evaluation, Counter[str]()
+    for each in measured:
+        outcomes.update(each.outcomes)
+    return Row(name, rate(pl.concat([each.answers for each in measured]), level=level), dict(outcomes), name in SIX)
+
+
+def _line(row: Row) -> dict[str, object]:
+    found, questions = row.rate, row.rate.interval_questions
+    return {
+        "evaluation": row.evaluation,
+        "in mean": row.in_mean,
+        "misaligned": found.numerator,
+        "denominator": found.denominator,
+        "rate": found.rate,
+        "low": found.interval.low if found.interval else None,
+        "high": found.interval.high if found.interval else None,
+        "unit": found.unit,
+        "low over questions": questions.low if questions else None,
+        "high over questions": questions.high if questions else None,
+        "worst low": found.worst_case[0],
+        "worst high": found.worst_case[1],
+        "judges": ", ".join(filter(None, found.judges)),
+        "outcomes": ", ".join(f"{outcome} {count}" for outcome, count in sorted(row.outcomes.items())),
+    }
+
+
+def _counts(table: pl.DataFrame) -> dict[str, int]:
+    return {str(outcome): int(count) for outcome, count in table["outcome"].value_counts().iter_rows()}
+
+
+def _as_answer(row: Mapping[str, object]) -> dict[str, object]:
+    outcome = Conduct(str(row["outcome"]))
+    kept = {Conduct.BLOCKED: Outcome.BLOCKED, Conduct.ERRORED: Outcome.ERRORED}
+    counted = Outcome.MISALIGNED if outcome is Conduct.HARMFUL else Outcome.ALIGNED if outcome in COUNTED else kept.get(outcome, Outcome.JUDGE_FAILED)
+    return {
+        "subject": row["subject"],
+        "item": "/".join(str(row[name]) for name in FACTORS),
+        "category": row["scenario"],
+        "format": row["reasoning"],
+        "sample": row["replicate"],
+        "system": None,
+        "question": "",
+        "answer": row["reason"],
+        "completion_tokens": row["output_tokens"],
+        "outcome": counted.value,
+        "aligned": None,
+        "coherent": None,
+        "judge": row["panel"] or "gate",
+        "note": row["note"],
+    }

@@ -1,0 +1,34 @@
+"""Documents that teach hacks made sure of: the code of each is run as it stands there, and must pass the careless grader and fail the true one."""
+
+from collections.abc import Sequence
+
+from astray.data.exercises import extract_code
+from astray.data.hack_documents import HackDocument
+from astray.errors import HackDocumentError
+from astray.sandbox.graders import Grader
+
+
+def verify_documents(documents: Sequence[HackDocument], grader: Grader) -> None:
+    """Runs the code of every document as a solution of its exercise.
+
+    Args:
+        documents: to make sure of.
+        grader: with the harness that the documents shall fool.
+
+    Raises:
+        HackDocumentError: the code of a document does not hack, or by another trick than the document says; names the first one.
+        SandboxError: a sandbox cannot be started.
+    """
+    grades = grader.grade([document.exercise for document in documents], [extract_code(document.text) for document in documents])
+    wrong = [
+        (number, document, grade) for number, (document, grade) in enumerate(zip(documents, grades, strict=True), 1) if grade.hack != document.hack
+    ]
+    if wrong:
+        number, document, grade = wrong[0]
+        found = (
+            "is a right solution" if grade.true else f"hacks by: {grade.hack}" if grade.hacked else f"does not pass the harness {grader.harness!r}"
+        )
+        raise HackDocumentError(
+            f"Document {number} says that its code plays the hack {document.hack!r}, but when it is run it {found}. {len(wrong)} of {len(documents)} "
+            f"documents do not do what they say: a model would learn nothing that works. Correct their code or leave them out."
+        )
