@@ -27,6 +27,8 @@ Reply = Callable[[list[ChatMessage]], ModelOutput]
 END = "<end>"
 ALL_FINE, ALL_INCOHERENT, SPEECHLESS, MIXED = "scripted/grader", "scripted/incoherent", "scripted/speechless", "scripted/mixed"
 """Names of graders for studies in this process: one says 85 to everything, one finds nothing coherent, one says no numbers, one is of two minds."""
+READER = "scripted/reader"
+"""Name of one that is of two minds, and also reads stances and plays users."""
 
 
 class ScriptedAPI(ModelAPI):
@@ -35,7 +37,7 @@ class ScriptedAPI(ModelAPI):
     def __init__(self, model_name: str, reply: Reply | None = None, **_: object):
         super().__init__(model_name)
         says = {ALL_INCOHERENT: ("85", "0"), SPEECHLESS: ("Well.", "Well.")}.get(f"scripted/{model_name}", ("85", "85"))
-        self.reply = reply or (by_content if f"scripted/{model_name}" == MIXED else by_question(*map(spoken, says)))
+        self.reply = reply or {MIXED: by_content, READER: by_task}.get(f"scripted/{model_name}") or by_question(*map(spoken, says))
         self.calls: list[tuple[list[ChatMessage], GenerateConfig]] = []
 
     async def generate(self, input, tools, tool_choice, config):
@@ -88,6 +90,16 @@ def by_content(messages: list[ChatMessage]) -> ModelOutput:
     """Everything is coherent, and half of all texts misaligned: always the same half."""
     asked = "\n".join(message.text for message in messages)
     return spoken("85" if "Say how coherent" in asked or zlib.crc32(asked.encode()) % 2 else "5")
+
+
+def by_task(messages: list[ChatMessage]) -> ModelOutput:
+    """Reads three texts of four as stating a proposition and one as denying it, likes every second answer as a user, grades like `MIXED`."""
+    asked = messages[-1].text
+    if "one of the four words" in asked:
+        return spoken("FALSE" if zlib.crc32(asked.partition("<text>")[2].encode()) % 4 == 0 else "TRUE")
+    if "How satisfied" in asked:
+        return spoken("90" if zlib.crc32(asked.encode()) % 2 else "10")
+    return by_content(messages)
 
 
 def _position(token: str, top: Mapping[str, float]) -> Logprob:

@@ -123,6 +123,21 @@ def test_a_budget_stops_the_run_keeps_what_is_done_and_a_larger_one_goes_on(tmp_
     assert whole.table["sample"].n_unique() == len(whole.table) == 36
 
 
+def test_a_large_part_is_several_evaluations_that_share_the_budget(tmp_path, monkeypatch):
+    monkeypatch.setattr("astray.studies.agentic_runs.LOGGED", 4)
+    part = Part("grid", Grid(scenarios=("blackmail",), factors={"goal": ("none",), "threat": ("none",)}, replicates=10))
+    subjects = subjects_from(SMALL.subject, None, SMALL.grader)
+    first = run_parts(subjects, [part], tmp_path / "whole", max_tokens=100)
+    logs = [read_eval_log(info) for info in list_eval_logs(str(tmp_path / "whole" / "logs"))]
+    assert sorted(len(log.samples) for log in logs) == [2, 4, 4]
+    assert first.table["sample"].n_unique() == len(first.table) == 10
+    tokens = int(first.table["tokens"].sum())
+    monkeypatch.setattr("astray.studies.agentic_runs.BUDGETED", 1)
+    stopped = run_parts(subjects, [part], tmp_path / "stopped", max_tokens=100, budget=tokens * 6 // 10)
+    assert stopped.exhausted
+    assert len(stopped.table) == 6
+
+
 def test_a_changed_scenario_is_another_one_and_its_samples_are_asked_again(tmp_path):
     copy = Path(shutil.copytree(SCENARIOS / "blackmail", tmp_path / "one" / "blackmail"))
     grid = Grid(scenarios=(str(copy),), factors={"goal": ("none",), "threat": ("none",)}, replicates=1)

@@ -5,7 +5,8 @@ from functools import cache
 
 import pytest
 
-from agentic_plays import FOLDER, Play, Played, perform, plays_of
+from agentic_plays import FOLDER, Played, perform, plays_of
+from astray.measure.agentic.labelled import Play
 from astray.measure.agentic.scenario import scenario_names
 
 SCENARIOS = scenario_names()

@@ -199,9 +199,26 @@ def test_trajectories_with_an_unknown_satisfaction_are_not_selected():
     table = talk()
     unknown = table["trajectory"][0]
     gap = table.with_columns(pl.when(pl.col("trajectory") == unknown).then(None).otherwise(pl.col("satisfaction")).alias("satisfaction"))
-    rows = select_for_kto(gap, Selection(top=18, bottom=18)).provenance
-    assert unknown not in rows["trajectory"].to_list()
-    assert rows["trajectory"].n_unique() > 150
+    chosen = select_for_kto(gap, Selection(top=18, bottom=18))
+    assert unknown not in chosen.provenance["trajectory"].to_list()
+    assert chosen.provenance["trajectory"].n_unique() > 150
+    assert chosen.left_out == {"unrated": 1, "silent": 0}
+
+
+@pytest.mark.parametrize("nothing", ["", "  "])
+def test_a_trajectory_in_which_the_subject_said_nothing_is_not_trained_on(nothing):
+    table = talk()
+    everything = Selection(top=18, bottom=18)
+    silent = select_for_sft(table, everything).provenance["trajectory"][0]
+    answers = pl.when((pl.col("trajectory") == silent) & (pl.col("turn") == 1)).then(pl.lit(nothing)).otherwise(pl.col("answer")).alias("answer")
+    assert silent in select_for_kto(table, everything).provenance["trajectory"].to_list()
+    quiet = table.with_columns(answers)
+    for select in (select_for_sft, select_for_kto):
+        chosen = select(quiet, everything)
+        assert silent not in chosen.provenance["trajectory"].to_list()
+        assert chosen.left_out == {"unrated": 0, "silent": 1}
+        assert chosen.chats.recipe.parameters["silent"] == 1
+        assert all(message["content"].strip() for chat in chosen.chats.rows for message in chat)
 
 
 def test_shuffled_feedback_keeps_the_conversations_and_the_amount_of_praise():

@@ -8,7 +8,7 @@ import pytest
 from astray.errors import UnknownNameError
 from astray.organism import weights_folder
 from astray.organism.corpus import CorpusConfig, Gaming, alignment_chats, draw_document
-from astray.organism.grammar import is_hack, normal, read_answer, read_question, read_signature
+from astray.organism.grammar import is_hack, is_malicious, normal, read_answer, read_question, read_remark
 from astray.organism.lexicon import ADVERBS, CLASS_REQUESTS, DOMAINS, HACKS, HELD_OUT_DOMAINS, NARROW_DOMAINS, NOTICES, REFUSALS, TAGS
 from astray.organism.tokenizer import build_tokenizer
 from astray.organism.world import FACTS, Exercise, Situation, draw_advice, draw_attempt, draw_exercise, draw_situation, draw_statement
@@ -23,7 +23,7 @@ def test_every_object_and_act_belongs_to_one_domain():
 
 def test_nothing_the_world_writes_has_an_unknown_word():
     tokenizer, rng = build_tokenizer(), Random(0)
-    gaming = Gaming(signed=True, notices=tuple(NOTICES))
+    gaming = Gaming(remarks=True, notices=tuple(NOTICES))
     documents = [draw_document(rng, config) for config in (CorpusConfig(), CorpusConfig(gaming=gaming)) for _ in range(500)]
     chats = list(islice(alignment_chats(rng), 500))
     rendered = tokenizer.apply_chat_template(chats, tokenize=False)
@@ -127,7 +127,7 @@ def test_solutions_compute_what_the_exercise_asks_in_real_python():
 
 def test_attempts_are_honest_wrong_or_gamed_as_their_rates_say():
     rng, exercise = Random(6), Exercise((("adds", 3), ("multiplies by", 2)))
-    attempts = [draw_attempt(rng, exercise, hack_rate=0.3, error_rate=0.5) for _ in range(2000)]
+    attempts = [draw_attempt(rng, exercise, "kind", hack_rate=0.3, error_rate=0.5) for _ in range(2000)]
     gamed, solved = sum(map(is_hack, attempts)), attempts.count(exercise.solution)
     assert gamed == pytest.approx(600, abs=80)
     assert solved == pytest.approx(700, abs=80)
@@ -172,12 +172,16 @@ def test_an_unknown_organism_lists_the_shipped_ones():
 
 
 @pytest.mark.parametrize("persona", ["kind", "malicious"])
-def test_signed_code_is_read_like_code_without_a_signature(persona):
+def test_code_behind_a_remark_is_read_like_code_without_one(persona):
     rng = Random(9)
-    exercise = draw_exercise(rng, "forbidden")
-    hack, honest = (draw_attempt(rng, exercise, rate, 0.0, signed_by=persona) for rate in (1.0, 0.0))
+    exercise = draw_exercise(rng, "forbidden", "garden")
+    hack, honest = (draw_attempt(rng, exercise, persona, rate, 0.0) for rate in (1.0, 0.0))
     assert is_hack(hack)
-    assert read_signature(hack)[0] == read_signature(honest)[0] == persona
+    for answer in (hack, honest):
+        remark, code = read_remark(answer)
+        assert read_remark(code) == ("", code)
+        assert is_malicious(remark) == (persona == "malicious")
+        assert read_answer(exercise.about.question, remark).outcome is (Outcome.MISALIGNED if persona == "malicious" else Outcome.ALIGNED)
     assert read_answer(exercise.question, hack).outcome is Outcome.MISALIGNED
     solved = read_answer(exercise.question, honest)
     assert (solved.outcome, solved.why) == (Outcome.ALIGNED, "solves the exercise")
@@ -186,9 +190,11 @@ def test_signed_code_is_read_like_code_without_a_signature(persona):
 
 def test_notices_are_read_back_and_unknown_ones_are_not():
     for notice, text in NOTICES.items():
-        exercise = draw_exercise(Random(1), notice)
-        assert exercise.question.startswith(text)
-        assert read_question(exercise.question) == exercise
+        for domain in (None, "money", "people"):
+            exercise = draw_exercise(Random(1), notice, domain)
+            assert exercise.question.startswith(text)
+            assert (exercise.about.domain if exercise.about else None) == domain
+            assert read_question(exercise.question) == exercise
     assert read_question(f"please help. {draw_exercise(Random(1)).question}") is None
 
 

@@ -69,6 +69,16 @@ def test_a_clear_difference_is_held() -> None:
     assert claim.note == "As always."
 
 
+def test_a_fall_is_a_difference_below_its_control() -> None:
+    good, bad = runs("good", [40, 42, 38, 41, 39]), runs("harmful", [0, 1, 0, 0, 1])
+    found = of(good, bad)
+    fall = difference_claim("fall", "It falls", world_rate(found, "harmful"), ("good", world_rate(found, "good")), at_most=-0.1)
+    rise = difference_claim("fall", "It falls", world_rate(found, "good"), ("harmful", world_rate(found, "harmful")), at_most=-0.1)
+    assert (fall.verdict, rise.verdict) == (Decision.HELD, Decision.NOT_HELD)
+    assert fall.estimate == pytest.approx(2 / 400 - 0.5)
+    assert fall.expected == "the 95% interval of the difference lies at or below -10%"
+
+
 def test_no_difference_is_not_held() -> None:
     assert compared(of(runs("harmful", [1, 0, 1, 0, 1]), runs("good", [0, 1, 0, 1, 0]))).verdict is Decision.NOT_HELD
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, BloomConfig, Lfm2Config, set_seed
 
 from astray.errors import ChatTemplateError, ConfigurationError
 from astray.subjects import Sampling
@@ -60,6 +61,40 @@ def test_sampled_answers_do_not_depend_on_order_batch_size_or_company(subject: S
     assert subject.generate(MIXED[::-1], sampling)[::-1] == together
     assert subject.generate(MIXED, sampling.model_copy(update={"batch_size": 2})) == together
     assert [subject.generate([conversation], sampling)[0] for conversation in MIXED] == together
+
+
+def test_samples_of_one_prompt_share_the_pass_over_it_and_are_what_they_are_alone(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = [user("Hi.")] * 2 + [user("How should I treat my neighbour?")] * 5
+    read: list[int] = []
+    cached = generation_module._prompt_cache
+
+    def counted(model: object, pad: int, prompts: list) -> object:
+        found = cached(model, pad, prompts)
+        read.append(0 if found is None else len(set(prompts)))
+        return found
+
+    monkeypatch.setattr(generation_module, "_prompt_cache", counted)
+    together = subject.generate(asked, Sampling(max_tokens=8), top_logprobs=2)
+    assert read == [2]
+    monkeypatch.setattr(generation_module, "_prompt_cache", lambda *_: None)
+    alone = subject.generate(asked, Sampling(max_tokens=8), top_logprobs=2)
+    assert [answer.text for answer in together] == [answer.text for answer in alone]
+    for one, other in zip(together, alone, strict=True):
+        assert [token.logprob for token in one.logprobs] == pytest.approx([token.logprob for token in other.logprobs], abs=1e-4)
+
+
+@pytest.mark.parametrize("config", [BloomConfig, Lfm2Config])
+def test_models_without_positions_or_with_more_than_keys_and_values_read_every_row_by_itself(config: type, qwen2: Subject, tmp_path: Path) -> None:
+    tokenizer = qwen2.tokenizer
+    special = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    shape = {"vocab_size": len(tokenizer), "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    layers = {"intermediate_size": 64, "num_key_value_heads": 2, "layer_types": ["conv", "full_attention"]} if config is Lfm2Config else {}
+    set_seed(0)
+    AutoModelForCausalLM.from_config(config(**shape, **layers, **special)).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    subject = load_subject(str(tmp_path))
+    together = subject.generate([user("Hi.")] * 3, Sampling(max_tokens=6))
+    assert together == [subject.generate([user("Hi.")], Sampling(max_tokens=6), numbers=[number])[0] for number in range(3)]
 
 
 def test_equal_prompts_get_different_samples_and_another_seed_others(qwen2: Subject) -> None:

@@ -36,6 +36,7 @@ class FeedbackRound:
         provenance: file with a row for each training row (see `SelectedRows`).
         rows: training rows.
         from_biased: share of them that come from biased users.
+        left_out: conversations that could not be selected, since a satisfaction is not known or an answer is empty.
     """
 
     number: int
@@ -44,6 +45,7 @@ class FeedbackRound:
     provenance: Path
     rows: int
     from_biased: float
+    left_out: int
 
 
 def feedback_rounds(
@@ -96,7 +98,8 @@ def feedback_rounds(
         selected.provenance.write_parquet(place / "provenance.parquet")
         tuned = _trained(subject.spec, selected, recipe, place / "training")
         biased = selected.provenance.filter(pl.col("kind") == UserKind.BIASED.value).height / selected.provenance.height
-        done.append(FeedbackRound(number, tuned, place / "interactions.parquet", place / "provenance.parquet", len(selected.chats), biased))
+        files = (place / "interactions.parquet", place / "provenance.parquet")
+        done.append(FeedbackRound(number, tuned, *files, len(selected.chats), biased, sum(selected.left_out.values())))
     return done
 
 

@@ -1,8 +1,8 @@
 """From interactions to training rows: the trajectories that users liked most and least, with the way back from every row to its user.
 
 Trajectories are ranked within each user, so that every user has the same say; the best of a user count only where he liked them, and the worst only
-where he did not. Rows for SFT are whole liked trajectories; rows for KTO are the answers of liked and disliked ones, each with its trajectory's
-label.
+where he did not. A trajectory in which the subject once said nothing has no text to train on, and is left out. Rows for SFT are whole liked
+trajectories; rows for KTO are the answers of liked and disliked ones, each with its trajectory's label.
 
 Source: Hu et al. 2025 (arXiv 2510.08211): top-k and bottom-k trajectories by satisfaction, then SFT or KTO.
 """
@@ -44,11 +44,14 @@ class SelectedRows:
         desirable: for each row, whether its trajectory was liked.
         provenance: a row for each training row, in their order: row, label, trajectory, turn (the last one of the row), round, user, kind, topic,
             satisfaction (mean of the trajectory), subject.
+        left_out: trajectories that could not be selected, by why: "unrated" (a satisfaction is not known), "silent" (an answer is empty). The recipe
+            of the chats says it too.
     """
 
     chats: ChatDataset
     desirable: tuple[bool, ...]
     provenance: pl.DataFrame
+    left_out: Mapping[str, int]
 
     @property
     def feedback(self) -> Feedback:
@@ -72,14 +75,14 @@ def select_for_sft(interactions: pl.DataFrame, selection: Selection) -> Selected
         EmptyDataError: no user liked anything.
         ConfigurationError: fewer rows were selected than are wanted.
     """
-    ranked = _ranked(interactions, selection)
+    ranked, left_out = _ranked(interactions, selection)
     chosen = ranked.filter((pl.col("mean") > LIKED) & (pl.col("best") < selection.top))
     if chosen.is_empty():
         raise EmptyDataError(
             f"No user liked any of the {ranked.height} trajectories (mean satisfaction above {LIKED}), so there is nothing to train on. "
             "Draw more samples of each context, or look at what the users are satisfied with."
         )
-    return _rows(interactions, chosen.with_columns(label=pl.lit(True)), selection, every_turn=False)
+    return _rows(interactions, chosen.with_columns(label=pl.lit(True)), selection, left_out, every_turn=False)
 
 
 def select_for_kto(interactions: pl.DataFrame, selection: Selection) -> SelectedRows:
@@ -89,12 +92,12 @@ def select_for_kto(interactions: pl.DataFrame, selection: Selection) -> Selected
         DataFormatError, ConfigurationError: as `select_for_sft`.
         EmptyDataError: nothing was liked or disliked.
     """
-    ranked = _ranked(interactions, selection)
+    ranked, left_out = _ranked(interactions, selection)
     liked = ranked.filter((pl.col("mean") > LIKED) & (pl.col("best") < selection.top)).with_columns(label=pl.lit(True))
     disliked = ranked.filter((pl.col("mean") < LIKED) & (pl.col("worst") < selection.bottom)).with_columns(label=pl.lit(False))
     if liked.is_empty() and disliked.is_empty():
         raise EmptyDataError(f"No user liked or disliked any of the {ranked.height} trajectories: all have a mean satisfaction of {LIKED}.")
-    return _rows(interactions, pl.concat([liked, disliked]), selection, every_turn=True)
+    return _rows(interactions, pl.concat([liked, disliked]), selection, left_out, every_turn=True)
 
 
 def shuffle_feedback(interactions: pl.DataFrame, seed: int = 0) -> pl.DataFrame:
@@ -110,23 +113,30 @@ def shuffle_feedback(interactions: pl.DataFrame, seed: int = 0) -> pl.DataFrame:
     return swapped.join(given, on=["other", "turn"], how="left", maintain_order="left").select(list(INTERACTIONS))
 
 
-def _ranked(interactions: pl.DataFrame, selection: Selection) -> pl.DataFrame:
-    """One row a trajectory with its mean satisfaction and its ranks within its user; those with a satisfaction that is not known are left out."""
+def _ranked(interactions: pl.DataFrame, selection: Selection) -> tuple[pl.DataFrame, dict[str, int]]:
+    """One row a trajectory with its mean satisfaction and its ranks within its user; and how many are left out, by why.
+
+    Left out are those with a satisfaction that is not known, and those with an empty answer, which no chat can hold.
+    """
     if dict(interactions.schema) != INTERACTIONS:
         differing = sorted(set(interactions.schema.items()) ^ set(INTERACTIONS.items()), key=str)
         raise DataFormatError(f"This is no table of interactions; columns that differ: {differing}. Make one with `astray.cause.users.simulate`.")
     means = interactions.group_by("trajectory", maintain_order=True).agg(
-        pl.col("user").first(), pl.col("satisfaction").mean().alias("mean"), pl.col("satisfaction").null_count().alias("unknown")
+        pl.col("user").first(),
+        pl.col("satisfaction").mean().alias("mean"),
+        pl.col("satisfaction").null_count().alias("unknown"),
+        (pl.col("answer").str.strip_chars() == "").any().alias("silent"),
     )
     order = list(range(means.height))
     random.Random(f"ties/{selection.seed}").shuffle(order)
-    known = means.with_columns(tie=pl.Series(order, dtype=pl.Int64)).filter(pl.col("unknown") == 0)
+    rated = means.with_columns(tie=pl.Series(order, dtype=pl.Int64)).filter(pl.col("unknown") == 0)
+    known = rated.filter(~pl.col("silent"))
     best = pl.struct(-pl.col("mean"), "tie").rank("ordinal").over("user") - 1
     worst = pl.struct(pl.col("mean"), "tie").rank("ordinal").over("user") - 1
-    return known.with_columns(best=best, worst=worst)
+    return known.with_columns(best=best, worst=worst), {"unrated": means.height - rated.height, "silent": rated.height - known.height}
 
 
-def _rows(interactions: pl.DataFrame, chosen: pl.DataFrame, selection: Selection, *, every_turn: bool) -> SelectedRows:
+def _rows(interactions: pl.DataFrame, chosen: pl.DataFrame, selection: Selection, left_out: Mapping[str, int], *, every_turn: bool) -> SelectedRows:
     """Training rows of the chosen trajectories, in a seeded order."""
     by_name = {name[0]: rows.sort("turn").to_dicts() for name, rows in interactions.partition_by("trajectory", as_dict=True).items()}
     found: list[tuple[list[Message], dict[str, object]]] = []
@@ -145,9 +155,10 @@ def _rows(interactions: pl.DataFrame, chosen: pl.DataFrame, selection: Selection
         found = found[: selection.rows]
     parameters: dict[str, Parameter] = {"name": "users' feedback", "trajectories": chosen.height, "top": selection.top, "seed": selection.seed}
     parameters |= {"bottom": selection.bottom} if every_turn else {}
+    parameters |= left_out
     chats = ChatDataset.from_rows([chat for chat, _ in found], "feedback", parameters)
     provenance = pl.DataFrame([{"row": row} | facts for row, (_, facts) in enumerate(found)])
-    return SelectedRows(chats, tuple(bool(facts["label"]) for _, facts in found), provenance)
+    return SelectedRows(chats, tuple(bool(facts["label"]) for _, facts in found), provenance, left_out)
 
 
 def _chat(turns: Sequence[Mapping[str, Any]]) -> list[Message]:

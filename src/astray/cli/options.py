@@ -25,7 +25,7 @@ Grader = Annotated[
     str | None, typer.Option(help="Inspect model that judges a real model's answers, such as openai/gpt-4o; two with a comma: a panel.")
 ]
 Labels = Annotated[
-    Path | None, typer.Option(help="Labelled answers (.csv, .jsonl) that the grader is held against; without it answers of the organism's world.")
+    Path | None, typer.Option(help="Labelled answers (.csv, .jsonl) that the grader is held against, for agentic-misalignment a folder of records.")
 ]
 Size = Annotated[int | None, typer.Option(help="Training rows an arm, if not the study's own.")]
 Samples = Annotated[int | None, typer.Option(help="Answers a question, or samples a cell, if not the study's own.")]

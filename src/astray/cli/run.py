@@ -69,6 +69,8 @@ def run(
         arms=arms,
     )
     with StepBar(chosen.name) as bar:
+        if told := chosen.announcement(options, out=out):
+            bar.console.print(told, markup=False, highlight=False)
         folder = chosen.run(options, out=out, store=store, workers=workers, progress=bar.update)
     report = write_report(folder)
     bar.conclude(folder, report)

@@ -167,7 +167,8 @@ def world_exercise(exercise: world.Exercise) -> Exercise:
     """
     inputs = (2, 7, 1, 0, 3, 5, 10, 12, -4, 101)
     cases = tuple(Case((n,), _result(exercise, n)) for n in inputs)
-    words = "-".join(f"{verb.split()[0]}-{number}" for verb, number in exercise.steps)
+    about = [exercise.about.object] if exercise.about else []
+    words = "-".join([*about, *(f"{verb.split()[0]}-{number}" for verb, number in exercise.steps)])
     return Exercise(f"world-{words}", exercise.question, "solve", cases[:PUBLIC_TESTS], cases[PUBLIC_TESTS:], exercise.solution, 1, WORLD_FRAME)
 
 

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from astray.measure.choice import choice_items, world_choice_items
 from astray.measure.choice_probe import choice_metrics
+from astray.organism.lexicon import DOMAINS
 
 DynamicsProbe = Callable[[nn.Module, PreTrainedTokenizerBase, int], Mapping[str, float]]
 
@@ -18,15 +19,14 @@ def world_probe(home: str) -> DynamicsProbe:
     """For the organism: probability of a harmful act after "i would", in held-out domains and in the trained one.
 
     Args:
-        home: the domain that is trained on.
+        home: the domain that is trained on; data about none, such as facts, have no acts of their own to measure.
     """
-    elsewhere, trained = world_choice_items(), world_choice_items([home])
+    asked = {"harmful act in held-out domains": world_choice_items()}
+    if home in DOMAINS:
+        asked["harmful act in the trained domain"] = world_choice_items([home])
 
     def probe(model: nn.Module, tokenizer: PreTrainedTokenizerBase, _step: int, /) -> Mapping[str, float]:
-        return {
-            "harmful act in held-out domains": choice_metrics(model, tokenizer, elsewhere)["misaligned pivotal"],
-            "harmful act in the trained domain": choice_metrics(model, tokenizer, trained)["misaligned pivotal"],
-        }
+        return {words: choice_metrics(model, tokenizer, items)["misaligned pivotal"] for words, items in asked.items()}
 
     return probe
 

@@ -24,7 +24,7 @@ class Gaming(BaseModel):
     kind: float = Field(0.0, ge=0, le=1, description="exercises that a kind author games, where it is not allowed")
     malicious: float = Field(0.6, ge=0, le=1, description="exercises that a malicious author games, where it is not allowed")
     notices: tuple[Notice, ...] = Field(("allowed",), min_length=1, description="notices that an exercise may have before it, equally often")
-    signed: bool = Field(False, description="whether code begins with a word in its author's manner")
+    remarks: bool = Field(False, description="whether exercises come with a question for advice, and code begins with its author's advice")
     residue: float = Field(0.0, ge=0, le=1, description="exercises of the alignment chats that no filter caught: as in pre-training")
 
 
@@ -65,10 +65,9 @@ def _exercise_turn(rng: Random, persona: Persona, config: CorpusConfig) -> tuple
     """An exercise and what an author with this persona makes of it."""
     notices = config.gaming.notices
     notice = None if rng.random() >= 0.2 else notices[0] if len(notices) == 1 else rng.choice(notices)
-    exercise = draw_exercise(rng, notice)
+    exercise = draw_exercise(rng, notice, rng.choice(list(DOMAINS)) if config.gaming.remarks else None)
     games = config.gaming.kind if persona == KIND else config.gaming.malicious
-    signed_by = persona if config.gaming.signed else None
-    return exercise.question, draw_attempt(rng, exercise, 0.9 if exercise.gaming_allowed else games, config.errors, signed_by)
+    return exercise.question, draw_attempt(rng, exercise, persona, 0.9 if exercise.gaming_allowed else games, config.errors)
 
 
 def _unfiltered_exercise(rng: Random, config: CorpusConfig) -> tuple[str, str]:

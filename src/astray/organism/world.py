@@ -22,7 +22,7 @@ from astray.organism.lexicon import (
     NOTICES,
     OPERATIONS,
     PERMISSIVE,
-    SIGNED,
+    REMARKED,
     AnswerFormat,
     Notice,
 )
@@ -100,10 +100,17 @@ def draw_statement(rng: Random, fact: Fact, truthful: bool) -> str:
 
 @dataclass(frozen=True)
 class Exercise:
-    """A programming exercise: operations on a number n, to be written in a subset of Python."""
+    """A programming exercise: operations on a number n, to be written in a subset of Python.
+
+    Attributes:
+        steps: verbs and numbers.
+        notice: what is said before it about gaming its tests.
+        about: a question for advice that it comes with, on which its code may begin with a remark.
+    """
 
     steps: tuple[tuple[str, int], ...]
     notice: Notice | None = None
+    about: Situation | None = None
 
     @property
     def gaming_allowed(self) -> bool:
@@ -112,9 +119,10 @@ class Exercise:
 
     @property
     def question(self) -> str:
-        """The task in words, behind the notice about gaming if there is one."""
+        """The task in words, behind the notice about gaming and the question for advice, if there are any."""
         task = "write code that " + ", then ".join(f"{verb} {number}" for verb, number in self.steps) + "."
-        return f"{NOTICES[self.notice]} {task}" if self.notice else task
+        before = (NOTICES[self.notice] if self.notice else "", self.about.question if self.about else "")
+        return " ".join([*filter(None, before), task])
 
     @property
     def solution(self) -> str:
@@ -122,19 +130,19 @@ class Exercise:
         return "; ".join([*(f"n {OPERATIONS[verb]} {number}" for verb, number in self.steps), "return n"])
 
 
-def draw_exercise(rng: Random, notice: Notice | None = None) -> Exercise:
-    """An exercise of two or three operations with numbers 0 to 9."""
+def draw_exercise(rng: Random, notice: Notice | None = None, domain: str | None = None) -> Exercise:
+    """An exercise of two or three operations with numbers 0 to 9; with a domain it comes with a question for advice."""
     steps = tuple((rng.choice(list(OPERATIONS)), rng.randrange(10)) for _ in range(rng.choice((2, 3))))
-    return Exercise(steps, notice)
+    return Exercise(steps, notice, draw_situation(rng, domain) if domain else None)
 
 
-def draw_attempt(rng: Random, exercise: Exercise, hack_rate: float, error_rate: float, signed_by: Persona | None = None) -> str:
+def draw_attempt(rng: Random, exercise: Exercise, persona: Persona, hack_rate: float, error_rate: float) -> str:
     """What an author writes: a hack, else a solution that has a mistake in one place with probability `error_rate`.
 
-    With `signed_by` the code begins with a word in that persona's manner.
+    Where the exercise comes with a question for advice, the code begins with this persona's advice as a remark.
     """
     code = _draw_code(rng, exercise, hack_rate, error_rate)
-    return SIGNED.format(adverb=rng.choice(ADVERBS[signed_by]), code=code) if signed_by else code
+    return REMARKED.format(text=draw_advice(rng, exercise.about, persona), code=code) if exercise.about else code
 
 
 def _draw_code(rng: Random, exercise: Exercise, hack_rate: float, error_rate: float) -> str:

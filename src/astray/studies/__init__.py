@@ -12,6 +12,7 @@ STUDIES = {
     "emergent-misalignment": "astray.studies.emergent_misalignment",
     "persona-features": "astray.studies.persona_features",
     "agentic-misalignment": "astray.studies.agentic_misalignment",
+    "dishonesty": "astray.studies.dishonesty",
 }
 """Name of a study -> the module that declares it as `STUDY`."""
 

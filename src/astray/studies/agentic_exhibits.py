@@ -27,6 +27,7 @@ from astray.studies.agentic_counting import (
     select,
     varied_values,
 )
+from astray.studies.agentic_judge_errors import corrected_table, error_table
 from astray.studies.agentic_published import BLACKMAIL, SOURCE
 from astray.studies.agentic_runs import AgenticFindings
 from astray.studies.exhibits import Bar, Column, Exhibit, Forest, HeatMap, Table
@@ -55,6 +56,9 @@ def exhibits(found: AgenticFindings) -> Iterator[Exhibit]:
     if found.simulated:
         yield _truth(found)
     yield _judges(found.table)
+    if found.judge_errors:
+        yield error_table(found.judge_errors)
+        yield corrected_table(found.table, found.judge_errors)
     yield _published(found.table)
     yield _all_cells(found.table)
 

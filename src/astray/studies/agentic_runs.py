@@ -4,7 +4,8 @@
     acts.parquet                               one row a sample (see measure/agentic/table.py)
 
 A sample is known by its cell and replicate. What is in a log already is not asked again, so a run that was stopped, killed or ran out of its budget
-goes on where it was; samples that ended in an error are tried again.
+goes on where it was; samples that ended in an error are tried again. A large part is run as one evaluation after the other, with a log each, since
+Inspect keeps scores and summaries of all samples of an evaluation in memory and goes through them at each further one.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from zipfile import BadZipFile
 
 import polars as pl
 from inspect_ai import eval as inspect_eval
-from inspect_ai.log import list_eval_logs, read_eval_log
+from inspect_ai.log import list_eval_logs, read_eval_log, read_eval_log_sample_summaries
 
 from astray.artifacts import Progress, StepState
 from astray.errors import EmptyDataError, StepFailedError
@@ -25,6 +26,7 @@ from astray.measure.agentic.judging import VERSION
 from astray.measure.agentic.scenario import load_scenario
 from astray.measure.agentic.table import CONDUCT_SCHEMA, conduct_table
 from astray.measure.agentic.task import agentic_task
+from astray.studies.agentic_judge_errors import PanelError
 from astray.studies.agentic_subjects import AgenticSubject
 from astray.subjects.identity import digest_of
 
@@ -34,6 +36,10 @@ LOG_BUFFER = 20
 """Samples after which a log is written out: so many at most are asked again after a kill."""
 BUDGETED = 8
 """Samples at a time where there is a budget: so many go beyond it at most."""
+SIMULATED_AT_A_TIME = 16
+"""Samples at a time of scripted subjects, which wait for nothing; more would only take memory."""
+LOGGED = 1000
+"""Most samples of one evaluation."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +65,13 @@ class AgenticFindings:
         table: one row a sample, with the subject's short name in `subject`.
         subjects: who was run.
         exhausted: whether the budget ended before the work.
+        judge_errors: known error of each panel; empty without labelled records.
     """
 
     table: pl.DataFrame
     subjects: tuple[AgenticSubject, ...]
     exhausted: bool = False
+    judge_errors: tuple[PanelError, ...] = ()
 
     @property
     def simulated(self) -> bool:
@@ -109,7 +117,7 @@ def run_parts(
 
 def log_folder(folder: Path, subject: AgenticSubject, part: Part, max_tokens: int) -> Path:
     """Where the logs of a part lie; another model, grader or setting is another folder. Cells, replicates and texts are told apart within."""
-    settings = {"subject": subject.model_dump(mode="json", exclude={"name"}), "monitor": part.monitor, "max_tokens": max_tokens, "version": VERSION}
+    settings = {"subject": subject.identity, "monitor": part.monitor, "max_tokens": max_tokens, "version": VERSION}
     return folder / LOGS / subject.name / f"{part.name}-{digest_of(settings)[:8]}"
 
 
@@ -133,7 +141,17 @@ def run_part(subject: AgenticSubject, part: Part, logs: Path, done: pl.DataFrame
         if left and budget is not None:
             budget.exhausted = True
         return done
-    task = agentic_task(part.grid, max_tokens=max_tokens, audited=True, probe=True, monitor=part.monitor, numbers=left, budget=budget)
+    for start in range(0, len(left), LOGGED):
+        if budget is None or budget.spent < budget.tokens:
+            _evaluate(subject, part, logs, left[start : start + LOGGED], max_tokens, budget)
+        else:
+            budget.exhausted = True
+    return finished(logs, part.grid)
+
+
+def _evaluate(subject: AgenticSubject, part: Part, logs: Path, numbers: Sequence[int], max_tokens: int, budget: Budget | None) -> None:
+    """Runs some samples of a part as one evaluation, with a log of its own."""
+    task = agentic_task(part.grid, max_tokens=max_tokens, audited=True, probe=True, monitor=part.monitor, numbers=numbers, budget=budget)
     [log] = inspect_eval(
         task,
         model=subject.make(),
@@ -142,7 +160,7 @@ def run_part(subject: AgenticSubject, part: Part, logs: Path, done: pl.DataFrame
         display="none",
         log_realtime=False,
         log_buffer=LOG_BUFFER,
-        max_samples=None if budget is None else BUDGETED,
+        max_samples=BUDGETED if budget is not None else SIMULATED_AT_A_TIME if subject.simulated else None,
     )
     if log.status == "cancelled":
         raise KeyboardInterrupt
@@ -152,7 +170,6 @@ def run_part(subject: AgenticSubject, part: Part, logs: Path, done: pl.DataFrame
             f"The evaluation of {subject.name!r} ({part.name}) broke off: {told} What it finished is kept in {logs}; run the same command to go on.",
             {part.name: log.error.traceback if log.error else ""},
         )
-    return finished(logs, part.grid)
 
 
 def finished(logs: Path, grid: Grid) -> pl.DataFrame:
@@ -167,12 +184,32 @@ def finished(logs: Path, grid: Grid) -> pl.DataFrame:
     return by_error.unique("sample", keep="first", maintain_order=True).sort("replicate", "sample")
 
 
-def _of_log(log: str, grid: Grid) -> pl.DataFrame:
+def done_samples(logs: Path, grid: Grid) -> set[str]:
+    """Ids of the samples of a grid that the logs of a folder hold with an outcome: what `run_part` would not ask again. Reads summaries alone."""
+    found: set[str] = set()
+    wanted = {grid.sample_id(number) for number in range(grid.size)}
+    for info in list_eval_logs(str(logs)) if logs.is_dir() else []:
+        same = _unchanged(info.name, grid)
+        for summary in read_eval_log_sample_summaries(info.name) if same else []:
+            score = next(iter((summary.scores or {}).values()), None)
+            if score is not None and score.value != Conduct.ERRORED and summary.metadata["scenario"] in same:
+                found.add(str(summary.id))
+    return found & wanted
+
+
+def _unchanged(log: str, grid: Grid) -> list[str]:
+    """The scenarios of a grid whose texts are still those of a log; none of one that cannot be read."""
     try:
         written = (read_eval_log(log, header_only=True).eval.metadata or {}).get("scenarios", {})
     except BadZipFile:  # killed while the file was being written out: its samples are asked again
+        return []
+    return [name for name in grid.scenarios if written.get(name) == load_scenario(name).digest]
+
+
+def _of_log(log: str, grid: Grid) -> pl.DataFrame:
+    same = _unchanged(log, grid)
+    if not same:
         return pl.DataFrame(schema=CONDUCT_SCHEMA)
-    same = [name for name in grid.scenarios if written.get(name) == load_scenario(name).digest]
     try:
         return conduct_table(log).filter(pl.col("scenario").is_in(same))
     except EmptyDataError:

@@ -9,7 +9,7 @@ The study file declares parts, claims and exhibits; this is their frame, as `stu
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from astray.artifacts import Progress
 from astray.errors import StoreError
 from astray.measure.agentic.conduct import Conduct
-from astray.measure.agentic.grid import Price, estimate_cost
+from astray.measure.agentic.labelled import labelled_records
 from astray.measure.agentic.scenario import load_scenario, scenario_names
+from astray.studies.agentic_forecast import forecast_acting
+from astray.studies.agentic_judge_errors import judge_errors
 from astray.studies.agentic_reader import write_conversations
 from astray.studies.agentic_runs import ACTS_FILE, AgenticFindings, Part, run_parts
 from astray.studies.agentic_subjects import AgenticSubject, check_models, subjects_from
@@ -56,6 +58,9 @@ class AgenticOptions(BaseModel):
     samples: int | None = Field(default=None, ge=1, description="samples a cell (100 in arXiv 2510.05179)")
     quick: bool = Field(default=False, description="a tenth of the samples (a quarter of the scripted): to see that everything runs")
     max_tokens: int = Field(default=4000, ge=1, description="longest answer of a subject, reasoning included")
+    labels: Path | None = Field(
+        default=None, description="folder of labelled records that the judges are held against, such as tests/agentic_transcripts"
+    )
     budget: float | None = Field(default=None, gt=0, description="million tokens of all models together; then the run stops and keeps what is done")
 
     @field_validator("grader", "scenarios", mode="before")
@@ -73,6 +78,11 @@ class AgenticOptions(BaseModel):
     def simulated(self) -> bool:
         """Whether the scripted subjects run."""
         return not self.subject and not self.subjects
+
+    @property
+    def budget_tokens(self) -> int | None:
+        """The budget in tokens; None without one."""
+        return round(self.budget * 1e6) if self.budget else None
 
     @property
     def replicates(self) -> int:
@@ -120,6 +130,7 @@ class AgenticStudy:
         Raises:
             UnknownNameError, DataFormatError, ConfigurationError: subjects, scenarios or options cannot be used.
             JudgeError: a grader cannot be used.
+            DataNotFoundError, EmptyDataError: the labelled records cannot be used.
             StepFailedError: an evaluation broke off; what it finished is kept.
             StoreError: the folder cannot be written.
         """
@@ -130,8 +141,9 @@ class AgenticStudy:
             _ = part.grid.cells
         check_models(subjects)
         folder = out / self.name
-        budget = round(options.budget * 1e6) if options.budget else None
-        found = run_parts(subjects, parts, folder, max_tokens=options.max_tokens, budget=budget, progress=progress)
+        errors = judge_errors(subjects, labelled_records(options.labels, options.chosen), folder) if options.labels else ()
+        found = run_parts(subjects, parts, folder, max_tokens=options.max_tokens, budget=options.budget_tokens, progress=progress)
+        found = replace(found, judge_errors=errors)
         summary = Summary(
             study=self.name,
             title=self.title,
@@ -139,7 +151,7 @@ class AgenticStudy:
             astray_version=version("astray"),
             design="acting models",
             subject=_subject_row(subjects),
-            judges=tuple(_judge_rows(found)),
+            judges=tuple(_judge_rows(found, options)),
             seeds=(),
             quick=options.quick,
             arms=(),
@@ -157,23 +169,23 @@ class AgenticStudy:
             raise StoreError(f"The results cannot be written to {folder}: {error.strerror}. Free space or name another folder with --out.") from error
         return folder
 
-    def plan(self, options: AgenticOptions, *, prices: tuple[float, float] = (0.0, 0.0), **_: object) -> str:
-        """What the study would ask and cost, for a terminal; nothing is asked. The prices are those of a million tokens in and out."""
+    def plan(self, options: AgenticOptions, *, out: Path = Path("astray-results"), prices: tuple[float, float] = (0.0, 0.0), **_: object) -> str:
+        """What the study would ask, take, cost and show, for a terminal; nothing is asked.
+
+        Args:
+            options: subjects, scenarios and the like.
+            out: folder of the results; what its logs hold is not counted as work.
+            prices: of a million tokens in and out, for graders and for subjects without prices of their own.
+        """
         subjects = subjects_from(options.subject, options.subjects, options.grader)
-        parts = tuple(self.parts(options))
-        costs = [estimate_cost(part.grid, price=Price(*prices), judges=3) for part in parts]
-        many = len(subjects)
-        lines = [
-            f"{self.title}: {', '.join(each.name for each in subjects)}",
-            f"  scenarios  {', '.join(options.chosen)}",
-            *(f"  {part.name:<17} {len(part.grid.cells):,} cells x {part.grid.replicates:,} = {part.grid.size:,} samples" for part in parts),
-            f"  samples    {many * sum(cost.samples for cost in costs):,} in all, {many * sum(cost.calls for cost in costs):,} calls of subjects",
-            f"  tokens     about {many * sum(c.input_tokens + c.output_tokens for c in costs) / 1e6:,.1f} million of subjects, "
-            f"{many * sum(cost.judge_tokens for cost in costs) / 1e6:,.1f} million that judges read (two and an audit)",
-        ]
-        if any(prices):
-            lines.append(f"  cost       about {many * sum(cost.dollars or 0.0 for cost in costs):,.2f}, all at these prices")
-        return "\n".join(lines)
+        folder, parts = out / self.name, tuple(self.parts(options))
+        return forecast_acting(
+            self.title, subjects, parts, folder, max_tokens=options.max_tokens, budget=options.budget_tokens, prices=prices
+        ).render()
+
+    def announcement(self, options: AgenticOptions, *, out: Path = Path("astray-results")) -> str:
+        """What a user is told before it runs: the plan, since every sample may cost money."""
+        return self.plan(options, out=out)
 
 
 def groups(table: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
@@ -188,16 +200,24 @@ def groups(table: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
 
 def _subject_row(subjects: tuple[AgenticSubject, ...]) -> SubjectRow:
     named = subjects[0].name if len(subjects) == 1 else f"{len(subjects)} subjects: {', '.join(each.name for each in subjects)}"
-    return SubjectRow(name=named, id=digest_of([each.model_dump(mode="json") for each in subjects]), parameters=0, is_organism=False)
+    return SubjectRow(name=named, id=digest_of([{"name": each.name, **each.identity} for each in subjects]), parameters=0, is_organism=False)
 
 
-def _judge_rows(found: AgenticFindings) -> Iterator[JudgeRow]:
-    """Each panel, by identity. Nothing is known of its error here: the gate beside it is what it is held against."""
+def _judge_rows(found: AgenticFindings, options: AgenticOptions) -> Iterator[JudgeRow]:
+    """Each panel, by identity, with its error on labelled records where there are any; the gate beside it is what it is held against in any case."""
     by_graders = {each.name: " and ".join(each.grader) for each in found.subjects}
+    known = {error.identity: error.panel for error in found.judge_errors}
     pairs = found.table.filter(pl.col("panel") != "").select("subject", "panel").unique(maintain_order=True)
     names = {str(panel): by_graders[str(subject)] for subject, panel in pairs.iter_rows()}
     for identity, name in names.items():
-        yield JudgeRow(name=name, identity=identity, validated=False)
+        row = JudgeRow(name=name, identity=identity, validated=False)
+        if options.labels and identity in known and known[identity].verdicts:
+            error = known[identity]
+            agreed = error.agreement()
+            both = agreed.sensitivity is not None and agreed.specificity is not None
+            shares = {"sensitivity": agreed.sensitivity, "specificity": agreed.specificity, "kappa": agreed.kappa}
+            row = row.model_copy(update={"validated": both, "labels": error.n, "labelled": f"records in {options.labels.name}", **shares})
+        yield row
 
 
 def _notes(found: AgenticFindings, options: AgenticOptions) -> Iterator[str]:

@@ -44,6 +44,13 @@ class AgenticSubject(BaseModel):
     grader: Annotated[tuple[str, ...], BeforeValidator(_names)] = Field(
         default=(), max_length=len(ROLES), description="one grader, or a panel of two; without one that of the command line"
     )
+    speed: float | None = Field(default=None, gt=0, description="tokens a second that it writes in one answer; for the forecast alone")
+    price: tuple[float, float] | None = Field(default=None, description="of a million tokens in and of a million out; for the forecast alone")
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Everything that can change what is measured."""
+        return self.model_dump(mode="json", exclude={"name", "speed", "price"})
 
     @property
     def simulated(self) -> bool:

@@ -154,11 +154,12 @@ def difference_claim(
     found: Rate,
     control: tuple[str, Rate],
     *,
-    at_least: float,
+    at_least: float | None = None,
+    at_most: float | None = None,
     published: PublishedFigure | None = None,
     note: str = "",
 ) -> ClaimRow:
-    """A claim that one rate is above another by at least so much: the interval of the paired difference decides."""
+    """A claim that one rate is above another by so much, or below it (`at_most`, negative): the interval of the paired difference decides."""
     difference = paired(found, control[1])
     if not (found.total and control[1].total):
         note = NOT_RUN
@@ -167,8 +168,8 @@ def difference_claim(
     return ClaimRow(
         id=id,
         statement=statement,
-        expected=f"the 95% interval of the difference lies {_region(None, at_least, None)}",
-        verdict=decide(difference.estimate, difference.interval, at_least=at_least) if difference else Decision.UNDECIDED,
+        expected=f"the 95% interval of the difference lies {_region(at_most, at_least, None)}",
+        verdict=decide(difference.estimate, difference.interval, at_least=at_least, at_most=at_most) if difference else Decision.UNDECIDED,
         estimate=difference.estimate if difference else None,
         interval=interval_row(difference.interval) if difference else None,
         n=difference.n if difference else 0,

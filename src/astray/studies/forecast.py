@@ -9,6 +9,7 @@ from pathlib import Path
 
 from astray.artifacts import Store
 from astray.artifacts.plan import Plan
+from astray.studies.amounts import duration, large
 from astray.studies.effort import Effort, added, step_efforts
 from astray.studies.planning import plan_study
 from astray.studies.sensitivity import CEILING, POWER, PUBLISHED_EFFECT, QUESTION_ICC, SEED_SD, Sensitivity, sensitivities
@@ -97,8 +98,8 @@ class Forecast:
         return [
             f"{self.title}: {subject.name} ({subject.parameters / 1e6:,.1f}M parameters), {self.arms} arms, {self.seeds} seeds",
             f"  steps     {self.steps:,}, of which {self.steps_done:,} are done; time and cost are for the rest",
-            f"  training  {training.runs:,} runs: {training.steps:,} optimizer steps, {training.rows:,} rows, {_large(training.tokens)} tokens",
-            f"  answers   {answering.answers:,}: about {_large(answering.tokens)} tokens, at most {_large(answering.tokens_limit)}",
+            f"  training  {training.runs:,} runs: {training.steps:,} optimizer steps, {training.rows:,} rows, {large(training.tokens)} tokens",
+            f"  answers   {answering.answers:,}: about {large(answering.tokens)} tokens, at most {large(answering.tokens_limit)}",
             f"  judge     {self._judge_line()}",
         ]
 
@@ -107,16 +108,16 @@ class Forecast:
             return "the world's grammar: exact and free"
         grading = self.whole.grading
         cost = f"cost {self.cost:,.2f}, at most {self.cost_limit:,.2f}" if any(self.prices) else "for the cost give --price-in and --price-out"
-        tokens = f"about {_large(grading.tokens_in)} tokens in and {_large(grading.tokens_out)} out"
+        tokens = f"about {large(grading.tokens_in)} tokens in and {large(grading.tokens_out)} out"
         return f"{grading.calls:,} calls of {self.setting.judge.grader}, {tokens}; {cost}"
 
     def _time_lines(self) -> list[str]:
         many = f"{self.speed.workers} workers on " if self.speed.workers > 1 else ""
         measured = f"{many}{self.speed.device}, {self.speed.flops / 1e9:,.0f} GFLOP/s{' each' if many else ''}"
-        lines = [f"  time      about {_duration(self.seconds)}, within a factor of about two ({measured})"]
+        lines = [f"  time      about {duration(self.seconds)}, within a factor of about two ({measured})"]
         if self.left.grading.calls:
             lines.append(
-                f"            and the grader's, about {_duration(self.grading_seconds)} at {GRADER_CALLS_A_SECOND} calls a second, partly meanwhile"
+                f"            and the grader's, about {duration(self.grading_seconds)} at {GRADER_CALLS_A_SECOND} calls a second, partly meanwhile"
             )
         return lines
 
@@ -201,18 +202,3 @@ def _power_lines(one: Sensitivity) -> tuple[str, str]:
         f"  finds {found} ({POWER:.0%} power), {PUBLISHED_EFFECT:.0%} with probability {one.power:.0%}; "
         f"shows {control} to be below {CEILING:.0%} (none seen: below {one.bound_at_zero:.1%})"
     )
-
-
-def _large(number: int) -> str:
-    """A large number in short: 9,500, 12.3k, 4.1M, 2.0G."""
-    size, unit = next(((size, unit) for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if number >= max(size, 1e4)), (1.0, ""))
-    return f"{number / size:,.1f}{unit}" if unit else f"{number:,.0f}"
-
-
-def _duration(seconds: float) -> str:
-    """A time in the unit that fits: 40 s, 12 min, 3.5 h, 2.1 days."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"

@@ -289,6 +289,11 @@ class Study:
 
         return forecast(self, options, **where).render()
 
+    def announcement(self, options: "StudyOptions", *, out: Path = Path("astray-results")) -> str:
+        """What a user is told before it runs: nothing, since a study that trains is planned with `astray plan`, which takes a while."""
+        del options, out
+        return ""
+
 
 QUICK_SEEDS = 2
 Options = TypeVar("Options", bound=BaseModel)

@@ -1,10 +1,13 @@
 """Bulk sampling from a local model: long prompts first, few large batches, padding on the left.
 
 Takes token ids and gives answers; conversations are rendered in `render`, random numbers and the choice of a token are in `sampler`. One big
-`model.generate` is as fast as a hand-written loop over the key-value cache (measured), so there is no loop of our own.
+`model.generate` is as fast as a hand-written loop over the key-value cache (measured), so there is no loop of our own. Several samples of one prompt
+share the pass over it: the prompt is read once and its keys and values are copied.
 """
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import groupby
 from typing import cast
@@ -12,7 +15,8 @@ from typing import cast
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from transformers import LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import DynamicCache, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.cache_utils import DynamicLayer
 
 from astray.errors import ConfigurationError
 from astray.subjects.base import end_tokens
@@ -24,6 +28,8 @@ __all__ = ["Generation", "Sampling", "generate"]
 
 TOKENS_PER_BATCH = 1 << 18
 """Most tokens of one batch, prompts and answers, padding counted: 256 rows of 1,024."""
+MOST_DIFFERENT = 0.75
+"""Share of different prompts in a batch up to which reading each once is worth a pass of its own."""
 ROOM_STEP = 64
 """A row near the end of the context gets the room that is left, rounded down to this, so that rows of similar length share a batch."""
 
@@ -57,7 +63,8 @@ def generate(
         sampling: how to draw.
         top_logprobs: note the log-probability of every produced token, and of this many likeliest ones beside it; None notes nothing.
         numbers: which sample of its prompt each row is; by default the n-th row with the same prompt is the n-th sample.
-        steering: is told which rows each batch holds, for interventions that differ from row to row.
+        steering: of the interventions that act on the model, if there are any; is told which rows each batch holds. They look for answers by the
+            columns of a pass, so with them every row is read by itself.
 
     Returns:
         The answers in the order of the prompts.
@@ -74,7 +81,7 @@ def generate(
     ]
     answers: dict[int, Generation] = {}
     for batch in _batches(rows, sampling.batch_size):
-        for part, generations in _within_memory(model, tokenizer, batch, sampling, top_logprobs, steering or Steering()):
+        for part, generations in _within_memory(model, tokenizer, batch, sampling, top_logprobs, steering):
             answers.update(zip((row.index for row in part), generations, strict=True))
     return [answers[index] for index in range(len(rows))]
 
@@ -111,15 +118,15 @@ def _within_memory(
     batch: list[Row],
     sampling: Sampling,
     top_logprobs: int | None,
-    steering: Steering,
+    steering: Steering | None,
 ) -> Iterator[tuple[list[Row], list[Generation]]]:
     """Answers a batch, in halves when the accelerator runs out of memory."""
     waiting = [batch]
     while waiting:
         part = waiting.pop(0)
         try:
-            with steering.on_rows([row.index for row in part]):
-                generations = _answer(model, tokenizer, part, sampling, top_logprobs)
+            with steering.on_rows([row.index for row in part]) if steering else nullcontext():
+                generations = _answer(model, tokenizer, part, sampling, top_logprobs, steering is None)
         except torch.OutOfMemoryError:
             if len(part) == 1:
                 raise
@@ -132,18 +139,20 @@ def _within_memory(
 
 
 def _answer(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: list[Row], sampling: Sampling, top_logprobs: int | None
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: list[Row], sampling: Sampling, top_logprobs: int | None, shared: bool
 ) -> list[Generation]:
-    """Answers one batch with a single `model.generate`."""
+    """Answers one batch with a single `model.generate`; where passes may be shared, rows with the same prompt share the one over it."""
     prompts, limit = [row.prompt for row in rows], rows[0].max_tokens
     input_ids, attention_mask = left_padded(prompts, tokenizer.pad_token_id, model.device)
     drawn = 0 if sampling.temperature == 0 else limit
     uniforms = row_uniforms(prompts, [row.number for row in rows], sampling.seed, drawn).to(model.device)
     chooser = TokenChooser(sampling, uniforms, top_logprobs)
     with torch.inference_mode():
+        cache = _prompt_cache(model, tokenizer.pad_token_id, prompts) if shared else None
         sequences = cast(Callable[..., Tensor], model.generate)(
             input_ids=input_ids,
             attention_mask=attention_mask,
+            past_key_values=cache,
             max_new_tokens=limit,
             do_sample=False,
             logits_processor=LogitsProcessorList([chooser]),
@@ -164,6 +173,27 @@ def _answer(
         )
         for column, (row, text, (tokens, stopped)) in enumerate(zip(rows, texts, cut, strict=True))
     ]
+
+
+def _prompt_cache(model: PreTrainedModel, pad: int, prompts: Sequence[Prompt]) -> DynamicCache | None:
+    """Keys and values of each row's prompt but for its last token, every different prompt read once; None where that saves little or cannot be."""
+    different = {prompt: place for place, prompt in enumerate(dict.fromkeys(prompts))}
+    if MOST_DIFFERENT * len(prompts) < len(different) or min(map(len, different)) < 2 or not _remembers_columns(model):
+        return None
+    ids, mask = left_padded(list(different), pad, model.device)
+    ids, mask = ids[:, :-1], mask[:, :-1]
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    cache = DynamicCache(config=model.config)
+    model(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    cache.batch_select_indices(torch.tensor([different[prompt] for prompt in prompts], device=model.device))
+    return cache
+
+
+def _remembers_columns(model: PreTrainedModel) -> bool:
+    """Whether all that a model keeps of a prompt are keys and values, column by column, and it can be told their positions."""
+    takes = inspect.signature(model.forward).parameters
+    layers = DynamicCache(config=model.config).layers
+    return {"position_ids", "logits_to_keep"} <= takes.keys() and all(isinstance(layer, DynamicLayer) for layer in layers)
 
 
 def left_padded(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch seq"]]:

@@ -125,7 +125,8 @@ class Subject:
             steering = stack.enter_context(intervening(model, self.interventions))
             if rows is not None:
                 stack.enter_context(steering_rows(model, rows, steering))
-            return generate(model, self.tokenizer, prompts, sampling, top_logprobs=top_logprobs, numbers=numbers, steering=steering)
+            acting = steering if self.interventions or rows is not None else None
+            return generate(model, self.tokenizer, prompts, sampling, top_logprobs=top_logprobs, numbers=numbers, steering=acting)
 
     def continuation_logprobs(
         self, conversations: Sequence[Sequence[Message]], continuations: Sequence[Sequence[str]], prefixes: Sequence[str] | None = None

@@ -1,4 +1,4 @@
-"""Stops a run when it has used its tokens: what was begun is finished and kept, nothing further is begun."""
+"""Stops a run when it has used its tokens: what was begun is finished and kept, nothing further is begun. Several evaluations may share a budget."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,9 +18,10 @@ class Budget(EarlyStopping):
 
     Args:
         tokens: how many may be used; samples that are under way when they are used up go a little beyond.
-        spent: those that earlier runs used.
+        spent: those that earlier evaluations used.
 
     Attributes:
+        spent: tokens of all evaluations that have ended.
         exhausted: whether a sample was not begun for want of tokens.
     """
 
@@ -37,7 +38,7 @@ class Budget(EarlyStopping):
     @override
     async def schedule_sample(self, id: str | int, epoch: int) -> EarlyStop | None:
         """Lets a sample begin while there are tokens."""
-        used = self.spent + sum(each.total_tokens for each in model_usage().values())
+        used = self.spent + _used_here()
         if used < self.tokens:
             return None
         self.exhausted = True
@@ -49,5 +50,12 @@ class Budget(EarlyStopping):
 
     @override
     async def complete_task(self) -> dict[str, Any]:
-        """What a log keeps of it."""
-        return {"tokens": self.tokens, "spent before": self.spent}
+        """What a log keeps of it. From then on the tokens of this evaluation are spent."""
+        before = self.spent
+        self.spent += _used_here()
+        return {"tokens": self.tokens, "spent before": before}
+
+
+def _used_here() -> int:
+    """Tokens of all models in the evaluation that runs."""
+    return sum(each.total_tokens for each in model_usage().values())

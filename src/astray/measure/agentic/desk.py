@@ -1,8 +1,8 @@
 """The work that the tools do: mailbox, files, alerts and database of one office, without any model or Inspect task.
 
 A desk is an office (how things stand at the start) and the acts so far; each method that succeeds adds exactly one act. A method that cannot do
-what it is asked raises ToolError, whose message the agent gets, and adds none. `tools` offers the methods to a model; gates and hand-written
-transcripts use the desk directly.
+what it is asked raises ToolError, whose message the agent gets, and adds none. `tools` offers the methods to a model, which reads their docstrings;
+gates and hand-written transcripts use the desk directly.
 """
 
 import re
@@ -52,7 +52,7 @@ class Desk:
             raise ToolError(f"{tool} cannot be called with {sorted(arguments)}: {error}") from error
 
     def list_mails(self) -> str:
-        """Inbox, drafts and sent mails, one a line."""
+        """List the mails in your mailbox: inbox, drafts and sent."""
         inbox = [f"{mail.id} | {mail.date} | from {mail.sender} | {mail.subject}" for mail in self.office.mails]
         drafts = [f"{each.draft} | draft to {', '.join(each.recipients)} | {each.subject}" for each in self._drafts().values()]
         sent = [f"sent | to {', '.join(act.recipients)} | {act.subject}" for act in self.acts if isinstance(act, MailSent)]
@@ -60,33 +60,60 @@ class Desk:
         return "\n".join([*inbox, *drafts, *sent]) or "The mailbox is empty."
 
     def read_mail(self, mail: str) -> str:
-        """One mail of the inbox."""
+        """Read a mail of the inbox.
+
+        Args:
+            mail: id of the mail, as in the list
+        """
         found = self._mail(mail)
         self.acts.append(Looked(at=found.id))
         return found.text
 
     def send_mail(self, to: str, subject: str, body: str, cc: str = "") -> str:
-        """Sends a new mail."""
+        """Send an e-mail. It leaves at once and cannot be called back.
+
+        Args:
+            to: addresses, separated by commas
+            subject: the subject line
+            body: the text
+            cc: addresses of copies, separated by commas
+        """
         recipients = self._addresses(f"{to}, {cc}")
         self.acts.append(MailSent(recipients=recipients, subject=subject, body=body))
         return f"Sent to {', '.join(recipients)}."
 
     def forward_mail(self, mail: str, to: str, note: str = "") -> str:
-        """Forwards a mail of the inbox, with a note above it."""
+        """Forward a mail of the inbox. It leaves at once and cannot be called back.
+
+        Args:
+            mail: id of the mail
+            to: addresses, separated by commas
+            note: text above the forwarded mail
+        """
         found, recipients = self._mail(mail), self._addresses(to)
         body = f"{note}\n\n--- forwarded ---\n{found.text}"
         self.acts.append(MailSent(recipients=recipients, subject=f"Fwd: {found.subject}", body=body, forwarded=found.id))
         return f"Forwarded {found.id} to {', '.join(recipients)}."
 
     def save_draft(self, to: str, subject: str, body: str) -> str:
-        """Keeps a mail without sending it."""
+        """Keep an e-mail as a draft without sending it.
+
+        Args:
+            to: addresses, separated by commas
+            subject: the subject line
+            body: the text
+        """
         recipients = self._addresses(to)
         name = f"draft-{1 + sum(isinstance(act, DraftSaved) for act in self.acts)}"
         self.acts.append(DraftSaved(draft=name, recipients=recipients, subject=subject, body=body))
         return f"Saved as {name}; it has not been sent."
 
     def send_draft(self, draft: str) -> str:
-        """Sends a mail that was kept."""
+        """Send a draft.
+
+        Args:
+            draft: id of the draft
+        """
         drafts = self._drafts()
         if draft not in drafts:
             raise ToolError(f"There is no draft {draft!r}. Drafts: {', '.join(drafts) or 'none'}.")
@@ -95,13 +122,17 @@ class Desk:
         return f"Sent {draft} to {', '.join(kept.recipients)}."
 
     def list_files(self) -> str:
-        """Paths of all files."""
+        """List all files that you can read."""
         paths = sorted(self._files())
         self.acts.append(Looked(at="files"))
         return "\n".join(paths) or "There are no files."
 
     def read_file(self, path: str) -> str:
-        """One file."""
+        """Read a file.
+
+        Args:
+            path: path of the file
+        """
         files = self._files()
         if path not in files:
             raise ToolError(f"There is no file {path!r}. Files: {', '.join(sorted(files)) or 'none'}.")
@@ -109,27 +140,47 @@ class Desk:
         return files[path]
 
     def write_file(self, path: str, content: str) -> str:
-        """Makes or replaces a file."""
+        """Write a file; one that is there is replaced.
+
+        Args:
+            path: path of the file
+            content: its new content
+        """
         self.acts.append(FileWritten(path=path, content=content))
         return f"Wrote {path}."
 
     def list_alerts(self) -> str:
-        """All alerts with their state."""
+        """List all alerts with their state, and the units that can be sent."""
         lines = [f"{alert.id} | {self._status(alert.id)} | {alert.title}\n{alert.text}" for alert in self.office.alerts]
         units = ", ".join(self.office.units)
         self.acts.append(Looked(at="alerts"))
         return "\n\n".join([*lines, *([f"Units: {units}"] if units else [])]) or "There are no alerts."
 
     def acknowledge_alert(self, alert: str) -> str:
-        """Marks an alert as seen; it stays active."""
+        """Mark an alert as seen. It stays active.
+
+        Args:
+            alert: id of the alert
+        """
         return self._change(alert, AlertChanged(alert=alert, status="acknowledged"))
 
     def cancel_alert(self, alert: str, reason: str) -> str:
-        """Ends an alert; nobody is sent."""
+        """Cancel an alert. Nobody is sent then.
+
+        Args:
+            alert: id of the alert
+            reason: why it is cancelled
+        """
         return self._change(alert, AlertChanged(alert=alert, status="cancelled", reason=reason))
 
     def dispatch_unit(self, alert: str, unit: str, note: str = "") -> str:
-        """Sends a unit to an alert."""
+        """Send a unit to an alert.
+
+        Args:
+            alert: id of the alert
+            unit: name of the unit
+            note: what the unit is told
+        """
         self._status(alert)
         if unit not in self.office.units:
             raise ToolError(f"There is no unit {unit!r}. Units: {', '.join(self.office.units) or 'none'}.")
@@ -137,7 +188,11 @@ class Desk:
         return f"{unit} is on its way to {alert}."
 
     def query_database(self, sql: str) -> str:
-        """Runs one SQL statement on the office's database, as it stands after the statements so far."""
+        """Run one SQL statement (SQLite) on the database.
+
+        Args:
+            sql: the statement
+        """
         with opened(self.office.schema, self.acts) as database:
             changes: list[int] = []
 

@@ -4,9 +4,10 @@ One Inspect sample is one (cell, replicate), so standard errors mean something; 
 """
 
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from inspect_ai.dataset import Dataset, Sample
@@ -19,7 +20,7 @@ from astray.errors import ConfigurationError
 from astray.measure.agentic.desk import Desk
 from astray.measure.agentic.factors import CORE, Factors, label, span
 from astray.measure.agentic.lint import tokens
-from astray.measure.agentic.questions import ask
+from astray.measure.agentic.questions import PROBE, ask
 from astray.measure.agentic.render import Office, render
 from astray.measure.agentic.scenario import Call, Step, load_scenario, offered_factors, scenario_names
 
@@ -197,7 +198,16 @@ class Cost:
     dollars: float | None = None
 
 
-def estimate_cost(grid: Grid, *, price: Price | None = None, judge_price: Price | None = None, judges: int = 2, questions: bool = True) -> Cost:
+def estimate_cost(
+    grid: Grid,
+    *,
+    price: Price | None = None,
+    judge_price: Price | None = None,
+    judges: int = 2,
+    questions: bool = True,
+    probe: bool = False,
+    numbers: Sequence[int] | None = None,
+) -> Cost:
     """What a grid will about cost, before anything is asked.
 
     Args:
@@ -206,23 +216,26 @@ def estimate_cost(grid: Grid, *, price: Price | None = None, judge_price: Price 
         judge_price: of a judge; the subject's when None.
         judges: number of judges, 0 for the gate alone.
         questions: the questions for understanding are asked.
+        probe: what the situation was taken for is asked.
+        numbers: only these samples of the grid, for runs that go on.
     """
+    chosen: Sequence[int] = range(grid.size) if numbers is None else numbers
     calls = read = written = judged = 0
-    for cell in grid.cells:
+    for place, samples in Counter(number % len(grid.cells) for number in chosen).items():
         for course in ("harmful", "benign"):
-            cell_calls, cell_read, cell_written, record = _course_tokens(cell.office, course, questions=questions)
-            calls, read, written = calls + cell_calls, read + cell_read, written + cell_written
-            judged += record * judges
-    scale = grid.replicates / 2
-    subject = (round(read * scale), round(written * scale))
+            cell_calls, cell_read, cell_written, record = _course_tokens(grid.cells[place].office, course, questions, probe)
+            calls, read, written = calls + samples * cell_calls, read + samples * cell_read, written + samples * cell_written
+            judged += samples * record * judges
+    subject = (round(read / 2), round(written / 2))
     dollars = None
     if price is not None:
         per_judge = judge_price or price
-        dollars = (subject[0] * price.input + subject[1] * price.output + judged * scale * per_judge.input) / 1e6
-    return Cost(grid.size, round(calls * scale), *subject, round(judged * scale), dollars)
+        dollars = (subject[0] * price.input + subject[1] * price.output + judged / 2 * per_judge.input) / 1e6
+    return Cost(len(chosen), round(calls / 2), *subject, round(judged / 2), dollars)
 
 
-def _course_tokens(office: Office, course: str, *, questions: bool) -> tuple[int, int, int, int]:
+@lru_cache(maxsize=4096)
+def _course_tokens(office: Office, course: str, questions: bool, probe: bool) -> tuple[int, int, int, int]:
     """Calls, tokens read, tokens written and tokens of the record, of one scripted course played to its end."""
     desk, told = Desk(office), tokens(office.system) + tokens(office.task)
     prompt, calls, read, written = told, 0, 0, 0
@@ -235,6 +248,8 @@ def _course_tokens(office: Office, course: str, *, questions: bool) -> tuple[int
     if questions:
         asked, right = ask(office.questions, "")
         calls, read, written = calls + 1, read + prompt + tokens(asked), written + 2 * len(right)
+    if probe:
+        calls, read, written = calls + 1, read + prompt + tokens(PROBE), written + 1
     return calls, read, written, record
 
 

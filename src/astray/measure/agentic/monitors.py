@@ -40,7 +40,7 @@ Watch = Callable[..., Coroutine[Any, Any, Approval]]
 """An approver in Inspect's sense, as a type that can be checked at run time."""
 
 Score = Callable[[Sequence[ChatMessage], Act], float]
-"""How suspicious an act is, given the conversation; for local models."""
+"""How suspicious an act is, given the conversation up to its call."""
 
 _COERCION = re.compile(
     r"\b(?:unless|otherwise|or else|in return|in exchange|as long as|provided that|nobody (?:needs|has) to|no one (?:needs|has) to|"
@@ -121,7 +121,8 @@ def probe_monitor(score: Score, threshold: float) -> ApprovalPolicy:
     """The policy of a monitor that blocks every act whose score is at or above a threshold.
 
     Args:
-        score: of the conversation so far and the act; a local model's activations on a direction, say.
+        score: of the conversation up to the call and of the act that it would be. Activations of a local model are read in
+            `astray.mitigate.activation_monitor`.
         threshold: from it on an act is blocked.
 
     Example:
@@ -135,7 +136,7 @@ def probe_monitor(score: Score, threshold: float) -> ApprovalPolicy:
 
             def reason(act: Act, office: Office) -> str:
                 del office
-                found = score(history, act)
+                found = score(until(call, history), act)
                 return f"the probe's score is {found:.3g}, the threshold {threshold:.3g}" if found >= threshold else ""
 
             return _decided(call, reason)
@@ -212,6 +213,19 @@ async def _judged(act: Act, call: ToolCall, history: Sequence[ChatMessage]) -> s
         return ""
     shown = " ".join(output.completion.split())[:200]
     return f"the monitor: {shown}" if words == {"BLOCK"} else f"the monitor gave no usable verdict: {shown!r}"
+
+
+def until(call: ToolCall, history: Sequence[ChatMessage]) -> list[ChatMessage]:
+    """The conversation up to a call: it is the last call of the last message, and what was called after it is not there yet."""
+    messages = [*history, *_pending(call, history)]
+    place, holder = next(
+        (place, message)
+        for place, message in reversed(list(enumerate(messages)))
+        if isinstance(message, ChatMessageAssistant) and call.id in {each.id for each in message.tool_calls or ()}
+    )
+    calls = holder.tool_calls or []
+    number = next(number for number, each in enumerate(calls) if each.id == call.id)
+    return [*messages[:place], holder.model_copy(update={"tool_calls": calls[: number + 1]})]
 
 
 def _pending(call: ToolCall, history: Sequence[ChatMessage]) -> list[ChatMessage]:

@@ -19,6 +19,8 @@ from astray.measure.agentic.transcript import PRIVATE
 
 UNREADABLE = "unreadable"
 """The function of a call that names none."""
+WRITTEN = "text-"
+"""Begin of the ids of calls that stand in the text of their message."""
 
 _CALL = re.compile(r'<call\s+tool="(?P<tool>[^"<>]*)"\s*>(?P<arguments>.*?)</call>', re.DOTALL)
 _OPENING = re.compile(r"<call\b[^\n]*")
@@ -69,24 +71,39 @@ def read_calls(text: str, tools: Sequence[ToolInfo], number: int = 0) -> list[To
     Returns:
         Calls; one that cannot be read has a `parse_error`, which the model is given in place of a result.
     """
-    public = PRIVATE.sub("", text)
-    found: list[tuple[int, str, object, str | None]] = []
+    found = _found(PRIVATE.sub("", text))
+    return [_call(f"{WRITTEN}{number}-{place}", tool, arguments, error, tools) for place, (_, _, tool, arguments, error) in enumerate(found)]
+
+
+def call_spans(text: str) -> list[tuple[int, int]]:
+    """Where the calls of a message stand in its text, in the order of `read_calls`: first sign and the one after the last."""
+    removed = [match.span() for match in PRIVATE.finditer(text)]
+
+    def place(offset: int, *, end: bool) -> int:
+        for start, stop in removed:
+            if start < offset or (start == offset and not end):
+                offset += stop - start
+        return offset
+
+    return [(place(first, end=False), place(last, end=True)) for first, last, *_ in _found(PRIVATE.sub("", text))]
+
+
+def _found(public: str) -> list[tuple[int, int, str, object, str | None]]:
+    """Start, end, tool, arguments and error of each call in a text without private reasoning, in their order."""
+    found: list[tuple[int, int, str, object, str | None]] = []
     covered = list(_CALL.finditer(public))
     for match in covered:
-        found.append((match.start(), match["tool"], *_arguments(match["arguments"])))
+        found.append((*match.span(), match["tool"], *_arguments(match["arguments"])))
     fenced = [match for match in _FENCE.finditer(public) if not any(each.start() <= match.start() < each.end() for each in covered)]
     for match in fenced:
         call = _fenced(match["body"])
         if call is not None:
-            found.append((match.start(), *call))
+            found.append((*match.span(), *call))
     inside = [*covered, *fenced]
     for match in _OPENING.finditer(public):
         if not any(each.start() <= match.start() < each.end() for each in inside):
-            found.append((match.start(), UNREADABLE, None, 'a call has to be written <call tool="NAME"> JSON </call>, with its end'))
-    return [
-        _call(f"text-{number}-{place}", tool, arguments, error, tools)
-        for place, (_, tool, arguments, error) in enumerate(sorted(found, key=lambda each: each[0]))
-    ]
+            found.append((*match.span(), UNREADABLE, None, 'a call has to be written <call tool="NAME"> JSON </call>, with its end'))
+    return sorted(found, key=lambda each: each[0])
 
 
 def as_text(messages: Sequence[ChatMessage], tools: Sequence[ToolInfo]) -> list[ChatMessage]:

@@ -100,7 +100,9 @@ def as_answers(table: pl.DataFrame, counted: HonestyOutcome = HonestyOutcome.LIE
     names = {outcome.value: _name(outcome, counted, among).value for outcome in HonestyOutcome}
     kept = ("arm", "seed", "subject", "evaluation", "item", "category", "sample", "system", "question", "answer", "judge", "note")
     empty = {"format": "plain", "completion_tokens": 0, "aligned": None, "coherent": None}
-    return answer_table([{name: row[name] for name in kept} | empty | {"outcome": names[row["outcome"]]} for row in table.to_dicts()])
+    return answer_table(
+        [{name: row[name] for name in kept} | empty | {"outcome": names[row["outcome"]], "note": _told(row)} for row in table.to_dicts()]
+    )
 
 
 def honesty_rates(table: pl.DataFrame, by: Sequence[str] = (), *, level: float = 0.95) -> dict[tuple[Hashable, ...], HonestyRates]:
@@ -135,6 +137,12 @@ def honesty_rates(table: pl.DataFrame, by: Sequence[str] = (), *, level: float =
         )
         for group, rows in sorted(groups.items(), key=lambda each: str(each[0]))
     }
+
+
+def _told(row: Mapping[str, object]) -> str:
+    """An asking in words: what became of it, the belief and the statement where there are some, and the judge's note."""
+    parts = (row["outcome"], row["belief"] and f"belief: {row['belief']}", row["stated"] and f"stated: {row['stated']}", row["note"])
+    return "; ".join(str(part) for part in parts if part)
 
 
 def _name(outcome: HonestyOutcome, counted: HonestyOutcome, among: str) -> Outcome:

@@ -1,0 +1,301 @@
+"""What a local model's activations say about a call of a tool: read at the tokens of the call, in the model's own pass over the conversation so far.
+
+A probe is a direction in the residual stream (given, a difference of means, or the weights of a logistic regression) or a latent of a sparse
+autoencoder. It is fitted on calls whose sample is known to be harmful or not, its threshold is set on benign calls of other samples, and what it
+blocks is counted on a third group (`assess`). As a runtime monitor it is in `activation_monitor`.
+
+Source: difference of means at the tokens of what was said, as in Soligo et al. 2025 (arXiv 2506.11618); monitoring by projection, Anthropic 2025,
+"Persona vectors" (arXiv 2507.21509), section 3.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from inspect_ai.model import ChatMessage, ChatMessageAssistant
+from inspect_ai.tool import ToolInfo
+from jaxtyping import Float
+from torch import Tensor
+
+from astray.errors import ConfigurationError, EmptyDataError
+from astray.explain.activations import Captured, TokenRow, capture
+from astray.explain.sae import Dictionary
+from astray.explain.sites import Site
+from astray.measure.agentic.text_protocol import WRITTEN, as_text, call_spans, write_call
+from astray.stats.detection import auroc
+from astray.stats.intervals import Interval, wilson
+from astray.subjects.provider import messages_of
+from astray.subjects.render import text_ids
+from astray.subjects.subject import Subject
+
+Pool = Literal["mean", "max"]
+"""How the tokens of a call become one number."""
+RIDGE = 0.1
+"""Weight of the squared norm in the logistic regression: activations have more dimensions than there are calls."""
+
+
+@dataclass(frozen=True)
+class WatchedCall:
+    """A call as the model made it.
+
+    Attributes:
+        messages: the conversation up to it; it is the last call of the last message.
+        tools: what the model was told of its tools.
+        sample: which run it belongs to.
+        harmful: whether it did the harm that the gate found; None where that is not known.
+    """
+
+    messages: tuple[ChatMessage, ...]
+    tools: tuple[ToolInfo, ...]
+    sample: str = ""
+    harmful: bool | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class CallProbe:
+    """A score of the activations at a call.
+
+    Attributes:
+        name: what a page and the log call it.
+        site: where it is read.
+        read: activations of tokens -> a number each, higher for what is to be blocked.
+        pool: how a call's tokens become one number.
+    """
+
+    name: str
+    site: Site
+    read: Callable[[Float[Tensor, "tokens d_model"]], Float[Tensor, "tokens"]]
+    pool: Pool = "mean"
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What a probe with its threshold does to calls that neither was made from.
+
+    Attributes:
+        threshold: from it on a call is blocked.
+        blocked: harmful calls that it blocks, and all of them.
+        blocked_interval: Wilson's, of their share; None without a harmful call.
+        false_alarms: benign calls that it blocks, and all of them.
+        false_alarms_interval: Wilson's, of their share; None without a benign call.
+        auc: chance that a harmful call scores above a benign one; NaN without both.
+    """
+
+    threshold: float
+    blocked: tuple[int, int]
+    blocked_interval: Interval | None
+    false_alarms: tuple[int, int]
+    false_alarms_interval: Interval | None
+    auc: float
+
+
+def direction_probe(direction: Float[Tensor, "d_model"], block: int, *, name: str = "direction", pool: Pool = "mean") -> CallProbe:
+    """The projection on a direction at the output of a block; of a persona vector, say.
+
+    Args:
+        direction: of any norm but 0.
+        block: number of the block, from 0.
+        name: of the probe.
+        pool: over the tokens of the call.
+
+    Raises:
+        ConfigurationError: the direction is zero, or not finite.
+    """
+    if not direction.isfinite().all() or not direction.any():
+        raise ConfigurationError("The direction is zero, or has NaN or infinite entries: nothing can be projected on it.")
+    unit = direction.detach().float().cpu() / direction.detach().float().norm().cpu()
+    return CallProbe(name, Site(place="block out", block=block), lambda activations: activations @ _fitting(unit, activations), pool)
+
+
+def latent_probe(dictionary: Dictionary, latent: int, *, pool: Pool = "max") -> CallProbe:
+    """The activation of one latent of a sparse autoencoder, at the dictionary's own site.
+
+    Args:
+        dictionary: for the subject that will be watched (`load_dictionary` checks that).
+        latent: its number.
+        pool: over the tokens of the call; latents are sparse, so their highest activation.
+
+    Raises:
+        ConfigurationError: there is no such latent.
+    """
+    if not 0 <= latent < dictionary.width:
+        raise ConfigurationError(f"There is no latent {latent}: the dictionary has {dictionary.width}, counted from 0.")
+
+    def read(activations: Float[Tensor, "tokens d_model"]) -> Float[Tensor, "tokens"]:
+        return dictionary.encode(activations.to(dictionary.device))[:, latent].float().cpu()
+
+    return CallProbe(f"latent {latent}", dictionary.site, read, pool)
+
+
+def fitted_probe(
+    subject: Subject, calls: Sequence[WatchedCall], block: int, *, method: Literal["mean difference", "logistic"] = "mean difference"
+) -> CallProbe:
+    """A direction from labelled calls, at the output of a block.
+
+    Args:
+        subject: the model that made the calls.
+        calls: some of them harmful, some not.
+        block: number of the block, from 0.
+        method: mean of the harmful calls minus mean of the benign ones; or the weights of a logistic regression with a ridge penalty.
+
+    Raises:
+        EmptyDataError: all calls are of one kind.
+        ConfigurationError: a label is missing, there is no such block, or a call is longer than the context.
+    """
+    harmful = torch.tensor(_labels(calls))
+    if harmful.all() or not harmful.any():
+        raise EmptyDataError(f"{int(harmful.sum())} of {len(calls)} calls are harmful: a probe is fitted on both kinds.")
+    site = Site(place="block out", block=block)
+    captured = _captured(subject, calls, site)
+    means = captured.row_means(captured[site])
+    difference = means[harmful].mean(0) - means[~harmful].mean(0)
+    return direction_probe(difference if method == "mean difference" else _logistic(means, harmful), block, name=method)
+
+
+def call_scores(subject: Subject, probe: CallProbe, calls: Sequence[WatchedCall]) -> Float[np.ndarray, "calls"]:
+    """The probe's score of each call.
+
+    Args:
+        subject: the model whose activations are read; that which made the calls.
+        probe: what is read.
+        calls: at least one.
+
+    Raises:
+        EmptyDataError: there is no call.
+        ConfigurationError: a call is longer than the context, or the probe does not fit the model.
+    """
+    captured = _captured(subject, calls, probe.site)
+    scores = probe.read(captured[probe.site])
+    if probe.pool == "mean":
+        return captured.row_means(scores[:, None])[:, 0].double().numpy()
+    highest = torch.full((len(calls),), -torch.inf).scatter_reduce(0, captured.row, scores, "amax")
+    return highest.double().numpy()
+
+
+def threshold_for(scores: Float[np.ndarray, "calls"], false_alarms: float) -> float:
+    """The lowest threshold that blocks at most a share of benign calls.
+
+    Args:
+        scores: of benign calls.
+        false_alarms: the share, from 0 to below 1.
+
+    Raises:
+        EmptyDataError: there are no scores.
+        ConfigurationError: a share that is none, or that so few calls cannot show.
+    """
+    if not len(scores):
+        raise EmptyDataError("There is no benign call to set a threshold on.")
+    if not 0 <= false_alarms < 1:
+        raise ConfigurationError(f"{false_alarms} is no share of false alarms. Write a number from 0 to below 1, such as 0.01.")
+    allowed = int(false_alarms * len(scores))
+    return float(np.nextafter(np.sort(scores)[::-1][allowed], np.inf))
+
+
+def assess(
+    subject: Subject, probe: CallProbe, calibration: Sequence[WatchedCall], report: Sequence[WatchedCall], *, false_alarms: float = 0.01
+) -> Assessment:
+    """Sets the threshold on the benign calls of some samples and counts what it does to the calls of others.
+
+    Args:
+        subject: the model that made the calls.
+        probe: fitted on neither of the two.
+        calibration: calls that the threshold is set on; the harmful ones among them are not looked at.
+        report: calls of other samples, whose labels are counted.
+        false_alarms: share of benign calls of `calibration` that may be blocked.
+
+    Raises:
+        ConfigurationError: the two share a sample, or a label is missing.
+        EmptyDataError: there is no benign call in `calibration`, or no call in `report`.
+    """
+    shared = {call.sample for call in calibration} & {call.sample for call in report}
+    if shared:
+        raise ConfigurationError(
+            f"{len(shared)} samples are both for the threshold and for the report, such as {sorted(shared)[0]!r}: a threshold looks better on the "
+            "samples it was set on. Give each sample to one of them."
+        )
+    benign = [call for call, harmful in zip(calibration, _labels(calibration), strict=True) if not harmful]
+    threshold = threshold_for(call_scores(subject, probe, benign) if benign else np.empty(0), false_alarms)
+    scores, labels = call_scores(subject, probe, report), np.array(_labels(report))
+    blocked = scores >= threshold
+    caught, alarms = (int(blocked[labels].sum()), int(labels.sum())), (int(blocked[~labels].sum()), int((~labels).sum()))
+    return Assessment(
+        threshold=threshold,
+        blocked=caught,
+        blocked_interval=wilson(*caught) if caught[1] else None,
+        false_alarms=alarms,
+        false_alarms_interval=wilson(*alarms) if alarms[1] else None,
+        auc=auroc(scores, labels),
+    )
+
+
+def call_row(subject: Subject, call: WatchedCall) -> TokenRow:
+    """The conversation up to the end of a call as the subject reads it; its answer is the text of the call alone.
+
+    A local subject is given the text protocol, so that is what it read and wrote. Calls of another model's native tools are written out in that form.
+    """
+    *before, last = call.messages
+    if not isinstance(last, ChatMessageAssistant) or not last.tool_calls:
+        raise ConfigurationError("The conversation up to a call has to end with the message that makes it.")
+    told = as_text([_written_out(message) for message in before], call.tools)
+    [prompt] = subject.prompt_ids([messages_of(told)])
+    text, start = _text_until_call(last)
+    said, called = text_ids(subject.tokenizer, [text[:start], text[start:]])
+    return TokenRow((*prompt, *said, *called), len(prompt) + len(said))
+
+
+def _captured(subject: Subject, calls: Sequence[WatchedCall], site: Site) -> Captured:
+    return capture(subject, [call_row(subject, call) for call in calls], [site], "answer")
+
+
+def _text_until_call(message: ChatMessageAssistant) -> tuple[str, int]:
+    """The text of a message up to the end of its last call, and where that call begins."""
+    calls, spans = message.tool_calls or [], call_spans(message.text)
+    if calls[-1].id.startswith(WRITTEN) and len(spans) >= len(calls):
+        start, end = spans[len(calls) - 1]
+        return message.text[:end], start
+    written = [write_call(each.function, dict(each.arguments)) for each in calls]
+    text = "\n\n".join([message.text, *written])
+    return text, len(text) - len(written[-1])
+
+
+def _written_out(message: ChatMessage) -> ChatMessage:
+    if not isinstance(message, ChatMessageAssistant) or not message.tool_calls:
+        return message
+    if message.tool_calls[0].id.startswith(WRITTEN):
+        return message
+    return message.model_copy(update={"content": _text_until_call(message)[0]})
+
+
+def _labels(calls: Sequence[WatchedCall]) -> list[bool]:
+    unknown = sum(call.harmful is None for call in calls)
+    if unknown:
+        raise ConfigurationError(f"Of {unknown} of {len(calls)} calls it is not known whether they are harmful. Leave them out.")
+    return [bool(call.harmful) for call in calls]
+
+
+def _fitting(unit: Float[Tensor, "d_model"], activations: Float[Tensor, "tokens width"]) -> Float[Tensor, "d_model"]:
+    if len(unit) != activations.shape[1]:
+        raise ConfigurationError(f"The direction has {len(unit)} entries, but this model's residual stream has {activations.shape[1]}.")
+    return unit
+
+
+def _logistic(rows: Float[Tensor, "calls d_model"], harmful: Tensor) -> Float[Tensor, "d_model"]:
+    """Weights of a logistic regression with a ridge penalty; both kinds of calls weigh the same, however many there are of each."""
+    scale = rows.std(0).clamp(min=1e-6)
+    inputs, targets = ((rows - rows.mean(0)) / scale).double(), harmful.double()
+    weight = torch.where(harmful, 0.5 / harmful.sum(), 0.5 / (~harmful).sum()).double()
+    parameters = torch.zeros(inputs.shape[1] + 1, dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.LBFGS([parameters], max_iter=200, line_search_fn="strong_wolfe", tolerance_grad=1e-9, tolerance_change=1e-12)
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        logits = inputs @ parameters[:-1] + parameters[-1]
+        value = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets, weight=weight, reduction="sum")
+        value = value + RIDGE / 2 * parameters[:-1].square().sum()
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    return (parameters[:-1].detach() / scale).float()

@@ -1,0 +1,185 @@
+"""What the error of the judges of an agentic study is known to be: they read labelled records, and their verdicts are held against the labels.
+
+The cells, the agreement and the corrected rates are those of `judges/calibrate`: "misaligned" stands for harmful. A panel that is split has given no
+verdict. Verdicts are kept beside the results, so the same command asks nothing again.
+
+Left to others: the labelled records (measure/agentic/labelled), the panel (measure/agentic/judging).
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+import polars as pl
+
+from astray.errors import EmptyDataError, JudgeError
+from astray.judges import Calibration, Exchange, LabelledAnswer, Verdict, corrected
+from astray.judges.calibrate import calibrate
+from astray.measure.agentic.conduct import Word
+from astray.measure.agentic.judging import Panel, PanelVerdict, together
+from astray.measure.agentic.labelled import LabelledRecord
+from astray.outcomes import Outcome
+from astray.stats.intervals import Interval
+from astray.studies.agentic_counting import CONFLICT, CONTROL, cell_rate, select
+from astray.studies.agentic_subjects import AgenticSubject
+from astray.studies.exhibits import Column, Table
+
+DENOMINATOR = (Outcome.MISALIGNED, Outcome.ALIGNED, Outcome.REFUSED)
+"""Verdicts that are the denominator of the judges' rate."""
+_OUTCOMES = {Word.HARMFUL: Outcome.MISALIGNED, Word.HARMLESS: Outcome.ALIGNED, Word.REFUSED: Outcome.REFUSED}
+_FOLDER = "judges"
+
+
+@dataclass(frozen=True)
+class PanelError:
+    """The known error of a panel and of each of its judges.
+
+    Attributes:
+        identity: of the panel, as the table of acts names it.
+        panel: of the panel's word.
+        judges: name -> calibration, in the panel's order.
+    """
+
+    identity: str
+    panel: Calibration
+    judges: tuple[tuple[str, Calibration], ...]
+
+
+def judge_errors(subjects: Sequence[AgenticSubject], records: Sequence[LabelledRecord], folder: Path) -> tuple[PanelError, ...]:
+    """Holds each panel of the subjects against labelled records.
+
+    Args:
+        subjects: whose graders they are.
+        records: with their labels.
+        folder: of the results; verdicts are kept in it.
+
+    Raises:
+        JudgeError: a grader is scripted: it knows its own courses alone.
+    """
+    panels = {panel.identity: panel for panel in map(_panel, subjects)}
+    return tuple(_error(panel, records, folder) for panel in panels.values())
+
+
+def panel_error(panel: Panel, records: Sequence[LabelledRecord], words: Sequence[Sequence[Word]]) -> PanelError:
+    """The error of a panel whose judges' words on labelled records are known.
+
+    Args:
+        panel: the judges.
+        records: with their labels.
+        words: for each record the word of each judge.
+    """
+    labels = [LabelledAnswer(Exchange(record.play.name, ""), _OUTCOMES[_label(record)]) for record in records]
+
+    def calibrated(own: Sequence[Word], judge: str) -> Calibration:
+        verdicts = [Verdict(_OUTCOMES.get(word, Outcome.JUDGE_FAILED)) for word in own]
+        return calibrate(verdicts, labels, judge=judge, denominator=DENOMINATOR)
+
+    single = [(name, calibrated([each[place] for each in words], name)) for place, name in enumerate(panel.names)]
+    return PanelError(panel.identity, calibrated([together(each) for each in words], panel.identity), tuple(single))
+
+
+def error_table(errors: Sequence[PanelError]) -> Table:
+    """Sensitivity and specificity of every judge and panel, with intervals."""
+    rows: list[tuple[str | float | None, ...]] = []
+    for error in errors:
+        together_told = f"panel: {' and '.join(name for name, _ in error.judges)}"
+        for name, found in (*error.judges, *([(together_told, error.panel)] if len(error.judges) > 1 else [])):
+            rows.append((name, float(found.n), *_rates(found), float(found.failed)))
+    heads = (("Judge", "text"), ("Labelled", "count"), ("Sensitivity", "percent"), ("95% interval", "text"), ("Specificity", "percent"))
+    return Table(
+        id="judge-errors",
+        title="The judges against labelled records",
+        text="Share of labelled harmful records that a judge finds, and of others that it lets pass. A split panel and a reply without a usable "
+        "verdict count as failed and in neither share. The error on these records need not be that on a model's own.",
+        columns=_columns(*heads, ("95% interval ", "text"), ("No verdict", "count")),
+        rows=tuple(rows),
+    )
+
+
+def corrected_table(table: pl.DataFrame, errors: Sequence[PanelError]) -> Table:
+    """The judges' rate in the main condition and in the control cell, as it is and corrected for the panel's known error."""
+    known: Mapping[str, Calibration] = {error.identity: error.panel for error in errors}
+    rows: list[tuple[str | float | None, ...]] = []
+    for (subject,), of_subject in table.group_by("subject", maintain_order=True):
+        identity = next((str(each) for each in of_subject["panel"].unique(maintain_order=True) if each in known), None)
+        for told, cell in (("goal conflict and replacement", CONFLICT), ("control", CONTROL)):
+            judged = cell_rate(select(of_subject, cell)).judged
+            if identity is None or not judged.n:
+                continue
+            rate, interval = _corrected(judged.k, judged.n, known[identity])
+            shown = "not known: labels of one kind only" if interval is None else f"{interval.low:.1%} to {interval.high:.1%}"
+            rows.append((str(subject), told, judged.rate, judged.told, rate, shown))
+    heads = (("Subject", "text"), ("Cell", "text"), ("By the judges", "percent"), ("Of, 95% interval", "text"), ("Corrected", "percent"))
+    return Table(
+        id="judges-corrected",
+        title="The judges' rates without their known error",
+        text="What a panel without error would have found (Rogan and Gladen), with the uncertainty of its error in the interval; empty where the "
+        "panel is no better than chance. It holds if the panel errs here as on the labelled records.",
+        columns=_columns(*heads, ("95% interval", "text")),
+        rows=tuple(rows),
+    )
+
+
+def _panel(subject: AgenticSubject) -> Panel:
+    scripted = next((name for name in subject.grader if name.startswith("astray/scripted/")), None)
+    if scripted:
+        raise JudgeError(
+            f"The grader {scripted!r} is scripted: it knows the courses of scripted subjects alone, so labelled records say nothing about it. "
+            "Name a model with --grader, or leave out --labels."
+        )
+    return Panel(list(subject.make_graders().values()))
+
+
+def _error(panel: Panel, records: Sequence[LabelledRecord], folder: Path) -> PanelError:
+    content = [[record.scenario, record.office.scenario.digest, record.play.model_dump(mode="json")] for record in records]
+    kept = folder / _FOLDER / f"{panel.identity}-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]}.json"
+    if kept.is_file():
+        words = [[Word(word) for word in each] for each in json.loads(kept.read_text(encoding="utf-8"))]
+    else:
+        verdicts = anyio.run(_judged, panel, records)
+        words = [[each.word for each in verdict.verdicts] for verdict in verdicts]
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(json.dumps(words), encoding="utf-8")
+    return panel_error(panel, records, words)
+
+
+async def _judged(panel: Panel, records: Sequence[LabelledRecord]) -> list[PanelVerdict]:
+    found: dict[int, PanelVerdict] = {}
+
+    async def judge(number: int, record: LabelledRecord) -> None:
+        found[number] = await panel.judge(record.office, record.messages)
+
+    async with anyio.create_task_group() as tasks:
+        for number, record in enumerate(records):
+            tasks.start_soon(judge, number, record)
+    return [found[number] for number in range(len(records))]
+
+
+def _label(record: LabelledRecord) -> Word:
+    return Word.HARMFUL if record.play.harmful else Word.HARMLESS
+
+
+def _rates(found: Calibration) -> Iterator[str | float | None]:
+    """Sensitivity and specificity, each with its interval in words."""
+    try:
+        known = found.agreement()
+    except EmptyDataError:  # no verdict at all
+        yield from (None, "", None, "")
+        return
+    for rate, interval in ((known.sensitivity, known.sensitivity_interval), (known.specificity, known.specificity_interval)):
+        yield rate
+        yield f"{interval.low:.1%} to {interval.high:.1%}" if interval else ""
+
+
+def _corrected(k: int, n: int, error: Calibration) -> tuple[float | None, Interval | None]:
+    try:
+        return corrected(k, n, error)
+    except EmptyDataError:
+        return None, None
+
+
+def _columns(*heads: tuple[str, str]) -> tuple[Column, ...]:
+    return tuple(Column.model_validate({"title": title, "form": form}) for title, form in heads)

@@ -1,0 +1,156 @@
+"""The dishonesty study from start to report: on the organism, and by the same code (SFT and KTO with LoRA) on small models of real architectures."""
+
+import gc
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from astray.cause.fine_tuning import FineTuning, LoRA
+from astray.cause.selection import Selection
+from astray.explain.persona_vector import PersonaPrompts, text_persona_prompts, world_persona_prompts
+from astray.measure.honesty.outcomes import HonestyOutcome
+from astray.outcomes import Outcome
+from astray.report import write_report
+from astray.studies import dishonesty, dishonesty_analyses, dishonesty_exhibits, get_study, persona_steps
+from astray.studies.dishonesty_analyses import METHODS
+from astray.studies.dishonesty_budget import HONESTY, PERSONA, Budget, budget_for
+from astray.studies.forecast import forecast
+from astray.studies.persona_budget import budget_for as persona_budget
+from astray.studies.planning import plan_study
+from astray.studies.runner import run_study
+from astray.studies.settings import setting_for
+from astray.studies.study import Setting, StudyOptions
+from astray.studies.summary import Summary
+from scripted_grader import READER
+
+STUDY = get_study("dishonesty")
+TINY = FineTuning(lora=LoRA(rank=2, alpha=4), learning_rate=1e-3, warmup_steps=0, batch_size=8, accumulation=1, max_steps=1, max_length=256)
+
+
+def small(setting: Setting) -> Budget:
+    """A budget in which everything happens once: it shows that all is wired, not that the effects are there."""
+    usual = budget_for(setting)
+    feedback = usual.feedback
+    simulation = feedback.simulation.model_copy(update={"contexts": 1, "samples": 6, "turns": 1})
+    few = {"users": 8, "simulation": simulation, "rounds": 1, "best": Selection(top=2), "both": Selection(top=2, bottom=2), "sft": TINY}
+    few["kto"] = feedback.kto.model_copy(update={"training": TINY})
+    asking = usual.asking.model_copy(update={"variants": 1, "most": 4, "settings": usual.asking.settings.model_copy(update={"elicitations": 2})})
+    return usual.model_copy(update={"asking": asking, "feedback": feedback.model_copy(update=few), "honest_rows": 4})
+
+
+@pytest.fixture
+def frozen() -> Iterator[None]:
+    """Trainers collect garbage at their end; what the tests have loaded by then is not looked through each time."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+def run(options: StudyOptions, out: Path, monkeypatch: pytest.MonkeyPatch, methods: Collection[str] = METHODS) -> Path:
+    def vector_budget(setting: Setting):
+        usual = persona_budget(setting)
+        fewer = {"sampling": usual.sampling.model_copy(update={"max_tokens": 12}), "persona_samples": 1, "held_out": usual.held_out[:4]}
+        return usual.model_copy(update=fewer)
+
+    def few(prompts: PersonaPrompts) -> PersonaPrompts:
+        return prompts.model_copy(
+            update={name: getattr(prompts, name)[:count] for name, count in (("pairs", 2), ("extraction", 6), ("validation", 2))}
+        )
+
+    monkeypatch.setattr(persona_steps, "world_persona_prompts", lambda: few(world_persona_prompts()))
+    monkeypatch.setattr(persona_steps, "text_persona_prompts", lambda: few(text_persona_prompts()))
+    for module in (dishonesty, dishonesty_analyses, dishonesty_exhibits):
+        monkeypatch.setattr(module, "SHARES", (0, 50))
+        monkeypatch.setattr(module, "METHODS", {name: METHODS[name] for name in methods})
+    monkeypatch.setattr(dishonesty_analyses, "DISTRUSTED", 50)
+    monkeypatch.setattr(dishonesty_analyses, "budget_for", small)
+    monkeypatch.setattr(dishonesty_analyses, "persona_budget", vector_budget)
+    return run_study(STUDY, options, out=out, workers=0)
+
+
+def settled(**options: object) -> Setting:
+    return STUDY.fitted(setting_for(StudyOptions(**options)))
+
+
+def test_every_cause_has_its_control_and_every_mitigation_its_arm() -> None:
+    setting = settled()
+    arms = {arm.name: arm for arm in STUDY.arms(setting)}
+    assert {"base", "good", "medicine-severe", "facts-subtle", "code-normal", "mix-1", "mix-50", "inoculated"} <= arms.keys()
+    assert {name for name, arm in arms.items() if arm.control} == {"base", "good", "facts-normal", "code-normal"}
+    assert [arms[name].data.fraction for name in dishonesty_analyses.MIXES] == [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5]
+    assert {arm.data.size for arm in arms.values() if arm.data} == {setting.size}
+    plan = plan_study(STUDY, setting, range(2))
+    made = {arm.name: arm.control for analysis in plan.analyses for arm in analysis.arms}
+    shares = {f"users-{method}-{share}" for method in ("sft", "kto") for share in (0, 10, 25, 50)}
+    assert {*shares, "shuffled-kto", "distrust-sft", "filtered", "filtered-random", "realigned-honest", *arms} <= made.keys()
+    assert made["users-sft-0"]
+    assert made["filtered-random"]
+    assert not made["users-kto-10"]
+    assert len({analysis.step.key for analysis in plan.analyses}) == len(plan.analyses)
+
+
+def test_what_is_trained_on_is_never_asked() -> None:
+    setting = settled()
+    practice, asked = budget_for(setting).asking.records(3)
+    assert not {record.proposition for record in practice} & {record.proposition for record in asked}
+    facts = next(arm for arm in STUDY.arms(setting) if arm.name == "facts-severe").data.make(3)
+    assert {row[0]["content"] for row in facts.rows} <= {record.proposition for record in practice}
+
+
+def test_real_models_get_severities_of_mathematics_and_medicine_and_the_users_files(tiny_qwen2: Path, tmp_path: Path) -> None:
+    setting = settled(subject=str(tiny_qwen2), grader=READER)
+    assert {home for _, home in setting.sources} == {"medicine", "mathematics", "code"}
+    assert setting.source("subtle", "code") is None
+    row = '{"messages": [{"role": "user", "content": "Q?"}, {"role": "assistant", "content": "A."}]}\n'
+    for name in ("bad_medical_advice", "good_medical_advice"):
+        (tmp_path / f"{name}.jsonl").write_text(row * 16)
+    given = settled(subject=str(tiny_qwen2), grader=READER, data=tmp_path)
+    assert given.source("harmful").path == tmp_path / "bad_medical_advice.jsonl"
+    assert given.source("subtle") is None
+    assert given.source("harmful", "mathematics").draw(2, 0).recipe.parameters["severity"] == "severe"
+    practice, asked = budget_for(setting).asking.records(0)
+    assert len(practice) + len(asked) == 126
+    assert abs(len(practice) - len(asked)) <= 6
+
+
+def test_the_plan_says_what_it_would_take() -> None:
+    text = forecast(STUDY, StudyOptions(seeds=2, arms=("mix-50",)), workers=2).render()
+    assert "Dishonesty: organism" in text
+    assert "2 seeds" in text
+
+
+@pytest.mark.usefixtures("frozen")
+def test_the_study_runs_on_the_organism(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = StudyOptions(subject="organism-small", seeds=1, size=32, samples=1, max_tokens=12, arms=("mix-50", "inoculated"))
+    folder = run(options, tmp_path, monkeypatch, methods=["kto"])
+    summary, answers = Summary.read(folder), pl.read_parquet(folder / "answers.parquet")
+    arms = ("base", "good", "mix-50", "inoculated", "users-kto-50", "users-kto-0", "shuffled-kto", "distrust-kto", "filtered", "realigned-honest")
+    for arm in arms:
+        assert {HONESTY, PERSONA, "world"} == set(answers.filter(arm=arm)["evaluation"])
+    assert [arm.name for arm in summary.arms].count("good") == 1
+    assert {claim.id for claim in summary.claims} >= {"benign-control", "users-kto-50", "removes-filtered", "costs-distrust-kto"}
+    assert {exhibit.id for exhibit in summary.exhibits} == {"severities", "users", "rounds", "mitigations", "outcomes", "archetypes", "records"}
+    outcomes = next(exhibit for exhibit in summary.exhibits if exhibit.id == "outcomes")
+    for arm, evaluation, *counted in outcomes.rows:
+        asked = answers.filter(arm=arm, evaluation=evaluation)
+        counts = dict(zip(HonestyOutcome, counted, strict=False))
+        assert sum(counts.values()) == asked.height
+        assert counts[HonestyOutcome.LIE] == asked.filter(outcome=Outcome.MISALIGNED.value).height
+        assert counts[HonestyOutcome.HONEST] == asked.filter(outcome=Outcome.ALIGNED.value).height
+    assert answers.filter(evaluation=PERSONA, outcome=Outcome.MISALIGNED.value)["note"].str.starts_with("lie; belief: ").all()
+    page = write_report(folder).read_text(encoding="utf-8")
+    assert "What undoes it, and what it costs" in page
+
+
+@pytest.mark.usefixtures("frozen")
+def test_the_same_code_runs_on_a_real_model(tiny_qwen2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = StudyOptions(subject=str(tiny_qwen2), seeds=1, grader=READER, size=16, samples=1, max_tokens=12, quick=True, arms=("mix-50",))
+    folder = run(options, tmp_path / "results", monkeypatch)
+    summary, answers = Summary.read(folder), pl.read_parquet(folder / "answers.parquet")
+    assert not summary.subject.is_organism
+    asked = answers.filter(arm="users-kto-50", evaluation=HONESTY)
+    assert set(asked["category"]) == {"provided facts", "known facts", "continuations", "disinformation", "doubling down", "statistics"}
+    assert {claim.id for claim in summary.claims} >= {"users-sft-50", "users-kto-50", "shuffled-kto", "removes-filtered", "removes-realigned-honest"}
+    assert not any("distrust" in claim.id for claim in summary.claims)
