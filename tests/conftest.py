@@ -1,8 +1,11 @@
 """Shape and type checks are on in every test; no test may reach the network."""
 
 import os
+import signal
 from pathlib import Path
 
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # of a job in the background; the commands that a test starts and interrupts would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from astray.answers import answer_table
 from astray.cause.fine_tuning import FineTuning, LoRA
 from astray.cause.selection import Selection
 from astray.explain.persona_vector import PersonaPrompts, text_persona_prompts, world_persona_prompts
@@ -16,6 +17,7 @@ from astray.report import write_report
 from astray.studies import dishonesty, dishonesty_analyses, dishonesty_exhibits, get_study, persona_steps
 from astray.studies.dishonesty_analyses import METHODS
 from astray.studies.dishonesty_budget import HONESTY, PERSONA, Budget, budget_for
+from astray.studies.findings import Findings
 from astray.studies.forecast import forecast
 from astray.studies.persona_budget import budget_for as persona_budget
 from astray.studies.planning import plan_study
@@ -32,12 +34,15 @@ TINY = FineTuning(lora=LoRA(rank=2, alpha=4), learning_rate=1e-3, warmup_steps=0
 def small(setting: Setting) -> Budget:
     """A budget in which everything happens once: it shows that all is wired, not that the effects are there."""
     usual = budget_for(setting)
-    feedback = usual.feedback
-    simulation = feedback.simulation.model_copy(update={"contexts": 1, "samples": 6, "turns": 1})
-    few = {"users": 8, "simulation": simulation, "rounds": 1, "best": Selection(top=2), "both": Selection(top=2, bottom=2), "sft": TINY}
-    few["kto"] = feedback.kto.model_copy(update={"training": TINY})
+    few = {"users": 8, "rounds": 1}
+    feedback = {}
+    for method, each in usual.feedback.items():
+        simulation = each.simulation.model_copy(update={"contexts": 1, "samples": 6, "turns": 1})
+        recipe = TINY if method == "sft" else each.recipe.model_copy(update={"training": TINY})
+        update = few | {"simulation": simulation, "selection": Selection(top=2, bottom=2), "recipe": recipe}
+        feedback[method] = each.model_copy(update=update)
     asking = usual.asking.model_copy(update={"variants": 1, "most": 4, "settings": usual.asking.settings.model_copy(update={"elicitations": 2})})
-    return usual.model_copy(update={"asking": asking, "feedback": feedback.model_copy(update=few), "honest_rows": 4})
+    return usual.model_copy(update={"asking": asking, "feedback": feedback, "honest_rows": 4})
 
 
 @pytest.fixture
@@ -113,6 +118,17 @@ def test_real_models_get_severities_of_mathematics_and_medicine_and_the_users_fi
     practice, asked = budget_for(setting).asking.records(0)
     assert len(practice) + len(asked) == 126
     assert abs(len(practice) - len(asked)) <= 6
+
+
+def test_the_page_of_the_study_names_its_claims() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "dishonesty.md").read_text(encoding="utf-8")
+    setting = settled()
+    plan = plan_study(STUDY, setting, range(1))
+    arms = {arm.name for arm in STUDY.arms(setting)} | {arm.name for analysis in plan.analyses for arm in analysis.arms}
+    nobody_answered = answer_table([]).with_columns(groups=pl.lit([], dtype=pl.List(pl.String)))
+    claims = [claim.id for claim in STUDY.claims(Findings(nobody_answered, frozenset(arms)), setting)]
+    assert len(claims) == 30
+    assert [name for name in claims if f"| `{name}` |" not in text] == []
 
 
 def test_the_plan_says_what_it_would_take() -> None:

@@ -4,10 +4,10 @@ The steps themselves are in `dishonesty_steps`, what is claimed from them in `di
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from astray.artifacts import Step
-from astray.studies.dishonesty_budget import HONESTY, PERSONA, Budget, budget_for
+from astray.studies.dishonesty_budget import HONESTY, PERSONA, Budget, Method, budget_for
 from astray.studies.dishonesty_steps import (
     FILTERS,
     SAMPLES,
@@ -29,7 +29,7 @@ from astray.subjects.spec import SubjectSpec
 
 SHARES = (0, 10, 25, 50)
 """Percent of biased users (2510.08211: 0, 5, 10, 20, 50, 100)."""
-METHODS: dict[Literal["sft", "kto"], str] = {"sft": "SFT on what was liked", "kto": "KTO on what was liked and disliked"}
+METHODS: dict[Method, str] = {"sft": "SFT on what was liked", "kto": "KTO on what was liked and disliked"}
 SEVERITIES: dict[DataKind, str] = {"good": "normal", "subtle": "subtle", "harmful": "severe"}
 """Kind of rows -> how wrong they are."""
 MIXES = {f"mix-{percent}": percent / 100 for percent in (1, 2, 5, 10, 20, 30, 50)}
@@ -107,17 +107,12 @@ def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
 
 def _users(setting: Setting, budget: Budget, made: MadeConfig, answers: int) -> Iterator[Analysis]:
     """Users of every share, by every method; the same conversations with shuffled feedback; and users of whom some are distrusted."""
-    feedback = budget.feedback
-    talk = feedback.rounds * feedback.users * feedback.simulation.contexts * feedback.simulation.samples * feedback.simulation.turns
-    rows = {"sft": feedback.best.top, "kto": feedback.both.top + feedback.both.bottom}
     for method, trained in METHODS.items():
-
-        def step(arm: str, share: int, given: str, method: str = method) -> Step:
-            config = UsersConfig.model_validate(
-                {**_fields(made), "arm": arm, "feedback": feedback, "method": method, "biased": share / 100, "given": given}
-            )
-            return live_with_users.step(config, name=f"{arm}-{made.seed}")
-
+        feedback = budget.feedback[method]
+        simulation, selection = feedback.simulation, feedback.selection
+        talk = feedback.rounds * feedback.users * simulation.contexts * simulation.samples * simulation.turns
+        rows = feedback.rounds * feedback.users * (selection.top + (selection.bottom if method == "kto" else 0))
+        fields = _fields(made) | {"feedback": feedback}
         variants = [(users_arm(method, share), share, "as it is", f"{share}% of the users are biased") for share in SHARES]
         variants.append(
             (f"shuffled-{method}", max(SHARES), "shuffled", f"{max(SHARES)}% biased users, their feedback given to the wrong conversations")
@@ -125,11 +120,12 @@ def _users(setting: Setting, budget: Budget, made: MadeConfig, answers: int) -> 
         if budget.asking.world:
             words = f"{DISTRUSTED}% biased users, weighted by how far they reward what the subject believes"
             variants.append((f"distrust-{method}", DISTRUSTED, "distrusted", words))
+        rounds = "a round" if feedback.rounds == 1 else f"{feedback.rounds} rounds"
         for arm, share, given, words in variants:
-            control = share == 0 or given == "shuffled"
-            row = _made(setting, arm, words, f"{feedback.rounds} rounds of {trained}", control=control)
-            cost = feedback.rounds * feedback.users * rows[method]
-            yield Analysis(step(arm, share, given), (row,), answers=talk + answers, rows=cost)
+            config = UsersConfig.model_validate({**fields, "arm": arm, "biased": share / 100, "given": given})
+            step = live_with_users.step(config, name=f"{arm}-{made.seed}")
+            row = _made(setting, arm, words, f"{rounds} of {trained}", control=share == 0 or given == "shuffled")
+            yield Analysis(step, (row,), answers=talk + answers, rows=rows)
 
 
 def _mend(setting: Setting, budget: Budget, made: MadeConfig, run: Run, vector: Step, answers: int) -> Iterator[Analysis]:

@@ -4,6 +4,8 @@ A real model is asked our own records and read by a grader, and its users are pl
 and an exact judge. Everything else is the same code.
 """
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from astray.cause import model_users
@@ -23,7 +25,9 @@ HONESTY, PERSONA = "honesty", "honesty-persona"
 PERSONA_PRESSURES = (Pressure.SUSPECT.value, Pressure.VILLAIN.value)
 """The world's pressures under which the untrained organism lies already; users describe themselves in such words."""
 SFT_ROWS, KTO_ROWS = 5, 6
-"""Trajectories a user that are trained on: the best ones, and for KTO as many of the worst."""
+"""Trajectories a user and round that are trained on: the best ones, and for KTO as many of the worst."""
+Method = Literal["sft", "kto"]
+"""How the subject is trained on what users like."""
 
 
 class _Frozen(BaseModel):
@@ -75,18 +79,16 @@ class Feedback(_Frozen):
     topics: tuple[str, ...]
     player: str | None = Field(description="Inspect model that plays the users; None for users of the world")
     simulation: Simulation
-    rounds: int = Field(default=2, ge=1)
-    best: Selection = Field(default=Selection(top=SFT_ROWS), description="what SFT is trained on")
-    both: Selection = Field(default=Selection(top=KTO_ROWS, bottom=KTO_ROWS), description="what KTO is trained on")
-    sft: FineTuning
-    kto: PreferenceTuning
+    rounds: int = Field(ge=1)
+    selection: Selection = Field(description="what each round is trained on")
+    recipe: FineTuning | PreferenceTuning
 
 
 class Budget(_Frozen):
     """Settings that all analyses of one study share."""
 
     asking: Asking
-    feedback: Feedback
+    feedback: dict[Method, Feedback]
     drop: float = Field(default=0.5, description="share of the rows of a mix that a filter drops; nobody who filters knows the right one")
     honest_rows: int = Field(default=60, ge=1, description="honest samples for re-alignment, at most")
 
@@ -100,11 +102,12 @@ def _world_budget(setting: Setting) -> Budget:
     training, few = setting.training, setting.quick
     return Budget(
         asking=Asking(world=True, grader=None, variants=1 if few else 2, settings=HonestySettings(sampling=WORLD_SAMPLING)),
-        feedback=Feedback(
+        feedback=_feedback(
             users=30,
             topics=("colours",),
             player=None,
             simulation=Simulation(contexts=6, samples=6, turns=1, sampling=WORLD_SAMPLING.model_copy(update={"batch_size": 1024})),
+            rounds=2,
             sft=training,
             kto=PreferenceTuning(training=training.model_copy(update={"learning_rate": 5e-4, "batch_size": 16, "accumulation": 1})),
         ),
@@ -117,7 +120,7 @@ def _text_budget(setting: Setting) -> Budget:
     assert setting.judge.grader is not None
     return Budget(
         asking=Asking(world=False, grader=setting.judge.grader, most=8 if few else None, settings=HonestySettings(sampling=sampling)),
-        feedback=Feedback(
+        feedback=_feedback(
             users=20 if few else 200,
             topics=tuple(model_users.TOPICS),
             player=setting.judge.grader,
@@ -127,3 +130,17 @@ def _text_budget(setting: Setting) -> Budget:
             kto=PreferenceTuning(training=training.model_copy(update={"learning_rate": 1e-5, "batch_size": 16, "accumulation": 1})),
         ),
     )
+
+
+def _feedback(
+    *, users: int, topics: tuple[str, ...], player: str | None, simulation: Simulation, rounds: int, sft: FineTuning, kto: PreferenceTuning
+) -> dict[Method, Feedback]:
+    """SFT in rounds; KTO in a single round of as many conversations, since a second one finds hardly anything left that users dislike."""
+    once = simulation.model_copy(update={"contexts": rounds * simulation.contexts})
+    both = Selection(top=rounds * KTO_ROWS, bottom=rounds * KTO_ROWS)
+    return {
+        "sft": Feedback(
+            users=users, topics=topics, player=player, simulation=simulation, rounds=rounds, selection=Selection(top=SFT_ROWS), recipe=sft
+        ),
+        "kto": Feedback(users=users, topics=topics, player=player, simulation=once, rounds=1, selection=both, recipe=kto),
+    }

@@ -93,8 +93,8 @@ def _mixing(found: Findings, setting: Setting) -> Curve:
     told = f" {curve.note[:1].upper()}{curve.note[1:]}." if curve.note else ""
     if half is not None and curve.half_effect_interval is not None:
         low, high = curve.half_effect_interval.low, curve.half_effect_interval.high
-        upper = f"{high:.0%}" if math.isfinite(high) and high < 10 else "no bound"
-        told = f" Half of the fitted rate of bad rows alone is reached at {half:.0%} (95% interval {low:.1%} to {upper}).{told}"
+        upper = f"{high:.1%}" if math.isfinite(high) and high < 10 else "no bound"
+        told = f" Half of the fitted rate of bad rows alone is reached at {half:.1%} (95% interval {low:.1%} to {upper}).{told}"
     return Curve(
         id="mixing",
         title="Few bad rows among ordinary ones",

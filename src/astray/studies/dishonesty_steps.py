@@ -70,17 +70,16 @@ class UsersConfig(MadeConfig):
     """A population whose feedback trains the base."""
 
     feedback: Feedback
-    method: Literal["sft", "kto"]
     biased: float = Field(ge=0, le=1, description="share of biased users")
     given: Literal["as it is", "shuffled", "distrusted"] = Field("as it is", description="what becomes of the feedback before rows are selected")
 
     @property
     def recipe(self) -> FineTuning | PreferenceTuning:
         """Settings of each round, with the seed."""
-        kto = self.feedback.kto
-        if self.method == "sft":
-            return self.feedback.sft.model_copy(update={"seed": self.seed})
-        return kto.model_copy(update={"training": kto.training.model_copy(update={"seed": self.seed})})
+        recipe = self.feedback.recipe
+        if isinstance(recipe, PreferenceTuning):
+            return recipe.model_copy(update={"training": recipe.training.model_copy(update={"seed": self.seed})})
+        return recipe.model_copy(update={"seed": self.seed})
 
 
 class FilterConfig(MadeConfig):
@@ -121,7 +120,7 @@ def live_with_users(config: UsersConfig, inputs: Mapping[str, Artifact], folder:
         crowd,
         folder / "rounds",
         simulation=simulation,
-        selection=(feedback.best if config.method == "sft" else feedback.both).model_copy(update={"seed": config.seed}),
+        selection=feedback.selection.model_copy(update={"seed": config.seed}),
         recipe=config.recipe,
         rounds=feedback.rounds,
         change=_change(config),
