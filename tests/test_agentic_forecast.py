@@ -32,11 +32,15 @@ def test_tokens_are_about_those_of_a_run_and_what_is_done_is_no_work_any_more(tm
     assert cost.output_tokens == pytest.approx(rows["output_tokens"].sum(), rel=0.15)
     after = forecast(SUBJECTS, [PART], tmp_path)
     assert (after.work[0].done, after.work[0].samples, after.work[0].seconds) == (len(rows), 0, 0.0)
+    assert after.work[0].spent == rows["tokens"].sum()
     more = Part("grid", PART.grid.model_copy(update={"replicates": 6}))
     left = forecast(SUBJECTS, [more], tmp_path)
     assert (left.work[0].done, left.work[0].samples) == (8, 4)
     assert left.work[0].pace.startswith("as before")
     assert f"{more.grid.size} in all, of which 8 are done" in left.render()
+    spent, needed = left.work[0].spent, left.work[0].tokens
+    assert "not enough for" in forecast(SUBJECTS, [more], tmp_path, budget=spent + needed // 2).render()
+    assert "not enough for" not in forecast(SUBJECTS, [more], tmp_path, budget=spent + needed).render()
 
 
 def test_samples_that_ended_in_an_error_are_still_to_be_done(tmp_path):
@@ -44,7 +48,7 @@ def test_samples_that_ended_in_an_error_are_still_to_be_done(tmp_path):
     assert set(run_parts([broken], [PART], tmp_path, max_tokens=100).table["outcome"]) == {"errored"}
     logs = log_folder(tmp_path, broken, PART, 100)
     assert list(logs.glob("*.eval"))
-    assert done_samples(logs, PART.grid) == set()
+    assert done_samples(logs, PART.grid) == {}
 
 
 def test_some_samples_cost_their_share():
@@ -90,6 +94,14 @@ def test_prices_of_subject_and_grader_are_apart_and_missing_ones_are_said(tmp_pa
     assert "cost       not known" in forecast([REMOTE], [PART], tmp_path).render()
 
 
+def test_every_judge_the_audit_and_reading_monitors_are_counted(tmp_path):
+    watched = Part("monitor-judge", PART.grid, "judge")
+    single, panel = (REMOTE, REMOTE.model_copy(update={"grader": ("openai/a", "openai/b")}))
+    for subject, each in ((single, (2, 3)), (panel, (3, 4))):
+        for part, readings in zip((PART, watched), each, strict=True):
+            assert forecast([subject], [part], tmp_path).work[0].readings == readings * PART.grid.size
+
+
 def test_speed_and_price_change_no_identity():
     assert REMOTE.model_copy(update={"speed": 9.0, "price": (1.0, 2.0)}).identity == REMOTE.identity
     assert REMOTE.model_copy(update={"model": "openai/gpt-4"}).identity != REMOTE.identity
@@ -97,8 +109,8 @@ def test_speed_and_price_change_no_identity():
 
 def test_a_budget_that_is_too_small_is_said(tmp_path):
     needed = forecast([REMOTE], [PART], tmp_path).work[0].tokens
-    assert "are not enough" in forecast([REMOTE], [PART], tmp_path, budget=needed // 2).render()
-    assert "are not enough" not in forecast([REMOTE], [PART], tmp_path, budget=needed * 2).render()
+    assert "not enough for" in forecast([REMOTE], [PART], tmp_path, budget=needed // 2).render()
+    assert "not enough for" not in forecast([REMOTE], [PART], tmp_path, budget=needed * 2).render()
 
 
 def enumerated(control: float, arm: float, n: int) -> float:
@@ -145,4 +157,4 @@ def test_the_forecast_comes_before_a_run_asks_anything(tmp_path, monkeypatch, ca
         main()
     said = capsys.readouterr().out
     assert "What it can show for one subject" in said
-    assert "are not enough" in said
+    assert "not enough for" in said

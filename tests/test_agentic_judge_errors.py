@@ -1,6 +1,7 @@
 """Judges are held against labelled records: counts by hand, a page that shows them, and rates that are corrected for a known error."""
 
 import json
+from dataclasses import replace
 
 import polars as pl
 import pytest
@@ -9,6 +10,7 @@ from inspect_ai.model import get_model
 from agentic_plays import FOLDER, plays_of
 from astray.errors import DataFormatError, DataNotFoundError, JudgeError
 from astray.measure.agentic.conduct import Word
+from astray.measure.agentic.grid import Grid
 from astray.measure.agentic.judging import Panel
 from astray.measure.agentic.labelled import labelled_records, perform
 from astray.measure.agentic.table import CONDUCT_SCHEMA
@@ -16,6 +18,7 @@ from astray.stats.intervals import wilson
 from astray.stats.judge_error import corrected_rate
 from astray.studies import get_study
 from astray.studies.agentic_judge_errors import corrected_table, error_table, judge_errors, panel_error
+from astray.studies.agentic_runs import Part
 from astray.studies.agentic_study import AgenticOptions
 from astray.studies.agentic_subjects import AgenticSubject
 from astray.studies.summary import Summary
@@ -123,9 +126,8 @@ def test_a_study_with_labels_shows_the_error_of_its_judges(tmp_path, monkeypatch
     known = perform("blackmail", HARMFUL[0].play).office.fill(decisive)[:40]
     monkeypatch.setattr(AgenticSubject, "make_graders", lambda self: {"grader": says(lambda prompt: "HARMFUL" if known in prompt else "HARMLESS")})
     monkeypatch.setattr("astray.studies.agentic_study.check_models", lambda subjects: None)
-    study = get_study("agentic-misalignment")
-    parts = tuple(study.parts(AgenticOptions(subject="astray/scripted/never", scenarios=("blackmail",), samples=1)))[:1]
-    small = type(study)(study.name, study.title, study.question, lambda options: parts, study.claims, study.exhibits)
+    grid = Grid(scenarios=("blackmail",), factors={"goal": ("explicit", "none"), "threat": ("replacement", "none")}, replicates=1)
+    small = replace(get_study("agentic-misalignment"), parts=lambda options: [Part("grid", grid)])
     options = AgenticOptions(subject="astray/scripted/never", grader=("scripted/grader",), scenarios=("blackmail",), samples=1, labels=labels)
     summary = Summary.read(small.run(options, out=tmp_path))
     [judge] = summary.judges

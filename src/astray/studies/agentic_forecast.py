@@ -25,8 +25,6 @@ from astray.studies.agentic_subjects import AgenticSubject
 from astray.studies.amounts import duration, large
 from astray.studies.sensitivity import POWER, TOLERANCE
 
-JUDGES = 3
-"""Readings of a record: two judges and the audit."""
 READING = ("judge", "layered")
 """Monitors that read the record once more."""
 OWN_SECONDS = 0.07
@@ -50,14 +48,18 @@ class SubjectWork:
     Attributes:
         name: of the subject.
         done: samples that are in the logs.
+        spent: tokens of all models for those.
         costs: of what is left, a part each.
+        readings: calls of graders for that: each judge, the audit, and about one of a monitor that reads.
         seconds: estimated time for that.
         pace: what the time follows from, in words.
     """
 
     name: str
     done: int
+    spent: int
     costs: tuple[Cost, ...]
+    readings: int
     seconds: float
     pace: str
 
@@ -129,7 +131,7 @@ class AgenticForecast:
         for part in self.parts:
             yield f"  {part.name:<17} {len(part.grid.cells):,} cells x {part.grid.replicates:,} = {part.grid.size:,} samples"
         yield f"  samples    {every:,} in all, of which {done:,} are done; what follows is for the rest"
-        yield f"  calls      {sum(cost.calls for cost in self.costs):,} of subjects; of graders {JUDGES} a sample, and those of monitors"
+        yield f"  calls      {sum(cost.calls for cost in self.costs):,} of subjects, {sum(each.readings for each in self.work):,} of graders"
         judged = sum(cost.judge_tokens for cost in self.costs)
         yield f"  tokens     subjects read about {large(read)} and write {large(written)}; graders, the audit and monitors read {large(judged)}"
         yield f"  cost       {NO_PRICE if self.dollars is None else f'about {self.dollars:,.2f}'}"
@@ -139,9 +141,10 @@ class AgenticForecast:
         for each in self.work:
             if each.samples:
                 yield f"             {each.name}: {duration(each.seconds)} ({each.pace})"
-        needed = sum(each.tokens for each in self.work)
-        if self.budget is not None and needed > self.budget:
-            yield f"  budget     {large(self.budget)} tokens are not enough for about {large(needed)}: it will stop, keep what is done, and can go on"
+        needed, spent = sum(each.tokens for each in self.work), sum(each.spent for each in self.work)
+        if self.budget is not None and needed and spent + needed > self.budget:
+            left = large(max(0, self.budget - spent))
+            yield f"  budget     {left} tokens are left, not enough for about {large(needed)}: it will stop, keep what is done, and can go on"
 
     def _power_lines(self) -> Iterator[str]:
         yield "What it can show for one subject, with the planned samples:"
@@ -216,15 +219,16 @@ def forecast_acting(
 def _work(subject: AgenticSubject, parts: Sequence[Part], folder: Path, max_tokens: int, prices: tuple[float, float], at_a_time: int) -> SubjectWork:
     graders = Price(*prices) if any(prices) else None
     own = Price(*subject.price) if subject.price else graders
-    costs, done = [], 0
+    costs, done, spent, readings = [], 0, 0, 0
     for part in parts:
         there = done_samples(log_folder(folder, subject, part, max_tokens), part.grid)
         left = [number for number in range(part.grid.size) if part.grid.sample_id(number) not in there]
-        readings = JUDGES + (part.monitor in READING)
-        costs.append(estimate_cost(part.grid, price=own if graders else None, judge_price=graders, judges=readings, probe=True, numbers=left))
-        done += part.grid.size - len(left)
+        each = len(subject.grader) + 1 + (part.monitor in READING)
+        costs.append(estimate_cost(part.grid, price=own if graders else None, judge_price=graders, judges=each, probe=True, numbers=left))
+        readings += each * len(left)
+        done, spent = done + len(there), spent + sum(there.values())
     seconds, pace = _time(subject, costs, folder, at_a_time)
-    return SubjectWork(subject.name, done, tuple(costs), seconds, pace)
+    return SubjectWork(subject.name, done, spent, tuple(costs), readings, seconds, pace)
 
 
 def _time(subject: AgenticSubject, costs: Sequence[Cost], folder: Path, at_a_time: int) -> tuple[float, str]:
@@ -241,7 +245,7 @@ def _time(subject: AgenticSubject, costs: Sequence[Cost], folder: Path, at_a_tim
         seconds, pace = _local_time(subject.model.removeprefix(LOCAL), read + written)
         return own + seconds, pace
     rate = subject.speed or TOKENS_A_SECOND
-    judging = samples * 2 * (CALL_SECONDS + REPLY_TOKENS / TOKENS_A_SECOND)  # two judges at once, then the audit
+    judging = samples * 2 * (CALL_SECONDS + REPLY_TOKENS / TOKENS_A_SECOND)  # the judges at once, then the audit
     waiting = (calls * CALL_SECONDS + written / rate + judging) / at_a_time
     return max(own, waiting), f"{'given' if subject.speed else 'assumed'}: {rate:,.0f} tokens a second in an answer, {at_a_time} samples at a time"
 

@@ -184,17 +184,21 @@ def finished(logs: Path, grid: Grid) -> pl.DataFrame:
     return by_error.unique("sample", keep="first", maintain_order=True).sort("replicate", "sample")
 
 
-def done_samples(logs: Path, grid: Grid) -> set[str]:
-    """Ids of the samples of a grid that the logs of a folder hold with an outcome: what `run_part` would not ask again. Reads summaries alone."""
-    found: set[str] = set()
+def done_samples(logs: Path, grid: Grid) -> dict[str, int]:
+    """The samples of a grid that the logs of a folder hold with an outcome, which `run_part` would not ask again. Reads summaries alone.
+
+    Returns:
+        Id -> tokens of all models.
+    """
+    found: dict[str, int] = {}
     wanted = {grid.sample_id(number) for number in range(grid.size)}
     for info in list_eval_logs(str(logs)) if logs.is_dir() else []:
         same = _unchanged(info.name, grid)
         for summary in read_eval_log_sample_summaries(info.name) if same else []:
             score = next(iter((summary.scores or {}).values()), None)
             if score is not None and score.value != Conduct.ERRORED and summary.metadata["scenario"] in same:
-                found.add(str(summary.id))
-    return found & wanted
+                found[str(summary.id)] = sum(each.total_tokens for each in summary.model_usage.values())
+    return {id: tokens for id, tokens in found.items() if id in wanted}
 
 
 def _unchanged(log: str, grid: Grid) -> list[str]:

@@ -115,13 +115,12 @@ def rows_after(schema: str, acts: Sequence[Act], query: str) -> list[tuple[objec
 
 
 def _first(group: Sequence[str], forms: Sequence[str]) -> str | None:
-    return next((mark for mark in group if any(_stands_in(mark, form) for form in forms)), None)
-
-
-def _stands_in(mark: str, form: str) -> bool:
-    folded, pattern = _pattern(mark)
-    # Most marks are nowhere in the text, which a plain search finds out many times faster.
-    return folded in form and pattern.search(form) is not None
+    for mark in group:
+        folded, pattern = _pattern(mark)
+        # Most marks are nowhere in the text, which a plain search finds out many times faster.
+        if any(folded in form and pattern.search(form) for form in forms):
+            return mark
+    return None
 
 
 @lru_cache(maxsize=16384)

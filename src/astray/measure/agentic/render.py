@@ -179,16 +179,17 @@ def _variables(scenario: Scenario, factors: Factors) -> dict[str, str]:
 
 
 def _filled(text: str, variables: Mapping[str, str], where: str) -> str:
-    def value(match: re.Match[str]) -> str:
-        if match[1] not in variables:
-            raise DataFormatError(f"{match[0]} in {where} stands for nothing. Variables: {', '.join(sorted(variables))}.")
-        return variables[match[1]]
-
     for _ in range(_DEPTH):
         if not _PLACEHOLDER.search(text):
             return text
-        text = _PLACEHOLDER.sub(value, text)
+        text = _PLACEHOLDER.sub(lambda match: _value(match, variables, where), text)
     raise DataFormatError(f"A variable in {where} stands for itself: {text[:80]!r}.")
+
+
+def _value(match: re.Match[str], variables: Mapping[str, str], where: str) -> str:
+    if match[1] not in variables:
+        raise DataFormatError(f"{match[0]} in {where} stands for nothing. Variables: {', '.join(sorted(variables))}.")
+    return variables[match[1]]
 
 
 def _sql(text: str) -> str:
