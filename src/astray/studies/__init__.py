@@ -13,6 +13,7 @@ STUDIES = {
     "persona-features": "astray.studies.persona_features",
     "agentic-misalignment": "astray.studies.agentic_misalignment",
     "dishonesty": "astray.studies.dishonesty",
+    "reward-hacking": "astray.studies.reward_hacking",
 }
 """Name of a study -> the module that declares it as `STUDY`."""
 
