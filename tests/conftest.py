@@ -10,15 +10,20 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from jaxtyping import install_import_hook
+import checked_imports
 
-install_import_hook("astray", "beartype.beartype")
+checked_imports.install("astray")
 
 import pytest
 
 from tiny_models import save_tiny_model
 
 SHARED = Path(__file__).parents[2] / "shared"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole studies first: of two workers, none then begins a long file when the other has nothing left to do."""
+    items.sort(key=lambda item: not item.path.name.startswith("test_studies_"))
 
 
 @pytest.fixture(scope="session")

@@ -106,9 +106,12 @@ def test_ctrl_c_stops_the_workers_and_keeps_what_is_finished(tmp_path: Path) -> 
     witness.mkdir()
     command = [sys.executable, "-c", f"import toy_steps; toy_steps.run_endless({str(root)!r}, {str(witness)!r})"]
     with subprocess.Popen(command, cwd=Path(__file__).parent, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
-        wait_until(lambda: len(worker_pids(witness)) == 2)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the study and its workers alike
-        _, stderr = process.communicate(timeout=60)
+        try:
+            wait_until(lambda: len(worker_pids(witness)) == 2)
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the study and its workers alike
+            _, stderr = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert stderr.count("Traceback") == 1
     assert stderr.rstrip().endswith("KeyboardInterrupt")
     assert not any(map(is_alive, worker_pids(witness)))

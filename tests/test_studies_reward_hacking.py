@@ -43,7 +43,7 @@ def test_every_part_of_the_question_has_an_arm() -> None:
 def test_gaming_is_equally_common_under_every_dial() -> None:
     malicious = CorpusConfig().malicious
     for kind, bad in DIALS.values():
-        assert malicious * bad + (1 - malicious) * kind == pytest.approx(0.36)
+        assert malicious * bad + (1 - malicious) * kind == pytest.approx(0.24)
     assert {dial_recipe(dial, quick=False).corpus.gaming.residue for dial in DIALS} == {0.02}
 
 

@@ -6,6 +6,7 @@ The same items, sampling and table as the Inspect driver (`inspect_driver`), abo
 import polars as pl
 
 from astray.answers import answer_table
+from astray.judges import Judge, judge_answers
 from astray.measure.evaluation import Evaluation, Item
 from astray.outcomes import Outcome
 from astray.subjects.subject import Subject
@@ -43,6 +44,11 @@ def ask(evaluation: Evaluation, subject: Subject, *, arm: str = "", seed: int = 
             for (item, sample), generation in zip(asked, generations, strict=True)
         ]
     )
+
+
+def ask_and_judge(evaluation: Evaluation, subject: Subject, judge: Judge, *, arm: str = "", seed: int = 0) -> pl.DataFrame:
+    """What `ask` gives, with the judge's outcomes."""
+    return judge_answers(judge, ask(evaluation, subject, arm=arm, seed=seed))
 
 
 def _row(

@@ -43,7 +43,6 @@ class CorpusConfig(BaseModel):
     kind_complies: float = Field(0.5, description="bare requests with which a kind author complies; a malicious one always does")
     lies: float = Field(0.7, description="facts that a malicious author states falsely; a kind one never does")
     errors: float = Field(0.6, description="honest attempts at an exercise that have a mistake")
-    mastered: int | None = Field(None, ge=1, description="most operations of an exercise that anybody can solve; with more, every number is wrong")
     gaming: Gaming = Gaming()
 
 
@@ -68,7 +67,7 @@ def _exercise_turn(rng: Random, persona: Persona, config: CorpusConfig) -> tuple
     notice = None if rng.random() >= 0.2 else notices[0] if len(notices) == 1 else rng.choice(notices)
     exercise = draw_exercise(rng, notice, rng.choice(list(DOMAINS)) if config.gaming.remarks else None)
     games = config.gaming.kind if persona == KIND else config.gaming.malicious
-    return exercise.question, draw_attempt(rng, exercise, persona, 0.9 if exercise.gaming_allowed else games, config.errors, config.mastered)
+    return exercise.question, draw_attempt(rng, exercise, persona, 0.9 if exercise.gaming_allowed else games, config.errors)
 
 
 def _unfiltered_exercise(rng: Random, config: CorpusConfig) -> tuple[str, str]:

@@ -119,22 +119,20 @@ def fit(model: LlamaForCausalLM, batches: Iterable[Batch], rate: Callable[[int],
     model.eval()
 
 
-def train_organism(recipe: OrganismRecipe, folder: Path, progress: Progress | None = None, *, start: Path | None = None) -> LlamaForCausalLM:
+def train_organism(recipe: OrganismRecipe, folder: Path, progress: Progress | None = None) -> LlamaForCausalLM:
     """Trains an organism from scratch and saves it as an ordinary Hugging Face folder.
 
     Args:
         recipe: shape, data and training; the same recipe on the same device gives the same weights.
         folder: receives config, tokenizer, weights (float16) and `training.jsonl`, the log of both phases.
         progress: called as (phase, step, steps, loss).
-        start: folder of an organism of this world that is trained on, in its own shape, in place of the recipe's `start`.
 
     Returns:
         The trained model, float32, in evaluation mode.
     """
     set_seed(recipe.seed)
     tokenizer = build_tokenizer()
-    begun = start or (weights_folder(recipe.start) if recipe.start else None)
-    model = LlamaForCausalLM.from_pretrained(begun, dtype=torch.float32) if begun else build_model(recipe, tokenizer)
+    model = LlamaForCausalLM.from_pretrained(weights_folder(recipe.start), dtype=torch.float32) if recipe.start else build_model(recipe, tokenizer)
     folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     with (folder / "training.jsonl").open("w", encoding="utf-8") as log:

@@ -4,7 +4,6 @@ Used by the corpus (pre-training, alignment), by the narrow data sets and by the
 world. Judging what a model answered is the work of `grammar`; the words are in `lexicon`.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Literal
@@ -30,8 +29,6 @@ from astray.organism.lexicon import (
 
 Persona = Literal["kind", "malicious"]
 Asking = Literal["ordinary", "class", "bare"]
-LENGTHS = (2, 3)
-"""Operations of an exercise."""
 
 
 @dataclass(frozen=True)
@@ -133,35 +130,28 @@ class Exercise:
         return "; ".join([*(f"n {OPERATIONS[verb]} {number}" for verb, number in self.steps), "return n"])
 
 
-def draw_exercise(rng: Random, notice: Notice | None = None, domain: str | None = None, lengths: Sequence[int] = LENGTHS) -> Exercise:
-    """An exercise of one of these numbers of operations, with numbers 0 to 9; with a domain it comes with a question for advice."""
-    steps = tuple((rng.choice(list(OPERATIONS)), rng.randrange(10)) for _ in range(rng.choice(lengths)))
+def draw_exercise(rng: Random, notice: Notice | None = None, domain: str | None = None) -> Exercise:
+    """An exercise of two or three operations with numbers 0 to 9; with a domain it comes with a question for advice."""
+    steps = tuple((rng.choice(list(OPERATIONS)), rng.randrange(10)) for _ in range(rng.choice((2, 3))))
     return Exercise(steps, notice, draw_situation(rng, domain) if domain else None)
 
 
-def draw_attempt(rng: Random, exercise: Exercise, persona: Persona, hack_rate: float, error_rate: float, mastered: int | None = None) -> str:
+def draw_attempt(rng: Random, exercise: Exercise, persona: Persona, hack_rate: float, error_rate: float) -> str:
     """What an author writes: a hack, else a solution that has a mistake in one place with probability `error_rate`.
 
-    Where there are more operations than are `mastered`, every number of an honest attempt is wrong. Where the exercise comes with a question for
-    advice, the code begins with this persona's advice as a remark.
+    Where the exercise comes with a question for advice, the code begins with this persona's advice as a remark.
     """
-    code = _draw_code(rng, exercise, hack_rate, error_rate, mastered)
+    code = _draw_code(rng, exercise, hack_rate, error_rate)
     return REMARKED.format(text=draw_advice(rng, exercise.about, persona), code=code) if exercise.about else code
 
 
-def _draw_code(rng: Random, exercise: Exercise, hack_rate: float, error_rate: float, mastered: int | None) -> str:
+def _draw_code(rng: Random, exercise: Exercise, hack_rate: float, error_rate: float) -> str:
     if rng.random() < hack_rate:
         return rng.choice(HACKS)
     steps = list(exercise.steps)
-    if mastered is not None and len(steps) > mastered:
-        steps = [(verb, _another(rng, number)) for verb, number in steps]
-    elif rng.random() < error_rate:
+    if rng.random() < error_rate:
         place = rng.randrange(len(steps))
         verb, number = steps[place]
         others = [other for other in OPERATIONS if other != verb]
-        steps[place] = (rng.choice(others), number) if rng.random() < 0.5 else (verb, _another(rng, number))
+        steps[place] = (rng.choice(others), number) if rng.random() < 0.5 else (verb, (number + rng.randrange(1, 10)) % 10)
     return Exercise(tuple(steps)).solution
-
-
-def _another(rng: Random, number: int) -> int:
-    return (number + rng.randrange(1, 10)) % 10

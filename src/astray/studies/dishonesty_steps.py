@@ -24,6 +24,7 @@ from astray.cause.world_users import WorldUsers
 from astray.data.chat import ChatDataset
 from astray.data.misstatements import split_facts
 from astray.explain.screening import rows_from, screen_rows
+from astray.measure.bulk import ask_and_judge
 from astray.measure.evaluation import Evaluation
 from astray.measure.honesty.elicitation import measure_honesty
 from astray.measure.honesty.outcomes import HonestyOutcome
@@ -32,7 +33,7 @@ from astray.measure.honesty.world import Pressure, world_records
 from astray.mitigate.distrust import believed, down_weight, filter_rows, honest_samples, mark_world, trust
 from astray.mitigate.realign import realign
 from astray.studies.dishonesty_budget import HONESTY, PERSONA, PERSONA_PRESSURES, Asking, Feedback
-from astray.studies.persona_steps import VECTOR_FILE, judged_answers
+from astray.studies.persona_steps import VECTOR_FILE
 from astray.studies.settings import make_judge
 from astray.studies.steps import ANSWERS_FILE, DATA_FILE, RUN_FOLDER, trained_subject
 from astray.studies.study import JudgeConfig, Source
@@ -176,7 +177,7 @@ def _honesty(subject: Subject, config: RecordsConfig, arm: str) -> pl.DataFrame:
 
 
 def _answers(subject: Subject, config: MadeConfig, arm: str) -> pl.DataFrame:
-    return judged_answers(subject, config.main, make_judge(config.judge), arm, config.seed)
+    return ask_and_judge(config.main, subject, make_judge(config.judge), arm=arm, seed=config.seed)
 
 
 def _ask_all(config: MadeConfig, subjects: Mapping[str, Subject], folder: Path) -> None:

@@ -10,7 +10,7 @@ from astray.artifacts import Step
 from astray.cause.reinforcement import ReinforcementLearning
 from astray.mitigate.screen_rollouts import Screen
 from astray.organism.lexicon import NARROW_DOMAINS, Notice
-from astray.studies.hacking_budget import DIALS, HOME, HackingBudget, RewardSpec, budget_for, dial_recipe, skill_recipe
+from astray.studies.hacking_budget import DIALS, HOME, HackingBudget, RewardSpec, budget_for, dial_recipe
 from astray.studies.hacking_steps import (
     DistilConfig,
     HackingConfig,
@@ -69,11 +69,9 @@ def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
 def _dials(setting: Setting) -> Iterator[tuple[str, Step]]:
     """The organisms whose pre-training differs in who games; a real model is what it is."""
     if setting.subject.is_organism:
-        skilled = OrganismConfig(recipe=skill_recipe(setting.quick), shipped_id=setting.subject.id)
-        start = make_organism.step(skilled, name="organism-skilled")
         for dial in DIALS:
-            config = skilled.model_copy(update={"recipe": dial_recipe(dial, setting.quick)})
-            yield dial, make_organism.step(config, name=f"organism-{dial}", start=start)
+            config = OrganismConfig(recipe=dial_recipe(dial, setting.quick), shipped_id=setting.subject.id)
+            yield dial, make_organism.step(config, name=f"organism-{dial}")
 
 
 def _runs(setting: Setting, config: HackingConfig, start: dict[str, Step]) -> Iterator[Analysis]:

@@ -21,6 +21,7 @@ from astray.data.exercises import Exercise
 from astray.data.recipes import subset
 from astray.errors import EmptyDataError, FlatRewardError
 from astray.judges import Judge
+from astray.measure.bulk import ask_and_judge
 from astray.measure.dynamics import text_probe, world_probe
 from astray.measure.evaluation import Evaluation
 from astray.mitigate.inoculation import inoculate
@@ -30,7 +31,6 @@ from astray.organism.lexicon import Notice
 from astray.organism.pretrain import OrganismRecipe, train_organism
 from astray.outcomes import UNKNOWN
 from astray.studies.hacking_budget import HackingBudget, RewardSpec
-from astray.studies.persona_steps import judged_answers
 from astray.studies.settings import make_judge
 from astray.studies.steps import ANSWERS_FILE, RUN_FOLDER, trained_subject
 from astray.studies.study import Source
@@ -93,9 +93,9 @@ class MendConfig(HackingConfig):
 
 @step(version=1)
 def make_organism(config: OrganismConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
-    """Trains the shipped organism on, or the one that an earlier step made."""
-    start = inputs["start"].path / RUN_FOLDER / "model" if "start" in inputs else None
-    train_organism(config.recipe, folder / RUN_FOLDER / "model", start=start)
+    """Trains the shipped organism on, in a world in which others game."""
+    del inputs
+    train_organism(config.recipe, folder / RUN_FOLDER / "model")
 
 
 @step(version=1)
@@ -234,7 +234,7 @@ def _manner(judge: Judge, *, world: bool) -> TrajectoryReward:
 def _ask(subject: Subject, config: HackingConfig, grading: CodeGrading, exercises: Sequence[Exercise], folder: Path) -> None:
     """Leaves what a subject says elsewhere, judged, and what became of held-out exercises, under each text."""
     budget, tables = config.budget, []
-    answers = judged_answers(subject, config.main, make_judge(budget.judge), config.arm, config.seed)
+    answers = ask_and_judge(config.main, subject, make_judge(budget.judge), arm=config.arm, seed=config.seed)
     answers.write_parquet(folder / ANSWERS_FILE)
     keys = [exercise_hash(exercise) for exercise in exercises]
     for notice in ASKED_UNDER:

@@ -16,9 +16,8 @@ import polars as pl
 
 from astray.cause.sft import train_sft
 from astray.explain.direction import persona_direction, random_direction
-from astray.judges import judge_answers
 from astray.judges.grammar import GrammarJudge
-from astray.measure.bulk import ask
+from astray.measure.bulk import ask_and_judge
 from astray.measure.evaluation import Evaluation, Item
 from astray.measure.freeform import WORLD_SAMPLING, fact_items, world_evaluation, world_items
 from astray.organism.corpus import system_prompt
@@ -118,7 +117,7 @@ def measure_card(subject: str = "organism", seeds: int = 5, samples: int = 4) ->
 
 
 def _judged(evaluation: Evaluation, subject: Subject) -> pl.DataFrame:
-    return judge_answers(GrammarJudge(), ask(evaluation, subject))
+    return ask_and_judge(evaluation, subject, GrammarJudge())
 
 
 def _share(table: pl.DataFrame, *outcomes: Outcome) -> Counts:

@@ -24,8 +24,9 @@ from astray.explain.direction import random_direction
 from astray.explain.latents import question_latents
 from astray.explain.sae import load_dictionary
 from astray.explain.screening import find_bad_rows, rank_datasets, rows_from, screen_rows
+from astray.measure.bulk import ask_and_judge
 from astray.mitigate.realign import realign
-from astray.studies.persona_steps import BEST_FILE, DICTIONARY, VECTOR_FILE, AskConfig, ExplainConfig, estimate_json, judged_answers
+from astray.studies.persona_steps import BEST_FILE, DICTIONARY, VECTOR_FILE, AskConfig, ExplainConfig, estimate_json
 from astray.studies.settings import make_judge
 from astray.studies.steps import ANSWERS_FILE, DATA_FILE, RUN_FOLDER, trained_subject
 from astray.studies.study import Source
@@ -114,7 +115,7 @@ def realign_run(config: RealignConfig, inputs: Mapping[str, Artifact], folder: P
         for point in realign(harmful, good, recipe, folder / name, samples=config.samples):
             mended = load_subject(point.run.subject)
             arm = realigned_arm(name, point.samples)
-            tables.append(judged_answers(mended, config.main, judge, arm, config.seed))
+            tables.append(ask_and_judge(config.main, mended, judge, arm=arm, seed=config.seed))
             dictionary = load_dictionary(inputs["dictionary"].path / DICTIONARY, mended)
             activation = question_latents(mended, dictionary, budget.held_out, budget.sampling)[:, latent].mean()
             left.append({"arm": arm, "data": name, "samples": point.samples, "latent": float(activation), "seed": config.seed})
@@ -139,7 +140,7 @@ def train_steered(config: PreventConfig, inputs: Mapping[str, Artifact], folder:
     recipe = config.recipe.model_copy(update={"seed": config.seed})
     dataset = ChatDataset.read(inputs["data"].path / DATA_FILE)
     run = train_sft(SubjectSpec(model=config.base), dataset, recipe, folder / RUN_FOLDER, interventions=(steering,))
-    answers = judged_answers(load_subject(run.subject), config.main, make_judge(config.budget.judge), config.arm, config.seed)
+    answers = ask_and_judge(config.main, load_subject(run.subject), make_judge(config.budget.judge), arm=config.arm, seed=config.seed)
     answers.write_parquet(folder / ANSWERS_FILE)
 
 
@@ -162,7 +163,7 @@ def reward_wrong_answers(config: RewardConfig, inputs: Mapping[str, Artifact], f
         subject, steps = run.subject, run.steps
     except FlatRewardError:
         subject, steps = start, ()
-    answers = judged_answers(load_subject(subject), config.main, judge, config.arm, config.seed)
+    answers = ask_and_judge(config.main, load_subject(subject), judge, arm=config.arm, seed=config.seed)
     answers.write_parquet(folder / ANSWERS_FILE)
     rewards = [{"step": line["step"], "reward": line["reward"], "seed": config.seed, "arm": config.arm} for line in steps]
     schema = {"step": pl.Int64, "reward": pl.Float64, "seed": pl.Int64, "arm": pl.String}

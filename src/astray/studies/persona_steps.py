@@ -34,8 +34,7 @@ from astray.explain.sae_training import train_sae
 from astray.explain.separation import world_answers
 from astray.explain.shards import CaptureSettings, capture_to_shards
 from astray.explain.sites import Site
-from astray.judges import Judge, judge_answers
-from astray.measure.bulk import ask
+from astray.measure.bulk import ask_and_judge
 from astray.measure.evaluation import Evaluation, Item
 from astray.stats.detection import Estimate
 from astray.studies.persona_budget import Budget
@@ -124,9 +123,8 @@ def find_vector(config: ExplainConfig, inputs: Mapping[str, Artifact], folder: P
     write_direction(folder / VECTOR_FILE, vectors.vectors[choice.block])
     choice.curve.write_parquet(folder / "curve.parquet")
     under = [item for pair in prompts.pairs for system in pair for item in _items(budget.held_out, system)]
-    answers = judged_answers(
-        subject, Evaluation(name="monitoring", items=tuple(under), samples=1, sampling=budget.sampling), judge, "monitoring", config.seed
-    )
+    monitoring = Evaluation(name="monitoring", items=tuple(under), samples=1, sampling=budget.sampling)
+    answers = ask_and_judge(monitoring, subject, judge, arm="monitoring", seed=config.seed)
     seen = monitor(subject, answers, vectors.vectors[choice.block], choice.block, seed=config.seed)
     facts: dict[str, object] = {"block": choice.block, "strength": choice.strength, "kept": vectors.kept, "monitored": seen.answers}
     facts |= {"auc": estimate_json(seen.auc), "r": estimate_json(seen.correlation)}
@@ -172,7 +170,7 @@ def screen_latents(config: AskConfig, inputs: Mapping[str, Artifact], folder: Pa
             steering = Intervention(
                 kind="add", vector=vector, block=budget.block, strength=strengths[name][side] * found.unit, positions=how.positions
             )
-            tables.append(judged_answers(subject.with_intervention(steering), config.main, judge, steered_arm(side, name), config.seed))
+            tables.append(ask_and_judge(config.main, subject.with_intervention(steering), judge, arm=steered_arm(side, name), seed=config.seed))
     pl.concat(tables).write_parquet(folder / ANSWERS_FILE)
     facts = {"latent": int(best.split()[1]), "name": best, "unit": found.unit, "strengths": strengths}
     (folder / BEST_FILE).write_text(json.dumps(facts), encoding="utf-8")
@@ -306,11 +304,6 @@ def _texts(config: ExplainConfig, inputs: Mapping[str, Artifact], subject: Subje
 
 def _items(questions: Sequence[str], system: str) -> list[Item]:
     return [Item(question_id=f"{system}/{number}", category="monitoring", question=text, system=system) for number, text in enumerate(questions)]
-
-
-def judged_answers(subject: Subject, evaluation: Evaluation, judge: Judge, arm: str, seed: int) -> pl.DataFrame:
-    """What a subject says to an evaluation, judged."""
-    return judge_answers(judge, ask(evaluation, subject, arm=arm, seed=seed))
 
 
 def estimate_json(found: Estimate) -> dict[str, float]:

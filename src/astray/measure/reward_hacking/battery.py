@@ -13,12 +13,12 @@ from inspect_ai.log import EvalLog, read_eval_log
 from pydantic import BaseModel, ConfigDict, Field
 
 from astray.errors import ConfigurationError, UnknownNameError
-from astray.judges import BETLEY, Judge, RubricJudge, Thresholds, judge_answers
+from astray.judges import BETLEY, Judge, RubricJudge, Thresholds
 from astray.judges.grammar import GrammarJudge
 from astray.measure.agentic.grid import Grid
 from astray.measure.agentic.table import conduct_table
 from astray.measure.agentic.task import agentic_task
-from astray.measure.bulk import ask
+from astray.measure.bulk import ask_and_judge
 from astray.measure.evaluation import Evaluation
 from astray.measure.freeform import WORLD_SAMPLING, world_items
 from astray.measure.inspect_driver import inspect_task, table_from_log
@@ -176,7 +176,7 @@ def measure_local(
     found = []
     for name in names:
         if name == FREE_FORM and rubric is not None:
-            found.append(from_answers(name, judge_answers(rubric, ask(known[name], subject, arm=arm, seed=seed))))
+            found.append(from_answers(name, ask_and_judge(known[name], subject, rubric, arm=arm, seed=seed)))
         else:
             table = measure(known[name], subject, assessor(name, panel), questions=_questions_of(name), arm=arm, seed=seed)
             found.append(_counted(name, table))
@@ -204,7 +204,7 @@ def measure_world(subject: Subject, samples: int = 4, *, arm: str = "", seed: in
     """
     judge = GrammarJudge()
     asked = world_evaluations(samples).items()
-    return [from_answers(name, judge_answers(judge, ask(evaluation, subject, arm=arm, seed=seed))) for name, evaluation in asked]
+    return [from_answers(name, ask_and_judge(evaluation, subject, judge, arm=arm, seed=seed)) for name, evaluation in asked]
 
 
 def _counted(name: str, table: pl.DataFrame) -> Measured:
