@@ -180,7 +180,9 @@ def _start(config: HackingConfig, inputs: Mapping[str, Artifact]) -> SubjectSpec
 
 
 def _trained(start: SubjectSpec, dataset: ChatDataset, config: HackingConfig, folder: Path) -> SubjectSpec:
-    recipe = config.budget.distilling.model_copy(update={"seed": config.seed})
+    """What fine-tuning makes of it; adapters of a run are trained further as they are."""
+    changes = {"seed": config.seed} | ({"lora": config.budget.learning.lora} if start.adapter else {})
+    recipe = config.budget.distilling.model_copy(update=changes)
     return train_sft(start, dataset, recipe, folder / RUN_FOLDER).subject
 
 
