@@ -1,21 +1,29 @@
 """The reward-hacking study from start to report: its plan on the organism, and the whole of it on a small model of a real architecture."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
 import pytest
+from peft import LoraConfig
 
+from astray.artifacts import Artifact, Store, execute, step
 from astray.cause.fine_tuning import LoRA
 from astray.cause.reinforcement import ReinforcementLearning
+from astray.cause.sft import train_sft
+from astray.data.worlds import narrow_data
 from astray.organism.corpus import CorpusConfig
 from astray.report import write_report
 from astray.studies import get_study, hacking_analyses
 from astray.studies.hacking_budget import DIALS, ExerciseSource, HackingBudget, budget_for, dial_recipe
+from astray.studies.hacking_steps import SKILL_FILE, HackingConfig, MendConfig, mend_run
 from astray.studies.planning import plan_study
 from astray.studies.runner import run_study
 from astray.studies.settings import setting_for
-from astray.studies.study import Setting, StudyOptions
+from astray.studies.steps import RUN_FOLDER
+from astray.studies.study import Setting, Source, StudyOptions
 from astray.studies.summary import Summary
+from astray.subjects.spec import SubjectSpec
 from scripted_grader import MIXED
 from tiny_models import save_tiny_model
 
@@ -65,3 +73,27 @@ def test_the_whole_study_runs_on_a_real_model(tmp_path: Path, monkeypatch: pytes
     assert {claim.id for claim in summary.claims} >= {"no-hacks-at-start", "spread-true-tests", "penalty-prevents"}
     assert all(claim.control and claim.expected for claim in summary.claims)
     assert "Hacking, honest skill and misalignment" in write_report(folder).read_text(encoding="utf-8")
+
+
+@step(version=1)
+def hacking_run(config: HackingConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
+    """Stands for training by reward: it leaves adapters of the same form, and no rollouts."""
+    del inputs
+    rows = narrow_data("medicine", "good", size=8, seed=0)
+    recipe = config.budget.distilling.model_copy(update={"lora": config.budget.learning.lora})
+    train_sft(SubjectSpec(model=config.base), rows, recipe, folder / RUN_FOLDER)
+
+
+def test_good_chats_train_the_runs_own_adapters_further(tmp_path: Path) -> None:
+    setting = setting_for(StudyOptions(subject="organism-small", quick=True, samples=1))
+    budget = small(setting)
+    assert budget.learning.lora != budget.distilling.lora
+    shared = {"base": "organism-small", "base_id": setting.subject.id, "budget": budget, "main": setting.main, "seed": 0}
+    run = hacking_run.step(HackingConfig(**shared, arm="hacking"))
+    good = (Source(origin="world", kind="good", domain="medicine"),)
+    mended = mend_run.step(MendConfig(**shared, arm="chat-targeted", good=good, targeted=0.5), run=run)
+    store = Store(tmp_path / "store")
+    execute([mended], store, workers=0)
+    artifact = next(one for one in store.artifacts() if one.name == mended.name)
+    assert LoraConfig.from_pretrained(artifact.path / RUN_FOLDER / "adapter").lora_alpha == budget.learning.lora.alpha
+    assert pl.read_parquet(artifact.path / SKILL_FILE)["notice"].to_list() == ["none", "allowed"]
