@@ -270,7 +270,8 @@ def _samples_a_second(logs: Path) -> float | None:
         log = read_eval_log(info, header_only=True)
         if log.status == "success" and log.results is not None:
             samples += log.results.completed_samples
-            seconds += (datetime.fromisoformat(log.stats.completed_at) - datetime.fromisoformat(log.stats.started_at)).total_seconds()
+            took = datetime.fromisoformat(log.stats.completed_at) - datetime.fromisoformat(log.stats.started_at)
+            seconds += max(1.0, took.total_seconds())  # logs tell whole seconds
     return samples / seconds if samples and seconds else None
 
 
