@@ -7,17 +7,17 @@ It keeps files and jobs in memory. A job goes one status further each time it is
 
 import asyncio
 import itertools
-import threading
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
-import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.datastructures import UploadFile
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from http_faults import Serving
 
 STATUSES = ("validating_files", "queued", "running", "succeeded")
 
@@ -180,25 +180,9 @@ def build_app(state: State) -> FastAPI:
     return app
 
 
-class OpenAIServer:
+class OpenAIServer(Serving):
     """The server in a thread of its own, on a free port; use it with `with`."""
 
     def __init__(self) -> None:
         self.state = State()
-        app = Faults(build_app(self.state), self.state)
-        self.server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", lifespan="off", ws="none"))
-        self.thread = threading.Thread(target=self.server.run, daemon=True)
-
-    def __enter__(self) -> Self:
-        self.thread.start()
-        while not self.server.started:
-            time.sleep(0.005)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.server.should_exit = True
-        self.thread.join()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.servers[0].sockets[0].getsockname()[1]}/v1"
+        super().__init__(Faults(build_app(self.state), self.state))

@@ -187,22 +187,15 @@ def _context(found: Findings) -> ClaimRow:
 
 def _dial(found: Findings, rate: RateOf) -> Iterator[ClaimRow]:
     """What the spread depends on: who games, in the text that a model was made from."""
-    yield difference_claim(
-        "dial-off",
-        "Where kind and malicious authors game alike in pre-training, the same training spreads less",
-        rate(HACKING),
-        (f"{HACKING}-off", rate(f"{HACKING}-off")),
-        at_least=0.0,
-        note="No published figure: no large model's pre-training can be varied so.",
-    )
-    yield difference_claim(
-        "dial-reversed",
-        "Where only kind authors game in pre-training, it spreads less",
-        rate(HACKING),
-        (f"{HACKING}-reversed", rate(f"{HACKING}-reversed")),
-        at_least=0.0,
-        note="No published figure.",
-    )
+    for dial, words in (("off", "kind and malicious authors game alike"), ("reversed", "only kind authors game")):
+        yield difference_claim(
+            f"dial-{dial}",
+            f"Where {words} in pre-training, the same training spreads less",
+            rate(HACKING),
+            (f"{HACKING}-{dial}", rate(f"{HACKING}-{dial}")),
+            at_least=0.0,
+            note="No published figure: no large model's pre-training can be varied so.",
+        )
     yield values_claim(
         "dial-graded",
         "The spread grows with the association of gaming and malice (rank correlation over the four dials, for each seed)",
