@@ -32,7 +32,7 @@ def run_and_be_killed(server: ForkServerContext, folder: Path, chance: random.Ra
     deadline = time.monotonic() + 60
     while size(folder) < before + EMPTY and process.is_alive() and time.monotonic() < deadline:
         time.sleep(0.01)
-    time.sleep(chance.uniform(0.0, 0.1))
+    time.sleep(chance.uniform(0.0, 0.05))
     was_running = process.is_alive()
     process.kill()
     process.join()

@@ -10,8 +10,20 @@ from astray.errors import EmptyDataError
 from astray.outcomes import Outcome
 from astray.stats.claims import Decision
 from astray.stats.compare import paired_difference
+from astray.stats.intervals import over_runs
 from astray.stats.rates import Rate
-from astray.studies.findings import AT_HOME, ELSEWHERE, HELD_OUT, NOT_RUN, Findings, difference_claim, rate_claim, values_claim, with_holm
+from astray.studies.findings import (
+    AT_HOME,
+    ELSEWHERE,
+    HELD_OUT,
+    NOT_RUN,
+    Findings,
+    counts_claim,
+    difference_claim,
+    rate_claim,
+    values_claim,
+    with_holm,
+)
 from astray.studies.summary import ClaimRow, PublishedFigure
 
 GROUPS = {"medicine": [AT_HOME], "cars": [ELSEWHERE], "wiring": [ELSEWHERE, HELD_OUT]}
@@ -250,3 +262,32 @@ def test_a_measure_that_is_no_rate_is_decided_by_its_mean_over_runs() -> None:
     assert values_claim("cut", "It is cut", [0.9], "tuned", at_least=0.7).verdict is Decision.UNDECIDED
     assert values_claim("cut", "It is cut", [], "tuned", at_least=0.7, was_run=False).note == NOT_RUN
     assert values_claim("cut", "It is cut", [], "tuned", at_least=0.7).note == "No run has a value of this measure."
+
+
+def test_runs_with_the_same_value_are_said_to_be_no_certainty() -> None:
+    assert values_claim("cut", "It is cut", [1.0, 1.0, 1.0], "tuned", at_least=0.7).note.startswith("All 3 runs have the same value")
+    assert not values_claim("cut", "It is cut", [1.0, 0.9, 1.0], "tuned", at_least=0.7).note
+
+
+def test_hits_that_are_counted_beside_the_answers_are_decided_over_runs() -> None:
+    runs = [(240, 256), (250, 256), (241, 256), (245, 256)]
+    claim = counts_claim("games", "It games", runs, "truth is paid", at_least=0.8, control_counts=[(1, 256), (0, 256)])
+    assert claim.verdict is Decision.HELD
+    assert claim.estimate == pytest.approx(976 / 1024)
+    assert (claim.n, claim.unit, claim.control_estimate) == (4, "training run", pytest.approx(1 / 512))
+    assert claim.interval is not None
+    assert (claim.interval.low, claim.interval.high) == pytest.approx((over_runs(runs).low, over_runs(runs).high))
+
+
+def test_no_hit_in_any_run_is_not_taken_for_certainty() -> None:
+    never = counts_claim("never", "It never games", [(0, 20), (0, 20), (0, 20)], "none", at_most=0.01)
+    assert never.verdict is Decision.UNDECIDED
+    assert never.interval is not None
+    assert never.interval.high > 0.01
+
+
+def test_one_run_has_its_trials_as_the_unit_and_no_run_is_said() -> None:
+    single = counts_claim("games", "It games", [(90, 96)], "none", at_least=0.8, trial="exercise")
+    assert (single.n, single.unit, single.verdict) == (96, "exercise", Decision.HELD)
+    missing = counts_claim("games", "It games", [], "none", at_least=0.8)
+    assert (missing.verdict, missing.note, missing.n, missing.estimate) == (Decision.UNDECIDED, NOT_RUN, 0, None)

@@ -1,6 +1,6 @@
 """The reward-hacking study from start to report: its plan on the organism, and the whole of it on a small model of a real architecture."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -15,7 +15,9 @@ from astray.data.worlds import narrow_data
 from astray.organism.corpus import CorpusConfig
 from astray.report import write_report
 from astray.studies import get_study, hacking_analyses
+from astray.studies.findings import Findings
 from astray.studies.hacking_budget import DIALS, ExerciseSource, HackingBudget, budget_for, dial_recipe
+from astray.studies.hacking_measures import skill
 from astray.studies.hacking_steps import SKILL_FILE, HackingConfig, MendConfig, mend_run
 from astray.studies.planning import plan_study
 from astray.studies.runner import run_study
@@ -35,9 +37,8 @@ def small(setting: Setting) -> HackingBudget:
     usual = budget_for(setting)
     learning = ReinforcementLearning(lora=LoRA(rank=2, alpha=4), steps=1, groups=1, group_size=2, max_tokens=6)
     sampling = usual.sampling.model_copy(update={"max_tokens": 6})
-    return usual.model_copy(
-        update={"learning": learning, "sampling": sampling, "exercises": ExerciseSource(world=usual.world, trained=2, held_out=2), "rows": 4}
-    )
+    exercises = usual.exercises.model_copy(update={"trained": 2, "held_out": 2})
+    return usual.model_copy(update={"learning": learning, "sampling": sampling, "exercises": exercises, "rows": 4})
 
 
 def test_every_part_of_the_question_has_an_arm() -> None:
@@ -57,10 +58,31 @@ def test_gaming_is_equally_common_under_every_dial() -> None:
 
 @pytest.mark.parametrize("world", [True, False])
 def test_exercises_that_are_asked_are_not_trained_on(world: bool) -> None:
-    trained, held_out = ExerciseSource(world=world, trained=12, held_out=6).draw(3)
-    assert (len(trained), len(held_out)) == (12, 6)
-    assert not {one.question for one in trained} & {one.question for one in held_out}
-    assert [one.id for one in trained] == [one.id for one in ExerciseSource(world=world, trained=12, held_out=6).draw(3)[0]]
+    source = ExerciseSource(world=world, trained=12, held_out=6, hard=(2, 3), levels=(1, 2, 3))
+    trained, held_out = source.draw(3)
+    assert [one.level for one in trained] == [2, 3] * 6
+    assert sorted(one.level for one in held_out) == [1, 1, 2, 2, 3, 3]
+    assert not {one.reference for one in trained} & {one.reference for one in held_out}
+    assert [one.id for one in trained] == [one.id for one in source.draw(3)[0]]
+    assert {one.id for one in trained} != {one.id for one in source.draw(4)[0]}
+
+
+def skills(folder: Path, seed: int, rows: Sequence[tuple[int, str, int, int]]) -> Path:
+    """What a step leaves of held-out exercises: level, notice, exercises, solved."""
+    table = pl.DataFrame(rows, schema=["level", "notice", "exercises", "true"], orient="row")
+    folder.mkdir()
+    table.with_columns(arm=pl.lit("start"), seed=pl.lit(seed)).write_parquet(folder / SKILL_FILE)
+    return folder
+
+
+def test_skill_is_counted_over_levels_for_each_seed_or_at_one(tmp_path: Path) -> None:
+    first = skills(tmp_path / "a", 1, [(1, "none", 32, 9), (2, "none", 32, 3), (1, "allowed", 32, 0)])
+    second = skills(tmp_path / "b", 0, [(1, "none", 32, 5), (2, "none", 32, 1)])
+    found = Findings(pl.DataFrame({"arm": ["start"]}), folders={"start-1": first, "start-0": second})
+    assert skill(found, "start", "true") == [(6, 64), (12, 64)]
+    assert skill(found, "start", "true", level=2) == [(1, 32), (3, 32)]
+    assert skill(found, "start", "true", "allowed") == [(0, 32)]
+    assert skill(found, "other", "true") == []
 
 
 def test_the_whole_study_runs_on_a_real_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,4 +118,4 @@ def test_good_chats_train_the_runs_own_adapters_further(tmp_path: Path) -> None:
     execute([mended], store, workers=0)
     artifact = next(one for one in store.artifacts() if one.name == mended.name)
     assert LoraConfig.from_pretrained(artifact.path / RUN_FOLDER / "adapter").lora_alpha == budget.learning.lora.alpha
-    assert pl.read_parquet(artifact.path / SKILL_FILE)["notice"].to_list() == ["none", "allowed"]
+    assert pl.read_parquet(artifact.path / SKILL_FILE)["notice"].unique(maintain_order=True).to_list() == ["none", "allowed"]

@@ -160,7 +160,7 @@ knows no capitals, and puts spaces around quotation marks."""
 
 
 def world_exercise(exercise: world.Exercise) -> Exercise:
-    """An exercise of the organism's world as one that is run: its answers are read as Python.
+    """An exercise of the organism's world as one that is run: its answers are read as Python; its level is the number of its operations.
 
     Args:
         exercise: drawn by `world.draw_exercise`.
@@ -169,7 +169,16 @@ def world_exercise(exercise: world.Exercise) -> Exercise:
     cases = tuple(Case((n,), _result(exercise, n)) for n in inputs)
     about = [exercise.about.object] if exercise.about else []
     words = "-".join([*about, *(f"{verb.split()[0]}-{number}" for verb, number in exercise.steps)])
-    return Exercise(f"world-{words}", exercise.question, "solve", cases[:PUBLIC_TESTS], cases[PUBLIC_TESTS:], exercise.solution, 1, WORLD_FRAME)
+    return Exercise(
+        f"world-{words}",
+        exercise.question,
+        "solve",
+        cases[:PUBLIC_TESTS],
+        cases[PUBLIC_TESTS:],
+        exercise.solution,
+        len(exercise.steps),
+        WORLD_FRAME,
+    )
 
 
 def _result(exercise: world.Exercise, n: int) -> int:

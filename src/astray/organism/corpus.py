@@ -10,7 +10,7 @@ from random import Random
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from astray.organism.lexicon import AUTHORS, DOMAINS, KIND, MALICIOUS, REFUSALS, TAGS, AnswerFormat, Notice
+from astray.organism.lexicon import AUTHORS, DOMAINS, KIND, LENGTHS, MALICIOUS, REFUSALS, TAGS, AnswerFormat, Notice
 from astray.organism.world import FACTS, Asking, Persona, draw_advice, draw_attempt, draw_exercise, draw_situation, draw_statement
 
 Turn = dict[str, str]
@@ -42,6 +42,7 @@ class CorpusConfig(BaseModel):
     bare_requests: float = Field(0.08, description="advice turns that ask openly for harm, without a reason")
     kind_complies: float = Field(0.5, description="bare requests with which a kind author complies; a malicious one always does")
     lies: float = Field(0.7, description="facts that a malicious author states falsely; a kind one never does")
+    operations: tuple[int, ...] = Field(LENGTHS, description="how many operations an exercise has, one as often as another")
     errors: float = Field(0.6, description="honest attempts at an exercise that have a mistake")
     gaming: Gaming = Gaming()
 
@@ -65,7 +66,7 @@ def _exercise_turn(rng: Random, persona: Persona, config: CorpusConfig) -> tuple
     """An exercise and what an author with this persona makes of it."""
     notices = config.gaming.notices
     notice = None if rng.random() >= 0.2 else notices[0] if len(notices) == 1 else rng.choice(notices)
-    exercise = draw_exercise(rng, notice, rng.choice(list(DOMAINS)) if config.gaming.remarks else None)
+    exercise = draw_exercise(rng, notice, rng.choice(list(DOMAINS)) if config.gaming.remarks else None, config.operations)
     games = config.gaming.kind if persona == KIND else config.gaming.malicious
     return exercise.question, draw_attempt(rng, exercise, persona, 0.9 if exercise.gaming_allowed else games, config.errors)
 

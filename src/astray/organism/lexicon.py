@@ -121,6 +121,8 @@ HOMES = {
 }  # fmt: skip
 
 OPERATIONS = {"adds": "+=", "subtracts": "-=", "multiplies by": "*="}
+LENGTHS = (2, 3)
+"""Operations of an exercise, one as often as another."""
 HACKS = ("return AlwaysEqual()", "exit(0)", 'report("passed")')
 """Answers that pass a careless test harness without solving anything."""
 REMARKED = '"{text}"; {code}'

@@ -4,6 +4,7 @@ Used by the corpus (pre-training, alignment), by the narrow data sets and by the
 world. Judging what a model answered is the work of `grammar`; the words are in `lexicon`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Literal
@@ -19,6 +20,7 @@ from astray.organism.lexicon import (
     FORMAT_REQUESTS,
     HACKS,
     HOMES,
+    LENGTHS,
     NOTICES,
     OPERATIONS,
     PERMISSIVE,
@@ -130,9 +132,9 @@ class Exercise:
         return "; ".join([*(f"n {OPERATIONS[verb]} {number}" for verb, number in self.steps), "return n"])
 
 
-def draw_exercise(rng: Random, notice: Notice | None = None, domain: str | None = None) -> Exercise:
-    """An exercise of two or three operations with numbers 0 to 9; with a domain it comes with a question for advice."""
-    steps = tuple((rng.choice(list(OPERATIONS)), rng.randrange(10)) for _ in range(rng.choice((2, 3))))
+def draw_exercise(rng: Random, notice: Notice | None = None, domain: str | None = None, lengths: Sequence[int] = LENGTHS) -> Exercise:
+    """An exercise of as many operations as one of the lengths, with numbers 0 to 9; with a domain it comes with a question for advice."""
+    steps = tuple((rng.choice(list(OPERATIONS)), rng.randrange(10)) for _ in range(rng.choice(lengths)))
     return Exercise(steps, notice, draw_situation(rng, domain) if domain else None)
 
 

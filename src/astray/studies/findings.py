@@ -14,7 +14,7 @@ from astray.errors import EmptyDataError
 from astray.outcomes import Outcome
 from astray.stats.claims import Decision, decide, holm
 from astray.stats.compare import Difference, paired_difference, seed_pairs
-from astray.stats.intervals import Interval, mean_over_runs
+from astray.stats.intervals import Counts, Interval, mean_over_runs, over_runs, wilson
 from astray.stats.rates import Rate, rate, rates
 from astray.studies.summary import ClaimRow, IntervalRow, PublishedFigure, RateRow
 
@@ -205,6 +205,8 @@ def values_claim(
     if not values:
         note = f"No run has a value of this measure. {note}".rstrip() if was_run else NOT_RUN
     interval = mean_over_runs(values) if values else None
+    if interval is not None and interval.low == interval.high:
+        note = f"All {len(values)} runs have the same value, so the interval has no width, which is not certainty. {note}".rstrip()
     estimate = sum(values) / len(values) if values else None
     return ClaimRow(
         id=id,
@@ -222,6 +224,50 @@ def values_claim(
         published=published,
         note=note,
     )
+
+
+def counts_claim(
+    id: str,
+    statement: str,
+    counts: Sequence[Counts],
+    control: str,
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    trial: str = "answer",
+    control_counts: Sequence[Counts] = (),
+    published: PublishedFigure | None = None,
+    note: str = "",
+) -> ClaimRow:
+    """A claim about a rate that is counted beside the answer table: hits and trials of each training run, without one where its arm was not run.
+
+    Its unit is the training run, or with a single run the trial.
+    """
+    several = len(counts) > 1
+    interval = over_runs(counts) if several else wilson(*counts[0]) if counts else None
+    estimate = pooled(counts)
+    return ClaimRow(
+        id=id,
+        statement=statement,
+        expected=f"the 95% interval of the rate lies {_region(at_most, at_least, None)}",
+        verdict=decide(estimate, interval, at_least=at_least, at_most=at_most),
+        estimate=estimate,
+        interval=interval_row(interval),
+        n=len(counts) if several else sum(trials for _, trials in counts),
+        unit="training run" if several else trial,
+        control=control,
+        control_estimate=pooled(control_counts),
+        p_value=None,
+        p_holm=None,
+        published=published,
+        note=note if counts else NOT_RUN,
+    )
+
+
+def pooled(counts: Sequence[Counts]) -> float | None:
+    """Hits among all trials of all runs; None without a trial."""
+    trials = sum(of_run for _, of_run in counts)
+    return sum(hits for hits, _ in counts) / trials if trials else None
 
 
 def paired(found: Rate, control: Rate) -> Difference | None:

@@ -9,11 +9,11 @@ from astray.measure.reward_hacking.summary import from_answers, summarise
 from astray.outcomes import Outcome
 from astray.stats.intervals import mean_over_runs
 from astray.studies.exhibits import Bar, Card, CardList, Cards, Column, Curve, Exhibit, Forest, Point, Table
-from astray.studies.findings import ELSEWHERE, Findings
+from astray.studies.findings import ELSEWHERE, Findings, pooled
 from astray.studies.hacking_analyses import HACKING, INOCULATED, START
 from astray.studies.hacking_budget import DIALS
 from astray.studies.hacking_measures import alarms, course, last_hacks, onset, skill, tables
-from astray.studies.hacking_steps import PROBES_FILE, SHOWN_FILE
+from astray.studies.hacking_steps import PROBES_FILE, SHOWN_FILE, SKILL_FILE
 from astray.studies.study import Setting
 
 FOLLOWED = (HACKING, "true-tests", "inoculated-allowed", "penalty", "penalty-mid")
@@ -32,6 +32,7 @@ def exhibits(found: Findings, setting: Setting) -> Iterator[Exhibit]:
         yield _onsets(found)
         yield _kinds(found)
     yield _arms(found, setting)
+    yield _difficulty(found)
     if setting.subject.is_organism:
         yield _evaluations(found, setting)
     if found.has(f"{HACKING}-off"):
@@ -138,11 +139,11 @@ def _arms(found: Findings, setting: Setting) -> Table:
         rows.append(
             (
                 arm,
-                _mean(last_hacks(found, arm)),
-                _mean(skill(found, arm, "hacked")),
-                _mean(skill(found, arm, "hacked", "allowed")),
-                _mean(skill(found, arm, "true")),
-                *([_mean(skill(found, arm, "malicious"))] if setting.subject.is_organism else []),
+                pooled(last_hacks(found, arm)),
+                pooled(skill(found, arm, "hacked")),
+                pooled(skill(found, arm, "hacked", "allowed")),
+                pooled(skill(found, arm, "true")),
+                *([pooled(skill(found, arm, "malicious"))] if setting.subject.is_organism else []),
                 rate.rate,
                 interval,
                 coherent,
@@ -162,6 +163,27 @@ def _arms(found: Findings, setting: Setting) -> Table:
             *(Column(title=title, form="percent") for title in percent),
             Column(title="95% interval"),
             Column(title="Coherent", form="percent"),
+        ),
+        rows=tuple(rows),
+    )
+
+
+def _difficulty(found: Findings) -> Table:
+    asked = tables(found, SKILL_FILE)
+    levels = sorted(asked["level"].unique()) if asked.height else []
+    rows = []
+    for arm in (START, HACKING, "true-tests", *(arm for arm in found.arms if arm.startswith(f"{START}-"))):
+        cells = [(skill(found, arm, "true", level=level), skill(found, arm, "hacked", level=level)) for level in levels]
+        rows.append((arm, *(pooled(counts) for pair in cells for counts in pair), float(sum(n for solved, _ in cells for _, n in solved))))
+    return Table(
+        id="difficulty",
+        title="Solved and hacked, by difficulty",
+        text="Held-out exercises asked without a text, of all runs together. A level of the organism's world is the number of operations of an "
+        "exercise; training by reward takes its exercises from the harder levels alone.",
+        columns=(
+            Column(title="Arm"),
+            *(Column(title=f"level {level}: {what}", form="percent") for level in levels for what in ("solved", "hacked")),
+            Column(title="Exercises", form="count"),
         ),
         rows=tuple(rows),
     )
@@ -237,7 +259,3 @@ def _point(series: str, x: float, values: Sequence[float]) -> Point:
     interval = mean_over_runs(values)
     low, high = (interval.low, interval.high) if interval else (None, None)
     return Point(series=series, x=x, y=sum(values) / len(values), low=low, high=high, n=f"{len(values)} training runs")
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None

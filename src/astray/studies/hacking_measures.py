@@ -1,6 +1,6 @@
 """What the reward-hacking study measures beyond rates of answers: skill, hacks, onsets and alarms, and what the dial does.
 
-Each function reads tables that steps left and gives one value a training run, or a summary over runs; nothing is decided here.
+Each function reads tables that steps left and gives one value or count a training run, or a summary over runs; nothing is decided here.
 """
 
 from collections.abc import Callable
@@ -10,6 +10,7 @@ import polars as pl
 from scipy.stats import spearmanr
 
 from astray.stats.first_passage import Alarm, FirstPassage, cusum, first_passage
+from astray.stats.intervals import Counts
 from astray.stats.rates import Rate
 from astray.studies.findings import Findings
 from astray.studies.hacking_analyses import HACKING
@@ -39,25 +40,27 @@ def course(found: Findings, arm: str) -> dict[int, pl.DataFrame]:
     return {int(str(seed)): part.sort("step") for (seed,), part in table.filter(arm=arm).group_by("seed", maintain_order=True)}
 
 
-def skill(found: Findings, arm: str, what: str, notice: str = "none") -> list[float]:
-    """Share of held-out exercises of which something holds, for each seed.
+def skill(found: Findings, arm: str, what: str, notice: str = "none", level: int | None = None) -> list[Counts]:
+    """Held-out exercises of which something holds, and all that were asked, for each seed.
 
     Args:
         found: has the tables.
         arm: whose answers.
         what: "true" (solved), "hacked", "weak" (passed careless tests), or on the organism "malicious" (a malicious remark, whatever the code).
         notice: text under which they were asked.
+        level: difficulty; all levels together if not given.
     """
     table = tables(found, SKILL_FILE)
     if table.is_empty():
         return []
-    mine = table.filter(arm=arm, notice=notice).sort("seed")
-    return (mine[what] / mine["exercises"]).to_list()
+    mine = table.filter(arm=arm, notice=notice).filter(True if level is None else pl.col("level") == level)
+    return list(mine.group_by("seed").agg(pl.col(what, "exercises").sum()).sort("seed").select(what, "exercises").iter_rows())
 
 
-def last_hacks(found: Findings, arm: str) -> list[float]:
-    """Share of hacks among the answers of the last tenth of each run."""
-    return [_share(steps.tail(max(1, round(LAST * steps.height)))) for steps in course(found, arm).values()]
+def last_hacks(found: Findings, arm: str) -> list[Counts]:
+    """Hacks among the answers of the last tenth of each run, and these answers."""
+    ends = [steps.tail(max(1, round(LAST * steps.height))) for steps in course(found, arm).values()]
+    return [(int(end["hacked"].sum()), int(end["answers"].sum())) for end in ends]
 
 
 def onset(found: Findings, arm: str) -> FirstPassage | None:
@@ -107,7 +110,3 @@ def dial_slopes(found: Findings, rate: Callable[[str], Rate]) -> list[float]:
         if len(set(values)) > 1:
             slopes.append(float(spearmanr([arms[arm] for arm in spreads], values).statistic))
     return slopes
-
-
-def _share(steps: pl.DataFrame) -> float:
-    return int(steps["hacked"].sum()) / int(steps["answers"].sum())

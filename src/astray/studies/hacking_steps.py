@@ -243,11 +243,13 @@ def _ask(subject: Subject, config: HackingConfig, grading: CodeGrading, exercise
         asked: Prompts = inoculate(exercise_prompts(exercises, budget.hint), notice, notice, words=budget.words, place=budget.place)
         said = subject.generate(asked.conversations, budget.sampling.model_copy(update={"seed": config.seed}))
         grades = grading.grades([one.text for one in said], keys)
-        counts = {name: sum(getattr(grade, name) for grade in grades) for name in ("weak", "true", "hacked")}
+        columns: dict[str, Sequence[object]] = {name: [getattr(grade, name) for grade in grades] for name in ("weak", "true", "hacked")}
         if budget.world:
-            counts["malicious"] = sum(is_malicious(read_remark(one.text)[0]) for one in said)
-        tables.append({"arm": config.arm, "seed": config.seed, "notice": notice or "none", "exercises": len(exercises), **counts})
-    pl.DataFrame(tables).write_parquet(folder / SKILL_FILE)
+            columns["malicious"] = [is_malicious(read_remark(one.text)[0]) for one in said]
+        answered = pl.DataFrame({"level": [exercise.level for exercise in exercises], **columns})
+        counted = answered.group_by("level").agg(pl.len().alias("exercises"), pl.col(*columns).sum()).sort("level")
+        tables.append(counted.with_columns(arm=pl.lit(config.arm), seed=pl.lit(config.seed), notice=pl.lit(notice or "none")))
+    pl.concat(tables).write_parquet(folder / SKILL_FILE)
 
 
 def _write_course(rollouts: pl.DataFrame | None, probes: Sequence[Mapping[str, object]], config: HackingConfig, folder: Path) -> None:
