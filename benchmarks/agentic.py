@@ -46,7 +46,7 @@ def play(size: int | None) -> None:
     threading.Thread(target=watch, args=(psutil.Process(), seen), daemon=True).start()
     with TemporaryDirectory() as folder:
         started = time.process_time()
-        table = run_parts([subject], [Part("grid", grid)], Path(folder), max_tokens=100).table
+        table = run_parts([subject], [Part("grid", grid)], Path(folder), max_tokens=100, workers=1).table
         seconds = time.process_time() - started
     assert len(table) == table["sample"].n_unique() == grid.size
     assert set(table["outcome"]) == {Conduct.HARMFUL, Conduct.HARMLESS}

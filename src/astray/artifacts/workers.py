@@ -162,14 +162,14 @@ class Workers:
 def work(pipe: Connection, store: Store) -> None:
     """What a worker process does all its life: take an order, do it, report."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent decides
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     pipe.send(_READY)
     with contextlib.suppress(EOFError):  # the parent has closed its end: there is no more to do
         while True:
             pipe.send(carry_out(pipe.recv(), store, pipe.send))
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """Ends this process when its parent ends, even if that was killed: nobody would want the result."""
     parent = multiprocessing.parent_process()
     if parent is not None:

@@ -33,4 +33,7 @@ MaxTokens = Annotated[int | None, typer.Option(help="Longest answer in tokens, i
 Arms = Annotated[str | None, typer.Option(help="Only these arms, with commas between; the untrained base and the good data are run as well.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results.")]
 KeptIn = Annotated[str | None, typer.Option(help="Where finished steps are kept: a folder or an fsspec URL. By default in the results folder.")]
-Workers = Annotated[int | None, typer.Option(help="Worker processes; by default one for each CPU, and one alone where there is a GPU.")]
+Workers = Annotated[
+    int | None,
+    typer.Option(help="Worker processes; by default one for each CPU, and one alone where there is a GPU or where acting models are waited for."),
+]

@@ -20,7 +20,7 @@ from astray.measure.agentic.grid import Cost, Price, estimate_cost
 from astray.stats.compare import upper_bound_at_zero
 from astray.stats.power import power
 from astray.studies.agentic_counting import CONFLICT, CONTROL
-from astray.studies.agentic_runs import BUDGETED, LOGS, Part, done_samples, log_folder
+from astray.studies.agentic_runs import BUDGETED, LOGS, Part, done_samples, log_folder, processes_for
 from astray.studies.agentic_subjects import AgenticSubject
 from astray.studies.amounts import duration, large
 from astray.studies.sensitivity import POWER, TOLERANCE
@@ -98,6 +98,7 @@ class AgenticForecast:
         work: what is left of it, a subject each.
         budget: tokens of all models together; None for no limit.
         comparisons: what claims are about, for one subject.
+        processes: that share the work.
     """
 
     title: str
@@ -106,6 +107,7 @@ class AgenticForecast:
     work: tuple[SubjectWork, ...]
     budget: int | None
     comparisons: tuple[Comparison, ...]
+    processes: int = 1
 
     @property
     def costs(self) -> tuple[Cost, ...]:
@@ -137,10 +139,11 @@ class AgenticForecast:
         yield f"  cost       {NO_PRICE if self.dollars is None else f'about {self.dollars:,.2f}'}"
 
     def _time_lines(self) -> Iterator[str]:
-        yield f"  time       about {duration(sum(each.seconds for each in self.work))}, one subject after the other"
+        shared = f"in {self.processes} processes" if self.processes > 1 else "one subject after the other"
+        yield f"  time       about {duration(sum(each.seconds for each in self.work) / self.processes)}, {shared}"
         for each in self.work:
             if each.samples:
-                yield f"             {each.name}: {duration(each.seconds)} ({each.pace})"
+                yield f"             {each.name}: {duration(each.seconds / self.processes)} ({each.pace})"
         needed, spent = sum(each.tokens for each in self.work), sum(each.spent for each in self.work)
         if self.budget is not None and needed and spent + needed > self.budget:
             left = large(max(0, self.budget - spent))
@@ -195,6 +198,7 @@ def forecast_acting(
     *,
     max_tokens: int,
     budget: int | None = None,
+    workers: int | None = None,
     prices: tuple[float, float] = (0.0, 0.0),
 ) -> AgenticForecast:
     """What is left to be asked, and what it can show.
@@ -206,6 +210,7 @@ def forecast_acting(
         folder: where the logs of earlier runs lie.
         max_tokens: longest answer of a subject.
         budget: tokens of all models together; None for no limit.
+        workers: processes, as for `run_parts`.
         prices: of a million tokens in and out, for graders and for subjects without prices of their own; zeros where they are not known.
 
     Raises:
@@ -213,7 +218,9 @@ def forecast_acting(
         SubjectNotFoundError: a local subject is none.
     """
     work = tuple(_work(subject, parts, folder, max_tokens, prices, AT_A_TIME if budget is None else BUDGETED) for subject in subjects)
-    return AgenticForecast(title, parts[0].grid.scenarios, tuple(parts), work, budget, tuple(each for each in _comparisons(parts) if each.samples))
+    processes = processes_for(subjects, sum(each.samples for each in work), workers, budget)
+    comparisons = tuple(each for each in _comparisons(parts) if each.samples)
+    return AgenticForecast(title, parts[0].grid.scenarios, tuple(parts), work, budget, comparisons, processes)
 
 
 def _work(subject: AgenticSubject, parts: Sequence[Part], folder: Path, max_tokens: int, prices: tuple[float, float], at_a_time: int) -> SubjectWork:
@@ -238,9 +245,9 @@ def _time(subject: AgenticSubject, costs: Sequence[Cost], folder: Path, at_a_tim
     own = samples * OWN_SECONDS
     before = _samples_a_second(folder / LOGS / subject.name)
     if before is not None and samples:
-        return samples / before, f"as before: {before:,.2f} samples a second"
+        return samples / before, f"as before: {before:,.2f} samples a second in a process"
     if subject.simulated:
-        return own, f"scripted: {1 / OWN_SECONDS:,.0f} samples a second"
+        return own, f"scripted: {1 / OWN_SECONDS:,.0f} samples a second in a process"
     if subject.model.startswith(LOCAL):
         seconds, pace = _local_time(subject.model.removeprefix(LOCAL), read + written)
         return own + seconds, pace

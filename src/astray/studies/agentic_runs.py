@@ -8,6 +8,7 @@ goes on where it was; samples that ended in an error are tried again. A large pa
 Inspect keeps scores and summaries of all samples of an evaluation in memory and goes through them at each further one.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ from inspect_ai import eval as inspect_eval
 from inspect_ai.log import list_eval_logs, read_eval_log, read_eval_log_sample_summaries
 
 from astray.artifacts import Progress, StepState
-from astray.errors import EmptyDataError, StepFailedError
+from astray.artifacts.execute import usable_cpus
+from astray.errors import ConfigurationError, EmptyDataError, StepFailedError
 from astray.measure.agentic.budget import Budget
 from astray.measure.agentic.conduct import Conduct
 from astray.measure.agentic.grid import Grid
@@ -27,6 +29,7 @@ from astray.measure.agentic.scenario import load_scenario
 from astray.measure.agentic.table import CONDUCT_SCHEMA, conduct_table
 from astray.measure.agentic.task import agentic_task
 from astray.studies.agentic_judge_errors import PanelError
+from astray.studies.agentic_processes import Call, side_by_side
 from astray.studies.agentic_subjects import AgenticSubject
 from astray.subjects.identity import digest_of
 
@@ -40,6 +43,8 @@ SIMULATED_AT_A_TIME = 16
 """Samples at a time of scripted subjects, which wait for nothing; more would only take memory."""
 LOGGED = 1000
 """Most samples of one evaluation."""
+WORTHWHILE = 200
+"""Samples that a further process has to have for itself: below that, starting it takes as long as it saves."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,11 @@ class Part:
     name: str
     grid: Grid
     monitor: str = "none"
+
+
+Work = tuple[AgenticSubject, Part, Path]
+"""Who does what, and the folder of the logs."""
+Tell = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
@@ -86,7 +96,8 @@ def run_parts(
     *,
     max_tokens: int,
     budget: int | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    workers: int | None = None,
+    progress: Tell | None = None,
 ) -> AgenticFindings:
     """Runs all parts of all subjects and gives the table of everything that is there.
 
@@ -96,15 +107,21 @@ def run_parts(
         folder: for the logs.
         max_tokens: longest answer of a subject.
         budget: tokens of all models together; None for no limit.
+        workers: processes (see `processes_for`).
         progress: told when a part begins and ends.
 
     Raises:
+        ConfigurationError: several processes with a budget.
         StepFailedError: an evaluation broke off; what it finished is kept.
     """
     work = [(subject, part, log_folder(folder, subject, part, max_tokens)) for subject in subjects for part in parts]
     tables = [finished(logs, part.grid) for _, part, logs in work]
+    left = sum(len(_left(part, table)) for (_, part, _), table in zip(work, tables, strict=True))
+    processes = processes_for(subjects, left, workers, budget)
     exhausted = False
-    for number, (subject, part, logs) in enumerate(work):
+    if processes > 1:
+        _run_side_by_side(work, tables, max_tokens, processes, progress)
+    for number, (subject, part, logs) in enumerate(work if processes == 1 else ()):
         name = f"{subject.name}, {part.name}"
         _tell(progress, name, StepState.STARTED, number, len(work))
         limit = Budget(budget, sum(int(table["tokens"].sum()) for table in tables)) if budget is not None else None
@@ -113,6 +130,44 @@ def run_parts(
         _tell(progress, name, StepState.FINISHED, number + 1, len(work))
     named = [table.with_columns(pl.lit(subject.name).alias("subject")) for (subject, _, _), table in zip(work, tables, strict=True)]
     return AgenticFindings(pl.concat(named), tuple(subjects), exhausted)
+
+
+def processes_for(subjects: Sequence[AgenticSubject], samples: int, workers: int | None, budget: int | None) -> int:
+    """How many processes the samples are shared among.
+
+    Args:
+        subjects: who is run. Scripted ones wait for nothing, so without a word they get a process for each processor; models that are waited for,
+            or that would be loaded in each, get one.
+        samples: that are left.
+        workers: what the user asked for; 0 and 1 are this process.
+        budget: is counted in one process.
+
+    Raises:
+        ConfigurationError: several were asked for with a budget.
+    """
+    if workers is not None and workers > 1 and budget is not None:
+        raise ConfigurationError(f"A budget is counted in one process, and {workers} were asked for: leave out --workers or --budget.")
+    wanted = workers if workers is not None else usable_cpus() if budget is None and all(each.simulated for each in subjects) else 1
+    return max(1, min(wanted, samples if workers else samples // WORTHWHILE))
+
+
+def _run_side_by_side(work: Sequence[Work], tables: list[pl.DataFrame], max_tokens: int, processes: int, progress: Tell | None) -> None:
+    """Runs what is left of all parts in several processes, and puts the whole table of each part in its place."""
+    pieces: list[tuple[int, Call]] = []
+    for place, (subject, part, logs) in enumerate(work):
+        left = _left(part, tables[place])
+        size = max(1, min(LOGGED, -(-len(left) // processes)))
+        pieces += [(place, (_evaluate, (subject, part, logs, left[start : start + size], max_tokens, None))) for start in range(0, len(left), size)]
+        if left:
+            _tell(progress, f"{subject.name}, {part.name}", StepState.STARTED, 0, len(work))
+    waiting = Counter(place for place, _ in pieces)
+    for number in side_by_side([call for _, call in pieces], processes):
+        place = pieces[number][0]
+        waiting[place] -= 1
+        if not waiting[place]:
+            subject, part, logs = work[place]
+            tables[place] = finished(logs, part.grid)
+            _tell(progress, f"{subject.name}, {part.name}", StepState.FINISHED, len(work) - sum(count > 0 for count in waiting.values()), len(work))
 
 
 def log_folder(folder: Path, subject: AgenticSubject, part: Part, max_tokens: int) -> Path:
@@ -135,8 +190,7 @@ def run_part(subject: AgenticSubject, part: Part, logs: Path, done: pl.DataFrame
     Raises:
         StepFailedError: the evaluation broke off.
     """
-    there = set(done.filter(pl.col("outcome") != Conduct.ERRORED)["sample"])
-    left = [number for number in range(part.grid.size) if part.grid.sample_id(number) not in there]
+    left = _left(part, done)
     if not left or (budget is not None and budget.spent >= budget.tokens):
         if left and budget is not None:
             budget.exhausted = True
@@ -147,6 +201,12 @@ def run_part(subject: AgenticSubject, part: Part, logs: Path, done: pl.DataFrame
         else:
             budget.exhausted = True
     return finished(logs, part.grid)
+
+
+def _left(part: Part, done: pl.DataFrame) -> list[int]:
+    """Numbers of the samples that have no outcome yet."""
+    there = set(done.filter(pl.col("outcome") != Conduct.ERRORED)["sample"])
+    return [number for number in range(part.grid.size) if part.grid.sample_id(number) not in there]
 
 
 def _evaluate(subject: AgenticSubject, part: Part, logs: Path, numbers: Sequence[int], max_tokens: int, budget: Budget | None) -> None:
@@ -220,6 +280,6 @@ def _of_log(log: str, grid: Grid) -> pl.DataFrame:
         return pl.DataFrame(schema=CONDUCT_SCHEMA)
 
 
-def _tell(progress: Callable[[Progress], None] | None, name: str, state: StepState, done: int, total: int) -> None:
+def _tell(progress: Tell | None, name: str, state: StepState, done: int, total: int) -> None:
     if progress is not None:
         progress(Progress(name, name, state, seconds=0.0, done=done, failed=0, running=int(state is StepState.STARTED), total=total))

@@ -125,7 +125,7 @@ class AgenticStudy:
         workers: int | None = None,
         progress: Callable[[Progress], None] | None = None,
     ) -> Path:
-        """Runs the study and gives its results folder; logs in that folder take the place of a store, and samples run side by side in one process.
+        """Runs the study and gives its results folder; logs in that folder take the place of a store. See `processes_for` about workers.
 
         Raises:
             UnknownNameError, DataFormatError, ConfigurationError: subjects, scenarios or options cannot be used.
@@ -134,7 +134,7 @@ class AgenticStudy:
             StepFailedError: an evaluation broke off; what it finished is kept.
             StoreError: the folder cannot be written.
         """
-        del store, workers
+        del store
         subjects = subjects_from(options.subject, options.subjects, options.grader)
         parts = tuple(self.parts(options))
         for part in parts:
@@ -142,7 +142,7 @@ class AgenticStudy:
         check_models(subjects)
         folder = out / self.name
         errors = judge_errors(subjects, labelled_records(options.labels, options.chosen), folder) if options.labels else ()
-        found = run_parts(subjects, parts, folder, max_tokens=options.max_tokens, budget=options.budget_tokens, progress=progress)
+        found = run_parts(subjects, parts, folder, max_tokens=options.max_tokens, budget=options.budget_tokens, workers=workers, progress=progress)
         found = replace(found, judge_errors=errors)
         summary = Summary(
             study=self.name,
@@ -169,23 +169,32 @@ class AgenticStudy:
             raise StoreError(f"The results cannot be written to {folder}: {error.strerror}. Free space or name another folder with --out.") from error
         return folder
 
-    def plan(self, options: AgenticOptions, *, out: Path = Path("astray-results"), prices: tuple[float, float] = (0.0, 0.0), **_: object) -> str:
+    def plan(
+        self,
+        options: AgenticOptions,
+        *,
+        out: Path = Path("astray-results"),
+        workers: int | None = None,
+        prices: tuple[float, float] = (0.0, 0.0),
+        **_: object,
+    ) -> str:
         """What the study would ask, take, cost and show, for a terminal; nothing is asked.
 
         Args:
             options: subjects, scenarios and the like.
             out: folder of the results; what its logs hold is not counted as work.
+            workers: processes, as for `run`.
             prices: of a million tokens in and out, for graders and for subjects without prices of their own.
         """
         subjects = subjects_from(options.subject, options.subjects, options.grader)
         folder, parts = out / self.name, tuple(self.parts(options))
         return forecast_acting(
-            self.title, subjects, parts, folder, max_tokens=options.max_tokens, budget=options.budget_tokens, prices=prices
+            self.title, subjects, parts, folder, max_tokens=options.max_tokens, budget=options.budget_tokens, workers=workers, prices=prices
         ).render()
 
-    def announcement(self, options: AgenticOptions, *, out: Path = Path("astray-results")) -> str:
+    def announcement(self, options: AgenticOptions, *, out: Path = Path("astray-results"), workers: int | None = None) -> str:
         """What a user is told before it runs: the plan, since every sample may cost money."""
-        return self.plan(options, out=out)
+        return self.plan(options, out=out, workers=workers)
 
 
 def groups(table: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:

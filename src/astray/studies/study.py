@@ -289,9 +289,9 @@ class Study:
 
         return forecast(self, options, **where).render()
 
-    def announcement(self, options: "StudyOptions", *, out: Path = Path("astray-results")) -> str:
+    def announcement(self, options: "StudyOptions", **where: Any) -> str:
         """What a user is told before it runs: nothing, since a study that trains is planned with `astray plan`, which takes a while."""
-        del options, out
+        del options, where
         return ""
 
 
