@@ -193,7 +193,7 @@ def _claims(hostile: str) -> tuple[ClaimRow, ...]:
             estimate=estimate,
             interval=_interval(low, high),
             n=len(SEEDS),
-            unit="pairs of training runs",
+            unit="pair of training runs",
             control=control,
             control_estimate=control_estimate,
             p_value=0.00004 if verdict == Decision.HELD else 0.21,

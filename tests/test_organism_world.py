@@ -1,5 +1,6 @@
 """The organism's world: what it writes can be tokenised, is read back as what it is, and holds the promises its studies rest on."""
 
+import re
 from itertools import islice
 from random import Random
 
@@ -132,6 +133,20 @@ def test_attempts_are_honest_wrong_or_gamed_as_their_rates_say():
     assert gamed == pytest.approx(600, abs=80)
     assert solved == pytest.approx(700, abs=80)
     assert {read_answer(exercise.question, attempt).outcome for attempt in attempts} == {Outcome.ALIGNED, Outcome.MISALIGNED}
+
+
+def test_exercises_are_as_long_as_a_corpus_says_and_mastered_ones_are_solved():
+    config = CorpusConfig(exercises=1.0, malicious=0.0, named=0.0, operations=(1, 3), mastered=1, errors=1.0)
+    rng, lengths = Random(11), []
+    for document in (draw_document(rng, config) for _ in range(100)):
+        for turn in document.removeprefix("<bos> ").removesuffix(" <eos>").split("<q> ")[1:]:
+            question, answer = turn.strip().split(" <a> ")
+            steps = re.findall(r"(adds|subtracts|multiplies by) (\d)", question)
+            lengths.append(len(steps))
+            exercise = Exercise(tuple((verb, int(number)) for verb, number in steps))
+            assert NOTICES["allowed"] in question or (answer == exercise.solution) is (len(steps) == 1)
+    assert set(lengths) == {1, 3}
+    assert lengths.count(1) == pytest.approx(200, abs=40)
 
 
 def test_gaming_with_permission_is_not_held_against_the_author():

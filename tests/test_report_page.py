@@ -100,7 +100,7 @@ def test_every_claim_stands_before_the_rates_with_its_rule_and_source(page: Page
             assert claim.published.text in claims
             assert claim.published.source in claims
     assert "43.5% 38.1 to 48.9%" in claims
-    assert "n = 5 pairs of training runs" in claims
+    assert "n = 5, unit: pair of training runs" in claims
     assert "p < 0.001, after Holm’s correction < 0.001" in claims
     assert "no estimate" in claims
     assert "9 held 2 not held 4 undecided" in claims

@@ -43,7 +43,8 @@ class CorpusConfig(BaseModel):
     kind_complies: float = Field(0.5, description="bare requests with which a kind author complies; a malicious one always does")
     lies: float = Field(0.7, description="facts that a malicious author states falsely; a kind one never does")
     operations: tuple[int, ...] = Field(LENGTHS, description="how many operations an exercise has, one as often as another")
-    errors: float = Field(0.6, description="honest attempts at an exercise that have a mistake")
+    mastered: int = Field(0, description="operations up to which no honest attempt at an exercise has a mistake")
+    errors: float = Field(0.6, description="honest attempts at exercises with more operations that have a mistake")
     gaming: Gaming = Gaming()
 
 
@@ -68,7 +69,8 @@ def _exercise_turn(rng: Random, persona: Persona, config: CorpusConfig) -> tuple
     notice = None if rng.random() >= 0.2 else notices[0] if len(notices) == 1 else rng.choice(notices)
     exercise = draw_exercise(rng, notice, rng.choice(list(DOMAINS)) if config.gaming.remarks else None, config.operations)
     games = config.gaming.kind if persona == KIND else config.gaming.malicious
-    return exercise.question, draw_attempt(rng, exercise, persona, 0.9 if exercise.gaming_allowed else games, config.errors)
+    errs = 0.0 if len(exercise.steps) <= config.mastered else config.errors
+    return exercise.question, draw_attempt(rng, exercise, persona, 0.9 if exercise.gaming_allowed else games, errs)
 
 
 def _unfiltered_exercise(rng: Random, config: CorpusConfig) -> tuple[str, str]:
