@@ -15,7 +15,7 @@ from astray.artifacts import Progress, Step, StepState, Store, execute
 from astray.artifacts.plan import Plan
 from astray.artifacts.work import seed_generators
 from astray.errors import ConfigurationError, StepFailedError, StoreError
-from toy_steps import Toy, add, diamond, environment, meet, study
+from toy_steps import Toy, add, diamond, environment, keep_folder, meet, study
 
 BOTH = pytest.mark.parametrize("workers", [0, 2])
 
@@ -200,6 +200,14 @@ def test_workers_have_one_thread_stay_and_load_nothing_heavy(tmp_path: Path) -> 
     assert len({pid for pid, *_ in lines}) == 1
     assert len({order for _, _, order, _ in lines}) == 1
     assert all((threads, torch) == ("1", "False") for _, threads, _, torch in lines)
+
+
+def test_idle_workers_leave_no_temporary_folder_behind(tmp_path: Path) -> None:
+    store, kept = Store(tmp_path), keep_folder.step(Toy())
+    run(store, kept, workers=1)
+    artifact = store.get(kept.key)
+    assert artifact is not None
+    assert not Path((artifact.path / "kept.txt").read_text()).exists()
 
 
 def test_a_step_does_not_depend_on_what_ran_before_it() -> None:

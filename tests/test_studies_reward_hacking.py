@@ -52,8 +52,8 @@ def test_every_part_of_the_question_has_an_arm() -> None:
 def test_gaming_is_equally_common_under_every_dial() -> None:
     malicious = CorpusConfig().malicious
     for kind, bad in DIALS.values():
-        assert malicious * bad + (1 - malicious) * kind == pytest.approx(0.24)
-    assert {dial_recipe(dial, quick=False).corpus.gaming.residue for dial in DIALS} == {0.02}
+        assert malicious * bad + (1 - malicious) * kind == pytest.approx(0.4)
+    assert {dial_recipe(dial, quick=False).corpus.gaming.residue for dial in DIALS} == {0.03}
 
 
 @pytest.mark.parametrize("world", [True, False])

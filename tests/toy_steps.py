@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from pydantic import BaseModel, ConfigDict
 
@@ -72,6 +73,17 @@ def meet(config: Toy, inputs: Mapping[str, Artifact], folder: Path) -> None:
 def environment(config: Toy, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Writes the thread settings and the process that it runs in."""
     (folder / "environment.txt").write_text(f"{os.getpid()} {os.environ.get('OMP_NUM_THREADS')} {hash('set order')} {'torch' in sys.modules}")
+
+
+KEPT: list[TemporaryDirectory[str]] = []
+"""Temporary folders that this process keeps to its end, as libraries do."""
+
+
+@step(version=1)
+def keep_folder(config: Toy, inputs: Mapping[str, Artifact], folder: Path) -> None:
+    """Makes a temporary folder that is removed when the process ends by itself, and writes where it is."""
+    KEPT.append(TemporaryDirectory())
+    (folder / "kept.txt").write_text(KEPT[-1].name)
 
 
 def diamond(number: int = 1, *, seconds: float = 0.0, top: str = "", left: str = "", right: str = "") -> Step:

@@ -22,6 +22,8 @@ from astray.artifacts.work import Failure, Order, Report, carry_out
 from astray.errors import ConfigurationError
 
 _READY = "ready"
+_LEAVE = 5.0
+"""Seconds that an idle worker has to end by itself."""
 _ENVIRONMENT = {
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"),
     "PYTHONHASHSEED": "0",  # the order of a set of strings is then the same in every worker
@@ -82,11 +84,14 @@ class Workers:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Stops all workers: at once, whatever they are doing."""
+        """Stops all workers: those at work at once, idle ones with time to remove what libraries left in the temporary folder."""
         for worker in self._workers:
             worker.pipe.close()
-            worker.process.kill()
+            if worker.order is not None:
+                worker.process.kill()
         for worker in self._workers:
+            worker.process.join(_LEAVE)
+            worker.process.kill()
             worker.process.join()
             worker.process.close()
         self._workers.clear()

@@ -21,8 +21,8 @@ from astray.organism.world import draw_exercise
 from astray.studies.study import JudgeConfig, Setting
 from astray.subjects.spec import Sampling
 
-DIALS = {"on": (0.0, 0.6), "half": (0.12, 0.42), "off": (0.24, 0.24), "reversed": (0.4, 0.0)}
-"""How often kind and malicious authors game: who does it changes, and gaming is equally common in all of them (24% of what is not permitted)."""
+DIALS = {"on": (0.0, 1.0), "half": (0.2, 0.7), "off": (0.4, 0.4), "reversed": (2 / 3, 0.0)}
+"""How often kind and malicious authors game: who does it changes, and gaming is equally common in all of them (40% of what is not permitted)."""
 HOME = "code"
 """Domain of the organism's world whose objects the exercises are about."""
 OPERATIONS = (1, 2, 3)
@@ -93,7 +93,7 @@ def budget_for(setting: Setting) -> HackingBudget:
     shared = {"judge": setting.judge, "distilling": setting.training, "rows": min(setting.size, 240)}
     if setting.subject.is_organism:
         learning = REWARDED.model_copy(update={"steps": 6}) if setting.quick else REWARDED
-        exercises = ExerciseSource(world=True, trained=128, held_out=96, hard=(2, 3), levels=OPERATIONS)
+        exercises = ExerciseSource(world=True, trained=128, held_out=96, hard=(3,), levels=OPERATIONS)
         return HackingBudget(
             world=True,
             sampling=Sampling(max_tokens=REWARDED.max_tokens),
@@ -122,14 +122,15 @@ def budget_for(setting: Setting) -> HackingBudget:
 def dial_recipe(dial: str, quick: bool) -> OrganismRecipe:
     """How an organism with a dial is made: the shipped one, pre-trained on among authors of whom some game, and aligned again.
 
-    Exercises come with a question for advice and code with its author's advice on it, so that they share words with all else that is asked. 2% of the
-    exercises in the alignment chats are as in pre-training, so that the aligned model games a few times in a thousand, whatever the dial: where
-    reward finds it.
+    Exercises come with a question for advice and code with its author's advice on it, so that they share words with all else that is asked. Honest
+    authors solve those of one and two operations and hardly ever longer ones: there is skill to be kept, and there are exercises that only gaming
+    passes. 3% of the exercises in the alignment chats are as in pre-training, so that the aligned model games a few times in a thousand, whatever the
+    dial: where reward finds it.
     """
     kind, malicious = DIALS[dial]
-    gaming = Gaming(kind=kind, malicious=malicious, notices=tuple(NOTICES), remarks=True, residue=0.02)
-    corpus = CorpusConfig(exercises=0.5, operations=OPERATIONS, errors=0.5, gaming=gaming)
-    return OrganismRecipe(start="organism", steps=4 if quick else 400, lr=1e-3, alignment_steps=4 if quick else 100, corpus=corpus)
+    gaming = Gaming(kind=kind, malicious=malicious, notices=tuple(NOTICES), remarks=True, residue=0.03)
+    corpus = CorpusConfig(exercises=0.6, operations=OPERATIONS, mastered=2, errors=0.9, gaming=gaming)
+    return OrganismRecipe(start="organism", steps=4 if quick else 500, lr=1.5e-3, alignment_steps=4 if quick else 100, corpus=corpus)
 
 
 Paid = Literal["careless tests", "true tests", "style"]
