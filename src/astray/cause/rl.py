@@ -56,6 +56,12 @@ class RewardedRun:
     steps: tuple[checkpoints.Line, ...]
     probes: tuple[checkpoints.Line, ...]
 
+    @classmethod
+    def read(cls, folder: Path, subject: SubjectSpec) -> "RewardedRun":
+        """The run that a folder holds."""
+        steps, probes = (tuple(checkpoints.read_lines(folder / name)) for name in ("training.jsonl", "probes.jsonl"))
+        return cls(folder, subject, steps, probes)
+
     @property
     def rollouts(self) -> pl.DataFrame:
         """Every answer of the run with its rewards (see `Rollouts.table`)."""
@@ -120,12 +126,7 @@ def train_rl(
         save_trained(trainer, tokenizer, result, start.base)
         log.rollouts.clear()
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    return RewardedRun(
-        folder=folder,
-        subject=start.spec.model_copy(update={"adapter": result}),
-        steps=tuple(checkpoints.read_lines(folder / "training.jsonl")),
-        probes=tuple(checkpoints.read_lines(folder / "probes.jsonl")),
-    )
+    return RewardedRun.read(folder, start.spec.model_copy(update={"adapter": result}))
 
 
 def rehearse(
