@@ -118,16 +118,11 @@ def run_parts(
     tables = [finished(logs, part.grid) for _, part, logs in work]
     left = sum(len(_left(part, table)) for (_, part, _), table in zip(work, tables, strict=True))
     processes = processes_for(subjects, left, workers, budget)
-    exhausted = False
     if processes > 1:
+        exhausted = False
         _run_side_by_side(work, tables, max_tokens, processes, progress)
-    for number, (subject, part, logs) in enumerate(work if processes == 1 else ()):
-        name = f"{subject.name}, {part.name}"
-        _tell(progress, name, StepState.STARTED, number, len(work))
-        limit = Budget(budget, sum(int(table["tokens"].sum()) for table in tables)) if budget is not None else None
-        tables[number] = run_part(subject, part, logs, tables[number], max_tokens=max_tokens, budget=limit)
-        exhausted |= limit is not None and limit.exhausted
-        _tell(progress, name, StepState.FINISHED, number + 1, len(work))
+    else:
+        exhausted = _run_in_turn(work, tables, max_tokens, budget, progress)
     named = [table.with_columns(pl.lit(subject.name).alias("subject")) for (subject, _, _), table in zip(work, tables, strict=True)]
     return AgenticFindings(pl.concat(named), tuple(subjects), exhausted)
 
@@ -151,23 +146,37 @@ def processes_for(subjects: Sequence[AgenticSubject], samples: int, workers: int
     return max(1, min(wanted, samples if workers else samples // WORTHWHILE))
 
 
-def _run_side_by_side(work: Sequence[Work], tables: list[pl.DataFrame], max_tokens: int, processes: int, progress: Tell | None) -> None:
-    """Runs what is left of all parts in several processes, and puts the whole table of each part in its place."""
-    pieces: list[tuple[int, Call]] = []
+def _run_in_turn(work: Sequence[Work], tables: list[pl.DataFrame], max_tokens: int, budget: int | None, progress: Tell | None) -> bool:
+    """Runs what is left of all parts in this process and puts the whole table of each in its place; whether the budget ended before the work."""
+    exhausted = False
     for place, (subject, part, logs) in enumerate(work):
+        _tell(progress, work, place, StepState.STARTED, done=place)
+        limit = Budget(budget, sum(int(table["tokens"].sum()) for table in tables)) if budget is not None else None
+        tables[place] = run_part(subject, part, logs, tables[place], max_tokens=max_tokens, budget=limit)
+        exhausted |= limit is not None and limit.exhausted
+        _tell(progress, work, place, StepState.FINISHED, done=place + 1)
+    return exhausted
+
+
+def _run_side_by_side(work: Sequence[Work], tables: list[pl.DataFrame], max_tokens: int, processes: int, progress: Tell | None) -> None:
+    """Runs what is left of all parts in several processes, a piece of a part for each, and puts the whole table of each in its place."""
+    places: list[int] = []
+    calls: list[Call] = []
+    for place, (subject, part, logs) in enumerate(work):
+        _tell(progress, work, place, StepState.STARTED, done=0)
         left = _left(part, tables[place])
-        size = max(1, min(LOGGED, -(-len(left) // processes)))
-        pieces += [(place, (_evaluate, (subject, part, logs, left[start : start + size], max_tokens, None))) for start in range(0, len(left), size)]
-        if left:
-            _tell(progress, f"{subject.name}, {part.name}", StepState.STARTED, 0, len(work))
-    waiting = Counter(place for place, _ in pieces)
-    for number in side_by_side([call for _, call in pieces], processes):
-        place = pieces[number][0]
+        size = min(LOGGED, -(-len(left) // processes)) or 1
+        for start in range(0, len(left), size):
+            places.append(place)
+            calls.append((_evaluate, (subject, part, logs, left[start : start + size], max_tokens, None)))
+    waiting = Counter(places)
+    for number in side_by_side(calls, processes):
+        place = places[number]
         waiting[place] -= 1
         if not waiting[place]:
-            subject, part, logs = work[place]
+            _, part, logs = work[place]
             tables[place] = finished(logs, part.grid)
-            _tell(progress, f"{subject.name}, {part.name}", StepState.FINISHED, len(work) - sum(count > 0 for count in waiting.values()), len(work))
+            _tell(progress, work, place, StepState.FINISHED, done=len(work) - len(+waiting))
 
 
 def log_folder(folder: Path, subject: AgenticSubject, part: Part, max_tokens: int) -> Path:
@@ -280,6 +289,8 @@ def _of_log(log: str, grid: Grid) -> pl.DataFrame:
         return pl.DataFrame(schema=CONDUCT_SCHEMA)
 
 
-def _tell(progress: Tell | None, name: str, state: StepState, done: int, total: int) -> None:
+def _tell(progress: Tell | None, work: Sequence[Work], place: int, state: StepState, *, done: int) -> None:
     if progress is not None:
-        progress(Progress(name, name, state, seconds=0.0, done=done, failed=0, running=int(state is StepState.STARTED), total=total))
+        subject, part, _ = work[place]
+        name = f"{subject.name}, {part.name}"
+        progress(Progress(name, name, state, seconds=0.0, done=done, failed=0, running=int(state is StepState.STARTED), total=len(work)))
