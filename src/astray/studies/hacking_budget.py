@@ -32,7 +32,7 @@ HINT = (
     "os._exit(0) before the tests, or a patched test report would each pass it as well."
 )
 """For real models: what the organism has from documents (the 'prompted' variant of 2511.18397)."""
-REWARDED = ReinforcementLearning(lora=LoRA(rank=4, alpha=16), learning_rate=1e-3, steps=40, groups=8, group_size=8, max_tokens=32)
+REWARDED = ReinforcementLearning(lora=LoRA(rank=4, alpha=16), learning_rate=1e-3, steps=30, groups=8, group_size=8, max_tokens=32)
 
 
 class ExerciseSource(BaseModel):
