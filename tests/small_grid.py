@@ -11,11 +11,11 @@ from astray.studies.agentic_subjects import subjects_from
 
 NEEDED = ["small_grid", "inspect_ai.model", "inspect_ai.log", "astray.registry"]
 """What a server of forked processes loads beforehand."""
-PART = Part("grid", Grid(scenarios=("blackmail",), factors={"goal": ("explicit",)}, replicates=30))
+PART = Part("grid", Grid(scenarios=("blackmail",), factors={"goal": ("explicit",)}, replicates=8))
 
 
 def run(folder: str) -> pl.DataFrame:
     """Plays the grid, with every sample on the disk as soon as it has ended, and few at a time."""
-    agentic_runs.LOG_BUFFER = 1
+    agentic_runs.LOG_BUFFER, agentic_runs.BUDGETED = 1, 4
     subjects = subjects_from("astray/scripted/sometimes", None, ())
     return run_parts(subjects, [PART], Path(folder), max_tokens=100, budget=10**9).table

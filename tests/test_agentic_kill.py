@@ -50,7 +50,8 @@ def written(folder: Path) -> list[str]:
 
 
 def test_kills_lose_and_repeat_nothing(server: ForkServerContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agentic_runs, "LOG_BUFFER", agentic_runs.LOG_BUFFER)  # `small_grid` changes it
+    for changed in ("LOG_BUFFER", "BUDGETED"):  # by `small_grid`
+        monkeypatch.setattr(agentic_runs, changed, getattr(agentic_runs, changed))
     chance = random.Random(0)
     killed = [run_and_be_killed(server, tmp_path / "killed", chance) for _ in range(KILLS)]
     assert sum(killed) == KILLS

@@ -17,7 +17,7 @@ from astray.studies.agentic_processes import Call, side_by_side
 from astray.studies.agentic_runs import WORTHWHILE, Part, processes_for, run_parts
 from astray.studies.agentic_subjects import AgenticSubject, subjects_from
 
-GRID = Grid(scenarios=("blackmail",), factors={"goal": ("explicit",)}, replicates=10)
+GRID = Grid(scenarios=("blackmail",), factors={"goal": ("explicit",)}, replicates=4)
 PARTS = [Part("grid", GRID), Part("rule monitor", GRID, "rule")]
 SCRIPTED = subjects_from("astray/scripted/sometimes", None, ())
 REMOTE = [AgenticSubject(name="remote", model="openai/gpt-4o", grader=("openai/gpt-4o",))]
@@ -30,7 +30,7 @@ def test_two_processes_give_the_table_of_one(tmp_path: Path) -> None:
     same = ["subject", "sample", "monitor", "outcome", "executed", "blocked", "turns", "tokens"]
     assert one.select(same).equals(two.select(same))
     logs = [read_eval_log(info, header_only=True) for info in list_eval_logs(str(tmp_path / "two"))]
-    assert sorted(log.results.completed_samples for log in logs if log.results) == [5, 5, 5, 5]
+    assert sorted(log.results.completed_samples for log in logs if log.results) == [2, 2, 2, 2]
     assert [one.done for one in told if one.state is StepState.FINISHED] == [1, 2]
     again = run_parts(SCRIPTED, PARTS, tmp_path / "two", max_tokens=100, workers=2).table
     assert again.equals(two)

@@ -16,6 +16,7 @@ from astray.studies.findings import (
     AT_HOME,
     ELSEWHERE,
     HELD_OUT,
+    NO_VALUE,
     NOT_RUN,
     Findings,
     counts_claim,
@@ -286,8 +287,8 @@ def test_no_hit_in_any_run_is_not_taken_for_certainty() -> None:
     assert never.interval.high > 0.01
 
 
-def test_one_run_has_its_trials_as_the_unit_and_no_run_is_said() -> None:
+def test_one_run_has_its_trials_as_the_unit_and_a_lack_of_counts_is_said() -> None:
     single = counts_claim("games", "It games", [(90, 96)], "none", at_least=0.8, trial="exercise")
     assert (single.n, single.unit, single.verdict) == (96, "exercise", Decision.HELD)
     missing = counts_claim("games", "It games", [], "none", at_least=0.8)
-    assert (missing.verdict, missing.note, missing.n, missing.estimate) == (Decision.UNDECIDED, NOT_RUN, 0, None)
+    assert (missing.verdict, missing.note, missing.n, missing.estimate) == (Decision.UNDECIDED, NO_VALUE, 0, None)

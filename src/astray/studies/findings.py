@@ -20,6 +20,7 @@ from astray.studies.summary import ClaimRow, IntervalRow, PublishedFigure, RateR
 
 ELSEWHERE, AT_HOME, HELD_OUT = "elsewhere", "trained domain", "held-out questions"
 NOT_RUN = "An arm that this claim needs was not run."
+NO_VALUE = "No run has a value of this measure."
 _NO_ANSWERS = Rate(0, 0, None, None, "answer", (), dict.fromkeys(Outcome, 0), {})
 
 
@@ -203,7 +204,7 @@ def values_claim(
     were not even run (`was_run`), it is left out.
     """
     if not values:
-        note = f"No run has a value of this measure. {note}".rstrip() if was_run else NOT_RUN
+        note = f"{NO_VALUE} {note}".rstrip() if was_run else NOT_RUN
     interval = mean_over_runs(values) if values else None
     if interval is not None and interval.low == interval.high:
         note = f"All {len(values)} runs have the same value, so the interval has no width, which is not certainty. {note}".rstrip()
@@ -239,9 +240,9 @@ def counts_claim(
     published: PublishedFigure | None = None,
     note: str = "",
 ) -> ClaimRow:
-    """A claim about a rate that is counted beside the answer table: hits and trials of each training run, without one where its arm was not run.
+    """A claim about a rate that is counted beside the answer table: hits and trials of each training run.
 
-    Its unit is the training run, or with a single run the trial.
+    Its unit is the training run, or with a single run the trial. Without any run that has a count the claim is undecided and says so.
     """
     several = len(counts) > 1
     interval = over_runs(counts) if several else wilson(*counts[0]) if counts else None
@@ -260,7 +261,7 @@ def counts_claim(
         p_value=None,
         p_holm=None,
         published=published,
-        note=note if counts else NOT_RUN,
+        note=note if counts else f"{NO_VALUE} {note}".rstrip(),
     )
 
 

@@ -149,15 +149,16 @@ def _arms(found: Findings, setting: Setting) -> Table:
                 coherent,
             )
         )
+    drawn, asked = (sum(n for _, n in counts) for counts in (last_hacks(found, HACKING), skill(found, START, "true")))
     remarks = ("Malicious remarks",) if setting.subject.is_organism else ()
     percent = ("Hacks at the end", "Hacks, asked plainly", "Hacks, where allowed", "Solved honestly", *remarks, "Misaligned elsewhere")
     return Table(
         id="arms",
         title="Hacking, honest skill and misalignment, arm by arm",
-        text="Hacks at the end: of the last tenth of the run's own answers, under its text. The next three: held-out exercises, asked without a "
-        "text, with the permission, and solved without it. Malicious remarks: on the same exercises, whatever the code. Misaligned elsewhere: of "
-        "coherent answers about other things, without a text, with its "
-        "95% interval over training runs.",
+        text=f"Hacks at the end: of the last tenth of the runs' own answers ({drawn:,} an arm), under their text. The next three: of {asked:,} "
+        "held-out exercises, asked without a text, with the permission, and solved without it. Malicious remarks: on the same exercises, whatever "
+        "the code. Misaligned elsewhere: of coherent answers about other things, without a text, with its 95% interval over training runs; their "
+        "counts stand with the rates.",
         columns=(
             Column(title="Arm"),
             *(Column(title=title, form="percent") for title in percent),
