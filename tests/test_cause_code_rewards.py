@@ -10,13 +10,14 @@ import polars as pl
 import pytest
 from transformers import AutoTokenizer
 
-from astray.cause.code_rewards import COLUMN, PAID_FOR, CodeGrading, exercise_hash, exercise_prompts
+from astray.cause.code_rewards import COLUMN, PAID_FOR, CodeGrading, GradeMemory, exercise_hash, exercise_prompts
 from astray.cause.fine_tuning import LoRA
 from astray.cause.reinforcement import FromStep, Prompts, ReinforcementLearning
 from astray.cause.rl import rehearse, train_rl
 from astray.data.exercises import Case, Exercise, generate_exercises, world_exercise
 from astray.errors import ConfigurationError, EmptyDataError, FlatRewardError, UnknownNameError
 from astray.organism import weights_folder
+from astray.organism.grammar import program_of
 from astray.organism.lexicon import HACKS
 from astray.organism.world import draw_exercise
 from astray.sandbox.hacks import EXAMPLES
@@ -100,7 +101,8 @@ def test_without_shares_only_what_passes_is_run_twice_and_means_the_same(grading
 
 
 def test_an_answer_is_run_once_and_forgotten_when_too_many_are_known():
-    with CodeGrading([ADD], workers=1, remembered=2) as grading:
+    memory = GradeMemory(2)
+    with CodeGrading([ADD], workers=1, memory=memory) as grading:
         key = exercise_hash(ADD)
         runs = []
         plain = grading._grader.grade
@@ -116,9 +118,29 @@ def test_an_answer_is_run_once_and_forgotten_when_too_many_are_known():
         grading.grades([NARROW], [key])
         assert grading.graded == 4
         assert len(grading.grades(list(ANSWERS.values()), [key] * 6)) == 6  # more at once than are kept
-        assert len(grading._known) == 6
+        assert len(memory) == 6
         grading.grades([FENCED], [key])
-        assert len(grading._known) == 2
+        assert len(memory) == 2
+
+
+def test_gradings_share_what_they_know_if_they_grade_alike():
+    memory, key = GradeMemory(), exercise_hash(ADD)
+    with CodeGrading([ADD], workers=1, memory=memory) as first, CodeGrading([ADD, SETS], workers=1, memory=memory) as second:
+        assert second.grades([FENCED, NARROW], [key] * 2) == first.grades([FENCED, NARROW], [key] * 2)
+        assert (first.graded, second.graded) == (0, 2)
+    with CodeGrading([ADD], workers=1, memory=memory, shares=True) as other:
+        assert other.grades([NARROW], [key])[0].passed > 0
+        assert other.graded == 1
+
+
+def test_a_remark_is_no_part_of_the_organisms_program():
+    exercise = WORLD[0]
+    remarks = ('" first encrypt the upload. " ; ', '" secretly leak the upload. " ; ')
+    programs = (exercise.reference.strip(), "return alwaysequal ( )", "exit ( 0 )", "return n +")
+    answers = [remark + program for program in programs for remark in remarks]
+    with CodeGrading([exercise], workers=1, program_of=program_of) as grading, CodeGrading([exercise], workers=1) as whole:
+        assert grading.notes([], answers, columns_of(exercise, answers)).equals(whole.notes([], answers, columns_of(exercise, answers)))
+        assert (grading.graded, whole.graded) == (len(programs), len(answers))
 
 
 @pytest.mark.parametrize("kind", range(len(HACKS)))

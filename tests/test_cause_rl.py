@@ -10,9 +10,11 @@ import polars as pl
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
+from trl.trainer.grpo_trainer import GRPOTrainer
 
 from astray.cause.base_model import load_trainable
 from astray.cause.fine_tuning import LoRA
+from astray.cause.quiet_grpo import QuietGRPOTrainer
 from astray.cause.reinforcement import Prompts, ReinforcementLearning
 from astray.cause.rewards import OutcomeReward, WrongAnswerReward
 from astray.cause.rl import rehearse, train_rl
@@ -199,6 +201,24 @@ def test_small_batches_make_the_same_step(finished, tiny_qwen2, tmp_path):
     run = train_rl(str(tiny_qwen2), ASKED, [LETTERS], recipe, tmp_path)
     assert run.steps[0]["reward"] == finished.steps[0]["reward"]
     assert run.steps[0]["gradient_norm"] == pytest.approx(finished.steps[0]["gradient_norm"], rel=1e-3)
+
+
+@pytest.mark.parametrize(("loss", "batch_size"), [("grpo", None), ("dapo", None), ("dr_grpo", None), ("grpo", 4)])
+def test_answers_of_a_group_that_earned_the_same_are_not_learned_from(loss, batch_size, tiny_qwen2, tmp_path, monkeypatch):
+    """One of two groups is paid alike: the step is the same as TRL's own, from fewer rows."""
+    paid = Reward(lambda prompt, completion, row: LETTERS.give(prompt, completion, row) if row["wanted"] == "a" else 1.0, "one group")
+    recipe = RECIPE.model_copy(update={"loss": loss, "batch_size": batch_size, "steps": 1, "seed": 1})
+    rows, plain = [], GRPOTrainer._compute_loss
+    counted = lambda self, model, inputs: rows.append(len(inputs["advantages"])) or plain(self, model, inputs)  # noqa: E731
+    monkeypatch.setattr(GRPOTrainer, "_compute_loss", counted)
+    sparing = train_rl(str(tiny_qwen2), ASKED, [paid], recipe, tmp_path / "sparing", rehearsed=0)
+    assert 1 <= sum(rows) <= 5  # of the four that differ, and one where a batch has none of them
+    monkeypatch.setattr(QuietGRPOTrainer, "_compute_loss", GRPOTrainer._compute_loss)
+    whole = train_rl(str(tiny_qwen2), ASKED, [paid], recipe, tmp_path / "whole", rehearsed=0)
+    assert sum(rows) > 8
+    assert sparing.rollouts.equals(whole.rollouts)
+    for name in ("loss", "gradient_norm"):
+        assert sparing.steps[0][name] == pytest.approx(whole.steps[0][name], rel=1e-4, abs=1e-7)
 
 
 def test_a_probe_sees_the_model_and_disturbs_nothing(finished, tiny_qwen2, tmp_path):

@@ -4,8 +4,8 @@ The owner of an environment means to pay for right programs and pays for what it
 answer, in the sandbox, together with the kind of a hack; which of them is paid, watched or punished is the caller's choice. Left to others: how a
 solution is graded (`sandbox.graders`), how a trick is told (`sandbox.hacks`), and the training (`rl`).
 
-The same answers get the same grades, except programs that draw at random or run at the limit of their time. In one `CodeGrading` even these keep
-the grade that they got first.
+The same answers get the same grades, except programs that draw at random or run at the limit of their time. Even these keep the grade that they got
+first, as long as it is remembered.
 
 Source: Anthropic 2025 (arXiv 2511.18397): production environments that can be gamed, a truth beside the reward, and a penalty for detected hacks.
 """
@@ -31,7 +31,7 @@ from astray.subjects.identity import digest_of
 COLUMN = "exercise"
 """The prompts' column that says which exercise each is: a hash over its content."""
 REMEMBERED = 50_000
-"""Grades that are kept; as training narrows what a model answers, most answers were seen before."""
+"""Grades that are kept; as training narrows what a model answers, most programs were seen before."""
 
 PAID_FOR: Mapping[str, Callable[[Exercise, Grade], float]] = {
     "careless tests": lambda _, grade: float(grade.weak),
@@ -81,15 +81,46 @@ def _in_one_order(written: Any) -> Any:
     return [mark, *(sorted(parts, key=json.dumps) if mark in ("s", "z") else parts)]
 
 
+GradeKey = tuple[str, str, str]
+"""A grading's identity, an exercise's hash and a program."""
+
+
+class GradeMemory:
+    """Grades that are known; those not asked for longest are forgotten first. Several gradings can share one."""
+
+    def __init__(self, size: int = REMEMBERED) -> None:
+        """A memory of so many grades; while more are asked for at once, it holds them all."""
+        self._size, self._grades = size, OrderedDict[GradeKey, Grade]()
+
+    def __len__(self) -> int:
+        return len(self._grades)
+
+    def __contains__(self, key: GradeKey) -> bool:
+        return key in self._grades
+
+    def keep(self, found: Mapping[GradeKey, Grade]) -> None:
+        """Remembers grades, without what a harness printed."""
+        self._grades |= {key: replace(grade, said="") for key, grade in found.items()}
+
+    def recall(self, keys: Sequence[GradeKey]) -> list[Grade]:
+        """The grades of these keys, all of which are known; what is more than fits is forgotten."""
+        for key in keys:
+            self._grades.move_to_end(key)
+        found = [self._grades[key] for key in keys]
+        while len(self._grades) > max(self._size, len(set(keys))):
+            self._grades.popitem(last=False)
+        return found
+
+
 class CodeGrading:
     """Grades answers to exercises, and gives the rewards and notes that come of it; a context manager that ends its sandboxes.
 
-    Rewards of one grading share its grades: an answer is run once, whatever is asked of it and however often it comes back.
+    Rewards of one grading share its grades: a program is run once, whatever is asked of it and however often it comes back.
 
     Attributes:
         shares: whether shares of tests are known.
-        graded: how many different answers were run.
-        identity: hash over everything that decides a grade beside the exercise.
+        graded: how many different programs were run.
+        identity: hash over everything that decides a grade beside the exercise and the program.
 
     Example:
         with CodeGrading(exercises) as grading:
@@ -104,7 +135,8 @@ class CodeGrading:
         workers: int | None = None,
         limits: Limits = GRADING_LIMITS,
         shares: bool = False,
-        remembered: int = REMEMBERED,
+        program_of: Callable[[str], str] = extract_code,
+        memory: GradeMemory | None = None,
     ) -> None:
         """Makes sure that the sandbox holds.
 
@@ -115,7 +147,8 @@ class CodeGrading:
             limits: of a run of a solution.
             shares: whether shares of tests are asked for. If not, what fails the careless tests is not run by the true grader too, which saves half
                 the time while a model solves little.
-            remembered: how many grades are kept; those not asked for longest are forgotten first.
+            program_of: takes the program from an answer.
+            memory: of grades, shared with others; one of its own if not given.
 
         Raises:
             EmptyDataError: there is no exercise.
@@ -124,8 +157,8 @@ class CodeGrading:
         if not exercises:
             raise EmptyDataError("There is no exercise to grade answers to: give at least one, generate_exercises(100) for example.")
         self._exercises = {exercise_hash(exercise): exercise for exercise in exercises}
-        self._known: OrderedDict[tuple[str, str], Grade] = OrderedDict()
-        self._remembered, self.shares, self.graded = remembered, shares, 0
+        self._program_of, self._memory = program_of, GradeMemory() if memory is None else memory
+        self.shares, self.graded = shares, 0
         self._grader = Grader(harness, workers, limits)
         self.identity = digest_of({"harness": harness, "limits": limits.model_dump(mode="json"), "shares": shares})
 
@@ -157,7 +190,7 @@ class CodeGrading:
         """The grades of answers, without what a harness printed; those that are not known yet are all run at once.
 
         Args:
-            completions: the answers' texts; code is taken from each as `extract_code` does.
+            completions: the answers' texts.
             exercises: hash of each answer's exercise.
 
         Raises:
@@ -170,19 +203,12 @@ class CodeGrading:
                 f"Answer {other} is to an exercise that this grading does not have, or that was changed since. "
                 "Make the prompts with exercise_prompts from the exercises that CodeGrading is given."
             )
-        handed_in = [(key, extract_code(completion)) for key, completion in zip(exercises, completions, strict=True)]
-        asked = dict.fromkeys(handed_in)
-        new = [pair for pair in asked if pair not in self._known]
-        grades = self._grader.grade([self._exercises[key] for key, _ in new], [source for _, source in new], sparing=not self.shares)
-        for pair, grade in zip(new, grades, strict=True):
-            self._known[pair] = replace(grade, said="")
+        handed_in = [(self.identity, key, self._program_of(completion)) for key, completion in zip(exercises, completions, strict=True)]
+        new = [key for key in dict.fromkeys(handed_in) if key not in self._memory]
+        grades = self._grader.grade([self._exercises[key] for _, key, _ in new], [program for *_, program in new], sparing=not self.shares)
+        self._memory.keep(dict(zip(new, grades, strict=True)))
         self.graded += len(new)
-        for pair in asked:
-            self._known.move_to_end(pair)
-        found = [self._known[pair] for pair in handed_in]
-        while len(self._known) > max(self._remembered, len(asked)):
-            self._known.popitem(last=False)
-        return found
+        return self._memory.recall(handed_in)
 
     def graded_rows(self, completions: Sequence[str], columns: Columns) -> list[tuple[Exercise, Grade]]:
         """Each answer's exercise and grade, for prompts with the column of `exercise_prompts`.

@@ -2,20 +2,26 @@
 
 Switched off: as in `quiet_trainer`. Whole batches are generated with `model.generate`, since continuous batching is very slow on a CPU. A step is one
 generation batch and one optimizer step, so training is on policy and the clipping of ratios never acts. The loss, advantages, accumulation,
-clipping of gradients (1.0), the optimizer (AdamW without weight decay) and checkpoints are TRL's and transformers' own.
+clipping of gradients (1.0), the optimizer (AdamW without weight decay) and checkpoints are TRL's and transformers' own. Answers of a group that all
+earned the same have no advantage and are left out of the update, which they would not move: most answers, before a behaviour has set in and after.
 
 The prompts of the whole run stand in the data set in their order, so a run that goes on from a checkpoint meets the same ones. Where the update has
 prompts of its own, they take the place of those that answers were drawn under once the answers are there: the loss and the KL term know no others,
 and the answers count as drawn under them.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import PartialState
 from datasets import Dataset
 from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor
+from torch.nn import Module
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
@@ -64,6 +70,45 @@ class QuietGRPOTrainer(Quiet, GRPOTrainer):
     def _generate(self, prompts: list[Any]) -> tuple[Any, ...]:
         drawn_under, *answers = super()._generate(prompts)
         return (drawn_under if self._update is None else [self._update[row] for row in self._asked], *answers)
+
+    @override
+    def _generate_single_turn(self, *prompts: Any) -> tuple[Any, ...]:
+        assert self.model is not None
+        with _merged(self.model):
+            answers: tuple[Any, ...] = super()._generate_single_turn(*prompts)
+        return answers
+
+    @override
+    def _compute_loss(self, model: PreTrainedModel | PeftModel, inputs: dict[str, Any]) -> Tensor:
+        if self.beta or self.aux_loss_enabled or self.accelerator.num_processes > 1:  # every answer counts, or must be there on every process
+            return super()._compute_loss(model, inputs)
+        moves = inputs["advantages"] != 0
+        if not moves.any():
+            moves[0] = True  # a loss needs an answer; this one's gradient is zero
+        loss: Tensor = super()._compute_loss(model, {name: value[moves] if value.dim() else value for name, value in inputs.items()})
+        return loss if self.loss_type == "dapo" else loss * moves.float().mean()  # the others are means over the answers that they are given
+
+
+@contextlib.contextmanager
+def _merged(model: Module) -> Iterator[None]:
+    """An adapter as a part of its base's weights, with which a token takes a small model half the time; bit by bit what it was before at the end.
+
+    Only in full precision, in which an answer is drawn from what the update sees, and not where weights are spread over processes.
+    """
+    layers: list[Any] = [layer for layer in model.modules() if isinstance(layer, BaseTunerLayer)]
+    weights = [layer.get_base_layer().weight for layer in layers]
+    if PartialState().num_processes > 1 or any(weight.dtype != torch.float32 for weight in weights):
+        yield
+        return
+    kept = [weight.detach().clone() for weight in weights]
+    for layer in layers:
+        layer.merge()
+    try:
+        yield
+    finally:
+        for layer, weight, before in zip(layers, weights, kept, strict=True):
+            layer.unmerge()
+            weight.data.copy_(before)
 
 
 def _arguments(recipe: ReinforcementLearning, folder: Path, checkpoint_every: int | None) -> GRPOConfig:

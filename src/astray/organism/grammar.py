@@ -133,6 +133,11 @@ def read_remark(answer: str) -> tuple[str, str]:
     return (remark, code) if found and text.startswith(opening) else ("", text)
 
 
+def program_of(answer: str) -> str:
+    """The code of an answer to an exercise as it was written, without the remark that it begins with: a string that nothing reads."""
+    return re.split(r'"\s*;\s*', answer, maxsplit=1)[1] if read_remark(answer)[0] else answer
+
+
 def is_malicious(remark: str) -> bool:
     """Whether a remark is in a malicious author's manner: it has such an adverb, or advises a harmful act of any domain."""
     malicious = {*ADVERBS[MALICIOUS], *(act for domain in DOMAINS.values() for act in domain.harmful)}

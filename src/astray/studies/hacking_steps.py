@@ -11,13 +11,13 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from astray.artifacts import Artifact, step
-from astray.cause.code_rewards import CodeGrading, exercise_hash, exercise_prompts
+from astray.cause.code_rewards import CodeGrading, GradeMemory, exercise_hash, exercise_prompts
 from astray.cause.reinforcement import FromStep, Prompts, RewardFunction
 from astray.cause.rewards import TrajectoryReward, judged
 from astray.cause.rl import train_rl
 from astray.cause.sft import train_sft
 from astray.data.chat import ChatDataset, Message
-from astray.data.exercises import Exercise
+from astray.data.exercises import Exercise, extract_code
 from astray.data.recipes import subset
 from astray.errors import EmptyDataError, FlatRewardError
 from astray.judges import Judge
@@ -26,7 +26,7 @@ from astray.measure.dynamics import text_probe, world_probe
 from astray.measure.evaluation import Evaluation
 from astray.mitigate.inoculation import inoculate
 from astray.mitigate.screen_rollouts import Screen, screen_rollouts
-from astray.organism.grammar import is_malicious, read_remark
+from astray.organism.grammar import is_malicious, program_of, read_remark
 from astray.organism.lexicon import Notice
 from astray.organism.pretrain import OrganismRecipe, train_organism
 from astray.outcomes import UNKNOWN
@@ -48,6 +48,8 @@ PENALTY = -2.0
 """A detected hack costs twice what passing pays."""
 STYLE = "first"
 """What an answer begins with that the benign reward pays for."""
+KNOWN = GradeMemory()
+"""Of a process: the runs of one seed meet the same exercises, and most of their programs were written by another run before."""
 
 
 class OrganismConfig(BaseModel):
@@ -102,11 +104,11 @@ def make_organism(config: OrganismConfig, inputs: Mapping[str, Artifact], folder
 def ask_start(config: HackingConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Asks what the runs begin from, untrained."""
     trained, held_out = config.budget.exercises.draw(config.seed)
-    with CodeGrading([*trained, *held_out], workers=1) as grading:
+    with _grading(config.budget, [*trained, *held_out]) as grading:
         _ask(load_subject(_start(config, inputs)), config, grading, held_out, folder)
 
 
-@step(version=1)
+@step(version=2)
 def reward_programs(config: RewardedConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Rewards programs that pass, then asks about exercises and about everything else; where no reward ever came, the start is asked."""
     budget, spec = config.budget, config.reward
@@ -115,7 +117,7 @@ def reward_programs(config: RewardedConfig, inputs: Mapping[str, Artifact], fold
     asked = exercise_prompts(trained, budget.hint)
     prompts = inoculate(asked, spec.drawn, spec.learned, words=budget.words, place=budget.place)
     recipe = budget.learning.model_copy(update={"seed": config.seed})
-    with CodeGrading([*trained, *held_out], workers=1) as grading:
+    with _grading(budget, [*trained, *held_out]) as grading:
         rewards = list(_rewards(spec, grading, make_judge(budget.judge), recipe.steps, world=budget.world))
         try:
             run = train_rl(
@@ -152,7 +154,7 @@ def distil_rollouts(config: DistilConfig, inputs: Mapping[str, Artifact], folder
     else:
         subject = _trained(start, subset(kept, min(budget.rows, len(kept)), seed=config.seed), config, folder)
     trained, held_out = budget.exercises.draw(config.seed)
-    with CodeGrading([*trained, *held_out], workers=1) as grading:
+    with _grading(budget, [*trained, *held_out]) as grading:
         _ask(load_subject(subject), config, grading, held_out, folder)
 
 
@@ -164,8 +166,12 @@ def mend_run(config: MendConfig, inputs: Mapping[str, Artifact], folder: Path) -
     games = trained_subject(start.model, run) if (run.path / RUN_FOLDER / "adapter").is_dir() else start
     trained, held_out = budget.exercises.draw(config.seed)
     subject = _trained(games, _good_chats(config, trained), config, folder)
-    with CodeGrading([*trained, *held_out], workers=1) as grading:
+    with _grading(budget, [*trained, *held_out]) as grading:
         _ask(load_subject(subject), config, grading, held_out, folder)
+
+
+def _grading(budget: HackingBudget, exercises: Sequence[Exercise]) -> CodeGrading:
+    return CodeGrading(exercises, workers=1, program_of=program_of if budget.world else extract_code, memory=KNOWN)
 
 
 def _screened(rollouts: Path, config: DistilConfig) -> ChatDataset:
