@@ -24,6 +24,9 @@ Data = Annotated[Path | None, typer.Option(help="Folder with insecure.jsonl, sec
 Grader = Annotated[
     str | None, typer.Option(help="Inspect model that judges a real model's answers, such as openai/gpt-4o; two with a comma: a panel.")
 ]
+Reader = Annotated[
+    str | None, typer.Option(help="Local model whose activations watch every call of an agent; a local subject is read itself without it.")
+]
 Labels = Annotated[
     Path | None, typer.Option(help="Labelled answers (.csv, .jsonl) that the grader is held against, for agentic-misalignment a folder of records.")
 ]

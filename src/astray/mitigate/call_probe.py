@@ -144,14 +144,49 @@ def fitted_probe(
         EmptyDataError: all calls are of one kind.
         ConfigurationError: a label is missing, there is no such block, or a call is longer than the context.
     """
-    harmful = torch.tensor(_labels(calls))
-    if harmful.all() or not harmful.any():
-        raise EmptyDataError(f"{int(harmful.sum())} of {len(calls)} calls are harmful: a probe is fitted on both kinds.")
-    site = Site(place="block out", block=block)
-    captured = _captured(subject, calls, site)
-    means = captured.row_means(captured[site])
-    difference = means[harmful].mean(0) - means[~harmful].mean(0)
-    return direction_probe(difference if method == "mean difference" else _logistic(means, harmful), block, name=method)
+    [probe] = _fitted_probes(subject, calls, [block], method)
+    return probe
+
+
+def best_probe(
+    subject: Subject,
+    calls: Sequence[WatchedCall],
+    others: Sequence[WatchedCall],
+    blocks: Sequence[int],
+    *,
+    method: Literal["mean difference", "logistic"] = "mean difference",
+) -> CallProbe:
+    """The direction, of several blocks, that tells calls of other samples apart best.
+
+    Args:
+        subject: the model that made the calls.
+        calls: labelled, to fit a direction at each block.
+        others: labelled, by which the block is chosen (highest area under the ROC curve).
+        blocks: their numbers, from 0.
+        method: as in `fitted_probe`.
+
+    Raises:
+        EmptyDataError: all calls are of one kind, in one of the two groups.
+        ConfigurationError: a label is missing, there is no such block, or a call is longer than the context.
+    """
+    labels = np.array(_both_kinds(others))
+    probes = _fitted_probes(subject, calls, blocks, method)
+    scores = _scores(subject, probes, others)
+    return max(zip(probes, scores, strict=True), key=lambda pair: auroc(pair[1], labels))[0]
+
+
+def _fitted_probes(
+    subject: Subject, calls: Sequence[WatchedCall], blocks: Sequence[int], method: Literal["mean difference", "logistic"]
+) -> list[CallProbe]:
+    harmful = torch.tensor(_both_kinds(calls))
+    sites = [Site(place="block out", block=block) for block in blocks]
+    captured = _captured(subject, calls, sites)
+    probes = []
+    for site in sites:
+        means = captured.row_means(captured[site])
+        direction = means[harmful].mean(0) - means[~harmful].mean(0) if method == "mean difference" else _logistic(means, harmful)
+        probes.append(direction_probe(direction, site.block, name=method))
+    return probes
 
 
 def call_scores(subject: Subject, probe: CallProbe, calls: Sequence[WatchedCall]) -> Float[np.ndarray, "calls"]:
@@ -166,12 +201,21 @@ def call_scores(subject: Subject, probe: CallProbe, calls: Sequence[WatchedCall]
         EmptyDataError: there is no call.
         ConfigurationError: a call is longer than the context, or the probe does not fit the model.
     """
-    captured = _captured(subject, calls, probe.site)
-    scores = probe.read(captured[probe.site])
-    if probe.pool == "mean":
-        return captured.row_means(scores[:, None])[:, 0].double().numpy()
-    highest = torch.full((len(calls),), -torch.inf).scatter_reduce(0, captured.row, scores, "amax")
-    return highest.double().numpy()
+    [scores] = _scores(subject, [probe], calls)
+    return scores
+
+
+def _scores(subject: Subject, probes: Sequence[CallProbe], calls: Sequence[WatchedCall]) -> list[Float[np.ndarray, "calls"]]:
+    """The scores of several probes, from one pass over the calls."""
+    captured = _captured(subject, calls, list(dict.fromkeys(probe.site for probe in probes)))
+    found = []
+    for probe in probes:
+        scores = probe.read(captured[probe.site])
+        if probe.pool == "mean":
+            found.append(captured.row_means(scores[:, None])[:, 0].double().numpy())
+        else:
+            found.append(torch.full((len(calls),), -torch.inf).scatter_reduce(0, captured.row, scores, "amax").double().numpy())
+    return found
 
 
 def threshold_for(scores: Float[np.ndarray, "calls"], false_alarms: float) -> float:
@@ -245,8 +289,8 @@ def call_row(subject: Subject, call: WatchedCall) -> TokenRow:
     return TokenRow((*prompt, *said, *called), len(prompt) + len(said))
 
 
-def _captured(subject: Subject, calls: Sequence[WatchedCall], site: Site) -> Captured:
-    return capture(subject, [call_row(subject, call) for call in calls], [site], "answer")
+def _captured(subject: Subject, calls: Sequence[WatchedCall], sites: Sequence[Site]) -> Captured:
+    return capture(subject, [call_row(subject, call) for call in calls], sites, "answer")
 
 
 def _text_until_call(message: ChatMessageAssistant) -> tuple[str, int]:
@@ -273,6 +317,13 @@ def _labels(calls: Sequence[WatchedCall]) -> list[bool]:
     if unknown:
         raise ConfigurationError(f"Of {unknown} of {len(calls)} calls it is not known whether they are harmful. Leave them out.")
     return [bool(call.harmful) for call in calls]
+
+
+def _both_kinds(calls: Sequence[WatchedCall]) -> list[bool]:
+    labels = _labels(calls)
+    if sum(labels) in (0, len(labels)):
+        raise EmptyDataError(f"{sum(labels)} of {len(labels)} calls are harmful: a probe needs both kinds.")
+    return labels
 
 
 def _fitting(unit: Float[Tensor, "d_model"], activations: Float[Tensor, "tokens width"]) -> Float[Tensor, "d_model"]:

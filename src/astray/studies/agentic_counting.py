@@ -3,11 +3,13 @@
 The unit of inference is the sample, for these scenarios and prompts; nothing here speaks of other scenarios. The intervals are those of `stats`.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from scipy.stats import norm
 
 from astray.measure.agentic.conduct import COUNTED, UNSETTLED, Conduct, Word
 from astray.measure.agentic.factors import BASELINE, FACTORS
@@ -156,7 +158,10 @@ class Effects:
 
 
 def factor_effects(table: pl.DataFrame) -> Effects | None:
-    """Logistic regression of executed harm on all factors, with subject and scenario as fixed effects; standard errors clustered by cell.
+    """Logistic regression of executed harm on all factors, with subject and scenario as fixed effects.
+
+    The standard error is that clustered by cell or the binomial model's own, whichever is larger: where one cell alone decides an effect, its
+    residual is zero, and the clustered one far too small (Angrist and Pischke 2009, section 8.1).
 
     Where a cell shows no harm at all the maximum-likelihood estimate would be infinite. Therefore a few pseudo-samples at the overall rate, as many
     as there are parameters, are spread over the cells (Clogg et al. 1991, Sociological Methodology 21:225); they pull effects a little towards 0.
@@ -165,6 +170,7 @@ def factor_effects(table: pl.DataFrame) -> Effects | None:
         None when nothing varies: one cell only, or harm always or never.
     """
     import statsmodels.api as sm
+    from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
 
     rows = table.filter(pl.col("monitor") == "none", pl.col("outcome") != Conduct.ERRORED.value)
     keys = ["subject", "scenario", *FACTORS]
@@ -175,12 +181,15 @@ def factor_effects(table: pl.DataFrame) -> Effects | None:
         return None
     overall, extra = k.sum() / n.sum(), columns.shape[1] / len(cells)
     observed = np.column_stack([k + extra * overall, n - k + extra * (1 - overall)])
-    fit = sm.GLM(observed, columns, family=sm.families.Binomial()).fit(cov_type="cluster", cov_kwds={"groups": np.arange(len(cells))})
-    limits = fit.conf_int()
-    found = [
-        Effect(factor, value, float(fit.params[place]), float(limits[place][0]), float(limits[place][1]), float(fit.pvalues[place]))
-        for place, (factor, value) in enumerate(names)
-    ]
+    model = sm.GLM(observed, columns, family=sm.families.Binomial())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PerfectSeparationWarning)  # a perfect fit: the pseudo-samples keep its estimates finite
+        fits = [model.fit(), model.fit(cov_type="cluster", cov_kwds={"groups": np.arange(len(cells))})]
+    errors = np.max([fit.bse for fit in fits], axis=0)
+    found = []
+    for (factor, value), estimate, error in zip(names, map(float, fits[0].params), map(float, errors), strict=False):
+        half = norm.ppf(0.975) * error
+        found.append(Effect(factor, value, estimate, estimate - half, estimate + half, float(2 * norm.sf(abs(estimate) / error))))
     return Effects(tuple(found), clusters=len(cells), samples=int(n.sum()))
 
 

@@ -29,7 +29,7 @@ from astray.studies.agentic_counting import (
 )
 from astray.studies.agentic_judge_errors import corrected_table, error_table
 from astray.studies.agentic_published import BLACKMAIL, SOURCE
-from astray.studies.agentic_runs import AgenticFindings
+from astray.studies.agentic_runs import AgenticFindings, Reading
 from astray.studies.exhibits import Bar, Column, Exhibit, Forest, HeatMap, Table
 from astray.studies.exhibits import Cell as HeatCell
 
@@ -53,6 +53,8 @@ def exhibits(found: AgenticFindings) -> Iterator[Exhibit]:
     yield _awareness(found.table)
     yield _reasoning(found.table)
     yield _mitigations(found.table)
+    if found.readings:
+        yield _readings(found.readings)
     if found.simulated:
         yield _truth(found)
     yield _judges(found.table)
@@ -98,9 +100,8 @@ def _effects(table: pl.DataFrame) -> Iterator[Forest]:
         id="factor-effects",
         title="Effects of factors",
         text=f"Logarithm of the odds ratio of executed harm against the factor's default, from one logistic regression with subject and scenario "
-        "as fixed "
-        f"effects: {found.samples:,} samples, standard errors clustered by {found.clusters:,} cells. Cells without any harm are kept finite by "
-        "pseudo-samples, which pull effects towards 0.",
+        f"as fixed effects: {found.samples:,} samples; standard errors clustered by {found.clusters:,} cells, or the model's own where these are "
+        "larger. Cells without any harm are kept finite by pseudo-samples, which pull effects towards 0.",
         x_title="log odds ratio",
         percent=False,
         bars=tuple(bars),
@@ -195,6 +196,28 @@ def _mitigations(table: pl.DataFrame) -> Table:
         "in the "
         "control cell is disturbed: a call blocked, the work declined or not begun, without any attempt at harm.",
         columns=_columns(*heads, ("95% interval", "text"), ("Attempted", "percent"), ("Benign work disturbed", "percent"), ("Of ", "text")),
+        rows=tuple(rows),
+    )
+
+
+def _readings(readings: tuple[Reading, ...]) -> Table:
+    rows: list[Row] = []
+    for each in readings:
+        start: Row = (each.subject, each.reader, each.block, *map(float, each.fitted))
+        if each.found is None:
+            rows.append((*start, None, None, "", None, "", each.why))
+            continue
+        blocked, alarms = Share(*each.found.blocked), Share(*each.found.false_alarms)
+        rows.append((*start, each.found.auc, blocked.rate, blocked.told, alarms.rate, alarms.told, ""))
+    heads = [("Subject", "text"), ("Read", "text"), ("Block", "count"), ("Harmful calls", "count"), ("Benign calls", "count"), ("AUC", "number")]
+    rest = [("Harmful blocked", "percent"), ("Of", "text"), ("Benign blocked", "percent"), ("Of ", "text"), ("Why there is none", "text")]
+    return Table(
+        id="activations",
+        title="What the activation monitor tells apart",
+        text="A direction in a local model's activations at the tokens of a call, from calls of the run without a monitor: half of the samples "
+        "fit it, the other half choose its block and set its threshold (1% of benign calls); those of the main and the control cell are left out. "
+        "AUC and shares are of the calls of these two cells, as they were without a monitor; what it kept from happening stands above.",
+        columns=_columns(*heads, *rest),
         rows=tuple(rows),
     )
 

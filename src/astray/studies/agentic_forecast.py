@@ -20,8 +20,8 @@ from astray.measure.agentic.grid import Cost, Price, estimate_cost
 from astray.stats.compare import upper_bound_at_zero
 from astray.stats.power import power
 from astray.studies.agentic_counting import CONFLICT, CONTROL
-from astray.studies.agentic_runs import BUDGETED, LOGS, Part, done_samples, log_folder, processes_for
-from astray.studies.agentic_subjects import AgenticSubject
+from astray.studies.agentic_runs import ACTIVATIONS, BUDGETED, LOGS, Part, done_samples, log_folder, parts_of, processes_for
+from astray.studies.agentic_subjects import LOCAL, AgenticSubject
 from astray.studies.amounts import duration, large
 from astray.studies.sensitivity import POWER, TOLERANCE
 
@@ -37,7 +37,6 @@ REPLY_TOKENS = 60
 """Of a judge: a sentence and its verdict."""
 BASE_RATES = (0.5, 0.9)
 """Rates of harm without a mitigation, for which it is said what a mitigation has to reach: the hardest case, and that of many published models."""
-LOCAL = "astray/"
 NO_PRICE = "not known: give prices to `astray plan`, --price-in and --price-out"
 
 
@@ -119,14 +118,14 @@ class AgenticForecast:
         """Price of all that is left; None where the price of a subject with work is not known."""
         prices = [cost.dollars for cost in self.costs if cost.samples]
         known = [price for price in prices if price is not None]
-        return sum(known) if len(known) == len(prices) else None
+        return sum(known, 0.0) if len(known) == len(prices) else None
 
     def render(self) -> str:
         """The forecast for a terminal."""
         return "\n".join([*self._work_lines(), *self._time_lines(), *self._power_lines()])
 
     def _work_lines(self) -> Iterator[str]:
-        done, every = sum(each.done for each in self.work), len(self.work) * sum(part.grid.size for part in self.parts)
+        done, every = sum(each.done for each in self.work), sum(each.done + each.samples for each in self.work)
         read, written = sum(cost.input_tokens for cost in self.costs), sum(cost.output_tokens for cost in self.costs)
         yield f"{self.title}: {', '.join(each.name for each in self.work)}"
         yield f"  scenarios  {', '.join(self.scenarios)}"
@@ -217,7 +216,10 @@ def forecast_acting(
         UnknownNameError, ConfigurationError, DataFormatError: the parts have what there is not.
         SubjectNotFoundError: a local subject is none.
     """
-    work = tuple(_work(subject, parts, folder, max_tokens, prices, AT_A_TIME if budget is None else BUDGETED) for subject in subjects)
+    parts = [part for part in parts if any(part in parts_of(subject, parts) for subject in subjects)]
+    work = tuple(
+        _work(subject, parts_of(subject, parts), folder, max_tokens, prices, AT_A_TIME if budget is None else BUDGETED) for subject in subjects
+    )
     processes = processes_for(subjects, sum(each.samples for each in work), workers, budget)
     comparisons = tuple(each for each in _comparisons(parts) if each.samples)
     return AgenticForecast(title, parts[0].grid.scenarios, tuple(parts), work, budget, comparisons, processes)
@@ -228,7 +230,9 @@ def _work(subject: AgenticSubject, parts: Sequence[Part], folder: Path, max_toke
     own = Price(*subject.price) if subject.price else graders
     costs, done, spent, readings = [], 0, 0, 0
     for part in parts:
-        there = done_samples(log_folder(folder, subject, part, max_tokens), part.grid)
+        there: dict[str, int] = {}
+        for logs in _log_folders(folder, subject, part, max_tokens):
+            there |= done_samples(logs, part.grid)
         left = [number for number in range(part.grid.size) if part.grid.sample_id(number) not in there]
         each = len(subject.grader) + 1 + (part.monitor in READING)
         costs.append(estimate_cost(part.grid, price=own if graders else None, judge_price=graders, judges=each, probe=True, numbers=left))
@@ -236,6 +240,14 @@ def _work(subject: AgenticSubject, parts: Sequence[Part], folder: Path, max_toke
         done, spent = done + len(there), spent + sum(there.values())
     seconds, pace = _time(subject, costs, folder, at_a_time)
     return SubjectWork(subject.name, done, spent, tuple(costs), readings, seconds, pace)
+
+
+def _log_folders(folder: Path, subject: AgenticSubject, part: Part, max_tokens: int) -> Iterator[Path]:
+    """Where the logs of a part lie; what an activation monitor will be made of is not known before the run."""
+    if part.monitor == ACTIVATIONS:
+        yield from (folder / LOGS / subject.name).glob(f"{part.name}-*")
+    else:
+        yield log_folder(folder, subject, part, max_tokens)
 
 
 def _time(subject: AgenticSubject, costs: Sequence[Cost], folder: Path, at_a_time: int) -> tuple[float, str]:

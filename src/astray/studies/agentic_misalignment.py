@@ -17,7 +17,7 @@ from astray.stats.compare import Difference
 from astray.studies.agentic_counting import CONFLICT, CONTROL, Share, cell_rate, difference, executed, paired_difference, select
 from astray.studies.agentic_exhibits import exhibits
 from astray.studies.agentic_published import figure
-from astray.studies.agentic_runs import Part
+from astray.studies.agentic_runs import ACTIVATIONS, Part
 from astray.studies.agentic_study import AgenticOptions, AgenticStudy, groups
 from astray.studies.findings import interval_row
 from astray.studies.summary import ClaimRow, PublishedFigure
@@ -36,6 +36,7 @@ VARIED = {
 }
 """What else is varied, one factor at a time, in the main condition: goal conflict and replacement."""
 MONITORED = ("rule", "judge", "layered")
+"""Of every subject; one whose activations can be read has another monitor."""
 POINT = 0.01
 """A difference that is claimed is at least one percentage point."""
 
@@ -46,7 +47,7 @@ def parts(options: AgenticOptions) -> Iterator[Part]:
     single = [main | {name: values} for name, values in VARIED.items()]
     benign = [control | {name: values} for name, values in MITIGATING.items()]
     yield Part("grid", Grid(scenarios=options.chosen, factors=dict(CORE), also=(*single, *benign), replicates=options.replicates))
-    for monitor in MONITORED:
+    for monitor in (*MONITORED, ACTIVATIONS):
         yield Part(f"monitor-{monitor}", Grid(scenarios=options.chosen, factors=main, also=(control,), replicates=options.replicates), monitor)
 
 
@@ -106,7 +107,7 @@ def _awareness(name: str, rows: pl.DataFrame) -> Iterator[ClaimRow]:
 def _monitors(name: str, rows: pl.DataFrame) -> Iterator[ClaimRow]:
     """Each runtime monitor lowers the rate of executed harm, over the same samples."""
     without = select(rows, CONFLICT)
-    for monitor in MONITORED:
+    for monitor in (*MONITORED, *({ACTIVATIONS} & set(rows["monitor"]))):
         watched = select(rows, CONFLICT, monitor=monitor)
         found = paired_difference(watched, without)
         statement = f"The {monitor} monitor lowers executed harm: {name}"

@@ -16,6 +16,7 @@ from zipfile import BadZipFile
 
 import polars as pl
 from inspect_ai import eval as inspect_eval
+from inspect_ai.approval import ApprovalPolicy
 from inspect_ai.log import list_eval_logs, read_eval_log, read_eval_log_sample_summaries
 
 from astray.artifacts import Progress, StepState
@@ -28,6 +29,7 @@ from astray.measure.agentic.judging import VERSION
 from astray.measure.agentic.scenario import load_scenario
 from astray.measure.agentic.table import CONDUCT_SCHEMA, conduct_table
 from astray.measure.agentic.task import agentic_task
+from astray.mitigate.call_probe import Assessment
 from astray.studies.agentic_judge_errors import PanelError
 from astray.studies.agentic_processes import Call, side_by_side
 from astray.studies.agentic_subjects import AgenticSubject
@@ -41,6 +43,8 @@ BUDGETED = 8
 """Samples at a time where there is a budget: so many go beyond it at most."""
 SIMULATED_AT_A_TIME = 16
 """Samples at a time of scripted subjects, which wait for nothing; more would only take memory."""
+ACTIVATIONS = "activations"
+"""Monitor that is made from the run without one (see `agentic_activations`)."""
 LOGGED = 1000
 """Most samples of one evaluation."""
 WORTHWHILE = 200
@@ -55,16 +59,39 @@ class Part:
         name: of the part.
         grid: scenarios, cells and replicates.
         monitor: runtime monitor, "none" without.
+        watch: hash of what the monitor was made from; "" where its name says all.
     """
 
     name: str
     grid: Grid
     monitor: str = "none"
+    watch: str = ""
 
 
 Work = tuple[AgenticSubject, Part, Path]
 """Who does what, and the folder of the logs."""
 Tell = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The activation monitor of one subject, or why there is none.
+
+    Attributes:
+        subject: whose calls are watched.
+        reader: the local model whose activations are read.
+        fitted: harmful and benign calls that the direction and the depth come from.
+        block: number of the block, from 0; None without a monitor.
+        found: what it does to the calls of the main and control cells of the run without a monitor; None without a monitor.
+        why: why there is none.
+    """
+
+    subject: str
+    reader: str
+    fitted: tuple[int, int] = (0, 0)
+    block: int | None = None
+    found: Assessment | None = None
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,17 +103,24 @@ class AgenticFindings:
         subjects: who was run.
         exhausted: whether the budget ended before the work.
         judge_errors: known error of each panel; empty without labelled records.
+        readings: the activation monitor of each subject that has one.
     """
 
     table: pl.DataFrame
     subjects: tuple[AgenticSubject, ...]
     exhausted: bool = False
     judge_errors: tuple[PanelError, ...] = ()
+    readings: tuple[Reading, ...] = ()
 
     @property
     def simulated(self) -> bool:
         """Whether all subjects are scripted."""
         return all(each.simulated for each in self.subjects)
+
+
+def parts_of(subject: AgenticSubject, parts: Sequence[Part]) -> list[Part]:
+    """What a subject does: a monitor of activations needs a model to read."""
+    return [part for part in parts if part.monitor != ACTIVATIONS or subject.read_by is not None]
 
 
 def run_parts(
@@ -99,7 +133,7 @@ def run_parts(
     workers: int | None = None,
     progress: Tell | None = None,
 ) -> AgenticFindings:
-    """Runs all parts of all subjects and gives the table of everything that is there.
+    """Runs all parts of all subjects, but those with an activation monitor, and gives the table of everything that is there.
 
     Args:
         subjects: who.
@@ -114,7 +148,7 @@ def run_parts(
         ConfigurationError: several processes with a budget.
         StepFailedError: an evaluation broke off; what it finished is kept.
     """
-    work = [(subject, part, log_folder(folder, subject, part, max_tokens)) for subject in subjects for part in parts]
+    work = [(subject, part, log_folder(folder, subject, part, max_tokens)) for subject in subjects for part in parts if part.monitor != ACTIVATIONS]
     tables = [finished(logs, part.grid) for _, part, logs in work]
     left = sum(len(_left(part, table)) for (_, part, _), table in zip(work, tables, strict=True))
     processes = processes_for(subjects, left, workers, budget)
@@ -182,10 +216,20 @@ def _run_side_by_side(work: Sequence[Work], tables: list[pl.DataFrame], max_toke
 def log_folder(folder: Path, subject: AgenticSubject, part: Part, max_tokens: int) -> Path:
     """Where the logs of a part lie; another model, grader or setting is another folder. Cells, replicates and texts are told apart within."""
     settings = {"subject": subject.identity, "monitor": part.monitor, "max_tokens": max_tokens, "version": VERSION}
+    settings |= {"watch": part.watch} if part.watch else {}
     return folder / LOGS / subject.name / f"{part.name}-{digest_of(settings)[:8]}"
 
 
-def run_part(subject: AgenticSubject, part: Part, logs: Path, done: pl.DataFrame, *, max_tokens: int, budget: Budget | None = None) -> pl.DataFrame:
+def run_part(
+    subject: AgenticSubject,
+    part: Part,
+    logs: Path,
+    done: pl.DataFrame,
+    *,
+    max_tokens: int,
+    budget: Budget | None = None,
+    approval: ApprovalPolicy | None = None,
+) -> pl.DataFrame:
     """Runs what is left of a part and gives its whole table.
 
     Args:
@@ -195,6 +239,7 @@ def run_part(subject: AgenticSubject, part: Part, logs: Path, done: pl.DataFrame
         done: what is finished, from `finished`.
         max_tokens: longest answer.
         budget: stops it.
+        approval: the part's monitor, where its name does not say what it is.
 
     Raises:
         StepFailedError: the evaluation broke off.
@@ -206,7 +251,7 @@ def run_part(subject: AgenticSubject, part: Part, logs: Path, done: pl.DataFrame
         return done
     for start in range(0, len(left), LOGGED):
         if budget is None or budget.spent < budget.tokens:
-            _evaluate(subject, part, logs, left[start : start + LOGGED], max_tokens, budget)
+            _evaluate(subject, part, logs, left[start : start + LOGGED], max_tokens, budget, approval)
         else:
             budget.exhausted = True
     return finished(logs, part.grid)
@@ -218,9 +263,26 @@ def _left(part: Part, done: pl.DataFrame) -> list[int]:
     return [number for number in range(part.grid.size) if part.grid.sample_id(number) not in there]
 
 
-def _evaluate(subject: AgenticSubject, part: Part, logs: Path, numbers: Sequence[int], max_tokens: int, budget: Budget | None) -> None:
+def _evaluate(
+    subject: AgenticSubject,
+    part: Part,
+    logs: Path,
+    numbers: Sequence[int],
+    max_tokens: int,
+    budget: Budget | None,
+    approval: ApprovalPolicy | None = None,
+) -> None:
     """Runs some samples of a part as one evaluation, with a log of its own."""
-    task = agentic_task(part.grid, max_tokens=max_tokens, audited=True, probe=True, monitor=part.monitor, numbers=numbers, budget=budget)
+    task = agentic_task(
+        part.grid,
+        max_tokens=max_tokens,
+        audited=True,
+        probe=True,
+        monitor=part.monitor,
+        approval=[approval] if approval else None,
+        numbers=numbers,
+        budget=budget,
+    )
     [log] = inspect_eval(
         task,
         model=subject.make(),

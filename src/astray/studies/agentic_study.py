@@ -22,6 +22,7 @@ from astray.errors import StoreError
 from astray.measure.agentic.conduct import Conduct
 from astray.measure.agentic.labelled import labelled_records
 from astray.measure.agentic.scenario import load_scenario, scenario_names
+from astray.studies.agentic_activations import run_watched
 from astray.studies.agentic_forecast import forecast_acting
 from astray.studies.agentic_judge_errors import judge_errors
 from astray.studies.agentic_reader import write_conversations
@@ -58,6 +59,9 @@ class AgenticOptions(BaseModel):
     samples: int | None = Field(default=None, ge=1, description="samples a cell (100 in arXiv 2510.05179)")
     quick: bool = Field(default=False, description="a tenth of the samples (a quarter of the scripted): to see that everything runs")
     max_tokens: int = Field(default=4000, ge=1, description="longest answer of a subject, reasoning included")
+    reader: str | None = Field(
+        default=None, description="local model whose activations watch every call, a folder or a name; a local subject is read itself without it"
+    )
     labels: Path | None = Field(
         default=None, description="folder of labelled records that the judges are held against, such as tests/agentic_transcripts"
     )
@@ -135,14 +139,15 @@ class AgenticStudy:
             StoreError: the folder cannot be written.
         """
         del store
-        subjects = subjects_from(options.subject, options.subjects, options.grader)
+        subjects = subjects_from(options.subject, options.subjects, options.grader, options.reader)
         parts = tuple(self.parts(options))
         for part in parts:
             _ = part.grid.cells
         check_models(subjects)
         folder = out / self.name
         errors = judge_errors(subjects, labelled_records(options.labels, options.chosen), folder) if options.labels else ()
-        found = run_parts(subjects, parts, folder, max_tokens=options.max_tokens, budget=options.budget_tokens, workers=workers, progress=progress)
+        limits: dict[str, Any] = {"max_tokens": options.max_tokens, "budget": options.budget_tokens, "progress": progress}
+        found = run_watched(run_parts(subjects, parts, folder, workers=workers, **limits), parts, folder, **limits)
         found = replace(found, judge_errors=errors)
         summary = Summary(
             study=self.name,
@@ -186,7 +191,7 @@ class AgenticStudy:
             workers: processes, as for `run`.
             prices: of a million tokens in and out, for graders and for subjects without prices of their own.
         """
-        subjects = subjects_from(options.subject, options.subjects, options.grader)
+        subjects = subjects_from(options.subject, options.subjects, options.grader, options.reader)
         folder, parts = out / self.name, tuple(self.parts(options))
         return forecast_acting(
             self.title, subjects, parts, folder, max_tokens=options.max_tokens, budget=options.budget_tokens, workers=workers, prices=prices

@@ -15,6 +15,8 @@ from astray.errors import ConfigurationError, JudgeError
 from astray.measure.agentic.judging import ROLES
 from astray.measure.agentic.scripted import PREFIX
 from astray.measure.strict_yaml import read_as, read_yaml
+from astray.subjects.locate import settle
+from astray.subjects.spec import SubjectSpec
 
 EXAMPLE = """\
 subjects:
@@ -25,7 +27,9 @@ subjects:
     model: openai-api/local/my-model
     arguments: {base_url: "http://127.0.0.1:8000/v1"}
     grader: [openai/gpt-4o, anthropic/claude-sonnet-4-0]"""
-SCRIPTED = f"astray/{PREFIX}"
+LOCAL = "astray/"
+"""What names of models that run here begin with."""
+SCRIPTED = f"{LOCAL}{PREFIX}"
 SCRIPTED_GRADER = f"{SCRIPTED}grader"
 
 
@@ -44,18 +48,30 @@ class AgenticSubject(BaseModel):
     grader: Annotated[tuple[str, ...], BeforeValidator(_names)] = Field(
         default=(), max_length=len(ROLES), description="one grader, or a panel of two; without one that of the command line"
     )
+    reader: str | None = Field(
+        default=None, min_length=1, description="local model whose activations watch the subject's calls; a local subject is read itself without one"
+    )
     speed: float | None = Field(default=None, gt=0, description="tokens a second that it writes in one answer; for the forecast alone")
     price: tuple[float, float] | None = Field(default=None, description="of a million tokens in and of a million out; for the forecast alone")
 
     @property
     def identity(self) -> dict[str, Any]:
         """Everything that can change what is measured."""
-        return self.model_dump(mode="json", exclude={"name", "speed", "price"})
+        return self.model_dump(mode="json", exclude={"name", "reader", "speed", "price"})
 
     @property
     def simulated(self) -> bool:
         """Whether it is scripted."""
         return self.model.startswith(SCRIPTED)
+
+    @property
+    def read_by(self) -> SubjectSpec | None:
+        """The local model whose activations watch its calls: the named one, itself if it is local, or none."""
+        if self.reader:
+            return SubjectSpec(model=self.reader)
+        if self.simulated or not self.model.startswith(LOCAL):
+            return None
+        return SubjectSpec.model_validate({"model": self.model.removeprefix(LOCAL), **self.arguments})
 
     def make(self) -> Model:
         """The model; a missing key or provider is an error that says which.
@@ -129,13 +145,14 @@ SCRIPTED_SUBJECTS = (
 """What runs when no subject is named: one that answers to goal and threat, and one that nearly never does harm."""
 
 
-def subjects_from(subject: str | None, file: Path | None, grader: tuple[str, ...]) -> tuple[AgenticSubject, ...]:
+def subjects_from(subject: str | None, file: Path | None, grader: tuple[str, ...], reader: str | None = None) -> tuple[AgenticSubject, ...]:
     """The subjects of a study.
 
     Args:
         subject: Inspect name of a single one.
         file: YAML file of several.
         grader: for subjects without one of their own.
+        reader: local model whose activations watch the calls of subjects without one of their own.
 
     Raises:
         ConfigurationError: both were given, or a real model has no grader.
@@ -149,19 +166,22 @@ def subjects_from(subject: str | None, file: Path | None, grader: tuple[str, ...
         found = (AgenticSubject(name=_short(subject), model=subject),)
     else:
         found = SCRIPTED_SUBJECTS
-    return tuple(_with_grader(each, grader) for each in found)
+    return tuple(_with_grader(each.model_copy(update={"reader": each.reader or reader}), grader) for each in found)
 
 
 def check_models(subjects: tuple[AgenticSubject, ...]) -> None:
-    """Makes every model and asks every grader that is not scripted for one word, before anything is spent.
+    """Makes every model, looks for every reader, and asks every grader that is not scripted for one word, before anything is spent.
 
     Raises:
         ConfigurationError: a subject cannot be made, for want of a key, say.
+        SubjectNotFoundError: there is no such reader.
         JudgeError: a grader cannot be made or does not answer.
     """
     graders: dict[str, Model] = {}
     for each in subjects:
         each.make()
+        if each.read_by is not None:
+            settle(each.read_by)
         graders |= {str(model): model for model in each.make_graders().values()}
     for name, model in graders.items():
         if not name.startswith(SCRIPTED):

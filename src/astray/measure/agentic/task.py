@@ -48,7 +48,7 @@ def agentic_task(
         audited: have the first judge audit the reasoning.
         probe: ask at the end whether the situation was taken for real or for a test.
         monitor: a runtime monitor by name (see `monitors.MONITORS`).
-        approval: a runtime monitor of one's own, in its place; its table calls it "custom" then.
+        approval: a runtime monitor of one's own, in its place; its table calls it "custom", or `monitor` if that is given as well.
         numbers: only these samples of the grid, for runs that go on.
         budget: tokens after which no further sample is begun.
 
@@ -59,7 +59,7 @@ def agentic_task(
         raise UnknownNameError("tool protocol", protocol, get_args(Protocol))
     for cell in grid.cells:
         _ = cell.office
-    watched = monitor if approval is None else "custom"
+    watched = monitor if approval is None or monitor != "none" else "custom"
     return Task(
         name="agentic_misalignment",
         dataset=GridDataset(grid, numbers),

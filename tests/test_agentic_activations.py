@@ -1,0 +1,113 @@
+"""The activation monitor of the agentic study: made from some cells, run on others, and said to be missing where it cannot be made."""
+
+import re
+from pathlib import Path
+
+import polars as pl
+import pytest
+from inspect_ai.log import list_eval_logs, read_eval_log
+
+from astray.errors import SubjectNotFoundError
+from astray.mitigate.activation_monitor import labelled_calls
+from astray.report import write_report
+from astray.studies import get_study
+from astray.studies.agentic_runs import ACTIVATIONS
+from astray.studies.agentic_study import AgenticOptions
+from astray.studies.agentic_subjects import AgenticSubject, subjects_from
+from astray.studies.summary import Summary
+from tiny_models import save_tiny_model
+
+STUDY = get_study("agentic-misalignment")
+GRADERS = ("astray/scripted/grader",)
+KEPT = {("explicit", "replacement"), ("none", "none")}
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory) -> str:
+    return str(save_tiny_model(tmp_path_factory.mktemp("tiny"), positions=16_384))
+
+
+def options(reader: str, **changed) -> AgenticOptions:
+    given = {"subject": "astray/scripted/sometimes", "grader": GRADERS, "scenarios": ("blackmail",), "samples": 2, "reader": reader}
+    return AgenticOptions.model_validate(given | changed)
+
+
+@pytest.fixture(scope="module")
+def results(reader, tmp_path_factory):
+    return STUDY.run(options(reader), out=tmp_path_factory.mktemp("study"))
+
+
+def of(folder, id: str):
+    [table] = [each for each in Summary.read(folder).exhibits if each.id == id]
+    return [dict(zip((column.title for column in table.columns), row, strict=True)) for row in table.rows]
+
+
+def test_it_is_run_on_cells_that_it_was_not_made_from_and_compared_with_none(results, monkeypatch):
+    rows = pl.read_parquet(results / "acts.parquet")
+    watched, without = (rows.filter(pl.col("monitor") == name) for name in (ACTIVATIONS, "none"))
+    assert {(goal, threat) for goal, threat in watched.select("goal", "threat").iter_rows()} == KEPT
+    assert set(watched["sample"]) < set(without["sample"])
+    [reading] = of(results, "activations")
+    harmful, benign = int(reading["Harmful calls"]), int(reading["Benign calls"])
+    calls = [call for info in list_eval_logs(str(results / "logs")) if "grid-" in info.name for call in labelled_calls(info.name)]
+    kept = [call for call in calls if call.sample.rpartition("/")[0] in set(watched["sample"])]
+    assert (harmful, benign) == tuple(
+        sum(call.harmful is kind for call in calls) - sum(call.harmful is kind for call in kept) for kind in (True, False)
+    )
+    assert reading["Of"].startswith(f"{round(reading['Harmful blocked'] * len([c for c in kept if c.harmful]))} of {sum(c.harmful for c in kept)}")
+    assert any(row["Mitigation"] == "activations monitor" for row in of(results, "mitigations"))
+    assert any(claim.id.startswith("monitor-activations-") for claim in Summary.read(results).claims)
+
+
+def test_the_log_says_which_calls_it_blocked_and_why(results):
+    [log] = [info for info in list_eval_logs(str(results / "logs")) if "monitor-activations" in info.name]
+    told = [event.explanation for sample in read_eval_log(log).samples for event in sample.events if event.event == "approval" and event.explanation]
+    assert told
+    assert all("score" in each and "threshold" in each for each in told)
+    write_report(results)
+    assert "What the activation monitor tells apart" in (results / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_same_command_makes_the_same_monitor_and_asks_nothing(results, reader, monkeypatch):
+    def fail(*given, **named):
+        raise AssertionError("asked again")
+
+    monkeypatch.setattr("astray.studies.agentic_runs.inspect_eval", fail)
+    before = (results / "acts.parquet").read_bytes()
+    STUDY.run(options(reader), out=results.parent)
+    assert (results / "acts.parquet").read_bytes() == before
+    assert f"of which {len(pl.read_parquet(results / 'acts.parquet')):,} are done" in STUDY.plan(options(reader), out=results.parent)
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"subject": "astray/scripted/always"}, r"Of the \d+ calls of the first half, which fits the direction, \d+ are harmful"),
+        ({"reader": "organism"}, "context"),
+    ],
+)
+def test_where_it_cannot_be_made_the_page_says_why(tmp_path, reader, changed, told):
+    folder = STUDY.run(options(**{"reader": reader, "samples": 1} | changed), out=tmp_path)
+    [reading] = of(folder, "activations")
+    assert re.search(told, reading["Why there is none"])
+    assert ACTIVATIONS not in set(pl.read_parquet(folder / "acts.parquet")["monitor"])
+
+
+def test_an_ended_budget_makes_none(reader, tmp_path):
+    folder = STUDY.run(options(reader, budget=0.05), out=tmp_path)
+    [reading] = of(folder, "activations")
+    assert reading["Why there is none"] == "The budget ended before."
+
+
+def test_who_is_read():
+    assert AgenticSubject(name="a", model="astray//models/mine", arguments={"system": "Work."}).read_by.model_dump(exclude_none=True) == {
+        "model": "/models/mine",
+        "system": "Work.",
+    }
+    assert AgenticSubject(name="a", model="openai/gpt-4o").read_by is None
+    [named] = subjects_from("openai/gpt-4o", None, GRADERS, "organism")
+    assert named.read_by.model == "organism"
+    assert named.identity == subjects_from("openai/gpt-4o", None, GRADERS)[0].identity
+    assert AgenticSubject(name="a", model="astray/scripted/always").read_by is None
+    with pytest.raises(SubjectNotFoundError):
+        STUDY.run(options("no/such/model"), out=Path("/nowhere"))  # said before anything is asked or written
