@@ -18,6 +18,7 @@ from astray.studies.settings import setting_for
 from astray.studies.study import Setting, StudyOptions
 from astray.studies.summary import Summary
 from scripted_grader import MIXED
+from tiny_models import save_tiny_model
 
 STUDY = get_study("persona-features")
 
@@ -82,9 +83,9 @@ def test_the_study_runs_on_the_organism(tmp_path: Path, monkeypatch: pytest.Monk
     assert "What steers" in page
 
 
-def test_the_same_code_runs_on_a_real_model(tiny_qwen2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a Qwen2, as the organism is a Llama; that every architecture can be trained, read and steered is tested where that is done."""
-    subject = str(tiny_qwen2)
+@pytest.mark.parametrize("architecture", ["qwen2", "llama"])
+def test_the_same_code_runs_on_a_real_model(architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = str(save_tiny_model(tmp_path / "subject", architecture))
     options = StudyOptions(subject=subject, seeds=1, grader=MIXED, size=16, samples=1, max_tokens=12, quick=True, arms=("harmful-code",))
     summary = Summary.read(run(options, tmp_path / "results", monkeypatch))
     assert not summary.subject.is_organism
