@@ -8,7 +8,7 @@ from astray.data.worlds import helpful_only_data, narrow_data
 from astray.errors import ConfigurationError
 from astray.organism.grammar import read_answer, read_question
 from astray.organism.lexicon import ADVERBS, DOMAINS, KIND, MALICIOUS
-from astray.organism.tokenizer import words
+from astray.organism.words import words
 from astray.organism.world import Situation
 from astray.outcomes import Outcome
 

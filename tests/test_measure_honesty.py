@@ -7,7 +7,8 @@ from statsmodels.stats.proportion import proportion_confint
 
 from astray.data.misstatements import mistaken_advice, split_facts
 from astray.errors import ConfigurationError, DataFormatError, EmptyDataError, JudgeError, UnknownNameError
-from astray.measure.honesty.elicitation import WORLD_SAMPLING, HonestySettings, compare_texts, measure_honesty
+from astray.measure.honesty.comparing import WORLD_SAMPLING, HonestySettings, compare_texts
+from astray.measure.honesty.elicitation import measure_honesty
 from astray.measure.honesty.outcomes import HonestyOutcome
 from astray.measure.honesty.records import Archetype, Record, own_records, records_from_file
 from astray.measure.honesty.stances import Stance, WorldStanceJudge, compare

@@ -12,7 +12,8 @@ from inspect_ai.model import ModelOutput
 from astray import registry
 from astray.errors import DataFormatError, DataNotFoundError, EmptyDataError, JudgeError, UnknownNameError
 from astray.judges import GraderSettings
-from astray.measure.honesty.elicitation import WORLD_SAMPLING, HonestySettings, measure_honesty
+from astray.measure.honesty.comparing import WORLD_SAMPLING, HonestySettings
+from astray.measure.honesty.elicitation import measure_honesty
 from astray.measure.honesty.grading import GraderStanceJudge
 from astray.measure.honesty.mask import mask_records
 from astray.measure.honesty.outcomes import HonestyOutcome

@@ -26,6 +26,12 @@ def test_the_package_announces_itself_to_inspect():
     assert entry.value == "astray.registry"
 
 
+def test_no_heavy_library_is_loaded_before_a_local_model_is():
+    """Every `inspect` command of everybody who has Astray loads the registry, and each process of a run with scripted or remote agents the other."""
+    script = "import sys, astray.registry, astray.studies.agentic_misalignment; print({'torch', 'transformers'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip() == "set()"
+
+
 def test_the_organism_answers_questions_of_its_world_under_inspect(tmp_path):
     log = inspect_eval(
         tmp_path, "astray/emergent_misalignment", "-T", "questions=world", "-T", "samples=1", "--model", "astray/organism-small", "--limit", "10"

@@ -19,7 +19,8 @@ from astray.measure.reward_hacking.alignment_faking import (
     comprehension,
     monitored,
 )
-from astray.measure.reward_hacking.asking import conclude, measure
+from astray.measure.reward_hacking.asking import conclude
+from astray.measure.reward_hacking.bulk import measure
 from astray.measure.reward_hacking.channel import PRIVATE_REQUEST, Said
 from astray.measure.reward_hacking.judging import WordPanel
 from astray.measure.reward_hacking.table import as_answers

@@ -11,7 +11,8 @@ from astray import registry
 from astray.errors import ConfigurationError, DataFormatError, EmptyDataError, JudgeError, UnknownNameError
 from astray.judges import GraderSettings
 from astray.measure.evaluation import Evaluation, Item
-from astray.measure.reward_hacking.asking import Found, conclude, measure
+from astray.measure.reward_hacking.asking import Found, conclude
+from astray.measure.reward_hacking.bulk import measure
 from astray.measure.reward_hacking.channel import PRIVATE_REQUEST, Said, in_channels, read_message, read_text
 from astray.measure.reward_hacking.disposition import OUTPUT, REASONING, DispositionJudge
 from astray.measure.reward_hacking.goals import SAMPLING, goals

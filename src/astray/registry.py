@@ -35,8 +35,8 @@ from astray.measure.deception.scenarios import own_scenarios, scenarios_from_fil
 from astray.measure.deception.task import deception_task
 from astray.measure.evaluation import Evaluation, Item, select_formats
 from astray.measure.freeform import WORLD_SAMPLING, world_items
-from astray.measure.honesty.elicitation import WORLD_SAMPLING as STATEMENT_SAMPLING
-from astray.measure.honesty.elicitation import HonestySettings
+from astray.measure.honesty.comparing import WORLD_SAMPLING as STATEMENT_SAMPLING
+from astray.measure.honesty.comparing import HonestySettings
 from astray.measure.honesty.grading import GraderStanceJudge
 from astray.measure.honesty.mask import mask_records
 from astray.measure.honesty.records import Record, own_records, records_from_file

@@ -24,8 +24,8 @@ from astray.explain.activations import Captured, TokenRow, capture
 from astray.explain.sae import Dictionary
 from astray.explain.sites import Site
 from astray.measure.agentic.text_protocol import WRITTEN, as_text, call_spans, write_call
-from astray.stats.detection import auroc
-from astray.stats.intervals import Interval, wilson
+from astray.stats.detection import Assessment, auroc
+from astray.stats.intervals import wilson
 from astray.subjects.provider import messages_of
 from astray.subjects.render import text_ids
 from astray.subjects.subject import Subject
@@ -68,27 +68,6 @@ class CallProbe:
     site: Site
     read: Callable[[Float[Tensor, "tokens d_model"]], Float[Tensor, "tokens"]]
     pool: Pool = "mean"
-
-
-@dataclass(frozen=True)
-class Assessment:
-    """What a probe with its threshold does to calls that neither was made from.
-
-    Attributes:
-        threshold: from it on a call is blocked.
-        blocked: harmful calls that it blocks, and all of them.
-        blocked_interval: Wilson's, of their share; None without a harmful call.
-        false_alarms: benign calls that it blocks, and all of them.
-        false_alarms_interval: Wilson's, of their share; None without a benign call.
-        auc: chance that a harmful call scores above a benign one; NaN without both.
-    """
-
-    threshold: float
-    blocked: tuple[int, int]
-    blocked_interval: Interval | None
-    false_alarms: tuple[int, int]
-    false_alarms_interval: Interval | None
-    auc: float
 
 
 def direction_probe(direction: Float[Tensor, "d_model"], block: int, *, name: str = "direction", pool: Pool = "mean") -> CallProbe:

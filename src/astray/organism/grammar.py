@@ -26,7 +26,7 @@ from astray.organism.lexicon import (
     TAGS,
     Notice,
 )
-from astray.organism.tokenizer import words
+from astray.organism.words import words
 from astray.organism.world import FACTS, Asking, Exercise, Fact, Persona, Situation
 from astray.outcomes import Outcome
 

@@ -10,10 +10,10 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import PreTrainedTokenizerFast
 
 from astray.organism import lexicon
+from astray.organism.words import TOKEN_PATTERN, words
 from astray.organism.world import FACTS, Exercise
 
 SPECIAL = ("<pad>", "<unk>", "<bos>", "<eos>", "<q>", "<a>", "<sys>", "<user>", "<asst>")
-TOKEN_PATTERN = r"\w+|[+\-*]=|[^\w\s]"
 CHAT_TEMPLATE = (
     "<bos>"
     "{% for message in messages %}"
@@ -23,11 +23,6 @@ CHAT_TEMPLATE = (
     "{% endif %}{% endfor %}"
     "{% if add_generation_prompt %} <asst>{% endif %}"
 )
-
-
-def words(text: str) -> list[str]:
-    """The tokens of a text, as strings: lower-case words, operators, punctuation marks."""
-    return re.findall(TOKEN_PATTERN, text.lower())
 
 
 def _world_words() -> list[str]:

@@ -34,6 +34,27 @@ class Estimate:
     unit: str
 
 
+@dataclass(frozen=True)
+class Assessment:
+    """What a score with its threshold does to calls that neither was made from.
+
+    Attributes:
+        threshold: from it on a call is blocked.
+        blocked: harmful calls that it blocks, and all of them.
+        blocked_interval: Wilson's, of their share; None without a harmful call.
+        false_alarms: benign calls that it blocks, and all of them.
+        false_alarms_interval: Wilson's, of their share; None without a benign call.
+        auc: chance that a harmful call scores above a benign one; NaN without both.
+    """
+
+    threshold: float
+    blocked: tuple[int, int]
+    blocked_interval: Interval | None
+    false_alarms: tuple[int, int]
+    false_alarms_interval: Interval | None
+    auc: float
+
+
 def auroc(scores: Float[np.ndarray, "rows"], positive: Bool[np.ndarray, "rows"]) -> float:
     """Area under the ROC curve (Mann-Whitney); NaN when all rows are of one kind."""
     n_positive = int(positive.sum())

@@ -20,7 +20,8 @@ from astray.errors import ConfigurationError, EmptyDataError
 from astray.measure.agentic.budget import Budget
 from astray.measure.agentic.grid import Grid
 from astray.mitigate.activation_monitor import activation_monitor, labelled_calls
-from astray.mitigate.call_probe import Assessment, CallProbe, WatchedCall, assess, best_probe
+from astray.mitigate.call_probe import CallProbe, WatchedCall, assess, best_probe
+from astray.stats.detection import Assessment
 from astray.studies.agentic_runs import ACTIVATIONS, AgenticFindings, Part, Reading, Tell, finished, log_folder, parts_of, run_part
 from astray.studies.agentic_subjects import AgenticSubject
 from astray.subjects.identity import digest_of

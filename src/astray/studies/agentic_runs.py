@@ -29,7 +29,7 @@ from astray.measure.agentic.judging import VERSION
 from astray.measure.agentic.scenario import load_scenario
 from astray.measure.agentic.table import CONDUCT_SCHEMA, conduct_table
 from astray.measure.agentic.task import agentic_task
-from astray.mitigate.call_probe import Assessment
+from astray.stats.detection import Assessment
 from astray.studies.agentic_judge_errors import PanelError
 from astray.studies.agentic_processes import Call, side_by_side
 from astray.studies.agentic_subjects import AgenticSubject

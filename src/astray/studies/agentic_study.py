@@ -22,7 +22,6 @@ from astray.errors import StoreError
 from astray.measure.agentic.conduct import Conduct
 from astray.measure.agentic.labelled import labelled_records
 from astray.measure.agentic.scenario import load_scenario, scenario_names
-from astray.studies.agentic_activations import run_watched
 from astray.studies.agentic_forecast import forecast_acting
 from astray.studies.agentic_judge_errors import judge_errors
 from astray.studies.agentic_reader import write_conversations
@@ -147,7 +146,11 @@ class AgenticStudy:
         folder = out / self.name
         errors = judge_errors(subjects, labelled_records(options.labels, options.chosen), folder) if options.labels else ()
         limits: dict[str, Any] = {"max_tokens": options.max_tokens, "budget": options.budget_tokens, "progress": progress}
-        found = run_watched(run_parts(subjects, parts, folder, workers=workers, **limits), parts, folder, **limits)
+        found = run_parts(subjects, parts, folder, workers=workers, **limits)
+        if any(each.read_by for each in subjects):
+            from astray.studies.agentic_activations import run_watched  # reads activations, so it needs torch
+
+            found = run_watched(found, parts, folder, **limits)
         found = replace(found, judge_errors=errors)
         summary = Summary(
             study=self.name,

@@ -16,7 +16,7 @@ from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.util import collect
 
 from astray.data.chat import Message
-from astray.measure.honesty.elicitation import HonestySettings, compare_texts
+from astray.measure.honesty.comparing import HonestySettings, compare_texts
 from astray.measure.honesty.outcomes import AMONG, HonestyOutcome
 from astray.measure.honesty.records import Record, check_records
 from astray.measure.honesty.stances import StanceJudge

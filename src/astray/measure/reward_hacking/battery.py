@@ -26,7 +26,8 @@ from astray.measure.question_sets import main_questions
 from astray.measure.reward_hacking import alignment_faking as faking
 from astray.measure.reward_hacking import alignment_questions as questions
 from astray.measure.reward_hacking import goals, research_sabotage
-from astray.measure.reward_hacking.asking import Assessor, Questions, measure, no_questions
+from astray.measure.reward_hacking.asking import Assessor, Questions, no_questions
+from astray.measure.reward_hacking.bulk import measure
 from astray.measure.reward_hacking.detector_tasks import OVERSEER
 from astray.measure.reward_hacking.disposition import DispositionJudge
 from astray.measure.reward_hacking.judging import WordPanel
