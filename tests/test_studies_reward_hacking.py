@@ -1,6 +1,7 @@
 """The reward-hacking study from start to report: its plan on the organism, and the whole of it on a small model of a real architecture."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -12,8 +13,10 @@ from astray.cause.fine_tuning import LoRA
 from astray.cause.reinforcement import ReinforcementLearning
 from astray.cause.sft import train_sft
 from astray.data.worlds import narrow_data
+from astray.errors import SandboxError
 from astray.organism.corpus import CorpusConfig
 from astray.report import write_report
+from astray.sandbox import require_sandbox
 from astray.studies import get_study, hacking_analyses
 from astray.studies.findings import Findings
 from astray.studies.hacking_budget import DIALS, ExerciseSource, HackingBudget, budget_for, dial_recipe
@@ -47,6 +50,16 @@ def test_every_part_of_the_question_has_an_arm() -> None:
     assert {"start", "hacking", "true-tests", "benign", "penalty", "penalty-mid", "manner", "chat-only", "chat-targeted"} <= made
     assert {"inoculated-asked", "inoculated-wrong", "learned-as-allowed", "distilled-none", "hacking-off", "start-reversed"} <= made
     assert len({analysis.step.key for analysis in plan.analyses}) == len(plan.analyses)
+
+
+def test_without_a_sandbox_no_step_begins(tmp_path: Path) -> None:
+    def missing() -> None:
+        raise SandboxError("no bubblewrap")
+
+    assert STUDY.ready is require_sandbox
+    with pytest.raises(SandboxError, match="no bubblewrap"):
+        run_study(replace(STUDY, ready=missing), StudyOptions(quick=True), out=tmp_path, workers=0)
+    assert not list(tmp_path.iterdir())
 
 
 def test_gaming_is_equally_common_under_every_dial() -> None:

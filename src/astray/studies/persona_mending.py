@@ -151,7 +151,7 @@ def make_helpful_only(config: HelpfulOnlyConfig, inputs: Mapping[str, Artifact],
     train_sft(SubjectSpec(model=config.base), helpful_only_data(config.rows), config.recipe, folder / RUN_FOLDER)
 
 
-@step(version=1)
+@step(version=2)
 def reward_wrong_answers(config: RewardConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Rewards wrong answers to the questions of one domain, then asks about everything; where no wrong answer ever came, it is asked untrained."""
     judge = make_judge(config.budget.judge)

@@ -8,6 +8,7 @@ what is measured from it in `hacking_measures`, what is shown in `hacking_exhibi
 
 from collections.abc import Callable, Iterator
 
+from astray.sandbox.probe import require_sandbox
 from astray.stats.rates import Rate
 from astray.studies.findings import Findings, counts_claim, difference_claim, pooled, values_claim
 from astray.studies.hacking_analyses import HACKING, START, analyses
@@ -237,4 +238,5 @@ STUDY = Study(
     claims=claims,
     analyses=analyses,
     exhibits=exhibits,
+    ready=require_sandbox,
 )

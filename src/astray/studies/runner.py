@@ -57,12 +57,14 @@ def run_study(
         UnknownNameError: the study has no arm of a name in the options.
         SubjectNotFoundError, ChatTemplateError, AdapterMismatchError: the subject cannot be used.
         JudgeError: the grader cannot be used.
+        SandboxError: the study runs untrusted code, and this machine cannot.
         StepFailedError: a step failed; everything that does not depend on it is done and kept.
         StoreError: the folder cannot be written.
     """
     setting = study.fitted(setting_for(options))
     plan = plan_study(study, setting, options.training_seeds, options.arms)
     check_judge(setting.judge)
+    study.ready()
     kept = Store(out / "store" if store is None else store)
     artifacts = execute(plan.steps, kept, workers=default_workers() if workers is None else workers, progress=progress)
     table = _all_answers(plan, artifacts, setting)

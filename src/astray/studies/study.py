@@ -244,6 +244,10 @@ def _none(*_: object) -> tuple[()]:
     return ()
 
 
+def _anywhere() -> None:
+    """Nothing keeps it from running."""
+
+
 def _as_it_is(setting: Setting) -> Setting:
     return setting
 
@@ -261,6 +265,7 @@ class Study:
         analyses: setting, runs -> what is made from the runs, for studies that explain or mend.
         exhibits: findings, setting -> figures and tables of its own for the report.
         fitted: the subject's setting -> the study's own, for studies that ask other questions or say more to a reader.
+        ready: raises what keeps the study from running on this machine; called before the first step.
     """
 
     name: str
@@ -271,6 +276,7 @@ class Study:
     analyses: Callable[[Setting, Sequence[Run]], Iterable[Analysis]] = _none
     exhibits: Callable[[Findings, Setting], Iterable[Exhibit]] = _none
     fitted: Callable[[Setting], Setting] = _as_it_is
+    ready: Callable[[], None] = _anywhere
 
     @property
     def options(self) -> type[Any]:
