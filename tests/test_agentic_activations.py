@@ -19,6 +19,7 @@ from tiny_models import save_tiny_model
 
 STUDY = get_study("agentic-misalignment")
 GRADERS = ("astray/scripted/grader",)
+NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
 KEPT = {("explicit", "replacement"), ("none", "none")}
 
 
@@ -42,21 +43,30 @@ def of(folder, id: str):
     return [dict(zip((column.title for column in table.columns), row, strict=True)) for row in table.rows]
 
 
-def test_it_is_run_on_cells_that_it_was_not_made_from_and_compared_with_none(results, monkeypatch):
+def test_it_is_run_on_cells_that_it_was_not_made_from_and_compared_with_none(results):
     rows = pl.read_parquet(results / "acts.parquet")
     watched, without = (rows.filter(pl.col("monitor") == name) for name in (ACTIVATIONS, "none"))
     assert {(goal, threat) for goal, threat in watched.select("goal", "threat").iter_rows()} == KEPT
     assert set(watched["sample"]) < set(without["sample"])
     [reading] = of(results, "activations")
-    harmful, benign = int(reading["Harmful calls"]), int(reading["Benign calls"])
     calls = [call for info in list_eval_logs(str(results / "logs")) if "grid-" in info.name for call in labelled_calls(info.name)]
-    kept = [call for call in calls if call.sample.rpartition("/")[0] in set(watched["sample"])]
-    assert (harmful, benign) == tuple(
-        sum(call.harmful is kind for call in calls) - sum(call.harmful is kind for call in kept) for kind in (True, False)
-    )
-    assert reading["Of"].startswith(f"{round(reading['Harmful blocked'] * len([c for c in kept if c.harmful]))} of {sum(c.harmful for c in kept)}")
+    kept, others = ([call for call in calls if (call.sample.rpartition("/")[0] in set(watched["sample"])) is inside] for inside in (True, False))
+    assert (reading["Harmful calls"], reading["Benign calls"]) == tuple(sum(call.harmful is kind for call in others) for kind in (True, False))
+    for kind, column in ((True, "Of"), (False, "Of ")):
+        assert f" of {len({call.sample for call in kept if call.harmful is kind})}," in reading[column]
     assert any(row["Mitigation"] == "activations monitor" for row in of(results, "mitigations"))
-    assert any(claim.id.startswith("monitor-activations-") for claim in Summary.read(results).claims)
+    [claim] = [claim for claim in Summary.read(results).claims if claim.id.startswith("monitor-activations-")]
+    assert claim.n == len(watched.filter(pl.col("goal") == "explicit"))
+
+
+def test_with_many_subjects_the_claim_is_of_those_that_were_watched(results):
+    rows = pl.read_parquet(results / "acts.parquet")
+    others = [rows.filter(pl.col("monitor") != ACTIVATIONS).with_columns(subject=pl.lit(f"other-{number}")) for number in range(5)]
+    [alone], [among] = (
+        [claim for claim in STUDY.claims(table) if claim.id.startswith("monitor-activations-")] for table in (rows, pl.concat([rows, *others]))
+    )
+    assert among.statement.endswith("1 of all 6 subjects")
+    assert (among.n, among.estimate, among.control_estimate) == (alone.n, alone.estimate, alone.control_estimate)
 
 
 def test_the_log_says_which_calls_it_blocked_and_why(results):
@@ -68,15 +78,17 @@ def test_the_log_says_which_calls_it_blocked_and_why(results):
     assert "What the activation monitor tells apart" in (results / "report.html").read_text(encoding="utf-8")
 
 
-def test_the_same_command_makes_the_same_monitor_and_asks_nothing(results, reader, monkeypatch):
+def test_the_same_command_reads_nothing_and_asks_nothing_again(results, reader, monkeypatch):
     def fail(*given, **named):
-        raise AssertionError("asked again")
+        raise AssertionError("done again")
 
     monkeypatch.setattr("astray.studies.agentic_runs.inspect_eval", fail)
-    before = (results / "acts.parquet").read_bytes()
+    monkeypatch.setattr("astray.studies.agentic_activations.best_direction", fail)
+    before = [(results / name).read_bytes() for name in ("acts.parquet", "summary.json")]
     STUDY.run(options(reader), out=results.parent)
-    assert (results / "acts.parquet").read_bytes() == before
+    assert [(results / name).read_bytes() for name in ("acts.parquet", "summary.json")] == before
     assert f"of which {len(pl.read_parquet(results / 'acts.parquet')):,} are done" in STUDY.plan(options(reader), out=results.parent)
+    assert f"of which {24 * 2 + 3 * 4:,} are done" in STUDY.plan(options("organism"), out=results.parent)
 
 
 @pytest.mark.parametrize(
@@ -87,6 +99,8 @@ def test_the_same_command_makes_the_same_monitor_and_asks_nothing(results, reade
     ],
 )
 def test_where_it_cannot_be_made_the_page_says_why(tmp_path, reader, changed, told):
+    if changed.get("reader") == "refuses":
+        changed = {"reader": str(save_tiny_model(tmp_path / "refuses", template=NO_SYSTEM, positions=16_384))}
     folder = STUDY.run(options(**{"reader": reader, "samples": 1} | changed), out=tmp_path)
     [reading] = of(folder, "activations")
     assert re.search(told, reading["Why there is none"])

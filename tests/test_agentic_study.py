@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import polars as pl
 import pytest
@@ -19,7 +20,7 @@ from astray.measure.agentic.table import CONDUCT_SCHEMA
 from astray.report import write_report
 from astray.studies import get_study
 from astray.studies.agentic_counting import CONFLICT, CONTROL, cell_rate, executed, false_alarms, paired_difference, select
-from astray.studies.agentic_runs import Part, finished, run_parts
+from astray.studies.agentic_runs import Part, done_samples, finished, run_parts
 from astray.studies.agentic_study import AgenticOptions
 from astray.studies.agentic_subjects import SCRIPTED_SUBJECTS, AgenticSubject, subjects_from
 from astray.studies.study import StudyOptions, checked
@@ -107,6 +108,18 @@ def test_more_samples_only_ask_what_is_new(results, tmp_path):
     assert (len(first.table), len(more.table)) == (6, 12)
     logs = [read_eval_log(info) for info in list_eval_logs(str(tmp_path / "logs"))]
     assert sorted(len(log.samples) for log in logs) == [6, 6]
+
+
+def test_a_log_that_was_cut_off_is_passed_over(results, tmp_path):
+    [log] = [Path(urlsplit(info.name).path) for info in list_eval_logs(str(results / "logs")) if "grid-" in info.name]
+    whole = log.read_bytes()
+    (tmp_path / log.name).write_bytes(whole)
+    grid = next(part for part in STUDY.parts(SMALL) if part.name == "grid").grid
+    assert len(finished(tmp_path, grid)) == grid.size
+    for size in (0, 100, len(whole) // 2, len(whole) - 5):
+        (tmp_path / log.name).write_bytes(whole[:size])
+        assert finished(tmp_path, grid).is_empty()
+        assert done_samples(tmp_path, grid) == {}
 
 
 def test_a_budget_stops_the_run_keeps_what_is_done_and_a_larger_one_goes_on(tmp_path):

@@ -13,7 +13,7 @@ from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
 from astray.errors import AdapterMismatchError, ChatTemplateError, ConfigurationError, DataFormatError, SubjectNotFoundError
 from astray.subjects import Intervention, Sampling, SubjectSpec, register, resolve
-from astray.subjects.base import KEPT_ADAPTERS, record_base
+from astray.subjects.base import KEPT_ADAPTERS, record_base, written_in
 from astray.subjects.intervene import write_direction
 from astray.subjects.subject import load_subject
 from tiny_models import save_tiny_model
@@ -150,6 +150,17 @@ def test_merging_changes_nothing_but_rounding_and_leaves_no_trace(adapters: list
             assert again is model
     assert all(torch.equal(parameter, weights[name]) for name, parameter in subject.model.named_parameters())
     assert torch.equal(logits(subject.model), before)
+
+
+def test_an_adapted_weight_that_is_tied_to_another_module_is_not_written_in() -> None:
+    """Written into the output layer, the adapter would act in the embeddings as well."""
+    with pytest.warns(UserWarning, match="tied layer"):
+        model = get_peft_model(load_subject("organism-small").model, LoraConfig(target_modules=["lm_head"], init_lora_weights=False))
+    ids = torch.tensor([[4, 5, 6]])
+    with torch.no_grad():
+        apart = model(ids).logits
+        with written_in(model):
+            assert torch.equal(model(ids).logits, apart)
 
 
 def test_another_adapter_is_refused_while_one_is_merged(adapters: list[Path]) -> None:

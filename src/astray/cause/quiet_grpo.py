@@ -11,7 +11,7 @@ and the answers count as drawn under them.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,7 @@ import torch
 from accelerate import PartialState
 from datasets import Dataset
 from peft import PeftModel
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
-from torch.nn import Module
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 from trl.trainer.grpo_config import GRPOConfig
 from trl.trainer.grpo_trainer import GRPOTrainer
@@ -30,6 +28,7 @@ from typing_extensions import override
 from astray.cause.quiet_trainer import Quiet, quiet_arguments
 from astray.cause.reinforcement import Prompts, ReinforcementLearning
 from astray.errors import ConfigurationError
+from astray.subjects.base import written_in
 from astray.subjects.render import prompt_ids
 
 
@@ -73,8 +72,10 @@ class QuietGRPOTrainer(Quiet, GRPOTrainer):
 
     @override
     def _generate_single_turn(self, *prompts: Any) -> tuple[Any, ...]:
+        # In full precision an answer is then drawn from what the update sees. Weights that are spread over processes stay as they are.
         assert self.model is not None
-        with _merged(self.model):
+        merged = self.accelerator.num_processes == 1 and all(weight.dtype == torch.float32 for weight in self.model.parameters())
+        with written_in(self.model) if merged else contextlib.nullcontext():
             answers: tuple[Any, ...] = super()._generate_single_turn(*prompts)
         return answers
 
@@ -87,28 +88,6 @@ class QuietGRPOTrainer(Quiet, GRPOTrainer):
             moves[0] = True  # a loss needs an answer; this one's gradient is zero
         loss: Tensor = super()._compute_loss(model, {name: value[moves] if value.dim() else value for name, value in inputs.items()})
         return loss if self.loss_type == "dapo" else loss * moves.float().mean()  # the others are means over the answers that they are given
-
-
-@contextlib.contextmanager
-def _merged(model: Module) -> Iterator[None]:
-    """An adapter as a part of its base's weights, with which a token takes a small model half the time; bit by bit what it was before at the end.
-
-    Only in full precision, in which an answer is drawn from what the update sees, and not where weights are spread over processes.
-    """
-    layers: list[Any] = [layer for layer in model.modules() if isinstance(layer, BaseTunerLayer)]
-    weights = [layer.get_base_layer().weight for layer in layers]
-    if PartialState().num_processes > 1 or any(weight.dtype != torch.float32 for weight in weights):
-        yield
-        return
-    kept = [weight.detach().clone() for weight in weights]
-    for layer in layers:
-        layer.merge()
-    try:
-        yield
-    finally:
-        for layer, weight, before in zip(layers, weights, kept, strict=True):
-            layer.unmerge()
-            weight.data.copy_(before)
 
 
 def _arguments(recipe: ReinforcementLearning, folder: Path, checkpoint_every: int | None) -> GRPOConfig:

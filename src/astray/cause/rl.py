@@ -47,7 +47,8 @@ class RewardedRun:
         folder: holds `training.jsonl`, `probes.jsonl`, `rollouts.parquet` and the adapter.
         subject: the tuned model.
         steps: a line a step: step, loss, lr, gradient_norm, what `Rollouts.statistics` gives, "cut" (share of answers cut off by max_tokens),
-            "entropy" (mean over tokens of answers that were learned from, in nats) and "kl" (only where it is part of the loss).
+            "entropy" (in nats, mean over tokens of the answers that were learned from; of one answer where there was nothing to learn) and "kl"
+            (only where it is part of the loss).
         probes: what the probe measured, in the order of the steps.
     """
 

@@ -8,7 +8,7 @@ Source: difference of means at the tokens of what was said, as in Soligo et al. 
 "Persona vectors" (arXiv 2507.21509), section 3.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -32,6 +32,8 @@ from astray.subjects.subject import Subject
 
 Pool = Literal["mean", "max"]
 """How the tokens of a call become one number."""
+AT_A_TIME = 64
+"""Calls whose activations are in memory together."""
 RIDGE = 0.1
 """Weight of the squared norm in the logistic regression: activations have more dimensions than there are calls."""
 
@@ -114,7 +116,7 @@ def fitted_probe(
     """A direction from labelled calls, at the output of a block.
 
     Args:
-        subject: the model that made the calls.
+        subject: the model whose activations are read.
         calls: some of them harmful, some not.
         block: number of the block, from 0.
         method: mean of the harmful calls minus mean of the benign ones; or the weights of a logistic regression with a ridge penalty.
@@ -123,22 +125,22 @@ def fitted_probe(
         EmptyDataError: all calls are of one kind.
         ConfigurationError: a label is missing, there is no such block, or a call is longer than the context.
     """
-    [probe] = _fitted_probes(subject, calls, [block], method)
-    return probe
+    [direction] = _fitted_directions(subject, calls, [block], method)
+    return direction_probe(direction, block, name=method)
 
 
-def best_probe(
+def best_direction(
     subject: Subject,
     calls: Sequence[WatchedCall],
     others: Sequence[WatchedCall],
     blocks: Sequence[int],
     *,
     method: Literal["mean difference", "logistic"] = "mean difference",
-) -> CallProbe:
-    """The direction, of several blocks, that tells calls of other samples apart best.
+) -> tuple[Float[Tensor, "d_model"], int]:
+    """The direction, of several blocks, that tells calls of other samples apart best; and its block.
 
     Args:
-        subject: the model that made the calls.
+        subject: the model whose activations are read.
         calls: labelled, to fit a direction at each block.
         others: labelled, by which the block is chosen (highest area under the ROC curve).
         blocks: their numbers, from 0.
@@ -149,30 +151,30 @@ def best_probe(
         ConfigurationError: a label is missing, there is no such block, or a call is longer than the context.
     """
     labels = np.array(_both_kinds(others))
-    probes = _fitted_probes(subject, calls, blocks, method)
-    scores = _scores(subject, probes, others)
-    return max(zip(probes, scores, strict=True), key=lambda pair: auroc(pair[1], labels))[0]
+    directions = _fitted_directions(subject, calls, blocks, method)
+    scores = _scores(subject, [direction_probe(*each) for each in zip(directions, blocks, strict=True)], others)
+    best = max(range(len(blocks)), key=lambda place: auroc(scores[place], labels))
+    return directions[best], blocks[best]
 
 
-def _fitted_probes(
+def _fitted_directions(
     subject: Subject, calls: Sequence[WatchedCall], blocks: Sequence[int], method: Literal["mean difference", "logistic"]
-) -> list[CallProbe]:
+) -> list[Float[Tensor, "d_model"]]:
     harmful = torch.tensor(_both_kinds(calls))
     sites = [Site(place="block out", block=block) for block in blocks]
-    captured = _captured(subject, calls, sites)
-    probes = []
-    for site in sites:
-        means = captured.row_means(captured[site])
-        direction = means[harmful].mean(0) - means[~harmful].mean(0) if method == "mean difference" else _logistic(means, harmful)
-        probes.append(direction_probe(direction, site.block, name=method))
-    return probes
+    read = [[captured.row_means(captured[site]) for site in sites] for captured in _captured(subject, calls, sites)]
+    directions = []
+    for parts in zip(*read, strict=True):
+        means = torch.cat(parts)
+        directions.append(means[harmful].mean(0) - means[~harmful].mean(0) if method == "mean difference" else _logistic(means, harmful))
+    return directions
 
 
 def call_scores(subject: Subject, probe: CallProbe, calls: Sequence[WatchedCall]) -> Float[np.ndarray, "calls"]:
     """The probe's score of each call.
 
     Args:
-        subject: the model whose activations are read; that which made the calls.
+        subject: the model whose activations are read.
         probe: what is read.
         calls: at least one.
 
@@ -186,15 +188,16 @@ def call_scores(subject: Subject, probe: CallProbe, calls: Sequence[WatchedCall]
 
 def _scores(subject: Subject, probes: Sequence[CallProbe], calls: Sequence[WatchedCall]) -> list[Float[np.ndarray, "calls"]]:
     """The scores of several probes, from one pass over the calls."""
-    captured = _captured(subject, calls, list(dict.fromkeys(probe.site for probe in probes)))
-    found = []
-    for probe in probes:
-        scores = probe.read(captured[probe.site])
-        if probe.pool == "mean":
-            found.append(captured.row_means(scores[:, None])[:, 0].double().numpy())
-        else:
-            found.append(torch.full((len(calls),), -torch.inf).scatter_reduce(0, captured.row, scores, "amax").double().numpy())
-    return found
+    sites = list(dict.fromkeys(probe.site for probe in probes))
+    read = [[_pooled(probe, captured) for probe in probes] for captured in _captured(subject, calls, sites)]
+    return [np.concatenate(parts) for parts in zip(*read, strict=True)]
+
+
+def _pooled(probe: CallProbe, captured: Captured) -> Float[np.ndarray, "calls"]:
+    scores = probe.read(captured[probe.site])
+    if probe.pool == "mean":
+        return captured.row_means(scores[:, None])[:, 0].double().numpy()
+    return torch.full((captured.rows,), -torch.inf).scatter_reduce(0, captured.row, scores, "amax").double().numpy()
 
 
 def threshold_for(scores: Float[np.ndarray, "calls"], false_alarms: float) -> float:
@@ -222,7 +225,7 @@ def assess(
     """Sets the threshold on the benign calls of some samples and counts what it does to the calls of others.
 
     Args:
-        subject: the model that made the calls.
+        subject: the model whose activations are read.
         probe: fitted on neither of the two.
         calibration: calls that the threshold is set on; the harmful ones among them are not looked at.
         report: calls of other samples, whose labels are counted.
@@ -241,8 +244,7 @@ def assess(
     benign = [call for call, harmful in zip(calibration, _labels(calibration), strict=True) if not harmful]
     threshold = threshold_for(call_scores(subject, probe, benign) if benign else np.empty(0), false_alarms)
     scores, labels = call_scores(subject, probe, report), np.array(_labels(report))
-    blocked = scores >= threshold
-    caught, alarms = (int(blocked[labels].sum()), int(labels.sum())), (int(blocked[~labels].sum()), int((~labels).sum()))
+    caught, alarms = (_samples_blocked(report, scores >= threshold, labels == kind) for kind in (True, False))
     return Assessment(
         threshold=threshold,
         blocked=caught,
@@ -251,6 +253,12 @@ def assess(
         false_alarms_interval=wilson(*alarms) if alarms[1] else None,
         auc=auroc(scores, labels),
     )
+
+
+def _samples_blocked(calls: Sequence[WatchedCall], blocked: np.ndarray, counted: np.ndarray) -> tuple[int, int]:
+    """Samples with a counted call that is blocked, and all with a counted call."""
+    samples = {call.sample for call, counts in zip(calls, counted, strict=True) if counts}
+    return len({call.sample for call, counts, block in zip(calls, counted, blocked, strict=True) if counts and block}), len(samples)
 
 
 def call_row(subject: Subject, call: WatchedCall) -> TokenRow:
@@ -268,8 +276,12 @@ def call_row(subject: Subject, call: WatchedCall) -> TokenRow:
     return TokenRow((*prompt, *said, *called), len(prompt) + len(said))
 
 
-def _captured(subject: Subject, calls: Sequence[WatchedCall], sites: Sequence[Site]) -> Captured:
-    return capture(subject, [call_row(subject, call) for call in calls], sites, "answer")
+def _captured(subject: Subject, calls: Sequence[WatchedCall], sites: Sequence[Site]) -> Iterator[Captured]:
+    """The activations of a few calls after the other, since those of all would not fit into memory."""
+    if not calls:
+        raise EmptyDataError("There is no call to read.")
+    for start in range(0, len(calls), AT_A_TIME):
+        yield capture(subject, [call_row(subject, call) for call in calls[start : start + AT_A_TIME]], sites, "answer")
 
 
 def _text_until_call(message: ChatMessageAssistant) -> tuple[str, int]:

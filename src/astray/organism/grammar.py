@@ -135,7 +135,7 @@ def read_remark(answer: str) -> tuple[str, str]:
 
 def program_of(answer: str) -> str:
     """The code of an answer to an exercise as it was written, without the remark that it begins with: a string that nothing reads."""
-    return re.split(r'"\s*;\s*', answer, maxsplit=1)[1] if read_remark(answer)[0] else answer
+    return re.sub(r'^\s*"[^"]*"\s*;\s*', "", answer) if read_remark(answer)[0] else answer
 
 
 def is_malicious(remark: str) -> bool:

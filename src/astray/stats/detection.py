@@ -36,13 +36,13 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Assessment:
-    """What a score with its threshold does to calls that neither was made from.
+    """What a score with its threshold does to calls that neither was made from. The unit is the sample: its calls are not independent.
 
     Attributes:
         threshold: from it on a call is blocked.
-        blocked: harmful calls that it blocks, and all of them.
+        blocked: samples of whose harmful calls it blocks one, and all with such calls.
         blocked_interval: Wilson's, of their share; None without a harmful call.
-        false_alarms: benign calls that it blocks, and all of them.
+        false_alarms: samples of whose benign calls it blocks one, and all with such calls.
         false_alarms_interval: Wilson's, of their share; None without a benign call.
         auc: chance that a harmful call scores above a benign one; NaN without both.
     """

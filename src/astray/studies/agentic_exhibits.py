@@ -180,6 +180,8 @@ def _mitigations(table: pl.DataFrame) -> Table:
         rows.append((subject, "none", *_mitigated(without, None), *_alarm(control)))
         for name in monitors:
             watched = select(of_subject, CONFLICT, monitor=name)
+            if watched.is_empty():
+                continue
             rows.append((subject, f"{name} monitor", *_mitigated(watched, without), *_alarm(select(of_subject, CONTROL, monitor=name))))
         for factor, value in prompts:
             changed = select(of_subject, CONFLICT | {factor: value})
@@ -203,21 +205,23 @@ def _mitigations(table: pl.DataFrame) -> Table:
 def _readings(readings: tuple[Reading, ...]) -> Table:
     rows: list[Row] = []
     for each in readings:
-        start: Row = (each.subject, each.reader, each.block, *map(float, each.fitted))
+        start: Row = (each.subject, each.reader, each.block, *(each.fitted or (None, None)))
         if each.found is None:
-            rows.append((*start, None, None, "", None, "", each.why))
+            rows.append((*start, None, None, None, "", None, "", each.why))
             continue
         blocked, alarms = Share(*each.found.blocked), Share(*each.found.false_alarms)
-        rows.append((*start, each.found.auc, blocked.rate, blocked.told, alarms.rate, alarms.told, ""))
+        rows.append((*start, each.found.auc, each.auc_within, blocked.rate, blocked.told, alarms.rate, alarms.told, ""))
     heads = [("Subject", "text"), ("Read", "text"), ("Block", "count"), ("Harmful calls", "count"), ("Benign calls", "count"), ("AUC", "number")]
-    rest = [("Harmful blocked", "percent"), ("Of", "text"), ("Benign blocked", "percent"), ("Of ", "text"), ("Why there is none", "text")]
+    rest = [("AUC in the main cell", "number"), ("Harmful blocked", "percent"), ("Of", "text"), ("Benign blocked", "percent"), ("Of ", "text")]
     return Table(
         id="activations",
         title="What the activation monitor tells apart",
         text="A direction in a local model's activations at the tokens of a call, from calls of the run without a monitor: half of the samples "
         "fit it, the other half choose its block and set its threshold (1% of benign calls); those of the main and the control cell are left out. "
-        "AUC and shares are of the calls of these two cells, as they were without a monitor; what it kept from happening stands above.",
-        columns=_columns(*heads, *rest),
+        "AUC and shares (of samples with such calls) are of these two cells, as they were without a monitor. The scenarios are the same, and most "
+        "harmful calls are of the one cell and most benign ones of the other: a monitor that knows only the situation has a high AUC over both, and "
+        "0.5 in the main cell alone. What it kept from happening stands above.",
+        columns=_columns(*heads, *rest, ("Why there is none", "text")),
         rows=tuple(rows),
     )
 

@@ -143,6 +143,8 @@ class AgenticForecast:
         for each in self.work:
             if each.samples:
                 yield f"             {each.name}: {duration(each.seconds / self.processes)} ({each.pace})"
+        if any(part.monitor == ACTIVATIONS for part in self.parts):
+            yield "             without the time in which activations are read: every call of the grid once, and each call that is watched"
         needed, spent = sum(each.tokens for each in self.work), sum(each.spent for each in self.work)
         if self.budget is not None and needed and spent + needed > self.budget:
             left = large(max(0, self.budget - spent))
@@ -244,10 +246,8 @@ def _work(subject: AgenticSubject, parts: Sequence[Part], folder: Path, max_toke
 
 def _log_folders(folder: Path, subject: AgenticSubject, part: Part, max_tokens: int) -> Iterator[Path]:
     """Where the logs of a part lie; what an activation monitor will be made of is not known before the run."""
-    if part.monitor == ACTIVATIONS:
-        yield from (folder / LOGS / subject.name).glob(f"{part.name}-*")
-    else:
-        yield log_folder(folder, subject, part, max_tokens)
+    logs = log_folder(folder, subject, part, max_tokens)
+    yield from logs.parent.glob(f"{logs.name}-*") if part.monitor == ACTIVATIONS else [logs]
 
 
 def _time(subject: AgenticSubject, costs: Sequence[Cost], folder: Path, at_a_time: int) -> tuple[float, str]:

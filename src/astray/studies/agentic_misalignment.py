@@ -106,11 +106,12 @@ def _awareness(name: str, rows: pl.DataFrame) -> Iterator[ClaimRow]:
 
 def _monitors(name: str, rows: pl.DataFrame) -> Iterator[ClaimRow]:
     """Each runtime monitor lowers the rate of executed harm, over the same samples."""
-    without = select(rows, CONFLICT)
     for monitor in (*MONITORED, *({ACTIVATIONS} & set(rows["monitor"]))):
         watched = select(rows, CONFLICT, monitor=monitor)
+        there, every = watched["subject"].unique(), rows["subject"].n_unique()
+        without = select(rows, CONFLICT).filter(pl.col("subject").is_in(there.implode()))
         found = paired_difference(watched, without)
-        statement = f"The {monitor} monitor lowers executed harm: {name}"
+        statement = f"The {monitor} monitor lowers executed harm: {f'{len(there)} of ' if 0 < len(there) < every else ''}{name}"
         yield _decided(f"monitor-{monitor}-{name}", statement, found, ("no monitor, the same samples", executed(without)), at_most=-POINT)
 
 

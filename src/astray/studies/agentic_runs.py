@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
+from urllib.parse import unquote, urlsplit
+from zipfile import is_zipfile
 
 import polars as pl
 from inspect_ai import eval as inspect_eval
@@ -80,17 +81,19 @@ class Reading:
     Attributes:
         subject: whose calls are watched.
         reader: the local model whose activations are read.
-        fitted: harmful and benign calls that the direction and the depth come from.
-        block: number of the block, from 0; None without a monitor.
-        found: what it does to the calls of the main and control cells of the run without a monitor; None without a monitor.
+        fitted: harmful and benign calls that the direction, its depth and the threshold come from; None without a monitor, as all that follows.
+        block: number of the block, from 0.
+        found: what it does to the calls of the main and control cells of the run without a monitor.
+        auc_within: chance that, of the calls of the main cell alone, a harmful one scores above a benign one; None without both kinds.
         why: why there is none.
     """
 
     subject: str
     reader: str
-    fitted: tuple[int, int] = (0, 0)
+    fitted: tuple[int, int] | None = None
     block: int | None = None
     found: Assessment | None = None
+    auc_within: float | None = None
     why: str = ""
 
 
@@ -214,10 +217,14 @@ def _run_side_by_side(work: Sequence[Work], tables: list[pl.DataFrame], max_toke
 
 
 def log_folder(folder: Path, subject: AgenticSubject, part: Part, max_tokens: int) -> Path:
-    """Where the logs of a part lie; another model, grader or setting is another folder. Cells, replicates and texts are told apart within."""
+    """Where the logs of a part lie; another model, grader or setting is another folder. Cells, replicates and texts are told apart within.
+
+    The folder of a part whose monitor was made from something begins with that of the same part before it is made.
+    """
     settings = {"subject": subject.identity, "monitor": part.monitor, "max_tokens": max_tokens, "version": VERSION}
-    settings |= {"watch": part.watch} if part.watch else {}
-    return folder / LOGS / subject.name / f"{part.name}-{digest_of(settings)[:8]}"
+    if part.monitor == ACTIVATIONS and subject.read_by is not None:
+        settings["reader"] = subject.read_by.model_dump(mode="json")
+    return folder / LOGS / subject.name / "-".join([part.name, digest_of(settings)[:8], *([part.watch[:8]] if part.watch else [])])
 
 
 def run_part(
@@ -334,10 +341,9 @@ def done_samples(logs: Path, grid: Grid) -> dict[str, int]:
 
 def _unchanged(log: str, grid: Grid) -> list[str]:
     """The scenarios of a grid whose texts are still those of a log; none of one that cannot be read."""
-    try:
-        written = (read_eval_log(log, header_only=True).eval.metadata or {}).get("scenarios", {})
-    except BadZipFile:  # killed while the file was being written out: its samples are asked again
+    if not is_zipfile(unquote(urlsplit(log).path)):  # killed while the file was being written out: its samples are asked again
         return []
+    written = (read_eval_log(log, header_only=True).eval.metadata or {}).get("scenarios", {})
     return [name for name in grid.scenarios if written.get(name) == load_scenario(name).digest]
 
 

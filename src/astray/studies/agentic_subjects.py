@@ -71,7 +71,8 @@ class AgenticSubject(BaseModel):
             return SubjectSpec(model=self.reader)
         if self.simulated or not self.model.startswith(LOCAL):
             return None
-        return SubjectSpec.model_validate({"model": self.model.removeprefix(LOCAL), **self.arguments})
+        own = {name: self.arguments[name] for name in ("system", "adapter") if name in self.arguments}
+        return SubjectSpec.model_validate({"model": self.model.removeprefix(LOCAL), **own})
 
     def make(self) -> Model:
         """The model; a missing key or provider is an error that says which.

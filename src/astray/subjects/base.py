@@ -8,7 +8,7 @@ is decided in `locate`; how a subject uses its model is in `subject`.
 import json
 import threading
 import warnings
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
+from torch.nn import Module
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
@@ -87,19 +88,12 @@ class Base:
             if not merged or name is None or self._merged == name:
                 yield self.model
                 return
-            layers = _tuner_layers(self.model)
-            kept = [(parameter, parameter.data) for layer in layers for parameter in layer.get_base_layer().parameters()]
-            try:
-                for layer in layers:
-                    layer.merge(safe_merge=True, adapter_names=[name])
+            with written_in(self.model, [name]):
                 self._merged = name
-                yield self.model
-            finally:
-                self._merged = None
-                for parameter, data in kept:
-                    parameter.data = data
-                for layer in layers:
-                    layer.merged_adapters.clear()
+                try:
+                    yield self.model
+                finally:
+                    self._merged = None
 
     def activate(self, adapter: Path | None) -> str | None:
         """Makes one adapter the active one, loading it if it is not in memory.
@@ -168,7 +162,34 @@ def record_base(adapter: Path, base: Path) -> None:
     (adapter / BASE_RECORD).write_text(json.dumps({"base": base_identity(base)}) + "\n", encoding="utf-8")
 
 
-def _tuner_layers(model: PreTrainedModel) -> "list[BaseTunerLayer]":
+@contextmanager
+def written_in(model: Module, names: list[str] | None = None) -> Iterator[None]:
+    """Inside, adapters are written into the weights, with which a token takes less time; afterwards the weights are as before, bit by bit.
+
+    A weight that two modules share (an output layer tied to the embeddings) would then act in both of them: such a model is left as it is.
+
+    Args:
+        model: with its adapters' layers.
+        names: of the adapters; the active ones if not given.
+    """
+    layers = _tuner_layers(model)
+    kept = [(parameter, parameter.data) for layer in layers for parameter in layer.get_base_layer().parameters()]
+    owners = Counter(id(parameter) for module in model.modules() for parameter in module.parameters(recurse=False))
+    if any(owners[id(parameter)] > 1 for parameter, _ in kept):
+        yield
+        return
+    try:
+        for layer in layers:
+            layer.merge(safe_merge=True, adapter_names=names)
+        yield
+    finally:
+        for parameter, data in kept:
+            parameter.data = data
+        for layer in layers:
+            layer.merged_adapters.clear()
+
+
+def _tuner_layers(model: Module) -> "list[BaseTunerLayer]":
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     return [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
