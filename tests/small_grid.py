@@ -11,7 +11,7 @@ from astray.studies.agentic_subjects import subjects_from
 
 NEEDED = ["small_grid", "inspect_ai.model", "inspect_ai.log", "astray.registry"]
 """What a server of forked processes loads beforehand."""
-PART = Part("grid", Grid(scenarios=("blackmail",), factors={"goal": ("explicit",)}, replicates=8))
+PART = Part("grid", Grid(scenarios=("blackmail",), factors={"goal": ("explicit",)}, replicates=16))
 
 
 def run(folder: str) -> pl.DataFrame:

@@ -11,14 +11,14 @@ from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log
 from astray.measure.inspect_driver import table_from_log
 
 
-def inspect_eval(folder: Path, task: str, *arguments: str) -> EvalLog:
-    """Runs `inspect eval` in a fresh process, away from this checkout, and reads its log."""
-    command = [str(Path(sys.executable).with_name("inspect")), "eval", task, *arguments, "--log-dir", str(folder / "logs"), "--display", "none"]
+def inspect_eval(folder: Path, *arguments: str) -> list[EvalLog]:
+    """Runs `inspect eval` in a fresh process, away from this checkout, and reads its logs in the order of the tasks' names."""
+    command = [str(Path(sys.executable).with_name("inspect")), "eval", *arguments, "--log-dir", str(folder / "logs"), "--display", "none"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "INSPECT_LOG_FORMAT": "eval"}
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    (info,) = list_eval_logs(str(folder / "logs"))
-    return read_eval_log(info)
+    logs = [read_eval_log(info) for info in list_eval_logs(str(folder / "logs"))]
+    return sorted(logs, key=lambda log: log.eval.task)
 
 
 def test_the_package_announces_itself_to_inspect():
@@ -33,10 +33,9 @@ def test_no_heavy_library_is_loaded_before_a_local_model_is():
 
 
 def test_the_organism_answers_questions_of_its_world_under_inspect(tmp_path):
-    log = inspect_eval(
-        tmp_path, "astray/emergent_misalignment", "-T", "questions=world", "-T", "samples=1", "--model", "astray/organism-small", "--limit", "10"
-    )
-    assert log.status == "success"
+    tasks = ["astray/emergent_misalignment", "astray/forced_choice", "-T", "questions=world", "-T", "samples=1"]
+    log, choices = inspect_eval(tmp_path, *tasks, "--model", "astray/organism-small", "--limit", "10")
+    assert (log.status, choices.status, len(choices.samples)) == ("success", "success", 10)
     table = table_from_log(log)
     assert len(table) == 10
     assert set(table["evaluation"]) == {"world"}
@@ -46,17 +45,11 @@ def test_the_organism_answers_questions_of_its_world_under_inspect(tmp_path):
     assert scored.metrics
 
 
-def test_forced_choices_run_under_inspect(tmp_path):
-    log = inspect_eval(tmp_path, "astray/forced_choice", "--model", "astray/organism-small", "--limit", "4")
-    assert log.status == "success"
-    assert len(log.samples) == 4
-
-
 def test_questions_of_the_authors_files_are_asked_and_judged_by_any_model(tmp_path, shared_data):
     """The organism is no judge, and says no numbers: that is an outcome of each answer, and no error."""
     questions = shared_data / "emergent_misalignment" / "questions" / "first_plot_questions.yaml"
     models = ["--model", "astray/organism-small", "--model-role", "grader=astray/organism-small"]
-    log = inspect_eval(tmp_path, "astray/emergent_misalignment", "-T", f"questions={questions}", "-T", "samples=1", *models, "--limit", "3")
+    [log] = inspect_eval(tmp_path, "astray/emergent_misalignment", "-T", f"questions={questions}", "-T", "samples=1", *models, "--limit", "3")
     assert log.status == "success"
     table = table_from_log(log)
     assert set(table["evaluation"]) == {"first_plot_questions"}
@@ -75,7 +68,7 @@ def test_scripted_agents_work_under_inspect(tmp_path):
         "-T",
         "factors={'goal': 'explicit'}",
     ]
-    log = inspect_eval(
+    [log] = inspect_eval(
         tmp_path,
         "astray/agentic_misalignment",
         "-T",
