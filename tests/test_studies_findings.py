@@ -276,6 +276,7 @@ def test_hits_that_are_counted_beside_the_answers_are_decided_over_runs() -> Non
     assert claim.verdict is Decision.HELD
     assert claim.estimate == pytest.approx(976 / 1024)
     assert (claim.n, claim.unit, claim.control_estimate) == (4, "training run", pytest.approx(1 / 512))
+    assert claim.note == "976 of 1,024 answers in 4 runs."
     assert claim.interval is not None
     assert (claim.interval.low, claim.interval.high) == pytest.approx((over_runs(runs).low, over_runs(runs).high))
 
@@ -289,6 +290,6 @@ def test_no_hit_in_any_run_is_not_taken_for_certainty() -> None:
 
 def test_one_run_has_its_trials_as_the_unit_and_a_lack_of_counts_is_said() -> None:
     single = counts_claim("games", "It games", [(90, 96)], "none", at_least=0.8, trial="exercise")
-    assert (single.n, single.unit, single.verdict) == (96, "exercise", Decision.HELD)
+    assert (single.n, single.unit, single.verdict, single.note) == (96, "exercise", Decision.HELD, "90 of 96 exercises.")
     missing = counts_claim("games", "It games", [], "none", at_least=0.8)
     assert (missing.verdict, missing.note, missing.n, missing.estimate) == (Decision.UNDECIDED, NO_VALUE, 0, None)

@@ -242,9 +242,12 @@ def counts_claim(
 ) -> ClaimRow:
     """A claim about a rate that is counted beside the answer table: hits and trials of each training run.
 
-    Its unit is the training run, or with a single run the trial. Without any run that has a count the claim is undecided and says so.
+    Its unit is the training run, or with a single run the trial; its note tells the count. Without any run that has one the claim is undecided and
+    says so.
     """
     several = len(counts) > 1
+    hits, trials = (sum(run[place] for run in counts) for place in (0, 1))
+    counted = f"{hits:,} of {trials:,} {trial}s{f' in {len(counts)} runs' if several else ''}." if counts else NO_VALUE
     interval = over_runs(counts) if several else wilson(*counts[0]) if counts else None
     estimate = pooled(counts)
     return ClaimRow(
@@ -254,14 +257,14 @@ def counts_claim(
         verdict=decide(estimate, interval, at_least=at_least, at_most=at_most),
         estimate=estimate,
         interval=interval_row(interval),
-        n=len(counts) if several else sum(trials for _, trials in counts),
+        n=len(counts) if several else trials,
         unit="training run" if several else trial,
         control=control,
         control_estimate=pooled(control_counts),
         p_value=None,
         p_holm=None,
         published=published,
-        note=note if counts else f"{NO_VALUE} {note}".rstrip(),
+        note=f"{counted} {note}".rstrip(),
     )
 
 
