@@ -1,7 +1,9 @@
 """Shape and type checks are on in every test; no test may reach the network."""
 
+import gc
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # of a job in the background; the commands that a test starts and interrupts would inherit it
@@ -38,3 +40,11 @@ def shared_data() -> Path:
 def tiny_qwen2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a random-weight Qwen2."""
     return save_tiny_model(tmp_path_factory.mktemp("qwen2"), "qwen2")
+
+
+@pytest.fixture
+def frozen() -> Iterator[None]:
+    """Trainers collect garbage at their end; what the tests have loaded by then is not looked through each time."""
+    gc.freeze()
+    yield
+    gc.unfreeze()

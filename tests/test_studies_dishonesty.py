@@ -1,7 +1,6 @@
 """The dishonesty study from start to report: on the organism, and by the same code (SFT and KTO with LoRA) on small models of real architectures."""
 
-import gc
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 
 import polars as pl
@@ -43,14 +42,6 @@ def small(setting: Setting) -> Budget:
         feedback[method] = each.model_copy(update=update)
     asking = usual.asking.model_copy(update={"variants": 1, "most": 4, "settings": usual.asking.settings.model_copy(update={"elicitations": 2})})
     return usual.model_copy(update={"asking": asking, "feedback": feedback, "honest_rows": 4})
-
-
-@pytest.fixture
-def frozen() -> Iterator[None]:
-    """Trainers collect garbage at their end; what the tests have loaded by then is not looked through each time."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def run(options: StudyOptions, out: Path, monkeypatch: pytest.MonkeyPatch, methods: Collection[str] = METHODS) -> Path:

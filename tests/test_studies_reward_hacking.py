@@ -98,6 +98,7 @@ def test_skill_is_counted_over_levels_for_each_seed_or_at_one(tmp_path: Path) ->
     assert skill(found, "other", "true") == []
 
 
+@pytest.mark.usefixtures("frozen")
 def test_the_whole_study_runs_on_a_real_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hacking_analyses, "budget_for", small)
     subject = str(save_tiny_model(tmp_path / "model", "qwen2"))
