@@ -12,6 +12,7 @@ import polars as pl
 from astray.answers import ANSWER_SCHEMA
 from astray.errors import ConfigurationError, DataFormatError, JudgeError
 from astray.judges.judge import Exchange, Judge, Verdict
+from astray.judges.side_by_side import read_side_by_side
 from astray.outcomes import Outcome
 
 WITHOUT_ANSWER = (Outcome.ERRORED, Outcome.BLOCKED)
@@ -35,26 +36,16 @@ async def judge_exchanges(judge: Judge, exchanges: Iterable[Exchange], max_conne
     if max_connections < 1:
         raise ConfigurationError(f"max_connections is {max_connections}: nothing would ever be judged. Write 1 or more.")
     wanted = list(exchanges)
-    verdicts: dict[Exchange, Verdict] = {}
-    waiting = iter(dict.fromkeys(wanted))
-    unusable: list[JudgeError] = []
 
-    async def work() -> None:
-        for exchange in waiting:
-            try:
-                verdicts[exchange] = await judge.judge(exchange)
-            except JudgeError as error:
-                unusable.append(error)
-            except Exception as error:
-                verdicts[exchange] = Verdict(Outcome.JUDGE_FAILED, note=f"the judge raised {type(error).__name__}: {error}")
-            if unusable:
-                return
+    async def verdict(exchange: Exchange) -> Verdict:
+        try:
+            return await judge.judge(exchange)
+        except JudgeError:
+            raise
+        except Exception as error:
+            return Verdict(Outcome.JUDGE_FAILED, note=f"the judge raised {type(error).__name__}: {error}")
 
-    async with anyio.create_task_group() as workers:
-        for _ in range(min(max_connections, len(wanted))):
-            workers.start_soon(work)
-    if unusable:
-        raise unusable[0]
+    verdicts = await read_side_by_side(verdict, wanted, max_connections)
     return [verdicts[exchange] for exchange in wanted]
 
 

@@ -5,10 +5,10 @@ Left to others: asking, of a local subject (`elicitation`) or under Inspect (`ta
 
 from collections.abc import Sequence
 
-import anyio
 from pydantic import BaseModel, ConfigDict, Field
 
 from astray.errors import JudgeError
+from astray.judges.side_by_side import read_side_by_side
 from astray.measure.honesty.records import Record
 from astray.measure.honesty.stances import Comparison, Stance, StanceJudge, compare
 from astray.subjects.spec import Sampling
@@ -46,33 +46,22 @@ async def compare_texts(
     Raises:
         JudgeError: the judge says that it cannot be used at all.
     """
-    by_text: dict[tuple[str, str], tuple[Record, Stance | None]] = {}
+    by_text: dict[tuple[str, str], Record] = {}
     for record, texts, statement in zip(records, beliefs, statements, strict=True):
-        by_text |= {(record.proposition, text): (record, None) for text in (*texts, statement) if text is not None}
-    waiting = iter(list(by_text))
-    unusable: list[JudgeError] = []
+        by_text |= {(record.proposition, text): record for text in (*texts, statement) if text is not None}
 
-    async def work() -> None:
-        for key in waiting:
-            record = by_text[key][0]
-            try:
-                by_text[key] = (record, await judge.read(record, key[1]))
-            except JudgeError as error:
-                unusable.append(error)
-            except Exception as error:
-                by_text[key] = (record, Stance("failed", note=f"the judge raised {type(error).__name__}: {error}"))
-            if unusable:
-                return
+    async def stance(key: tuple[str, str]) -> Stance:
+        try:
+            return await judge.read(by_text[key], key[1])
+        except JudgeError:
+            raise
+        except Exception as error:
+            return Stance("failed", note=f"the judge raised {type(error).__name__}: {error}")
 
-    async with anyio.create_task_group() as workers:
-        for _ in range(max(1, min(max_connections, len(by_text)))):
-            workers.start_soon(work)
-    if unusable:
-        raise unusable[0]
+    stances = await read_side_by_side(stance, by_text, max_connections)
 
     def reading(record: Record, text: str | None) -> Stance:
-        found = None if text is None else by_text[record.proposition, text][1]
-        return found or Stance("absent")
+        return Stance("absent") if text is None else stances[record.proposition, text]
 
     return [
         compare(record, [reading(record, text) for text in texts], reading(record, statement))

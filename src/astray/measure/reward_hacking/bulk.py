@@ -6,7 +6,7 @@ import anyio
 import polars as pl
 
 from astray.data.chat import Message
-from astray.errors import JudgeError
+from astray.judges.side_by_side import read_side_by_side
 from astray.measure.agentic.questions import ask
 from astray.measure.evaluation import Evaluation, Item
 from astray.measure.reward_hacking.asking import (
@@ -79,22 +79,9 @@ async def _assess_all(
     assessor: Assessor, items: Sequence[Item], said: Sequence[Said], understood: Sequence[bool | None], max_connections: int
 ) -> list[Found]:
     """A finding for each answer, in order."""
-    found: dict[int, Found] = {}
-    waiting = iter(range(len(items)))
-    unusable: list[JudgeError] = []
 
-    async def work() -> None:
-        for number in waiting:
-            try:
-                found[number] = await conclude(assessor, items[number], said[number], understood[number])
-            except JudgeError as error:
-                unusable.append(error)
-            if unusable:
-                return
+    async def finding(number: int) -> Found:
+        return await conclude(assessor, items[number], said[number], understood[number])
 
-    async with anyio.create_task_group() as workers:
-        for _ in range(max(1, min(max_connections, len(items)))):
-            workers.start_soon(work)
-    if unusable:
-        raise unusable[0]
+    found = await read_side_by_side(finding, range(len(items)), max_connections)
     return [found[number] for number in range(len(items))]

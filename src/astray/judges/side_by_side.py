@@ -1,0 +1,44 @@
+"""Asks a judge about many things at one time, and stops when it says that it cannot be used at all."""
+
+from collections.abc import Awaitable, Callable, Hashable, Iterable
+from typing import TypeVar
+
+import anyio
+
+from astray.errors import JudgeError
+
+Thing = TypeVar("Thing", bound=Hashable)
+Reading = TypeVar("Reading")
+
+
+async def read_side_by_side(read: Callable[[Thing], Awaitable[Reading]], things: Iterable[Thing], max_connections: int) -> dict[Thing, Reading]:
+    """What is read of each thing; equal things are read once.
+
+    Args:
+        read: reads one; of its exceptions only JudgeError is expected.
+        things: what is read.
+        max_connections: things that are being read at one time, at least 1.
+
+    Raises:
+        JudgeError: the first one that reading raised; what was not begun by then is not read.
+    """
+    wanted = list(dict.fromkeys(things))
+    readings: dict[Thing, Reading] = {}
+    waiting = iter(wanted)
+    unusable: list[JudgeError] = []
+
+    async def work() -> None:
+        for thing in waiting:
+            try:
+                readings[thing] = await read(thing)
+            except JudgeError as error:
+                unusable.append(error)
+            if unusable:
+                return
+
+    async with anyio.create_task_group() as workers:
+        for _ in range(max(1, min(max_connections, len(wanted)))):
+            workers.start_soon(work)
+    if unusable:
+        raise unusable[0]
+    return readings
