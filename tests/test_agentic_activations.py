@@ -61,7 +61,8 @@ def test_it_is_run_on_cells_that_it_was_not_made_from_and_compared_with_none(res
 
 def test_with_many_subjects_the_claim_is_of_those_that_were_watched(results):
     rows = pl.read_parquet(results / "acts.parquet")
-    others = [rows.filter(pl.col("monitor") != ACTIVATIONS).with_columns(subject=pl.lit(f"other-{number}")) for number in range(5)]
+    unwatched, named = rows.filter(pl.col("monitor") != ACTIVATIONS), rows.schema["subject"]
+    others = [unwatched.with_columns(subject=pl.lit(f"other-{number}", dtype=named)) for number in range(5)]
     [alone], [among] = (
         [claim for claim in STUDY.claims(table) if claim.id.startswith("monitor-activations-")] for table in (rows, pl.concat([rows, *others]))
     )

@@ -31,7 +31,7 @@ from astray.mitigate.activation_monitor import activation_monitor, labelled_call
 from astray.mitigate.call_probe import WatchedCall, assess, best_direction, call_scores, direction_probe
 from astray.stats.detection import auroc
 from astray.studies.agentic_counting import CONFLICT
-from astray.studies.agentic_runs import ACTIVATIONS, AgenticFindings, Part, Reading, Tell, finished, log_folder, parts_of, run_part
+from astray.studies.agentic_runs import ACTIVATIONS, AgenticFindings, Part, Reading, Tell, finished, log_folder, of_subject, parts_of, run_part
 from astray.studies.agentic_subjects import AgenticSubject
 from astray.subjects.identity import digest_of
 from astray.subjects.locate import settle
@@ -104,8 +104,7 @@ def run_watched(
             done = finished(logs, part.grid)
             limit = Budget(budget, sum(int(table["tokens"].sum()) for table in (found.table, done))) if budget is not None else None
             table = run_part(subject, watched, logs, done, max_tokens=max_tokens, budget=limit, approval=policy)
-            named = table.with_columns(pl.lit(subject.name).alias("subject"))
-            found = replace(found, table=pl.concat([found.table, named]), exhausted=limit is not None and limit.exhausted)
+            found = replace(found, table=pl.concat([found.table, of_subject(subject, table)]), exhausted=limit is not None and limit.exhausted)
         _tell(progress, name, StepState.FINISHED, place + 1, len(work))
     return replace(found, readings=tuple(readings))
 

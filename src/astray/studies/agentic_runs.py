@@ -160,8 +160,8 @@ def run_parts(
         _run_side_by_side(work, tables, max_tokens, processes, progress)
     else:
         exhausted = _run_in_turn(work, tables, max_tokens, budget, progress)
-    named = [table.with_columns(pl.lit(subject.name).alias("subject")) for (subject, _, _), table in zip(work, tables, strict=True)]
-    return AgenticFindings(pl.concat(named), tuple(subjects), exhausted)
+    named = pl.concat([of_subject(subject, table) for (subject, _, _), table in zip(work, tables, strict=True)])
+    return AgenticFindings(named, tuple(subjects), exhausted)
 
 
 def processes_for(subjects: Sequence[AgenticSubject], samples: int, workers: int | None, budget: int | None) -> int:
@@ -317,9 +317,15 @@ def finished(logs: Path, grid: Grid) -> pl.DataFrame:
     """
     tables = [_of_log(info.name, grid) for info in list_eval_logs(str(logs))] if logs.is_dir() else []
     wanted = {grid.sample_id(number) for number in range(grid.size)}
-    rows = pl.concat([pl.DataFrame(schema=CONDUCT_SCHEMA), *tables]).filter(pl.col("sample").is_in(wanted))
-    by_error = rows.sort(pl.col("outcome") == Conduct.ERRORED, maintain_order=True)
-    return by_error.unique("sample", keep="first", maintain_order=True).sort("replicate", "sample")
+    rows = pl.concat([pl.DataFrame(schema=CONDUCT_SCHEMA), *tables])
+    keys = rows.select("sample", "replicate", errored=pl.col("outcome") == Conduct.ERRORED).with_row_index("row")  # whole rows are copied once
+    by_error = keys.filter(pl.col("sample").is_in(wanted)).sort("errored", maintain_order=True)
+    return rows[by_error.unique("sample", keep="first", maintain_order=True).sort("replicate", "sample")["row"]]
+
+
+def of_subject(subject: AgenticSubject, table: pl.DataFrame) -> pl.DataFrame:
+    """The table with the subject's short name in place of the model's."""
+    return table.with_columns(subject=pl.lit(subject.name, dtype=CONDUCT_SCHEMA["subject"]))
 
 
 def done_samples(logs: Path, grid: Grid) -> dict[str, int]:
