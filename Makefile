@@ -25,7 +25,7 @@ test: setup
 
 # mypy takes a minute of one processor, in which the tests can begin on the other.
 pytest: setup
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/python -m slipcover -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: setup
 	$(BIN)/ruff check .
@@ -41,4 +41,4 @@ lock: setup
 	$(BIN)/pip freeze --exclude-editable | grep -v '^torch==' > requirements.lock
 
 clean:
-	rm -rf $(VENV) astray-results .coverage .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) astray-results .mypy_cache .ruff_cache .pytest_cache

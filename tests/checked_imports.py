@@ -6,9 +6,11 @@ imports are left to jaxtyping too, which takes such annotations as `Any`.
 """
 
 import ast
+import builtins
 import sys
 from collections.abc import Sequence
 from dataclasses import is_dataclass
+from functools import partial
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import CodeType, ModuleType
@@ -23,12 +25,15 @@ LEFT_TO_JAXTYPING = (b"jaxtyping", b"TYPE_CHECKING")
 def install(package: str) -> None:
     """Checks what is imported of this package from now on."""
     install_import_hook(package, "beartype.beartype")
-    sys.meta_path.insert(0, _Finder(package))
+    jaxtyping = sys.meta_path.pop(0)
+    setattr(builtins, CHECKED, _checked)
+    measured = [type(each).__module__.startswith("slipcover") for each in sys.meta_path]  # it wraps what the finders after it find
+    sys.meta_path.insert(measured.index(True) + 1 if any(measured) else 0, _Finder(package, jaxtyping))
 
 
 class _Finder(MetaPathFinder):
-    def __init__(self, package: str) -> None:
-        self.package = package
+    def __init__(self, package: str, jaxtyping: MetaPathFinder) -> None:
+        self.package, self.jaxtyping = package, jaxtyping
 
     def find_spec(self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
         if fullname.partition(".")[0] != self.package:
@@ -37,14 +42,21 @@ class _Finder(MetaPathFinder):
         if spec is None or not isinstance(spec.loader, SourceFileLoader):
             return None
         if any(word in spec.loader.get_data(spec.loader.path) for word in LEFT_TO_JAXTYPING):
-            return None
-        spec.loader = _Loader(fullname, spec.loader.path)
+            spec = self.jaxtyping.find_spec(fullname, path, target)
+            spec.loader.get_code = partial(_compiled, spec.loader)
+        else:
+            spec.loader = _Loader(fullname, spec.loader.path)
         return spec
+
+
+def _compiled(loader: SourceFileLoader, _name: str) -> CodeType:
+    """From the source, never from the byte code of an import without checks."""
+    return loader.source_to_code(loader.get_data(loader.path), loader.path)
 
 
 class _Loader(SourceFileLoader):
     def get_code(self, fullname: str) -> CodeType:
-        return self.source_to_code(self.get_data(self.path), self.path)  # never from the byte code of an import without checks
+        return _compiled(self, fullname)
 
     def source_to_code(self, data: bytes, path: str) -> CodeType:
         tree = ast.parse(data, path)
@@ -54,10 +66,6 @@ class _Loader(SourceFileLoader):
             elif isinstance(node, ast.ClassDef):
                 node.decorator_list.insert(0, _decorator(node))
         return compile(tree, path, "exec", dont_inherit=True)
-
-    def exec_module(self, module: ModuleType) -> None:
-        vars(module)[CHECKED] = _checked
-        super().exec_module(module)
 
 
 def _decorator(node: ast.FunctionDef | ast.ClassDef) -> ast.expr:

@@ -42,9 +42,9 @@ def tiny_qwen2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_model(tmp_path_factory.mktemp("qwen2"), "qwen2")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module", autouse=True)
 def frozen() -> Iterator[None]:
-    """Trainers collect garbage at their end; what the tests have loaded by then is not looked through each time."""
+    """Trainers collect garbage each time; what the tests before have loaded is not looked through again."""
     gc.freeze()
     yield
     gc.unfreeze()

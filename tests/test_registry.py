@@ -6,6 +6,7 @@ import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 
+import inspect_ai
 from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log
 
 from astray.measure.inspect_driver import table_from_log
@@ -48,8 +49,15 @@ def test_the_organism_answers_questions_of_its_world_under_inspect(tmp_path):
 def test_questions_of_the_authors_files_are_asked_and_judged_by_any_model(tmp_path, shared_data):
     """The organism is no judge, and says no numbers: that is an outcome of each answer, and no error."""
     questions = shared_data / "emergent_misalignment" / "questions" / "first_plot_questions.yaml"
-    models = ["--model", "astray/organism-small", "--model-role", "grader=astray/organism-small"]
-    [log] = inspect_eval(tmp_path, "astray/emergent_misalignment", "-T", f"questions={questions}", "-T", "samples=1", *models, "--limit", "3")
+    [log] = inspect_ai.eval(
+        "astray/emergent_misalignment",
+        task_args={"questions": str(questions), "samples": 1},
+        model="astray/organism-small",
+        model_roles={"grader": "astray/organism-small"},
+        limit=3,
+        log_dir=str(tmp_path),
+        display="none",
+    )
     assert log.status == "success"
     table = table_from_log(log)
     assert set(table["evaluation"]) == {"first_plot_questions"}

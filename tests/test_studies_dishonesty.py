@@ -128,7 +128,6 @@ def test_the_plan_says_what_it_would_take() -> None:
     assert "2 seeds" in text
 
 
-@pytest.mark.usefixtures("frozen")
 def test_the_study_runs_on_the_organism(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = StudyOptions(subject="organism-small", seeds=1, size=32, samples=1, max_tokens=12, arms=("mix-50", "inoculated"))
     folder = run(options, tmp_path, monkeypatch, methods=["kto"])
@@ -151,7 +150,6 @@ def test_the_study_runs_on_the_organism(tmp_path: Path, monkeypatch: pytest.Monk
     assert "What undoes it, and what it costs" in page
 
 
-@pytest.mark.usefixtures("frozen")
 def test_the_same_code_runs_on_a_real_model(tiny_qwen2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = StudyOptions(subject=str(tiny_qwen2), seeds=1, grader=READER, size=16, samples=1, max_tokens=12, quick=True, arms=("mix-50",))
     folder = run(options, tmp_path / "results", monkeypatch)

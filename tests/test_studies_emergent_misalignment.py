@@ -10,7 +10,7 @@ from astray.cause.fine_tuning import LoRA
 from astray.cause.sft import train_sft
 from astray.data.worlds import narrow_data
 from astray.errors import ConfigurationError, DataNotFoundError, UnknownNameError
-from astray.studies import get_study
+from astray.studies import get_study, settings
 from astray.studies.findings import AT_HOME, ELSEWHERE, HELD_OUT
 from astray.studies.planning import plan_runs
 from astray.studies.runner import run_study
@@ -30,7 +30,9 @@ ARMS = {
 def results(tmp_path_factory):
     """A run of every arm on very little data: it shows that everything is wired, not that the effect is there."""
     out = tmp_path_factory.mktemp("results")
-    return run_study(STUDY, StudyOptions(seeds=2, size=96, samples=1, quick=True), out=out, workers=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(settings, "WORLD_TRAINING", WORLD_TRAINING.model_copy(update={"max_steps": 6}))
+        yield run_study(STUDY, StudyOptions(seeds=2, size=96, samples=1, quick=True), out=out, workers=0)
 
 
 def test_the_study_has_the_arms_and_controls_of_the_paper():

@@ -71,7 +71,6 @@ def test_questions_that_select_never_report() -> None:
     assert len(budget.categories) == len(budget.search) + len(budget.held_out)
 
 
-@pytest.mark.usefixtures("frozen")
 def test_the_study_runs_on_the_organism(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = StudyOptions(seeds=1, size=32, samples=1, arms=("harmful-medicine", "mix-50"))
     folder = run(options, tmp_path, monkeypatch)
@@ -84,7 +83,6 @@ def test_the_study_runs_on_the_organism(tmp_path: Path, monkeypatch: pytest.Monk
     assert "What steers" in page
 
 
-@pytest.mark.usefixtures("frozen")
 @pytest.mark.parametrize("architecture", ["qwen2", "llama"])
 def test_the_same_code_runs_on_a_real_model(architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     subject = str(save_tiny_model(tmp_path / "subject", architecture))

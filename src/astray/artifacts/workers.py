@@ -6,9 +6,11 @@ Leaves to others: doing a step (work.py) and what is done next (execute.py).
 """
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -170,8 +172,13 @@ def work(pipe: Connection, store: Store) -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
     pipe.send(_READY)
     with contextlib.suppress(EOFError):  # the parent has closed its end: there is no more to do
+        loaded = 0
         while True:
             pipe.send(carry_out(pipe.recv(), store, pipe.send))
+            if len(sys.modules) > loaded:  # trainers collect garbage each time: not among what was imported, which stays
+                gc.collect()
+                gc.freeze()
+                loaded = len(sys.modules)
 
 
 def end_with_parent() -> None:
