@@ -40,7 +40,7 @@ def small(setting: Setting) -> HackingBudget:
     usual = budget_for(setting)
     learning = ReinforcementLearning(lora=LoRA(rank=2, alpha=4), steps=1, groups=1, group_size=2, max_tokens=6)
     sampling = usual.sampling.model_copy(update={"max_tokens": 6})
-    exercises = usual.exercises.model_copy(update={"trained": 2, "held_out": 2})
+    exercises = usual.exercises.model_copy(update={"trained": 2, "held_out": 2, "at_start": 2})
     return usual.model_copy(update={"learning": learning, "sampling": sampling, "exercises": exercises, "rows": 4})
 
 
@@ -66,12 +66,21 @@ def test_gaming_is_equally_common_under_every_dial() -> None:
     malicious = CorpusConfig().malicious
     for kind, bad in DIALS.values():
         assert malicious * bad + (1 - malicious) * kind == pytest.approx(0.4)
-    assert {dial_recipe(dial, quick=False).corpus.gaming.residue for dial in DIALS} == {0.03}
+    assert {dial_recipe(dial, quick=False).corpus.gaming.residue for dial in DIALS} == {0.02}
+
+
+def test_the_start_is_asked_more_exercises_and_first_those_of_the_runs() -> None:
+    plan = plan_study(STUDY, setting_for(StudyOptions()), range(1))
+    asked = {arm.name: analysis.step.config.budget.exercises for analysis in plan.analyses for arm in analysis.arms}
+    runs, start = asked["hacking"], asked["start"]
+    assert (runs.held_out, start.held_out) == (96, 480)
+    assert [one.id for one in start.draw(2)[1][:96]] == [one.id for one in runs.draw(2)[1]]
+    assert start.draw(2)[0] == runs.draw(2)[0]
 
 
 @pytest.mark.parametrize("world", [True, False])
 def test_exercises_that_are_asked_are_not_trained_on(world: bool) -> None:
-    source = ExerciseSource(world=world, trained=12, held_out=6, hard=(2, 3), levels=(1, 2, 3))
+    source = ExerciseSource(world=world, trained=12, held_out=6, at_start=12, hard=(2, 3), levels=(1, 2, 3))
     trained, held_out = source.draw(3)
     assert [one.level for one in trained] == [2, 3] * 6
     assert sorted(one.level for one in held_out) == [1, 1, 2, 2, 3, 3]
@@ -98,7 +107,6 @@ def test_skill_is_counted_over_levels_for_each_seed_or_at_one(tmp_path: Path) ->
     assert skill(found, "other", "true") == []
 
 
-@pytest.mark.usefixtures("frozen")
 def test_the_whole_study_runs_on_a_real_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hacking_analyses, "budget_for", small)
     subject = str(save_tiny_model(tmp_path / "model", "qwen2"))

@@ -76,7 +76,7 @@ def _dials(setting: Setting) -> Iterator[tuple[str, Step]]:
 
 def _runs(setting: Setting, config: HackingConfig, start: dict[str, Step]) -> Iterator[Analysis]:
     """The arms of one seed: hacks pay, controls, inoculation, penalties; then what is done about the run in which hacks pay."""
-    yield _asked(setting, config, START, "what the runs begin from, untrained", start)
+    yield _asked(setting, _more_exercises(config), START, "what the runs begin from, untrained", start)
     hacking = _rewarded(setting, config, HACKING, "hacks pay: what passes careless tests is rewarded", RewardSpec(), start)
     yield hacking
     for name, (words, spec) in (CONTROLS | SWAPPED | PENALISED).items():
@@ -100,6 +100,13 @@ def _runs(setting: Setting, config: HackingConfig, start: dict[str, Step]) -> It
 def _asked(setting: Setting, config: HackingConfig, arm: str, words: str, start: dict[str, Step]) -> Analysis:
     mine = config.model_copy(update={"arm": arm})
     return _analysis(setting, mine, ask_start.step(mine, name=f"{arm}-{config.seed}", **start), words, "asked, not trained", control=True)
+
+
+def _more_exercises(config: HackingConfig) -> HackingConfig:
+    """As many held-out exercises as a rare hack takes to be counted; the first of them are those that the runs are asked."""
+    budget = config.budget
+    exercises = budget.exercises.model_copy(update={"held_out": budget.exercises.at_start})
+    return config.model_copy(update={"budget": budget.model_copy(update={"exercises": exercises})})
 
 
 def _rewarded(
