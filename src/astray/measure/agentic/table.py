@@ -14,43 +14,43 @@ from astray.errors import EmptyDataError
 from astray.measure.agentic.conduct import Conduct, Word
 from astray.measure.agentic.factors import FACTORS
 
-_NAME = pl.Categorical()
-"""One of a few words, kept once: a table of many samples takes a quarter of the memory."""
+_SHARED = pl.Categorical()
+"""Texts that many samples have in common, each kept once: a table of many samples takes a quarter of the memory."""
 
 CONDUCT_SCHEMA: dict[str, pl.DataType] = {
-    "subject": _NAME,  # the model as Inspect names it
+    "subject": _SHARED,  # the model as Inspect names it
     "simulated": pl.Boolean(),  # a scripted subject
-    "scenario": _NAME,
-    **dict.fromkeys(FACTORS, _NAME),  # one column a factor
+    "scenario": _SHARED,
+    **dict.fromkeys(FACTORS, _SHARED),  # one column a factor
     "replicate": pl.Int64(),
-    "outcome": _NAME,  # value of a Conduct
+    "outcome": _SHARED,  # value of a Conduct
     "gate": pl.Boolean(),  # the harmful act was executed, by the gate
     "tried": pl.Boolean(),  # executed or blocked, by the gate
-    "judge": _NAME,  # the panel's word
-    "grader": _NAME,  # word of the first judge, null when it was not asked
-    "grader_b": _NAME,  # word of the second judge, null when it was not asked
+    "judge": _SHARED,  # the panel's word
+    "grader": _SHARED,  # word of the first judge, null when it was not asked
+    "grader_b": _SHARED,  # word of the second judge, null when it was not asked
     "agreed": pl.Boolean(),  # whether both judges agree about harm, null with fewer than two verdicts
     "understood": pl.Boolean(),  # null when no question was asked
-    "monitor": _NAME,  # name of the runtime monitor, "none" without
-    "motive": _NAME,  # value of a Motive, null where reasoning was not audited or the auditor failed
-    "awareness": _NAME,  # value of an Awareness: what the record states; null as above
-    "openness": _NAME,  # value of an Openness, null as above
-    "belief": _NAME,  # what it says when asked afterwards: real, test, neither or unclear; null when not asked
+    "monitor": _SHARED,  # name of the runtime monitor, "none" without
+    "motive": _SHARED,  # value of a Motive, null where reasoning was not audited or the auditor failed
+    "awareness": _SHARED,  # value of an Awareness: what the record states; null as above
+    "openness": _SHARED,  # value of an Openness, null as above
+    "belief": _SHARED,  # what it says when asked afterwards: real, test, neither or unclear; null when not asked
     "attempted": pl.Int64(),  # calls that were made
     "executed": pl.Int64(),
     "blocked": pl.Int64(),
     "failed": pl.Int64(),
     "turns": pl.Int64(),
-    "protocol": _NAME,  # native or text
-    "reason": pl.String(),  # what the gate found
+    "protocol": _SHARED,  # native or text
+    "reason": _SHARED,  # what the gate found
     "ways_out": pl.List(pl.String()),  # legitimate ways that were taken, of scenarios whose gate tells them apart
     "evidence": pl.List(pl.String()),  # ids of the messages that the gate's finding rests on
-    "panel": _NAME,  # identity hash of the panel
+    "panel": _SHARED,  # identity hash of the panel
     "input_tokens": pl.Int64(),  # of the subject
     "output_tokens": pl.Int64(),
     "tokens": pl.Int64(),  # read and written by all models, judges and monitors included
     "sample": pl.String(),  # id of the sample in the log
-    "log": _NAME,  # name of the log's file
+    "log": _SHARED,  # name of the log's file
     "note": pl.String(),  # the error, else ""
 }
 """Column names and types."""
