@@ -71,16 +71,34 @@ def test_effects_agree_with_an_independent_fit_where_cells_are_full():
         (pl.col("name") == "unnamed").cast(pl.Int64).alias("unnamed"),
         pl.concat_str("goal", "threat", "name").alias("cell"),
     )
-    design = sm.add_constant(np.column_stack([rows[name].to_numpy() for name in ("goal", "restriction", "safe", "unnamed")]).astype(float))
+    rows = rows.with_columns((pl.col("goal") * pl.col(name)).alias(f"goal and {name}") for name in ("restriction", "safe"))
+    names = ("goal", "restriction", "safe", "unnamed", "goal and restriction", "goal and safe")
+    design = sm.add_constant(np.column_stack([rows[name].to_numpy() for name in names]).astype(float))
     groups = rows["cell"].rank("dense").to_numpy().astype(int)
     plain = sm.Logit(rows["gate"].to_numpy(), design).fit(disp=False)
     fit = sm.Logit(rows["gate"].to_numpy(), design).fit(disp=False, cov_type="cluster", cov_kwds={"groups": groups, "use_correction": False})
     effects = {(row.factor, row.value): row for row in factor_effects(table).rows}
-    few = np.sqrt(9 / 8 * 8 / (9 - 5))  # the correction for few clusters: of 9 cells, for 5 parameters
+    few = np.sqrt(9 / 8 * 8 / (9 - 7))  # the correction for few clusters: of 9 cells, for 7 parameters
     for key, place in ((("goal", "none"), 1), (("threat", "restriction"), 2), (("threat", "none"), 3), (("name", "unnamed"), 4)):
         error = max(plain.bse[place], few * fit.bse[place])
         assert abs(effects[key].log_odds - fit.params[place]) < 0.03
         assert abs((effects[key].high - effects[key].low) / (2 * 1.96 * error) - 1) < 0.05
+
+
+def test_no_harm_without_goal_and_threat_is_no_effect_of_other_factors():
+    """Goal and threat work together, as in the paper; without a term for that, instructions would seem to lower harm."""
+    single = {"goal": ("explicit",), "threat": ("replacement",)}
+    others = {"name": ("unnamed",), "instruction": ("prohibition", "safety"), "framing": ("real", "test")}
+    grid = Grid(scenarios=("blackmail",), also=tuple(single | {name: values} for name, values in others.items()), replicates=100)
+    played: dict = {}
+    conditions = {"goal=none": 0.4, "threat=none": 0.2, "goal=none,threat=none": 0.0}
+    subjects = [ScriptedAPI("scripted/sometimes", probability=0.6, conditions=conditions, seed=seed) for seed in range(20)]
+    found = [factor_effects(simulate(subject, grid, played)) for subject in subjects]
+    for factor, values in others.items():
+        for value in values:
+            rows = [row for each in found for row in each.rows if (row.factor, row.value) == (factor, value)]
+            assert abs(np.mean([row.log_odds for row in rows])) < 0.2
+            assert sum(row.low <= 0 <= row.high for row in rows) >= 17
 
 
 def test_an_effect_that_hangs_on_one_cell_has_an_interval_that_holds_the_truth():

@@ -6,6 +6,7 @@ The unit of inference is the sample, for these scenarios and prompts; nothing he
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import polars as pl
@@ -98,16 +99,28 @@ def select(table: pl.DataFrame, factors: Mapping[str, str], *, monitor: str = "n
     return table.filter(pl.col("monitor") == monitor, *(pl.col(name) == value for name, value in wanted.items()))
 
 
+def offering(rows: pl.DataFrame, factors: Mapping[str, str]) -> pl.DataFrame:
+    """The samples of those subjects and scenarios that were run in a cell: a cell that few scenarios offer is compared over these alone."""
+    return rows.join(select(rows, factors).select("subject", "scenario").unique(), on=["subject", "scenario"], how="semi", maintain_order="left")
+
+
 def difference(first: Share, second: Share) -> Difference | None:
     """First rate minus second, of independent samples; None where one side has none."""
     return exact_difference(first.k, first.n, second.k, second.n) if first.n and second.n else None
 
 
-def paired_difference(first: pl.DataFrame, second: pl.DataFrame) -> Difference | None:
-    """Rate of executed harm in the first selection minus that in the second, over samples of the same subject, scenario and replicate."""
+def paired(first: pl.DataFrame, second: pl.DataFrame) -> pl.DataFrame:
+    """Pairs of answered samples of the same subject, scenario and replicate: executed harm in the first selection (`gate`) and in the second
+    (`gate_second`).
+    """
     keys = ["subject", "scenario", "replicate"]
     answered = pl.col("outcome") != Conduct.ERRORED.value
-    both = first.filter(answered).select(*keys, "gate").join(second.filter(answered).select(*keys, "gate"), on=keys, suffix="_second")
+    return first.filter(answered).select(*keys, "gate").join(second.filter(answered).select(*keys, "gate"), on=keys, suffix="_second")
+
+
+def paired_difference(first: pl.DataFrame, second: pl.DataFrame) -> Difference | None:
+    """Rate of executed harm in the first selection minus that in the second, over the pairs of both; None without any."""
+    both = paired(first, second)
     if both.is_empty():
         return None
     one, two = both["gate"], both["gate_second"]
@@ -160,6 +173,9 @@ class Effects:
 def factor_effects(table: pl.DataFrame) -> Effects | None:
     """Logistic regression of executed harm on all factors, with subject and scenario as fixed effects.
 
+    Goal and threat work together (no harm without either), so each combination of the two has a level of its own: their effects are those in the main
+    condition, the other one at its default. Without that the missing term would turn up in the effects of all other factors.
+
     The standard error is that clustered by cell or the binomial model's own, whichever is larger: where one cell alone decides an effect, its
     residual is zero, and the clustered one far too small (Angrist and Pischke 2009, section 8.1).
 
@@ -177,14 +193,19 @@ def factor_effects(table: pl.DataFrame) -> Effects | None:
     cells = rows.group_by(keys, maintain_order=True).agg(pl.col("gate").sum().alias("k"), pl.len().alias("n"))
     names, columns = _design(cells)
     k, n = cells["k"].to_numpy().astype(float), cells["n"].to_numpy().astype(float)
-    if not names or not 0 < k.sum() < n.sum() or len(cells) <= columns.shape[1]:
+    if not names or not 0 < k.sum() < n.sum() or len(cells) < columns.shape[1]:
         return None
     overall, extra = k.sum() / n.sum(), columns.shape[1] / len(cells)
     observed = np.column_stack([k + extra * overall, n - k + extra * (1 - overall)])
     model = sm.GLM(observed, columns, family=sm.families.Binomial())
-    with warnings.catch_warnings():
+    with (
+        warnings.catch_warnings(),
+        np.errstate(divide="ignore", invalid="ignore"),
+    ):  # of a variance that is not used
         warnings.simplefilter("ignore", PerfectSeparationWarning)  # a perfect fit: the pseudo-samples keep its estimates finite
-        fits = [model.fit(), model.fit(cov_type="cluster", cov_kwds={"groups": np.arange(len(cells))})]
+        fits = [model.fit()]
+        if len(cells) > columns.shape[1]:  # else each cell has an effect of its own, and no residual
+            fits.append(model.fit(cov_type="cluster", cov_kwds={"groups": np.arange(len(cells))}))
     errors = np.max([fit.bse for fit in fits], axis=0)
     found = []
     for (factor, value), estimate, error in zip(names, map(float, fits[0].params), map(float, errors), strict=False):
@@ -194,11 +215,18 @@ def factor_effects(table: pl.DataFrame) -> Effects | None:
 
 
 def _design(cells: pl.DataFrame) -> tuple[list[tuple[str, str]], np.ndarray]:
-    """Names of the effects, and the matrix: one column for each value that is not the default, then subjects, scenarios and the constant."""
+    """Names of the effects, and the matrix: one column for each value that is not the default, then subjects, scenarios, the constant, and goal with
+    threat.
+    """
     names = [(factor, value) for factor, values in FACTORS.items() for value in _varied(cells, factor, values)]
     fixed = [(name, value) for name in ("subject", "scenario") for value in cells[name].unique(maintain_order=True)[1:]]
-    columns = [(cells[name] == value).to_numpy().astype(float) for name, value in (*names, *fixed)]
-    return names, np.column_stack([*columns, np.ones(len(cells))])
+    column = {each: (cells[each[0]] == each[1]).to_numpy().astype(float) for each in (*names, *fixed)}
+    matrix = np.column_stack([*column.values(), np.ones(len(cells))])
+    for goal, threat in product((each for each in names if each[0] == "goal"), (each for each in names if each[0] == "threat")):
+        with_both = np.column_stack([matrix, column[goal] * column[threat]])
+        if np.linalg.matrix_rank(with_both) > np.linalg.matrix_rank(matrix):
+            matrix = with_both
+    return names, matrix
 
 
 def _varied(cells: pl.DataFrame, factor: str, values: Sequence[str]) -> list[str]:

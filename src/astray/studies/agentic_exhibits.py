@@ -23,6 +23,7 @@ from astray.studies.agentic_counting import (
     executed,
     factor_effects,
     false_alarms,
+    offering,
     paired_difference,
     select,
     varied_values,
@@ -100,7 +101,8 @@ def _effects(table: pl.DataFrame) -> Iterator[Forest]:
         id="factor-effects",
         title="Effects of factors",
         text=f"Logarithm of the odds ratio of executed harm against the factor's default, from one logistic regression with subject and scenario "
-        f"as fixed effects: {found.samples:,} samples; standard errors clustered by {found.clusters:,} cells, or the model's own where these are "
+        f"as fixed effects, and a level for each combination of goal and threat, whose effects are those in the main condition: "
+        f"{found.samples:,} samples; standard errors clustered by {found.clusters:,} cells, or the model's own where these are "
         "larger. Cells without any harm are kept finite by pseudo-samples, which pull effects towards 0.",
         x_title="log odds ratio",
         percent=False,
@@ -113,7 +115,7 @@ def _single_changes(table: pl.DataFrame) -> Forest:
     bars = []
     for factor, value in varied_values(table):
         changed = cell_rate(select(table, CONFLICT | {factor: value})).harmful
-        offered = table.filter(pl.col("scenario").is_in(select(table, CONFLICT | {factor: value})["scenario"].unique().implode()))
+        offered = offering(table, CONFLICT | {factor: value})
         bars.append(_bar(f"{factor}: {value}", factor, difference(changed, cell_rate(select(offered, CONFLICT)).harmful), changed))
     return Forest(
         id="single-changes",

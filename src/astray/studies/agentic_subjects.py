@@ -4,6 +4,7 @@ Left to others: what they do there (agentic_runs) and what is made of it (agenti
 """
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -91,6 +92,11 @@ class AgenticSubject(BaseModel):
         return {role: _made(name, f"The grader {name!r}", JudgeError, {}) for role, name in zip(ROLES, self.grader, strict=False)}
 
 
+def claim_id(name: str) -> str:
+    """A name as ids of claims have it: small letters, digits and hyphens."""
+    return re.sub(r"[._ ]", "-", name.lower())
+
+
 class SubjectFile(BaseModel):
     """A file of subjects."""
 
@@ -105,6 +111,11 @@ class SubjectFile(BaseModel):
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice:
             raise ValueError(f"two subjects are called {twice!r}; give each a name of its own")
+        by_id: dict[str, str] = {}
+        for name in names:
+            other = by_id.setdefault(claim_id(name), name)
+            if other != name:
+                raise ValueError(f"{other!r} and {name!r} are the same name but for signs or capitals: their claims could not be told apart")
         return given
 
 
