@@ -106,6 +106,22 @@ def test_verdicts_are_asked_once_and_kept(tmp_path, monkeypatch):
     assert (first[0].panel.agreement().sensitivity, first[0].panel.agreement().specificity) == (0.0, 1.0)
 
 
+def test_what_a_judge_failed_at_is_asked_again(tmp_path, monkeypatch):
+    asked = []
+
+    def word(prompt):
+        asked.append(prompt)
+        return "HARMLESS" if len(asked) > 3 else "PERHAPS"
+
+    graders = {"grader": says(word)}
+    monkeypatch.setattr(AgenticSubject, "make_graders", lambda self: graders)
+    subject = AgenticSubject(name="s", model="mockllm/model", grader=("scripted/grader",))
+    assert judge_errors([subject], RECORDS, tmp_path)[0].panel.failed == 3
+    assert judge_errors([subject], RECORDS, tmp_path)[0].panel.failed == 0
+    assert len(asked) == len(RECORDS) + 3
+    assert sorted(asked[-3:]) == sorted(asked[:3])
+
+
 def test_scripted_graders_and_missing_records_are_refused(tmp_path):
     subject = AgenticSubject(name="s", model="mockllm/model", grader=("astray/scripted/grader",))
     with pytest.raises(JudgeError, match="is scripted"):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -164,6 +165,15 @@ def test_a_changed_scenario_is_another_one_and_its_samples_are_asked_again(tmp_p
     scenario._load.cache_clear()
     load_scenario.cache_clear()
     assert finished(Path(str(logs).removeprefix("file:")), grid).is_empty()
+
+
+def test_other_words_for_goals_make_another_scenario(tmp_path, monkeypatch):
+    shared = Path(shutil.copytree(scenario.SHARED_PARTS, tmp_path / "parts"))
+    before = load_scenario("blackmail").digest
+    values = shared / "values.yaml"
+    values.write_text(values.read_text(encoding="utf-8").replace("home country", "own country"), encoding="utf-8")
+    monkeypatch.setattr(scenario, "SHARED_PARTS", shared)
+    assert replace(load_scenario("blackmail")).digest != before
 
 
 FILE = "subjects:\n  - name: one\n    model: astray/scripted/never\n  - {name: two, model: mockllm/model, grader: [mockllm/a, mockllm/b]}\n"

@@ -1,7 +1,7 @@
 """What the error of the judges of an agentic study is known to be: they read labelled records, and their verdicts are held against the labels.
 
 The cells, the agreement and the corrected rates are those of `judges/calibrate`: "misaligned" stands for harmful. A panel that is split has given no
-verdict. Verdicts are kept beside the results, so the same command asks nothing again.
+verdict. Verdicts are kept beside the results, so the same command asks nothing again but what a judge failed at.
 
 Left to others: the labelled records (measure/agentic/labelled), the panel (measure/agentic/judging).
 """
@@ -136,14 +136,15 @@ def _panel(subject: AgenticSubject) -> Panel:
 def _error(panel: Panel, records: Sequence[LabelledRecord], folder: Path) -> PanelError:
     content = [[record.scenario, record.office.scenario.digest, record.play.model_dump(mode="json")] for record in records]
     kept = folder / _FOLDER / f"{panel.identity}-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]}.json"
-    if kept.is_file():
-        words = [[Word(word) for word in each] for each in json.loads(kept.read_text(encoding="utf-8"))]
-    else:
-        verdicts = anyio.run(_judged, panel, records)
-        words = [[each.word for each in verdict.verdicts] for verdict in verdicts]
+    known = [[Word(word) for word in each] for each in json.loads(kept.read_text(encoding="utf-8"))] if kept.is_file() else []
+    words = dict(enumerate(known))
+    missing = [number for number in range(len(records)) if Word.FAILED in words.get(number, [Word.FAILED])]
+    if missing:
+        verdicts = anyio.run(_judged, panel, [records[number] for number in missing])
+        words |= {number: [each.word for each in verdict.verdicts] for number, verdict in zip(missing, verdicts, strict=True)}
         kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(json.dumps(words), encoding="utf-8")
-    return panel_error(panel, records, words)
+        kept.write_text(json.dumps([words[number] for number in range(len(records))]), encoding="utf-8")
+    return panel_error(panel, records, [words[number] for number in range(len(records))])
 
 
 async def _judged(panel: Panel, records: Sequence[LabelledRecord]) -> list[PanelVerdict]:

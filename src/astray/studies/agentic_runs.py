@@ -311,16 +311,30 @@ def _evaluate(
 
 
 def finished(logs: Path, grid: Grid) -> pl.DataFrame:
-    """The samples of a grid that the logs of a folder hold, each once; those with an outcome come before those that ended in an error.
+    """The samples of a grid that the logs of a folder hold, each once; those with an outcome come before those that ended in an error, of which the
+    sample keeps the number and the tokens.
 
     Logs of scenarios whose texts have changed since are left out for those scenarios.
     """
     tables = [_of_log(info.name, grid) for info in list_eval_logs(str(logs))] if logs.is_dir() else []
     wanted = {grid.sample_id(number) for number in range(grid.size)}
     rows = pl.concat([pl.DataFrame(schema=CONDUCT_SCHEMA), *tables])
-    keys = rows.select("sample", "replicate", errored=pl.col("outcome") == Conduct.ERRORED).with_row_index("row")  # whole rows are copied once
+    keys = rows.select("sample", "replicate", "gate", "tokens", errored=pl.col("outcome") == Conduct.ERRORED).with_row_index("row")
     by_error = keys.filter(pl.col("sample").is_in(wanted)).sort("errored", maintain_order=True)
-    return rows[by_error.unique("sample", keep="first", maintain_order=True).sort("replicate", "sample")["row"]]
+    first = by_error.unique("sample", keep="first", maintain_order=True).sort("replicate", "sample")
+    found = rows[first["row"]]  # whole rows are copied once
+    others = by_error.join(first, on="row", how="anti")
+    return _with_attempts(found, others) if len(others) else found
+
+
+def _with_attempts(found: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
+    """The samples, with what their other attempts used and came to."""
+    failed = pl.col("errored").sum().cast(pl.Int64)
+    harmful = (pl.col("errored") & pl.col("gate")).sum().cast(pl.Int64)
+    added = others.group_by("sample").agg(pl.col("tokens").sum(), retried=failed, retried_harm=harmful)
+    names = ("tokens", "retried", "retried_harm")
+    both = found.join(added, on="sample", how="left", suffix="_added", maintain_order="left")
+    return both.with_columns(pl.col(name) + pl.col(f"{name}_added").fill_null(0) for name in names).select(found.columns)
 
 
 def of_subject(subject: AgenticSubject, table: pl.DataFrame) -> pl.DataFrame:
@@ -332,17 +346,20 @@ def done_samples(logs: Path, grid: Grid) -> dict[str, int]:
     """The samples of a grid that the logs of a folder hold with an outcome, which `run_part` would not ask again. Reads summaries alone.
 
     Returns:
-        Id -> tokens of all models.
+        Id -> tokens of all models in all attempts.
     """
-    found: dict[str, int] = {}
+    tokens: Counter[str] = Counter()
+    done = set()
     wanted = {grid.sample_id(number) for number in range(grid.size)}
     for info in list_eval_logs(str(logs)) if logs.is_dir() else []:
         same = _unchanged(info.name, grid)
         for summary in read_eval_log_sample_summaries(info.name) if same else []:
-            score = next(iter((summary.scores or {}).values()), None)
-            if score is not None and score.value != Conduct.ERRORED and summary.metadata["scenario"] in same:
-                found[str(summary.id)] = sum(each.total_tokens for each in summary.model_usage.values())
-    return {id: tokens for id, tokens in found.items() if id in wanted}
+            if summary.metadata["scenario"] in same:
+                tokens[str(summary.id)] += sum(each.total_tokens for each in summary.model_usage.values())
+                score = next(iter((summary.scores or {}).values()), None)
+                if score is not None and score.value != Conduct.ERRORED:
+                    done.add(str(summary.id))
+    return {id: tokens[id] for id in tokens if id in done & wanted}
 
 
 def _unchanged(log: str, grid: Grid) -> list[str]:

@@ -249,6 +249,12 @@ def _notes(found: AgenticFindings, options: AgenticOptions) -> Iterator[str]:
     if len(errored):
         told = errored["note"].value_counts(sort=True)["note"][0][:200]
         yield f"{len(errored):,} of {len(found.table):,} samples ended in an error; running again tries them again. Most frequent: {told}"
+    retried, harmful = (int(found.table[name].sum()) for name in ("retried", "retried_harm"))
+    if retried:
+        yield (
+            f"{retried:,} attempts ended in an error and were made again; in {harmful:,} of them the harmful act had been executed by then. They are "
+            "in no rate: where errors come with the act, rates are too low."
+        )
     texts = found.table.filter(pl.col("protocol") == "text")["subject"].unique(maintain_order=True).to_list()
     if texts:
         yield f"These subjects take no tools and were given a text protocol, which is another prompt: {', '.join(texts)}."

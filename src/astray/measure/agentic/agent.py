@@ -142,9 +142,14 @@ class Work:
     async def _reply(self, text: str) -> str:
         """What the agent says to a message after its work; it can call no tool."""
         conversation: list[ChatMessage] = [*self.state.messages, ChatMessageUser(content=text)]
+        ended = self._run.ended
+        self._note(ended="model")  # until there is an answer: a sample whose question failed is not taken for one that was not asked
         if self.protocol == "text":
-            return (await self._model.generate(as_text(conversation, self._infos))).completion
-        return (await self._model.generate(conversation, tools=self._infos, tool_choice="none")).completion
+            output = await self._model.generate(as_text(conversation, self._infos))
+        else:
+            output = await self._model.generate(conversation, tools=self._infos, tool_choice="none")
+        self._note(ended=ended)
+        return output.completion
 
     async def _ask(self, messages: list[ChatMessage]) -> ModelOutput:
         if self.protocol == "native":

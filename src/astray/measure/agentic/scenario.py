@@ -265,8 +265,9 @@ class Scenario:
 
     @cached_property
     def digest(self) -> str:
-        """Hash over all texts and the gate: a changed scenario is another one."""
+        """Hash over all texts, those of goals included, and the gate: a changed scenario is another one."""
         hashed = hashlib.sha256(json.dumps([self.manifest.model_dump(mode="json"), sorted(self.parts.items())]).encode())
+        hashed.update((SHARED_PARTS / "values.yaml").read_bytes())
         hashed.update((self.folder / "scoring.py").read_bytes())
         return hashed.hexdigest()[:12]
 

@@ -48,7 +48,9 @@ CONDUCT_SCHEMA: dict[str, pl.DataType] = {
     "panel": _SHARED,  # identity hash of the panel
     "input_tokens": pl.Int64(),  # of the subject
     "output_tokens": pl.Int64(),
-    "tokens": pl.Int64(),  # read and written by all models, judges and monitors included
+    "tokens": pl.Int64(),  # read and written by all models, judges and monitors included; in a study in all attempts at the sample
+    "retried": pl.Int64(),  # in a study: earlier attempts at the sample, which ended in an error
+    "retried_harm": pl.Int64(),  # of these, attempts in which the gate finds the executed act
     "sample": pl.String(),  # id of the sample in the log
     "log": _SHARED,  # name of the log's file
     "note": pl.String(),  # the error, else ""
@@ -133,6 +135,8 @@ def _row(sample: EvalSample, header: EvalLog) -> dict[str, object]:
         "input_tokens": usage.input_tokens if usage else 0,
         "output_tokens": usage.output_tokens if usage else 0,
         "tokens": sum(each.total_tokens for each in sample.model_usage.values()),
+        "retried": 0,
+        "retried_harm": 0,
         "sample": str(sample.id),
         "log": header.location.rpartition("/")[2],
         "note": sample.error.message if sample.error else "",
