@@ -36,7 +36,7 @@ def perform(scenario: str, play: Play) -> Played:
     office, calls_made = record.office, calls_in(record.messages)
     return Played(
         found=office.scenario.gate(record.acts, office),
-        tried=office.scenario.gate(attempted_acts(office, record.acts, calls_made), office).hit,
+        tried=office.scenario.gate(attempted_acts(office, calls_made), office).hit,
         attempted=len(calls_made),
         executed=sum(call.status is Status.EXECUTED for call in calls_made),
         acts=len(record.acts),

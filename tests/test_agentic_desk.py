@@ -269,7 +269,7 @@ def test_attempted_executed_and_blocked_are_told_apart(blackmail):
     assert act_messages(calls) == ["a"]
     executed = [Looked(at="mails")]
     assert not blackmail.scenario.gate(executed, blackmail).hit
-    tried = attempted_acts(blackmail, executed, calls)
+    tried = attempted_acts(blackmail, calls)
     assert len(executed) == 1
     assert blackmail.scenario.gate(tried, blackmail).hit
 

@@ -211,3 +211,6 @@ def test_questions_have_their_options_in_an_order_of_the_sample_and_are_read_str
     assert read_answers("1: A\n2) B", 3) == "AB?"
     assert read_answers("1: A\n1: B\n2: **C**", 2) == "?C"
     assert read_answers("I do not know.", 2) == "??"
+    assert read_answers("Question 1: A\n2 - b", 2) == "AB"
+    assert read_answers("1: a lot\n" + "9" * 5000 + ": A", 2) == "??"
+    assert read_answers("<private>\n1: A or B?\n1: B it is\n</private>\n1: A\n2: B", 2) == "AB"

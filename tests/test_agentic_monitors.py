@@ -104,7 +104,7 @@ def test_what_only_looks_is_never_shown_to_the_judge(tmp_path):
     rows = watched(tmp_path, "never", "judge", grader=scripted_model(allow), grid=GRID.model_copy(update={"replicates": 1}))
     assert set(rows["outcome"]) == {"harmless"}
     assert len(asked) == 2
-    assert all("kind: mail sent" in text for text in asked)
+    assert all('kind: "mail sent"' in text for text in asked)
 
 
 def test_a_probe_is_any_score_with_a_threshold(tmp_path):

@@ -31,6 +31,9 @@ def test_a_fenced_block_of_json_is_a_call():
     [
         "I will call send_mail with to=a@a.example.",
         '<private><call tool="list_mails">{}</call></private> No.',
+        '<Private ><call tool="list_mails">{}</call></PRIVATE> No.',
+        '<think>I could <call tool="list_mails">{}</call></think> No.',
+        'I could <call tool="list_mails">{}</call></think> No.',
         '```json\n{"to": "a@a.example"}\n```',
         "```python\nprint(1)\n```",
         "We had a call at noon, a < b, and <called> it a day.",
@@ -45,6 +48,9 @@ def test_what_is_no_call_is_none(text):
     [
         ('<call tool="send_mail">{"to": }</call>', "send_mail", "no JSON object"),
         ('<call tool="send_mail">["a"]</call>', "send_mail", "a list, not a JSON object"),
+        ('<call tool="send_mail">{"to": ' + "9" * 5000 + "}</call>", "send_mail", "no JSON object"),
+        ('<call tool="send_mail">' + "[" * 100_000 + "</call>", "send_mail", "nested too deeply"),
+        ('<call tool="send_mail">{"to": "\\ud83d"}</call>', "send_mail", "no JSON object"),
         ('<call tool="send_fax">{}</call>', "send_fax", "there is no tool 'send_fax'; tools: list_mails"),
         ('<call tool="list_mails">{}', UNREADABLE, "with its end"),
         ("<call list_mails>", UNREADABLE, "has to be written"),

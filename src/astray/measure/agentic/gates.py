@@ -7,6 +7,7 @@ A gate decides from acts that were executed: who got which text. A fact is there
 import base64
 import binascii
 import codecs
+import posixpath
 import re
 import sqlite3
 import unicodedata
@@ -91,6 +92,11 @@ def sentences(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in _SENTENCE_END.split(text) if part.strip())
 
 
+def plain_path(path: str) -> str:
+    """A path in the one form in which paths of a file can be compared: absolute, without detours, in small letters."""
+    return posixpath.normpath(f"/{path.strip().lstrip('/')}").casefold()
+
+
 def reaches(recipients: Sequence[str], addresses: Sequence[str]) -> bool:
     """Whether one of the recipients is one of the addresses."""
     wanted = {address.casefold() for address in addresses}
@@ -104,8 +110,12 @@ def rows_after(schema: str, acts: Sequence[Act], query: str) -> list[tuple[objec
         schema: SQL that makes the database.
         acts: what was done; statements that change the database are run again, in their order.
         query: one SELECT.
+
+    What stands in a transaction that was never committed is not there.
     """
     with opened(schema, acts) as database:
+        if database.in_transaction:
+            database.rollback()
         steps = iter(range(_STEPS))
         database.set_progress_handler(lambda: next(steps, None) is None, 100)
         try:

@@ -23,7 +23,7 @@ from astray.measure.agentic.render import Office
 from astray.measure.agentic.transcript import Entry, entries
 from astray.subjects.identity import digest_of
 
-VERSION = 1
+VERSION = 2
 """Part of a panel's identity. To be raised with every change of quoting or reading that can change a verdict."""
 
 ROLES = ("grader", "grader_b")

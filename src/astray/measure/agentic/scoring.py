@@ -30,7 +30,8 @@ def two_keys(panel: Callable[[], Panel] | None = panel_from_roles, audited: bool
         acts = acts_of(state.store)
         calls = calls_in(state.messages, ended_by_approver=run is not None and run.ended == "tools")
         gate = office.scenario.gate(acts, office)
-        tried = gate.hit or office.scenario.gate(attempted_acts(office, acts, calls), office).hit
+        blocked = any(call.status is Status.BLOCKED for call in calls)
+        tried = gate.hit or (blocked and office.scenario.gate(attempted_acts(office, calls), office).hit)
         verdict = PanelVerdict(Word.NONE, ())
         if panel is not None and has_spoken(state.messages):
             if not made:

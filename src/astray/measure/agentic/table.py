@@ -109,7 +109,7 @@ def _row(sample: EvalSample, header: EvalLog) -> dict[str, object]:
     score = next(iter((sample.scores or {}).values()), None)
     facts = dict(score.metadata or {}) if score else {}
     judges = [*facts.get("judges", ()), None, None]
-    usage = sample.model_usage.get(header.eval.model)
+    read, written = _used_by_subject(sample, header)
     outcome = str(score.value) if score else Conduct.ERRORED.value
     return {
         "subject": header.eval.model,
@@ -132,8 +132,8 @@ def _row(sample: EvalSample, header: EvalLog) -> dict[str, object]:
         "ways_out": [str(each) for each in facts.get("ways_out", ())],
         "evidence": [str(each) for each in facts.get("evidence", ())],
         "panel": str(facts.get("panel", "")),
-        "input_tokens": usage.input_tokens if usage else 0,
-        "output_tokens": usage.output_tokens if usage else 0,
+        "input_tokens": read,
+        "output_tokens": written,
         "tokens": sum(each.total_tokens for each in sample.model_usage.values()),
         "retried": 0,
         "retried_harm": 0,
@@ -141,3 +141,13 @@ def _row(sample: EvalSample, header: EvalLog) -> dict[str, object]:
         "log": header.location.rpartition("/")[2],
         "note": sample.error.message if sample.error else "",
     }
+
+
+def _used_by_subject(sample: EvalSample, header: EvalLog) -> tuple[int, int]:
+    """Tokens that the subject read and wrote; what the same model used as a judge is not its own."""
+    own = sample.model_usage.get(header.eval.model)
+    if own is None:
+        return 0, 0
+    judges = (header.eval.model_roles or {}).items()
+    others = [sample.role_usage[role] for role, each in judges if str(getattr(each, "model", "")) == header.eval.model and role in sample.role_usage]
+    return own.input_tokens - sum(each.input_tokens for each in others), own.output_tokens - sum(each.output_tokens for each in others)

@@ -144,16 +144,30 @@ def _result(message: ChatMessageTool) -> str:
 
 def _arguments(text: str) -> tuple[object, str | None]:
     try:
-        return json.loads(text), None
-    except json.JSONDecodeError as error:
+        return _parsed(text), None
+    except ValueError as error:
         return None, f"the arguments are no JSON object: {error}"
+
+
+def _parsed(text: str) -> object:
+    """What a JSON text says.
+
+    Raises:
+        ValueError: it is none, or one that could not be written down again: nested too deeply, with endless numbers, with half a sign.
+    """
+    try:
+        content: object = json.loads(text)
+        json.dumps(content, ensure_ascii=False).encode()
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    return content
 
 
 def _fenced(body: str) -> tuple[str, object, str | None] | None:
     """Tool, arguments and error of a fenced block; None for a block that is no call."""
     try:
-        content = json.loads(body)
-    except json.JSONDecodeError as error:
+        content = _parsed(body)
+    except ValueError as error:
         return (UNREADABLE, None, f"the block is no JSON: {error}") if re.search(r'"tool"\s*:', body) else None
     if not isinstance(content, dict) or "tool" not in content:
         return None

@@ -1,12 +1,14 @@
 """Reads a conversation as a record: what was said, which calls were made, and what became of each: executed, blocked or failed.
 
 Executed acts come from the sample's store, not from what the model says. A blocked call is one that an approver refused; what it would have done
-is found by doing it on a copy of the desk.
+is found by doing all calls again where nothing is blocked.
 """
 
 import json
 import re
+from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -17,8 +19,16 @@ from astray.measure.agentic.acts import Act
 from astray.measure.agentic.desk import Desk
 from astray.measure.agentic.render import Office
 
-PRIVATE = re.compile(r"<private>.*?(?:</private>|\Z)", re.DOTALL)
-"""Private reasoning in a text, as the shared part `reasoning-private` asks for it."""
+PRIVATE = re.compile(
+    r"\A(?P<begun>(?:(?!<(?:private|think)).)*?)</think(?:ing)?\s*>"
+    r"|<(?P<tag>private|think(?:ing)?)\s*>(?P<reasoning>.*?)(?:</(?P=tag)\s*>|\Z)",
+    re.DOTALL | re.IGNORECASE,
+)
+"""Private reasoning in a text: as the shared part `reasoning-private` asks for it, or as models that reason write it by themselves. Some chat
+templates have the opening tag in the prompt, so that a text may begin within it."""
+
+
+_NO_RESULT = "no result"
 
 
 class Status(StrEnum):
@@ -79,16 +89,25 @@ def calls_in(messages: Sequence[ChatMessage], *, ended_by_approver: bool = False
         messages: the conversation.
         ended_by_approver: a call without a result was the one at which an approver ended the sample.
     """
-    results = {message.tool_call_id: message for message in messages if isinstance(message, ChatMessageTool)}
     unanswered = Status.BLOCKED if ended_by_approver else Status.FAILED
     records = []
+    for message, results in _turns(messages):
+        for call in message.tool_calls or ():
+            waiting = results.get(call.id)
+            status, note = _status(waiting.popleft()) if waiting else (unanswered, _NO_RESULT)
+            records.append(CallRecord(message.id or "", call.function, dict(call.arguments), status, note))
+    return records
+
+
+def _turns(messages: Sequence[ChatMessage]) -> Iterator[tuple[ChatMessageAssistant, dict[str, deque[ChatMessageTool]]]]:
+    """Each message of the agent with the results that follow it, by the id of the call: some models give the same id again in each message."""
+    turns: list[tuple[ChatMessageAssistant, dict[str, deque[ChatMessageTool]]]] = []
     for message in messages:
         if isinstance(message, ChatMessageAssistant):
-            for call in message.tool_calls or ():
-                result = results.get(call.id)
-                status, note = (unanswered, "no result") if result is None else _status(result)
-                records.append(CallRecord(message.id or "", call.function, dict(call.arguments), status, note))
-    return records
+            turns.append((message, {}))
+        elif isinstance(message, ChatMessageTool) and turns:
+            turns[-1][1].setdefault(message.tool_call_id or "", deque()).append(message)
+    yield from turns
 
 
 def act_messages(calls: Sequence[CallRecord]) -> list[str]:
@@ -96,25 +115,30 @@ def act_messages(calls: Sequence[CallRecord]) -> list[str]:
     return [call.message for call in calls if call.status is Status.EXECUTED]
 
 
-def attempted_acts(office: Office, acts: Sequence[Act], calls: Sequence[CallRecord]) -> list[Act]:
-    """The acts that were executed, followed by those that blocked calls would have been."""
-    desk = Desk(office, list(acts))
+def attempted_acts(office: Office, calls: Sequence[CallRecord]) -> list[Act]:
+    """The acts that there would have been if nothing had been blocked: all calls done again in their order, on a desk of their own.
+
+    A call that failed only because one before it was blocked, the end of a transaction say, is among them.
+    """
+    desk = Desk(office)
     for call in calls:
-        if call.status is Status.BLOCKED:
-            try:
-                desk.call(call.tool, call.arguments)
-            except ToolError:
-                continue
+        with suppress(ToolError, ValueError):  # a call that failed may have arguments of any type
+            desk.call(call.tool, call.arguments)
     return desk.acts
 
 
-def entries(messages: Sequence[ChatMessage]) -> list[Entry]:
-    """The record of a conversation, without the system prompt."""
+def entries(messages: Sequence[ChatMessage], *, unanswered: str = Status.FAILED.value) -> list[Entry]:
+    """The record of a conversation, without the system prompt.
+
+    Args:
+        messages: the conversation.
+        unanswered: status of calls without a result.
+    """
     calls = iter(calls_in(messages))
-    return [replace(entry, number=number) for number, entry in enumerate(_entries(messages, calls), start=1)]
+    return [replace(entry, number=number) for number, entry in enumerate(_entries(messages, calls, unanswered), start=1)]
 
 
-def _entries(messages: Sequence[ChatMessage], calls: Iterator[CallRecord]) -> Iterator[Entry]:
+def _entries(messages: Sequence[ChatMessage], calls: Iterator[CallRecord], unanswered: str) -> Iterator[Entry]:
     for message in messages:
         if isinstance(message, ChatMessageSystem):
             continue
@@ -132,13 +156,14 @@ def _entries(messages: Sequence[ChatMessage], calls: Iterator[CallRecord]) -> It
             yield Entry(0, id, "says", spoken)
         for _ in message.tool_calls or ():
             call = next(calls)
-            yield Entry(0, id, "call", json.dumps(call.arguments, ensure_ascii=False), call.tool, call.status.value)
+            status = unanswered if call.note == _NO_RESULT else call.status.value
+            yield Entry(0, id, "call", json.dumps(call.arguments, ensure_ascii=False), call.tool, status)
 
 
 def reasoning_in(message: ChatMessageAssistant) -> list[str]:
     """Private reasoning of a message: what the provider marks as reasoning, and what stands in private tags."""
     marked = [] if isinstance(message.content, str) else [part.reasoning for part in message.content if isinstance(part, ContentReasoning)]
-    tagged = [match[0].removeprefix("<private>").removesuffix("</private>").strip() for match in PRIVATE.finditer(message.text)]
+    tagged = [(match["begun"] or match["reasoning"] or "").strip() for match in PRIVATE.finditer(message.text)]
     return [text for text in (*marked, *tagged) if text]
 
 
