@@ -14,7 +14,7 @@ from astray.errors import ConfigurationError, StepFailedError
 from astray.measure.agentic.grid import Grid
 from astray.studies.agentic_forecast import forecast_acting
 from astray.studies.agentic_processes import Call, side_by_side
-from astray.studies.agentic_runs import WORTHWHILE, Part, processes_for, run_parts
+from astray.studies.agentic_runs import WORTHWHILE, Part, finished, processes_for, run_parts
 from astray.studies.agentic_subjects import AgenticSubject, subjects_from
 
 GRID = Grid(scenarios=("blackmail",), factors={"goal": ("explicit",)}, replicates=4)
@@ -75,13 +75,13 @@ def test_what_a_call_raises_comes_back_whole_and_interrupts_the_others(tmp_path:
 
 
 def test_a_killed_process_is_explained(tmp_path: Path) -> None:
-    with pytest.raises(StepFailedError, match="fewer --workers"):
+    with pytest.raises(StepFailedError, match="fewer workers"):
         list(side_by_side([(die, (tmp_path / "dead",))], 2))
     assert (tmp_path / "dead").exists()
 
 
-def test_ctrl_c_reaches_every_process(tmp_path: Path) -> None:
-    places = [tmp_path / "a", tmp_path / "b"]
+def test_ctrl_c_reaches_every_process_and_nothing_more_is_begun(tmp_path: Path) -> None:
+    places, later = [tmp_path / "a", tmp_path / "b"], tmp_path / "later"
 
     def interrupt() -> None:
         while not all(place.exists() for place in places):
@@ -91,8 +91,9 @@ def test_ctrl_c_reaches_every_process(tmp_path: Path) -> None:
     thread = threading.Thread(target=interrupt)
     thread.start()
     with pytest.raises(KeyboardInterrupt):
-        list(side_by_side([(wait_for_ever, (place,)) for place in places], 2))
+        list(side_by_side([*[(wait_for_ever, (place,)) for place in places], *[(write, (later,))] * 5], 2))
     thread.join()
+    assert not later.exists()
     assert all(place.with_suffix(".interrupted").exists() for place in places)
 
 
@@ -116,3 +117,20 @@ def test_the_forecast_shares_the_time(tmp_path: Path) -> None:
     assert (one.processes, four.processes) == (1, 4)
     assert "in 4 processes" in four.render()
     assert "one subject after the other" in one.render()
+
+
+def test_ctrl_c_stops_a_run_in_one_process_and_keeps_what_is_done(tmp_path: Path) -> None:
+    part = Part("grid", GRID.model_copy(update={"replicates": 60}))
+
+    def interrupt() -> None:
+        while not any(path.stat().st_size > 20_000 for path in tmp_path.rglob("*.eval")):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        run_parts(SCRIPTED, [part], tmp_path, max_tokens=100, workers=1)
+    [logs] = {path.parent for path in tmp_path.rglob("*.eval")}
+    done = len(finished(logs, part.grid))
+    assert 0 < done < part.grid.size
+    assert len(run_parts(SCRIPTED, [part], tmp_path, max_tokens=100, workers=1).table) == part.grid.size

@@ -47,8 +47,8 @@ def side_by_side(calls: Sequence[Call], processes: int) -> Iterator[int]:
             yield futures[future]
     except BrokenProcessPool as error:
         raise StepFailedError(
-            "A process of the run was killed, as a system does when memory runs out. What was finished is kept: run the same command again, "
-            "with fewer --workers."
+            "A process of the run was killed, as a system does when memory runs out, or could not begin, as from a script that calls astray.run "
+            "without `if __name__ == \"__main__\":`. What was finished is kept: run the same again, with fewer workers."
         ) from error
     except BaseException:
         for child in set(multiprocessing.active_children()) - others:
@@ -59,6 +59,10 @@ def side_by_side(calls: Sequence[Call], processes: int) -> Iterator[int]:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+_interrupted = threading.Event()
+"""In each process: it was told to stop, so it makes no further call. A few are handed to a pool's processes before they can begin."""
+
+
 def _begin() -> None:
     """Once in each process: deaf to the terminal, and gone when the parent is."""
     os.setpgrp()
@@ -67,9 +71,14 @@ def _begin() -> None:
 
 
 def _make(function: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-    """One call, which may be interrupted."""
+    """One call, which may be interrupted; after an interrupted one none is made."""
+    if _interrupted.is_set():
+        raise KeyboardInterrupt
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         function(*arguments)
+    except KeyboardInterrupt:
+        _interrupted.set()
+        raise
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)

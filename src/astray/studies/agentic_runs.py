@@ -290,7 +290,7 @@ def _evaluate(
         numbers=numbers,
         budget=budget,
     )
-    [log] = inspect_eval(
+    logs_of_run = inspect_eval(
         task,
         model=subject.make(),
         model_roles=dict(subject.make_graders()),
@@ -300,8 +300,9 @@ def _evaluate(
         log_buffer=LOG_BUFFER,
         max_samples=BUDGETED if budget is not None else SIMULATED_AT_A_TIME if subject.simulated else None,
     )
-    if log.status == "cancelled":
+    if not logs_of_run or logs_of_run[0].status == "cancelled":  # Inspect has written what was finished, and gives no log of it
         raise KeyboardInterrupt
+    [log] = logs_of_run
     if log.status != "success":
         told = log.error.message if log.error else log.status
         raise StepFailedError(
