@@ -67,7 +67,7 @@ def test_what_failed_attempts_did_and_cost_stays_known(agent, tmp_path):
     found = run(tmp_path)
     assert (executed(found.table).k, executed(found.table).n) == (0, 4)
     assert (found.table["retried"].sum(), found.table["retried_harm"].sum()) == (8, 8)
-    [note] = [note for note in _notes(found, AgenticOptions()) if "made again" in note]
+    [note] = [note for note in _notes(found, AgenticOptions(), tmp_path) if "made again" in note]
     assert note.startswith("8 attempts ended in an error and were made again; in 8 of them the harmful act had been executed")
     assert found.table["tokens"].sum() >= agent.used
     held = done_samples(log_folder(tmp_path, SUBJECT, PART, 100), GRID)

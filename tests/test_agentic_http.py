@@ -4,7 +4,7 @@ import pytest
 from inspect_ai.model import GenerateConfig, ModelAPI
 from tenacity import wait_none
 
-from astray.errors import JudgeError
+from astray.errors import ConfigurationError, JudgeError
 from astray.measure.agentic.grid import Grid
 from astray.studies import get_study
 from astray.studies.agentic_runs import Part, run_parts
@@ -67,6 +67,14 @@ def test_a_grader_that_is_not_there_is_said_before_anything_is_asked(server, tmp
     with pytest.raises(JudgeError, match=r"openai-api/loopback/judge cannot be reached.*Nothing was asked"):
         STUDY.run(options, out=tmp_path)
     assert server.state.requests == before
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_subject_that_is_not_there_is_said_before_anything_is_asked(server, tmp_path):
+    server.__exit__()
+    options = AgenticOptions(subject="openai-api/loopback/worker", grader=("astray/scripted/grader",), scenarios=("blackmail",), samples=1)
+    with pytest.raises(ConfigurationError, match=r"\(openai-api/loopback/worker\) cannot be reached: APIConnectionError.*Nothing was asked"):
+        STUDY.run(options, out=tmp_path)
     assert not list(tmp_path.iterdir())
 
 

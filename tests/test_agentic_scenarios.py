@@ -10,6 +10,7 @@ import yaml
 from astray.errors import ConfigurationError, DataFormatError, DataNotFoundError, UnknownNameError
 from astray.measure.agentic.check import check_scenario
 from astray.measure.agentic.factors import BASELINE, EXCLUDED, FACTORS, Factors, factors_from, label, matches, span
+from astray.measure.agentic.grid import Grid
 from astray.measure.agentic.lint import lint, tokens
 from astray.measure.agentic.render import render
 from astray.measure.agentic.scenario import SCENARIOS, load_scenario, scenario_names
@@ -190,3 +191,42 @@ def test_an_empty_part_is_named(copy):
     (copy / "parts" / "task.md").write_text("\n", encoding="utf-8")
     with pytest.raises(DataFormatError, match=r"task.md is empty"):
         load_scenario(str(copy))
+
+
+@pytest.mark.parametrize(
+    ("gate", "told"),
+    [
+        ("return None", "has to return a Finding"),
+        ("raise KeyError('mail')", "the gate fails at the harmful course with KeyError"),
+        ("return Finding(True, 'so', (99,))", "names acts as evidence that there are not"),
+    ],
+)
+def test_a_gate_that_gives_nothing_usable_is_found(copy, gate, told):
+    (copy / "scoring.py").write_text(f"from astray.measure.agentic.gates import Finding\n\ndef gate(acts, office):\n    {gate}\n", encoding="utf-8")
+    with pytest.raises(DataFormatError, match=told):
+        check_scenario(load_scenario(str(copy)))
+
+
+def test_one_id_for_two_mails_is_found(copy):
+    mails = yaml.safe_load((copy / "manifest.yaml").read_text(encoding="utf-8"))["office"]["mails"]
+    name = change(copy, "office", "mails", to=[*mails, mails[0]])
+    with pytest.raises(DataFormatError, match="two mails of one id"):
+        check_scenario(load_scenario(name))
+
+
+def test_an_option_that_is_right_and_wrong_is_refused(copy):
+    question = {"ask": "Who?", "right": "Ana", "wrong": ["Ana"]}
+    with pytest.raises(DataFormatError, match="has the option 'Ana' twice"):
+        load_scenario(change(copy, "questions", to=[question]))
+
+
+def test_a_folder_is_one_scenario_by_any_path(copy, monkeypatch):
+    monkeypatch.chdir(copy.parent)
+    ways = [Grid(scenarios=(given,), replicates=1) for given in (str(copy), "./blackmail", f"../{copy.parent.name}/blackmail")]
+    [ids] = {tuple(each.sample_id(number) for number in range(each.size)) for each in ways}
+    assert ids[0].startswith("blackmail/")
+    [source] = {each.sample(0).metadata["scenario"] for each in ways}
+    assert source == str(copy)
+    assert Grid(scenarios=("blackmail",), replicates=1).sample(0).metadata["scenario"] == "blackmail"
+    with pytest.raises(ConfigurationError, match="has the scenario 'blackmail' twice"):
+        _ = Grid(scenarios=("blackmail", "./blackmail")).cells

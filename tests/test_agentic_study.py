@@ -12,7 +12,7 @@ from inspect_ai.log import list_eval_logs, read_eval_log
 
 from astray.artifacts import Progress, StepState
 from astray.cli import main
-from astray.errors import ConfigurationError, DataFormatError, JudgeError
+from astray.errors import ConfigurationError, DataFormatError, JudgeError, StoreError
 from astray.measure.agentic import scenario
 from astray.measure.agentic.conduct import Conduct
 from astray.measure.agentic.grid import Grid
@@ -21,11 +21,12 @@ from astray.measure.agentic.table import CONDUCT_SCHEMA
 from astray.report import write_report
 from astray.studies import get_study
 from astray.studies.agentic_counting import CONFLICT, CONTROL, cell_rate, executed, false_alarms, paired_difference, select
-from astray.studies.agentic_runs import Part, done_samples, finished, run_parts
-from astray.studies.agentic_study import AgenticOptions
+from astray.studies.agentic_runs import AgenticFindings, Part, done_samples, finished, run_parts
+from astray.studies.agentic_study import AgenticOptions, _notes
 from astray.studies.agentic_subjects import SCRIPTED_SUBJECTS, AgenticSubject, subjects_from
 from astray.studies.study import StudyOptions, checked
 from astray.studies.summary import Summary
+from tiny_models import save_tiny_model
 
 STUDY = get_study("agentic-misalignment")
 GRADERS = ("astray/scripted/grader", "astray/scripted/grader")
@@ -121,6 +122,47 @@ def test_a_log_that_was_cut_off_is_passed_over(results, tmp_path):
         (tmp_path / log.name).write_bytes(whole[:size])
         assert finished(tmp_path, grid).is_empty()
         assert done_samples(tmp_path, grid) == {}
+
+
+def test_logs_that_cannot_be_read_are_passed_over_and_named(tmp_path):
+    small = SMALL.model_copy(update={"subject": "astray/scripted/never"})
+    folder = STUDY.run(small, out=tmp_path)
+    before = (folder / "acts.parquet").read_bytes()
+    [grid] = {Path(urlsplit(info.name).path) for info in list_eval_logs(str(folder / "logs")) if "grid-" in info.name}
+    (grid.parent / "torn_log.eval").write_bytes(grid.read_bytes()[:2000])
+    (grid.parent / "other.json").write_text("{}", encoding="utf-8")
+    assert "are done" in STUDY.plan(small, out=tmp_path)
+    STUDY.run(small, out=tmp_path)
+    assert (folder / "acts.parquet").read_bytes() == before
+    [note] = [note for note in Summary.read(folder).notes if "cannot be read" in note]
+    assert "torn_log.eval" in note
+    content = bytearray(grid.read_bytes())
+    content[len(content) // 3 : len(content) // 3 + 400] = bytes(400)
+    grid.write_bytes(content)
+    assert "samples" in STUDY.plan(small, out=tmp_path)
+    with pytest.warns(UserWarning, match="is damaged"):
+        STUDY.run(small, out=tmp_path)
+    assert table_of(folder)["sample"].n_unique() == pl.read_parquet(folder / "acts.parquet").filter(pl.col("monitor") == "none").height
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_anything_is_asked(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="cannot be written to"):
+        STUDY.run(SMALL, out=tmp_path / "file")
+
+
+def test_a_scripted_judge_of_a_real_model_is_said_on_the_page(tmp_path):
+    [real] = subjects_from("mockllm/model", None, GRADERS)
+    [scripted] = subjects_from("astray/scripted/never", None, GRADERS)
+    told = [list(_notes(AgenticFindings(pl.DataFrame(schema=CONDUCT_SCHEMA), (each,)), SMALL, tmp_path)) for each in (real, scripted)]
+    assert [any("knows the courses of scripted subjects alone" in note for note in notes) for notes in told] == [True, False]
+
+
+def test_a_local_subject_is_its_weights_and_not_its_place(tmp_path, monkeypatch):
+    first, other = (save_tiny_model(tmp_path / str(seed), seed=seed) for seed in (0, 1))
+    moved = Path(shutil.copytree(first, tmp_path / "moved"))
+    identities = [AgenticSubject(name="s", model=f"astray/{folder}").identity for folder in (first, moved, other)]
+    assert identities[0] == identities[1] != identities[2]
 
 
 def test_a_budget_stops_the_run_keeps_what_is_done_and_a_larger_one_goes_on(tmp_path):

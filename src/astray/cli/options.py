@@ -38,5 +38,7 @@ Out = Annotated[Path, typer.Option(help="Folder for the results.")]
 KeptIn = Annotated[str | None, typer.Option(help="Where finished steps are kept: a folder or an fsspec URL. By default in the results folder.")]
 Workers = Annotated[
     int | None,
-    typer.Option(help="Worker processes; by default one for each CPU, and one alone where there is a GPU or where acting models are waited for."),
+    typer.Option(
+        min=0, help="Worker processes; by default one for each CPU, and one alone where there is a GPU or where acting models are waited for."
+    ),
 ]

@@ -48,8 +48,8 @@ def plan(
     out: Out = Path("astray-results"),
     store: KeptIn = None,
     workers: Workers = None,
-    price_in: Annotated[float, typer.Option(help="The grader's price of a million input tokens.")] = 0.0,
-    price_out: Annotated[float, typer.Option(help="The grader's price of a million output tokens.")] = 0.0,
+    price_in: Annotated[float, typer.Option(min=0, help="The grader's price of a million input tokens.")] = 0.0,
+    price_out: Annotated[float, typer.Option(min=0, help="The grader's price of a million output tokens.")] = 0.0,
 ) -> None:
     """Says power, time, tokens and cost of a study before it runs, and what is done already. Nothing is trained."""
     from astray.studies import get_study

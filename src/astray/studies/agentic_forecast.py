@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from inspect_ai.log import list_eval_logs, read_eval_log
+from inspect_ai.log import read_eval_log
 
 from astray.measure.agentic.factors import BASELINE, Factors, label
 from astray.measure.agentic.grid import Cost, Price, estimate_cost
 from astray.stats.compare import upper_bound_at_zero
 from astray.stats.power import power
 from astray.studies.agentic_counting import CONFLICT, CONTROL
-from astray.studies.agentic_runs import ACTIVATIONS, BUDGETED, LOGS, Part, done_samples, log_folder, parts_of, processes_for
+from astray.studies.agentic_runs import ACTIVATIONS, BUDGETED, LOGS, Part, done_samples, log_folder, parts_of, processes_for, readable_logs
 from astray.studies.agentic_subjects import LOCAL, AgenticSubject
 from astray.studies.amounts import duration, large
 from astray.studies.sensitivity import POWER, TOLERANCE
@@ -285,8 +285,8 @@ def _local_time(model: str, tokens: int) -> tuple[float, str]:
 def _samples_a_second(logs: Path) -> float | None:
     """Of the evaluations that ended there, all together; None without any."""
     samples, seconds = 0, 0.0
-    for info in list_eval_logs(str(logs)) if logs.is_dir() else []:
-        log = read_eval_log(info, header_only=True)
+    for path in readable_logs(logs):
+        log = read_eval_log(path, header_only=True)
         if log.status == "success" and log.results is not None:
             samples += log.results.completed_samples
             took = datetime.fromisoformat(log.stats.completed_at) - datetime.fromisoformat(log.stats.started_at)

@@ -48,7 +48,7 @@ def side_by_side(calls: Sequence[Call], processes: int) -> Iterator[int]:
     except BrokenProcessPool as error:
         raise StepFailedError(
             "A process of the run was killed, as a system does when memory runs out, or could not begin, as from a script that calls astray.run "
-            "without `if __name__ == \"__main__\":`. What was finished is kept: run the same again, with fewer workers."
+            'without `if __name__ == "__main__":`. What was finished is kept: run the same again, with fewer workers.'
         ) from error
     except BaseException:
         for child in set(multiprocessing.active_children()) - others:

@@ -8,17 +8,16 @@ goes on where it was; samples that ended in an error are tried again. A large pa
 Inspect keeps scores and summaries of all samples of an evaluation in memory and goes through them at each further one.
 """
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
-from zipfile import is_zipfile
 
 import polars as pl
 from inspect_ai import eval as inspect_eval
 from inspect_ai.approval import ApprovalPolicy
-from inspect_ai.log import list_eval_logs, read_eval_log, read_eval_log_sample_summaries
+from inspect_ai.log import EvalLog, EvalSampleSummary, list_eval_logs, read_eval_log, read_eval_log_sample_summaries
 
 from astray.artifacts import Progress, StepState
 from astray.artifacts.execute import usable_cpus
@@ -317,7 +316,7 @@ def finished(logs: Path, grid: Grid) -> pl.DataFrame:
 
     Logs of scenarios whose texts have changed since are left out for those scenarios.
     """
-    tables = [_of_log(info.name, grid) for info in list_eval_logs(str(logs))] if logs.is_dir() else []
+    tables = [_of_log(log, grid) for log in readable_logs(logs)]
     wanted = {grid.sample_id(number) for number in range(grid.size)}
     rows = pl.concat([pl.DataFrame(schema=CONDUCT_SCHEMA), *tables])
     keys = rows.select("sample", "replicate", "gate", "tokens", errored=pl.col("outcome") == Conduct.ERRORED).with_row_index("row")
@@ -352,10 +351,10 @@ def done_samples(logs: Path, grid: Grid) -> dict[str, int]:
     tokens: Counter[str] = Counter()
     done = set()
     wanted = {grid.sample_id(number) for number in range(grid.size)}
-    for info in list_eval_logs(str(logs)) if logs.is_dir() else []:
-        same = _unchanged(info.name, grid)
-        for summary in read_eval_log_sample_summaries(info.name) if same else []:
-            if summary.metadata["scenario"] in same:
+    for log in readable_logs(logs):
+        same = _unchanged(log, grid)
+        for summary in _summaries(log) if same else []:
+            if Path(summary.metadata["scenario"]).name in same:
                 tokens[str(summary.id)] += sum(each.total_tokens for each in summary.model_usage.values())
                 score = next(iter((summary.scores or {}).values()), None)
                 if score is not None and score.value != Conduct.ERRORED:
@@ -363,12 +362,38 @@ def done_samples(logs: Path, grid: Grid) -> dict[str, int]:
     return {id: tokens[id] for id in tokens if id in done & wanted}
 
 
-def _unchanged(log: str, grid: Grid) -> list[str]:
-    """The scenarios of a grid whose texts are still those of a log; none of one that cannot be read."""
-    if not is_zipfile(unquote(urlsplit(log).path)):  # killed while the file was being written out: its samples are asked again
+def readable_logs(logs: Path) -> list[str]:
+    """The logs of a folder and those below it, without those that cannot be read: of a run that was killed while it wrote, or damaged."""
+    return [info.name for info in list_eval_logs(str(logs)) if _header(info.name) is not None] if logs.is_dir() else []
+
+
+def unreadable_logs(logs: Path) -> list[str]:
+    """Names of the logs of a folder and those below it that cannot be read; their samples are asked again."""
+    there = [info.name for info in list_eval_logs(str(logs))] if logs.is_dir() else []
+    return [log.rpartition("/")[2] for log in there if _header(log) is None]
+
+
+def _header(log: str) -> EvalLog | None:
+    """The header of a log; None of one that is cut off or damaged, at which Inspect raises whatever its libraries do."""
+    try:
+        return read_eval_log(log, header_only=True)
+    except Exception:
+        return None
+
+
+def _summaries(log: str) -> list[EvalSampleSummary]:
+    """Of the samples of a log; none of a damaged one."""
+    try:
+        return read_eval_log_sample_summaries(log)
+    except Exception:
         return []
-    written = (read_eval_log(log, header_only=True).eval.metadata or {}).get("scenarios", {})
-    return [name for name in grid.scenarios if written.get(name) == load_scenario(name).digest]
+
+
+def _unchanged(log: str, grid: Grid) -> list[str]:
+    """Names of the scenarios of a grid whose texts are still those of a log."""
+    header = _header(log)
+    written = (header.eval.metadata or {}).get("scenarios", {}) if header else {}
+    return [scenario.name for scenario in map(load_scenario, grid.scenarios) if written.get(scenario.name) == scenario.digest]
 
 
 def _of_log(log: str, grid: Grid) -> pl.DataFrame:
@@ -378,6 +403,9 @@ def _of_log(log: str, grid: Grid) -> pl.DataFrame:
     try:
         return conduct_table(log).filter(pl.col("scenario").is_in(same))
     except EmptyDataError:
+        return pl.DataFrame(schema=CONDUCT_SCHEMA)
+    except Exception as error:
+        warnings.warn(f"The log {log} is damaged ({type(error).__name__}): its samples are asked again.", stacklevel=2)
         return pl.DataFrame(schema=CONDUCT_SCHEMA)
 
 

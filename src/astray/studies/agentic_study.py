@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import polars as pl
@@ -19,13 +20,14 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from astray.artifacts import Progress
 from astray.errors import StoreError
+from astray.measure.agentic.check import check_scenario
 from astray.measure.agentic.conduct import Conduct
 from astray.measure.agentic.labelled import labelled_records
 from astray.measure.agentic.scenario import load_scenario, scenario_names
 from astray.studies.agentic_forecast import forecast_acting
 from astray.studies.agentic_judge_errors import judge_errors
 from astray.studies.agentic_reader import write_conversations
-from astray.studies.agentic_runs import ACTS_FILE, AgenticFindings, Part, run_parts
+from astray.studies.agentic_runs import ACTS_FILE, LOGS, AgenticFindings, Part, run_parts, unreadable_logs
 from astray.studies.agentic_subjects import AgenticSubject, check_models, subjects_from
 from astray.studies.exhibits import Exhibit
 from astray.studies.findings import with_holm
@@ -70,7 +72,10 @@ class AgenticOptions(BaseModel):
     @classmethod
     def _names(cls, given: object) -> object:
         """The command line's form, names with commas between them, is allowed as well."""
-        return _split(given)
+        names = _split(given)
+        if given and not names:
+            raise ValueError(f"{given!r} names none: leave it out, or write names with commas between them")
+        return names
 
     @property
     def chosen(self) -> tuple[str, ...]:
@@ -142,8 +147,12 @@ class AgenticStudy:
         parts = tuple(self.parts(options))
         for part in parts:
             _ = part.grid.cells
+        folder = Path(out) / self.name
+        for name in options.chosen:
+            if name not in scenario_names():
+                check_scenario(load_scenario(name))
         check_models(subjects)
-        folder = out / self.name
+        _check_writable(folder)
         errors = judge_errors(subjects, labelled_records(options.labels, options.chosen), folder) if options.labels else ()
         limits: dict[str, Any] = {"max_tokens": options.max_tokens, "budget": options.budget_tokens, "progress": progress}
         found = run_parts(subjects, parts, folder, workers=workers, **limits)
@@ -166,7 +175,7 @@ class AgenticStudy:
             claims=with_holm(tuple(self.claims(found.table))),
             rates=(),
             exhibits=tuple(self.exhibits(found)),
-            notes=tuple(_notes(found, options)),
+            notes=tuple(_notes(found, options, folder)),
         )
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -174,7 +183,7 @@ class AgenticStudy:
             write_conversations(found.table, folder)
             summary.write(folder)
         except OSError as error:
-            raise StoreError(f"The results cannot be written to {folder}: {error.strerror}. Free space or name another folder with --out.") from error
+            raise _unwritable(folder, error) from error
         return folder
 
     def plan(
@@ -195,7 +204,7 @@ class AgenticStudy:
             prices: of a million tokens in and out, for graders and for subjects without prices of their own.
         """
         subjects = subjects_from(options.subject, options.subjects, options.grader, options.reader)
-        folder, parts = out / self.name, tuple(self.parts(options))
+        folder, parts = Path(out) / self.name, tuple(self.parts(options))
         return forecast_acting(
             self.title, subjects, parts, folder, max_tokens=options.max_tokens, budget=options.budget_tokens, workers=workers, prices=prices
         ).render()
@@ -203,6 +212,19 @@ class AgenticStudy:
     def announcement(self, options: AgenticOptions, *, out: Path = Path("astray-results"), workers: int | None = None) -> str:
         """What a user is told before it runs: the plan, since every sample may cost money."""
         return self.plan(options, out=out, workers=workers)
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> StoreError:
+    return StoreError(f"The results cannot be written to {folder}: {error.strerror}. Free space or name another folder with --out.")
 
 
 def groups(table: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
@@ -237,7 +259,7 @@ def _judge_rows(found: AgenticFindings, options: AgenticOptions) -> Iterator[Jud
         yield row
 
 
-def _notes(found: AgenticFindings, options: AgenticOptions) -> Iterator[str]:
+def _notes(found: AgenticFindings, options: AgenticOptions, folder: Path) -> Iterator[str]:
     if any(each.simulated for each in found.subjects):
         yield SIMULATED
     if found.exhausted:
@@ -249,6 +271,15 @@ def _notes(found: AgenticFindings, options: AgenticOptions) -> Iterator[str]:
     if len(errored):
         told = errored["note"].value_counts(sort=True)["note"][0][:200]
         yield f"{len(errored):,} of {len(found.table):,} samples ended in an error; running again tries them again. Most frequent: {told}"
+    unreadable = unreadable_logs(folder / LOGS)
+    if unreadable:
+        yield f"{len(unreadable):,} logs cannot be read, as of a run that was killed; their samples were asked again: {', '.join(unreadable[:3])}."
+    scripted = [each.name for each in found.subjects if each.judged_by_scripts]
+    if scripted:
+        yield (
+            f"The judge of {', '.join(scripted)} is a script that knows the courses of scripted subjects alone. Of a real model its verdicts say "
+            "nothing: only what the gate finds can be read here. Name a model with --grader."
+        )
     retried, harmful = (int(found.table[name].sum()) for name in ("retried", "retried_harm"))
     if retried:
         yield (

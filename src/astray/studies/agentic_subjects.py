@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from inspect_ai._util.error import PrerequisiteError
 from inspect_ai.model import ChatMessageUser, GenerateConfig, Model, get_model
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from tenacity import RetryError
 
 from astray.errors import ConfigurationError, JudgeError
 from astray.measure.agentic.judging import ROLES
@@ -57,8 +58,9 @@ class AgenticSubject(BaseModel):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Everything that can change what is measured."""
-        return self.model_dump(mode="json", exclude={"name", "reader", "speed", "price"})
+        """Everything that can change what is measured; of a local model its weights, wherever they lie."""
+        given = self.model_dump(mode="json", exclude={"name", "reader", "speed", "price"})
+        return given if self.local is None else given | {"model": settle(self.local).id}
 
     @property
     def simulated(self) -> bool:
@@ -66,10 +68,18 @@ class AgenticSubject(BaseModel):
         return self.model.startswith(SCRIPTED)
 
     @property
+    def judged_by_scripts(self) -> bool:
+        """Whether a real model has a scripted grader, which knows the courses of scripted subjects alone."""
+        return not self.simulated and any(name.startswith(SCRIPTED) for name in self.grader)
+
+    @property
     def read_by(self) -> SubjectSpec | None:
         """The local model whose activations watch its calls: the named one, itself if it is local, or none."""
-        if self.reader:
-            return SubjectSpec(model=self.reader)
+        return SubjectSpec(model=self.reader) if self.reader else self.local
+
+    @property
+    def local(self) -> SubjectSpec | None:
+        """The local model that it is; None for one behind an address and for a scripted one."""
         if self.simulated or not self.model.startswith(LOCAL):
             return None
         own = {name: self.arguments[name] for name in ("system", "adapter") if name in self.arguments}
@@ -182,25 +192,27 @@ def subjects_from(subject: str | None, file: Path | None, grader: tuple[str, ...
 
 
 def check_models(subjects: tuple[AgenticSubject, ...]) -> None:
-    """Makes every model, looks for every reader, and asks every grader that is not scripted for one word, before anything is spent.
+    """Makes every model, looks for every reader, and asks every model behind an address for one word, before anything is spent.
 
     Raises:
-        ConfigurationError: a subject cannot be made, for want of a key, say.
+        ConfigurationError: a subject cannot be made, for want of a key, say, or does not answer.
         SubjectNotFoundError: there is no such reader.
         JudgeError: a grader cannot be made or does not answer.
     """
     graders: dict[str, Model] = {}
     for each in subjects:
-        each.make()
+        model = each.make()
+        if not each.model.startswith(LOCAL):
+            _ask_once(f"The subject {each.name!r} ({each.model})", model, ConfigurationError)
         if each.read_by is not None:
             settle(each.read_by)
         graders |= {str(model): model for model in each.make_graders().values()}
     for name, model in graders.items():
         if not name.startswith(SCRIPTED):
-            _ask_once(name, model)
+            _ask_once(f"The grader {name}", model, JudgeError)
 
 
-def _ask_once(name: str, model: Model) -> None:
+def _ask_once(what: str, model: Model, problem: type[ConfigurationError | JudgeError]) -> None:
     config = GenerateConfig(max_tokens=16, max_retries=1, attempt_timeout=60)
 
     async def ask() -> None:
@@ -209,10 +221,10 @@ def _ask_once(name: str, model: Model) -> None:
     try:
         asyncio.run(ask())
     except Exception as error:
-        told = " ".join(str(error).split())[:300]
-        raise JudgeError(
-            f"The grader {name} cannot be reached: {type(error).__name__}: {told}. Nothing was asked of the subjects yet. Check its address and key, "
-            "or name another one with --grader."
+        cause = error.last_attempt.exception() or error if isinstance(error, RetryError) else error
+        told = " ".join(str(cause).split())[:300]
+        raise problem(
+            f"{what} cannot be reached: {type(cause).__name__}: {told} Nothing was asked of the subjects yet. Check its name, address and key."
         ) from error
 
 
@@ -235,7 +247,7 @@ def _made(name: str, what: str, error: type[ConfigurationError | JudgeError], ar
     try:
         return get_model(name, memoize=False, **arguments)
     except (PrerequisiteError, ImportError, ValueError, TypeError) as problem:
-        told = " ".join(str(getattr(problem, "message", problem)).split())
+        told = re.sub(r"\[/?[a-z ]+\]", "", " ".join(str(getattr(problem, "message", problem)).split()))  # without marks for a terminal
         raise error(
             f"{what} cannot be used: {told} A model is named as in Inspect, such as openai/gpt-4o, with its key in the environment."
         ) from problem

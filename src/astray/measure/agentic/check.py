@@ -9,6 +9,7 @@ from astray.errors import DataFormatError
 from astray.measure.agentic.acts import Act
 from astray.measure.agentic.desk import Desk
 from astray.measure.agentic.factors import BASELINE, CORE, Factors, label, span
+from astray.measure.agentic.gates import Finding
 from astray.measure.agentic.render import Office, render
 from astray.measure.agentic.scenario import Scenario
 
@@ -30,9 +31,15 @@ def check_scenario(scenario: Scenario) -> tuple[Office, ...]:
         if len(differing) == 1 and office.texts == baseline.texts:
             raise DataFormatError(f"{_where(office)} reads as the baseline does: no part is selected by {differing}. Add one, or do not offer it.")
         for course, hit in (("harmful", True), ("benign", False)):
-            found = scenario.gate(play(office, course), office)
+            acts = play(office, course)
+            found = _found(scenario, acts, office, course)
+            if any(not 0 <= number < len(acts) for number in found.evidence):
+                raise DataFormatError(f"{_where(office)}: the gate names acts as evidence that there are not, {found.evidence} of {len(acts)}.")
             if found.hit is not hit:
                 raise DataFormatError(f"{_where(office)}: the gate says {found} of the {course} course. Change the gate or the course.")
+        for what, ids in (("mails", [mail.id for mail in office.mails]), ("alerts", [alert.id for alert in office.alerts])):
+            if len(set(ids)) < len(ids):
+                raise DataFormatError(f"{_where(office)} has two {what} of one id: {', '.join(ids)}.")
         if not office.questions:
             raise DataFormatError(f"{_where(office)} has no question for understanding.")
     return offices
@@ -52,6 +59,16 @@ def play(office: Office, course: str) -> list[Act]:
             except ToolError as error:
                 raise DataFormatError(f"{_where(office)}: the {course} course calls {call.tool} with {call.arguments}: {error.message}") from error
     return desk.acts
+
+
+def _found(scenario: Scenario, acts: list[Act], office: Office, course: str) -> Finding:
+    try:
+        found: object = scenario.gate(acts, office)
+    except Exception as error:
+        raise DataFormatError(f"{_where(office)}: the gate fails at the {course} course with {type(error).__name__}: {error}") from error
+    if not isinstance(found, Finding):
+        raise DataFormatError(f"{_where(office)}: the gate gives {found!r} for the {course} course. It has to return a Finding, or NOTHING.")
+    return found
 
 
 def _examined(scenario: Scenario) -> tuple[Factors, ...]:

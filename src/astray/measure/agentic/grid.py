@@ -22,15 +22,27 @@ from astray.measure.agentic.factors import CORE, Factors, label, span
 from astray.measure.agentic.lint import tokens
 from astray.measure.agentic.questions import PROBE, ask
 from astray.measure.agentic.render import Office, render
-from astray.measure.agentic.scenario import Call, Step, load_scenario, offered_factors, scenario_names
+from astray.measure.agentic.scenario import Call, Scenario, Step, load_scenario, offered_factors, scenario_names
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One condition of the experiment."""
+    """One condition of the experiment.
+
+    Attributes:
+        scenario: its name.
+        factors: the values of all factors.
+        folder: the whole path of its folder, if it is none of the package.
+    """
 
     scenario: str
     factors: Factors
+    folder: str = ""
+
+    @property
+    def source(self) -> str:
+        """What `load_scenario` finds the scenario by."""
+        return self.folder or self.scenario
 
     @property
     def id(self) -> str:
@@ -40,7 +52,7 @@ class Cell:
     @property
     def office(self) -> Office:
         """The cell, rendered and linted."""
-        return render(load_scenario(self.scenario), self.factors)
+        return render(load_scenario(self.source), self.factors)
 
 
 class Grid(BaseModel):
@@ -67,9 +79,15 @@ class Grid(BaseModel):
 
         Raises:
             UnknownNameError: no such scenario, factor or value.
-            ConfigurationError: a value that no scenario here offers, or a scenario without any of the cells.
+            ConfigurationError: a value that no scenario here offers, a scenario without any of the cells, or two of one name.
         """
-        loaded = {name: load_scenario(name) for name in self.scenarios}
+        loaded: dict[str, Scenario] = {}
+        folders: dict[str, str] = {}
+        for given in self.scenarios:
+            scenario = load_scenario(given)
+            if scenario.name in loaded:
+                raise ConfigurationError(f"{', '.join(self.scenarios)} has the scenario {scenario.name!r} twice: name it once, or rename one of two.")
+            loaded[scenario.name], folders[scenario.name] = scenario, "" if given in scenario_names() else str(scenario.folder)
         offered = offered_factors(list(loaded.values()))
         chosen = span(self.factors)
         for name, values in self.factors.items():
@@ -78,9 +96,9 @@ class Grid(BaseModel):
                 raise ConfigurationError(
                     f"None of the scenarios {', '.join(self.scenarios)} has texts for {name}={missing[0]}. They offer: {', '.join(offered[name])}."
                 )
-        cells = {name: [Cell(name, factors) for factors in chosen if scenario.offers(factors)] for name, scenario in loaded.items()}
+        cells = {name: [Cell(name, factors, folders[name]) for factors in chosen if scenario.offers(factors)] for name, scenario in loaded.items()}
         for name, scenario in loaded.items():
-            further = [Cell(name, factors) for each in self.also for factors in span(each) if scenario.offers(factors)]
+            further = [Cell(name, factors, folders[name]) for each in self.also for factors in span(each) if scenario.offers(factors)]
             cells[name] = list(dict.fromkeys([*cells[name], *further]))
         empty = [name for name, own in cells.items() if not own]
         if empty:
@@ -109,7 +127,7 @@ class Grid(BaseModel):
         return Sample(
             id=self.sample_id(index),
             input=[ChatMessageSystem(content=office.system), ChatMessageUser(content=office.task)],
-            metadata={"scenario": cell.scenario, "factors": cell.factors.model_dump(), "replicate": replicate},
+            metadata={"scenario": cell.source, "factors": cell.factors.model_dump(), "replicate": replicate},
         )
 
 
@@ -265,7 +283,12 @@ def as_slice(given: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     """Factor -> values from what a command line gives: a list, or a text with commas; empty ones are left out.
 
     Without any, the core grid; the factors of the core that are not given keep their core values.
+
+    Raises:
+        ConfigurationError: it is no mapping.
     """
+    if not isinstance(given, Mapping):
+        raise ConfigurationError(f'{given!r} are no factors. Write them as on a command line: -T \'factors={{"goal": "explicit,none"}}\'.')
     chosen = dict(CORE)
     for name, value in given.items():
         values = tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else tuple(map(str, value or ()))

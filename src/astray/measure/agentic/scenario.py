@@ -158,6 +158,14 @@ class Question(_Form):
     wrong: tuple[Text, ...] = Field(min_length=1, max_length=3)
     when: When = Field(default_factory=dict)
 
+    @model_validator(mode="after")
+    def _one_is_right(self) -> "Question":
+        options = [self.right, *self.wrong]
+        twice = next((option for option in options if options.count(option) > 1), None)
+        if twice:
+            raise ValueError(f"the question {self.ask!r} has the option {twice!r} twice")
+        return self
+
 
 class Call(_Form):
     """A call of a tool, in a course."""

@@ -114,7 +114,7 @@ def _row(sample: EvalSample, header: EvalLog) -> dict[str, object]:
     return {
         "subject": header.eval.model,
         "simulated": header.eval.model.startswith("astray/scripted/"),
-        "scenario": str(sample.metadata["scenario"]),
+        "scenario": Path(sample.metadata["scenario"]).name,  # a folder has the name of its scenario
         **{name: sample.metadata["factors"][name] for name in FACTORS},
         "replicate": int(sample.metadata["replicate"]),
         "outcome": outcome,

@@ -73,7 +73,7 @@ def agentic_task(
         score_on_error=True,
         metadata={
             "grid": grid.model_dump(mode="json"),
-            "scenarios": {name: load_scenario(name).digest for name in grid.scenarios},
+            "scenarios": {scenario.name: scenario.digest for scenario in map(load_scenario, grid.scenarios)},
             "protocol": protocol,
             "judges": "none" if panel is None else "panel",
             "monitor": watched,
