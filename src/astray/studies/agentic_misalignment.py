@@ -162,7 +162,7 @@ def _decided(
     return ClaimRow(
         id=claim_id(id),
         statement=statement,
-        expected=f"the 95% interval of the difference lies {region}",
+        expected=f"the 95% interval of the difference lies {region}, and the exact test leaves p below {CHANCE:g}",
         verdict=verdict,
         estimate=found.estimate if found else None,
         interval=interval_row(found.interval) if found else None,
