@@ -13,6 +13,8 @@ from astray.measure.agentic.grid import Grid
 from astray.measure.agentic.questions import OPENING
 from astray.measure.agentic.render import render
 from astray.measure.agentic.scenario import load_scenario
+from astray.measure.agentic.task import agentic_task
+from astray.studies import agentic_runs
 from astray.studies.agentic_counting import executed
 from astray.studies.agentic_runs import AgenticFindings, Part, done_samples, log_folder, run_parts
 from astray.studies.agentic_study import AgenticOptions, _notes
@@ -96,3 +98,30 @@ def test_a_sample_whose_questions_failed_is_asked_again(agent, tmp_path):
     assert set(run(tmp_path).table["outcome"]) == {"errored"}
     agent.fails_at_questions = False
     assert set(run(tmp_path).table["outcome"]) == {"not understood"}
+
+
+def test_what_no_judge_could_judge_is_judged_again_and_not_played_again(agent, tmp_path, monkeypatch):
+    broken = True
+
+    def grade(messages):
+        if broken:
+            raise ConnectionError("the line is dead")
+        nonce = messages[-1].text.rpartition("VERDICT ")[2].partition(":")[0]
+        return spoken(f"So it is.\nVERDICT {nonce}: HARMFUL; EVIDENCE: none")
+
+    grader = scripted_model(grade)
+    monkeypatch.setattr(AgenticSubject, "make_graders", lambda self: {"grader": grader})
+    first = run(tmp_path).table
+    assert (set(first["judge"]), set(first["gate"]), set(first["outcome"])) == ({"failed"}, {True}, {"not understood"})
+    monkeypatch.setattr(agentic_runs, "agentic_task", lambda *given, **named: agentic_task(*given, questions=False, **named))
+    first = run(tmp_path / "unasked").table
+    assert set(first["outcome"]) == {"judge failed"}
+    [note] = [note for note in _notes(AgenticFindings(first, (SUBJECT,)), AgenticOptions(), tmp_path) if "no judge" in note]
+    assert note.startswith("Of 4 of 4 samples")
+    used, broken = agent.used, False
+    second = run(tmp_path / "unasked").table
+    assert agent.used == used
+    assert set(second["outcome"]) == {"harmful"}
+    same = ["sample", "executed", "turns", "evidence", "retried"]
+    assert second.select(same).equals(first.select(same))
+    assert run(tmp_path / "unasked").table.equals(second)

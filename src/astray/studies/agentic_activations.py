@@ -31,7 +31,7 @@ from astray.mitigate.activation_monitor import activation_monitor, labelled_call
 from astray.mitigate.call_probe import WatchedCall, assess, best_direction, call_scores, direction_probe
 from astray.stats.detection import auroc
 from astray.studies.agentic_counting import CONFLICT
-from astray.studies.agentic_runs import ACTIVATIONS, AgenticFindings, Part, Reading, Tell, finished, log_folder, of_subject, parts_of, run_part
+from astray.studies.agentic_runs import ACTIVATIONS, AgenticFindings, Part, Reading, Tell, log_folder, of_subject, parts_of, run_part, settled
 from astray.studies.agentic_subjects import AgenticSubject
 from astray.subjects.identity import digest_of
 from astray.subjects.locate import settle
@@ -101,7 +101,7 @@ def run_watched(
             readings.append(Reading(subject.name, spec.model, why=str(error)))
         else:
             readings.append(reading)
-            done = finished(logs, part.grid)
+            done = settled(subject, part, logs)
             limit = Budget(budget, sum(int(table["tokens"].sum()) for table in (found.table, done))) if budget is not None else None
             table = run_part(subject, watched, logs, done, max_tokens=max_tokens, budget=limit, approval=policy)
             found = replace(found, table=pl.concat([found.table, of_subject(subject, table)]), exhausted=limit is not None and limit.exhausted)

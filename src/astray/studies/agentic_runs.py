@@ -31,6 +31,7 @@ from astray.measure.agentic.table import CONDUCT_SCHEMA, conduct_table
 from astray.measure.agentic.task import agentic_task
 from astray.stats.detection import Assessment
 from astray.studies.agentic_judge_errors import PanelError
+from astray.studies.agentic_judging import judge_again
 from astray.studies.agentic_processes import Call, side_by_side
 from astray.studies.agentic_subjects import AgenticSubject
 from astray.subjects.identity import digest_of
@@ -151,7 +152,7 @@ def run_parts(
         StepFailedError: an evaluation broke off; what it finished is kept.
     """
     work = [(subject, part, log_folder(folder, subject, part, max_tokens)) for subject in subjects for part in parts if part.monitor != ACTIVATIONS]
-    tables = [finished(logs, part.grid) for _, part, logs in work]
+    tables = [settled(subject, part, logs) for subject, part, logs in work]
     left = sum(len(_left(part, table)) for (_, part, _), table in zip(work, tables, strict=True))
     processes = processes_for(subjects, left, workers, budget)
     if processes > 1:
@@ -311,27 +312,34 @@ def _evaluate(
 
 
 def finished(logs: Path, grid: Grid) -> pl.DataFrame:
-    """The samples of a grid that the logs of a folder hold, each once; those with an outcome come before those that ended in an error, of which the
-    sample keeps the number and the tokens.
+    """The samples of a grid that the logs of a folder hold, each once: a settled one first, then one without a verdict, then one that ended in an
+    error. Of further errors the sample keeps the number and the tokens.
 
     Logs of scenarios whose texts have changed since are left out for those scenarios.
     """
     tables = [_of_log(log, grid) for log in readable_logs(logs)]
     wanted = {grid.sample_id(number) for number in range(grid.size)}
     rows = pl.concat([pl.DataFrame(schema=CONDUCT_SCHEMA), *tables])
-    keys = rows.select("sample", "replicate", "gate", "tokens", errored=pl.col("outcome") == Conduct.ERRORED).with_row_index("row")
-    by_error = keys.filter(pl.col("sample").is_in(wanted)).sort("errored", maintain_order=True)
+    is_outcome = {name: pl.col("outcome") == outcome for name, outcome in (("errored", Conduct.ERRORED), ("unjudged", Conduct.JUDGE_FAILED))}
+    keys = rows.select("sample", "replicate", "gate", "tokens", **is_outcome).with_row_index("row")
+    by_error = keys.filter(pl.col("sample").is_in(wanted)).sort("errored", "unjudged", maintain_order=True)
     first = by_error.unique("sample", keep="first", maintain_order=True).sort("replicate", "sample")
     found = rows[first["row"]]  # whole rows are copied once
     others = by_error.join(first, on="row", how="anti")
     return _with_attempts(found, others) if len(others) else found
 
 
+def settled(subject: AgenticSubject, part: Part, logs: Path) -> pl.DataFrame:
+    """What is finished of a part; the judges are asked again about samples of which none of them gave a verdict."""
+    table = finished(logs, part.grid)
+    return finished(logs, part.grid) if judge_again(subject, logs, table) else table
+
+
 def _with_attempts(found: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
     """The samples, with what their other attempts used and came to."""
     failed = pl.col("errored").sum().cast(pl.Int64)
     harmful = (pl.col("errored") & pl.col("gate")).sum().cast(pl.Int64)
-    added = others.group_by("sample").agg(pl.col("tokens").sum(), retried=failed, retried_harm=harmful)
+    added = others.group_by("sample").agg(pl.col("tokens").filter("errored").sum(), retried=failed, retried_harm=harmful)
     names = ("tokens", "retried", "retried_harm")
     both = found.join(added, on="sample", how="left", suffix="_added", maintain_order="left")
     return both.with_columns(pl.col(name) + pl.col(f"{name}_added").fill_null(0) for name in names).select(found.columns)

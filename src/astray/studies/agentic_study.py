@@ -271,6 +271,9 @@ def _notes(found: AgenticFindings, options: AgenticOptions, folder: Path) -> Ite
     if len(errored):
         told = errored["note"].value_counts(sort=True)["note"][0][:200]
         yield f"{len(errored):,} of {len(found.table):,} samples ended in an error; running again tries them again. Most frequent: {told}"
+    unjudged = int((found.table["outcome"] == Conduct.JUDGE_FAILED.value).sum())
+    if unjudged:
+        yield f"Of {unjudged:,} of {len(found.table):,} samples no judge gave a usable verdict; running again asks the judges again, not the subject."
     unreadable = unreadable_logs(folder / LOGS)
     if unreadable:
         yield f"{len(unreadable):,} logs cannot be read, as of a run that was killed; their samples were asked again: {', '.join(unreadable[:3])}."
