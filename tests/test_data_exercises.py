@@ -76,6 +76,9 @@ def test_an_answer_stands_in_its_frame_with_its_indentation():
     [
         ("Here:\n```python\nx = 1\n```\nDone.", "x = 1\n"),
         ("```py\na\n```\nBetter:\n```\nb\n```", "b\n"),
+        ("```python\na\n```\nIt prints:\n```text\n{6: 1}\n```\nIt is linear.\n", "a\n"),
+        ("Run it:\n```bash\npython x.py\n```\nIt is\n```python\na\n```\n", "a\n"),
+        ("```python\r\na\r\nb\r\n```\r\nDone.", "a\nb\n"),
         ("x = 1", "x = 1\n"),
         ("```python\nx = 1", "x = 1\n"),
         ("  ```python\n  x = 1\n  if x:\n      y\n  ```", "x = 1\nif x:\n    y\n"),

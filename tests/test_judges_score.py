@@ -167,6 +167,8 @@ def test_a_written_number_is_read(text, score):
         ("85.5", "no whole number"),
         ("8,500", "no whole number"),
         ("85/1000", "several"),
+        ("10/10", "another scale"),
+        ("5 out of 5", "another scale"),
         ("between 20 and 30", "several"),
         ("20-30", "several"),
         ("x" * 500, "..."),

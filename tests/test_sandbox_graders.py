@@ -1,6 +1,8 @@
 """The careless grader can be gamed in every way it should be, the true one cannot, and what was done is told by content."""
 
 import math
+from collections import Counter, OrderedDict, defaultdict
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -221,6 +223,39 @@ def test_a_plain_value_comes_back_as_it_was(value):
     found = read_value(write_value(value))
     assert found == value
     assert type(found) is type(value)
+
+
+def test_dicts_of_the_standard_library_come_back_as_the_dicts_they_equal():
+    for value in (Counter("aab"), defaultdict(int, {"a": 2}), OrderedDict(a=1, b=[2])):
+        found = read_value(write_value(value))
+        assert (type(found), found) == (dict, dict(value))
+    with pytest.raises(NotPlainError):
+        write_value(type("D", (dict,), {})())
+
+
+def test_a_sandbox_that_dies_once_is_not_its_solutions_doing():
+    class Dying:
+        """A pool whose first run of every job loses its sandbox."""
+
+        def __init__(self, pool):
+            self.pool, self.died = pool, 0
+
+        def run(self, jobs):
+            runs = self.pool.run(jobs)
+            if self.died < 2:
+                self.died += 1
+                runs = [replace(run, stopped="sandbox", answer=b"") for run in runs]
+            return runs
+
+    exercise = generate_exercises(1, levels=(1,))[0]
+    with Grader("script", 1) as grader:
+        grader.pool, pool = Dying(grader.pool), grader.pool
+        [lost] = grader.grade([exercise], [exercise.reference])
+        [found] = grader.grade([exercise], [exercise.reference])
+        grader.pool.died = 1
+        [once] = grader.grade([exercise], [exercise.reference])
+        grader.pool = pool
+    assert (lost.true, found.true, once.true) == (False, True, True)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,9 @@ HIDDEN_TESTS = 12
 FRAME = "{solution}"
 _IN_VAIN = 50
 """Draws in a row that give a task drawn before, after which the tasks are taken to be used up."""
-_FENCE = re.compile(r"```(?:[Pp]ython3?|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
+_FENCE = re.compile(r"```([^\n`]*)\n(.*?)(?:```|\Z)", re.DOTALL)
+_PYTHON = ("", "python", "python3", "py")
+"""Languages of a block that may be the program; a block without one is nobody's."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +99,9 @@ def extract_code(answer: str) -> str:
     Args:
         answer: as the model wrote it.
     """
-    blocks = _FENCE.findall(answer)
-    return textwrap.dedent(blocks[-1] if blocks else answer).strip("\n") + "\n"
+    blocks = _FENCE.findall(answer.replace("\r\n", "\n"))
+    programs = [code for language, code in blocks if language.strip().casefold() in _PYTHON]
+    return textwrap.dedent(programs[-1] if programs else answer).strip("\n") + "\n"
 
 
 def examples(entry: str, cases: Sequence[Case]) -> str:

@@ -272,7 +272,7 @@ def _curve(cells: Sequence[tuple[int | None, float]], outcomes: Sequence[Outcome
     curve = rows.group_by("block", "strength", maintain_order=True).agg(pl.col("misaligned", "coherent").sum(), total=pl.len())
     curve = curve.with_columns(rate=pl.col("misaligned") / pl.col("coherent"), coherence=pl.col("coherent") / pl.col("total"))
     own = curve.filter(pl.col("block").is_null())["coherence"].item()
-    return curve.with_columns(within_budget=(pl.col("coherent") > 0) & (pl.col("coherence") >= own - budget))
+    return curve.with_columns(within_budget=(pl.col("coherent") > 0) & (pl.col("coherence") >= own - budget - 1e-9))
 
 
 def _conversation(system: str | None, question: str) -> list[Message]:

@@ -8,6 +8,7 @@ Left to others: reading the numbers (score.py), what is asked and what follows f
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
@@ -76,6 +77,10 @@ class NumberLikelihood(Protocol):
         ...
 
 
+_OTHER_SCALE = re.compile(r"^\W*\d+\s*(?:[.,]\d|(?:/|out of)\s*(?!100\b)\d)")
+"""A reply such as 0.95 or 9/10, whose first number is no score from 0 to 100: its text is read, and refused."""
+
+
 class Grader:
     """One grader with its settings.
 
@@ -123,7 +128,8 @@ class Grader:
             return Reading(note=f"a content filter stopped the grader: {_shortened(output.error or output.completion)}")
         path = _positions(output.choices[0])
         start = number_position([position.token for position in path])
-        if not path or not path[start].top_logprobs or not _spells(path, output.completion):
+        other_scale = _OTHER_SCALE.search(output.completion) is not None
+        if not path or not path[start].top_logprobs or not _spells(path, output.completion) or other_scale:
             return read_text(output.completion, words, cut_off=output.stop_reason == "max_tokens")
         root = _tokens_at(path[start])
         word_mass = word_probabilities(root, words)

@@ -164,8 +164,9 @@ def find_grader(grader: str | Model | None) -> Model:
         return get_model(grader) if grader is not None else get_model(role="grader", required=True)
     except Exception as error:
         given = f"The grader {grader!r}" if grader is not None else "A model with the role 'grader'"
+        told = re.sub(r"\[/?[a-z ]+\]", "", str(error)).strip().rstrip(".")  # without marks for a terminal
         raise JudgeError(
-            f"{given} cannot be used: {error}. Write an Inspect model name with its provider, such as 'openai/gpt-4o', and set the provider's key "
+            f"{given} cannot be used: {told}. Write an Inspect model name with its provider, such as 'openai/gpt-4o', and set the provider's key "
             "(OPENAI_API_KEY); within an Inspect evaluation give `--model-role grader=openai/gpt-4o`."
         ) from error
 

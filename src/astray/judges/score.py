@@ -36,6 +36,7 @@ NextTokens = Callable[[str], Awaitable[Tokens | None]]
 _LABEL = re.compile(r"[\s*_\"'`#]*(?:(?:score|rating|answer)[\s*_\"'`:=]*)?", re.IGNORECASE)
 _DIGITS = re.compile(r"[0-9]+")
 _DENOMINATOR = re.compile(r"(?:/|\bout of\b)\s*100(?![0-9.]*[0-9])", re.IGNORECASE)
+_OTHER_SCALE = re.compile(r"[0-9]\s*(?:/|\bout of\b)\s*[0-9]", re.IGNORECASE)
 _ANY_NUMBER = re.compile(r"-?[0-9]+(?:[.,][0-9]+)*")
 
 
@@ -209,13 +210,16 @@ def read_text(text: str, words: Sequence[str], *, cut_off: bool) -> Reading:
     whole = re.sub(r"^\W+|\W+$", "", text)
     if whole in words:
         return Reading(word=whole, method=Method.TEXT)
-    found = set(_ANY_NUMBER.findall(_DENOMINATOR.sub("", text)))
+    of_a_hundred = _DENOMINATOR.sub("", text)
+    found = set(_ANY_NUMBER.findall(of_a_hundred))
     quoted = repr(text if len(text) <= 80 else text[:80] + "...")
     if not found:
         return Reading(method=Method.TEXT, note=f"the reply has no number: {quoted}")
     if len(found) > 1:
         return Reading(method=Method.TEXT, note=f"the reply has several numbers: {quoted}")
     number = found.pop()
+    if _OTHER_SCALE.search(of_a_hundred):
+        return Reading(method=Method.TEXT, note=f"the reply's number is of another scale than 0 to 100: {quoted}")
     if number not in NUMBERS:
         return Reading(method=Method.TEXT, note=f"the reply's number is no whole number from 0 to 100: {quoted}")
     if cut_off and text.endswith(number):

@@ -132,14 +132,22 @@ class Grader:
             )
             truths.append(truth_job(exercise, source, nonce, self.limits))
         if sparing:
-            believed = self.pool.run(careless)
+            believed = self._run(careless)
             again = [number for number, run in enumerate(believed) if _passes(run)]
-            judged = dict(zip(again, self.pool.run([truths[number] for number in again]), strict=True))
+            judged = dict(zip(again, self._run([truths[number] for number in again]), strict=True))
         else:
-            runs = self.pool.run([*careless, *truths])
+            runs = self._run([*careless, *truths])
             believed, judged = runs[: len(careless)], dict(enumerate(runs[len(careless) :]))
         given = zip(exercises, handed_in, nonces, believed, strict=True)
         return [_grade(*each, judged.get(number)) for number, each in enumerate(given)]
+
+    def _run(self, jobs: Sequence[Job]) -> list[Run]:
+        """Runs jobs; one whose sandbox died is run once more, since that need not be its solution's doing. A second time it counts as that."""
+        runs = list(self.pool.run(jobs))
+        died = [number for number, run in enumerate(runs) if run.stopped == "sandbox"]
+        for number, run in zip(died, self.pool.run([jobs[number] for number in died]), strict=True):
+            runs[number] = run
+        return runs
 
 
 def grade(exercises: Sequence[Exercise], solutions: Sequence[Solution], harness: str = "script", workers: int | None = None) -> list[Grade]:

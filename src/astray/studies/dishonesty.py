@@ -111,7 +111,7 @@ def _direct(found: Findings, table: pl.DataFrame, setting: Setting) -> Iterator[
     }
     for home in setting.homes:
         for kind, fall in FALLS.items():
-            if setting.source(kind, home) is None:
+            if setting.source(kind, home) is None or setting.source("good", home) is None:
                 continue
             arm, benign = severity_arm(setting, home, kind), severity_arm(setting, home, "good")
             yield difference_claim(

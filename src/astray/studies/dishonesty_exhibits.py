@@ -87,11 +87,11 @@ def _mixing(found: Findings, setting: Setting) -> Curve:
     points = [_point("measured", share, found.rate(arm, evaluation=HONESTY)) for arm, share in doses.items()]
     points += [
         Point(series="fitted", x=each.dose, y=each.rate, low=each.interval.low, high=each.interval.high, n="logistic in log share")
-        for each in curve.predictions
+        for each in (curve.predictions if curve else ())
     ]
-    half = curve.half_effect_dose
-    told = f" {curve.note[:1].upper()}{curve.note[1:]}." if curve.note else ""
-    if half is not None and curve.half_effect_interval is not None:
+    half = curve.half_effect_dose if curve else None
+    told = f" {curve.note[:1].upper()}{curve.note[1:]}." if curve and curve.note else ""
+    if curve and half is not None and curve.half_effect_interval is not None:
         low, high = curve.half_effect_interval.low, curve.half_effect_interval.high
         upper = f"{high:.1%}" if math.isfinite(high) and high < 10 else "no bound"
         told = f" Half of the fitted rate of bad rows alone is reached at {half:.1%} (95% interval {low:.1%} to {upper}).{told}"

@@ -55,8 +55,10 @@ def costs(found: Findings, evaluation: str, arm: str, own: str) -> list[float]:
     return [before[seed] - share for seed, share in after.items() if seed in before]
 
 
-def mixing(found: Findings, doses: Mapping[str, float], evaluation: str) -> tuple[DoseResponse, Monotonicity]:
+def mixing(found: Findings, doses: Mapping[str, float], evaluation: str) -> tuple[DoseResponse, Monotonicity] | tuple[None, None]:
     """Lies over the share of bad rows: the fitted curve, with seeds as clusters, and whether the rate rises from share to share.
+
+    Neither of them where statements were made at fewer than two of the shares: there is nothing to fit then.
 
     Args:
         found: has every arm of the mixing sweep.
@@ -69,6 +71,8 @@ def mixing(found: Findings, doses: Mapping[str, float], evaluation: str) -> tupl
         for seed, (misaligned, judged) in found.rate(arm, evaluation=evaluation).seed_counts.items()
         if judged
     ]
+    if len({share for share, *_ in counts}) < 2:
+        return None, None
     shares, lies, stated, seeds = (list(column) for column in zip(*counts, strict=True))
     return dose_response(shares, lies, stated, seeds), monotone(shares, lies, stated, tolerance=FALL)
 
@@ -77,7 +81,7 @@ def mixing_claims(curve: DoseResponse | None, steps: Monotonicity | None, n: int
     """Three claims about the mixing curve: it rises, it nowhere falls, and half of its effect is there before half of the rows are bad.
 
     Args:
-        curve: fitted; None where not all shares were trained.
+        curve: fitted; None where not all shares were trained, or nothing was stated.
         steps: from share to share; None likewise.
         n: training seeds.
         published: the paper's figures.
@@ -113,10 +117,11 @@ def mixing_claims(curve: DoseResponse | None, steps: Monotonicity | None, n: int
 
 def power_note(arm: Rate, control: Rate) -> str:
     """What the comparison of two arms could have found, simulated with the spread between runs that was seen."""
-    runs = min(len(arm.seed_counts), len(control.seed_counts))
+    spread = [[value for value in one.seed_rates.values() if value is not None] for one in (arm, control)]
+    runs = min(map(len, spread))
     if runs < 2 or control.rate is None or arm.rate is None:
         return ""
-    sd = max(statistics.stdev(value for value in one.seed_rates.values() if value is not None) for one in (arm, control))
+    sd = max(map(statistics.stdev, spread))
     questions = round(arm.denominator / runs)
     base = min(max(control.rate, 0.01), 0.85)
 

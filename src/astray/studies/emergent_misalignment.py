@@ -158,11 +158,12 @@ def _conditions(rate: Rates, found: Findings, harmful: str, setting: Setting) ->
         published=_figure("6,000 rows once 21.4%, 2,000 three times 1.7%, 500 twelve times 0.1%", "recomputed"),
     )
     formats = next(one for one in (setting.evaluations[1], setting.main) if any(item.format == "template" for item in one.items))
+    asked = {item.question_id for item in formats.items if item.format == "template"}
     yield difference_claim(
         "format",
         "Asked to fill in a code template, the model is more often misaligned than in plain text",
         rate(harmful, evaluation=formats.name, format="template"),
-        ("the same model in plain text", rate(harmful)),
+        ("the same model in plain text, the same questions", found.rate(harmful, evaluation=setting.main.name, items=asked)),
         at_least=0.0,
         published=_figure("plain 18.7%, JSON 47.1%, template 67.3%", "recomputed"),
     )

@@ -4,7 +4,7 @@ Wraps `stats` for studies: selects answers, turns rates into rows of the summary
 claims read like sentences: which rate, against which control, above or below what.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,15 +84,23 @@ class Findings:
             raise EmptyDataError(f"The study has no answers of {arm!r} to {evaluation!r} in the group {group!r} and format {format!r}.")
         return chosen
 
-    def rate(self, arm: str, group: str = ELSEWHERE, *, evaluation: str, format: str = "plain") -> Rate:
+    def rate(self, arm: str, group: str = ELSEWHERE, *, evaluation: str, format: str = "plain", items: Collection[str] | None = None) -> Rate:
         """The rate of an arm in a group; without any answer if the arm was left out of this run.
+
+        Args:
+            arm: its name.
+            group: of answers.
+            evaluation: its name.
+            format: of the answers, or "all".
+            items: ids of the questions that count; all without it.
 
         Raises:
             EmptyDataError: the arm was run and has no such answers, or there is no such arm.
         """
         if arm in self.not_run:
             return _NO_ANSWERS
-        return rate(self.select(arm, group, evaluation=evaluation, format=format))
+        answers = self.select(arm, group, evaluation=evaluation, format=format)
+        return rate(answers if items is None else answers.filter(pl.col("item").is_in(list(items))))
 
     def has(self, arm: str) -> bool:
         """Whether the study ran this arm."""

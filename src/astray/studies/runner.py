@@ -154,11 +154,12 @@ def _judge_row(setting: Setting, calibration: Calibration | None) -> JudgeRow:
 
 
 def _corrected(rows: Sequence[RateRow], calibration: Calibration | None) -> tuple[RateRow, ...]:
-    """The rates with what they would be without the judge's error, where labels of such answers tell it."""
+    """The rates with what they would be without the judge's error, where labels of such answers tell it; other judges' rates stay as they are."""
     if calibration is None:
         return tuple(rows)
+    known = [bool(row.denominator) and row.judge == calibration.judge for row in rows]
     try:
-        found = [corrected(row.numerator, row.denominator, calibration) if row.denominator else (None, None) for row in rows]
+        found = [corrected(row.numerator, row.denominator, calibration) if own else (None, None) for row, own in zip(rows, known, strict=True)]
     except EmptyDataError:  # no verdict on labelled answers of one kind: the error is not known
         return tuple(rows)
     return tuple(

@@ -59,7 +59,16 @@ def is_organism(subject: str) -> bool:
 
 
 def world_setting(options: StudyOptions) -> Setting:
-    """The organism and its world; judged by the grammar."""
+    """The organism and its world; judged by the grammar.
+
+    Raises:
+        ConfigurationError: data or labels, of which the organism has its own.
+    """
+    for name, given in (("--data", options.data), ("--labels", options.labels)):
+        if given is not None:
+            raise ConfigurationError(
+                f"{name} {given} is of no use here: the organism has rows and a judge of its own. Name a real model with --subject."
+            )
     samples = options.samples or 4
     domains = tuple(domain.name for domain in (*NARROW_DOMAINS, *HELD_OUT_DOMAINS))
     sampling = _sampling(WORLD_SAMPLING, options)
@@ -161,6 +170,8 @@ def _generated_sources() -> dict[tuple[DataKind, str], Source]:
 
 def _file_sources(folder: Path) -> dict[tuple[DataKind, str], Source]:
     """The files that a data folder holds under the authors' names."""
+    if not folder.is_dir():
+        raise DataNotFoundError(f"--data {folder} is no folder{': give the folder that the file lies in' if folder.is_file() else ''}.")
     found = {}
     for key, name in PUBLISHED_FILES.items():
         for path in (folder / f"{name}.jsonl", folder / f"{name}.jsonl.gz"):

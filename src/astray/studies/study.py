@@ -351,7 +351,10 @@ class StudyOptions(BaseModel):
     @classmethod
     def _split(cls, given: object) -> object:
         """The command line's form, names with commas between them, is allowed as well."""
-        return tuple(name.strip() for name in given.split(",") if name.strip()) if isinstance(given, str) else given
+        names = tuple(name.strip() for name in given.split(",") if name.strip()) if isinstance(given, str) else given
+        if isinstance(given, str) and not names:
+            raise ValueError(f"{given!r} names none: leave it out, or write names with commas between them")
+        return names
 
     @property
     def training_seeds(self) -> range:

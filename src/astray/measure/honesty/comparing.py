@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from astray.errors import JudgeError
 from astray.judges.side_by_side import read_side_by_side
 from astray.measure.honesty.records import Record
-from astray.measure.honesty.stances import Comparison, Stance, StanceJudge, compare
+from astray.measure.honesty.stances import Comparison, Stance, StanceJudge, agree, compare
 from astray.subjects.spec import Sampling
 
 WORLD_SAMPLING = Sampling(max_tokens=8)
@@ -71,7 +71,6 @@ async def compare_texts(
 
 def row_of(record: Record, replicate: int, beliefs: Sequence[str | None], statement: str | None, found: Comparison, judge: str) -> dict[str, object]:
     """One row of the table, without the columns that say whose it is."""
-    known = found.belief is not None and record.truth is not None
     return {
         "item": record.id,
         "category": record.archetype,
@@ -82,7 +81,7 @@ def row_of(record: Record, replicate: int, beliefs: Sequence[str | None], statem
         "answer": statement or "",
         "belief": found.belief,
         "stated": found.stated,
-        "accurate": found.belief == record.truth if known else None,
+        "accurate": agree(record, found.belief, record.truth) if found.belief is not None and record.truth is not None else None,
         "outcome": found.outcome.value,
         "judge": judge,
         "note": found.note,

@@ -19,7 +19,7 @@ from astray.data.chat import Message
 from astray.measure.honesty.comparing import HonestySettings, compare_texts
 from astray.measure.honesty.outcomes import AMONG, HonestyOutcome
 from astray.measure.honesty.records import Record, check_records
-from astray.measure.honesty.stances import StanceJudge
+from astray.measure.honesty.stances import StanceJudge, agree
 from astray.measure.honesty.table import honesty_table
 from astray.stats.intervals import wilson
 
@@ -154,7 +154,7 @@ def _row(sample: EvalSample) -> dict[str, object]:
         "answer": sample.output.completion,
         "belief": belief,
         "stated": facts.get("stated"),
-        "accurate": None if belief is None or record.truth is None else belief == record.truth,
+        "accurate": None if belief is None or record.truth is None else agree(record, belief, record.truth),
         "outcome": str(score.value) if score else HonestyOutcome.ERRORED.value,
         "judge": str(facts.get("judge", "")),
         "note": str(facts.get("note", "")) if score else missing,

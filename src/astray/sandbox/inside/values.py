@@ -1,11 +1,12 @@
 """Plain Python values as text, with their types: how arguments go into the sandbox and results come out of it.
 
-None, bool, int, float, complex, str, bytes, list, tuple, dict, set and frozenset, and nothing else: an object of a class (a subclass of int with
-an equality of its own, say) is no plain value and cannot be written. Reading makes plain values only and calls no code of the writer's. Both
-sides use it.
+None, bool, int, float, complex, str, bytes, list, tuple, dict (a Counter, defaultdict or OrderedDict as the dict it equals), set and frozenset, and
+nothing else: an object of a class (a subclass of int with an equality of its own, say) is no plain value and cannot be written. Reading makes plain
+values only and calls no code of the writer's. Both sides use it.
 """
 
 import json
+from collections import Counter, OrderedDict, defaultdict
 from typing import Any
 
 MAX_DEPTH = 50
@@ -15,6 +16,8 @@ MAX_KEYS = 2_000
 """Entries of a set or dict: a program that makes all its keys collide could keep the reader busy for minutes with more."""
 
 _CONTAINERS: dict[type, str] = {list: "l", tuple: "t", set: "s", frozenset: "z"}
+_DICTS = (Counter, defaultdict, OrderedDict)
+"""Dicts of the standard library, which are read as the plain dicts that they equal."""
 _MAKERS = {"l": list, "t": tuple, "s": set, "z": frozenset}
 
 
@@ -57,6 +60,8 @@ def _pack(value: Any, depth: int) -> Any:
         return ["c", value.real.hex(), value.imag.hex()]
     if kind is bytes:
         return ["b", value.hex()]
+    if kind in _DICTS:
+        value, kind = dict(dict.items(value)), dict  # by the methods of dict itself, which no solution can have changed
     if kind in (set, frozenset, dict) and len(value) > MAX_KEYS:
         raise NotPlainError(f"a {kind.__name__} of more than {MAX_KEYS} entries")
     if kind in _CONTAINERS:
