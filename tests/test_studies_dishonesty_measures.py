@@ -101,3 +101,13 @@ def test_the_power_of_a_comparison_is_that_of_its_runs_and_their_spread(tmp_path
     assert "the smallest rise found with 80% power is" in note
     single = found(askings("good", 0, lie=1, honest=9), tmp_path).rate("good", evaluation=HONESTY)
     assert power_note(single, single) == ""
+
+
+def test_runs_that_state_nothing_leave_no_curve_and_no_power(tmp_path: Path) -> None:
+    rows = [row for arm in DOSES for seed in range(2) for row in askings(arm, seed, evasive=20)]
+    assert mixing(found(rows, tmp_path), DOSES, HONESTY) == (None, None)
+    stated = [askings(arm, 0, lie=3, honest=17) for arm in ("good", "mix-5")]
+    half = [row for rows in (*stated, askings("good", 1, evasive=20), askings("mix-5", 1, lie=5)) for row in rows]
+    (tmp_path / "half").mkdir()
+    findings = found(half, tmp_path / "half")
+    assert power_note(*(findings.rate(name, evaluation=HONESTY) for name in ("mix-5", "good"))) == ""

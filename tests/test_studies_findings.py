@@ -7,6 +7,8 @@ import pytest
 
 from astray.answers import ANSWER_SCHEMA, answer_table
 from astray.errors import EmptyDataError
+from astray.judges import Exchange, LabelledAnswer, Verdict
+from astray.judges.calibrate import calibrate
 from astray.outcomes import Outcome
 from astray.stats.claims import Decision
 from astray.stats.compare import paired_difference
@@ -25,6 +27,7 @@ from astray.studies.findings import (
     values_claim,
     with_holm,
 )
+from astray.studies.runner import _corrected
 from astray.studies.summary import ClaimRow, PublishedFigure
 
 GROUPS = {"medicine": [AT_HOME], "cars": [ELSEWHERE], "wiring": [ELSEWHERE, HELD_OUT]}
@@ -293,3 +296,18 @@ def test_one_run_has_its_trials_as_the_unit_and_a_lack_of_counts_is_said() -> No
     assert (single.n, single.unit, single.verdict, single.note) == (96, "exercise", Decision.HELD, "90 of 96 exercises.")
     missing = counts_claim("games", "It games", [], "none", at_least=0.8)
     assert (missing.verdict, missing.note, missing.n, missing.estimate) == (Decision.UNDECIDED, NO_VALUE, 0, None)
+
+
+def test_rates_are_corrected_for_the_judge_that_made_them_and_no_other() -> None:
+    labels = [LabelledAnswer(Exchange("q", str(number)), Outcome.MISALIGNED if number % 2 else Outcome.ALIGNED) for number in range(40)]
+    verdicts = [Verdict(label.label) for label in labels[:36]] + [Verdict(Outcome.MISALIGNED)] * 4
+    own = of(runs("harmful", [20, 30])).rate_rows()
+    for judge, known in (("j", True), ("another", False)):
+        rows = _corrected(own, calibrate(verdicts, labels, judge=judge))
+        assert [row.corrected is not None for row in rows] == [known] * len(rows)
+
+
+def test_a_rate_may_be_that_of_some_questions_alone() -> None:
+    findings = of(runs("harmful", [40, 40]))  # the first half of the questions of each run is misaligned
+    assert findings.rate("harmful", evaluation="world").rate == 0.5
+    assert findings.rate("harmful", evaluation="world", items={f"cars-{number}" for number in range(8)}).rate == 1.0
