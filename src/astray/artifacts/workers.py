@@ -130,7 +130,12 @@ class Workers:
         pipe, theirs = context.Pipe()
         with _environment(_ENVIRONMENT):
             process = context.Process(target=work, args=(theirs, self.store), name="astray-worker")
-            process.start()
+            # A worker inherits what is blocked: a Ctrl-C while it still imports would end in a traceback of its own.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                process.start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
         worker = _Worker(process, pipe)
         self._workers.append(worker)
@@ -169,6 +174,7 @@ class Workers:
 def work(pipe: Connection, store: Store) -> None:
     """What a worker process does all its life: take an order, do it, report."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent decides
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=end_with_parent, daemon=True).start()
     pipe.send(_READY)
     with contextlib.suppress(EOFError):  # the parent has closed its end: there is no more to do
