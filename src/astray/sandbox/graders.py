@@ -145,8 +145,9 @@ class Grader:
         """Runs jobs; one whose sandbox died is run once more, since that need not be its solution's doing. A second time it counts as that."""
         runs = list(self.pool.run(jobs))
         died = [number for number, run in enumerate(runs) if run.stopped == "sandbox"]
-        for number, run in zip(died, self.pool.run([jobs[number] for number in died]), strict=True):
-            runs[number] = run
+        if died:
+            for number, run in zip(died, self.pool.run([jobs[number] for number in died]), strict=True):
+                runs[number] = run
         return runs
 
 
