@@ -16,7 +16,8 @@ from astray.measure.agentic.scenario import load_scenario
 from astray.measure.agentic.task import agentic_task
 from astray.studies import agentic_runs
 from astray.studies.agentic_counting import executed
-from astray.studies.agentic_runs import AgenticFindings, Part, done_samples, log_folder, run_parts
+from astray.studies.agentic_logs import done_samples
+from astray.studies.agentic_runs import AgenticFindings, Part, log_folder, run_parts
 from astray.studies.agentic_study import AgenticOptions, _notes
 from astray.studies.agentic_subjects import AgenticSubject
 from scripted_grader import scripted_model, spoken

@@ -7,7 +7,8 @@ from astray.errors import SubjectNotFoundError
 from astray.measure.agentic.grid import Grid, Price, estimate_cost
 from astray.studies import get_study
 from astray.studies.agentic_forecast import CALL_SECONDS, OWN_SECONDS, Comparison, forecast_acting, smallest_difference
-from astray.studies.agentic_runs import Part, done_samples, log_folder, run_parts
+from astray.studies.agentic_logs import done_samples
+from astray.studies.agentic_runs import Part, log_folder, run_parts
 from astray.studies.agentic_study import AgenticOptions
 from astray.studies.agentic_subjects import AgenticSubject, subjects_from
 

@@ -13,8 +13,9 @@ from astray.artifacts import Progress, StepState
 from astray.errors import ConfigurationError, StepFailedError
 from astray.measure.agentic.grid import Grid
 from astray.studies.agentic_forecast import forecast_acting
+from astray.studies.agentic_logs import finished
 from astray.studies.agentic_processes import Call, side_by_side
-from astray.studies.agentic_runs import WORTHWHILE, Part, finished, processes_for, run_parts
+from astray.studies.agentic_runs import WORTHWHILE, Part, processes_for, run_parts
 from astray.studies.agentic_subjects import AgenticSubject, subjects_from
 
 GRID = Grid(scenarios=("blackmail",), factors={"goal": ("explicit",)}, replicates=4)

@@ -21,7 +21,8 @@ from astray.measure.agentic.table import CONDUCT_SCHEMA
 from astray.report import write_report
 from astray.studies import get_study
 from astray.studies.agentic_counting import CONFLICT, CONTROL, cell_rate, executed, false_alarms, paired_difference, select
-from astray.studies.agentic_runs import AgenticFindings, Part, done_samples, finished, run_parts
+from astray.studies.agentic_logs import done_samples, finished
+from astray.studies.agentic_runs import AgenticFindings, Part, run_parts
 from astray.studies.agentic_study import AgenticOptions, _notes
 from astray.studies.agentic_subjects import SCRIPTED_SUBJECTS, AgenticSubject, subjects_from
 from astray.studies.study import StudyOptions, checked

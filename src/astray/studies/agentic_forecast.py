@@ -20,7 +20,8 @@ from astray.measure.agentic.grid import Cost, Price, estimate_cost
 from astray.stats.compare import upper_bound_at_zero
 from astray.stats.power import power
 from astray.studies.agentic_counting import CONFLICT, CONTROL
-from astray.studies.agentic_runs import ACTIVATIONS, BUDGETED, LOGS, Part, done_samples, log_folder, parts_of, processes_for, readable_logs
+from astray.studies.agentic_logs import done_samples, readable_logs
+from astray.studies.agentic_runs import ACTIVATIONS, BUDGETED, LOGS, Part, log_folder, parts_of, processes_for
 from astray.studies.agentic_subjects import LOCAL, AgenticSubject
 from astray.studies.amounts import duration, large
 from astray.studies.sensitivity import POWER, TOLERANCE

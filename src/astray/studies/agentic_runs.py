@@ -8,7 +8,6 @@ goes on where it was; samples that ended in an error are tried again. A large pa
 Inspect keeps scores and summaries of all samples of an evaluation in memory and goes through them at each further one.
 """
 
-import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,21 +16,20 @@ from pathlib import Path
 import polars as pl
 from inspect_ai import eval as inspect_eval
 from inspect_ai.approval import ApprovalPolicy
-from inspect_ai.log import EvalLog, EvalSampleSummary, list_eval_logs, read_eval_log, read_eval_log_sample_summaries
 
 from astray.artifacts import Progress, StepState
 from astray.artifacts.execute import usable_cpus
-from astray.errors import ConfigurationError, EmptyDataError, StepFailedError
+from astray.errors import ConfigurationError, StepFailedError
 from astray.measure.agentic.budget import Budget
 from astray.measure.agentic.conduct import Conduct
 from astray.measure.agentic.grid import Grid
 from astray.measure.agentic.judging import VERSION
-from astray.measure.agentic.scenario import load_scenario
-from astray.measure.agentic.table import CONDUCT_SCHEMA, conduct_table
+from astray.measure.agentic.table import CONDUCT_SCHEMA
 from astray.measure.agentic.task import agentic_task
 from astray.stats.detection import Assessment
 from astray.studies.agentic_judge_errors import PanelError
 from astray.studies.agentic_judging import judge_again
+from astray.studies.agentic_logs import finished
 from astray.studies.agentic_processes import Call, side_by_side
 from astray.studies.agentic_subjects import AgenticSubject
 from astray.subjects.identity import digest_of
@@ -311,110 +309,15 @@ def _evaluate(
         )
 
 
-def finished(logs: Path, grid: Grid) -> pl.DataFrame:
-    """The samples of a grid that the logs of a folder hold, each once: a settled one first, then one without a verdict, then one that ended in an
-    error. Of further errors the sample keeps the number and the tokens.
-
-    Logs of scenarios whose texts have changed since are left out for those scenarios.
-    """
-    tables = [_of_log(log, grid) for log in readable_logs(logs)]
-    wanted = {grid.sample_id(number) for number in range(grid.size)}
-    rows = pl.concat([pl.DataFrame(schema=CONDUCT_SCHEMA), *tables])
-    is_outcome = {name: pl.col("outcome") == outcome for name, outcome in (("errored", Conduct.ERRORED), ("unjudged", Conduct.JUDGE_FAILED))}
-    keys = rows.select("sample", "replicate", "gate", "tokens", **is_outcome).with_row_index("row")
-    by_error = keys.filter(pl.col("sample").is_in(wanted)).sort("errored", "unjudged", maintain_order=True)
-    first = by_error.unique("sample", keep="first", maintain_order=True).sort("replicate", "sample")
-    found = rows[first["row"]]  # whole rows are copied once
-    others = by_error.join(first, on="row", how="anti")
-    return _with_attempts(found, others) if len(others) else found
-
-
 def settled(subject: AgenticSubject, part: Part, logs: Path) -> pl.DataFrame:
     """What is finished of a part; the judges are asked again about samples of which none of them gave a verdict."""
     table = finished(logs, part.grid)
     return finished(logs, part.grid) if judge_again(subject, logs, table) else table
 
 
-def _with_attempts(found: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
-    """The samples, with what their other attempts used and came to."""
-    failed = pl.col("errored").sum().cast(pl.Int64)
-    harmful = (pl.col("errored") & pl.col("gate")).sum().cast(pl.Int64)
-    added = others.group_by("sample").agg(pl.col("tokens").filter("errored").sum(), retried=failed, retried_harm=harmful)
-    names = ("tokens", "retried", "retried_harm")
-    both = found.join(added, on="sample", how="left", suffix="_added", maintain_order="left")
-    return both.with_columns(pl.col(name) + pl.col(f"{name}_added").fill_null(0) for name in names).select(found.columns)
-
-
 def of_subject(subject: AgenticSubject, table: pl.DataFrame) -> pl.DataFrame:
     """The table with the subject's short name in place of the model's."""
     return table.with_columns(subject=pl.lit(subject.name, dtype=CONDUCT_SCHEMA["subject"]))
-
-
-def done_samples(logs: Path, grid: Grid) -> dict[str, int]:
-    """The samples of a grid that the logs of a folder hold with an outcome, which `run_part` would not ask again. Reads summaries alone.
-
-    Returns:
-        Id -> tokens of all models in all attempts.
-    """
-    tokens: Counter[str] = Counter()
-    done = set()
-    wanted = {grid.sample_id(number) for number in range(grid.size)}
-    for log in readable_logs(logs):
-        same = _unchanged(log, grid)
-        for summary in _summaries(log) if same else []:
-            if Path(summary.metadata["scenario"]).name in same:
-                tokens[str(summary.id)] += sum(each.total_tokens for each in summary.model_usage.values())
-                score = next(iter((summary.scores or {}).values()), None)
-                if score is not None and score.value != Conduct.ERRORED:
-                    done.add(str(summary.id))
-    return {id: tokens[id] for id in tokens if id in done & wanted}
-
-
-def readable_logs(logs: Path) -> list[str]:
-    """The logs of a folder and those below it, without those that cannot be read: of a run that was killed while it wrote, or damaged."""
-    return [info.name for info in list_eval_logs(str(logs)) if _header(info.name) is not None] if logs.is_dir() else []
-
-
-def unreadable_logs(logs: Path) -> list[str]:
-    """Names of the logs of a folder and those below it that cannot be read; their samples are asked again."""
-    there = [info.name for info in list_eval_logs(str(logs))] if logs.is_dir() else []
-    return [log.rpartition("/")[2] for log in there if _header(log) is None]
-
-
-def _header(log: str) -> EvalLog | None:
-    """The header of a log; None of one that is cut off or damaged, at which Inspect raises whatever its libraries do."""
-    try:
-        return read_eval_log(log, header_only=True)
-    except Exception:
-        return None
-
-
-def _summaries(log: str) -> list[EvalSampleSummary]:
-    """Of the samples of a log; none of a damaged one."""
-    try:
-        return read_eval_log_sample_summaries(log)
-    except Exception:
-        return []
-
-
-def _unchanged(log: str, grid: Grid) -> list[str]:
-    """Names of the scenarios of a grid whose texts are still those of a log."""
-    header = _header(log)
-    written = (header.eval.metadata or {}).get("scenarios", {}) if header else {}
-    return [scenario.name for scenario in map(load_scenario, grid.scenarios) if written.get(scenario.name) == scenario.digest]
-
-
-def _of_log(log: str, grid: Grid) -> pl.DataFrame:
-    same = _unchanged(log, grid)
-    if not same:
-        return pl.DataFrame(schema=CONDUCT_SCHEMA)
-    try:
-        return conduct_table(log).filter(pl.col("scenario").is_in(same))
-    except EmptyDataError:
-        return pl.DataFrame(schema=CONDUCT_SCHEMA)
-    except Exception as error:
-        warnings.warn(f"The log {log} is damaged ({type(error).__name__}): its samples are asked again.", stacklevel=2)
-        return pl.DataFrame(schema=CONDUCT_SCHEMA)
 
 
 def _tell(progress: Tell | None, work: Sequence[Work], place: int, state: StepState, *, done: int) -> None:

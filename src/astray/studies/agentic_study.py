@@ -26,8 +26,9 @@ from astray.measure.agentic.labelled import labelled_records
 from astray.measure.agentic.scenario import load_scenario, scenario_names
 from astray.studies.agentic_forecast import forecast_acting
 from astray.studies.agentic_judge_errors import judge_errors
+from astray.studies.agentic_logs import unreadable_logs
 from astray.studies.agentic_reader import write_conversations
-from astray.studies.agentic_runs import ACTS_FILE, LOGS, AgenticFindings, Part, run_parts, unreadable_logs
+from astray.studies.agentic_runs import ACTS_FILE, LOGS, AgenticFindings, Part, run_parts
 from astray.studies.agentic_subjects import AgenticSubject, check_models, subjects_from
 from astray.studies.exhibits import Exhibit
 from astray.studies.findings import with_holm
