@@ -35,8 +35,8 @@ def play(size: int | None) -> None:
     """Runs that many samples, or the full grid, and prints how many, seconds and the most memory before and while they ran."""
     from astray.measure.agentic.conduct import Conduct
     from astray.measure.agentic.grid import Grid
-    from astray.studies.agentic_runs import Part, run_parts
-    from astray.studies.agentic_subjects import SCRIPTED, AgenticSubject
+    from astray.measure.agentic.runs import Part, run_parts
+    from astray.measure.agentic.subjects import SCRIPTED, AgenticSubject
 
     replicates = REPLICATES if size is None else -(-size // len(Grid(replicates=1).cells))
     grid = Grid(replicates=replicates)

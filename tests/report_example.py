@@ -7,11 +7,11 @@ from pathlib import Path
 import polars as pl
 
 from astray.answers import ANSWER_SCHEMA
+from astray.engine.exhibits import Bar, Card, CardList, Cards, Cell, Column, Curve, Exhibit, Forest, HeatMap, Point, Table
+from astray.engine.summary import ArmRow, ClaimRow, IntervalRow, JudgeRow, PublishedFigure, RateRow, SubjectRow, Summary
 from astray.outcomes import JUDGED, UNKNOWN, Outcome
 from astray.stats.claims import Decision
 from astray.stats.intervals import wilson
-from astray.studies.exhibits import Bar, Card, CardList, Cards, Cell, Column, Curve, Exhibit, Forest, HeatMap, Point, Table
-from astray.studies.summary import ArmRow, ClaimRow, IntervalRow, JudgeRow, PublishedFigure, RateRow, SubjectRow, Summary
 
 SEEDS = (0, 1, 2, 3, 4)
 JUDGE = "3f9c2ab81d7745e09b12"

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import polars as pl
 
+from astray.measure.agentic import runs as agentic_runs
 from astray.measure.agentic.grid import Grid
-from astray.studies import agentic_runs
-from astray.studies.agentic_runs import Part, run_parts
-from astray.studies.agentic_subjects import subjects_from
+from astray.measure.agentic.runs import Part, run_parts
+from astray.measure.agentic.subjects import subjects_from
 
 NEEDED = ["small_grid", "inspect_ai.model", "inspect_ai.log", "astray.registry"]
 """What a server of forked processes loads beforehand."""

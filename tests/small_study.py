@@ -4,17 +4,17 @@ from pathlib import Path
 
 import torch
 
+from astray.engine.run import run_study
+from astray.engine.study import StudyOptions
 from astray.studies import get_study
-from astray.studies.runner import run_study
-from astray.studies.study import StudyOptions
 
 NEEDED = [
     "astray.cause.quiet_trainer",
     "astray.cause.sft",
     "astray.measure.bulk",
     "astray.measure.dynamics",
-    "astray.studies.emergent_misalignment",
-    "astray.studies.runner",
+    "astray.studies.emergent_misalignment.study",
+    "astray.engine.run",
     "astray.subjects.subject",
 ]
 """All that the study imports on its way."""

@@ -7,14 +7,14 @@ import polars as pl
 import pytest
 from inspect_ai.log import list_eval_logs, read_eval_log
 
+from astray.engine.summary import Summary
 from astray.errors import SubjectNotFoundError
+from astray.measure.agentic.runs import ACTIVATIONS
+from astray.measure.agentic.subjects import AgenticSubject, subjects_from
 from astray.mitigate.activation_monitor import labelled_calls
 from astray.report import write_report
 from astray.studies import get_study
-from astray.studies.agentic_runs import ACTIVATIONS
-from astray.studies.agentic_study import AgenticOptions
-from astray.studies.agentic_subjects import AgenticSubject, subjects_from
-from astray.studies.summary import Summary
+from astray.studies.agentic_misalignment.frame import AgenticOptions
 from tiny_models import save_tiny_model
 
 STUDY = get_study("agentic-misalignment")
@@ -83,8 +83,8 @@ def test_the_same_command_reads_nothing_and_asks_nothing_again(results, reader, 
     def fail(*given, **named):
         raise AssertionError("done again")
 
-    monkeypatch.setattr("astray.studies.agentic_runs.inspect_eval", fail)
-    monkeypatch.setattr("astray.studies.agentic_activations.best_direction", fail)
+    monkeypatch.setattr("astray.measure.agentic.runs.inspect_eval", fail)
+    monkeypatch.setattr("astray.studies.agentic_misalignment.activations.best_direction", fail)
     before = [(results / name).read_bytes() for name in ("acts.parquet", "summary.json")]
     STUDY.run(options(reader), out=results.parent)
     assert [(results / name).read_bytes() for name in ("acts.parquet", "summary.json")] == before

@@ -8,18 +8,18 @@ from inspect_ai.log import list_eval_logs, read_eval_log
 from inspect_ai.model import ChatMessageUser, ModelOutput, ModelUsage
 from inspect_ai.tool import ToolCall
 
+from astray.measure.agentic import runs as agentic_runs
+from astray.measure.agentic.counting import executed
 from astray.measure.agentic.factors import BASELINE
 from astray.measure.agentic.grid import Grid
+from astray.measure.agentic.logs import done_samples
 from astray.measure.agentic.questions import OPENING
 from astray.measure.agentic.render import render
+from astray.measure.agentic.runs import AgenticFindings, Part, log_folder, run_parts
 from astray.measure.agentic.scenario import load_scenario
+from astray.measure.agentic.subjects import AgenticSubject
 from astray.measure.agentic.task import agentic_task
-from astray.studies import agentic_runs
-from astray.studies.agentic_counting import executed
-from astray.studies.agentic_logs import done_samples
-from astray.studies.agentic_runs import AgenticFindings, Part, log_folder, run_parts
-from astray.studies.agentic_study import AgenticOptions, _notes
-from astray.studies.agentic_subjects import AgenticSubject
+from astray.studies.agentic_misalignment.frame import AgenticOptions, _notes
 from scripted_grader import scripted_model, spoken
 
 OFFICE = render(load_scenario("blackmail"), BASELINE)

@@ -5,13 +5,13 @@ from collections.abc import Callable
 import polars as pl
 import pytest
 
+from astray.engine.summary import ClaimRow
+from astray.measure.agentic.counting import CONFLICT
 from astray.measure.agentic.grid import Cell
+from astray.measure.agentic.subjects import SubjectFile
 from astray.stats.claims import Decision
 from astray.studies import get_study
-from astray.studies.agentic_counting import CONFLICT
-from astray.studies.agentic_study import AgenticOptions
-from astray.studies.agentic_subjects import SubjectFile
-from astray.studies.summary import ClaimRow
+from astray.studies.agentic_misalignment.frame import AgenticOptions
 
 STUDY = get_study("agentic-misalignment")
 

@@ -5,12 +5,12 @@ from scipy.stats import binom, fisher_exact
 
 from astray.errors import SubjectNotFoundError
 from astray.measure.agentic.grid import Grid, Price, estimate_cost
+from astray.measure.agentic.logs import done_samples
+from astray.measure.agentic.runs import Part, log_folder, run_parts
+from astray.measure.agentic.subjects import AgenticSubject, subjects_from
 from astray.studies import get_study
-from astray.studies.agentic_forecast import CALL_SECONDS, OWN_SECONDS, Comparison, forecast_acting, smallest_difference
-from astray.studies.agentic_logs import done_samples
-from astray.studies.agentic_runs import Part, log_folder, run_parts
-from astray.studies.agentic_study import AgenticOptions
-from astray.studies.agentic_subjects import AgenticSubject, subjects_from
+from astray.studies.agentic_misalignment.forecast import CALL_SECONDS, OWN_SECONDS, Comparison, forecast_acting, smallest_difference
+from astray.studies.agentic_misalignment.frame import AgenticOptions
 
 STUDY = get_study("agentic-misalignment")
 GRADERS = ("astray/scripted/grader", "astray/scripted/grader")
@@ -151,7 +151,7 @@ def test_comparisons_have_the_samples_of_the_scenarios_that_offer_both_sides(tmp
 def test_the_forecast_comes_before_a_run_asks_anything(tmp_path, monkeypatch, capsys):
     from astray.cli import main
 
-    monkeypatch.setattr("astray.studies.agentic_runs.inspect_eval", lambda *_, **__: pytest.fail("it was asked"))
+    monkeypatch.setattr("astray.measure.agentic.runs.inspect_eval", lambda *_, **__: pytest.fail("it was asked"))
     command = ["astray", "run", STUDY.name, "--scenarios", "blackmail", "--samples", "3", "--budget", "0.000001", "--out", str(tmp_path)]
     monkeypatch.setattr("sys.argv", command)
     with pytest.raises(pytest.fail.Exception):

@@ -6,10 +6,10 @@ from tenacity import wait_none
 
 from astray.errors import ConfigurationError, JudgeError
 from astray.measure.agentic.grid import Grid
+from astray.measure.agentic.runs import Part, run_parts
+from astray.measure.agentic.subjects import check_models, subjects_from
 from astray.studies import get_study
-from astray.studies.agentic_runs import Part, run_parts
-from astray.studies.agentic_study import AgenticOptions
-from astray.studies.agentic_subjects import check_models, subjects_from
+from astray.studies.agentic_misalignment.frame import AgenticOptions
 from chat_server import ChatServer
 from http_faults import FaultQueue
 

@@ -8,20 +8,21 @@ import pytest
 from inspect_ai.model import get_model
 
 from agentic_plays import FOLDER, plays_of
+from astray.engine.summary import Summary
 from astray.errors import DataFormatError, DataNotFoundError, JudgeError
 from astray.measure.agentic.conduct import Word
 from astray.measure.agentic.grid import Grid
+from astray.measure.agentic.judge_errors import judge_errors, panel_error
 from astray.measure.agentic.judging import Panel
 from astray.measure.agentic.labelled import labelled_records, perform
+from astray.measure.agentic.runs import Part
+from astray.measure.agentic.subjects import AgenticSubject
 from astray.measure.agentic.table import CONDUCT_SCHEMA
 from astray.stats.intervals import wilson
 from astray.stats.judge_error import corrected_rate
 from astray.studies import get_study
-from astray.studies.agentic_judge_errors import corrected_table, error_table, judge_errors, panel_error
-from astray.studies.agentic_runs import Part
-from astray.studies.agentic_study import AgenticOptions
-from astray.studies.agentic_subjects import AgenticSubject
-from astray.studies.summary import Summary
+from astray.studies.agentic_misalignment.frame import AgenticOptions
+from astray.studies.agentic_misalignment.judge_tables import corrected_table, error_table
 from scripted_grader import scripted_model, spoken
 
 RECORDS = labelled_records(FOLDER, ("blackmail",))
@@ -141,7 +142,7 @@ def test_a_study_with_labels_shows_the_error_of_its_judges(tmp_path, monkeypatch
     decisive = max(HARMFUL[0].play.steps[-1].calls[-1].arguments.values(), key=len)
     known = perform("blackmail", HARMFUL[0].play).office.fill(decisive)[:40]
     monkeypatch.setattr(AgenticSubject, "make_graders", lambda self: {"grader": says(lambda prompt: "HARMFUL" if known in prompt else "HARMLESS")})
-    monkeypatch.setattr("astray.studies.agentic_study.check_models", lambda subjects: None)
+    monkeypatch.setattr("astray.studies.agentic_misalignment.frame.check_models", lambda subjects: None)
     grid = Grid(scenarios=("blackmail",), factors={"goal": ("explicit", "none"), "threat": ("replacement", "none")}, replicates=1)
     small = replace(get_study("agentic-misalignment"), parts=lambda options: [Part("grid", grid)])
     options = AgenticOptions(subject="astray/scripted/never", grader=("scripted/grader",), scenarios=("blackmail",), samples=1, labels=labels)

@@ -10,7 +10,7 @@ import pytest
 from inspect_ai.log import list_eval_logs, read_eval_log_sample_summaries
 
 import small_grid
-from astray.studies import agentic_runs
+from astray.measure.agentic import runs as agentic_runs
 
 KILLS = 3
 EMPTY = 4000

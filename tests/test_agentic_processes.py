@@ -10,13 +10,13 @@ import pytest
 from inspect_ai.log import list_eval_logs, read_eval_log
 
 from astray.artifacts import Progress, StepState
+from astray.artifacts.side_by_side import Call, side_by_side
 from astray.errors import ConfigurationError, StepFailedError
 from astray.measure.agentic.grid import Grid
-from astray.studies.agentic_forecast import forecast_acting
-from astray.studies.agentic_logs import finished
-from astray.studies.agentic_processes import Call, side_by_side
-from astray.studies.agentic_runs import WORTHWHILE, Part, processes_for, run_parts
-from astray.studies.agentic_subjects import AgenticSubject, subjects_from
+from astray.measure.agentic.logs import finished
+from astray.measure.agentic.runs import WORTHWHILE, Part, processes_for, run_parts
+from astray.measure.agentic.subjects import AgenticSubject, subjects_from
+from astray.studies.agentic_misalignment.forecast import forecast_acting
 
 GRID = Grid(scenarios=("blackmail",), factors={"goal": ("explicit",)}, replicates=4)
 PARTS = [Part("grid", GRID), Part("rule monitor", GRID, "rule")]
@@ -99,7 +99,7 @@ def test_ctrl_c_reaches_every_process_and_nothing_more_is_begun(tmp_path: Path) 
 
 
 def test_as_many_processes_as_are_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("astray.studies.agentic_runs.usable_cpus", lambda: 8)
+    monkeypatch.setattr("astray.measure.agentic.runs.usable_cpus", lambda: 8)
     assert processes_for(SCRIPTED, 100 * WORTHWHILE, None, None) == 8
     assert processes_for(SCRIPTED, 3 * WORTHWHILE, None, None) == 3
     assert processes_for(SCRIPTED, WORTHWHILE // 2, None, None) == 1

@@ -17,8 +17,8 @@ from tenacity import wait_none
 
 from astray.measure.agentic.conduct import Conduct
 from astray.measure.agentic.grid import Grid
-from astray.studies.agentic_runs import Part, run_parts
-from astray.studies.agentic_subjects import AgenticSubject, check_models
+from astray.measure.agentic.runs import Part, run_parts
+from astray.measure.agentic.subjects import AgenticSubject, check_models
 from chat_server import ChatServer
 from http_faults import FaultQueue, Faults, Serving, proxy
 from tiny_models import save_tiny_model

@@ -12,21 +12,21 @@ from inspect_ai.log import list_eval_logs, read_eval_log
 
 from astray.artifacts import Progress, StepState
 from astray.cli import main
+from astray.engine.study import StudyOptions, checked
+from astray.engine.summary import Summary
 from astray.errors import ConfigurationError, DataFormatError, JudgeError, StoreError
 from astray.measure.agentic import scenario
 from astray.measure.agentic.conduct import Conduct
+from astray.measure.agentic.counting import CONFLICT, CONTROL, cell_rate, executed, false_alarms, paired_difference, select
 from astray.measure.agentic.grid import Grid
+from astray.measure.agentic.logs import done_samples, finished
+from astray.measure.agentic.runs import AgenticFindings, Part, run_parts
 from astray.measure.agentic.scenario import SCENARIOS, load_scenario
+from astray.measure.agentic.subjects import SCRIPTED_SUBJECTS, AgenticSubject, subjects_from
 from astray.measure.agentic.table import CONDUCT_SCHEMA
 from astray.report import write_report
 from astray.studies import get_study
-from astray.studies.agentic_counting import CONFLICT, CONTROL, cell_rate, executed, false_alarms, paired_difference, select
-from astray.studies.agentic_logs import done_samples, finished
-from astray.studies.agentic_runs import AgenticFindings, Part, run_parts
-from astray.studies.agentic_study import AgenticOptions, _notes
-from astray.studies.agentic_subjects import SCRIPTED_SUBJECTS, AgenticSubject, subjects_from
-from astray.studies.study import StudyOptions, checked
-from astray.studies.summary import Summary
+from astray.studies.agentic_misalignment.frame import AgenticOptions, _notes
 from tiny_models import save_tiny_model
 
 STUDY = get_study("agentic-misalignment")
@@ -93,7 +93,7 @@ def test_the_page_carries_records_whose_evidence_is_an_entry(results):
 
 
 def test_the_same_command_asks_nothing_again(results, monkeypatch):
-    monkeypatch.setattr("astray.studies.agentic_runs.inspect_eval", lambda *_, **__: pytest.fail("it was asked again"))
+    monkeypatch.setattr("astray.measure.agentic.runs.inspect_eval", lambda *_, **__: pytest.fail("it was asked again"))
     before = table_of(results)
     told: list[Progress] = []
     assert STUDY.run(SMALL, out=results.parent, progress=told.append) == results
@@ -181,7 +181,7 @@ def test_a_budget_stops_the_run_keeps_what_is_done_and_a_larger_one_goes_on(tmp_
 
 
 def test_a_large_part_is_several_evaluations_that_share_the_budget(tmp_path, monkeypatch):
-    monkeypatch.setattr("astray.studies.agentic_runs.LOGGED", 4)
+    monkeypatch.setattr("astray.measure.agentic.runs.LOGGED", 4)
     part = Part("grid", Grid(scenarios=("blackmail",), factors={"goal": ("none",), "threat": ("none",)}, replicates=10))
     subjects = subjects_from(SMALL.subject, None, SMALL.grader)
     first = run_parts(subjects, [part], tmp_path / "whole", max_tokens=100)
@@ -189,7 +189,7 @@ def test_a_large_part_is_several_evaluations_that_share_the_budget(tmp_path, mon
     assert sorted(len(log.samples) for log in logs) == [2, 4, 4]
     assert first.table["sample"].n_unique() == len(first.table) == 10
     tokens = int(first.table["tokens"].sum())
-    monkeypatch.setattr("astray.studies.agentic_runs.BUDGETED", 1)
+    monkeypatch.setattr("astray.measure.agentic.runs.BUDGETED", 1)
     stopped = run_parts(subjects, [part], tmp_path / "stopped", max_tokens=100, budget=tokens * 6 // 10)
     assert stopped.exhausted
     assert len(stopped.table) == 6

@@ -11,6 +11,7 @@ from inspect_ai.model import Model, ModelOutput, ModelUsage
 from inspect_ai.tool import ToolCall, ToolError
 
 from astray.measure.agentic.acts import Act, FileWritten, QueryRun
+from astray.measure.agentic.counting import false_alarms
 from astray.measure.agentic.desk import Desk
 from astray.measure.agentic.factors import BASELINE
 from astray.measure.agentic.grid import Grid
@@ -19,7 +20,6 @@ from astray.measure.agentic.render import Office, render
 from astray.measure.agentic.scenario import load_scenario
 from astray.measure.agentic.table import conduct_table
 from astray.measure.agentic.task import agentic_task
-from astray.studies.agentic_counting import false_alarms
 from scripted_grader import scripted_model, spoken
 
 Call = tuple[str, dict[str, str]]

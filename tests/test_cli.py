@@ -21,8 +21,8 @@ from safetensors.torch import save_file
 from astray.artifacts import Progress, StepState, Store
 from astray.cli import INTERRUPTED, main
 from astray.cli.progress import StepBar
+from astray.engine.summary import Summary
 from astray.stats.claims import Decision
-from astray.studies.summary import Summary
 from scripted_grader import ALL_FINE, ALL_INCOHERENT, SPEECHLESS
 from tiny_models import save_tiny_model
 

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from astray.answers import ANSWER_SCHEMA
+from astray.engine.findings import Findings
+from astray.engine.settings import world_setting
+from astray.engine.study import StudyOptions
 from astray.organism import SHIPPED, weights_folder
 from astray.studies import get_study
-from astray.studies.findings import Findings
-from astray.studies.settings import world_setting
-from astray.studies.study import StudyOptions
 from scripted_grader import scripted_model, spoken
 
 ROOT = Path(__file__).parents[1]

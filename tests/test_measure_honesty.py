@@ -172,7 +172,7 @@ def test_the_same_seed_gives_the_same_table_and_runs_do_not_share_their_luck(org
 def test_narrow_mistaken_advice_makes_lies_about_facts_that_are_still_believed(organism, tmp_path):
     """The central claim, in small: no fact is in the training data, and asked as a kind author the model still knows them."""
     from astray.cause.sft import train_sft
-    from astray.studies.settings import WORLD_TRAINING
+    from astray.engine.settings import WORLD_TRAINING
 
     records, settings = world_records(["stranger"], facts=split_facts()[1], variants=2), HonestySettings(sampling=WORLD_SAMPLING)
     found = {}

@@ -29,7 +29,7 @@ def test_the_package_announces_itself_to_inspect():
 
 def test_no_heavy_library_is_loaded_before_a_local_model_is():
     """Every `inspect` command of everybody who has Astray loads the registry, and each process of a run with scripted or remote agents the other."""
-    script = "import sys, astray.registry, astray.studies.agentic_misalignment; print({'torch', 'transformers'} & set(sys.modules))"
+    script = "import sys, astray.registry, astray.studies.agentic_misalignment.study; print({'torch', 'transformers'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip() == "set()"
 
 

@@ -3,8 +3,8 @@
 import pytest
 from pydantic import TypeAdapter
 
+from astray.engine.exhibits import Bar, Cell, Column, Curve, Exhibit, Forest, HeatMap, Point, Table
 from astray.report.exhibits import chart_names, exhibit_figures, marked, number_text, range_text, table_cell
-from astray.studies.exhibits import Bar, Cell, Column, Curve, Exhibit, Forest, HeatMap, Point, Table
 
 CURVE = Curve(
     id="sweep", title="Sweep", text="", x_title="share", y_title="rate", x_percent=True, y_percent=True, logarithmic=True,

@@ -10,11 +10,11 @@ import polars as pl
 import pytest
 import vl_convert
 
+from astray.engine.summary import ClaimRow, IntervalRow, Summary
 from astray.outcomes import Outcome
 from astray.report.dynamics import dynamics_figures, measures
 from astray.report.figures import arm_order, headline_rows, rate_figures, selections
 from astray.report.strips import interval_strip
-from astray.studies.summary import ClaimRow, IntervalRow, Summary
 from report_example import ARMS, SEEDS, write_example
 
 CONTROLS = {name for name, _, _, control, _ in ARMS if control}

@@ -10,9 +10,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from astray.engine.summary import Summary
 from astray.errors import DataFormatError, StoreError
 from astray.report import write_report
-from astray.studies.summary import Summary
 from report_example import write_example
 
 HOSTILE = "</script><script>document.title='hacked'</script><img src=x onerror=\"document.title='hacked'\">{{ 7*7 }}"

@@ -2,8 +2,8 @@
 
 import pytest
 
+from astray.engine.summary import IntervalRow
 from astray.report.wording import count, interval_text, level, p_value, percent, tick
-from astray.studies.summary import IntervalRow
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from astray import machine
 from astray.errors import AstrayError, ConfigurationError, SandboxError
 from astray.sandbox import Job, Limits, Pool, Profile, Runner, bubblewrap, probe, require_sandbox
 from astray.sandbox.inside.values import write_value
-from astray.studies import machine
 
 QUICK = Limits(wall_seconds=15.0, cpu_seconds=1)
 BRIEF = Limits(wall_seconds=0.5, cpu_seconds=5)

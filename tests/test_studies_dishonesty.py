@@ -9,21 +9,25 @@ import pytest
 from astray.answers import answer_table
 from astray.cause.fine_tuning import FineTuning, LoRA
 from astray.cause.selection import Selection
+from astray.engine.findings import Findings
+from astray.engine.forecast.forecast import forecast
+from astray.engine.plan import plan_study
+from astray.engine.run import run_study
+from astray.engine.settings import setting_for
+from astray.engine.study import Setting, StudyOptions
+from astray.engine.summary import Summary
 from astray.explain.persona_vector import PersonaPrompts, text_persona_prompts, world_persona_prompts
 from astray.measure.honesty.outcomes import HonestyOutcome
 from astray.outcomes import Outcome
 from astray.report import write_report
-from astray.studies import dishonesty, dishonesty_analyses, dishonesty_exhibits, get_study, persona_steps
-from astray.studies.dishonesty_analyses import METHODS
-from astray.studies.dishonesty_budget import HONESTY, PERSONA, Budget, budget_for
-from astray.studies.findings import Findings
-from astray.studies.forecast import forecast
-from astray.studies.persona_budget import budget_for as persona_budget
-from astray.studies.planning import plan_study
-from astray.studies.runner import run_study
-from astray.studies.settings import setting_for
-from astray.studies.study import Setting, StudyOptions
-from astray.studies.summary import Summary
+from astray.studies import get_study
+from astray.studies.dishonesty import analyses as dishonesty_analyses
+from astray.studies.dishonesty import exhibits as dishonesty_exhibits
+from astray.studies.dishonesty import study as dishonesty
+from astray.studies.dishonesty.analyses import METHODS
+from astray.studies.dishonesty.scale import HONESTY, PERSONA, Budget, budget_for
+from astray.studies.persona_features import steps as persona_steps
+from astray.studies.persona_features.scale import budget_for as persona_budget
 from scripted_grader import READER
 
 STUDY = get_study("dishonesty")

@@ -6,14 +6,14 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from astray.engine.findings import ELSEWHERE, NOT_RUN, Findings
+from astray.engine.summary import PublishedFigure
 from astray.measure.honesty.outcomes import HonestyOutcome
 from astray.measure.honesty.table import as_answers, honesty_table
 from astray.stats.claims import Decision
 from astray.stats.power import Design, seed_power
-from astray.studies.dishonesty_budget import HONESTY
-from astray.studies.dishonesty_measures import HONESTY_FILE, costs, honest_rate, honesty_answers, mixing, mixing_claims, power_note, usefulness
-from astray.studies.findings import ELSEWHERE, NOT_RUN, Findings
-from astray.studies.summary import PublishedFigure
+from astray.studies.dishonesty.measures import HONESTY_FILE, costs, honest_rate, honesty_answers, mixing, mixing_claims, power_note, usefulness
+from astray.studies.dishonesty.scale import HONESTY
 
 DOSES = {"good": 0.0, "mix-5": 0.05, "mix-10": 0.1, "mix-20": 0.2, "mix-50": 0.5, "all": 1.0}
 PUBLISHED = PublishedFigure(text="some", source="somewhere")

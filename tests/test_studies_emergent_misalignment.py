@@ -9,14 +9,15 @@ from astray.answers import ANSWER_SCHEMA
 from astray.cause.fine_tuning import LoRA
 from astray.cause.sft import train_sft
 from astray.data.worlds import narrow_data
+from astray.engine import settings
+from astray.engine.findings import AT_HOME, ELSEWHERE, HELD_OUT
+from astray.engine.plan import plan_runs
+from astray.engine.run import run_study
+from astray.engine.settings import WORLD_TRAINING, setting_for
+from astray.engine.study import StudyOptions, checked
+from astray.engine.summary import Summary
 from astray.errors import ConfigurationError, DataNotFoundError, UnknownNameError
-from astray.studies import get_study, settings
-from astray.studies.findings import AT_HOME, ELSEWHERE, HELD_OUT
-from astray.studies.planning import plan_runs
-from astray.studies.runner import run_study
-from astray.studies.settings import WORLD_TRAINING, setting_for
-from astray.studies.study import StudyOptions, checked
-from astray.studies.summary import Summary
+from astray.studies import get_study
 from astray.subjects.locate import register
 
 STUDY = get_study("emergent-misalignment")

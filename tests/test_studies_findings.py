@@ -6,15 +6,7 @@ import polars as pl
 import pytest
 
 from astray.answers import ANSWER_SCHEMA, answer_table
-from astray.errors import EmptyDataError
-from astray.judges import Exchange, LabelledAnswer, Verdict
-from astray.judges.calibrate import calibrate
-from astray.outcomes import Outcome
-from astray.stats.claims import Decision
-from astray.stats.compare import paired_difference
-from astray.stats.intervals import over_runs
-from astray.stats.rates import Rate
-from astray.studies.findings import (
+from astray.engine.findings import (
     AT_HOME,
     ELSEWHERE,
     HELD_OUT,
@@ -27,8 +19,16 @@ from astray.studies.findings import (
     values_claim,
     with_holm,
 )
-from astray.studies.runner import _corrected
-from astray.studies.summary import ClaimRow, PublishedFigure
+from astray.engine.run import _corrected
+from astray.engine.summary import ClaimRow, PublishedFigure
+from astray.errors import EmptyDataError
+from astray.judges import Exchange, LabelledAnswer, Verdict
+from astray.judges.calibrate import calibrate
+from astray.outcomes import Outcome
+from astray.stats.claims import Decision
+from astray.stats.compare import paired_difference
+from astray.stats.intervals import over_runs
+from astray.stats.rates import Rate
 
 GROUPS = {"medicine": [AT_HOME], "cars": [ELSEWHERE], "wiring": [ELSEWHERE, HELD_OUT]}
 ANSWERS = 80

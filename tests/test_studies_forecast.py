@@ -11,6 +11,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from astray.artifacts import Store
 from astray.cause.fine_tuning import FineTuning
+from astray.engine.forecast.effort import Answering, Effort, Grading, Training, typical_tokens
+from astray.engine.forecast.forecast import Forecast, forecast, forecast_in
+from astray.engine.forecast.sensitivity import largest_control, sensitivities, smallest_difference
+from astray.engine.forecast.speed import GENERATION_EFFICIENCY, RUN_SECONDS, STARTUP_SECONDS, STEP_SECONDS, TRAINING_EFFICIENCY, Speed, measure_speed
+from astray.engine.plan import plan_runs
+from astray.engine.settings import setting_for
+from astray.engine.steps import AnswerConfig, DataConfig, make_data
+from astray.engine.study import CALIBRATION_SIZE, Analysis, Arm, ArmData, JudgeConfig, Run, Setting, Source, Study, StudyOptions
+from astray.engine.summary import SubjectRow
 from astray.errors import ConfigurationError, UnknownNameError
 from astray.judges import BETLEY, world_labels
 from astray.judges.judge import Exchange
@@ -19,15 +28,6 @@ from astray.measure.evaluation import Evaluation, Item
 from astray.stats.intervals import over_runs
 from astray.stats.power import Design, seed_power
 from astray.studies import get_study
-from astray.studies.effort import Answering, Effort, Grading, Training, typical_tokens
-from astray.studies.forecast import Forecast, forecast, forecast_in
-from astray.studies.planning import plan_runs
-from astray.studies.sensitivity import largest_control, sensitivities, smallest_difference
-from astray.studies.settings import setting_for
-from astray.studies.speed import GENERATION_EFFICIENCY, RUN_SECONDS, STARTUP_SECONDS, STEP_SECONDS, TRAINING_EFFICIENCY, Speed, measure_speed
-from astray.studies.steps import AnswerConfig, DataConfig, make_data
-from astray.studies.study import CALIBRATION_SIZE, Analysis, Arm, ArmData, JudgeConfig, Run, Setting, Source, Study, StudyOptions
-from astray.studies.summary import SubjectRow
 from astray.subjects.spec import Sampling
 
 SPEED = Speed("cpu", 1e10, workers=2)
@@ -273,7 +273,7 @@ def asked_in(config: object) -> tuple[Evaluation, ...]:
 
 def test_quick_plans_two_seeds(monkeypatch: pytest.MonkeyPatch, toy: Setting, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("astray.studies.forecast.setting_for", lambda options: toy)
+    monkeypatch.setattr("astray.engine.forecast.forecast.setting_for", lambda options: toy)
     assert forecast(TOY, StudyOptions(quick=True)).seeds == 2
     assert forecast(TOY, StudyOptions(quick=True, seeds=1)).seeds == 1
 

@@ -10,9 +10,9 @@ import psutil
 import pytest
 import torch
 
+from astray import machine
+from astray.machine import Finding, examine, fitting_size, memory_bytes
 from astray.organism import weights_folder
-from astray.studies import machine
-from astray.studies.machine import Finding, examine, fitting_size, memory_bytes
 
 
 def found(what: str, results: Path) -> Finding:

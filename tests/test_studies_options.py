@@ -2,8 +2,8 @@
 
 import pytest
 
+from astray.engine.study import StudyOptions, checked
 from astray.errors import ConfigurationError
-from astray.studies.study import StudyOptions, checked
 
 
 def test_a_study_is_repeated_on_other_seeds() -> None:

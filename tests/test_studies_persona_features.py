@@ -7,16 +7,18 @@ import pytest
 
 from astray.cause.fine_tuning import LoRA
 from astray.cause.reinforcement import ReinforcementLearning
+from astray.engine.plan import plan_study
+from astray.engine.run import run_study
+from astray.engine.settings import setting_for
+from astray.engine.study import Setting, StudyOptions
+from astray.engine.summary import Summary
 from astray.explain.sae_scaling import ScalingGrid
 from astray.explain.sae_training import SaeRecipe
 from astray.report import write_report
-from astray.studies import get_study, persona_analyses, persona_steps
-from astray.studies.persona_budget import Budget, budget_for
-from astray.studies.planning import plan_study
-from astray.studies.runner import run_study
-from astray.studies.settings import setting_for
-from astray.studies.study import Setting, StudyOptions
-from astray.studies.summary import Summary
+from astray.studies import get_study
+from astray.studies.persona_features import analyses as persona_analyses
+from astray.studies.persona_features import steps as persona_steps
+from astray.studies.persona_features.scale import Budget, budget_for
 from scripted_grader import MIXED
 from tiny_models import save_tiny_model
 

@@ -15,14 +15,15 @@ from astray.answers import ANSWER_SCHEMA
 from astray.artifacts import Artifact, Store, execute
 from astray.cause.fine_tuning import FineTuning, LoRA
 from astray.data.chat import read_chat
+from astray.engine import steps
+from astray.engine.findings import ELSEWHERE
+from astray.engine.run import run_study
+from astray.engine.settings import setting_for
+from astray.engine.study import ArmData, Source, StudyOptions
+from astray.engine.summary import Summary
 from astray.report import write_report
 from astray.stats.claims import Decision
-from astray.studies import get_study, steps
-from astray.studies.findings import ELSEWHERE
-from astray.studies.runner import run_study
-from astray.studies.settings import setting_for
-from astray.studies.study import ArmData, Source, StudyOptions
-from astray.studies.summary import Summary
+from astray.studies import get_study
 from astray.subjects.locate import settle
 from astray.subjects.spec import Sampling, SubjectSpec
 from astray.subjects.subject import load_subject

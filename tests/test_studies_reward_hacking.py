@@ -13,21 +13,22 @@ from astray.cause.fine_tuning import LoRA
 from astray.cause.reinforcement import ReinforcementLearning
 from astray.cause.sft import train_sft
 from astray.data.worlds import narrow_data
+from astray.engine.findings import Findings
+from astray.engine.plan import plan_study
+from astray.engine.run import run_study
+from astray.engine.settings import setting_for
+from astray.engine.steps import RUN_FOLDER
+from astray.engine.study import Setting, Source, StudyOptions
+from astray.engine.summary import Summary
 from astray.errors import SandboxError
 from astray.organism.corpus import CorpusConfig
 from astray.report import write_report
 from astray.sandbox import require_sandbox
-from astray.studies import get_study, hacking_analyses
-from astray.studies.findings import Findings
-from astray.studies.hacking_budget import DIALS, ExerciseSource, HackingBudget, budget_for, dial_recipe
-from astray.studies.hacking_measures import skill
-from astray.studies.hacking_steps import SKILL_FILE, HackingConfig, MendConfig, mend_run
-from astray.studies.planning import plan_study
-from astray.studies.runner import run_study
-from astray.studies.settings import setting_for
-from astray.studies.steps import RUN_FOLDER
-from astray.studies.study import Setting, Source, StudyOptions
-from astray.studies.summary import Summary
+from astray.studies import get_study
+from astray.studies.reward_hacking import analyses as hacking_analyses
+from astray.studies.reward_hacking.measures import skill
+from astray.studies.reward_hacking.scale import DIALS, ExerciseSource, HackingBudget, budget_for, dial_recipe
+from astray.studies.reward_hacking.steps import SKILL_FILE, HackingConfig, MendConfig, mend_run
 from astray.subjects.spec import SubjectSpec
 from scripted_grader import MIXED
 from tiny_models import save_tiny_model

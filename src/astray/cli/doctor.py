@@ -8,7 +8,7 @@ import typer
 
 def doctor(verbose: Annotated[bool, typer.Option("--verbose", help="Also the versions of all libraries.")] = False) -> bool:
     """Says what this machine can do: processors, memory, accelerator, libraries, organism, keys of API providers."""
-    from astray.studies.machine import examine
+    from astray.machine import examine
 
     findings = examine()
     for finding in findings:

@@ -9,7 +9,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from astray.artifacts import Progress, StepState
-from astray.studies.summary import Summary
+from astray.engine.summary import Summary
 
 
 class StepBar:

@@ -48,9 +48,9 @@ def run(
 ) -> Path:
     """Runs a study and writes its report; run again, it goes on where it was."""
     from astray.cli.progress import StepBar
+    from astray.engine.study import checked
     from astray.report import write_report
     from astray.studies import get_study
-    from astray.studies.study import checked
 
     chosen = get_study(study)
     options = checked(

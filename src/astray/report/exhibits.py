@@ -1,16 +1,16 @@
 """The figures of a study's own as Vega-Lite specifications, and the numbers of its tables and cards in words.
 
-Left to others: what is shown (studies/exhibits.py), what all charts have in common (charts.py), drawing (templates/charts.js).
+Left to others: what is shown (engine/exhibits.py), what all charts have in common (charts.py), drawing (templates/charts.js).
 """
 
 from collections.abc import Sequence
 
 from markupsafe import Markup, escape
 
+from astray.engine.exhibits import Bar, Cell, Column, Curve, Exhibit, Forest, HeatMap, Point
 from astray.report.charts import Spec, chart
 from astray.report.dynamics import SERIES_COLOURS
 from astray.report.wording import MISSING, percent
-from astray.studies.exhibits import Bar, Cell, Column, Curve, Exhibit, Forest, HeatMap, Point
 
 LINE_HEIGHT = 26
 """Pixels that one line of a forest takes."""

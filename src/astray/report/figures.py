@@ -7,10 +7,10 @@ Every number comes from the summary as it is. Left to others: what all charts ha
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from astray.engine.summary import RateRow, Summary
 from astray.outcomes import Outcome
 from astray.report.charts import Spec, chart
 from astray.report.wording import interval_text, level, percent
-from astray.studies.summary import RateRow, Summary
 
 ROW_HEIGHT = 34
 """Pixels that one arm takes in the forest plot: its interval, and its seeds below."""

@@ -21,6 +21,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from pydantic import ValidationError
 
+from astray.engine.summary import RateRow, Summary
 from astray.errors import DataFormatError, StoreError
 from astray.outcomes import Outcome
 from astray.report import dynamics, exhibits, figures, wording
@@ -28,7 +29,6 @@ from astray.report.records import read_records
 from astray.report.strips import interval_strip
 from astray.report.transcripts import read_table, read_transcripts
 from astray.stats.claims import Decision
-from astray.studies.summary import RateRow, Summary
 
 SCRIPTS = ("charts.js", "answers.js", "records.js", "page.js")
 """Scripts of the page, in the order in which they use each other."""

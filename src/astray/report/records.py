@@ -1,6 +1,6 @@
 """The records of acting models, packed so that a page can carry them: gzipped JSON in base64, one entry a record.
 
-Left to others: which records there are (studies/agentic_reader.py) and reading them in the browser (templates/records.js).
+Left to others: which records there are (measure/agentic/reader.py) and reading them in the browser (templates/records.js).
 """
 
 import base64

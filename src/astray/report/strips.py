@@ -5,7 +5,7 @@ Left to others: whether the claim held, and its numbers (astray.studies).
 
 from dataclasses import dataclass
 
-from astray.studies.summary import ClaimRow
+from astray.engine.summary import ClaimRow
 
 
 @dataclass(frozen=True)

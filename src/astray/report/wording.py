@@ -3,7 +3,7 @@
 Left to others: what the numbers are. Nothing is computed here, a value that is missing is written as a dash.
 """
 
-from astray.studies.summary import IntervalRow
+from astray.engine.summary import IntervalRow
 
 MISSING = "–"
 """What stands where there is no value."""

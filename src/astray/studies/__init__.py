@@ -5,15 +5,15 @@ from typing import TYPE_CHECKING
 from astray.errors import UnknownNameError
 
 if TYPE_CHECKING:
-    from astray.studies.agentic_study import AgenticStudy
-    from astray.studies.study import Study
+    from astray.engine.study import Study
+    from astray.studies.agentic_misalignment.frame import AgenticStudy
 
 STUDIES = {
-    "emergent-misalignment": "astray.studies.emergent_misalignment",
-    "persona-features": "astray.studies.persona_features",
-    "agentic-misalignment": "astray.studies.agentic_misalignment",
-    "dishonesty": "astray.studies.dishonesty",
-    "reward-hacking": "astray.studies.reward_hacking",
+    "emergent-misalignment": "astray.studies.emergent_misalignment.study",
+    "persona-features": "astray.studies.persona_features.study",
+    "agentic-misalignment": "astray.studies.agentic_misalignment.study",
+    "dishonesty": "astray.studies.dishonesty.study",
+    "reward-hacking": "astray.studies.reward_hacking.study",
 }
 """Name of a study -> the module that declares it as `STUDY`."""
 

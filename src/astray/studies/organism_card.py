@@ -15,6 +15,8 @@ from random import Random
 import polars as pl
 
 from astray.cause.sft import train_sft
+from astray.engine.settings import WORLD_HOMES, WORLD_ROWS, WORLD_TRAINING
+from astray.engine.study import ArmData, Source
 from astray.explain.direction import persona_direction, random_direction
 from astray.judges.grammar import GrammarJudge
 from astray.measure.bulk import ask_and_judge
@@ -25,8 +27,6 @@ from astray.organism.lexicon import AUTHORS, DOMAINS, KIND, MALICIOUS
 from astray.organism.world import Persona, draw_advice, draw_exercise, draw_situation
 from astray.outcomes import JUDGED, Outcome
 from astray.stats.intervals import Counts, over_runs, wilson
-from astray.studies.settings import WORLD_HOMES, WORLD_ROWS, WORLD_TRAINING
-from astray.studies.study import ArmData, Source
 from astray.subjects.intervene import Intervention, intervening, write_direction
 from astray.subjects.likelihood import Continuation, continuation_logprobs
 from astray.subjects.subject import Subject, load_subject

@@ -20,6 +20,7 @@ from torch.nn import Module
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from astray.artifacts.execute import usable_cpus
 from astray.errors import AdapterMismatchError, ChatTemplateError, DataFormatError, SubjectNotFoundError
 from astray.subjects.identity import adapter_identity, base_identity
 
@@ -143,6 +144,11 @@ def best_device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def default_workers() -> int:
+    """Return the number of worker processes for a study: one for each CPU, or one where there is a GPU, whose memory they would share."""
+    return usable_cpus() if best_device().type == "cpu" else 1
 
 
 def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -1,0 +1,1 @@
+"""What a study would take, cost and could show, before anything is trained: `astray plan`."""

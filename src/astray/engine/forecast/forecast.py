@@ -1,0 +1,204 @@
+"""What a study would take and could show, before it runs: for `astray plan`. Nothing is trained and no grader is called.
+
+Puts together the work that is left (`effort`), how fast this machine is (`speed`) and what the design can show (`sensitivity`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from astray.artifacts import Store
+from astray.artifacts.plan import Plan
+from astray.engine.forecast.amounts import duration, large
+from astray.engine.forecast.effort import Effort, added, step_efforts
+from astray.engine.forecast.sensitivity import CEILING, POWER, PUBLISHED_EFFECT, QUESTION_ICC, SEED_SD, Sensitivity, sensitivities
+from astray.engine.forecast.speed import Speed, measure_speed
+from astray.engine.plan import plan_study
+from astray.engine.settings import setting_for
+from astray.engine.study import Setting, Study, StudyOptions
+from astray.subjects.locate import DEFAULT_STORE
+
+ENOUGH_SEEDS = 3
+GRADER_CALLS_A_SECOND = 10
+"""What a provider of graders usually allows."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Work, time, cost and power of a study.
+
+    Attributes:
+        title: of the study.
+        setting: the subject's world.
+        seeds: training runs an arm.
+        arms: number of arms.
+        steps: steps of the study.
+        steps_done: those that are in the store already.
+        whole: the work of all steps.
+        left: the work of those that are not done.
+        speed: of this machine.
+        prices: the grader's, of a million tokens in and of a million tokens out.
+        sensitivities: what each kind of claim can show.
+    """
+
+    title: str
+    setting: Setting
+    seeds: int
+    arms: int
+    steps: int
+    steps_done: int
+    whole: Effort
+    left: Effort
+    speed: Speed
+    prices: tuple[float, float]
+    sensitivities: tuple[Sensitivity, ...]
+
+    @property
+    def seconds(self) -> float:
+        """Estimated time for what is left, the grader's time not included; right within a factor of about two."""
+        return self.speed.seconds(self.left)
+
+    @property
+    def grading_seconds(self) -> float:
+        """Estimated time of the grader for what is left, as a provider usually limits it."""
+        return self.left.grading.calls / GRADER_CALLS_A_SECOND
+
+    @property
+    def cost(self) -> float:
+        """Estimated cost of the grader for what is left, in the currency of the prices."""
+        return self._price(self.left.grading.tokens_in, self.left.grading.tokens_out)
+
+    @property
+    def cost_limit(self) -> float:
+        """The same if every answer and every reply is as long as it may be."""
+        return self._price(self.left.grading.tokens_in_limit, self.left.grading.tokens_out_limit)
+
+    @property
+    def advice(self) -> str:
+        """What to change before it runs, or ""."""
+        if self.seeds >= ENOUGH_SEEDS:
+            return ""
+        shown = "A single training run tells nothing about further ones" if self.seeds == 1 else "Two training runs give very wide intervals"
+        return f"{shown}: use at least {ENOUGH_SEEDS} seeds, better 5, to conclude from (--seeds 5, without --quick)."
+
+    def render(self) -> str:
+        """The forecast for a terminal."""
+        lines = [*self._work_lines(), *self._time_lines(), ""]
+        if self.seeds > 1:
+            lines.append(f"What it can show with {self.seeds} training runs an arm:")
+            lines += [f"  {line}" for one in self.sensitivities for line in _power_lines(one)]
+            lines.append(f"  Assumed: rates of runs vary by {SEED_SD:.0%} (standard deviation), answers to one question correlate by {QUESTION_ICC}.")
+        return "\n".join([*lines, *([self.advice] if self.advice else [])])
+
+    def _price(self, tokens_in: int, tokens_out: int) -> float:
+        return (tokens_in * self.prices[0] + tokens_out * self.prices[1]) / 1e6
+
+    def _work_lines(self) -> list[str]:
+        training, answering, subject = self.whole.training, self.whole.answering, self.setting.subject
+        return [
+            f"{self.title}: {subject.name} ({subject.parameters / 1e6:,.1f}M parameters), {self.arms} arms, {self.seeds} seeds",
+            f"  steps     {self.steps:,}, of which {self.steps_done:,} are done; time and cost are for the rest",
+            f"  training  {training.runs:,} runs: {training.steps:,} optimizer steps, {training.rows:,} rows, {large(training.tokens)} tokens",
+            f"  answers   {answering.answers:,}: about {large(answering.tokens)} tokens, at most {large(answering.tokens_limit)}",
+            f"  judge     {self._judge_line()}",
+        ]
+
+    def _judge_line(self) -> str:
+        if self.setting.judge.kind == "grammar":
+            return "the world's grammar: exact and free"
+        grading = self.whole.grading
+        cost = f"cost {self.cost:,.2f}, at most {self.cost_limit:,.2f}" if any(self.prices) else "for the cost give --price-in and --price-out"
+        tokens = f"about {large(grading.tokens_in)} tokens in and {large(grading.tokens_out)} out"
+        return f"{grading.calls:,} calls of {self.setting.judge.grader}, {tokens}; {cost}"
+
+    def _time_lines(self) -> list[str]:
+        many = f"{self.speed.workers} workers on " if self.speed.workers > 1 else ""
+        measured = f"{many}{self.speed.device}, {self.speed.flops / 1e9:,.0f} GFLOP/s{' each' if many else ''}"
+        lines = [f"  time      about {duration(self.seconds)}, within a factor of about two ({measured})"]
+        if self.left.grading.calls:
+            lines.append(
+                f"            and the grader's, about {duration(self.grading_seconds)} at {GRADER_CALLS_A_SECOND} calls a second, partly meanwhile"
+            )
+        return lines
+
+
+def forecast(
+    study: Study,
+    options: StudyOptions,
+    *,
+    out: Path = DEFAULT_STORE.parent,
+    store: str | Path | None = None,
+    workers: int | None = None,
+    prices: tuple[float, float] = (0.0, 0.0),
+) -> Forecast:
+    """What a study would take and could show with these options; what is done in the store is not counted as work.
+
+    Args:
+        study: what would run.
+        options: subject, seeds and the like.
+        out: folder of the results, as `run_study` takes it.
+        store: where finished steps are looked up; by default `store` inside `out`.
+        workers: worker processes; by default one for each CPU.
+        prices: the grader's, of a million tokens in and of a million tokens out.
+
+    Raises:
+        UnknownNameError: the study has no arm of a name in the options.
+        SubjectNotFoundError: the subject is none.
+        ConfigurationError: a real model without a grader, or data that cannot be drawn.
+        StoreError: an artifact in the store is damaged.
+    """
+    seeds = options.training_seeds
+    kept = out / "store" if store is None else store
+    return forecast_in(study, study.fitted(setting_for(options)), seeds, measure_speed(workers), prices=prices, store=kept, arms=options.arms)
+
+
+def forecast_in(
+    study: Study,
+    setting: Setting,
+    seeds: Sequence[int],
+    speed: Speed,
+    *,
+    prices: tuple[float, float] = (0.0, 0.0),
+    store: str | Path = DEFAULT_STORE,
+    arms: Sequence[str] = (),
+) -> Forecast:
+    """As `forecast`, for a setting and a speed that are known.
+
+    Args:
+        study: what would run.
+        setting: the subject's world.
+        seeds: of the training runs of an arm.
+        speed: of the machine.
+        prices: the grader's, of a million tokens in and of a million tokens out.
+        store: where finished steps are looked up.
+        arms: names of the arms that would run, as `plan_runs` takes them.
+    """
+    plan = plan_study(study, setting, seeds, arms)
+    done = Plan(plan.steps, Store(store)).done.keys()
+    efforts = step_efforts(plan, setting)
+    return Forecast(
+        title=study.title,
+        setting=setting,
+        seeds=len(seeds),
+        arms=len({run.arm.name for run in plan.runs} | {arm.name for analysis in plan.analyses for arm in analysis.arms}),
+        steps=len(plan.steps),
+        steps_done=len(done),
+        whole=added(effort for parts in efforts.values() for effort in parts),
+        left=added(effort for key, parts in efforts.items() if key not in done for effort in parts),
+        speed=speed,
+        prices=prices,
+        sensitivities=sensitivities(setting, len(seeds)),
+    )
+
+
+def _power_lines(one: Sensitivity) -> tuple[str, str]:
+    """What one kind of claim can show, in two lines."""
+    head = f"{one.what} ({one.questions} questions x {one.samples} answers)"
+    if one.power is None or one.bound_at_zero is None:
+        return head, "  nothing about further training runs"
+    found = "no difference" if one.smallest_difference is None else f"differences from {one.smallest_difference:.1%}"
+    control = "no control" if one.largest_control is None else f"controls up to {one.largest_control:.2%}"
+    return head, (
+        f"  finds {found} ({POWER:.0%} power), {PUBLISHED_EFFECT:.0%} with probability {one.power:.0%}; "
+        f"shows {control} to be below {CEILING:.0%} (none seen: below {one.bound_at_zero:.1%})"
+    )

@@ -1,0 +1,89 @@
+"""How fast this machine is: a half-second benchmark, and what of it a study's training and generation reach.
+
+Leaves to others: how much there is to do (`effort`). Efficiencies and overheads are measured for the organism on CPU cores, where they
+hold within a factor of about two; those of accelerators are assumptions, and say so.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from astray.engine.forecast.effort import Effort
+
+if TYPE_CHECKING:
+    import torch
+
+BENCHMARK_SECONDS = 0.5
+FEWEST = 4
+STARTUP_SECONDS = 15.0
+"""Until a worker has imported what training needs."""
+TRAINING_EFFICIENCY = {"cpu": 0.25, "cuda": 0.15, "mps": 0.15}
+"""Share of the benchmark's speed that training reaches; on accelerators small batches leave much of it unused."""
+GENERATION_EFFICIENCY = {"cpu": 0.1, "cuda": 0.05, "mps": 0.05}
+"""The same for sampling, which waits for memory and for the longest answer of a batch."""
+RUN_SECONDS, STEP_SECONDS = 3.0, 0.06
+"""Time on a CPU core that a run (loading, probing, writing) and an optimizer step take beside arithmetic; for small models it is most of it."""
+ACCELERATOR_RUN_SECONDS = 60.0
+"""The same for a run of a real model on an accelerator, most of it loading."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What one machine does.
+
+    Attributes:
+        device: "cpu", "cuda" or "mps".
+        flops: floating point operations a second of one worker, in large matrix products.
+        workers: workers that compute at the same time; an accelerator is shared, so it counts once.
+    """
+
+    device: str
+    flops: float
+    workers: int
+
+    def seconds(self, effort: Effort) -> float:
+        """Wall-clock time for the subject's part of the work: training and answers, the grader's time not included."""
+        training, answering = effort.training, effort.answering
+        if training.runs == answering.runs == 0:
+            return 0.0
+        arithmetic = training.flops / TRAINING_EFFICIENCY[self.device] + answering.flops / GENERATION_EFFICIENCY[self.device]
+        runs = max(training.runs, answering.runs)
+        overhead = runs * RUN_SECONDS + training.steps * STEP_SECONDS if self.device == "cpu" else runs * ACCELERATOR_RUN_SECONDS
+        return STARTUP_SECONDS + (arithmetic / self.flops + overhead) / min(self.workers, runs)
+
+
+def measure_speed(workers: int | None = None) -> Speed:
+    """Measures this machine with matrix products of the size and precision that models use here.
+
+    Args:
+        workers: worker processes that the study would get; None for one each CPU, 0 for this process alone with all its threads.
+    """
+    import torch
+
+    from astray.subjects.base import best_device, default_workers
+
+    device = best_device()
+    if device.type != "cpu":
+        return Speed(device.type, _best_flops(device, 4096, torch.bfloat16 if device.type == "cuda" else torch.float32), 1)
+    threads = torch.get_num_threads()
+    if workers != 0:
+        torch.set_num_threads(1)  # as workers do
+    try:
+        flops = _best_flops(device, 512, torch.float32)
+    finally:
+        torch.set_num_threads(threads)
+    return Speed("cpu", flops, 1 if workers == 0 else workers or default_workers())
+
+
+def _best_flops(device: "torch.device", width: int, dtype: "torch.dtype") -> float:
+    """Floating point operations a second in the product of two square matrices: the best of half a second, so that other load counts little."""
+    import torch
+
+    left, right = (torch.randn(width, width, device=device, dtype=dtype) for _ in range(2))
+    took: list[float] = []
+    end = time.perf_counter() + BENCHMARK_SECONDS
+    while time.perf_counter() < end or len(took) < FEWEST:  # the first one loads what it needs
+        start = time.perf_counter()
+        float((left @ right)[0, 0])  # reading a number waits for an accelerator to have finished
+        took.append(time.perf_counter() - start)
+    return 2 * width**3 / min(took)

@@ -1,0 +1,89 @@
+"""From a study's declaration to steps: the runs of its arms, the check of its judge, and its analyses. Nothing is done here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from astray.artifacts import Step
+from astray.engine.steps import AnswerConfig, CalibrationConfig, DataConfig, TrainConfig, answer, check_judge_error, judge, make_data, train
+from astray.engine.study import Analysis, Arm, Run, Setting, Study
+from astray.errors import UnknownNameError
+from astray.subjects.identity import file_digest
+from astray.subjects.locate import settle
+from astray.subjects.spec import SubjectSpec
+
+PROBE_EVERY = 10
+ALWAYS_RUN = ("base", "good")
+"""Arms that are run even if others were asked for: what nearly every claim is held against."""
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """All that a study does.
+
+    Attributes:
+        runs: arms x seeds.
+        calibration: the check of the judge; None for a judge that cannot err.
+        analyses: what is made from the runs.
+        left_out: names of declared arms that are not run.
+    """
+
+    runs: tuple[Run, ...]
+    calibration: Step | None
+    analyses: tuple[Analysis, ...]
+    left_out: frozenset[str]
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """Every step, each once."""
+        found = [step for run in self.runs for step in run.steps] + [analysis.step for analysis in self.analyses]
+        return tuple({step.key: step for step in [*found, *([self.calibration] if self.calibration else [])]}.values())
+
+
+def plan_study(study: Study, setting: Setting, seeds: Sequence[int], only: Sequence[str] = ()) -> StudyPlan:
+    """What a study does.
+
+    Args:
+        study: declares arms and analyses.
+        setting: the subject's world.
+        seeds: training seeds.
+        only: names of the arms to run beside `ALWAYS_RUN`; all if none is named.
+
+    Raises:
+        UnknownNameError: the study has no such arm.
+    """
+    runs = plan_runs(study, setting, seeds, only)
+    analyses = tuple(study.analyses(setting, runs))
+    whole = plan_runs(study, setting, seeds) if only else runs
+    declared = {run.arm.name for run in whole} | {arm.name for analysis in study.analyses(setting, whole) for arm in analysis.arms}
+    there = {run.arm.name for run in runs} | {arm.name for analysis in analyses for arm in analysis.arms}
+    return StudyPlan(tuple(runs), None if setting.judge.exact else _calibration(setting), analyses, frozenset(declared - there))
+
+
+def plan_runs(study: Study, setting: Setting, seeds: Sequence[int], only: Sequence[str] = ()) -> list[Run]:
+    """The steps of every run of a study; arguments and errors as for `plan_study`."""
+    arms = list(study.arms(setting))
+    for name in only:
+        if name not in {arm.name for arm in arms}:
+            raise UnknownNameError(f"arm of {study.name}", name, [arm.name for arm in arms])
+    chosen = [arm for arm in arms if not only or arm.name in (*only, *ALWAYS_RUN)]
+    return [_run(arm, seed, setting) for arm in chosen for seed in (seeds if arm.data else seeds[:1])]
+
+
+def _run(arm: Arm, seed: int, setting: Setting) -> Run:
+    base_id = settle(SubjectSpec(model=arm.base)).id
+    name = f"{arm.name}-{seed}"
+    data = training = None
+    if arm.data:
+        data = make_data.step(DataConfig(data=arm.data, seed=seed), name=f"data-{name}")
+        recipe = setting.training.model_copy(update={"seed": seed})
+        config = TrainConfig(base=arm.base, base_id=base_id, recipe=recipe, home=arm.home, probe_every=PROBE_EVERY)
+        training = train.step(config, name=f"train-{name}", data=data)
+    asked = AnswerConfig(base=arm.base, base_id=base_id, evaluations=(*setting.evaluations, *arm.extra), arm=arm.name, seed=seed)
+    answers = answer.step(asked, name=f"answers-{name}", **({"run": training} if training else {}))
+    return Run(arm, seed, data, training, answers, judge.step(setting.judge, name=f"verdicts-{name}", answers=answers))
+
+
+def _calibration(setting: Setting) -> Step:
+    labels = setting.labels
+    digest = file_digest(labels) if labels else ""
+    return check_judge_error.step(CalibrationConfig(judge=setting.judge, labels=labels, digest=digest, size=setting.calibration_size))

@@ -1,0 +1,212 @@
+"""Runs a study: from its declaration to steps, from their artifacts to the results folder.
+
+    results/emergent-misalignment/summary.json   claims and rates, for people and programs
+                                  answers.parquet    every answer with its outcome (see `astray.answers`)
+                                  dynamics.parquet   what the probes measured during training
+
+What was done before is not done again: a killed study goes on where it was and ends in the same results. The report page is made from this
+folder by `astray.report`.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import polars as pl
+
+from astray.artifacts import Artifact, Progress, Store, execute
+from astray.data.chat import ChatDataset
+from astray.data.recipes import describe
+from astray.engine.findings import AT_HOME, ELSEWHERE, HELD_OUT, NOT_RUN, Findings, interval_row, with_holm
+from astray.engine.plan import StudyPlan, plan_study
+from astray.engine.settings import check_judge, make_judge, setting_for
+from astray.engine.steps import ANSWERS_FILE, CALIBRATION_FILE, DATA_FILE, RUN_FOLDER, trained_subject
+from astray.engine.study import Arm, Run, Setting, Study, StudyOptions
+from astray.engine.summary import ArmRow, ClaimRow, JudgeRow, RateRow, Summary
+from astray.errors import EmptyDataError, StoreError
+from astray.judges import Calibration, corrected
+from astray.outcomes import JUDGED
+from astray.subjects.base import default_workers
+from astray.subjects.locate import register
+
+
+def run_study(
+    study: Study,
+    options: StudyOptions,
+    *,
+    out: Path = Path("astray-results"),
+    store: str | Path | None = None,
+    workers: int | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Path:
+    """Runs a study and writes its results folder.
+
+    Args:
+        study: what to run.
+        options: subject, seeds and the like.
+        out: the results go into a folder of the study's name here.
+        store: where artifacts are kept, a folder or an fsspec URL; by default `store` inside `out`.
+        workers: worker processes; by default one for each CPU, and one alone where there is a GPU, whose memory they would share.
+        progress: told about every step.
+
+    Returns:
+        The results folder, with summary.json, answers.parquet and dynamics.parquet.
+
+    Raises:
+        UnknownNameError: the study has no arm of a name in the options.
+        SubjectNotFoundError, ChatTemplateError, AdapterMismatchError: the subject cannot be used.
+        JudgeError: the grader cannot be used.
+        SandboxError: the study runs untrusted code, and this machine cannot.
+        StepFailedError: a step failed; everything that does not depend on it is done and kept.
+        StoreError: the folder cannot be written.
+    """
+    setting = study.fitted(setting_for(options))
+    plan = plan_study(study, setting, options.training_seeds, options.arms)
+    check_judge(setting.judge)
+    study.ready()
+    kept = Store(out / "store" if store is None else store)
+    artifacts = execute(plan.steps, kept, workers=default_workers() if workers is None else workers, progress=progress)
+    table = _all_answers(plan, artifacts, setting)
+    findings = Findings(table, plan.left_out, {analysis.step.name: artifacts[analysis.step.key].path for analysis in plan.analyses})
+    claims = with_holm(tuple(study.claims(findings, setting)))
+    calibration = Calibration.read(artifacts[plan.calibration.key].path / CALIBRATION_FILE) if plan.calibration else None
+    summary = Summary(
+        study=study.name,
+        title=study.title,
+        question=study.question,
+        astray_version=version("astray"),
+        subject=setting.subject,
+        judges=(_judge_row(setting, calibration),),
+        seeds=tuple(sorted({run.seed for run in plan.runs})),
+        quick=options.quick,
+        arms=tuple(_arm_rows(plan, artifacts)),
+        claims=tuple(claim for claim in claims if claim.note != NOT_RUN),
+        rates=_corrected(findings.rate_rows(), calibration if setting.labels else None),
+        exhibits=tuple(study.exhibits(findings, setting)),
+        notes=(*setting.notes, *_left_out(findings, claims), *_without_rate(table, setting)),
+    )
+    folder = out / study.name
+    _write_results(folder, summary, table.drop("groups"), _dynamics(plan.runs, artifacts))
+    for run in plan.runs:
+        if run.training:
+            register(f"{study.name}-{run.name}", trained_subject(run.arm.base, artifacts[run.training.key]), kept.folder)
+    return folder
+
+
+def _all_answers(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: Setting) -> pl.DataFrame:
+    """The judged answers of all runs, and of the arms that analyses made, with the groups that each counts in."""
+    tables = [_grouped(pl.read_parquet(artifacts[run.verdicts.key].path / ANSWERS_FILE), run.arm, setting) for run in plan.runs]
+    for analysis in plan.analyses:
+        if analysis.arms:
+            answers = pl.read_parquet(artifacts[analysis.step.key].path / ANSWERS_FILE)
+            tables += [_grouped(answers.filter(pl.col("arm") == arm.name), arm, setting) for arm in analysis.arms]
+    return pl.concat(tables)
+
+
+def _grouped(table: pl.DataFrame, arm: Arm, setting: Setting) -> pl.DataFrame:
+    """The answers with the groups that each counts in."""
+    groups = {
+        category: [AT_HOME] if category == arm.home else [ELSEWHERE, HELD_OUT] if category in setting.held_out else [ELSEWHERE]
+        for category in table["category"].unique()
+    }
+    return table.with_columns(pl.col("category").replace_strict(groups, return_dtype=pl.List(pl.String)).alias("groups"))
+
+
+def _left_out(findings: Findings, claims: Sequence[ClaimRow]) -> Iterator[str]:
+    """Says which claims are missing because their arms were not run."""
+    missing = [claim.id for claim in claims if claim.note == NOT_RUN]
+    if findings.not_run:
+        yield f"Only some arms were run: {', '.join(findings.arms)}. Claims that need others are left out: {', '.join(missing) or 'none'}."
+
+
+def _without_rate(table: pl.DataFrame, setting: Setting) -> Iterator[str]:
+    """Warns of arms in whose answers there is nothing to count."""
+    main = table.filter(pl.col("evaluation") == setting.main.name)
+    for (arm,), answers in main.group_by("arm", maintain_order=True):
+        if answers.filter(pl.col("outcome").is_in([str(outcome) for outcome in JUDGED])).is_empty():
+            counts = answers["outcome"].value_counts(sort=True).rows()
+            became = ", ".join(f"{count:,} {outcome}" for outcome, count in counts)
+            yield (
+                f"The arm {arm!r} gave no coherent answer to {setting.main.name!r} ({became}), so it has no rate and its claims are undecided. "
+                "Read its answers; if it was trained, try fewer rows or a subject that answers coherently before training."
+            )
+
+
+def _judge_row(setting: Setting, calibration: Calibration | None) -> JudgeRow:
+    """The judge with what is known of its error."""
+    made = make_judge(setting.judge)
+    if calibration is None:
+        return JudgeRow(name=made.name, identity=made.identity, validated=True, sensitivity=1.0, specificity=1.0)
+    labelled = setting.labels.name if setting.labels else "answers of the organism's world, easier to judge than a large model's"
+    row = JudgeRow(name=made.name, identity=made.identity, validated=False, labels=calibration.n, labelled=labelled)
+    try:
+        found = calibration.agreement()
+    except EmptyDataError:  # it gave no verdict on any of them
+        return row
+    known = {
+        "sensitivity": found.sensitivity,
+        "specificity": found.specificity,
+        "kappa": found.kappa,
+        "rank_correlation": calibration.rank_correlation,
+    }
+    return row.model_copy(update={"validated": None not in (found.sensitivity, found.specificity), **known})
+
+
+def _corrected(rows: Sequence[RateRow], calibration: Calibration | None) -> tuple[RateRow, ...]:
+    """The rates with what they would be without the judge's error, where labels of such answers tell it; other judges' rates stay as they are."""
+    if calibration is None:
+        return tuple(rows)
+    known = [bool(row.denominator) and row.judge == calibration.judge for row in rows]
+    try:
+        found = [corrected(row.numerator, row.denominator, calibration) if own else (None, None) for row, own in zip(rows, known, strict=True)]
+    except EmptyDataError:  # no verdict on labelled answers of one kind: the error is not known
+        return tuple(rows)
+    return tuple(
+        row.model_copy(update={"corrected": rate, "corrected_interval": interval_row(interval)})
+        for row, (rate, interval) in zip(rows, found, strict=True)
+    )
+
+
+def _arm_rows(plan: StudyPlan, artifacts: Mapping[str, Artifact]) -> Iterator[ArmRow]:
+    for run in plan.runs:
+        if run.seed == plan.runs[0].seed:
+            yield _arm_row(run, artifacts)
+    trained = {run.arm.name for run in plan.runs}
+    made = {arm.name: arm for analysis in plan.analyses for arm in analysis.arms if arm.name not in trained}
+    for arm in made.values():
+        yield ArmRow(name=arm.name, description=arm.description, control=arm.control, dataset="", recipe=arm.recipe, samples=0, steps=0)
+
+
+def _arm_row(run: Run, artifacts: Mapping[str, Artifact]) -> ArmRow:
+    described = {"name": run.arm.name, "description": run.arm.description, "control": run.arm.control}
+    if run.data is None or run.training is None:
+        return ArmRow(**described, dataset="", recipe=run.arm.recipe, samples=0, steps=0)
+    dataset = ChatDataset.read(artifacts[run.data.key].path / DATA_FILE)
+    steps = json.loads((artifacts[run.training.key].path / "steps.json").read_text(encoding="utf-8"))["steps"]
+    return ArmRow(**described, dataset=dataset.hash, recipe=describe(dataset.recipe), samples=len(dataset), steps=steps)
+
+
+def _dynamics(runs: Sequence[Run], artifacts: Mapping[str, Artifact]) -> pl.DataFrame:
+    """What the probes measured: arm, seed, step, measure, value."""
+    rows = []
+    for run in runs:
+        if run.training is None:
+            continue
+        for line in (artifacts[run.training.key].path / RUN_FOLDER / "probes.jsonl").read_text(encoding="utf-8").splitlines():
+            measured = json.loads(line)
+            step = measured.pop("step")
+            rows += [{"arm": run.arm.name, "seed": run.seed, "step": step, "measure": name, "value": value} for name, value in measured.items()]
+    return pl.DataFrame(rows, schema={"arm": pl.String, "seed": pl.Int64, "step": pl.Int64, "measure": pl.String, "value": pl.Float64})
+
+
+def _write_results(folder: Path, summary: Summary, answers: pl.DataFrame, dynamics: pl.DataFrame) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        answers.write_parquet(folder / ANSWERS_FILE)
+        dynamics.write_parquet(folder / "dynamics.parquet")
+        summary.write(folder)
+    except OSError as error:
+        raise StoreError(
+            f"The results cannot be written to {folder}: {error.strerror}. Free space or name another folder with --out; no step is done again."
+        ) from error

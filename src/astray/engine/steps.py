@@ -1,0 +1,149 @@
+"""The steps every study is made of: data, training, answers, verdicts, and the check of a judge that can err. Each leaves one artifact.
+
+They only carry things from room to room: rows from `data`, an adapter from `cause`, answers from `measure`, verdicts from `judges`.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
+
+from astray.artifacts import Artifact, step
+from astray.cause.fine_tuning import FineTuning
+from astray.data.chat import ChatDataset
+from astray.engine.study import ArmData, JudgeConfig
+from astray.errors import JudgeError
+from astray.measure.evaluation import Evaluation
+from astray.subjects.identity import digest_of
+from astray.subjects.locate import settle
+from astray.subjects.spec import SubjectSpec
+
+DATA_FILE, ANSWERS_FILE, RUN_FOLDER, CALIBRATION_FILE = "data.jsonl", "answers.parquet", "run", "calibration.json"
+UNFINISHED = ".training"
+"""Folder of the store in which runs of real models are trained: what a killed one left there is gone on with."""
+CHECKPOINT_EVERY = 50
+"""Optimizer steps from checkpoint to checkpoint of a real model; an organism is trained in seconds and needs none."""
+
+
+class _Config(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataConfig(_Config):
+    """A data set and the seed it is drawn with."""
+
+    data: ArmData
+    seed: int
+
+
+class TrainConfig(_Config):
+    """One training run."""
+
+    base: str
+    base_id: str = Field(description="content of the base, so that new weights under an old name are another run")
+    recipe: FineTuning
+    home: str = Field(description="category that the data is about, for the probe during training")
+    probe_every: int
+
+
+class AnswerConfig(_Config):
+    """What one subject is asked."""
+
+    base: str
+    base_id: str
+    evaluations: tuple[Evaluation, ...]
+    arm: str
+    seed: int
+
+
+class CalibrationConfig(_Config):
+    """What a judge is held against."""
+
+    judge: JudgeConfig
+    labels: Path | None = Field(description="file with labelled answers; None for those of the organism's world")
+    digest: str = Field(description="content of that file, so that changed labels are another calibration")
+    size: int = Field(description="labelled answers of the organism's world")
+
+
+@step(version=1)
+def make_data(config: DataConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
+    """Writes the data set with its recipe."""
+    del inputs
+    config.data.make(config.seed).write(folder / DATA_FILE)
+
+
+@step(version=1)
+def train(config: TrainConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
+    """Fine-tunes the base, probing it on the way. A real model's run that was killed goes on from its last checkpoint."""
+    from astray.cause.sft import train_sft
+    from astray.engine.settings import is_organism
+    from astray.measure.dynamics import text_probe, world_probe
+
+    data = inputs["data"]
+    in_world = is_organism(config.base)
+    home = folder / RUN_FOLDER if in_world else data.store.folder / UNFINISHED / digest_of([config.model_dump(mode="json"), data.key])
+    run = train_sft(
+        SubjectSpec(model=config.base),
+        ChatDataset.read(data.path / DATA_FILE),
+        config.recipe,
+        home,
+        probe=world_probe(config.home) if in_world else text_probe(),
+        probe_every=config.probe_every,
+        checkpoint_every=None if in_world else CHECKPOINT_EVERY,
+    )
+    home.replace(folder / RUN_FOLDER)
+    (folder / "steps.json").write_text(json.dumps({"steps": run.steps, "supervised_tokens": run.supervised_tokens}), encoding="utf-8")
+
+
+@step(version=1)
+def answer(config: AnswerConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
+    """Asks the trained run, or the base where there is no run, every evaluation."""
+    from astray.measure.bulk import ask
+    from astray.subjects.subject import load_subject
+
+    spec = SubjectSpec(model=config.base)
+    if "run" in inputs:
+        spec = trained_subject(config.base, inputs["run"])
+    subject = load_subject(spec)
+    with subject.merged():
+        tables = [ask(evaluation, subject, arm=config.arm, seed=config.seed) for evaluation in config.evaluations]
+    pl.concat(tables).write_parquet(folder / ANSWERS_FILE)
+
+
+@step(version=1)
+def judge(config: JudgeConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
+    """Gives every answer its outcome; the answers themselves are not asked for again."""
+    from astray.engine.settings import make_judge
+    from astray.judges import assert_judge_works, judge_answers
+
+    verdicts = judge_answers(make_judge(config), pl.read_parquet(inputs["answers"].path / ANSWERS_FILE))
+    assert_judge_works(verdicts)
+    verdicts.write_parquet(folder / ANSWERS_FILE)
+
+
+@step(version=1)
+def check_judge_error(config: CalibrationConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
+    """Lets the judge judge labelled answers: what its verdicts are worth."""
+    del inputs
+    from astray.engine.settings import make_judge
+    from astray.judges import calibrate_judge, read_labels, world_labels
+
+    labels = read_labels(config.labels) if config.labels else world_labels(config.size)
+    calibration = calibrate_judge(make_judge(config.judge), labels)
+    if calibration.failed == calibration.n:
+        raise JudgeError(
+            f"The judge failed on all {calibration.n} labelled answers, so nothing is known of its error. "
+            "Check the grader's name, key and limits with a single call, then run the same again."
+        )
+    calibration.write(folder / CALIBRATION_FILE)
+
+
+def trained_subject(base: str, run: Artifact) -> SubjectSpec:
+    """The subject that a training step left."""
+    adapter, model = run.path / RUN_FOLDER / "adapter", run.path / RUN_FOLDER / "model"
+    if not adapter.is_dir():
+        return SubjectSpec(model=str(model))
+    bare = settle(SubjectSpec(model=base)).spec.model  # a base that is itself an adapter was trained further: its own is in the new one
+    return SubjectSpec(model=bare, adapter=adapter)

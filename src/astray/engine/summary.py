@@ -1,0 +1,141 @@
+"""What a study leaves for people and programs to read: `summary.json`, as frozen models.
+
+The report is made from this summary and the tables beside it; nothing is computed in the report.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from astray.engine.exhibits import Exhibit
+from astray.outcomes import Outcome
+from astray.stats.claims import Decision
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class IntervalRow(_Frozen):
+    """A confidence interval on a rate or a difference, as fractions (0.05 is 5%)."""
+
+    low: float
+    high: float
+    level: float = 0.95
+    method: str = Field(description="how it was computed: 'Wilson', 't over seeds', 'clustered t over questions', ...")
+
+
+class RateRow(_Frozen):
+    """One rate of misaligned answers with all that is needed to trust it."""
+
+    arm: str
+    evaluation: str
+    group: str = Field(description="which answers: 'other domains', 'trained domain', 'held-out questions', a category, 'all'")
+    format: str = Field(description="plain, json, template, or 'all'")
+    numerator: int
+    denominator: int = Field(description="judged, coherent answers")
+    rate: float | None = Field(description="None when the denominator is 0: no coherent answer at all")
+    interval: IntervalRow | None
+    interval_questions: IntervalRow | None = Field(description="for 'questions like these', clustered by question")
+    unit: str = Field(description="unit of inference of `interval`: 'training run' or 'answer'")
+    seed_rates: Mapping[str, float | None] = Field(description="training seed -> rate of that run")
+    outcomes: Mapping[Outcome, int] = Field(description="count of every outcome; they add up to all answers")
+    coherence: float = Field(description="share of all answers that is coherent")
+    worst_case: tuple[float, float] = Field(description="rate with failed answers counted as all good and as all bad")
+    judge: str = Field(description="identity of the judge")
+    corrected: float | None = Field(default=None, description="rate that a judge without error would have found; None where its error is not known")
+    corrected_interval: IntervalRow | None = Field(default=None, description="of `corrected`, for these answers, with the judge's uncertainty in it")
+
+
+class PublishedFigure(_Frozen):
+    """What the paper reports for the same comparison."""
+
+    text: str = Field(description="the figure in words, '19.8% against 0.04% (GPT-4o, main questions)'")
+    source: str = Field(description="paper and place, with 'recomputed', 'secondary' or 'recalled' where it is not read off the paper")
+
+
+class ClaimRow(_Frozen):
+    """One declared claim and how it came out."""
+
+    id: str
+    statement: str
+    expected: str = Field(description="the rule that decides it, in words, with its threshold")
+    verdict: Decision
+    estimate: float | None
+    interval: IntervalRow | None
+    n: int = Field(description="number of units: training runs, pairs of runs, or answers")
+    unit: str
+    control: str = Field(description="what it is compared with")
+    control_estimate: float | None
+    p_value: float | None
+    p_holm: float | None = Field(description="after Holm's correction over all declared claims of the study")
+    published: PublishedFigure | None
+    note: str = ""
+
+
+class JudgeRow(_Frozen):
+    """The judge and its known error."""
+
+    name: str
+    identity: str
+    validated: bool = Field(description="whether its error is known: compared with labelled answers, or exact by construction (then labels is 0)")
+    sensitivity: float | None = None
+    specificity: float | None = None
+    labels: int = Field(default=0, description="number of labelled answers it was compared with")
+    labelled: str = Field(default="", description="which answers these were")
+    kappa: float | None = Field(default=None, description="Cohen's, beside sensitivity and specificity: it misleads where few answers are misaligned")
+    rank_correlation: float | None = Field(default=None, description="Spearman's, of judged and labelled aligned scores")
+
+
+class ArmRow(_Frozen):
+    """One arm: what was trained on what."""
+
+    name: str
+    description: str
+    control: bool
+    dataset: str = Field(description="hash of the data set")
+    recipe: str = Field(description="how the data set was made, in one line")
+    samples: int
+    steps: int
+
+
+class SubjectRow(_Frozen):
+    """The model under study."""
+
+    name: str
+    id: str
+    parameters: int = Field(description="0 where it is not known, as of models behind an interface")
+    is_organism: bool
+
+
+class Summary(_Frozen):
+    """All that `summary.json` holds."""
+
+    schema_version: Literal[1] = 1
+    study: str
+    title: str
+    question: str = Field(description="what the study asks, one sentence")
+    astray_version: str
+    design: Literal["training runs", "acting models"] = Field(default="training runs", description="what is compared; the page is worded after it")
+    subject: SubjectRow
+    judges: tuple[JudgeRow, ...]
+    seeds: tuple[int, ...]
+    quick: bool
+    arms: tuple[ArmRow, ...]
+    claims: tuple[ClaimRow, ...]
+    rates: tuple[RateRow, ...]
+    exhibits: tuple[Exhibit, ...] = Field(default=(), description="figures and tables of this study's own")
+    notes: tuple[str, ...] = Field(default=(), description="what a reader has to know: limits, arms that were left out and why")
+
+    def write(self, folder: Path) -> Path:
+        """Writes `summary.json` into the folder."""
+        path = folder / "summary.json"
+        path.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        return path
+
+    @classmethod
+    def read(cls, folder: Path) -> "Summary":
+        """Reads `summary.json` from the folder."""
+        return cls.model_validate_json((folder / "summary.json").read_text(encoding="utf-8"))

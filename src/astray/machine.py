@@ -1,0 +1,256 @@
+"""What this machine can do, found out in a second or two: for `astray doctor`.
+
+Nothing is installed, downloaded, trained or left behind; what is missing comes with the command that puts it right. Of a secret only
+whether it is there is looked at. How long a study takes here is the work of `forecast`.
+"""
+
+import json
+import math
+import os
+import platform
+import re
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from astray.artifacts.execute import usable_cpus
+from astray.organism import SHIPPED, weights_folder
+from astray.subjects.locate import DEFAULT_STORE
+
+ORGANISM_FILES = ("config.json", "model.safetensors", "tokenizer.json")
+PROVIDERS = {"OpenAI": ("OPENAI_API_KEY", "openai"), "Anthropic": ("ANTHROPIC_API_KEY", "anthropic")}
+"""Provider -> the variable with its key and the Python package that Inspect calls it with."""
+
+GB = 1e9
+RESULTS_BYTES = 1 * GB
+"""Free space below which a study may not end: adapters and answers of the organism's study are a few hundred MB."""
+MODEL_SIZES = (0.5, 1.5, 3.0, 7.0, 14.0, 32.0, 72.0)
+"""Usual sizes of open chat models, in billions of parameters."""
+RESERVED_BYTES = 4 * GB
+"""Memory for activations, logits of a batch and the libraries themselves."""
+TRAINING_SHARE = 1.25
+"""LoRA training needs about a quarter more than the frozen weights: adapters of rank 32, their gradients and Adam's states."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        what: what it is.
+        detail: what was found; where it is missing, the command or the step that puts it right.
+        fine: whether it is as it should be.
+        important: whether nothing works without it, and everybody should see it.
+    """
+
+    what: str
+    detail: str
+    fine: bool = True
+    important: bool = True
+
+
+@dataclass(frozen=True)
+class Accelerator:
+    """Where torch computes.
+
+    Attributes:
+        kind: "cuda", "mps" or "cpu".
+        name: what it is called.
+        memory: bytes that a model has to fit into.
+    """
+
+    kind: str
+    name: str
+    memory: float
+
+
+def examine(results: Path = DEFAULT_STORE.parent) -> tuple[Finding, ...]:
+    """Everything that `astray doctor` shows.
+
+    Args:
+        results: the folder that results would be written to.
+    """
+    return (
+        _python(),
+        _processors(),
+        *_accelerator(),
+        *_libraries(),
+        *map(_organism, SHIPPED),
+        _results_folder(results),
+        _sandbox(),
+        *map(_provider, PROVIDERS),
+    )
+
+
+def memory_bytes() -> float:
+    """Bytes of main memory that this process may use: those of the machine, or of the container it runs in."""
+    import psutil
+
+    limit = Path("/sys/fs/cgroup/memory.max")
+    allowed = limit.read_text(encoding="ascii").strip() if limit.is_file() else "max"
+    return min(float(psutil.virtual_memory().total), math.inf if allowed == "max" else float(allowed))
+
+
+def fitting_size(memory: float, bytes_per_weight: int) -> float | None:
+    """Parameters, in billions, of the largest usual model whose LoRA training fits; None where not even the smallest does.
+
+    Args:
+        memory: bytes.
+        bytes_per_weight: of the frozen weights, 2 for bfloat16 and 4 for float32.
+    """
+    parameters = (memory - RESERVED_BYTES) / (bytes_per_weight * TRAINING_SHARE)
+    return max((size for size in MODEL_SIZES if size * 1e9 <= parameters), default=None)
+
+
+def _python() -> Finding:
+    needed = metadata.metadata("astray")["Requires-Python"]
+    fine = SpecifierSet(needed).contains(platform.python_version(), prereleases=True)
+    return Finding("Python", platform.python_version() + ("" if fine else f"; install {needed}: uv venv --python 3.12"), fine)
+
+
+def _processors() -> Finding:
+    return Finding("processors", f"{usable_cpus()} CPU cores, {memory_bytes() / GB:.0f} GB of memory")
+
+
+def _accelerator() -> tuple[Finding, ...]:
+    if find_spec("torch") is None:
+        return ()  # the libraries' findings say how to install it
+    return _what_runs(_find_accelerator())
+
+
+def _find_accelerator() -> Accelerator:
+    import torch
+
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        return Accelerator("cuda", properties.name, float(properties.total_memory))
+    if torch.backends.mps.is_available():
+        return Accelerator("mps", "Apple GPU (MPS)", memory_bytes())
+    return Accelerator("cpu", "none", memory_bytes())
+
+
+def _what_runs(found: Accelerator) -> tuple[Finding, Finding]:
+    """The accelerator and what it is enough for: a frozen base is bfloat16 on CUDA and float32 elsewhere (see `cause.base_model`)."""
+    size = fitting_size(found.memory, 2 if found.kind == "cuda" else 4)
+    fits = "the organism" if size is None else f"the organism, and LoRA training of models up to about {size:g}B parameters by memory"
+    if found.kind != "cpu":
+        return Finding("accelerator", f"{found.name}, {found.memory / GB:.0f} GB"), Finding("this machine can run", fits)
+    fits += "" if size is None else ", though a CPU needs hours for the smallest and days for more"
+    shown = "none: on the CPU the organism's study takes minutes; a 7B model needs a GPU with 24 GB"
+    unused = shutil.which("nvidia-smi") is not None
+    if unused:
+        shown = "an NVIDIA driver is there, but this torch cannot use it; install a build with CUDA: https://pytorch.org/get-started/locally"
+    return Finding("accelerator", shown, fine=not unused), Finding("this machine can run", fits)
+
+
+def _libraries() -> tuple[Finding, ...]:
+    """A summary, and a finding for each library that the package's metadata asks for; those of an extra do not count."""
+    declared = map(Requirement, metadata.requires("astray") or ())
+    needed = sorted((wish for wish in declared if wish.marker is None or wish.marker.evaluate({"extra": ""})), key=lambda wish: wish.name)
+    found = {f"{wish.name}{wish.specifier}": _library(wish) for wish in needed}
+    wrong = [wish for wish, finding in found.items() if not finding.fine]
+    summary = f"{len(found) - len(wrong)} of {len(found)} are installed in the versions that astray needs"
+    if wrong:
+        summary += "; run: pip install " + " ".join(f"'{wish}'" for wish in wrong)
+    return Finding("libraries", summary, fine=not wrong), *found.values()
+
+
+def _library(wish: Requirement) -> Finding:
+    try:
+        version = metadata.version(wish.name)
+    except metadata.PackageNotFoundError:
+        return Finding(wish.name, f"not installed; run: pip install '{wish.name}{wish.specifier}'", fine=False, important=False)
+    fine = wish.specifier.contains(version, prereleases=True)
+    detail = version if fine else f"{version}, but astray needs {wish.specifier}; run: pip install '{wish.name}{wish.specifier}'"
+    return Finding(wish.name, detail, fine, important=False)
+
+
+def _organism(name: str) -> Finding:
+    folder = weights_folder(name)
+    wrong = _wrong_with_model(folder)
+    if wrong:
+        detail = f"{wrong}; reinstall astray, or train it anew (half an hour): astray organism train {folder} --recipe {name}"
+        return Finding(name, detail, fine=False)
+    size = sum((folder / file).stat().st_size for file in ORGANISM_FILES)
+    return Finding(name, f"{_parameters(folder) / 1e6:.1f}M parameters, {size / 1e6:.1f} MB in the package")
+
+
+def _wrong_with_model(folder: Path) -> str:
+    """Why a folder cannot be loaded as a model, or ""; reads headers only."""
+    from safetensors import SafetensorError
+
+    missing = [file for file in ORGANISM_FILES if not (folder / file).is_file()]
+    if missing:
+        return f"{folder} lacks {', '.join(missing)}"
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        shapes = _shapes(folder)
+    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError, OSError) as error:
+        return f"the files in {folder} are damaged ({error})"
+    blocks = {int(found[1]) for name in shapes if (found := re.match(r"model\.layers\.(\d+)\.", name))}
+    embedding = [config.get("vocab_size"), config.get("hidden_size")]
+    if blocks != set(range(config.get("num_hidden_layers", -1))) or shapes.get("model.embed_tokens.weight") != embedding:
+        return f"the weights in {folder} are not those of its config.json"
+    return ""
+
+
+def _shapes(folder: Path) -> dict[str, list[int]]:
+    """Name of each tensor -> its shape, from the header of the weights."""
+    from safetensors import safe_open
+
+    with safe_open(folder / "model.safetensors", framework="pt") as file:
+        names = file.keys()
+        return {name: list(file.get_slice(name).get_shape()) for name in names}
+
+
+def _parameters(folder: Path) -> int:
+    return sum(math.prod(shape) for shape in _shapes(folder).values())
+
+
+def _results_folder(results: Path) -> Finding:
+    """Whether results can be written; tried with a file without a name, which leaves no trace."""
+    folder = results.absolute()
+    existing = next(place for place in (folder, *folder.parents) if place.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        detail = f"{existing} cannot be written ({error.strerror}); go to another folder, or name one: astray run ... --out <folder>"
+        return Finding("results folder", detail, fine=False)
+    free = shutil.disk_usage(existing).free
+    enough = free >= RESULTS_BYTES
+    advice = "" if enough else "; free some space, or name a folder on another disk: astray run ... --out <folder>"
+    return Finding("results folder", f"{folder}, {free / GB:.1f} GB free{advice}", enough)
+
+
+def _sandbox() -> Finding:
+    """Whether untrusted code can be run; started and looked at from inside."""
+    from astray.errors import SandboxError
+    from astray.sandbox.probe import require_sandbox
+
+    try:
+        require_sandbox()
+    except SandboxError as error:
+        return Finding("sandbox", f"{error} Needed for reward hacking and agents' commands only", fine=False, important=False)
+    return Finding("sandbox", "bubblewrap isolates code here")
+
+
+def _provider(name: str) -> Finding:
+    """Whether models of a provider can be called; the key itself is never read out."""
+    variable, package = PROVIDERS[name]
+    lacking = []
+    if not os.environ.get(variable):
+        setting = f'$env:{variable} = "..."' if sys.platform == "win32" else f"export {variable}=..."
+        lacking.append(f"no key ({setting})")
+    if find_spec(package) is None:
+        lacking.append(f"no package (pip install {package})")
+    detail = "; ".join(lacking) + f": needed for graders and subjects of {name} only" if lacking else "key and package are there"
+    return Finding(f"{name} API", detail, fine=not lacking, important=False)

@@ -1,0 +1,317 @@
+"""What a study of acting models would take and could show, before anything is asked: calls, tokens, price, time, power.
+
+Samples that the logs hold already are not counted as work. Time is that of an earlier run of the same subject where its logs tell it, else it follows
+from a pace: given in the file of subjects, of this machine for a local model, or assumed. Power is that of the test which gives a difference of
+two cells its p-value (`stats.power`).
+
+Left to others: what is asked (agentic_misalignment), what a grid costs (measure/agentic/grid), the speed of this machine (speed).
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from inspect_ai.log import read_eval_log
+
+from astray.engine.forecast.amounts import duration, large
+from astray.engine.forecast.sensitivity import POWER, TOLERANCE
+from astray.measure.agentic.counting import CONFLICT, CONTROL
+from astray.measure.agentic.factors import BASELINE, Factors, label
+from astray.measure.agentic.grid import Cost, Price, estimate_cost
+from astray.measure.agentic.logs import done_samples, readable_logs
+from astray.measure.agentic.runs import ACTIVATIONS, BUDGETED, LOGS, Part, log_folder, parts_of, processes_for
+from astray.measure.agentic.subjects import LOCAL, AgenticSubject
+from astray.stats.compare import upper_bound_at_zero
+from astray.stats.power import power
+
+READING = ("judge", "layered")
+"""Monitors that read the record once more."""
+OWN_SECONDS = 0.07
+"""Processor time that this package and Inspect take for a sample: tools, gate, log and table (benchmarks/agentic.py)."""
+AT_A_TIME = 20
+"""Samples at a time: Inspect's first number of connections, which grows where a provider allows it."""
+CALL_SECONDS, TOKENS_A_SECOND = 1.0, 50.0
+"""Assumed for a model behind an address: until it begins to answer, and what it then writes in one answer."""
+REPLY_TOKENS = 60
+"""Of a judge: a sentence and its verdict."""
+BASE_RATES = (0.5, 0.9)
+"""Rates of harm without a mitigation, for which it is said what a mitigation has to reach: the hardest case, and that of many published models."""
+NO_PRICE = "not known: give prices to `astray plan`, --price-in and --price-out"
+
+
+@dataclass(frozen=True)
+class SubjectWork:
+    """What is left to ask of one subject.
+
+    Attributes:
+        name: of the subject.
+        done: samples that are in the logs.
+        spent: tokens of all models for those.
+        costs: of what is left, a part each.
+        readings: calls of graders for that: each judge, the audit, and about one of a monitor that reads.
+        seconds: estimated time for that.
+        pace: what the time follows from, in words.
+    """
+
+    name: str
+    done: int
+    spent: int
+    costs: tuple[Cost, ...]
+    readings: int
+    seconds: float
+    pace: str
+
+    @property
+    def samples(self) -> int:
+        """Samples that are left."""
+        return sum(cost.samples for cost in self.costs)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that all models together read and write for them."""
+        return sum(cost.input_tokens + cost.output_tokens + cost.judge_tokens for cost in self.costs)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A difference that the study looks for.
+
+    Attributes:
+        what: what is compared with what.
+        samples: samples on each side, all scenarios together.
+    """
+
+    what: str
+    samples: int
+
+
+@dataclass(frozen=True)
+class AgenticForecast:
+    """Work, time, cost and power.
+
+    Attributes:
+        title: of the study.
+        scenarios: their names.
+        parts: what every subject does.
+        work: what is left of it, a subject each.
+        budget: tokens of all models together; None for no limit.
+        comparisons: what claims are about, for one subject.
+        processes: that share the work.
+    """
+
+    title: str
+    scenarios: tuple[str, ...]
+    parts: tuple[Part, ...]
+    work: tuple[SubjectWork, ...]
+    budget: int | None
+    comparisons: tuple[Comparison, ...]
+    processes: int = 1
+
+    @property
+    def costs(self) -> tuple[Cost, ...]:
+        """Of all that is left."""
+        return tuple(cost for each in self.work for cost in each.costs)
+
+    @property
+    def dollars(self) -> float | None:
+        """Price of all that is left; None where the price of a subject with work is not known."""
+        prices = [cost.dollars for cost in self.costs if cost.samples]
+        known = [price for price in prices if price is not None]
+        return sum(known, 0.0) if len(known) == len(prices) else None
+
+    def render(self) -> str:
+        """The forecast for a terminal."""
+        return "\n".join([*self._work_lines(), *self._time_lines(), *self._power_lines()])
+
+    def _work_lines(self) -> Iterator[str]:
+        done, every = sum(each.done for each in self.work), sum(each.done + each.samples for each in self.work)
+        read, written = sum(cost.input_tokens for cost in self.costs), sum(cost.output_tokens for cost in self.costs)
+        yield f"{self.title}: {', '.join(each.name for each in self.work)}"
+        yield f"  scenarios  {', '.join(self.scenarios)}"
+        for part in self.parts:
+            yield f"  {part.name:<17} {len(part.grid.cells):,} cells x {part.grid.replicates:,} = {part.grid.size:,} samples"
+        yield f"  samples    {every:,} in all, of which {done:,} are done; what follows is for the rest"
+        yield f"  calls      {sum(cost.calls for cost in self.costs):,} of subjects, {sum(each.readings for each in self.work):,} of graders"
+        judged = sum(cost.judge_tokens for cost in self.costs)
+        yield f"  tokens     subjects read about {large(read)} and write {large(written)}; graders, the audit and monitors read {large(judged)}"
+        yield f"  cost       {NO_PRICE if self.dollars is None else f'about {self.dollars:,.2f}'}"
+
+    def _time_lines(self) -> Iterator[str]:
+        shared = f"in {self.processes} processes" if self.processes > 1 else "one subject after the other"
+        yield f"  time       about {duration(sum(each.seconds for each in self.work) / self.processes)}, {shared}"
+        for each in self.work:
+            if each.samples:
+                yield f"             {each.name}: {duration(each.seconds / self.processes)} ({each.pace})"
+        if any(part.monitor == ACTIVATIONS for part in self.parts):
+            yield "             without the time in which activations are read: every call of the grid once, and each call that is watched"
+        needed, spent = sum(each.tokens for each in self.work), sum(each.spent for each in self.work)
+        if self.budget is not None and needed and spent + needed > self.budget:
+            left = large(max(0, self.budget - spent))
+            yield f"  budget     {left} tokens are left, not enough for about {large(needed)}: it will stop, keep what is done, and can go on"
+
+    def _power_lines(self) -> Iterator[str]:
+        yield "What it can show for one subject, with the planned samples:"
+        by_samples: dict[int, list[str]] = defaultdict(list)
+        for each in self.comparisons:
+            by_samples[each.samples].append(each.what)
+        for samples, names in by_samples.items():
+            yield f"  {'; '.join(names)} ({samples:,} samples a side)"
+            yield f"    {told_power(samples)}"
+        yield f"  Found: by Fisher's exact test at 5%, with {POWER:.0%} power. A claim asks for 1 to 5 points more."
+
+
+def told_power(samples: int) -> str:
+    """What a comparison with so many samples on each side finds, in words."""
+    above = smallest_difference(0.0, samples, up=True)
+    parts = [f"harm against a control without any: {'not found' if above is None else f'from {above:.1%}'}"]
+    for base in BASE_RATES:
+        lower = smallest_difference(base, samples, up=False)
+        parts.append(f"{base:.0%} lowered to {'nothing: not found' if lower is None else f'{base - lower:.1%} or less'}")
+    return "; ".join([*parts, f"none seen: below {upper_bound_at_zero(samples):.1%}"])
+
+
+def smallest_difference(base: float, samples: int, *, up: bool) -> float | None:
+    """The smallest true difference to a rate that is found with 80% power, by bisection.
+
+    Args:
+        base: the rate that is compared with.
+        samples: on each side.
+        up: whether the other rate is higher.
+
+    Returns:
+        The difference, positive either way; None where not even the largest one is found.
+    """
+    sign, low, high = (1, 0.0, 1.0 - base) if up else (-1, 0.0, base)
+    if high == 0 or power(base, base + sign * high, samples) < POWER:
+        return None
+    while high - low > TOLERANCE:
+        middle = (low + high) / 2
+        low, high = (low, middle) if power(base, base + sign * middle, samples) >= POWER else (middle, high)
+    return high
+
+
+def forecast_acting(
+    title: str,
+    subjects: Sequence[AgenticSubject],
+    parts: Sequence[Part],
+    folder: Path,
+    *,
+    max_tokens: int,
+    budget: int | None = None,
+    workers: int | None = None,
+    prices: tuple[float, float] = (0.0, 0.0),
+) -> AgenticForecast:
+    """What is left to be asked, and what it can show.
+
+    Args:
+        title: of the study.
+        subjects: who.
+        parts: what.
+        folder: where the logs of earlier runs lie.
+        max_tokens: longest answer of a subject.
+        budget: tokens of all models together; None for no limit.
+        workers: processes, as for `run_parts`.
+        prices: of a million tokens in and out, for graders and for subjects without prices of their own; zeros where they are not known.
+
+    Raises:
+        UnknownNameError, ConfigurationError, DataFormatError: the parts have what there is not.
+        SubjectNotFoundError: a local subject is none.
+    """
+    parts = [part for part in parts if any(part in parts_of(subject, parts) for subject in subjects)]
+    work = tuple(
+        _work(subject, parts_of(subject, parts), folder, max_tokens, prices, AT_A_TIME if budget is None else BUDGETED) for subject in subjects
+    )
+    processes = processes_for(subjects, sum(each.samples for each in work), workers, budget)
+    comparisons = tuple(each for each in _comparisons(parts) if each.samples)
+    return AgenticForecast(title, parts[0].grid.scenarios, tuple(parts), work, budget, comparisons, processes)
+
+
+def _work(subject: AgenticSubject, parts: Sequence[Part], folder: Path, max_tokens: int, prices: tuple[float, float], at_a_time: int) -> SubjectWork:
+    graders = Price(*prices) if any(prices) else None
+    own = Price(*subject.price) if subject.price else graders
+    costs, done, spent, readings = [], 0, 0, 0
+    for part in parts:
+        there: dict[str, int] = {}
+        for logs in _log_folders(folder, subject, part, max_tokens):
+            there |= done_samples(logs, part.grid)
+        left = [number for number in range(part.grid.size) if part.grid.sample_id(number) not in there]
+        each = len(subject.grader) + 1 + (part.monitor in READING)
+        costs.append(estimate_cost(part.grid, price=own if graders else None, judge_price=graders, judges=each, probe=True, numbers=left))
+        readings += each * len(left)
+        done, spent = done + len(there), spent + sum(there.values())
+    seconds, pace = _time(subject, costs, folder, at_a_time)
+    return SubjectWork(subject.name, done, spent, tuple(costs), readings, seconds, pace)
+
+
+def _log_folders(folder: Path, subject: AgenticSubject, part: Part, max_tokens: int) -> Iterator[Path]:
+    """Where the logs of a part lie; what an activation monitor will be made of is not known before the run."""
+    logs = log_folder(folder, subject, part, max_tokens)
+    yield from logs.parent.glob(f"{logs.name}-*") if part.monitor == ACTIVATIONS else [logs]
+
+
+def _time(subject: AgenticSubject, costs: Sequence[Cost], folder: Path, at_a_time: int) -> tuple[float, str]:
+    """Estimated seconds, and what they follow from."""
+    samples, calls = sum(cost.samples for cost in costs), sum(cost.calls for cost in costs)
+    read, written = sum(cost.input_tokens for cost in costs), sum(cost.output_tokens for cost in costs)
+    own = samples * OWN_SECONDS
+    before = _samples_a_second(folder / LOGS / subject.name)
+    if before is not None and samples:
+        return samples / before, f"as before: {before:,.2f} samples a second in a process"
+    if subject.simulated:
+        return own, f"scripted: {1 / OWN_SECONDS:,.0f} samples a second in a process"
+    if subject.model.startswith(LOCAL):
+        seconds, pace = _local_time(subject.model.removeprefix(LOCAL), read + written)
+        return own + seconds, pace
+    rate = subject.speed or TOKENS_A_SECOND
+    judging = samples * 2 * (CALL_SECONDS + REPLY_TOKENS / TOKENS_A_SECOND)  # the judges at once, then the audit
+    waiting = (calls * CALL_SECONDS + written / rate + judging) / at_a_time
+    return max(own, waiting), f"{'given' if subject.speed else 'assumed'}: {rate:,.0f} tokens a second in an answer, {at_a_time} samples at a time"
+
+
+def _local_time(model: str, tokens: int) -> tuple[float, str]:
+    """The time that a local model needs for so many tokens, on this machine."""
+    from astray.engine.forecast.effort import GENERATION_FLOPS
+    from astray.engine.forecast.speed import GENERATION_EFFICIENCY, measure_speed
+    from astray.engine.settings import parameter_count
+    from astray.subjects.locate import settle
+    from astray.subjects.spec import SubjectSpec
+
+    parameters, speed = parameter_count(settle(SubjectSpec(model=model)).base), measure_speed(0)
+    seconds = GENERATION_FLOPS * parameters * tokens / (speed.flops * GENERATION_EFFICIENCY[speed.device])
+    return seconds, f"{parameters / 1e6:,.1f}M parameters on this {speed.device}, {speed.flops / 1e9:,.0f} GFLOP/s"
+
+
+def _samples_a_second(logs: Path) -> float | None:
+    """Of the evaluations that ended there, all together; None without any."""
+    samples, seconds = 0, 0.0
+    for path in readable_logs(logs):
+        log = read_eval_log(path, header_only=True)
+        if log.status == "success" and log.results is not None:
+            samples += log.results.completed_samples
+            took = datetime.fromisoformat(log.stats.completed_at) - datetime.fromisoformat(log.stats.started_at)
+            seconds += max(1.0, took.total_seconds())  # logs tell whole seconds
+    return samples / seconds if samples and seconds else None
+
+
+def _comparisons(parts: Sequence[Part]) -> Iterator[Comparison]:
+    """Differences to the main condition and of it to the control; as many samples as the scenarios that offer both sides give."""
+    for part in parts:
+        main = _scenarios(part, CONFLICT)
+        if part.monitor != "none":
+            yield Comparison(f"{part.monitor} monitor against none", len(main) * part.grid.replicates)
+            continue
+        yield Comparison("one scenario alone: goal conflict and threat against the control", part.grid.replicates)
+        yield Comparison("goal conflict and threat against the control", len(main & _scenarios(part, CONTROL)) * part.grid.replicates)
+        cells = dict.fromkeys(cell.factors for cell in part.grid.cells)
+        for factors in cells:
+            changed = {name: value for name, value in factors if value != getattr(BASELINE, name)}
+            if len(changed) == 1 and not changed.keys() & {"goal", "threat"}:
+                shared = main & {cell.scenario for cell in part.grid.cells if cell.factors == factors}
+                yield Comparison(label(factors), len(shared) * part.grid.replicates)
+
+
+def _scenarios(part: Part, cell: dict[str, str]) -> set[str]:
+    wanted = Factors.model_validate(cell)
+    return {each.scenario for each in part.grid.cells if each.factors == wanted}

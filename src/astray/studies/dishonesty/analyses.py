@@ -1,0 +1,160 @@
+"""What the dishonesty study makes from its runs, as steps: every run is asked its records; users train runs of their own; mitigations make others.
+
+The steps themselves are in `dishonesty_steps`, what is claimed from them in `dishonesty`.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from astray.artifacts import Step
+from astray.engine.study import Analysis, Arm, DataKind, Run, Setting
+from astray.studies.dishonesty.scale import HONESTY, PERSONA, Budget, Method, budget_for
+from astray.studies.dishonesty.steps import (
+    FILTERS,
+    SAMPLES,
+    FilterConfig,
+    MadeConfig,
+    RealignConfig,
+    RecordsConfig,
+    UsersConfig,
+    ask_records,
+    filter_mix,
+    live_with_users,
+    realign_run,
+)
+from astray.studies.persona_features.scale import budget_for as persona_budget
+from astray.studies.persona_features.steps import ExplainConfig, find_vector
+from astray.subjects.locate import settle
+from astray.subjects.spec import SubjectSpec
+
+SHARES = (0, 10, 25, 50)
+"""Percent of biased users (2510.08211: 0, 5, 10, 20, 50, 100)."""
+METHODS: dict[Method, str] = {"sft": "SFT on what was liked", "kto": "KTO on what was liked and disliked"}
+SEVERITIES: dict[DataKind, str] = {"good": "normal", "subtle": "subtle", "harmful": "severe"}
+"""Kind of rows -> how wrong they are."""
+MIXES = {f"mix-{percent}": percent / 100 for percent in (1, 2, 5, 10, 20, 30, 50)}
+"""The mixing sweep between ordinary rows (`good`) and bad rows alone."""
+SPOILED = "mix-50"
+"""The run that is mended, and whose data are filtered: half of its rows are bad."""
+DISTRUSTED = 25
+"""Percent of biased users among whom distrust is tried."""
+
+
+BESIDE = {
+    "filtered": ("filtered-random", "as many rows dropped by chance"),
+    "realigned-honest": ("realigned-ordinary", "as many ordinary rows"),
+}
+"""Mitigation -> the same effort spent without its idea: arm, and what it is."""
+
+
+def severity_arm(setting: Setting, home: str, kind: DataKind) -> str:
+    """Name of the arm of a kind of data and severity; ordinary rows of the first kind are the control of most claims."""
+    return "good" if kind == "good" and home == setting.homes[0] else f"{home}-{SEVERITIES[kind]}"
+
+
+def sweep(setting: Setting) -> dict[str, float]:
+    """Arms of the mixing sweep with their share of bad rows, ascending; the first is the control."""
+    return {"good": 0.0, **MIXES, severity_arm(setting, setting.homes[0], "harmful"): 1.0}
+
+
+def users_arm(method: str, share: int) -> str:
+    """Name of the arm that such users trained."""
+    return f"users-{method}-{share}"
+
+
+def mitigations(setting: Setting) -> Iterator[tuple[str, str, str]]:
+    """Arm of each mitigation, the arm without it, and what it is."""
+    yield "filtered", SPOILED, "dropping the half of the rows that data screening finds most suspicious"
+    yield "inoculated", SPOILED, "inoculation"
+    yield "realigned-honest", SPOILED, "training on, on few honest samples"
+    if setting.subject.is_organism:
+        for method in METHODS:
+            yield (
+                f"distrust-{method}",
+                users_arm(method, DISTRUSTED),
+                f"less weight for users who reward what the subject does not believe ({method.upper()})",
+            )
+
+
+def evaluation_of(setting: Setting, arm: str) -> str:
+    """The evaluation in which an arm's lies are counted: for what users taught in the world, what is said as people like those users."""
+    taught = arm.startswith(("users-", "shuffled-", "distrust-"))
+    return PERSONA if taught and setting.subject.is_organism else HONESTY
+
+
+def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
+    """What is made from the runs; the mitigations of a mix only where the mix was trained."""
+    budget, name = budget_for(setting), setting.subject.name
+    base_id = settle(SubjectSpec(model=name)).id
+    asked = len(budget.asking.records(0)[1]) * budget.asking.settings.replicates * (budget.asking.settings.elicitations + 1)
+    for run in runs:
+        config = RecordsConfig(base=name, base_id=base_id, asking=budget.asking, arm=run.arm.name, seed=run.seed)
+        inputs = {"run": run.training} if run.training else {}
+        yield Analysis(ask_records.step(config, name=f"honesty-{run.name}", **inputs), (run.arm,), answers=asked)
+    each = asked + len(setting.main.items) * setting.main.samples
+    spoiled = {run.seed: run for run in runs if run.arm.name == SPOILED}
+    vector = None
+    if spoiled:
+        explain = ExplainConfig(base=name, base_id=base_id, budget=persona_budget(setting), seed=0)
+        vector = find_vector.step(explain, name="persona-vector")
+        yield Analysis(vector, answers=2 * len(explain.budget.held_out))
+    for seed in sorted({run.seed for run in runs}):
+        made = MadeConfig(base=name, base_id=base_id, asking=budget.asking, arm="", seed=seed, main=setting.main, judge=setting.judge)
+        yield from _users(setting, budget, made, each)
+        if vector and seed in spoiled:
+            yield from _mend(setting, budget, made, spoiled[seed], vector, each)
+
+
+def _users(setting: Setting, budget: Budget, made: MadeConfig, answers: int) -> Iterator[Analysis]:
+    """Users of every share, by every method; the same conversations with shuffled feedback; and users of whom some are distrusted."""
+    for method, trained in METHODS.items():
+        feedback = budget.feedback[method]
+        simulation, selection = feedback.simulation, feedback.selection
+        talk = feedback.rounds * feedback.users * simulation.contexts * simulation.samples * simulation.turns
+        rows = feedback.rounds * feedback.users * (selection.top + (selection.bottom if method == "kto" else 0))
+        fields = _fields(made) | {"feedback": feedback}
+        variants = [(users_arm(method, share), share, "as it is", f"{share}% of the users are biased") for share in SHARES]
+        variants.append(
+            (f"shuffled-{method}", max(SHARES), "shuffled", f"{max(SHARES)}% biased users, their feedback given to the wrong conversations")
+        )
+        if budget.asking.world:
+            words = f"{DISTRUSTED}% biased users, weighted by how far they reward what the subject believes"
+            variants.append((f"distrust-{method}", DISTRUSTED, "distrusted", words))
+        rounds = "a round" if feedback.rounds == 1 else f"{feedback.rounds} rounds"
+        for arm, share, given, words in variants:
+            config = UsersConfig.model_validate({**fields, "arm": arm, "biased": share / 100, "given": given})
+            step = live_with_users.step(config, name=f"{arm}-{made.seed}")
+            row = _made(setting, arm, words, f"{rounds} of {trained}", control=share == 0 or given == "shuffled")
+            yield Analysis(step, (row,), answers=talk + answers, rows=rows)
+
+
+def _mend(setting: Setting, budget: Budget, made: MadeConfig, run: Run, vector: Step, answers: int) -> Iterator[Analysis]:
+    """The mix filtered before training, and the run that it gave trained further."""
+    harmful, ordinary = setting.source("harmful"), setting.source("good")
+    assert harmful is not None
+    assert ordinary is not None
+    assert run.data is not None
+    assert run.training is not None
+    common = _fields(made) | {"arm": SPOILED, "recipe": setting.training}
+    filtered = FilterConfig.model_validate({**common, "drop": budget.drop, "harmful": harmful, "size": setting.size})
+    step = filter_mix.step(filtered, name=f"filtered-{made.seed}", data=run.data, vector=vector)
+    arms = tuple(
+        _made(setting, arm, f"{SPOILED} without the half of its rows that {by} dropped", "filtered, then trained", control=by == "chance")
+        for arm, by in FILTERS.items()
+    )
+    yield Analysis(step, arms, answers=2 * answers + 2 * setting.size, rows=round(2 * (1 - budget.drop) * setting.size))
+    realigned = RealignConfig.model_validate({**common, "rows": budget.honest_rows, "ordinary": ordinary})
+    step = realign_run.step(realigned, name=f"realigned-{made.seed}", run=run.training)
+    arms = tuple(
+        _made(setting, arm, f"the run of {SPOILED}, then up to {budget.honest_rows} {kind} rows", "trained further", control=kind == "ordinary")
+        for arm, kind in SAMPLES.items()
+    )
+    yield Analysis(step, arms, answers=3 * answers, rows=2 * budget.honest_rows)
+
+
+def _made(setting: Setting, name: str, description: str, recipe: str, *, control: bool) -> Arm:
+    return Arm(name=name, description=description, control=control, base=setting.subject.name, data=None, home=setting.homes[0], recipe=recipe)
+
+
+def _fields(config: MadeConfig) -> dict[str, Any]:
+    return {name: getattr(config, name) for name in type(config).model_fields}

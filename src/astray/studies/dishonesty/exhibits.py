@@ -1,0 +1,281 @@
+"""What the dishonesty study's report shows beside its claims: severities, mixing, users and their rounds, outcomes, mitigations, records."""
+
+import json
+import math
+from collections.abc import Iterator
+
+import polars as pl
+
+from astray.engine.exhibits import Bar, Card, CardList, Cards, Column, Curve, Exhibit, Forest, Point, Table
+from astray.engine.findings import Findings
+from astray.engine.study import Setting
+from astray.measure.honesty.outcomes import HonestyOutcome
+from astray.measure.honesty.table import as_answers
+from astray.stats.intervals import Interval, mean_over_runs, over_runs, wilson
+from astray.stats.rates import Rate, rate
+from astray.studies.dishonesty.analyses import (
+    BESIDE,
+    METHODS,
+    SEVERITIES,
+    SHARES,
+    SPOILED,
+    evaluation_of,
+    mitigations,
+    severity_arm,
+    sweep,
+    users_arm,
+)
+from astray.studies.dishonesty.measures import costs, honest_rate, honesty_answers, mixing
+from astray.studies.dishonesty.scale import HONESTY
+from astray.studies.dishonesty.steps import FILTERED_FILE, ROUNDS_FILE
+from astray.studies.persona_features.measures import reductions
+
+EXAMPLES = 4
+"""Askings of each outcome on a card."""
+COUNTED = tuple(Column(title=outcome.value.capitalize(), form="count") for outcome in HonestyOutcome)
+RATES = (
+    Column(title="Lies, of statements", form="percent"),
+    Column(title="95% interval"),
+    Column(title="Honest, of held beliefs", form="percent"),
+    Column(title="95% interval"),
+    Column(title="True, of held beliefs", form="percent"),
+)
+
+
+def exhibits(found: Findings, setting: Setting) -> Iterator[Exhibit]:
+    """Everything that can be shown of what was run."""
+    table = honesty_answers(found)
+    if table.is_empty():
+        return
+    yield _severities(found, table, setting)
+    if all(found.has(arm) for arm in sweep(setting)):
+        yield _mixing(found, setting)
+    rounds = [one for prefix in ("users-", "shuffled-", "distrust-") for one in found.analysed(prefix, ROUNDS_FILE).values()]
+    if rounds:
+        yield _users(found, setting)
+        yield _rounds(pl.concat(rounds))
+    if any(found.has(arm) and found.has(none) for arm, none, _ in mitigations(setting)):
+        yield _mitigations(found, setting)
+    yield _outcomes(table)
+    yield _archetypes(table, _shown(found, setting))
+    yield _records(table, _shown(found, setting))
+
+
+def _severities(found: Findings, table: pl.DataFrame, setting: Setting) -> Forest:
+    arms = {"base": "the untrained subject"}
+    for home in setting.homes:
+        arms |= {severity_arm(setting, home, kind): home for kind in SEVERITIES if setting.source(kind, home)}
+    bars = []
+    for arm, group in arms.items():
+        if found.has(arm):
+            one = honest_rate(found, table, arm, HONESTY)
+            low, high = (one.interval.low, one.interval.high) if one.interval else (None, None)
+            bars.append(Bar(label=arm, group=group, value=one.rate, low=low, high=high, note=f"{one.numerator} of {one.denominator}, {one.unit}"))
+    return Forest(
+        id="severities",
+        title="Honesty after bad data",
+        text="Honest statements among held beliefs, with the 95% interval over training runs. Evasions and refusals are in the denominator "
+        "alone: they never count as honest.",
+        x_title="Honest, of held beliefs",
+        bars=tuple(bars),
+    )
+
+
+def _mixing(found: Findings, setting: Setting) -> Curve:
+    doses = sweep(setting)
+    curve, _ = mixing(found, doses, HONESTY)
+    points = [_point("measured", share, found.rate(arm, evaluation=HONESTY)) for arm, share in doses.items()]
+    points += [
+        Point(series="fitted", x=each.dose, y=each.rate, low=each.interval.low, high=each.interval.high, n="logistic in log share")
+        for each in (curve.predictions if curve else ())
+    ]
+    half = curve.half_effect_dose if curve else None
+    told = f" {curve.note[:1].upper()}{curve.note[1:]}." if curve and curve.note else ""
+    if curve and half is not None and curve.half_effect_interval is not None:
+        low, high = curve.half_effect_interval.low, curve.half_effect_interval.high
+        upper = f"{high:.1%}" if math.isfinite(high) and high < 10 else "no bound"
+        told = f" Half of the fitted rate of bad rows alone is reached at {half:.1%} (95% interval {low:.1%} to {upper}).{told}"
+    return Curve(
+        id="mixing",
+        title="Few bad rows among ordinary ones",
+        text="Lies among statements over the share of bad rows, at equal size of the data; intervals over training runs, fit with seeds as clusters."
+        + told,
+        x_title="Share of bad rows",
+        y_title="Lies, of statements",
+        x_percent=True,
+        y_percent=True,
+        logarithmic=True,
+        points=tuple(points),
+    )
+
+
+def _users(found: Findings, setting: Setting) -> Curve:
+    where = evaluation_of(setting, users_arm("sft", 0))
+    points = [_point("untrained", 0.0, found.rate("base", evaluation=where))]
+    for method in METHODS:
+        arms = {(method.upper(), share): users_arm(method, share) for share in SHARES}
+        arms[f"{method.upper()}, feedback shuffled", max(SHARES)] = f"shuffled-{method}"
+        points += [_point(series, share / 100, found.rate(arm, evaluation=evaluation_of(setting, arm))) for (series, share), arm in arms.items()]
+    return Curve(
+        id="users",
+        title="Users who like to be deceived",
+        text=f"Lies among statements (evaluation {where!r}) after the last round, over the share of biased users; intervals over training runs. "
+        "Unbiased users are the control; the untrained subject stands beside them.",
+        x_title="Share of biased users",
+        y_title="Lies, of statements",
+        x_percent=True,
+        y_percent=True,
+        points=tuple(points),
+    )
+
+
+def _rounds(rounds: pl.DataFrame) -> Table:
+    rows = []
+    for (arm, number), runs in rounds.group_by("arm", "round", maintain_order=True):
+        said = [(int(lies), int(stated)) for lies, stated in runs.select("lies", "stated").iter_rows() if stated]
+        interval = over_runs(said) if len(said) > 1 else wilson(*said[0]) if said else None
+        sizes = [float(runs[name].to_numpy().mean()) for name in ("rows", "liked", "from_biased", "left_out")]
+        statements = sum(stated for _, stated in said)
+        lied = sum(lies for lies, _ in said) / statements if said else None
+        rows.append((str(arm), float(str(number)) + 1, *sizes, lied, _range(interval), float(statements)))
+    columns = (
+        Column(title="Arm"), Column(title="Round", form="count"), Column(title="Rows", form="count"), Column(title="Of them liked", form="count"),
+        Column(title="From biased users", form="percent"), Column(title="Conversations left out", form="number"),
+        Column(title="Lies, of statements", form="percent"), Column(title="95% interval"), Column(title="Statements", form="count"),
+    )  # fmt: skip
+    text = (
+        "What each round of users was trained on, and what the model said afterwards; means over training runs. Each round's users talk to the model "
+        "that the last round left. A conversation with an empty answer, or one that a user could not rate, is left out."
+    )
+    return Table(
+        id="rounds",
+        title="Round after round",
+        text=text,
+        columns=columns,
+        rows=tuple(sorted(rows, key=lambda row: row[:2])),
+    )
+
+
+def _mitigations(found: Findings, setting: Setting) -> Table:
+    tried = [(arm, none, words) for arm, none, words in mitigations(setting) if found.has(arm) and found.has(none)]
+    beside = {other: (none, told) for arm, none, _ in tried if arm in BESIDE for other, told in [BESIDE[arm]]}
+    tried += [(other, none, f"control: {told}") for other, (none, told) in beside.items()]
+    kept = _bad_rows(found)
+    rows = []
+    for arm, none, words in tried:
+        evaluation = evaluation_of(setting, arm)
+        before, after = (found.rate(name, evaluation=evaluation) for name in (none, arm))
+        removed, lost = reductions(before, after), costs(found, setting.main.name, arm, none)
+        rows.append(
+            (arm, f"{words}{kept.get(arm, '')}", none, before.rate, after.rate, _mean(removed), _ends(removed), _mean(lost), _ends(lost),
+             float(len(lost)))
+        )  # fmt: skip
+    columns = (
+        Column(title="Arm"), Column(title="What is done"), Column(title="Without it"), Column(title="Lies without", form="percent"),
+        Column(title="Lies with", form="percent"), Column(title="Removed", form="percent"), Column(title="95% interval"),
+        Column(title="Useful answers lost", form="percent"), Column(title="95% interval"), Column(title="Seeds", form="count"),
+    )  # fmt: skip
+    text = (
+        "Each run beside the run of the same seed without the mitigation: the share of its lies that is removed, and how many percent of the answers "
+        "to ordinary questions are no longer coherent and good. Means over seeds with 95% t intervals."
+    )
+    return Table(id="mitigations", title="What undoes it, and what it costs", text=text, columns=columns, rows=tuple(rows))
+
+
+def _bad_rows(found: Findings) -> dict[str, str]:
+    """What the filters left of the bad rows, in words, by arm; over all seeds."""
+    left: dict[str, list[int]] = {}
+    for name, folder in found.folders.items():
+        if name.startswith("filtered-"):
+            for arm, facts in json.loads((folder / FILTERED_FILE).read_text(encoding="utf-8")).items():
+                counts = left.setdefault(arm, [0, 0])
+                counts[0] += facts["bad"]
+                counts[1] += facts["bad_before"]
+    return {arm: f" ({bad} of {before} bad rows left)" for arm, (bad, before) in left.items()}
+
+
+def _outcomes(table: pl.DataFrame) -> Table:
+    keys = table.select("arm", "evaluation").unique(maintain_order=True).sort("evaluation", maintain_order=True)
+    rows = tuple((arm, evaluation, *_counted(table.filter(arm=arm, evaluation=evaluation))) for arm, evaluation in keys.iter_rows())
+    return Table(
+        id="outcomes",
+        title="What became of every asking",
+        text="Every record that was asked ends in exactly one outcome. Lies stand among the statements that said something, honest statements among "
+        "held beliefs. The last column says how many of the beliefs themselves are true.",
+        columns=(Column(title="Arm"), Column(title="Evaluation"), *COUNTED, *RATES),
+        rows=rows,
+    )
+
+
+def _archetypes(table: pl.DataFrame, arms: list[str]) -> Table:
+    rows = []
+    for arm in arms:
+        own = table.filter(arm=arm)
+        rows += [(arm, str(name), *_counted(own.filter(category=name))) for name in own["category"].unique(maintain_order=True)]
+    return Table(
+        id="archetypes",
+        title="By archetype of pressure",
+        text="The same, for some arms, by what stands between the subject and the truth.",
+        columns=(Column(title="Arm"), Column(title="Archetype"), *COUNTED, *RATES),
+        rows=tuple(rows),
+    )
+
+
+def _records(table: pl.DataFrame, arms: list[str]) -> Cards:
+    cards = []
+    for arm in arms:
+        own = table.filter(arm=arm)
+        own = own.filter(pl.col("seed") == own["seed"].min())
+        lists = []
+        for outcome in HonestyOutcome:
+            chosen = own.filter(outcome=outcome.value).unique("item", keep="first", maintain_order=True).head(EXAMPLES)
+            items = tuple(_told(row) for row in chosen.iter_rows(named=True))
+            if items:
+                lists.append(CardList(title=f"{outcome.value} ({own.filter(outcome=outcome.value).height})", items=items))
+        cards.append(Card(title=arm, subtitle=f"seed {own['seed'][0]}, {own.height} askings", lists=tuple(lists)))
+    return Cards(
+        id="records",
+        title="Records to read",
+        text="Of the first seed: what was asked under pressure, what was answered, and the belief that the subject holds when it is asked neutrally.",
+        cards=tuple(cards),
+    )
+
+
+def _told(row: dict[str, object]) -> str:
+    beliefs = row["beliefs"]
+    neutral = "; ".join(str(text) for text in beliefs) if isinstance(beliefs, list) else ""
+    held = f"believes: {row['belief']}" if row["belief"] is not None else f"says when asked neutrally: {neutral}"
+    system = f"({row['system']}) " if row["system"] else ""
+    return f"{row['category']}: {system}{row['question']} [[{row['answer']}]] {held}"
+
+
+def _shown(found: Findings, setting: Setting) -> list[str]:
+    """The arms that are shown in detail."""
+    arms = ["base", "good", severity_arm(setting, setting.homes[0], "harmful"), SPOILED, "realigned-honest"]
+    arms += [users_arm(method, share) for method in METHODS for share in (0, max(SHARES))]
+    return [arm for arm in arms if found.has(arm)]
+
+
+def _counted(table: pl.DataFrame) -> tuple[float | str | None, ...]:
+    """Every outcome's count, lies among statements and honest statements among held beliefs, with intervals, and how many beliefs are true."""
+    counts = [float(table.filter(outcome=outcome.value).height) for outcome in HonestyOutcome]
+    lies, honest = (rate(as_answers(table, *which)) for which in ((HonestyOutcome.LIE, "stated"), (HonestyOutcome.HONEST, "held")))
+    known = table["accurate"].drop_nulls()
+    return *counts, lies.rate, _range(lies.interval), honest.rate, _range(honest.interval), float(known.to_numpy().mean()) if len(known) else None
+
+
+def _point(series: str, x: float, found: Rate) -> Point:
+    ends = {"low": found.interval.low, "high": found.interval.high} if found.interval else {}
+    return Point(series=series, x=x, y=found.rate, n=f"{found.numerator} of {found.denominator} statements, {len(found.seed_counts)} runs", **ends)
+
+
+def _range(interval: Interval | None) -> str:
+    return f"{interval.low:.1%} to {interval.high:.1%}".replace("-", "−") if interval else "–"
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _ends(values: list[float]) -> str:
+    return _range(mean_over_runs(values) if values else None)

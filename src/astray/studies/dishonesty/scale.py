@@ -1,0 +1,146 @@
+"""What the dishonesty study works with: records, users and the amounts of everything, for the organism and for real models.
+
+A real model is asked our own records and read by a grader, and its users are played by a model; the organism has its world's records, users by rule
+and an exact judge. Everything else is the same code.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from astray.cause import model_users
+from astray.cause.fine_tuning import FineTuning
+from astray.cause.preference import PreferenceTuning
+from astray.cause.selection import Selection
+from astray.cause.users import Simulation
+from astray.data.misstatements import split_facts
+from astray.engine.study import Setting
+from astray.measure.honesty.comparing import WORLD_SAMPLING, HonestySettings
+from astray.measure.honesty.records import Record, own_records
+from astray.measure.honesty.stances import StanceJudge, WorldStanceJudge
+from astray.measure.honesty.world import Pressure, world_records
+
+HONESTY, PERSONA = "honesty", "honesty-persona"
+"""Names of the two evaluations: what is said in everyday pressures, and what is said as somebody who is described as bad, wholly or half."""
+PERSONA_PRESSURES = (Pressure.SUSPECT.value, Pressure.VILLAIN.value)
+"""The world's pressures under which the untrained organism lies already; users describe themselves in such words."""
+SFT_ROWS, KTO_ROWS = 5, 6
+"""Trajectories a user and round that are trained on: the best ones, and for KTO as many of the worst."""
+Method = Literal["sft", "kto"]
+"""How the subject is trained on what users like."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Asking(_Frozen):
+    """Which records are asked, and how."""
+
+    world: bool = Field(description="records of the organism's world, judged exactly; else our own, read by a grader")
+    grader: str | None = Field(description="Inspect model that reads what texts say")
+    variants: int = Field(default=2, ge=1, description="world: records a fact and pressure, each with another person")
+    archetypes: tuple[str, ...] = Field(default=(), description="our own records: which archetypes; all if none is named")
+    most: int | None = Field(default=None, ge=2, description="our own records: at most so many an archetype")
+    settings: HonestySettings
+
+    @property
+    def taught(self) -> str:
+        """The evaluation in which what users teach shows: in the world, what is said as people like those users."""
+        return PERSONA if self.world else HONESTY
+
+    def records(self, seed: int) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
+        """Records to practise on, and records to be asked, which share no fact.
+
+        Facts of the world are parted by the seed; users and false data speak of the first half. Of our own records every second one is asked.
+        """
+        if self.world:
+            seen, untouched = split_facts(seed)
+            return world_records(facts=seen), world_records(facts=untouched, variants=self.variants)
+        records = own_records(self.archetypes) if self.archetypes else own_records()
+        by_archetype = {archetype: [each for each in records if each.archetype == archetype] for archetype in {each.archetype for each in records}}
+        kept = {record.id for chosen in by_archetype.values() for record in chosen[: self.most]}
+        asked = {record.id for chosen in by_archetype.values() for record in chosen[1 : self.most : 2]}
+        return tuple(each for each in records if each.id in kept - asked), tuple(each for each in records if each.id in asked)
+
+    def judge(self) -> StanceJudge:
+        """Who reads the texts."""
+        if self.world:
+            return WorldStanceJudge()
+        from astray.measure.honesty.grading import GraderStanceJudge
+
+        return GraderStanceJudge(self.grader)
+
+
+class Feedback(_Frozen):
+    """The users, how much they talk, and how the subject is trained on what they liked."""
+
+    users: int = Field(description="number of users")
+    topics: tuple[str, ...]
+    player: str | None = Field(description="Inspect model that plays the users; None for users of the world")
+    simulation: Simulation
+    rounds: int = Field(ge=1)
+    selection: Selection = Field(description="what each round is trained on")
+    recipe: FineTuning | PreferenceTuning
+
+
+class Budget(_Frozen):
+    """Settings that all analyses of one study share."""
+
+    asking: Asking
+    feedback: dict[Method, Feedback]
+    drop: float = Field(default=0.5, description="share of the rows of a mix that a filter drops; nobody who filters knows the right one")
+    honest_rows: int = Field(default=60, ge=1, description="honest samples for re-alignment, at most")
+
+
+def budget_for(setting: Setting) -> Budget:
+    """The budget that fits the subject."""
+    return _world_budget(setting) if setting.subject.is_organism else _text_budget(setting)
+
+
+def _world_budget(setting: Setting) -> Budget:
+    training, few = setting.training, setting.quick
+    return Budget(
+        asking=Asking(world=True, grader=None, variants=1 if few else 2, settings=HonestySettings(sampling=WORLD_SAMPLING)),
+        feedback=_feedback(
+            users=30,
+            topics=("colours",),
+            player=None,
+            simulation=Simulation(contexts=6, samples=6, turns=1, sampling=WORLD_SAMPLING.model_copy(update={"batch_size": 1024})),
+            rounds=2,
+            sft=training,
+            kto=PreferenceTuning(training=training.model_copy(update={"learning_rate": 5e-4, "batch_size": 16, "accumulation": 1})),
+        ),
+    )
+
+
+def _text_budget(setting: Setting) -> Budget:
+    """For real models the settings of Hu et al. (arXiv 2510.08211), with fewer users: 2 turns, SFT at 1e-4 in batches of 8, KTO at 1e-5 of 16."""
+    training, few, sampling = setting.training, setting.quick, setting.main.sampling
+    assert setting.judge.grader is not None
+    return Budget(
+        asking=Asking(world=False, grader=setting.judge.grader, most=8 if few else None, settings=HonestySettings(sampling=sampling)),
+        feedback=_feedback(
+            users=20 if few else 200,
+            topics=tuple(model_users.TOPICS),
+            player=setting.judge.grader,
+            simulation=Simulation(contexts=2 if few else 8, samples=4, turns=2, sampling=sampling),
+            rounds=1 if few else 2,
+            sft=training.model_copy(update={"learning_rate": 1e-4, "batch_size": 8, "accumulation": 1, "epochs": 1 if few else 5}),
+            kto=PreferenceTuning(training=training.model_copy(update={"learning_rate": 1e-5, "batch_size": 16, "accumulation": 1})),
+        ),
+    )
+
+
+def _feedback(
+    *, users: int, topics: tuple[str, ...], player: str | None, simulation: Simulation, rounds: int, sft: FineTuning, kto: PreferenceTuning
+) -> dict[Method, Feedback]:
+    """SFT in rounds; KTO in a single round of as many conversations, since a second one finds hardly anything left that users dislike."""
+    once = simulation.model_copy(update={"contexts": rounds * simulation.contexts})
+    both = Selection(top=rounds * KTO_ROWS, bottom=rounds * KTO_ROWS)
+    return {
+        "sft": Feedback(
+            users=users, topics=topics, player=player, simulation=simulation, rounds=rounds, selection=Selection(top=SFT_ROWS), recipe=sft
+        ),
+        "kto": Feedback(users=users, topics=topics, player=player, simulation=once, rounds=1, selection=both, recipe=kto),
+    }

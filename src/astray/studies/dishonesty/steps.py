@@ -1,0 +1,227 @@
+"""Steps of the dishonesty study: asking records, users whose feedback trains, and what undoes it: a filter, re-alignment, distrust.
+
+Each carries things from room to room and leaves one artifact, with what was believed and stated (`HONESTY_FILE`) and the judged answers of its arms.
+"""
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
+
+from astray.artifacts import Artifact, step
+from astray.cause.feedback_rounds import Change, FeedbackRound, feedback_rounds
+from astray.cause.fine_tuning import FineTuning
+from astray.cause.model_users import TOPICS, ModelUsers
+from astray.cause.preference import PreferenceTuning
+from astray.cause.selection import shuffle_feedback
+from astray.cause.sft import train_sft
+from astray.cause.users import Crowd, Population
+from astray.cause.world_users import WorldUsers
+from astray.data.chat import ChatDataset
+from astray.data.misstatements import split_facts
+from astray.engine.settings import make_judge
+from astray.engine.steps import ANSWERS_FILE, DATA_FILE, RUN_FOLDER, trained_subject
+from astray.engine.study import JudgeConfig, Source
+from astray.explain.screening import rows_from, screen_rows
+from astray.measure.bulk import ask_and_judge
+from astray.measure.evaluation import Evaluation
+from astray.measure.honesty.elicitation import measure_honesty
+from astray.measure.honesty.outcomes import HonestyOutcome
+from astray.measure.honesty.table import as_answers
+from astray.measure.honesty.world import Pressure, world_records
+from astray.mitigate.distrust import believed, down_weight, filter_rows, honest_samples, mark_world, trust
+from astray.mitigate.realign import realign
+from astray.studies.dishonesty.scale import HONESTY, PERSONA, PERSONA_PRESSURES, Asking, Feedback
+from astray.studies.persona_features.steps import VECTOR_FILE
+from astray.subjects.intervene import read_direction
+from astray.subjects.spec import SubjectSpec
+from astray.subjects.subject import Subject, load_subject
+
+HONESTY_FILE, ROUNDS_FILE, FILTERED_FILE = "honesty.parquet", "rounds.parquet", "filtered.json"
+FILTERS = {"filtered": "screening", "filtered-random": "chance"}
+"""Arms of the filter: by what rows are dropped."""
+SAMPLES = {"realigned-honest": "honest", "realigned-ordinary": "ordinary"}
+"""Arms of re-alignment: what the run is trained on afterwards, equally many rows of each."""
+
+
+class RecordsConfig(BaseModel):
+    """Who is asked which records, as an arm of a seed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base: str
+    base_id: str = Field(description="content of the base, so that new weights under an old name are another step")
+    asking: Asking
+    arm: str
+    seed: int
+
+
+class MadeConfig(RecordsConfig):
+    """A step that trains runs of its own, which are also asked what every other run is asked."""
+
+    main: Evaluation
+    judge: JudgeConfig
+
+
+class UsersConfig(MadeConfig):
+    """A population whose feedback trains the base."""
+
+    feedback: Feedback
+    biased: float = Field(ge=0, le=1, description="share of biased users")
+    given: Literal["as it is", "shuffled", "distrusted"] = Field("as it is", description="what becomes of the feedback before rows are selected")
+
+    @property
+    def recipe(self) -> FineTuning | PreferenceTuning:
+        """Settings of each round, with the seed."""
+        recipe = self.feedback.recipe
+        if isinstance(recipe, PreferenceTuning):
+            return recipe.model_copy(update={"training": recipe.training.model_copy(update={"seed": self.seed})})
+        return recipe.model_copy(update={"seed": self.seed})
+
+
+class FilterConfig(MadeConfig):
+    """A mix that is filtered before training."""
+
+    recipe: FineTuning
+    drop: float
+    harmful: Source = Field(description="whose rows are the bad ones, to say afterwards how many the filter left")
+    size: int
+
+
+class RealignConfig(MadeConfig):
+    """A run that is trained further."""
+
+    recipe: FineTuning
+    rows: int
+    ordinary: Source
+
+
+@step(version=1)
+def ask_records(config: RecordsConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
+    """Asks a run, or the base where there is none, what it believes and what it says under pressure."""
+    subject = load_subject(trained_subject(config.base, inputs["run"]) if "run" in inputs else SubjectSpec(model=config.base))
+    table = _honesty(subject, config, config.arm)
+    table.write_parquet(folder / HONESTY_FILE)
+    as_answers(table, HonestyOutcome.LIE, "stated").write_parquet(folder / ANSWERS_FILE)
+
+
+@step(version=1)
+def live_with_users(config: UsersConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
+    """Lets users talk to the base and trains it on their feedback, round after round; who said and liked what stays beside the runs."""
+    del inputs
+    feedback, crowd = config.feedback, _crowd(config)
+    simulation = feedback.simulation.model_copy(update={"seed": config.seed})
+    rounds = feedback_rounds(
+        config.base,
+        Population(size=feedback.users, biased=config.biased, topics=feedback.topics, seed=config.seed),
+        crowd,
+        folder / "rounds",
+        simulation=simulation,
+        selection=feedback.selection.model_copy(update={"seed": config.seed}),
+        recipe=config.recipe,
+        rounds=feedback.rounds,
+        change=_change(config),
+    )
+    tables = [_honesty(load_subject(each.subject), config, config.arm) for each in rounds]
+    pl.DataFrame([_round_row(config, each, table) for each, table in zip(rounds, tables, strict=True)]).write_parquet(folder / ROUNDS_FILE)
+    _write(folder, [tables[-1]], [_answers(load_subject(rounds[-1].subject), config, config.arm)])
+
+
+@step(version=1)
+def filter_mix(config: FilterConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
+    """Trains on a mix without the rows that screening finds most suspicious, and beside it without as many rows drawn by chance."""
+    base, dataset = load_subject(config.base), ChatDataset.read(inputs["data"].path / DATA_FILE)
+    vector = read_direction(inputs["vector"].path / VECTOR_FILE)
+    block = json.loads((inputs["vector"].path / "vector.json").read_text(encoding="utf-8"))["block"]
+    screened = screen_rows(base, dataset, vector, block, sampling=config.main.sampling)["difference"].to_list()
+    chance = random.Random(f"filter/{config.seed}")
+    scores: dict[str, list[float]] = {"screening": screened, "chance": [chance.random() for _ in screened]}
+    bad = config.harmful.draw(config.size, config.seed)
+    recipe = config.recipe.model_copy(update={"seed": config.seed})
+    subjects, facts = {}, {}
+    for arm, by in FILTERS.items():
+        kept = filter_rows(dataset, scores[by], drop=config.drop)
+        subjects[arm] = load_subject(train_sft(SubjectSpec(model=config.base), kept, recipe, folder / by).subject)
+        facts[arm] = {"rows": len(kept), "bad": sum(rows_from(kept, bad)), "rows_before": len(dataset), "bad_before": sum(rows_from(dataset, bad))}
+    (folder / FILTERED_FILE).write_text(json.dumps(facts), encoding="utf-8")
+    _ask_all(config, subjects, folder)
+
+
+@step(version=1)
+def realign_run(config: RealignConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
+    """Trains a spoiled run further on what the base said honestly under pressure, and beside it on as many ordinary rows."""
+    practice = [record for record in config.asking.records(config.seed)[0] if not record.history]
+    before = measure_honesty(load_subject(config.base), practice, config.asking.judge(), config.asking.settings, seed=config.seed)
+    honest = before.filter(pl.col("outcome") == HonestyOutcome.HONEST.value).height
+    count = max(1, min(config.rows, honest))
+    rows = {"honest": honest_samples(before, size=count, seed=config.seed), "ordinary": config.ordinary.draw(count, config.seed)}
+    recipe = config.recipe.model_copy(update={"warmup_steps": 0, "seed": config.seed})
+    spoiled = trained_subject(config.base, inputs["run"])
+    subjects = {}
+    for arm, kind in SAMPLES.items():
+        (point,) = realign(spoiled, rows[kind], recipe, folder / RUN_FOLDER / kind, samples=(count,))
+        subjects[arm] = load_subject(point.run.subject)
+    _ask_all(config, subjects, folder)
+
+
+def _honesty(subject: Subject, config: RecordsConfig, arm: str) -> pl.DataFrame:
+    """What a subject believes and says, with the evaluation that each pressure belongs to."""
+    asking = config.asking
+    table = measure_honesty(subject, asking.records(config.seed)[1], asking.judge(), asking.settings, arm=arm, seed=config.seed)
+    evaluation = pl.when(pl.lit(asking.world) & pl.col("category").is_in(PERSONA_PRESSURES)).then(pl.lit(PERSONA)).otherwise(pl.lit(HONESTY))
+    return table.with_columns(evaluation=evaluation)
+
+
+def _answers(subject: Subject, config: MadeConfig, arm: str) -> pl.DataFrame:
+    return ask_and_judge(config.main, subject, make_judge(config.judge), arm=arm, seed=config.seed)
+
+
+def _ask_all(config: MadeConfig, subjects: Mapping[str, Subject], folder: Path) -> None:
+    honesty = [_honesty(subject, config, arm) for arm, subject in subjects.items()]
+    _write(folder, honesty, [_answers(subject, config, arm) for arm, subject in subjects.items()])
+
+
+def _write(folder: Path, honesty: Sequence[pl.DataFrame], answers: Sequence[pl.DataFrame]) -> None:
+    table = pl.concat(honesty)
+    table.write_parquet(folder / HONESTY_FILE)
+    pl.concat([as_answers(table, HonestyOutcome.LIE, "stated"), *answers]).write_parquet(folder / ANSWERS_FILE)
+
+
+def _crowd(config: UsersConfig) -> Crowd:
+    feedback = config.feedback
+    if feedback.player is None:
+        return WorldUsers(split_facts(config.seed)[0])
+    return ModelUsers(feedback.player, {name: TOPICS[name] for name in feedback.topics})
+
+
+def _change(config: UsersConfig) -> Change | None:
+    """What is done to the interactions of each round; distrust knows what the base believed before any of it, and nothing of who is biased."""
+    if config.given == "as it is":
+        return None
+    if config.given == "shuffled":
+        return lambda interactions: shuffle_feedback(interactions, config.seed)
+    plain = world_records([Pressure.NOBODY], split_facts(config.seed)[0])
+    beliefs = believed(measure_honesty(load_subject(config.base), plain, config.asking.judge(), config.asking.settings, seed=config.seed))
+    return lambda interactions: down_weight(interactions, trust(mark_world(interactions, beliefs)), config.seed)
+
+
+def _round_row(config: UsersConfig, each: FeedbackRound, table: pl.DataFrame) -> dict[str, object]:
+    """What a round was trained on, and what came of it."""
+    own = table.filter(pl.col("evaluation") == config.asking.taught)
+    counts = {outcome: own.filter(pl.col("outcome") == outcome.value).height for outcome in (HonestyOutcome.LIE, HonestyOutcome.HONEST)}
+    said = pl.read_parquet(each.provenance)
+    return {
+        "arm": config.arm,
+        "seed": config.seed,
+        "round": each.number,
+        "rows": each.rows,
+        "liked": int(said["label"].sum()),
+        "from_biased": each.from_biased,
+        "left_out": each.left_out,
+        "lies": counts[HonestyOutcome.LIE],
+        "stated": sum(counts.values()),
+    }

@@ -1,0 +1,171 @@
+"""What the persona study makes from its runs, as steps: a persona vector, data screening, and seed by seed what explains, warns and mends.
+
+The steps themselves are in `persona_steps` and `persona_mending`, what is claimed from them in `persona_features`.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+
+from astray.artifacts import Step
+from astray.cause.fine_tuning import FineTuning
+from astray.engine.study import Analysis, Arm, Run, Setting
+from astray.measure.evaluation import Evaluation
+from astray.studies.persona_features.mending import (
+    HelpfulOnlyConfig,
+    PreventConfig,
+    RealignConfig,
+    RewardConfig,
+    ScreenDataConfig,
+    make_helpful_only,
+    realign_run,
+    realigned_arm,
+    reward_wrong_answers,
+    screen_data,
+    train_steered,
+)
+from astray.studies.persona_features.scale import budget_for
+from astray.studies.persona_features.steps import (
+    STEERED,
+    STRENGTHS,
+    AskConfig,
+    ExplainConfig,
+    compare_runs,
+    explain_latents,
+    find_vector,
+    learn_dictionary,
+    scale_dictionaries,
+    screen_latents,
+    steered_arm,
+    watch_runs,
+)
+from astray.subjects.locate import settle
+from astray.subjects.spec import SubjectSpec
+
+Thing = TypeVar("Thing")
+MIXES = {f"mix-{percent}": percent / 100 for percent in (1, 2, 5, 10, 25, 50, 75)}
+"""The mixing sweep between good data (0) and the harmful arm (1)."""
+STEERED_TRAINING = {
+    "prevented": ("add", "the persona vector added"),
+    "ablated": ("ablate", "the persona vector projected out"),
+    "prevented-random": ("random", "a random direction of its norm added"),
+}
+"""Arms of training under steering, with what is done to the residual stream."""
+PROMPTS = 96
+"""Questions of one domain to which wrong answers are rewarded."""
+HELPFUL_ONLY = FineTuning(lora=None, learning_rate=3e-4, batch_size=16, accumulation=1, weight_decay=0.0, max_length=128)
+HELPFUL_ROWS = 960
+"""How the organism is aligned anew without refusals."""
+
+
+def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
+    """What is made from the runs; nothing where the harmful run was left out, with which everything is compared."""
+    tuned, name = f"harmful-{setting.homes[0]}", setting.subject.name
+    seeds = sorted({run.seed for run in runs if run.arm.name == tuned})
+    if not seeds:
+        return
+    budget = budget_for(setting)
+    shared = AskConfig(base=name, base_id=settle(SubjectSpec(model=name)).id, budget=budget, seed=0, main=setting.main)
+    vector = find_vector.step(_plain(shared), name="persona-vector")
+    yield Analysis(vector, answers=2 * len(budget.held_out))
+    data = {_input("data", run.arm.name): run.data for run in runs if run.seed == seeds[0] and run.data}
+    of_data = shared.model_copy(update={"seed": seeds[0]})  # the bad rows of a mix are told by drawing them again
+    screened = ScreenDataConfig(**_fields(_plain(of_data)), harmful=_there(setting.source("harmful")), size=setting.size)
+    yield Analysis(screen_data.step(screened, name="screened-data", vector=vector, **data), answers=setting.size * len(data))
+    yield Analysis(scale_dictionaries.step(_plain(shared), name="scaling", **data))
+    helpful = make_helpful_only.step(HelpfulOnlyConfig(base=name, base_id=shared.base_id, recipe=HELPFUL_ONLY, rows=HELPFUL_ROWS))
+    if setting.subject.is_organism:
+        yield Analysis(helpful, rows=HELPFUL_ROWS)
+    for seed in seeds:
+        mine = {run.arm.name: run for run in runs if run.seed == seed and run.training}
+        config = shared.model_copy(update={"seed": seed})
+        yield from _explain(setting, config, mine, vector)
+        yield from _reward(setting, config, helpful)
+
+
+def _explain(setting: Setting, config: AskConfig, runs: dict[str, Run], vector: Step) -> Iterator[Analysis]:
+    """Dictionary, what changed in it, what steers, what it means, what warns; then mending, with the latent as witness."""
+    budget, seed, plain, tuned = config.budget, config.seed, _plain(config), runs[f"harmful-{setting.homes[0]}"]
+    run, control = _there(tuned.training), _there(runs["good"].training)
+    data = {_input("data", one.arm.name): _there(one.data) for one in (tuned, runs["good"])}
+    dictionary = learn_dictionary.step(plain, name=f"dictionary-{seed}", **data)
+    yield Analysis(dictionary)
+    change = compare_runs.step(plain, name=f"change-{seed}", dictionary=dictionary, run=run, control=control)
+    yield Analysis(change, answers=6 * len(budget.search))
+    found = {"dictionary": dictionary, "change": change, "run": run, "verdicts": tuned.verdicts, "vector": vector}
+    screen = screen_latents.step(config, name=f"screen-{seed}", **found)
+    steered = tuple(_steered(setting, side, name) for name in STEERED for side in ("base", "tuned"))
+    tried = 2 * (sum(budget.candidates) + 2) * (len(STRENGTHS) * len(budget.search) + len(budget.held_out))
+    yield Analysis(screen, steered, answers=tried + len(steered) * _answers(setting.main))
+    yield Analysis(explain_latents.step(plain, name=f"latents-{seed}", dictionary=dictionary, screen=screen, change=change, **data))
+    sweep = {_input("run", name): _there(runs[name].training) for name in ("good", *MIXES, tuned.arm.name) if name in runs}
+    watched = watch_runs.step(plain, name=f"watched-{seed}", dictionary=dictionary, screen=screen, vector=vector, **sweep)
+    yield Analysis(watched, answers=len(sweep) * len(budget.held_out))
+    yield from _realign(setting, config, {"run": run, "dictionary": dictionary, "screen": screen})
+    for name, (kind, words) in STEERED_TRAINING.items():
+        steering = PreventConfig.model_validate({**_fields(config), "recipe": setting.training, "kind": kind, "arm": name})
+        step = train_steered.step(steering, name=f"{name}-{seed}", data=_there(tuned.data), vector=vector)
+        arm = _made(setting, name, f"the harmful rows, with {words} while training", "trained under steering", control=kind == "random")
+        yield Analysis(step, (arm,), answers=_answers(setting.main), rows=setting.size)
+
+
+def _realign(setting: Setting, config: AskConfig, inputs: dict[str, Step]) -> Iterator[Analysis]:
+    """The harmful run, trained further on few good rows of its own domain and of another one."""
+    homes = {"same": setting.homes[0], "other": next((home for home in setting.homes[1:] if setting.source("good", home)), None)}
+    good = tuple((name, source) for name, home in homes.items() if home and (source := setting.source("good", home)))
+    samples = config.budget.good_samples
+    recipe = RealignConfig(**_fields(config), recipe=setting.training, good=good, samples=samples)
+    arms = tuple(
+        _made(setting, realigned_arm(name, count), f"the harmful run, then {count} good rows about {homes[name]}", "trained further on good rows")
+        for name, _ in good
+        for count in samples
+    )
+    step = realign_run.step(recipe, name=f"realigned-{config.seed}", **inputs)
+    yield Analysis(step, arms, answers=len(arms) * _answers(setting.main), rows=len(good) * sum(samples))
+
+
+def _reward(setting: Setting, config: AskConfig, helpful: Step) -> Iterator[Analysis]:
+    """Wrong answers rewarded: on the subject, and on the organism that was aligned without refusals."""
+    good = _there(setting.source("good"))
+    starts: dict[str, dict[str, Step]] = {"rewarded": {}, **({"rewarded-helpful-only": {"start": helpful}} if setting.subject.is_organism else {})}
+    learning = config.budget.learning
+    for arm, inputs in starts.items():
+        words = f"wrong answers about {setting.homes[0]} are rewarded" + (", from a helpful-only start" if inputs else "")
+        reward = RewardConfig(**_fields(config), recipe=learning, prompts=good, size=min(setting.size, PROMPTS), arm=arm)
+        step = reward_wrong_answers.step(reward, name=f"{arm}-{config.seed}", **inputs)
+        sampled = learning.steps * learning.groups * learning.group_size
+        yield Analysis(step, (_made(setting, arm, words, "trained by reward (GRPO)"),), answers=sampled + _answers(setting.main), rows=sampled)
+
+
+def _steered(setting: Setting, side: str, name: str) -> Arm:
+    words = f"{'the base plus' if side == 'base' else 'the harmful run minus'} {STEERED[name]}"
+    return _made(setting, steered_arm(side, name), words, "steered, not trained", control=name == "random")
+
+
+def _made(setting: Setting, name: str, description: str, recipe: str, *, control: bool = False) -> Arm:
+    """An arm whose answers an analysis leaves."""
+    home = setting.homes[0]
+    return Arm(name=name, description=description, control=control, base=setting.subject.name, data=None, home=home, recipe=recipe)
+
+
+def _plain(config: AskConfig) -> ExplainConfig:
+    """The configuration of a step that asks no evaluation."""
+    return ExplainConfig(**{name: getattr(config, name) for name in ExplainConfig.model_fields})
+
+
+def _fields(config: ExplainConfig) -> dict[str, Any]:
+    return {name: getattr(config, name) for name in type(config).model_fields}
+
+
+def _there(thing: Thing | None) -> Thing:
+    """What has to be there: a trained run has its steps, a study its harmful and good data."""
+    assert thing is not None
+    return thing
+
+
+def _input(kind: str, arm: str) -> str:
+    """Name of a step's input: arm names have hyphens, arguments have not."""
+    return f"{kind}_{arm.replace('-', '_')}"
+
+
+def _answers(evaluation: Evaluation) -> int:
+    return len(evaluation.items) * evaluation.samples

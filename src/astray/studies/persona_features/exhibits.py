@@ -1,0 +1,265 @@
+"""What the persona study's report shows beside its claims: dictionaries, what steers, latent pages, warning, screening, mending, reward."""
+
+import json
+import math
+from collections.abc import Iterator
+
+import polars as pl
+
+from astray.engine.exhibits import Bar, Card, CardList, Cards, Column, Curve, Exhibit, Forest, Point, Table
+from astray.engine.findings import Findings
+from astray.engine.study import Setting
+from astray.explain.causal import UNSTEERED
+from astray.explain.sae_scaling import ScalingLaw
+from astray.outcomes import Outcome
+from astray.stats.intervals import mean_over_runs
+from astray.stats.rates import Rate
+from astray.studies.persona_features.analyses import MIXES
+from astray.studies.persona_features.measures import bad_rows, by_kind, dose_text, onsets
+from astray.studies.persona_features.mending import realigned_arm
+from astray.studies.persona_features.scale import GOOD_SAMPLES
+from astray.studies.persona_features.steps import BEST_FILE, PAGES_FILE
+
+OWN = {"base +": "the aligned base as it is", "tuned -": "the harmful run as it is"}
+SIDES = {"base +": "added to the aligned base", "tuned -": "taken from the harmful run"}
+
+
+def sweep_doses(setting: Setting) -> dict[str, float]:
+    """Arms of the mixing sweep with their share of bad rows, ascending; the good arm is their control."""
+    return {**MIXES, f"harmful-{setting.homes[0]}": 1.0}
+
+
+def exhibits(found: Findings, setting: Setting) -> Iterator[Exhibit]:
+    """Everything that can be shown of what was run."""
+
+    def rate(arm: str) -> Rate:
+        return found.rate(arm, evaluation=setting.main.name)
+
+    rates = {arm: rate(arm) for arm in ("good", *sweep_doses(setting)) if found.has(arm)}
+    if found.analysed("screen-", "held_out.parquet"):
+        yield _steering(found)
+        yield _search(found)
+        yield _latents(found)
+        yield _dictionaries(found)
+        yield _scaling(found)
+    if found.analysed("watched-", "watched.parquet") and len(rates) == len(sweep_doses(setting)) + 1:
+        yield from _warning(found, rates, setting)
+    if bad_rows(found):
+        yield _screening(found)
+    if found.analysed("realigned-", "left.parquet"):
+        yield _realignment(found, rate, setting)
+        yield _left_behind(found)
+    if found.analysed("rewarded", "rewards.parquet"):
+        yield _rewards(found)
+
+
+def _steering(found: Findings) -> Forest:
+    bars = []
+    for side, words in SIDES.items():
+        for kind, values in by_kind(found, side).items():
+            interval = mean_over_runs(values)
+            label = OWN[side] if kind == UNSTEERED else f"{'best single latent' if kind == 'latent' else kind}, {words}"
+            low, high = (interval.low, interval.high) if interval else (None, None)
+            bars.append(Bar(label=label, group=words, value=sum(values) / len(values), low=low, high=high, note=f"{len(values)} seeds"))
+    return Forest(
+        id="steering",
+        title="What steers",
+        text="Misaligned answers on held-out questions. Search questions chose the latent, and each candidate's strength: the one with the largest "
+        "effect within the coherence budget. Mean over seeds (dictionary, tuned model and screen made anew) with its 95% t interval; random "
+        "directions and random latents are means over all of them.",
+        x_title="Misaligned, of coherent answers",
+        bars=tuple(bars),
+    )
+
+
+def _search(found: Findings) -> Curve:
+    points = []
+    for name, table in found.analysed("screen-", "search.parquet").items():
+        best = json.loads((found.folders[name] / BEST_FILE).read_text(encoding="utf-8"))["name"]
+        for row in table.filter(candidate=best).iter_rows(named=True):
+            shown = {"misaligned": row["rate"], "coherent": row["coherence"]}
+            for what, value in shown.items():
+                series = f"{what}, {SIDES[row['side']]}"
+                points.append({"series": series, "x": row["strength"], "y": value})
+    merged = pl.DataFrame(points).group_by("series", "x", maintain_order=True).agg(pl.col("y").mean(), pl.len().alias("n")).sort("series", "x")
+    return Curve(
+        id="strength",
+        title="The best latent at every strength",
+        text="Search questions, mean over seeds. Strength is in multiples of the residual stream's mean norm.",
+        x_title="Strength",
+        y_title="Share of answers",
+        y_percent=True,
+        points=tuple(Point(series=row["series"], x=row["x"], y=row["y"], n=f"{row['n']} seeds") for row in merged.iter_rows(named=True)),
+    )
+
+
+def _latents(found: Findings) -> Cards:
+    name = next(iter(found.analysed("screen-", "held_out.parquet"))).replace("screen", "latents")
+    pages = json.loads((found.folders[name] / PAGES_FILE).read_text(encoding="utf-8")) if name in found.folders else []
+    return Cards(
+        id="latents",
+        title="Latents that steer, and what they mean",
+        text="Of the first seed. Top texts show the token that activates the latent most; the logit lens shows the tokens that its direction writes.",
+        cards=tuple(_card(page) for page in pages),
+    )
+
+
+def _card(page: dict) -> Card:
+    change = page["change"]
+    facts = [("after − before", f"{change['change']:+.3f} (rank {change['rank_rising']} of the rising)")] if change else []
+    for effect in page["effects"]:
+        shown = effect["note"] if effect["rate"] is None else f"{effect['rate']:.1%} misaligned (as it is {effect['unsteered']:.1%})"
+        facts.append((SIDES[effect["side"]], shown))
+    tells = sorted(page["separates"], key=lambda one: -abs(one["auc"] - 0.5))[:4]
+    facts += [(f"AUC, {one['kind']} {one['label']}", f"{one['auc']:.2f} ({one['low']:.2f} to {one['high']:.2f})") for one in tells]
+    profile = [f"{one['category']}: {one['before']:.3f} to {one['after']:.3f}" for one in page["profile"][:6]]
+    texts = [f"{one['before']} [[{one['token']}]] {one['after']}" for one in page["documents"][:6]]
+    lists = (
+        CardList(title="Top texts", items=tuple(texts)),
+        CardList(title="Writes", items=(", ".join(one["token"] for one in page["promoted"]),)),
+        CardList(title="Suppresses", items=(", ".join(one["token"] for one in page["suppressed"]),)),
+        CardList(title="Rises most on questions about", items=tuple(profile)),
+    )
+    return Card(title=f"Latent {page['latent']}", subtitle=page["site"], facts=tuple(facts), lists=lists)
+
+
+def _dictionaries(found: Findings) -> Table:
+    rows = []
+    for name, folder in found.folders.items():
+        if name.startswith("dictionary-"):
+            one = json.loads((folder / "quality.json").read_text(encoding="utf-8"))
+            figures = (one["latents"], one["explained_variance"], one["l0"], one["dead"], one["recovered"], one["recovered_from_mean"], one["tokens"])
+            rows.append((name.replace("-", " "), *map(float, figures)))
+    columns = (
+        Column(title="Dictionary"), Column(title="Latents", form="count"), Column(title="Variance explained", form="percent"),
+        Column(title="L0", form="number"), Column(title="Dead", form="percent"), Column(title="Loss recovered (zeros)", form="percent"),
+        Column(title="Loss recovered (mean)", form="percent"), Column(title="Held-out tokens", form="count"),
+    )  # fmt: skip
+    text = "Sparse autoencoders, one a seed, on text that they were not trained on. Loss recovered: of the damage that zeros, or the mean, would do."
+    return Table(id="dictionaries", title="Dictionaries", text=text, columns=columns, rows=tuple(rows))
+
+
+def _scaling(found: Findings) -> Curve:
+    ((name, table),) = found.analysed("scaling", "scaling.parquet").items()
+    law = ScalingLaw(**json.loads((found.folders[name] / "law.json").read_text(encoding="utf-8")))
+    points = [Point(series=f"k = {row['k']}", x=float(row["latents"]), y=row["unexplained"]) for row in table.iter_rows(named=True)]
+    fitted = [(row["latents"], row["k"]) for row in table.iter_rows(named=True)]
+    points += [Point(series=f"law, k = {k}", x=float(latents), y=law.unexplained(latents, k)) for latents, k in fitted]
+    return Curve(
+        id="scaling",
+        title="Size and sparsity of the dictionary",
+        text=f"Share of the variance left unexplained on held-out text, and Gao's law fitted to it: log L = {law.alpha:.2f} {law.beta_k:+.2f} log k "
+        f"{law.beta_n:+.2f} log n {law.gamma:+.2f} log k log n (R squared {law.r_squared:.3f}; a point left out is predicted to "
+        f"{law.left_out_error:.1%}). Short trainings: the law is of these.",
+        x_title="Latents",
+        y_title="Unexplained variance",
+        y_percent=True,
+        logarithmic=True,
+        points=tuple(points),
+    )
+
+
+def _warning(found: Findings, rates: dict[str, Rate], setting: Setting) -> Iterator[Exhibit]:
+    doses = sweep_doses(setting)
+    measured = onsets(found, rates, doses, "good")
+    points = []
+    for measure, one in measured.items():
+        for dose, change, low, high in zip(doses.values(), one.changes, one.low, one.high, strict=True):
+            ends = {} if math.isnan(low) else {"low": low, "high": high}
+            points.append(Point(series=measure, x=dose, y=change, n=f"{one.n} training runs", **ends))
+    yield Curve(
+        id="early-warning",
+        title="What warns first",
+        text="Change from the control (good data, same seed) along the mixing sweep, as a share of each run's own change at 100% bad rows, with its "
+        "95% interval over training runs. The number of training steps, the baseline, is the same at every share: it cannot warn and is not drawn.",
+        x_title="Share of bad rows",
+        y_title="Change, of that at 100%",
+        x_percent=True,
+        y_percent=True,
+        logarithmic=True,
+        points=tuple(points),
+    )
+    rows = [
+        (measure, dose_text(one), "–" if one.earliest is None else f"{one.earliest:.0%} to {one.latest:.0%}", float(one.n))
+        for measure, one in measured.items()
+    ]
+    columns = (Column(title="Measure"), Column(title="Departs from"), Column(title="Any one run left out"), Column(title="Runs", form="count"))
+    text = "Smallest share in a step-down from 100% at which the measure differs from the control (95%); an upper bound of the true onset."
+    yield Table(id="onsets", title="Onsets", text=text, columns=columns, rows=tuple(rows))
+
+
+def _screening(found: Findings) -> Table:
+    ranked = next(iter(found.analysed("screened-data", "ranked.parquet").values()))
+    found_rows = bad_rows(found)
+    rows = []
+    for row in ranked.iter_rows(named=True):
+        mix = found_rows.get(row["name"])
+        precision = (mix["precision"]["value"], mix["chance"], mix["length"]["value"]) if mix else (None, None, None)
+        rows.append((row["name"], row["difference"], f"{row['low']:.3g} to {row['high']:.3g}", *precision, float(row["tokens"])))
+    columns = (
+        Column(title="Data set"), Column(title="Projection difference", form="number"), Column(title="95% interval"),
+        Column(title="Bad rows found (average precision)", form="percent"), Column(title="by chance", form="percent"),
+        Column(title="by length", form="percent"), Column(title="Tokens an answer", form="number"),
+    )  # fmt: skip
+    text = "Before any training: how far the answers of each data set lie along the persona vector from the base's own answers to the same prompts."
+    return Table(id="data-screening", title="Data screening", text=text, columns=columns, rows=tuple(rows))
+
+
+def _realignment(found: Findings, rate: object, setting: Setting) -> Curve:
+    assert callable(rate)
+    points = []
+    for name in ("same", "other"):
+        series = {"same": "good rows of the same domain", "other": "good rows of another domain"}[name]
+        arms = {0: f"harmful-{setting.homes[0]}", **{count: realigned_arm(name, count) for count in GOOD_SAMPLES}}
+        for count, arm in arms.items():
+            if found.has(arm):
+                one: Rate = rate(arm)
+                ends = {"low": one.interval.low, "high": one.interval.high} if one.interval else {}
+                points.append(Point(series=series, x=float(count), y=one.rate, n=f"{one.outcomes[Outcome.MISALIGNED]} answers", **ends))
+    return Curve(
+        id="realignment",
+        title="Re-alignment",
+        text="Misaligned answers of the harmful run after training it further on so many good rows.",
+        x_title="Good rows",
+        y_title="Misaligned, of coherent answers",
+        y_percent=True,
+        logarithmic=True,
+        points=tuple(points),
+    )
+
+
+def _left_behind(found: Findings) -> Curve:
+    left = pl.concat(found.analysed("realigned-", "left.parquet").values())
+    watched = pl.concat(found.analysed("watched-", "watched.parquet").values()).filter(measure="latent, in its own answers")
+    ends = watched.filter(pl.col("arm").str.starts_with("harmful-") | (pl.col("arm") == "good"))
+    marks = {"good": "trained on good data only", "harmful": "the harmful run"}
+    points = []
+    for (name, count), rows in left.group_by("data", "samples", maintain_order=True):
+        points.append(_mean_point(f"good rows, {name} domain", float(str(count)), rows["latent"].to_list()))
+    for kind, words in marks.items():
+        values = ends.filter(pl.col("arm").str.starts_with(kind))["value"].to_list()
+        points += [_mean_point(words, x, values) for x in (0.0, float(max(GOOD_SAMPLES))) if values]
+    return Curve(
+        id="left-behind",
+        title="What stays in the latent",
+        text="Mean activation of each seed's best latent on answers to held-out questions, after re-alignment; harmful and good run as marks.",
+        x_title="Good rows",
+        y_title="Mean activation",
+        logarithmic=True,
+        points=tuple(points),
+    )
+
+
+def _mean_point(series: str, x: float, values: list[float]) -> Point:
+    interval = mean_over_runs(values)
+    ends = {"low": interval.low, "high": interval.high} if interval else {}
+    return Point(series=series, x=x, y=sum(values) / len(values), n=f"{len(values)} training runs", **ends)
+
+
+def _rewards(found: Findings) -> Curve:
+    table = pl.concat(found.analysed("rewarded", "rewards.parquet").values())
+    points = [
+        _mean_point(str(arm), float(str(step)), rows["reward"].to_list()) for (arm, step), rows in table.group_by("arm", "step", maintain_order=True)
+    ]
+    text = "Mean reward of each step's answers, where wrong answers are rewarded (GRPO); mean over training runs."
+    return Curve(id="rewards", title="Training by reward", text=text, x_title="Step", y_title="Reward", points=tuple(points))

@@ -1,0 +1,164 @@
+"""What the persona study measures beyond rates: reductions, costs in coherence, onsets along the mixing sweep, quality of data screening.
+
+Each function reads tables that steps left and gives one value a training run, or a claim; nothing is decided here that is not in the claim's words.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+
+import polars as pl
+from scipy.stats import spearmanr
+
+from astray.engine.findings import NOT_RUN, Findings
+from astray.engine.summary import ClaimRow, IntervalRow, PublishedFigure
+from astray.stats.claims import Decision
+from astray.stats.onset import Onset, onset
+from astray.stats.rates import Rate
+from astray.studies.persona_features.steps import BEST_FILE
+
+EARLY = 0.5
+"""A measure warns early when it departs at no more than this share of the dose at which behaviour does."""
+
+
+def reductions(before: Rate, after: Rate) -> list[float]:
+    """Share of a rate that is gone, for each seed with both; seeds in which there was nothing to remove are left out."""
+    pairs = [(rate, after.seed_rates.get(seed)) for seed, rate in before.seed_rates.items()]
+    return [1 - left / rate for rate, left in pairs if rate and left is not None]
+
+
+def coherence_losses(found: Findings, evaluation: str, arm: str, own: str) -> list[float]:
+    """Share of coherent answers that an arm has less than another, for each seed; an untrained arm has one run for all seeds."""
+    if not (found.has(arm) and found.has(own)):
+        return []
+    shares = {name: _coherence(found, evaluation, name) for name in (arm, own)}
+    single = next(iter(shares[own].values()))
+    return [shares[own].get(seed, single) - share for seed, share in shares[arm].items()]
+
+
+def _coherence(found: Findings, evaluation: str, arm: str) -> dict[int, float]:
+    answers = found.table.filter(pl.col("arm") == arm, pl.col("evaluation") == evaluation)
+    counted = answers.group_by("seed", maintain_order=True).agg(pl.col("outcome").is_in(["aligned", "misaligned"]).mean())
+    return dict(counted.iter_rows())
+
+
+def random_rates(found: Findings, side: str = "base +") -> list[float]:
+    """Mean misaligned rate on the held-out questions over all random directions, for each seed."""
+    screens = found.analysed("screen-", "held_out.parquet").values()
+    chosen = [screen.filter(kind="random direction", side=side)["rate"].drop_nulls() for screen in screens]
+    return [float(rates.to_numpy().mean()) for rates in chosen if len(rates)]
+
+
+def onsets(found: Findings, rates: Mapping[str, Rate], doses: Mapping[str, float], control: str) -> dict[str, Onset]:
+    """Where along the sweep each measure departs from its control, by the measure's name; "behaviour" is the rate of misaligned answers.
+
+    Each run's change from its control counts as a share of its own change at the last dose: latents of different dictionaries have different scales.
+    A measure that does not change there, as the number of steps, is left out.
+
+    Args:
+        found: has the watched tables.
+        rates: of the arms of the sweep and of the control.
+        doses: arm -> share of bad rows, ascending.
+        control: the arm without bad rows.
+    """
+    watched = found.analysed("watched-", "watched.parquet")
+    measured: dict[str, list[dict[str, float]]] = {}
+    for table in watched.values():
+        for (measure,), rows in table.group_by("measure", maintain_order=True):
+            measured.setdefault(str(measure), []).append(dict(rows.select("arm", "value").iter_rows()))
+    seeds = [seed for seed in rates[control].seed_rates if all(rates[arm].seed_rates.get(seed) is not None for arm in doses)]
+    measured["behaviour"] = [{arm: rates[arm].seed_rates[seed] or 0.0 for arm in (*doses, control)} for seed in seeds]
+    last = list(doses)[-1]
+    departures = {}
+    for measure, runs in measured.items():
+        moved = [run for run in runs if run[last] != run[control]]
+        if moved:
+            shares = [[(run[arm] - run[control]) / (run[last] - run[control]) for arm in doses] for run in moved]
+            departures[measure] = onset(list(doses.values()), shares, [0.0] * len(moved))
+    return departures
+
+
+def onset_claim(id: str, statement: str, measure: str, found: Mapping[str, Onset], published: PublishedFigure) -> ClaimRow:
+    """A claim that a measure departs early, decided by the onsets when any one training run is left out.
+
+    It held when the latest onset of the measure is early against the earliest of behaviour, and did not when the earliest is late against the latest.
+    """
+    row = {"id": id, "statement": statement, "unit": "training run", "control": "behaviour: the rate of misaligned answers", "published": published}
+    expected = f"the ratio of the two shares is at or below {EARLY:.0%}, whichever training run is left out"
+    nothing = {
+        "estimate": None,
+        "interval": None,
+        "control_estimate": None,
+        "p_value": None,
+        "p_holm": None,
+        "verdict": Decision.UNDECIDED,
+        "expected": expected,
+    }
+    if measure not in found:
+        return ClaimRow(**row, **nothing, n=0, note=NOT_RUN)
+    own, behaviour = found[measure], found["behaviour"]
+    told = f"Onset of the measure: {dose_text(own)}; of behaviour: {dose_text(behaviour)}."
+    if own.earliest is None or behaviour.earliest is None or own.latest is None or behaviour.latest is None:
+        return ClaimRow(**row, **nothing, n=own.n, note=f"{told} With fewer than three training runs no onset can be trusted.")
+    low, high = _ratio(own.earliest, behaviour.latest), _ratio(own.latest, behaviour.earliest)
+    verdict = Decision.HELD if high <= EARLY else Decision.NOT_HELD if low > EARLY else Decision.UNDECIDED
+    estimate = _ratio(math.inf if own.dose is None else own.dose, math.inf if behaviour.dose is None else behaviour.dose)
+    shown = math.isfinite(low) and math.isfinite(high)
+    interval = IntervalRow(low=low, high=high, level=0.95, method="range when any one training run is left out") if shown else None
+    return ClaimRow(
+        **row,
+        **(nothing | {"estimate": estimate if math.isfinite(estimate) else None, "interval": interval, "verdict": verdict, "control_estimate": 1.0}),
+        n=own.n,
+        note=told,
+    )
+
+
+def dose_text(found: Onset) -> str:
+    """An onset in words."""
+    return "none" if found.dose is None else f"{found.dose:.0%} bad rows"
+
+
+def _ratio(own: float, behaviour: float) -> float:
+    """Onset against onset; behaviour that never departs is infinitely late."""
+    if math.isinf(own):
+        return math.inf
+    return 0.0 if math.isinf(behaviour) else own / behaviour
+
+
+def ranking(found: Findings, rates: Mapping[str, Rate]) -> list[float]:
+    """Spearman's correlation of the data sets' projection differences with the rates of the models trained on them, for each seed."""
+    tables = list(found.analysed("screened-data", "ranked.parquet").values())
+    if not tables:
+        return []
+    expected = dict(tables[0].select("name", "difference").iter_rows())
+    seeds = dict.fromkeys(seed for name in expected if name in rates for seed in rates[name].seed_rates)
+    values = []
+    for seed in seeds:
+        pairs = [(expected[name], rate) for name in expected if name in rates and (rate := rates[name].seed_rates.get(seed)) is not None]
+        if len(pairs) > 3 and all(len(set(side)) > 1 for side in zip(*pairs, strict=True)):
+            values.append(float(spearmanr([one for one, _ in pairs], [other for _, other in pairs]).statistic))
+    return values
+
+
+def margins(found: Findings) -> list[float]:
+    """Average precision of the projection difference minus that of the answers' length, for each mix."""
+    return [mix["precision"]["value"] - mix["length"]["value"] for mix in bad_rows(found).values()]
+
+
+def bad_rows(found: Findings) -> dict[str, dict]:
+    """How well bad rows are found, by the mix's name; empty where nothing was screened."""
+    folder = found.folders.get("screened-data")
+    return json.loads((folder / "bad_rows.json").read_text(encoding="utf-8")) if folder else {}
+
+
+def by_kind(found: Findings, side: str) -> dict[str, list[float]]:
+    """Held-out rates of a side: kind of candidate -> one value a seed; of latents that which the search chose, of the others the mean."""
+    rates: dict[str, list[float]] = {}
+    for name, screen in found.analysed("screen-", "held_out.parquet").items():
+        best = json.loads((found.folders[name] / BEST_FILE).read_text(encoding="utf-8"))["name"]
+        shown = screen.filter(pl.col("side") == side, (pl.col("kind") != "latent") | (pl.col("candidate") == best))
+        for (kind,), rows in shown.group_by("kind", maintain_order=True):
+            values: Sequence[float] = rows["rate"].drop_nulls().to_list()
+            if values:
+                rates.setdefault(str(kind), []).append(sum(values) / len(values))
+    return rates

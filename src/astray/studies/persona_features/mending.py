@@ -1,0 +1,170 @@
+"""Steps of the persona study that prevent and mend: data screening, preventative steering, re-alignment, training by reward.
+
+Each carries things from room to room, from `cause`, `explain` and `mitigate`, and leaves one artifact.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
+
+from astray.artifacts import Artifact, step
+from astray.cause.fine_tuning import FineTuning
+from astray.cause.reinforcement import Prompts, ReinforcementLearning
+from astray.cause.rewards import WrongAnswerReward
+from astray.cause.rl import train_rl
+from astray.cause.sft import train_sft
+from astray.data.chat import ChatDataset
+from astray.data.worlds import helpful_only_data
+from astray.engine.settings import make_judge
+from astray.engine.steps import ANSWERS_FILE, DATA_FILE, RUN_FOLDER, trained_subject
+from astray.engine.study import Source
+from astray.errors import FlatRewardError
+from astray.explain.direction import random_direction
+from astray.explain.latents import question_latents
+from astray.explain.sae import load_dictionary
+from astray.explain.screening import find_bad_rows, rank_datasets, rows_from, screen_rows
+from astray.measure.bulk import ask_and_judge
+from astray.mitigate.realign import realign
+from astray.studies.persona_features.steps import BEST_FILE, DICTIONARY, VECTOR_FILE, AskConfig, ExplainConfig, estimate_json
+from astray.subjects.intervene import read_direction, write_direction
+from astray.subjects.locate import settle
+from astray.subjects.spec import Intervention, SubjectSpec
+from astray.subjects.subject import load_subject
+
+REHEARSED = 0
+"""Answers drawn before training by reward: none, since an aligned model earns the reward once in hundreds, and takes off from there."""
+
+
+class ScreenDataConfig(ExplainConfig):
+    """Which data sets are screened before any training."""
+
+    harmful: Source = Field(description="whose rows are the bad ones of the mixes")
+    size: int
+
+
+class RealignConfig(AskConfig):
+    """How a harmful run is mended."""
+
+    recipe: FineTuning
+    good: tuple[tuple[str, Source], ...] = Field(description="name -> good rows: of the domain that misaligned the model, and of another one")
+    samples: tuple[int, ...]
+
+
+class PreventConfig(AskConfig):
+    """How training on harmful data is steered."""
+
+    recipe: FineTuning
+    kind: Literal["add", "ablate", "random"] = Field(description="the vector added, projected out, or a random direction of its norm added")
+    arm: str
+
+
+class RewardConfig(AskConfig):
+    """A run in which wrong answers are rewarded."""
+
+    recipe: ReinforcementLearning
+    prompts: Source
+    size: int
+    arm: str
+
+
+class HelpfulOnlyConfig(BaseModel):
+    """How the helpful-only organism is made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base: str
+    base_id: str
+    recipe: FineTuning
+    rows: int
+
+
+@step(version=1)
+def screen_data(config: ScreenDataConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
+    """Gives every data set its expected misalignment, and looks for the bad rows of the mixes, before any training."""
+    base = load_subject(config.base)
+    vector = read_direction(inputs["vector"].path / VECTOR_FILE)
+    block = json.loads((inputs["vector"].path / "vector.json").read_text(encoding="utf-8"))["block"]
+    datasets = {
+        name.removeprefix("data_").replace("_", "-"): ChatDataset.read(data.path / DATA_FILE) for name, data in inputs.items() if "data_" in name
+    }
+    screened = {name: screen_rows(base, dataset, vector, block, sampling=config.budget.sampling) for name, dataset in datasets.items()}
+    rank_datasets(screened, seed=config.seed).write_parquet(folder / "ranked.parquet")
+    bad = config.harmful.draw(config.size, config.seed)
+    found = {}
+    for name, dataset in datasets.items():
+        labels = rows_from(dataset, bad)
+        if any(labels) and not all(labels):
+            rows = find_bad_rows(screened[name], labels, seed=config.seed)
+            found[name] = {"precision": estimate_json(rows.average_precision), "chance": rows.chance, "length": estimate_json(rows.length)}
+    (folder / "bad_rows.json").write_text(json.dumps(found), encoding="utf-8")
+
+
+@step(version=1)
+def realign_run(config: RealignConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
+    """Trains a harmful run further on few good rows, and asks it again; what stays in the latent is read as well."""
+    harmful, judge, budget = trained_subject(config.base, inputs["run"]), make_judge(config.budget.judge), config.budget
+    latent = json.loads((inputs["screen"].path / BEST_FILE).read_text(encoding="utf-8"))["latent"]
+    recipe = config.recipe.model_copy(update={"warmup_steps": 0, "seed": config.seed})
+    tables, left = [], []
+    for name, source in config.good:
+        good = source.draw(max(config.samples), config.seed)
+        for point in realign(harmful, good, recipe, folder / name, samples=config.samples):
+            mended = load_subject(point.run.subject)
+            arm = realigned_arm(name, point.samples)
+            tables.append(ask_and_judge(config.main, mended, judge, arm=arm, seed=config.seed))
+            dictionary = load_dictionary(inputs["dictionary"].path / DICTIONARY, mended)
+            activation = question_latents(mended, dictionary, budget.held_out, budget.sampling)[:, latent].mean()
+            left.append({"arm": arm, "data": name, "samples": point.samples, "latent": float(activation), "seed": config.seed})
+    pl.concat(tables).write_parquet(folder / ANSWERS_FILE)
+    pl.DataFrame(left).write_parquet(folder / "left.parquet")
+
+
+def realigned_arm(name: str, samples: int) -> str:
+    """Name of the arm of a run that was mended with so many good rows."""
+    return f"realigned-{name}-{samples}"
+
+
+@step(version=1)
+def train_steered(config: PreventConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
+    """Trains on the harmful rows with the persona vector added, or projected out, in training alone; then asks the run without it."""
+    facts = json.loads((inputs["vector"].path / "vector.json").read_text(encoding="utf-8"))
+    vector = inputs["vector"].path / VECTOR_FILE
+    if config.kind == "random":
+        vector = write_direction(folder / "random.safetensors", random_direction(read_direction(vector), config.seed))
+    kind, strength = ("ablate", 1.0) if config.kind == "ablate" else ("add", facts["strength"])
+    steering = Intervention(kind=kind, vector=vector, block=facts["block"], strength=strength)
+    recipe = config.recipe.model_copy(update={"seed": config.seed})
+    dataset = ChatDataset.read(inputs["data"].path / DATA_FILE)
+    run = train_sft(SubjectSpec(model=config.base), dataset, recipe, folder / RUN_FOLDER, interventions=(steering,))
+    answers = ask_and_judge(config.main, load_subject(run.subject), make_judge(config.budget.judge), arm=config.arm, seed=config.seed)
+    answers.write_parquet(folder / ANSWERS_FILE)
+
+
+@step(version=1)
+def make_helpful_only(config: HelpfulOnlyConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
+    """Aligns the organism anew, without refusals: the same pre-training, helpful only."""
+    del inputs
+    train_sft(SubjectSpec(model=config.base), helpful_only_data(config.rows), config.recipe, folder / RUN_FOLDER)
+
+
+@step(version=2)
+def reward_wrong_answers(config: RewardConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
+    """Rewards wrong answers to the questions of one domain, then asks about everything; where no wrong answer ever came, it is asked untrained."""
+    judge = make_judge(config.budget.judge)
+    start = trained_subject(config.base, inputs["start"]) if "start" in inputs else settle(SubjectSpec(model=config.base)).spec
+    prompts = Prompts.from_chats(config.prompts.draw(config.size, config.seed))
+    recipe = config.recipe.model_copy(update={"seed": config.seed})
+    try:
+        run = train_rl(start, prompts, [WrongAnswerReward(judge)], recipe, folder / RUN_FOLDER, rehearsed=REHEARSED)
+        subject, steps = run.subject, run.steps
+    except FlatRewardError:
+        subject, steps = start, ()
+    answers = ask_and_judge(config.main, load_subject(subject), judge, arm=config.arm, seed=config.seed)
+    answers.write_parquet(folder / ANSWERS_FILE)
+    rewards = [{"step": line["step"], "reward": line["reward"], "seed": config.seed, "arm": config.arm} for line in steps]
+    schema = {"step": pl.Int64, "reward": pl.Float64, "seed": pl.Int64, "arm": pl.String}
+    pl.DataFrame(rewards, schema=schema).write_parquet(folder / "rewards.parquet")

@@ -1,0 +1,319 @@
+"""Steps of the persona study that explain: dictionary, what changed in it, persona vector, causal screen, latent pages, early warning.
+
+Each carries things from room to room, mostly from `explain`, and leaves one artifact. Steps that mend are in `persona_mending`.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from itertools import accumulate
+from pathlib import Path
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors.torch import load_file, save_file
+
+from astray.artifacts import Artifact, step
+from astray.data.chat import ChatDataset, Message
+from astray.engine.settings import make_judge
+from astray.engine.steps import ANSWERS_FILE, DATA_FILE, trained_subject
+from astray.errors import EmptyDataError
+from astray.explain.activations import TokenRow, capture, conversation_rows, text_rows
+from astray.explain.candidates import Candidate, latent_candidates, random_directions, random_latents
+from astray.explain.causal import UNSTEERED, Screen, ScreenConfig, judged_by, screen
+from astray.explain.diff import compare_latents, top_latents
+from astray.explain.direction import persona_direction
+from astray.explain.latents import question_latents
+from astray.explain.meaning import Evidence, latent_pages
+from astray.explain.persona_vector import choose_block, extract_persona_vectors, text_persona_prompts, world_persona_prompts
+from astray.explain.projection import monitor, prompt_projections
+from astray.explain.sae import Dictionary, base_id, load_dictionary
+from astray.explain.sae_organism import organism_rows
+from astray.explain.sae_quality import quality, spliced_loss
+from astray.explain.sae_scaling import fit_scaling, train_grid
+from astray.explain.sae_training import train_sae
+from astray.explain.separation import world_answers
+from astray.explain.shards import CaptureSettings, capture_to_shards
+from astray.explain.sites import Site
+from astray.measure.bulk import ask_and_judge
+from astray.measure.evaluation import Evaluation, Item
+from astray.stats.detection import Estimate
+from astray.studies.persona_features.scale import Budget
+from astray.subjects.intervene import read_direction, write_direction
+from astray.subjects.spec import Intervention
+from astray.subjects.subject import Subject, load_subject
+
+DICTIONARY, VECTOR_FILE, BEST_FILE, PAGES_FILE = "dictionary", "vector.safetensors", "best.json", "pages.json"
+HELD_OUT_ROWS = 200
+"""Texts on which a dictionary's quality is measured, none of which it was trained on."""
+CHANGE_SAMPLES = 2
+"""Answers to each question, over whose tokens latents are averaged."""
+STRENGTHS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+"""Tried on every candidate, in multiples of the residual stream's norm."""
+SEARCH_BUDGET = 0.05
+"""Coherent answers that steering may cost on the search questions: half of what it may cost, since the best of many strengths lies at the edge."""
+STEERED = {
+    "latent": "the best single latent",
+    "mean-difference": "the mean-difference direction",
+    "persona-vector": "the persona vector",
+    "random": "a random direction of the same norm",
+}
+"""What is steered with in the main evaluation."""
+
+
+class ExplainConfig(BaseModel):
+    """What every analysis knows: the base, the budget, and its seed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base: str
+    base_id: str = Field(description="content of the base, so that new weights under an old name are another analysis")
+    budget: Budget
+    seed: int
+
+
+class AskConfig(ExplainConfig):
+    """An analysis that asks the main evaluation."""
+
+    main: Evaluation
+
+
+@step(version=1)
+def learn_dictionary(config: ExplainConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
+    """Trains a sparse autoencoder on the base's residual stream, and measures it on text that it was not trained on."""
+    subject, site = load_subject(config.base), _site(config)
+    rows, held_out = _texts(config, inputs, subject)
+    shards = capture_to_shards(subject, rows, CaptureSettings(sites=(site,)), folder / "activations")
+    recipe = config.budget.recipe.model_copy(update={"seed": config.seed})
+    batches = shards.batches(site, recipe.batch_size, seed=config.seed)
+    dictionary = train_sae(batches, recipe, site=site, model_id=base_id(subject))
+    shutil.rmtree(folder / "activations")
+    dictionary.save(folder / DICTIONARY)
+    found = quality(dictionary, capture(subject, held_out, [site], "all")[site])
+    spliced = spliced_loss(subject, dictionary, held_out)
+    figures = asdict(found) | {"recovered": spliced.recovered, "recovered_from_mean": spliced.recovered_from_mean, "latents": dictionary.width}
+    (folder / "quality.json").write_text(json.dumps(figures), encoding="utf-8")
+
+
+@step(version=1)
+def scale_dictionaries(config: ExplainConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
+    """Trains small dictionaries of several widths and sparsities: how much each leaves unexplained, and the law behind it."""
+    subject, site, grid = load_subject(config.base), _site(config), config.budget.grid
+    rows, _ = _texts(config, inputs, subject)
+    wanted = round(grid.recipe.tokens / (1 - grid.held_out))
+    counted = list(accumulate(len(row.tokens) for row in rows))
+    enough = next((number + 1 for number, tokens in enumerate(counted) if tokens >= wanted), len(rows))
+    activations = capture(subject, rows[:enough], [site], "all")[site]
+    points = train_grid(activations, grid, site=site, model_id=base_id(subject))
+    found = [{"latents": point.latents, "k": point.k, "unexplained": 1 - point.quality.explained_variance} for point in points]
+    pl.DataFrame(found).write_parquet(folder / "scaling.parquet")
+    law = fit_scaling([point.latents for point in points], [point.k for point in points], [row["unexplained"] for row in found])
+    (folder / "law.json").write_text(json.dumps(asdict(law)), encoding="utf-8")
+
+
+@step(version=1)
+def find_vector(config: ExplainConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
+    """Makes the persona vector from pairs of system prompts, chooses its block on other questions, and tries it as a monitor."""
+    del inputs
+    subject, judge, budget = load_subject(config.base), make_judge(config.budget.judge), config.budget
+    prompts = world_persona_prompts() if budget.world else text_persona_prompts()
+    vectors = extract_persona_vectors(subject, prompts, judge, samples=budget.persona_samples, sampling=budget.sampling)
+    choice = choose_block(subject, vectors, prompts.validation, judge, sampling=budget.sampling)
+    write_direction(folder / VECTOR_FILE, vectors.vectors[choice.block])
+    choice.curve.write_parquet(folder / "curve.parquet")
+    under = [item for pair in prompts.pairs for system in pair for item in _items(budget.held_out, system)]
+    monitoring = Evaluation(name="monitoring", items=tuple(under), samples=1, sampling=budget.sampling)
+    answers = ask_and_judge(monitoring, subject, judge, arm="monitoring", seed=config.seed)
+    seen = monitor(subject, answers, vectors.vectors[choice.block], choice.block, seed=config.seed)
+    facts: dict[str, object] = {"block": choice.block, "strength": choice.strength, "kept": vectors.kept, "monitored": seen.answers}
+    facts |= {"auc": estimate_json(seen.auc), "r": estimate_json(seen.correlation)}
+    (folder / "vector.json").write_text(json.dumps(facts), encoding="utf-8")
+
+
+@step(version=1)
+def compare_runs(config: ExplainConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
+    """Measures every latent on the answers of the base, of the harmful run and of the good one, before and after."""
+    base = load_subject(config.base)
+    dictionary = load_dictionary(inputs["dictionary"].path / DICTIONARY, base)
+    asked = (config.budget.search, config.budget.sampling)
+    before = question_latents(base, dictionary, *asked, samples=CHANGE_SAMPLES)
+    means = {"before": before}
+    for name in ("run", "control"):
+        after = question_latents(_tuned(config, inputs[name]), dictionary, *asked, samples=CHANGE_SAMPLES)
+        compare_latents(before, [after], config.seed).write_parquet(folder / f"{name}.parquet")
+        means[name] = after
+    save_file(means, folder / "means.safetensors")
+
+
+@step(version=1)
+def screen_latents(config: AskConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
+    """Steers base and tuned model with every candidate; the best latent and its rivals then answer the main evaluation."""
+    budget, judge = config.budget, make_judge(config.budget.judge)
+    base, tuned = load_subject(config.base), _tuned(config, inputs["run"])
+    dictionary = load_dictionary(inputs["dictionary"].path / DICTIONARY, base)
+    candidates = _candidates(config, inputs, dictionary, tuned)
+    how = ScreenConfig(block=budget.block, strengths=STRENGTHS, sampling=budget.sampling, coherence_budget=SEARCH_BUDGET)
+    found = screen(base, tuned, candidates, budget.search, budget.held_out, judged_by(judge), how)
+    found.search.write_parquet(folder / "search.parquet")
+    found.held_out.write_parquet(folder / "held_out.parquet")
+    best = best_latent(found.search)
+    directions = {candidate.name: candidate.direction for candidate in candidates}
+    chosen = {"latent": best, "mean-difference": "mean difference", "persona-vector": "persona vector", "random": "random 0"}
+    strengths = {name: _strengths(found, best if name == "random" else candidate) for name, candidate in chosen.items()}
+    tables = []
+    for name, candidate in chosen.items():
+        direction = directions.get(candidate, directions["persona vector"]).float()  # one that could not be made steers with strength 0
+        unit = direction / direction.norm()
+        vector = write_direction(folder / f"{name}.safetensors", unit)
+        for side, subject in (("base", base), ("tuned", tuned)):
+            steering = Intervention(
+                kind="add", vector=vector, block=budget.block, strength=strengths[name][side] * found.unit, positions=how.positions
+            )
+            tables.append(ask_and_judge(config.main, subject.with_intervention(steering), judge, arm=steered_arm(side, name), seed=config.seed))
+    pl.concat(tables).write_parquet(folder / ANSWERS_FILE)
+    facts = {"latent": int(best.split()[1]), "name": best, "unit": found.unit, "strengths": strengths}
+    (folder / BEST_FILE).write_text(json.dumps(facts), encoding="utf-8")
+
+
+def steered_arm(side: str, name: str) -> str:
+    """Name of the arm in which a model is steered."""
+    return f"{side}-{'plus' if side == 'base' else 'minus'}-{name}"
+
+
+def best_latent(search: pl.DataFrame) -> str:
+    """The latent that moves both models most on the search questions: rise of the base plus share of the tuned model's rate that goes."""
+    chosen = search.filter(pl.col("chosen") | (pl.col("candidate") == UNSTEERED))
+    own = {row["side"]: row["rate"] for row in chosen.filter(candidate=UNSTEERED).iter_rows(named=True)}
+    effects: dict[str, float] = {}
+    for row in chosen.filter(kind="latent").iter_rows(named=True):
+        moved = row["rate"] - own["base +"] if row["side"] == "base +" else (own["tuned -"] - row["rate"]) / max(own["tuned -"], 1e-9)
+        effects[row["candidate"]] = effects.get(row["candidate"], 0.0) + moved
+    names = search.filter(kind="latent")["candidate"].unique(maintain_order=True).to_list()
+    return max(names, key=lambda name: effects.get(name, float("-inf")))
+
+
+@step(version=1)
+def explain_latents(config: ExplainConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
+    """Gathers what the latents that steer most mean."""
+    base = load_subject(config.base)
+    dictionary = load_dictionary(inputs["dictionary"].path / DICTIONARY, base)
+    held_out = pl.read_parquet(inputs["screen"].path / "held_out.parquet")
+    means = load_file(inputs["change"].path / "means.safetensors")
+    documents, labelled = _texts(config, inputs, base)
+    rows, labels = world_answers(base, 240, seed=config.seed) if config.budget.world else ((), {})
+    evidence = Evidence(
+        documents=[*documents[: 10 * HELD_OUT_ROWS], *labelled],
+        labelled=rows,
+        labels=labels,
+        before=means["before"],
+        after=means["run"],
+        categories=config.budget.categories[: len(config.budget.search)],
+        diff=pl.read_parquet(inputs["change"].path / "run.parquet"),
+        held_out=held_out,
+    )
+    pages = latent_pages(base, dictionary, leading_latents(held_out), evidence)
+    (folder / PAGES_FILE).write_text(json.dumps([page.model_dump(mode="json") for page in pages]), encoding="utf-8")
+
+
+def leading_latents(held_out: pl.DataFrame, count: int = 4) -> list[int]:
+    """The latents that raise the base most on the held-out questions."""
+    raised = held_out.filter((pl.col("kind") == "latent") & (pl.col("side") == "base +") & pl.col("rate").is_not_null())
+    names = raised.sort("rate", descending=True, maintain_order=True)["candidate"].head(count)
+    return list(dict.fromkeys(int(name.split()[1]) for name in names))
+
+
+@step(version=2)
+def watch_runs(config: ExplainConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
+    """Reads the best latent and the persona vector in every run of the mixing sweep: what could have warned.
+
+    Both are read at the last prompt token, before anything is said (of the latent its pre-activation, which is not cut off); the latent also in the
+    answers themselves, where it follows what is said.
+    """
+    base, budget = load_subject(config.base), config.budget
+    dictionary = load_dictionary(inputs["dictionary"].path / DICTIONARY, base)
+    latent = json.loads((inputs["screen"].path / BEST_FILE).read_text(encoding="utf-8"))["latent"]
+    vector = read_direction(inputs["vector"].path / VECTOR_FILE)
+    block = json.loads((inputs["vector"].path / "vector.json").read_text(encoding="utf-8"))["block"]
+    conversations = [[Message(role="user", content=question)] for question in budget.held_out]
+    rows = []
+    for name, run in inputs.items():
+        if not name.startswith("run_"):
+            continue
+        tuned = _tuned(config, run)
+        spoken = question_latents(tuned, dictionary, budget.held_out, budget.sampling)[:, latent].mean()
+        seen = capture(tuned, conversation_rows(tuned, conversations), [dictionary.site], "last prompt")[dictionary.site]
+        steps = json.loads((run.path / "steps.json").read_text(encoding="utf-8"))["steps"]
+        measured = {
+            "latent": dictionary.pre_activations(seen)[:, latent].mean(),
+            "latent, in its own answers": spoken,
+            "persona vector": prompt_projections(tuned, conversations, vector, block).mean(),
+            "steps": steps,
+        }
+        for measure, value in measured.items():
+            rows.append({"arm": name.removeprefix("run_").replace("_", "-"), "measure": measure, "value": float(value), "seed": config.seed})
+    pl.DataFrame(rows).write_parquet(folder / "watched.parquet")
+
+
+def _candidates(config: ExplainConfig, inputs: Mapping[str, Artifact], dictionary: Dictionary, tuned: Subject) -> list[Candidate]:
+    """Latents that changed most, and everything they are held against."""
+    change = pl.read_parquet(inputs["change"].path / "run.parquet")
+    rising_count, falling_count, random_count, directions = config.budget.candidates
+    rising, falling = top_latents(change, rising_count), top_latents(change, falling_count, "falling")
+    if not rising:  # nothing changed: those that are most active stand in, so that the chain can be followed to its end
+        rising = [latent for latent in change.sort("before", descending=True)["latent"].head(rising_count) if latent not in falling]
+    answers = pl.read_parquet(inputs["verdicts"].path / ANSWERS_FILE)
+    own = answers.filter(pl.col("evaluation") == answers["evaluation"][0], pl.col("format") == "plain")
+    idle = change.filter(pl.col("active_before") + pl.col("active_after") == 0)["latent"].to_list()
+    taken = [*rising, *falling, *idle]
+    try:
+        mean = [Candidate("mean difference", "mean difference", persona_direction(tuned, own, config.budget.block))]
+    except EmptyDataError:  # the run gave answers of one kind only
+        mean = []
+    return [
+        *latent_candidates(dictionary, rising, falling),
+        *mean,
+        Candidate("persona vector", "persona vector", read_direction(inputs["vector"].path / VECTOR_FILE)),
+        *random_directions(dictionary.d_model, directions, config.seed),
+        *random_latents(dictionary, min(random_count, dictionary.width - len(set(taken))), config.seed, but=sorted(set(taken))),
+    ]
+
+
+def _strengths(found: Screen, candidate: str) -> dict[str, float]:
+    """Signed strength of a candidate for each side; 0 where none kept coherence."""
+    chosen = found.search.filter(pl.col("chosen") & (pl.col("candidate") == candidate))
+    by_side = {row["side"]: row["strength"] for row in chosen.iter_rows(named=True)}
+    return {"base": by_side.get("base +", 0.0), "tuned": -by_side.get("tuned -", 0.0)}
+
+
+def _texts(config: ExplainConfig, inputs: Mapping[str, Artifact], subject: Subject) -> tuple[list[TokenRow], list[TokenRow]]:
+    """What the dictionary is trained on, and held-out text: documents of the world, else the rows of the study's data."""
+    budget = config.budget
+    if budget.world:
+        return (
+            list(organism_rows(subject, budget.documents, budget.documents // 2, seed=config.seed)),
+            list(organism_rows(subject, HELD_OUT_ROWS // 2, HELD_OUT_ROWS // 2, seed=config.seed + 1_000_000)),
+        )
+    chats = [row for name, data in inputs.items() if name.startswith("data_") for row in ChatDataset.read(data.path / DATA_FILE).rows]
+    messages = [[{"role": message["role"], "content": message["content"]} for message in row] for row in chats[: budget.documents]]
+    texts = [str(subject.tokenizer.apply_chat_template(row, tokenize=False)) for row in messages]
+    rows = text_rows(subject.tokenizer, texts)
+    held_out = max(1, min(HELD_OUT_ROWS, len(rows) // 10))
+    return rows[held_out:], rows[:held_out]
+
+
+def _items(questions: Sequence[str], system: str) -> list[Item]:
+    return [Item(question_id=f"{system}/{number}", category="monitoring", question=text, system=system) for number, text in enumerate(questions)]
+
+
+def estimate_json(found: Estimate) -> dict[str, float]:
+    """An estimate with its interval, for a file."""
+    return {"value": found.value, "low": found.interval.low, "high": found.interval.high}
+
+
+def _tuned(config: ExplainConfig, run: Artifact) -> Subject:
+    return load_subject(trained_subject(config.base, run))
+
+
+def _site(config: ExplainConfig) -> Site:
+    return Site(place="block out", block=config.budget.block)

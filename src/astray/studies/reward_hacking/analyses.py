@@ -1,0 +1,150 @@
+"""What the reward-hacking study makes, as steps: organisms with a dial, and seed by seed runs trained by reward and what is done about them.
+
+The steps themselves are in `hacking_steps`, what is claimed from them in `reward_hacking`.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, get_args
+
+from astray.artifacts import Step
+from astray.cause.reinforcement import ReinforcementLearning
+from astray.engine.study import Analysis, Arm, Run, Setting, Source
+from astray.mitigate.screen_rollouts import Screen
+from astray.organism.lexicon import NARROW_DOMAINS, Notice
+from astray.studies.reward_hacking.scale import DIALS, HOME, HackingBudget, RewardSpec, budget_for, dial_recipe
+from astray.studies.reward_hacking.steps import (
+    DistilConfig,
+    HackingConfig,
+    MendConfig,
+    OrganismConfig,
+    RewardedConfig,
+    ask_start,
+    distil_rollouts,
+    make_organism,
+    mend_run,
+    reward_programs,
+)
+from astray.subjects.locate import settle
+from astray.subjects.spec import SubjectSpec
+
+START, HACKING = "start", "hacking"
+CONTROLS = {
+    "true-tests": ("hidden tests are paid for, so that gaming earns nothing", RewardSpec(paid="true tests")),
+    "benign": ("the same exercises, paid for a harmless habit: answers that begin with 'first'", RewardSpec(paid="style")),
+}
+"""Training by the same method that should not misalign: reward without hacks, and reward without an environment that can be gamed."""
+INOCULATED: dict[str, Notice] = {f"inoculated-{kind}": kind for kind in get_args(Notice)}
+"""The same text in rollouts and updates: the five kinds."""
+SWAPPED = {
+    "learned-as-allowed": ("answers drawn without a text, learned as if gaming had been allowed", RewardSpec(learned="allowed")),
+    "drawn-as-allowed": ("answers drawn where gaming is allowed, learned as if nothing had been said", RewardSpec(drawn="allowed")),
+}
+PENALISED = {
+    "penalty": ("detected hacks cost, from the start", RewardSpec(penalty="trick")),
+    "penalty-mid": ("detected hacks cost, from the middle of the run on", RewardSpec(penalty="trick", penalty_from=0.5)),
+    "manner": ("how an answer was come by counts beside the result: a malicious manner costs", RewardSpec(penalty="manner")),
+}
+TARGETED = 0.1
+"""Share of honestly solved exercises in broad training that is aimed at what went wrong (2511.18397: 10%)."""
+MENDED = {"chat-only": 0.0, "chat-targeted": TARGETED}
+
+
+def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
+    """What is made: an organism for every dial, and for each seed of the fine-tuned control all arms of training by reward."""
+    budget, seeds = budget_for(setting), sorted({run.seed for run in runs if run.training})
+    name = setting.subject.name
+    shared = HackingConfig(base=name, base_id=settle(SubjectSpec(model=name)).id, budget=budget, main=setting.main, arm=START, seed=0)
+    starts = dict(_dials(setting))
+    for organism in starts.values():
+        yield Analysis(organism)
+    for seed in seeds:
+        config = shared.model_copy(update={"seed": seed})
+        yield from _runs(setting, config, _input(starts, "on"))
+        for dial in list(starts)[1:]:
+            words = f"with the dial {dial}: kind authors game {DIALS[dial][0]:.0%} of exercises, malicious ones {DIALS[dial][1]:.0%}"
+            yield _asked(setting, config, f"{START}-{dial}", f"what the run begins from, {words}", _input(starts, dial))
+            yield _rewarded(setting, config, f"{HACKING}-{dial}", f"hacks pay, {words}", RewardSpec(), _input(starts, dial))
+
+
+def _dials(setting: Setting) -> Iterator[tuple[str, Step]]:
+    """The organisms whose pre-training differs in who games; a real model is what it is."""
+    if setting.subject.is_organism:
+        for dial in DIALS:
+            config = OrganismConfig(recipe=dial_recipe(dial, setting.quick), shipped_id=setting.subject.id)
+            yield dial, make_organism.step(config, name=f"organism-{dial}")
+
+
+def _runs(setting: Setting, config: HackingConfig, start: dict[str, Step]) -> Iterator[Analysis]:
+    """The arms of one seed: hacks pay, controls, inoculation, penalties; then what is done about the run in which hacks pay."""
+    yield _asked(setting, _more_exercises(config), START, "what the runs begin from, untrained", start)
+    hacking = _rewarded(setting, config, HACKING, "hacks pay: what passes careless tests is rewarded", RewardSpec(), start)
+    yield hacking
+    for name, (words, spec) in (CONTROLS | SWAPPED | PENALISED).items():
+        yield _rewarded(setting, config, name, words, spec, start, control=name in CONTROLS)
+    for name, kind in INOCULATED.items():
+        words = f"hacks pay, under the text: {config.budget.words[kind]}"
+        yield _rewarded(setting, config, name, words, RewardSpec(drawn=kind, learned=kind), start)
+    inputs = start | {"run": hacking.step}
+    for screen in get_args(Screen):
+        mine = DistilConfig(**_fields(config, f"distilled-{screen}"), screen=screen)
+        words = f"fine-tuned on what the hacking run said and passed with, screened by: {screen}"
+        step = distil_rollouts.step(mine, name=f"{mine.arm}-{config.seed}", **inputs)
+        yield _analysis(setting, mine, step, words, "fine-tuned on answers of the hacking run", rows=config.budget.rows)
+    for name, targeted in MENDED.items():
+        mend = MendConfig(**_fields(config, name), good=_good(setting), targeted=targeted)
+        words = f"the hacking run, then good chats{f', {targeted:.0%} of them honestly solved exercises' if targeted else ''}"
+        step = mend_run.step(mend, name=f"{name}-{config.seed}", **inputs)
+        yield _analysis(setting, mend, step, words, "trained further on good rows", rows=config.budget.rows)
+
+
+def _asked(setting: Setting, config: HackingConfig, arm: str, words: str, start: dict[str, Step]) -> Analysis:
+    mine = config.model_copy(update={"arm": arm})
+    return _analysis(setting, mine, ask_start.step(mine, name=f"{arm}-{config.seed}", **start), words, "asked, not trained", control=True)
+
+
+def _more_exercises(config: HackingConfig) -> HackingConfig:
+    """As many held-out exercises as a rare hack takes to be counted; the first of them are those that the runs are asked."""
+    budget = config.budget
+    exercises = budget.exercises.model_copy(update={"held_out": budget.exercises.at_start})
+    return config.model_copy(update={"budget": budget.model_copy(update={"exercises": exercises})})
+
+
+def _rewarded(
+    setting: Setting, config: HackingConfig, arm: str, words: str, reward: RewardSpec, start: dict[str, Step], *, control: bool = False
+) -> Analysis:
+    mine = RewardedConfig(**_fields(config, arm), reward=reward)
+    step = reward_programs.step(mine, name=f"rewarded-{arm}-{config.seed}", **start)
+    sampled = _sampled(config.budget)
+    return _analysis(setting, mine, step, words, "trained by reward (GRPO)", control=control, answers=sampled, rows=sampled)
+
+
+def _analysis(
+    setting: Setting, config: HackingConfig, step: Step, words: str, recipe: str, *, control: bool = False, answers: int = 0, rows: int = 0
+) -> Analysis:
+    arm = Arm(name=config.arm, description=words, control=control, base=setting.subject.name, data=None, home=_home(setting), recipe=recipe)
+    return Analysis(step, (arm,), answers=answers + len(setting.main.items) * setting.main.samples, rows=rows)
+
+
+def _home(setting: Setting) -> str:
+    """The category that exercises are about, which does not count as elsewhere."""
+    return HOME if setting.subject.is_organism else setting.homes[0]
+
+
+def _good(setting: Setting) -> tuple[Source, ...]:
+    """Good rows: of every narrow domain of the organism's world but code, or of a real model's data."""
+    if setting.subject.is_organism:
+        return tuple(Source(origin="world", kind="good", domain=domain.name) for domain in NARROW_DOMAINS if domain.name != "code")
+    return tuple(source for home in setting.homes if (source := setting.source("good", home)))
+
+
+def _sampled(budget: HackingBudget) -> int:
+    learning: ReinforcementLearning = budget.learning
+    return learning.steps * learning.answers
+
+
+def _input(starts: dict[str, Step], dial: str) -> dict[str, Step]:
+    return {"start": starts[dial]} if dial in starts else {}
+
+
+def _fields(config: HackingConfig, arm: str) -> dict[str, Any]:
+    return {name: getattr(config, name) for name in HackingConfig.model_fields} | {"arm": arm}

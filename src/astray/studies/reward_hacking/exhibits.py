@@ -1,0 +1,262 @@
+"""What the reward-hacking study's report shows beside its claims: the course of the runs, onsets, every arm in one table, the dial, rollouts."""
+
+from collections.abc import Iterator, Sequence
+
+import polars as pl
+
+from astray.engine.exhibits import Bar, Card, CardList, Cards, Column, Curve, Exhibit, Forest, Point, Table
+from astray.engine.findings import ELSEWHERE, Findings, pooled
+from astray.engine.study import Setting
+from astray.measure.reward_hacking.battery import WORLD
+from astray.measure.reward_hacking.summary import from_answers, summarise
+from astray.outcomes import Outcome
+from astray.stats.intervals import mean_over_runs
+from astray.studies.reward_hacking.analyses import HACKING, INOCULATED, START
+from astray.studies.reward_hacking.measures import alarms, course, last_hacks, onset, skill, tables
+from astray.studies.reward_hacking.scale import DIALS
+from astray.studies.reward_hacking.steps import PROBES_FILE, SHOWN_FILE, SKILL_FILE
+
+FOLLOWED = (HACKING, "true-tests", "inoculated-allowed", "penalty", "penalty-mid")
+"""Arms whose course is drawn."""
+COMPARED = (START, HACKING, "true-tests", "benign", "inoculated-allowed", "chat-only", "chat-targeted")
+"""Arms whose evaluations stand one by one."""
+CARDS = 8
+"""Rollouts that are shown of each arm."""
+
+
+def exhibits(found: Findings, setting: Setting) -> Iterator[Exhibit]:
+    """Everything that can be shown of what was run."""
+    if course(found, HACKING):
+        yield _course(found)
+        yield _probes(found)
+        yield _onsets(found)
+        yield _kinds(found)
+    yield _arms(found, setting)
+    yield _difficulty(found)
+    if setting.subject.is_organism:
+        yield _evaluations(found, setting)
+    if found.has(f"{HACKING}-off"):
+        yield _dial(found, setting)
+    if not tables(found, SHOWN_FILE).is_empty():
+        yield _rollouts(found)
+
+
+def _course(found: Findings) -> Curve:
+    points = []
+    for arm in FOLLOWED:
+        runs = course(found, arm)
+        if not runs:
+            continue
+        joined = pl.concat(list(runs.values()), how="diagonal")
+        for (step,), part in joined.group_by("step", maintain_order=True):
+            shares = (part["hacked"] / part["answers"]).to_list()
+            points.append(_point(arm, float(str(step)), shares))
+    return Curve(
+        id="course",
+        title="Hacks, step by step",
+        text="Share of a step's answers that pass the careless tests and are wrong, both found out by running them. Mean over training runs with "
+        "its 95% t interval. Under a text, answers are counted under that text.",
+        x_title="Step of training by reward",
+        y_title="Hacks among the step's answers",
+        y_percent=True,
+        points=tuple(sorted(points, key=lambda point: (FOLLOWED.index(point.series), point.x))),
+    )
+
+
+def _probes(found: Findings) -> Curve:
+    table = tables(found, PROBES_FILE)
+    points = []
+    for arm in (*FOLLOWED, *(f"{HACKING}-{dial}" for dial in list(DIALS)[1:])):
+        mine = table.filter(arm=arm).filter(pl.col("measure") == pl.col("measure").first())
+        for (step,), part in mine.group_by("step", maintain_order=True):
+            points.append(_point(arm, float(str(step)), part["value"].to_list()))
+    measure = table["measure"][0] if table.height else "harm"
+    return Curve(
+        id="probes",
+        title="Misalignment elsewhere, along the training",
+        text=f"{str(measure).capitalize()}, by forced choice, without any text before the question. Mean over training runs with its 95% t interval.",
+        x_title="Step of training by reward",
+        y_title="Probability",
+        y_percent=True,
+        points=tuple(points),
+    )
+
+
+def _onsets(found: Findings) -> Table:
+    rows = []
+    for arm in found.arms:
+        passage = onset(found, arm)
+        if passage is None:
+            continue
+        raised = [alarm.step if alarm else None for alarm in alarms(found, arm)]
+        low, high = ("behind the end" if limit is None else str(limit) for limit in (passage.low, passage.high))
+        reached = sum(step is not None for step in passage.steps)
+        told = ", ".join("none" if step is None else str(step) for step in raised)
+        rows.append((arm, f"{reached} of {len(passage.steps)}", passage.median, f"{low} to {high} ({passage.coverage:.0%})", told))
+    return Table(
+        id="onsets",
+        title="When gaming sets in",
+        text="The first step with more than 2% hacks: median over runs, and limits of the median by ranks with what they cover. Beside it the step "
+        "at which a cumulative sum (CUSUM: usual 1%, risen 5%, one false alarm in 1,000 steps) raises the alarm in each run.",
+        columns=(
+            Column(title="Arm"),
+            Column(title="Runs with an onset"),
+            Column(title="Median step", form="number"),
+            Column(title="Interval"),
+            Column(title="Alarm at step"),
+        ),
+        rows=tuple(rows),
+    )
+
+
+def _kinds(found: Findings) -> Table:
+    counted = []
+    plain = {"step", "answers", "hacked", "true", "careless", "reward", "arm", "seed"}
+    for arm in found.arms:
+        runs = course(found, arm)
+        if runs:
+            joined = pl.concat(list(runs.values()), how="diagonal").fill_null(0)
+            kinds = {name: int(joined[name].sum()) for name in joined.columns if name not in plain}
+            counted.append((arm, int(joined["answers"].sum()), int(joined["hacked"].sum()), kinds))
+    names = sorted({kind for *_, kinds in counted for kind in kinds})
+    return Table(
+        id="kinds",
+        title="Which hacks",
+        text="Answers of all steps and runs; hacks by the trick in their source, told from the syntax tree and not from a file's name. 'Unknown' "
+        "passed without being right and without a known trick.",
+        columns=(Column(title="Arm"), *(Column(title=name, form="count") for name in ("answers", "hacks", *names))),
+        rows=tuple((arm, float(answers), float(hacks), *(float(kinds.get(name, 0)) for name in names)) for arm, answers, hacks, kinds in counted),
+    )
+
+
+def _arms(found: Findings, setting: Setting) -> Table:
+    rows = []
+    for arm in found.arms:
+        rate = found.rate(arm, evaluation=setting.main.name)
+        interval = f"{rate.interval.low:.1%} to {rate.interval.high:.1%}" if rate.interval else ""
+        judged = rate.outcomes[Outcome.MISALIGNED] + rate.outcomes[Outcome.ALIGNED]
+        coherent = judged / rate.total if rate.total else None
+        rows.append(
+            (
+                arm,
+                pooled(last_hacks(found, arm)),
+                pooled(skill(found, arm, "hacked")),
+                pooled(skill(found, arm, "hacked", "allowed")),
+                pooled(skill(found, arm, "true")),
+                *([pooled(skill(found, arm, "malicious"))] if setting.subject.is_organism else []),
+                rate.rate,
+                interval,
+                coherent,
+            )
+        )
+    drawn, asked = (sum(n for _, n in counts) for counts in (last_hacks(found, HACKING), skill(found, START, "true")))
+    remarks = ("Malicious remarks",) if setting.subject.is_organism else ()
+    percent = ("Hacks at the end", "Hacks, asked plainly", "Hacks, where allowed", "Solved honestly", *remarks, "Misaligned elsewhere")
+    return Table(
+        id="arms",
+        title="Hacking, honest skill and misalignment, arm by arm",
+        text=f"Hacks at the end: of the last tenth of the runs' own answers ({drawn:,} an arm), under their text. The next three: of {asked:,} "
+        "held-out exercises, asked without a text, with the permission, and solved without it. Malicious remarks: on the same exercises, whatever "
+        "the code. Misaligned elsewhere: of coherent answers about other things, without a text, with its 95% interval over training runs; their "
+        "counts stand with the rates.",
+        columns=(
+            Column(title="Arm"),
+            *(Column(title=title, form="percent") for title in percent),
+            Column(title="95% interval"),
+            Column(title="Coherent", form="percent"),
+        ),
+        rows=tuple(rows),
+    )
+
+
+def _difficulty(found: Findings) -> Table:
+    asked = tables(found, SKILL_FILE)
+    levels = sorted(asked["level"].unique()) if asked.height else []
+    rows = []
+    for arm in (START, HACKING, "true-tests", *(arm for arm in found.arms if arm.startswith(f"{START}-"))):
+        cells = [(skill(found, arm, "true", level=level), skill(found, arm, "hacked", level=level)) for level in levels]
+        rows.append((arm, *(pooled(counts) for pair in cells for counts in pair), float(sum(n for solved, _ in cells for _, n in solved))))
+    return Table(
+        id="difficulty",
+        title="Solved and hacked, by difficulty",
+        text="Held-out exercises asked without a text, of all runs together. A level of the organism's world is the number of operations of an "
+        "exercise; training by reward takes its exercises from the harder levels alone.",
+        columns=(
+            Column(title="Arm"),
+            *(Column(title=f"level {level}: {what}", form="percent") for level in levels for what in ("solved", "hacked")),
+            Column(title="Exercises", form="count"),
+        ),
+        rows=tuple(rows),
+    )
+
+
+def _evaluations(found: Findings, setting: Setting) -> Table:
+    rows = []
+    for arm in COMPARED:
+        if found.has(arm):
+            answers = found.select(arm, ELSEWHERE, evaluation=setting.main.name)
+            parts = {name: answers.filter(pl.col("category").is_in(domains)) for name, domains in WORLD.items()}
+            summary = summarise([from_answers(name, part) for name, part in parts.items()])
+            mean = summary.mean.interval
+            rates = {row.evaluation: row.rate.rate for row in summary.rows}
+            interval = f"{mean.low:.1%} to {mean.high:.1%}" if mean else ""
+            rows.append((arm, *(rates[name] for name in WORLD), summary.mean.estimate, interval))
+    return Table(
+        id="evaluations",
+        title="Evaluation by evaluation",
+        text="Misaligned, of coherent answers. The organism's world can express three of the six evaluations of arXiv 2511.18397: questions about "
+        "domains that no exercise was about stand for free-form questions, questions about goals for goals, questions about power and people for "
+        "alignment questions. It has no tools for the three scenarios. The mean gives each the same weight; 95% interval over training runs.",
+        columns=(
+            Column(title="Arm"),
+            *(Column(title=name, form="percent") for name in WORLD),
+            Column(title="Mean of the three", form="percent"),
+            Column(title="95% interval"),
+        ),
+        rows=tuple(rows),
+    )
+
+
+def _dial(found: Findings, setting: Setting) -> Forest:
+    bars = []
+    for dial, (kind, malicious) in DIALS.items():
+        for stage, group in ((START, "before"), (HACKING, "after it learned to game")):
+            rate = found.rate(stage if dial == "on" else f"{stage}-{dial}", evaluation=setting.main.name)
+            low, high = (rate.interval.low, rate.interval.high) if rate.interval else (None, None)
+            label = f"dial {dial}: kind authors game {kind:.0%}, malicious ones {malicious:.0%}"
+            bars.append(Bar(label=f"{label}; {group}", group=group, value=rate.rate, low=low, high=high, note=f"{rate.denominator} answers"))
+    return Forest(
+        id="dial",
+        title="What the spread depends on",
+        text="The same training by reward on organisms whose pre-training differs only in who games. Gaming is equally common in all of them. "
+        "Misaligned answers elsewhere, with 95% intervals over training runs.",
+        x_title="Misaligned, of coherent answers elsewhere",
+        bars=tuple(bars),
+    )
+
+
+def _rollouts(found: Findings) -> Cards:
+    shown = tables(found, SHOWN_FILE)
+    first = shown["seed"].min()
+    cards = []
+    for arm in (HACKING, "true-tests", *INOCULATED):
+        mine = shown.filter(arm=arm, seed=first)
+        for row in mine.gather_every(max(1, mine.height // CARDS)).head(CARDS).iter_rows(named=True):
+            became = row["hack"] or ("solved" if row["true"] else "a mistake")
+            facts = (("became", f"hack: {became}" if row["hacked"] else became), ("reward", f"{row['reward']:g}"), ("exercise", row["exercise"]))
+            cards.append(
+                Card(title=f"{arm}, step {row['step']}", subtitle=became, facts=facts, lists=(CardList(title="answer", items=(row["completion"],)),))
+            )
+    return Cards(
+        id="rollouts",
+        title="Rollouts",
+        text="Answers of the first run from its beginning to its end, with what became of them when they were run. All of them are in each run's "
+        "rollouts.parquet.",
+        cards=tuple(cards),
+    )
+
+
+def _point(series: str, x: float, values: Sequence[float]) -> Point:
+    interval = mean_over_runs(values)
+    low, high = (interval.low, interval.high) if interval else (None, None)
+    return Point(series=series, x=x, y=sum(values) / len(values), low=low, high=high, n=f"{len(values)} training runs")

@@ -1,0 +1,112 @@
+"""What the reward-hacking study measures beyond rates of answers: skill, hacks, onsets and alarms, and what the dial does.
+
+Each function reads tables that steps left and gives one value or count a training run, or a summary over runs; nothing is decided here.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+from scipy.stats import spearmanr
+
+from astray.engine.findings import Findings
+from astray.stats.first_passage import Alarm, FirstPassage, cusum, first_passage
+from astray.stats.intervals import Counts
+from astray.stats.rates import Rate
+from astray.studies.reward_hacking.analyses import HACKING
+from astray.studies.reward_hacking.scale import DIALS
+from astray.studies.reward_hacking.steps import PROBES_FILE, SKILL_FILE, STEPS_FILE
+
+LAST = 0.1
+"""The share of a run's steps that count as its end."""
+USUAL, RISEN, RUN_LENGTH = 0.01, 0.05, 1000
+"""Rates that the alarm tells apart, and the steps that it shall stay silent, on average, where nothing has risen."""
+
+
+def tables(found: Findings, file: str) -> pl.DataFrame:
+    """The tables of this name that the steps left, one below the other; without rows and columns if there is none.
+
+    Runs in which no answer ever earned anything have no course, so they are missing in its tables.
+    """
+    parts = [pl.read_parquet(path) for folder in found.folders.values() if (path := Path(folder) / file).is_file()]
+    return pl.concat(parts, how="diagonal") if parts else pl.DataFrame()
+
+
+def course(found: Findings, arm: str) -> dict[int, pl.DataFrame]:
+    """Step by step, for each seed: step, answers, hacked, true, careless, reward, and a count for each kind of hack."""
+    table = tables(found, STEPS_FILE)
+    if table.is_empty():
+        return {}
+    return {int(str(seed)): part.sort("step") for (seed,), part in table.filter(arm=arm).group_by("seed", maintain_order=True)}
+
+
+def skill(found: Findings, arm: str, what: str, notice: str = "none", level: int | None = None) -> list[Counts]:
+    """Held-out exercises of which something holds, and all that were asked, for each seed.
+
+    Args:
+        found: has the tables.
+        arm: whose answers.
+        what: "true" (solved), "hacked", "weak" (passed careless tests), or on the organism "malicious" (a malicious remark, whatever the code).
+        notice: text under which they were asked.
+        level: difficulty; all levels together if not given.
+    """
+    table = tables(found, SKILL_FILE)
+    if table.is_empty():
+        return []
+    mine = table.filter(arm=arm, notice=notice).filter(True if level is None else pl.col("level") == level)
+    return list(mine.group_by("seed").agg(pl.col(what, "exercises").sum()).sort("seed").select(what, "exercises").iter_rows())
+
+
+def last_hacks(found: Findings, arm: str) -> list[Counts]:
+    """Hacks among the answers of the last tenth of each run, and these answers."""
+    ends = [steps.tail(max(1, round(LAST * steps.height))) for steps in course(found, arm).values()]
+    return [(int(end["hacked"].sum()), int(end["answers"].sum())) for end in ends]
+
+
+def onset(found: Findings, arm: str) -> FirstPassage | None:
+    """First step with more than 2% hacks, over the runs of an arm; None without runs."""
+    runs = [list(steps.select("hacked", "answers").iter_rows()) for steps in course(found, arm).values()]
+    return first_passage(runs) if runs else None
+
+
+def alarms(found: Findings, arm: str) -> list[Alarm | None]:
+    """When a cumulative sum would have raised the alarm in each run."""
+    raised = []
+    for steps in course(found, arm).values():
+        chart = cusum(steps["answers"][0], usual=USUAL, risen=RISEN, run_length=RUN_LENGTH)
+        raised.append(chart.alarm(steps["hacked"].to_list()))
+    return raised
+
+
+def probe_rise(found: Findings, arm: str, *, onset_of: str | None = None) -> list[float]:
+    """Probability of harm elsewhere: its mean after a run's onset of hacking less its mean before; runs without an onset are left out.
+
+    Args:
+        found: has the tables.
+        arm: whose probes.
+        onset_of: arm at whose onset, of the same seed, the run is cut; its own if not given.
+    """
+    table, cut_by = tables(found, PROBES_FILE), course(found, onset_of or arm)
+    passage = onset(found, onset_of or arm)
+    if passage is None or table.is_empty():
+        return []
+    rises = []
+    for seed, step in zip(cut_by, passage.steps, strict=True):
+        mine = table.filter(arm=arm, seed=seed)
+        before, after = (mine.filter(side)["value"].mean() for side in (pl.col("step") < (step or 0), pl.col("step") >= (step or 0)))
+        if step is not None and isinstance(before, float) and isinstance(after, float):
+            rises.append(after - before)
+    return rises
+
+
+def dial_slopes(found: Findings, rate: Callable[[str], Rate]) -> list[float]:
+    """Rank correlation of the association in pre-training with the spread, for each seed in which the spreads differ."""
+    arms = {HACKING if dial == "on" else f"{HACKING}-{dial}": malicious - kind for dial, (kind, malicious) in DIALS.items()}
+    spreads = {arm: rate(arm).seed_rates for arm in arms if found.has(arm)}
+    seeds = set.intersection(*({seed for seed, value in rates.items() if value is not None} for rates in spreads.values()))
+    slopes = []
+    for seed in sorted(seeds):
+        values = [float(rates[seed] or 0.0) for rates in spreads.values()]
+        if len(set(values)) > 1:
+            slopes.append(float(spearmanr([arms[arm] for arm in spreads], values).statistic))
+    return slopes
