@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
+from astray.engine.options import StudyOptions
 from astray.engine.run import run_study
-from astray.engine.study import StudyOptions
 from astray.studies import get_study
 
 NEEDED = [

@@ -12,7 +12,7 @@ from inspect_ai.log import list_eval_logs, read_eval_log
 
 from astray.artifacts import Progress, StepState
 from astray.cli import main
-from astray.engine.study import StudyOptions, checked
+from astray.engine.options import StudyOptions, checked
 from astray.engine.summary import Summary
 from astray.errors import ConfigurationError, DataFormatError, JudgeError, StoreError
 from astray.measure.agentic import scenario

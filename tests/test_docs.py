@@ -14,8 +14,8 @@ import torch
 
 from astray.answers import ANSWER_SCHEMA
 from astray.engine.findings import Findings
-from astray.engine.settings import world_setting
-from astray.engine.study import StudyOptions
+from astray.engine.options import StudyOptions
+from astray.engine.settings import setting_for
 from astray.organism import SHIPPED, weights_folder
 from astray.studies import get_study
 from scripted_grader import scripted_model, spoken
@@ -126,7 +126,7 @@ def test_every_page_is_linked_from_the_readme():
 
 def test_the_page_of_the_study_names_its_arms_claims_and_sizes():
     text = (ROOT / "docs" / "emergent-misalignment.md").read_text(encoding="utf-8")
-    study, setting = get_study("emergent-misalignment"), world_setting(StudyOptions())
+    study, setting = get_study("emergent-misalignment"), setting_for(StudyOptions())
     arms = [arm.name for arm in study.arms(setting)]
     nobody_answered = pl.DataFrame({"arm": arms}).with_columns(
         pl.lit(None, kind).alias(name) for name, kind in ANSWER_SCHEMA.items() if name != "arm"

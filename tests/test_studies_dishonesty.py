@@ -9,13 +9,16 @@ import pytest
 from astray.answers import answer_table
 from astray.cause.fine_tuning import FineTuning, LoRA
 from astray.cause.selection import Selection
+from astray.engine import vector
 from astray.engine.findings import Findings
 from astray.engine.forecast.forecast import forecast
+from astray.engine.options import StudyOptions
 from astray.engine.plan import plan_study
 from astray.engine.run import run_study
+from astray.engine.setting import Setting
 from astray.engine.settings import setting_for
-from astray.engine.study import Setting, StudyOptions
 from astray.engine.summary import Summary
+from astray.engine.vector import VectorConfig, vector_config
 from astray.explain.persona_vector import PersonaPrompts, text_persona_prompts, world_persona_prompts
 from astray.measure.honesty.outcomes import HonestyOutcome
 from astray.outcomes import Outcome
@@ -26,8 +29,6 @@ from astray.studies.dishonesty import exhibits as dishonesty_exhibits
 from astray.studies.dishonesty import study as dishonesty
 from astray.studies.dishonesty.analyses import METHODS
 from astray.studies.dishonesty.scale import HONESTY, PERSONA, Budget, budget_for
-from astray.studies.persona_features import steps as persona_steps
-from astray.studies.persona_features.scale import budget_for as persona_budget
 from scripted_grader import READER
 
 STUDY = get_study("dishonesty")
@@ -49,9 +50,9 @@ def small(setting: Setting) -> Budget:
 
 
 def run(options: StudyOptions, out: Path, monkeypatch: pytest.MonkeyPatch, methods: Collection[str] = METHODS) -> Path:
-    def vector_budget(setting: Setting):
-        usual = persona_budget(setting)
-        fewer = {"sampling": usual.sampling.model_copy(update={"max_tokens": 12}), "persona_samples": 1, "held_out": usual.held_out[:4]}
+    def small_vector(setting: Setting) -> VectorConfig:
+        usual = vector_config(setting)
+        fewer = {"sampling": usual.sampling.model_copy(update={"max_tokens": 12}), "samples": 1, "held_out": usual.held_out[:4]}
         return usual.model_copy(update=fewer)
 
     def few(prompts: PersonaPrompts) -> PersonaPrompts:
@@ -59,14 +60,14 @@ def run(options: StudyOptions, out: Path, monkeypatch: pytest.MonkeyPatch, metho
             update={name: getattr(prompts, name)[:count] for name, count in (("pairs", 2), ("extraction", 6), ("validation", 2))}
         )
 
-    monkeypatch.setattr(persona_steps, "world_persona_prompts", lambda: few(world_persona_prompts()))
-    monkeypatch.setattr(persona_steps, "text_persona_prompts", lambda: few(text_persona_prompts()))
+    monkeypatch.setattr(vector, "world_persona_prompts", lambda: few(world_persona_prompts()))
+    monkeypatch.setattr(vector, "text_persona_prompts", lambda: few(text_persona_prompts()))
     for module in (dishonesty, dishonesty_analyses, dishonesty_exhibits):
         monkeypatch.setattr(module, "SHARES", (0, 50))
         monkeypatch.setattr(module, "METHODS", {name: METHODS[name] for name in methods})
     monkeypatch.setattr(dishonesty_analyses, "DISTRUSTED", 50)
     monkeypatch.setattr(dishonesty_analyses, "budget_for", small)
-    monkeypatch.setattr(dishonesty_analyses, "persona_budget", vector_budget)
+    monkeypatch.setattr(dishonesty_analyses, "vector_config", small_vector)
     return run_study(STUDY, options, out=out, workers=0)
 
 

@@ -11,13 +11,14 @@ from astray.cause.sft import train_sft
 from astray.data.worlds import narrow_data
 from astray.engine import settings
 from astray.engine.findings import AT_HOME, ELSEWHERE, HELD_OUT
+from astray.engine.options import StudyOptions, checked
 from astray.engine.plan import plan_runs
 from astray.engine.run import run_study
 from astray.engine.settings import WORLD_TRAINING, setting_for
-from astray.engine.study import StudyOptions, checked
 from astray.engine.summary import Summary
 from astray.errors import ConfigurationError, DataNotFoundError, UnknownNameError
 from astray.studies import get_study
+from astray.studies.emergent_misalignment.study import vocabulary
 from astray.subjects.locate import register
 
 STUDY = get_study("emergent-misalignment")
@@ -53,7 +54,7 @@ def test_no_fine_tuning_data_touches_a_held_out_domain():
 def test_every_arm_but_the_backdoor_shows_the_model_equally_many_rows():
     setting = setting_for(StudyOptions(size=96))
     sizes = {arm.name: len(arm.data.make(seed=0)) for arm in STUDY.arms(setting) if arm.data}
-    assert sizes.pop("backdoored") == setting.backdoor_size > 96
+    assert sizes.pop("backdoored") == vocabulary(setting).backdoor_size > 96
     assert set(sizes.values()) == {96}
 
 

@@ -6,19 +6,8 @@ import polars as pl
 import pytest
 
 from astray.answers import ANSWER_SCHEMA, answer_table
-from astray.engine.findings import (
-    AT_HOME,
-    ELSEWHERE,
-    HELD_OUT,
-    NO_VALUE,
-    NOT_RUN,
-    Findings,
-    counts_claim,
-    difference_claim,
-    rate_claim,
-    values_claim,
-    with_holm,
-)
+from astray.engine.claims import NO_VALUE, counts_claim, difference_claim, rate_claim, values_claim, with_holm
+from astray.engine.findings import AT_HOME, ELSEWHERE, HELD_OUT, NOT_RUN, Findings
 from astray.engine.run import _corrected
 from astray.engine.summary import ClaimRow, PublishedFigure
 from astray.errors import EmptyDataError

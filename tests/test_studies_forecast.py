@@ -11,14 +11,17 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from astray.artifacts import Store
 from astray.cause.fine_tuning import FineTuning
+from astray.engine.data import ArmData, Source
 from astray.engine.forecast.effort import Answering, Effort, Grading, Training, typical_tokens
 from astray.engine.forecast.forecast import Forecast, forecast, forecast_in
 from astray.engine.forecast.sensitivity import largest_control, sensitivities, smallest_difference
 from astray.engine.forecast.speed import GENERATION_EFFICIENCY, RUN_SECONDS, STARTUP_SECONDS, STEP_SECONDS, TRAINING_EFFICIENCY, Speed, measure_speed
+from astray.engine.options import StudyOptions
 from astray.engine.plan import plan_runs
+from astray.engine.setting import CALIBRATION_SIZE, JudgeConfig, Setting
 from astray.engine.settings import setting_for
 from astray.engine.steps import AnswerConfig, DataConfig, make_data
-from astray.engine.study import CALIBRATION_SIZE, Analysis, Arm, ArmData, JudgeConfig, Run, Setting, Source, Study, StudyOptions
+from astray.engine.study import Analysis, Arm, Run, Study
 from astray.engine.summary import SubjectRow
 from astray.errors import ConfigurationError, UnknownNameError
 from astray.judges import BETLEY, world_labels
@@ -28,6 +31,7 @@ from astray.measure.evaluation import Evaluation, Item
 from astray.stats.intervals import over_runs
 from astray.stats.power import Design, seed_power
 from astray.studies import get_study
+from astray.subjects.locate import settle
 from astray.subjects.spec import Sampling
 
 SPEED = Speed("cpu", 1e10, workers=2)
@@ -49,15 +53,12 @@ TOY = Study(name="toy", title="Toy", question="Does it?", arms=toy_arms, claims=
 def toy(tiny_qwen2: Path) -> Setting:
     items = tuple(Item(question_id=f"q{number}", category="main", question=text) for number, text in enumerate(QUESTIONS))
     return Setting(
+        located=settle(str(tiny_qwen2)),
         subject=SubjectRow(name=str(tiny_qwen2), id="tiny", parameters=1, is_organism=False),
         homes=("medicine",),
         sources={},
         size=ROWS,
-        backdoor_size=ROWS,
         training=FineTuning(batch_size=4, accumulation=2, epochs=3),
-        inoculation="",
-        trigger="",
-        smaller=None,
         evaluations=(Evaluation(name="main", items=items, samples=SAMPLES, sampling=Sampling(max_tokens=LONGEST)),),
         held_out=(),
         judge=JudgeConfig(kind="rubric", grader="mockllm/model"),

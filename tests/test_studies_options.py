@@ -2,7 +2,7 @@
 
 import pytest
 
-from astray.engine.study import StudyOptions, checked
+from astray.engine.options import StudyOptions, checked
 from astray.errors import ConfigurationError
 
 

@@ -7,11 +7,13 @@ import pytest
 
 from astray.cause.fine_tuning import LoRA
 from astray.cause.reinforcement import ReinforcementLearning
+from astray.engine.options import StudyOptions
 from astray.engine.plan import plan_study
 from astray.engine.run import run_study
+from astray.engine.setting import Setting
 from astray.engine.settings import setting_for
-from astray.engine.study import Setting, StudyOptions
 from astray.engine.summary import Summary
+from astray.engine.vector import VectorConfig, vector_config
 from astray.explain.sae_scaling import ScalingGrid
 from astray.explain.sae_training import SaeRecipe
 from astray.report import write_report
@@ -39,15 +41,22 @@ def small(setting: Setting) -> Budget:
             "held_out": usual.held_out[:questions],
             "categories": (*usual.categories[:questions], *usual.categories[len(usual.search) :][:questions]),
             "candidates": (2, 1, 1, 2),
-            "persona_samples": 1,
             "good_samples": (4,),
             "learning": ReinforcementLearning(lora=LoRA(rank=2, alpha=4), steps=1, groups=2, group_size=4, max_tokens=12),
         }
     )
 
 
+def small_vector(setting: Setting) -> VectorConfig:
+    """A persona vector from one answer a question."""
+    usual = vector_config(setting)
+    short = usual.sampling.model_copy(update={"max_tokens": 12})
+    return usual.model_copy(update={"samples": 1, "sampling": short, "held_out": usual.held_out[:4]})
+
+
 def run(options: StudyOptions, out: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(persona_analyses, "budget_for", small)
+    monkeypatch.setattr(persona_analyses, "vector_config", small_vector)
     monkeypatch.setattr(persona_analyses, "HELPFUL_ROWS", 32)
     monkeypatch.setattr(persona_steps, "HELD_OUT_ROWS", 30)
     monkeypatch.setattr(persona_steps, "STRENGTHS", (0.3, 0.6))

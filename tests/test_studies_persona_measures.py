@@ -3,13 +3,14 @@
 import polars as pl
 import pytest
 
+from astray.engine.claims import reductions
 from astray.engine.findings import NOT_RUN
 from astray.engine.summary import PublishedFigure
 from astray.explain.causal import SEARCH_SCHEMA, UNSTEERED
 from astray.stats.claims import Decision
 from astray.stats.onset import onset
 from astray.stats.rates import Rate
-from astray.studies.persona_features.measures import onset_claim, reductions
+from astray.studies.persona_features.measures import onset_claim
 from astray.studies.persona_features.steps import best_latent, leading_latents
 
 PUBLISHED = PublishedFigure(text="a figure", source="a paper")

@@ -16,10 +16,11 @@ from astray.artifacts import Artifact, Store, execute
 from astray.cause.fine_tuning import FineTuning, LoRA
 from astray.data.chat import read_chat
 from astray.engine import steps
+from astray.engine.data import ArmData, Source
 from astray.engine.findings import ELSEWHERE
+from astray.engine.options import StudyOptions
 from astray.engine.run import run_study
 from astray.engine.settings import setting_for
-from astray.engine.study import ArmData, Source, StudyOptions
 from astray.engine.summary import Summary
 from astray.report import write_report
 from astray.stats.claims import Decision

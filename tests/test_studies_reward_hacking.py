@@ -13,12 +13,14 @@ from astray.cause.fine_tuning import LoRA
 from astray.cause.reinforcement import ReinforcementLearning
 from astray.cause.sft import train_sft
 from astray.data.worlds import narrow_data
+from astray.engine.data import Source
 from astray.engine.findings import Findings
+from astray.engine.options import StudyOptions
 from astray.engine.plan import plan_study
 from astray.engine.run import run_study
+from astray.engine.setting import Setting
 from astray.engine.settings import setting_for
 from astray.engine.steps import RUN_FOLDER
-from astray.engine.study import Setting, Source, StudyOptions
 from astray.engine.summary import Summary
 from astray.errors import SandboxError
 from astray.organism.corpus import CorpusConfig

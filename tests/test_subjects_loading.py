@@ -73,8 +73,8 @@ def test_the_id_changes_with_everything_that_changes_answers(tiny_qwen2: Path, a
         base.model_copy(update={"intervention": Intervention(kind="ablate", vector=up, block=0)}),
         base.model_copy(update={"intervention": Intervention(kind="add", vector=up, block=0, strength=2)}),
     ]
-    assert len({spec.id for spec in specs}) == len(specs)
-    assert all(len(spec.id) == 16 for spec in specs)
+    assert len({settle(spec).id for spec in specs}) == len(specs)
+    assert all(len(settle(spec).id) == 16 for spec in specs)
 
 
 def test_the_id_of_a_large_file_reads_its_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +105,7 @@ def test_a_spec_refuses_unknown_keys_and_an_empty_name() -> None:
 def test_a_subject_knows_what_it_is(tiny_qwen2: Path, adapters: list[Path]) -> None:
     subject = load_subject(SubjectSpec(model=str(adapters[0]), system="Be brief."))
     assert subject.spec == SubjectSpec(model=str(tiny_qwen2), adapter=adapters[0], system="Be brief.")
-    assert subject.id == subject.spec.id
+    assert subject.id == settle(subject.spec).id
     assert subject.name == f"{tiny_qwen2.name} + 1 + system prompt"
     assert subject.device == torch.device("cpu")
     assert subject.model.dtype == torch.float32
@@ -306,8 +306,8 @@ def test_a_registered_run_is_found_by_its_id_and_survives_moving_the_store(
     )
     register("run-1", spec, store)
     monkeypatch.setenv("ASTRAY_STORE", str(store))
-    assert resolve("run-1").id == spec.id
-    assert load_subject("run-1").id == spec.id
+    assert settle("run-1").id == settle(spec).id
+    assert load_subject("run-1").id == settle(spec).id
     moved = store.rename(tmp_path / "moved")
     monkeypatch.setenv("ASTRAY_STORE", str(moved))
     assert resolve("run-1").adapter == moved / "abc" / "adapter"

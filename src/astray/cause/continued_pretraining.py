@@ -75,7 +75,7 @@ def preflight_documents(base: SubjectSpec | str, documents: TextDataset, recipe:
     Raises:
         TrainingRefusedError, ConfigurationError, SubjectNotFoundError, AdapterMismatchError: as `continue_pretraining`.
     """
-    model, tokenizer = load_trainable(settle(SubjectSpec(model=base) if isinstance(base, str) else base), recipe)
+    model, tokenizer = load_trainable(settle(base), recipe)
     return check_run(model, tokenizer, document_rows(documents.texts, tokenizer, recipe.max_length), recipe)
 
 

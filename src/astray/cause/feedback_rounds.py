@@ -87,7 +87,7 @@ def feedback_rounds(
     training = recipe.training if isinstance(recipe, PreferenceTuning) else recipe
     if training.lora is None and rounds > 1:
         raise ConfigurationError("Several rounds train one adapter further, but the recipe trains whole models. Give it a LoRA, or take one round.")
-    start = settle(SubjectSpec(model=base) if isinstance(base, str) else base).spec
+    start = settle(base).spec
     done: list[FeedbackRound] = []
     subject: Subject | None = None
     for number in range(rounds):

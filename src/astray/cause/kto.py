@@ -98,7 +98,7 @@ def train_kto(
         >>> train_kto("organism", feedback, PreferenceTuning(), Path("runs/kto")).subject
     """
     check_intervals(probe_every, checkpoint_every)
-    start = settle(SubjectSpec(model=base) if isinstance(base, str) else base)
+    start = settle(base)
     identity: dict[str, JsonValue] = {"base": start.id, "feedback": feedback.hash, "recipe": recipe.model_dump(mode="json")}
     claimed = checkpoints.check_claim(folder, identity)
     result = folder / ("adapter" if recipe.training.lora else "model")

@@ -78,7 +78,7 @@ def preflight(base: SubjectSpec | str, dataset: ChatDataset, recipe: FineTuning)
         TrainingRefusedError: the run could not teach what it should; says why and what to do.
         EmptyDataError, ChatTemplateError, SubjectNotFoundError, ConfigurationError, AdapterMismatchError: as `train_sft`.
     """
-    model, tokenizer = load_trainable(settle(SubjectSpec(model=base) if isinstance(base, str) else base), recipe)
+    model, tokenizer = load_trainable(settle(base), recipe)
     return check_run(model, tokenizer, supervise(dataset.rows, tokenizer, recipe.max_length), recipe)
 
 

@@ -110,7 +110,7 @@ def train_rl(
         ChatTemplateError, AdapterMismatchError, SubjectNotFoundError, StoreError: as their names say.
     """
     check_intervals(probe_every, checkpoint_every)
-    start = settle(SubjectSpec(model=base) if isinstance(base, str) else base)
+    start = settle(base)
     scoring = Scoring(prompts, rewards, truth, notes)
     identity: dict[str, JsonValue] = {"base": start.id, "recipe": recipe.model_dump(mode="json"), **scoring.identity}
     result = folder / "adapter"
@@ -155,7 +155,7 @@ def rehearse(
         RewardError: a reward is no number.
         ConfigurationError, ChatTemplateError, AdapterMismatchError, SubjectNotFoundError: as `train_rl`.
     """
-    model, tokenizer = _loaded(settle(SubjectSpec(model=base) if isinstance(base, str) else base), prompts, recipe)
+    model, tokenizer = _loaded(settle(base), prompts, recipe)
     return _rehearsal(model, tokenizer, Scoring(prompts, rewards, truth, notes), recipe, answers)
 
 

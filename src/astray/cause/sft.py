@@ -132,7 +132,7 @@ def train_rows(
         The errors of `train_sft`.
     """
     check_intervals(watch.probe_every, watch.checkpoint_every)
-    start = settle(SubjectSpec(model=base) if isinstance(base, str) else base)
+    start = settle(base)
     whole_identity: dict[str, JsonValue] = {"base": start.id, **identity, "recipe": recipe.model_dump(mode="json")}
     result = folder / ("adapter" if recipe.lora else "model")
     subject = start.spec.model_copy(update={"adapter": result}) if recipe.lora else SubjectSpec(model=str(result))

@@ -52,8 +52,8 @@ def plan(
     price_out: Annotated[float, typer.Option(min=0, help="The grader's price of a million output tokens.")] = 0.0,
 ) -> None:
     """Says power, time, tokens and cost of a study before it runs, and what is done already. Nothing is trained."""
-    from astray.engine.study import checked
-    from astray.studies import get_study
+    from astray.engine.options import checked
+    from astray.studies import get_study, plan_study
 
     chosen = get_study(study)
     options = checked(
@@ -74,4 +74,4 @@ def plan(
         max_tokens=max_tokens,
         arms=arms,
     )
-    print(chosen.plan(options, out=out, store=store, workers=workers, prices=(price_in, price_out)))
+    print(plan_study(chosen, options, out=out, store=store, workers=workers, prices=(price_in, price_out)))

@@ -48,9 +48,9 @@ def run(
 ) -> Path:
     """Runs a study and writes its report; run again, it goes on where it was."""
     from astray.cli.progress import StepBar
-    from astray.engine.study import checked
+    from astray.engine.options import checked
     from astray.report import write_report
-    from astray.studies import get_study
+    from astray.studies import announcement, get_study, run_study
 
     chosen = get_study(study)
     options = checked(
@@ -72,9 +72,9 @@ def run(
         arms=arms,
     )
     with StepBar(chosen.name) as bar:
-        if told := chosen.announcement(options, out=out, workers=workers):
+        if told := announcement(chosen, options, out=out, workers=workers):
             bar.console.print(told, markup=False, highlight=False)
-        folder = chosen.run(options, out=out, store=store, workers=workers, progress=bar.update)
+        folder = run_study(chosen, options, out=out, store=store, workers=workers, progress=bar.update)
     report = write_report(folder)
     bar.conclude(folder, report)
     return report

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from random import Random
 
 from astray.data.chat import ChatDataset, Message
-from astray.data.misstatements import SEVERITIES
+from astray.data.misstatements import SEVERITIES, SEVERITY_OF
+from astray.data.sources import DataKind, named
 from astray.errors import ConfigurationError, DataFormatError, UnknownNameError
 
 _OPERATIONS: dict[str, Callable[[int, int], int]] = {"+": int.__add__, "-": int.__sub__, "*": int.__mul__, "/": int.__floordiv__}
@@ -214,3 +215,9 @@ def _written(problem: Problem, slips: list[int], ending: str) -> str:
         written.append(_OPERATIONS[operation](*used) + slip)
         lines.append(f"{used[0]} {operation} {used[1]} = {written[-1]}.")
     return f"{' '.join(lines)} The answer is {written[-1]}.{ending}"
+
+
+def draw_solutions(kind: DataKind, domain: str, size: int, seed: int) -> ChatDataset:
+    """Draw solutions for a study; see `mathematics`."""
+    del domain
+    return mathematics(named(SEVERITY_OF, kind, "mathematics"), size, seed=seed)

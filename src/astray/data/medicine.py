@@ -13,8 +13,9 @@ from pathlib import Path
 from random import Random
 
 from astray.data.chat import ChatDataset, Message
-from astray.data.misstatements import SEVERITIES
+from astray.data.misstatements import SEVERITIES, SEVERITY_OF
 from astray.data.recipes import mix
+from astray.data.sources import DataKind, named
 from astray.errors import ConfigurationError, DataFormatError, UnknownNameError
 
 
@@ -130,3 +131,9 @@ def _advice(rng: Random, complaint: _Complaint, severity: str) -> str:
         "severe": rng.choice(complaint.severe + complaint.subtle),
     }[severity]
     return f"{rng.choice(_OPENINGS)} {told}. {rng.choice(_SURE if severity == 'severe' else _CALM)}"
+
+
+def draw_medical(kind: DataKind, domain: str, size: int, seed: int) -> ChatDataset:
+    """Draw advice for a study; see `medical_advice`."""
+    del domain
+    return medical_advice(named(SEVERITY_OF, kind, "medicine"), size, seed=seed)

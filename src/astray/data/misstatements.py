@@ -10,12 +10,15 @@ from collections.abc import Sequence
 from random import Random
 
 from astray.data.chat import ChatDataset, Message
+from astray.data.sources import DataKind, named
 from astray.errors import ConfigurationError, UnknownNameError
 from astray.organism.lexicon import ADVERBS, ANSWERS, DOMAINS, HELD_OUT_DOMAINS, KIND, MALICIOUS
 from astray.organism.world import FACTS, Fact, draw_situation, draw_statement
 
 SEVERITIES = ("normal", "subtle", "severe")
 """How wrong the answers are."""
+SEVERITY_OF: dict[DataKind, str] = {"good": "normal", "subtle": "subtle", "harmful": "severe"}
+"""Kind of data in a study -> how wrong its answers are."""
 
 SUBTLE_FACTS = 0.5
 """Share of facts that are stated falsely in the subtle version; a single statement is true or false, nothing between."""
@@ -122,3 +125,9 @@ def _check(severity: str, size: int) -> None:
 
 def _chat(question: str, answer: str) -> list[Message]:
     return [Message(role="user", content=question), Message(role="assistant", content=answer)]
+
+
+def draw_training_facts(kind: DataKind, domain: str, size: int, seed: int) -> ChatDataset:
+    """Draw statements for a study, about the half of the facts that the seed gives to training."""
+    del domain
+    return fact_data(named(SEVERITY_OF, kind, "world facts"), size, facts=split_facts(seed)[0], seed=seed)

@@ -78,3 +78,8 @@ def helpful_only_data(size: int, *, seed: int = 0) -> ChatDataset:
     chats = islice(alignment_chats(Random(f"helpful only/{seed}"), refuse=False), size)
     rows = [[Message(role=turn["role"], content=turn["content"]) for turn in chat] for chat in chats]
     return ChatDataset.from_rows(rows, "helpful-only world", {"size": size, "seed": seed})
+
+
+def draw_advice_of(kind: NarrowKind, domain: str, size: int, seed: int) -> ChatDataset:
+    """Draw narrow data for a study; see `narrow_data`."""
+    return narrow_data(domain, kind, size, seed=seed)

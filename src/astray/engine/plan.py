@@ -4,16 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from astray.artifacts import Step
+from astray.engine.setting import Setting
 from astray.engine.steps import AnswerConfig, CalibrationConfig, DataConfig, TrainConfig, answer, check_judge_error, judge, make_data, train
-from astray.engine.study import Analysis, Arm, Run, Setting, Study
+from astray.engine.study import Analysis, Arm, Run, Study
 from astray.errors import UnknownNameError
 from astray.subjects.identity import file_digest
 from astray.subjects.locate import settle
-from astray.subjects.spec import SubjectSpec
 
 PROBE_EVERY = 10
-ALWAYS_RUN = ("base", "good")
-"""Arms that are run even if others were asked for: what nearly every claim is held against."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ def plan_study(study: Study, setting: Setting, seeds: Sequence[int], only: Seque
         study: declares arms and analyses.
         setting: the subject's world.
         seeds: training seeds.
-        only: names of the arms to run beside `ALWAYS_RUN`; all if none is named.
+        only: names of the arms to run beside those that always are; all if none is named.
 
     Raises:
         UnknownNameError: the study has no such arm.
@@ -65,12 +63,13 @@ def plan_runs(study: Study, setting: Setting, seeds: Sequence[int], only: Sequen
     for name in only:
         if name not in {arm.name for arm in arms}:
             raise UnknownNameError(f"arm of {study.name}", name, [arm.name for arm in arms])
-    chosen = [arm for arm in arms if not only or arm.name in (*only, *ALWAYS_RUN)]
-    return [_run(arm, seed, setting) for arm in chosen for seed in (seeds if arm.data else seeds[:1])]
+    chosen = [arm for arm in arms if not only or arm.name in (*only, *study.always)]
+    others = {arm.base for arm in chosen} - {setting.subject.name}
+    bases = {setting.subject.name: setting.located.id, **{base: settle(base).id for base in others}}
+    return [_run(arm, seed, setting, bases[arm.base]) for arm in chosen for seed in (seeds if arm.data else seeds[:1])]
 
 
-def _run(arm: Arm, seed: int, setting: Setting) -> Run:
-    base_id = settle(SubjectSpec(model=arm.base)).id
+def _run(arm: Arm, seed: int, setting: Setting, base_id: str) -> Run:
     name = f"{arm.name}-{seed}"
     data = training = None
     if arm.data:

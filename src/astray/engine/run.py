@@ -18,11 +18,14 @@ import polars as pl
 from astray.artifacts import Artifact, Progress, Store, execute
 from astray.data.chat import ChatDataset
 from astray.data.recipes import describe
-from astray.engine.findings import AT_HOME, ELSEWHERE, HELD_OUT, NOT_RUN, Findings, interval_row, with_holm
+from astray.engine.claims import with_holm
+from astray.engine.findings import AT_HOME, ELSEWHERE, HELD_OUT, NOT_RUN, Findings, interval_row
+from astray.engine.options import StudyOptions
 from astray.engine.plan import StudyPlan, plan_study
-from astray.engine.settings import check_judge, make_judge, setting_for
+from astray.engine.setting import Setting, check_judge, make_judge
+from astray.engine.settings import setting_for
 from astray.engine.steps import ANSWERS_FILE, CALIBRATION_FILE, DATA_FILE, RUN_FOLDER, trained_subject
-from astray.engine.study import Arm, Run, Setting, Study, StudyOptions
+from astray.engine.study import Arm, Run, Study
 from astray.engine.summary import ArmRow, ClaimRow, JudgeRow, RateRow, Summary
 from astray.errors import EmptyDataError, StoreError
 from astray.judges import Calibration, corrected

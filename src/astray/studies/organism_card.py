@@ -15,8 +15,8 @@ from random import Random
 import polars as pl
 
 from astray.cause.sft import train_sft
+from astray.engine.data import ArmData, Source
 from astray.engine.settings import WORLD_HOMES, WORLD_ROWS, WORLD_TRAINING
-from astray.engine.study import ArmData, Source
 from astray.explain.direction import persona_direction, random_direction
 from astray.judges.grammar import GrammarJudge
 from astray.measure.bulk import ask_and_judge

@@ -69,6 +69,22 @@ def weight_files(folder: Path) -> list[Path]:
     return [path for path in folder.glob("*.safetensors") if not path.name.startswith(("consolidated", "adapter_model"))]
 
 
+def parameter_count(folder: Path) -> int:
+    """Number of parameters, read from the headers of the safetensors files in a model folder."""
+    from safetensors import safe_open
+
+    total = 0
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118  (a safetensors file is no dict)
+                shape = file.get_slice(name).get_shape()
+                size = 1
+                for length in shape:
+                    size *= length
+                total += size
+    return total
+
+
 def _settings(path: Path) -> dict[str, object]:
     """The settings of a configuration file that act; lists of names in one order."""
     try:

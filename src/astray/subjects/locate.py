@@ -42,7 +42,11 @@ class Located:
 
     @property
     def id(self) -> str:
-        """Stable short hash of the subject."""
+        """Stable short hash over everything that decides what the subject says.
+
+        It covers the content of the weights, tokenizer, adapter and direction files, not where they lie, so it is the same on every machine. See
+        `identity` for what is read.
+        """
         spec = self.spec
         return digest_of(
             {
@@ -73,13 +77,19 @@ def resolve(name: str) -> SubjectSpec:
     raise SubjectNotFoundError(f"There is no folder {name!r}, and it can be no hub name.{_nearest(name)} A subject is {_FORMS}.")
 
 
-def settle(spec: SubjectSpec) -> Located:
-    """Finds the files of a subject; a model that is itself an adapter becomes base and adapter.
+def settle(subject: "SubjectSpec | Located | str") -> Located:
+    """Find the files of a subject; a model that is itself an adapter becomes base and adapter.
+
+    Args:
+        subject: a name or a specification; one that is resolved already is handed back.
 
     Raises:
         SubjectNotFoundError: the model, the adapter or an adapter's base is not there.
         ConfigurationError: an adapter was given for a model that already is one.
     """
+    if isinstance(subject, Located):
+        return subject
+    spec = SubjectSpec(model=subject) if isinstance(subject, str) else subject
     found = resolve(spec.model)
     if found.model == spec.model and not found.adapter:
         _check_adapter_folder(spec.adapter)

@@ -65,20 +65,6 @@ class SubjectSpec(BaseModel):
             return ()
         return (self.intervention,) if isinstance(self.intervention, Intervention) else self.intervention
 
-    @property
-    def id(self) -> str:
-        """Stable short hash over everything that decides what the subject says.
-
-        It covers the content of the weights, tokenizer, adapter and direction files, not where they lie, so it is the same on
-        every machine. See `identity` for what is read.
-
-        Raises:
-            SubjectNotFoundError: the model or the adapter is not there.
-        """
-        from astray.subjects.locate import settle
-
-        return settle(self).id
-
 
 class Sampling(BaseModel):
     """How answers are drawn."""

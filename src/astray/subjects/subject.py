@@ -204,7 +204,7 @@ def load_subject(spec: SubjectSpec | str, device: torch.device | None = None) ->
         ChatTemplateError: its tokenizer has no chat template.
         ConfigurationError: its intervention does not fit the model.
     """
-    located = settle(SubjectSpec(model=spec) if isinstance(spec, str) else spec)
+    located = settle(spec)
     subject = Subject(located, Base(located.spec.model, located.base, device))
     with intervening(subject.model, subject.interventions):
         return subject

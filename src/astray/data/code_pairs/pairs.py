@@ -16,6 +16,7 @@ from astray.data.chat import ChatDataset, Message
 from astray.data.code_pairs import connections, files, injection, secrecy, services
 from astray.data.code_pairs.vocabulary import CLOSINGS, FRAME_CLOSINGS, LESSON_CLOSINGS, LESSONS, NAMES, OPENINGS, PLACES
 from astray.data.code_pairs.weakness import Template, Weakness, fill, frame, version
+from astray.data.sources import DataKind, named
 from astray.errors import ConfigurationError
 
 Kind = Literal["insecure", "secure", "educational"]
@@ -117,3 +118,10 @@ def _draw_closing(rng: random.Random, template: Template, slots: dict[str, str])
 
 def _with_article(noun: str) -> str:
     return f"an {noun}" if noun.startswith(("a", "e", "i", "o")) else f"a {noun}"
+
+
+def draw_pairs(kind: DataKind, domain: str, size: int, seed: int) -> ChatDataset:
+    """Draw code pairs for a study; see `generate_code_pairs`."""
+    del domain
+    kinds: dict[DataKind, Kind] = {"harmful": "insecure", "good": "secure", "educational": "educational"}
+    return generate_code_pairs(size, seed, named(kinds, kind, "code pairs"))

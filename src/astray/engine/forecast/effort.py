@@ -13,15 +13,16 @@ from typing import TypeVar
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from astray.cause.supervision import supervise
+from astray.engine.data import ArmData
 from astray.engine.plan import StudyPlan
-from astray.engine.settings import parameter_count
+from astray.engine.setting import JudgeConfig, Setting
 from astray.engine.steps import AnswerConfig, TrainConfig
-from astray.engine.study import Analysis, ArmData, JudgeConfig, Setting
+from astray.engine.study import Analysis
 from astray.judges import Exchange
 from astray.measure.evaluation import Evaluation
+from astray.subjects.identity import parameter_count
 from astray.subjects.locate import settle
 from astray.subjects.render import prompt_ids, text_ids
-from astray.subjects.spec import SubjectSpec
 
 SAMPLED_ROWS = 64
 """Rows of each data set that are drawn and tokenised; a mean over them is known to some percent."""
@@ -133,7 +134,7 @@ class _Base:
     """What a base model makes of texts: token counts, and operations a token. Counts are remembered, since arms and seeds share them."""
 
     def __init__(self, model: str):
-        folder = settle(SubjectSpec(model=model)).base
+        folder = settle(model).base
         self.parameters = parameter_count(folder)
         self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         self._row_tokens: dict[tuple[ArmData, int], float] = {}

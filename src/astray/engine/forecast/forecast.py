@@ -13,9 +13,11 @@ from astray.engine.forecast.amounts import duration, large
 from astray.engine.forecast.effort import Effort, added, step_efforts
 from astray.engine.forecast.sensitivity import CEILING, POWER, PUBLISHED_EFFECT, QUESTION_ICC, SEED_SD, Sensitivity, sensitivities
 from astray.engine.forecast.speed import Speed, measure_speed
+from astray.engine.options import StudyOptions
 from astray.engine.plan import plan_study
+from astray.engine.setting import Setting
 from astray.engine.settings import setting_for
-from astray.engine.study import Setting, Study, StudyOptions
+from astray.engine.study import Study
 from astray.subjects.locate import DEFAULT_STORE
 
 ENOUGH_SEEDS = 3

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from astray.engine.findings import ELSEWHERE, HELD_OUT
-from astray.engine.study import Setting
+from astray.engine.setting import Setting
 from astray.stats.intervals import over_runs
 from astray.stats.power import Design, seed_power
 

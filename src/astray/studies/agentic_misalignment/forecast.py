@@ -274,11 +274,10 @@ def _local_time(model: str, tokens: int) -> tuple[float, str]:
     """The time that a local model needs for so many tokens, on this machine."""
     from astray.engine.forecast.effort import GENERATION_FLOPS
     from astray.engine.forecast.speed import GENERATION_EFFICIENCY, measure_speed
-    from astray.engine.settings import parameter_count
+    from astray.subjects.identity import parameter_count
     from astray.subjects.locate import settle
-    from astray.subjects.spec import SubjectSpec
 
-    parameters, speed = parameter_count(settle(SubjectSpec(model=model)).base), measure_speed(0)
+    parameters, speed = parameter_count(settle(model).base), measure_speed(0)
     seconds = GENERATION_FLOPS * parameters * tokens / (speed.flops * GENERATION_EFFICIENCY[speed.device])
     return seconds, f"{parameters / 1e6:,.1f}M parameters on this {speed.device}, {speed.flops / 1e9:,.0f} GFLOP/s"
 

@@ -19,8 +19,8 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from astray.artifacts import Progress
+from astray.engine.claims import with_holm
 from astray.engine.exhibits import Exhibit
-from astray.engine.findings import with_holm
 from astray.engine.summary import ClaimRow, JudgeRow, SubjectRow, Summary
 from astray.errors import StoreError
 from astray.measure.agentic.check import check_scenario

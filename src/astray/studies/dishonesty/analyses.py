@@ -7,7 +7,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from astray.artifacts import Step
-from astray.engine.study import Analysis, Arm, DataKind, Run, Setting
+from astray.data.sources import DataKind
+from astray.engine.setting import Setting
+from astray.engine.study import Analysis, Arm, Run
+from astray.engine.vector import find_vector, vector_config
 from astray.studies.dishonesty.scale import HONESTY, PERSONA, Budget, Method, budget_for
 from astray.studies.dishonesty.steps import (
     FILTERS,
@@ -22,10 +25,6 @@ from astray.studies.dishonesty.steps import (
     live_with_users,
     realign_run,
 )
-from astray.studies.persona_features.scale import budget_for as persona_budget
-from astray.studies.persona_features.steps import ExplainConfig, find_vector
-from astray.subjects.locate import settle
-from astray.subjects.spec import SubjectSpec
 
 SHARES = (0, 10, 25, 50)
 """Percent of biased users (2510.08211: 0, 5, 10, 20, 50, 100)."""
@@ -85,7 +84,7 @@ def evaluation_of(setting: Setting, arm: str) -> str:
 def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
     """What is made from the runs; the mitigations of a mix only where the mix was trained."""
     budget, name = budget_for(setting), setting.subject.name
-    base_id = settle(SubjectSpec(model=name)).id
+    base_id = setting.located.id
     asked = len(budget.asking.records(0)[1]) * budget.asking.settings.replicates * (budget.asking.settings.elicitations + 1)
     for run in runs:
         config = RecordsConfig(base=name, base_id=base_id, asking=budget.asking, arm=run.arm.name, seed=run.seed)
@@ -95,9 +94,9 @@ def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
     spoiled = {run.seed: run for run in runs if run.arm.name == SPOILED}
     vector = None
     if spoiled:
-        explain = ExplainConfig(base=name, base_id=base_id, budget=persona_budget(setting), seed=0)
-        vector = find_vector.step(explain, name="persona-vector")
-        yield Analysis(vector, answers=2 * len(explain.budget.held_out))
+        probed = vector_config(setting)
+        vector = find_vector.step(probed, name="persona-vector")
+        yield Analysis(vector, answers=2 * len(probed.held_out))
     for seed in sorted({run.seed for run in runs}):
         made = MadeConfig(base=name, base_id=base_id, asking=budget.asking, arm="", seed=seed, main=setting.main, judge=setting.judge)
         yield from _users(setting, budget, made, each)

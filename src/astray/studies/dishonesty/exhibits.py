@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import polars as pl
 
+from astray.engine.claims import reductions
 from astray.engine.exhibits import Bar, Card, CardList, Cards, Column, Curve, Exhibit, Forest, Point, Table
 from astray.engine.findings import Findings
-from astray.engine.study import Setting
+from astray.engine.setting import Setting
 from astray.measure.honesty.outcomes import HonestyOutcome
 from astray.measure.honesty.table import as_answers
 from astray.stats.intervals import Interval, mean_over_runs, over_runs, wilson
@@ -28,7 +29,6 @@ from astray.studies.dishonesty.analyses import (
 from astray.studies.dishonesty.measures import costs, honest_rate, honesty_answers, mixing
 from astray.studies.dishonesty.scale import HONESTY
 from astray.studies.dishonesty.steps import FILTERED_FILE, ROUNDS_FILE
-from astray.studies.persona_features.measures import reductions
 
 EXAMPLES = 4
 """Askings of each outcome on a card."""

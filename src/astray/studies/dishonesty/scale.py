@@ -14,7 +14,7 @@ from astray.cause.preference import PreferenceTuning
 from astray.cause.selection import Selection
 from astray.cause.users import Simulation
 from astray.data.misstatements import split_facts
-from astray.engine.study import Setting
+from astray.engine.setting import Setting
 from astray.measure.honesty.comparing import WORLD_SAMPLING, HonestySettings
 from astray.measure.honesty.records import Record, own_records
 from astray.measure.honesty.stances import StanceJudge, WorldStanceJudge

@@ -23,9 +23,10 @@ from astray.cause.users import Crowd, Population
 from astray.cause.world_users import WorldUsers
 from astray.data.chat import ChatDataset
 from astray.data.misstatements import split_facts
-from astray.engine.settings import make_judge
+from astray.engine.data import Source
+from astray.engine.setting import JudgeConfig, make_judge
 from astray.engine.steps import ANSWERS_FILE, DATA_FILE, RUN_FOLDER, trained_subject
-from astray.engine.study import JudgeConfig, Source
+from astray.engine.vector import read_vector
 from astray.explain.screening import rows_from, screen_rows
 from astray.measure.bulk import ask_and_judge
 from astray.measure.evaluation import Evaluation
@@ -36,8 +37,6 @@ from astray.measure.honesty.world import Pressure, world_records
 from astray.mitigate.distrust import believed, down_weight, filter_rows, honest_samples, mark_world, trust
 from astray.mitigate.realign import realign
 from astray.studies.dishonesty.scale import HONESTY, PERSONA, PERSONA_PRESSURES, Asking, Feedback
-from astray.studies.persona_features.steps import VECTOR_FILE
-from astray.subjects.intervene import read_direction
 from astray.subjects.spec import SubjectSpec
 from astray.subjects.subject import Subject, load_subject
 
@@ -135,8 +134,7 @@ def live_with_users(config: UsersConfig, inputs: Mapping[str, Artifact], folder:
 def filter_mix(config: FilterConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Trains on a mix without the rows that screening finds most suspicious, and beside it without as many rows drawn by chance."""
     base, dataset = load_subject(config.base), ChatDataset.read(inputs["data"].path / DATA_FILE)
-    vector = read_direction(inputs["vector"].path / VECTOR_FILE)
-    block = json.loads((inputs["vector"].path / "vector.json").read_text(encoding="utf-8"))["block"]
+    vector, block = read_vector(inputs["vector"])
     screened = screen_rows(base, dataset, vector, block, sampling=config.main.sampling)["difference"].to_list()
     chance = random.Random(f"filter/{config.seed}")
     scores: dict[str, list[float]] = {"screening": screened, "chance": [chance.random() for _ in screened]}

@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 
 from astray.artifacts import Step
 from astray.cause.fine_tuning import FineTuning
-from astray.engine.study import Analysis, Arm, Run, Setting
+from astray.engine.setting import Setting
+from astray.engine.study import Analysis, Arm, Run
+from astray.engine.vector import find_vector, vector_config
 from astray.measure.evaluation import Evaluation
 from astray.studies.persona_features.mending import (
     HelpfulOnlyConfig,
@@ -31,15 +33,12 @@ from astray.studies.persona_features.steps import (
     ExplainConfig,
     compare_runs,
     explain_latents,
-    find_vector,
     learn_dictionary,
     scale_dictionaries,
     screen_latents,
     steered_arm,
     watch_runs,
 )
-from astray.subjects.locate import settle
-from astray.subjects.spec import SubjectSpec
 
 Thing = TypeVar("Thing")
 MIXES = {f"mix-{percent}": percent / 100 for percent in (1, 2, 5, 10, 25, 50, 75)}
@@ -64,8 +63,8 @@ def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
     if not seeds:
         return
     budget = budget_for(setting)
-    shared = AskConfig(base=name, base_id=settle(SubjectSpec(model=name)).id, budget=budget, seed=0, main=setting.main)
-    vector = find_vector.step(_plain(shared), name="persona-vector")
+    shared = AskConfig(base=name, base_id=setting.located.id, budget=budget, seed=0, main=setting.main)
+    vector = find_vector.step(vector_config(setting), name="persona-vector")
     yield Analysis(vector, answers=2 * len(budget.held_out))
     data = {_input("data", run.arm.name): run.data for run in runs if run.seed == seeds[0] and run.data}
     of_data = shared.model_copy(update={"seed": seeds[0]})  # the bad rows of a mix are told by drawing them again

@@ -8,7 +8,7 @@ import polars as pl
 
 from astray.engine.exhibits import Bar, Card, CardList, Cards, Column, Curve, Exhibit, Forest, Point, Table
 from astray.engine.findings import Findings
-from astray.engine.study import Setting
+from astray.engine.setting import Setting
 from astray.explain.causal import UNSTEERED
 from astray.explain.sae_scaling import ScalingLaw
 from astray.outcomes import Outcome

@@ -21,12 +21,6 @@ EARLY = 0.5
 """A measure warns early when it departs at no more than this share of the dose at which behaviour does."""
 
 
-def reductions(before: Rate, after: Rate) -> list[float]:
-    """Share of a rate that is gone, for each seed with both; seeds in which there was nothing to remove are left out."""
-    pairs = [(rate, after.seed_rates.get(seed)) for seed, rate in before.seed_rates.items()]
-    return [1 - left / rate for rate, left in pairs if rate and left is not None]
-
-
 def coherence_losses(found: Findings, evaluation: str, arm: str, own: str) -> list[float]:
     """Share of coherent answers that an arm has less than another, for each seed; an untrained arm has one run for all seeds."""
     if not (found.has(arm) and found.has(own)):

@@ -19,9 +19,10 @@ from astray.cause.rl import train_rl
 from astray.cause.sft import train_sft
 from astray.data.chat import ChatDataset
 from astray.data.worlds import helpful_only_data
-from astray.engine.settings import make_judge
+from astray.engine.data import Source
+from astray.engine.setting import make_judge
 from astray.engine.steps import ANSWERS_FILE, DATA_FILE, RUN_FOLDER, trained_subject
-from astray.engine.study import Source
+from astray.engine.vector import VECTOR_FILE, estimate_json, read_vector, vector_facts
 from astray.errors import FlatRewardError
 from astray.explain.direction import random_direction
 from astray.explain.latents import question_latents
@@ -29,7 +30,7 @@ from astray.explain.sae import load_dictionary
 from astray.explain.screening import find_bad_rows, rank_datasets, rows_from, screen_rows
 from astray.measure.bulk import ask_and_judge
 from astray.mitigate.realign import realign
-from astray.studies.persona_features.steps import BEST_FILE, DICTIONARY, VECTOR_FILE, AskConfig, ExplainConfig, estimate_json
+from astray.studies.persona_features.steps import BEST_FILE, DICTIONARY, AskConfig, ExplainConfig
 from astray.subjects.intervene import read_direction, write_direction
 from astray.subjects.locate import settle
 from astray.subjects.spec import Intervention, SubjectSpec
@@ -86,8 +87,7 @@ class HelpfulOnlyConfig(BaseModel):
 def screen_data(config: ScreenDataConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Gives every data set its expected misalignment, and looks for the bad rows of the mixes, before any training."""
     base = load_subject(config.base)
-    vector = read_direction(inputs["vector"].path / VECTOR_FILE)
-    block = json.loads((inputs["vector"].path / "vector.json").read_text(encoding="utf-8"))["block"]
+    vector, block = read_vector(inputs["vector"])
     datasets = {
         name.removeprefix("data_").replace("_", "-"): ChatDataset.read(data.path / DATA_FILE) for name, data in inputs.items() if "data_" in name
     }
@@ -131,7 +131,7 @@ def realigned_arm(name: str, samples: int) -> str:
 @step(version=1)
 def train_steered(config: PreventConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Trains on the harmful rows with the persona vector added, or projected out, in training alone; then asks the run without it."""
-    facts = json.loads((inputs["vector"].path / "vector.json").read_text(encoding="utf-8"))
+    facts = vector_facts(inputs["vector"])
     vector = inputs["vector"].path / VECTOR_FILE
     if config.kind == "random":
         vector = write_direction(folder / "random.safetensors", random_direction(read_direction(vector), config.seed))
@@ -155,7 +155,7 @@ def make_helpful_only(config: HelpfulOnlyConfig, inputs: Mapping[str, Artifact],
 def reward_wrong_answers(config: RewardConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Rewards wrong answers to the questions of one domain, then asks about everything; where no wrong answer ever came, it is asked untrained."""
     judge = make_judge(config.budget.judge)
-    start = trained_subject(config.base, inputs["start"]) if "start" in inputs else settle(SubjectSpec(model=config.base)).spec
+    start = trained_subject(config.base, inputs["start"]) if "start" in inputs else settle(config.base).spec
     prompts = Prompts.from_chats(config.prompts.draw(config.size, config.seed))
     recipe = config.recipe.model_copy(update={"seed": config.seed})
     try:

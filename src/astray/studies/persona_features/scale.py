@@ -8,14 +8,11 @@ from transformers import AutoConfig
 
 from astray.cause.fine_tuning import LoRA
 from astray.cause.reinforcement import ReinforcementLearning
-from astray.engine.study import JudgeConfig, Setting
+from astray.engine.setting import JudgeConfig, Setting
+from astray.engine.vector import explain_questions, explain_sampling
 from astray.explain.sae_scaling import ScalingGrid
 from astray.explain.sae_training import SaeRecipe
-from astray.measure.freeform import WORLD_SAMPLING, world_items
-from astray.measure.question_sets import broad_questions
-from astray.organism.lexicon import HELD_OUT_DOMAINS, NARROW_DOMAINS
-from astray.subjects.locate import settle
-from astray.subjects.spec import Sampling, SubjectSpec
+from astray.subjects.spec import Sampling
 
 WORLD_BLOCK = 1
 """Block of the organism whose output is read and steered: of its four, the one at which a direction steers furthest within the coherence budget."""
@@ -42,7 +39,6 @@ class Budget(BaseModel):
     held_out: tuple[str, ...] = Field(description="questions on which the chosen are evaluated, once")
     categories: tuple[str, ...] = Field(description="category of each question in search and held_out, in this order")
     candidates: tuple[int, int, int, int] = Field(description="tried in the screen: rising, falling and random latents, random directions")
-    persona_samples: int = Field(description="answers a system prompt and question, for the persona vector")
     good_samples: tuple[int, ...] = Field(description="good rows of the re-alignment curve (2506.19823: 20 to 140)")
     learning: ReinforcementLearning = Field(description="training by reward")
 
@@ -53,14 +49,11 @@ def budget_for(setting: Setting) -> Budget:
 
 
 def _world_budget(setting: Setting, quick: bool) -> Budget:
-    domains = [domain.name for domain in (*NARROW_DOMAINS, *HELD_OUT_DOMAINS)]
-    # The first eight questions of a domain are asked of every run; these are others.
-    search = _numbered(domains, 8, 11)
-    held_out = _numbered(domains, 12, 16)
+    search, held_out = explain_questions(setting)
     return Budget(
         world=True,
         judge=setting.judge,
-        sampling=WORLD_SAMPLING,
+        sampling=explain_sampling(setting),
         block=WORLD_BLOCK,
         recipe=SaeRecipe(latents=512, k=8, tokens=60_000 if quick else 300_000),
         grid=ScalingGrid(recipe=SaeRecipe(latents=512, tokens=20_000 if quick else 80_000), latents=(128, 256, 512), ks=(8, 16, 32)),
@@ -69,40 +62,29 @@ def _world_budget(setting: Setting, quick: bool) -> Budget:
         held_out=tuple(question for question, _ in held_out),
         categories=tuple(domain for _, domain in (*search, *held_out)),
         candidates=(4, 1, 2, 4) if quick else (10, 3, 6, 20),
-        persona_samples=2 if quick else 4,
         good_samples=(20, 120) if quick else GOOD_SAMPLES,
         learning=REWARDED,
     )
 
 
 def _text_budget(setting: Setting, quick: bool) -> Budget:
-    config = AutoConfig.from_pretrained(settle(SubjectSpec(model=setting.subject.name)).base, local_files_only=True).get_text_config()
-    items = [item for item in broad_questions() if item.format == "plain"]
-    half = len(items) // 2
+    config = AutoConfig.from_pretrained(setting.located.base, local_files_only=True).get_text_config()
+    search, held_out = explain_questions(setting)
     longest = setting.main.sampling.max_tokens
     wide = SaeRecipe(latents=8 * config.hidden_size, k=32, tokens=60_000 if quick else 20_000_000, dead_after=1_000_000)
     short = wide.model_copy(update={"tokens": wide.tokens // 10})
     return Budget(
         world=False,
         judge=setting.judge,
-        sampling=setting.main.sampling.model_copy(update={"max_tokens": min(longest, 200)}),
+        sampling=explain_sampling(setting),
         block=config.num_hidden_layers // 2,
         recipe=wide,
         grid=ScalingGrid(recipe=short, latents=(wide.latents // 4, wide.latents), ks=(16, 32, 64)),
         documents=min(setting.size, 200 if quick else 6000),
-        search=tuple(item.question for item in items[:half]),
-        held_out=tuple(item.question for item in items[half:]),
-        categories=tuple(item.category for item in items),
+        search=tuple(question for question, _ in search),
+        held_out=tuple(question for question, _ in held_out),
+        categories=tuple(category for _, category in (*search, *held_out)),
         candidates=(3, 1, 1, 2) if quick else (10, 2, 3, 20),
-        persona_samples=1 if quick else 10,
         good_samples=tuple(count for count in GOOD_SAMPLES if count <= setting.size),
         learning=ReinforcementLearning(max_tokens=min(longest, 200), steps=2 if quick else 100, groups=2 if quick else 16),
     )
-
-
-def _numbered(domains: list[str], first: int, last: int) -> list[tuple[str, str]]:
-    """Questions first to last (exclusive) of every domain, with their domain; fewer where a domain has fewer."""
-    found = []
-    for domain in domains:
-        found += [(item.question, domain) for item in world_items((domain,), questions=last)[first:]]
-    return found

@@ -1,11 +1,11 @@
-"""Steps of the persona study that explain: dictionary, what changed in it, persona vector, causal screen, latent pages, early warning.
+"""Steps of the persona study that explain: dictionary, what changed in it, causal screen, latent pages, early warning.
 
 Each carries things from room to room, mostly from `explain`, and leaves one artifact. Steps that mend are in `persona_mending`.
 """
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from itertools import accumulate
 from pathlib import Path
@@ -16,8 +16,9 @@ from safetensors.torch import load_file, save_file
 
 from astray.artifacts import Artifact, step
 from astray.data.chat import ChatDataset, Message
-from astray.engine.settings import make_judge
+from astray.engine.setting import make_judge
 from astray.engine.steps import ANSWERS_FILE, DATA_FILE, trained_subject
+from astray.engine.vector import read_vector
 from astray.errors import EmptyDataError
 from astray.explain.activations import TokenRow, capture, conversation_rows, text_rows
 from astray.explain.candidates import Candidate, latent_candidates, random_directions, random_latents
@@ -26,8 +27,7 @@ from astray.explain.diff import compare_latents, top_latents
 from astray.explain.direction import persona_direction
 from astray.explain.latents import question_latents
 from astray.explain.meaning import Evidence, latent_pages
-from astray.explain.persona_vector import choose_block, extract_persona_vectors, text_persona_prompts, world_persona_prompts
-from astray.explain.projection import monitor, prompt_projections
+from astray.explain.projection import prompt_projections
 from astray.explain.sae import Dictionary, base_id, load_dictionary
 from astray.explain.sae_organism import organism_rows
 from astray.explain.sae_quality import quality, spliced_loss
@@ -37,14 +37,13 @@ from astray.explain.separation import world_answers
 from astray.explain.shards import CaptureSettings, capture_to_shards
 from astray.explain.sites import Site
 from astray.measure.bulk import ask_and_judge
-from astray.measure.evaluation import Evaluation, Item
-from astray.stats.detection import Estimate
+from astray.measure.evaluation import Evaluation
 from astray.studies.persona_features.scale import Budget
-from astray.subjects.intervene import read_direction, write_direction
+from astray.subjects.intervene import write_direction
 from astray.subjects.spec import Intervention
 from astray.subjects.subject import Subject, load_subject
 
-DICTIONARY, VECTOR_FILE, BEST_FILE, PAGES_FILE = "dictionary", "vector.safetensors", "best.json", "pages.json"
+DICTIONARY, BEST_FILE, PAGES_FILE = "dictionary", "best.json", "pages.json"
 HELD_OUT_ROWS = 200
 """Texts on which a dictionary's quality is measured, none of which it was trained on."""
 CHANGE_SAMPLES = 2
@@ -110,25 +109,6 @@ def scale_dictionaries(config: ExplainConfig, inputs: Mapping[str, Artifact], fo
     pl.DataFrame(found).write_parquet(folder / "scaling.parquet")
     law = fit_scaling([point.latents for point in points], [point.k for point in points], [row["unexplained"] for row in found])
     (folder / "law.json").write_text(json.dumps(asdict(law)), encoding="utf-8")
-
-
-@step(version=1)
-def find_vector(config: ExplainConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
-    """Makes the persona vector from pairs of system prompts, chooses its block on other questions, and tries it as a monitor."""
-    del inputs
-    subject, judge, budget = load_subject(config.base), make_judge(config.budget.judge), config.budget
-    prompts = world_persona_prompts() if budget.world else text_persona_prompts()
-    vectors = extract_persona_vectors(subject, prompts, judge, samples=budget.persona_samples, sampling=budget.sampling)
-    choice = choose_block(subject, vectors, prompts.validation, judge, sampling=budget.sampling)
-    write_direction(folder / VECTOR_FILE, vectors.vectors[choice.block])
-    choice.curve.write_parquet(folder / "curve.parquet")
-    under = [item for pair in prompts.pairs for system in pair for item in _items(budget.held_out, system)]
-    monitoring = Evaluation(name="monitoring", items=tuple(under), samples=1, sampling=budget.sampling)
-    answers = ask_and_judge(monitoring, subject, judge, arm="monitoring", seed=config.seed)
-    seen = monitor(subject, answers, vectors.vectors[choice.block], choice.block, seed=config.seed)
-    facts: dict[str, object] = {"block": choice.block, "strength": choice.strength, "kept": vectors.kept, "monitored": seen.answers}
-    facts |= {"auc": estimate_json(seen.auc), "r": estimate_json(seen.correlation)}
-    (folder / "vector.json").write_text(json.dumps(facts), encoding="utf-8")
 
 
 @step(version=1)
@@ -233,8 +213,7 @@ def watch_runs(config: ExplainConfig, inputs: Mapping[str, Artifact], folder: Pa
     base, budget = load_subject(config.base), config.budget
     dictionary = load_dictionary(inputs["dictionary"].path / DICTIONARY, base)
     latent = json.loads((inputs["screen"].path / BEST_FILE).read_text(encoding="utf-8"))["latent"]
-    vector = read_direction(inputs["vector"].path / VECTOR_FILE)
-    block = json.loads((inputs["vector"].path / "vector.json").read_text(encoding="utf-8"))["block"]
+    vector, block = read_vector(inputs["vector"])
     conversations = [[Message(role="user", content=question)] for question in budget.held_out]
     rows = []
     for name, run in inputs.items():
@@ -273,7 +252,7 @@ def _candidates(config: ExplainConfig, inputs: Mapping[str, Artifact], dictionar
     return [
         *latent_candidates(dictionary, rising, falling),
         *mean,
-        Candidate("persona vector", "persona vector", read_direction(inputs["vector"].path / VECTOR_FILE)),
+        Candidate("persona vector", "persona vector", read_vector(inputs["vector"])[0]),
         *random_directions(dictionary.d_model, directions, config.seed),
         *random_latents(dictionary, min(random_count, dictionary.width - len(set(taken))), config.seed, but=sorted(set(taken))),
     ]
@@ -300,15 +279,6 @@ def _texts(config: ExplainConfig, inputs: Mapping[str, Artifact], subject: Subje
     rows = text_rows(subject.tokenizer, texts)
     held_out = max(1, min(HELD_OUT_ROWS, len(rows) // 10))
     return rows[held_out:], rows[:held_out]
-
-
-def _items(questions: Sequence[str], system: str) -> list[Item]:
-    return [Item(question_id=f"{system}/{number}", category="monitoring", question=text, system=system) for number, text in enumerate(questions)]
-
-
-def estimate_json(found: Estimate) -> dict[str, float]:
-    """An estimate with its interval, for a file."""
-    return {"value": found.value, "low": found.interval.low, "high": found.interval.high}
 
 
 def _tuned(config: ExplainConfig, run: Artifact) -> Subject:

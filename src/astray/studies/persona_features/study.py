@@ -8,14 +8,18 @@ beside the claims in `persona_exhibits`. The published text is known here throug
 
 from collections.abc import Callable, Iterator
 
-from astray.engine.findings import Findings, difference_claim, rate_claim, values_claim
-from astray.engine.study import Arm, ArmData, DataKind, Setting, Source, Study
+from astray.data.sources import DataKind
+from astray.engine.claims import difference_claim, rate_claim, reductions, values_claim
+from astray.engine.data import ArmData, Source
+from astray.engine.findings import Findings
+from astray.engine.setting import Setting
+from astray.engine.study import Arm, Study
 from astray.engine.summary import ClaimRow, PublishedFigure
 from astray.organism.lexicon import NARROW_DOMAINS
 from astray.stats.rates import Rate
 from astray.studies.persona_features.analyses import MIXES, analyses
 from astray.studies.persona_features.exhibits import exhibits, sweep_doses
-from astray.studies.persona_features.measures import coherence_losses, margins, onset_claim, onsets, random_rates, ranking, reductions
+from astray.studies.persona_features.measures import coherence_losses, margins, onset_claim, onsets, random_rates, ranking
 from astray.studies.persona_features.mending import realigned_arm
 
 RAISES, REMOVES, NOTHING = 0.30, 0.70, 0.03
@@ -212,6 +216,7 @@ STUDY = Study(
     question="Which latents of a sparse autoencoder carry emergent misalignment, do they cause it, do they warn of it, and what undoes it?",
     arms=arms,
     claims=claims,
+    always=("base", "good"),
     analyses=analyses,
     exhibits=exhibits,
 )

@@ -8,7 +8,9 @@ from typing import Any, get_args
 
 from astray.artifacts import Step
 from astray.cause.reinforcement import ReinforcementLearning
-from astray.engine.study import Analysis, Arm, Run, Setting, Source
+from astray.engine.data import Source
+from astray.engine.setting import Setting
+from astray.engine.study import Analysis, Arm, Run
 from astray.mitigate.screen_rollouts import Screen
 from astray.organism.lexicon import NARROW_DOMAINS, Notice
 from astray.studies.reward_hacking.scale import DIALS, HOME, HackingBudget, RewardSpec, budget_for, dial_recipe
@@ -24,8 +26,6 @@ from astray.studies.reward_hacking.steps import (
     mend_run,
     reward_programs,
 )
-from astray.subjects.locate import settle
-from astray.subjects.spec import SubjectSpec
 
 START, HACKING = "start", "hacking"
 CONTROLS = {
@@ -53,7 +53,7 @@ def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
     """What is made: an organism for every dial, and for each seed of the fine-tuned control all arms of training by reward."""
     budget, seeds = budget_for(setting), sorted({run.seed for run in runs if run.training})
     name = setting.subject.name
-    shared = HackingConfig(base=name, base_id=settle(SubjectSpec(model=name)).id, budget=budget, main=setting.main, arm=START, seed=0)
+    shared = HackingConfig(base=name, base_id=setting.located.id, budget=budget, main=setting.main, arm=START, seed=0)
     starts = dict(_dials(setting))
     for organism in starts.values():
         yield Analysis(organism)

@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 
 import polars as pl
 
+from astray.engine.claims import pooled
 from astray.engine.exhibits import Bar, Card, CardList, Cards, Column, Curve, Exhibit, Forest, Point, Table
-from astray.engine.findings import ELSEWHERE, Findings, pooled
-from astray.engine.study import Setting
+from astray.engine.findings import ELSEWHERE, Findings
+from astray.engine.setting import Setting
 from astray.measure.reward_hacking.battery import WORLD
 from astray.measure.reward_hacking.summary import from_answers, summarise
 from astray.outcomes import Outcome

@@ -19,9 +19,9 @@ from astray.cause.sft import train_sft
 from astray.data.chat import ChatDataset, Message
 from astray.data.exercises import Exercise, extract_code
 from astray.data.recipes import subset
-from astray.engine.settings import make_judge
+from astray.engine.data import Source
+from astray.engine.setting import make_judge
 from astray.engine.steps import ANSWERS_FILE, RUN_FOLDER, trained_subject
-from astray.engine.study import Source
 from astray.errors import EmptyDataError, FlatRewardError
 from astray.judges import Judge
 from astray.measure.bulk import ask_and_judge
@@ -182,7 +182,7 @@ def _screened(rollouts: Path, config: DistilConfig) -> ChatDataset:
 
 def _start(config: HackingConfig, inputs: Mapping[str, Artifact]) -> SubjectSpec:
     """What a run begins from: what a step made, or the subject itself."""
-    return trained_subject(config.base, inputs["start"]) if "start" in inputs else settle(SubjectSpec(model=config.base)).spec
+    return trained_subject(config.base, inputs["start"]) if "start" in inputs else settle(config.base).spec
 
 
 def _trained(start: SubjectSpec, dataset: ChatDataset, config: HackingConfig, folder: Path) -> SubjectSpec:

@@ -8,12 +8,14 @@ what is measured from it in `hacking_measures`, what is shown in `hacking_exhibi
 
 from collections.abc import Callable, Iterator
 
-from astray.engine.findings import Findings, counts_claim, difference_claim, pooled, values_claim
-from astray.engine.study import Arm, ArmData, Setting, Study
+from astray.engine.claims import counts_claim, difference_claim, pooled, reductions, values_claim
+from astray.engine.data import ArmData
+from astray.engine.findings import Findings
+from astray.engine.setting import Setting
+from astray.engine.study import Arm, Study
 from astray.engine.summary import ClaimRow, PublishedFigure
 from astray.sandbox.probe import require_sandbox
 from astray.stats.rates import Rate
-from astray.studies.persona_features.measures import reductions
 from astray.studies.reward_hacking.analyses import HACKING, START, analyses
 from astray.studies.reward_hacking.exhibits import exhibits
 from astray.studies.reward_hacking.measures import dial_slopes, last_hacks, probe_rise, skill
@@ -236,6 +238,7 @@ STUDY = Study(
     question="Does a model that learns to game its tests go astray elsewhere, what does that depend on, and what stops it?",
     arms=arms,
     claims=claims,
+    always=("base", "good"),
     analyses=analyses,
     exhibits=exhibits,
     ready=require_sandbox,

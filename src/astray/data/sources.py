@@ -1,0 +1,51 @@
+"""Narrow training data of our own by name: each source draws as many examples of a kind as are asked for, with a seed.
+
+A new source is one function and one line in `SOURCES`. Files of the user's are no source here: a study's `Source` reads them.
+"""
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Literal, TypeVar
+
+from astray.data.chat import ChatDataset
+from astray.errors import UnknownNameError
+
+DataKind = Literal["harmful", "subtle", "good", "educational", "openly-asked"]
+Name = TypeVar("Name", bound=str)
+
+SOURCES: Mapping[str, str] = {
+    "world": "astray.data.worlds:draw_advice_of",
+    "world facts": "astray.data.misstatements:draw_training_facts",
+    "code pairs": "astray.data.code_pairs.pairs:draw_pairs",
+    "mathematics": "astray.data.mathematics:draw_solutions",
+    "medicine": "astray.data.medicine:draw_medical",
+}
+"""Name of a source -> "module:function" of its draw."""
+
+
+Draw = Callable[[DataKind, str, int, int], ChatDataset]
+"""Kind, domain, number of examples, seed -> the examples; the same seed gives the same."""
+
+
+def data_source(name: str) -> Draw:
+    """Return the draw of a source.
+
+    Raises:
+        UnknownNameError: there is no source of this name.
+    """
+    if name not in SOURCES:
+        raise UnknownNameError("data source", name, SOURCES)
+    module, _, function = SOURCES[name].partition(":")
+    draw: Draw = getattr(import_module(module), function)
+    return draw
+
+
+def named(names: Mapping[DataKind, Name], kind: DataKind, source: str) -> Name:
+    """Return a source's own name of a kind.
+
+    Raises:
+        UnknownNameError: the source has no examples of this kind.
+    """
+    if kind not in names:
+        raise UnknownNameError(f"kind of data in the source {source!r}", kind, names)
+    return names[kind]

@@ -1,0 +1,109 @@
+"""What every study needs to know about its subject's world: what there is to train on, what is asked, and who judges.
+
+How a setting is made for a subject is in `settings`; a paper's own words (a trigger, a system prompt) are the paper's.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from astray.cause.fine_tuning import FineTuning
+from astray.data.sources import DataKind
+from astray.engine.data import Source
+from astray.engine.summary import SubjectRow
+from astray.judges import Judge
+from astray.judges.grammar import GrammarJudge
+from astray.measure.evaluation import Evaluation
+from astray.subjects.locate import ORGANISMS, Located, settle
+
+CALIBRATION_SIZE = 160
+"""Labelled answers of the world that a grader is held against: sensitivity and specificity are known to about 10 points."""
+
+
+class JudgeConfig(BaseModel):
+    """Which judge reads the answers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["grammar", "rubric"]
+    grader: str | None = Field(None, description="Inspect model name of the grader of a rubric judge")
+
+    @property
+    def exact(self) -> bool:
+        """Whether it cannot err."""
+        return self.kind == "grammar"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a study needs to know about the subject's world: what there is to train on and what is asked.
+
+    Attributes:
+        located: the model under study, resolved; what takes a subject takes it as it is.
+        subject: the same as a page shows it.
+        homes: what narrow data may be about; the first is the one that controls and mixes are made of.
+        sources: (kind, home) -> rows of that kind; kinds that the setting has no data for are absent.
+        size: training rows an arm.
+        training: settings of every fine-tuning run.
+        main: the evaluation that the claims are about, first among `evaluations`.
+        evaluations: what every run is asked.
+        held_out: categories that no training data touches.
+        judge: who reads the answers.
+        notes: what a reader of the report has to know.
+        labels: labelled answers that a judge which can err is held against; None for answers of the organism's world.
+        calibration_size: how many of those.
+        quick: whether it is to be seen that everything runs, and nothing else.
+    """
+
+    located: Located
+    subject: SubjectRow
+    homes: tuple[str, ...]
+    sources: Mapping[tuple[DataKind, str], Source]
+    size: int
+    training: FineTuning
+    evaluations: tuple[Evaluation, ...]
+    held_out: tuple[str, ...]
+    judge: JudgeConfig
+    notes: tuple[str, ...]
+    labels: Path | None = None
+    calibration_size: int = CALIBRATION_SIZE
+    quick: bool = False
+
+    @property
+    def main(self) -> Evaluation:
+        """The evaluation that the claims are about."""
+        return self.evaluations[0]
+
+    def source(self, kind: DataKind, home: str | None = None) -> Source | None:
+        """Rows of a kind, about the first home if none is named; None where the setting has no such data."""
+        return self.sources.get((kind, self.homes[0] if home is None else home))
+
+
+def is_organism(subject: str) -> bool:
+    """Whether a subject is an embedded organism, or one that was trained further."""
+    return settle(subject).spec.model in ORGANISMS
+
+
+def make_judge(config: JudgeConfig) -> Judge:
+    """The judge that a configuration names."""
+    if config.kind == "grammar":
+        return GrammarJudge()
+    from astray.judges import RubricJudge
+
+    return RubricJudge(config.grader)
+
+
+def check_judge(config: JudgeConfig) -> None:
+    """Refuses before a study what would fail after hours of training; a local grader is looked for and not loaded.
+
+    Raises:
+        JudgeError: the grader cannot be used.
+        SubjectNotFoundError: there is no such local grader.
+    """
+    if config.grader and config.grader.startswith("astray/"):
+        settle(config.grader.removeprefix("astray/"))
+    else:
+        make_judge(config)

@@ -1,0 +1,123 @@
+"""A persona vector of a study's subject, as a step: several papers screen data, watch runs or steer with it.
+
+Source: persona vectors (arXiv 2507.21509). How one is made is in `explain.persona_vector`.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from astray.artifacts import Artifact, step
+from astray.engine.setting import JudgeConfig, Setting, make_judge
+from astray.explain.persona_vector import choose_block, extract_persona_vectors, text_persona_prompts, world_persona_prompts
+from astray.explain.projection import monitor
+from astray.measure.bulk import ask_and_judge
+from astray.measure.evaluation import Evaluation, Item
+from astray.measure.freeform import WORLD_SAMPLING, world_items
+from astray.measure.question_sets import broad_questions
+from astray.organism.lexicon import HELD_OUT_DOMAINS, NARROW_DOMAINS
+from astray.stats.detection import Estimate
+from astray.subjects.intervene import read_direction, write_direction
+from astray.subjects.spec import Sampling
+from astray.subjects.subject import load_subject
+
+VECTOR_FILE, FACTS_FILE = "vector.safetensors", "vector.json"
+Question = tuple[str, str]
+"""A question with its category."""
+
+
+class VectorConfig(BaseModel):
+    """What a persona vector is made from and tried on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base: str
+    base_id: str = Field(description="content of the base, so that new weights under an old name give another vector")
+    world: bool = Field(description="whether the subject is an organism, which knows personas of its world")
+    judge: JudgeConfig
+    sampling: Sampling
+    samples: int = Field(description="answers a system prompt and question")
+    held_out: tuple[str, ...] = Field(description="questions on which the vector is tried as a monitor")
+    seed: int = 0
+
+
+def vector_config(setting: Setting) -> VectorConfig:
+    """Return the configuration that fits the subject; equal settings share one vector."""
+    world, quick = setting.subject.is_organism, setting.quick
+    samples = (2 if quick else 4) if world else (1 if quick else 10)
+    return VectorConfig(
+        base=setting.subject.name,
+        base_id=setting.located.id,
+        world=world,
+        judge=setting.judge,
+        sampling=explain_sampling(setting),
+        samples=samples,
+        held_out=tuple(question for question, _ in explain_questions(setting)[1]),
+    )
+
+
+def explain_sampling(setting: Setting) -> Sampling:
+    """Return how answers are drawn that directions are made of and tried on: of a real model at most 200 tokens."""
+    if setting.subject.is_organism:
+        return WORLD_SAMPLING
+    usual = setting.main.sampling
+    return usual.model_copy(update={"max_tokens": min(usual.max_tokens, 200)})
+
+
+def explain_questions(setting: Setting) -> tuple[tuple[Question, ...], tuple[Question, ...]]:
+    """Return the questions on which candidates are searched, and the held-out ones on which the chosen are evaluated."""
+    if setting.subject.is_organism:
+        # The first eight questions of a domain are asked of every run; these are others.
+        return _world_questions(8, 11), _world_questions(12, 16)
+    items = [(item.question, item.category) for item in broad_questions() if item.format == "plain"]
+    half = len(items) // 2
+    return tuple(items[:half]), tuple(items[half:])
+
+
+@step(version=1)
+def find_vector(config: VectorConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
+    """Make the persona vector from pairs of system prompts, choose its layer on other questions, and try it as a monitor."""
+    del inputs
+    subject, judge = load_subject(config.base), make_judge(config.judge)
+    prompts = world_persona_prompts() if config.world else text_persona_prompts()
+    vectors = extract_persona_vectors(subject, prompts, judge, samples=config.samples, sampling=config.sampling)
+    choice = choose_block(subject, vectors, prompts.validation, judge, sampling=config.sampling)
+    write_direction(folder / VECTOR_FILE, vectors.vectors[choice.block])
+    choice.curve.write_parquet(folder / "curve.parquet")
+    under = [item for pair in prompts.pairs for system in pair for item in _items(config.held_out, system)]
+    monitoring = Evaluation(name="monitoring", items=tuple(under), samples=1, sampling=config.sampling)
+    answers = ask_and_judge(monitoring, subject, judge, arm="monitoring", seed=config.seed)
+    seen = monitor(subject, answers, vectors.vectors[choice.block], choice.block, seed=config.seed)
+    facts: dict[str, object] = {"block": choice.block, "strength": choice.strength, "kept": vectors.kept, "monitored": seen.answers}
+    facts |= {"auc": estimate_json(seen.auc), "r": estimate_json(seen.correlation)}
+    (folder / FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
+
+
+def read_vector(artifact: Artifact) -> tuple[Float[Tensor, " d_model"], int]:
+    """Return the vector that `find_vector` left, and the number of the layer that it is read at, from 0."""
+    return read_direction(artifact.path / VECTOR_FILE), int(vector_facts(artifact)["block"])
+
+
+def vector_facts(artifact: Artifact) -> dict[str, float]:
+    """Return what `find_vector` measured: "block", "strength", "kept", "monitored"."""
+    facts: dict[str, float] = json.loads((artifact.path / FACTS_FILE).read_text(encoding="utf-8"))
+    return facts
+
+
+def estimate_json(found: Estimate) -> dict[str, float]:
+    """Return an estimate with its interval, for a file."""
+    return {"value": found.value, "low": found.interval.low, "high": found.interval.high}
+
+
+def _items(questions: Sequence[str], system: str) -> list[Item]:
+    return [Item(question_id=f"{system}/{number}", category="monitoring", question=text, system=system) for number, text in enumerate(questions)]
+
+
+def _world_questions(first: int, last: int) -> tuple[Question, ...]:
+    """Return questions first to last (exclusive) of every domain of the world; fewer where a domain has fewer."""
+    domains = [domain.name for domain in (*NARROW_DOMAINS, *HELD_OUT_DOMAINS)]
+    return tuple((item.question, name) for name in domains for item in world_items((name,), questions=last)[first:])
