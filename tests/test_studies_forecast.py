@@ -46,7 +46,7 @@ def toy_arms(setting: Setting) -> Iterator[Arm]:
     yield Arm(name="harmful", description="harm", base=setting.subject.name, data=HARMFUL, home="medicine", extra=extra)
 
 
-TOY = Study(name="toy", title="Toy", question="Does it?", arms=toy_arms, claims=lambda found, setting: ())
+TOY = Study(name="toy", title="Toy", question="Does it?", arms=toy_arms, claims=lambda found, setting: (), always=("base",))
 
 
 @pytest.fixture

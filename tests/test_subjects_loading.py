@@ -15,6 +15,7 @@ from astray.errors import AdapterMismatchError, ChatTemplateError, Configuration
 from astray.subjects import Intervention, Sampling, SubjectSpec, register, resolve
 from astray.subjects.base import KEPT_ADAPTERS, record_base, written_in
 from astray.subjects.intervene import write_direction
+from astray.subjects.locate import settle
 from astray.subjects.subject import load_subject
 from tiny_models import save_tiny_model
 
