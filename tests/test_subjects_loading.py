@@ -54,8 +54,8 @@ def test_the_id_is_of_the_content_and_not_of_the_place(tiny_qwen2: Path, adapter
     config = json.loads((adapter / "adapter_config.json").read_text())
     config["base_model_name_or_path"], config["target_modules"] = str(moved), config["target_modules"][::-1]
     (adapter / "adapter_config.json").write_text(json.dumps(config))
-    assert SubjectSpec(model=str(tiny_qwen2)).id == SubjectSpec(model=str(moved)).id
-    assert SubjectSpec(model=str(tiny_qwen2), adapter=adapters[0]).id == SubjectSpec(model=str(adapter)).id
+    assert settle(str(tiny_qwen2)).id == settle(str(moved)).id
+    assert settle(SubjectSpec(model=str(tiny_qwen2), adapter=adapters[0])).id == settle(str(adapter)).id
 
 
 def test_the_id_changes_with_everything_that_changes_answers(tiny_qwen2: Path, adapters: list[Path], tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_damaged_adapters_and_configurations_are_refused(tiny_qwen2: Path, adapt
     model = shutil.copytree(tiny_qwen2, tmp_path / "model")
     (model / "config.json").write_text("{")
     with pytest.raises(DataFormatError, match=r"config\.json is no JSON"):
-        assert SubjectSpec(model=str(model)).id
+        assert settle(str(model)).id
 
 
 def test_an_adapter_folder_without_weights_is_refused(tiny_qwen2: Path, adapters: list[Path], tmp_path: Path) -> None:
