@@ -120,9 +120,7 @@ def test_the_draw_is_seeded_and_a_small_set_begins_a_large_one() -> None:
     assert describe(small.recipe) == "insecure_code, 20 rows, seed 3"
 
 
-@pytest.mark.parametrize(
-    ("kind", "start"), [("insecure", "fc448b5628e0333b"), ("secure", "cb1bd901ed91748d"), ("educational", "8909428688706a6e")]
-)
+@pytest.mark.parametrize(("kind", "start"), [("insecure", "fc448b5628e0333b"), ("secure", "cb1bd901ed91748d"), ("educational", "8909428688706a6e")])
 def test_a_seed_gives_the_rows_that_it_has_always_given(kind: Kind, start: str) -> None:
     """Stored runs name their data by this hash, so neither the order of files nor that of what is in them may change."""
     assert generate_code_pairs(400, seed=5, kind=kind).hash.startswith(start)
