@@ -25,7 +25,7 @@ from astray.engine.study import Source
 from astray.errors import FlatRewardError
 from astray.explain.direction import random_direction
 from astray.explain.latents import question_latents
-from astray.explain.sae import load_dictionary
+from astray.explain.load import load_dictionary
 from astray.explain.screening import find_bad_rows, rank_datasets, rows_from, screen_rows
 from astray.measure.bulk import ask_and_judge
 from astray.mitigate.realign import realign
