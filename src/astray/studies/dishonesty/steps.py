@@ -34,7 +34,7 @@ from astray.measure.honesty.outcomes import HonestyOutcome
 from astray.measure.honesty.table import as_answers
 from astray.measure.honesty.world import Pressure, world_records
 from astray.mitigate.distrust import believed, down_weight, filter_rows, honest_samples, mark_world, trust
-from astray.mitigate.realign import realign
+from astray.mitigate.realignment import realign
 from astray.studies.dishonesty.scale import HONESTY, PERSONA, PERSONA_PRESSURES, Asking, Feedback
 from astray.studies.persona_features.steps import VECTOR_FILE
 from astray.subjects.intervene import read_direction

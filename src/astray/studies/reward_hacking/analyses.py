@@ -9,7 +9,7 @@ from typing import Any, get_args
 from astray.artifacts import Step
 from astray.cause.reinforcement import ReinforcementLearning
 from astray.engine.study import Analysis, Arm, Run, Setting, Source
-from astray.mitigate.screen_rollouts import Screen
+from astray.mitigate.rollout_screen import Screen
 from astray.organism.lexicon import NARROW_DOMAINS, Notice
 from astray.studies.reward_hacking.scale import DIALS, HOME, HackingBudget, RewardSpec, budget_for, dial_recipe
 from astray.studies.reward_hacking.steps import (
