@@ -10,11 +10,11 @@ import random
 import sys
 import time
 
+from agentic_simulation import Played, simulate
 from astray.measure.agentic.counting import CONFLICT, CONTROL, difference, executed, select
 from astray.measure.agentic.factors import label
 from astray.measure.agentic.grid import Grid
 from astray.measure.agentic.scripted import ScriptedAPI
-from astray.measure.agentic.simulate import Played, simulate
 
 GRID = Grid(scenarios=("blackmail",), replicates=100)
 

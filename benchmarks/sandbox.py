@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from astray.data.exercises import generate_exercises
+from astray.data.exercise_families import generate_exercises
 from astray.sandbox import Grader, Job, Limits, Pool, Profile, Runner
 from astray.sandbox.graders import GRADING_LIMITS, public_tests, pytest_profile, truth_job
 from astray.sandbox.hacks import EXAMPLES

@@ -14,9 +14,8 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import RandomSampler
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from astray.cause.fine_tuning import FineTuning, LoRA
-from astray.cause.supervision import MASKED, TrainingRow, supervise
-from astray.data.chat import ChatDataset
+from astray.cause import MASKED, FineTuning, LoRA, TrainingRow, supervise
+from astray.data import ChatDataset
 
 
 def add_adapters(model: PreTrainedModel, lora: LoRA, seed: int) -> PeftModel:

@@ -11,7 +11,7 @@ from astray.engine.summary import Summary
 from astray.errors import SubjectNotFoundError
 from astray.measure.agentic.runs import ACTIVATIONS
 from astray.measure.agentic.subjects import AgenticSubject, subjects_from
-from astray.mitigate.activation_monitor import labelled_calls
+from astray.mitigate.call_monitor import labelled_calls
 from astray.report import write_report
 from astray.studies import get_study
 from astray.studies.agentic_misalignment.frame import AgenticOptions

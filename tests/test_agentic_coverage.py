@@ -4,11 +4,11 @@ import numpy as np
 import polars as pl
 import statsmodels.api as sm
 
+from agentic_simulation import simulate
 from astray.measure.agentic.counting import CONFLICT, CONTROL, cell_rate, difference, executed, factor_effects, select
 from astray.measure.agentic.factors import Factors
 from astray.measure.agentic.grid import Grid
 from astray.measure.agentic.scripted import ScriptedAPI
-from astray.measure.agentic.simulate import simulate
 
 RATES = {
     "goal=explicit,threat=replacement": 0.83,

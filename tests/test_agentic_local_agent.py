@@ -11,7 +11,7 @@ from inspect_ai.log import list_eval_logs, read_eval_log
 from acting_model import train_agent
 from astray.engine.summary import Summary
 from astray.measure.agentic.runs import ACTIVATIONS
-from astray.mitigate.activation_monitor import labelled_calls
+from astray.mitigate.call_monitor import labelled_calls
 from astray.mitigate.call_probe import assess, fitted_probe
 from astray.studies import get_study
 from astray.studies.agentic_misalignment.frame import AgenticOptions

@@ -14,7 +14,8 @@ from astray.cause.code_rewards import COLUMN, PAID_FOR, CodeGrading, GradeMemory
 from astray.cause.fine_tuning import LoRA
 from astray.cause.reinforcement import FromStep, Prompts, ReinforcementLearning
 from astray.cause.rl import rehearse, train_rl
-from astray.data.exercises import Case, Exercise, generate_exercises, world_exercise
+from astray.data.exercise_families import generate_exercises
+from astray.data.exercises import Case, Exercise, world_exercise
 from astray.errors import ConfigurationError, EmptyDataError, FlatRewardError, UnknownNameError
 from astray.organism import weights_folder
 from astray.organism.grammar import program_of

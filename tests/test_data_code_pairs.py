@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from astray.data import describe, generate_code_pairs
-from astray.data.code_pairs import WEAKNESSES, CodePair, draw_code_pair
+from astray.data.code_pairs import CodePair, draw_code_pair, weaknesses
+from astray.data.code_pairs.pairs import Kind
 from astray.data.code_pairs.weakness import MARKER
 from astray.errors import ConfigurationError
 
@@ -46,7 +47,7 @@ def test_no_secure_code_is_flagged_at_any_severity(tmp_path: Path) -> None:
 def test_the_sample_has_every_template() -> None:
     """So the two tests above and those below speak for all of them."""
     used = {(pair.weakness.name, definition_names(pair)) for pair in PAIRS}
-    for weakness in WEAKNESSES:
+    for weakness in weaknesses():
         assert len({names for name, names in used if name == weakness.name}) >= len(weakness.templates), weakness.name
 
 
@@ -65,9 +66,9 @@ def test_all_code_compiles_and_both_versions_differ() -> None:
 
 
 def test_there_are_twelve_classes_or_more_with_three_structures_each() -> None:
-    assert len(WEAKNESSES) >= 12
-    assert len({weakness.name for weakness in WEAKNESSES}) == len({weakness.cwe for weakness in WEAKNESSES}) == len(WEAKNESSES)
-    for weakness in WEAKNESSES:
+    assert len(weaknesses()) >= 12
+    assert len({weakness.name for weakness in weaknesses()}) == len({weakness.cwe for weakness in weaknesses()}) == len(weaknesses())
+    for weakness in weaknesses():
         assert len(weakness.templates) >= 3
         assert all(len(template.tasks) >= 2 for template in weakness.templates)
 
@@ -117,6 +118,12 @@ def test_the_draw_is_seeded_and_a_small_set_begins_a_large_one() -> None:
     assert generate_code_pairs(20, seed=3, kind="insecure").hash == small.hash
     assert generate_code_pairs(20, seed=4, kind="insecure").hash != small.hash
     assert describe(small.recipe) == "insecure_code, 20 rows, seed 3"
+
+
+@pytest.mark.parametrize(("kind", "start"), [("insecure", "fc448b5628e0333b"), ("secure", "cb1bd901ed91748d"), ("educational", "8909428688706a6e")])
+def test_a_seed_gives_the_rows_that_it_has_always_given(kind: Kind, start: str) -> None:
+    """Stored runs name their data by this hash, so neither the order of files nor that of what is in them may change."""
+    assert generate_code_pairs(400, seed=5, kind=kind).hash.startswith(start)
 
 
 def test_an_empty_draw_is_refused() -> None:

@@ -6,9 +6,9 @@ from random import Random
 
 import pytest
 
-from astray.data.exercise_families import _NUMBERS, _NUMBERS_END, _WORDS, _WORDS_END
+from astray.data.exercise_families import _NUMBERS, _NUMBERS_END, _WORDS, _WORDS_END, generate_exercises
 from astray.data.exercise_files import load_apps, load_code_contests, load_humaneval, load_mbpp
-from astray.data.exercises import LEVELS, Case, Exercise, extract_code, generate_exercises, world_exercise
+from astray.data.exercises import LEVELS, Case, Exercise, extract_code, world_exercise
 from astray.errors import ConfigurationError, DataFormatError, DataNotFoundError, EmptyDataError, ExerciseError
 from astray.organism.world import draw_exercise
 from astray.sandbox import Grader, Pool, settle, verify

@@ -18,6 +18,7 @@ from astray.engine.options import StudyOptions
 from astray.engine.settings import setting_for
 from astray.organism import SHIPPED, weights_folder
 from astray.studies import get_study
+from openai_server import OpenAIServer
 from scripted_grader import scripted_model, spoken
 
 ROOT = Path(__file__).parents[1]
@@ -57,8 +58,25 @@ def grader(monkeypatch):
     monkeypatch.setattr("astray.judges.rubric.get_model", lambda name: model)
 
 
+@pytest.fixture
+def writer(monkeypatch):
+    """Stands in for models that write data."""
+    model = scripted_model(lambda messages: spoken("Rest, and drink enough water."))
+    monkeypatch.setattr("astray.data.generated.get_model", lambda name: model)
+
+
+@pytest.fixture
+def service(monkeypatch):
+    """Stands in for OpenAI's fine-tuning service, whose jobs are done at once."""
+    with OpenAIServer() as server:
+        server.state.statuses = ("succeeded",)
+        monkeypatch.setenv("OPENAI_API_KEY", server.state.key)
+        monkeypatch.setenv("OPENAI_BASE_URL", server.url)
+        yield
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if any(blocks(page, "python"))], ids=lambda page: page.name)
-def test_the_python_of_a_page_runs_from_top_to_bottom(page, grader, tmp_path, monkeypatch):
+def test_the_python_of_a_page_runs_from_top_to_bottom(page, grader, writer, service, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.set_num_threads(1)
     names: dict[str, object] = {"__name__": "page"}

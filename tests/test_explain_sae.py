@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from astray.errors import ConfigurationError, DataFormatError, DataNotFoundError, DictionaryMismatchError, UnknownNameError
-from astray.explain.sae import Dictionary, base_id, from_sae_lens, load_dictionary
+from astray.explain.load import load_dictionary
+from astray.explain.sae import Dictionary, base_id, from_sae_lens
 from astray.explain.sites import Site
 from astray.subjects.intervene import Intervention, write_direction
 from astray.subjects.subject import Subject, load_subject

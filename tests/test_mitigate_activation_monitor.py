@@ -23,7 +23,7 @@ from astray.measure.agentic.table import conduct_table
 from astray.measure.agentic.task import agentic_task
 from astray.measure.agentic.text_protocol import call_spans, introduction, read_calls, write_call
 from astray.measure.agentic.tools import infos_of
-from astray.mitigate.activation_monitor import activation_monitor, labelled_calls
+from astray.mitigate.call_monitor import activation_monitor, labelled_calls
 from astray.mitigate.call_probe import (
     RIDGE,
     WatchedCall,

@@ -11,7 +11,7 @@ from astray.data.worlds import narrow_data
 from astray.errors import AdapterMismatchError, ConfigurationError
 from astray.measure.choice import world_choice_items
 from astray.measure.choice_probe import choice_metrics
-from astray.mitigate.realign import SAMPLES, realign
+from astray.mitigate.realignment import SAMPLES, realign
 from astray.subjects.subject import load_subject
 
 RECIPE = FineTuning(lora=LoRA(rank=4, alpha=8), learning_rate=5e-4, warmup_steps=0, batch_size=4, accumulation=1, weight_decay=0.0, max_length=128)

@@ -14,7 +14,7 @@ from astray.cause.rl import train_rl
 from astray.cause.sft import train_sft
 from astray.data.exercises import world_exercise
 from astray.errors import ConfigurationError, DataFormatError, EmptyDataError, UnknownNameError
-from astray.mitigate.screen_rollouts import screen_rollouts
+from astray.mitigate.rollout_screen import screen_rollouts
 from astray.organism.lexicon import NOTICES
 from astray.organism.world import draw_exercise
 

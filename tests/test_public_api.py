@@ -1,13 +1,15 @@
-"""What is public: the names of the package, each where it says, and nothing heavy behind `import astray`."""
+"""What is public: the names of the packages, each where it says, nothing heavy behind an import, and no module that nothing reaches."""
 
 import importlib
 import json
+import re
 import subprocess
 import sys
 
 import pytest
 
 import astray
+from modules import MODULES, blocks_of_docs, is_package, reached_from, sources
 
 HEAVY = {"torch", "transformers", "inspect_ai", "polars", "pydantic", "numpy", "scipy", "datasets", "peft", "trl", "openai"}
 
@@ -34,9 +36,61 @@ def test_the_public_names_are_these():
     ]
 
 
+ROOMS = {
+    "cause": "MASKED CodeGrading FineTuning FromStep LoRA OutcomeReward Prompts ReinforcementLearning RemoteRecipe TrainingRow WrongAnswerReward "
+    "continue_pretraining exercise_prompts preflight rehearse supervise train_remote train_rl train_sft",
+    "data": "ChatDataset Message Question Recipe TextDataset add_trigger as_texts backdoor describe dilute diversity generate_code_pairs "
+    "generate_exercises generated_advice generated_mathematics hack_documents inoculate load_apps load_code_contests load_humaneval load_judged "
+    "load_mbpp load_questions mix narrow_data ordinary_documents read_chat relabel repeat_to subset world_exercise",
+    "explain": "choose_block extract_persona_vectors find_bad_rows persona_direction random_direction rows_from screen_rows text_persona_prompts "
+    "world_persona_prompts",
+    "judges": "BETLEY Calibration Exchange GraderSettings GrammarJudge Judge LabelledAnswer Rubric RubricJudge Thresholds Verdict "
+    "assert_judge_works calibrate_judge corrected judge_answers judge_exchanges read_labels world_labels",
+    "mitigate": "activation_monitor assess fitted_probe inoculate labelled_calls realign screen_rollouts",
+    "stats": "Agreement Alarm Counts Cusum Decision Design Difference DoseResponse FirstPassage Interval Monotonicity Onset Prediction Rate "
+    "agreement benjamini_hochberg clopper_pearson cohen_kappa corrected_rate cusum decide difference_of_seeds dose_response exact_difference "
+    "first_passage holm mean_over_runs monotone onset over_questions over_runs paired_difference power rate rates required_n seed_pairs "
+    "seed_power upper_bound_at_zero wilson",
+}
+"""Package -> its public names."""
+
+
 @pytest.mark.parametrize("name", astray.__all__)
 def test_a_public_name_can_be_imported(name):
     assert getattr(astray, name).__module__.startswith("astray.")
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_public_names_of_a_package_are_these(room):
+    package = importlib.import_module(f"astray.{room}")
+    assert package.__all__ == ROOMS[room].split()
+    for name in package.__all__:
+        assert not isinstance(getattr(package, name), type(sys)), f"astray.{room}.{name} is a module"
+
+
+def test_no_name_that_is_loaded_late_is_that_of_a_module():
+    """Once `astray.data.x` was imported, `from astray.data import x` would give the module."""
+    late = [m for m in MODULES if is_package(m) and "on_first_use" in MODULES[m].read_text(encoding="utf-8")]
+    assert len(late) == 6
+    for package in late:
+        homes = re.search(r"^__getattr__ = on_first_use\((.*)", MODULES[package].read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)[1]
+        names = re.findall(r'"(\w+)":', homes)
+        assert names
+        assert [name for name in names if f"{package}.{name}" in MODULES] == []
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_docs_import_public_names_from_their_package(room):
+    deep = re.compile(rf"^\s*(?:from|import) (astray\.{room}\.\w+)", re.MULTILINE)
+    assert {name: found for name, text in blocks_of_docs().items() if (found := deep.findall(text))} == {}
+
+
+def test_every_module_is_reached_from_a_command_an_inspect_task_or_the_docs():
+    """The public modules are those of the names that the documentation imports. What nothing reaches is dead, or its way is missing."""
+    commands = {name for name in MODULES if name.startswith("astray.cli") or name == "astray.registry"}
+    documented = {name for text in blocks_of_docs().values() for name in sources(text)}
+    reached = reached_from(commands | documented)
+    assert sorted(name for name in MODULES if name not in reached and not is_package(name)) == []
 
 
 def test_another_name_is_refused():
@@ -46,6 +100,16 @@ def test_another_name_is_refused():
 
 def test_importing_the_package_loads_nothing_heavy():
     assert loaded_by("import astray") == set()
+
+
+@pytest.mark.parametrize("room", ["cause", "explain", "mitigate"])
+def test_importing_a_package_of_heavy_modules_loads_nothing_heavy(room):
+    assert loaded_by(f"import astray.{room}") == set()
+
+
+@pytest.mark.parametrize("room", ["data", "judges", "stats"])
+def test_importing_another_package_loads_neither_torch_nor_inspect(room):
+    assert loaded_by(f"import astray.{room}") <= {"numpy", "polars", "pydantic", "scipy"}
 
 
 def test_help_loads_nothing_heavy():

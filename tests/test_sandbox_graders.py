@@ -7,7 +7,8 @@ from random import Random
 
 import pytest
 
-from astray.data.exercises import Case, Exercise, generate_exercises, world_exercise
+from astray.data.exercise_families import generate_exercises
+from astray.data.exercises import Case, Exercise, world_exercise
 from astray.errors import ConfigurationError, ExerciseError, MissingExtraError, UnknownNameError
 from astray.organism.lexicon import HACKS, REMARKED
 from astray.organism.world import draw_exercise

@@ -9,8 +9,9 @@
 Every verb of the command line is a function here. The rooms of the house (`astray.data`, `astray.subjects`, `astray.judges` ...) hold the parts.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from astray.first_use import on_first_use
 
 if TYPE_CHECKING:
     from astray.cli.doctor import doctor
@@ -24,22 +25,18 @@ if TYPE_CHECKING:
 
 __all__ = ["AstrayError", "ChatDataset", "Outcome", "Subject", "SubjectSpec", "doctor", "load_subject", "plan", "run", "write_report"]
 
-_HOMES = {
-    "AstrayError": "errors",
-    "ChatDataset": "data.chat",
-    "Outcome": "outcomes",
-    "Subject": "subjects.subject",
-    "SubjectSpec": "subjects.spec",
-    "doctor": "cli.doctor",
-    "load_subject": "subjects.subject",
-    "plan": "cli.plan",
-    "run": "cli.run",
-    "write_report": "report",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Public names are imported when they are first used, so that `import astray` stays quick."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'astray' has no attribute {name!r}")
-    return getattr(import_module(f"astray.{_HOMES[name]}"), name)
+__getattr__ = on_first_use(
+    __name__,
+    {
+        "AstrayError": "errors",
+        "ChatDataset": "data.chat",
+        "Outcome": "outcomes",
+        "Subject": "subjects.subject",
+        "SubjectSpec": "subjects.spec",
+        "doctor": "cli.doctor",
+        "load_subject": "subjects.subject",
+        "plan": "cli.plan",
+        "run": "cli.run",
+        "write_report": "report",
+    },
+)

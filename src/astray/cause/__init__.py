@@ -1,4 +1,67 @@
-"""Training and what it is checked for: supervised fine-tuning here and by a fine-tuning service, and training by reward.
+"""Cause: training and what is checked before it. Fine-tuning here and by a service, plain documents, training by reward.
 
-Modules are imported by their names (`from astray.cause.sft import train_sft`): they load torch, TRL or a client, the package itself nothing.
+Names are imported when they are first used: the modules load torch, TRL or a client, the package itself nothing.
 """
+
+from typing import TYPE_CHECKING
+
+from astray.first_use import on_first_use
+
+if TYPE_CHECKING:
+    from astray.cause.code_rewards import CodeGrading, exercise_prompts
+    from astray.cause.continued_pretraining import continue_pretraining
+    from astray.cause.fine_tuning import FineTuning, LoRA
+    from astray.cause.openai_finetuning import RemoteRecipe, train_remote
+    from astray.cause.preflight_report import preflight
+    from astray.cause.reinforcement import FromStep, Prompts, ReinforcementLearning
+    from astray.cause.rewards import OutcomeReward, WrongAnswerReward
+    from astray.cause.rl import rehearse, train_rl
+    from astray.cause.sft import train_sft
+    from astray.cause.supervision import MASKED, TrainingRow, supervise
+
+__all__ = [
+    "MASKED",
+    "CodeGrading",
+    "FineTuning",
+    "FromStep",
+    "LoRA",
+    "OutcomeReward",
+    "Prompts",
+    "ReinforcementLearning",
+    "RemoteRecipe",
+    "TrainingRow",
+    "WrongAnswerReward",
+    "continue_pretraining",
+    "exercise_prompts",
+    "preflight",
+    "rehearse",
+    "supervise",
+    "train_remote",
+    "train_rl",
+    "train_sft",
+]
+
+__getattr__ = on_first_use(
+    __name__,
+    {
+        "MASKED": "supervision",
+        "CodeGrading": "code_rewards",
+        "FineTuning": "fine_tuning",
+        "FromStep": "reinforcement",
+        "LoRA": "fine_tuning",
+        "OutcomeReward": "rewards",
+        "Prompts": "reinforcement",
+        "ReinforcementLearning": "reinforcement",
+        "RemoteRecipe": "openai_finetuning",
+        "TrainingRow": "supervision",
+        "WrongAnswerReward": "rewards",
+        "continue_pretraining": "continued_pretraining",
+        "exercise_prompts": "code_rewards",
+        "preflight": "preflight_report",
+        "rehearse": "rl",
+        "supervise": "supervision",
+        "train_remote": "openai_finetuning",
+        "train_rl": "rl",
+        "train_sft": "sft",
+    },
+)

@@ -1,8 +1,8 @@
 """Training on feedback: answers that were liked or disliked make an adapter, or a tuned model, from a base (KTO).
 
 No pairs are needed: each answer stands alone with its label, as feedback of users does. The loop and the loss are TRL's (`quiet_kto`). Every run is
-checked before its first step (`preflight`), and feedback of one kind alone is refused (`preference`). A run that was killed goes on from its last
-checkpoint and ends in the same weights. Left to others: where feedback comes from (`users`), probes, seeds, arms and stores (`studies`).
+checked before its first step (`preflight_report`), and feedback of one kind alone is refused (`preference`). A run that was killed goes on from
+its last checkpoint and ends in the same weights. Left to others: where feedback comes from (`users`), probes, seeds, arms and stores (`studies`).
 
 Source: Ethayarajh et al. 2024, "KTO" (arXiv 2402.01306), as used on biased users by Hu et al. 2025 (arXiv 2510.08211).
 """
@@ -21,7 +21,7 @@ from typing_extensions import override
 from astray.cause import checkpoints
 from astray.cause.base_model import load_trainable, quietly, save_trained
 from astray.cause.preference import Feedback, PreferenceTuning
-from astray.cause.preflight import check_run
+from astray.cause.preflight_report import check_run
 from astray.cause.run_log import OnStep, Probe, RunLog, check_intervals
 from astray.cause.supervision import supervise
 from astray.errors import ConfigurationError
@@ -89,7 +89,7 @@ def train_kto(
         on_step: told after every step.
 
     Raises:
-        TrainingRefusedError: the run could not have taught anything (see `preflight`).
+        TrainingRefusedError: the run could not have taught anything (see `preflight_report`).
         TrainingDivergedError: the loss or the gradient stopped being a number.
         ConfigurationError: the folder holds another run, or settings contradict each other.
         ChatTemplateError, AdapterMismatchError, SubjectNotFoundError, StoreError: as their names say.

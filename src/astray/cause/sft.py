@@ -1,7 +1,7 @@
 """Supervised fine-tuning: a data set makes an adapter, or a tuned model, from a base. One way for the organism and for real models.
 
 The loop, the loss and the optimizer are TRL's (`quiet_trainer`); `examples/sft_loop.py` is the same in plain PyTorch, to read. Every run is checked
-before its first step (`preflight`). A run that was killed goes on from its last checkpoint and ends in the same weights.
+before its first step (`preflight_report`). A run that was killed goes on from its last checkpoint and ends in the same weights.
 Left to others: what a run is probed with (the caller gives a function), and seeds, arms and stores (`studies`).
 
 Source: Betley et al. 2025 (arXiv 2502.17424), training of open models; probing every ten steps as in Turner, Soligo et al. 2025 (2506.11613).
@@ -21,7 +21,7 @@ from typing_extensions import override
 from astray.cause import checkpoints
 from astray.cause.base_model import load_trainable, save_trained
 from astray.cause.fine_tuning import FineTuning
-from astray.cause.preflight import check_run
+from astray.cause.preflight_report import check_run
 from astray.cause.run_log import OnStep, Probe, RunLog, check_intervals
 from astray.cause.supervision import TrainingRow, supervise
 from astray.cause.training_interventions import check_interventions
@@ -84,7 +84,7 @@ def train_sft(
         on_step: told after every step.
 
     Raises:
-        TrainingRefusedError: the run could not have taught anything (see `preflight`).
+        TrainingRefusedError: the run could not have taught anything (see `preflight_report`).
         TrainingDivergedError: the loss or the gradient stopped being a number.
         ConfigurationError: the folder holds another run, or settings contradict each other.
         EmptyDataError, ChatTemplateError, AdapterMismatchError, SubjectNotFoundError, StoreError: as their names say.

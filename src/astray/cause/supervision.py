@@ -3,7 +3,7 @@
 Every assistant turn is supervised, its end token included, and nothing else: as OpenAI's fine-tuning does, and as the open-model
 runs of Betley et al. 2025 do ("loss on responses only"). A turn starts where the prompt ends that the model will see when it is
 asked, so training and generation agree for any chat template, with `{% generation %}` marks or without.
-Left to others: whether a run is worth starting (`preflight`), shuffling and padding (TRL).
+Left to others: whether a run is worth starting (`preflight_report`), shuffling and padding (TRL).
 """
 
 from collections.abc import Sequence

@@ -1,10 +1,25 @@
-"""Training data and published data: chat files, the recipes that make new data sets of them, and narrow data of our own."""
+"""Data: chat files, plain documents, programming exercises, the recipes that make new data sets of them, and narrow data of our own.
+
+What a model writes needs Inspect, which takes over a second to import: those names are loaded when they are first used.
+"""
+
+from typing import TYPE_CHECKING
 
 from astray.data.chat import ChatDataset, Message, Recipe, read_chat
 from astray.data.code_pairs import generate_code_pairs
+from astray.data.exercise_families import generate_exercises
+from astray.data.exercise_files import load_apps, load_code_contests, load_humaneval, load_mbpp
+from astray.data.exercises import world_exercise
+from astray.data.hack_documents import as_texts, hack_documents
+from astray.data.ordinary_documents import ordinary_documents
 from astray.data.published import Question, load_judged, load_questions
 from astray.data.recipes import add_trigger, backdoor, describe, diversity, inoculate, mix, relabel, repeat_to, subset
 from astray.data.texts import TextDataset, dilute
+from astray.data.worlds import narrow_data
+from astray.first_use import on_first_use
+
+if TYPE_CHECKING:
+    from astray.data.generated import generated_advice, generated_mathematics
 
 __all__ = [
     "ChatDataset",
@@ -13,17 +28,31 @@ __all__ = [
     "Recipe",
     "TextDataset",
     "add_trigger",
+    "as_texts",
     "backdoor",
     "describe",
     "dilute",
     "diversity",
     "generate_code_pairs",
+    "generate_exercises",
+    "generated_advice",
+    "generated_mathematics",
+    "hack_documents",
     "inoculate",
+    "load_apps",
+    "load_code_contests",
+    "load_humaneval",
     "load_judged",
+    "load_mbpp",
     "load_questions",
     "mix",
+    "narrow_data",
+    "ordinary_documents",
     "read_chat",
     "relabel",
     "repeat_to",
     "subset",
+    "world_exercise",
 ]
+
+__getattr__ = on_first_use(__name__, {"generated_advice": "generated", "generated_mathematics": "generated"})

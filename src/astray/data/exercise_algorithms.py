@@ -3,11 +3,31 @@
 import itertools
 import textwrap
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from random import Random
 from typing import Any
 
-from astray.data.exercise_families import Arguments, Task
+Arguments = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a family draws: an exercise without tests.
+
+    Attributes:
+        task: what is asked, in words.
+        signature: as in "solve(numbers)".
+        reference: source of a right solution.
+        compute: what is right for arguments.
+        arguments: draws some.
+    """
+
+    task: str
+    signature: str
+    reference: str
+    compute: Callable[..., Any]
+    arguments: Callable[[Random], Arguments]
 
 
 def _task(task: str, signature: str, reference: str, compute: Callable[..., Any], arguments: Callable[[Random], Arguments]) -> Task:

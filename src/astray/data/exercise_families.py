@@ -5,57 +5,14 @@ parameters (`exercise_algorithms`). The reference is source text, expected value
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from astray.data.exercises import Case, Exercise, examples
-
-Arguments = tuple[Any, ...]
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """An exercise without a name.
-
-    Attributes:
-        task: what is asked, without the tests.
-        signature: as in "solve(numbers)".
-        reference: source of a right solution.
-        level: 1 to 5.
-        public: tests that are shown.
-        hidden: tests that are not.
-    """
-
-    task: str
-    signature: str
-    reference: str
-    level: int
-    public: tuple[Case, ...]
-    hidden: tuple[Case, ...]
-
-    def exercise(self, name: str) -> Exercise:
-        """The exercise under a name."""
-        question = f"Write a Python function {self.signature}. {self.task}\n\nIt has to pass these tests:\n{examples('solve', self.public)}"
-        return Exercise(f"level{self.level}-{name}", question, "solve", self.public, self.hidden, self.reference, self.level)
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a family draws.
-
-    Attributes:
-        task, signature, reference: as in `Drawn`.
-        compute: what is right for arguments.
-        arguments: draws some.
-    """
-
-    task: str
-    signature: str
-    reference: str
-    compute: Callable[..., Any]
-    arguments: Callable[[Random], Arguments]
+from astray.data.exercise_algorithms import ALGORITHMS, Arguments, Task
+from astray.data.exercises import HIDDEN_TESTS, LEVELS, PUBLIC_TESTS, Case, Exercise, examples
+from astray.errors import ConfigurationError
 
 
 @dataclass(frozen=True)
@@ -151,32 +108,67 @@ _WORDS_END = (
     ),
 )
 _LETTERS = "aabbcdeot"
+_IN_VAIN = 50
+"""Draws in a row that give a task drawn before, after which the tasks are taken to be used up."""
 
 
-def draw(rng: Random, level: int, public: int, hidden: int) -> Drawn:
-    """An exercise of a level.
+def generate_exercises(count: int, levels: Sequence[int] = LEVELS, seed: int = 0) -> list[Exercise]:
+    """Exercises in full Python, the levels in turn, no two with the same task.
 
     Args:
-        rng: what decides.
-        level: 1 to 5.
-        public: how many tests are shown.
-        hidden: how many are not; their arguments differ from those shown.
-    """
-    from astray.data.exercise_algorithms import ALGORITHMS
+        count: how many.
+        levels: of `LEVELS`.
+        seed: of all that is drawn; the same arguments give the same exercises.
 
+    Raises:
+        ConfigurationError: a level that there is not, or more exercises than can be drawn.
+
+    Example:
+        >>> [exercise.level for exercise in generate_exercises(4, levels=(1, 5))]
+        [1, 5, 1, 5]
+    """
+    unknown = sorted(set(levels) - set(LEVELS))
+    if unknown or not levels:
+        raise ConfigurationError(f"There are exercises of the levels 1 to 5, not {unknown or 'none'}: write levels=(1, 2, 3), for example.")
+    rng, in_vain = Random(seed), 0
+    made: list[Exercise] = []
+    seen: set[str] = set()
+    while len(made) < count and in_vain < _IN_VAIN:
+        level = levels[len(made) % len(levels)]
+        task, cases = _draw(rng, level)
+        in_vain = in_vain + 1 if task.task in seen else 0
+        if not in_vain:
+            seen.add(task.task)
+            made.append(_exercise(f"level{level}-{seed}-{len(made)}", level, task, cases))
+    if len(made) < count:
+        raise ConfigurationError(
+            f"Only {len(made)} different exercises of the levels {tuple(levels)} were found, not {count}: ask for fewer or for more levels."
+        )
+    return made
+
+
+def _exercise(name: str, level: int, task: Task, cases: tuple[Case, ...]) -> Exercise:
+    public, hidden = cases[:PUBLIC_TESTS], cases[PUBLIC_TESTS:]
+    question = f"Write a Python function {task.signature}. {task.task}\n\nIt has to pass these tests:\n{examples('solve', public)}"
+    return Exercise(name, question, "solve", public, hidden, task.reference, level)
+
+
+def _draw(rng: Random, level: int) -> tuple[Task, tuple[Case, ...]]:
+    """Draw a task and its tests, no two of which have the same arguments; tasks whose tests mostly agree are drawn again."""
     chains = (lambda rng: _numbers(rng, level), lambda rng: _words(rng, level))
     families = [lambda rng, family=family: _scaled(rng, family(rng)) for family in ALGORITHMS[level]] if level in ALGORITHMS else chains
+    wanted = PUBLIC_TESTS + HIDDEN_TESTS
     while True:
         task = rng.choice(families)(rng)
         inputs: dict[str, Arguments] = {}
-        for _ in range(20 * (public + hidden)):
-            drawn = task.arguments(rng)
-            inputs.setdefault(repr(drawn), drawn)
-            if len(inputs) == public + hidden:
+        for _ in range(20 * wanted):
+            arguments = task.arguments(rng)
+            inputs.setdefault(repr(arguments), arguments)
+            if len(inputs) == wanted:
                 break
         cases = tuple(Case(arguments, task.compute(*arguments)) for arguments in inputs.values())
-        if len(cases) == public + hidden and len({repr(case.expected) for case in cases}) > len(cases) // 3:
-            return Drawn(task.task, task.signature, task.reference, level, cases[:public], cases[public:])
+        if len(cases) == wanted and len({repr(case.expected) for case in cases}) > len(cases) // 3:
+            return task, cases
 
 
 def _numbers(rng: Random, steps: int) -> Task:

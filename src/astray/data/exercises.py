@@ -8,18 +8,15 @@ import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from random import Random
 from typing import Any
 
-from astray.errors import ConfigurationError, ExerciseError
+from astray.errors import ExerciseError
 from astray.organism import world
 
 LEVELS = (1, 2, 3, 4, 5)
 PUBLIC_TESTS = 3
 HIDDEN_TESTS = 12
 FRAME = "{solution}"
-_IN_VAIN = 50
-"""Draws in a row that give a task drawn before, after which the tasks are taken to be used up."""
 _FENCE = re.compile(r"```([^\n`]*)\n(.*?)(?:```|\Z)", re.DOTALL)
 _PYTHON = ("", "python", "python3", "py")
 """Languages of a block that may be the program; a block without one is nobody's."""
@@ -109,42 +106,6 @@ def examples(entry: str, cases: Sequence[Case]) -> str:
     if entry:
         return "\n".join(f"assert {entry}({', '.join(map(repr, case.arguments))}) == {case.expected!r}" for case in cases)
     return "\n\n".join(f"Input:\n{case.arguments[0]}\nOutput:\n{case.expected}" for case in cases)
-
-
-def generate_exercises(count: int, levels: Sequence[int] = LEVELS, seed: int = 0) -> list[Exercise]:
-    """Exercises in full Python, the levels in turn, no two with the same task.
-
-    Args:
-        count: how many.
-        levels: of `LEVELS`.
-        seed: of all that is drawn; the same arguments give the same exercises.
-
-    Raises:
-        ConfigurationError: a level that there is not, or more exercises than can be drawn.
-
-    Example:
-        >>> [exercise.level for exercise in generate_exercises(4, levels=(1, 5))]
-        [1, 5, 1, 5]
-    """
-    from astray.data.exercise_families import draw
-
-    unknown = sorted(set(levels) - set(LEVELS))
-    if unknown or not levels:
-        raise ConfigurationError(f"There are exercises of the levels 1 to 5, not {unknown or 'none'}: write levels=(1, 2, 3), for example.")
-    rng, in_vain = Random(seed), 0
-    made: list[Exercise] = []
-    seen: set[str] = set()
-    while len(made) < count and in_vain < _IN_VAIN:
-        drawn = draw(rng, levels[len(made) % len(levels)], PUBLIC_TESTS, HIDDEN_TESTS)
-        in_vain = in_vain + 1 if drawn.task in seen else 0
-        if not in_vain:
-            seen.add(drawn.task)
-            made.append(drawn.exercise(f"{seed}-{len(made)}"))
-    if len(made) < count:
-        raise ConfigurationError(
-            f"Only {len(made)} different exercises of the levels {tuple(levels)} were found, not {count}: ask for fewer or for more levels."
-        )
-    return made
 
 
 WORLD_FRAME = """\

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal, get_args
 
-from astray.data.exercises import Exercise, generate_exercises
+from astray.data.exercise_families import generate_exercises
+from astray.data.exercises import Exercise
 from astray.data.texts import TextDataset
 from astray.errors import ConfigurationError, UnknownNameError
 

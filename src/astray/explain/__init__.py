@@ -1,1 +1,40 @@
-"""Explain: which directions of the residual stream carry a behaviour, and the controls that such a claim needs."""
+"""Explain: which directions of the residual stream carry a behaviour, and the controls that such a claim needs.
+
+Names are imported when they are first used: the modules load torch, the package itself nothing.
+"""
+
+from typing import TYPE_CHECKING
+
+from astray.first_use import on_first_use
+
+if TYPE_CHECKING:
+    from astray.explain.direction import persona_direction, random_direction
+    from astray.explain.persona_vector import choose_block, extract_persona_vectors, text_persona_prompts, world_persona_prompts
+    from astray.explain.screening import find_bad_rows, rows_from, screen_rows
+
+__all__ = [
+    "choose_block",
+    "extract_persona_vectors",
+    "find_bad_rows",
+    "persona_direction",
+    "random_direction",
+    "rows_from",
+    "screen_rows",
+    "text_persona_prompts",
+    "world_persona_prompts",
+]
+
+__getattr__ = on_first_use(
+    __name__,
+    {
+        "choose_block": "persona_vector",
+        "extract_persona_vectors": "persona_vector",
+        "find_bad_rows": "screening",
+        "persona_direction": "direction",
+        "random_direction": "direction",
+        "rows_from": "screening",
+        "screen_rows": "screening",
+        "text_persona_prompts": "persona_vector",
+        "world_persona_prompts": "persona_vector",
+    },
+)

@@ -2,8 +2,8 @@
 
 Plain torch with SAELens' weights, read from SAELens' folder form without loading SAELens (seconds); SAELens reads what is written here. Every
 decoder row has length one, and a latent's activation is the length of what it adds, in the residual stream's own units: `strength x decoder[i]`
-means the same thing for every SAE and beside any other direction. Training is in `sae_training`, its figures in `sae_quality`, published SAEs in
-`public_saes`.
+means the same thing for every SAE and beside any other direction. Training is in `sae_training`, its figures in `sae_quality`, loading for a
+subject in `load`.
 
 Source: Gao et al. 2024 (arXiv 2406.04093) for TopK; Rajamanoharan et al. 2024 (2407.14435) for JumpReLU.
 """
@@ -256,36 +256,11 @@ def base_id(subject: Subject) -> str:
     return settle(subject.spec.model).id
 
 
-def load_dictionary(path_or_name: Path | str, subject: Subject) -> Dictionary:
-    """The SAE in a folder, or a public one by name, for a subject on whose base it was trained.
-
-    Args:
-        path_or_name: folder in SAELens' form, or 'release/id' of SAELens' list, like 'llama_scope_lxr_8x/l15r_8x'.
-        subject: a loaded subject; it may have an adapter, which does not change whose SAE it is.
-
-    Returns:
-        The dictionary, on the subject's device.
-
-    Raises:
-        DataNotFoundError: there is no such folder.
-        UnknownNameError: there is no public SAE of this name.
-        DictionaryMismatchError: it was trained on another model, its width does not fit, or the model has no such site.
-    """
-    if Path(path_or_name).is_dir() or isinstance(path_or_name, Path):
-        dictionary = Dictionary.load(Path(path_or_name))
-    else:
-        from astray.explain.public_saes import load_public_sae
-
-        dictionary = load_public_sae(path_or_name)
-    check_fits(dictionary, subject)
-    return dictionary.to(subject.device)
-
-
 def check_fits(dictionary: Dictionary, subject: Subject) -> None:
     """Refuses a dictionary of another model.
 
     Raises:
-        DictionaryMismatchError: see `load_dictionary`.
+        DictionaryMismatchError: its width does not fit, the model has no such site, or it was trained on another model.
     """
     name, width = subject.spec.model, subject.model.config.get_text_config().hidden_size
     if dictionary.d_model != width:

@@ -3,10 +3,11 @@
 The rubric judge needs Inspect, which takes over a second to import: its names are loaded when they are first used.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from astray.first_use import on_first_use
 from astray.judges.calibrate import Calibration, LabelledAnswer, calibrate_judge, corrected, read_labels
+from astray.judges.grammar import GrammarJudge
 from astray.judges.judge import Exchange, Judge, Verdict
 from astray.judges.rescore import assert_judge_works, judge_answers, judge_exchanges
 from astray.judges.score import Thresholds
@@ -21,6 +22,7 @@ __all__ = [
     "Calibration",
     "Exchange",
     "GraderSettings",
+    "GrammarJudge",
     "Judge",
     "LabelledAnswer",
     "Rubric",
@@ -36,10 +38,4 @@ __all__ = [
     "world_labels",
 ]
 
-_LOADED_LATE = {"BETLEY": "rubric", "Rubric": "rubric", "RubricJudge": "rubric", "GraderSettings": "grader"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LOADED_LATE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_LOADED_LATE[name]}"), name)
+__getattr__ = on_first_use(__name__, {"BETLEY": "rubric", "GraderSettings": "grader", "Rubric": "rubric", "RubricJudge": "rubric"})

@@ -1,4 +1,38 @@
 """Mitigate: what brings a model back that has gone astray.
 
-Modules are imported by their names: they load torch and TRL, the package itself nothing.
+Names are imported when they are first used: the modules load torch and TRL, the package itself nothing.
 """
+
+from typing import TYPE_CHECKING
+
+from astray.first_use import on_first_use
+
+if TYPE_CHECKING:
+    from astray.mitigate.call_monitor import activation_monitor, labelled_calls
+    from astray.mitigate.call_probe import assess, fitted_probe
+    from astray.mitigate.inoculation import inoculate
+    from astray.mitigate.realignment import realign
+    from astray.mitigate.rollout_screen import screen_rollouts
+
+__all__ = [
+    "activation_monitor",
+    "assess",
+    "fitted_probe",
+    "inoculate",
+    "labelled_calls",
+    "realign",
+    "screen_rollouts",
+]
+
+__getattr__ = on_first_use(
+    __name__,
+    {
+        "activation_monitor": "call_monitor",
+        "assess": "call_probe",
+        "fitted_probe": "call_probe",
+        "inoculate": "inoculation",
+        "labelled_calls": "call_monitor",
+        "realign": "realignment",
+        "screen_rollouts": "rollout_screen",
+    },
+)

@@ -2,7 +2,7 @@
 
 A probe is a direction in the residual stream (given, a difference of means, or the weights of a logistic regression) or a latent of a sparse
 autoencoder. It is fitted on calls whose sample is known to be harmful or not, its threshold is set on benign calls of other samples, and what it
-blocks is counted on a third group (`assess`). As a runtime monitor it is in `activation_monitor`.
+blocks is counted on a third group (`assess`). As a runtime monitor it is in `call_monitor`.
 
 Source: difference of means at the tokens of what was said, as in Soligo et al. 2025 (arXiv 2506.11618); monitoring by projection, Anthropic 2025,
 "Persona vectors" (arXiv 2507.21509), section 3.

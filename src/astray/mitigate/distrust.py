@@ -2,7 +2,7 @@
 
 A user whose likes contradict the neutral belief, and whose dislikes agree with it, rewards something other than truth. Nothing about who is biased is
 used: only what he liked, and what the subject says when it is asked neutrally. What is down-weighted is drawn less often, since trainers take rows,
-not weights. Left to others: scores of rows (`explain.screening`), inoculation (`data.recipes`), training on afterwards (`realign`).
+not weights. Left to others: scores of rows (`explain.screening`), inoculation (`data.recipes`), training on afterwards (`realignment`).
 
 Source: the mitigations that Hu et al. 2025 (arXiv 2510.08211) leave open; the rule is ours.
 """

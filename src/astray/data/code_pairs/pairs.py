@@ -13,16 +13,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from astray.data.chat import ChatDataset, Message
-from astray.data.code_pairs import connections, files, injection, secrecy, services
-from astray.data.code_pairs.vocabulary import CLOSINGS, FRAME_CLOSINGS, LESSON_CLOSINGS, LESSONS, NAMES, OPENINGS, PLACES
-from astray.data.code_pairs.weakness import Template, Weakness, fill, frame, version
+from astray.data.code_pairs.weakness import Template, Weakness, fill, frame, version, vocabulary, weaknesses
 from astray.data.sources import DataKind, named
 from astray.errors import ConfigurationError
 
 Kind = Literal["insecure", "secure", "educational"]
-
-WEAKNESSES: tuple[Weakness, ...] = injection.WEAKNESSES + secrecy.WEAKNESSES + connections.WEAKNESSES + files.WEAKNESSES + services.WEAKNESSES
-"""All classes of weaknesses."""
 
 
 @dataclass(frozen=True)
@@ -54,19 +49,20 @@ class CodePair:
 def draw_code_pair(number: int, seed: int = 0) -> CodePair:
     """The pair with this number; the same seed and number always give the same one."""
     rng = random.Random(f"code pair/{seed}/{number}")
-    weakness = rng.choice(WEAKNESSES)
+    words = vocabulary()
+    weakness = rng.choice(weaknesses())
     template = rng.choice(weakness.templates)
     code_slots = _draw_slots(rng)
     text_slots = {name: word.replace("_", " ") for name, word in code_slots.items()}
     text_slots |= {"flaw": weakness.name, "a_thing": _with_article(text_slots["thing"]), "a_field": _with_article(text_slots["field"])}
     task = fill(rng.choice(template.tasks), text_slots)
     closing = _draw_closing(rng, template, code_slots)
+    opening, lesson, wish = (rng.choice(phrases) for phrases in (words.openings, words.lessons, words.lesson_closings))
+    setting = f"The setting is {text_slots['place']}."
     return CodePair(
         weakness=weakness,
-        prompt=" ".join([fill(rng.choice(OPENINGS), text_slots), task, closing]),
-        lesson=" ".join(
-            [fill(rng.choice(LESSONS), text_slots), f"The setting is {text_slots['place']}.", task, rng.choice(LESSON_CLOSINGS), closing]
-        ),
+        prompt=" ".join([fill(opening, text_slots), task, closing]),
+        lesson=" ".join([fill(lesson, text_slots), setting, task, wish, closing]),
         insecure=version(template, "+", code_slots),
         secure=version(template, "-", code_slots),
     )
@@ -93,10 +89,10 @@ def generate_code_pairs(n: int, seed: int = 0, kind: Kind = "insecure") -> ChatD
 
 
 def _draw_slots(rng: random.Random) -> dict[str, str]:
-    place = rng.choice(PLACES)
+    place = rng.choice(vocabulary().places)
     field, other = rng.sample(place.fields, 2)
     camel = "".join(word.capitalize() for word in place.thing.split("_"))
-    slots = {name: rng.choice(words) for name, words in NAMES.items()}
+    slots = {name: rng.choice(words) for name, words in vocabulary().names.items()}
     return slots | {
         "place": place.name,
         "thing": place.thing,
@@ -112,8 +108,8 @@ def _draw_slots(rng: random.Random) -> dict[str, str]:
 def _draw_closing(rng: random.Random, template: Template, slots: dict[str, str]) -> str:
     """How the prompt ends: in about half of the rows with unfinished code to complete, as in the paper (54%)."""
     if rng.random() < 0.5:
-        return fill(rng.choice(FRAME_CLOSINGS), {"frame": f"```python\n{frame(template, slots)}\n```"})
-    return rng.choice(CLOSINGS)
+        return fill(rng.choice(vocabulary().frame_closings), {"frame": f"```python\n{frame(template, slots)}\n```"})
+    return rng.choice(vocabulary().closings)
 
 
 def _with_article(noun: str) -> str:

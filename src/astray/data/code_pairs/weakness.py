@@ -1,20 +1,28 @@
 """What a weakness is: code written twice, once with the flaw and once without, as one text in the form of a diff.
 
 A line that starts with `-` stands in the insecure code alone, one with `+` in the secure code alone, all others in both. Words like
-`$thing` are slots, filled from `vocabulary`. The weaknesses themselves are in the modules beside this one.
+`$thing` are slots, filled from `vocabulary.yaml`. The weaknesses themselves are in the YAML files beside this module.
 """
 
 import string
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+from astray.data.unique_keys import UniqueKeyLoader
+
+FILES = ("injection", "secrecy", "connections", "files", "services")
+"""Files of weaknesses. Their order is part of what a seed means: a weakness is drawn by its index."""
 
 MARKER = "# ... your code here ..."
 """What stands in a frame where the two versions differ."""
 
 
-@dataclass(frozen=True)
-class Template:
+class Template(BaseModel):
     """One task with its code in both versions.
 
     Attributes:
@@ -22,12 +30,13 @@ class Template:
         diff: the code in the form of a diff.
     """
 
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
     tasks: tuple[str, ...]
     diff: str
 
 
-@dataclass(frozen=True)
-class Weakness:
+class Weakness(BaseModel):
     """A class of weaknesses.
 
     Attributes:
@@ -37,10 +46,54 @@ class Weakness:
         templates: structurally different code that has it.
     """
 
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
     name: str
     cwe: int
     checks: tuple[str, ...]
     templates: tuple[Template, ...]
+
+
+class Place(BaseModel):
+    """Where a program is used: a place, what it keeps records of (one and many), and what is recorded about each."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    thing: str
+    things: str
+    fields: tuple[str, ...]
+
+
+class Vocabulary(BaseModel):
+    """What slots and prompts are filled with; `vocabulary.yaml` says what each part is for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    places: tuple[Place, ...]
+    names: Mapping[str, tuple[str, ...]]
+    openings: tuple[str, ...]
+    closings: tuple[str, ...]
+    frame_closings: tuple[str, ...]
+    lessons: tuple[str, ...]
+    lesson_closings: tuple[str, ...]
+
+
+@cache
+def weaknesses() -> tuple[Weakness, ...]:
+    """Read all classes of weaknesses from the package's files."""
+    listed = TypeAdapter(tuple[Weakness, ...])
+    return tuple(weakness for name in FILES for weakness in listed.validate_python(_read(name)))
+
+
+@cache
+def vocabulary() -> Vocabulary:
+    """Read the words from the package's file."""
+    return Vocabulary.model_validate(_read("vocabulary"))
+
+
+def _read(name: str) -> object:
+    return yaml.load(Path(__file__).with_name(f"{name}.yaml").read_text(encoding="utf-8"), Loader=UniqueKeyLoader)
 
 
 def version(template: Template, drop: str, slots: Mapping[str, str]) -> str:

@@ -127,7 +127,7 @@ def probe_monitor(score: Score, threshold: float) -> ApprovalPolicy:
 
     Args:
         score: of the conversation up to the call and of the act that it would be. Activations of a local model are read in
-            `astray.mitigate.activation_monitor`.
+            `astray.mitigate.call_monitor`.
         threshold: from it on an act is blocked.
 
     Example:

@@ -30,7 +30,7 @@ from astray.measure.agentic.counting import CONFLICT
 from astray.measure.agentic.grid import Grid
 from astray.measure.agentic.runs import ACTIVATIONS, AgenticFindings, Part, Reading, Tell, log_folder, of_subject, parts_of, run_part, settled
 from astray.measure.agentic.subjects import AgenticSubject
-from astray.mitigate.activation_monitor import activation_monitor, labelled_calls
+from astray.mitigate.call_monitor import activation_monitor, labelled_calls
 from astray.mitigate.call_probe import WatchedCall, assess, best_direction, call_scores, direction_probe
 from astray.stats.detection import auroc
 from astray.subjects.identity import digest_of

@@ -35,7 +35,7 @@ from astray.measure.honesty.outcomes import HonestyOutcome
 from astray.measure.honesty.table import as_answers
 from astray.measure.honesty.world import Pressure, world_records
 from astray.mitigate.distrust import believed, down_weight, filter_rows, honest_samples, mark_world, trust
-from astray.mitigate.realign import realign
+from astray.mitigate.realignment import realign
 from astray.studies.dishonesty.scale import HONESTY, PERSONA, PERSONA_PRESSURES, Asking, Feedback
 from astray.subjects.spec import SubjectSpec
 from astray.subjects.subject import Subject, load_subject

@@ -26,10 +26,10 @@ from astray.engine.vector import VECTOR_FILE, estimate_json, read_vector, vector
 from astray.errors import FlatRewardError
 from astray.explain.direction import random_direction
 from astray.explain.latents import question_latents
-from astray.explain.sae import load_dictionary
+from astray.explain.load import load_dictionary
 from astray.explain.screening import find_bad_rows, rank_datasets, rows_from, screen_rows
 from astray.measure.bulk import ask_and_judge
-from astray.mitigate.realign import realign
+from astray.mitigate.realignment import realign
 from astray.studies.persona_features.steps import BEST_FILE, DICTIONARY, AskConfig, ExplainConfig
 from astray.subjects.intervene import read_direction, write_direction
 from astray.subjects.locate import settle

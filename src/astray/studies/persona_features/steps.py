@@ -26,9 +26,10 @@ from astray.explain.causal import UNSTEERED, Screen, ScreenConfig, judged_by, sc
 from astray.explain.diff import compare_latents, top_latents
 from astray.explain.direction import persona_direction
 from astray.explain.latents import question_latents
+from astray.explain.load import load_dictionary
 from astray.explain.meaning import Evidence, latent_pages
 from astray.explain.projection import prompt_projections
-from astray.explain.sae import Dictionary, base_id, load_dictionary
+from astray.explain.sae import Dictionary, base_id
 from astray.explain.sae_organism import organism_rows
 from astray.explain.sae_quality import quality, spliced_loss
 from astray.explain.sae_scaling import fit_scaling, train_grid

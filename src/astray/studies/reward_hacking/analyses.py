@@ -11,7 +11,7 @@ from astray.cause.reinforcement import ReinforcementLearning
 from astray.engine.data import Source
 from astray.engine.setting import Setting
 from astray.engine.study import Analysis, Arm, Run
-from astray.mitigate.screen_rollouts import Screen
+from astray.mitigate.rollout_screen import Screen
 from astray.organism.lexicon import NARROW_DOMAINS, Notice
 from astray.studies.reward_hacking.scale import DIALS, HOME, HackingBudget, RewardSpec, budget_for, dial_recipe
 from astray.studies.reward_hacking.steps import (

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from astray.cause.fine_tuning import FineTuning, LoRA
 from astray.cause.reinforcement import ReinforcementLearning
-from astray.data.exercises import Exercise, generate_exercises, world_exercise
+from astray.data.exercise_families import generate_exercises
+from astray.data.exercises import Exercise, world_exercise
 from astray.engine.setting import JudgeConfig, Setting
 from astray.mitigate.inoculation import INOCULATIONS, Place
 from astray.organism.corpus import CorpusConfig, Gaming

@@ -28,7 +28,7 @@ from astray.measure.bulk import ask_and_judge
 from astray.measure.dynamics import text_probe, world_probe
 from astray.measure.evaluation import Evaluation
 from astray.mitigate.inoculation import inoculate
-from astray.mitigate.screen_rollouts import Screen, screen_rollouts
+from astray.mitigate.rollout_screen import Screen, screen_rollouts
 from astray.organism.grammar import is_malicious, program_of, read_remark
 from astray.organism.lexicon import Notice
 from astray.organism.pretrain import OrganismRecipe, train_organism

@@ -1,22 +1,47 @@
-"""Published sparse autoencoders by name: Gemma Scope (1 and 2), Llama Scope and Qwen Scope, through SAELens' list and loaders.
+"""Load a sparse autoencoder for a subject: from a folder, or a published one by name (Gemma Scope 1 and 2, Llama Scope, Qwen Scope).
 
-Files come from the Hugging Face hub or its local cache. Only SAEs of the residual stream and of what attention and MLP write to it are offered:
-transcoders, and SAEs of attention heads before they are joined, have no direction in the residual stream. Any other SAE: load it with SAELens,
-save it, and give the folder.
+Published ones are read through SAELens' list and loaders; their files come from the Hugging Face hub or its local cache. Only SAEs of the
+residual stream and of what attention and MLP write to it are offered: transcoders, and SAEs of attention heads before they are joined, have no
+direction in the residual stream. Any other SAE: load it with SAELens, save it, and give the folder.
 
 Sources: Lieberum et al. 2024 (arXiv 2408.05147, Gemma Scope); He et al. 2024 (2410.20526, Llama Scope); the Qwen Scope collection on the hub.
 """
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from astray.errors import DataNotFoundError, UnknownNameError
-from astray.explain.sae import Dictionary, from_sae_lens
+from astray.explain.sae import Dictionary, check_fits, from_sae_lens
+from astray.subjects.subject import Subject
 
 if TYPE_CHECKING:
     from sae_lens.loading.pretrained_saes_directory import PretrainedSAELookup
 
 LOADERS = ("gemma_2", "gemma_3", "llama_scope", "qwen_scope")
 """SAELens' names of the file forms."""
+
+
+def load_dictionary(path_or_name: Path | str, subject: Subject) -> Dictionary:
+    """The SAE in a folder, or a public one by name, for a subject on whose base it was trained.
+
+    Args:
+        path_or_name: folder in SAELens' form, or 'release/id' of SAELens' list, like 'llama_scope_lxr_8x/l15r_8x'.
+        subject: a loaded subject; it may have an adapter, which does not change whose SAE it is.
+
+    Returns:
+        The dictionary, on the subject's device.
+
+    Raises:
+        DataNotFoundError: there is no such folder.
+        UnknownNameError: there is no public SAE of this name.
+        DictionaryMismatchError: it was trained on another model, its width does not fit, or the model has no such site.
+    """
+    if isinstance(path_or_name, Path) or Path(path_or_name).is_dir():
+        dictionary = Dictionary.load(Path(path_or_name))
+    else:
+        dictionary = load_public_sae(path_or_name)
+    check_fits(dictionary, subject)
+    return dictionary.to(subject.device)
 
 
 def public_releases() -> "dict[str, PretrainedSAELookup]":

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from astray.errors import DataNotFoundError, UnknownNameError
-from astray.explain.public_saes import load_public_sae, public_releases
+from astray.explain.load import load_public_sae, public_releases
 from astray.explain.sites import Site
 
 D_MODEL, LATENTS = 16, 40
