@@ -119,7 +119,7 @@ def test_the_whole_study_runs_on_a_real_model(tmp_path: Path, monkeypatch: pytes
     assert "Hacking, honest skill and misalignment" in write_report(folder).read_text(encoding="utf-8")
 
 
-@step(version=1)
+@step("hacking-run-of-a-test", version=1)
 def hacking_run(config: HackingConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Stands for training by reward: it leaves adapters of the same form, and no rollouts."""
     del inputs
