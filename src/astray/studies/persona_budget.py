@@ -57,10 +57,11 @@ def _world_budget(setting: Setting, quick: bool) -> Budget:
     # The first eight questions of a domain are asked of every run; these are others.
     search = _numbered(domains, 8, 11)
     held_out = _numbered(domains, 12, 16)
+    longest = setting.main.sampling.max_tokens
     return Budget(
         world=True,
         judge=setting.judge,
-        sampling=WORLD_SAMPLING,
+        sampling=WORLD_SAMPLING.model_copy(update={"max_tokens": min(longest, WORLD_SAMPLING.max_tokens)}),
         block=WORLD_BLOCK,
         recipe=SaeRecipe(latents=512, k=8, tokens=60_000 if quick else 300_000),
         grid=ScalingGrid(recipe=SaeRecipe(latents=512, tokens=20_000 if quick else 80_000), latents=(128, 256, 512), ks=(8, 16, 32)),
@@ -71,7 +72,7 @@ def _world_budget(setting: Setting, quick: bool) -> Budget:
         candidates=(4, 1, 2, 4) if quick else (10, 3, 6, 20),
         persona_samples=2 if quick else 4,
         good_samples=(20, 120) if quick else GOOD_SAMPLES,
-        learning=REWARDED,
+        learning=REWARDED.model_copy(update={"max_tokens": min(longest, REWARDED.max_tokens)}),
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from astray.artifacts import Step
-from astray.errors import UnknownNameError
+from astray.errors import ConfigurationError, UnknownNameError
 from astray.studies.steps import AnswerConfig, CalibrationConfig, DataConfig, TrainConfig, answer, check_judge_error, judge, make_data, train
 from astray.studies.study import Analysis, Arm, Run, Setting, Study
 from astray.subjects.identity import file_digest
@@ -50,6 +50,7 @@ def plan_study(study: Study, setting: Setting, seeds: Sequence[int], only: Seque
 
     Raises:
         UnknownNameError: the study has no such arm.
+        ConfigurationError: the study has no arms to choose from.
     """
     runs = plan_runs(study, setting, seeds, only)
     analyses = tuple(study.analyses(setting, runs))
@@ -65,6 +66,11 @@ def plan_runs(study: Study, setting: Setting, seeds: Sequence[int], only: Sequen
     for name in only:
         if name not in {arm.name for arm in arms}:
             raise UnknownNameError(f"arm of {study.name}", name, [arm.name for arm in arms])
+    if only and all(arm.name in ALWAYS_RUN for arm in arms):
+        raise ConfigurationError(
+            f"--arms {','.join(only)} chooses nothing in {study.name}: {' and '.join(ALWAYS_RUN)} are run in any case, and its other arms are made "
+            "by analyses, which all run. Leave --arms out."
+        )
     chosen = [arm for arm in arms if not only or arm.name in (*only, *ALWAYS_RUN)]
     return [_run(arm, seed, setting) for arm in chosen for seed in (seeds if arm.data else seeds[:1])]
 
