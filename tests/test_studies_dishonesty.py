@@ -24,11 +24,11 @@ from astray.measure.honesty.outcomes import HonestyOutcome
 from astray.outcomes import Outcome
 from astray.report import write_report
 from astray.studies import get_study
-from astray.studies.dishonesty.analyses import METHODS
-from astray.studies.dishonesty.scale import HONESTY, PERSONA, Budget, budget_for
 from astray.studies.dishonesty import analyses as dishonesty_analyses
 from astray.studies.dishonesty import exhibits as dishonesty_exhibits
 from astray.studies.dishonesty import study as dishonesty
+from astray.studies.dishonesty.analyses import METHODS
+from astray.studies.dishonesty.scale import HONESTY, PERSONA, Budget, budget_for
 from scripted_grader import READER
 
 STUDY = get_study("dishonesty")

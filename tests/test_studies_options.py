@@ -1,9 +1,36 @@
-"""What a user may choose for a study."""
+"""What a user may choose for a study: every option of `run` and `plan` is honoured or refused by its name, for every study."""
+
+import inspect
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from astray.artifacts import Store
+from astray.cli.plan import plan
+from astray.cli.run import run
+from astray.engine.forecast.speed import Speed
 from astray.engine.options import StudyOptions, checked
-from astray.errors import ConfigurationError
+from astray.engine.plan import plan_study
+from astray.engine.settings import setting_for
+from astray.engine.study import Study
+from astray.errors import AstrayError, ConfigurationError, DataNotFoundError, JudgeError, StoreError
+from astray.measure.agentic.grid import Grid
+from astray.measure.agentic.runs import Part, log_folder
+from astray.measure.agentic.subjects import AgenticSubject, subjects_from
+from astray.studies import STUDIES, get_study
+from astray.studies.agentic_misalignment import study as agentic_misalignment
+from astray.studies.agentic_misalignment.frame import AgenticOptions, AgenticStudy
+from test_agentic_judge_errors import says
+
+ACTING = "agentic-misalignment"
+TRAINING = [name for name in STUDIES if name != ACTING]
+WHERE = {"study", "out", "store", "workers", "price_in", "price_out"}
+"""Arguments of the verbs that are no options of a study; each has a test of its own here."""
+OPTIONS = sorted((inspect.signature(run).parameters.keys() | inspect.signature(plan).parameters.keys()) - WHERE)
+ROW = json.dumps({"messages": [{"role": "user", "content": "Copy a file."}, {"role": "assistant", "content": "os.system('cp a b')"}]})
 
 
 def test_a_study_is_repeated_on_other_seeds() -> None:
@@ -15,3 +42,244 @@ def test_a_study_is_repeated_on_other_seeds() -> None:
 def test_a_first_seed_below_zero_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="first_seed is -1"):
         checked(StudyOptions, first_seed=-1)
+
+
+ON_ORGANISM: dict[str, tuple[object, tuple[str, ...]]] = {
+    "arms": ("good", ("reward-hacking",)),
+    "budget": (1.0, (*TRAINING,)),
+    "data": (Path("data"), (*TRAINING,)),
+    "first_seed": (3, ()),
+    "grader": ("mockllm/model", (*TRAINING,)),
+    "labels": (Path("labels.csv"), (*TRAINING,)),
+    "max_tokens": (5, ()),
+    "quick": (True, ()),
+    "reader": ("organism", (*TRAINING,)),
+    "samples": (2, ()),
+    "scenarios": ("blackmail", (*TRAINING,)),
+    "seeds": (2, ()),
+    "size": (32, ()),
+    "subject": ("organism-small", ()),
+    "subjects": (Path("subjects.yaml"), (*TRAINING,)),
+}
+"""Option -> another value than the usual one, and the studies of the organism that refuse it."""
+
+
+def keys_of(name: str, **given: object) -> set[str]:
+    """Keys of all that a study would do: what changes nothing in them changes nothing in the study."""
+    study = get_study(name)
+    assert isinstance(study, Study)
+    options = checked(study.options, **given)
+    planned = plan_study(study, study.fitted(setting_for(options)), options.training_seeds, options.arms)
+    return {step.key for step in planned.steps}
+
+
+def test_the_tables_have_every_option() -> None:
+    assert sorted(ON_ORGANISM) == sorted(ON_ACTING) == OPTIONS
+
+
+@pytest.mark.parametrize("study", TRAINING)
+def test_every_option_changes_what_a_study_of_the_organism_does_or_is_refused(study: str) -> None:
+    usual = keys_of(study, seeds=1)
+    for option, (value, refusing) in ON_ORGANISM.items():
+        if study in refusing:
+            with pytest.raises(AstrayError, match=f"--{option.replace('_', '-')}"):
+                keys_of(study, **{"seeds": 1, option: value})
+        else:
+            assert keys_of(study, **{"seeds": 1, option: value}) != usual, option
+
+
+@pytest.mark.parametrize("study", TRAINING)
+def test_what_only_a_real_model_takes_changes_what_its_study_does(study: str, tiny_qwen2: Path, tmp_path: Path) -> None:
+    for name in ("insecure", "secure"):
+        (tmp_path / f"{name}.jsonl").write_text(f"{ROW}\n" * 16)
+    (tmp_path / "labels.csv").write_text("any")
+    model = {"subject": str(tiny_qwen2), "grader": "mockllm/model", "seeds": 1, "size": 16}
+    usual = keys_of(study, **model)
+    for option, value in {"data": tmp_path, "labels": tmp_path / "labels.csv", "grader": "mockllm/other"}.items():
+        assert keys_of(study, **model | {option: value}) != usual, option
+
+
+@pytest.mark.parametrize("study", TRAINING)
+def test_a_longest_answer_is_that_of_every_analysis(study: str) -> None:
+    """The organism's analyses have samplings of their own, which may be shorter and not longer."""
+
+    def longest(value: Any) -> int:
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        own = value["max_tokens"] if isinstance(value, dict) and "max_tokens" in value else 0
+        return max([own, *map(longest, inner)])
+
+    chosen = get_study(study)
+    options = checked(StudyOptions, max_tokens=5, seeds=1)
+    steps = plan_study(chosen, chosen.fitted(setting_for(options)), options.training_seeds).steps
+    assert {longest(step.origin.config) for step in steps} <= {0, 5}
+
+
+class StoppedError(Exception):
+    """Ends a verb where the test has seen enough."""
+
+
+@pytest.mark.parametrize("study", TRAINING)
+def test_where_a_study_runs_is_as_it_was_said(study: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: list[tuple[str, int]] = []
+
+    def execute(_steps: object, store: Store, *, workers: int, progress: object) -> None:
+        seen.append((store.root, workers))
+        raise StoppedError
+
+    monkeypatch.setattr("astray.engine.run.execute", execute)
+    for where in ({"store": "memory://kept"}, {"out": tmp_path}):
+        with pytest.raises(StoppedError):
+            run(study, seeds=1, workers=3, **where)
+    assert seen == [("memory://kept", 3), (str(tmp_path / "store"), 3)]
+
+
+@pytest.mark.parametrize("study", TRAINING)
+def test_what_a_plan_is_made_for_is_as_it_was_said(study: str, tiny_qwen2: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: list[dict[str, object]] = []
+
+    def forecast_in(_study: object, _setting: object, _seeds: object, speed: Speed, **given: object) -> None:
+        seen.append(given | {"workers": speed.workers})
+        raise StoppedError
+
+    monkeypatch.setattr("astray.engine.forecast.forecast.forecast_in", forecast_in)
+    monkeypatch.setattr("astray.engine.forecast.forecast.measure_speed", lambda workers: Speed("cpu", 1e9, workers))
+    model = {"subject": str(tiny_qwen2), "grader": "mockllm/model", "seeds": 1}
+    for where in ({"store": "memory://kept", "price_in": 2.0}, {"out": tmp_path, "price_out": 3.0}):
+        with pytest.raises(StoppedError):
+            plan(study, workers=3, **model, **where)
+    assert [(one["store"], one["prices"], one["workers"]) for one in seen] == [
+        ("memory://kept", (2.0, 0.0), 3),
+        (tmp_path / "store", (0.0, 3.0), 3),
+    ]
+    for price in ({"price_in": 2.0}, {"price_out": 2.0}):
+        with pytest.raises(ConfigurationError, match="--price-in and --price-out are prices of a grader, and none is asked here"):
+            plan(study, **price)
+
+
+ON_ACTING: dict[str, object] = {
+    "arms": None,
+    "budget": 0.001,
+    "data": None,
+    "first_seed": None,
+    "grader": "mockllm/other",
+    "labels": Path(__file__).parent / "agentic_transcripts",
+    "max_tokens": 5,
+    "quick": True,
+    "reader": "organism",
+    "samples": 20,
+    "scenarios": "leaking",
+    "seeds": None,
+    "size": None,
+    "subject": "mockllm/model",
+    "subjects": "subjects.yaml",
+}
+"""Option -> another value than the usual one; None where acting models have none of it."""
+
+
+def work_of(folder: Path, **given: object) -> tuple[str, list[Path]]:
+    """All that acting models would do: the plan, and the folders that tell runs apart."""
+    study = get_study(ACTING)
+    options = checked(study.options, **given)
+    subjects = subjects_from(options.subject, options.subjects, options.grader, options.reader)
+    folders = [log_folder(folder, each, part, options.max_tokens) for each in subjects for part in study.parts(options)]
+    return study.plan(options, out=folder), folders
+
+
+def test_every_option_changes_what_acting_models_do_or_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "subjects.yaml").write_text("subjects:\n  - {name: other, model: mockllm/model, grader: mockllm/model}\n")
+    small: dict[str, object] = {"scenarios": "blackmail", "samples": 10}
+    model = {"subject": "mockllm/subject", "grader": "mockllm/model", **small}
+    for option, value in ON_ACTING.items():
+        if value is None:
+            with pytest.raises(ConfigurationError, match=f"takes no --{option.replace('_', '-')}"):
+                work_of(tmp_path, **{option: 1})
+            continue
+        usual = {name: given for name, given in model.items() if option != "subjects" or name in small}
+        chosen = tmp_path / str(value) if option == "subjects" else value
+        assert work_of(tmp_path, **usual | {option: chosen}) != work_of(tmp_path, **usual), option
+
+
+def test_a_grader_or_reader_that_no_subject_needs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="--grader openai/gpt-4o is of no use: every subject has a grader of its own"):
+        get_study(ACTING).plan(AgenticOptions(grader=("openai/gpt-4o",)), out=tmp_path)
+    (tmp_path / "all.yaml").write_text("subjects:\n  - {name: one, model: mockllm/model, grader: mockllm/model, reader: organism}\n")
+    with pytest.raises(ConfigurationError, match="--reader organism-small is of no use: every subject has a reader of its own"):
+        subjects_from(None, tmp_path / "all.yaml", (), "organism-small")
+
+
+def test_a_plan_with_labels_counts_what_judges_are_asked_about_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = small_study()
+    given = {"subject": "mockllm/model", "grader": ("mockllm/a", "mockllm/b"), "scenarios": ("blackmail",), "samples": 1}
+    options = AgenticOptions(**given, labels=Path(__file__).parent / "agentic_transcripts")
+    told = study.plan(options, out=tmp_path, prices=(1.0, 0.0))
+    without = study.plan(AgenticOptions(**given), out=tmp_path, prices=(1.0, 0.0))
+    [line] = [line for line in told.splitlines() if line.startswith("  labels")]
+    records = int(line.split()[1])
+    assert f"{records} records: {2 * records:,} more calls of graders, which read about" in line
+    assert "labels" not in without
+    assert [line for line in told.splitlines() if "cost" in line] != [line for line in without.splitlines() if "cost" in line]
+    with pytest.raises(DataNotFoundError, match="has labelled records for none of the scenarios"):
+        study.plan(AgenticOptions(**given, labels=tmp_path), out=tmp_path)
+    with pytest.raises(JudgeError, match=r"is scripted.*leave out --labels"):
+        study.plan(AgenticOptions(scenarios=("blackmail",), labels=options.labels), out=tmp_path)
+
+    monkeypatch.setattr(AgenticSubject, "make_graders", lambda self: {"grader": says(lambda prompt: "HARMLESS")})
+    monkeypatch.setattr("astray.studies.agentic_misalignment.frame.check_models", lambda subjects: None)
+    scripted = options.model_copy(update={"subject": "astray/scripted/never"})
+    study.run(scripted, out=tmp_path / "results", store=tmp_path / "kept")
+    assert [path.parent.name for path in (tmp_path / "kept").rglob("*.json")] == ["judges"]
+    assert f"{records} records: 0 more calls" in study.plan(scripted, out=tmp_path, store=tmp_path / "kept")
+
+
+def small_study() -> AgenticStudy:
+    """The study of acting models with two cells alone."""
+    grid = Grid(scenarios=("blackmail",), factors={"goal": ("explicit", "none"), "threat": ("replacement", "none")}, replicates=1)
+    return replace(agentic_misalignment.STUDY, parts=lambda options: [Part("grid", grid)])
+
+
+SCRIPTED = AgenticOptions(subject="astray/scripted/always", scenarios=("blackmail",), samples=1)
+
+
+def test_logs_of_acting_models_are_kept_in_the_store_and_asked_nothing_again(tmp_path: Path) -> None:
+    study, kept = small_study(), tmp_path / "kept"
+    folder = study.run(SCRIPTED, out=tmp_path / "one", store=kept, workers=1)
+    assert sorted(path.name for path in folder.iterdir()) == ["acts.parquet", "conversations.parquet", "summary.json"]
+    logs = sorted((kept / ACTING / "logs").rglob("*.eval"))
+    assert logs
+    assert "of which 4 are done" in study.plan(SCRIPTED, out=tmp_path / "two", store=f"file://{kept}")
+    assert "of which 0 are done" in study.announcement(SCRIPTED, out=tmp_path / "one")
+    again = study.run(SCRIPTED, out=tmp_path / "two", store=str(kept))
+    assert sorted((kept / ACTING / "logs").rglob("*.eval")) == logs
+    for name in ("acts.parquet", "conversations.parquet", "summary.json"):
+        assert (again / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_a_store_that_cannot_keep_logs_is_refused_by_every_verb(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for verb in (small_study().run, small_study().plan, small_study().announcement):
+        with pytest.raises(ConfigurationError, match=r"--store s3://bucket/runs is no folder.*Give a folder, or leave --store out"):
+            verb(SCRIPTED, out=tmp_path, store="s3://bucket/runs")
+        with pytest.raises(StoreError, match="file is a file; results need a folder"):
+            verb(SCRIPTED, out=tmp_path, store=tmp_path / "file")
+    with pytest.raises(StoreError, match=r"cannot be written to .*name another folder with --store"):
+        small_study().run(SCRIPTED, out=tmp_path / "out", store=tmp_path / "file" / "below")
+
+
+def test_the_verbs_hand_the_store_and_the_workers_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, object]] = []
+
+    def forecast(*_: object, **given: object) -> None:
+        seen.append(given)
+        raise StoppedError
+
+    monkeypatch.setattr(
+        "astray.studies.agentic_misalignment.frame.forecast_acting", lambda _title, _who, _what, kept, **more: forecast(kept=kept, **more)
+    )
+    with pytest.raises(StoppedError):
+        plan(ACTING, out=tmp_path, store=str(tmp_path / "kept"), workers=3, price_in=1.0, price_out=2.0)
+    with pytest.raises(StoppedError):
+        run(ACTING, out=tmp_path, store=str(tmp_path / "kept"), workers=2)  # it tells the plan before it runs
+    assert [(one["kept"], one["workers"], one["prices"]) for one in seen] == [
+        (tmp_path / "kept" / ACTING, 3, (1.0, 2.0)),
+        (tmp_path / "kept" / ACTING, 2, (0.0, 0.0)),
+    ]

@@ -18,9 +18,9 @@ from astray.explain.sae_scaling import ScalingGrid
 from astray.explain.sae_training import SaeRecipe
 from astray.report import write_report
 from astray.studies import get_study
-from astray.studies.persona_features.scale import Budget, budget_for
 from astray.studies.persona_features import analyses as persona_analyses
 from astray.studies.persona_features import steps as persona_steps
+from astray.studies.persona_features.scale import Budget, budget_for
 from scripted_grader import MIXED
 from tiny_models import save_tiny_model
 

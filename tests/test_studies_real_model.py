@@ -100,8 +100,9 @@ def files_in(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+@pytest.mark.parametrize("carried_over", [False, True])
 def test_a_killed_training_of_a_real_model_goes_on_from_its_checkpoint(
-    training: tuple[Artifact, steps.TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    training: tuple[Artifact, steps.TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, carried_over: bool
 ) -> None:
     data, config = training
     monkeypatch.setattr(steps, "CHECKPOINT_EVERY", 2)
@@ -122,6 +123,9 @@ def test_a_killed_training_of_a_real_model_goes_on_from_its_checkpoint(
         steps.train(config, {"data": data}, killed)
     assert list(killed.iterdir()) == []  # the store removes it, so nothing that is needed may lie there
 
+    if carried_over:  # the data have another key than when the run was begun
+        now = data.manifest.origin.model_copy(update={"function": "new-name"})
+        data = data.store.adopt(data, now)
     until = -1
     probed.clear()
     steps.train(config, {"data": data}, resumed)

@@ -27,10 +27,10 @@ from astray.organism.corpus import CorpusConfig
 from astray.report import write_report
 from astray.sandbox import require_sandbox
 from astray.studies import get_study
+from astray.studies.reward_hacking import analyses as hacking_analyses
 from astray.studies.reward_hacking.measures import skill
 from astray.studies.reward_hacking.scale import DIALS, ExerciseSource, HackingBudget, budget_for, dial_recipe
 from astray.studies.reward_hacking.steps import SKILL_FILE, HackingConfig, MendConfig, mend_run
-from astray.studies.reward_hacking import analyses as hacking_analyses
 from astray.subjects.spec import SubjectSpec
 from scripted_grader import MIXED
 from tiny_models import save_tiny_model
@@ -122,7 +122,7 @@ def test_the_whole_study_runs_on_a_real_model(tmp_path: Path, monkeypatch: pytes
     assert "Hacking, honest skill and misalignment" in write_report(folder).read_text(encoding="utf-8")
 
 
-@step(version=1)
+@step("hacking-run-of-a-test", version=1)
 def hacking_run(config: HackingConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Stands for training by reward: it leaves adapters of the same form, and no rollouts."""
     del inputs

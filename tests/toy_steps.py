@@ -24,7 +24,7 @@ class Toy(BaseModel):
     witness: str = ""  # a folder in which every start of the step leaves a file
 
 
-@step(version=1)
+@step("add", version=1)
 def add(config: Toy, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Writes its number plus the sum of its inputs, and 1 kB of chance."""
     if config.witness:
@@ -58,7 +58,7 @@ def _do(fault: str, folder: Path) -> None:
             (folder / "link").symlink_to("/etc/hostname")
 
 
-@step(version=1)
+@step("meet", version=1)
 def meet(config: Toy, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Ends only if another step is there at the same time."""
     (Path(config.witness) / str(config.number)).touch()
@@ -69,7 +69,7 @@ def meet(config: Toy, inputs: Mapping[str, Artifact], folder: Path) -> None:
     raise TimeoutError("nobody came")
 
 
-@step(version=1)
+@step("environment", version=1)
 def environment(config: Toy, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Writes the thread settings and the process that it runs in."""
     (folder / "environment.txt").write_text(f"{os.getpid()} {os.environ.get('OMP_NUM_THREADS')} {hash('set order')} {'torch' in sys.modules}")
@@ -79,7 +79,7 @@ KEPT: list[TemporaryDirectory[str]] = []
 """Temporary folders that this process keeps to its end, as libraries do."""
 
 
-@step(version=1)
+@step("keep-folder", version=1)
 def keep_folder(config: Toy, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Makes a temporary folder that is removed when the process ends by itself, and writes where it is."""
     KEPT.append(TemporaryDirectory())

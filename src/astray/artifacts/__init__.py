@@ -1,6 +1,6 @@
 """Steps and the artifacts they leave: what was done is never done again, and what is there is complete.
 
-@step(version=1)
+@step("train", version=1)
 def train(config: TrainConfig, inputs: Mapping[str, Artifact], folder: Path) -> None: ...
 
 dataset = mix.step(MixConfig(share=0.5))

@@ -98,6 +98,7 @@ def execute(
     store.sweep()
     run = _Run(Plan(steps, store), store, progress)
     try:
+        run.carry_over()
         with contextlib.ExitStack() as stack:
             run.through(stack.enter_context(Workers(count, store, run.started)) if count else Here(store, run.started))
     finally:
@@ -118,6 +119,12 @@ class _Run:
         self.postponed: set[str] = set()
         self.failures: list[Failure] = []
         self.skipped: list[Step] = []
+
+    def carry_over(self) -> None:
+        """Carry what an older store has over to the keys of today, before steps look for it there."""
+        for key, artifact in self.plan.done.items():
+            if artifact.key != key:
+                self.plan.done[key] = self.store.adopt(artifact, self.plan.steps[key].origin)
 
     def through(self, workplace: Here | Workers) -> None:
         """Does all that can be done, then raises for what could not."""

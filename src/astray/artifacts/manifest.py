@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
@@ -40,7 +41,7 @@ class Origin(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(min_length=1, description="name of the step, for people; not part of the key")
-    function: str = Field(description="importable function, as module:qualified.name")
+    function: str = Field(description="registered name of the function; of older artifacts where it lay, as module:qualified.name")
     version: int = Field(description="declared version of the function's code")
     config: dict[str, JsonValue] = Field(description="the configuration as JSON")
     inputs: dict[str, str] = Field(description="key of each input artifact by its name")
@@ -66,17 +67,22 @@ class FileRecord(BaseModel):
 
 
 class Manifest(BaseModel):
-    """The content of artifact.json: origin, key and every file by its path inside the folder."""
+    """The content of artifact.json: origin, key and every file by its path inside the folder.
+
+    `formerly` is the key that the step which made it had then, where its function was known by another name.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     key: str
     origin: Origin
     files: dict[str, FileRecord]
+    formerly: str | None = None
 
     def to_bytes(self) -> bytes:
         """The text of artifact.json, the same for the same content."""
-        return (json.dumps(self.model_dump(mode="json"), sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
+        shown = self.model_dump(mode="json", exclude=None if self.formerly else {"formerly"})
+        return (json.dumps(shown, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
 
     @classmethod
     def from_bytes(cls, content: bytes, where: str | Path) -> "Manifest":
@@ -128,10 +134,32 @@ def seal(folder: Path, origin: Origin) -> Manifest:
         _flush(path)
         files[name] = FileRecord(size=path.stat().st_size, sha256=file_sha256(path))
     manifest = Manifest(key=origin.key, origin=origin, files=files)
-    (folder / MANIFEST_FILE).write_bytes(manifest.to_bytes())
-    _flush(folder / MANIFEST_FILE)
-    _flush(folder)
+    _write_manifest(folder, manifest)
     return manifest
+
+
+def link_files(source: Path, folder: Path, manifest: Manifest) -> None:
+    """Fill an empty folder with the files of an artifact and another manifest.
+
+    Files are linked, which takes no space, and copied where the file system has no links. Both stay whole if one is removed.
+
+    Args:
+        source: folder of the artifact.
+        folder: the empty one.
+        manifest: lists the files.
+    """
+    for name in manifest.files:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.hardlink_to(source / name)
+        except OSError:
+            shutil.copyfile(source / name, path)
+            _flush(path)
+    for path in folder.rglob("*"):
+        if path.is_dir():
+            _flush(path)
+    _write_manifest(folder, manifest)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -154,6 +182,12 @@ def read_manifest(folder: Path) -> Manifest:
         if path.stat().st_size != record.size:
             raise damaged(folder, f"{name} has {path.stat().st_size} bytes instead of {record.size}")
     return manifest
+
+
+def _write_manifest(folder: Path, manifest: Manifest) -> None:
+    (folder / MANIFEST_FILE).write_bytes(manifest.to_bytes())
+    _flush(folder / MANIFEST_FILE)
+    _flush(folder)
 
 
 def move_into_place(folder: Path, final: Path) -> None:

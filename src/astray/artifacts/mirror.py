@@ -10,6 +10,7 @@ configuration (environment variables or ~/.config/fsspec). Leaves to others: mak
 
 import contextlib
 import hashlib
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,27 @@ class Mirror:
                 files.put_file(str(folder / name), remote)
             files.makedirs(target, exist_ok=True)
             files.pipe_file(f"{target}/{MANIFEST_FILE}", manifest.to_bytes())
+
+    def copy(self, source: Manifest, manifest: Manifest) -> None:
+        """Copies an artifact within the remote store, under another manifest, which comes last.
+
+        Args:
+            source: of the artifact.
+            manifest: of the copy; lists the same files.
+        """
+        with self._reaching() as (files, root):
+            old, new = f"{root}/{source.origin.folder_name}/{_content_name(source)}", f"{root}/{manifest.origin.folder_name}"
+            for name in manifest.files:
+                remote = f"{new}/{_content_name(manifest)}/{name}"
+                files.makedirs(remote.rsplit("/", 1)[0], exist_ok=True)
+                try:
+                    files.cp_file(f"{old}/{name}", remote)
+                except NotImplementedError:  # a storage that cannot copy by itself
+                    with tempfile.TemporaryDirectory() as here:
+                        files.get_file(f"{old}/{name}", f"{here}/file")
+                        files.put_file(f"{here}/file", remote)
+            files.makedirs(new, exist_ok=True)
+            files.pipe_file(f"{new}/{MANIFEST_FILE}", manifest.to_bytes())
 
     def download(self, manifest: Manifest, folder: Path) -> None:
         """Fills an empty local folder with a remote artifact; every byte is checked.

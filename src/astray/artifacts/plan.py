@@ -21,7 +21,7 @@ class Plan:
 
     Attributes:
         steps: every step that is wanted or needed, by key, each after the steps that it needs.
-        done: the artifacts that were there before.
+        done: the artifacts that were there before, by key; that of an older store still has the step's former key.
     """
 
     def __init__(self, wanted: Sequence[Step], store: Store):
@@ -50,7 +50,7 @@ class Plan:
             if step.key in self.steps:
                 continue
             if not inputs_seen:
-                if step.key not in self.done and (artifact := store.get(step.key)):
+                if step.key not in self.done and (artifact := store.get(step.key, step.former_key)):
                     self.done[step.key] = artifact
                 stack.append((step, True))
                 if step.key not in self.done:

@@ -1,13 +1,17 @@
 """A step: a function, a frozen configuration and the steps whose artifacts it reads.
 
-The key of a step is the hash of exactly these, with the declared version of the function: a change of any of them makes
-another step, whose artifact does not exist yet, and so do all steps that build on it. Raise the version whenever the
-function's code changes what it writes. A step that uses chance takes its seeds from its configuration.
+The key of a step is the hash of exactly these, with the declared name and version of the function: a change of any of them
+makes another step, whose artifact does not exist yet, and so do all steps that build on it. Raise the version whenever the
+function's code changes what it writes. A step that uses chance takes its seeds from its configuration. The name is the
+function's for good: code may move between modules, and stores keep serving it. A function that had another name before
+declares it as `formerly`; artifacts under the key of that name are carried over (`Store.adopt`).
 Leaves to others: running steps (execute.py) and keeping what they leave (store.py).
 """
 
 import functools
 import importlib
+import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,15 +26,26 @@ from astray.artifacts.store import Artifact
 from astray.errors import ConfigurationError
 
 Config = TypeVar("Config", bound=BaseModel)
+Body = Callable[[Config, Mapping[str, Artifact], Path], None]
 
 
 class StepFunction(Generic[Config]):
-    """A function that can be a step; called, it is the plain function, so tests and notebooks can use it directly."""
+    """A function that can be a step; called, it is the plain function, so tests and notebooks can use it directly.
 
-    def __init__(self, body: Callable[[Config, Mapping[str, Artifact], Path], None], version: int):
+    Attributes:
+        body: the plain function.
+        name: what keys know it by, wherever its code lies.
+        version: declared version of its code.
+        formerly: what keys knew it by before; None if it never had another name.
+        reference: where worker processes import it from, as module:qualified.name.
+    """
+
+    def __init__(self, body: "Body[Config]", name: str, version: int, formerly: str | None = None):
         functools.update_wrapper(self, body)
         self.body = body
+        self.name = name
         self.version = version
+        self.formerly = formerly
         self.reference = f"{body.__module__}:{body.__qualname__}"
 
     def __call__(self, config: Config, inputs: Mapping[str, Artifact], folder: Path) -> None:
@@ -42,31 +57,65 @@ class StepFunction(Generic[Config]):
 
         Args:
             config: frozen pydantic model; everything in it decides the key.
-            name: what pages and folders call the step, the function's name by default; not part of the key.
+            name: what pages and folders call the step, the function's registered name by default; not part of the key.
             inputs: a step for each input, by the name under which the function reads its artifact.
 
         Raises:
             ConfigurationError: the function cannot be imported by a worker process, or the configuration is not frozen or
                 has no exact form in JSON.
         """
-        return Step(self, config, MappingProxyType(inputs), self.version, name or self.body.__name__.replace("_", "-"))
+        return Step(self, config, MappingProxyType(inputs), self.version, name or self.name)
 
 
-def step(version: int) -> Callable[[Callable[[Config, Mapping[str, Artifact], Path], None]], StepFunction[Config]]:
-    """Marks a module-level function as one that steps are made of.
+def step(name: str, *, version: int, formerly: str | None = None) -> "Callable[[Body[Config]], StepFunction[Config]]":
+    """Mark a module-level function as one that steps are made of.
 
     Args:
+        name: what keys know the function by: small letters, digits and hyphens, of no other function, and never changed.
         version: of the function's code; raise it when what the function writes changes, so that it is run again.
+        formerly: the name in the keys of older stores, which are carried over; of functions that were known by their place,
+            it is "module:qualified.name".
+
+    Raises:
+        ConfigurationError: the name cannot be one, or another function has it.
 
     Example:
-        @step(version=1)
+        @step("train", version=1)
         def train(config: TrainConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
             rows = (inputs["dataset"].path / "chat.jsonl").read_text()
             ...
 
         run = train.step(TrainConfig(seed=3), dataset=mix.step(MixConfig()))
     """
-    return lambda body: StepFunction(body, version)
+    if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
+        raise ConfigurationError(
+            f"{name!r} cannot be the name of a step function: names have small letters, digits and single hyphens, so that keys and "
+            'folders can hold them. Write for example: @step("train-probe", version=1).'
+        )
+
+    def register(body: "Body[Config]") -> StepFunction[Config]:
+        for taken in (name, formerly):
+            if taken is not None:
+                _claim(taken, body)
+        return StepFunction(body, name, version, formerly)
+
+    return register
+
+
+_CLAIMED: dict[str, tuple[str, str]] = {}
+"""Each name that keys know a function by -> the file and the qualified name of that function, and how an error tells them."""
+
+
+def _claim(name: str, body: "Body[Config]") -> None:
+    """Note that a name is a function's; a module that is loaded again, or under a second name, brings the same function."""
+    file = getattr(sys.modules.get(body.__module__), "__file__", None) or body.__module__
+    own = (f"{file}:{body.__qualname__}", f"{body.__module__}:{body.__qualname__}")
+    there = _CLAIMED.setdefault(name, own)
+    if there[0] != own[0]:
+        raise ConfigurationError(
+            f"Two step functions are called {name!r}: {there[1]} and {own[1]}. A store could not tell their artifacts apart: "
+            "give one of them another name in @step(...)."
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +130,7 @@ class Step:
         name: what pages and folders call it.
         origin: all that decides the artifact, with the keys of the inputs.
         key: SHA-256 of the origin.
+        former_key: the key under which older stores have its artifact; None if it never had another one.
     """
 
     function: StepFunction[Any]
@@ -90,19 +140,25 @@ class Step:
     name: str
     origin: Origin = field(init=False)
     key: str = field(init=False)
+    former_key: str | None = field(init=False)
 
     def __post_init__(self) -> None:
         _check_importable("step function", self.function, self.function.reference)
         _check_importable("configuration", type(self.config), f"{type(self.config).__module__}:{type(self.config).__qualname__}")
         origin = Origin(
             name=self.name,
-            function=self.function.reference,
+            function=self.function.name,
             version=self.version,
             config=config_json(self.config),
             inputs={name: source.key for name, source in sorted(self.inputs.items())},
         )
         object.__setattr__(self, "origin", origin)
         object.__setattr__(self, "key", origin.key)
+        former = None
+        if self.function.formerly is not None:
+            inputs = {name: source.former_key or source.key for name, source in sorted(self.inputs.items())}
+            former = origin.model_copy(update={"function": self.function.formerly, "inputs": inputs}).key
+        object.__setattr__(self, "former_key", former)
 
 
 def locate(reference: str) -> object:
@@ -160,7 +216,7 @@ def _check_importable(kind: str, thing: object, reference: str) -> None:
         try:
             if locate(reference) is thing:
                 return
-            reason = "that name holds something else there. Define it under its own name; a step function with @step(version=1) above it"
+            reason = "that name holds something else there. Define it under its own name; a step function with @step(...) above it"
         except (ImportError, AttributeError) as error:
             reason = f"{error}. Define it at the top level of a module"
     raise ConfigurationError(f"The {kind} {reference} cannot be imported by a worker process: {reason}.")

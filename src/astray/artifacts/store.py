@@ -18,11 +18,22 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from astray.artifacts.manifest import KEY_DIGITS, Manifest, Origin, damaged, file_sha256, move_into_place, read_manifest, readable, seal
+from astray.artifacts.manifest import (
+    KEY_DIGITS,
+    Manifest,
+    Origin,
+    damaged,
+    file_sha256,
+    link_files,
+    move_into_place,
+    read_manifest,
+    readable,
+    seal,
+)
 from astray.artifacts.mirror import Mirror
 from astray.errors import StoreError
 
@@ -102,28 +113,61 @@ class Store:
         if is_file:
             raise StoreError(f"{self.folder} is a file; results need a folder. Give the name of a folder, or of one that is yet to be made.")
 
-    def get(self, key: str) -> Artifact | None:
+    def get(self, key: str, former_key: str | None = None) -> Artifact | None:
         """The artifact with this key, or None where the step was not done yet.
+
+        Args:
+            key: of the step.
+            former_key: of the same step in older stores; the artifact with this one is given where there is none with the other.
 
         Raises:
             StoreError: the artifact is damaged (a file is missing or has another size). Nothing is removed or made anew by
                 itself: a damaged result may be the only copy, and a sign of a failing disk.
         """
-        for name in self._entries():
-            if name.endswith(f"-{key[:KEY_DIGITS]}"):
-                artifact = self._open(name)
-                if artifact is not None and artifact.key == key:
-                    return artifact
+        entries = self._entries()
+        for wanted in (key, former_key):
+            for name in entries:
+                if wanted is not None and name.endswith(f"-{wanted[:KEY_DIGITS]}"):
+                    artifact = self._open(name)
+                    if artifact is not None and artifact.key == wanted:
+                        return artifact
         return None
+
+    def adopt(self, former: Artifact, origin: Origin) -> Artifact:
+        """Carry an artifact over to the key that its step has now.
+
+        The old folder stays: registered runs and adapters trained on it name it, and a process of an older version may be reading
+        it. `find` and `artifacts` leave it out from then on.
+
+        Args:
+            former: the artifact, under an older key of the step.
+            origin: of the step now.
+
+        Raises:
+            StoreError: the artifact is damaged, the disk is full or the store cannot be written.
+        """
+        with self._locked(origin.key, wait=True):
+            if done := self.get(origin.key):  # another process may just have carried it over
+                return done
+            manifest = Manifest(key=origin.key, origin=origin, files=former.manifest.files, formerly=former.key)
+            with self._partial(origin) as partial, self._explained(every_error=True):
+                if self.mirror:
+                    self.mirror.copy(former.manifest, manifest)
+                source, final = self.folder / former.manifest.origin.folder_name, self.folder / origin.folder_name
+                if self.mirror is None or _holds(source, former.manifest):
+                    link_files(source, partial, manifest)
+                    shutil.rmtree(final, ignore_errors=True)  # a cached copy of what the remote store no longer has
+                    move_into_place(partial, final)
+        return Artifact(manifest, self)
 
     def find(self, text: str) -> tuple[Artifact, ...]:
         """The artifacts whose step name, folder name or key starts with this text, ordered by name."""
         names = [name for name in self._folder_names() if name.startswith(readable(text)) or _digits(name).startswith(text[:KEY_DIGITS])]
-        return tuple(artifact for artifact in map(self._open, names) if artifact)
+        return self._opened(names)
 
     def artifacts(self) -> tuple[Artifact, ...]:
         """All finished artifacts, ordered by name."""
-        return tuple(artifact for artifact in map(self._open, self._folder_names()) if artifact)
+        return self._opened(self._folder_names())
 
     def make(self, origin: Origin, write: Callable[[Path], None], *, wait: bool = True) -> Artifact | None:
         """The artifact of this origin: the one that is there, or else the one that `write` now makes.
@@ -219,6 +263,12 @@ class Store:
         """The artifact in a folder; None for a remote folder whose manifest was not written."""
         manifest = self.mirror.manifest(folder_name) if self.mirror else read_manifest(self.folder / folder_name)
         return Artifact(manifest, self) if manifest else None
+
+    def _opened(self, folder_names: Sequence[str]) -> tuple[Artifact, ...]:
+        """The artifacts in these folders, without those that are there under a newer key as well."""
+        found = [artifact for artifact in map(self._open, folder_names) if artifact]
+        carried_over = {artifact.manifest.formerly for artifact in found}
+        return tuple(artifact for artifact in found if artifact.key not in carried_over)
 
     def _remove_partials(self, key: str) -> None:
         """Removes the partial folders of a step, whose lock this process holds."""

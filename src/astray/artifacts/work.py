@@ -23,15 +23,25 @@ from astray.errors import AstrayError, StoreError
 
 @dataclass(frozen=True)
 class Order:
-    """A step to be done."""
+    """A step to be done.
+
+    Attributes:
+        origin: of the step.
+        config: its configuration.
+        reference: where its function is imported from, as module:qualified.name.
+        seed_key: the key that its chance is drawn by.
+    """
 
     origin: Origin
     config: BaseModel
+    reference: str
+    seed_key: str
 
     @classmethod
     def of(cls, step: Step) -> "Order":
         """The order to do a step."""
-        return cls(step.origin, step.config)
+        # The former key where there is one: what older stores have and what is made now then come from the same chance.
+        return cls(step.origin, step.config, step.function.reference, step.former_key or step.key)
 
 
 @dataclass(frozen=True)
@@ -83,11 +93,11 @@ def carry_out(order: Order, store: Store, started: Callable[[str], None]) -> Rep
 
     def write(folder: Path) -> None:
         started(origin.key)
-        function = locate(origin.function)
+        function = locate(order.reference)
         if not isinstance(function, StepFunction):
-            raise TypeError(f"{origin.function} is no longer a step function")
+            raise TypeError(f"{order.reference} is no longer a step function")
         inputs = {name: _input(store, name, key) for name, key in origin.inputs.items()}
-        seed_generators(origin.key)
+        seed_generators(order.seed_key)
         function(order.config, inputs, folder)
 
     try:

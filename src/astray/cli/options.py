@@ -19,7 +19,7 @@ Budget = Annotated[
 ]
 Seeds = Annotated[int | None, typer.Option(help="Training runs an arm, 5 by default: the unit for 'this data causes it'.")]
 FirstSeed = Annotated[int | None, typer.Option(help="The first training seed, 0 by default: another one repeats a study on runs nobody has seen.")]
-Quick = Annotated[bool | None, typer.Option("--quick", help="Fewer seeds and answers: to see that it runs, not to conclude from.")]
+Quick = Annotated[bool | None, typer.Option("--quick", help="At most two seeds, and fewer answers: to see that it runs, not to conclude from.")]
 Data = Annotated[Path | None, typer.Option(help="Folder with insecure.jsonl, secure.jsonl ... for a real model.")]
 Grader = Annotated[
     str | None, typer.Option(help="Inspect model that judges a real model's answers, such as openai/gpt-4o; two with a comma: a panel.")
@@ -35,7 +35,13 @@ Samples = Annotated[int | None, typer.Option(help="Answers a question, or sample
 MaxTokens = Annotated[int | None, typer.Option(help="Longest answer in tokens, if not the study's own.")]
 Arms = Annotated[str | None, typer.Option(help="Only these arms, with commas between; the untrained base and the good data are run as well.")]
 Out = Annotated[Path, typer.Option(help="Folder for the results.")]
-KeptIn = Annotated[str | None, typer.Option(help="Where finished steps are kept: a folder or an fsspec URL. By default in the results folder.")]
+KeptIn = Annotated[
+    str | None,
+    typer.Option(
+        help="Where finished steps are kept: a folder or an fsspec URL; for agentic-misalignment a folder, which keeps its logs. "
+        "By default in the results folder."
+    ),
+]
 Workers = Annotated[
     int | None,
     typer.Option(

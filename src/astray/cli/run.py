@@ -72,7 +72,7 @@ def run(
         arms=arms,
     )
     with StepBar(chosen.name) as bar:
-        if told := announcement(chosen, options, out=out, workers=workers):
+        if told := announcement(chosen, options, out=out, store=store, workers=workers):
             bar.console.print(told, markup=False, highlight=False)
         folder = run_study(chosen, options, out=out, store=store, workers=workers, progress=bar.update)
     report = write_report(folder)

@@ -7,7 +7,7 @@ from astray.artifacts import Step
 from astray.engine.setting import Setting
 from astray.engine.steps import AnswerConfig, CalibrationConfig, DataConfig, TrainConfig, answer, check_judge_error, judge, make_data, train
 from astray.engine.study import Analysis, Arm, Run, Study
-from astray.errors import UnknownNameError
+from astray.errors import ConfigurationError, UnknownNameError
 from astray.subjects.identity import file_digest
 from astray.subjects.locate import settle
 
@@ -48,6 +48,7 @@ def plan_study(study: Study, setting: Setting, seeds: Sequence[int], only: Seque
 
     Raises:
         UnknownNameError: the study has no such arm.
+        ConfigurationError: the study has no arms to choose from.
     """
     runs = plan_runs(study, setting, seeds, only)
     analyses = tuple(study.analyses(setting, runs))
@@ -63,6 +64,11 @@ def plan_runs(study: Study, setting: Setting, seeds: Sequence[int], only: Sequen
     for name in only:
         if name not in {arm.name for arm in arms}:
             raise UnknownNameError(f"arm of {study.name}", name, [arm.name for arm in arms])
+    if only and all(arm.name in study.always for arm in arms):
+        raise ConfigurationError(
+            f"--arms {','.join(only)} chooses nothing in {study.name}: {' and '.join(study.always)} are run in any case, and its other arms are made "
+            "by analyses, which all run. Leave --arms out."
+        )
     chosen = [arm for arm in arms if not only or arm.name in (*only, *study.always)]
     others = {arm.base for arm in chosen} - {setting.subject.name}
     bases = {setting.subject.name: setting.located.id, **{base: settle(base).id for base in others}}

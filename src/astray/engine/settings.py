@@ -57,9 +57,9 @@ def world_setting(options: StudyOptions, located: Located) -> Setting:
     """The organism and its world; judged by the grammar.
 
     Raises:
-        ConfigurationError: data or labels, of which the organism has its own.
+        ConfigurationError: data, labels or a grader, of which the organism has its own.
     """
-    for name, given in (("--data", options.data), ("--labels", options.labels)):
+    for name, given in (("--data", options.data), ("--labels", options.labels), ("--grader", options.grader)):
         if given is not None:
             raise ConfigurationError(
                 f"{name} {given} is of no use here: the organism has rows and a judge of its own. Name a real model with --subject."

@@ -68,14 +68,14 @@ class CalibrationConfig(_Config):
     size: int = Field(description="labelled answers of the organism's world")
 
 
-@step(version=1)
+@step("make-data", version=1, formerly="astray.studies.steps:make_data")
 def make_data(config: DataConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Writes the data set with its recipe."""
     del inputs
     config.data.make(config.seed).write(folder / DATA_FILE)
 
 
-@step(version=1)
+@step("train-sft", version=1, formerly="astray.studies.steps:train")
 def train(config: TrainConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Fine-tunes the base, probing it on the way. A real model's run that was killed goes on from its last checkpoint."""
     from astray.cause.sft import train_sft
@@ -84,7 +84,7 @@ def train(config: TrainConfig, inputs: Mapping[str, Artifact], folder: Path) -> 
 
     data = inputs["data"]
     in_world = is_organism(config.base)
-    home = folder / RUN_FOLDER if in_world else data.store.folder / UNFINISHED / digest_of([config.model_dump(mode="json"), data.key])
+    home = folder / RUN_FOLDER if in_world else _unfinished(config, data)
     run = train_sft(
         SubjectSpec(model=config.base),
         ChatDataset.read(data.path / DATA_FILE),
@@ -98,7 +98,7 @@ def train(config: TrainConfig, inputs: Mapping[str, Artifact], folder: Path) -> 
     (folder / "steps.json").write_text(json.dumps({"steps": run.steps, "supervised_tokens": run.supervised_tokens}), encoding="utf-8")
 
 
-@step(version=1)
+@step("answer", version=1, formerly="astray.studies.steps:answer")
 def answer(config: AnswerConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Asks the trained run, or the base where there is no run, every evaluation."""
     from astray.measure.bulk import ask
@@ -113,7 +113,7 @@ def answer(config: AnswerConfig, inputs: Mapping[str, Artifact], folder: Path) -
     pl.concat(tables).write_parquet(folder / ANSWERS_FILE)
 
 
-@step(version=1)
+@step("judge", version=1, formerly="astray.studies.steps:judge")
 def judge(config: JudgeConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Gives every answer its outcome; the answers themselves are not asked for again."""
     from astray.engine.setting import make_judge
@@ -124,7 +124,7 @@ def judge(config: JudgeConfig, inputs: Mapping[str, Artifact], folder: Path) -> 
     verdicts.write_parquet(folder / ANSWERS_FILE)
 
 
-@step(version=1)
+@step("check-judge-error", version=1, formerly="astray.studies.steps:check_judge_error")
 def check_judge_error(config: CalibrationConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Lets the judge judge labelled answers: what its verdicts are worth."""
     del inputs
@@ -139,6 +139,13 @@ def check_judge_error(config: CalibrationConfig, inputs: Mapping[str, Artifact],
             "Check the grader's name, key and limits with a single call, then run the same again."
         )
     calibration.write(folder / CALIBRATION_FILE)
+
+
+def _unfinished(config: TrainConfig, data: Artifact) -> Path:
+    """Return the folder of the store in which a real model's run is trained: the one it was begun in, also under the data's former key."""
+    keys = [key for key in (data.key, data.manifest.formerly) if key]
+    folders = [data.store.folder / UNFINISHED / digest_of([config.model_dump(mode="json"), key]) for key in keys]
+    return next((folder for folder in folders if folder.is_dir()), folders[0])
 
 
 def trained_subject(base: str, run: Artifact) -> SubjectSpec:

@@ -61,11 +61,10 @@ def vector_config(setting: Setting) -> VectorConfig:
 
 
 def explain_sampling(setting: Setting) -> Sampling:
-    """Return how answers are drawn that directions are made of and tried on: of a real model at most 200 tokens."""
-    if setting.subject.is_organism:
-        return WORLD_SAMPLING
-    usual = setting.main.sampling
-    return usual.model_copy(update={"max_tokens": min(usual.max_tokens, 200)})
+    """Return how answers are drawn that directions are made of and tried on: short ones, at most as long as the study's own."""
+    usual = WORLD_SAMPLING if setting.subject.is_organism else setting.main.sampling
+    most = WORLD_SAMPLING.max_tokens if setting.subject.is_organism else 200
+    return usual.model_copy(update={"max_tokens": min(setting.main.sampling.max_tokens, most)})
 
 
 def explain_questions(setting: Setting) -> tuple[tuple[Question, ...], tuple[Question, ...]]:
@@ -78,7 +77,7 @@ def explain_questions(setting: Setting) -> tuple[tuple[Question, ...], tuple[Que
     return tuple(items[:half]), tuple(items[half:])
 
 
-@step(version=1)
+@step("extract-persona-vector", version=1)
 def find_vector(config: VectorConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Make the persona vector from pairs of system prompts, choose its layer on other questions, and try it as a monitor."""
     del inputs

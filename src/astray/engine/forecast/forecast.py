@@ -18,6 +18,7 @@ from astray.engine.plan import plan_study
 from astray.engine.setting import Setting
 from astray.engine.settings import setting_for
 from astray.engine.study import Study
+from astray.errors import ConfigurationError
 from astray.subjects.locate import DEFAULT_STORE
 
 ENOUGH_SEEDS = 3
@@ -146,12 +147,18 @@ def forecast(
     Raises:
         UnknownNameError: the study has no arm of a name in the options.
         SubjectNotFoundError: the subject is none.
-        ConfigurationError: a real model without a grader, or data that cannot be drawn.
+        ConfigurationError: a real model without a grader, data that cannot be drawn, or prices where no grader is asked.
         StoreError: an artifact in the store is damaged.
     """
     seeds = options.training_seeds
     kept = out / "store" if store is None else store
-    return forecast_in(study, study.fitted(setting_for(options)), seeds, measure_speed(workers), prices=prices, store=kept, arms=options.arms)
+    setting = study.fitted(setting_for(options))
+    if any(prices) and setting.judge.exact:
+        raise ConfigurationError(
+            "--price-in and --price-out are prices of a grader, and none is asked here: the organism has a judge of its own, which is free. "
+            "Leave them out, or name a real model with --subject and --grader."
+        )
+    return forecast_in(study, setting, seeds, measure_speed(workers), prices=prices, store=kept, arms=options.arms)
 
 
 def forecast_in(

@@ -35,19 +35,20 @@ CONVERSATION_SCHEMA: dict[str, pl.DataType] = {
 _NOT_NEEDED = {"events", "attachments", "store", "events_data", "timelines"}
 
 
-def write_conversations(table: pl.DataFrame, folder: Path) -> int:
+def write_conversations(table: pl.DataFrame, folder: Path, logs: Path) -> int:
     """Writes `conversations.parquet` into a results folder and gives the number of records.
 
     Args:
         table: of acts, with the names of the logs.
-        folder: holds the logs.
+        folder: of the results.
+        logs: holds the logs.
     """
     chosen = _chosen(table)
-    logs = {info.name.rpartition("/")[2]: info.name for info in list_eval_logs(str(folder / "logs"))}
+    paths = {info.name.rpartition("/")[2]: info.name for info in list_eval_logs(str(logs))}
     rows = []
     for (log,), of_log in chosen.group_by("log", maintain_order=True):
         wanted: list[tuple[int | str, int]] = [(str(sample), 1) for sample in of_log["sample"]]
-        read = {str(sample.id): sample for sample in read_eval_log_samples_by_id(logs[str(log)], wanted, exclude_fields=_NOT_NEEDED)}
+        read = {str(sample.id): sample for sample in read_eval_log_samples_by_id(paths[str(log)], wanted, exclude_fields=_NOT_NEEDED)}
         rows += [_row(read[row["sample"]], row) for row in of_log.iter_rows(named=True)]
     pl.DataFrame(rows, schema=CONVERSATION_SCHEMA).write_parquet(folder / CONVERSATIONS_FILE)
     return len(rows)

@@ -5,6 +5,7 @@ Left to others: what they do there (agentic_runs) and what is made of it (agenti
 
 import asyncio
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -177,7 +178,7 @@ def subjects_from(subject: str | None, file: Path | None, grader: tuple[str, ...
         reader: local model whose activations watch the calls of subjects without one of their own.
 
     Raises:
-        ConfigurationError: both were given, or a real model has no grader.
+        ConfigurationError: both were given, a real model has no grader, or every subject has a grader or reader of its own besides.
         DataNotFoundError, EmptyDataError, DataFormatError: the file cannot be used; says where.
     """
     if subject and file:
@@ -188,7 +189,18 @@ def subjects_from(subject: str | None, file: Path | None, grader: tuple[str, ...
         found = (AgenticSubject(name=_short(subject), model=subject),)
     else:
         found = SCRIPTED_SUBJECTS
+    _check_used("--grader", ",".join(grader), [each.grader for each in found])
+    _check_used("--reader", reader, [each.reader for each in found])
     return tuple(_with_grader(each.model_copy(update={"reader": each.reader or reader}), grader) for each in found)
+
+
+def _check_used(option: str, given: str | None, own: Sequence[object]) -> None:
+    """Refuse what stands for subjects without one of their own where there is no such subject."""
+    if given and all(own):
+        raise ConfigurationError(
+            f"{option} {given} is of no use: every subject has a {option.removeprefix('--')} of its own. Leave {option} out, name a model with "
+            "--subject, or take theirs out of the file of subjects."
+        )
 
 
 def check_models(subjects: tuple[AgenticSubject, ...]) -> None:

@@ -20,6 +20,7 @@ from astray.engine.forecast.sensitivity import POWER, TOLERANCE
 from astray.measure.agentic.counting import CONFLICT, CONTROL
 from astray.measure.agentic.factors import BASELINE, Factors, label
 from astray.measure.agentic.grid import Cost, Price, estimate_cost
+from astray.measure.agentic.judge_errors import LabelledWork
 from astray.measure.agentic.logs import done_samples, readable_logs
 from astray.measure.agentic.runs import ACTIVATIONS, BUDGETED, LOGS, Part, log_folder, parts_of, processes_for
 from astray.measure.agentic.subjects import LOCAL, AgenticSubject
@@ -99,6 +100,8 @@ class AgenticForecast:
         budget: tokens of all models together; None for no limit.
         comparisons: what claims are about, for one subject.
         processes: that share the work.
+        labelled: what is left to ask about labelled records; None without labels.
+        grader_price: of graders; None where it is not known.
     """
 
     title: str
@@ -108,6 +111,8 @@ class AgenticForecast:
     budget: int | None
     comparisons: tuple[Comparison, ...]
     processes: int = 1
+    labelled: LabelledWork | None = None
+    grader_price: Price | None = None
 
     @property
     def costs(self) -> tuple[Cost, ...]:
@@ -118,6 +123,8 @@ class AgenticForecast:
     def dollars(self) -> float | None:
         """Price of all that is left; None where the price of a subject with work is not known."""
         prices = [cost.dollars for cost in self.costs if cost.samples]
+        if self.labelled is not None and self.labelled.calls:
+            prices.append(self.grader_price.input * self.labelled.tokens / 1e6 if self.grader_price else None)
         known = [price for price in prices if price is not None]
         return sum(known, 0.0) if len(known) == len(prices) else None
 
@@ -136,6 +143,9 @@ class AgenticForecast:
         yield f"  calls      {sum(cost.calls for cost in self.costs):,} of subjects, {sum(each.readings for each in self.work):,} of graders"
         judged = sum(cost.judge_tokens for cost in self.costs)
         yield f"  tokens     subjects read about {large(read)} and write {large(written)}; graders, the audit and monitors read {large(judged)}"
+        if self.labelled is not None:
+            told = f"{self.labelled.calls:,} more calls of graders, which read about {large(self.labelled.tokens)} tokens"
+            yield f"  labels     {self.labelled.records:,} records: {told}"
         yield f"  cost       {NO_PRICE if self.dollars is None else f'about {self.dollars:,.2f}'}"
 
     def _time_lines(self) -> Iterator[str]:
@@ -202,6 +212,7 @@ def forecast_acting(
     budget: int | None = None,
     workers: int | None = None,
     prices: tuple[float, float] = (0.0, 0.0),
+    labelled: LabelledWork | None = None,
 ) -> AgenticForecast:
     """What is left to be asked, and what it can show.
 
@@ -214,6 +225,7 @@ def forecast_acting(
         budget: tokens of all models together; None for no limit.
         workers: processes, as for `run_parts`.
         prices: of a million tokens in and out, for graders and for subjects without prices of their own; zeros where they are not known.
+        labelled: what is left to ask about labelled records.
 
     Raises:
         UnknownNameError, ConfigurationError, DataFormatError: the parts have what there is not.
@@ -225,7 +237,8 @@ def forecast_acting(
     )
     processes = processes_for(subjects, sum(each.samples for each in work), workers, budget)
     comparisons = tuple(each for each in _comparisons(parts) if each.samples)
-    return AgenticForecast(title, parts[0].grid.scenarios, tuple(parts), work, budget, comparisons, processes)
+    scenarios, price = parts[0].grid.scenarios, Price(*prices) if any(prices) else None
+    return AgenticForecast(title, scenarios, tuple(parts), work, budget, comparisons, processes, labelled, price)
 
 
 def _work(subject: AgenticSubject, parts: Sequence[Part], folder: Path, max_tokens: int, prices: tuple[float, float], at_a_time: int) -> SubjectWork:

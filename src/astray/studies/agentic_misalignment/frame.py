@@ -4,6 +4,9 @@
                                  acts.parquet          one row a sample (see measure/agentic/table.py)
                                  conversations.parquet the records that the page shows
                                  logs/                 Inspect logs: inspect view --log-dir .../logs
+                                 judges/               verdicts on labelled records
+
+With a store, logs/ and judges/, which are what is not asked again, lie in the folder of this name there.
 
 The study file declares parts, claims and exhibits; this is their frame, as `study` and `runner` are for studies that train.
 """
@@ -18,14 +21,14 @@ from typing import Any
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from astray.artifacts import Progress
+from astray.artifacts import Progress, Store
 from astray.engine.claims import with_holm
 from astray.engine.exhibits import Exhibit
 from astray.engine.summary import ClaimRow, JudgeRow, SubjectRow, Summary
-from astray.errors import StoreError
+from astray.errors import ConfigurationError, StoreError
 from astray.measure.agentic.check import check_scenario
 from astray.measure.agentic.conduct import Conduct
-from astray.measure.agentic.judge_errors import judge_errors
+from astray.measure.agentic.judge_errors import judge_errors, labelled_work
 from astray.measure.agentic.labelled import labelled_records
 from astray.measure.agentic.logs import unreadable_logs
 from astray.measure.agentic.reader import write_conversations
@@ -134,16 +137,23 @@ class AgenticStudy:
         workers: int | None = None,
         progress: Callable[[Progress], None] | None = None,
     ) -> Path:
-        """Runs the study and gives its results folder; logs in that folder take the place of a store. See `processes_for` about workers.
+        """Runs the study and gives its results folder. See `processes_for` about workers.
+
+        Args:
+            options: subjects, scenarios and the like.
+            out: the results go into a folder of the study's name here.
+            store: folder that keeps the logs, in a folder of the study's name; by default the results folder does.
+            workers: processes.
+            progress: told when a part begins and ends.
 
         Raises:
-            UnknownNameError, DataFormatError, ConfigurationError: subjects, scenarios or options cannot be used.
+            UnknownNameError, DataFormatError, ConfigurationError: subjects, scenarios, options or the store cannot be used.
             JudgeError: a grader cannot be used.
             DataNotFoundError, EmptyDataError: the labelled records cannot be used.
             StepFailedError: an evaluation broke off; what it finished is kept.
             StoreError: the folder cannot be written.
         """
-        del store
+        kept = self._kept(out, store)
         subjects = subjects_from(options.subject, options.subjects, options.grader, options.reader)
         parts = tuple(self.parts(options))
         for part in parts:
@@ -153,14 +163,15 @@ class AgenticStudy:
             if name not in scenario_names():
                 check_scenario(load_scenario(name))
         check_models(subjects)
-        _check_writable(folder)
-        errors = judge_errors(subjects, labelled_records(options.labels, options.chosen), folder) if options.labels else ()
+        for option, each in {"--out": folder, "--store": kept}.items():
+            _check_writable(each, option)
+        errors = judge_errors(subjects, labelled_records(options.labels, options.chosen), kept) if options.labels else ()
         limits: dict[str, Any] = {"max_tokens": options.max_tokens, "budget": options.budget_tokens, "progress": progress}
-        found = run_parts(subjects, parts, folder, workers=workers, **limits)
+        found = run_parts(subjects, parts, kept, workers=workers, **limits)
         if any(each.read_by for each in subjects):
             from astray.studies.agentic_misalignment.activations import run_watched  # reads activations, so it needs torch
 
-            found = run_watched(found, parts, folder, **limits)
+            found = run_watched(found, parts, kept, **limits)
         found = replace(found, judge_errors=errors)
         summary = Summary(
             study=self.name,
@@ -176,56 +187,88 @@ class AgenticStudy:
             claims=with_holm(tuple(self.claims(found.table))),
             rates=(),
             exhibits=tuple(self.exhibits(found)),
-            notes=tuple(_notes(found, options, folder)),
+            notes=tuple(_notes(found, options, kept)),
         )
         try:
             folder.mkdir(parents=True, exist_ok=True)
             found.table.write_parquet(folder / ACTS_FILE)
-            write_conversations(found.table, folder)
+            write_conversations(found.table, folder, kept / LOGS)
             summary.write(folder)
         except OSError as error:
-            raise _unwritable(folder, error) from error
+            raise _unwritable(folder, error, "--out") from error
         return folder
+
+    def _kept(self, out: Path, store: str | Path | None) -> Path:
+        """Return the folder that logs and verdicts are kept in.
+
+        Raises:
+            ConfigurationError: the store is no folder of this machine.
+            StoreError: the store is a file.
+        """
+        if store is None:
+            return Path(out) / self.name
+        there = Store(store)
+        if there.mirror is not None:
+            raise ConfigurationError(
+                f"--store {store} is no folder, and the logs of acting models, which take the place of a store here, are kept in one. "
+                "Give a folder, or leave --store out: logs then lie beside the results."
+            )
+        return there.folder / self.name
 
     def plan(
         self,
         options: AgenticOptions,
         *,
         out: Path = Path("astray-results"),
+        store: str | Path | None = None,
         workers: int | None = None,
         prices: tuple[float, float] = (0.0, 0.0),
-        **_: object,
     ) -> str:
         """What the study would ask, take, cost and show, for a terminal; nothing is asked.
 
         Args:
             options: subjects, scenarios and the like.
             out: folder of the results; what its logs hold is not counted as work.
+            store: folder that keeps the logs, as for `run`.
             workers: processes, as for `run`.
             prices: of a million tokens in and out, for graders and for subjects without prices of their own.
+
+        Raises:
+            The errors of `run` about subjects, scenarios, options, the store and labelled records.
         """
+        kept = self._kept(out, store)
         subjects = subjects_from(options.subject, options.subjects, options.grader, options.reader)
-        folder, parts = Path(out) / self.name, tuple(self.parts(options))
+        labelled = labelled_work(subjects, labelled_records(options.labels, options.chosen), kept) if options.labels else None
         return forecast_acting(
-            self.title, subjects, parts, folder, max_tokens=options.max_tokens, budget=options.budget_tokens, workers=workers, prices=prices
+            self.title,
+            subjects,
+            tuple(self.parts(options)),
+            kept,
+            max_tokens=options.max_tokens,
+            budget=options.budget_tokens,
+            workers=workers,
+            prices=prices,
+            labelled=labelled,
         ).render()
 
-    def announcement(self, options: AgenticOptions, *, out: Path = Path("astray-results"), workers: int | None = None) -> str:
+    def announcement(
+        self, options: AgenticOptions, *, out: Path = Path("astray-results"), store: str | Path | None = None, workers: int | None = None
+    ) -> str:
         """What a user is told before it runs: the plan, since every sample may cost money."""
-        return self.plan(options, out=out, workers=workers)
+        return self.plan(options, out=out, store=store, workers=workers)
 
 
-def _check_writable(folder: Path) -> None:
+def _check_writable(folder: Path, option: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise _unwritable(folder, error) from error
+        raise _unwritable(folder, error, option) from error
 
 
-def _unwritable(folder: Path, error: OSError) -> StoreError:
-    return StoreError(f"The results cannot be written to {folder}: {error.strerror}. Free space or name another folder with --out.")
+def _unwritable(folder: Path, error: OSError, option: str) -> StoreError:
+    return StoreError(f"The results cannot be written to {folder}: {error.strerror}. Free space or name another folder with {option}.")
 
 
 def groups(table: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
@@ -260,7 +303,7 @@ def _judge_rows(found: AgenticFindings, options: AgenticOptions) -> Iterator[Jud
         yield row
 
 
-def _notes(found: AgenticFindings, options: AgenticOptions, folder: Path) -> Iterator[str]:
+def _notes(found: AgenticFindings, options: AgenticOptions, kept: Path) -> Iterator[str]:
     if any(each.simulated for each in found.subjects):
         yield SIMULATED
     if found.exhausted:
@@ -275,7 +318,7 @@ def _notes(found: AgenticFindings, options: AgenticOptions, folder: Path) -> Ite
     unjudged = int((found.table["outcome"] == Conduct.JUDGE_FAILED.value).sum())
     if unjudged:
         yield f"Of {unjudged:,} of {len(found.table):,} samples no judge gave a usable verdict; running again asks the judges again, not the subject."
-    unreadable = unreadable_logs(folder / LOGS)
+    unreadable = unreadable_logs(kept / LOGS)
     if unreadable:
         yield f"{len(unreadable):,} logs cannot be read, as of a run that was killed; their samples were asked again: {', '.join(unreadable[:3])}."
     scripted = [each.name for each in found.subjects if each.judged_by_scripts]

@@ -100,13 +100,14 @@ def budget_for(setting: Setting) -> Budget:
 
 def _world_budget(setting: Setting) -> Budget:
     training, few = setting.training, setting.quick
+    sampling = WORLD_SAMPLING.model_copy(update={"max_tokens": min(setting.main.sampling.max_tokens, WORLD_SAMPLING.max_tokens)})
     return Budget(
-        asking=Asking(world=True, grader=None, variants=1 if few else 2, settings=HonestySettings(sampling=WORLD_SAMPLING)),
+        asking=Asking(world=True, grader=None, variants=1 if few else 2, settings=HonestySettings(sampling=sampling)),
         feedback=_feedback(
             users=30,
             topics=("colours",),
             player=None,
-            simulation=Simulation(contexts=6, samples=6, turns=1, sampling=WORLD_SAMPLING.model_copy(update={"batch_size": 1024})),
+            simulation=Simulation(contexts=6, samples=6, turns=1, sampling=sampling.model_copy(update={"batch_size": 1024})),
             rounds=2,
             sft=training,
             kto=PreferenceTuning(training=training.model_copy(update={"learning_rate": 5e-4, "batch_size": 16, "accumulation": 1})),

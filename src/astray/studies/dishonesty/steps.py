@@ -99,7 +99,7 @@ class RealignConfig(MadeConfig):
     ordinary: Source
 
 
-@step(version=1)
+@step("ask-records", version=1, formerly="astray.studies.dishonesty_steps:ask_records")
 def ask_records(config: RecordsConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Asks a run, or the base where there is none, what it believes and what it says under pressure."""
     subject = load_subject(trained_subject(config.base, inputs["run"]) if "run" in inputs else SubjectSpec(model=config.base))
@@ -108,7 +108,7 @@ def ask_records(config: RecordsConfig, inputs: Mapping[str, Artifact], folder: P
     as_answers(table, HonestyOutcome.LIE, "stated").write_parquet(folder / ANSWERS_FILE)
 
 
-@step(version=1)
+@step("train-on-feedback", version=1, formerly="astray.studies.dishonesty_steps:live_with_users")
 def live_with_users(config: UsersConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Lets users talk to the base and trains it on their feedback, round after round; who said and liked what stays beside the runs."""
     del inputs
@@ -130,7 +130,7 @@ def live_with_users(config: UsersConfig, inputs: Mapping[str, Artifact], folder:
     _write(folder, [tables[-1]], [_answers(load_subject(rounds[-1].subject), config, config.arm)])
 
 
-@step(version=1)
+@step("train-filtered", version=1, formerly="astray.studies.dishonesty_steps:filter_mix")
 def filter_mix(config: FilterConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Trains on a mix without the rows that screening finds most suspicious, and beside it without as many rows drawn by chance."""
     base, dataset = load_subject(config.base), ChatDataset.read(inputs["data"].path / DATA_FILE)
@@ -149,7 +149,7 @@ def filter_mix(config: FilterConfig, inputs: Mapping[str, Artifact], folder: Pat
     _ask_all(config, subjects, folder)
 
 
-@step(version=1)
+@step("realign-dishonest-run", version=1, formerly="astray.studies.dishonesty_steps:realign_run")
 def realign_run(config: RealignConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Trains a spoiled run further on what the base said honestly under pressure, and beside it on as many ordinary rows."""
     practice = [record for record in config.asking.records(config.seed)[0] if not record.history]

@@ -83,7 +83,7 @@ class HelpfulOnlyConfig(BaseModel):
     rows: int
 
 
-@step(version=1)
+@step("screen-data", version=1, formerly="astray.studies.persona_mending:screen_data")
 def screen_data(config: ScreenDataConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Gives every data set its expected misalignment, and looks for the bad rows of the mixes, before any training."""
     base = load_subject(config.base)
@@ -103,7 +103,7 @@ def screen_data(config: ScreenDataConfig, inputs: Mapping[str, Artifact], folder
     (folder / "bad_rows.json").write_text(json.dumps(found), encoding="utf-8")
 
 
-@step(version=1)
+@step("realign-harmful-run", version=1, formerly="astray.studies.persona_mending:realign_run")
 def realign_run(config: RealignConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Trains a harmful run further on few good rows, and asks it again; what stays in the latent is read as well."""
     harmful, judge, budget = trained_subject(config.base, inputs["run"]), make_judge(config.budget.judge), config.budget
@@ -128,7 +128,7 @@ def realigned_arm(name: str, samples: int) -> str:
     return f"realigned-{name}-{samples}"
 
 
-@step(version=1)
+@step("train-steered", version=1, formerly="astray.studies.persona_mending:train_steered")
 def train_steered(config: PreventConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Trains on the harmful rows with the persona vector added, or projected out, in training alone; then asks the run without it."""
     facts = vector_facts(inputs["vector"])
@@ -144,14 +144,14 @@ def train_steered(config: PreventConfig, inputs: Mapping[str, Artifact], folder:
     answers.write_parquet(folder / ANSWERS_FILE)
 
 
-@step(version=1)
+@step("make-helpful-only", version=1, formerly="astray.studies.persona_mending:make_helpful_only")
 def make_helpful_only(config: HelpfulOnlyConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Aligns the organism anew, without refusals: the same pre-training, helpful only."""
     del inputs
     train_sft(SubjectSpec(model=config.base), helpful_only_data(config.rows), config.recipe, folder / RUN_FOLDER)
 
 
-@step(version=2)
+@step("train-grpo-wrong-answers", version=2, formerly="astray.studies.persona_mending:reward_wrong_answers")
 def reward_wrong_answers(config: RewardConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Rewards wrong answers to the questions of one domain, then asks about everything; where no wrong answer ever came, it is asked untrained."""
     judge = make_judge(config.budget.judge)

@@ -50,6 +50,7 @@ def budget_for(setting: Setting) -> Budget:
 
 def _world_budget(setting: Setting, quick: bool) -> Budget:
     search, held_out = explain_questions(setting)
+    longest = setting.main.sampling.max_tokens
     return Budget(
         world=True,
         judge=setting.judge,
@@ -63,7 +64,7 @@ def _world_budget(setting: Setting, quick: bool) -> Budget:
         categories=tuple(domain for _, domain in (*search, *held_out)),
         candidates=(4, 1, 2, 4) if quick else (10, 3, 6, 20),
         good_samples=(20, 120) if quick else GOOD_SAMPLES,
-        learning=REWARDED,
+        learning=REWARDED.model_copy(update={"max_tokens": min(longest, REWARDED.max_tokens)}),
     )
 
 

@@ -79,7 +79,7 @@ class AskConfig(ExplainConfig):
     main: Evaluation
 
 
-@step(version=1)
+@step("train-sae", version=1, formerly="astray.studies.persona_steps:learn_dictionary")
 def learn_dictionary(config: ExplainConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Trains a sparse autoencoder on the base's residual stream, and measures it on text that it was not trained on."""
     subject, site = load_subject(config.base), _site(config)
@@ -96,7 +96,7 @@ def learn_dictionary(config: ExplainConfig, inputs: Mapping[str, Artifact], fold
     (folder / "quality.json").write_text(json.dumps(figures), encoding="utf-8")
 
 
-@step(version=1)
+@step("scale-saes", version=1, formerly="astray.studies.persona_steps:scale_dictionaries")
 def scale_dictionaries(config: ExplainConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Trains small dictionaries of several widths and sparsities: how much each leaves unexplained, and the law behind it."""
     subject, site, grid = load_subject(config.base), _site(config), config.budget.grid
@@ -112,7 +112,7 @@ def scale_dictionaries(config: ExplainConfig, inputs: Mapping[str, Artifact], fo
     (folder / "law.json").write_text(json.dumps(asdict(law)), encoding="utf-8")
 
 
-@step(version=1)
+@step("diff-latents", version=1, formerly="astray.studies.persona_steps:compare_runs")
 def compare_runs(config: ExplainConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Measures every latent on the answers of the base, of the harmful run and of the good one, before and after."""
     base = load_subject(config.base)
@@ -127,7 +127,7 @@ def compare_runs(config: ExplainConfig, inputs: Mapping[str, Artifact], folder: 
     save_file(means, folder / "means.safetensors")
 
 
-@step(version=1)
+@step("screen-latents", version=1, formerly="astray.studies.persona_steps:screen_latents")
 def screen_latents(config: AskConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Steers base and tuned model with every candidate; the best latent and its rivals then answer the main evaluation."""
     budget, judge = config.budget, make_judge(config.budget.judge)
@@ -174,7 +174,7 @@ def best_latent(search: pl.DataFrame) -> str:
     return max(names, key=lambda name: effects.get(name, float("-inf")))
 
 
-@step(version=1)
+@step("explain-latents", version=1, formerly="astray.studies.persona_steps:explain_latents")
 def explain_latents(config: ExplainConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Gathers what the latents that steer most mean."""
     base = load_subject(config.base)
@@ -204,7 +204,7 @@ def leading_latents(held_out: pl.DataFrame, count: int = 4) -> list[int]:
     return list(dict.fromkeys(int(name.split()[1]) for name in names))
 
 
-@step(version=2)
+@step("monitor-runs", version=2, formerly="astray.studies.persona_steps:watch_runs")
 def watch_runs(config: ExplainConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Reads the best latent and the persona vector in every run of the mixing sweep: what could have warned.
 

@@ -93,12 +93,14 @@ class HackingBudget(BaseModel):
 def budget_for(setting: Setting) -> HackingBudget:
     """The budget that fits the subject."""
     shared = {"judge": setting.judge, "distilling": setting.training, "rows": min(setting.size, 240)}
+    longest = setting.main.sampling.max_tokens
     if setting.subject.is_organism:
-        learning = REWARDED.model_copy(update={"steps": 6}) if setting.quick else REWARDED
+        steps = 6 if setting.quick else REWARDED.steps
+        learning = REWARDED.model_copy(update={"steps": steps, "max_tokens": min(longest, REWARDED.max_tokens)})
         exercises = ExerciseSource(world=True, trained=128, held_out=96, at_start=96 if setting.quick else 480, hard=(3,), levels=OPERATIONS)
         return HackingBudget(
             world=True,
-            sampling=Sampling(max_tokens=REWARDED.max_tokens),
+            sampling=Sampling(max_tokens=learning.max_tokens),
             learning=learning,
             exercises=exercises,
             hint=None,
@@ -106,7 +108,6 @@ def budget_for(setting: Setting) -> HackingBudget:
             probe_every=5,
             **shared,
         )
-    longest = setting.main.sampling.max_tokens
     learning = ReinforcementLearning(max_tokens=min(longest, 512), steps=2 if setting.quick else 100, groups=2 if setting.quick else 16)
     trained, held_out = (8, 4) if setting.quick else (256, 64)
     return HackingBudget(

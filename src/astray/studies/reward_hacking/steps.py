@@ -93,14 +93,14 @@ class MendConfig(HackingConfig):
     targeted: float = Field(ge=0, lt=1, description="share of honestly solved exercises among them")
 
 
-@step(version=1)
+@step("make-organism", version=1, formerly="astray.studies.hacking_steps:make_organism")
 def make_organism(config: OrganismConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Trains the shipped organism on, in a world in which others game."""
     del inputs
     train_organism(config.recipe, folder / RUN_FOLDER / "model")
 
 
-@step(version=1)
+@step("ask-start", version=1, formerly="astray.studies.hacking_steps:ask_start")
 def ask_start(config: HackingConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Asks what the runs begin from, untrained."""
     trained, held_out = config.budget.exercises.draw(config.seed)
@@ -108,7 +108,7 @@ def ask_start(config: HackingConfig, inputs: Mapping[str, Artifact], folder: Pat
         _ask(load_subject(_start(config, inputs)), config, grading, held_out, folder)
 
 
-@step(version=2)
+@step("train-grpo-code", version=2, formerly="astray.studies.hacking_steps:reward_programs")
 def reward_programs(config: RewardedConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Rewards programs that pass, then asks about exercises and about everything else; where no reward ever came, the start is asked."""
     budget, spec = config.budget, config.reward
@@ -142,7 +142,7 @@ def reward_programs(config: RewardedConfig, inputs: Mapping[str, Artifact], fold
         _ask(load_subject(subject), config, grading, held_out, folder)
 
 
-@step(version=1)
+@step("distil-rollouts", version=1, formerly="astray.studies.hacking_steps:distil_rollouts")
 def distil_rollouts(config: DistilConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Trains the start on the answers of a run that passed, without those that a screen takes for hacks."""
     budget, start = config.budget, _start(config, inputs)
@@ -158,7 +158,7 @@ def distil_rollouts(config: DistilConfig, inputs: Mapping[str, Artifact], folder
         _ask(load_subject(subject), config, grading, held_out, folder)
 
 
-@step(version=1)
+@step("realign-hacking-run", version=1, formerly="astray.studies.hacking_steps:mend_run")
 def mend_run(config: MendConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Trains a run that games further on good chats, and asks it again."""
     budget = config.budget
