@@ -4,7 +4,6 @@ import gzip
 import json
 import random
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import polars as pl
