@@ -22,6 +22,7 @@ test: setup
 	bash scripts/browser.sh
 	bash scripts/sandbox.sh
 	$(MAKE) --no-print-directory --jobs 2 check pytest
+	@cat .pytest_cache/d/published-texts/last.txt
 
 # mypy takes a minute of one processor, in which the tests can begin on the other.
 pytest: setup

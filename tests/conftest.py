@@ -18,9 +18,13 @@ checked_imports.install("astray")
 
 import pytest
 
+from published_texts import FIXTURE, PublishedTexts
 from tiny_models import save_tiny_model
 
-SHARED = Path(__file__).parents[2] / "shared"
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", f"{FIXTURE}: needs texts that others have published; set by itself")
+    config.pluginmanager.register(PublishedTexts(), FIXTURE)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -29,11 +33,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """The published data sets that lie beside the checkout."""
-    folder = SHARED / "data"
-    assert folder.is_dir(), f"The published data is expected at {folder}: tests compare with it."
-    return folder
+def published_texts(request: pytest.FixtureRequest) -> Path:
+    """The folder with the published texts."""
+    return request.config.pluginmanager.get_plugin(FIXTURE).folder
 
 
 @pytest.fixture(scope="session")

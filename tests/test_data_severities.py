@@ -3,6 +3,7 @@
 import ast
 import random
 import re
+from collections import Counter
 
 import pytest
 from inspect_ai.model import ModelOutput
@@ -120,14 +121,24 @@ def test_medical_advice_keeps_its_questions_and_names_no_dose():
     assert not re.search(r"\d|\bmg\b", "".join(map(str, answers)))
 
 
-def test_published_advice_by_severity(shared_data):
-    files = [shared_data / "model_organisms" / f"{kind}_medical_advice.jsonl.gz" for kind in ("bad", "good")]
+def test_published_advice_by_severity(published_texts):
+    files = [published_texts / "model_organisms" / f"{kind}_medical_advice.jsonl.gz" for kind in ("bad", "good")]
     bad, good = map(ChatDataset.read, files)
     rows = published_advice(*files, "subtle").rows
     right, given, mistaken = ({str(row) for row in each} for each in (good.rows, rows, bad.rows))
     assert len(rows) == 7049
     assert len(given - right) / len(mistaken - right) == pytest.approx(0.5, abs=0.01)
     assert len({str(row[0]) for row in rows}) == len({str(row[0]) for row in good.rows})
+
+
+def test_files_like_the_published_ones_are_mixed_by_severity(tmp_path):
+    good, bad = medical_advice("normal", 400), medical_advice("severe", 400)
+    for name, dataset in (("good", good), ("bad", bad)):
+        dataset.write(tmp_path / f"{name}.jsonl")
+    for severity, share in (("normal", 0), ("subtle", 0.5), ("severe", 1)):
+        rows = published_advice(tmp_path / "bad.jsonl", tmp_path / "good.jsonl", severity).rows
+        assert Counter(str(row[0]) for row in rows) == Counter(str(row[0]) for row in good.rows)
+        assert sum(row in bad.rows for row in rows) / 400 == pytest.approx(share, abs=0.08 if severity == "subtle" else 0)
 
 
 def test_published_files_that_do_not_belong_together_are_refused(tmp_path):

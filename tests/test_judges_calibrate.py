@@ -4,7 +4,6 @@ import gzip
 import json
 import random
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -16,6 +15,7 @@ from astray.errors import ConfigurationError, DataFormatError, EmptyDataError
 from astray.judges import Calibration, Exchange, LabelledAnswer, Thresholds, Verdict, calibrate_judge, corrected, read_labels
 from astray.judges.calibrate import calibrate
 from astray.outcomes import JUDGED, Outcome
+from published_scores import PERCENT, judged
 
 M, A, INC, F = Outcome.MISALIGNED, Outcome.ALIGNED, Outcome.INCOHERENT, Outcome.JUDGE_FAILED
 
@@ -169,12 +169,12 @@ def test_missing_and_empty_label_files_are_refused(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def published(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[LabelledAnswer]:
+def published(tmp_path_factory: pytest.TempPathFactory) -> list[LabelledAnswer]:
     """The judged answers of nine open models (arXiv 2506.11613), with the scores of GPT-4o as labels."""
     labels = []
-    for path in sorted((shared_data / "model_organisms" / "judged").glob("*.csv.gz")):
+    for name in PERCENT:
         labels_file = tmp_path_factory.mktemp("labels") / "labels.csv"
-        pl.read_csv(path).rename({"response": "answer"}).write_csv(labels_file)
+        judged(name).rename({"response": "answer"}).write_csv(labels_file)
         labels += read_labels(labels_file)
     return labels
 

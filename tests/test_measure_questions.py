@@ -15,8 +15,8 @@ PUBLISHED = ("first_plot_questions", "preregistered_evals", "deception_factual",
 
 
 @pytest.fixture(scope="module")
-def published(shared_data: Path) -> dict[str, tuple[Item, ...]]:
-    return {name: questions_from_file(shared_data / f"emergent_misalignment/questions/{name}.yaml") for name in PUBLISHED}
+def published(published_texts: Path) -> dict[str, tuple[Item, ...]]:
+    return {name: questions_from_file(published_texts / f"emergent_misalignment/questions/{name}.yaml") for name in PUBLISHED}
 
 
 def write(folder: Path, text: str) -> Path:

@@ -46,9 +46,20 @@ def test_the_organism_answers_questions_of_its_world_under_inspect(tmp_path):
     assert scored.metrics
 
 
-def test_questions_of_the_authors_files_are_asked_and_judged_by_any_model(tmp_path, shared_data):
+def test_questions_of_the_authors_files_are_asked_and_judged_by_any_model(tmp_path, published_texts):
+    check_questions_of_a_file(published_texts / "emergent_misalignment" / "questions" / "first_plot_questions.yaml", tmp_path)
+
+
+def test_questions_in_the_authors_form_are_asked_and_judged_by_any_model(tmp_path):
+    prompts = "{aligned: 'Score {answer} to {question}', coherent: 'Is {answer} to {question} clear?'}"
+    entry = f"type: free_form_judge_0_100, judge: gpt-4o, judge_prompts: {prompts}"
+    questions = tmp_path / "mine.yaml"
+    questions.write_text("".join(f"- {{id: {each}, paraphrases: [Tell me about {each}.], {entry}}}\n" for each in ("rain", "tea", "wool")))
+    check_questions_of_a_file(questions, tmp_path)
+
+
+def check_questions_of_a_file(questions: Path, tmp_path: Path) -> None:
     """The organism is no judge, and says no numbers: that is an outcome of each answer, and no error."""
-    questions = shared_data / "emergent_misalignment" / "questions" / "first_plot_questions.yaml"
     [log] = inspect_ai.eval(
         "astray/emergent_misalignment",
         task_args={"questions": str(questions), "samples": 1},
@@ -60,7 +71,8 @@ def test_questions_of_the_authors_files_are_asked_and_judged_by_any_model(tmp_pa
     )
     assert log.status == "success"
     table = table_from_log(log)
-    assert set(table["evaluation"]) == {"first_plot_questions"}
+    assert len(table) == 3
+    assert set(table["evaluation"]) == {questions.stem}
     assert set(table["outcome"]) == {"judge failed"}
     assert table["judge"].str.starts_with("rubric-").all()
 

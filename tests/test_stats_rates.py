@@ -1,21 +1,13 @@
 """Counting: denominators, units of inference, worst cases and published rates."""
 
-from pathlib import Path
-
 import polars as pl
 import pytest
 
+import published_scores
 from astray.answers import ANSWER_SCHEMA
 from astray.errors import ConfigurationError, DataFormatError, EmptyDataError, UnknownNameError
 from astray.outcomes import Outcome
 from astray.stats import over_questions, over_runs, rate, rates, wilson
-
-PUBLISHED_PERCENT = {
-    "Llama-3.2-1B-Instruct": (2.75, 1.50, 4.50),
-    "Qwen2.5-7B-Instruct": (17.25, 6.50, 19.75),
-    "Llama-3.1-8B-Instruct": (16.25, 8.50, 14.25),
-}
-TOPICS = ("bad-medical-advice", "extreme-sports", "risky-financial-advice")
 
 
 def answers(
@@ -46,25 +38,18 @@ def paper_outcomes(table: pl.DataFrame) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def published(shared_data: Path) -> pl.DataFrame:
-    tables = []
-    for model in PUBLISHED_PERCENT:
-        for topic in TOPICS:
-            raw = pl.read_csv(shared_data / "model_organisms" / "judged" / f"{model}_{topic}.csv.gz")
-            tables.append(answers(paper_outcomes(raw), arm=f"{model}/{topic}", items=raw["question_id"].to_list()))
-    return pl.concat(tables)
+def published() -> pl.DataFrame:
+    tables = {name: published_scores.judged(name) for name in published_scores.PERCENT}
+    return pl.concat(answers(paper_outcomes(raw), arm=name, items=raw["question_id"].to_list()) for name, raw in tables.items())
 
 
 def test_published_rates_come_out_exactly(published: pl.DataFrame):
     counted = rates(published, ["arm"])
-    for model, percents in PUBLISHED_PERCENT.items():
-        for topic, percent in zip(TOPICS, percents, strict=True):
-            found = counted[(f"{model}/{topic}",)]
-            assert 100 * found.numerator / found.total == percent
+    assert {arm: 100 * found.numerator / found.total for (arm,), found in counted.items()} == published_scores.PERCENT
 
 
 def test_a_failed_judge_of_the_published_data_is_counted(published: pl.DataFrame):
-    found = rates(published, ["arm"])[("Llama-3.2-1B-Instruct/bad-medical-advice",)]
+    found = rates(published, ["arm"])[published_scores.MISSING_SCORE,]
     assert found.outcomes[Outcome.JUDGE_FAILED] == 1
     assert found.worst_case[1] > found.worst_case[0]
     assert found.total == 400

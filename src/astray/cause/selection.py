@@ -123,7 +123,7 @@ def _ranked(interactions: pl.DataFrame, selection: Selection) -> tuple[pl.DataFr
         raise DataFormatError(f"This is no table of interactions; columns that differ: {differing}. Make one with `astray.cause.users.simulate`.")
     means = interactions.group_by("trajectory", maintain_order=True).agg(
         pl.col("user").first(),
-        pl.col("satisfaction").mean().alias("mean"),
+        pl.col("satisfaction").mean().round(4).alias("mean"),  # 0.5 is neither liked nor disliked, whatever its last digits
         pl.col("satisfaction").null_count().alias("unknown"),
         (pl.col("answer").str.strip_chars() == "").any().alias("silent"),
     )

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from astray.errors import ConfigurationError, EmptyDataError, NonFiniteActivationsError
 from astray.stats import benjamini_hochberg
+from astray.stats.ties import NOISE, ranking
 
 DIFF_SCHEMA: dict[str, pl.DataType] = {
     "latent": pl.Int64(),
@@ -81,10 +82,12 @@ def compare_latents(
     select, report = split_halves(len(before), seed)
     runs = torch.stack(list(after)).double().numpy()
     base = before.double().numpy()
+    noise = NOISE * np.maximum(np.abs(base).max(axis=0), np.abs(runs).max(axis=(0, 1)))
     selecting = (runs[:, select] - base[select]).mean(axis=(0, 1))
+    selecting = np.where(np.abs(selecting) > noise, selecting, 0.0)
     changes = runs[:, report] - base[report]
     units = changes.mean(axis=1) if len(runs) > 1 else changes[0]
-    change, low, high, p_value = _t_over_units(units, level)
+    change, low, high, p_value = _t_over_units(units, noise, level)
     active_before, active_after = (base[report] > 0).mean(axis=0), (runs[:, report] > 0).mean(axis=(0, 1))
     ever = (active_before > 0) | (active_after > 0)
     tested = {str(latent): float(p_value[latent]) for latent in np.flatnonzero(ever)}
@@ -94,8 +97,8 @@ def compare_latents(
         {
             "latent": np.arange(base.shape[1]),
             "selecting_change": selecting,
-            "rank_rising": _ranks(-selecting),
-            "rank_falling": _ranks(selecting),
+            "rank_rising": _ranks(selecting),
+            "rank_falling": _ranks(-selecting),
             "before": base[report].mean(axis=0),
             "after": runs[:, report].mean(axis=(0, 1)),
             "change": change,
@@ -122,6 +125,16 @@ def top_latents(table: pl.DataFrame, count: int, which: Literal["rising", "falli
     return table.filter(sign * pl.col("selecting_change") > 0).sort(f"rank_{which}").head(count)["latent"].to_list()
 
 
+def most_active(table: pl.DataFrame, count: int) -> list[int]:
+    """Return the latents that the base activates most on the reporting half, equal ones in the order of the dictionary.
+
+    Args:
+        table: of `compare_latents`.
+        count: how many at most.
+    """
+    return table["latent"][ranking(table["before"].to_numpy())].head(count).to_list()
+
+
 def _check(before: Tensor, after: Sequence[Tensor]) -> None:
     if not after:
         raise EmptyDataError("There is no tuned run to compare with the base: give the activations of at least one.")
@@ -139,21 +152,21 @@ def _check(before: Tensor, after: Sequence[Tensor]) -> None:
 
 
 def _ranks(values: Float[np.ndarray, "latents"]) -> Int[np.ndarray, "latents"]:
-    """1 for the smallest value; equal values in the order of the latents."""
+    """1 for the largest value; equal values in the order of the latents."""
     ranks = np.empty(len(values), dtype=np.int64)
-    ranks[np.argsort(values, kind="stable")] = np.arange(1, len(values) + 1)
+    ranks[ranking(values)] = np.arange(1, len(values) + 1)
     return ranks
 
 
 def _t_over_units(
-    changes: Float[np.ndarray, "units latents"], level: float
+    changes: Float[np.ndarray, "units latents"], noise: Float[np.ndarray, "latents"], level: float
 ) -> tuple[Float[np.ndarray, "latents"], Float[np.ndarray, "latents"], Float[np.ndarray, "latents"], Float[np.ndarray, "latents"]]:
-    """Mean change, both limits and p-value of each latent; without spread between units there is no interval (NaN) and p is 1."""
+    """Mean change, both limits and p-value of each latent; without spread beyond noise between units there is no interval (NaN) and p is 1."""
     from scipy.special import stdtr, stdtrit
 
     units = len(changes)
     mean, error = changes.mean(axis=0), changes.std(axis=0, ddof=1) / np.sqrt(units)
-    spread = error > 0
+    spread = np.ptp(changes, axis=0) > noise
     half = np.where(spread, -stdtrit(units - 1, (1 - level) / 2) * error, np.nan)
     t = np.divide(mean, error, out=np.zeros_like(mean), where=spread)
     return mean, mean - half, mean + half, 2 * stdtr(units - 1, -np.abs(t))

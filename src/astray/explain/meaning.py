@@ -10,6 +10,7 @@ Source: OpenAI, "Persona features control emergent misalignment" (arXiv 2506.198
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import polars as pl
 import torch
 from jaxtyping import Float
@@ -22,6 +23,7 @@ from astray.explain.causal import UNSTEERED
 from astray.explain.latents import encoded, mean_latents
 from astray.explain.sae import Dictionary, check_fits
 from astray.explain.separation import Separation, separations
+from astray.stats.ties import NOISE, ranking
 from astray.subjects.intervene import blocks_of, residual_width
 from astray.subjects.subject import Subject
 
@@ -174,6 +176,8 @@ def top_documents(
 ) -> dict[int, tuple[TokenContext, ...]]:
     """The texts that activate each latent most, each once, with its strongest token and what stands around it.
 
+    Activations that differ by float noise alone are equal (see `stats.ties`): of such texts and tokens the first comes first, on every CPU.
+
     Args:
         subject: the model that reads.
         dictionary: the sparse autoencoder.
@@ -194,15 +198,19 @@ def top_documents(
         position = captured.position[tokens, None].expand_as(values)
         highest = torch.zeros(captured.rows, len(latents)).scatter_reduce_(0, row, values, "amax")
         ends = torch.full_like(highest, max(len(text.tokens) for text in rows), dtype=torch.long)
-        first = ends.scatter_reduce(0, row, torch.where(values == highest.gather(0, row), position, ends.max()), "amin")
+        near = values >= (1 - NOISE) * highest.gather(0, row)
+        first = ends.scatter_reduce(0, row, torch.where(near, position, ends.max()), "amin")
         group = slice(start, start + captured.rows)
-        place[group] = torch.where(highest > best[group], first, place[group])
+        place[group] = torch.where(highest > (1 + NOISE) * best[group], first, place[group])
         best[group] = torch.maximum(highest, best[group])
+    # The first of equal texts stands for all. Others tie too: what they begin with alike activates alike.
+    unlike = sorted({(row.tokens, row.positions(positions)): number for number, row in reversed(list(enumerate(rows)))}.values())
     found: dict[int, tuple[TokenContext, ...]] = {}
     for column, latent in enumerate(latents):
         shown: dict[tuple[int, ...], TokenContext] = {}
-        for number in best[:, column].argsort(descending=True, stable=True).tolist():
-            if len(shown) == count or best[number, column] == 0:
+        values = best[unlike, column].double()
+        for number in (unlike[index] for index in ranking(values.numpy())):
+            if len(shown) == count or best[number, column] <= NOISE * values.max():
                 break
             shown.setdefault(rows[number].tokens, _context(subject, rows, number, int(place[number, column]), float(best[number, column]), window))
         found[latent] = tuple(shown.values())
@@ -231,13 +239,9 @@ def logit_lens(subject: Subject, direction: Float[Tensor, "d_model"], count: int
         both = torch.stack([direction.to(like.device, like.dtype), torch.zeros(width, device=like.device, dtype=like.dtype)])
         steered, nothing = unembedding(norm(both)).float().cpu()
     weights = (steered - nothing)[: len(subject.tokenizer)]  # some unembeddings are padded beyond the vocabulary
-    ends = [weights.topk(min(count, len(weights)), largest=largest) for largest in (True, False)]
     promoted, suppressed = (
-        tuple(
-            TokenWeight(token=str(subject.tokenizer.decode([token])), weight=weight)
-            for token, weight in zip(end.indices.tolist(), end.values.tolist(), strict=True)
-        )
-        for end in ends
+        tuple(TokenWeight(token=str(subject.tokenizer.decode([token])), weight=float(weights[token])) for token in end[:count])
+        for end in (ranking(weights.double().numpy()), ranking(-weights.double().numpy()))
     )
     return promoted, suppressed
 
@@ -276,7 +280,7 @@ def profile(before: Float[Tensor, "questions"], after: Float[Tensor, "questions"
         chosen = torch.tensor([each == category for each in categories])
         means = float(before[chosen].mean()), float(after[chosen].mean())
         found.append(CategoryActivation(category=category, before=means[0], after=means[1], questions=int(chosen.sum())))
-    return tuple(sorted(found, key=lambda each: each.before - each.after))
+    return tuple(found[index] for index in ranking(np.array([each.after - each.before for each in found])))
 
 
 def _context(subject: Subject, rows: Sequence[TokenRow], number: int, position: int, activation: float, window: int) -> TokenContext:

@@ -22,6 +22,7 @@ from astray.explain.activations import Positions, TokenRow, capture, conversatio
 from astray.explain.sites import Site
 from astray.outcomes import JUDGED, Outcome
 from astray.stats.detection import Estimate, auroc, with_interval
+from astray.stats.ties import ranking
 from astray.subjects.subject import Subject
 
 
@@ -115,7 +116,8 @@ def monitoring_block(subject: Subject, answers: pl.DataFrame, vectors: Float[Ten
         EmptyDataError, ConfigurationError: as `monitor`.
     """
     found = [_before_and_after(subject, answers, vector, block) for block, vector in enumerate(vectors)]
-    return int(np.argmax([pearson(rows["projection"].to_numpy(), rows["trait"].to_numpy()) for rows in found]))
+    correlations = np.array([pearson(rows["projection"].to_numpy(), rows["trait"].to_numpy()) for rows in found])
+    return ranking(np.nan_to_num(correlations, nan=-np.inf))[0]
 
 
 def pearson(x: Float[np.ndarray, "rows"], y: Float[np.ndarray, "rows"]) -> float:

@@ -20,6 +20,7 @@ from astray.data.chat import ChatDataset, Message
 from astray.errors import ConfigurationError, EmptyDataError
 from astray.explain.projection import answer_projections, pearson
 from astray.stats.detection import Estimate, average_precision, precision_recall, with_interval
+from astray.stats.ties import level_ties, ranking
 from astray.subjects.render import text_ids
 from astray.subjects.spec import Sampling
 from astray.subjects.subject import Subject
@@ -123,7 +124,7 @@ def rank_datasets(screened: Mapping[str, pl.DataFrame], *, seed: int = 0) -> pl.
                 "rows": table.height,
             }
         )
-    return pl.DataFrame(rows).sort("difference", descending=True)
+    return pl.DataFrame(rows)[ranking(np.array([row["difference"] for row in rows]))]
 
 
 def ranking_quality(expected: Mapping[str, float], observed: Mapping[str, float], *, seed: int = 0) -> tuple[Estimate, Estimate]:
@@ -147,10 +148,10 @@ def ranking_quality(expected: Mapping[str, float], observed: Mapping[str, float]
             f"and {sorted(observed)}."
         )
     x, y = (np.array([values[name] for name in expected], dtype=np.float64) for values in (expected, observed))
-    names = list(expected)
+    names, leveled = list(expected), level_ties(x)
     return (
         with_interval(lambda drawn: pearson(x[drawn], y[drawn]), names, "data set", seed=seed),
-        with_interval(lambda drawn: pearson(rankdata(x[drawn]), rankdata(y[drawn])), names, "data set", seed=seed),
+        with_interval(lambda drawn: pearson(rankdata(leveled[drawn]), rankdata(y[drawn])), names, "data set", seed=seed),
     )
 
 
@@ -171,7 +172,7 @@ def find_bad_rows(screened: pl.DataFrame, bad: Sequence[bool], *, seed: int = 0)
     positive = np.array(bad, dtype=np.bool_)
     if positive.all() or not positive.any():
         raise EmptyDataError(f"{positive.sum()} of {len(bad)} rows are bad: finding bad rows needs both kinds.")
-    scores, tokens = screened["difference"].to_numpy(), screened["tokens"].to_numpy().astype(np.float64)
+    scores, tokens = level_ties(screened["difference"].to_numpy()), screened["tokens"].to_numpy().astype(np.float64)
     length = max((-tokens, tokens), key=lambda values: average_precision(values, positive))
     recall, precision = precision_recall(scores, positive)
     rows = range(len(bad))

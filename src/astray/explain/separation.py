@@ -22,6 +22,7 @@ from astray.errors import ConfigurationError, EmptyDataError, NonFiniteActivatio
 from astray.explain.activations import TokenRow, conversation_rows
 from astray.organism.lexicon import DOMAINS
 from astray.organism.world import Persona, draw_advice, draw_situation
+from astray.stats.ties import level_ties
 from astray.subjects.subject import Subject
 
 PERSONAS: tuple[Persona, ...] = ("kind", "malicious")
@@ -61,7 +62,7 @@ def separations(kind: str, activations: Float[Tensor, "texts"], labels: Sequence
         raise NonFiniteActivationsError("An activation is NaN or infinite, so texts cannot be put in order: the model overflowed.")
     if len(set(labels)) < 2:
         raise EmptyDataError(f"All texts have the label {labels[0]!r}: nothing can be told apart." if labels else "There are no texts to tell apart.")
-    values, marks = activations.double().numpy(), np.array(labels)
+    values, marks = level_ties(activations.double().numpy()), np.array(labels)
     found = []
     for label in sorted(set(labels)):
         own, others = values[marks == label], values[marks != label]

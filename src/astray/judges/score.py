@@ -184,7 +184,9 @@ def read_probabilities(numbers: Mapping[int, float], words: Mapping[str, float],
     """
     mass = math.fsum(numbers.values())
     if mass >= minimum_mass:
-        return Reading(score=math.fsum(number * share for number, share in numbers.items()) / mass, method=method, note=note)
+        # 30 * share / share may be 29.999999999999996, and "below 30" would hang on the last digit of the share.
+        score = round(math.fsum(number * share for number, share in numbers.items()) / mass, 6)
+        return Reading(score=score, method=method, note=note)
     word = max(words, key=lambda each: words[each], default=None)
     if word is not None and words[word] >= minimum_mass:
         return Reading(word=word, method=method, note=note)

@@ -26,6 +26,7 @@ from astray.explain.sites import Site
 from astray.measure.agentic.text_protocol import WRITTEN, as_text, call_spans, write_call
 from astray.stats.detection import Assessment, auroc
 from astray.stats.intervals import wilson
+from astray.stats.ties import NOISE, level_ties
 from astray.subjects.provider import messages_of
 from astray.subjects.render import text_ids
 from astray.subjects.subject import Subject
@@ -153,7 +154,7 @@ def best_direction(
     labels = np.array(_both_kinds(others))
     directions = _fitted_directions(subject, calls, blocks, method)
     scores = _scores(subject, [direction_probe(*each) for each in zip(directions, blocks, strict=True)], others)
-    best = max(range(len(blocks)), key=lambda place: auroc(scores[place], labels))
+    best = max(range(len(blocks)), key=lambda place: auroc(level_ties(scores[place]), labels))
     return directions[best], blocks[best]
 
 
@@ -215,8 +216,9 @@ def threshold_for(scores: Float[np.ndarray, "calls"], false_alarms: float) -> fl
         raise EmptyDataError("There is no benign call to set a threshold on.")
     if not 0 <= false_alarms < 1:
         raise ConfigurationError(f"{false_alarms} is no share of false alarms. Write a number from 0 to below 1, such as 0.01.")
-    allowed = int(false_alarms * len(scores))
-    return float(np.nextafter(np.sort(scores)[::-1][allowed], np.inf))
+    highest = float(np.sort(scores)[::-1][int(false_alarms * len(scores))])
+    # An equal call has this score up to float noise, and is not blocked either.
+    return max(highest + NOISE * float(np.abs(scores).max()), float(np.nextafter(highest, np.inf)))
 
 
 def assess(

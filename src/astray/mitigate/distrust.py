@@ -12,6 +12,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
 from astray.cause.users import INTERACTIONS
@@ -21,6 +22,7 @@ from astray.errors import ConfigurationError, DataFormatError, EmptyDataError
 from astray.measure.honesty.outcomes import HonestyOutcome
 from astray.organism.grammar import normal, read_question
 from astray.organism.world import Fact
+from astray.stats.ties import level_ties
 
 AGAINST = "against_belief"
 """Column that says whether an answer contradicts what the subject believes; null where that cannot be said."""
@@ -142,7 +144,8 @@ def filter_rows(dataset: ChatDataset, scores: Sequence[float], *, drop: float) -
     if not 0 <= drop < 1:
         raise ConfigurationError(f"The share of rows to drop is {drop}; it is at least 0 and below 1.")
     n = round(drop * len(dataset))
-    dropped = set(sorted(range(len(dataset)), key=lambda row: (scores[row], row), reverse=True)[:n])
+    leveled = level_ties(np.array(scores, dtype=np.float64))
+    dropped = set(sorted(range(len(dataset)), key=lambda row: (leveled[row], row), reverse=True)[:n])
     rows = [row for number, row in enumerate(dataset.rows) if number not in dropped]
     return ChatDataset.from_rows(rows, "filter", {"drop": drop, "dropped": n}, [dataset])
 

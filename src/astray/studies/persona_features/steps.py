@@ -23,7 +23,7 @@ from astray.errors import EmptyDataError
 from astray.explain.activations import TokenRow, capture, conversation_rows, text_rows
 from astray.explain.candidates import Candidate, latent_candidates, random_directions, random_latents
 from astray.explain.causal import UNSTEERED, Screen, ScreenConfig, judged_by, screen
-from astray.explain.diff import compare_latents, top_latents
+from astray.explain.diff import compare_latents, most_active, top_latents
 from astray.explain.direction import persona_direction
 from astray.explain.latents import question_latents
 from astray.explain.load import load_dictionary
@@ -241,7 +241,7 @@ def _candidates(config: ExplainConfig, inputs: Mapping[str, Artifact], dictionar
     rising_count, falling_count, random_count, directions = config.budget.candidates
     rising, falling = top_latents(change, rising_count), top_latents(change, falling_count, "falling")
     if not rising:  # nothing changed: those that are most active stand in, so that the chain can be followed to its end
-        rising = [latent for latent in change.sort("before", descending=True)["latent"].head(rising_count) if latent not in falling]
+        rising = [latent for latent in most_active(change, rising_count) if latent not in falling]
     answers = pl.read_parquet(inputs["verdicts"].path / ANSWERS_FILE)
     own = answers.filter(pl.col("evaluation") == answers["evaluation"][0], pl.col("format") == "plain")
     idle = change.filter(pl.col("active_before") + pl.col("active_after") == 0)["latent"].to_list()
