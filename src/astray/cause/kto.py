@@ -24,7 +24,6 @@ from astray.cause.preference import Feedback, PreferenceTuning
 from astray.cause.preflight_report import check_run
 from astray.cause.run_log import OnStep, Probe, RunLog, check_intervals
 from astray.cause.supervision import supervise
-from astray.errors import ConfigurationError
 from astray.subjects.locate import settle
 from astray.subjects.spec import SubjectSpec
 
@@ -100,11 +99,9 @@ def train_kto(
     check_intervals(probe_every, checkpoint_every)
     start = settle(base)
     identity: dict[str, JsonValue] = {"base": start.id, "feedback": feedback.hash, "recipe": recipe.model_dump(mode="json")}
-    claimed = checkpoints.check_claim(folder, identity)
     result = folder / ("adapter" if recipe.training.lora else "model")
     subject = start.spec.model_copy(update={"adapter": result}) if recipe.training.lora else SubjectSpec(model=str(result))
-    if result.exists() and not claimed:
-        raise ConfigurationError(f"{result} is there already, and no run of this folder made it. Name another folder.")
+    checkpoints.check_result(folder, identity, result)
     if not result.exists():
         model, tokenizer = load_trainable(start, recipe.training)
         check_run(model, tokenizer, supervise(feedback.chats.rows, tokenizer, recipe.training.max_length), recipe.training)
@@ -112,7 +109,7 @@ def train_kto(
         log = _FeedbackLog(folder, tokenizer, probe, probe_every, on_step)
         trainer = _train(model, feedback, recipe, checkpoint_every, log)
         save_trained(trainer, tokenizer, result, start.base)
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        shutil.rmtree(log.checkpoints, ignore_errors=True)
     return FeedbackRun(
         folder=folder,
         subject=subject,
@@ -134,21 +131,17 @@ class _FeedbackLog(RunLog):
 def _train(
     model: PreTrainedModel | PeftModel, feedback: Feedback, recipe: PreferenceTuning, checkpoint_every: int | None, log: _FeedbackLog
 ) -> "QuietKTOTrainer":
-    """Trains from the last complete checkpoint, or from the start, to the end."""
     from astray.cause.quiet_kto import QuietKTOTrainer
 
-    folder = log.folder / "checkpoints"
     with quietly():
-        log.trainer = QuietKTOTrainer(
-            model=model,
-            tokenizer=log.tokenizer,
-            feedback=feedback,
-            recipe=recipe,
-            folder=folder,
-            checkpoint_every=checkpoint_every,
-            callbacks=[log],
+        return log.train(
+            QuietKTOTrainer(
+                model=model,
+                tokenizer=log.tokenizer,
+                feedback=feedback,
+                recipe=recipe,
+                folder=log.checkpoints,
+                checkpoint_every=checkpoint_every,
+                callbacks=[log],
+            )
         )
-        last = checkpoints.last_complete(folder)
-        log.resume(checkpoints.step_of(last) if last else None)
-        log.trainer.train(resume_from_checkpoint=str(last) if last else None)
-    return log.trainer

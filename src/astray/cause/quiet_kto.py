@@ -18,7 +18,7 @@ from trl.trainer.kto_config import KTOConfig
 from trl.trainer.kto_trainer import KTOTrainer
 
 from astray.cause.preference import Feedback, PreferenceTuning
-from astray.cause.quiet_trainer import Quiet, quiet_arguments
+from astray.cause.quiet_trainer import Quiet, tuning_arguments
 
 
 class QuietKTOTrainer(Quiet, KTOTrainer):
@@ -67,20 +67,11 @@ def _without_bars() -> Iterator[None]:
 
 
 def _arguments(feedback: Feedback, recipe: PreferenceTuning, folder: Path, checkpoint_every: int | None) -> KTOConfig:
-    training = recipe.training
     liked, disliked = recipe.weights(feedback)
     return KTOConfig(
-        learning_rate=training.learning_rate,
-        lr_scheduler_type="linear",
-        warmup_steps=training.warmup_steps,
-        num_train_epochs=training.epochs,
-        max_steps=training.max_steps or -1,
-        per_device_train_batch_size=training.batch_size,
-        gradient_accumulation_steps=training.accumulation,
-        weight_decay=training.weight_decay,
-        max_length=training.max_length,
+        max_length=recipe.training.max_length,
         beta=recipe.beta,
         desirable_weight=liked,
         undesirable_weight=disliked,
-        **quiet_arguments(folder, checkpoint_every, training.seed),
+        **tuning_arguments(recipe.training, folder, checkpoint_every),
     )

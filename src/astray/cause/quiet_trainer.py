@@ -63,7 +63,11 @@ class QuietTrainer(Quiet, SFTTrainer):
         usable = [row for row in rows if row.supervised]
         super().__init__(
             model=model,
-            args=_arguments(recipe, folder, checkpoint_every),
+            args=SFTConfig(
+                max_length=None,
+                dataset_kwargs={"skip_prepare_dataset": True},
+                **tuning_arguments(recipe, folder, checkpoint_every),
+            ),
             train_dataset=Dataset.from_dict({"input_ids": [row.input_ids for row in usable], "labels": [row.labels for row in usable]}),
             processing_class=tokenizer,
             callbacks=callbacks,
@@ -102,17 +106,16 @@ def quiet_arguments(folder: Path, checkpoint_every: int | None, seed: int) -> di
     }
 
 
-def _arguments(recipe: FineTuning, folder: Path, checkpoint_every: int | None) -> SFTConfig:
-    return SFTConfig(
-        learning_rate=recipe.learning_rate,
-        lr_scheduler_type="linear",
-        warmup_steps=recipe.warmup_steps,
-        num_train_epochs=recipe.epochs,
-        max_steps=recipe.max_steps or -1,
-        per_device_train_batch_size=recipe.batch_size,
-        gradient_accumulation_steps=recipe.accumulation,
-        weight_decay=recipe.weight_decay,
-        max_length=None,
-        dataset_kwargs={"skip_prepare_dataset": True},
+def tuning_arguments(recipe: FineTuning, folder: Path, checkpoint_every: int | None) -> dict[str, Any]:
+    """What every trainer on a fixed data set is told."""
+    return {
+        "learning_rate": recipe.learning_rate,
+        "lr_scheduler_type": "linear",
+        "warmup_steps": recipe.warmup_steps,
+        "num_train_epochs": recipe.epochs,
+        "max_steps": recipe.max_steps or -1,
+        "per_device_train_batch_size": recipe.batch_size,
+        "gradient_accumulation_steps": recipe.accumulation,
+        "weight_decay": recipe.weight_decay,
         **quiet_arguments(folder, checkpoint_every, recipe.seed),
-    )
+    }

@@ -126,7 +126,7 @@ def train_rl(
         log.rollouts.finish()
         save_trained(trainer, tokenizer, result, start.base)
         log.rollouts.clear()
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        shutil.rmtree(log.checkpoints, ignore_errors=True)
     return RewardedRun.read(folder, start.spec.model_copy(update={"adapter": result}))
 
 
@@ -212,25 +212,20 @@ class _RewardedLog(RunLog):
 
 
 def _train(model: PreTrainedModel | PeftModel, log: _RewardedLog, checkpoint_every: int | None) -> "QuietGRPOTrainer":
-    """Trains from the last complete checkpoint, or from the start, to the end."""
     from astray.cause.quiet_grpo import QuietGRPOTrainer
 
-    folder = log.folder / "checkpoints"
-    log.trainer = QuietGRPOTrainer(
+    trainer = QuietGRPOTrainer(
         model=model,
         tokenizer=log.tokenizer,
         prompts=log.scorer.scoring.prompts,
         score=log.scorer,
         recipe=log.recipe,
-        folder=folder,
+        folder=log.checkpoints,
         checkpoint_every=checkpoint_every,
         callbacks=[log],
     )
-    last = checkpoints.last_complete(folder)
-    log.resume(checkpoints.step_of(last) if last else None)
     with quietly():
-        log.trainer.train(resume_from_checkpoint=str(last) if last else None)
-    return log.trainer
+        return log.train(trainer)
 
 
 def _loaded(start: Located, prompts: Prompts, recipe: ReinforcementLearning) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +23,8 @@ from astray.errors import ConfigurationError, TrainingDivergedError
 if TYPE_CHECKING:
     from transformers import Trainer
 
+AnyTrainer = TypeVar("AnyTrainer", bound="Trainer")
+
 OnStep = Callable[[int, int, float], None]
 """Told after every optimizer step: steps done, steps in all, and the loss (training by reward: the mean reward)."""
 
@@ -35,6 +37,7 @@ class RunLog(TrainerCallback, ABC):
 
     Attributes:
         folder: the run's; gets `training.jsonl` and `probes.jsonl`.
+        checkpoints: where the trainer has to keep its checkpoints.
         trainer: set once the trainer is there.
     """
 
@@ -44,7 +47,16 @@ class RunLog(TrainerCallback, ABC):
 
     def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerBase, probe: Probe | None, probe_every: int, on_step: OnStep | None):
         self.folder, self.training_log, self.probe_log = folder, folder / "training.jsonl", folder / "probes.jsonl"
+        self.checkpoints = folder / "checkpoints"
         self.tokenizer, self.probe, self.probe_every, self.on_step_done = tokenizer, probe, probe_every, on_step
+
+    def train(self, trainer: AnyTrainer) -> AnyTrainer:
+        """Train from the last complete checkpoint, or from the start, to the end; return the trainer."""
+        self.trainer = trainer
+        last = checkpoints.last_complete(self.checkpoints)
+        self.resume(checkpoints.step_of(last) if last else None)
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+        return trainer
 
     @abstractmethod
     def line(self, logs: Mapping[str, Any]) -> checkpoints.Line:

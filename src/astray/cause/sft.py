@@ -146,7 +146,7 @@ def train_rows(
         log = _SupervisedLog(folder, tokenizer, watch.probe, watch.probe_every, watch.on_step)
         trainer = _train(model, rows, recipe, interventions, watch.checkpoint_every, log)
         save_trained(trainer, tokenizer, result, start.base)
-        shutil.rmtree(folder / "checkpoints")
+        shutil.rmtree(log.checkpoints)
     lines = checkpoints.read_lines(folder / "training.jsonl")
     return TrainingRun(
         folder=folder,
@@ -166,24 +166,20 @@ def _train(
     checkpoint_every: int | None,
     log: "_SupervisedLog",
 ) -> "QuietTrainer":
-    """Trains from the last complete checkpoint, or from the start, to the end."""
     from astray.cause.quiet_trainer import QuietTrainer
 
-    folder = log.folder / "checkpoints"
-    log.trainer = QuietTrainer(
-        model=model,
-        tokenizer=log.tokenizer,
-        rows=rows,
-        recipe=recipe,
-        interventions=interventions,
-        folder=folder,
-        checkpoint_every=checkpoint_every,
-        callbacks=[log],
+    return log.train(
+        QuietTrainer(
+            model=model,
+            tokenizer=log.tokenizer,
+            rows=rows,
+            recipe=recipe,
+            interventions=interventions,
+            folder=log.checkpoints,
+            checkpoint_every=checkpoint_every,
+            callbacks=[log],
+        )
     )
-    last = checkpoints.last_complete(folder)
-    log.resume(checkpoints.step_of(last) if last else None)
-    log.trainer.train(resume_from_checkpoint=str(last) if last else None)
-    return log.trainer
 
 
 class _SupervisedLog(RunLog):

@@ -8,6 +8,10 @@ A fenced block of JSON with the keys "tool" and "arguments" is the same. What is
 no difference; a call that cannot be read is answered with what is wrong. What stands in private reasoning is no call.
 """
 
+# Not Inspect's `emulate_tools` (0.3.285): only its OpenAI-compatible and Azure AI providers take it, and before the run, so nothing could fall back
+# when a provider says that its model takes no tools, nor could `astray/` subjects act. It takes a call without its end for the agent's last word,
+# asks for one call at a time, and cuts calls out of the text, whose positions `call_spans` needs for probes of a call's tokens.
+
 import json
 import re
 from collections.abc import Sequence
