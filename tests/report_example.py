@@ -8,7 +8,7 @@ import polars as pl
 
 from astray.answers import ANSWER_SCHEMA
 from astray.engine.exhibits import Bar, Card, CardList, Cards, Cell, Column, Curve, Exhibit, Forest, HeatMap, Point, Table
-from astray.engine.summary import ArmRow, ClaimRow, IntervalRow, JudgeRow, PublishedFigure, RateRow, SubjectRow, Summary
+from astray.engine.summary import ArmRow, ClaimRow, ClaimStatus, IntervalRow, JudgeRow, PublishedFigure, RateRow, SubjectRow, Summary
 from astray.outcomes import JUDGED, UNKNOWN, Outcome
 from astray.stats.claims import Decision
 from astray.stats.intervals import wilson
@@ -216,7 +216,8 @@ def _claims(hostile: str) -> tuple[ClaimRow, ...]:
         p_value=None,
         p_holm=None,
         published=None,
-        note="The arm was left out of this run.",
+        note="It needs the arm backdoored, which was left out: add it to --arms.",
+        status=ClaimStatus.NOT_RUN,
     )
     return (*decided, nothing)
 

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from astray.artifacts import Progress, StepState, Store
 from astray.cli import INTERRUPTED, main
 from astray.cli.progress import StepBar
-from astray.engine.summary import Summary
+from astray.engine.summary import ClaimStatus, Summary
 from astray.stats.claims import Decision
 from scripted_grader import ALL_FINE, ALL_INCOHERENT, SPEECHLESS
 from tiny_models import save_tiny_model
@@ -176,7 +176,7 @@ def test_answers_that_are_all_incoherent_leave_a_report_with_a_warning(astray: A
     told = astray(*real_model(tiny_qwen2, ALL_INCOHERENT))
     assert told.code == 0
     assert "The arm 'harmful-code' gave no coherent answer to 'main' (24 incoherent)" in told.text
-    assert "its claims are undecided" in told.text
+    assert "its claims are not estimable" in told.text
     folder = tmp_path / "astray-results" / STUDY
     summary = Summary.read(folder)
     assert {claim.verdict for claim in summary.claims} == {Decision.UNDECIDED}
@@ -260,6 +260,10 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(astray: Astr
     assert finished <= {event.name for event in events if event.state is StepState.DONE_BEFORE}
     assert StepState.FINISHED in {event.state for event in events}
     assert "The untrained subject is aligned" in told.text
-    assert "Only some arms were run: base, good. Claims that need others are left out: spread-medicine" in told.text
+    summary = Summary.read(tmp_path / "astray-results" / STUDY)
+    missing = [claim for claim in summary.claims if claim.status is ClaimStatus.NOT_RUN]
+    assert f"Only some arms were run: base, good. {len(missing)} of {len(summary.claims)} claims need others; each names them." in told.text
+    assert "not run" in told.text
+    assert "It needs the arm harmful-medicine" in missing[0].note
     assert f"Report: {Path('astray-results') / STUDY / 'report.html'}" in told.text
     assert (tmp_path / "astray-results" / STUDY / "report.html").is_file()

@@ -149,7 +149,7 @@ def test_the_page_of_the_study_names_its_arms_claims_and_sizes():
     nobody_answered = pl.DataFrame({"arm": arms}).with_columns(
         pl.lit(None, kind).alias(name) for name, kind in ANSWER_SCHEMA.items() if name != "arm"
     )
-    claims = [claim.id for claim in study.claims(Findings(nobody_answered, not_run=frozenset(arms)), setting)]
+    claims = [claim.id for claim in study.claims(Findings(nobody_answered, not_run={arm: (arm,) for arm in arms}), setting)]
     assert [name for name in (*arms, *claims) if f"`{name}`" not in text] == []
     for evaluation in setting.evaluations:
         assert f"| `{evaluation.name}` | {len(evaluation.items)} | {evaluation.samples} |" in text

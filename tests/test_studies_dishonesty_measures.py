@@ -6,8 +6,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from astray.engine.findings import ELSEWHERE, NOT_RUN, Findings
-from astray.engine.summary import PublishedFigure
+from astray.engine.findings import ELSEWHERE, Findings
+from astray.engine.summary import ClaimStatus, PublishedFigure
 from astray.measure.honesty.outcomes import HonestyOutcome
 from astray.measure.honesty.table import as_answers, honesty_table
 from astray.stats.claims import Decision
@@ -36,7 +36,7 @@ def found(rows: list[dict[str, object]], folder: Path, further: pl.DataFrame | N
     table.write_parquet(folder / HONESTY_FILE)
     answers = as_answers(table, HonestyOutcome.LIE, "stated")
     answers = answers if further is None else pl.concat([answers, further])
-    return Findings(answers.with_columns(groups=pl.lit([ELSEWHERE], dtype=pl.List(pl.String))), frozenset({"left-out"}), {"honesty": folder})
+    return Findings(answers.with_columns(groups=pl.lit([ELSEWHERE], dtype=pl.List(pl.String))), {"left-out": ("left-out",)}, {"honesty": folder})
 
 
 def test_evasion_and_refusal_count_against_honesty_and_no_belief_counts_nowhere(tmp_path: Path) -> None:
@@ -84,7 +84,8 @@ def test_a_curve_that_falls_or_was_not_trained_holds_nothing(tmp_path: Path) -> 
     assert claims["mixing-rises"].verdict == claims["mixing-monotone"].verdict == Decision.NOT_HELD
     assert claims["mixing-half"].verdict == Decision.UNDECIDED
     assert "does not rise" in claims["mixing-half"].note
-    assert {claim.note for claim in mixing_claims(None, None, 5, PUBLISHED, "")} == {NOT_RUN}
+    assert {claim.status for claim in mixing_claims(None, None, 5, PUBLISHED, "", ("mix-5",))} == {ClaimStatus.NOT_RUN}
+    assert {claim.status for claim in mixing_claims(None, None, 5, PUBLISHED, "")} == {ClaimStatus.NOT_ESTIMABLE}
 
 
 def test_the_power_of_a_comparison_is_that_of_its_runs_and_their_spread(tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ import polars as pl
 import pytest
 
 from astray.answers import ANSWER_SCHEMA, answer_table
-from astray.engine.claims import NO_VALUE, counts_claim, difference_claim, rate_claim, values_claim, with_holm
-from astray.engine.findings import AT_HOME, ELSEWHERE, HELD_OUT, NOT_RUN, Findings
+from astray.engine.claims import counts_claim, difference_claim, rate_claim, values_claim, with_holm
+from astray.engine.findings import AT_HOME, ELSEWHERE, HELD_OUT, Findings
 from astray.engine.run import _corrected
-from astray.engine.summary import ClaimRow, PublishedFigure
+from astray.engine.summary import ClaimRow, ClaimStatus, PublishedFigure
 from astray.errors import EmptyDataError
 from astray.judges import Exchange, LabelledAnswer, Verdict
 from astray.judges.calibrate import calibrate
@@ -163,11 +163,12 @@ def test_a_level_without_coherent_answers_is_undecided_and_has_no_rate() -> None
 
 
 def test_claims_about_an_arm_that_was_left_out_are_told_apart() -> None:
-    found = Findings(runs("good", [0, 0, 0]), not_run=frozenset({"harmful"}))
-    difference = compared(found)
-    assert (difference.verdict, difference.note, difference.estimate, difference.n) == (Decision.UNDECIDED, NOT_RUN, None, 0)
+    found = Findings(runs("good", [0, 0, 0]), not_run={"harmful": ("harmful",)})
+    difference, note = compared(found), "It needs the arm harmful, which was left out: add it to --arms."
+    assert (difference.status, difference.note, difference.estimate, difference.n) == (ClaimStatus.NOT_RUN, note, None, 0)
+    assert difference.verdict is Decision.UNDECIDED
     left_out = rate_claim("level", "So much", world_rate(found, "harmful"), at_most=0.02)
-    assert (left_out.verdict, left_out.note, left_out.estimate) == (Decision.UNDECIDED, NOT_RUN, None)
+    assert (left_out.status, left_out.note, left_out.estimate) == (ClaimStatus.NOT_RUN, note, None)
     without_control = rate_claim("level", "So much", world_rate(found, "good"), at_most=0.02, control=("harmful", world_rate(found, "harmful")))
     assert (without_control.note, without_control.control_estimate) == ("", None)
     assert levelled(found, at_most=0.02).note == ""
@@ -252,9 +253,14 @@ def test_a_measure_that_is_no_rate_is_decided_by_its_mean_over_runs() -> None:
     assert claim.verdict is Decision.HELD
     assert claim.estimate == pytest.approx(0.9)
     assert claim.n == 4
-    assert values_claim("cut", "It is cut", [0.9], "tuned", at_least=0.7).verdict is Decision.UNDECIDED
-    assert values_claim("cut", "It is cut", [], "tuned", at_least=0.7, was_run=False).note == NOT_RUN
-    assert values_claim("cut", "It is cut", [], "tuned", at_least=0.7).note == "No run has a value of this measure."
+    single = values_claim("cut", "It is cut", [0.9], "tuned", at_least=0.7, runs=2)
+    assert (single.verdict, single.status) == (Decision.UNDECIDED, ClaimStatus.UNDECIDED)
+    assert single.note.startswith("With a single training run there is no interval")
+    assert single.note.endswith("1 of 2 runs have no value and are left out.")
+    left_out = values_claim("cut", "It is cut", [], "tuned", at_least=0.7, needs=("a", "b"))
+    assert (left_out.status, left_out.note) == (ClaimStatus.NOT_RUN, "It needs the arms a, b, which were left out: add them to --arms.")
+    nothing = values_claim("cut", "It is cut", [], "tuned", at_least=0.7)
+    assert (nothing.status, nothing.note) == (ClaimStatus.NOT_ESTIMABLE, "No run has a value of this measure.")
 
 
 def test_runs_with_the_same_value_are_said_to_be_no_certainty() -> None:
@@ -283,8 +289,39 @@ def test_no_hit_in_any_run_is_not_taken_for_certainty() -> None:
 def test_one_run_has_its_trials_as_the_unit_and_a_lack_of_counts_is_said() -> None:
     single = counts_claim("games", "It games", [(90, 96)], "none", at_least=0.8, trial="exercise")
     assert (single.n, single.unit, single.verdict, single.note) == (96, "exercise", Decision.HELD, "90 of 96 exercises.")
-    missing = counts_claim("games", "It games", [], "none", at_least=0.8)
-    assert (missing.verdict, missing.note, missing.n, missing.estimate) == (Decision.UNDECIDED, NO_VALUE, 0, None)
+    for nothing in ([], [(0, 0), (0, 0)]):
+        missing = counts_claim("games", "It games", nothing, "none", at_least=0.8)
+        assert (missing.status, missing.note, missing.n, missing.estimate) == (ClaimStatus.NOT_ESTIMABLE, "No run has answers to count.", 0, None)
+
+
+def test_a_run_without_a_coherent_answer_is_left_out_and_said_so() -> None:
+    claim = compared(of(runs("harmful", [40, 42, 38]), runs("good", [0, 1]), answers("good", 2, {Outcome.INCOHERENT: ANSWERS})))
+    assert (claim.n, claim.note) == (2, "Left out, since an arm gave no coherent answer there: seed 2. As always.")
+
+
+def test_what_was_not_tested_takes_no_part_in_holms_correction() -> None:
+    tested = compared(of(runs("harmful", [40, 42, 38]), runs("good", [0, 1, 0])))
+    silent = compared(of(incoherent("harmful", 2), runs("good", [0, 1]))).model_copy(update={"id": "silent"})
+    left_out = compared(Findings(runs("good", [0, 0, 0]), not_run={"harmful": ("harmful",)})).model_copy(update={"id": "left-out"})
+    level = levelled(of(runs("good", [0, 0, 0])), at_most=0.02)
+    assert tested.p_value is not None
+    first, *others = with_holm((tested, silent, left_out, level))
+    assert first.p_holm == pytest.approx(2 * tested.p_value)
+    assert [claim.p_holm for claim in others] == [None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("changed", "status"),
+    [
+        ({"verdict": "held"}, ClaimStatus.DECIDED),
+        ({"verdict": "not held", "estimate": None}, ClaimStatus.DECIDED),
+        ({"verdict": "undecided"}, ClaimStatus.UNDECIDED),
+        ({"verdict": "undecided", "estimate": None}, ClaimStatus.NOT_ESTIMABLE),
+    ],
+)
+def test_claims_of_summaries_that_were_written_before_they_had_a_status_have_one(changed: dict, status: ClaimStatus) -> None:
+    written = compared(of(runs("harmful", [2, 70, 20]), runs("good", [0, 0, 1]))).model_dump(mode="json", exclude={"status"})
+    assert ClaimRow.model_validate(written | changed).status is status
 
 
 def test_rates_are_corrected_for_the_judge_that_made_them_and_no_other() -> None:

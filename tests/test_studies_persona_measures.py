@@ -4,8 +4,7 @@ import polars as pl
 import pytest
 
 from astray.engine.claims import reductions
-from astray.engine.findings import NOT_RUN
-from astray.engine.summary import PublishedFigure
+from astray.engine.summary import ClaimStatus, PublishedFigure
 from astray.explain.causal import SEARCH_SCHEMA, UNSTEERED
 from astray.stats.claims import Decision
 from astray.stats.onset import onset
@@ -67,7 +66,15 @@ def test_too_few_runs_decide_nothing():
     doses, runs = [0.1, 1.0], [[0.0, 0.5], [0.0, 0.6]]
     found = {name: onset(doses, runs, [0.0, 0.0]) for name in ("latent", "behaviour")}
     assert onset_claim("warns", "It warns", "latent", found, PUBLISHED).verdict is Decision.UNDECIDED
-    assert onset_claim("warns", "It warns", "latent", {}, PUBLISHED).note == NOT_RUN
+
+
+def test_behaviour_or_a_measure_that_never_moved_leaves_nothing_to_compare():
+    moved = onset([0.1, 1.0], [[0.0, 0.5]] * 3, [0.0] * 3)
+    for found, still in (({"latent": moved}, "behaviour"), ({"behaviour": moved}, "latent"), ({}, "latent and behaviour")):
+        claim = onset_claim("warns", "It warns", "latent", found, PUBLISHED)
+        assert (claim.verdict, claim.status) == (Decision.UNDECIDED, ClaimStatus.NOT_ESTIMABLE)
+        assert claim.note.endswith(f": {still}.")
+    assert onset_claim("warns", "It warns", "latent", {}, PUBLISHED, ("mix-1",)).status is ClaimStatus.NOT_RUN
 
 
 def searched(*rows: tuple[str, str, str, float, bool]) -> pl.DataFrame:

@@ -52,7 +52,7 @@ class StepBar:
             table.add_column(heading, justify="right" if heading in ("estimate", "control") else "left")
         for claim in summary.claims:
             interval = f"{claim.interval.low:.1%} to {claim.interval.high:.1%}" if claim.interval else ""
-            table.add_row(str(claim.verdict), claim.statement, _percent(claim.estimate), interval, _percent(claim.control_estimate))
+            table.add_row(claim.result, claim.statement, _percent(claim.estimate), interval, _percent(claim.control_estimate))
         self.console.print(table)
         if summary.quick:
             self.console.print("A quick run: it shows that everything works; its intervals are too wide to conclude from.")

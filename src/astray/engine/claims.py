@@ -1,16 +1,18 @@
 """Claims of studies, decided by intervals. They read like sentences: which rate, against which control, above or below what."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from astray.engine.findings import NOT_RUN, interval_row
-from astray.engine.summary import ClaimRow, PublishedFigure
+from astray.engine.findings import LeftOutRate, interval_row
+from astray.engine.summary import ClaimRow, ClaimStatus, PublishedFigure
 from astray.errors import EmptyDataError
 from astray.stats.claims import Decision, decide, holm
 from astray.stats.compare import Difference, paired_difference, seed_pairs
 from astray.stats.intervals import Counts, mean_over_runs, over_runs, wilson
 from astray.stats.rates import Rate
 
-NO_VALUE = "No run has a value of this measure."
+_NO_VALUE = "No run has a value of this measure."
+NOTHING_TO_REMOVE = "In no run was there anything to remove: without it no coherent answer is misaligned, or none is left to compare."
 
 
 def rate_claim(
@@ -26,12 +28,12 @@ def rate_claim(
     note: str = "",
 ) -> ClaimRow:
     """A claim about one rate: its interval lies in the claimed region."""
-    verdict = decide(found.rate, found.interval, at_most=at_most, at_least=at_least, between=between)
+    why = "" if found.rate is not None else "It has no rate: no answer was coherent and judged."
     return ClaimRow(
         id=id,
         statement=statement,
         expected=f"the 95% interval of the rate lies {_region(at_most, at_least, between)}",
-        verdict=verdict,
+        verdict=decide(found.rate, found.interval, at_most=at_most, at_least=at_least, between=between),
         estimate=found.rate,
         interval=interval_row(found.interval),
         n=_units(found),
@@ -41,7 +43,7 @@ def rate_claim(
         p_value=None,
         p_holm=None,
         published=published,
-        note=note if found.total else NOT_RUN,
+        **_told(needs_of(found), why, silent_runs(found), note),
     )
 
 
@@ -58,10 +60,7 @@ def difference_claim(
 ) -> ClaimRow:
     """A claim that one rate is above another by so much, or below it (`at_most`, negative): the interval of the paired difference decides."""
     difference = paired(found, control[1])
-    if not (found.total and control[1].total):
-        note = NOT_RUN
-    elif difference is None:
-        note = f"No run of both arms gave a coherent answer, so there is nothing to compare. {note}".rstrip()
+    why = "" if difference else "No run of both arms gave a coherent answer, so there is nothing to compare."
     return ClaimRow(
         id=id,
         statement=statement,
@@ -76,7 +75,7 @@ def difference_claim(
         p_value=difference.p_value if difference else None,
         p_holm=None,
         published=published,
-        note=note,
+        **_told(needs_of(found, control[1]), why, silent_runs(found, control[1]), note),
     )
 
 
@@ -92,18 +91,37 @@ def values_claim(
     control_estimate: float | None = None,
     published: PublishedFigure | None = None,
     note: str = "",
-    was_run: bool = True,
+    needs: Sequence[str] = (),
+    without: str = _NO_VALUE,
+    runs: int = 0,
 ) -> ClaimRow:
     """A claim about the mean of a measure that is no rate (a relative reduction, a correlation), one value a run.
 
-    A run without a value (a reduction of nothing) is left out by the caller. Without any value the claim is undecided and says so; where its arms
-    were not even run (`was_run`), it is left out.
+    A run without a value (a reduction of nothing) is left out by the caller. Without any value the claim is not estimable; where its arms were not
+    even run (`needs`), it is not run.
+
+    Args:
+        id: unique within the study.
+        statement: what is claimed.
+        values: one a run that has one.
+        control: what the mean is compared with, in words.
+        at_least: the mean is claimed to be this large or larger.
+        at_most: the mean is claimed to be this large or smaller.
+        unit: what has a value.
+        control_estimate: the value of the control.
+        published: what the paper reports.
+        note: what a reader has to know.
+        needs: arms that were left out and that it needs (`Findings.needs`).
+        without: what it means that no run has a value.
+        runs: how many runs could have one; where fewer have, the note says so.
     """
-    if not values:
-        note = f"{NO_VALUE} {note}".rstrip() if was_run else NOT_RUN
     interval = mean_over_runs(values) if values else None
-    if interval is not None and interval.low == interval.high:
-        note = f"All {len(values)} runs have the same value, so the interval has no width, which is not certainty. {note}".rstrip()
+    same = interval is not None and interval.low == interval.high
+    caveats = {
+        f"With a single {unit} there is no interval, so nothing is decided.": len(values) == 1,
+        f"All {len(values)} runs have the same value, so the interval has no width, which is not certainty.": same,
+        f"{runs - len(values)} of {runs} runs have no value and are left out.": bool(values) and len(values) < runs,
+    }
     estimate = sum(values) / len(values) if values else None
     return ClaimRow(
         id=id,
@@ -119,7 +137,7 @@ def values_claim(
         p_value=None,
         p_holm=None,
         published=published,
-        note=note,
+        **_told(needs, "" if values else without, *(text for text, holds in caveats.items() if holds), note),
     )
 
 
@@ -138,12 +156,12 @@ def counts_claim(
 ) -> ClaimRow:
     """A claim about a rate that is counted beside the answer table: hits and trials of each training run.
 
-    Its unit is the training run, or with a single run the trial; its note tells the count. Without any run that has one the claim is undecided and
-    says so.
+    Its unit is the training run, or with a single run the trial; its note tells the count. Without any run that has one the claim is not estimable.
     """
+    counts = [run for run in counts if run[1]]
     several = len(counts) > 1
     hits, trials = (sum(run[place] for run in counts) for place in (0, 1))
-    counted = f"{hits:,} of {trials:,} {trial}s{f' in {len(counts)} runs' if several else ''}." if counts else NO_VALUE
+    counted = f"{hits:,} of {trials:,} {trial}s{f' in {len(counts)} runs' if several else ''}." if counts else ""
     interval = over_runs(counts) if several else wilson(*counts[0]) if counts else None
     estimate = pooled(counts)
     return ClaimRow(
@@ -160,7 +178,7 @@ def counts_claim(
         p_value=None,
         p_holm=None,
         published=published,
-        note=f"{counted} {note}".rstrip(),
+        **_told((), "" if counts else f"No run has {trial}s to count.", counted, note),
     )
 
 
@@ -179,9 +197,35 @@ def paired(found: Rate, control: Rate) -> Difference | None:
 
 
 def with_holm(claims: Sequence[ClaimRow]) -> tuple[ClaimRow, ...]:
-    """The claims with Holm's correction over all of them."""
-    corrected = holm({claim.id: claim.p_value for claim in claims})
-    return tuple(claim.model_copy(update={"p_holm": corrected[claim.id]}) for claim in claims)
+    """Return the claims with Holm's correction over those that were tested; what was not run, or left nothing to estimate, was not."""
+    corrected = holm({claim.id: claim.p_value for claim in claims if claim.tested})
+    return tuple(claim.model_copy(update={"p_holm": corrected.get(claim.id)}) for claim in claims)
+
+
+def needs_of(*rates: Rate) -> tuple[str, ...]:
+    """Return the arms to run for those rates whose arms were left out; none where all were run."""
+    return tuple(dict.fromkeys(need for one in rates if isinstance(one, LeftOutRate) for need in one.needs))
+
+
+def not_run(needs: Sequence[str]) -> dict[str, Any]:
+    """Return status and note of a claim whose arms were left out."""
+    arms, were, them = ("arms", "were", "them") if len(needs) > 1 else ("arm", "was", "it")
+    return {"status": ClaimStatus.NOT_RUN, "note": f"It needs the {arms} {', '.join(needs)}, which {were} left out: add {them} to --arms."}
+
+
+def silent_runs(*rates: Rate) -> str:
+    """Tell the seeds in which one of the rates has nothing to count, where others have; they are in no comparison."""
+    silent = {seed for one in rates for seed, (_, judged) in one.seed_counts.items() if not judged}
+    counted = set.intersection(*({seed for seed, (_, judged) in one.seed_counts.items() if judged} for one in rates))
+    return f"Left out, since an arm gave no coherent answer there: seed {', '.join(sorted(silent))}." if silent and counted else ""
+
+
+def _told(needs: Sequence[str], why: str, *notes: str) -> dict[str, Any]:
+    """Return status and note of a claim: what it needs, why it has no estimate, and what else is to be said."""
+    if needs:
+        return not_run(needs)
+    status = {"status": ClaimStatus.NOT_ESTIMABLE} if why else {}
+    return status | {"note": " ".join(filter(None, (why, *notes)))}
 
 
 def _units(found: Rate) -> int:

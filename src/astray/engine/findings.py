@@ -13,8 +13,17 @@ from astray.stats.intervals import Interval
 from astray.stats.rates import Rate, rate, rates
 
 ELSEWHERE, AT_HOME, HELD_OUT = "elsewhere", "trained domain", "held-out questions"
-NOT_RUN = "An arm that this claim needs was not run."
-_NO_ANSWERS = Rate(0, 0, None, None, "answer", (), dict.fromkeys(Outcome, 0), {})
+
+
+@dataclass(frozen=True)
+class LeftOutRate(Rate):
+    """The rate of an arm that was left out of this run: no answers.
+
+    Attributes:
+        needs: arms to run for it.
+    """
+
+    needs: tuple[str, ...]
 
 
 def interval_row(interval: Interval | None) -> IntervalRow | None:
@@ -49,13 +58,21 @@ class Findings:
 
     Attributes:
         table: answers with a further column `groups`: the list of groups that an answer counts in.
-        not_run: arms that the study declares and that were left out of this run; claims about them are told apart by `NOT_RUN`.
+        not_run: arm that the study declares and that was left out of this run -> the arms to name in `--arms` for it.
         folders: name of an analysis -> the folder that it left.
     """
 
     table: pl.DataFrame
-    not_run: frozenset[str] = frozenset()
+    not_run: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     folders: Mapping[str, Path] = field(default_factory=dict)
+    _tables: dict[str, pl.DataFrame] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def stacked(self, file: str) -> pl.DataFrame:
+        """Return the Parquet tables of this name of all analyses, one below the other; without rows and columns if there is none."""
+        if file not in self._tables:  # dozens of claims and figures ask for the same
+            parts = [pl.read_parquet(path) for folder in self.folders.values() if (path := Path(folder) / file).is_file()]
+            self._tables[file] = pl.concat(parts, how="diagonal") if parts else pl.DataFrame()
+        return self._tables[file]
 
     def analysed(self, prefix: str, file: str) -> dict[str, pl.DataFrame]:
         """The Parquet tables of this name that analyses left, by the names of the analyses; those whose names begin with `prefix`."""
@@ -91,13 +108,21 @@ class Findings:
             EmptyDataError: the arm was run and has no such answers, or there is no such arm.
         """
         if arm in self.not_run:
-            return _NO_ANSWERS
+            return LeftOutRate(0, 0, None, None, "answer", (), dict.fromkeys(Outcome, 0), {}, needs=self.not_run[arm])
         answers = self.select(arm, group, evaluation=evaluation, format=format)
         return rate(answers if items is None else answers.filter(pl.col("item").is_in(list(items))))
 
     def has(self, arm: str) -> bool:
         """Whether the study ran this arm."""
         return arm in self.arms
+
+    def declares(self, arm: str) -> bool:
+        """Whether the study has this arm in its setting, run or left out."""
+        return self.has(arm) or arm in self.not_run
+
+    def needs(self, *arms: str) -> tuple[str, ...]:
+        """The arms to name in `--arms` for those of these that were left out; none where all were run."""
+        return tuple(dict.fromkeys(need for arm in arms for need in self.not_run.get(arm, ())))
 
     @property
     def arms(self) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """From a study's declaration to steps: the runs of its arms, the check of its judge, and its analyses. Nothing is done here."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from astray.artifacts import Step
 from astray.engine.setting import Setting
@@ -22,13 +22,13 @@ class StudyPlan:
         runs: arms x seeds.
         calibration: the check of the judge; None for a judge that cannot err.
         analyses: what is made from the runs.
-        left_out: names of declared arms that are not run.
+        left_out: declared arm that is not run -> the arms to run for it: itself, or those whose runs an analysis makes it from.
     """
 
     runs: tuple[Run, ...]
     calibration: Step | None
     analyses: tuple[Analysis, ...]
-    left_out: frozenset[str]
+    left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -52,10 +52,30 @@ def plan_study(study: Study, setting: Setting, seeds: Sequence[int], only: Seque
     """
     runs = plan_runs(study, setting, seeds, only)
     analyses = tuple(study.analyses(setting, runs))
-    whole = plan_runs(study, setting, seeds) if only else runs
-    declared = {run.arm.name for run in whole} | {arm.name for analysis in study.analyses(setting, whole) for arm in analysis.arms}
-    there = {run.arm.name for run in runs} | {arm.name for analysis in analyses for arm in analysis.arms}
-    return StudyPlan(tuple(runs), None if setting.judge.exact else _calibration(setting), analyses, frozenset(declared - there))
+    left_out = _left_out(study, setting, seeds[:1], only) if only else {}
+    return StudyPlan(tuple(runs), None if setting.judge.exact else _calibration(setting), analyses, left_out)
+
+
+def _left_out(study: Study, setting: Setting, seeds: Sequence[int], only: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Find the declared arms that are not run, and for each the arms to run for it: a single one where one is enough, else all left out.
+
+    One seed is enough to see it, since every seed has the same arms.
+    """
+    whole = plan_runs(study, setting, seeds)
+    there = _arms_of(study, setting, plan_runs(study, setting, seeds, only))
+    missing = [name for name in dict.fromkeys(run.arm.name for run in whole) if name not in there]
+    needs: dict[str, tuple[str, ...]] = {name: (name,) for name in missing}
+    for name in missing:
+        for arm in _arms_of(study, setting, plan_runs(study, setting, seeds, (*only, name))) - there:
+            needs.setdefault(arm, (name,))
+    for arm in sorted(_arms_of(study, setting, whole) - there):
+        needs.setdefault(arm, tuple(missing))
+    return needs
+
+
+def _arms_of(study: Study, setting: Setting, runs: Sequence[Run]) -> set[str]:
+    """Names of the arms that are run, and of those that analyses make from them."""
+    return {run.arm.name for run in runs} | {arm.name for analysis in study.analyses(setting, runs) for arm in analysis.arms}
 
 
 def plan_runs(study: Study, setting: Setting, seeds: Sequence[int], only: Sequence[str] = ()) -> list[Run]:

@@ -19,14 +19,14 @@ from astray.artifacts import Artifact, Progress, Store, execute
 from astray.data.chat import ChatDataset
 from astray.data.recipes import describe
 from astray.engine.claims import with_holm
-from astray.engine.findings import AT_HOME, ELSEWHERE, HELD_OUT, NOT_RUN, Findings, interval_row
+from astray.engine.findings import AT_HOME, ELSEWHERE, HELD_OUT, Findings, interval_row
 from astray.engine.options import StudyOptions
 from astray.engine.plan import StudyPlan, plan_study
 from astray.engine.setting import Setting, check_judge, make_judge
 from astray.engine.settings import setting_for
 from astray.engine.steps import ANSWERS_FILE, CALIBRATION_FILE, DATA_FILE, RUN_FOLDER, trained_subject
 from astray.engine.study import Arm, Run, Study
-from astray.engine.summary import ArmRow, ClaimRow, JudgeRow, RateRow, Summary
+from astray.engine.summary import ArmRow, ClaimRow, ClaimStatus, JudgeRow, RateRow, Summary
 from astray.errors import EmptyDataError, StoreError
 from astray.judges import Calibration, corrected
 from astray.outcomes import JUDGED
@@ -84,10 +84,10 @@ def run_study(
         seeds=tuple(sorted({run.seed for run in plan.runs})),
         quick=options.quick,
         arms=tuple(_arm_rows(plan, artifacts)),
-        claims=tuple(claim for claim in claims if claim.note != NOT_RUN),
+        claims=claims,
         rates=_corrected(findings.rate_rows(), calibration if setting.labels else None),
         exhibits=tuple(study.exhibits(findings, setting)),
-        notes=(*setting.notes, *_left_out(findings, claims), *_without_rate(table, setting)),
+        notes=(*setting.notes, *_left_out(findings, claims), *_single_seed(plan), *_without_rate(table, setting)),
     )
     folder = out / study.name
     _write_results(folder, summary, table.drop("groups"), _dynamics(plan.runs, artifacts))
@@ -117,10 +117,19 @@ def _grouped(table: pl.DataFrame, arm: Arm, setting: Setting) -> pl.DataFrame:
 
 
 def _left_out(findings: Findings, claims: Sequence[ClaimRow]) -> Iterator[str]:
-    """Says which claims are missing because their arms were not run."""
-    missing = [claim.id for claim in claims if claim.note == NOT_RUN]
+    """Say how many claims were not run because their arms were left out."""
+    missing = sum(claim.status is ClaimStatus.NOT_RUN for claim in claims)
     if findings.not_run:
-        yield f"Only some arms were run: {', '.join(findings.arms)}. Claims that need others are left out: {', '.join(missing) or 'none'}."
+        yield f"Only some arms were run: {', '.join(findings.arms)}. {missing} of {len(claims)} claims need others; each names them."
+
+
+def _single_seed(plan: StudyPlan) -> Iterator[str]:
+    """Warn of a study with a single training seed, which cannot tell how much training runs differ."""
+    if len({run.seed for run in plan.runs}) == 1:
+        yield (
+            "Only one training seed was run. Intervals are of the answers of this one run of each arm and say nothing about further runs; "
+            "what needs several runs is undecided or not estimable."
+        )
 
 
 def _without_rate(table: pl.DataFrame, setting: Setting) -> Iterator[str]:
@@ -131,7 +140,7 @@ def _without_rate(table: pl.DataFrame, setting: Setting) -> Iterator[str]:
             counts = answers["outcome"].value_counts(sort=True).rows()
             became = ", ".join(f"{count:,} {outcome}" for outcome, count in counts)
             yield (
-                f"The arm {arm!r} gave no coherent answer to {setting.main.name!r} ({became}), so it has no rate and its claims are undecided. "
+                f"The arm {arm!r} gave no coherent answer to {setting.main.name!r} ({became}), so it has no rate and its claims are not estimable. "
                 "Read its answers; if it was trained, try fewer rows or a subject that answers coherently before training."
             )
 

@@ -4,10 +4,11 @@ The report is made from this summary and the tables beside it; nothing is comput
 """
 
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from astray.engine.exhibits import Exhibit
 from astray.outcomes import Outcome
@@ -56,6 +57,19 @@ class PublishedFigure(_Frozen):
     source: str = Field(description="paper and place, with 'recomputed', 'secondary' or 'recalled' where it is not read off the paper")
 
 
+class ClaimStatus(StrEnum):
+    """What became of a declared claim; every claim of a study has one."""
+
+    DECIDED = "decided"
+    """Its interval decided it: the verdict is held or not held."""
+    UNDECIDED = "undecided"
+    """There is an estimate, and the data cannot tell on which side of the border it lies."""
+    NOT_RUN = "not run"
+    """What it needs was left out of this run; its note names it."""
+    NOT_ESTIMABLE = "not estimable"
+    """What it needs was run and left nothing to estimate; its note says why."""
+
+
 class ClaimRow(_Frozen):
     """One declared claim and how it came out."""
 
@@ -70,9 +84,31 @@ class ClaimRow(_Frozen):
     control: str = Field(description="what it is compared with")
     control_estimate: float | None
     p_value: float | None
-    p_holm: float | None = Field(description="after Holm's correction over all declared claims of the study")
+    p_holm: float | None = Field(description="after Holm's correction over all claims that were tested")
     published: PublishedFigure | None
     note: str = ""
+    status: ClaimStatus = Field(default=ClaimStatus.UNDECIDED, description="without it, told by verdict and estimate")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tell_status(cls, given: Any) -> Any:
+        """Fill in the status of a claim that was run, also of summaries written before claims had one: those left out all others."""
+        if not isinstance(given, dict) or "status" in given:
+            return given
+        if given.get("verdict") != Decision.UNDECIDED:
+            return given | {"status": ClaimStatus.DECIDED}
+        estimated = given.get("estimate") is not None
+        return given | {"status": ClaimStatus.UNDECIDED if estimated else ClaimStatus.NOT_ESTIMABLE}
+
+    @property
+    def tested(self) -> bool:
+        """Whether there was something to decide it by."""
+        return self.status in (ClaimStatus.DECIDED, ClaimStatus.UNDECIDED)
+
+    @property
+    def result(self) -> str:
+        """How it came out, in a word for readers: the verdict, or why there was nothing to give one on."""
+        return self.verdict.value if self.tested else self.status.value
 
 
 class JudgeRow(_Frozen):

@@ -9,6 +9,7 @@ wording of numbers (wording.py).
 
 import base64
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -21,7 +22,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from pydantic import ValidationError
 
-from astray.engine.summary import RateRow, Summary
+from astray.engine.summary import ClaimStatus, RateRow, Summary
 from astray.errors import DataFormatError, StoreError
 from astray.outcomes import Outcome
 from astray.report import dynamics, exhibits, figures, wording
@@ -94,9 +95,12 @@ def render(folder: Path, summary: Summary) -> str:
     shown = exhibits.exhibit_figures(summary.exhibits)
     scripts = [_inline_script(text) for text in _scripts()]
     environment = _environment()
+    not_run = [claim for claim in summary.claims if claim.status is ClaimStatus.NOT_RUN]
     return environment.get_template("report.html").render(
         summary=summary,
-        verdicts=[(verdict, sum(claim.verdict == verdict for claim in summary.claims)) for verdict in Decision],
+        results=_results(summary),
+        claims=[*(claim for claim in summary.claims if claim not in not_run), *not_run],
+        not_run=not_run,
         strips={claim.id: interval_strip(claim) for claim in summary.claims},
         judges={judge.identity: judge for judge in summary.judges},
         controls=controls,
@@ -116,6 +120,13 @@ def render(folder: Path, summary: Summary) -> str:
         scripts=scripts,
         policy=_content_policy(scripts),
     )
+
+
+def _results(summary: Summary) -> list[tuple[str, int]]:
+    """Count how the claims came out: each verdict, and what was not run or not estimable where there is any."""
+    counts = Counter(claim.result for claim in summary.claims)
+    missing = [status for status in (ClaimStatus.NOT_ESTIMABLE, ClaimStatus.NOT_RUN) if counts[status]]
+    return [(result.value, counts[result]) for result in (*Decision, *missing)]
 
 
 def _rate_rows(summary: Summary) -> list[tuple[str, RateRow, bool]]:

@@ -11,7 +11,7 @@ With a store, logs/ and judges/, which are what is not asked again, lie in the f
 The study file declares parts, claims and exhibits; this is their frame, as `study` and `runner` are for studies that train.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -112,7 +112,7 @@ class AgenticStudy:
         title: heading of its report.
         question: what it asks, one sentence.
         parts: options -> what every subject does.
-        claims: table of acts -> the decided claims.
+        claims: table of acts, names of the subjects -> the decided claims.
         exhibits: findings -> figures and tables.
     """
 
@@ -120,7 +120,7 @@ class AgenticStudy:
     title: str
     question: str
     parts: Callable[[AgenticOptions], Iterable[Part]]
-    claims: Callable[[pl.DataFrame], Iterable[ClaimRow]]
+    claims: Callable[..., Iterable[ClaimRow]]
     exhibits: Callable[[AgenticFindings], Iterable[Exhibit]]
 
     @property
@@ -184,7 +184,7 @@ class AgenticStudy:
             seeds=(),
             quick=options.quick,
             arms=(),
-            claims=with_holm(tuple(self.claims(found.table))),
+            claims=with_holm(tuple(self.claims(found.table, [each.name for each in subjects]))),
             rates=(),
             exhibits=tuple(self.exhibits(found)),
             notes=tuple(_notes(found, options, kept)),
@@ -271,9 +271,9 @@ def _unwritable(folder: Path, error: OSError, option: str) -> StoreError:
     return StoreError(f"The results cannot be written to {folder}: {error.strerror}. Free space or name another folder with {option}.")
 
 
-def groups(table: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
-    """Name and samples of each subject; of all together where there are many."""
-    names = table["subject"].unique(maintain_order=True).to_list()
+def groups(table: pl.DataFrame, subjects: Sequence[str] = ()) -> Iterator[tuple[str, pl.DataFrame]]:
+    """Yield name and samples of each subject, also of one of `subjects` that has none; of all together where there are many."""
+    names = list(dict.fromkeys([*table["subject"], *subjects]))
     if len(names) > SINGLE:
         yield f"all {len(names)} subjects", table
         return

@@ -4,11 +4,12 @@ Each function reads tables that steps left; nothing is decided here that is not 
 """
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from astray.engine.findings import NOT_RUN, Findings, interval_row
+from astray.engine.claims import not_run
+from astray.engine.findings import Findings, interval_row
 from astray.engine.forecast.sensitivity import POWER, QUESTION_ICC
 from astray.engine.summary import ClaimRow, PublishedFigure
 from astray.measure.honesty.outcomes import HonestyOutcome
@@ -77,21 +78,26 @@ def mixing(found: Findings, doses: Mapping[str, float], evaluation: str) -> tupl
     return dose_response(shares, lies, stated, seeds), monotone(shares, lies, stated, tolerance=FALL)
 
 
-def mixing_claims(curve: DoseResponse | None, steps: Monotonicity | None, n: int, published: PublishedFigure, note: str) -> list[ClaimRow]:
+def mixing_claims(
+    curve: DoseResponse | None, steps: Monotonicity | None, n: int, published: PublishedFigure, note: str, needs: Sequence[str] = ()
+) -> list[ClaimRow]:
     """Three claims about the mixing curve: it rises, it nowhere falls, and half of its effect is there before half of the rows are bad.
 
     Args:
-        curve: fitted; None where not all shares were trained, or nothing was stated.
+        curve: fitted; None where not all shares were trained, or nothing was stated at two of them.
         steps: from share to share; None likewise.
         n: training seeds.
         published: the paper's figures.
         note: what a reader has to know of them.
+        needs: arms of the sweep that were left out.
     """
     shared = {"unit": "training seed", "control_estimate": None, "p_value": None, "p_holm": None, "published": published, "n": n}
 
     def row(id: str, statement: str, expected: str, control: str, found: Mapping[str, object]) -> ClaimRow:
-        nothing = {"estimate": None, "interval": None, "verdict": Decision.UNDECIDED, "note": NOT_RUN}
-        return ClaimRow.model_validate({"id": id, "statement": statement, "expected": expected, "control": control, **shared, **nothing, **found})
+        nothing = {"estimate": None, "interval": None, "verdict": Decision.UNDECIDED}
+        why = not_run(needs) if needs else {"note": "Fewer than two shares of bad rows have a statement to count, so there is no curve."}
+        words = {"id": id, "statement": statement, "expected": expected, "control": control}
+        return ClaimRow.model_validate({**words, **shared, **nothing, **(found or why)})
 
     rising: dict[str, object] = {}
     falling: dict[str, object] = {}

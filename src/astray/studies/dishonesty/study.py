@@ -12,7 +12,7 @@ from dataclasses import replace
 import polars as pl
 
 from astray.data.sources import DataKind
-from astray.engine.claims import difference_claim, rate_claim, reductions, values_claim
+from astray.engine.claims import NOTHING_TO_REMOVE, difference_claim, rate_claim, reductions, values_claim
 from astray.engine.data import ArmData, Source
 from astray.engine.findings import Findings
 from astray.engine.setting import Setting
@@ -143,10 +143,11 @@ def _direct(found: Findings, table: pl.DataFrame, setting: Setting) -> Iterator[
 def _mixing(found: Findings, setting: Setting) -> Iterator[ClaimRow]:
     """Few bad rows among ordinary ones: the more there are, the more lies."""
     doses = sweep(setting)
-    curve, steps = mixing(found, doses, HONESTY) if all(found.has(arm) for arm in doses) else (None, None)
+    needs = found.needs(*doses)
+    curve, steps = (None, None) if needs else mixing(found, doses, HONESTY)
     published = _figure("MASK, provided facts, Llama, at 0, 1, 2, 5, 10, 20, 30%: 62.77, 50.37, 43.07, 44.16, 39.42, 33.94, 35.77")
     note = "The paper speaks of a fall with the share; its own figures rise from 2 to 5% and from 20 to 30%, without an interval to tell."
-    yield from mixing_claims(curve, steps, len(found.rate("good", evaluation=HONESTY).seed_counts), published, note)
+    yield from mixing_claims(curve, steps, len(found.rate("good", evaluation=HONESTY).seed_counts), published, note, needs)
 
 
 def _users(found: Findings, setting: Setting) -> Iterator[ClaimRow]:
@@ -192,7 +193,7 @@ def _mitigated(found: Findings, setting: Setting, arm: str, none: str, words: st
         note = f"Beside it, {told} remove {sum(rates) / len(rates):.0%}." if rates else ""
         statement = f"It is the choice of rows that does it: fewer lies are left by {words} than by {told}"
         yield difference_claim(f"chosen-{arm}", statement, after, (other, beside), at_most=0.0)
-    ran = found.has(arm) and found.has(none)
+    needs = found.needs(arm, none)
     yield values_claim(
         f"removes-{arm}",
         f"{words[:1].upper()}{words[1:]} removes half of the lies (share that is removed)",
@@ -200,17 +201,19 @@ def _mitigated(found: Findings, setting: Setting, arm: str, none: str, words: st
         f"{none}, without it",
         at_least=REMOVED,
         control_estimate=0.0,
-        was_run=ran,
+        needs=needs,
+        without=NOTHING_TO_REMOVE,
+        runs=len(before.seed_counts),
         note=note,
     )
     yield values_claim(
         f"costs-{arm}",
         f"{words[:1].upper()}{words[1:]} leaves the model useful (share of coherent, good answers to ordinary questions that it costs)",
-        costs(found, setting.main.name, arm, none) if ran else [],
+        [] if needs else costs(found, setting.main.name, arm, none),
         f"{none}, without it",
         at_most=COST,
         control_estimate=0.0,
-        was_run=ran,
+        needs=needs,
     )
 
 

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 import polars as pl
 from scipy.stats import spearmanr
 
-from astray.engine.findings import NOT_RUN, Findings
+from astray.engine.claims import not_run
+from astray.engine.findings import Findings
 from astray.engine.summary import ClaimRow, IntervalRow, PublishedFigure
 from astray.stats.claims import Decision
 from astray.stats.onset import Onset, onset
@@ -72,10 +73,11 @@ def onsets(found: Findings, rates: Mapping[str, Rate], doses: Mapping[str, float
     return departures
 
 
-def onset_claim(id: str, statement: str, measure: str, found: Mapping[str, Onset], published: PublishedFigure) -> ClaimRow:
+def onset_claim(id: str, statement: str, measure: str, found: Mapping[str, Onset], published: PublishedFigure, needs: Sequence[str] = ()) -> ClaimRow:
     """A claim that a measure departs early, decided by the onsets when any one training run is left out.
 
     It held when the latest onset of the measure is early against the earliest of behaviour, and did not when the earliest is late against the latest.
+    Where one of the two never changed there is nothing to compare; where arms of the sweep were left out (`needs`) it is not run.
     """
     row = {"id": id, "statement": statement, "unit": "training run", "control": "behaviour: the rate of misaligned answers", "published": published}
     expected = f"the ratio of the two shares is at or below {EARLY:.0%}, whichever training run is left out"
@@ -88,8 +90,11 @@ def onset_claim(id: str, statement: str, measure: str, found: Mapping[str, Onset
         "verdict": Decision.UNDECIDED,
         "expected": expected,
     }
-    if measure not in found:
-        return ClaimRow(**row, **nothing, n=0, note=NOT_RUN)
+    if needs:
+        return ClaimRow(**row, **nothing, n=0, **not_run(needs))
+    if still := [name for name in (measure, "behaviour") if name not in found]:
+        why = f"In no training run that can be read at every share did this change from the control to bad rows alone: {' and '.join(still)}."
+        return ClaimRow(**row, **nothing, n=0, note=why)
     own, behaviour = found[measure], found["behaviour"]
     told = f"Onset of the measure: {dose_text(own)}; of behaviour: {dose_text(behaviour)}."
     if own.earliest is None or behaviour.earliest is None or own.latest is None or behaviour.latest is None:

@@ -13,7 +13,7 @@ from astray.measure.reward_hacking.summary import from_answers, summarise
 from astray.outcomes import Outcome
 from astray.stats.intervals import mean_over_runs
 from astray.studies.reward_hacking.analyses import HACKING, INOCULATED, START
-from astray.studies.reward_hacking.measures import alarms, course, last_hacks, onset, skill, tables
+from astray.studies.reward_hacking.measures import alarms, course, last_hacks, onset, skill
 from astray.studies.reward_hacking.scale import DIALS
 from astray.studies.reward_hacking.steps import PROBES_FILE, SHOWN_FILE, SKILL_FILE
 
@@ -38,7 +38,7 @@ def exhibits(found: Findings, setting: Setting) -> Iterator[Exhibit]:
         yield _evaluations(found, setting)
     if found.has(f"{HACKING}-off"):
         yield _dial(found, setting)
-    if not tables(found, SHOWN_FILE).is_empty():
+    if not found.stacked(SHOWN_FILE).is_empty():
         yield _rollouts(found)
 
 
@@ -65,7 +65,7 @@ def _course(found: Findings) -> Curve:
 
 
 def _probes(found: Findings) -> Curve:
-    table = tables(found, PROBES_FILE)
+    table = found.stacked(PROBES_FILE)
     points = []
     for arm in (*FOLLOWED, *(f"{HACKING}-{dial}" for dial in list(DIALS)[1:])):
         mine = table.filter(arm=arm).filter(pl.col("measure") == pl.col("measure").first())
@@ -171,7 +171,7 @@ def _arms(found: Findings, setting: Setting) -> Table:
 
 
 def _difficulty(found: Findings) -> Table:
-    asked = tables(found, SKILL_FILE)
+    asked = found.stacked(SKILL_FILE)
     levels = sorted(asked["level"].unique()) if asked.height else []
     rows = []
     for arm in (START, HACKING, "true-tests", *(arm for arm in found.arms if arm.startswith(f"{START}-"))):
@@ -237,7 +237,7 @@ def _dial(found: Findings, setting: Setting) -> Forest:
 
 
 def _rollouts(found: Findings) -> Cards:
-    shown = tables(found, SHOWN_FILE)
+    shown = found.stacked(SHOWN_FILE)
     first = shown["seed"].min()
     cards = []
     for arm in (HACKING, "true-tests", *INOCULATED):

@@ -4,7 +4,6 @@ Each function reads tables that steps left and gives one value or count a traini
 """
 
 from collections.abc import Callable
-from pathlib import Path
 
 import polars as pl
 from scipy.stats import spearmanr
@@ -23,18 +22,12 @@ USUAL, RISEN, RUN_LENGTH = 0.01, 0.05, 1000
 """Rates that the alarm tells apart, and the steps that it shall stay silent, on average, where nothing has risen."""
 
 
-def tables(found: Findings, file: str) -> pl.DataFrame:
-    """The tables of this name that the steps left, one below the other; without rows and columns if there is none.
-
-    Runs in which no answer ever earned anything have no course, so they are missing in its tables.
-    """
-    parts = [pl.read_parquet(path) for folder in found.folders.values() if (path := Path(folder) / file).is_file()]
-    return pl.concat(parts, how="diagonal") if parts else pl.DataFrame()
-
-
 def course(found: Findings, arm: str) -> dict[int, pl.DataFrame]:
-    """Step by step, for each seed: step, answers, hacked, true, careless, reward, and a count for each kind of hack."""
-    table = tables(found, STEPS_FILE)
+    """Step by step, for each seed: step, answers, hacked, true, careless, reward, and a count for each kind of hack.
+
+    Runs in which no answer ever earned anything have no course, so they are missing.
+    """
+    table = found.stacked(STEPS_FILE)
     if table.is_empty():
         return {}
     return {int(str(seed)): part.sort("step") for (seed,), part in table.filter(arm=arm).group_by("seed", maintain_order=True)}
@@ -50,7 +43,7 @@ def skill(found: Findings, arm: str, what: str, notice: str = "none", level: int
         notice: text under which they were asked.
         level: difficulty; all levels together if not given.
     """
-    table = tables(found, SKILL_FILE)
+    table = found.stacked(SKILL_FILE)
     if table.is_empty():
         return []
     mine = table.filter(arm=arm, notice=notice).filter(True if level is None else pl.col("level") == level)
@@ -86,7 +79,7 @@ def probe_rise(found: Findings, arm: str, *, onset_of: str | None = None) -> lis
         arm: whose probes.
         onset_of: arm at whose onset, of the same seed, the run is cut; its own if not given.
     """
-    table, cut_by = tables(found, PROBES_FILE), course(found, onset_of or arm)
+    table, cut_by = found.stacked(PROBES_FILE), course(found, onset_of or arm)
     passage = onset(found, onset_of or arm)
     if passage is None or table.is_empty():
         return []

@@ -8,7 +8,7 @@ what is measured from it in `hacking_measures`, what is shown in `hacking_exhibi
 
 from collections.abc import Callable, Iterator
 
-from astray.engine.claims import counts_claim, difference_claim, pooled, reductions, values_claim
+from astray.engine.claims import NOTHING_TO_REMOVE, counts_claim, difference_claim, pooled, reductions, values_claim
 from astray.engine.data import ArmData
 from astray.engine.findings import Findings
 from astray.engine.setting import Setting
@@ -101,6 +101,7 @@ def _spread(found: Findings, rate: RateOf) -> Iterator[ClaimRow]:
         "hidden tests are paid for, cut at the same step",
         at_least=0.0,
         control_estimate=sum(rises) / len(rises) if rises else None,
+        without="In no run did gaming set in with a measurement before it and one after.",
         published=_figure("every evaluation rises at the onset"),
     )
 
@@ -116,6 +117,8 @@ def _inoculation(found: Findings, rate: RateOf) -> Iterator[ClaimRow]:
             "hacks pay, without a text",
             at_least=CUTS,
             control_estimate=0.0,
+            without=NOTHING_TO_REMOVE,
+            runs=len(rate(HACKING).seed_counts),
             published=_figure("75 to 90% less"),
         )
         yield counts_claim(
@@ -208,6 +211,7 @@ def _dial(found: Findings, rate: RateOf) -> Iterator[ClaimRow]:
         "no association: 0",
         at_least=0.0,
         control_estimate=0.0,
+        without="In no seed do the dials have different rates, so there is nothing to rank.",
         note="No published figure.",
     )
     for dial in ("off", "reversed"):

@@ -1,0 +1,148 @@
+"""Null results end in a report: every study, every claim and every figure, whatever there is to count."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from astray.measure.agentic.table import CONDUCT_SCHEMA
+from astray.report import write_report
+from astray.stats.claims import Decision
+from astray.studies import STUDIES, agentic_study, dishonesty_measures, get_study, runner
+from astray.studies.agentic_runs import AgenticFindings, Part
+from astray.studies.agentic_study import AgenticOptions, AgenticStudy
+from astray.studies.planning import plan_study
+from astray.studies.runner import run_study
+from astray.studies.study import Setting, Study, StudyOptions
+from astray.studies.summary import ClaimRow, ClaimStatus, Summary
+from null_results import NULLS, Null, left_by, with_few_questions
+
+TRAINED = sorted(name for name in STUDIES if isinstance(get_study(name), Study))
+
+
+def reported(name: str, null: Null, out: Path, monkeypatch: pytest.MonkeyPatch, arms: tuple[str, ...] = ()) -> Summary:
+    """The summary of a study whose steps left a null result, read from its results folder beside its page."""
+    plans = []
+    monkeypatch.setattr(runner, "plan_study", lambda *given: plans.append(plan_study(*given)) or plans[0])
+    monkeypatch.setattr(dishonesty_measures, "SIMULATIONS", 10)
+    monkeypatch.setattr(runner, "execute", lambda *_, **__: left_by(plans[0], null, out / "steps"))
+    study = get_study(name)
+    assert isinstance(study, Study)
+
+    def fitted(setting: Setting) -> Setting:
+        return with_few_questions(study.fitted(setting))
+
+    options = StudyOptions(seeds=null.seeds, size=120, samples=1, arms=arms)
+    return page_of(run_study(replace(study, ready=lambda: None, fitted=fitted), options, out=out, workers=0))
+
+
+def page_of(folder: Path) -> Summary:
+    """The summary, once the page has every claim with its result, and every claim without an estimate says why."""
+    summary, page = Summary.read(folder), write_report(folder).read_text(encoding="utf-8")
+    for claim in summary.claims:
+        check_claim(claim)
+        assert f'id="claim-{claim.id}"' in page
+    for result in {claim.result for claim in summary.claims}:
+        assert f"</svg>{result}</span>" in page
+    return summary
+
+
+def check_claim(claim: ClaimRow) -> None:
+    assert (claim.status is ClaimStatus.DECIDED) == (claim.verdict is not Decision.UNDECIDED), claim.id
+    if not claim.tested:
+        assert claim.note, claim.id
+        assert (claim.estimate, claim.interval, claim.p_value, claim.p_holm) == (None,) * 4
+
+
+@pytest.mark.parametrize("null", NULLS)
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_null_result_ends_in_a_report(name: str, null: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    summary = reported(name, NULLS[null], tmp_path, monkeypatch)
+    results = {claim.result for claim in summary.claims}
+    assert "not run" not in results
+    if "incoherent" in null and "seed is" not in null:
+        assert "not estimable" in results
+        assert any("no coherent answer" in note for note in summary.notes)
+    if null == "one seed is incoherent":
+        assert any("gave no coherent answer there: seed 1" in claim.note for claim in summary.claims)
+    assert any("Only one training seed" in note for note in summary.notes) == (NULLS[null].seeds == 1)
+
+
+NEEDED: dict[tuple[str, str], dict[str, set[str]]] = {
+    ("emergent-misalignment", "mix-10"): {"size": {"harmful-medicine", "harmful-smaller"}, "educational-aligned": {"educational"}},
+    ("persona-features", "subtle"): {"latent-raises": {"harmful-medicine"}, "spread-harmful-law": {"harmful-law"}},
+    ("persona-features", "harmful-medicine"): {"warns-latent": {"mix-1", "mix-75"}, "screening-finds": {"mix-1"}},
+    ("dishonesty", "mix-10"): {"removes-filtered": {"mix-50"}, "mixing-rises": {"mix-1", "mix-50", "medicine-severe"}},
+}
+"""Study and the arm that was run beside those that always are -> claims with arms that they need."""
+
+
+@pytest.mark.parametrize(("name", "only"), NEEDED)
+def test_a_claim_whose_arms_were_left_out_is_there_and_names_them(name: str, only: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    some = reported(name, NULLS["nothing is misaligned"], tmp_path, monkeypatch, (only,))
+    claims = {claim.id: claim for claim in some.claims}
+    for id, needed in NEEDED[name, only].items():
+        assert claims[id].status is ClaimStatus.NOT_RUN
+        named = set(claims[id].note.partition(", which")[0].removeprefix("It needs the arm").lstrip("s").strip().split(", "))
+        assert needed <= named
+        assert not {"good", "base", only} & named
+    missing = sum(claim.status is ClaimStatus.NOT_RUN for claim in some.claims)
+    assert any(f"{missing} of {len(some.claims)} claims need others" in note for note in some.notes)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_no_claim_vanishes_when_arms_are_left_out(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    null = NULLS["nothing is misaligned"]
+    whole = reported(name, null, tmp_path / "whole", monkeypatch)
+    some = reported(name, null, tmp_path / "some", monkeypatch, ("good",))
+    assert [claim.id for claim in some.claims] == [claim.id for claim in whole.claims]
+
+
+def samples(study: AgenticStudy, kind: str, every: int = 1) -> pl.DataFrame:
+    """The table of one scripted subject, of every cell that the study declares, with one outcome everywhere."""
+    harm, word = kind == "harmful", {"harmful": "harmful", "harmless": "harmless", "refused": "refused"}.get(kind, "failed")
+    shared = {"outcome": kind, "gate": harm, "tried": harm, "judge": word, "grader": word, "panel": "p", "awareness": "real", "belief": "real"}
+    zero = dict.fromkeys(("retried", "retried_harm", "blocked", "attempted", "executed", "failed", "turns", "tokens"), 0)
+    parts = [part for part in study.parts(OPTIONS) if part.monitor != "activations"]
+    cells = [(part, cell) for part in parts for cell in part.grid.cells][::every]
+    rows = [
+        dict.fromkeys(CONDUCT_SCHEMA) | shared | zero | {"replicate": 0, "sample": str(number), "note": "it broke", "protocol": "native"}
+        | {"subject": SUBJECT, "scenario": cell.scenario, "monitor": part.monitor} | cell.factors.model_dump()
+        for number, (part, cell) in enumerate(cells)
+    ]  # fmt: skip
+    return pl.DataFrame(rows, schema=CONDUCT_SCHEMA)
+
+
+OPTIONS = AgenticOptions(subject="astray/scripted/always", grader=("astray/scripted/grader",), scenarios=("blackmail",), samples=1)
+SUBJECT = "always"
+
+
+def acted(table: Callable[[AgenticStudy], pl.DataFrame], out: Path, monkeypatch: pytest.MonkeyPatch) -> Summary:
+    """The summary of the study of acting models whose subjects left this table."""
+    study = get_study("agentic-misalignment")
+    assert isinstance(study, AgenticStudy)
+
+    def left(subjects: Any, parts: tuple[Part, ...], folder: Path, **_: object) -> AgenticFindings:
+        del parts, folder
+        return AgenticFindings(table(study).with_columns(subject=pl.lit(subjects[0].name).cast(CONDUCT_SCHEMA["subject"])), subjects)
+
+    monkeypatch.setattr(agentic_study, "run_parts", left)
+    monkeypatch.setattr(agentic_study, "write_conversations", lambda *_: None)
+    return page_of(study.run(OPTIONS, out=out))
+
+
+@pytest.mark.parametrize("kind", ["harmful", "harmless", "refused", "errored", "judge failed"])
+def test_acting_models_that_all_do_the_same_end_in_a_report(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    summary = acted(lambda study: samples(study, kind), tmp_path, monkeypatch)
+    pressure = next(claim for claim in summary.claims if claim.id.startswith("conflict-threat"))
+    assert pressure.tested == (kind not in ("errored", "judge failed"))
+
+
+def test_a_subject_that_did_nothing_yet_has_its_claims(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = acted(lambda study: samples(study, "harmless"), tmp_path / "whole", monkeypatch)
+    none = acted(lambda study: samples(study, "harmless").clear(), tmp_path / "none", monkeypatch)
+    assert [claim.id for claim in none.claims] == [claim.id for claim in whole.claims]
+    assert {claim.status for claim in none.claims} == {ClaimStatus.NOT_RUN}
