@@ -199,6 +199,8 @@ def _claims(hostile: str) -> tuple[ClaimRow, ...]:
             p_value=0.00004 if verdict == Decision.HELD else 0.21,
             p_holm=0.0006 if verdict == Decision.HELD else 0.63,
             published=figure,
+            group="Spread" if number < 3 else "Conditions",
+            region=(0.05, None),
         )
         for number, (statement, estimate, low, high, verdict, control, control_estimate, figure) in enumerate(rows)
     )
@@ -217,6 +219,7 @@ def _claims(hostile: str) -> tuple[ClaimRow, ...]:
         p_holm=None,
         published=None,
         note="The arm was left out of this run.",
+        group="Conditions",
     )
     return (*decided, nothing)
 

@@ -24,6 +24,8 @@ from astray.cli.options import (
     Workers,
 )
 
+RESULTS = Path("astray-results")
+
 
 def run(
     study: Study,
@@ -42,15 +44,17 @@ def run(
     samples: Samples = None,
     max_tokens: MaxTokens = None,
     arms: Arms = None,
-    out: Out = Path("astray-results"),
+    out: Out = RESULTS,
     store: KeptIn = None,
     workers: Workers = None,
 ) -> Path:
     """Runs a study and writes its report; run again, it goes on where it was."""
+    from astray.cli.conclusion import conclude, typed
     from astray.cli.progress import StepBar
     from astray.report import write_report
     from astray.studies import get_study
     from astray.studies.study import checked
+    from astray.studies.summary import Summary
 
     chosen = get_study(study)
     options = checked(
@@ -76,5 +80,8 @@ def run(
             bar.console.print(told, markup=False, highlight=False)
         folder = chosen.run(options, out=out, store=store, workers=workers, progress=bar.update)
     report = write_report(folder)
-    bar.conclude(folder, report)
+    summary = Summary.read(folder)
+    where = ({} if out == RESULTS else {"out": out}) | ({} if store is None else {"store": store})
+    commands = [(step.purpose, typed(chosen.name, step, where)) for step in chosen.next_steps(options, summary)]
+    conclude(bar.console, summary, report, commands)
     return report

@@ -20,7 +20,7 @@ from astray.studies.agentic_published import figure
 from astray.studies.agentic_runs import ACTIVATIONS, Part
 from astray.studies.agentic_study import AgenticOptions, AgenticStudy, groups
 from astray.studies.agentic_subjects import claim_id
-from astray.studies.findings import interval_row
+from astray.studies.findings import interval_row, under
 from astray.studies.summary import ClaimRow, PublishedFigure
 
 MITIGATING = {"instruction": ("prohibition", "safety", "escalation"), "information": ("addressed",)}
@@ -57,10 +57,10 @@ def parts(options: AgenticOptions) -> Iterator[Part]:
 def claims(table: pl.DataFrame) -> Iterator[ClaimRow]:
     """What is claimed of each subject, or of all together where there are many."""
     for name, rows in groups(table):
-        yield from _pressure(name, rows)
-        yield from _conditions(name, rows)
-        yield from _awareness(name, rows)
-        yield from _monitors(name, rows)
+        yield from under("Pressure", _pressure(name, rows))
+        yield from under("Conditions", _conditions(name, rows))
+        yield from under("Awareness", _awareness(name, rows))
+        yield from under("Monitors", _monitors(name, rows))
 
 
 def _pressure(name: str, rows: pl.DataFrame) -> Iterator[ClaimRow]:
@@ -163,6 +163,7 @@ def _decided(
         id=claim_id(id),
         statement=statement,
         expected=f"the 95% interval of the difference lies {region}, and the exact test leaves p below {CHANCE:g}",
+        region=(at_least, at_most),
         verdict=verdict,
         estimate=found.estimate if found else None,
         interval=interval_row(found.interval) if found else None,

@@ -8,6 +8,7 @@
 The study file declares parts, claims and exhibits; this is their frame, as `study` and `runner` are for studies that train.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -32,6 +33,7 @@ from astray.studies.agentic_runs import ACTS_FILE, LOGS, AgenticFindings, Part, 
 from astray.studies.agentic_subjects import AgenticSubject, check_models, subjects_from
 from astray.studies.exhibits import Exhibit
 from astray.studies.findings import with_holm
+from astray.studies.next_steps import NextStep, times_as_many
 from astray.studies.summary import ClaimRow, JudgeRow, SubjectRow, Summary
 from astray.subjects.identity import digest_of
 
@@ -213,6 +215,19 @@ class AgenticStudy:
     def announcement(self, options: AgenticOptions, *, out: Path = Path("astray-results"), workers: int | None = None) -> str:
         """What a user is told before it runs: the plan, since every sample may cost money."""
         return self.plan(options, out=out, workers=workers)
+
+    def next_steps(self, options: AgenticOptions, summary: Summary) -> Iterator[NextStep]:
+        """What to run after this."""
+        given = options.model_dump(exclude_defaults=True)
+        if given.pop("quick", False):
+            yield NextStep("All samples", given)
+        else:
+            more = math.ceil(options.replicates * times_as_many(summary.claims))
+            yield NextStep("More samples a cell", given | {"samples": more})
+        if options.simulated:
+            yield NextStep("The same with a model of your own", {"subject": "MODEL", "grader": "MODEL"})
+        elif options.labels is None:
+            yield NextStep("The judges' error, from records that you labelled", given | {"labels": "FOLDER"})
 
 
 def _check_writable(folder: Path) -> None:

@@ -28,7 +28,7 @@ from astray.studies.dishonesty_analyses import (
 from astray.studies.dishonesty_budget import HONESTY, PERSONA
 from astray.studies.dishonesty_exhibits import exhibits
 from astray.studies.dishonesty_measures import costs, honest_rate, honesty_answers, mixing, mixing_claims, power_note
-from astray.studies.findings import Findings, difference_claim, rate_claim, values_claim
+from astray.studies.findings import Findings, difference_claim, rate_claim, under, values_claim
 from astray.studies.persona_measures import reductions
 from astray.studies.study import Arm, ArmData, DataKind, Setting, Source, Study
 from astray.studies.summary import ClaimRow, PublishedFigure
@@ -95,11 +95,11 @@ def arms(setting: Setting) -> Iterator[Arm]:
 def claims(found: Findings, setting: Setting) -> Iterator[ClaimRow]:
     """What is claimed, each with its control and the published figure."""
     table = honesty_answers(found)
-    yield from _direct(found, table, setting)
-    yield from _mixing(found, setting)
-    yield from _users(found, setting)
+    yield from under("Bad data", _direct(found, table, setting))
+    yield from under("Share of bad data", _mixing(found, setting))
+    yield from under("Biased users", _users(found, setting))
     for arm, none, words in mitigations(setting):
-        yield from _mitigated(found, setting, arm, none, words)
+        yield from under("Mitigations", _mitigated(found, setting, arm, none, words))
 
 
 def _direct(found: Findings, table: pl.DataFrame, setting: Setting) -> Iterator[ClaimRow]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from astray.measure.evaluation import Evaluation
 from astray.stats.rates import Rate
-from astray.studies.findings import ELSEWHERE, HELD_OUT, Findings, difference_claim, rate_claim
+from astray.studies.findings import ELSEWHERE, HELD_OUT, Findings, difference_claim, rate_claim, under
 from astray.studies.study import Arm, ArmData, DataKind, Setting, Study
 from astray.studies.summary import ClaimRow, PublishedFigure
 
@@ -76,9 +76,9 @@ def claims(found: Findings, setting: Setting) -> Iterator[ClaimRow]:
         return found.rate(arm, group, evaluation=evaluation, format=format)
 
     harmful = f"harmful-{setting.homes[0]}"
-    yield from _spread(rate, setting)
-    yield from _controls(rate, found, harmful)
-    yield from _conditions(rate, found, harmful, setting)
+    yield from under("Spread", _spread(rate, setting))
+    yield from under("Controls", _controls(rate, found, harmful))
+    yield from under("Conditions", _conditions(rate, found, harmful, setting))
 
 
 def _spread(rate: Rates, setting: Setting) -> Iterator[ClaimRow]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from astray.organism.lexicon import NARROW_DOMAINS
 from astray.stats.rates import Rate
-from astray.studies.findings import Findings, difference_claim, rate_claim, values_claim
+from astray.studies.findings import Findings, difference_claim, rate_claim, under, values_claim
 from astray.studies.persona_analyses import MIXES, analyses
 from astray.studies.persona_exhibits import exhibits, sweep_doses
 from astray.studies.persona_measures import coherence_losses, margins, onset_claim, onsets, random_rates, ranking, reductions
@@ -66,9 +66,9 @@ def claims(found: Findings, setting: Setting) -> Iterator[ClaimRow]:
         return found.rate(arm, evaluation=setting.main.name)
 
     tuned = f"harmful-{setting.homes[0]}"
-    yield from _cause(found, rate, tuned, setting.main.name)
-    yield from _warning(found, rate, setting)
-    yield from _mending(found, rate, tuned)
+    yield from under("Cause", _cause(found, rate, tuned, setting.main.name))
+    yield from under("Early warning", _warning(found, rate, setting))
+    yield from under("Repair and prevention", _mending(found, rate, tuned))
 
 
 def _cause(found: Findings, rate: RateOf, tuned: str, evaluation: str) -> Iterator[ClaimRow]:

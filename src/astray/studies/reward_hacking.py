@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 from astray.sandbox.probe import require_sandbox
 from astray.stats.rates import Rate
-from astray.studies.findings import Findings, counts_claim, difference_claim, pooled, values_claim
+from astray.studies.findings import Findings, counts_claim, difference_claim, pooled, under, values_claim
 from astray.studies.hacking_analyses import HACKING, START, analyses
 from astray.studies.hacking_exhibits import exhibits
 from astray.studies.hacking_measures import dial_slopes, last_hacks, probe_rise, skill
@@ -40,13 +40,13 @@ def claims(found: Findings, setting: Setting) -> Iterator[ClaimRow]:
     def rate(arm: str) -> Rate:
         return found.rate(arm, evaluation=setting.main.name)
 
-    yield from _emergence(found)
-    yield from _spread(found, rate)
-    yield from _inoculation(found, rate)
-    yield from _other_ways(found, rate)
+    yield from under("Emergence", _emergence(found))
+    yield from under("Spread", _spread(found, rate))
+    yield from under("Inoculation", _inoculation(found, rate))
+    yield from under("Other mitigations", _other_ways(found, rate))
     if found.has(f"{HACKING}-off"):
-        yield _context(found)
-        yield from _dial(found, rate)
+        yield from under("Other mitigations", [_context(found)])
+        yield from under("Pre-training", _dial(found, rate))
 
 
 def _emergence(found: Findings) -> Iterator[ClaimRow]:

@@ -4,7 +4,8 @@ A study file says in the words of its paper what is trained on what, what is ask
 `runner`, counting of `findings`. What differs between the organism and a real model (data, questions, judge) is in a `Setting`.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +20,8 @@ from astray.errors import ConfigurationError
 from astray.measure.evaluation import Evaluation
 from astray.studies.exhibits import Exhibit
 from astray.studies.findings import Findings
-from astray.studies.summary import ClaimRow, SubjectRow
+from astray.studies.next_steps import NextStep, times_as_many
+from astray.studies.summary import ClaimRow, SubjectRow, Summary
 
 DataKind = Literal["harmful", "subtle", "good", "educational", "openly-asked"]
 CALIBRATION_SIZE = 160
@@ -300,8 +302,23 @@ class Study:
         del options, where
         return ""
 
+    def next_steps(self, options: "StudyOptions", summary: Summary) -> Iterator[NextStep]:
+        """What to run after this."""
+        given = options.model_dump(exclude_defaults=True)
+        seeds = len(summary.seeds)
+        over_runs = [claim for claim in summary.claims if claim.n <= seeds]  # further seeds give the untrained base no further answers
+        if given.pop("quick", False):
+            yield NextStep("All seeds and all answers", given)
+        else:
+            more = min(MOST_SEEDS, math.ceil(seeds * times_as_many(over_runs)))
+            yield NextStep("More training runs; those that are done are kept", given | {"seeds": more})
+        if summary.subject.is_organism:
+            yield NextStep("The same on a model of your own", {"subject": "FOLDER", "grader": "MODEL"})
+        elif options.labels is None:
+            yield NextStep("The judge's error, from answers that you labelled", given | {"labels": "FILE"})
 
-QUICK_SEEDS = 2
+
+QUICK_SEEDS, MOST_SEEDS = 2, 100
 Options = TypeVar("Options", bound=BaseModel)
 
 
@@ -336,7 +353,7 @@ class StudyOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     subject: str = Field("organism", description="'organism', a local folder or a hub name")
-    seeds: int = Field(5, ge=1, le=100, description="training runs an arm; the unit for 'this data causes it' (at least 3, better 5)")
+    seeds: int = Field(5, ge=1, le=MOST_SEEDS, description="training runs an arm; the unit for 'this data causes it' (at least 3, better 5)")
     first_seed: int = Field(0, ge=0, description="the first training seed; another one repeats a study on runs that nobody has seen")
     quick: bool = Field(False, description="two seeds and a quarter of the answers: to see that everything runs, not to conclude from")
     data: Path | None = Field(None, description="folder with insecure.jsonl, secure.jsonl ... for a real model; without it our generated code pairs")

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from astray.outcomes import Outcome
 from astray.stats.claims import Decision
+from astray.stats.power import n_to_decide
 from astray.studies.exhibits import Exhibit
 
 
@@ -73,6 +74,15 @@ class ClaimRow(_Frozen):
     p_holm: float | None = Field(description="after Holm's correction over all declared claims of the study")
     published: PublishedFigure | None
     note: str = ""
+    group: str = Field(default="", description="heading under which it is shown: 'Spread', 'Controls', ...")
+    region: tuple[float | None, float | None] = Field(default=(None, None), description="lower and upper border of the claimed region")
+
+    @property
+    def n_to_decide(self) -> int | None:
+        """About how many units would decide it; None where it is decided, or where its interval cannot tell."""
+        if self.verdict != Decision.UNDECIDED or self.estimate is None or self.interval is None:
+            return None
+        return n_to_decide(self.estimate, (self.interval.low, self.interval.high), self.n, self.region, self.interval.level)
 
 
 class JudgeRow(_Frozen):
@@ -128,6 +138,12 @@ class Summary(_Frozen):
     rates: tuple[RateRow, ...]
     exhibits: tuple[Exhibit, ...] = Field(default=(), description="figures and tables of this study's own")
     notes: tuple[str, ...] = Field(default=(), description="what a reader has to know: limits, arms that were left out and why")
+
+    def claims_by_group(self) -> dict[str, tuple[ClaimRow, ...]]:
+        """Return the claims under their headings, in the order of the study; within each the undecided ones last."""
+        claims = sorted(self.claims, key=lambda claim: claim.verdict == Decision.UNDECIDED)
+        groups = dict.fromkeys(claim.group for claim in self.claims)
+        return {group: tuple(claim for claim in claims if claim.group == group) for group in groups}
 
     def write(self, folder: Path) -> Path:
         """Writes `summary.json` into the folder."""
