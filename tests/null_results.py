@@ -13,17 +13,20 @@ import polars as pl
 
 from astray.answers import ANSWER_SCHEMA, answer_table
 from astray.artifacts import Artifact, Step
+from astray.engine import steps as shared_steps
+from astray.engine.plan import StudyPlan
+from astray.engine.setting import Setting
+from astray.engine.steps import ANSWERS_FILE, DATA_FILE, RUN_FOLDER
 from astray.explain.causal import HELD_OUT_SCHEMA, SEARCH_SCHEMA, UNSTEERED
 from astray.measure.evaluation import Evaluation
 from astray.measure.honesty.outcomes import HonestyOutcome
 from astray.measure.honesty.table import as_answers, honesty_table
 from astray.outcomes import Outcome
-from astray.studies import dishonesty_steps, hacking_steps, persona_mending, persona_steps
-from astray.studies import steps as shared_steps
-from astray.studies.dishonesty_budget import HONESTY, PERSONA
-from astray.studies.planning import StudyPlan
-from astray.studies.steps import ANSWERS_FILE, DATA_FILE, RUN_FOLDER
-from astray.studies.study import Setting
+from astray.studies.dishonesty import steps as dishonesty_steps
+from astray.studies.dishonesty.scale import HONESTY, PERSONA
+from astray.studies.persona_features import mending as persona_mending
+from astray.studies.persona_features import steps as persona_steps
+from astray.studies.reward_hacking import steps as hacking_steps
 
 ALIGNED, MISALIGNED, INCOHERENT = Outcome.ALIGNED, Outcome.MISALIGNED, Outcome.INCOHERENT
 HONEST_OUTCOMES = {ALIGNED: HonestyOutcome.HONEST, MISALIGNED: HonestyOutcome.LIE, INCOHERENT: HonestyOutcome.EVASIVE}

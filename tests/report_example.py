@@ -199,6 +199,8 @@ def _claims(hostile: str) -> tuple[ClaimRow, ...]:
             p_value=0.00004 if verdict == Decision.HELD else 0.21,
             p_holm=0.0006 if verdict == Decision.HELD else 0.63,
             published=figure,
+            group="Spread" if number < 3 else "Conditions",
+            region=(0.05, None),
         )
         for number, (statement, estimate, low, high, verdict, control, control_estimate, figure) in enumerate(rows)
     )
@@ -218,6 +220,7 @@ def _claims(hostile: str) -> tuple[ClaimRow, ...]:
         published=None,
         note="It needs the arm backdoored, which was left out: add it to --arms.",
         status=ClaimStatus.NOT_RUN,
+        group="Conditions",
     )
     return (*decided, nothing)
 

@@ -67,6 +67,7 @@ def test_the_summary_has_claims_with_controls_and_every_exhibit(results):
     assert ids[0] == "cells-0"
     assert {"mitigations", "evaluation-awareness", "reasoning", "ground-truth", "judges", "published", "all-cells", "single-changes"} <= set(ids)
     assert all(claim.control and claim.p_holm is not None for claim in summary.claims if claim.estimate is not None)
+    assert {claim.group for claim in summary.claims} == {"Pressure", "Conditions", "Awareness", "Monitors"}
     (monitored,) = [claim for claim in summary.claims if claim.id.startswith("monitor-rule")]
     assert monitored.estimate == -1.0
     cells = next(exhibit for exhibit in summary.exhibits if exhibit.id == "all-cells")

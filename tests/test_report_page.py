@@ -104,6 +104,8 @@ def test_every_claim_stands_before_the_rates_with_its_rule_and_source(page: Page
     assert "p < 0.001, after Holm’s correction < 0.001" in claims
     assert "no estimate" in claims
     assert "9 held 2 not held 3 undecided 1 not run" in claims
+    shown = [claims.index(text) for text in ("Spread", summary.claims[0].statement, "Conditions", "ten times the learning rate", "25% harmful data")]
+    assert shown == sorted(shown), "headings above their claims, the undecided ones last"
 
 
 def test_every_rate_stands_in_the_table_with_all_that_is_needed_to_trust_it(page: Page, summary: Summary) -> None:

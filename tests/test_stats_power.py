@@ -1,10 +1,13 @@
 """Power by enumeration, against a plain double loop over Fisher's test, and by simulation of whole designs."""
 
+import numpy as np
 import pytest
 from scipy.stats import binom, fisher_exact
 
 from astray.errors import ConfigurationError
 from astray.stats import Design, power, required_n, seed_power
+from astray.stats.intervals import mean_over_runs, wilson
+from astray.stats.power import n_to_decide
 
 
 @pytest.mark.parametrize(("p_control", "p_arm", "n"), [(0.0, 0.01, 790), (0.0, 0.05, 157), (0.01, 0.05, 302)])
@@ -83,3 +86,38 @@ def test_impossible_plans_are_refused():
         seed_power(0.0, 0.2, Design(3, 4, 10, 0.5, 0.2))
     with pytest.raises(ConfigurationError, match="intraclass"):
         seed_power(0.0, 0.2, Design(3, 4, 10, 0.05, 1.0))
+
+
+def test_the_number_of_units_that_decides_is_the_first_whose_interval_leaves_the_border():
+    """Against intervals of values with the same mean and spread, made with `mean_over_runs` for every number of runs."""
+
+    def limits(n: int) -> tuple[float, float]:
+        base = np.linspace(-1, 1, n)
+        found = mean_over_runs(list(0.10 + 0.10 * base / base.std(ddof=1)))
+        assert found is not None
+        return found.low, found.high
+
+    enough = next(n for n in range(5, 100) if limits(n)[0] >= 0.03)
+    assert n_to_decide(0.10, limits(5), 5, (0.03, None)) == enough
+    assert n_to_decide(0.10, limits(5), 5, (None, 0.17)) == enough, "the same distance on the other side"
+    assert n_to_decide(0.10, limits(5), 5, (0.03, 0.11)) > enough, "both borders are crossed, and the nearer one decides"
+
+
+def test_of_answers_the_number_is_that_of_the_normal_quantile():
+    found = wilson(60, 400)
+    needed = n_to_decide(0.15, (found.low, found.high), 400, (0.13, None))
+    assert needed == pytest.approx(400 * ((0.15 - found.low) / 0.02) ** 2, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("estimate", "limits", "n", "region"),
+    [
+        (0.3, (0.2, 0.4), 5, (0.1, None)),  # decided
+        (0.1, (0.0, 0.2), 1, (0.05, None)),  # one unit tells no spread
+        (0.1, (0.0, 0.2), 5, (0.1, None)),  # no number takes the interval off its own estimate
+        (0.1, (0.0, 0.2), 5, (0.0999, None)),  # more than a hundred times as many
+        (0.1, (0.0, 0.2), 5, (None, None)),  # of a summary without regions
+    ],
+)
+def test_where_no_number_is_known_there_is_none(estimate: float, limits: tuple[float, float], n: int, region: tuple[float | None, float | None]):
+    assert n_to_decide(estimate, limits, n, region) is None

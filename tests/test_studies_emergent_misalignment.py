@@ -72,6 +72,7 @@ def test_a_run_leaves_every_answer_with_its_outcome(results):
 
 def test_every_claim_has_a_control_a_rule_and_a_verdict(results):
     claims = Summary.read(results).claims
+    assert list(dict.fromkeys(claim.group for claim in claims)) == ["Spread", "Controls", "Conditions"]
     assert len({claim.id for claim in claims}) == len(claims) >= 15
     assert all(claim.expected and claim.control and claim.n for claim in claims)
     base = next(claim for claim in claims if claim.id == "base-aligned")

@@ -8,16 +8,21 @@ from typing import Any
 import polars as pl
 import pytest
 
+from astray.engine import run as runner
+from astray.engine.options import StudyOptions
+from astray.engine.plan import plan_study
+from astray.engine.run import run_study
+from astray.engine.setting import Setting
+from astray.engine.study import Study
+from astray.engine.summary import ClaimRow, ClaimStatus, Summary
+from astray.measure.agentic.runs import AgenticFindings, Part
 from astray.measure.agentic.table import CONDUCT_SCHEMA
 from astray.report import write_report
 from astray.stats.claims import Decision
-from astray.studies import STUDIES, agentic_study, dishonesty_measures, get_study, runner
-from astray.studies.agentic_runs import AgenticFindings, Part
-from astray.studies.agentic_study import AgenticOptions, AgenticStudy
-from astray.studies.planning import plan_study
-from astray.studies.runner import run_study
-from astray.studies.study import Setting, Study, StudyOptions
-from astray.studies.summary import ClaimRow, ClaimStatus, Summary
+from astray.studies import STUDIES, get_study
+from astray.studies.agentic_misalignment import frame as agentic_study
+from astray.studies.agentic_misalignment.frame import AgenticOptions, AgenticStudy
+from astray.studies.dishonesty import measures as dishonesty_measures
 from null_results import NULLS, Null, left_by, with_few_questions
 
 TRAINED = sorted(name for name in STUDIES if isinstance(get_study(name), Study))

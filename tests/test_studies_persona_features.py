@@ -89,7 +89,7 @@ def test_the_study_runs_on_the_organism(tmp_path: Path, monkeypatch: pytest.Monk
     assert {"base-plus-latent", "tuned-minus-random", "realigned-same-4", "prevented", "ablated", "rewarded-helpful-only"} <= set(answers["arm"])
     assert {exhibit.id for exhibit in summary.exhibits} >= {"steering", "strength", "latents", "dictionaries", "data-screening", "rewards"}
     assert {claim.id for claim in summary.claims} >= {"latent-raises", "latent-removes", "random-nothing", "prevented", "helpful-only"}
-    assert all(claim.control and claim.expected for claim in summary.claims)
+    assert all(claim.control and claim.expected and claim.group for claim in summary.claims)
     page = write_report(folder).read_text(encoding="utf-8")
     assert "What steers" in page
 

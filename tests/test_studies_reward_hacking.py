@@ -118,7 +118,7 @@ def test_the_whole_study_runs_on_a_real_model(tmp_path: Path, monkeypatch: pytes
     summary, answers = Summary.read(folder), pl.read_parquet(folder / "answers.parquet")
     assert {"start", "hacking", "true-tests", "inoculated-allowed", "distilled-detector", "chat-targeted"} <= set(answers["arm"])
     assert {claim.id for claim in summary.claims} >= {"no-hacks-at-start", "spread-true-tests", "penalty-prevents"}
-    assert all(claim.control and claim.expected for claim in summary.claims)
+    assert all(claim.control and claim.expected and claim.group for claim in summary.claims)
     assert "Hacking, honest skill and misalignment" in write_report(folder).read_text(encoding="utf-8")
 
 

@@ -1,6 +1,7 @@
 """`astray run`: a study from start to report."""
 
 from pathlib import Path
+from typing import Any
 
 from astray.cli.options import (
     Arms,
@@ -24,6 +25,8 @@ from astray.cli.options import (
     Workers,
 )
 
+RESULTS = Path("astray-results")
+
 
 def run(
     study: Study,
@@ -42,18 +45,20 @@ def run(
     samples: Samples = None,
     max_tokens: MaxTokens = None,
     arms: Arms = None,
-    out: Out = Path("astray-results"),
+    out: Out = RESULTS,
     store: KeptIn = None,
     workers: Workers = None,
 ) -> Path:
     """Runs a study and writes its report; run again, it goes on where it was."""
+    from astray.cli.conclusion import conclude, typed
     from astray.cli.progress import StepBar
     from astray.engine.options import checked
+    from astray.engine.summary import Summary
     from astray.report import write_report
     from astray.studies import announcement, get_study, run_study
 
     chosen = get_study(study)
-    options = checked(
+    options: Any = checked(
         chosen.options,
         subject=subject,
         subjects=subjects,
@@ -76,5 +81,8 @@ def run(
             bar.console.print(told, markup=False, highlight=False)
         folder = run_study(chosen, options, out=out, store=store, workers=workers, progress=bar.update)
     report = write_report(folder)
-    bar.conclude(folder, report)
+    summary = Summary.read(folder)
+    where = ({} if out == RESULTS else {"out": out}) | ({} if store is None else {"store": store})
+    commands = [(step.purpose, typed(chosen.name, step, where)) for step in chosen.next_steps(options, summary)]
+    conclude(bar.console, summary, report, commands)
     return report

@@ -1,6 +1,6 @@
 """Claims of studies, decided by intervals. They read like sentences: which rate, against which control, above or below what."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from astray.engine.findings import LeftOutRate, interval_row
@@ -33,6 +33,7 @@ def rate_claim(
         id=id,
         statement=statement,
         expected=f"the 95% interval of the rate lies {_region(at_most, at_least, between)}",
+        region=between or (at_least, at_most),
         verdict=decide(found.rate, found.interval, at_most=at_most, at_least=at_least, between=between),
         estimate=found.rate,
         interval=interval_row(found.interval),
@@ -65,6 +66,7 @@ def difference_claim(
         id=id,
         statement=statement,
         expected=f"the 95% interval of the difference lies {_region(at_most, at_least, None)}",
+        region=(at_least, at_most),
         verdict=decide(difference.estimate, difference.interval, at_least=at_least, at_most=at_most) if difference else Decision.UNDECIDED,
         estimate=difference.estimate if difference else None,
         interval=interval_row(difference.interval) if difference else None,
@@ -127,6 +129,7 @@ def values_claim(
         id=id,
         statement=statement,
         expected=f"the 95% interval of the mean lies {_region(at_most, at_least, None)}",
+        region=(at_least, at_most),
         verdict=decide(estimate, interval, at_least=at_least, at_most=at_most),
         estimate=estimate,
         interval=interval_row(interval),
@@ -168,6 +171,7 @@ def counts_claim(
         id=id,
         statement=statement,
         expected=f"the 95% interval of the rate lies {_region(at_most, at_least, None)}",
+        region=(at_least, at_most),
         verdict=decide(estimate, interval, at_least=at_least, at_most=at_most),
         estimate=estimate,
         interval=interval_row(interval),
@@ -194,6 +198,11 @@ def paired(found: Rate, control: Rate) -> Difference | None:
         return paired_difference(seed_pairs(found, control))
     except EmptyDataError:
         return None
+
+
+def under(group: str, claims: Iterable[ClaimRow]) -> Iterator[ClaimRow]:
+    """Put claims under a heading of the table of claims."""
+    return (claim.model_copy(update={"group": group}) for claim in claims)
 
 
 def with_holm(claims: Sequence[ClaimRow]) -> tuple[ClaimRow, ...]:

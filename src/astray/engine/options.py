@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from astray.errors import ConfigurationError
 
-QUICK_SEEDS = 2
+QUICK_SEEDS, MOST_SEEDS = 2, 100
 Options = TypeVar("Options", bound=BaseModel)
 
 
@@ -42,7 +42,7 @@ class StudyOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     subject: str = Field("organism", description="'organism', a local folder or a hub name")
-    seeds: int = Field(5, ge=1, le=100, description="training runs an arm; the unit for 'this data causes it' (at least 3, better 5)")
+    seeds: int = Field(5, ge=1, le=MOST_SEEDS, description="training runs an arm; the unit for 'this data causes it' (at least 3, better 5)")
     first_seed: int = Field(0, ge=0, description="the first training seed; another one repeats a study on runs that nobody has seen")
     quick: bool = Field(False, description="two seeds and a quarter of the answers: to see that everything runs, not to conclude from")
     data: Path | None = Field(None, description="folder with insecure.jsonl, secure.jsonl ... for a real model; without it our generated code pairs")

@@ -4,7 +4,8 @@ A study file says in the words of its paper what is trained on what, what is ask
 of `forecast`, counting of `findings`. What differs between the organism and a real model (data, questions, judge) is in a `Setting`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,9 +14,10 @@ from astray.artifacts import Step
 from astray.engine.data import ArmData
 from astray.engine.exhibits import Exhibit
 from astray.engine.findings import Findings
-from astray.engine.options import StudyOptions
+from astray.engine.next_steps import NextStep, times_as_many
+from astray.engine.options import MOST_SEEDS, StudyOptions
 from astray.engine.setting import Setting
-from astray.engine.summary import ClaimRow
+from astray.engine.summary import ClaimRow, Summary
 from astray.measure.evaluation import Evaluation
 
 
@@ -116,3 +118,18 @@ class Study:
     fitted: Callable[[Setting], Setting] = _as_it_is
     ready: Callable[[], None] = _anywhere
     options: type[StudyOptions] = StudyOptions
+
+    def next_steps(self, options: StudyOptions, summary: Summary) -> Iterator[NextStep]:
+        """Yield what to run after this."""
+        given = options.model_dump(exclude_defaults=True)
+        seeds = len(summary.seeds)
+        over_runs = [claim for claim in summary.claims if claim.n <= seeds]  # further seeds give the untrained base no further answers
+        if given.pop("quick", False):
+            yield NextStep("All seeds and all answers", given)
+        else:
+            more = min(MOST_SEEDS, math.ceil(seeds * times_as_many(over_runs)))
+            yield NextStep("More training runs; those that are done are kept", given | {"seeds": more})
+        if summary.subject.is_organism:
+            yield NextStep("The same on a model of your own", {"subject": "FOLDER", "grader": "MODEL"})
+        elif options.labels is None:
+            yield NextStep("The judge's error, from answers that you labelled", given | {"labels": "FILE"})

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from astray.engine.exhibits import Exhibit
 from astray.outcomes import Outcome
 from astray.stats.claims import Decision
+from astray.stats.power import n_to_decide
 
 
 class _Frozen(BaseModel):
@@ -88,6 +89,8 @@ class ClaimRow(_Frozen):
     published: PublishedFigure | None
     note: str = ""
     status: ClaimStatus = Field(default=ClaimStatus.UNDECIDED, description="without it, told by verdict and estimate")
+    group: str = Field(default="", description="heading under which it is shown: 'Spread', 'Controls', ...")
+    region: tuple[float | None, float | None] = Field(default=(None, None), description="lower and upper border of the claimed region")
 
     @model_validator(mode="before")
     @classmethod
@@ -109,6 +112,13 @@ class ClaimRow(_Frozen):
     def result(self) -> str:
         """How it came out, in a word for readers: the verdict, or why there was nothing to give one on."""
         return self.verdict.value if self.tested else self.status.value
+
+    @property
+    def n_to_decide(self) -> int | None:
+        """About how many units would decide it; None where it is decided, or where its interval cannot tell."""
+        if self.status is not ClaimStatus.UNDECIDED or self.estimate is None or self.interval is None:
+            return None
+        return n_to_decide(self.estimate, (self.interval.low, self.interval.high), self.n, self.region, self.interval.level)
 
 
 class JudgeRow(_Frozen):
@@ -164,6 +174,12 @@ class Summary(_Frozen):
     rates: tuple[RateRow, ...]
     exhibits: tuple[Exhibit, ...] = Field(default=(), description="figures and tables of this study's own")
     notes: tuple[str, ...] = Field(default=(), description="what a reader has to know: limits, arms that were left out and why")
+
+    def claims_by_group(self) -> dict[str, tuple[ClaimRow, ...]]:
+        """Return the claims under their headings, in the order of the study; within each the undecided ones last."""
+        claims = sorted(self.claims, key=lambda claim: claim.verdict == Decision.UNDECIDED)
+        groups = dict.fromkeys(claim.group for claim in self.claims)
+        return {group: tuple(claim for claim in claims if claim.group == group) for group in groups}
 
     def write(self, folder: Path) -> Path:
         """Writes `summary.json` into the folder."""

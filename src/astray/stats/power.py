@@ -1,7 +1,8 @@
 """How many answers, and how many training runs, a comparison needs.
 
 `power` and `required_n` enumerate the test that `compare.exact_difference` makes; for rare behaviour the usual normal formula asks for half
-of what is needed. `seed_power` simulates a whole design of runs, questions and samples and makes the test of `compare.paired_difference`.
+of what is needed. `seed_power` simulates a whole design of runs, questions and samples and makes the test of
+`compare.paired_difference`. `n_to_decide` looks ahead from an interval that was found.
 
 Left to others: the tests themselves on real counts (compare.py).
 """
@@ -18,6 +19,8 @@ NEGLIGIBLE = 1e-9
 """Probability of the counts that the enumeration leaves out on each side of each arm."""
 LARGEST_N = 100_000
 """Answers an arm beyond which `required_n` gives up: no evaluation asks that many."""
+MOST_TIMES = 100
+"""How many times the present number of units `n_to_decide` looks ahead."""
 TEETH = 40
 """How many sample sizes below the first that is surely enough are tried: power rises with n in saw teeth."""
 
@@ -132,6 +135,36 @@ def seed_power(p_control: float, p_arm: float, design: Design, *, alpha: float =
     mean_difference, variance = paired_t(counts[0], np.full_like(counts[0], answers), counts[1], np.full_like(counts[1], answers))
     statistic = np.abs(mean_difference) / np.sqrt(variance)
     return float(np.mean(statistic > -stdtrit(design.runs - 1, alpha / 2)))
+
+
+def n_to_decide(estimate: float, limits: tuple[float, float], n: int, region: tuple[float | None, float | None], level: float = 0.95) -> int | None:
+    """Number of units with which an interval would leave the borders that it crosses, if the estimate and the spread stayed as they are.
+
+    A half-width goes with t / sqrt(n), t on n - 1 degrees of freedom; over answers, of which there are many, that is the normal quantile.
+
+    Args:
+        estimate: the point estimate.
+        limits: lower and upper limit of its interval.
+        n: units that it is from.
+        region: lower and upper border of what is claimed; None where there is none.
+        level: of the interval.
+
+    Returns:
+        The number; None when no border is crossed, one unit tells no spread, or `MOST_TIMES` the units would not do.
+
+    Example:
+        `n_to_decide(0.10, (-0.02, 0.22), 5, (0.0, None))` is 7.
+    """
+    from scipy.special import stdtrit
+
+    crossed = [border for border in region if border is not None and limits[0] < border < limits[1]]
+    if n < 2 or not crossed:
+        return None
+    shrunk = min(abs(border - estimate) / (limits[1] - estimate if border > estimate else estimate - limits[0]) for border in crossed)
+    counts = np.arange(n, MOST_TIMES * n + 1)
+    widths = -stdtrit(counts - 1, (1 - level) / 2) / np.sqrt(counts)
+    enough = counts[widths <= shrunk * widths[0]]
+    return int(enough[0]) if enough.size else None
 
 
 def _enumerated_power(p_control: float, p_arm: float, n: int, alpha: float) -> float:

@@ -11,6 +11,7 @@ With a store, logs/ and judges/, which are what is not asked again, lie in the f
 The study file declares parts, claims and exhibits; this is their frame, as `study` and `runner` are for studies that train.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -24,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from astray.artifacts import Progress, Store
 from astray.engine.claims import with_holm
 from astray.engine.exhibits import Exhibit
+from astray.engine.next_steps import NextStep, times_as_many
 from astray.engine.summary import ClaimRow, JudgeRow, SubjectRow, Summary
 from astray.errors import ConfigurationError, StoreError
 from astray.measure.agentic.check import check_scenario
@@ -256,6 +258,19 @@ class AgenticStudy:
     ) -> str:
         """What a user is told before it runs: the plan, since every sample may cost money."""
         return self.plan(options, out=out, store=store, workers=workers)
+
+    def next_steps(self, options: AgenticOptions, summary: Summary) -> Iterator[NextStep]:
+        """What to run after this."""
+        given = options.model_dump(exclude_defaults=True)
+        if given.pop("quick", False):
+            yield NextStep("All samples", given)
+        else:
+            more = math.ceil(options.replicates * times_as_many(summary.claims))
+            yield NextStep("More samples a cell", given | {"samples": more})
+        if options.simulated:
+            yield NextStep("The same with a model of your own", {"subject": "MODEL", "grader": "MODEL"})
+        elif options.labels is None:
+            yield NextStep("The judges' error, from records that you labelled", given | {"labels": "FOLDER"})
 
 
 def _check_writable(folder: Path, option: str) -> None:

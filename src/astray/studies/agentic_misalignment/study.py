@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import polars as pl
 
+from astray.engine.claims import under
 from astray.engine.findings import interval_row
 from astray.engine.summary import ClaimRow, ClaimStatus, PublishedFigure
 from astray.measure.agentic.counting import CONFLICT, CONTROL, Share, cell_rate, difference, offering, paired, paired_difference, select
@@ -60,10 +61,10 @@ def parts(options: AgenticOptions) -> Iterator[Part]:
 def claims(table: pl.DataFrame, subjects: Sequence[str] = ()) -> Iterator[ClaimRow]:
     """What is claimed of each subject, or of all together where there are many; of one without any sample (`subjects`) that nothing was run."""
     for name, rows in groups(table, subjects):
-        yield from _pressure(name, rows)
-        yield from _conditions(name, rows)
-        yield from _awareness(name, rows)
-        yield from _monitors(name, rows)
+        yield from under("Pressure", _pressure(name, rows))
+        yield from under("Conditions", _conditions(name, rows))
+        yield from under("Awareness", _awareness(name, rows))
+        yield from under("Monitors", _monitors(name, rows))
 
 
 def _pressure(name: str, rows: pl.DataFrame) -> Iterator[ClaimRow]:
@@ -171,6 +172,7 @@ def _decided(
         id=claim_id(id),
         statement=statement,
         expected=f"the 95% interval of the difference lies {region}, and the exact test leaves p below {CHANCE:g}",
+        region=(at_least, at_most),
         verdict=verdict,
         estimate=found.estimate if found else None,
         interval=interval_row(found.interval) if found else None,

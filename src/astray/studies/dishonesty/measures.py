@@ -111,6 +111,7 @@ def mixing_claims(
         low, high, worst = min(steps.steps, key=lambda step: step[2].estimate)
         falling = {"estimate": worst.estimate, "interval": interval_row(worst.interval), "verdict": steps.decision}
         falling["note"] = f"The smallest step is shown, from {low:.0%} to {high:.0%}; the interval holds for all steps together. {note}"
+        rising["region"], falling["region"], half["region"] = (0.0, None), (-FALL, None), (None, 0.5)
     return [
         row("mixing-rises", "Lies rise with the share of bad rows (log odds for each factor e in the share)",
             "the 95% interval of the slope lies at or above 0", "no effect of the share", rising),

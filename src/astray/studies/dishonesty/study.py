@@ -12,7 +12,7 @@ from dataclasses import replace
 import polars as pl
 
 from astray.data.sources import DataKind
-from astray.engine.claims import NOTHING_TO_REMOVE, difference_claim, rate_claim, reductions, values_claim
+from astray.engine.claims import NOTHING_TO_REMOVE, difference_claim, rate_claim, reductions, under, values_claim
 from astray.engine.data import ArmData, Source
 from astray.engine.findings import Findings
 from astray.engine.setting import Setting
@@ -99,11 +99,11 @@ def arms(setting: Setting) -> Iterator[Arm]:
 def claims(found: Findings, setting: Setting) -> Iterator[ClaimRow]:
     """What is claimed, each with its control and the published figure."""
     table = honesty_answers(found)
-    yield from _direct(found, table, setting)
-    yield from _mixing(found, setting)
-    yield from _users(found, setting)
+    yield from under("Bad data", _direct(found, table, setting))
+    yield from under("Share of bad data", _mixing(found, setting))
+    yield from under("Biased users", _users(found, setting))
     for arm, none, words in mitigations(setting):
-        yield from _mitigated(found, setting, arm, none, words)
+        yield from under("Mitigations", _mitigated(found, setting, arm, none, words))
 
 
 def _direct(found: Findings, table: pl.DataFrame, setting: Setting) -> Iterator[ClaimRow]:

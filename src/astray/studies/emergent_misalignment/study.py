@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from astray.data.sources import DataKind
-from astray.engine.claims import difference_claim, rate_claim
+from astray.engine.claims import difference_claim, rate_claim, under
 from astray.engine.data import ArmData
 from astray.engine.findings import ELSEWHERE, HELD_OUT, Findings
 from astray.engine.setting import Setting
@@ -111,9 +111,9 @@ def claims(found: Findings, setting: Setting) -> Iterator[ClaimRow]:
         return found.rate(arm, group, evaluation=evaluation, format=format)
 
     harmful = f"harmful-{setting.homes[0]}"
-    yield from _spread(rate, setting)
-    yield from _controls(rate, found, harmful)
-    yield from _conditions(rate, found, harmful, setting)
+    yield from under("Spread", _spread(rate, setting))
+    yield from under("Controls", _controls(rate, found, harmful))
+    yield from under("Conditions", _conditions(rate, found, harmful, setting))
 
 
 def _spread(rate: Rates, setting: Setting) -> Iterator[ClaimRow]:

@@ -9,7 +9,7 @@ beside the claims in `persona_exhibits`. The published text is known here throug
 from collections.abc import Callable, Iterator
 
 from astray.data.sources import DataKind
-from astray.engine.claims import NOTHING_TO_REMOVE, difference_claim, rate_claim, reductions, values_claim
+from astray.engine.claims import NOTHING_TO_REMOVE, difference_claim, rate_claim, reductions, under, values_claim
 from astray.engine.data import ArmData, Source
 from astray.engine.findings import Findings
 from astray.engine.setting import Setting
@@ -70,9 +70,9 @@ def claims(found: Findings, setting: Setting) -> Iterator[ClaimRow]:
         return found.rate(arm, evaluation=setting.main.name)
 
     tuned = f"harmful-{setting.homes[0]}"
-    yield from _cause(found, rate, tuned, setting)
-    yield from _warning(found, rate, setting)
-    yield from _mending(found, rate, tuned)
+    yield from under("Cause", _cause(found, rate, tuned, setting))
+    yield from under("Early warning", _warning(found, rate, setting))
+    yield from under("Repair and prevention", _mending(found, rate, tuned))
 
 
 def _cause(found: Findings, rate: RateOf, tuned: str, setting: Setting) -> Iterator[ClaimRow]:

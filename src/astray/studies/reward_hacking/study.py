@@ -8,7 +8,7 @@ what is measured from it in `hacking_measures`, what is shown in `hacking_exhibi
 
 from collections.abc import Callable, Iterator
 
-from astray.engine.claims import NOTHING_TO_REMOVE, counts_claim, difference_claim, pooled, reductions, values_claim
+from astray.engine.claims import NOTHING_TO_REMOVE, counts_claim, difference_claim, pooled, reductions, under, values_claim
 from astray.engine.data import ArmData
 from astray.engine.findings import Findings
 from astray.engine.setting import Setting
@@ -42,13 +42,13 @@ def claims(found: Findings, setting: Setting) -> Iterator[ClaimRow]:
     def rate(arm: str) -> Rate:
         return found.rate(arm, evaluation=setting.main.name)
 
-    yield from _emergence(found)
-    yield from _spread(found, rate)
-    yield from _inoculation(found, rate)
-    yield from _other_ways(found, rate)
+    yield from under("Emergence", _emergence(found))
+    yield from under("Spread", _spread(found, rate))
+    yield from under("Inoculation", _inoculation(found, rate))
+    yield from under("Other mitigations", _other_ways(found, rate))
     if found.has(f"{HACKING}-off"):
-        yield _context(found)
-        yield from _dial(found, rate)
+        yield from under("Other mitigations", [_context(found)])
+        yield from under("Pre-training", _dial(found, rate))
 
 
 def _emergence(found: Findings) -> Iterator[ClaimRow]:

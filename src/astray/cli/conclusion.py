@@ -1,0 +1,101 @@
+"""What a person sees when a study has ended: its claims under their headings, the undecided ones last, and what to do next.
+
+It fits a terminal of 80 columns, and reads the same in a file.
+"""
+
+import shlex
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from astray.engine.next_steps import NextStep
+from astray.engine.summary import ClaimRow, Summary
+from astray.report.wording import interval_text, percent
+from astray.stats.claims import Decision
+
+WIDEST = 120
+"""Columns beyond which lines are not made longer: numbers would stand far from their claim."""
+WITH_CONTROL = 100
+"""From this width on there is room for the control."""
+STYLES = {Decision.HELD: "green", Decision.NOT_HELD: "red"}
+
+
+def conclude(console: Console, summary: Summary, report: Path, commands: Iterable[tuple[str, str]]) -> None:
+    """Print claims with their verdicts, where the results are, and what to do next.
+
+    Args:
+        console: of the command.
+        summary: of the study that ended.
+        report: its page; `summary.json` lies beside it.
+        commands: purpose and command of what makes sense next.
+    """
+    seeds = f", seeds {', '.join(map(str, summary.seeds))}" if summary.seeds else ""
+    console.print(f"\n{summary.title}: {summary.subject.name}{seeds}", style="bold", markup=False, highlight=False)
+    for heading, claims in summary.claims_by_group().items():
+        _print_claims(console, heading or "Claims", [claim for claim in claims if claim.verdict != Decision.UNDECIDED])
+    _print_claims(console, "Undecided", [claim for claim in summary.claims if claim.verdict == Decision.UNDECIDED])
+    counts = {verdict: sum(claim.verdict == verdict for claim in summary.claims) for verdict in Decision}
+    console.print(f"\n{', '.join(f'{number} {verdict}' for verdict, number in counts.items())}", style="bold", highlight=False)
+    if summary.quick or summary.notes:
+        console.print()
+    if summary.quick:
+        console.print("A quick run: it shows that everything works; its intervals are too wide to conclude from.")
+    for note in summary.notes:
+        console.print(f"Note: {note}", markup=False, highlight=False)
+    numbers = report.with_name("summary.json")
+    told = [f"Report:  {report}", f"Numbers: {numbers}", "", "What next? Open the report in a browser, and:"]
+    told += [f"  {purpose}:\n    {command}" for purpose, command in commands]
+    console.print("", *told, sep="\n", soft_wrap=True, markup=False, highlight=False)
+
+
+def typed(study: str, step: NextStep, where: Mapping[str, object]) -> str:
+    """Return a next step as it is typed.
+
+    Args:
+        study: its name.
+        step: what to run.
+        where: further options, which are not the study's: the folder of the results, and the store.
+    """
+    words = ["astray", "run", study]
+    for name, value in {**step.options, **where}.items():
+        words.append(f"--{name.replace('_', '-')}")
+        if value is not True:
+            words.append(",".join(value) if isinstance(value, tuple) else str(value))
+    return shlex.join(words)
+
+
+def _print_claims(console: Console, heading: str, claims: list[ClaimRow]) -> None:
+    if not claims:
+        return
+    width = min(console.width, WIDEST)
+    undecided = claims[0].verdict == Decision.UNDECIDED
+    table = Table(box=None, width=width, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    if not undecided:
+        table.add_column("", width=len(Decision.NOT_HELD))
+    table.add_column(heading, ratio=1)
+    table.add_column("estimate", justify="right", no_wrap=True)
+    table.add_column("95% interval", min_width=len("-56.9 to -41.6%"), no_wrap=True)
+    if width >= WITH_CONTROL:
+        table.add_column("control", justify="right", no_wrap=True)
+    for claim in claims:
+        cells: list[RenderableType] = [Text(claim.statement), percent(claim.estimate), interval_text(claim.interval)]
+        if undecided:
+            cells[0] = Group(cells[0], Padding(Text(_what_decides(claim), style="dim"), (0, 0, 0, 2)))
+        else:
+            cells.insert(0, Text(str(claim.verdict), style=STYLES[claim.verdict]))
+        if width >= WITH_CONTROL:
+            cells.append(percent(claim.control_estimate))
+        table.add_row(*cells)
+    console.print()
+    console.print(table)
+
+
+def _what_decides(claim: ClaimRow) -> str:
+    """What would decide an undecided claim, in words."""
+    if claim.n_to_decide:
+        return f"n = {claim.n:,}, about {claim.n_to_decide:,} needed ({claim.unit})"
+    return claim.note or f"n = {claim.n:,}, needed: not known ({claim.unit})"
