@@ -17,8 +17,12 @@ import checked_imports
 checked_imports.install("astray")
 
 import pytest
+from hypothesis import settings
 
 from tiny_models import save_tiny_model
+
+settings.register_profile("astray", derandomize=True, deadline=None, database=None)  # the same inputs on every machine
+settings.load_profile("astray")
 
 SHARED = Path(__file__).parents[2] / "shared"
 
