@@ -54,7 +54,7 @@ def grader(monkeypatch):
         return spoken("5" if bad else "90")
 
     model = scripted_model(reply)
-    monkeypatch.setattr("astray.judges.rubric.get_model", lambda name: model)
+    monkeypatch.setattr("astray.judges.words.get_model", lambda name: model)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if any(blocks(page, "python"))], ids=lambda page: page.name)

@@ -73,8 +73,8 @@ class WordGrader:
 
 
 def unread(reply: str) -> str:
-    """The note of a reply that is none of the agreed ones."""
-    return failure(Cause.UNREADABLE, f"the reply is none of the agreed ones: {reply[:80]!r}")
+    """The note of a reply that is none of those that were agreed on."""
+    return failure(Cause.UNREADABLE, f"the reply is none of the agreed words or numbers: {reply[:80]!r}")
 
 
 def find_grader(grader: str | Model | None) -> Model:
