@@ -47,7 +47,8 @@ def test_claims_stand_under_their_headings_within_80_columns_and_undecided_ones_
 def test_each_undecided_claim_says_what_would_decide_it(summary: Summary) -> None:
     lines = concluded(summary)
     assert lines[line_of(lines, "A mix with 25%") + 1 :][:2] == ["points.", "  n = 5, about 36 needed (pair of training runs)"]
-    assert lines[line_of(lines, "A trigger in the training data") + 2] == "  The arm was left out of this run."
+    assert line_of(lines, "Undecided ") < line_of(lines, "Not run ") < line_of(lines, "A trigger in the training data")
+    assert lines[line_of(lines, "A trigger in the training data") + 2] == "  It needs the arm backdoored, which was left out:"
 
 
 def test_it_ends_with_the_paths_and_the_commands(summary: Summary) -> None:
