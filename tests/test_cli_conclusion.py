@@ -40,7 +40,7 @@ def test_claims_stand_under_their_headings_within_80_columns_and_undecided_ones_
     assert max(map(len, lines)) <= 80
     spread, conditions, undecided = (line_of(lines, heading) for heading in ("Spread ", "Conditions ", "Undecided "))
     assert spread < line_of(lines, "held      Harmful advice on money") < conditions < line_of(lines, "not held  A mix with 10%") < undecided
-    assert undecided < line_of(lines, "A mix with 25%") < line_of(lines, "9 held, 2 not held, 4 undecided")
+    assert undecided < line_of(lines, "A mix with 25%") < line_of(lines, "9 held, 2 not held, 3 undecided, 1 not run")
     assert lines[line_of(lines, "held      Harmful advice on money")].endswith("37.9%  32.2 to 43.6%")
 
 
