@@ -31,7 +31,7 @@ class Renewal:
     """The first process's means to make a sandbox new."""
 
     def __init__(self, disk_bytes: int) -> None:
-        """Settles what is the same for all jobs: no further user namespaces, devices whose times and rights nobody changes.
+        """Settles what stays: no further user namespaces, a bound on files, devices whose times nobody changes.
 
         Args:
             disk_bytes: size of the work folder.
@@ -40,6 +40,7 @@ class Renewal:
             OSError: the host does not grant the right to mount, or the kernel has no such settings.
         """
         self._options = f"mode=0700,size={disk_bytes},nr_inodes={disk_bytes // _BYTES_A_FILE}".encode()
+        _mount(None, WORK, None, _REMOUNT | _NO_SETUID | _NO_DEVICES, self._options)  # a session's own, which stays
         USER_NAMESPACES.write_text("0", encoding="ascii")
         self._last_process = os.open(LAST_PROCESS, os.O_WRONLY)
         for device in Path("/dev").iterdir():

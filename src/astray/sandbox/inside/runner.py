@@ -1,9 +1,10 @@
 """The first process in the sandbox: stays warm, and has a fresh copy of itself do each job.
 
 It never sees what a job is about: each job comes with a channel of its own, from which only the copy reads, so nothing of a job is left in the
-memory that the next one is copied from; how a job ended is noted and sent without a Python object (`ending`). As the first process of its namespace no signal from inside can end or stop it, and whatever a job leaves
-running becomes its child. It ends when the channel to the parent ends, and everything in the sandbox with it. Jobs and sessions: see `Profile` in
-`astray.sandbox.runner`, which is the other side.
+memory that the next one is copied from; how a job ended is noted and sent without a Python object (`ending`), and its folder and its number are new
+(`fresh`). As the first process of its namespace no signal from inside can end or stop it, and whatever a job leaves running becomes its child. It
+ends when the channel to the parent ends, and everything in the sandbox with it. Jobs and sessions: see `Profile` in `astray.sandbox.runner`, which is
+the other side.
 """
 
 import contextlib

@@ -48,8 +48,8 @@ _IN_JOBS = {
     "setpriority": (141, 140), "ioprio_set": (251, 30),
     "flock": (73, 32), "inotify_init": (253, None), "inotify_init1": (294, 26), "inotify_add_watch": (254, 27),
 }  # fmt: skip
-"""Denied to jobs of a warm runner as well: other processes, memory that would stay when the job is gone or that no limit counts, and locks and watches
-on files of the host, by which jobs that run at the same time could talk."""
+"""Denied to jobs of a warm runner as well: other processes, memory that would stay when the job is gone or that no limit counts, and locks and
+watches on files of the host, by which jobs that run at the same time could talk."""
 
 _FIRST_PROCESS_ONLY = ("mount", "umount2")
 """Of those denied everywhere, what the first process needs; it has what it starts denied them."""
