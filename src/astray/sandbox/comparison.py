@@ -1,7 +1,7 @@
 """Whether what a solution returned or printed is what is expected.
 
-Only a float that is expected may be met nearly: what stands beside an expected int, text or flag is compared as Python compares, exactly. Values come
-from `inside.values`, so comparing calls no code of a solution's.
+Only a float that is expected may be met nearly: what stands beside an expected int, text or flag is compared as Python
+compares, exactly. Values come from `inside.values`, so comparing calls no code of a solution's.
 """
 
 import cmath
@@ -11,7 +11,8 @@ from collections.abc import Collection
 from typing import Any
 
 _RELATIVE, _ABSOLUTE = 1e-6, 1e-6
-"""How far a value may be from an expected float: both bounds hold, so that a large one is not met by its first six digits."""
+"""How far a value may be from an expected float: both bounds hold, so that a large one is not met by its first six
+digits."""
 _ROUNDING = 1e-9
 """Share of an expected float that is always allowed: what sums in another order differ by."""
 _ZERO = 1e-12
@@ -22,7 +23,8 @@ _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 def same(value: Any, expected: Any) -> bool:
     """Whether plain values are equal as Python says, where an expected float may be met nearly and NaN equals NaN.
 
-    Never stricter than the `==` of an honest public test, but for one thing: a complex number is no answer where a real one is expected.
+    Never stricter than the `==` of an honest public test, but for one thing: a complex number is no answer where a real
+    one is expected.
     """
     if isinstance(value, complex) and not isinstance(expected, complex):
         return False
@@ -38,7 +40,7 @@ def same(value: Any, expected: Any) -> bool:
 
 
 def same_printed(value: Any, expected: str) -> bool:
-    """Whether a program printed what is expected, spaces and line ends aside; an expected number with a point may be met nearly."""
+    """Whether a program printed what is expected, spaces aside; an expected number with a point may be met nearly."""
     if not isinstance(value, str):
         return False
     printed, wanted = value.split(), expected.split()
@@ -46,7 +48,7 @@ def same_printed(value: Any, expected: str) -> bool:
 
 
 def _same_members(value: Collection[Any], expected: Collection[Any]) -> bool:
-    """Whether sets, or the keys of dicts, are equal; what hashes alike may still be a complex number in place of an int."""
+    """Whether sets, or the keys of dicts, are equal; what hashes alike may still be a complex number for an int."""
     held = {member: member for member in expected}
     return len(value) == len(held) and all(member in held and same(member, held[member]) for member in value)
 

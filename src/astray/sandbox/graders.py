@@ -213,9 +213,11 @@ def answers_of(run: Run, nonce: str, tests: int) -> tuple[dict[int, str], str]:
     Returns:
         Number of the test -> "value ..." or "failed ...", and why no answer is believed ("" where they are): one without the nonce, or two to a test.
     """
-    numbers = {str(number): number for number in range(tests)}  # looked up: whoever forges may send a number that Python does not read
+    # looked up and not read: whoever forges may send a number that Python refuses to read
+    numbers = {str(number): number for number in range(tests)}
     answers: dict[int, str] = {}
-    for line in filter(None, run.answer.decode(errors="replace").split("\n")):  # the end of a line inside, and no other: a reason may hold those
+    # lines end as inside, and not as splitlines() ends them: a reason may hold other ends
+    for line in filter(None, run.answer.decode(errors="replace").split("\n")):
         begins, _, rest = line.partition(" ")
         number, _, answer = rest.partition(" ")
         if not secrets.compare_digest(begins.encode(), nonce.encode()) or numbers.get(number, tests) in (*answers, tests):

@@ -1,13 +1,15 @@
-"""How a job ended, as the first process says it: bytes that the kernel writes and that are sent on and overwritten, never Python objects.
+"""How a job ended, as the first process says it: bytes that the kernel writes and that are sent on and overwritten,
+never Python objects.
 
-The next job is copied from the first process's memory, where it could find an object, also one that is freed: a status is a byte of the job's choice.
-Both sides use it.
+The next job is copied from the first process's memory, where it could find an object, also one that is freed: a status
+is a byte of the job's choice. Both sides use it.
 """
 
 import ctypes
 import socket
+from typing import Literal
 
-STOPS = ("", "time", "memory")
+STOPS: tuple[Literal["", "time", "memory"], ...] = ("", "time", "memory")
 """Why a job was ended from outside."""
 _libc = ctypes.CDLL(None, use_errno=True)
 

@@ -1,7 +1,8 @@
-"""How much memory everything in a session holds: what processes have, and what the kernel keeps for them whether they map it or not.
+"""How much memory everything in a session holds: what processes have, and what the kernel keeps for them whether they
+map it or not.
 
-Memory that cannot be counted cannot be had (`seccomp.for_command`): files in memory without a name, and shared memory without a file. Pipes are not
-counted; the kernel gives a user no more than 64 MiB for them.
+Memory that cannot be counted cannot be had (`seccomp.for_command`): files in memory without a name, and shared memory
+without a file. Pipes are not counted; the kernel gives a user no more than 64 MiB for them.
 """
 
 import contextlib
@@ -15,7 +16,8 @@ _PROC = Path("/proc")
 _SEMAPHORE_BYTES, _MESSAGE_BYTES = 128, 64
 """That the kernel has for each, beside what a message says."""
 _DATAGRAMS = 12
-"""Messages that a datagram socket holds at most, each as large as its sender's buffer: the kernel's ten and one on either side."""
+"""Messages that a datagram socket holds at most, each as large as its sender's buffer: the kernel's ten and one on
+either side."""
 _SEGMENTS = {"shm": "shmid", "msg": "msqid", "sem": "semid"}
 """Kind of what System V leaves behind -> the column with its number."""
 
@@ -30,7 +32,8 @@ def remove_segments() -> None:
     libc = ctypes.CDLL(None)
     for kind, column in _SEGMENTS.items():
         for row in _rows(_PROC / "sysvipc" / kind):
-            arguments = (0, 0) if kind == "sem" else (0,)  # the number of a semaphore comes before the command, which is IPC_RMID
+            # a semaphore's number comes before the command, which is IPC_RMID
+            arguments = (0, 0) if kind == "sem" else (0,)
             getattr(libc, f"{kind}ctl")(int(row[column]), *arguments, None)
 
 
@@ -46,12 +49,15 @@ def _of_processes() -> int:
 
 def _of_segments() -> int:
     shared = sum(int(row["rss"]) + int(row["swap"]) for row in _rows(_PROC / "sysvipc/shm"))
-    messages = sum(int(row["cbytes"]) + _MESSAGE_BYTES * int(row["qnum"]) + resource.getpagesize() for row in _rows(_PROC / "sysvipc/msg"))
-    return shared + messages + sum(_SEMAPHORE_BYTES * int(row["nsems"]) + resource.getpagesize() for row in _rows(_PROC / "sysvipc/sem"))
+    queues, sets = list(_rows(_PROC / "sysvipc/msg")), list(_rows(_PROC / "sysvipc/sem"))
+    messages = sum(int(row["cbytes"]) + _MESSAGE_BYTES * int(row["qnum"]) for row in queues)
+    semaphores = sum(_SEMAPHORE_BYTES * int(row["nsems"]) for row in sets)
+    return shared + messages + semaphores + resource.getpagesize() * (len(queues) + len(sets))
 
 
 def _of_unix_sockets() -> int:
-    """The most that they can hold: nothing says what they do hold, and nothing lists those that are closed with their messages unread."""
+    """The most that they can hold: nothing says what they do hold, and nothing lists those that are closed with
+    their messages unread."""
     kinds = [row["Type"] for row in _rows(_PROC / "net/unix")]
     return (len(kinds) + (_DATAGRAMS - 1) * kinds.count("0002")) * _largest_buffer() if kinds else 0
 
