@@ -50,6 +50,10 @@ class SubjectNotFoundError(AstrayError, FileNotFoundError):
     """A subject that is neither the organism, a run id, a local folder nor a model that can be loaded."""
 
 
+class WeightsMismatchError(AstrayError, ValueError):
+    """A checkpoint that lacks weights of its architecture, or holds others; names them."""
+
+
 class TrainingRefusedError(AstrayError, RuntimeError):
     """A training run that could not have taught anything, stopped before its first step."""
 
