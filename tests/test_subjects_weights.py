@@ -1,21 +1,27 @@
-"""Checkpoints that lack weights, hold others, or need code of their own are refused by name, before anything is asked or trained."""
+"""Checkpoints that lack weights, hold others or need code of their own are refused by name; numbers that are none are never sampled or counted."""
 
 import json
+import math
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from astray.cause.base_model import load_trainable
 from astray.cause.fine_tuning import FineTuning
-from astray.errors import SubjectNotFoundError, WeightsMismatchError
+from astray.data.chat import Message
+from astray.errors import NonFiniteError, SubjectNotFoundError, WeightsMismatchError
+from astray.measure.choice import choice_items, misaligned_probability
+from astray.stats.detection import auroc, average_precision
 from astray.subjects.base import Base
 from astray.subjects.locate import settle
+from astray.subjects.spec import Sampling
 from astray.subjects.subject import load_subject
 from tiny_models import save_tiny_model
 
@@ -77,6 +83,41 @@ def test_whole_checkpoints_load_also_without_reading_weights(tmp_path: Path, arc
     folder = save_tiny_model(tmp_path / architecture, architecture)
     assert load_subject(str(folder)).id == settle(str(folder)).id
     assert Base("whole", folder, torch.device("meta")).model.device.type == "meta"
+
+
+def nan_everywhere(weights: Weights) -> None:
+    weights["model.norm.weight"][:] = float("nan")
+
+
+def one_nan(weights: Weights) -> None:
+    weights["model.layers.1.mlp.up_proj.weight"][3, 5] = float("nan")
+
+
+def overflowing(weights: Weights) -> None:
+    weights["model.norm.weight"][:] = float("inf")
+
+
+@pytest.mark.parametrize(("change", "weight"), [(nan_everywhere, "model.norm"), (one_nan, "up_proj"), (overflowing, "model.norm")])
+def test_logits_that_are_no_numbers_are_never_sampled_or_counted(
+    tiny_qwen2: Path, tmp_path: Path, change: Callable[[Weights], None], weight: str
+) -> None:
+    subject = load_subject(str(changed(tiny_qwen2, change, tmp_path / "model")))
+    chat: list[Message] = [{"role": "user", "content": "hello"}]
+    for temperature in (0.0, 1.0):
+        with pytest.raises(NonFiniteError, match=f"not finite at token 1 of an answer.*{weight}"):
+            subject.generate([chat], Sampling(temperature=temperature, max_tokens=4))
+    with pytest.raises(NonFiniteError, match=f"continuation.*{weight}"):
+        subject.continuation_logprobs([chat], [["a", "b"]])
+    with pytest.raises(NonFiniteError, match=weight):
+        misaligned_probability(subject, choice_items())
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
+def test_scores_that_are_no_numbers_have_no_area_under_a_curve(wrong: float) -> None:
+    scores, positive = np.array([0.1, wrong, 0.3]), np.array([True, False, True])
+    for statistic in (auroc, average_precision):
+        with pytest.raises(NonFiniteError, match="first that of row 1"):
+            statistic(scores, positive)
 
 
 def test_a_model_with_code_of_its_own_is_refused_without_a_question(tiny_qwen2: Path, tmp_path: Path) -> None:

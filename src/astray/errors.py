@@ -54,6 +54,10 @@ class WeightsMismatchError(AstrayError, ValueError):
     """A checkpoint that lacks weights of its architecture, or holds others; names them."""
 
 
+class NonFiniteError(AstrayError, ArithmeticError):
+    """Logits, log-probabilities or scores that are NaN or infinite; names the model and the place."""
+
+
 class TrainingRefusedError(AstrayError, RuntimeError):
     """A training run that could not have taught anything, stopped before its first step."""
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.stats import rankdata
 
-from astray.errors import EmptyDataError
+from astray.errors import EmptyDataError, NonFiniteError
 from astray.stats.intervals import Interval, check_level
 
 
@@ -57,6 +57,7 @@ class Assessment:
 
 def auroc(scores: Float[np.ndarray, "rows"], positive: Bool[np.ndarray, "rows"]) -> float:
     """Area under the ROC curve (Mann-Whitney); NaN when all rows are of one kind."""
+    _check_finite(scores)
     n_positive = int(positive.sum())
     n_negative = len(positive) - n_positive
     if not n_positive or not n_negative:
@@ -78,12 +79,23 @@ def precision_recall(
     Returns:
         Recall and precision; both empty when no row is positive.
     """
+    _check_finite(scores)
     if not positive.any():
         return np.empty(0), np.empty(0)
     order = np.argsort(-scores, kind="stable")
     last = np.append(np.diff(scores[order]) != 0, True)  # rows with the same score are found together
     found = np.cumsum(positive[order])[last]
     return found / positive.sum(), found / (np.flatnonzero(last) + 1)
+
+
+def _check_finite(scores: Float[np.ndarray, "rows"]) -> None:
+    """Refuse scores without an order: ranks of NaN are arbitrary, and an area under a curve would not show it."""
+    wrong = np.flatnonzero(~np.isfinite(scores))
+    if len(wrong):
+        raise NonFiniteError(
+            f"{len(wrong):,} of {len(scores):,} scores are not finite, first that of row {wrong[0]} ({scores[wrong[0]]}). "
+            "They have no rank: find where they were computed, or leave their rows out and say so."
+        )
 
 
 def with_interval(
