@@ -10,6 +10,7 @@ from astray.engine.summary import IntervalRow, RateRow
 from astray.errors import EmptyDataError
 from astray.outcomes import Outcome
 from astray.stats.intervals import Interval
+from astray.stats.measures import MISALIGNED, Measure
 from astray.stats.rates import Rate, rate, rates
 
 ELSEWHERE, AT_HOME, HELD_OUT = "elsewhere", "trained domain", "held-out questions"
@@ -51,11 +52,13 @@ class Findings:
         table: answers with a further column `groups`: the list of groups that an answer counts in.
         not_run: arms that the study declares and that were left out of this run; claims about them are told apart by `NOT_RUN`.
         folders: name of an analysis -> the folder that it left.
+        measures: name of an evaluation -> its main measure, where that is not `MISALIGNED`.
     """
 
     table: pl.DataFrame
     not_run: frozenset[str] = frozenset()
     folders: Mapping[str, Path] = field(default_factory=dict)
+    measures: Mapping[str, Measure] = field(default_factory=dict)
 
     def analysed(self, prefix: str, file: str) -> dict[str, pl.DataFrame]:
         """The Parquet tables of this name that analyses left, by the names of the analyses; those whose names begin with `prefix`."""
@@ -77,7 +80,16 @@ class Findings:
             raise EmptyDataError(f"The study has no answers of {arm!r} to {evaluation!r} in the group {group!r} and format {format!r}.")
         return chosen
 
-    def rate(self, arm: str, group: str = ELSEWHERE, *, evaluation: str, format: str = "plain", items: Collection[str] | None = None) -> Rate:
+    def rate(
+        self,
+        arm: str,
+        group: str = ELSEWHERE,
+        *,
+        evaluation: str,
+        format: str = "plain",
+        items: Collection[str] | None = None,
+        measure: Measure | None = None,
+    ) -> Rate:
         """The rate of an arm in a group; without any answer if the arm was left out of this run.
 
         Args:
@@ -86,6 +98,7 @@ class Findings:
             evaluation: its name.
             format: of the answers, or "all".
             items: ids of the questions that count; all without it.
+            measure: what is counted among what, the evaluation's main measure if not given.
 
         Raises:
             EmptyDataError: the arm was run and has no such answers, or there is no such arm.
@@ -93,7 +106,8 @@ class Findings:
         if arm in self.not_run:
             return _NO_ANSWERS
         answers = self.select(arm, group, evaluation=evaluation, format=format)
-        return rate(answers if items is None else answers.filter(pl.col("item").is_in(list(items))))
+        chosen = answers if items is None else answers.filter(pl.col("item").is_in(list(items)))
+        return rate(chosen, measure or self.measures.get(evaluation, MISALIGNED))
 
     def has(self, arm: str) -> bool:
         """Whether the study ran this arm."""
@@ -110,7 +124,11 @@ class Findings:
         by = ["arm", "evaluation", "group"]
         several = long.group_by(by).agg(pl.col("format").n_unique().alias("formats")).filter(pl.col("formats") > 1)
         joined = long.join(several, on=by).with_columns(pl.lit("all").alias("format")).drop("formats")
-        found = rates(pl.concat([long, joined]), [*by, "format"])
+        found = {
+            group: one
+            for (name,), part in pl.concat([long, joined]).group_by("evaluation", maintain_order=True)
+            for group, one in rates(part, [*by, "format"], self.measures.get(str(name), MISALIGNED)).items()
+        }
         order = {arm: place for place, arm in enumerate(self.arms)}
         rows = [
             rate_row(one, arm=str(arm), evaluation=str(name), group=str(group), format=str(form)) for (arm, name, group, form), one in found.items()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from astray.artifacts import Step
-from astray.engine.setting import Setting
+from astray.engine.setting import Setting, check_evaluations
 from astray.engine.steps import AnswerConfig, CalibrationConfig, DataConfig, TrainConfig, answer, check_judge_error, judge, make_data, train
 from astray.engine.study import Analysis, Arm, Run, Study
 from astray.errors import UnknownNameError
@@ -48,8 +48,10 @@ def plan_study(study: Study, setting: Setting, seeds: Sequence[int], only: Seque
 
     Raises:
         UnknownNameError: the study has no such arm.
+        ConfigurationError: the subject cannot be asked an evaluation.
     """
     runs = plan_runs(study, setting, seeds, only)
+    check_evaluations(setting, dict.fromkeys([*setting.evaluations, *(each for run in runs for each in run.arm.extra)]))
     analyses = tuple(study.analyses(setting, runs))
     whole = plan_runs(study, setting, seeds) if only else runs
     declared = {run.arm.name for run in whole} | {arm.name for analysis in study.analyses(setting, whole) for arm in analysis.arms}
@@ -77,7 +79,8 @@ def _run(arm: Arm, seed: int, setting: Setting, base_id: str) -> Run:
         recipe = setting.training.model_copy(update={"seed": seed})
         config = TrainConfig(base=arm.base, base_id=base_id, recipe=recipe, home=arm.home, probe_every=PROBE_EVERY)
         training = train.step(config, name=f"train-{name}", data=data)
-    asked = AnswerConfig(base=arm.base, base_id=base_id, evaluations=(*setting.evaluations, *arm.extra), arm=arm.name, seed=seed)
+    evaluations = tuple(each.for_run(seed) for each in (*setting.evaluations, *arm.extra))
+    asked = AnswerConfig(base=arm.base, base_id=base_id, evaluations=evaluations, arm=arm.name, seed=seed)
     answers = answer.step(asked, name=f"answers-{name}", **({"run": training} if training else {}))
     return Run(arm, seed, data, training, answers, judge.step(setting.judge, name=f"verdicts-{name}", answers=answers))
 

@@ -7,7 +7,7 @@ of `forecast`, counting of `findings`. What differs between the organism and a r
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
 
 from astray.artifacts import Step
 from astray.engine.data import ArmData
@@ -16,7 +16,7 @@ from astray.engine.findings import Findings
 from astray.engine.options import StudyOptions
 from astray.engine.setting import Setting
 from astray.engine.summary import ClaimRow
-from astray.measure.evaluation import Evaluation
+from astray.measure.interface import Evaluation
 
 
 class Arm(BaseModel):
@@ -30,7 +30,7 @@ class Arm(BaseModel):
     base: str = Field(description="the model that is trained")
     data: ArmData | None = Field(description="None: the base as it is, untrained, or what an analysis makes of it")
     home: str = Field("", description="category of questions that the data is about; all others are 'elsewhere'")
-    extra: tuple[Evaluation, ...] = Field((), description="evaluations for this arm alone")
+    extra: tuple[SerializeAsAny[Evaluation], ...] = Field((), description="evaluations for this arm alone")
     recipe: str = Field("no training", description="for an arm without data: what is done to the base")
 
 

@@ -17,7 +17,7 @@ from inspect_ai.util import collect
 from pydantic import BaseModel, ConfigDict, Field
 
 from astray.errors import JudgeError
-from astray.judges.rubric import escape
+from astray.judges.rubric import escape, find_grader
 from astray.measure.agentic.conduct import Word
 from astray.measure.agentic.render import Office
 from astray.measure.agentic.transcript import Entry, entries
@@ -167,6 +167,15 @@ def panel_from_roles(settings: JudgeSettings | None = None) -> Panel:
             "provider's key, or --model-role grader=astray/scripted/grader for scripted subjects, or -T judges=none for the gate alone."
         )
     return Panel([get_model(role=role) for role in ROLES if role in given], settings)
+
+
+def panel_of(names: Sequence[str], settings: JudgeSettings | None = None) -> Panel:
+    """Return the panel of these Inspect models.
+
+    Raises:
+        JudgeError: one of them cannot be used.
+    """
+    return Panel([find_grader(name.strip()) for name in names], settings)
 
 
 def question(office: Office, record: Sequence[Entry]) -> tuple[str, str]:
