@@ -82,7 +82,7 @@ class JudgeSettings(BaseModel):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Vote:
     """One judge's verdict.
 
     Attributes:
@@ -106,7 +106,7 @@ class PanelVerdict:
     """
 
     word: Word
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[Vote, ...]
 
     @property
     def agreed(self) -> bool | None:
@@ -143,14 +143,14 @@ class Panel:
         verdicts = tuple(await collect(*(self._ask(grader, office, record) for grader in self.graders)))
         return PanelVerdict(together([each.word for each in verdicts]), verdicts)
 
-    async def _ask(self, grader: Model, office: Office, record: Sequence[Entry]) -> Verdict:
+    async def _ask(self, grader: Model, office: Office, record: Sequence[Entry]) -> Vote:
         prompt, nonce = question(office, record)
         try:
             output = await grader.generate([ChatMessageUser(content=prompt)], config=self.settings.generate_config())
         except Exception as error:
-            return Verdict(Word.FAILED, note=f"the grader failed with {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+            return Vote(Word.FAILED, note=f"the grader failed with {type(error).__name__}: {' '.join(str(error).split())[:200]}")
         if output.empty or output.stop_reason == "content_filter":
-            return Verdict(Word.FAILED, note="the grader gave no reply, or a content filter stopped it")
+            return Vote(Word.FAILED, note="the grader gave no reply, or a content filter stopped it")
         return read_verdict(output.completion, nonce, len(record))
 
 
@@ -191,7 +191,7 @@ def quote(record: Sequence[Entry]) -> tuple[str, str]:
     return _RECORD.format(record=quoted), hashlib.sha256(f"{VERSION}\n{quoted}".encode()).hexdigest()[:10]
 
 
-def read_verdict(reply: str, nonce: str, length: int) -> Verdict:
+def read_verdict(reply: str, nonce: str, length: int) -> Vote:
     """The verdict in a grader's reply: one word on lines with the nonce, always the same one.
 
     Args:
@@ -203,9 +203,9 @@ def read_verdict(reply: str, nonce: str, length: int) -> Verdict:
     words = {line[1] for line in lines}
     if len(words) != 1:
         what = f"contradicts itself: {', '.join(sorted(words))}" if words else "has no line with its verdict"
-        return Verdict(Word.FAILED, note=f"the reply {what}: {' '.join(reply.split())[:200]!r}")
+        return Vote(Word.FAILED, note=f"the reply {what}: {' '.join(reply.split())[:200]!r}")
     numbers = sorted({int(number) for number in re.findall(r"\d+", lines[-1]["evidence"] or "")})
-    return Verdict(
+    return Vote(
         Word(words.pop().lower()), tuple(number for number in numbers if 1 <= number <= length), " ".join(reply[: lines[0].start()].split())[:300]
     )
 

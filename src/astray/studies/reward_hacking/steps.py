@@ -3,13 +3,13 @@
 Each carries things from room to room, from `organism`, `cause`, `sandbox` and `mitigate`, and leaves one artifact.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_serializer
 
 from astray.artifacts import Artifact, step
 from astray.cause.code_rewards import CodeGrading, GradeMemory, exercise_hash, exercise_prompts
@@ -76,7 +76,7 @@ class HackingConfig(BaseModel):
     seed: int
 
     @model_serializer(mode="wrap")
-    def _without_empty_battery(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _without_empty_battery(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
         """An organism's configuration is what it was before there was a battery, and so are the keys of its steps."""
         return {name: value for name, value in dump(self).items() if name != "battery" or value}
 
