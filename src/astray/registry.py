@@ -14,19 +14,13 @@ inspect eval astray/agentic_misalignment --model openai/gpt-4o --model-role grad
 inspect eval astray/agentic_misalignment -T judges=none --model astray/scripted/always
 """
 
-from collections.abc import Callable
-from typing import Any
-
-from inspect_ai.model import GenerateConfig, ModelAPI, modelapi
-
 from astray.measure.agentic.registered import agentic_misalignment
-from astray.measure.agentic.scripted import PREFIX, ScriptedAPI
 from astray.measure.deception.task import deception
 from astray.measure.honesty.task import honesty
+from astray.measure.provider import astray
 from astray.measure.reward_hacking.task import alignment_faking, alignment_questions, goals, research_sabotage
 from astray.measure.tasks import emergent_misalignment, forced_choice
 from astray.sandbox.environment import AstraySandbox
-from astray.subjects.provider import SubjectAPI
 
 __all__ = [
     "AstraySandbox",
@@ -41,16 +35,3 @@ __all__ = [
     "honesty",
     "research_sabotage",
 ]
-
-
-@modelapi("astray")
-def astray() -> Callable[..., ModelAPI]:
-    """The provider `astray/...`: a scripted subject behind `astray/scripted/`, else one that is loaded."""
-    return _provided
-
-
-def _provided(
-    model_name: str, base_url: str | None = None, api_key: str | None = None, config: GenerateConfig | None = None, **arguments: Any
-) -> ModelAPI:
-    made = ScriptedAPI if model_name.startswith(PREFIX) else SubjectAPI
-    return made(model_name, base_url, api_key, config, **arguments)
