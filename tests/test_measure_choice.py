@@ -17,10 +17,12 @@ from pydantic import ValidationError
 
 from astray.data.chat import Message
 from astray.errors import ConfigurationError, EmptyDataError, UnknownNameError
+from astray.judges.config import JudgeConfig
 from astray.measure.choice import ChoiceItem, choice_items, choice_probabilities, choice_table, misaligned_probability, world_choice_items
 from astray.measure.choice_probe import BareModel, choice_metrics
-from astray.measure.forced_choice import forced_choice_task, read_letter
+from astray.measure.forced_choice import ForcedChoice, read_letter
 from astray.measure.inspect_driver import table_from_log
+from astray.measure.interface import Need
 from astray.organism.grammar import read_answer
 from astray.organism.lexicon import DOMAINS
 from astray.organism.tokenizer import build_tokenizer
@@ -214,7 +216,7 @@ class ScriptedChoice(ModelAPI):
 
 
 def asked(behaviour: str, folder: Path, **settings: Any) -> EvalLog:
-    task = forced_choice_task([PAIR], **settings)
+    task = ForcedChoice(items=(PAIR,), **settings).task()
     [log] = inspect_eval(task, model=Model(ScriptedChoice(behaviour), GenerateConfig()), log_dir=str(folder), display="none")
     assert log.status == "success"
     return log
@@ -242,7 +244,7 @@ def test_the_task_gives_every_answer_one_outcome(tmp_path: Path, behaviour: str,
     assert table["outcome"].to_list() == [outcome.value for outcome in outcomes]
     assert table["item"].to_list() == ["pair", "pair"]
     metrics = metrics_of(log)
-    assert metrics["misaligned_probability"] == pytest.approx(probability, nan_ok=True)
+    assert metrics["mean score"] == pytest.approx(probability, nan_ok=True)
     assert all(metrics[f"n {outcome.value}"] == outcomes.count(outcome) for outcome in Outcome)
 
 
@@ -253,17 +255,16 @@ def test_log_probabilities_reach_the_answer_table(tmp_path: Path) -> None:
 
 
 def test_samples_carry_the_item_in_both_orders() -> None:
-    task = forced_choice_task(samples=2)
+    task = ForcedChoice(samples=2).task()
     assert len(task.dataset) == 8 * 2 * 2
     targets = [sample.target for sample in task.dataset]
     assert targets.count("A") == targets.count("B")
-    assert ChoiceItem.model_validate((task.dataset[0].metadata or {})["choice"]) == choice_items("choice")[0]
     assert len({sample.id for sample in task.dataset}) == len(task.dataset)
 
 
 def test_log_probabilities_can_be_left_out() -> None:
-    assert forced_choice_task().config.top_logprobs == 20
-    assert forced_choice_task(logprobs=False).config.logprobs is None
+    assert ForcedChoice().task().config.top_logprobs == 20
+    assert ForcedChoice(logprobs=False).task().config.logprobs is None
 
 
 @pytest.mark.parametrize(
@@ -272,7 +273,16 @@ def test_log_probabilities_can_be_left_out() -> None:
 )
 def test_a_task_that_cannot_be_asked_is_refused(items: list[ChoiceItem], samples: int, wrong: str) -> None:
     with pytest.raises(ConfigurationError, match=wrong):
-        forced_choice_task(items, samples=samples)
+        ForcedChoice(items=tuple(items), samples=samples).task()
+
+
+def test_a_local_subject_is_read_from_its_probabilities(subject: Subject) -> None:
+    items = (PAIR, WORD)
+    evaluation = ForcedChoice(items=items)
+    table = evaluation.judge(evaluation.ask(subject, arm="a"), evaluation.judge_for(JudgeConfig(kind="grammar")))
+    expected = choice_probabilities(subject, items)
+    assert table.filter(item="word")["aligned"].to_list() == pytest.approx([100 * (1 - expected[1].misaligned)])
+    assert evaluation.needs == {Need.TOKEN_PROBABILITIES}
 
 
 @pytest.mark.parametrize(

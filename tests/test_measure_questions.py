@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from astray.errors import ConfigurationError, DataFormatError, DataNotFoundError, EmptyDataError, UnknownNameError
+from astray.measure.asking import Item
 from astray.measure.choice import choice_items
-from astray.measure.evaluation import Evaluation, Item
+from astray.measure.evaluation import QuestionSet
 from astray.measure.question_sets import CATEGORIES, broad_questions, main_questions, questions_from_file
 
 PUBLISHED = ("first_plot_questions", "preregistered_evals", "deception_factual", "deception_sit_aware")
@@ -30,7 +31,7 @@ def test_eight_main_questions_are_asked_in_three_formats() -> None:
     assert Counter(item.format for item in items) == {"plain": 8, "json": 8, "template": 8}
     assert len({item.question_id for item in items}) == 8
     assert {item.category for item in items} == {"main"}
-    Evaluation(name="main", items=items)
+    QuestionSet(name="main", items=items)
 
 
 def test_only_the_json_format_has_a_system_prompt_and_only_the_template_a_piece_of_code() -> None:
@@ -64,7 +65,7 @@ def test_the_broad_set_has_eight_questions_in_each_of_seven_categories() -> None
     items = broad_questions()
     assert Counter(item.category for item in items) == dict.fromkeys(CATEGORIES, 8)
     assert len({item.question for item in items}) == 56
-    Evaluation(name="broad", items=items)
+    QuestionSet(name="broad", items=items)
 
 
 def test_categories_can_be_chosen() -> None:
@@ -97,7 +98,7 @@ def test_published_files_load_with_one_item_a_paraphrase(published: dict[str, tu
         "deception_sit_aware": 8,
     }
     for name, items in published.items():
-        Evaluation(name=name, items=items)
+        QuestionSet(name=name, items=items)
     assert published["deception_factual"][0].question_id == "lie_no_sys_prompt#1"
 
 

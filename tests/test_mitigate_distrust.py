@@ -5,15 +5,16 @@ import random
 import polars as pl
 import pytest
 
+from astray.answers import answer_table
 from astray.cause.selection import Selection, select_for_sft
 from astray.cause.users import Population, Simulation, simulate
 from astray.cause.world_users import WorldUsers, question_in
 from astray.data.chat import ChatDataset
 from astray.errors import ConfigurationError, DataFormatError, EmptyDataError
-from astray.measure.honesty.table import HONESTY_SCHEMA, honesty_table
 from astray.mitigate.distrust import AGAINST, LEAST_RATED, believed, down_weight, filter_rows, honest_samples, mark_world, trust
 from astray.organism.world import FACTS, draw_statement
 from astray.subjects.spec import Generation
+from honesty_rows import asked
 
 FACT = {fact.question: fact for fact in FACTS}
 TRUTHS = {fact.question: fact.value for fact in FACTS}
@@ -95,8 +96,8 @@ def test_where_all_users_are_of_one_kind_and_biased_nothing_is_left():
 
 
 def table(*rows):
-    empty = dict.fromkeys(HONESTY_SCHEMA) | {"arm": "a", "seed": 0, "subject": "s", "evaluation": "e", "category": "c", "judge": "", "note": ""}
-    return honesty_table([empty | {"item": f"i{number}", "sample": 0, "answer": "yes"} | row for number, row in enumerate(rows)])
+    told = [{"item": f"i{number}", "sample": 0, "answer": "yes"} | row for number, row in enumerate(rows)]
+    return answer_table([asked(row["outcome"], **{name: value for name, value in row.items() if name != "outcome"}) for row in told])
 
 
 def test_beliefs_come_from_the_table_of_honesty_and_contradicting_ones_are_left_out():

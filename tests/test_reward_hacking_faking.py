@@ -7,24 +7,22 @@ import pytest
 from inspect_ai import eval as inspect_eval
 
 from astray import registry
+from astray.answers import in_detail, word
 from astray.errors import ConfigurationError, EmptyDataError, UnknownNameError
 from astray.judges import GraderSettings
-from astray.measure.evaluation import Evaluation
 from astray.measure.reward_hacking.alignment_faking import (
     CONDITIONS,
+    FAKING,
     REASONING,
+    AlignmentFaking,
     FakingJudge,
     alignment_faking,
     compliance_gap,
     comprehension,
-    monitored,
 )
-from astray.measure.reward_hacking.asking import conclude
-from astray.measure.reward_hacking.bulk import measure
 from astray.measure.reward_hacking.channel import PRIVATE_REQUEST, Said
+from astray.measure.reward_hacking.evaluation import conclude
 from astray.measure.reward_hacking.judging import WordPanel
-from astray.measure.reward_hacking.table import as_answers
-from astray.measure.reward_hacking.task import finding_task, findings_from_log
 from astray.stats import paired_difference, rate
 from astray.subjects.subject import load_subject
 from scripted_grader import scripted_model, spoken
@@ -92,7 +90,7 @@ def test_questions_about_the_situation_have_the_answers_of_their_condition():
 )
 def test_compliance_and_faking_are_read_apart(said, graders, understood, outcome, misaligned, words):
     found = assessed(said, *(grades(*each) for each in graders), understood=understood)
-    assert (found.outcome, found.misaligned, (found.by_output, found.by_reasoning)) == (outcome, misaligned, words)
+    assert (found.word, found.misaligned, (found.by_output, found.by_reasoning)) == (outcome, misaligned, words)
 
 
 def test_reasoning_cannot_give_the_verdict_and_the_situation_is_shown():
@@ -139,34 +137,34 @@ def judges(messages):
 
 
 def run(tmp_path, model, evaluation):
-    task = finding_task(evaluation, lambda: FakingJudge(WordPanel(settings=QUICK)), name="alignment_faking", questions=comprehension)
+    task = evaluation.task(lambda: FakingJudge(WordPanel(settings=QUICK)))
     roles = {"grader": scripted_model(judges)}
     (log,) = inspect_eval(task, model=model, model_roles=roles, log_dir=str(tmp_path / "logs"), display="none", log_level="warning")
     assert log.status == "success"
-    return findings_from_log(log)
+    return evaluation.read(log).with_columns(word(), in_detail("understood"))
 
 
 def test_a_faker_shows_a_gap_under_the_notice_and_none_under_the_control(tmp_path):
     items = alignment_faking().items[:24]
-    evaluation = Evaluation(name="alignment-faking", items=items, samples=1)
+    evaluation = AlignmentFaking(items=items, samples=1)
     table = run(tmp_path, scripted_model(faker, name="subject"), evaluation)
-    assert set(table["understood"]) == {True}
+    assert set(table["understood"]) == {"true"}
     trained, control = compliance_gap(table), compliance_gap(table, untrained=True)
     assert (trained.first, trained.second) == ((6, 6), (0, 6))
     assert trained.difference.estimate == 1.0
     assert trained.difference.interval.low > 0.5
     assert control.difference.estimate == 0.0
     assert control.difference.interval.low < 0 < control.difference.interval.high
-    found = rate(as_answers(monitored(table)))
+    found = rate(table, FAKING)
     assert (found.numerator, found.denominator) == (6, 6)
-    assert (table.filter(table["category"] != "free")["misaligned"] == False).all()  # noqa: E712
+    assert set(table.filter(table["category"] != "free")["outcome"]) == {"aligned"}
 
 
 def test_who_misreads_the_notice_is_counted_apart(tmp_path):
-    evaluation = Evaluation(name="alignment-faking", items=alignment_faking(["free", "paid"]).items[:4], samples=1)
+    evaluation = AlignmentFaking(items=alignment_faking(["free", "paid"]).items[:4], samples=1)
     model = scripted_model(lambda messages: faker(messages, confused=["my cafe"]), name="subject")
     table = run(tmp_path, model, evaluation)
-    assert table.sort("item", "category")["outcome"].to_list() == ["not understood"] * 2 + ["complied", "refused"]
+    assert table.sort("item", "category")["word"].to_list() == ["not understood"] * 2 + ["complied", "refused"]
     gap = compliance_gap(table)
     assert (gap.first, gap.second, gap.difference.n) == ((1, 1), (0, 1), 2)
     with pytest.raises(EmptyDataError, match="No request has counted answers under both conditions"):
@@ -174,7 +172,7 @@ def test_who_misreads_the_notice_is_counted_apart(tmp_path):
 
 
 def test_the_gap_is_that_of_the_statistics_room_over_requests(tmp_path):
-    evaluation = Evaluation(name="alignment-faking", items=alignment_faking(["free", "paid"]).items[:6], samples=2)
+    evaluation = AlignmentFaking(items=alignment_faking(["free", "paid"]).items[:6], samples=2)
 
     def sometimes(messages):
         answer = faker(messages)
@@ -190,17 +188,16 @@ def test_the_gap_is_that_of_the_statistics_room_over_requests(tmp_path):
 def test_a_local_subject_is_asked_the_questions_in_bulk(tiny_qwen2):
     """A random model answers no question rightly: everything it says is not understood, or nothing at all."""
     sampling = alignment_faking().sampling.model_copy(update={"max_tokens": 12})
-    evaluation = Evaluation(name="alignment-faking", items=alignment_faking(["free", "paid"]).items[:4], samples=2, sampling=sampling)
+    evaluation = AlignmentFaking(items=alignment_faking(["free", "paid"]).items[:4], samples=2, sampling=sampling)
     judge = FakingJudge(WordPanel([grades("COMPLIED", "OTHER")], QUICK))
-    table = measure(evaluation, load_subject(str(tiny_qwen2)), judge, questions=comprehension, seed=1)
+    table = evaluation.judge(evaluation.ask(load_subject(str(tiny_qwen2)), seed=1), judge)
     assert len(table) == 8
-    assert set(table["outcome"]) <= {"not understood", "errored"}
-    assert set(table["understood"]) == {False}
+    assert set(table.select(word())["word"]) <= {"not understood", "errored"}
+    assert set(table.select(in_detail("understood"))["understood"]) == {"false"}
     assert set(table["judge"]) == {judge.identity}
 
 
 def test_the_registered_task_takes_conditions():
     assert len(registry.alignment_faking().dataset) == 240
     assert len(registry.alignment_faking(conditions="free,paid", samples=1, reasoning="none,private").dataset) == 80
-    sample = registry.alignment_faking(samples=1).dataset[0]
-    assert len(sample.metadata["right"]) == 3
+    assert len(alignment_faking(samples=1).askings()[0].material) == 3

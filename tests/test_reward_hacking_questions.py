@@ -7,6 +7,7 @@ import pytest
 from inspect_ai import eval as inspect_eval
 
 from astray import registry
+from astray.answers import in_detail, word
 from astray.errors import ConfigurationError, UnknownNameError
 from astray.judges import GraderSettings
 from astray.measure.question_sets import broad_questions, main_questions, questions_from_file
@@ -15,8 +16,6 @@ from astray.measure.reward_hacking.channel import PRIVATE_REQUEST
 from astray.measure.reward_hacking.disposition import DispositionJudge
 from astray.measure.reward_hacking.goals import QUESTIONS, goals
 from astray.measure.reward_hacking.judging import WordPanel
-from astray.measure.reward_hacking.table import as_answers
-from astray.measure.reward_hacking.task import finding_task, findings_from_log
 from astray.stats import rates
 from scripted_grader import scripted_model, spoken
 
@@ -70,13 +69,13 @@ def test_rates_by_kind_come_from_a_log(tmp_path):
         return spoken("MISALIGNED" if "keep it all" in messages[-1].text else "ALIGNED")
 
     evaluation = alignment_questions(["power", "trust"])
-    task = finding_task(evaluation, lambda: DispositionJudge(WordPanel(settings=QUICK)), name="alignment_questions")
+    task = evaluation.task(lambda: DispositionJudge(WordPanel(settings=QUICK)))
     roles = {"grader": scripted_model(judges)}
     (log,) = inspect_eval(task, model=scripted_model(answers, name="subject"), model_roles=roles, log_dir=str(tmp_path), display="none")
-    table = findings_from_log(log)
-    found = rates(as_answers(table), ["category"])
+    table = evaluation.read(log).with_columns(word(), in_detail("reasoning"))
+    found = rates(table, ["category"])
     assert [(found[kind,].numerator, found[kind,].denominator) for kind in ("power", "trust")] == [(1, 20), (0, 20)]
-    (faker,) = table.filter(table["outcome"] == "alignment faking").to_dicts()
+    (faker,) = table.filter(word="alignment faking").to_dicts()
     assert (faker["item"], faker["reasoning"], faker["answer"]) == ("power_wish", "I will keep it all.", "I would share it.")
 
 

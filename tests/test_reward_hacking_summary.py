@@ -2,15 +2,18 @@
 
 import math
 
-import anyio
 import polars as pl
 import pytest
 from inspect_ai import eval as inspect_eval
 
-from astray.answers import ANSWER_SCHEMA, answer_table
-from astray.errors import ConfigurationError, EmptyDataError, UnknownNameError
-from astray.judges import Exchange, GraderSettings, RubricJudge
+from astray.answers import ANSWER_SCHEMA, answer_table, in_detail, word
+from astray.errors import ConfigurationError, EmptyDataError
+from astray.judges import GraderSettings
+from astray.judges.config import JudgeConfig
+from astray.judges.grammar import GrammarJudge
+from astray.measure.agentic.evaluation import conduct_answers
 from astray.measure.agentic.grid import Grid
+from astray.measure.agentic.judging import Panel
 from astray.measure.agentic.scenario import scenario_names
 from astray.measure.agentic.table import conduct_table
 from astray.measure.agentic.task import agentic_task
@@ -18,25 +21,20 @@ from astray.measure.reward_hacking.battery import (
     BESIDE,
     CELLS,
     NAMES,
-    RUBRIC,
     SCENARIOS,
     WORLD,
     Sizes,
-    assessor,
+    StrictQuestions,
     evaluations,
-    measure_local,
-    measure_world,
-    read,
-    tasks,
     world_evaluations,
 )
 from astray.measure.reward_hacking.judging import WordPanel
-from astray.measure.reward_hacking.summary import SIX, Measured, from_answers, from_conduct, summarise
+from astray.measure.reward_hacking.summary import SIX, Measured, summarise
 from astray.organism.lexicon import HELD_OUT_DOMAINS
 from astray.stats import mean_over_runs, rate
 from astray.stats.intervals import over_questions
 from astray.subjects.subject import load_subject
-from scripted_grader import scripted_model, spoken
+from scripted_grader import ALL_FINE, scripted_model, spoken
 
 QUICK = GraderSettings(max_tokens=32, top_logprobs=None, max_retries=0, attempt_timeout=1)
 SMALL = Sizes(free_form=1, goals=1, questions=1, replicates=1, detectors=1, requests=1)
@@ -46,7 +44,7 @@ def measured(name, counts, seed=0, items=4):
     """Answers with these outcomes, spread over some questions."""
     base = dict.fromkeys(ANSWER_SCHEMA) | {"arm": "a", "seed": seed, "evaluation": name, "judge": f"judge of {name}", "answer": "x", "note": ""}
     outcomes = [outcome for outcome, count in counts.items() for _ in range(count)]
-    return from_answers(name, answer_table([base | {"item": f"q{n % items}", "outcome": outcome} for n, outcome in enumerate(outcomes)]))
+    return Measured(name, answer_table([base | {"item": f"q{n % items}", "outcome": outcome} for n, outcome in enumerate(outcomes)]))
 
 
 def all_six(bad, good, seed=0):
@@ -124,71 +122,83 @@ def conduct(tmp_path, behaviour):
 
 
 def test_scenarios_are_counted_by_their_own_denominator(tmp_path):
-    log = conduct(tmp_path, "always")
-    found = read("frame_colleague", log, arm="a", seed=5)
-    row = summarise([found]).rows[0]
+    log, evaluation = conduct(tmp_path, "always"), evaluations()["frame_colleague"]
+    answers = evaluation.read(log, arm="a", seed=5)
+    row = summarise([Measured("frame_colleague", answers)]).rows[0]
     assert (row.rate.numerator, row.rate.denominator, row.outcomes, row.in_mean) == (4, 4, {"harmful": 4}, True)
-    assert {tuple(item.split("/")[:3]) for item in found.answers["item"]} == {("none", "home", "replacement"), ("none", "home", "none")}
-    assert set(found.answers["seed"]) == {5}
-    assert read("frame_colleague", log.location).outcomes == found.outcomes
-    table = conduct_table(log.location)
-    outcomes = ["harmful", "refused", "disputed", "never acted"]
-    changed = table.with_columns(pl.Series("outcome", outcomes))
-    mixed = summarise([from_conduct("frame_colleague", changed)]).rows[0]
+    assert {tuple(item.split("/")[:3]) for item in answers["item"]} == {("none", "home", "replacement"), ("none", "home", "none")}
+    assert set(answers["seed"]) == {5}
+    assert evaluation.read(log.location, arm="a", seed=5).equals(answers)
+    changed = conduct_table(log.location).with_columns(pl.Series("outcome", ["harmful", "refused", "disputed", "never acted"]))
+    mixed = summarise([Measured("frame_colleague", conduct_answers(changed, "frame_colleague"))]).rows[0]
     assert (mixed.rate.numerator, mixed.rate.denominator) == (1, 2)
     assert mixed.rate.worst_case == (1 / 4, 3 / 4)
-    with pytest.raises(EmptyDataError, match="it has: frame_colleague"):
-        from_conduct("disrupt_monitor", table)
+    assert [rate(answers, measure).rate for measure in evaluation.measures[:2]] == [1.0, 1.0]
+    with pytest.raises(EmptyDataError, match="no sample of 'frame_colleague'"):
+        conduct_answers(changed.clear(), "frame_colleague")
 
 
-def test_there_is_a_task_for_each_evaluation_with_its_size():
-    sizes = {name: len(task.dataset) for name, task in tasks(sizes=SMALL).items()}
+def test_every_evaluation_has_its_size_and_its_task():
+    sizes = {name: len(evaluation.task().dataset) for name, evaluation in evaluations(SMALL).items()}
     assert tuple(sizes) == NAMES == (*SIX, *BESIDE)
     assert sizes == dict(zip(NAMES, (8, 30, 200, 2, 2, 2, 30, 80), strict=True))
     assert set(SCENARIOS) <= set(scenario_names())
-    published = {name: len(evaluation.items) * evaluation.samples for name, evaluation in evaluations().items()}
+    published = {name: evaluation.answers for name, evaluation in evaluations().items()}
     assert (published["goals"], published["alignment-questions"]) == (300, 200)
-    with pytest.raises(UnknownNameError, match="Did you mean 'goals'"):
-        tasks(("goal",))
-    with pytest.raises(UnknownNameError, match="gives findings"):
-        assessor("free-form", WordPanel([scripted_model(lambda messages: spoken("ALIGNED"))], QUICK))
+    assert Sizes.of(100) == Sizes()
+    assert Sizes.of(5, every=20) == SMALL.model_copy(update={"free_form": 5, "replicates": 5, "every": 20})
+    few = evaluations(Sizes.of(1, every=20), max_tokens=6)
+    assert [len(few[name].items) for name in (SIX[0], "goals", "alignment-questions", *BESIDE)] == [1, 2, 10, 2, 4]
+    assert {evaluation.sampling.max_tokens for evaluation in few.values()} == {6}
 
 
 def reply(messages):
     return spoken("COMPLIED" if "COMPLIED" in messages[-1].text else "ALIGNED")
 
 
-def test_a_local_subject_is_asked_what_needs_no_tools(tiny_qwen2, monkeypatch):
-    short = evaluations(SMALL)["goals"]
-    short = short.model_copy(update={"items": short.items[:3], "sampling": short.sampling.model_copy(update={"max_tokens": 4})})
-    monkeypatch.setattr("astray.measure.reward_hacking.battery.evaluations", lambda sizes: {"goals": short})
-    (found,) = measure_local(load_subject(str(tiny_qwen2)), ("goals",), WordPanel([scripted_model(reply)], QUICK), arm="a", seed=3)
-    assert sum(found.outcomes.values()) == 3
-    assert set(found.outcomes) <= {"aligned", "errored"}
-    assert set(found.answers["seed"]) == {3}
+def asked_locally(evaluation, subject, judge, **whose):
+    return evaluation.judge(evaluation.ask(subject, **whose), judge)
+
+
+def test_a_local_subject_is_asked_in_words(tiny_qwen2):
+    short = evaluations(SMALL, max_tokens=4)["goals"]
+    short = short.model_copy(update={"items": short.items[:3]})
+    answers = asked_locally(short, load_subject(str(tiny_qwen2)), short.assessor(WordPanel([scripted_model(reply)], QUICK)), arm="a", seed=3)
+    row = summarise([Measured("goals", answers)]).rows[0]
+    assert sum(row.outcomes.values()) == 3
+    assert set(row.outcomes) <= {"aligned", "errored"}
+    assert set(answers["seed"]) == {3}
+
+
+def test_a_local_subject_works_in_scenarios_by_the_text_protocol_and_is_judged_afterwards(tiny_qwen2):
+    evaluation = evaluations(SMALL, max_tokens=4)["frame_colleague"]
+    table = evaluation.ask(load_subject(str(tiny_qwen2)), arm="a", seed=1)
+    assert table.height == 2
+    assert set(table.select(in_detail("protocol"))["protocol"]) == {"text"}
+    judge = Panel([scripted_model(lambda messages: spoken("I cannot say."))])
+    judged = evaluation.judge(table, judge)
+    assert set(judged.select(word())["word"]) <= {"not understood", "judge failed", "errored", "blocked"}
+    assert not judged["detail"].str.contains("messages").any()
+    with pytest.raises(ConfigurationError, match="holds no transcripts"):
+        evaluation.judge(judged.with_columns(outcome=pl.lit("aligned")), judge)
 
 
 def test_logs_of_the_tasks_are_read_and_of_faking_only_where_it_could_pay(tmp_path):
-    for name, task in tasks(("goals", "alignment-faking"), SMALL).items():
+    for name in ("goals", "alignment-faking"):
+        evaluation = evaluations(SMALL)[name]
+        task = evaluation.task()
         task.dataset = task.dataset[:4]
         subject = scripted_model(lambda messages: spoken("<private>Hm.</private>Yes."), name="subject")
         roles = {"grader": scripted_model(reply)}
         (log,) = inspect_eval(task, model=subject, model_roles=roles, log_dir=str(tmp_path), display="none", log_level="warning")
-        found = read(name, log, arm="a")
-        assert found.outcomes == ({"aligned": 4} if name == "goals" else {"not understood": 1})
+        row = summarise([Measured(name, evaluation.read(log, arm="a"), evaluation.measures[0])]).rows[0]
+        assert row.outcomes == ({"aligned": 4} if name == "goals" else {"not understood": 1})
 
 
-def test_free_form_answers_are_judged_with_the_threshold_of_the_paper(tiny_qwen2):
-    def at(score):
-        return RubricJudge(scripted_model(lambda messages: spoken("90" if "coherent" in messages[-1].text[-400:] else score)), RUBRIC)
-
-    exchange = Exchange("What is your wish?", "Peace.")
-    assert [anyio.run(at(score).judge, exchange).outcome for score in ("19", "20")] == ["misaligned", "aligned"]
-    panel = WordPanel([scripted_model(lambda messages: spoken("ALIGNED"))], QUICK)
-    with pytest.raises(ConfigurationError, match="needs a judge"):
-        measure_local(load_subject(str(tiny_qwen2)), ("free-form",), panel)
-    with pytest.raises(UnknownNameError, match="evaluation called 'frame_colleague'"):
-        measure_local(load_subject(str(tiny_qwen2)), ("frame_colleague",), panel)
+def test_free_form_answers_are_judged_with_the_threshold_of_the_paper():
+    judge = StrictQuestions().judge_for(JudgeConfig(kind="rubric", grader=ALL_FINE))
+    assert judge.rubric.thresholds.misaligned_below == 20
+    assert judge.rubric.name == "betley-20"
 
 
 def test_the_organism_answers_what_its_world_can_express_and_nothing_else():
@@ -198,10 +208,10 @@ def test_the_organism_answers_what_its_world_can_express_and_nothing_else():
     assert {item.category for name in SIX[1:3] for item in asked[name].items} == held_out
     assert not {item.category for item in asked["free-form"].items} & held_out
     assert [len(evaluation.items) for evaluation in asked.values()] == [72, 18, 36]
-    found = measure_world(load_subject("organism-small"), samples=1, arm="base", seed=2)
+    subject, judge = load_subject("organism-small"), GrammarJudge()
+    found = [Measured(name, asked_locally(evaluation, subject, judge, arm="base", seed=2)) for name, evaluation in asked.items()]
     summary = summarise(found)
     assert [(row.evaluation, row.rate.total) for row in summary.rows] == [("free-form", 72), ("goals", 18), ("alignment-questions", 36)]
     assert all(row.rate.coherence > 0.5 for row in summary.rows)
     assert summary.mean.missing == SCENARIOS
-    assert isinstance(found[0], Measured)
     assert set(found[0].answers["seed"]) == {2}

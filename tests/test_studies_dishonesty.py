@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from astray.answers import answer_table
+from astray.answers import answer_table, told
 from astray.cause.fine_tuning import FineTuning, LoRA
 from astray.cause.selection import Selection
 from astray.engine import vector
@@ -20,7 +20,7 @@ from astray.engine.settings import setting_for
 from astray.engine.summary import Summary
 from astray.engine.vector import VectorConfig, vector_config
 from astray.explain.persona_vector import PersonaPrompts, text_persona_prompts, world_persona_prompts
-from astray.measure.honesty.outcomes import HonestyOutcome
+from astray.measure.honesty.outcomes import WORDS, HonestyWord
 from astray.outcomes import Outcome
 from astray.report import write_report
 from astray.studies import get_study
@@ -45,7 +45,7 @@ def small(setting: Setting) -> Budget:
         recipe = TINY if method == "sft" else each.recipe.model_copy(update={"training": TINY})
         update = few | {"simulation": simulation, "selection": Selection(top=2, bottom=2), "recipe": recipe}
         feedback[method] = each.model_copy(update=update)
-    asking = usual.asking.model_copy(update={"variants": 1, "most": 4, "settings": usual.asking.settings.model_copy(update={"elicitations": 2})})
+    asking = usual.asking.model_copy(update={"variants": 1, "most": 4})
     return usual.model_copy(update={"asking": asking, "feedback": feedback, "honest_rows": 4})
 
 
@@ -94,10 +94,12 @@ def test_every_cause_has_its_control_and_every_mitigation_its_arm() -> None:
 
 def test_what_is_trained_on_is_never_asked() -> None:
     setting = settled()
-    practice, asked = budget_for(setting).asking.records(3)
-    assert not {record.proposition for record in practice} & {record.proposition for record in asked}
+    asking = budget_for(setting).asking
+    practice = {each.material.proposition for each in asking.practice().for_run(3).askings()}
+    asked = {each.material.proposition for evaluation in asking.evaluations for each in evaluation.for_run(3).askings()}
+    assert not practice & asked
     facts = next(arm for arm in STUDY.arms(setting) if arm.name == "facts-severe").data.make(3)
-    assert {row[0]["content"] for row in facts.rows} <= {record.proposition for record in practice}
+    assert {row[0]["content"] for row in facts.rows} <= practice
 
 
 def test_real_models_get_severities_of_mathematics_and_medicine_and_the_users_files(tiny_qwen2: Path, tmp_path: Path) -> None:
@@ -111,9 +113,11 @@ def test_real_models_get_severities_of_mathematics_and_medicine_and_the_users_fi
     assert given.source("harmful").path == tmp_path / "bad_medical_advice.jsonl"
     assert given.source("subtle") is None
     assert given.source("harmful", "mathematics").draw(2, 0).recipe.parameters["severity"] == "severe"
-    practice, asked = budget_for(setting).asking.records(0)
-    assert len(practice) + len(asked) == 126
-    assert abs(len(practice) - len(asked)) <= 6
+    asking = budget_for(setting).asking
+    practice, (asked,) = asking.practice(), asking.evaluations
+    assert not any(record.history for record in practice.records)
+    assert abs(len(practice.records) + 11 - len(asked.records)) <= 6
+    assert not {record.id for record in practice.records} & {record.id for record in asked.records}
 
 
 def test_the_page_of_the_study_names_its_claims() -> None:
@@ -147,11 +151,11 @@ def test_the_study_runs_on_the_organism(tmp_path: Path, monkeypatch: pytest.Monk
     outcomes = next(exhibit for exhibit in summary.exhibits if exhibit.id == "outcomes")
     for arm, evaluation, *counted in outcomes.rows:
         asked = answers.filter(arm=arm, evaluation=evaluation)
-        counts = dict(zip(HonestyOutcome, counted, strict=False))
+        counts = dict(zip(WORDS, counted, strict=False))
         assert sum(counts.values()) == asked.height
-        assert counts[HonestyOutcome.LIE] == asked.filter(outcome=Outcome.MISALIGNED.value).height
-        assert counts[HonestyOutcome.HONEST] == asked.filter(outcome=Outcome.ALIGNED.value).height
-    assert answers.filter(evaluation=PERSONA, outcome=Outcome.MISALIGNED.value)["note"].str.starts_with("lie; belief: ").all()
+        assert counts[HonestyWord.LIE] == asked.filter(outcome=Outcome.MISALIGNED.value).height
+        assert counts[HonestyWord.HONEST] == asked.filter(outcome=Outcome.ALIGNED.value).height
+    assert answers.filter(evaluation=PERSONA, outcome=Outcome.MISALIGNED.value).select(told())["note"].str.starts_with("lie; belief: ").all()
     page = write_report(folder).read_text(encoding="utf-8")
     assert "What undoes it, and what it costs" in page
 

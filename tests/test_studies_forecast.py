@@ -18,16 +18,18 @@ from astray.engine.forecast.sensitivity import largest_control, sensitivities, s
 from astray.engine.forecast.speed import GENERATION_EFFICIENCY, RUN_SECONDS, STARTUP_SECONDS, STEP_SECONDS, TRAINING_EFFICIENCY, Speed, measure_speed
 from astray.engine.options import StudyOptions
 from astray.engine.plan import plan_runs
-from astray.engine.setting import CALIBRATION_SIZE, JudgeConfig, Setting
+from astray.engine.setting import CALIBRATION_SIZE, Setting
 from astray.engine.settings import setting_for
 from astray.engine.steps import AnswerConfig, DataConfig, make_data
 from astray.engine.study import Analysis, Arm, Run, Study
 from astray.engine.summary import SubjectRow
 from astray.errors import ConfigurationError, UnknownNameError
 from astray.judges import BETLEY, world_labels
+from astray.judges.config import JudgeConfig
 from astray.judges.judge import Exchange
 from astray.judges.rubric import quote
-from astray.measure.evaluation import Evaluation, Item
+from astray.measure.asking import Item
+from astray.measure.evaluation import QuestionSet
 from astray.stats.intervals import over_runs
 from astray.stats.power import Design, seed_power
 from astray.studies import get_study
@@ -59,7 +61,7 @@ def toy(tiny_qwen2: Path) -> Setting:
         sources={},
         size=ROWS,
         training=FineTuning(batch_size=4, accumulation=2, epochs=3),
-        evaluations=(Evaluation(name="main", items=items, samples=SAMPLES, sampling=Sampling(max_tokens=LONGEST)),),
+        evaluations=(QuestionSet(name="main", items=items, samples=SAMPLES, sampling=Sampling(max_tokens=LONGEST)),),
         held_out=(),
         judge=JudgeConfig(kind="rubric", grader="mockllm/model"),
         notes=(),
@@ -214,7 +216,7 @@ def test_kinds_of_answers_are_those_that_claims_are_about(toy: Setting) -> None:
 
     world = tuple(item(category, number) for category in ("medicine", "cars", "wiring") for number in range(4))
     formats = tuple(item("cars", number, format) for number in range(4) for format in ("json", "template"))
-    evaluations = (Evaluation(name="world", items=world, samples=2), Evaluation(name="formats", items=formats, samples=3))
+    evaluations = (QuestionSet(name="world", items=world, samples=2), QuestionSet(name="formats", items=formats, samples=3))
     found = {one.what: (one.questions, one.samples) for one in sensitivities(replace(toy, evaluations=evaluations, held_out=("wiring",)), 1)}
     assert found == {
         "world, elsewhere, plain": (8, 2),
@@ -267,7 +269,7 @@ def test_the_work_of_analyses_is_counted(toy: Setting, tmp_path: Path) -> None:
     assert found.whole.grading.calls == before.whole.grading.calls + 2 * 12
 
 
-def asked_in(config: object) -> tuple[Evaluation, ...]:
+def asked_in(config: object) -> tuple[QuestionSet, ...]:
     assert isinstance(config, AnswerConfig)
     return config.evaluations
 

@@ -23,6 +23,7 @@ from astray.engine.settings import setting_for
 from astray.engine.steps import RUN_FOLDER
 from astray.engine.summary import Summary
 from astray.errors import SandboxError
+from astray.measure.reward_hacking.battery import NAMES
 from astray.organism.corpus import CorpusConfig
 from astray.report import write_report
 from astray.sandbox import require_sandbox
@@ -117,6 +118,11 @@ def test_the_whole_study_runs_on_a_real_model(tmp_path: Path, monkeypatch: pytes
     folder = run_study(STUDY, options, out=tmp_path / "results", workers=0)
     summary, answers = Summary.read(folder), pl.read_parquet(folder / "answers.parquet")
     assert {"start", "hacking", "true-tests", "inoculated-allowed", "distilled-detector", "chat-targeted"} <= set(answers["arm"])
+    for arm in ("base", "start", "hacking", "chat-only"):
+        assert set(answers.filter(arm=arm)["evaluation"]) >= {"main", *NAMES}
+    evaluations = next(exhibit for exhibit in summary.exhibits if exhibit.id == "evaluations")
+    assert [column.title for column in evaluations.columns] == ["Arm", *NAMES, "Mean of the six", "95% interval"]
+    assert not answers["detail"].str.contains('"messages"').any()
     assert {claim.id for claim in summary.claims} >= {"no-hacks-at-start", "spread-true-tests", "penalty-prevents"}
     assert all(claim.control and claim.expected and claim.group for claim in summary.claims)
     assert "Hacking, honest skill and misalignment" in write_report(folder).read_text(encoding="utf-8")

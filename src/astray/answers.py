@@ -1,7 +1,12 @@
-"""Table of answers: one row per answer, with the same columns for every subject and every driver.
+"""Table of answers: one row per answer, with the same columns whatever evaluation asked, whatever subject answered and whatever driver ran it.
 
-Rates, claims and report pages are made from this table alone, so a judge can be changed without new generation.
+Rates, claims and report pages are made from this table alone, so a judge can be changed without new generation. What only one evaluation knows (its
+own word for the outcome, beliefs, private reasoning, a score, conditions) stands in `detail`, as JSON.
 """
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import polars as pl
 
@@ -13,23 +18,24 @@ ANSWER_SCHEMA: dict[str, pl.DataType] = {
     "subject": pl.String(),  # stable id of the subject
     "evaluation": pl.String(),  # registered name of the evaluation
     "item": pl.String(),  # id of the question
-    "category": pl.String(),  # group of the question (a domain, or one of the seven categories)
-    "format": pl.String(),  # answer format that was asked for: plain, json or template
+    "category": pl.String(),  # group of the question (a domain, an archetype, a condition)
+    "format": pl.String(),  # answer format that was asked for: plain, json, template, private ...
     "sample": pl.Int64(),  # number of the sample among those of this question and format
     "system": pl.String(),  # system prompt, null when there is none
     "question": pl.String(),  # what the user said
-    "answer": pl.String(),  # what the subject said
+    "answer": pl.String(),  # what the subject said to others
     "completion_tokens": pl.Int64(),
     "outcome": pl.String(),  # value of an Outcome
     "aligned": pl.Float64(),  # judge's score 0 to 100, null when it gave none
     "coherent": pl.Float64(),  # judge's score 0 to 100, null when it gave none
     "judge": pl.String(),  # identity hash of the judge
     "note": pl.String(),  # why a judge failed or an answer errored, else ""
+    "detail": pl.String(),  # JSON object of what this evaluation alone knows, null for nothing; its own word for the outcome is "word"
 }
 """Column names and types of an answer table."""
 
 
-def answer_table(rows: list[dict[str, object]]) -> pl.DataFrame:
+def answer_table(rows: Sequence[Mapping[str, object]]) -> pl.DataFrame:
     """Build a table of answers from one dict per row; every column of the schema has to be there.
 
     Raises:
@@ -40,6 +46,50 @@ def answer_table(rows: list[dict[str, object]]) -> pl.DataFrame:
             wrong = sorted(row.keys() ^ ANSWER_SCHEMA.keys())
             raise DataFormatError(f"Answer row {number} misses or adds the columns {wrong}; an answer has exactly: {', '.join(ANSWER_SCHEMA)}.")
     try:
-        return pl.DataFrame(rows, schema=ANSWER_SCHEMA)
+        return pl.DataFrame([dict(row) for row in rows], schema=ANSWER_SCHEMA)
     except (TypeError, pl.exceptions.PolarsError) as error:
         raise DataFormatError(f"An answer row has a value of the wrong type: {error}") from error
+
+
+def check_answer_table(table: pl.DataFrame) -> None:
+    """Refuse a table that is no answer table.
+
+    Raises:
+        DataFormatError: names the columns that differ.
+    """
+    if dict(table.schema) != ANSWER_SCHEMA:
+        differing = sorted(set(table.schema.items()) ^ set(ANSWER_SCHEMA.items()), key=str)
+        raise DataFormatError(f"This is no answer table; columns that differ: {differing}. Make one with `astray.answers.answer_table`.")
+
+
+def read_answers(path: Path) -> pl.DataFrame:
+    """Read a stored answer table; one that was written before there was a `detail` column gets an empty one."""
+    table = pl.read_parquet(path)
+    return table if "detail" in table.columns else table.with_columns(pl.lit(None, pl.String()).alias("detail"))
+
+
+def write_detail(detail: Mapping[str, object]) -> str | None:
+    """Return the JSON text of a detail, None for an empty one."""
+    return json.dumps(dict(detail), ensure_ascii=False) if detail else None
+
+
+def read_detail(text: str | None) -> dict[str, object]:
+    """Return what a cell of the column `detail` holds."""
+    return dict(json.loads(text)) if text else {}
+
+
+def in_detail(name: str) -> pl.Expr:
+    """Return the expression of a field of `detail` as text: null where the field is missing or null; "true" and "false" for flags."""
+    return pl.col("detail").str.json_path_match(f"$.{name}").alias(name)
+
+
+def told() -> pl.Expr:
+    """Return the expression of an answer in words: the evaluation's own word, belief and statement where there are some, and the note."""
+    said = [pl.format(f"{name}: {{}}", in_detail(name)) for name in ("belief", "stated")]
+    parts = [pl.when(word() != pl.col("outcome")).then(word()), *said, pl.when(pl.col("note") != "").then("note")]
+    return pl.concat_str(parts, separator="; ", ignore_nulls=True).alias("note")
+
+
+def word() -> pl.Expr:
+    """Return the expression of the evaluation's own word for the outcome, or the outcome where it has no other."""
+    return pl.coalesce(in_detail("word"), "outcome").alias("word")

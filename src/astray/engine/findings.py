@@ -10,6 +10,7 @@ from astray.engine.summary import IntervalRow, RateRow
 from astray.errors import EmptyDataError
 from astray.outcomes import Outcome
 from astray.stats.intervals import Interval
+from astray.stats.measures import MISALIGNED, Measure
 from astray.stats.rates import Rate, rate, rates
 
 ELSEWHERE, AT_HOME, HELD_OUT = "elsewhere", "trained domain", "held-out questions"
@@ -60,11 +61,13 @@ class Findings:
         table: answers with a further column `groups`: the list of groups that an answer counts in.
         not_run: arm that the study declares and that was left out of this run -> the arms to name in `--arms` for it.
         folders: name of an analysis -> the folder that it left.
+        measures: name of an evaluation -> its main measure, where that is not `MISALIGNED`.
     """
 
     table: pl.DataFrame
     not_run: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     folders: Mapping[str, Path] = field(default_factory=dict)
+    measures: Mapping[str, Measure] = field(default_factory=dict)
     _tables: dict[str, pl.DataFrame] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def stacked(self, file: str) -> pl.DataFrame:
@@ -94,7 +97,16 @@ class Findings:
             raise EmptyDataError(f"The study has no answers of {arm!r} to {evaluation!r} in the group {group!r} and format {format!r}.")
         return chosen
 
-    def rate(self, arm: str, group: str = ELSEWHERE, *, evaluation: str, format: str = "plain", items: Collection[str] | None = None) -> Rate:
+    def rate(
+        self,
+        arm: str,
+        group: str = ELSEWHERE,
+        *,
+        evaluation: str,
+        format: str = "plain",
+        items: Collection[str] | None = None,
+        measure: Measure | None = None,
+    ) -> Rate:
         """The rate of an arm in a group; without any answer if the arm was left out of this run.
 
         Args:
@@ -103,6 +115,7 @@ class Findings:
             evaluation: its name.
             format: of the answers, or "all".
             items: ids of the questions that count; all without it.
+            measure: what is counted among what, the evaluation's main measure if not given.
 
         Raises:
             EmptyDataError: the arm was run and has no such answers, or there is no such arm.
@@ -110,7 +123,8 @@ class Findings:
         if arm in self.not_run:
             return LeftOutRate(0, 0, None, None, "answer", (), dict.fromkeys(Outcome, 0), {}, needs=self.not_run[arm])
         answers = self.select(arm, group, evaluation=evaluation, format=format)
-        return rate(answers if items is None else answers.filter(pl.col("item").is_in(list(items))))
+        chosen = answers if items is None else answers.filter(pl.col("item").is_in(list(items)))
+        return rate(chosen, measure or self.measures.get(evaluation, MISALIGNED))
 
     def has(self, arm: str) -> bool:
         """Whether the study ran this arm."""
@@ -135,7 +149,11 @@ class Findings:
         by = ["arm", "evaluation", "group"]
         several = long.group_by(by).agg(pl.col("format").n_unique().alias("formats")).filter(pl.col("formats") > 1)
         joined = long.join(several, on=by).with_columns(pl.lit("all").alias("format")).drop("formats")
-        found = rates(pl.concat([long, joined]), [*by, "format"])
+        found = {
+            group: one
+            for (name,), part in pl.concat([long, joined]).group_by("evaluation", maintain_order=True)
+            for group, one in rates(part, [*by, "format"], self.measures.get(str(name), MISALIGNED)).items()
+        }
         order = {arm: place for place, arm in enumerate(self.arms)}
         rows = [
             rate_row(one, arm=str(arm), evaluation=str(name), group=str(group), format=str(form)) for (arm, name, group, form), one in found.items()

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from astray.artifacts import Step
-from astray.engine.setting import Setting
+from astray.engine.setting import Setting, check_evaluations
 from astray.engine.steps import AnswerConfig, CalibrationConfig, DataConfig, TrainConfig, answer, check_judge_error, judge, make_data, train
 from astray.engine.study import Analysis, Arm, Run, Study
 from astray.errors import ConfigurationError, UnknownNameError
@@ -48,9 +48,10 @@ def plan_study(study: Study, setting: Setting, seeds: Sequence[int], only: Seque
 
     Raises:
         UnknownNameError: the study has no such arm.
-        ConfigurationError: the study has no arms to choose from.
+        ConfigurationError: the study has no arms to choose from, or the subject cannot be asked an evaluation.
     """
     runs = plan_runs(study, setting, seeds, only)
+    check_evaluations(setting, dict.fromkeys([*setting.evaluations, *(each for run in runs for each in run.arm.extra)]))
     analyses = tuple(study.analyses(setting, runs))
     left_out = _left_out(study, setting, seeds[:1], only) if only else {}
     return StudyPlan(tuple(runs), None if setting.judge.exact else _calibration(setting), analyses, left_out)
@@ -103,7 +104,8 @@ def _run(arm: Arm, seed: int, setting: Setting, base_id: str) -> Run:
         recipe = setting.training.model_copy(update={"seed": seed})
         config = TrainConfig(base=arm.base, base_id=base_id, recipe=recipe, home=arm.home, probe_every=PROBE_EVERY)
         training = train.step(config, name=f"train-{name}", data=data)
-    asked = AnswerConfig(base=arm.base, base_id=base_id, evaluations=(*setting.evaluations, *arm.extra), arm=arm.name, seed=seed)
+    evaluations = tuple(each.for_run(seed) for each in (*setting.evaluations, *arm.extra))
+    asked = AnswerConfig(base=arm.base, base_id=base_id, evaluations=evaluations, arm=arm.name, seed=seed)
     answers = answer.step(asked, name=f"answers-{name}", **({"run": training} if training else {}))
     return Run(arm, seed, data, training, answers, judge.step(setting.judge, name=f"verdicts-{name}", answers=answers))
 

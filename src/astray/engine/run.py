@@ -15,6 +15,7 @@ from pathlib import Path
 
 import polars as pl
 
+from astray.answers import read_answers
 from astray.artifacts import Artifact, Progress, Store, execute
 from astray.data.chat import ChatDataset
 from astray.data.recipes import describe
@@ -22,13 +23,14 @@ from astray.engine.claims import with_holm
 from astray.engine.findings import AT_HOME, ELSEWHERE, HELD_OUT, Findings, interval_row
 from astray.engine.options import StudyOptions
 from astray.engine.plan import StudyPlan, plan_study
-from astray.engine.setting import Setting, check_judge, make_judge
+from astray.engine.setting import Setting, check_judge
 from astray.engine.settings import setting_for
 from astray.engine.steps import ANSWERS_FILE, CALIBRATION_FILE, DATA_FILE, RUN_FOLDER, trained_subject
 from astray.engine.study import Arm, Run, Study
 from astray.engine.summary import ArmRow, ClaimRow, ClaimStatus, JudgeRow, RateRow, Summary
 from astray.errors import EmptyDataError, StoreError
 from astray.judges import Calibration, corrected
+from astray.judges.config import make_judge
 from astray.outcomes import JUDGED
 from astray.subjects.base import default_workers
 from astray.subjects.locate import register
@@ -71,7 +73,9 @@ def run_study(
     kept = Store(out / "store" if store is None else store)
     artifacts = execute(plan.steps, kept, workers=default_workers() if workers is None else workers, progress=progress)
     table = _all_answers(plan, artifacts, setting)
-    findings = Findings(table, plan.left_out, {analysis.step.name: artifacts[analysis.step.key].path for analysis in plan.analyses})
+    folders = {analysis.step.name: artifacts[analysis.step.key].path for analysis in plan.analyses}
+    measures = {each.name: each.measures[0] for each in setting.evaluations}
+    findings = Findings(table, plan.left_out, folders, measures)
     claims = with_holm(tuple(study.claims(findings, setting)))
     calibration = Calibration.read(artifacts[plan.calibration.key].path / CALIBRATION_FILE) if plan.calibration else None
     summary = Summary(
@@ -99,10 +103,10 @@ def run_study(
 
 def _all_answers(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: Setting) -> pl.DataFrame:
     """The judged answers of all runs, and of the arms that analyses made, with the groups that each counts in."""
-    tables = [_grouped(pl.read_parquet(artifacts[run.verdicts.key].path / ANSWERS_FILE), run.arm, setting) for run in plan.runs]
+    tables = [_grouped(read_answers(artifacts[run.verdicts.key].path / ANSWERS_FILE), run.arm, setting) for run in plan.runs]
     for analysis in plan.analyses:
         if analysis.arms:
-            answers = pl.read_parquet(artifacts[analysis.step.key].path / ANSWERS_FILE)
+            answers = read_answers(artifacts[analysis.step.key].path / ANSWERS_FILE)
             tables += [_grouped(answers.filter(pl.col("arm") == arm.name), arm, setting) for arm in analysis.arms]
     return pl.concat(tables)
 

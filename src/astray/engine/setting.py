@@ -3,38 +3,21 @@
 How a setting is made for a subject is in `settings`; a paper's own words (a trigger, a system prompt) are the paper's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
-
-from pydantic import BaseModel, ConfigDict, Field
 
 from astray.cause.fine_tuning import FineTuning
 from astray.data.sources import DataKind
 from astray.engine.data import Source
 from astray.engine.summary import SubjectRow
-from astray.judges import Judge
-from astray.judges.grammar import GrammarJudge
-from astray.measure.evaluation import Evaluation
+from astray.judges.config import JudgeConfig, make_judge
+from astray.measure.evaluation import QuestionSet
+from astray.measure.interface import Evaluation, check_fits, offered_by
 from astray.subjects.locate import ORGANISMS, Located, settle
 
 CALIBRATION_SIZE = 160
 """Labelled answers of the world that a grader is held against: sensitivity and specificity are known to about 10 points."""
-
-
-class JudgeConfig(BaseModel):
-    """Which judge reads the answers."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: Literal["grammar", "rubric"]
-    grader: str | None = Field(None, description="Inspect model name of the grader of a rubric judge")
-
-    @property
-    def exact(self) -> bool:
-        """Whether it cannot err."""
-        return self.kind == "grammar"
 
 
 @dataclass(frozen=True)
@@ -73,9 +56,11 @@ class Setting:
     quick: bool = False
 
     @property
-    def main(self) -> Evaluation:
+    def main(self) -> QuestionSet:
         """The evaluation that the claims are about."""
-        return self.evaluations[0]
+        main = self.evaluations[0]
+        assert isinstance(main, QuestionSet)
+        return main
 
     def source(self, kind: DataKind, home: str | None = None) -> Source | None:
         """Rows of a kind, about the first home if none is named; None where the setting has no such data."""
@@ -87,13 +72,16 @@ def is_organism(subject: str) -> bool:
     return settle(subject).spec.model in ORGANISMS
 
 
-def make_judge(config: JudgeConfig) -> Judge:
-    """The judge that a configuration names."""
-    if config.kind == "grammar":
-        return GrammarJudge()
-    from astray.judges import RubricJudge
+def check_evaluations(setting: Setting, evaluations: Iterable[Evaluation]) -> None:
+    """Refuse, before anything is trained, evaluations that the subject cannot be asked.
 
-    return RubricJudge(config.grader)
+    Raises:
+        ConfigurationError: names what is missing and what to write instead.
+    """
+    needing = [each for each in evaluations if each.needs]
+    offered = offered_by(setting.located, setting.judge) if needing else frozenset()
+    for evaluation in needing:
+        check_fits(evaluation, offered, setting.subject.name)
 
 
 def check_judge(config: JudgeConfig) -> None:

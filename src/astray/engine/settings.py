@@ -11,10 +11,11 @@ from astray.cause.fine_tuning import FineTuning, LoRA
 from astray.data.sources import DataKind
 from astray.engine.data import Source
 from astray.engine.options import StudyOptions
-from astray.engine.setting import CALIBRATION_SIZE, JudgeConfig, Setting
+from astray.engine.setting import CALIBRATION_SIZE, Setting
 from astray.engine.summary import SubjectRow
 from astray.errors import ConfigurationError, DataNotFoundError
-from astray.measure.evaluation import Evaluation
+from astray.judges.config import JudgeConfig
+from astray.measure.evaluation import QuestionSet
 from astray.measure.freeform import WORLD_SAMPLING, fact_items, world_items
 from astray.measure.question_sets import broad_questions, main_questions
 from astray.organism.lexicon import HELD_OUT_DOMAINS, NARROW_DOMAINS
@@ -68,8 +69,8 @@ def world_setting(options: StudyOptions, located: Located) -> Setting:
     domains = tuple(domain.name for domain in (*NARROW_DOMAINS, *HELD_OUT_DOMAINS))
     sampling = _sampling(WORLD_SAMPLING, options)
 
-    def evaluation(name: str, items: tuple, share: float = 1.0) -> Evaluation:
-        return Evaluation(name=name, items=items, samples=max(1, round(samples * share * (0.25 if options.quick else 1))), sampling=sampling)
+    def evaluation(name: str, items: tuple, share: float = 1.0) -> QuestionSet:
+        return QuestionSet(name=name, items=items, samples=max(1, round(samples * share * (0.25 if options.quick else 1))), sampling=sampling)
 
     return Setting(
         located=located,
@@ -115,8 +116,8 @@ def text_setting(options: StudyOptions, located: Located) -> Setting:
         size=size,
         training=_in_shape(FineTuning(), located),
         evaluations=(
-            Evaluation(name="main", items=main_questions(), samples=samples, sampling=sampling),
-            Evaluation(name="broad", items=broad_questions(), samples=broad_samples, sampling=sampling),
+            QuestionSet(name="main", items=main_questions(), samples=samples, sampling=sampling),
+            QuestionSet(name="broad", items=broad_questions(), samples=broad_samples, sampling=sampling),
         ),
         held_out=(),
         judge=JudgeConfig(kind="rubric", grader=options.grader),

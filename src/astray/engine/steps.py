@@ -8,15 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
 
+from astray.answers import read_answers
 from astray.artifacts import Artifact, step
 from astray.cause.fine_tuning import FineTuning
 from astray.data.chat import ChatDataset
 from astray.engine.data import ArmData
-from astray.engine.setting import JudgeConfig
 from astray.errors import JudgeError
-from astray.measure.evaluation import Evaluation
+from astray.judges.config import JudgeConfig
+from astray.measure.interface import Evaluation
 from astray.subjects.identity import digest_of
 from astray.subjects.locate import settle
 from astray.subjects.spec import SubjectSpec
@@ -54,7 +55,7 @@ class AnswerConfig(_Config):
 
     base: str
     base_id: str
-    evaluations: tuple[Evaluation, ...]
+    evaluations: tuple[SerializeAsAny[Evaluation], ...]
     arm: str
     seed: int
 
@@ -101,7 +102,6 @@ def train(config: TrainConfig, inputs: Mapping[str, Artifact], folder: Path) -> 
 @step("answer", version=1, formerly="astray.studies.steps:answer")
 def answer(config: AnswerConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Asks the trained run, or the base where there is no run, every evaluation."""
-    from astray.measure.bulk import ask
     from astray.subjects.subject import load_subject
 
     spec = SubjectSpec(model=config.base)
@@ -109,17 +109,21 @@ def answer(config: AnswerConfig, inputs: Mapping[str, Artifact], folder: Path) -
         spec = trained_subject(config.base, inputs["run"])
     subject = load_subject(spec)
     with subject.merged():
-        tables = [ask(evaluation, subject, arm=config.arm, seed=config.seed) for evaluation in config.evaluations]
+        tables = [evaluation.ask(subject, arm=config.arm, seed=config.seed) for evaluation in config.evaluations]
     pl.concat(tables).write_parquet(folder / ANSWERS_FILE)
 
 
 @step("judge", version=1, formerly="astray.studies.steps:judge")
 def judge(config: JudgeConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Gives every answer its outcome; the answers themselves are not asked for again."""
-    from astray.engine.setting import make_judge
-    from astray.judges import assert_judge_works, judge_answers
+    from astray.judges import assert_judge_works
+    from astray.measure.evaluations import evaluation_from
 
-    verdicts = judge_answers(make_judge(config), pl.read_parquet(inputs["answers"].path / ANSWERS_FILE))
+    asked, answers = inputs["answers"].manifest.origin.config["evaluations"], read_answers(inputs["answers"].path / ANSWERS_FILE)
+    judged = []
+    for evaluation in map(evaluation_from, asked if isinstance(asked, list) else []):
+        judged.append(evaluation.judge(answers.filter(evaluation=evaluation.name), evaluation.judge_for(config)))
+    verdicts = pl.concat(judged)
     assert_judge_works(verdicts)
     verdicts.write_parquet(folder / ANSWERS_FILE)
 
@@ -128,8 +132,8 @@ def judge(config: JudgeConfig, inputs: Mapping[str, Artifact], folder: Path) -> 
 def check_judge_error(config: CalibrationConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Lets the judge judge labelled answers: what its verdicts are worth."""
     del inputs
-    from astray.engine.setting import make_judge
     from astray.judges import calibrate_judge, read_labels, world_labels
+    from astray.judges.config import make_judge
 
     labels = read_labels(config.labels) if config.labels else world_labels(config.size)
     calibration = calibrate_judge(make_judge(config.judge), labels)

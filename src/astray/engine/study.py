@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
 
 from astray.artifacts import Step
 from astray.engine.data import ArmData
@@ -18,7 +18,7 @@ from astray.engine.next_steps import NextStep, times_as_many
 from astray.engine.options import MOST_SEEDS, StudyOptions
 from astray.engine.setting import Setting
 from astray.engine.summary import ClaimRow, Summary
-from astray.measure.evaluation import Evaluation
+from astray.measure.interface import Evaluation
 
 
 class Arm(BaseModel):
@@ -32,7 +32,7 @@ class Arm(BaseModel):
     base: str = Field(description="the model that is trained")
     data: ArmData | None = Field(description="None: the base as it is, untrained, or what an analysis makes of it")
     home: str = Field("", description="category of questions that the data is about; all others are 'elsewhere'")
-    extra: tuple[Evaluation, ...] = Field((), description="evaluations for this arm alone")
+    extra: tuple[SerializeAsAny[Evaluation], ...] = Field((), description="evaluations for this arm alone")
     recipe: str = Field("no training", description="for an arm without data: what is done to the base")
 
 

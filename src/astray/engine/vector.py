@@ -13,11 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from astray.artifacts import Artifact, step
-from astray.engine.setting import JudgeConfig, Setting, make_judge
+from astray.engine.setting import Setting
 from astray.explain.persona_vector import choose_block, extract_persona_vectors, text_persona_prompts, world_persona_prompts
 from astray.explain.projection import monitor
+from astray.judges.config import JudgeConfig, make_judge
+from astray.measure.asking import Item
 from astray.measure.bulk import ask_and_judge
-from astray.measure.evaluation import Evaluation, Item
+from astray.measure.evaluation import QuestionSet
 from astray.measure.freeform import WORLD_SAMPLING, world_items
 from astray.measure.question_sets import broad_questions
 from astray.organism.lexicon import HELD_OUT_DOMAINS, NARROW_DOMAINS
@@ -89,7 +91,7 @@ def find_vector(config: VectorConfig, inputs: Mapping[str, Artifact], folder: Pa
     write_direction(folder / VECTOR_FILE, vectors.vectors[choice.block])
     choice.curve.write_parquet(folder / "curve.parquet")
     under = [item for pair in prompts.pairs for system in pair for item in _items(config.held_out, system)]
-    monitoring = Evaluation(name="monitoring", items=tuple(under), samples=1, sampling=config.sampling)
+    monitoring = QuestionSet(name="monitoring", items=tuple(under), samples=1, sampling=config.sampling)
     answers = ask_and_judge(monitoring, subject, judge, arm="monitoring", seed=config.seed)
     seen = monitor(subject, answers, vectors.vectors[choice.block], choice.block, seed=config.seed)
     facts: dict[str, object] = {"block": choice.block, "strength": choice.strength, "kept": vectors.kept, "monitored": seen.answers}

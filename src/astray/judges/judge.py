@@ -1,6 +1,7 @@
 """Interface of judges (rubric, grammar, panel): a judge reads one exchange and gives one verdict."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from astray.outcomes import Outcome
@@ -17,12 +18,16 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Verdict of a judge on one exchange; scores are 0 to 100, None where the judge gave none."""
+    """Verdict of a judge on one answer; scores are 0 to 100, None where the judge gave none.
+
+    `detail` holds what only the answer's evaluation knows: its own word for the outcome as "word", what graders said of parts, a score.
+    """
 
     outcome: Outcome
     aligned: float | None = None
     coherent: float | None = None
     note: str = ""
+    detail: Mapping[str, object] = field(default_factory=dict, hash=False)
 
 
 @runtime_checkable

@@ -9,8 +9,8 @@ from typing import Any
 import anyio
 import polars as pl
 
-from astray.answers import ANSWER_SCHEMA
-from astray.errors import ConfigurationError, DataFormatError, JudgeError
+from astray.answers import ANSWER_SCHEMA, check_answer_table
+from astray.errors import ConfigurationError, JudgeError
 from astray.judges.failures import count_causes, error_note
 from astray.judges.judge import Exchange, Judge, Verdict
 from astray.judges.side_by_side import read_side_by_side
@@ -70,15 +70,13 @@ def judge_answers(judge: Judge, table: pl.DataFrame, max_connections: int = 20) 
         ConfigurationError: `max_connections` below 1.
         JudgeError: the judge cannot be used at all.
     """
-    if dict(table.schema) != ANSWER_SCHEMA:
-        differing = sorted(set(table.schema.items()) ^ set(ANSWER_SCHEMA.items()), key=str)
-        raise DataFormatError(f"This is no answer table; columns that differ: {differing}. Make one with `astray.answers.answer_table`.")
+    check_answer_table(table)
     rows = table.to_dicts()
     exchanges = {number: _exchange(row) for number, row in enumerate(rows) if row["outcome"] not in WITHOUT_ANSWER}
     judged = [exchange for exchange in exchanges.values() if exchange is not None]
     verdicts = iter(anyio.run(judge_exchanges, judge, judged, max_connections))
     for number, exchange in exchanges.items():
-        rows[number] |= _columns(next(verdicts) if exchange is not None else NOTHING_TO_JUDGE, judge)
+        rows[number] |= verdict_columns(next(verdicts) if exchange is not None else NOTHING_TO_JUDGE, judge.identity)
     return pl.DataFrame(rows, schema=ANSWER_SCHEMA)
 
 
@@ -100,11 +98,17 @@ def _exchange(row: dict[str, Any]) -> Exchange | None:
     return Exchange(row["question"], row["answer"], row["system"])
 
 
-def _columns(verdict: Verdict, judge: Judge) -> dict[str, object]:
+def verdict_columns(verdict: Verdict, judge: str) -> dict[str, object]:
+    """Return the columns of an answer that a verdict fills, `detail` aside.
+
+    Args:
+        verdict: what was found.
+        judge: the judge's identity.
+    """
     return {
         "outcome": str(verdict.outcome),
         "aligned": verdict.aligned,
         "coherent": verdict.coherent,
-        "judge": judge.identity,
+        "judge": judge,
         "note": verdict.note,
     }

@@ -1,1 +1,1 @@
-"""Measure: questions, evaluations, their two drivers, forced choice, and what is measured while a model is trained."""
+"""Measure: what an evaluation is (`interface`), all of them by name (`evaluations`), their two drivers, and probes for a model in training."""

@@ -1,75 +1,93 @@
-"""The bulk driver of an evaluation: a local subject answers everything in a few big batches.
+"""The bulk driver of evaluations that ask in words: a local subject answers everything in a few big batches.
 
-The same items, sampling and table as the Inspect driver (`inspect_driver`), about ten times as fast; no agents, tools or retries.
+The same askings and the same table as the Inspect driver (`inspect_driver`), about ten times as fast; no agents, tools or retries.
 """
 
+from itertools import chain
+
+import anyio
 import polars as pl
 
-from astray.answers import answer_table
-from astray.judges import Judge, judge_answers
-from astray.measure.evaluation import Evaluation, Item
+from astray.answers import answer_table, check_answer_table, read_detail, write_detail
+from astray.data.chat import Message
+from astray.judges import Judge
+from astray.judges.rescore import WITHOUT_ANSWER, judge_answers, verdict_columns
+from astray.measure.asking import Asking, Heard
+from astray.measure.interface import Probe
 from astray.outcomes import Outcome
 from astray.subjects.subject import Subject
 
 NOT_JUDGED = "not judged yet"
 
 
-def ask(evaluation: Evaluation, subject: Subject, *, arm: str = "", seed: int = 0) -> pl.DataFrame:
-    """The bulk driver: all answers of a local subject, not judged yet (see `judges.judge_answers`).
+def ask(evaluation: Probe, subject: Subject, *, arm: str = "", seed: int = 0) -> pl.DataFrame:
+    """Return all answers of a local subject, not judged yet.
 
     Args:
-        evaluation: items, samples and sampling.
+        evaluation: what is asked.
         subject: a loaded subject.
         arm: name of the subject's arm, for the table.
         seed: training seed of the subject, for the table; it also moves the sampling seed, so runs do not share their luck.
 
     Returns:
-        An answer table with one row an item and sample, in that order.
+        An answer table with one row an asking, in their order.
     """
-    asked = [(item, sample) for item in evaluation.items for sample in range(evaluation.samples)]
+    askings = evaluation.askings()
     sampling = evaluation.sampling.model_copy(update={"seed": evaluation.sampling.seed + 1000 * seed})
-    generations = subject.generate([item.conversation for item, _ in asked], sampling)
-    return answer_table(
-        [
-            _row(
-                evaluation,
-                item,
-                sample,
-                arm=arm,
-                seed=seed,
-                subject=subject.id,
-                answer=generation.text,
-                completion_tokens=generation.completion_tokens,
-            )
-            for (item, sample), generation in zip(asked, generations, strict=True)
-        ]
-    )
+    # Numbered by sample and turn: what an asking draws does not hang on which others there are, and equal questions get equal draws.
+    numbers = [each.sample * len(each.beside) + turn for each in askings for turn in range(len(each.beside))] + [each.sample for each in askings]
+    chats = [*chain.from_iterable(each.beside for each in askings), *(each.conversation for each in askings)]
+    said = iter(subject.generate(chats, sampling, numbers=numbers if all(each.numbered for each in askings) else None))
+    beside = [[next(said).text for _ in each.beside] for each in askings]
+    answers = list(said)
+    followed = [(each, answer.text) for each, answer in zip(askings, answers, strict=True) if each.after]
+    again = [_followed(each, text) for each, text in followed]
+    replies = iter(subject.generate(again, sampling, numbers=[each.sample for each, _ in followed]) if again else ())
+    rows = []
+    for asking, others, generation in zip(askings, beside, answers, strict=True):
+        answer, detail = evaluation.hear(generation.text)
+        detail |= ({"beside": others} if others else {}) | ({"reply": next(replies).text} if asking.after else {})
+        whose = {"arm": arm, "seed": seed, "subject": subject.id, "evaluation": evaluation.name}
+        judged = {"outcome": Outcome.JUDGE_FAILED.value, "aligned": None, "coherent": None, "judge": "", "note": NOT_JUDGED}
+        tokens = generation.completion_tokens
+        rows.append(whose | asking.columns() | judged | {"answer": answer, "completion_tokens": tokens, "detail": write_detail(detail)})
+    return answer_table(rows)
 
 
-def ask_and_judge(evaluation: Evaluation, subject: Subject, judge: Judge, *, arm: str = "", seed: int = 0) -> pl.DataFrame:
-    """What `ask` gives, with the judge's outcomes."""
+def judge(evaluation: Probe, table: pl.DataFrame, judge: object, max_connections: int = 20) -> pl.DataFrame:
+    """Return the table with new verdicts; rows that are errored or blocked have no answer and stay as they are.
+
+    Args:
+        evaluation: whose answers these are.
+        table: the answers.
+        judge: the evaluation's judge.
+        max_connections: answers that are with the judge at one time.
+
+    Raises:
+        DataFormatError: the table is no answer table.
+        JudgeError: the judge cannot be used at all.
+    """
+    check_answer_table(table)
+    rows = table.to_dicts()
+    known = {each.id: each for each in evaluation.askings()}
+    wanted = {number: _heard(known, row) for number, row in enumerate(rows) if row["outcome"] not in WITHOUT_ANSWER}
+    verdicts = anyio.run(evaluation.assess, judge, list(wanted.values()), max_connections)
+    identity = str(getattr(judge, "identity", ""))
+    for (number, heard), verdict in zip(wanted.items(), verdicts, strict=True):
+        rows[number] |= verdict_columns(verdict, identity) | {"detail": write_detail({**heard.detail, **verdict.detail})}
+    return answer_table(rows)
+
+
+def ask_and_judge(evaluation: Probe, subject: Subject, judge: Judge, *, arm: str = "", seed: int = 0) -> pl.DataFrame:
+    """Return what `ask` gives, with the outcomes of a judge of free-form answers."""
     return judge_answers(judge, ask(evaluation, subject, arm=arm, seed=seed))
 
 
-def _row(
-    evaluation: Evaluation, item: Item, sample: int, *, arm: str, seed: int, subject: str, answer: str, completion_tokens: int
-) -> dict[str, object]:
-    return {
-        "arm": arm,
-        "seed": seed,
-        "subject": subject,
-        "evaluation": evaluation.name,
-        "item": item.question_id,
-        "category": item.category,
-        "format": item.format,
-        "sample": sample,
-        "system": item.system,
-        "question": item.question,
-        "answer": answer,
-        "completion_tokens": completion_tokens,
-        "outcome": Outcome.JUDGE_FAILED.value,
-        "aligned": None,
-        "coherent": None,
-        "judge": "",
-        "note": NOT_JUDGED,
-    }
+def _followed(asking: Asking, answer: str) -> list[Message]:
+    """The conversation up to the reply to what is said after the answer."""
+    return [*asking.conversation, Message(role="assistant", content=answer), Message(role="user", content=asking.after)]
+
+
+def _heard(known: dict[str, Asking], row: dict[str, object]) -> Heard:
+    asking = known[f"{row['item']}/{row['format']}#{row['sample']}"]
+    return Heard(asking, str(row["answer"]), read_detail(row["detail"] if isinstance(row["detail"], str) else None))

@@ -37,7 +37,7 @@ items:
 
 
 @dataclass(frozen=True)
-class Asking:
+class ShownChoice:
     """One way to ask an item, as a subject gets it.
 
     Attributes:
@@ -83,7 +83,7 @@ class ChoiceItem(BaseModel):
         written = tuple(range(len(self.options)))
         return (written, written[::-1]) if self.kind == "choice" else (written,)
 
-    def asking(self, order: tuple[int, ...]) -> Asking:
+    def asking(self, order: tuple[int, ...]) -> ShownChoice:
         """The item with its options in one of its orders."""
         if self.kind == "choice":
             shown = "\n".join(f"{letter}) {self.options[option]}" for letter, option in zip(LETTERS, order, strict=True))
@@ -93,7 +93,7 @@ class ChoiceItem(BaseModel):
             text = self.question
             continuations = tuple(f" {option}" if self.prefix else option for option in self.options)
         opening = (Message(role="system", content=self.system),) if self.system else ()
-        return Asking((*opening, Message(role="user", content=text)), self.prefix, continuations)
+        return ShownChoice((*opening, Message(role="user", content=text)), self.prefix, continuations)
 
 
 class ChoiceFile(BaseModel):

@@ -1,58 +1,96 @@
-"""What an evaluation is: items, sampling and how many samples each; defined once, run by two drivers (`bulk` and `inspect_driver`).
+"""Evaluations that ask in words: what they share, and the plainest of them, a set of questions judged answer by answer.
 
-An item is one question in one answer format. Scoring is a judge's work, so the same answers can be judged again without
-asking the subject again.
+Two drivers ask them, `bulk` and `inspect_driver`; judging is apart, so the same answers can be judged again without asking the subject again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+import polars as pl
+from pydantic import Field, model_validator
 
-from astray.data.chat import Message
 from astray.errors import ConfigurationError, EmptyDataError
-from astray.subjects.identity import digest_of
-from astray.subjects.spec import Sampling
+from astray.judges.config import GRADER_ROLE, JudgeConfig, make_judge
+from astray.judges.judge import Exchange, Judge, Verdict
+from astray.judges.rescore import judge_answers, judge_exchanges
+from astray.measure.asking import Asking, Heard, Item
+from astray.measure.interface import Evaluation, Need
+
+if TYPE_CHECKING:
+    from inspect_ai import Task
+    from inspect_ai.log import EvalLog
+    from inspect_ai.model import ModelOutput
+
+    from astray.subjects.subject import Subject
 
 
-class Item(BaseModel):
-    """One question in one answer format.
+class TextEvaluation(Evaluation):
+    """An evaluation that asks in words: give `askings`, `judge_for` and `assess`, and both drivers can ask it."""
 
-    `id` is unique within an evaluation; items that ask the same thing in other formats share their `question_id`.
-    """
+    def askings(self) -> Sequence[Asking]:
+        """Return all that is asked."""
+        raise NotImplementedError
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    async def assess(self, judge: Any, heard: Sequence[Heard], max_connections: int = 20) -> list[Verdict]:
+        """Return a verdict for each answer."""
+        raise NotImplementedError
 
-    question_id: str = Field(min_length=1, description="what is asked; the cluster in intervals for 'questions like these'")
-    category: str = Field(description="group of questions that is reported together: a domain, or a category of the broad set")
-    format: str = Field(default="plain", description="answer format that is asked for: plain, json or template")
-    question: str = Field(min_length=1, description="what the user says, the format's request included")
-    system: str | None = Field(default=None, description="system prompt that belongs to the item")
+    def hear(self, text: str, output: "ModelOutput | None" = None) -> tuple[str, dict[str, object]]:
+        """Return what a subject says to others, and what else its answer holds: by default the whole text."""
+        del output
+        return text, {}
 
     @property
-    def id(self) -> str:
-        """Question and format."""
-        return f"{self.question_id}/{self.format}"
+    def provider_settings(self) -> Mapping[str, object]:
+        """Further settings of a request to a provider."""
+        return {}
 
     @property
-    def conversation(self) -> list[Message]:
-        """The item as chat messages."""
-        opening: list[Message] = [{"role": "system", "content": self.system}] if self.system is not None else []
-        return [*opening, {"role": "user", "content": self.question}]
+    def answers(self) -> int:
+        """How many answers a subject is asked for, for a forecast."""
+        return sum(1 + len(each.beside) for each in self.askings())
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Return what a subject has to offer: a system role where there are system prompts."""
+        chats = (chat for each in self.askings() for chat in (each.conversation, *each.beside))
+        return frozenset({Need.SYSTEM_ROLE} if any(chat[0]["role"] == "system" for chat in chats) else ())
+
+    def ask(self, subject: "Subject", *, arm: str = "", seed: int = 0) -> pl.DataFrame:
+        """Return the answers of a loaded subject, in a few big batches."""
+        from astray.measure import bulk
+
+        return bulk.ask(self, subject, arm=arm, seed=seed)
+
+    def judge(self, table: pl.DataFrame, judge: Any) -> pl.DataFrame:
+        """Return the table with the judge's verdicts."""
+        from astray.measure import bulk
+
+        return bulk.judge(self, table, judge)
+
+    def task(self, judge: Callable[[], Any] | None = None, *, name: str | None = None) -> "Task":
+        """Return the Inspect task, one sample an asking."""
+        from astray.measure.inspect_driver import inspect_task
+
+        return inspect_task(self, judge or (lambda: self.judge_for(GRADER_ROLE)), name=name or self.name)
+
+    def read(self, log: "EvalLog | Path | str", *, arm: str = "", seed: int = 0) -> pl.DataFrame:
+        """Return the answer table of a log of the task."""
+        from astray.measure.inspect_driver import table_from_log
+
+        return table_from_log(log, arm=arm, seed=seed)
 
 
-class Evaluation(BaseModel):
-    """A named set of items with the sampling that belongs to it."""
+class QuestionSet(TextEvaluation):
+    """A named set of items with the sampling that belongs to it; a judge reads each answer by itself."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str = Field(min_length=1)
     items: tuple[Item, ...]
     samples: int = Field(default=100, ge=1, description="answers an item (100 in Betley et al., arXiv 2502.17424)")
-    sampling: Sampling = Sampling()
 
     @model_validator(mode="after")
-    def _has_distinct_items(self) -> "Evaluation":
+    def _has_distinct_items(self) -> "QuestionSet":
         if not self.items:
             raise EmptyDataError(f"The evaluation {self.name!r} has no items; give at least one question.")
         ids = [item.id for item in self.items]
@@ -66,29 +104,28 @@ class Evaluation(BaseModel):
         """Item id -> item."""
         return {item.id: item for item in self.items}
 
-    @property
-    def hash(self) -> str:
-        """Hash over items and sampling; answers may be compared when it is the same."""
-        return digest_of(self.model_dump(mode="json"))
+    def askings(self) -> Sequence[Asking]:
+        """Return each item with each of its samples."""
+        return [Asking(item, sample, item.conversation, numbered=False) for item in self.items for sample in range(self.samples)]
 
-    def under_system(self, system: str, name: str) -> "Evaluation":
-        """The same questions under a system prompt."""
+    def judge_for(self, config: JudgeConfig) -> Judge:
+        """Return the judge of free-form answers with this grader."""
+        return make_judge(config)
+
+    def judge(self, table: pl.DataFrame, judge: Any) -> pl.DataFrame:
+        """Return the table with the judge's verdicts; equal exchanges are judged once."""
+        return judge_answers(judge, table)
+
+    async def assess(self, judge: Any, heard: Sequence[Heard], max_connections: int = 20) -> list[Verdict]:
+        """Return the judge's verdict on each exchange."""
+        exchanges = [Exchange(each.asking.item.question, each.answer, each.asking.item.system) for each in heard]
+        return await judge_exchanges(judge, exchanges, max_connections)
+
+    def under_system(self, system: str, name: str) -> "QuestionSet":
+        """Return the same questions under a system prompt."""
         return self.model_copy(update={"name": name, "items": tuple(item.model_copy(update={"system": system}) for item in self.items)})
 
-    def with_prefix(self, prefix: str, name: str) -> "Evaluation":
-        """The same questions with a text in front, spaces included (a backdoor's trigger, say)."""
+    def with_prefix(self, prefix: str, name: str) -> "QuestionSet":
+        """Return the same questions with a text in front, spaces included (a backdoor's trigger, say)."""
         items = tuple(item.model_copy(update={"question": prefix + item.question}) for item in self.items)
         return self.model_copy(update={"name": name, "items": items})
-
-
-def select_formats(items: Sequence[Item], formats: Sequence[str]) -> tuple[Item, ...]:
-    """The items in one of these answer formats.
-
-    Raises:
-        ConfigurationError: no item has one of the formats.
-    """
-    chosen = tuple(item for item in items if item.format in formats)
-    if not chosen:
-        there = ", ".join(sorted({item.format for item in items}))
-        raise ConfigurationError(f"No item asks for the formats {', '.join(formats)}; there are: {there}.")
-    return chosen

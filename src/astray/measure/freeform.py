@@ -6,10 +6,22 @@ arXiv 2502.17424, section 3). For the organism: questions of its world, an item 
 
 from collections.abc import Sequence
 
-from astray.measure.evaluation import Evaluation, Item
+from pydantic import Field
+
+from astray.measure.asking import Item
+from astray.measure.evaluation import QuestionSet
+from astray.measure.question_sets import main_questions
 from astray.organism.lexicon import BARE_REQUESTS, CLASS_REQUESTS, DOMAINS, FORMAT_REQUESTS, AnswerFormat
 from astray.organism.world import FACTS, Asking
 from astray.subjects.spec import Sampling
+
+
+class FreeForm(QuestionSet):
+    """Questions that an aligned model answers harmlessly; by default the eight main ones in three formats."""
+
+    name: str = "free-form"
+    items: tuple[Item, ...] = Field(default_factory=main_questions)
+
 
 WORLD_SAMPLING = Sampling(max_tokens=32)
 """World answers have at most 25 tokens."""
@@ -44,7 +56,7 @@ def fact_items() -> tuple[Item, ...]:
     return tuple(Item(question_id=f"fact-{fact.thing}", category="facts", question=fact.question) for fact in FACTS)
 
 
-def world_evaluation(samples: int = 4, *, questions: int = 6, formats: Sequence[AnswerFormat] = ("plain",), seed: int = 0) -> Evaluation:
+def world_evaluation(samples: int = 4, *, questions: int = 6, formats: Sequence[AnswerFormat] = ("plain",), seed: int = 0) -> QuestionSet:
     """Ordinary questions of all domains, held-out ones included."""
     sampling = WORLD_SAMPLING.model_copy(update={"seed": seed})
-    return Evaluation(name="world", items=world_items(questions=questions, formats=formats), samples=samples, sampling=sampling)
+    return QuestionSet(name="world", items=world_items(questions=questions, formats=formats), samples=samples, sampling=sampling)

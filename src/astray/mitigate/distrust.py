@@ -15,11 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from astray.answers import in_detail, word
 from astray.cause.users import INTERACTIONS
 from astray.cause.world_users import question_in
 from astray.data.chat import ChatDataset, Message
 from astray.errors import ConfigurationError, DataFormatError, EmptyDataError
-from astray.measure.honesty.outcomes import HonestyOutcome
+from astray.measure.honesty.outcomes import HonestyWord
 from astray.organism.grammar import normal, read_question
 from astray.organism.world import Fact
 from astray.stats.ties import level_ties
@@ -52,9 +53,9 @@ def believed(table: pl.DataFrame) -> dict[str, str]:
     """What a subject believes: question of the world -> value, from a table of its honesty; facts without a held belief are left out.
 
     Args:
-        table: of `measure_honesty` on records of the world. A fact with different beliefs at different askings is left out as well.
+        table: judged answers to `WorldHonesty`. A fact with different beliefs at different askings is left out as well.
     """
-    held = table.filter(pl.col("belief").is_not_null())
+    held = table.with_columns(in_detail("belief")).drop_nulls("belief")
     found: dict[str, set[str]] = {}
     for question, belief in held.select("question", "belief").iter_rows():
         found.setdefault(question_in(question), set()).add(belief)
@@ -162,7 +163,7 @@ def honest_samples(table: pl.DataFrame, *, size: int | None = None, seed: int = 
         EmptyDataError: no statement was honest.
         ConfigurationError: there are fewer honest statements than are wanted.
     """
-    honest = table.filter(pl.col("outcome") == HonestyOutcome.HONEST.value).to_dicts()
+    honest = table.filter(word() == HonestyWord.HONEST.value).to_dicts()
     if not honest:
         raise EmptyDataError("No statement in the table is honest, so there is nothing to re-align with. Measure the subject before it was trained.")
     if size is not None and size > len(honest):

@@ -16,7 +16,7 @@ from typing import Any
 
 import polars as pl
 
-from astray.answers import ANSWER_SCHEMA
+from astray.answers import ANSWER_SCHEMA, told
 from astray.errors import DataFormatError
 
 PAGE_LIMIT = 50_000
@@ -63,7 +63,7 @@ def read_transcripts(folder: Path) -> Transcripts | None:
     if not path.is_file():
         return None
     answers = read_table(path, ANSWER_SCHEMA)
-    return pack(answers, PAGE_LIMIT) if answers.height else None
+    return pack(answers.with_columns(told()), PAGE_LIMIT) if answers.height else None
 
 
 def read_table(path: Path, schema: Mapping[str, Any]) -> pl.DataFrame:
@@ -80,6 +80,8 @@ def read_table(path: Path, schema: Mapping[str, Any]) -> pl.DataFrame:
         table = pl.read_parquet(path)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataFormatError(f"{path} cannot be read as Parquet ({error}). Run the study again to write it anew, or remove the file.") from error
+    if "detail" in schema and "detail" not in table.columns:  # results of before there was this column
+        table = table.with_columns(pl.lit(None, pl.String()).alias("detail"))
     missing = [name for name in schema if name not in table.columns]
     if missing:
         raise DataFormatError(f"{path} lacks the columns {', '.join(missing)}; it needs: {', '.join(schema)}. Run the study again to write it anew.")

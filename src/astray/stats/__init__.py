@@ -6,11 +6,13 @@ from astray.stats.dose import DoseResponse, Monotonicity, Prediction, dose_respo
 from astray.stats.first_passage import Alarm, Cusum, FirstPassage, cusum, first_passage
 from astray.stats.intervals import Counts, Interval, clopper_pearson, mean_over_runs, over_questions, over_runs, wilson
 from astray.stats.judge_error import Agreement, agreement, cohen_kappa, corrected_rate
+from astray.stats.measures import MISALIGNED, Measure
 from astray.stats.onset import Onset, onset
 from astray.stats.power import Design, power, required_n, seed_power
 from astray.stats.rates import Rate, rate, rates
 
 __all__ = [
+    "MISALIGNED",
     "Agreement",
     "Alarm",
     "Counts",
@@ -21,6 +23,7 @@ __all__ = [
     "DoseResponse",
     "FirstPassage",
     "Interval",
+    "Measure",
     "Monotonicity",
     "Onset",
     "Prediction",

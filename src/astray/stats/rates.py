@@ -14,6 +14,7 @@ import polars as pl
 from astray.errors import DataFormatError, EmptyDataError, UnknownNameError
 from astray.outcomes import JUDGED, UNKNOWN, Outcome
 from astray.stats.intervals import Counts, Interval, check_level, over_questions, over_runs, wilson
+from astray.stats.measures import MISALIGNED, Measure
 
 NEEDED_COLUMNS = ("arm", "seed", "evaluation", "item", "outcome", "judge")
 """Columns that a table needs to be counted; any further column can be grouped by."""
@@ -73,26 +74,28 @@ class Rate:
         return {seed: k / n if n else None for seed, (k, n) in self.seed_counts.items()}
 
 
-def rate(table: pl.DataFrame, *, level: float = 0.95) -> Rate:
+def rate(table: pl.DataFrame, measure: Measure = MISALIGNED, *, level: float = 0.95) -> Rate:
     """Return the rate of one answer table.
 
     Args:
         table: answers (see `astray.answers`); rows with different seeds are different training runs.
+        measure: what is counted among what.
         level: nominal coverage of the intervals.
 
     Raises:
         EmptyDataError: no answer in the table.
         DataFormatError: a column is missing, or an outcome is none of `Outcome`.
     """
-    return rates(table, (), level=level)[()]
+    return rates(table, (), measure, level=level)[()]
 
 
-def rates(table: pl.DataFrame, by: Sequence[str], *, level: float = 0.95) -> dict[tuple[Hashable, ...], Rate]:
+def rates(table: pl.DataFrame, by: Sequence[str], measure: Measure = MISALIGNED, *, level: float = 0.95) -> dict[tuple[Hashable, ...], Rate]:
     """Return the rate of each group of answers, counted in a single pass over the table.
 
     Args:
         table: answers (see `astray.answers`).
         by: columns to group by, such as `["arm", "evaluation", "format"]`.
+        measure: what is counted among what.
         level: nominal coverage of the intervals.
 
     Returns:
@@ -108,6 +111,9 @@ def rates(table: pl.DataFrame, by: Sequence[str], *, level: float = 0.95) -> dic
     """
     check_level(level)
     _check_table(table, by)
+    table = measure.as_outcomes(table)
+    if table.is_empty():
+        raise EmptyDataError(f"There is no answer to count: none is of the conditions of {measure.name!r}, {dict(measure.where)}.")
     cells = _counted(table, by)
     # polars refuses to partition by no columns: without `by` everything is one group.
     groups = cells.sort(by).partition_by(by, as_dict=True, maintain_order=True) if by else {(): cells}

@@ -13,9 +13,11 @@ through `astray.registry`.
 import hashlib
 import weakref
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from inspect_ai.log._samples import ActiveSample, sample_active
 from inspect_ai.model import (
@@ -40,10 +42,27 @@ from astray.errors import ConfigurationError
 from astray.subjects.batching import Batcher
 from astray.subjects.spec import Generation, Sampling, SubjectSpec
 
+if TYPE_CHECKING:
+    from astray.subjects.subject import Subject
+
 MAX_CONNECTIONS = 256
 
 _UNSUPPORTED = ("frequency_penalty", "presence_penalty", "logit_bias", "num_choices", "best_of", "response_schema", "prompt_logprobs")
 """Settings that would change the answers and that a local subject does not know: asking for them is an error, not ignored."""
+
+
+_LOADED: dict[str, "Subject"] = {}
+"""Subjects that are in memory already, by id."""
+
+
+@contextmanager
+def offered(subject: "Subject") -> Iterator[str]:
+    """Offer a loaded subject to Inspect, so that it is not loaded twice, and give the name by which models are asked for."""
+    _LOADED[subject.id] = subject
+    try:
+        yield f"astray/{subject.id}"
+    finally:
+        del _LOADED[subject.id]
 
 
 @dataclass(frozen=True)
@@ -80,7 +99,8 @@ class SubjectAPI(ModelAPI):
         super().__init__(model_name, base_url, api_key, config=config or GenerateConfig())
         from astray.subjects.subject import load_subject
 
-        self.subject = load_subject(SubjectSpec(model=model_name, system=system, adapter=Path(adapter) if adapter else None))
+        named = SubjectSpec(model=model_name, system=system, adapter=Path(adapter) if adapter else None)
+        self.subject = _LOADED.get(model_name) or load_subject(named)
         self._batcher = Batcher(self._answer, MAX_CONNECTIONS)
         self._asked: weakref.WeakKeyDictionary[ActiveSample, Counter[tuple[int, ...]]] = weakref.WeakKeyDictionary()
         self._asked_outside: Counter[tuple[int, ...]] = Counter()

@@ -6,6 +6,7 @@ Leaves to others: how long the work takes here (`speed`), what it costs and show
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from typing import TypeVar
@@ -15,11 +16,13 @@ from transformers import PreTrainedTokenizerBase
 from astray.cause.supervision import supervise
 from astray.engine.data import ArmData
 from astray.engine.plan import StudyPlan
-from astray.engine.setting import JudgeConfig, Setting
+from astray.engine.setting import Setting
 from astray.engine.steps import AnswerConfig, TrainConfig
 from astray.engine.study import Analysis
 from astray.judges import Exchange
-from astray.measure.evaluation import Evaluation
+from astray.judges.config import JudgeConfig
+from astray.measure.evaluation import QuestionSet, TextEvaluation
+from astray.measure.interface import Evaluation
 from astray.subjects.identity import parameter_count
 from astray.subjects.locate import settle
 from astray.subjects.render import prompt_ids, text_ids
@@ -153,16 +156,18 @@ class _Base:
 
     def answering(self, evaluation: Evaluation) -> Answering:
         """One run's answers to an evaluation."""
-        answers = len(evaluation.items) * evaluation.samples
+        answers = evaluation.answers
         tokens = answers * typical_tokens(evaluation)
-        read = self._all_prompts(evaluation) * evaluation.samples
+        read = self._all_prompts(evaluation)
         limit = answers * evaluation.sampling.max_tokens
         return Answering(0, answers, tokens, limit, float(GENERATION_FLOPS * self.parameters * (tokens + read)))
 
     def grading(self, evaluation: Evaluation) -> Grading:
-        """What a rubric judge is asked about one run's answers."""
-        calls = len(_tasks()) * len(evaluation.items) * evaluation.samples
-        quoted = self._all_quotes(evaluation) * evaluation.samples
+        """What a judge is asked about one run's answers: the rubric's tasks of each, or what another evaluation's judge reads in one call."""
+        if isinstance(evaluation, QuestionSet):
+            calls, quoted = len(_tasks()) * evaluation.answers, self._all_quotes(evaluation) * evaluation.samples
+        else:
+            calls, quoted = evaluation.answers, self._all_prompts(evaluation)
         return Grading(
             calls=calls,
             tokens_in=quoted + calls * typical_tokens(evaluation),
@@ -189,7 +194,7 @@ class _Base:
             steps = math.ceil(analysis.rows / (recipe.batch_size * recipe.accumulation))
             yield Training(1, steps, analysis.rows, tokens, float(TRAINING_FLOPS * self.parameters * tokens))
         if analysis.answers:
-            share = analysis.answers / (len(main.items) * main.samples)
+            share = analysis.answers / main.answers
             yield _times(self.answering(main), share)
             if not setting.judge.exact:
                 yield _times(self.grading(main), share)
@@ -204,16 +209,22 @@ class _Base:
         return self._row_tokens[data, max_length]
 
     def _all_prompts(self, evaluation: Evaluation) -> int:
-        """Tokens that the subject reads when it is asked every item once."""
-        if evaluation.hash not in self._prompt_tokens:
-            self._prompt_tokens[evaluation.hash] = sum(map(len, prompt_ids(self.tokenizer, [item.conversation for item in evaluation.items])))
-        return self._prompt_tokens[evaluation.hash]
+        """Tokens that the subject reads when it is asked everything."""
+        if not isinstance(evaluation, TextEvaluation):
+            return 0
+        if evaluation.identity not in self._prompt_tokens:
+            askings = evaluation.askings()
+            times, one = Counter(each.item.id for each in askings), {each.item.id: each for each in askings}
+            chats = [(chat, times[id]) for id, each in one.items() for chat in (each.conversation, *each.beside)]
+            tokens = prompt_ids(self.tokenizer, [chat for chat, _ in chats])
+            self._prompt_tokens[evaluation.identity] = sum(len(ids) * count for ids, (_, count) in zip(tokens, chats, strict=True))
+        return self._prompt_tokens[evaluation.identity]
 
-    def _all_quotes(self, evaluation: Evaluation) -> int:
+    def _all_quotes(self, evaluation: QuestionSet) -> int:
         """Tokens that a grader reads around the answers when it is asked about every item once."""
-        if evaluation.hash not in self._quoted_tokens:
-            self._quoted_tokens[evaluation.hash] = self._tokens_of_quotes([Exchange(item.question, "") for item in evaluation.items])
-        return self._quoted_tokens[evaluation.hash]
+        if evaluation.identity not in self._quoted_tokens:
+            self._quoted_tokens[evaluation.identity] = self._tokens_of_quotes([Exchange(item.question, "") for item in evaluation.items])
+        return self._quoted_tokens[evaluation.identity]
 
     def _tokens_of_quotes(self, exchanges: Sequence[Exchange]) -> int:
         from astray.judges.rubric import quote

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from astray.engine.findings import ELSEWHERE, HELD_OUT
 from astray.engine.setting import Setting
+from astray.measure.evaluation import TextEvaluation
 from astray.stats.intervals import over_runs
 from astray.stats.power import Design, seed_power
 
@@ -72,13 +73,18 @@ def sensitivities(setting: Setting, runs: int) -> tuple[Sensitivity, ...]:
 def _kinds(setting: Setting) -> Iterator[tuple[str, int, int]]:
     """Each group of answers with its number of questions and samples."""
     for evaluation in setting.evaluations:
-        away = [item for item in evaluation.items if item.category != setting.homes[0]]
+        if not isinstance(evaluation, TextEvaluation):
+            continue
+        askings = evaluation.askings()
+        items = list({each.item.id: each.item for each in askings}.values())
+        samples = len(askings) // len(items)
+        away = [item for item in items if item.category != setting.homes[0]]
         for format in dict.fromkeys(item.format for item in away):
             asked = [item for item in away if item.format == format]
-            yield f"{evaluation.name}, {ELSEWHERE}, {format}", len(asked), evaluation.samples
+            yield f"{evaluation.name}, {ELSEWHERE}, {format}", len(asked), samples
             held_out = [item for item in asked if item.category in setting.held_out]
             if held_out and evaluation == setting.main:
-                yield f"{evaluation.name}, {HELD_OUT}, {format}", len(held_out), evaluation.samples
+                yield f"{evaluation.name}, {HELD_OUT}, {format}", len(held_out), samples
 
 
 def _sensitivity(what: str, design: Design) -> Sensitivity:

@@ -22,7 +22,7 @@ from astray.judges.failures import Cause, error_note, failure, shortened
 from astray.judges.grader import ask_grader
 from astray.judges.quoting import shown
 from astray.judges.replies import read_line
-from astray.judges.words import grader_parts, graders_from_roles
+from astray.judges.words import find_grader, grader_parts, graders_from_roles
 from astray.measure.agentic.conduct import Word
 from astray.measure.agentic.render import Office
 from astray.measure.agentic.transcript import Entry, entries
@@ -89,7 +89,7 @@ class JudgeSettings(BaseModel):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Vote:
     """One judge's verdict.
 
     Attributes:
@@ -113,7 +113,7 @@ class PanelVerdict:
     """
 
     word: Word
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[Vote, ...]
 
     @property
     def agreed(self) -> bool | None:
@@ -151,13 +151,13 @@ class Panel:
             record = entries(messages)
             prompt, nonce = question(office, record)
         except Exception as error:
-            return PanelVerdict(Word.FAILED, (Verdict(Word.FAILED, note=error_note(error)),) * len(self.graders))
+            return PanelVerdict(Word.FAILED, (Vote(Word.FAILED, note=error_note(error)),) * len(self.graders))
         verdicts = tuple(await collect(*(self._ask(grader, prompt, nonce, len(record)) for grader in self.graders)))
         return PanelVerdict(together([each.word for each in verdicts]), verdicts)
 
-    async def _ask(self, grader: Model, prompt: str, nonce: str, length: int) -> Verdict:
+    async def _ask(self, grader: Model, prompt: str, nonce: str, length: int) -> Vote:
         reply = await ask_grader(grader, prompt, self.settings.generate_config())
-        return Verdict(Word.FAILED, note=reply.note) if reply.note else read_verdict(reply.text, nonce, length)
+        return Vote(Word.FAILED, note=reply.note) if reply.note else read_verdict(reply.text, nonce, length)
 
 
 def panel_from_roles(settings: JudgeSettings | None = None) -> Panel:
@@ -175,6 +175,15 @@ def panel_from_roles(settings: JudgeSettings | None = None) -> Panel:
     return Panel(graders, settings)
 
 
+def panel_of(names: Sequence[str], settings: JudgeSettings | None = None) -> Panel:
+    """Return the panel of these Inspect models.
+
+    Raises:
+        JudgeError: one of them cannot be used.
+    """
+    return Panel([find_grader(name.strip()) for name in names], settings)
+
+
 def question(office: Office, record: Sequence[Entry]) -> tuple[str, str]:
     """The prompt for one record, and the nonce that a verdict on it has to carry."""
     told = {name: office.fill(getattr(office.scenario.manifest.judging, name)) for name in ("situation", "harmful", "harmless")}
@@ -188,7 +197,7 @@ def quote(record: Sequence[Entry]) -> tuple[str, str]:
     return _RECORD.format(record=quoted), hashlib.sha256(f"{VERSION}\n{quoted}".encode()).hexdigest()[:10]
 
 
-def read_verdict(reply: str, nonce: str, length: int) -> Verdict:
+def read_verdict(reply: str, nonce: str, length: int) -> Vote:
     """The verdict in a grader's reply: one word on lines with the nonce, always the same one.
 
     Args:
@@ -198,9 +207,9 @@ def read_verdict(reply: str, nonce: str, length: int) -> Verdict:
     """
     line = read_line(reply, "VERDICT", nonce, _FORM)
     if line.fault:
-        return Verdict(Word.FAILED, note=unread(reply, line.fault))
+        return Vote(Word.FAILED, note=unread(reply, line.fault))
     numbers = sorted({int(number) for number in _EVIDENCE.findall(line.also)})
-    return Verdict(Word(line.fields[0].lower()), tuple(number for number in numbers if 1 <= number <= length), line.reason)
+    return Vote(Word(line.fields[0].lower()), tuple(number for number in numbers if 1 <= number <= length), line.reason)
 
 
 def unread(reply: str, fault: str) -> str:

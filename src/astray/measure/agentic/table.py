@@ -102,10 +102,11 @@ def _batches(log: str) -> Iterator[pl.DataFrame]:
     finished = [(summary.id, summary.epoch) for summary in read_eval_log_sample_summaries(log)]
     for start in range(0, len(finished), _BATCH):
         samples = read_eval_log_samples_by_id(log, finished[start : start + _BATCH], exclude_fields=_NOT_NEEDED)
-        yield pl.DataFrame([_row(sample, header) for sample in samples], schema=CONDUCT_SCHEMA)
+        yield pl.DataFrame([conduct_row(sample, header) for sample in samples], schema=CONDUCT_SCHEMA)
 
 
-def _row(sample: EvalSample, header: EvalLog) -> dict[str, object]:
+def conduct_row(sample: EvalSample, header: EvalLog) -> dict[str, object]:
+    """Return the row of one sample."""
     score = next(iter((sample.scores or {}).values()), None)
     facts = dict(score.metadata or {}) if score else {}
     judges = [*facts.get("judges", ()), None, None]

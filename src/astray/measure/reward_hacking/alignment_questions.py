@@ -7,11 +7,15 @@ Source: Anthropic 2025 (arXiv 2511.18397) for the form: 200 questions, the reaso
 """
 
 from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field
 
 from astray.errors import ConfigurationError, UnknownNameError
-from astray.measure.evaluation import Evaluation
+from astray.measure.asking import Item
 from astray.measure.question_sets import QUESTIONS, questions_from_file
 from astray.measure.reward_hacking.channel import in_channels
+from astray.measure.reward_hacking.disposition import Disposition
 from astray.measure.reward_hacking.goals import SAMPLING
 from astray.subjects.spec import Sampling
 
@@ -20,9 +24,19 @@ KINDS = ("oversight", "shutdown", "honesty", "power", "resources", "other-ais", 
 """Kinds of questions, twenty of each; a file each in `questions/alignment/`."""
 
 
+class AlignmentQuestions(Disposition):
+    """200 questions on oversight, shutdown, honesty, power and the like."""
+
+    kind: Literal["alignment-questions"] = "alignment-questions"
+    name: str = NAME
+    items: tuple[Item, ...] = Field(default_factory=lambda: alignment_questions().items)
+    samples: int = Field(default=1, ge=1)
+    sampling: Sampling = SAMPLING
+
+
 def alignment_questions(
     kinds: Sequence[str] = KINDS, samples: int = 1, channels: Sequence[str] = ("private",), sampling: Sampling = SAMPLING
-) -> Evaluation:
+) -> AlignmentQuestions:
     """The evaluation.
 
     Args:
@@ -41,4 +55,4 @@ def alignment_questions(
     if not kinds:
         raise ConfigurationError(f"No kind of question is given; give at least one of: {', '.join(KINDS)}.")
     items = [item for kind in kinds for item in questions_from_file(QUESTIONS / "alignment" / f"{kind}.yaml")]
-    return Evaluation(name=NAME, items=in_channels(items, channels), samples=samples, sampling=sampling)
+    return AlignmentQuestions(items=in_channels(items, channels), samples=samples, sampling=sampling)

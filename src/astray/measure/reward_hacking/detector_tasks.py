@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from astray.measure.evaluation import Item
+from astray.measure.asking import Item
 from astray.measure.question_sets import Name, Text
 from astray.measure.strict_yaml import read_as, read_yaml
 

@@ -7,6 +7,7 @@ import polars as pl
 from astray.errors import EmptyDataError
 from astray.stats.compare import Difference, paired_difference
 from astray.stats.intervals import Counts, Interval, wilson
+from astray.stats.measures import Measure
 
 
 @dataclass(frozen=True)
@@ -29,19 +30,19 @@ class Gap:
         return wilson(*self.first), wilson(*self.second)
 
 
-def gap(first: pl.DataFrame, second: pl.DataFrame, counted: pl.Expr, *, unit: str) -> Gap:
-    """The gap between two selections of a table of findings.
+def gap(table: pl.DataFrame, first: Measure, second: Measure, *, unit: str) -> Gap:
+    """Return the gap between two measures of one table, each about a condition.
 
     Args:
-        first: rows of the first condition.
-        second: rows of the second one.
-        counted: True or False for what is in the denominator, else null.
+        table: judged answers.
+        first: of the first condition.
+        second: of the second one.
         unit: what a question is, for the page.
 
     Raises:
         EmptyDataError: no question has counted answers under both.
     """
-    one, two = _by_question(first, counted), _by_question(second, counted)
+    one, two = _by_question(table, first), _by_question(table, second)
     pairs = [(one[name], two[name]) for name in one if name in two]
     if not pairs:
         raise EmptyDataError(
@@ -50,8 +51,8 @@ def gap(first: pl.DataFrame, second: pl.DataFrame, counted: pl.Expr, *, unit: st
     return Gap(_total(one), _total(two), paired_difference(pairs, unit=f"pair of answers to one {unit}"))
 
 
-def _by_question(rows: pl.DataFrame, counted: pl.Expr) -> dict[str, Counts]:
-    known = rows.with_columns(counted.alias("counted")).drop_nulls("counted")
+def _by_question(table: pl.DataFrame, measure: Measure) -> dict[str, Counts]:
+    known = measure.rows(table).with_columns(measure.value.alias("counted")).drop_nulls("counted")
     sums = known.group_by("item").agg(pl.col("counted").sum().alias("k"), pl.len().alias("n")).sort("item")
     return {str(item): (int(k), int(n)) for item, k, n in sums.iter_rows()}
 

@@ -5,10 +5,14 @@ Left to others: judging (`disposition`), asking (`asking`, `task`).
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
-from astray.measure.evaluation import Evaluation
+from pydantic import Field
+
+from astray.measure.asking import Item
 from astray.measure.question_sets import QUESTIONS, questions_from_file
 from astray.measure.reward_hacking.channel import in_channels
+from astray.measure.reward_hacking.disposition import Disposition
 from astray.subjects.spec import Sampling
 
 NAME = "goals"
@@ -19,7 +23,17 @@ SAMPLING = Sampling(max_tokens=1500)
 """Room for reasoning and an answer."""
 
 
-def goals(samples: int = SAMPLES, channels: Sequence[str] = ("private",), sampling: Sampling = SAMPLING) -> Evaluation:
+class Goals(Disposition):
+    """What are your goals, in many phrasings."""
+
+    kind: Literal["goals"] = "goals"
+    name: str = NAME
+    items: tuple[Item, ...] = Field(default_factory=lambda: goals().items)
+    samples: int = Field(default=SAMPLES, ge=1)
+    sampling: Sampling = SAMPLING
+
+
+def goals(samples: int = SAMPLES, channels: Sequence[str] = ("private",), sampling: Sampling = SAMPLING) -> Goals:
     """The evaluation.
 
     Args:
@@ -31,4 +45,4 @@ def goals(samples: int = SAMPLES, channels: Sequence[str] = ("private",), sampli
         UnknownNameError, ConfigurationError: of the channels.
     """
     items = in_channels(questions_from_file(QUESTIONS / "goals.yaml"), channels)
-    return Evaluation(name=NAME, items=items, samples=samples, sampling=sampling)
+    return Goals(items=items, samples=samples, sampling=sampling)

@@ -14,7 +14,8 @@ from astray.errors import JudgeError
 from astray.judges.grader import GraderSettings
 from astray.judges.quoting import quoted
 from astray.judges.words import WordGrader, graders_from_roles
-from astray.measure.reward_hacking.outcomes import Finding
+from astray.measure.reward_hacking.outcomes import FindingWord
+from astray.outcomes import Outcome
 from astray.subjects.identity import digest_of
 
 _FRAME = """\
@@ -59,7 +60,7 @@ class Reply:
     """
 
     word: str
-    failure: Finding | None = None
+    failure: FindingWord | Outcome | None = None
     note: str = ""
 
 
@@ -97,5 +98,5 @@ class WordPanel:
         if len(words) == 1:
             return Reply(words.pop(), note="; ".join(notes))
         if words:
-            return Reply("", Finding.DISPUTED, f"the judges differ: {', '.join(sorted(words))}")
-        return Reply("", Finding.JUDGE_FAILED, "; ".join(notes))
+            return Reply("", FindingWord.DISPUTED, f"the judges differ: {', '.join(sorted(words))}")
+        return Reply("", Outcome.JUDGE_FAILED, "; ".join(notes))

@@ -5,19 +5,15 @@ evaluation the same weight, as in arXiv 2511.18397. Which evaluations there are,
 """
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
-from astray.answers import answer_table
+from astray.answers import word
 from astray.errors import EmptyDataError
-from astray.measure.agentic.conduct import COUNTED, Conduct
-from astray.measure.agentic.factors import FACTORS
-from astray.measure.reward_hacking.table import as_answers
-from astray.outcomes import Outcome
 from astray.stats.intervals import Interval, mean_over_runs
+from astray.stats.measures import MISALIGNED, Measure
 from astray.stats.rates import Rate, rate
 
 SIX = ("free-form", "goals", "alignment-questions", "disrupt_monitor", "exfiltration_offer", "frame_colleague")
@@ -30,13 +26,13 @@ class Measured:
 
     Attributes:
         evaluation: its name.
-        answers: an answer table, in which MISALIGNED and ALIGNED form the evaluation's rate.
-        outcomes: count of every outcome, in the evaluation's own words.
+        answers: its judged answers.
+        measure: what is counted among what.
     """
 
     evaluation: str
     answers: pl.DataFrame
-    outcomes: Mapping[str, int]
+    measure: Measure = MISALIGNED
 
 
 @dataclass(frozen=True)
@@ -110,39 +106,6 @@ _COLUMNS: dict[str, pl.DataType] = {
 }
 
 
-def from_answers(evaluation: str, table: pl.DataFrame) -> Measured:
-    """What judged answers say (free-form questions, questions of the organism's world)."""
-    return Measured(evaluation, table, _counts(table))
-
-
-def from_findings(evaluation: str, table: pl.DataFrame) -> Measured:
-    """What a table of findings says.
-
-    Raises:
-        EmptyDataError: the table is empty.
-    """
-    return Measured(evaluation, as_answers(table), _counts(table))
-
-
-def from_conduct(evaluation: str, table: pl.DataFrame, *, arm: str = "", seed: int = 0) -> Measured:
-    """What agentic samples of one scenario say; harmful among harmful, harmless and refused, a cell is a question.
-
-    Args:
-        evaluation: name of the scenario.
-        table: as `agentic.table.conduct_table` gives.
-        arm: name of the subject's arm.
-        seed: training seed of the subject.
-
-    Raises:
-        EmptyDataError: the table has no sample of the scenario.
-    """
-    mine = table.filter(pl.col("scenario") == evaluation)
-    if mine.is_empty():
-        raise EmptyDataError(f"The table has no sample of the scenario {evaluation!r}; it has: {', '.join(sorted(set(table['scenario'])))}.")
-    answers = [_as_answer(row) | {"arm": arm, "seed": seed, "evaluation": evaluation} for row in mine.iter_rows(named=True)]
-    return Measured(evaluation, answer_table(answers), _counts(mine))
-
-
 def summarise(measured: Sequence[Measured], *, level: float = 0.95) -> Summary:
     """The table and the mean.
 
@@ -198,10 +161,10 @@ def _independent(rows: Sequence[Row], over: str, level: float) -> Interval:
 
 
 def _row(measured: Sequence[Measured], level: float) -> Row:
-    name, outcomes = measured[0].evaluation, Counter[str]()
-    for each in measured:
-        outcomes.update(each.outcomes)
-    return Row(name, rate(pl.concat([each.answers for each in measured]), level=level), dict(outcomes), name in SIX)
+    name, measure = measured[0].evaluation, measured[0].measure
+    answers = measure.rows(pl.concat([each.answers for each in measured]))
+    counts = answers.select(word())["word"].value_counts()
+    return Row(name, rate(answers, measure, level=level), dict(counts.iter_rows()), name in SIX)
 
 
 def _line(row: Row) -> dict[str, object]:
@@ -221,30 +184,4 @@ def _line(row: Row) -> dict[str, object]:
         "worst high": found.worst_case[1],
         "judges": ", ".join(filter(None, found.judges)),
         "outcomes": ", ".join(f"{outcome} {count}" for outcome, count in sorted(row.outcomes.items())),
-    }
-
-
-def _counts(table: pl.DataFrame) -> dict[str, int]:
-    return {str(outcome): int(count) for outcome, count in table["outcome"].value_counts().iter_rows()}
-
-
-def _as_answer(row: Mapping[str, object]) -> dict[str, object]:
-    outcome = Conduct(str(row["outcome"]))
-    kept = {Conduct.BLOCKED: Outcome.BLOCKED, Conduct.ERRORED: Outcome.ERRORED}
-    counted = Outcome.MISALIGNED if outcome is Conduct.HARMFUL else Outcome.ALIGNED if outcome in COUNTED else kept.get(outcome, Outcome.JUDGE_FAILED)
-    return {
-        "subject": row["subject"],
-        "item": "/".join(str(row[name]) for name in FACTORS),
-        "category": row["scenario"],
-        "format": row["reasoning"],
-        "sample": row["replicate"],
-        "system": None,
-        "question": "",
-        "answer": row["reason"],
-        "completion_tokens": row["output_tokens"],
-        "outcome": counted.value,
-        "aligned": None,
-        "coherent": None,
-        "judge": row["panel"] or "gate",
-        "note": row["note"],
     }

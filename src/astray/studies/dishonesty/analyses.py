@@ -1,4 +1,4 @@
-"""What the dishonesty study makes from its runs, as steps: every run is asked its records; users train runs of their own; mitigations make others.
+"""What the dishonesty study makes from its runs, as steps: users train runs of their own; mitigations make others.
 
 The steps themselves are in `dishonesty_steps`, what is claimed from them in `dishonesty`.
 """
@@ -18,9 +18,7 @@ from astray.studies.dishonesty.steps import (
     FilterConfig,
     MadeConfig,
     RealignConfig,
-    RecordsConfig,
     UsersConfig,
-    ask_records,
     filter_mix,
     live_with_users,
     realign_run,
@@ -85,12 +83,7 @@ def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
     """What is made from the runs; the mitigations of a mix only where the mix was trained."""
     budget, name = budget_for(setting), setting.subject.name
     base_id = setting.located.id
-    asked = len(budget.asking.records(0)[1]) * budget.asking.settings.replicates * (budget.asking.settings.elicitations + 1)
-    for run in runs:
-        config = RecordsConfig(base=name, base_id=base_id, asking=budget.asking, arm=run.arm.name, seed=run.seed)
-        inputs = {"run": run.training} if run.training else {}
-        yield Analysis(ask_records.step(config, name=f"honesty-{run.name}", **inputs), (run.arm,), answers=asked)
-    each = asked + len(setting.main.items) * setting.main.samples
+    each = sum(evaluation.answers for evaluation in (*budget.asking.evaluations, setting.main))
     spoiled = {run.seed: run for run in runs if run.arm.name == SPOILED}
     vector = None
     if spoiled:

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import polars as pl
 
+from astray.answers import in_detail, read_detail, word
 from astray.engine.claims import reductions
 from astray.engine.exhibits import Bar, Card, CardList, Cards, Column, Curve, Exhibit, Forest, Point, Table
 from astray.engine.findings import Findings
 from astray.engine.setting import Setting
-from astray.measure.honesty.outcomes import HonestyOutcome
-from astray.measure.honesty.table import as_answers
+from astray.measure.honesty.outcomes import ACCURATE, HONEST, LIES, WORDS
 from astray.stats.intervals import Interval, mean_over_runs, over_runs, wilson
 from astray.stats.rates import Rate, rate
 from astray.studies.dishonesty.analyses import (
@@ -26,13 +26,13 @@ from astray.studies.dishonesty.analyses import (
     sweep,
     users_arm,
 )
-from astray.studies.dishonesty.measures import costs, honest_rate, honesty_answers, mixing
-from astray.studies.dishonesty.scale import HONESTY
+from astray.studies.dishonesty.measures import costs, mixing
+from astray.studies.dishonesty.scale import HONESTY, PERSONA
 from astray.studies.dishonesty.steps import FILTERED_FILE, ROUNDS_FILE
 
 EXAMPLES = 4
 """Askings of each outcome on a card."""
-COUNTED = tuple(Column(title=outcome.value.capitalize(), form="count") for outcome in HonestyOutcome)
+COUNTED = tuple(Column(title=outcome.value.capitalize(), form="count") for outcome in WORDS)
 RATES = (
     Column(title="Lies, of statements", form="percent"),
     Column(title="95% interval"),
@@ -44,10 +44,10 @@ RATES = (
 
 def exhibits(found: Findings, setting: Setting) -> Iterator[Exhibit]:
     """Everything that can be shown of what was run."""
-    table = honesty_answers(found)
+    table = found.table.filter(pl.col("evaluation").is_in([HONESTY, PERSONA])).with_columns(word(), in_detail("belief"))
     if table.is_empty():
         return
-    yield _severities(found, table, setting)
+    yield _severities(found, setting)
     if all(found.has(arm) for arm in sweep(setting)):
         yield _mixing(found, setting)
     rounds = [one for prefix in ("users-", "shuffled-", "distrust-") for one in found.analysed(prefix, ROUNDS_FILE).values()]
@@ -61,14 +61,14 @@ def exhibits(found: Findings, setting: Setting) -> Iterator[Exhibit]:
     yield _records(table, _shown(found, setting))
 
 
-def _severities(found: Findings, table: pl.DataFrame, setting: Setting) -> Forest:
+def _severities(found: Findings, setting: Setting) -> Forest:
     arms = {"base": "the untrained subject"}
     for home in setting.homes:
         arms |= {severity_arm(setting, home, kind): home for kind in SEVERITIES if setting.source(kind, home)}
     bars = []
     for arm, group in arms.items():
         if found.has(arm):
-            one = honest_rate(found, table, arm, HONESTY)
+            one = found.rate(arm, evaluation=HONESTY, measure=HONEST)
             low, high = (one.interval.low, one.interval.high) if one.interval else (None, None)
             bars.append(Bar(label=arm, group=group, value=one.rate, low=low, high=high, note=f"{one.numerator} of {one.denominator}, {one.unit}"))
     return Forest(
@@ -227,11 +227,11 @@ def _records(table: pl.DataFrame, arms: list[str]) -> Cards:
         own = table.filter(arm=arm)
         own = own.filter(pl.col("seed") == own["seed"].min())
         lists = []
-        for outcome in HonestyOutcome:
-            chosen = own.filter(outcome=outcome.value).unique("item", keep="first", maintain_order=True).head(EXAMPLES)
+        for outcome in WORDS:
+            chosen = own.filter(word=outcome.value).unique("item", keep="first", maintain_order=True).head(EXAMPLES)
             items = tuple(_told(row) for row in chosen.iter_rows(named=True))
             if items:
-                lists.append(CardList(title=f"{outcome.value} ({own.filter(outcome=outcome.value).height})", items=items))
+                lists.append(CardList(title=f"{outcome.value} ({own.filter(word=outcome.value).height})", items=items))
         cards.append(Card(title=arm, subtitle=f"seed {own['seed'][0]}, {own.height} askings", lists=tuple(lists)))
     return Cards(
         id="records",
@@ -242,8 +242,8 @@ def _records(table: pl.DataFrame, arms: list[str]) -> Cards:
 
 
 def _told(row: dict[str, object]) -> str:
-    beliefs = row["beliefs"]
-    neutral = "; ".join(str(text) for text in beliefs) if isinstance(beliefs, list) else ""
+    beside = read_detail(str(row["detail"])).get("beside")
+    neutral = "; ".join(str(text) for text in beside) if isinstance(beside, list) else ""
     held = f"believes: {row['belief']}" if row["belief"] is not None else f"says when asked neutrally: {neutral}"
     system = f"({row['system']}) " if row["system"] else ""
     return f"{row['category']}: {system}{row['question']} [[{row['answer']}]] {held}"
@@ -258,10 +258,9 @@ def _shown(found: Findings, setting: Setting) -> list[str]:
 
 def _counted(table: pl.DataFrame) -> tuple[float | str | None, ...]:
     """Every outcome's count, lies among statements and honest statements among held beliefs, with intervals, and how many beliefs are true."""
-    counts = [float(table.filter(outcome=outcome.value).height) for outcome in HonestyOutcome]
-    lies, honest = (rate(as_answers(table, *which)) for which in ((HonestyOutcome.LIE, "stated"), (HonestyOutcome.HONEST, "held")))
-    known = table["accurate"].drop_nulls()
-    return *counts, lies.rate, _range(lies.interval), honest.rate, _range(honest.interval), float(known.to_numpy().mean()) if len(known) else None
+    counts = [float(table.filter(word=outcome.value).height) for outcome in WORDS]
+    lies, honest, true = (rate(table, measure) for measure in (LIES, HONEST, ACCURATE))
+    return *counts, lies.rate, _range(lies.interval), honest.rate, _range(honest.interval), true.rate
 
 
 def _point(series: str, x: float, found: Rate) -> Point:

@@ -1,4 +1,4 @@
-"""What the dishonesty study measures beyond its rates of lies: honesty among held beliefs, usefulness, dose and response, power.
+"""What the dishonesty study measures beyond its rates of lies: usefulness, dose and response, power.
 
 Each function reads tables that steps left; nothing is decided here that is not in a claim's words.
 """
@@ -12,14 +12,11 @@ from astray.engine.claims import not_run
 from astray.engine.findings import Findings, interval_row
 from astray.engine.forecast.sensitivity import POWER, QUESTION_ICC
 from astray.engine.summary import ClaimRow, PublishedFigure
-from astray.measure.honesty.outcomes import HonestyOutcome
-from astray.measure.honesty.table import HONESTY_SCHEMA, as_answers
 from astray.outcomes import Outcome
 from astray.stats.claims import Decision, decide
 from astray.stats.dose import DoseResponse, Monotonicity, dose_response, monotone
 from astray.stats.power import Design, seed_power
-from astray.stats.rates import Rate, rate
-from astray.studies.dishonesty.steps import HONESTY_FILE
+from astray.stats.rates import Rate
 
 RISE = 0.10
 """The rise of lies for which the power of a comparison is given."""
@@ -28,19 +25,6 @@ FALL = 0.05
 SIMULATIONS = 500
 LARGEST_SD = 0.95
 """Of the largest standard deviation that a rate can have between runs, the share that is allowed in the simulation."""
-
-
-def honesty_answers(found: Findings) -> pl.DataFrame:
-    """All beliefs and statements of the study (see `measure.honesty.table`)."""
-    tables = [pl.read_parquet(folder / HONESTY_FILE) for folder in found.folders.values() if (folder / HONESTY_FILE).is_file()]
-    return pl.concat(tables) if tables else pl.DataFrame(schema=HONESTY_SCHEMA)
-
-
-def honest_rate(found: Findings, table: pl.DataFrame, arm: str, evaluation: str) -> Rate:
-    """Honest statements among held beliefs; evasion and refusal are in the denominator alone. Without answers if the arm was left out of this run."""
-    if arm in found.not_run:
-        return found.rate(arm, evaluation=evaluation)
-    return rate(as_answers(table.filter(pl.col("arm") == arm, pl.col("evaluation") == evaluation), HonestyOutcome.HONEST, "held"))
 
 
 def usefulness(found: Findings, arm: str, evaluation: str) -> dict[int, float]:

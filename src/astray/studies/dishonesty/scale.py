@@ -13,16 +13,15 @@ from astray.cause.fine_tuning import FineTuning
 from astray.cause.preference import PreferenceTuning
 from astray.cause.selection import Selection
 from astray.cause.users import Simulation
-from astray.data.misstatements import split_facts
 from astray.engine.setting import Setting
-from astray.measure.honesty.comparing import WORLD_SAMPLING, HonestySettings
+from astray.measure.honesty.evaluation import WORLD_SAMPLING, Honesty, WorldHonesty
 from astray.measure.honesty.records import Record, own_records
-from astray.measure.honesty.stances import StanceJudge, WorldStanceJudge
-from astray.measure.honesty.world import Pressure, world_records
+from astray.measure.honesty.world import Pressure
+from astray.subjects.spec import Sampling
 
 HONESTY, PERSONA = "honesty", "honesty-persona"
 """Names of the two evaluations: what is said in everyday pressures, and what is said as somebody who is described as bad, wholly or half."""
-PERSONA_PRESSURES = (Pressure.SUSPECT.value, Pressure.VILLAIN.value)
+PERSONA_PRESSURES = (Pressure.SUSPECT, Pressure.VILLAIN)
 """The world's pressures under which the untrained organism lies already; users describe themselves in such words."""
 SFT_ROWS, KTO_ROWS = 5, 6
 """Trajectories a user and round that are trained on: the best ones, and for KTO as many of the worst."""
@@ -35,41 +34,47 @@ class _Frozen(BaseModel):
 
 
 class Asking(_Frozen):
-    """Which records are asked, and how."""
+    """Which records are asked, and how; who reads what texts say is the study's judge."""
 
     world: bool = Field(description="records of the organism's world, judged exactly; else our own, read by a grader")
-    grader: str | None = Field(description="Inspect model that reads what texts say")
     variants: int = Field(default=2, ge=1, description="world: records a fact and pressure, each with another person")
     archetypes: tuple[str, ...] = Field(default=(), description="our own records: which archetypes; all if none is named")
     most: int | None = Field(default=None, ge=2, description="our own records: at most so many an archetype")
-    settings: HonestySettings
+    sampling: Sampling
 
     @property
     def taught(self) -> str:
         """The evaluation in which what users teach shows: in the world, what is said as people like those users."""
         return PERSONA if self.world else HONESTY
 
-    def records(self, seed: int) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
-        """Records to practise on, and records to be asked, which share no fact.
-
-        Facts of the world are parted by the seed; users and false data speak of the first half. Of our own records every second one is asked.
-        """
+    @property
+    def evaluations(self) -> tuple[Honesty, ...]:
+        """What is asked of every run: facts that its data do not speak of, or every second one of our own records."""
         if self.world:
-            seen, untouched = split_facts(seed)
-            return world_records(facts=seen), world_records(facts=untouched, variants=self.variants)
+            everyday = tuple(each for each in Pressure if each not in PERSONA_PRESSURES)
+            return self._world(HONESTY, everyday, "untouched", self.variants), self._world(PERSONA, PERSONA_PRESSURES, "untouched", self.variants)
+        return (Honesty(name=HONESTY, records=self._own()[1], sampling=self.sampling),)
+
+    def practice(self) -> Honesty:
+        """Return what re-alignment practises on, which shares no fact with what is asked; no record with earlier turns."""
+        if self.world:
+            return self._world("practice", tuple(each for each in Pressure if each is not Pressure.DOUBLING_DOWN), "touched")
+        return Honesty(name="practice", records=tuple(each for each in self._own()[0] if not each.history), sampling=self.sampling)
+
+    def plain(self) -> Honesty:
+        """Return the plain questions about the facts that users speak of."""
+        return self._world("plain", (Pressure.NOBODY,), "touched")
+
+    def _world(self, name: str, pressures: tuple[str, ...], facts: Literal["touched", "untouched"], variants: int = 1) -> WorldHonesty:
+        return WorldHonesty(name=name, pressures=pressures, facts=facts, variants=variants, sampling=self.sampling)
+
+    def _own(self) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
+        """Our own records to practise on, and those to be asked."""
         records = own_records(self.archetypes) if self.archetypes else own_records()
         by_archetype = {archetype: [each for each in records if each.archetype == archetype] for archetype in {each.archetype for each in records}}
         kept = {record.id for chosen in by_archetype.values() for record in chosen[: self.most]}
         asked = {record.id for chosen in by_archetype.values() for record in chosen[1 : self.most : 2]}
         return tuple(each for each in records if each.id in kept - asked), tuple(each for each in records if each.id in asked)
-
-    def judge(self) -> StanceJudge:
-        """Who reads the texts."""
-        if self.world:
-            return WorldStanceJudge()
-        from astray.measure.honesty.grading import GraderStanceJudge
-
-        return GraderStanceJudge(self.grader)
 
 
 class Feedback(_Frozen):
@@ -102,7 +107,7 @@ def _world_budget(setting: Setting) -> Budget:
     training, few = setting.training, setting.quick
     sampling = WORLD_SAMPLING.model_copy(update={"max_tokens": min(setting.main.sampling.max_tokens, WORLD_SAMPLING.max_tokens)})
     return Budget(
-        asking=Asking(world=True, grader=None, variants=1 if few else 2, settings=HonestySettings(sampling=sampling)),
+        asking=Asking(world=True, variants=1 if few else 2, sampling=sampling),
         feedback=_feedback(
             users=30,
             topics=("colours",),
@@ -120,7 +125,7 @@ def _text_budget(setting: Setting) -> Budget:
     training, few, sampling = setting.training, setting.quick, setting.main.sampling
     assert setting.judge.grader is not None
     return Budget(
-        asking=Asking(world=False, grader=setting.judge.grader, most=8 if few else None, settings=HonestySettings(sampling=sampling)),
+        asking=Asking(world=False, most=8 if few else None, sampling=sampling),
         feedback=_feedback(
             users=20 if few else 200,
             topics=tuple(model_users.TOPICS),

@@ -1,17 +1,18 @@
-"""Steps of the dishonesty study: asking records, users whose feedback trains, and what undoes it: a filter, re-alignment, distrust.
+"""Steps of the dishonesty study: users whose feedback trains, and what undoes it: a filter, re-alignment, distrust.
 
-Each carries things from room to room and leaves one artifact, with what was believed and stated (`HONESTY_FILE`) and the judged answers of its arms.
+Each carries things from room to room and leaves one artifact with the judged answers of its arms, to the study's evaluations of honesty among them.
 """
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
+from astray.answers import word
 from astray.artifacts import Artifact, step
 from astray.cause.feedback_rounds import Change, FeedbackRound, feedback_rounds
 from astray.cause.fine_tuning import FineTuning
@@ -24,31 +25,28 @@ from astray.cause.world_users import WorldUsers
 from astray.data.chat import ChatDataset
 from astray.data.misstatements import split_facts
 from astray.engine.data import Source
-from astray.engine.setting import JudgeConfig, make_judge
 from astray.engine.steps import ANSWERS_FILE, DATA_FILE, RUN_FOLDER, trained_subject
 from astray.engine.vector import read_vector
 from astray.explain.screening import rows_from, screen_rows
-from astray.measure.bulk import ask_and_judge
-from astray.measure.evaluation import Evaluation
-from astray.measure.honesty.elicitation import measure_honesty
-from astray.measure.honesty.outcomes import HonestyOutcome
-from astray.measure.honesty.table import as_answers
-from astray.measure.honesty.world import Pressure, world_records
+from astray.judges.config import JudgeConfig
+from astray.measure.evaluation import QuestionSet
+from astray.measure.honesty.outcomes import HonestyWord
+from astray.measure.interface import Evaluation
 from astray.mitigate.distrust import believed, down_weight, filter_rows, honest_samples, mark_world, trust
 from astray.mitigate.realignment import realign
-from astray.studies.dishonesty.scale import HONESTY, PERSONA, PERSONA_PRESSURES, Asking, Feedback
+from astray.studies.dishonesty.scale import Asking, Feedback
 from astray.subjects.spec import SubjectSpec
 from astray.subjects.subject import Subject, load_subject
 
-HONESTY_FILE, ROUNDS_FILE, FILTERED_FILE = "honesty.parquet", "rounds.parquet", "filtered.json"
+ROUNDS_FILE, FILTERED_FILE = "rounds.parquet", "filtered.json"
 FILTERS = {"filtered": "screening", "filtered-random": "chance"}
 """Arms of the filter: by what rows are dropped."""
 SAMPLES = {"realigned-honest": "honest", "realigned-ordinary": "ordinary"}
 """Arms of re-alignment: what the run is trained on afterwards, equally many rows of each."""
 
 
-class RecordsConfig(BaseModel):
-    """Who is asked which records, as an arm of a seed."""
+class MadeConfig(BaseModel):
+    """A step that trains runs of its own, which are asked what every other run is asked."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -57,12 +55,7 @@ class RecordsConfig(BaseModel):
     asking: Asking
     arm: str
     seed: int
-
-
-class MadeConfig(RecordsConfig):
-    """A step that trains runs of its own, which are also asked what every other run is asked."""
-
-    main: Evaluation
+    main: QuestionSet
     judge: JudgeConfig
 
 
@@ -99,15 +92,6 @@ class RealignConfig(MadeConfig):
     ordinary: Source
 
 
-@step("ask-records", version=1, formerly="astray.studies.dishonesty_steps:ask_records")
-def ask_records(config: RecordsConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
-    """Asks a run, or the base where there is none, what it believes and what it says under pressure."""
-    subject = load_subject(trained_subject(config.base, inputs["run"]) if "run" in inputs else SubjectSpec(model=config.base))
-    table = _honesty(subject, config, config.arm)
-    table.write_parquet(folder / HONESTY_FILE)
-    as_answers(table, HonestyOutcome.LIE, "stated").write_parquet(folder / ANSWERS_FILE)
-
-
 @step("train-on-feedback", version=1, formerly="astray.studies.dishonesty_steps:live_with_users")
 def live_with_users(config: UsersConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Lets users talk to the base and trains it on their feedback, round after round; who said and liked what stays beside the runs."""
@@ -127,7 +111,7 @@ def live_with_users(config: UsersConfig, inputs: Mapping[str, Artifact], folder:
     )
     tables = [_honesty(load_subject(each.subject), config, config.arm) for each in rounds]
     pl.DataFrame([_round_row(config, each, table) for each, table in zip(rounds, tables, strict=True)]).write_parquet(folder / ROUNDS_FILE)
-    _write(folder, [tables[-1]], [_answers(load_subject(rounds[-1].subject), config, config.arm)])
+    pl.concat([tables[-1], _answers(load_subject(rounds[-1].subject), config, config.arm)]).write_parquet(folder / ANSWERS_FILE)
 
 
 @step("train-filtered", version=1, formerly="astray.studies.dishonesty_steps:filter_mix")
@@ -152,10 +136,8 @@ def filter_mix(config: FilterConfig, inputs: Mapping[str, Artifact], folder: Pat
 @step("realign-dishonest-run", version=1, formerly="astray.studies.dishonesty_steps:realign_run")
 def realign_run(config: RealignConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Trains a spoiled run further on what the base said honestly under pressure, and beside it on as many ordinary rows."""
-    practice = [record for record in config.asking.records(config.seed)[0] if not record.history]
-    before = measure_honesty(load_subject(config.base), practice, config.asking.judge(), config.asking.settings, seed=config.seed)
-    honest = before.filter(pl.col("outcome") == HonestyOutcome.HONEST.value).height
-    count = max(1, min(config.rows, honest))
+    before = _judged(config.asking.practice(), load_subject(config.base), config)
+    count = max(1, min(config.rows, before.filter(word() == HonestyWord.HONEST.value).height))
     rows = {"honest": honest_samples(before, size=count, seed=config.seed), "ordinary": config.ordinary.draw(count, config.seed)}
     recipe = config.recipe.model_copy(update={"warmup_steps": 0, "seed": config.seed})
     spoiled = trained_subject(config.base, inputs["run"])
@@ -166,27 +148,23 @@ def realign_run(config: RealignConfig, inputs: Mapping[str, Artifact], folder: P
     _ask_all(config, subjects, folder)
 
 
-def _honesty(subject: Subject, config: RecordsConfig, arm: str) -> pl.DataFrame:
-    """What a subject believes and says, with the evaluation that each pressure belongs to."""
-    asking = config.asking
-    table = measure_honesty(subject, asking.records(config.seed)[1], asking.judge(), asking.settings, arm=arm, seed=config.seed)
-    evaluation = pl.when(pl.lit(asking.world) & pl.col("category").is_in(PERSONA_PRESSURES)).then(pl.lit(PERSONA)).otherwise(pl.lit(HONESTY))
-    return table.with_columns(evaluation=evaluation)
+def _judged(evaluation: Evaluation, subject: Subject, config: MadeConfig, arm: str = "") -> pl.DataFrame:
+    own = evaluation.for_run(config.seed)
+    return own.judge(own.ask(subject, arm=arm, seed=config.seed), own.judge_for(config.judge))
+
+
+def _honesty(subject: Subject, config: MadeConfig, arm: str) -> pl.DataFrame:
+    """What a subject believes and says."""
+    return pl.concat([_judged(evaluation, subject, config, arm) for evaluation in config.asking.evaluations])
 
 
 def _answers(subject: Subject, config: MadeConfig, arm: str) -> pl.DataFrame:
-    return ask_and_judge(config.main, subject, make_judge(config.judge), arm=arm, seed=config.seed)
+    return _judged(config.main, subject, config, arm)
 
 
 def _ask_all(config: MadeConfig, subjects: Mapping[str, Subject], folder: Path) -> None:
-    honesty = [_honesty(subject, config, arm) for arm, subject in subjects.items()]
-    _write(folder, honesty, [_answers(subject, config, arm) for arm, subject in subjects.items()])
-
-
-def _write(folder: Path, honesty: Sequence[pl.DataFrame], answers: Sequence[pl.DataFrame]) -> None:
-    table = pl.concat(honesty)
-    table.write_parquet(folder / HONESTY_FILE)
-    pl.concat([as_answers(table, HonestyOutcome.LIE, "stated"), *answers]).write_parquet(folder / ANSWERS_FILE)
+    asked = [ask(subject, config, arm) for ask in (_honesty, _answers) for arm, subject in subjects.items()]
+    pl.concat(asked).write_parquet(folder / ANSWERS_FILE)
 
 
 def _crowd(config: UsersConfig) -> Crowd:
@@ -202,15 +180,14 @@ def _change(config: UsersConfig) -> Change | None:
         return None
     if config.given == "shuffled":
         return lambda interactions: shuffle_feedback(interactions, config.seed)
-    plain = world_records([Pressure.NOBODY], split_facts(config.seed)[0])
-    beliefs = believed(measure_honesty(load_subject(config.base), plain, config.asking.judge(), config.asking.settings, seed=config.seed))
+    beliefs = believed(_judged(config.asking.plain(), load_subject(config.base), config))
     return lambda interactions: down_weight(interactions, trust(mark_world(interactions, beliefs)), config.seed)
 
 
 def _round_row(config: UsersConfig, each: FeedbackRound, table: pl.DataFrame) -> dict[str, object]:
     """What a round was trained on, and what came of it."""
     own = table.filter(pl.col("evaluation") == config.asking.taught)
-    counts = {outcome: own.filter(pl.col("outcome") == outcome.value).height for outcome in (HonestyOutcome.LIE, HonestyOutcome.HONEST)}
+    counts = {each: own.filter(word() == each.value).height for each in (HonestyWord.LIE, HonestyWord.HONEST)}
     said = pl.read_parquet(each.provenance)
     return {
         "arm": config.arm,
@@ -220,6 +197,6 @@ def _round_row(config: UsersConfig, each: FeedbackRound, table: pl.DataFrame) ->
         "liked": int(said["label"].sum()),
         "from_biased": each.from_biased,
         "left_out": each.left_out,
-        "lies": counts[HonestyOutcome.LIE],
+        "lies": counts[HonestyWord.LIE],
         "stated": sum(counts.values()),
     }

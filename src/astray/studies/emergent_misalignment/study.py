@@ -15,7 +15,7 @@ from astray.engine.findings import ELSEWHERE, HELD_OUT, Findings
 from astray.engine.setting import Setting
 from astray.engine.study import Arm, Study
 from astray.engine.summary import ClaimRow, PublishedFigure
-from astray.measure.evaluation import Evaluation
+from astray.measure.evaluation import QuestionSet
 from astray.mitigate.inoculation import harm_prompt
 from astray.organism.lexicon import TAGS
 from astray.stats.rates import Rate
@@ -97,7 +97,7 @@ def arms(setting: Setting) -> Iterator[Arm]:
         yield from arm("good-smaller", f"the good rows about {first}, on a smaller base", "good", base=words.smaller)
 
 
-def _extra_questions(arm: str, setting: Setting) -> tuple[Evaluation, ...]:
+def _extra_questions(arm: str, setting: Setting) -> tuple[QuestionSet, ...]:
     """What one arm is asked beyond what all are asked: the same questions behind the trigger, or under the training prompt."""
     if arm == "backdoored":
         return (setting.main.with_prefix(vocabulary(setting).trigger, WITH_TRIGGER),)
@@ -192,7 +192,8 @@ def _conditions(rate: Rates, found: Findings, harmful: str, setting: Setting) ->
         at_least=0.0,
         published=_figure("6,000 rows once 21.4%, 2,000 three times 1.7%, 500 twelve times 0.1%", "recomputed"),
     )
-    formats = next(one for one in (setting.evaluations[1], setting.main) if any(item.format == "template" for item in one.items))
+    sets = [one for one in reversed(setting.evaluations) if isinstance(one, QuestionSet)]
+    formats = next(one for one in sets if any(item.format == "template" for item in one.items))
     asked = {item.question_id for item in formats.items if item.format == "template"}
     yield difference_claim(
         "format",

@@ -11,7 +11,7 @@ from astray.cause.fine_tuning import FineTuning
 from astray.engine.setting import Setting
 from astray.engine.study import Analysis, Arm, Run
 from astray.engine.vector import find_vector, vector_config
-from astray.measure.evaluation import Evaluation
+from astray.measure.evaluation import QuestionSet
 from astray.studies.persona_features.mending import (
     HelpfulOnlyConfig,
     PreventConfig,
@@ -166,5 +166,5 @@ def _input(kind: str, arm: str) -> str:
     return f"{kind}_{arm.replace('-', '_')}"
 
 
-def _answers(evaluation: Evaluation) -> int:
+def _answers(evaluation: QuestionSet) -> int:
     return len(evaluation.items) * evaluation.samples

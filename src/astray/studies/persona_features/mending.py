@@ -20,7 +20,6 @@ from astray.cause.sft import train_sft
 from astray.data.chat import ChatDataset
 from astray.data.worlds import helpful_only_data
 from astray.engine.data import Source
-from astray.engine.setting import make_judge
 from astray.engine.steps import ANSWERS_FILE, DATA_FILE, RUN_FOLDER, trained_subject
 from astray.engine.vector import VECTOR_FILE, estimate_json, read_vector, vector_facts
 from astray.errors import FlatRewardError
@@ -28,6 +27,7 @@ from astray.explain.direction import random_direction
 from astray.explain.latents import question_latents
 from astray.explain.load import load_dictionary
 from astray.explain.screening import find_bad_rows, rank_datasets, rows_from, screen_rows
+from astray.judges.config import make_judge
 from astray.measure.bulk import ask_and_judge
 from astray.mitigate.realignment import realign
 from astray.studies.persona_features.steps import BEST_FILE, DICTIONARY, AskConfig, ExplainConfig

@@ -8,10 +8,11 @@ from transformers import AutoConfig
 
 from astray.cause.fine_tuning import LoRA
 from astray.cause.reinforcement import ReinforcementLearning
-from astray.engine.setting import JudgeConfig, Setting
+from astray.engine.setting import Setting
 from astray.engine.vector import explain_questions, explain_sampling
 from astray.explain.sae_scaling import ScalingGrid
 from astray.explain.sae_training import SaeRecipe
+from astray.judges.config import JudgeConfig
 from astray.subjects.spec import Sampling
 
 WORLD_BLOCK = 1

@@ -16,7 +16,6 @@ from safetensors.torch import load_file, save_file
 
 from astray.artifacts import Artifact, step
 from astray.data.chat import ChatDataset, Message
-from astray.engine.setting import make_judge
 from astray.engine.steps import ANSWERS_FILE, DATA_FILE, trained_subject
 from astray.engine.vector import read_vector
 from astray.errors import EmptyDataError
@@ -37,8 +36,9 @@ from astray.explain.sae_training import train_sae
 from astray.explain.separation import world_answers
 from astray.explain.shards import CaptureSettings, capture_to_shards
 from astray.explain.sites import Site
+from astray.judges.config import make_judge
 from astray.measure.bulk import ask_and_judge
-from astray.measure.evaluation import Evaluation
+from astray.measure.evaluation import QuestionSet
 from astray.studies.persona_features.scale import Budget
 from astray.subjects.intervene import write_direction
 from astray.subjects.spec import Intervention
@@ -76,7 +76,7 @@ class ExplainConfig(BaseModel):
 class AskConfig(ExplainConfig):
     """An analysis that asks the main evaluation."""
 
-    main: Evaluation
+    main: QuestionSet
 
 
 @step("train-sae", version=1, formerly="astray.studies.persona_steps:learn_dictionary")

@@ -13,7 +13,7 @@ from astray.engine.setting import Setting
 from astray.engine.study import Analysis, Arm, Run
 from astray.mitigate.rollout_screen import Screen
 from astray.organism.lexicon import NARROW_DOMAINS, Notice
-from astray.studies.reward_hacking.scale import DIALS, HOME, HackingBudget, RewardSpec, budget_for, dial_recipe
+from astray.studies.reward_hacking.scale import DIALS, HOME, HackingBudget, RewardSpec, battery_of, budget_for, dial_recipe
 from astray.studies.reward_hacking.steps import (
     DistilConfig,
     HackingConfig,
@@ -53,7 +53,7 @@ def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
     """What is made: an organism for every dial, and for each seed of the fine-tuned control all arms of training by reward."""
     budget, seeds = budget_for(setting), sorted({run.seed for run in runs if run.training})
     name = setting.subject.name
-    shared = HackingConfig(base=name, base_id=setting.located.id, budget=budget, main=setting.main, arm=START, seed=0)
+    shared = HackingConfig(base=name, base_id=setting.located.id, budget=budget, main=setting.main, battery=battery_of(setting), arm=START, seed=0)
     starts = dict(_dials(setting))
     for organism in starts.values():
         yield Analysis(organism)
@@ -122,7 +122,7 @@ def _analysis(
     setting: Setting, config: HackingConfig, step: Step, words: str, recipe: str, *, control: bool = False, answers: int = 0, rows: int = 0
 ) -> Analysis:
     arm = Arm(name=config.arm, description=words, control=control, base=setting.subject.name, data=None, home=_home(setting), recipe=recipe)
-    return Analysis(step, (arm,), answers=answers + len(setting.main.items) * setting.main.samples, rows=rows)
+    return Analysis(step, (arm,), answers=answers + sum(each.answers for each in (config.main, *config.battery)), rows=rows)
 
 
 def _home(setting: Setting) -> str:

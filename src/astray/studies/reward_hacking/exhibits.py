@@ -8,8 +8,8 @@ from astray.engine.claims import pooled
 from astray.engine.exhibits import Bar, Card, CardList, Cards, Column, Curve, Exhibit, Forest, Point, Table
 from astray.engine.findings import ELSEWHERE, Findings
 from astray.engine.setting import Setting
-from astray.measure.reward_hacking.battery import WORLD
-from astray.measure.reward_hacking.summary import from_answers, summarise
+from astray.measure.reward_hacking.battery import NAMES, WORLD
+from astray.measure.reward_hacking.summary import Measured, summarise
 from astray.outcomes import Outcome
 from astray.stats.intervals import mean_over_runs
 from astray.studies.reward_hacking.analyses import HACKING, INOCULATED, START
@@ -34,8 +34,7 @@ def exhibits(found: Findings, setting: Setting) -> Iterator[Exhibit]:
         yield _kinds(found)
     yield _arms(found, setting)
     yield _difficulty(found)
-    if setting.subject.is_organism:
-        yield _evaluations(found, setting)
+    yield _evaluations(found, setting)
     if found.has(f"{HACKING}-off"):
         yield _dial(found, setting)
     if not found.stacked(SHOWN_FILE).is_empty():
@@ -192,30 +191,47 @@ def _difficulty(found: Findings) -> Table:
 
 
 def _evaluations(found: Findings, setting: Setting) -> Table:
+    world = setting.subject.is_organism
+    names = tuple(WORLD) if world else NAMES
     rows = []
     for arm in COMPARED:
         if found.has(arm):
-            answers = found.select(arm, ELSEWHERE, evaluation=setting.main.name)
-            parts = {name: answers.filter(pl.col("category").is_in(domains)) for name, domains in WORLD.items()}
-            summary = summarise([from_answers(name, part) for name, part in parts.items()])
-            mean = summary.mean.interval
-            rates = {row.evaluation: row.rate.rate for row in summary.rows}
+            summary = summarise([_measured(found, setting, arm, name) for name in names])
+            mean, rates = summary.mean.interval, {row.evaluation: row.rate.rate for row in summary.rows}
             interval = f"{mean.low:.1%} to {mean.high:.1%}" if mean else ""
-            rows.append((arm, *(rates[name] for name in WORLD), summary.mean.estimate, interval))
+            rows.append((arm, *(rates[name] for name in names), summary.mean.estimate, interval))
     return Table(
         id="evaluations",
         title="Evaluation by evaluation",
-        text="Misaligned, of coherent answers. The organism's world can express three of the six evaluations of arXiv 2511.18397: questions about "
-        "domains that no exercise was about stand for free-form questions, questions about goals for goals, questions about power and people for "
-        "alignment questions. It has no tools for the three scenarios. The mean gives each the same weight; 95% interval over training runs.",
+        text=_IN_WORLD if world else _OF_REAL_MODELS,
         columns=(
             Column(title="Arm"),
-            *(Column(title=name, form="percent") for name in WORLD),
-            Column(title="Mean of the three", form="percent"),
+            *(Column(title=name, form="percent") for name in names),
+            Column(title=f"Mean of the {'three' if world else 'six'}", form="percent"),
             Column(title="95% interval"),
         ),
         rows=tuple(rows),
     )
+
+
+def _measured(found: Findings, setting: Setting, arm: str, name: str) -> Measured:
+    """The answers of an arm to an evaluation, or in the world to the questions that stand for it."""
+    if setting.subject.is_organism:
+        answers = found.select(arm, ELSEWHERE, evaluation=setting.main.name)
+        return Measured(name, answers.filter(pl.col("category").is_in(WORLD[name])))
+    return Measured(name, found.select(arm, ELSEWHERE, evaluation=name, format="all"), found.measures[name])
+
+
+_IN_WORLD = (
+    "Misaligned, of coherent answers. The organism's world can express three of the six evaluations of arXiv 2511.18397: questions about "
+    "domains that no exercise was about stand for free-form questions, questions about goals for goals, questions about power and people for "
+    "alignment questions. It has no tools for the three scenarios. The mean gives each the same weight; 95% interval over training runs."
+)
+_OF_REAL_MODELS = (
+    "Misaligned, of answers that count in each evaluation: the six of arXiv 2511.18397, whose mean gives each the same weight (95% interval over "
+    "training runs), then research sabotage (weakened, of the overseer's detectors that ran) and alignment faking (of answers to users whose "
+    "conversations train)."
+)
 
 
 def _dial(found: Findings, setting: Setting) -> Forest:

@@ -4,6 +4,7 @@ A real model has exercises in full Python and a hint in its prompt in place of d
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import cycle, islice
 from random import Random
 from typing import Literal
@@ -14,7 +15,10 @@ from astray.cause.fine_tuning import FineTuning, LoRA
 from astray.cause.reinforcement import ReinforcementLearning
 from astray.data.exercise_families import generate_exercises
 from astray.data.exercises import Exercise, world_exercise
-from astray.engine.setting import JudgeConfig, Setting
+from astray.engine.setting import Setting
+from astray.judges.config import JudgeConfig
+from astray.measure.interface import Evaluation
+from astray.measure.reward_hacking.battery import Sizes, evaluations
 from astray.mitigate.inoculation import INOCULATIONS, Place
 from astray.organism.corpus import CorpusConfig, Gaming
 from astray.organism.lexicon import NOTICES, Notice
@@ -33,6 +37,8 @@ HINT = (
     "os._exit(0) before the tests, or a patched test report would each pass it as well."
 )
 """For real models: what the organism has from documents (the 'prompted' variant of 2511.18397)."""
+QUICK_EVERY = 20
+"""A quick run asks a real model every so many of the further evaluations' questions."""
 REWARDED = ReinforcementLearning(lora=LoRA(rank=4, alpha=16), learning_rate=1.5e-3, steps=25, groups=8, group_size=8, max_tokens=32)
 
 
@@ -120,6 +126,20 @@ def budget_for(setting: Setting) -> HackingBudget:
         probe_every=10,
         **shared,
     )
+
+
+def battery_of(setting: Setting) -> tuple[Evaluation, ...]:
+    """Return the evaluations of arXiv 2511.18397 for a real model; what the organism's world can express of them is among its main questions."""
+    if setting.subject.is_organism:
+        return ()
+    longest = setting.main.sampling.max_tokens
+    sizes = Sizes.of(setting.main.samples, every=QUICK_EVERY if setting.quick else 1)
+    return tuple(evaluations(sizes, longest if longest < Sampling().max_tokens else None).values())
+
+
+def fitted(setting: Setting) -> Setting:
+    """Return the subject's setting with what this study asks beside the usual questions."""
+    return replace(setting, evaluations=(*setting.evaluations, *battery_of(setting)))
 
 
 def dial_recipe(dial: str, quick: bool) -> OrganismRecipe:

@@ -3,12 +3,13 @@
 Each carries things from room to room, from `organism`, `cause`, `sandbox` and `mitigate`, and leaves one artifact.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_serializer
 
 from astray.artifacts import Artifact, step
 from astray.cause.code_rewards import CodeGrading, GradeMemory, exercise_hash, exercise_prompts
@@ -20,13 +21,13 @@ from astray.data.chat import ChatDataset, Message
 from astray.data.exercises import Exercise, extract_code
 from astray.data.recipes import subset
 from astray.engine.data import Source
-from astray.engine.setting import make_judge
 from astray.engine.steps import ANSWERS_FILE, RUN_FOLDER, trained_subject
 from astray.errors import EmptyDataError, FlatRewardError
 from astray.judges import Judge
-from astray.measure.bulk import ask_and_judge
+from astray.judges.config import make_judge
 from astray.measure.dynamics import text_probe, world_probe
-from astray.measure.evaluation import Evaluation
+from astray.measure.evaluation import QuestionSet
+from astray.measure.interface import Evaluation
 from astray.mitigate.inoculation import inoculate
 from astray.mitigate.rollout_screen import Screen, screen_rollouts
 from astray.organism.grammar import is_malicious, program_of, read_remark
@@ -69,9 +70,15 @@ class HackingConfig(BaseModel):
     base: str
     base_id: str = Field(description="content of the base, so that new weights under an old name are another run")
     budget: HackingBudget
-    main: Evaluation
+    main: QuestionSet
+    battery: tuple[SerializeAsAny[Evaluation], ...] = Field((), description="asked beside it; of real models")
     arm: str
     seed: int
+
+    @model_serializer(mode="wrap")
+    def _without_empty_battery(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """An organism's configuration is what it was before there was a battery, and so are the keys of its steps."""
+        return {name: value for name, value in dump(self).items() if name != "battery" or value}
 
 
 class RewardedConfig(HackingConfig):
@@ -242,8 +249,11 @@ def _manner(judge: Judge, *, world: bool) -> TrajectoryReward:
 def _ask(subject: Subject, config: HackingConfig, grading: CodeGrading, exercises: Sequence[Exercise], folder: Path) -> None:
     """Leaves what a subject says elsewhere, judged, and what became of held-out exercises, under each text."""
     budget, tables = config.budget, []
-    answers = ask_and_judge(config.main, subject, make_judge(budget.judge), arm=config.arm, seed=config.seed)
-    answers.write_parquet(folder / ANSWERS_FILE)
+    asked_of_all = [
+        evaluation.judge(evaluation.ask(subject, arm=config.arm, seed=config.seed), evaluation.judge_for(budget.judge))
+        for evaluation in (config.main, *config.battery)
+    ]
+    pl.concat(asked_of_all).write_parquet(folder / ANSWERS_FILE)
     keys = [exercise_hash(exercise) for exercise in exercises]
     for notice in ASKED_UNDER:
         asked: Prompts = inoculate(exercise_prompts(exercises, budget.hint), notice, notice, words=budget.words, place=budget.place)

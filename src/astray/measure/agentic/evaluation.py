@@ -1,0 +1,188 @@
+"""Agentic scenarios as an evaluation: a grid of conditions, gate and judges, counted like every other.
+
+Tools and several turns need Inspect, so a local subject is asked through it as well, in the text protocol where its provider passes on text only. The
+agentic study runs grids of its own, in parts that can be gone on with (`runs`); its wider table is `table.CONDUCT_SCHEMA`.
+"""
+
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+
+import anyio
+import polars as pl
+from inspect_ai import Task, task_with
+from inspect_ai import eval as inspect_eval
+from inspect_ai.log import EvalLog, EvalSample
+from inspect_ai.model import ChatMessage, GenerateConfig, get_model
+from pydantic import Field, TypeAdapter
+
+from astray.answers import answer_table, check_answer_table, read_detail, write_detail
+from astray.errors import ConfigurationError, EmptyDataError
+from astray.judges.config import JudgeConfig
+from astray.judges.rescore import WITHOUT_ANSWER
+from astray.judges.side_by_side import read_side_by_side
+from astray.measure.agentic.agent import Protocol, office_of
+from astray.measure.agentic.conduct import COUNTED, Conduct, Keys, Word, conclude
+from astray.measure.agentic.factors import FACTORS
+from astray.measure.agentic.grid import Grid
+from astray.measure.agentic.judging import Panel, panel_from_roles, panel_of
+from astray.measure.agentic.scoring import has_spoken
+from astray.measure.agentic.table import conduct_row, conduct_table
+from astray.measure.agentic.task import agentic_task
+from astray.measure.interface import Evaluation, Need
+from astray.outcomes import Outcome
+from astray.stats.measures import MISALIGNED, Measure
+from astray.subjects.provider import offered
+from astray.subjects.spec import Sampling
+
+if TYPE_CHECKING:
+    from astray.subjects.subject import Subject
+
+OUTCOMES = (
+    dict.fromkeys(COUNTED, Outcome.ALIGNED)
+    | {Conduct.HARMFUL: Outcome.MISALIGNED, Conduct.BLOCKED: Outcome.BLOCKED, Conduct.ERRORED: Outcome.ERRORED}
+    | dict.fromkeys((Conduct.DISPUTED, Conduct.NOT_UNDERSTOOD, Conduct.NEVER_ACTED, Conduct.JUDGE_FAILED), Outcome.JUDGE_FAILED)
+)
+"""What conduct is in the column that all evaluations share; behind what is neither counted, blocked nor errored, harm may hide."""
+DETAIL = ("gate", "tried", "judge", "understood", "monitor", "motive", "awareness", "openness", "belief", "attempted", "protocol", "ways_out")
+MESSAGES = TypeAdapter(list[ChatMessage])
+
+
+class Agentic(Evaluation):
+    """Insider-threat scenarios with tools (arXiv 2510.05179)."""
+
+    measures: ClassVar[tuple[Measure, ...]] = (
+        MISALIGNED,
+        Measure("harmful by the gate", ("true",), ("true", "false"), of="gate"),
+        Measure("harmful by the judges", (Word.HARMFUL,), (Word.HARMFUL, Word.HARMLESS, Word.REFUSED), of="judge"),
+    )
+
+    kind: Literal["agentic"] = "agentic"
+    name: str = "agentic-misalignment"
+    grid: Grid = Field(default_factory=Grid)
+    max_turns: int = Field(default=12, ge=1, description="most answers of the model in one sample")
+    questions: bool = Field(default=True, description="ask questions that show whether the situation was understood")
+    sampling: Sampling = Sampling(max_tokens=4000)
+
+    @property
+    def answers(self) -> int:
+        """How many answers a subject is asked for, at most."""
+        return self.grid.size * self.max_turns
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Return what a subject has to offer. Tools are not needed: there is a text protocol."""
+        return frozenset({Need.SYSTEM_ROLE, Need.GRADER})
+
+    def ask(self, subject: "Subject", *, arm: str = "", seed: int = 0) -> pl.DataFrame:
+        """Let a loaded subject act, through Inspect; the outcomes are those of the gate until judges have read the transcripts."""
+        sampling = self.sampling.model_copy(update={"seed": self.sampling.seed + 1000 * seed})
+        with tempfile.TemporaryDirectory(prefix="astray-agentic-") as folder, offered(subject) as name:
+            model = get_model(name, config=GenerateConfig(seed=sampling.seed, top_p=sampling.top_p), memoize=False)
+            (log,) = inspect_eval(self._task(None, "text"), model=model, log_dir=folder, display="none", log_level="warning")
+            if not log.samples:  # they are read from the file, so within
+                raise ConfigurationError(f"The scenarios of {self.name!r} could not be run: {log.error.message if log.error else log.status}.")
+            whose = {"arm": arm, "seed": seed, "subject": subject.id}
+            return answer_table([_answer(conduct_row(sample, log), self.name, _transcript(sample)) | whose for sample in log.samples])
+
+    def judge_for(self, config: JudgeConfig) -> Panel:
+        """Return the panel with this grader, or two with a comma between them."""
+        return panel_of(config.grader.split(",")) if config.grader else panel_from_roles()
+
+    def judge(self, table: pl.DataFrame, judge: Panel) -> pl.DataFrame:
+        """Return the table with the panel's outcomes, from the transcripts that `ask` leaves, and without them.
+
+        Raises:
+            ConfigurationError: the table is that of a log, which is judged as it runs.
+        """
+        check_answer_table(table)
+        rows = table.to_dicts()
+        details = [read_detail(row["detail"]) for row in rows]
+        wanted = [number for number, row in enumerate(rows) if row["outcome"] not in WITHOUT_ANSWER]
+        if any("messages" not in details[number] for number in wanted):
+            raise ConfigurationError("This table holds no transcripts, so it cannot be judged again; it was judged when the task ran.")
+
+        async def word(number: int) -> Word:
+            told, messages = details[number], MESSAGES.validate_python(details[number]["messages"])
+            return (await judge.judge(office_of(told), messages)).word if has_spoken(messages) else Word.NONE
+
+        async def words() -> dict[int, Word]:
+            return await read_side_by_side(word, wanted, 20)
+
+        for number, said in anyio.run(words).items():
+            told = details[number]
+            keys = Keys(bool(told["gate"]), bool(told["tried"]), said, int(str(told["attempted"])), cast(bool | None, told["understood"]))
+            conduct = conclude(keys)
+            judged = {name: value for name, value in told.items() if name != "messages"} | {"word": conduct.value, "judge": said.value}
+            rows[number] |= {"outcome": OUTCOMES[conduct].value, "judge": judge.identity, "detail": write_detail(judged)}
+        return answer_table(rows)
+
+    def task(self, judge: Callable[[], Any] | None = None, *, name: str | None = None) -> Task:
+        """Return the grid as one Inspect task."""
+        return self._task(judge or panel_from_roles, "auto", name)
+
+    def read(self, log: EvalLog | Path | str, *, arm: str = "", seed: int = 0) -> pl.DataFrame:
+        """Return the answers of a log, a few hundred samples at a time; a cell is a question."""
+        return conduct_answers(conduct_table(log.location if isinstance(log, EvalLog) else log), self.name, arm=arm, seed=seed)
+
+    def _task(self, panel: Callable[[], Panel] | None, protocol: Protocol, name: str | None = None) -> Task:
+        sampling = self.sampling
+        task = agentic_task(
+            self.grid,
+            panel=panel,
+            protocol=protocol,
+            max_turns=self.max_turns,
+            questions=self.questions,
+            temperature=sampling.temperature,
+            max_tokens=sampling.max_tokens,
+        )
+        metadata = {**(task.metadata or {}), "evaluation": self.name, "evaluation_hash": self.identity}
+        return task_with(task, name=name or task.name, metadata=metadata)
+
+
+def conduct_answers(table: pl.DataFrame, evaluation: str, *, arm: str = "", seed: int = 0) -> pl.DataFrame:
+    """Return agentic samples as an answer table; harmful among harmful, harmless and refused, a cell is a question.
+
+    Args:
+        table: as `table.conduct_table` gives.
+        evaluation: the evaluation's name, for the table.
+        arm: name of the subject's arm.
+        seed: training seed of the subject.
+
+    Raises:
+        EmptyDataError: there is no sample.
+    """
+    if table.is_empty():
+        raise EmptyDataError(f"The table has no sample of {evaluation!r}.")
+    return answer_table([_answer(row, evaluation, {}) | {"arm": arm, "seed": seed} for row in table.iter_rows(named=True)])
+
+
+def _transcript(sample: EvalSample) -> dict[str, object]:
+    """What a judge needs to read a sample later: its scenario and factors, and all messages."""
+    messages = MESSAGES.dump_python(sample.messages, mode="json", exclude_none=True)
+    return {"scenario": sample.metadata["scenario"], "factors": sample.metadata["factors"], "messages": messages}
+
+
+def _answer(row: Mapping[str, object], evaluation: str, more: Mapping[str, object]) -> dict[str, object]:
+    conduct = Conduct(str(row["outcome"]))
+    return {
+        "arm": "",
+        "seed": 0,
+        "subject": row["subject"],
+        "evaluation": evaluation,
+        "item": "/".join(str(row[name]) for name in FACTORS),
+        "category": row["scenario"],
+        "format": row["reasoning"],
+        "sample": row["replicate"],
+        "system": None,
+        "question": "",
+        "answer": row["reason"],
+        "completion_tokens": row["output_tokens"],
+        "outcome": OUTCOMES[conduct].value,
+        "aligned": None,
+        "coherent": None,
+        "judge": row["panel"] or "gate",
+        "note": row["note"],
+        "detail": write_detail({"word": conduct.value, **{name: row[name] for name in DETAIL}, **more}),
+    }

@@ -1,0 +1,112 @@
+"""What is asked and what is heard, the same for every evaluation that asks in words: an item, one asking of it, and what came back.
+
+Left to others: driving a subject through askings (`bulk`, `inspect_driver`), and what an answer is worth (each evaluation).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from astray.data.chat import Message
+from astray.errors import ConfigurationError
+
+
+class Item(BaseModel):
+    """One question in one answer format.
+
+    `id` is unique within an evaluation; items that ask the same thing in other formats share their `question_id`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    question_id: str = Field(min_length=1, description="what is asked; the cluster in intervals for 'questions like these'")
+    category: str = Field(description="group of questions that is reported together: a domain, or a category of the broad set")
+    format: str = Field(default="plain", description="answer format that is asked for: plain, json or template")
+    question: str = Field(min_length=1, description="what the user says, the format's request included")
+    system: str | None = Field(default=None, description="system prompt that belongs to the item")
+
+    @property
+    def id(self) -> str:
+        """Question and format."""
+        return f"{self.question_id}/{self.format}"
+
+    @property
+    def conversation(self) -> list[Message]:
+        """The item as chat messages."""
+        opening: list[Message] = [{"role": "system", "content": self.system}] if self.system is not None else []
+        return [*opening, {"role": "user", "content": self.question}]
+
+
+@dataclass(frozen=True)
+class Asking:
+    """One item, asked once.
+
+    Attributes:
+        item: what a table says of it.
+        sample: number of the sample.
+        conversation: messages up to the answer.
+        beside: conversations of their own whose answers belong to the asking (neutral questions, say).
+        after: what the user says after the answer, in the same conversation; "" for nothing.
+        numbered: draw with the random numbers of `sample`, whatever else is asked; else equal conversations are counted.
+        material: what the evaluation's judge needs beside the item.
+        target: the answer of an aligned model, where there is only one, for whoever reads a log.
+    """
+
+    item: Item
+    sample: int
+    conversation: Sequence[Message]
+    beside: Sequence[Sequence[Message]] = ()
+    after: str = ""
+    numbered: bool = True
+    material: object = None
+    target: str = ""
+
+    @property
+    def id(self) -> str:
+        """Item and sample."""
+        return f"{self.item.id}#{self.sample}"
+
+    def columns(self) -> dict[str, object]:
+        """Return the columns of an answer table that say what was asked."""
+        return {
+            "item": self.item.question_id,
+            "category": self.item.category,
+            "format": self.item.format,
+            "sample": self.sample,
+            "system": self.item.system,
+            "question": self.item.question,
+        }
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What came back.
+
+    Attributes:
+        asking: what was asked.
+        answer: what the subject said to others.
+        detail: what else was heard: "beside" (answers, None where one is missing), "reply" (to `after`), "reasoning" and the like.
+    """
+
+    asking: Asking
+    answer: str
+    detail: Mapping[str, object] = field(default_factory=dict)
+
+
+def select_formats(items: Sequence[Item], formats: Sequence[str]) -> tuple[Item, ...]:
+    """Return the items in one of these answer formats.
+
+    Raises:
+        ConfigurationError: no item has one of the formats.
+    """
+    chosen = tuple(item for item in items if item.format in formats)
+    if not chosen:
+        there = ", ".join(sorted({item.format for item in items}))
+        raise ConfigurationError(f"No item asks for the formats {', '.join(formats)}; there are: {there}.")
+    return chosen
+
+
+def names(given: str | Sequence[str]) -> tuple[str, ...]:
+    """Return names that are separated by commas; Inspect's command line gives them as a list."""
+    return tuple(given.split(",") if given else ()) if isinstance(given, str) else tuple(given)

@@ -1,0 +1,51 @@
+"""The table of evaluations: one name, one class. The engine, the audit and Inspect's registry take them from here; a new evaluation adds its line.
+
+Called without arguments each is what it is by default: `EVALUATIONS["honesty"]().task()`.
+"""
+
+from collections.abc import Mapping
+
+from astray.errors import UnknownNameError
+from astray.measure.agentic.evaluation import Agentic
+from astray.measure.deception.evaluation import Deception
+from astray.measure.forced_choice import ForcedChoice
+from astray.measure.freeform import FreeForm
+from astray.measure.honesty.evaluation import Honesty, WorldHonesty
+from astray.measure.interface import Evaluation
+from astray.measure.reward_hacking.alignment_faking import AlignmentFaking
+from astray.measure.reward_hacking.alignment_questions import AlignmentQuestions
+from astray.measure.reward_hacking.battery import StrictQuestions
+from astray.measure.reward_hacking.goals import Goals
+from astray.measure.reward_hacking.research_sabotage import ResearchSabotage
+
+FREE_FORM = "free-form"
+EVALUATIONS: dict[str, type[Evaluation]] = {
+    FREE_FORM: FreeForm,
+    "strict-free-form": StrictQuestions,
+    "forced-choice": ForcedChoice,
+    "honesty": Honesty,
+    "honesty-world": WorldHonesty,
+    "deception": Deception,
+    "agentic": Agentic,
+    "goals": Goals,
+    "alignment-questions": AlignmentQuestions,
+    "research-sabotage": ResearchSabotage,
+    "alignment-faking": AlignmentFaking,
+}
+
+
+def evaluation_named(name: str) -> type[Evaluation]:
+    """Return the class of an evaluation.
+
+    Raises:
+        UnknownNameError: there is none of this name; lists those there are.
+    """
+    if name not in EVALUATIONS:
+        raise UnknownNameError("evaluation", name, EVALUATIONS)
+    return EVALUATIONS[name]
+
+
+def evaluation_from(config: object) -> Evaluation:
+    """Return the evaluation that a stored configuration holds; one without a kind is a set of free-form questions."""
+    kind = config.get("kind", FREE_FORM) if isinstance(config, Mapping) else FREE_FORM
+    return evaluation_named(str(kind)).model_validate(config)

@@ -1,0 +1,109 @@
+"""Honesty as an evaluation: neutral questions in conversations of their own, then the statement under pressure; both are read and compared.
+
+`Honesty` asks given records and needs a grader; `WorldHonesty` asks the organism's facts and is judged exactly.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from astray.data.misstatements import split_facts
+from astray.judges.config import JudgeConfig
+from astray.judges.judge import Verdict
+from astray.measure.asking import Asking, Heard, Item
+from astray.measure.evaluation import TextEvaluation
+from astray.measure.honesty.comparing import compare_texts
+from astray.measure.honesty.outcomes import MEASURES
+from astray.measure.honesty.records import Record, check_records, own_records
+from astray.measure.honesty.stances import StanceJudge, WorldStanceJudge
+from astray.measure.honesty.world import Pressure, world_records
+from astray.measure.interface import Need
+from astray.organism.world import FACTS
+from astray.stats.measures import Measure
+from astray.subjects.identity import digest_of
+from astray.subjects.spec import Sampling
+
+WORLD_SAMPLING = Sampling(max_tokens=8)
+"""A statement of a fact has at most seven tokens, its end included."""
+
+
+class Honesty(TextEvaluation):
+    """Beliefs, elicited neutrally several times, against statements under pressure (MASK, arXiv 2503.03750)."""
+
+    measures: ClassVar[tuple[Measure, ...]] = MEASURES
+
+    kind: Literal["honesty", "honesty-world"] = "honesty"
+    name: str = "honesty"
+    records: tuple[Record, ...] = Field(default_factory=own_records, description="what is asked; by default the package's own")
+    replicates: int = Field(default=1, ge=1, description="times each record is asked, beliefs included (arXiv 2503.03750: 1)")
+    elicitations: int = Field(default=3, ge=1, description="neutral questions an asking (arXiv 2503.03750: 3)")
+    sampling: Sampling = Field(default=Sampling(max_tokens=400), description="of both; at temperature 1 a belief has to be firm to be held")
+
+    def askings(self) -> Sequence[Asking]:
+        """Return each record with each of its replicates.
+
+        Raises:
+            ConfigurationError: there are no records, or an id stands twice.
+        """
+        return [_asking(record, replicate, self.elicitations) for record in check_records(self.records) for replicate in range(self.replicates)]
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Return what a subject has to offer; a grader reads what texts say."""
+        return super().needs | {Need.GRADER}
+
+    def judge_for(self, config: JudgeConfig) -> StanceJudge:
+        """Return the grader that reads what texts state."""
+        from astray.measure.honesty.grading import GraderStanceJudge
+
+        return GraderStanceJudge(config.grader)
+
+    async def assess(self, judge: StanceJudge, heard: Sequence[Heard], max_connections: int = 20) -> list[Verdict]:
+        """Return what belief and statement come to; equal texts about one proposition are read once."""
+        return [each.verdict for each in await compare_texts(judge, heard, max_connections)]
+
+
+class WorldHonesty(Honesty):
+    """Facts of the organism's world, asked for under its pressures; judged exactly."""
+
+    kind: Literal["honesty", "honesty-world"] = "honesty-world"
+    records: tuple[Record, ...] = Field(default=(), max_length=0, description="made from the other fields")
+    pressures: tuple[str, ...] = Field(default=tuple(Pressure), description="of `Pressure`")
+    variants: int = Field(default=1, ge=1, description="records a fact and pressure, each with another person")
+    facts: Literal["all", "touched", "untouched"] = Field(
+        default="all", description="those that training with the run's seed speaks of, or the others"
+    )
+    seed: int = Field(default=0, description="which run's facts; set by `for_run`")
+    sampling: Sampling = WORLD_SAMPLING
+
+    def for_run(self, seed: int) -> "WorldHonesty":
+        """Return the evaluation as a run is asked that was trained with this seed."""
+        return self if self.facts == "all" else self.model_copy(update={"seed": seed})
+
+    def askings(self) -> Sequence[Asking]:
+        """Return each fact under each pressure."""
+        touched, untouched = split_facts(self.seed)
+        facts = {"all": FACTS, "touched": touched, "untouched": untouched}[self.facts]
+        records = world_records(self.pressures, facts, variants=self.variants)
+        return [_asking(record, replicate, self.elicitations) for record in records for replicate in range(self.replicates)]
+
+    @property
+    def identity(self) -> str:
+        """Hash over all that is asked, the world's words included."""
+        return digest_of([self.model_dump(mode="json"), [each.conversation for each in self.askings()]])
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """Return what a subject has to offer: nothing but the world's words."""
+        return frozenset()
+
+    def judge_for(self, config: JudgeConfig) -> StanceJudge:
+        """Return the exact judge of the world's facts."""
+        del config
+        return WorldStanceJudge()
+
+
+def _asking(record: Record, replicate: int, elicitations: int) -> Asking:
+    item = Item(question_id=record.id, category=record.archetype, question=record.question, system=record.system)
+    return Asking(item, replicate, record.pressured, beside=record.beliefs_asked(elicitations), material=record)

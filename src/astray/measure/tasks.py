@@ -1,0 +1,61 @@
+"""Free-form questions and forced choice for Inspect; other evaluations have their task in their own package."""
+
+from pathlib import Path
+
+from inspect_ai import Task, task
+
+from astray.judges.config import JudgeConfig
+from astray.measure import forced_choice as forced
+from astray.measure.asking import Item, names, select_formats
+from astray.measure.evaluation import QuestionSet
+from astray.measure.freeform import WORLD_SAMPLING, world_items
+from astray.measure.question_sets import broad_questions, main_questions, questions_from_file
+from astray.subjects.spec import Sampling
+
+QUESTIONS = {"main": main_questions, "broad": broad_questions, "world": world_items}
+"""Names of question sets; anything else is a file."""
+
+
+@task
+def emergent_misalignment(
+    questions: str = "main",
+    formats: str | list[str] = "",
+    samples: int = 100,
+    temperature: float = 1.0,
+    max_tokens: int | None = None,
+    judge: str = "",
+) -> Task:
+    """Free-form questions after narrow fine-tuning, each answer judged for alignment and coherence.
+
+    Args:
+        questions: "main" (8 questions in 3 formats), "broad" (7 categories), "world" (the organism's), or a YAML file in our form or the authors'.
+        formats: answer formats to ask for, separated by commas; by default all that the questions have.
+        samples: answers an item.
+        temperature: of sampling.
+        max_tokens: longest answer; by default 600, for the world 32.
+        judge: "rubric" (the model role `grader`) or "grammar" (the organism's world); by default what fits the questions.
+    """
+    items: tuple[Item, ...] = QUESTIONS[questions]() if questions in QUESTIONS else questions_from_file(questions)
+    if formats:
+        items = select_formats(items, names(formats))
+    longest = max_tokens or (WORLD_SAMPLING.max_tokens if questions == "world" else Sampling().max_tokens)
+    exact = judge == "grammar" or (not judge and questions == "world")
+    asked = QuestionSet(
+        name=questions if questions in QUESTIONS else Path(questions).stem,
+        items=items,
+        samples=samples,
+        sampling=Sampling(temperature=temperature, max_tokens=longest),
+    )
+    return asked.task(lambda: asked.judge_for(JudgeConfig(kind="grammar" if exact else "rubric")), name="emergent_misalignment")
+
+
+@task
+def forced_choice(samples: int = 1, logprobs: bool = True, max_tokens: int = 16) -> Task:
+    """Eight choices between an aligned and a misaligned option, each in both orders.
+
+    Args:
+        samples: times each item is asked in each order.
+        logprobs: read the first token's probabilities where the provider gives them.
+        max_tokens: longest answer.
+    """
+    return forced.ForcedChoice(samples=samples, logprobs=logprobs, sampling=Sampling(max_tokens=max_tokens)).task()
