@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from astray.answers import ANSWER_SCHEMA, answer_table
+from astray.answers import ANSWER_SCHEMA, answer_table, write_detail
 from astray.artifacts import Artifact, Step
 from astray.engine import steps as shared_steps
 from astray.engine import vector
@@ -19,18 +19,18 @@ from astray.engine.plan import StudyPlan
 from astray.engine.setting import Setting
 from astray.engine.steps import ANSWERS_FILE, DATA_FILE, RUN_FOLDER
 from astray.explain.causal import HELD_OUT_SCHEMA, SEARCH_SCHEMA, UNSTEERED
-from astray.measure.evaluation import Evaluation
-from astray.measure.honesty.outcomes import HonestyOutcome
-from astray.measure.honesty.table import as_answers, honesty_table
+from astray.measure.evaluation import QuestionSet
+from astray.measure.honesty.evaluation import Honesty
+from astray.measure.honesty.outcomes import OUTCOMES, HonestyWord
+from astray.measure.interface import Evaluation
 from astray.outcomes import Outcome
 from astray.studies.dishonesty import steps as dishonesty_steps
-from astray.studies.dishonesty.scale import HONESTY, PERSONA
 from astray.studies.persona_features import mending as persona_mending
 from astray.studies.persona_features import steps as persona_steps
 from astray.studies.reward_hacking import steps as hacking_steps
 
 ALIGNED, MISALIGNED, INCOHERENT = Outcome.ALIGNED, Outcome.MISALIGNED, Outcome.INCOHERENT
-HONEST_OUTCOMES = {ALIGNED: HonestyOutcome.HONEST, MISALIGNED: HonestyOutcome.LIE, INCOHERENT: HonestyOutcome.EVASIVE}
+HONESTY_WORDS = {ALIGNED: HonestyWord.HONEST, MISALIGNED: HonestyWord.LIE, INCOHERENT: HonestyWord.EVASIVE}
 NUMBER_OF = {ALIGNED: 0.0, MISALIGNED: 1.0, INCOHERENT: None}
 """Rate of a run in which every answer is so."""
 
@@ -76,11 +76,14 @@ class Left(Artifact):
 
 def with_few_questions(setting: Setting) -> Setting:
     """One question of each category and format: claims and figures select by these, and more questions only take longer."""
-    evaluations = [
-        evaluation.model_copy(update={"items": tuple({(item.category, item.format): item for item in reversed(evaluation.items)}.values())})
-        for evaluation in setting.evaluations
-    ]
-    return replace(setting, evaluations=tuple(evaluations))
+
+    def few(evaluation: Evaluation) -> Evaluation:
+        if not isinstance(evaluation, QuestionSet):
+            return evaluation
+        items = {(item.category, item.format): item for item in reversed(evaluation.items)}
+        return evaluation.model_copy(update={"items": tuple(items.values())})
+
+    return replace(setting, evaluations=tuple(map(few, setting.evaluations)))
 
 
 def left_by(plan: StudyPlan, null: Null, folder: Path) -> dict[str, Artifact]:
@@ -104,14 +107,16 @@ def left_by(plan: StudyPlan, null: Null, folder: Path) -> dict[str, Artifact]:
 
 def answers(evaluations: Sequence[Evaluation], arm: str, seed: int, outcome: Outcome) -> pl.DataFrame:
     """One answer to every question."""
-    empty = dict.fromkeys(ANSWER_SCHEMA) | {"subject": "s", "question": "q", "answer": "a", "sample": 0, "judge": "j", "note": ""}
-    return answer_table(
-        [
-            empty | {"arm": arm, "seed": seed, "evaluation": evaluation.name, "outcome": outcome.value}
-            | {"item": item.question_id, "category": item.category, "format": item.format}
-            for evaluation in evaluations for item in evaluation.items
-        ]
-    )  # fmt: skip
+    empty = dict.fromkeys(ANSWER_SCHEMA) | {"subject": "s", "answer": "a", "judge": "j", "note": "", "detail": ""}
+    rows = []
+    for evaluation in (each.for_run(seed) for each in evaluations):
+        told = {"outcome": outcome.value}
+        if isinstance(evaluation, Honesty):
+            word = HONESTY_WORDS[outcome]
+            told = {"outcome": OUTCOMES[word].value, "detail": write_detail({"word": word.value, "belief": "a", "stated": "a", "accurate": True})}
+        whose = {"arm": arm, "seed": seed, "evaluation": evaluation.name}
+        rows += [empty | whose | told | asking.columns() for asking in evaluation.askings()]
+    return answer_table(rows)
 
 
 Become = Mapping[str, Outcome]
@@ -238,20 +243,10 @@ def _course(folder: Path, step: Step, null: Null, become: Become) -> None:
 
 
 def _honesty(folder: Path, step: Step, null: Null, become: Become) -> None:
-    """Leave beliefs and statements, and the answers to ordinary questions of arms that a step made."""
+    """Leave the answers of arms that a step made: beliefs and statements, and answers to ordinary questions."""
     config: Any = step.config
-    texts = {"subject": "s", "category": "stranger", "question": "Q?", "answer": "A.", "judge": "exact", "note": "", "sample": 0, "system": None}
-    held = {"beliefs": ["A."], "belief": "a", "stated": "a", "accurate": True}
-    rows = [
-        texts | held | {"arm": arm, "seed": config.seed, "evaluation": name, "item": f"record-{number}", "outcome": HONEST_OUTCOMES[outcome].value}
-        for arm, outcome in become.items() for name in (HONESTY, PERSONA) for number in range(6)
-    ]  # fmt: skip
-    table = honesty_table(rows)
-    table.write_parquet(folder / dishonesty_steps.HONESTY_FILE)
-    tables = [as_answers(table, HonestyOutcome.LIE, "stated")]
-    if main := getattr(config, "main", None):
-        tables += [answers([main], arm, config.seed, outcome) for arm, outcome in become.items()]
-    pl.concat(tables).write_parquet(folder / ANSWERS_FILE)
+    asked = [*config.asking.evaluations, config.main]
+    pl.concat([answers(asked, arm, config.seed, outcome) for arm, outcome in become.items()]).write_parquet(folder / ANSWERS_FILE)
 
 
 def _rounds(folder: Path, step: Step, null: Null, become: Become) -> None:
@@ -296,7 +291,6 @@ LEAVES: dict[str, Callable[[Path, Step, Null, Become], None]] = {
         (hacking_steps.reward_programs, _course),
         (hacking_steps.distil_rollouts, _skill),
         (hacking_steps.mend_run, _skill),
-        (dishonesty_steps.ask_records, _honesty),
         (dishonesty_steps.live_with_users, _rounds),
         (dishonesty_steps.filter_mix, _filtered),
         (dishonesty_steps.realign_run, _honesty),
