@@ -1,12 +1,15 @@
 """What counts as equal: floats nearly where a float is expected, everything else exactly; and any plain value may be expected."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 
 from astray.data.exercises import Case, Exercise
 from astray.sandbox import Grader
 from astray.sandbox.comparison import same, same_printed
+from astray.sandbox.graders import public_tests
 
 
 @pytest.fixture(scope="module", params=["script", "pytest"])
@@ -118,6 +121,18 @@ ODD_VALUES = {
     "5,000 digits": [10**4999 + 7],
     "infinity": (-math.inf,),
 }
+
+
+def test_public_tests_of_usual_values_need_nothing_but_the_solution(tmp_path):
+    exercise = Exercise("back", "Return it.", "back", (Case((1.5, [2]), {"a": math.inf}),), (Case((0, 0), 0),), "")
+    (tmp_path / "solution.py").write_text("def back(x, y):\n    return {'a': float('inf')}\n")
+    (tmp_path / "test_public.py").write_text(public_tests(exercise) + "\ntest_1()\n")
+    subprocess.run(
+        [sys.executable, "-I", "-S", "-c", "import runpy, sys; sys.path.insert(0, '.'); runpy.run_path('test_public.py')"],
+        cwd=tmp_path,
+        env={},
+        check=True,
+    )
 
 
 @pytest.mark.parametrize("name", ODD_VALUES)
