@@ -124,7 +124,7 @@ ODD_VALUES = {
 
 
 def test_public_tests_of_usual_values_need_nothing_but_the_solution(tmp_path):
-    exercise = Exercise("back", "Return it.", "back", (Case((1.5, [2]), {"a": math.inf}),), (), "")
+    exercise = Exercise("back", "Return it.", "back", (Case((1.5, [2]), {"a": math.inf}),), (Case((0, 0), 0),), "")
     (tmp_path / "solution.py").write_text("def back(x, y):\n    return {'a': float('inf')}\n")
     (tmp_path / "test_public.py").write_text(public_tests(exercise) + "\ntest_1()\n")
     subprocess.run(
