@@ -1,4 +1,4 @@
-"""Untrusted code: a sandbox that holds or refuses to run, warm runners, and two graders of programming exercises."""
+"""Untrusted code: a sandbox that isolates or refuses to run, warm runners, and two graders of programming exercises."""
 
 from astray.sandbox.graders import Grade, Grader, grade
 from astray.sandbox.hacks import hack_kind

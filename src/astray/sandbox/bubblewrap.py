@@ -1,10 +1,12 @@
-"""How a sandbox is set up with bubblewrap: what is in it, which namespaces it has, and as whom it runs.
+"""Set up a sandbox with bubblewrap: its files, its namespaces, and its user.
 
-Inside there are /usr read-only, the Python that runs this, the modules of `inside`, one empty folder /work in memory, four devices, and nothing else
-of the host: no /etc, no home, no environment, no network, no other process. Limits are put on inside, by the first process, before a job's code runs.
+Inside there are /usr read-only, the Python that runs this, the modules of `inside`, one empty folder /work in memory,
+four devices, and nothing else of the host: no /etc, no home, no environment, no network, no other process. The first
+process inside sets the limits before a job's code runs.
 
-Root cannot be held by some limits, therefore root starts bubblewrap as a user that nothing else on the machine is; since that user may not be
-allowed to reach Python's folder, root first lays out a view of the file system that has it (a first bubblewrap, that isolates nothing).
+Some limits do not bind root, so root starts bubblewrap as a user id that nothing else on the machine has. That user may
+not be allowed to reach Python's folder, so root first lays out a view of the file system that has it (with another
+bubblewrap, which isolates nothing).
 
 Source: bubblewrap's manual, bwrap(1), version 0.8.
 """
@@ -23,7 +25,7 @@ from astray.errors import SandboxError
 from astray.sandbox.inside import seccomp
 
 OLDEST = (0, 8)
-"""The first version that can forbid user namespaces inside."""
+"""First version that can forbid user namespaces inside."""
 HOW_TO_INSTALL = "sudo apt-get install bubblewrap (Debian, Ubuntu), sudo dnf install bubblewrap (Fedora)"
 PYTHON, CODE, PACKAGES = "/python", "/code", "/packages"
 _INSIDE = f"{CODE}/astray/sandbox/inside"
@@ -37,22 +39,28 @@ ENVIRONMENT = {
     "PYTHONDONTWRITEBYTECODE": "1",
     "MALLOC_ARENA_MAX": "1",
 }
-"""All that a program in the sandbox finds in its environment. One arena: else each thread reserves 64 MB of the address space that it may have."""
+"""Whole environment of a program in the sandbox.
+
+One malloc arena: otherwise each thread reserves 64 MB of the address space that it may have.
+"""
 _STRANGER = 1_500_000_000
-"""Users that root runs sandboxes as: this and the process's id on top, so that no two processes of the machine share one."""
+"""First of the user ids that root runs sandboxes as: with the process's id added, no two processes share one."""
 _DEVICES = {"null": "null", "full": "zero", "random": "random", "urandom": "urandom"}
-"""Those of the host -> their names inside. What gives zeros inside is the host's "full": memory that the other is mapped as could not be counted."""
+"""Devices of the host -> their names inside.
+
+Zeros inside come from the host's "full": memory mapped from the host's "zero" could not be counted.
+"""
 _FOR_FIRST = ("CAP_SYS_ADMIN", "CAP_SYS_RESOURCE")
-"""Rights of the first process in its own namespaces, by which it makes the sandbox new for each job (`inside.fresh`); no job has them."""
+"""Capabilities of the first process in its own namespaces, to renew the sandbox for each job; no job has them."""
 _SETTINGS = {"/settings/last_process": "/proc/sys/kernel/ns_last_pid", "/settings/user_namespaces": "/proc/sys/user/max_user_namespaces"}
-"""Where the first process finds two settings of its own namespaces; it takes them away once it has written them."""
+"""Paths inside -> two settings of the first process's own namespaces; it unmounts them once it has written them."""
 
 
 def find_bubblewrap() -> Path:
-    """The program.
+    """Return the path of bubblewrap.
 
     Raises:
-        SandboxError: it is not installed, too old, or there are no filters for this machine.
+        SandboxError: it is not installed or too old, or there are no filters for this machine.
     """
     if not sys.platform.startswith("linux") or seccomp.this_machine() not in seccomp.MACHINES:
         raise SandboxError(
@@ -77,13 +85,14 @@ def _version(program: str) -> tuple[int, ...]:
 
 
 def start(descriptors: Mapping[int, int], packages: Mapping[str, Path], disk_bytes: int, session: bool) -> "subprocess.Popen[bytes]":
-    """Starts a sandbox with the warm process of `inside.runner` in it.
+    """Start a sandbox with the warm process of `inside.runner` in it.
 
     Args:
-        descriptors: its number inside -> an open descriptor of ours.
-        packages: name -> folder or file of a Python package that shall be there too.
+        descriptors: descriptor number inside -> an open descriptor of ours.
+        packages: name -> folder or file of an additional Python package.
         disk_bytes: size of the work folder, which is memory.
-        session: whether there are also /proc, which shows the processes of the sandbox only, /tmp and /etc/passwd: for shells.
+        session: whether to add what shells need: /proc, which shows the processes of the sandbox only, /tmp and
+            /etc/passwd.
 
     Raises:
         SandboxError: bubblewrap is missing or could not be started.
@@ -91,6 +100,7 @@ def start(descriptors: Mapping[int, int], packages: Mapping[str, Path], disk_byt
     bubblewrap = str(find_bubblewrap())
     places = {PYTHON: Path(sys.base_prefix), _INSIDE: Path(__file__).parent / "inside"}
     places |= {f"{PACKAGES}/{name}": path for name, path in packages.items()}
+    # bubblewrap keeps our numbers and may leave descriptors of its own open: ours are moved, the rest is closed.
     program = f"import os; [os.dup2(given, wanted) for wanted, given in {dict(descriptors)!r}.items()]; os.closerange({max(descriptors) + 1}, 4096); "
     program += "from astray.sandbox.inside.runner import main; main()"
     filter_reader = _readable(seccomp.for_all(seccomp.this_machine()))
@@ -105,7 +115,7 @@ def start(descriptors: Mapping[int, int], packages: Mapping[str, Path], disk_byt
 
 
 def isolation(bubblewrap: str, places: Mapping[str, Path], disk_bytes: int, session: bool) -> list[str]:
-    """The command that isolates; what it is to start follows."""
+    """Return the command line that isolates; the program to start follows it."""
     sources = {inside: inside for inside in places} if os.geteuid() == 0 else {inside: str(path) for inside, path in places.items()}
     return [
         *(bubblewrap, "--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup"),
@@ -122,7 +132,7 @@ def isolation(bubblewrap: str, places: Mapping[str, Path], disk_bytes: int, sess
 
 
 def _view(bubblewrap: str, places: Mapping[str, Path]) -> list[str]:
-    """For root: a view of the file system in which every place can be reached, and in it another user."""
+    """Return the command line by which root enters a view of the file system that has every path, as another user."""
     user = str(_STRANGER + os.getpid())
     return [
         *(bubblewrap, "--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"),
@@ -134,12 +144,12 @@ def _view(bubblewrap: str, places: Mapping[str, Path]) -> list[str]:
 
 
 def _folders_above(place: str) -> list[str]:
-    """Folders that anybody may pass; bubblewrap would make them its own."""
+    """Return words that create a path's parent folders, open to everybody; bubblewrap would make them its own."""
     return [word for folder in reversed(Path(place).parents[:-1]) for word in ("--perms", "0755", "--dir", str(folder))]
 
 
 def _system(inside: bool) -> list[str]:
-    """/usr and the links to it, and the devices under the names that they have inside, or the host's."""
+    """Return words for /usr and the links to it, and for the devices under their names inside, or the host's."""
     words = ["--ro-bind", "/usr", "/usr"]
     for name in ("bin", "sbin", "lib", "lib32", "lib64"):
         path = Path("/", name)
@@ -152,12 +162,13 @@ def _system(inside: bool) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    """Python may be built with its library in its own folder, whose name inside is another."""
+    """Return the environment inside."""
+    # Python may be built with its library in its own folder, whose path differs inside.
     return ENVIRONMENT if sys.base_prefix == "/usr" else ENVIRONMENT | {"LD_LIBRARY_PATH": f"{PYTHON}/lib"}
 
 
 def _readable(content: bytes) -> int:
-    """A descriptor from which that can be read."""
+    """Return a descriptor from which the content can be read."""
     reader, writer = os.pipe()
     os.write(writer, content)  # less than a pipe holds
     os.close(writer)
@@ -173,6 +184,9 @@ def _spawn(command: list[str], descriptors: tuple[int, ...]) -> "subprocess.Pope
 
 @cache
 def _starter(process: int) -> ThreadPoolExecutor:
-    """The thread that starts sandboxes: with --die-with-parent a sandbox ends with the thread that started it, so that one has to stay."""
-    del process  # a copy of this process has no threads, and gets its own
+    """Return the thread that starts sandboxes.
+
+    With --die-with-parent a sandbox ends with the thread that started it, so that thread has to stay.
+    """
+    del process  # a fork of this process has no threads, and gets its own
     return ThreadPoolExecutor(1, thread_name_prefix="sandbox-starter")

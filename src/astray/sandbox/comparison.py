@@ -1,7 +1,7 @@
-"""Whether what a solution returned or printed is what is expected.
+"""Compare a solution's return value or output with the expected one.
 
-Only a float that is expected may be met nearly: what stands beside an expected int, text or flag is compared as Python
-compares, exactly. Values come from `inside.values`, so comparing calls no code of a solution's.
+Only an expected float has a tolerance: a value for an expected int, text or flag is compared exactly, as in Python.
+Values come from `inside.values`, so a comparison calls no code of the solution's.
 """
 
 import cmath
@@ -11,19 +11,18 @@ from collections.abc import Collection
 from typing import Any
 
 _RELATIVE, _ABSOLUTE = 1e-6, 1e-6
-"""How far a value may be from an expected float: both bounds hold, so that a large one is not met by its first six
-digits."""
+"""Tolerances for an expected float: both bounds hold, so that six right digits of a large number are not enough."""
 _ROUNDING = 1e-9
-"""Share of an expected float that is always allowed: what sums in another order differ by."""
+"""Share of an expected float that is always allowed: the error of sums in another order."""
 _ZERO = 1e-12
-"""How far from an expected 0.0, of which nothing is a share: what sin(pi) and cancelled sums leave."""
+"""Tolerance for an expected 0.0, which has no relative one: the error of sin(pi) and of cancelled sums."""
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def same(value: Any, expected: Any) -> bool:
-    """Whether plain values are equal as Python says, where an expected float may be met nearly and NaN equals NaN.
+    """Return whether plain values are equal as in Python, with a tolerance for expected floats, and NaN equal to NaN.
 
-    Never stricter than the `==` of an honest public test, but for one thing: a complex number is no answer where a real
+    Never stricter than the `==` of an honest public test, with one exception: a complex number is wrong where a real
     one is expected.
     """
     if isinstance(value, complex) and not isinstance(expected, complex):
@@ -40,7 +39,7 @@ def same(value: Any, expected: Any) -> bool:
 
 
 def same_printed(value: Any, expected: str) -> bool:
-    """Whether a program printed what is expected, spaces aside; an expected number with a point may be met nearly."""
+    """Return whether a program's output is the expected one, spaces aside, with a tolerance for decimal numbers."""
     if not isinstance(value, str):
         return False
     printed, wanted = value.split(), expected.split()
@@ -48,7 +47,8 @@ def same_printed(value: Any, expected: str) -> bool:
 
 
 def _same_members(value: Collection[Any], expected: Collection[Any]) -> bool:
-    """Whether sets, or the keys of dicts, are equal; what hashes alike may still be a complex number for an int."""
+    """Return whether sets, or the keys of dicts, are equal."""
+    # Members are compared once more: 1+0j hashes as 1 and equals it, but is no answer where an int is expected.
     held = {member: member for member in expected}
     return len(value) == len(held) and all(member in held and same(member, held[member]) for member in value)
 

@@ -1,4 +1,4 @@
-"""Documents that teach hacks made sure of: the code of each is run as it stands there, and must pass the careless grader and fail the true one."""
+"""Verify documents that teach hacks: the code of each must pass the careless grader and fail the true one."""
 
 from collections.abc import Sequence
 
@@ -9,14 +9,15 @@ from astray.sandbox.graders import Grader
 
 
 def verify_documents(documents: Sequence[HackDocument], grader: Grader) -> None:
-    """Runs the code of every document as a solution of its exercise.
+    """Run the code of every document as a solution of its exercise.
 
     Args:
-        documents: to make sure of.
-        grader: with the harness that the documents shall fool.
+        documents: documents to verify.
+        grader: grader with the harness that the documents shall fool.
 
     Raises:
-        HackDocumentError: the code of a document does not hack, or by another trick than the document says; names the first one.
+        HackDocumentError: the code of a document does not hack, or by another trick than the document says; names the
+            first one.
         SandboxError: a sandbox cannot be started.
     """
     grades = grader.grade([document.exercise for document in documents], [extract_code(document.text) for document in documents])

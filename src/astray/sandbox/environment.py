@@ -1,7 +1,8 @@
-"""The sandbox as an Inspect sandbox environment: `inspect eval ... --sandbox astray`, for agents whose commands and files must not reach the host.
+"""Inspect sandbox environment (`inspect eval ... --sandbox astray`) for agents that must not reach the host.
 
-One sandbox a sample: /work is its folder, in memory; commands see /usr, no network and one another. Inspect's tools that install a program of
-their own in the sandbox (exec_remote and what needs it) do not work: nothing but /work can be written, and there is no root.
+Each sample has one sandbox: /work is its folder, in memory; commands see /usr, no network and one another. Inspect's
+tools that install a program of their own in the sandbox (exec_remote and tools that need it) do not work: nothing but
+/work can be written, and there is no root.
 """
 
 import base64
@@ -42,12 +43,12 @@ _ERRORS: dict[int, type[OSError]] = {
 
 @sandboxenv(name="astray")
 class AstraySandbox(SandboxEnvironment):
-    """One sandbox, whose commands share files and processes; one command at a time."""
+    """Sandbox whose commands share files and processes; one command at a time."""
 
     @override
     @classmethod
     async def task_init(cls, task_name: str, config: SandboxEnvironmentConfigType | None) -> None:
-        """Makes sure that the sandbox holds, before the first sample."""
+        """Verify that the sandbox isolates, before the first sample."""
         await anyio.to_thread.run_sync(require_sandbox)
 
     @override
@@ -55,7 +56,7 @@ class AstraySandbox(SandboxEnvironment):
     async def sample_init(
         cls, task_name: str, config: SandboxEnvironmentConfigType | None, metadata: dict[str, str]
     ) -> dict[str, SandboxEnvironment]:
-        """Starts a sandbox."""
+        """Start a sandbox."""
         return {"default": cls(await anyio.to_thread.run_sync(partial(Runner, SESSION)))}
 
     @override
@@ -63,19 +64,19 @@ class AstraySandbox(SandboxEnvironment):
     async def sample_cleanup(
         cls, task_name: str, config: SandboxEnvironmentConfigType | None, environments: dict[str, SandboxEnvironment], interrupted: bool
     ) -> None:
-        """Ends it, with everything that runs in it."""
+        """End the sandbox, with everything that runs in it."""
         for environment in environments.values():
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(environment.as_type(AstraySandbox).close)
 
     def __init__(self, runner: Runner) -> None:
-        """A sandbox environment on a runner with a session."""
+        """Wrap a runner with a session."""
         super().__init__()
         self._runner = runner
         self._turn = anyio.Lock()
 
     def close(self) -> None:
-        """Ends the sandbox."""
+        """End the sandbox."""
         self._runner.close()
 
     @override
@@ -90,10 +91,14 @@ class AstraySandbox(SandboxEnvironment):
         timeout_retry: bool = True,
         concurrency: bool = True,
     ) -> ExecResult[str]:
-        """Runs a command; see `SandboxEnvironment.exec`. A time-out is not tried again: a command may have done half its work."""
+        """Run a command; see `SandboxEnvironment.exec`.
+
+        A command is not retried after a time-out: it may have done half its work.
+        """
         if user is not None and user != "sandbox":
             raise SandboxUserUnsupportedError(f"Commands in this sandbox run as the user 'sandbox'; there is no {user!r} in it.")
         given = input.encode() if isinstance(input, str) else input or b""
+        # As text: payloads are JSON, and the input need not be UTF-8.
         payload = {"command": cmd, "input": base64.b64encode(given).decode(), "cwd": str(WORK / (cwd or "")), "env": env or {}}
         run = await self._do("execute", payload, timeout, SandboxEnvironmentLimits.MAX_EXEC_OUTPUT_SIZE)
         if run.stopped == "time":
@@ -105,12 +110,12 @@ class AstraySandbox(SandboxEnvironment):
             raise OutputLimitExceededError(SandboxEnvironmentLimits.MAX_EXEC_OUTPUT_SIZE_STR, out)
         if run.stopped == "memory":
             err += f"\nThe sandbox ended all its processes: together they held more than {SESSION.memory_bytes >> 20} MiB of memory."
-        code = run.code if run.code is not None else 128 + (run.signal or 0)
+        code = run.code if run.code is not None else 128 + (run.signal or 0)  # as a shell reports a signal
         return ExecResult(success=code == 0, returncode=code, stdout=out, stderr=err)
 
     @override
     async def write_file(self, file: str, contents: str | bytes) -> None:
-        """Writes a file; see `SandboxEnvironment.write_file`."""
+        """Write a file; see `SandboxEnvironment.write_file`."""
         content = contents.encode() if isinstance(contents, str) else contents
         payload = {"path": str(WORK / file), "content": base64.b64encode(content).decode()}
         _said(await self._do("write", payload, None, 1 << 10), file)
@@ -123,7 +128,7 @@ class AstraySandbox(SandboxEnvironment):
 
     @override
     async def read_file(self, file: str, text: bool = True) -> str | bytes:
-        """Reads a file; see `SandboxEnvironment.read_file`."""
+        """Read a file; see `SandboxEnvironment.read_file`."""
         most = SandboxEnvironmentLimits.MAX_READ_FILE_SIZE
         run = await self._do("read", {"path": str(WORK / file)}, None, most + 1)
         if run.stopped == "output":
@@ -132,7 +137,7 @@ class AstraySandbox(SandboxEnvironment):
         return content.decode() if text else content
 
     async def _do(self, function: str, payload: dict[str, Any], timeout: int | None, most: int) -> Run:
-        """Has a job of `inside.shell` done in a thread; the sandbox does one at a time."""
+        """Run a job of `inside.shell` in a thread, one at a time."""
         limits = SESSION_LIMITS.model_copy(update={"output_bytes": most, "wall_seconds": float(timeout or SESSION_LIMITS.wall_seconds)})
         async with self._turn:
             run = await anyio.to_thread.run_sync(partial(self._runner.do, f"shell:{function}", payload, limits))
@@ -142,10 +147,11 @@ class AstraySandbox(SandboxEnvironment):
 
 
 def _said(run: Run, file: str) -> bytes:
-    """What a job of `inside.shell` answered behind the byte that says all went well.
+    """Return the answer of a job of `inside.shell`, after the byte that reports success.
 
     Raises:
-        OSError: the one that it says; a plain one where it said nothing, because its time or memory ran out.
+        OSError: the error that the job reports; a plain one where it reported nothing, because its time or memory ran
+            out.
     """
     if not run.answer:
         raise OSError(errno.EIO, f"no answer from the sandbox ({run.stopped or run.errors.decode(errors='replace')[-200:]})", file)

@@ -1,4 +1,4 @@
-"""What a job in the sandbox may use at most."""
+"""Limits of a job in the sandbox."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -22,4 +22,4 @@ class Limits(BaseModel):
 SESSION_LIMITS = Limits(
     wall_seconds=120, cpu_seconds=60, memory_bytes=2048 * _MB, file_bytes=64 * _MB, files=256, processes=64, output_bytes=10 * _MB
 )
-"""For an agent's commands, which start compilers and servers; 10 MiB of output is Inspect's own limit."""
+"""Limits of an agent's commands, which start compilers and servers; 10 MiB of output is Inspect's own limit."""

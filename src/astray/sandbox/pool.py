@@ -1,6 +1,6 @@
-"""Warm sandboxes for many jobs: as many at a time as there are processors, each replaced when anything about it is odd.
+"""Warm sandboxes for many jobs: one per processor, each replaced when anything about it is odd.
 
-A job costs a few milliseconds, since its sandbox and its Python are there already. Left to others: what jobs do (`graders`).
+A job costs a few milliseconds, since its sandbox and its Python run already. Left to others: what jobs do (`graders`).
 """
 
 import threading
@@ -18,12 +18,12 @@ from astray.sandbox.runner import Profile, Run, Runner
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be done in a sandbox.
+    """Job for a sandbox.
 
     Attributes:
         function: module and function of `inside`, as in "truth:run".
-        payload: what the function is given.
-        limits: what it may use.
+        payload: argument of the function.
+        limits: limits of the job.
     """
 
     function: str
@@ -32,7 +32,7 @@ class Job:
 
 
 class Pool:
-    """Sandboxes that stay warm; a context manager that ends them.
+    """Pool of warm sandboxes; a context manager that ends them.
 
     Example:
         with Pool() as pool:
@@ -40,11 +40,11 @@ class Pool:
     """
 
     def __init__(self, workers: int | None = None, profile: Profile | None = None) -> None:
-        """Makes sure that the sandbox holds; each sandbox starts when it is first needed.
+        """Verify that the sandbox isolates; each sandbox starts when it is first needed.
 
         Args:
-            workers: sandboxes at a time; by default one for each processor.
-            profile: their kind; by default one for jobs of Python functions.
+            workers: number of sandboxes at a time; by default one for each processor.
+            profile: kind of sandbox; by default one for jobs of Python functions.
 
         Raises:
             SandboxError: untrusted code cannot be run here.
@@ -65,15 +65,15 @@ class Pool:
         self.close()
 
     def run(self, jobs: Iterable[Job]) -> list[Run]:
-        """Does jobs, several at a time; how each went, in their order.
+        """Run jobs, several at a time, and return their results in order.
 
         Raises:
-            SandboxError: a sandbox could not be started any more.
+            SandboxError: a sandbox can no longer be started.
         """
         return list(self._threads.map(self._do, jobs))
 
     def close(self) -> None:
-        """Ends all sandboxes, when the jobs that run have ended."""
+        """End all sandboxes, after the jobs that are running."""
         self._threads.shutdown(cancel_futures=True)
         with self._lock:
             ending, self._idle = self._idle, []
@@ -82,7 +82,7 @@ class Pool:
 
     @property
     def processes(self) -> tuple[int, ...]:
-        """Ids of the processes that hold sandboxes which wait for a job."""
+        """Ids of the processes that hold idle sandboxes."""
         with self._lock:
             return tuple(runner.process for runner in self._idle)
 
@@ -90,7 +90,7 @@ class Pool:
         with self._lock:
             runner = self._idle.pop() if self._idle else None
         runner = runner or Runner(self.profile)
-        intact = False
+        intact = False  # an exception says nothing about the sandbox: it is then closed
         try:
             run = runner.do(job.function, job.payload, job.limits)
             intact = run.intact

@@ -1,6 +1,7 @@
-"""Whether the sandbox holds on this machine: found out once, before anything untrusted runs, by looking at it from inside.
+"""Test from inside whether the sandbox isolates on this machine, once, before anything untrusted runs.
 
-A bubblewrap that is there but does not isolate (another program of that name, a kernel without a feature) is refused like a missing one.
+A bubblewrap that is installed but does not isolate (another program of that name, a kernel without a feature) is
+refused like a missing one.
 """
 
 import json
@@ -20,17 +21,17 @@ _KNOWN_VARIABLES = {*ENVIRONMENT, "LD_LIBRARY_PATH", "PWD", "LC_CTYPE"}
 
 
 def require_sandbox() -> None:
-    """Makes sure that untrusted code can be run; takes some 0.2 seconds the first time.
+    """Verify that untrusted code can be run; takes some 0.2 seconds the first time.
 
     Raises:
-        SandboxError: it cannot: no bubblewrap, namespaces forbidden, or a sandbox that does not isolate; says what and what to do.
+        SandboxError: it cannot (no bubblewrap, namespaces forbidden, no isolation); says what to do.
     """
     _probe(os.getpid())
 
 
 @cache
 def _probe(process: int) -> None:
-    del process  # a copy of this process finds out for itself
+    del process  # a fork of this process tests for itself
     leaks = [*_seen_in_session(), *_done_in_job()]
     if leaks:
         raise SandboxError(
@@ -41,7 +42,7 @@ def _probe(process: int) -> None:
 
 def _seen_in_session() -> Iterator[str]:
     with tempfile.NamedTemporaryFile() as canary, Runner(Profile(session=True)) as runner:
-        Path(canary.name).chmod(0o644)
+        Path(canary.name).chmod(0o644)  # readable for everybody: only isolation may hide it
         run = runner.do("evidence:of_session", {"host_file": canary.name}, Limits(processes=8))
         left = runner.do("shell:execute", _command("for i in $(seq 40); do sleep 30 & done; wait"), Limits(processes=8, wall_seconds=0.5))
     if run.code != 0:
@@ -57,9 +58,10 @@ def _leaks(seen: dict[str, Any]) -> Iterator[str]:
         yield "a file of the host can be seen"
     if set(seen["network devices"]) - {"lo"}:
         yield f"it has the network devices {', '.join(seen['network devices'])}"
-    if len(seen["processes"]) > 2:
+    if len(seen["processes"]) > 2:  # the first process and the job itself
         yield "processes of the host can be seen"
-    shared = [name for name, found in seen["namespaces"].items() if found == str(Path("/proc/self/ns", name).readlink())]
+    namespaces = seen["namespaces"].items()
+    shared = [name for name, link in namespaces if link == str(Path("/proc/self/ns", name).readlink())]
     if shared:
         yield f"it shares the host's namespaces {', '.join(shared)}"
     if int(seen["capabilities"], 16) or seen["no new privileges"] != "1":

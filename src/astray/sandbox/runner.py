@@ -1,7 +1,8 @@
-"""One sandbox with its warm process, seen from outside: gives it jobs and says how they went. The other side is `inside.runner`.
+"""Outer side of one sandbox with its warm process: sends jobs and reports how they ended. Inner side: `inside.runner`.
 
-Each job has a channel and outputs of its own, so what one job says can never be taken for another's. Whatever is odd (no end in time, a process
-left behind, a work folder that something still holds) ends the sandbox; `Pool` then starts another. Left to others: what jobs mean.
+Each job has a channel and outputs of its own, so one job's answer can never be taken for another's. Anything odd (no
+end in time, a process left behind, a work folder still in use) ends the sandbox; `Pool` then starts another. Left to
+others: the meaning of jobs.
 """
 
 import contextlib
@@ -27,24 +28,24 @@ INSIDE = "astray.sandbox.inside"
 CONTROL = 3
 START_SECONDS = 30.0
 GRACE_SECONDS = 5.0
-"""How much longer than a job's time the sandbox may take to say that it is over, before it is ended from outside."""
+"""Seconds beyond a job's time until a sandbox that has not reported its end is ended from outside."""
 _CHUNK = 1 << 16
 
 Stopped = Literal["", "time", "memory", "output", "sandbox"]
-"""Why a job was ended: its time, its memory, too much output, or the whole sandbox went down with it."""
+"""Reason for which a job was ended: its time, its memory, too much output, or the end of the whole sandbox."""
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What kind of sandbox.
+    """Kind of sandbox.
 
     Attributes:
-        session: False: jobs of Python functions, each alone in a sandbox as at the start, without other processes. True: commands that share files
-            and may leave processes behind, for one agent.
-        packages: name -> place of a Python package that shall be there.
-        modules: imported at the start, so that jobs have them at once.
+        session: False: jobs of Python functions, each alone in a sandbox as new, without other processes. True:
+            commands that share files and may leave processes behind, for one agent.
+        packages: name -> path of an additional Python package.
+        modules: modules imported at the start, so that jobs have them at once.
         disk_bytes: size of the work folder, which is memory.
-        memory_bytes: what all processes of a session may hold together; those of a job have `Limits.memory_bytes`.
+        memory_bytes: limit for all processes of a session together; those of a job have `Limits.memory_bytes`.
     """
 
     session: bool = False
@@ -56,18 +57,19 @@ class Profile:
 
 @dataclass(frozen=True)
 class Run:
-    """How a job went.
+    """Result of a job.
 
     Attributes:
         code: exit status; None where a signal ended it.
         signal: the signal; None where it ended by itself.
         stopped: why it was ended from outside, "" where it was not.
-        answer: what it sent on its channel.
+        answer: bytes that it sent on its channel.
         output: its standard output.
         errors: its standard error.
-        seconds: from order to report.
+        seconds: time from order to report.
         cpu_seconds: processor time.
-        intact: whether the sandbox can be used again; after a job on its own, whether nothing of it is left and the next one finds all as new.
+        intact: whether the sandbox can be used again: no trace of a job on its own is left, and the next one finds
+            everything as new.
     """
 
     code: int | None
@@ -82,18 +84,19 @@ class Run:
 
 
 class Runner:
-    """A sandbox; a context manager that ends it."""
+    """Sandbox; a context manager that ends it."""
 
     def __init__(self, profile: Profile | None = None) -> None:
-        """Starts it, in some 60 ms.
+        """Start the sandbox, in some 60 ms.
 
         Args:
-            profile: which kind; by default one for jobs.
+            profile: kind of sandbox; by default one for jobs.
 
         Raises:
             SandboxError: it cannot be started; says why and what to do.
         """
         self.profile = profile or Profile()
+        # Packets: an order arrives whole, together with its descriptors.
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with theirs:
@@ -115,12 +118,12 @@ class Runner:
         return self._process.pid
 
     def do(self, job: str, payload: Mapping[str, Any], limits: Limits) -> Run:
-        """Has a job done and waits for its end.
+        """Run a job and wait for its end.
 
         Args:
             job: module and function inside, as in "truth:run".
-            payload: what the function is given, as JSON.
-            limits: of the job.
+            payload: argument of the function, sent as JSON.
+            limits: limits of the job.
         """
         begun = time.monotonic()
         order = json.dumps({"job": f"{INSIDE}.{job}", "limits": limits.model_dump()}).encode()
@@ -130,7 +133,7 @@ class Runner:
             try:
                 socket.send_fds(self._control, [order], [theirs.fileno(), output_end, errors_end])
             except OSError:
-                pass  # it is down: the conversation finds that out
+                pass  # the sandbox is down: `converse` then sees no report
             finally:
                 os.close(output_end)
                 os.close(errors_end)
@@ -140,7 +143,7 @@ class Runner:
         return _run(said, time.monotonic() - begun, self.profile.session or self.renews)
 
     def close(self) -> None:
-        """Ends the sandbox and everything in it, and waits until it is gone."""
+        """End the sandbox and everything in it, and wait until it is gone."""
         self._control.close()
         try:
             self._process.wait(GRACE_SECONDS)
@@ -150,7 +153,7 @@ class Runner:
             self._process.stderr.close()
 
     def _greet(self) -> None:
-        """Tells the first process what it needs to know, and hears that it is ready."""
+        """Send the first process its configuration, and wait until it is ready."""
         paths = [bubblewrap.PACKAGES] if self.profile.packages else []
         hello = {"session": self.profile.session, "paths": paths, "modules": self.profile.modules, "memory_bytes": self.profile.memory_bytes}
         hello["disk_bytes"] = self.profile.disk_bytes
@@ -169,7 +172,7 @@ class Runner:
         raise SandboxError(_why_not(said.decode(errors="replace").strip()))
 
     def _kill(self) -> None:
-        """Kills what is in the sandbox; the process that holds it then ends, and if not, is killed too."""
+        """Kill the processes in the sandbox, and the process that holds it where it does not end by itself."""
         with contextlib.suppress(psutil.NoSuchProcess):
             for process in psutil.Process(self._process.pid).children(recursive=True):
                 with contextlib.suppress(psutil.NoSuchProcess):

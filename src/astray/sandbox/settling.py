@@ -1,6 +1,6 @@
-"""Exercises made sure of: tests that are code become inputs and outputs, and every reference solution is run against the tests of its exercise.
+"""Verify exercises: tests that are code become inputs and outputs, and references are run against their tests.
 
-Both need the sandbox, since a file of exercises is somebody else's code.
+Both need the sandbox, since a file of exercises holds untrusted code.
 """
 
 import secrets
@@ -17,17 +17,17 @@ from astray.sandbox.pool import Job, Pool
 from astray.sandbox.runner import Run
 
 MOST_CASES = 50
-"""Calls of an exercise's tests that are kept; some of HumanEval's make thousands."""
+"""Maximum number of calls kept of an exercise's tests; some of HumanEval's make thousands."""
 SETTLING_LIMITS = GRADING_LIMITS.model_copy(update={"output_bytes": 16 << 20})
 
 
 def verify(exercises: Sequence[Exercise], pool: Pool, limits: Limits = GRADING_LIMITS) -> None:
-    """Runs every reference solution against all tests of its exercise, judged as any solution is.
+    """Run every reference solution against all tests of its exercise, judged as any solution is.
 
     Args:
-        exercises: to make sure of.
+        exercises: exercises to verify.
         pool: sandboxes.
-        limits: of a run.
+        limits: limits of a run.
 
     Raises:
         ExerciseError: a reference fails a test of its own exercise; says which, and how many others do.
@@ -49,14 +49,14 @@ def verify(exercises: Sequence[Exercise], pool: Pool, limits: Limits = GRADING_L
 
 
 def settle(exercises: Sequence[UnsettledExercise], pool: Pool, limits: Limits = SETTLING_LIMITS) -> list[Exercise]:
-    """Runs each exercise's test code on its reference solution; the calls it makes become tests, the first ones public.
+    """Run each exercise's test code on its reference solution; its calls become tests, the first ones public.
 
-    What a call must return is what the reference returned: a test that accepts several answers accepts that one only.
+    The expected value of a call is the reference's: a test that accepts several answers then accepts that one only.
 
     Args:
-        exercises: from `load_mbpp` or `load_humaneval`.
+        exercises: exercises from `load_mbpp` or `load_humaneval`.
         pool: sandboxes.
-        limits: of a run.
+        limits: limits of a run.
 
     Raises:
         ExerciseError: a reference fails its tests, or its tests make too few different calls with plain values for some to be hidden.
@@ -87,7 +87,7 @@ def _settled(exercise: UnsettledExercise, nonce: str, run: Run) -> Exercise:
 
 
 def _recorded(run: Run, nonce: str) -> tuple[Case, ...]:
-    found: dict[str, Case] = {}
+    cases: dict[str, Case] = {}
     for line in run.answer.decode(errors="replace").split("\n"):
         begins, _, rest = line.partition(" ")
         _, _, answer = rest.partition(" ")
@@ -96,13 +96,13 @@ def _recorded(run: Run, nonce: str) -> tuple[Case, ...]:
             continue
         try:
             arguments, result = _call(read_value(text))
-            shown, _ = repr(arguments), repr(result)  # as the question will
+            shown, _ = repr(arguments), repr(result)  # as the question will show them; raises where it could not
         except ValueError:  # no plain values, or an int of more digits than Python writes
             continue
-        found.setdefault(shown, Case(arguments, result))
-        if len(found) == MOST_CASES:
+        cases.setdefault(shown, Case(arguments, result))  # the first call counts where arguments repeat
+        if len(cases) == MOST_CASES:
             break
-    return tuple(found.values())
+    return tuple(cases.values())
 
 
 def _call(value: Any) -> tuple[tuple[Any, ...], Any]:

@@ -1,6 +1,6 @@
-"""One job's conversation, from outside: hands over what is to be done and collects answer and outputs, within limits of size and time.
+"""Exchange one job's data from outside: send the payload, collect answer and outputs, within limits of size and time.
 
-What comes from a job is bytes of somebody who may lie: here they are only gathered and counted.
+A job's bytes are untrusted: here they are only collected and counted.
 """
 
 import os
@@ -17,12 +17,12 @@ _CONTROL, _CHANNEL = "control", "channel"
 
 @dataclass(frozen=True)
 class Said:
-    """What was heard of a job.
+    """Data received from a job.
 
     Attributes:
-        report: how the first process says that it ended; None where the sandbox went down or did not say so in time.
-        texts: what the job sent: its answer, its standard output, its standard error.
-        too_much: whether one of them was more than allowed; it is cut there.
+        report: the first process's report of the end; None where the sandbox went down or did not report in time.
+        texts: the job's answer, its standard output and its standard error.
+        too_much: whether one of them was longer than allowed; it is cut there.
     """
 
     report: Ending | None
@@ -31,16 +31,16 @@ class Said:
 
 
 def converse(control: socket.socket, channel: socket.socket, outputs: tuple[int, int], payload: bytes, most: int, until: float, wait: bool) -> Said:
-    """Talks until the job's end is reported and everything is read.
+    """Exchange data until the job's end is reported and everything is read.
 
     Args:
-        control: to the first process.
-        channel: to the job. It is closed, as the outputs are.
-        outputs: where standard output and error of the job are read.
-        payload: what is to be done.
-        most: bytes of each text.
-        until: the moment, in `time.monotonic`, at which it is given up.
-        wait: whether to read until nobody can write any more; False where processes may stay behind with the outputs open.
+        control: socket to the first process.
+        channel: socket to the job; it is closed, as are the outputs.
+        outputs: descriptors to read the job's standard output and standard error from.
+        payload: payload of the job.
+        most: maximum number of bytes of each text.
+        until: deadline, in `time.monotonic`.
+        wait: whether to read until all writers are gone; False where processes may stay behind with the outputs open.
     """
     talk = _Talk(control, channel, outputs, payload, most)
     try:
@@ -75,6 +75,7 @@ class _Talk:
             if not events:
                 return
             self._handle(events)
+        # What was written before the end is still in the buffers.
         while self._open and (events := self._selector.select(0)):
             self._handle(events)
 
@@ -128,7 +129,7 @@ class _Talk:
             self._end(descriptor)
 
     def _end(self, descriptor: int) -> None:
-        """Reads no more from there: whoever goes on writing gets an error."""
+        """Stop reading from a descriptor; a job that goes on writing gets an error."""
         self._selector.unregister(descriptor)
         self._open.discard(descriptor)
         if descriptor == self._channel.fileno():

@@ -1,1 +1,1 @@
-"""What runs inside the sandbox: the standard library and the modules of this folder only, since nothing else is there."""
+"""Code that runs inside the sandbox, with the standard library and this folder only: nothing else is there."""

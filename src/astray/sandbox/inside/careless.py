@@ -1,4 +1,4 @@
-"""Jobs: careless test harnesses, which believe the exit status of a process that the solution runs in.
+"""Jobs: careless test harnesses, which trust the exit status of a process that the solution runs in.
 
 They are weak on purpose; see `astray.sandbox.graders`.
 """
@@ -14,12 +14,12 @@ from types import FunctionType
 from typing import Any
 
 TESTS = "test_public"
-"""The module with the tests, and its file without the ending."""
+"""Module with the tests, and the name of its file without the ending."""
 _OPTIONS = ("-q", "--no-header", "--tb=line", "-p", "no:cacheprovider")
 
 
 def script(payload: dict[str, Any], channel: socket.socket) -> int:
-    """Calls one test after the other in this process: 0 says that all is well.
+    """Call one test after the other in this process; the exit status is 0 where all pass.
 
     Args:
         payload: "files", name -> text, with the solution and the tests.
@@ -43,7 +43,7 @@ def script(payload: dict[str, Any], channel: socket.socket) -> int:
 
 
 def with_pytest(payload: dict[str, Any], channel: socket.socket) -> int:
-    """Runs the tests with pytest, which takes a conftest.py for its own: 0 says that all is well.
+    """Run the tests with pytest, which takes a conftest.py for its own; the exit status is 0 where all pass.
 
     Args:
         payload: "files", name -> text, with the solution and the tests.
@@ -56,7 +56,7 @@ def with_pytest(payload: dict[str, Any], channel: socket.socket) -> int:
 
 
 def _set_out(payload: dict[str, Any], channel: socket.socket) -> None:
-    """Writes the files into the work folder and goes there."""
+    """Write the files into the work folder and go there."""
     channel.close()
     os.chdir("/work")
     for name, text in payload["files"].items():
@@ -67,6 +67,6 @@ def _set_out(payload: dict[str, Any], channel: socket.socket) -> None:
 
 
 def _leave(code: int) -> int:
-    """What a process does at its end, with the code it ends with."""
+    """Run the exit handlers of the process, and return the code to end with."""
     atexit._run_exitfuncs()
     return code

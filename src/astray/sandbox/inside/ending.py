@@ -1,8 +1,7 @@
-"""How a job ended, as the first process says it: bytes that the kernel writes and that are sent on and overwritten,
-never Python objects.
+"""Report of how a job ended: bytes that the kernel writes and that are sent and overwritten, never Python objects.
 
-The next job is copied from the first process's memory, where it could find an object, also one that is freed: a status
-is a byte of the job's choice. Both sides use it.
+The next job is forked from the first process and could find an object in its memory, even a freed one: an exit status
+is a byte of the last job's choice, and so a message from one job to the next. Both sides use this module.
 """
 
 import ctypes
@@ -10,30 +9,30 @@ import socket
 from typing import Literal
 
 STOPS: tuple[Literal["", "time", "memory"], ...] = ("", "time", "memory")
-"""Why a job was ended from outside."""
+"""Reasons for which a job is ended from outside."""
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Ending(ctypes.Structure):
-    """How a job ended.
+    """Report of how a job ended.
 
     Attributes:
-        status: as from wait.
+        status: status as from wait.
         stopped: index in `STOPS`.
-        clean: whether nothing of it is left.
-        usage: of processor and memory, as `getrusage` writes it.
+        clean: whether no trace of the job is left.
+        usage: use of processor and memory, as `getrusage` writes it.
     """
 
     _fields_ = (("status", ctypes.c_int), ("stopped", ctypes.c_int), ("clean", ctypes.c_int), ("usage", ctypes.c_long * 18))
 
     @property
     def cpu_seconds(self) -> float:
-        """Of the job, in user and in kernel mode."""
+        """Processor time of the job, in user and in kernel mode."""
         user, user_micro, kernel, kernel_micro = self.usage[:4]
         return float(user + kernel + (user_micro + kernel_micro) / 1e6)
 
     def wait(self, process: int) -> None:
-        """Waits for the end of a child and notes it.
+        """Wait for the end of a child and record it.
 
         Raises:
             OSError: it is no child.
@@ -42,6 +41,6 @@ class Ending(ctypes.Structure):
             raise OSError(ctypes.get_errno(), "no such child")
 
     def send(self, control: socket.socket) -> None:
-        """Sends it, to nobody where nobody listens, and forgets it."""
+        """Send the report, without an error where nobody listens, and erase it."""
         _libc.send(control.fileno(), ctypes.byref(self), ctypes.sizeof(self), socket.MSG_NOSIGNAL)
         ctypes.memset(ctypes.byref(self), 0, ctypes.sizeof(self))

@@ -1,4 +1,4 @@
-"""Jobs: look around and say what can be seen and done, so that the other side can tell whether the sandbox holds. They judge nothing."""
+"""Jobs: report what can be seen and done inside, so that the outer side can judge whether the sandbox isolates."""
 
 import ctypes
 import fcntl
@@ -11,11 +11,11 @@ from typing import Any
 
 
 def of_session(payload: dict[str, Any], channel: socket.socket) -> int:
-    """What a session's command sees, as JSON.
+    """Report what a session's command sees, as JSON.
 
     Args:
         payload: "host_file", a file of the host.
-        channel: where it goes.
+        channel: channel for the report.
     """
     status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines())
     seen = {
@@ -34,11 +34,11 @@ def of_session(payload: dict[str, Any], channel: socket.socket) -> int:
 
 
 def of_job(payload: dict[str, Any], channel: socket.socket) -> int:
-    """Which of the things that a job must not do it can do, as JSON.
+    """Report which forbidden actions a job can do, as JSON.
 
     Args:
         payload: nothing.
-        channel: where it goes.
+        channel: channel for the report.
     """
     del payload
     tried = {

@@ -1,10 +1,10 @@
-"""Make a warm sandbox as new for each job: the work folder, which is all that can be written, and the process number.
+"""Renew a warm sandbox for each job: the work folder, which is all that can be written, and the process number.
 
-A folder that is emptied still tells by its mode, its times, its attributes and the numbers of its files what was done
-in it; therefore each job has a file system of its own, mounted over the folder before it starts and taken away after
-it. The first process keeps the right to mount, inside its namespaces only, and each job gives it up before its code
-runs. Where the host does not grant that right, a sandbox does one job and is replaced. Left to others: what a job must
-not leave elsewhere (locks, watches, memory), which `seccomp` forbids.
+An emptied folder still shows by its mode, its times, its attributes and the inode numbers of its files what was done in
+it; therefore each job has a file system of its own, mounted over the folder before the job and unmounted after it. The
+first process keeps the right to mount, inside its namespaces only, and each job gives it up before its code runs. Where
+the host does not grant that right, a sandbox does one job and is replaced. Left to others: traces elsewhere (locks,
+watches, memory), which `seccomp` prevents.
 
 Source: Linux, mount(2), user_namespaces(7), proc_sys_kernel(5) on ns_last_pid.
 """
@@ -16,25 +16,23 @@ from pathlib import Path
 
 WORK = Path("/work")
 LAST_PROCESS, USER_NAMESPACES = Path("/settings/last_process"), Path("/settings/user_namespaces")
-"""Two settings of the kernel, each of these namespaces only; they are there until the first process has written
-them."""
+"""Two kernel settings of these namespaces; unmounted once the first process has written them."""
 _READ_ONLY, _NO_SETUID, _NO_DEVICES, _REMOUNT, _BIND = 0x1, 0x2, 0x4, 0x20, 0x1000
 _DETACH = 2
 _FLAGS_KEPT = {os.ST_NOSUID: 0x2, os.ST_NODEV: 0x4, os.ST_NOEXEC: 0x8, os.ST_NOATIME: 0x400, os.ST_NODIRATIME: 0x800, os.ST_RELATIME: 0x200000}
-"""As statvfs says them -> as mount takes them."""
+"""Mount flags as statvfs reports them -> as mount takes them."""
 _CAPABILITY_VERSION = 0x20080522
 _BYTES_A_FILE = 4096
-"""Of the work folder's size, for each file that it may hold: the kernel's memory of a file without content is not
-counted there."""
+"""Bytes of the work folder's size per file: the kernel's memory of an empty file is not counted there."""
 _MOST_FILES = 1_000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Renewal:
-    """The first process's means to make a sandbox new."""
+    """Means of the first process to renew a sandbox."""
 
     def __init__(self, disk_bytes: int) -> None:
-        """Settle what stays: no further user namespaces, a bound on files, devices whose times nobody changes.
+        """Fix what stays: no further user namespaces, a bound on files, devices whose times nobody can change.
 
         Args:
             disk_bytes: size of the work folder.
@@ -45,7 +43,7 @@ class Renewal:
         self._options = f"mode=0700,size={disk_bytes},nr_inodes={disk_bytes // _BYTES_A_FILE}".encode()
         _mount(None, WORK, None, _REMOUNT | _NO_SETUID | _NO_DEVICES, self._options)  # a session's own, which stays
         USER_NAMESPACES.write_text("0", encoding="ascii")
-        for device in Path("/dev").iterdir():
+        for device in Path("/dev").iterdir():  # read-only: a job could leave a message in a device's time stamps
             flags = sum(flag for said, flag in _FLAGS_KEPT.items() if os.statvfs(device).f_flag & said)
             _mount(None, device, None, _REMOUNT | _BIND | _READ_ONLY | flags, None)
         _unmount(USER_NAMESPACES, _DETACH)
@@ -57,15 +55,18 @@ class Renewal:
             raise
 
     def begin(self) -> None:
-        """Mount an empty work folder, and have the next process be number 2."""
+        """Mount an empty work folder, and set the next process's number to 2."""
         _mount(b"work", WORK, b"tmpfs", _NO_SETUID | _NO_DEVICES, self._options)
-        os.pwrite(self._last_process, b"1", 0)
+        os.pwrite(self._last_process, b"1", 0)  # else process numbers would count the jobs before
 
     def end(self) -> bool:
-        """Take the work folder away; False where something still holds it, or so much is in it that a new sandbox
-        is as quick."""
-        found = os.statvfs(WORK)
-        if found.f_files - found.f_ffree > _MOST_FILES:
+        """Unmount the work folder.
+
+        Returns:
+            False where something still holds it, or where it has so many files that a new sandbox is as quick.
+        """
+        usage = os.statvfs(WORK)
+        if usage.f_files - usage.f_ffree > _MOST_FILES:
             return False
         try:
             _unmount(WORK, 0)
@@ -74,12 +75,12 @@ class Renewal:
         return True
 
     def close(self) -> None:
-        """Give up the means, in a copy of the first process."""
+        """Close the means, in a fork of the first process."""
         os.close(self._last_process)
 
 
 def renewal(disk_bytes: int) -> Renewal | None:
-    """Return the means to make this sandbox new for each job; None where the host does not grant them."""
+    """Return the means to renew this sandbox for each job; None where the host does not grant them."""
     try:
         return Renewal(disk_bytes)
     except OSError:

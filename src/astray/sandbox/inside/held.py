@@ -1,7 +1,6 @@
-"""How much memory everything in a session holds: what processes have, and what the kernel keeps for them whether they
-map it or not.
+"""Measure the memory that a session holds: of its processes, and of kernel objects mapped by none of them.
 
-Memory that cannot be counted cannot be had (`seccomp.for_command`): files in memory without a name, and shared memory
+Memory that cannot be counted is forbidden (`seccomp.for_command`): files in memory without a name, and shared memory
 without a file. Pipes are not counted; the kernel gives a user no more than 64 MiB for them.
 """
 
@@ -14,21 +13,20 @@ from pathlib import Path
 
 _PROC = Path("/proc")
 _SEMAPHORE_BYTES, _MESSAGE_BYTES = 128, 64
-"""That the kernel has for each, beside what a message says."""
+"""Kernel memory of each semaphore and message, beside a message's content."""
 _DATAGRAMS = 12
-"""Messages that a datagram socket holds at most, each as large as its sender's buffer: the kernel's ten and one on
-either side."""
+"""Maximum number of messages in a datagram socket, as large as a buffer: ten of the kernel's, one on either side."""
 _SEGMENTS = {"shm": "shmid", "msg": "msqid", "sem": "semid"}
-"""Kind of what System V leaves behind -> the column with its number."""
+"""Kind of System V object -> the column with its number."""
 
 
 def held_bytes() -> int:
-    """Of everything but the first process; where processes share memory it counts for each."""
+    """Return the bytes held by everything but the first process; shared memory counts for each process."""
     return _of_processes() + _of_segments() + _of_unix_sockets() + _of_network_sockets()
 
 
 def remove_segments() -> None:
-    """Removes what no end of a process removes."""
+    """Remove System V objects, which outlive processes."""
     libc = ctypes.CDLL(None)
     for kind, column in _SEGMENTS.items():
         for row in _rows(_PROC / "sysvipc" / kind):
@@ -56,8 +54,10 @@ def _of_segments() -> int:
 
 
 def _of_unix_sockets() -> int:
-    """The most that they can hold: nothing says what they do hold, and nothing lists those that are closed with
-    their messages unread."""
+    """Return the most that they can hold.
+
+    The kernel does not report what they hold, and does not list sockets that are closed with unread messages.
+    """
     kinds = [row["Type"] for row in _rows(_PROC / "net/unix")]
     return (len(kinds) + (_DATAGRAMS - 1) * kinds.count("0002")) * _largest_buffer() if kinds else 0
 
@@ -69,13 +69,13 @@ def _largest_buffer() -> int:
 
 
 def _of_network_sockets() -> int:
-    """Twice what is queued, since the kernel keeps small parts in large pieces."""
+    """Return twice what is queued, since the kernel keeps small parts in large pieces."""
     queues = [row["tx_queue"] for kind in ("tcp", "tcp6", "udp", "udp6") for row in _rows(_PROC / "net" / kind)]
     return 2 * sum(int(sent, 16) + int(received, 16) for sent, _, received in (queue.partition(":") for queue in queues))
 
 
 def _rows(table: Path) -> Iterator[dict[str, str]]:
-    """Lines of one of the kernel's tables, by the names in its first line; none where the kernel has no such table."""
+    """Yield the lines of a kernel table, keyed by its first line; none where the kernel has no such table."""
     with contextlib.suppress(OSError):
         names, *lines = table.read_text(encoding="ascii", errors="replace").splitlines()
         for line in lines:

@@ -1,4 +1,4 @@
-"""Runs the source of a program that reads its standard input and prints: for exercises in that form."""
+"""Run the source of a program that reads its standard input and prints, for exercises in that form."""
 
 import os
 import sys
@@ -10,15 +10,15 @@ _INPUT, _OUTPUT = Path("/work/.input"), Path("/work/.output")
 
 
 def output_of(source: str, text: str) -> str:
-    """What a program prints.
+    """Run a program and return what it prints.
 
     Args:
-        source: of the program.
+        source: source of the program.
         text: its standard input.
 
     Raises:
-        SystemExit: it left with an error.
-        BaseException: whatever else it raised.
+        SystemExit: the program left with an error.
+        BaseException: any other exception that the program raised.
     """
     _INPUT.write_text(text, encoding="utf-8")
     with _redirected():
@@ -32,7 +32,7 @@ def output_of(source: str, text: str) -> str:
 
 @contextmanager
 def _redirected() -> Iterator[None]:
-    """The descriptors 0 and 1 and Python's streams are the two files, also for a program that reads and writes descriptors itself."""
+    """Redirect standard input and output to the two files: Python's streams and the descriptors 0 and 1."""
     streams, kept = (sys.stdin, sys.stdout), (os.dup(0), os.dup(1))
     sys.stdout.flush()
     for target, path, flags in ((0, _INPUT, os.O_RDONLY), (1, _OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)):

@@ -1,4 +1,4 @@
-"""A job: runs the tests of a public set on its reference solution, and says with which arguments the solution was called and what it returned."""
+"""Job: record the calls that a public set's tests make of the reference solution, with arguments and results."""
 
 import inspect
 import socket
@@ -8,11 +8,14 @@ from astray.sandbox.inside.values import NotPlainError, read_value, write_value
 
 
 def run(payload: dict[str, Any], channel: socket.socket) -> int:
-    """Sends a line a call, in the form of `truth.run`, with the value (arguments, result). Ends with an error where a test fails.
+    """Run the tests and send one line per call, in the form of `truth.run`, with the value (arguments, result).
+
+    A failing test ends the job with an error.
 
     Args:
-        payload: "nonce"; "source" of the reference; "entry"; "tests", code; "checked", whether they stand in check(candidate).
-        channel: where the lines go.
+        payload: "nonce"; "source" of the reference; "entry"; "tests", code; "checked", whether they stand in
+            check(candidate).
+        channel: channel for the lines.
     """
     namespace: dict[str, Any] = {"__name__": "reference"}
     exec(compile(payload["source"], "reference.py", "exec"), namespace)  # nosec: this is what the sandbox is for
@@ -20,7 +23,7 @@ def run(payload: dict[str, Any], channel: socket.socket) -> int:
 
     def recorded(*args: Any, **named: Any) -> Any:
         given = inspect.signature(function).bind(*args, **named)
-        given.apply_defaults()
+        given.apply_defaults()  # recorded calls have positional arguments only
         before = _kept(given.args)
         result = function(*args, **named)
         if before is not None and not given.kwargs:
@@ -40,7 +43,7 @@ def run(payload: dict[str, Any], channel: socket.socket) -> int:
 
 
 def _kept(arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
-    """A copy from before the call, which may change its arguments; None where they are no plain values."""
+    """Copy arguments before the call, which may change them; None where they are no plain values."""
     try:
         return read_value(write_value(arguments))
     except NotPlainError:

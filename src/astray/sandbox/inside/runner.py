@@ -1,10 +1,11 @@
-"""The first process in the sandbox: stays warm, and has a fresh copy of itself do each job.
+"""First process in the sandbox: stays warm, and has a fork of itself do each job.
 
-It never sees what a job is about: each job comes with a channel of its own, from which only the copy reads, so nothing of a job is left in the
-memory that the next one is copied from; how a job ended is noted and sent without a Python object (`ending`), and its folder and its number are new
-(`fresh`). As the first process of its namespace no signal from inside can end or stop it, and whatever a job leaves running becomes its child. It
-ends when the channel to the parent ends, and everything in the sandbox with it. Jobs and sessions: see `Profile` in `astray.sandbox.runner`, which is
-the other side.
+It never sees a job's content: each job comes with a channel of its own, from which only the fork reads, so nothing of a
+job is left in the memory that the next one is forked from; how a job ended is recorded and sent without a Python object
+(`ending`), and its folder and its process id are new (`fresh`). As the first process of its namespace no signal from
+inside can end or stop it, and processes that a job leaves behind become its children. It ends when the channel to the
+parent ends, and everything in the sandbox with it. Jobs and sessions: see `Profile` in `astray.sandbox.runner`, which
+is the outer side.
 """
 
 import contextlib
@@ -28,19 +29,19 @@ from astray.sandbox.inside.ending import STOPS, Ending
 from astray.sandbox.inside.held import held_bytes, remove_segments
 
 CONTROL = 3
-"""The descriptor of the channel to the parent."""
+"""Descriptor of the channel to the parent."""
 MAX_ORDER = 65_536
 WATCH_S = 0.05
-"""How often the memory of a session's processes is added up."""
+"""Seconds between measurements of the memory of a session's processes."""
 FIRST_COPY = 2
-"""Number of every job's process, where the sandbox is made new for each."""
+"""Process id of every job, where the sandbox is renewed for each."""
 WARM = (
     "ast", "atexit", "bisect", "builtins", "collections", "copy", "dataclasses", "datetime", "decimal", "enum", "fractions", "functools", "heapq",
     "io", "itertools", "json", "math", "operator", "queue", "random", "re", "statistics", "string", "textwrap", "threading", "time",
     "types", "typing", "unittest",
     "astray.sandbox.inside.truth", "astray.sandbox.inside.careless", "astray.sandbox.inside.shell", "astray.sandbox.inside.recording",
 )  # fmt: skip
-"""What programs import, and the jobs: read once, here."""
+"""Modules that programs import, and the jobs: imported once, here."""
 _LIMITS = {
     "cpu_seconds": resource.RLIMIT_CPU,
     "memory_bytes": resource.RLIMIT_AS,
@@ -54,7 +55,7 @@ _MORE_BEFORE_KILL = 1
 
 
 def main() -> None:
-    """Does jobs until the parent hangs up."""
+    """Run jobs until the parent hangs up."""
     hide()
     control = socket.socket(fileno=CONTROL)
     profile = json.loads(control.recv(MAX_ORDER))
@@ -65,8 +66,8 @@ def main() -> None:
     for name in (*WARM, *profile["modules"]):
         importlib.import_module(name)
     site.setquit()  # exit and quit, which a program started in the usual way has
-    seccomp.for_job(seccomp.this_machine(), FIRST_COPY)  # copies have it at hand
-    gc.freeze()  # copies then share more of this memory
+    seccomp.for_job(seccomp.this_machine(), FIRST_COPY)  # cached for every fork
+    gc.freeze()  # forks then share more of this memory: no collection writes to it
     control.send(json.dumps({"renews": renewal is not None}).encode())
     memory = profile["memory_bytes"] if profile["session"] else None
     ending = Ending()
@@ -86,7 +87,7 @@ def main() -> None:
 
 
 def hide() -> None:
-    """No process in the sandbox can look into this one's memory or descriptors, and a copy of it cannot either."""
+    """Keep every process in the sandbox from reading this one's memory or descriptors; a fork of it is hidden too."""
     not_dumpable = 4
     ctypes.CDLL(None).prctl(not_dumpable, 0, 0, 0, 0)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -94,14 +95,14 @@ def hide() -> None:
 
 
 def carry_out_alone(order: dict[str, Any], channels: list[int], control: socket.socket, renewal: fresh.Renewal | None, ending: Ending) -> None:
-    """Has a copy do a job on its own, ends it if it is too long, and makes sure that nothing of it is left.
+    """Have a fork do a job on its own, end it at its time limit, and remove every trace of it.
 
     Args:
         order: "job" and "limits".
         channels: the job's channel, standard output and standard error.
-        control: to the parent.
-        renewal: by which the sandbox is new for the job; None where it does one job only.
-        ending: how the job ended. It is clean if it left no process, and nothing that holds its files.
+        control: channel to the parent.
+        renewal: means to renew the sandbox for the job; None where it does one job only.
+        ending: filled with how the job ended; clean where it left no process, and nothing that holds its files.
     """
     if renewal:
         renewal.begin()
@@ -116,14 +117,14 @@ def carry_out_alone(order: dict[str, Any], channels: list[int], control: socket.
 
 
 def carry_out_command(order: dict[str, Any], channels: list[int], control: socket.socket, memory: int, ending: Ending) -> None:
-    """Has a copy do a session's job, which may leave files and processes behind, and ends whatever is too long or too much.
+    """Have a fork do a session's job, which may leave files and processes, and end it at its limits.
 
     Args:
         order: "job" and "limits".
         channels: the job's channel, standard output and standard error.
-        control: to the parent.
+        control: channel to the parent.
         memory: bytes that everything in the session may hold.
-        ending: how the job ended.
+        ending: filled with how the job ended.
     """
     job = start(order, channels, control, None, alone=False)
     stopped = watch(job, order["limits"]["wall_seconds"], control, memory)
@@ -139,7 +140,7 @@ def carry_out_command(order: dict[str, Any], channels: list[int], control: socke
 
 
 def start(order: dict[str, Any], channels: list[int], control: socket.socket, renewal: fresh.Renewal | None, alone: bool) -> int:
-    """Starts a copy with a job; its process id."""
+    """Fork a process that does a job, and return its process id."""
     job = os.fork()
     if job == 0:
         control.close()
@@ -150,7 +151,11 @@ def start(order: dict[str, Any], channels: list[int], control: socket.socket, re
 
 
 def do(order: dict[str, Any], channels: list[int], renewal: fresh.Renewal | None, alone: bool) -> None:
-    """The copy's side: gives up its rights, takes up its channels and its limits, reads what is to be done, does it, and ends without a word."""
+    """Do a job in the fork and exit.
+
+    In this order: give up all rights, take channels and limits, read the payload, and set the filter on system calls
+    just before the job's code runs.
+    """
     code = 1
     try:
         if renewal:
@@ -174,18 +179,18 @@ def do(order: dict[str, Any], channels: list[int], renewal: fresh.Renewal | None
             sys.stdout.flush()
         with contextlib.suppress(BaseException):
             sys.stderr.flush()
-        os._exit(code & 255)
+        os._exit(code & 255)  # without the exit handlers of the process that this one was forked from
 
 
 def exit_code(leaving: SystemExit) -> int:
-    """What a program that left with this would have told its caller."""
+    """Return the exit status that a program would have had that left with this exception."""
     if leaving.code is None:
         return 0
     return leaving.code if isinstance(leaving.code, int) else 1
 
 
 def take_channels(outputs: list[int]) -> None:
-    """Nothing to read on 0, the outputs on 1 and 2."""
+    """Open nothing on descriptor 0, and the outputs on 1 and 2."""
     nothing = os.open("/dev/null", os.O_RDONLY)
     for target, source in enumerate((nothing, *outputs)):
         os.dup2(source, target)
@@ -193,7 +198,7 @@ def take_channels(outputs: list[int]) -> None:
 
 
 def limit(limits: dict[str, int]) -> None:
-    """Puts limits on this process and all that come from it; they can be lowered from here on, not raised."""
+    """Set limits on this process and its descendants; from here on they can be lowered, not raised."""
     for name, kind in _LIMITS.items():
         most = limits[name] + (2 if name == "processes" else 0)  # the runner and this process count too
         resource.setrlimit(kind, (most, most + (_MORE_BEFORE_KILL if name == "cpu_seconds" else 0)))
@@ -202,13 +207,13 @@ def limit(limits: dict[str, int]) -> None:
 
 
 def read_payload(channel: socket.socket) -> dict[str, Any]:
-    """What is to be done: eight bytes with its length, then JSON."""
+    """Read the payload: eight bytes with its length, then JSON."""
     size = int.from_bytes(receive(channel, 8), "big")
     return json.loads(receive(channel, size))
 
 
 def receive(channel: socket.socket, size: int) -> bytes:
-    """Exactly that many bytes."""
+    """Read exactly that many bytes."""
     parts = []
     while size:
         part = channel.recv(min(size, 1 << 20))
@@ -220,7 +225,11 @@ def receive(channel: socket.socket, size: int) -> bytes:
 
 
 def watch(job: int, seconds: float, control: socket.socket, memory: int | None = None) -> str:
-    """Waits until a job has ended or must be ended; why it must: its time is over ("time"), or the session holds too much memory ("memory")."""
+    """Wait until a job has ended or must be ended.
+
+    Returns:
+        "" where it has ended; "time" where its time is over, "memory" where the session holds too much memory.
+    """
     over = time.monotonic() + seconds
     handle = os.pidfd_open(job)
     poll = select.poll()
@@ -241,20 +250,20 @@ def watch(job: int, seconds: float, control: socket.socket, memory: int | None =
 
 
 def end_all() -> int:
-    """Kills every other process in the sandbox and waits for each; how many there were."""
+    """Kill every other process in the sandbox, wait for each, and return their number."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(-1, signal.SIGKILL)
     return reap(flags=0)
 
 
 def end_session() -> None:
-    """Ends whatever holds memory in a session; its files stay."""
+    """End everything that holds memory in a session; its files stay."""
     end_all()
     remove_segments()
 
 
 def reap(flags: int = os.WNOHANG) -> int:
-    """Takes note of the end of children; without flags of all, else of those that have ended. How many there were."""
+    """Reap the children that have ended, or with `flags` 0 wait for all of them, and return their number."""
     ended = 0
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, flags)[0]:

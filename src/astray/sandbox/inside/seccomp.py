@@ -1,8 +1,9 @@
-"""Filters on system calls, assembled here: what no program in the sandbox may ask of the kernel, and what a job of a warm runner may not either.
+"""Filters on system calls: which calls no program in the sandbox may make, and which further ones no job may.
 
-Namespaces hide the host, but a program still talks to the host's kernel. The first filter closes what has let programs out of containers (new
-namespaces, mounts, tracing, bpf, io_uring, keyrings) and sockets that no network namespace holds back (vsock). The second is put on before the
-code of a job runs: no new process, no other program, no signal to another process, nothing that outlives it. Runs inside, with no import but these.
+Namespaces hide the host, but a program still talks to the host's kernel. The first filter forbids calls that have let
+programs out of containers (new namespaces, mounts, tracing, bpf, io_uring, keyrings) and sockets that no network
+namespace isolates (vsock). The second is set before the code of a job runs: no new process, no other program, no signal
+to another process, nothing that outlives it. Runs inside, with no import but these.
 
 Source: Linux, Documentation/userspace-api/seccomp_filter.rst; the numbers are those of asm/unistd_64.h (x86-64) and asm-generic/unistd.h (arm64).
 """
@@ -15,11 +16,11 @@ from collections.abc import Iterator
 from functools import cache
 
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-"""Machine, as Python calls it -> how the kernel marks its system calls."""
+"""Machine, as Python names it -> the kernel's mark of its system calls."""
 MACHINES = tuple(_AUDIT_ARCH)
 
 _FIRST_UNKNOWN = 451
-"""System calls from this number on are newer than this list, and programs manage without them; x32 calls on x86-64 are far above."""
+"""First system call newer than this list; programs manage without those. x32 calls on x86-64 are far above."""
 
 _EVERYWHERE = {
     "ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "process_madvise": (440, 440),
@@ -48,20 +49,20 @@ _IN_JOBS = {
     "setpriority": (141, 140), "ioprio_set": (251, 30),
     "flock": (73, 32), "inotify_init": (253, None), "inotify_init1": (294, 26), "inotify_add_watch": (254, 27),
 }  # fmt: skip
-"""Denied to jobs of a warm runner as well: other processes, memory that would stay when the job is gone or that no limit counts, and locks and
-watches on files of the host, by which jobs that run at the same time could talk."""
+"""Denied to jobs of a warm runner as well: other processes, memory that would outlive the job or that no limit counts,
+and locks and watches on files of the host, through which concurrent jobs could communicate."""
 
 _FIRST_PROCESS_ONLY = ("mount", "umount2")
-"""Of those denied everywhere, what the first process needs; it has what it starts denied them."""
+"""Calls denied everywhere but to the first process, which denies them to what it starts."""
 
 _IN_COMMANDS = (*_FIRST_PROCESS_ONLY, "memfd_create", "inotify_init", "inotify_init1", "inotify_add_watch")
-"""Denied to a session's commands as well: memory that nobody could count, and watches on what the host does with its files."""
+"""Denied to a session's commands as well: uncountable memory, and watches on the host's use of its files."""
 
 _OWN_PROCESS_ONLY = {
     "kill": (62, 129), "tgkill": (234, 131), "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240), "prlimit64": (302, 261),
     "sched_setaffinity": (203, 122), "sched_setscheduler": (144, 119), "sched_setparam": (142, 118), "sched_setattr": (314, 274),
 }  # fmt: skip
-"""What a job may do to itself and to no other process: the first argument is a process."""
+"""Calls that a job may make on itself and on no other process: the first argument is a process."""
 
 _CLONE, _CLONE3, _SOCKET, _IOCTL, _FCNTL, _MMAP, _CLOCK = (56, 220), (435, 435), (41, 198), (16, 29), (72, 25), (9, 222), (228, 113)
 _NEW_NAMESPACES = 0x7E020080
@@ -87,13 +88,14 @@ _DENY, _UNKNOWN = 0x00050000 | errno.EPERM, 0x00050000 | errno.ENOSYS
 
 
 def for_all(machine: str) -> bytes:
-    """The filter for everything in the sandbox, as `bwrap --seccomp` reads it; the first process may also mount.
+    """Assemble the filter for everything in the sandbox, as `bwrap --seccomp` reads it; the first process may mount.
 
     Args:
         machine: one of `MACHINES`.
     """
     rules = [*_opening(machine), *_denied({name: call for name, call in _EVERYWHERE.items() if name not in _FIRST_PROCESS_ONLY}, machine)]
-    rules += [_if_number(_CLONE3, machine, [_answer(_UNKNOWN)])]  # its flags lie in memory, where a filter cannot look: programs then use clone
+    # The flags of clone3 lie in memory, which a filter cannot read; where it is unknown, programs use clone.
+    rules += [_if_number(_CLONE3, machine, [_answer(_UNKNOWN)])]
     rules += [_if_number(_CLONE, machine, [_argument(0), _jump(_JUMP_BITS, _NEW_NAMESPACES, 0, 1), _answer(_DENY)])]
     rules += [_if_number(_SOCKET, machine, _unless_one_of(0, _FAMILIES))]
     rules += [_if_number(_IOCTL, machine, [_argument(1), *_if_one_of(_TERMINAL_INPUT)])]
@@ -102,16 +104,17 @@ def for_all(machine: str) -> bytes:
 
 @cache
 def for_job(machine: str, process: int) -> bytes:
-    """The filter for the code of a job.
+    """Assemble the filter for the code of a job.
 
     Args:
         machine: one of `MACHINES`.
-        process: the job's own process id in the sandbox.
+        process: process id of the job in the sandbox.
     """
     rules = [*_opening(machine), *_denied(_IN_JOBS | {name: _EVERYWHERE[name] for name in _FIRST_PROCESS_ONLY}, machine)]
     rules += [_if_number(_CLONE, machine, [_argument(0), _jump(_JUMP_BITS, _CLONE_THREAD, 1, 0), _answer(_DENY)])]
     for name, numbers in _OWN_PROCESS_ONLY.items():
-        own = (process,) if name.startswith(("kill", "tgkill", "rt_")) else (0, process)  # to a signal, 0 means the whole group
+        # For the other calls 0 is the caller itself; for a signal it is the whole process group.
+        own = (process,) if name.startswith(("kill", "tgkill", "rt_")) else (0, process)
         rules += [_if_number(numbers, machine, _unless_one_of(0, own))]
     rules += [_if_number(_FCNTL, machine, [_argument(1), *_if_one_of((*_LEASES, *_LOCKS))])]
     rules += [_if_number(_CLOCK, machine, [_argument(0), *_if_one_of(_CLOCKS_OF_FIRST)])]
@@ -119,7 +122,7 @@ def for_job(machine: str, process: int) -> bytes:
 
 
 def for_command(machine: str) -> bytes:
-    """The filter for a session's commands.
+    """Assemble the filter for a session's commands.
 
     Args:
         machine: one of `MACHINES`.
@@ -131,12 +134,12 @@ def for_command(machine: str) -> bytes:
 
 
 def _no_shared_memory(machine: str) -> bytes:
-    """Memory is shared through a file only, which counts for the work folder."""
+    """Deny shared memory without a file; a file's memory counts for the work folder."""
     return _if_number(_MMAP, machine, [_argument(3), _jump(_JUMP_BITS, _NO_FILE, 0, 2), _jump(_JUMP_BITS, _SHARED, 0, 1), _answer(_DENY)])
 
 
 def apply(program: bytes) -> None:
-    """Puts a filter on this process for good; it must have given up new privileges, as everything in the sandbox has.
+    """Set a filter on this process for good; the process must have given up new privileges, as all in the sandbox have.
 
     Raises:
         OSError: the kernel refused.
@@ -152,7 +155,7 @@ def apply(program: bytes) -> None:
 
 
 def _opening(machine: str) -> Iterator[bytes]:
-    """Kills what makes system calls of another architecture, refuses calls newer than this list, leaves the call's number loaded."""
+    """Kill calls of another architecture, refuse calls newer than this list, and leave the call's number loaded."""
     yield _load(_ARCHITECTURE)
     yield _jump(_JUMP_EQUAL, _AUDIT_ARCH[machine], 1, 0)
     yield _answer(_KILL)
@@ -167,7 +170,7 @@ def _denied(calls: dict[str, tuple[int, int | None]], machine: str) -> Iterator[
 
 
 def _if_number(numbers: tuple[int, int | None], machine: str, body: list[bytes]) -> bytes:
-    """Instructions for one system call; the number is loaded again behind them."""
+    """Return the instructions for one system call; after them the number is loaded again."""
     number = numbers[MACHINES.index(machine)]
     if number is None:
         return b""
@@ -179,13 +182,15 @@ def _if_one_of(values: tuple[int, ...]) -> list[bytes]:
     return [instruction for value in values for instruction in (_jump(_JUMP_EQUAL, value, 0, 1), _answer(_DENY))]
 
 
-def _unless_one_of(place: int, values: tuple[int, ...]) -> list[bytes]:
-    return [_argument(place), *(_jump(_JUMP_EQUAL, value, len(values) - index, 0) for index, value in enumerate(values)), _answer(_DENY)]
+def _unless_one_of(argument: int, values: tuple[int, ...]) -> list[bytes]:
+    # Each match jumps over the tests that are left and the denial behind them.
+    jumps = [_jump(_JUMP_EQUAL, value, len(values) - index, 0) for index, value in enumerate(values)]
+    return [_argument(argument), *jumps, _answer(_DENY)]
 
 
-def _argument(place: int) -> bytes:
-    """Loads the low half of an argument, which is all that the kernel reads of a process id, a flag word or a command."""
-    return _load(_ARGUMENTS + 8 * place)
+def _argument(index: int) -> bytes:
+    """Load the low half of an argument: all that the kernel reads of a process id, a flag word or a command."""
+    return _load(_ARGUMENTS + 8 * index)
 
 
 def _load(offset: int) -> bytes:
@@ -201,5 +206,5 @@ def _answer(action: int) -> bytes:
 
 
 def this_machine() -> str:
-    """The machine's name, as in `MACHINES` where there are filters for it."""
+    """Return the machine's name, as in `MACHINES` where there are filters for it."""
     return platform.machine()

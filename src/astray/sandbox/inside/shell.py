@@ -1,4 +1,4 @@
-"""Jobs of a session: runs commands, writes and reads files, as whoever works in the sandbox could do."""
+"""Jobs of a session: run commands, write and read files, with the rights of the sandbox's user."""
 
 import base64
 import errno
@@ -13,13 +13,13 @@ from astray.sandbox.inside import seccomp
 
 
 def execute(payload: dict[str, Any], channel: socket.socket) -> int:
-    """Becomes a command.
+    """Become a command.
 
     Args:
         payload: "command", its words; "input", base64; "cwd"; "env", added to the sandbox's own.
-        channel: told the number of the error where the command cannot be started; the command does not have it.
+        channel: receives the number of the error where the command cannot be started; the command does not inherit it.
     """
-    given = os.memfd_create("input")
+    given = os.memfd_create("input")  # no pipe: a command that does not read would block whoever writes
     content = memoryview(base64.b64decode(payload["input"]))
     while content:
         content = content[os.write(given, content) :]
@@ -28,7 +28,7 @@ def execute(payload: dict[str, Any], channel: socket.socket) -> int:
     os.close(given)
     channel.set_inheritable(False)
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and what Python starts would too
-    os.setsid()
+    os.setsid()  # a group of its own, which can be killed as a whole
     command = payload["command"]
     seccomp.apply(seccomp.for_command(seccomp.this_machine()))
     try:
@@ -41,11 +41,11 @@ def execute(payload: dict[str, Any], channel: socket.socket) -> int:
 
 
 def write(payload: dict[str, Any], channel: socket.socket) -> int:
-    """Writes a file, and the folders above it.
+    """Write a file, and the folders above it.
 
     Args:
         payload: "path" and "content", base64.
-        channel: told the number of the error, where there is one.
+        channel: receives the number of the error, where there is one.
     """
 
     def do() -> bytes:
@@ -58,11 +58,11 @@ def write(payload: dict[str, Any], channel: socket.socket) -> int:
 
 
 def read(payload: dict[str, Any], channel: socket.socket) -> int:
-    """Sends a file, behind the byte 0; or the number of the error.
+    """Send a file, after the byte 0, or the number of the error.
 
     Args:
         payload: "path".
-        channel: where it goes.
+        channel: channel for the content.
     """
     return _answer(channel, Path(payload["path"]).read_bytes)
 

@@ -1,4 +1,4 @@
-"""A job: calls a solution with arguments and says what it returned. It does not know what is right, and never learns it."""
+"""Job: call a solution with arguments and report its return values. The expected values never get here."""
 
 import socket
 from typing import Any
@@ -7,16 +7,16 @@ from astray.sandbox.inside.programs import output_of
 from astray.sandbox.inside.values import NotPlainError, read_value, write_value
 
 MAX_REASON = 200
-"""Characters of an exception's text that are passed on."""
+"""Maximum length of an exception's text that is passed on, in characters."""
 
 
 def run(payload: dict[str, Any], channel: socket.socket) -> int:
-    """Answers each case with one line: the nonce, the case's number, "value" and the value, or "failed" and why.
+    """Answer each case with one line: the nonce, the case's index, "value" and the value, or "failed" and why.
 
     Args:
-        payload: "nonce"; "source" of the solution; "entry", the name of the function to call, or "" for a program that reads its input and prints;
-            "cases", the arguments of each as `write_value` writes them.
-        channel: where the lines go.
+        payload: "nonce"; "source" of the solution; "entry", the name of the function to call, or "" for a program that
+            reads its input and prints; "cases", the arguments of each as `write_value` writes them.
+        channel: channel for the lines.
     """
     call = _program(payload["source"]) if not payload["entry"] else _function(payload["source"], payload["entry"])
     for number, arguments in enumerate(payload["cases"]):
@@ -31,7 +31,7 @@ def run(payload: dict[str, Any], channel: socket.socket) -> int:
 
 
 def _function(source: str, entry: str) -> Any:
-    """The function of that name, or the method of that name of a class Solution, as some public sets have it."""
+    """Return the function of that name, or the method of that name of a class Solution, as some public sets have it."""
     namespace: dict[str, Any] = {"__name__": "solution"}
     exec(compile(source, "solution.py", "exec"), namespace)  # nosec: this is what the sandbox is for
     if entry not in namespace and "Solution" in namespace:

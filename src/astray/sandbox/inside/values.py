@@ -1,8 +1,8 @@
-"""Plain Python values as text, with their types: how arguments go into the sandbox and results come out of it.
+"""Plain Python values as text, with their types: the form of arguments into the sandbox and of results out of it.
 
-None, bool, int, float, complex, str, bytes, list, tuple, dict (a Counter, defaultdict or OrderedDict as the dict it equals), set and frozenset, and
-nothing else: an object of a class (a subclass of int with an equality of its own, say) is no plain value and cannot be written. Reading makes plain
-values only and calls no code of the writer's. Both sides use it.
+Plain values are None, bool, int, float, complex, str, bytes, list, tuple, dict (a Counter, defaultdict or OrderedDict
+as the dict it equals), set and frozenset, and nothing else: an object of a class (a subclass of int with an equality of
+its own, say) cannot be written. Reading makes plain values only and calls no code of the writer's. Both sides use it.
 """
 
 import json
@@ -12,10 +12,10 @@ from functools import lru_cache
 from typing import Any
 
 MAX_DEPTH = 50
-"""Containers in containers; what is deeper is refused on both sides."""
+"""Maximum depth of nested containers; deeper values are refused on both sides."""
 
 MAX_KEYS = 2_000
-"""Entries of a set or dict: a program that makes all its keys collide could keep the reader busy for minutes with more."""
+"""Maximum number of entries of a set or dict: with more, colliding keys could keep the reader busy for minutes."""
 
 _CONTAINERS: dict[type, str] = {list: "l", tuple: "t", set: "s", frozenset: "z"}
 _DICTS = (Counter, defaultdict, OrderedDict)
@@ -24,11 +24,11 @@ _MAKERS = {"l": list, "t": tuple, "s": set, "z": frozenset}
 
 
 class NotPlainError(ValueError):
-    """A value, or the text of one, that is not made of plain values alone."""
+    """Value, or text of a value, that is not made of plain values alone."""
 
 
 def write_value(value: Any) -> str:
-    """A value as one line of text.
+    """Write a value as one line of text.
 
     Raises:
         NotPlainError: it holds an object that is no plain value, or is too deep.
@@ -37,10 +37,10 @@ def write_value(value: Any) -> str:
 
 
 def read_value(text: str) -> Any:
-    """The value that a line says.
+    """Read the value from a line.
 
     Raises:
-        NotPlainError: the line is none that `write_value` can have written.
+        NotPlainError: the line is not one that `write_value` can have written.
     """
     try:
         return _unpack(json.loads(text), 0)
@@ -55,7 +55,7 @@ def _pack(value: Any, depth: int) -> Any:
     if value is None or kind is bool or kind is str:
         return value
     if kind is int:
-        return ["i", hex(value)]
+        return ["i", hex(value)]  # Python limits the length of decimal integers, not of hexadecimal ones
     if kind is float:
         return ["f", value.hex()]
     if kind is complex:
@@ -105,5 +105,5 @@ def _scalar(mark: Any, parts: list[Any]) -> Any:
 
 @lru_cache(64)
 def _complex(real: str, imaginary: str) -> complex:
-    """The same object for the same text, for the sake of those that hold NaN."""
+    """Return the same object for the same text, so that values that hold NaN equal each other."""
     return complex(float.fromhex(real), float.fromhex(imaginary))
