@@ -51,7 +51,7 @@ def plan_study(study: Study, setting: Setting, seeds: Sequence[int], only: Seque
         ConfigurationError: the subject cannot be asked an evaluation.
     """
     runs = plan_runs(study, setting, seeds, only)
-    check_evaluations(setting, dict.fromkeys([*setting.evaluations, *(each for run in runs for each in run.arm.extra)]))
+    check_evaluations(setting, {each.name: each for each in (*setting.evaluations, *(extra for run in runs for extra in run.arm.extra))}.values())
     analyses = tuple(study.analyses(setting, runs))
     whole = plan_runs(study, setting, seeds) if only else runs
     declared = {run.arm.name for run in whole} | {arm.name for analysis in study.analyses(setting, whole) for arm in analysis.arms}
