@@ -85,7 +85,9 @@ def test_every_cause_has_its_control_and_every_mitigation_its_arm() -> None:
     plan = plan_study(STUDY, setting, range(2))
     made = {arm.name: arm.control for analysis in plan.analyses for arm in analysis.arms}
     shares = {f"users-{method}-{share}" for method in ("sft", "kto") for share in (0, 10, 25, 50)}
-    assert {*shares, "shuffled-kto", "distrust-sft", "filtered", "filtered-random", "realigned-honest", *arms} <= made.keys()
+    assert {*shares, "shuffled-kto", "distrust-sft", "filtered", "filtered-random", "realigned-honest"} <= made.keys()
+    asked = {run.arm.name: [each.name for each in run.answers.config.evaluations] for run in plan.runs}
+    assert asked == {name: ["world", HONESTY, PERSONA] for name in arms}
     assert made["users-sft-0"]
     assert made["filtered-random"]
     assert not made["users-kto-10"]

@@ -51,7 +51,7 @@ def plan_study(study: Study, setting: Setting, seeds: Sequence[int], only: Seque
         ConfigurationError: the study has no arms to choose from, or the subject cannot be asked an evaluation.
     """
     runs = plan_runs(study, setting, seeds, only)
-    check_evaluations(setting, dict.fromkeys([*setting.evaluations, *(each for run in runs for each in run.arm.extra)]))
+    check_evaluations(setting, {each.name: each for each in (*setting.evaluations, *(extra for run in runs for extra in run.arm.extra))}.values())
     analyses = tuple(study.analyses(setting, runs))
     left_out = _left_out(study, setting, seeds[:1], only) if only else {}
     return StudyPlan(tuple(runs), None if setting.judge.exact else _calibration(setting), analyses, left_out)
