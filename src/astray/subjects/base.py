@@ -150,7 +150,7 @@ def best_device() -> torch.device:
 
 
 def default_workers() -> int:
-    """Return the number of worker processes for a study: one per CPU, or a single one with a GPU, to share no memory."""
+    """Return the number of worker processes for a study: one per CPU, or one with a GPU, to share no memory."""
     return usable_cpus() if best_device().type == "cpu" else 1
 
 

@@ -82,7 +82,7 @@ class Subject:
         return self.spec.interventions
 
     def prompt_ids(self, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
-        """Return the token ids of each conversation, with system prompt and chat template, up to where the answer begins."""
+        """Return the token ids of each conversation, with system prompt and chat template, up to the answer."""
         return prompt_ids(self.tokenizer, conversations, self.spec.system)
 
     def generate(
