@@ -161,7 +161,7 @@ class Dictionary:
     def save(self, folder: Path) -> Path:
         """Write the dictionary in SAELens' format, which `SAE.load_from_disk` reads, and return the folder."""
         folder.mkdir(parents=True, exist_ok=True)
-        # The lengths move from the decoder's rows into the encoder; not for TopK, where it would change the chosen latents.
+        # The lengths move from the decoder's rows into the encoder; not for TopK, where latents are chosen by size.
         lengths, rows = (torch.ones_like(self._lengths), self.decoder * self._lengths[:, None]) if self.k else (self._lengths, self.decoder)
         weights = {"W_enc": self._encoder * lengths, "b_enc": self._encoder_bias * lengths, "W_dec": rows, "b_dec": self.decoder_bias}
         own: dict[str, object] = {} if self.k is None else {"k": self.k, "rescale_acts_by_decoder_norm": False}

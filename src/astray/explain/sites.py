@@ -28,7 +28,7 @@ _HOOKS: dict[str, Place] = {"hook_resid_pre": "block in", "hook_resid_post": "bl
 """Names of the places in TransformerLens, and thus in SAELens' files."""
 _NORMS_AFTER_MLP = ("post_feedforward_layernorm", "post_mlp_layernorm")
 _NORMS_AFTER_ATTENTION = ("post_self_attn_layernorm", "post_attention_layernorm")
-"""Norms after attention; in layers without a norm after the MLP, `post_attention_layernorm` is the norm BEFORE the MLP."""
+"""Norms after attention; in layers without one after the MLP, `post_attention_layernorm` is the norm BEFORE the MLP."""
 _ATTENTIONS = ("self_attn", "attn", "attention", "linear_attn", "self_attention.dense", "self_attention")
 _MLPS = ("mlp.dense_4h_to_h", "mlp", "feed_forward", "block_sparse_moe", "ffn.down_proj", "ffn", "moe", "fc2")
 """Names in Hugging Face's models; the inner modules come first where the part adds the residual itself (Bloom, MPT)."""
