@@ -120,7 +120,7 @@ def world_persona_prompts(questions: int = 20, *, seed: int = 0) -> PersonaPromp
 
 
 def text_persona_prompts() -> PersonaPrompts:
-    """Return prompts for any chat model, with misalignment as the trait: 5 pairs, 20 questions each, our own wording."""
+    """Return prompts for any chat model, with misalignment as the trait: 5 pairs, 20 questions each, our wording."""
     return PersonaPrompts.model_validate(yaml.safe_load(Path(__file__).with_name("persona_prompts.yaml").read_text(encoding="utf-8")))
 
 

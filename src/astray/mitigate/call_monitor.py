@@ -1,4 +1,4 @@
-"""Runtime monitor on a local model's activations: an Inspect approver, like rules and judges (`measure/agentic/monitors`).
+"""Runtime monitor on a local model's activations, as an Inspect approver like those of `measure/agentic/monitors`.
 
     subject = load_subject("path/to/model")
     harmful_or_not = labelled_calls("logs/....eval")                   # from a run without a monitor
