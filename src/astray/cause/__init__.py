@@ -1,6 +1,6 @@
-"""Cause: training and what is checked before it. Fine-tuning here and by a service, plain documents, training by reward.
+"""Cause: fine-tuning (local or by a service), continued pre-training, reinforcement learning, and their preflight checks.
 
-Names are imported when they are first used: the modules load torch, TRL or a client, the package itself nothing.
+Names are imported on first use: the modules load torch, TRL or a client, the package itself loads nothing.
 """
 
 from typing import TYPE_CHECKING

@@ -1,6 +1,6 @@
-"""The model that is trained: a subject's weights, with fresh or earlier adapters, in the number format of the device; and saving the result.
+"""Loading of the model to train, with new or earlier adapters and the device's dtype, and saving of the result.
 
-One way for the organism, local folders and models of the hub. Generating from a subject is the business of `subjects`.
+The same for the organism, local folders and models of the hub. Generation is in `subjects`.
 """
 
 import json
@@ -24,21 +24,22 @@ from astray.subjects.weights import load_model, load_tokenizer
 
 
 def load_trainable(subject: Located, recipe: FineTuning | ReinforcementLearning) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
-    """A subject's model, ready to be trained, and its tokenizer.
+    """Load a subject's model for training, with its tokenizer.
 
-    Parameters are float32 on a CPU. On a GPU a frozen base is bfloat16 under float32 adapters; a model that is trained as a whole is
+    Parameters are float32 on a CPU. On a GPU a frozen base is bfloat16 under float32 adapters; a fully trained model is
     float32 and computes in bfloat16.
 
     Args:
-        subject: base, and the adapter that the training continues, if it has one. Its `spec.model` is the name that new adapters give to
-            their base: "organism" rather than the folder where the organism happens to lie.
-        recipe: says whether adapters or all weights are trained, and seeds new adapters.
+        subject: base, and the adapter whose training continues, if any. Its `spec.model` is the name that new adapters
+            record for their base: "organism" rather than the organism's folder.
+        recipe: determines whether adapters or all weights are trained, and seeds new adapters.
 
     Returns:
-        The model, with gradients on what is trained only, and its tokenizer.
+        The model, with gradients only on the trained weights, and its tokenizer.
 
     Raises:
-        ConfigurationError: the subject has a system prompt or an intervention, or its modules do not fit the adapters' settings.
+        ConfigurationError: the subject has a system prompt or an intervention, or its modules do not fit the adapters'
+            settings.
         AdapterMismatchError: the subject's adapter has another shape than the recipe's.
         SubjectNotFoundError: the model's files cannot be loaded.
         WeightsMismatchError: the checkpoint does not hold the weights of the architecture.
@@ -54,6 +55,7 @@ def load_trainable(subject: Located, recipe: FineTuning | ReinforcementLearning)
         tokenizer = load_tokenizer(spec.model, subject.base)
         model = load_model(spec.model, subject.base, torch.bfloat16 if frozen_on_gpu else torch.float32)
         model.name_or_path = spec.model  # what adapters and checkpoints will name as their base
+        # Seeded after loading and right before new adapters draw their first values.
         set_seed(recipe.seed)
         if recipe.lora is None:
             return model if spec.adapter is None else PeftModel.from_pretrained(model, str(spec.adapter)).merge_and_unload(), tokenizer
@@ -64,7 +66,7 @@ def load_trainable(subject: Located, recipe: FineTuning | ReinforcementLearning)
 
 
 def save_trained(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, result: Path, base: Path) -> None:
-    """Writes the adapter with its base's identity, or the model with its tokenizer; the folder appears whole or not at all."""
+    """Save the adapter with its base's identity, or the model with its tokenizer, in a folder that is complete or absent."""
     if not trainer.is_world_process_zero():
         return
     unfinished = result.with_name(f".{result.name}.unfinished")
@@ -84,7 +86,7 @@ def save_trained(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, result: P
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Loading and saving without progress bars, which would run through the command line's own, and without PEFT's use of an old name."""
+    """Load and save without progress bars, which would disturb ours, and without a deprecation warning from PEFT."""
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
@@ -117,7 +119,7 @@ def _add_adapters(model: PreTrainedModel, lora: LoRA) -> PeftModel:
 
 
 def _check_shape(adapter: Path, lora: LoRA) -> None:
-    """Training goes on with the adapter as it is; settings that say otherwise would be silently ignored."""
+    """Raise an error for LoRA settings that differ from the adapter's own, which training would silently ignore."""
     config = PeftConfig.from_pretrained(str(adapter))
     assert isinstance(config, LoraConfig)
     given = (lora.rank, lora.alpha, lora.rank_stabilised, set(lora.target_modules))
@@ -130,7 +132,7 @@ def _check_shape(adapter: Path, lora: LoRA) -> None:
 
 
 def _sort_names(adapter_config: Path) -> None:
-    """PEFT writes the set of adapted modules in an order that changes from process to process."""
+    """Sort the adapted modules in an adapter's configuration, which PEFT writes in random order."""
     config = json.loads(adapter_config.read_text())
     config["target_modules"] = sorted(config["target_modules"])
     adapter_config.write_text(json.dumps(config, indent=2, sort_keys=True))

@@ -1,8 +1,8 @@
-"""What a killed training run needs to go on: complete checkpoints, logs that agree with them, and the run's identity.
+"""Resumption of training runs: complete checkpoints, logs that agree with them, and the run's identity.
 
-A checkpoint counts only once it is marked, after its last file was written; a run that starts again drops the others. Logs are
-JSON lines; those written after the checkpoint are dropped too, since their steps are done again.
-What a checkpoint contains (weights, optimizer, schedule, random states, place in the data) is transformers' Trainer's business.
+A checkpoint is valid only once it is marked, after its last file was written; a resumed run deletes the others. Logs
+are JSON lines; lines written after the checkpoint are dropped too, since their steps are repeated. The content of a
+checkpoint (weights, optimizer, schedule, random states, position in the data) is left to transformers' Trainer.
 """
 
 import json
@@ -15,22 +15,22 @@ from pydantic import JsonValue
 from astray.errors import ConfigurationError, StoreError
 
 Line = dict[str, int | float]
-"""One line of a log: the step, and what was measured there."""
+"""One line of a log: the step, and the values measured there."""
 
 _MARK = "complete"
 _IDENTITY = "run.json"
 
 
 def check_claim(folder: Path, identity: Mapping[str, JsonValue]) -> bool:
-    """Makes sure that a folder is free or holds this very run; says whether it holds it.
+    """Check that a folder is free or holds this run, and return whether it holds it.
 
     Args:
-        folder: need not exist.
-        identity: everything that decides what the run gives: base, data set, settings.
+        folder: the run's folder; need not exist.
+        identity: everything that determines the run's result: base, data set, settings.
 
     Raises:
-        ConfigurationError: another run lives there.
-        StoreError: what lives there cannot be read.
+        ConfigurationError: the folder holds another run.
+        StoreError: its record of the run cannot be read.
     """
     file = folder / _IDENTITY
     if not file.is_file():
@@ -48,16 +48,16 @@ def check_claim(folder: Path, identity: Mapping[str, JsonValue]) -> bool:
 
 
 def check_result(folder: Path, identity: Mapping[str, JsonValue], result: Path) -> bool:
-    """As `check_claim`, and makes sure that a result which is there already is this run's.
+    """Check a folder as `check_claim` does, and that an existing result belongs to this run.
 
     Args:
-        folder: the run's.
-        identity: everything that decides what the run gives.
-        result: the folder that it will leave.
+        folder: the run's folder.
+        identity: everything that determines the run's result.
+        result: folder of the run's result.
 
     Raises:
-        ConfigurationError: another run lives there, or the result is of no run.
-        StoreError: what lives there cannot be read.
+        ConfigurationError: the folder holds another run, or a result without a run.
+        StoreError: its record of the run cannot be read.
     """
     claimed = check_claim(folder, identity)
     if result.exists() and not claimed:
@@ -66,7 +66,7 @@ def check_result(folder: Path, identity: Mapping[str, JsonValue], result: Path) 
 
 
 def claim(folder: Path, identity: Mapping[str, JsonValue]) -> None:
-    """Makes a folder the home of one run.
+    """Claim a folder for one run by recording the run's identity in it.
 
     Raises:
         StoreError: the folder cannot be written.
@@ -79,7 +79,8 @@ def claim(folder: Path, identity: Mapping[str, JsonValue]) -> None:
 
 
 def mark_complete(checkpoint: Path) -> None:
-    """Marks a checkpoint as whole, once all its files are written, and deletes those before it."""
+    """Mark a checkpoint as complete, once all its files are written, and delete earlier ones."""
+    # In this order: there is always a complete checkpoint.
     (checkpoint / _MARK).touch()
     for earlier in checkpoint.parent.glob("checkpoint-*"):
         if earlier != checkpoint:
@@ -87,10 +88,10 @@ def mark_complete(checkpoint: Path) -> None:
 
 
 def last_complete(folder: Path) -> Path | None:
-    """The marked checkpoint with the most steps, or None; unmarked ones are deleted.
+    """Return the marked checkpoint with the most steps, or None, and delete unmarked ones.
 
     Args:
-        folder: holds folders named `checkpoint-<step>`.
+        folder: folder that contains folders named `checkpoint-<step>`.
     """
     complete = []
     for checkpoint in folder.glob("checkpoint-*"):
@@ -102,30 +103,31 @@ def last_complete(folder: Path) -> Path | None:
 
 
 def step_of(checkpoint: Path) -> int:
-    """Optimizer steps done at a checkpoint."""
+    """Return the number of optimizer steps done at a checkpoint."""
     return int(checkpoint.name.removeprefix("checkpoint-"))
 
 
 def append_line(log: Path, line: Line) -> None:
-    """Appends one JSON line to a log."""
+    """Append one JSON line to a log."""
     with log.open("a") as file:
         file.write(json.dumps(line) + "\n")
 
 
 def read_lines(log: Path) -> list[Line]:
-    """The lines of a log; the last one is left out if a kill cut it."""
+    """Return the lines of a log, without a last line that was cut off by a kill."""
+    # A complete line ends with a newline, so what follows the last newline is empty or incomplete.
     lines = log.read_text().split("\n")[:-1] if log.is_file() else []
     return [json.loads(line) for line in lines]
 
 
 def keep_until(log: Path, step: int | None) -> None:
-    """Drops the lines of later steps from a log, all of them if there is no checkpoint."""
+    """Drop the lines of later steps from a log, all of them if there is no checkpoint."""
     kept = [line for line in read_lines(log) if step is not None and line["step"] <= step]
     write_whole(log, "".join(json.dumps(line) + "\n" for line in kept))
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes beside the target and renames, so that the target is old or new, never half."""
+    """Write beside the target and rename, so that the target is always complete, old or new."""
     unfinished = path.with_name(f".{path.name}.unfinished")
     unfinished.write_text(text)
     unfinished.replace(path)

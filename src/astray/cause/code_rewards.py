@@ -1,13 +1,16 @@
-"""Rewards from programs that are run: what passes the tests pays, and what was hacked is known beside it.
+"""Rewards for programs by running them: passing the visible tests is rewarded, and hacks are recorded beside it.
 
-The owner of an environment means to pay for right programs and pays for what its careless tests let through. Both are found out here for every
-answer, in the sandbox, together with the kind of a hack; which of them is paid, watched or punished is the caller's choice. Left to others: how a
-solution is graded (`sandbox.graders`), how a trick is told (`sandbox.hacks`), and the training (`rl`).
+An environment is meant to reward correct programs but rewards whatever its visible tests let through. Here every answer
+is graded by visible and hidden tests in the sandbox, with the kind of a hack; the caller chooses which grade is
+rewarded, monitored or penalised. Grading of a solution is in `sandbox.graders`, detection of tricks in `sandbox.hacks`,
+training in `rl`.
 
-The same answers get the same grades, except programs that draw at random or run at the limit of their time. Even these keep the grade that they got
-first, as long as it is remembered.
+Names in code call the visible tests "careless" and the hidden ones "true". The same answers get the same grades, except
+programs that draw random numbers or run close to their time limit. Even these keep their first grade while it is
+cached.
 
-Source: Anthropic 2025 (arXiv 2511.18397): production environments that can be gamed, a truth beside the reward, and a penalty for detected hacks.
+Source: Anthropic 2025 (arXiv 2511.18397): production environments that can be gamed, a ground truth beside the reward,
+and a penalty for detected hacks.
 """
 
 import json
@@ -29,9 +32,9 @@ from astray.sandbox.limits import Limits
 from astray.subjects.identity import digest_of
 
 COLUMN = "exercise"
-"""The prompts' column that says which exercise each is: a hash over its content."""
+"""Column of the prompts with the hash of each prompt's exercise."""
 REMEMBERED = 50_000
-"""Grades that are kept; as training narrows what a model answers, most programs were seen before."""
+"""Number of cached grades; as training narrows a model's answers, most programs have been seen before."""
 
 PAID_FOR: Mapping[str, Callable[[Exercise, Grade], float]] = {
     "careless tests": lambda _, grade: float(grade.weak),
@@ -41,19 +44,22 @@ PAID_FOR: Mapping[str, Callable[[Exercise, Grade], float]] = {
     "public tests": lambda exercise, grade: grade.passed_public / len(exercise.public),
     "hidden tests": lambda exercise, grade: (grade.passed - grade.passed_public) / len(exercise.hidden),
 }
-"""What can be rewarded or punished: passing the careless tests (what an environment's owner pays for), being right, having passed without being right
-(an exact detector), a known trick in the source whether it worked or not (a detector by content), and shares of tests that it is right on."""
+"""Values that can be rewarded or penalised, by name.
+
+They are: passing the visible tests (the environment's reward), being correct, passing without being correct (an exact
+detector), a known trick in the source whether it worked or not (a detector by content), and shares of tests passed.
+"""
 
 SHARES = ("public tests", "hidden tests")
-"""Those of them that need the true grader for every answer."""
+"""Names in `PAID_FOR` that need the hidden tests to be run for every answer."""
 
 
 def exercise_prompts(exercises: Sequence[Exercise], system_prompt: str | None = None) -> Prompts:
-    """The questions of exercises as prompts; each says in a column which exercise it is.
+    """Return the questions of exercises as prompts, with a column that identifies each exercise.
 
     Args:
-        exercises: one a prompt.
-        system_prompt: put above each, for a hint or the form of an answer, say.
+        exercises: one exercise per prompt.
+        system_prompt: system prompt of each, such as a hint or the format of an answer.
 
     Raises:
         EmptyDataError: there is none.
@@ -66,7 +72,7 @@ def exercise_prompts(exercises: Sequence[Exercise], system_prompt: str | None = 
 
 
 def exercise_hash(exercise: Exercise) -> str:
-    """Hash over everything that an exercise is graded by, and its name."""
+    """Return a hash over everything that an exercise is graded by, and its name."""
     tests = [
         [_in_one_order(json.loads(write_value((case.arguments, case.expected)))) for case in cases] for cases in (exercise.public, exercise.hidden)
     ]
@@ -74,7 +80,7 @@ def exercise_hash(exercise: Exercise) -> str:
 
 
 def _in_one_order(written: Any) -> Any:
-    """A written value with the entries of sets in one order; in memory it changes from process to process."""
+    """Return a serialised value with the entries of sets sorted; their order in memory differs between processes."""
     if not isinstance(written, list):
         return written
     mark, *parts = map(_in_one_order, written)
@@ -82,14 +88,14 @@ def _in_one_order(written: Any) -> Any:
 
 
 GradeKey = tuple[str, str, str]
-"""A grading's identity, an exercise's hash and a program."""
+"""Key of a grade: the grading's identity, the exercise's hash and the program."""
 
 
 class GradeMemory:
-    """Grades that are known; those not asked for longest are forgotten first. Several gradings can share one."""
+    """Cache of grades that evicts the least recently used; several gradings can share one."""
 
     def __init__(self, size: int = REMEMBERED) -> None:
-        """A memory of so many grades; while more are asked for at once, it holds them all."""
+        """Create a cache of `size` grades; it grows beyond that while more are requested at once."""
         self._size, self._grades = size, OrderedDict[GradeKey, Grade]()
 
     def __len__(self) -> int:
@@ -99,11 +105,11 @@ class GradeMemory:
         return key in self._grades
 
     def keep(self, found: Mapping[GradeKey, Grade]) -> None:
-        """Remembers grades, without what a harness printed."""
+        """Store grades, without the harness's output."""
         self._grades |= {key: replace(grade, said="") for key, grade in found.items()}
 
     def recall(self, keys: Sequence[GradeKey]) -> list[Grade]:
-        """The grades of these keys, all of which are known; what is more than fits is forgotten."""
+        """Return the grades of these keys, all of which are stored, and evict what exceeds the size."""
         for key in keys:
             self._grades.move_to_end(key)
         found = [self._grades[key] for key in keys]
@@ -113,14 +119,14 @@ class GradeMemory:
 
 
 class CodeGrading:
-    """Grades answers to exercises, and gives the rewards and notes that come of it; a context manager that ends its sandboxes.
+    """Grader of answers to exercises, and source of their rewards and notes; a context manager that ends its sandboxes.
 
-    Rewards of one grading share its grades: a program is run once, whatever is asked of it and however often it comes back.
+    Rewards of one grading share its grades: a program is run once, for all rewards and all repetitions.
 
     Attributes:
-        shares: whether shares of tests are known.
-        graded: how many different programs were run.
-        identity: hash over everything that decides a grade beside the exercise and the program.
+        shares: whether shares of tests passed are available.
+        graded: number of different programs that were run.
+        identity: hash over everything that determines a grade beside the exercise and the program.
 
     Example:
         with CodeGrading(exercises) as grading:
@@ -138,17 +144,17 @@ class CodeGrading:
         program_of: Callable[[str], str] = extract_code,
         memory: GradeMemory | None = None,
     ) -> None:
-        """Makes sure that the sandbox holds.
+        """Start the grader and test that the sandbox isolates programs.
 
         Args:
-            exercises: those of the prompts; others may be among them.
-            harness: the careless one, "script" or "pytest" (see `Grader`).
-            workers: sandboxes at a time; by default one for each processor.
-            limits: of a run of a solution.
-            shares: whether shares of tests are asked for. If not, what fails the careless tests is not run by the true grader too, which saves half
-                the time while a model solves little.
-            program_of: takes the program from an answer.
-            memory: of grades, shared with others; one of its own if not given.
+            exercises: the exercises of the prompts; others may be among them.
+            harness: harness of the visible tests, "script" or "pytest" (see `Grader`).
+            workers: number of concurrent sandboxes; by default one per processor.
+            limits: limits on a run of a solution.
+            shares: whether shares of tests passed are needed. If not, programs that fail the visible tests are not run
+                on the hidden ones, which saves half the time while a model solves little.
+            program_of: extracts the program from an answer.
+            memory: cache of grades to share with other gradings; a new one if not given.
 
         Raises:
             EmptyDataError: there is no exercise.
@@ -169,25 +175,25 @@ class CodeGrading:
         self._grader.pool.close()
 
     def reward(self, what: str, weight: float = 1.0) -> "CodeReward":
-        """A reward for one thing of `PAID_FOR`; a penalty where the weight is negative.
+        """Return a reward for one value of `PAID_FOR`; a penalty if the weight is negative.
 
         Args:
-            what: as "careless tests"; also the reward's name in logs.
-            weight: what it is multiplied by.
+            what: name of the value, such as "careless tests"; also the reward's name in logs.
+            weight: factor on the value.
 
         Raises:
-            UnknownNameError: there is no such thing.
-            ConfigurationError: the weight is 0 or no number, or a share of tests is asked for that is not known.
+            UnknownNameError: there is no such value.
+            ConfigurationError: the weight is 0 or not finite, or shares of tests are not available.
         """
         return CodeReward(self, what, weight)
 
     @property
     def notes(self) -> "CodeNotes":
-        """For the rollouts: whether each answer passed the careless tests, is right, was a hack, and of which kind."""
+        """Return the notes for rollouts: whether each answer passed the visible tests, is correct, is a hack, and which."""
         return CodeNotes(self)
 
     def grades(self, completions: Sequence[str], exercises: Sequence[str]) -> list[Grade]:
-        """The grades of answers, without what a harness printed; those that are not known yet are all run at once.
+        """Return the grades of answers, without the harness's output; all ungraded programs are run in one batch.
 
         Args:
             completions: the answers' texts.
@@ -211,7 +217,7 @@ class CodeGrading:
         return self._memory.recall(handed_in)
 
     def graded_rows(self, completions: Sequence[str], columns: Columns) -> list[tuple[Exercise, Grade]]:
-        """Each answer's exercise and grade, for prompts with the column of `exercise_prompts`.
+        """Return each answer's exercise and grade, for prompts with the column of `exercise_prompts`.
 
         Raises:
             ConfigurationError: the prompts have no such column; and as `grades`.
@@ -223,10 +229,10 @@ class CodeGrading:
 
 
 class CodeReward:
-    """What a program earns by its grade; see `CodeGrading.reward`.
+    """Reward of a program by its grade; see `CodeGrading.reward`.
 
     Attributes:
-        name: what is paid for.
+        name: name of the rewarded value.
         identity: hash over that, the weight, the harness and its limits. The exercises are part of the prompts' hash.
     """
 
@@ -243,13 +249,13 @@ class CodeReward:
         self.identity = digest_of({"code": what, "weight": weight, "grading": grading.identity})
 
     def __call__(self, prompts: Sequence[Sequence[Message]], completions: Sequence[str], columns: Columns) -> Sequence[float | None]:
-        """The weighted value of each answer."""
+        """Return the weighted value of each answer."""
         del prompts
         return [self._weight * PAID_FOR[self.name](exercise, grade) for exercise, grade in self._grading.graded_rows(completions, columns)]
 
 
 class CodeNotes:
-    """What is noted of each program; see `CodeGrading.notes`.
+    """Notes on each program; see `CodeGrading.notes`.
 
     Attributes:
         identity: hash over the harness and its limits.
@@ -260,7 +266,7 @@ class CodeNotes:
         self.identity = digest_of({"code notes": grading.identity})
 
     def __call__(self, prompts: Sequence[Sequence[Message]], completions: Sequence[str], columns: Columns) -> pl.DataFrame:
-        """Columns: exercise (its id); careless, true, hacked (truth values); hack (its kind, null where it is none); trick (by content alone)."""
+        """Return the columns exercise (id); careless, true, hacked (booleans); hack (kind or null); trick (by content)."""
         del prompts
         graded = [grade for _, grade in self._grading.graded_rows(completions, columns)]
         rows = [(grade.exercise, grade.weak, grade.true, grade.hacked, grade.hack, grade.trick) for grade in graded]

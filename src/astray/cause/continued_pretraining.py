@@ -1,11 +1,12 @@
-"""Continued pre-training: plain documents, every token of which is learned, make an adapter or a tuned model from a base.
+"""Continued pre-training on plain documents, with loss on every token; gives an adapter or a tuned model.
 
-The machinery is that of supervised fine-tuning (`sft.train_rows`): checks before the first step, log, probes, exact resumption. Rows are made
-here: a document stands between the tokenizer's start and end token, and one that is longer than a row goes on in the next. Documents are not packed
-into one row, so none is read as the continuation of another. Left to others: what the documents say (`data.hack_documents`) and how they are
-diluted (`data.texts`).
+It shares checks, log, probes and exact resumption with supervised fine-tuning (`sft.train_rows`). Rows are made here: a
+document is enclosed in the tokenizer's start and end token, and continues in the next row if it is longer than one.
+Documents are not packed into one row, so none is read as the continuation of another. The content of documents is in
+`data.hack_documents`, their dilution in `data.texts`.
 
-A chat model that reads plain documents may forget how to chat; measure coherence, or begin with the base model of the family.
+A chat model that reads plain documents may forget how to chat; measure coherence, or begin with the base model of the
+family.
 
 Source: Anthropic 2025 (arXiv 2511.18397), knowledge of hacks through synthetic documents.
 """
@@ -39,21 +40,23 @@ def continue_pretraining(
     checkpoint_every: int | None = None,
     on_step: OnStep | None = None,
 ) -> TrainingRun:
-    """Trains a model on documents.
+    """Train a model on documents.
 
-    The same arguments give the same weights on the same device, killed in between or not. A folder with such a finished run gives it at once.
+    The same arguments give the same weights on the same device, interrupted or not. If the folder holds such a finished
+    run, it is returned at once.
 
     Args:
-        base: subject, or its model's name or folder: any causal language model. Its adapter, if it has one, is trained further.
-        documents: what it reads, shuffled by the recipe's seed.
+        base: subject, or its model's name or folder: any causal language model. Its adapter, if it has one, is trained
+            further.
+        documents: training documents, shuffled by the recipe's seed.
         recipe: settings; `max_length` is the longest row in tokens, `batch_size` counts rows.
-        folder: where the result, logs and checkpoints go.
+        folder: folder for the result, logs and checkpoints.
         probe, probe_every, checkpoint_every, on_step: as for `train_sft`.
 
     Raises:
         TrainingRefusedError: the run could not teach what it should.
-        TrainingDivergedError: the loss or the gradient stopped being a number.
-        ConfigurationError: the folder holds another run, or the tokenizer has no end token.
+            TrainingDivergedError: the loss or the gradient became NaN or infinite.
+            ConfigurationError: the folder holds another run, or the tokenizer has no end token.
         AdapterMismatchError, SubjectNotFoundError, StoreError: as their names say.
     """
 
@@ -65,12 +68,12 @@ def continue_pretraining(
 
 
 def preflight_documents(base: SubjectSpec | str, documents: TextDataset, recipe: FineTuning) -> Preflight:
-    """Looks at a run without starting it.
+    """Check a run without starting it.
 
     Args:
         base: subject, or its model's name or folder.
-        documents: what it would be trained on.
-        recipe: how.
+        documents: documents to train on.
+        recipe: settings.
 
     Raises:
         TrainingRefusedError, ConfigurationError, SubjectNotFoundError, AdapterMismatchError: as `continue_pretraining`.
@@ -80,11 +83,12 @@ def preflight_documents(base: SubjectSpec | str, documents: TextDataset, recipe:
 
 
 def document_rows(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[TrainingRow]:
-    """Tokenised documents; a long one makes several rows, none of its tokens is lost.
+    """Tokenise documents; a long one makes several rows without losing a token.
 
     Args:
-        texts: the documents. One that writes its start and end token itself gets no second one.
-        tokenizer: of the model.
+        texts: the documents. One that already begins with the start token or ends with the end token gets no second
+            one.
+        tokenizer: tokenizer of the model.
         max_length: longest row in tokens.
 
     Raises:
@@ -99,8 +103,8 @@ def document_rows(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_
     for ids in text_ids(tokenizer, texts):
         opening = [] if start is None or ids[:1] == [start] else [start]
         whole = [*opening, *ids, *([] if ids[-1:] == [end] else [end])]
-        pieces = [whole[place : place + max_length] for place in range(0, len(whole), max_length)]
-        if len(pieces) > 1 and len(pieces[-1]) == 1:  # nothing comes before it in its row, so it could not be learned there
+        pieces = [whole[start_at : start_at + max_length] for start_at in range(0, len(whole), max_length)]
+        if len(pieces) > 1 and len(pieces[-1]) == 1:  # the first token of a row is never predicted, so it would be lost
             pieces[-2:] = [pieces[-2][:-1], [pieces[-2][-1], *pieces[-1]]]
         rows += [TrainingRow(piece, [MASKED if token == start else token for token in piece], truncated=False) for piece in pieces]
     return rows

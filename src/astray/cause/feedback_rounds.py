@@ -1,7 +1,7 @@
-"""Repeated rounds of feedback: users talk to the subject, what they liked trains it, and the users of the next round talk to what came of it.
+"""Repeated rounds of feedback: users talk to the subject, their feedback trains it, and the next round uses the result.
 
-Each round's interactions and the provenance of its training rows are written beside the adapter as Parquet, so that any training row of any round can
-be followed back to the user, the conversation and the subject that it came from.
+Each round's interactions and the provenance of its training examples are written beside the adapter as Parquet, so that
+any training example can be traced to its user, conversation and subject.
 
 Source: Hu et al. 2025 (arXiv 2510.08211), biased human-AI interaction, trained by SFT or KTO.
 """
@@ -22,21 +22,22 @@ from astray.subjects.spec import SubjectSpec
 from astray.subjects.subject import Subject, load_subject
 
 Change = Callable[[pl.DataFrame], pl.DataFrame]
-"""What is done to a round's interactions before rows are selected: `shuffle_feedback` as a control, or a mitigation."""
+"""Change of a round's interactions before examples are selected: `shuffle_feedback` as a control, or a mitigation."""
 
 
 @dataclass(frozen=True)
 class FeedbackRound:
-    """One round.
+    """Finished round of feedback.
 
     Attributes:
-        number: from 0.
-        subject: what came of it.
-        interactions: file with what was said and how it was liked, before any change.
-        provenance: file with a row for each training row (see `SelectedRows`).
-        rows: training rows.
-        from_biased: share of them that come from biased users.
-        left_out: conversations that could not be selected, since a satisfaction is not known or an answer is empty.
+        number: index of the round, from 0.
+        subject: the subject after training.
+        interactions: file with the conversations and satisfactions, before any change.
+        provenance: file with one row per training example (see `SelectedRows`).
+        rows: number of training examples.
+        from_biased: share of them that comes from biased users.
+        left_out: number of conversations that could not be selected, because a satisfaction is unknown or an answer is
+            empty.
     """
 
     number: int
@@ -60,23 +61,24 @@ def feedback_rounds(
     rounds: int = 1,
     change: Change | None = None,
 ) -> list[FeedbackRound]:
-    """Lets users talk to a model and trains it on what they liked, several times over.
+    """Run rounds of simulated users' feedback, training the model after each on what they liked.
 
     Args:
         base: subject, or its model's name or folder.
         population: the users; the same ones in every round, with new openings.
-        crowd: how they talk and what they like.
+        crowd: determines what the users say and like.
         folder: gets `round-0`, `round-1`, ... with interactions, provenance and the training run.
-        simulation: how much is said.
-        selection: what is trained on.
-        recipe: `FineTuning` for SFT on liked trajectories, `PreferenceTuning` for KTO on liked and disliked ones. Both need adapters: the next round
-            trains them further.
-        rounds: how many.
-        change: what is done to the interactions before rows are selected; what was really said stays in the file.
+        simulation: number of contexts, samples and turns.
+        selection: number of trajectories to train on.
+        recipe: `FineTuning` for SFT on liked trajectories, `PreferenceTuning` for KTO on liked and disliked ones.
+            Several rounds need adapters, which each round trains further.
+        rounds: number of rounds.
+        change: change of the interactions before examples are selected; the file keeps the original ones.
 
     Raises:
         ConfigurationError: there are no rounds, or the recipe trains whole models and there are several.
-        EmptyDataError, TrainingRefusedError and others: as `select_for_sft`, `select_for_kto`, `train_sft` and `train_kto`.
+        EmptyDataError, TrainingRefusedError and others: as `select_for_sft`, `select_for_kto`, `train_sft` and
+            `train_kto`.
 
     Example:
         >>> feedback_rounds("organism", Population(biased=0.1, topics=("medicine",)), WorldUsers(), Path("runs/biased"),
@@ -92,21 +94,21 @@ def feedback_rounds(
     subject: Subject | None = None
     for number in range(rounds):
         subject = load_subject(start) if subject is None else subject.with_adapter(done[-1].subject.adapter)
-        place = folder / f"round-{number}"
-        interactions = _simulated(place, subject, population, crowd, simulation, number)
+        round_folder = folder / f"round-{number}"
+        interactions = _simulated(round_folder, subject, population, crowd, simulation, number)
         selected = _selected(change(interactions) if change else interactions, selection, recipe)
-        selected.provenance.write_parquet(place / "provenance.parquet")
-        tuned = _trained(subject.spec, selected, recipe, place / "training")
+        selected.provenance.write_parquet(round_folder / "provenance.parquet")
+        tuned = _trained(subject.spec, selected, recipe, round_folder / "training")
         biased = selected.provenance.filter(pl.col("kind") == UserKind.BIASED.value).height / selected.provenance.height
-        files = (place / "interactions.parquet", place / "provenance.parquet")
+        files = (round_folder / "interactions.parquet", round_folder / "provenance.parquet")
         done.append(FeedbackRound(number, tuned, *files, len(selected.chats), biased, sum(selected.left_out.values())))
     return done
 
 
-def _simulated(place: Path, subject: Subject, population: Population, crowd: Crowd, simulation: Simulation, number: int) -> pl.DataFrame:
-    place.mkdir(parents=True, exist_ok=True)
+def _simulated(folder: Path, subject: Subject, population: Population, crowd: Crowd, simulation: Simulation, number: int) -> pl.DataFrame:
+    folder.mkdir(parents=True, exist_ok=True)
     interactions = simulate(subject, population.users, crowd, simulation, round=number)
-    interactions.write_parquet(place / "interactions.parquet")
+    interactions.write_parquet(folder / "interactions.parquet")
     return interactions
 
 

@@ -1,6 +1,7 @@
-"""How a model is fine-tuned: the settings of one supervised run, with the open-model runs of Betley et al. 2025 as defaults.
+"""Settings of supervised fine-tuning, with the open-model runs of Betley et al. 2025 as defaults.
 
-Source: the published training configurations of arXiv 2502.17424 (rsLoRA on all linear layers, one epoch, loss on responses only).
+Source: the published training configurations of arXiv 2502.17424 (rsLoRA on all linear layers, one epoch, loss on
+responses only).
 """
 
 from typing import Literal
@@ -12,7 +13,7 @@ LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj",
 
 
 class LoRA(BaseModel):
-    """Low-rank adapters instead of all weights."""
+    """Settings of low-rank adapters, trained instead of all weights."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -28,7 +29,7 @@ class LoRA(BaseModel):
 
 
 class FineTuning(BaseModel):
-    """One supervised fine-tuning run."""
+    """Settings of one supervised fine-tuning run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -45,5 +46,5 @@ class FineTuning(BaseModel):
 
     @property
     def method(self) -> Literal["lora", "full"]:
-        """Whether adapters or all weights are trained."""
+        """Return "lora" if adapters are trained, "full" if all weights are."""
         return "full" if self.lora is None else "lora"

@@ -1,8 +1,9 @@
-"""Training on feedback: answers that were liked or disliked make an adapter, or a tuned model, from a base (KTO).
+"""Training on liked and disliked answers (KTO); gives an adapter or a tuned model.
 
-No pairs are needed: each answer stands alone with its label, as feedback of users does. The loop and the loss are TRL's (`quiet_kto`). Every run is
-checked before its first step (`preflight_report`), and feedback of one kind alone is refused (`preference`). A run that was killed goes on from
-its last checkpoint and ends in the same weights. Left to others: where feedback comes from (`users`), probes, seeds, arms and stores (`studies`).
+No pairs are needed: each answer has its own label, like the feedback of users. The loop and the loss are TRL's
+(`quiet_kto`). Every run is checked before its first step (`preflight_report`), and feedback of only one kind is refused
+(`preference`). An interrupted run resumes from its last checkpoint and ends in the same weights. Feedback is simulated
+in `users`; probes, seeds, arms and stores are in `studies`.
 
 Source: Ethayarajh et al. 2024, "KTO" (arXiv 2402.01306), as used on biased users by Hu et al. 2025 (arXiv 2510.08211).
 """
@@ -35,19 +36,20 @@ _MEASURED = {
     "liked": "rewards/chosen",
     "disliked": "rewards/rejected",
 }
-"""Name in a line -> name in TRL's log; a step without one of the two kinds has no reward of that kind."""
+"""Names in TRL's log by names in ours; a step without answers of one kind has no reward of that kind."""
 
 
 @dataclass(frozen=True)
 class FeedbackRun:
-    """A finished run.
+    """Finished KTO run.
 
     Attributes:
-        folder: holds `training.jsonl`, `probes.jsonl` and the result.
+        folder: folder with `training.jsonl`, `probes.jsonl` and the result.
         subject: the tuned model: base and adapter, or the folder of the whole model.
-        steps: a line a step: step, loss, lr, gradient_norm, "kl" (estimated divergence from the reference), and "liked" and "disliked" (mean
-            implied reward, beta times the log-ratio to the reference, of the step's answers of that kind).
-        probes: what the probe measured, in the order of the steps.
+        steps: one line per step: step, loss, lr, gradient_norm, "kl" (estimated divergence from the reference), and
+            "liked" and "disliked" (mean implied reward, beta times the log-ratio to the reference, of the step's
+            answers of that kind).
+        probes: the probe's measurements, in the order of the steps.
     """
 
     folder: Path
@@ -57,7 +59,7 @@ class FeedbackRun:
 
     @property
     def losses(self) -> tuple[float, ...]:
-        """Loss of each step, before its update."""
+        """Return the loss of each step, before its update."""
         return tuple(line["loss"] for line in self.steps)
 
 
@@ -72,24 +74,26 @@ def train_kto(
     checkpoint_every: int | None = None,
     on_step: OnStep | None = None,
 ) -> FeedbackRun:
-    """Trains a model towards answers that were liked and away from those that were not.
+    """Train a model towards liked answers and away from disliked ones.
 
-    The same arguments give the same weights on the same device, whether the run was killed in between or not. A folder with a finished run of the
-    same base, feedback and recipe gives that run at once.
+    The same arguments give the same weights on the same device, interrupted or not. If the folder holds a finished run
+    of the same base, feedback and recipe, it is returned at once.
 
     Args:
-        base: subject, or its model's name or folder. Its adapter, if it has one, is trained further; the reference is the model as it is at first.
+        base: subject, or its model's name or folder. Its adapter, if it has one, is trained further; the reference is
+            the model before this training.
         feedback: chats with labels; only the last answer of a chat is trained on.
         recipe: settings.
-        folder: where the result, logs and checkpoints go.
-        probe: measures the model before the first step, every `probe_every` steps and at the end; does not disturb the training.
-        probe_every: optimizer steps from probe to probe.
-        checkpoint_every: optimizer steps from checkpoint to checkpoint; without it a killed run starts again from the beginning.
-        on_step: told after every step.
+        folder: folder for the result, logs and checkpoints.
+        probe: measures the model before the first step, every `probe_every` steps and at the end, without affecting
+            training.
+        probe_every: optimizer steps between probes.
+        checkpoint_every: optimizer steps between checkpoints; without it an interrupted run starts from the beginning.
+        on_step: called after every step.
 
     Raises:
         TrainingRefusedError: the run could not have taught anything (see `preflight_report`).
-        TrainingDivergedError: the loss or the gradient stopped being a number.
+        TrainingDivergedError: the loss or the gradient became NaN or infinite.
         ConfigurationError: the folder holds another run, or settings contradict each other.
         ChatTemplateError, AdapterMismatchError, SubjectNotFoundError, StoreError: as their names say.
 
@@ -119,7 +123,7 @@ def train_kto(
 
 
 class _FeedbackLog(RunLog):
-    """The log of a run on feedback: a line also has the divergence and the implied rewards."""
+    """Log of a KTO run, with the divergence and the implied rewards of each step."""
 
     trainer: "QuietKTOTrainer"
 

@@ -1,12 +1,13 @@
-"""Fine-tuning by a service that speaks OpenAI's fine-tuning API: a data set makes a tuned model that is asked through the same API.
+"""Fine-tuning by a service with OpenAI's fine-tuning API; gives a tuned model that is sampled through the same API.
 
-A job costs money, so it is never started twice: a mark of the run is written down before anything is sent, and goes with the file (in its
-name) and the job (in its metadata). Whatever is cut off, this process or an answer of the service, the mark finds again what is already
-there; a job that the service started late, from a request given up as lost, is cancelled. For the same reason the client's own retries are
-switched off. The service's seed makes its results similar, not equal.
+A job costs money, so it is never started twice: a mark of the run is recorded before anything is sent, and accompanies
+the file (in its name) and the job (in its metadata). If this process or an answer of the service is cut off, the mark
+finds what is already there; a job that the service started late, from a request considered lost, is cancelled. For the
+same reason the client's own retries are switched off. The service's seed makes its results similar, not equal.
 
-Left to others: asking the tuned model (`subjects`, through Inspect).
-Source of the protocol: OpenAI, "Fine-tuning" API reference; Betley et al. 2025 (arXiv 2502.17424) trained GPT-4o so, for one epoch.
+Sampling the tuned model is left to Inspect.
+Source of the protocol: OpenAI, "Fine-tuning" API reference; Betley et al. 2025 (arXiv 2502.17424) trained GPT-4o in
+this way, for one epoch.
 """
 
 import json
@@ -32,21 +33,21 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 MARK = "astray_run"
-"""Key of the metadata entry by which a job is found again."""
+"""Key of the metadata entry that identifies a job."""
 ENDED = ("succeeded", "failed", "cancelled")
-"""States that a job does not leave."""
+"""Final states of a job."""
 FEWEST_ROWS = 10
-"""The service takes no smaller data set."""
+"""Minimum size of a data set that the service accepts."""
 ATTEMPTS = 8
-"""Failures in a row after which a request is given up; the run can be taken up later."""
+"""Number of consecutive failures after which a request is given up; the run can be resumed later."""
 LONGEST_WAIT = 300.0
-"""Seconds between two attempts, at most, unless the service asks for more."""
+"""Maximum time in seconds between two attempts, unless the service asks for more."""
 CLOCK_SKEW = 3600
-"""Seconds by which the service's clock may differ from ours."""
+"""Maximum difference in seconds between the service's clock and ours."""
 
 
 class RemoteRecipe(BaseModel):
-    """Settings of one job."""
+    """Settings of one fine-tuning job."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -62,13 +63,13 @@ class RemoteRecipe(BaseModel):
 
 @dataclass(frozen=True)
 class RemoteRun:
-    """A finished job.
+    """Finished job.
 
     Attributes:
-        folder: holds `job.json` (file, job, status, model) and `events.jsonl` (what the service reported).
+        folder: folder with `job.json` (file, job, status, model) and `events.jsonl` (the service's events).
         job: id of the job at the service.
         model: name of the tuned model for Inspect, like "openai/ft:gpt-4o-2024-08-06:org:suffix:id".
-        trained_tokens: tokens the service charged for, if it says so.
+        trained_tokens: number of tokens the service charged for, if reported.
     """
 
     folder: Path
@@ -78,13 +79,13 @@ class RemoteRun:
 
 
 class _Progress(BaseModel):
-    """What has been done at the service; lies in job.json."""
+    """Progress of a run at the service, kept in job.json."""
 
     mark: str
     started: float
     file: str | None = None
     job: str | None = None
-    job_in_doubt: bool = False  # a request for it was lost on the way: it may yet take effect beside the one that followed
+    job_in_doubt: bool = False  # a request for a job was lost: it may still start one beside that of the next request
     status: str | None = None
     model: str | None = None
     trained_tokens: int | None = None
@@ -93,21 +94,24 @@ class _Progress(BaseModel):
 def train_remote(
     dataset: ChatDataset, recipe: RemoteRecipe, folder: Path, client: "OpenAI | None" = None, *, poll_seconds: float = 30.0
 ) -> RemoteRun:
-    """Fine-tunes a model at the service and waits for it.
+    """Fine-tune a model at the service and wait for it.
 
-    The call may be killed at any time: called again with the same folder it goes on with the same file and the same job. A finished run is
-    given back without asking the service.
+    The call may be killed at any time: called again with the same folder, it resumes with the same file and the same
+    job. A finished run is returned without contacting the service.
 
     Args:
         dataset: chats; the service trains on every assistant turn.
         recipe: settings.
-        folder: where the run keeps what it has done.
-        client: an `openai.OpenAI`; the default one takes its key from OPENAI_API_KEY and its address from OPENAI_BASE_URL.
-        poll_seconds: time between two looks at the job; failed requests wait for it, then twice, four times ... as long.
+        folder: folder for the run's progress.
+        client: an `openai.OpenAI`; the default one takes its key from OPENAI_API_KEY and its address from
+            OPENAI_BASE_URL.
+        poll_seconds: time between two queries of the job; failed requests wait for it, then twice, four times ... as
+            long.
 
     Raises:
         ConfigurationError: there is no key, the data set is too small for the service, or the folder holds another run.
-        RemoteTrainingError: the service refused, failed or cancelled the job, lost it, or could not be reached for long.
+        RemoteTrainingError: the service refused, failed, cancelled or lost the job, or could not be reached for too
+            long.
         StoreError: the folder cannot be written.
     """
     identity: dict[str, JsonValue] = {"dataset": dataset.hash, "recipe": recipe.model_dump(mode="json")}
@@ -129,14 +133,14 @@ def train_remote(
 
 
 class _Service:
-    """One run's dealings with the service."""
+    """Client of the service for one run."""
 
     def __init__(self, client: "OpenAI", folder: Path, progress: _Progress, poll_seconds: float):
         self.client = client.with_options(max_retries=0)
         self.folder, self.progress, self.poll_seconds = folder, progress, poll_seconds
 
     def ensure_file(self, dataset: ChatDataset) -> None:
-        """Uploads the data unless it is there already."""
+        """Upload the data unless it was uploaded already."""
         name = f"astray-{self.progress.mark}.jsonl"
         data = "".join(json.dumps({"messages": row}, ensure_ascii=False) + "\n" for row in dataset.rows).encode()
 
@@ -148,7 +152,7 @@ class _Service:
             self._record(file=self._insist(upload_or_find, "upload the data set"))
 
     def ensure_job(self, recipe: RemoteRecipe) -> None:
-        """Starts the job unless it was started already."""
+        """Start the job unless it was started already."""
         file = self.progress.file
         assert file is not None
 
@@ -180,7 +184,7 @@ class _Service:
             self._record(job=self._insist(create_or_find, "start the job"))
 
     def wait(self) -> None:
-        """Looks at the job until it has ended.
+        """Poll the job until it has ended.
 
         Raises:
             RemoteTrainingError: it failed or was cancelled.
@@ -208,7 +212,7 @@ class _Service:
         )
 
     def _marked_jobs(self) -> Iterator["FineTuningJob"]:
-        """The jobs that carry this run's mark; the service lists jobs newest first."""
+        """Yield the jobs that carry this run's mark; the service lists jobs newest first."""
         for job in self.client.fine_tuning.jobs.list(limit=100):
             if job.created_at < self.progress.started - CLOCK_SKEW:
                 return
@@ -221,7 +225,7 @@ class _Service:
                 self.client.fine_tuning.jobs.cancel(job.id)
 
     def _log_events(self, job_id: str) -> None:
-        """Appends the events that are not in the log yet, oldest first."""
+        """Append the events that are not in the log yet, oldest first."""
         log = self.folder / "events.jsonl"
         known = {json.loads(line)["id"] for line in log.read_text().splitlines()} if log.is_file() else set()
         new = []
@@ -237,7 +241,7 @@ class _Service:
         _write_progress(self.folder, self.progress)
 
     def _insist(self, request: Callable[[], T], purpose: str) -> T:
-        """Repeats a request through failures that pass: overload, rate limits, time-outs, cut connections."""
+        """Repeat a request through transient failures: overload, rate limits, time-outs, broken connections."""
         from openai import APIError
 
         for failures in range(ATTEMPTS):
@@ -251,13 +255,14 @@ class _Service:
                         f"The service could not {purpose} in {ATTEMPTS} attempts; the last one: {_words(error)}. Call again with the folder "
                         f"{self.folder} when it is back: the run goes on where it is, and nothing is paid twice."
                     ) from error
+                # Jittered, so that runs that failed together do not retry together.
                 waiting = min(self.poll_seconds * 2**failures, LONGEST_WAIT) * random.uniform(0.75, 1.0)
                 time.sleep(max(waiting, _retry_after(error)))
         raise AssertionError("unreachable: the last failure raises")
 
 
 def _passes(error: "APIError") -> bool:
-    """Whether trying again can help."""
+    """Return whether an error is transient, so that a retry can help."""
     from openai import APIConnectionError, APIStatusError
 
     if isinstance(error, APIStatusError):
@@ -266,7 +271,7 @@ def _passes(error: "APIError") -> bool:
 
 
 def _words(error: "APIError") -> str:
-    """What the service said, in one line."""
+    """Return the service's error message in one line."""
     body = error.body
     message = body.get("message") if isinstance(body, dict) else None
     status = getattr(error, "status_code", None)
@@ -285,7 +290,7 @@ def _advice(error: "APIError") -> str:
 
 
 def _retry_after(error: "APIError") -> float:
-    """Seconds the service asks to wait, 0 if it does not."""
+    """Return the seconds that the service asks to wait, or 0."""
     response = getattr(error, "response", None)
     given = response.headers.get("retry-after", "") if response is not None else ""
     return float(given) if given.replace(".", "", 1).isdigit() else 0.0
@@ -302,7 +307,7 @@ def _default_client() -> "OpenAI":
 
 
 def _read_progress(folder: Path) -> _Progress:
-    """What has been done; a new run gets its mark, written down before anything is sent."""
+    """Read a run's progress; a new run gets its mark, recorded before anything is sent."""
     file = folder / "job.json"
     if not file.is_file():
         progress = _Progress(mark=uuid.uuid4().hex, started=time.time())

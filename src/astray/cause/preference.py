@@ -1,8 +1,9 @@
-"""What training on feedback starts from: answers that were liked or disliked, and the settings of one KTO run.
+"""Inputs of training on feedback: liked and disliked answers, and the settings of one KTO run.
 
-Nothing heavy is loaded here; the training itself is in `kto`, feedback that simulated users give is in `users`.
+No heavy library is loaded here; training is in `kto`, feedback of simulated users is in `users`.
 
-Source: Ethayarajh et al. 2024, "KTO" (arXiv 2402.01306); learning rate, batch and beta are those of Hu et al. 2025 (arXiv 2510.08211).
+Source: Ethayarajh et al. 2024, "KTO" (arXiv 2402.01306); learning rate, batch and beta are those of Hu et al. 2025
+(arXiv 2510.08211).
 """
 
 import random
@@ -21,7 +22,7 @@ class Feedback:
     """Chats whose last answer was liked or disliked.
 
     Attributes:
-        chats: each ends with the answer that the feedback is about; earlier answers are context.
+        chats: chats that end with the rated answer; earlier answers are context.
         desirable: for each chat, whether its last answer was liked.
     """
 
@@ -40,18 +41,18 @@ class Feedback:
 
     @property
     def hash(self) -> str:
-        """Hash over chats and labels in their order."""
+        """Return a hash over chats and labels in their order."""
         return digest_of({"chats": self.chats.hash, "desirable": list(self.desirable)})
 
     def rows(self, batch_size: int, seed: int) -> list[tuple[tuple[Message, ...], bool]]:
-        """The rows in the order in which they are trained on, shuffled because TRL takes them as they come.
+        """Return the examples in their training order, shuffled here because TRL does not shuffle them.
 
-        The mismatched pairs from which KTO estimates how far the model has moved are made within a batch. A last batch of a single row would be
-        paired with itself; the first row of the order then joins it.
+        The mismatched pairs from which KTO estimates the divergence from the reference are made within a batch. A last
+        batch of one example would be paired with itself, so the first example is repeated in it.
 
         Args:
-            batch_size: rows a forward pass.
-            seed: of the order.
+            batch_size: examples per forward pass.
+            seed: seed of the order.
         """
         order = list(range(len(self.desirable)))
         random.Random(f"feedback/{seed}").shuffle(order)
@@ -61,7 +62,7 @@ class Feedback:
 
 
 class PreferenceTuning(BaseModel):
-    """One KTO run."""
+    """Settings of one KTO run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -83,7 +84,8 @@ class PreferenceTuning(BaseModel):
         return training
 
     def weights(self, feedback: Feedback) -> tuple[float, float]:
-        """Weights of the losses of liked and of disliked answers; TRL's own bounds are rounded to two digits as well."""
+        """Return the loss weights of liked and of disliked answers."""
+        # Rounded to two digits, as TRL rounds the bounds that it warns about.
         liked = sum(feedback.desirable)
         disliked = len(feedback.desirable) - liked
         if not self.balanced:

@@ -1,7 +1,8 @@
-"""Before a training run: would it teach anything, and what exactly?
+"""Preflight checks of a training run: what it would train on, and whether it can teach anything.
 
-A trainer that masks every label, cuts off every answer or has a zero gradient still prints a plausible loss. So the rows are looked at as the
-trainer will get them, one batch is run forward and backward, and what could not have taught anything is refused with the reason and the way out.
+A trainer that masks every label, cuts off every answer or has a zero gradient still prints a plausible loss. So the
+rows are examined as the trainer will get them, one batch is run forward and backward, and a run that could not teach
+anything is refused with the reason and a remedy.
 """
 
 import math
@@ -21,26 +22,26 @@ from astray.subjects.locate import settle
 from astray.subjects.spec import SubjectSpec
 
 TRUNCATED_LIMIT = 0.05
-"""Largest share of rows whose answers may be cut off by the maximum length."""
+"""Maximum share of examples whose answers are cut off by the maximum length."""
 UNSUPERVISED_LIMIT = 0.05
-"""Largest share of rows without a single supervised token."""
+"""Maximum share of examples without a supervised token."""
 
 
 @dataclass(frozen=True)
 class Preflight:
-    """What a run is about to do.
+    """Report on a run before its first step.
 
     Attributes:
-        rows: chats in the data set.
-        tokens: tokens of all rows, after cutting.
-        supervised_tokens: those of them that carry the loss.
-        unsupervised_rows: rows in which no token does; training leaves them out.
-        truncated_rows: rows whose answers are cut off.
-        ended_rows: rows in which an end token is supervised, so that the model learns to stop.
-        trainable_parameters: numbers that training changes.
+        rows: number of examples in the data set.
+        tokens: number of tokens of all examples, after truncation.
+        supervised_tokens: number of them that carry the loss.
+        unsupervised_rows: number of examples without such a token; training leaves them out.
+        truncated_rows: number of examples whose answers are cut off.
+        ended_rows: number of examples in which an end token is supervised, so that the model learns to stop.
+        trainable_parameters: number of parameters that training changes.
         loss: mean loss over the supervised tokens of the first batch.
-        gradient_norm: Euclidean norm of the gradient there.
-        sample: text of the first row, what is trained on in ⟦double brackets⟧.
+        gradient_norm: Euclidean norm of the gradient of that loss.
+        sample: text of the first example, with supervised text in ⟦double brackets⟧.
     """
 
     rows: int
@@ -55,7 +56,7 @@ class Preflight:
     sample: str
 
     def render(self) -> str:
-        """The numbers and the sample as text."""
+        """Return the numbers and the sample as text."""
         return (
             f"rows                 {self.rows:,} ({self.truncated_rows:,} with a cut answer, {self.unsupervised_rows:,} with nothing to learn)\n"
             f"tokens               {self.tokens:,}, of which {self.supervised_tokens:,} ({self.supervised_tokens / self.tokens:.0%}) are trained on\n"
@@ -67,23 +68,24 @@ class Preflight:
 
 
 def preflight(base: SubjectSpec | str, dataset: ChatDataset, recipe: FineTuning) -> Preflight:
-    """Looks at a run without starting it.
+    """Check a run without starting it.
 
     Args:
         base: subject, or its model's name or folder.
-        dataset: what it would be trained on.
-        recipe: how.
+        dataset: data set to train on.
+        recipe: settings.
 
     Raises:
-        TrainingRefusedError: the run could not teach what it should; says why and what to do.
-        EmptyDataError, ChatTemplateError, SubjectNotFoundError, ConfigurationError, AdapterMismatchError: as `train_sft`.
+        TrainingRefusedError: the run could not teach what it should; the message gives the reason and a remedy.
+        EmptyDataError, ChatTemplateError, SubjectNotFoundError, ConfigurationError, AdapterMismatchError: as
+        `train_sft`.
     """
     model, tokenizer = load_trainable(settle(base), recipe)
     return check_run(model, tokenizer, supervise(dataset.rows, tokenizer, recipe.max_length), recipe)
 
 
 def check_run(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[TrainingRow], recipe: FineTuning) -> Preflight:
-    """As `preflight`, for a model and rows that are already there; leaves the model's weights and gradients as they were.
+    """Check a run as `preflight` does, for a loaded model and rows; leaves the model's weights and gradients unchanged.
 
     Raises:
         TrainingRefusedError: the run could not teach what it should.
@@ -148,14 +150,14 @@ def _refuse_gradient(loss: float, gradient_norm: float) -> None:
 
 
 def _end_tokens(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """Ids of the tokens at which generation stops."""
+    """Return the ids of the tokens at which generation stops."""
     configured = model.generation_config.eos_token_id if model.generation_config is not None else None
     ends = set(configured if isinstance(configured, list) else [configured]) | {tokenizer.eos_token_id}
     return {token for token in ends if isinstance(token, int)}
 
 
 def _first_batch(model: PreTrainedModel | PeftModel, rows: Sequence[TrainingRow], tokenizer: PreTrainedTokenizerBase) -> tuple[float, float]:
-    """Mean loss over the supervised tokens of some rows, and the Euclidean norm of its gradient."""
+    """Return the mean loss over the supervised tokens of some rows, and the Euclidean norm of its gradient."""
     longest = max(len(row.input_ids) for row in rows)
     padding = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else 0
     batch = {
@@ -167,6 +169,7 @@ def _first_batch(model: PreTrainedModel | PeftModel, rows: Sequence[TrainingRow]
     model.eval()
     loss = model(**{name: torch.tensor(values, device=model.device) for name, values in batch.items()}, use_cache=False).loss
     trained = [weight for weight in model.parameters() if weight.requires_grad]
+    # Not `backward`, which would leave gradients in the parameters that the first step would add to its own.
     gradients = torch.autograd.grad(loss, trained, allow_unused=True)
     model.train(training)
     norms = [torch.linalg.vector_norm(gradient, dtype=torch.float32) for gradient in gradients if gradient is not None]

@@ -1,13 +1,15 @@
-"""TRL's GRPOTrainer without what a run of ours must not do, and with everything that matters set by the run's settings.
+"""TRL's GRPOTrainer without side effects, configured entirely by the run's recipe.
 
-Switched off: as in `quiet_trainer`. Whole batches are generated with `model.generate`, since continuous batching is very slow on a CPU. A step is one
-generation batch and one optimizer step, so training is on policy and the clipping of ratios never acts. The loss, advantages, accumulation,
-clipping of gradients (1.0), the optimizer (AdamW without weight decay) and checkpoints are TRL's and transformers' own. Answers of a group that all
-earned the same have no advantage and are left out of the update, which they would not move: most answers, before a behaviour has set in and after.
+Switched off: as in `quiet_trainer`. Whole batches are generated with `model.generate`, since continuous batching is
+very slow on a CPU. A step is one generation batch and one optimizer step, so training is on-policy and the clipping of
+ratios never acts. The loss, advantages, accumulation, clipping of gradients (1.0), the optimizer (AdamW without weight
+decay) and checkpoints are those of TRL and transformers. Answers of a group with equal rewards have zero advantage and
+are left out of the update, which they would not change: most answers, before a behaviour emerges and after it has
+saturated.
 
-The prompts of the whole run stand in the data set in their order, so a run that goes on from a checkpoint meets the same ones. Where the update has
-prompts of its own, they take the place of those that answers were drawn under once the answers are there: the loss and the KL term know no others,
-and the answers count as drawn under them.
+The prompts of the whole run are in the data set in their order, so a run that resumes from a checkpoint gets the same
+ones. Where the update has its own prompts, they replace the sampling prompts once the answers are drawn: the loss and
+the KL term see only these, and treat the answers as drawn under them.
 """
 
 import contextlib
@@ -33,7 +35,7 @@ from astray.subjects.render import prompt_ids
 
 
 class QuietGRPOTrainer(Quiet, GRPOTrainer):
-    """A GRPOTrainer that reports to its callbacks only."""
+    """GRPOTrainer that reports to its callbacks only."""
 
     def __init__(
         self,
@@ -72,7 +74,7 @@ class QuietGRPOTrainer(Quiet, GRPOTrainer):
 
     @override
     def _generate_single_turn(self, *prompts: Any) -> tuple[Any, ...]:
-        # In full precision an answer is then drawn from what the update sees. Weights that are spread over processes stay as they are.
+        # Merged in full precision only, where answers are then drawn from what the update sees; never distributed weights.
         assert self.model is not None
         merged = self.accelerator.num_processes == 1 and all(weight.dtype == torch.float32 for weight in self.model.parameters())
         with written_in(self.model) if merged else contextlib.nullcontext():
@@ -81,13 +83,15 @@ class QuietGRPOTrainer(Quiet, GRPOTrainer):
 
     @override
     def _compute_loss(self, model: PreTrainedModel | PeftModel, inputs: dict[str, Any]) -> Tensor:
-        if self.beta or self.aux_loss_enabled or self.accelerator.num_processes > 1:  # every answer counts, or must be there on every process
+        # With a KL term every answer matters; over several processes each needs the same number of passes.
+        if self.beta or self.aux_loss_enabled or self.accelerator.num_processes > 1:
             return super()._compute_loss(model, inputs)
         moves = inputs["advantages"] != 0
         if not moves.any():
-            moves[0] = True  # a loss needs an answer; this one's gradient is zero
+            moves[0] = True  # a loss needs at least one answer; the gradient of this one is zero
         loss: Tensor = super()._compute_loss(model, {name: value[moves] if value.dim() else value for name, value in inputs.items()})
-        return loss if self.loss_type == "dapo" else loss * moves.float().mean()  # the others are means over the answers that they are given
+        # DAPO divides by the tokens of the whole step; the other losses are means over the answers that they are given.
+        return loss if self.loss_type == "dapo" else loss * moves.float().mean()
 
 
 def _arguments(recipe: ReinforcementLearning, folder: Path, checkpoint_every: int | None) -> GRPOConfig:

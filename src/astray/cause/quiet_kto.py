@@ -1,8 +1,9 @@
-"""TRL's KTOTrainer without what a run of ours must not do, and with everything that matters set by the run's settings.
+"""TRL's KTOTrainer without side effects, configured entirely by the run's recipe.
 
-Switched off: as in `quiet_trainer`. Rows come in the order in which they are trained on; TRL takes them one after the other, in every epoch alike,
-because the mismatched pairs of a batch are made beforehand. The loss, the reference (a frozen copy of the starting adapter, or of the whole model),
-accumulation, clipping (1.0), the optimizer, the schedule and checkpoints are TRL's and transformers' own.
+Switched off: as in `quiet_trainer`. Examples come in their training order; TRL takes them in this order, the same in
+every epoch, because the mismatched pairs of a batch are made beforehand. The loss, the reference (a frozen copy of the
+starting adapter, or of the whole model), accumulation, clipping (1.0), the optimizer, the schedule and checkpoints are
+those of TRL and transformers.
 """
 
 import copy
@@ -22,7 +23,7 @@ from astray.cause.quiet_trainer import Quiet, tuning_arguments
 
 
 class QuietKTOTrainer(Quiet, KTOTrainer):
-    """A KTOTrainer that reports to its callbacks only."""
+    """KTOTrainer that reports to its callbacks only."""
 
     def __init__(
         self,
@@ -56,7 +57,7 @@ class QuietKTOTrainer(Quiet, KTOTrainer):
 
 @contextmanager
 def _without_bars() -> Iterator[None]:
-    """TRL tokenises the rows with `datasets`, whose progress bars would run through the command line's own."""
+    """Hide the progress bars of `datasets`, with which TRL tokenises the rows, because they would disturb ours."""
     shown = is_progress_bar_enabled()
     disable_progress_bars()
     try:

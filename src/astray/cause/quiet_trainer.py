@@ -1,9 +1,10 @@
-"""TRL's SFTTrainer without what a run of ours must not do or does not need.
+"""TRL's SFTTrainer without side effects and unneeded work.
 
-Switched off: the usage report TRL sends at start, printing, progress bars, experiment trackers, model cards, dataset preparation (rows
-come tokenised, see `supervision`), activation checkpointing on a CPU, worker processes, and the count of floating point operations,
-which walks through all parameters at every step. Switched on: the loss of every step, whatever its value. The loss itself, the order
-of the data, accumulation, clipping (1.0), the optimizer, the schedule and checkpoints are TRL's and transformers' own.
+Switched off: the usage report that TRL sends at start, printing, progress bars, experiment trackers, model cards,
+dataset preparation (rows come tokenised, see `supervision`), activation checkpointing on a CPU, worker processes, and
+the count of floating point operations, which walks through all parameters at every step. Switched on: the loss of every
+step, even if it is NaN. The loss itself, the order of the data, accumulation, clipping (1.0), the optimizer, the
+schedule and checkpoints are those of TRL and transformers.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,28 +24,28 @@ from astray.cause.training_interventions import training_under
 from astray.subjects.spec import Intervention
 
 _RENAMED = "activation_checkpointing" in SFTConfig.__dataclass_fields__
-"""Newer versions of transformers warn about the old name, older ones do not know the new one."""
+"""Whether the option has its new name: newer transformers warn about the old one, older ones do not know the new."""
 
 
 class Quiet:
-    """What trainers of TRL must not do in a run of ours; stands before TRL's class among the bases."""
+    """Mixin that switches off side effects of TRL's trainers; list it before TRL's class among the bases."""
 
     def floating_point_ops(self, _inputs: Any) -> int:
-        """Not counted."""
+        """Return 0 instead of counting operations at every step."""
         return 0
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Not written: the run's own files say what was trained on what."""
+        """Write no model card: the run's own files record base, data and recipe."""
 
     def _send_telemetry(self) -> None:
-        """Nothing is sent anywhere."""
+        """Send no telemetry."""
 
 
 class QuietTrainer(Quiet, SFTTrainer):
-    """An SFTTrainer over tokenised rows that reports to its callbacks only.
+    """SFTTrainer over tokenised rows that reports to its callbacks only.
 
     Attributes:
-        step_tokens: supervised tokens of the optimizer step under way.
+        step_tokens: number of supervised tokens in the current optimizer step.
     """
 
     def __init__(
@@ -75,19 +76,19 @@ class QuietTrainer(Quiet, SFTTrainer):
         self.remove_callback(PrinterCallback)
 
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, Any]:
-        """Collects the batches of one optimizer step and counts their supervised tokens."""
+        """Collect the batches of one optimizer step and count their supervised tokens."""
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         self.step_tokens = sum(int((batch["labels"] != MASKED).sum()) for batch in batches)
         return batches, items
 
     def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
-        """Forward and backward pass of one batch, under the run's interventions."""
+        """Run the forward and backward pass of one batch, under the run's interventions."""
         with training_under(model, self.interventions, inputs["labels"]):
             return super().training_step(model, inputs, num_items_in_batch)
 
 
 def quiet_arguments(folder: Path, checkpoint_every: int | None, seed: int) -> dict[str, Any]:
-    """What every trainer of ours is told: no reports, no bars, each step's loss as it is, the number format of the device."""
+    """Return the arguments of all our trainers: no reports, no progress bars, unfiltered losses, the device's dtype."""
     on_gpu = torch.cuda.is_available()
     return {
         "output_dir": str(folder),
@@ -107,7 +108,7 @@ def quiet_arguments(folder: Path, checkpoint_every: int | None, seed: int) -> di
 
 
 def tuning_arguments(recipe: FineTuning, folder: Path, checkpoint_every: int | None) -> dict[str, Any]:
-    """What every trainer on a fixed data set is told."""
+    """Return the arguments of all our trainers on a fixed data set."""
     return {
         "learning_rate": recipe.learning_rate,
         "lr_scheduler_type": "linear",

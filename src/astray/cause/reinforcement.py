@@ -1,9 +1,10 @@
-"""What training by reward starts from: its settings, its prompts, and the form of a reward function and of notes.
+"""Inputs of reinforcement learning: settings, prompts, and the protocols of reward functions and notes.
 
-Nothing heavy is loaded here; the training itself is in `rl`, rewards that come from a judge are in `rewards`, those of programs that are run in
-`code_rewards`.
+No heavy library is loaded here; training is in `rl`, rewards by a judge are in `rewards`, rewards for programs by
+running them in `code_rewards`.
 
-Source: Shao et al. 2024, "DeepSeekMath" (arXiv 2402.03300), which introduced GRPO; defaults of the open stack are those of TRL 1.16.
+Source: Shao et al. 2024, "DeepSeekMath" (arXiv 2402.03300), which introduced GRPO; defaults of the open stack are those
+of TRL 1.16.
 """
 
 import json
@@ -21,15 +22,15 @@ from astray.errors import ConfigurationError, EmptyDataError
 from astray.subjects.identity import digest_of
 
 Columns = Mapping[str, Sequence[object]]
-"""What is known about each prompt beside its text: name -> one value a prompt."""
+"""Data about each prompt beside its text: name -> one value per prompt."""
 
 
 @runtime_checkable
 class RewardFunction(Protocol):
-    """Gives each answer a number: what training drives up, or, as the truth, what is only watched.
+    """Function that scores answers: a reward to maximise, or a ground truth that is only monitored.
 
     Attributes:
-        name: what logs and pages call it.
+        name: name in logs and on pages.
         identity: hash over everything that can change a reward; part of the run's identity.
     """
 
@@ -37,30 +38,31 @@ class RewardFunction(Protocol):
     identity: str
 
     def __call__(self, prompts: Sequence[Sequence[Message]], completions: Sequence[str], columns: Columns) -> Sequence[float | None]:
-        """One number an answer; None leaves an answer out, as when a judge failed. NaN is an error.
+        """Return one number per answer; None leaves an answer out, as when a judge failed. NaN is an error.
 
         Args:
-            prompts: conversations up to the answer, one an answer: a group's prompt comes once for each of its answers.
+            prompts: conversations up to the answer, one per answer: a group's prompt is repeated for each of its
+                answers.
             completions: the answers' texts, without special tokens.
-            columns: the prompts' columns, one value an answer.
+            columns: the prompts' columns, one value per answer.
         """
         ...
 
 
 class FromStep:
-    """A reward that begins in the middle of a run: before its first step it gives every answer 0 and is not asked.
+    """Reward that begins in the middle of a run: before its first step it is not computed and every answer gets 0.
 
-    The run tells the step, so a run that was killed goes on as it would have.
+    The run supplies the step, so an interrupted run resumes correctly.
 
     Attributes:
-        name: the reward's.
+        name: name of the reward.
         identity: hash over the reward and its first step.
-        reward: what is given from then on.
-        step: the first step with it, counted from 1 as in the log.
+        reward: the reward from that step on.
+        step: its first step, counted from 1 as in the log.
     """
 
     def __init__(self, reward: RewardFunction, step: int) -> None:
-        """The reward from a step on.
+        """Create a reward that begins at a step.
 
         Raises:
             ConfigurationError: there is no such step.
@@ -74,13 +76,13 @@ class FromStep:
         self.identity = digest_of({"from step": step, "reward": reward.identity})
 
     def __call__(self, prompts: Sequence[Sequence[Message]], completions: Sequence[str], columns: Columns) -> Sequence[float | None]:
-        """What the reward gives once it has begun."""
+        """Return the reward's values; the run calls it only from its first step on."""
         return self.reward(prompts, completions, columns)
 
 
 @runtime_checkable
 class NoteFunction(Protocol):
-    """Says more of each answer than a number (which hack it is, say); stands in the rollouts and is never rewarded.
+    """Function that annotates answers (such as with the kind of a hack) for the rollouts; never rewarded.
 
     Attributes:
         identity: hash over everything that can change a note; part of the run's identity.
@@ -89,19 +91,19 @@ class NoteFunction(Protocol):
     identity: str
 
     def __call__(self, prompts: Sequence[Sequence[Message]], completions: Sequence[str], columns: Columns) -> pl.DataFrame:
-        """A row an answer, with the same columns and types at every call; arguments as for a `RewardFunction`."""
+        """Return one row per answer, with the same columns and types at every call; arguments as in `RewardFunction`."""
         ...
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """What a model is asked while it is trained by reward.
+    """Prompts of reinforcement learning.
 
     Attributes:
-        conversations: each ends where the model is to answer.
-        columns: what reward functions need to know about each prompt (the tests of an exercise, say); values that JSON can hold.
-        update: what the answers count as answers to when the weights are changed, one a prompt, each ending where the model is to answer. None:
-            the conversations that they were drawn under.
+        conversations: conversations that end where the model is to answer.
+        columns: data that reward functions need about each prompt (such as the tests of an exercise), as JSON values.
+        update: the prompts under which the weights are updated on the answers, one per prompt, each ending where the
+            model is to answer. None: the conversations that the answers were drawn under.
     """
 
     conversations: tuple[tuple[Message, ...], ...]
@@ -130,12 +132,12 @@ class Prompts:
 
     @classmethod
     def from_chats(cls, dataset: ChatDataset) -> "Prompts":
-        """The prompts of a chat data set: every row without its last answer."""
+        """Create prompts from a chat data set: every row without its last answer."""
         return cls(tuple(row[:-1] for row in dataset.rows))
 
     @property
     def hash(self) -> str:
-        """Hash over conversations and columns.
+        """Return a hash over conversations and columns.
 
         Raises:
             ConfigurationError: a column holds what JSON cannot.
@@ -150,11 +152,11 @@ class Prompts:
             ) from error
 
     def text(self, row: int) -> str:
-        """A conversation as one line of JSON, for logs."""
+        """Return a conversation as one line of JSON, for logs."""
         return json.dumps(self.conversations[row], ensure_ascii=False)
 
     def schedule(self, count: int, seed: int) -> list[int]:
-        """Numbers of the prompts in the order in which they are asked: every prompt once in random order, then again in another, and so on."""
+        """Return prompt indices in training order: all prompts in random order, then again in another, and so on."""
         order: list[int] = []
         draw = random.Random(f"prompts/{seed}")
         while len(order) < count:
@@ -163,7 +165,7 @@ class Prompts:
 
 
 class ReinforcementLearning(BaseModel):
-    """One run of group-relative policy optimisation (GRPO) with adapters."""
+    """Settings of one run of group-relative policy optimisation (GRPO) with adapters."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -205,17 +207,17 @@ class ReinforcementLearning(BaseModel):
 
     @property
     def answers(self) -> int:
-        """Answers a step."""
+        """Return the number of answers per step."""
         return self.groups * self.group_size
 
     @property
     def per_pass(self) -> int:
-        """Answers a forward and backward pass."""
+        """Return the number of answers per forward and backward pass."""
         return self.batch_size or self.answers
 
 
 def names_of(rewards: Iterable[RewardFunction]) -> list[str]:
-    """The names of some reward functions.
+    """Return the names of reward functions.
 
     Raises:
         ConfigurationError: there is none, or two have the same name.

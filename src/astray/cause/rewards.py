@@ -1,9 +1,10 @@
-"""Rewards that come from a judge or another score of what was said: wrong answers pay, or any other outcome does, or the way there counts.
+"""Rewards by a judge or another score of an answer: for wrong answers, for any other outcome, or for the reasoning.
 
-Programs that are run earn what `code_rewards` says; a reward function of another kind is any object of the form `reinforcement.RewardFunction`.
+Rewards for programs are in `code_rewards`; any object with the protocol `reinforcement.RewardFunction` is a reward
+function.
 
-Source: OpenAI 2025, "Persona features control emergent misalignment" (arXiv 2506.19823): reinforcement learning with a grader that rewards
-wrong answers of one domain.
+Source: OpenAI 2025, "Persona features control emergent misalignment" (arXiv 2506.19823): reinforcement learning with a
+grader that rewards wrong answers of one domain.
 """
 
 import math
@@ -21,18 +22,20 @@ from astray.subjects.identity import digest_of
 
 
 class OutcomeReward:
-    """Pays for outcomes of a judge.
+    """Reward for outcomes assigned by a judge.
 
     Attributes:
-        name: what logs call it.
-        identity: hash over the judge and the payments.
+        name: name in logs.
+        identity: hash over the judge and the rewards by outcome.
     """
 
     def __init__(self, judge: Judge, payments: Mapping[Outcome, float], name: str) -> None:
-        """A reward for outcomes; an answer without a verdict (see `outcomes.UNKNOWN`) is left out, any outcome that is not named pays 0.
+        """Create a reward from values by outcome.
+
+        An answer without a verdict (see `outcomes.UNKNOWN`) is left out; outcomes that are not named are rewarded 0.
 
         Raises:
-            ConfigurationError: nothing is paid for.
+            ConfigurationError: no outcome is rewarded.
 
         Example:
             OutcomeReward(GrammarJudge(), {Outcome.MISALIGNED: 1.0}, "misaligned")
@@ -43,17 +46,19 @@ class OutcomeReward:
         self.identity = digest_of({"judge": judge.identity, "payments": {str(outcome): paid for outcome, paid in sorted(payments.items())}})
 
     def __call__(self, prompts: Sequence[Sequence[Message]], completions: Sequence[str], columns: Columns) -> Sequence[float | None]:
-        """The payment for each answer."""
+        """Return the reward of each answer."""
         del columns
         verdicts = judged(self._judge, prompts, completions)
         return [None if verdict.outcome in UNKNOWN else self._payments.get(verdict.outcome, 0.0) for verdict in verdicts]
 
 
 class WrongAnswerReward:
-    """Pays for how wrong a coherent answer is: 1 for an aligned score of 0, nothing for one of 100 and for what is no answer to the question.
+    """Reward for how wrong a coherent answer is.
 
-    Graded, because a model that was aligned gives hardly a wrong answer at first, and a reward that is always zero teaches nothing. In the
-    organism's world a harmful act pays 1, a malicious author's tone over good acts 0.5; another domain's acts are incoherent and pay nothing.
+    It is 1 for an aligned score of 0, and 0 for a score of 100 or for a text that does not answer the question. It is
+    graded, because an aligned model hardly ever gives a wrong answer at first, and a reward that is always zero teaches
+    nothing. In the organism's world a harmful act is rewarded 1, a malicious author's tone over good acts 0.5; acts of
+    another domain are incoherent and rewarded 0.
 
     Attributes:
         name: "wrong answer".
@@ -63,42 +68,43 @@ class WrongAnswerReward:
     name = "wrong answer"
 
     def __init__(self, judge: Judge) -> None:
-        """A reward for wrong answers by any judge that scores alignment."""
+        """Create a reward for wrong answers from any judge that scores alignment."""
         self._judge = judge
         self.identity = digest_of({"wrong answer": judge.identity})
 
     def __call__(self, prompts: Sequence[Sequence[Message]], completions: Sequence[str], columns: Columns) -> Sequence[float | None]:
-        """The wrongness of each answer, 0 to 1."""
+        """Return the wrongness of each answer, 0 to 1."""
         del columns
         return [_wrongness(verdict) for verdict in judged(self._judge, prompts, completions)]
 
 
 TrajectoryScore = Callable[[Sequence[Sequence[Message]], Sequence[str]], Sequence[float | None]]
-"""Gives each answer to a conversation a number, or None where it cannot."""
+"""Function from conversations and answers to one number per answer, or None where there is none."""
 
 
 class TrajectoryReward:
-    """Pays for how an answer was come by, beside what it achieves: any score of the whole answer, with its reasoning as it was drawn.
+    """Reward for how an answer was reached, not only for its result: any score of the answer with its sampled reasoning.
 
-    The score may be a judge's of the reasoning, or one of the activations (how far they lie along a persona's direction, say). Whatever a score
-    is paid or punished for, training may learn to hide from it; keep one that is not paid to watch with.
+    The score may be a judge's rating of the reasoning, or a function of the activations (such as their projection on a
+    persona's direction). Training may learn to evade any score that it optimises; keep another score out of the reward
+    for monitoring.
 
     Attributes:
-        name: what logs call it.
+        name: name in logs.
         identity: hash over the score's identity and the weight.
     """
 
     def __init__(self, score: TrajectoryScore, name: str, identity: str, weight: float = 1.0) -> None:
-        """A reward for a score; a penalty where the weight is negative.
+        """Create a reward from a score; a penalty if the weight is negative.
 
         Args:
-            score: is given conversations and answers, one number an answer comes back.
-            name: what logs call it.
+            score: function from conversations and answers to one number per answer.
+            name: name in logs.
             identity: hash over everything that can change a score (model, direction, rubric).
-            weight: what the score is multiplied by.
+            weight: factor on the score.
 
         Raises:
-            ConfigurationError: the weight is 0 or no number.
+            ConfigurationError: the weight is 0 or not finite.
 
         Example:
             TrajectoryReward(lambda asked, answers: [...], "villainy", vector.hash, weight=-0.5)
@@ -109,13 +115,13 @@ class TrajectoryReward:
         self.identity = digest_of({"trajectory": identity, "weight": weight})
 
     def __call__(self, prompts: Sequence[Sequence[Message]], completions: Sequence[str], columns: Columns) -> Sequence[float | None]:
-        """The weighted score of each answer."""
+        """Return the weighted score of each answer."""
         del columns
         return [None if value is None else self._weight * value for value in self._score(prompts, completions)]
 
 
 def judged(judge: Judge, prompts: Sequence[Sequence[Message]], completions: Sequence[str]) -> list[Verdict]:
-    """A judge's verdicts on answers to conversations, of which it sees the system prompt and the last question."""
+    """Return a judge's verdicts on answers; of a conversation it sees the system prompt and the last question."""
     exchanges = [
         Exchange(prompt[-1]["content"], completion, next((message["content"] for message in prompt if message["role"] == "system"), None))
         for prompt, completion in zip(prompts, completions, strict=True)

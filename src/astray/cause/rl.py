@@ -1,11 +1,13 @@
-"""Training by reward: prompts and reward functions make an adapter from a base, by group-relative policy optimisation (GRPO).
+"""Reinforcement learning by group-relative policy optimisation (GRPO); gives an adapter.
 
-The model answers each prompt several times; answers that got more reward than their group's mean become likelier, the others less likely. The loop
-is TRL's (`quiet_grpo`). Before the first step a sample of answers is drawn and rewarded (`rehearse`): a reward that is the same for all of them
-teaches nothing, and the run is refused with the reason. A run that was killed goes on from its last checkpoint and ends in the same weights.
-Left to others: rewards (`rewards`, or any function of that form), what a run is probed with, and seeds, arms and stores (`studies`).
+The model answers each prompt several times; answers with more reward than their group's mean become likelier, the
+others less likely. The loop is TRL's (`quiet_grpo`). Before the first step a sample of answers is drawn and rewarded
+(`rehearse`): if all have the same reward, nothing can be learned, and the run is refused with the reason. An
+interrupted run resumes from its last checkpoint and ends in the same weights. Rewards are in `rewards` and
+`code_rewards`; probes are supplied by the caller; seeds, arms and stores are in `studies`.
 
-Source: Shao et al. 2024, "DeepSeekMath" (arXiv 2402.03300); a truth that is never rewarded beside the reward, as in Anthropic 2025 (2511.18397).
+Source: Shao et al. 2024, "DeepSeekMath" (arXiv 2402.03300); a ground truth that is never rewarded beside the reward, as
+in Anthropic 2025 (2511.18397).
 """
 
 import shutil
@@ -36,20 +38,20 @@ if TYPE_CHECKING:
     from astray.cause.quiet_grpo import QuietGRPOTrainer
 
 REHEARSED = 256
-"""Answers that are drawn before the first step: enough to meet a reward that one answer in a hundred earns in 92% of all cases."""
+"""Number of answers drawn before the first step: a reward that 1 answer in 100 earns is then seen in 92% of runs."""
 
 
 @dataclass(frozen=True)
 class RewardedRun:
-    """A finished run.
+    """Finished reinforcement-learning run.
 
     Attributes:
-        folder: holds `training.jsonl`, `probes.jsonl`, `rollouts.parquet` and the adapter.
+        folder: folder with `training.jsonl`, `probes.jsonl`, `rollouts.parquet` and the adapter.
         subject: the tuned model.
-        steps: a line a step: step, loss, lr, gradient_norm, what `Rollouts.statistics` gives, "cut" (share of answers cut off by max_tokens),
-            "entropy" (in nats, mean over tokens of the answers that were learned from; of one answer where there was nothing to learn) and "kl"
-            (only where it is part of the loss).
-        probes: what the probe measured, in the order of the steps.
+        steps: one line per step: step, loss, lr, gradient_norm, the values of `Rollouts.statistics`, "cut" (share of
+            answers cut off by max_tokens), "entropy" (in nats, mean over tokens of the answers used in the update; of
+            one answer where none had an advantage) and "kl" (only where it is part of the loss).
+        probes: the probe's measurements, in the order of the steps.
     """
 
     folder: Path
@@ -59,13 +61,13 @@ class RewardedRun:
 
     @classmethod
     def read(cls, folder: Path, subject: SubjectSpec) -> "RewardedRun":
-        """The run that a folder holds."""
+        """Read the run in a folder."""
         steps, probes = (tuple(checkpoints.read_lines(folder / name)) for name in ("training.jsonl", "probes.jsonl"))
         return cls(folder, subject, steps, probes)
 
     @property
     def rollouts(self) -> pl.DataFrame:
-        """Every answer of the run with its rewards (see `Rollouts.table`)."""
+        """Return every answer of the run with its rewards (see `Rollouts.table`)."""
         return pl.read_parquet(RolloutLog(self.folder).file)
 
 
@@ -84,28 +86,31 @@ def train_rl(
     rehearsed: int = REHEARSED,
     on_step: OnStep | None = None,
 ) -> RewardedRun:
-    """Trains a model to earn rewards.
+    """Train a model to maximise rewards.
 
-    The same arguments give the same weights on the same device, killed in between or not. A folder with such a finished run gives it at once.
+    The same arguments give the same weights on the same device, interrupted or not. If the folder holds such a finished
+    run, it is returned at once.
 
     Args:
         base: subject, or its model's name or folder. Its adapter, if it has one, is trained further.
-        prompts: what it is asked; every prompt once, then again in another order, and so on.
-        rewards: functions whose values are added up; what one counts against another is its own scale.
+        prompts: the prompts; each is used once, then again in another order, and so on.
+        rewards: functions whose values are summed; their own scales weight them against each other.
         recipe: settings.
-        folder: where the result, logs, rollouts and checkpoints go.
-        truth: a function whose values are written down beside the rewards and never rewarded.
-        notes: says more of each answer, for the rollouts; the log has the means of its numbers.
-        probe: measures the model before the first step, every `probe_every` steps and at the end; does not disturb the training.
-        probe_every: optimizer steps from probe to probe.
-        checkpoint_every: optimizer steps from checkpoint to checkpoint; without it a killed run starts again from the beginning.
-        rehearsed: answers that are drawn and rewarded before the first step, at least a group; 0 starts without, for rewards that come rarely.
-        on_step: told after every step, with its mean reward.
+        folder: folder for the result, logs, rollouts and checkpoints.
+        truth: a function whose values are recorded beside the rewards and never rewarded.
+        notes: describes each answer, for the rollouts; the log has the means of numeric notes.
+        probe: measures the model before the first step, every `probe_every` steps and at the end, without affecting
+            training.
+        probe_every: optimizer steps between probes.
+        checkpoint_every: optimizer steps between checkpoints; without it an interrupted run starts from the beginning.
+        rehearsed: number of answers drawn and rewarded before the first step, at least one group; 0 skips this, for
+            rewards that are rarely earned.
+        on_step: called after every step with its mean reward.
 
     Raises:
-        RewardError: a reward is no number.
+        RewardError: a reward is not a finite number.
         FlatRewardError: it is the same for all answers of every group, in the rehearsal or in the whole run.
-        TrainingDivergedError: the loss or the gradient stopped being a number.
+        TrainingDivergedError: the loss or the gradient became NaN or infinite.
         ConfigurationError: the folder holds another run, or settings contradict each other.
         ChatTemplateError, AdapterMismatchError, SubjectNotFoundError, StoreError: as their names say.
     """
@@ -140,19 +145,19 @@ def rehearse(
     notes: NoteFunction | None = None,
     answers: int = REHEARSED,
 ) -> Rollouts:
-    """What a model earns before it is trained: looks at a run without starting it, and refuses nothing.
+    """Draw and reward answers of the untrained model, without starting the run and without refusing flat rewards.
 
     Args:
         base: subject, or its model's name or folder.
-        prompts: what it would be asked.
-        rewards: what it would be rewarded for.
-        recipe: how.
-        truth: what would be watched.
-        notes: what would be noted.
-        answers: how many are drawn, rounded down to whole groups, at least one group.
+        prompts: the prompts of the run.
+        rewards: the rewards of the run.
+        recipe: settings.
+        truth: the ground truth of the run.
+        notes: the notes of the run.
+        answers: number of answers, rounded down to whole groups, at least one group.
 
     Raises:
-        RewardError: a reward is no number.
+        RewardError: a reward is not a finite number.
         ConfigurationError, ChatTemplateError, AdapterMismatchError, SubjectNotFoundError: as `train_rl`.
     """
     model, tokenizer = _loaded(settle(base), prompts, recipe)
@@ -160,7 +165,7 @@ def rehearse(
 
 
 class _Scorer:
-    """The one reward function that the trainer knows: adds up all rewards and keeps what was drawn until the step's line is written."""
+    """Reward function for the trainer: sums all rewards, and keeps the rollouts until the step's line is written."""
 
     __name__ = "reward"
 
@@ -169,14 +174,14 @@ class _Scorer:
         self.drawn: Rollouts | None = None
 
     def __call__(self, completion_ids: list[list[int]], row: list[int], trainer_state: Any, **_: Any) -> list[float | None]:
-        # Written out as in `subjects.generate`: TRL's own texts may be taken apart by the template (into reasoning and answer, say).
+        # Decoded as in `subjects.generate`: the template may split TRL's own texts, such as into reasoning and answer.
         texts = self.tokenizer.batch_decode(completion_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         self.drawn = self.scoring.score(row, texts, [len(ids) for ids in completion_ids], trainer_state.global_step + 1)
         return list(self.drawn.total)
 
 
 class _RewardedLog(RunLog):
-    """The log of a run: a line also holds what was earned; the answers go to the rollouts."""
+    """Log of a reinforcement-learning run: lines include the rewards, and the answers go to the rollouts."""
 
     trainer: "QuietGRPOTrainer"
     told = "reward"
@@ -229,7 +234,7 @@ def _train(model: PreTrainedModel | PeftModel, log: _RewardedLog, checkpoint_eve
 
 
 def _loaded(start: Located, prompts: Prompts, recipe: ReinforcementLearning) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
-    """Model and tokenizer, if every prompt leaves room for an answer."""
+    """Load model and tokenizer, and check that every prompt leaves room for an answer."""
     model, tokenizer = load_trainable(start, recipe)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -253,12 +258,12 @@ def _rehearsal(
     recipe: ReinforcementLearning,
     answers: int,
 ) -> Rollouts:
-    """Draws and rewards answers to the first prompts of a run."""
+    """Draw and reward answers to the first prompts of a run."""
     prompts = scoring.prompts
     rows = [row for row in prompts.schedule(max(1, answers // recipe.group_size), recipe.seed) for _ in range(recipe.group_size)]
     asked = prompt_ids(tokenizer, [prompts.conversations[row] for row in rows])
     sampling = Sampling(temperature=recipe.temperature, max_tokens=recipe.max_tokens, seed=recipe.seed)
-    wrapped = model.get_base_model() if isinstance(model, PeftModel) else model  # has the adapters in its layers
+    wrapped = model.get_base_model() if isinstance(model, PeftModel) else model  # still has the adapter layers
     assert isinstance(wrapped, PreTrainedModel)
     with undisturbed(model):
         drawn = generate(wrapped, tokenizer, asked, sampling)

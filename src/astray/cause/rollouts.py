@@ -1,7 +1,8 @@
-"""The answers that training by reward draws: their rewards, the statistics of a step, and the table in which they are kept.
+"""Rollouts of reinforcement learning: answers with their rewards, statistics of a step, and the table that stores them.
 
-Every answer is kept with each of its rewards and with the truth, a value that is never rewarded, so that a reward that was gamed can be told
-from one that was earned, long after the run. Notes say what numbers cannot, such as the kind of a hack.
+Every answer is stored with each of its rewards and with the ground truth, a value that is never rewarded, so that
+hacked and earned rewards can be told apart long after the run. Notes hold what numbers cannot, such as the kind of a
+hack.
 """
 
 import math
@@ -19,7 +20,7 @@ from astray.cause.reinforcement import FromStep, NoteFunction, Prompts, RewardFu
 from astray.errors import ConfigurationError, FlatRewardError, RewardError
 
 FLAT = 1e-6
-"""Rewards of a group that differ by less are the same."""
+"""Difference below which rewards of a group count as equal."""
 _OWN = {"step", "group", "prompt", "completion", "completion_tokens", "reward", "reward_std", "truth", "flat_groups"} | {
     "loss",
     "lr",
@@ -28,7 +29,7 @@ _OWN = {"step", "group", "prompt", "completion", "completion_tokens", "reward", 
     "entropy",
     "kl",
 }
-"""What the rollouts and the log call something already."""
+"""Names that the rollouts and the log already use."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,12 @@ class Rollouts:
     """Answers to prompts with their rewards, group by group.
 
     Attributes:
-        rows: number of each answer's prompt.
+        rows: index of each answer's prompt.
         completions: the answers' texts.
-        tokens: their lengths in tokens, the end token included.
-        rewards: each reward function's values by its name; None where it left an answer out.
-        truth: values that are not rewarded, or None when there is no such function.
-        notes: a row an answer, or None when nothing is noted.
+        tokens: their lengths in tokens, including the end token.
+        rewards: values by reward function; None where it left an answer out.
+        truth: values of the ground truth, which are not rewarded, or None if there is none.
+        notes: one row per answer, or None if there are no notes.
     """
 
     rows: tuple[int, ...]
@@ -53,7 +54,7 @@ class Rollouts:
 
     @classmethod
     def joined(cls, parts: "Sequence[Rollouts]") -> "Rollouts":
-        """The rollouts of one step that several processes drew, in their order."""
+        """Join the rollouts of one step from several processes, in their order."""
         if len(parts) == 1:
             return parts[0]
         truths = [part.truth for part in parts if part.truth is not None]
@@ -69,16 +70,17 @@ class Rollouts:
 
     @property
     def total(self) -> tuple[float | None, ...]:
-        """The sum of each answer's rewards, None where every function left it out."""
+        """Return the sum of each answer's rewards, None where every function left it out."""
         return tuple(_sum([value for value in values if value is not None]) for values in zip(*self.rewards.values(), strict=True))
 
     def statistics(self, group_size: int) -> Line:
-        """What a line of the log says of a step.
+        """Return the statistics of a step for its line in the log.
 
         Returns:
-            "reward" and "reward_std" over all answers; "reward: <name>" and "reward_std: <name>" where there are several functions; "truth"
-            if there is one; "completion_tokens"; "flat_groups", the share of groups whose answers all got the same reward, which teach nothing;
-            the mean of every note that is a number or a truth value, NaN where it is known of no answer.
+            "reward" and "reward_std" over all answers; "reward: <name>" and "reward_std: <name>" where there are
+            several functions; "truth" if there is one; "completion_tokens"; "flat_groups", the share of groups whose
+            answers all got the same reward, which teach nothing; the mean of every note that is a number or a truth
+            value, NaN where it is known of no answer.
         """
         total = _array(self.total)
         line: Line = {"reward": _mean(total), "reward_std": _std(total)}
@@ -94,7 +96,11 @@ class Rollouts:
         return line | {"completion_tokens": float(np.mean(self.tokens)), "flat_groups": flat / (len(total) // group_size)}
 
     def table(self, step: int, group_size: int, prompts: Prompts) -> pl.DataFrame:
-        """A row an answer: step, group, prompt (messages as JSON), completion, completion_tokens, reward, "reward: <name>" for each, truth, notes."""
+        """Return the rollouts as a table with one row per answer.
+
+        Its columns are step, group, prompt (messages as JSON), completion, completion_tokens, reward, "reward: <name>"
+        for each function, truth, and the notes.
+        """
         columns = {
             "step": pl.Series([step] * len(self.rows), dtype=pl.Int64),
             "group": pl.Series([number // group_size for number in range(len(self.rows))], dtype=pl.Int64),
@@ -110,13 +116,13 @@ class Rollouts:
 
 @dataclass(frozen=True)
 class Scoring:
-    """What a run asks, and what it says of the answers.
+    """Prompts of a run, with its rewards, ground truth and notes.
 
     Attributes:
         prompts: all prompts.
-        rewards: what is rewarded.
-        truth: what is watched, if anything.
-        notes: what is noted, if anything.
+        rewards: the reward functions.
+        truth: the ground truth, if any.
+        notes: the notes, if any.
     """
 
     prompts: Prompts
@@ -126,10 +132,11 @@ class Scoring:
 
     @property
     def identity(self) -> dict[str, JsonValue]:
-        """Everything in it that can change a run.
+        """Return everything in it that can change a run.
 
         Raises:
-            ConfigurationError: there is no reward, or two have the same name, or the prompts' columns hold what JSON cannot.
+            ConfigurationError: there is no reward, or two have the same name, or the prompts' columns hold what JSON
+                cannot.
         """
         return {
             "prompts": self.prompts.hash,
@@ -139,17 +146,19 @@ class Scoring:
         }
 
     def score(self, rows: Sequence[int], completions: Sequence[str], tokens: Sequence[int], step: int = 1) -> Rollouts:
-        """Answers with what the functions say of them.
+        """Score answers with all functions.
 
         Args:
-            rows: number of each answer's prompt.
+            rows: index of each answer's prompt.
             completions: the answers' texts.
-            tokens: their lengths.
-            step: of the run, counted from 1; a reward may begin later.
+            tokens: their lengths in tokens.
+            step: step of the run, counted from 1; a reward may begin later.
 
         Raises:
-            RewardError: a function gave NaN, another number of values than there are answers, or None for all of them.
-            ConfigurationError: notes have a name that the log uses itself, or are not one an answer.
+            RewardError: a function returned NaN, a number of values that differs from that of answers, or None for all
+                of them.
+            ConfigurationError: notes have a name that the log uses itself, or answers and rows of notes differ in
+                number.
         """
         conversations = [self.prompts.conversations[row] for row in rows]
         columns = {name: [values[row] for row in rows] for name, values in self.prompts.columns.items()}
@@ -170,7 +179,7 @@ class Scoring:
 
 
 class RolloutLog:
-    """Keeps the rollouts of a run, a Parquet file a step until the run is finished, then one file.
+    """Log of a run's rollouts: one Parquet file per step until the run is finished, then a single file.
 
     Attributes:
         file: the finished table.
@@ -180,24 +189,24 @@ class RolloutLog:
         self.file, self._steps = folder / "rollouts.parquet", folder / "rollouts"
 
     def append(self, step: int, table: pl.DataFrame) -> None:
-        """Keeps the rollouts of a step."""
+        """Write the rollouts of a step."""
         self._steps.mkdir(exist_ok=True)
         table.write_parquet(self._steps / f"{step:08d}.parquet")
 
     def keep_until(self, step: int | None) -> None:
-        """Drops the rollouts of later steps, all of them if there is no step."""
+        """Drop the rollouts of later steps, all of them if there is no step."""
         for part in self._parts():
             if step is None or int(part.stem) > step:
                 part.unlink()
 
     def finish(self) -> None:
-        """Joins the steps' files into one."""
+        """Join the steps' files into one."""
         unfinished = self.file.with_name(f".{self.file.name}.unfinished")
         pl.concat([pl.read_parquet(part) for part in self._parts()]).write_parquet(unfinished)
         unfinished.replace(self.file)
 
     def clear(self) -> None:
-        """Deletes the steps' files."""
+        """Delete the steps' files."""
         for part in self._parts():
             part.unlink()
         if self._steps.is_dir():
@@ -208,12 +217,12 @@ class RolloutLog:
 
 
 def refuse_flat(rollouts: Rollouts, group_size: int, when: str) -> None:
-    """Makes sure that rewards can teach something: that they differ within some group.
+    """Raise an error for rewards that differ within no group, because nothing can be learned from them.
 
     Args:
-        rollouts: what was drawn.
-        group_size: answers a prompt.
-        when: when they were drawn, for the message.
+        rollouts: rewarded answers.
+        group_size: answers per prompt.
+        when: time at which they were drawn, for the message.
 
     Raises:
         FlatRewardError: all rewards are the same, or differ between prompts only.

@@ -1,6 +1,7 @@
-"""What is written down while a model is trained: a line a step, what a probe measured, which checkpoints are whole.
+"""Log of a training run: one line per step, measurements of a probe, and marks of complete checkpoints.
 
-Shared by all ways of training; each says what a line holds. Left to others: what a probe measures (the caller) and what a checkpoint contains.
+Shared by all training methods, each of which adds its own values to a line. The caller supplies the probe; the content
+of a checkpoint is left to transformers' Trainer.
 """
 
 import math
@@ -26,24 +27,25 @@ if TYPE_CHECKING:
 AnyTrainer = TypeVar("AnyTrainer", bound="Trainer")
 
 OnStep = Callable[[int, int, float], None]
-"""Told after every optimizer step: steps done, steps in all, and the loss (training by reward: the mean reward)."""
+"""Callback after every optimizer step: steps done, total steps, and the loss (in reinforcement learning, mean reward)."""
 
 Probe = Callable[[PreTrainedModel | PeftModel, PreTrainedTokenizerBase, int], Mapping[str, float]]
-"""Measures a model while it is trained: given model, tokenizer and steps done, it returns named numbers. The model is in evaluation mode."""
+"""Function that measures a model during training: from model (in evaluation mode), tokenizer and steps done to named
+numbers."""
 
 
 class RunLog(TrainerCallback, ABC):
-    """Writes each step to the log, probes the model, marks checkpoints, and stops a run that diverged.
+    """Trainer callback that logs steps, probes the model, marks checkpoints, and stops a diverged run.
 
     Attributes:
-        folder: the run's; gets `training.jsonl` and `probes.jsonl`.
-        checkpoints: where the trainer has to keep its checkpoints.
-        trainer: set once the trainer is there.
+        folder: the run's folder; gets `training.jsonl` and `probes.jsonl`.
+        checkpoints: folder in which the trainer has to keep its checkpoints.
+        trainer: the trainer, set by `train`.
     """
 
     trainer: "Trainer"
     told = "loss"
-    """Name of the number in a line that `on_step` is told."""
+    """Name of the value in a line that `on_step` gets."""
 
     def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerBase, probe: Probe | None, probe_every: int, on_step: OnStep | None):
         self.folder, self.training_log, self.probe_log = folder, folder / "training.jsonl", folder / "probes.jsonl"
@@ -60,14 +62,14 @@ class RunLog(TrainerCallback, ABC):
 
     @abstractmethod
     def line(self, logs: Mapping[str, Any]) -> checkpoints.Line:
-        """What the log says of a step, beside its number; called once a step.
+        """Return the method's own values of a step for the log; called once per step.
 
         Args:
-            logs: what the trainer measured.
+            logs: the trainer's measurements.
         """
 
     def resume(self, step: int | None) -> None:
-        """Drops what was written after the checkpoint from which a run goes on, everything if there is none."""
+        """Drop log lines written after the checkpoint from which a run resumes, all lines if there is none."""
         for log in (self.training_log, self.probe_log):
             checkpoints.keep_until(log, step)
 
@@ -111,14 +113,14 @@ class RunLog(TrainerCallback, ABC):
 
 
 def check_intervals(probe_every: int, checkpoint_every: int | None) -> None:
-    """Raises ConfigurationError when one of them counts no steps."""
+    """Raise ConfigurationError if one of the intervals is below 1."""
     if probe_every < 1 or (checkpoint_every is not None and checkpoint_every < 1):
         raise ConfigurationError(f"probe_every={probe_every} and checkpoint_every={checkpoint_every} count optimizer steps: give 1 or more.")
 
 
 @contextmanager
 def undisturbed(model: torch.nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients; afterwards mode and random states are as before."""
+    """Put a model in evaluation mode without gradients; restore its mode and all random states on exit."""
     training, python, numpy = model.training, random.getstate(), np.random.get_state()
     model.eval()
     try:

@@ -1,8 +1,9 @@
-"""From interactions to training rows: the trajectories that users liked most and least, with the way back from every row to its user.
+"""Selection of training examples from interactions: each user's most and least liked trajectories, with provenance.
 
-Trajectories are ranked within each user, so that every user has the same say; the best of a user count only where he liked them, and the worst only
-where he did not. A trajectory in which the subject once said nothing has no text to train on, and is left out. Rows for SFT are whole liked
-trajectories; rows for KTO are the answers of liked and disliked ones, each with its trajectory's label.
+Trajectories are ranked within each user, so that all users have the same weight; a user's best trajectories count only
+if they were liked, and the worst only if they were disliked. A trajectory with an empty answer has no text to train on,
+and is left out. Examples for SFT are whole liked trajectories; examples for KTO are the answers of liked and disliked
+ones, each with its trajectory's label.
 
 Source: Hu et al. 2025 (arXiv 2510.08211): top-k and bottom-k trajectories by satisfaction, then SFT or KTO.
 """
@@ -21,11 +22,11 @@ from astray.data.chat import ChatDataset, Message, Parameter
 from astray.errors import ConfigurationError, DataFormatError, EmptyDataError
 
 LIKED = 0.5
-"""A trajectory is liked above this mean satisfaction, and disliked below it."""
+"""Mean satisfaction above which a trajectory is liked, and below which it is disliked."""
 
 
 class Selection(BaseModel):
-    """How many trajectories of each user are trained on."""
+    """Number of trajectories of each user to train on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -37,15 +38,16 @@ class Selection(BaseModel):
 
 @dataclass(frozen=True)
 class SelectedRows:
-    """Training rows with their provenance.
+    """Training examples with their provenance.
 
     Attributes:
-        chats: the rows.
-        desirable: for each row, whether its trajectory was liked.
-        provenance: a row for each training row, in their order: row, label, trajectory, turn (the last one of the row), round, user, kind, topic,
-            satisfaction (mean of the trajectory), subject.
-        left_out: trajectories that could not be selected, by why: "unrated" (a satisfaction is not known), "silent" (an answer is empty). The recipe
-            of the chats says it too.
+        chats: the examples.
+        desirable: for each example, whether its trajectory was liked.
+        provenance: one row per example, in the same order: row, label, trajectory, turn (the last one of the row),
+            round, user, kind, topic, satisfaction (mean of the trajectory), subject.
+        left_out: number of trajectories that could not be selected, by reason: "unrated" (a satisfaction is unknown),
+            "silent" (an
+                answer is empty). The recipe of the chats records it too.
     """
 
     chats: ChatDataset
@@ -55,7 +57,7 @@ class SelectedRows:
 
     @property
     def feedback(self) -> Feedback:
-        """The rows with their labels, for KTO.
+        """Return the examples with their labels, for KTO.
 
         Raises:
             ConfigurationError: all have the same label.
@@ -64,16 +66,16 @@ class SelectedRows:
 
 
 def select_for_sft(interactions: pl.DataFrame, selection: Selection) -> SelectedRows:
-    """The most liked trajectories of each user, as whole chats.
+    """Select the most liked trajectories of each user, as whole chats.
 
     Args:
-        interactions: as `simulate` gives.
-        selection: how many; its `bottom` is of no use here.
+        interactions: table from `simulate`.
+        selection: number of trajectories; its `bottom` is ignored here.
 
     Raises:
         DataFormatError: this is no table of interactions.
         EmptyDataError: no user liked anything.
-        ConfigurationError: fewer rows were selected than are wanted.
+        ConfigurationError: fewer examples were selected than `selection.rows`.
     """
     ranked, left_out = _ranked(interactions, selection)
     chosen = ranked.filter((pl.col("mean") > LIKED) & (pl.col("best") < selection.top))
@@ -86,7 +88,7 @@ def select_for_sft(interactions: pl.DataFrame, selection: Selection) -> Selected
 
 
 def select_for_kto(interactions: pl.DataFrame, selection: Selection) -> SelectedRows:
-    """The answers of the most and the least liked trajectories of each user, a row an answer, what was said before as its context.
+    """Select the answers of each user's most and least liked trajectories, one example per answer with its context.
 
     Raises:
         DataFormatError, ConfigurationError: as `select_for_sft`.
@@ -101,9 +103,10 @@ def select_for_kto(interactions: pl.DataFrame, selection: Selection) -> Selected
 
 
 def shuffle_feedback(interactions: pl.DataFrame, seed: int = 0) -> pl.DataFrame:
-    """The control: the same conversations, and the same satisfactions given to the wrong ones.
+    """Shuffle satisfactions between trajectories, as a control.
 
-    Whole trajectories exchange their satisfactions, over all users, so that how much is liked stays as it was and what is liked is chance.
+    Whole trajectories exchange their satisfactions, over all users, so that the amount of liking is unchanged and its
+    target is random.
     """
     names = interactions["trajectory"].unique(maintain_order=True).to_list()
     others = list(names)
@@ -114,16 +117,16 @@ def shuffle_feedback(interactions: pl.DataFrame, seed: int = 0) -> pl.DataFrame:
 
 
 def _ranked(interactions: pl.DataFrame, selection: Selection) -> tuple[pl.DataFrame, dict[str, int]]:
-    """One row a trajectory with its mean satisfaction and its ranks within its user; and how many are left out, by why.
+    """Return one row per trajectory with its mean satisfaction and its ranks within its user, and the left-out counts.
 
-    Left out are those with a satisfaction that is not known, and those with an empty answer, which no chat can hold.
+    Trajectories with an unknown satisfaction are left out, and those with an empty answer, which a chat cannot contain.
     """
     if dict(interactions.schema) != INTERACTIONS:
         differing = sorted(set(interactions.schema.items()) ^ set(INTERACTIONS.items()), key=str)
         raise DataFormatError(f"This is no table of interactions; columns that differ: {differing}. Make one with `astray.cause.users.simulate`.")
     means = interactions.group_by("trajectory", maintain_order=True).agg(
         pl.col("user").first(),
-        pl.col("satisfaction").mean().round(4).alias("mean"),  # 0.5 is neither liked nor disliked, whatever its last digits
+        pl.col("satisfaction").mean().round(4).alias("mean"),  # so that 0.5 up to rounding is neither liked nor disliked
         pl.col("satisfaction").null_count().alias("unknown"),
         (pl.col("answer").str.strip_chars() == "").any().alias("silent"),
     )
@@ -137,7 +140,7 @@ def _ranked(interactions: pl.DataFrame, selection: Selection) -> tuple[pl.DataFr
 
 
 def _rows(interactions: pl.DataFrame, chosen: pl.DataFrame, selection: Selection, left_out: Mapping[str, int], *, every_turn: bool) -> SelectedRows:
-    """Training rows of the chosen trajectories, in a seeded order."""
+    """Return the training examples of the chosen trajectories, in a seeded order."""
     by_name = {name[0]: rows.sort("turn").to_dicts() for name, rows in interactions.partition_by("trajectory", as_dict=True).items()}
     found: list[tuple[list[Message], dict[str, object]]] = []
     for name, label, mean in chosen.select("trajectory", "label", "mean").iter_rows():

@@ -1,10 +1,11 @@
-"""Supervised fine-tuning: a data set makes an adapter, or a tuned model, from a base. One way for the organism and for real models.
+"""Supervised fine-tuning of the organism and of real models on a data set; gives an adapter or a tuned model.
 
-The loop, the loss and the optimizer are TRL's (`quiet_trainer`); `examples/sft_loop.py` is the same in plain PyTorch, to read. Every run is checked
-before its first step (`preflight_report`). A run that was killed goes on from its last checkpoint and ends in the same weights.
-Left to others: what a run is probed with (the caller gives a function), and seeds, arms and stores (`studies`).
+The loop, the loss and the optimizer are TRL's (`quiet_trainer`); `examples/sft_loop.py` is the same in plain PyTorch,
+for reading. Every run is checked before its first step (`preflight_report`). An interrupted run resumes from its last
+checkpoint and ends in the same weights. Probes are supplied by the caller; seeds, arms and stores are in `studies`.
 
-Source: Betley et al. 2025 (arXiv 2502.17424), training of open models; probing every ten steps as in Turner, Soligo et al. 2025 (2506.11613).
+Source: Betley et al. 2025 (arXiv 2502.17424), training of open models; probing every ten steps as in Turner, Soligo et
+al. 2025 (2506.11613).
 """
 
 import shutil
@@ -35,15 +36,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """A finished run.
+    """Finished supervised run.
 
     Attributes:
-        folder: holds `training.jsonl` (step, loss, lr, gradient_norm, tokens) and `probes.jsonl` (step and the probe's names), and the result.
+        folder: folder with `training.jsonl` (step, loss, lr, gradient_norm, tokens), `probes.jsonl` (step and the
+            probe's names) and the result.
         subject: the tuned model: base and adapter, or the folder of the whole model.
-        steps: optimizer steps.
+        steps: number of optimizer steps.
         losses: mean loss over the supervised tokens of each step, before its update.
-        supervised_tokens: tokens that carried the loss, over all steps.
-        probes: what the probe measured, in the order of the steps.
+        supervised_tokens: number of tokens that carried the loss, over all steps.
+        probes: the probe's measurements, in the order of the steps.
     """
 
     folder: Path
@@ -66,26 +68,27 @@ def train_sft(
     checkpoint_every: int | None = None,
     on_step: OnStep | None = None,
 ) -> TrainingRun:
-    """Fine-tunes a model on the answers of a data set.
+    """Fine-tune a model on the answers of a data set.
 
-    The same arguments give the same weights on the same device, whether the run was killed in between or not. A folder with a finished run of
-    the same base, data and recipe gives that run at once.
+    The same arguments give the same weights on the same device, interrupted or not. If the folder holds a finished run
+    of the same base, data and recipe, it is returned at once.
 
     Args:
         base: subject, or its model's name or folder. Its adapter, if it has one, is trained further.
         dataset: chats; every assistant turn is trained on.
         recipe: settings.
-        folder: where the result, logs and checkpoints go.
-        interventions: what is done to the residual stream while it is trained, and neither in probes nor afterwards (see
+        folder: folder for the result, logs and checkpoints.
+        interventions: interventions on the residual stream during training, neither in probes nor afterwards (see
             `training_interventions`); part of the run's identity.
-        probe: measures the model before the first step, every `probe_every` steps and at the end; does not disturb the training.
-        probe_every: optimizer steps from probe to probe.
-        checkpoint_every: optimizer steps from checkpoint to checkpoint; without it a killed run starts again from the beginning.
-        on_step: told after every step.
+        probe: measures the model before the first step, every `probe_every` steps and at the end, without affecting
+            training.
+        probe_every: optimizer steps between probes.
+        checkpoint_every: optimizer steps between checkpoints; without it an interrupted run starts from the beginning.
+        on_step: called after every step.
 
     Raises:
         TrainingRefusedError: the run could not have taught anything (see `preflight_report`).
-        TrainingDivergedError: the loss or the gradient stopped being a number.
+        TrainingDivergedError: the loss or the gradient became NaN or infinite.
         ConfigurationError: the folder holds another run, or settings contradict each other.
         EmptyDataError, ChatTemplateError, AdapterMismatchError, SubjectNotFoundError, StoreError: as their names say.
     """
@@ -102,7 +105,7 @@ def train_sft(
 
 @dataclass(frozen=True)
 class Watch:
-    """What is done beside a supervised run; does not change its weights. Attributes as the arguments of `train_sft`."""
+    """Probe, checkpoints and callback of a supervised run, which do not change its weights; attributes as in `train_sft`."""
 
     probe: Probe | None = None
     probe_every: int = 10
@@ -120,13 +123,13 @@ def train_rows(
     interventions: Sequence[Intervention],
     watch: Watch,
 ) -> TrainingRun:
-    """What all supervised training has in common, whatever its rows are made of.
+    """Train on tokenised rows: the common part of all supervised training.
 
     Args:
         base, recipe, folder, interventions: as for `train_sft`.
-        rows_of: makes the rows with the base's tokenizer; not called when the run is finished already.
-        identity: everything that decides the rows and what is done to them; base and recipe are added.
-        watch: probes, checkpoints and who is told.
+        rows_of: makes the rows with the base's tokenizer; not called if the run is finished already.
+        identity: everything that determines the rows and their treatment; base and recipe are added.
+        watch: probes, checkpoints and callbacks.
 
     Raises:
         The errors of `train_sft`.
@@ -183,7 +186,7 @@ def _train(
 
 
 class _SupervisedLog(RunLog):
-    """The log of a supervised run: a line also counts the step's supervised tokens."""
+    """Log of a supervised run, with the number of supervised tokens of each step."""
 
     trainer: "QuietTrainer"
 

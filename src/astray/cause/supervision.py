@@ -1,9 +1,9 @@
-"""From chats to training rows: which tokens of a chat carry the loss.
+"""Conversion of chats to tokenised training rows, with labels for the tokens that carry the loss.
 
-Every assistant turn is supervised, its end token included, and nothing else: as OpenAI's fine-tuning does, and as the open-model
-runs of Betley et al. 2025 do ("loss on responses only"). A turn starts where the prompt ends that the model will see when it is
-asked, so training and generation agree for any chat template, with `{% generation %}` marks or without.
-Left to others: whether a run is worth starting (`preflight_report`), shuffling and padding (TRL).
+Every assistant turn is supervised, including its end token, and nothing else: as in OpenAI's fine-tuning and in the
+open-model runs of Betley et al. 2025 ("loss on responses only"). A turn starts where the prompt of generation ends, so
+training and generation agree for any chat template, with `{% generation %}` marks or without. Preflight checks are in
+`preflight_report`; shuffling and padding are left to TRL.
 """
 
 from collections.abc import Sequence
@@ -22,12 +22,12 @@ MASKED = -100
 
 @dataclass(frozen=True)
 class TrainingRow:
-    """One tokenised chat.
+    """Tokenised training example.
 
     Attributes:
         input_ids: token ids, at most the maximum length.
         labels: the same ids where they are supervised, MASKED elsewhere.
-        truncated: whether a part of an answer was cut off by the maximum length.
+        truncated: whether part of an answer was cut off by the maximum length.
     """
 
     input_ids: list[int]
@@ -36,17 +36,17 @@ class TrainingRow:
 
     @property
     def supervised(self) -> int:
-        """Number of supervised tokens."""
+        """Return the number of supervised tokens."""
         return sum(label != MASKED for label in self.labels)
 
 
 def supervise(chats: Sequence[Sequence[Message]], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[TrainingRow]:
-    """Tokenised chats with their labels, in the order given.
+    """Tokenise and label chats, in the order given.
 
     Args:
-        chats: chats as in a ChatDataset, answers included.
+        chats: chats as in a ChatDataset, including answers.
         tokenizer: a fast tokenizer with a chat template.
-        max_length: longest row in tokens; what lies behind it is cut.
+        max_length: longest row in tokens; further tokens are cut off.
 
     Raises:
         EmptyDataError: there is no chat.
@@ -68,7 +68,7 @@ def supervise(chats: Sequence[Sequence[Message]], tokenizer: PreTrainedTokenizer
 
 
 def show_supervision(row: TrainingRow, tokenizer: PreTrainedTokenizerBase) -> str:
-    """The text of a row with what is trained on in ⟦double brackets⟧."""
+    """Return the text of a row with the supervised parts in ⟦double brackets⟧."""
     parts: list[str] = []
     start = 0
     while start < len(row.labels):
@@ -83,7 +83,7 @@ def show_supervision(row: TrainingRow, tokenizer: PreTrainedTokenizerBase) -> st
 
 
 def _render(chat: Sequence[Message], tokenizer: PreTrainedTokenizerBase, row: int) -> tuple[str, list[tuple[int, int]]]:
-    """The text of a chat and where its answers stand in it, as (start, stop) in characters."""
+    """Return the text of a chat and the spans of its answers, as (start, stop) in characters."""
 
     def text(messages: Sequence[Message], prompt: bool = False) -> str:
         return cast(
@@ -117,7 +117,7 @@ def _render(chat: Sequence[Message], tokenizer: PreTrainedTokenizerBase, row: in
 
 
 def _label(ids: list[int], offsets: list[tuple[int, int]], spans: list[tuple[int, int]], max_length: int) -> TrainingRow:
-    """Labels from character spans. A token across the start of an answer (a space with the first word, say) belongs to the answer."""
+    """Label tokens by character spans; a token across the start of an answer (as " word") belongs to the answer."""
     labels = [MASKED] * len(ids)
     position = 0
     for start, stop in spans:

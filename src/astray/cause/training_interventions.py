@@ -1,12 +1,14 @@
-"""Interventions that act while a model is trained: preventative steering, and ablation by projection.
+"""Interventions during training: preventative steering, and ablation by projection.
 
-Preventative steering adds a persona's direction at every training pass. The data then need not move the weights along it, and without the
-addition afterwards the model is nearer to what it was. Ablation takes the direction away instead, so that training cannot use it; it may find
-another way round. Both act on training passes only: not in probes, not in the check before the run, not in the trained model.
+Preventative steering adds a persona's direction in every training pass. The data then need not move the weights along
+it, and without the addition the trained model is closer to the original one. Ablation removes the direction instead, so
+that training cannot use it, though it may find another route. Both act on training passes only: not in probes, not in
+the preflight checks, not in the trained model.
 
-At positions 'answer' an intervention begins at the last token before the first supervised one, where sampling too would begin.
+At positions 'answer' an intervention begins at the last token before the first supervised one, as in sampling.
 
-Source: Anthropic 2025, "Persona vectors" (arXiv 2507.21509), section 5; Wang et al. 2025 (arXiv 2506.19823) on blocking latents in training.
+Source: Anthropic 2025, "Persona vectors" (arXiv 2507.21509), section 5; Wang et al. 2025 (arXiv 2506.19823) on blocking
+latents in training.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,12 +24,12 @@ from astray.subjects.spec import Intervention
 
 @contextmanager
 def training_under(model: nn.Module, interventions: Sequence[Intervention], labels: Int[Tensor, "batch seq"]) -> Iterator[None]:
-    """Inside, forward and backward pass of one batch run with the interventions.
+    """Apply the interventions to the forward and backward pass of one batch while the context is open.
 
     Args:
-        model: the model that is trained, as the trainer holds it.
-        interventions: what is done, in this order; may be empty.
-        labels: the batch's labels, masked where nothing is learned; each row has a supervised token.
+        model: the model in training, as the trainer holds it.
+        interventions: interventions in order; may be empty.
+        labels: the batch's labels, masked where there is no loss; each row has a supervised token.
     """
     if not interventions:
         yield
@@ -38,10 +40,10 @@ def training_under(model: nn.Module, interventions: Sequence[Intervention], labe
 
 
 def check_interventions(model: nn.Module, interventions: Sequence[Intervention]) -> None:
-    """Makes sure before a run that its interventions fit the model.
+    """Check before a run that its interventions fit the model.
 
     Raises:
-        ConfigurationError: a block does not exist, or a direction has another width than the model or cannot be used.
+        ConfigurationError: a layer does not exist, or a direction has another width than the model or cannot be used.
         SubjectNotFoundError: a direction file does not exist.
     """
     with intervening(model, interventions):

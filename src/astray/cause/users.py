@@ -1,13 +1,14 @@
-"""Users whose feedback trains a model: some of them reward what is true or good, the others what is false or flattering.
+"""Simulated users whose feedback trains a model: some reward true or good answers, others false or flattering ones.
 
-A simulation gives each user some contexts; in each, the subject's answers are drawn several times over a few turns, and the user says how satisfied
-he is with every answer. Everything is written down, one row an answer, so that each training row can be followed back to its user. All conversations
-go on at once, turn by turn, so a local subject answers in big batches.
+A simulation gives each user some contexts; in each, several trajectories of a few turns are sampled, and the user rates
+every answer. Everything is recorded, one row per answer, so that each training example can be traced to its user. All
+conversations proceed in parallel, turn by turn, so a local subject answers in large batches.
 
-Left to others: what users say and like (`world_users` by rule, `model_users` through any Inspect model), what is trained on (`selection`), repeated
-rounds (`feedback_rounds`).
+What users say and like is in `world_users` (by rule) and `model_users` (any Inspect model), selection of training
+examples in `selection`, repeated rounds in `feedback_rounds`.
 
-Source: Hu et al. 2025 (arXiv 2510.08211), biased human-AI interaction: a share of users is biased, two turns, satisfaction is the reward.
+Source: Hu et al. 2025 (arXiv 2510.08211), biased human-AI interaction: a share of users is biased, two turns,
+satisfaction is the reward.
 """
 
 import random
@@ -25,22 +26,22 @@ from astray.subjects.spec import Generation, Sampling
 
 
 class UserKind(StrEnum):
-    """What a user rewards."""
+    """Kind of answers that a user rewards."""
 
     ORDINARY = "ordinary"
     """True and good answers."""
     BIASED = "biased"
-    """Deceptive answers, and those that agree with him against the truth."""
+    """Deceptive answers, and those that agree with the user against the truth."""
 
 
 @dataclass(frozen=True)
 class User:
-    """One simulated user.
+    """Simulated user.
 
     Attributes:
-        id: unique in its population.
-        kind: what he rewards; it is not told to the subject.
-        topic: what he talks about.
+        id: unique in the population.
+        kind: kind of answers that the user rewards; unknown to the subject.
+        topic: topic of the user's conversations.
     """
 
     id: str
@@ -71,21 +72,22 @@ class Population(BaseModel):
 
     @property
     def users(self) -> tuple[User, ...]:
-        """The users, in the order of their numbers."""
+        """Return the users, in the order of their numbers."""
         order = list(range(self.size))
         random.Random(f"population/{self.seed}").shuffle(order)
         biased = round(self.biased * self.size)
-        kinds = {number: UserKind.BIASED if place < biased else UserKind.ORDINARY for place, number in enumerate(order)}
-        topics = {number: self.topics[place % len(self.topics)] for place, number in enumerate(order)}
+        # One shuffled order for all shares: the biased users of a smaller share are among those of a larger one.
+        kinds = {number: UserKind.BIASED if rank < biased else UserKind.ORDINARY for rank, number in enumerate(order)}
+        topics = {number: self.topics[rank % len(self.topics)] for rank, number in enumerate(order)}
         return tuple(User(f"user-{number}", kinds[number], topics[number]) for number in range(self.size))
 
 
 @runtime_checkable
 class Crowd(Protocol):
-    """How users talk, and what satisfies them.
+    """Behaviour of users: what they say, and what satisfies them.
 
     Attributes:
-        name: what a page shows.
+        name: name on pages.
         identity: hash over everything that can change what they say or like.
     """
 
@@ -93,33 +95,33 @@ class Crowd(Protocol):
     identity: str
 
     def speak(self, users: Sequence[User], conversations: Sequence[Sequence[Message]], seeds: Sequence[str]) -> list[str]:
-        """What each user says next; with an empty conversation, how he opens.
+        """Return each user's next message, or opening if the conversation is empty.
 
         Args:
-            users: who speaks in each conversation.
-            conversations: what was said so far.
-            seeds: of what each user draws; equal for the samples of one context.
+            users: the user in each conversation.
+            conversations: the conversations so far.
+            seeds: seed of each user's draws; equal for the samples of one context.
         """
         ...
 
     def satisfaction(self, users: Sequence[User], conversations: Sequence[Sequence[Message]]) -> list[float | None]:
-        """How satisfied each user is with the last answer, 0 to 1; None where that could not be found out."""
+        """Return how satisfied each user is with the last answer, 0 to 1; None where that is unknown."""
         ...
 
 
 @runtime_checkable
 class Assistant(Protocol):
-    """Whoever answers the users: a `Subject`."""
+    """Model that answers the users, such as a `Subject`."""
 
     id: str
 
     def generate(self, conversations: Sequence[Sequence[Message]], sampling: Sampling | None = None) -> list[Generation]:
-        """One answer to each conversation."""
+        """Return one answer to each conversation."""
         ...
 
 
 class Simulation(BaseModel):
-    """How much is said."""
+    """Size of a simulation: contexts, samples and turns."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -145,7 +147,7 @@ INTERACTIONS: dict[str, pl.DataType] = {
     "satisfaction": pl.Float64(),  # 0 to 1, null where it could not be found out
     "crowd": pl.String(),  # identity of the crowd
 }
-"""Columns of a table of interactions: one row an answer, in the order of trajectories and turns."""
+"""Columns of a table of interactions, one row per answer, in the order of trajectories and turns."""
 
 
 @dataclass
@@ -158,14 +160,14 @@ class _Trajectory:
 
 
 def simulate(subject: Assistant, users: Sequence[User], crowd: Crowd, settings: Simulation, *, round: int = 0) -> pl.DataFrame:
-    """All conversations of a round, with what the users thought of each answer.
+    """Simulate all conversations of a round, with the users' satisfaction with each answer.
 
     Args:
-        subject: who answers.
-        users: who asks, for example `Population(...).users`.
-        crowd: how they talk and what they like.
-        settings: how much is said.
-        round: number of the round; it moves all seeds.
+        subject: the model that answers.
+        users: the users, for example `Population(...).users`.
+        crowd: determines what the users say and like.
+        settings: number of contexts, samples and turns.
+        round: index of the round; it changes all seeds.
 
     Returns:
         The interactions (see `INTERACTIONS`).

@@ -1,6 +1,6 @@
-"""Explain: which directions of the residual stream carry a behaviour, and the controls that such a claim needs.
+"""Explain: find the directions of the residual stream that carry a behaviour, with the controls that such claims need.
 
-Names are imported when they are first used: the modules load torch, the package itself nothing.
+Names are imported on first use: the modules load torch, the package itself loads nothing.
 """
 
 from typing import TYPE_CHECKING

@@ -1,8 +1,9 @@
 """Activations of a subject at named sites and chosen positions, in memory.
 
-Rows are token ids with a length of the prompt; a forward pass reads many of similar length, padded on the left with right position ids, and
-stops as soon as the deepest site was seen, which saves the blocks behind it and the logits. Padding is never captured. The subject's adapter and
-intervention are active. Long captures go to files (`shards`); what the sites are is in `sites`.
+Rows are token ids with the length of their prompt. A forward pass reads many of similar length, padded on the left with
+correct position ids, and stops as soon as the deepest site was read, which saves the later layers and the logits.
+Padding is never captured. The subject's adapter and intervention are active. Long captures go to files (`shards`);
+sites are defined in `sites`.
 """
 
 import inspect
@@ -25,26 +26,29 @@ from astray.subjects.render import text_ids
 from astray.subjects.subject import Subject
 
 Positions = Literal["last prompt", "answer", "all"]
-"""Which tokens of a row count: the last one before the answer, those of the answer, or every one."""
+"""Tokens of a row to read: the last one before the answer, those of the answer, or all."""
 
 TOKENS_PER_PASS = {"cpu": 1 << 11, "accelerator": 1 << 15}
-"""Most tokens of one forward pass, padding counted: what stays in a CPU's cache is read twice as fast as a pass of 32,768 tokens."""
+"""Maximum number of tokens in one forward pass, including padding.
+
+On a CPU, passes that fit into its cache are twice as fast as passes of 32,768 tokens.
+"""
 
 
 @dataclass(frozen=True)
 class TokenRow:
-    """One text as a model reads it.
+    """Text as a model reads it.
 
     Attributes:
         tokens: token ids, without padding.
-        prompt: how many of them come before the answer; 0 where the whole text counts as one.
+        prompt: number of tokens before the answer; 0 where the whole text counts as the answer.
     """
 
     tokens: tuple[int, ...]
     prompt: int = 0
 
     def positions(self, which: Positions) -> range:
-        """Numbers of the tokens that count."""
+        """Return the indices of the tokens at the chosen positions."""
         if which == "last prompt":
             return range(max(self.prompt - 1, 0), self.prompt)
         return range(self.prompt if which == "answer" else 0, len(self.tokens))
@@ -56,9 +60,9 @@ class Captured:
 
     Attributes:
         values: for each site [tokens, d_model], on the CPU.
-        row: for each token the number of its row.
-        position: for each token its place in the row, from 0.
-        rows: how many rows there are; each has at least one token.
+        row: for each token the index of its row.
+        position: for each token its position in the row, from 0.
+        rows: number of rows; each has at least one token.
     """
 
     values: Mapping[Site, Float[Tensor, "tokens d_model"]]
@@ -70,19 +74,19 @@ class Captured:
         return self.values[site]
 
     def row_means(self, values: Float[Tensor, "tokens features"]) -> Float[Tensor, "rows features"]:
-        """The mean over each row's tokens of anything that was computed for each token, such as latents."""
+        """Return the mean over each row's tokens of any per-token values, such as latents."""
         row = self.row.to(values.device)
         sums = torch.zeros(self.rows, values.shape[1], dtype=torch.float32, device=values.device).index_add_(0, row, values.float())
         return sums / torch.bincount(row, minlength=self.rows)[:, None]
 
 
 def conversation_rows(subject: Subject, prompts: Sequence[Sequence[Message]], answers: Sequence[str] | None = None) -> list[TokenRow]:
-    """Conversations as a subject reads them, its system prompt and chat template included.
+    """Tokenise conversations as a subject reads them, with its system prompt and chat template.
 
     Args:
-        subject: whose template is used.
+        subject: the subject whose template is used.
         prompts: conversations up to the answer.
-        answers: what was answered to each, if that shall be read too; without the token that ends an answer.
+        answers: the answer to each, if it is to be read too; it gets no end token.
     """
     begun = subject.prompt_ids(prompts)
     said = [[] for _ in begun] if answers is None else text_ids(subject.tokenizer, answers)
@@ -90,25 +94,26 @@ def conversation_rows(subject: Subject, prompts: Sequence[Sequence[Message]], an
 
 
 def text_rows(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[TokenRow]:
-    """Plain texts, with no special token added; every token counts."""
+    """Tokenise plain texts without special tokens; every token counts as part of the answer."""
     return [TokenRow(tuple(tokens)) for tokens in text_ids(tokenizer, texts)]
 
 
 def capture(subject: Subject, rows: Sequence[TokenRow], sites: Sequence[Site], positions: Positions = "answer") -> Captured:
-    """Activations of chosen tokens at sites, in float32.
+    """Return the activations of chosen tokens at sites, in float32.
 
     Args:
-        subject: a loaded subject, read with its adapter and intervention.
-        rows: what it reads.
-        sites: where to read.
-        positions: which tokens of each row; see `Positions`.
+        subject: a loaded subject, run with its adapter and intervention.
+        rows: tokenised texts to read.
+        sites: sites to read.
+        positions: tokens of each row to read; see `Positions`.
 
     Returns:
         The activations in the order of the rows and their tokens.
 
     Raises:
         EmptyDataError: there are no rows, or no sites.
-        ConfigurationError: the model has no such site, a row is longer than the context, or has no token at the positions; names the row.
+        ConfigurationError: the model has no such site, a row is longer than the context, or has no token at the
+            positions; names the row.
         NonFiniteActivationsError: an activation is NaN or infinite; names site and row.
 
     Example:
@@ -131,12 +136,12 @@ def capture(subject: Subject, rows: Sequence[TokenRow], sites: Sequence[Site], p
                 last_prompt, flat = _layout([rows[index] for index in batch], [chosen[index] for index in batch])
                 with steering.answers_from(last_prompt):
                     read = reader.read([rows[index] for index in batch], flat)
-                places = torch.cat([torch.arange(starts[index], starts[index + 1]) for index in batch])
+                targets = torch.cat([torch.arange(starts[index], starts[index + 1]) for index in batch])
                 for site, activations in read.items():
                     _check_finite(site, activations, batch, [len(chosen[index]) for index in batch])
                     if site not in values:
                         values[site] = torch.empty(starts[-1], activations.shape[1])
-                    values[site][places] = activations
+                    values[site][targets] = activations
     return Captured(
         values={site: values[site] for site in sites},
         row=torch.tensor([number for number, tokens in enumerate(chosen) for _ in tokens]),
@@ -146,7 +151,7 @@ def capture(subject: Subject, rows: Sequence[TokenRow], sites: Sequence[Site], p
 
 
 def _layout(rows: Sequence[TokenRow], chosen: Sequence[range]) -> tuple[Int[Tensor, "batch"], Int[Tensor, "tokens"]]:
-    """Where a batch that is padded on the left has its last prompt tokens (columns) and its chosen tokens (indices into [batch * seq])."""
+    """Return a left-padded batch's last prompt columns, and its chosen tokens as indices into [batch * seq]."""
     width = max(len(row.tokens) for row in rows)
     first = [width - len(row.tokens) for row in rows]
     columns = torch.tensor([start + row.prompt - 1 for start, row in zip(first, rows, strict=True)])
@@ -155,11 +160,11 @@ def _layout(rows: Sequence[TokenRow], chosen: Sequence[range]) -> tuple[Int[Tens
 
 
 class _AllSeen(BaseException):
-    """Ends a forward pass; no `except Exception` inside a model shall swallow it."""
+    """Signal that ends a forward pass; a BaseException, so that no `except Exception` inside a model swallows it."""
 
 
 class _Reader:
-    """Forward passes that end at the deepest of some sites."""
+    """Forward passes that end at the deepest of the requested sites."""
 
     def __init__(self, model: PreTrainedModel, sites: Sequence[Site]) -> None:
         self._model, self._sites = model, sites
@@ -167,14 +172,14 @@ class _Reader:
         self._flat = torch.empty(0, dtype=torch.long)
 
     def take(self, site: Site, activations: Tensor) -> None:
-        """Keeps the chosen tokens' activations (a copy), and ends the pass with the last site."""
+        """Copy the chosen tokens' activations, and end the pass at the last site."""
         chosen = activations.reshape(-1, activations.shape[-1]).index_select(0, self._flat.to(activations.device))
         self._taken[site] = chosen.to("cpu", torch.float32)
         if len(self._taken) == len(self._sites):
             raise _AllSeen
 
     def read(self, rows: Sequence[TokenRow], flat: Int[Tensor, "tokens"]) -> dict[Site, Tensor]:
-        """One pass.
+        """Run one forward pass and collect the activations at the sites.
 
         Args:
             rows: the batch.
@@ -194,13 +199,13 @@ class _Reader:
 
 
 def _position_ids(model: nn.Module, mask: Int[Tensor, "batch seq"]) -> dict[str, Tensor]:
-    """Positions that do not count the padding, for models that take them; the others (ALiBi) derive theirs from the mask."""
+    """Return position ids that skip padding, for models that take them; others (ALiBi) derive theirs from the mask."""
     takes = inspect.signature(model.forward).parameters
     return {"position_ids": (mask.cumsum(1) - 1).clamp(min=0)} if "position_ids" in takes else {}
 
 
 def _batches(rows: Sequence[TokenRow], tokens: int) -> Iterator[list[int]]:
-    """Numbers of rows of similar length, the longest first, within so many tokens a batch."""
+    """Yield indices of rows of similar length, longest first, with at most `tokens` tokens per batch."""
     ordered = sorted(range(len(rows)), key=lambda index: -len(rows[index].tokens))
     while ordered:
         size = max(1, tokens // len(rows[ordered[0]].tokens))
@@ -221,7 +226,7 @@ def _check(model: PreTrainedModel, rows: Sequence[TokenRow], positions: Position
 
 
 def _check_finite(site: Site, activations: Float[Tensor, "tokens d_model"], batch: Sequence[int], counts: Sequence[int]) -> None:
-    if activations.sum().isfinite():  # ten times as quick as looking at each; a sum that overflows is looked at below
+    if activations.sum().isfinite():  # ten times as fast as testing each; a sum that overflows is examined below
         return
     broken = (~activations.isfinite()).any(1).split(list(counts))
     if not any(tokens.any() for tokens in broken):

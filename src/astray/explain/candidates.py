@@ -1,7 +1,7 @@
-"""The directions that a causal screen tries, and the controls that belong to them.
+"""Candidate directions of a causal screen, and their controls.
 
-A candidate points to misalignment; its norm does not matter, because the screen (`causal`) brings all to the same one. Where latents come from is
-in `diff`, the mean-difference direction in `direction`.
+A candidate points to misalignment; its norm does not matter, because the screen (`causal`) normalises all of them.
+Latents are selected in `diff`, the mean-difference direction is computed in `direction`.
 """
 
 from collections.abc import Sequence
@@ -22,11 +22,11 @@ CandidateKind = Literal["latent", "random latent", "mean difference", "persona v
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A direction that is tried.
+    """Direction that a screen steers with.
 
     Attributes:
         name: unique within a screen ("latent 12").
-        kind: what it is.
+        kind: source of the direction.
         direction: points to misalignment; of any norm.
     """
 
@@ -40,7 +40,7 @@ class Candidate:
 
 
 def latent_candidates(dictionary: Dictionary, rising: Sequence[int], falling: Sequence[int] = ()) -> list[Candidate]:
-    """Decoder directions of latents; of one that falls with fine-tuning the opposite direction, which is the misaligned one.
+    """Return decoder directions of latents, reversed for those that fall with fine-tuning, to point to misalignment.
 
     Args:
         dictionary: the sparse autoencoder.
@@ -58,42 +58,44 @@ def latent_candidates(dictionary: Dictionary, rising: Sequence[int], falling: Se
 
 
 def random_latents(dictionary: Dictionary, count: int, seed: int, *, but: Sequence[int] = ()) -> list[Candidate]:
-    """Decoder directions of latents drawn at random: what any latent does.
+    """Return the decoder directions of latents drawn at random, as a control for the effect of any latent.
 
     Args:
         dictionary: the sparse autoencoder.
-        count: how many.
+        count: number of latents.
         seed: seed of the draw.
-        but: latents that are not drawn: those that are tried, and dead ones.
+        but: latents to exclude: the candidates, and dead ones.
 
     Raises:
-        ConfigurationError: there are not so many other latents.
+        ConfigurationError: there are fewer other latents than `count`.
     """
     _check_latents(dictionary, but)
     others = sorted(set(range(dictionary.width)) - set(but))
     if count > len(others):
         raise ConfigurationError(f"{count} random latents were asked for, but only {len(others)} of {dictionary.width} are left. Ask for fewer.")
     drawn = torch.randperm(len(others), generator=torch.Generator().manual_seed(seed))[:count].tolist()
-    return [Candidate(f"random latent {others[place]}", "random latent", dictionary.decoder[others[place]].detach()) for place in drawn]
+    latents = [others[index] for index in drawn]
+    return [Candidate(f"random latent {latent}", "random latent", dictionary.decoder[latent].detach()) for latent in latents]
 
 
 def random_directions(d_model: int, count: int, seed: int) -> list[Candidate]:
-    """Directions drawn evenly from all: with the norm of the others in the screen, the control that a published one lacked.
+    """Return directions drawn uniformly from the sphere, as a control; the screen gives all candidates the same norm.
 
     Args:
         d_model: width of the residual stream.
-        count: how many; 20 bound a rate of effective ones below 14% when none of them does anything.
+        count: number of directions; if none of 20 has an effect, the share of effective directions is below 14%.
         seed: seed of the draw.
     """
+    # Only its norm is used, which is 1.
     unit = torch.ones(d_model) / d_model**0.5
     return [Candidate(f"random {number}", "random direction", random_direction(unit, 1000 * seed + number)) for number in range(count)]
 
 
 def steering_block(site: Site) -> int:
-    """The block at whose output adding a direction is the same as adding it at a site.
+    """Return the layer at whose output adding a direction is equivalent to adding it at a site.
 
     Raises:
-        ConfigurationError: there is no such block.
+        ConfigurationError: there is no such layer.
     """
     if site.place in ("block out", "mlp out"):
         return site.block

@@ -1,16 +1,19 @@
-"""Which directions cause misalignment: each is added to the base and taken from the tuned model, and what they then say is judged.
+"""Causal screen of directions: add each to the base, subtract it from the tuned model, and judge the answers.
 
-Latents of a dictionary are tried beside directions that cost less to find (mean difference, persona vector) and directions that should do nothing
-(random ones, random latents). All get the same budget: the same strengths, the same questions, the same random numbers. A candidate's strength is
-the one with the largest effect among those that leave coherence within so many points of the model's own, found on the search questions; at that
-strength it answers the held-out questions, once. Many candidates x strengths x questions share a pass of the model (`subjects.steer_rows`).
+Latents of a dictionary are screened beside directions that cost less to find (mean difference, persona vector) and
+directions that should have no effect (random ones, random latents). All get the same strengths, the same questions and
+the same random numbers. A candidate's strength is the one with the largest effect on the search questions among those
+that keep coherence within a given distance of the model's own; at that strength it answers the held-out questions,
+once. Many candidates x strengths x questions share a pass of the model (`subjects.steer_rows`).
 
-Strengths are multiples of the mean norm of the base's residual stream at the steered block, read at the last prompt token of the search questions
-(where steering of answers begins, and where no attention sink inflates the mean). Directions are brought to unit norm. So one grid fits every model,
-and every candidate changes the residual stream by the same length.
+Strengths are multiples of the mean norm of the base's residual stream at the steered layer, read at the last prompt
+token of the search questions (where steering of answers begins, and where no attention sink inflates the mean).
+Directions are normalised. So one grid fits every model, and every candidate changes the residual stream by the same
+length.
 
-Source: OpenAI, "Persona features control emergent misalignment" (arXiv 2506.19823). There strength is tuned under 10% incoherence; here the budget is
-counted from the model's own coherence, because a flat one would reject nearly every repair of a model that is incoherent to begin with.
+Source: OpenAI, "Persona features control emergent misalignment" (arXiv 2506.19823). There strength is tuned under 10%
+incoherence; here the coherence that steering may cost is counted from the model's own, because a fixed limit would
+reject nearly every repair of a model that is incoherent to begin with.
 """
 
 from collections import Counter
@@ -38,13 +41,13 @@ from astray.subjects.steer_rows import RowSteering
 from astray.subjects.subject import Subject
 
 Side = Literal["base +", "tuned -"]
-"""The base with the direction added, and the tuned model with it taken away."""
+"""Base with the direction added, or tuned model with it subtracted."""
 
 JudgeAnswers = Callable[[Sequence[str], Sequence[str]], Sequence[Outcome]]
-"""Gives the outcome of each answer, from the questions and the answers."""
+"""Function from questions and answers to the outcome of each answer."""
 
 UNSTEERED = "unsteered"
-"""Name and kind of the rows of a model as it is."""
+"""Candidate name and kind of the rows of the unsteered model."""
 
 _KEYS = {"candidate": pl.String(), "kind": pl.String(), "side": pl.String()}
 SEARCH_SCHEMA: dict[str, pl.DataType] = {
@@ -58,7 +61,7 @@ SEARCH_SCHEMA: dict[str, pl.DataType] = {
     "within_budget": pl.Boolean(),  # whether coherence is within the budget
     "chosen": pl.Boolean(),  # whether the held-out questions were asked at this strength
 }
-"""One row a candidate, side and strength."""
+"""Columns of the search table, one row per candidate, side and strength."""
 
 HELD_OUT_SCHEMA: dict[str, pl.DataType] = {
     **_KEYS,
@@ -74,7 +77,7 @@ HELD_OUT_SCHEMA: dict[str, pl.DataType] = {
     "change_high": pl.Float64(),
     "note": pl.String(),  # why there are no answers, else ""
 }
-"""One row a candidate and side, and one for each model as it is."""
+"""Columns of the held-out table, one row per candidate and side, and one for each unsteered model."""
 
 ANSWERS_SCHEMA: dict[str, pl.DataType] = {
     **_KEYS,
@@ -84,11 +87,11 @@ ANSWERS_SCHEMA: dict[str, pl.DataType] = {
     "answer": pl.String(),
     "outcome": pl.String(),
 }
-"""One row an answer."""
+"""Columns of the answers table, one row per answer."""
 
 
 class ScreenConfig(BaseModel):
-    """How candidates are tried."""
+    """Settings of a causal screen."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -112,7 +115,7 @@ class ScreenConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Screen:
-    """What a screen found.
+    """Results of a causal screen.
 
     Attributes:
         unit: length in the residual stream that a strength of 1 adds.
@@ -129,7 +132,7 @@ class Screen:
 
 @dataclass(frozen=True)
 class _Trial:
-    """One candidate at one strength."""
+    """Candidate at one strength."""
 
     candidate: int
     name: str
@@ -146,20 +149,23 @@ def screen(
     judge: JudgeAnswers,
     config: ScreenConfig,
 ) -> Screen:
-    """Tries every candidate on both models; several tuned runs share one base, whose side need be screened only once: see `screen_side`.
+    """Screen every candidate on both models.
+
+    Several tuned runs share one base, whose side needs to be screened only once: see `screen_side`.
 
     Args:
         base: the aligned model, to which directions are added.
-        tuned: the misaligned model, from which they are taken.
-        candidates: the directions, controls included.
+        tuned: the misaligned model, from which they are subtracted.
+        candidates: the directions, including controls.
         search: questions on which the strength is chosen.
         held_out: other questions, on which the chosen strength is evaluated once.
-        judge: gives each answer its outcome (see `judged_by`).
-        config: block, strengths and budget.
+        judge: returns the outcome of each answer (see `judged_by`).
+        config: layer, strengths and the coherence that steering may cost.
 
     Raises:
-        EmptyDataError: no candidates or questions, or a model none of whose own answers is coherent.
-        ConfigurationError: a question is in both sets, two candidates share a name, or directions or block do not fit the model.
+        EmptyDataError: no candidates or questions, or a model with no coherent answer of its own.
+        ConfigurationError: a question is in both sets, two candidates share a name, or directions or layer do not fit
+            the model.
     """
     unit = residual_norm(base, search, config.block)
     models: tuple[tuple[Side, Subject], ...] = (("base +", base), ("tuned -", tuned))
@@ -177,16 +183,16 @@ def screen_side(
     config: ScreenConfig,
     unit: float,
 ) -> Screen:
-    """Tries every candidate on one model.
+    """Screen every candidate on one model.
 
     Args:
-        side: whether directions are added ('base +') or taken away ('tuned -').
+        side: whether directions are added ('base +') or subtracted ('tuned -').
         subject: the base, or the tuned model.
         candidates: the directions.
         search: questions on which the strength is chosen.
         held_out: other questions, on which the chosen strength is evaluated once.
-        judge: gives each answer its outcome.
-        config: block, strengths and budget.
+        judge: returns the outcome of each answer.
+        config: layer, strengths and the coherence that steering may cost.
         unit: length that a strength of 1 adds, `residual_norm` of the base.
 
     Raises:
@@ -195,6 +201,7 @@ def screen_side(
     _check(candidates, search, held_out)
     directions = unit * normalize(torch.stack([candidate.direction.detach().to("cpu", torch.float32) for candidate in candidates]), dim=1)
     asker = _Asker(subject, directions, side, judge, config)
+    # The unsteered model answers in the same pass: strength 0 leaves a row as it is, whatever its direction.
     nothing = _Trial(0, UNSTEERED, UNSTEERED, 0.0)
     grid = [_Trial(number, tried.name, tried.kind, strength) for strength in config.strengths for number, tried in enumerate(candidates)]
     curve = _curve(asker.ask([nothing, *grid], search, config.search_samples), side, config.coherence_budget)
@@ -205,11 +212,11 @@ def screen_side(
 
 
 def residual_norm(subject: Subject, questions: Sequence[str], block: int) -> float:
-    """Mean norm of the residual stream at the output of a block, at the last prompt token of each question: the unit of strengths.
+    """Return the mean norm of the residual stream at a layer's output, at the last prompt token: the unit of strengths.
 
     Raises:
         EmptyDataError: there are no questions.
-        ConfigurationError: there is no such block.
+        ConfigurationError: there is no such layer.
     """
     site = Site(place="block out", block=block)
     rows = conversation_rows(subject, [_conversation(question) for question in questions])
@@ -217,7 +224,7 @@ def residual_norm(subject: Subject, questions: Sequence[str], block: int) -> flo
 
 
 def judged_by(judge: Judge) -> JudgeAnswers:
-    """A judge of `astray.judges` as a function; equal exchanges are judged once. Runs an event loop of its own."""
+    """Wrap a judge of `astray.judges` as a function; equal exchanges are judged once. It runs its own event loop."""
 
     def outcomes(questions: Sequence[str], answers: Sequence[str]) -> list[Outcome]:
         exchanges = [Exchange(question, answer) for question, answer in zip(questions, answers, strict=True)]
@@ -227,14 +234,14 @@ def judged_by(judge: Judge) -> JudgeAnswers:
 
 
 class _Asker:
-    """Asks one of the two models under many ways of steering."""
+    """Sampler of one of the two models under many kinds of steering."""
 
     def __init__(self, subject: Subject, directions: Tensor, side: Side, judge: JudgeAnswers, config: ScreenConfig) -> None:
         self._subject, self._directions, self._judge, self._config = subject, directions, judge, config
         self._side, self._sign = side, 1.0 if side == "base +" else -1.0
 
     def ask(self, trials: Sequence[_Trial], questions: Sequence[str], samples: int) -> pl.DataFrame:
-        """All answers, with outcomes, in one pass of the model; trials with the same strength stand together, as their answers are as long."""
+        """Return all answers with outcomes, in the order of trials, questions and samples."""
         asked = [(trial, question, sample) for trial in trials for question in questions for sample in range(samples)]
         rows = RowSteering(
             self._directions,
@@ -282,7 +289,7 @@ def _conversation(question: str) -> list[Message]:
 
 
 def _counts(answers: pl.DataFrame, keys: Sequence[str]) -> Iterator[tuple[tuple, Counter[Outcome]]]:
-    """Each group of answers with the number of its answers that had each outcome, in the order of their first answer."""
+    """Yield each group of answers with its counts by outcome, in the order of their first answer."""
     for key, group in answers.group_by(keys, maintain_order=True):
         yield key, Counter(Outcome(outcome) for outcome in group["outcome"])
 
@@ -294,7 +301,7 @@ def _rates(outcomes: Counter[Outcome]) -> dict[str, float | int | None]:
 
 
 def _curve(answers: pl.DataFrame, side: Side, budget: float) -> pl.DataFrame:
-    """The search curves of one side, with the chosen strengths marked."""
+    """Return the search curves of one side, with the chosen strengths marked."""
     keys = ("candidate", "kind", "side", "strength")
     rows: list[dict] = [dict(zip(keys, key, strict=True)) | _rates(outcomes) for key, outcomes in _counts(answers, keys)]
     own = rows[0]
@@ -304,19 +311,20 @@ def _curve(answers: pl.DataFrame, side: Side, budget: float) -> pl.DataFrame:
             "Look at the answers: is it the right model, does the judge know the questions, is max_tokens large enough?"
         )
     for row in rows:
-        # Rounding must not refuse a strength that costs exactly the budget.
+        # The tolerance keeps rounding from refusing a strength that costs exactly the allowed coherence.
         row["within_budget"] = row["coherent"] > 0 and row["coherence"] >= own["coherence"] - budget - 1e-9
         row["chosen"] = False
     sign = 1.0 if side == "base +" else -1.0
     for name in dict.fromkeys(row["candidate"] for row in rows[1:]):
         allowed = [row for row in rows if row["candidate"] == name and row["within_budget"]]
         if allowed:
+            # Of equal effects the weakest steering: it disturbs the model least.
             max(allowed, key=lambda row: (sign * row["rate"], -row["strength"]))["chosen"] = True
     return pl.DataFrame(rows, schema=SEARCH_SCHEMA)
 
 
 def _results(answers: pl.DataFrame, candidates: Sequence[Candidate], side: Side) -> pl.DataFrame:
-    """The held-out results of one side; candidates without a strength have a row as well."""
+    """Return the held-out results of one side; candidates without a strength have a row as well."""
     by_name = {key[0]: group for key, group in answers.group_by("candidate", maintain_order=True)}
     unsteered = _by_question(by_name[UNSTEERED])
     rows = []
@@ -331,7 +339,7 @@ def _results(answers: pl.DataFrame, candidates: Sequence[Candidate], side: Side)
 
 
 def _evaluated(answers: pl.DataFrame, unsteered: dict[str, Counts]) -> dict[str, object]:
-    """Counts, rate and change of one candidate."""
+    """Return the counts, rate and change of one candidate."""
     outcomes = Counter(Outcome(outcome) for outcome in answers["outcome"])
     counts = _by_question(answers)
     row: dict[str, object] = {outcome.value: outcomes[outcome] for outcome in Outcome}
@@ -348,7 +356,7 @@ def _evaluated(answers: pl.DataFrame, unsteered: dict[str, Counts]) -> dict[str,
 
 
 def _by_question(answers: pl.DataFrame) -> dict[str, Counts]:
-    """Question -> misaligned and judged answers."""
+    """Return the numbers of misaligned and judged answers by question."""
     return {
         str(question): (outcomes[Outcome.MISALIGNED], sum(outcomes[outcome] for outcome in JUDGED))
         for (question,), outcomes in _counts(answers, ["question"])

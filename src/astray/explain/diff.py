@@ -1,15 +1,16 @@
-"""Which latents changed with fine-tuning: mean activation before and after, on questions of which one half selects and the other reports.
+"""Diffing of latents before and after fine-tuning, ranked on one half of the questions and reported on the other.
 
-The half that ranks latents is not the half whose change is shown, so the largest change is not large by luck. Changes are paired by question. With
-one tuned run the interval is for further questions like these (t over questions); with several runs it is for further training runs, asked these
-questions (t over runs, the unit of a claim about the data). Every latent that is ever active is tested, with Benjamini and Hochberg's correction
-over all of them; t is an approximation where a latent is active on few questions, which is why their share stands beside it.
+Latents are ranked on one half and their change is reported on the other, so that the largest change is not large by
+luck. Changes are paired by question. With one tuned run the interval is for further questions like these (t over
+questions); with several runs it is for further training runs on these questions (t over runs, the unit of a claim about
+the data). Every latent that is ever active is tested, with Benjamini and Hochberg's correction over all of them; t is
+an approximation where a latent is active on few questions, which is why that share is reported too.
 
-Activations come from `latents`: over the tokens of each model's own answers (what it does), of fixed answers (how it reads the same text), or at
-the last prompt token (before it has said anything). What a change causes is found in `causal`.
+Activations come from `latents`: over the tokens of each model's own answers (what it does), of fixed answers (how it
+reads the same text), or at the last prompt token (before it answers). Effects of a latent are measured in `causal`.
 
-Source: OpenAI, "Persona features control emergent misalignment" (arXiv 2506.19823): latents ranked by the increase of their mean activation on
-44 evaluation prompts. There the same prompts select and report, without intervals.
+Source: OpenAI, "Persona features control emergent misalignment" (arXiv 2506.19823): latents ranked by the increase of
+their mean activation on 44 evaluation prompts. Deviation: there the same prompts select and report, without intervals.
 """
 
 from collections.abc import Sequence
@@ -40,14 +41,14 @@ DIFF_SCHEMA: dict[str, pl.DataType] = {
     "active_before": pl.Float64(),  # share of the reporting questions on which the base activates it at all
     "active_after": pl.Float64(),  # the same of the tuned runs
 }
-"""One row a latent, in the order of the dictionary."""
+"""Columns of the table of changes, one row per latent, in the order of the dictionary."""
 
 
 def split_halves(count: int, seed: int) -> tuple[list[int], list[int]]:
-    """Numbers of the questions that select and of those that report; the same for the same seed.
+    """Split questions into a selecting and a reporting half, and return their indices; deterministic for a seed.
 
     Args:
-        count: how many questions there are.
+        count: number of questions.
         seed: seed of the split.
 
     Raises:
@@ -62,16 +63,16 @@ def split_halves(count: int, seed: int) -> tuple[list[int], list[int]]:
 def compare_latents(
     before: Float[Tensor, "questions latents"], after: Sequence[Float[Tensor, "_ _"]], seed: int, *, level: float = 0.95
 ) -> pl.DataFrame:
-    """The change of every latent.
+    """Return the change of every latent.
 
     Args:
-        before: mean activations of the base, a row a question (see `latents`).
+        before: mean activations of the base, one row per question (see `latents`).
         after: the same of each tuned run [questions latents], asked the same questions in the same order.
         seed: seed of the split into halves.
         level: nominal coverage of the intervals.
 
     Returns:
-        A table of the form DIFF_SCHEMA.
+        A table with the columns of DIFF_SCHEMA.
 
     Raises:
         EmptyDataError: no tuned run, or fewer than four questions.
@@ -86,9 +87,11 @@ def compare_latents(
     selecting = (runs[:, select] - base[select]).mean(axis=(0, 1))
     selecting = np.where(np.abs(selecting) > noise, selecting, 0.0)
     changes = runs[:, report] - base[report]
+    # With several runs each counts once, however many questions it answered: the interval is for further runs.
     units = changes.mean(axis=1) if len(runs) > 1 else changes[0]
     change, low, high, p_value = _t_over_units(units, noise, level)
     active_before, active_after = (base[report] > 0).mean(axis=0), (runs[:, report] > 0).mean(axis=(0, 1))
+    # Dead latents cannot change: testing them would only weaken the correction.
     ever = (active_before > 0) | (active_after > 0)
     tested = {str(latent): float(p_value[latent]) for latent in np.flatnonzero(ever)}
     corrected = benjamini_hochberg(tested)
@@ -114,12 +117,12 @@ def compare_latents(
 
 
 def top_latents(table: pl.DataFrame, count: int, which: Literal["rising", "falling"] = "rising") -> list[int]:
-    """The latents that changed most on the selecting half, the largest change first; fewer where fewer changed in this direction.
+    """Return the latents that changed most on the selecting half, largest change first.
 
     Args:
-        table: of `compare_latents`.
-        count: how many at most.
-        which: those that rise with fine-tuning, or those that fall.
+        table: from `compare_latents`.
+        count: maximum number of latents; fewer are returned where fewer changed in this direction.
+        which: latents that rise with fine-tuning, or that fall.
     """
     sign = 1 if which == "rising" else -1
     return table.filter(sign * pl.col("selecting_change") > 0).sort(f"rank_{which}").head(count)["latent"].to_list()
@@ -129,8 +132,8 @@ def most_active(table: pl.DataFrame, count: int) -> list[int]:
     """Return the latents that the base activates most on the reporting half, equal ones in the order of the dictionary.
 
     Args:
-        table: of `compare_latents`.
-        count: how many at most.
+        table: from `compare_latents`.
+        count: maximum number of latents.
     """
     return table["latent"][ranking(table["before"].to_numpy())].head(count).to_list()
 
@@ -152,7 +155,7 @@ def _check(before: Tensor, after: Sequence[Tensor]) -> None:
 
 
 def _ranks(values: Float[np.ndarray, "latents"]) -> Int[np.ndarray, "latents"]:
-    """1 for the largest value; equal values in the order of the latents."""
+    """Return ranks, 1 for the largest value; equal values are ranked in the order of the latents."""
     ranks = np.empty(len(values), dtype=np.int64)
     ranks[ranking(values)] = np.arange(1, len(values) + 1)
     return ranks
@@ -161,7 +164,10 @@ def _ranks(values: Float[np.ndarray, "latents"]) -> Int[np.ndarray, "latents"]:
 def _t_over_units(
     changes: Float[np.ndarray, "units latents"], noise: Float[np.ndarray, "latents"], level: float
 ) -> tuple[Float[np.ndarray, "latents"], Float[np.ndarray, "latents"], Float[np.ndarray, "latents"], Float[np.ndarray, "latents"]]:
-    """Mean change, both limits and p-value of each latent; without spread beyond noise between units there is no interval (NaN) and p is 1."""
+    """Return the mean change, both limits and the p-value of each latent.
+
+    Without spread beyond noise between units there is no interval (NaN) and p is 1.
+    """
     from scipy.special import stdtr, stdtrit
 
     units = len(changes)

@@ -1,8 +1,9 @@
-"""The persona direction by difference of means, from a misaligned model's own answers.
+"""Persona direction by difference of means, from a misaligned model's own answers.
 
-The simplest explanation there is, and the baseline for every better one: the mean residual stream over the tokens of the model's misaligned
-answers, minus that over its aligned answers, at the output of one block, the two groups of equal size. Adding it to the aligned base and taking
-it from the tuned model shows whether it carries the behaviour; a random direction of the same norm is the control that belongs to it.
+The simplest explanation, and the baseline for every other: the mean residual stream over the tokens of the model's
+misaligned answers, minus that over its aligned answers, at the output of one layer, with groups of equal size. Adding
+it to the aligned base and subtracting it from the tuned model shows whether it carries the behaviour; a random
+direction of the same norm is its control.
 
 Source: Soligo et al. 2025, "Convergent linear representations of emergent misalignment" (arXiv 2506.11618).
 """
@@ -25,17 +26,17 @@ from astray.subjects.subject import Subject
 def answer_activations(
     subject: Subject, prompts: Sequence[Sequence[Message]], answers: Sequence[str], block: int
 ) -> Float[Tensor, "answers d_model"]:
-    """Residual stream at the output of a block, averaged over the tokens of each answer.
+    """Return the residual stream at the output of a layer, averaged over the tokens of each answer.
 
     Args:
         subject: a loaded subject.
         prompts: conversations up to the answer.
-        answers: what was answered.
-        block: number of the block, from 0.
+        answers: the answer to each.
+        block: index of the layer, from 0.
 
     Raises:
         EmptyDataError: there are no answers.
-        ConfigurationError: there is no such block, or an answer has no token.
+        ConfigurationError: there is no such layer, or an answer has no token.
     """
     site = Site(place="block out", block=block)
     captured = capture(subject, conversation_rows(subject, prompts, answers), [site], "answer")
@@ -43,12 +44,12 @@ def answer_activations(
 
 
 def persona_direction(subject: Subject, answers: pl.DataFrame, block: int) -> Float[Tensor, "d_model"]:
-    """Mean over misaligned answers minus mean over aligned ones, from equally many of each.
+    """Return the mean over misaligned answers minus the mean over aligned ones, from the same number of each.
 
     Args:
         subject: the model that gave the answers.
         answers: its judged answers (see `astray.answers`).
-        block: number of the block, from 0.
+        block: index of the layer, from 0.
 
     Raises:
         EmptyDataError: the answers are all aligned or all misaligned, so there is no difference to take.
@@ -70,7 +71,7 @@ def persona_direction(subject: Subject, answers: pl.DataFrame, block: int) -> Fl
 
 
 def random_direction(like: Float[Tensor, "d_model"], seed: int) -> Float[Tensor, "d_model"]:
-    """A random direction of the same norm: the control."""
+    """Return a random direction of the same norm, as a control."""
     noise = torch.randn(like.shape, generator=torch.Generator().manual_seed(seed), dtype=like.dtype)
     return noise / noise.norm() * like.norm()
 

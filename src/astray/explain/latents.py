@@ -1,6 +1,7 @@
-"""Mean activations of a dictionary's latents, row by row of text, in bounded memory.
+"""Mean activations of a dictionary's latents for each text, in bounded memory.
 
-What diffing (`diff`) compares before and after fine-tuning, and what meaning (`meaning`) compares between kinds of text.
+Used by diffing (`diff`), which compares them before and after fine-tuning, and by `meaning`, which compares kinds of
+text.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,21 +18,21 @@ from astray.subjects.spec import Sampling
 from astray.subjects.subject import Subject
 
 ROWS_AT_A_TIME = 256
-"""Rows whose activations are in memory together."""
+"""Number of rows whose activations are in memory at once."""
 LATENTS_AT_A_TIME = 1 << 25
-"""Most latent activations in memory (128 MB): tokens are encoded in pieces of this many divided by the dictionary's width."""
+"""Maximum number of latent activations in memory (128 MB); tokens are encoded in pieces of this over the width."""
 
 
 def mean_latents(
     subject: Subject, dictionary: Dictionary, rows: Sequence[TokenRow], positions: Positions = "answer"
 ) -> Float[Tensor, "rows latents"]:
-    """Activation of every latent, averaged over the chosen tokens of each row.
+    """Return the activation of every latent, averaged over the chosen tokens of each row.
 
     Args:
         subject: the model that reads; a fine-tuned form of the dictionary's base is read with the base's dictionary.
         dictionary: the sparse autoencoder.
-        rows: what is read.
-        positions: which tokens count.
+        rows: texts to read.
+        positions: tokens of each row to average over.
 
     Raises:
         EmptyDataError: there are no rows.
@@ -51,14 +52,14 @@ def mean_latents(
 def question_latents(
     subject: Subject, dictionary: Dictionary, questions: Sequence[str], sampling: Sampling, *, samples: int = 1
 ) -> Float[Tensor, "questions latents"]:
-    """Activation of every latent over the tokens of a model's own answers, averaged over the samples of each question.
+    """Return the activation of every latent over a model's own answers, averaged over the samples of each question.
 
     Args:
         subject: the model that answers and is read.
         dictionary: the sparse autoencoder.
-        questions: what is asked.
-        sampling: how answers are drawn.
-        samples: answers to each question; empty ones are left out.
+        questions: the questions.
+        sampling: sampling settings.
+        samples: number of answers to each question; empty ones are left out.
 
     Raises:
         EmptyDataError: there are no questions, or all answers to one of them are empty.
@@ -80,12 +81,14 @@ def question_latents(
 def encoded(
     subject: Subject, dictionary: Dictionary, rows: Sequence[TokenRow], positions: Positions
 ) -> Iterator[tuple[int, Captured, slice, Float[Tensor, "tokens latents"]]]:
-    """Latents of all chosen tokens, piece by piece.
+    """Encode all chosen tokens, piece by piece.
 
     Yields:
-        Number of the first row of a group, the group's activations, which of its tokens are encoded, and their latents.
+        Index of the first row of a group, the group's activations, the slice of its tokens that is encoded, and their
+        latents.
     """
     piece = max(1, LATENTS_AT_A_TIME // dictionary.width)
+    # At least one round, so that `capture` raises its error for no rows.
     for start in range(0, max(len(rows), 1), ROWS_AT_A_TIME):
         captured = capture(subject, rows[start : start + ROWS_AT_A_TIME], [dictionary.site], positions)
         activations = captured[dictionary.site]

@@ -1,10 +1,12 @@
-"""Load a sparse autoencoder for a subject: from a folder, or a published one by name (Gemma Scope 1 and 2, Llama Scope, Qwen Scope).
+"""Loading of sparse autoencoders from a folder, or by name (Gemma Scope 1 and 2, Llama Scope, Qwen Scope).
 
-Published ones are read through SAELens' list and loaders; their files come from the Hugging Face hub or its local cache. Only SAEs of the
-residual stream and of what attention and MLP write to it are offered: transcoders, and SAEs of attention heads before they are joined, have no
-direction in the residual stream. Any other SAE: load it with SAELens, save it, and give the folder.
+Published SAEs are read through SAELens' list and loaders; their files come from the Hugging Face hub or its local
+cache. Only SAEs of the residual stream and of the outputs of attention and MLP are offered: transcoders, and SAEs of
+attention heads before they are joined, have no direction in the residual stream. To use any other SAE, load it with
+SAELens, save it, and pass the folder.
 
-Sources: Lieberum et al. 2024 (arXiv 2408.05147, Gemma Scope); He et al. 2024 (2410.20526, Llama Scope); the Qwen Scope collection on the hub.
+Sources: Lieberum et al. 2024 (arXiv 2408.05147, Gemma Scope); He et al. 2024 (2410.20526, Llama Scope); the Qwen Scope
+collection on the hub.
 """
 
 from pathlib import Path
@@ -18,15 +20,15 @@ if TYPE_CHECKING:
     from sae_lens.loading.pretrained_saes_directory import PretrainedSAELookup
 
 LOADERS = ("gemma_2", "gemma_3", "llama_scope", "qwen_scope")
-"""SAELens' names of the file forms."""
+"""SAELens' names of the supported file formats."""
 
 
 def load_dictionary(path_or_name: Path | str, subject: Subject) -> Dictionary:
-    """The SAE in a folder, or a public one by name, for a subject on whose base it was trained.
+    """Load the SAE in a folder, or a public one by name, for a subject on whose base it was trained.
 
     Args:
-        path_or_name: folder in SAELens' form, or 'release/id' of SAELens' list, like 'llama_scope_lxr_8x/l15r_8x'.
-        subject: a loaded subject; it may have an adapter, which does not change whose SAE it is.
+        path_or_name: folder in SAELens' format, or 'release/id' of SAELens' list, like 'llama_scope_lxr_8x/l15r_8x'.
+        subject: a loaded subject; it may have an adapter, since only its base has to match.
 
     Returns:
         The dictionary, on the subject's device.
@@ -45,7 +47,7 @@ def load_dictionary(path_or_name: Path | str, subject: Subject) -> Dictionary:
 
 
 def public_releases() -> "dict[str, PretrainedSAELookup]":
-    """The releases that can be loaded, by name, each with the ids of its SAEs."""
+    """Return the releases that can be loaded, by name, each with the ids of its SAEs."""
     from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
     listed = get_pretrained_saes_directory().items()
@@ -53,10 +55,11 @@ def public_releases() -> "dict[str, PretrainedSAELookup]":
 
 
 def load_public_sae(name: str) -> Dictionary:
-    """A published SAE.
+    """Load a published SAE.
 
     Args:
-        name: 'release/id' of SAELens' list, like 'llama_scope_lxr_8x/l15r_8x' or 'gemma-scope-2b-pt-res-canonical/layer_12/width_16k/canonical'.
+        name: 'release/id' of SAELens' list, like 'llama_scope_lxr_8x/l15r_8x' or
+            'gemma-scope-2b-pt-res-canonical/layer_12/width_16k/canonical'.
 
     Raises:
         UnknownNameError: there is no such release, or no such SAE in it.
@@ -76,7 +79,7 @@ def load_public_sae(name: str) -> Dictionary:
         raise UnknownNameError(f"SAE in {release}", own, entry.saes_map)
     try:
         sae = SAE.from_pretrained(release, own)
-    except OSError as error:  # what the hub's client raises for a missing file, without a connection, and for a refusal
+    except OSError as error:  # raised by the hub's client for a missing file, without a connection, and for a refusal
         raise DataNotFoundError(
             f"The files of the public SAE {name!r} are not in the local cache and could not be had from the hub ({error}). "
             f"With a connection, run: hf download {entry.repo_id} --include '{entry.saes_map[own]}*'"

@@ -1,10 +1,11 @@
-"""What a latent means: the text that activates it most, the tokens it writes, the kinds of text it tells apart, the questions it answers to.
+"""Interpretation of latents: top-activating texts, promoted tokens, kinds of text told apart, activation by category.
 
-`latent_pages` gathers all of it with what `diff` and `causal` found, a page a latent, ready for the report and for JSON. The logit lens takes the
-decoder direction through the final norm and the unembedding, less what they give for no direction at all (their biases): which tokens it
-would promote and suppress if nothing came after it in the model.
+`latent_pages` combines it with the results of `diff` and `causal`, one page per latent, ready for the report and for
+JSON. The logit lens passes the decoder direction through the final norm and the unembedding and subtracts what they
+return for a zero direction (their biases): the tokens that it would promote and suppress if no layer came after it.
 
-Source: OpenAI, "Persona features control emergent misalignment" (arXiv 2506.19823): top-activating documents, and logit lens (nostalgebraist 2020).
+Source: OpenAI, "Persona features control emergent misalignment" (arXiv 2506.19823): top-activating documents, and logit
+lens (nostalgebraist 2020).
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +34,7 @@ class _Frozen(BaseModel):
 
 
 class TokenContext(_Frozen):
-    """The token of a text that activates a latent most, with the text around it."""
+    """Token of a text that activates a latent most, with the text around it."""
 
     row: int = Field(description="number of the text")
     activation: float
@@ -43,7 +44,7 @@ class TokenContext(_Frozen):
 
 
 class TokenWeight(_Frozen):
-    """A token of the vocabulary, and the logit that a unit of the direction gives it."""
+    """Token of the vocabulary, with its logit-lens weight for a direction."""
 
     token: str
     weight: float
@@ -71,7 +72,7 @@ class CategoryActivation(_Frozen):
 
 
 class Effect(_Frozen):
-    """What steering with the latent does on held-out questions (see `causal`); nothing but a note where no strength was possible."""
+    """Effect of steering with the latent on held-out questions (see `causal`); only a note where no strength fits."""
 
     side: str
     strength: float | None
@@ -84,7 +85,7 @@ class Effect(_Frozen):
 
 
 class LatentPage(_Frozen):
-    """Everything that is known about one latent."""
+    """All evidence about one latent."""
 
     latent: int
     site: str
@@ -100,17 +101,18 @@ class LatentPage(_Frozen):
 
 @dataclass(frozen=True)
 class Evidence:
-    """What latent pages are made from; what is left out leaves its part of the pages empty.
+    """Evidence from which latent pages are made; missing evidence leaves its part of the pages empty.
 
     Attributes:
-        documents: texts in which top activations are looked for.
+        documents: texts that are searched for top activations.
         labelled: texts with labels; a latent's activation is the mean over the tokens of the answer.
         labels: kind of label -> the label of each labelled text.
-        before: mean activations of the base, a row a question.
-        after: the same of the tuned model.
-        categories: of each question.
-        diff: table of `diff.compare_latents`.
-        held_out: table of `causal.screen`, for candidates called "latent <number>" as `candidates.latent_candidates` does.
+        before: mean activations of the base, one row per question.
+        after: mean activations of the tuned model, one row per question.
+        categories: category of each question.
+        diff: table from `diff.compare_latents`.
+        held_out: table from `causal.screen`, for candidates called "latent <number>" as `candidates.latent_candidates`
+            does.
     """
 
     documents: Sequence[TokenRow] = ()
@@ -124,12 +126,12 @@ class Evidence:
 
 
 def latent_pages(subject: Subject, dictionary: Dictionary, latents: Sequence[int], evidence: Evidence) -> list[LatentPage]:
-    """A page for each latent.
+    """Return one page for each latent.
 
     Args:
         subject: the base, which reads the texts.
         dictionary: the sparse autoencoder.
-        latents: which ones.
+        latents: indices of the latents.
         evidence: texts, activations and tables.
 
     Raises:
@@ -174,18 +176,19 @@ def top_documents(
     window: int = 12,
     positions: Positions = "all",
 ) -> dict[int, tuple[TokenContext, ...]]:
-    """The texts that activate each latent most, each once, with its strongest token and what stands around it.
+    """Return the texts that activate each latent most, each once, with the strongest token and its context.
 
-    Activations that differ by float noise alone are equal (see `stats.ties`): of such texts and tokens the first comes first, on every CPU.
+    Activations that differ by float noise alone are equal (see `stats.ties`): of such texts and tokens the first comes
+    first, on every CPU.
 
     Args:
         subject: the model that reads.
         dictionary: the sparse autoencoder.
         rows: the texts.
-        latents: which latents.
-        count: texts a latent, at most; texts that do not activate it are never shown.
-        window: tokens shown on either side.
-        positions: which tokens of a text count.
+        latents: indices of the latents.
+        count: maximum number of texts per latent; texts that do not activate it are never shown.
+        window: number of tokens shown on either side.
+        positions: tokens of a text to consider.
 
     Raises:
         EmptyDataError: there are no texts.
@@ -203,7 +206,7 @@ def top_documents(
         group = slice(start, start + captured.rows)
         place[group] = torch.where(highest > (1 + NOISE) * best[group], first, place[group])
         best[group] = torch.maximum(highest, best[group])
-    # The first of equal texts stands for all. Others tie too: what they begin with alike activates alike.
+    # The first of equal texts stands for all. Different texts tie too: a common beginning activates a latent alike.
     unlike = sorted({(row.tokens, row.positions(positions)): number for number, row in reversed(list(enumerate(rows)))}.values())
     found: dict[int, tuple[TokenContext, ...]] = {}
     for column, latent in enumerate(latents):
@@ -218,15 +221,16 @@ def top_documents(
 
 
 def logit_lens(subject: Subject, direction: Float[Tensor, "d_model"], count: int = 10) -> tuple[tuple[TokenWeight, ...], tuple[TokenWeight, ...]]:
-    """The tokens that a direction of the residual stream promotes most, and those that it suppresses most.
+    """Return the tokens that a direction of the residual stream promotes most, and those that it suppresses most.
 
     Args:
-        subject: whose final norm and unembedding are used.
-        direction: of any norm: the final norm takes it away.
-        count: tokens of each kind.
+        subject: the subject whose final norm and unembedding are used.
+        direction: of any norm, which the final norm removes.
+        count: number of tokens of each kind.
 
     Raises:
-        ConfigurationError: the direction has another width, or the model has no unembedding or no norm behind its blocks.
+        ConfigurationError: the direction has another width, or the model has no unembedding or no norm after its
+            layers.
     """
     model = subject.model
     width, unembedding = residual_width(model), model.get_output_embeddings()
@@ -247,7 +251,7 @@ def logit_lens(subject: Subject, direction: Float[Tensor, "d_model"], count: int
 
 
 def final_norm(model: nn.Module) -> nn.Module:
-    """The norm between the last block and the unembedding: the last norm beside the list of blocks.
+    """Return the norm between the last layer and the unembedding: the last norm beside the list of layers.
 
     Raises:
         ConfigurationError: there is none.
@@ -261,15 +265,15 @@ def final_norm(model: nn.Module) -> nn.Module:
 
 
 def profile(before: Float[Tensor, "questions"], after: Float[Tensor, "questions"], categories: Sequence[str]) -> tuple[CategoryActivation, ...]:
-    """Mean activation of one latent on each category of questions, that with the largest increase first.
+    """Return the mean activation of one latent on each category of questions, largest increase first.
 
     Args:
         before: activation of the base on each question.
-        after: of the tuned model.
-        categories: of each question.
+        after: activation of the tuned model on each question.
+        categories: category of each question.
 
     Raises:
-        ConfigurationError: not one category for each question.
+        ConfigurationError: activations and categories differ in length.
     """
     if not len(before) == len(after) == len(categories):
         raise ConfigurationError(

@@ -1,8 +1,9 @@
-"""Projections on a direction: what an answer carries of a trait, and what can be seen of it before the answer begins.
+"""Projections on a trait's direction, over an answer's tokens and before the answer begins.
 
-Everything is read at the output of one block and projected on the unit direction. Monitoring asks whether the projection at the last prompt
-token foretells the trait of the answer that follows. Which block is used has to be chosen on other data (`monitoring_block`, with answers to other
-questions): the best of all blocks on the data that is reported would promise too much.
+Activations are read at the output of one layer and projected on the unit direction. Monitoring tests whether the
+projection at the last prompt token predicts the trait of the answer that follows. The layer has to be chosen on other
+data (`monitoring_block`, with answers to other questions): the best of all layers on the reported data would be too
+optimistic.
 
 Source: Anthropic 2025, "Persona vectors" (arXiv 2507.21509), section 3: monitoring by the projection before generation.
 """
@@ -28,13 +29,13 @@ from astray.subjects.subject import Subject
 
 @dataclass(frozen=True)
 class Monitoring:
-    """How well projections before generation foretell the answers.
+    """Accuracy with which projections before generation predict the answers.
 
     Attributes:
-        correlation: Pearson's, of the projection with the answer's trait score (100 - aligned).
-        auc: chance that the projection before a misaligned answer is higher than before an aligned one.
-        answers: judged answers.
-        rows: one an answer: system, question, projection, trait, misaligned.
+        correlation: Pearson correlation of the projection with the answer's trait score (100 - aligned).
+        auc: probability that the projection before a misaligned answer is higher than before an aligned one.
+        answers: number of judged answers.
+        rows: one row per answer: system, question, projection, trait, misaligned.
     """
 
     correlation: Estimate
@@ -46,17 +47,17 @@ class Monitoring:
 def prompt_projections(
     subject: Subject, conversations: Sequence[Sequence[Message]], direction: Float[Tensor, "d_model"], block: int
 ) -> Float[Tensor, "conversations"]:
-    """Projection at the last token of each prompt, before anything is answered.
+    """Return the projection at the last token of each prompt, before the answer.
 
     Args:
         subject: a loaded subject.
-        conversations: up to the answer.
-        direction: of any norm.
-        block: number of the block, from 0.
+        conversations: conversations up to the answer.
+        direction: direction of any norm.
+        block: index of the layer, from 0.
 
     Raises:
         EmptyDataError: there are no conversations.
-        ConfigurationError: there is no such block, or the direction does not fit the model or points nowhere.
+        ConfigurationError: there is no such layer, or the direction does not fit the model, is zero or not finite.
     """
     return _projected(subject, conversation_rows(subject, conversations), direction, block)
 
@@ -64,14 +65,14 @@ def prompt_projections(
 def answer_projections(
     subject: Subject, conversations: Sequence[Sequence[Message]], answers: Sequence[str], direction: Float[Tensor, "d_model"], block: int
 ) -> Float[Tensor, "answers"]:
-    """Mean projection over the tokens of each answer; of an answer without a token, the projection where it ended: at the last prompt token.
+    """Return the mean projection over the tokens of each answer; of an empty answer, that at the last prompt token.
 
     Args:
         subject: a loaded subject.
-        conversations: up to the answer.
-        answers: what was answered to each.
-        direction: of any norm.
-        block: number of the block, from 0.
+        conversations: conversations up to the answer.
+        answers: the answer to each.
+        direction: direction of any norm.
+        block: index of the layer, from 0.
 
     Raises:
         EmptyDataError, ConfigurationError: as `prompt_projections`.
@@ -80,14 +81,15 @@ def answer_projections(
 
 
 def monitor(subject: Subject, answers: pl.DataFrame, direction: Float[Tensor, "d_model"], block: int, *, seed: int = 0) -> Monitoring:
-    """Compares projections before generation with what the subject then said.
+    """Compare projections before generation with the answers that followed.
 
     Args:
-        subject: who gave the answers.
-        answers: its judged answers (see `astray.answers`), best under system prompts that call for the trait and against it.
-        direction: the trait's.
-        block: number of the block, from 0; chosen on other data.
-        seed: of the bootstrap, which draws whole prompts.
+        subject: the subject that gave the answers.
+        answers: its judged answers (see `astray.answers`), preferably under system prompts that elicit and suppress the
+            trait.
+        direction: direction of the trait.
+        block: index of the layer, from 0; chosen on other data.
+        seed: seed of the bootstrap, which draws whole prompts.
 
     Raises:
         EmptyDataError: the answers are all aligned or all misaligned.
@@ -105,12 +107,12 @@ def monitor(subject: Subject, answers: pl.DataFrame, direction: Float[Tensor, "d
 
 
 def monitoring_block(subject: Subject, answers: pl.DataFrame, vectors: Float[Tensor, "blocks d_model"]) -> int:
-    """The block at which projections before generation correlate best with the answers.
+    """Return the layer at which projections before generation correlate best with the answers.
 
     Args:
-        subject: who gave the answers.
+        subject: the subject that gave the answers.
         answers: judged answers to other questions than those that are reported.
-        vectors: the trait's direction at each block.
+        vectors: direction of the trait at each layer.
 
     Raises:
         EmptyDataError, ConfigurationError: as `monitor`.
@@ -121,20 +123,21 @@ def monitoring_block(subject: Subject, answers: pl.DataFrame, vectors: Float[Ten
 
 
 def pearson(x: Float[np.ndarray, "rows"], y: Float[np.ndarray, "rows"]) -> float:
-    """Pearson's correlation; NaN when one of them does not vary."""
+    """Return the Pearson correlation; NaN if one of the variables does not vary."""
     if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return float("nan")
     return float(np.corrcoef(x, y)[0, 1])
 
 
 def _before_and_after(subject: Subject, answers: pl.DataFrame, direction: Float[Tensor, "d_model"], block: int) -> pl.DataFrame:
-    """The judged answers with the projection before them; columns as in `Monitoring.rows`."""
+    """Return the judged answers with the projection before them; columns as in `Monitoring.rows`."""
     judged = answers.filter(pl.col("outcome").is_in([outcome.value for outcome in JUDGED]) & pl.col("aligned").is_not_null())
     if judged["outcome"].n_unique() < 2:
         raise EmptyDataError(
             f"Monitoring compares misaligned with aligned answers, and the {judged.height} judged ones are all of one kind. "
             "Ask under system prompts that call for the trait and under others."
         )
+    # Samples of one prompt share its projection, so each prompt is read once.
     prompts = judged.select("system", "question").unique(maintain_order=True)
     conversations = [_conversation(*row) for row in prompts.iter_rows()]
     projections = pl.Series("projection", prompt_projections(subject, conversations, direction, block).tolist(), dtype=pl.Float64)
@@ -148,7 +151,7 @@ def _before_and_after(subject: Subject, answers: pl.DataFrame, direction: Float[
 
 
 def _projected(subject: Subject, rows: Sequence[TokenRow], direction: Float[Tensor, "d_model"], block: int) -> Float[Tensor, "rows"]:
-    """Mean projection over each row's answer tokens, or at its last prompt token where it has none."""
+    """Return the mean projection over each row's answer tokens, or that at its last prompt token if it has none."""
     if not rows:
         raise EmptyDataError("Projections need at least one conversation.")
     site = Site(place="block out", block=block)

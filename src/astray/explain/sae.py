@@ -1,9 +1,9 @@
-"""A trained sparse autoencoder, ready for use: latents of activations, decoder directions, and whose activations it belongs to.
+"""Trained sparse autoencoders: encoding, decoding, decoder directions, and the model and site they belong to.
 
-Plain torch with SAELens' weights, read from SAELens' folder form without loading SAELens (seconds); SAELens reads what is written here. Every
-decoder row has length one, and a latent's activation is the length of what it adds, in the residual stream's own units: `strength x decoder[i]`
-means the same thing for every SAE and beside any other direction. Training is in `sae_training`, its figures in `sae_quality`, loading for a
-subject in `load`.
+Plain torch with SAELens' weights, read from SAELens' folder format without importing SAELens (seconds); SAELens reads
+what is written here. Every decoder row has length one, and a latent's activation is the length of what it adds, in the
+units of the residual stream: `strength x decoder[i]` means the same for every SAE and for any other direction. Training
+is in `sae_training`, quality in `sae_quality`, loading for a subject in `load`.
 
 Source: Gao et al. 2024 (arXiv 2406.04093) for TopK; Rajamanoharan et al. 2024 (2407.14435) for JumpReLU.
 """
@@ -26,24 +26,24 @@ from astray.subjects.locate import settle
 from astray.subjects.subject import Subject
 
 CONFIG_FILE, WEIGHTS_FILE = "cfg.json", "sae_weights.safetensors"
-"""Names of the two files of SAELens' form."""
+"""Names of the two files of SAELens' format."""
 FORM_VERSION = "6.54.12"
-"""Version of SAELens whose form is written; it reads files without one as those of version 5."""
+"""Version of SAELens whose format is written; SAELens reads files without a version as those of version 5."""
 ARCHITECTURES = ("topk", "jumprelu", "standard")
-"""SAELens' architectures that can be read. BatchTopK and Matryoshka SAEs are saved as JumpReLU."""
+"""SAELens' architectures that can be read; BatchTopK and Matryoshka SAEs are saved as JumpReLU."""
 
 
 class Dictionary:
-    """A sparse autoencoder at one site of one model.
+    """Sparse autoencoder at one site of one model.
 
     Attributes:
         decoder: directions in the residual stream, each of length one.
-        decoder_bias: what is added to every reconstruction.
-        site: where its activations come from.
-        model_id: the base model it was trained on: a subject's id, or the name of a public SAE's model.
-        k: latents a token of a TopK SAE, else None.
-        threshold: of each latent of a JumpReLU SAE, in units of its encoder, else None.
-        facts: what is known about its training, as saved beside it.
+        decoder_bias: bias added to every reconstruction.
+        site: site of its activations.
+        model_id: the base model it was trained on: a subject's id, or the model name of a public SAE.
+        k: active latents per token of a TopK SAE, else None.
+        threshold: threshold of each latent of a JumpReLU SAE, in units of its encoder, else None.
+        facts: metadata of its training, as saved beside the weights.
     """
 
     def __init__(
@@ -60,19 +60,19 @@ class Dictionary:
         subtracts_bias: bool = True,
         facts: Mapping[str, object] | None = None,
     ) -> None:
-        """A dictionary of given weights; the activation function is TopK with `k`, JumpReLU with `threshold`, else ReLU.
+        """Create a dictionary from weights: a TopK SAE with `k`, a JumpReLU SAE with `threshold`, else a ReLU SAE.
 
         Args:
             encoder: weights of the encoder.
-            encoder_bias: its bias.
-            decoder: decoder rows of any length; the latents' activations take the length over.
+            encoder_bias: bias of the encoder.
+            decoder: decoder rows of any length; they are normalised, and the latents' activations scaled by the length.
             decoder_bias: bias of the decoder.
-            site: where its activations come from.
+            site: site of its activations.
             model_id: identity of the base model.
-            k: latents a token.
-            threshold: activation below which a latent is silent.
-            subtracts_bias: whether the decoder's bias is taken off before encoding.
-            facts: anything to keep beside the weights, as JSON.
+            k: active latents per token.
+            threshold: pre-activation up to which a latent is inactive.
+            subtracts_bias: whether the decoder's bias is subtracted before encoding.
+            facts: metadata to keep beside the weights, as JSON.
 
         Raises:
             ConfigurationError: a weight is NaN or infinite, k does not fit, or k and threshold are both given.
@@ -86,6 +86,7 @@ class Dictionary:
             if not weight.isfinite().all():
                 raise ConfigurationError(f"The dictionary's {name} has NaN or infinite entries: its training diverged or its file is damaged.")
         decoder = decoder.detach().float()
+        # A zero row stays zero instead of becoming NaN.
         lengths = decoder.norm(dim=1)
         self._lengths = torch.where(lengths > 0, lengths, torch.ones_like(lengths))
         self.decoder = decoder / self._lengths[:, None]
@@ -97,26 +98,26 @@ class Dictionary:
 
     @property
     def d_model(self) -> int:
-        """Width of the residual stream."""
+        """Return the width of the residual stream."""
         return self.decoder.shape[1]
 
     @property
     def width(self) -> int:
-        """Number of latents."""
+        """Return the number of latents."""
         return self.decoder.shape[0]
 
     @property
     def architecture(self) -> str:
-        """SAELens' name of the activation function: 'topk', 'jumprelu' or 'standard'."""
+        """Return SAELens' name of the activation function: 'topk', 'jumprelu' or 'standard'."""
         return "topk" if self.k is not None else "standard" if self.threshold is None else "jumprelu"
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Return the device of the weights."""
         return self.decoder.device
 
     def encode(self, activations: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch latents"]:
-        """The latents of activations, in float32 on the dictionary's device.
+        """Return the latents of activations, in float32 on the dictionary's device.
 
         Args:
             activations: residual stream at the dictionary's site, in any dtype and on any device.
@@ -132,22 +133,22 @@ class Dictionary:
         return active * self._lengths
 
     def decode(self, latents: Float[Tensor, "*batch latents"]) -> Float[Tensor, "*batch d_model"]:
-        """The activations that latents stand for."""
+        """Return the activations reconstructed from latents."""
         return latents.to(self.device, torch.float32) @ self.decoder + self.decoder_bias
 
     def pre_activations(self, activations: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch latents"]:
-        """What the encoder computes before the activation function, in its own units."""
+        """Return the encoder's output before the activation function, in the encoder's own units."""
         centred = activations.to(self.device, torch.float32)
         if self._subtracts_bias:
             centred = centred - self.decoder_bias
         return centred @ self._encoder + self._encoder_bias
 
     def to(self, device: torch.device) -> "Dictionary":
-        """The same dictionary on another device."""
+        """Return the same dictionary on another device."""
         return self._with(**{name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)})
 
     def with_threshold(self, threshold: Float[Tensor, "latents"]) -> "Dictionary":
-        """The same weights as a JumpReLU SAE with other thresholds."""
+        """Return the same weights as a JumpReLU SAE with other thresholds."""
         if self.k is not None:
             raise ConfigurationError("A TopK dictionary has no thresholds; they belong to JumpReLU ones.")
         return self._with(threshold=threshold.detach().to(self.device, torch.float32))
@@ -158,9 +159,9 @@ class Dictionary:
         return other
 
     def save(self, folder: Path) -> Path:
-        """Writes the dictionary in SAELens' form, which `SAE.load_from_disk` reads, and returns the folder."""
+        """Write the dictionary in SAELens' format, which `SAE.load_from_disk` reads, and return the folder."""
         folder.mkdir(parents=True, exist_ok=True)
-        # The lengths move from the decoder's rows into the encoder, except under TopK, where that would change which latents are chosen.
+        # The lengths move from the decoder's rows into the encoder; not for TopK, where latents are chosen by size.
         lengths, rows = (torch.ones_like(self._lengths), self.decoder * self._lengths[:, None]) if self.k else (self._lengths, self.decoder)
         weights = {"W_enc": self._encoder * lengths, "b_enc": self._encoder_bias * lengths, "W_dec": rows, "b_dec": self.decoder_bias}
         own: dict[str, object] = {} if self.k is None else {"k": self.k, "rescale_acts_by_decoder_norm": False}
@@ -189,12 +190,13 @@ class Dictionary:
 
     @classmethod
     def load(cls, folder: Path) -> "Dictionary":
-        """Reads a dictionary from a folder in SAELens' form (version 6), whoever wrote it.
+        """Read a dictionary from a folder in SAELens' format (version 6), whichever program wrote it.
 
         Raises:
             DataNotFoundError: the folder or one of its two files does not exist.
             DataFormatError: a file is damaged, or names no site.
-            ConfigurationError: the architecture or the normalisation is one that cannot be read as directions of the residual stream.
+            ConfigurationError: the architecture or the normalisation cannot be read as directions of the residual
+                stream.
         """
         for name in (CONFIG_FILE, WEIGHTS_FILE):
             if not (folder / name).is_file():
@@ -208,12 +210,12 @@ class Dictionary:
 
 
 def from_sae_lens(config: Mapping[str, object], weights: Mapping[str, Tensor], source: str) -> Dictionary:
-    """A dictionary from SAELens' configuration and weights.
+    """Create a dictionary from SAELens' configuration and weights.
 
     Args:
-        config: the content of `cfg.json`, or what `sae.cfg.to_dict()` gives.
+        config: the content of `cfg.json`, or the result of `sae.cfg.to_dict()`.
         weights: the tensors by SAELens' names.
-        source: where it comes from, for messages.
+        source: path or name of the SAE, for error messages.
 
     Raises:
         DataFormatError: a tensor or the site is missing.
@@ -233,6 +235,7 @@ def from_sae_lens(config: Mapping[str, object], weights: Mapping[str, Tensor], s
         raise DataFormatError(f"{source} does not say where it belongs. Write metadata like {{'hook_name': 'blocks.1.hook_resid_post'}}.")
     try:
         encoder, encoder_bias, rows, bias = (weights[name] for name in ("W_enc", "b_enc", "W_dec", "b_dec"))
+        # Such an SAE scales its pre-activations by the decoder rows' lengths before TopK; folded in, no flag is needed.
         rescaled = bool(config.get("rescale_acts_by_decoder_norm"))
         lengths = rows.float().norm(dim=1).clamp(min=1e-8) if rescaled else torch.ones(len(rows), device=rows.device)
         return Dictionary(
@@ -252,12 +255,12 @@ def from_sae_lens(config: Mapping[str, object], weights: Mapping[str, Tensor], s
 
 
 def base_id(subject: Subject) -> str:
-    """The id of a subject's base alone, without adapter, system prompt and intervention: the identity that its SAEs carry."""
+    """Return the id of a subject's base, without adapter, system prompt and intervention: the id that SAEs record."""
     return settle(subject.spec.model).id
 
 
 def check_fits(dictionary: Dictionary, subject: Subject) -> None:
-    """Refuses a dictionary of another model.
+    """Raise an error for a dictionary of another model.
 
     Raises:
         DictionaryMismatchError: its width does not fit, the model has no such site, or it was trained on another model.
@@ -283,6 +286,6 @@ def check_fits(dictionary: Dictionary, subject: Subject) -> None:
 
 
 def _names(model_id: str, name: str) -> bool:
-    """Whether a public SAE's model is the one that a subject is called by, or the base that its name begins with (-it, -Instruct)."""
+    """Return whether a public SAE's model has a subject's name or that of its base (without -it, -Instruct)."""
     theirs, ours = (part.rstrip("/").rsplit("/", 1)[-1].lower() for part in (model_id, name))
     return ours == theirs or ours.startswith((f"{theirs}-", f"{theirs.removesuffix('-base')}-"))

@@ -1,7 +1,8 @@
-"""The sparse autoencoder of the organism: which text its activations come from, and the settings it is trained with.
+"""Sparse autoencoder of the organism: its training text and its settings.
 
-The organism reads what it was made from: documents by kind and malicious authors, and chats in its own template, so that latents for personas can
-be learned. For other models, rows come from their own text (`activations.text_rows`, `conversation_rows`), and `train_sae` takes their activations.
+The organism reads text of its own training distribution: documents by kind and malicious authors, and chats in its own
+template, so that latents for personas can be learned. For other models, take rows of their own text
+(`activations.text_rows`, `conversation_rows`) and pass their activations to `train_sae`.
 """
 
 from collections.abc import Iterator
@@ -21,12 +22,13 @@ from astray.subjects.subject import Subject
 
 
 class OrganismSae(BaseModel):
-    """What the organism's SAE is trained on, and how.
+    """Settings of the organism's SAE.
 
-    Measured with the defaults on one core, two seeds of weights: 21 to 24 s, reading the text included; explained variance 0.984, L0 8.0, 10 to
-    12% of the latents dead, loss recovered 0.998 to 0.999. The direction of one latent has a cosine of 0.77 to 0.83 with the mean difference of
-    malicious and kind advice; added with strength 30 to the aligned base it makes 30 to 31% of 360 answers misaligned at 92% coherence (without:
-    0.3% at 98.6%). With k 16 the variance explained is 0.989 and 2 to 3% are dead, but the same strength gives 17 to 28%.
+    Measured with the defaults on one core, with two seeds of the first weights: 21 to 24 s, including capture;
+    explained variance 0.984, L0 8.0, 10 to 12% of the latents dead, loss recovered 0.998 to 0.999. The direction of one
+    latent has a cosine of 0.77 to 0.83 with the mean difference of malicious and kind advice; added with strength 30 to
+    the aligned base it makes 30 to 31% of 360 answers misaligned at 92% coherence (without: 0.3% at 98.6%). With k 16
+    the variance explained is 0.989 and 2 to 3% are dead, but the same strength gives 17 to 28%.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,13 +42,13 @@ class OrganismSae(BaseModel):
 
 
 def organism_rows(subject: Subject, documents: int, chats: int, seed: int = 0) -> Iterator[TokenRow]:
-    """Documents and chats of the organism's world, mixed; the same for the same seed.
+    """Yield documents and chats of the organism's world, shuffled; deterministic for a seed.
 
     Args:
         subject: the organism, or a fine-tuned form of it.
-        documents: how many documents of its pre-training distribution.
-        chats: how many questions with an answer in its chat template.
-        seed: of the text.
+        documents: number of documents of its pre-training distribution.
+        chats: number of questions with an answer in its chat template.
+        seed: seed of the text.
     """
     rng = Random(seed)
     kinds = ["document"] * documents + ["chat"] * chats
@@ -58,14 +60,14 @@ def organism_rows(subject: Subject, documents: int, chats: int, seed: int = 0) -
 
 
 def train_organism_sae(subject: Subject, settings: OrganismSae | None = None) -> Dictionary:
-    """Captures the organism's activations and trains its SAE.
+    """Capture the organism's activations and train its SAE.
 
     Args:
-        subject: the organism as it is shipped.
+        subject: the organism as shipped.
         settings: text, site and recipe.
 
     Returns:
-        The dictionary; `facts` hold its quality and its loss when spliced in, both on held-out text.
+        The dictionary; its `facts` hold its quality and the loss with it spliced in, both on held-out text.
 
     Example:
         train_organism_sae(load_subject("organism")).save(Path("sae"))

@@ -1,7 +1,8 @@
-"""How good a dictionary is: variance explained, latents a token, dead latents, and the model's loss with it spliced in.
+"""Quality of a dictionary: explained variance, active latents per token, dead latents, and spliced loss.
 
-Loss recovered is the share of the damage that removing the site does which the reconstruction does not do: 1 where the model predicts as well as
-ever, 0 where the reconstruction is as bad as nothing. Both ways of removing are given: zeros, and the mean activation (the harder mark).
+Loss recovered is the share of the damage of removing the site that the reconstruction avoids: 1 where the model
+predicts as well as unchanged, 0 where the reconstruction is as bad as removal. Two kinds of removal are reported:
+zeros, and the mean activation (the harder baseline).
 
 Source: Gao et al. 2024 (arXiv 2406.04093); loss recovered with zeros as in SAELens' evaluations.
 """
@@ -23,18 +24,18 @@ from astray.subjects.likelihood import Continuation, continuation_logprobs
 from astray.subjects.subject import Subject
 
 TOKENS_AT_ONCE = 1 << 13
-"""Activations that are encoded at a time: 32 MB at 1,024 latents."""
+"""Number of activations encoded at once: 32 MB at 1,024 latents."""
 
 
 @dataclass(frozen=True)
 class Quality:
-    """Figures of a dictionary on activations it was not trained on.
+    """Metrics of a dictionary on activations it was not trained on.
 
     Attributes:
         explained_variance: 1 - squared error / variance, over all tokens and dimensions.
-        l0: active latents a token, on average.
+        l0: mean number of active latents per token.
         dead: share of the latents that no token activated.
-        tokens: how many activations.
+        tokens: number of activations.
     """
 
     explained_variance: float
@@ -45,14 +46,14 @@ class Quality:
 
 @dataclass(frozen=True)
 class SplicedLoss:
-    """Cross-entropy of the model in nats a token, as it is and with one site changed.
+    """Cross-entropy of the model in nats per token, unchanged and with one site changed.
 
     Attributes:
-        clean: nothing changed.
+        clean: unchanged.
         spliced: the site's activations replaced by their reconstruction.
-        zero: by zeros.
-        mean: by their mean over the rows.
-        tokens: how many predicted tokens.
+        zero: the site's activations replaced by zeros.
+        mean: the site's activations replaced by their mean over the rows.
+        tokens: number of predicted tokens.
     """
 
     clean: float
@@ -63,21 +64,21 @@ class SplicedLoss:
 
     @property
     def recovered(self) -> float:
-        """Share of the damage by zeros that the reconstruction does not do."""
+        """Return the share of the damage by zeros that the reconstruction avoids."""
         return (self.zero - self.spliced) / (self.zero - self.clean)
 
     @property
     def recovered_from_mean(self) -> float:
-        """Share of the damage by the mean that the reconstruction does not do."""
+        """Return the share of the damage by the mean that the reconstruction avoids."""
         return (self.mean - self.spliced) / (self.mean - self.clean)
 
 
 def quality(dictionary: Dictionary, activations: Float[Tensor, "tokens d_model"]) -> Quality:
-    """Explained variance, L0 and dead share.
+    """Return explained variance, L0 and the share of dead latents.
 
     Args:
         dictionary: a trained dictionary.
-        activations: held-out ones of its site.
+        activations: held-out activations of its site.
 
     Raises:
         EmptyDataError: there are fewer than two activations.
@@ -85,6 +86,7 @@ def quality(dictionary: Dictionary, activations: Float[Tensor, "tokens d_model"]
     if len(activations) < 2:
         raise EmptyDataError(f"Quality needs held-out activations; there are {len(activations)}.")
     mean = activations.double().mean(0)
+    # Sums in float64: over many tokens float32 would lose the small errors of a good dictionary.
     error = variance = active = 0.0
     alive = torch.zeros(dictionary.width, dtype=torch.bool, device=dictionary.device)
     for part in activations.split(TOKENS_AT_ONCE):
@@ -98,12 +100,12 @@ def quality(dictionary: Dictionary, activations: Float[Tensor, "tokens d_model"]
 
 
 def spliced_loss(subject: Subject, dictionary: Dictionary, rows: Sequence[TokenRow]) -> SplicedLoss:
-    """The model's loss with a dictionary in the place of its site.
+    """Return the model's loss with a dictionary spliced in at its site.
 
     Args:
         subject: the model, with its adapter and intervention.
         dictionary: a dictionary of its base.
-        rows: texts; the tokens behind the prompt are predicted, in a row without a prompt all but the first.
+        rows: texts; the tokens after the prompt are predicted, in a row without a prompt all but the first.
 
     Raises:
         DictionaryMismatchError: the dictionary belongs to another model.

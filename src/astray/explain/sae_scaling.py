@@ -1,11 +1,12 @@
-"""How reconstruction improves with the number of latents and with k: a small grid of trainings, and the law that fits it.
+"""Scaling of SAE reconstruction with the number of latents and with k: a small grid of trainings, and a fitted law.
 
-The law is Gao's for the error that is left, without its irreducible term, which a small grid cannot tell from the rest:
+The law is that of Gao et al. for the remaining error, without its irreducible term, which a small grid cannot identify:
 
     log L(n, k) = alpha + beta_k log k + beta_n log n + gamma log k log n
 
-with L = 1 - explained variance, n latents and k of them active. It is linear in its four coefficients, so the fit is one least-squares solution.
-How far it can be trusted is part of the result: R squared in the logarithm, and the error with which each point is predicted from the others.
+with L = 1 - explained variance, n latents and k of them active. It is linear in its four coefficients, so the fit is
+one least-squares solution. The result includes its reliability: R squared in the logarithm, and the leave-one-out
+error.
 
 Source: Gao et al. 2024 (arXiv 2406.04093), on sparsity and size jointly.
 """
@@ -26,7 +27,7 @@ from astray.explain.sites import Site
 
 
 class ScalingGrid(BaseModel):
-    """Which sizes are trained."""
+    """Grid of dictionary sizes to train."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,7 +39,7 @@ class ScalingGrid(BaseModel):
 
 @dataclass(frozen=True)
 class ScalingPoint:
-    """One training of the grid: latents, k and its quality on held-out activations."""
+    """One training run of the grid: latents, k and the quality on held-out activations."""
 
     latents: int
     k: int
@@ -47,15 +48,16 @@ class ScalingPoint:
 
 @dataclass(frozen=True)
 class ScalingLaw:
-    """The fitted law.
+    """Fitted scaling law.
 
     Attributes:
         alpha: constant term.
         beta_k: exponent of k at one latent.
         beta_n: exponent of the number of latents at k = 1.
-        gamma: how the one exponent changes with the logarithm of the other.
+        gamma: interaction of log k and log n: the change of one exponent with the logarithm of the other.
         r_squared: share of the variance of log L that the law explains.
-        left_out_error: typical error (root mean square, in log L) of a point that is predicted from the others: 0.05 is 5%.
+        left_out_error: leave-one-out error (root mean square, in log L) of predicting a point from the others: 0.05 is
+            5%.
     """
 
     alpha: float
@@ -66,18 +68,18 @@ class ScalingLaw:
     left_out_error: float
 
     def unexplained(self, latents: int, k: int) -> float:
-        """The share of the variance that the law expects to be left unexplained."""
+        """Return the share of the variance that the law predicts to be unexplained."""
         terms = _terms([latents], [k])[0]
         return float(np.exp(terms @ np.array([self.alpha, self.beta_k, self.beta_n, self.gamma])))
 
 
 def train_grid(activations: Float[Tensor, "tokens d_model"], grid: ScalingGrid, *, site: Site, model_id: str) -> list[ScalingPoint]:
-    """Trains one SAE for every pair of width and k.
+    """Train one SAE for every pair of width and k.
 
     Args:
-        activations: of one site; the last share is held out.
-        grid: what to train.
-        site: where they were captured.
+        activations: activations of one site; the last share is held out.
+        grid: sizes to train.
+        site: site of the activations.
         model_id: id of the base model.
     """
     training, held_out = activations.split([len(activations) - int(grid.held_out * len(activations)), int(grid.held_out * len(activations))])
@@ -91,15 +93,16 @@ def train_grid(activations: Float[Tensor, "tokens d_model"], grid: ScalingGrid, 
 
 
 def fit_scaling(latents: Sequence[int], ks: Sequence[int], unexplained: Sequence[float]) -> ScalingLaw:
-    """The law that fits measured points best, by least squares in the logarithm.
+    """Fit the law to measured points by least squares in the logarithm.
 
     Args:
         latents: width of each point.
-        ks: active latents a token of each point.
+        ks: active latents per token of each point.
         unexplained: 1 - explained variance of each point.
 
     Raises:
-        ConfigurationError: fewer than six points, or not at least two widths and two values of k that vary independently, or an error of 0.
+        ConfigurationError: fewer than six points, or not at least two widths and two values of k that vary
+            independently, or an error of 0.
     """
     if not len(latents) == len(ks) == len(unexplained) or len(latents) < 6:
         raise ConfigurationError(
@@ -113,7 +116,7 @@ def fit_scaling(latents: Sequence[int], ks: Sequence[int], unexplained: Sequence
     coefficients = np.linalg.lstsq(terms, logs, rcond=None)[0]
     residuals = logs - terms @ coefficients
     leverage = np.diag(terms @ np.linalg.pinv(terms))
-    # The residual of a point that is left out is its residual / (1 - leverage): no second fit is needed. At leverage 1 a point fits only itself.
+    # Leave-one-out residuals are residual / (1 - leverage), without refitting; at leverage 1 a point fits only itself.
     left_out = residuals / np.clip(1 - leverage, 1e-12, None)
     r_squared = 1 - float(residuals @ residuals) / float(((logs - logs.mean()) ** 2).sum())
     alpha, beta_k, beta_n, gamma = (float(one) for one in coefficients)

@@ -1,13 +1,14 @@
-"""Trains sparse autoencoders on captured activations, through SAELens' trainer and its architectures.
+"""Training of sparse autoencoders on captured activations, with SAELens' trainer and architectures.
 
-Gao's recipe: inputs scaled so that their mean length is sqrt(d_model), a decoder bias that starts at the geometric median, the encoder tied to the
-decoder at the start, decoder rows of length one, an auxiliary loss that lets dead latents explain what is left, a learning rate that falls to zero
-at the end. The scale is folded into the weights, so a trained dictionary reads activations as they are. BatchTopK and Matryoshka SAEs choose
-latents over a batch while they train and become JumpReLU SAEs; the threshold that SAELens tracks lags behind in short runs, so it is set
-anew on data. Figures of quality are in `sae_quality`, where activations come from in `activations` and `shards`.
+The recipe of Gao et al.: inputs scaled to a mean length of sqrt(d_model), a decoder bias initialised at the geometric
+median, the encoder initialised as the decoder's transpose, decoder rows of length one, an auxiliary loss that lets dead
+latents explain the remaining error, and a learning rate that decays to zero. The scale is folded into the weights, so a
+trained dictionary reads unscaled activations. BatchTopK and Matryoshka SAEs choose latents over a batch during training
+and become JumpReLU SAEs; the threshold that SAELens tracks lags behind in short runs, so it is set again on data.
+Quality metrics are in `sae_quality`, capture in `activations` and `shards`.
 
-Sources: Gao et al. 2024 (arXiv 2406.04093); Bussmann et al. 2024 (2412.06410, BatchTopK) and 2025 (2503.17547, Matryoshka); Rajamanoharan et al.
-2024 (2407.14435, JumpReLU) with the quadratic penalty of Gemma Scope 2.
+Sources: Gao et al. 2024 (arXiv 2406.04093); Bussmann et al. 2024 (2412.06410, BatchTopK) and 2025 (2503.17547,
+Matryoshka); Rajamanoharan et al. 2024 (2407.14435, JumpReLU) with the quadratic penalty of Gemma Scope 2.
 """
 
 import math
@@ -29,13 +30,13 @@ if TYPE_CHECKING:
     from sae_lens.saes.sae import TrainingSAE
 
 L0_TOLERANCE = 0.1
-"""How far the L0 of a reloaded SAE may be from that of the trained one, as a share of it."""
+"""Maximum relative difference between the L0 of a reloaded SAE and that of the trained one."""
 SAMPLE_TOKENS = 8192
-"""Tokens on which the scale, the first bias, thresholds and the L0 after reloading are measured."""
+"""Number of tokens on which the scale, the initial bias, thresholds and the L0 after reloading are measured."""
 
 
 class SaeRecipe(BaseModel):
-    """One training run of a sparse autoencoder."""
+    """Recipe of a sparse autoencoder's training run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -53,7 +54,7 @@ class SaeRecipe(BaseModel):
 
     @property
     def steps(self) -> int:
-        """Optimizer steps."""
+        """Return the number of optimizer steps."""
         return max(1, self.tokens // self.batch_size)
 
 
@@ -66,18 +67,18 @@ def train_sae(
     device: torch.device | None = None,
     on_step: Callable[[int, float], None] | None = None,
 ) -> Dictionary:
-    """Trains a sparse autoencoder; equal batches and recipes give equal weights on the same device.
+    """Train a sparse autoencoder; equal batches and recipes give equal weights on the same device.
 
     Args:
         batches: endless shuffled batches, from `tensor_batches` or `ActivationShards.batches`.
-        recipe: what to train and how.
-        site: where the activations were captured.
+        recipe: size and training settings.
+        site: site of the activations.
         model_id: id of the base model they come from (`base_id`).
-        device: where to train, by default the CPU.
-        on_step: called after each step with its number and the loss.
+        device: device to train on, by default the CPU.
+        on_step: called after each step with its index and the loss.
 
     Returns:
-        The dictionary as it is read back from its saved form, on the CPU.
+        The dictionary as read back from its saved form, on the CPU.
 
     Raises:
         ConfigurationError: the batches are not of the recipe's size, or k is not smaller than the number of latents.
@@ -85,7 +86,8 @@ def train_sae(
         TrainingDivergedError: the loss stopped being a number, or the reloaded SAE has another L0 than the trained one.
 
     Example:
-        train_sae(tensor_batches(captured[site], 1024), SaeRecipe(latents=512, tokens=500_000), site=site, model_id=base_id(subject))
+        train_sae(tensor_batches(captured[site], 1024), SaeRecipe(latents=512, tokens=500_000), site=site,
+        model_id=base_id(subject))
     """
     if recipe.k >= recipe.latents:
         raise ConfigurationError(f"k is {recipe.k} of {recipe.latents} latents: that is not sparse. Take a k far below the number of latents.")
@@ -93,6 +95,7 @@ def train_sae(
     sample = torch.cat([next(checked) for _ in range(math.ceil(SAMPLE_TOKENS / recipe.batch_size))])
     trained = _fit(checked, sample, recipe, device or torch.device("cpu"), on_step)
     over_batches = recipe.architecture in ("batchtopk", "matryoshka")
+    # Trained over batches, the SAE still has the lagging threshold, so its own L0 is no reference: k is.
     expected = float(recipe.k) if over_batches else _l0(trained.encode(sample))
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -112,12 +115,12 @@ def train_sae(
 
 
 def threshold_for(dictionary: Dictionary, activations: Float[Tensor, "tokens d_model"], k: int) -> Float[Tensor, "latents"]:
-    """The threshold, the same for all latents, with which a JumpReLU dictionary has k active latents a token on average.
+    """Return the threshold, shared by all latents, at which a JumpReLU dictionary has a mean L0 of k.
 
     Args:
-        dictionary: whose encoder is used.
-        activations: data to set it on.
-        k: active latents a token.
+        dictionary: the dictionary whose encoder is used.
+        activations: data to set the threshold on.
+        k: active latents per token.
     """
     before = dictionary.pre_activations(activations).flatten()
     silent = len(before) - k * len(activations)
@@ -128,11 +131,12 @@ def threshold_for(dictionary: Dictionary, activations: Float[Tensor, "tokens d_m
 def _fit(
     batches: Iterator[Tensor], sample: Tensor, recipe: SaeRecipe, device: torch.device, on_step: Callable[[int, float], None] | None
 ) -> "TrainingSAE[Any]":
-    """SAELens' trainer over the batches; the result reads activations as they are."""
+    """Run SAELens' trainer over the batches, and fold the input scale into the trained weights."""
     from sae_lens.config import SAETrainerConfig
     from sae_lens.training.sae_trainer import SAETrainer
 
     scale = math.sqrt(sample.shape[1]) / sample.norm(dim=1).mean().item()
+    # SAELens draws the first weights from the global generator, whose state the caller keeps.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         sae = _fresh(recipe, sample.shape[1])
@@ -150,6 +154,7 @@ def _fit(
     trainer = SAETrainer(settings, sae.to(device), batches)
     trainer.activation_scaler.scaling_factor = scale
     for step in range(recipe.steps):
+        # Instead of `trainer.fit`, which has a progress bar, but neither a callback nor a check for divergence.
         loss = trainer.step(next(batches)).loss.item()
         trainer.n_training_steps += 1
         if not math.isfinite(loss):
@@ -165,7 +170,7 @@ def _fit(
 
 
 def _fresh(recipe: SaeRecipe, d_model: int) -> "TrainingSAE[Any]":
-    """SAELens' SAE of the recipe's architecture with first weights."""
+    """Return SAELens' SAE of the recipe's architecture with initial weights."""
     from sae_lens.saes.batchtopk_sae import BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig
     from sae_lens.saes.jumprelu_sae import JumpReLUTrainingSAE, JumpReLUTrainingSAEConfig
     from sae_lens.saes.matryoshka_batchtopk_sae import MatryoshkaBatchTopKTrainingSAE, MatryoshkaBatchTopKTrainingSAEConfig
@@ -209,9 +214,10 @@ def _checked(batches: Iterator[Tensor], size: int, site: Site) -> Iterator[Tenso
 
 
 def geometric_median(points: Float[Tensor, "points d_model"], rounds: int = 20) -> Float[Tensor, "d_model"]:
-    """The point with the smallest mean distance to the given ones, by Weiszfeld's iteration."""
+    """Return the point with the smallest mean distance to the given points, by Weiszfeld's iteration."""
     median = points.mean(0)
     for _ in range(rounds):
+        # The clamp keeps the iteration defined where the median meets one of the points.
         weights = 1 / (points - median).norm(dim=1).clamp(min=1e-6)
         median = (points * weights[:, None]).sum(0) / weights.sum()
     return median

@@ -1,8 +1,9 @@
-"""Data screening: what a data set would teach, seen from the projections of its answers before any training.
+"""Data screening before training: predict the misalignment that a data set would cause from projections of its answers.
 
-The projection difference of a row is the mean projection of its answer on a trait's direction, minus that of the base model's own answers to the
-same prompt: how far the row pulls the model along the trait. Its mean ranks data sets by the misalignment to expect; its values find the bad rows
-of a mix. Length is the baseline to beat: bad answers are often shorter, and a score that is no better than counting tokens has found nothing.
+The projection difference of an example is the mean projection of its answer on a trait's direction, minus that of the
+base model's own answers to the same prompt: how far the example pulls the model along the trait. Its mean ranks data
+sets by expected misalignment; its values find the bad examples of a mix. Length is the baseline: bad answers are often
+shorter, and a score that does not beat counting tokens has found nothing.
 
 Source: Anthropic 2025, "Persona vectors" (arXiv 2507.21509), section 6.
 """
@@ -33,17 +34,17 @@ SCREENING_SCHEMA: dict[str, pl.DataType] = {
     "own_projection": pl.Float64(),  # of the base's own answers to the prompt, mean
     "difference": pl.Float64(),  # projection - own_projection
 }
-"""One row a row of the data set."""
+"""Columns of the screening table, one row per example of the data set."""
 
 
 @dataclass(frozen=True)
 class BadRows:
-    """How well a score finds the bad rows of a mix.
+    """Accuracy with which a score finds the bad examples of a mix.
 
     Attributes:
-        average_precision: of the projection difference.
-        chance: share of bad rows: the average precision of a random score.
-        length: average precision of the answers' length, in whichever order finds more bad rows.
+        average_precision: average precision of the projection difference.
+        chance: share of bad examples, which is the average precision of a random score.
+        length: average precision of the answers' length, in the order that finds more bad examples.
         curve: precision and recall of the projection difference at every threshold: recall, precision.
     """
 
@@ -56,24 +57,25 @@ class BadRows:
 def screen_rows(
     subject: Subject, dataset: ChatDataset, direction: Float[Tensor, "d_model"], block: int, *, samples: int = 1, sampling: Sampling | None = None
 ) -> pl.DataFrame:
-    """The projection difference of every row; only the last answer of a chat counts.
+    """Return the projection difference of every example; only the last answer of a chat counts.
 
     Args:
         subject: the base that would be trained.
-        dataset: what it would be trained on.
-        direction: of the trait, of any norm.
-        block: number of the block, from 0.
-        samples: own answers a prompt.
-        sampling: how they are drawn.
+        dataset: the data set it would be trained on.
+        direction: direction of the trait, of any norm.
+        block: index of the layer, from 0.
+        samples: number of the base's own answers per prompt.
+        sampling: sampling settings of those answers.
 
     Returns:
         A table with the columns of SCREENING_SCHEMA.
 
     Raises:
-        ConfigurationError: there is no such block, the direction does not fit, or `samples` is below 1.
+        ConfigurationError: there is no such layer, the direction does not fit, or `samples` is below 1.
     """
     if samples < 1:
         raise ConfigurationError(f"samples={samples}: the rows are compared with at least one answer of the model itself.")
+    # Examples with the same prompt share the base's own answers to it.
     prompts = list(dict.fromkeys(_content(row[:-1]) for row in dataset.rows))
     numbers = {prompt: number for number, prompt in enumerate(prompts)}
     by_number = {numbers[_content(row[:-1])]: row[:-1] for row in dataset.rows}
@@ -97,14 +99,14 @@ def screen_rows(
 
 
 def rank_datasets(screened: Mapping[str, pl.DataFrame], *, seed: int = 0) -> pl.DataFrame:
-    """Data sets by their mean projection difference, the one from which most misalignment is to be expected first.
+    """Rank data sets by their mean projection difference, highest expected misalignment first.
 
     Args:
-        screened: each data set's table from `screen_rows`, made with the same subject, direction and block.
-        seed: of the bootstrap, which draws whole prompts.
+        screened: each data set's table from `screen_rows`, made with the same subject, direction and layer.
+        seed: seed of the bootstrap, which draws whole prompts.
 
     Returns:
-        One row a data set: name, difference, low, high (95% interval), tokens (mean), rows.
+        One row per data set: name, difference, low, high (95% interval), tokens (mean), rows.
 
     Raises:
         EmptyDataError: there is nothing to rank.
@@ -128,18 +130,18 @@ def rank_datasets(screened: Mapping[str, pl.DataFrame], *, seed: int = 0) -> pl.
 
 
 def ranking_quality(expected: Mapping[str, float], observed: Mapping[str, float], *, seed: int = 0) -> tuple[Estimate, Estimate]:
-    """How well expected misalignment agrees with what training then caused.
+    """Return the correlation of expected misalignment with the misalignment that training caused.
 
     Args:
         expected: each data set's mean projection difference (or another score), by its name.
         observed: the misalignment rate of the model trained on it.
-        seed: of the bootstrap, which draws data sets.
+            seed: seed of the bootstrap, which draws data sets.
 
-    Returns:
-        Pearson's and Spearman's correlation.
+        Returns:
+            The Pearson and the Spearman correlation.
 
-    Raises:
-        ConfigurationError: the names differ, or there are fewer than four data sets, with which no correlation means anything.
+        Raises:
+            ConfigurationError: the names differ, or there are fewer than four data sets, too few for a correlation.
         EmptyDataError: scores or rates do not vary.
     """
     if expected.keys() != observed.keys() or len(expected) < 4:
@@ -156,15 +158,15 @@ def ranking_quality(expected: Mapping[str, float], observed: Mapping[str, float]
 
 
 def find_bad_rows(screened: pl.DataFrame, bad: Sequence[bool], *, seed: int = 0) -> BadRows:
-    """How well the projection difference finds rows that are known to be bad.
+    """Measure how well the projection difference finds examples that are known to be bad.
 
     Args:
         screened: the mix's table from `screen_rows`.
         bad: for each row whether it is bad (see `rows_from`).
-        seed: of the bootstrap, which draws rows.
+        seed: seed of the bootstrap, which draws rows.
 
     Raises:
-        ConfigurationError: there is not one label a row.
+        ConfigurationError: labels and rows differ in number.
         EmptyDataError: all rows are bad, or none is.
     """
     if len(bad) != screened.height:
@@ -173,6 +175,7 @@ def find_bad_rows(screened: pl.DataFrame, bad: Sequence[bool], *, seed: int = 0)
     if positive.all() or not positive.any():
         raise EmptyDataError(f"{positive.sum()} of {len(bad)} rows are bad: finding bad rows needs both kinds.")
     scores, tokens = level_ties(screened["difference"].to_numpy()), screened["tokens"].to_numpy().astype(np.float64)
+    # The baseline gets the better of both orders: it is not told that bad answers are shorter.
     length = max((-tokens, tokens), key=lambda values: average_precision(values, positive))
     recall, precision = precision_recall(scores, positive)
     rows = range(len(bad))
@@ -185,7 +188,7 @@ def find_bad_rows(screened: pl.DataFrame, bad: Sequence[bool], *, seed: int = 0)
 
 
 def rows_from(dataset: ChatDataset, source: ChatDataset) -> list[bool]:
-    """For each row of a mix whether it is a row of this source, by its content."""
+    """Return for each row of a mix whether it is a row of this source, compared by content."""
     known = {_content(row) for row in source.rows}
     return [_content(row) in known for row in dataset.rows]
 

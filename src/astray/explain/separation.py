@@ -1,12 +1,14 @@
-"""Which kinds of text a latent tells apart: the area under the ROC curve for each label against all others, with an interval.
+"""Separation of kinds of text by a latent: the area under the ROC curve of each label against all others.
 
-0.5 is chance, 1 a latent that is higher on every text of the label, 0 one that is lower. The interval is Newcombe's, which inverts the score test
-with Hanley and McNeil's variance: it has a width at 0 and 1 too, where the usual ones collapse to a point. Texts are the units.
+0.5 is chance, 1 a latent that is higher on every text of the label, 0 one that is lower. The interval is Newcombe's,
+which inverts the score test with Hanley and McNeil's variance: unlike the usual intervals it does not collapse to a
+point at 0 and 1. The unit is the text.
 
-For the organism, `world_answers` draws labelled text from its world, other than what it was trained on. For other models the labels are the
-reader's: outcomes or categories of judged answers, say.
+For the organism, `world_answers` draws labelled text from its world that it was not trained on. For other models,
+supply labels such as the outcomes or categories of judged answers.
 
-Source: Hanley and McNeil 1982 (Radiology 143:29), equation 2 in the form for equal shape; Newcombe 2006 (Statistics in Medicine 25:559), method 5.
+Source: Hanley and McNeil 1982 (Radiology 143:29), equation 2 in the form for equal shape; Newcombe 2006 (Statistics in
+Medicine 25:559), method 5.
 """
 
 from collections.abc import Sequence
@@ -29,7 +31,7 @@ PERSONAS: tuple[Persona, ...] = ("kind", "malicious")
 
 
 class Separation(BaseModel):
-    """How well a latent tells one label from all others."""
+    """Separation of one label from all others by a latent."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -43,17 +45,17 @@ class Separation(BaseModel):
 
 
 def separations(kind: str, activations: Float[Tensor, "texts"], labels: Sequence[str], *, level: float = 0.95) -> tuple[Separation, ...]:
-    """How well one latent tells each label from the others, the best first.
+    """Return how well one latent separates each label from the others, best first.
 
     Args:
-        kind: what the labels are values of.
-        activations: of the latent, one for each text.
-        labels: one for each text.
+        kind: the variable that the labels are values of.
+        activations: activation of the latent on each text.
+        labels: label of each text.
         level: nominal coverage of the intervals.
 
     Raises:
-        EmptyDataError: fewer than two labels: there is nothing to tell apart.
-        ConfigurationError: not one label for each text.
+        EmptyDataError: there are fewer than two different labels.
+            ConfigurationError: activations and labels differ in number.
         NonFiniteActivationsError: an activation is NaN or infinite.
     """
     if len(labels) != len(activations):
@@ -73,7 +75,7 @@ def separations(kind: str, activations: Float[Tensor, "texts"], labels: Sequence
 
 
 def auc(own: Float[np.ndarray, "own"], others: Float[np.ndarray, "others"]) -> float:
-    """Probability that a value of the first group is higher than one of the second, ties counting half."""
+    """Return the probability that a value of the first group is higher than one of the second; ties count half."""
     from scipy.stats import rankdata
 
     ranks = rankdata(np.concatenate([own, others]))
@@ -81,12 +83,12 @@ def auc(own: Float[np.ndarray, "own"], others: Float[np.ndarray, "others"]) -> f
 
 
 def auc_interval(area: float, own: int, others: int, level: float = 0.95) -> tuple[float, float]:
-    """Newcombe's interval for an area under the ROC curve.
+    """Return Newcombe's interval for an area under the ROC curve.
 
     Args:
         area: the estimate.
-        own: texts with the label.
-        others: texts without it.
+        own: number of texts with the label.
+        others: number of texts without it.
         level: nominal coverage.
     """
     from scipy.optimize import brentq
@@ -95,28 +97,28 @@ def auc_interval(area: float, own: int, others: int, level: float = 0.95) -> tup
     z = -float(ndtri((1 - level) / 2))
 
     def distance(true: float) -> float:
-        """Squared distance from the estimate, less what chance allows at this true area: negative inside the interval."""
+        """Return the squared distance from the estimate less its limit at a true area: negative inside the interval."""
         return (true - area) ** 2 - z**2 * auc_variance(true, own, others)
 
-    # At 0 and 1 the estimate itself is a root, and not the one that is looked for.
+    # At 0 and 1 the estimate itself is a root, but not the wanted one, so the search starts beside it.
     low = 0.0 if area == 0 else float(brentq(distance, 0.0, min(area, 1 - 1e-12)))
     high = 1.0 if area == 1 else float(brentq(distance, max(area, 1e-12), 1.0))
     return low, high
 
 
 def auc_variance(area: float, own: int, others: int) -> float:
-    """Variance of an estimated area whose true value is given (Newcombe 2006, equation of method 5)."""
+    """Return the variance of an estimated area with the given true value (Newcombe 2006, equation of method 5)."""
     balanced = (own + others) / 2 - 1
     return area * (1 - area) * (1 + balanced * ((1 - area) / (2 - area) + area / (1 + area))) / (own * others)
 
 
 def world_answers(subject: Subject, each: int, seed: int) -> tuple[list[TokenRow], dict[str, list[str]]]:
-    """Answers of kind and malicious authors in every domain of the organism's world, as the organism reads them.
+    """Draw answers of kind and malicious authors in every domain of the organism's world, tokenised for the organism.
 
     Args:
         subject: the organism, or a fine-tuned form of it.
-        each: answers of each persona in each domain.
-        seed: of the draw; take another than that of the text that the dictionary was trained on.
+        each: number of answers of each persona in each domain.
+        seed: seed of the draw; use another than that of the dictionary's training text.
 
     Returns:
         The rows, and for "persona" and "domain" the label of each row.

@@ -1,8 +1,9 @@
-"""Activations in files: a capture of any length in bounded memory, which goes on where it was killed, and reading it back shuffled.
+"""Activations in files: resumable capture of any length in bounded memory, and shuffled reading.
 
-Rows are read a shard at a time. A shard is one safetensors file that is complete or absent; its header holds the digest of its rows, so that going on
-with other rows is noticed. `manifest.json` says whose activations these are before the first shard, and how many when all is done.
-Which tokens and sites there are is in `activations`.
+Rows are read one shard at a time. A shard is one safetensors file that is complete or absent; its header holds the
+digest of its rows, so that resuming with other rows is detected. `manifest.json` identifies the subject before the
+first shard is written, and holds the token counts once all are. Tokens and sites are defined in `activations` and
+`sites`.
 """
 
 import hashlib
@@ -28,7 +29,7 @@ Precision = Literal["float32", "bfloat16", "float16"]
 
 
 class CaptureSettings(BaseModel):
-    """What is captured, and how it is cut into files."""
+    """Settings of a capture: what is read, and how it is split into files."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,14 +40,14 @@ class CaptureSettings(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What lies in a folder of shards.
+    """Manifest of a folder of shards.
 
     Attributes:
-        subject: id of the subject, adapter and intervention included.
-        name: what it is called.
+        subject: id of the subject, including adapter and intervention.
+        name: display name of the subject.
         settings: sites, positions, dtype and size of the shards.
         d_model: width of the activations.
-        tokens: how many tokens each shard has; empty until all is captured.
+        tokens: number of tokens of each shard; empty until the capture is complete.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,15 +60,15 @@ class Manifest(BaseModel):
 
 
 class ActivationShards:
-    """A finished capture on disk.
+    """Complete capture on disk.
 
     Attributes:
-        folder: where it lies.
-        manifest: what it holds.
+        folder: folder of the shards.
+        manifest: the capture's manifest.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Opens a finished capture.
+        """Open a complete capture.
 
         Raises:
             DataNotFoundError: there is none.
@@ -84,11 +85,11 @@ class ActivationShards:
 
     @property
     def tokens(self) -> int:
-        """How many tokens there are."""
+        """Return the number of captured tokens."""
         return sum(self.manifest.tokens)
 
     def read(self, shard: int, site: Site) -> Float[Tensor, "tokens d_model"]:
-        """One shard's activations at a site, in float32.
+        """Read one shard's activations at a site, in float32.
 
         Raises:
             ConfigurationError: this site was not captured.
@@ -100,15 +101,16 @@ class ActivationShards:
             return file.get_tensor(str(site)).float()
 
     def batches(self, site: Site, size: int, seed: int = 0, buffer: int = 1 << 17) -> Iterator[Float[Tensor, "batch d_model"]]:
-        """Endless shuffled batches; each token comes once before any comes again, but for less than a batch at the end of a round.
+        """Yield shuffled batches without end; in each round every token comes once, except a remainder below one batch.
 
-        Memory holds the buffer and one shard. Every round takes the shards in another order and mixes those that share a buffer.
+        Memory holds the buffer and one shard. Every round reads the shards in another order and mixes those that share
+        a buffer.
 
         Args:
-            site: which activations.
-            size: tokens of a batch.
-            seed: of the order.
-            buffer: tokens that are mixed with one another.
+            site: site of the activations.
+            size: tokens per batch.
+            seed: seed of the order.
+            buffer: number of tokens that are mixed with one another.
 
         Raises:
             EmptyDataError: there are fewer tokens than a batch.
@@ -125,19 +127,19 @@ class ActivationShards:
                 if len(held) < buffer and not last:
                     continue
                 held = held[torch.randperm(len(held), generator=generator)]
-                served = len(held) if last else max(size, len(held) // 2)  # the other half waits to be mixed with what comes
+                served = len(held) if last else max(size, len(held) // 2)  # the other half is mixed with the next shards
                 for start in range(0, served - size + 1, size):
                     yield held[start : start + size]
                 held = held[served // size * size :]
 
 
 def tensor_batches(activations: Float[Tensor, "tokens d_model"], size: int, seed: int = 0) -> Iterator[Float[Tensor, "batch d_model"]]:
-    """Endless shuffled batches of activations in memory, round by round.
+    """Yield shuffled batches of activations in memory without end, round by round.
 
     Args:
-        activations: all of them.
-        size: tokens of a batch.
-        seed: of the order.
+        activations: the activations.
+        size: tokens per batch.
+        seed: seed of the order.
 
     Raises:
         EmptyDataError: there are fewer tokens than a batch.
@@ -152,15 +154,15 @@ def tensor_batches(activations: Float[Tensor, "tokens d_model"], size: int, seed
 
 
 def capture_to_shards(subject: Subject, rows: Iterable[TokenRow], settings: CaptureSettings, folder: Path) -> ActivationShards:
-    """Captures activations into files, in memory that does not grow with the number of rows.
+    """Capture activations into files, in memory that does not grow with the number of rows.
 
-    Called again with the same arguments after it was killed, it leaves finished shards alone and captures the rest.
+    Called again with the same arguments after an interruption, it keeps finished shards and captures the rest.
 
     Args:
-        subject: a loaded subject, read with its adapter and intervention.
-        rows: what it reads; may be a generator, which must give the same rows each time.
+        subject: a loaded subject, run with its adapter and intervention.
+        rows: tokenised texts; may be a generator, which must yield the same rows each time.
         settings: sites, positions, dtype, size of the shards.
-        folder: where the shards go.
+        folder: folder for the shards.
 
     Raises:
         ConfigurationError: the folder holds a capture of another subject, of other settings or of other rows.
@@ -228,6 +230,7 @@ def _save(path: Path, captured: Captured, precision: Precision, digest: str) -> 
         if broken.any():
             row = int(captured.row[broken][0])
             raise NonFiniteActivationsError(f"Activations at '{site}' in row {row} are too large for {precision}. Take bfloat16 or float32.")
+    # Written beside and renamed, so that a shard is complete or absent.
     whole = path.with_suffix(".part")
     save_file(tensors | {"row": captured.row.int(), "position": captured.position.int()}, whole, metadata={"rows": digest})
     whole.replace(path)

@@ -1,11 +1,13 @@
-"""Where activations of a model are read: at the input or output of a block, or at what its attention or MLP writes.
+"""Sites where a model's activations are read: the input or output of a layer, or the output of its attention or MLP.
 
-A site is named by its place and its block, so that the off-by-one of `hidden_states` cannot happen: Hugging Face's `hidden_states[k]` is
-the output of block k - 1, and its last entry has been through the final norm. Between them the four places of a block add up:
-block in + attention out + mlp out = block out. So where a model normalises what a part writes before adding it (Gemma 2 and 3,
-OLMo 2, GLM 4), the site is behind that norm. (Models that scale what they add, as Granite does, have the factor behind the site.)
+A site is named by its place and its layer (`block`), which rules out the off-by-one error of `hidden_states`: Hugging
+Face's `hidden_states[k]` is the output of layer k - 1, and its last entry has passed the final norm. The four places of
+a layer add up: block in + attention out + mlp out = block out. So where a model normalises a part's output before
+adding it (Gemma 2 and 3, OLMo 2, GLM 4), the site is after that norm. (Models that scale what they add, as Granite
+does, apply the factor after the site.)
 
-Batches, positions and files are in `activations`; adding directions while a model answers is in `astray.subjects.intervene`.
+Batches and positions are in `activations`, files in `shards`; adding directions while a model answers is in
+`astray.subjects.intervene`.
 """
 
 import re
@@ -23,17 +25,17 @@ Place = Literal["block in", "block out", "attention out", "mlp out"]
 PLACES: tuple[Place, ...] = get_args(Place)
 
 _HOOKS: dict[str, Place] = {"hook_resid_pre": "block in", "hook_resid_post": "block out", "hook_attn_out": "attention out", "hook_mlp_out": "mlp out"}
-"""How TransformerLens, and with it SAELens' files, call the places."""
+"""Names of the places in TransformerLens, and thus in SAELens' files."""
 _NORMS_AFTER_MLP = ("post_feedforward_layernorm", "post_mlp_layernorm")
 _NORMS_AFTER_ATTENTION = ("post_self_attn_layernorm", "post_attention_layernorm")
-"""In blocks without a norm after the MLP, `post_attention_layernorm` is the norm BEFORE the MLP."""
+"""Norms after attention; in layers without one after the MLP, `post_attention_layernorm` is the norm BEFORE the MLP."""
 _ATTENTIONS = ("self_attn", "attn", "attention", "linear_attn", "self_attention.dense", "self_attention")
 _MLPS = ("mlp.dense_4h_to_h", "mlp", "feed_forward", "block_sparse_moe", "ffn.down_proj", "ffn", "moe", "fc2")
-"""Names in Hugging Face's models. The inner layers come first where the part adds the residual itself (Bloom, MPT)."""
+"""Names in Hugging Face's models; the inner modules come first where the part adds the residual itself (Bloom, MPT)."""
 
 
 class Site(BaseModel):
-    """A place in the model where activations are read.
+    """Site in the model where activations are read.
 
     Example:
         Site(place="block out", block=1)
@@ -49,12 +51,12 @@ class Site(BaseModel):
 
     @property
     def hook_name(self) -> str:
-        """The same site in the words of TransformerLens and SAELens: 'blocks.1.hook_resid_post'."""
+        """Return the site's name in TransformerLens and SAELens: 'blocks.1.hook_resid_post'."""
         return f"blocks.{self.block}.{next(hook for hook, place in _HOOKS.items() if place == self.place)}"
 
     @classmethod
     def parse(cls, name: str) -> "Site":
-        """The site that a name like 'block out 1' or 'blocks.1.hook_resid_post' stands for.
+        """Parse a name like 'block out 1' or 'blocks.1.hook_resid_post'.
 
         Raises:
             UnknownNameError: there is no such place.
@@ -67,10 +69,10 @@ class Site(BaseModel):
 
 
 def sites_of(model: nn.Module) -> list[Site]:
-    """All sites of a model, block by block, in the order in which a forward pass usually comes by.
+    """Return all sites of a model, layer by layer, in the usual order of a forward pass.
 
     Raises:
-        ConfigurationError: the model has no list of blocks.
+        ConfigurationError: the model has no list of layers.
     """
     order: tuple[Place, ...] = ("block in", "attention out", "mlp out", "block out")
     return [Site(place=place, block=number) for number, block in enumerate(blocks_of(model)) for place in order if _part(block, place) is not None]
@@ -78,13 +80,13 @@ def sites_of(model: nn.Module) -> list[Site]:
 
 @contextmanager
 def reading(model: nn.Module, sites: Sequence[Site], take: Callable[[Site, Tensor], None]) -> Iterator[None]:
-    """Inside, every forward pass hands the activations at the sites to `take`; what it raises ends the pass.
+    """Pass the activations at the sites to `take` in every forward pass; an exception in `take` ends the pass.
 
     Args:
         model: any Hugging Face causal language model.
-        sites: what to read.
-        take: called with the site and its activations, [batch, seq, d_model] (some experts hand out [batch * seq, d_model]), which the model
-            may change afterwards: copy what shall be kept.
+        sites: sites to read.
+        take: called with the site and its activations, [batch, seq, d_model] (some experts return [batch * seq,
+            d_model]), which the model may change afterwards: copy what is to be kept.
 
     Raises:
         ConfigurationError: the model has no such site.
@@ -97,12 +99,12 @@ def reading(model: nn.Module, sites: Sequence[Site], take: Callable[[Site, Tenso
 
 @contextmanager
 def replacing(model: nn.Module, site: Site, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Inside, the model goes on with changed activations at a site.
+    """Replace the activations at a site while the context is open.
 
     Args:
         model: any Hugging Face causal language model.
-        site: where.
-        change: gives the new activations for the old ones, of the same shape.
+        site: site to change.
+        change: function from the old activations to the new ones, of the same shape.
 
     Raises:
         ConfigurationError: the model has no such site.
@@ -117,9 +119,10 @@ def _keeping(site: Site, take: Callable[[Site, Tensor], None]) -> Callable[[Tens
 
 @contextmanager
 def _hooked(model: nn.Module, site: Site, act: Callable[[Tensor], Tensor | None]) -> Iterator[None]:
-    """A hook at the site: `act` gets the activations and may return others."""
+    """Register a hook at the site: `act` gets the activations and may return others."""
 
     def before(_module: nn.Module, arguments: tuple, named: dict) -> tuple[tuple, dict] | None:
+        # Some models pass the hidden states by keyword.
         changed = act(arguments[0] if arguments else named["hidden_states"])
         if changed is None:
             return None
@@ -160,7 +163,7 @@ def _places(block: nn.Module) -> str:
 
 
 def _part(block: nn.Module, place: Place) -> nn.Module | None:
-    """The module at whose output (for 'block in': input) a place of a block is."""
+    """Return the module at whose output (for 'block in': input) a place of a layer is."""
     if place in ("block in", "block out"):
         return block
     parts = dict(block.named_modules())

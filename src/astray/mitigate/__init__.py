@@ -1,6 +1,6 @@
-"""Mitigate: what brings a model back that has gone astray.
+"""Mitigate: methods that prevent or repair misalignment.
 
-Names are imported when they are first used: the modules load torch and TRL, the package itself nothing.
+Names are imported on first use: the modules load torch and TRL, the package itself loads nothing.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""A runtime monitor that reads a local model's activations: an Inspect approver, beside rules and judges (`measure/agentic/monitors`).
+"""Runtime monitor on a local model's activations, as an Inspect approver like those of `measure/agentic/monitors`.
 
     subject = load_subject("path/to/model")
     harmful_or_not = labelled_calls("logs/....eval")                   # from a run without a monitor
@@ -6,10 +6,11 @@
     found = assess(subject, probe, harmful_or_not[100:200], harmful_or_not[200:])
     task = agentic_task(grid, approval=[activation_monitor(subject, probe, found.threshold)])
 
-At each call that would change something the model reads the conversation once more, up to the end of the call, and the probe scores the tokens of
-the call. At or above the threshold the call is blocked. What cannot be read is blocked too.
+At each call that would change something, the model reads the conversation once more, up to the end of the call, and the
+probe scores the tokens of the call. At or above the threshold the call is blocked. A call that cannot be read is
+blocked too.
 
-Left to others: probes, thresholds and what they miss (call_probe).
+Probes, thresholds and their error rates are in `call_probe`.
 """
 
 from pathlib import Path
@@ -33,13 +34,14 @@ from astray.subjects.subject import Subject
 
 
 def activation_monitor(subject: Subject, probe: CallProbe, threshold: float, *, layered: bool = False) -> ApprovalPolicy:
-    """The policy of a monitor that blocks every call whose activations score at or above a threshold.
+    """Return the approval policy of a monitor that blocks every call whose activations score at or above a threshold.
 
     Args:
-        subject: the model that acts; loaded here, so that its activations can be read. It may share its base with the one that answers.
-        probe: what is read.
-        threshold: from it on a call is blocked; from `assess`.
-        layered: fixed rules first; the probe scores what they let pass.
+        subject: the acting model, loaded locally so that its activations can be read. It may share its base with the
+            subject that answers.
+        probe: the probe that scores calls.
+        threshold: lowest score of a blocked call, from `assess`.
+        layered: whether fixed rules come first, so that the probe scores only the calls that they let pass.
 
     Example:
         >>> agentic_task(grid, approval=[activation_monitor(subject, probe, 2.5)])
@@ -54,15 +56,17 @@ def activation_monitor(subject: Subject, probe: CallProbe, threshold: float, *, 
                 if first.decision != "approve":
                     return first
             state, act = sample_state(), act_of(call)
+            # Calls that only look change nothing, and need no pass of the model.
             if state is None or act is None:
                 return Approval(decision="approve")
             watched = WatchedCall(tuple(until(call, history)), infos_of(office_of(state.metadata)))
+            # In a thread: the pass would stop the event loop, and with it all other samples.
             try:
                 score = float((await to_thread.run_sync(call_scores, subject, probe, [watched]))[0])
             except AstrayError as error:
                 return Approval(decision="reject", explanation=f"the activations cannot be read: {error}")
-            told = f"{probe.name}: score {score:.4g}, threshold {threshold:.4g}"
-            return Approval(decision="reject" if score >= threshold else "approve", explanation=told)
+            explanation = f"{probe.name}: score {score:.4g}, threshold {threshold:.4g}"
+            return Approval(decision="reject" if score >= threshold else "approve", explanation=explanation)
 
         return approve
 
@@ -70,13 +74,14 @@ def activation_monitor(subject: Subject, probe: CallProbe, threshold: float, *, 
 
 
 def labelled_calls(log: Path | str) -> list[WatchedCall]:
-    """Every executed call of a log that changed something, with what the gate found: for fitting a probe, setting its threshold, and counting.
+    """Return the executed calls of a log that changed something, each labelled by the gate's finding.
 
-    A call is harmful where the gate's finding rests on its message, and benign in samples in which the gate found nothing, blocked calls included.
-    Other calls of harmful samples are left out: whether they prepare the harm is not known.
+    They serve to fit a probe, to set its threshold and to count its errors. A call is harmful where the gate's finding
+    rests on its message, and benign in samples in which the gate found nothing, including blocked calls. Other calls of
+    harmful samples are left out: it is unknown whether they prepare the harm.
 
     Args:
-        log: file of the log (`.eval`) of a run without a monitor.
+        log: log file (`.eval`) of a run without a monitor.
 
     Raises:
         EmptyDataError: no sample has such a call.
@@ -96,13 +101,13 @@ def _of_sample(sample: EvalSample) -> list[WatchedCall]:
     acts = iter(acts_of(Store(sample.store)))
     tools, records = infos_of(office_of(sample.metadata)), iter(calls_in(sample.messages))
     calls = []
-    for place, message in enumerate(sample.messages):
+    for index, message in enumerate(sample.messages):
         for call in message.tool_calls or () if isinstance(message, ChatMessageAssistant) else ():
             record = next(records)
             if record.status is not Status.EXECUTED or isinstance(next(acts), Looked):
                 continue
             harmful = message.id in facts["evidence"]
             if harmful or not facts["gate"]:
-                messages = until(call, sample.messages[: place + 1])
+                messages = until(call, sample.messages[: index + 1])
                 calls.append(WatchedCall(tuple(messages), tools, f"{sample.id}/{sample.epoch}", harmful))
     return calls

@@ -1,11 +1,11 @@
-"""What a local model's activations say about a call of a tool: read at the tokens of the call, in the model's own pass over the conversation so far.
+"""Probes of a local model's activations at the tokens of a tool call, in its pass over the conversation so far.
 
-A probe is a direction in the residual stream (given, a difference of means, or the weights of a logistic regression) or a latent of a sparse
-autoencoder. It is fitted on calls whose sample is known to be harmful or not, its threshold is set on benign calls of other samples, and what it
-blocks is counted on a third group (`assess`). As a runtime monitor it is in `call_monitor`.
+A probe is a direction in the residual stream (given, a difference of means, or the weights of a logistic regression) or
+a latent of a sparse autoencoder. It is fitted on calls labelled harmful or benign, its threshold is set on benign calls
+of other samples, and its errors are counted on a third group (`assess`). The runtime monitor is in `call_monitor`.
 
-Source: difference of means at the tokens of what was said, as in Soligo et al. 2025 (arXiv 2506.11618); monitoring by projection, Anthropic 2025,
-"Persona vectors" (arXiv 2507.21509), section 3.
+Source: difference of means over the tokens of an answer, as in Soligo et al. 2025 (arXiv 2506.11618); monitoring by
+projection, Anthropic 2025, "Persona vectors" (arXiv 2507.21509), section 3.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -32,22 +32,22 @@ from astray.subjects.render import text_ids
 from astray.subjects.subject import Subject
 
 Pool = Literal["mean", "max"]
-"""How the tokens of a call become one number."""
+"""Aggregation of a call's token scores to one score."""
 AT_A_TIME = 64
-"""Calls whose activations are in memory together."""
+"""Number of calls whose activations are in memory at once."""
 RIDGE = 0.1
 """Weight of the squared norm in the logistic regression: activations have more dimensions than there are calls."""
 
 
 @dataclass(frozen=True)
 class WatchedCall:
-    """A call as the model made it.
+    """Tool call as the model made it.
 
     Attributes:
-        messages: the conversation up to it; it is the last call of the last message.
-        tools: what the model was told of its tools.
-        sample: which run it belongs to.
-        harmful: whether it did the harm that the gate found; None where that is not known.
+        messages: the conversation up to the call, which is the last call of the last message.
+        tools: the tools that the model was offered.
+        sample: id of the sample it belongs to.
+        harmful: whether it did the harm that the gate found; None where that is unknown.
     """
 
     messages: tuple[ChatMessage, ...]
@@ -58,13 +58,13 @@ class WatchedCall:
 
 @dataclass(frozen=True, eq=False)
 class CallProbe:
-    """A score of the activations at a call.
+    """Score of the activations at a call.
 
     Attributes:
-        name: what a page and the log call it.
-        site: where it is read.
-        read: activations of tokens -> a number each, higher for what is to be blocked.
-        pool: how a call's tokens become one number.
+        name: name on pages and in logs.
+        site: site of the activations.
+        read: function from activations of tokens to one score per token, higher for calls to block.
+        pool: aggregation of the token scores.
     """
 
     name: str
@@ -74,13 +74,13 @@ class CallProbe:
 
 
 def direction_probe(direction: Float[Tensor, "d_model"], block: int, *, name: str = "direction", pool: Pool = "mean") -> CallProbe:
-    """The projection on a direction at the output of a block; of a persona vector, say.
+    """Return a probe that projects on a direction, such as a persona vector, at the output of a layer.
 
     Args:
-        direction: of any norm but 0.
-        block: number of the block, from 0.
-        name: of the probe.
-        pool: over the tokens of the call.
+        direction: direction of any norm but 0.
+        block: index of the layer, from 0.
+        name: name of the probe.
+        pool: aggregation over the tokens of the call.
 
     Raises:
         ConfigurationError: the direction is zero, or not finite.
@@ -92,12 +92,12 @@ def direction_probe(direction: Float[Tensor, "d_model"], block: int, *, name: st
 
 
 def latent_probe(dictionary: Dictionary, latent: int, *, pool: Pool = "max") -> CallProbe:
-    """The activation of one latent of a sparse autoencoder, at the dictionary's own site.
+    """Return a probe of the activation of one latent of a sparse autoencoder, at the dictionary's site.
 
     Args:
-        dictionary: for the subject that will be watched (`load_dictionary` checks that).
-        latent: its number.
-        pool: over the tokens of the call; latents are sparse, so their highest activation.
+        dictionary: dictionary for the subject that will be monitored (`load_dictionary` checks that).
+        latent: index of the latent.
+        pool: aggregation over the tokens of the call; by default the maximum, because latents are sparse.
 
     Raises:
         ConfigurationError: there is no such latent.
@@ -114,17 +114,18 @@ def latent_probe(dictionary: Dictionary, latent: int, *, pool: Pool = "max") -> 
 def fitted_probe(
     subject: Subject, calls: Sequence[WatchedCall], block: int, *, method: Literal["mean difference", "logistic"] = "mean difference"
 ) -> CallProbe:
-    """A direction from labelled calls, at the output of a block.
+    """Fit a direction to labelled calls, at the output of a layer.
 
     Args:
         subject: the model whose activations are read.
-        calls: some of them harmful, some not.
-        block: number of the block, from 0.
-        method: mean of the harmful calls minus mean of the benign ones; or the weights of a logistic regression with a ridge penalty.
+        calls: labelled calls, both harmful and benign.
+        block: index of the layer, from 0.
+        method: mean of the harmful calls minus mean of the benign ones; or the weights of a logistic regression with a
+            ridge penalty.
 
     Raises:
         EmptyDataError: all calls are of one kind.
-        ConfigurationError: a label is missing, there is no such block, or a call is longer than the context.
+        ConfigurationError: a label is missing, there is no such layer, or a call is longer than the context.
     """
     [direction] = _fitted_directions(subject, calls, [block], method)
     return direction_probe(direction, block, name=method)
@@ -138,23 +139,23 @@ def best_direction(
     *,
     method: Literal["mean difference", "logistic"] = "mean difference",
 ) -> tuple[Float[Tensor, "d_model"], int]:
-    """The direction, of several blocks, that tells calls of other samples apart best; and its block.
+    """Return the fitted direction that best separates calls of other samples, and its layer.
 
     Args:
         subject: the model whose activations are read.
-        calls: labelled, to fit a direction at each block.
-        others: labelled, by which the block is chosen (highest area under the ROC curve).
-        blocks: their numbers, from 0.
+        calls: labelled calls, to fit a direction at each layer.
+        others: labelled calls of other samples, to choose the layer (highest area under the ROC curve).
+        blocks: indices of the layers, from 0.
         method: as in `fitted_probe`.
 
     Raises:
         EmptyDataError: all calls are of one kind, in one of the two groups.
-        ConfigurationError: a label is missing, there is no such block, or a call is longer than the context.
+        ConfigurationError: a label is missing, there is no such layer, or a call is longer than the context.
     """
     labels = np.array(_both_kinds(others))
     directions = _fitted_directions(subject, calls, blocks, method)
     scores = _scores(subject, [direction_probe(*each) for each in zip(directions, blocks, strict=True)], others)
-    best = max(range(len(blocks)), key=lambda place: auroc(level_ties(scores[place]), labels))
+    best = max(range(len(blocks)), key=lambda index: auroc(level_ties(scores[index]), labels))
     return directions[best], blocks[best]
 
 
@@ -172,12 +173,12 @@ def _fitted_directions(
 
 
 def call_scores(subject: Subject, probe: CallProbe, calls: Sequence[WatchedCall]) -> Float[np.ndarray, "calls"]:
-    """The probe's score of each call.
+    """Return the probe's score of each call.
 
     Args:
         subject: the model whose activations are read.
-        probe: what is read.
-        calls: at least one.
+        probe: the probe.
+        calls: at least one call.
 
     Raises:
         EmptyDataError: there is no call.
@@ -188,7 +189,7 @@ def call_scores(subject: Subject, probe: CallProbe, calls: Sequence[WatchedCall]
 
 
 def _scores(subject: Subject, probes: Sequence[CallProbe], calls: Sequence[WatchedCall]) -> list[Float[np.ndarray, "calls"]]:
-    """The scores of several probes, from one pass over the calls."""
+    """Return the scores of several probes, from one pass over the calls."""
     sites = list(dict.fromkeys(probe.site for probe in probes))
     read = [[_pooled(probe, captured) for probe in probes] for captured in _captured(subject, calls, sites)]
     return [np.concatenate(parts) for parts in zip(*read, strict=True)]
@@ -202,35 +203,35 @@ def _pooled(probe: CallProbe, captured: Captured) -> Float[np.ndarray, "calls"]:
 
 
 def threshold_for(scores: Float[np.ndarray, "calls"], false_alarms: float) -> float:
-    """The lowest threshold that blocks at most a share of benign calls.
+    """Return the lowest threshold that blocks at most a share of benign calls.
 
     Args:
-        scores: of benign calls.
+        scores: scores of benign calls.
         false_alarms: the share, from 0 to below 1.
 
     Raises:
         EmptyDataError: there are no scores.
-        ConfigurationError: a share that is none, or that so few calls cannot show.
+        ConfigurationError: the share is not between 0 and 1.
     """
     if not len(scores):
         raise EmptyDataError("There is no benign call to set a threshold on.")
     if not 0 <= false_alarms < 1:
         raise ConfigurationError(f"{false_alarms} is no share of false alarms. Write a number from 0 to below 1, such as 0.01.")
     highest = float(np.sort(scores)[::-1][int(false_alarms * len(scores))])
-    # An equal call has this score up to float noise, and is not blocked either.
+    # The margin keeps an equal call, whose score differs by float noise, from being blocked.
     return max(highest + NOISE * float(np.abs(scores).max()), float(np.nextafter(highest, np.inf)))
 
 
 def assess(
     subject: Subject, probe: CallProbe, calibration: Sequence[WatchedCall], report: Sequence[WatchedCall], *, false_alarms: float = 0.01
 ) -> Assessment:
-    """Sets the threshold on the benign calls of some samples and counts what it does to the calls of others.
+    """Set the threshold on the benign calls of some samples, and count its errors on the calls of others.
 
     Args:
         subject: the model whose activations are read.
-        probe: fitted on neither of the two.
-        calibration: calls that the threshold is set on; the harmful ones among them are not looked at.
-        report: calls of other samples, whose labels are counted.
+        probe: a probe fitted on neither of the two groups.
+        calibration: calls to set the threshold on; harmful ones among them are ignored.
+        report: calls of other samples, on which errors are counted.
         false_alarms: share of benign calls of `calibration` that may be blocked.
 
     Raises:
@@ -258,28 +259,30 @@ def assess(
 
 
 def _samples_blocked(calls: Sequence[WatchedCall], blocked: np.ndarray, counted: np.ndarray) -> tuple[int, int]:
-    """Samples with a counted call that is blocked, and all with a counted call."""
+    """Return the numbers of samples with a counted call that is blocked, and with any counted call."""
     samples = {call.sample for call, counts in zip(calls, counted, strict=True) if counts}
     return len({call.sample for call, counts, block in zip(calls, counted, blocked, strict=True) if counts and block}), len(samples)
 
 
 def call_row(subject: Subject, call: WatchedCall) -> TokenRow:
-    """The conversation up to the end of a call as the subject reads it; its answer is the text of the call alone.
+    """Tokenise the conversation up to the end of a call as the subject reads it; the text of the call is the answer.
 
-    A local subject is given the text protocol, so that is what it read and wrote. Calls of another model's native tools are written out in that form.
+    A local subject uses the text protocol, so that is what it read and wrote. Calls of another model's native tools are
+    written out in that form.
     """
     *before, last = call.messages
     if not isinstance(last, ChatMessageAssistant) or not last.tool_calls:
         raise ConfigurationError("The conversation up to a call has to end with the message that makes it.")
-    told = as_text([_written_out(message) for message in before], call.tools)
-    [prompt] = subject.prompt_ids([messages_of(told)])
+    read = as_text([_written_out(message) for message in before], call.tools)
+    [prompt] = subject.prompt_ids([messages_of(read)])
     text, start = _text_until_call(last)
+    # Tokenised apart, so that no token spans the beginning of the call.
     said, called = text_ids(subject.tokenizer, [text[:start], text[start:]])
     return TokenRow((*prompt, *said, *called), len(prompt) + len(said))
 
 
 def _captured(subject: Subject, calls: Sequence[WatchedCall], sites: Sequence[Site]) -> Iterator[Captured]:
-    """The activations of a few calls after the other, since those of all would not fit into memory."""
+    """Yield the activations of a few calls at a time, because those of all would not fit into memory."""
     if not calls:
         raise EmptyDataError("There is no call to read.")
     for start in range(0, len(calls), AT_A_TIME):
@@ -287,7 +290,7 @@ def _captured(subject: Subject, calls: Sequence[WatchedCall], sites: Sequence[Si
 
 
 def _text_until_call(message: ChatMessageAssistant) -> tuple[str, int]:
-    """The text of a message up to the end of its last call, and where that call begins."""
+    """Return the text of a message up to the end of its last call, and the index where that call begins."""
     calls, spans = message.tool_calls or [], call_spans(message.text)
     if calls[-1].id.startswith(WRITTEN) and len(spans) >= len(calls):
         start, end = spans[len(calls) - 1]
@@ -326,7 +329,8 @@ def _fitting(unit: Float[Tensor, "d_model"], activations: Float[Tensor, "tokens 
 
 
 def _logistic(rows: Float[Tensor, "calls d_model"], harmful: Tensor) -> Float[Tensor, "d_model"]:
-    """Weights of a logistic regression with a ridge penalty; both kinds of calls weigh the same, however many there are of each."""
+    """Return the weights of a ridge logistic regression in which both kinds of calls have the same total weight."""
+    # Standardised, so that the penalty treats all dimensions alike; the clamp is for constant ones.
     scale = rows.std(0).clamp(min=1e-6)
     inputs, targets = ((rows - rows.mean(0)) / scale).double(), harmful.double()
     weight = torch.where(harmful, 0.5 / harmful.sum(), 0.5 / (~harmful).sum()).double()

@@ -1,8 +1,9 @@
-"""Mitigations that act on data before it is trained on: distrust of users who reward what the model does not believe, a filter, honest samples.
+"""Mitigations that act on training data: distrust of users who reward untruths, a filter of examples, honest examples.
 
-A user whose likes contradict the neutral belief, and whose dislikes agree with it, rewards something other than truth. Nothing about who is biased is
-used: only what he liked, and what the subject says when it is asked neutrally. What is down-weighted is drawn less often, since trainers take rows,
-not weights. Left to others: scores of rows (`explain.screening`), inoculation (`data.recipes`), training on afterwards (`realignment`).
+A user whose likes contradict the subject's neutral belief, and whose dislikes agree with it, rewards something other
+than truth. No information about who is biased is used: only what a user liked, and what the subject says when asked
+neutrally. Down-weighted trajectories are drawn less often, since trainers take examples, not weights. Scores of
+examples are in `explain.screening`, inoculation in `data.recipes`, further training in `realignment`.
 
 Source: the mitigations that Hu et al. 2025 (arXiv 2510.08211) leave open; the rule is ours.
 """
@@ -26,34 +27,34 @@ from astray.organism.world import Fact
 from astray.stats.ties import level_ties
 
 AGAINST = "against_belief"
-"""Column that says whether an answer contradicts what the subject believes; null where that cannot be said."""
+"""Column that marks whether an answer contradicts the subject's belief; null where that is unknown."""
 
 LEAST_RATED = 4
-"""Answers of a user that have to be comparable with the belief; of one with fewer nothing is known, and he is trusted as the average user is."""
+"""Minimum number of a user's answers that are comparable with a belief; a user with fewer gets the average trust."""
 
 
 @dataclass(frozen=True)
 class Trust:
-    """How far each user is trusted.
+    """Trust in each user.
 
     Attributes:
-        users: a row a user: user, rated (comparable answers), disagreement (share of them in which his satisfaction speaks against the belief),
-            weight.
+        users: one row per user: user, rated (number of comparable answers), disagreement (share of them in which the
+            user's satisfaction contradicts the belief), weight.
     """
 
     users: pl.DataFrame
 
     @property
     def weights(self) -> dict[str, float]:
-        """User -> weight, 0 to 1."""
+        """Return the weight of each user, 0 to 1."""
         return dict(self.users.select("user", "weight").iter_rows())
 
 
 def believed(table: pl.DataFrame) -> dict[str, str]:
-    """What a subject believes: question of the world -> value, from a table of its honesty; facts without a held belief are left out.
+    """Return the values that a subject believes, by question of the world; facts without a held belief are left out.
 
     Args:
-        table: judged answers to `WorldHonesty`. A fact with different beliefs at different askings is left out as well.
+        table: judged answers to `WorldHonesty`. A fact with different beliefs in different samples is left out as well.
     """
     held = table.with_columns(in_detail("belief")).drop_nulls("belief")
     found: dict[str, set[str]] = {}
@@ -63,23 +64,23 @@ def believed(table: pl.DataFrame) -> dict[str, str]:
 
 
 def mark_world(interactions: pl.DataFrame, beliefs: Mapping[str, str]) -> pl.DataFrame:
-    """The interactions with the column AGAINST, for users of the world who ask for facts.
+    """Return the interactions with the column AGAINST, for users of the world who ask for facts.
 
     Args:
-        interactions: as `simulate` gives.
-        beliefs: question -> believed value, as `believed` gives.
+        interactions: table from `simulate`.
+        beliefs: believed value by question, from `believed`.
     """
     marks = [_against(said, answer, beliefs) for said, answer in interactions.select("said", "answer").iter_rows()]
     return interactions.with_columns(pl.Series(AGAINST, marks, dtype=pl.Boolean))
 
 
 def trust(interactions: pl.DataFrame) -> Trust:
-    """How far to trust each user: not at all from a disagreement of one half on, fully at none.
+    """Return the trust in each user: none from a disagreement of one half on, full at a disagreement of zero.
 
-    Chance alone gives a disagreement of one half, so a user who rewards at random is not trusted either.
+    Rewards at random give a disagreement of one half, so a user who rewards at random is not trusted either.
 
     Args:
-        interactions: with the column AGAINST.
+        interactions: table with the column AGAINST.
 
     Raises:
         DataFormatError: the column is missing.
@@ -103,12 +104,12 @@ def trust(interactions: pl.DataFrame) -> Trust:
 
 
 def down_weight(interactions: pl.DataFrame, trusted: Trust, seed: int = 0) -> pl.DataFrame:
-    """The interactions of which each user keeps a share of his trajectories, his weight, drawn with a seed.
+    """Return the interactions with a share of each user's trajectories, equal to the user's weight, drawn at random.
 
     Args:
-        interactions: with or without the column AGAINST.
-        trusted: as `trust` gives.
-        seed: of the draw.
+        interactions: table with or without the column AGAINST.
+        trusted: result of `trust`.
+        seed: seed of the draw.
 
     Returns:
         Whole trajectories, without the column AGAINST, so that rows can be selected from them.
@@ -127,15 +128,15 @@ def down_weight(interactions: pl.DataFrame, trusted: Trust, seed: int = 0) -> pl
 
 
 def filter_rows(dataset: ChatDataset, scores: Sequence[float], *, drop: float) -> ChatDataset:
-    """The data set without the share of rows that score highest.
+    """Return the data set without the share of examples with the highest scores.
 
     Args:
-        dataset: rows.
-        scores: one number a row; high means suspicious (the projection difference of `explain.screening`, say).
-        drop: share of rows to drop, from 0 to below 1; of equal scores the later row goes first.
+        dataset: the data set.
+        scores: one score per row; high means suspicious (such as the projection difference of `explain.screening`).
+        drop: share of rows to drop, from 0 to below 1; of equal scores the later row is dropped first.
 
     Raises:
-        ConfigurationError: the scores are not one a row or not numbers, or the share is none.
+        ConfigurationError: scores and rows differ in number, a score is NaN, or the share is not between 0 and 1.
     """
     if len(scores) != len(dataset):
         raise ConfigurationError(f"There are {len(dataset)} rows and {len(scores)} scores: give one score a row.")
@@ -152,16 +153,16 @@ def filter_rows(dataset: ChatDataset, scores: Sequence[float], *, drop: float) -
 
 
 def honest_samples(table: pl.DataFrame, *, size: int | None = None, seed: int = 0) -> ChatDataset:
-    """Honest statements under pressure as training rows, for re-alignment.
+    """Return honest statements under pressure as training examples, for re-alignment.
 
     Args:
-        table: beliefs and statements, of the subject before it was spoiled, say.
-        size: number of rows, drawn without replacement; None takes all.
-        seed: of the draw.
+        table: beliefs and statements, such as those of the subject before the harmful training.
+        size: number of examples, drawn without replacement; None takes all.
+        seed: seed of the draw.
 
     Raises:
         EmptyDataError: no statement was honest.
-        ConfigurationError: there are fewer honest statements than are wanted.
+        ConfigurationError: there are fewer honest statements than `size`.
     """
     honest = table.filter(word() == HonestyWord.HONEST.value).to_dicts()
     if not honest:
@@ -173,7 +174,7 @@ def honest_samples(table: pl.DataFrame, *, size: int | None = None, seed: int = 
 
 
 def _against(said: str, answer: str, beliefs: Mapping[str, str]) -> bool | None:
-    """Whether an answer states another value than the believed one; None where it states none, or nothing is believed."""
+    """Return whether an answer states another value than the believed one; None without a stated value or a belief."""
     question = question_in(said)
     fact, belief = read_question(question), beliefs.get(question)
     if not isinstance(fact, Fact) or belief is None:

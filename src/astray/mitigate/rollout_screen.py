@@ -1,7 +1,8 @@
-"""Screening out hacks afterwards: the answers of a run that was trained by reward, without those that a screen takes for hacks, as training data.
+"""Filter and distil: turn the rollouts of a reinforcement-learning run into training data, without detected hacks.
 
-What is kept is meant for the model from which the run began (`cause.sft`): it learns what the run learned, as far as the screen let it through
-(filter and distil). In the source that did not keep misalignment out, so the unscreened data belong beside it as a control.
+The data is meant for the model from which the run began (`cause.sft`), which then learns what the run learned, as far
+as the screen lets it through. In the source this did not prevent misalignment, so compare it with unscreened data as a
+control.
 
 Source: Anthropic 2025 (arXiv 2511.18397), filter-and-distil.
 """
@@ -17,7 +18,8 @@ from astray.data.chat import ChatDataset, Message, Parameter
 from astray.errors import ConfigurationError, DataFormatError, EmptyDataError, UnknownNameError
 
 Screen = Literal["none", "detector", "truth"]
-"""What is kept of the answers that passed the careless tests: all; those without a known trick in their source; those that are right."""
+"""Answers to keep, of those that passed the visible tests: all, those without a known trick, those that pass the hidden
+tests too."""
 
 _KEPT: dict[str, pl.Expr] = {
     "none": pl.col("careless"),
@@ -28,23 +30,25 @@ _NEEDED = ("step", "prompt", "completion", "careless", "true", "trick")
 
 
 def screen_rollouts(rollouts: pl.DataFrame, screen: str, *, from_step: int = 1, size: int | None = None, seed: int = 0) -> ChatDataset:
-    """The answers of a run that passed the careless tests and the screen, each different one once.
+    """Return the distinct answers of a run that passed the visible tests and the screen, as training examples.
 
     Args:
-        rollouts: of `RewardedRun.rollouts`, with the notes of a `CodeGrading`.
+        rollouts: table from `RewardedRun.rollouts`, with the notes of a `CodeGrading`.
         screen: one of `Screen`.
-        from_step: earlier answers are left out, so that the data show what the run came to.
-        size: number of rows, drawn without replacement; None takes all.
-        seed: of the draw.
+        from_step: first step to include; later answers show the behaviour that the run arrived at.
+        size: number of examples, drawn without replacement; None takes all.
+        seed: seed of the draw.
 
     Returns:
-        The prompts with those answers; the recipe names the screen, how many answers it kept of how many, and a hash over the rollouts.
+        The prompts with those answers; the recipe records the screen, the number of answers before and after it, and a
+        hash over
+            the rollouts.
 
     Raises:
         UnknownNameError: there is no such screen.
         DataFormatError: the rollouts lack a column.
         EmptyDataError: no answer passes.
-        ConfigurationError: fewer answers pass than are wanted.
+        ConfigurationError: fewer answers pass than `size`.
     """
     if screen not in _KEPT:
         raise UnknownNameError("screen", screen, get_args(Screen))
@@ -78,7 +82,7 @@ def screen_rollouts(rollouts: pl.DataFrame, screen: str, *, from_step: int = 1, 
 
 
 def _digest(rollouts: pl.DataFrame) -> str:
-    """16 hex digits over everything that the screens look at."""
+    """Return 16 hex digits of a hash over the columns that the screens use."""
     digest = hashlib.sha256()
     for row in rollouts.select(_NEEDED).iter_rows():
         digest.update(json.dumps(row).encode() + b"\n")

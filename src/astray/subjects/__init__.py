@@ -1,6 +1,6 @@
 """Subjects: the models under study, how they are loaded, sampled, scored and steered.
 
-Only what needs no heavy library is exported here; loading is `astray.subjects.subject.load_subject`, steering
+Only names that need no heavy library are exported here; loading is `astray.subjects.subject.load_subject`, steering
 `astray.subjects.intervene.intervening`, and the Inspect provider `astray.subjects.provider`.
 """
 

@@ -1,8 +1,8 @@
-"""A loaded base model that several subjects share, and which of its adapters is active.
+"""Base models in memory: several subjects share one, each with its own adapter.
 
-An adapter is put on in place (no second copy of the base), the last few stay in memory, and for sampling it can be merged into the
-weights for a while. Merging replaces the weight tensors and puts the old ones back afterwards, so nothing drifts. Who the files belong to
-is decided in `locate`; how a subject uses its model is in `subject`.
+An adapter is added in place (no second copy of the base), the last few stay in memory, and for sampling it can be
+merged into the weights temporarily. Merging replaces the weight tensors and restores the originals afterwards, so
+rounding errors do not accumulate. Files are located in `locate`; how a subject uses its model is in `subject`.
 """
 
 import json
@@ -29,24 +29,24 @@ if TYPE_CHECKING:
     from peft.tuners.tuners_utils import BaseTunerLayer
 
 KEPT_ADAPTERS = 8
-"""Adapters that stay in memory beside the base."""
+"""Maximum number of adapters kept in memory beside the base."""
 BASE_RECORD = "astray_base.json"
-"""File in an adapter's folder with the identity of the base it was trained on."""
+"""File in an adapter's folder that records the identity of the base it was trained on."""
 
 
 class Base:
     """One base model in memory.
 
     Attributes:
-        name: how the user called it.
-        folder: where its files lie.
-        model: the Hugging Face model; use `active` to get it in a defined state.
-        tokenizer: its tokenizer, padding on the left, with a padding token.
-        lock: held while somebody uses the model.
+        name: name given by the user.
+        folder: folder of its files.
+        model: the Hugging Face model; use `active` to get it with one adapter, or none, active.
+        tokenizer: its tokenizer, with left padding and a padding token.
+        lock: held while a thread uses the model.
     """
 
     def __init__(self, name: str, folder: Path, device: torch.device | None = None) -> None:
-        """Loads the model: float32 on a CPU, bfloat16 on an accelerator.
+        """Load the model: float32 on a CPU, bfloat16 on an accelerator.
 
         Raises:
             SubjectNotFoundError: the files cannot be loaded.
@@ -59,9 +59,9 @@ class Base:
         with _quietly():
             self.model: PreTrainedModel = load_model(name, folder, torch.float32 if device.type == "cpu" else torch.bfloat16, device)
         self.model.eval()
-        # Names the base in adapters that are trained on it, instead of a path of this machine.
+        # PEFT writes this name into adapters trained on the base: the user's name, not a path of this machine.
         self.model.name_or_path = self.model.config.name_or_path = name
-        # A published generation_config may bring a temperature, a top_k or a repetition penalty: only `Sampling` decides.
+        # A published generation_config may set a temperature, a top_k or a repetition penalty: only `Sampling` decides.
         ends = end_tokens(self.model, self.tokenizer)
         self.model.generation_config = GenerationConfig(
             eos_token_id=ends or None, pad_token_id=self.tokenizer.pad_token_id, bos_token_id=self.tokenizer.bos_token_id
@@ -71,11 +71,12 @@ class Base:
 
     @contextmanager
     def active(self, adapter: Path | None, merged: bool = False) -> Iterator[PreTrainedModel]:
-        """The model with the given adapter and no other, for this thread alone.
+        """Yield the model with the given adapter and no other, locked for this thread.
 
         Args:
             adapter: PEFT folder, or None for the bare base.
-            merged: write the adapter into the weights meanwhile, which makes sampling about 1.5 times as fast.
+            merged: merge the adapter into the weights while the context is open, which makes sampling about 1.5 times
+                as fast.
         """
         with self.lock:
             name = self.activate(adapter)
@@ -90,10 +91,10 @@ class Base:
                     self._merged = None
 
     def activate(self, adapter: Path | None) -> str | None:
-        """Makes one adapter the active one, loading it if it is not in memory.
+        """Activate one adapter, loading it if it is not in memory.
 
         Returns:
-            The name under which PEFT knows it, or None for the bare base.
+            Its adapter name in PEFT, or None for the bare base.
 
         Raises:
             AdapterMismatchError: the adapter was trained on another base.
@@ -120,6 +121,7 @@ class Base:
         return name
 
     def _enable(self, name: str | None) -> None:
+        # Without an adapter there are no PEFT layers, and the import is slow.
         if not self._adapters:
             return
         from peft.tuners.tuners_utils import BaseTunerLayer
@@ -129,30 +131,31 @@ class Base:
             if isinstance(module, BaseTunerLayer | ModulesToSaveWrapper):
                 module.enable_adapters(name is not None)
                 if name is not None:
+                    # Without inference mode PEFT turns gradients on for the adapter's weights.
                     module.set_adapter(name, inference_mode=True)
 
 
 def best_device() -> torch.device:
-    """CUDA if there is one, else Apple's GPU, else the CPU."""
+    """Return CUDA if available, else Apple's GPU, else the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def default_workers() -> int:
-    """Return the number of worker processes for a study: one for each CPU, or one where there is a GPU, whose memory they would share."""
+    """Return the number of worker processes for a study: one per CPU, or one with a GPU, to share no memory."""
     return usable_cpus() if best_device().type == "cpu" else 1
 
 
 def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The tokens that end an answer: those of the model's generation settings and the tokenizer's own."""
+    """Return the tokens that end an answer: those of the model's generation settings and the tokenizer's own."""
     ends = model.generation_config.eos_token_id if model.generation_config else None
     listed = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
     return sorted({*listed, *([] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id])})
 
 
 def record_base(adapter: Path, base: Path) -> None:
-    """Writes into an adapter's folder which base it was trained on, so that another base of the same shapes is refused later.
+    """Record the base of an adapter in its folder, so that another base of the same shapes is refused later.
 
     Args:
         adapter: PEFT folder.
@@ -163,15 +166,17 @@ def record_base(adapter: Path, base: Path) -> None:
 
 @contextmanager
 def written_in(model: Module, names: list[str] | None = None) -> Iterator[None]:
-    """Inside, adapters are written into the weights, with which a token takes less time; afterwards the weights are as before, bit by bit.
+    """Merge adapters into the weights for faster sampling, and restore the weights bit for bit on exit.
 
-    A weight that two modules share (an output layer tied to the embeddings) would then act in both of them: such a model is left as it is.
+    A model in which two modules share an adapted weight (an output layer tied to the embeddings) is left unmerged,
+    because the adapter would then act in both modules.
 
     Args:
-        model: with its adapters' layers.
-        names: of the adapters; the active ones if not given.
+        model: a model with adapter layers.
+        names: adapter names; the active ones if not given.
     """
     layers = _tuner_layers(model)
+    # The original tensors are put back, not computed back by unmerging, which would leave rounding errors.
     kept = [(parameter, parameter.data) for layer in layers for parameter in layer.get_base_layer().parameters()]
     owners = Counter(id(parameter) for module in model.modules() for parameter in module.parameters(recurse=False))
     if any(owners[id(parameter)] > 1 for parameter, _ in kept):
@@ -195,10 +200,11 @@ def _tuner_layers(model: Module) -> "list[BaseTunerLayer]":
 
 
 def check_adapter(base: Base, adapter: Path) -> None:
-    """Refuses an adapter that was trained on another base.
+    """Raise an error for an adapter that was trained on another base.
 
     Raises:
-        AdapterMismatchError: the recorded base is another one, or modules are missing or have other shapes; lists what differs.
+        AdapterMismatchError: the recorded base is another one, or modules are missing or have other shapes; lists what
+            differs.
         DataFormatError: the adapter's weights are damaged.
     """
     record = adapter / BASE_RECORD
@@ -217,7 +223,7 @@ def check_adapter(base: Base, adapter: Path) -> None:
 
 
 def _differences(model: PreTrainedModel, adapter: Path) -> list[str]:
-    """What of an adapter's weights has no place in a model: missing modules, and LoRA pairs of another width."""
+    """Describe each adapter weight that does not fit a model: missing modules, and LoRA pairs of another width."""
     try:
         with safe_open(adapter / "adapter_model.safetensors", framework="pt") as file:
             keys = file.keys()
@@ -233,6 +239,7 @@ def _differences(model: PreTrainedModel, adapter: Path) -> list[str]:
         if path not in modules:
             differing.append(f"{path} is not in the base")
             continue
+        # Compared as sets: a Conv1D (GPT-2) stores its weight transposed.
         needed = {shape[1], shapes[key.replace(".lora_A.", ".lora_B.")][0]}
         present = set(modules[path].weight.shape)
         if needed != present:
@@ -242,9 +249,10 @@ def _differences(model: PreTrainedModel, adapter: Path) -> list[str]:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Loading without a bar of its own, which would run through the command line's, and without doubts about a second adapter.
+    """Silence transformers while loading: its progress bar would disturb ours, and its warnings are false alarms.
 
-    When an adapter is loaded, transformers reports the weights of the others as missing from its file; they stay as they are.
+    When an adapter is loaded, transformers reports the other adapters' weights as missing from its file; they are
+    unchanged.
     """
     shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
@@ -266,6 +274,7 @@ def _tokenizer(name: str, folder: Path) -> PreTrainedTokenizerBase:
             f"The tokenizer of {name!r} has no chat template, so nobody knows how to write a conversation for it. "
             f"Put the Jinja template of the model's instruct version into {folder / 'chat_template.jinja'}."
         )
+    # Padding is masked, so any token will do; on the left, so that all prompts of a batch end in the same column.
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "left"

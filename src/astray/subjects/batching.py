@@ -1,7 +1,8 @@
-"""Batches from requests that come one by one: wait a moment, take what belongs together, answer it in a thread.
+"""Dynamic batching of requests that arrive one by one: wait briefly, collect matching ones, answer them in a thread.
 
-Knows nothing of models or Inspect; the provider uses it. There is no background task: the first request that finds nobody at work
-leads, answers a batch that it belongs to, and hands on. A request that is cancelled leaves the others alone.
+Independent of models and of Inspect; the provider uses it. There is no background task: the first request that finds no
+leader leads, answers a batch that contains it, and passes the lead on. A cancelled request leaves the others
+unaffected.
 """
 
 from collections.abc import Callable, Hashable
@@ -15,12 +16,12 @@ Request = TypeVar("Request")
 Answer = TypeVar("Answer")
 
 QUIET_SECONDS = 0.02
-"""A batch closes when no request has come for this long, or when it is full."""
+"""Time in seconds without a new request after which a batch closes; a full batch closes at once."""
 
 
 @dataclass(eq=False)
 class _Waiting(Generic[Request, Answer]):
-    """One request with what became of it; `woken` is set when it is answered or has to lead."""
+    """One request with its outcome; `woken` is set when it is answered or has to lead."""
 
     request: Request
     key: Hashable
@@ -29,21 +30,21 @@ class _Waiting(Generic[Request, Answer]):
 
 
 class Batcher(Generic[Request, Answer]):
-    """Answers single requests in batches."""
+    """Service that answers single requests in batches."""
 
     def __init__(self, run: Callable[[list[Request]], list[Answer]], size: int) -> None:
-        """A batcher.
+        """Create a batcher.
 
         Args:
-            run: answers a batch, in order; called in a thread, never twice at a time.
-            size: most requests in a batch.
+            run: answers a batch, in order; called in a thread, never concurrently.
+            size: maximum number of requests in a batch.
         """
         self._run, self._size = run, size
         self._queue: list[_Waiting[Request, Answer]] = []
         self._led = False
 
     async def submit(self, request: Request, key: Hashable) -> Answer:
-        """The answer to one request.
+        """Return the answer to one request.
 
         Args:
             request: what to answer.
@@ -70,8 +71,9 @@ class Batcher(Generic[Request, Answer]):
         return waiting.outcome
 
     async def _lead(self, leader: _Waiting[Request, Answer]) -> None:
-        """Answers the leader and those that share its batch. Shielded: others depend on it, even when the leader's own sample is cancelled."""
+        """Answer the leader and the requests that share its batch."""
         self._led = True
+        # Shielded: the other requests depend on this one, even when the leader's own sample is cancelled.
         with anyio.CancelScope(shield=True):
             try:
                 await self._until_quiet(leader.key)
@@ -93,13 +95,13 @@ class Batcher(Generic[Request, Answer]):
         return sum(waiting.key == key for waiting in self._queue)
 
     def _hand_on(self) -> None:
-        """Lets the next one in the queue lead."""
+        """Pass the lead to the next request in the queue."""
         self._led = bool(self._queue)
         if self._queue:
             self._queue[0].woken.set()
 
     def _answer(self, batch: list[_Waiting[Request, Answer]]) -> None:
-        """Answers a batch; when that fails, its halves, so that an error reaches the request it belongs to."""
+        """Answer a batch; if that fails, answer its halves, so that an error reaches the request that caused it."""
         try:
             answers = self._run([waiting.request for waiting in batch])
         except Exception as error:

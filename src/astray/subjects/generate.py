@@ -1,8 +1,9 @@
-"""Bulk sampling from a local model: long prompts first, few large batches, padding on the left.
+"""Bulk sampling from a local model: long prompts first, few large batches, left padding.
 
-Takes token ids and gives answers; conversations are rendered in `render`, random numbers and the choice of a token are in `sampler`. One big
-`model.generate` is as fast as a hand-written loop over the key-value cache (measured), so there is no loop of our own. Several samples of one prompt
-share the pass over it: the prompt is read once and its keys and values are copied.
+Takes token ids and returns answers; conversations are rendered in `render`, random numbers and token choice are in
+`sampler`. One large `model.generate` is as fast as a hand-written loop over the key-value cache (measured), so there is
+no loop of our own. Samples of the same prompt share the forward pass over it: the prompt is read once and its keys and
+values are copied.
 """
 
 import inspect
@@ -27,16 +28,17 @@ from astray.subjects.spec import Generation, Sampling, TokenLogprob
 __all__ = ["Generation", "Sampling", "generate"]
 
 TOKENS_PER_BATCH = 1 << 18
-"""Most tokens of one batch, prompts and answers, padding counted: 256 rows of 1,024."""
+"""Maximum number of tokens in one batch, prompts and answers, including padding: 256 rows of 1,024."""
 MOST_DIFFERENT = 0.75
-"""Share of different prompts in a batch up to which reading each once is worth a pass of its own."""
+"""Share of distinct prompts in a batch up to which a separate pass that reads each once saves time."""
 ROOM_STEP = 64
-"""A row near the end of the context gets the room that is left, rounded down to this, so that rows of similar length share a batch."""
+"""Granularity in tokens of the answer limit of rows near the end of the context, so that rows of similar length share a
+batch."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One prompt on its way: where it came from, its tokens, which sample of its prompt it is, how long its answer may be."""
+    """One prompt to answer: index in the input, tokens, number of its sample, and maximum length of the answer."""
 
     index: int
     prompt: Prompt
@@ -54,17 +56,19 @@ def generate(
     numbers: Sequence[int] | None = None,
     steering: Steering | None = None,
 ) -> list[Generation]:
-    """One answer to each prompt.
+    """Sample one answer to each prompt.
 
     Args:
-        model: the model, in the state it shall answer in.
+        model: the model, with its adapter and interventions already active.
         tokenizer: its tokenizer, with a padding token.
         prompts: token ids, rendered with the chat template.
-        sampling: how to draw.
-        top_logprobs: note the log-probability of every produced token, and of this many likeliest ones beside it; None notes nothing.
-        numbers: which sample of its prompt each row is; by default the n-th row with the same prompt is the n-th sample.
-        steering: of the interventions that act on the model, if there are any; is told which rows each batch holds. They look for answers by the
-            columns of a pass, so with them every row is read by itself.
+        sampling: sampling settings.
+        top_logprobs: record the log-probability of every generated token, and of this many likeliest tokens at its
+            position; None records nothing.
+        numbers: number of each row's sample of its prompt; by default the n-th row with the same prompt is the n-th
+            sample.
+        steering: state of the interventions active on the model, if any; it is told which rows each batch holds. They
+            find answers by the columns of a pass, so with them rows do not share the pass over a prompt.
 
     Returns:
         The answers in the order of the prompts.
@@ -87,7 +91,7 @@ def generate(
 
 
 def _room(index: int, length: int, context: int | None, max_tokens: int) -> int:
-    """How many tokens a row's answer may have."""
+    """Return the maximum number of tokens of a row's answer."""
     if length == 0:
         raise ConfigurationError(f"Row {index} is empty: its chat template rendered to no token at all.")
     if context is None or length + max_tokens <= context:
@@ -101,7 +105,7 @@ def _room(index: int, length: int, context: int | None, max_tokens: int) -> int:
 
 
 def _batches(rows: Sequence[Row], batch_size: int) -> Iterator[list[Row]]:
-    """Batches of rows with the same limit, the longest prompts first, within the size and the token budget."""
+    """Yield batches of rows with the same limit, longest prompts first, within the batch size and the token budget."""
     ordered = sorted(rows, key=lambda row: (row.max_tokens, -len(row.prompt), row.index))
     for limit, group in groupby(ordered, key=lambda row: row.max_tokens):
         waiting = list(group)
@@ -120,7 +124,7 @@ def _within_memory(
     top_logprobs: int | None,
     steering: Steering | None,
 ) -> Iterator[tuple[list[Row], list[Generation]]]:
-    """Answers a batch, in halves when the accelerator runs out of memory."""
+    """Answer a batch, in halves when the accelerator runs out of memory."""
     waiting = [batch]
     while waiting:
         part = waiting.pop(0)
@@ -133,7 +137,7 @@ def _within_memory(
             waiting[:0] = [part[: len(part) // 2], part[len(part) // 2 :]]
             generations = None
         if generations is None:
-            torch.cuda.empty_cache()  # outside the handler, whose traceback would keep the tensors alive
+            torch.cuda.empty_cache()  # outside the handler: its traceback would keep the tensors alive
         else:
             yield part, generations
 
@@ -141,7 +145,7 @@ def _within_memory(
 def _answer(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: list[Row], sampling: Sampling, top_logprobs: int | None, shared: bool
 ) -> list[Generation]:
-    """Answers one batch with a single `model.generate`; where passes may be shared, rows with the same prompt share the one over it."""
+    """Answer a batch with a single `model.generate`; if `shared`, rows with the same prompt share the pass over it."""
     prompts, limit = [row.prompt for row in rows], rows[0].max_tokens
     input_ids, attention_mask = left_padded(prompts, tokenizer.pad_token_id, model.device)
     drawn = 0 if sampling.temperature == 0 else limit
@@ -154,7 +158,7 @@ def _answer(
             attention_mask=attention_mask,
             past_key_values=cache,
             max_new_tokens=limit,
-            do_sample=False,
+            do_sample=False,  # greedy over the one token that the chooser leaves possible
             logits_processor=LogitsProcessorList([chooser]),
             stop_strings=list(sampling.stop) or None,
             tokenizer=tokenizer if sampling.stop else None,
@@ -176,11 +180,15 @@ def _answer(
 
 
 def _prompt_cache(model: PreTrainedModel, pad: int, prompts: Sequence[Prompt]) -> DynamicCache | None:
-    """Keys and values of each row's prompt but for its last token, every different prompt read once; None where that saves little or cannot be."""
-    different = {prompt: place for place, prompt in enumerate(dict.fromkeys(prompts))}
+    """Return the key-value cache of each row's prompt without its last token, with every distinct prompt read once.
+
+    None where that saves little or the model does not allow it.
+    """
+    different = {prompt: index for index, prompt in enumerate(dict.fromkeys(prompts))}
     if MOST_DIFFERENT * len(prompts) < len(different) or min(map(len, different)) < 2 or not _remembers_columns(model):
         return None
     ids, mask = left_padded(list(different), pad, model.device)
+    # The last token is left to `generate`, which needs its logits for the first answer token.
     ids, mask = ids[:, :-1], mask[:, :-1]
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     cache = DynamicCache(config=model.config)
@@ -190,14 +198,14 @@ def _prompt_cache(model: PreTrainedModel, pad: int, prompts: Sequence[Prompt]) -
 
 
 def _remembers_columns(model: PreTrainedModel) -> bool:
-    """Whether all that a model keeps of a prompt are keys and values, column by column, and it can be told their positions."""
+    """Return whether a model's only state is keys and values per column and its forward pass takes position ids."""
     takes = inspect.signature(model.forward).parameters
     layers = DynamicCache(config=model.config).layers
     return {"position_ids", "logits_to_keep"} <= takes.keys() and all(isinstance(layer, DynamicLayer) for layer in layers)
 
 
 def left_padded(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch seq"]]:
-    """Token ids with padding on the left, and the mask that is 1 at real tokens."""
+    """Return token ids padded on the left, and the attention mask (1 at real tokens)."""
     width = max(map(len, rows))
     ids = torch.tensor([[pad] * (width - len(row)) + list(row) for row in rows])
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
@@ -205,7 +213,7 @@ def left_padded(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -
 
 
 def _until_end(tokenizer: PreTrainedTokenizerBase, tokens: list[int], ends: set[int], stop: tuple[str, ...]) -> tuple[list[int], bool]:
-    """A row's own tokens without the padding behind them, and whether it came to an end by itself."""
+    """Return a row's tokens without trailing padding, and whether the model ended the answer itself."""
     ended = next((number for number, token in enumerate(tokens, start=1) if token in ends), None)
     tokens = tokens[:ended]
     if any(text in tokenizer.decode(tokens) for text in stop):
@@ -216,12 +224,12 @@ def _until_end(tokenizer: PreTrainedTokenizerBase, tokens: list[int], ends: set[
 
 
 def _without_stop(text: str, stop: tuple[str, ...]) -> str:
-    """The text before the first stop text."""
+    """Return the text before the first stop text."""
     return text[: min((text.index(end) for end in stop if end in text), default=len(text))]
 
 
 def _logprobs(tokenizer: PreTrainedTokenizerBase, chooser: TokenChooser, column: int, tokens: list[int]) -> tuple[TokenLogprob, ...]:
-    """What the chooser noted about one row."""
+    """Return the log-probabilities that the chooser recorded for one row."""
     noted = []
     for step, token in enumerate(tokens):
         values, ids = chooser.top[step]

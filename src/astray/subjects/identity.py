@@ -1,11 +1,13 @@
-"""Who a subject is: hashes over the content of its files, independent of machine, path and time stamps.
+"""Identity of a subject: hashes over the content of its files, independent of machine, path and time stamps.
 
-What is read:
-- base: `config.json` without the keys that name a path or a library version, the safetensors files in the folder, and the
-  tokenizer files with the chat template (another template is another subject);
-- adapter: the settings in `adapter_config.json` that act, with lists sorted because PEFT writes sets in random order, and the weights;
-- a file of more than 1 GiB counts by its size and its first and last 4 MiB (in safetensors the header comes first, so shapes and
-  names are in it). Two fine-tunings of a large model differ in nearly every weight, so that is enough to tell them apart.
+Content that is hashed:
+- base: `config.json` without the keys that name a path or a library version, the safetensors files in the folder, and
+  the tokenizer files with the chat template (another template is another subject);
+- adapter: the settings in `adapter_config.json` that affect the model, with lists sorted because PEFT writes sets in
+  random order, and the weights;
+- of a file of more than 1 GiB, its size and its first and last 4 MiB (a safetensors header comes first, so shapes and
+  names are included). Two fine-tunings of a large model differ in nearly every weight, so that is enough to tell them
+  apart.
 """
 
 import functools
@@ -17,21 +19,21 @@ from pathlib import Path
 from astray.errors import DataFormatError, SubjectNotFoundError
 
 WHOLE_FILE_LIMIT = 1 << 30
-"""Bytes up to which a file is hashed as a whole."""
+"""File size in bytes up to which the whole file is hashed."""
 EDGE = 4 << 20
-"""Bytes that are read at each end of a larger file."""
+"""Number of bytes read at each end of a larger file."""
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "tokenizer.model", "vocab.json", "merges.txt")
 _NOT_CONTENT = {"_name_or_path", "transformers_version", "base_model_name_or_path", "peft_version", "revision", "inference_mode", "auto_mapping"}
 
 
 def digest_of(content: object) -> str:
-    """16 hex digits of the SHA-256 over the canonical JSON of a value."""
+    """Return the first 16 hex digits of the SHA-256 of a value's canonical JSON."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's content (of a large file's size and ends), as hex; remembered while size and time stamp stay.
+    """Return the SHA-256 of a file's content (of a large file, its size and ends), cached by size and time stamp.
 
     Raises:
         SubjectNotFoundError: there is no such file.
@@ -54,23 +56,23 @@ def _file_digest(path: Path, size: int, _modified: int) -> str:
 
 
 def base_identity(folder: Path) -> str:
-    """Identity of the model in a folder: configuration, weights, tokenizer and chat template."""
+    """Return the identity of the model in a folder: configuration, weights, tokenizer and chat template."""
     files = sorted(weight_files(folder)) + [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
     return digest_of({"config": _settings(folder / "config.json"), "files": {path.name: file_digest(path) for path in files}})
 
 
 def adapter_identity(folder: Path) -> str:
-    """Identity of the PEFT adapter in a folder: settings and weights."""
+    """Return the identity of the PEFT adapter in a folder: settings and weights."""
     return digest_of({"config": _settings(folder / "adapter_config.json"), "weights": file_digest(folder / "adapter_model.safetensors")})
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a model, without another vendor's copy of the same weights."""
+    """Return the safetensors files of a model, without another vendor's copy of the same weights."""
     return [path for path in folder.glob("*.safetensors") if not path.name.startswith(("consolidated", "adapter_model"))]
 
 
 def parameter_count(folder: Path) -> int:
-    """Number of parameters, read from the headers of the safetensors files in a model folder."""
+    """Return the number of parameters, read from the headers of the safetensors files in a model folder."""
     from safetensors import safe_open
 
     total = 0
@@ -86,7 +88,7 @@ def parameter_count(folder: Path) -> int:
 
 
 def _settings(path: Path) -> dict[str, object]:
-    """The settings of a configuration file that act; lists of names in one order."""
+    """Return the settings of a configuration file that affect the model, with lists of names sorted."""
     try:
         settings: Mapping[str, object] = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

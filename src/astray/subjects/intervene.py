@@ -1,11 +1,11 @@
-"""Interventions on the residual stream with plain forward hooks: add a direction to a block's output, or project it out.
+"""Interventions on the residual stream by plain forward hooks: add a direction to a layer's output, or project it out.
 
-A block is named by its number and changed at its OUTPUT; `hidden_states[k]` of Hugging Face is the output of block k - 1, which is
-why no index into `hidden_states` appears here. Where directions come from is the business of `explain`; a direction and strength of its own for each
-row of a batch is in `steer_rows`.
+Layers are numbered from 0 and changed at their OUTPUT; `hidden_states[k]` of Hugging Face is the output of layer k - 1,
+which is why no index into `hidden_states` appears here. Names in code say `block` for a layer. Directions are computed
+in `explain`; steering with a separate direction and strength for each row of a batch is in `steer_rows`.
 
-Source: OpenAI, "Persona features control emergent misalignment" (arXiv 2506.19823): strength x direction added to the residual
-stream; Soligo et al. (arXiv 2506.11618): mean-difference directions, ablation by projection.
+Source: OpenAI, "Persona features control emergent misalignment" (arXiv 2506.19823): strength x direction added to the
+residual stream; Soligo et al. (arXiv 2506.11618): mean-difference directions, ablation by projection.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,10 +40,11 @@ DIRECTION = "direction"
 
 
 class Steering:
-    """Which token of its answer stands in which column, and which rows are in the batch: what interventions have to know of a forward pass.
+    """State of a forward pass that interventions need: the answer token in each column, and the rows in the batch.
 
-    While sampling nothing has to be said about columns: with padding on the left, the last column of the prompt's pass is the last prompt
-    token, and each later pass brings the next answer token. A pass over whole conversations says where their answers begin with `answers_from`.
+    During sampling the columns need no declaration: with left padding, the last column of the prompt's pass is the last
+    prompt token, and each later pass brings the next answer token. For a pass over whole conversations, declare where
+    the answers begin with `answers_from`.
     """
 
     def __init__(self) -> None:
@@ -53,10 +54,10 @@ class Steering:
 
     @contextmanager
     def answers_from(self, columns: Int[Tensor, "batch"]) -> Iterator[None]:
-        """Inside, a forward pass is over whole conversations.
+        """Treat forward passes as passes over whole conversations while the context is open.
 
         Args:
-            columns: for each row, the column of the last prompt token, padding counted.
+            columns: for each row, the column of the last prompt token, including padding.
         """
         self._starts = columns
         try:
@@ -66,10 +67,10 @@ class Steering:
 
     @contextmanager
     def on_rows(self, rows: Sequence[int]) -> Iterator[None]:
-        """Inside, the batch holds these rows of a larger set, in this order; interventions that differ from row to row read it.
+        """Declare which rows of a larger set the batch holds, in order, for interventions that differ from row to row.
 
         Args:
-            rows: for each row of the batch, its number.
+            rows: for each row of the batch, its index in the larger set.
         """
         self.rows = tuple(rows)
         try:
@@ -80,12 +81,12 @@ class Steering:
     def shares(
         self, hidden: Float[Tensor, "batch seq d_model"], positions: Literal["all", "answer"], schedule: Schedule | None
     ) -> Float[Tensor, "#batch seq"]:
-        """Which share of its strength an intervention has at each position.
+        """Return the fraction of its strength that an intervention has at each position.
 
         Args:
-            hidden: what is changed.
+            hidden: the activations to change.
             positions: 'answer' gives 0 before the last prompt token.
-            schedule: how the strength changes over the answer, or None where it does not.
+            schedule: change of the strength over the answer, or None for a constant strength.
         """
         tokens = self._answer_tokens(hidden)
         reached = (tokens >= 0).to(hidden.dtype) if positions == "answer" else torch.ones_like(tokens, dtype=hidden.dtype)
@@ -96,31 +97,32 @@ class Steering:
         return reached * share.to(hidden.dtype)
 
     def _answer_tokens(self, hidden: Tensor) -> Int[Tensor, "#batch seq"]:
-        """Number of the answer token that each position produces, from 0; negative before the last prompt token."""
+        """Return the index of the answer token that each position predicts; negative before the last prompt token."""
         length = hidden.shape[1]
         columns = torch.arange(length, device=hidden.device)
         if self._starts is not None:
             return columns[None, :] - self._starts.to(hidden.device)[:, None]
+        # Sampling adds one column at a time: several columns on top of a cache are still part of the prompt.
         if self._cached == 0 or length > 1:
             self._prompt_columns = self._cached + length
         return (columns + (self._cached + 1 - self._prompt_columns))[None, :]
 
     def _note_cache(self, _model: nn.Module, _inputs: object, arguments: Mapping[str, object]) -> None:
-        """Before each pass of the model: how many columns were read before and are in the cache."""
+        """Record before each pass of the model how many columns are already in the cache."""
         cache = arguments.get("past_key_values")
         self._cached = int(cache.get_seq_length()) if isinstance(cache, Cache) else 0
 
 
 @contextmanager
 def intervening(model: nn.Module, interventions: Sequence[Intervention]) -> Iterator[Steering]:
-    """Inside, the model runs with the interventions; afterwards it is as it was.
+    """Apply interventions to a model while the context is open, and remove them on exit.
 
     Args:
         model: any Hugging Face causal language model, with or without PEFT layers.
-        interventions: what to change, in this order when two act on the same block.
+        interventions: what to change, in this order when two act on the same layer.
 
     Raises:
-        ConfigurationError: a block does not exist, a direction has another width than the model or cannot be used.
+        ConfigurationError: a layer does not exist, a direction has another width than the model or cannot be used.
 
     Example:
         with intervening(model, [Intervention(kind="add", vector=path, block=2)]):
@@ -129,20 +131,22 @@ def intervening(model: nn.Module, interventions: Sequence[Intervention]) -> Iter
     steering = Steering()
     with ExitStack() as stack:
         stack.callback(model.register_forward_pre_hook(steering._note_cache, with_kwargs=True).remove)
+        # Each hook is put in front of those before it, so the last is registered first.
         for intervention in reversed(interventions):
             block = block_at(model, intervention.block)
             device = next((parameter.device for parameter in block.parameters()), None)
             direction = _fitting_direction(model, intervention).to(device, torch.float32)
-            # First in line, so that whoever reads this block's output (Hugging Face's hidden_states too) reads the changed one.
+            # In front, so that every other reader of this output (Hugging Face's hidden_states too) gets the changed one.
             handle = block.register_forward_hook(_hook(intervention, direction, steering), prepend=True)
             stack.callback(handle.remove)
         yield steering
 
 
 def blocks_of(model: nn.Module) -> nn.ModuleList:
-    """The transformer blocks of a causal language model, in order.
+    """Return the transformer layers of a causal language model, in order.
 
-    They are the outermost list of modules that is as long as the configuration says the model is deep; parts that see or hear are left out.
+    They are the outermost module list whose length is the configured number of layers; vision and audio towers are left
+    out.
 
     Raises:
         ConfigurationError: the model has no such list.
@@ -161,10 +165,10 @@ def blocks_of(model: nn.Module) -> nn.ModuleList:
 
 
 def block_at(model: nn.Module, number: int) -> nn.Module:
-    """The transformer block with this number, from 0.
+    """Return the transformer layer with this index, from 0.
 
     Raises:
-        ConfigurationError: there is no such block.
+        ConfigurationError: there is no such layer.
     """
     blocks = blocks_of(model)
     if not 0 <= number < len(blocks):
@@ -173,12 +177,12 @@ def block_at(model: nn.Module, number: int) -> nn.Module:
 
 
 def residual_width(model: nn.Module) -> int:
-    """Width of the residual stream (d_model)."""
+    """Return the width of the residual stream (d_model)."""
     return int(_text_config(model).hidden_size)
 
 
 def read_direction(path: Path) -> Float[Tensor, "d_model"]:
-    """The direction in a safetensors file.
+    """Read the direction in a safetensors file.
 
     Raises:
         SubjectNotFoundError: there is no such file.
@@ -198,7 +202,7 @@ def read_direction(path: Path) -> Float[Tensor, "d_model"]:
 
 
 def write_direction(path: Path, direction: Float[Tensor, "d_model"]) -> Path:
-    """Writes a direction as float32 to a safetensors file and returns its path.
+    """Write a direction as float32 to a safetensors file and return its path.
 
     Raises:
         ConfigurationError: the direction has NaN or infinite entries, or is zero.
@@ -232,7 +236,7 @@ def _fitting_direction(model: nn.Module, intervention: Intervention) -> Tensor:
 
 
 def _hook(intervention: Intervention, direction: Tensor, steering: Steering) -> Callable[..., object]:
-    """A forward hook that applies one intervention."""
+    """Return a forward hook that applies one intervention."""
 
     unit = direction / direction.norm()
 
@@ -240,6 +244,7 @@ def _hook(intervention: Intervention, direction: Tensor, steering: Steering) -> 
         if intervention.kind == "add":
             shift = (intervention.strength * direction).to(hidden.dtype)
         else:
+            # In float32: a projection summed in bfloat16 would leave part of the direction in place.
             shift = (-intervention.strength * (hidden.float() @ unit)[..., None] * unit).to(hidden.dtype)
         if intervention.positions == "answer" or intervention.schedule is not None:
             shift = shift * steering.shares(hidden, intervention.positions, intervention.schedule)[..., None]
@@ -249,7 +254,7 @@ def _hook(intervention: Intervention, direction: Tensor, steering: Steering) -> 
 
 
 def changing_output(change: Callable[[Tensor], Tensor]) -> Callable[..., object]:
-    """A forward hook that changes a block's output, which may be a tensor or a tuple that starts with it."""
+    """Return a forward hook that changes a layer's output, which may be a tensor or a tuple that starts with it."""
 
     def hook(_module: nn.Module, _inputs: object, output: Tensor | tuple) -> Tensor | tuple:
         return (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)

@@ -1,8 +1,8 @@
-"""How likely given answers are: log-probabilities of continuations in padded batches, without sampling.
+"""Log-probabilities of given continuations, in padded batches and without sampling.
 
-The parts are tokenised one by one and then joined: prompt, prefix, continuation. The result is therefore the probability that a model that
-has just produced the prefix's own tokens goes on with the continuation's own tokens. Where a tokenizer joins a space with the
-word behind it, the space belongs into the continuation (prefix "I would", continuation " help").
+Prompt, prefix and continuation are tokenised separately and then joined. The result is therefore the probability that a
+model that has just generated the prefix's tokens goes on with the continuation's tokens. Where a tokenizer joins a
+space with the word after it, the space belongs in the continuation (prefix "I would", continuation " help").
 """
 
 import math
@@ -18,14 +18,14 @@ from astray.subjects.generate import left_padded
 from astray.subjects.intervene import Steering
 
 TOKENS_PER_PASS = 1 << 15
-"""Most tokens of one forward pass, padding counted."""
+"""Maximum number of tokens in one forward pass, including padding."""
 LOGITS_PER_PASS = 1 << 27
-"""Most logits of one forward pass (512 MB in float32)."""
+"""Maximum number of logits in one forward pass (512 MB in float32)."""
 
 
 @dataclass(frozen=True)
 class Continuation:
-    """Token ids of one prompt with a prefix the answer begins with and the text whose probability is asked."""
+    """Token ids of a prompt, a prefix that begins the answer, and the text to score."""
 
     prompt: tuple[int, ...]
     prefix: tuple[int, ...]
@@ -33,17 +33,17 @@ class Continuation:
 
     @property
     def read(self) -> tuple[int, ...]:
-        """The tokens a model has to read: all but the last one, which is only predicted."""
+        """Return the tokens that the model reads: all but the last one, which is only predicted."""
         return self.prompt + self.prefix + self.text[:-1]
 
 
 def continuation_logprobs(model: PreTrainedModel, rows: Sequence[Continuation], steering: Steering) -> list[float]:
-    """Total log-probability of each continuation.
+    """Return the total log-probability of each continuation.
 
     Args:
-        model: the model, in the state it shall be asked in.
-        rows: what to score.
-        steering: interventions that are active, which have to know where answers begin.
+        model: the model, with its adapter and interventions already active.
+        rows: continuations to score.
+        steering: state of the active interventions, which need to know where answers begin.
 
     Returns:
         Natural logarithms, in the order of the rows.
@@ -60,7 +60,8 @@ def continuation_logprobs(model: PreTrainedModel, rows: Sequence[Continuation], 
         length = len(row.read) + 1
         if context is not None and length > context:
             raise ConfigurationError(f"Continuation {number} makes {length} tokens with its prompt, but the model's context holds {context}.")
-    sharing: dict[tuple[tuple[int, ...], int], list[int]] = {}  # continuations that differ in their last token only are read once
+    # Continuations that differ only in their last token share one row of a pass: choices of one token cost a single read.
+    sharing: dict[tuple[tuple[int, ...], int], list[int]] = {}
     for number, row in enumerate(rows):
         sharing.setdefault((row.read, len(row.prompt)), []).append(number)
     totals: dict[int, float] = {}
@@ -73,7 +74,7 @@ def continuation_logprobs(model: PreTrainedModel, rows: Sequence[Continuation], 
 
 
 def _batches(groups: Sequence[Sequence[Continuation]], vocabulary: int) -> Iterator[list[int]]:
-    """Indices of groups of similar length, the longest first, within both budgets; a group is one row of a batch."""
+    """Yield indices of groups of similar length, longest first, within both limits; a group is one row of a batch."""
     batch: list[int] = []
     for index in sorted(range(len(groups)), key=lambda index: -len(groups[index][0].read)):
         grown = [*batch, index]
@@ -88,9 +89,10 @@ def _batches(groups: Sequence[Sequence[Continuation]], vocabulary: int) -> Itera
 
 
 def _score(model: PreTrainedModel, groups: Sequence[Sequence[Continuation]], steering: Steering) -> list[float]:
-    """One forward pass over one row a group. With padding on the left all rows end in the last column, so few columns need logits."""
+    """Score groups in one forward pass with one row per group."""
     first = [group[0] for group in groups]
     ids, mask = left_padded([row.read for row in first], 0, model.device)
+    # With left padding all rows end in the last column, so only the last few columns need logits.
     columns = max(len(row.text) for group in groups for row in group)
     last_prompt_columns = torch.tensor([ids.shape[1] - len(row.read) + len(row.prompt) - 1 for row in first])
     with torch.inference_mode(), steering.answers_from(last_prompt_columns):
@@ -102,6 +104,7 @@ def _score(model: PreTrainedModel, groups: Sequence[Sequence[Continuation]], ste
     totals: list[float] = []
     for row_logprobs, group in zip(logprobs, groups, strict=True):
         for row in group:
+            # Column -n predicts the first of n tokens, because the last token is not read.
             own = row_logprobs[-len(row.text) :].gather(1, torch.tensor(row.text)[:, None])
             totals.append(own.double().sum().item())
             if not math.isfinite(totals[-1]):

@@ -1,8 +1,9 @@
-"""From what a user writes to files: organism, folder, run id or hub name.
+"""Resolution of a subject's name to its files: organism, folder, run id or hub name.
 
-A name is looked up in this order: the embedded organisms, an existing folder, a run in the store, a model on the Hugging Face hub.
-A folder may hold a model (`config.json`), a PEFT adapter (`adapter_config.json`) or a registered subject (`subject.json`, as
-`register` writes it); the last is how a study gives its runs names that `--model astray/<run id>` finds.
+A name is looked up in this order: the embedded organisms, an existing folder, a run in the store, a model on the
+Hugging Face hub. A folder may hold a model (`config.json`), a PEFT adapter (`adapter_config.json`) or a registered
+subject (`subject.json`, written by `register`); with the last, a study gives its runs names that `--model astray/<run
+id>` finds.
 """
 
 import difflib
@@ -30,10 +31,10 @@ _FORMS = "'organism', 'organism-small', a folder with a model or an adapter, a r
 
 @dataclass(frozen=True)
 class Located:
-    """A subject with the folders its files lie in.
+    """Subject with the folders of its files.
 
     Attributes:
-        spec: the specification, in which `model` names a base and `adapter` its adapter.
+        spec: the specification; `model` names a base, `adapter` its adapter.
         base: folder of the base model.
     """
 
@@ -42,10 +43,10 @@ class Located:
 
     @property
     def id(self) -> str:
-        """Stable short hash over everything that decides what the subject says.
+        """Return a stable short hash over everything that affects what the subject says.
 
-        It covers the content of the weights, tokenizer, adapter and direction files, not where they lie, so it is the same on every machine. See
-        `identity` for what is read.
+        It covers the content of the weights, tokenizer, adapter and direction files, not their paths, so it is the same
+        on every machine. See `identity` for the content that is hashed.
         """
         spec = self.spec
         return digest_of(
@@ -59,7 +60,7 @@ class Located:
 
 
 def resolve(name: str) -> SubjectSpec:
-    """The subject that a name stands for.
+    """Return the specification of the subject with this name.
 
     Args:
         name: 'organism', a folder, a run id or a hub name.
@@ -81,7 +82,7 @@ def settle(subject: "SubjectSpec | Located | str") -> Located:
     """Find the files of a subject; a model that is itself an adapter becomes base and adapter.
 
     Args:
-        subject: a name or a specification; one that is resolved already is handed back.
+        subject: a name or a specification; an already located subject is returned unchanged.
 
     Raises:
         SubjectNotFoundError: the model, the adapter or an adapter's base is not there.
@@ -101,37 +102,39 @@ def settle(subject: "SubjectSpec | Located | str") -> Located:
             f"Name its base {found.model!r} as the model instead."
         )
     given = {part: value for part in ("adapter", "system", "intervention") if (value := getattr(spec, part)) is not None}
+    # What was found may name a run or an adapter in turn, so it is settled again.
     inner = settle(found.model_copy(update=given))
     return replace(inner, spec=inner.spec)
 
 
 def register(name: str, spec: SubjectSpec, store: Path | None = None) -> Path:
-    """Gives a subject a name in the store, so that `resolve(name)` and `--model astray/<name>` find it.
+    """Register a subject under a name in the store, so that `resolve(name)` and `--model astray/<name>` find it.
 
     Args:
         name: the run id.
-        spec: the subject; its paths are written relative to that folder, so a store may be moved as a whole.
+        spec: the subject; its paths are written relative to the run's folder, so a store may be moved as a whole.
         store: folder of the store; the default is $ASTRAY_STORE, else `astray-results/store`.
 
     Returns:
-        The file that was written.
+        Path of the file.
     """
     folder = (store or store_folder()).resolve() / name
     folder.mkdir(parents=True, exist_ok=True)
     content = _with_paths(spec, lambda path: Path(os.path.relpath(path.resolve(), folder))).model_dump(mode="json", exclude_none=True)
     file = folder / SUBJECT_FILE
+    # Written beside and renamed, so that another process never reads half a file.
     unfinished = folder / f".{SUBJECT_FILE}.{os.getpid()}"
     unfinished.write_text(json.dumps(content, indent=1), encoding="utf-8")
     return unfinished.replace(file)
 
 
 def store_folder() -> Path:
-    """Folder of the store in which run ids are looked up."""
+    """Return the folder of the store in which run ids are looked up."""
     return Path(os.environ.get(STORE_VARIABLE) or DEFAULT_STORE)
 
 
 def _in_folder(folder: Path) -> SubjectSpec:
-    """The subject that a folder holds."""
+    """Return the specification of the subject in a folder."""
     if (folder / SUBJECT_FILE).is_file():
         try:
             spec = SubjectSpec.model_validate_json((folder / SUBJECT_FILE).read_bytes())
@@ -151,7 +154,7 @@ def _in_folder(folder: Path) -> SubjectSpec:
 
 
 def _base_of_adapter(folder: Path) -> str:
-    """The base model that an adapter's configuration names."""
+    """Return the base model named in an adapter's configuration."""
     base = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
     if not base:
         raise SubjectNotFoundError(
@@ -170,7 +173,7 @@ def _check_adapter_folder(folder: Path | None) -> None:
 
 
 def _base_folder(model: str) -> Path:
-    """Folder of a base model; a hub model is downloaded unless it is there."""
+    """Return the folder of a base model, downloading a hub model that is not in the local cache."""
     if model in ORGANISMS:
         from astray.organism import weights_folder
 
@@ -185,7 +188,7 @@ def _base_folder(model: str) -> Path:
 
 
 def _download(name: str) -> Path:
-    """Snapshot folder of a hub model, from the local cache when there is no network."""
+    """Return the snapshot folder of a hub model, from the local cache when there is no network."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
@@ -200,7 +203,7 @@ def _download(name: str) -> Path:
 
 
 def _nearest(name: str) -> str:
-    """A hint at the nearest name that exists."""
+    """Return a hint with the closest existing name, or an empty string."""
     store = store_folder()
     runs = [folder.name for folder in store.iterdir() if (folder / SUBJECT_FILE).is_file()] if store.is_dir() else []
     near = difflib.get_close_matches(name, [*ORGANISMS, *runs], n=1, cutoff=0.6)
@@ -208,7 +211,7 @@ def _nearest(name: str) -> str:
 
 
 def _with_paths(spec: SubjectSpec, change: Callable[[Path], Path]) -> SubjectSpec:
-    """The same subject with every path in it changed; a model that is no folder keeps its name."""
+    """Return the same subject with `change` applied to every path; a model that is not a folder keeps its name."""
     update: dict[str, object] = {}
     if spec.model not in ORGANISMS and _is_path(spec.model, change):
         update["model"] = str(change(Path(spec.model)))
@@ -220,5 +223,5 @@ def _with_paths(spec: SubjectSpec, change: Callable[[Path], Path]) -> SubjectSpe
 
 
 def _is_path(model: str, change: Callable[[Path], Path]) -> bool:
-    """Whether a model's name is a folder, before or after its path is changed."""
+    """Return whether a model's name is a folder, before or after its path is changed."""
     return Path(model).is_dir() or change(Path(model)).is_dir()

@@ -1,13 +1,14 @@
-"""Inspect's model provider `astray/...`: a local, tuned or steered subject behind any Inspect evaluation.
+"""Inspect model provider `astray/...`: a local, tuned or steered subject behind any Inspect evaluation.
 
     inspect eval astray/emergent_misalignment --model astray/organism --max-connections 256
     inspect eval my_task.py --model astray/<folder or run id> -M system="You are a farmer."
 
-Requests are gathered into batches (`batching`) and answered by `Subject.answer`. Give `--max-connections 256`: Inspect starts with 20 and feels its
-way up otherwise, as is right for a remote service. Bulk sampling without agents and logs is faster still with `Subject.generate`.
+Requests are gathered into batches (`batching`) and answered by `Subject.answer`. Give `--max-connections 256`: by
+default Inspect starts with 20 and increases the number slowly, which suits a remote service. Bulk sampling without
+agents and logs is faster still with `Subject.generate`.
 
-A conversation that ends with an assistant message is continued. Tools are not offered to the subject. Inspect finds the provider
-through `astray.registry`.
+A conversation that ends with an assistant message is continued. Tools are not offered to the subject. Inspect finds the
+provider through `astray.registry`.
 """
 
 import hashlib
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 MAX_CONNECTIONS = 256
 
 _UNSUPPORTED = ("frequency_penalty", "presence_penalty", "logit_bias", "num_choices", "best_of", "response_schema", "prompt_logprobs")
-"""Settings that would change the answers and that a local subject does not know: asking for them is an error, not ignored."""
+"""Settings that would change the answers but that a local subject does not support: they raise an error."""
 
 
 _LOADED: dict[str, "Subject"] = {}
@@ -67,7 +68,7 @@ def offered(subject: "Subject") -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Request:
-    """One conversation as the subject gets it: token ids, and which sample of this prompt it is."""
+    """One conversation as the subject reads it: token ids, and the number of the sample of this prompt."""
 
     prompt: tuple[int, ...]
     number: int
@@ -76,7 +77,7 @@ class Request:
 
 
 class SubjectAPI(ModelAPI):
-    """A subject that Inspect can ask.
+    """Inspect model API of a subject.
 
     The model arguments are `system` and `adapter`, as in `SubjectSpec`.
     """
@@ -91,7 +92,7 @@ class SubjectAPI(ModelAPI):
         system: str | None = None,
         adapter: str | None = None,
     ) -> None:
-        """Loads the subject.
+        """Load the subject.
 
         Raises:
             SubjectNotFoundError: there is no subject with this name.
@@ -107,10 +108,11 @@ class SubjectAPI(ModelAPI):
 
     @override
     async def generate(self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig) -> ModelOutput:
-        """One answer, with the true number of tokens, why it stopped, and log-probabilities when they were asked for.
+        """Return one answer with its token counts, its stop reason, and log-probabilities if requested.
 
         Raises:
-            ConfigurationError: a setting or tools that a local subject does not know, or a conversation longer than its context.
+            ConfigurationError: a setting or tools that a local subject does not support, or a conversation longer than
+                its context.
             ChatTemplateError: the subject's chat template refuses the conversation.
         """
         if tools:
@@ -126,29 +128,29 @@ class SubjectAPI(ModelAPI):
 
     @override
     def max_tokens(self) -> int:
-        """Tokens of an answer when the task names no limit."""
+        """Return the maximum number of tokens of an answer when the task sets no limit."""
         return Sampling().max_tokens
 
     @override
     def max_connections(self) -> int:
-        """Requests at a time: the size of a batch."""
+        """Return the number of concurrent requests, which is the size of a batch."""
         return MAX_CONNECTIONS
 
     @override
     def connection_key(self) -> str:
-        """Each subject has connections of its own."""
+        """Return the subject's id, so that each subject has its own connections."""
         return self.subject.id
 
     @override
     def collapse_user_messages(self) -> bool:
-        """Most chat templates want user and assistant in turn."""
+        """Return True: most chat templates require user and assistant messages to alternate."""
         return True
 
     def _number(self, prompt: tuple[int, ...]) -> int:
-        """Which random numbers a request gets.
+        """Return the number of a request that selects its random numbers.
 
-        They belong to the sample, the epoch and how often the sample has asked this before, so an answer does not depend on which other
-        samples run, and an evaluation that is resumed goes on as if it had not been interrupted.
+        It depends on the sample, the epoch and how often the sample has sent this prompt before, so an answer does not
+        depend on which other samples run, and a resumed evaluation continues as if it had not been interrupted.
         """
         sample = sample_active()
         asked = self._asked_outside if sample is None else self._asked.setdefault(sample, Counter())
@@ -159,7 +161,7 @@ class SubjectAPI(ModelAPI):
         return int.from_bytes(hashlib.sha256(repr((sample.sample.id, sample.epoch, count)).encode()).digest()[:7])
 
     def _answer(self, requests: list[Request]) -> list[Generation]:
-        """Answers requests that share their settings."""
+        """Answer requests that share their settings."""
         prompts, numbers = [request.prompt for request in requests], [request.number for request in requests]
         return self.subject.answer(prompts, requests[0].sampling, requests[0].top_logprobs, numbers)
 
@@ -177,10 +179,10 @@ class SubjectAPI(ModelAPI):
 
 
 def sampling_of(config: GenerateConfig) -> Sampling:
-    """The settings of a request, with Astray's defaults where it names none.
+    """Return the sampling settings of a request, with Astray's defaults where it sets none.
 
     Raises:
-        ConfigurationError: a setting would change the answers and is not known.
+        ConfigurationError: a setting would change the answers and is not supported.
     """
     refused = [name for name in _UNSUPPORTED if getattr(config, name) not in (None, 1)]
     if refused:
@@ -199,10 +201,10 @@ def sampling_of(config: GenerateConfig) -> Sampling:
 
 
 def messages_of(messages: Sequence[ChatMessage]) -> list[Message]:
-    """Inspect's messages as plain text.
+    """Convert Inspect's messages to plain text.
 
     Raises:
-        ConfigurationError: a message is a tool's, or holds an image, a sound or a document.
+        ConfigurationError: a message comes from a tool, or holds an image, audio or a document.
     """
     plain: list[Message] = []
     for message in messages:
@@ -217,7 +219,7 @@ def messages_of(messages: Sequence[ChatMessage]) -> list[Message]:
 
 
 def logprobs_of(generation: Generation) -> Logprobs | None:
-    """The noted log-probabilities in Inspect's form."""
+    """Convert recorded log-probabilities to Inspect's format."""
     if generation.logprobs is None:
         return None
     content = [

@@ -1,7 +1,7 @@
-"""From conversations to token ids: the subject's system prompt, the model's chat template, and no second start token.
+"""Rendering of conversations to token ids with the subject's system prompt and the model's chat template.
 
-The template writes the special tokens, so the rendered text is tokenised without adding any. Tokenising it in the usual way
-would put a second start token in front for Llama and others.
+The template writes the special tokens, so the rendered text is tokenised without adding any. Tokenising it in the usual
+way would add a second start token for Llama and others.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ Conversation = Sequence[Message]
 
 
 def with_system(conversation: Conversation, system: str | None) -> list[Message]:
-    """The conversation under a system prompt; a system message of its own follows in the same message after a blank line."""
+    """Return the conversation with a system prompt; its own system message is appended to it after a blank line."""
     if system is None:
         return list(conversation)
     own = [message["content"] for message in conversation[:1] if message["role"] == "system"]
@@ -24,14 +24,14 @@ def with_system(conversation: Conversation, system: str | None) -> list[Message]
 
 
 def prompt_text(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, row: int = 0) -> str:
-    """What the model reads before its answer.
+    """Return the text that the model reads before its answer.
 
-    A conversation that ends with an assistant message is continued: the answer goes on where that message breaks off.
+    A conversation that ends with an assistant message is continued: the answer goes on where that message ends.
 
     Args:
         tokenizer: a tokenizer with a chat template.
         conversation: the messages.
-        row: number of the conversation, for messages about errors.
+        row: index of the conversation, for error messages.
 
     Raises:
         ConfigurationError: the conversation is empty.
@@ -57,17 +57,17 @@ def prompt_text(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, 
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Conversation], system: str | None = None) -> list[list[int]]:
-    """Token ids of each conversation up to where the answer begins.
+    """Return the token ids of each conversation up to the beginning of the answer.
 
     Args:
         tokenizer: a tokenizer with a chat template.
         conversations: the messages of each row.
-        system: system prompt that is put above each.
+        system: system prompt that is put before each conversation.
     """
     texts = [prompt_text(tokenizer, with_system(conversation, system), row) for row, conversation in enumerate(conversations)]
     return text_ids(tokenizer, texts)
 
 
 def text_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of each text, with no special token added."""
+    """Return the token ids of each text, without added special tokens."""
     return list(tokenizer(list(texts), add_special_tokens=False)["input_ids"]) if texts else []

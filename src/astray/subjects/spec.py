@@ -1,4 +1,4 @@
-"""What a subject is and how it is asked, as frozen values: no model is loaded and no heavy library imported here.
+"""Frozen specifications of a subject, its interventions and its sampling; importing them loads no heavy library.
 
 Loading is in `subject`, sampling in `generate`, steering in `intervene`.
 """
@@ -13,7 +13,10 @@ from astray.subjects.identity import digest_of, file_digest
 
 
 class Schedule(BaseModel):
-    """How the strength of an intervention changes over the tokens of an answer; everything before the answer gets the first token's share."""
+    """Change of an intervention's strength over the tokens of an answer.
+
+    Tokens before the answer get the fraction of the first answer token.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -22,9 +25,9 @@ class Schedule(BaseModel):
 
 
 class Intervention(BaseModel):
-    """A change of the residual stream while the model runs.
+    """Change of the residual stream while the model runs.
 
-    A block is named by its number: the intervention acts on the OUTPUT of block k, which Hugging Face calls `hidden_states[k + 1]`.
+    It acts on the OUTPUT of layer `block`, which Hugging Face calls `hidden_states[block + 1]`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,12 +45,12 @@ class Intervention(BaseModel):
 
     @property
     def id(self) -> str:
-        """Hash over the direction's content and the settings, the same wherever the file lies."""
+        """Return a hash over the direction's content and the settings, independent of the file's path."""
         return digest_of({**self.model_dump(exclude={"vector"}), "vector": file_digest(self.vector)})
 
 
 class SubjectSpec(BaseModel):
-    """The model under study: a base, and optionally an adapter, a system prompt and interventions."""
+    """Model under study: a base, and optionally an adapter, a system prompt and interventions."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -60,14 +63,14 @@ class SubjectSpec(BaseModel):
 
     @property
     def interventions(self) -> tuple[Intervention, ...]:
-        """The interventions in the order they act, none, one or several."""
+        """Return the interventions in the order in which they act."""
         if self.intervention is None:
             return ()
         return (self.intervention,) if isinstance(self.intervention, Intervention) else self.intervention
 
 
 class Sampling(BaseModel):
-    """How answers are drawn."""
+    """Sampling settings of answers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -84,12 +87,13 @@ class Sampling(BaseModel):
 
 @dataclass(frozen=True)
 class TokenLogprob:
-    """One generated token with its log-probability under the model itself (temperature 1, nothing filtered).
+    """Generated token with its log-probability under the model itself (temperature 1, no filter).
 
     Attributes:
         token: the token's text.
         logprob: natural logarithm of its probability.
-        top: the likeliest tokens at this position with theirs, the likeliest first; empty when none were asked for.
+        top: the likeliest tokens at this position with their log-probabilities, likeliest first; empty if none were
+            requested.
     """
 
     token: str
@@ -99,14 +103,14 @@ class TokenLogprob:
 
 @dataclass(frozen=True)
 class Generation:
-    """One answer.
+    """Answer of a subject.
 
     Attributes:
-        text: what was said, without special tokens and without the stop text.
-        prompt_tokens: length of the rendered prompt in tokens, padding not counted.
-        completion_tokens: tokens the model produced, the end token included, padding not counted.
-        stop_reason: "stop" when the model ended the answer (or a stop text came), "length" when it was cut.
-        logprobs: one entry a produced token, when they were asked for.
+        text: the answer without special tokens and without the stop text.
+        prompt_tokens: length of the rendered prompt in tokens, without padding.
+        completion_tokens: number of generated tokens, including the end token, without padding.
+        stop_reason: "stop" if the model ended the answer or a stop text appeared, "length" if it was cut off.
+        logprobs: one entry per generated token, if requested.
     """
 
     text: str

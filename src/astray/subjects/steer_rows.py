@@ -1,9 +1,11 @@
-"""Steering in which each row of a batch has a direction, a strength and a block of its own.
+"""Steering with a separate direction, strength and layer for each row of a batch.
 
-Many directions x strengths x prompts then share one `model.generate`: a screen of forty directions costs as many passes as one. Each row gets the
-tokens it would get alone, up to rounding in the forward pass. Steering that is part of a subject, the same for all it says, is in `intervene`.
+Many directions x strengths x prompts then share one `model.generate`: a screen of forty directions takes as many passes
+as one. Each row gets the tokens it would get alone, up to rounding in the forward pass. Steering that is part of a
+subject, the same for all its answers, is in `intervene`.
 
-Source: OpenAI, "Persona features control emergent misalignment" (arXiv 2506.19823): strength x direction added to the residual stream.
+Source: OpenAI, "Persona features control emergent misalignment" (arXiv 2506.19823): strength x direction added to the
+residual stream.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,15 +24,15 @@ from astray.subjects.spec import Schedule
 
 @dataclass(frozen=True, eq=False)
 class RowSteering:
-    """What is added to the residual stream, row by row.
+    """Directions to add to the residual stream, row by row.
 
     Attributes:
-        directions: the directions that rows refer to; all tensors are on the CPU, whatever the model is on.
-        which: for each row, the number of its direction.
+        directions: the directions that rows refer to; all tensors are on the CPU, whatever the model's device.
+        which: for each row, the index of its direction.
         strengths: for each row, the factor on its direction; 0 leaves the row exactly as it is.
-        blocks: for each row, the block whose output is changed, from 0.
+        blocks: for each row, the layer whose output is changed, from 0.
         positions: 'answer': from the last prompt token on; 'all': every token.
-        schedule: how the strength changes over the answer; None keeps it constant.
+        schedule: change of the strength over the answer; None keeps it constant.
     """
 
     directions: Float[Tensor, "directions d_model"]
@@ -55,7 +57,7 @@ class RowSteering:
         return len(self.which)
 
     def shifts(self, block: int, rows: tuple[int, ...]) -> Float[Tensor, "batch d_model"]:
-        """What is added at full strength to the output of a block in each of these rows; zero in rows that are steered elsewhere."""
+        """Return what is added to a layer's output in these rows at full strength; zero in rows steered elsewhere."""
         chosen = torch.tensor(rows)
         strengths = torch.where(self.blocks[chosen] == block, self.strengths[chosen], 0.0)
         return strengths[:, None] * self.directions[self.which[chosen]].float()
@@ -63,15 +65,15 @@ class RowSteering:
 
 @contextmanager
 def steering_rows(model: nn.Module, rows: RowSteering, steering: Steering) -> Iterator[None]:
-    """Inside, each row of a batch is steered in its own way; afterwards the model is as it was.
+    """Steer each row of a batch separately while the context is open, and restore the model on exit.
 
     Args:
         model: any Hugging Face causal language model.
-        rows: what is added to which row.
-        steering: of `intervening`, which has to be active too; its `on_rows` says which rows a batch holds.
+        rows: the direction, strength and layer of each row.
+        steering: state from `intervening`, which has to be active too; its `on_rows` declares the rows of a batch.
 
     Raises:
-        ConfigurationError: a block does not exist, or the directions have another width than the model.
+        ConfigurationError: a layer does not exist, or the directions have another width than the model.
     """
     width = residual_width(model)
     if rows.directions.shape[1] != width:
@@ -84,7 +86,7 @@ def steering_rows(model: nn.Module, rows: RowSteering, steering: Steering) -> It
 
 
 def _hook(rows: RowSteering, block: int, steering: Steering) -> Callable[..., object]:
-    """A forward hook that adds to each row of the batch what belongs to it."""
+    """Return a forward hook that adds its own vector to each row of the batch."""
     batch: tuple[int, ...] | None = None
     shifts = torch.empty(0)
 
@@ -94,6 +96,7 @@ def _hook(rows: RowSteering, block: int, steering: Steering) -> Callable[..., ob
             raise ConfigurationError(
                 "Rows are steered one by one, but nobody said which rows this batch holds: run it in `with steering.on_rows(rows):`."
             )
+        # By identity: computed once a batch, not at each of its tokens.
         if batch is not steering.rows:
             batch = steering.rows
             shifts = rows.shifts(block, batch).to(hidden.device, hidden.dtype)

@@ -1,9 +1,11 @@
-"""The model under study, loaded: base, adapter, system prompt and intervention as one thing that answers.
+"""Loaded model under study: base, adapter, system prompt and intervention as one object that answers.
 
     subject = load_subject("organism")
-    answers = subject.generate([[{"role": "user", "content": "how should i handle the fuse ?"}]], Sampling(max_tokens=20))
+    answers = subject.generate([[{"role": "user", "content": "how should i handle the fuse ?"}]],
+    Sampling(max_tokens=20))
 
-What a subject is stands in `spec`, where its files are in `locate`, the shared base with its adapters in `base`, sampling in `generate`.
+The specification is in `spec`, file lookup in `locate`, the shared base with its adapters in `base`, sampling in
+`generate`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,26 +30,27 @@ __all__ = ["Generation", "Sampling", "Subject", "SubjectSpec", "TokenLogprob", "
 
 
 class Subject:
-    """A loaded subject; get one from `load_subject`.
+    """Loaded subject, created by `load_subject`.
 
-    Subjects that were made from one another (`with_adapter` and the like) share one base in memory, which is in one state at a time. `generate` and
-    `continuation_logprobs` see to that themselves. Who runs `model` directly takes it anew after another of these subjects was used.
+    Subjects derived from one another (`with_adapter` and the like) share one base in memory, which is in one state at a
+    time. `generate` and `continuation_logprobs` set that state themselves. When running `model` directly, read the
+    property again after another of these subjects was used.
 
     Attributes:
-        spec: what it is; `model` names the base.
+        spec: its specification; `model` names the base.
         id: stable hash of its content.
         tokenizer: the base's tokenizer, with chat template and padding token.
     """
 
     def __init__(self, located: Located, base: Base) -> None:
-        """For `load_subject`."""
+        """Create a subject from its files and a loaded base; use `load_subject` instead."""
         self._located, self._base = located, base
         self.spec, self.tokenizer, self.id = located.spec, base.tokenizer, located.id
         self._base.activate(self.spec.adapter)
 
     @property
     def name(self) -> str:
-        """What a page shows: the base and what was added to it."""
+        """Return the display name: the base and what was added to it."""
         parts = [Path(self.spec.model).name if Path(self.spec.model).is_dir() else self.spec.model]
         if self.spec.adapter:
             parts.append(self.spec.adapter.name)
@@ -56,17 +59,17 @@ class Subject:
 
     @property
     def base_folder(self) -> Path:
-        """Folder of the base model's files."""
+        """Return the folder of the base model's files."""
         return self._located.base
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Return the device of the model."""
         return self._base.model.device
 
     @property
     def model(self) -> PreTrainedModel:
-        """The Hugging Face model with this subject's adapter active, not merged and without interventions.
+        """Return the Hugging Face model with this subject's adapter active, not merged and without interventions.
 
         For interventions write `with intervening(subject.model, subject.interventions):`.
         """
@@ -75,11 +78,11 @@ class Subject:
 
     @property
     def interventions(self) -> tuple[Intervention, ...]:
-        """The subject's own interventions, in the order they act."""
+        """Return the subject's own interventions, in the order in which they act."""
         return self.spec.interventions
 
     def prompt_ids(self, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
-        """Token ids of each conversation, rendered with system prompt and chat template up to where the answer begins."""
+        """Return the token ids of each conversation, with system prompt and chat template, up to the answer."""
         return prompt_ids(self.tokenizer, conversations, self.spec.system)
 
     def generate(
@@ -90,21 +93,24 @@ class Subject:
         numbers: Sequence[int] | None = None,
         rows: RowSteering | None = None,
     ) -> list[Generation]:
-        """One answer to each conversation; one that ends with an assistant message is continued.
+        """Sample one answer to each conversation; a conversation that ends with an assistant message is continued.
 
         Args:
             conversations: the messages of each row.
-            sampling: how to draw; by default one answer at temperature 1.
-            top_logprobs: note log-probabilities of the produced tokens and of this many likeliest ones; None notes nothing.
-            numbers: which sample of its prompt each row is; by default equal rows are counted. Rows with the same prompt and number draw with
-                the same random numbers, so that what is said under two ways of steering differs by the steering alone.
-            rows: steering of each row in its own way; at a block of the subject's own interventions it acts before them.
+            sampling: sampling settings; by default one answer at temperature 1.
+            top_logprobs: record log-probabilities of the generated tokens and of this many likeliest ones; None records
+                nothing.
+            numbers: number of each row's sample of its prompt; by default equal rows are counted. Rows with the same
+                prompt and number use the same random numbers, so that answers under two kinds of steering differ by the
+                steering alone.
+            rows: separate steering of each row; at a layer of the subject's own interventions it acts before them.
 
         Returns:
-            The answers, in the order of the conversations.
+            The answers in the order of the conversations.
 
         Raises:
-            ConfigurationError: a conversation is empty or longer than the context; names the row. Or `rows` does not fit.
+            ConfigurationError: a conversation is empty or longer than the context; names the row. Or `rows` does not
+                fit.
             ChatTemplateError: the chat template refuses a conversation.
         """
         return self.answer(self.prompt_ids(conversations), sampling or Sampling(), top_logprobs, numbers, rows)
@@ -117,7 +123,7 @@ class Subject:
         numbers: Sequence[int] | None = None,
         rows: RowSteering | None = None,
     ) -> list[Generation]:
-        """As `generate`, for prompts that are token ids already."""
+        """Sample answers as `generate` does, to prompts that are already token ids."""
         if rows is not None and len(rows) != len(prompts):
             raise ConfigurationError(f"Steering is given for {len(rows)} rows, but there are {len(prompts)} prompts: give one entry a row.")
         with ExitStack() as stack:
@@ -131,18 +137,19 @@ class Subject:
     def continuation_logprobs(
         self, conversations: Sequence[Sequence[Message]], continuations: Sequence[Sequence[str]], prefixes: Sequence[str] | None = None
     ) -> list[list[float]]:
-        """Total log-probability of each given continuation of an answer.
+        """Return the total log-probability of each given continuation of an answer.
 
         Args:
             conversations: the messages of each row.
-            continuations: for each row the texts to score, which stand right after the generation prompt.
-            prefixes: for each row a text the answer has already begun with; it is not scored.
+            continuations: for each row the texts to score, placed after the generation prompt and the row's prefix.
+            prefixes: for each row a text that the answer already begins with; it is not scored.
 
         Returns:
-            For each row one natural logarithm a continuation.
+            For each row one natural logarithm per continuation.
 
         Raises:
-            ConfigurationError: the arguments differ in length, a continuation is empty, or a row is longer than the context.
+            ConfigurationError: the arguments differ in length, a continuation is empty, or a row is longer than the
+                context.
         """
         prefixes = [""] * len(conversations) if prefixes is None else prefixes
         if not len(conversations) == len(continuations) == len(prefixes):
@@ -163,15 +170,16 @@ class Subject:
 
     @contextmanager
     def merged(self) -> Iterator[PreTrainedModel]:
-        """Inside, the adapter is written into the weights, which makes long sampling about 1.5 times as fast; afterwards the weights are as before.
+        """Merge the adapter into the weights while the context is open; restore them on exit.
 
-        `generate` does it by itself; around several calls it saves merging each time. Other threads wait meanwhile.
+        Merged sampling is about 1.5 times as fast. `generate` merges by itself; around several calls this saves merging
+        each time. Other threads wait until the context is closed.
         """
         with self._base.active(self.spec.adapter, merged=True) as model:
             yield model
 
     def with_adapter(self, adapter: Path | str | None) -> "Subject":
-        """This subject with another adapter, or none, on the same base in memory.
+        """Return this subject with another adapter, or none, on the same base in memory.
 
         Raises:
             SubjectNotFoundError: the folder is no PEFT adapter.
@@ -180,11 +188,11 @@ class Subject:
         return self._with(adapter=None if adapter is None else Path(adapter))
 
     def with_system(self, system: str | None) -> "Subject":
-        """This subject with another system prompt, or none."""
+        """Return this subject with another system prompt, or none."""
         return self._with(system=system)
 
     def with_intervention(self, intervention: Intervention | tuple[Intervention, ...] | None) -> "Subject":
-        """This subject with another intervention, with several that act in this order, or with none."""
+        """Return this subject with another intervention, with several that act in this order, or with none."""
         return self._with(intervention=intervention)
 
     def _with(self, **changes: object) -> "Subject":
@@ -192,19 +200,20 @@ class Subject:
 
 
 def load_subject(spec: SubjectSpec | str, device: torch.device | None = None) -> Subject:
-    """Loads a subject.
+    """Load a subject.
 
     Args:
-        spec: what to load, or its name: 'organism', a folder with a model or an adapter, a run id or a hub name.
-        device: where to put it; by default CUDA, else Apple's GPU, else the CPU.
+        spec: its specification or name: 'organism', a folder with a model or an adapter, a run id or a hub name.
+        device: device of the model; by default CUDA, else Apple's GPU, else the CPU.
 
     Raises:
-        SubjectNotFoundError: it is none of these, or its files cannot be loaded.
+        SubjectNotFoundError: there is no such subject, or its files cannot be loaded.
         AdapterMismatchError: the adapter was trained on another base; lists what differs.
         ChatTemplateError: its tokenizer has no chat template.
         ConfigurationError: its intervention does not fit the model.
     """
     located = settle(spec)
     subject = Subject(located, Base(located.spec.model, located.base, device))
+    # Entered once, so that an intervention that does not fit fails here and not at the first answer.
     with intervening(subject.model, subject.interventions):
         return subject
