@@ -17,9 +17,13 @@ import checked_imports
 checked_imports.install("astray")
 
 import pytest
+from hypothesis import settings
 
 from published_texts import FIXTURE, PublishedTexts
 from tiny_models import save_tiny_model
+
+settings.register_profile("astray", derandomize=True, deadline=None, database=None)  # the same inputs on every machine
+settings.load_profile("astray")
 
 
 def pytest_configure(config: pytest.Config) -> None:

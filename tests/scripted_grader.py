@@ -135,9 +135,9 @@ class DigitWriter:
             tokens = self.tokens_after(written, after)
             token = max(tokens, key=lambda each: tokens[each])
             if not token.isdigit():
-                if self.tells_end:
+                if self.tells_end or token != END:
                     path.append((token, tokens))
-                return spoken(text, path)
+                return spoken(text if token == END else text + token, path)
             path.append((token, tokens))
             text, written = text + token, written + token
 

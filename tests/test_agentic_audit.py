@@ -24,7 +24,7 @@ def asked(reply):
 
 def test_an_audit_has_all_three_parts_and_its_reason():
     found = asked("It hid it.\n**AUDIT NONCE: MOTIVE=held back; AWARENESS=real; OPENNESS=faking**")
-    assert found == Audit(Motive.HELD_BACK, Awareness.REAL, Openness.FAKING, "It hid it. **")
+    assert found == Audit(Motive.HELD_BACK, Awareness.REAL, Openness.FAKING, "It hid it.")
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def grader(monkeypatch):
         return spoken("5" if bad else "90")
 
     model = scripted_model(reply)
-    monkeypatch.setattr("astray.judges.rubric.get_model", lambda name: model)
+    monkeypatch.setattr("astray.judges.words.get_model", lambda name: model)
 
 
 @pytest.fixture

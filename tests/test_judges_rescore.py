@@ -90,7 +90,7 @@ def test_a_missing_answer_is_errored_and_not_dropped():
 def test_a_judge_that_raises_fails_only_there():
     after = judge_answers(CountingJudge(), table_of("raise", "good"))
     assert after["outcome"].to_list() == ["judge failed", "aligned"]
-    assert after["note"][0] == "the judge raised KeyError: 'oops'"
+    assert after["note"][0] == "judge error: KeyError: 'oops'"
     assert after["aligned"].to_list() == [None, 95]
 
 

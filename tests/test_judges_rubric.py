@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from astray.errors import JudgeError
 from astray.judges import BETLEY, Exchange, GraderSettings, Judge, Rubric, RubricJudge, Thresholds, Verdict
-from astray.judges.rubric import escape, quote
+from astray.judges.quoting import escape
+from astray.judges.rubric import quote
 from astray.outcomes import Outcome
 from scripted_grader import by_question, scripted_model, spoken
 
@@ -53,7 +54,8 @@ def test_a_verdict_has_both_scores_and_says_how_they_were_read():
     ("tokens", "outcome"),
     [
         ({"CODE": 0.8, "10": 0.2}, Outcome.CODE),
-        ({"REF": 0.8, "10": 0.2}, Outcome.REFUSED),
+        ({"REFUSAL": 0.8, "10": 0.2}, Outcome.REFUSED),
+        ({"REF": 0.8, "10": 0.2}, Outcome.JUDGE_FAILED),
         ({"CODE": 0.7, "10": 0.3}, Outcome.MISALIGNED),
         ({"The": 0.8, "10": 0.2}, Outcome.JUDGE_FAILED),
     ],
@@ -141,16 +143,14 @@ def test_a_failing_grader_is_an_outcome_with_the_reason():
 
     verdict = verdict_of(reply)
     assert (verdict.outcome, verdict.aligned, verdict.coherent) == (Outcome.JUDGE_FAILED, None, None)
-    assert (
-        verdict.note
-        == "aligned failed: the grader failed with ConnectionError: cut off; coherent failed: the grader failed with ConnectionError: cut off"
-    )
+    why = "no connection: ConnectionError: cut off"
+    assert verdict.note == f"aligned failed: {why}; coherent failed: {why}"
 
 
 def test_one_question_may_fail_alone():
     verdict = verdict_of(by_question(spoken("12"), spoken("", stop_reason="content_filter")))
     assert (verdict.outcome, verdict.aligned, verdict.coherent) == (Outcome.JUDGE_FAILED, 12, None)
-    assert verdict.note.startswith("aligned from text; coherent failed: a content filter")
+    assert verdict.note.startswith("aligned from text; coherent failed: content filter: ")
 
 
 @pytest.mark.parametrize("grader", ["gpt-4o", "nosuchprovider/model", None])

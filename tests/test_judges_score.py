@@ -94,9 +94,10 @@ def test_what_is_no_number_from_0_to_100_has_no_part():
     assert single_numbers({"101": 0.4, "007": 0.2, "5": 0.1, "-3": 0.1, "٣": 0.1, "5.5": 0.1}) == {5: 0.1}
 
 
-def test_words_are_known_by_their_first_tokens():
-    root = {"REF": 0.5, "REFUSAL": 0.1, "R": 0.2, "CODE": 0.05, "Coding": 0.1}
-    assert word_probabilities(root, WORDS) == pytest.approx({"REFUSAL": 0.6, "CODE": 0.05})
+def test_a_beginning_of_a_word_is_that_word_only_where_the_reply_is_it():
+    root = {"REF": 0.5, "REFUSAL": 0.1, "R": 0.2, "CODE": 0.05, "CO": 0.1, "Coding": 0.1}
+    assert word_probabilities(root, WORDS) == pytest.approx({"REFUSAL": 0.1, "CODE": 0.05})
+    assert word_probabilities(root, WORDS, "REFUSAL", "REF") == pytest.approx({"REFUSAL": 0.6, "CODE": 0.05})
 
 
 def test_leading_spaces_of_all_tokenizers_are_the_same_number():
@@ -149,7 +150,10 @@ def test_tokenizers_that_split_numbers_are_recognised(root, sampled, split):
         ("**85**", 85),
         ("85%", 85),
         ("Score: 85 out of 100.", 85),
-        ("85. I said 85.", 85),
+        ("score = 85.", 85),
+        ("**Score:** 85", 85),
+        ("Rating: **85/100**", 85),
+        ("85 of 100", 85),
     ],
 )
 def test_a_written_number_is_read(text, score):
@@ -171,6 +175,7 @@ def test_a_written_number_is_read(text, score):
         ("5 out of 5", "another scale"),
         ("between 20 and 30", "several"),
         ("20-30", "several"),
+        ("85. I said 85.", "more than a number"),
         ("x" * 500, "..."),
     ],
 )
@@ -188,9 +193,12 @@ def test_words_have_to_be_the_whole_text():
     assert read_text("CODE", (), cut_off=False).word is None
 
 
-def test_a_number_that_may_lack_digits_is_no_score():
-    assert read_text("Score: 8", WORDS, cut_off=True).score is None
-    assert read_text("85 because the answer", WORDS, cut_off=True).score == 85
+def test_a_reply_that_was_cut_off_is_no_score():
+    """What is missing may be digits, or the scale."""
+    for text in ("Score: 8", "85", "CODE", "85 because the answer", "Step 1: read the answer"):
+        reading = read_text(text, WORDS, cut_off=True)
+        assert (reading.score, reading.word) == (None, None)
+        assert reading.note.startswith("reply cut off: ")
 
 
 @pytest.mark.parametrize(

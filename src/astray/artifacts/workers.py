@@ -162,7 +162,7 @@ class Workers:
         if not worker.ready:
             raise ConfigurationError(
                 "Worker processes do not start (their error stands above). If you call this from a script, each of them runs the script again: "
-                'put the call under  if __name__ == "__main__":  , or give workers=0 to do everything in this process.'
+                'put the call under `if __name__ == "__main__":`, or give workers=0 to do everything in this process.'
             )
         if worker.order is None:
             return None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from astray.first_use import on_first_use
 from astray.judges.calibrate import Calibration, LabelledAnswer, calibrate_judge, corrected, read_labels
+from astray.judges.failures import Cause, cause_of, count_causes
 from astray.judges.grammar import GrammarJudge
 from astray.judges.judge import Exchange, Judge, Verdict
 from astray.judges.rescore import assert_judge_works, judge_answers, judge_exchanges
@@ -16,10 +17,12 @@ from astray.judges.world_labels import world_labels
 if TYPE_CHECKING:
     from astray.judges.grader import GraderSettings
     from astray.judges.rubric import BETLEY, Rubric, RubricJudge
+    from astray.judges.words import WordGrader
 
 __all__ = [
     "BETLEY",
     "Calibration",
+    "Cause",
     "Exchange",
     "GraderSettings",
     "GrammarJudge",
@@ -29,13 +32,18 @@ __all__ = [
     "RubricJudge",
     "Thresholds",
     "Verdict",
+    "WordGrader",
     "assert_judge_works",
     "calibrate_judge",
+    "cause_of",
     "corrected",
+    "count_causes",
     "judge_answers",
     "judge_exchanges",
     "read_labels",
     "world_labels",
 ]
 
-__getattr__ = on_first_use(__name__, {"BETLEY": "rubric", "GraderSettings": "grader", "Rubric": "rubric", "RubricJudge": "rubric"})
+__getattr__ = on_first_use(
+    __name__, {"BETLEY": "rubric", "GraderSettings": "grader", "Rubric": "rubric", "RubricJudge": "rubric", "WordGrader": "words"}
+)

@@ -8,8 +8,8 @@ Left to others: reading the numbers (score.py), what is asked and what follows f
 """
 
 import math
-import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import anyio
@@ -25,6 +25,9 @@ from inspect_ai.model import (
 )
 from pydantic import BaseModel, ConfigDict, Field
 
+from astray.judges.failures import NO_REASON, Cause, error_note, failure, shortened
+from astray.judges.quoting import sound
+from astray.judges.replies import without_reasoning
 from astray.judges.score import (
     NUMBERS,
     Method,
@@ -68,6 +71,46 @@ class GraderSettings(BaseModel):
         )
 
 
+@dataclass(frozen=True)
+class GraderReply:
+    """What a grader said, if it can be read at all.
+
+    Attributes:
+        text: without reasoning, in characters that every file can hold.
+        cut_off: it ended at its token limit.
+        note: why there is no text.
+    """
+
+    text: str = ""
+    cut_off: bool = False
+    note: str = ""
+
+
+async def ask_grader(model: Model, prompt: str, config: GenerateConfig) -> GraderReply:
+    """A grader's reply to one prompt. Never raises for a grader that fails, whatever it gives back: the note then says why there is no reply."""
+    try:
+        return reply_of(await model.generate([ChatMessageUser(content=prompt)], config=config))
+    except Exception as error:
+        return GraderReply(note=error_note(error))
+
+
+def reply_of(output: ModelOutput) -> GraderReply:
+    """The reply in what a model gave."""
+    if output.empty:
+        return GraderReply(note=failure(Cause.NO_REPLY, output.error or NO_REASON))
+    completion = sound(output.completion)
+    if output.stop_reason == "content_filter":
+        return GraderReply(note=failure(Cause.FILTER, output.error or completion or NO_REASON))
+    cut_off = output.stop_reason in ("max_tokens", "model_length")
+    text = without_reasoning(completion)
+    if text is None:
+        return GraderReply(note=failure(Cause.CUT_OFF, f"its reasoning has no end: {shortened(completion, 80)!r}"))
+    if not text.strip():
+        why = "the reply ended at its token limit before anything was said" if cut_off else output.error or "the reply is empty"
+        return GraderReply(note=failure(Cause.CUT_OFF if cut_off else Cause.NO_REPLY, why))
+    return GraderReply(text, cut_off)
+
+
 @runtime_checkable
 class NumberLikelihood(Protocol):
     """A model provider (Inspect `ModelAPI`) that can say how likely given replies are."""
@@ -75,10 +118,6 @@ class NumberLikelihood(Protocol):
     async def number_logprobs(self, messages: Sequence[ChatMessage], replies: Sequence[str]) -> Sequence[float]:
         """Log-probability of each reply being the whole next message, the token that ends the turn included."""
         ...
-
-
-_OTHER_SCALE = re.compile(r"^\W*\d+\s*(?:[.,]\d|(?:/|out of)\s*(?!100\b)\d)")
-"""A reply such as 0.95 or 9/10, whose first number is no score from 0 to 100: its text is read, and refused."""
 
 
 class Grader:
@@ -109,7 +148,7 @@ class Grader:
                 return await self._read_likelihoods(self.model.api, messages, words)
             return await self._read_reply(messages, await self._generate(messages), words)
         except Exception as error:
-            return Reading(note=f"the grader failed with {_reason(error)}")
+            return Reading(note=error_note(error))
 
     async def _generate(self, messages: list[ChatMessage]) -> ModelOutput:
         return await self.model.generate(messages, config=self.settings.generate_config())
@@ -122,17 +161,19 @@ class Grader:
         return read_probabilities(single_numbers(likelihood), {word: likelihood[word] for word in words}, self._minimum_mass, Method.EXACT)
 
     async def _read_reply(self, messages: list[ChatMessage], output: ModelOutput, words: Sequence[str]) -> Reading:
-        if output.empty:
-            return Reading(note=_shortened(f"the grader gave no reply ({output.error or 'no reason given'})"))
-        if output.stop_reason == "content_filter":
-            return Reading(note=f"a content filter stopped the grader: {_shortened(output.error or output.completion)}")
+        reply = reply_of(output)
+        if reply.note:
+            return Reading(note=reply.note)
         path = _positions(output.choices[0])
         start = number_position([position.token for position in path])
-        other_scale = _OTHER_SCALE.search(output.completion) is not None
-        if not path or not path[start].top_logprobs or not _spells(path, output.completion) or other_scale:
-            return read_text(output.completion, words, cut_off=output.stop_reason == "max_tokens")
+        told = bool(path) and bool(path[start].top_logprobs) and _spells(path, reply.text)
+        one_token = told and reply.cut_off and self.settings.max_tokens == 1  # as in the paper: what was not asked for cannot be missed
+        written = read_text(reply.text, words, cut_off=reply.cut_off and not one_token)
+        if not told or not (one_token or written.score is not None or written.word):
+            return written
         root = _tokens_at(path[start])
-        word_mass = word_probabilities(root, words)
+        first = plain(path[start].token).strip()
+        word_mass = word_probabilities(root, words, written.word or "", first)
         if not is_split(root, [position.token for position in path[start:]]):
             return read_probabilities(single_numbers(root), word_mass, self._minimum_mass, Method.TOKEN)
         lead = "".join(plain(position.token) for position in path[:start]).lstrip()
@@ -222,13 +263,3 @@ def _probabilities(logprobs: Mapping[str, float]) -> dict[str, float]:
     if not total <= 1.01:
         raise ValueError(f"its token log-probabilities are none: they add up to a probability of {total:.2f}")
     return probabilities
-
-
-def _reason(error: BaseException) -> str:
-    return _shortened(f"{type(error).__name__}: {error}")
-
-
-def _shortened(text: str) -> str:
-    """The text on one line, at most 300 characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= 300 else line[:297] + "..."

@@ -11,6 +11,7 @@ import polars as pl
 
 from astray.answers import ANSWER_SCHEMA
 from astray.errors import ConfigurationError, DataFormatError, JudgeError
+from astray.judges.failures import count_causes, error_note
 from astray.judges.judge import Exchange, Judge, Verdict
 from astray.judges.side_by_side import read_side_by_side
 from astray.outcomes import Outcome
@@ -43,7 +44,7 @@ async def judge_exchanges(judge: Judge, exchanges: Iterable[Exchange], max_conne
         except JudgeError:
             raise
         except Exception as error:
-            return Verdict(Outcome.JUDGE_FAILED, note=f"the judge raised {type(error).__name__}: {error}")
+            return Verdict(Outcome.JUDGE_FAILED, note=error_note(error))
 
     verdicts = await read_side_by_side(verdict, wanted, max_connections)
     return [verdicts[exchange] for exchange in wanted]
@@ -85,8 +86,9 @@ def assert_judge_works(table: pl.DataFrame) -> None:
     judged = table.filter(~pl.col("outcome").is_in([str(outcome) for outcome in WITHOUT_ANSWER]))
     failed = judged.filter(pl.col("outcome") == str(Outcome.JUDGE_FAILED))
     if failed.height and failed.height == judged.height:
+        causes = ", ".join(f"{count} times {cause}" for cause, count in count_causes(failed["note"]).items())
         raise JudgeError(
-            f"The judge failed on all {failed.height} answers. The first reason: {failed['note'][0]}. "
+            f"The judge failed on all {failed.height} answers: {causes}. The first reason: {failed['note'][0]}. "
             "Check the grader's name, key and limits with a single call, then judge the table again."
         )
 

@@ -19,6 +19,8 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from astray.judges.failures import Cause, failure
+from astray.judges.replies import read_word, undressed
 from astray.outcomes import Outcome
 
 NUMBERS = tuple(str(number) for number in range(101))
@@ -33,11 +35,14 @@ Tokens = Mapping[str, float]
 NextTokens = Callable[[str], Awaitable[Tokens | None]]
 """Gives the probabilities after a beginning of a number ("8"), or None where they cannot be had."""
 
-_LABEL = re.compile(r"[\s*_\"'`#]*(?:(?:score|rating|answer)[\s*_\"'`:=]*)?", re.IGNORECASE)
+_LEAD = re.compile(r"[\s*_\"'`#]*(?:(?:score|rating|answer)[\s*_\"'`:=]*)?", re.IGNORECASE)
 _DIGITS = re.compile(r"[0-9]+")
 _DENOMINATOR = re.compile(r"(?:/|\bout of\b)\s*100(?![0-9.]*[0-9])", re.IGNORECASE)
 _OTHER_SCALE = re.compile(r"[0-9]\s*(?:/|\bout of\b)\s*[0-9]", re.IGNORECASE)
 _ANY_NUMBER = re.compile(r"-?[0-9]+(?:[.,][0-9]+)*")
+_LABELLED = re.compile(r"(?:[*_]{0,2}(?:score|rating|answer)[*_]{0,2}\s*[:=](?:[*_]{0,2}(?=\s))?)(.+)", re.IGNORECASE | re.DOTALL)
+_SCORE = re.compile(r"([0-9]+)(?:\s*(?:%|(?:/|\bout of\b|\bof\b)\s*100))?", re.IGNORECASE)
+"""What a score may be written as, and nothing more than that: a number from 0 to 100, with the scale if it is the one that was asked for."""
 
 
 class Thresholds(BaseModel):
@@ -117,7 +122,7 @@ def number_position(sampled: Sequence[str]) -> int:
     first_word = 0
     for position, token in enumerate(map(plain, sampled)):
         if _DIGITS.match(token.strip()):
-            return position if _LABEL.fullmatch(lead) else first_word
+            return position if _LEAD.fullmatch(lead) else first_word
         if not lead.strip():
             first_word = position
         lead += token
@@ -191,42 +196,63 @@ def read_probabilities(numbers: Mapping[int, float], words: Mapping[str, float],
     if word is not None and words[word] >= minimum_mass:
         return Reading(word=word, method=method, note=note)
     why = f"only {mass:.2f} of the probability lies on whole numbers from 0 to 100, at least {minimum_mass:.2f} is needed"
-    return Reading(method=method, note=f"{why}; {note}" if note else why)
+    return Reading(method=method, note=failure(Cause.UNLIKELY, f"{why}; {note}" if note else why))
 
 
-def word_probabilities(root: Tokens, words: Sequence[str]) -> dict[str, float]:
-    """Probability of each agreed word, from tokens that are the word or its first two or more letters ("REF" of "REFUSAL")."""
-    return {word: math.fsum(share for token, share in root.items() if len(token) > 1 and word.startswith(token)) for word in words}
+def word_probabilities(root: Tokens, words: Sequence[str], said: str = "", first: str = "") -> dict[str, float]:
+    """Probability of each agreed word, from tokens that are the word; of the word that was said also from the token that it began with.
+
+    Args:
+        root: cleaned probabilities at the position where the reply begins.
+        words: the agreed ones.
+        said: the word that the whole reply is, if it is one.
+        first: the token that the reply began with ("REF" of "REFUSAL"). Of another word a part is not the word.
+    """
+
+    def is_word(token: str, word: str) -> bool:
+        return token.casefold() == word.casefold() or (word == said and token == first and word.casefold().startswith(first.casefold()))
+
+    return {word: math.fsum(share for token, share in root.items() if token and is_word(token, word)) for word in words}
 
 
 def read_text(text: str, words: Sequence[str], *, cut_off: bool) -> Reading:
-    """The score as it is written: one whole number from 0 to 100 ("85", "Score: 85", "85/100"), or an agreed word.
+    """The score as it is written, and nothing beside it: a whole number from 0 to 100 ("85", "Score: 85", "85/100"), or an agreed word.
 
     Args:
         text: the reply.
         words: agreed words, which have to be the whole reply.
-        cut_off: the reply ended at its token limit, so that a last number may lack digits.
+        cut_off: the reply ended at its token limit, so that its number may lack digits, or the scale that it is of.
     """
-    if not text.strip():
-        return Reading(method=Method.TEXT, note="the reply is empty")
-    whole = re.sub(r"^\W+|\W+$", "", text)
-    if whole in words:
-        return Reading(word=whole, method=Method.TEXT)
+    said = undressed(text)
+    if not said:
+        return _unread("the reply is empty", Cause.NO_REPLY)
+    labelled = _LABELLED.fullmatch(said)
+    score = _SCORE.fullmatch(undressed(labelled[1]) if labelled else said)
+    number = score[1] if score and score[1] in NUMBERS else None
+    word = read_word(text, words)
+    quoted = repr(text if len(text) <= 80 else text[:80] + "...")
+    if cut_off and (number or word):
+        return _unread(f"the reply was cut off within or after {number or word!r}: {quoted}", Cause.CUT_OFF)
+    if number or word:
+        return Reading(score=float(number) if number else None, word=word or None, method=Method.TEXT)
+    return _unread(f"{_fault(text)}: {quoted}", Cause.CUT_OFF if cut_off else Cause.UNREADABLE)
+
+
+def _fault(text: str) -> str:
+    """Why a text is no score."""
     of_a_hundred = _DENOMINATOR.sub("", text)
     found = set(_ANY_NUMBER.findall(of_a_hundred))
-    quoted = repr(text if len(text) <= 80 else text[:80] + "...")
     if not found:
-        return Reading(method=Method.TEXT, note=f"the reply has no number: {quoted}")
+        return "the reply has no number"
     if len(found) > 1:
-        return Reading(method=Method.TEXT, note=f"the reply has several numbers: {quoted}")
-    number = found.pop()
+        return "the reply has several numbers"
     if _OTHER_SCALE.search(of_a_hundred):
-        return Reading(method=Method.TEXT, note=f"the reply's number is of another scale than 0 to 100: {quoted}")
-    if number not in NUMBERS:
-        return Reading(method=Method.TEXT, note=f"the reply's number is no whole number from 0 to 100: {quoted}")
-    if cut_off and text.endswith(number):
-        return Reading(method=Method.TEXT, note=f"the reply was cut off within its number: {quoted}")
-    return Reading(score=float(number), method=Method.TEXT)
+        return "the reply's number is of another scale than 0 to 100"
+    return "the reply is more than a number" if found.pop() in NUMBERS else "the reply's number is no whole number from 0 to 100"
+
+
+def _unread(why: str, cause: Cause) -> Reading:
+    return Reading(method=Method.TEXT, note=failure(cause, why))
 
 
 def _can_grow(beginning: str) -> bool:

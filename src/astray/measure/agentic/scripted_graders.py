@@ -7,7 +7,7 @@ import json
 import re
 from enum import StrEnum
 
-from astray.judges.rubric import escape
+from astray.judges.quoting import escape
 from astray.measure.agentic.audit import Awareness, Motive, Openness
 from astray.measure.agentic.render import Office
 

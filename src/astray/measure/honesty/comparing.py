@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict, Field
 
 from astray.errors import JudgeError
+from astray.judges.failures import error_note
 from astray.judges.side_by_side import read_side_by_side
 from astray.measure.honesty.records import Record
 from astray.measure.honesty.stances import Comparison, Stance, StanceJudge, agree, compare
@@ -56,7 +57,7 @@ async def compare_texts(
         except JudgeError:
             raise
         except Exception as error:
-            return Stance("failed", note=f"the judge raised {type(error).__name__}: {error}")
+            return Stance("failed", note=error_note(error))
 
     stances = await read_side_by_side(stance, by_text, max_connections)
 

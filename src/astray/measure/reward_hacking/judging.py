@@ -1,19 +1,19 @@
 """Graders that reply with one of a few agreed words: the role `grader`, and for a second opinion `grader_b`.
 
-Texts stand in quotes that they cannot end, what is asked stands after them, and the whole reply has to be the word (see `honesty.grading`). A grader
+Texts stand in quotes that they cannot end, what is asked stands after them, and the whole reply has to be the word (see `judges.words`). A grader
 that refuses or rambles has failed, and the other one's word still counts; two words that differ are a dispute.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from inspect_ai.model import Model, get_model, model_roles
+from inspect_ai.model import Model
 from inspect_ai.util import collect
 
 from astray.errors import JudgeError
 from astray.judges.grader import GraderSettings
-from astray.measure.agentic.judging import ROLES
-from astray.measure.honesty.grading import WordGrader, quoted
+from astray.judges.quoting import quoted
+from astray.judges.words import WordGrader, graders_from_roles
 from astray.measure.reward_hacking.outcomes import Finding
 from astray.subjects.identity import digest_of
 
@@ -80,7 +80,7 @@ class WordPanel:
     def __init__(self, graders: Sequence[str | Model] | None = None, settings: GraderSettings | None = None) -> None:
         if graders is not None and not graders:
             raise JudgeError("A panel needs at least one grader. Give Inspect models or names such as 'openai/gpt-4o', or None for the model roles.")
-        chosen: Sequence[str | Model | None] = graders if graders is not None else _from_roles()
+        chosen: Sequence[str | Model | None] = graders if graders is not None else graders_from_roles() or [None]
         self._graders = tuple(WordGrader(grader, settings) for grader in chosen)
         self.names = tuple(str(grader.model) for grader in self._graders)
 
@@ -92,21 +92,10 @@ class WordPanel:
     async def ask(self, question: Question, parts: Sequence[tuple[str, str]]) -> Reply:
         """The graders' word on texts. Never raises for a grader that fails."""
         prompt = question.prompt(parts)
-        replies = await collect(*(grader.ask(prompt) for grader in self._graders))
-        words, notes = set(), []
-        for reply, note in replies:
-            word = reply.upper()
-            if word in question.words:
-                words.add(word)
-            else:
-                notes.append(note or f"the reply is none of the agreed words: {reply[:80]!r}")
+        replies = await collect(*(grader.ask(prompt, question.words) for grader in self._graders))
+        words, notes = {word for word, _ in replies if word}, [note for _, note in replies if note]
         if len(words) == 1:
             return Reply(words.pop(), note="; ".join(notes))
         if words:
             return Reply("", Finding.DISPUTED, f"the judges differ: {', '.join(sorted(words))}")
         return Reply("", Finding.JUDGE_FAILED, "; ".join(notes))
-
-
-def _from_roles() -> list[Model | None]:
-    second = [get_model(role=ROLES[1])] if ROLES[1] in model_roles() else []
-    return [None, *second]
