@@ -12,7 +12,7 @@ import functools
 import importlib
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -55,21 +55,19 @@ class StepFunction(Generic[Config]):
         """Runs the function: reads the inputs' folders, writes into `folder`."""
         return self.body(config, inputs, folder)
 
-    def step(self, config: Config, /, *, name: str | None = None, begins_with: Sequence[str] = (), **inputs: "Step") -> "Step":
+    def step(self, config: Config, /, *, name: str | None = None, **inputs: "Step") -> "Step":
         """This function with a configuration and the steps that its inputs come from.
 
         Args:
             config: frozen pydantic model; everything in it decides the key.
             name: what pages and folders call the step, the function's registered name by default; not part of the key.
-            begins_with: keys of other steps of a resumable function, such as the same with fewer samples: the first of them
-                that has an artifact is what the working folder begins with. Not part of the key: it only saves work.
             inputs: a step for each input, by the name under which the function reads its artifact.
 
         Raises:
             ConfigurationError: the function cannot be imported by a worker process, or the configuration is not frozen or
                 has no exact form in JSON.
         """
-        return Step(self, config, MappingProxyType(inputs), self.version, name or self.name, tuple(begins_with))
+        return Step(self, config, MappingProxyType(inputs), self.version, name or self.name)
 
 
 def step(name: str, *, version: int, formerly: str | None = None, resumable: bool = False) -> "Callable[[Body[Config]], StepFunction[Config]]":
@@ -139,7 +137,8 @@ class Step:
         inputs: the steps whose artifacts it reads, by name.
         version: declared version of the function.
         name: what pages and folders call it.
-        begins_with: keys of steps whose artifact its working folder may begin with.
+        begins_with: keys of other steps of a resumable function, such as the same with fewer samples: the first of them that
+            has an artifact is what the working folder begins with. Not part of the key, since it only saves work.
         origin: all that decides the artifact, with the keys of the inputs.
         key: SHA-256 of the origin.
         former_key: the key under which older stores have its artifact; None if it never had another one.

@@ -201,8 +201,7 @@ class Store:
         """
         if (done := self.get(origin.key)) and not done.manifest.provisional:
             return done
-        known = next(filter(None, map(self.get, (origin.key, *begins_with))), None) if resumable else None
-        first = known.path if known else None  # a remote one is downloaded here: that takes locks of its own
+        first = self.begun(origin.key, begins_with) if resumable else None  # downloads take locks, so before this one
         with self._locked(origin.key, wait=wait) as held:
             if not held:
                 return None
@@ -211,6 +210,14 @@ class Store:
             self._remove_partials(origin.key)
             with self._working(origin, first) if resumable else self._partial(origin) as folder:
                 return self._make(origin, write, folder)
+
+    def begun(self, key: str, begins_with: Sequence[str] = ()) -> Path | None:
+        """The folder with what there is of a resumable step: its working folder, or the artifact that this would begin with."""
+        folder = self._working_folder(key)
+        if folder.is_dir():
+            return folder
+        known = next(filter(None, map(self.get, (key, *begins_with))), None)
+        return known.path if known else None
 
     def sweep(self) -> None:
         """Removes what killed processes left: partial folders and locks of steps that nobody is doing."""
@@ -257,7 +264,7 @@ class Store:
     @contextlib.contextmanager
     def _working(self, origin: Origin, first: Path | None) -> Iterator[Path]:
         """The working folder of a resumable step, whose lock this process holds: with what it left there, or else a copy of `first`."""
-        folder = self.folder / _UNFINISHED / origin.key[:KEY_DIGITS]
+        folder = self._working_folder(origin.key)
         with self._explained(every_error=True):
             if first and not folder.is_dir():
                 with self._partial(origin) as copy:
@@ -267,6 +274,9 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / MANIFEST_FILE).unlink(missing_ok=True)
         yield folder
+
+    def _working_folder(self, key: str) -> Path:
+        return self.folder / _UNFINISHED / key[:KEY_DIGITS]
 
     @contextlib.contextmanager
     def _partial(self, origin: Origin) -> Iterator[Path]:

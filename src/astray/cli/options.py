@@ -38,8 +38,7 @@ Out = Annotated[Path, typer.Option(help="Folder for the results.")]
 KeptIn = Annotated[
     str | None,
     typer.Option(
-        help="Where finished steps are kept: a folder or an fsspec URL; for agentic-misalignment a folder, which keeps its logs. "
-        "By default in the results folder."
+        help="Where finished steps are kept: a folder or an fsspec URL. By default in the results folder."
     ),
 ]
 Workers = Annotated[

@@ -14,10 +14,9 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from astray.cause.supervision import supervise
 from astray.engine.data import ArmData
-from astray.engine.plan import StudyPlan
 from astray.engine.setting import JudgeConfig, Setting
 from astray.engine.steps import AnswerConfig, TrainConfig
-from astray.engine.study import Analysis
+from astray.engine.study import Analysis, StudyPlan
 from astray.judges import Exchange
 from astray.measure.evaluation import Evaluation
 from astray.subjects.identity import parameter_count
