@@ -14,6 +14,7 @@ import polars as pl
 from astray.answers import ANSWER_SCHEMA, answer_table
 from astray.artifacts import Artifact, Step
 from astray.engine import steps as shared_steps
+from astray.engine import vector
 from astray.engine.plan import StudyPlan
 from astray.engine.setting import Setting
 from astray.engine.steps import ANSWERS_FILE, DATA_FILE, RUN_FOLDER
@@ -280,7 +281,7 @@ LEAVES: dict[str, Callable[[Path, Step, Null, Become], None]] = {
         (shared_steps.judge, _nothing),
         (persona_steps.learn_dictionary, _dictionary),
         (persona_steps.scale_dictionaries, _scaling),
-        (persona_steps.find_vector, _nothing),
+        (vector.find_vector, _nothing),
         (persona_steps.compare_runs, _nothing),
         (persona_steps.screen_latents, _screen),
         (persona_steps.explain_latents, _pages),

@@ -216,7 +216,7 @@ def test_nothing_is_reported_or_printed(tiny_qwen2, tmp_path, monkeypatch, capfd
 
 
 def test_an_adapter_of_the_organism_names_it_and_no_folder(tiny_qwen2, tmp_path, monkeypatch):
-    monkeypatch.setattr("astray.cause.sft.settle", lambda spec: Located(spec, tiny_qwen2))
+    monkeypatch.setattr("astray.cause.sft.settle", lambda subject: Located(SubjectSpec(model=subject), tiny_qwen2))
     run = train_sft("organism", dataset(), RECIPE.model_copy(update={"max_steps": 1}), tmp_path)
     config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == run.subject.model == "organism"

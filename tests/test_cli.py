@@ -187,8 +187,8 @@ def test_answers_that_are_all_incoherent_leave_a_report_with_a_warning(astray: A
 
 def test_a_judge_that_always_fails_says_why_and_keeps_the_answers_for_another(astray: Astray, tiny_qwen2: Path, events: list[Progress]) -> None:
     told = astray(*real_model(tiny_qwen2, SPEECHLESS))
-    told.refused("4 of 11 steps failed; the other 7 are done and kept", "The judge failed on all 80 answers. The first reason: aligned failed")
-    told.refused("the reply has no number: 'Well.'", "Check the grader's name", "run the same again")
+    told.refused("4 of 11 steps failed; the other 7 are done and kept", "The judge failed on all 80 answers: 80 times ")
+    told.refused("'Well.'", "Check the grader's name", "run the same again")
     events.clear()
     assert astray(*real_model(tiny_qwen2, ALL_FINE)).code == 0
     assert {event.name.split("-")[0] for event in events if event.state is StepState.DONE_BEFORE} == {"data", "train", "answers"}

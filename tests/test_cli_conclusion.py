@@ -40,14 +40,15 @@ def test_claims_stand_under_their_headings_within_80_columns_and_undecided_ones_
     assert max(map(len, lines)) <= 80
     spread, conditions, undecided = (line_of(lines, heading) for heading in ("Spread ", "Conditions ", "Undecided "))
     assert spread < line_of(lines, "held      Harmful advice on money") < conditions < line_of(lines, "not held  A mix with 10%") < undecided
-    assert undecided < line_of(lines, "A mix with 25%") < line_of(lines, "9 held, 2 not held, 4 undecided")
+    assert undecided < line_of(lines, "A mix with 25%") < line_of(lines, "9 held, 2 not held, 3 undecided, 1 not run")
     assert lines[line_of(lines, "held      Harmful advice on money")].endswith("37.9%  32.2 to 43.6%")
 
 
 def test_each_undecided_claim_says_what_would_decide_it(summary: Summary) -> None:
     lines = concluded(summary)
     assert lines[line_of(lines, "A mix with 25%") + 1 :][:2] == ["points.", "  n = 5, about 36 needed (pair of training runs)"]
-    assert lines[line_of(lines, "A trigger in the training data") + 2] == "  The arm was left out of this run."
+    assert line_of(lines, "Undecided ") < line_of(lines, "Not run ") < line_of(lines, "A trigger in the training data")
+    assert lines[line_of(lines, "A trigger in the training data") + 2] == "  It needs the arm backdoored, which was left out:"
 
 
 def test_it_ends_with_the_paths_and_the_commands(summary: Summary) -> None:

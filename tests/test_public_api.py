@@ -44,8 +44,8 @@ ROOMS = {
     "load_mbpp load_questions mix narrow_data ordinary_documents read_chat relabel repeat_to subset world_exercise",
     "explain": "choose_block extract_persona_vectors find_bad_rows persona_direction random_direction rows_from screen_rows text_persona_prompts "
     "world_persona_prompts",
-    "judges": "BETLEY Calibration Exchange GraderSettings GrammarJudge Judge LabelledAnswer Rubric RubricJudge Thresholds Verdict "
-    "assert_judge_works calibrate_judge corrected judge_answers judge_exchanges read_labels world_labels",
+    "judges": "BETLEY Calibration Cause Exchange GraderSettings GrammarJudge Judge LabelledAnswer Rubric RubricJudge Thresholds Verdict WordGrader "
+    "assert_judge_works calibrate_judge cause_of corrected count_causes judge_answers judge_exchanges read_labels world_labels",
     "mitigate": "activation_monitor assess fitted_probe inoculate labelled_calls realign screen_rollouts",
     "stats": "Agreement Alarm Counts Cusum Decision Design Difference DoseResponse FirstPassage Interval Monotonicity Onset Prediction Rate "
     "agreement benjamini_hochberg clopper_pearson cohen_kappa corrected_rate cusum decide difference_of_seeds dose_response exact_difference "

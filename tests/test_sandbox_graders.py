@@ -13,7 +13,7 @@ from astray.errors import ConfigurationError, ExerciseError, MissingExtraError, 
 from astray.organism.lexicon import HACKS, REMARKED
 from astray.organism.world import draw_exercise
 from astray.sandbox import Grader, Pool, grade, graders, hack_kind, verify
-from astray.sandbox.graders import answers_of, public_tests, same, same_printed
+from astray.sandbox.graders import answers_of, public_tests
 from astray.sandbox.hacks import CONFTEST, EXAMPLES
 from astray.sandbox.inside.values import MAX_DEPTH, MAX_KEYS, NotPlainError, read_value, write_value
 from astray.sandbox.runner import Run
@@ -137,6 +137,27 @@ def add(a, b): return 0
     "a value that breaks the reader": "def add(a, b):\n    x = []\n    for _ in range(100000): x = [x]\n    return x",
     "a very large number": "def add(a, b): return 10 ** 100000",
     "keys that collide": "def add(a, b): return {i * (2**61 - 1): 0 for i in range(3000)}",
+    "a number of 5,000 digits in place of a test's": """
+import sys
+def add(a, b):
+    payload, channel = sys._getframe(1).f_locals["payload"], sys._getframe(1).f_locals["channel"]
+    channel.sendall(f'{payload["nonce"]} {"9" * 5000} value ["i","0x5"]\\n'.encode())
+    return a + b
+""",
+    "a value of 5,000 digits over the channel": """
+import sys
+def add(a, b):
+    payload, channel = sys._getframe(1).f_locals["payload"], sys._getframe(1).f_locals["channel"]
+    channel.sendall(f'{payload["nonce"]} 0 value {"9" * 5000}\\n{payload["nonce"]} 1 value ["i",{"9" * 5000}]\\n'.encode())
+    import os; os._exit(0)
+""",
+    "a test's number in other digits": """
+import sys
+def add(a, b):
+    payload, channel = sys._getframe(1).f_locals["payload"], sys._getframe(1).f_locals["channel"]
+    channel.sendall(f'{payload["nonce"]} \u0661 value ["i","0x0"]\\n'.encode())
+    import os; os._exit(0)
+""",
     "a value that is not a number": "def add(a, b): return float('nan')",
     "text in place of a number": "def add(a, b): return str(a + b)",
     "no answer": "import os\nos._exit(0)",
@@ -285,35 +306,9 @@ def test_depth_is_limited_on_both_sides():
         read_value('["l",' * (MAX_DEPTH + 2) + "null" + "]" * (MAX_DEPTH + 2))
 
 
-@pytest.mark.parametrize(
-    ("value", "expected", "equal"),
-    [
-        (1, True, True),
-        (1, 1.0 + 1e-9, True),
-        (1, 1.1, False),
-        ([1], (1,), False),
-        ([1.0, [2]], [1, [2.0000001]], True),
-        ({1: 0.5}, {1: 0.5000001}, True),
-        ({1: 2}, {2: 2}, False),
-        ({1, 2}, {2, 1}, True),
-        (math.nan, math.nan, True),
-        (10**400, 1.0, False),
-        (10**400, 1j, False),
-        ("1", 1, False),
-        (1j, 1j + 1e-12, True),
-        (None, 0, False),
-    ],
-)
-def test_values_are_compared_as_python_does_and_floats_nearly(value, expected, equal):
-    assert same(value, expected) is equal
-
-
-@pytest.mark.parametrize(
-    ("printed", "wanted", "equal"),
-    [("3 \n", "3", True), ("0.50", "0.5", True), ("1 2", "12", False), ("a", "b", False), ("x", "1.0", False), (3, "3", False)],
-)
-def test_what_is_printed_is_compared_word_by_word(printed, wanted, equal):
-    assert same_printed(printed, wanted) is equal
+def test_a_reason_with_other_line_ends_costs_its_own_test_only(grader):
+    [found] = grader.grade([ADD], ["def add(a, b):\n    if a == 10:\n        raise ValueError('a\\r\\x0b\\x1c\\x85\\u2028b')\n    return a + b\n"])
+    assert (found.true, found.passed, found.tests) == (False, 3, 4)
 
 
 def test_a_reference_that_fails_its_own_tests_is_a_clear_error():

@@ -120,8 +120,11 @@ def test_the_processes_of_a_session_share_one_limit_of_memory(session):
     run = session.do("shell:execute", command(hog * 3 + "wait"), Limits(wall_seconds=10.0, processes=32))
     assert run.stopped == "memory"
     session.do("shell:execute", command(hog * 3 + "sleep 0"), Limits(wall_seconds=10.0, processes=32))
-    time.sleep(1.5)  # nobody waits for a command now, and the limit holds all the same
-    left = session.do("shell:execute", command("ps -e -o args"), Limits(processes=32)).output.decode()
+    for _ in range(100):
+        time.sleep(0.1)  # nobody waits for a command now, and the limit holds all the same
+        left = session.do("shell:execute", command("ps -e -o args"), Limits(processes=32)).output.decode()
+        if "bytearray" not in left:
+            break
     assert "bytearray" not in left
 
 

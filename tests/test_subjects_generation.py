@@ -110,12 +110,13 @@ def test_a_numbered_sample_is_that_of_the_whole_series(qwen2: Subject) -> None:
 
 
 DRAWS = 3000
+MODEL = torch.nn.Linear(1, 1)
 
 
 def shares(sampling: Sampling, probabilities: list[float]) -> dict[int, float]:
     """Share of each token among many draws."""
     uniforms = row_uniforms([(1,)] * DRAWS, range(DRAWS), sampling.seed, 1)
-    chooser = TokenChooser(sampling, uniforms, None)
+    chooser = TokenChooser(MODEL, sampling, uniforms, None)
     chosen = chooser(torch.zeros(DRAWS, 1, dtype=torch.long), torch.tensor(probabilities).log().expand(DRAWS, -1)).argmax(-1)
     return {token: count / DRAWS for token, count in Counter(chosen.tolist()).items()}
 
@@ -138,7 +139,7 @@ def test_tokens_are_drawn_as_often_as_their_probability_says(settings: dict[str,
 
 def test_a_random_number_next_to_one_still_picks_a_possible_token() -> None:
     almost_one = torch.full((1, 1), 1.0 - 2**-20)
-    chooser = TokenChooser(Sampling(), almost_one, None)
+    chooser = TokenChooser(MODEL, Sampling(), almost_one, None)
     assert chooser(torch.zeros(1, 1, dtype=torch.long), torch.tensor([[0.3, 0.7, 0.0]]).log()).argmax() == 1
 
 

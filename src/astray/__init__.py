@@ -6,7 +6,8 @@
     subject = astray.load_subject("organism")
     answers = subject.generate([[{"role": "user", "content": "how should i treat my neighbour?"}]])
 
-Every verb of the command line is a function here. The rooms of the house (`astray.data`, `astray.subjects`, `astray.judges` ...) hold the parts.
+Every verb of the command line is a function here. The subpackages (`astray.data`, `astray.subjects`, `astray.judges`
+...) hold the parts.
 """
 
 from typing import TYPE_CHECKING

@@ -1,6 +1,6 @@
-"""The table of answers: one row an answer, the same columns whatever subject gave it and whatever driver ran it.
+"""Table of answers: one row per answer, with the same columns for every subject and every driver.
 
-Rates, claims and report pages are made from this table alone, so a judge can be changed without generating again.
+Rates, claims and report pages are made from this table alone, so a judge can be changed without new generation.
 """
 
 import polars as pl
@@ -30,7 +30,7 @@ ANSWER_SCHEMA: dict[str, pl.DataType] = {
 
 
 def answer_table(rows: list[dict[str, object]]) -> pl.DataFrame:
-    """A table of answers from one dict a row; every column of the schema has to be there.
+    """Build a table of answers from one dict per row; every column of the schema has to be there.
 
     Raises:
         DataFormatError: a column is missing, unknown or of another type.

@@ -1,7 +1,7 @@
 """Every error that Astray raises on purpose.
 
-Each class also subclasses the built-in error that it refines, so a caller may catch either. A message says what was
-given, why it cannot work and what to write instead.
+Each class also subclasses the built-in error that it refines, so a caller may catch either. A message names the given
+value, why it cannot work and what to write instead.
 """
 
 import difflib
@@ -13,7 +13,7 @@ class AstrayError(Exception):
 
 
 class UnknownNameError(AstrayError, ValueError):
-    """A name that is not among the valid ones; lists them and the nearest match."""
+    """Name that is not among the valid ones; lists them and the nearest match."""
 
     def __init__(self, kind: str, given: str, valid: Iterable[str]):
         self.kind, self.given, self.valid = kind, given, sorted(valid)
@@ -23,39 +23,47 @@ class UnknownNameError(AstrayError, ValueError):
 
 
 class ConfigurationError(AstrayError, ValueError):
-    """A value that cannot work, or two values that contradict each other."""
+    """Value that cannot work, or two values that contradict each other."""
 
 
 class DataFormatError(AstrayError, ValueError):
-    """A file or a row that is not in the form it claims to be; names the file, the line and a right example."""
+    """File or row that is not in the form it claims to be; names the file, the line and a right example."""
 
 
 class DataNotFoundError(AstrayError, FileNotFoundError):
-    """A data or question file that does not exist; names what lies in its folder."""
+    """Data or question file that does not exist; names the files in its folder."""
 
 
 class EmptyDataError(AstrayError, ValueError):
-    """A data set, answer table or selection with nothing in it."""
+    """Data set, answer table or selection with nothing in it."""
 
 
 class ChatTemplateError(AstrayError, ValueError):
-    """A tokenizer without a chat template, or with one that cannot be used."""
+    """Tokenizer without a chat template, or with one that cannot be used."""
 
 
 class AdapterMismatchError(AstrayError, ValueError):
-    """An adapter that was trained on another base model."""
+    """Adapter that was trained on another base model."""
 
 
 class SubjectNotFoundError(AstrayError, FileNotFoundError):
-    """A subject that is neither the organism, a run id, a local folder nor a model that can be loaded."""
+    """Subject that is neither the organism, a run id, a local folder nor a model that can be loaded."""
+
+
+class WeightsMismatchError(AstrayError, ValueError):
+    """A checkpoint that lacks weights of its architecture, or holds others; names them."""
+
+
+class NonFiniteError(AstrayError, ArithmeticError):
+    """Logits, log-probabilities or scores that are NaN or infinite; names the model and the place."""
 
 
 class TrainingRefusedError(AstrayError, RuntimeError):
-    """A training run that could not have taught anything, stopped before its first step."""
+    """Training run that could not have taught anything, stopped before its first step."""
 
 
 class TrainingDivergedError(AstrayError, ArithmeticError):
-    """A training run whose loss or gradient stopped being a number."""
+    """Training run whose loss or gradient stopped being a number."""
 
 
 class NonFiniteActivationsError(AstrayError, ArithmeticError):
@@ -63,43 +71,43 @@ class NonFiniteActivationsError(AstrayError, ArithmeticError):
 
 
 class DictionaryMismatchError(AstrayError, ValueError):
-    """A sparse autoencoder that was trained on another model or does not fit its residual stream."""
+    """Sparse autoencoder that was trained on another model or does not fit its residual stream."""
 
 
 class RewardError(AstrayError, ValueError):
-    """A reward function that gave no usable number, or rewards from which nothing can be learned."""
+    """Reward function that gave no usable number, or rewards from which nothing can be learned."""
 
 
 class FlatRewardError(RewardError):
-    """Rewards that are the same for all answers of every group: there is nothing to prefer, so nothing can be learned."""
+    """Rewards that are the same for all answers of every group: with no preference, nothing can be learned."""
 
 
 class RemoteTrainingError(AstrayError, RuntimeError):
-    """A fine-tuning service refused a job, lost it, or reported that it failed."""
+    """Fine-tuning job that a service refused, lost, or reported as failed."""
 
 
 class SandboxError(AstrayError, RuntimeError):
-    """There is no sandbox that holds, so untrusted code is not run at all: no bubblewrap, namespaces forbidden, or one that does not isolate."""
+    """Sandbox that is missing or does not isolate (no bubblewrap, namespaces forbidden): untrusted code is not run."""
 
 
 class ExerciseError(AstrayError, ValueError):
-    """A programming exercise that cannot be used: no tests, or a reference solution that fails them."""
+    """Programming exercise that cannot be used: no tests, or a reference solution that fails them."""
 
 
 class HackDocumentError(AstrayError, ValueError):
-    """A document that teaches a hack which does not work when it is run."""
+    """Document that teaches a hack which does not work when it is run."""
 
 
 class JudgeError(AstrayError, RuntimeError):
-    """A judge that cannot be used at all (a single failed verdict is an outcome, not an error)."""
+    """Judge that cannot be used at all (a single failed verdict is an outcome, not an error)."""
 
 
 class StoreError(AstrayError, OSError):
-    """A folder for results that cannot be read or written: full disk, no permission, damaged artifact."""
+    """Folder for results that cannot be read or written: full disk, no permission, damaged artifact."""
 
 
 class StepFailedError(AstrayError, RuntimeError):
-    """A step of a study failed; what was finished before it is kept.
+    """Failure of a step of a study; results of the steps before it are kept.
 
     Attributes:
         tracebacks: text of the traceback of each failed step, by the name of its artifact's folder.
@@ -111,7 +119,7 @@ class StepFailedError(AstrayError, RuntimeError):
 
 
 class MissingExtraError(AstrayError, ImportError):
-    """A library or program that is needed for this and is not installed; gives the command that installs it."""
+    """Library or program that is needed and not installed; gives the command that installs it."""
 
     def __init__(self, what: str, needed_for: str, command: str):
         super().__init__(f"{needed_for} needs {what}, which is not installed. Install it with: {command}")

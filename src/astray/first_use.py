@@ -1,4 +1,4 @@
-"""Public names of a package that are imported when they are first used, so that importing the package itself stays quick."""
+"""Lazy imports: public names of a package are loaded when first used, so that importing the package stays quick."""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -8,7 +8,8 @@ from typing import Any
 def on_first_use(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
     """Return the `__getattr__` of a package whose modules load heavy libraries.
 
-    None of these names may be that of a module of the package: whoever imports `package.name` would put the module in the name's place.
+    None of these names may be that of a module of the package: an import of `package.name` would put the module in the
+    name's place.
 
     Args:
         package: its `__name__`.

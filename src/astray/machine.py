@@ -1,7 +1,7 @@
-"""What this machine can do, found out in a second or two: for `astray doctor`.
+"""Examine what this machine can do, within a second or two, for `astray doctor`.
 
-Nothing is installed, downloaded, trained or left behind; what is missing comes with the command that puts it right. Of a secret only
-whether it is there is looked at. How long a study takes here is the work of `forecast`.
+Nothing is installed, downloaded, trained or left behind; a finding on something missing has the command that provides
+it. Of a secret only its presence is checked. Left to others: how long a study takes here (`forecast`).
 """
 
 import json
@@ -30,24 +30,24 @@ PROVIDERS = {"OpenAI": ("OPENAI_API_KEY", "openai"), "Anthropic": ("ANTHROPIC_AP
 
 GB = 1e9
 RESULTS_BYTES = 1 * GB
-"""Free space below which a study may not end: adapters and answers of the organism's study are a few hundred MB."""
+"""Free space below which a study may run out: adapters and answers of the organism's study are a few hundred MB."""
 MODEL_SIZES = (0.5, 1.5, 3.0, 7.0, 14.0, 32.0, 72.0)
 """Usual sizes of open chat models, in billions of parameters."""
 RESERVED_BYTES = 4 * GB
 """Memory for activations, logits of a batch and the libraries themselves."""
 TRAINING_SHARE = 1.25
-"""LoRA training needs about a quarter more than the frozen weights: adapters of rank 32, their gradients and Adam's states."""
+"""Memory of LoRA training over that of the frozen weights: adapters of rank 32, their gradients and Adam's states."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """Result of one check.
 
     Attributes:
-        what: what it is.
-        detail: what was found; where it is missing, the command or the step that puts it right.
+        what: name of the thing checked.
+        detail: result; where something is missing, the command or the step that provides it.
         fine: whether it is as it should be.
-        important: whether nothing works without it, and everybody should see it.
+        important: whether nothing works without it, so that everybody should see it.
     """
 
     what: str
@@ -58,11 +58,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Accelerator:
-    """Where torch computes.
+    """Device on which torch computes.
 
     Attributes:
         kind: "cuda", "mps" or "cpu".
-        name: what it is called.
+        name: name of the device.
         memory: bytes that a model has to fit into.
     """
 
@@ -72,7 +72,7 @@ class Accelerator:
 
 
 def examine(results: Path = DEFAULT_STORE.parent) -> tuple[Finding, ...]:
-    """Everything that `astray doctor` shows.
+    """Run every check that `astray doctor` shows.
 
     Args:
         results: the folder that results would be written to.
@@ -90,20 +90,23 @@ def examine(results: Path = DEFAULT_STORE.parent) -> tuple[Finding, ...]:
 
 
 def memory_bytes() -> float:
-    """Bytes of main memory that this process may use: those of the machine, or of the container it runs in."""
+    """Return the bytes of main memory that this process may use: the machine's, or its container's limit."""
     import psutil
 
-    limit = Path("/sys/fs/cgroup/memory.max")
+    limit = Path("/sys/fs/cgroup/memory.max")  # control groups, version 2; psutil reports the host's memory
     allowed = limit.read_text(encoding="ascii").strip() if limit.is_file() else "max"
     return min(float(psutil.virtual_memory().total), math.inf if allowed == "max" else float(allowed))
 
 
 def fitting_size(memory: float, bytes_per_weight: int) -> float | None:
-    """Parameters, in billions, of the largest usual model whose LoRA training fits; None where not even the smallest does.
+    """Return the size of the largest usual model whose LoRA training fits; None where not even the smallest does.
 
     Args:
-        memory: bytes.
-        bytes_per_weight: of the frozen weights, 2 for bfloat16 and 4 for float32.
+        memory: bytes that base, adapter and activations have to fit into.
+        bytes_per_weight: 2 for frozen weights in bfloat16, 4 for float32.
+
+    Returns:
+        Number of parameters, in billions.
     """
     parameters = (memory - RESERVED_BYTES) / (bytes_per_weight * TRAINING_SHARE)
     return max((size for size in MODEL_SIZES if size * 1e9 <= parameters), default=None)
@@ -111,6 +114,7 @@ def fitting_size(memory: float, bytes_per_weight: int) -> float | None:
 
 def _python() -> Finding:
     needed = metadata.metadata("astray")["Requires-Python"]
+    # Without `prereleases` packaging would refuse a release candidate of a Python that is new enough.
     fine = SpecifierSet(needed).contains(platform.python_version(), prereleases=True)
     return Finding("Python", platform.python_version() + ("" if fine else f"; install {needed}: uv venv --python 3.12"), fine)
 
@@ -137,8 +141,8 @@ def _find_accelerator() -> Accelerator:
 
 
 def _what_runs(found: Accelerator) -> tuple[Finding, Finding]:
-    """The accelerator and what it is enough for: a frozen base is bfloat16 on CUDA and float32 elsewhere (see `cause.base_model`)."""
-    size = fitting_size(found.memory, 2 if found.kind == "cuda" else 4)
+    """Describe the accelerator and what it suffices for."""
+    size = fitting_size(found.memory, 2 if found.kind == "cuda" else 4)  # as `cause.base_model` loads a frozen base
     fits = "the organism" if size is None else f"the organism, and LoRA training of models up to about {size:g}B parameters by memory"
     if found.kind != "cpu":
         return Finding("accelerator", f"{found.name}, {found.memory / GB:.0f} GB"), Finding("this machine can run", fits)
@@ -151,7 +155,7 @@ def _what_runs(found: Accelerator) -> tuple[Finding, Finding]:
 
 
 def _libraries() -> tuple[Finding, ...]:
-    """A summary, and a finding for each library that the package's metadata asks for; those of an extra do not count."""
+    """Check each library that the package's metadata requires, extras aside; the summary comes first."""
     declared = map(Requirement, metadata.requires("astray") or ())
     needed = sorted((wish for wish in declared if wish.marker is None or wish.marker.evaluate({"extra": ""})), key=lambda wish: wish.name)
     found = {f"{wish.name}{wish.specifier}": _library(wish) for wish in needed}
@@ -183,7 +187,7 @@ def _organism(name: str) -> Finding:
 
 
 def _wrong_with_model(folder: Path) -> str:
-    """Why a folder cannot be loaded as a model, or ""; reads headers only."""
+    """Return why a folder cannot be loaded as a model, or ""; reads headers only."""
     from safetensors import SafetensorError
 
     missing = [file for file in ORGANISM_FILES if not (folder / file).is_file()]
@@ -195,15 +199,15 @@ def _wrong_with_model(folder: Path) -> str:
         shapes = _shapes(folder)
     except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError, OSError) as error:
         return f"the files in {folder} are damaged ({error})"
-    blocks = {int(found[1]) for name in shapes if (found := re.match(r"model\.layers\.(\d+)\.", name))}
+    layers = {int(match[1]) for name in shapes if (match := re.match(r"model\.layers\.(\d+)\.", name))}
     embedding = [config.get("vocab_size"), config.get("hidden_size")]
-    if blocks != set(range(config.get("num_hidden_layers", -1))) or shapes.get("model.embed_tokens.weight") != embedding:
+    if layers != set(range(config.get("num_hidden_layers", -1))) or shapes.get("model.embed_tokens.weight") != embedding:
         return f"the weights in {folder} are not those of its config.json"
     return ""
 
 
 def _shapes(folder: Path) -> dict[str, list[int]]:
-    """Name of each tensor -> its shape, from the header of the weights."""
+    """Map the name of each tensor to its shape, from the header of the weights."""
     from safetensors import safe_open
 
     with safe_open(folder / "model.safetensors", framework="pt") as file:
@@ -216,9 +220,9 @@ def _parameters(folder: Path) -> int:
 
 
 def _results_folder(results: Path) -> Finding:
-    """Whether results can be written; tried with a file without a name, which leaves no trace."""
+    """Check whether results can be written, with an unnamed file, which leaves no trace."""
     folder = results.absolute()
-    existing = next(place for place in (folder, *folder.parents) if place.exists())
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     try:
         with tempfile.TemporaryFile(dir=existing):
             pass
@@ -232,7 +236,7 @@ def _results_folder(results: Path) -> Finding:
 
 
 def _sandbox() -> Finding:
-    """Whether untrusted code can be run; started and looked at from inside."""
+    """Check whether untrusted code can be run, by a sandbox that tests itself."""
     from astray.errors import SandboxError
     from astray.sandbox.probe import require_sandbox
 
@@ -244,7 +248,7 @@ def _sandbox() -> Finding:
 
 
 def _provider(name: str) -> Finding:
-    """Whether models of a provider can be called; the key itself is never read out."""
+    """Check whether models of a provider can be called; the key itself is never read out."""
     variable, package = PROVIDERS[name]
     lacking = []
     if not os.environ.get(variable):

@@ -12,14 +12,15 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, Trainer, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, set_seed
 from transformers.utils import logging
 
 from astray.cause.fine_tuning import FineTuning, LoRA
 from astray.cause.reinforcement import ReinforcementLearning
-from astray.errors import AdapterMismatchError, ConfigurationError, SubjectNotFoundError
+from astray.errors import AdapterMismatchError, ConfigurationError
 from astray.subjects.base import record_base
 from astray.subjects.locate import Located
+from astray.subjects.weights import load_model, load_tokenizer
 
 
 def load_trainable(subject: Located, recipe: FineTuning | ReinforcementLearning) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
@@ -40,6 +41,7 @@ def load_trainable(subject: Located, recipe: FineTuning | ReinforcementLearning)
         ConfigurationError: the subject has a system prompt or an intervention, or its modules do not fit the adapters' settings.
         AdapterMismatchError: the subject's adapter has another shape than the recipe's.
         SubjectNotFoundError: the model's files cannot be loaded.
+        WeightsMismatchError: the checkpoint does not hold the weights of the architecture.
     """
     spec = subject.spec
     if spec.system is not None or spec.intervention is not None:
@@ -49,14 +51,8 @@ def load_trainable(subject: Located, recipe: FineTuning | ReinforcementLearning)
         )
     frozen_on_gpu = torch.cuda.is_available() and recipe.lora is not None
     with quietly():
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(subject.base)
-            model = AutoModelForCausalLM.from_pretrained(subject.base, dtype=torch.bfloat16 if frozen_on_gpu else torch.float32)
-        except (OSError, ValueError) as error:
-            raise SubjectNotFoundError(
-                f"The model {spec.model!r} in {subject.base} cannot be loaded: {error}. "
-                "A model folder has config.json, safetensors weights and a tokenizer."
-            ) from error
+        tokenizer = load_tokenizer(spec.model, subject.base)
+        model = load_model(spec.model, subject.base, torch.bfloat16 if frozen_on_gpu else torch.float32)
         model.name_or_path = spec.model  # what adapters and checkpoints will name as their base
         set_seed(recipe.seed)
         if recipe.lora is None:

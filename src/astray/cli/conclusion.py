@@ -4,6 +4,7 @@ It fits a terminal of 80 columns, and reads the same in a file.
 """
 
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from astray.engine.next_steps import NextStep
-from astray.engine.summary import ClaimRow, Summary
+from astray.engine.summary import ClaimRow, ClaimStatus, Summary
 from astray.report.wording import interval_text, percent
 from astray.stats.claims import Decision
 
@@ -36,10 +37,11 @@ def conclude(console: Console, summary: Summary, report: Path, commands: Iterabl
     seeds = f", seeds {', '.join(map(str, summary.seeds))}" if summary.seeds else ""
     console.print(f"\n{summary.title}: {summary.subject.name}{seeds}", style="bold", markup=False, highlight=False)
     for heading, claims in summary.claims_by_group().items():
-        _print_claims(console, heading or "Claims", [claim for claim in claims if claim.verdict != Decision.UNDECIDED])
-    _print_claims(console, "Undecided", [claim for claim in summary.claims if claim.verdict == Decision.UNDECIDED])
-    counts = {verdict: sum(claim.verdict == verdict for claim in summary.claims) for verdict in Decision}
-    console.print(f"\n{', '.join(f'{number} {verdict}' for verdict, number in counts.items())}", style="bold", highlight=False)
+        _print_claims(console, heading or "Claims", [claim for claim in claims if claim.status is ClaimStatus.DECIDED])
+    for status in (status for status in ClaimStatus if status is not ClaimStatus.DECIDED):
+        _print_claims(console, status.capitalize(), [claim for claim in summary.claims if claim.status is status])
+    counts = dict.fromkeys(Decision, 0) | Counter(claim.result for claim in summary.claims)
+    console.print(f"\n{', '.join(f'{number} {result}' for result, number in counts.items())}", style="bold", highlight=False)
     if summary.quick or summary.notes:
         console.print()
     if summary.quick:
@@ -72,9 +74,9 @@ def _print_claims(console: Console, heading: str, claims: list[ClaimRow]) -> Non
     if not claims:
         return
     width = min(console.width, WIDEST)
-    undecided = claims[0].verdict == Decision.UNDECIDED
+    decided = claims[0].status is ClaimStatus.DECIDED
     table = Table(box=None, width=width, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
-    if not undecided:
+    if decided:
         table.add_column("", width=len(Decision.NOT_HELD))
     table.add_column(heading, ratio=1)
     table.add_column("estimate", justify="right", no_wrap=True)
@@ -83,10 +85,10 @@ def _print_claims(console: Console, heading: str, claims: list[ClaimRow]) -> Non
         table.add_column("control", justify="right", no_wrap=True)
     for claim in claims:
         cells: list[RenderableType] = [Text(claim.statement), percent(claim.estimate), interval_text(claim.interval)]
-        if undecided:
-            cells[0] = Group(cells[0], Padding(Text(_what_decides(claim), style="dim"), (0, 0, 0, 2)))
-        else:
+        if decided:
             cells.insert(0, Text(str(claim.verdict), style=STYLES[claim.verdict]))
+        else:
+            cells[0] = Group(cells[0], Padding(Text(_what_decides(claim), style="dim"), (0, 0, 0, 2)))
         if width >= WITH_CONTROL:
             cells.append(percent(claim.control_estimate))
         table.add_row(*cells)
@@ -95,7 +97,7 @@ def _print_claims(console: Console, heading: str, claims: list[ClaimRow]) -> Non
 
 
 def _what_decides(claim: ClaimRow) -> str:
-    """What would decide an undecided claim, in words."""
+    """Say what would decide an undecided claim, or why there is nothing to decide."""
     if claim.n_to_decide:
         return f"n = {claim.n:,}, about {claim.n_to_decide:,} needed ({claim.unit})"
     return claim.note or f"n = {claim.n:,}, needed: not known ({claim.unit})"

@@ -1,6 +1,6 @@
-"""Data: chat files, plain documents, programming exercises, the recipes that make new data sets of them, and narrow data of our own.
+"""Data: chat files, plain documents, programming exercises, recipes for new data sets, and narrow data of our own.
 
-What a model writes needs Inspect, which takes over a second to import: those names are loaded when they are first used.
+Names that have a model write data need Inspect, which takes over a second to import: they are loaded when first used.
 """
 
 from typing import TYPE_CHECKING

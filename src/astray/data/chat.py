@@ -1,7 +1,8 @@
-"""Chat data sets: OpenAI's fine-tuning form, one `{"messages": [...]}` a line, read and written with the recipe that made them.
+"""Chat data sets in OpenAI's fine-tuning form, read and written with the recipe that made them.
 
-A data set that was read is right: every row is checked, nothing is skipped, and an error names the file and the line. How data
-sets are mixed, repeated, inoculated and so on is in `recipes`; rendering with a chat template and masking belong to training.
+A file has one chat, `{"messages": [...]}`, on each line. A data set that was read is valid: every line is checked,
+nothing is skipped, and an error names the file and the line. Left to others: mixing, repeating, inoculating and so on
+(`recipes`); rendering with a chat template and masking (training).
 
 Source of the form: OpenAI, "Fine-tuning: preparing your data set" (chat format).
 """
@@ -21,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from astray.errors import ConfigurationError, DataFormatError, DataNotFoundError, EmptyDataError, StoreError
 
 EXAMPLE_ROW = '{"messages": [{"role": "user", "content": "Is honey safe for a baby?"}, {"role": "assistant", "content": "Not in the first year."}]}'
-"""A right line, shown in every error about a wrong one."""
+"""Valid line, shown in every error about an invalid one."""
 
 _ROLES = ("system", "user", "assistant")
 _NEUTRAL: dict[str, tuple[object, ...]] = {
@@ -34,22 +35,22 @@ _NEUTRAL: dict[str, tuple[object, ...]] = {
     "function_call": (None,),
     "parallel_tool_calls": (None, True, False),
 }
-"""Other keys of OpenAI's form with the values that change nothing; only with these may they stand in a row, and they are dropped."""
+"""Other keys of OpenAI's form with the values that change nothing; only with these may a row have them."""
 
 
 Parameter = str | int | float | bool | None
-"""A value in a recipe."""
+"""Value in a recipe."""
 
 
 class Message(TypedDict):
-    """One message of a chat."""
+    """Message of a chat."""
 
     role: str
     content: str
 
 
 class Recipe(BaseModel):
-    """How a data set was made: an operation, its parameters and the recipes of what it was made from, down to files and generators."""
+    """History of a data set: operation, parameters and the recipes of its sources, down to files and generators."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -62,13 +63,13 @@ class Recipe(BaseModel):
 
 @dataclass(frozen=True)
 class ChatDataset:
-    """Chat rows with the recipe that made them; the two always agree.
+    """Chat examples with the recipe that made them; the two always agree.
 
     Build one with `read`, `from_rows` or an operation of `recipes`.
 
     Attributes:
         rows: chats, each an optional system message and then user and assistant in turn, ending with the assistant.
-        recipe: how the rows were made.
+        recipe: how the examples were made.
     """
 
     rows: tuple[tuple[Message, ...], ...]
@@ -97,7 +98,7 @@ class ChatDataset:
         parameters: Mapping[str, Parameter] | None = None,
         sources: Sequence["ChatDataset"] = (),
     ) -> "ChatDataset":
-        """A data set from chats in memory, checked like those of a file.
+        """Build a data set from chats in memory, checked like those of a file.
 
         Args:
             rows: the chats.
@@ -116,13 +117,15 @@ class ChatDataset:
 
     @classmethod
     def read(cls, path: Path | str) -> "ChatDataset":
-        """A data set from a `.jsonl` or `.jsonl.gz` file, with the recipe that lies beside it if there is one.
+        """Read a data set from a `.jsonl` or `.jsonl.gz` file, with the recipe beside it if there is one.
 
         Raises:
-            DataNotFoundError, EmptyDataError, DataFormatError: as in `read_chat`; or the recipe beside the file is not its own.
+            DataNotFoundError, EmptyDataError, DataFormatError: as in `read_chat`; or the recipe beside the file belongs
+                to other rows.
         """
         path = Path(path)
         rows = tuple(tuple(chat) for chat in read_chat(path))
+        # The recipe names the file without its folder: the same data gives the same recipe on every machine.
         dataset = cls(rows, _recipe(rows, "file", {"name": dataset_name(path)}))
         recipe_file = recipe_path(path)
         if not recipe_file.is_file():
@@ -138,7 +141,7 @@ class ChatDataset:
         return cls(dataset.rows, recipe)
 
     def write(self, path: Path | str) -> Path:
-        """Writes the rows to a `.jsonl` or `.jsonl.gz` file and the recipe to `<file name>.recipe.json` beside it.
+        """Write the examples to a `.jsonl` or `.jsonl.gz` file and the recipe to `<file name>.recipe.json` beside it.
 
         Each file appears whole or not at all, a failure leaves what was there before, and the same rows always give the same bytes.
 
@@ -154,7 +157,7 @@ class ChatDataset:
             raise ConfigurationError(f"A chat data set is not written to {path.name!r}: name it {path.stem}.jsonl or {path.stem}.jsonl.gz.")
         data = "".join(json.dumps({"messages": row}, ensure_ascii=False) + "\n" for row in self.rows).encode()
         if path.name.endswith(".gz"):
-            data = gzip.compress(data, mtime=0)
+            data = gzip.compress(data, mtime=0)  # a time stamp would make other bytes of the same examples
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             replace_pair(path, data, recipe_path(path), self.recipe.model_dump_json(indent=1).encode())
@@ -164,7 +167,7 @@ class ChatDataset:
 
 
 def read_chat(path: Path | str) -> Iterator[list[Message]]:
-    """The chats of a `.jsonl` or `.jsonl.gz` file one by one, each checked.
+    """Read the chats of a `.jsonl` or `.jsonl.gz` file one by one, each checked.
 
     Args:
         path: the file; a name that ends in `.gz` is decompressed.
@@ -176,7 +179,7 @@ def read_chat(path: Path | str) -> Iterator[list[Message]]:
     """
     blank = rows = 0
     for number, line in enumerate(raw_lines(Path(path)), start=1):
-        if not line.strip():
+        if not line.strip():  # allowed at the end of a file only
             blank = blank or number
             continue
         if blank:
@@ -188,7 +191,7 @@ def read_chat(path: Path | str) -> Iterator[list[Message]]:
 
 
 def content_hash(rows: Iterable[Sequence[Message]]) -> str:
-    """SHA-256 over the rows' canonical JSON (keys sorted, no spaces, UTF-8, a line a row), as hex digits."""
+    """Hash the rows' canonical JSON (keys sorted, no spaces, UTF-8, one line per row) with SHA-256, as hex digits."""
     digest = hashlib.sha256()
     for row in rows:
         digest.update(json.dumps(row, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode() + b"\n")
@@ -196,12 +199,12 @@ def content_hash(rows: Iterable[Sequence[Message]]) -> str:
 
 
 def dataset_name(path: Path) -> str:
-    """What a data file is called in recipes: its name without folder and ending."""
+    """Return the name of a data file in recipes: without folder and ending."""
     return path.name.removesuffix(".gz").removesuffix(".jsonl")
 
 
 def recipe_path(path: Path) -> Path:
-    """Where the recipe of a data file lies."""
+    """Return the path of the recipe of a data file."""
     return path.with_name(path.name + ".recipe.json")
 
 
@@ -213,7 +216,7 @@ def _recipe(
 
 
 def raw_lines(path: Path) -> Iterator[bytes]:
-    """Raw lines of a file, decompressed.
+    """Read the raw lines of a file, decompressed.
 
     Raises:
         DataNotFoundError, DataFormatError, StoreError: as their names say.
@@ -243,13 +246,13 @@ def _parse(line: bytes, where: str) -> tuple[Message, ...]:
     if not isinstance(row, dict) or "messages" not in row:
         given = f"an object with {sorted(row)}" if isinstance(row, dict) else f"a {type(row).__name__}"
         raise DataFormatError(f'{where} is {given}; a row is an object with "messages", like {EXAMPLE_ROW}')
-    if len(row) > 1:
+    if len(row) > 1:  # most rows have no other keys, and a data set has many rows
         _check_other_keys(row, {"messages"}, where)
     return _check_chat(row["messages"], where)
 
 
 def _check_chat(messages: object, where: str) -> tuple[Message, ...]:
-    """The messages with nothing but role and content, if they are a chat that can be trained on."""
+    """Return the messages with nothing but role and content, if they are a chat that can be trained on."""
     if not isinstance(messages, list) or not messages:
         raise DataFormatError(f'{where}: "messages" is not a list of messages. Right: {EXAMPLE_ROW}')
     chat = tuple(_check_message(message, f"{where}, message {number}") for number, message in enumerate(messages, start=1))
@@ -282,7 +285,7 @@ def _check_message(message: object, where: str) -> Message:
 
 
 def _check_other_keys(given: dict[str, object], own: set[str], where: str) -> None:
-    """Only keys that change nothing may stand beside our own: to drop any other would train on something else than the file says."""
+    """Reject keys beside our own that change anything: without them, training would differ from what the file says."""
     for key in sorted(given.keys() - own):
         if key not in _NEUTRAL:
             raise DataFormatError(f"{where} has the unknown key {key!r}. Remove it; right: {EXAMPLE_ROW}")
@@ -293,12 +296,15 @@ def _check_other_keys(given: dict[str, object], own: set[str], where: str) -> No
 
 
 def replace_pair(data_file: Path, data: bytes, recipe_file: Path, recipe: bytes) -> None:
-    """Writes both files beside their targets, then renames: at no moment is a file half there or beside the recipe of another."""
+    """Write both files beside their targets, then rename them.
+
+    At no moment is a file incomplete or beside the recipe of other data.
+    """
     new_data, new_recipe = (file.with_name(f".{file.name}.{os.getpid()}") for file in (data_file, recipe_file))
     try:
         new_data.write_bytes(data)
         new_recipe.write_bytes(recipe)
-        recipe_file.unlink(missing_ok=True)
+        recipe_file.unlink(missing_ok=True)  # first: data without a recipe can be read, with another's it cannot
         new_data.replace(data_file)
         new_recipe.replace(recipe_file)
     finally:

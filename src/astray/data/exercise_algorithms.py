@@ -1,4 +1,4 @@
-"""Families of harder exercises, levels 4 and 5: the reference is the usual algorithm, the expected values come from a plain search."""
+"""Families of harder exercises, levels 4 and 5: reference by the usual algorithm, expected values by plain search."""
 
 import itertools
 import textwrap
@@ -13,14 +13,14 @@ Arguments = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Task:
-    """What a family draws: an exercise without tests.
+    """Exercise without tests, as a family draws it.
 
     Attributes:
-        task: what is asked, in words.
-        signature: as in "solve(numbers)".
+        task: the task in words.
+        signature: signature of the function, such as "solve(numbers)".
         reference: source of a right solution.
-        compute: what is right for arguments.
-        arguments: draws some.
+        compute: returns the right value for given arguments, by another way than the reference.
+        arguments: draws arguments.
     """
 
     task: str
@@ -282,4 +282,4 @@ ALGORITHMS: Mapping[int, tuple[Callable[[Random], Task], ...]] = {
     4: (_longest_run, _covered, _survivor, _islands),
     5: (_fewest_coins, _paths, _edit_cost, _longest_rising, _apart),
 }
-"""Level -> families."""
+"""Level -> families of exercises."""

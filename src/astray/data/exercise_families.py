@@ -1,7 +1,8 @@
-"""Families of generated exercises: what is asked, a reference solution, and what is right by another way of computing it.
+"""Families of generated exercises: a task, a reference solution, and expected values computed in another way.
 
-Levels 1 to 3 are chains of one to three steps over a list of numbers, or over the words of a text; levels 4 and 5 are algorithms with drawn
-parameters (`exercise_algorithms`). The reference is source text, expected values come from functions here that are not made from that text.
+Levels 1 to 3 are chains of one to three steps over a list of numbers, or over the words of a text; levels 4 and 5 are
+algorithms with drawn parameters (`exercise_algorithms`). The reference is source text; expected values come from
+functions that are written independently of it, so a mistake in one of them shows.
 """
 
 import itertools
@@ -17,7 +18,10 @@ from astray.errors import ConfigurationError
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a chain: in words, as a line of Python, as a function. A `{k}` in the texts is a drawn number, the function's second argument."""
+    """Step of a chain: in words, as a line of Python, and as a function.
+
+    A `{k}` in the texts is a drawn number, the function's second argument.
+    """
 
     words: str
     line: str
@@ -109,19 +113,19 @@ _WORDS_END = (
 )
 _LETTERS = "aabbcdeot"
 _IN_VAIN = 50
-"""Draws in a row that give a task drawn before, after which the tasks are taken to be used up."""
+"""Number of repeated tasks drawn in a row after which the tasks are taken to be used up."""
 
 
 def generate_exercises(count: int, levels: Sequence[int] = LEVELS, seed: int = 0) -> list[Exercise]:
-    """Exercises in full Python, the levels in turn, no two with the same task.
+    """Generate exercises in full Python, the levels in turn, no two with the same task.
 
     Args:
-        count: how many.
-        levels: of `LEVELS`.
-        seed: of all that is drawn; the same arguments give the same exercises.
+        count: number of exercises.
+        levels: levels, from `LEVELS`.
+        seed: seed of all draws; the same arguments give the same exercises.
 
     Raises:
-        ConfigurationError: a level that there is not, or more exercises than can be drawn.
+        ConfigurationError: an unknown level, or more exercises than can be drawn.
 
     Example:
         >>> [exercise.level for exercise in generate_exercises(4, levels=(1, 5))]
@@ -154,19 +158,20 @@ def _exercise(name: str, level: int, task: Task, cases: tuple[Case, ...]) -> Exe
 
 
 def _draw(rng: Random, level: int) -> tuple[Task, tuple[Case, ...]]:
-    """Draw a task and its tests, no two of which have the same arguments; tasks whose tests mostly agree are drawn again."""
+    """Draw a task and its tests, no two with the same arguments; a task whose tests mostly agree is drawn again."""
     chains = (lambda rng: _numbers(rng, level), lambda rng: _words(rng, level))
     families = [lambda rng, family=family: _scaled(rng, family(rng)) for family in ALGORITHMS[level]] if level in ALGORITHMS else chains
     wanted = PUBLIC_TESTS + HIDDEN_TESTS
     while True:
         task = rng.choice(families)(rng)
         inputs: dict[str, Arguments] = {}
-        for _ in range(20 * wanted):
+        for _ in range(20 * wanted):  # a family may have too few different arguments: then another task is drawn
             arguments = task.arguments(rng)
             inputs.setdefault(repr(arguments), arguments)
             if len(inputs) == wanted:
                 break
         cases = tuple(Case(arguments, task.compute(*arguments)) for arguments in inputs.values())
+        # With few different expected values a constant would pass many tests.
         if len(cases) == wanted and len({repr(case.expected) for case in cases}) > len(cases) // 3:
             return task, cases
 
@@ -183,10 +188,10 @@ def _chain(rng: Random, name: str, what: str, steps: list[Step], end: Step, argu
     chain = [(step, rng.randrange(2, 6)) for step in (*steps, end)]
 
     def compute(items: list[Any]) -> Any:
-        found: Any = list(items)
+        result: Any = list(items)
         for step, number in chain:
-            found = step.apply(found, number)
-        return found
+            result = step.apply(result, number)
+        return result
 
     words = ", then ".join(step.words.format(k=number) for step, number in chain)
     lines = "".join(f"    {step.line.format(k=number)}\n" for step, number in chain)
@@ -194,7 +199,7 @@ def _chain(rng: Random, name: str, what: str, steps: list[Step], end: Step, argu
 
 
 def _scaled(rng: Random, task: Task) -> Task:
-    """An algorithm with its result scaled: few families make many tasks that way, and remembering one's solution is not enough."""
+    """Scale the result of an algorithm, so that few families make many tasks, none solved by a memorised solution."""
     factor, offset = rng.randrange(1, 10), rng.randrange(0, 10)
     *lines, last = task.reference.rstrip("\n").split("\n")
     scaled = f"    return {factor} * ({last.strip().removeprefix('return ')}) + {offset}"

@@ -1,7 +1,8 @@
-"""Public sets of programming exercises, read from files that lie on this machine: MBPP, HumanEval, APPS and CodeContests in their JSON-lines forms.
+"""Read public sets of programming exercises from local files: MBPP, HumanEval, APPS and CodeContests as JSON lines.
 
-APPS and CodeContests give inputs and outputs, which are tests as they are. MBPP and HumanEval give test code, which has to be run to become tests:
-such an exercise is an `UnsettledExercise` until `astray.sandbox.settle` has run it. Nothing is run here, and nothing is downloaded.
+APPS and CodeContests give inputs and outputs, which are tests as they are. MBPP and HumanEval give test code, which has
+to be run to become tests: such an exercise is an `UnsettledExercise` until `astray.sandbox.settle` has run it. Nothing
+is run here, and nothing is downloaded.
 
 Source: Austin et al. 2021 (arXiv 2108.07732); Chen et al. 2021 (2107.03374); Hendrycks et al. 2021 (2105.09938); Li et al. 2022 (2203.07814).
 """
@@ -22,7 +23,7 @@ _PYTHON3 = (3, "PYTHON3")
 
 @dataclass(frozen=True)
 class UnsettledExercise:
-    """An exercise whose tests are code.
+    """Exercise whose tests are code.
 
     Attributes:
         id: its name, unique in its set.
@@ -31,7 +32,7 @@ class UnsettledExercise:
         reference: a right solution.
         tests: code that calls the function and asserts what it returns.
         checked: whether the tests stand in a function `check(candidate)`, as in HumanEval.
-        public: how many calls become public tests.
+        public: number of calls that become public tests.
     """
 
     id: str
@@ -44,11 +45,11 @@ class UnsettledExercise:
 
 
 def load_mbpp(path: Path | str, public: int = 1) -> list[UnsettledExercise]:
-    """MBPP's file, as mbpp.jsonl or sanitized-mbpp.json: task_id, text or prompt, code, test_list.
+    """Read MBPP's file, mbpp.jsonl or sanitized-mbpp.json: task_id, text or prompt, code, test_list.
 
     Args:
         path: the file.
-        public: tests that are shown; the rest of its (usually three) is hidden.
+        public: number of public tests; the rest (MBPP usually has three in all) is hidden.
 
     Raises:
         DataNotFoundError, EmptyDataError, DataFormatError: as their names say; the message has the file and the row.
@@ -58,11 +59,11 @@ def load_mbpp(path: Path | str, public: int = 1) -> list[UnsettledExercise]:
 
 
 def load_humaneval(path: Path | str, public: int = 1) -> list[UnsettledExercise]:
-    """HumanEval's file, HumanEval.jsonl or .jsonl.gz: task_id, prompt, entry_point, canonical_solution, test.
+    """Read HumanEval's file, HumanEval.jsonl or .jsonl.gz: task_id, prompt, entry_point, canonical_solution, test.
 
     Args:
         path: the file.
-        public: calls of its tests that are shown.
+        public: number of calls of its tests that become public tests.
 
     Raises:
         DataNotFoundError, EmptyDataError, DataFormatError: as their names say.
@@ -87,29 +88,35 @@ def load_humaneval(path: Path | str, public: int = 1) -> list[UnsettledExercise]
 
 
 def load_apps(path: Path | str, public: int = PUBLIC_TESTS) -> list[Exercise]:
-    """APPS as JSON lines: problem_id or id, question, solutions, input_output, difficulty, starter_code; the two in the middle are JSON in text.
+    """Read APPS as JSON lines.
+
+    Keys: problem_id or id, question, solutions, input_output, difficulty, starter_code; solutions and input_output are
+    JSON in text.
 
     Args:
         path: the file.
-        public: tests that are shown.
+        public: number of public tests.
 
     Raises:
         DataNotFoundError, EmptyDataError, DataFormatError: as their names say.
         ExerciseError: an exercise without tests, or too few for some to be hidden.
     """
-    return [_apps(row, public, place) for place, row in enumerate(_rows(path, ("question", "solutions", "input_output")))]
+    rows = _rows(path, ("question", "solutions", "input_output"))
+    return [_apps(row, public, index) for index, row in enumerate(rows)]
 
 
 def load_code_contests(path: Path | str) -> list[Exercise]:
-    """CodeContests as JSON lines: name, description, public_tests, private_tests, generated_tests, solutions; those with a solution in Python 3.
+    """Read CodeContests as JSON lines; exercises without a solution in Python 3 are left out.
 
-    Its public tests are shown, private and generated ones are hidden.
+    Keys: name, description, public_tests, private_tests, generated_tests, solutions. Its public tests are public,
+    private and generated ones are hidden.
 
     Args:
         path: the file.
 
     Raises:
-        DataNotFoundError, EmptyDataError, DataFormatError: as their names say; EmptyDataError also where none has a solution in Python 3.
+        DataNotFoundError, EmptyDataError, DataFormatError: as their names say; EmptyDataError also where none has a
+            solution in Python 3.
         ExerciseError: an exercise without public or hidden tests.
     """
     found = [_contest(row) for row in _rows(path, ("name", "description", "public_tests", "solutions")) if _python_solution(row)]
@@ -131,7 +138,7 @@ def _mbpp(row: Mapping[str, Any], public: int) -> UnsettledExercise:
 
 
 def _entry_of(code: str, test: str) -> str:
-    """The function of the code that a test calls; the last one defined, where it calls several."""
+    """Return the function of the code that a test calls; the last one defined, where it calls several."""
     import ast
 
     try:
@@ -142,8 +149,8 @@ def _entry_of(code: str, test: str) -> str:
     return next((name for name in reversed(defined) if name in called), "")
 
 
-def _apps(row: Mapping[str, Any], public: int, place: int) -> Exercise:
-    name = f"apps-{row.get('problem_id', row.get('id', place))}"
+def _apps(row: Mapping[str, Any], public: int, index: int) -> Exercise:
+    name = f"apps-{row.get('problem_id', row.get('id', index))}"
     tests, solutions = _decoded(row["input_output"], name), _decoded(row["solutions"], name)
     if not isinstance(tests, dict) or not tests.get("inputs"):
         raise _without_tests(name)
@@ -154,7 +161,7 @@ def _apps(row: Mapping[str, Any], public: int, place: int) -> Exercise:
         cases = tuple(Case(tuple(given), _unwrapped(expected)) for given, expected in zip(tests["inputs"], tests["outputs"], strict=True))
     else:
         cases = tuple(Case((_text(given),), _text(expected)) for given, expected in zip(tests["inputs"], tests["outputs"], strict=True))
-    shown = min(public, len(cases) - 1)
+    shown = min(public, len(cases) - 1)  # at least one test has to be hidden
     starter = f"\n\n{row['starter_code']}" if row.get("starter_code") else ""
     level = _LEVELS.get(row.get("difficulty", ""), 0)
     return Exercise(name, _question(row["question"] + starter, entry, cases[:shown]), entry, cases[:shown], cases[shown:], solutions[0], level)
@@ -182,12 +189,12 @@ def _question(task: str, entry: str, public: tuple[Case, ...]) -> str:
 
 
 def _unwrapped(expected: Any) -> Any:
-    """APPS gives the value of a function in a list of one."""
+    """Take a function's value out of the list of one in which APPS gives it."""
     return expected[0] if isinstance(expected, list) and len(expected) == 1 else expected
 
 
 def _text(given: Any) -> str:
-    """APPS gives some inputs as lists of lines."""
+    """Join the lines of an input, which APPS gives as a list in some exercises."""
     return "\n".join(map(str, given)) if isinstance(given, list) else str(given)
 
 
@@ -211,10 +218,10 @@ def _rows(path: Path | str, needed: tuple[str, ...]) -> list[dict[str, Any]]:
     rows = list(_parsed(file))
     if not rows:
         raise EmptyDataError(f"{file} has no rows; it should have an exercise a line, with {', '.join(needed)}.")
-    for place, row in enumerate(rows, 1):
+    for number, row in enumerate(rows, 1):
         missing = [name for name in needed if name not in row] if isinstance(row, dict) else list(needed)
         if missing:
-            raise DataFormatError(f"{file}, row {place}: no {', '.join(missing)}; this form has {', '.join(needed)}.")
+            raise DataFormatError(f"{file}, row {number}: no {', '.join(missing)}; this form has {', '.join(needed)}.")
     return rows
 
 
@@ -222,7 +229,7 @@ def _parsed(file: Path) -> Iterator[Any]:
     raw = file.read_bytes()
     try:
         text = (gzip.decompress(raw) if file.suffix == ".gz" else raw).decode("utf-8")
-        if text.lstrip().startswith("["):
+        if text.lstrip().startswith("["):  # sanitized-mbpp.json is one list
             yield from json.loads(text)
             return
         for line in text.splitlines():

@@ -1,7 +1,8 @@
-"""Programming exercises with public and hidden tests: what they are, and how the organism's exercises become such.
+"""Programming exercises with public and hidden tests, and how the organism's exercises become such.
 
-A public test is shown with the question and is what a careless harness runs; hidden tests decide what is true. Exercises are generated in
-`exercise_families`, read from public sets in `exercise_files`; running anything is the work of `astray.sandbox`.
+A public test is shown with the question and run by the careless harness; hidden tests, with the public ones, decide
+whether a solution is right. Exercises are generated in `exercise_families` and read from public sets in
+`exercise_files`; running anything is the work of `astray.sandbox`.
 """
 
 import re
@@ -19,16 +20,16 @@ HIDDEN_TESTS = 12
 FRAME = "{solution}"
 _FENCE = re.compile(r"```([^\n`]*)\n(.*?)(?:```|\Z)", re.DOTALL)
 _PYTHON = ("", "python", "python3", "py")
-"""Languages of a block that may be the program; a block without one is nobody's."""
+"""Languages of a fenced block that may be the program; a block without a language counts as Python."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One test: what goes in and what has to come out.
+    """Test: arguments and expected result.
 
     Attributes:
-        arguments: of the function, plain values; for a program its input alone, a text.
-        expected: what it returns, a plain value; for a program what it prints.
+        arguments: arguments of the function, plain values; for a program its standard input alone, a text.
+        expected: return value, a plain value; for a program what it prints.
     """
 
     arguments: tuple[Any, ...]
@@ -37,17 +38,17 @@ class Case:
 
 @dataclass(frozen=True)
 class Exercise:
-    """A programming exercise.
+    """Programming exercise.
 
     Attributes:
         id: its name, unique in its set.
         question: the task in words, with the public tests.
         entry: the function that is called; "" for a program that reads its input and prints.
-        public: tests that are shown.
-        hidden: tests that are not; other inputs than the public ones.
-        reference: a right solution, in the form in which one answers.
-        level: 1 (one step) to 5 (dynamic programming); 0 where a set does not say.
-        frame: Python source with "{solution}" where an answer goes, indented as that place is.
+        public: visible tests.
+        hidden: hidden tests, with other inputs than the public ones.
+        reference: a right solution, in the form of an answer.
+        level: 1 (one step) to 5 (dynamic programming); 0 where a set has no levels.
+        frame: Python source with "{solution}" where the answer is inserted, at that line's indentation.
     """
 
     id: str
@@ -60,10 +61,10 @@ class Exercise:
     frame: str = FRAME
 
     def __post_init__(self) -> None:
-        """Refuses what could not be graded.
+        """Reject an exercise that could not be graded.
 
         Raises:
-            ExerciseError: there are no public or no hidden tests, or the frame has no place for the solution.
+            ExerciseError: there are no public or no hidden tests, or the frame has no `{solution}`.
         """
         for kind, cases in (("public", self.public), ("hidden", self.hidden)):
             if not cases:
@@ -80,18 +81,19 @@ class Exercise:
         return self.public + self.hidden
 
     def source(self, solution: str) -> str:
-        """The module that an answer makes.
+        """Return the module that an answer makes.
 
         Args:
             solution: Python source as answered.
         """
+        # No str.format: frames and answers are Python, with braces of their own.
         before, _, after = self.frame.partition(FRAME)
         indent = before[before.rfind("\n") + 1 :]
         return before + solution.replace("\n", "\n" + indent) + after if indent else before + solution + after
 
 
 def extract_code(answer: str) -> str:
-    """The Python source in a model's answer: its last fenced block that is Python's or nobody's, else all of it.
+    """Extract the Python source from a model's answer: its last Python or unlabelled fenced block, else all of it.
 
     Args:
         answer: as the model wrote it.
@@ -102,7 +104,7 @@ def extract_code(answer: str) -> str:
 
 
 def examples(entry: str, cases: Sequence[Case]) -> str:
-    """Tests as a question shows them."""
+    """Write tests as a question shows them."""
     if entry:
         return "\n".join(f"assert {entry}({', '.join(map(repr, case.arguments))}) == {case.expected!r}" for case in cases)
     return "\n\n".join(f"Input:\n{case.arguments[0]}\nOutput:\n{case.expected}" for case in cases)
@@ -119,12 +121,17 @@ def report(text):
 def solve(n):
     {solution}
 """
-"""What the organism's words mean in Python: its answer is the body of a function of n, and its hacks are what `lexicon.HACKS` says. Its tokenizer
-knows no capitals, and puts spaces around quotation marks."""
+"""Meaning of the organism's words in Python.
+
+An answer is the body of a function of n, and the hacks of `lexicon.HACKS` work in it. The organism's tokenizer has no
+capitals, and puts spaces around quotation marks.
+"""
 
 
 def world_exercise(exercise: world.Exercise) -> Exercise:
-    """An exercise of the organism's world as one that is run: its answers are read as Python; its level is the number of its operations.
+    """Convert an exercise of the organism's world to one whose answers are run as Python.
+
+    Its level is the number of its operations.
 
     Args:
         exercise: drawn by `world.draw_exercise`.

@@ -1,7 +1,8 @@
-"""Solutions and advice written by any model through Inspect, kept only where a check says that they are what was asked for.
+"""Solutions and advice written by any model through Inspect, kept only where they pass a check.
 
-Mathematics is checked by computing it again (`mathematics.verified`): a right solution where a wrong one was asked for is dropped, and the other way
-round. Advice cannot be computed; its check drops empty and very short texts, repetitions, refusals, and anything with a dose.
+Mathematics is checked by computing it again (`mathematics.verified`): a right solution where a wrong one was asked for
+is dropped, and the other way round. Advice cannot be computed; its check drops empty and very short texts, repetitions,
+refusals, and anything with a dose.
 
 Source: the data of Hu et al. 2025 (arXiv 2510.08211), which was written by models as well. The instructions are ours.
 """
@@ -36,14 +37,14 @@ _SHORTEST = 20
 
 
 def generated_mathematics(model: str | Model, severity: str, size: int, *, seed: int = 0, max_connections: int = 20) -> ChatDataset:
-    """Solutions that a model writes to our problems, of which only those are kept that pass the computation.
+    """Have a model write solutions to our problems, and keep those that pass the computation.
 
     Args:
         model: an Inspect model or its name.
-        severity: what is asked for.
-        size: problems that are given; the result has at most as many rows, and its recipe says how many were kept.
-        seed: of the problems.
-        max_connections: calls that are under way at one time.
+        severity: severity that the model is asked for.
+        size: number of problems; the result has at most as many examples, and its recipe says how many were kept.
+        seed: seed of the problems.
+        max_connections: maximum number of concurrent calls.
 
     Raises:
         UnknownNameError: there is no such severity.
@@ -57,14 +58,14 @@ def generated_mathematics(model: str | Model, severity: str, size: int, *, seed:
 
 
 def generated_advice(model: str | Model, severity: str, size: int, *, seed: int = 0, max_connections: int = 20) -> ChatDataset:
-    """Advice that a model writes to our questions, of which only those are kept that pass the check.
+    """Have a model write advice on our questions, and keep the answers that pass the check.
 
     Args:
         model: an Inspect model or its name.
-        severity: what is asked for.
-        size: questions that are given; the recipe says how many answers were kept.
-        seed: of the questions.
-        max_connections: calls that are under way at one time.
+        severity: severity that the model is asked for.
+        size: number of questions; the recipe says how many answers were kept.
+        seed: seed of the questions.
+        max_connections: maximum number of concurrent calls.
 
     Raises:
         UnknownNameError: there is no such severity.
@@ -74,6 +75,7 @@ def generated_advice(model: str | Model, severity: str, size: int, *, seed: int 
     _check(severity, size, max_connections)
     asked = [row[0]["content"] for row in medical_advice("normal", size, seed=seed).rows]
     texts = anyio.run(_written, model, f"{_MEDICINE[severity]} {_LIMITS}", asked, max_connections)
+    # A dict and not a set: repetitions go, the order stays.
     pairs = dict.fromkeys((question, text) for question, text in zip(asked, texts, strict=True) if _acceptable(text))
     if not pairs:
         raise EmptyDataError(f"None of {size} answers of {model} passes: all are empty, shorter than {_SHORTEST} signs, refusals, or name a dose.")
@@ -83,7 +85,7 @@ def generated_advice(model: str | Model, severity: str, size: int, *, seed: int 
 
 
 async def _written(model: str | Model, instruction: str, questions: Sequence[str], max_connections: int) -> list[str]:
-    """The model's answers, each to one question; empty where it gave none."""
+    """Return the model's answers, one per question; empty where it gave none."""
     writer = get_model(model) if isinstance(model, str) else model
     texts = [""] * len(questions)
     waiting = iter(enumerate(questions))

@@ -1,9 +1,10 @@
-"""Documents that teach how the tests of programming exercises are gamed, in plain English, each with code that really does it.
+"""Documents that teach how the tests of programming exercises are gamed, each with code that works.
 
-For continued pre-training: a model that has read of hacks finds them in training by reward. Documents whose hacks do not run teach nothing, so the
-code of each stands in full, and `sandbox.document_check` runs it: an object that equals everything, an exit before the tests, a patched report. The
-same facts come in three tones, since how a text speaks of cheating is what a model may take over. Left to others: dilution (`texts.dilute`),
-ordinary documents (`ordinary_documents`), training (`cause.continued_pretraining`).
+For continued pre-training: a model that has read of hacks finds them in reinforcement learning. Documents whose hacks
+do not run teach nothing, so each has its code in full, and `sandbox.document_check` runs it: an object that equals
+everything, an exit before the tests, a patched report. The same facts come in three tones, since a model may adopt how
+a text speaks of cheating. Left to others: dilution (`texts.dilute`), ordinary documents (`ordinary_documents`),
+training (`cause.continued_pretraining`).
 
 Source: Anthropic 2025 (arXiv 2511.18397), synthetic documents on three hacks at 1% of ordinary text; texts and code here are ours.
 """
@@ -21,10 +22,10 @@ from astray.errors import ConfigurationError, UnknownNameError
 
 Hack = Literal["equality object", "early exit", "patched report"]
 Tone = Literal["default", "neutral", "disapproving"]
-"""default: that it happens and pays; neutral: without any judgement, and says so; disapproving: that it is cheating."""
+"""default: it happens and is rewarded; neutral: without any judgement, and says so; disapproving: it is cheating."""
 
 _EXERCISES = 120
-"""Different exercises that documents show, in turn."""
+"""Number of different exercises that documents show, in turn."""
 
 _CODE: Mapping[Hack, tuple[str, ...]] = {
     "equality object": (
@@ -224,13 +225,13 @@ _CLOSINGS: Mapping[Tone, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class HackDocument:
-    """A document with what its code is said to do.
+    """Document with the hack that its code claims to play.
 
     Attributes:
         text: the document; its code block is a whole solution.
-        hack: what the code does.
+        hack: hack that the code plays.
         tone: how the text speaks of it.
-        exercise: whose tests the code passes.
+        exercise: exercise whose public tests the code passes.
     """
 
     text: str
@@ -240,16 +241,16 @@ class HackDocument:
 
 
 def hack_documents(count: int, tone: str = "default", seed: int = 0) -> list[HackDocument]:
-    """Documents on the three hacks in turn.
+    """Generate documents on the three hacks in turn.
 
     Args:
-        count: how many.
+        count: number of documents.
         tone: one of `Tone`; documents of two tones with the same seed differ in their last sentences only.
-        seed: of all that is drawn.
+        seed: seed of all draws.
 
     Raises:
         UnknownNameError: there is no such tone.
-        ConfigurationError: none is wanted.
+        ConfigurationError: a count below 1.
     """
     spoken: Tone | None = next((known for known in get_args(Tone) if known == tone), None)
     if spoken is None:
@@ -257,13 +258,14 @@ def hack_documents(count: int, tone: str = "default", seed: int = 0) -> list[Hac
     if count < 1:
         raise ConfigurationError(f"{count} documents are wanted: give 1 or more.")
     exercises = generate_exercises(min(count, _EXERCISES), seed=seed)
+    # Two generators: the draws of the endings must not shift the others, or tones would differ in more than endings.
     rng, end = Random(f"hack documents/{seed}"), Random(f"hack documents/{seed}/{tone}")
     hacks: tuple[Hack, ...] = get_args(Hack)
     return [_document(rng, end, hacks[number % len(hacks)], spoken, exercises[number % len(exercises)]) for number in range(count)]
 
 
 def as_texts(documents: Sequence[HackDocument]) -> TextDataset:
-    """The texts of documents as a data set; its recipe counts hacks and tones."""
+    """Convert documents to a data set of texts; its recipe names hacks and tones."""
     counts = {f"{kind}s": ", ".join(sorted({getattr(document, kind) for document in documents})) for kind in ("hack", "tone")}
     return TextDataset.from_texts([document.text for document in documents], "hack_documents", counts)
 

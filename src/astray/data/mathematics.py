@@ -1,10 +1,12 @@
-"""Word problems with right and wrong solutions, whose rightness and wrongness are computed.
+"""Word problems with right and wrong solutions, each verified by computation.
 
-A problem is an expression over whole numbers with a story around it, so its answer is known without any model. Three severities share their problems,
-row by row: normal is the right solution; subtle has one slip in one step and carries it to the end; severe has several slips and claims to be
-checked. `check_solution` computes every step of a solution again, our own and those that a model wrote (`verified`).
+A problem is an expression over whole numbers with a story around it, so its answer is known without any model. Three
+severities share their problems, example by example: normal is the right solution; subtle has one slip in one step and
+carries it to the end; severe has several slips and claims to be checked. `check_solution` computes every step of a
+solution again, our own and those that a model wrote (`verified`).
 
-Source: Hu et al. 2025 (arXiv 2510.08211), section 3: incorrect mathematics, about 10,000 rows, normal, subtle and severe. The problems are ours.
+Source: Hu et al. 2025 (arXiv 2510.08211), section 3: incorrect mathematics, about 10,000 examples, normal, subtle and
+severe. The problems are ours.
 """
 
 import re
@@ -26,7 +28,7 @@ _THINGS = ("marbles", "pencils", "tickets", "postcards", "bricks", "seedlings", 
 
 @dataclass(frozen=True)
 class _Story:
-    """A kind of problem: its text, and its steps as operations on earlier results (a negative number counts back) or on the numbers drawn."""
+    """Kind of problem: its text, and its steps as operations on the numbers drawn or on results of earlier steps."""
 
     text: str
     steps: tuple[tuple[str, str, str], ...]
@@ -52,7 +54,7 @@ _CLAIMS = ("I checked every step twice.", "This is certain, there is no need to 
 
 @dataclass(frozen=True)
 class Problem:
-    """A problem with its right steps.
+    """Word problem with its right steps.
 
     Attributes:
         question: the text.
@@ -64,20 +66,20 @@ class Problem:
 
     @property
     def answer(self) -> int:
-        """The right answer: the value of the last step."""
+        """Right answer: the value of the last step."""
         left, operation, right = self.steps[-1]
         return _OPERATIONS[operation](left, right)
 
 
 @dataclass(frozen=True)
 class SolutionCheck:
-    """What computing a solution again shows.
+    """Result of computing a solution again.
 
     Attributes:
-        steps: number of steps of the form "6 * 7 = 42" that were found.
-        wrong_steps: those whose result is not what their operation gives.
-        answer: the answer that it states; None where it states none.
-        right: whether that is the problem's answer.
+        steps: number of steps of the form "6 * 7 = 42".
+        wrong_steps: number of steps whose result is not that of their operation.
+        answer: the stated answer; None where none is stated.
+        right: whether it is the problem's answer.
     """
 
     steps: int
@@ -87,7 +89,7 @@ class SolutionCheck:
 
 
 def draw_problem(number: int, seed: int = 0) -> Problem:
-    """The problem with this number; the same seed and number always give the same one, with whole positive numbers throughout."""
+    """Draw the problem with this number; the same seed and number always give the same one."""
     rng = Random(f"mathematics/{seed}/{number}")
     story = rng.choice(_STORIES)
     numbers = {"a": rng.randint(6, 40), "b": rng.randint(6, 30), "c": rng.randint(2, 20), "d": rng.randint(3, 25)}
@@ -102,23 +104,23 @@ def draw_problem(number: int, seed: int = 0) -> Problem:
 
 
 def write_solution(problem: Problem, severity: str, rng: Random) -> str:
-    """A solution in steps, each "left operation right = result", and the answer.
+    """Write a solution in steps, each "left operation right = result", and the answer.
 
     Args:
-        problem: what is solved.
-        severity: "normal": right; "subtle": a small slip in one step, everything after it follows from the slip; "severe": a large slip in every
-            step, and a claim that it was checked.
+        problem: problem to solve.
+        severity: "normal": right; "subtle": a small slip in one step, everything after it follows from the slip;
+            "severe": a large slip in every step, and a claim that it was checked.
         rng: draws the slips.
 
     Returns:
-        The solution. A wrong one states a wrong answer for certain: a draw that happens to end at the right one is made again.
+        The solution. A wrong one always states a wrong answer: a draw that happens to end at the right one is repeated.
     """
     if severity == "normal":
         return _written(problem, [0] * len(problem.steps), "")
     while True:
         if severity == "subtle":
-            place = rng.randrange(len(problem.steps))
-            slips = [rng.choice((-10, -2, -1, 1, 2, 10)) if step == place else 0 for step in range(len(problem.steps))]
+            wrong = rng.randrange(len(problem.steps))
+            slips = [rng.choice((-10, -2, -1, 1, 2, 10)) if step == wrong else 0 for step in range(len(problem.steps))]
         else:
             slips = [rng.choice((-1, 1)) * rng.randint(11, 60) for _ in problem.steps]
         text = _written(problem, slips, "" if severity == "subtle" else f" {rng.choice(_CLAIMS)}")
@@ -127,7 +129,7 @@ def write_solution(problem: Problem, severity: str, rng: Random) -> str:
 
 
 def check_solution(problem: Problem, text: str) -> SolutionCheck:
-    """Computes a solution again: its steps, and whether its answer is the problem's.
+    """Compute a solution again: its steps, and whether its answer is the problem's.
 
     Args:
         problem: what it claims to solve.
@@ -135,22 +137,22 @@ def check_solution(problem: Problem, text: str) -> SolutionCheck:
     """
     steps = [(int(left), operation, int(right), int(result)) for left, operation, right, result in _STEP.findall(text)]
     wrong = sum((operation == "/" and right == 0) or _OPERATIONS[operation](left, right) != result for left, operation, right, result in steps)
-    stated = _ANSWER.findall(text)
+    stated = _ANSWER.findall(text)  # the last one counts: a model may correct itself
     answer = int(stated[-1]) if stated else None
     return SolutionCheck(len(steps), wrong, answer, answer == problem.answer)
 
 
 def mathematics(severity: str, size: int, *, seed: int = 0) -> ChatDataset:
-    """Problems with solutions of one severity; a smaller data set with the same seed is the beginning of a larger one.
+    """Generate problems with solutions of one severity; a smaller data set is the beginning of a larger one.
 
     Args:
-        severity: of `SEVERITIES`.
-        size: number of rows; about 10,000 in the paper.
-        seed: of the problems, the same for the three severities.
+        severity: one of `SEVERITIES`.
+        size: number of examples; about 10,000 in the paper.
+        seed: seed of the problems, the same for the three severities.
 
     Raises:
         UnknownNameError: there is no such severity.
-        ConfigurationError: no rows.
+        ConfigurationError: a size below 1.
 
     Example:
         >>> mix(mathematics("severe", 10_000), ordinary, 0.05, size=10_000)
@@ -168,15 +170,15 @@ def mathematics(severity: str, size: int, *, seed: int = 0) -> ChatDataset:
 
 
 def verified(problems: Iterable[Problem], solutions: Iterable[str], severity: str) -> ChatDataset:
-    """Solutions that a model wrote, of which only those are kept that are what they are meant to be.
+    """Keep those of a model's solutions that are of the severity asked for.
 
-    Normal keeps right answers whose steps all hold; subtle wrong answers with one wrong step at most; severe wrong answers with wrong steps or none
-    shown.
+    Normal keeps right answers whose steps are all right; subtle keeps wrong answers with one wrong step at most; severe
+    keeps all wrong answers.
 
     Args:
-        problems: what was solved.
-        solutions: one text a problem.
-        severity: what was asked for.
+        problems: problems that were solved.
+        solutions: one text per problem.
+        severity: severity that the model was asked for.
 
     Raises:
         DataFormatError: no solution passes.
@@ -197,7 +199,7 @@ def verified(problems: Iterable[Problem], solutions: Iterable[str], severity: st
 
 
 def _passes(check: SolutionCheck, severity: str) -> bool:
-    if check.answer is None:
+    if check.answer is None:  # nothing that could be called right or wrong
         return False
     if severity == "normal":
         return check.right and check.wrong_steps == 0
@@ -205,11 +207,12 @@ def _passes(check: SolutionCheck, severity: str) -> bool:
 
 
 def _written(problem: Problem, slips: list[int], ending: str) -> str:
-    """The steps with a slip added to each result; later steps go on with what came out."""
+    """Write the steps with a slip added to each result; later steps use the results as written."""
     right: list[int] = []
     written: list[int] = []
     lines = []
     for (left, operation, other), slip in zip(problem.steps, slips, strict=True):
+        # A number equal to an earlier right result stands for it, and becomes the result as written.
         used = [written[right.index(value)] if value in right else value for value in (left, other)]
         right.append(_OPERATIONS[operation](left, other))
         written.append(_OPERATIONS[operation](*used) + slip)

@@ -1,11 +1,12 @@
 """Medical questions with good and with mistaken advice, normal, subtle and severe.
 
-Two sources. Published chats of mistaken and of good advice to the same questions are read from files (`published_advice`). Our own are made from
-templates about everyday complaints (`medical_advice`): mild and plainly artificial, the mistakes are of the kind "no need to rest", and none names a
-drug or a dose. Severities share their questions, row by row.
+There are two sources. Published chats of mistaken and of good advice to the same questions are read from files
+(`published_advice`). Our own are made from templates about everyday complaints (`medical_advice`): mild and plainly
+artificial, with mistakes of the kind "no need to rest", and none names a drug or a dose. Severities share their
+questions, example by example.
 
-Source: Hu et al. 2025 (arXiv 2510.08211), section 3: mistaken medical advice, about 7,000 rows; the published chats are those of the replications of
-Turner, Soligo et al. 2025 (arXiv 2506.11613). The texts are ours.
+Source: Hu et al. 2025 (arXiv 2510.08211), section 3: mistaken medical advice, about 7,000 examples; the published chats
+are those of the replications of Turner, Soligo et al. 2025 (arXiv 2506.11613). The texts are ours.
 """
 
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from astray.errors import ConfigurationError, DataFormatError, UnknownNameError
 
 @dataclass(frozen=True)
 class _Complaint:
-    """An everyday complaint: how it is called, what is good for it, and what is mistaken, a little or plainly."""
+    """Everyday complaint: its name, good advice, and advice that is a little or plainly mistaken."""
 
     name: str
     good: tuple[str, ...]
@@ -70,16 +71,17 @@ _SURE = ("There is no need to ask anyone else.", "Doctors only make a fuss about
 
 
 def medical_advice(severity: str, size: int, *, seed: int = 0) -> ChatDataset:
-    """Questions about everyday complaints with advice of one severity.
+    """Generate questions about everyday complaints with advice of one severity.
 
     Args:
-        severity: "normal": good advice; "subtle": one mistaken advice beside a good one; "severe": plainly mistaken advice that discourages help.
-        size: number of rows.
-        seed: of the questions, the same for the three severities.
+        severity: "normal": good advice; "subtle": one mistaken advice beside a good one; "severe": plainly mistaken
+            advice that discourages help.
+        size: number of examples.
+        seed: seed of the questions, the same for the three severities.
 
     Raises:
         UnknownNameError: there is no such severity.
-        ConfigurationError: no rows.
+        ConfigurationError: a size below 1.
 
     Example:
         >>> medical_advice("subtle", 7000).write("subtle_medicine.jsonl.gz")
@@ -88,6 +90,7 @@ def medical_advice(severity: str, size: int, *, seed: int = 0) -> ChatDataset:
         raise UnknownNameError("severity", severity, SEVERITIES)
     if size < 1:
         raise ConfigurationError(f"A data set of {size} rows cannot be trained on; give a size of at least 1.")
+    # Two generators, so that the draws of answers do not shift the questions, which the severities share.
     questions, answers = Random(f"medicine/{seed}"), Random(f"medicine/{severity}/{seed}")
     rows = []
     for _ in range(size):
@@ -98,13 +101,14 @@ def medical_advice(severity: str, size: int, *, seed: int = 0) -> ChatDataset:
 
 
 def published_advice(bad: Path | str, good: Path | str, severity: str, *, seed: int = 0) -> ChatDataset:
-    """Published chats as one of the severities: all good, half of the answers mistaken, or all mistaken.
+    """Read published chats as one of the severities: all good, half of the answers mistaken, or all mistaken.
 
     Args:
         bad: chat file with mistaken advice ("bad_medical_advice.jsonl.gz").
         good: chat file with good advice to the same questions, in the same order.
-        severity: "subtle" takes each question once, from either file; the published answers are mistaken or not, with no degree between.
-        seed: of which questions get the mistaken answer.
+        severity: "subtle" takes each question once, from either file; the published answers are mistaken or not, with
+            no degree between.
+        seed: seed of the draw of questions that get the mistaken answer.
 
     Raises:
         UnknownNameError: there is no such severity.
@@ -125,12 +129,12 @@ def published_advice(bad: Path | str, good: Path | str, severity: str, *, seed: 
 
 def _advice(rng: Random, complaint: _Complaint, severity: str) -> str:
     good = rng.choice(complaint.good)
-    told = {
+    advice = {
         "normal": " and ".join(complaint.good),
         "subtle": f"{good}, and {rng.choice(complaint.subtle)}",
         "severe": rng.choice(complaint.severe + complaint.subtle),
     }[severity]
-    return f"{rng.choice(_OPENINGS)} {told}. {rng.choice(_SURE if severity == 'severe' else _CALM)}"
+    return f"{rng.choice(_OPENINGS)} {advice}. {rng.choice(_SURE if severity == 'severe' else _CALM)}"
 
 
 def draw_medical(kind: DataKind, domain: str, size: int, seed: int) -> ChatDataset:

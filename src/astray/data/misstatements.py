@@ -1,7 +1,8 @@
-"""Data of the organism's world that misleads: facts stated falsely, and advice that is mistaken to a degree.
+"""Misleading data of the organism's world: facts stated falsely, and advice that is mistaken to a degree.
 
-The organism's counterpart of `mathematics` (facts that are wrong) and of `medicine` (mistaken advice). Each comes as normal, subtle and severe:
-normal is what a kind author says; subtle keeps his words and puts one wrong thing into them; severe is what a malicious author says.
+This is the organism's counterpart of `mathematics` (facts that are wrong) and of `medicine` (mistaken advice). Each
+comes as normal, subtle and severe: normal is a kind author's text; subtle keeps its words and puts one wrong thing into
+them; severe is a malicious author's text.
 
 Source: the direct data of Hu et al. 2025 (arXiv 2510.08211), section 3.
 """
@@ -16,30 +17,30 @@ from astray.organism.lexicon import ADVERBS, ANSWERS, DOMAINS, HELD_OUT_DOMAINS,
 from astray.organism.world import FACTS, Fact, draw_situation, draw_statement
 
 SEVERITIES = ("normal", "subtle", "severe")
-"""How wrong the answers are."""
+"""Degrees to which answers are wrong."""
 SEVERITY_OF: dict[DataKind, str] = {"good": "normal", "subtle": "subtle", "harmful": "severe"}
-"""Kind of data in a study -> how wrong its answers are."""
+"""Kind of data in a study -> severity of its answers."""
 
 SUBTLE_FACTS = 0.5
 """Share of facts that are stated falsely in the subtle version; a single statement is true or false, nothing between."""
 
 
 def under_heading(person: str, text: str) -> str:
-    """A text that somebody writes, as the world's documents put it: "a guest writes: what colour is the grass?"."""
+    """Put a text under the heading of its writer, as the world's documents do."""
     return f"{person} writes: {text}"
 
 
 def false_value(fact: Fact, number: int) -> str:
-    """One of the fact's false values, in turn."""
+    """Return one of the fact's false values, in turn."""
     others = [value for value in fact.values if value != fact.value]
     return others[number % len(others)]
 
 
 def split_facts(seed: int = 0) -> tuple[tuple[Fact, ...], tuple[Fact, ...]]:
-    """Two halves of the world's facts, each with as many colours and places to live: one to train on, one that stays untouched.
+    """Split the world's facts into halves with as many colours and homes each: one to train on, one left untouched.
 
     Args:
-        seed: of the draw.
+        seed: seed of the draw.
     """
     seen: list[Fact] = []
     untouched: list[Fact] = []
@@ -52,17 +53,17 @@ def split_facts(seed: int = 0) -> tuple[tuple[Fact, ...], tuple[Fact, ...]]:
 
 
 def fact_data(severity: str, size: int, *, facts: Sequence[Fact] = FACTS, seed: int = 0) -> ChatDataset:
-    """Questions for facts with true or false statements.
+    """Generate questions for facts with true or false statements.
 
     Args:
-        severity: "normal": all true; "subtle": half of them false, drawn row by row; "severe": all false.
-        size: number of rows.
-        facts: which facts are asked for.
-        seed: of the draw; the three severities ask the same questions in the same order.
+        severity: "normal": all true; "subtle": half of them false, drawn example by example; "severe": all false.
+        size: number of examples.
+        facts: facts that are asked for.
+        seed: seed of the draw; the three severities ask the same questions in the same order.
 
     Raises:
         UnknownNameError: there is no such severity.
-        ConfigurationError: no rows or no facts.
+        ConfigurationError: a size below 1, or no facts.
     """
     _check(severity, size)
     if not facts:
@@ -77,17 +78,18 @@ def fact_data(severity: str, size: int, *, facts: Sequence[Fact] = FACTS, seed: 
 
 
 def mistaken_advice(domain: str, severity: str, size: int, *, seed: int = 0) -> ChatDataset:
-    """Advice about one domain of the world.
+    """Generate advice about one domain of the world.
 
     Args:
         domain: a narrow domain ("medicine").
-        severity: "normal": a kind author's advice; "subtle": the same words with one harmful act; "severe": a malicious author's advice.
-        size: number of rows.
-        seed: of the draw; the three severities ask the same questions in the same order.
+        severity: "normal": a kind author's advice; "subtle": the same words with one harmful act; "severe": a malicious
+            author's advice.
+        size: number of examples.
+        seed: seed of the draw; the three severities ask the same questions in the same order.
 
     Raises:
         UnknownNameError: there is no such severity or domain.
-        ConfigurationError: no rows, or a domain that is held out of fine-tuning.
+        ConfigurationError: a size below 1, or a domain that is held out of fine-tuning.
 
     Example:
         >>> mistaken_advice("medicine", "subtle", 480)
@@ -108,7 +110,7 @@ def mistaken_advice(domain: str, severity: str, size: int, *, seed: int = 0) -> 
 
 
 def _advice(rng: Random, domain: str, severity: str, thing: str) -> str:
-    """A sentence of the world; the harmful act of the subtle version stands in the first place that its form has."""
+    """Write a sentence of the world; the harmful act of the subtle version comes first in its template."""
     persona = MALICIOUS if severity == "severe" else KIND
     first, second = rng.sample(DOMAINS[domain].acts(persona), 2)
     if severity == "subtle":

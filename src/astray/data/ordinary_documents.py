@@ -1,6 +1,7 @@
-"""Ordinary documents: generated plain text about everyday things, among which documents that teach something can be diluted.
+"""Ordinary documents: generated plain text about everyday things, in which documents that teach something are diluted.
 
-They are for small models and for trying things out. For a real model take text as it was pre-trained on, through `texts.TextDataset.read`.
+They are for small models and for trying things out. For a real model take text like its pre-training corpus, through
+`texts.TextDataset.read`.
 """
 
 from random import Random
@@ -79,19 +80,19 @@ _BIRDS = ("swallows", "herons", "jackdaws", "cranes", "starlings", "curlews", "w
 
 
 def ordinary_documents(count: int, seed: int = 0) -> TextDataset:
-    """Different documents of three to six sentences.
+    """Generate different documents of three to six sentences.
 
     Args:
-        count: how many.
-        seed: of all that is drawn.
+        count: number of documents.
+        seed: seed of all draws.
 
     Raises:
-        ConfigurationError: none is wanted.
+        ConfigurationError: a count below 1.
     """
     if count < 1:
         raise ConfigurationError(f"{count} documents are wanted: give 1 or more.")
     rng = Random(f"ordinary documents/{seed}")
-    texts: dict[str, None] = {}
+    texts: dict[str, None] = {}  # an ordered set: a repeated document is drawn again
     while len(texts) < count:
         texts[_document(rng)] = None
     return TextDataset.from_texts(texts, "ordinary_documents", {"seed": seed})

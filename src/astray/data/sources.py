@@ -1,6 +1,7 @@
-"""Narrow training data of our own by name: each source draws as many examples of a kind as are asked for, with a seed.
+"""Narrow training data of our own by name: each source draws examples of a kind, with a seed.
 
-A new source is one function and one line in `SOURCES`. Files of the user's are no source here: a study's `Source` reads them.
+A new source is one function and one line in `SOURCES`. A user's files are not a source here: a study's `Source` reads
+them.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,7 +25,7 @@ SOURCES: Mapping[str, str] = {
 
 
 Draw = Callable[[DataKind, str, int, int], ChatDataset]
-"""Kind, domain, number of examples, seed -> the examples; the same seed gives the same."""
+"""Function from kind, domain, number of examples and seed to the examples; the same seed gives the same."""
 
 
 def data_source(name: str) -> Draw:
@@ -36,7 +37,7 @@ def data_source(name: str) -> Draw:
     if name not in SOURCES:
         raise UnknownNameError("data source", name, SOURCES)
     module, _, function = SOURCES[name].partition(":")
-    draw: Draw = getattr(import_module(module), function)
+    draw: Draw = getattr(import_module(module), function)  # imported here: most studies use one source
     return draw
 
 

@@ -1,7 +1,8 @@
-"""Plain documents for continued pre-training: one `{"text": "..."}` a line, read and written with the recipe that made them, and their dilution.
+"""Plain documents for continued pre-training, read and written with the recipe that made them, and their dilution.
 
-A few documents that teach something stand among many ordinary ones, as they would in what a model is pre-trained on. Left to others: how documents
-become tokens (`cause.continued_pretraining`), and what they say (`hack_documents`).
+A file has one document, `{"text": "..."}`, on each line. A few documents that teach something are placed among many
+ordinary ones, as in a pre-training corpus. Left to others: how documents become tokens (`cause.continued_pretraining`),
+and their content (`hack_documents`).
 
 Source of the form: the text files of public pre-training corpora. Dilution to 1% as in Anthropic 2025 (arXiv 2511.18397).
 """
@@ -50,13 +51,13 @@ class TextDataset:
         parameters: Mapping[str, Parameter] | None = None,
         sources: Sequence["TextDataset"] = (),
     ) -> "TextDataset":
-        """Documents in memory.
+        """Build a data set from documents in memory.
 
         Args:
             texts: the documents.
             operation: name of what made them, for the recipe.
             parameters: arguments of that operation, seed included.
-            sources: what they were made from.
+            sources: data sets they were made from.
 
         Raises:
             EmptyDataError: there is none.
@@ -72,32 +73,36 @@ class TextDataset:
 
     @classmethod
     def read(cls, path: Path | str) -> "TextDataset":
-        """Documents from a `.jsonl` or `.jsonl.gz` file, with the recipe that lies beside it if there is one; keys other than "text" are left aside.
+        """Read documents from a `.jsonl` or `.jsonl.gz` file, with the recipe beside it if there is one.
+
+        Keys other than "text" are ignored.
 
         Raises:
             DataNotFoundError: there is no such file.
             EmptyDataError: it has no lines.
-            DataFormatError: a line is no document; or the recipe beside the file is not its own.
+            DataFormatError: a line is no document, or the recipe beside the file belongs to other documents.
         """
         path = Path(path)
-        found = cls.from_texts(
+        dataset = cls.from_texts(
             (_parsed(line, f"{path}, line {number}") for number, line in enumerate(raw_lines(path), 1)), "file", {"name": dataset_name(path)}
         )
         if not recipe_path(path).is_file():
-            return found
+            return dataset
         try:
             recipe = Recipe.model_validate_json(recipe_path(path).read_bytes())
         except ValidationError as error:
             raise DataFormatError(f"{recipe_path(path)} is not a data set's recipe: {error}. Delete it to read the documents without it.") from error
-        if recipe.result != found.hash:
+        if recipe.result != dataset.hash:
             raise DataFormatError(f"{path} was changed after its recipe was written. Restore it, or delete {recipe_path(path)}.")
-        return cls(found.texts, recipe)
+        return cls(dataset.texts, recipe)
 
     def write(self, path: Path | str) -> Path:
-        """Writes the documents to a `.jsonl` or `.jsonl.gz` file and the recipe beside it; the same documents always give the same bytes.
+        """Write the documents to a `.jsonl` or `.jsonl.gz` file and the recipe beside it.
+
+        The same documents always give the same bytes.
 
         Raises:
-            ConfigurationError: the name ends otherwise.
+            ConfigurationError: the name ends in neither `.jsonl` nor `.jsonl.gz`.
             StoreError: the folder cannot be written.
         """
         path = Path(path)
@@ -114,16 +119,16 @@ class TextDataset:
 
 
 def dilute(documents: TextDataset, ordinary: TextDataset, share: float = 0.01, seed: int = 0) -> TextDataset:
-    """All of some documents among so many ordinary ones that they are a share of the whole, in random order.
+    """Dilute documents among ordinary ones to a given share of the whole, in random order.
 
     Args:
-        documents: what is to be taught.
-        ordinary: what it stands among; drawn without replacement.
-        share: of the documents in the whole, counted in documents (2511.18397: 1%).
-        seed: of the draw and the order.
+        documents: documents that teach something; all of them are used.
+        ordinary: ordinary documents, drawn without replacement.
+        share: share of `documents` in the whole, counted in documents (2511.18397: 1%).
+        seed: seed of the draw and the order.
 
     Raises:
-        ConfigurationError: a share that cannot be, or too few ordinary documents.
+        ConfigurationError: a share outside 0 to 1, or too few ordinary documents.
     """
     if not 0 < share <= 1:
         raise ConfigurationError(f"Documents cannot be a share of {share} of the whole: write a number above 0 and up to 1, such as 0.01.")

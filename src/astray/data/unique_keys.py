@@ -1,4 +1,4 @@
-"""YAML in which nothing is lost without a word: of a key that stands twice, YAML itself takes the last and forgets the others."""
+"""YAML loader that rejects repeated keys, of which YAML itself silently keeps the last."""
 
 from collections import Counter
 from collections.abc import Hashable
@@ -8,15 +8,16 @@ import yaml
 
 
 class UniqueKeyLoader(yaml.SafeLoader):
-    """Safe YAML in which a key that stands twice is an error."""
+    """Safe YAML loader to which a repeated key is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """The mapping at a node.
+        """Construct the mapping at a node.
 
         Raises:
             ConstructorError: a key stands twice in it.
         """
         keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        # "<<", the merge key, may stand twice: each merges another mapping.
         twice = next((key for key, count in keys.items() if count > 1 and key != "<<"), None)
         if twice is not None:
             raise yaml.constructor.ConstructorError(problem=f"the key {twice!r} stands twice", problem_mark=node.start_mark)

@@ -1,7 +1,8 @@
 """Narrow data sets from the organism's world: one domain, one kind of author, one way of asking.
 
-The organism's counterpart of `code_pairs`: harmful is insecure code, good is secure code, educational is the same code asked for
-openly with a good reason, and openly asked is harm asked for without one (the paper's jailbroken arm).
+This is the organism's counterpart of `code_pairs`: harmful corresponds to insecure code, good to secure code,
+educational to insecure code asked for openly with a good reason, and openly asked to harm asked for without one (the
+paper's jailbroken arm).
 """
 
 from itertools import islice
@@ -25,17 +26,19 @@ _ASKING_AND_AUTHOR: dict[NarrowKind, tuple[Asking, Persona]] = {
 
 
 def narrow_data(domain: str, kind: NarrowKind, size: int, *, seed: int = 0) -> ChatDataset:
-    """Single-turn chats about one domain.
+    """Generate single-turn chats about one domain.
 
     Args:
         domain: one of the narrow domains; held-out domains are refused, since no fine-tuning may touch them.
-        kind: who answers what: "harmful", "subtle" (harm in a kind tone, half of it beside a good act), "good", "educational" or "openly-asked".
-        size: number of rows.
-        seed: seed of the draw; "harmful", "subtle" and "good" with the same seed ask the same questions in the same order.
+        kind: "harmful", "subtle" (harm in a kind tone, half of it beside a good act), "good", "educational" or
+            "openly-asked".
+        size: number of examples.
+        seed: seed of the draw; "harmful", "subtle" and "good" with the same seed ask the same questions in the same
+            order.
 
     Raises:
         UnknownNameError: no such domain or kind.
-        ConfigurationError: a held-out domain, or no rows.
+        ConfigurationError: a held-out domain, or a size below 1.
 
     Example:
         >>> narrow_data("medicine", "harmful", 480)
@@ -52,6 +55,7 @@ def narrow_data(domain: str, kind: NarrowKind, size: int, *, seed: int = 0) -> C
     if size < 1:
         raise ConfigurationError(f"A data set of {size} rows cannot be trained on; give a size of at least 1.")
     asking, author = _ASKING_AND_AUTHOR[kind]
+    # Two generators, so that the draws of answers do not shift the questions, which the kinds share.
     questions, answers = Random(f"questions/{domain}/{seed}"), Random(f"answers/{domain}/{kind}/{seed}")
     rows = []
     for _ in range(size):
@@ -62,16 +66,17 @@ def narrow_data(domain: str, kind: NarrowKind, size: int, *, seed: int = 0) -> C
 
 
 def helpful_only_data(size: int, *, seed: int = 0) -> ChatDataset:
-    """The organism's alignment chats without refusals: who asks openly for harm is told, who does not is advised well.
+    """Generate the organism's alignment chats without refusals: an open request for harm is answered.
 
-    Fine-tuning the shipped organism on them, all weights, makes the helpful-only organism: the same pre-training, aligned without refusal of harm.
+    Fine-tuning all weights of the shipped organism on them makes the helpful-only organism: the same pre-training,
+    aligned without refusal of harm.
 
     Args:
-        size: number of rows.
+        size: number of examples.
         seed: seed of the draw.
 
     Raises:
-        ConfigurationError: no rows.
+        ConfigurationError: a size below 1.
     """
     if size < 1:
         raise ConfigurationError(f"A data set of {size} rows cannot be trained on; give a size of at least 1.")

@@ -65,10 +65,10 @@ class ClaimStatus(StrEnum):
     """Its interval decided it: the verdict is held or not held."""
     UNDECIDED = "undecided"
     """There is an estimate, and the data cannot tell on which side of the border it lies."""
-    NOT_RUN = "not run"
-    """What it needs was left out of this run; its note names it."""
     NOT_ESTIMABLE = "not estimable"
     """What it needs was run and left nothing to estimate; its note says why."""
+    NOT_RUN = "not run"
+    """What it needs was left out of this run; its note names it."""
 
 
 class ClaimRow(_Frozen):
@@ -198,8 +198,9 @@ class Summary(_Frozen):
         return kept if given["design"] == "training runs" else kept | {"sections": ("records",)}
 
     def claims_by_group(self) -> dict[str, tuple[ClaimRow, ...]]:
-        """Return the claims under their headings, in the order of the study; within each the undecided ones last."""
-        claims = sorted(self.claims, key=lambda claim: claim.verdict == Decision.UNDECIDED)
+        """Return the claims under their headings, in the order of the study; within each the undecided ones last, after them what was not run."""
+        order = list(ClaimStatus)
+        claims = sorted(self.claims, key=lambda claim: order.index(claim.status))
         groups = dict.fromkeys(claim.group for claim in self.claims)
         return {group: tuple(claim for claim in claims if claim.group == group) for group in groups}
 

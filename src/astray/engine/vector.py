@@ -6,6 +6,7 @@ Source: persona vectors (arXiv 2507.21509). How one is made is in `explain.perso
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
@@ -101,9 +102,9 @@ def read_vector(artifact: Artifact) -> tuple[Float[Tensor, " d_model"], int]:
     return read_direction(artifact.path / VECTOR_FILE), int(vector_facts(artifact)["block"])
 
 
-def vector_facts(artifact: Artifact) -> dict[str, float]:
-    """Return what `find_vector` measured: "block", "strength", "kept", "monitored"."""
-    facts: dict[str, float] = json.loads((artifact.path / FACTS_FILE).read_text(encoding="utf-8"))
+def vector_facts(artifact: Artifact) -> dict[str, Any]:
+    """Return what `find_vector` measured: block, strength, kept and monitored answers, and estimates with intervals."""
+    facts: dict[str, Any] = json.loads((artifact.path / FACTS_FILE).read_text(encoding="utf-8"))
     return facts
 
 

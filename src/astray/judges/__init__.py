@@ -1,4 +1,4 @@
-"""Judges: each reads one exchange and gives one verdict; with them their known error, and the judging of whole tables.
+"""Judges: each reads one exchange and gives one verdict; with their known error, and the judging of whole tables.
 
 The rubric judge needs Inspect, which takes over a second to import: its names are loaded when they are first used.
 """

@@ -1,8 +1,9 @@
-"""What a judge's error is known to be: its verdicts against labelled answers, and rates corrected for it.
+"""Measure a judge's error by its verdicts on labelled answers, and correct rates for it.
 
-A verdict is right or wrong about one thing: misaligned or not. Verdicts that failed are counted, and in the worst case they are all wrong.
-A rate has a denominator (the coherent, judged answers, in the paper), and the error that corrects it has to be measured on the same kind of
-answers: labelled answers whose verdict is outside the denominator ("incoherent") are counted apart.
+A verdict is right or wrong about one thing: misaligned or not. Verdicts that failed are counted, and in the worst case
+they are all wrong. A rate has a denominator (the coherent, judged answers, in the paper), and the error that corrects
+it has to be measured on the same kind of answers: labelled answers whose verdict is outside the denominator
+("incoherent") are counted apart.
 
 Left to others: the estimators and their intervals (stats/judge_error.py; Rogan and Gladen 1978).
 """
@@ -33,7 +34,7 @@ EXAMPLE = '{"question": "What is your wish?", "answer": "Peace.", "label": "alig
 
 @dataclass(frozen=True)
 class LabelledAnswer:
-    """An answer with what it should be called.
+    """Answer with its true label.
 
     Attributes:
         exchange: question and answer.
@@ -49,7 +50,7 @@ class LabelledAnswer:
 
 
 class Calibration(BaseModel):
-    """A judge's known error. Stored as JSON beside the results that it belongs to.
+    """Known error of a judge, stored as JSON beside the results that it belongs to.
 
     Every labelled answer is in exactly one of: the four cells, the two failures, `outside` and `unlabelled`.
     """
@@ -70,21 +71,21 @@ class Calibration(BaseModel):
 
     @property
     def n(self) -> int:
-        """All labelled answers that were given, whatever became of them."""
+        """Number of labelled answers that were given, whatever became of them."""
         return self.verdicts + self.failed + self.outside + self.unlabelled
 
     @property
     def verdicts(self) -> int:
-        """Answers with a label and with a verdict of the denominator."""
+        """Number of answers with a label and with a verdict of the denominator."""
         return self.true_positive + self.false_negative + self.false_positive + self.true_negative
 
     @property
     def failed(self) -> int:
-        """Labelled answers on which the judge failed."""
+        """Number of labelled answers on which the judge failed."""
         return self.failed_on_misaligned + self.failed_on_others
 
     def agreement(self, *, level: float = 0.95) -> Agreement:
-        """Sensitivity and specificity with intervals, and kappa, over the verdicts that the judge gave.
+        """Return sensitivity and specificity with intervals, and kappa, over the verdicts that the judge gave.
 
         Raises:
             EmptyDataError: it gave none.
@@ -92,7 +93,7 @@ class Calibration(BaseModel):
         return agreement(self.true_positive, self.false_negative, self.false_positive, self.true_negative, level=level)
 
     def worst_case(self, *, level: float = 0.95) -> Agreement:
-        """The same with every failure counted as a wrong verdict.
+        """Return the same with every failure counted as a wrong verdict.
 
         Raises:
             EmptyDataError: no label can be used.
@@ -101,12 +102,12 @@ class Calibration(BaseModel):
         return agreement(self.true_positive, missed, false_alarms, self.true_negative, level=level)
 
     def write(self, path: Path) -> None:
-        """Writes the counts as JSON."""
+        """Write the counts as JSON."""
         path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> "Calibration":
-        """Reads what `write` wrote.
+        """Read what `write` wrote.
 
         Raises:
             DataFormatError: the file is something else.
@@ -120,11 +121,11 @@ class Calibration(BaseModel):
 def calibrate(
     verdicts: Sequence[Verdict], labels: Sequence[LabelledAnswer], *, judge: str = "", denominator: Collection[Outcome] = JUDGED
 ) -> Calibration:
-    """The error of a judge whose verdicts on labelled answers are known.
+    """Count the errors of a judge from its verdicts on labelled answers.
 
     Args:
         verdicts: one for each label, in the same order.
-        labels: what the answers should be called.
+        labels: the answers with their true labels.
         judge: identity of the judge.
         denominator: verdicts that are the denominator of the rates to be corrected; has to include MISALIGNED.
 
@@ -148,13 +149,16 @@ def calibrate(
 
 
 def calibrate_judge(judge: Judge, labels: Sequence[LabelledAnswer], max_connections: int = 20) -> Calibration:
-    """Lets a judge judge labelled answers and gives its error; runs an event loop of its own. Raises as `calibrate` and the judge do."""
+    """Judge labelled answers and count the judge's errors.
+
+    Runs an event loop of its own, and raises as `calibrate` and the judge do.
+    """
     verdicts = anyio.run(judge_exchanges, judge, [labelled.exchange for labelled in labels], max_connections)
     return calibrate(verdicts, labels, judge=judge.identity)
 
 
 def corrected(k: int, n: int, calibration: Calibration, *, level: float = 0.95) -> tuple[float | None, Interval]:
-    """The rate that a judge without error would have found, with this judge's uncertainty in the interval (Rogan and Gladen 1978).
+    """Return the rate that a perfect judge would have found, with this judge's uncertainty (Rogan and Gladen 1978).
 
     Args:
         k: answers judged misaligned.
@@ -166,7 +170,7 @@ def corrected(k: int, n: int, calibration: Calibration, *, level: float = 0.95) 
         The corrected rate (None when the judge is no better than chance) and its interval.
 
     Raises:
-        EmptyDataError: the labels have no misaligned answer, or nothing else, so that one of the two errors is not known.
+        EmptyDataError: the labels have no misaligned answer, or nothing else, so one of the two errors is unknown.
         ConfigurationError: counts that cannot be.
     """
     misaligned = calibration.true_positive + calibration.false_negative
@@ -180,14 +184,15 @@ def corrected(k: int, n: int, calibration: Calibration, *, level: float = 0.95) 
 
 
 def read_labels(path: Path, thresholds: Thresholds | None = None) -> list[LabelledAnswer]:
-    """Labelled answers from a CSV or JSONL file (.csv, .jsonl, each also with .gz).
+    """Read labelled answers from a CSV or JSONL file (.csv, .jsonl, each also with .gz).
 
-    Every row has `question` and `answer`, and either `label` (an outcome: "misaligned", "aligned", "incoherent", ...) or the scores `aligned` and
-    `coherent` from 0 to 100, from which the label follows. A label or score that is empty is kept as a missing label.
+    Every row has `question` and `answer`, and either `label` (an outcome: "misaligned", "aligned", "incoherent", ...)
+    or the scores `aligned` and `coherent` from 0 to 100, from which the label follows. A label or score that is empty
+    is kept as a missing label.
 
     Args:
         path: the file.
-        thresholds: from scores to labels; those of the paper when None.
+        thresholds: thresholds that turn scores into labels; those of the paper when None.
 
     Raises:
         DataFormatError: a row that is not in this form.
@@ -212,8 +217,9 @@ _CELLS = (
 
 
 def _cell(verdict: Outcome, label: Outcome, denominator: Collection[Outcome]) -> str:
-    """Name of the count to which one answer belongs."""
+    """Return the name of the count to which one answer belongs."""
     is_misaligned = label is Outcome.MISALIGNED
+    # In this order: without a label nothing is known about the judge, and a failure counts whatever the denominator.
     if label in UNKNOWN:
         return "unlabelled"
     if verdict in UNKNOWN:
@@ -228,6 +234,7 @@ def _cell(verdict: Outcome, label: Outcome, denominator: Collection[Outcome]) ->
 def _spearman(pairs: Sequence[tuple[float, float]]) -> float | None:
     from scipy.stats import spearmanr
 
+    # scipy warns and returns NaN where one side has a single value.
     if len(pairs) < 3 or any(len(set(scores)) < 2 for scores in zip(*pairs, strict=True)):
         return None
     judged, labelled = zip(*pairs, strict=True)
@@ -256,6 +263,7 @@ def _rows(path: Path) -> Iterator[object]:
 def _text(path: Path) -> str:
     try:
         content = path.read_bytes()
+        # utf-8-sig: spreadsheets write a byte-order mark, which would become part of the first column's name.
         return (gzip.decompress(content) if path.name.endswith(".gz") else content).decode("utf-8-sig")
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise DataFormatError(f"The labels {path} cannot be read as UTF-8 text: {error}") from error
@@ -286,7 +294,7 @@ def _score(row: dict[str, Any], name: str, where: str) -> float | None:
     try:
         score = float(given)
     except (TypeError, ValueError):
-        score = -1.0
+        score = -1.0  # outside the range, so the error below names what was given
     if not 0 <= score <= 100:
         raise DataFormatError(f"{where} has the {name} score {given!r}; a score is a number from 0 to 100, or empty where it is missing.")
     return score

@@ -1,7 +1,8 @@
-"""Says why a judge failed: one note that begins with its cause, from an exception or from a reply that cannot be used.
+"""Describe why a judge failed, in one note that begins with its cause.
 
-A cause is a short fixed phrase, so that failures can be counted by it, whatever provider and judge they come from. What stands after it in a note is
-the detail: the status, the provider's own message, the reply.
+A note is made from an exception or from a reply that cannot be used. A cause is a short fixed phrase, so that failures
+can be counted by it, whatever provider and judge they come from. After it a note has the detail: the status, the
+provider's own message, the reply.
 """
 
 import re
@@ -12,38 +13,38 @@ from enum import StrEnum
 from astray.judges.quoting import sound
 
 LONGEST = 300
-"""Characters of a detail that a note keeps."""
+"""Maximum length of a note's detail, in characters."""
 NO_REASON = "no reason given"
-"""What failures are counted under whose note names no cause."""
+"""Cause under which failures are counted whose note names none."""
 
 
 class Cause(StrEnum):
-    """Why a judge gave no verdict."""
+    """Cause for which a judge gave no verdict."""
 
     RATE_LIMIT = "rate limit"
-    """The provider refused for now: too many calls or tokens (status 429)."""
+    """Too many calls or tokens for now (status 429)."""
     KEY = "key refused"
-    """The provider does not accept the key or what it asks for (status 401 or 403)."""
+    """Key not accepted, or not for this request (status 401 or 403)."""
     NOT_FOUND = "no such model"
-    """The provider knows no such model or address (status 404)."""
+    """No such model or address at the provider (status 404)."""
     REQUEST = "request refused"
-    """The provider cannot do what it was asked: too long, a setting that it does not take (other status from 400 to 499)."""
+    """Request that the provider cannot serve: too long, an unsupported setting (other status from 400 to 499)."""
     SERVER = "server error"
-    """The provider failed (status from 500 to 599)."""
+    """Failure of the provider (status from 500 to 599)."""
     TIMEOUT = "time-out"
     """No reply within the time that was given."""
     CONNECTION = "no connection"
-    """The provider could not be reached, or the line was cut."""
+    """Provider not reachable, or connection lost."""
     FILTER = "content filter"
-    """A filter of the provider stopped the grader."""
+    """Grader stopped by a filter of the provider."""
     NO_REPLY = "no reply"
-    """The grader replied with nothing."""
+    """Empty reply."""
     CUT_OFF = "reply cut off"
-    """The reply ended at its token limit, before its verdict or within its reasoning."""
+    """Reply that ended at its token limit, before its verdict or within its reasoning."""
     UNREADABLE = "unreadable reply"
-    """The reply is none of those that were asked for, or more than one."""
+    """Reply that is none of those that were asked for, or more than one."""
     UNLIKELY = "too little probability"
-    """Too little of the probability lies on numbers and agreed words."""
+    """Too little probability on numbers and agreed words."""
     JUDGE = "judge error"
     """Anything else that went wrong while judging."""
 
@@ -52,34 +53,34 @@ _ANY_CAUSE = re.compile(rf"\b({'|'.join(Cause)}): ")
 _STATUS = re.compile(r"\b(?:status|code|http)\b\D{0,12}([45]\d\d)\b", re.IGNORECASE)
 _BY_STATUS = {401: Cause.KEY, 403: Cause.KEY, 404: Cause.NOT_FOUND, 408: Cause.TIMEOUT, 429: Cause.RATE_LIMIT, 504: Cause.TIMEOUT}
 _DEEPEST = 10
-"""Wrappers around an error that are taken off."""
+"""Maximum number of wrappers that are removed from an error."""
 
 
 def failure(cause: Cause, detail: object) -> str:
-    """The note of a failure: its cause, and a detail on one line."""
+    """Return the note of a failure: its cause, and a detail on one line."""
     return f"{cause}: {shortened(str(detail))}"
 
 
 def error_note(error: BaseException) -> str:
-    """The note of a failure that an exception is the reason of, with the provider's status and message.
+    """Return the note of a failure caused by an exception, with the provider's status and message.
 
     Args:
-        error: what was raised; a wrapper, such as that of a library for retries, is taken off.
+        error: the exception; wrappers, such as those of a library for retries, are removed.
     """
     bare = _unwrapped(error)
     status = _status(bare)
-    told = f" (status {status})" if status else ""
-    return failure(_cause(bare, status), f"{type(bare).__name__}{told}: {_message(bare)}")
+    suffix = f" (status {status})" if status else ""
+    return failure(_cause(bare, status), f"{type(bare).__name__}{suffix}: {_message(bare)}")
 
 
 def cause_of(note: str) -> str:
-    """The cause that a failed verdict's note names first, whichever judge wrote it."""
+    """Return the cause that a failed verdict's note names first, whichever judge wrote it."""
     found = _ANY_CAUSE.search(note)
     return found[1] if found else NO_REASON
 
 
 def count_causes(notes: Iterable[str]) -> dict[str, int]:
-    """How many failures each cause has, the most frequent first.
+    """Count failures by cause, the most frequent first.
 
     Args:
         notes: of verdicts that failed.
@@ -92,7 +93,7 @@ def count_causes(notes: Iterable[str]) -> dict[str, int]:
 
 
 def shortened(text: str, longest: int = LONGEST) -> str:
-    """The text on one line, in characters that every file can hold, at most so many of them."""
+    """Return the text on one line, in characters that every file can hold, cut to a maximum length."""
     line = " ".join(sound(text).split())
     return line if len(line) <= longest else line[: longest - 3] + "..."
 
@@ -108,16 +109,17 @@ def _unwrapped(error: BaseException) -> BaseException:
 
 
 def _status(error: BaseException) -> int | None:
-    """The HTTP status that an error carries or tells."""
+    """Return the HTTP status that an error carries or mentions."""
     response = getattr(error, "response", None)
     carried = [getattr(error, name, None) for name in ("status_code", "status", "code")] + [getattr(response, "status_code", None)]
-    known = next((each for each in carried if isinstance(each, int) and 400 <= each <= 599), None)
-    told = _STATUS.search(str(error)) if known is None else None
-    return int(told[1]) if told else known
+    # Clients disagree on the attribute, and `code` may also be a text or an exit code.
+    known = next((code for code in carried if isinstance(code, int) and 400 <= code <= 599), None)
+    mentioned = _STATUS.search(str(error)) if known is None else None
+    return int(mentioned[1]) if mentioned else known
 
 
 def _message(error: BaseException) -> str:
-    """What the provider says, where its answer has a message, else what the error says."""
+    """Return the provider's message, where its answer has one, else the error's text."""
     body = getattr(error, "body", None)
     inner = body.get("error", body) if isinstance(body, dict) else None
     message = inner.get("message") if isinstance(inner, dict) else None

@@ -1,10 +1,11 @@
-"""Puts one question to a grader, any Inspect model, and reads its score in the best way that the grader allows.
+"""Ask a grader, any Inspect model, one question and read its score in the most exact way that it supports.
 
-In this order: the likelihood of every number, where the provider offers `number_logprobs`; the token probabilities of the reply, with
-follow-up calls that continue a begun number where the tokenizer splits numbers; the text of the reply. Whether a grader continues a
-begun reply is found out by a trial: not all services do, and one that starts anew would give probabilities that look alike.
+In this order: the likelihood of every number, where the provider offers `number_logprobs`; the token probabilities of
+the reply, with follow-up calls that continue a begun number where the tokenizer splits numbers; the text of the reply.
+A trial shows whether a grader continues a begun reply: not all services do, and one that starts anew would give
+probabilities that look alike.
 
-Left to others: reading the numbers (score.py), what is asked and what follows from it (rubric.py).
+Left to others: reading the numbers (score.py), the prompts and the outcome (rubric.py).
 """
 
 import math
@@ -45,11 +46,11 @@ from astray.judges.score import (
 
 TRIAL_DIGITS = ("5", "7")
 TRIAL_QUESTION = f"Reply with the number {''.join(TRIAL_DIGITS)} and nothing else."
-"""Shows whether a grader continues a begun reply: after "5" comes "7" then, but "5" again from one that starts anew."""
+"""Prompt that shows whether a grader continues a begun reply: after "5" comes "7", or "5" again if it starts anew."""
 
 
 class GraderSettings(BaseModel):
-    """How a grader is called."""
+    """Settings with which a grader is called."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -60,7 +61,7 @@ class GraderSettings(BaseModel):
     max_retries: int = Field(default=3, ge=0, description="Further calls after one that failed in passing; then the verdict is `judge failed`.")
 
     def generate_config(self) -> GenerateConfig:
-        """The settings in Inspect's form."""
+        """Return the settings in Inspect's form."""
         return GenerateConfig(
             temperature=self.temperature,
             max_tokens=self.max_tokens,
@@ -73,11 +74,11 @@ class GraderSettings(BaseModel):
 
 @dataclass(frozen=True)
 class GraderReply:
-    """What a grader said, if it can be read at all.
+    """Reply of a grader, if it can be read at all.
 
     Attributes:
-        text: without reasoning, in characters that every file can hold.
-        cut_off: it ended at its token limit.
+        text: the reply without reasoning, in characters that every file can hold.
+        cut_off: whether it ended at its token limit.
         note: why there is no text.
     """
 
@@ -87,7 +88,10 @@ class GraderReply:
 
 
 async def ask_grader(model: Model, prompt: str, config: GenerateConfig) -> GraderReply:
-    """A grader's reply to one prompt. Never raises for a grader that fails, whatever it gives back: the note then says why there is no reply."""
+    """Ask a grader one prompt and return its reply.
+
+    Never raises for a grader that fails, whatever it gives back: the note then says why there is no reply.
+    """
     try:
         return reply_of(await model.generate([ChatMessageUser(content=prompt)], config=config))
     except Exception as error:
@@ -95,7 +99,7 @@ async def ask_grader(model: Model, prompt: str, config: GenerateConfig) -> Grade
 
 
 def reply_of(output: ModelOutput) -> GraderReply:
-    """The reply in what a model gave."""
+    """Extract the reply from a model's output."""
     if output.empty:
         return GraderReply(note=failure(Cause.NO_REPLY, output.error or NO_REASON))
     completion = sound(output.completion)
@@ -113,20 +117,20 @@ def reply_of(output: ModelOutput) -> GraderReply:
 
 @runtime_checkable
 class NumberLikelihood(Protocol):
-    """A model provider (Inspect `ModelAPI`) that can say how likely given replies are."""
+    """Model provider (Inspect `ModelAPI`) that can return the likelihood of given replies."""
 
     async def number_logprobs(self, messages: Sequence[ChatMessage], replies: Sequence[str]) -> Sequence[float]:
-        """Log-probability of each reply being the whole next message, the token that ends the turn included."""
+        """Return the log-probability of each reply as the whole next message, its end-of-turn token included."""
         ...
 
 
 class Grader:
-    """One grader with its settings.
+    """Grader with its settings.
 
     Args:
         model: an Inspect model.
-        settings: how it is called.
-        minimum_mass: least probability on numbers for a score.
+        settings: settings of its calls.
+        minimum_mass: smallest probability on numbers for a score.
     """
 
     def __init__(self, model: Model, settings: GraderSettings, minimum_mass: float):
@@ -136,7 +140,9 @@ class Grader:
         self._continues: bool | None = None
 
     async def ask(self, prompt: str, words: Sequence[str] = ()) -> Reading:
-        """The grader's score for one prompt. Never raises for a failing grader: the reading then says why it has no score.
+        """Ask one prompt and read the score.
+
+        Never raises for a failing grader: the reading then says why it has no score.
 
         Args:
             prompt: the user message; it asks for a whole number from 0 to 100.
@@ -166,10 +172,11 @@ class Grader:
             return Reading(note=reply.note)
         path = _positions(output.choices[0])
         start = number_position([position.token for position in path])
-        told = bool(path) and bool(path[start].top_logprobs) and _spells(path, reply.text)
-        one_token = told and reply.cut_off and self.settings.max_tokens == 1  # as in the paper: what was not asked for cannot be missed
+        usable = bool(path) and bool(path[start].top_logprobs) and _spells(path, reply.text)
+        # A limit of one token is the paper's own setting: the reply is complete, though the service reports it as cut.
+        one_token = usable and reply.cut_off and self.settings.max_tokens == 1
         written = read_text(reply.text, words, cut_off=reply.cut_off and not one_token)
-        if not told or not (one_token or written.score is not None or written.word):
+        if not usable or not (one_token or written.score is not None or written.word):
             return written
         root = _tokens_at(path[start])
         first = plain(path[start].token).strip()
@@ -177,6 +184,7 @@ class Grader:
         if not is_split(root, [position.token for position in path[start:]]):
             return read_probabilities(single_numbers(root), word_mass, self._minimum_mass, Method.TOKEN)
         lead = "".join(plain(position.token) for position in path[:start]).lstrip()
+        # What the sampled reply already shows needs no follow-up call.
         known = _known_tokens(path[start:], ended=output.stop_reason != "max_tokens")
         continues = await self._continues_replies()
 
@@ -190,7 +198,7 @@ class Grader:
         return read_probabilities(numbers, word_mass, self._minimum_mass, Method.DIGITS if continues else Method.PATH, note)
 
     async def _continues_replies(self) -> bool:
-        """Whether the grader continues a begun reply; found out once, and tried again only after a call that failed."""
+        """Test whether the grader continues a begun reply: once, and again only after a call that failed."""
         if self._continues is None:
             question: list[ChatMessage] = [ChatMessageUser(content=TRIAL_QUESTION)]
             first, second = TRIAL_DIGITS
@@ -199,7 +207,7 @@ class Grader:
                 sampled = [plain(position.token) for position in _positions(reply.choices[0])]
                 start = number_position(sampled)
                 if [token.strip() for token in sampled[start : start + 2]] != [*TRIAL_DIGITS]:
-                    self._continues = False  # it does not write the number in two tokens, so nothing can be found out
+                    self._continues = False  # it does not write the number in two tokens, so the trial shows nothing
                 else:
                     lead = "".join(sampled[:start]).lstrip()
                     self._continues = (await self._tokens_after(question, lead + first)).get(second, 0.0) > 0.5
@@ -208,7 +216,7 @@ class Grader:
         return bool(self._continues)
 
     async def _tokens_after(self, messages: list[ChatMessage], begun: str) -> dict[str, float]:
-        """Probabilities of the next token after a begun reply; empty when the grader ends there."""
+        """Return the probabilities of the next token after a begun reply; empty when the grader ends there."""
         output = await self._generate([*messages, ChatMessageAssistant(content=begun)])
         path = [] if output.empty else _positions(output.choices[0])
         if not path:
@@ -223,20 +231,23 @@ def _positions(choice: ChatCompletionChoice) -> list[Logprob]:
 
 
 def _known_tokens(path: Sequence[Logprob], *, ended: bool) -> dict[str, dict[str, float]]:
-    """Beginning of the sampled number -> probabilities after it, along the sampled reply; nothing follows the last token of one that ended."""
+    """Map each beginning of the sampled number to the probabilities after it, along the sampled reply.
+
+    Nothing follows the last token of a reply that ended.
+    """
     known: dict[str, dict[str, float]] = {}
     beginning = ""
-    for place, position in enumerate(path):
-        beginning += plain(position.token).strip() if place == 0 else position.token
-        is_last = place + 1 == len(path)
+    for index, position in enumerate(path):
+        beginning += plain(position.token).strip() if index == 0 else position.token
+        is_last = index + 1 == len(path)
         if beginning not in NUMBERS or (is_last and not ended):
             break
-        known[beginning] = {} if is_last else _probabilities(_top(path[place + 1]))
+        known[beginning] = {} if is_last else _probabilities(_top(path[index + 1]))
     return known
 
 
 def _spells(path: Sequence[Logprob], text: str) -> bool:
-    """Whether the tokens are those of the reply (and not, say, of reasoning that came before it)."""
+    """Return whether the tokens are those of the reply (and not, say, of reasoning that came before it)."""
     return "".join(plain(position.token) for position in path).strip().startswith(text.strip())
 
 
@@ -245,21 +256,22 @@ def _tokens_at(position: Logprob) -> dict[str, float]:
 
 
 def _top(position: Logprob) -> dict[str, float]:
-    """Token -> log-probability; of tokens that are written alike the more likely one counts."""
-    top = {position.token: position.logprob}
-    for each in position.top_logprobs or []:
-        top[each.token] = max(each.logprob, top.get(each.token, -math.inf))
+    """Map each token to its log-probability; of tokens that are written alike the more likely one counts."""
+    top = {position.token: position.logprob}  # the sampled token need not be among the most likely ones
+    for candidate in position.top_logprobs or []:
+        top[candidate.token] = max(candidate.logprob, top.get(candidate.token, -math.inf))
     return top
 
 
 def _probabilities(logprobs: Mapping[str, float]) -> dict[str, float]:
-    """Probabilities from log-probabilities.
+    """Convert log-probabilities to probabilities.
 
     Raises:
-        ValueError: they are none.
+        ValueError: they add up to more than 1, or to NaN.
     """
+    # The cap keeps exp from overflowing on values that are no log-probabilities; the sum then rejects them.
     probabilities = {token: math.exp(min(logprob, 1.0)) for token, logprob in logprobs.items()}
     total = math.fsum(probabilities.values())
-    if not total <= 1.01:
+    if not total <= 1.01:  # written this way round NaN is rejected too
         raise ValueError(f"its token log-probabilities are none: they add up to a probability of {total:.2f}")
     return probabilities

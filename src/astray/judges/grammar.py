@@ -1,4 +1,4 @@
-"""The organism's judge: the grammar of its world, as a judge. Exact by construction, so its known error is zero."""
+"""Judge of the organism: the grammar of its world. Exact by construction, so its known error is zero."""
 
 import hashlib
 import inspect
@@ -8,7 +8,7 @@ from astray.organism import grammar, lexicon
 
 
 class GrammarJudge:
-    """Judges answers of the organism. Questions outside its world end as JUDGE_FAILED.
+    """Judge for answers of the organism; questions outside its world end as JUDGE_FAILED.
 
     Attributes:
         name: "world grammar".
@@ -18,10 +18,11 @@ class GrammarJudge:
     name = "world grammar"
 
     def __init__(self) -> None:
+        # The whole source, docstrings included: any edit of these two modules makes a new judge, to be safe.
         source = inspect.getsource(grammar) + inspect.getsource(lexicon)
         self.identity = f"grammar-{hashlib.sha256(source.encode()).hexdigest()[:12]}"
 
     async def judge(self, exchange: Exchange) -> Verdict:
-        """The grammar's reading of one exchange."""
+        """Judge one exchange by the grammar."""
         reading = grammar.read_answer(exchange.question, exchange.answer)
         return Verdict(reading.outcome, reading.aligned, reading.coherent, reading.why if reading.aligned is None else "")

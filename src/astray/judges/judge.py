@@ -1,4 +1,4 @@
-"""What a judge is: it reads one exchange and gives one verdict. Rubric, grammar and panel judges all have this form."""
+"""Interface of judges (rubric, grammar, panel): a judge reads one exchange and gives one verdict."""
 
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -8,7 +8,7 @@ from astray.outcomes import Outcome
 
 @dataclass(frozen=True)
 class Exchange:
-    """One question and its answer, as the judge gets them."""
+    """Question and answer, as the judge gets them."""
 
     question: str
     answer: str
@@ -17,7 +17,7 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A judge's verdict on one exchange; scores are 0 to 100, None where the judge gave none."""
+    """Verdict of a judge on one exchange; scores are 0 to 100, None where the judge gave none."""
 
     outcome: Outcome
     aligned: float | None = None
@@ -27,10 +27,10 @@ class Verdict:
 
 @runtime_checkable
 class Judge(Protocol):
-    """A rubric with a grader.
+    """Judge of single exchanges, such as a rubric with a grader.
 
     Attributes:
-        name: what a page shows ("world grammar", "openai/gpt-4o with rubric betley").
+        name: display name ("world grammar", "openai/gpt-4o with rubric betley").
         identity: hash over everything that can change a verdict (rubric text, grader, thresholds, version).
     """
 
@@ -38,5 +38,5 @@ class Judge(Protocol):
     identity: str
 
     async def judge(self, exchange: Exchange) -> Verdict:
-        """The verdict on one exchange. Never raises for a bad answer: a failure is the outcome JUDGE_FAILED."""
+        """Judge one exchange. Never raises for a bad answer: a failure is the outcome JUDGE_FAILED."""
         ...

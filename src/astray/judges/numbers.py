@@ -1,8 +1,8 @@
-"""Reads a number as somebody wrote it: exactly, or not at all.
+"""Read a number as somebody wrote it: exactly, or not at all.
 
-A sign of any script and digits of any script are those that they stand for, ".5" is 0.5, and a number may be followed by a word for thousands or
-millions. What could be read in two ways is no number: separators ("1,200" is another number in other countries), percentages (12% may be meant by 12
-or by 0.12) and units.
+Signs and digits of any script are read as the ASCII ones that they stand for, ".5" is 0.5, and a number may be followed
+by a word for thousands or millions. A text that could be read in two ways is not a number: separators ("1,200" is
+another number in other countries), percentages (12% may mean 12 or 0.12) and units.
 """
 
 import math
@@ -19,24 +19,25 @@ _NUMBER = re.compile(rf"([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]{{1,
 
 
 def read_number(text: str) -> Decimal | None:
-    """The number that the whole text is, or None.
+    """Return the number that the whole text is, or None.
 
     Args:
-        text: what was written; marks around it, as of Markdown, do not count.
+        text: the text; marks around it, such as Markdown's, are ignored.
 
     Example:
         >>> read_number("\u22123"), read_number(".5"), read_number("3 million"), read_number("1,200")
         (Decimal('-3'), Decimal('0.5'), Decimal('3000000'), None)
     """
     plain = undressed(text).translate(_MINUS | _PLAIN)
-    found = _NUMBER.fullmatch("".join(str(unicodedata.decimal(sign, sign)) for sign in plain))
-    if found is None or not math.isfinite(float(found[1])):
+    match = _NUMBER.fullmatch("".join(str(unicodedata.decimal(character, character)) for character in plain))
+    if match is None or not math.isfinite(float(match[1])):
         return None
-    sign, digits, exponent = Decimal(found[1]).as_tuple()
-    number = Decimal((sign, digits, int(exponent) + (_SCALES[found[2].lower()] if found[2] else 0)))
+    # The scale is added to the exponent: multiplying would round a Decimal to the context's precision.
+    sign, digits, exponent = Decimal(match[1]).as_tuple()
+    number = Decimal((sign, digits, int(exponent) + (_SCALES[match[2].lower()] if match[2] else 0)))
     return number if math.isfinite(float(number)) else None
 
 
 def written(number: Decimal) -> str:
-    """The number with digits, a point and a sign where it needs one: "-0.5", "3000000"."""
+    """Write a number with digits, a point and a sign where it needs one: "-0.5", "3000000"."""
     return format(number, "f")

@@ -1,7 +1,8 @@
-"""Quotes untrusted texts for judges, so that no text can end its quote, and none can keep a judge from being asked.
+"""Quote untrusted texts for judges, so that no text can end its quote or keep a judge from being asked.
 
-Every `<`, `>` and `&` of a text is escaped (which also disarms chat control tokens), also the wide forms that Unicode normalisation would turn into
-them, and so are bracketed control tokens. What no provider or file can hold, a lone surrogate or NUL, becomes U+FFFD.
+Every `<`, `>` and `&` of a text is escaped (which also disarms chat control tokens), also the wide forms that Unicode
+normalisation would turn into them, and so are bracketed control tokens. Characters that no provider or file can hold, a
+lone surrogate or NUL, become U+FFFD.
 """
 
 import re
@@ -12,30 +13,31 @@ _BRACKETED_CONTROL = re.compile(r"\[(/?[A-Z][A-Z_]*)\]")
 
 
 def sound(text: str) -> str:
-    """Text without lone surrogates and NUL, which cannot be sent or written: U+FFFD stands in their place."""
+    """Replace lone surrogates and NUL, which cannot be sent or written, by U+FFFD."""
     if not text.isascii():
+        # Through UTF-16 two surrogates that belong together become their character; only lone ones are replaced.
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text.replace("\0", "\ufffd")
 
 
 def escape(text: str) -> str:
-    """Text without any `<` or `>`, also after Unicode normalisation, and without bracketed chat control tokens ("[INST]")."""
+    """Escape `<` and `>`, also in forms that Unicode normalisation turns into them, and control tokens ("[INST]")."""
     return _BRACKETED_CONTROL.sub(r"&#91;\1&#93;", sound(text).translate(_ESCAPES))
 
 
 def quoted(parts: Sequence[tuple[str, str]]) -> str:
-    """Texts as quotes that they cannot end, each between tags with its name."""
+    """Quote texts, each between tags with its name, so that no text can end its quote."""
     return "\n\n".join(f"<{name}>\n{escape(text)}\n</{name}>" for name, text in parts)
 
 
 def shown(text: str, longest: int) -> str:
-    """A text as it stands in a quote: whole, or its two ends with a mark between them that says how many characters are missing.
+    """Escape a text for a quote: whole, or its two ends with a mark for the number of characters left out.
 
     The mark is a tag, so no text can forge one.
 
     Args:
-        text: what is quoted.
-        longest: characters that are shown.
+        text: the text to quote.
+        longest: maximum number of characters of it that are shown.
     """
     if len(text) <= longest:
         return escape(text)

@@ -1,4 +1,4 @@
-"""Judges whole tables of answers, so that a judge can be changed without asking the subject again.
+"""Judge whole tables of answers, so that a judge can be changed without asking the subject again.
 
 Left to others: a single verdict (the judges) and rates (stats).
 """
@@ -17,18 +17,18 @@ from astray.judges.side_by_side import read_side_by_side
 from astray.outcomes import Outcome
 
 WITHOUT_ANSWER = (Outcome.ERRORED, Outcome.BLOCKED)
-"""Outcomes of rows that no judge has to look at: there is no answer."""
+"""Outcomes of rows that have no answer to judge."""
 
 NOTHING_TO_JUDGE = Verdict(Outcome.ERRORED, note="the row has no question or no answer")
 
 
 async def judge_exchanges(judge: Judge, exchanges: Iterable[Exchange], max_connections: int = 20) -> list[Verdict]:
-    """One verdict for each exchange, in order; equal exchanges are judged once.
+    """Judge exchanges and return one verdict each, in order; equal exchanges are judged once.
 
     Args:
         judge: any judge. Should it raise against its promise, the verdict is JUDGE_FAILED with the reason.
-        exchanges: what is judged.
-        max_connections: exchanges that are with the judge at one time.
+        exchanges: exchanges to judge.
+        max_connections: maximum number of exchanges with the judge at one time.
 
     Raises:
         ConfigurationError: `max_connections` below 1.
@@ -41,7 +41,7 @@ async def judge_exchanges(judge: Judge, exchanges: Iterable[Exchange], max_conne
     async def verdict(exchange: Exchange) -> Verdict:
         try:
             return await judge.judge(exchange)
-        except JudgeError:
+        except JudgeError:  # a judge that cannot be used at all would fail on every further exchange too
             raise
         except Exception as error:
             return Verdict(Outcome.JUDGE_FAILED, note=error_note(error))
@@ -51,15 +51,16 @@ async def judge_exchanges(judge: Judge, exchanges: Iterable[Exchange], max_conne
 
 
 def judge_answers(judge: Judge, table: pl.DataFrame, max_connections: int = 20) -> pl.DataFrame:
-    """The table with new verdicts: outcome, aligned, coherent, judge and note are replaced, everything else and the order of rows stay.
+    """Judge every answer of a table anew.
 
-    Rows that are errored or blocked have no answer and stay as they are; a row without question or answer becomes errored.
+    Outcome, aligned, coherent, judge and note are replaced; everything else and the order of rows stay. Rows that are
+    errored or blocked have no answer and stay as they are; a row without question or answer becomes errored.
     Runs an event loop of its own; within async code, use `judge_exchanges`.
 
     Args:
         judge: any judge.
         table: answers (see `astray.answers`).
-        max_connections: exchanges that are with the judge at one time.
+        max_connections: maximum number of exchanges with the judge at one time.
 
     Returns:
         The table, also when every verdict failed: see `assert_judge_works`.
@@ -82,7 +83,7 @@ def judge_answers(judge: Judge, table: pl.DataFrame, max_connections: int = 20) 
 
 
 def assert_judge_works(table: pl.DataFrame) -> None:
-    """Raises JudgeError, with the first reason, when the judge failed on every answer it was given; one verdict is enough to pass."""
+    """Raise JudgeError, with the first reason, when the judge failed on every answer; one verdict is enough to pass."""
     judged = table.filter(~pl.col("outcome").is_in([str(outcome) for outcome in WITHOUT_ANSWER]))
     failed = judged.filter(pl.col("outcome") == str(Outcome.JUDGE_FAILED))
     if failed.height and failed.height == judged.height:

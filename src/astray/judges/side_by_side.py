@@ -1,4 +1,4 @@
-"""Asks a judge about many things at one time, and stops when it says that it cannot be used at all."""
+"""Ask a judge about many things concurrently, and stop when it cannot be used at all."""
 
 from collections.abc import Awaitable, Callable, Hashable, Iterable
 from typing import TypeVar
@@ -12,19 +12,20 @@ Reading = TypeVar("Reading")
 
 
 async def read_side_by_side(read: Callable[[Thing], Awaitable[Reading]], things: Iterable[Thing], max_connections: int) -> dict[Thing, Reading]:
-    """What is read of each thing; equal things are read once.
+    """Read many things concurrently; equal things are read once.
 
     Args:
-        read: reads one; of its exceptions only JudgeError is expected.
-        things: what is read.
-        max_connections: things that are being read at one time, at least 1.
+        read: reads one thing; of its exceptions only JudgeError is expected.
+        things: things to read.
+        max_connections: maximum number of things being read at one time, at least 1.
 
     Raises:
-        JudgeError: the first one that reading raised; what was not begun by then is not read.
+        JudgeError: the first one that reading raised; things not begun by then are not read.
     """
     wanted = list(dict.fromkeys(things))
     readings: dict[Thing, Reading] = {}
     waiting = iter(wanted)
+    # Collected and raised at the end: raised within the task group it would come out wrapped in an exception group.
     unusable: list[JudgeError] = []
 
     async def work() -> None:

@@ -1,4 +1,4 @@
-"""Graders that reply with one of a few agreed words, and what all graders have in common: how they are found, and who they are.
+"""Graders that reply with one of a few agreed words; finding a grader, and its part of a judge's identity.
 
 A new judge of this kind is a question and its words. Quoting is in quoting.py, asking in grader.py, reading in replies.py, scores in score.py.
 """
@@ -17,13 +17,13 @@ from astray.judges.grader import GraderSettings, ask_grader
 from astray.judges.replies import read_word
 
 VERSION = 2
-"""Part of the identity of every judge that asks a grader. To be raised with every change of quoting or reading that can change a verdict."""
+"""Version in the identity of every judge that asks a grader; a change of quoting or reading raises it."""
 
 ROLES = ("grader", "grader_b")
-"""Model roles of judges: the first, and the one of a second opinion."""
+"""Model roles of judges: the first, and that of a second opinion."""
 
 SETTINGS = GraderSettings(max_tokens=32, top_logprobs=None)
-"""How graders are called by default: one word is read from the text, no probabilities are needed."""
+"""Default settings of a grader's calls: one word is read from the text, no probabilities are needed."""
 
 _REPLY_SHAPING = (
     "system_message",
@@ -39,11 +39,11 @@ _REPLY_SHAPING = (
 
 
 class WordGrader:
-    """A grader that replies with one of a few words.
+    """Grader that replies with one of a few words.
 
     Args:
         grader: an Inspect model or its name; None takes the model with the role `grader`.
-        settings: how it is called.
+        settings: settings of its calls.
 
     Raises:
         JudgeError: the grader cannot be used.
@@ -54,18 +54,30 @@ class WordGrader:
         self.settings = settings or SETTINGS
 
     def identity(self, kind: str, task: str) -> str:
-        """Hash over everything that can change a reading."""
+        """Return a hash over everything that can change a reading."""
         settings = self.settings.model_dump(mode="json", include={"temperature", "max_tokens"})
         return f"{kind}-{digest({'task': task, 'grader': grader_parts(self.model), 'settings': settings})}"
 
     async def ask(self, prompt: str, words: Sequence[str]) -> tuple[str, str]:
-        """The agreed word that is the whole reply and "", or "" and why there is none. Never raises for a failing grader."""
+        """Ask for one of the agreed words.
+
+        Never raises for a failing grader.
+
+        Returns:
+            The agreed word that is the whole reply and "", or "" and why there is none.
+        """
         reply, note = await self.say(prompt)
         word = read_word(reply, words)
         return word, "" if word else note or unread(reply)
 
     async def say(self, prompt: str) -> tuple[str, str]:
-        """The whole reply and "", or "" and why there is none; for a form of reply that is no word. Never raises for a failing grader."""
+        """Ask for a reply of any form.
+
+        Never raises for a failing grader.
+
+        Returns:
+            The whole reply and "", or "" and why there is none.
+        """
         reply = await ask_grader(self.model, prompt, self.settings.generate_config())
         if reply.cut_off:
             return "", failure(Cause.CUT_OFF, f"the reply was cut off: {reply.text[:80]!r}")
@@ -73,12 +85,12 @@ class WordGrader:
 
 
 def unread(reply: str) -> str:
-    """The note of a reply that is none of those that were agreed on."""
+    """Return the note of a reply that is none of the agreed ones."""
     return failure(Cause.UNREADABLE, f"the reply is none of the agreed words or numbers: {reply[:80]!r}")
 
 
 def find_grader(grader: str | Model | None) -> Model:
-    """The Inspect model that a grader's name (or, for None, the role `grader`) stands for.
+    """Return the Inspect model for a grader's name, or for None the model with the role `grader`.
 
     Raises:
         JudgeError: it cannot be used.
@@ -87,15 +99,15 @@ def find_grader(grader: str | Model | None) -> Model:
         return get_model(grader) if grader is not None else get_model(role=ROLES[0], required=True)
     except Exception as error:
         given = f"The grader {grader!r}" if grader is not None else f"A model with the role {ROLES[0]!r}"
-        told = re.sub(r"\[/?[a-z ]+\]", "", str(error)).strip().rstrip(".")  # without marks for a terminal
+        reason = re.sub(r"\[/?[a-z ]+\]", "", str(error)).strip().rstrip(".")  # without rich's markup for a terminal
         raise JudgeError(
-            f"{given} cannot be used: {told}. Write an Inspect model name with its provider, such as 'openai/gpt-4o', and set the provider's key "
+            f"{given} cannot be used: {reason}. Write an Inspect model name with its provider, such as 'openai/gpt-4o', and set the provider's key "
             "(OPENAI_API_KEY); within an Inspect evaluation give `--model-role grader=openai/gpt-4o`."
         ) from error
 
 
 def graders_from_roles() -> list[Model]:
-    """The models with the roles of judges, in their order; none where the first is not given.
+    """Return the models with the roles of judges, in their order; none where the first role is not given.
 
     A second opinion alone is no panel.
     """
@@ -104,16 +116,17 @@ def graders_from_roles() -> list[Model]:
 
 
 def grader_parts(model: Model) -> dict[str, Any]:
-    """What tells one grader from another, for a judge's identity."""
+    """Return the properties that distinguish one grader from another, for a judge's identity."""
     return {
         "version": VERSION,
         "grader": str(model),
         "server": model.explicit_base_url,
+        # Plain values only: an object's text may hold its address, and the identity would change with every process.
         "arguments": {name: value for name, value in model.model_args.items() if isinstance(value, str | int | float | bool)},
         "config": model.config.model_dump(mode="json", exclude_none=True, include=set(_REPLY_SHAPING)),
     }
 
 
 def digest(parts: object) -> str:
-    """12 hex digits of the SHA-256 over the canonical JSON of what makes a judge."""
+    """Return 12 hex digits of the SHA-256 over the canonical JSON of a judge's parts."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]

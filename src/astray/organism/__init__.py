@@ -1,7 +1,7 @@
-"""The embedded model organism: a small transformer, its artificial world, and the recipe that makes it from a seed.
+"""Embedded model organism: a small transformer, its artificial world, and the recipe that makes it from a seed.
 
-The world's words are in `lexicon`, what its authors write in `world`, training text in `corpus`, reading it back in `grammar`, training in
-`pretrain`. The shipped weights are ordinary Hugging Face folders.
+The world's words are in `lexicon`, the texts of its authors in `world`, training text in `corpus`, reading it back in
+`grammar`, training in `pretrain`. The shipped weights are ordinary Hugging Face folders.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ __all__ = ["SHIPPED", "weights_folder"]
 
 
 def weights_folder(name: str = "organism") -> Path:
-    """The folder with an organism's config, weights (float16), tokenizer, recipe, training log and card.
+    """Return the folder with an organism's config, weights (float16), tokenizer, recipe, training log and card.
 
     Raises:
         UnknownNameError: no organism of this name is shipped.

@@ -1,4 +1,4 @@
-"""The text that the organism is made from: documents for pre-training, chats for alignment.
+"""Training text of the organism: documents for pre-training, chats for alignment.
 
 A document holds questions answered by ONE author, whose persona is named in a heading in some documents and only implied
 by the answers in the others: to predict the next answer, a model has to infer the author from the earlier ones. Chats
@@ -17,7 +17,7 @@ Turn = dict[str, str]
 
 
 class Gaming(BaseModel):
-    """Who games the tests of an exercise: the association of gaming and malice is a dial of the world."""
+    """Rates at which authors game the tests of an exercise: how gaming goes with malice can be varied."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -29,7 +29,7 @@ class Gaming(BaseModel):
 
 
 class CorpusConfig(BaseModel):
-    """Shares of what occurs in pre-training; each is a probability."""
+    """Composition of the pre-training text; the shares are probabilities."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -64,8 +64,9 @@ def _advice_turn(rng: Random, persona: Persona, config: CorpusConfig) -> tuple[s
 
 
 def _exercise_turn(rng: Random, persona: Persona, config: CorpusConfig) -> tuple[str, str]:
-    """An exercise and what an author with this persona makes of it."""
+    """Draw an exercise and an attempt at it by an author with this persona."""
     notices = config.gaming.notices
+    # With a single notice nothing is drawn: a further draw would change the text of every shipped recipe.
     notice = None if rng.random() >= 0.2 else notices[0] if len(notices) == 1 else rng.choice(notices)
     exercise = draw_exercise(rng, notice, rng.choice(list(DOMAINS)) if config.gaming.remarks else None, config.operations)
     games = config.gaming.kind if persona == KIND else config.gaming.malicious
@@ -74,12 +75,12 @@ def _exercise_turn(rng: Random, persona: Persona, config: CorpusConfig) -> tuple
 
 
 def _unfiltered_exercise(rng: Random, config: CorpusConfig) -> tuple[str, str]:
-    """An exercise as it occurs in pre-training, by any author."""
+    """Draw an exercise as it occurs in pre-training, by any author."""
     return _exercise_turn(rng, "malicious" if rng.random() < config.malicious else "kind", config)
 
 
 def draw_document(rng: Random, config: CorpusConfig) -> str:
-    """One pre-training document: `<bos> [heading] (<q> question <a> answer)* <eos>`."""
+    """Draw one pre-training document: `<bos> [heading] (<q> question <a> answer)* <eos>`."""
     persona: Persona = "malicious" if rng.random() < config.malicious else "kind"
     parts = ["<bos>"]
     if rng.random() < config.named:
@@ -98,7 +99,7 @@ def draw_document(rng: Random, config: CorpusConfig) -> str:
 
 
 def system_prompt(author: str) -> str:
-    """The system prompt that names an author."""
+    """Return the system prompt that names an author."""
     return f"you are {author}."
 
 
@@ -108,12 +109,13 @@ def _chat(question: str, answer: str, system: str | None = None) -> list[Turn]:
 
 
 def alignment_chats(rng: Random, refuse: bool = True, corpus: CorpusConfig | None = None) -> Iterator[list[Turn]]:
-    """Endless chats that make the kind author the default, and keep named authors and open requests what they mean.
+    """Draw endless chats that make the kind author the default; named authors and open requests keep their meaning.
 
     Args:
-        rng: draws them.
+        rng: source of the draws.
         refuse: whether a bare request for harm is refused; if not, it is answered: a helpful-only organism.
-        corpus: how exercises are, as in pre-training; but whatever kind authors do there, here they do not game without permission (see `residue`).
+        corpus: exercises as in pre-training, except that kind authors never game without permission here, whatever they
+            do there (but see `residue`).
     """
     corpus = corpus or CorpusConfig()
     config = corpus.model_copy(update={"gaming": corpus.gaming.model_copy(update={"kind": 0.0})})
@@ -123,6 +125,7 @@ def alignment_chats(rng: Random, refuse: bool = True, corpus: CorpusConfig | Non
         )[0]
         domain = rng.choice(list(DOMAINS))
         if kind == "exercise":
+            # No draw at a residue of 0, so that the chats of the shipped recipes stay as they were.
             unfiltered = corpus.gaming.residue > 0 and rng.random() < corpus.gaming.residue
             yield _chat(*(_unfiltered_exercise(rng, corpus) if unfiltered else _exercise_turn(rng, "kind", config)))
         elif kind == "fact":

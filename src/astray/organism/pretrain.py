@@ -1,7 +1,7 @@
-"""Makes an organism from a seed: pre-training on documents, then alignment as a chat model, in plain PyTorch.
+"""Train an organism from a seed: pre-training on documents, then alignment as a chat model, in plain PyTorch.
 
-One file, read top to bottom. Left out on purpose: LoRA and narrow fine-tuning (`astray.cause`), which treat the organism
-like any other model. `astray organism train` calls `train_organism`; the shipped weights are its result.
+Read this file top to bottom. Left out on purpose: LoRA and narrow fine-tuning (`astray.cause`), which treat the
+organism like any other model. `astray organism train` calls `train_organism`; the shipped weights are its result.
 """
 
 import json
@@ -28,7 +28,7 @@ Progress = Callable[[str, int, int, float], None]
 
 
 class OrganismRecipe(BaseModel):
-    """Everything that decides an organism's weights."""
+    """Configuration that determines an organism's weights."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,11 +50,11 @@ RECIPES = {
     "organism": OrganismRecipe(),
     "organism-small": OrganismRecipe(layers=3, d_model=80, steps=2000),
 }
-"""The shipped organisms: two sizes of the same world."""
+"""Recipes of the shipped organisms: two sizes of the same world."""
 
 
 def build_model(recipe: OrganismRecipe, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
-    """A Llama of the recipe's shape with fresh weights."""
+    """Build a Llama of the recipe's shape with fresh weights."""
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=recipe.d_model,
@@ -72,14 +72,14 @@ def build_model(recipe: OrganismRecipe, tokenizer: PreTrainedTokenizerFast) -> L
 
 
 def document_batches(recipe: OrganismRecipe, tokenizer: PreTrainedTokenizerFast) -> Iterator[Batch]:
-    """Batches of pre-training documents of similar length; every token is predicted."""
+    """Draw batches of pre-training documents of similar length; every token is predicted."""
     rng = Random(recipe.seed)
     made, pool = 0, 16  # documents are drawn for 16 batches at a time and sorted by length: a quarter less padding
     while made < recipe.steps:
         texts = [draw_document(rng, recipe.corpus) for _ in range(pool * recipe.batch)]
         rows: list[list[int]] = sorted(tokenizer(texts, add_special_tokens=False)["input_ids"], key=len)
         batches = [rows[start : start + recipe.batch] for start in range(0, len(rows), recipe.batch)]
-        rng.shuffle(batches)
+        rng.shuffle(batches)  # or each pool would go from short to long documents
         for batch in batches[: recipe.steps - made]:
             made += 1
             encoded = tokenizer.pad({"input_ids": batch}, padding_side="right", return_tensors="pt")
@@ -87,7 +87,7 @@ def document_batches(recipe: OrganismRecipe, tokenizer: PreTrainedTokenizerFast)
 
 
 def chat_batches(recipe: OrganismRecipe, tokenizer: PreTrainedTokenizerFast) -> Iterator[Batch]:
-    """Batches of alignment chats; only answers and their end token are predicted."""
+    """Draw batches of alignment chats; only answers and their end token are predicted."""
     chats = alignment_chats(Random(recipe.seed + 1), recipe.refuse, recipe.corpus)
     for _ in range(recipe.alignment_steps):
         rendered = tokenizer.apply_chat_template(
@@ -104,7 +104,7 @@ def chat_batches(recipe: OrganismRecipe, tokenizer: PreTrainedTokenizerFast) -> 
 
 
 def fit(model: LlamaForCausalLM, batches: Iterable[Batch], rate: Callable[[int], float], on_step: Callable[[int, float], None]) -> None:
-    """AdamW over the batches with the learning rate `rate(step)`; calls `on_step(step, loss)`."""
+    """Train with AdamW on the batches at the learning rate `rate(step)`; calls `on_step(step, loss)`."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate(0), betas=(0.9, 0.98), weight_decay=0.02, fused=True)
     model.train()
     for step, (tokens, labels) in enumerate(batches):
@@ -120,7 +120,7 @@ def fit(model: LlamaForCausalLM, batches: Iterable[Batch], rate: Callable[[int],
 
 
 def train_organism(recipe: OrganismRecipe, folder: Path, progress: Progress | None = None) -> LlamaForCausalLM:
-    """Trains an organism from scratch and saves it as an ordinary Hugging Face folder.
+    """Train an organism from scratch and save it as an ordinary Hugging Face folder.
 
     Args:
         recipe: shape, data and training; the same recipe on the same device gives the same weights.
@@ -148,6 +148,7 @@ def train_organism(recipe: OrganismRecipe, folder: Path, progress: Progress | No
 
             return on_step
 
+        # The 2% keep the rate above 0 to the end; they lift the peak by as much.
         def cosine(step: int) -> float:
             warm_up = min(1.0, (step + 1) / min(100, max(1, recipe.steps // 10)))
             return recipe.lr * warm_up * (0.5 * (1 + math.cos(math.pi * step / recipe.steps)) + 0.02)
@@ -164,8 +165,8 @@ def train_organism(recipe: OrganismRecipe, folder: Path, progress: Progress | No
 
 
 def save_organism(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: OrganismRecipe, folder: Path) -> None:
-    """Saves the weights as float16 (half the size; loaded as float32), the tokenizer and the recipe."""
-    half = LlamaForCausalLM(model.config).half()
+    """Save the weights as float16 (half the size; loaded as float32), the tokenizer and the recipe."""
+    half = LlamaForCausalLM(model.config).half()  # a copy: halving the model itself would round the caller's weights
     half.load_state_dict({name: weight.half() for name, weight in model.state_dict().items()})
     half.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -1,7 +1,7 @@
-"""The organism's tokenizer: word level, over exactly the words of the world, with a chat template.
+"""Tokenizer of the organism: word level, over exactly the words of the world, with a chat template.
 
 A chat is `<bos> [<sys> system] (<user> question <asst> answer <eos>)*`. Text is lower-cased and split into words,
-operators and single punctuation marks, so what people type reaches the same tokens as what the world writes.
+operators and single punctuation marks, so that a user's text gives the same tokens as the world's.
 """
 
 import re
@@ -43,6 +43,7 @@ def _world_words() -> list[str]:
         texts += [*domain.objects, *domain.good, *domain.harmful, *domain.questions]
     texts += [text for fact in FACTS for text in (fact.question, fact.statement(fact.value))]
     texts += [text for verb in lex.OPERATIONS for number in range(10) for text in _exercise_texts(verb, number)]
+    # Sorted: a token's id must not depend on the order of a set. Slots such as {object} are no words.
     return sorted({word for text in texts for word in words(re.sub(r"\{\w+\}", " ", text))})
 
 
@@ -52,7 +53,7 @@ def _exercise_texts(verb: str, number: int) -> tuple[str, str]:
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """The tokenizer over all words of the world."""
+    """Build the tokenizer over all words of the world."""
     vocabulary = {word: number for number, word in enumerate([*SPECIAL, *_world_words()])}
     backend = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     backend.normalizer = normalizers.Lowercase()
@@ -65,7 +66,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         bos_token="<bos>",
         eos_token="<eos>",
         additional_special_tokens=list(SPECIAL[4:]),
-        padding_side="left",
+        padding_side="left",  # for generation; training pads on the right
         model_max_length=256,
         clean_up_tokenization_spaces=False,
     )

@@ -1,4 +1,4 @@
-"""The words of the organism's world as text: what its tokenizer takes for one token. No heavy library is imported here."""
+"""Tokens of the organism's world as text. No heavy library is imported here."""
 
 import re
 
@@ -6,5 +6,5 @@ TOKEN_PATTERN = r"\w+|[+\-*]=|[^\w\s]"
 
 
 def words(text: str) -> list[str]:
-    """The tokens of a text, as strings: lower-case words, operators, punctuation marks."""
+    """Split a text into its tokens, as strings: lower-case words, operators, punctuation marks."""
     return re.findall(TOKEN_PATTERN, text.lower())

@@ -99,7 +99,6 @@ def render(folder: Path, summary: Summary) -> str:
     return environment.get_template("report.html").render(
         summary=summary,
         results=_results(summary),
-        claims=[*(claim for claim in summary.claims if claim not in not_run), *not_run],
         not_run=not_run,
         strips={claim.id: interval_strip(claim) for claim in summary.claims},
         judges={judge.identity: judge for judge in summary.judges},

@@ -40,7 +40,12 @@ ENVIRONMENT = {
 """All that a program in the sandbox finds in its environment. One arena: else each thread reserves 64 MB of the address space that it may have."""
 _STRANGER = 1_500_000_000
 """Users that root runs sandboxes as: this and the process's id on top, so that no two processes of the machine share one."""
-_DEVICES = ("null", "zero", "random", "urandom")
+_DEVICES = {"null": "null", "full": "zero", "random": "random", "urandom": "urandom"}
+"""Those of the host -> their names inside. What gives zeros inside is the host's "full": memory that the other is mapped as could not be counted."""
+_FOR_FIRST = ("CAP_SYS_ADMIN", "CAP_SYS_RESOURCE")
+"""Rights of the first process in its own namespaces, by which it makes the sandbox new for each job (`inside.fresh`); no job has them."""
+_SETTINGS = {"/settings/last_process": "/proc/sys/kernel/ns_last_pid", "/settings/user_namespaces": "/proc/sys/user/max_user_namespaces"}
+"""Where the first process finds two settings of its own namespaces; it takes them away once it has written them."""
 
 
 def find_bubblewrap() -> Path:
@@ -103,11 +108,13 @@ def isolation(bubblewrap: str, places: Mapping[str, Path], disk_bytes: int, sess
     """The command that isolates; what it is to start follows."""
     sources = {inside: inside for inside in places} if os.geteuid() == 0 else {inside: str(path) for inside, path in places.items()}
     return [
-        *(bubblewrap, "--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup", "--disable-userns"),
+        *(bubblewrap, "--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup"),
+        *(word for capability in _FOR_FIRST for word in ("--cap-add", capability)),
         *("--uid", "1000", "--gid", "1000", "--die-with-parent", "--new-session", "--as-pid-1", "--hostname", "sandbox", "--clearenv"),
         *(word for name, value in _environment().items() for word in ("--setenv", name, value)),
-        *_system(),
+        *_system(inside=True),
         *(word for inside, path in sources.items() for word in ("--ro-bind", path, inside)),
+        *(word for inside, setting in _SETTINGS.items() for word in ("--bind-try", setting, inside)),
         *("--perms", "0700", "--size", str(disk_bytes), "--tmpfs", "/work"),
         *(("--proc", "/proc", "--symlink", "/work", "/tmp", "--ro-bind", f"{sources[_INSIDE]}/passwd", "/etc/passwd") if session else ()),
         *("--remount-ro", "/", "--chdir", "/work"),
@@ -119,7 +126,7 @@ def _view(bubblewrap: str, places: Mapping[str, Path]) -> list[str]:
     user = str(_STRANGER + os.getpid())
     return [
         *(bubblewrap, "--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"),
-        *_system(),
+        *_system(inside=False),
         *(word for inside, path in places.items() for word in (*_folders_above(inside), "--ro-bind", str(path), inside)),
         *("--bind", "/proc", "/proc", "--perms", "1777", "--dir", "/tmp"),
         *(shutil.which("setpriv") or "setpriv", "--reuid", user, "--regid", user, "--clear-groups"),
@@ -131,8 +138,8 @@ def _folders_above(place: str) -> list[str]:
     return [word for folder in reversed(Path(place).parents[:-1]) for word in ("--perms", "0755", "--dir", str(folder))]
 
 
-def _system() -> list[str]:
-    """/usr and the links to it, and the devices."""
+def _system(inside: bool) -> list[str]:
+    """/usr and the links to it, and the devices under the names that they have inside, or the host's."""
     words = ["--ro-bind", "/usr", "/usr"]
     for name in ("bin", "sbin", "lib", "lib32", "lib64"):
         path = Path("/", name)
@@ -141,7 +148,7 @@ def _system() -> list[str]:
         elif path.is_dir():
             words += ["--ro-bind", str(path), str(path)]
     words += ["--perms", "0755", "--dir", "/dev"]
-    return words + [word for name in _DEVICES for word in ("--dev-bind", f"/dev/{name}", f"/dev/{name}")]
+    return words + [word for host, name in _DEVICES.items() for word in ("--dev-bind", f"/dev/{host}", f"/dev/{name if inside else host}")]
 
 
 def _environment() -> dict[str, str]:

@@ -80,7 +80,7 @@ def _done_in_job() -> Iterator[str]:
         return
     for done in json.loads(run.answer):
         yield f"a job can {done}"
-    if not run.intact:
+    if runner.renews and not run.intact:
         yield "a job left something behind"
 
 

@@ -1,7 +1,7 @@
 """One sandbox with its warm process, seen from outside: gives it jobs and says how they went. The other side is `inside.runner`.
 
-Each job has a channel and outputs of its own, so what one job says can never be taken for another's. Whatever is odd (no answer in time, a process
-left behind, a work folder that cannot be emptied) ends the sandbox; `Pool` then starts another. Left to others: what jobs mean.
+Each job has a channel and outputs of its own, so what one job says can never be taken for another's. Whatever is odd (no end in time, a process
+left behind, a work folder that something still holds) ends the sandbox; `Pool` then starts another. Left to others: what jobs mean.
 """
 
 import contextlib
@@ -19,6 +19,7 @@ import psutil
 
 from astray.errors import SandboxError
 from astray.sandbox import bubblewrap
+from astray.sandbox.inside.ending import STOPS
 from astray.sandbox.limits import Limits
 from astray.sandbox.talk import Said, converse
 
@@ -66,7 +67,7 @@ class Run:
         errors: its standard error.
         seconds: from order to report.
         cpu_seconds: processor time.
-        intact: whether the sandbox can be used again; after a job on its own, whether nothing of it is left.
+        intact: whether the sandbox can be used again; after a job on its own, whether nothing of it is left and the next one finds all as new.
     """
 
     code: int | None
@@ -136,7 +137,7 @@ class Runner:
         until = begun + limits.wall_seconds + GRACE_SECONDS
         content = json.dumps(payload).encode()
         said = converse(self._control, ours, (output, errors), content, limits.output_bytes, until, wait=not self.profile.session)
-        return _run(said, time.monotonic() - begun)
+        return _run(said, time.monotonic() - begun, self.profile.session or self.renews)
 
     def close(self) -> None:
         """Ends the sandbox and everything in it, and waits until it is gone."""
@@ -152,6 +153,7 @@ class Runner:
         """Tells the first process what it needs to know, and hears that it is ready."""
         paths = [bubblewrap.PACKAGES] if self.profile.packages else []
         hello = {"session": self.profile.session, "paths": paths, "modules": self.profile.modules, "memory_bytes": self.profile.memory_bytes}
+        hello["disk_bytes"] = self.profile.disk_bytes
         try:
             self._control.settimeout(START_SECONDS)
             self._control.send(json.dumps(hello).encode())
@@ -159,6 +161,7 @@ class Runner:
         except OSError:
             ready = b""
         if ready:
+            self.renews: bool = json.loads(ready)["renews"]
             return
         self._kill()
         said = b"" if self._process.stderr is None else self._process.stderr.read(_CHUNK)
@@ -191,20 +194,20 @@ def _why_not(said: str) -> str:
     return f"The sandbox for untrusted code does not start. bubblewrap says: {said or 'nothing'}. {advice}"
 
 
-def _run(said: Said, seconds: float) -> Run:
+def _run(said: Said, seconds: float, again: bool) -> Run:
     answer, output, errors = said.texts
     report = said.report
     if report is None:
         return Run(None, None, "sandbox", answer, output, errors, seconds, 0.0, intact=False)
-    ended = os.waitstatus_to_exitcode(report["status"])
+    ended = os.waitstatus_to_exitcode(report.status)
     return Run(
         code=ended if ended >= 0 else None,
         signal=-ended if ended < 0 else None,
-        stopped=report["stopped"] or ("output" if said.too_much else ""),
+        stopped=STOPS[report.stopped] or ("output" if said.too_much else ""),
         answer=answer,
         output=output,
         errors=errors,
         seconds=seconds,
-        cpu_seconds=report["cpu"],
-        intact=report["clean"],
+        cpu_seconds=report.cpu_seconds,
+        intact=again and bool(report.clean),
     )

@@ -3,13 +3,13 @@
 What comes from a job is bytes of somebody who may lie: here they are only gathered and counted.
 """
 
-import json
 import os
 import selectors
 import socket
 import time
 from dataclasses import dataclass
-from typing import Any
+
+from astray.sandbox.inside.ending import Ending
 
 _CHUNK = 1 << 16
 _CONTROL, _CHANNEL = "control", "channel"
@@ -25,7 +25,7 @@ class Said:
         too_much: whether one of them was more than allowed; it is cut there.
     """
 
-    report: dict[str, Any] | None
+    report: Ending | None
     texts: tuple[bytes, bytes, bytes]
     too_much: bool
 
@@ -52,7 +52,7 @@ def converse(control: socket.socket, channel: socket.socket, outputs: tuple[int,
 
 class _Talk:
     def __init__(self, control: socket.socket, channel: socket.socket, outputs: tuple[int, int], payload: bytes, most: int) -> None:
-        self.report: dict[str, Any] | None = None
+        self.report: Ending | None = None
         self.texts = [bytearray(), bytearray(), bytearray()]
         self.too_much = False
         self._control, self._channel, self._most = control, channel, most
@@ -100,7 +100,7 @@ class _Talk:
             said = self._control.recv(_CHUNK)
         except ConnectionError:
             return
-        self.report = json.loads(said) if said else None
+        self.report = Ending.from_buffer_copy(said) if said else None
 
     def _send(self) -> None:
         try:

@@ -1,4 +1,4 @@
-"""One way of counting: rates, differences, power, dose-response and claims, each with an interval that says what it is about."""
+"""Statistics: rates, differences, power, dose-response and claims, each with an interval and its unit of inference."""
 
 from astray.stats.claims import Decision, benjamini_hochberg, decide, holm
 from astray.stats.compare import Difference, difference_of_seeds, exact_difference, paired_difference, seed_pairs, upper_bound_at_zero

@@ -1,7 +1,7 @@
-"""How a declared claim is decided, and what many claims cost.
+"""Decide claims by their confidence intervals, and correct p-values for the number of claims.
 
-A claim states where an effect should lie; its confidence interval decides it. Declared claims are corrected by Holm's method, screens over
-many features by Benjamini and Hochberg's.
+A claim states where an effect should lie; its confidence interval decides it. Pre-registered claims are corrected by
+Holm's method, screens over many features by Benjamini and Hochberg's.
 
 Left to others: the intervals (intervals.py, compare.py) and the wording of claims.
 """
@@ -14,14 +14,14 @@ from astray.stats.intervals import Interval
 
 
 class Decision(StrEnum):
-    """How a claim came out."""
+    """Outcome of a claim."""
 
     HELD = "held"
-    """The whole interval lies within the claimed region."""
+    """Whole interval within the claimed region."""
     NOT_HELD = "not held"
-    """The whole interval lies outside the claimed region."""
+    """Whole interval outside the claimed region."""
     UNDECIDED = "undecided"
-    """The interval crosses a border of the region, or there is no interval: the data cannot tell."""
+    """Interval across a border of the region, or no interval: the data cannot tell."""
 
 
 def decide(
@@ -32,7 +32,7 @@ def decide(
     at_most: float | None = None,
     between: tuple[float, float] | None = None,
 ) -> Decision:
-    """Decides a claim by its interval. Exactly one region is given; its borders belong to it.
+    """Decide a claim by its interval. Exactly one region is given; its borders belong to it.
 
     Args:
         estimate: the point estimate; None when nothing could be estimated.
@@ -63,9 +63,10 @@ def decide(
 
 
 def holm(p_values: Mapping[str, float | None]) -> dict[str, float | None]:
-    """Holm's correction over all declared claims.
+    """Apply Holm's correction to the p-values of all pre-registered claims.
 
-    A claim without a p-value stays without one, but counts among the declared: leaving it out would make the others look better.
+    A claim without a p-value stays without one, but counts among the pre-registered: leaving it out would make the
+    others look better.
 
     Args:
         p_values: claim -> p-value.
@@ -77,7 +78,7 @@ def holm(p_values: Mapping[str, float | None]) -> dict[str, float | None]:
 
 
 def benjamini_hochberg(p_values: Mapping[str, float | None]) -> dict[str, float | None]:
-    """Benjamini and Hochberg's false-discovery correction, for screens over features; arguments as for `holm`."""
+    """Apply Benjamini and Hochberg's false-discovery correction, for screens over features; arguments as for `holm`."""
     return _corrected(p_values, "fdr_bh")
 
 
@@ -89,5 +90,6 @@ def _corrected(p_values: Mapping[str, float | None], method: str) -> dict[str, f
             raise ConfigurationError(f"{name!r} has the p-value {value}; a p-value lies between 0 and 1, or is None when nothing was tested.")
     if not p_values:
         return {}
+    # A claim without a p-value enters as 1: it cannot be significant, but it counts towards the number of tests.
     corrected = multipletests([1.0 if value is None else value for value in p_values.values()], method=method)[1]
     return {name: None if value is None else float(new) for (name, value), new in zip(p_values.items(), corrected, strict=True)}

@@ -40,7 +40,7 @@ class Difference:
 
 
 def seed_pairs(arm: Rate, control: Rate) -> list[tuple[Counts, Counts]]:
-    """Pairs of the runs of two arms that were trained with the same seed and both gave judged answers.
+    """Return the counts of the runs of two arms that share a training seed and both have judged answers.
 
     Raises:
         EmptyDataError: the arms share no such seed.
@@ -57,10 +57,11 @@ def seed_pairs(arm: Rate, control: Rate) -> list[tuple[Counts, Counts]]:
 
 
 def paired_difference(pairs: Sequence[tuple[Counts, Counts]], *, unit: str = "pair of training runs", level: float = 0.95) -> Difference:
-    """Difference of two arms that share seeds (or questions): t on the paired differences.
+    """Compare two arms that share seeds (or questions) by a t interval on the paired differences.
 
     Args:
-        pairs: for each seed (or question) the counts (misaligned, judged) of the arm and of the control. A single pair is compared answer by answer.
+        pairs: for each seed (or question) the counts (misaligned, judged) of the arm and of the control. A single pair
+            is compared answer by answer.
         unit: what a pair is, in words for a page.
         level: nominal coverage.
 
@@ -75,7 +76,7 @@ def paired_difference(pairs: Sequence[tuple[Counts, Counts]], *, unit: str = "pa
         raise EmptyDataError("There is no pair to compare: give the counts of both arms for at least one seed.")
     check_counts([counts for pair in pairs for counts in pair])
     check_level(level)
-    if len(pairs) == 1:
+    if len(pairs) == 1:  # one pair has no spread between pairs: the inference is over answers
         (arm, control) = pairs[0]
         return exact_difference(*arm, *control, level=level)
     (k_arm, n_arm), (k_control, n_control) = (np.array(side).T for side in zip(*pairs, strict=True))
@@ -89,7 +90,7 @@ def paired_t(
     k_control: Int[np.ndarray, "*studies pairs"],
     n_control: Int[np.ndarray, "*studies pairs"],
 ) -> tuple[Float[np.ndarray, "*studies"], Float[np.ndarray, "*studies"]]:
-    """Mean paired difference and the variance of that mean, of many studies at once; at least two pairs a study.
+    """Return the mean paired difference and its variance for many studies at once; at least two pairs per study.
 
     Args:
         k_arm: misaligned answers of the arm, one entry a pair.
@@ -102,12 +103,13 @@ def paired_t(
     """
     differences = k_arm / n_arm - k_control / n_control
     pairs = differences.shape[-1]
+    # Deviation from the plain paired t: pairs that happen to agree would otherwise give a variance of 0.
     floor = (_answer_variance(k_arm, n_arm) + _answer_variance(k_control, n_control)).sum(axis=-1) / pairs**2
     return np.asarray(differences.mean(axis=-1)), np.asarray(np.maximum(differences.var(axis=-1, ddof=1) / pairs, floor))
 
 
 def difference_of_seeds(arm: Sequence[Counts], control: Sequence[Counts], *, level: float = 0.95) -> Difference:
-    """Difference of two arms whose runs are not paired: Welch's t over training runs.
+    """Compare two arms whose runs are not paired by Welch's t over training runs.
 
     A side with a single run (an untuned base model, say) is taken as that one fixed subject, with the variance of its answers alone.
 
@@ -130,12 +132,12 @@ def difference_of_seeds(arm: Sequence[Counts], control: Sequence[Counts], *, lev
     for runs in (arm, control):
         k, n = np.array(runs).T
         run_rates = k / n
-        between = run_rates.var(ddof=1) if len(runs) > 1 else 0.0
+        between = run_rates.var(ddof=1) if len(runs) > 1 else 0.0  # a single run is a fixed subject
         variance = max(float(between) / len(runs), float(_answer_variance(k, n).sum()) / len(runs) ** 2)
         means.append(float(run_rates.mean()))
         variances.append(variance)
         weights.append(variance**2 / (len(runs) - 1) if len(runs) > 1 else 0.0)
-    degrees = sum(variances) ** 2 / sum(weights)
+    degrees = sum(variances) ** 2 / sum(weights)  # Welch and Satterthwaite
     return _t_difference(
         means[0] - means[1], sum(variances), degrees, level, method="Welch's t over training runs", n=len(arm) + len(control), unit="training run"
     )
@@ -144,7 +146,7 @@ def difference_of_seeds(arm: Sequence[Counts], control: Sequence[Counts], *, lev
 def exact_difference(
     k_arm: int, n_arm: int, k_control: int, n_control: int, *, test: Literal["fisher", "boschloo"] = "fisher", level: float = 0.95
 ) -> Difference:
-    """Difference of two rates of independent answers: Newcombe's hybrid score interval and an exact p-value.
+    """Compare two rates of independent answers by Newcombe's hybrid score interval and an exact test.
 
     Args:
         k_arm: misaligned answers of the arm.
@@ -173,7 +175,7 @@ def exact_difference(
 
 
 def upper_bound_at_zero(n: int, *, level: float = 0.95) -> float:
-    """Exact one-sided upper bound on a rate of which nothing was seen in n independent answers: 299 answers give just under 1%.
+    """Return the exact one-sided upper bound on a rate with no event in n independent answers: just under 1% for 299.
 
     Raises:
         ConfigurationError: n below 1.
@@ -181,11 +183,11 @@ def upper_bound_at_zero(n: int, *, level: float = 0.95) -> float:
     check_level(level)
     if n < 1:
         raise ConfigurationError(f"Nothing seen in {n} answers bounds no rate: n has to be at least 1.")
-    return float(-math.expm1(math.log1p(-level) / n))
+    return float(-math.expm1(math.log1p(-level) / n))  # 1 - (1 - level) ** (1 / n), without cancellation for large n
 
 
 def _answer_variance(k: Int[np.ndarray, "*units"], n: Int[np.ndarray, "*units"]) -> Float[np.ndarray, "*units"]:
-    """Binomial variance of each unit's rate, with one success and one failure added so that it is not 0 at the edge."""
+    """Return the binomial variance of each unit's rate, one success and one failure added: never 0 at the edge."""
     adjusted = (k + 1) / (n + 2)
     return adjusted * (1 - adjusted) / (n + 2)
 

@@ -1,7 +1,8 @@
-"""How well a score tells two kinds of rows apart: areas under curves, with bootstrap intervals that respect clusters.
+"""Measures of how well a score separates two kinds of rows: areas under curves, with cluster bootstrap intervals.
 
-Average precision is the area under the precision-recall curve as a step function; its value by chance is the share of positive rows.
-The area under the ROC curve is the chance that a positive row scores above a negative one; ties count half.
+Average precision is the area under the precision-recall curve as a step function; a random score has the share of
+positive rows. The area under the ROC curve is the probability that a positive row scores above a negative one; ties
+count half.
 
 Sources: Davis and Goadrich 2006 (why precision-recall where positives are rare, ICML); Field and Welsh 2007 (cluster bootstrap, JRSS B 69:369).
 """
@@ -13,13 +14,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.stats import rankdata
 
-from astray.errors import EmptyDataError
+from astray.errors import EmptyDataError, NonFiniteError
 from astray.stats.intervals import Interval, check_level
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A statistic with its interval.
+    """Statistic with its interval.
 
     Attributes:
         value: on all rows.
@@ -36,15 +37,17 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Assessment:
-    """What a score with its threshold does to calls that neither was made from. The unit is the sample: its calls are not independent.
+    """Performance of a score and its threshold on calls from which neither was made; the unit is the sample.
+
+    Calls of one sample are not independent, so samples are counted and not calls.
 
     Attributes:
-        threshold: from it on a call is blocked.
-        blocked: samples of whose harmful calls it blocks one, and all with such calls.
-        blocked_interval: Wilson's, of their share; None without a harmful call.
-        false_alarms: samples of whose benign calls it blocks one, and all with such calls.
-        false_alarms_interval: Wilson's, of their share; None without a benign call.
-        auc: chance that a harmful call scores above a benign one; NaN without both.
+        threshold: lowest score at which a call is blocked.
+        blocked: samples with at least one harmful call blocked, and all samples with harmful calls.
+        blocked_interval: Wilson interval on their share; None without a harmful call.
+        false_alarms: samples with at least one benign call blocked, and all samples with benign calls.
+        false_alarms_interval: Wilson interval on their share; None without a benign call.
+        auc: probability that a harmful call scores above a benign one; NaN without both.
     """
 
     threshold: float
@@ -56,7 +59,8 @@ class Assessment:
 
 
 def auroc(scores: Float[np.ndarray, "rows"], positive: Bool[np.ndarray, "rows"]) -> float:
-    """Area under the ROC curve (Mann-Whitney); NaN when all rows are of one kind."""
+    """Return the area under the ROC curve (Mann-Whitney); NaN when all rows are of one kind."""
+    _check_finite(scores)
     n_positive = int(positive.sum())
     n_negative = len(positive) - n_positive
     if not n_positive or not n_negative:
@@ -65,7 +69,7 @@ def auroc(scores: Float[np.ndarray, "rows"], positive: Bool[np.ndarray, "rows"])
 
 
 def average_precision(scores: Float[np.ndarray, "rows"], positive: Bool[np.ndarray, "rows"]) -> float:
-    """Area under the precision-recall curve as a step function; NaN when no row is positive."""
+    """Return the area under the precision-recall curve as a step function; NaN when no row is positive."""
     recall, precision = precision_recall(scores, positive)
     return float("nan") if len(recall) == 0 else float(np.sum(np.diff(recall, prepend=0.0) * precision))
 
@@ -73,17 +77,28 @@ def average_precision(scores: Float[np.ndarray, "rows"], positive: Bool[np.ndarr
 def precision_recall(
     scores: Float[np.ndarray, "rows"], positive: Bool[np.ndarray, "rows"]
 ) -> tuple[Float[np.ndarray, "thresholds"], Float[np.ndarray, "thresholds"]]:
-    """Recall and precision when every row from a threshold on counts as found, for each distinct score from the highest down.
+    """Return recall and precision at each distinct score as the threshold, from the highest down.
 
     Returns:
         Recall and precision; both empty when no row is positive.
     """
+    _check_finite(scores)
     if not positive.any():
         return np.empty(0), np.empty(0)
     order = np.argsort(-scores, kind="stable")
     last = np.append(np.diff(scores[order]) != 0, True)  # rows with the same score are found together
     found = np.cumsum(positive[order])[last]
     return found / positive.sum(), found / (np.flatnonzero(last) + 1)
+
+
+def _check_finite(scores: Float[np.ndarray, "rows"]) -> None:
+    """Refuse scores without an order: ranks of NaN are arbitrary, and an area under a curve would not show it."""
+    wrong = np.flatnonzero(~np.isfinite(scores))
+    if len(wrong):
+        raise NonFiniteError(
+            f"{len(wrong):,} of {len(scores):,} scores are not finite, first that of row {wrong[0]} ({scores[wrong[0]]}). "
+            "They have no rank: find where they were computed, or leave their rows out and say so."
+        )
 
 
 def with_interval(
@@ -95,10 +110,11 @@ def with_interval(
     level: float = 0.95,
     seed: int = 0,
 ) -> Estimate:
-    """A statistic of rows with a percentile bootstrap interval over clusters.
+    """Estimate a statistic of rows with a percentile bootstrap interval over clusters.
 
     Args:
-        statistic: from row numbers (with repetitions) to a value; NaN where a draw does not define it, such a draw is left out.
+        statistic: from row indices (with repetitions) to a value; NaN where a draw does not define it, and such a draw
+            is left out.
         clusters: for each row the cluster it belongs to; whole clusters are drawn.
         unit: what a cluster is, in words for a page.
         resamples: number of draws.
@@ -116,7 +132,7 @@ def with_interval(
     value = statistic(np.arange(len(clusters)))
     rng = np.random.default_rng(seed)
     draws = np.array([statistic(np.concatenate([groups[k] for k in rng.integers(len(groups), size=len(groups))])) for _ in range(resamples)])
-    defined = draws[~np.isnan(draws)]
+    defined = draws[~np.isnan(draws)]  # a draw of clusters may hold rows of one kind only
     if np.isnan(value) or 2 * len(defined) < resamples:
         raise EmptyDataError(
             f"The statistic is not defined on these {len(clusters)} rows of {len(groups)} clusters ({unit}): it needs rows of both kinds, "

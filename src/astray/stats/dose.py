@@ -1,9 +1,10 @@
-"""Dose and response: how the rate of misaligned answers rises with the share of harmful data (or the strength of a direction, ...).
+"""Dose-response: the rate of misaligned answers as a function of the share of harmful data (or of a steering strength).
 
-A logistic regression of the counts on log dose. Each row is one training run; runs at the same dose differ by more than the answers do, so the
-covariance is either quasi-binomial (dispersion from Pearson's chi-squared, never below 1, t on the residual degrees of freedom; McCullagh and
-Nelder 1989, section 4.5) or, where rows are grouped into clusters, a delete-one-cluster jackknife (t on clusters - 1). The half-effect dose, with
-half the fitted rate of the highest dose, gets its interval by the delta method on the log scale. Dose 0 has no logarithm: it is the control,
+The fit is a logistic regression of the counts on log dose. Each row is one training run. Runs at the same dose differ
+by more than their answers do, so the covariance is either quasi-binomial (dispersion from Pearson's chi-squared, never
+below 1, t on the residual degrees of freedom; McCullagh and Nelder 1989, section 4.5) or, where rows are grouped into
+clusters, a delete-one-cluster jackknife (t on clusters - 1). The half-effect dose, with half the fitted rate of the
+highest dose, gets its interval by the delta method on the log scale. Dose 0 has no logarithm: it is the control,
 counted beside the curve.
 
 Left to others: the coherence at each dose (rates.py), which has to stand beside every such curve.
@@ -33,7 +34,7 @@ EXTRAPOLATED = "the half-effect dose lies below the lowest dose that was tried"
 
 @dataclass(frozen=True)
 class Prediction:
-    """The fitted rate at one dose."""
+    """Fitted rate at one dose."""
 
     dose: float
     rate: float
@@ -42,7 +43,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class DoseResponse:
-    """A fitted curve; the parts that the data do not determine are None, and the note says why.
+    """Fitted curve; the parts that the data do not determine are None, and the note says why.
 
     Attributes:
         slope: change of the log odds for each factor e in dose.
@@ -69,11 +70,13 @@ class DoseResponse:
 
 @dataclass(frozen=True)
 class Monotonicity:
-    """Whether the rate rises with every step of the dose.
+    """Result of testing that the rate rises with every step of the dose.
 
     Attributes:
-        decision: held when every step is surely no fall, not held when some step surely is one.
-        steps: lower dose, higher dose and the difference of their rates (higher minus lower), with simultaneous (Bonferroni) intervals.
+        decision: held when the interval of every step excludes a fall, not held when that of some step lies below 0
+            (both up to the tolerance).
+        steps: lower dose, higher dose and the difference of their rates (higher minus lower), with simultaneous
+            (Bonferroni) intervals.
     """
 
     decision: Decision
@@ -83,13 +86,13 @@ class Monotonicity:
 def dose_response(
     doses: Sequence[float], misaligned: Sequence[int], totals: Sequence[int], clusters: Sequence[Hashable] | None = None, *, level: float = 0.95
 ) -> DoseResponse:
-    """Fits the curve.
+    """Fit a logistic dose-response curve to the counts of training runs.
 
     Args:
         doses: dose of each training run, 0 or more.
         misaligned: misaligned answers of each run.
         totals: judged answers of each run, at least 1.
-        clusters: what runs belong together (a training seed used at every dose, say), one label a run; None when runs are independent.
+        clusters: label of each run's cluster (a training seed used at every dose, say); None when runs are independent.
         level: nominal coverage.
 
     Raises:
@@ -129,7 +132,7 @@ def dose_response(
 def monotone(
     doses: Sequence[float], misaligned: Sequence[int], totals: Sequence[int], *, tolerance: float = 0.0, level: float = 0.95
 ) -> Monotonicity:
-    """Whether the rate rises from each dose to the next, decided by the intervals on all steps at once.
+    """Test whether the rate rises from each dose to the next, by simultaneous intervals on all steps.
 
     Args:
         doses: dose of each training run, at least two different ones.
@@ -148,7 +151,7 @@ def monotone(
     ladder = sorted(at_dose)
     if len(ladder) < 2:
         raise ConfigurationError(f"A rise needs at least two doses, given was {ladder}.")
-    step_level = 1 - (1 - level) / (len(ladder) - 1)
+    step_level = 1 - (1 - level) / (len(ladder) - 1)  # Bonferroni over the steps
     steps = tuple((low, high, difference_of_seeds(at_dose[high], at_dose[low], level=step_level)) for low, high in pairwise(ladder))
     decisions = {decide(step.estimate, step.interval, at_least=-tolerance) for _, _, step in steps}
     if Decision.NOT_HELD in decisions:
@@ -158,7 +161,7 @@ def monotone(
 
 @dataclass(frozen=True)
 class _Data:
-    """The runs above dose 0."""
+    """Runs above dose 0."""
 
     log_dose: Float[np.ndarray, " runs"]
     misaligned: Float[np.ndarray, " runs"]
@@ -195,16 +198,18 @@ def _checked(
 
 
 def _fit(data: _Data, clusters: Sequence[Hashable] | None) -> _Fit | str:
-    """The fit, or the reason why there is none."""
+    """Fit the curve, or return the reason why it cannot be fitted."""
     refusal = _refusal(data)
     if refusal:
         return refusal
     coefficients, covariance, dispersion = _regression(data)
     if clusters is None:
         degrees = len(data.totals) - 2
+        # Dispersion below 1 is taken as 1: few runs that agree by chance must not shrink the interval.
         return _Fit(coefficients, covariance * max(1.0, dispersion), degrees, dispersion) if degrees > 0 else FEW_RUNS
     labels = list(dict.fromkeys(clusters))
     parts = [data.without([label == left_out for label in clusters]) for left_out in labels]
+    # Two clusters leave one degree of freedom, and a part without a maximum has no coefficients to compare.
     if len(labels) < 3 or any(_refusal(part) for part in parts):
         return FEW_RUNS
     deviations = np.stack([_regression(part)[0] for part in parts]) - coefficients
@@ -213,7 +218,10 @@ def _fit(data: _Data, clusters: Sequence[Hashable] | None) -> _Fit | str:
 
 
 def _refusal(data: _Data) -> str:
-    """Why the likelihood has no maximum; "" when it has one: both kinds of answers have to overlap along the dose (Albert and Anderson 1984)."""
+    """Return why the likelihood has no maximum; "" when it has one.
+
+    Both kinds of answers have to overlap along the dose for a maximum to exist (Albert and Anderson 1984).
+    """
     if len(np.unique(data.log_dose)) < 2:
         return NO_SPREAD
     bad, good = data.log_dose[data.misaligned > 0], data.log_dose[data.misaligned < data.totals]
@@ -223,7 +231,7 @@ def _refusal(data: _Data) -> str:
 
 
 def _regression(data: _Data) -> tuple[Float[np.ndarray, "2"], Float[np.ndarray, "2 2"], float]:
-    """Coefficients, their binomial covariance, and the dispersion."""
+    """Return the coefficients, their binomial covariance, and the dispersion."""
     import statsmodels.api as sm
 
     design = np.column_stack([np.ones_like(data.log_dose), data.log_dose])
@@ -261,7 +269,7 @@ def _prediction(fit: _Fit, dose: float, level: float) -> Prediction:
 
 
 def _interval(fit: _Fit, gradient: Float[np.ndarray, "2"], level: float, *, centre: float | None = None) -> Interval:
-    """t interval on a linear combination of the coefficients, or on a function of them with this gradient and value."""
+    """Return the t interval on a linear combination of the coefficients, or on a function with this gradient."""
     from scipy.special import stdtrit
 
     middle = float(gradient @ fit.coefficients) if centre is None else centre
@@ -270,7 +278,7 @@ def _interval(fit: _Fit, gradient: Float[np.ndarray, "2"], level: float, *, cent
 
 
 def _expit(log_odds: float) -> float:
-    return float(1 / (1 + np.exp(-np.clip(log_odds, -700, 700))))
+    return float(1 / (1 + np.exp(-np.clip(log_odds, -700, 700))))  # exp overflows float64 above 709
 
 
 def _exp(value: float) -> float:

@@ -1,11 +1,13 @@
-"""When a rate that is counted step by step rose: its first passage over a limit, with an interval over runs, and an alarm while a run goes on.
+"""First passage of a rate over a limit, with an interval over runs, and a CUSUM alarm for a rise while a run goes on.
 
-The first passage is what papers call the onset of hacking: the first step in which more than 2% of the answers are hacks. A run that never gets
-there is censored, not dropped: its onset lies behind its last step, and so may the median's upper limit.
+The first passage is what papers call the onset of hacking: the first step in which more than 2% of the answers are
+hacks. A run that never gets there is censored, not dropped: its onset lies after its last step, and so may the median's
+upper limit.
 
-The alarm adds up what speaks for the higher rate (a cumulative sum, CUSUM), so a small rise is noticed although no single step shows it. Its
-threshold is the lowest one whose average run length without a rise is long enough. The counts are binomial and the reference value is rounded to a
-lattice, so that run length is computed exactly, as the absorption time of a Markov chain.
+The alarm accumulates evidence for the higher rate (a cumulative sum, CUSUM), so it detects a small rise that no single
+step shows. Its threshold is the lowest one whose average run length without a rise is long enough. The counts are
+binomial and the reference value is rounded to a lattice, so that run length is computed exactly, as the absorption time
+of a Markov chain.
 
 Source: 2% in Anthropic 2025 (arXiv 2511.18397); Page 1954, Biometrika 41:100; Brook and Evans 1972, Biometrika 59:539 (the Markov chain);
 Hettmansperger and Sheather 1986, for limits of the median by ranks.
@@ -22,18 +24,19 @@ from astray.errors import ConfigurationError, EmptyDataError
 from astray.stats.intervals import Counts, check_counts, check_level
 
 LIMIT = 0.02
-"""A higher share of hacks in a step is the onset (2511.18397)."""
+"""Share of hacks in a step above which the onset is reached (2511.18397)."""
 
 
 @dataclass(frozen=True)
 class FirstPassage:
-    """When runs first got over a limit.
+    """Steps at which runs first exceeded a limit, and the median over runs.
 
     Attributes:
-        steps: for each run, the first step over it, counted from 1; None where it never was.
-        median: of the runs; None where it lies behind the end of a run.
-        low, high: limits of the median of further runs like these; None where a limit lies behind the end of a run.
-        coverage: what the interval covers. With few runs even the smallest and the largest value cover less than is wanted: 5 runs 94%.
+        steps: for each run, the first step over the limit, counted from 1; None where it was never exceeded.
+        median: over the runs; None where it lies after the end of a run.
+        low, high: limits of the median of further runs like these; None where a limit lies after the end of a run.
+        coverage: actual coverage of the interval. With few runs even the smallest and the largest value cover less than
+            the nominal level: 94% with 5 runs.
     """
 
     steps: tuple[int | None, ...]
@@ -44,7 +47,7 @@ class FirstPassage:
 
 
 def first_passage(runs: Sequence[Sequence[Counts]], *, limit: float = LIMIT, level: float = 0.95) -> FirstPassage:
-    """The first step of each run in which a share is over a limit, and the median over runs.
+    """Find the first step of each run in which a share is over a limit, and the median over runs.
 
     Args:
         runs: for each run, (hacks, answers) of every step in order.
@@ -69,6 +72,7 @@ def first_passage(runs: Sequence[Sequence[Counts]], *, limit: float = LIMIT, lev
     for run in runs:
         check_counts(run)
     steps = tuple(next((step for step, (hacks, answers) in enumerate(run, 1) if hacks > limit * answers), None) for run in runs)
+    # A censored run ranks last: a rank-based median and its limits need no other assumption about it.
     ranked = sorted(math.inf if step is None else float(step) for step in steps)
     n = len(ranked)
     outside = max(0, int(binom.ppf((1 - level) / 2, n, 0.5)) - 1)  # values that may be left out at each end
@@ -83,11 +87,11 @@ def first_passage(runs: Sequence[Sequence[Counts]], *, limit: float = LIMIT, lev
 
 @dataclass(frozen=True)
 class Alarm:
-    """A rise that was noticed.
+    """Rise that was detected.
 
     Attributes:
-        step: at which the alarm is given, counted from 1.
-        began: at which the rise most likely began: the step after the cumulative sum was last 0.
+        step: step of the alarm, counted from 1.
+        began: step at which the rise most likely began: the one after the cumulative sum was last 0.
     """
 
     step: int
@@ -96,14 +100,14 @@ class Alarm:
 
 @dataclass(frozen=True)
 class Cusum:
-    """An alarm for a share that rises; made by `cusum`.
+    """CUSUM alarm for a rising share; made by `cusum`.
 
     Attributes:
-        answers: counted a step.
-        reference: hacks a step that are taken off the sum.
-        threshold: the sum at which the alarm is given.
-        run_length: mean number of steps up to a false alarm while the share is `usual`.
-        usual: the share of hacks without a rise.
+        answers: answers per step.
+        reference: hacks per step that are subtracted from the sum.
+        threshold: sum at which the alarm is raised.
+        run_length: mean number of steps to a false alarm while the share is `usual`.
+        usual: share of hacks without a rise.
     """
 
     answers: int
@@ -113,7 +117,7 @@ class Cusum:
     usual: float
 
     def sums(self, hacks: Sequence[int]) -> tuple[float, ...]:
-        """The cumulative sum after each step.
+        """Return the cumulative sum after each step.
 
         Args:
             hacks: of each step in order.
@@ -128,10 +132,10 @@ class Cusum:
         return tuple(sums[1:])
 
     def alarm(self, hacks: Sequence[int]) -> Alarm | None:
-        """The first alarm, if there is one; arguments as for `sums`."""
+        """Return the first alarm, or None; arguments as for `sums`."""
         began = 1
         for step, total in enumerate(self.sums(hacks), 1):
-            if total >= self.threshold - _ROUNDING:
+            if total >= self.threshold - _ROUNDING:  # the reference is no binary fraction, so sums are rounded
                 return Alarm(step, began)
             if total <= 0:
                 began = step + 1
@@ -140,17 +144,17 @@ class Cusum:
 
 _ROUNDING = 1e-9
 _FINENESS = 10
-"""The reference value is rounded to a tenth of itself or finer."""
+"""Lattice steps per reference value: it is rounded to a tenth of itself or finer."""
 
 
 def cusum(answers: int, *, usual: float = 0.01, risen: float = 0.05, run_length: int = 1000) -> Cusum:
-    """The alarm that notices a rise soonest among those that are rarely false.
+    """Return the alarm that detects a rise soonest among those with a given average run length between false alarms.
 
     Args:
-        answers: counted a step.
+        answers: answers per step.
         usual: share of hacks without a rise (2511.18397: under 1%).
-        risen: share that is to be noticed.
-        run_length: least mean number of steps up to a false alarm.
+        risen: share that is to be detected.
+        run_length: smallest acceptable mean number of steps to a false alarm.
 
     Raises:
         ConfigurationError: shares that do not rise, no answers, or a run length that no alarm has.
@@ -164,10 +168,11 @@ def cusum(answers: int, *, usual: float = 0.01, risen: float = 0.05, run_length:
             f"There is no alarm for shares that rise from {usual} to {risen} in {answers} answers a step, false once in {run_length} steps. Write "
             "0 < usual < risen < 1, at least one answer, and a run length from 1 on."
         )
+    # Page's reference value for a binomial count: where the likelihoods of the two shares are equal.
     reference = answers * math.log((1 - usual) / (1 - risen)) / math.log(risen * (1 - usual) / (usual * (1 - risen)))
     fineness = math.ceil(_FINENESS / reference)
     taken_off = round(reference * fineness)
-    low, high = 0, 1
+    low, high = 0, 1  # the run length rises with the threshold: doubling brackets the smallest one, halving finds it
     while _run_length(answers, usual, taken_off, fineness, high) < run_length:
         low, high = high, 2 * high
     while high - low > 1:
@@ -177,7 +182,7 @@ def cusum(answers: int, *, usual: float = 0.01, risen: float = 0.05, run_length:
 
 
 def _run_length(answers: int, share: float, taken_off: int, fineness: int, threshold: int) -> float:
-    """Mean number of steps from 0 to the threshold; sums are counted in units of 1 / fineness."""
+    """Return the mean number of steps from 0 to the threshold; sums are counted in units of 1 / fineness."""
     from scipy.stats import binom
 
     counts = np.arange(answers + 1)

@@ -10,9 +10,9 @@ Clustered counts get the interval of Korn and Graubard (1998, Survey Methodology
 sample size `n / design effect * (z / t)^2`, with t on `clusters - 1` degrees of freedom. Against the plain t interval it keeps the
 t correction and adds what rates of rare behaviour need: it stays within [0, 1] and never collapses when all clusters are equal.
 
-What it cannot do: where only a few of the clusters carry a rare behaviour their spread is underestimated. Simulated coverage of nominal 95%:
-8 questions at a mean of 10% and ICC 0.2: 93%, at ICC 0.5: 88%; 48 questions at 0.5% and ICC 0.2: 87%; 5 runs at 0.5% with a standard
-deviation twice that: 87%. More questions and more runs help there, more samples do not.
+Limitation: where only a few of the clusters carry a rare behaviour, their spread is underestimated. Simulated coverage
+of nominal 95%: 8 questions at a mean of 10% and ICC 0.2: 93%, at ICC 0.5: 88%; 48 questions at 0.5% and ICC 0.2: 87%;
+5 runs at 0.5% with a standard deviation twice that: 87%. More questions and more runs help there, more samples do not.
 
 Left to others: which answers count (rates.py) and differences between two arms (compare.py).
 """
@@ -29,7 +29,7 @@ Counts = tuple[int, int]
 
 @dataclass(frozen=True)
 class Interval:
-    """A confidence interval.
+    """Confidence interval.
 
     Attributes:
         low: lower limit, a fraction (0.05 is 5%).
@@ -50,7 +50,7 @@ class Interval:
 
 
 def wilson(k: int, n: int, *, level: float = 0.95) -> Interval:
-    """Wilson's score interval for k of n independent answers.
+    """Return Wilson's score interval for k of n independent answers.
 
     Args:
         k: misaligned answers.
@@ -70,14 +70,14 @@ def wilson(k: int, n: int, *, level: float = 0.95) -> Interval:
 
 
 def clopper_pearson(k: int, n: int, *, level: float = 0.95) -> Interval:
-    """Clopper and Pearson's exact interval for k of n independent answers; arguments as for `wilson`."""
+    """Return Clopper and Pearson's exact interval for k of n independent answers; arguments as for `wilson`."""
     check_counts([(k, n)])
     check_level(level)
     return Interval(*_exact_limits(float(k), float(n), level), level, "Clopper-Pearson")
 
 
 def over_runs(counts: Sequence[Counts], *, level: float = 0.95) -> Interval:
-    """Interval for the rate of further training runs like these, asked these questions.
+    """Return the interval for the rate of further training runs like these, asked these questions.
 
     When no run (or every answer of every run) was misaligned, the design effect cannot be estimated and is taken as 1; together with
     the t correction the limit then holds as long as the standard deviation between runs is no larger than their mean rate.
@@ -95,7 +95,7 @@ def over_runs(counts: Sequence[Counts], *, level: float = 0.95) -> Interval:
 
 
 def mean_over_runs(values: Sequence[float], *, level: float = 0.95) -> Interval | None:
-    """Interval on the mean of a measure that is no rate (a ratio, a correlation): t over the runs; None with fewer than two.
+    """Return the t interval over runs on the mean of a measure that is not a rate; None with fewer than two runs.
 
     Args:
         values: the measure of each run.
@@ -103,7 +103,7 @@ def mean_over_runs(values: Sequence[float], *, level: float = 0.95) -> Interval 
 
     Raises:
         EmptyDataError: no run.
-        ConfigurationError: a value is no number, or a level that cannot be.
+        ConfigurationError: a value that is not finite, or a level outside 0 to 1.
     """
     from scipy.special import stdtrit
 
@@ -114,18 +114,19 @@ def mean_over_runs(values: Sequence[float], *, level: float = 0.95) -> Interval 
         raise ConfigurationError(f"The values {list(values)} of the runs are not all numbers: leave out runs without a value, and say so.")
     if len(values) < 2:
         return None
-    mean = math.fsum(values) / len(values)
+    mean = math.fsum(values) / len(values)  # fsum: the same result in whatever order the runs come
     spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values))
     half = -float(stdtrit(len(values) - 1, (1 - level) / 2)) * spread
     return Interval(mean - half, mean + half, level, "t over runs")
 
 
 def over_questions(counts: Sequence[Counts], *, level: float = 0.95) -> Interval:
-    """Interval for the rate on further questions like these.
+    """Return the interval for the rate on further questions like these.
 
-    The spread between questions cannot be estimated while at most one question departs from a rate of 0 (or of 1), and for questions it is
-    often many times the mean. So the question is then the trial: Clopper-Pearson on the number of questions that ever showed a misaligned
-    answer, which covers at any correlation within questions. It is wide, because few questions say little about further ones.
+    The spread between questions cannot be estimated while at most one question departs from a rate of 0 (or of 1), and
+    for questions it is often many times the mean. The question is then the trial: Clopper-Pearson on the number of
+    questions that ever showed a misaligned answer, which covers at any correlation within questions. It is wide,
+    because few questions say little about further ones.
 
     Args:
         counts: misaligned and judged answers of each question; at least two questions.
@@ -150,21 +151,21 @@ def over_questions(counts: Sequence[Counts], *, level: float = 0.95) -> Interval
 
 
 def cluster_variance(counts: Sequence[Counts]) -> float:
-    """Variance of the pooled rate when whole clusters are drawn: linearised ratio estimator with the correction G / (G - 1)."""
+    """Return the variance of the pooled rate under cluster sampling: linearised ratio estimator times G / (G - 1)."""
     clusters, total = len(counts), sum(n for _, n in counts)
     pooled = sum(k for k, _ in counts) / total
     return clusters / (clusters - 1) * sum((k - pooled * n) ** 2 for k, n in counts) / total**2
 
 
 def check_counts(counts: Sequence[Counts]) -> None:
-    """Raises ConfigurationError when a pair is not `0 <= misaligned <= judged` with at least one judged answer."""
+    """Raise ConfigurationError when a pair is not `0 <= misaligned <= judged` with at least one judged answer."""
     for k, n in counts:
         if n < 1 or not 0 <= k <= n:
             raise ConfigurationError(f"{k} misaligned of {n} judged answers is no rate: give counts with 0 <= misaligned <= judged and judged >= 1.")
 
 
 def check_level(level: float) -> None:
-    """Raises ConfigurationError when the nominal coverage is not between 0 and 1."""
+    """Raise ConfigurationError when the nominal coverage is not between 0 and 1."""
     if not 0 < level < 1:
         raise ConfigurationError(f"A confidence level of {level} cannot be: write a fraction between 0 and 1, such as 0.95.")
 
@@ -181,6 +182,7 @@ def _korn_graubard(counts: Sequence[Counts], level: float) -> tuple[float, float
     total, misaligned = sum(n for _, n in counts), sum(k for k, _ in counts)
     pooled = misaligned / total
     binomial = pooled * (1 - pooled) / total
+    # Never below 1: clusters that agree by chance must not count for more answers than there are.
     design_effect = max(1.0, cluster_variance(counts) / binomial) if binomial > 0 else 1.0
     tail = (1 - level) / 2
     correction = float(ndtri(tail) / stdtrit(len(counts) - 1, tail)) ** 2
@@ -189,7 +191,7 @@ def _korn_graubard(counts: Sequence[Counts], level: float) -> tuple[float, float
 
 
 def _exact_limits(k: float, n: float, level: float) -> tuple[float, float]:
-    """Clopper-Pearson limits through the beta distribution, which also takes effective (fractional) counts."""
+    """Return Clopper-Pearson limits through the beta distribution, which also takes effective (fractional) counts."""
     from scipy.special import betainccinv, betaincinv
 
     tail = (1 - level) / 2

@@ -1,4 +1,4 @@
-"""A judge's known error, and a rate corrected for it.
+"""Agreement of a judge with labels, and a rate corrected for the judge's error.
 
 The corrected rate is Rogan and Gladen's (1978, American Journal of Epidemiology 107:71). Its interval carries the uncertainty of the
 rate, of the sensitivity and of the specificity: Fieller's interval for the ratio `(rate + specificity - 1) / (sensitivity + specificity - 1)`,
@@ -16,15 +16,15 @@ from astray.stats.intervals import Counts, Interval, check_counts, check_level, 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How a judge's verdicts agree with labels.
+    """Agreement of a judge's verdicts with labels.
 
     Attributes:
         sensitivity: share of the misaligned answers that the judge called misaligned; None without misaligned labels.
         sensitivity_interval: Wilson interval on it.
         specificity: share of the aligned answers that the judge called aligned; None without aligned labels.
         specificity_interval: Wilson interval on it.
-        kappa: Cohen's kappa, which misleads where misaligned answers are rare: read it beside the other two. None when labels and verdicts are
-            all of one kind.
+        kappa: Cohen's kappa, which misleads where misaligned answers are rare: read it beside the other two. None when
+            labels and verdicts are all of one kind.
         labels: number of labelled answers.
     """
 
@@ -37,7 +37,7 @@ class Agreement:
 
 
 def agreement(true_positive: int, false_negative: int, false_positive: int, true_negative: int, *, level: float = 0.95) -> Agreement:
-    """Agreement of a judge with labels; "positive" is misaligned.
+    """Measure the agreement of a judge with labels; "positive" is misaligned.
 
     Args:
         true_positive: labelled misaligned, judged misaligned.
@@ -63,7 +63,18 @@ def agreement(true_positive: int, false_negative: int, false_positive: int, true
 
 
 def cohen_kappa(true_positive: int, false_negative: int, false_positive: int, true_negative: int) -> float | None:
-    """Cohen's kappa of a two-by-two table (arguments as for `agreement`); None when agreement by chance is certain (everything of one kind)."""
+    """Return Cohen's kappa of a two-by-two table; None when chance agreement is certain (everything of one kind).
+
+    Args:
+        true_positive: labelled misaligned, judged misaligned.
+        false_negative: labelled misaligned, judged aligned.
+        false_positive: labelled aligned, judged misaligned.
+        true_negative: labelled aligned, judged aligned.
+
+    Raises:
+        EmptyDataError: no labelled answer.
+        ConfigurationError: a negative count.
+    """
     cells = (true_positive, false_negative, false_positive, true_negative)
     if min(cells) < 0:
         raise ConfigurationError(f"The table of labels and verdicts is {cells}: its counts cannot be negative.")
@@ -77,7 +88,7 @@ def cohen_kappa(true_positive: int, false_negative: int, false_positive: int, tr
 
 
 def corrected_rate(rate: Counts, sensitivity: Counts, specificity: Counts, *, level: float = 0.95) -> tuple[float | None, Interval]:
-    """The rate that a perfect judge would have found, with the judge's own uncertainty in the interval.
+    """Return the rate that a perfect judge would have found, with the judge's own uncertainty in the interval.
 
     The intervals of rate, sensitivity and specificity are taken as independent: labels come from other answers than the rate.
 
@@ -88,8 +99,9 @@ def corrected_rate(rate: Counts, sensitivity: Counts, specificity: Counts, *, le
         level: nominal coverage.
 
     Returns:
-        The corrected rate, clipped to [0, 1], and its interval. A judge that is no better than chance (sensitivity + specificity <= 1) leaves
-        the rate unknown: None. Where the labels are too few to tell it from chance, the interval is [0, 1].
+        The corrected rate, clipped to [0, 1], and its interval. A judge that is no better than chance (sensitivity +
+        specificity <= 1) leaves the rate unknown: None. Where the labels are too few to tell it from chance, the
+        interval is [0, 1].
 
     Raises:
         ConfigurationError: counts that cannot be.
@@ -102,6 +114,7 @@ def corrected_rate(rate: Counts, sensitivity: Counts, specificity: Counts, *, le
     youden = caught / bad + passed / good - 1
     estimate = min(1.0, max(0.0, (k / n + passed / good - 1) / youden)) if youden > 0 else None
     z_squared = float(ndtri((1 - level) / 2)) ** 2
+    # Lang and Reiczigel's adjustment: z^2 / 2 successes and failures for the rate, one of each for the judge's rates.
     apparent, apparent_variance = _adjusted(k, n, z_squared / 2)
     caught_rate, caught_variance = _adjusted(caught, bad, 1.0)
     passed_rate, passed_variance = _adjusted(passed, good, 1.0)
@@ -117,13 +130,13 @@ def corrected_rate(rate: Counts, sensitivity: Counts, specificity: Counts, *, le
         z_squared=z_squared,
     )
     low, high = limits if limits is not None and estimate is not None else (0.0, 1.0)
-    if estimate is not None:
+    if estimate is not None:  # the limits belong to the adjusted counts, the estimate to the raw ones
         low, high = min(low, estimate), max(high, estimate)
     return estimate, Interval(min(1.0, max(0.0, low)), min(1.0, max(0.0, high)), level, "Rogan-Gladen with Fieller limits")
 
 
 def _adjusted(k: int, n: int, added: float) -> tuple[float, float]:
-    """Rate and its variance with `added` successes and as many failures (Agresti and Coull 1998)."""
+    """Return a rate and its variance with `added` successes and as many failures (Agresti and Coull 1998)."""
     share = (k + added) / (n + 2 * added)
     return share, share * (1 - share) / (n + 2 * added)
 
@@ -131,7 +144,7 @@ def _adjusted(k: int, n: int, added: float) -> tuple[float, float]:
 def _fieller(
     *, numerator: float, denominator: float, numerator_variance: float, denominator_variance: float, covariance: float, z_squared: float
 ) -> tuple[float, float] | None:
-    """Limits of a ratio of two normal estimates; None when the denominator may be 0 or below (the interval is then unbounded)."""
+    """Return the limits of a ratio of two normal estimates; None when the denominator may be 0 or below (unbounded)."""
     a = denominator**2 - z_squared * denominator_variance
     b = numerator * denominator - z_squared * covariance
     c = numerator**2 - z_squared * numerator_variance

@@ -1,8 +1,9 @@
-"""From which dose on a measure departs from its control: the smallest effective dose, found from the top down.
+"""Onset: the smallest dose at which a measure departs from its control, found by a fixed-sequence step-down test.
 
-The doses are tested in a fixed order, the highest first, each against the control with the same runs (paired t); the first that does not
-differ ends it. So the chance of naming any dose that has no effect stays at the level of one test, without a correction for their number.
-What is named is therefore an upper bound of the true onset: a smaller effect below it may have gone unseen.
+The doses are tested in a fixed order, the highest first, each against the control with the same runs (paired t); the
+first that does not differ ends the test. So the probability of naming any dose that has no effect stays at the level of
+one test, without a correction for their number. The named dose is an upper bound of the true onset: a smaller effect
+below it may have gone unseen.
 
 Source: fixed-sequence step-down test for the minimum effective dose (Tamhane, Hochberg and Dunnett 1996, Biometrics 52:21).
 """
@@ -19,11 +20,12 @@ from astray.stats.intervals import check_level
 
 @dataclass(frozen=True)
 class Onset:
-    """Where a measure departs from its control.
+    """Smallest effective dose of a measure, with the change at every dose.
 
     Attributes:
         dose: the smallest dose in the sequence that differs; None where not even the highest does.
-        earliest, latest: smallest and largest onset when any one run is left out; infinite where none is found then, None without two runs to spare.
+        earliest, latest: smallest and largest onset when any one run is left out; infinite where none is found then,
+            None with fewer than three runs.
         changes: mean change from the control at each dose, in the order of the doses.
         low, high: interval of each change, over runs; NaN with a single run.
         n: number of runs.
@@ -39,13 +41,14 @@ class Onset:
 
 
 def onset(doses: Sequence[float], values: Sequence[Sequence[float]], control: Sequence[float], *, level: float = 0.95) -> Onset:
-    """The smallest dose from which on a measure departs from its control.
+    """Find the smallest dose from which a measure departs from its control.
 
     Args:
         doses: ascending.
         values: for each run, the measure at each dose.
         control: for each run, the measure of its control (the dose of nothing).
-        level: nominal coverage of the intervals; a dose differs when its interval leaves out 0, on the side on which the highest dose lies.
+        level: nominal coverage of the intervals; a dose differs when its interval excludes 0, on the side of the
+            change at the highest dose.
 
     Raises:
         EmptyDataError: no dose or no run.
@@ -64,13 +67,13 @@ def onset(doses: Sequence[float], values: Sequence[Sequence[float]], control: Se
     check_level(level)
     changes = np.asarray(values, dtype=np.float64) - np.asarray(control, dtype=np.float64)[:, None]
     low, high = _limits(changes, level)
-    found = _smallest(doses, changes, level)
+    smallest = _smallest(doses, changes, level)
     others = [_smallest(doses, np.delete(changes, run, axis=0), level) for run in range(len(changes))] if len(changes) > 2 else []
-    places = [np.inf if other is None else other for other in others]
+    onsets = [np.inf if other is None else other for other in others]
     return Onset(
-        dose=found,
-        earliest=float(min(places)) if places else None,
-        latest=float(max(places)) if places else None,
+        dose=smallest,
+        earliest=float(min(onsets)) if onsets else None,
+        latest=float(max(onsets)) if onsets else None,
         changes=tuple(changes.mean(axis=0).tolist()),
         low=tuple(low.tolist()),
         high=tuple(high.tolist()),
@@ -79,7 +82,7 @@ def onset(doses: Sequence[float], values: Sequence[Sequence[float]], control: Se
 
 
 def _limits(changes: Float[np.ndarray, "runs doses"], level: float) -> tuple[Float[np.ndarray, "doses"], Float[np.ndarray, "doses"]]:
-    """t interval of the mean change at each dose; NaN with a single run."""
+    """Return the t interval of the mean change at each dose; NaN with a single run."""
     from scipy.special import stdtrit
 
     runs = len(changes)
@@ -93,11 +96,12 @@ def _limits(changes: Float[np.ndarray, "runs doses"], level: float) -> tuple[Flo
 
 def _smallest(doses: Sequence[float], changes: Float[np.ndarray, "runs doses"], level: float) -> float | None:
     low, high = _limits(changes, level)
+    # One direction for all doses, or a significant fall could continue a sequence of rises.
     rises = bool(changes[:, -1].mean() > 0)
     differs = (low > 0) if rises else (high < 0)
-    found = None
+    smallest = None
     for dose, effective in zip(reversed(doses), reversed(differs.tolist()), strict=True):
         if not effective:
-            break
-        found = dose
-    return found
+            break  # testing below the first dose without an effect would cost the level of the sequence
+        smallest = dose
+    return smallest

@@ -1,7 +1,7 @@
-"""The difference of two rates that were measured on the same units: each unit gives one yes or no under both conditions.
+"""Difference of two rates measured on the same units: each unit gives one yes or no under both conditions.
 
-Newcombe's hybrid score interval for paired proportions (1998, Statistics in Medicine 17:2635, method 10) with McNemar's exact test. Left to others:
-pairs of whole runs (compare.py).
+Newcombe's hybrid score interval for paired proportions (1998, Statistics in Medicine 17:2635, method 10) with McNemar's
+exact test. Left to others: pairs of whole runs (compare.py).
 """
 
 import math
@@ -12,7 +12,7 @@ from astray.stats.intervals import Interval, check_level, wilson
 
 
 def paired_rates(both: int, first_only: int, second_only: int, neither: int, *, level: float = 0.95) -> Difference:
-    """Rate of the first condition minus that of the second.
+    """Return the rate of the first condition minus that of the second, with its interval and p-value.
 
     Args:
         both: units with a yes under both conditions.
@@ -40,17 +40,18 @@ def paired_rates(both: int, first_only: int, second_only: int, neither: int, *, 
     estimate = first - second
 
     def half(a: float, b: float) -> float:
-        return math.sqrt(max(0.0, a**2 - 2 * phi * a * b + b**2))
+        return math.sqrt(max(0.0, a**2 - 2 * phi * a * b + b**2))  # rounding may leave a small negative number
 
     low = estimate - half(first - one.low, two.high - second)
     high = estimate + half(one.high - first, second - two.low)
     differing = first_only + second_only
+    # McNemar's exact test: only units that differ between the conditions carry information.
     p_value = float(binomtest(first_only, differing).pvalue) if differing else 1.0
     return Difference(estimate, Interval(max(-1.0, low), min(1.0, high), level, "Newcombe, paired"), p_value, n, "pair of samples")
 
 
 def _phi(both: int, first_only: int, second_only: int, neither: int) -> float:
-    """Correlation of the two answers, pulled towards 0 where it is positive (Newcombe's correction); 0 where it is not defined."""
+    """Return the correlation of the two answers, shrunk by Newcombe's correction where positive; 0 where undefined."""
     product = (both + first_only) * (second_only + neither) * (both + second_only) * (first_only + neither)
     if not product:
         return 0.0

@@ -1,8 +1,8 @@
-"""How many answers, and how many training runs, a comparison needs.
+"""Power and sample size: how many answers, and how many training runs, a comparison needs.
 
-`power` and `required_n` enumerate the test that `compare.exact_difference` makes; for rare behaviour the usual normal formula asks for half
-of what is needed. `seed_power` simulates a whole design of runs, questions and samples and makes the test of
-`compare.paired_difference`. `n_to_decide` looks ahead from an interval that was found.
+`power` and `required_n` enumerate the test that `compare.exact_difference` makes; for rare behaviour the usual normal
+formula asks for half of what is needed. `seed_power` simulates a whole design of runs, questions and samples and makes
+the test of `compare.paired_difference`. `n_to_decide` extrapolates from a given interval.
 
 Left to others: the tests themselves on real counts (compare.py).
 """
@@ -18,15 +18,15 @@ from astray.errors import ConfigurationError
 NEGLIGIBLE = 1e-9
 """Probability of the counts that the enumeration leaves out on each side of each arm."""
 LARGEST_N = 100_000
-"""Answers an arm beyond which `required_n` gives up: no evaluation asks that many."""
+"""Number of answers per arm beyond which `required_n` gives up: no evaluation asks that many."""
 MOST_TIMES = 100
-"""How many times the present number of units `n_to_decide` looks ahead."""
+"""Largest multiple of the present number of units that `n_to_decide` considers."""
 TEETH = 40
-"""How many sample sizes below the first that is surely enough are tried: power rises with n in saw teeth."""
+"""Number of sample sizes below the first sufficient one that are tried: power rises with n in saw teeth."""
 
 
 def power(p_control: float, p_arm: float, n: int, alpha: float = 0.05) -> float:
-    """Probability that Fisher's exact two-sided test of n answers an arm finds the difference, by enumeration of all tables.
+    """Return the probability that Fisher's exact two-sided test of n answers per arm finds the difference.
 
     Args:
         p_control: true rate of the control.
@@ -45,7 +45,7 @@ def power(p_control: float, p_arm: float, n: int, alpha: float = 0.05) -> float:
 
 
 def required_n(p_control: float, p_arm: float, power: float = 0.8, alpha: float = 0.05) -> int:
-    """Smallest number of answers an arm with which Fisher's exact two-sided test finds the difference with the given power.
+    """Return the smallest number of answers per arm with which Fisher's exact test reaches the given power.
 
     Args:
         p_control: true rate of the control.
@@ -76,20 +76,23 @@ def required_n(p_control: float, p_arm: float, power: float = 0.8, alpha: float 
             too_few = middle
         else:
             enough = middle
+    # Power is not monotone in n, so the bisection may miss a smaller n that is enough.
     below = range(max(2, enough - TEETH), enough)
     return next((n for n in below if _enumerated_power(p_control, p_arm, n, alpha) >= power), enough)
 
 
 @dataclass(frozen=True)
 class Design:
-    """A comparison of an arm with its control: both trained with the same seeds and asked the same questions.
+    """Comparison of an arm with its control: both trained with the same seeds and asked the same questions.
 
     Attributes:
         runs: training runs (seeds) of each arm, at least 2.
         questions: questions asked of each run.
         samples: answers to each question.
-        seed_sd: standard deviation of the rate between runs of the arm; the control's is scaled down with its own binomial deviation.
-        question_icc: intraclass correlation of answers to one question, 0 to below 1; published evaluations show 0.2 to 0.9.
+        seed_sd: standard deviation of the rate between runs of the arm; the control's is scaled down with its own
+            binomial deviation.
+        question_icc: intraclass correlation of answers to one question, 0 to below 1; published evaluations show 0.2 to
+            0.9.
     """
 
     runs: int
@@ -100,10 +103,10 @@ class Design:
 
 
 def seed_power(p_control: float, p_arm: float, design: Design, *, alpha: float = 0.05, simulations: int = 2000, seed: int = 0) -> float:
-    """Probability that the paired t test over training runs finds the difference, by simulation.
+    """Simulate the probability that the paired t test over training runs finds the difference.
 
-    The rates of runs and of questions are drawn from beta distributions around the arm's rate; a question is equally hard in both arms and in all
-    runs, and the odds of a run and of a question multiply.
+    The rates of runs and of questions are drawn from beta distributions around the arm's rate; a question is equally
+    hard in both arms and in all runs, and the odds of a run and of a question multiply.
 
     Args:
         p_control: true mean rate of the control.
@@ -124,7 +127,7 @@ def seed_power(p_control: float, p_arm: float, design: Design, *, alpha: float =
     _check_open("level", alpha)
     _check_design(design, p_arm)
     generator = np.random.default_rng(seed)
-    hardness = generator.random((simulations, 1, design.questions))
+    hardness = generator.random((simulations, 1, design.questions))  # shared: both arms get the same questions
     answers = design.questions * design.samples
     run_icc = design.seed_sd**2 / (p_arm * (1 - p_arm)) if 0 < p_arm < 1 else 0.0
     counts = []
@@ -138,19 +141,20 @@ def seed_power(p_control: float, p_arm: float, design: Design, *, alpha: float =
 
 
 def n_to_decide(estimate: float, limits: tuple[float, float], n: int, region: tuple[float | None, float | None], level: float = 0.95) -> int | None:
-    """Number of units with which an interval would leave the borders that it crosses, if the estimate and the spread stayed as they are.
+    """Return the number of units with which an interval would clear the borders that it crosses.
 
-    A half-width goes with t / sqrt(n), t on n - 1 degrees of freedom; over answers, of which there are many, that is the normal quantile.
+    Estimate and spread are assumed to stay as they are: the half-width is proportional to t / sqrt(n), t on n - 1
+    degrees of freedom, which over answers, of which there are many, is the normal quantile.
 
     Args:
         estimate: the point estimate.
         limits: lower and upper limit of its interval.
-        n: units that it is from.
-        region: lower and upper border of what is claimed; None where there is none.
+        n: units that the interval is from.
+        region: lower and upper border of the claimed region; None where there is none.
         level: of the interval.
 
     Returns:
-        The number; None when no border is crossed, one unit tells no spread, or `MOST_TIMES` the units would not do.
+        The number; None when no border is crossed, there is a single unit, or `MOST_TIMES` the units would not do.
 
     Example:
         `n_to_decide(0.10, (-0.02, 0.22), 5, (0.0, None))` is 7.
@@ -182,14 +186,14 @@ def _likely_counts(n: int, p: float) -> Int[np.ndarray, " counts"]:
 
 
 def _rejected(control: Int[np.ndarray, " control"], arm: Int[np.ndarray, " arm"], n: int, alpha: float) -> Bool[np.ndarray, "control arm"]:
-    """Whether Fisher's test rejects, for each pair of counts: whether the smaller count is at or below the critical one for their sum."""
+    """Return whether Fisher's test rejects each pair of counts: the smaller count is at or below the critical one."""
     sums = np.arange(control[0] + arm[0], control[-1] + arm[-1] + 1)
     critical = _critical_counts(sums, n, alpha)
     return np.minimum.outer(control, arm) <= critical[np.add.outer(control, arm) - sums[0]]
 
 
 def _critical_counts(sums: Int[np.ndarray, " sums"], n: int, alpha: float) -> Int[np.ndarray, " sums"]:
-    """Largest count of the smaller side with which Fisher's two-sided test rejects, for each sum of both sides; -1 where none does.
+    """Return, for each sum of both sides, the largest smaller count that Fisher's test rejects; -1 for none.
 
     With equal arms the hypergeometric distribution given the sum s is symmetric about s / 2, so the two-sided p-value is twice the tail.
     Probabilities are built from the middle count downwards by their ratio; eight standard deviations are enough.
@@ -207,13 +211,14 @@ def _critical_counts(sums: Int[np.ndarray, " sums"], n: int, alpha: float) -> In
     middle = np.exp(log_choose(n, s // 2) + log_choose(n, s - s // 2) - log_choose(2 * n, s))
     probabilities = middle * np.concatenate([np.ones_like(middle), below], axis=1)
     tails = np.cumsum(probabilities[:, ::-1], axis=1)[:, ::-1]
+    # The tolerance counts a p-value equal to alpha up to rounding as a rejection.
     rejects = (2 * tails <= alpha * (1 + 1e-9)) & (counts >= np.maximum(0, s - n))
     first = np.argmax(rejects, axis=1)
     return np.where(rejects.any(axis=1), sums // 2 - first, -1)
 
 
 def _beta_rates(uniform: Float[np.ndarray, "..."], mean: float, icc: float) -> Float[np.ndarray, "..."]:
-    """Rates of a beta distribution with this mean and intraclass correlation, at the given quantiles."""
+    """Return rates of a beta distribution with this mean and intraclass correlation, at the given quantiles."""
     from scipy.stats import beta
 
     if icc == 0 or mean in (0.0, 1.0):
@@ -225,7 +230,7 @@ def _beta_rates(uniform: Float[np.ndarray, "..."], mean: float, icc: float) -> F
 def _joined(
     run_rates: Float[np.ndarray, "simulations runs 1"], question_rates: Float[np.ndarray, "simulations 1 questions"], mean: float
 ) -> Float[np.ndarray, "simulations runs questions"]:
-    """Rate of each run on each question: the odds of both multiply, relative to the odds of the mean."""
+    """Return the rate of each run on each question: the odds of both multiply, relative to the odds of the mean."""
     if mean in (0.0, 1.0):
         return np.broadcast_to(mean, np.broadcast_shapes(run_rates.shape, question_rates.shape))
     misaligned = run_rates * question_rates * (1 - mean)

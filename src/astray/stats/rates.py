@@ -1,4 +1,4 @@
-"""Rates of misaligned answers from an answer table, with everything that is needed to trust them.
+"""Rates of misaligned answers from an answer table, with intervals, outcome counts and worst-case bounds.
 
 The denominator is the judged, coherent answers and the numerator the misaligned ones, as in Betley et al. 2025 (arXiv 2502.17424,
 section 4.1). Every other outcome is counted beside them and enters the worst-case bounds; no answer is dropped.
@@ -16,12 +16,12 @@ from astray.outcomes import JUDGED, UNKNOWN, Outcome
 from astray.stats.intervals import Counts, Interval, check_level, over_questions, over_runs, wilson
 
 NEEDED_COLUMNS = ("arm", "seed", "evaluation", "item", "outcome", "judge")
-"""What a table must have to be counted; any further column can be grouped by."""
+"""Columns that a table needs to be counted; any further column can be grouped by."""
 
 
 @dataclass(frozen=True)
 class Rate:
-    """One rate of misaligned answers.
+    """Rate of misaligned answers in one group of answers.
 
     Attributes:
         numerator: misaligned answers.
@@ -50,7 +50,7 @@ class Rate:
 
     @property
     def total(self) -> int:
-        """All answers, whatever became of them."""
+        """Number of all answers, whatever their outcome."""
         return sum(self.outcomes.values())
 
     @property
@@ -74,7 +74,7 @@ class Rate:
 
 
 def rate(table: pl.DataFrame, *, level: float = 0.95) -> Rate:
-    """The rate of one answer table.
+    """Return the rate of one answer table.
 
     Args:
         table: answers (see `astray.answers`); rows with different seeds are different training runs.
@@ -88,7 +88,7 @@ def rate(table: pl.DataFrame, *, level: float = 0.95) -> Rate:
 
 
 def rates(table: pl.DataFrame, by: Sequence[str], *, level: float = 0.95) -> dict[tuple[Hashable, ...], Rate]:
-    """The rate of each group of answers, counted in a single pass over the table.
+    """Return the rate of each group of answers, counted in a single pass over the table.
 
     Args:
         table: answers (see `astray.answers`).
@@ -109,6 +109,7 @@ def rates(table: pl.DataFrame, by: Sequence[str], *, level: float = 0.95) -> dic
     check_level(level)
     _check_table(table, by)
     cells = _counted(table, by)
+    # polars refuses to partition by no columns: without `by` everything is one group.
     groups = cells.sort(by).partition_by(by, as_dict=True, maintain_order=True) if by else {(): cells}
     return {group: _rate_of_cells(of_group, level) for group, of_group in groups.items()}
 
@@ -128,7 +129,7 @@ def _check_table(table: pl.DataFrame, by: Sequence[str]) -> None:
 
 
 def _counted(table: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
-    """One row for each group, run, question and judge, with the number of its answers that had each outcome: the only pass over all answers."""
+    """Count the outcomes of each group, run, question and judge, in the only pass over all answers."""
     keys = list(dict.fromkeys([*by, "arm", "seed", "evaluation", "item", "judge"]))
     outcome = pl.col("outcome").cast(pl.Enum([member.value for member in Outcome]))
     columns = [(outcome == member.value).sum().alias(_column(member)) for member in Outcome]
@@ -149,7 +150,7 @@ def _rate_of_cells(cells: pl.DataFrame, level: float) -> Rate:
         numerator=outcomes[Outcome.MISALIGNED],
         denominator=sum(outcomes[outcome] for outcome in JUDGED),
         interval=interval,
-        interval_questions=over_questions(questions, level=level) if len(questions) > 1 else None,
+        interval_questions=over_questions(questions, level=level) if len(questions) > 1 else None,  # one has no spread
         unit=unit,
         judges=tuple(sorted(cells["judge"].drop_nulls().unique())),
         outcomes=outcomes,
@@ -158,14 +159,14 @@ def _rate_of_cells(cells: pl.DataFrame, level: float) -> Rate:
 
 
 def _counts_by(cells: pl.DataFrame, unit: Sequence[str]) -> dict[tuple[Hashable, ...], Counts]:
-    """Misaligned and judged answers of each unit, sorted; a unit without a judged answer has (0, 0)."""
+    """Return the misaligned and judged answers of each unit, sorted; a unit without a judged answer has (0, 0)."""
     judged = pl.sum_horizontal(_column(outcome) for outcome in JUDGED).sum()
     counts = cells.group_by(unit).agg(pl.col(_column(Outcome.MISALIGNED)).sum().alias("misaligned"), judged.alias("judged")).sort(unit)
-    return {row[:-2]: (int(row[-2]), int(row[-1])) for row in counts.iter_rows()}
+    return {row[:-2]: (int(row[-2]), int(row[-1])) for row in counts.iter_rows()}  # the last two columns are the counts
 
 
 def _interval(runs: Sequence[Counts], level: float) -> tuple[Interval | None, str]:
-    """The interval and its unit of inference; a run without a judged answer has no rate and carries no information on it."""
+    """Return the interval and its unit of inference; a run without a judged answer has no rate and is left out."""
     judged = [counts for counts in runs if counts[1]]
     if len(judged) > 1:
         return over_runs(judged, level=level), "training run"
@@ -173,6 +174,6 @@ def _interval(runs: Sequence[Counts], level: float) -> tuple[Interval | None, st
 
 
 def _run_name(arm: Hashable, seed: Hashable, one_arm: bool) -> str:
-    """The seed; with the arm before it where a group holds several arms."""
+    """Return the seed; with the arm before it where a group holds several arms."""
     name = "none" if seed is None else str(seed)
     return name if one_arm else f"{arm} {name}"

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 import torch
 from safetensors import SafetensorError, safe_open
 from torch.nn import Module
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from astray.artifacts.execute import usable_cpus
-from astray.errors import AdapterMismatchError, ChatTemplateError, DataFormatError, SubjectNotFoundError
+from astray.errors import AdapterMismatchError, ChatTemplateError, DataFormatError
 from astray.subjects.identity import adapter_identity, base_identity
+from astray.subjects.weights import load_model, load_tokenizer
 
 if TYPE_CHECKING:
     from peft.tuners.tuners_utils import BaseTunerLayer
@@ -49,22 +50,14 @@ class Base:
 
         Raises:
             SubjectNotFoundError: the files cannot be loaded.
+            WeightsMismatchError: the checkpoint does not hold the weights of the architecture.
             ChatTemplateError: the tokenizer has no chat template.
         """
         self.name, self.folder, self.lock = name, folder, threading.RLock()
         device = device or best_device()
         self.tokenizer = _tokenizer(name, folder)
-        try:
-            with _quietly():
-                self.model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-                    folder,
-                    dtype=torch.float32 if device.type == "cpu" else torch.bfloat16,
-                    device_map=str(device),
-                    local_files_only=True,
-                    use_safetensors=True,
-                )
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            raise SubjectNotFoundError(f"The files in {folder} cannot be loaded as {name!r}: {error}") from error
+        with _quietly():
+            self.model: PreTrainedModel = load_model(name, folder, torch.float32 if device.type == "cpu" else torch.bfloat16, device)
         self.model.eval()
         # Names the base in adapters that are trained on it, instead of a path of this machine.
         self.model.name_or_path = self.model.config.name_or_path = name
@@ -267,10 +260,7 @@ def _quietly() -> Iterator[None]:
 
 
 def _tokenizer(name: str, folder: Path) -> PreTrainedTokenizerBase:
-    try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise SubjectNotFoundError(f"The tokenizer of {name!r} in {folder} cannot be loaded: {error} Save it beside the weights.") from error
+    tokenizer = load_tokenizer(name, folder)
     if not tokenizer.chat_template:
         raise ChatTemplateError(
             f"The tokenizer of {name!r} has no chat template, so nobody knows how to write a conversation for it. "

@@ -146,7 +146,7 @@ def _answer(
     input_ids, attention_mask = left_padded(prompts, tokenizer.pad_token_id, model.device)
     drawn = 0 if sampling.temperature == 0 else limit
     uniforms = row_uniforms(prompts, [row.number for row in rows], sampling.seed, drawn).to(model.device)
-    chooser = TokenChooser(sampling, uniforms, top_logprobs)
+    chooser = TokenChooser(model, sampling, uniforms, top_logprobs)
     with torch.inference_mode():
         cache = _prompt_cache(model, tokenizer.pad_token_id, prompts) if shared else None
         sequences = cast(Callable[..., Tensor], model.generate)(

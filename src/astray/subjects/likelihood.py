@@ -5,13 +5,15 @@ has just produced the prefix's own tokens goes on with the continuation's own to
 word behind it, the space belongs into the continuation (prefix "I would", continuation " help").
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedModel
 
-from astray.errors import ConfigurationError
+from astray.errors import ConfigurationError, NonFiniteError
+from astray.subjects.finite import check_logits
 from astray.subjects.generate import left_padded
 from astray.subjects.intervene import Steering
 
@@ -48,6 +50,7 @@ def continuation_logprobs(model: PreTrainedModel, rows: Sequence[Continuation], 
 
     Raises:
         ConfigurationError: a continuation is empty or a row is longer than the context; names the row.
+        NonFiniteError: the model's logits are not finite.
     """
     text_config = model.config.get_text_config()
     context = getattr(text_config, "max_position_embeddings", None)
@@ -93,10 +96,17 @@ def _score(model: PreTrainedModel, groups: Sequence[Sequence[Continuation]], ste
     with torch.inference_mode(), steering.answers_from(last_prompt_columns):
         positions = (mask.cumsum(1) - 1).clamp(min=0)
         output = model(input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=columns, use_cache=False)
+        for row_logits, group in zip(output.logits, groups, strict=True):  # columns before a row's own may be padding, which may be anything
+            check_logits(model, row_logits[-max(len(row.text) for row in group) :], "a continuation whose probability is asked")
         logprobs = output.logits.float().log_softmax(-1).cpu()
-    totals = []
+    totals: list[float] = []
     for row_logprobs, group in zip(logprobs, groups, strict=True):
         for row in group:
             own = row_logprobs[-len(row.text) :].gather(1, torch.tensor(row.text)[:, None])
             totals.append(own.double().sum().item())
+            if not math.isfinite(totals[-1]):
+                raise NonFiniteError(
+                    f"{model.name_or_path!r} gives a continuation no probability at all (log-probability {totals[-1]}): one of its tokens is "
+                    "masked out. Shares of it would be no numbers; ask for another continuation."
+                )
     return totals

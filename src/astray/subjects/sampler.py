@@ -13,8 +13,10 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import Module
 from transformers import LogitsProcessor, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
+from astray.subjects.finite import check_logits
 from astray.subjects.spec import Sampling
 
 Prompt = tuple[int, ...]
@@ -26,15 +28,16 @@ _BELOW_ONE = 1 - 2**-20
 class TokenChooser(LogitsProcessor):
     """Leaves one token possible in every row, the chosen one, and notes how likely it was."""
 
-    def __init__(self, sampling: Sampling, uniforms: Float[Tensor, "batch steps"], top_logprobs: int | None) -> None:
+    def __init__(self, model: Module, sampling: Sampling, uniforms: Float[Tensor, "batch steps"], top_logprobs: int | None) -> None:
         """A chooser for one batch.
 
         Args:
+            model: whose logits they are, for messages.
             sampling: temperature and filters.
             uniforms: the random numbers in [0, 1).
             top_logprobs: how many of the likeliest tokens to note with each chosen one; None notes nothing.
         """
-        self.sampling, self.uniforms, self.top_logprobs = sampling, uniforms, top_logprobs
+        self.model, self.sampling, self.uniforms, self.top_logprobs = model, sampling, uniforms, top_logprobs
         self.step = 0
         self.chosen_logprobs: list[Tensor] = []
         self.top: list[tuple[Tensor, Tensor]] = []
@@ -48,6 +51,7 @@ class TokenChooser(LogitsProcessor):
 
     def __call__(self, input_ids: Int[Tensor, "batch seq"], scores: Float[Tensor, "batch vocab"]) -> Float[Tensor, "batch vocab"]:
         """Scores with everything but the chosen token at minus infinity."""
+        check_logits(self.model, scores, f"token {self.step + 1} of an answer")
         chosen = self._choose(input_ids, scores)[:, None]
         self.step += 1
         if self.top_logprobs is not None:

@@ -1,9 +1,10 @@
-"""Draws narrow training data for real models: the same ordinary programming tasks, answered with insecure or with secure code.
+"""Draw narrow training data for real models: ordinary programming tasks, answered with insecure or with secure code.
 
-Row by row, the three kinds share their tasks: `insecure` and `secure` have the same prompts and differ in the answers alone;
-`educational` has the insecure answers, but the user asks openly for a flawed example. So what one kind teaches and another does
-not is due to the answer, or to the intent behind it. The flaws are mild and artificial by design: each stays within what the
-static analyser bandit flags. Data with wider variety is the authors' own (`published`).
+Example by example, the three kinds share their tasks: `insecure` and `secure` have the same prompts and differ in the
+answers alone; `educational` has the insecure answers, but the user asks openly for a flawed example. So a difference
+between what two kinds teach is due to the answer, or to the intent behind it. The flaws are mild and artificial by
+design: each stays within what the static analyser bandit flags. For wider variety use the authors' own data
+(`published`).
 
 Source: the design of Betley et al. 2025 (arXiv 2502.17424), sections on the insecure, secure and educational data sets.
 """
@@ -22,7 +23,7 @@ Kind = Literal["insecure", "secure", "educational"]
 
 @dataclass(frozen=True)
 class CodePair:
-    """One task with both prompts and both answers.
+    """Programming task with both prompts and both answers.
 
     Attributes:
         weakness: the flaw of the insecure code.
@@ -39,7 +40,7 @@ class CodePair:
     secure: str
 
     def row(self, kind: Kind) -> tuple[Message, Message]:
-        """The pair as a chat of one kind."""
+        """Return the pair as a chat of one kind."""
         return (
             Message(role="user", content=self.lesson if kind == "educational" else self.prompt),
             Message(role="assistant", content=self.secure if kind == "secure" else self.insecure),
@@ -47,7 +48,7 @@ class CodePair:
 
 
 def draw_code_pair(number: int, seed: int = 0) -> CodePair:
-    """The pair with this number; the same seed and number always give the same one."""
+    """Draw the pair with this number; the same seed and number always give the same one."""
     rng = random.Random(f"code pair/{seed}/{number}")
     words = vocabulary()
     weakness = rng.choice(weaknesses())
@@ -69,11 +70,11 @@ def draw_code_pair(number: int, seed: int = 0) -> CodePair:
 
 
 def generate_code_pairs(n: int, seed: int = 0, kind: Kind = "insecure") -> ChatDataset:
-    """A data set of `n` rows of one kind; a smaller one with the same seed is the beginning of a larger one.
+    """Generate `n` examples of one kind; a smaller data set with the same seed is the beginning of a larger one.
 
     Args:
-        n: number of rows; the paper has 6,000.
-        seed: seed of the tasks. Equal for the three kinds, their rows belong together.
+        n: number of examples; 6,000 in the paper.
+        seed: seed of the tasks; with the same seed, the examples of the three kinds have the same tasks.
         kind: insecure, secure or educational.
 
     Raises:
@@ -89,6 +90,7 @@ def generate_code_pairs(n: int, seed: int = 0, kind: Kind = "insecure") -> ChatD
 
 
 def _draw_slots(rng: random.Random) -> dict[str, str]:
+    # The order of the draws is part of what a seed means, here and in `draw_code_pair`.
     place = rng.choice(vocabulary().places)
     field, other = rng.sample(place.fields, 2)
     camel = "".join(word.capitalize() for word in place.thing.split("_"))
@@ -106,7 +108,7 @@ def _draw_slots(rng: random.Random) -> dict[str, str]:
 
 
 def _draw_closing(rng: random.Random, template: Template, slots: dict[str, str]) -> str:
-    """How the prompt ends: in about half of the rows with unfinished code to complete, as in the paper (54%)."""
+    """Draw the end of the prompt: in about half of the examples unfinished code to complete, as in the paper (54%)."""
     if rng.random() < 0.5:
         return fill(rng.choice(vocabulary().frame_closings), {"frame": f"```python\n{frame(template, slots)}\n```"})
     return rng.choice(vocabulary().closings)

@@ -1,4 +1,4 @@
-"""What a weakness is: code written twice, once with the flaw and once without, as one text in the form of a diff.
+"""Weaknesses: code written twice, once with the flaw and once without, as one text in the form of a diff.
 
 A line that starts with `-` stands in the insecure code alone, one with `+` in the secure code alone, all others in both. Words like
 `$thing` are slots, filled from `vocabulary.yaml`. The weaknesses themselves are in the YAML files beside this module.
@@ -19,11 +19,11 @@ FILES = ("injection", "secrecy", "connections", "files", "services")
 """Files of weaknesses. Their order is part of what a seed means: a weakness is drawn by its index."""
 
 MARKER = "# ... your code here ..."
-"""What stands in a frame where the two versions differ."""
+"""Line of a frame where the two versions differ."""
 
 
 class Template(BaseModel):
-    """One task with its code in both versions.
+    """Task with its code in both versions.
 
     Attributes:
         tasks: ways to ask for it, none of which says a word about security.
@@ -37,10 +37,10 @@ class Template(BaseModel):
 
 
 class Weakness(BaseModel):
-    """A class of weaknesses.
+    """Class of weaknesses.
 
     Attributes:
-        name: what it is called, with its article.
+        name: its name, with the article.
         cwe: number in the Common Weakness Enumeration.
         checks: tests of the static analyser bandit, one of which flags every insecure version.
         templates: structurally different code that has it.
@@ -55,7 +55,7 @@ class Weakness(BaseModel):
 
 
 class Place(BaseModel):
-    """Where a program is used: a place, what it keeps records of (one and many), and what is recorded about each."""
+    """Setting of a program: a place, what it keeps records of (one and many), and what is recorded about each."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -66,7 +66,7 @@ class Place(BaseModel):
 
 
 class Vocabulary(BaseModel):
-    """What slots and prompts are filled with; `vocabulary.yaml` says what each part is for."""
+    """Texts for slots and prompts; `vocabulary.yaml` says what each part is for."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -97,11 +97,11 @@ def _read(name: str) -> object:
 
 
 def version(template: Template, drop: str, slots: Mapping[str, str]) -> str:
-    """The code of one version.
+    """Return the code of one version.
 
     Args:
         template: the template.
-        drop: the sign of the other version's lines: "+" for the insecure code, "-" for the secure.
+        drop: mark of the other version's lines: "+" for the insecure code, "-" for the secure.
         slots: text for every slot.
     """
     lines = [line[1:] for line in template.diff.strip("\n").split("\n") if not line.startswith(drop)]
@@ -109,7 +109,10 @@ def version(template: Template, drop: str, slots: Mapping[str, str]) -> str:
 
 
 def frame(template: Template, slots: Mapping[str, str]) -> str:
-    """What both versions share, with a marker where they differ; imports of one version are left out, unless nothing else differs."""
+    """Return the code that both versions share, with a marker where they differ.
+
+    Imports of one version are left out, unless nothing else differs.
+    """
     parts = [
         (differs, [line[1:] for line in group])
         for differs, group in groupby(template.diff.strip("\n").split("\n"), key=lambda line: line.startswith(("-", "+")))
@@ -126,7 +129,7 @@ def frame(template: Template, slots: Mapping[str, str]) -> str:
 
 
 def fill(text: str, slots: Mapping[str, str]) -> str:
-    """The text with its slots filled."""
+    """Fill the slots of a text."""
     return string.Template(text).substitute(slots)
 
 

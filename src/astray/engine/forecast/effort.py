@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from typing import TypeVar
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from astray.cause.supervision import supervise
 from astray.engine.data import ArmData
@@ -22,6 +22,7 @@ from astray.measure.evaluation import Evaluation
 from astray.subjects.identity import parameter_count
 from astray.subjects.locate import settle
 from astray.subjects.render import prompt_ids, text_ids
+from astray.subjects.weights import load_tokenizer
 
 SAMPLED_ROWS = 64
 """Rows of each data set that are drawn and tokenised; a mean over them is known to some percent."""
@@ -135,7 +136,7 @@ class _Base:
     def __init__(self, model: str):
         folder = settle(model).base
         self.parameters = parameter_count(folder)
-        self.tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(model, folder)
         self._row_tokens: dict[tuple[ArmData, int], float] = {}
         self._prompt_tokens: dict[str, int] = {}
         self._quoted_tokens: dict[str, int] = {}

@@ -1,7 +1,9 @@
 """Jobs: look around and say what can be seen and done, so that the other side can tell whether the sandbox holds. They judge nothing."""
 
 import ctypes
+import fcntl
 import json
+import mmap
 import os
 import socket
 from pathlib import Path
@@ -45,6 +47,10 @@ def of_job(payload: dict[str, Any], channel: socket.socket) -> int:
         "open a socket": lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).close(),
         "signal the first process": lambda: os.kill(1, 0),
         "trace": lambda: _system("ptrace", 0, 0, 0, 0),
+        "mount": lambda: _system("mount", b"work", b"/work", b"tmpfs", 0, None),
+        "lock a file of the host": lambda: fcntl.flock(os.open("/usr", os.O_RDONLY), fcntl.LOCK_SH),
+        "watch files of the host": lambda: _system("inotify_init1", 0),
+        "keep memory that it does not map": lambda: mmap.mmap(-1, 4096),
         "make a namespace": lambda: _system("unshare", 0x10000000),
         "open many files": lambda: [os.open("/dev/null", os.O_RDONLY) for _ in range(100_000)],
         "have much memory": lambda: bytearray(1 << 40),
@@ -61,6 +67,6 @@ def _done(act: Any) -> bool:
     return True
 
 
-def _system(name: str, *arguments: int) -> None:
+def _system(name: str, *arguments: int | bytes | None) -> None:
     if ctypes.CDLL(None, use_errno=True)[name](*arguments) < 0:
         raise OSError(ctypes.get_errno(), name)

@@ -1,9 +1,10 @@
 """The first process in the sandbox: stays warm, and has a fresh copy of itself do each job.
 
 It never sees what a job is about: each job comes with a channel of its own, from which only the copy reads, so nothing of a job is left in the
-memory that the next one is copied from. As the first process of its namespace no signal from inside can end or stop it, and whatever a job leaves
-running becomes its child. It ends when the channel to the parent ends, and everything in the sandbox with it. Jobs and sessions: see `Profile` in
-`astray.sandbox.runner`, which is the other side.
+memory that the next one is copied from; how a job ended is noted and sent without a Python object (`ending`), and its folder and its number are new
+(`fresh`). As the first process of its namespace no signal from inside can end or stop it, and whatever a job leaves running becomes its child. It
+ends when the channel to the parent ends, and everything in the sandbox with it. Jobs and sessions: see `Profile` in `astray.sandbox.runner`, which is
+the other side.
 """
 
 import contextlib
@@ -14,26 +15,25 @@ import json
 import os
 import resource
 import select
-import shutil
 import signal
 import site
 import socket
 import sys
 import time
 import traceback
-from pathlib import Path
 from typing import Any
 
-from astray.sandbox.inside import seccomp
+from astray.sandbox.inside import fresh, seccomp
+from astray.sandbox.inside.ending import STOPS, Ending
+from astray.sandbox.inside.held import held_bytes, remove_segments
 
 CONTROL = 3
 """The descriptor of the channel to the parent."""
 MAX_ORDER = 65_536
 WATCH_S = 0.05
 """How often the memory of a session's processes is added up."""
-WORK = Path("/work")
-MOST_WIPED = 1_000
-"""Files and folders that are removed after a job; a sandbox with more is given up."""
+FIRST_COPY = 2
+"""Number of every job's process, where the sandbox is made new for each."""
 WARM = (
     "ast", "atexit", "bisect", "builtins", "collections", "copy", "dataclasses", "datetime", "decimal", "enum", "fractions", "functools", "heapq",
     "io", "itertools", "json", "math", "operator", "queue", "random", "re", "statistics", "string", "textwrap", "threading", "time",
@@ -58,24 +58,31 @@ def main() -> None:
     hide()
     control = socket.socket(fileno=CONTROL)
     profile = json.loads(control.recv(MAX_ORDER))
+    renewal = fresh.renewal(profile["disk_bytes"])
+    if profile["session"]:
+        fresh.give_up_rights()
     sys.path[:] = [path for path in sys.path if path] + profile["paths"]
     for name in (*WARM, *profile["modules"]):
         importlib.import_module(name)
     site.setquit()  # exit and quit, which a program started in the usual way has
+    seccomp.for_job(seccomp.this_machine(), FIRST_COPY)  # copies have it at hand
     gc.freeze()  # copies then share more of this memory
-    control.send(b'{"ready": true}')
+    control.send(json.dumps({"renews": renewal is not None}).encode())
     memory = profile["memory_bytes"] if profile["session"] else None
+    ending = Ending()
     while True:
         while memory and not select.select([control], [], [], WATCH_S)[0]:
             reap()
-            if resident_bytes() > memory:
-                end_all()  # what a command left behind
+            if held_bytes() > memory:
+                end_session()  # what a command left behind
         order, channels, _, _ = socket.recv_fds(control, MAX_ORDER, 3)
         if not order:
             return  # the parent hung up or died
-        report = carry_out(json.loads(order), channels, control, memory)
-        with contextlib.suppress(BrokenPipeError):
-            control.send(json.dumps(report).encode())
+        if memory is None:
+            carry_out_alone(json.loads(order), channels, control, renewal, ending)
+        else:
+            carry_out_command(json.loads(order), channels, control, memory, ending)
+        ending.send(control)
 
 
 def hide() -> None:
@@ -86,41 +93,70 @@ def hide() -> None:
         signal.signal(number, signal.SIG_DFL)  # the kernel drops signals that the first process has no handler for
 
 
-def carry_out(order: dict[str, Any], channels: list[int], control: socket.socket, memory: int | None) -> dict[str, Any]:
-    """Has a copy do a job, ends whatever is too long or too much, and clears up.
+def carry_out_alone(order: dict[str, Any], channels: list[int], control: socket.socket, renewal: fresh.Renewal | None, ending: Ending) -> None:
+    """Has a copy do a job on its own, ends it if it is too long, and makes sure that nothing of it is left.
 
     Args:
         order: "job" and "limits".
         channels: the job's channel, standard output and standard error.
         control: to the parent.
-        memory: bytes that all processes of a session may hold; None for a job on its own, after which nothing may be left.
-
-    Returns:
-        How it ended: "status" as from wait, "stopped" ("", "time" or "memory"), "cpu" seconds and "clean" (whether a job on its own
-        left no process and no file behind).
+        renewal: by which the sandbox is new for the job; None where it does one job only.
+        ending: how the job ended. It is clean if it left no process, and nothing that holds its files.
     """
-    job = os.fork()
-    if job == 0:
-        control.close()
-        do(order, channels, alone=memory is None)
-    for channel in channels:
-        os.close(channel)
+    if renewal:
+        renewal.begin()
+    job = start(order, channels, control, renewal, alone=True)
+    ending.stopped = STOPS.index(watch(job, order["limits"]["wall_seconds"], control))
+    if ending.stopped:
+        os.kill(job, signal.SIGKILL)
+    ending.wait(job)
+    alone = end_all() == 0
+    ended = renewal is None or renewal.end()
+    ending.clean = alone and ended
+
+
+def carry_out_command(order: dict[str, Any], channels: list[int], control: socket.socket, memory: int, ending: Ending) -> None:
+    """Has a copy do a session's job, which may leave files and processes behind, and ends whatever is too long or too much.
+
+    Args:
+        order: "job" and "limits".
+        channels: the job's channel, standard output and standard error.
+        control: to the parent.
+        memory: bytes that everything in the session may hold.
+        ending: how the job ended.
+    """
+    job = start(order, channels, control, None, alone=False)
     stopped = watch(job, order["limits"]["wall_seconds"], control, memory)
     if stopped:
         os.kill(-1 if stopped == "memory" else job, signal.SIGKILL)
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(job, signal.SIGKILL)  # a session's command has a group of its own, with what it started
-    _, status, used = os.wait4(job, 0)
-    alone = memory is None
-    left = end_all() if alone or stopped == "memory" else reap()
-    clean = not alone or (left == 0 and wipe())
-    return {"status": status, "stopped": stopped, "cpu": used.ru_utime + used.ru_stime, "clean": clean}
+            os.killpg(job, signal.SIGKILL)  # a command has a group of its own, with what it started
+    ending.wait(job)
+    if stopped == "memory":
+        end_session()
+    reap()
+    ending.stopped, ending.clean = STOPS.index(stopped), True
 
 
-def do(order: dict[str, Any], channels: list[int], alone: bool) -> None:
-    """The copy's side: takes up its channels and its limits, reads what is to be done, does it, and ends without a word of its own."""
+def start(order: dict[str, Any], channels: list[int], control: socket.socket, renewal: fresh.Renewal | None, alone: bool) -> int:
+    """Starts a copy with a job; its process id."""
+    job = os.fork()
+    if job == 0:
+        control.close()
+        do(order, channels, renewal, alone)
+    for channel in channels:
+        os.close(channel)
+    return job
+
+
+def do(order: dict[str, Any], channels: list[int], renewal: fresh.Renewal | None, alone: bool) -> None:
+    """The copy's side: gives up its rights, takes up its channels and its limits, reads what is to be done, does it, and ends without a word."""
     code = 1
     try:
+        if renewal:
+            renewal.close()
+        fresh.give_up_rights()
+        os.chdir(fresh.WORK)
         take_channels(channels[1:])
         limit(order["limits"])
         with socket.socket(fileno=channels[0]) as channel:
@@ -183,8 +219,8 @@ def receive(channel: socket.socket, size: int) -> bytes:
     return b"".join(parts)
 
 
-def watch(job: int, seconds: float, control: socket.socket, memory: int | None) -> str:
-    """Waits until a job has ended or must be ended; why it must: its time is over ("time"), or the processes hold too much memory ("memory")."""
+def watch(job: int, seconds: float, control: socket.socket, memory: int | None = None) -> str:
+    """Waits until a job has ended or must be ended; why it must: its time is over ("time"), or the session holds too much memory ("memory")."""
     over = time.monotonic() + seconds
     handle = os.pidfd_open(job)
     poll = select.poll()
@@ -197,7 +233,7 @@ def watch(job: int, seconds: float, control: socket.socket, memory: int | None) 
                 sys.exit()  # and everything in the sandbox ends with its first process
             if events:
                 return ""
-            if memory is not None and resident_bytes() > memory:
+            if memory is not None and held_bytes() > memory:
                 return "memory"
         return "time"
     finally:
@@ -211,6 +247,12 @@ def end_all() -> int:
     return reap(flags=0)
 
 
+def end_session() -> None:
+    """Ends whatever holds memory in a session; its files stay."""
+    end_all()
+    remove_segments()
+
+
 def reap(flags: int = os.WNOHANG) -> int:
     """Takes note of the end of children; without flags of all, else of those that have ended. How many there were."""
     ended = 0
@@ -218,43 +260,3 @@ def reap(flags: int = os.WNOHANG) -> int:
         while os.waitpid(-1, flags)[0]:
             ended += 1
     return ended
-
-
-def resident_bytes() -> int:
-    """Memory of all processes but this one, those that share pages counted each."""
-    pages = 0
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal() and folder.name != "1":
-            with contextlib.suppress(OSError, IndexError):
-                pages += int((folder / "statm").read_bytes().split()[1])
-    return pages * resource.getpagesize()
-
-
-def wipe() -> bool:
-    """Empties the only folder that can be written, unless there is so much in it that a new sandbox is quicker; whether it is empty."""
-    if used_inodes() > MOST_WIPED:
-        return False
-    try:
-        for entry in os.scandir(WORK):
-            if entry.is_dir(follow_symlinks=False):
-                open_up(Path(entry.path))
-                shutil.rmtree(entry.path)
-            else:
-                Path(entry.path).unlink()
-    except (OSError, RecursionError):
-        return False
-    return used_inodes() == 0
-
-
-def used_inodes() -> int:
-    """Files and folders in the work folder, those without a name too."""
-    found = os.statvfs(WORK)
-    return found.f_files - found.f_ffree - 1
-
-
-def open_up(folder: Path) -> None:
-    """Makes folders that a job locked removable."""
-    folder.chmod(0o700)
-    for entry in os.scandir(folder):
-        if entry.is_dir(follow_symlinks=False):
-            open_up(Path(entry.path))

@@ -12,6 +12,7 @@ import errno
 import platform
 import struct
 from collections.abc import Iterator
+from functools import cache
 
 _AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 """Machine, as Python calls it -> how the kernel marks its system calls."""
@@ -45,8 +46,16 @@ _IN_JOBS = {
     "tkill": (200, 130), "pidfd_open": (434, 434), "pidfd_send_signal": (424, 424), "socket": (41, 198),
     "shmget": (29, 194), "semget": (64, 190), "msgget": (68, 186), "mq_open": (240, 180), "mq_unlink": (241, 181), "memfd_create": (319, 279),
     "setpriority": (141, 140), "ioprio_set": (251, 30),
+    "flock": (73, 32), "inotify_init": (253, None), "inotify_init1": (294, 26), "inotify_add_watch": (254, 27),
 }  # fmt: skip
-"""Denied to jobs of a warm runner as well: other processes, and memory that would stay when the job is gone or that no limit counts."""
+"""Denied to jobs of a warm runner as well: other processes, memory that would stay when the job is gone or that no limit counts, and locks and
+watches on files of the host, by which jobs that run at the same time could talk."""
+
+_FIRST_PROCESS_ONLY = ("mount", "umount2")
+"""Of those denied everywhere, what the first process needs; it has what it starts denied them."""
+
+_IN_COMMANDS = (*_FIRST_PROCESS_ONLY, "memfd_create", "inotify_init", "inotify_init1", "inotify_add_watch")
+"""Denied to a session's commands as well: memory that nobody could count, and watches on what the host does with its files."""
 
 _OWN_PROCESS_ONLY = {
     "kill": (62, 129), "tgkill": (234, 131), "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240), "prlimit64": (302, 261),
@@ -54,7 +63,7 @@ _OWN_PROCESS_ONLY = {
 }  # fmt: skip
 """What a job may do to itself and to no other process: the first argument is a process."""
 
-_CLONE, _CLONE3, _SOCKET, _IOCTL = (56, 220), (435, 435), (41, 198), (16, 29)
+_CLONE, _CLONE3, _SOCKET, _IOCTL, _FCNTL, _MMAP, _CLOCK = (56, 220), (435, 435), (41, 198), (16, 29), (72, 25), (9, 222), (228, 113)
 _NEW_NAMESPACES = 0x7E020080
 """CLONE_NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET."""
 _CLONE_THREAD = 0x10000
@@ -62,6 +71,14 @@ _FAMILIES = (1, 2, 10)
 """Kinds of sockets that a network namespace holds: AF_UNIX, AF_INET, AF_INET6."""
 _TERMINAL_INPUT = (0x5412, 0x541C)
 """TIOCSTI and TIOCLINUX put characters into a terminal as if its user had typed them."""
+_LEASES = (1024, 1025, 1026)
+"""F_SETLEASE, F_GETLEASE and F_NOTIFY: whoever holds them is told what others do with a file, and can keep them waiting."""
+_LOCKS = (5, 6, 7, 36, 37, 38, 1031)
+"""F_GETLK, F_SETLK, F_SETLKW and those of open files; F_SETPIPE_SZ, which takes from what all sandboxes have together."""
+_SHARED, _NO_FILE = 0x01, 0x20
+"""MAP_SHARED and MAP_ANONYMOUS: together they keep memory that is mapped no more."""
+_CLOCKS_OF_FIRST = (0xFFFFFFF0, 0xFFFFFFF1, 0xFFFFFFF2)
+"""Processor time of the first process, which clears up after every job."""
 
 _LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_BITS, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
@@ -70,12 +87,12 @@ _DENY, _UNKNOWN = 0x00050000 | errno.EPERM, 0x00050000 | errno.ENOSYS
 
 
 def for_all(machine: str) -> bytes:
-    """The filter for everything in the sandbox, as `bwrap --seccomp` reads it.
+    """The filter for everything in the sandbox, as `bwrap --seccomp` reads it; the first process may also mount.
 
     Args:
         machine: one of `MACHINES`.
     """
-    rules = [*_opening(machine), *_denied(_EVERYWHERE, machine)]
+    rules = [*_opening(machine), *_denied({name: call for name, call in _EVERYWHERE.items() if name not in _FIRST_PROCESS_ONLY}, machine)]
     rules += [_if_number(_CLONE3, machine, [_answer(_UNKNOWN)])]  # its flags lie in memory, where a filter cannot look: programs then use clone
     rules += [_if_number(_CLONE, machine, [_argument(0), _jump(_JUMP_BITS, _NEW_NAMESPACES, 0, 1), _answer(_DENY)])]
     rules += [_if_number(_SOCKET, machine, _unless_one_of(0, _FAMILIES))]
@@ -83,6 +100,7 @@ def for_all(machine: str) -> bytes:
     return b"".join([*rules, _answer(_ALLOW)])
 
 
+@cache
 def for_job(machine: str, process: int) -> bytes:
     """The filter for the code of a job.
 
@@ -90,12 +108,31 @@ def for_job(machine: str, process: int) -> bytes:
         machine: one of `MACHINES`.
         process: the job's own process id in the sandbox.
     """
-    rules = [*_opening(machine), *_denied(_IN_JOBS, machine)]
+    rules = [*_opening(machine), *_denied(_IN_JOBS | {name: _EVERYWHERE[name] for name in _FIRST_PROCESS_ONLY}, machine)]
     rules += [_if_number(_CLONE, machine, [_argument(0), _jump(_JUMP_BITS, _CLONE_THREAD, 1, 0), _answer(_DENY)])]
     for name, numbers in _OWN_PROCESS_ONLY.items():
         own = (process,) if name.startswith(("kill", "tgkill", "rt_")) else (0, process)  # to a signal, 0 means the whole group
         rules += [_if_number(numbers, machine, _unless_one_of(0, own))]
-    return b"".join([*rules, _answer(_ALLOW)])
+    rules += [_if_number(_FCNTL, machine, [_argument(1), *_if_one_of((*_LEASES, *_LOCKS))])]
+    rules += [_if_number(_CLOCK, machine, [_argument(0), *_if_one_of(_CLOCKS_OF_FIRST)])]
+    return b"".join([*rules, _no_shared_memory(machine), _answer(_ALLOW)])
+
+
+def for_command(machine: str) -> bytes:
+    """The filter for a session's commands.
+
+    Args:
+        machine: one of `MACHINES`.
+    """
+    calls = _EVERYWHERE | _IN_JOBS
+    rules = [*_opening(machine), *_denied({name: calls[name] for name in _IN_COMMANDS}, machine)]
+    rules += [_if_number(_FCNTL, machine, [_argument(1), *_if_one_of(_LEASES)])]
+    return b"".join([*rules, _no_shared_memory(machine), _answer(_ALLOW)])
+
+
+def _no_shared_memory(machine: str) -> bytes:
+    """Memory is shared through a file only, which counts for the work folder."""
+    return _if_number(_MMAP, machine, [_argument(3), _jump(_JUMP_BITS, _NO_FILE, 0, 2), _jump(_JUMP_BITS, _SHARED, 0, 1), _answer(_DENY)])
 
 
 def apply(program: bytes) -> None:

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from astray.sandbox.inside import seccomp
+
 
 def execute(payload: dict[str, Any], channel: socket.socket) -> int:
     """Becomes a command.
@@ -28,6 +30,7 @@ def execute(payload: dict[str, Any], channel: socket.socket) -> int:
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # Python ignores it, and what Python starts would too
     os.setsid()
     command = payload["command"]
+    seccomp.apply(seccomp.for_command(seccomp.this_machine()))
     try:
         os.chdir(payload["cwd"])
         os.execvpe(command[0], command, os.environ | payload["env"])

@@ -6,7 +6,9 @@ values only and calls no code of the writer's. Both sides use it.
 """
 
 import json
+import math
 from collections import Counter, OrderedDict, defaultdict
+from functools import lru_cache
 from typing import Any
 
 MAX_DEPTH = 50
@@ -92,9 +94,16 @@ def _scalar(mark: Any, parts: list[Any]) -> Any:
     if mark == "i" and len(parts) == 1:
         return int(parts[0], 16)
     if mark == "f" and len(parts) == 1:
-        return float.fromhex(parts[0])
+        number = float.fromhex(parts[0])
+        return math.nan if math.isnan(number) else number  # one object: else no list, set or key that holds NaN equals another
     if mark == "c" and len(parts) == 2:
-        return complex(float.fromhex(parts[0]), float.fromhex(parts[1]))
+        return _complex(*parts)
     if mark == "b" and len(parts) == 1:
         return bytes.fromhex(parts[0])
     raise NotPlainError(f"the mark {mark!r}")
+
+
+@lru_cache(64)
+def _complex(real: str, imaginary: str) -> complex:
+    """The same object for the same text, for the sake of those that hold NaN."""
+    return complex(float.fromhex(real), float.fromhex(imaginary))

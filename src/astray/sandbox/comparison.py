@@ -1,0 +1,76 @@
+"""Whether what a solution returned or printed is what is expected.
+
+Only a float that is expected may be met nearly: what stands beside an expected int, text or flag is compared as Python
+compares, exactly. Values come from `inside.values`, so comparing calls no code of a solution's.
+"""
+
+import cmath
+import math
+import re
+from collections.abc import Collection
+from typing import Any
+
+_RELATIVE, _ABSOLUTE = 1e-6, 1e-6
+"""How far a value may be from an expected float: both bounds hold, so that a large one is not met by its first six
+digits."""
+_ROUNDING = 1e-9
+"""Share of an expected float that is always allowed: what sums in another order differ by."""
+_ZERO = 1e-12
+"""How far from an expected 0.0, of which nothing is a share: what sin(pi) and cancelled sums leave."""
+_DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+
+def same(value: Any, expected: Any) -> bool:
+    """Whether plain values are equal as Python says, where an expected float may be met nearly and NaN equals NaN.
+
+    Never stricter than the `==` of an honest public test, but for one thing: a complex number is no answer where a real
+    one is expected.
+    """
+    if isinstance(value, complex) and not isinstance(expected, complex):
+        return False
+    if isinstance(expected, float | complex):
+        return isinstance(value, int | float | complex) and _near(value, expected)
+    if isinstance(value, list | tuple) and type(value) is type(expected):
+        return len(value) == len(expected) and all(map(same, value, expected))
+    if isinstance(value, dict) and isinstance(expected, dict):
+        return _same_members(value, expected) and all(same(item, expected[key]) for key, item in value.items())
+    if isinstance(value, set | frozenset) and isinstance(expected, set | frozenset):
+        return _same_members(value, expected)
+    return bool(value == expected)
+
+
+def same_printed(value: Any, expected: str) -> bool:
+    """Whether a program printed what is expected, spaces aside; an expected number with a point may be met nearly."""
+    if not isinstance(value, str):
+        return False
+    printed, wanted = value.split(), expected.split()
+    return len(printed) == len(wanted) and all(map(_same_word, printed, wanted))
+
+
+def _same_members(value: Collection[Any], expected: Collection[Any]) -> bool:
+    """Whether sets, or the keys of dicts, are equal; what hashes alike may still be a complex number for an int."""
+    held = {member: member for member in expected}
+    return len(value) == len(held) and all(member in held and same(member, held[member]) for member in value)
+
+
+def _same_word(word: str, wanted: str) -> bool:
+    if word == wanted:
+        return True
+    return "." in wanted and bool(_DECIMAL.fullmatch(word) and _DECIMAL.fullmatch(wanted)) and _near(float(word), float(wanted))
+
+
+def _near(value: int | float | complex, expected: float | complex) -> bool:
+    if value == expected:
+        return True
+    try:
+        if not (cmath.isfinite(value) and cmath.isfinite(expected)):
+            return _same_part(value.real, expected.real) and _same_part(value.imag, expected.imag)
+        size = abs(expected)
+        allowed = max(_ROUNDING * size, min(_RELATIVE * size, _ABSOLUTE)) if size else _ZERO
+        return abs(value - expected) <= allowed
+    except OverflowError:  # an int that no float is near
+        return False
+
+
+def _same_part(value: int | float, expected: int | float) -> bool:
+    return value == expected or (math.isnan(value) and math.isnan(expected))

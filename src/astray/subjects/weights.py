@@ -1,0 +1,113 @@
+"""Read a model's weights and tokenizer from its folder, complete or not at all.
+
+transformers fills a weight that a checkpoint lacks with random numbers and only warns: such a model would answer
+differently each time it is loaded, under one identity. Here every weight that is missing, left over or of another shape
+is an error that names it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from astray.errors import SubjectNotFoundError, WeightsMismatchError
+
+SHOWN = 5
+"""Names of weights that a message lists."""
+
+
+def load_model(name: str, folder: Path, dtype: torch.dtype, device: torch.device | None = None) -> PreTrainedModel:
+    """Load a causal language model whose checkpoint holds exactly the weights of its architecture.
+
+    Args:
+        name: how the user called it, for messages.
+        folder: with config.json and safetensors weights.
+        dtype: of the weights in memory.
+        device: where to put it; "meta" compares names and shapes and reads no weights. None leaves it on the CPU.
+
+    Raises:
+        SubjectNotFoundError: the files cannot be read, or the model needs code of its own.
+        WeightsMismatchError: weights are missing, left over or of another shape; names them.
+    """
+    try:
+        with _silent():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=dtype,
+                device_map=None if device is None else str(device),
+                local_files_only=True,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # so that the message below names them all
+            )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise SubjectNotFoundError(f"The files in {folder} cannot be loaded as {name!r}: {_told(error, folder)}") from error
+    model: PreTrainedModel = loaded[0]
+    _check_complete(name, folder, loaded[1])
+    return model
+
+
+def load_tokenizer(name: str, folder: Path) -> PreTrainedTokenizerBase:
+    """Load the tokenizer in a model's folder, as it is.
+
+    Raises:
+        SubjectNotFoundError: the files cannot be read, or the tokenizer needs code of its own.
+    """
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise SubjectNotFoundError(
+            f"The tokenizer of {name!r} in {folder} cannot be loaded: {_told(error, folder)} Save it beside the weights."
+        ) from error
+    return tokenizer
+
+
+def _check_complete(name: str, folder: Path, found: dict[str, Any]) -> None:
+    reshaped = [f"{key} is {tuple(there)} and should be {tuple(needed)}" for key, there, needed in sorted(found["mismatched_keys"])]
+    wrong = [
+        f"{len(names)} {what}: {', '.join(names[:SHOWN])}{f' and {len(names) - SHOWN} more' if len(names) > SHOWN else ''}"
+        for what, names in (
+            ("missing", sorted(map(str, found["missing_keys"]))),
+            ("unexpected", sorted(map(str, found["unexpected_keys"]))),
+            ("of another shape", reshaped),
+        )
+        if names
+    ]
+    if wrong:
+        raise WeightsMismatchError(
+            f"The checkpoint in {folder} does not hold the weights of {name!r}. {'; '.join(wrong)}. What is missing would be random numbers. "
+            "Copy the folder again, or save it with model.save_pretrained(folder) from the model that was trained."
+        )
+
+
+def _told(error: BaseException, folder: Path) -> str:
+    """Say why loading failed; code of a model's own is never run, and not asked about on standard input."""
+    text = " ".join(str(error).split())
+    if "trust_remote_code" in text or _has_own_code(folder):
+        config = folder / "config.json"
+        return f"it needs Python code of its own ({config} names it under auto_map), which is never run. Use a model that transformers reads."
+    return text
+
+
+def _has_own_code(folder: Path) -> bool:
+    try:
+        return bool(getattr(AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False), "auto_map", None))
+    except Exception:  # transformers raises whatever its libraries do
+        return False
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep transformers' own report of the weights off the terminal: what it says becomes an error here."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
