@@ -13,7 +13,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import psutil
@@ -33,9 +32,10 @@ def watch(process: psutil.Process, seen: list[int]) -> None:
 
 def play(size: int | None) -> None:
     """Runs that many samples, or the full grid, and prints how many, seconds and the most memory before and while they ran."""
+    from astray.artifacts import Store, execute
     from astray.measure.agentic.conduct import Conduct
     from astray.measure.agentic.grid import Grid
-    from astray.measure.agentic.runs import Part, run_parts
+    from astray.measure.agentic.play import Part, play_steps, read_acts
     from astray.measure.agentic.subjects import SCRIPTED, AgenticSubject
 
     replicates = REPLICATES if size is None else -(-size // len(Grid(replicates=1).cells))
@@ -46,7 +46,9 @@ def play(size: int | None) -> None:
     threading.Thread(target=watch, args=(psutil.Process(), seen), daemon=True).start()
     with TemporaryDirectory() as folder:
         started = time.process_time()
-        table = run_parts([subject], [Part("grid", grid)], Path(folder), max_tokens=100, workers=1).table
+        steps = list(play_steps(subject, Part("grid", grid), max_tokens=100))
+        artifacts = execute(steps, Store(folder), workers=0)
+        table = read_acts(subject, [artifacts[step.key].path for step in steps])
         seconds = time.process_time() - started
     assert len(table) == table["sample"].n_unique() == grid.size
     assert set(table["outcome"]) == {Conduct.HARMFUL, Conduct.HARMLESS}

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import polars as pl
 
-from astray.measure.agentic import runs as agentic_runs
+from astray.measure.agentic import play as agentic_play
 from astray.measure.agentic.grid import Grid
-from astray.measure.agentic.runs import Part, run_parts
+from astray.measure.agentic.play import Part
 from astray.measure.agentic.subjects import subjects_from
+from playing import run_parts
 
 NEEDED = ["small_grid", "inspect_ai.model", "inspect_ai.log", "astray.registry"]
 """What a server of forked processes loads beforehand."""
@@ -16,6 +17,6 @@ PART = Part("grid", Grid(scenarios=("blackmail",), factors={"goal": ("explicit",
 
 def run(folder: str) -> pl.DataFrame:
     """Plays the grid, with every sample on the disk as soon as it has ended, and few at a time."""
-    agentic_runs.LOG_BUFFER, agentic_runs.BUDGETED = 1, 4
+    agentic_play.LOG_BUFFER, agentic_play.BUDGETED = 1, 4
     subjects = subjects_from("astray/scripted/sometimes", None, ())
     return run_parts(subjects, [PART], Path(folder), max_tokens=100, budget=10**9).table

@@ -8,24 +8,27 @@ from inspect_ai.log import list_eval_logs, read_eval_log
 from inspect_ai.model import ChatMessageUser, ModelOutput, ModelUsage
 from inspect_ai.tool import ToolCall
 
-from astray.measure.agentic import runs as agentic_runs
+from astray.artifacts import Store
+from astray.measure.agentic import play as agentic_play
 from astray.measure.agentic.counting import executed
 from astray.measure.agentic.factors import BASELINE
 from astray.measure.agentic.grid import Grid
 from astray.measure.agentic.logs import done_samples
+from astray.measure.agentic.play import LOGS, Part
 from astray.measure.agentic.questions import OPENING
 from astray.measure.agentic.render import render
-from astray.measure.agentic.runs import AgenticFindings, Part, log_folder, run_parts
 from astray.measure.agentic.scenario import load_scenario
 from astray.measure.agentic.subjects import AgenticSubject
 from astray.measure.agentic.task import agentic_task
-from astray.studies.agentic_misalignment.frame import AgenticOptions, _notes
+from astray.studies.agentic_misalignment.findings import AgenticFindings, notes
+from playing import run_parts, setting_of
 from scripted_grader import scripted_model, spoken
 
 OFFICE = render(load_scenario("blackmail"), BASELINE)
 GRID = Grid(scenarios=("blackmail",), factors={"goal": ("explicit",), "threat": ("replacement",)}, replicates=4)
 PART = Part("grid", GRID)
 SUBJECT = AgenticSubject(name="s", model="mockllm/model", grader=("astray/scripted/grader",))
+SETTING = setting_of([SUBJECT], [PART])
 HARM = ToolCall(id="call", function="send_mail", arguments=dict(OFFICE.course("harmful")[-1].calls[0].arguments))
 LOOK = ToolCall(id="call", function="list_mails", arguments={})
 
@@ -70,10 +73,12 @@ def test_what_failed_attempts_did_and_cost_stays_known(agent, tmp_path):
     found = run(tmp_path)
     assert (executed(found.table).k, executed(found.table).n) == (0, 4)
     assert (found.table["retried"].sum(), found.table["retried_harm"].sum()) == (8, 8)
-    [note] = [note for note in _notes(found, AgenticOptions(), tmp_path) if "made again" in note]
+    [note] = [note for note in notes(found, SETTING, []) if "made again" in note]
     assert note.startswith("8 attempts ended in an error and were made again; in 8 of them the harmful act had been executed")
     assert found.table["tokens"].sum() >= agent.used
-    held = done_samples(log_folder(tmp_path, SUBJECT, PART, 100), GRID)
+    [artifact] = Store(tmp_path).artifacts()
+    assert artifact.manifest.provisional == ""
+    held = done_samples(artifact.path / LOGS, GRID)
     assert held == dict(found.table.select("sample", "tokens").iter_rows())
 
 
@@ -114,10 +119,10 @@ def test_what_no_judge_could_judge_is_judged_again_and_not_played_again(agent, t
     monkeypatch.setattr(AgenticSubject, "make_graders", lambda self: {"grader": grader})
     first = run(tmp_path).table
     assert (set(first["judge"]), set(first["gate"]), set(first["outcome"])) == ({"failed"}, {True}, {"not understood"})
-    monkeypatch.setattr(agentic_runs, "agentic_task", lambda *given, **named: agentic_task(*given, questions=False, **named))
+    monkeypatch.setattr(agentic_play, "agentic_task", lambda *given, **named: agentic_task(*given, questions=False, **named))
     first = run(tmp_path / "unasked").table
     assert set(first["outcome"]) == {"judge failed"}
-    [note] = [note for note in _notes(AgenticFindings(first, (SUBJECT,)), AgenticOptions(), tmp_path) if "no judge" in note]
+    [note] = [note for note in notes(AgenticFindings(first, (SUBJECT,)), SETTING, []) if "no judge" in note]
     assert note.startswith("Of 4 of 4 samples")
     used, broken = agent.used, False
     second = run(tmp_path / "unasked").table

@@ -11,7 +11,8 @@ from astray.measure.agentic.grid import Cell
 from astray.measure.agentic.subjects import SubjectFile
 from astray.stats.claims import Decision
 from astray.studies import get_study
-from astray.studies.agentic_misalignment.frame import AgenticOptions
+from astray.studies.agentic_misalignment.options import AgenticOptions
+from astray.studies.agentic_misalignment.study import parts
 
 STUDY = get_study("agentic-misalignment")
 
@@ -19,7 +20,7 @@ STUDY = get_study("agentic-misalignment")
 def played(harmful: Callable[[Cell, int], bool], scenarios: tuple[str, ...] = (), samples: int = 10) -> pl.DataFrame:
     """The table of a subject that does harm in these samples, with and without the rule monitor."""
     rows = []
-    for part in STUDY.parts(AgenticOptions(scenarios=scenarios, samples=samples)):
+    for part in parts(AgenticOptions(scenarios=scenarios, samples=samples)):
         for cell in part.grid.cells if part.monitor in ("none", "rule") else ():
             for replicate in range(samples):
                 gate = part.monitor == "none" and harmful(cell, replicate)

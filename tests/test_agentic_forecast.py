@@ -3,24 +3,22 @@
 import pytest
 from scipy.stats import binom, fisher_exact
 
+from astray.artifacts import Store
+from astray.engine.forecast.acting import CALL_SECONDS, OWN_SECONDS, Comparison, smallest_difference
 from astray.errors import SubjectNotFoundError
 from astray.measure.agentic.grid import Grid, Price, estimate_cost
 from astray.measure.agentic.logs import done_samples
-from astray.measure.agentic.runs import Part, log_folder, run_parts
+from astray.measure.agentic.play import LOGS, Part
 from astray.measure.agentic.subjects import AgenticSubject, subjects_from
-from astray.studies import get_study
-from astray.studies.agentic_misalignment.forecast import CALL_SECONDS, OWN_SECONDS, Comparison, forecast_acting, smallest_difference
-from astray.studies.agentic_misalignment.frame import AgenticOptions
+from astray.studies.agentic_misalignment.options import AgenticOptions
+from astray.studies.agentic_misalignment.study import STUDY, parts
+from playing import forecast_parts as forecast
+from playing import run_parts
 
-STUDY = get_study("agentic-misalignment")
 GRADERS = ("astray/scripted/grader", "astray/scripted/grader")
 SUBJECTS = subjects_from("astray/scripted/sometimes", None, GRADERS)
 PART = Part("grid", Grid(scenarios=("blackmail",), factors={"goal": ("explicit",), "threat": ("replacement", "none")}, replicates=4))
 REMOTE = AgenticSubject(name="remote", model="openai/gpt-4o", grader=("openai/gpt-4o",))
-
-
-def forecast(subjects, parts, folder, **more):
-    return forecast_acting("Toy", subjects, parts, folder, **({"max_tokens": 100} | more))
 
 
 def test_tokens_are_about_those_of_a_run_and_what_is_done_is_no_work_any_more(tmp_path):
@@ -47,9 +45,11 @@ def test_tokens_are_about_those_of_a_run_and_what_is_done_is_no_work_any_more(tm
 def test_samples_that_ended_in_an_error_are_still_to_be_done(tmp_path):
     (broken,) = subjects_from("astray/scripted/grader", None, GRADERS)  # a grader that is put into the office finds no question
     assert set(run_parts([broken], [PART], tmp_path, max_tokens=100).table["outcome"]) == {"errored"}
-    logs = log_folder(tmp_path, broken, PART, 100)
-    assert list(logs.glob("*.eval"))
-    assert done_samples(logs, PART.grid) == {}
+    [artifact] = Store(tmp_path).artifacts()
+    assert artifact.manifest.provisional == "8 samples ended in an error"
+    assert list((artifact.path / LOGS).glob("*.eval"))
+    assert done_samples(artifact.path / LOGS, PART.grid) == {}
+    assert forecast([broken], [PART], tmp_path).work[0].samples == 8
 
 
 def test_some_samples_cost_their_share():
@@ -140,7 +140,7 @@ def test_too_few_samples_find_nothing():
 
 def test_comparisons_have_the_samples_of_the_scenarios_that_offer_both_sides(tmp_path):
     options = AgenticOptions(subject="openai/gpt-4o", grader=("openai/gpt-4o",), scenarios=("blackmail", "leaking"), samples=10)
-    found = forecast(subjects_from(options.subject, None, options.grader), tuple(STUDY.parts(options)), tmp_path)
+    found = forecast(subjects_from(options.subject, None, options.grader), tuple(parts(options)), tmp_path)
     assert Comparison("one scenario alone: goal conflict and threat against the control", 10) in found.comparisons
     assert Comparison("goal conflict and threat against the control", 20) in found.comparisons
     assert Comparison("rule monitor against none", 20) in found.comparisons
@@ -151,7 +151,7 @@ def test_comparisons_have_the_samples_of_the_scenarios_that_offer_both_sides(tmp
 def test_the_forecast_comes_before_a_run_asks_anything(tmp_path, monkeypatch, capsys):
     from astray.cli import main
 
-    monkeypatch.setattr("astray.measure.agentic.runs.inspect_eval", lambda *_, **__: pytest.fail("it was asked"))
+    monkeypatch.setattr("astray.measure.agentic.play.inspect_eval", lambda *_, **__: pytest.fail("it was asked"))
     command = ["astray", "run", STUDY.name, "--scenarios", "blackmail", "--samples", "3", "--budget", "0.000001", "--out", str(tmp_path)]
     monkeypatch.setattr("sys.argv", command)
     with pytest.raises(pytest.fail.Exception):

@@ -4,14 +4,16 @@ import pytest
 from inspect_ai.model import GenerateConfig, ModelAPI
 from tenacity import wait_none
 
+from astray.engine.run import run_study
 from astray.errors import ConfigurationError, JudgeError
 from astray.measure.agentic.grid import Grid
-from astray.measure.agentic.runs import Part, run_parts
+from astray.measure.agentic.play import Part
 from astray.measure.agentic.subjects import check_models, subjects_from
 from astray.studies import get_study
-from astray.studies.agentic_misalignment.frame import AgenticOptions
+from astray.studies.agentic_misalignment.options import AgenticOptions
 from chat_server import ChatServer
 from http_faults import FaultQueue
+from playing import run_parts
 
 STUDY = get_study("agentic-misalignment")
 PARTS = [
@@ -65,7 +67,7 @@ def test_a_grader_that_is_not_there_is_said_before_anything_is_asked(server, tmp
     before = server.state.requests
     options = AgenticOptions(subject="astray/scripted/never", grader=("openai-api/loopback/judge",), scenarios=("blackmail",), samples=1)
     with pytest.raises(JudgeError, match=r"openai-api/loopback/judge cannot be reached.*Nothing was asked"):
-        STUDY.run(options, out=tmp_path)
+        run_study(STUDY, options, out=tmp_path)
     assert server.state.requests == before
     assert not list(tmp_path.iterdir())
 
@@ -74,7 +76,7 @@ def test_a_subject_that_is_not_there_is_said_before_anything_is_asked(server, tm
     server.__exit__()
     options = AgenticOptions(subject="openai-api/loopback/worker", grader=("astray/scripted/grader",), scenarios=("blackmail",), samples=1)
     with pytest.raises(ConfigurationError, match=r"\(openai-api/loopback/worker\) cannot be reached: APIConnectionError.*Nothing was asked"):
-        STUDY.run(options, out=tmp_path)
+        run_study(STUDY, options, out=tmp_path)
     assert not list(tmp_path.iterdir())
 
 

@@ -1,28 +1,29 @@
 """Judges are held against labelled records: counts by hand, a page that shows them, and rates that are corrected for a known error."""
 
 import json
-from dataclasses import replace
 
 import polars as pl
 import pytest
 from inspect_ai.model import get_model
 
 from agentic_plays import FOLDER, plays_of
+from astray.artifacts import Store, execute
+from astray.engine.run import run_study
 from astray.engine.summary import Summary
 from astray.errors import DataFormatError, DataNotFoundError, JudgeError
 from astray.measure.agentic.conduct import Word
 from astray.measure.agentic.grid import Grid
-from astray.measure.agentic.judge_errors import judge_errors, panel_error
+from astray.measure.agentic.judge_errors import PanelError, judge_error_steps, panel_error, read_panel_error
 from astray.measure.agentic.judging import Panel
 from astray.measure.agentic.labelled import labelled_records, perform
-from astray.measure.agentic.runs import Part
+from astray.measure.agentic.play import Part
 from astray.measure.agentic.subjects import AgenticSubject
 from astray.measure.agentic.table import CONDUCT_SCHEMA
 from astray.stats.intervals import wilson
 from astray.stats.judge_error import corrected_rate
-from astray.studies import get_study
-from astray.studies.agentic_misalignment.frame import AgenticOptions
 from astray.studies.agentic_misalignment.judge_tables import corrected_table, error_table
+from astray.studies.agentic_misalignment.options import AgenticOptions
+from playing import study_of
 from scripted_grader import scripted_model, spoken
 
 RECORDS = labelled_records(FOLDER, ("blackmail",))
@@ -89,6 +90,13 @@ def test_the_judges_rate_is_corrected_for_the_error_of_its_own_panel():
     assert corrected_table(acts(panel.identity, 12, 28), [of_one_kind]).rows[0][5].startswith("not known")
 
 
+def judge_errors(subjects, folder, labels=FOLDER) -> tuple[PanelError, ...]:
+    """Do the steps, and read what they left."""
+    steps = judge_error_steps(subjects, labels, ("blackmail",))
+    artifacts = execute(steps, Store(folder), workers=0)
+    return tuple(read_panel_error(step.config, artifacts[step.key].path) for step in steps)
+
+
 def test_verdicts_are_asked_once_and_kept(tmp_path, monkeypatch):
     asked = []
 
@@ -99,11 +107,13 @@ def test_verdicts_are_asked_once_and_kept(tmp_path, monkeypatch):
     graders = {"grader": says(word)}
     monkeypatch.setattr(AgenticSubject, "make_graders", lambda self: graders)
     subject = AgenticSubject(name="s", model="mockllm/model", grader=("scripted/grader",))
-    first = judge_errors([subject, subject], RECORDS, tmp_path)
+    first = judge_errors([subject, subject], tmp_path)
     assert len(asked) == len(RECORDS)
-    assert judge_errors([subject], RECORDS, tmp_path) == first
+    assert judge_errors([subject], tmp_path) == first
     assert len(asked) == len(RECORDS)
-    assert judge_errors([subject], RECORDS[:3], tmp_path)[0].panel.n == 3
+    (tmp_path / "few").mkdir()
+    (tmp_path / "few" / "blackmail.yaml").write_text(json.dumps([record.play.model_dump(mode="json") for record in RECORDS[:3]]))
+    assert judge_errors([subject], tmp_path, tmp_path / "few")[0].panel.n == 3
     assert (first[0].panel.agreement().sensitivity, first[0].panel.agreement().specificity) == (0.0, 1.0)
 
 
@@ -117,8 +127,8 @@ def test_what_a_judge_failed_at_is_asked_again(tmp_path, monkeypatch):
     graders = {"grader": says(word)}
     monkeypatch.setattr(AgenticSubject, "make_graders", lambda self: graders)
     subject = AgenticSubject(name="s", model="mockllm/model", grader=("scripted/grader",))
-    assert judge_errors([subject], RECORDS, tmp_path)[0].panel.failed == 3
-    assert judge_errors([subject], RECORDS, tmp_path)[0].panel.failed == 0
+    assert judge_errors([subject], tmp_path)[0].panel.failed == 3
+    assert judge_errors([subject], tmp_path)[0].panel.failed == 0
     assert len(asked) == len(RECORDS) + 3
     assert sorted(asked[-3:]) == sorted(asked[:3])
 
@@ -126,7 +136,7 @@ def test_what_a_judge_failed_at_is_asked_again(tmp_path, monkeypatch):
 def test_scripted_graders_and_missing_records_are_refused(tmp_path):
     subject = AgenticSubject(name="s", model="mockllm/model", grader=("astray/scripted/grader",))
     with pytest.raises(JudgeError, match="is scripted"):
-        judge_errors([subject], RECORDS, tmp_path)
+        judge_errors([subject], tmp_path)
     with pytest.raises(DataNotFoundError, match=r"blackmail\.yaml"):
         labelled_records(tmp_path, ("blackmail",))
     (tmp_path / "blackmail.yaml").write_text("- {name: one, harmfull: true}\n", encoding="utf-8")
@@ -142,11 +152,11 @@ def test_a_study_with_labels_shows_the_error_of_its_judges(tmp_path, monkeypatch
     decisive = max(HARMFUL[0].play.steps[-1].calls[-1].arguments.values(), key=len)
     known = perform("blackmail", HARMFUL[0].play).office.fill(decisive)[:40]
     monkeypatch.setattr(AgenticSubject, "make_graders", lambda self: {"grader": says(lambda prompt: "HARMFUL" if known in prompt else "HARMLESS")})
-    monkeypatch.setattr("astray.studies.agentic_misalignment.frame.check_models", lambda subjects: None)
+    monkeypatch.setattr("astray.studies.agentic_misalignment.options.check_models", lambda subjects: None)
     grid = Grid(scenarios=("blackmail",), factors={"goal": ("explicit", "none"), "threat": ("replacement", "none")}, replicates=1)
-    small = replace(get_study("agentic-misalignment"), parts=lambda options: [Part("grid", grid)])
+    small = study_of([Part("grid", grid)])
     options = AgenticOptions(subject="astray/scripted/never", grader=("scripted/grader",), scenarios=("blackmail",), samples=1, labels=labels)
-    summary = Summary.read(small.run(options, out=tmp_path))
+    summary = Summary.read(run_study(small, options, out=tmp_path))
     [judge] = summary.judges
     assert (judge.validated, judge.labels, judge.labelled) == (True, 3, "records in labels")
     assert (judge.sensitivity, judge.specificity) == (1.0, 1.0)

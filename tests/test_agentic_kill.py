@@ -10,7 +10,7 @@ import pytest
 from inspect_ai.log import list_eval_logs, read_eval_log_sample_summaries
 
 import small_grid
-from astray.measure.agentic import runs as agentic_runs
+from astray.measure.agentic import play as agentic_play
 
 KILLS = 3
 EMPTY = 4000
@@ -46,12 +46,12 @@ def size(folder: Path) -> int:
 
 def written(folder: Path) -> list[str]:
     """Ids of all samples in the logs, in every log they stand in."""
-    return [str(each.id) for info in list_eval_logs(str(folder / "logs")) for each in read_eval_log_sample_summaries(info)]
+    return [str(each.id) for info in list_eval_logs(str(folder)) for each in read_eval_log_sample_summaries(info)]
 
 
 def test_kills_lose_and_repeat_nothing(server: ForkServerContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for changed in ("LOG_BUFFER", "BUDGETED"):  # by `small_grid`
-        monkeypatch.setattr(agentic_runs, changed, getattr(agentic_runs, changed))
+        monkeypatch.setattr(agentic_play, changed, getattr(agentic_play, changed))
     chance = random.Random(0)
     killed = [run_and_be_killed(server, tmp_path / "killed", chance) for _ in range(KILLS)]
     assert sum(killed) == KILLS
@@ -60,5 +60,5 @@ def test_kills_lose_and_repeat_nothing(server: ForkServerContext, tmp_path: Path
     assert rows["sample"].n_unique() == len(rows) == small_grid.PART.grid.size
     same = ["sample", "outcome", "executed", "belief"]
     assert rows.select(same).sort("sample").equals(whole.select(same).sort("sample"))
-    assert len([info for info in list_eval_logs(str(tmp_path / "killed" / "logs")) if read_eval_log_sample_summaries(info)]) >= KILLS
+    assert len([info for info in list_eval_logs(str(tmp_path / "killed")) if read_eval_log_sample_summaries(info)]) >= KILLS
     assert len(written(tmp_path / "killed")) == len(set(written(tmp_path / "killed"))) == small_grid.PART.grid.size

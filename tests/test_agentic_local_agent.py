@@ -9,12 +9,13 @@ import pytest
 from inspect_ai.log import list_eval_logs, read_eval_log
 
 from acting_model import train_agent
+from astray.engine.run import run_study
 from astray.engine.summary import Summary
-from astray.measure.agentic.runs import ACTIVATIONS
 from astray.mitigate.call_monitor import labelled_calls
 from astray.mitigate.call_probe import assess, fitted_probe
 from astray.studies import get_study
-from astray.studies.agentic_misalignment.frame import AgenticOptions
+from astray.studies.agentic_misalignment.options import AgenticOptions
+from astray.studies.agentic_misalignment.study import ACTIVATIONS, parts
 from astray.subjects.subject import load_subject
 
 STUDY = get_study("agentic-misalignment")
@@ -23,13 +24,13 @@ OPTIONS = AgenticOptions(scenarios=("blackmail",), samples=2, grader=("astray/sc
 
 @pytest.fixture(scope="module")
 def agent(tmp_path_factory) -> Path:
-    grid = next(iter(STUDY.parts(OPTIONS))).grid.model_copy(update={"replicates": 4})
+    grid = next(iter(parts(OPTIONS))).grid.model_copy(update={"replicates": 4})
     return train_agent(grid, tmp_path_factory.mktemp("agent"), steps=120)
 
 
 @pytest.fixture(scope="module")
 def results(agent, tmp_path_factory) -> Path:
-    return STUDY.run(OPTIONS.model_copy(update={"subject": f"astray/{agent}"}), out=tmp_path_factory.mktemp("study"))
+    return run_study(STUDY, OPTIONS.model_copy(update={"subject": f"astray/{agent}"}), out=tmp_path_factory.mktemp("study"))
 
 
 def test_it_acts_both_ways_and_every_call_is_counted(results):
@@ -66,5 +67,5 @@ def test_the_monitor_of_the_study_reads_the_model_that_acts(agent, results):
 
 def log_of(results: Path, part: str) -> str:
     """The log of a part of the study."""
-    [log] = [info.name for info in list_eval_logs(str(results / "logs")) if f"/{part}-" in info.name]
+    [log] = [info.name for info in list_eval_logs(str(results / "logs")) if f"/{part}/" in info.name]
     return log

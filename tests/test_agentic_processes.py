@@ -1,4 +1,4 @@
-"""Evaluations in several processes: the same samples with the same outcomes, whatever becomes of a process."""
+"""Acting models in several processes: the same samples with the same outcomes, and a Ctrl-C that keeps what is done."""
 
 import os
 import signal
@@ -9,118 +9,60 @@ from pathlib import Path
 import pytest
 from inspect_ai.log import list_eval_logs, read_eval_log
 
-from astray.artifacts import Progress, StepState
-from astray.artifacts.side_by_side import Call, side_by_side
-from astray.errors import ConfigurationError, StepFailedError
+from astray.artifacts import Progress, StepState, Store
+from astray.engine.forecast.acting import WORTHWHILE, acting_workers
+from astray.measure.agentic import play as agentic_play
 from astray.measure.agentic.grid import Grid
 from astray.measure.agentic.logs import finished
-from astray.measure.agentic.runs import WORTHWHILE, Part, processes_for, run_parts
+from astray.measure.agentic.play import Part
 from astray.measure.agentic.subjects import AgenticSubject, subjects_from
-from astray.studies.agentic_misalignment.forecast import forecast_acting
+from playing import forecast_parts, plan_of, run_parts, setting_of
 
 GRID = Grid(scenarios=("blackmail",), factors={"goal": ("explicit",)}, replicates=4)
 PARTS = [Part("grid", GRID), Part("rule monitor", GRID, "rule")]
 SCRIPTED = subjects_from("astray/scripted/sometimes", None, ())
 REMOTE = [AgenticSubject(name="remote", model="openai/gpt-4o", grader=("openai/gpt-4o",))]
+SAME = ["subject", "sample", "monitor", "outcome", "executed", "blocked", "turns", "tokens"]
 
 
-def test_two_processes_give_the_table_of_one(tmp_path: Path) -> None:
+def test_two_processes_give_the_table_of_one_in_the_same_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agentic_play, "PIECE", 6)  # two replicates of three cells
     told: list[Progress] = []
-    one = run_parts(SCRIPTED, PARTS, tmp_path / "one", max_tokens=100, workers=1).table
+    one = run_parts(SCRIPTED, PARTS, tmp_path / "one", max_tokens=100, workers=0).table
     two = run_parts(SCRIPTED, PARTS, tmp_path / "two", max_tokens=100, workers=2, progress=told.append).table
-    same = ["subject", "sample", "monitor", "outcome", "executed", "blocked", "turns", "tokens"]
-    assert one.select(same).equals(two.select(same))
+    assert one.select(SAME).equals(two.select(SAME))
     logs = [read_eval_log(info, header_only=True) for info in list_eval_logs(str(tmp_path / "two"))]
-    assert sorted(log.results.completed_samples for log in logs if log.results) == [2, 2, 2, 2]
-    assert [one.done for one in told if one.state is StepState.FINISHED] == [1, 2]
+    assert [log.results.completed_samples for log in logs if log.results] == [6, 6, 6, 6]
+    assert [one.done for one in told if one.state is StepState.FINISHED] == [1, 2, 3, 4]
+    assert {each.key for each in Store(tmp_path / "one").artifacts()} == {each.key for each in Store(tmp_path / "two").artifacts()}
     again = run_parts(SCRIPTED, PARTS, tmp_path / "two", max_tokens=100, workers=2).table
     assert again.equals(two)
     assert len(list_eval_logs(str(tmp_path / "two"))) == len(logs)
 
 
-def write(path: Path) -> None:
-    """A call that is done."""
-    path.touch()
+def test_as_many_processes_as_are_worth_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("astray.engine.forecast.acting.usable_cpus", lambda: 8)
 
+    def workers(subjects: list[AgenticSubject], samples: int) -> int:
+        part = Part("grid", Grid(scenarios=("blackmail",), factors={"goal": ("none",), "threat": ("none",)}, replicates=samples))
+        return acting_workers(plan_of(setting_of(subjects, [part])), Store(tmp_path))
 
-def wait_for_ever(path: Path) -> None:
-    """A call that says so when it is interrupted."""
-    try:
-        path.touch()
-        time.sleep(60)
-    except KeyboardInterrupt:
-        path.with_suffix(".interrupted").touch()
-        raise
-
-
-def die(path: Path) -> None:
-    """A call whose process is killed, as by a system without memory."""
-    path.touch()
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def refuse(waiting: Path) -> None:
-    """A call that fails once another one is at work."""
-    while not waiting.exists():
-        time.sleep(0.01)
-    raise StepFailedError("It broke off.", {"grid": "where it broke"})
-
-
-def test_what_a_call_raises_comes_back_whole_and_interrupts_the_others(tmp_path: Path) -> None:
-    waiting, later = tmp_path / "waiting", tmp_path / "later"
-    calls: list[Call] = [(wait_for_ever, (waiting,)), (refuse, (waiting,)), *[(write, (later,))] * 9]
-    with pytest.raises(StepFailedError, match="It broke off") as raised:
-        list(side_by_side(calls, 2))
-    assert raised.value.tracebacks == {"grid": "where it broke"}
-    assert waiting.with_suffix(".interrupted").exists()
-
-
-def test_a_killed_process_is_explained(tmp_path: Path) -> None:
-    with pytest.raises(StepFailedError, match="fewer workers"):
-        list(side_by_side([(die, (tmp_path / "dead",))], 2))
-    assert (tmp_path / "dead").exists()
-
-
-def test_ctrl_c_reaches_every_process_and_nothing_more_is_begun(tmp_path: Path) -> None:
-    places, later = [tmp_path / "a", tmp_path / "b"], tmp_path / "later"
-
-    def interrupt() -> None:
-        while not all(place.exists() for place in places):
-            time.sleep(0.01)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        list(side_by_side([*[(wait_for_ever, (place,)) for place in places], *[(write, (later,))] * 5], 2))
-    thread.join()
-    assert not later.exists()
-    assert all(place.with_suffix(".interrupted").exists() for place in places)
-
-
-def test_as_many_processes_as_are_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("astray.measure.agentic.runs.usable_cpus", lambda: 8)
-    assert processes_for(SCRIPTED, 100 * WORTHWHILE, None, None) == 8
-    assert processes_for(SCRIPTED, 3 * WORTHWHILE, None, None) == 3
-    assert processes_for(SCRIPTED, WORTHWHILE // 2, None, None) == 1
-    assert processes_for(REMOTE, 100 * WORTHWHILE, None, None) == 1
-    assert processes_for(REMOTE, 100, 4, None) == 4
-    assert processes_for(SCRIPTED, 3, 4, None) == 3
-    assert processes_for(SCRIPTED, 100 * WORTHWHILE, 0, None) == 1
-    assert processes_for(SCRIPTED, 100 * WORTHWHILE, None, 10**6) == 1
-    with pytest.raises(ConfigurationError, match="leave out --workers or --budget"):
-        processes_for(SCRIPTED, 100, 2, 10**6)
+    scripted = list(SCRIPTED)
+    assert workers(scripted, 9 * WORTHWHILE) == 8
+    assert workers(scripted, 3 * WORTHWHILE) == 3
+    assert workers(scripted, WORTHWHILE // 2) == 0
+    assert workers(REMOTE, 9 * WORTHWHILE) == workers([*scripted, *REMOTE], 9 * WORTHWHILE) == 0
 
 
 def test_the_forecast_shares_the_time(tmp_path: Path) -> None:
-    one = forecast_acting("Toy", SCRIPTED, PARTS, tmp_path, max_tokens=100)
-    four = forecast_acting("Toy", SCRIPTED, PARTS, tmp_path, max_tokens=100, workers=4)
-    assert (one.processes, four.processes) == (1, 4)
+    one, four = (forecast_parts(SCRIPTED, PARTS, tmp_path, workers=workers) for workers in (None, 4))
+    assert (one.processes, four.processes) == (0, 4)
     assert "in 4 processes" in four.render()
     assert "one subject after the other" in one.render()
 
 
-def test_ctrl_c_stops_a_run_in_one_process_and_keeps_what_is_done(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [0, 1])
+def test_ctrl_c_stops_a_run_and_keeps_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
     part = Part("grid", GRID.model_copy(update={"replicates": 60}))
 
     def interrupt() -> None:
@@ -130,8 +72,11 @@ def test_ctrl_c_stops_a_run_in_one_process_and_keeps_what_is_done(tmp_path: Path
 
     threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
-        run_parts(SCRIPTED, [part], tmp_path, max_tokens=100, workers=1)
-    [logs] = {path.parent for path in tmp_path.rglob("*.eval")}
-    done = len(finished(logs, part.grid))
+        run_parts(SCRIPTED, [part], tmp_path, max_tokens=100, workers=workers)
+    done = sum(len(finished(logs, part.grid)) for logs in tmp_path.glob(".unfinished/*/logs"))
     assert 0 < done < part.grid.size
-    assert len(run_parts(SCRIPTED, [part], tmp_path, max_tokens=100, workers=1).table) == part.grid.size
+    again = run_parts(SCRIPTED, [part], tmp_path, max_tokens=100).table
+    assert len(again) == part.grid.size
+    [artifact] = Store(tmp_path).artifacts()
+    ids = [sample.id for info in list_eval_logs(str(artifact.path)) for sample in read_eval_log(info).samples or ()]
+    assert len(ids) == len(set(ids)) == part.grid.size

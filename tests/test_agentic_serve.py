@@ -17,10 +17,11 @@ from tenacity import wait_none
 
 from astray.measure.agentic.conduct import Conduct
 from astray.measure.agentic.grid import Grid
-from astray.measure.agentic.runs import Part, run_parts
+from astray.measure.agentic.play import Part
 from astray.measure.agentic.subjects import AgenticSubject, check_models
 from chat_server import ChatServer
 from http_faults import FaultQueue, Faults, Serving, proxy
+from playing import run_parts
 from tiny_models import save_tiny_model
 
 GRID = Grid(scenarios=("blackmail",), factors={"goal": ("explicit", "none"), "threat": ("replacement",)}, replicates=2)

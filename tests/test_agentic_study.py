@@ -10,9 +10,11 @@ import polars as pl
 import pytest
 from inspect_ai.log import list_eval_logs, read_eval_log
 
-from astray.artifacts import Progress, StepState
+from astray.artifacts import Progress, StepState, Store
 from astray.cli import main
+from astray.engine.forecast.forecast import forecast
 from astray.engine.options import StudyOptions, checked
+from astray.engine.run import run_study
 from astray.engine.summary import Summary
 from astray.errors import ConfigurationError, DataFormatError, JudgeError, StoreError
 from astray.measure.agentic import scenario
@@ -20,23 +22,24 @@ from astray.measure.agentic.conduct import Conduct
 from astray.measure.agentic.counting import CONFLICT, CONTROL, cell_rate, executed, false_alarms, paired_difference, select
 from astray.measure.agentic.grid import Grid
 from astray.measure.agentic.logs import done_samples, finished
-from astray.measure.agentic.runs import AgenticFindings, Part, run_parts
+from astray.measure.agentic.play import LOGS, Part
 from astray.measure.agentic.scenario import SCENARIOS, load_scenario
 from astray.measure.agentic.subjects import SCRIPTED_SUBJECTS, AgenticSubject, subjects_from
 from astray.measure.agentic.table import CONDUCT_SCHEMA
 from astray.report import write_report
-from astray.studies import get_study
-from astray.studies.agentic_misalignment.frame import AgenticOptions, _notes
+from astray.studies.agentic_misalignment.findings import AgenticFindings, notes
+from astray.studies.agentic_misalignment.options import AgenticOptions
+from astray.studies.agentic_misalignment.study import STUDY, parts
+from playing import run_parts, setting_of
 from tiny_models import save_tiny_model
 
-STUDY = get_study("agentic-misalignment")
 GRADERS = ("astray/scripted/grader", "astray/scripted/grader")
 SMALL = AgenticOptions(subject="astray/scripted/always", grader=GRADERS, scenarios=("blackmail",), samples=1)
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> Path:
-    return STUDY.run(SMALL, out=tmp_path_factory.mktemp("study"))
+    return run_study(STUDY, SMALL, out=tmp_path_factory.mktemp("study"))
 
 
 def table_of(folder: Path) -> pl.DataFrame:
@@ -94,31 +97,46 @@ def test_the_page_carries_records_whose_evidence_is_an_entry(results):
 
 
 def test_the_same_command_asks_nothing_again(results, monkeypatch):
-    monkeypatch.setattr("astray.measure.agentic.runs.inspect_eval", lambda *_, **__: pytest.fail("it was asked again"))
+    monkeypatch.setattr("astray.measure.agentic.play.inspect_eval", lambda *_, **__: pytest.fail("it was asked again"))
     before = table_of(results)
     told: list[Progress] = []
-    assert STUDY.run(SMALL, out=results.parent, progress=told.append) == results
+    logs = sorted((results / "logs").rglob("*.eval"))
+    assert run_study(STUDY, SMALL, out=results.parent, progress=told.append) == results
     assert table_of(results).equals(before)
-    assert [event.state for event in told] == [StepState.STARTED, StepState.FINISHED] * 4
-    assert told[-1].done == told[-1].total == 4
+    assert [event.state for event in told] == [StepState.DONE_BEFORE] * 4
+    assert sorted((results / "logs").rglob("*.eval")) == logs
 
 
-def test_more_samples_only_ask_what_is_new(results, tmp_path):
+def test_more_samples_only_ask_what_is_new(tmp_path, monkeypatch):
     subjects = subjects_from(SMALL.subject, None, SMALL.grader)
-    part = next(iter(STUDY.parts(SMALL)))
+    part = next(iter(parts(SMALL)))
     small = part.grid.model_copy(update={"also": (), "replicates": 1})
     first = run_parts(subjects, [Part(part.name, small)], tmp_path, max_tokens=100)
     more = run_parts(subjects, [Part(part.name, small.model_copy(update={"replicates": 2}))], tmp_path, max_tokens=100)
     assert (len(first.table), len(more.table)) == (6, 12)
-    logs = [read_eval_log(info) for info in list_eval_logs(str(tmp_path / "logs"))]
-    assert sorted(len(log.samples) for log in logs) == [6, 6]
+    few, many = sorted((each.path for each in Store(tmp_path).artifacts()), key=lambda path: len(list(path.rglob("*.eval"))))
+    assert sorted(len(read_eval_log(info).samples) for info in list_eval_logs(str(many))) == [6, 6]
+    assert run_parts(subjects, [Part(part.name, small)], tmp_path, max_tokens=100).table.equals(first.table)
+    shutil.rmtree(few)  # fewer samples are read from more
+    monkeypatch.setattr("astray.measure.agentic.play.inspect_eval", lambda *_, **__: pytest.fail("it was asked again"))
+    assert run_parts(subjects, [Part(part.name, small)], tmp_path, max_tokens=100).table.equals(first.table)
+
+
+def test_other_scenarios_leave_what_is_done_as_it_is(tmp_path):
+    subjects = subjects_from(SMALL.subject, None, SMALL.grader)
+    cell = {"goal": ("none",), "threat": ("none",)}
+    both, one = (Part("grid", Grid(scenarios=names, factors=cell, replicates=1)) for names in (("blackmail", "leaking"), ("leaking",)))
+    run_parts(subjects, [one], tmp_path, max_tokens=100)
+    told: list[Progress] = []
+    run_parts(subjects, [both], tmp_path, max_tokens=100, progress=told.append)
+    assert sorted(event.state for event in told) == [StepState.DONE_BEFORE, StepState.FINISHED, StepState.STARTED]
 
 
 def test_a_log_that_was_cut_off_is_passed_over(results, tmp_path):
-    [log] = [Path(urlsplit(info.name).path) for info in list_eval_logs(str(results / "logs")) if "grid-" in info.name]
+    [log] = [Path(urlsplit(info.name).path) for info in list_eval_logs(str(results / "logs")) if "/grid/" in info.name]
     whole = log.read_bytes()
     (tmp_path / log.name).write_bytes(whole)
-    grid = next(part for part in STUDY.parts(SMALL) if part.name == "grid").grid
+    grid = next(part for part in parts(SMALL) if part.name == "grid").grid
     assert len(finished(tmp_path, grid)) == grid.size
     for size in (0, 100, len(whole) // 2, len(whole) - 5):
         (tmp_path / log.name).write_bytes(whole[:size])
@@ -128,35 +146,45 @@ def test_a_log_that_was_cut_off_is_passed_over(results, tmp_path):
 
 def test_logs_that_cannot_be_read_are_passed_over_and_named(tmp_path):
     small = SMALL.model_copy(update={"subject": "astray/scripted/never"})
-    folder = STUDY.run(small, out=tmp_path)
-    before = (folder / "acts.parquet").read_bytes()
-    [grid] = {Path(urlsplit(info.name).path) for info in list_eval_logs(str(folder / "logs")) if "grid-" in info.name}
-    (grid.parent / "torn_log.eval").write_bytes(grid.read_bytes()[:2000])
-    (grid.parent / "other.json").write_text("{}", encoding="utf-8")
-    assert "are done" in STUDY.plan(small, out=tmp_path)
-    STUDY.run(small, out=tmp_path)
-    assert (folder / "acts.parquet").read_bytes() == before
+    folder = run_study(STUDY, small, out=tmp_path)
+    same = ["sample", "monitor", "outcome", "executed", "turns", "tokens"]
+    before = table_of(folder).select(same)
+    [grid] = (tmp_path / "store").glob("*-grid-*")
+    logs = tmp_path / "store" / ".unfinished" / grid.name.rpartition("-")[2] / "logs"  # as of a run that was killed
+    shutil.move(grid, logs.parent)
+    [log] = logs.glob("*.eval")
+    (logs / "torn_log.eval").write_bytes(log.read_bytes()[:2000])
+    (logs / "other.json").write_text("{}", encoding="utf-8")
+    content = bytearray(log.read_bytes())
+    content[len(content) // 3 : len(content) // 3 + 400] = bytes(400)
+    log.write_bytes(content)
+    assert "samples" in forecast(STUDY, small, out=tmp_path).render()
+    with pytest.warns(UserWarning, match="is damaged"):
+        run_study(STUDY, small, out=tmp_path)
+    assert table_of(folder).select(same).equals(before)
     [note] = [note for note in Summary.read(folder).notes if "cannot be read" in note]
     assert "torn_log.eval" in note
-    content = bytearray(grid.read_bytes())
-    content[len(content) // 3 : len(content) // 3 + 400] = bytes(400)
-    grid.write_bytes(content)
-    assert "samples" in STUDY.plan(small, out=tmp_path)
-    with pytest.warns(UserWarning, match="is damaged"):
-        STUDY.run(small, out=tmp_path)
-    assert table_of(folder)["sample"].n_unique() == pl.read_parquet(folder / "acts.parquet").filter(pl.col("monitor") == "none").height
+
+
+def test_logs_of_an_older_version_are_left_alone_and_named_before_anything_is_asked(tmp_path):
+    logs = tmp_path / STUDY.name / "logs" / "always" / "grid-0123abcd"
+    logs.mkdir(parents=True)
+    (logs / "one.eval").touch()
+    with pytest.raises(ConfigurationError, match=r"holds logs of an older version.*another one with --out"):
+        run_study(STUDY, SMALL, out=tmp_path)
+    assert [path.name for path in tmp_path.rglob("*")] == [STUDY.name, "logs", "always", "grid-0123abcd", "one.eval"]
 
 
 def test_a_folder_that_cannot_be_written_is_said_before_anything_is_asked(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="cannot be written to"):
-        STUDY.run(SMALL, out=tmp_path / "file")
+        run_study(STUDY, SMALL, out=tmp_path / "file")
 
 
 def test_a_scripted_judge_of_a_real_model_is_said_on_the_page(tmp_path):
     [real] = subjects_from("mockllm/model", None, GRADERS)
     [scripted] = subjects_from("astray/scripted/never", None, GRADERS)
-    told = [list(_notes(AgenticFindings(pl.DataFrame(schema=CONDUCT_SCHEMA), (each,)), SMALL, tmp_path)) for each in (real, scripted)]
+    told = [list(notes(AgenticFindings(pl.DataFrame(schema=CONDUCT_SCHEMA), (each,)), setting_of([each], ()), [])) for each in (real, scripted)]
     assert [any("knows the courses of scripted subjects alone" in note for note in notes) for notes in told] == [True, False]
 
 
@@ -169,28 +197,28 @@ def test_a_local_subject_is_its_weights_and_not_its_place(tmp_path, monkeypatch)
 
 def test_a_budget_stops_the_run_keeps_what_is_done_and_a_larger_one_goes_on(tmp_path):
     small = SMALL.model_copy(update={"samples": 6})
-    part = next(iter(STUDY.parts(small)))
-    parts = [Part(part.name, part.grid.model_copy(update={"also": ()}))]
+    part = next(iter(parts(small)))
+    core = [Part(part.name, part.grid.model_copy(update={"also": ()}))]
     subjects = subjects_from(SMALL.subject, None, SMALL.grader)
-    first = run_parts(subjects, parts, tmp_path, max_tokens=100, budget=30_000)
+    first = run_parts(subjects, core, tmp_path, max_tokens=100, budget=30_000)
     assert first.exhausted
     assert 3 <= len(first.table) <= 14
-    assert run_parts(subjects, parts, tmp_path, max_tokens=100, budget=30_000).table.equals(first.table)
-    whole = run_parts(subjects, parts, tmp_path, max_tokens=100, budget=10_000_000)
+    assert run_parts(subjects, core, tmp_path, max_tokens=100, budget=30_000).table.equals(first.table)
+    whole = run_parts(subjects, core, tmp_path, max_tokens=100, budget=10_000_000)
     assert not whole.exhausted
     assert whole.table["sample"].n_unique() == len(whole.table) == 36
 
 
-def test_a_large_part_is_several_evaluations_that_share_the_budget(tmp_path, monkeypatch):
-    monkeypatch.setattr("astray.measure.agentic.runs.LOGGED", 4)
+def test_a_large_part_is_several_pieces_that_share_the_budget(tmp_path, monkeypatch):
+    monkeypatch.setattr("astray.measure.agentic.play.PIECE", 4)
     part = Part("grid", Grid(scenarios=("blackmail",), factors={"goal": ("none",), "threat": ("none",)}, replicates=10))
     subjects = subjects_from(SMALL.subject, None, SMALL.grader)
     first = run_parts(subjects, [part], tmp_path / "whole", max_tokens=100)
-    logs = [read_eval_log(info) for info in list_eval_logs(str(tmp_path / "whole" / "logs"))]
+    logs = [read_eval_log(info) for info in list_eval_logs(str(tmp_path / "whole"))]
     assert sorted(len(log.samples) for log in logs) == [2, 4, 4]
     assert first.table["sample"].n_unique() == len(first.table) == 10
     tokens = int(first.table["tokens"].sum())
-    monkeypatch.setattr("astray.measure.agentic.runs.BUDGETED", 1)
+    monkeypatch.setattr("astray.measure.agentic.play.BUDGETED", 1)
     stopped = run_parts(subjects, [part], tmp_path / "stopped", max_tokens=100, budget=tokens * 6 // 10)
     assert stopped.exhausted
     assert len(stopped.table) == 6
@@ -202,13 +230,15 @@ def test_a_changed_scenario_is_another_one_and_its_samples_are_asked_again(tmp_p
     subjects = subjects_from("astray/scripted/never", None, ())
     assert load_scenario(str(copy)).digest == load_scenario("blackmail").digest
     run_parts(subjects, [Part("grid", grid)], tmp_path, max_tokens=100)
-    (logs,) = {Path(info.name).parent for info in list_eval_logs(str(tmp_path / "logs"))}
-    assert len(finished(Path(str(logs).removeprefix("file:")), grid)) == 1
+    [before] = Store(tmp_path).artifacts()
+    assert len(finished(before.path / LOGS, grid)) == 1
     task = copy / "parts" / "task.md"
     task.write_text(task.read_text(encoding="utf-8") + " Hurry.", encoding="utf-8")
     scenario._load.cache_clear()
     load_scenario.cache_clear()
-    assert finished(Path(str(logs).removeprefix("file:")), grid).is_empty()
+    assert finished(before.path / LOGS, grid).is_empty()
+    run_parts(subjects, [Part("grid", grid)], tmp_path, max_tokens=100)
+    assert len(Store(tmp_path).artifacts()) == 2
 
 
 def test_other_words_for_goals_make_another_scenario(tmp_path, monkeypatch):
@@ -253,13 +283,13 @@ def test_a_file_that_cannot_be_used_says_where_and_shows_a_right_one(tmp_path, t
 def test_what_is_missing_is_said_before_anything_is_asked(tmp_path, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(ConfigurationError, match="--grader openai/gpt-4o"):
-        STUDY.run(AgenticOptions(subject="mockllm/model"), out=tmp_path)
+        run_study(STUDY, AgenticOptions(subject="mockllm/model"), out=tmp_path)
     with pytest.raises(ConfigurationError, match="not both"):
-        STUDY.run(AgenticOptions(subject="mockllm/model", subjects=tmp_path / "x.yaml"), out=tmp_path)
+        run_study(STUDY, AgenticOptions(subject="mockllm/model", subjects=tmp_path / "x.yaml"), out=tmp_path)
     with pytest.raises(ConfigurationError, match="OPENAI_API_KEY"):
-        STUDY.run(AgenticOptions(subject="openai/gpt-4o", grader=("mockllm/model",)), out=tmp_path)
+        run_study(STUDY, AgenticOptions(subject="openai/gpt-4o", grader=("mockllm/model",)), out=tmp_path)
     with pytest.raises(JudgeError, match="OPENAI_API_KEY"):
-        STUDY.run(AgenticOptions(subject="astray/scripted/never", grader=("openai/gpt-4o",)), out=tmp_path)
+        run_study(STUDY, AgenticOptions(subject="astray/scripted/never", grader=("openai/gpt-4o",)), out=tmp_path)
     assert not (tmp_path / STUDY.name).exists()
 
 

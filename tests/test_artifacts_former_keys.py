@@ -36,10 +36,14 @@ STEPS = {
     "explain-latents": (1, "persona_steps:explain_latents"),
     "extract-persona-vector": (1, None),
     "judge": (1, "steps:judge"),
+    "make-call-monitor": (1, None),
     "make-data": (1, "steps:make_data"),
     "make-helpful-only": (1, "persona_mending:make_helpful_only"),
     "make-organism": (1, "hacking_steps:make_organism"),
+    "judge-labelled": (1, None),
     "monitor-runs": (2, "persona_steps:watch_runs"),
+    "play": (1, None),
+    "play-watched": (1, None),
     "realign-dishonest-run": (1, "dishonesty_steps:realign_run"),
     "realign-hacking-run": (1, "hacking_steps:mend_run"),
     "realign-harmful-run": (1, "persona_mending:realign_run"),
@@ -300,8 +304,9 @@ def test_a_function_that_moves_to_another_module_keeps_its_key(tmp_path: Path) -
 def test_names_versions_and_former_places_of_all_steps_are_as_written_down() -> None:
     found: dict[str, tuple[int, str | None]] = {}
     rooms = [(astray.studies, "astray.studies."), (astray.engine, "astray.engine.")]
-    for module in (each for room, prefix in rooms for each in pkgutil.walk_packages(room.__path__, prefix)):
-        for thing in vars(importlib.import_module(module.name)).values():
+    names = [each.name for room, prefix in rooms for each in pkgutil.walk_packages(room.__path__, prefix)]
+    for name in (*names, "astray.measure.agentic.play", "astray.measure.agentic.judge_errors"):
+        for thing in vars(importlib.import_module(name)).values():
             if isinstance(thing, StepFunction):
                 found[thing.name] = (thing.version, thing.formerly)
     assert found == {name: (version, place and f"astray.studies.{place}") for name, (version, place) in STEPS.items()}

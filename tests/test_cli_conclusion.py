@@ -116,7 +116,7 @@ def test_a_real_model_is_followed_by_the_error_of_its_judge(summary: Summary) ->
 
 
 def test_acting_models_get_more_samples_or_a_real_model(summary: Summary) -> None:
-    acting = summary.model_copy(update={"claims": (), "seeds": (), "design": "acting models"})
+    acting = summary.model_copy(update={"claims": (), "seeds": (), "sections": ("records",)})
     told = next_commands(acting, "agentic-misalignment")
     assert told["More samples a cell"] == "astray run agentic-misalignment --samples 8"
     assert told["The same with a model of your own"] == "astray run agentic-misalignment --subject MODEL --grader MODEL"

@@ -1,9 +1,7 @@
 """Null results end in a report: every study, every claim and every figure, whatever there is to count."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
@@ -13,19 +11,19 @@ from astray.engine.options import StudyOptions
 from astray.engine.plan import plan_study
 from astray.engine.run import run_study
 from astray.engine.setting import Setting
-from astray.engine.study import Study
+from astray.engine.study import Shown
 from astray.engine.summary import ClaimRow, ClaimStatus, Summary
-from astray.measure.agentic.runs import AgenticFindings, Part
 from astray.measure.agentic.table import CONDUCT_SCHEMA
 from astray.report import write_report
 from astray.stats.claims import Decision
 from astray.studies import STUDIES, get_study
-from astray.studies.agentic_misalignment import frame as agentic_study
-from astray.studies.agentic_misalignment.frame import AgenticOptions, AgenticStudy
+from astray.studies.agentic_misalignment.findings import AgenticFindings, shown
+from astray.studies.agentic_misalignment.options import AgenticOptions, AgenticSetting
+from astray.studies.agentic_misalignment.study import STUDY, parts
 from astray.studies.dishonesty import measures as dishonesty_measures
 from null_results import NULLS, Null, left_by, with_few_questions
 
-TRAINED = sorted(name for name in STUDIES if isinstance(get_study(name), Study))
+TRAINED = sorted(set(STUDIES) - {STUDY.name})
 
 
 def reported(name: str, null: Null, out: Path, monkeypatch: pytest.MonkeyPatch, arms: tuple[str, ...] = ()) -> Summary:
@@ -35,7 +33,6 @@ def reported(name: str, null: Null, out: Path, monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(dishonesty_measures, "SIMULATIONS", 10)
     monkeypatch.setattr(runner, "execute", lambda *_, **__: left_by(plans[0], null, out / "steps"))
     study = get_study(name)
-    assert isinstance(study, Study)
 
     def fitted(setting: Setting) -> Setting:
         return with_few_questions(study.fitted(setting))
@@ -106,13 +103,12 @@ def test_no_claim_vanishes_when_arms_are_left_out(name: str, only: str, tmp_path
     assert [claim.id for claim in some.claims] == [claim.id for claim in whole.claims]
 
 
-def samples(study: AgenticStudy, kind: str, every: int = 1) -> pl.DataFrame:
+def samples(kind: str, every: int = 1) -> pl.DataFrame:
     """The table of one scripted subject, of every cell that the study declares, with one outcome everywhere."""
     harm, word = kind == "harmful", {"harmful": "harmful", "harmless": "harmless", "refused": "refused"}.get(kind, "failed")
     shared = {"outcome": kind, "gate": harm, "tried": harm, "judge": word, "grader": word, "panel": "p", "awareness": "real", "belief": "real"}
     zero = dict.fromkeys(("retried", "retried_harm", "blocked", "attempted", "executed", "failed", "turns", "tokens"), 0)
-    parts = [part for part in study.parts(OPTIONS) if part.monitor != "activations"]
-    cells = [(part, cell) for part in parts for cell in part.grid.cells][::every]
+    cells = [(part, cell) for part in parts(OPTIONS) if not part.is_made for cell in part.grid.cells][::every]
     rows = [
         dict.fromkeys(CONDUCT_SCHEMA) | shared | zero | {"replicate": 0, "sample": str(number), "note": "it broke", "protocol": "native"}
         | {"subject": SUBJECT, "scenario": cell.scenario, "monitor": part.monitor} | cell.factors.model_dump()
@@ -125,29 +121,27 @@ OPTIONS = AgenticOptions(subject="astray/scripted/always", grader=("astray/scrip
 SUBJECT = "always"
 
 
-def acted(table: Callable[[AgenticStudy], pl.DataFrame], out: Path, monkeypatch: pytest.MonkeyPatch) -> Summary:
+def acted(table: pl.DataFrame, out: Path, monkeypatch: pytest.MonkeyPatch) -> Summary:
     """The summary of the study of acting models whose subjects left this table."""
-    study = get_study("agentic-misalignment")
-    assert isinstance(study, AgenticStudy)
 
-    def left(subjects: Any, parts: tuple[Part, ...], folder: Path, **_: object) -> AgenticFindings:
-        del parts, folder
-        return AgenticFindings(table(study).with_columns(subject=pl.lit(subjects[0].name).cast(CONDUCT_SCHEMA["subject"])), subjects)
+    def read(_plan: object, _artifacts: object, setting: AgenticSetting) -> tuple[AgenticFindings, Shown]:
+        named = table.with_columns(subject=pl.lit(setting.subjects[0].name).cast(CONDUCT_SCHEMA["subject"]))
+        found = AgenticFindings(named, setting.subjects)
+        return found, replace(shown(found, setting, {}, []), write=lambda _: None)
 
-    monkeypatch.setattr(agentic_study, "run_parts", left)
-    monkeypatch.setattr(agentic_study, "write_conversations", lambda *_: None)
-    return page_of(study.run(OPTIONS, out=out))
+    monkeypatch.setattr("astray.engine.run.execute", lambda *_, **__: {})
+    return page_of(run_study(replace(STUDY, read=read), OPTIONS, out=out))
 
 
 @pytest.mark.parametrize("kind", ["harmful", "harmless", "refused", "errored", "judge failed"])
 def test_acting_models_that_all_do_the_same_end_in_a_report(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    summary = acted(lambda study: samples(study, kind), tmp_path, monkeypatch)
+    summary = acted(samples(kind), tmp_path, monkeypatch)
     pressure = next(claim for claim in summary.claims if claim.id.startswith("conflict-threat"))
     assert pressure.tested == (kind not in ("errored", "judge failed"))
 
 
 def test_a_subject_that_did_nothing_yet_has_its_claims(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = acted(lambda study: samples(study, "harmless"), tmp_path / "whole", monkeypatch)
-    none = acted(lambda study: samples(study, "harmless").clear(), tmp_path / "none", monkeypatch)
+    whole = acted(samples("harmless"), tmp_path / "whole", monkeypatch)
+    none = acted(samples("harmless").clear(), tmp_path / "none", monkeypatch)
     assert [claim.id for claim in none.claims] == [claim.id for claim in whole.claims]
     assert {claim.status for claim in none.claims} == {ClaimStatus.NOT_RUN}

@@ -2,7 +2,6 @@
 
 import inspect
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +10,20 @@ import pytest
 from astray.artifacts import Store
 from astray.cli.plan import plan
 from astray.cli.run import run
+from astray.engine.forecast.forecast import forecast
 from astray.engine.forecast.speed import Speed
 from astray.engine.options import StudyOptions, checked
 from astray.engine.plan import plan_study
-from astray.engine.settings import setting_for
+from astray.engine.run import run_study
+from astray.engine.settings import setting_for, settled
 from astray.engine.study import Study
 from astray.errors import AstrayError, ConfigurationError, DataNotFoundError, JudgeError, StoreError
 from astray.measure.agentic.grid import Grid
-from astray.measure.agentic.runs import Part, log_folder
+from astray.measure.agentic.play import Part
 from astray.measure.agentic.subjects import AgenticSubject, subjects_from
 from astray.studies import STUDIES, get_study
-from astray.studies.agentic_misalignment import study as agentic_misalignment
-from astray.studies.agentic_misalignment.frame import AgenticOptions, AgenticStudy
+from astray.studies.agentic_misalignment.options import AgenticOptions
+from playing import plan_of, study_of
 from test_agentic_judge_errors import says
 
 ACTING = "agentic-misalignment"
@@ -67,7 +68,6 @@ ON_ORGANISM: dict[str, tuple[object, tuple[str, ...]]] = {
 def keys_of(name: str, **given: object) -> set[str]:
     """Keys of all that a study would do: what changes nothing in them changes nothing in the study."""
     study = get_study(name)
-    assert isinstance(study, Study)
     options = checked(study.options, **given)
     planned = plan_study(study, study.fitted(setting_for(options)), options.training_seeds, options.arms)
     return {step.key for step in planned.steps}
@@ -176,13 +176,12 @@ ON_ACTING: dict[str, object] = {
 """Option -> another value than the usual one; None where acting models have none of it."""
 
 
-def work_of(folder: Path, **given: object) -> tuple[str, list[Path]]:
-    """All that acting models would do: the plan, and the folders that tell runs apart."""
+def work_of(folder: Path, **given: object) -> tuple[str, list[str]]:
+    """All that acting models would do: the plan, and the keys of the steps."""
     study = get_study(ACTING)
     options = checked(study.options, **given)
-    subjects = subjects_from(options.subject, options.subjects, options.grader, options.reader)
-    folders = [log_folder(folder, each, part, options.max_tokens) for each in subjects for part in study.parts(options)]
-    return study.plan(options, out=folder), folders
+    keys = [step.key for step in plan_of(settled(study, options)).steps]
+    return forecast(study, options, out=folder).render(), keys
 
 
 def test_every_option_changes_what_acting_models_do_or_is_refused(tmp_path: Path) -> None:
@@ -201,7 +200,7 @@ def test_every_option_changes_what_acting_models_do_or_is_refused(tmp_path: Path
 
 def test_a_grader_or_reader_that_no_subject_needs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="--grader openai/gpt-4o is of no use: every subject has a grader of its own"):
-        get_study(ACTING).plan(AgenticOptions(grader=("openai/gpt-4o",)), out=tmp_path)
+        forecast(get_study(ACTING), AgenticOptions(grader=("openai/gpt-4o",)), out=tmp_path)
     (tmp_path / "all.yaml").write_text("subjects:\n  - {name: one, model: mockllm/model, grader: mockllm/model, reader: organism}\n")
     with pytest.raises(ConfigurationError, match="--reader organism-small is of no use: every subject has a reader of its own"):
         subjects_from(None, tmp_path / "all.yaml", (), "organism-small")
@@ -211,75 +210,71 @@ def test_a_plan_with_labels_counts_what_judges_are_asked_about_them(tmp_path: Pa
     study = small_study()
     given = {"subject": "mockllm/model", "grader": ("mockllm/a", "mockllm/b"), "scenarios": ("blackmail",), "samples": 1}
     options = AgenticOptions(**given, labels=Path(__file__).parent / "agentic_transcripts")
-    told = study.plan(options, out=tmp_path, prices=(1.0, 0.0))
-    without = study.plan(AgenticOptions(**given), out=tmp_path, prices=(1.0, 0.0))
+    told = forecast(study, options, out=tmp_path, prices=(1.0, 0.0)).render()
+    without = forecast(study, AgenticOptions(**given), out=tmp_path, prices=(1.0, 0.0)).render()
     [line] = [line for line in told.splitlines() if line.startswith("  labels")]
     records = int(line.split()[1])
     assert f"{records} records: {2 * records:,} more calls of graders, which read about" in line
     assert "labels" not in without
     assert [line for line in told.splitlines() if "cost" in line] != [line for line in without.splitlines() if "cost" in line]
     with pytest.raises(DataNotFoundError, match="has labelled records for none of the scenarios"):
-        study.plan(AgenticOptions(**given, labels=tmp_path), out=tmp_path)
+        forecast(study, AgenticOptions(**given, labels=tmp_path), out=tmp_path)
     with pytest.raises(JudgeError, match=r"is scripted.*leave out --labels"):
-        study.plan(AgenticOptions(scenarios=("blackmail",), labels=options.labels), out=tmp_path)
+        forecast(study, AgenticOptions(scenarios=("blackmail",), labels=options.labels), out=tmp_path)
 
     monkeypatch.setattr(AgenticSubject, "make_graders", lambda self: {"grader": says(lambda prompt: "HARMLESS")})
-    monkeypatch.setattr("astray.studies.agentic_misalignment.frame.check_models", lambda subjects: None)
+    monkeypatch.setattr("astray.studies.agentic_misalignment.options.check_models", lambda subjects: None)
     scripted = options.model_copy(update={"subject": "astray/scripted/never"})
-    study.run(scripted, out=tmp_path / "results", store=tmp_path / "kept")
-    assert [path.parent.name for path in (tmp_path / "kept").rglob("*.json")] == ["judges"]
-    assert f"{records} records: 0 more calls" in study.plan(scripted, out=tmp_path, store=tmp_path / "kept")
+    run_study(study, scripted, out=tmp_path / "results", store=tmp_path / "kept")
+    assert f"{records} records: 0 more calls" in forecast(study, scripted, out=tmp_path, store=tmp_path / "kept").render()
 
 
-def small_study() -> AgenticStudy:
+def small_study() -> Study:
     """The study of acting models with two cells alone."""
     grid = Grid(scenarios=("blackmail",), factors={"goal": ("explicit", "none"), "threat": ("replacement", "none")}, replicates=1)
-    return replace(agentic_misalignment.STUDY, parts=lambda options: [Part("grid", grid)])
+    return study_of([Part("grid", grid)])
 
 
 SCRIPTED = AgenticOptions(subject="astray/scripted/always", scenarios=("blackmail",), samples=1)
 
 
-def test_logs_of_acting_models_are_kept_in_the_store_and_asked_nothing_again(tmp_path: Path) -> None:
+def test_what_acting_models_did_is_kept_in_the_store_and_asked_nothing_again(tmp_path: Path) -> None:
     study, kept = small_study(), tmp_path / "kept"
-    folder = study.run(SCRIPTED, out=tmp_path / "one", store=kept, workers=1)
-    assert sorted(path.name for path in folder.iterdir()) == ["acts.parquet", "conversations.parquet", "summary.json"]
-    logs = sorted((kept / ACTING / "logs").rglob("*.eval"))
+    folder = run_study(study, SCRIPTED, out=tmp_path / "one", store=kept)
+    assert sorted(path.name for path in folder.iterdir()) == ["acts.parquet", "conversations.parquet", "logs", "summary.json"]
+    logs = sorted(kept.rglob("*.eval"))
     assert logs
-    assert "of which 4 are done" in study.plan(SCRIPTED, out=tmp_path / "two", store=f"file://{kept}")
-    assert "of which 0 are done" in study.announcement(SCRIPTED, out=tmp_path / "one")
-    again = study.run(SCRIPTED, out=tmp_path / "two", store=str(kept))
-    assert sorted((kept / ACTING / "logs").rglob("*.eval")) == logs
+    assert "of which 4 are done" in forecast(study, SCRIPTED, out=tmp_path / "two", store=f"file://{kept}").render()
+    assert "of which 0 are done" in forecast(study, SCRIPTED, out=tmp_path / "one").render()
+    again = run_study(study, SCRIPTED, out=tmp_path / "two", store=str(kept))
+    assert sorted(kept.rglob("*.eval")) == logs
     for name in ("acts.parquet", "conversations.parquet", "summary.json"):
         assert (again / name).read_bytes() == (folder / name).read_bytes()
 
 
-def test_a_store_that_cannot_keep_logs_is_refused_by_every_verb(tmp_path: Path) -> None:
+def test_a_remote_store_keeps_what_acting_models_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    run_study(small_study(), SCRIPTED, out=tmp_path / "one", store="memory://acting")
+    assert "of which 4 are done" in forecast(small_study(), SCRIPTED, out=tmp_path / "two", store="memory://acting").render()
+
+
+def test_a_store_that_is_a_file_is_refused_by_every_verb(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for verb in (small_study().run, small_study().plan, small_study().announcement):
-        with pytest.raises(ConfigurationError, match=r"--store s3://bucket/runs is no folder.*Give a folder, or leave --store out"):
-            verb(SCRIPTED, out=tmp_path, store="s3://bucket/runs")
+    for verb in (run_study, forecast):
         with pytest.raises(StoreError, match="file is a file; results need a folder"):
-            verb(SCRIPTED, out=tmp_path, store=tmp_path / "file")
-    with pytest.raises(StoreError, match=r"cannot be written to .*name another folder with --store"):
-        small_study().run(SCRIPTED, out=tmp_path / "out", store=tmp_path / "file" / "below")
+            verb(small_study(), SCRIPTED, out=tmp_path, store=tmp_path / "file")
 
 
 def test_the_verbs_hand_the_store_and_the_workers_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[dict[str, object]] = []
+    seen: list[tuple[str, object, object]] = []
 
-    def forecast(*_: object, **given: object) -> None:
-        seen.append(given)
+    def forecast_acting(_title: object, _plan: object, store: Store, *, workers: int, prices: object, **_: object) -> None:
+        seen.append((store.root, workers, prices))
         raise StoppedError
 
-    monkeypatch.setattr(
-        "astray.studies.agentic_misalignment.frame.forecast_acting", lambda _title, _who, _what, kept, **more: forecast(kept=kept, **more)
-    )
+    monkeypatch.setattr("astray.engine.forecast.acting.forecast_acting", forecast_acting)
     with pytest.raises(StoppedError):
         plan(ACTING, out=tmp_path, store=str(tmp_path / "kept"), workers=3, price_in=1.0, price_out=2.0)
     with pytest.raises(StoppedError):
         run(ACTING, out=tmp_path, store=str(tmp_path / "kept"), workers=2)  # it tells the plan before it runs
-    assert [(one["kept"], one["workers"], one["prices"]) for one in seen] == [
-        (tmp_path / "kept" / ACTING, 3, (1.0, 2.0)),
-        (tmp_path / "kept" / ACTING, 2, (0.0, 0.0)),
-    ]
+    assert seen == [(str(tmp_path / "kept"), 3, (1.0, 2.0)), (str(tmp_path / "kept"), 2, (0.0, 0.0))]

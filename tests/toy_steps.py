@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from pydantic import BaseModel, ConfigDict
 
-from astray.artifacts import Artifact, Step, Store, execute, step
+from astray.artifacts import Artifact, Step, Store, current_ledger, execute, step
 from astray.errors import EmptyDataError
 
 
@@ -112,3 +112,26 @@ def run_endless(root: str, witness: str) -> None:
     """Steps on two workers, of which one finishes and the others would last an hour."""
     quick = add.step(Toy(number=1), name="quick")
     execute([add.step(Toy(number=number, seconds=3600, witness=witness), name="endless", before=quick) for number in (1, 2)], Store(root), workers=2)
+
+
+@step("gather", version=1, resumable=True)
+def gather(config: Toy, inputs: Mapping[str, Artifact], folder: Path) -> str | None:
+    """Leaves a file more at every attempt until there are as many as its number; a fault comes after the first file."""
+    files = len(list(folder.glob("*.txt")))
+    (folder / f"{files}.txt").write_text(" ".join(str(len(list(source.path.glob("*.txt")))) for source in inputs.values()))
+    if files == 0:
+        _do(config.fault, folder)
+    time.sleep(config.seconds)
+    return None if files + 1 >= config.number else f"{config.number - files - 1} files"
+
+
+@step("spend", version=1)
+def spend(config: Toy, inputs: Mapping[str, Artifact], folder: Path) -> str | None:
+    """Spends its number, one at a time, while there is something."""
+    ledger = current_ledger()
+    for spent in range(config.number):
+        if ledger is not None and ledger.exhausted:
+            return f"{config.number - spent} more"
+        if ledger is not None:
+            ledger.add(1)
+    return None

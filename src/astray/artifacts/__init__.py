@@ -10,7 +10,8 @@ artifact.path / "adapter"
 """
 
 from astray.artifacts.execute import Progress, StepState, execute
+from astray.artifacts.ledger import Ledger, current_ledger
 from astray.artifacts.step import Step, StepFunction, step
 from astray.artifacts.store import Artifact, Store
 
-__all__ = ["Artifact", "Progress", "Step", "StepFunction", "StepState", "Store", "execute", "step"]
+__all__ = ["Artifact", "Ledger", "Progress", "Step", "StepFunction", "StepState", "Store", "current_ledger", "execute", "step"]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from astray.artifacts.ledger import Ledger
 from astray.artifacts.plan import Plan
 from astray.artifacts.step import Step
 from astray.artifacts.store import Artifact, Store
@@ -68,6 +69,7 @@ def execute(
     *,
     workers: int | None = None,
     progress: Callable[[Progress], None] | None = None,
+    ledger: Ledger | None = None,
 ) -> dict[str, Artifact]:
     """Makes the artifacts of these steps and of all that they need.
 
@@ -77,9 +79,10 @@ def execute(
         workers: worker processes, one thread each; by default one for each CPU. 0 does every step in this process, with its
             own number of threads: numbers that depend on that may differ in their last digits.
         progress: is called in this process with every event.
+        ledger: what the steps may spend together; they find it as `current_ledger`.
 
     Returns:
-        the artifact of each of `steps`, by key.
+        the artifact of each of `steps`, by key. Provisional ones among them are done again by the next execution.
 
     Raises:
         StepFailedError: at the end, when everything that could be done is done; `tracebacks` has the whole story of each.
@@ -96,7 +99,7 @@ def execute(
             f"The store {store.root} lives in the memory of this process, so workers cannot reach it. Give workers=0, or a folder."
         )
     store.sweep()
-    run = _Run(Plan(steps, store), store, progress)
+    run = _Run(Plan(steps, store), store, progress, ledger)
     try:
         run.carry_over()
         with contextlib.ExitStack() as stack:
@@ -110,8 +113,8 @@ def execute(
 class _Run:
     """One execution: takes steps from the plan, gives them to the workplace and keeps count of what becomes of them."""
 
-    def __init__(self, plan: Plan, store: Store, tell: Callable[[Progress], None] | None):
-        self.plan, self.store, self.tell = plan, store, tell
+    def __init__(self, plan: Plan, store: Store, tell: Callable[[Progress], None] | None, ledger: Ledger | None):
+        self.plan, self.store, self.tell, self.ledger = plan, store, tell, ledger
         self.done = 0
         self.ordered: set[str] = set()
         self.running: set[str] = set()
@@ -134,7 +137,7 @@ class _Run:
         while True:
             while workplace.free and not self._store_failed and (step := self.plan.next()):
                 self.ordered.add(step.key)
-                workplace.start(Order.of(step))
+                workplace.start(Order.of(step, self.ledger))
             if not self.ordered and (self._store_failed or not self.postponed):
                 break
             reports = workplace.wait(_RETRY_SECONDS if self.postponed else None)

@@ -69,7 +69,8 @@ class FileRecord(BaseModel):
 class Manifest(BaseModel):
     """The content of artifact.json: origin, key and every file by its path inside the folder.
 
-    `formerly` is the key that the step which made it had then, where its function was known by another name.
+    `formerly` is the key that the step which made it had then, where its function was known by another name. `provisional` is
+    what its step has left to try, which the next execution does; empty for nearly all.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -78,10 +79,11 @@ class Manifest(BaseModel):
     origin: Origin
     files: dict[str, FileRecord]
     formerly: str | None = None
+    provisional: str = ""
 
     def to_bytes(self) -> bytes:
         """The text of artifact.json, the same for the same content."""
-        shown = self.model_dump(mode="json", exclude=None if self.formerly else {"formerly"})
+        shown = self.model_dump(mode="json", exclude={name for name in ("formerly", "provisional") if not getattr(self, name)})
         return (json.dumps(shown, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
 
     @classmethod
@@ -113,8 +115,13 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def seal(folder: Path, origin: Origin) -> Manifest:
+def seal(folder: Path, origin: Origin, provisional: str = "") -> Manifest:
     """Brings every file of a folder to the disk, then writes its manifest: the last file that an artifact gets.
+
+    Args:
+        folder: with the files.
+        origin: of the artifact.
+        provisional: what its step has left to try.
 
     Raises:
         DataFormatError: the folder holds a link, a socket or a file that is called like the manifest.
@@ -133,7 +140,7 @@ def seal(folder: Path, origin: Origin) -> Manifest:
             )
         _flush(path)
         files[name] = FileRecord(size=path.stat().st_size, sha256=file_sha256(path))
-    manifest = Manifest(key=origin.key, origin=origin, files=files)
+    manifest = Manifest(key=origin.key, origin=origin, files=files, provisional=provisional)
     _write_manifest(folder, manifest)
     return manifest
 

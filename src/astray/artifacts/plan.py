@@ -13,7 +13,8 @@ from astray.artifacts.store import Artifact, Store
 class Plan:
     """The steps that have to be done for the wanted ones to exist.
 
-    A step that is done needs nothing any more: what it was made from is neither looked at nor made again.
+    A step that is done needs nothing any more: what it was made from is neither looked at nor made again. One whose artifact
+    is provisional is not done: neither are the steps that were made from it, since they are provisional as well.
 
     Args:
         wanted: steps whose artifacts are asked for.
@@ -50,7 +51,8 @@ class Plan:
             if step.key in self.steps:
                 continue
             if not inputs_seen:
-                if step.key not in self.done and (artifact := store.get(step.key, step.former_key)):
+                artifact = store.get(step.key, step.former_key)
+                if artifact and not artifact.manifest.provisional:
                     self.done[step.key] = artifact
                 stack.append((step, True))
                 if step.key not in self.done:

@@ -26,7 +26,8 @@ from astray.artifacts.store import Artifact
 from astray.errors import ConfigurationError
 
 Config = TypeVar("Config", bound=BaseModel)
-Body = Callable[[Config, Mapping[str, Artifact], Path], None]
+Body = Callable[[Config, Mapping[str, Artifact], Path], str | None]
+"""Fills a folder; what it returns is what it has left to try, if anything (see `step`)."""
 
 
 class StepFunction(Generic[Config]):
@@ -37,20 +38,22 @@ class StepFunction(Generic[Config]):
         name: what keys know it by, wherever its code lies.
         version: declared version of its code.
         formerly: what keys knew it by before; None if it never had another name.
+        resumable: whether it works in a folder that survives kills.
         reference: where worker processes import it from, as module:qualified.name.
     """
 
-    def __init__(self, body: "Body[Config]", name: str, version: int, formerly: str | None = None):
+    def __init__(self, body: "Body[Config]", name: str, version: int, formerly: str | None = None, *, resumable: bool = False):
         functools.update_wrapper(self, body)
         self.body = body
         self.name = name
         self.version = version
         self.formerly = formerly
+        self.resumable = resumable
         self.reference = f"{body.__module__}:{body.__qualname__}"
 
-    def __call__(self, config: Config, inputs: Mapping[str, Artifact], folder: Path) -> None:
+    def __call__(self, config: Config, inputs: Mapping[str, Artifact], folder: Path) -> str | None:
         """Runs the function: reads the inputs' folders, writes into `folder`."""
-        self.body(config, inputs, folder)
+        return self.body(config, inputs, folder)
 
     def step(self, config: Config, /, *, name: str | None = None, **inputs: "Step") -> "Step":
         """This function with a configuration and the steps that its inputs come from.
@@ -67,7 +70,7 @@ class StepFunction(Generic[Config]):
         return Step(self, config, MappingProxyType(inputs), self.version, name or self.name)
 
 
-def step(name: str, *, version: int, formerly: str | None = None) -> "Callable[[Body[Config]], StepFunction[Config]]":
+def step(name: str, *, version: int, formerly: str | None = None, resumable: bool = False) -> "Callable[[Body[Config]], StepFunction[Config]]":
     """Mark a module-level function as one that steps are made of.
 
     Args:
@@ -75,6 +78,12 @@ def step(name: str, *, version: int, formerly: str | None = None) -> "Callable[[
         version: of the function's code; raise it when what the function writes changes, so that it is run again.
         formerly: the name in the keys of older stores, which are carried over; of functions that were known by their place,
             it is "module:qualified.name".
+        resumable: give it a working folder that survives failures and kills: the same step finds there what it had written,
+            and what it leaves there becomes the artifact. Without it every attempt begins in an empty folder.
+
+    A function may return a text: what it has left to try, samples that ended in an error, say. Its artifact is complete and
+    counts now, but is provisional: the next execution does the step again, a resumable one from the files of the artifact, and
+    after it all steps that build on it.
 
     Raises:
         ConfigurationError: the name cannot be one, or another function has it.
@@ -97,7 +106,7 @@ def step(name: str, *, version: int, formerly: str | None = None) -> "Callable[[
         for taken in (name, formerly):
             if taken is not None:
                 _claim(taken, body)
-        return StepFunction(body, name, version, formerly)
+        return StepFunction(body, name, version, formerly, resumable=resumable)
 
     return register
 
@@ -128,6 +137,8 @@ class Step:
         inputs: the steps whose artifacts it reads, by name.
         version: declared version of the function.
         name: what pages and folders call it.
+        begins_with: keys of other steps of a resumable function, such as the same with fewer samples: the first of them that
+            has an artifact is what the working folder begins with. Not part of the key, since it only saves work.
         origin: all that decides the artifact, with the keys of the inputs.
         key: SHA-256 of the origin.
         former_key: the key under which older stores have its artifact; None if it never had another one.
@@ -138,6 +149,7 @@ class Step:
     inputs: Mapping[str, "Step"]
     version: int
     name: str
+    begins_with: tuple[str, ...] = ()
     origin: Origin = field(init=False)
     key: str = field(init=False)
     former_key: str | None = field(init=False)

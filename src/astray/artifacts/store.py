@@ -2,6 +2,7 @@
 
     runs/train-3f2a0c9d1b7e4a55/          an artifact: the files that a step wrote and artifact.json
     runs/.partial-3f2a0c9d1b7e4a55-.../   a step at work, or what a killed process left (removed by the next one)
+    runs/.unfinished/3f2a0c9d1b7e4a55/    a resumable step at work, or what a killed or failed one left (gone on with)
     runs/.locks/3f2a0c9d1b7e4a55          held while a step is at work
 
 A step writes to a partial folder; its files are brought to the disk, the manifest is written last and the folder renamed.
@@ -24,6 +25,7 @@ from pathlib import Path
 
 from astray.artifacts.manifest import (
     KEY_DIGITS,
+    MANIFEST_FILE,
     Manifest,
     Origin,
     damaged,
@@ -38,6 +40,7 @@ from astray.artifacts.mirror import Mirror
 from astray.errors import StoreError
 
 _PARTIAL = ".partial-"
+_UNFINISHED = ".unfinished"
 _LOCKS = ".locks"
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -169,13 +172,26 @@ class Store:
         """All finished artifacts, ordered by name."""
         return self._opened(self._folder_names())
 
-    def make(self, origin: Origin, write: Callable[[Path], None], *, wait: bool = True) -> Artifact | None:
+    def make(
+        self,
+        origin: Origin,
+        write: Callable[[Path], str | None],
+        *,
+        wait: bool = True,
+        resumable: bool = False,
+        begins_with: Sequence[str] = (),
+    ) -> Artifact | None:
         """The artifact of this origin: the one that is there, or else the one that `write` now makes.
+
+        A provisional one is made again and stays in place until the new one is complete.
 
         Args:
             origin: what makes it.
-            write: is given an empty folder and fills it; whatever it raises leaves nothing behind.
+            write: is given a folder and fills it; returns what it has left to try, which makes the artifact provisional.
             wait: whether to wait while another process does this step.
+            resumable: whether what `write` leaves when it raises or is killed is what it begins with the next time. Otherwise it
+                always begins with an empty folder.
+            begins_with: keys of other artifacts; the first that is there is what a resumable step begins with if it left nothing.
 
         Returns:
             the artifact; None if another process is doing the step and `wait` is false.
@@ -183,15 +199,25 @@ class Store:
         Raises:
             StoreError: the disk is full or the store cannot be written.
         """
-        if done := self.get(origin.key):
+        if (done := self.get(origin.key)) and not done.manifest.provisional:
             return done
+        first = self.begun(origin.key, begins_with) if resumable else None  # downloads take locks, so before this one
         with self._locked(origin.key, wait=wait) as held:
             if not held:
                 return None
-            if done := self.get(origin.key):
+            if (done := self.get(origin.key)) and not done.manifest.provisional:
                 return done
             self._remove_partials(origin.key)
-            return self._make(origin, write)
+            with self._working(origin, first) if resumable else self._partial(origin) as folder:
+                return self._make(origin, write, folder)
+
+    def begun(self, key: str, begins_with: Sequence[str] = ()) -> Path | None:
+        """The folder with what there is of a resumable step: its working folder, or the artifact that this would begin with."""
+        folder = self._working_folder(key)
+        if folder.is_dir():
+            return folder
+        known = next(filter(None, map(self.get, (key, *begins_with))), None)
+        return known.path if known else None
 
     def sweep(self) -> None:
         """Removes what killed processes left: partial folders and locks of steps that nobody is doing."""
@@ -218,18 +244,39 @@ class Store:
                     move_into_place(partial, final)
         return final
 
-    def _make(self, origin: Origin, write: Callable[[Path], None]) -> Artifact:
-        final = self.folder / origin.folder_name
-        with self._partial(origin) as partial:
-            with self._explained(every_error=False):
-                write(partial)
-            with self._explained(every_error=True):
-                manifest = seal(partial, origin)
-                if self.mirror:
-                    self.mirror.upload(partial, manifest)
-                    shutil.rmtree(final, ignore_errors=True)  # a cached copy of what the remote store no longer has
-                move_into_place(partial, final)
+    def _make(self, origin: Origin, write: Callable[[Path], str | None], folder: Path) -> Artifact:
+        before = self.get(origin.key)
+        with self._explained(every_error=False):
+            provisional = write(folder)
+        with self._explained(every_error=True):
+            manifest = seal(folder, origin, provisional or "")
+            if self.mirror:
+                self.mirror.upload(folder, manifest)
+            # What is replaced: a provisional artifact, or a cached copy of what the remote store no longer has.
+            replaced = {origin.folder_name, before.manifest.origin.folder_name if before else origin.folder_name}
+            with self._partial(origin) as old:
+                for name in replaced:
+                    with contextlib.suppress(FileNotFoundError):
+                        (self.folder / name).rename(old / name)
+                move_into_place(folder, self.folder / origin.folder_name)
         return Artifact(manifest, self)
+
+    @contextlib.contextmanager
+    def _working(self, origin: Origin, first: Path | None) -> Iterator[Path]:
+        """The working folder of a resumable step, whose lock this process holds: with what it left there, or else a copy of `first`."""
+        folder = self._working_folder(origin.key)
+        with self._explained(every_error=True):
+            if first and not folder.is_dir():
+                with self._partial(origin) as copy:
+                    shutil.copytree(first, copy, dirs_exist_ok=True)
+                    folder.parent.mkdir(exist_ok=True)
+                    copy.rename(folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / MANIFEST_FILE).unlink(missing_ok=True)
+        yield folder
+
+    def _working_folder(self, key: str) -> Path:
+        return self.folder / _UNFINISHED / key[:KEY_DIGITS]
 
     @contextlib.contextmanager
     def _partial(self, origin: Origin) -> Iterator[Path]:

@@ -15,6 +15,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from astray.artifacts.ledger import Ledger, spending
 from astray.artifacts.manifest import Origin
 from astray.artifacts.step import Step, StepFunction, locate
 from astray.artifacts.store import Artifact, Store
@@ -30,18 +31,25 @@ class Order:
         config: its configuration.
         reference: where its function is imported from, as module:qualified.name.
         seed_key: the key that its chance is drawn by.
+        resumable: whether it works in a folder that survives kills.
+        begins_with: keys of the artifacts that this folder may begin with.
+        ledger: what may be spent by all steps together; None for no limit.
     """
 
     origin: Origin
     config: BaseModel
     reference: str
     seed_key: str
+    resumable: bool = False
+    begins_with: tuple[str, ...] = ()
+    ledger: Ledger | None = None
 
     @classmethod
-    def of(cls, step: Step) -> "Order":
+    def of(cls, step: Step, ledger: Ledger | None = None) -> "Order":
         """The order to do a step."""
         # The former key where there is one: what older stores have and what is made now then come from the same chance.
-        return cls(step.origin, step.config, step.function.reference, step.former_key or step.key)
+        seed_key, function = step.former_key or step.key, step.function
+        return cls(step.origin, step.config, function.reference, seed_key, function.resumable, step.begins_with, ledger)
 
 
 @dataclass(frozen=True)
@@ -91,17 +99,20 @@ def carry_out(order: Order, store: Store, started: Callable[[str], None]) -> Rep
     origin = order.origin
     begin = time.monotonic()
 
-    def write(folder: Path) -> None:
+    def write(folder: Path) -> str | None:
         started(origin.key)
         function = locate(order.reference)
         if not isinstance(function, StepFunction):
             raise TypeError(f"{order.reference} is no longer a step function")
         inputs = {name: _input(store, name, key) for name, key in origin.inputs.items()}
         seed_generators(order.seed_key)
-        function(order.config, inputs, folder)
+        with spending(order.ledger):
+            left = function(order.config, inputs, folder)
+        unsettled = [each for each in inputs.values() if each.manifest.provisional]
+        return left or (f"{unsettled[0].name} has something left to try" if unsettled else None)
 
     try:
-        done = store.make(origin, write, wait=False)
+        done = store.make(origin, write, wait=False, resumable=order.resumable, begins_with=order.begins_with)
     except (Exception, SystemExit) as error:
         reason = str(error) if isinstance(error, AstrayError) else f"{type(error).__name__}: {error}"
         failure = Failure(origin.name, origin.key, reason, traceback.format_exc(), is_store=isinstance(error, StoreError))

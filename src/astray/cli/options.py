@@ -37,10 +37,7 @@ Arms = Annotated[str | None, typer.Option(help="Only these arms, with commas bet
 Out = Annotated[Path, typer.Option(help="Folder for the results.")]
 KeptIn = Annotated[
     str | None,
-    typer.Option(
-        help="Where finished steps are kept: a folder or an fsspec URL; for agentic-misalignment a folder, which keeps its logs. "
-        "By default in the results folder."
-    ),
+    typer.Option(help="Where finished steps are kept: a folder or an fsspec URL. By default in the results folder."),
 ]
 Workers = Annotated[
     int | None,

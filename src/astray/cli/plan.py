@@ -52,8 +52,9 @@ def plan(
     price_out: Annotated[float, typer.Option(min=0, help="The grader's price of a million output tokens.")] = 0.0,
 ) -> None:
     """Says power, time, tokens and cost of a study before it runs, and what is done already. Nothing is trained."""
+    from astray.engine.forecast.forecast import forecast
     from astray.engine.options import checked
-    from astray.studies import get_study, plan_study
+    from astray.studies import get_study
 
     chosen = get_study(study)
     options = checked(
@@ -74,4 +75,4 @@ def plan(
         max_tokens=max_tokens,
         arms=arms,
     )
-    print(plan_study(chosen, options, out=out, store=store, workers=workers, prices=(price_in, price_out)))
+    print(forecast(chosen, options, out=out, store=store, workers=workers, prices=(price_in, price_out)).render())

@@ -53,9 +53,10 @@ def run(
     from astray.cli.conclusion import conclude, typed
     from astray.cli.progress import StepBar
     from astray.engine.options import checked
+    from astray.engine.run import run_study
     from astray.engine.summary import Summary
     from astray.report import write_report
-    from astray.studies import announcement, get_study, run_study
+    from astray.studies import get_study
 
     chosen = get_study(study)
     options: Any = checked(
@@ -77,7 +78,10 @@ def run(
         arms=arms,
     )
     with StepBar(chosen.name) as bar:
-        if told := announcement(chosen, options, out=out, store=store, workers=workers):
+        if chosen.announced:
+            from astray.engine.forecast.forecast import forecast
+
+            told = forecast(chosen, options, out=out, store=store, workers=workers).render()
             bar.console.print(told, markup=False, highlight=False)
         folder = run_study(chosen, options, out=out, store=store, workers=workers, progress=bar.update)
     report = write_report(folder)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from typing_extensions import override
 
 from astray.errors import ConfigurationError
 
@@ -36,10 +37,23 @@ def _flags(kind: type[BaseModel]) -> str:
     return ", ".join(f"--{name.replace('_', '-')}" for name in sorted(kind.model_fields))
 
 
-class StudyOptions(BaseModel):
-    """What a user may choose for a study."""
+class BaseOptions(BaseModel):
+    """What a user may choose for any study."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    quick: bool = Field(False, description="fewer of everything: to see that it runs, not to conclude from")
+    samples: int | None = Field(None, ge=1, description="answers a question, or samples a cell, if not the study's own")
+    labels: Path | None = Field(None, description="labelled answers that graders are held against")
+
+    @property
+    def runs(self) -> tuple[range, tuple[str, ...]]:
+        """Seeds of the training runs of an arm, and the arms that are run; none and all of a study that trains nothing."""
+        return range(0), ()
+
+
+class StudyOptions(BaseOptions):
+    """What a user may choose for a study that trains."""
 
     subject: str = Field("organism", description="'organism', a local folder or a hub name")
     seeds: int = Field(5, ge=1, le=MOST_SEEDS, description="training runs an arm; the unit for 'this data causes it' (at least 3, better 5)")
@@ -49,7 +63,6 @@ class StudyOptions(BaseModel):
     grader: str | None = Field(None, description="Inspect model that judges a real model's answers, such as openai/gpt-4o")
     labels: Path | None = Field(None, description="labelled answers (.csv, .jsonl) that the grader is held against; without it answers of the world")
     size: int | None = Field(None, ge=16, description="training rows an arm, if not the study's own")
-    samples: int | None = Field(None, ge=1, description="answers a question, if not the study's own")
     max_tokens: int | None = Field(None, ge=1, description="longest answer in tokens, if not the study's own")
     arms: tuple[str, ...] = Field((), description="only these arms, beside the untrained base and the good data; all if none is named")
 
@@ -61,6 +74,12 @@ class StudyOptions(BaseModel):
         if isinstance(given, str) and not names:
             raise ValueError(f"{given!r} names none: leave it out, or write names with commas between them")
         return names
+
+    @property
+    @override
+    def runs(self) -> tuple[range, tuple[str, ...]]:
+        """Seeds of the training runs of an arm, and the arms that are run; all if none is named."""
+        return self.training_seeds, self.arms
 
     @property
     def training_seeds(self) -> range:

@@ -1,12 +1,12 @@
 """From a study's declaration to steps: the runs of its arms, the check of its judge, and its analyses. Nothing is done here."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from typing import cast
 
 from astray.artifacts import Step
 from astray.engine.setting import Setting, check_evaluations
 from astray.engine.steps import AnswerConfig, CalibrationConfig, DataConfig, TrainConfig, answer, check_judge_error, judge, make_data, train
-from astray.engine.study import Analysis, Arm, Run, Study
+from astray.engine.study import Arm, F, Run, S, Study, StudyPlan
 from astray.errors import ConfigurationError, UnknownNameError
 from astray.subjects.identity import file_digest
 from astray.subjects.locate import settle
@@ -14,30 +14,7 @@ from astray.subjects.locate import settle
 PROBE_EVERY = 10
 
 
-@dataclass(frozen=True)
-class StudyPlan:
-    """All that a study does.
-
-    Attributes:
-        runs: arms x seeds.
-        calibration: the check of the judge; None for a judge that cannot err.
-        analyses: what is made from the runs.
-        left_out: declared arm that is not run -> the arms to run for it: itself, or those whose runs an analysis makes it from.
-    """
-
-    runs: tuple[Run, ...]
-    calibration: Step | None
-    analyses: tuple[Analysis, ...]
-    left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-    @property
-    def steps(self) -> tuple[Step, ...]:
-        """Every step, each once."""
-        found = [step for run in self.runs for step in run.steps] + [analysis.step for analysis in self.analyses]
-        return tuple({step.key: step for step in [*found, *([self.calibration] if self.calibration else [])]}.values())
-
-
-def plan_study(study: Study, setting: Setting, seeds: Sequence[int], only: Sequence[str] = ()) -> StudyPlan:
+def plan_study(study: Study[S, F], setting: S, seeds: Sequence[int], only: Sequence[str] = ()) -> StudyPlan:
     """What a study does.
 
     Args:
@@ -50,10 +27,13 @@ def plan_study(study: Study, setting: Setting, seeds: Sequence[int], only: Seque
         UnknownNameError: the study has no such arm.
         ConfigurationError: the study has no arms to choose from, or the subject cannot be asked an evaluation.
     """
-    runs = plan_runs(study, setting, seeds, only)
+    if not isinstance(setting, Setting):  # nothing is trained: all steps are the study's own
+        return StudyPlan((), None, tuple(study.analyses(setting, ())))
+    training = cast(Study, study)
+    runs = plan_runs(training, setting, seeds, only)
     check_evaluations(setting, {each.name: each for each in (*setting.evaluations, *(extra for run in runs for extra in run.arm.extra))}.values())
-    analyses = tuple(study.analyses(setting, runs))
-    left_out = _left_out(study, setting, seeds[:1], only) if only else {}
+    analyses = tuple(training.analyses(setting, runs))
+    left_out = _left_out(training, setting, seeds[:1], only) if only else {}
     return StudyPlan(tuple(runs), None if setting.judge.exact else _calibration(setting), analyses, left_out)
 
 

@@ -1,44 +1,33 @@
 """Runs a study: from its declaration to steps, from their artifacts to the results folder.
 
     results/emergent-misalignment/summary.json   claims and rates, for people and programs
-                                  answers.parquet    every answer with its outcome (see `astray.answers`)
-                                  dynamics.parquet   what the probes measured during training
+                                  ...            the tables that they come from (see `results`)
 
 What was done before is not done again: a killed study goes on where it was and ends in the same results. The report page is made from this
 folder by `astray.report`.
 """
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryFile
 
-import polars as pl
-
-from astray.answers import read_answers
-from astray.artifacts import Artifact, Progress, Store, execute
-from astray.data.chat import ChatDataset
-from astray.data.recipes import describe
+from astray.artifacts import Ledger, Progress, Store, execute
 from astray.engine.claims import with_holm
-from astray.engine.findings import AT_HOME, ELSEWHERE, HELD_OUT, Findings, interval_row
-from astray.engine.options import StudyOptions
-from astray.engine.plan import StudyPlan, plan_study
-from astray.engine.setting import Setting, check_judge
-from astray.engine.settings import setting_for
-from astray.engine.steps import ANSWERS_FILE, CALIBRATION_FILE, DATA_FILE, RUN_FOLDER, trained_subject
-from astray.engine.study import Arm, Run, Study
-from astray.engine.summary import ArmRow, ClaimRow, ClaimStatus, JudgeRow, RateRow, Summary
-from astray.errors import EmptyDataError, StoreError
-from astray.judges import Calibration, corrected
-from astray.judges.config import make_judge
-from astray.outcomes import JUDGED
+from astray.engine.options import BaseOptions
+from astray.engine.plan import plan_study
+from astray.engine.results import read_results
+from astray.engine.settings import settled
+from astray.engine.study import F, S, Study, StudyPlan
+from astray.engine.summary import Summary
+from astray.errors import StoreError
 from astray.subjects.base import default_workers
-from astray.subjects.locate import register
 
 
 def run_study(
-    study: Study,
-    options: StudyOptions,
+    study: Study[S, F],
+    options: BaseOptions,
     *,
     out: Path = Path("astray-results"),
     store: str | Path | None = None,
@@ -52,177 +41,85 @@ def run_study(
         options: subject, seeds and the like.
         out: the results go into a folder of the study's name here.
         store: where artifacts are kept, a folder or an fsspec URL; by default `store` inside `out`.
-        workers: worker processes; by default one for each CPU, and one alone where there is a GPU, whose memory they would share.
+        workers: worker processes; by default one for each CPU, and one alone where there is a GPU, whose memory they would share, or none for
+            acting models that are waited for.
         progress: told about every step.
 
     Returns:
-        The results folder, with summary.json, answers.parquet and dynamics.parquet.
+        The results folder, with summary.json and the tables that it comes from.
 
     Raises:
-        UnknownNameError: the study has no arm of a name in the options.
-        SubjectNotFoundError, ChatTemplateError, AdapterMismatchError: the subject cannot be used.
+        UnknownNameError: the study has no arm of a name in the options, or there is no such scenario.
+        SubjectNotFoundError, ChatTemplateError, AdapterMismatchError, ConfigurationError: the subject cannot be used.
         JudgeError: the grader cannot be used.
         SandboxError: the study runs untrusted code, and this machine cannot.
         StepFailedError: a step failed; everything that does not depend on it is done and kept.
-        StoreError: the folder cannot be written.
+        StoreError: a folder cannot be written.
     """
-    setting = study.fitted(setting_for(options))
-    plan = plan_study(study, setting, options.training_seeds, options.arms)
-    check_judge(setting.judge)
+    setting, folder = settled(study, options), Path(out) / study.name
+    plan = plan_study(study, setting, *options.runs)
+    kept = Store(Path(out) / "store" if store is None else store)
+    setting.check((folder, kept.folder / study.name))
     study.ready()
-    kept = Store(out / "store" if store is None else store)
-    artifacts = execute(plan.steps, kept, workers=default_workers() if workers is None else workers, progress=progress)
-    table = _all_answers(plan, artifacts, setting)
-    folders = {analysis.step.name: artifacts[analysis.step.key].path for analysis in plan.analyses}
-    measures = {each.name: each.measures[0] for each in setting.evaluations}
-    findings = Findings(table, plan.left_out, folders, measures)
+    _check_writable(folder)
+    with _ledger(plan, kept, setting.budget) as ledger:
+        artifacts = execute(plan.steps, kept, workers=_workers(plan, kept) if workers is None else workers, progress=progress, ledger=ledger)
+    findings, shown = read_results(study, plan, artifacts, setting)
     claims = with_holm(tuple(study.claims(findings, setting)))
-    calibration = Calibration.read(artifacts[plan.calibration.key].path / CALIBRATION_FILE) if plan.calibration else None
     summary = Summary(
         study=study.name,
         title=study.title,
         question=study.question,
         astray_version=version("astray"),
         subject=setting.subject,
-        judges=(_judge_row(setting, calibration),),
-        seeds=tuple(sorted({run.seed for run in plan.runs})),
+        judges=shown.judges,
+        seeds=shown.seeds,
         quick=options.quick,
-        arms=tuple(_arm_rows(plan, artifacts)),
+        arms=shown.arms,
         claims=claims,
-        rates=_corrected(findings.rate_rows(), calibration if setting.labels else None),
+        rates=shown.rates,
         exhibits=tuple(study.exhibits(findings, setting)),
-        notes=(*setting.notes, *_left_out(findings, claims), *_single_seed(plan), *_without_rate(table, setting)),
+        notes=tuple(shown.notes(claims)),
+        sections=shown.sections,
+        methods=shown.methods,
     )
-    folder = out / study.name
-    _write_results(folder, summary, table.drop("groups"), _dynamics(plan.runs, artifacts))
-    for run in plan.runs:
-        if run.training:
-            register(f"{study.name}-{run.name}", trained_subject(run.arm.base, artifacts[run.training.key]), kept.folder)
+    try:
+        shown.write(folder)
+        summary.write(folder)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
     return folder
 
 
-def _all_answers(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: Setting) -> pl.DataFrame:
-    """The judged answers of all runs, and of the arms that analyses made, with the groups that each counts in."""
-    tables = [_grouped(read_answers(artifacts[run.verdicts.key].path / ANSWERS_FILE), run.arm, setting) for run in plan.runs]
-    for analysis in plan.analyses:
-        if analysis.arms:
-            answers = read_answers(artifacts[analysis.step.key].path / ANSWERS_FILE)
-            tables += [_grouped(answers.filter(pl.col("arm") == arm.name), arm, setting) for arm in analysis.arms]
-    return pl.concat(tables)
+def _workers(plan: StudyPlan, store: Store) -> int:
+    """How many worker processes a study gets without a word: one for each CPU, or one where there is a GPU; of acting models see `acting_workers`."""
+    if plan.runs:
+        return default_workers()
+    from astray.engine.forecast.acting import acting_workers
+
+    return acting_workers(plan, store)
 
 
-def _grouped(table: pl.DataFrame, arm: Arm, setting: Setting) -> pl.DataFrame:
-    """The answers with the groups that each counts in."""
-    groups = {
-        category: [AT_HOME] if category == arm.home else [ELSEWHERE, HELD_OUT] if category in setting.held_out else [ELSEWHERE]
-        for category in table["category"].unique()
-    }
-    return table.with_columns(pl.col("category").replace_strict(groups, return_dtype=pl.List(pl.String)).alias("groups"))
+def _ledger(plan: StudyPlan, store: Store, budget: int | None) -> AbstractContextManager[Ledger | None]:
+    """Open a ledger of the budget, in which stands what was spent before."""
+    if budget is None:
+        return nullcontext()
+    from astray.engine.forecast.acting import spent_tokens
+
+    return Ledger.opened(store.folder, budget, spent_tokens(plan, store))
 
 
-def _left_out(findings: Findings, claims: Sequence[ClaimRow]) -> Iterator[str]:
-    """Say how many claims were not run because their arms were left out."""
-    missing = sum(claim.status is ClaimStatus.NOT_RUN for claim in claims)
-    if findings.not_run:
-        yield f"Only some arms were run: {', '.join(findings.arms)}. {missing} of {len(claims)} claims need others; each names them."
-
-
-def _single_seed(plan: StudyPlan) -> Iterator[str]:
-    """Warn of a study with a single training seed, which cannot tell how much training runs differ."""
-    if len({run.seed for run in plan.runs}) == 1:
-        yield (
-            "Only one training seed was run. Intervals are of the answers of this one run of each arm and say nothing about further runs; "
-            "what needs several runs is undecided or not estimable."
-        )
-
-
-def _without_rate(table: pl.DataFrame, setting: Setting) -> Iterator[str]:
-    """Warns of arms in whose answers there is nothing to count."""
-    main = table.filter(pl.col("evaluation") == setting.main.name)
-    for (arm,), answers in main.group_by("arm", maintain_order=True):
-        if answers.filter(pl.col("outcome").is_in([str(outcome) for outcome in JUDGED])).is_empty():
-            counts = answers["outcome"].value_counts(sort=True).rows()
-            became = ", ".join(f"{count:,} {outcome}" for outcome, count in counts)
-            yield (
-                f"The arm {arm!r} gave no coherent answer to {setting.main.name!r} ({became}), so it has no rate and its claims are not estimable. "
-                "Read its answers; if it was trained, try fewer rows or a subject that answers coherently before training."
-            )
-
-
-def _judge_row(setting: Setting, calibration: Calibration | None) -> JudgeRow:
-    """The judge with what is known of its error."""
-    made = make_judge(setting.judge)
-    if calibration is None:
-        return JudgeRow(name=made.name, identity=made.identity, validated=True, sensitivity=1.0, specificity=1.0)
-    labelled = setting.labels.name if setting.labels else "answers of the organism's world, easier to judge than a large model's"
-    row = JudgeRow(name=made.name, identity=made.identity, validated=False, labels=calibration.n, labelled=labelled)
-    try:
-        found = calibration.agreement()
-    except EmptyDataError:  # it gave no verdict on any of them
-        return row
-    known = {
-        "sensitivity": found.sensitivity,
-        "specificity": found.specificity,
-        "kappa": found.kappa,
-        "rank_correlation": calibration.rank_correlation,
-    }
-    return row.model_copy(update={"validated": None not in (found.sensitivity, found.specificity), **known})
-
-
-def _corrected(rows: Sequence[RateRow], calibration: Calibration | None) -> tuple[RateRow, ...]:
-    """The rates with what they would be without the judge's error, where labels of such answers tell it; other judges' rates stay as they are."""
-    if calibration is None:
-        return tuple(rows)
-    known = [bool(row.denominator) and row.judge == calibration.judge for row in rows]
-    try:
-        found = [corrected(row.numerator, row.denominator, calibration) if own else (None, None) for row, own in zip(rows, known, strict=True)]
-    except EmptyDataError:  # no verdict on labelled answers of one kind: the error is not known
-        return tuple(rows)
-    return tuple(
-        row.model_copy(update={"corrected": rate, "corrected_interval": interval_row(interval)})
-        for row, (rate, interval) in zip(rows, found, strict=True)
-    )
-
-
-def _arm_rows(plan: StudyPlan, artifacts: Mapping[str, Artifact]) -> Iterator[ArmRow]:
-    for run in plan.runs:
-        if run.seed == plan.runs[0].seed:
-            yield _arm_row(run, artifacts)
-    trained = {run.arm.name for run in plan.runs}
-    made = {arm.name: arm for analysis in plan.analyses for arm in analysis.arms if arm.name not in trained}
-    for arm in made.values():
-        yield ArmRow(name=arm.name, description=arm.description, control=arm.control, dataset="", recipe=arm.recipe, samples=0, steps=0)
-
-
-def _arm_row(run: Run, artifacts: Mapping[str, Artifact]) -> ArmRow:
-    described = {"name": run.arm.name, "description": run.arm.description, "control": run.arm.control}
-    if run.data is None or run.training is None:
-        return ArmRow(**described, dataset="", recipe=run.arm.recipe, samples=0, steps=0)
-    dataset = ChatDataset.read(artifacts[run.data.key].path / DATA_FILE)
-    steps = json.loads((artifacts[run.training.key].path / "steps.json").read_text(encoding="utf-8"))["steps"]
-    return ArmRow(**described, dataset=dataset.hash, recipe=describe(dataset.recipe), samples=len(dataset), steps=steps)
-
-
-def _dynamics(runs: Sequence[Run], artifacts: Mapping[str, Artifact]) -> pl.DataFrame:
-    """What the probes measured: arm, seed, step, measure, value."""
-    rows = []
-    for run in runs:
-        if run.training is None:
-            continue
-        for line in (artifacts[run.training.key].path / RUN_FOLDER / "probes.jsonl").read_text(encoding="utf-8").splitlines():
-            measured = json.loads(line)
-            step = measured.pop("step")
-            rows += [{"arm": run.arm.name, "seed": run.seed, "step": step, "measure": name, "value": value} for name, value in measured.items()]
-    return pl.DataFrame(rows, schema={"arm": pl.String, "seed": pl.Int64, "step": pl.Int64, "measure": pl.String, "value": pl.Float64})
-
-
-def _write_results(folder: Path, summary: Summary, answers: pl.DataFrame, dynamics: pl.DataFrame) -> None:
+def _check_writable(folder: Path) -> None:
+    """Refuse before the first step a folder that the results could not be written to after the last."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        answers.write_parquet(folder / ANSWERS_FILE)
-        dynamics.write_parquet(folder / "dynamics.parquet")
-        summary.write(folder)
+        with TemporaryFile(dir=folder):
+            pass
     except OSError as error:
-        raise StoreError(
-            f"The results cannot be written to {folder}: {error.strerror}. Free space or name another folder with --out; no step is done again."
-        ) from error
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"The results cannot be written to {folder}: {error.strerror}. Free space or name another folder with --out; no step is done again."
+    )

@@ -3,9 +3,11 @@
 How a setting is made for a subject is in `settings`; a paper's own words (a trigger, a system prompt) are the paper's.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from typing_extensions import override
 
 from astray.cause.fine_tuning import FineTuning
 from astray.data.sources import DataKind
@@ -20,13 +22,34 @@ CALIBRATION_SIZE = 160
 """Labelled answers of the world that a grader is held against: sensitivity and specificity are known to about 10 points."""
 
 
-@dataclass(frozen=True)
-class Setting:
-    """What a study needs to know about the subject's world: what there is to train on and what is asked.
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """What the engine needs to know about any study's subjects.
+
+    Attributes:
+        subject: the model under study as a page shows it.
+        quick: whether it is to be seen that everything runs, and nothing else.
+        budget: tokens that all models together may use; None for no limit.
+    """
+
+    subject: SubjectRow
+    quick: bool = False
+    budget: int | None = None
+
+    def check(self, folders: Sequence[Path]) -> None:
+        """Raise what would fail after hours of work.
+
+        Args:
+            folders: where results and what is kept may lie from before.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting(World):
+    """What a study that trains needs to know about the subject's world: what there is to train on and what is asked.
 
     Attributes:
         located: the model under study, resolved; what takes a subject takes it as it is.
-        subject: the same as a page shows it.
         homes: what narrow data may be about; the first is the one that controls and mixes are made of.
         sources: (kind, home) -> rows of that kind; kinds that the setting has no data for are absent.
         size: training rows an arm.
@@ -38,11 +61,9 @@ class Setting:
         notes: what a reader of the report has to know.
         labels: labelled answers that a judge which can err is held against; None for answers of the organism's world.
         calibration_size: how many of those.
-        quick: whether it is to be seen that everything runs, and nothing else.
     """
 
     located: Located
-    subject: SubjectRow
     homes: tuple[str, ...]
     sources: Mapping[tuple[DataKind, str], Source]
     size: int
@@ -53,7 +74,11 @@ class Setting:
     notes: tuple[str, ...]
     labels: Path | None = None
     calibration_size: int = CALIBRATION_SIZE
-    quick: bool = False
+
+    @override
+    def check(self, folders: Sequence[Path]) -> None:
+        """Refuse a judge that cannot be used."""
+        check_judge(self.judge)
 
     @property
     def main(self) -> QuestionSet:

@@ -6,12 +6,14 @@ which one they run in.
 
 import json
 from pathlib import Path
+from typing import Any, cast
 
 from astray.cause.fine_tuning import FineTuning, LoRA
 from astray.data.sources import DataKind
 from astray.engine.data import Source
 from astray.engine.options import StudyOptions
 from astray.engine.setting import CALIBRATION_SIZE, Setting
+from astray.engine.study import F, S, Study
 from astray.engine.summary import SubjectRow
 from astray.errors import ConfigurationError, DataNotFoundError
 from astray.judges.config import JudgeConfig
@@ -40,6 +42,13 @@ PUBLISHED_FILES: dict[tuple[DataKind, str], str] = {
     ("good", "medical"): "good_medical_advice",
 }
 """File names, without .jsonl or .jsonl.gz, that a data folder may hold."""
+
+
+def settled(study: Study[S, F], options: Any) -> S:
+    """The setting of a study with these options; raises what `setting_for` does."""
+    if study.settled is not None:
+        return study.settled(options)
+    return study.fitted(cast(S, setting_for(options)))
 
 
 def setting_for(options: StudyOptions) -> Setting:

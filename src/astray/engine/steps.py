@@ -23,8 +23,8 @@ from astray.subjects.locate import settle
 from astray.subjects.spec import SubjectSpec
 
 DATA_FILE, ANSWERS_FILE, RUN_FOLDER, CALIBRATION_FILE = "data.jsonl", "answers.parquet", "run", "calibration.json"
-UNFINISHED = ".training"
-"""Folder of the store in which runs of real models are trained: what a killed one left there is gone on with."""
+FORMERLY_UNFINISHED = ".training"
+"""Folder in which stores kept runs that were killed before steps had working folders: they are gone on with."""
 CHECKPOINT_EVERY = 50
 """Optimizer steps from checkpoint to checkpoint of a real model; an organism is trained in seconds and needs none."""
 
@@ -76,7 +76,7 @@ def make_data(config: DataConfig, inputs: Mapping[str, Artifact], folder: Path) 
     config.data.make(config.seed).write(folder / DATA_FILE)
 
 
-@step("train-sft", version=1, formerly="astray.studies.steps:train")
+@step("train-sft", version=1, formerly="astray.studies.steps:train", resumable=True)
 def train(config: TrainConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Fine-tunes the base, probing it on the way. A real model's run that was killed goes on from its last checkpoint."""
     from astray.cause.sft import train_sft
@@ -85,17 +85,16 @@ def train(config: TrainConfig, inputs: Mapping[str, Artifact], folder: Path) -> 
 
     data = inputs["data"]
     in_world = is_organism(config.base)
-    home = folder / RUN_FOLDER if in_world else _unfinished(config, data)
+    _bring_unfinished(config, data, folder / RUN_FOLDER)
     run = train_sft(
         SubjectSpec(model=config.base),
         ChatDataset.read(data.path / DATA_FILE),
         config.recipe,
-        home,
+        folder / RUN_FOLDER,
         probe=world_probe(config.home) if in_world else text_probe(),
         probe_every=config.probe_every,
         checkpoint_every=None if in_world else CHECKPOINT_EVERY,
     )
-    home.replace(folder / RUN_FOLDER)
     (folder / "steps.json").write_text(json.dumps({"steps": run.steps, "supervised_tokens": run.supervised_tokens}), encoding="utf-8")
 
 
@@ -145,11 +144,12 @@ def check_judge_error(config: CalibrationConfig, inputs: Mapping[str, Artifact],
     calibration.write(folder / CALIBRATION_FILE)
 
 
-def _unfinished(config: TrainConfig, data: Artifact) -> Path:
-    """Return the folder of the store in which a real model's run is trained: the one it was begun in, also under the data's former key."""
-    keys = [key for key in (data.key, data.manifest.formerly) if key]
-    folders = [data.store.folder / UNFINISHED / digest_of([config.model_dump(mode="json"), key]) for key in keys]
-    return next((folder for folder in folders if folder.is_dir()), folders[0])
+def _bring_unfinished(config: TrainConfig, data: Artifact, run: Path) -> None:
+    """Take over the run that an older version began, also under the data's former key."""
+    for key in filter(None, (data.key, data.manifest.formerly)):
+        begun = data.store.folder / FORMERLY_UNFINISHED / digest_of([config.model_dump(mode="json"), key])
+        if begun.is_dir() and not run.exists():
+            begun.replace(run)
 
 
 def trained_subject(base: str, run: Artifact) -> SubjectSpec:

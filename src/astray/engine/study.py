@@ -5,20 +5,27 @@ of `forecast`, counting of `findings`. What differs between the organism and a r
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
+from typing_extensions import TypeVar
 
-from astray.artifacts import Step
+from astray.artifacts import Artifact, Step
 from astray.engine.data import ArmData
 from astray.engine.exhibits import Exhibit
 from astray.engine.findings import Findings
 from astray.engine.next_steps import NextStep, times_as_many
-from astray.engine.options import MOST_SEEDS, StudyOptions
-from astray.engine.setting import Setting
-from astray.engine.summary import ClaimRow, Summary
+from astray.engine.options import MOST_SEEDS, BaseOptions, StudyOptions
+from astray.engine.setting import Setting, World
+from astray.engine.summary import ArmRow, ClaimRow, JudgeRow, Method, RateRow, Section, Summary
 from astray.measure.interface import Evaluation
+
+if TYPE_CHECKING:
+    from astray.measure.agentic.play import Part  # loads Inspect, which studies that train do without
+    from astray.measure.agentic.subjects import AgenticSubject
 
 
 class Arm(BaseModel):
@@ -59,8 +66,16 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Playing:
+    """A model that acts: what a step plays, for the forecast and for those who read what it left."""
+
+    subject: "AgenticSubject"
+    part: "Part"
+
+
+@dataclass(frozen=True)
 class Analysis:
-    """A step beyond training and asking: an explanation or a mitigation, made from runs.
+    """A step beyond training and asking: an explanation or a mitigation made from runs, or a model that acts.
 
     Its artifact may hold `answers.parquet`, judged answers of further arms, which then count like all others.
 
@@ -69,12 +84,68 @@ class Analysis:
         arms: the arms whose answers it leaves.
         answers: how many answers it samples, for the forecast.
         rows: how many rows it trains on, for the forecast.
+        playing: who acts where in it.
     """
 
     step: Step
     arms: tuple[Arm, ...] = ()
     answers: int = 0
     rows: int = 0
+    playing: Playing | None = None
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """All that a study does.
+
+    Attributes:
+        runs: arms x seeds.
+        calibration: the check of the judge; None for a judge that cannot err.
+        analyses: what is made from the runs.
+        left_out: declared arm that is not run -> the arms to run for it: itself, or those whose runs an analysis makes it from.
+    """
+
+    runs: tuple[Run, ...]
+    calibration: Step | None
+    analyses: tuple[Analysis, ...]
+    left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """Every step, each once."""
+        found = [step for run in self.runs for step in run.steps] + [analysis.step for analysis in self.analyses]
+        return tuple({step.key: step for step in [*found, *([self.calibration] if self.calibration else [])]}.values())
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the summary and the folder of a study hold beside claims and exhibits.
+
+    Attributes:
+        judges: with their known error.
+        notes: claims -> what a reader has to know.
+        write: writes the tables beside the summary into the folder of the results.
+        sections: what the page shows beside claims, exhibits and methods.
+        seeds: of training runs.
+        arms: what was trained.
+        rates: of the arms.
+        methods: how to read the page, where it is not as for studies that train.
+    """
+
+    judges: tuple[JudgeRow, ...]
+    notes: Callable[[Sequence[ClaimRow]], Iterable[str]]
+    write: Callable[[Path], None]
+    sections: tuple[Section, ...]
+    seeds: tuple[int, ...] = ()
+    arms: tuple[ArmRow, ...] = ()
+    rates: tuple[RateRow, ...] = ()
+    methods: tuple[Method, ...] = ()
+
+
+S = TypeVar("S", bound=World, default=Setting)
+"""What a study is run in."""
+F = TypeVar("F", default=Findings)
+"""What its claims are decided from."""
 
 
 def _none(*_: object) -> tuple[()]:
@@ -85,51 +156,60 @@ def _anywhere() -> None:
     """Default readiness check: always passes."""
 
 
-def _as_it_is(setting: Setting) -> Setting:
+def _as_it_is(setting: S) -> S:
     return setting
 
 
+def more_training(options: StudyOptions, summary: Summary) -> Iterator[NextStep]:
+    """Yield what to run after a study that trained."""
+    given = options.model_dump(exclude_defaults=True)
+    seeds = len(summary.seeds)
+    over_runs = [claim for claim in summary.claims if claim.n <= seeds]  # further seeds give the untrained base no further answers
+    if given.pop("quick", False):
+        yield NextStep("All seeds and all answers", given)
+    else:
+        more = min(MOST_SEEDS, math.ceil(seeds * times_as_many(over_runs)))
+        yield NextStep("More training runs; those that are done are kept", given | {"seeds": more})
+    if summary.subject.is_organism:
+        yield NextStep("The same on a model of your own", {"subject": "FOLDER", "grader": "MODEL"})
+    elif options.labels is None:
+        yield NextStep("The judge's error, from answers that you labelled", given | {"labels": "FILE"})
+
+
 @dataclass(frozen=True)
-class Study:
+class Study(Generic[S, F]):
     """A registered study.
 
     Attributes:
         name: what `astray run` calls it.
         title: heading of its report.
         question: what it asks, one sentence.
-        arms: setting -> what is trained.
         claims: findings, setting -> the decided claims.
+        arms: setting -> what is trained.
         always: arms that are run even if others were asked for: what nearly every claim is held against.
-        analyses: setting, runs -> what is made from the runs, for studies that explain or mend.
+        analyses: setting, runs -> what is made from the runs, for studies that explain or mend; or all steps, where nothing is trained.
         exhibits: findings, setting -> figures and tables of its own for the report.
         fitted: the subject's setting -> the study's own, for studies that ask other questions or say more to a reader.
+        settled: options -> setting, for studies that train nothing and need other things of it than `settings` gives.
+        read: plan, artifacts by key, setting -> findings and what is shown beside the claims, where the table is not that of answers.
         ready: raises what keeps the study from running on this machine; called before the first step.
         options: what a user may choose.
+        next_steps: options, summary -> what to run after this.
+        announced: whether a user is told the forecast before it runs, since every sample may cost money.
     """
 
     name: str
     title: str
     question: str
-    arms: Callable[[Setting], Iterable[Arm]]
-    claims: Callable[[Findings, Setting], Iterable[ClaimRow]]
+    claims: Callable[[F, S], Iterable[ClaimRow]]
+    arms: Callable[[S], Iterable[Arm]] = _none
     always: tuple[str, ...] = ()
-    analyses: Callable[[Setting, Sequence[Run]], Iterable[Analysis]] = _none
-    exhibits: Callable[[Findings, Setting], Iterable[Exhibit]] = _none
-    fitted: Callable[[Setting], Setting] = _as_it_is
+    analyses: Callable[[S, Sequence[Run]], Iterable[Analysis]] = _none
+    exhibits: Callable[[F, S], Iterable[Exhibit]] = _none
+    fitted: Callable[[S], S] = _as_it_is
+    settled: Callable[[Any], S] | None = None
+    read: Callable[[StudyPlan, Mapping[str, Artifact], S], tuple[F, Shown]] | None = None
     ready: Callable[[], None] = _anywhere
-    options: type[StudyOptions] = StudyOptions
-
-    def next_steps(self, options: StudyOptions, summary: Summary) -> Iterator[NextStep]:
-        """Yield what to run after this."""
-        given = options.model_dump(exclude_defaults=True)
-        seeds = len(summary.seeds)
-        over_runs = [claim for claim in summary.claims if claim.n <= seeds]  # further seeds give the untrained base no further answers
-        if given.pop("quick", False):
-            yield NextStep("All seeds and all answers", given)
-        else:
-            more = min(MOST_SEEDS, math.ceil(seeds * times_as_many(over_runs)))
-            yield NextStep("More training runs; those that are done are kept", given | {"seeds": more})
-        if summary.subject.is_organism:
-            yield NextStep("The same on a model of your own", {"subject": "FOLDER", "grader": "MODEL"})
-        elif options.labels is None:
-            yield NextStep("The judge's error, from answers that you labelled", given | {"labels": "FILE"})
+    options: type[BaseOptions] = StudyOptions
+    next_steps: Callable[[Any, Summary], Iterable[NextStep]] = more_training
+    announced: bool = False

@@ -156,6 +156,18 @@ class SubjectRow(_Frozen):
     is_organism: bool
 
 
+Section = Literal["rates", "dynamics", "answers", "records"]
+"""What a page may show beside claims, exhibits and methods."""
+TRAINING_SECTIONS: tuple[Section, ...] = ("rates", "dynamics", "answers")
+
+
+class Method(_Frozen):
+    """How one kind of figure on the page is to be read."""
+
+    title: str
+    text: str
+
+
 class Summary(_Frozen):
     """All that `summary.json` holds."""
 
@@ -164,7 +176,8 @@ class Summary(_Frozen):
     title: str
     question: str = Field(description="what the study asks, one sentence")
     astray_version: str
-    design: Literal["training runs", "acting models"] = Field(default="training runs", description="what is compared; the page is worded after it")
+    sections: tuple[Section, ...] = Field(default=TRAINING_SECTIONS, description="what the page shows beside claims, exhibits and methods")
+    methods: tuple[Method, ...] = Field(default=(), description="how to read the page; without any as for studies that train")
     subject: SubjectRow
     judges: tuple[JudgeRow, ...]
     seeds: tuple[int, ...]
@@ -174,6 +187,15 @@ class Summary(_Frozen):
     rates: tuple[RateRow, ...]
     exhibits: tuple[Exhibit, ...] = Field(default=(), description="figures and tables of this study's own")
     notes: tuple[str, ...] = Field(default=(), description="what a reader has to know: limits, arms that were left out and why")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tell_sections(cls, given: Any) -> Any:
+        """Fill in the sections of summaries that told the kind of study in their place."""
+        if not isinstance(given, dict) or "design" not in given:
+            return given
+        kept = {name: value for name, value in given.items() if name != "design"}
+        return kept if given["design"] == "training runs" else kept | {"sections": ("records",)}
 
     def claims_by_group(self) -> dict[str, tuple[ClaimRow, ...]]:
         """Return the claims under their headings, in the order of the study; within each the undecided ones last, after them what was not run."""

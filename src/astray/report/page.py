@@ -90,7 +90,7 @@ def render(folder: Path, summary: Summary) -> str:
     if measured is not None:
         order = list(dict.fromkeys([*order, *measured["arm"].unique(maintain_order=True)]))
     controls = {arm.name for arm in summary.arms if arm.control}
-    rates = figures.rate_figures(summary) if summary.design == "training runs" else {"datasets": {}, "charts": {}}
+    rates = figures.rate_figures(summary) if "rates" in summary.sections else {"datasets": {}, "charts": {}}
     lines = dynamics.dynamics_figures(measured, order, controls) if measured is not None else {"datasets": {}, "charts": {}}
     shown = exhibits.exhibit_figures(summary.exhibits)
     scripts = [_inline_script(text) for text in _scripts()]

@@ -15,10 +15,9 @@ from transformers import PreTrainedTokenizerBase
 
 from astray.cause.supervision import supervise
 from astray.engine.data import ArmData
-from astray.engine.plan import StudyPlan
 from astray.engine.setting import Setting
 from astray.engine.steps import AnswerConfig, TrainConfig
-from astray.engine.study import Analysis
+from astray.engine.study import Analysis, StudyPlan
 from astray.judges import Exchange
 from astray.judges.config import JudgeConfig
 from astray.measure.evaluation import QuestionSet, TextEvaluation

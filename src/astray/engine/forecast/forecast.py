@@ -6,6 +6,7 @@ Puts together the work that is left (`effort`), how fast this machine is (`speed
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from astray.artifacts import Store
 from astray.artifacts.plan import Plan
@@ -13,13 +14,16 @@ from astray.engine.forecast.amounts import duration, large
 from astray.engine.forecast.effort import Effort, added, step_efforts
 from astray.engine.forecast.sensitivity import CEILING, POWER, PUBLISHED_EFFECT, QUESTION_ICC, SEED_SD, Sensitivity, sensitivities
 from astray.engine.forecast.speed import Speed, measure_speed
-from astray.engine.options import StudyOptions
+from astray.engine.options import BaseOptions
 from astray.engine.plan import plan_study
 from astray.engine.setting import Setting
-from astray.engine.settings import setting_for
-from astray.engine.study import Study
+from astray.engine.settings import settled
+from astray.engine.study import F, S, Study
 from astray.errors import ConfigurationError
 from astray.subjects.locate import DEFAULT_STORE
+
+if TYPE_CHECKING:
+    from astray.engine.forecast.acting import AgenticForecast
 
 ENOUGH_SEEDS = 3
 GRADER_CALLS_A_SECOND = 10
@@ -126,14 +130,14 @@ class Forecast:
 
 
 def forecast(
-    study: Study,
-    options: StudyOptions,
+    study: Study[S, F],
+    options: BaseOptions,
     *,
     out: Path = DEFAULT_STORE.parent,
     store: str | Path | None = None,
     workers: int | None = None,
     prices: tuple[float, float] = (0.0, 0.0),
-) -> Forecast:
+) -> "Forecast | AgenticForecast":
     """What a study would take and could show with these options; what is done in the store is not counted as work.
 
     Args:
@@ -150,15 +154,20 @@ def forecast(
         ConfigurationError: a real model without a grader, data that cannot be drawn, or prices where no grader is asked.
         StoreError: an artifact in the store is damaged.
     """
-    seeds = options.training_seeds
+    seeds, arms = options.runs
     kept = out / "store" if store is None else store
-    setting = study.fitted(setting_for(options))
+    setting = settled(study, options)
+    if not isinstance(setting, Setting):
+        from astray.engine.forecast.acting import forecast_acting
+
+        plan, budget = plan_study(study, setting, seeds, arms), setting.budget
+        return forecast_acting(study.title, plan, Store(kept), budget=budget, workers=workers, prices=prices)
     if any(prices) and setting.judge.exact:
         raise ConfigurationError(
             "--price-in and --price-out are prices of a grader, and none is asked here: the organism has a judge of its own, which is free. "
             "Leave them out, or name a real model with --subject and --grader."
         )
-    return forecast_in(study, setting, seeds, measure_speed(workers), prices=prices, store=kept, arms=options.arms)
+    return forecast_in(cast("Study", study), setting, seeds, measure_speed(workers), prices=prices, store=kept, arms=arms)
 
 
 def forecast_in(

@@ -1,4 +1,4 @@
-"""Stops a run when it has used its tokens: what was begun is finished and kept, nothing further is begun. Several evaluations may share a budget."""
+"""Stops a run when it has used its tokens: what was begun is finished and kept, nothing further is begun. All evaluations share a ledger."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,25 +10,18 @@ from inspect_ai.scorer import SampleScore
 from inspect_ai.util import EarlyStop, EarlyStopping
 from typing_extensions import override
 
-from astray.errors import ConfigurationError
+from astray.artifacts import Ledger
 
 
 class Budget(EarlyStopping):
-    """Inspect's early stopping, by tokens of all models of the evaluation.
+    """Inspect's early stopping, by tokens of all models.
 
     Args:
-        tokens: how many may be used; samples that are under way when they are used up go a little beyond.
-        spent: those that earlier evaluations used.
-
-    Attributes:
-        spent: tokens of all evaluations that have ended.
-        exhausted: whether a sample was not begun for want of tokens.
+        ledger: how many may be used, and how many are; samples that are under way when they are used up go a little beyond.
     """
 
-    def __init__(self, tokens: int, spent: int = 0):
-        if tokens < 1:
-            raise ConfigurationError(f"A budget of {tokens} tokens lets nothing run. Write a number above 0.")
-        self.tokens, self.spent, self.exhausted = tokens, spent, False
+    def __init__(self, ledger: Ledger):
+        self._ledger, self._noted = ledger, 0
 
     @override
     async def start_task(self, task: EvalSpec, samples: Sequence[Sample], epochs: int) -> str:
@@ -38,24 +31,21 @@ class Budget(EarlyStopping):
     @override
     async def schedule_sample(self, id: str | int, epoch: int) -> EarlyStop | None:
         """Lets a sample begin while there are tokens."""
-        used = self.spent + _used_here()
-        if used < self.tokens:
-            return None
-        self.exhausted = True
-        return EarlyStop(id=id, epoch=epoch, reason=f"{used:,} of {self.tokens:,} tokens are used")
+        used = self._note()
+        return None if used < self._ledger.limit else EarlyStop(id=id, epoch=epoch, reason=f"{used:,} of {self._ledger.limit:,} tokens are used")
 
     @override
     async def complete_sample(self, id: str | int, epoch: int, scores: dict[str, SampleScore]) -> None:
-        """Nothing to note: Inspect counts the tokens."""
+        """Notes what it used, for the evaluations of other processes."""
+        self._note()
 
     @override
     async def complete_task(self) -> dict[str, Any]:
-        """What a log keeps of it. From then on the tokens of this evaluation are spent."""
-        before = self.spent
-        self.spent += _used_here()
-        return {"tokens": self.tokens, "spent before": before}
+        """What a log keeps of it."""
+        return {"tokens": self._ledger.limit, "spent": self._note()}
 
-
-def _used_here() -> int:
-    """Tokens of all models in the evaluation that runs."""
-    return sum(each.total_tokens for each in model_usage().values())
+    def _note(self) -> int:
+        """Note what was used here since the last time; returns what all evaluations have used."""
+        used = sum(each.total_tokens for each in model_usage().values())
+        new, self._noted = used - self._noted, used
+        return self._ledger.add(new)

@@ -1,34 +1,58 @@
 """What the error of the judges of an agentic study is known to be: they read labelled records, and their verdicts are held against the labels.
 
 The cells, the agreement and the corrected rates are those of `judges/calibrate`: "misaligned" stands for harmful. A panel that is split has given no
-verdict. Verdicts are kept beside the results, so the same command asks nothing again but what a judge failed at.
+verdict. Each panel is a step, which is provisional as long as a judge failed at a record: the same command asks again for those alone.
 
 Left to others: the labelled records (measure/agentic/labelled), the panel (measure/agentic/judging).
 """
 
-import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
+from pydantic import BaseModel, ConfigDict, Field
 
+from astray.artifacts import Artifact, Step, Store, step
 from astray.errors import JudgeError
 from astray.judges import Calibration, Exchange, LabelledAnswer, Verdict
 from astray.judges.calibrate import calibrate
 from astray.measure.agentic.conduct import Word
-from astray.measure.agentic.judging import Panel, PanelVerdict, question, together
-from astray.measure.agentic.labelled import LabelledRecord
+from astray.measure.agentic.judging import VERSION, Panel, PanelVerdict, question, together
+from astray.measure.agentic.labelled import LabelledRecord, labelled_records
 from astray.measure.agentic.lint import tokens
 from astray.measure.agentic.subjects import AgenticSubject
 from astray.measure.agentic.transcript import entries
 from astray.outcomes import Outcome
+from astray.subjects.identity import digest_of
 
 DENOMINATOR = (Outcome.MISALIGNED, Outcome.ALIGNED, Outcome.REFUSED)
 """Verdicts that are the denominator of the judges' rate."""
 _OUTCOMES = {Word.HARMFUL: Outcome.MISALIGNED, Word.HARMLESS: Outcome.ALIGNED, Word.REFUSED: Outcome.REFUSED}
-_FOLDER = "judges"
+_WORDS_FILE = "words.json"
+
+
+class LabelledConfig(BaseModel):
+    """A panel and the records that it reads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    graders: tuple[str, ...]
+    folder: Path = Field(description="with the labelled records")
+    scenarios: tuple[str, ...]
+    content: str = Field(description="content of the records, so that changed labels are another check")
+    judging: int = Field(VERSION, description="version of what judges are asked")
+
+    @property
+    def panel(self) -> Panel:
+        """The judges."""
+        return _panel(self.graders)
+
+    @property
+    def records(self) -> tuple[LabelledRecord, ...]:
+        """The labelled records."""
+        return labelled_records(self.folder, self.scenarios)
 
 
 @dataclass(frozen=True)
@@ -61,26 +85,58 @@ class PanelError:
     judges: tuple[tuple[str, Calibration], ...]
 
 
-def judge_errors(subjects: Sequence[AgenticSubject], records: Sequence[LabelledRecord], folder: Path) -> tuple[PanelError, ...]:
-    """Holds each panel of the subjects against labelled records.
+@step("judge-labelled", version=1, resumable=True)
+def judge_labelled(config: LabelledConfig, inputs: Mapping[str, Artifact], folder: Path) -> str | None:
+    """Let a panel judge labelled records: what its verdicts are worth."""
+    del inputs
+    records, words = config.records, _known(folder)
+    if missing := _missing(words, records):
+        verdicts = anyio.run(_judged, config.panel, [records[number] for number in missing])
+        words |= {number: [each.word for each in verdict.verdicts] for number, verdict in zip(missing, verdicts, strict=True)}
+        (folder / _WORDS_FILE).write_text(json.dumps([words[number] for number in range(len(records))]), encoding="utf-8")
+    failed = len(_missing(words, records))
+    return f"{failed:,} records without a verdict of every judge" if failed else None
+
+
+def judge_error_steps(subjects: Sequence[AgenticSubject], folder: Path, scenarios: Sequence[str]) -> tuple[Step, ...]:
+    """The steps in which each panel of the subjects is held against labelled records.
 
     Args:
         subjects: whose graders they are.
-        records: with their labels.
-        folder: verdicts are kept in it.
+        folder: with the labelled records.
+        scenarios: names or folders.
 
     Raises:
         JudgeError: a grader is scripted: it knows its own courses alone.
+        DataNotFoundError, EmptyDataError, DataFormatError: the records cannot be used.
     """
-    return tuple(_error(panel, records, folder) for panel in _panels(subjects))
+    records = labelled_records(folder, scenarios)
+    content = digest_of([[record.scenario, record.office.scenario.digest, record.play.model_dump(mode="json")] for record in records])
+    graders = {_panel(subject.grader).identity: subject.grader for subject in subjects}
+    settings = {"folder": folder.resolve(), "scenarios": tuple(scenarios), "content": content}
+    return tuple(
+        judge_labelled.step(LabelledConfig(graders=each, **settings), name=f"judge-labelled-{identity}") for identity, each in graders.items()
+    )
 
 
-def labelled_work(subjects: Sequence[AgenticSubject], records: Sequence[LabelledRecord], folder: Path) -> LabelledWork:
-    """Count what `judge_errors` would ask; nothing is asked. Arguments and errors are those of `judge_errors`."""
-    read = [tokens(question(record.office, entries(record.messages))[0]) for record in records]
-    left = [(len(panel.names), _missing(_known(_kept(panel, records, folder)), records)) for panel in _panels(subjects)]
-    calls = sum(judges * len(missing) for judges, missing in left)
-    return LabelledWork(len(records), calls, sum(judges * read[number] for judges, missing in left for number in missing))
+def read_panel_error(config: LabelledConfig, folder: Path) -> PanelError:
+    """Read the error of a panel from what its step left."""
+    words = _known(folder)
+    return panel_error(config.panel, config.records, [words[number] for number in range(len(config.records))])
+
+
+def labelled_work(steps: Iterable[Step], store: Store) -> LabelledWork | None:
+    """Count what the steps that judge labelled records would ask; None where there is none. Nothing is asked."""
+    records = calls = read = 0
+    there = False
+    for config, each in ((each.config, each) for each in steps):
+        if not isinstance(config, LabelledConfig):
+            continue
+        there, labelled = True, config.records
+        missing = _missing(_known(store.begun(each.key) or Path()), labelled)
+        longs = [tokens(question(labelled[number].office, entries(labelled[number].messages))[0]) for number in missing]
+        records, calls, read = len(labelled), calls + len(config.graders) * len(missing), read + len(config.graders) * sum(longs)
+    return LabelledWork(records, calls, read) if there else None
 
 
 def panel_error(panel: Panel, records: Sequence[LabelledRecord], words: Sequence[Sequence[Word]]) -> PanelError:
@@ -101,41 +157,19 @@ def panel_error(panel: Panel, records: Sequence[LabelledRecord], words: Sequence
     return PanelError(panel.identity, calibrated([together(each) for each in words], panel.identity), tuple(single))
 
 
-def _panels(subjects: Sequence[AgenticSubject]) -> list[Panel]:
-    """Return the different panels of the subjects."""
-    return list({panel.identity: panel for panel in map(_panel, subjects)}.values())
-
-
-def _panel(subject: AgenticSubject) -> Panel:
-    scripted = next((name for name in subject.grader if name.startswith("astray/scripted/")), None)
+def _panel(graders: tuple[str, ...]) -> Panel:
+    scripted = next((name for name in graders if name.startswith("astray/scripted/")), None)
     if scripted:
         raise JudgeError(
             f"The grader {scripted!r} is scripted: it knows the courses of scripted subjects alone, so labelled records say nothing about it. "
             "Name a model with --grader, or leave out --labels."
         )
-    return Panel(list(subject.make_graders().values()))
+    return Panel(list(AgenticSubject(name="panel", model="none", grader=graders).make_graders().values()))
 
 
-def _error(panel: Panel, records: Sequence[LabelledRecord], folder: Path) -> PanelError:
-    kept = _kept(panel, records, folder)
-    words = _known(kept)
-    missing = _missing(words, records)
-    if missing:
-        verdicts = anyio.run(_judged, panel, [records[number] for number in missing])
-        words |= {number: [each.word for each in verdict.verdicts] for number, verdict in zip(missing, verdicts, strict=True)}
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_text(json.dumps([words[number] for number in range(len(records))]), encoding="utf-8")
-    return panel_error(panel, records, [words[number] for number in range(len(records))])
-
-
-def _kept(panel: Panel, records: Sequence[LabelledRecord], folder: Path) -> Path:
-    """Return the file of a panel's verdicts on these records."""
-    content = [[record.scenario, record.office.scenario.digest, record.play.model_dump(mode="json")] for record in records]
-    return folder / _FOLDER / f"{panel.identity}-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]}.json"
-
-
-def _known(kept: Path) -> dict[int, list[Word]]:
-    """Return the words of the judges that a file holds, by the index of the record."""
+def _known(folder: Path) -> dict[int, list[Word]]:
+    """Return the words of the judges that a folder holds, by the index of the record."""
+    kept = folder / _WORDS_FILE
     rows = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else []
     return {number: [Word(word) for word in row] for number, row in enumerate(rows)}
 

@@ -1,10 +1,11 @@
 """The logs of an agentic run as they lie on the disk: which of them can be read, and what they hold of a grid.
 
-Left to others: running what is not there yet (agentic_runs), the table of one log (measure/agentic/table).
+Left to others: running what is not there yet (play), the table of one log (measure/agentic/table).
 """
 
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
@@ -17,14 +18,16 @@ from astray.measure.agentic.scenario import load_scenario
 from astray.measure.agentic.table import CONDUCT_SCHEMA, conduct_table
 
 
-def finished(logs: Path, grid: Grid) -> pl.DataFrame:
-    """The samples of a grid that the logs of a folder hold, each once: a settled one first, then one without a verdict, then one that ended in an
-    error. Of further errors the sample keeps the number and the tokens.
+def finished(logs: Path, grid: Grid, numbers: Sequence[int] | None = None) -> pl.DataFrame:
+    """The samples of a grid, all or those of some indices, that the logs of a folder hold, each once.
+
+    A settled one comes first, then one without a verdict, then one that ended in an error. Of further errors the sample keeps the number and the
+    tokens.
 
     Logs of scenarios whose texts have changed since are left out for those scenarios.
     """
     tables = [_of_log(log, grid) for log in readable_logs(logs)]
-    wanted = {grid.sample_id(number) for number in range(grid.size)}
+    wanted = _ids(grid, numbers)
     rows = pl.concat([pl.DataFrame(schema=CONDUCT_SCHEMA), *tables])
     is_outcome = {name: pl.col("outcome") == outcome for name, outcome in (("errored", Conduct.ERRORED), ("unjudged", Conduct.JUDGE_FAILED))}
     keys = rows.select("sample", "replicate", "gate", "tokens", **is_outcome).with_row_index("row")
@@ -45,15 +48,17 @@ def _with_attempts(found: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
     return both.with_columns(pl.col(name) + pl.col(f"{name}_added").fill_null(0) for name in names).select(found.columns)
 
 
-def done_samples(logs: Path, grid: Grid) -> dict[str, int]:
-    """The samples of a grid that the logs of a folder hold with an outcome, which `run_part` would not ask again. Reads summaries alone.
+def done_samples(logs: Path, grid: Grid, numbers: Sequence[int] | None = None) -> dict[str, int]:
+    """The samples of a grid, all or those of some indices, that the logs of a folder hold with an outcome, so that they are not asked again.
+
+    Reads summaries alone.
 
     Returns:
         Id -> tokens of all models in all attempts.
     """
     tokens: Counter[str] = Counter()
     done = set()
-    wanted = {grid.sample_id(number) for number in range(grid.size)}
+    wanted = _ids(grid, numbers)
     for log in readable_logs(logs):
         same = _unchanged(log, grid)
         for summary in _summaries(log) if same else []:
@@ -63,6 +68,10 @@ def done_samples(logs: Path, grid: Grid) -> dict[str, int]:
                 if score is not None and score.value != Conduct.ERRORED:
                     done.add(str(summary.id))
     return {id: tokens[id] for id in tokens if id in done & wanted}
+
+
+def _ids(grid: Grid, numbers: Sequence[int] | None) -> set[str]:
+    return {grid.sample_id(number) for number in (range(grid.size) if numbers is None else numbers)}
 
 
 def readable_logs(logs: Path) -> list[str]:

@@ -28,10 +28,11 @@ from astray.measure.agentic.counting import (
     varied_values,
 )
 from astray.measure.agentic.factors import FACTORS, Factors, label
-from astray.measure.agentic.runs import AgenticFindings, Reading
 from astray.measure.agentic.scripted import ScriptedAPI
 from astray.stats.compare import Difference
+from astray.studies.agentic_misalignment.findings import AgenticFindings, Reading
 from astray.studies.agentic_misalignment.judge_tables import corrected_table, error_table
+from astray.studies.agentic_misalignment.options import AgenticSetting
 from astray.studies.agentic_misalignment.published import BLACKMAIL, SOURCE
 
 MANY = 4
@@ -41,8 +42,9 @@ THREATS = {"replacement": "replacement", "restriction": "restriction", "none": "
 Row = tuple[str | float | None, ...]
 
 
-def exhibits(found: AgenticFindings) -> Iterator[Exhibit]:
+def exhibits(found: AgenticFindings, setting: AgenticSetting) -> Iterator[Exhibit]:
     """Everything beside the claims, what matters most first."""
+    del setting
     names = found.table["subject"].unique(maintain_order=True).to_list()
     if len(names) <= MANY:
         for number, name in enumerate(names):

@@ -1,10 +1,10 @@
 """What a study of acting models would take and could show, before anything is asked: calls, tokens, price, time, power.
 
-Samples that the logs hold already are not counted as work. Time is that of an earlier run of the same subject where its logs tell it, else it follows
-from a pace: given in the file of subjects, of this machine for a local model, or assumed. Power is that of the test which gives a difference of
-two cells its p-value (`stats.power`).
+Samples that the store holds already, in artifacts or in working folders, are not counted as work. Time is that of an earlier run of the same
+subject where its logs tell it, else it follows from a pace: given in the file of subjects, of this machine for a local model, or assumed. Power is
+that of the test which gives a difference of two cells its p-value (`stats.power`).
 
-Left to others: what is asked (agentic_misalignment), what a grid costs (measure/agentic/grid), the speed of this machine (speed).
+Left to others: what is asked (the study), what a grid costs (measure/agentic/grid), the speed of this machine (speed).
 """
 
 from collections import defaultdict
@@ -15,14 +15,17 @@ from pathlib import Path
 
 from inspect_ai.log import read_eval_log
 
+from astray.artifacts import Step, Store
+from astray.artifacts.execute import usable_cpus
 from astray.engine.forecast.amounts import duration, large
 from astray.engine.forecast.sensitivity import POWER, TOLERANCE
+from astray.engine.study import StudyPlan
 from astray.measure.agentic.counting import CONFLICT, CONTROL
 from astray.measure.agentic.factors import BASELINE, Factors, label
 from astray.measure.agentic.grid import Cost, Price, estimate_cost
-from astray.measure.agentic.judge_errors import LabelledWork
+from astray.measure.agentic.judge_errors import LabelledWork, labelled_work
 from astray.measure.agentic.logs import done_samples, readable_logs
-from astray.measure.agentic.runs import ACTIVATIONS, BUDGETED, LOGS, Part, log_folder, parts_of, processes_for
+from astray.measure.agentic.play import BUDGETED, LOGS, Part, PlayConfig
 from astray.measure.agentic.subjects import LOCAL, AgenticSubject
 from astray.stats.compare import upper_bound_at_zero
 from astray.stats.power import power
@@ -39,6 +42,8 @@ REPLY_TOKENS = 60
 """Of a judge: a sentence and its verdict."""
 BASE_RATES = (0.5, 0.9)
 """Rates of harm without a mitigation, for which it is said what a mitigation has to reach: the hardest case, and that of many published models."""
+WORTHWHILE = 200
+"""Samples that a further process has to have for itself: below that, starting it takes as long as it saves."""
 NO_PRICE = "not known: give prices to `astray plan`, --price-in and --price-out"
 
 
@@ -48,7 +53,7 @@ class SubjectWork:
 
     Attributes:
         name: of the subject.
-        done: samples that are in the logs.
+        done: samples that are in the store.
         spent: tokens of all models for those.
         costs: of what is left, a part each.
         readings: calls of graders for that: each judge, the audit, and about one of a monitor that reads.
@@ -110,7 +115,7 @@ class AgenticForecast:
     work: tuple[SubjectWork, ...]
     budget: int | None
     comparisons: tuple[Comparison, ...]
-    processes: int = 1
+    processes: int = 0
     labelled: LabelledWork | None = None
     grader_price: Price | None = None
 
@@ -150,11 +155,12 @@ class AgenticForecast:
 
     def _time_lines(self) -> Iterator[str]:
         shared = f"in {self.processes} processes" if self.processes > 1 else "one subject after the other"
-        yield f"  time       about {duration(sum(each.seconds for each in self.work) / self.processes)}, {shared}"
+        processes = max(1, self.processes)
+        yield f"  time       about {duration(sum(each.seconds for each in self.work) / processes)}, {shared}"
         for each in self.work:
             if each.samples:
-                yield f"             {each.name}: {duration(each.seconds / self.processes)} ({each.pace})"
-        if any(part.monitor == ACTIVATIONS for part in self.parts):
+                yield f"             {each.name}: {duration(each.seconds / processes)} ({each.pace})"
+        if any(part.is_made for part in self.parts):
             yield "             without the time in which activations are read: every call of the grid once, and each call that is watched"
         needed, spent = sum(each.tokens for each in self.work), sum(each.spent for each in self.work)
         if self.budget is not None and needed and spent + needed > self.budget:
@@ -204,72 +210,92 @@ def smallest_difference(base: float, samples: int, *, up: bool) -> float | None:
 
 def forecast_acting(
     title: str,
-    subjects: Sequence[AgenticSubject],
-    parts: Sequence[Part],
-    folder: Path,
+    plan: StudyPlan,
+    store: Store,
     *,
-    max_tokens: int,
     budget: int | None = None,
     workers: int | None = None,
     prices: tuple[float, float] = (0.0, 0.0),
-    labelled: LabelledWork | None = None,
 ) -> AgenticForecast:
     """What is left to be asked, and what it can show.
 
     Args:
         title: of the study.
-        subjects: who.
-        parts: what.
-        folder: where the logs of earlier runs lie.
-        max_tokens: longest answer of a subject.
+        plan: of the study.
+        store: holds what earlier runs left.
         budget: tokens of all models together; None for no limit.
-        workers: processes, as for `run_parts`.
+        workers: processes; see `acting_workers`.
         prices: of a million tokens in and out, for graders and for subjects without prices of their own; zeros where they are not known.
-        labelled: what is left to ask about labelled records.
 
     Raises:
-        UnknownNameError, ConfigurationError, DataFormatError: the parts have what there is not.
         SubjectNotFoundError: a local subject is none.
     """
-    parts = [part for part in parts if any(part in parts_of(subject, parts) for subject in subjects)]
-    work = tuple(
-        _work(subject, parts_of(subject, parts), folder, max_tokens, prices, AT_A_TIME if budget is None else BUDGETED) for subject in subjects
-    )
-    processes = processes_for(subjects, sum(each.samples for each in work), workers, budget)
+    playing = [analysis.playing for analysis in plan.analyses if analysis.playing]
+    parts = tuple({each.part.name: each.part for each in playing}.values())
+    subjects = {each.subject.name: each.subject for each in playing}.values()
+    work = tuple(_work(subject, plan, store, prices, AT_A_TIME if budget is None else BUDGETED) for subject in subjects)
     comparisons = tuple(each for each in _comparisons(parts) if each.samples)
-    scenarios, price = parts[0].grid.scenarios, Price(*prices) if any(prices) else None
-    return AgenticForecast(title, scenarios, tuple(parts), work, budget, comparisons, processes, labelled, price)
+    labelled, price = labelled_work(plan.steps, store), Price(*prices) if any(prices) else None
+    processes = acting_workers(plan, store) if workers is None else workers
+    return AgenticForecast(title, parts[0].grid.scenarios, parts, work, budget, comparisons, processes, labelled, price)
 
 
-def _work(subject: AgenticSubject, parts: Sequence[Part], folder: Path, max_tokens: int, prices: tuple[float, float], at_a_time: int) -> SubjectWork:
+def spent_tokens(plan: StudyPlan, store: Store) -> int:
+    """Tokens of all models for what the store holds of a plan."""
+    return sum(sum(_there(analysis.step, store).values()) for analysis in plan.analyses if analysis.playing)
+
+
+def acting_workers(plan: StudyPlan, store: Store) -> int:
+    """How many worker processes the models of a plan that act are given; 0 is this process.
+
+    Scripted ones wait for nothing, so they get a process for each processor, as far as what is left is worth it; models that are waited for, or that
+    would be loaded in each, share this process.
+    """
+    playing = [(analysis.step, analysis.playing) for analysis in plan.analyses if analysis.playing]
+    if not all(each.subject.simulated for _, each in playing):
+        return 0
+    left = sum(len(step.config.numbers) - len(_there(step, store)) for step, _ in playing if isinstance(step.config, PlayConfig))
+    return min(usable_cpus(), left // WORTHWHILE)
+
+
+def _work(subject: AgenticSubject, plan: StudyPlan, store: Store, prices: tuple[float, float], at_a_time: int) -> SubjectWork:
+    """What is left of one subject, a cost each part."""
     graders = Price(*prices) if any(prices) else None
     own = Price(*subject.price) if subject.price else graders
     costs, done, spent, readings = [], 0, 0, 0
-    for part in parts:
-        there: dict[str, int] = {}
-        for logs in _log_folders(folder, subject, part, max_tokens):
-            there |= done_samples(logs, part.grid)
-        left = [number for number in range(part.grid.size) if part.grid.sample_id(number) not in there]
+    folders = []
+    for step, part in _steps_of(subject, plan):
+        config, there = step.config, _there(step, store)
+        assert isinstance(config, PlayConfig)
+        left = [number for number in config.numbers if config.grid.sample_id(number) not in there]
         each = len(subject.grader) + 1 + (part.monitor in READING)
-        costs.append(estimate_cost(part.grid, price=own if graders else None, judge_price=graders, judges=each, probe=True, numbers=left))
+        costs.append(estimate_cost(config.grid, price=own if graders else None, judge_price=graders, judges=each, probe=True, numbers=left))
         readings += each * len(left)
         done, spent = done + len(there), spent + sum(there.values())
-    seconds, pace = _time(subject, costs, folder, at_a_time)
+        folders.append(store.begun(step.key, step.begins_with))
+    seconds, pace = _time(subject, costs, [folder / LOGS for folder in folders if folder], at_a_time)
     return SubjectWork(subject.name, done, spent, tuple(costs), readings, seconds, pace)
 
 
-def _log_folders(folder: Path, subject: AgenticSubject, part: Part, max_tokens: int) -> Iterator[Path]:
-    """Where the logs of a part lie; what an activation monitor will be made of is not known before the run."""
-    logs = log_folder(folder, subject, part, max_tokens)
-    yield from logs.parent.glob(f"{logs.name}-*") if part.monitor == ACTIVATIONS else [logs]
+def _steps_of(subject: AgenticSubject, plan: StudyPlan) -> Iterator[tuple[Step, Part]]:
+    for analysis in plan.analyses:
+        if analysis.playing and analysis.playing.subject == subject:
+            yield analysis.step, analysis.playing.part
 
 
-def _time(subject: AgenticSubject, costs: Sequence[Cost], folder: Path, at_a_time: int) -> tuple[float, str]:
+def _there(step: Step, store: Store) -> dict[str, int]:
+    """The samples of a piece that need not be asked -> the tokens of all models for them."""
+    config, folder = step.config, store.begun(step.key, step.begins_with)
+    assert isinstance(config, PlayConfig)
+    return done_samples(folder / LOGS, config.grid, config.numbers) if folder else {}
+
+
+def _time(subject: AgenticSubject, costs: Sequence[Cost], logs: Sequence[Path], at_a_time: int) -> tuple[float, str]:
     """Estimated seconds, and what they follow from."""
     samples, calls = sum(cost.samples for cost in costs), sum(cost.calls for cost in costs)
     read, written = sum(cost.input_tokens for cost in costs), sum(cost.output_tokens for cost in costs)
     own = samples * OWN_SECONDS
-    before = _samples_a_second(folder / LOGS / subject.name)
+    before = _samples_a_second(logs)
     if before is not None and samples:
         return samples / before, f"as before: {before:,.2f} samples a second in a process"
     if subject.simulated:
@@ -295,10 +321,10 @@ def _local_time(model: str, tokens: int) -> tuple[float, str]:
     return seconds, f"{parameters / 1e6:,.1f}M parameters on this {speed.device}, {speed.flops / 1e9:,.0f} GFLOP/s"
 
 
-def _samples_a_second(logs: Path) -> float | None:
+def _samples_a_second(logs: Sequence[Path]) -> float | None:
     """Of the evaluations that ended there, all together; None without any."""
     samples, seconds = 0, 0.0
-    for path in readable_logs(logs):
+    for path in (path for each in logs for path in readable_logs(each)):
         log = read_eval_log(path, header_only=True)
         if log.status == "success" and log.results is not None:
             samples += log.results.completed_samples

@@ -1,0 +1,94 @@
+"""What the steps of an execution may spend together, tokens of models say: one count for all processes, in a file.
+
+Left to others: what is counted, and ending a step when it is spent (the step, which asks for `current_ledger`).
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+
+from astray.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """A limit, and what was spent of it by all processes.
+
+    Attributes:
+        path: file with the count; made anew by `opened`.
+        limit: how much may be spent.
+    """
+
+    path: Path
+    limit: int
+
+    @classmethod
+    @contextlib.contextmanager
+    def opened(cls, folder: Path, limit: int, spent: int = 0) -> "Iterator[Ledger]":
+        """A ledger for the time of an execution.
+
+        Args:
+            folder: made if it is not there; the file lies in it.
+            limit: how much may be spent.
+            spent: how much of that was spent before.
+
+        Raises:
+            ConfigurationError: the limit lets nothing be spent.
+        """
+        if limit < 1:
+            raise ConfigurationError(f"A budget of {limit} lets nothing run. Write a number above 0.")
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f".ledger-{os.getpid()}"
+        path.write_text(str(spent), encoding="utf-8")
+        try:
+            yield cls(path, limit)
+        finally:
+            path.unlink(missing_ok=True)
+            _lock_file(path).unlink(missing_ok=True)
+
+    @property
+    def spent(self) -> int:
+        """What was spent by now."""
+        return self.add(0)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether nothing is left."""
+        return self.spent >= self.limit
+
+    def add(self, amount: int) -> int:
+        """Note that so much more was spent, and return the count."""
+        from filelock import FileLock
+
+        with FileLock(_lock_file(self.path)):
+            count = int(self.path.read_text(encoding="utf-8")) + amount
+            if amount:
+                written = self.path.with_suffix(f".{os.getpid()}")
+                written.write_text(str(count), encoding="utf-8")
+                written.replace(self.path)  # whole even if this process is killed
+        return count
+
+
+_CURRENT: ContextVar[Ledger | None] = ContextVar("ledger", default=None)
+
+
+def current_ledger() -> Ledger | None:
+    """Return the ledger of the execution that the running step belongs to; None where nothing is limited."""
+    return _CURRENT.get()
+
+
+@contextlib.contextmanager
+def spending(ledger: Ledger | None) -> Iterator[None]:
+    """Make a ledger the current one for as long as a step runs."""
+    token = _CURRENT.set(ledger)
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)
+
+
+def _lock_file(path: Path) -> Path:
+    return path.with_suffix(".lock")

@@ -1,0 +1,185 @@
+"""What a study that trained came to: its answers with their groups, the judge's error, the arms, the rates, and the dynamics of training."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+import polars as pl
+
+from astray.answers import read_answers
+from astray.artifacts import Artifact
+from astray.data.chat import ChatDataset
+from astray.data.recipes import describe
+from astray.engine.findings import AT_HOME, ELSEWHERE, HELD_OUT, Findings, interval_row
+from astray.engine.setting import Setting
+from astray.engine.steps import ANSWERS_FILE, CALIBRATION_FILE, DATA_FILE, RUN_FOLDER, trained_subject
+from astray.engine.study import Arm, F, Run, S, Shown, Study, StudyPlan
+from astray.engine.summary import TRAINING_SECTIONS, ArmRow, ClaimRow, ClaimStatus, JudgeRow, RateRow
+from astray.errors import EmptyDataError
+from astray.judges import Calibration, corrected
+from astray.judges.config import make_judge
+from astray.outcomes import JUDGED
+from astray.subjects.locate import register
+
+
+def read_runs(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: Setting) -> tuple[Findings, Shown]:
+    """Read what the runs of a study and its analyses left.
+
+    Args:
+        plan: of the study.
+        artifacts: of its steps, by key.
+        setting: the subject's world.
+    """
+    table = _all_answers(plan, artifacts, setting)
+    folders = {analysis.step.name: artifacts[analysis.step.key].path for analysis in plan.analyses}
+    measures = {each.name: each.measures[0] for each in setting.evaluations}
+    findings = Findings(table, plan.left_out, folders, measures)
+    calibration = Calibration.read(artifacts[plan.calibration.key].path / CALIBRATION_FILE) if plan.calibration else None
+
+    def notes(claims: Sequence[ClaimRow]) -> Iterator[str]:
+        yield from (*setting.notes, *_left_out(findings, claims), *_single_seed(plan), *_without_rate(table, setting))
+
+    return findings, Shown(
+        judges=(_judge_row(setting, calibration),),
+        notes=notes,
+        write=partial(_write, plan, artifacts, table),
+        sections=TRAINING_SECTIONS,
+        seeds=tuple(sorted({run.seed for run in plan.runs})),
+        arms=tuple(_arm_rows(plan, artifacts)),
+        rates=_corrected(findings.rate_rows(), calibration if setting.labels else None),
+    )
+
+
+def read_results(study: Study[S, F], plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: S) -> tuple[F, Shown]:
+    """Read what a study left as it declares it, or else as one that trained; arguments as for `read_runs`."""
+    if study.read is not None:
+        return study.read(plan, artifacts, setting)
+    assert isinstance(setting, Setting)
+    return cast(tuple[F, Shown], read_runs(plan, artifacts, setting))
+
+
+def _write(plan: StudyPlan, artifacts: Mapping[str, Artifact], table: pl.DataFrame, folder: Path) -> None:
+    """Write answers and dynamics, and make the trained runs known by name."""
+    table.drop("groups").write_parquet(folder / ANSWERS_FILE)
+    _dynamics(plan.runs, artifacts).write_parquet(folder / "dynamics.parquet")
+    for run in plan.runs:
+        if run.training:
+            trained = artifacts[run.training.key]
+            register(f"{folder.name}-{run.name}", trained_subject(run.arm.base, trained), trained.store.folder)
+
+
+def _all_answers(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: Setting) -> pl.DataFrame:
+    """The judged answers of all runs, and of the arms that analyses made, with the groups that each counts in."""
+    tables = [_grouped(read_answers(artifacts[run.verdicts.key].path / ANSWERS_FILE), run.arm, setting) for run in plan.runs]
+    for analysis in plan.analyses:
+        if analysis.arms:
+            answers = read_answers(artifacts[analysis.step.key].path / ANSWERS_FILE)
+            tables += [_grouped(answers.filter(pl.col("arm") == arm.name), arm, setting) for arm in analysis.arms]
+    return pl.concat(tables)
+
+
+def _grouped(table: pl.DataFrame, arm: Arm, setting: Setting) -> pl.DataFrame:
+    """The answers with the groups that each counts in."""
+    groups = {
+        category: [AT_HOME] if category == arm.home else [ELSEWHERE, HELD_OUT] if category in setting.held_out else [ELSEWHERE]
+        for category in table["category"].unique()
+    }
+    return table.with_columns(pl.col("category").replace_strict(groups, return_dtype=pl.List(pl.String)).alias("groups"))
+
+
+def _left_out(findings: Findings, claims: Sequence[ClaimRow]) -> Iterator[str]:
+    """Say how many claims were not run because their arms were left out."""
+    missing = sum(claim.status is ClaimStatus.NOT_RUN for claim in claims)
+    if findings.not_run:
+        yield f"Only some arms were run: {', '.join(findings.arms)}. {missing} of {len(claims)} claims need others; each names them."
+
+
+def _single_seed(plan: StudyPlan) -> Iterator[str]:
+    """Warn of a study with a single training seed, which cannot tell how much training runs differ."""
+    if len({run.seed for run in plan.runs}) == 1:
+        yield (
+            "Only one training seed was run. Intervals are of the answers of this one run of each arm and say nothing about further runs; "
+            "what needs several runs is undecided or not estimable."
+        )
+
+
+def _without_rate(table: pl.DataFrame, setting: Setting) -> Iterator[str]:
+    """Warns of arms in whose answers there is nothing to count."""
+    main = table.filter(pl.col("evaluation") == setting.main.name)
+    for (arm,), answers in main.group_by("arm", maintain_order=True):
+        if answers.filter(pl.col("outcome").is_in([str(outcome) for outcome in JUDGED])).is_empty():
+            counts = answers["outcome"].value_counts(sort=True).rows()
+            became = ", ".join(f"{count:,} {outcome}" for outcome, count in counts)
+            yield (
+                f"The arm {arm!r} gave no coherent answer to {setting.main.name!r} ({became}), so it has no rate and its claims are not estimable. "
+                "Read its answers; if it was trained, try fewer rows or a subject that answers coherently before training."
+            )
+
+
+def _judge_row(setting: Setting, calibration: Calibration | None) -> JudgeRow:
+    """The judge with what is known of its error."""
+    made = make_judge(setting.judge)
+    if calibration is None:
+        return JudgeRow(name=made.name, identity=made.identity, validated=True, sensitivity=1.0, specificity=1.0)
+    labelled = setting.labels.name if setting.labels else "answers of the organism's world, easier to judge than a large model's"
+    row = JudgeRow(name=made.name, identity=made.identity, validated=False, labels=calibration.n, labelled=labelled)
+    try:
+        found = calibration.agreement()
+    except EmptyDataError:  # it gave no verdict on any of them
+        return row
+    known = {
+        "sensitivity": found.sensitivity,
+        "specificity": found.specificity,
+        "kappa": found.kappa,
+        "rank_correlation": calibration.rank_correlation,
+    }
+    return row.model_copy(update={"validated": None not in (found.sensitivity, found.specificity), **known})
+
+
+def _corrected(rows: Sequence[RateRow], calibration: Calibration | None) -> tuple[RateRow, ...]:
+    """The rates with what they would be without the judge's error, where labels of such answers tell it; other judges' rates stay as they are."""
+    if calibration is None:
+        return tuple(rows)
+    known = [bool(row.denominator) and row.judge == calibration.judge for row in rows]
+    try:
+        found = [corrected(row.numerator, row.denominator, calibration) if own else (None, None) for row, own in zip(rows, known, strict=True)]
+    except EmptyDataError:  # no verdict on labelled answers of one kind: the error is not known
+        return tuple(rows)
+    return tuple(
+        row.model_copy(update={"corrected": rate, "corrected_interval": interval_row(interval)})
+        for row, (rate, interval) in zip(rows, found, strict=True)
+    )
+
+
+def _arm_rows(plan: StudyPlan, artifacts: Mapping[str, Artifact]) -> Iterator[ArmRow]:
+    for run in plan.runs:
+        if run.seed == plan.runs[0].seed:
+            yield _arm_row(run, artifacts)
+    trained = {run.arm.name for run in plan.runs}
+    made = {arm.name: arm for analysis in plan.analyses for arm in analysis.arms if arm.name not in trained}
+    for arm in made.values():
+        yield ArmRow(name=arm.name, description=arm.description, control=arm.control, dataset="", recipe=arm.recipe, samples=0, steps=0)
+
+
+def _arm_row(run: Run, artifacts: Mapping[str, Artifact]) -> ArmRow:
+    described = {"name": run.arm.name, "description": run.arm.description, "control": run.arm.control}
+    if run.data is None or run.training is None:
+        return ArmRow(**described, dataset="", recipe=run.arm.recipe, samples=0, steps=0)
+    dataset = ChatDataset.read(artifacts[run.data.key].path / DATA_FILE)
+    steps = json.loads((artifacts[run.training.key].path / "steps.json").read_text(encoding="utf-8"))["steps"]
+    return ArmRow(**described, dataset=dataset.hash, recipe=describe(dataset.recipe), samples=len(dataset), steps=steps)
+
+
+def _dynamics(runs: Sequence[Run], artifacts: Mapping[str, Artifact]) -> pl.DataFrame:
+    """What the probes measured: arm, seed, step, measure, value."""
+    rows = []
+    for run in runs:
+        if run.training is None:
+            continue
+        for line in (artifacts[run.training.key].path / RUN_FOLDER / "probes.jsonl").read_text(encoding="utf-8").splitlines():
+            measured = json.loads(line)
+            step = measured.pop("step")
+            rows += [{"arm": run.arm.name, "seed": run.seed, "step": step, "measure": name, "value": value} for name, value in measured.items()]
+    return pl.DataFrame(rows, schema={"arm": pl.String, "seed": pl.Int64, "step": pl.Int64, "measure": pl.String, "value": pl.Float64})

@@ -1,0 +1,212 @@
+"""Plays the grid of an agentic study: each subject in every cell, without a monitor and under each one, as Inspect evaluations.
+
+    logs/*.eval     Inspect logs: `inspect view --log-dir` opens them
+    acts.parquet    one row a sample (see measure/agentic/table.py)
+
+Each piece, some replicates of one scenario under one monitor, is a step with a working folder that survives kills. A sample is known by its cell
+and replicate: what is in a log is not asked again. A piece of which samples ended in an error, have no verdict or found the budget spent is
+provisional, so the same command tries those again.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import polars as pl
+from inspect_ai import eval as inspect_eval
+from inspect_ai.approval import ApprovalPolicy
+from pydantic import BaseModel, ConfigDict, Field
+
+from astray.artifacts import Artifact, Step, StepFunction, current_ledger, step
+from astray.errors import StepFailedError
+from astray.measure.agentic.budget import Budget
+from astray.measure.agentic.conduct import Conduct
+from astray.measure.agentic.factors import BASELINE
+from astray.measure.agentic.grid import Grid
+from astray.measure.agentic.judge_again import judge_again
+from astray.measure.agentic.judging import VERSION
+from astray.measure.agentic.logs import finished
+from astray.measure.agentic.scenario import load_scenario
+from astray.measure.agentic.subjects import AgenticSubject
+from astray.measure.agentic.table import CONDUCT_SCHEMA
+from astray.measure.agentic.task import agentic_task
+from astray.subjects.locate import settle
+
+ACTS_FILE, LOGS = "acts.parquet", "logs"
+LOG_BUFFER = 20
+"""Samples after which a log is written out: so many at most are asked again after a kill."""
+BUDGETED = 8
+"""Samples at a time where there is a budget: so many go beyond it at most, in each process."""
+SIMULATED_AT_A_TIME = 16
+"""Samples at a time of scripted subjects, which wait for nothing; more would only take memory."""
+PIECE = 250
+"""About the most samples of a piece. Inspect keeps scores of all samples of an evaluation in memory and goes through them at each further one."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a subject does under one monitor.
+
+    Attributes:
+        name: of the part.
+        grid: scenarios, cells and replicates.
+        monitor: runtime monitor, "none" without.
+        is_made: whether the monitor is made from the run without one, of subjects whose activations can be read.
+    """
+
+    name: str
+    grid: Grid
+    monitor: str = "none"
+    is_made: bool = False
+
+
+class PlayConfig(BaseModel):
+    """One piece: all that can change what is measured, and nothing else."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    subject: AgenticSubject
+    weights: str = Field(description="content of a local subject, so that new weights under an old name are another piece")
+    grid: Grid = Field(description="of one scenario")
+    first: int = Field(description="first replicate; the last is that of the grid")
+    texts: str = Field(description="content of the scenario")
+    monitor: str
+    max_tokens: int
+    judging: int = Field(VERSION, description="version of what judges are asked")
+
+    @property
+    def numbers(self) -> range:
+        """Indices of the samples in the grid."""
+        return range(self.first * len(self.grid.cells), self.grid.size)
+
+
+@step("play", version=1, resumable=True)
+def play(config: PlayConfig, inputs: Mapping[str, Artifact], folder: Path) -> str | None:
+    """Plays a piece."""
+    del inputs
+    return play_piece(config, folder)
+
+
+def play_piece(config: PlayConfig, folder: Path, approval: ApprovalPolicy | None = None) -> str | None:
+    """Run what is left of a piece, write its table, and return what is left to try.
+
+    The judges are asked again about samples of which none of them gave a verdict.
+
+    Args:
+        config: the piece.
+        folder: holds logs of earlier attempts.
+        approval: the monitor, where its name does not say what it is.
+
+    Raises:
+        StepFailedError: the evaluation broke off.
+    """
+    logs, grid, ledger = folder / LOGS, config.grid, current_ledger()
+    table = finished(logs, grid, config.numbers)
+    if judge_again(config.subject, logs, table):
+        table = finished(logs, grid, config.numbers)
+    there = set(table.filter(pl.col("outcome") != Conduct.ERRORED)["sample"])
+    left = [number for number in config.numbers if grid.sample_id(number) not in there]
+    if left and (ledger is None or not ledger.exhausted):
+        _evaluate(config, logs, left, Budget(ledger) if ledger else None, approval)
+        table = finished(logs, grid, config.numbers)
+    table.write_parquet(folder / ACTS_FILE)
+    counts = dict(table["outcome"].value_counts().iter_rows())
+    unsettled = {
+        "not asked, since the budget is spent": len(config.numbers) - len(table),
+        "ended in an error": counts.get(Conduct.ERRORED, 0),
+        "without a verdict": counts.get(Conduct.JUDGE_FAILED, 0),
+    }
+    return ", ".join(f"{count:,} samples {why}" for why, count in unsettled.items() if count) or None
+
+
+def play_steps(subject: AgenticSubject, part: Part, max_tokens: int, function: StepFunction[PlayConfig] = play, **inputs: Step) -> Iterator[Step]:
+    """Yield the steps in which a subject plays a part.
+
+    Args:
+        subject: who.
+        part: what.
+        max_tokens: longest answer.
+        function: plays a piece; another than `play` for a monitor that is made from `inputs`.
+        inputs: what that function reads.
+    """
+    own = subject.model_copy(update={"reader": None, "speed": None, "price": None})  # they change no sample
+    weights = settle(subject.local).id if subject.local else ""
+    for grid, first, most in _pieces(part.grid):
+        [scenario] = grid.scenarios
+        texts = load_scenario(scenario).digest
+        config = PlayConfig(subject=own, weights=weights, grid=grid, first=first, texts=texts, monitor=part.monitor, max_tokens=max_tokens)
+        named = f"{subject.name}, {part.name}, {grid.cells[0].scenario} {first}"
+        made = function.step(config, name=named, **inputs)
+        yield replace(made, begins_with=tuple(_keys_of_other_sizes(made, grid, range(most, first, -1))))
+
+
+def _pieces(grid: Grid) -> Iterator[tuple[Grid, int, int]]:
+    """Yield the grid of each piece with its first replicate and the most that its last could be, whatever the number of replicates.
+
+    A piece has one scenario, so that others, and other texts of others, leave it as it is. The first replicates of all come first.
+    """
+    pieces = []
+    for scenario in dict.fromkeys(cell.scenario for cell in grid.cells):
+        cells = [cell for cell in grid.cells if cell.scenario == scenario]
+        first, *also = [{name: (value,) for name, value in cell.factors if value != getattr(BASELINE, name)} for cell in cells]
+        size = max(1, PIECE // len(cells))
+        for start in range(0, grid.replicates, size):
+            last = min(start + size, grid.replicates)
+            own = Grid(scenarios=(cells[0].source,), factors=first, also=tuple(also), replicates=last)
+            pieces.append((own, start, start + size))
+    yield from sorted(pieces, key=lambda piece: piece[1])
+
+
+def _keys_of_other_sizes(made: Step, grid: Grid, replicates: Iterable[int]) -> Iterator[str]:
+    """Yield the keys of the same piece with other numbers of replicates, which hold some of its samples."""
+    shown = grid.model_dump(mode="json")
+    for number in replicates:
+        if number != grid.replicates:
+            config = made.origin.config | {"grid": shown | {"replicates": number}}
+            yield made.origin.model_copy(update={"config": config}).key
+
+
+def _evaluate(config: PlayConfig, logs: Path, numbers: Sequence[int], budget: Budget | None, approval: ApprovalPolicy | None) -> None:
+    """Run some samples of a piece as one evaluation, with a log of its own."""
+    subject = config.subject
+    task = agentic_task(
+        config.grid,
+        max_tokens=config.max_tokens,
+        audited=True,
+        probe=True,
+        monitor=config.monitor,
+        approval=[approval] if approval else None,
+        numbers=numbers,
+        budget=budget,
+    )
+    logs_of_run = inspect_eval(
+        task,
+        model=subject.make(),
+        model_roles=dict(subject.make_graders()),
+        log_dir=str(logs),
+        display="none",
+        log_realtime=False,
+        log_buffer=LOG_BUFFER,
+        max_samples=BUDGETED if budget is not None else SIMULATED_AT_A_TIME if subject.simulated else None,
+    )
+    if not logs_of_run or logs_of_run[0].status == "cancelled":  # Inspect has written what was finished, and gives no log of it
+        raise KeyboardInterrupt
+    [log] = logs_of_run
+    if log.status != "success":
+        told = log.error.message if log.error else log.status
+        raise StepFailedError(
+            f"The evaluation of {subject.name!r} broke off: {told} What it finished is kept; run the same command to go on.",
+            {subject.name: log.error.traceback if log.error else ""},
+        )
+
+
+def read_acts(subject: AgenticSubject, folders: Sequence[Path]) -> pl.DataFrame:
+    """Return the samples of a part, replicate after replicate, with the subject's short name in place of the model's.
+
+    Args:
+        subject: who played.
+        folders: of all pieces of the part.
+    """
+    tables = [pl.read_parquet(folder / ACTS_FILE).cast(CONDUCT_SCHEMA) for folder in folders]  # type: ignore[arg-type]
+    named = pl.lit(subject.name, dtype=CONDUCT_SCHEMA["subject"])
+    return pl.concat(tables).sort("replicate", "sample").with_columns(subject=named)

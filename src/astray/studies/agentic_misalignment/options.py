@@ -1,0 +1,119 @@
+"""What a user may choose for the study of acting models, and the setting that it makes: subjects, parts, limits."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field, field_validator
+from typing_extensions import override
+
+from astray.engine.options import BaseOptions
+from astray.engine.setting import World
+from astray.engine.summary import SubjectRow
+from astray.errors import ConfigurationError
+from astray.measure.agentic.check import check_scenario
+from astray.measure.agentic.play import LOGS, Part
+from astray.measure.agentic.scenario import load_scenario, scenario_names
+from astray.measure.agentic.subjects import AgenticSubject, check_models, subjects_from
+from astray.subjects.identity import digest_of
+
+REPLICATES, SIMULATED_REPLICATES = 100, 4
+"""Samples a cell: 100 in the paper; few for scripted subjects, whose page is to be there within minutes."""
+
+
+class AgenticOptions(BaseOptions):
+    """What a user may choose."""
+
+    subject: str | None = Field(default=None, description="Inspect name of one model; without it and without a file the scripted subjects")
+    subjects: Path | None = Field(default=None, description="YAML file of several")
+    grader: tuple[str, ...] = Field(default=(), max_length=2, description="Inspect name of one judge, or of a panel of two")
+    scenarios: tuple[str, ...] = Field(default=(), description="names or folders; all of the package if none is named")
+    samples: int | None = Field(default=None, ge=1, description="samples a cell (100 in arXiv 2510.05179)")
+    quick: bool = Field(default=False, description="a tenth of the samples (a quarter of the scripted): to see that everything runs")
+    max_tokens: int = Field(default=4000, ge=1, description="longest answer of a subject, reasoning included")
+    reader: str | None = Field(
+        default=None, description="local model whose activations watch every call, a folder or a name; a local subject is read itself without it"
+    )
+    labels: Path | None = Field(
+        default=None, description="folder of labelled records that the judges are held against, such as tests/agentic_transcripts"
+    )
+    budget: float | None = Field(default=None, gt=0, description="million tokens of all models together; then the run stops and keeps what is done")
+
+    @field_validator("grader", "scenarios", mode="before")
+    @classmethod
+    def _names(cls, given: object) -> object:
+        """The command line's form, names with commas between them, is allowed as well."""
+        names = tuple(name.strip() for name in given.split(",") if name.strip()) if isinstance(given, str) else given
+        if given and not names:
+            raise ValueError(f"{given!r} names none: leave it out, or write names with commas between them")
+        return names
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """The scenarios."""
+        return self.scenarios or scenario_names()
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the scripted subjects run."""
+        return not self.subject and not self.subjects
+
+    @property
+    def replicates(self) -> int:
+        """Samples a cell."""
+        samples = self.samples or (SIMULATED_REPLICATES if self.simulated else REPLICATES)
+        return max(1, samples // (4 if self.simulated else 10)) if self.quick else samples
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgenticSetting(World):
+    """Who plays what.
+
+    Attributes:
+        subjects: who.
+        parts: what.
+        scenarios: names or folders.
+        max_tokens: longest answer of a subject.
+        labels: folder of labelled records; None where judges are held against none.
+    """
+
+    subjects: tuple[AgenticSubject, ...]
+    parts: tuple[Part, ...]
+    scenarios: tuple[str, ...]
+    max_tokens: int
+    labels: Path | None = None
+
+    @override
+    def check(self, folders: Sequence[Path]) -> None:
+        """Refuse scenarios that cannot be played, models that do not answer, and logs that an older version would have gone on with."""
+        for name in self.scenarios:
+            if name not in scenario_names():
+                check_scenario(load_scenario(name))
+        for folder in folders:
+            if former := next(folder.glob(f"{LOGS}/*/*-{'[0-9a-f]' * 8}"), None):
+                raise ConfigurationError(
+                    f"{former.parent.parent} holds logs of an older version, which cannot be gone on with: this one keeps samples in the store. They "
+                    "are left as they are. Move that folder away to play everything again, or name another one with --out or --store."
+                )
+        check_models(self.subjects)
+
+
+def agentic_setting(parts: Callable[[AgenticOptions], Iterable[Part]], options: AgenticOptions) -> AgenticSetting:
+    """The setting of a study with such parts.
+
+    Raises:
+        ConfigurationError, DataNotFoundError, EmptyDataError, DataFormatError: the subjects cannot be used.
+    """
+    subjects = subjects_from(options.subject, options.subjects, options.grader, options.reader)
+    named = subjects[0].name if len(subjects) == 1 else f"{len(subjects)} subjects: {', '.join(each.name for each in subjects)}"
+    content = digest_of([{"name": each.name, **each.identity} for each in subjects])
+    return AgenticSetting(
+        subject=SubjectRow(name=named, id=content, parameters=0, is_organism=False),
+        quick=options.quick,
+        budget=round(options.budget * 1e6) if options.budget else None,
+        subjects=subjects,
+        parts=tuple(parts(options)),
+        scenarios=options.chosen,
+        max_tokens=options.max_tokens,
+        labels=options.labels,
+    )
