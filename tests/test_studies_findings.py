@@ -8,7 +8,7 @@ import pytest
 from astray.answers import ANSWER_SCHEMA, answer_table
 from astray.engine.claims import counts_claim, difference_claim, rate_claim, values_claim, with_holm
 from astray.engine.findings import AT_HOME, ELSEWHERE, HELD_OUT, Findings
-from astray.engine.run import _corrected
+from astray.engine.results import _corrected
 from astray.engine.summary import ClaimRow, ClaimStatus, PublishedFigure
 from astray.errors import EmptyDataError
 from astray.judges import Exchange, LabelledAnswer, Verdict
