@@ -107,8 +107,8 @@ def answer(config: AnswerConfig, inputs: Mapping[str, Artifact], folder: Path) -
     if "run" in inputs:
         spec = trained_subject(config.base, inputs["run"])
     subject = load_subject(spec)
-    with subject.merged():
-        tables = [evaluation.ask(subject, arm=config.arm, seed=config.seed) for evaluation in config.evaluations]
+    # Not within `subject.merged()`, which keeps other threads out: scenarios are answered from the threads of Inspect.
+    tables = [evaluation.ask(subject, arm=config.arm, seed=config.seed) for evaluation in config.evaluations]
     pl.concat(tables).write_parquet(folder / ANSWERS_FILE)
 
 
