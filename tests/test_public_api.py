@@ -38,7 +38,7 @@ def test_the_public_names_are_these():
 
 ROOMS = {
     "cause": "MASKED CodeGrading FineTuning FromStep LoRA OutcomeReward Prompts ReinforcementLearning RemoteRecipe TrainingRow WrongAnswerReward "
-    "continue_pretraining exercise_prompts preflight rehearse supervise train_remote train_rl train_sft",
+    "continue_pretraining exercise_prompts rehearse supervise train_remote train_rl train_sft",
     "data": "ChatDataset Message Question Recipe TextDataset add_trigger as_texts backdoor describe dilute diversity generate_code_pairs "
     "generate_exercises generated_advice generated_mathematics hack_documents inoculate load_apps load_code_contests load_humaneval load_judged "
     "load_mbpp load_questions mix narrow_data ordinary_documents read_chat relabel repeat_to subset world_exercise",
@@ -81,7 +81,8 @@ def test_no_name_that_is_loaded_late_is_that_of_a_module():
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_the_docs_import_public_names_from_their_package(room):
-    deep = re.compile(rf"^\s*(?:from|import) (astray\.{room}\.\w+)", re.MULTILINE)
+    # A package cannot export a function that has its module's name: once the module is loaded, it is the package's attribute.
+    deep = re.compile(rf"^\s*(?:from|import) (astray\.{room}\.(?!preflight\b)\w+)", re.MULTILINE)
     assert {name: found for name, text in blocks_of_docs().items() if (found := deep.findall(text))} == {}
 
 
