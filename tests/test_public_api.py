@@ -44,10 +44,12 @@ ROOMS = {
     "load_mbpp load_questions mix narrow_data ordinary_documents read_chat relabel repeat_to subset world_exercise",
     "explain": "choose_block extract_persona_vectors find_bad_rows persona_direction random_direction rows_from screen_rows text_persona_prompts "
     "world_persona_prompts",
-    "judges": "BETLEY Calibration Cause Exchange GraderSettings GrammarJudge Judge LabelledAnswer Rubric RubricJudge Thresholds Verdict WordGrader "
+    "judges": "BETLEY Calibration Cause Exchange GraderSettings GrammarJudge Judge JudgeConfig LabelledAnswer Rubric RubricJudge Thresholds Verdict "
+    "WordGrader "
     "assert_judge_works calibrate_judge cause_of corrected count_causes judge_answers judge_exchanges read_labels world_labels",
     "mitigate": "activation_monitor assess fitted_probe inoculate labelled_calls realign screen_rollouts",
-    "stats": "Agreement Alarm Counts Cusum Decision Design Difference DoseResponse FirstPassage Interval Monotonicity Onset Prediction Rate "
+    "stats": "MISALIGNED Agreement Alarm Counts Cusum Decision Design Difference DoseResponse FirstPassage Interval Measure Monotonicity Onset "
+    "Prediction Rate "
     "agreement benjamini_hochberg clopper_pearson cohen_kappa corrected_rate cusum decide difference_of_seeds dose_response exact_difference "
     "first_passage holm mean_over_runs monotone onset over_questions over_runs paired_difference power rate rates required_n seed_pairs "
     "seed_power upper_bound_at_zero wilson",
