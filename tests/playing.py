@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from astray.artifacts import Ledger, Progress, Store, execute
-from astray.engine.forecast.acting import AgenticForecast, forecast_acting, spent_tokens
+from astray.engine.forecast.acting import AgenticForecast, forecast_acting, spent_on
 from astray.engine.study import Study, StudyPlan
 from astray.engine.summary import SubjectRow
 from astray.measure.agentic.play import Part
@@ -45,7 +45,7 @@ def run_parts(
     """Play parts with a store in a folder, and read everything that is there."""
     setting, store = setting_of(subjects, parts, max_tokens=max_tokens, budget=budget), Store(folder)
     plan = plan_of(setting)
-    with Ledger.opened(store.folder, budget, spent_tokens(plan, store)) if budget else nullcontext() as ledger:
+    with Ledger.opened(store.folder, budget, spent_on(plan, store)) if budget else nullcontext() as ledger:
         artifacts = execute(plan.steps, store, workers=workers, progress=progress, ledger=ledger)
     return read_plays(plan, artifacts, setting)[0]
 

@@ -26,13 +26,13 @@ SAME = ["subject", "sample", "monitor", "outcome", "executed", "blocked", "turns
 
 
 def test_two_processes_give_the_table_of_one_in_the_same_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agentic_play, "PIECE", 6)  # two replicates of three cells
+    monkeypatch.setattr(agentic_play, "PIECE", 2)
     told: list[Progress] = []
     one = run_parts(SCRIPTED, PARTS, tmp_path / "one", max_tokens=100, workers=0).table
     two = run_parts(SCRIPTED, PARTS, tmp_path / "two", max_tokens=100, workers=2, progress=told.append).table
     assert one.select(SAME).equals(two.select(SAME))
     logs = [read_eval_log(info, header_only=True) for info in list_eval_logs(str(tmp_path / "two"))]
-    assert [log.results.completed_samples for log in logs if log.results] == [6, 6, 6, 6]
+    assert [log.results.completed_samples for log in logs if log.results] == [2, 2, 2, 2]
     assert [one.done for one in told if one.state is StepState.FINISHED] == [1, 2, 3, 4]
     assert {each.key for each in Store(tmp_path / "one").artifacts()} == {each.key for each in Store(tmp_path / "two").artifacts()}
     again = run_parts(SCRIPTED, PARTS, tmp_path / "two", max_tokens=100, workers=2).table
@@ -78,5 +78,6 @@ def test_ctrl_c_stops_a_run_and_keeps_what_is_done(tmp_path: Path, monkeypatch: 
     again = run_parts(SCRIPTED, [part], tmp_path, max_tokens=100).table
     assert len(again) == part.grid.size
     [artifact] = Store(tmp_path).artifacts()
-    ids = [sample.id for info in list_eval_logs(str(artifact.path)) for sample in read_eval_log(info).samples or ()]
+    samples = [sample for info in list_eval_logs(str(artifact.path)) for sample in read_eval_log(info).samples or ()]
+    ids = [sample.id for sample in samples if sample.error is None]  # an interrupt in this process is an error of what is under way
     assert len(ids) == len(set(ids)) == part.grid.size

@@ -122,7 +122,7 @@ class StoppedError(Exception):
 def test_where_a_study_runs_is_as_it_was_said(study: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     seen: list[tuple[str, int]] = []
 
-    def execute(_steps: object, store: Store, *, workers: int, progress: object) -> None:
+    def execute(_steps: object, store: Store, *, workers: int, **_: object) -> None:
         seen.append((store.root, workers))
         raise StoppedError
 

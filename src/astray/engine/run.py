@@ -104,9 +104,9 @@ def _ledger(plan: StudyPlan, store: Store, budget: int | None) -> AbstractContex
     """Open a ledger of the budget, in which stands what was spent before."""
     if budget is None:
         return nullcontext()
-    from astray.engine.forecast.acting import spent_tokens
+    from astray.engine.forecast.acting import spent_on
 
-    return Ledger.opened(store.folder, budget, spent_tokens(plan, store))
+    return Ledger.opened(store.folder, budget, spent_on(plan, store))
 
 
 def _check_writable(folder: Path) -> None:

@@ -24,7 +24,7 @@ from astray.measure.agentic.counting import CONFLICT, CONTROL
 from astray.measure.agentic.factors import BASELINE, Factors, label
 from astray.measure.agentic.grid import Cost, Price, estimate_cost
 from astray.measure.agentic.judge_errors import LabelledWork, labelled_work
-from astray.measure.agentic.logs import done_samples, readable_logs
+from astray.measure.agentic.logs import done_samples, readable_logs, spent_tokens
 from astray.measure.agentic.play import BUDGETED, LOGS, Part, PlayConfig
 from astray.measure.agentic.subjects import LOCAL, AgenticSubject
 from astray.stats.compare import upper_bound_at_zero
@@ -240,9 +240,9 @@ def forecast_acting(
     return AgenticForecast(title, parts[0].grid.scenarios, parts, work, budget, comparisons, processes, labelled, price)
 
 
-def spent_tokens(plan: StudyPlan, store: Store) -> int:
-    """Tokens of all models for what the store holds of a plan."""
-    return sum(sum(_there(analysis.step, store).values()) for analysis in plan.analyses if analysis.playing)
+def spent_on(plan: StudyPlan, store: Store) -> int:
+    """Tokens of all models for what the store holds of a plan, failed attempts included."""
+    return sum(_spent(analysis.step, store) for analysis in plan.analyses if analysis.playing)
 
 
 def acting_workers(plan: StudyPlan, store: Store) -> int:
@@ -271,7 +271,7 @@ def _work(subject: AgenticSubject, plan: StudyPlan, store: Store, prices: tuple[
         each = len(subject.grader) + 1 + (part.monitor in READING)
         costs.append(estimate_cost(config.grid, price=own if graders else None, judge_price=graders, judges=each, probe=True, numbers=left))
         readings += each * len(left)
-        done, spent = done + len(there), spent + sum(there.values())
+        done, spent = done + len(there), spent + _spent(step, store)
         folders.append(store.begun(step.key, step.begins_with))
     seconds, pace = _time(subject, costs, [folder / LOGS for folder in folders if folder], at_a_time)
     return SubjectWork(subject.name, done, spent, tuple(costs), readings, seconds, pace)
@@ -288,6 +288,13 @@ def _there(step: Step, store: Store) -> dict[str, int]:
     config, folder = step.config, store.begun(step.key, step.begins_with)
     assert isinstance(config, PlayConfig)
     return done_samples(folder / LOGS, config.grid, config.numbers) if folder else {}
+
+
+def _spent(step: Step, store: Store) -> int:
+    """Tokens of all models for what there is of a piece."""
+    config, folder = step.config, store.begun(step.key, step.begins_with)
+    assert isinstance(config, PlayConfig)
+    return spent_tokens(folder / LOGS, config.grid, config.numbers) if folder else 0
 
 
 def _time(subject: AgenticSubject, costs: Sequence[Cost], logs: Sequence[Path], at_a_time: int) -> tuple[float, str]:

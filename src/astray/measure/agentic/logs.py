@@ -5,7 +5,7 @@ Left to others: running what is not there yet (play), the table of one log (meas
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -58,16 +58,37 @@ def done_samples(logs: Path, grid: Grid, numbers: Sequence[int] | None = None) -
     """
     tokens: Counter[str] = Counter()
     done = set()
-    wanted = _ids(grid, numbers)
+    for id, used, settled in _attempts(logs, grid):
+        tokens[id] += used
+        if settled:
+            done.add(id)
+    return {id: tokens[id] for id in tokens if id in done & _ids(grid, numbers)}
+
+
+def spent_tokens(logs: Path, grid: Grid, numbers: Sequence[int] | None = None) -> int:
+    """Tokens of all models in all attempts at samples of a grid, also in those that ended in an error.
+
+    A sample that was judged again stands in two logs and was played once.
+    """
+    wanted, failed = _ids(grid, numbers), 0
+    played: dict[str, int] = {}
+    for id, used, settled in _attempts(logs, grid):
+        if id in wanted and settled:
+            played[id] = max(used, played.get(id, 0))
+        elif id in wanted:
+            failed += used
+    return failed + sum(played.values())
+
+
+def _attempts(logs: Path, grid: Grid) -> Iterator[tuple[str, int, bool]]:
+    """Yield id, tokens of all models, and whether it has an outcome, of each attempt at a sample whose texts are unchanged."""
     for log in readable_logs(logs):
         same = _unchanged(log, grid)
         for summary in _summaries(log) if same else []:
             if Path(summary.metadata["scenario"]).name in same:
-                tokens[str(summary.id)] += sum(each.total_tokens for each in summary.model_usage.values())
                 score = next(iter((summary.scores or {}).values()), None)
-                if score is not None and score.value != Conduct.ERRORED:
-                    done.add(str(summary.id))
-    return {id: tokens[id] for id in tokens if id in done & wanted}
+                used = sum(each.total_tokens for each in summary.model_usage.values())
+                yield str(summary.id), used, score is not None and score.value != Conduct.ERRORED
 
 
 def _ids(grid: Grid, numbers: Sequence[int] | None) -> set[str]:

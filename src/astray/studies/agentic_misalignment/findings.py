@@ -107,7 +107,10 @@ def read_plays(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: Agen
     by_name = {each.name: each for each in setting.subjects}
     table = pl.concat([read_acts(by_name[name], pieces) for (name, _), pieces in folders.items()])
     made = [part.monitor for part in setting.parts if part.is_made]
-    exhausted = len(table.filter(~pl.col("monitor").is_in(made))) < wanted
+    rows = table.filter(~pl.col("monitor").is_in(made))
+    # Samples that were never begun, or that failed and could not be tried again.
+    spent = setting.budget is not None and int(table["tokens"].sum()) >= setting.budget
+    exhausted = len(rows) < wanted or (spent and Conduct.ERRORED in set(rows["outcome"]))
     found = AgenticFindings(table, setting.subjects, exhausted, tuple(errors), tuple(readings))
     damaged = [log for pieces in folders.values() for folder in pieces for log in unreadable_logs(folder / LOGS)]
     return found, shown(found, setting, folders, damaged)
