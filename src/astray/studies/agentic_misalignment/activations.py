@@ -178,7 +178,7 @@ def _call_digest(call: WatchedCall) -> str:
     return digest_of([call.sample, call.harmful, said, made])
 
 
-def _fitted(config: ReadConfig, groups: _Groups) -> tuple[Reading, Float[Tensor, d_model]]:
+def _fitted(config: ReadConfig, groups: _Groups) -> tuple[Reading, Float[Tensor, " d_model"]]:
     """The monitor that is made from calls, and its direction.
 
     Raises:
