@@ -38,7 +38,7 @@ STORE = Option(
     "--store",
     group="Output",
     metavar="PLACE",
-    help="Where finished steps are kept: a folder or an fsspec URL (a folder for agentic-misalignment). By default in the results folder.",
+    help="Where finished steps are kept: a folder or an fsspec URL. By default in the results folder.",
 )
 WORKERS = Option(
     "--workers",

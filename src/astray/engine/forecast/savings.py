@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from astray.engine.forecast.effort import Answering, Effort, Grading, Part, Training, added
-from astray.engine.plan import StudyPlan
 from astray.engine.setting import Setting
-from astray.engine.study import Study
+from astray.engine.study import Study, StudyPlan
 
 Work = Training | Answering | Grading
 FEWEST_ROWS, FEWEST_SAMPLES = 32, 2
