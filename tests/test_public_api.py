@@ -120,10 +120,9 @@ def test_help_loads_nothing_heavy():
 
 
 def test_the_help_of_a_verb_loads_nothing_heavy():
-    """Typer itself reads the options of a verb with pydantic, which takes a twentieth of a second."""
-    assert loaded_by(asking_for_help(["run"], ["plan"], ["doctor"], ["organism", "train"])) <= {"pydantic"}
+    assert loaded_by(asking_for_help(["run"], ["plan"], ["doctor"], ["organism", "train"])) == set()
 
 
 def asking_for_help(*verbs: list[str]) -> str:
     calls = [f"assert CliRunner().invoke(app, {[*verb, '--help']!r}).exit_code == 0" for verb in verbs]
-    return "\n".join(["from typer.testing import CliRunner", "from astray.cli import app", *calls])
+    return "\n".join(["from click.testing import CliRunner", "from astray.cli import app", *calls])
