@@ -67,6 +67,7 @@ class Left(Artifact):
 
     def __init__(self, folder: Path) -> None:
         object.__setattr__(self, "folder", folder)
+        object.__setattr__(self, "store", Store(folder.parent))
 
     @property
     def path(self) -> Path:
