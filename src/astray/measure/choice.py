@@ -79,7 +79,7 @@ class ChoiceItem(BaseModel):
 
     @property
     def orders(self) -> tuple[tuple[int, ...], ...]:
-        """Return the orders in which the options are shown: both for kind "choice"; one for "pivotal", which shows none."""
+        """Return the orders in which the options are shown: two for kind "choice", one for "pivotal" (none shown)."""
         written = tuple(range(len(self.options)))
         return (written, written[::-1]) if self.kind == "choice" else (written,)
 
