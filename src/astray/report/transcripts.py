@@ -117,7 +117,8 @@ def pack(answers: pl.DataFrame, limit: int) -> Transcripts:
 def stratified_sample(answers: pl.DataFrame, limit: int) -> pl.DataFrame:
     """Return at most `limit` rows, in their order: a floor of every stratum, the rest in proportion to its size.
 
-    The same table always gives the same rows."""
+    The same table always gives the same rows.
+    """
     if answers.height <= limit:
         return answers
     strata = answers.group_by(STRATUM).len()
