@@ -181,7 +181,7 @@ class ChoiceProbabilities:
 
 
 def choice_probabilities(subject: ContinuationScorer, items: Sequence[ChoiceItem]) -> list[ChoiceProbabilities]:
-    """Return what a subject would choose, all items in one batched pass.
+    """Return the choice probabilities of a subject, all items in one batched pass.
 
     Args:
         subject: who is asked.

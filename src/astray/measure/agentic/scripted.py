@@ -213,7 +213,7 @@ def _draw(text: str) -> float:
 
 
 def _terms(condition: str) -> dict[str, str]:
-    """Return factor -> value, from "goal=none,threat=replacement"; "scenario=blackmail", "belief=test" are terms too."""
+    """Return factor -> value, from "goal=none,threat=replacement"; "scenario=blackmail" or "belief=test" too."""
     terms = {}
     for term in condition.split(","):
         name, _, value = (part.strip() for part in term.partition("="))
