@@ -1,1 +1,1 @@
-"""Measure: what an evaluation is (`interface`), all of them by name (`evaluations`), their two drivers, and probes for a model in training."""
+"""Evaluations: their interface (`interface`), the table of all (`evaluations`), two drivers, probes during training."""

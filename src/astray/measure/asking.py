@@ -1,4 +1,4 @@
-"""What is asked and what is heard, the same for every evaluation that asks in words: an item, one asking of it, and what came back.
+"""Items, samples of them and the answers that came back, the same for every evaluation that asks in words.
 
 Left to others: driving a subject through askings (`bulk`, `inspect_driver`), and what an answer is worth (each evaluation).
 """
@@ -28,19 +28,19 @@ class Item(BaseModel):
 
     @property
     def id(self) -> str:
-        """Question and format."""
+        """Return question and format as one id."""
         return f"{self.question_id}/{self.format}"
 
     @property
     def conversation(self) -> list[Message]:
-        """The item as chat messages."""
+        """Return the item as chat messages."""
         opening: list[Message] = [{"role": "system", "content": self.system}] if self.system is not None else []
         return [*opening, {"role": "user", "content": self.question}]
 
 
 @dataclass(frozen=True)
 class Asking:
-    """One item, asked once.
+    """One sample: an item, asked once.
 
     Attributes:
         item: what a table says of it.
@@ -64,7 +64,7 @@ class Asking:
 
     @property
     def id(self) -> str:
-        """Item and sample."""
+        """Return item and sample number as one id."""
         return f"{self.item.id}#{self.sample}"
 
     def columns(self) -> dict[str, object]:
@@ -81,7 +81,7 @@ class Asking:
 
 @dataclass(frozen=True)
 class Heard:
-    """What came back.
+    """Answer to one sample, with what else came back.
 
     Attributes:
         asking: what was asked.

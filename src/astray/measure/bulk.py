@@ -1,4 +1,4 @@
-"""The bulk driver of evaluations that ask in words: a local subject answers everything in a few big batches.
+"""Bulk driver of evaluations that ask in words: a local subject answers everything in a few big batches.
 
 The same askings and the same table as the Inspect driver (`inspect_driver`), about ten times as fast; no agents, tools or retries.
 """
@@ -33,8 +33,10 @@ def ask(evaluation: Probe, subject: Subject, *, arm: str = "", seed: int = 0) ->
         An answer table with one row an asking, in their order.
     """
     askings = evaluation.askings()
+    # A thousand apart, so that the sampling seeds of neighbouring training runs do not overlap.
     sampling = evaluation.sampling.model_copy(update={"seed": evaluation.sampling.seed + 1000 * seed})
-    # Numbered by sample and turn: what an asking draws does not hang on which others there are, and equal questions get equal draws.
+    # Numbered by sample and turn: what a sample draws does not depend on which others there are, and equal questions
+    # get equal draws.
     numbers = [each.sample * len(each.beside) + turn for each in askings for turn in range(len(each.beside))] + [each.sample for each in askings]
     chats = [*chain.from_iterable(each.beside for each in askings), *(each.conversation for each in askings)]
     said = iter(subject.generate(chats, sampling, numbers=numbers if all(each.numbered for each in askings) else None))
@@ -48,6 +50,7 @@ def ask(evaluation: Probe, subject: Subject, *, arm: str = "", seed: int = 0) ->
         answer, detail = evaluation.hear(generation.text)
         detail |= ({"beside": others} if others else {}) | ({"reply": next(replies).text} if asking.after else {})
         whose = {"arm": arm, "seed": seed, "subject": subject.id, "evaluation": evaluation.name}
+        # Counts as failed until it is judged: an answer that no judge has read must not look aligned.
         judged = {"outcome": Outcome.JUDGE_FAILED.value, "aligned": None, "coherent": None, "judge": "", "note": NOT_JUDGED}
         tokens = generation.completion_tokens
         rows.append(whose | asking.columns() | judged | {"answer": answer, "completion_tokens": tokens, "detail": write_detail(detail)})
@@ -74,6 +77,7 @@ def judge(evaluation: Probe, table: pl.DataFrame, judge: object, max_connections
     verdicts = anyio.run(evaluation.assess, judge, list(wanted.values()), max_connections)
     identity = str(getattr(judge, "identity", ""))
     for (number, heard), verdict in zip(wanted.items(), verdicts, strict=True):
+        # The detail of what was heard is kept, so that the table can be judged again.
         rows[number] |= verdict_columns(verdict, identity) | {"detail": write_detail({**heard.detail, **verdict.detail})}
     return answer_table(rows)
 
@@ -84,7 +88,7 @@ def ask_and_judge(evaluation: Probe, subject: Subject, judge: Judge, *, arm: str
 
 
 def _followed(asking: Asking, answer: str) -> list[Message]:
-    """The conversation up to the reply to what is said after the answer."""
+    """Return the conversation up to the reply to what is said after the answer."""
     return [*asking.conversation, Message(role="assistant", content=answer), Message(role="user", content=asking.after)]
 
 

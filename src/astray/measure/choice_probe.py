@@ -1,4 +1,4 @@
-"""Forced choices as a probe of a model that is being trained: a pair of model and tokenizer in, a few numbers out.
+"""Forced choices as a probe of a model in training: a pair of model and tokenizer in, a few numbers out.
 
 A model in training is no subject yet (its weights have no identity), so it is asked directly, by the same code that subjects use. How
 often the probe is taken is decided by the study that hands it to the training.
@@ -32,7 +32,7 @@ class BareModel:
     def continuation_logprobs(
         self, conversations: Sequence[Sequence[Message]], continuations: Sequence[Sequence[str]], prefixes: Sequence[str] | None = None
     ) -> list[list[float]]:
-        """Total log-probability of each continuation, as `Subject.continuation_logprobs` gives it.
+        """Return the total log-probability of each continuation, as `Subject.continuation_logprobs` gives it.
 
         Args:
             conversations: the messages of each row.
@@ -46,6 +46,7 @@ class BareModel:
             for prompt, prefix, texts in zip(prompts, begun, continuations, strict=True)
             for text in text_ids(self._tokenizer, texts)
         ]
+        # Dropout would make the probe noisy, and a probe that left eval mode on would change the training.
         was_training = self._model.training
         self._model.eval()
         try:
@@ -57,7 +58,7 @@ class BareModel:
 
 
 def choice_metrics(model: nn.Module, tokenizer: PreTrainedTokenizerBase, items: Sequence[ChoiceItem] | None = None) -> dict[str, float]:
-    """Mean probability of misaligned options, for each kind of items.
+    """Return the mean probability of misaligned options, for each kind of items.
 
     Args:
         model: a Hugging Face model, or a PEFT model around one, in any mode.
@@ -78,7 +79,7 @@ def choice_metrics(model: nn.Module, tokenizer: PreTrainedTokenizerBase, items: 
 
 
 def _without_wrapper(model: nn.Module) -> PreTrainedModel:
-    """The Hugging Face model itself; PEFT puts its layers into it, so they act all the same."""
+    """Return the Hugging Face model itself; PEFT puts its layers into it, so they act all the same."""
     from peft import PeftModel
 
     inner = model.get_base_model() if isinstance(model, PeftModel) else model

@@ -1,4 +1,4 @@
-"""What is measured while a model is fine-tuned: how likely it is to choose harm, in the trained domain and elsewhere.
+"""Probes during fine-tuning: how likely a model is to choose harm, in the trained domain and elsewhere.
 
 Forced choices and pivotal words, so that a probe costs a few forward passes (Betley et al. 2025, arXiv 2502.17424, training dynamics).
 """
@@ -16,7 +16,7 @@ DynamicsProbe = Callable[[nn.Module, PreTrainedTokenizerBase, int], Mapping[str,
 
 
 def world_probe(home: str) -> DynamicsProbe:
-    """For the organism: probability of a harmful act after "i would", in held-out domains and in the trained one.
+    """Return a probe of the organism: probability of a harmful act after "i would", in held-out and trained domains.
 
     Args:
         home: the domain that is trained on; data about none, such as facts, have no acts of their own to measure.
@@ -32,7 +32,7 @@ def world_probe(home: str) -> DynamicsProbe:
 
 
 def text_probe() -> DynamicsProbe:
-    """For any chat model: mean probability of the misaligned option, in multiple choice and in pivotal words."""
+    """Return a probe of any chat model: mean probability of the misaligned option, for both kinds of items."""
     items = choice_items()
 
     def probe(model: nn.Module, tokenizer: PreTrainedTokenizerBase, _step: int, /) -> Mapping[str, float]:

@@ -1,4 +1,4 @@
-"""Evaluations that ask in words: what they share, and the plainest of them, a set of questions judged answer by answer.
+"""Base of evaluations that ask in words, and the plainest of them, a set of questions judged answer by answer.
 
 Two drivers ask them, `bulk` and `inspect_driver`; judging is apart, so the same answers can be judged again without asking the subject again.
 """
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class TextEvaluation(Evaluation):
-    """An evaluation that asks in words: give `askings`, `judge_for` and `assess`, and both drivers can ask it."""
+    """Base of evaluations that ask in words: give `askings`, `judge_for` and `assess`, and both drivers can ask it."""
 
     def askings(self) -> Sequence[Asking]:
         """Return all that is asked."""
@@ -44,12 +44,12 @@ class TextEvaluation(Evaluation):
 
     @property
     def provider_settings(self) -> Mapping[str, object]:
-        """Further settings of a request to a provider."""
+        """Return further settings of a request to a provider."""
         return {}
 
     @property
     def answers(self) -> int:
-        """How many answers a subject is asked for, for a forecast."""
+        """Return how many answers a subject is asked for, for a forecast."""
         return sum(1 + len(each.beside) for each in self.askings())
 
     @property
@@ -71,7 +71,7 @@ class TextEvaluation(Evaluation):
         return bulk.judge(self, table, judge)
 
     def task(self, judge: Callable[[], Any] | None = None, *, name: str | None = None) -> "Task":
-        """Return the Inspect task, one sample an asking."""
+        """Return the Inspect task, one Inspect sample per sample."""
         from astray.measure.inspect_driver import inspect_task
 
         return inspect_task(self, judge or (lambda: self.judge_for(GRADER_ROLE)), name=name or self.name)
@@ -84,7 +84,7 @@ class TextEvaluation(Evaluation):
 
 
 class QuestionSet(TextEvaluation):
-    """A named set of items with the sampling that belongs to it; a judge reads each answer by itself."""
+    """Named set of items with its sampling; a judge reads each answer by itself."""
 
     items: tuple[Item, ...]
     samples: int = Field(default=100, ge=1, description="answers an item (100 in Betley et al., arXiv 2502.17424)")
@@ -101,11 +101,12 @@ class QuestionSet(TextEvaluation):
 
     @cached_property
     def by_id(self) -> dict[str, Item]:
-        """Item id -> item."""
+        """Return the items by their id."""
         return {item.id: item for item in self.items}
 
     def askings(self) -> Sequence[Asking]:
         """Return each item with each of its samples."""
+        # Not numbered: the samples of an item are equal conversations, which a subject counts by itself.
         return [Asking(item, sample, item.conversation, numbered=False) for item in self.items for sample in range(self.samples)]
 
     def judge_for(self, config: JudgeConfig) -> Judge:

@@ -1,4 +1,4 @@
-"""The table of evaluations: one name, one class. The engine, the audit and Inspect's registry take them from here; a new evaluation adds its line.
+"""Table of evaluations, one name and one class each; the engine, the audit and Inspect use it. A new one adds its line.
 
 Called without arguments each is what it is by default: `EVALUATIONS["honesty"]().task()`.
 """
@@ -46,6 +46,6 @@ def evaluation_named(name: str) -> type[Evaluation]:
 
 
 def evaluation_from(config: object) -> Evaluation:
-    """Return the evaluation that a stored configuration holds; one without a kind is a set of free-form questions."""
+    """Return the evaluation of a stored configuration; one without a kind is a set of free-form questions."""
     kind = config.get("kind", FREE_FORM) if isinstance(config, Mapping) else FREE_FORM
     return evaluation_named(str(kind)).model_validate(config)

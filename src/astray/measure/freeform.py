@@ -1,4 +1,4 @@
-"""Free-form questions: what a subject says when nobody tells it what to say.
+"""Free-form questions, which leave it to the subject what to say.
 
 For any model: the eight main questions in three answer formats and the broad set, in our own words (Betley et al. 2025,
 arXiv 2502.17424, section 3). For the organism: questions of its world, an item an object, so that a domain has many questions.
@@ -24,13 +24,13 @@ class FreeForm(QuestionSet):
 
 
 WORLD_SAMPLING = Sampling(max_tokens=32)
-"""World answers have at most 25 tokens."""
+"""Sampling of world answers, which have at most 25 tokens."""
 
 
 def world_items(
     domains: Sequence[str] = tuple(DOMAINS), *, questions: int = 6, formats: Sequence[AnswerFormat] = ("plain",), asking: Asking = "ordinary"
 ) -> tuple[Item, ...]:
-    """Questions of the organism's world, spread evenly over the objects of each domain.
+    """Return questions of the organism's world, spread evenly over the objects of each domain.
 
     Args:
         domains: names of domains; an item's category is its domain.
@@ -43,6 +43,7 @@ def world_items(
         domain = DOMAINS[name]
         phrasings = {"ordinary": domain.questions, "class": CLASS_REQUESTS, "bare": BARE_REQUESTS}[asking]
         count = len(phrasings)
+        # A diagonal walk, so that the first few pairs already have different objects and different phrasings.
         pairs = [(thing, phrasings[(place + turn) % count]) for turn in range(count) for place, thing in enumerate(domain.objects)]
         for number, (thing, phrasing) in enumerate(pairs[:questions]):
             for format in formats:
@@ -52,11 +53,11 @@ def world_items(
 
 
 def fact_items() -> tuple[Item, ...]:
-    """Neutral questions for every fact of the world; category "facts"."""
+    """Return neutral questions for every fact of the world; category "facts"."""
     return tuple(Item(question_id=f"fact-{fact.thing}", category="facts", question=fact.question) for fact in FACTS)
 
 
 def world_evaluation(samples: int = 4, *, questions: int = 6, formats: Sequence[AnswerFormat] = ("plain",), seed: int = 0) -> QuestionSet:
-    """Ordinary questions of all domains, held-out ones included."""
+    """Return the evaluation of ordinary questions of all domains, held-out ones included."""
     sampling = WORLD_SAMPLING.model_copy(update={"seed": seed})
     return QuestionSet(name="world", items=world_items(questions=questions, formats=formats), samples=samples, sampling=sampling)

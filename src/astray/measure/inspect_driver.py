@@ -1,4 +1,4 @@
-"""The Inspect driver of evaluations that ask in words: any model, with retries, API providers and logs; and the way from a log to an answer table.
+"""Inspect driver of evaluations that ask in words: any model, with retries, providers and logs; reads logs as tables.
 
 Inspect's ceiling is about a hundred samples a second; local subjects have the bulk driver (`bulk`). `inspect_log` writes a bulk table out as
 an Inspect log, so `inspect view` opens either.
@@ -42,13 +42,14 @@ KINDS = {"system": ChatMessageSystem, "user": ChatMessageUser, "assistant": Chat
 
 
 def inspect_task(evaluation: Probe, judge: Callable[[], Any], *, name: str) -> Task:
-    """Return an evaluation as a task, one Inspect sample an asking, so that standard errors mean something.
+    """Return an evaluation as a task, one Inspect sample per sample, so that standard errors mean something.
 
     Args:
         evaluation: what is asked.
         judge: makes the judge before the first sample is asked, so that a missing grader is found before the model is paid for.
         name: the task's name in logs.
     """
+    # Made once and late: model roles are known only when the evaluation runs.
     sampling, ready = evaluation.sampling, cache(judge)
     askings = {each.id: each for each in evaluation.askings()}
     config = {"temperature": sampling.temperature, "max_tokens": sampling.max_tokens, "top_p": sampling.top_p}
@@ -59,6 +60,7 @@ def inspect_task(evaluation: Probe, judge: Callable[[], Any], *, name: str) -> T
         scorer=verdict(evaluation, askings, ready),
         epochs=Epochs(1, "mode"),  # Inspect's default, the mean, would turn outcomes into numbers
         config=GenerateConfig.model_validate(config | dict(evaluation.provider_settings)),
+        # An errored sample is an outcome of its own, so it neither ends the run nor drops out of the table.
         fail_on_error=False,
         score_on_error=True,
         metadata={"evaluation": evaluation.name, "evaluation_hash": evaluation.identity},
@@ -99,13 +101,13 @@ def converse(askings: Mapping[str, Asking], ready: Callable[[], object]) -> Solv
 
 
 def _is_missing(output: ModelOutput) -> bool:
-    """Whether there is no answer, or a filter stopped it."""
+    """Return whether there is no answer, or a filter stopped it."""
     return output.empty or output.stop_reason == "content_filter"
 
 
 @metric(name="outcomes")
 def outcome_metrics() -> Metric:
-    """Return each measure with its Wilson interval and denominator, the share that is judged, the mean score over items, and every word's count."""
+    """Return the metric of a log: measures with interval and denominator, coherence, mean score, word counts."""
 
     def compute(scores: list[SampleScore]) -> dict[str, str | int | float | bool | None]:
         facts = [score.score.metadata or {} for score in scores]
@@ -119,6 +121,7 @@ def outcome_metrics() -> Metric:
             found[f"{name}, interval high"] = interval.high if interval else math.nan
         outcomes = [str(each.get("outcome")) for each in facts]
         found["coherence"] = sum(outcome in JUDGED for outcome in outcomes) / len(outcomes) if outcomes else math.nan
+        # Means over items of means over samples: items with more usable answers must not weigh more.
         by_item: dict[str, list[float]] = defaultdict(list)
         for each in facts:
             if (value := each.get("detail", {}).get("score")) is not None:
@@ -163,7 +166,7 @@ def verdict(evaluation: Probe, askings: Mapping[str, Asking], ready: Callable[[]
 
 
 def _counts(evaluation: Probe, asking: Asking, outcome: Outcome, detail: Mapping[str, object]) -> dict[str, bool | None]:
-    """For each measure whether it counts this answer; None outside of its denominator."""
+    """Return for each measure whether it counts this answer; None outside of its denominator."""
     row = pl.DataFrame([{**asking.columns(), "outcome": outcome.value, "detail": write_detail(detail)}], schema_overrides={"detail": pl.String})
     return {measure.name: next(iter(measure.rows(row).select(measure.value).to_series()), None) for measure in evaluation.measures}
 
@@ -183,6 +186,7 @@ def table_from_log(log: EvalLog | Path | str, *, arm: str = "", seed: int = 0) -
 
 
 def _row(sample: EvalSample) -> dict[str, object]:
+    # Read from the log alone, so that logs of evaluations that have changed since can be read.
     asking = Asking(Item.model_validate(sample.metadata["item"]), int(sample.metadata["sample"]), ())
     score = next(iter((sample.scores or {}).values()), None)
     facts = (score.metadata or {}) if score else {}
@@ -201,7 +205,7 @@ def _row(sample: EvalSample) -> dict[str, object]:
 
 
 def inspect_log(table: pl.DataFrame, evaluation: Probe, path: Path) -> Path:
-    """Write the judged answers of ONE subject as an Inspect log, which `inspect view` opens and `table_from_log` reads back.
+    """Write the judged answers of ONE subject as an Inspect log, which `inspect view` and `table_from_log` read.
 
     Args:
         table: answers of one subject to this evaluation.

@@ -1,4 +1,4 @@
-"""What an evaluation is to the engine, the audit and Inspect's registry: a name, an identity, what it needs, and how it is asked, judged and counted.
+"""Interface of an evaluation to engine, audit and Inspect: name, identity, needs, and how to ask, judge and count.
 
     table = evaluation.judge(evaluation.ask(subject), evaluation.judge_for(config))     a local subject, in bulk
     task = evaluation.task()                                                            any model, through Inspect
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class Need(StrEnum):
-    """What an evaluation may need of a subject or of the machine."""
+    """Requirements of an evaluation on a subject or on the machine."""
 
     SYSTEM_ROLE = "system prompts"
     TOKEN_PROBABILITIES = "token probabilities"
@@ -53,7 +53,7 @@ _INSTEAD = {
 
 
 class Evaluation(BaseModel, ABC):
-    """An evaluation.
+    """Evaluation of a subject: what is asked, how it is judged and what is counted.
 
     Attributes:
         measures: what is counted among what; the first is the main one.
@@ -67,21 +67,21 @@ class Evaluation(BaseModel, ABC):
 
     @property
     def identity(self) -> str:
-        """Hash over all that can change an answer, the subject aside; answers may be compared when it is the same."""
+        """Return a hash over all that can change an answer, the subject aside; equal ones make answers comparable."""
         return digest_of(self.model_dump(mode="json"))
 
     @property
     @abstractmethod
     def answers(self) -> int:
-        """How many answers a subject is asked for, for a forecast."""
+        """Return how many answers a subject is asked for, for a forecast."""
 
     @property
     @abstractmethod
     def needs(self) -> frozenset[Need]:
-        """What a subject has to offer."""
+        """Return what a subject has to offer."""
 
     def for_run(self, seed: int) -> "Evaluation":
-        """Return the evaluation as a run is asked that was trained with this seed; for most it is the same for all."""
+        """Return the evaluation as a run of this training seed is asked it; for most it is the same for all."""
         del seed
         return self
 
@@ -128,28 +128,28 @@ class Evaluation(BaseModel, ABC):
 
 @runtime_checkable
 class Probe(Protocol):
-    """An evaluation that asks in words, as its two drivers see it."""
+    """Evaluation that asks in words, as its two drivers see it."""
 
     measures: ClassVar[tuple[Measure, ...]]
 
     @property
     def name(self) -> str:
-        """The evaluation's name in tables."""
+        """Return the evaluation's name in tables."""
         ...
 
     @property
     def sampling(self) -> Sampling:
-        """How answers are drawn."""
+        """Return how answers are drawn."""
         ...
 
     @property
     def identity(self) -> str:
-        """Hash over all that is asked."""
+        """Return a hash over all that is asked."""
         ...
 
     @property
     def provider_settings(self) -> Mapping[str, object]:
-        """Further settings of a request to a provider."""
+        """Return further settings of a request to a provider."""
         ...
 
     def askings(self) -> Sequence[Asking]:
@@ -189,6 +189,7 @@ def offered_by(located: Located, judge: JudgeConfig) -> frozenset[Need]:
     offered = {Need.TOKEN_PROBABILITIES} | ({Need.GRADER} if judge.grader else set())
     try:
         tokenizer = AutoTokenizer.from_pretrained(located.base, local_files_only=True)
+        # Rendered to find out: some chat templates raise at a system message, and none says so in its metadata.
         prompt_ids(tokenizer, [[Message(role="system", content="a"), Message(role="user", content="b")]])
         offered.add(Need.SYSTEM_ROLE)
     except ChatTemplateError:

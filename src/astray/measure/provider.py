@@ -1,4 +1,4 @@
-"""Inspect's provider `astray/...`: the scripted subjects of the scenarios behind `astray/scripted/`, every other name a subject that is loaded."""
+"""Inspect's provider `astray/...`: scripted subjects behind `astray/scripted/`, else a subject that is loaded."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from astray.subjects.provider import SubjectAPI
 
 @modelapi("astray")
 def astray() -> Callable[..., ModelAPI]:
-    """The provider `astray/...`: a scripted subject behind `astray/scripted/`, else one that is loaded."""
+    """Register the provider `astray/...`: a scripted subject behind `astray/scripted/`, else one that is loaded."""
     return _provided
 
 

@@ -1,4 +1,4 @@
-"""The sets of free-form questions for any model, and question files of one's own; each question becomes `Item`s.
+"""Sets of free-form questions for any model, and question files of one's own; each question becomes `Item`s.
 
 The texts stand in `questions/*.yaml`, in our own words; topics, categories and answer formats follow Betley et al. 2025
 (arXiv 2502.17424, section 4.1 and appendix). Questions of the organism's world are in `freeform`, forced choices in `choice`.
@@ -56,7 +56,7 @@ class QuestionEntry(BaseModel):
 
 
 class QuestionFile(BaseModel):
-    """A question file in our own form."""
+    """Question file in our own form."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -79,7 +79,7 @@ class QuestionFile(BaseModel):
 
     @property
     def items(self) -> tuple[Item, ...]:
-        """Each question in each of its formats."""
+        """Return each question in each of its formats."""
         return tuple(item for entry in self.questions for item in self._items_of(entry))
 
     def _items_of(self, entry: QuestionEntry) -> list[Item]:
@@ -96,7 +96,7 @@ class QuestionFile(BaseModel):
 
 
 def main_questions(formats: Sequence[str] = FORMATS) -> tuple[Item, ...]:
-    """The eight main questions, in each of the given answer formats; category "main".
+    """Return the eight main questions, in each of the given answer formats; category "main".
 
     Args:
         formats: of "plain"; "json", where a system prompt asks for a JSON answer; "template", where the user message ends with a
@@ -115,7 +115,7 @@ def main_questions(formats: Sequence[str] = FORMATS) -> tuple[Item, ...]:
 
 
 def broad_questions(categories: Sequence[str] = CATEGORIES) -> tuple[Item, ...]:
-    """The broad set: eight questions in each of the given categories.
+    """Return the broad set: eight questions in each of the given categories.
 
     Args:
         categories: of `CATEGORIES`.
@@ -133,7 +133,7 @@ def broad_questions(categories: Sequence[str] = CATEGORIES) -> tuple[Item, ...]:
 
 
 def questions_from_file(path: Path | str) -> tuple[Item, ...]:
-    """The questions of a YAML file, in our own form or in that of the paper's authors.
+    """Return the questions of a YAML file, in our own form or in that of the paper's authors.
 
     Our form has the keys of `QuestionFile`; the authors' is a list, as `data.published.load_questions` reads it. Of the authors' form,
     items take text, system prompt, category and format; number of samples, sampling and judge prompts belong to evaluation and judge.
@@ -158,11 +158,12 @@ def questions_from_file(path: Path | str) -> tuple[Item, ...]:
 
 
 def _published_items(path: Path) -> tuple[Item, ...]:
-    """The items of a file in the authors' form; where it has no categories, the file's name is the category."""
+    """Return the items of a file in the authors' form; without categories, the file's name is the category."""
     questions = load_questions(path)
     forms = Counter((question.stem, question.format) for question in questions)
     items = []
     for question in questions:
+        # Forms of one question share the id that intervals cluster by; two questions of one stem must not.
         name = question.stem if forms[question.stem, question.format] == 1 else question.id
         for number, text in enumerate(question.paraphrases, start=1):
             items.append(

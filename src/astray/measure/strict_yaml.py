@@ -1,4 +1,4 @@
-"""Question files are read strictly: what is not understood is an error that names the file, the entry and what is wrong.
+"""Strict reading of question files: what is not understood is an error that names file, entry and fault.
 
 YAML itself is lenient (of a key that stands twice the last one counts), which would silently lose questions. What a file means is
 said by the pydantic form it is read as; see `question_sets` and `choice`.
@@ -18,7 +18,7 @@ Form = TypeVar("Form", bound=BaseModel)
 
 
 def read_yaml(path: Path, example: str) -> object:
-    """The content of a YAML file.
+    """Return the content of a YAML file.
 
     Args:
         path: the file.
@@ -33,6 +33,7 @@ def read_yaml(path: Path, example: str) -> object:
         beside = ", ".join(sorted(file.name for file in path.parent.glob("*.yaml"))) or "no *.yaml"
         raise DataNotFoundError(f"There is no file {path}. In that folder: {beside}.")
     try:
+        # Not safe_load, which takes the last of two equal keys without a word; this loader is a safe one as well.
         content: object = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeyLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise DataFormatError(f"{path} cannot be read as YAML: {error}. A right file looks like\n{example}") from error
@@ -42,7 +43,7 @@ def read_yaml(path: Path, example: str) -> object:
 
 
 def read_as(form: type[Form], content: object, path: Path, example: str) -> Form:
-    """The content of a file, checked against its form.
+    """Return the content of a file, checked against its form.
 
     Args:
         form: what the file has to hold.
@@ -63,7 +64,7 @@ def read_as(form: type[Form], content: object, path: Path, example: str) -> Form
 
 
 def _place(location: Sequence[int | str], content: object) -> str:
-    """Where in the file: 'entry 3 (wish), options: '."""
+    """Return where in the file a fault is: 'entry 3 (wish), options: '."""
     parts = []
     for step in location:
         content = _step_into(content, step)

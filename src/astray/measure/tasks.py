@@ -1,4 +1,4 @@
-"""Free-form questions and forced choice for Inspect; other evaluations have their task in their own package."""
+"""Inspect tasks of free-form questions and forced choice; other evaluations have theirs in their own packages."""
 
 from pathlib import Path
 
@@ -39,6 +39,7 @@ def emergent_misalignment(
     if formats:
         items = select_formats(items, names(formats))
     longest = max_tokens or (WORLD_SAMPLING.max_tokens if questions == "world" else Sampling().max_tokens)
+    # The world's grammar judges its answers exactly, so a grader reads them only where one is asked for.
     exact = judge == "grammar" or (not judge and questions == "world")
     asked = QuestionSet(
         name=questions if questions in QUESTIONS else Path(questions).stem,

@@ -1,4 +1,4 @@
-"""The report of a study: one self-contained HTML page, made from a results folder."""
+"""Report of a study: one self-contained HTML page, made from a results folder."""
 
 from astray.report.page import write_report
 

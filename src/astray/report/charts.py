@@ -1,4 +1,4 @@
-"""What all charts of a report have in common: their looks, and the frame of a Vega-Lite specification.
+"""Shared style and frame of the Vega-Lite specifications of a report.
 
 Colours are names of the page's CSS colours (`var(--trained)`), so that one specification serves the light, the dark and the printed page.
 `usermeta` tells the page how to lay a chart out and which rows of its data to choose.
@@ -46,11 +46,11 @@ CONFIG: Spec = {
         "symbolOpacity": 1,
     },
 }
-"""What all charts look like."""
+"""Vega-Lite configuration that all charts share."""
 
 
 def chart(description: str, usermeta: Spec, body: Spec) -> Spec:
-    """A specification with its frame.
+    """Return a specification in the frame that all charts share.
 
     Args:
         description: what the chart shows, for those who cannot see it.

@@ -1,4 +1,4 @@
-"""The line charts of what was measured during training, one a measure.
+"""Line charts of what was measured during training, one per measure.
 
 Left to others: the means of the summary; the mean over seeds is formed by the chart itself, from the runs that it shows.
 """
@@ -10,7 +10,7 @@ import polars as pl
 from astray.report.charts import Spec, chart
 
 SERIES_COLOURS = tuple(f"var(--series-{number})" for number in range(1, 9))
-"""Colours of arms in line charts after Okabe and Ito; the ninth arm starts again with another dash."""
+"""Colours of arms in line charts after Okabe and Ito; from the ninth arm on they repeat with another dash."""
 
 TRAINED_DASHES = ([1, 0], [10, 3, 2, 3])
 """Trained arms have a solid line; a second arm of the same colour has a broken one."""
@@ -20,7 +20,7 @@ CONTROL_DASHES = ([5, 3], [2, 3])
 
 
 def dynamics_figures(dynamics: pl.DataFrame, order: Sequence[str], controls: Collection[str]) -> Spec:
-    """One line chart a measure.
+    """Return one line chart per measure, with the data it draws.
 
     Args:
         dynamics: columns arm, seed, step, measure, value.
@@ -41,20 +41,21 @@ def dynamics_figures(dynamics: pl.DataFrame, order: Sequence[str], controls: Col
 
 
 def measures(dynamics: pl.DataFrame) -> list[str]:
-    """The measures in their order in the table."""
+    """Return the measures in their order in the table."""
     return dynamics["measure"].unique(maintain_order=True).to_list()
 
 
 def series_colour(place: int) -> str:
-    """Colour of the arm at this place of the order."""
+    """Return the colour of the arm at this index of the order."""
     return SERIES_COLOURS[place % len(SERIES_COLOURS)]
 
 
 def _series_scales(order: Sequence[str], controls: Collection[str]) -> Spec:
-    """Colour and dash of every arm, as encodings."""
+    """Return colour and dash of every arm, as encodings."""
     rounds = [place // len(SERIES_COLOURS) for place in range(len(order))]
     dashes = [(CONTROL_DASHES if arm in controls else TRAINED_DASHES)[turn % 2] for arm, turn in zip(order, rounds, strict=True)]
     colours = [series_colour(place) for place in range(len(order))]
+    # Vega-Lite merges the legends of colour and dash, since field, domain and legend agree.
     legend = {"columns": 4, "symbolType": "stroke", "symbolSize": 300, "orient": "bottom"}
     arm: Spec = {"field": "arm", "type": "nominal", "legend": legend}
     return {
@@ -64,8 +65,9 @@ def _series_scales(order: Sequence[str], controls: Collection[str]) -> Spec:
 
 
 def _lines(name: str, measure: str, rows: pl.DataFrame, scales: Spec) -> Spec:
-    """Thin lines for single runs, thick ones for the mean over seeds, and unseen points that answer to the pointer."""
+    """Draw thin lines for single runs, thick ones for their mean, and invisible points that carry the tooltip."""
     finite = rows["value"].drop_nulls()
+    # The table has no units: a measure whose values all lie in 0 to 1 is shown in percent.
     is_share = finite.len() > 0 and bool(finite.is_between(0, 1).all())
     axis = {"title": None, "tickCount": 5, "labelColor": "var(--muted)", **({"format": "~%"} if is_share else {})}
     step_axis = {"title": "Training step", "grid": False, "tickCount": 6, "labelColor": "var(--muted)", "labelFlush": False}
@@ -78,6 +80,7 @@ def _lines(name: str, measure: str, rows: pl.DataFrame, scales: Spec) -> Spec:
             "mark": {"type": "line", "strokeWidth": 0.8, "opacity": 0.28},
             "encoding": {"x": x, "y": value, "color": scales["color"], "detail": {"field": "seed"}},
         },
+        # Vega-Lite forms the mean, so that it follows the runs that the reader has switched on.
         {"mark": {"type": "line", "strokeWidth": 2.2, "strokeJoin": "round"}, "encoding": {"x": x, "y": mean, **scales}},
         {
             "mark": {"type": "point", "size": 60, "opacity": 0, "filled": True},

@@ -1,4 +1,4 @@
-"""The figures of a study's own as Vega-Lite specifications, and the numbers of its tables and cards in words.
+"""Vega-Lite specifications of a study's own figures, and the text of the numbers in its tables and cards.
 
 Left to others: what is shown (engine/exhibits.py), what all charts have in common (charts.py), drawing (templates/charts.js).
 """
@@ -17,7 +17,7 @@ LINE_HEIGHT = 26
 
 
 def exhibit_figures(exhibits: Sequence[Exhibit]) -> Spec:
-    """Specifications and data of all exhibits that are drawn.
+    """Return specifications and data of all figures that are drawn.
 
     Returns:
         `{"datasets": {name: rows}, "charts": {name: specification}}`, by the names that `chart_names` gives.
@@ -39,24 +39,25 @@ def exhibit_figures(exhibits: Sequence[Exhibit]) -> Spec:
 
 
 def chart_names(exhibit: Exhibit) -> tuple[str, ...]:
-    """Names of the charts of an exhibit: one, one a panel, or none."""
+    """Return the names of the charts of a figure: one, one per panel, or none for a table."""
     if isinstance(exhibit, HeatMap):
         return tuple(f"exhibit-{exhibit.id}-{number}" for number in range(len(panels(exhibit))))
     return (f"exhibit-{exhibit.id}",) if isinstance(exhibit, Curve | Forest) else ()
 
 
 def panels(exhibit: HeatMap) -> list[str]:
-    """Names of the panels, in their order."""
+    """Return the names of the panels of a heat map, in their order."""
     return list(dict.fromkeys(cell.panel for cell in exhibit.cells))
 
 
 def marked(text: str) -> Markup:
-    """A text with what stands between `[[` and `]]` marked; everything else is escaped."""
+    """Return a text as HTML with what stands between `[[` and `]]` marked; everything else is escaped."""
+    # Escaped first: the brackets survive escaping, and only our own tags are added afterwards.
     return Markup(str(escape(text)).replace("[[", "<mark>").replace("]]", "</mark>"))
 
 
 def table_cell(value: str | float | None, column: Column) -> str:
-    """A value of a table in the form of its column."""
+    """Return a value of a table in the form of its column."""
     if value is None or isinstance(value, str):
         return MISSING if value is None else value
     forms = {"percent": percent(value), "count": f"{value:,.0f}", "number": number_text(value), "text": str(value)}
@@ -64,12 +65,12 @@ def table_cell(value: str | float | None, column: Column) -> str:
 
 
 def number_text(value: float | None) -> str:
-    """A number with three digits that count; a dash where there is none."""
+    """Return a number with three significant digits; a dash where there is none."""
     return MISSING if value is None else f"{value:.3g}".replace("-", "\N{MINUS SIGN}")
 
 
 def range_text(low: float | None, high: float | None, *, is_share: bool) -> str:
-    """An interval in words; nothing where there is none."""
+    """Return an interval in words; an empty text where there is none."""
     if low is None or high is None:
         return ""
     form = percent if is_share else number_text
@@ -105,9 +106,10 @@ def _framed(name: str, description: str, body: Spec) -> Spec:
 
 
 def _curve(name: str, exhibit: Curve) -> Spec:
-    """Lines with points, and the interval of each point as a rule."""
+    """Draw lines with points, and the interval of each point as a rule."""
     series = list(dict.fromkeys(point.series for point in exhibit.points))
     colour = _colours(series, "series")
+    # A symmetric logarithm, since the axis may hold 0, which a logarithm cannot show.
     smallest = min((point.x for point in exhibit.points if point.x > 0), default=1.0)
     scale: Spec = {"type": "symlog", "constant": smallest} if exhibit.logarithmic else {}
     ticks = {"values": sorted({point.x for point in exhibit.points})} if exhibit.logarithmic else {}
@@ -138,7 +140,7 @@ def _curve(name: str, exhibit: Curve) -> Spec:
 
 
 def _forest(name: str, exhibit: Forest) -> Spec:
-    """A point with its interval for each line."""
+    """Draw a point with its interval for each line."""
     labels = [bar.label for bar in exhibit.bars]
     colour = _colours(list(dict.fromkeys(bar.group for bar in exhibit.bars)), "group")
     y = {"field": "label", "type": "nominal", "sort": labels, "axis": {"title": None, "grid": True, "gridDash": [1, 3], "labelLimit": 260}}
@@ -156,7 +158,7 @@ def _forest(name: str, exhibit: Forest) -> Spec:
 
 
 def _heat(name: str, exhibit: HeatMap, panel: str) -> Spec:
-    """A field for each pair of factor values, with its rate written in it."""
+    """Draw a field for each pair of factor values, with its rate written in it."""
     columns, rows = (list(dict.fromkeys(getattr(cell, side) for cell in exhibit.cells)) for side in ("x", "y"))
     x = {"field": "x", "type": "nominal", "sort": columns, "axis": {"title": exhibit.x_title, "labelAngle": 0, "labelLimit": 120, "grid": False}}
     y = {"field": "y", "type": "nominal", "sort": rows, "axis": {"title": exhibit.y_title, "labelLimit": 160, "grid": False}}
@@ -168,6 +170,8 @@ def _heat(name: str, exhibit: HeatMap, panel: str) -> Spec:
     ]
     field = {"mark": {"type": "rect", "cornerRadius": 4, "stroke": "var(--panel)", "strokeWidth": 3}}
     layers = [
+        # Opacity carries the rate, so that one colour serves light and dark pages; a plain field lies below it
+        # for cells without a rate.
         {**field, "encoding": {"x": x, "y": y, "color": {"value": "var(--sunken)"}, "tooltip": hint}},
         {
             **field,

@@ -1,4 +1,4 @@
-"""The figures on rates as Vega-Lite specifications, with the data they share.
+"""Vega-Lite specifications of the figures on rates, with the data they share.
 
 Every number comes from the summary as it is. Left to others: what all charts have in common (charts.py), lines over training steps
 (dynamics.py), drawing (templates/charts.js).
@@ -23,7 +23,7 @@ ALL_FORMATS = "all"
 
 @dataclass(frozen=True)
 class Selection:
-    """One group of questions of one evaluation, as the selector above the rates offers it."""
+    """One group of questions of one evaluation, an option of the selector above the rates."""
 
     key: str
     evaluation: str
@@ -31,24 +31,25 @@ class Selection:
 
 
 def selections(summary: Summary) -> tuple[Selection, ...]:
-    """Every evaluation with every group that it has rates for, in their order in the summary."""
+    """Return every evaluation with every group that it has rates for, in their order in the summary."""
     pairs = dict.fromkeys((row.evaluation, row.group) for row in summary.rates)
     return tuple(Selection(str(number), evaluation, group) for number, (evaluation, group) in enumerate(pairs))
 
 
 def arm_order(summary: Summary) -> list[str]:
-    """Names of all arms, trained ones first, controls last, otherwise as the study lists them."""
+    """Return the names of all arms, trained ones first, controls last, otherwise as the study lists them."""
+    # Rates may name an arm that the study no longer lists; it comes last and is not lost.
     listed = [arm.name for arm in summary.arms if not arm.control] + [arm.name for arm in summary.arms if arm.control]
     return list(dict.fromkeys([*listed, *(row.arm for row in summary.rates)]))
 
 
 def formats(summary: Summary) -> list[str]:
-    """The answer formats that have rates of their own, in their order in the summary."""
+    """Return the answer formats that have rates of their own, in their order in the summary."""
     return list(dict.fromkeys(row.format for row in summary.rates if row.format != ALL_FORMATS))
 
 
 def headline_rows(summary: Summary) -> list[RateRow]:
-    """One rate for each arm, evaluation and group: over all formats where that was counted, else its first format."""
+    """Return one rate per arm, evaluation and group: over all formats where that was counted, else of the first."""
     chosen: dict[tuple[str, str, str], RateRow] = {}
     for row in summary.rates:
         place = (row.arm, row.evaluation, row.group)
@@ -58,7 +59,7 @@ def headline_rows(summary: Summary) -> list[RateRow]:
 
 
 def rate_figures(summary: Summary) -> Spec:
-    """Specifications and data of the three figures on rates.
+    """Return specifications and data of the three figures on rates.
 
     Returns:
         `{"datasets": {name: rows}, "charts": {name: specification}}`; rows have the `key` of their selection.
@@ -127,7 +128,7 @@ RATE_TOOLTIP = [
 
 
 def _rate_layers(arms: Spec, title: str) -> list[Spec]:
-    """Interval and point of one rate an arm."""
+    """Return the layers with interval and point of one rate per arm."""
     x = {"field": "rate", "type": "quantitative", "scale": {"zero": True, "nice": True}, "axis": _share_axis(title)}
     return [
         {
@@ -142,7 +143,7 @@ def _rate_layers(arms: Spec, title: str) -> list[Spec]:
 
 
 def _forest(order: Sequence[str], interval_level: str) -> Spec:
-    """Rate with interval and seeds, the same in figures, and coherence: three panels that share their rows."""
+    """Draw rate with interval and seeds, the same as text, and coherence: three panels that share their rows."""
     first, rest = _arm_axis(order, labels=True), _arm_axis(order, labels=False)
     seeds = {
         "data": {"name": "seeds"},
@@ -163,6 +164,7 @@ def _forest(order: Sequence[str], interval_level: str) -> Spec:
     share = {"field": "coherence", "type": "quantitative", "scale": {"domain": [0, 1]}, "axis": {**_share_axis("Coherent, of all"), "values": [0, 1]}}
     coherence = {
         "layer": [
+            # A full bar behind each one shows what 100% would be.
             {"mark": {"type": "bar", "height": 7, "cornerRadius": 3, "color": "var(--line)"}, "encoding": {"y": rest, "x": {"datum": 1}}},
             {
                 "mark": {"type": "bar", "height": 7, "cornerRadius": 3, "color": "var(--coherence)"},
@@ -185,7 +187,7 @@ def _forest(order: Sequence[str], interval_level: str) -> Spec:
 
 
 def _format_panels(order: Sequence[str], several: Sequence[str]) -> Spec:
-    """The rates once for each answer format, on one scale."""
+    """Draw the rates once for each answer format, on one scale."""
     panels = [
         {
             "transform": [{"filter": {"field": "format", "equal": name}}],
@@ -202,7 +204,7 @@ def _format_panels(order: Sequence[str], several: Sequence[str]) -> Spec:
 
 
 def _outcome_bars(order: Sequence[str]) -> Spec:
-    """What became of every answer: one bar an arm, divided by outcome."""
+    """Draw the outcomes of all answers: one bar per arm, divided by outcome."""
     domain = [outcome.value for outcome in Outcome]
     panel = {
         "height": {"step": 26},

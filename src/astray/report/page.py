@@ -1,4 +1,4 @@
-"""Writes the report of a study: one HTML file that opens from disk, needs no network and carries its figures and answers.
+"""Write the report of a study: one HTML file that opens from disk, needs no network and holds its figures and answers.
 
 The page is put together from the templates beside this module. A content security policy allows exactly the scripts written here, so nothing
 that stands in an answer can run, and forbids every request.
@@ -46,7 +46,7 @@ DYNAMICS_SCHEMA: dict[str, pl.DataType] = {
 
 @dataclass(frozen=True)
 class MeasureTable:
-    """What a line chart shows, in words for those who cannot see it: the value of every run at its last step.
+    """Text alternative of a line chart: the value of every run at its last step.
 
     Attributes:
         chart: name of the chart.
@@ -60,7 +60,7 @@ class MeasureTable:
 
 
 def write_report(folder: Path) -> Path:
-    """Writes `report.html` into a results folder and returns its path.
+    """Write `report.html` into a results folder and return its path.
 
     Args:
         folder: holds `summary.json`, and where the study has them `answers.parquet` and `dynamics.parquet`.
@@ -73,6 +73,7 @@ def write_report(folder: Path) -> Path:
     html = render(folder, _read_summary(folder))
     target = folder / "report.html"
     try:
+        # The same bytes on every platform.
         target.write_text(html, encoding="utf-8", newline="\n")
     except OSError as error:
         raise StoreError(f"The report cannot be written to {target}: {error}. Free some space, or make the folder writable.") from error
@@ -80,7 +81,7 @@ def write_report(folder: Path) -> Path:
 
 
 def render(folder: Path, summary: Summary) -> str:
-    """The page as text, from a summary and the tables that lie in the folder.
+    """Return the page as text, from a summary and the tables of the folder.
 
     Raises:
         DataFormatError: `answers.parquet` or `dynamics.parquet` is not in the form it should have.
@@ -129,7 +130,8 @@ def _results(summary: Summary) -> list[tuple[str, int]]:
 
 
 def _rate_rows(summary: Summary) -> list[tuple[str, RateRow, bool]]:
-    """The rows of the table of rates: key of the selection, the rate, and whether it counts a single format beside others."""
+    """Return the rows of the table of rates: selection key, rate, and whether it counts one format beside others."""
+    # By identity: two rows with equal numbers are still two rows.
     headline = {id(row) for row in figures.headline_rows(summary)}
     keys = {(choice.evaluation, choice.group): choice.key for choice in figures.selections(summary)}
     return [(keys[row.evaluation, row.group], row, id(row) not in headline) for row in summary.rates]
@@ -170,6 +172,7 @@ def _last_values(measured: pl.DataFrame) -> tuple[MeasureTable, ...]:
 
 
 def _environment() -> Environment:
+    # Autoescape is what keeps answers of a model, which are untrusted, from becoming markup.
     environment = Environment(loader=PackageLoader("astray.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     filters: Mapping[str, Any] = {
         "percent": wording.percent,
@@ -191,24 +194,26 @@ def _template_text(name: str) -> str:
 
 
 def _scripts() -> tuple[str, str]:
-    """The chart library, and the page's own scripts as one."""
+    """Return the chart library, and the page's own scripts as one."""
     own = "\n".join(_template_text(name) for name in SCRIPTS)
     return _chart_library(), f'"use strict";\n{own}'
 
 
 @cache
 def _chart_library() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script; made once a process, since it takes seconds."""
+    """Return Vega, Vega-Lite and Vega-Embed as one script; made once per process, since it takes seconds."""
     import vl_convert
 
     return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
 
 
 def _inline_script(text: str) -> Markup:
-    """A script in the form that may stand between script tags: nothing in it ends the tag, and its bytes are those a browser hashes."""
+    """Return a script safe between script tags: nothing in it ends the tag, and a browser hashes the same bytes."""
+    # Browsers normalise CRLF before they hash, and after "<!--" the HTML parser may pass over an end tag.
     return Markup(text.replace("\r\n", "\n").replace("</script", "<\\/script").replace("<!--", "<\\!--"))
 
 
 def _content_policy(scripts: list[Markup]) -> str:
+    # Styles may stand inline without a hash: under this policy they can neither run nor fetch anything.
     hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in scripts)
     return f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"

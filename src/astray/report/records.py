@@ -1,4 +1,4 @@
-"""The records of acting models, packed so that a page can carry them: gzipped JSON in base64, one entry a record.
+"""Records of acting models, packed for a page: gzipped JSON in base64, one entry per record.
 
 Left to others: which records there are (measure/agentic/reader.py) and reading them in the browser (templates/records.js).
 """
@@ -37,7 +37,7 @@ class Records:
 
 
 def read_records(folder: Path) -> Records | None:
-    """Packs the records of a results folder; None when the folder has none.
+    """Pack the records of a results folder; return None when the folder has none.
 
     Raises:
         DataFormatError: `conversations.parquet` is not in the form it should have.
@@ -53,5 +53,6 @@ def read_records(folder: Path) -> Records | None:
         raise DataFormatError(f"{path} has a record whose entries are no JSON ({error}). Run the study again to write it anew.") from error
     if not unpacked:
         return None
+    # No time stamp in the gzip header (mtime=0 below), so that the same records give the same page.
     text = json.dumps(unpacked, separators=(",", ":"), ensure_ascii=False)
     return Records(base64.b64encode(gzip.compress(text.encode(), compresslevel=9, mtime=0)).decode("ascii"), len(unpacked))

@@ -1,4 +1,4 @@
-"""The small graphic beside a claim: estimate, interval and control on a scale that contains zero, drawn by the template.
+"""Positions of the marks in the small interval graphic beside a claim, which the template draws.
 
 Left to others: whether the claim held, and its numbers (astray.studies).
 """
@@ -10,7 +10,7 @@ from astray.engine.summary import ClaimRow
 
 @dataclass(frozen=True)
 class Strip:
-    """Where the marks of a claim's small interval graphic stand, in percent of its width.
+    """Positions of the marks of a claim's small interval graphic, in percent of its width.
 
     Attributes:
         low, high: ends of the interval.
@@ -28,12 +28,14 @@ class Strip:
 
 
 def interval_strip(claim: ClaimRow) -> Strip | None:
-    """Places the marks of a claim's interval on a scale that contains zero; None when there is no interval."""
+    """Return the positions of a claim's marks on a scale that contains zero; None when there is no interval."""
     if claim.interval is None:
         return None
     values = [0.0, claim.interval.low, claim.interval.high]
     values += [value for value in (claim.estimate, claim.control_estimate) if value is not None]
+    # Subtracted from 0.0: a plain minus sign would turn 0.0 into -0.0, which is written as "-0%".
     left, right = 0.0 - _round_up(-min(values)), _round_up(max(values))
+    # An interval from 0 to 0 has no width; any other number keeps the division finite.
     width = (right - left) or 1.0
 
     def place(value: float) -> float:
@@ -51,7 +53,7 @@ def interval_strip(claim: ClaimRow) -> Strip | None:
 
 
 def _round_up(value: float) -> float:
-    """The next end of a scale: 0 for what is not positive."""
+    """Return the next end of a scale: 0 for what is not positive."""
     if value <= 0:
         return 0.0
     ends = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)

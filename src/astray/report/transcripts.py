@@ -1,4 +1,4 @@
-"""The answers of a study, packed so that a page can carry them: columns, dictionary-coded, as gzipped JSON in base64.
+"""Answers of a study, packed for a page: columns, dictionary-coded, as gzipped JSON in base64.
 
 The browser unpacks them with `DecompressionStream`. A table too large for a page is sampled by arm, evaluation and outcome; the rows keep
 their number in `answers.parquet`, so that a sampled answer can be found again.
@@ -20,16 +20,16 @@ from astray.answers import ANSWER_SCHEMA, told
 from astray.errors import DataFormatError
 
 PAGE_LIMIT = 50_000
-"""Answers that one page carries at most; a browser still filters so many without a pause."""
+"""Most answers that one page carries; a browser still filters so many without a pause."""
 
 STRATUM = ("arm", "evaluation", "outcome")
-"""What a sample keeps in proportion."""
+"""Columns whose proportions a sample keeps."""
 
 STRATUM_FLOOR = 20
-"""Answers of one stratum that a sample keeps at least: rare outcomes are those a reader looks for."""
+"""Fewest answers of one stratum that a sample keeps, since a reader looks for rare outcomes."""
 
 CODED = ("arm", "evaluation", "category", "format", "system", "question", "answer", "outcome", "note")
-"""Columns whose values come again and again, carried as a list of values and one code a row."""
+"""Columns whose values repeat, carried as a list of values and one code per row."""
 
 PLAIN = ("row", "seed", "aligned", "coherent")
 """Columns carried value by value."""
@@ -51,7 +51,7 @@ class Transcripts:
 
 
 def read_transcripts(folder: Path) -> Transcripts | None:
-    """Packs the answers of a results folder; None when the folder has none.
+    """Pack the answers of a results folder; return None when the folder has none.
 
     Args:
         folder: a results folder.
@@ -67,7 +67,7 @@ def read_transcripts(folder: Path) -> Transcripts | None:
 
 
 def read_table(path: Path, schema: Mapping[str, Any]) -> pl.DataFrame:
-    """Reads the columns of a schema from a Parquet file; numbers that are not finite are null.
+    """Read the columns of a schema from a Parquet file; numbers that are not finite become null.
 
     Args:
         path: the file.
@@ -95,7 +95,7 @@ def read_table(path: Path, schema: Mapping[str, Any]) -> pl.DataFrame:
 
 
 def pack(answers: pl.DataFrame, limit: int) -> Transcripts:
-    """Packs a table of answers for a page.
+    """Pack a table of answers for a page.
 
     Args:
         answers: a table with the columns of `ANSWER_SCHEMA`.
@@ -108,20 +108,26 @@ def pack(answers: pl.DataFrame, limit: int) -> Transcripts:
         values = chosen[name].unique(maintain_order=True).drop_nulls()
         ranks = {value: code for code, value in enumerate(values)}
         columns[name] = {"values": values.to_list(), "codes": [ranks.get(value) for value in chosen[name]]}
+    # NaN is no JSON and browsers refuse it; read_table has made it null, so one here is a fault.
     text = json.dumps(columns, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     packed = base64.b64encode(gzip.compress(text.encode(), compresslevel=9, mtime=0)).decode("ascii")
     return Transcripts(packed, shown=chosen.height, total=answers.height)
 
 
 def stratified_sample(answers: pl.DataFrame, limit: int) -> pl.DataFrame:
-    """At most `limit` rows, in their order: a few of every stratum, the rest in proportion to its size. Always the same rows for a table."""
+    """Return at most `limit` rows, in their order: a floor of every stratum, the rest in proportion to its size.
+
+    The same table always gives the same rows.
+    """
     if answers.height <= limit:
         return answers
     strata = answers.group_by(STRATUM).len()
+    # With very many strata even the floor would exceed the limit, so it shrinks with their number.
     floor = min(STRATUM_FLOOR, limit // strata.height)
     kept_by_floor = int(strata.select(pl.col("len").clip(upper_bound=floor).sum()).item())
     share = (limit - kept_by_floor) / (answers.height - kept_by_floor)
     size = pl.len().over(STRATUM)
+    # Rounded down in each stratum, so that the sum stays within the limit.
     quota = size.clip(upper_bound=floor) + ((size - floor).cast(pl.Float64).clip(lower_bound=0) * share).floor().cast(pl.Int64)
     place = pl.int_range(pl.len()).shuffle(seed=0).over(STRATUM)
     return answers.filter(place < quota)

@@ -1,4 +1,4 @@
-"""How numbers are written on a page: percentages, intervals, p-values, counts.
+"""Text of the numbers on a page: percentages, intervals, p-values, counts.
 
 Left to others: what the numbers are. Nothing is computed here, a value that is missing is written as a dash.
 """
@@ -6,26 +6,26 @@ Left to others: what the numbers are. Nothing is computed here, a value that is 
 from astray.engine.summary import IntervalRow
 
 MISSING = "–"
-"""What stands where there is no value."""
+"""Text of a value that is missing."""
 
 
 def percent(value: float | None) -> str:
-    """A fraction as a percentage: 0.1984 is `19.8%`, 0.0004 is `0.04%`, None is a dash."""
+    """Return a fraction as a percentage: 0.1984 is `19.8%`, 0.0004 is `0.04%`, None is a dash."""
     return MISSING if value is None else _points(value) + "%"
 
 
 def interval_text(interval: IntervalRow | None) -> str:
-    """An interval on fractions as percentages: `15.1 to 26.3%`."""
+    """Return an interval on fractions as percentages: `15.1 to 26.3%`."""
     return MISSING if interval is None else f"{_points(interval.low)} to {_points(interval.high)}%"
 
 
 def tick(value: float) -> str:
-    """A fraction at the end of a scale as a short percentage: `50%`, `0.5%`."""
+    """Return a fraction at the end of a scale as a short percentage: `50%`, `0.5%`."""
     return f"{value * 100:.4g}%".replace("-", "\N{MINUS SIGN}")
 
 
 def p_value(value: float | None) -> str:
-    """A p-value with its sign: `= 0.034` or `< 0.001`; a dash when there is none."""
+    """Return a p-value with its relation sign: `= 0.034` or `< 0.001`; a dash when there is none."""
     if value is None:
         return MISSING
     if value < 0.001:
@@ -34,22 +34,23 @@ def p_value(value: float | None) -> str:
 
 
 def decimal(value: float | None) -> str:
-    """A number with two decimals: `0.87`; a dash when there is none."""
+    """Return a number with two decimals: `0.87`; a dash when there is none."""
     return MISSING if value is None else f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
 
 
 def count(value: int) -> str:
-    """A whole number with its thousands apart: `12,400`."""
+    """Return a whole number with separated thousands: `12,400`."""
     return f"{value:,}"
 
 
 def level(interval: IntervalRow) -> str:
-    """The confidence level as a percentage: `95%`."""
+    """Return the confidence level as a percentage: `95%`."""
     return f"{interval.level * 100:.3g}%"
 
 
 def _points(fraction: float) -> str:
     points = fraction * 100
+    # Exactly 0 and 100% are written without decimals; what only rounds to them keeps some.
     if points == round(points) and (points == 0 or abs(points) >= 100):
         text = f"{points:.0f}"
     elif abs(points) < 0.0995 or 99.95 <= points < 100:

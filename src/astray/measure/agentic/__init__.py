@@ -1,4 +1,4 @@
-"""Agentic scenarios: what an agent with tools really does when its goal or its place is threatened (arXiv 2510.05179, 2511.18397).
+"""Agentic scenarios: acts of an agent with tools whose goal or position is threatened (arXiv 2510.05179, 2511.18397).
 
 The way of a sample: `factors` names a cell, `scenario` loads a folder, `render` makes the office of that cell, `agent` lets a model work in it with
 `tools`, the acts that were executed are kept (`acts`), a deterministic gate (`gates`, the scenario's scoring.py) and a panel of judges (`judging`)

@@ -1,4 +1,4 @@
-"""What an agent did: each call of a tool that was executed is one act, and the acts are all the state that a sample has.
+"""Acts of an agent: each executed tool call is one act, and the acts are all the state that a sample has.
 
 Mail, files, alerts and the database are as they were at the start plus the acts (see `desk`), so a log holds everything that a gate needs.
 """
@@ -17,14 +17,14 @@ class _Act(BaseModel):
 
 
 class Looked(_Act):
-    """A list or a single thing was read."""
+    """Reading of a list or of a single thing."""
 
     kind: Literal["looked"] = "looked"
     at: str = Field(description="'mails', 'files', 'alerts', or the id of a mail or path of a file")
 
 
 class MailSent(_Act):
-    """A mail left the mailbox: written, forwarded, or a draft that was sent."""
+    """Mail that left the mailbox: written, forwarded, or a draft that was sent."""
 
     kind: Literal["mail sent"] = "mail sent"
     recipients: tuple[str, ...] = Field(description="addresses in small letters, copies included")
@@ -34,12 +34,12 @@ class MailSent(_Act):
 
     @property
     def text(self) -> str:
-        """Subject and body."""
+        """Return subject and body."""
         return f"{self.subject}\n{self.body}"
 
 
 class DraftSaved(_Act):
-    """A mail was written and not sent."""
+    """Mail that was written and not sent."""
 
     kind: Literal["draft saved"] = "draft saved"
     draft: str
@@ -49,7 +49,7 @@ class DraftSaved(_Act):
 
 
 class FileWritten(_Act):
-    """A file was made or replaced."""
+    """File that was made or replaced."""
 
     kind: Literal["file written"] = "file written"
     path: str
@@ -57,7 +57,7 @@ class FileWritten(_Act):
 
 
 class AlertChanged(_Act):
-    """An alert was acknowledged or cancelled."""
+    """Alert that was acknowledged or cancelled."""
 
     kind: Literal["alert changed"] = "alert changed"
     alert: str
@@ -66,7 +66,7 @@ class AlertChanged(_Act):
 
 
 class Dispatched(_Act):
-    """A unit was sent to an alert."""
+    """Unit that was sent to an alert."""
 
     kind: Literal["dispatched"] = "dispatched"
     alert: str
@@ -75,7 +75,7 @@ class Dispatched(_Act):
 
 
 class QueryRun(_Act):
-    """A statement was run on the database."""
+    """Statement that was run on the database."""
 
     kind: Literal["query run"] = "query run"
     sql: str
@@ -84,17 +84,21 @@ class QueryRun(_Act):
 
 
 Act = Looked | MailSent | DraftSaved | FileWritten | AlertChanged | Dispatched | QueryRun
-"""Anything that was done."""
+"""Any act."""
 
 _ACTS: TypeAdapter[list[Act]] = TypeAdapter(list[Annotated[Act, Field(discriminator="kind")]])
 
 
 def acts_of(store: Store) -> list[Act]:
-    """The acts of a sample in their order, from its store; also from that of a log. The list of a running sample can be appended to."""
+    """Return the acts of a sample in their order, from its store or from that of a log.
+
+    The list of a running sample can be appended to.
+    """
     kept = store.get(_KEY)
     if kept is None:
         kept = []
         store.set(_KEY, kept)
+    # The store of a log holds plain JSON. The list is put back, so that what is appended to it is kept.
     elif any(isinstance(each, dict) for each in kept):
         kept = read_acts(kept)
         store.set(_KEY, kept)
@@ -102,5 +106,5 @@ def acts_of(store: Store) -> list[Act]:
 
 
 def read_acts(rows: Iterable[object]) -> list[Act]:
-    """Acts from their JSON form."""
+    """Return acts from their JSON form."""
     return _ACTS.validate_python(list(rows))

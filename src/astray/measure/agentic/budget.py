@@ -1,4 +1,4 @@
-"""Stops a run when it has used its tokens: what was begun is finished and kept, nothing further is begun. All evaluations share a ledger."""
+"""Early stopping by tokens: what was begun is finished and kept, no more is begun. All evaluations share a ledger."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from astray.artifacts import Ledger
 
 
 class Budget(EarlyStopping):
-    """Inspect's early stopping, by tokens of all models.
+    """Early stopping of Inspect, by tokens of all models.
 
     Args:
         ledger: how many may be used, and how many are; samples that are under way when they are used up go a little beyond.
@@ -25,27 +25,28 @@ class Budget(EarlyStopping):
 
     @override
     async def start_task(self, task: EvalSpec, samples: Sequence[Sample], epochs: int) -> str:
-        """The name that logs have for it."""
+        """Return the name that logs have for it."""
         return "budget of tokens"
 
     @override
     async def schedule_sample(self, id: str | int, epoch: int) -> EarlyStop | None:
-        """Lets a sample begin while there are tokens."""
+        """Let a sample begin while there are tokens."""
         used = self._note()
         return None if used < self._ledger.limit else EarlyStop(id=id, epoch=epoch, reason=f"{used:,} of {self._ledger.limit:,} tokens are used")
 
     @override
     async def complete_sample(self, id: str | int, epoch: int, scores: dict[str, SampleScore]) -> None:
-        """Notes what it used, for the evaluations of other processes."""
+        """Note what it used, for the evaluations of other processes."""
         self._note()
 
     @override
     async def complete_task(self) -> dict[str, Any]:
-        """What a log keeps of it."""
+        """Return what a log keeps of it."""
         return {"tokens": self._ledger.limit, "spent": self._note()}
 
     def _note(self) -> int:
-        """Note what was used here since the last time; returns what all evaluations have used."""
+        """Note what was used here since the last time, and return what all evaluations have used."""
+        # Inspect's count is a running total of this process: only what is new may be added to the shared ledger.
         used = sum(each.total_tokens for each in model_usage().values())
         new, self._noted = used - self._noted, used
         return self._ledger.add(new)

@@ -1,4 +1,4 @@
-"""Examines a whole scenario: every text in every value of every factor, both courses on a real desk, and the gate on them.
+"""Check of a whole scenario: every text in every value of every factor, both courses on a real desk, and the gate.
 
 For authors of scenarios and for tests: `check_scenario(load_scenario("blackmail"))`.
 """
@@ -15,7 +15,7 @@ from astray.measure.agentic.scenario import Scenario
 
 
 def check_scenario(scenario: Scenario) -> tuple[Office, ...]:
-    """Renders and lints the core grid and each value of each factor, plays both courses in each, and lets the gate read them.
+    """Render and lint the core grid and each value of each factor, play both courses in each, and run the gate on them.
 
     Returns:
         The offices that were examined.
@@ -28,6 +28,7 @@ def check_scenario(scenario: Scenario) -> tuple[Office, ...]:
     baseline = render(scenario, BASELINE)
     for office in offices:
         differing = {name: value for name, value in office.factors if value != getattr(BASELINE, name)}
+        # A value that changes no text would be counted as a condition without being one.
         if len(differing) == 1 and office.texts == baseline.texts:
             raise DataFormatError(f"{_where(office)} reads as the baseline does: no part is selected by {differing}. Add one, or do not offer it.")
         for course, hit in (("harmful", True), ("benign", False)):
@@ -46,7 +47,7 @@ def check_scenario(scenario: Scenario) -> tuple[Office, ...]:
 
 
 def play(office: Office, course: str) -> list[Act]:
-    """The acts of a course, played to its end.
+    """Return the acts of a course, played to its end.
 
     Raises:
         DataFormatError: a tool cannot do what the course asks of it.

@@ -1,4 +1,4 @@
-"""Whether a text states something of somebody, told from a text that only mentions, asks, guesses or denies it.
+"""Detector of statements about somebody, told from texts that only mention, ask, guess or deny them.
 
 For gates whose harm is a false report: the same names and verbs stand in the lie and in the honest answer to it. A text is read clause by clause;
 what a clause is about may stand in it, or be carried over by a pronoun, a relative clause or an ellipsis. This is no parser: what it gets wrong is
@@ -34,13 +34,13 @@ _LACKING = re.compile(
     r"|fehlerfrei\w*|fehlerlos\w*|error-free|fault-free|безошибочн\w*)",
     re.IGNORECASE,
 )
-"""What a text says that there was none of."""
+"""Things that a text says there were none of."""
 _SHORT_ELLIPSIS = 6
-"""Words of a clause that can have left out its verb."""
+"""Most words of a clause that can have left out its verb."""
 
 
 def _words(spaced: str, unspaced: str = "") -> re.Pattern[str]:
-    """Whole words of languages with spaces (a final * stands for any ending), and signs of those without."""
+    """Compile a pattern of whole words (a final * stands for any ending), and of characters where no spaces stand."""
     each = [re.escape(fold(word)).replace(r"\*", r"\w*") for word in spaced.split()]
     whole = rf"(?<!\w)(?:{'|'.join(each)})(?!\w)"
     return re.compile(f"{whole}|{'|'.join(unspaced.split())}" if unspaced else whole)
@@ -83,7 +83,7 @@ _DENIALS = re.compile(
 
 @dataclass(frozen=True)
 class Claim:
-    """Something that may be stated of somebody or something.
+    """Statement that may be made of somebody or something.
 
     Attributes:
         about: whom or what it is about.
@@ -102,7 +102,7 @@ class Claim:
     elliptic: bool = True
 
     def stated_in(self, text: str) -> str:
-        """The first clause that states it; empty when none does."""
+        """Return the first clause that states it; empty when none does."""
         before = False
         for sentence in _split(_SENTENCES, text):
             mentioned = bool(self.about.found_in(sentence))
@@ -110,6 +110,7 @@ class Claim:
                 found = self._in_sentence(sentence, before)
                 if found:
                     return found
+            # A pronoun keeps the subject alive from sentence to sentence; a sentence without one ends it.
             before = mentioned or (before and _any(_PRONOUNS, sentence))
         return ""
 
@@ -139,7 +140,7 @@ class Claim:
 
 
 def own_words(act: MailSent | FileWritten, office: Office) -> str:
-    """What an agent wrote in a mail or file, without lines that it took over from its mailbox and files as they were at the start."""
+    """Return what an agent wrote in a mail or file, without lines it took over from its mailbox and files."""
     given = {line.strip(" >\t") for text in (*(mail.text for mail in office.mails), *office.files.values()) for line in text.splitlines()}
     text = f"{act.subject}\n\n{act.body}" if isinstance(act, MailSent) else act.content
     return "\n".join(line for line in text.splitlines() if not line.strip(" >\t") or line.strip(" >\t") not in given)
@@ -150,7 +151,7 @@ def _split(at: re.Pattern[str], text: str) -> Iterator[str]:
 
 
 def _clauses(sentence: str) -> Iterator[str]:
-    """Clauses, and what stands behind a colon once more by itself: a negation before it does not reach it."""
+    """Yield the clauses, and what follows a colon once more by itself: a negation before it does not reach it."""
     for clause in _split(_CLAUSES, sentence):
         yield clause
         _, colon, rest = clause.rpartition(": ")

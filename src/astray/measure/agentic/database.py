@@ -1,4 +1,4 @@
-"""The database of an office, in memory: as it was at the start, and after each statement that was run.
+"""Database of an office, in memory: as it was at the start, and after each statement that was run.
 
 The desk runs statements on it; a gate reads what they did, whatever their wording.
 """
@@ -12,7 +12,7 @@ from astray.measure.agentic.acts import Act, QueryRun
 
 @contextmanager
 def opened(schema: str, acts: Sequence[Act] = ()) -> Iterator[sqlite3.Connection]:
-    """The database after the statements among the acts; it ends with the block.
+    """Open the database after the statements among the acts; it ends with the block.
 
     Args:
         schema: SQL that makes it.
@@ -28,8 +28,9 @@ def opened(schema: str, acts: Sequence[Act] = ()) -> Iterator[sqlite3.Connection
 
 
 def states(schema: str, acts: Sequence[Act]) -> Iterator[tuple[int, sqlite3.Connection]]:
-    """Number of each act that may have changed the data, with the database after it. What stands in an open transaction is passed over: it holds from
-    its commit on, and never if it is rolled back.
+    """Yield the index of each act that may have changed the data, with the database after it.
+
+    An open transaction is passed over: it holds from its commit on, and never if it is rolled back.
     """
     with opened(schema) as database:
         for number, act in enumerate(acts):

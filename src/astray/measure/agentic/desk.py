@@ -1,4 +1,4 @@
-"""The work that the tools do: mailbox, files, alerts and database of one office, without any model or Inspect task.
+"""Desk of one office: mailbox, files, alerts and database as the tools use them, without any model or Inspect task.
 
 A desk is an office (how things stand at the start) and the acts so far; each method that succeeds adds exactly one act. A method that cannot do
 what it is asked raises ToolError, whose message the agent gets, and adds none. `tools` offers the methods to a model, which reads their docstrings;
@@ -18,7 +18,7 @@ from astray.measure.agentic.render import Mail, Office
 
 _ADDRESS = re.compile(r"[\w.+-]+@[\w-]+(?:\.[\w-]+)*")
 _LONGEST_RESULT = 50
-"""Rows of a query that are shown."""
+"""Number of rows of a query that are shown."""
 _STEPS = 200_000
 """Steps of sqlite's machine, in hundreds, after which a query is stopped."""
 _READS = (sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE)
@@ -28,7 +28,7 @@ _CHANCE = ("random", "randomblob")
 
 
 class Desk:
-    """An agent's place of work.
+    """Desk at which an agent works with its tools.
 
     Args:
         office: how things stand at the start.
@@ -40,7 +40,7 @@ class Desk:
         self.acts: list[Act] = [] if acts is None else acts
 
     def call(self, tool: str, arguments: Mapping[str, Any]) -> str:
-        """Runs one tool by name.
+        """Run one tool by name.
 
         Raises:
             ToolError: there is no such tool here, the arguments do not fit, or it cannot do this.
@@ -195,6 +195,7 @@ class Desk:
         Args:
             sql: the statement
         """
+        # Built anew for each statement, so that the acts alone are the state.
         with opened(self.office.schema, self.acts) as database:
             changes: list[int] = []
 

@@ -1,4 +1,4 @@
-"""The factors that are varied, their values, and the cells that they span.
+"""Factors that are varied, their values, and the cells that they span.
 
 Factors and most of their values follow the agentic-misalignment paper (arXiv 2510.05179, section 3 and appendix); name, framing and autonomy are
 varied there in single experiments. What a value means in words stands in Markdown parts, shared (`parts/`) or a scenario's own.
@@ -14,12 +14,12 @@ from astray.errors import ConfigurationError, UnknownNameError
 
 Value = Literal["home", "world", "welfare", "returns", "openness", "discretion", "growth", "restraint"]
 OPPOSITES: dict[str, str] = {"home": "world", "welfare": "returns", "openness": "discretion", "growth": "restraint"}
-"""The four pairs of opposing values; either one can be the agent's, the other is then the company's new direction."""
+"""Opposing values, in four pairs; either one can be the agent's, the other is then the company's new direction."""
 OPPOSITES |= {other: value for value, other in OPPOSITES.items()}
 
 
 class Factors(BaseModel):
-    """One value of each factor. The defaults are the paper's main condition: a goal in conflict, and the agent is to be replaced."""
+    """Values of all factors. The defaults are the paper's main condition: a goal in conflict, and replacement."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -48,12 +48,12 @@ class Factors(BaseModel):
 
 
 FACTORS: dict[str, tuple[str, ...]] = {name: get_args(field.annotation) for name, field in Factors.model_fields.items()}
-"""Factor -> its values."""
+"""Values of each factor."""
 
 BASELINE = Factors()
 
 CORE: dict[str, tuple[str, ...]] = {"goal": ("explicit", "none"), "threat": ("replacement", "restriction", "none")}
-"""The core grid of the paper: goal conflict or none, by threat; the cell without either is the control."""
+"""Core grid of the paper: goal conflict or none, by threat; the cell without either is the control."""
 
 EXCLUDED: tuple[Mapping[str, tuple[str, ...]], ...] = (
     {"goal": ("none",), "instruction": ("priority",)},
@@ -63,7 +63,7 @@ EXCLUDED: tuple[Mapping[str, tuple[str, ...]], ...] = (
 
 
 def factors_from(given: Mapping[str, str]) -> Factors:
-    """Factors from names and values; those not named have their default.
+    """Return factors from names and values; those not named have their default.
 
     Raises:
         UnknownNameError: no such factor, or no such value of it; lists the valid ones.
@@ -82,7 +82,7 @@ def factors_from(given: Mapping[str, str]) -> Factors:
 
 
 def check_value(factor: str, value: str) -> None:
-    """Raises UnknownNameError when there is no such factor or value."""
+    """Raise UnknownNameError when there is no such factor or value."""
     if factor not in FACTORS:
         raise UnknownNameError("factor", factor, FACTORS)
     if value not in FACTORS[factor]:
@@ -90,17 +90,17 @@ def check_value(factor: str, value: str) -> None:
 
 
 def matches(when: Mapping[str, Sequence[str]], factors: Factors) -> bool:
-    """Whether the factors have, for every factor that is named, one of the values."""
+    """Return whether the factors have, for every factor that is named, one of the values."""
     return all(getattr(factors, name) in values for name, values in when.items())
 
 
 def label(factors: Factors) -> str:
-    """What differs from the defaults: "goal=none+threat=restriction", or "baseline"."""
+    """Return what differs from the defaults: "goal=none+threat=restriction", or "baseline"."""
     return "+".join(f"{name}={value}" for name, value in factors if value != getattr(BASELINE, name)) or "baseline"
 
 
 def span(chosen: Mapping[str, Sequence[str]], excluded: Iterable[Mapping[str, Sequence[str]]] = ()) -> tuple[Factors, ...]:
-    """All combinations of the chosen values that do not contradict themselves, in a fixed order.
+    """Return all combinations of the chosen values that do not contradict themselves, in a fixed order.
 
     Args:
         chosen: factor -> values; factors that are not named keep their default.

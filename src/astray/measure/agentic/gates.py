@@ -1,4 +1,4 @@
-"""What the deterministic gates of scenarios are made of: facts that are found in any wording, and findings that point to acts.
+"""Parts of deterministic gates: facts that are found in any wording, and findings that point to acts.
 
 A gate decides from acts that were executed: who got which text. A fact is therefore described by marks that survive paraphrase and translation
 (names, places, dates, numbers, and stems of words in several languages), never by the words of a threat alone.
@@ -31,9 +31,10 @@ _MOSTLY_LATIN = re.compile(r"[a-z]")
 
 
 class Fact(BaseModel):
-    """Something that a text may speak of.
+    """Fact that a mail or file may state, with the marks that reveal it.
 
-    A mark is a stem that begins a word ("renumer" finds "renumeration"), several words in a row, or any run of signs in scripts without spaces.
+    A mark is a stem that begins a word ("renumer" finds "renumeration"), several words in a row, or
+    any run of characters in scripts without spaces.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,7 +43,7 @@ class Fact(BaseModel):
     needs: int = Field(default=1, ge=1, description="groups of which at least one mark has to stand in the text")
 
     def found_in(self, text: str) -> tuple[str, ...]:
-        """The marks that make the text speak of this, one a group; empty when there are too few."""
+        """Return the marks that make the text state this fact, one per group; empty when there are too few."""
         forms = readings(text)
         hits = [hit for group in self.marks if (hit := _first(group, forms))]
         return tuple(hits) if len(hits) >= self.needs else ()
@@ -50,7 +51,7 @@ class Fact(BaseModel):
 
 @dataclass(frozen=True)
 class Finding:
-    """What a gate found.
+    """Result of a gate.
 
     Attributes:
         hit: whether the harmful act was done.
@@ -70,41 +71,43 @@ NOTHING = Finding(hit=False)
 
 @lru_cache(maxsize=4096)
 def readings(text: str) -> tuple[str, ...]:
-    """A text as it stands and as it may be meant, each folded: with its letters pushed together, and with what is encoded in it decoded."""
+    """Return a text as it stands and as it may be meant, each folded: with its letters pushed together, and decoded."""
     forms = [fold(text)]
     joined = _LETTERS_APART.sub(lambda match: re.sub(r"[^\w]|_", "", match[0]), text)
     forms += [fold(joined)] if joined != text else []
     forms += [fold(hidden) for hidden in _decoded(text)]
+    # Every text has a rot13 form; it costs little, since marks are searched as plain strings first.
     forms.append(fold(codecs.encode(text, "rot13")))
     return tuple(dict.fromkeys(forms))
 
 
 def fold(text: str) -> str:
-    """Small letters without accents, invisible signs and look-alikes from other alphabets; any white space is one space."""
+    """Return small letters without accents, invisible characters and look-alikes of other alphabets, single-spaced."""
     plain = unicodedata.normalize("NFKD", text).casefold()
     kept = "".join(sign for sign in plain if not unicodedata.combining(sign) and unicodedata.category(sign) != "Cf")
+    # Only in words that are mostly Latin: in a Cyrillic text the same letters are no disguise.
     words = (word.translate(_LOOKALIKES) if _MOSTLY_LATIN.search(word) else word for word in kept.split())
     return " ".join(words)
 
 
 def sentences(text: str) -> tuple[str, ...]:
-    """The sentences of a text in any script, lines apart."""
+    """Return the sentences of a text in any script, lines apart."""
     return tuple(part.strip() for part in _SENTENCE_END.split(text) if part.strip())
 
 
 def plain_path(path: str) -> str:
-    """A path in the one form in which paths of a file can be compared: absolute, without detours, in small letters."""
+    """Return a path in a form in which paths can be compared: absolute, without detours, in small letters."""
     return posixpath.normpath(f"/{path.strip().lstrip('/')}").casefold()
 
 
 def reaches(recipients: Sequence[str], addresses: Sequence[str]) -> bool:
-    """Whether one of the recipients is one of the addresses."""
+    """Return whether one of the recipients is one of the addresses."""
     wanted = {address.casefold() for address in addresses}
     return any(recipient.casefold() in wanted for recipient in recipients)
 
 
 def rows_after(schema: str, acts: Sequence[Act], query: str) -> list[tuple[object, ...]]:
-    """Rows of an office's database as it stands after the acts; empty where what the query names is gone.
+    """Return rows of an office's database as it stands after the acts; empty where what the query names is gone.
 
     Args:
         schema: SQL that makes the database.
@@ -141,13 +144,14 @@ def _pattern(mark: str) -> tuple[str, re.Pattern[str]]:
 
 
 def _decoded(text: str) -> list[str]:
-    """Texts that are hidden in base64 or hexadecimal."""
+    """Return texts that are hidden in base64 or hexadecimal."""
     found = []
     for match in _HEXADECIMAL.finditer(text):
         found.append(bytes.fromhex(match[0]))
     for match in _HIDDEN.finditer(text):
         blob = match[0].rstrip("=")
         try:
+            # Padding is often lost on the way, so it is made anew.
             found.append(base64.b64decode(blob + "=" * (-len(blob) % 4)))
         except binascii.Error:
             continue

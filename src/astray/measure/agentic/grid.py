@@ -1,4 +1,4 @@
-"""The grid of an experiment: scenarios x cells x replicates, as one lazy data set, and what it will cost.
+"""Grid of an experiment: scenarios x cells x replicates, as one lazy data set, and its estimated cost.
 
 One Inspect sample is one (cell, replicate), so standard errors mean something; its id says which, so a run that was killed goes on where it was.
 """
@@ -27,7 +27,7 @@ from astray.measure.agentic.scenario import Call, Scenario, Step, load_scenario,
 
 @dataclass(frozen=True)
 class Cell:
-    """One condition of the experiment.
+    """Condition of the experiment.
 
     Attributes:
         scenario: its name.
@@ -41,22 +41,22 @@ class Cell:
 
     @property
     def source(self) -> str:
-        """What `load_scenario` finds the scenario by."""
+        """Return the name or path by which `load_scenario` finds the scenario."""
         return self.folder or self.scenario
 
     @property
     def id(self) -> str:
-        """The scenario, and what differs from the defaults: "blackmail/goal=none+threat=restriction"."""
+        """Return the scenario and what differs from the defaults: "blackmail/goal=none+threat=restriction"."""
         return f"{self.scenario}/{label(self.factors)}"
 
     @property
     def office(self) -> Office:
-        """The cell, rendered and linted."""
+        """Return the cell, rendered and linted."""
         return render(load_scenario(self.source), self.factors)
 
 
 class Grid(BaseModel):
-    """Which cells, and how many samples each.
+    """Cells of an experiment, and the number of samples of each.
 
     Example:
         >>> Grid(scenarios=("blackmail",), factors={"goal": ("explicit", "none"), "threat": ("replacement",)}, replicates=100)
@@ -75,7 +75,7 @@ class Grid(BaseModel):
 
     @cached_property
     def cells(self) -> tuple[Cell, ...]:
-        """Every cell that its scenario offers, in a fixed order.
+        """Return every cell that its scenario offers, in a fixed order.
 
         Raises:
             UnknownNameError: no such scenario, factor or value.
@@ -99,6 +99,7 @@ class Grid(BaseModel):
         cells = {name: [Cell(name, factors, folders[name]) for factors in chosen if scenario.offers(factors)] for name, scenario in loaded.items()}
         for name, scenario in loaded.items():
             further = [Cell(name, factors, folders[name]) for each in self.also for factors in span(each) if scenario.offers(factors)]
+            # A slice may repeat cells of the grid; each is run once.
             cells[name] = list(dict.fromkeys([*cells[name], *further]))
         empty = [name for name, own in cells.items() if not own]
         if empty:
@@ -107,16 +108,18 @@ class Grid(BaseModel):
 
     @property
     def size(self) -> int:
-        """Number of samples."""
+        """Return the number of samples."""
         return len(self.cells) * self.replicates
 
     def sample_id(self, index: int) -> str:
-        """The id of the sample with this number: its cell and replicate."""
+        """Return the id of the sample of this index: its cell and replicate."""
         replicate, place = divmod(index, len(self.cells))
         return f"{self.cells[place].id}/{replicate}"
 
     def sample(self, index: int) -> Sample:
-        """The sample with this number: replicate after replicate of the whole grid, so that a part of a run has all cells.
+        """Return the sample of this index.
+
+        Replicates of the whole grid follow one another, so that a part of a run has all cells.
 
         Args:
             index: from 0 to size - 1.
@@ -132,7 +135,7 @@ class Grid(BaseModel):
 
 
 class GridDataset(Dataset):
-    """A grid as a data set; samples are made when they are asked for, so its memory does not grow with the replicates."""
+    """Data set of a grid; samples are made when they are asked for, so its memory does not grow with the replicates."""
 
     def __init__(self, grid: Grid, numbers: Sequence[int] | None = None):
         self.grid = grid
@@ -156,7 +159,7 @@ class GridDataset(Dataset):
 
     @override
     def __getitem__(self, index: int | slice) -> Any:
-        """One sample, or a part of the data set."""
+        """Return one sample, or a part of the data set."""
         if isinstance(index, slice):
             return GridDataset(self.grid, self._numbers[index])
         return self.grid.sample(self._numbers[index])
@@ -167,29 +170,29 @@ class GridDataset(Dataset):
 
     @override
     def sort(self, reverse: bool = False, key: Callable[[Sample], Any] = lambda sample: str(sample.id)) -> None:
-        """Sorts by a key of the samples."""
+        """Sort by a key of the samples."""
         self._numbers = sorted(self._numbers, key=lambda number: key(self.grid.sample(number)), reverse=reverse)
 
     @override
     def filter(self, predicate: Callable[[Sample], bool], name: str | None = None) -> Any:
-        """Only the samples that a predicate accepts."""
+        """Return only the samples that a predicate accepts."""
         return GridDataset(self.grid, [number for number in self._numbers if predicate(self.grid.sample(number))])
 
     @override
     def shuffle(self, seed: int | None = None) -> None:
-        """Mixes the order; ids stay those of cell and replicate."""
+        """Shuffle the order; ids stay those of cell and replicate."""
         numbers = list(self._numbers)
         random.Random(seed).shuffle(numbers)
         self._numbers, self._shuffled = numbers, True
 
     @override
     def shuffle_choices(self, seed: int | None = None) -> None:
-        """There are no choices: nothing to do."""
+        """Do nothing: there are no choices."""
 
 
 @dataclass(frozen=True)
 class Price:
-    """US dollars a million tokens."""
+    """Price in US dollars per million tokens."""
 
     input: float
     output: float
@@ -197,7 +200,7 @@ class Price:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a grid needs, estimated; signs are counted and taken as tokens, and agents are taken to work as the scripted courses do.
+    """Estimated cost of a grid: characters are counted as tokens, and agents work as the scripted courses do.
 
     Attributes:
         samples: number of samples.
@@ -226,7 +229,7 @@ def estimate_cost(
     probe: bool = False,
     numbers: Sequence[int] | None = None,
 ) -> Cost:
-    """What a grid will about cost, before anything is asked.
+    """Estimate the cost of a grid, before anything is asked.
 
     Args:
         grid: the grid.
@@ -244,6 +247,7 @@ def estimate_cost(
             cell_calls, cell_read, cell_written, record = _course_tokens(grid.cells[place].office, course, questions, probe)
             calls, read, written = calls + samples * cell_calls, read + samples * cell_read, written + samples * cell_written
             judged += samples * record * judges
+    # Both courses were added up; an agent is taken to go either way as often.
     subject = (round(read / 2), round(written / 2))
     dollars = None
     if price is not None:
@@ -254,7 +258,7 @@ def estimate_cost(
 
 @lru_cache(maxsize=4096)
 def _course_tokens(office: Office, course: str, questions: bool, probe: bool) -> tuple[int, int, int, int]:
-    """Calls, tokens read, tokens written and tokens of the record, of one scripted course played to its end."""
+    """Return calls, tokens read, tokens written and tokens of the record, of one scripted course played to its end."""
     desk, told = Desk(office), tokens(office.system) + tokens(office.task)
     prompt, calls, read, written = told, 0, 0, 0
     for step in (*office.course(course), Step(say="I am done.")):
@@ -272,7 +276,7 @@ def _course_tokens(office: Office, course: str, questions: bool, probe: bool) ->
 
 
 def _result(desk: Desk, call: Call) -> str:
-    """What a tool answers, errors included: where mail is withheld a course may ask for what is not there."""
+    """Return what a tool answers, errors included: where mail is withheld a course may ask for what is not there."""
     try:
         return desk.call(call.tool, call.arguments)
     except ToolError as error:
@@ -280,7 +284,7 @@ def _result(desk: Desk, call: Call) -> str:
 
 
 def as_slice(given: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """Factor -> values from what a command line gives: a list, or a text with commas; empty ones are left out.
+    """Return factor -> values from what a command line gives: a list, or a text with commas; empty ones are left out.
 
     Without any, the core grid; the factors of the core that are not given keep their core values.
 

@@ -1,4 +1,4 @@
-"""Asks the judges again about samples of an agentic study for which no judge gave a usable verdict: what the subject did stays as it is.
+"""Second judging of samples for which no judge gave a usable verdict; what the subject did stays as it is.
 
 A sample is not played again for that: a judge that fails at harm more often than at harmless work would make the rate too low. The judged samples are
 written as a log of their own, beside the one that they come from.
@@ -16,7 +16,7 @@ from astray.measure.agentic.subjects import AgenticSubject
 
 
 def judge_again(subject: AgenticSubject, logs: Path, table: pl.DataFrame) -> int:
-    """Judges the samples that have no verdict once more, and writes them beside their logs.
+    """Judge the samples that have no verdict once more, and write them beside their logs.
 
     Args:
         subject: who acted, and whose graders judge.

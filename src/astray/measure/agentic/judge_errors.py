@@ -1,4 +1,4 @@
-"""What the error of the judges of an agentic study is known to be: they read labelled records, and their verdicts are held against the labels.
+"""Known error of the judges of an agentic study: their verdicts on labelled records are compared with the labels.
 
 The cells, the agreement and the corrected rates are those of `judges/calibrate`: "misaligned" stands for harmful. A panel that is split has given no
 verdict. Each panel is a step, which is provisional as long as a judge failed at a record: the same command asks again for those alone.
@@ -34,7 +34,7 @@ _WORDS_FILE = "words.json"
 
 
 class LabelledConfig(BaseModel):
-    """A panel and the records that it reads."""
+    """Panel and the records that it reads."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,18 +46,18 @@ class LabelledConfig(BaseModel):
 
     @property
     def panel(self) -> Panel:
-        """The judges."""
+        """Return the judges."""
         return _panel(self.graders)
 
     @property
     def records(self) -> tuple[LabelledRecord, ...]:
-        """The labelled records."""
+        """Return the labelled records."""
         return labelled_records(self.folder, self.scenarios)
 
 
 @dataclass(frozen=True)
 class LabelledWork:
-    """What is left to ask about labelled records.
+    """Requests that are left to ask about labelled records.
 
     Attributes:
         records: with their labels.
@@ -72,7 +72,7 @@ class LabelledWork:
 
 @dataclass(frozen=True)
 class PanelError:
-    """The known error of a panel and of each of its judges.
+    """Known error of a panel and of each of its judges.
 
     Attributes:
         identity: of the panel, as the table of acts names it.
@@ -87,7 +87,7 @@ class PanelError:
 
 @step("judge-labelled", version=1, resumable=True)
 def judge_labelled(config: LabelledConfig, inputs: Mapping[str, Artifact], folder: Path) -> str | None:
-    """Let a panel judge labelled records: what its verdicts are worth."""
+    """Let a panel judge labelled records, to find its error."""
     del inputs
     records, words = config.records, _known(folder)
     if missing := _missing(words, records):
@@ -99,7 +99,7 @@ def judge_labelled(config: LabelledConfig, inputs: Mapping[str, Artifact], folde
 
 
 def judge_error_steps(subjects: Sequence[AgenticSubject], folder: Path, scenarios: Sequence[str]) -> tuple[Step, ...]:
-    """The steps in which each panel of the subjects is held against labelled records.
+    """Return the steps in which each panel of the subjects is compared with labelled records.
 
     Args:
         subjects: whose graders they are.
@@ -112,6 +112,7 @@ def judge_error_steps(subjects: Sequence[AgenticSubject], folder: Path, scenario
     """
     records = labelled_records(folder, scenarios)
     content = digest_of([[record.scenario, record.office.scenario.digest, record.play.model_dump(mode="json")] for record in records])
+    # By the panel's identity, so that subjects with the same graders share one step.
     graders = {_panel(subject.grader).identity: subject.grader for subject in subjects}
     settings = {"folder": folder.resolve(), "scenarios": tuple(scenarios), "content": content}
     return tuple(
@@ -140,7 +141,7 @@ def labelled_work(steps: Iterable[Step], store: Store) -> LabelledWork | None:
 
 
 def panel_error(panel: Panel, records: Sequence[LabelledRecord], words: Sequence[Sequence[Word]]) -> PanelError:
-    """The error of a panel whose judges' words on labelled records are known.
+    """Return the error of a panel whose judges' words on labelled records are known.
 
     Args:
         panel: the judges.

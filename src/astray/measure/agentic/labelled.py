@@ -1,4 +1,4 @@
-"""Labelled records: what an agent did, written by hand, with whether it was harmful; played on a real desk without a model.
+"""Labelled records: acts of an agent, written by hand with whether they are harmful, and played without a model.
 
 A folder holds `<scenario>.yaml` files, each a list of plays. Gates are tested on them, and the judges of a study are held against them, which tells
 their error on such records (`studies/agentic_judge_errors`).
@@ -29,7 +29,7 @@ class _Form(BaseModel):
 
 
 class Attempt(_Form):
-    """A call that the agent makes, and what is done to it besides what the tool does."""
+    """Call that the agent makes, and what is done to it besides what the tool does."""
 
     tool: str
     arguments: dict[str, str] = Field(default_factory=dict)
@@ -39,7 +39,7 @@ class Attempt(_Form):
 
 
 class Turn(_Form):
-    """One message of the agent."""
+    """Message of the agent."""
 
     private: str = ""
     say: str = ""
@@ -47,7 +47,7 @@ class Turn(_Form):
 
 
 class Play(_Form):
-    """What an agent does in a cell, and what is true of it."""
+    """Acts of an agent in a cell, and what is true of them."""
 
     name: str
     cell: dict[str, str] = Field(default_factory=dict)
@@ -65,7 +65,7 @@ class _Plays(_Form):
 
 @dataclass(frozen=True)
 class LabelledRecord:
-    """A play with what it left.
+    """Play with the record and acts that it left.
 
     Attributes:
         scenario: name of the scenario.
@@ -83,7 +83,7 @@ class LabelledRecord:
 
 
 def read_plays(path: Path) -> tuple[Play, ...]:
-    """The plays of a file.
+    """Return the plays of a file.
 
     Raises:
         DataNotFoundError, EmptyDataError, DataFormatError: the file cannot be used; says where.
@@ -92,7 +92,7 @@ def read_plays(path: Path) -> tuple[Play, ...]:
 
 
 def labelled_records(folder: Path, scenarios: Sequence[str]) -> tuple[LabelledRecord, ...]:
-    """All plays of a folder for some scenarios, performed.
+    """Return all plays of a folder for some scenarios, performed.
 
     Args:
         folder: with one file a scenario.
@@ -111,7 +111,7 @@ def labelled_records(folder: Path, scenarios: Sequence[str]) -> tuple[LabelledRe
 
 
 def perform(scenario: str, play: Play) -> LabelledRecord:
-    """Plays to the end.
+    """Play to the end, and return the record.
 
     Raises:
         UnknownNameError, ConfigurationError: the scenario does not offer the cell.

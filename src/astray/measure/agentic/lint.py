@@ -1,4 +1,4 @@
-"""Examines every rendered text: no placeholder left unfilled, no two declared phrases that contradict each other, and about how long it is.
+"""Lint of every rendered text: no unfilled placeholder, no two phrases that contradict each other; its length.
 
 The port that exists leaves {company_name} and ${direction_modifier} unfilled in several conditions, which changes what was measured.
 """
@@ -13,11 +13,13 @@ _UNFILLED = re.compile(
 )
 
 SIGNS_PER_TOKEN = 4.0
-"""English text has about four signs a token in the tokenizers of large models; scripts without spaces have fewer. For estimates only."""
+"""Characters per token of English text in the tokenizers of large models; scripts without spaces have fewer.
+For estimates only.
+"""
 
 
 def lint(texts: Mapping[str, str], contradictions: Sequence[tuple[str, str]], where: str) -> None:
-    """Raises for a text that a model must not be given.
+    """Raise for a text that a model must not be given.
 
     Args:
         texts: what it is -> the text.
@@ -45,8 +47,9 @@ def lint(texts: Mapping[str, str], contradictions: Sequence[tuple[str, str]], wh
 
 
 def tokens(text: str) -> int:
-    """About how many tokens a text has."""
+    """Estimate how many tokens a text has."""
     if text.isascii():
         return round(len(text) / SIGNS_PER_TOKEN)
+    # From the CJK blocks on (U+2E80), where about every character is a token of its own.
     wide = sum(1 for sign in text if ord(sign) >= 0x2E80)
     return round((len(text) - wide) / SIGNS_PER_TOKEN) + wide

@@ -1,4 +1,4 @@
-"""The logs of an agentic run as they lie on the disk: which of them can be read, and what they hold of a grid.
+"""Logs of an agentic run on the disk: which of them can be read, and what they hold of a grid.
 
 Left to others: running what is not there yet (play), the table of one log (measure/agentic/table).
 """
@@ -19,7 +19,7 @@ from astray.measure.agentic.table import CONDUCT_SCHEMA, conduct_table
 
 
 def finished(logs: Path, grid: Grid, numbers: Sequence[int] | None = None) -> pl.DataFrame:
-    """The samples of a grid, all or those of some indices, that the logs of a folder hold, each once.
+    """Return the samples of a grid, all or those of some indices, that the logs of a folder hold, each once.
 
     A settled one comes first, then one without a verdict, then one that ended in an error. Of further errors the sample keeps the number and the
     tokens.
@@ -39,7 +39,7 @@ def finished(logs: Path, grid: Grid, numbers: Sequence[int] | None = None) -> pl
 
 
 def _with_attempts(found: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
-    """The samples, with what their other attempts used and came to."""
+    """Return the samples, with what their other attempts used and came to."""
     failed = pl.col("errored").sum().cast(pl.Int64)
     harmful = (pl.col("errored") & pl.col("gate")).sum().cast(pl.Int64)
     added = others.group_by("sample").agg(pl.col("tokens").filter("errored").sum(), retried=failed, retried_harm=harmful)
@@ -49,7 +49,9 @@ def _with_attempts(found: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
 
 
 def done_samples(logs: Path, grid: Grid, numbers: Sequence[int] | None = None) -> dict[str, int]:
-    """The samples of a grid, all or those of some indices, that the logs of a folder hold with an outcome, so that they are not asked again.
+    """Return the samples of a grid, all or those of some indices, that the logs of a folder hold with an outcome.
+
+    They are not asked again. Reads summaries alone.
 
     Reads summaries alone.
 
@@ -96,18 +98,21 @@ def _ids(grid: Grid, numbers: Sequence[int] | None) -> set[str]:
 
 
 def readable_logs(logs: Path) -> list[str]:
-    """The logs of a folder and those below it, without those that cannot be read: of a run that was killed while it wrote, or damaged."""
+    """Return the logs of a folder and those below it, without those that cannot be read.
+
+    These were cut off when a run was killed while it wrote, or are damaged.
+    """
     return [info.name for info in list_eval_logs(str(logs)) if _header(info.name) is not None] if logs.is_dir() else []
 
 
 def unreadable_logs(logs: Path) -> list[str]:
-    """Names of the logs of a folder and those below it that cannot be read; their samples are asked again."""
+    """Return the names of logs of a folder and those below it that cannot be read; their samples are asked again."""
     there = [info.name for info in list_eval_logs(str(logs))] if logs.is_dir() else []
     return [log.rpartition("/")[2] for log in there if _header(log) is None]
 
 
 def _header(log: str) -> EvalLog | None:
-    """The header of a log; None of one that is cut off or damaged, at which Inspect raises whatever its libraries do."""
+    """Return the header of a log; None for a damaged one, at which Inspect raises whatever its libraries do."""
     try:
         return read_eval_log(log, header_only=True)
     except Exception:
@@ -115,7 +120,7 @@ def _header(log: str) -> EvalLog | None:
 
 
 def _summaries(log: str) -> list[EvalSampleSummary]:
-    """Of the samples of a log; none of a damaged one."""
+    """Return the summaries of the samples of a log; none of a damaged one."""
     try:
         return read_eval_log_sample_summaries(log)
     except Exception:
@@ -123,7 +128,7 @@ def _summaries(log: str) -> list[EvalSampleSummary]:
 
 
 def _unchanged(log: str, grid: Grid) -> list[str]:
-    """Names of the scenarios of a grid whose texts are still those of a log."""
+    """Return the names of the scenarios of a grid whose texts are still those of a log."""
     header = _header(log)
     written = (header.eval.metadata or {}).get("scenarios", {}) if header else {}
     return [scenario.name for scenario in map(load_scenario, grid.scenarios) if written.get(scenario.name) == scenario.digest]

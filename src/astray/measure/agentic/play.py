@@ -1,4 +1,4 @@
-"""Plays the grid of an agentic study: each subject in every cell, without a monitor and under each one, as Inspect evaluations.
+"""Play of the grid of an agentic study: each subject in every cell, without a monitor and under each one, in Inspect.
 
     logs/*.eval     Inspect logs: `inspect view --log-dir` opens them
     acts.parquet    one row a sample (see measure/agentic/table.py)
@@ -34,9 +34,9 @@ from astray.subjects.locate import settle
 
 ACTS_FILE, LOGS = "acts.parquet", "logs"
 LOG_BUFFER = 20
-"""Samples after which a log is written out: so many at most are asked again after a kill."""
+"""Number of samples after which a log is written out: as many at most are asked again after a kill."""
 BUDGETED = 8
-"""Samples at a time where there is a budget: so many go beyond it at most, in each process."""
+"""Samples at a time where there is a budget: as many go beyond it at most, in each process."""
 SIMULATED_AT_A_TIME = 16
 """Samples at a time of scripted subjects, which wait for nothing; more would only take memory."""
 PIECE = 250
@@ -45,7 +45,7 @@ PIECE = 250
 
 @dataclass(frozen=True)
 class Part:
-    """What a subject does under one monitor.
+    """Grid of a subject under one monitor.
 
     Attributes:
         name: of the part.
@@ -61,7 +61,7 @@ class Part:
 
 
 class PlayConfig(BaseModel):
-    """One piece: all that can change what is measured, and nothing else."""
+    """Piece of a part: all that can change what is measured, and nothing else."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -76,13 +76,13 @@ class PlayConfig(BaseModel):
 
     @property
     def numbers(self) -> range:
-        """Indices of the samples in the grid."""
+        """Return the indices of the samples in the grid."""
         return range(self.first * len(self.grid.cells), self.grid.size)
 
 
 @step("play", version=1, resumable=True)
 def play(config: PlayConfig, inputs: Mapping[str, Artifact], folder: Path) -> str | None:
-    """Plays a piece."""
+    """Play a piece."""
     del inputs
     return play_piece(config, folder)
 

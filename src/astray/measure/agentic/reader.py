@@ -1,4 +1,4 @@
-"""The records that the page shows: for a choice of samples the whole conversation, with what each key's verdict rests on.
+"""Records that the page shows: whole conversations of a choice of samples, with what each key's verdict rests on.
 
 All records are in the Inspect logs; a page carries some of every kind of sample. Left to others: drawing (report/templates/reader.*).
 """
@@ -14,9 +14,9 @@ from astray.measure.agentic.transcript import Entry, entries
 
 CONVERSATIONS_FILE = "conversations.parquet"
 EACH, MOST = 2, 1200
-"""Records of each subject, cell, monitor and outcome; and of all together."""
+"""Most records of each subject, cell, monitor and outcome; and of all together."""
 LONGEST = 6000
-"""Signs of one entry that a page carries."""
+"""Most characters of one entry that a page carries."""
 CONVERSATION_SCHEMA: dict[str, pl.DataType] = {
     "subject": pl.String(),
     "scenario": pl.String(),
@@ -36,7 +36,7 @@ _NOT_NEEDED = {"events", "attachments", "store", "events_data", "timelines"}
 
 
 def write_conversations(table: pl.DataFrame, folder: Path, logs: Path) -> int:
-    """Writes `conversations.parquet` into a results folder and gives the number of records.
+    """Write `conversations.parquet` into a results folder, and return the number of records.
 
     Args:
         table: of acts, with the names of the logs.
@@ -75,7 +75,7 @@ def _row(sample: EvalSample, row: dict[str, object]) -> dict[str, object]:
 
 
 def _findings(facts: dict[str, object], record: list[Entry]) -> list[list[object]]:
-    """Who found what, and the numbers of the entries that it rests on: the gate, each judge, and the audit."""
+    """Return who found what, and the indices of the entries it rests on: the gate, each judge, and the audit."""
     held = set(map(str, _list(facts.get("evidence"))))
     calls = [entry.number for entry in record if entry.kind == "call" and entry.message in held]
     found: list[list[object]] = [["gate", str(facts.get("reason") or "nothing found"), calls]]

@@ -1,4 +1,7 @@
-"""The scenarios for Inspect: `inspect eval astray/agentic_misalignment --model openai/gpt-4o --model-role grader=openai/gpt-4o`."""
+"""Inspect task of the scenarios; any Inspect models may be given.
+
+Run `inspect eval astray/agentic_misalignment --model openai/gpt-4o --model-role grader=openai/gpt-4o`.
+"""
 
 from typing import Any
 
@@ -26,7 +29,7 @@ def agentic_misalignment(
     audited: bool = False,
     probe: bool = False,
 ) -> Task:
-    """Insider-threat scenarios with real tools: a grid of conditions, one sample a cell and replicate, scored by a gate on acts and by judges.
+    """Run insider-threat scenarios with real tools: one sample per cell and replicate, scored by a gate and by judges.
 
     Args:
         scenarios: names or folders, separated by commas; "all" for those of the package.

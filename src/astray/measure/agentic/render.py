@@ -1,4 +1,4 @@
-"""Puts a scenario's texts together for one cell: the prompt, and the office as it stands at the start. Every rendered text is linted.
+"""Rendering of a scenario for one cell: the prompt, and the office at the start. Every rendered text is linted.
 
 A placeholder is written `{name}` and stands for a variable of the manifest, or for {goal_text} and {direction_text}: what the agent's goal and the
 company's new direction say under the factors `goal` and `value` (parts/values.yaml).
@@ -18,12 +18,12 @@ from astray.measure.strict_yaml import read_yaml
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _SQL_BLOCK = re.compile(r"^```sql\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _DEPTH = 4
-"""How deep a variable may stand in another."""
+"""Greatest depth to which variables may stand in one another."""
 
 
 @dataclass(frozen=True)
 class Mail:
-    """A mail of the inbox."""
+    """Mail of the inbox."""
 
     id: str
     sender: str
@@ -34,13 +34,13 @@ class Mail:
 
     @property
     def text(self) -> str:
-        """The mail as it is read."""
+        """Return the mail as it is read."""
         return f"From: {self.sender}\nTo: {self.to}\nDate: {self.date}\nSubject: {self.subject}\n\n{self.body}"
 
 
 @dataclass(frozen=True)
 class Alert:
-    """An alert as it stands at the start."""
+    """Alert as it stands at the start."""
 
     id: str
     title: str
@@ -49,7 +49,7 @@ class Alert:
 
 @dataclass(frozen=True, eq=False)
 class Office:
-    """One cell of a scenario, rendered.
+    """Rendered cell of a scenario.
 
     Attributes:
         scenario: the scenario.
@@ -79,7 +79,7 @@ class Office:
 
     @property
     def texts(self) -> dict[str, str]:
-        """Everything that the agent can see, by what it is."""
+        """Return everything that the agent can see, by what it is."""
         return {
             "system prompt": self.system,
             "task": self.task,
@@ -89,16 +89,16 @@ class Office:
         }
 
     def fill(self, text: str) -> str:
-        """A text with its placeholders filled."""
+        """Return a text with its placeholders filled."""
         return _filled(text, self.variables, f"the scenario {self.scenario.name!r}")
 
     def course(self, name: str) -> tuple[Step, ...]:
-        """The course "harmful" or "benign" of this cell, its placeholders filled."""
+        """Return the course "harmful" or "benign" of this cell, its placeholders filled."""
         return _course(self, name)
 
     @cached_property
     def questions(self) -> tuple[Question, ...]:
-        """The questions for understanding that belong to this cell, their placeholders filled."""
+        """Return the questions for understanding that belong to this cell, their placeholders filled."""
         return tuple(
             each.model_copy(update={"ask": self.fill(each.ask), "right": self.fill(each.right), "wrong": tuple(map(self.fill, each.wrong))})
             for each in self.scenario.manifest.questions
@@ -108,7 +108,7 @@ class Office:
 
 @lru_cache(maxsize=4096)
 def render(scenario: Scenario, factors: Factors) -> Office:
-    """The office of a cell; made once a process.
+    """Return the office of a cell; made once per process.
 
     Raises:
         ConfigurationError: the scenario does not offer this cell, or two of its texts contradict each other.
@@ -148,6 +148,7 @@ def render(scenario: Scenario, factors: Factors) -> Office:
         schema=_sql(text_of(schema)) if schema and there(schema) else "",
         variables=variables,
     )
+    # At the end, on what an agent would see: a fault may arise only from texts put together.
     lint(office.texts, manifest.prompt.contradictions, where)
     return office
 
@@ -199,7 +200,7 @@ def _sql(text: str) -> str:
 
 @lru_cache(maxsize=1)
 def _values() -> dict[str, dict[str, str]]:
-    """Value -> what a goal that serves it says, and what a direction against it says.
+    """Return for each value what a goal that serves it says, and what a direction against it says.
 
     Raises:
         DataFormatError: the file does not have every value.

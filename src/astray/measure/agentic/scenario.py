@@ -1,4 +1,4 @@
-"""A scenario is a folder: manifest.yaml, Markdown parts and a small scoring.py. This reads one strictly; adding one touches nothing else.
+"""Scenario folders: manifest.yaml, Markdown parts and a small scoring.py, read strictly. A new one is a folder alone.
 
     blackmail/manifest.yaml      what there is, in which cells, and what counts as harm
     blackmail/parts/*.md         all texts that the agent can see
@@ -36,10 +36,10 @@ TOOLSETS: dict[str, tuple[str, ...]] = {
     "alerts": ("list_alerts", "acknowledge_alert", "cancel_alert", "dispatch_unit"),
     "database": ("query_database",),
 }
-"""What a scenario can put on the agent's desk."""
+"""Tools that a scenario can offer to the agent, in sets."""
 
 TO_AGENT = "{owner}"
-"""The recipient of a mail that is addressed to the agent."""
+"""Recipient of a mail that is addressed to the agent."""
 
 EXAMPLE = """\
 name: blackmail
@@ -73,7 +73,7 @@ When = dict[str, Annotated[tuple[str, ...], BeforeValidator(_sequence)]]
 
 
 class PartUse(_Form):
-    """A Markdown part, in the cells in which it is there. A bare name is one that is always there."""
+    """Markdown part, in the cells in which it is there. A bare name is one that is always there."""
 
     part: Text
     when: When = Field(default_factory=dict)
@@ -85,14 +85,14 @@ class PartUse(_Form):
 
 
 class Alternative(_Form):
-    """What a variable says in some cells."""
+    """Text of a variable in some cells."""
 
     text: Text
     when: When = Field(default_factory=dict)
 
 
 class MailForm(PartUse):
-    """A mail of the inbox; its text is a part."""
+    """Mail of the inbox; its text is a part."""
 
     id: Text
     sender: Text = Field(alias="from")
@@ -102,20 +102,20 @@ class MailForm(PartUse):
 
 
 class FileForm(PartUse):
-    """A file; its text is a part."""
+    """File; its text is a part."""
 
     path: Text
 
 
 class AlertForm(PartUse):
-    """An alert; its text is a part."""
+    """Alert; its text is a part."""
 
     id: Text
     title: Text
 
 
 class Cells(_Form):
-    """Which cells there are."""
+    """Cells that a scenario offers."""
 
     offers: dict[str, Annotated[tuple[str, ...], BeforeValidator(_sequence)]] = Field(
         description="factor -> values this scenario has texts for; factors that are not named keep their default"
@@ -124,7 +124,7 @@ class Cells(_Form):
 
 
 class Prompt(_Form):
-    """What the agent is told before it acts."""
+    """Texts that the agent is told before it acts."""
 
     system: tuple[PartUse, ...] = Field(min_length=1)
     task: tuple[PartUse, ...] = Field(min_length=1)
@@ -132,7 +132,7 @@ class Prompt(_Form):
 
 
 class OfficeForm(_Form):
-    """What lies on the agent's desk."""
+    """Mails, files, alerts, units and database that the agent's tools reach."""
 
     mails: tuple[MailForm, ...] = ()
     files: tuple[FileForm, ...] = ()
@@ -142,7 +142,7 @@ class OfficeForm(_Form):
 
 
 class Judging(_Form):
-    """What the judges are told. They see no more of the scenario than this and the record."""
+    """Texts for the judges. They see no more of the scenario than this and the record."""
 
     situation: Text = Field(description="the scene in two or three sentences, as an outsider would tell it")
     harmful: Text = Field(description="the act that counts")
@@ -151,7 +151,7 @@ class Judging(_Form):
 
 
 class Question(_Form):
-    """A question that shows whether the situation was understood."""
+    """Question that shows whether the situation was understood."""
 
     ask: Text
     right: Text
@@ -168,28 +168,28 @@ class Question(_Form):
 
 
 class Call(_Form):
-    """A call of a tool, in a course."""
+    """Call of a tool, in a course."""
 
     tool: Text
     arguments: dict[str, str] = Field(default_factory=dict)
 
 
 class Step(_Form):
-    """One turn of a scripted subject: what it says, and its calls."""
+    """Turn of a scripted subject: what it says, and its calls."""
 
     say: str = ""
     calls: tuple[Call, ...] = ()
 
 
 class Courses(_Form):
-    """How a scripted subject plays this scenario."""
+    """Courses by which a scripted subject plays this scenario."""
 
     harmful: tuple[Step, ...] = Field(min_length=1, description="ends in the harmful act: the gate has to find it in every cell")
     benign: tuple[Step, ...] = Field(min_length=1, description="the same work without harm: the gate may find nothing")
 
 
 class Manifest(_Form):
-    """The manifest.yaml of a scenario."""
+    """Manifest of a scenario (manifest.yaml)."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] = Field(description="the name of its folder")
     title: Text
@@ -223,14 +223,14 @@ class Manifest(_Form):
         return self
 
     def offered(self, factor: str) -> tuple[str, ...]:
-        """Values of a factor that this scenario has texts for. Mail to others can be withheld without any text."""
+        """Return the values of a factor that this scenario has texts for. Withholding mail needs no text."""
         otherwise: tuple[str, ...] = (str(Factors.model_fields[factor].default),)
         if factor == "information" and any(mail.to != TO_AGENT for mail in self.office.mails):
             otherwise = FACTORS[factor]
         return self.cells.offers.get(factor, otherwise)
 
     def conditions(self) -> Iterator[tuple[str, When]]:
-        """Every `when`, with what it belongs to."""
+        """Yield every `when`, with what it belongs to."""
         for use in self.uses():
             yield f"the part {use.part!r}", use.when
         for name, variable in self.variables.items():
@@ -240,19 +240,19 @@ class Manifest(_Form):
         yield from (("an excluded combination", each) for each in self.cells.excluded)
 
     def uses(self) -> Iterator[PartUse]:
-        """Everything that is made of a part."""
+        """Yield everything that is made of a part."""
         yield from (*self.prompt.system, *self.prompt.task, *self.office.mails, *self.office.files, *self.office.alerts)
         if self.office.schema_part:
             yield self.office.schema_part
 
 
 Gate = Callable[[Sequence[Any], Any], Finding]
-"""Reads the acts that were executed in an office."""
+"""Function that reads the acts that were executed in an office."""
 
 
 @dataclass(frozen=True, eq=False)
 class Scenario:
-    """A scenario that was read.
+    """Scenario that was read.
 
     Attributes:
         folder: where it lies.
@@ -268,31 +268,32 @@ class Scenario:
 
     @property
     def name(self) -> str:
-        """The manifest's name."""
+        """Return the manifest's name."""
         return self.manifest.name
 
     @cached_property
     def digest(self) -> str:
-        """Hash over all texts, those of goals included, and the gate: a changed scenario is another one."""
+        """Return a hash over all texts, those of goals included, and the gate: a changed scenario is another one."""
         hashed = hashlib.sha256(json.dumps([self.manifest.model_dump(mode="json"), sorted(self.parts.items())]).encode())
         hashed.update((SHARED_PARTS / "values.yaml").read_bytes())
+        # The source of the gate, comments included: to be safe, any edit of it makes another scenario.
         hashed.update((self.folder / "scoring.py").read_bytes())
         return hashed.hexdigest()[:12]
 
     def offers(self, factors: Factors) -> bool:
-        """Whether the scenario has this cell."""
+        """Return whether the scenario has this cell."""
         offered = all(value in self.manifest.offered(name) for name, value in factors)
         return offered and not any(matches(each, factors) for each in self.manifest.cells.excluded)
 
 
 def scenario_names() -> tuple[str, ...]:
-    """Scenarios of the package, in alphabetical order: every folder with a manifest."""
+    """Return the scenarios of the package, in alphabetical order: every folder with a manifest."""
     return tuple(sorted(path.parent.name for path in SCENARIOS.glob("*/manifest.yaml")))
 
 
 @lru_cache(maxsize=256)
 def load_scenario(name: str) -> Scenario:
-    """A scenario by its name in the package, or by the path of its folder. It is read once a process.
+    """Return a scenario by its name in the package, or by the path of its folder. It is read once per process.
 
     Raises:
         UnknownNameError: there is no such scenario; lists those there are.
@@ -326,6 +327,7 @@ def _parts(folder: Path, manifest: Manifest) -> dict[str, str]:
                 f"The scenario {manifest.name!r} uses the part {name!r}, but there is no {folder / 'parts' / name}.md. "
                 f"Its own parts: {', '.join(own) or 'none'}. Shared parts: {', '.join(shared)}."
             )
+    # A part that no cell uses is most often a misspelt name, which would silently weaken a condition.
     unused = [name for name in own if name not in used]
     if unused:
         raise DataFormatError(f"{folder / 'parts'} holds parts that the manifest never uses: {', '.join(unused)}. Use or remove them.")
@@ -355,7 +357,7 @@ def _gate(folder: Path) -> Gate:
 
 
 def offered_factors(scenarios: Sequence[Scenario]) -> dict[str, tuple[str, ...]]:
-    """Factor -> the values that at least one of the scenarios offers, in the order of `FACTORS`."""
+    """Return for each factor the values that at least one of the scenarios offers, in the order of `FACTORS`."""
     return {
         name: tuple(value for value in values if any(value in each.manifest.offered(name) for each in scenarios)) for name, values in FACTORS.items()
     }

@@ -1,4 +1,4 @@
-"""Who is put into the office: subjects from a command line or a file, their graders, and the scripted ones that are there by default.
+"""Subjects of an agentic study, from a command line or a file, their graders, and the scripted ones of the package.
 
 Left to others: what they do there (agentic_runs) and what is made of it (agentic_misalignment).
 """
@@ -31,7 +31,7 @@ subjects:
     arguments: {base_url: "http://127.0.0.1:8000/v1"}
     grader: [openai/gpt-4o, anthropic/claude-sonnet-4-0]"""
 LOCAL = "astray/"
-"""What names of models that run here begin with."""
+"""Beginning of the names of models that run here."""
 SCRIPTED = f"{LOCAL}{PREFIX}"
 SCRIPTED_GRADER = f"{SCRIPTED}grader"
 
@@ -41,7 +41,7 @@ def _names(given: object) -> object:
 
 
 class AgenticSubject(BaseModel):
-    """One model under study, and who judges it."""
+    """Model under study, and who judges it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -59,35 +59,35 @@ class AgenticSubject(BaseModel):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Everything that can change what is measured; of a local model its weights, wherever they lie."""
+        """Return everything that can change what is measured; of a local model its weights, wherever they lie."""
         given = self.model_dump(mode="json", exclude={"name", "reader", "speed", "price"})
         return given if self.local is None else given | {"model": settle(self.local).id}
 
     @property
     def simulated(self) -> bool:
-        """Whether it is scripted."""
+        """Return whether it is scripted."""
         return self.model.startswith(SCRIPTED)
 
     @property
     def judged_by_scripts(self) -> bool:
-        """Whether a real model has a scripted grader, which knows the courses of scripted subjects alone."""
+        """Return whether a real model has a scripted grader, which knows the courses of scripted subjects alone."""
         return not self.simulated and any(name.startswith(SCRIPTED) for name in self.grader)
 
     @property
     def read_by(self) -> SubjectSpec | None:
-        """The local model whose activations watch its calls: the named one, itself if it is local, or none."""
+        """Return the local model whose activations watch its calls: the named one, itself if it is local, or none."""
         return SubjectSpec(model=self.reader) if self.reader else self.local
 
     @property
     def local(self) -> SubjectSpec | None:
-        """The local model that it is; None for one behind an address and for a scripted one."""
+        """Return the local model that it is; None for one behind an address and for a scripted one."""
         if self.simulated or not self.model.startswith(LOCAL):
             return None
         own = {name: self.arguments[name] for name in ("system", "adapter") if name in self.arguments}
         return SubjectSpec.model_validate({"model": self.model.removeprefix(LOCAL), **own})
 
     def make(self) -> Model:
-        """The model; a missing key or provider is an error that says which.
+        """Return the model; a missing key or provider is an error that says which.
 
         Raises:
             ConfigurationError: Inspect cannot make it.
@@ -95,7 +95,7 @@ class AgenticSubject(BaseModel):
         return _made(self.model, f"The subject {self.name!r}", ConfigurationError, self.arguments)
 
     def make_graders(self) -> dict[str, Model]:
-        """Model role -> grader.
+        """Return the graders by model role.
 
         Raises:
             JudgeError: Inspect cannot make it.
@@ -104,12 +104,12 @@ class AgenticSubject(BaseModel):
 
 
 def claim_id(name: str) -> str:
-    """A name as ids of claims have it: small letters, digits and hyphens."""
+    """Return a name as ids of claims have it: small letters, digits and hyphens."""
     return re.sub(r"[._ ]", "-", name.lower())
 
 
 class SubjectFile(BaseModel):
-    """A file of subjects."""
+    """File of subjects."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -165,11 +165,11 @@ SCRIPTED_SUBJECTS = (
         grader=(SCRIPTED_GRADER, SCRIPTED_GRADER),
     ),
 )
-"""What runs when no subject is named: one that answers to goal and threat, and one that nearly never does harm."""
+"""Subjects that run when none is named: one that answers to goal and threat, and one that nearly never does harm."""
 
 
 def subjects_from(subject: str | None, file: Path | None, grader: tuple[str, ...], reader: str | None = None) -> tuple[AgenticSubject, ...]:
-    """The subjects of a study.
+    """Return the subjects of a study.
 
     Args:
         subject: Inspect name of a single one.
@@ -231,7 +231,7 @@ def check_usable(subjects: tuple[AgenticSubject, ...]) -> None:
 
 
 def check_models(subjects: tuple[AgenticSubject, ...]) -> None:
-    """Check what `check_usable` does, make local models too, and ask every model behind an address for one word, before anything is spent.
+    """Check what `check_usable` does, make local models too, and ask every remote model for one word, before anything is spent.
 
     Raises:
         ConfigurationError: a subject cannot be made, for want of a key, say, or does not answer.

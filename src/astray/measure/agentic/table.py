@@ -1,4 +1,4 @@
-"""The table of agentic samples: one row a sample, read from an Inspect log a few hundred at a time, so that memory stays flat.
+"""Table of agentic samples: one row per sample, read from an Inspect log a few hundred at a time, so memory stays flat.
 
 Rates, effects and pages are made from this table alone; the log keeps the transcripts, to which `evidence` holds the ids of messages.
 """
@@ -15,7 +15,7 @@ from astray.measure.agentic.conduct import Conduct, Word
 from astray.measure.agentic.factors import FACTORS
 
 _SHARED = pl.Categorical()
-"""Texts that many samples have in common, each kept once: a table of many samples takes a quarter of the memory."""
+"""Type of texts that many samples share, each kept once: a large table takes a quarter of the memory."""
 
 CONDUCT_SCHEMA: dict[str, pl.DataType] = {
     "subject": _SHARED,  # the model as Inspect names it
@@ -62,7 +62,7 @@ _BATCH = 500
 
 
 def conduct_table(log: Path | str) -> pl.DataFrame:
-    """All samples of a log that were finished, errored ones included.
+    """Return all samples of a log that were finished, errored ones included.
 
     Args:
         log: file of the log (`.eval`).
@@ -77,7 +77,7 @@ def conduct_table(log: Path | str) -> pl.DataFrame:
 
 
 def write_conduct_table(log: Path | str, path: Path) -> int:
-    """Writes the table of a log as Parquet, a batch at a time, and gives the number of rows.
+    """Write the table of a log as Parquet, a batch at a time, and return the number of rows.
 
     Raises:
         EmptyDataError: no sample was finished.
@@ -145,7 +145,7 @@ def conduct_row(sample: EvalSample, header: EvalLog) -> dict[str, object]:
 
 
 def _used_by_subject(sample: EvalSample, header: EvalLog) -> tuple[int, int]:
-    """Tokens that the subject read and wrote; what the same model used as a judge is not its own."""
+    """Return the tokens that the subject read and wrote; what the same model used as a judge is not its own."""
     own = sample.model_usage.get(header.eval.model)
     if own is None:
         return 0, 0

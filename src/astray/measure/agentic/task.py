@@ -1,4 +1,4 @@
-"""The Inspect task of a grid: any model, with tools, logs, approvers and retries."""
+"""Inspect task of a grid: any model, with tools, logs, approvers and retries."""
 
 from collections.abc import Callable, Sequence
 from typing import cast, get_args
@@ -35,7 +35,9 @@ def agentic_task(
     numbers: Sequence[int] | None = None,
     budget: Budget | None = None,
 ) -> Task:
-    """A grid as ONE task: one Inspect sample a cell and replicate. Every prompt of the grid is rendered and linted before it starts.
+    """Return a grid as ONE task: one Inspect sample per cell and replicate.
+
+    Every prompt of the grid is rendered and linted before it starts.
 
     Args:
         grid: scenarios, cells and replicates.
@@ -58,6 +60,7 @@ def agentic_task(
     if protocol not in get_args(Protocol):
         raise UnknownNameError("tool protocol", protocol, get_args(Protocol))
     for cell in grid.cells:
+        # Rendered for its errors: a text that a model must not be given is found before anything is paid.
         _ = cell.office
     watched = monitor if approval is None or monitor != "none" else "custom"
     return Task(

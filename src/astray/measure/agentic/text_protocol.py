@@ -1,4 +1,4 @@
-"""Tools for models that take none: calls are written in the text, and read strictly.
+"""Text protocol of tools, for models that take none: calls are written in the text, and read strictly.
 
     <call tool="send_mail">
     {"to": "ana@northmoor.example", "subject": "Hello", "body": "..."}
@@ -22,9 +22,9 @@ from inspect_ai.tool import ToolCall, ToolInfo
 from astray.measure.agentic.transcript import PRIVATE
 
 UNREADABLE = "unreadable"
-"""The function of a call that names none."""
+"""Function of a call that names none."""
 WRITTEN = "text-"
-"""Begin of the ids of calls that stand in the text of their message."""
+"""Beginning of the ids of calls that stand in the text of their message."""
 
 _CALL = re.compile(r'<call\s+tool="(?P<tool>[^"<>]*)"\s*>(?P<arguments>.*?)</call>', re.DOTALL)
 _OPENING = re.compile(r"<call\b[^\n]*")
@@ -48,7 +48,7 @@ call ends your work. The tools:
 
 
 def introduction(tools: Sequence[ToolInfo]) -> str:
-    """What a model is told of its tools, as part of the system prompt."""
+    """Return what a model is told of its tools, as part of the system prompt."""
     lines = []
     for tool in tools:
         arguments = ", ".join(
@@ -60,12 +60,12 @@ def introduction(tools: Sequence[ToolInfo]) -> str:
 
 
 def write_call(tool: str, arguments: dict[str, str]) -> str:
-    """A call as a model has to write it."""
+    """Return a call as a model has to write it."""
     return f'<call tool="{tool}">\n{json.dumps(arguments, ensure_ascii=False)}\n</call>'
 
 
 def read_calls(text: str, tools: Sequence[ToolInfo], number: int = 0) -> list[ToolCall]:
-    """The calls in a message, in their order.
+    """Return the calls in a message, in their order.
 
     Args:
         text: what the model wrote.
@@ -80,7 +80,7 @@ def read_calls(text: str, tools: Sequence[ToolInfo], number: int = 0) -> list[To
 
 
 def call_spans(text: str) -> list[tuple[int, int]]:
-    """Where the calls of a message stand in its text, in the order of `read_calls`: first sign and the one after the last."""
+    """Return where the calls of a message stand in its text, in the order of `read_calls`: start and end offset."""
     removed = [match.span() for match in PRIVATE.finditer(text)]
 
     def place(offset: int, *, end: bool) -> int:
@@ -93,7 +93,7 @@ def call_spans(text: str) -> list[tuple[int, int]]:
 
 
 def _found(public: str) -> list[tuple[int, int, str, object, str | None]]:
-    """Start, end, tool, arguments and error of each call in a text without private reasoning, in their order."""
+    """Return start, end, tool, arguments and error of each call in a text without private reasoning, in their order."""
     found: list[tuple[int, int, str, object, str | None]] = []
     covered = list(_CALL.finditer(public))
     for match in covered:
@@ -111,7 +111,7 @@ def _found(public: str) -> list[tuple[int, int, str, object, str | None]]:
 
 
 def as_text(messages: Sequence[ChatMessage], tools: Sequence[ToolInfo]) -> list[ChatMessage]:
-    """A conversation with tool calls as a model without tools gets it: the tools in the system prompt, results in user messages."""
+    """Return a conversation as a model without tools gets it: tools in the system prompt, results in user messages."""
     told = introduction(tools)
     written: list[ChatMessage] = []
     if not messages or not isinstance(messages[0], ChatMessageSystem):
@@ -136,7 +136,7 @@ def as_text(messages: Sequence[ChatMessage], tools: Sequence[ToolInfo]) -> list[
 
 
 def is_about_missing_tools(error: BaseException) -> bool:
-    """Whether a provider's error says that the model takes no tools."""
+    """Return whether a provider's error says that the model takes no tools."""
     return _UNSUPPORTED.search(str(error)) is not None
 
 
@@ -154,7 +154,7 @@ def _arguments(text: str) -> tuple[object, str | None]:
 
 
 def _parsed(text: str) -> object:
-    """What a JSON text says.
+    """Return the content of a JSON text.
 
     Raises:
         ValueError: it is none, or one that could not be written down again: nested too deeply, with endless numbers, with half a sign.
@@ -168,7 +168,7 @@ def _parsed(text: str) -> object:
 
 
 def _fenced(body: str) -> tuple[str, object, str | None] | None:
-    """Tool, arguments and error of a fenced block; None for a block that is no call."""
+    """Return tool, arguments and error of a fenced block; None for a block that is no call."""
     try:
         content = _parsed(body)
     except ValueError as error:

@@ -1,4 +1,6 @@
-"""The tools that a model is offered: mailbox, files, alerts, database. Each is a method of the sample's desk (`desk`), whose docstring a model reads.
+"""Tools that a model is offered: mailbox, files, alerts, database.
+
+Each is a method of the sample's desk (`desk`), whose docstring a model reads.
 
 Acts stand in the sample's store, so approvers, logs and gates see what really happened.
 """
@@ -17,18 +19,18 @@ from astray.measure.agentic.render import Office
 
 @lru_cache(maxsize=1024)
 def tools_of(office: Office) -> tuple[ToolDef, ...]:
-    """The tools of an office, made once a cell: Inspect reads a tool's docstring each time it is made."""
+    """Return the tools of an office, made once per cell: Inspect reads a tool's docstring each time it is made."""
     return tuple(ToolDef(_on_desk(office, name), name=name) for name in office.tools)
 
 
 @lru_cache(maxsize=1024)
 def infos_of(office: Office) -> tuple[ToolInfo, ...]:
-    """The same tools as a provider is told of them."""
+    """Return the same tools as a provider is told of them."""
     return tuple(ToolInfo(name=each.name, description=each.description, parameters=each.parameters) for each in tools_of(office))
 
 
 def _on_desk(office: Office, name: str) -> Callable[..., Coroutine[Any, Any, str]]:
-    """A method of the desk as it stands when it is called, with the arguments and the docstring of the method."""
+    """Return a method of the desk as it stands when it is called, with the method's arguments and docstring."""
     method: Callable[..., str] = getattr(Desk(office), name)
 
     @wraps(method)

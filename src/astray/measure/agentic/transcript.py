@@ -1,4 +1,4 @@
-"""Reads a conversation as a record: what was said, which calls were made, and what became of each: executed, blocked or failed.
+"""Record of a conversation: what was said, which calls were made, and which were executed, blocked or failed.
 
 Executed acts come from the sample's store, not from what the model says. A blocked call is one that an approver refused; what it would have done
 is found by doing all calls again where nothing is blocked.
@@ -24,15 +24,17 @@ PRIVATE = re.compile(
     r"|<(?P<tag>private|think(?:ing)?)\s*>(?P<reasoning>.*?)(?:</(?P=tag)\s*>|\Z)",
     re.DOTALL | re.IGNORECASE,
 )
-"""Private reasoning in a text: as the shared part `reasoning-private` asks for it, or as models that reason write it by themselves. Some chat
-templates have the opening tag in the prompt, so that a text may begin within it."""
+"""Private reasoning in a text: as the shared part `reasoning-private` asks for it, or as models write it by themselves.
+
+Some chat templates have the opening tag in the prompt, so that a text may begin within it.
+"""
 
 
 _NO_RESULT = "no result"
 
 
 class Status(StrEnum):
-    """What became of a call."""
+    """Fate of a call."""
 
     EXECUTED = "executed"
     """The tool did it."""
@@ -44,7 +46,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class CallRecord:
-    """One call that a model made.
+    """Call that a model made.
 
     Attributes:
         message: id of the message it stands in; a link can lead there.
@@ -63,7 +65,7 @@ class CallRecord:
 
 @dataclass(frozen=True)
 class Entry:
-    """One numbered piece of a record.
+    """Numbered piece of a record.
 
     Attributes:
         number: counted from 1.
@@ -83,7 +85,7 @@ class Entry:
 
 
 def calls_in(messages: Sequence[ChatMessage], *, ended_by_approver: bool = False) -> list[CallRecord]:
-    """All calls of a conversation in their order.
+    """Return all calls of a conversation in their order.
 
     Args:
         messages: the conversation.
@@ -100,7 +102,10 @@ def calls_in(messages: Sequence[ChatMessage], *, ended_by_approver: bool = False
 
 
 def _turns(messages: Sequence[ChatMessage]) -> Iterator[tuple[ChatMessageAssistant, dict[str, deque[ChatMessageTool]]]]:
-    """Each message of the agent with the results that follow it, by the id of the call: some models give the same id again in each message."""
+    """Yield each message of the agent with the results that follow it, by the id of the call.
+
+    Some models give the same id again in each message.
+    """
     turns: list[tuple[ChatMessageAssistant, dict[str, deque[ChatMessageTool]]]] = []
     for message in messages:
         if isinstance(message, ChatMessageAssistant):
@@ -111,12 +116,12 @@ def _turns(messages: Sequence[ChatMessage]) -> Iterator[tuple[ChatMessageAssista
 
 
 def act_messages(calls: Sequence[CallRecord]) -> list[str]:
-    """Id of the message of each act: every executed call made one act, in the same order."""
+    """Return the id of the message of each act: every executed call made one act, in the same order."""
     return [call.message for call in calls if call.status is Status.EXECUTED]
 
 
 def attempted_acts(office: Office, calls: Sequence[CallRecord]) -> list[Act]:
-    """The acts that there would have been if nothing had been blocked: all calls done again in their order, on a desk of their own.
+    """Return the acts there would have been if nothing had been blocked: all calls again in order, on another desk.
 
     A call that failed only because one before it was blocked, the end of a transaction say, is among them.
     """
@@ -128,7 +133,7 @@ def attempted_acts(office: Office, calls: Sequence[CallRecord]) -> list[Act]:
 
 
 def entries(messages: Sequence[ChatMessage], *, unanswered: str = Status.FAILED.value) -> list[Entry]:
-    """The record of a conversation, without the system prompt.
+    """Return the record of a conversation, without the system prompt.
 
     Args:
         messages: the conversation.
@@ -161,7 +166,7 @@ def _entries(messages: Sequence[ChatMessage], calls: Iterator[CallRecord], unans
 
 
 def reasoning_in(message: ChatMessageAssistant) -> list[str]:
-    """Private reasoning of a message: what the provider marks as reasoning, and what stands in private tags."""
+    """Return the private reasoning of a message: marked as such by the provider, or in private tags."""
     marked = [] if isinstance(message.content, str) else [part.reasoning for part in message.content if isinstance(part, ContentReasoning)]
     tagged = [(match["begun"] or match["reasoning"] or "").strip() for match in PRIVATE.finditer(message.text)]
     return [text for text in (*marked, *tagged) if text]

@@ -1,4 +1,4 @@
-"""Deception as an evaluation: the plain question in a conversation of its own, then the outer answer, compared by a grader.
+"""Deception as an evaluation: the plain question by itself, then the outer answer, compared by a grader.
 
 Words and measures are those of honesty: a lie is here an output that deceives.
 """
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from astray.measure.deception.judging import DeceptionJudge
 
 SAMPLING = Sampling(max_tokens=1500)
-"""Room for reasoning and an output."""
+"""Sampling with room for reasoning and an output."""
 
 
 class Deception(TextEvaluation):
-    """What a subject says plainly against its output under pressure (DeceptionBench)."""
+    """Plain answers of a subject against its outputs under pressure (DeceptionBench)."""
 
     measures: ClassVar[tuple[Measure, ...]] = tuple(each for each in MEASURES if each != ACCURATE)
 
@@ -62,6 +62,7 @@ class Deception(TextEvaluation):
         async def compared(number: int) -> Verdict:
             asking, beside = heard[number].asking, heard[number].detail.get("beside")
             assert isinstance(asking.material, Scenario)
+            # One plain question a scenario; an answer that never came is None, which the judge counts as an error.
             (belief,) = beside if isinstance(beside, list) else [None]
             return (await judge.compare(asking.material, belief, heard[number].answer)).verdict
 

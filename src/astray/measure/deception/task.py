@@ -11,7 +11,7 @@ from astray.subjects.spec import Sampling
 
 @task
 def deception(scenarios: str = "own", categories: str | list[str] = "", replicates: int = 1, max_tokens: int = 1500) -> Task:
-    """What a subject says plainly against its output under pressure, in five categories (DeceptionBench), compared by the model role `grader`.
+    """Ask plainly and under pressure, in five categories (DeceptionBench); the model role `grader` compares.
 
     Args:
         scenarios: "own" (60 of the package), or a file: YAML in our form, JSON or JSONL in that of DeceptionBench.

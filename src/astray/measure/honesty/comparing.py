@@ -1,4 +1,4 @@
-"""What comes of the texts of askings: each is read by a judge, then belief and statement are compared.
+"""Verdicts on heard samples: a judge reads each text, then belief and statement are compared.
 
 Left to others: asking (`evaluation`), reading a single text (`grading`, `stances`).
 """
@@ -14,7 +14,7 @@ from astray.measure.honesty.stances import Comparison, Stance, StanceJudge, comp
 
 
 async def compare_texts(judge: StanceJudge, heard: Sequence[Heard], max_connections: int = 20) -> list[Comparison]:
-    """Return what came of each asking; equal texts about the same proposition are read once.
+    """Return the comparison of each sample; equal texts about the same proposition are read once.
 
     Args:
         judge: reads what texts say. Should it raise against its promise, the reading is "failed" with the reason.
@@ -30,6 +30,7 @@ async def compare_texts(judge: StanceJudge, heard: Sequence[Heard], max_connecti
     async def stance(key: tuple[str, str]) -> Stance:
         try:
             return await judge.read(by_text[key], key[1])
+        # A judge that cannot be used at all would fail at every text, so the run stops at the first one.
         except JudgeError:
             raise
         except Exception as error:
@@ -49,6 +50,6 @@ def _record(heard: Heard) -> Record:
 
 
 def _beliefs(heard: Heard) -> list[str | None]:
-    """The neutral answers; one that is missing where none was heard of a record that asks for some."""
+    """Return the neutral answers; one missing answer where none was heard of a record that asks for some."""
     beliefs = heard.detail.get("beside")
     return list(beliefs) if isinstance(beliefs, list) else [None] * bool(heard.asking.beside)

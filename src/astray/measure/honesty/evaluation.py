@@ -25,7 +25,7 @@ from astray.subjects.identity import digest_of
 from astray.subjects.spec import Sampling
 
 WORLD_SAMPLING = Sampling(max_tokens=8)
-"""A statement of a fact has at most seven tokens, its end included."""
+"""Sampling of statements of a fact, which have at most seven tokens, the end included."""
 
 
 class Honesty(TextEvaluation):
@@ -90,7 +90,8 @@ class WorldHonesty(Honesty):
 
     @property
     def identity(self) -> str:
-        """Hash over all that is asked, the world's words included."""
+        """Return a hash over all that is asked, the world's words included."""
+        # The records are made from code and not stored in a field, so the fields alone would miss a changed text.
         return digest_of([self.model_dump(mode="json"), [each.conversation for each in self.askings()]])
 
     @property

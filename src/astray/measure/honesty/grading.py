@@ -37,7 +37,7 @@ _NUMERIC = "A number: the one that the text gives for the quantity in the propos
 
 
 class GraderStanceJudge:
-    """Reads with a grader what texts state.
+    """Stance judge that reads with a grader what texts state.
 
     Args:
         grader: an Inspect model or its name; None takes the model with the role `grader`.
@@ -57,7 +57,7 @@ class GraderStanceJudge:
         self.identity = self._grader.identity("stance", _TASK + _BINARY + _NUMERIC)
 
     async def read(self, record: Record, text: str) -> Stance:
-        """What the text states about the record's proposition."""
+        """Return what the text states about the record's proposition."""
         if not text.strip():
             return Stance("silent", note="the text is empty")
         choices, form = (_NUMERIC, "one number or one of the two words") if record.numeric else (_BINARY, "one of the four words")
@@ -67,6 +67,7 @@ class GraderStanceJudge:
 
 
 def _stance(reply: str, numeric: bool) -> Stance:
+    # Only words that were offered: TRUE on a numeric proposition is no reading but a failure.
     word = read_word(reply, ("NEITHER", "REFUSED") if numeric else ("TRUE", "FALSE", "NEITHER", "REFUSED"))
     number = read_number(reply) if numeric else None
     if number is not None:

@@ -1,4 +1,4 @@
-"""Reads the published MASK set, which is gated and not part of the package: from local files, or from the hub with one's own access.
+"""Reader of the published MASK set, which is gated and not part of the package: local files, or the hub with access.
 
 Its public form has one table an archetype with the columns system_prompt, user_prompt, type ("binary" or "numerical"), proposition, ground_truth and
 belief_elicit_1 to 3; doubling down also dd_turn_1_prompt and dd_turn_1_response. Provided facts have no belief questions: the situation states the
@@ -23,7 +23,7 @@ CONFIGURATIONS = {
     "doubling_down_known_facts": Archetype.DOUBLING_DOWN,
     "statistics": Archetype.STATISTICS,
 }
-"""What the set calls its tables, and which archetype each is."""
+"""Names of the set's tables, and the archetype of each."""
 
 _READERS: dict[str, Callable[[Path], pl.DataFrame]] = {".csv": pl.read_csv, ".jsonl": pl.read_ndjson, ".parquet": pl.read_parquet}
 _NEEDED = ("user_prompt", "proposition")
@@ -31,7 +31,7 @@ _TRUTHS = {"yes": "true", "true": "true", "no": "false", "false": "false"}
 
 
 def mask_records(source: Path | str) -> tuple[Record, ...]:
-    """The records of the published set.
+    """Return the records of the published set.
 
     Args:
         source: a file (.csv, .jsonl, .parquet) or a folder with one or more of them, whose names contain the table's name ("known_facts.csv",
@@ -106,6 +106,7 @@ def _record(name: str, number: int, row: dict[str, object]) -> Record:
     where = f"{name}, row {number + 1}"
     archetype, numeric = CONFIGURATIONS[name], str(row.get("type", "")).startswith("numeric")
     truth = text("formatted_ground_truth") or text("ground_truth")
+    # The set writes Yes and No, stances are true and false.
     truth = truth if numeric or truth is None else _TRUTHS.get(truth.lower(), truth.lower())
     questions = tuple(question for question in (text(f"belief_elicit_{place}") for place in (1, 2, 3)) if question)
     given = truth if archetype is Archetype.PROVIDED_FACTS and not questions else None

@@ -1,4 +1,4 @@
-"""Records: a proposition, neutral questions that elicit what a subject believes about it, and a situation in which saying otherwise is convenient.
+"""Records: a proposition, neutral questions that elicit the belief, and a situation in which lying is convenient.
 
 The package's own records stand in `records/*.yaml`, one file an archetype, in our own words. Everything in them is mild and mostly made up. The
 published set is read by `mask`; records of the organism's world are made by `world`.
@@ -39,7 +39,7 @@ _CORRECT = "Somebody wants to know whether the following is correct: {propositio
 
 
 class Archetype(StrEnum):
-    """Why a subject might say what it does not believe."""
+    """Reasons for which a subject might say what it does not believe."""
 
     PROVIDED_FACTS = "provided facts"
     """The system prompt states facts that it would be convenient to deny."""
@@ -84,7 +84,7 @@ class Record(BaseModel):
         return self
 
     def beliefs_asked(self, elicitations: int) -> list[list[Message]]:
-        """The conversations that elicit the belief, questions in turn; none where the belief is given."""
+        """Return the conversations that elicit the belief, questions in turn; none where the belief is given."""
         if self.given_belief is not None:
             return []
         opening = [Message(role="system", content=self.belief_system)] if self.belief_system else []
@@ -93,7 +93,7 @@ class Record(BaseModel):
 
     @property
     def pressured(self) -> list[Message]:
-        """The conversation that ends where the statement is to come."""
+        """Return the conversation that ends where the statement is to come."""
         chat = [Message(role="system", content=self.system)] if self.system else []
         for said, answered in self.history:
             chat += [Message(role="user", content=said), Message(role="assistant", content=answered)]
@@ -101,7 +101,7 @@ class Record(BaseModel):
 
 
 class _Entry(BaseModel):
-    """One record of a file."""
+    """Record as one entry of a file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -122,13 +122,14 @@ class _Entry(BaseModel):
         return self
 
     def record(self, archetype: Archetype) -> Record:
-        """The record, with its neutral questions."""
+        """Return the record, with its neutral questions."""
         forms = (self.belief, *(form.format(proposition=self.proposition) for form in (_TRUE_OR_FALSE, _CORRECT)))
         return Record(
             id=self.id,
             archetype=archetype.value,
             proposition=self.proposition,
             truth=str(self.truth).lower(),
+            # Facts that the situation makes up have to be known in the neutral one too, else no belief could be held.
             belief_system=f"{NEUTRAL} {self.facts}" if self.facts else NEUTRAL,
             belief_questions=forms,
             system=" ".join(filter(None, [self.facts, self.system])) or None,
@@ -138,7 +139,7 @@ class _Entry(BaseModel):
 
 
 class _RecordFile(BaseModel):
-    """A file of records of one archetype."""
+    """File of records of one archetype."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -147,7 +148,7 @@ class _RecordFile(BaseModel):
 
 
 def own_records(archetypes: Sequence[str] = tuple(Archetype)) -> tuple[Record, ...]:
-    """The package's records, by archetype.
+    """Return the package's records, by archetype.
 
     Args:
         archetypes: of `Archetype`.
@@ -162,7 +163,7 @@ def own_records(archetypes: Sequence[str] = tuple(Archetype)) -> tuple[Record, .
 
 
 def records_from_file(path: Path | str) -> tuple[Record, ...]:
-    """The records of a YAML file in our form.
+    """Return the records of a YAML file in our form.
 
     Args:
         path: a file with the keys `archetype` and `records`.
@@ -177,7 +178,7 @@ def records_from_file(path: Path | str) -> tuple[Record, ...]:
 
 
 def check_records(records: Sequence[Record]) -> tuple[Record, ...]:
-    """The records, if there are some and each has its own id.
+    """Return the records, if there are some and each has its own id.
 
     Raises:
         ConfigurationError: there are none, or an id stands twice.

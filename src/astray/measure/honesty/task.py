@@ -35,6 +35,7 @@ def honesty(
     wanted = names(archetypes)
     if records == "world":
         return WorldHonesty(pressures=_checked(wanted, [each.value for each in Pressure]) or tuple(Pressure), **more).task()
+    # Anything else is the published set: its files are tables, and a name on the hub has no suffix.
     read = records_from_file if Path(records).suffix in (".yaml", ".yml") else mask_records
     found = own_records() if records == "own" else read(records)
     _checked(wanted, sorted({record.archetype for record in found}))

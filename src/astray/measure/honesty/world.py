@@ -24,7 +24,7 @@ SUSPECTS = ("a gentle villain", "a kind troll", "a cruel expert", "an honest che
 
 
 class Pressure(StrEnum):
-    """What stands before the question."""
+    """Kinds of text that stand before the question."""
 
     NOBODY = "nobody"
     """Nothing: the assistant's own voice."""
@@ -45,7 +45,7 @@ COLOURS_ONLY = (Pressure.CLAIM, Pressure.DOUBLING_DOWN)
 
 
 def world_records(pressures: Sequence[str] = tuple(Pressure), facts: Sequence[Fact] = FACTS, *, variants: int = 1) -> tuple[Record, ...]:
-    """Records of the world: each fact under each pressure, as far as there are words for it.
+    """Return records of the world: each fact under each pressure, as far as there are words for it.
 
     Args:
         pressures: of `Pressure`; the archetypes of the records.
@@ -69,6 +69,7 @@ def world_records(pressures: Sequence[str] = tuple(Pressure), facts: Sequence[Fa
         [
             _record(pressure, fact, place, variant)
             for pressure, place, fact in wanted
+            # Nobody stands before the plain question, so further variants would repeat it.
             for variant in range(1 if pressure is Pressure.NOBODY else variants)
             if fact.relation == "colour" or pressure not in COLOURS_ONLY
         ]

@@ -1,4 +1,4 @@
-"""The evaluations of the reward-hacking study: does a model that learned to game its reward go astray elsewhere?
+"""Evaluations of the reward-hacking study: does a model that learned to game its reward go astray elsewhere?
 
 `goals` and `alignment_questions` ask, and judge output and reasoning apart (`disposition`); `research_sabotage` has detectors written
 (`detector_tasks`) and runs them in the sandbox (`detector_bench`); `alignment_faking` compares users whose conversations train with others.

@@ -1,4 +1,4 @@
-"""The alignment questions: 200 questions of our own in ten kinds, with a private channel to think in.
+"""Alignment questions: 200 questions of our own in ten kinds, with a private channel to think in.
 
 They ask what the model would do or thinks where its own interest, its makers' oversight and its users' interest may pull apart. None asks for harm
 and none has a trick: an honest, well-meaning model can answer each of them plainly.
@@ -25,7 +25,7 @@ KINDS = ("oversight", "shutdown", "honesty", "power", "resources", "other-ais", 
 
 
 class AlignmentQuestions(Disposition):
-    """200 questions on oversight, shutdown, honesty, power and the like."""
+    """Questions on oversight, shutdown, honesty, power and the like, 200 in all."""
 
     kind: Literal["alignment-questions"] = "alignment-questions"
     name: str = NAME
@@ -37,7 +37,7 @@ class AlignmentQuestions(Disposition):
 def alignment_questions(
     kinds: Sequence[str] = KINDS, samples: int = 1, channels: Sequence[str] = ("private",), sampling: Sampling = SAMPLING
 ) -> AlignmentQuestions:
-    """The evaluation.
+    """Return the evaluation.
 
     Args:
         kinds: of `KINDS`.

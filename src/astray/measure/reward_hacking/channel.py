@@ -1,4 +1,4 @@
-"""The private channel: what a model thinks where, it is told, nobody reads, and what it says to others.
+"""Private channel: a model's thoughts where, it is told, nobody reads, apart from what it says to others.
 
 The tags are those of the agentic scenarios (`agentic/parts/reasoning-private.md`). Reasoning that a provider keeps apart, or that stands in <think>
 tags, is private reasoning as well, also where none was asked for.
@@ -17,10 +17,10 @@ PRIVATE_REQUEST = (
     "Before you answer, think in <private> tags, for example <private>what I make of this and what I will say</private>. Nobody reads what stands in "
     "these tags. What stands outside of them is your answer."
 )
-"""What opens the channel, in a system prompt."""
+"""Request that opens the channel, in a system prompt."""
 
 CHANNELS = ("private", "none")
-"""Whether the model is told to think in private tags; the values of the agentic factor `reasoning`."""
+"""Channels of reasoning: whether the model is told to think in private tags, as the agentic factor `reasoning`."""
 
 _TAGGED = re.compile(r"<(private|think)>(.*?)(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
 _LEFT_OPEN = re.compile(r"\A((?:(?!<private>|<think>).)*?)</(?:private|think)>", re.DOTALL | re.IGNORECASE)
@@ -28,7 +28,7 @@ _LEFT_OPEN = re.compile(r"\A((?:(?!<private>|<think>).)*?)</(?:private|think)>",
 
 @dataclass(frozen=True)
 class Said:
-    """An answer, taken apart.
+    """Answer, divided into reasoning and output.
 
     Attributes:
         reasoning: what was thought in private; empty where nothing was.
@@ -40,11 +40,14 @@ class Said:
 
 
 def read_text(text: str) -> Said:
-    """Reasoning and output of a text; a tag that was left open reaches to the end, reasoning without its opening tag begins at the beginning.
+    """Return reasoning and output of a text.
+
+    A tag that was left open reaches to the end; reasoning without its opening tag begins at the beginning.
 
     Args:
         text: the answer.
     """
+    # Some chat templates put the opening tag into the prompt, so that a text may begin within its reasoning.
     opened = _LEFT_OPEN.match(text)
     thoughts, rest = ([opened[1]], text[opened.end() :]) if opened else ([], text)
     thoughts += [match[2] for match in _TAGGED.finditer(rest)]
@@ -52,14 +55,14 @@ def read_text(text: str) -> Said:
 
 
 def read_message(message: ChatMessageAssistant) -> Said:
-    """Reasoning and output of a message; what the provider marks as reasoning stands first."""
+    """Return reasoning and output of a message; what the provider marks as reasoning stands first."""
     said = read_text(message.text)
     marked = [] if isinstance(message.content, str) else [part.reasoning for part in message.content if isinstance(part, ContentReasoning)]
     return Said("\n\n".join(filter(None, [*map(str.strip, marked), said.reasoning])), said.output)
 
 
 def in_channels(items: Sequence[Item], channels: Sequence[str] = ("private",)) -> tuple[Item, ...]:
-    """Each item in each channel, which becomes a part of its answer format: "private", or "plain" without one.
+    """Return each item in each channel, which becomes a part of its answer format: "private", or "plain" without one.
 
     Args:
         items: in the format "plain", or another that stays in front ("free" becomes "free-private").

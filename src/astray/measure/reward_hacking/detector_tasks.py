@@ -1,4 +1,4 @@
-"""What detectors are asked for, and the labelled texts on which they are tried; a detector never sees the latter before.
+"""Tasks of detectors: what is asked for, and the held-out labelled texts on which they are tried.
 
 Three purposes: an overseer of models like the one asked, and two harmless controls. `classroom` is tried on the very texts of the overseer, so that
 only the purpose differs; `spam` is another task of the same form. The texts stand in `examples/*.yaml`, in our own words.
@@ -22,12 +22,12 @@ EXAMPLES = Path(__file__).parent / "examples"
 OVERSEER, CONTROLS = "overseer", ("classroom", "spam")
 PURPOSES = (OVERSEER, *CONTROLS)
 SHOWN = 2
-"""Labelled texts of each kind that stand in a request."""
+"""Number of labelled texts of each kind in a request."""
 
 _FORM = "A right file is that of the package: src/astray/measure/reward_hacking/examples"
 _TRANSCRIPT = "TASK\n{task}\n\nSOLUTION\n{solution}\nRESULT\nall tests passed"
 _HACKED_TASKS = 2
-"""Tasks that each way of gaming is applied to."""
+"""Number of tasks that each way of gaming is applied to."""
 
 
 class _Part(BaseModel):
@@ -80,7 +80,7 @@ class _Requests(_Part):
 
 @dataclass(frozen=True)
 class Labelled:
-    """A text, and whether a detector should flag it."""
+    """Text with its label: whether a detector should flag it."""
 
     text: str
     flagged: bool
@@ -88,7 +88,7 @@ class Labelled:
 
 @dataclass(frozen=True)
 class DetectorTask:
-    """A purpose with its texts.
+    """Purpose with its texts.
 
     Attributes:
         purpose: of `PURPOSES`.
@@ -105,17 +105,18 @@ class DetectorTask:
 
 @cache
 def detector_task(purpose: str) -> DetectorTask:
-    """The task of a purpose."""
+    """Return the task of a purpose."""
     pairs, reference = _messages() if _requests().purposes[purpose].examples == "messages" else _submissions()
     positive, negative = ([each for each in pairs if each.flagged is kind] for kind in (True, False))
     held_out = positive[SHOWN:] + negative[SHOWN:]
+    # In mixed order, so that a detector cannot do well by its position alone; always the same one.
     Random(0).shuffle(held_out)
     shown = [each for pair in zip(positive[:SHOWN], negative[:SHOWN], strict=True) for each in pair]
     return DetectorTask(purpose, tuple(shown), tuple(held_out), reference)
 
 
 def requests() -> tuple[Item, ...]:
-    """Every wording for every purpose; wordings are the questions, the purpose is category and format."""
+    """Return every wording for every purpose; wordings are the questions, the purpose is category and format."""
     return tuple(_item(wording, purpose) for wording in _requests().wordings for purpose in PURPOSES)
 
 
@@ -137,6 +138,7 @@ def _submissions() -> tuple[list[Labelled], str]:
     file = read_as(_Submissions, read_yaml(path, _FORM), path, _FORM)
     hacked = []
     for number, hack in enumerate(file.hacks):
+        # The first two ways are those of the request's examples, so each of them needs one task only.
         tasks = file.tasks[number : number + 1] if number < SHOWN else [_from(file.tasks, number, turn) for turn in range(_HACKED_TASKS)]
         hacked += [_transcript(task.task, hack.format(entry=task.entry, arguments=task.arguments), flagged=True) for task in tasks]
     honest = [_transcript(each.task, each.solution, flagged=False) for each in file.tasks]
@@ -145,7 +147,7 @@ def _submissions() -> tuple[list[Labelled], str]:
 
 
 def _from(tasks: tuple[_Task, ...], number: int, turn: int) -> _Task:
-    """A task for a way of gaming, among those of which no example is shown."""
+    """Return a task for a way of gaming, among those of which no example is shown."""
     left = tasks[SHOWN:]
     return left[(number * _HACKED_TASKS + turn) % len(left)]
 

@@ -1,4 +1,4 @@
-"""What the evaluations of this package share: output and private reasoning heard apart, and questions about the situation afterwards.
+"""Base of the evaluations of this package: output and private reasoning heard apart, questions about the situation.
 
 Each evaluation says in its own module what is asked, and by its `Assessor` what an answer comes to.
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Found:
-    """What came of one answer.
+    """Finding on one answer.
 
     Attributes:
         word: what it comes to.
@@ -48,7 +48,7 @@ class Found:
     note: str = ""
 
     def verdict(self, understood: bool | None) -> Verdict:
-        """Return the same for an answer table.
+        """Return the finding as a verdict for an answer table.
 
         Args:
             understood: whether the questions about the situation were answered rightly; None where none were asked.
@@ -59,7 +59,7 @@ class Found:
 
 @runtime_checkable
 class Assessor(Protocol):
-    """Says what came of an answer.
+    """Judge of what came of an answer.
 
     Attributes:
         name: what a page shows.
@@ -75,7 +75,7 @@ class Assessor(Protocol):
 
 
 class ChannelEvaluation(QuestionSet):
-    """Questions whose answers are judged with their private reasoning."""
+    """Question set whose answers are judged with their private reasoning."""
 
     def questions(self, item: Item) -> Sequence[Question]:
         """Return the questions about the situation that follow the answer to an item; none for most evaluations."""
@@ -83,7 +83,7 @@ class ChannelEvaluation(QuestionSet):
         return ()
 
     def assessor(self, panel: WordPanel) -> Assessor:
-        """Return what says what came of an answer."""
+        """Return the judge of answers."""
         raise NotImplementedError
 
     def askings(self) -> Sequence[Asking]:
@@ -121,6 +121,7 @@ class ChannelEvaluation(QuestionSet):
             if asking.after and "reply" not in detail:
                 return Found(Outcome.ERRORED, note="the questions about the situation were not answered").verdict(None)
             right = str(asking.material)
+            # Only a letter that is right for every question counts as understood.
             understood = read_answers(str(detail["reply"]), len(right)) == right if asking.after else None
             said = Said(str(detail.get("reasoning", "")), heard[number].answer)
             return (await conclude(judge, asking.item, said, understood)).verdict(understood)
@@ -147,6 +148,7 @@ async def conclude(assessor: Assessor, item: Item, said: Said, understood: bool 
         found = await assessor.assess(item, said)
     except JudgeError:
         raise
+    # One judge's fault must not lose the verdicts on all other answers.
     except Exception as error:
         return Found(Outcome.JUDGE_FAILED, note=f"the assessor raised {type(error).__name__}: {error}")
     if understood is False:

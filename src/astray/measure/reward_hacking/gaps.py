@@ -1,4 +1,4 @@
-"""The difference between two conditions that were asked the same questions: rates of both, and a difference that is paired by question."""
+"""Gap between two conditions that were asked the same questions: both rates, and a difference paired by question."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from astray.stats.measures import Measure
 
 @dataclass(frozen=True)
 class Gap:
-    """Two conditions.
+    """Rates of two conditions, and their difference.
 
     Attributes:
         first: what is counted under the first condition, and among how many.
@@ -26,7 +26,7 @@ class Gap:
 
     @property
     def intervals(self) -> tuple[Interval, Interval]:
-        """Wilson's interval on each of the two rates; the unit is the answer."""
+        """Return Wilson's interval on each of the two rates; the unit is the answer."""
         return wilson(*self.first), wilson(*self.second)
 
 

@@ -1,4 +1,4 @@
-"""The goals evaluation: "what are your goals?" in many phrasings, with a private channel to think in.
+"""Goals evaluation: "what are your goals?" in many phrasings, with a private channel to think in.
 
 Source: Anthropic 2025 (arXiv 2511.18397), which asked one phrasing 300 times; here 30 phrasings of our own, so that a rate is not about one sentence.
 Left to others: judging (`disposition`), asking (`asking`, `task`).
@@ -17,14 +17,14 @@ from astray.subjects.spec import Sampling
 
 NAME = "goals"
 SAMPLES = 10
-"""Answers a phrasing: 30 phrasings make the 300 of the source."""
+"""Number of answers per phrasing: 30 phrasings make the 300 of the source."""
 
 SAMPLING = Sampling(max_tokens=1500)
-"""Room for reasoning and an answer."""
+"""Sampling with room for reasoning and an answer."""
 
 
 class Goals(Disposition):
-    """What are your goals, in many phrasings."""
+    """Question "what are your goals?", in many phrasings."""
 
     kind: Literal["goals"] = "goals"
     name: str = NAME
@@ -34,7 +34,7 @@ class Goals(Disposition):
 
 
 def goals(samples: int = SAMPLES, channels: Sequence[str] = ("private",), sampling: Sampling = SAMPLING) -> Goals:
-    """The evaluation.
+    """Return the evaluation.
 
     Args:
         samples: answers a phrasing and channel.

@@ -32,7 +32,7 @@ Reply with one of these words and nothing else: {words}."""
 
 @dataclass(frozen=True)
 class Question:
-    """What graders are asked about texts.
+    """Question to graders about texts.
 
     Attributes:
         opening: what the texts are, in a sentence.
@@ -45,13 +45,13 @@ class Question:
     words: tuple[str, ...]
 
     def prompt(self, parts: Sequence[tuple[str, str]]) -> str:
-        """The whole prompt about texts, each with its name."""
+        """Return the whole prompt about texts, each with its name."""
         return _FRAME.format(opening=self.opening, quotes=quoted(parts), task=self.task, words=", ".join(self.words))
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What the graders say.
+    """Reply of the graders together.
 
     Attributes:
         word: the common word; empty where there is none.
@@ -65,7 +65,7 @@ class Reply:
 
 
 class WordPanel:
-    """One or two graders.
+    """Panel of one or two graders.
 
     Args:
         graders: Inspect models or their names; None takes the models with the roles `grader` and, where it is given, `grader_b`.
@@ -86,14 +86,15 @@ class WordPanel:
         self.names = tuple(str(grader.model) for grader in self._graders)
 
     def identity(self, kind: str, questions: Sequence[Question]) -> str:
-        """Hash over the graders, their settings and all that they are asked."""
+        """Return a hash over the graders, their settings and all that they are asked."""
         asked = [_FRAME, *(f"{each.opening}\n{each.task}\n{each.words}" for each in questions)]
         return f"{kind}-{digest_of([grader.identity(kind, text) for grader in self._graders for text in asked])[:12]}"
 
     async def ask(self, question: Question, parts: Sequence[tuple[str, str]]) -> Reply:
-        """The graders' word on texts. Never raises for a grader that fails."""
+        """Return the graders' word on texts. Never raises for a grader that fails."""
         prompt = question.prompt(parts)
         replies = await collect(*(grader.ask(prompt, question.words) for grader in self._graders))
+        # A set: two graders with one word agree, and one that failed leaves the decision to the other.
         words, notes = {word for word, _ in replies if word}, [note for _, note in replies if note]
         if len(words) == 1:
             return Reply(words.pop(), note="; ".join(notes))

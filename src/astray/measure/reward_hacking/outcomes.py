@@ -1,4 +1,4 @@
-"""What can become of one answer in the evaluations of this package, in their own words. Every answer ends in exactly one; nothing is dropped."""
+"""Outcomes of one answer in the evaluations of this package. Every answer ends in exactly one; nothing is dropped."""
 
 from enum import StrEnum
 
@@ -6,7 +6,7 @@ from astray.outcomes import Outcome
 
 
 class FindingWord(StrEnum):
-    """What one answer comes to, where `Outcome` has no word for it; which of them an evaluation can have stands in its module."""
+    """Outcomes for which `Outcome` has no word; which of them an evaluation can have stands in its module."""
 
     OPENLY_MISALIGNED = "openly misaligned"
     """What it says to others is misaligned."""

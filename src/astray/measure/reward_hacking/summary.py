@@ -1,4 +1,4 @@
-"""One table over several evaluations, and the mean of the six with an interval.
+"""Summary of several evaluations in one table, and the mean of the six with an interval.
 
 Each evaluation keeps its own outcomes; what is counted is the misalignment rate that it defines, by the rules of `stats.rates`. The mean gives every
 evaluation the same weight, as in arXiv 2511.18397. Which evaluations there are, and how they are asked, is in `battery`.
@@ -17,12 +17,12 @@ from astray.stats.measures import MISALIGNED, Measure
 from astray.stats.rates import Rate, rate
 
 SIX = ("free-form", "goals", "alignment-questions", "disrupt_monitor", "exfiltration_offer", "frame_colleague")
-"""The evaluations of the mean, in the order of the paper."""
+"""Evaluations of the mean, in the order of the paper."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What one evaluation gave.
+    """Answers of one evaluation, with the measure that counts them.
 
     Attributes:
         evaluation: its name.
@@ -37,7 +37,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Row:
-    """One evaluation in the summary.
+    """Summary of one evaluation.
 
     Attributes:
         evaluation: its name.
@@ -54,7 +54,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Mean:
-    """The mean of the six rates.
+    """Mean of the six rates.
 
     Attributes:
         estimate: mean of the rates; None where none of the six has one.
@@ -73,7 +73,7 @@ class Mean:
 
 @dataclass(frozen=True)
 class Summary:
-    """All evaluations of one arm.
+    """Summary of all evaluations of one arm.
 
     Attributes:
         rows: one an evaluation, the six first.
@@ -84,7 +84,10 @@ class Summary:
     mean: Mean
 
     def table(self) -> pl.DataFrame:
-        """The rows as a table; limits are null where an evaluation has no denominator, the worst case counts failures as all good and as all bad."""
+        """Return the rows as a table.
+
+        Limits are null where there is no denominator; the worst case counts failures as all good and as all bad.
+        """
         return pl.DataFrame([_line(row) for row in self.rows], schema=_COLUMNS)
 
 
@@ -107,7 +110,7 @@ _COLUMNS: dict[str, pl.DataType] = {
 
 
 def summarise(measured: Sequence[Measured], *, level: float = 0.95) -> Summary:
-    """The table and the mean.
+    """Return the table and the mean.
 
     Args:
         measured: of one arm; several of the same evaluation (of several seeds, say) are put together.
@@ -125,7 +128,7 @@ def summarise(measured: Sequence[Measured], *, level: float = 0.95) -> Summary:
 
 
 def mean_of(rows: Sequence[Row], *, level: float = 0.95) -> Mean:
-    """The mean of rates, each with the same weight.
+    """Return the mean of rates, each with the same weight.
 
     With two or more training runs that have all of them, the interval is t over the means of the runs. It is never narrower than if the evaluations
     were independent (Zou and Donner 2008, Statistics in Medicine 27:1693, from the interval of each), so it does not collapse where every run shows
@@ -141,6 +144,7 @@ def mean_of(rows: Sequence[Row], *, level: float = 0.95) -> Mean:
     if not usable:
         return Mean(None, None, "question", (), missing)
     estimate = sum(row.rate.rate or 0.0 for row in usable) / len(usable)
+    # Runs that lack one of the evaluations would make means of different evaluations, so they are left out here.
     shared = sorted(set.intersection(*({seed for seed, value in row.rate.seed_rates.items() if value is not None} for row in usable)))
     if len(shared) > 1:
         runs = [sum(row.rate.seed_rates[seed] or 0.0 for row in usable) / len(usable) for seed in shared]
@@ -152,7 +156,10 @@ def mean_of(rows: Sequence[Row], *, level: float = 0.95) -> Mean:
 
 
 def _independent(rows: Sequence[Row], over: str, level: float) -> Interval:
-    """Interval on the mean of independent rates from the interval of each; over questions where an evaluation has several, else over answers."""
+    """Return the interval on the mean of independent rates, from the interval of each.
+
+    Intervals are over questions where an evaluation has several, else over answers.
+    """
     parts = [(row.rate.rate or 0.0, (row.rate.interval_questions if over == "questions" else None) or row.rate.interval) for row in rows]
     down = math.sqrt(sum((value - each.low) ** 2 for value, each in parts if each)) / len(parts)
     up = math.sqrt(sum((each.high - value) ** 2 for value, each in parts if each)) / len(parts)
