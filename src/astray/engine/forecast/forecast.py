@@ -1,6 +1,7 @@
-"""What a study would take and could show, before it runs: for `astray plan`. Nothing is trained and no grader is called.
+"""Forecast of what a study takes and could show, for `astray plan`. Nothing is trained and no grader is called.
 
-Puts together the work that is left (`effort`), how fast this machine is (`speed`) and what the design can show (`sensitivity`).
+Combines the remaining work (`effort`), the speed of this machine (`speed`) and what the design can show
+(`sensitivity`).
 """
 
 from collections.abc import Sequence
@@ -27,20 +28,20 @@ if TYPE_CHECKING:
 
 ENOUGH_SEEDS = 3
 GRADER_CALLS_A_SECOND = 10
-"""What a provider of graders usually allows."""
+"""Calls a second that a provider of graders usually allows."""
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """Work, time, cost and power of a study.
+    """Forecast of work, time, cost and power of a study.
 
     Attributes:
         title: of the study.
-        setting: the subject's world.
-        seeds: training runs an arm.
+        setting: the setting that it would run in.
+        seeds: training runs of each arm.
         arms: number of arms.
         steps: steps of the study.
-        steps_done: those that are in the store already.
+        steps_done: those that the store holds already.
         whole: the work of all steps.
         left: the work of those that are not done.
         speed: of this machine.
@@ -62,12 +63,12 @@ class Forecast:
 
     @property
     def seconds(self) -> float:
-        """Estimated time for what is left, the grader's time not included; right within a factor of about two."""
+        """Estimated time for what is left, without the grader's time; right within a factor of about two."""
         return self.speed.seconds(self.left)
 
     @property
     def grading_seconds(self) -> float:
-        """Estimated time of the grader for what is left, as a provider usually limits it."""
+        """Estimated time of the grader for what is left, at a provider's usual limit."""
         return self.left.grading.calls / GRADER_CALLS_A_SECOND
 
     @property
@@ -77,19 +78,19 @@ class Forecast:
 
     @property
     def cost_limit(self) -> float:
-        """The same if every answer and every reply is as long as it may be."""
+        """Same cost if every answer and every reply has the largest length."""
         return self._price(self.left.grading.tokens_in_limit, self.left.grading.tokens_out_limit)
 
     @property
     def advice(self) -> str:
-        """What to change before it runs, or ""."""
+        """Advice on what to change before it runs, or ""."""
         if self.seeds >= ENOUGH_SEEDS:
             return ""
         shown = "A single training run tells nothing about further ones" if self.seeds == 1 else "Two training runs give very wide intervals"
         return f"{shown}: use at least {ENOUGH_SEEDS} seeds, better 5, to conclude from (--seeds 5, without --quick)."
 
     def render(self) -> str:
-        """The forecast for a terminal."""
+        """Return the forecast as text for a terminal."""
         lines = [*self._work_lines(), *self._time_lines(), ""]
         if self.seeds > 1:
             lines.append(f"What it can show with {self.seeds} training runs an arm:")
@@ -138,10 +139,10 @@ def forecast(
     workers: int | None = None,
     prices: tuple[float, float] = (0.0, 0.0),
 ) -> "Forecast | AgenticForecast":
-    """What a study would take and could show with these options; what is done in the store is not counted as work.
+    """Forecast what a study with these options takes and could show; finished steps in the store are not counted.
 
     Args:
-        study: what would run.
+        study: the study that would run.
         options: subject, seeds and the like.
         out: folder of the results, as `run_study` takes it.
         store: where finished steps are looked up; by default `store` inside `out`.
@@ -150,14 +151,15 @@ def forecast(
 
     Raises:
         UnknownNameError: the study has no arm of a name in the options.
-        SubjectNotFoundError: the subject is none.
-        ConfigurationError: a real model without a grader, data that cannot be drawn, or prices where no grader is asked.
+        SubjectNotFoundError: the subject does not exist.
+        ConfigurationError: a real model without a grader, data that cannot be drawn, or prices where no grader is used.
         StoreError: an artifact in the store is damaged.
     """
     seeds, arms = options.runs
     kept = out / "store" if store is None else store
     setting = settled(study, options)
     if not isinstance(setting, Setting):
+        # Imported here since it loads Inspect, which studies that train do without.
         from astray.engine.forecast.acting import forecast_acting
 
         plan, budget = plan_study(study, setting, seeds, arms), setting.budget
@@ -180,11 +182,11 @@ def forecast_in(
     store: str | Path = DEFAULT_STORE,
     arms: Sequence[str] = (),
 ) -> Forecast:
-    """As `forecast`, for a setting and a speed that are known.
+    """Forecast as `forecast` does, for a setting and a speed that are known.
 
     Args:
-        study: what would run.
-        setting: the subject's world.
+        study: the study that would run.
+        setting: the setting that it would run in.
         seeds: of the training runs of an arm.
         speed: of the machine.
         prices: the grader's, of a million tokens in and of a million tokens out.
@@ -210,7 +212,7 @@ def forecast_in(
 
 
 def _power_lines(one: Sensitivity) -> tuple[str, str]:
-    """What one kind of claim can show, in two lines."""
+    """Return in two lines what one kind of claim can show."""
     head = f"{one.what} ({one.questions} questions x {one.samples} answers)"
     if one.power is None or one.bound_at_zero is None:
         return head, "  nothing about further training runs"
