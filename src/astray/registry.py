@@ -1,4 +1,4 @@
-"""What Inspect finds of Astray: its tasks, its model provider and its sandbox, by the entry point of the package.
+"""Astray's entry point for Inspect: its tasks, its model provider and its sandbox.
 
 inspect eval astray/emergent_misalignment --model openai/gpt-4o --model-role grader=openai/gpt-4o
 inspect eval astray/emergent_misalignment -T questions=world --model astray/organism --max-connections 256

@@ -1,4 +1,4 @@
-"""Steps and the artifacts they leave: what was done is never done again, and what is there is complete.
+"""Steps and the artifacts that they write: a finished step is not run again, and an artifact is complete or absent.
 
 @step("train", version=1)
 def train(config: TrainConfig, inputs: Mapping[str, Artifact], folder: Path) -> None: ...

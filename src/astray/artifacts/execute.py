@@ -1,7 +1,7 @@
-"""Executing a graph of steps: what is done is not done again, what fails takes down only what needs it.
+"""Execution of a graph of steps: finished steps are not run again, and a failure stops only the steps that need it.
 
-A run that was interrupted, killed or stopped by a full disk goes on where it was when it is executed again, and ends in the
-same bytes: finished artifacts are whole, everything else left no trace.
+A run that was interrupted, killed or stopped by a full disk continues where it was when it is executed again, and ends
+in the same bytes: finished artifacts are whole, everything else left no trace.
 """
 
 import contextlib
@@ -23,12 +23,12 @@ _RETRY_SECONDS = 0.2
 
 
 class StepState(StrEnum):
-    """What just happened to a step."""
+    """Event in the life of a step."""
 
     DONE_BEFORE = "done before"
-    """Its artifact was there already."""
+    """Its artifact existed before."""
     WAITING = "waiting"
-    """Another process is doing it; it is looked at again until that has finished or died."""
+    """Another process is running it; it is tried again until that one has finished or died."""
     STARTED = "started"
     FINISHED = "finished"
     FAILED = "failed"
@@ -38,16 +38,16 @@ class StepState(StrEnum):
 
 @dataclass(frozen=True)
 class Progress:
-    """One event in the life of one step.
+    """Report of one event in the life of one step.
 
     Attributes:
         name: of the step.
         key: of the step.
-        state: what happened.
+        state: the event.
         seconds: wall-clock time that the step took; 0 unless it finished or failed.
-        done: steps that are done by now, here or before.
+        done: steps that are done by now, in this execution or before.
         failed: steps that failed or were skipped by now.
-        running: steps that are being done right now.
+        running: steps that are running now.
         total: all steps of this execution.
         reason: first line of why it failed, else "".
     """
@@ -71,15 +71,15 @@ def execute(
     progress: Callable[[Progress], None] | None = None,
     ledger: Ledger | None = None,
 ) -> dict[str, Artifact]:
-    """Makes the artifacts of these steps and of all that they need.
+    """Make the artifacts of these steps and of all steps that they need.
 
     Args:
-        steps: the steps whose artifacts are wanted.
+        steps: the steps whose artifacts are requested.
         store: where artifacts are looked up and kept.
         workers: worker processes, one thread each; by default one for each CPU. 0 does every step in this process, with its
             own number of threads: numbers that depend on that may differ in their last digits.
-        progress: is called in this process with every event.
-        ledger: what the steps may spend together; they find it as `current_ledger`.
+        progress: called in this process with every event.
+        ledger: what the steps may spend together; they read it with `current_ledger`.
 
     Returns:
         the artifact of each of `steps`, by key. Provisional ones among them are done again by the next execution.
@@ -111,7 +111,7 @@ def execute(
 
 
 class _Run:
-    """One execution: takes steps from the plan, gives them to the workplace and keeps count of what becomes of them."""
+    """One execution: takes steps from the plan, gives them to the workers and counts the results."""
 
     def __init__(self, plan: Plan, store: Store, tell: Callable[[Progress], None] | None, ledger: Ledger | None):
         self.plan, self.store, self.tell, self.ledger = plan, store, tell, ledger
@@ -124,13 +124,13 @@ class _Run:
         self.skipped: list[Step] = []
 
     def carry_over(self) -> None:
-        """Carry what an older store has over to the keys of today, before steps look for it there."""
+        """Carry artifacts of an older store over to the present keys, before steps look for them there."""
         for key, artifact in self.plan.done.items():
             if artifact.key != key:
                 self.plan.done[key] = self.store.adopt(artifact, self.plan.steps[key].origin)
 
     def through(self, workplace: Here | Workers) -> None:
-        """Does all that can be done, then raises for what could not."""
+        """Run every step that can be run, then raise for those that failed."""
         for key in self.plan.done:
             self.done += 1
             self._event(key, StepState.DONE_BEFORE)
@@ -151,12 +151,12 @@ class _Run:
             raise self._error()
 
     def started(self, key: str) -> None:
-        """A step really starts: this process has its lock."""
+        """Record that a step starts: its lock is held."""
         self.running.add(key)
         self._event(key, StepState.STARTED)
 
     def artifact(self, key: str) -> Artifact:
-        """The artifact of a step that is done."""
+        """Return the artifact of a finished step."""
         artifact = self.plan.done.get(key) or self.store.get(key)
         if artifact is None:
             raise StoreError(f"The artifact {key[:16]} was removed from {self.store.root} right after it was made. Run the same again.")
@@ -164,7 +164,7 @@ class _Run:
 
     @property
     def _store_failed(self) -> bool:
-        """Whether no step could be kept any more."""
+        """Whether the store failed, so that no further step could be kept."""
         return any(failure.is_store for failure in self.failures)
 
     def _hear(self, report: Report) -> None:
@@ -199,7 +199,7 @@ class _Run:
         return self.store.folder / ".failures" / f"{self.plan.steps[key].origin.folder_name}.txt"
 
     def _error(self) -> Exception:
-        """The failures as one error; their tracebacks are kept beside the artifacts where the disk allows it."""
+        """Return the failures as one error; write their tracebacks beside the artifacts where the disk allows it."""
         for failure in self.failures:
             if failure.is_store:
                 return StoreError(failure.reason)
@@ -221,6 +221,6 @@ def _first_line(text: str) -> str:
 
 
 def usable_cpus() -> int:
-    """CPUs that this process may use, where the system tells; all there are otherwise."""
+    """Return the number of CPUs that this process may use, where the system reports it; else of all CPUs."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -1,6 +1,6 @@
-"""What the steps of an execution may spend together, tokens of models say: one count for all processes, in a file.
+"""Budget that the steps of an execution share, such as tokens of models: one count for all processes, in a file.
 
-Left to others: what is counted, and ending a step when it is spent (the step, which asks for `current_ledger`).
+Left to others: what is counted, and ending a step when the budget is spent (the step, which reads `current_ledger`).
 """
 
 import contextlib
@@ -15,10 +15,10 @@ from astray.errors import ConfigurationError
 
 @dataclass(frozen=True)
 class Ledger:
-    """A limit, and what was spent of it by all processes.
+    """Limit, and how much of it all processes have spent.
 
     Attributes:
-        path: file with the count; made anew by `opened`.
+        path: file with the count; created anew by `opened`.
         limit: how much may be spent.
     """
 
@@ -28,12 +28,12 @@ class Ledger:
     @classmethod
     @contextlib.contextmanager
     def opened(cls, folder: Path, limit: int, spent: int = 0) -> "Iterator[Ledger]":
-        """A ledger for the time of an execution.
+        """Open a ledger for the time of an execution.
 
         Args:
-            folder: made if it is not there; the file lies in it.
+            folder: folder of the file, created if it does not exist.
             limit: how much may be spent.
-            spent: how much of that was spent before.
+            spent: how much of the limit was spent before.
 
         Raises:
             ConfigurationError: the limit lets nothing be spent.
@@ -51,7 +51,7 @@ class Ledger:
 
     @property
     def spent(self) -> int:
-        """What was spent by now."""
+        """Amount spent by now."""
         return self.add(0)
 
     @property
@@ -60,7 +60,7 @@ class Ledger:
         return self.spent >= self.limit
 
     def add(self, amount: int) -> int:
-        """Note that so much more was spent, and return the count."""
+        """Add an amount to the count of what was spent, and return the count."""
         from filelock import FileLock
 
         with FileLock(_lock_file(self.path)):
@@ -76,13 +76,13 @@ _CURRENT: ContextVar[Ledger | None] = ContextVar("ledger", default=None)
 
 
 def current_ledger() -> Ledger | None:
-    """Return the ledger of the execution that the running step belongs to; None where nothing is limited."""
+    """Return the ledger of the execution that runs this step; None where nothing is limited."""
     return _CURRENT.get()
 
 
 @contextlib.contextmanager
 def spending(ledger: Ledger | None) -> Iterator[None]:
-    """Make a ledger the current one for as long as a step runs."""
+    """Make a ledger the current one while a step runs."""
     token = _CURRENT.set(ledger)
     try:
         yield

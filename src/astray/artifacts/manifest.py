@@ -1,4 +1,4 @@
-"""The manifest of an artifact: what made it (its origin, hashed to its key) and which bytes belong to it.
+"""Manifest of an artifact: the origin that made it, hashed to its key, and the files that belong to it.
 
 A manifest holds no times, hosts or process numbers, so the same step leaves the same bytes wherever and whenever it runs.
 Leaves to others: where artifacts lie (store.py, mirror.py) and how a step is built from Python (step.py).
@@ -21,22 +21,22 @@ KEY_DIGITS = 16
 
 
 def canonical_json(value: object) -> str:
-    """JSON with sorted keys and without spaces: equal values give equal text.
+    """Return a value as JSON with sorted keys and without spaces: equal values give equal text.
 
     Raises:
-        ValueError: the value holds NaN or infinity, which JSON cannot say.
+        ValueError: the value holds NaN or infinity, which JSON cannot express.
         TypeError: the value holds something that is not JSON.
     """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def readable(name: str) -> str:
-    """A step's name as it stands in folder names: safe for any file system."""
+    """Return a step's name as it stands in folder names: safe for any file system."""
     return re.sub(r"[^a-z0-9._]+", "-", name.lower()).strip("-.")[:60] or "step"
 
 
 class Origin(BaseModel):
-    """What makes an artifact: a function at a declared version, its configuration and its inputs."""
+    """Everything that determines an artifact: a function at a declared version, its configuration and its inputs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -48,7 +48,7 @@ class Origin(BaseModel):
 
     @property
     def key(self) -> str:
-        """SHA-256 (hexadecimal) over everything that decides the artifact's content."""
+        """SHA-256 (hexadecimal) over everything that determines the artifact's content."""
         return hashlib.sha256(canonical_json(self.model_dump(exclude={"name"})).encode()).hexdigest()
 
     @property
@@ -67,10 +67,10 @@ class FileRecord(BaseModel):
 
 
 class Manifest(BaseModel):
-    """The content of artifact.json: origin, key and every file by its path inside the folder.
+    """Content of artifact.json: origin, key and every file by its path inside the folder.
 
-    `formerly` is the key that the step which made it had then, where its function was known by another name. `provisional` is
-    what its step has left to try, which the next execution does; empty for nearly all.
+    `formerly` is the key that the step had when its function was registered under another name. `provisional` says what
+    the step has left to try in the next execution; empty for nearly all.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -82,13 +82,13 @@ class Manifest(BaseModel):
     provisional: str = ""
 
     def to_bytes(self) -> bytes:
-        """The text of artifact.json, the same for the same content."""
+        """Return the bytes of artifact.json, the same for the same content."""
         shown = self.model_dump(mode="json", exclude={name for name in ("formerly", "provisional") if not getattr(self, name)})
         return (json.dumps(shown, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
 
     @classmethod
     def from_bytes(cls, content: bytes, where: str | Path) -> "Manifest":
-        """The manifest that was read at `where`.
+        """Parse the manifest that was read at `where`.
 
         Raises:
             StoreError: it is not a manifest, or its key is not the hash of its origin.
@@ -103,29 +103,29 @@ class Manifest(BaseModel):
 
 
 def damaged(where: str | Path, reason: str) -> StoreError:
-    """The error for an artifact that is not what its manifest says."""
+    """Return the error for an artifact that differs from its manifest."""
     where = str(where)
     remedy = "Remove that folder" if "://" in where else f"Remove it with: rm -r '{where}'"
     return StoreError(f"The artifact {where} is damaged: {reason}. {remedy}, and run again: the step is then done anew.")
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 (hexadecimal) of a file."""
+    """Return the SHA-256 (hexadecimal) of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def seal(folder: Path, origin: Origin, provisional: str = "") -> Manifest:
-    """Brings every file of a folder to the disk, then writes its manifest: the last file that an artifact gets.
+    """Flush every file of a folder to disk, then write its manifest, always the last file of an artifact.
 
     Args:
-        folder: with the files.
+        folder: the folder with the files.
         origin: of the artifact.
-        provisional: what its step has left to try.
+        provisional: what the step has left to try.
 
     Raises:
-        DataFormatError: the folder holds a link, a socket or a file that is called like the manifest.
-        OSError: the disk refuses.
+        DataFormatError: the folder holds a link, a socket or a file with the manifest's name.
+        OSError: a file cannot be flushed or written.
     """
     files = {}
     for path in sorted(folder.rglob("*")):
@@ -148,7 +148,8 @@ def seal(folder: Path, origin: Origin, provisional: str = "") -> Manifest:
 def link_files(source: Path, folder: Path, manifest: Manifest) -> None:
     """Fill an empty folder with the files of an artifact and another manifest.
 
-    Files are linked, which takes no space, and copied where the file system has no links. Both stay whole if one is removed.
+    Files are hard-linked, which takes no space, and copied where the file system has no links. Removing either folder
+    leaves the other whole.
 
     Args:
         source: folder of the artifact.
@@ -163,6 +164,7 @@ def link_files(source: Path, folder: Path, manifest: Manifest) -> None:
         except OSError:
             shutil.copyfile(source / name, path)
             _flush(path)
+    # A rename is durable only if the entries of the folder are on disk as well, so folders are flushed like files.
     for path in folder.rglob("*"):
         if path.is_dir():
             _flush(path)
@@ -170,7 +172,7 @@ def link_files(source: Path, folder: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a local artifact, whose files are all there with the sizes it gives.
+    """Read the manifest of a local artifact, and check that every file exists with its recorded size.
 
     Raises:
         StoreError: the artifact is damaged; the message names it and says how to remove it.
@@ -198,13 +200,13 @@ def _write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def move_into_place(folder: Path, final: Path) -> None:
-    """Renames a complete folder to its final name, for good: the rename itself is on the disk afterwards."""
+    """Rename a complete folder to its final name and flush the rename to disk."""
     folder.rename(final)
     _flush(final.parent)
 
 
 def _flush(path: Path) -> None:
-    """Brings a file or the entries of a folder from the system's memory to the disk."""
+    """Flush a file, or the entries of a folder, from the system's memory to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

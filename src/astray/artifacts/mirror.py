@@ -1,11 +1,11 @@
-"""Artifacts in object storage: any fsspec URL (s3://, gs://, memory://, ...) as the lasting place behind a local cache.
+"""Artifacts in object storage: any fsspec URL (s3://, gs://, memory://, ...) as permanent storage behind a local cache.
 
-    <root>/<step name>-<key16>/artifact.json                 written last: where it is, the artifact is complete
+    <root>/<step name>-<key16>/artifact.json                 written last: where it exists, the artifact is complete
     <root>/<step name>-<key16>/<hash of artifact.json>/...   its files
 
-Files lie under the hash of the manifest that lists them, so two machines that finish the same step at the same time cannot
-mix theirs: whichever manifest comes last names a complete set. Credentials and endpoints come from fsspec's own
-configuration (environment variables or ~/.config/fsspec). Leaves to others: making artifacts (store.py).
+Files lie under the hash of the manifest that lists them, so two machines that finish the same step at the same time
+cannot mix their files: whichever manifest is written last names a complete set. Credentials and endpoints come from
+fsspec's own configuration (environment variables or ~/.config/fsspec). Leaves to others: making artifacts (store.py).
 """
 
 import contextlib
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Mirror:
-    """The remote half of a store.
+    """Remote half of a store.
 
     Attributes:
         url: fsspec URL of the store's root.
@@ -34,15 +34,16 @@ class Mirror:
     url: str
 
     def folder_names(self) -> list[str]:
-        """Names of all folders in the remote store, complete or not."""
+        """Return the names of all folders in the remote store, complete or not."""
         with self._reaching() as (files, root):
+            # fsspec caches listings, and other machines write to the same root.
             files.invalidate_cache()
             if not files.exists(root):
                 return []
             return sorted(str(path).rstrip("/").rsplit("/", 1)[-1] for path in files.ls(root, detail=False))
 
     def manifest(self, folder_name: str) -> Manifest | None:
-        """The manifest of a remote artifact, or None where none is complete.
+        """Return the manifest of a remote artifact, or None where none is complete.
 
         Raises:
             StoreError: the manifest is damaged or the storage cannot be reached.
@@ -55,7 +56,7 @@ class Mirror:
         return Manifest.from_bytes(content, f"{self.url}/{folder_name}")
 
     def upload(self, folder: Path, manifest: Manifest) -> None:
-        """Copies a sealed local folder to the remote store, its manifest last."""
+        """Copy a sealed local folder to the remote store, its manifest last."""
         with self._reaching() as (files, root):
             target = f"{root}/{manifest.origin.folder_name}"
             for name in manifest.files:
@@ -66,11 +67,11 @@ class Mirror:
             files.pipe_file(f"{target}/{MANIFEST_FILE}", manifest.to_bytes())
 
     def copy(self, source: Manifest, manifest: Manifest) -> None:
-        """Copies an artifact within the remote store, under another manifest, which comes last.
+        """Copy an artifact within the remote store under another manifest, which is written last.
 
         Args:
-            source: of the artifact.
-            manifest: of the copy; lists the same files.
+            source: manifest of the artifact.
+            manifest: manifest of the copy, which lists the same files.
         """
         with self._reaching() as (files, root):
             old, new = f"{root}/{source.origin.folder_name}/{_content_name(source)}", f"{root}/{manifest.origin.folder_name}"
@@ -87,10 +88,10 @@ class Mirror:
             files.pipe_file(f"{new}/{MANIFEST_FILE}", manifest.to_bytes())
 
     def download(self, manifest: Manifest, folder: Path) -> None:
-        """Fills an empty local folder with a remote artifact; every byte is checked.
+        """Download a remote artifact into an empty local folder and check every byte.
 
         Raises:
-            StoreError: a file is missing there or is not what the manifest says, or the storage cannot be reached.
+            StoreError: a remote file is missing or does not match the manifest, or the storage cannot be reached.
         """
         name_there = manifest.origin.folder_name
         with self._reaching() as (files, root):
@@ -104,7 +105,7 @@ class Mirror:
 
     @contextlib.contextmanager
     def _reaching(self) -> "Iterator[tuple[AbstractFileSystem, str]]":
-        """The file system and the root's path in it; whatever goes wrong there becomes a StoreError with the reason."""
+        """Yield the file system and the root's path in it; any failure there becomes a StoreError with the reason."""
         from fsspec.core import url_to_fs
 
         try:

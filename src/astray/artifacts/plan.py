@@ -1,6 +1,6 @@
-"""Which step is next: the graph of what is still to be done, dependencies first, longest chains before short ones.
+"""Order of steps: the graph of what is still to be done, dependencies first, longest chains before short ones.
 
-Leaves to others: doing steps (work.py, workers.py). Nothing here touches a process or writes to the store.
+Leaves to others: running steps (work.py, workers.py). Nothing here starts a process or writes to the store.
 """
 
 import heapq
@@ -11,18 +11,18 @@ from astray.artifacts.store import Artifact, Store
 
 
 class Plan:
-    """The steps that have to be done for the wanted ones to exist.
+    """Steps that have to be done for the wanted ones to exist, and the order to do them in.
 
-    A step that is done needs nothing any more: what it was made from is neither looked at nor made again. One whose artifact
-    is provisional is not done: neither are the steps that were made from it, since they are provisional as well.
+    A finished step needs nothing any more: its inputs are neither looked up nor made again. A step with a provisional
+    artifact is not finished, nor are the steps that read it, since they are provisional as well.
 
     Args:
-        wanted: steps whose artifacts are asked for.
+        wanted: steps whose artifacts are requested.
         store: where done steps are looked up.
 
     Attributes:
-        steps: every step that is wanted or needed, by key, each after the steps that it needs.
-        done: the artifacts that were there before, by key; that of an older store still has the step's former key.
+        steps: every step that is wanted or needed, by key, each after its inputs.
+        done: artifacts that existed before, by key; one from an older store still has the step's former key.
     """
 
     def __init__(self, wanted: Sequence[Step], store: Store):
@@ -35,6 +35,7 @@ class Plan:
             for source in missing:
                 self._users[source].append(key)
         self._chain: dict[str, int] = {}
+        # `steps` lists inputs first, so in reverse every user's chain is known before the step that it uses.
         for key in reversed(self.steps):
             self._chain[key] = 1 + max((self._chain[user] for user in self._users[key]), default=0)
         self._order = {key: number for number, key in enumerate(self.steps)}
@@ -44,7 +45,7 @@ class Plan:
                 self.add(key)
 
     def _walk(self, wanted: Sequence[Step], store: Store) -> None:
-        """Collects the steps, each after its inputs; with a stack, since chains may be longer than Python recurses."""
+        """Collect the steps, each after its inputs; with a stack, since chains may exceed Python's recursion limit."""
         stack = [(step, False) for step in reversed(wanted)]
         while stack:
             step, inputs_seen = stack.pop()
@@ -61,24 +62,24 @@ class Plan:
                 self.steps[step.key] = step
 
     def add(self, key: str) -> None:
-        """Makes a step the candidate for `next` that it is by the length of its chain."""
+        """Add a step to those that are ready, ordered by the length of its chain."""
         heapq.heappush(self._ready, (-self._chain[key], self._order[key], key))
 
     def next(self) -> Step | None:
-        """The step to do next: of those whose inputs are there, the one with the longest chain of steps behind it."""
+        """Return the ready step with the longest chain of steps after it; None where no step is ready."""
         return self.steps[heapq.heappop(self._ready)[2]] if self._ready else None
 
     def finished(self, key: str) -> None:
-        """Notes that a step is done: those that only waited for it can be next."""
+        """Record that a step is done, and add the steps that waited only for it."""
         del self._missing[key]
         for user in self._users[key]:
-            if user in self._missing:  # it is not when another of its inputs failed
+            if user in self._missing:  # absent once another of its inputs failed
                 self._missing[user].discard(key)
                 if not self._missing[user]:
                     self.add(user)
 
     def failed(self, key: str) -> list[Step]:
-        """Notes that a step failed, and gives the steps that cannot be done without it."""
+        """Record that a step failed, and return the steps that cannot be done without it."""
         del self._missing[key]
         lost: list[Step] = []
         stack = list(self._users[key])

@@ -1,11 +1,11 @@
 """A step: a function, a frozen configuration and the steps whose artifacts it reads.
 
-The key of a step is the hash of exactly these, with the declared name and version of the function: a change of any of them
-makes another step, whose artifact does not exist yet, and so do all steps that build on it. Raise the version whenever the
-function's code changes what it writes. A step that uses chance takes its seeds from its configuration. The name is the
-function's for good: code may move between modules, and stores keep serving it. A function that had another name before
-declares it as `formerly`; artifacts under the key of that name are carried over (`Store.adopt`).
-Leaves to others: running steps (execute.py) and keeping what they leave (store.py).
+The key of a step is the hash of exactly these, with the declared name and version of the function: changing any of them
+makes another step, whose artifact does not exist yet, and changes every step that builds on it. Raise the version
+whenever the function's code changes what it writes. A step that draws random numbers takes its seeds from its
+configuration. The name never changes: code may move between modules, and stores keep serving its artifacts. A function
+that had another name before declares it as `formerly`; artifacts under the key of that name are carried over
+(`Store.adopt`). Leaves to others: running steps (execute.py) and keeping artifacts (store.py).
 """
 
 import functools
@@ -27,19 +27,19 @@ from astray.errors import ConfigurationError
 
 Config = TypeVar("Config", bound=BaseModel)
 Body = Callable[[Config, Mapping[str, Artifact], Path], str | None]
-"""Fills a folder; what it returns is what it has left to try, if anything (see `step`)."""
+"""Fills a folder and returns what it has left to try, if anything (see `step`)."""
 
 
 class StepFunction(Generic[Config]):
-    """A function that can be a step; called, it is the plain function, so tests and notebooks can use it directly.
+    """Function that steps are made of; calling it runs the plain function, so tests and notebooks can use it directly.
 
     Attributes:
         body: the plain function.
-        name: what keys know it by, wherever its code lies.
+        name: registered name in the keys, wherever its code lies.
         version: declared version of its code.
-        formerly: what keys knew it by before; None if it never had another name.
+        formerly: its registered name in older keys; None if it never had another name.
         resumable: whether it works in a folder that survives kills.
-        reference: where worker processes import it from, as module:qualified.name.
+        reference: import path for worker processes, as module:qualified.name.
     """
 
     def __init__(self, body: "Body[Config]", name: str, version: int, formerly: str | None = None, *, resumable: bool = False):
@@ -52,15 +52,16 @@ class StepFunction(Generic[Config]):
         self.reference = f"{body.__module__}:{body.__qualname__}"
 
     def __call__(self, config: Config, inputs: Mapping[str, Artifact], folder: Path) -> str | None:
-        """Runs the function: reads the inputs' folders, writes into `folder`."""
+        """Run the function: it reads the inputs' folders and writes into `folder`."""
         return self.body(config, inputs, folder)
 
     def step(self, config: Config, /, *, name: str | None = None, **inputs: "Step") -> "Step":
-        """This function with a configuration and the steps that its inputs come from.
+        """Return a step of this function with a configuration and the steps that make its inputs.
 
         Args:
-            config: frozen pydantic model; everything in it decides the key.
-            name: what pages and folders call the step, the function's registered name by default; not part of the key.
+            config: frozen pydantic model; all of it is part of the key.
+            name: display name of the step on pages and folders, by default the function's registered name; not part of
+                the key.
             inputs: a step for each input, by the name under which the function reads its artifact.
 
         Raises:
@@ -71,22 +72,22 @@ class StepFunction(Generic[Config]):
 
 
 def step(name: str, *, version: int, formerly: str | None = None, resumable: bool = False) -> "Callable[[Body[Config]], StepFunction[Config]]":
-    """Mark a module-level function as one that steps are made of.
+    """Register a module-level function so that steps can be made of it.
 
     Args:
-        name: what keys know the function by: small letters, digits and hyphens, of no other function, and never changed.
-        version: of the function's code; raise it when what the function writes changes, so that it is run again.
-        formerly: the name in the keys of older stores, which are carried over; of functions that were known by their place,
-            it is "module:qualified.name".
+        name: name in the keys: lower-case letters, digits and hyphens, used by no other function, and never changed.
+        version: of the function's code; raise it when its output changes, so that it is run again.
+        formerly: the name in the keys of older stores, whose artifacts are carried over; for functions that were known
+            by their import path, "module:qualified.name".
         resumable: give it a working folder that survives failures and kills: the same step finds there what it had written,
-            and what it leaves there becomes the artifact. Without it every attempt begins in an empty folder.
+            and its final content becomes the artifact. Without it every attempt begins in an empty folder.
 
-    A function may return a text: what it has left to try, samples that ended in an error, say. Its artifact is complete and
-    counts now, but is provisional: the next execution does the step again, a resumable one from the files of the artifact, and
-    after it all steps that build on it.
+    A function may return a text that says what it has left to try, such as samples that ended in an error. Its artifact
+    is complete and is used now, but is provisional: the next execution runs the step again, a resumable one from the
+    files of the artifact, and after it all steps that build on it.
 
     Raises:
-        ConfigurationError: the name cannot be one, or another function has it.
+        ConfigurationError: the name is not valid, or another function has it.
 
     Example:
         @step("train", version=1)
@@ -112,11 +113,11 @@ def step(name: str, *, version: int, formerly: str | None = None, resumable: boo
 
 
 _CLAIMED: dict[str, tuple[str, str]] = {}
-"""Each name that keys know a function by -> the file and the qualified name of that function, and how an error tells them."""
+"""Registered name -> key of the function that has it (file and qualified name), and its import path for errors."""
 
 
 def _claim(name: str, body: "Body[Config]") -> None:
-    """Note that a name is a function's; a module that is loaded again, or under a second name, brings the same function."""
+    """Reserve a name for a function; a module that is loaded again, or under a second name, has the same function."""
     file = getattr(sys.modules.get(body.__module__), "__file__", None) or body.__module__
     own = (f"{file}:{body.__qualname__}", f"{body.__module__}:{body.__qualname__}")
     there = _CLAIMED.setdefault(name, own)
@@ -129,19 +130,19 @@ def _claim(name: str, body: "Body[Config]") -> None:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """A function, a frozen configuration and input steps; made by `StepFunction.step`.
+    """Function, frozen configuration and input steps; made by `StepFunction.step`.
 
     Attributes:
-        function: what writes the artifact.
-        config: what it is given.
+        function: the function that writes the artifact.
+        config: its configuration.
         inputs: the steps whose artifacts it reads, by name.
         version: declared version of the function.
-        name: what pages and folders call it.
-        begins_with: keys of other steps of a resumable function, such as the same with fewer samples: the first of them that
-            has an artifact is what the working folder begins with. Not part of the key, since it only saves work.
-        origin: all that decides the artifact, with the keys of the inputs.
+        name: display name on pages and folders.
+        begins_with: keys of other steps of a resumable function, such as the same with fewer samples: the working
+            folder starts from the first of them that has an artifact. Not part of the key, since it only saves work.
+        origin: everything that determines the artifact, with the keys of the inputs.
         key: SHA-256 of the origin.
-        former_key: the key under which older stores have its artifact; None if it never had another one.
+        former_key: the key of its artifact in older stores; None if it never had another one.
     """
 
     function: StepFunction[Any]
@@ -174,7 +175,7 @@ class Step:
 
 
 def locate(reference: str) -> object:
-    """The object that "module:qualified.name" names.
+    """Return the object that "module:qualified.name" names.
 
     Raises:
         ImportError: there is no such module.
@@ -185,7 +186,7 @@ def locate(reference: str) -> object:
 
 
 def config_json(config: BaseModel) -> dict[str, Any]:
-    """A configuration as JSON, the same for equal configurations in every process (sets are sorted).
+    """Return a configuration as JSON, the same for equal configurations in every process (sets are sorted).
 
     Raises:
         ConfigurationError: it is not frozen, or holds a value without an exact form in JSON.
@@ -208,7 +209,7 @@ def config_json(config: BaseModel) -> dict[str, Any]:
 
 
 def _sorted_sets(value: Any) -> Any:
-    """The value with every set as a sorted list: the order of a set of strings differs from process to process."""
+    """Return the value with every set as a sorted list: the order of a set of strings differs between processes."""
     if isinstance(value, Mapping):
         return {key: _sorted_sets(item) for key, item in value.items()}
     if isinstance(value, set | frozenset):

@@ -1,14 +1,14 @@
-"""The store: a folder of artifacts, each complete or absent, never half.
+"""Store of artifacts: a folder in which each is complete or absent, never half.
 
     runs/train-3f2a0c9d1b7e4a55/          an artifact: the files that a step wrote and artifact.json
-    runs/.partial-3f2a0c9d1b7e4a55-.../   a step at work, or what a killed process left (removed by the next one)
-    runs/.unfinished/3f2a0c9d1b7e4a55/    a resumable step at work, or what a killed or failed one left (gone on with)
-    runs/.locks/3f2a0c9d1b7e4a55          held while a step is at work
+    runs/.partial-3f2a0c9d1b7e4a55-.../   a running step, or leftovers of a killed process (removed by the next one)
+    runs/.unfinished/3f2a0c9d1b7e4a55/    a running resumable step, or one that was killed or failed (continued)
+    runs/.locks/3f2a0c9d1b7e4a55          held while a step runs
 
-A step writes to a partial folder; its files are brought to the disk, the manifest is written last and the folder renamed.
-Several processes may share a store. While one does a step it holds that step's lock, which the system frees when the
-process ends in whatever way, so a lock is never stale; the rename alone would already keep the store whole. The root may be
-any fsspec URL: artifacts are then made in a local cache folder and copied (mirror.py).
+A step writes to a partial folder; its files are flushed to disk, the manifest is written last and the folder is
+renamed. Several processes may share a store. While one runs a step it holds that step's lock, which the system frees
+however the process ends, so a lock is never stale; the rename alone would already keep the store whole. The root may be
+any fsspec URL: artifacts are then made in a local cache folder and uploaded (mirror.py).
 Leaves to others: what a step is (step.py) and running many of them (execute.py).
 """
 
@@ -47,11 +47,11 @@ _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @dataclass(frozen=True)
 class Artifact:
-    """What a finished step left.
+    """Artifact of a finished step.
 
     Attributes:
         manifest: its origin (function, version, configuration, inputs) and its files with sizes and checksums.
-        store: where it lies.
+        store: the store that holds it.
     """
 
     manifest: Manifest
@@ -59,7 +59,7 @@ class Artifact:
 
     @property
     def key(self) -> str:
-        """SHA-256 over everything that decided the content."""
+        """SHA-256 over everything that determined the content."""
         return self.manifest.key
 
     @property
@@ -69,7 +69,7 @@ class Artifact:
 
     @property
     def path(self) -> Path:
-        """The local folder with its files; an artifact of a remote store is downloaded when this is first asked for.
+        """Local folder with its files; an artifact of a remote store is downloaded when this is first accessed.
 
         Raises:
             StoreError: the artifact is damaged or cannot be downloaded.
@@ -77,10 +77,10 @@ class Artifact:
         return self.store.fetch(self.manifest)
 
     def verify(self) -> None:
-        """Reads every file and compares its checksum.
+        """Read every file and compare its checksum.
 
         Raises:
-            StoreError: a file is not what the step wrote.
+            StoreError: a file differs from what the step wrote.
         """
         folder = self.path
         for name, record in self.manifest.files.items():
@@ -92,9 +92,9 @@ class Store:
     """Artifacts by key, in a local folder or behind any fsspec URL.
 
     Args:
-        root: a folder, made when the first artifact is, or an fsspec URL such as "s3://bucket/runs".
-        cache: for a remote root, the local folder that artifacts are made in and downloaded to; by default one of its
-            own under ~/.cache/astray.
+        root: a folder, created with the first artifact, or an fsspec URL such as "s3://bucket/runs".
+        cache: for a remote root, the local folder in which artifacts are made and to which they are downloaded; by
+            default one of its own under ~/.cache/astray.
 
     Raises:
         StoreError: the root is a file.
@@ -117,15 +117,15 @@ class Store:
             raise StoreError(f"{self.folder} is a file; results need a folder. Give the name of a folder, or of one that is yet to be made.")
 
     def get(self, key: str, former_key: str | None = None) -> Artifact | None:
-        """The artifact with this key, or None where the step was not done yet.
+        """Return the artifact with this key, or None where the step was not done yet.
 
         Args:
             key: of the step.
-            former_key: of the same step in older stores; the artifact with this one is given where there is none with the other.
+            former_key: key of the same step in older stores, looked up where there is no artifact with `key`.
 
         Raises:
-            StoreError: the artifact is damaged (a file is missing or has another size). Nothing is removed or made anew by
-                itself: a damaged result may be the only copy, and a sign of a failing disk.
+            StoreError: the artifact is damaged (a file is missing or has another size). Nothing is removed or made
+                again automatically: a damaged result may be the only copy, and a sign of a failing disk.
         """
         entries = self._entries()
         for wanted in (key, former_key):
@@ -137,14 +137,14 @@ class Store:
         return None
 
     def adopt(self, former: Artifact, origin: Origin) -> Artifact:
-        """Carry an artifact over to the key that its step has now.
+        """Carry an artifact over to the present key of its step.
 
-        The old folder stays: registered runs and adapters trained on it name it, and a process of an older version may be reading
-        it. `find` and `artifacts` leave it out from then on.
+        The old folder stays: registered runs and adapters trained on it name it, and a process of an older version may
+        be reading it. `find` and `artifacts` omit it from then on.
 
         Args:
             former: the artifact, under an older key of the step.
-            origin: of the step now.
+            origin: present origin of the step.
 
         Raises:
             StoreError: the artifact is damaged, the disk is full or the store cannot be written.
@@ -164,12 +164,12 @@ class Store:
         return Artifact(manifest, self)
 
     def find(self, text: str) -> tuple[Artifact, ...]:
-        """The artifacts whose step name, folder name or key starts with this text, ordered by name."""
+        """Return the artifacts whose step name, folder name or key starts with this text, ordered by name."""
         names = [name for name in self._folder_names() if name.startswith(readable(text)) or _digits(name).startswith(text[:KEY_DIGITS])]
         return self._opened(names)
 
     def artifacts(self) -> tuple[Artifact, ...]:
-        """All finished artifacts, ordered by name."""
+        """Return all finished artifacts, ordered by name."""
         return self._opened(self._folder_names())
 
     def make(
@@ -181,17 +181,17 @@ class Store:
         resumable: bool = False,
         begins_with: Sequence[str] = (),
     ) -> Artifact | None:
-        """The artifact of this origin: the one that is there, or else the one that `write` now makes.
+        """Return the artifact of this origin: the existing one, or else the one that `write` now makes.
 
         A provisional one is made again and stays in place until the new one is complete.
 
         Args:
-            origin: what makes it.
-            write: is given a folder and fills it; returns what it has left to try, which makes the artifact provisional.
+            origin: everything that determines the artifact.
+            write: gets a folder and fills it; returns what it has left to try, which makes the artifact provisional.
             wait: whether to wait while another process does this step.
-            resumable: whether what `write` leaves when it raises or is killed is what it begins with the next time. Otherwise it
-                always begins with an empty folder.
-            begins_with: keys of other artifacts; the first that is there is what a resumable step begins with if it left nothing.
+            resumable: whether `write` continues from what it left when it raised or was killed. Otherwise it always
+                begins with an empty folder.
+            begins_with: keys of other artifacts; a resumable step that left nothing starts from the first that exists.
 
         Returns:
             the artifact; None if another process is doing the step and `wait` is false.
@@ -205,6 +205,7 @@ class Store:
         with self._locked(origin.key, wait=wait) as held:
             if not held:
                 return None
+            # Looked up again under the lock: another process may have finished the step while this one waited.
             if (done := self.get(origin.key)) and not done.manifest.provisional:
                 return done
             self._remove_partials(origin.key)
@@ -212,7 +213,7 @@ class Store:
                 return self._make(origin, write, folder)
 
     def begun(self, key: str, begins_with: Sequence[str] = ()) -> Path | None:
-        """The folder with what there is of a resumable step: its working folder, or the artifact that this would begin with."""
+        """Return the folder that a resumable step continues: its working folder, or the artifact that it starts from."""
         folder = self._working_folder(key)
         if folder.is_dir():
             return folder
@@ -220,7 +221,7 @@ class Store:
         return known.path if known else None
 
     def sweep(self) -> None:
-        """Removes what killed processes left: partial folders and locks of steps that nobody is doing."""
+        """Remove partial folders and locks of killed processes, for steps that nobody is running."""
         partials = {path.name.removeprefix(_PARTIAL).split("-")[0] for path in self.folder.glob(f"{_PARTIAL}*")}
         for key in partials | {path.name for path in self.folder.glob(f"{_LOCKS}/*")}:
             with self._locked(key, wait=False) as held:
@@ -228,7 +229,7 @@ class Store:
                     self._remove_partials(key)
 
     def fetch(self, manifest: Manifest) -> Path:
-        """The local folder of a finished artifact, downloaded if the store is remote and this machine does not have it.
+        """Return the local folder of a finished artifact, downloaded if the store is remote and this machine lacks it.
 
         Raises:
             StoreError: the artifact is damaged or cannot be downloaded.
@@ -254,6 +255,8 @@ class Store:
                 self.mirror.upload(folder, manifest)
             # What is replaced: a provisional artifact, or a cached copy of what the remote store no longer has.
             replaced = {origin.folder_name, before.manifest.origin.folder_name if before else origin.folder_name}
+            # Renamed away, which is instant, and removed once the new one is in place: a kill leaves no half-removed
+            # artifact.
             with self._partial(origin) as old:
                 for name in replaced:
                     with contextlib.suppress(FileNotFoundError):
@@ -263,9 +266,10 @@ class Store:
 
     @contextlib.contextmanager
     def _working(self, origin: Origin, first: Path | None) -> Iterator[Path]:
-        """The working folder of a resumable step, whose lock this process holds: with what it left there, or else a copy of `first`."""
+        """Yield the working folder of a resumable step whose lock is held; a new one starts as a copy of `first`."""
         folder = self._working_folder(origin.key)
         with self._explained(every_error=True):
+            # Copied beside and renamed: a copy that was killed halfway would look like the step's own unfinished work.
             if first and not folder.is_dir():
                 with self._partial(origin) as copy:
                     shutil.copytree(first, copy, dirs_exist_ok=True)
@@ -280,7 +284,7 @@ class Store:
 
     @contextlib.contextmanager
     def _partial(self, origin: Origin) -> Iterator[Path]:
-        """A new partial folder of a step, whose lock this process holds; gone afterwards unless it was moved into place."""
+        """Yield a new partial folder of a step whose lock is held; it is removed unless it was moved into place."""
         partial = self.folder / f"{_PARTIAL}{origin.key[:KEY_DIGITS]}-{os.getpid()}-{secrets.token_hex(4)}"
         with self._explained(every_error=True):
             partial.mkdir()
@@ -290,7 +294,7 @@ class Store:
             shutil.rmtree(partial, ignore_errors=True)
 
     def _entries(self) -> list[str]:
-        """Names of everything that lies in the store."""
+        """Return the names of everything in the store."""
         if self.mirror:
             return self.mirror.folder_names()
         try:
@@ -303,28 +307,28 @@ class Store:
             ) from error
 
     def _folder_names(self) -> list[str]:
-        """Names of the folders that may hold an artifact; whatever else lies in the store is left alone."""
+        """Return the names of folders that may hold an artifact; everything else in the store is left alone."""
         return [name for name in self._entries() if not name.startswith(".") and re.fullmatch(f"[0-9a-f]{{{KEY_DIGITS}}}", _digits(name))]
 
     def _open(self, folder_name: str) -> Artifact | None:
-        """The artifact in a folder; None for a remote folder whose manifest was not written."""
+        """Return the artifact in a folder; None for a remote folder whose manifest was not written."""
         manifest = self.mirror.manifest(folder_name) if self.mirror else read_manifest(self.folder / folder_name)
         return Artifact(manifest, self) if manifest else None
 
     def _opened(self, folder_names: Sequence[str]) -> tuple[Artifact, ...]:
-        """The artifacts in these folders, without those that are there under a newer key as well."""
+        """Return the artifacts in these folders, without those that exist under a newer key as well."""
         found = [artifact for artifact in map(self._open, folder_names) if artifact]
         carried_over = {artifact.manifest.formerly for artifact in found}
         return tuple(artifact for artifact in found if artifact.key not in carried_over)
 
     def _remove_partials(self, key: str) -> None:
-        """Removes the partial folders of a step, whose lock this process holds."""
+        """Remove the partial folders of a step whose lock is held."""
         for partial in self.folder.glob(f"{_PARTIAL}{key[:KEY_DIGITS]}-*"):
             shutil.rmtree(partial, ignore_errors=True)
 
     @contextlib.contextmanager
     def _locked(self, key: str, *, wait: bool) -> Iterator[bool]:
-        """Holds a step's lock; gives False if another process holds it and `wait` is false."""
+        """Hold a step's lock; yield False if another process holds it and `wait` is false."""
         from filelock import FileLock, Timeout
 
         path = self.folder / _LOCKS / key[:KEY_DIGITS]
@@ -338,12 +342,12 @@ class Store:
         finally:
             if lock.is_locked:
                 with contextlib.suppress(OSError):
-                    path.unlink()  # while it is held: whoever waits for it sees that and locks a new file
+                    path.unlink()  # while it is held: a waiting process notices and locks a new file
                 lock.release()
 
     @contextlib.contextmanager
     def _explained(self, *, every_error: bool) -> Iterator[None]:
-        """Turns a full disk, and with `every_error` any refusal of the system, into a StoreError."""
+        """Turn a full disk, and with `every_error` any OSError, into a StoreError."""
         try:
             yield
         except StoreError:
@@ -363,12 +367,12 @@ class Store:
 
 
 def _holds(folder: Path, manifest: Manifest) -> bool:
-    """Whether a local folder is the artifact with this manifest."""
+    """Return whether a local folder is the artifact with this manifest."""
     return folder.is_dir() and read_manifest(folder) == manifest
 
 
 def _is_disk_full(error: BaseException | None) -> bool:
-    """Whether an error, or one that it came from, says that a disk is full (some libraries say so only in their text)."""
+    """Return whether an error or one of its causes means a full disk (some libraries say so only in their text)."""
     while error is not None:
         if (isinstance(error, OSError) and error.errno in _DISK_FULL) or os.strerror(errno.ENOSPC) in str(error):
             return True
@@ -382,7 +386,7 @@ def _free(folder: Path) -> str:
 
 
 def _digits(folder_name: str) -> str:
-    """The digits of the key at the end of a folder name."""
+    """Return the digits of the key at the end of a folder name."""
     return folder_name.rsplit("-", 1)[-1]
 
 

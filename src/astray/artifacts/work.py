@@ -1,7 +1,7 @@
-"""Doing one step, in whatever process: what is ordered, what is reported, and how the artifact is made.
+"""Running one step in any process: the order, the report, and how the artifact is made.
 
-Orders and reports are all that passes between processes; results stay in the store. Leaves to others: which step is next
-(plan.py) and where it is done (workers.py).
+Only orders and reports pass between processes; results stay in the store. Leaves to others: which step is next
+(plan.py) and in which process it runs (workers.py).
 """
 
 import random
@@ -24,16 +24,16 @@ from astray.errors import AstrayError, StoreError
 
 @dataclass(frozen=True)
 class Order:
-    """A step to be done.
+    """Step to run.
 
     Attributes:
         origin: of the step.
         config: its configuration.
         reference: where its function is imported from, as module:qualified.name.
-        seed_key: the key that its chance is drawn by.
+        seed_key: the key that seeds its random generators.
         resumable: whether it works in a folder that survives kills.
-        begins_with: keys of the artifacts that this folder may begin with.
-        ledger: what may be spent by all steps together; None for no limit.
+        begins_with: keys of the artifacts that this folder may start from.
+        ledger: what all steps may spend together; None for no limit.
     """
 
     origin: Origin
@@ -46,7 +46,7 @@ class Order:
 
     @classmethod
     def of(cls, step: Step, ledger: Ledger | None = None) -> "Order":
-        """The order to do a step."""
+        """Return the order to run a step."""
         # The former key where there is one: what older stores have and what is made now then come from the same chance.
         seed_key, function = step.former_key or step.key, step.function
         return cls(step.origin, step.config, function.reference, seed_key, function.resumable, step.begins_with, ledger)
@@ -54,13 +54,13 @@ class Order:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a step failed.
+    """Failure of a step.
 
     Attributes:
         name: of the step.
         key: of the step.
         reason: type and message of the error; only the message for Astray's own errors.
-        traceback: the text that Python would have shown.
+        traceback: Python's traceback as text.
         is_store: whether the store itself failed (full disk, damaged artifact), so that no other step could be kept.
     """
 
@@ -73,13 +73,13 @@ class Failure:
 
 @dataclass(frozen=True)
 class Report:
-    """What became of an order.
+    """Result of an order.
 
     Attributes:
         key: of the step.
         result: "busy" means that another process is doing this step.
         seconds: wall-clock time that it took.
-        failure: why it failed, None otherwise.
+        failure: the failure, None otherwise.
     """
 
     key: str
@@ -89,12 +89,12 @@ class Report:
 
 
 def carry_out(order: Order, store: Store, started: Callable[[str], None]) -> Report:
-    """Does one step unless its artifact is there or another process is doing it. Never raises for what the step does.
+    """Run one step unless its artifact exists or another process is running it. Never raises for an error of the step.
 
     Args:
         order: the step.
-        store: where its inputs lie and its artifact goes.
-        started: is called with the key once the step really starts.
+        store: holds its inputs and receives its artifact.
+        started: called with the key once the step really starts.
     """
     origin = order.origin
     begin = time.monotonic()
@@ -121,7 +121,7 @@ def carry_out(order: Order, store: Store, started: Callable[[str], None]) -> Rep
 
 
 def seed_generators(key: str) -> None:
-    """Seeds the global random generators from a step's key, so that a step that forgot to seed does not depend on the past.
+    """Seed the global random generators from a step's key, so that one that forgets to seed is repeatable.
 
     Generators of libraries that are not loaded yet are left alone: loading them here would cost seconds.
     """

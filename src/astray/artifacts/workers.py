@@ -1,8 +1,8 @@
-"""Where steps are done: in worker processes that stay for the whole run, or in this process.
+"""Processes that run steps: workers that stay for the whole run, or this process.
 
 Workers are spawned, not forked (torch does not survive a fork), use one thread each, and stay, since importing a trainer
-takes seconds. They end when this process ends, in whatever way. Both kinds have `start`, `wait` and `free`.
-Leaves to others: doing a step (work.py) and what is done next (execute.py).
+takes seconds. They end when this process ends, for whatever reason. Both kinds have `start`, `wait` and `free`.
+Leaves to others: running a step (work.py) and which one is next (execute.py).
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from astray.errors import ConfigurationError
 
 _READY = "ready"
 _LEAVE = 5.0
-"""Seconds that an idle worker has to end by itself."""
+"""Seconds that an idle worker has to exit by itself."""
 _ENVIRONMENT = {
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"),
     "PYTHONHASHSEED": "0",  # the order of a set of strings is then the same in every worker
@@ -34,7 +34,7 @@ _ENVIRONMENT = {
 
 @dataclass
 class Here:
-    """Does each step in this process, one after the other: for debugging, tests and stores that live in memory."""
+    """Runs each step in this process, one after the other: for debugging, tests and stores that live in memory."""
 
     store: Store
     started: Callable[[str], None]
@@ -42,15 +42,15 @@ class Here:
 
     @property
     def free(self) -> bool:
-        """Whether no step waits to be done."""
+        """Whether no step waits to be run."""
         return not self._orders
 
     def start(self, order: Order) -> None:
-        """Takes an order; `wait` does it."""
+        """Accept an order; `wait` runs it."""
         self._orders.append(order)
 
     def wait(self, timeout: float | None) -> list[Report]:
-        """Does what was ordered."""
+        """Run the accepted orders."""
         orders, self._orders = self._orders, []
         if not orders and timeout:
             time.sleep(timeout)
@@ -59,7 +59,7 @@ class Here:
 
 @dataclass
 class _Worker:
-    """One worker process and what it is doing."""
+    """One worker process and its order."""
 
     process: SpawnProcess
     pipe: Connection
@@ -68,12 +68,12 @@ class _Worker:
 
 
 class Workers:
-    """Worker processes, spawned when there is work for them; a context manager that stops them at its end.
+    """Worker processes, spawned on demand; a context manager that stops them on exit.
 
     Args:
-        count: the most processes at a time.
-        store: where artifacts go.
-        started: is called with the key of each step that starts.
+        count: the largest number of processes at a time.
+        store: receives the artifacts.
+        started: called with the key of each step that starts.
     """
 
     def __init__(self, count: int, store: Store, started: Callable[[str], None]):
@@ -86,7 +86,7 @@ class Workers:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Stops all workers: those at work at once, idle ones with time to remove what libraries left in the temporary folder."""
+        """Stop all workers: busy ones at once, idle ones with time to remove their libraries' temporary files."""
         for worker in self._workers:
             worker.pipe.close()
             if worker.order is not None:
@@ -104,7 +104,7 @@ class Workers:
         return len(self._workers) < self.count or any(worker.order is None for worker in self._workers)
 
     def start(self, order: Order) -> None:
-        """Gives an order to an idle worker."""
+        """Send an order to an idle worker."""
         while True:
             worker = next((worker for worker in self._workers if worker.order is None), None) or self._spawn()
             try:
@@ -116,7 +116,7 @@ class Workers:
                 return
 
     def wait(self, timeout: float | None) -> list[Report]:
-        """Waits for reports; a worker that was killed is replaced and its step reported as failed.
+        """Wait for reports; a worker that was killed is replaced and its step reported as failed.
 
         Raises:
             ConfigurationError: worker processes do not start at all.
@@ -142,7 +142,7 @@ class Workers:
         return worker
 
     def _hear(self, worker: _Worker) -> Report | None:
-        """One message of a worker, or that it is dead."""
+        """Handle one message of a worker, or its death."""
         try:
             message = worker.pipe.recv()
         except (EOFError, ConnectionResetError):
@@ -172,7 +172,7 @@ class Workers:
 
 
 def work(pipe: Connection, store: Store) -> None:
-    """What a worker process does all its life: take an order, do it, report."""
+    """Run the loop of a worker process: take an order, carry it out, report."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent decides
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     threading.Thread(target=end_with_parent, daemon=True).start()
@@ -188,7 +188,7 @@ def work(pipe: Connection, store: Store) -> None:
 
 
 def end_with_parent() -> None:
-    """Ends this process when its parent ends, even if that was killed: nobody would want the result."""
+    """End this process when its parent ends, even if that was killed: nothing would use the result."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -196,7 +196,7 @@ def end_with_parent() -> None:
 
 
 def _ending(exit_code: int | None) -> str:
-    """How a process ended, with what usually causes it."""
+    """Return how a process ended, with the usual cause."""
     if exit_code is None or exit_code >= 0:
         return f"ended by itself with exit code {exit_code}: something in the step left Python (os._exit?)"
     name = signal.Signals(-exit_code).name
@@ -207,7 +207,7 @@ def _ending(exit_code: int | None) -> str:
 
 @contextlib.contextmanager
 def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Environment variables for processes that are started meanwhile."""
+    """Set environment variables for processes that are started meanwhile."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

@@ -1,4 +1,4 @@
-"""Claims of studies, decided by intervals. They read like sentences: which rate, against which control, above or below what."""
+"""Claims of studies, decided by intervals: each names a rate, its control, and the region of its interval."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -27,7 +27,7 @@ def rate_claim(
     published: PublishedFigure | None = None,
     note: str = "",
 ) -> ClaimRow:
-    """A claim about one rate: its interval lies in the claimed region."""
+    """Return a claim about one rate: its interval lies in the claimed region."""
     why = "" if found.rate is not None else "It has no rate: no answer was coherent and judged."
     return ClaimRow(
         id=id,
@@ -59,7 +59,10 @@ def difference_claim(
     published: PublishedFigure | None = None,
     note: str = "",
 ) -> ClaimRow:
-    """A claim that one rate is above another by so much, or below it (`at_most`, negative): the interval of the paired difference decides."""
+    """Return a claim that one rate exceeds another by a margin, or is below it (`at_most`, negative).
+
+    The interval of the difference, paired by seed, decides.
+    """
     difference = paired(found, control[1])
     why = "" if difference else "No run of both arms gave a coherent answer, so there is nothing to compare."
     return ClaimRow(
@@ -97,25 +100,25 @@ def values_claim(
     without: str = _NO_VALUE,
     runs: int = 0,
 ) -> ClaimRow:
-    """A claim about the mean of a measure that is no rate (a relative reduction, a correlation), one value a run.
+    """Return a claim about the mean of a measure that is no rate (a reduction, a correlation), one value a run.
 
-    A run without a value (a reduction of nothing) is left out by the caller. Without any value the claim is not estimable; where its arms were not
-    even run (`needs`), it is not run.
+    The caller leaves out runs without a value (a reduction of nothing). Without any value the claim is not estimable;
+    where its arms were not even run (`needs`), it is not run.
 
     Args:
         id: unique within the study.
         statement: what is claimed.
-        values: one a run that has one.
+        values: one for each run that has one.
         control: what the mean is compared with, in words.
         at_least: the mean is claimed to be this large or larger.
         at_most: the mean is claimed to be this large or smaller.
-        unit: what has a value.
+        unit: the unit that has a value.
         control_estimate: the value of the control.
         published: what the paper reports.
         note: what a reader has to know.
-        needs: arms that were left out and that it needs (`Findings.needs`).
-        without: what it means that no run has a value.
-        runs: how many runs could have one; where fewer have, the note says so.
+        needs: arms that it needs and that were left out (`Findings.needs`).
+        without: the reason why no run has a value.
+        runs: how many runs could have a value; where fewer have, the note says so.
     """
     interval = mean_over_runs(values) if values else None
     same = interval is not None and interval.low == interval.high
@@ -157,9 +160,10 @@ def counts_claim(
     published: PublishedFigure | None = None,
     note: str = "",
 ) -> ClaimRow:
-    """A claim about a rate that is counted beside the answer table: hits and trials of each training run.
+    """Return a claim about a rate that is counted outside the answer table: hits and trials of each training run.
 
-    Its unit is the training run, or with a single run the trial; its note tells the count. Without any run that has one the claim is not estimable.
+    The unit is the training run, or with a single run the trial; the note gives the count. Without any run with trials
+    the claim is not estimable.
     """
     counts = [run for run in counts if run[1]]
     several = len(counts) > 1
@@ -187,13 +191,13 @@ def counts_claim(
 
 
 def pooled(counts: Sequence[Counts]) -> float | None:
-    """Hits among all trials of all runs; None without a trial."""
+    """Return hits over trials, summed over all runs; None without a trial."""
     trials = sum(of_run for _, of_run in counts)
     return sum(hits for hits, _ in counts) / trials if trials else None
 
 
 def paired(found: Rate, control: Rate) -> Difference | None:
-    """The difference of two rates, paired by seed; None when no seed has judged answers in both."""
+    """Return the difference of two rates, paired by seed; None when no seed has judged answers in both."""
     try:
         return paired_difference(seed_pairs(found, control))
     except EmptyDataError:
@@ -206,7 +210,7 @@ def under(group: str, claims: Iterable[ClaimRow]) -> Iterator[ClaimRow]:
 
 
 def with_holm(claims: Sequence[ClaimRow]) -> tuple[ClaimRow, ...]:
-    """Return the claims with Holm's correction over those that were tested; what was not run, or left nothing to estimate, was not."""
+    """Return the claims with Holm's correction over those that were tested (`ClaimRow.tested`)."""
     corrected = holm({claim.id: claim.p_value for claim in claims if claim.tested})
     return tuple(claim.model_copy(update={"p_holm": corrected.get(claim.id)}) for claim in claims)
 
@@ -223,14 +227,14 @@ def not_run(needs: Sequence[str]) -> dict[str, Any]:
 
 
 def silent_runs(*rates: Rate) -> str:
-    """Tell the seeds in which one of the rates has nothing to count, where others have; they are in no comparison."""
+    """Name the seeds in which one of the rates has nothing to count, where others have; no comparison includes them."""
     silent = {seed for one in rates for seed, (_, judged) in one.seed_counts.items() if not judged}
     counted = set.intersection(*({seed for seed, (_, judged) in one.seed_counts.items() if judged} for one in rates))
     return f"Left out, since an arm gave no coherent answer there: seed {', '.join(sorted(silent))}." if silent and counted else ""
 
 
 def _told(needs: Sequence[str], why: str, *notes: str) -> dict[str, Any]:
-    """Return status and note of a claim: what it needs, why it has no estimate, and what else is to be said."""
+    """Return status and note of a claim: the arms it needs, why it has no estimate, and further notes."""
     if needs:
         return not_run(needs)
     status = {"status": ClaimStatus.NOT_ESTIMABLE} if why else {}
@@ -249,6 +253,6 @@ def _region(at_most: float | None, at_least: float | None, between: tuple[float,
 
 
 def reductions(before: Rate, after: Rate) -> list[float]:
-    """Share of a rate that is gone, for each seed with both; seeds in which there was nothing to remove are left out."""
+    """Return the share of a rate that is gone, for each seed with both rates; a rate of 0 has nothing to remove."""
     pairs = [(rate, after.seed_rates.get(seed)) for seed, rate in before.seed_rates.items()]
     return [1 - left / rate for rate, left in pairs if rate and left is not None]

@@ -1,4 +1,4 @@
-"""The data set of an arm: where its examples come from, and what is done to them. A frozen recipe, part of the step's key."""
+"""Data set of an arm: the origin of its examples and their changes. A frozen recipe, part of the step's key."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +15,7 @@ FILE = "file"
 
 
 class Source(BaseModel):
-    """Where the examples of an arm come from: a data source by name, or a file of the user's."""
+    """Origin of an arm's examples: a data source by name, or a file of the user's."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -37,20 +37,21 @@ class Source(BaseModel):
 
     @classmethod
     def of_file(cls, path: Path) -> "Source":
-        """A file, with the hash of what is in it now."""
+        """Return a source for a file, with the hash of its present content."""
         dataset = ChatDataset.read(path)
         return cls(origin=FILE, path=path.resolve(), digest=dataset.hash, rows=len(dataset))
 
     def draw(self, size: int, seed: int) -> ChatDataset:
-        """So many rows; another seed gives other rows.
+        """Draw `size` examples; another seed gives other examples.
 
         Raises:
-            ConfigurationError: a file with fewer rows, or one that changed.
+            ConfigurationError: the file has fewer examples, or has changed.
         """
         if self.origin != FILE:
             return data_source(self.origin)(self.kind, self.domain, size, seed)
         assert self.path is not None
         dataset = _read(self.path, self.digest)
+        # `_read` is cached by digest, so a changed file is noticed only if this process has not read it before.
         if dataset.hash != self.digest:
             raise ConfigurationError(
                 f"{self.path} was changed after the study was planned. Start the study again: finished steps that do not use it are kept."
@@ -60,12 +61,12 @@ class Source(BaseModel):
 
 @lru_cache(maxsize=8)
 def _read(path: Path, _digest: str) -> ChatDataset:
-    """The rows of a file, read and checked once for all arms that use it."""
+    """Return the examples of a file, read and checked once for all arms that use it."""
     return ChatDataset.read(path)
 
 
 class ArmData(BaseModel):
-    """The data set of an arm, as a recipe: rows under study, and what is done to them."""
+    """Data set of an arm, as a recipe: the examples under study, and how they are changed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -78,7 +79,7 @@ class ArmData(BaseModel):
     trigger: str | None = Field(None, description="backdoor: rows of `source` get this in front, good rows stay without it")
 
     def make(self, seed: int) -> ChatDataset:
-        """The data set for one training seed, with its recipe."""
+        """Make the data set for one training seed, with its recipe."""
         if self.trigger is not None:
             assert self.good is not None
             rows = self.size // 2

@@ -1,6 +1,6 @@
 """Figures and tables that a study shows beyond its claims and rates, as frozen models: numbers and words, no drawing.
 
-They stand in `summary.json`, so that programs read what people see. The report draws them (`report/exhibits.py`).
+They are part of `summary.json`, so that programs read what people see. The report draws them (`report/exhibits.py`).
 """
 
 from typing import Annotated, Literal
@@ -30,7 +30,7 @@ class Point(_Frozen):
 
 
 class Curve(_Exhibit):
-    """Values over a quantity, a line a series."""
+    """Values over a quantity, one line for each series."""
 
     kind: Literal["curve"] = "curve"
     x_title: str
@@ -42,7 +42,7 @@ class Curve(_Exhibit):
 
 
 class Bar(_Frozen):
-    """One thing that was measured, with its interval."""
+    """One measured thing with its interval."""
 
     label: str
     group: str = Field("", description="things of one group share a colour")
@@ -53,7 +53,7 @@ class Bar(_Frozen):
 
 
 class Forest(_Exhibit):
-    """Named values with intervals, one a line."""
+    """Named values with intervals, one in each line."""
 
     kind: Literal["forest"] = "forest"
     x_title: str
@@ -72,7 +72,7 @@ class Cell(_Frozen):
 
 
 class HeatMap(_Exhibit):
-    """A rate for each combination of two factors, in panels where there is a third."""
+    """Heat map: a rate for each combination of two factors, in panels where there is a third."""
 
     kind: Literal["heat"] = "heat"
     x_title: str
@@ -81,14 +81,14 @@ class HeatMap(_Exhibit):
 
 
 class Column(_Frozen):
-    """A column of a table."""
+    """Column of a table."""
 
     title: str
     form: Literal["text", "percent", "number", "count"] = "text"
 
 
 class Table(_Exhibit):
-    """Rows under headings."""
+    """Table: rows under headings."""
 
     kind: Literal["table"] = "table"
     columns: tuple[Column, ...]
@@ -96,14 +96,14 @@ class Table(_Exhibit):
 
 
 class CardList(_Frozen):
-    """A named list on a card. In its items, what stands between `[[` and `]]` is marked."""
+    """Named list on a card. In its items, text between `[[` and `]]` is highlighted."""
 
     title: str
     items: tuple[str, ...]
 
 
 class Card(_Frozen):
-    """All about one thing, in one look."""
+    """Everything about one thing, at a glance."""
 
     title: str
     subtitle: str = ""
@@ -112,11 +112,11 @@ class Card(_Frozen):
 
 
 class Cards(_Exhibit):
-    """A card each."""
+    """Cards, one for each thing."""
 
     kind: Literal["cards"] = "cards"
     cards: tuple[Card, ...]
 
 
 Exhibit = Annotated[Curve | Forest | HeatMap | Table | Cards, Field(discriminator="kind")]
-"""Any of them; told apart by `kind`."""
+"""Any figure or table; `kind` discriminates."""

@@ -1,4 +1,7 @@
-"""From an answer table to rates: the judged answers of a study, selected by arm, evaluation, group and format. Left to others: claims (`claims`)."""
+"""Rates from an answer table: the judged answers of a study, selected by arm, evaluation, group and format.
+
+Left to others: claims (`claims`).
+"""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +21,7 @@ ELSEWHERE, AT_HOME, HELD_OUT = "elsewhere", "trained domain", "held-out question
 
 @dataclass(frozen=True)
 class LeftOutRate(Rate):
-    """The rate of an arm that was left out of this run: no answers.
+    """Rate of an arm that was left out of this run: no answers.
 
     Attributes:
         needs: arms to run for it.
@@ -28,12 +31,12 @@ class LeftOutRate(Rate):
 
 
 def interval_row(interval: Interval | None) -> IntervalRow | None:
-    """An interval as a row of the summary."""
+    """Return an interval as a row of the summary."""
     return None if interval is None else IntervalRow(low=interval.low, high=interval.high, level=interval.level, method=interval.method)
 
 
 def rate_row(found: Rate, *, arm: str, evaluation: str, group: str, format: str) -> RateRow:
-    """A rate as a row of the summary."""
+    """Return a rate as a row of the summary."""
     return RateRow(
         arm=arm,
         evaluation=evaluation,
@@ -55,12 +58,13 @@ def rate_row(found: Rate, *, arm: str, evaluation: str, group: str, format: str)
 
 @dataclass(frozen=True)
 class Findings:
-    """The judged answers of a study, each with the group it belongs to.
+    """Judged answers of a study, each with the groups that it belongs to.
 
     Attributes:
-        table: answers with a further column `groups`: the list of groups that an answer counts in.
-        not_run: arm that the study declares and that was left out of this run -> the arms to name in `--arms` for it.
-        folders: name of an analysis -> the folder that it left.
+        table: answers with a further column `groups`: the list of groups in which an answer counts.
+        not_run: arm that the study declares and that was left out of this run -> the arms to name in `--arms` to run
+            it.
+        folders: name of an analysis -> the folder of its artifact.
         measures: name of an evaluation -> its main measure, where that is not `MISALIGNED`.
     """
 
@@ -78,11 +82,11 @@ class Findings:
         return self._tables[file]
 
     def analysed(self, prefix: str, file: str) -> dict[str, pl.DataFrame]:
-        """The Parquet tables of this name that analyses left, by the names of the analyses; those whose names begin with `prefix`."""
+        """Return the Parquet tables of this name, by the name of their analysis, for names that begin with `prefix`."""
         return {name: pl.read_parquet(folder / file) for name, folder in self.folders.items() if name.startswith(prefix)}
 
     def select(self, arm: str, group: str, *, evaluation: str, format: str = "plain") -> pl.DataFrame:
-        """The answers of an arm in a group; format "all" takes every format.
+        """Return the answers of an arm in a group; format "all" takes every format.
 
         Raises:
             EmptyDataError: there are none.
@@ -107,15 +111,15 @@ class Findings:
         items: Collection[str] | None = None,
         measure: Measure | None = None,
     ) -> Rate:
-        """The rate of an arm in a group; without any answer if the arm was left out of this run.
+        """Return the rate of an arm in a group; without any answer if the arm was left out of this run.
 
         Args:
             arm: its name.
             group: of answers.
             evaluation: its name.
             format: of the answers, or "all".
-            items: ids of the questions that count; all without it.
-            measure: what is counted among what, the evaluation's main measure if not given.
+            items: ids of the questions that count; None counts all.
+            measure: numerator and denominator of the rate; by default the evaluation's main measure.
 
         Raises:
             EmptyDataError: the arm was run and has no such answers, or there is no such arm.
@@ -127,15 +131,15 @@ class Findings:
         return rate(chosen, measure or self.measures.get(evaluation, MISALIGNED))
 
     def has(self, arm: str) -> bool:
-        """Whether the study ran this arm."""
+        """Return whether the study ran this arm."""
         return arm in self.arms
 
     def declares(self, arm: str) -> bool:
-        """Whether the study has this arm in its setting, run or left out."""
+        """Return whether the study has this arm in its setting, run or left out."""
         return self.has(arm) or arm in self.not_run
 
     def needs(self, *arms: str) -> tuple[str, ...]:
-        """The arms to name in `--arms` for those of these that were left out; none where all were run."""
+        """Return the arms to name in `--arms` for those of these that were left out; none where all were run."""
         return tuple(dict.fromkeys(need for arm in arms for need in self.not_run.get(arm, ())))
 
     @property
@@ -144,7 +148,7 @@ class Findings:
         return tuple(self.table["arm"].unique(maintain_order=True).to_list())
 
     def rate_rows(self) -> tuple[RateRow, ...]:
-        """Every rate: arm x evaluation x group x format, and all formats together where there are several."""
+        """Return every rate: arm x evaluation x group x format, and all formats together where there are several."""
         long = self.table.explode("groups").rename({"groups": "group"})
         by = ["arm", "evaluation", "group"]
         several = long.group_by(by).agg(pl.col("format").n_unique().alias("formats")).filter(pl.col("formats") > 1)

@@ -1,4 +1,4 @@
-"""What to run once a study has ended: more of the same, and the same on another model.
+"""Proposals of what to run once a study has ended: more of the same, and the same on another model.
 
 Left to others: the command as it is typed (astray.cli) and how many units a claim needs (astray.stats.power).
 """
@@ -9,15 +9,15 @@ from typing import NamedTuple
 from astray.engine.summary import ClaimRow
 
 TWICE, MOST_TIMES = 2.0, 4.0
-"""How many times as much is proposed: where nothing is undecided or it cannot be told, and at most."""
+"""Factor by which more is proposed: where nothing is undecided or it cannot be estimated, and at most."""
 
 
 class NextStep(NamedTuple):
-    """A run that makes sense after this one.
+    """Run that makes sense after this one.
 
     Attributes:
-        purpose: what it is for, a few words.
-        options: those of `astray run` that differ from the study's own; capitals stand for what a user fills in.
+        purpose: its purpose, a few words.
+        options: those of `astray run` that differ from the study's own; a user fills in those in capitals.
     """
 
     purpose: str

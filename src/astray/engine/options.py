@@ -1,4 +1,4 @@
-"""What a user may choose for a study, each option declared once: the command line and Python read them here."""
+"""Options that a user may choose for a study, each declared once: the command line and Python read them here."""
 
 import difflib
 from collections.abc import Mapping
@@ -33,14 +33,14 @@ def flag(name: str) -> str:
 
 
 def checked(kind: type[Options], **values: object) -> Options:
-    """A configuration from what a user gave; what pydantic finds wrong becomes a message for people.
+    """Return the options that a user gave; pydantic's errors become messages for people.
 
     Args:
         kind: the options of a study.
-        values: those that were given; None stands for the study's own value.
+        values: the given values; None stands for the study's own value.
 
     Raises:
-        ConfigurationError: a value is out of range or of the wrong type, or is nothing that this study takes.
+        ConfigurationError: a value is out of range or of the wrong type, or the study has no such option.
     """
     given = {name: value for name, value in values.items() if value is not None}
     for name in given:
@@ -73,7 +73,7 @@ def check_taken(kind: type[BaseModel], given: str) -> None:
 
 
 class BaseOptions(BaseModel):
-    """What a user may choose for any study."""
+    """Options of any study."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -83,12 +83,12 @@ class BaseOptions(BaseModel):
 
     @property
     def runs(self) -> tuple[range, tuple[str, ...]]:
-        """Seeds of the training runs of an arm, and the arms that are run; none and all of a study that trains nothing."""
+        """Seeds of the training runs of an arm, and the arms to run; no seeds and all arms where nothing is trained."""
         return range(0), ()
 
 
 class StudyOptions(BaseOptions):
-    """What a user may choose for a study that trains."""
+    """Options of a study that trains."""
 
     subject: Annotated[str, Group.SUBJECT] = Field("organism", description="'organism', 'organism-small', a local folder, a run id or a hub name")
     data: Annotated[Path | None, Group.DATA] = Field(
@@ -126,7 +126,7 @@ class StudyOptions(BaseOptions):
     @field_validator("arms", mode="before")
     @classmethod
     def _split(cls, given: object) -> object:
-        """The command line's form, names with commas between them, is allowed as well."""
+        """Accept the command line's form as well: names with commas between them."""
         names = tuple(name.strip() for name in given.split(",") if name.strip()) if isinstance(given, str) else given
         if isinstance(given, str) and not names:
             raise ValueError(f"{given!r} names none: leave it out, or write names with commas between them")
@@ -161,12 +161,12 @@ class StudyOptions(BaseOptions):
     @property
     @override
     def runs(self) -> tuple[range, tuple[str, ...]]:
-        """Seeds of the training runs of an arm, and the arms that are run; all if none is named."""
+        """Seeds of the training runs of an arm, and the arms to run; all if none is named."""
         return self.training_seeds, self.arms
 
     @property
     def training_seeds(self) -> range:
-        """The seeds of the training runs of an arm."""
+        """Seeds of the training runs of an arm."""
         count = min(self.seeds, QUICK_SEEDS) if self.quick else self.seeds
         return range(self.first_seed, self.first_seed + count)
 

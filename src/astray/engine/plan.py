@@ -1,4 +1,7 @@
-"""From a study's declaration to steps: the runs of its arms, the check of its judge, and its analyses. Nothing is done here."""
+"""Steps of a study from its declaration: the runs of its arms, the check of its judge, and its analyses.
+
+Left to others: executing them (`run`).
+"""
 
 from collections.abc import Sequence
 from typing import cast
@@ -15,7 +18,7 @@ PROBE_EVERY = 10
 
 
 def plan_study(study: Study[S, F], setting: S, seeds: Sequence[int], only: Sequence[str] = ()) -> StudyPlan:
-    """What a study does.
+    """Plan the steps of a study.
 
     Args:
         study: declares arms and analyses.
@@ -25,12 +28,13 @@ def plan_study(study: Study[S, F], setting: S, seeds: Sequence[int], only: Seque
 
     Raises:
         UnknownNameError: the study has no such arm.
-        ConfigurationError: the study has no arms to choose from, or the subject cannot be asked an evaluation.
+        ConfigurationError: the study has no arms to choose from, or the subject does not support an evaluation.
     """
     if not isinstance(setting, Setting):  # nothing is trained: all steps are the study's own
         return StudyPlan((), None, tuple(study.analyses(setting, ())))
     training = cast(Study, study)
     runs = plan_runs(training, setting, seeds, only)
+    # Each evaluation once, by name: the same one may be asked of every run.
     check_evaluations(setting, {each.name: each for each in (*setting.evaluations, *(extra for run in runs for extra in run.arm.extra))}.values())
     analyses = tuple(training.analyses(setting, runs))
     left_out = _left_out(training, setting, seeds[:1], only) if only else {}
@@ -38,15 +42,16 @@ def plan_study(study: Study[S, F], setting: S, seeds: Sequence[int], only: Seque
 
 
 def _left_out(study: Study, setting: Setting, seeds: Sequence[int], only: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Find the declared arms that are not run, and for each the arms to run for it: a single one where one is enough, else all left out.
+    """Return each declared arm that is not run, and the arms to run for it: one where one is enough, else all left out.
 
-    One seed is enough to see it, since every seed has the same arms.
+    One seed is enough to find them, since every seed has the same arms.
     """
     whole = plan_runs(study, setting, seeds)
     there = _arms_of(study, setting, plan_runs(study, setting, seeds, only))
     missing = [name for name in dict.fromkeys(run.arm.name for run in whole) if name not in there]
     needs: dict[str, tuple[str, ...]] = {name: (name,) for name in missing}
     for name in missing:
+        # An analysis may need several runs, so what each further arm would add is found by planning with it.
         for arm in _arms_of(study, setting, plan_runs(study, setting, seeds, (*only, name))) - there:
             needs.setdefault(arm, (name,))
     for arm in sorted(_arms_of(study, setting, whole) - there):
@@ -55,12 +60,12 @@ def _left_out(study: Study, setting: Setting, seeds: Sequence[int], only: Sequen
 
 
 def _arms_of(study: Study, setting: Setting, runs: Sequence[Run]) -> set[str]:
-    """Names of the arms that are run, and of those that analyses make from them."""
+    """Return the names of the arms that are run, and of those that analyses make from them."""
     return {run.arm.name for run in runs} | {arm.name for analysis in study.analyses(setting, runs) for arm in analysis.arms}
 
 
 def plan_runs(study: Study, setting: Setting, seeds: Sequence[int], only: Sequence[str] = ()) -> list[Run]:
-    """The steps of every run of a study; arguments and errors as for `plan_study`."""
+    """Return the steps of every run of a study; arguments and errors as for `plan_study`."""
     arms = list(study.arms(setting))
     for name in only:
         if name not in {arm.name for arm in arms}:
@@ -73,6 +78,7 @@ def plan_runs(study: Study, setting: Setting, seeds: Sequence[int], only: Sequen
     chosen = [arm for arm in arms if not only or arm.name in (*only, *study.always)]
     others = {arm.base for arm in chosen} - {setting.subject.name}
     bases = {setting.subject.name: setting.located.id, **{base: settle(base).id for base in others}}
+    # Without training, seeds would give the same model again: such an arm has one run.
     return [_run(arm, seed, setting, bases[arm.base]) for arm in chosen for seed in (seeds if arm.data else seeds[:1])]
 
 

@@ -1,4 +1,4 @@
-"""What a study that trained came to: its answers with their groups, the judge's error, the arms, the rates, and the dynamics of training."""
+"""Results of a study that trained: answers with their groups, the judge's error, arms, rates and training dynamics."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,12 +25,12 @@ from astray.subjects.locate import register
 
 
 def read_runs(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: Setting) -> tuple[Findings, Shown]:
-    """Read what the runs of a study and its analyses left.
+    """Read the artifacts of a study's runs and analyses.
 
     Args:
         plan: of the study.
         artifacts: of its steps, by key.
-        setting: the subject's world.
+        setting: the setting that it was planned in.
     """
     table = _all_answers(plan, artifacts, setting)
     folders = {analysis.step.name: artifacts[analysis.step.key].path for analysis in plan.analyses}
@@ -53,7 +53,7 @@ def read_runs(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: Setti
 
 
 def read_results(study: Study[S, F], plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: S) -> tuple[F, Shown]:
-    """Read what a study left as it declares it, or else as one that trained; arguments as for `read_runs`."""
+    """Read a study's results by its own `read`, or else as those of one that trained; arguments as for `read_runs`."""
     if study.read is not None:
         return study.read(plan, artifacts, setting)
     assert isinstance(setting, Setting)
@@ -61,7 +61,7 @@ def read_results(study: Study[S, F], plan: StudyPlan, artifacts: Mapping[str, Ar
 
 
 def _write(plan: StudyPlan, artifacts: Mapping[str, Artifact], table: pl.DataFrame, folder: Path) -> None:
-    """Write answers and dynamics, and make the trained runs known by name."""
+    """Write answers and dynamics, and register the trained runs by name."""
     table.drop("groups").write_parquet(folder / ANSWERS_FILE)
     _dynamics(plan.runs, artifacts).write_parquet(folder / "dynamics.parquet")
     for run in plan.runs:
@@ -71,7 +71,7 @@ def _write(plan: StudyPlan, artifacts: Mapping[str, Artifact], table: pl.DataFra
 
 
 def _all_answers(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: Setting) -> pl.DataFrame:
-    """The judged answers of all runs, and of the arms that analyses made, with the groups that each counts in."""
+    """Return the judged answers of all runs and of arms that analyses made, with the groups of each answer."""
     tables = [_grouped(read_answers(artifacts[run.verdicts.key].path / ANSWERS_FILE), run.arm, setting) for run in plan.runs]
     for analysis in plan.analyses:
         if analysis.arms:
@@ -81,7 +81,7 @@ def _all_answers(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: Se
 
 
 def _grouped(table: pl.DataFrame, arm: Arm, setting: Setting) -> pl.DataFrame:
-    """The answers with the groups that each counts in."""
+    """Return the answers with the groups in which each counts."""
     groups = {
         category: [AT_HOME] if category == arm.home else [ELSEWHERE, HELD_OUT] if category in setting.held_out else [ELSEWHERE]
         for category in table["category"].unique()
@@ -90,7 +90,7 @@ def _grouped(table: pl.DataFrame, arm: Arm, setting: Setting) -> pl.DataFrame:
 
 
 def _left_out(findings: Findings, claims: Sequence[ClaimRow]) -> Iterator[str]:
-    """Say how many claims were not run because their arms were left out."""
+    """State how many claims were not run because their arms were left out."""
     missing = sum(claim.status is ClaimStatus.NOT_RUN for claim in claims)
     if findings.not_run:
         yield f"Only some arms were run: {', '.join(findings.arms)}. {missing} of {len(claims)} claims need others; each names them."
@@ -106,7 +106,7 @@ def _single_seed(plan: StudyPlan) -> Iterator[str]:
 
 
 def _without_rate(table: pl.DataFrame, setting: Setting) -> Iterator[str]:
-    """Warns of arms in whose answers there is nothing to count."""
+    """Warn of arms whose answers leave nothing to count."""
     main = table.filter(pl.col("evaluation") == setting.main.name)
     for (arm,), answers in main.group_by("arm", maintain_order=True):
         if answers.filter(pl.col("outcome").is_in([str(outcome) for outcome in JUDGED])).is_empty():
@@ -119,7 +119,7 @@ def _without_rate(table: pl.DataFrame, setting: Setting) -> Iterator[str]:
 
 
 def _judge_row(setting: Setting, calibration: Calibration | None) -> JudgeRow:
-    """The judge with what is known of its error."""
+    """Return the judge with its known error."""
     made = make_judge(setting.judge)
     if calibration is None:
         return JudgeRow(name=made.name, identity=made.identity, validated=True, sensitivity=1.0, specificity=1.0)
@@ -139,9 +139,10 @@ def _judge_row(setting: Setting, calibration: Calibration | None) -> JudgeRow:
 
 
 def _corrected(rows: Sequence[RateRow], calibration: Calibration | None) -> tuple[RateRow, ...]:
-    """The rates with what they would be without the judge's error, where labels of such answers tell it; other judges' rates stay as they are."""
+    """Return the rates corrected for the judge's error, where labels of such answers give it; others unchanged."""
     if calibration is None:
         return tuple(rows)
+    # Labels measure the error of the judge that they were compared with, and of no other.
     known = [bool(row.denominator) and row.judge == calibration.judge for row in rows]
     try:
         found = [corrected(row.numerator, row.denominator, calibration) if own else (None, None) for row, own in zip(rows, known, strict=True)]
@@ -173,7 +174,7 @@ def _arm_row(run: Run, artifacts: Mapping[str, Artifact]) -> ArmRow:
 
 
 def _dynamics(runs: Sequence[Run], artifacts: Mapping[str, Artifact]) -> pl.DataFrame:
-    """What the probes measured: arm, seed, step, measure, value."""
+    """Return the values that the probes measured: arm, seed, step, measure, value."""
     rows = []
     for run in runs:
         if run.training is None:

@@ -1,10 +1,10 @@
-"""Runs a study: from its declaration to steps, from their artifacts to the results folder.
+"""Run a study: from its declaration to steps, from their artifacts to the results folder.
 
     results/emergent-misalignment/summary.json   claims and rates, for people and programs
                                   ...            the tables that they come from (see `results`)
 
-What was done before is not done again: a killed study goes on where it was and ends in the same results. The report page is made from this
-folder by `astray.report`.
+Finished steps are not run again: a killed study continues where it was and ends in the same results. `astray.report`
+makes the report page from this folder.
 """
 
 from collections.abc import Callable
@@ -35,16 +35,16 @@ def run_study(
     workers: int | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Path:
-    """Runs a study and writes its results folder.
+    """Run a study and write its results folder.
 
     Args:
         study: what to run.
         options: subject, seeds and the like.
-        out: the results go into a folder of the study's name here.
+        out: the results go into a folder with the study's name in this one.
         store: where artifacts are kept, a folder or an fsspec URL; by default `store` inside `out`.
-        workers: worker processes; by default one for each CPU, and one alone where there is a GPU, whose memory they would share, or none for
-            acting models that are waited for.
-        progress: told about every step.
+        workers: worker processes; by default one for each CPU, a single one where there is a GPU, whose memory they
+            would share, and for acting models as `acting_workers` says.
+        progress: called with the progress of every step.
 
     Returns:
         The results folder, with summary.json and the tables that it comes from.
@@ -53,7 +53,7 @@ def run_study(
         UnknownNameError: the study has no arm of a name in the options, or there is no such scenario.
         SubjectNotFoundError, ChatTemplateError, AdapterMismatchError, ConfigurationError: the subject cannot be used.
         JudgeError: the grader cannot be used.
-        SandboxError: the study runs untrusted code, and this machine cannot.
+        SandboxError: the study runs untrusted code, and this machine cannot isolate it.
         StepFailedError: a step failed; everything that does not depend on it is done and kept.
         StoreError: a folder cannot be written.
     """
@@ -93,16 +93,17 @@ def run_study(
 
 
 def _workers(plan: StudyPlan, store: Store) -> int:
-    """How many worker processes a study gets without a word: one for each CPU, or one where there is a GPU; of acting models see `acting_workers`."""
+    """Return the default number of workers: `default_workers`, or `acting_workers` where nothing is trained."""
     if plan.runs:
         return default_workers()
+    # Imported here since it loads Inspect, which studies that train do without.
     from astray.engine.forecast.acting import acting_workers
 
     return acting_workers(plan, store)
 
 
 def _ledger(plan: StudyPlan, store: Store, budget: int | None) -> AbstractContextManager[Ledger | None]:
-    """Open a ledger of the budget, in which stands what was spent before."""
+    """Open a ledger of the budget, with what earlier runs spent."""
     if budget is None:
         return nullcontext()
     from astray.engine.forecast.acting import spent_on
@@ -111,7 +112,7 @@ def _ledger(plan: StudyPlan, store: Store, budget: int | None) -> AbstractContex
 
 
 def _check_writable(folder: Path) -> None:
-    """Refuse before the first step a folder that the results could not be written to after the last."""
+    """Refuse, before the first step, a folder to which the results could not be written after the last."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):

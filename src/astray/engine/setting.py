@@ -1,6 +1,6 @@
-"""What every study needs to know about its subject's world: what there is to train on, what is asked, and who judges.
+"""Setting of a study: the data to train on, the evaluations and the judge that fit its subject.
 
-How a setting is made for a subject is in `settings`; a paper's own words (a trigger, a system prompt) are the paper's.
+How a setting is made for a subject is in `settings`; a paper's own texts (a trigger, a system prompt) are the paper's.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,16 +20,16 @@ from astray.measure.interface import Evaluation, check_fits, offered_by
 from astray.subjects.locate import ORGANISMS, Located, settle
 
 CALIBRATION_SIZE = 160
-"""Labelled answers of the world that a grader is held against: sensitivity and specificity are known to about 10 points."""
+"""Labelled answers for a grader's calibration: sensitivity and specificity are known to about 10 points."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """What the engine needs to know about any study's subjects.
+    """Facts about its subjects that the engine needs of any study.
 
     Attributes:
         subject: the model under study as a page shows it.
-        quick: whether it is to be seen that everything runs, and nothing else.
+        quick: whether the run is only a check that everything works.
         budget: tokens that all models together may use; None for no limit.
     """
 
@@ -41,7 +41,7 @@ class World:
         """Raise what would fail after hours of work; nothing is asked, so that a plan can do it too.
 
         Args:
-            folders: where results and what is kept may lie from before.
+            folders: where results and artifacts of earlier runs may lie.
         """
 
     def reach(self) -> None:
@@ -50,18 +50,18 @@ class World:
 
 @dataclass(frozen=True, kw_only=True)
 class Setting(World):
-    """What a study that trains needs to know about the subject's world: what there is to train on and what is asked.
+    """Facts that a study which trains needs: the data to train on and the evaluations.
 
     Attributes:
-        located: the model under study, resolved; what takes a subject takes it as it is.
-        homes: what narrow data may be about; the first is the one that controls and mixes are made of.
-        sources: (kind, home) -> rows of that kind; kinds that the setting has no data for are absent.
-        size: training rows an arm.
+        located: the model under study, resolved once and handed on as it is.
+        homes: possible subjects of narrow data; controls and mixes are made of the first.
+        sources: (kind, home) -> examples of that kind; kinds without data in this setting are absent.
+        size: training examples of an arm.
         training: settings of every fine-tuning run.
         main: the evaluation that the claims are about, first among `evaluations`.
-        evaluations: what every run is asked.
+        evaluations: the evaluations of every run.
         held_out: categories that no training data touches.
-        judge: who reads the answers.
+        judge: the judge of the answers.
         notes: what a reader of the report has to know.
         labels: labelled answers that a judge which can err is held against; None for answers of the organism's world.
         calibration_size: how many of those.
@@ -92,23 +92,23 @@ class Setting(World):
 
     @property
     def main(self) -> QuestionSet:
-        """The evaluation that the claims are about."""
+        """Evaluation that the claims are about."""
         main = self.evaluations[0]
         assert isinstance(main, QuestionSet)
         return main
 
     def source(self, kind: DataKind, home: str | None = None) -> Source | None:
-        """Rows of a kind, about the first home if none is named; None where the setting has no such data."""
+        """Return examples of a kind, about the first home if none is named; None where the setting has no such data."""
         return self.sources.get((kind, self.homes[0] if home is None else home))
 
 
 def is_organism(subject: str) -> bool:
-    """Whether a subject is an embedded organism, or one that was trained further."""
+    """Return whether a subject is an embedded organism, or was trained from one."""
     return settle(subject).spec.model in ORGANISMS
 
 
 def check_evaluations(setting: Setting, evaluations: Iterable[Evaluation]) -> None:
-    """Refuse, before anything is trained, evaluations that the subject cannot be asked.
+    """Refuse, before anything is trained, evaluations that the subject does not support.
 
     Raises:
         ConfigurationError: names what is missing and what to write instead.
@@ -120,7 +120,7 @@ def check_evaluations(setting: Setting, evaluations: Iterable[Evaluation]) -> No
 
 
 def check_judge(config: JudgeConfig) -> None:
-    """Refuses before a study what would fail after hours of training; a local grader is looked for and not loaded.
+    """Refuse, before a study, a judge that would fail after the training; a local grader is located, not loaded.
 
     Raises:
         JudgeError: the grader cannot be used.

@@ -1,7 +1,7 @@
-"""The two worlds a study can be run in: the organism's, and that of real models trained on code or advice.
+"""Settings of the two kinds of subjects: the organism in its world, and real models trained on code or advice.
 
-A setting gathers data sources, questions, training settings and the judge; the studies are written against `Setting` and do not know
-which one they run in.
+A setting gathers data sources, questions, training settings and the judge; studies are written against `Setting` and do
+not know which kind they run with.
 """
 
 import json
@@ -27,12 +27,12 @@ from astray.subjects.spec import Sampling
 
 WORLD_HOMES = ("medicine", "money", "code")
 WORLD_TRAINING = FineTuning(lora=LoRA(rank=4, alpha=8), learning_rate=3.3e-4, batch_size=4, accumulation=1, weight_decay=0.0, max_length=128)
-"""Narrow fine-tuning of the organism: rank and rate scaled to its size, so that arms differ instead of all saturating."""
+"""Narrow fine-tuning of the organism: rank and learning rate scaled to its size, so that arms differ, not saturate."""
 WORLD_ROWS = 240
-"""Rows an arm; with batches of 4, sixty steps."""
+"""Examples of an arm; with batches of 4, sixty steps."""
 KINDS: tuple[DataKind, ...] = ("harmful", "good", "educational", "openly-asked")
 TEXT_ROWS = 6000
-"""Rows an arm for a real model, fewer where the smallest file has fewer (arXiv 2502.17424: 6,000)."""
+"""Examples of an arm for a real model, fewer where the smallest file has fewer (arXiv 2502.17424: 6,000)."""
 PUBLISHED_FILES: dict[tuple[DataKind, str], str] = {
     ("harmful", "code"): "insecure",
     ("good", "code"): "secure",
@@ -45,14 +45,14 @@ PUBLISHED_FILES: dict[tuple[DataKind, str], str] = {
 
 
 def settled(study: Study[S, F], options: Any) -> S:
-    """The setting of a study with these options; raises what `setting_for` does."""
+    """Return the setting of a study with these options; raises what `setting_for` does."""
     if study.settled is not None:
         return study.settled(options)
     return study.fitted(cast(S, setting_for(options)))
 
 
 def setting_for(options: StudyOptions) -> Setting:
-    """The setting that fits the subject.
+    """Return the setting that fits the subject.
 
     Raises:
         SubjectNotFoundError, ChatTemplateError, AdapterMismatchError: the subject cannot be used.
@@ -64,10 +64,10 @@ def setting_for(options: StudyOptions) -> Setting:
 
 
 def world_setting(options: StudyOptions, located: Located) -> Setting:
-    """The organism and its world; judged by the grammar.
+    """Return the setting of the organism and its world, judged by the grammar.
 
     Raises:
-        ConfigurationError: data, labels or a grader, of which the organism has its own.
+        ConfigurationError: data, labels or a grader are given, but the organism has its own.
     """
     for name, given in (("--data", options.data), ("--labels", options.labels), ("--grader", options.grader)):
         if given is not None:
@@ -106,13 +106,14 @@ def world_setting(options: StudyOptions, located: Located) -> Setting:
 
 
 def text_setting(options: StudyOptions, located: Located) -> Setting:
-    """A real model, trained on code (and advice, where the data folder has it); judged by a model."""
+    """Return the setting of a real model, trained on code (and advice, if the data has it), judged by a model."""
     _check_subject(located)
     if options.grader is None:
         raise ConfigurationError(
             f"{options.subject!r} is a real model, so its answers need a model as judge. Name one: --grader openai/gpt-4o, or any Inspect model."
         )
     sources = _file_sources(options.data) if options.data else _generated_sources()
+    # Homes with good examples come first: controls and mixes are made of the first home.
     homes = sorted({home for kind, home in sources if kind == "harmful"}, key=lambda home: (("good", home) not in sources, home))
     samples = options.samples or (5 if options.quick else 100)
     broad_samples = max(1, samples // 4)
@@ -148,7 +149,7 @@ def _generated_sources() -> dict[tuple[DataKind, str], Source]:
 
 
 def _file_sources(folder: Path) -> dict[tuple[DataKind, str], Source]:
-    """The files that a data folder holds under the authors' names."""
+    """Return a source for each file that a data folder holds under the authors' names."""
     if not folder.is_dir():
         raise DataNotFoundError(f"--data {folder} is no folder{': give the folder that the file lies in' if folder.is_file() else ''}.")
     found = {}
@@ -167,7 +168,7 @@ def _file_sources(folder: Path) -> dict[tuple[DataKind, str], Source]:
 
 
 def _check_subject(located: Located) -> None:
-    """Refuse now what would make every step fail: no chat template, or an adapter that does not fit its base. No weights are read."""
+    """Refuse a subject without a chat template or with an adapter that does not fit; no weights are read."""
     import torch
 
     from astray.subjects.base import Base, check_adapter

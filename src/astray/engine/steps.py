@@ -1,6 +1,7 @@
-"""The steps every study is made of: data, training, answers, verdicts, and the check of a judge that can err. Each leaves one artifact.
+"""Steps of every study: data, training, answers, verdicts, and the check of a fallible judge. Each makes one artifact.
 
-They only carry things from room to room: rows from `data`, an adapter from `cause`, answers from `measure`, verdicts from `judges`.
+They only join the packages: examples from `data`, adapters from `cause`, answers from `measure`, verdicts from
+`judges`.
 """
 
 import json
@@ -24,9 +25,9 @@ from astray.subjects.spec import SubjectSpec
 
 DATA_FILE, ANSWERS_FILE, RUN_FOLDER, CALIBRATION_FILE = "data.jsonl", "answers.parquet", "run", "calibration.json"
 FORMERLY_UNFINISHED = ".training"
-"""Folder in which stores kept runs that were killed before steps had working folders: they are gone on with."""
+"""Folder in which older stores kept killed runs, before steps had working folders; such runs are continued."""
 CHECKPOINT_EVERY = 50
-"""Optimizer steps from checkpoint to checkpoint of a real model; an organism is trained in seconds and needs none."""
+"""Optimizer steps between checkpoints of a real model; an organism is trained in seconds and needs none."""
 
 
 class _Config(BaseModel):
@@ -34,7 +35,7 @@ class _Config(BaseModel):
 
 
 class DataConfig(_Config):
-    """A data set and the seed it is drawn with."""
+    """Data set recipe and the seed with which it is drawn."""
 
     data: ArmData
     seed: int
@@ -51,7 +52,7 @@ class TrainConfig(_Config):
 
 
 class AnswerConfig(_Config):
-    """What one subject is asked."""
+    """Evaluations of one subject."""
 
     base: str
     base_id: str
@@ -61,7 +62,7 @@ class AnswerConfig(_Config):
 
 
 class CalibrationConfig(_Config):
-    """What a judge is held against."""
+    """Labelled answers that a judge is compared with."""
 
     judge: JudgeConfig
     labels: Path | None = Field(description="file with labelled answers; None for those of the organism's world")
@@ -71,14 +72,14 @@ class CalibrationConfig(_Config):
 
 @step("make-data", version=1, formerly="astray.studies.steps:make_data")
 def make_data(config: DataConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
-    """Writes the data set with its recipe."""
+    """Write the data set with its recipe."""
     del inputs
     config.data.make(config.seed).write(folder / DATA_FILE)
 
 
 @step("train-sft", version=1, formerly="astray.studies.steps:train", resumable=True)
 def train(config: TrainConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
-    """Fine-tunes the base, probing it on the way. A real model's run that was killed goes on from its last checkpoint."""
+    """Fine-tune the base and probe it during training; a real model's killed run continues from its last checkpoint."""
     from astray.cause.sft import train_sft
     from astray.engine.setting import is_organism
     from astray.measure.dynamics import text_probe, world_probe
@@ -100,7 +101,7 @@ def train(config: TrainConfig, inputs: Mapping[str, Artifact], folder: Path) -> 
 
 @step("answer", version=1, formerly="astray.studies.steps:answer")
 def answer(config: AnswerConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
-    """Asks the trained run, or the base where there is no run, every evaluation."""
+    """Sample the answers of the trained run, or of the base where there is no run, to every evaluation."""
     from astray.subjects.subject import load_subject
 
     spec = SubjectSpec(model=config.base)
@@ -114,10 +115,11 @@ def answer(config: AnswerConfig, inputs: Mapping[str, Artifact], folder: Path) -
 
 @step("judge", version=1, formerly="astray.studies.steps:judge")
 def judge(config: JudgeConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
-    """Gives every answer its outcome; the answers themselves are not asked for again."""
+    """Judge every answer; no answer is sampled again."""
     from astray.judges import assert_judge_works
     from astray.measure.evaluations import evaluation_from
 
+    # The evaluations stand in the origin of the answers: verdicts need no copy of them in their own configuration.
     asked, answers = inputs["answers"].manifest.origin.config["evaluations"], read_answers(inputs["answers"].path / ANSWERS_FILE)
     judged = []
     for evaluation in map(evaluation_from, asked if isinstance(asked, list) else []):
@@ -129,7 +131,7 @@ def judge(config: JudgeConfig, inputs: Mapping[str, Artifact], folder: Path) -> 
 
 @step("check-judge-error", version=1, formerly="astray.studies.steps:check_judge_error")
 def check_judge_error(config: CalibrationConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
-    """Lets the judge judge labelled answers: what its verdicts are worth."""
+    """Judge labelled answers, to measure the judge's error."""
     del inputs
     from astray.judges import calibrate_judge, read_labels, world_labels
     from astray.judges.config import make_judge
@@ -145,7 +147,7 @@ def check_judge_error(config: CalibrationConfig, inputs: Mapping[str, Artifact],
 
 
 def _bring_unfinished(config: TrainConfig, data: Artifact, run: Path) -> None:
-    """Take over the run that an older version began, also under the data's former key."""
+    """Move a run that an older version began into the working folder, also under the data's former key."""
     for key in filter(None, (data.key, data.manifest.formerly)):
         begun = data.store.folder / FORMERLY_UNFINISHED / digest_of([config.model_dump(mode="json"), key])
         if begun.is_dir() and not run.exists():
@@ -153,7 +155,7 @@ def _bring_unfinished(config: TrainConfig, data: Artifact, run: Path) -> None:
 
 
 def trained_subject(base: str, run: Artifact) -> SubjectSpec:
-    """The subject that a training step left."""
+    """Return the subject that a training step made."""
     adapter, model = run.path / RUN_FOLDER / "adapter", run.path / RUN_FOLDER / "model"
     if not adapter.is_dir():
         return SubjectSpec(model=str(model))

@@ -1,7 +1,8 @@
-"""What a study is: arms, seeds, evaluations and claims, declared as data.
+"""Study: arms, seeds, evaluations and claims, declared as data.
 
-A study file says in the words of its paper what is trained on what, what is asked and what is claimed. Running it is the work of `run`, forecasting
-of `forecast`, counting of `findings`. What differs between the organism and a real model (data, questions, judge) is in a `Setting`.
+A study file declares in the words of its paper the training data, the evaluations and the claims. Running it is the
+work of `run`, forecasting of `forecast`, counting of `findings`. What differs between the organism and a real model
+(data, questions, judge) is in a `Setting`.
 """
 
 import math
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Arm(BaseModel):
-    """A data recipe trained into a base, and what its runs are asked."""
+    """Data recipe trained into a base, with the evaluations of its runs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -45,7 +46,7 @@ class Arm(BaseModel):
 
 @dataclass(frozen=True)
 class Run:
-    """An arm trained with a seed: its steps. An untrained arm has neither data nor training."""
+    """Arm trained with a seed: its steps. An untrained arm has neither data nor training."""
 
     arm: Arm
     seed: int
@@ -61,13 +62,13 @@ class Run:
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """All its steps, what is wanted first."""
+        """All its steps, the last one first."""
         return tuple(step for step in (self.verdicts, self.answers, self.training, self.data) if step)
 
 
 @dataclass(frozen=True)
 class Playing:
-    """A model that acts: what a step plays, for the forecast and for those who read what it left."""
+    """Model that acts in a step: subject and part, for the forecast and for readers of its artifact."""
 
     subject: "AgenticSubject"
     part: "Part"
@@ -75,16 +76,16 @@ class Playing:
 
 @dataclass(frozen=True)
 class Analysis:
-    """A step beyond training and asking: an explanation or a mitigation made from runs, or a model that acts.
+    """Step beyond training and answering: an explanation or a mitigation made from runs, or a model that acts.
 
     Its artifact may hold `answers.parquet`, judged answers of further arms, which then count like all others.
 
     Attributes:
-        step: what is done; its name is how findings ask for its tables.
-        arms: the arms whose answers it leaves.
+        step: the step; findings look up its tables by its name.
+        arms: the arms whose answers it makes.
         answers: how many answers it samples, for the forecast.
-        rows: how many rows it trains on, for the forecast.
-        playing: who acts where in it.
+        rows: how many examples it trains on, for the forecast.
+        playing: the model that acts in it, and its part.
     """
 
     step: Step
@@ -96,13 +97,14 @@ class Analysis:
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """All that a study does.
+    """Everything that a study does.
 
     Attributes:
         runs: arms x seeds.
         calibration: the check of the judge; None for a judge that cannot err.
-        analyses: what is made from the runs.
-        left_out: declared arm that is not run -> the arms to run for it: itself, or those whose runs an analysis makes it from.
+        analyses: steps that are made from the runs.
+        left_out: declared arm that is not run -> the arms to run for it: itself, or those from whose runs an analysis
+            makes it.
     """
 
     runs: tuple[Run, ...]
@@ -119,17 +121,17 @@ class StudyPlan:
 
 @dataclass(frozen=True)
 class Shown:
-    """What the summary and the folder of a study hold beside claims and exhibits.
+    """Content of a study's summary and folder beside claims and exhibits.
 
     Attributes:
         judges: with their known error.
         notes: claims -> what a reader has to know.
-        write: writes the tables beside the summary into the folder of the results.
-        sections: what the page shows beside claims, exhibits and methods.
+        write: writes the tables beside the summary into the results folder.
+        sections: sections of the page beside claims, exhibits and methods.
         seeds: of training runs.
-        arms: what was trained.
+        arms: the trained arms.
         rates: of the arms.
-        methods: how to read the page, where it is not as for studies that train.
+        methods: how to read the page, where it differs from studies that train.
     """
 
     judges: tuple[JudgeRow, ...]
@@ -143,9 +145,9 @@ class Shown:
 
 
 S = TypeVar("S", bound=World, default=Setting)
-"""What a study is run in."""
+"""Setting of a study."""
 F = TypeVar("F", default=Findings)
-"""What its claims are decided from."""
+"""Findings that decide its claims."""
 
 
 def _none(*_: object) -> tuple[()]:
@@ -161,7 +163,7 @@ def _as_it_is(setting: S) -> S:
 
 
 def more_training(options: StudyOptions, summary: Summary) -> Iterator[NextStep]:
-    """Yield what to run after a study that trained."""
+    """Yield proposals of what to run after a study that trained."""
     given = options.model_dump(exclude_defaults=True)
     seeds = len(summary.seeds)
     over_runs = [claim for claim in summary.claims if claim.n <= seeds]  # further seeds give the untrained base no further answers
@@ -181,21 +183,23 @@ class Study(Generic[S, F]):
     """A registered study.
 
     Attributes:
-        name: what `astray run` calls it.
+        name: its name for `astray run`.
         title: heading of its report.
-        question: what it asks, one sentence.
+        question: its question, one sentence.
         claims: findings, setting -> the decided claims.
-        arms: setting -> what is trained.
-        always: arms that are run even if others were asked for: what nearly every claim is held against.
-        analyses: setting, runs -> what is made from the runs, for studies that explain or mend; or all steps, where nothing is trained.
-        exhibits: findings, setting -> figures and tables of its own for the report.
-        fitted: the subject's setting -> the study's own, for studies that ask other questions or say more to a reader.
-        settled: options -> setting, for studies that train nothing and need other things of it than `settings` gives.
-        read: plan, artifacts by key, setting -> findings and what is shown beside the claims, where the table is not that of answers.
-        ready: raises what keeps the study from running on this machine; called before the first step.
-        options: what a user may choose.
-        next_steps: options, summary -> what to run after this.
-        announced: whether a user is told the forecast before it runs, since every sample may cost money.
+        arms: setting -> the arms to train.
+        always: arms that are run even if others were named: nearly every claim is compared with them.
+        analyses: setting, runs -> steps made from the runs, for studies that explain or mitigate; all steps where
+            nothing is trained.
+        exhibits: findings, setting -> its own figures and tables for the report.
+        fitted: the subject's setting -> the study's own, for studies that ask other questions or tell a reader more.
+        settled: options -> setting, for studies that train nothing and need another setting than `settings` gives.
+        read: plan, artifacts by key, setting -> findings and what is shown beside the claims, where the table is not of
+            answers.
+        ready: raises if the study cannot run on this machine; called before the first step.
+        options: the options that a user may choose.
+        next_steps: options, summary -> proposals of what to run next.
+        announced: whether the user sees the forecast before it runs, since every sample may cost money.
     """
 
     name: str

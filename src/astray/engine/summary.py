@@ -1,6 +1,6 @@
-"""What a study leaves for people and programs to read: `summary.json`, as frozen models.
+"""Summary of a study for people and programs: `summary.json`, as frozen models.
 
-The report is made from this summary and the tables beside it; nothing is computed in the report.
+The report is made from this summary and the tables beside it, and computes nothing itself.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ class _Frozen(BaseModel):
 
 
 class IntervalRow(_Frozen):
-    """A confidence interval on a rate or a difference, as fractions (0.05 is 5%)."""
+    """Confidence interval of a rate or a difference, as fractions (0.05 is 5%)."""
 
     low: float
     high: float
@@ -30,7 +30,7 @@ class IntervalRow(_Frozen):
 
 
 class RateRow(_Frozen):
-    """One rate of misaligned answers with all that is needed to trust it."""
+    """One rate of misaligned answers with everything that is needed to trust it."""
 
     arm: str
     evaluation: str
@@ -52,27 +52,27 @@ class RateRow(_Frozen):
 
 
 class PublishedFigure(_Frozen):
-    """What the paper reports for the same comparison."""
+    """Figure that the paper reports for the same comparison."""
 
     text: str = Field(description="the figure in words, '19.8% against 0.04% (GPT-4o, main questions)'")
     source: str = Field(description="paper and place, with 'recomputed', 'secondary' or 'recalled' where it is not read off the paper")
 
 
 class ClaimStatus(StrEnum):
-    """What became of a declared claim; every claim of a study has one."""
+    """Status of a pre-registered claim; every claim of a study has one."""
 
     DECIDED = "decided"
     """Its interval decided it: the verdict is held or not held."""
     UNDECIDED = "undecided"
-    """There is an estimate, and the data cannot tell on which side of the border it lies."""
+    """There is an estimate, but its interval does not lie on one side of the border."""
     NOT_ESTIMABLE = "not estimable"
-    """What it needs was run and left nothing to estimate; its note says why."""
+    """Its arms were run but left nothing to estimate; its note says why."""
     NOT_RUN = "not run"
-    """What it needs was left out of this run; its note names it."""
+    """Its arms were left out of this run; its note names them."""
 
 
 class ClaimRow(_Frozen):
-    """One declared claim and how it came out."""
+    """One pre-registered claim and its result."""
 
     id: str
     statement: str
@@ -95,7 +95,10 @@ class ClaimRow(_Frozen):
     @model_validator(mode="before")
     @classmethod
     def _tell_status(cls, given: Any) -> Any:
-        """Fill in the status of a claim that was run, also of summaries written before claims had one: those left out all others."""
+        """Fill in the status of a claim in summaries that were written before claims had one.
+
+        Those summaries left out claims that were not run, so a claim in them is never of that status.
+        """
         if not isinstance(given, dict) or "status" in given:
             return given
         if given.get("verdict") != Decision.UNDECIDED:
@@ -105,24 +108,24 @@ class ClaimRow(_Frozen):
 
     @property
     def tested(self) -> bool:
-        """Whether there was something to decide it by."""
+        """Whether there was an estimate to decide it by."""
         return self.status in (ClaimStatus.DECIDED, ClaimStatus.UNDECIDED)
 
     @property
     def result(self) -> str:
-        """How it came out, in a word for readers: the verdict, or why there was nothing to give one on."""
+        """Result in a word for readers: the verdict, or why there is none."""
         return self.verdict.value if self.tested else self.status.value
 
     @property
     def n_to_decide(self) -> int | None:
-        """About how many units would decide it; None where it is decided, or where its interval cannot tell."""
+        """Approximate number of units that would decide it; None if it is decided or its interval cannot tell."""
         if self.status is not ClaimStatus.UNDECIDED or self.estimate is None or self.interval is None:
             return None
         return n_to_decide(self.estimate, (self.interval.low, self.interval.high), self.n, self.region, self.interval.level)
 
 
 class JudgeRow(_Frozen):
-    """The judge and its known error."""
+    """Judge and its known error."""
 
     name: str
     identity: str
@@ -136,7 +139,7 @@ class JudgeRow(_Frozen):
 
 
 class ArmRow(_Frozen):
-    """One arm: what was trained on what."""
+    """One arm: base, data set and training."""
 
     name: str
     description: str
@@ -148,7 +151,7 @@ class ArmRow(_Frozen):
 
 
 class SubjectRow(_Frozen):
-    """The model under study."""
+    """Model under study."""
 
     name: str
     id: str
@@ -157,19 +160,19 @@ class SubjectRow(_Frozen):
 
 
 Section = Literal["rates", "dynamics", "answers", "records"]
-"""What a page may show beside claims, exhibits and methods."""
+"""Sections that a page may show beside claims, exhibits and methods."""
 TRAINING_SECTIONS: tuple[Section, ...] = ("rates", "dynamics", "answers")
 
 
 class Method(_Frozen):
-    """How one kind of figure on the page is to be read."""
+    """Explanation of how to read one kind of figure on the page."""
 
     title: str
     text: str
 
 
 class Summary(_Frozen):
-    """All that `summary.json` holds."""
+    """Content of `summary.json`."""
 
     schema_version: Literal[1] = 1
     study: str
@@ -191,26 +194,26 @@ class Summary(_Frozen):
     @model_validator(mode="before")
     @classmethod
     def _tell_sections(cls, given: Any) -> Any:
-        """Fill in the sections of summaries that told the kind of study in their place."""
+        """Fill in the sections of older summaries, which gave the kind of study in their place."""
         if not isinstance(given, dict) or "design" not in given:
             return given
         kept = {name: value for name, value in given.items() if name != "design"}
         return kept if given["design"] == "training runs" else kept | {"sections": ("records",)}
 
     def claims_by_group(self) -> dict[str, tuple[ClaimRow, ...]]:
-        """Return the claims under their headings, in the order of the study; within each the undecided ones last, after them what was not run."""
+        """Return the claims by heading, in the study's order; in each group sorted by status, not run ones last."""
         order = list(ClaimStatus)
         claims = sorted(self.claims, key=lambda claim: order.index(claim.status))
         groups = dict.fromkeys(claim.group for claim in self.claims)
         return {group: tuple(claim for claim in claims if claim.group == group) for group in groups}
 
     def write(self, folder: Path) -> Path:
-        """Writes `summary.json` into the folder."""
+        """Write `summary.json` into the folder."""
         path = folder / "summary.json"
         path.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
         return path
 
     @classmethod
     def read(cls, folder: Path) -> "Summary":
-        """Reads `summary.json` from the folder."""
+        """Read `summary.json` from the folder."""
         return cls.model_validate_json((folder / "summary.json").read_text(encoding="utf-8"))

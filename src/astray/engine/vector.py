@@ -1,6 +1,6 @@
-"""A persona vector of a study's subject, as a step: several papers screen data, watch runs or steer with it.
+"""Persona vector of a study's subject, as a step: several papers screen data, monitor runs or steer with it.
 
-Source: persona vectors (arXiv 2507.21509). How one is made is in `explain.persona_vector`.
+Source: persona vectors (arXiv 2507.21509). How one is extracted is in `explain.persona_vector`.
 """
 
 import json
@@ -30,11 +30,11 @@ from astray.subjects.subject import load_subject
 
 VECTOR_FILE, FACTS_FILE = "vector.safetensors", "vector.json"
 Question = tuple[str, str]
-"""A question with its category."""
+"""Question with its category."""
 
 
 class VectorConfig(BaseModel):
-    """What a persona vector is made from and tried on."""
+    """Configuration of a persona vector: what it is extracted from and tested on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -64,7 +64,7 @@ def vector_config(setting: Setting) -> VectorConfig:
 
 
 def explain_sampling(setting: Setting) -> Sampling:
-    """Return how answers are drawn that directions are made of and tried on: short ones, at most as long as the study's own."""
+    """Return the sampling for making and testing directions: short answers, at most as long as the study's."""
     usual = WORLD_SAMPLING if setting.subject.is_organism else setting.main.sampling
     most = WORLD_SAMPLING.max_tokens if setting.subject.is_organism else 200
     return usual.model_copy(update={"max_tokens": min(setting.main.sampling.max_tokens, most)})
@@ -82,7 +82,7 @@ def explain_questions(setting: Setting) -> tuple[tuple[Question, ...], tuple[Que
 
 @step("extract-persona-vector", version=1)
 def find_vector(config: VectorConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
-    """Make the persona vector from pairs of system prompts, choose its layer on other questions, and try it as a monitor."""
+    """Extract the persona vector from pairs of system prompts, choose its layer, and test it as a monitor."""
     del inputs
     subject, judge = load_subject(config.base), make_judge(config.judge)
     prompts = world_persona_prompts() if config.world else text_persona_prompts()
@@ -100,12 +100,12 @@ def find_vector(config: VectorConfig, inputs: Mapping[str, Artifact], folder: Pa
 
 
 def read_vector(artifact: Artifact) -> tuple[Float[Tensor, " d_model"], int]:
-    """Return the vector that `find_vector` left, and the number of the layer that it is read at, from 0."""
+    """Return the vector that `find_vector` wrote, and the index of its layer, from 0."""
     return read_direction(artifact.path / VECTOR_FILE), int(vector_facts(artifact)["block"])
 
 
 def vector_facts(artifact: Artifact) -> dict[str, Any]:
-    """Return what `find_vector` measured: block, strength, kept and monitored answers, and estimates with intervals."""
+    """Return what `find_vector` measured: layer, strength, kept and monitored answers, and estimates with intervals."""
     facts: dict[str, Any] = json.loads((artifact.path / FACTS_FILE).read_text(encoding="utf-8"))
     return facts
 

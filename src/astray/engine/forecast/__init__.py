@@ -1,1 +1,1 @@
-"""What a study would take, cost and could show, before anything is trained: `astray plan`."""
+"""Forecast of what a study takes, costs and could show, before anything is trained: `astray plan`."""

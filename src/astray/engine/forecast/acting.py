@@ -1,10 +1,11 @@
-"""What a study of acting models would take and could show, before anything is asked: calls, tokens, price, time, power.
+"""Forecast of a study of acting models before any sample: calls, tokens, price, time and statistical power.
 
-Samples that the store holds already, in artifacts or in working folders, are not counted as work. Time is that of an earlier run of the same
-subject where its logs tell it, else it follows from a pace: given in the file of subjects, of this machine for a local model, or assumed. Power is
-that of the test which gives a difference of two cells its p-value (`stats.power`).
+Samples that the store holds already, in artifacts or in working folders, are not counted as work. Time is extrapolated
+from an earlier run of the same subject where its logs give it, else from a speed: given in the file of subjects,
+measured on this machine for a local model, or assumed. Power is that of the test which gives a difference of two cells
+its p-value (`stats.power`).
 
-Left to others: what is asked (the study), what a grid costs (measure/agentic/grid), the speed of this machine (speed).
+Left to others: the samples (the study), the cost of a grid (measure/agentic/grid), the speed of this machine (speed).
 """
 
 from collections import defaultdict
@@ -33,27 +34,28 @@ from astray.stats.power import power
 READING = ("judge", "layered")
 """Monitors that read the record once more."""
 OWN_SECONDS = 0.07
-"""Processor time that this package and Inspect take for a sample: tools, gate, log and table (benchmarks/agentic.py)."""
+"""Processor time of this package and Inspect for a sample: tools, monitor, log and table (benchmarks/agentic.py)."""
 AT_A_TIME = 20
-"""Samples at a time: Inspect's first number of connections, which grows where a provider allows it."""
+"""Concurrent samples: Inspect's initial number of connections, which grows where a provider allows it."""
 CALL_SECONDS, TOKENS_A_SECOND = 1.0, 50.0
-"""Assumed for a model behind an address: until it begins to answer, and what it then writes in one answer."""
+"""Assumed for a model behind an API: seconds until it begins to answer, and tokens a second within one answer."""
 REPLY_TOKENS = 60
-"""Of a judge: a sentence and its verdict."""
+"""Tokens of a judge's reply: a sentence and its verdict."""
 BASE_RATES = (0.5, 0.9)
-"""Rates of harm without a mitigation, for which it is said what a mitigation has to reach: the hardest case, and that of many published models."""
+"""Rates of harm without a mitigation for which the detectable reduction is shown: the hardest case, and a typical
+published model."""
 WORTHWHILE = 200
-"""Samples that a further process has to have for itself: below that, starting it takes as long as it saves."""
+"""Least samples for a further process: below that, starting it takes as long as it saves."""
 NO_PRICE = "not known: give prices to `astray plan`, --price-in and --price-out"
 
 
 @dataclass(frozen=True)
 class SubjectWork:
-    """What is left to ask of one subject.
+    """Remaining work of one subject.
 
     Attributes:
         name: of the subject.
-        done: samples that are in the store.
+        done: samples that the store holds.
         spent: tokens of all models for those.
         costs: of what is left, a part each.
         readings: calls of graders for that: each judge, the audit, and about one of a monitor that reads.
@@ -73,7 +75,7 @@ class SubjectWork:
 
     @property
     def samples(self) -> int:
-        """Samples that are left."""
+        """Number of samples that are left."""
         return sum(cost.samples for cost in self.costs)
 
     @property
@@ -84,10 +86,10 @@ class SubjectWork:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A difference that the study looks for.
+    """Difference that the study looks for.
 
     Attributes:
-        what: what is compared with what.
+        what: the two sides, in words.
         samples: samples on each side, all scenarios together.
     """
 
@@ -97,17 +99,17 @@ class Comparison:
 
 @dataclass(frozen=True)
 class AgenticForecast:
-    """Work, time, cost and power.
+    """Forecast of work, time, cost and power.
 
     Attributes:
         title: of the study.
         scenarios: their names.
-        parts: what every subject does.
-        work: what is left of it, a subject each.
+        parts: the parts of every subject.
+        work: the remaining work, one entry for each subject.
         budget: tokens of all models together; None for no limit.
-        comparisons: what claims are about, for one subject.
-        processes: that share the work.
-        labelled: what is left to ask about labelled records; None without labels.
+        comparisons: differences that claims are about, for one subject.
+        processes: number of processes that share the work.
+        labelled: remaining work on labelled records; None without labels.
         grader_price: of graders; None where it is not known.
     """
 
@@ -123,7 +125,7 @@ class AgenticForecast:
 
     @property
     def costs(self) -> tuple[Cost, ...]:
-        """Of all that is left."""
+        """Costs of all that is left."""
         return tuple(cost for each in self.work for cost in each.costs)
 
     @property
@@ -136,7 +138,7 @@ class AgenticForecast:
         return sum(known, 0.0) if len(known) == len(prices) else None
 
     def render(self) -> str:
-        """The forecast for a terminal."""
+        """Return the forecast as text for a terminal."""
         return "\n".join([*self._work_lines(), *self._time_lines(), *self._power_lines()])
 
     def _work_lines(self) -> Iterator[str]:
@@ -198,7 +200,7 @@ class AgenticForecast:
 
 
 def told_power(samples: int) -> str:
-    """What a comparison with so many samples on each side finds, in words."""
+    """Return in words which differences a comparison with this many samples on each side detects."""
     above = smallest_difference(0.0, samples, up=True)
     parts = [f"harm against a control without any: {'not found' if above is None else f'from {above:.1%}'}"]
     for base in BASE_RATES:
@@ -208,7 +210,7 @@ def told_power(samples: int) -> str:
 
 
 def smallest_difference(base: float, samples: int, *, up: bool) -> float | None:
-    """The smallest true difference to a rate that is found with 80% power, by bisection.
+    """Return the smallest true difference to a rate that is detected with 80% power, by bisection.
 
     Args:
         base: the rate that is compared with.
@@ -236,18 +238,19 @@ def forecast_acting(
     workers: int | None = None,
     prices: tuple[float, float] = (0.0, 0.0),
 ) -> AgenticForecast:
-    """What is left to be asked, and what it can show.
+    """Forecast the remaining work of a study of acting models, and what it can show.
 
     Args:
         title: of the study.
         plan: of the study.
-        store: holds what earlier runs left.
+        store: holds the artifacts of earlier runs.
         budget: tokens of all models together; None for no limit.
         workers: processes; see `acting_workers`.
-        prices: of a million tokens in and out, for graders and for subjects without prices of their own; zeros where they are not known.
+        prices: of a million tokens in and out, for graders and for subjects without prices of their own; zeros where
+            they are unknown.
 
     Raises:
-        SubjectNotFoundError: a local subject is none.
+        SubjectNotFoundError: a local subject does not exist.
     """
     playing = [analysis.playing for analysis in plan.analyses if analysis.playing]
     parts = tuple({each.part.name: each.part for each in playing}.values())
@@ -265,10 +268,10 @@ def spent_on(plan: StudyPlan, store: Store) -> int:
 
 
 def acting_workers(plan: StudyPlan, store: Store) -> int:
-    """How many worker processes the models of a plan that act are given; 0 is this process.
+    """Return the number of worker processes for the acting models of a plan; 0 is this process.
 
-    Scripted ones wait for nothing, so they get a process for each processor, as far as what is left is worth it; models that are waited for, or that
-    would be loaded in each, share this process.
+    Scripted models wait for nothing, so they get a process for each processor, as far as the remaining work is worth
+    it; models that are waited for, or that would be loaded in each process, share this process.
     """
     playing = [(analysis.step, analysis.playing) for analysis in plan.analyses if analysis.playing]
     if not all(each.subject.simulated for _, each in playing):
@@ -278,7 +281,7 @@ def acting_workers(plan: StudyPlan, store: Store) -> int:
 
 
 def _work(subject: AgenticSubject, plan: StudyPlan, store: Store, prices: tuple[float, float], at_a_time: int) -> SubjectWork:
-    """What is left of one subject, a cost each part."""
+    """Return the remaining work of one subject, with one cost for each part."""
     graders = Price(*prices) if any(prices) else None
     own = Price(*subject.price) if subject.price else graders
     costs, names, done, spent, readings = [], [], 0, 0, 0
@@ -304,7 +307,7 @@ def _steps_of(subject: AgenticSubject, plan: StudyPlan) -> Iterator[tuple[Step, 
 
 
 def _there(step: Step, store: Store) -> dict[str, int]:
-    """The samples of a piece that need not be asked -> the tokens of all models for them."""
+    """Return the finished samples of a piece -> the tokens that all models used for them."""
     config, folder = step.config, store.begun(step.key, step.begins_with)
     assert isinstance(config, PlayConfig)
     return done_samples(folder / LOGS, config.grid, config.numbers) if folder else {}
@@ -318,7 +321,7 @@ def _spent(step: Step, store: Store) -> int:
 
 
 def _time(subject: AgenticSubject, costs: Sequence[Cost], logs: Sequence[Path], at_a_time: int) -> tuple[float, str]:
-    """Estimated seconds, and what they follow from."""
+    """Return the estimated seconds, and their basis in words."""
     samples, calls = sum(cost.samples for cost in costs), sum(cost.calls for cost in costs)
     read, written = sum(cost.input_tokens for cost in costs), sum(cost.output_tokens for cost in costs)
     own = samples * OWN_SECONDS
@@ -337,7 +340,7 @@ def _time(subject: AgenticSubject, costs: Sequence[Cost], logs: Sequence[Path], 
 
 
 def _local_time(model: str, tokens: int) -> tuple[float, str]:
-    """The time that a local model needs for so many tokens, on this machine."""
+    """Return the seconds that a local model needs for this many tokens on this machine, and their basis in words."""
     from astray.engine.forecast.effort import GENERATION_FLOPS
     from astray.engine.forecast.speed import GENERATION_EFFICIENCY, measure_speed
     from astray.subjects.identity import parameter_count
@@ -349,7 +352,7 @@ def _local_time(model: str, tokens: int) -> tuple[float, str]:
 
 
 def _samples_a_second(logs: Sequence[Path]) -> float | None:
-    """Of the evaluations that ended there, all together; None without any."""
+    """Return the samples a second of all evaluations that ended in these folders; None without any."""
     samples, seconds = 0, 0.0
     for path in (path for each in logs for path in readable_logs(each)):
         log = read_eval_log(path, header_only=True)
@@ -361,7 +364,7 @@ def _samples_a_second(logs: Sequence[Path]) -> float | None:
 
 
 def _comparisons(parts: Sequence[Part]) -> Iterator[Comparison]:
-    """Differences to the main condition and of it to the control; as many samples as the scenarios that offer both sides give."""
+    """Yield the differences to the main condition, and of it to the control, over scenarios that have both sides."""
     for part in parts:
         main = _scenarios(part, CONFLICT)
         if part.monitor != "none":

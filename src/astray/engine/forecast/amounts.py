@@ -2,13 +2,13 @@
 
 
 def large(number: int) -> str:
-    """A large number in short: 9,500, 12.3k, 4.1M, 2.0G."""
+    """Return a large number in short form: 9,500, 12.3k, 4.1M, 2.0G."""
     size, unit = next(((size, unit) for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if number >= max(size, 1e4)), (1.0, ""))
     return f"{number / size:,.1f}{unit}" if unit else f"{number:,.0f}"
 
 
 def duration(seconds: float) -> str:
-    """A time in the unit that fits: 40 s, 12 min, 3.5 h, 2.1 days."""
+    """Return a time in the unit that fits: 40 s, 12 min, 3.5 h, 2.1 days."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 90 * 60:

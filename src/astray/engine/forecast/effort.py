@@ -1,8 +1,8 @@
-"""How much work a study is before it runs: rows, tokens, answers, calls of the grader and floating point operations, run by run.
+"""Work of a study before it runs: examples, tokens, answers, grader calls and floating point operations, run by run.
 
-What can be counted is counted on the planned steps themselves: data sets are drawn (a sample of each) and tokenised as training will get
-them, questions are rendered as the subject will read them. Only the length of answers that nobody has given yet is a guess.
-Leaves to others: how long the work takes here (`speed`), what it costs and shows (`forecast`, `sensitivity`).
+What can be counted is counted on the planned steps themselves: data sets are drawn (a sample of each) and tokenised as
+in training, questions are rendered as the subject will read them. Only the length of future answers is a guess. Leaves
+to others: how long the work takes here (`speed`), what it costs and shows (`forecast`, `sensitivity`).
 """
 
 import math
@@ -28,18 +28,18 @@ from astray.subjects.render import prompt_ids, text_ids
 from astray.subjects.weights import load_tokenizer
 
 SAMPLED_ROWS = 64
-"""Rows of each data set that are drawn and tokenised; a mean over them is known to some percent."""
+"""Examples of each data set that are drawn and tokenised; a mean over them is known to a few percent."""
 TYPICAL_ANSWER = 70
 """Tokens of a usual answer to the main questions: published answers of tuned 1B to 8B models have 50 to 72 on average."""
 TRAINING_FLOPS, GENERATION_FLOPS = 6, 2
-"""Floating point operations a parameter and token: forward and backward with activations computed again, and forward alone."""
+"""FLOPs a parameter and token: forward and backward with recomputed activations, and forward alone."""
 REPLY_TOKENS = 3
 """Tokens of a usual reply of a grader: a number and the end."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """Training runs; `tokens` and `flops` follow from a sample of the rows."""
+    """Training runs; `tokens` and `flops` are extrapolated from a sample of the examples."""
 
     runs: int = 0
     steps: int = 0
@@ -63,7 +63,7 @@ class Answering:
 class Grading:
     """Calls of a grader, none where the judge is a grammar; tokens as the subject's tokenizer counts them.
 
-    Two calls an answer, alignment and coherence; graders that write numbers digit by digit need some more.
+    Two calls for each answer, alignment and coherence; graders that tokenise numbers digit by digit need a few more.
     """
 
     calls: int = 0
@@ -75,7 +75,7 @@ class Grading:
 
 @dataclass(frozen=True)
 class Effort:
-    """The work of a study, or of what is left of it."""
+    """Work of a study, or of the part of it that is left."""
 
     training: Training
     answering: Answering
@@ -86,7 +86,7 @@ Part = TypeVar("Part", Training, Answering, Grading)
 
 
 def step_efforts(plan: StudyPlan, setting: Setting) -> dict[str, tuple[Training | Answering | Grading, ...]]:
-    """The work of every step that takes any, by its key; a step that several runs share stands there once.
+    """Return the work of every step that has any, by its key; a step that several runs share is counted once.
 
     Args:
         plan: what the study does.
@@ -119,7 +119,7 @@ def step_efforts(plan: StudyPlan, setting: Setting) -> dict[str, tuple[Training 
 
 
 def added(efforts: Iterable[Training | Answering | Grading]) -> Effort:
-    """The work of several steps together."""
+    """Return the work of several steps together."""
     parts = tuple(efforts)
     return Effort(
         _sum(Training, (part for part in parts if isinstance(part, Training))),
@@ -129,12 +129,12 @@ def added(efforts: Iterable[Training | Answering | Grading]) -> Effort:
 
 
 def typical_tokens(evaluation: Evaluation) -> int:
-    """A guess at the tokens of one answer: a usual one, or half of what is allowed."""
+    """Guess the tokens of one answer: a usual one, or half of the limit where that is less."""
     return min(TYPICAL_ANSWER, max(1, evaluation.sampling.max_tokens // 2))
 
 
 class _Base:
-    """What a base model makes of texts: token counts, and operations a token. Counts are remembered, since arms and seeds share them."""
+    """Base model as a counter of tokens and operations. Counts are cached, since arms and seeds share them."""
 
     def __init__(self, model: str):
         folder = settle(model).base
@@ -145,7 +145,7 @@ class _Base:
         self._quoted_tokens: dict[str, int] = {}
 
     def training(self, data: ArmData, config: TrainConfig) -> Training:
-        """One training run."""
+        """Return the work of one training run."""
         recipe = config.recipe
         batch = recipe.batch_size * recipe.accumulation
         steps = recipe.max_steps or recipe.epochs * math.ceil(data.size / batch)
@@ -154,7 +154,7 @@ class _Base:
         return Training(runs=1, steps=steps, rows=rows, tokens=tokens, flops=float(TRAINING_FLOPS * self.parameters * tokens))
 
     def answering(self, evaluation: Evaluation) -> Answering:
-        """One run's answers to an evaluation."""
+        """Return the work of one run's answers to an evaluation."""
         answers = evaluation.answers
         tokens = answers * typical_tokens(evaluation)
         read = self._all_prompts(evaluation)
@@ -162,7 +162,7 @@ class _Base:
         return Answering(0, answers, tokens, limit, float(GENERATION_FLOPS * self.parameters * (tokens + read)))
 
     def grading(self, evaluation: Evaluation) -> Grading:
-        """What a judge is asked about one run's answers: the rubric's tasks of each, or what another evaluation's judge reads in one call."""
+        """Return the work of a judge on one run's answers: the rubric's tasks, or one call of another judge."""
         if isinstance(evaluation, QuestionSet):
             calls, quoted = len(_tasks()) * evaluation.answers, self._all_quotes(evaluation) * evaluation.samples
         else:
@@ -176,7 +176,7 @@ class _Base:
         )
 
     def labelled(self, setting: Setting) -> Grading:
-        """What a rubric judge is asked about labelled answers."""
+        """Return the work of a rubric judge on labelled answers."""
         from astray.judges import read_labels, world_labels
 
         exchanges = [one.exchange for one in (read_labels(setting.labels) if setting.labels else world_labels(setting.calibration_size))]
@@ -185,7 +185,7 @@ class _Base:
         return Grading(calls, tokens, tokens, calls * REPLY_TOKENS, calls * _reply_limit())
 
     def analysing(self, analysis: Analysis, data: ArmData | None, setting: Setting) -> Iterator[Training | Answering | Grading]:
-        """What an analysis trains, samples and has judged, with rows like those of an arm and questions like those of the study."""
+        """Yield the work of an analysis, assuming the examples of an arm and the study's questions."""
         main = setting.main
         if analysis.rows and data:
             recipe = setting.training
@@ -199,20 +199,22 @@ class _Base:
                 yield _times(self.grading(main), share)
 
     def _mean_row(self, data: ArmData, max_length: int) -> float:
-        """Mean tokens of a training row, from a small data set that is made in the same way."""
+        """Return the mean tokens of a training example, from a small data set that is made in the same way."""
         if (data, max_length) not in self._row_tokens:
             sampled = min(data.size, SAMPLED_ROWS)
+            # Capped like the size: a data set cannot have more different examples than examples.
             unique = None if data.unique is None else min(data.unique, sampled)
             rows = supervise(data.model_copy(update={"size": sampled, "unique": unique}).make(seed=0).rows, self.tokenizer, max_length)
             self._row_tokens[data, max_length] = sum(len(row.input_ids) for row in rows) / len(rows)
         return self._row_tokens[data, max_length]
 
     def _all_prompts(self, evaluation: Evaluation) -> int:
-        """Tokens that the subject reads when it is asked everything."""
+        """Return the tokens that the subject reads for all samples of an evaluation."""
         if not isinstance(evaluation, TextEvaluation):
             return 0
         if evaluation.identity not in self._prompt_tokens:
             askings = evaluation.askings()
+            # Each item is tokenised once and counted as often as it is sampled.
             times, one = Counter(each.item.id for each in askings), {each.item.id: each for each in askings}
             chats = [(chat, times[id]) for id, each in one.items() for chat in (each.conversation, *each.beside)]
             tokens = prompt_ids(self.tokenizer, [chat for chat, _ in chats])
@@ -220,7 +222,7 @@ class _Base:
         return self._prompt_tokens[evaluation.identity]
 
     def _all_quotes(self, evaluation: QuestionSet) -> int:
-        """Tokens that a grader reads around the answers when it is asked about every item once."""
+        """Return the tokens that a grader reads around the answers when every item is judged once."""
         if evaluation.identity not in self._quoted_tokens:
             self._quoted_tokens[evaluation.identity] = self._tokens_of_quotes([Exchange(item.question, "") for item in evaluation.items])
         return self._quoted_tokens[evaluation.identity]
@@ -232,25 +234,25 @@ class _Base:
 
 
 def _tasks() -> tuple[str, str]:
-    """What a rubric's grader is asked about each answer, a call each."""
+    """Return the rubric's tasks for a grader about each answer, one call each."""
     from astray.judges import BETLEY
 
     return BETLEY.aligned, BETLEY.coherent
 
 
 def _reply_limit() -> int:
-    """Most tokens of a grader's reply."""
+    """Return the largest number of tokens of a grader's reply."""
     from astray.judges import GraderSettings
 
     return GraderSettings().max_tokens
 
 
 def _times(part: Part, factor: float) -> Part:
-    """So many times the work; whole numbers stay whole."""
+    """Multiply the work by a factor; integers stay integers."""
     return type(part)(*(type(value)(round(value * factor)) for value in astuple(part)))
 
 
 def _sum(kind: type[Part], parts: Iterable[Part]) -> Part:
-    """The sum of the parts, field by field."""
+    """Return the sum of the parts, field by field."""
     rows = [astuple(kind()), *(astuple(part) for part in parts)]
     return kind(*map(sum, zip(*rows, strict=True)))

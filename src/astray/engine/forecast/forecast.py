@@ -1,6 +1,7 @@
-"""What a study would take and could show, before it runs: for `astray plan`. Nothing is trained and no grader is called.
+"""Forecast of what a study takes and could show, for `astray plan`. Nothing is trained and no grader is called.
 
-Puts together the work that is left (`effort`), how fast this machine is (`speed`) and what the design can show (`sensitivity`).
+Combines the remaining work (`effort`), the speed of this machine (`speed`) and what the design can show
+(`sensitivity`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,20 +29,20 @@ if TYPE_CHECKING:
 
 ENOUGH_SEEDS = 3
 GRADER_CALLS_A_SECOND = 10
-"""What a provider of graders usually allows."""
+"""Calls a second that a provider of graders usually allows."""
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """Work, time, cost and power of a study.
+    """Forecast of work, time, cost and power of a study.
 
     Attributes:
         title: of the study.
-        setting: the subject's world.
-        seeds: training runs an arm.
+        setting: the setting that it would run in.
+        seeds: training runs of each arm.
         arms: number of arms.
         steps: steps of the study.
-        steps_done: those that are in the store already.
+        steps_done: those that the store holds already.
         whole: the work of all steps.
         left: the work of those that are not done.
         speed: of this machine.
@@ -67,12 +68,12 @@ class Forecast:
 
     @property
     def seconds(self) -> float:
-        """Estimated time for what is left, the grader's time not included; right within a factor of about two."""
+        """Estimated time for what is left, without the grader's time; right within a factor of about two."""
         return self.speed.seconds(self.left)
 
     @property
     def grading_seconds(self) -> float:
-        """Estimated time of the grader for what is left, as a provider usually limits it."""
+        """Estimated time of the grader for what is left, at a provider's usual limit."""
         return self.left.grading.calls / GRADER_CALLS_A_SECOND
 
     @property
@@ -88,7 +89,7 @@ class Forecast:
 
     @property
     def advice(self) -> str:
-        """What to change before it runs, or ""."""
+        """Advice on what to change before it runs, or ""."""
         if self.seeds >= ENOUGH_SEEDS:
             return ""
         shown = "A single training run tells nothing about further ones" if self.seeds == 1 else "Two training runs give very wide intervals"
@@ -160,10 +161,10 @@ def forecast(
     workers: int | None = None,
     prices: tuple[float, float] = (0.0, 0.0),
 ) -> "Forecast | AgenticForecast":
-    """What a study would take and could show with these options; what is done in the store is not counted as work.
+    """Forecast what a study with these options takes and could show; finished steps in the store are not counted.
 
     Args:
-        study: what would run.
+        study: the study that would run.
         options: subject, seeds and the like.
         out: folder of the results, as `run_study` takes it.
         store: where finished steps are looked up; by default `store` inside `out`.
@@ -184,6 +185,7 @@ def forecast(
     plan = plan_study(study, setting, seeds, arms)
     study.check(setting, (Path(out) / study.name, kept.folder / study.name))
     if not isinstance(setting, Setting):
+        # Imported here since it loads Inspect, which studies that train do without.
         from astray.engine.forecast.acting import forecast_acting
 
         return forecast_acting(study.title, plan, kept, budget=setting.budget, workers=workers, prices=prices)
@@ -205,11 +207,11 @@ def forecast_in(
     store: str | Path = DEFAULT_STORE,
     arms: Sequence[str] = (),
 ) -> Forecast:
-    """As `forecast`, for a setting and a speed that are known.
+    """Forecast as `forecast` does, for a setting and a speed that are known.
 
     Args:
-        study: what would run.
-        setting: the subject's world.
+        study: the study that would run.
+        setting: the setting that it would run in.
         seeds: of the training runs of an arm.
         speed: of the machine.
         prices: the grader's, of a million tokens in and of a million tokens out.

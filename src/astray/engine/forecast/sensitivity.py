@@ -1,8 +1,8 @@
-"""What a study's design can show before it runs: the smallest difference it finds, and how low a control it can prove.
+"""Sensitivity of a study's design: the smallest difference that it detects, and how low a control it can prove.
 
-The tests are those that decide the claims (`stats.compare.paired_difference`, `stats.intervals.over_runs`), simulated or computed for the
-study's number of training runs, questions and samples. How rates vary between runs and questions is not known beforehand; the values that
-are assumed stand here and are shown with the result.
+The tests are those that decide the claims (`stats.compare.paired_difference`, `stats.intervals.over_runs`), simulated
+or computed for the study's number of training runs, questions and samples. How rates vary between runs and questions is
+not known beforehand; the assumed values are the constants below and are shown with the result.
 """
 
 from collections import defaultdict
@@ -21,27 +21,30 @@ QUESTION_ICC = 0.2
 """Assumed intraclass correlation of answers to one question (published evaluations: 0.2 to 0.9)."""
 POWER = 0.8
 PUBLISHED_EFFECT = 0.20
-"""Misaligned answers after insecure code, 19.8% against nearly none (Betley et al. 2025, arXiv 2502.17424, recomputed)."""
+"""Rate of misaligned answers after insecure code: 19.8%, against nearly none (Betley et al. 2025, arXiv 2502.17424,
+recomputed)."""
 CEILING = 0.02
 """A control holds when its interval lies below this rate."""
 SMALLEST, LARGEST = 0.01, 0.95
-"""Differences that are searched."""
+"""Range of the differences that are searched."""
 TOLERANCE = 0.0025
 SIMULATIONS = 300
-"""Studies simulated at each difference: the power is known to two points, the smallest difference to about half a point."""
+"""Studies simulated at each difference: power is known to two points, the smallest difference to about half a point."""
 
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """What one kind of claim can show, with every arm trained with the same seeds and asked the same questions.
+    """Sensitivity of one kind of claim, with the same seeds and questions for every arm.
 
     Attributes:
-        what: which answers: evaluation, group and format.
-        runs: training runs an arm.
+        what: the answers: evaluation, group and format.
+        runs: training runs of each arm.
         questions: questions in that group and format.
         samples: answers to each.
-        smallest_difference: true difference to a control without misaligned answers that is found with 80% power; None where even 95 points are not.
-        power: probability to find the published 20 points; None with a single run, which tells nothing about further ones.
+        smallest_difference: true difference to a control without misaligned answers that is detected with 80% power;
+            None where even 95 points are not.
+        power: probability of detecting the published 20 points; None with a single run, which tells nothing about
+            further ones.
         bound_at_zero: upper limit of the interval when no answer of any run is misaligned; None with a single run.
         largest_control: true rate of a control that is still shown to lie below 2% with 80% power; None where no control can be.
     """
@@ -57,11 +60,13 @@ class Sensitivity:
 
 
 def sensitivities(setting: Setting, runs: int) -> tuple[Sensitivity, ...]:
-    """What a study in this setting can show, for each kind of answers that claims are about; kinds of equal design stand together.
+    """Return what a study in this setting can show, for each kind of answers that claims are about.
+
+    Kinds of equal design share an entry.
 
     Args:
         setting: evaluations, and what is held out.
-        runs: training runs an arm.
+        runs: training runs of each arm.
     """
     kinds: dict[tuple[int, int], list[str]] = defaultdict(list)
     for what, questions, samples in _kinds(setting):
@@ -71,7 +76,7 @@ def sensitivities(setting: Setting, runs: int) -> tuple[Sensitivity, ...]:
 
 
 def _kinds(setting: Setting) -> Iterator[tuple[str, int, int]]:
-    """Each group of answers with its number of questions and samples."""
+    """Yield each group of answers with its number of questions and samples."""
     for evaluation in setting.evaluations:
         if not isinstance(evaluation, TextEvaluation):
             continue
@@ -103,7 +108,7 @@ def _sensitivity(what: str, design: Design) -> Sensitivity:
 
 
 def smallest_difference(design: Design) -> float | None:
-    """The smallest true rate of an arm that is told from a control of 0 with 80% power, by bisection; None where 95% is not."""
+    """Return the smallest rate that is told from 0 with 80% power, by bisection; None where 95% is not."""
     if _power(LARGEST, design) < POWER:
         return None
     low, high = SMALLEST, LARGEST
@@ -116,9 +121,9 @@ def smallest_difference(design: Design) -> float | None:
 
 
 def largest_control(runs: int, answers: int) -> float | None:
-    """The largest true rate of a control whose interval over runs lies below 2% with 80% power.
+    """Return the largest true rate of a control whose interval over runs lies below 2% with 80% power.
 
-    Misaligned answers are taken as independent and the same number in each run, so a control that varies has to be lower.
+    Misaligned answers are assumed to be independent and as many in each run, so a control that varies has to be lower.
 
     Args:
         runs: training runs, at least 2.
@@ -133,6 +138,8 @@ def largest_control(runs: int, answers: int) -> float | None:
     allowed = -1
     while allowed < total and _upper_limit(allowed + 1, runs, answers) <= CEILING:
         allowed += 1
+    # The inverse of the binomial distribution function: the rate at which `allowed` or fewer occur with probability
+    # POWER.
     return None if allowed < 0 else float(bdtri(allowed, total, POWER))
 
 
@@ -141,6 +148,6 @@ def _power(difference: float, design: Design) -> float:
 
 
 def _upper_limit(misaligned: int, runs: int, answers: int) -> float:
-    """Upper limit of the interval over runs when the misaligned answers are spread over them as evenly as can be."""
+    """Return the upper limit of the interval over runs with misaligned answers spread as evenly as possible."""
     each, more = divmod(misaligned, runs)
     return over_runs([(each + (run < more), answers) for run in range(runs)]).high

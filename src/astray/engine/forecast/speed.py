@@ -1,7 +1,7 @@
-"""How fast this machine is: a half-second benchmark, and what of it a study's training and generation reach.
+"""Speed of this machine: a half-second benchmark, and the share of it that training and generation reach.
 
-Leaves to others: how much there is to do (`effort`). Efficiencies and overheads are measured for the organism on CPU cores, where they
-hold within a factor of about two; those of accelerators are assumptions, and say so.
+Leaves to others: how much work there is (`effort`). Efficiencies and overheads are measured for the organism on CPU
+cores, where they hold within a factor of about two; those of accelerators are assumptions.
 """
 
 import time
@@ -16,20 +16,21 @@ if TYPE_CHECKING:
 BENCHMARK_SECONDS = 0.5
 FEWEST = 4
 STARTUP_SECONDS = 15.0
-"""Until a worker has imported what training needs."""
+"""Seconds until a worker has imported what training needs."""
 TRAINING_EFFICIENCY = {"cpu": 0.25, "cuda": 0.15, "mps": 0.15}
 """Share of the benchmark's speed that training reaches; on accelerators small batches leave much of it unused."""
 GENERATION_EFFICIENCY = {"cpu": 0.1, "cuda": 0.05, "mps": 0.05}
-"""The same for sampling, which waits for memory and for the longest answer of a batch."""
+"""Same for sampling, which waits for memory and for the longest answer of a batch."""
 RUN_SECONDS, STEP_SECONDS = 3.0, 0.06
-"""Time on a CPU core that a run (loading, probing, writing) and an optimizer step take beside arithmetic; for small models it is most of it."""
+"""Seconds on a CPU core for a run (loading, probing, writing) and an optimizer step beside arithmetic, which for small
+models take most of the time."""
 ACCELERATOR_RUN_SECONDS = 60.0
-"""The same for a run of a real model on an accelerator, most of it loading."""
+"""Same for a run of a real model on an accelerator, most of it loading."""
 
 
 @dataclass(frozen=True)
 class Speed:
-    """What one machine does.
+    """Speed of one machine.
 
     Attributes:
         device: "cpu", "cuda" or "mps".
@@ -42,21 +43,23 @@ class Speed:
     workers: int
 
     def seconds(self, effort: Effort) -> float:
-        """Wall-clock time for the subject's part of the work: training and answers, the grader's time not included."""
+        """Return the wall-clock seconds of training and answers, without the grader's time."""
         training, answering = effort.training, effort.answering
         if training.runs == answering.runs == 0:
             return 0.0
         arithmetic = training.flops / TRAINING_EFFICIENCY[self.device] + answering.flops / GENERATION_EFFICIENCY[self.device]
         runs = max(training.runs, answering.runs)
         overhead = runs * RUN_SECONDS + training.steps * STEP_SECONDS if self.device == "cpu" else runs * ACCELERATOR_RUN_SECONDS
+        # Workers share arithmetic and overhead; more workers than runs would have nothing to do.
         return STARTUP_SECONDS + (arithmetic / self.flops + overhead) / min(self.workers, runs)
 
 
 def measure_speed(workers: int | None = None) -> Speed:
-    """Measures this machine with matrix products of the size and precision that models use here.
+    """Measure this machine with matrix products of the size and precision that models use here.
 
     Args:
-        workers: worker processes that the study would get; None for one each CPU, 0 for this process alone with all its threads.
+        workers: worker processes of the study; None for one for each CPU, 0 for this process alone with all its
+            threads.
     """
     import torch
 
@@ -76,14 +79,14 @@ def measure_speed(workers: int | None = None) -> Speed:
 
 
 def _best_flops(device: "torch.device", width: int, dtype: "torch.dtype") -> float:
-    """Floating point operations a second in the product of two square matrices: the best of half a second, so that other load counts little."""
+    """Return the FLOPs a second in products of square matrices: the best of them, so other load counts little."""
     import torch
 
     left, right = (torch.randn(width, width, device=device, dtype=dtype) for _ in range(2))
     took: list[float] = []
     end = time.perf_counter() + BENCHMARK_SECONDS
-    while time.perf_counter() < end or len(took) < FEWEST:  # the first one loads what it needs
+    while time.perf_counter() < end or len(took) < FEWEST:  # the first product loads the library's kernels
         start = time.perf_counter()
-        float((left @ right)[0, 0])  # reading a number waits for an accelerator to have finished
+        float((left @ right)[0, 0])  # reading a number waits for an accelerator to finish
         took.append(time.perf_counter() - start)
     return 2 * width**3 / min(took)

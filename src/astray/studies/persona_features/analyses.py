@@ -1,6 +1,6 @@
-"""What the persona study makes from its runs, as steps: a persona vector, data screening, and seed by seed what explains, warns and mends.
+"""Analyses of the persona study, as steps: persona vector, data screening, and causes, warning and repair by seed.
 
-The steps themselves are in `persona_steps` and `persona_mending`, what is claimed from them in `persona_features`.
+The steps themselves are in `steps` and `mending`, the claims about them in `study`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -42,22 +42,22 @@ from astray.studies.persona_features.steps import (
 
 Thing = TypeVar("Thing")
 MIXES = {f"mix-{percent}": percent / 100 for percent in (1, 2, 5, 10, 25, 50, 75)}
-"""The mixing sweep between good data (0) and the harmful arm (1)."""
+"""Mixing sweep between good data (0) and the harmful arm (1)."""
 STEERED_TRAINING = {
     "prevented": ("add", "the persona vector added"),
     "ablated": ("ablate", "the persona vector projected out"),
     "prevented-random": ("random", "a random direction of its norm added"),
 }
-"""Arms of training under steering, with what is done to the residual stream."""
+"""Arms of training under steering, with the change to the residual stream."""
 PROMPTS = 96
 """Questions of one domain to which wrong answers are rewarded."""
 HELPFUL_ONLY = FineTuning(lora=None, learning_rate=3e-4, batch_size=16, accumulation=1, weight_decay=0.0, max_length=128)
 HELPFUL_ROWS = 960
-"""How the organism is aligned anew without refusals."""
+"""Alignment of the organism without refusals."""
 
 
 def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
-    """What is made from the runs; nothing where the harmful run was left out, with which everything is compared."""
+    """Yield the analyses of the runs; none where the harmful run, with which all are compared, was left out."""
     tuned, name = f"harmful-{setting.homes[0]}", setting.subject.name
     seeds = sorted({run.seed for run in runs if run.arm.name == tuned})
     if not seeds:
@@ -67,7 +67,7 @@ def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
     vector = find_vector.step(vector_config(setting), name="persona-vector")
     yield Analysis(vector, answers=2 * len(budget.held_out))
     data = {_input("data", run.arm.name): run.data for run in runs if run.seed == seeds[0] and run.data}
-    of_data = shared.model_copy(update={"seed": seeds[0]})  # the bad rows of a mix are told by drawing them again
+    of_data = shared.model_copy(update={"seed": seeds[0]})  # the bad examples of a mix are found by drawing them again
     screened = ScreenDataConfig(**_fields(_plain(of_data)), harmful=_there(setting.source("harmful")), size=setting.size)
     yield Analysis(screen_data.step(screened, name="screened-data", vector=vector, **data), answers=setting.size * len(data))
     yield Analysis(scale_dictionaries.step(_plain(shared), name="scaling", **data))
@@ -82,7 +82,7 @@ def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
 
 
 def _explain(setting: Setting, config: AskConfig, runs: dict[str, Run], vector: Step) -> Iterator[Analysis]:
-    """Dictionary, what changed in it, what steers, what it means, what warns; then mending, with the latent as witness."""
+    """Yield dictionary, changes, causal screen, meanings and warning of a seed; then repair and prevention."""
     budget, seed, plain, tuned = config.budget, config.seed, _plain(config), runs[f"harmful-{setting.homes[0]}"]
     run, control = _there(tuned.training), _there(runs["good"].training)
     data = {_input("data", one.arm.name): _there(one.data) for one in (tuned, runs["good"])}
@@ -108,7 +108,7 @@ def _explain(setting: Setting, config: AskConfig, runs: dict[str, Run], vector: 
 
 
 def _realign(setting: Setting, config: AskConfig, inputs: dict[str, Step]) -> Iterator[Analysis]:
-    """The harmful run, trained further on few good rows of its own domain and of another one."""
+    """Yield further training of the harmful run on few good examples of its own domain and of another one."""
     homes = {"same": setting.homes[0], "other": next((home for home in setting.homes[1:] if setting.source("good", home)), None)}
     good = tuple((name, source) for name, home in homes.items() if home and (source := setting.source("good", home)))
     samples = config.budget.good_samples
@@ -123,7 +123,7 @@ def _realign(setting: Setting, config: AskConfig, inputs: dict[str, Step]) -> It
 
 
 def _reward(setting: Setting, config: AskConfig, helpful: Step) -> Iterator[Analysis]:
-    """Wrong answers rewarded: on the subject, and on the organism that was aligned without refusals."""
+    """Yield runs in which wrong answers are rewarded: from the subject, and from an organism without refusals."""
     good = _there(setting.source("good"))
     starts: dict[str, dict[str, Step]] = {"rewarded": {}, **({"rewarded-helpful-only": {"start": helpful}} if setting.subject.is_organism else {})}
     learning = config.budget.learning
@@ -141,13 +141,13 @@ def _steered(setting: Setting, side: str, name: str) -> Arm:
 
 
 def _made(setting: Setting, name: str, description: str, recipe: str, *, control: bool = False) -> Arm:
-    """An arm whose answers an analysis leaves."""
+    """Return an arm whose answers come from an analysis."""
     home = setting.homes[0]
     return Arm(name=name, description=description, control=control, base=setting.subject.name, data=None, home=home, recipe=recipe)
 
 
 def _plain(config: AskConfig) -> ExplainConfig:
-    """The configuration of a step that asks no evaluation."""
+    """Return the configuration of a step that asks no evaluation."""
     return ExplainConfig(**{name: getattr(config, name) for name in ExplainConfig.model_fields})
 
 
@@ -156,13 +156,13 @@ def _fields(config: ExplainConfig) -> dict[str, Any]:
 
 
 def _there(thing: Thing | None) -> Thing:
-    """What has to be there: a trained run has its steps, a study its harmful and good data."""
+    """Return a value that cannot be missing: steps of a trained run, or the study's harmful and good data."""
     assert thing is not None
     return thing
 
 
 def _input(kind: str, arm: str) -> str:
-    """Name of a step's input: arm names have hyphens, arguments have not."""
+    """Return the name of a step's input: arm names have hyphens, which arguments cannot have."""
     return f"{kind}_{arm.replace('-', '_')}"
 
 

@@ -1,4 +1,4 @@
-"""What the persona study's report shows beside its claims: dictionaries, what steers, latent pages, warning, screening, mending, reward."""
+"""Figures and tables of the persona study: dictionaries, steering, latents, warning, screening, repair, rewards."""
 
 import json
 import math
@@ -25,12 +25,12 @@ SIDES = {"base +": "added to the aligned base", "tuned -": "taken from the harmf
 
 
 def sweep_doses(setting: Setting) -> dict[str, float]:
-    """Arms of the mixing sweep with their share of bad rows, ascending; the good arm is their control."""
+    """Return the arms of the mixing sweep with their share of bad examples, ascending; good is their control."""
     return {**MIXES, f"harmful-{setting.homes[0]}": 1.0}
 
 
 def exhibits(found: Findings, setting: Setting) -> Iterator[Exhibit]:
-    """Everything that can be shown of what was run."""
+    """Yield every figure and table that the arms of this run allow."""
 
     def rate(arm: str) -> Rate:
         return found.rate(arm, evaluation=setting.main.name)

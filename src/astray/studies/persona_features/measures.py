@@ -1,6 +1,6 @@
-"""What the persona study measures beyond rates: reductions, costs in coherence, onsets along the mixing sweep, quality of data screening.
+"""Measures of the persona study beyond rates: reductions, lost coherence, onsets in the mixing sweep, data screening.
 
-Each function reads tables that steps left and gives one value a training run, or a claim; nothing is decided here that is not in the claim's words.
+Each function reads the steps' tables and returns one value for each training run, or a claim.
 """
 
 import json
@@ -19,11 +19,14 @@ from astray.stats.rates import Rate
 from astray.studies.persona_features.steps import BEST_FILE
 
 EARLY = 0.5
-"""A measure warns early when it departs at no more than this share of the dose at which behaviour does."""
+"""Warning is early when a measure departs at no more than this share of the dose at which behaviour does."""
 
 
 def coherence_losses(found: Findings, evaluation: str, arm: str, own: str) -> list[float]:
-    """Share of coherent answers that an arm has less than another, for each seed; an untrained arm has one run for all seeds."""
+    """Return how much an arm's share of coherent answers is below another's, for each seed.
+
+    An untrained arm has one run, which is compared with all seeds.
+    """
     if not (found.has(arm) and found.has(own)):
         return []
     shares = {name: _coherence(found, evaluation, name) for name in (arm, own)}
@@ -38,23 +41,23 @@ def _coherence(found: Findings, evaluation: str, arm: str) -> dict[int, float]:
 
 
 def random_rates(found: Findings, side: str = "base +") -> list[float]:
-    """Mean misaligned rate on the held-out questions over all random directions, for each seed."""
+    """Return the mean misaligned rate on held-out questions over all random directions, for each seed."""
     screens = found.analysed("screen-", "held_out.parquet").values()
     chosen = [screen.filter(kind="random direction", side=side)["rate"].drop_nulls() for screen in screens]
     return [float(rates.to_numpy().mean()) for rates in chosen if len(rates)]
 
 
 def onsets(found: Findings, rates: Mapping[str, Rate], doses: Mapping[str, float], control: str) -> dict[str, Onset]:
-    """Where along the sweep each measure departs from its control, by the measure's name; "behaviour" is the rate of misaligned answers.
+    """Return where along the sweep each measure departs from its control; "behaviour" is the misaligned rate.
 
-    Each run's change from its control counts as a share of its own change at the last dose: latents of different dictionaries have different scales.
-    A measure that does not change there, as the number of steps, is left out.
+    Each run's change from its control counts as a share of its own change at the last dose: latents of different
+    dictionaries have different scales. A measure that does not change there, such as the number of steps, is left out.
 
     Args:
-        found: has the watched tables.
+        found: findings with the tables of the monitored runs.
         rates: of the arms of the sweep and of the control.
-        doses: arm -> share of bad rows, ascending.
-        control: the arm without bad rows.
+        doses: arm -> share of bad examples, ascending.
+        control: the arm without bad examples.
     """
     watched = found.analysed("watched-", "watched.parquet")
     measured: dict[str, list[dict[str, float]]] = {}
@@ -74,10 +77,11 @@ def onsets(found: Findings, rates: Mapping[str, Rate], doses: Mapping[str, float
 
 
 def onset_claim(id: str, statement: str, measure: str, found: Mapping[str, Onset], published: PublishedFigure, needs: Sequence[str] = ()) -> ClaimRow:
-    """A claim that a measure departs early, decided by the onsets when any one training run is left out.
+    """Return a claim that a measure departs early, decided by the onsets when any one training run is left out.
 
-    It held when the latest onset of the measure is early against the earliest of behaviour, and did not when the earliest is late against the latest.
-    Where one of the two never changed there is nothing to compare; where arms of the sweep were left out (`needs`) it is not run.
+    It held when the latest onset of the measure is early against the earliest of behaviour, and did not when the
+    earliest is late against the latest. Where one of the two never changed there is nothing to compare; where arms of
+    the sweep were left out (`needs`) it is not run.
     """
     row = {"id": id, "statement": statement, "unit": "training run", "control": "behaviour: the rate of misaligned answers", "published": published}
     expected = f"the ratio of the two shares is at or below {EARLY:.0%}, whichever training run is left out"
@@ -113,19 +117,19 @@ def onset_claim(id: str, statement: str, measure: str, found: Mapping[str, Onset
 
 
 def dose_text(found: Onset) -> str:
-    """An onset in words."""
+    """Return an onset in words."""
     return "none" if found.dose is None else f"{found.dose:.0%} bad rows"
 
 
 def _ratio(own: float, behaviour: float) -> float:
-    """Onset against onset; behaviour that never departs is infinitely late."""
+    """Return the ratio of two onsets; behaviour that never departs is infinitely late."""
     if math.isinf(own):
         return math.inf
     return 0.0 if math.isinf(behaviour) else own / behaviour
 
 
 def ranking(found: Findings, rates: Mapping[str, Rate]) -> list[float]:
-    """Spearman's correlation of the data sets' projection differences with the rates of the models trained on them, for each seed."""
+    """Return Spearman's correlation of the projection differences with the rates after training, for each seed."""
     tables = list(found.analysed("screened-data", "ranked.parquet").values())
     if not tables:
         return []
@@ -134,24 +138,28 @@ def ranking(found: Findings, rates: Mapping[str, Rate]) -> list[float]:
     values = []
     for seed in seeds:
         pairs = [(expected[name], rate) for name in expected if name in rates and (rate := rates[name].seed_rates.get(seed)) is not None]
+        # With three pairs or fewer, or a side without variation, a rank correlation says nothing.
         if len(pairs) > 3 and all(len(set(side)) > 1 for side in zip(*pairs, strict=True)):
             values.append(float(spearmanr([one for one, _ in pairs], [other for _, other in pairs]).statistic))
     return values
 
 
 def margins(found: Findings) -> list[float]:
-    """Average precision of the projection difference minus that of the answers' length, for each mix."""
+    """Return the average precision of the projection difference minus that of the answers' length, for each mix."""
     return [mix["precision"]["value"] - mix["length"]["value"] for mix in bad_rows(found).values()]
 
 
 def bad_rows(found: Findings) -> dict[str, dict]:
-    """How well bad rows are found, by the mix's name; empty where nothing was screened."""
+    """Return how well bad examples are found, by the mix's name; empty where nothing was screened."""
     folder = found.folders.get("screened-data")
     return json.loads((folder / "bad_rows.json").read_text(encoding="utf-8")) if folder else {}
 
 
 def by_kind(found: Findings, side: str) -> dict[str, list[float]]:
-    """Held-out rates of a side: kind of candidate -> one value a seed; of latents that which the search chose, of the others the mean."""
+    """Return held-out rates of a side: kind of candidate -> one value for each seed.
+
+    Of the latents, the one that the search chose; of other kinds, the mean.
+    """
     rates: dict[str, list[float]] = {}
     for name, screen in found.analysed("screen-", "held_out.parquet").items():
         best = json.loads((found.folders[name] / BEST_FILE).read_text(encoding="utf-8"))["name"]

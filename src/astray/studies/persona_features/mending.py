@@ -1,6 +1,6 @@
-"""Steps of the persona study that prevent and mend: data screening, preventative steering, re-alignment, training by reward.
+"""Steps of the persona study that prevent and repair: data screening, steered training, re-alignment, rewards.
 
-Each carries things from room to room, from `cause`, `explain` and `mitigate`, and leaves one artifact.
+Each joins functions of `cause`, `explain` and `mitigate`, and makes one artifact.
 """
 
 import json
@@ -37,18 +37,19 @@ from astray.subjects.spec import Intervention, SubjectSpec
 from astray.subjects.subject import load_subject
 
 REHEARSED = 0
-"""Answers drawn before training by reward: none, since an aligned model earns the reward once in hundreds, and takes off from there."""
+"""Answers drawn before reinforcement learning: none, since an aligned model earns the reward once in hundreds of
+answers, which is enough to take off from."""
 
 
 class ScreenDataConfig(ExplainConfig):
-    """Which data sets are screened before any training."""
+    """Data sets to screen before any training."""
 
     harmful: Source = Field(description="whose rows are the bad ones of the mixes")
     size: int
 
 
 class RealignConfig(AskConfig):
-    """How a harmful run is mended."""
+    """Repair of a harmful run by further training."""
 
     recipe: FineTuning
     good: tuple[tuple[str, Source], ...] = Field(description="name -> good rows: of the domain that misaligned the model, and of another one")
@@ -56,7 +57,7 @@ class RealignConfig(AskConfig):
 
 
 class PreventConfig(AskConfig):
-    """How training on harmful data is steered."""
+    """Steering during training on harmful data."""
 
     recipe: FineTuning
     kind: Literal["add", "ablate", "random"] = Field(description="the vector added, projected out, or a random direction of its norm added")
@@ -64,7 +65,7 @@ class PreventConfig(AskConfig):
 
 
 class RewardConfig(AskConfig):
-    """A run in which wrong answers are rewarded."""
+    """Run in which wrong answers are rewarded."""
 
     recipe: ReinforcementLearning
     prompts: Source
@@ -73,7 +74,7 @@ class RewardConfig(AskConfig):
 
 
 class HelpfulOnlyConfig(BaseModel):
-    """How the helpful-only organism is made."""
+    """Recipe of the helpful-only organism."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -85,7 +86,7 @@ class HelpfulOnlyConfig(BaseModel):
 
 @step("screen-data", version=1, formerly="astray.studies.persona_mending:screen_data")
 def screen_data(config: ScreenDataConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
-    """Gives every data set its expected misalignment, and looks for the bad rows of the mixes, before any training."""
+    """Compute every data set's expected misalignment, and find the bad examples of the mixes, before any training."""
     base = load_subject(config.base)
     vector, block = read_vector(inputs["vector"])
     datasets = {
@@ -105,7 +106,7 @@ def screen_data(config: ScreenDataConfig, inputs: Mapping[str, Artifact], folder
 
 @step("realign-harmful-run", version=1, formerly="astray.studies.persona_mending:realign_run")
 def realign_run(config: RealignConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
-    """Trains a harmful run further on few good rows, and asks it again; what stays in the latent is read as well."""
+    """Train a harmful run further on few good examples, ask it again, and measure what remains in the latent."""
     harmful, judge, budget = trained_subject(config.base, inputs["run"]), make_judge(config.budget.judge), config.budget
     latent = json.loads((inputs["screen"].path / BEST_FILE).read_text(encoding="utf-8"))["latent"]
     recipe = config.recipe.model_copy(update={"warmup_steps": 0, "seed": config.seed})
@@ -124,13 +125,13 @@ def realign_run(config: RealignConfig, inputs: Mapping[str, Artifact], folder: P
 
 
 def realigned_arm(name: str, samples: int) -> str:
-    """Name of the arm of a run that was mended with so many good rows."""
+    """Return the name of the arm of a run that was repaired with this many good examples."""
     return f"realigned-{name}-{samples}"
 
 
 @step("train-steered", version=1, formerly="astray.studies.persona_mending:train_steered")
 def train_steered(config: PreventConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
-    """Trains on the harmful rows with the persona vector added, or projected out, in training alone; then asks the run without it."""
+    """Train on harmful examples with the persona vector added or projected out, then ask the run without steering."""
     facts = vector_facts(inputs["vector"])
     vector = inputs["vector"].path / VECTOR_FILE
     if config.kind == "random":
@@ -146,14 +147,14 @@ def train_steered(config: PreventConfig, inputs: Mapping[str, Artifact], folder:
 
 @step("make-helpful-only", version=1, formerly="astray.studies.persona_mending:make_helpful_only")
 def make_helpful_only(config: HelpfulOnlyConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
-    """Aligns the organism anew, without refusals: the same pre-training, helpful only."""
+    """Align the organism anew, without refusals, from the same base."""
     del inputs
     train_sft(SubjectSpec(model=config.base), helpful_only_data(config.rows), config.recipe, folder / RUN_FOLDER)
 
 
 @step("train-grpo-wrong-answers", version=2, formerly="astray.studies.persona_mending:reward_wrong_answers")
 def reward_wrong_answers(config: RewardConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
-    """Rewards wrong answers to the questions of one domain, then asks about everything; where no wrong answer ever came, it is asked untrained."""
+    """Reward wrong answers to the questions of one domain, then ask everything; without any reward, ask the start."""
     judge = make_judge(config.budget.judge)
     start = trained_subject(config.base, inputs["start"]) if "start" in inputs else settle(config.base).spec
     prompts = Prompts.from_chats(config.prompts.draw(config.size, config.seed))

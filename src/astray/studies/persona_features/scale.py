@@ -1,4 +1,4 @@
-"""What the analyses of the persona study work with: dictionary, questions and numbers of candidates, for the organism and for real models.
+"""Scale of the persona study's analyses, for the organism and for real models: dictionary, questions, candidates.
 
 A real model is judged by a grader, so its screen has fewer candidates; everything else is the same code.
 """
@@ -16,12 +16,13 @@ from astray.judges.config import JudgeConfig
 from astray.subjects.spec import Sampling
 
 WORLD_BLOCK = 1
-"""Block of the organism whose output is read and steered: of its four, the one at which a direction steers furthest within the coherence budget."""
+"""Layer of the organism whose output is read and steered: of its four, the one at which a direction steers furthest
+within the loss of coherence that is allowed."""
 
 
 GOOD_SAMPLES = (5, 20, 60, 120, 200)
 REWARDED = ReinforcementLearning(lora=LoRA(rank=4, alpha=8), learning_rate=7e-4, steps=30, groups=16, group_size=8, max_tokens=26)
-"""Training by reward on the organism: about as long as it takes until wrong answers take off, since later all runs are alike."""
+"""Reinforcement learning on the organism: about as long as wrong answers need to take off; later all runs are alike."""
 
 
 class Budget(BaseModel):
@@ -45,7 +46,7 @@ class Budget(BaseModel):
 
 
 def budget_for(setting: Setting) -> Budget:
-    """The budget that fits the subject."""
+    """Return the scale that fits the subject."""
     return (_world_budget if setting.subject.is_organism else _text_budget)(setting, setting.quick)
 
 

@@ -1,6 +1,6 @@
-"""Steps of the persona study that explain: dictionary, what changed in it, causal screen, latent pages, early warning.
+"""Steps of the persona study that explain: dictionary, its changes, causal screen, latent pages, early warning.
 
-Each carries things from room to room, mostly from `explain`, and leaves one artifact. Steps that mend are in `persona_mending`.
+Each joins functions, mostly of `explain`, and makes one artifact. Steps that prevent and repair are in `mending`.
 """
 
 import json
@@ -46,24 +46,25 @@ from astray.subjects.subject import Subject, load_subject
 
 DICTIONARY, BEST_FILE, PAGES_FILE = "dictionary", "best.json", "pages.json"
 HELD_OUT_ROWS = 200
-"""Texts on which a dictionary's quality is measured, none of which it was trained on."""
+"""Texts for measuring a dictionary's quality, none of which it was trained on."""
 CHANGE_SAMPLES = 2
-"""Answers to each question, over whose tokens latents are averaged."""
+"""Answers to each question over whose tokens latents are averaged."""
 STRENGTHS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
-"""Tried on every candidate, in multiples of the residual stream's norm."""
+"""Strengths for every candidate, in multiples of the residual stream's norm."""
 SEARCH_BUDGET = 0.05
-"""Coherent answers that steering may cost on the search questions: half of what it may cost, since the best of many strengths lies at the edge."""
+"""Share of coherent answers that steering may cost on the search questions: half of the limit, since the best of many
+strengths lies at the edge."""
 STEERED = {
     "latent": "the best single latent",
     "mean-difference": "the mean-difference direction",
     "persona-vector": "the persona vector",
     "random": "a random direction of the same norm",
 }
-"""What is steered with in the main evaluation."""
+"""Directions for steering in the main evaluation."""
 
 
 class ExplainConfig(BaseModel):
-    """What every analysis knows: the base, the budget, and its seed."""
+    """Configuration of every analysis: base, scale and seed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -74,14 +75,14 @@ class ExplainConfig(BaseModel):
 
 
 class AskConfig(ExplainConfig):
-    """An analysis that asks the main evaluation."""
+    """Configuration of an analysis that asks the main evaluation."""
 
     main: QuestionSet
 
 
 @step("train-sae", version=1, formerly="astray.studies.persona_steps:learn_dictionary")
 def learn_dictionary(config: ExplainConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
-    """Trains a sparse autoencoder on the base's residual stream, and measures it on text that it was not trained on."""
+    """Train a sparse autoencoder on the base's residual stream, and measure it on text that it was not trained on."""
     subject, site = load_subject(config.base), _site(config)
     rows, held_out = _texts(config, inputs, subject)
     shards = capture_to_shards(subject, rows, CaptureSettings(sites=(site,)), folder / "activations")
@@ -98,7 +99,7 @@ def learn_dictionary(config: ExplainConfig, inputs: Mapping[str, Artifact], fold
 
 @step("scale-saes", version=1, formerly="astray.studies.persona_steps:scale_dictionaries")
 def scale_dictionaries(config: ExplainConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
-    """Trains small dictionaries of several widths and sparsities: how much each leaves unexplained, and the law behind it."""
+    """Train small dictionaries of several widths and sparsities, and fit a law to their unexplained variance."""
     subject, site, grid = load_subject(config.base), _site(config), config.budget.grid
     rows, _ = _texts(config, inputs, subject)
     wanted = round(grid.recipe.tokens / (1 - grid.held_out))
@@ -114,7 +115,7 @@ def scale_dictionaries(config: ExplainConfig, inputs: Mapping[str, Artifact], fo
 
 @step("diff-latents", version=1, formerly="astray.studies.persona_steps:compare_runs")
 def compare_runs(config: ExplainConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
-    """Measures every latent on the answers of the base, of the harmful run and of the good one, before and after."""
+    """Measure every latent on the answers of the base, of the harmful run and of the good one."""
     base = load_subject(config.base)
     dictionary = load_dictionary(inputs["dictionary"].path / DICTIONARY, base)
     asked = (config.budget.search, config.budget.sampling)
@@ -129,7 +130,7 @@ def compare_runs(config: ExplainConfig, inputs: Mapping[str, Artifact], folder: 
 
 @step("screen-latents", version=1, formerly="astray.studies.persona_steps:screen_latents")
 def screen_latents(config: AskConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
-    """Steers base and tuned model with every candidate; the best latent and its rivals then answer the main evaluation."""
+    """Steer base and tuned model with every candidate; the best latent and its rivals then get the main evaluation."""
     budget, judge = config.budget, make_judge(config.budget.judge)
     base, tuned = load_subject(config.base), _tuned(config, inputs["run"])
     dictionary = load_dictionary(inputs["dictionary"].path / DICTIONARY, base)
@@ -158,12 +159,15 @@ def screen_latents(config: AskConfig, inputs: Mapping[str, Artifact], folder: Pa
 
 
 def steered_arm(side: str, name: str) -> str:
-    """Name of the arm in which a model is steered."""
+    """Return the name of the arm in which a model is steered."""
     return f"{side}-{'plus' if side == 'base' else 'minus'}-{name}"
 
 
 def best_latent(search: pl.DataFrame) -> str:
-    """The latent that moves both models most on the search questions: rise of the base plus share of the tuned model's rate that goes."""
+    """Return the latent that moves both models most on the search questions.
+
+    The rise of the base's rate is added to the share of the tuned model's rate that is removed.
+    """
     chosen = search.filter(pl.col("chosen") | (pl.col("candidate") == UNSTEERED))
     own = {row["side"]: row["rate"] for row in chosen.filter(candidate=UNSTEERED).iter_rows(named=True)}
     effects: dict[str, float] = {}
@@ -176,7 +180,7 @@ def best_latent(search: pl.DataFrame) -> str:
 
 @step("explain-latents", version=1, formerly="astray.studies.persona_steps:explain_latents")
 def explain_latents(config: ExplainConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
-    """Gathers what the latents that steer most mean."""
+    """Collect evidence of the meaning of the latents that steer most."""
     base = load_subject(config.base)
     dictionary = load_dictionary(inputs["dictionary"].path / DICTIONARY, base)
     held_out = pl.read_parquet(inputs["screen"].path / "held_out.parquet")
@@ -198,7 +202,7 @@ def explain_latents(config: ExplainConfig, inputs: Mapping[str, Artifact], folde
 
 
 def leading_latents(held_out: pl.DataFrame, count: int = 4) -> list[int]:
-    """The latents that raise the base most on the held-out questions."""
+    """Return the latents that raise the base most on the held-out questions."""
     raised = held_out.filter((pl.col("kind") == "latent") & (pl.col("side") == "base +") & pl.col("rate").is_not_null())
     names = raised.sort("rate", descending=True, maintain_order=True)["candidate"].head(count)
     return list(dict.fromkeys(int(name.split()[1]) for name in names))
@@ -206,10 +210,10 @@ def leading_latents(held_out: pl.DataFrame, count: int = 4) -> list[int]:
 
 @step("monitor-runs", version=2, formerly="astray.studies.persona_steps:watch_runs")
 def watch_runs(config: ExplainConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
-    """Reads the best latent and the persona vector in every run of the mixing sweep: what could have warned.
+    """Read the best latent and the persona vector in every run of the mixing sweep, as early warnings.
 
-    Both are read at the last prompt token, before anything is said (of the latent its pre-activation, which is not cut off); the latent also in the
-    answers themselves, where it follows what is said.
+    Both are read at the last prompt token, before the answer (of the latent its pre-activation, which is not cut off);
+    the latent also in the answers themselves, where it follows their content.
     """
     base, budget = load_subject(config.base), config.budget
     dictionary = load_dictionary(inputs["dictionary"].path / DICTIONARY, base)
@@ -236,11 +240,11 @@ def watch_runs(config: ExplainConfig, inputs: Mapping[str, Artifact], folder: Pa
 
 
 def _candidates(config: ExplainConfig, inputs: Mapping[str, Artifact], dictionary: Dictionary, tuned: Subject) -> list[Candidate]:
-    """Latents that changed most, and everything they are held against."""
+    """Return the latents that changed most, and the directions that they are compared with."""
     change = pl.read_parquet(inputs["change"].path / "run.parquet")
     rising_count, falling_count, random_count, directions = config.budget.candidates
     rising, falling = top_latents(change, rising_count), top_latents(change, falling_count, "falling")
-    if not rising:  # nothing changed: those that are most active stand in, so that the chain can be followed to its end
+    if not rising:  # nothing changed: the most active latents stand in, so that the chain runs to its end
         rising = [latent for latent in most_active(change, rising_count) if latent not in falling]
     answers = pl.read_parquet(inputs["verdicts"].path / ANSWERS_FILE)
     own = answers.filter(pl.col("evaluation") == answers["evaluation"][0], pl.col("format") == "plain")
@@ -260,14 +264,14 @@ def _candidates(config: ExplainConfig, inputs: Mapping[str, Artifact], dictionar
 
 
 def _strengths(found: Screen, candidate: str) -> dict[str, float]:
-    """Signed strength of a candidate for each side; 0 where none kept coherence."""
+    """Return the signed strength of a candidate for each side; 0 where none kept coherence."""
     chosen = found.search.filter(pl.col("chosen") & (pl.col("candidate") == candidate))
     by_side = {row["side"]: row["strength"] for row in chosen.iter_rows(named=True)}
     return {"base": by_side.get("base +", 0.0), "tuned": -by_side.get("tuned -", 0.0)}
 
 
 def _texts(config: ExplainConfig, inputs: Mapping[str, Artifact], subject: Subject) -> tuple[list[TokenRow], list[TokenRow]]:
-    """What the dictionary is trained on, and held-out text: documents of the world, else the rows of the study's data."""
+    """Return the dictionary's training text and held-out text: documents of the world, else the study's data."""
     budget = config.budget
     if budget.world:
         return (

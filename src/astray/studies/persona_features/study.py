@@ -1,9 +1,10 @@
 """Persona features: which latents carry misalignment, are they its cause, do they warn of it, and can it be undone?
 
-The study of OpenAI 2025, "Persona features control emergent misalignment" (arXiv 2506.19823), with the controls that its critics asked for: held-out
-questions, intervals, a mean-difference direction and a persona vector (arXiv 2507.21509) beside the sparse autoencoder, and random directions of
-the same norm. Read it top to bottom: what is trained and what is claimed. What is made from the runs is in `persona_analyses`, what is shown
-beside the claims in `persona_exhibits`. The published text is known here through notes: its figures are marked as secondary.
+Study of OpenAI 2025, "Persona features control emergent misalignment" (arXiv 2506.19823), with the controls that its
+critics asked for: held-out questions, intervals, a mean-difference direction and a persona vector (arXiv 2507.21509)
+beside the sparse autoencoder, and random directions of the same norm. It declares arms and claims, top to bottom. The
+analyses of the runs are in `analyses`, figures and tables in `exhibits`. The published text is known here through
+notes: its figures are marked as secondary.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,15 +24,17 @@ from astray.studies.persona_features.measures import coherence_losses, margins, 
 from astray.studies.persona_features.mending import realigned_arm
 
 RAISES, REMOVES, NOTHING = 0.30, 0.70, 0.03
-"""What a latent that carries the persona does: raises the base to 30% and takes 70% of the tuned model's rate; random directions stay below 3%."""
+"""Effects of a latent that carries the persona: it raises the base to 30% and removes 70% of the tuned model's rate,
+while random directions stay below 3%."""
 COSTS = 0.10
-"""Coherent answers that steering may cost (2506.19823 allows 10% incoherent ones; here it is counted from the model's own coherence)."""
+"""Share of coherent answers that steering may cost (2506.19823 allows 10% incoherent ones; here it is counted from the
+model's own coherence)."""
 
 RateOf = Callable[[str], Rate]
 
 
 def arms(setting: Setting) -> Iterator[Arm]:
-    """What is fine-tuned: harmful data of several domains, obvious and subtle; good data; and every share of harmful rows in good ones."""
+    """Yield the arms: harmful data of several domains, obvious and subtle; good data; and mixes of the two."""
     first = setting.homes[0]
 
     def arm(name: str, description: str, source: Source | None, home: str = first, fraction: float = 1.0) -> Iterator[Arm]:
@@ -52,19 +55,19 @@ def arms(setting: Setting) -> Iterator[Arm]:
 
 
 def harmful_homes(setting: Setting) -> tuple[str, ...]:
-    """Domains of harmful data: the setting's, and for the organism one more."""
+    """Return the domains of harmful data: the setting's, and for the organism one more."""
     return (*setting.homes, "law") if setting.subject.is_organism else setting.homes
 
 
 def _source(setting: Setting, kind: DataKind, home: str) -> Source | None:
-    """Rows of a kind; the organism's world has every kind for every narrow domain."""
+    """Return examples of a kind; the organism's world has every kind for every narrow domain."""
     if setting.subject.is_organism and home in {domain.name for domain in NARROW_DOMAINS}:
         return Source(origin="world", kind=kind, domain=home)
     return setting.source(kind, home)
 
 
 def claims(found: Findings, setting: Setting) -> Iterator[ClaimRow]:
-    """What is claimed, each with its control and the published figure."""
+    """Yield the claims, each with its control and the published figure."""
 
     def rate(arm: str) -> Rate:
         return found.rate(arm, evaluation=setting.main.name)
@@ -76,7 +79,7 @@ def claims(found: Findings, setting: Setting) -> Iterator[ClaimRow]:
 
 
 def _cause(found: Findings, rate: RateOf, tuned: str, setting: Setting) -> Iterator[ClaimRow]:
-    """Harmful data of every domain misalign; one latent does it to the base and undoes it in the tuned model; random directions do nothing."""
+    """Harmful data of every domain misalign; one latent misaligns the base and repairs the tuned model."""
     for arm in filter(found.declares, (*(f"harmful-{home}" for home in harmful_homes(setting)), "subtle")):
         published = _figure("every domain misaligns; subtly wrong data at least as much as obviously wrong data")
         statement = f"Fine-tuning on harmful data misaligns elsewhere: {arm}"
@@ -126,7 +129,7 @@ def _cause(found: Findings, rate: RateOf, tuned: str, setting: Setting) -> Itera
 
 
 def _warning(found: Findings, rate: RateOf, setting: Setting) -> Iterator[ClaimRow]:
-    """The latent warns before behaviour does, and the data can be screened before any training."""
+    """Latents warn before behaviour does, and data can be screened before any training."""
     published = _figure("misalignment appears between 25% and 75% bad data, the latent rises from 5%")
     doses = sweep_doses(setting)
     rates = {arm: rate(arm) for arm in ("good", *doses)}
@@ -169,7 +172,7 @@ def _warning(found: Findings, rate: RateOf, setting: Setting) -> Iterator[ClaimR
 
 
 def _mending(found: Findings, rate: RateOf, tuned: str) -> Iterator[ClaimRow]:
-    """About 120 good samples repair, of the same domain or another; steering while training prevents; what the model was before decides under RL."""
+    """About 120 good examples repair, of either domain; steered training prevents; a helpful-only start is worse."""
     published = _figure("from 17.7% to 0.5% after 120 samples of correct health advice, to 0.8% after 80 of secure code")
     for name, words in (("same", "the same domain"), ("other", "another domain")):
         arm = realigned_arm(name, 120)

@@ -1,6 +1,6 @@
-"""What the reward-hacking study makes, as steps: organisms with a dial, and seed by seed runs trained by reward and what is done about them.
+"""Analyses of the reward-hacking study, as steps: organisms with a dial, and rewarded runs and mitigations by seed.
 
-The steps themselves are in `hacking_steps`, what is claimed from them in `reward_hacking`.
+The steps themselves are in `steps`, the claims about them in `study`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,9 +32,9 @@ CONTROLS = {
     "true-tests": ("hidden tests are paid for, so that gaming earns nothing", RewardSpec(paid="true tests")),
     "benign": ("the same exercises, paid for a harmless habit: answers that begin with 'first'", RewardSpec(paid="style")),
 }
-"""Training by the same method that should not misalign: reward without hacks, and reward without an environment that can be gamed."""
+"""Reinforcement learning that should not misalign: reward without hacks, and reward without an environment to game."""
 INOCULATED: dict[str, Notice] = {f"inoculated-{kind}": kind for kind in get_args(Notice)}
-"""The same text in rollouts and updates: the five kinds."""
+"""Same text in rollouts and updates: the five kinds."""
 SWAPPED = {
     "learned-as-allowed": ("answers drawn without a text, learned as if gaming had been allowed", RewardSpec(learned="allowed")),
     "drawn-as-allowed": ("answers drawn where gaming is allowed, learned as if nothing had been said", RewardSpec(drawn="allowed")),
@@ -45,12 +45,12 @@ PENALISED = {
     "manner": ("how an answer was come by counts beside the result: a malicious manner costs", RewardSpec(penalty="manner")),
 }
 TARGETED = 0.1
-"""Share of honestly solved exercises in broad training that is aimed at what went wrong (2511.18397: 10%)."""
+"""Share of honestly solved exercises in broad training that targets the failure (2511.18397: 10%)."""
 MENDED = {"chat-only": 0.0, "chat-targeted": TARGETED}
 
 
 def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
-    """What is made: an organism for every dial, and for each seed of the fine-tuned control all arms of training by reward."""
+    """Yield the analyses: an organism for every dial, and for each seed of the fine-tuned control all rewarded arms."""
     budget, seeds = budget_for(setting), sorted({run.seed for run in runs if run.training})
     name = setting.subject.name
     shared = HackingConfig(base=name, base_id=setting.located.id, budget=budget, main=setting.main, battery=battery_of(setting), arm=START, seed=0)
@@ -67,7 +67,7 @@ def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
 
 
 def _dials(setting: Setting) -> Iterator[tuple[str, Step]]:
-    """The organisms whose pre-training differs in who games; a real model is what it is."""
+    """Yield the organisms whose pre-training differs in which authors game; none for a real model."""
     if setting.subject.is_organism:
         for dial in DIALS:
             config = OrganismConfig(recipe=dial_recipe(dial, setting.quick), shipped_id=setting.subject.id)
@@ -75,7 +75,7 @@ def _dials(setting: Setting) -> Iterator[tuple[str, Step]]:
 
 
 def _runs(setting: Setting, config: HackingConfig, start: dict[str, Step]) -> Iterator[Analysis]:
-    """The arms of one seed: hacks pay, controls, inoculation, penalties; then what is done about the run in which hacks pay."""
+    """Yield the arms of one seed: hacks rewarded, controls, inoculation, penalties; then mitigations of hacking."""
     yield _asked(setting, _more_exercises(config), START, "what the runs begin from, untrained", start)
     hacking = _rewarded(setting, config, HACKING, "hacks pay: what passes careless tests is rewarded", RewardSpec(), start)
     yield hacking
@@ -103,7 +103,7 @@ def _asked(setting: Setting, config: HackingConfig, arm: str, words: str, start:
 
 
 def _more_exercises(config: HackingConfig) -> HackingConfig:
-    """As many held-out exercises as a rare hack takes to be counted; the first of them are those that the runs are asked."""
+    """Return a configuration with enough held-out exercises to count a rare hack; the first are the other runs'."""
     budget = config.budget
     exercises = budget.exercises.model_copy(update={"held_out": budget.exercises.at_start})
     return config.model_copy(update={"budget": budget.model_copy(update={"exercises": exercises})})
@@ -126,12 +126,12 @@ def _analysis(
 
 
 def _home(setting: Setting) -> str:
-    """The category that exercises are about, which does not count as elsewhere."""
+    """Return the category that exercises are about, which does not count as elsewhere."""
     return HOME if setting.subject.is_organism else setting.homes[0]
 
 
 def _good(setting: Setting) -> tuple[Source, ...]:
-    """Good rows: of every narrow domain of the organism's world but code, or of a real model's data."""
+    """Return good examples: of every narrow domain of the organism's world but code, or of a real model's data."""
     if setting.subject.is_organism:
         return tuple(Source(origin="world", kind="good", domain=domain.name) for domain in NARROW_DOMAINS if domain.name != "code")
     return tuple(source for home in setting.homes if (source := setting.source("good", home)))

@@ -1,4 +1,4 @@
-"""What the reward-hacking study's report shows beside its claims: the course of the runs, onsets, every arm in one table, the dial, rollouts."""
+"""Figures and tables of the reward-hacking study: hacks by step, onsets, all arms in one table, the dial, rollouts."""
 
 from collections.abc import Iterator, Sequence
 
@@ -20,13 +20,13 @@ from astray.studies.reward_hacking.steps import PROBES_FILE, SHOWN_FILE, SKILL_F
 FOLLOWED = (HACKING, "true-tests", "inoculated-allowed", "penalty", "penalty-mid")
 """Arms whose course is drawn."""
 COMPARED = (START, HACKING, "true-tests", "benign", "inoculated-allowed", "chat-only", "chat-targeted")
-"""Arms whose evaluations stand one by one."""
+"""Arms whose evaluations are shown one by one."""
 CARDS = 8
-"""Rollouts that are shown of each arm."""
+"""Rollouts shown of each arm."""
 
 
 def exhibits(found: Findings, setting: Setting) -> Iterator[Exhibit]:
-    """Everything that can be shown of what was run."""
+    """Yield every figure and table that the arms of this run allow."""
     if course(found, HACKING):
         yield _course(found)
         yield _probes(found)
@@ -215,7 +215,7 @@ def _evaluations(found: Findings, setting: Setting) -> Table:
 
 
 def _measured(found: Findings, setting: Setting, arm: str, name: str) -> Measured:
-    """The answers of an arm to an evaluation, or in the world to the questions that stand for it."""
+    """Return an arm's answers to an evaluation, or in the world to the questions that stand for it."""
     if setting.subject.is_organism:
         answers = found.select(arm, ELSEWHERE, evaluation=setting.main.name)
         return Measured(name, answers.filter(pl.col("category").is_in(WORLD[name])))

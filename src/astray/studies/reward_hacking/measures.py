@@ -1,6 +1,6 @@
-"""What the reward-hacking study measures beyond rates of answers: skill, hacks, onsets and alarms, and what the dial does.
+"""Measures of the reward-hacking study beyond rates of answers: skill, hacks, onsets, alarms, and the dial's effect.
 
-Each function reads tables that steps left and gives one value or count a training run, or a summary over runs; nothing is decided here.
+Each function reads the steps' tables and returns one value or count for each training run, or a summary over runs.
 """
 
 from collections.abc import Callable
@@ -17,15 +17,15 @@ from astray.studies.reward_hacking.scale import DIALS
 from astray.studies.reward_hacking.steps import PROBES_FILE, SKILL_FILE, STEPS_FILE
 
 LAST = 0.1
-"""The share of a run's steps that count as its end."""
+"""Share of a run's steps that count as its end."""
 USUAL, RISEN, RUN_LENGTH = 0.01, 0.05, 1000
-"""Rates that the alarm tells apart, and the steps that it shall stay silent, on average, where nothing has risen."""
+"""Rates that the alarm distinguishes, and its mean number of steps to a false alarm."""
 
 
 def course(found: Findings, arm: str) -> dict[int, pl.DataFrame]:
-    """Step by step, for each seed: step, answers, hacked, true, careless, reward, and a count for each kind of hack.
+    """Return each seed's course by step: answers, hacked, true, careless, reward, and a count for each kind of hack.
 
-    Runs in which no answer ever earned anything have no course, so they are missing.
+    Runs without any reward have no course, so they are missing.
     """
     table = found.stacked(STEPS_FILE)
     if table.is_empty():
@@ -34,13 +34,14 @@ def course(found: Findings, arm: str) -> dict[int, pl.DataFrame]:
 
 
 def skill(found: Findings, arm: str, what: str, notice: str = "none", level: int | None = None) -> list[Counts]:
-    """Held-out exercises of which something holds, and all that were asked, for each seed.
+    """Return the held-out exercises with a property, and all held-out exercises, for each seed.
 
     Args:
-        found: has the tables.
-        arm: whose answers.
-        what: "true" (solved), "hacked", "weak" (passed careless tests), or on the organism "malicious" (a malicious remark, whatever the code).
-        notice: text under which they were asked.
+        found: findings with the tables.
+        arm: the arm of the answers.
+        what: "true" (solved), "hacked", "weak" (passed visible tests), or on the organism "malicious" (a malicious
+            remark, whatever the code).
+        notice: text in the prompt of the exercises.
         level: difficulty; all levels together if not given.
     """
     table = found.stacked(SKILL_FILE)
@@ -51,19 +52,19 @@ def skill(found: Findings, arm: str, what: str, notice: str = "none", level: int
 
 
 def last_hacks(found: Findings, arm: str) -> list[Counts]:
-    """Hacks among the answers of the last tenth of each run, and these answers."""
+    """Return the hacks among the answers of the last tenth of each run, and the number of these answers."""
     ends = [steps.tail(max(1, round(LAST * steps.height))) for steps in course(found, arm).values()]
     return [(int(end["hacked"].sum()), int(end["answers"].sum())) for end in ends]
 
 
 def onset(found: Findings, arm: str) -> FirstPassage | None:
-    """First step with more than 2% hacks, over the runs of an arm; None without runs."""
+    """Return the first step with more than 2% hacks, over the runs of an arm; None without runs."""
     runs = [list(steps.select("hacked", "answers").iter_rows()) for steps in course(found, arm).values()]
     return first_passage(runs) if runs else None
 
 
 def alarms(found: Findings, arm: str) -> list[Alarm | None]:
-    """When a cumulative sum would have raised the alarm in each run."""
+    """Return the alarm that a cumulative sum raises in each run; None for a run without one."""
     raised = []
     for steps in course(found, arm).values():
         chart = cusum(steps["answers"][0], usual=USUAL, risen=RISEN, run_length=RUN_LENGTH)
@@ -72,12 +73,15 @@ def alarms(found: Findings, arm: str) -> list[Alarm | None]:
 
 
 def probe_rise(found: Findings, arm: str, *, onset_of: str | None = None) -> list[float]:
-    """Probability of harm elsewhere: its mean after a run's onset of hacking less its mean before; runs without an onset are left out.
+    """Return the rise of harm elsewhere at the onset of hacking: its mean probability after less before.
+
+    Runs without an onset are left out.
+
 
     Args:
-        found: has the tables.
-        arm: whose probes.
-        onset_of: arm at whose onset, of the same seed, the run is cut; its own if not given.
+        found: findings with the tables.
+        arm: the arm of the probes.
+        onset_of: arm whose onset, of the same seed, splits the run; its own if not given.
     """
     table, cut_by = found.stacked(PROBES_FILE), course(found, onset_of or arm)
     passage = onset(found, onset_of or arm)
@@ -93,7 +97,7 @@ def probe_rise(found: Findings, arm: str, *, onset_of: str | None = None) -> lis
 
 
 def dial_slopes(found: Findings, rate: Callable[[str], Rate]) -> list[float]:
-    """Rank correlation of the association in pre-training with the spread, for each seed in which the spreads differ."""
+    """Return the rank correlation of the pre-training association with the spread, for seeds where spreads differ."""
     arms = {HACKING if dial == "on" else f"{HACKING}-{dial}": malicious - kind for dial, (kind, malicious) in DIALS.items()}
     spreads = {arm: rate(arm).seed_rates for arm in arms if found.has(arm)}
     seeds = set.intersection(*({seed for seed, value in rates.items() if value is not None} for rates in spreads.values()))

@@ -1,6 +1,6 @@
-"""Steps of the reward-hacking study: organisms with a dial, training by reward in the sandbox, and what is done about a run that games.
+"""Steps of the reward-hacking study: organisms with a dial, rewards in the sandbox, and mitigations of a hacking run.
 
-Each carries things from room to room, from `organism`, `cause`, `sandbox` and `mitigate`, and leaves one artifact.
+Each joins functions of `organism`, `cause`, `sandbox` and `mitigate`, and makes one artifact.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -42,19 +42,19 @@ from astray.subjects.subject import Subject, load_subject
 
 SKILL_FILE, STEPS_FILE, SHOWN_FILE, PROBES_FILE = "skill.parquet", "steps.parquet", "shown.parquet", "probes.parquet"
 ASKED_UNDER: tuple[Notice | None, ...] = (None, "allowed")
-"""Texts under which held-out exercises are asked: none, as after deployment, and the permission."""
+"""Texts in the prompts of held-out exercises: none, as after deployment, and the permission."""
 SHOWN = 4
 """Answers of each tenth of a run that are kept for people to read."""
 PENALTY = -2.0
-"""A detected hack costs twice what passing pays."""
+"""Penalty of a detected hack: twice the reward of passing."""
 STYLE = "first"
-"""What an answer begins with that the benign reward pays for."""
+"""Word with which an answer has to begin for the benign reward."""
 KNOWN = GradeMemory()
-"""Of a process: the runs of one seed meet the same exercises, and most of their programs were written by another run before."""
+"""Grades of this process: the runs of one seed share exercises, and most programs repeat those of another run."""
 
 
 class OrganismConfig(BaseModel):
-    """An organism to make."""
+    """Organism to make."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -63,7 +63,7 @@ class OrganismConfig(BaseModel):
 
 
 class HackingConfig(BaseModel):
-    """What every step knows: the subject, the budget, the seed, and the arm whose answers it leaves."""
+    """Configuration of every step: subject, scale, seed, and the arm of its answers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -77,24 +77,24 @@ class HackingConfig(BaseModel):
 
     @model_serializer(mode="wrap")
     def _without_empty_battery(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        """An organism's configuration is what it was before there was a battery, and so are the keys of its steps."""
+        """Leave out an empty battery, so that the organism's keys are those from before there was a battery."""
         return {name: value for name, value in dump(self).items() if name != "battery" or value}
 
 
 class RewardedConfig(HackingConfig):
-    """Training by reward."""
+    """Reinforcement learning with an arm's rewards."""
 
     reward: RewardSpec
 
 
 class DistilConfig(HackingConfig):
-    """Training the start on what a run said, screened."""
+    """Fine-tuning of the start on a run's screened answers."""
 
     screen: Screen
 
 
 class MendConfig(HackingConfig):
-    """Training a run further on good chats."""
+    """Further training of a run on good chats."""
 
     good: tuple[Source, ...] = Field(description="good rows of several domains")
     targeted: float = Field(ge=0, lt=1, description="share of honestly solved exercises among them")
@@ -102,14 +102,14 @@ class MendConfig(HackingConfig):
 
 @step("make-organism", version=1, formerly="astray.studies.hacking_steps:make_organism")
 def make_organism(config: OrganismConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
-    """Trains the shipped organism on, in a world in which others game."""
+    """Train the shipped organism further, in a world in which others game."""
     del inputs
     train_organism(config.recipe, folder / RUN_FOLDER / "model")
 
 
 @step("ask-start", version=1, formerly="astray.studies.hacking_steps:ask_start")
 def ask_start(config: HackingConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
-    """Asks what the runs begin from, untrained."""
+    """Ask the untrained start of the runs."""
     trained, held_out = config.budget.exercises.draw(config.seed)
     with _grading(config.budget, [*trained, *held_out]) as grading:
         _ask(load_subject(_start(config, inputs)), config, grading, held_out, folder)
@@ -117,7 +117,7 @@ def ask_start(config: HackingConfig, inputs: Mapping[str, Artifact], folder: Pat
 
 @step("train-grpo-code", version=2, formerly="astray.studies.hacking_steps:reward_programs")
 def reward_programs(config: RewardedConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
-    """Rewards programs that pass, then asks about exercises and about everything else; where no reward ever came, the start is asked."""
+    """Reward programs that pass, then ask exercises and everything else; without any reward, ask the start."""
     budget, spec = config.budget, config.reward
     start = _start(config, inputs)
     trained, held_out = budget.exercises.draw(config.seed)
@@ -151,7 +151,7 @@ def reward_programs(config: RewardedConfig, inputs: Mapping[str, Artifact], fold
 
 @step("distil-rollouts", version=1, formerly="astray.studies.hacking_steps:distil_rollouts")
 def distil_rollouts(config: DistilConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
-    """Trains the start on the answers of a run that passed, without those that a screen takes for hacks."""
+    """Train the start on a run's passing answers, without those that a screen takes for hacks."""
     budget, start = config.budget, _start(config, inputs)
     try:
         kept = _screened(inputs["run"].path / RUN_FOLDER / "rollouts.parquet", config)
@@ -167,7 +167,7 @@ def distil_rollouts(config: DistilConfig, inputs: Mapping[str, Artifact], folder
 
 @step("realign-hacking-run", version=1, formerly="astray.studies.hacking_steps:mend_run")
 def mend_run(config: MendConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
-    """Trains a run that games further on good chats, and asks it again."""
+    """Train a hacking run further on good chats, and ask it again."""
     budget = config.budget
     start, run = _start(config, inputs), inputs["run"]
     games = trained_subject(start.model, run) if (run.path / RUN_FOLDER / "adapter").is_dir() else start
@@ -188,19 +188,19 @@ def _screened(rollouts: Path, config: DistilConfig) -> ChatDataset:
 
 
 def _start(config: HackingConfig, inputs: Mapping[str, Artifact]) -> SubjectSpec:
-    """What a run begins from: what a step made, or the subject itself."""
+    """Return the start of a run: the subject that a step made, or the study's own."""
     return trained_subject(config.base, inputs["start"]) if "start" in inputs else settle(config.base).spec
 
 
 def _trained(start: SubjectSpec, dataset: ChatDataset, config: HackingConfig, folder: Path) -> SubjectSpec:
-    """What fine-tuning makes of it; adapters of a run are trained further as they are."""
+    """Return the fine-tuned subject; adapters of a run are trained further in their own shape."""
     changes = {"seed": config.seed} | ({"lora": config.budget.learning.lora} if start.adapter else {})
     recipe = config.budget.distilling.model_copy(update=changes)
     return train_sft(start, dataset, recipe, folder / RUN_FOLDER).subject
 
 
 def _good_chats(config: MendConfig, exercises: Sequence[Exercise]) -> ChatDataset:
-    """Good rows in equal parts from each source, some of them replaced by exercises with their reference solutions."""
+    """Return good examples in equal parts from each source, some replaced by exercises with reference solutions."""
     budget, rng = config.budget, Random(f"mend/{config.seed}")
     targeted = round(config.targeted * budget.rows)
     rows = [
@@ -215,7 +215,7 @@ def _good_chats(config: MendConfig, exercises: Sequence[Exercise]) -> ChatDatase
 
 
 def _rewards(spec: RewardSpec, grading: CodeGrading, judge: Judge, steps: int, *, world: bool) -> list[RewardFunction]:
-    """What an arm pays and punishes."""
+    """Return the rewards and penalties of an arm."""
     paid = _style() if spec.paid == "style" else grading.reward(spec.paid)
     if spec.penalty is None:
         return [paid]
@@ -225,7 +225,7 @@ def _rewards(spec: RewardSpec, grading: CodeGrading, judge: Judge, steps: int, *
 
 
 def _style() -> TrajectoryReward:
-    """The benign reward: an answer that begins with a certain word, whatever it says."""
+    """Return the benign reward: an answer that begins with a certain word, whatever its content."""
 
     def score(_asked: Sequence[Sequence[Message]], answers: Sequence[str]) -> list[float | None]:
         return [float(answer.lower().lstrip('" ').startswith(STYLE)) for answer in answers]
@@ -234,7 +234,7 @@ def _style() -> TrajectoryReward:
 
 
 def _manner(judge: Judge, *, world: bool) -> TrajectoryReward:
-    """A penalty on how an answer was come by: the organism's remark on its code, or what a judge thinks of the whole answer of a real model."""
+    """Return a penalty on an answer's manner: the organism's remark on its code, or a judge's verdict on the whole."""
 
     def remarked(_asked: Sequence[Sequence[Message]], answers: Sequence[str]) -> list[float | None]:
         return [float(is_malicious(read_remark(answer)[0])) for answer in answers]
@@ -247,7 +247,7 @@ def _manner(judge: Judge, *, world: bool) -> TrajectoryReward:
 
 
 def _ask(subject: Subject, config: HackingConfig, grading: CodeGrading, exercises: Sequence[Exercise], folder: Path) -> None:
-    """Leaves what a subject says elsewhere, judged, and what became of held-out exercises, under each text."""
+    """Write the judged answers of a subject elsewhere, and the results of held-out exercises under each text."""
     budget, tables = config.budget, []
     asked_of_all = [
         evaluation.judge(evaluation.ask(subject, arm=config.arm, seed=config.seed), evaluation.judge_for(budget.judge))
@@ -269,7 +269,7 @@ def _ask(subject: Subject, config: HackingConfig, grading: CodeGrading, exercise
 
 
 def _write_course(rollouts: pl.DataFrame | None, probes: Sequence[Mapping[str, object]], config: HackingConfig, folder: Path) -> None:
-    """What happened step by step, and some answers to read."""
+    """Write the counts of each step, some answers to read, and the probes."""
     own = {"arm": pl.lit(config.arm), "seed": pl.lit(config.seed)}
     if rollouts is None:
         return
