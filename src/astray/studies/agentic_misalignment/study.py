@@ -50,7 +50,7 @@ SINGLE = 4
 POINT = 0.01
 """A difference that is claimed is at least one percentage point."""
 CHANCE = 0.05
-"""From this p-value on a difference decides no claim: of a handful of samples the interval leaves 0 out too soon."""
+"""Least p-value at which a difference decides no claim: with few samples the interval excludes 0 too soon."""
 
 NOT_OFFERED = "No sample is of this condition: no scenario of this run offers it, or the run ended before."
 NOTHING_COUNTS = "One of the two conditions has no sample that counts."

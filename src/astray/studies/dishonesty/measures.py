@@ -107,7 +107,7 @@ def mixing_claims(
 
 
 def power_note(arm: Rate, control: Rate) -> str:
-    """Return which difference the comparison of two arms could have found, simulated with the observed spread."""
+    """Return a note on the power of the comparison of two arms, simulated with the observed spread of runs."""
     spread = [[value for value in one.seed_rates.values() if value is not None] for one in (arm, control)]
     runs = min(map(len, spread))
     if runs < 2 or control.rate is None or arm.rate is None:
