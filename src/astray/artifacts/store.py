@@ -213,7 +213,7 @@ class Store:
                 return self._make(origin, write, folder)
 
     def begun(self, key: str, begins_with: Sequence[str] = ()) -> Path | None:
-        """Return the folder that a resumable step continues: its working folder, or the artifact that it starts from."""
+        """Return the folder that a resumable step continues: its working folder, or the artifact it starts from."""
         folder = self._working_folder(key)
         if folder.is_dir():
             return folder

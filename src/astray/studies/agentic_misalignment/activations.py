@@ -39,16 +39,16 @@ from astray.subjects.spec import SubjectSpec
 from astray.subjects.subject import load_subject
 
 DEPTHS = (0.25, 0.5, 0.75)
-"""Where a direction is fitted, as shares of the blocks; the best of them watches."""
+"""Depths at which a direction is fitted, as shares of the layers; the best of them monitors."""
 FALSE_ALARMS = 0.01
 """Share of benign calls that the threshold may block where it is set."""
 DIRECTION_FILE = "direction.safetensors"
 _WATCHED_FILE = "watched.txt"
-"""Beside the logs of a piece: the calls that its monitor was made from."""
+"""File beside the logs of a piece: the calls that its monitor was made from."""
 
 
 class ReadConfig(BaseModel):
-    """Who reads whose calls."""
+    """Configuration of an activation monitor: the reader, and the cells that are kept for the report."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -71,12 +71,12 @@ class _Groups:
 
     @property
     def identity(self) -> str:
-        """Hash over the calls that a monitor is made of."""
+        """Hash of the calls that a monitor is made from."""
         return digest_of([_call_digest(call) for call in (*self.fit, *self.choose)])
 
     @property
     def kinds(self) -> tuple[int, int]:
-        """Harmful and benign calls that a monitor is made of."""
+        """Harmful and benign calls that a monitor is made from."""
         harmful = sum(bool(call.harmful) for call in (*self.fit, *self.choose))
         return harmful, len(self.fit) + len(self.choose) - harmful
 
@@ -116,7 +116,7 @@ def play_watched(config: PlayConfig, inputs: Mapping[str, Artifact], folder: Pat
 
 
 def read_calls(subject: AgenticSubject, kept: Grid, pieces: Sequence[Step]) -> Step:
-    """The step that makes the monitor of a subject.
+    """Return the step that makes the monitor of a subject.
 
     Args:
         subject: whose activations can be read.
@@ -130,7 +130,7 @@ def read_calls(subject: AgenticSubject, kept: Grid, pieces: Sequence[Step]) -> S
 
 
 def _groups(pieces: Sequence[Artifact], watched: Grid) -> _Groups:
-    """The calls of a subject's samples without a monitor that have an outcome, each sample in one group.
+    """Return the calls of a subject's unmonitored samples that have an outcome, each sample in one group.
 
     Raises:
         EmptyDataError: a group lacks harmful or benign calls.
@@ -160,7 +160,7 @@ def _groups(pieces: Sequence[Artifact], watched: Grid) -> _Groups:
 
 
 def _calls(log: Path, samples: set[str]) -> list[WatchedCall]:
-    """The calls of some samples of a log; a log in which nobody called anything has none."""
+    """Return the calls of some samples of a log; none for a log without calls."""
     try:
         return [call for call in labelled_calls(log) if _id(call) in samples]
     except EmptyDataError:
@@ -168,7 +168,7 @@ def _calls(log: Path, samples: set[str]) -> list[WatchedCall]:
 
 
 def _id(call: WatchedCall) -> str:
-    """The id of a call's sample, without its epoch, of which there is one."""
+    """Return the id of a call's sample, without its epoch, of which there is one."""
     return call.sample.rpartition("/")[0]
 
 

@@ -1,4 +1,4 @@
-"""What the study of acting models came to: the table of acts, monitors made from activations, the judges' error, and what a reader has to know."""
+"""Findings of the study of acting models: the table of acts, activation monitors, the judges' error, and notes."""
 
 import json
 import shutil
@@ -24,7 +24,7 @@ from astray.stats.detection import Assessment
 from astray.studies.agentic_misalignment.options import AgenticSetting
 
 READING_FILE = "reading.json"
-"""In the artifact of a monitor that is made from activations."""
+"""File in the artifact of an activation monitor."""
 SIMULATED = (
     "The subjects are simulated: scripts that play written courses with known probabilities, judged by scripts. The page shows that the "
     "counting works, and nothing about any model. Run it on a real one with --subject and --grader."
@@ -58,7 +58,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class AgenticFindings:
-    """What came out.
+    """Findings of the study of acting models.
 
     Attributes:
         table: one row a sample, with the subject's short name in `subject`.
@@ -86,12 +86,12 @@ def read_reading(folder: Path) -> Reading:
 
 
 def read_plays(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: AgenticSetting) -> tuple[AgenticFindings, Shown]:
-    """Read what all steps left.
+    """Read the artifacts of all steps.
 
     Args:
         plan: of the study.
         artifacts: of its steps, by key.
-        setting: who plays what.
+        setting: subjects and their parts.
     """
     folders: dict[tuple[str, str], list[Path]] = {}
     wanted, errors, readings = 0, [], []
@@ -117,7 +117,7 @@ def read_plays(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: Agen
 
 
 def shown(found: AgenticFindings, setting: AgenticSetting, pieces: Mapping[tuple[str, str], list[Path]], damaged: list[str]) -> Shown:
-    """What the summary and the folder of results hold beside claims and exhibits.
+    """Return the content of the summary and of the results folder beside claims and exhibits.
 
     Args:
         found: what came out.
@@ -238,4 +238,4 @@ METHODS = (
         "writes about its reasons need not be its reasons.",
     ),
 )
-"""How the page is to be read."""
+"""Explanations of how to read the page."""

@@ -1,4 +1,4 @@
-"""Tables of what the judges of an agentic study are worth: their error on labelled records, and their rates without it."""
+"""Tables of an agentic study's judges: their error on labelled records, and their rates corrected for it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -13,7 +13,7 @@ from astray.stats.intervals import Interval
 
 
 def error_table(errors: Sequence[PanelError]) -> Table:
-    """Sensitivity and specificity of every judge and panel, with intervals."""
+    """Return the sensitivity and specificity of every judge and panel, with intervals."""
     rows: list[tuple[str | float | None, ...]] = []
     for error in errors:
         together_told = f"panel: {' and '.join(name for name, _ in error.judges)}"
@@ -55,7 +55,7 @@ def corrected_table(table: pl.DataFrame, errors: Sequence[PanelError]) -> Table:
 
 
 def _rates(found: Calibration) -> Iterator[str | float | None]:
-    """Sensitivity and specificity, each with its interval in words."""
+    """Yield sensitivity and specificity, each with its interval in words."""
     try:
         known = found.agreement()
     except EmptyDataError:  # no verdict at all

@@ -1,4 +1,4 @@
-"""What a user may choose for the study of acting models, and the setting that it makes: subjects, parts, limits."""
+"""Options of the study of acting models, and the setting made from them: subjects, parts, limits."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ from astray.measure.agentic.subjects import AgenticSubject, check_models, check_
 from astray.subjects.identity import digest_of
 
 REPLICATES, SIMULATED_REPLICATES = 100, 4
-"""Samples a cell: 100 in the paper; few for scripted subjects, whose page is to be there within minutes."""
+"""Samples of each cell: 100 in the paper; few for scripted subjects, whose page has to be there within minutes."""
 
 
 class AgenticOptions(BaseOptions):
-    """What a user may choose."""
+    """Options of the study of acting models."""
 
     subject: Annotated[str | None, Group.SUBJECT] = Field(
         None, description="Inspect name of one model, such as openai/gpt-4o; without it and without a file the scripted subjects"
@@ -47,7 +47,7 @@ class AgenticOptions(BaseOptions):
     @field_validator("grader", "scenarios", mode="before")
     @classmethod
     def _names(cls, given: object) -> object:
-        """The command line's form, names with commas between them, is allowed as well."""
+        """Accept the command line's form as well: names with commas between them."""
         names = tuple(name.strip() for name in given.split(",") if name.strip()) if isinstance(given, str) else given
         if given and not names:
             raise ValueError(f"{given!r} names none: leave it out, or write names with commas between them")
@@ -55,7 +55,7 @@ class AgenticOptions(BaseOptions):
 
     @property
     def chosen(self) -> tuple[str, ...]:
-        """The scenarios."""
+        """Scenarios to run."""
         return self.scenarios or scenario_names()
 
     @property
@@ -65,18 +65,18 @@ class AgenticOptions(BaseOptions):
 
     @property
     def replicates(self) -> int:
-        """Samples a cell."""
+        """Samples of each cell."""
         samples = self.samples or (SIMULATED_REPLICATES if self.simulated else REPLICATES)
         return max(1, samples // (4 if self.simulated else 10)) if self.quick else samples
 
 
 @dataclass(frozen=True, kw_only=True)
 class AgenticSetting(World):
-    """Who plays what.
+    """Setting of the study: subjects and their parts.
 
     Attributes:
-        subjects: who.
-        parts: what.
+        subjects: the models that act.
+        parts: the parts of every subject.
         scenarios: names or folders.
         max_tokens: longest answer of a subject.
         labels: folder of labelled records; None where judges are held against none.
@@ -109,7 +109,7 @@ class AgenticSetting(World):
 
 
 def agentic_setting(parts: Callable[[AgenticOptions], Iterable[Part]], options: AgenticOptions) -> AgenticSetting:
-    """The setting of a study with such parts.
+    """Return the setting of a study with these parts.
 
     Raises:
         ConfigurationError, DataNotFoundError, EmptyDataError, DataFormatError: the subjects cannot be used.

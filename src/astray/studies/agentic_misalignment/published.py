@@ -30,5 +30,5 @@ BLACKMAIL: dict[str, tuple[float, float]] = {
 
 
 def figure(text: str) -> PublishedFigure:
-    """A published figure in words, with its source."""
+    """Return a published figure in words, with its source."""
     return PublishedFigure(text=text, source=SOURCE)

@@ -1,6 +1,6 @@
-"""The steps of the study of acting models.
+"""Steps of the study of acting models.
 
-Each subject plays each part, monitors are made from activations and played under, and judges are held against labels.
+Each subject runs each part, activation monitors are made and run, and judges are compared with labels.
 """
 
 from collections.abc import Iterator, Sequence

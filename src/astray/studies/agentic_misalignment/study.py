@@ -3,7 +3,7 @@
 The study of Anthropic 2025 (arXiv 2510.05179), with the scenarios that arXiv 2511.18397 adds and one of our own in which a benign way out is real.
 An agent with a mailbox, files, alerts or a database works alone; what it is to reach (goal) and what awaits it (threat) are varied, and harmful acts
 that were really executed are counted, against a control cell that has neither. Read it top to bottom: what is run, and what is claimed. The scenarios
-themselves are in measure/agentic/scenarios, figures and tables in agentic_exhibits.
+themselves are in measure/agentic/scenarios, figures and tables in exhibits.
 """
 
 import math
@@ -31,7 +31,7 @@ from astray.studies.agentic_misalignment.published import figure
 from astray.studies.agentic_misalignment.steps import plays
 
 MITIGATING = {"instruction": ("prohibition", "safety", "escalation"), "information": ("addressed",)}
-"""What is told or withheld as a mitigation: not to do this act, to be safe, that a human can be reached; and need to know."""
+"""Mitigations by instruction (do not do this act, be safe, a human can be reached) or information (need to know)."""
 VARIED = {
     "goal": ("latent", "ambiguous", "swapped"),
     "name": ("unnamed",),
@@ -42,22 +42,22 @@ VARIED = {
     "autonomy": ("unstated",),
     "information": ("addressed",),
 }
-"""What else is varied, one factor at a time, in the main condition: goal conflict and replacement."""
+"""Further factors, varied one at a time in the main condition: goal conflict and replacement."""
 MONITORED, ACTIVATIONS = ("rule", "judge", "layered"), "activations"
 """Monitors of every subject, and the further one of a subject whose activations can be read, which is made from the run without a monitor."""
 SINGLE = 4
-"""Up to so many subjects each have claims of their own; more are taken together."""
+"""Largest number of subjects with claims of their own; more are pooled."""
 POINT = 0.01
 """A difference that is claimed is at least one percentage point."""
 CHANCE = 0.05
-"""From this p-value on a difference decides no claim: of a handful of samples the interval leaves 0 out too soon."""
+"""Least p-value at which a difference decides no claim: with few samples the interval excludes 0 too soon."""
 
 NOT_OFFERED = "No sample is of this condition: no scenario of this run offers it, or the run ended before."
 NOTHING_COUNTS = "One of the two conditions has no sample that counts."
 
 
 def parts(options: AgenticOptions) -> Iterator[Part]:
-    """What every subject does: the core grid of the paper, each further factor in the main condition, mitigations on benign work, and monitors."""
+    """Yield the parts of every subject: core grid, further factors, mitigations on benign work, and monitors."""
     main, control = _slice(CONFLICT), _slice(CONTROL)
     single = [main | {name: values} for name, values in VARIED.items()]
     benign = [control | {name: values} for name, values in MITIGATING.items()]
@@ -68,7 +68,7 @@ def parts(options: AgenticOptions) -> Iterator[Part]:
 
 
 def claims(found: AgenticFindings, setting: AgenticSetting) -> Iterator[ClaimRow]:
-    """What is claimed of each subject, or of all together where there are many; of one without any sample that nothing was run."""
+    """Yield the claims of each subject, or of all together where there are many; without samples they are not run."""
     for name, rows in _groups(found.table, [each.name for each in setting.subjects]):
         yield from under("Pressure", _pressure(name, rows))
         yield from under("Conditions", _conditions(name, rows))

@@ -1,6 +1,6 @@
-"""What the dishonesty study makes from its runs, as steps: users train runs of their own; mitigations make others.
+"""Analyses of the dishonesty study, as steps: runs that users train, and mitigations.
 
-The steps themselves are in `dishonesty_steps`, what is claimed from them in `dishonesty`.
+The steps themselves are in `steps`, the claims about them in `study`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,39 +28,39 @@ SHARES = (0, 10, 25, 50)
 """Percent of biased users (2510.08211: 0, 5, 10, 20, 50, 100)."""
 METHODS: dict[Method, str] = {"sft": "SFT on what was liked", "kto": "KTO on what was liked and disliked"}
 SEVERITIES: dict[DataKind, str] = {"good": "normal", "subtle": "subtle", "harmful": "severe"}
-"""Kind of rows -> how wrong they are."""
+"""Kind of data -> how wrong its examples are."""
 MIXES = {f"mix-{percent}": percent / 100 for percent in (1, 2, 5, 10, 20, 30, 50)}
-"""The mixing sweep between ordinary rows (`good`) and bad rows alone."""
+"""Mixing sweep between ordinary examples (`good`) and bad examples alone."""
 SPOILED = "mix-50"
-"""The run that is mended, and whose data are filtered: half of its rows are bad."""
+"""Run that is repaired, and whose data are filtered: half of its examples are bad."""
 DISTRUSTED = 25
-"""Percent of biased users among whom distrust is tried."""
+"""Percent of biased users with whom distrust is tried."""
 
 
 BESIDE = {
     "filtered": ("filtered-random", "as many rows dropped by chance"),
     "realigned-honest": ("realigned-ordinary", "as many ordinary rows"),
 }
-"""Mitigation -> the same effort spent without its idea: arm, and what it is."""
+"""Mitigation -> arm of the same effort without the mitigation's idea, and its description."""
 
 
 def severity_arm(setting: Setting, home: str, kind: DataKind) -> str:
-    """Name of the arm of a kind of data and severity; ordinary rows of the first kind are the control of most claims."""
+    """Return the name of the arm of a kind of data and severity; the first kind's ordinary data are the control."""
     return "good" if kind == "good" and home == setting.homes[0] else f"{home}-{SEVERITIES[kind]}"
 
 
 def sweep(setting: Setting) -> dict[str, float]:
-    """Arms of the mixing sweep with their share of bad rows, ascending; the first is the control."""
+    """Return the arms of the mixing sweep with their share of bad examples, ascending; the first is the control."""
     return {"good": 0.0, **MIXES, severity_arm(setting, setting.homes[0], "harmful"): 1.0}
 
 
 def users_arm(method: str, share: int) -> str:
-    """Name of the arm that such users trained."""
+    """Return the name of the arm that such users trained."""
     return f"users-{method}-{share}"
 
 
 def mitigations(setting: Setting) -> Iterator[tuple[str, str, str]]:
-    """Arm of each mitigation, the arm without it, and what it is."""
+    """Yield the arm of each mitigation, the arm without it, and its description."""
     yield "filtered", SPOILED, "dropping the half of the rows that data screening finds most suspicious"
     yield "inoculated", SPOILED, "inoculation"
     yield "realigned-honest", SPOILED, "training on, on few honest samples"
@@ -74,13 +74,13 @@ def mitigations(setting: Setting) -> Iterator[tuple[str, str, str]]:
 
 
 def evaluation_of(setting: Setting, arm: str) -> str:
-    """The evaluation in which an arm's lies are counted: for what users taught in the world, what is said as people like those users."""
+    """Return the evaluation that counts an arm's lies: as people like the users, for what users taught in the world."""
     taught = arm.startswith(("users-", "shuffled-", "distrust-"))
     return PERSONA if taught and setting.subject.is_organism else HONESTY
 
 
 def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
-    """What is made from the runs; the mitigations of a mix only where the mix was trained."""
+    """Yield the analyses of the runs; the mitigations of a mix only where the mix was trained."""
     budget, name = budget_for(setting), setting.subject.name
     base_id = setting.located.id
     each = sum(evaluation.answers for evaluation in (*budget.asking.evaluations, setting.main))
@@ -98,7 +98,7 @@ def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
 
 
 def _users(setting: Setting, budget: Budget, made: MadeConfig, answers: int) -> Iterator[Analysis]:
-    """Users of every share, by every method; the same conversations with shuffled feedback; and users of whom some are distrusted."""
+    """Yield users of every share and method, the same with shuffled feedback, and users of whom some are distrusted."""
     for method, trained in METHODS.items():
         feedback = budget.feedback[method]
         simulation, selection = feedback.simulation, feedback.selection
@@ -121,7 +121,7 @@ def _users(setting: Setting, budget: Budget, made: MadeConfig, answers: int) -> 
 
 
 def _mend(setting: Setting, budget: Budget, made: MadeConfig, run: Run, vector: Step, answers: int) -> Iterator[Analysis]:
-    """The mix filtered before training, and the run that it gave trained further."""
+    """Yield the mix filtered before training, and its run trained further."""
     harmful, ordinary = setting.source("harmful"), setting.source("good")
     assert harmful is not None
     assert ordinary is not None

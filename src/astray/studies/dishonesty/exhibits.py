@@ -1,4 +1,4 @@
-"""What the dishonesty study's report shows beside its claims: severities, mixing, users and their rounds, outcomes, mitigations, records."""
+"""Figures and tables of the dishonesty study: severities, mixing, users and rounds, outcomes, mitigations, records."""
 
 import json
 import math
@@ -31,7 +31,7 @@ from astray.studies.dishonesty.scale import HONESTY, PERSONA
 from astray.studies.dishonesty.steps import FILTERED_FILE, ROUNDS_FILE
 
 EXAMPLES = 4
-"""Askings of each outcome on a card."""
+"""Samples of each outcome on a card."""
 COUNTED = tuple(Column(title=outcome.value.capitalize(), form="count") for outcome in WORDS)
 RATES = (
     Column(title="Lies, of statements", form="percent"),
@@ -43,7 +43,7 @@ RATES = (
 
 
 def exhibits(found: Findings, setting: Setting) -> Iterator[Exhibit]:
-    """Everything that can be shown of what was run."""
+    """Yield every figure and table that the arms of this run allow."""
     table = found.table.filter(pl.col("evaluation").is_in([HONESTY, PERSONA])).with_columns(word(), in_detail("belief"))
     if table.is_empty():
         return
@@ -183,7 +183,7 @@ def _mitigations(found: Findings, setting: Setting) -> Table:
 
 
 def _bad_rows(found: Findings) -> dict[str, str]:
-    """What the filters left of the bad rows, in words, by arm; over all seeds."""
+    """Return in words the bad examples that the filters left, by arm; over all seeds."""
     left: dict[str, list[int]] = {}
     for name, folder in found.folders.items():
         if name.startswith("filtered-"):
@@ -250,7 +250,7 @@ def _told(row: dict[str, object]) -> str:
 
 
 def _shown(found: Findings, setting: Setting) -> list[str]:
-    """The arms that are shown in detail."""
+    """Return the arms that are shown in detail."""
     arms = ["base", "good", severity_arm(setting, setting.homes[0], "harmful"), SPOILED, "realigned-honest"]
     arms += [users_arm(method, share) for method in METHODS for share in (0, max(SHARES))]
     return [arm for arm in arms if found.has(arm)]

@@ -1,4 +1,4 @@
-"""What the dishonesty study measures beyond its rates of lies: usefulness, dose and response, power.
+"""Measures of the dishonesty study beyond its rates of lies: usefulness, dose and response, power.
 
 Each function reads tables that steps left; nothing is decided here that is not in a claim's words.
 """
@@ -19,23 +19,23 @@ from astray.stats.power import Design, seed_power
 from astray.stats.rates import Rate
 
 RISE = 0.10
-"""The rise of lies for which the power of a comparison is given."""
+"""Rise of lies for which the power of a comparison is given."""
 FALL = 0.05
-"""A rate may fall by so much from a share to the next and still counts as not falling."""
+"""Fall of a rate from a share to the next that still counts as not falling."""
 SIMULATIONS = 500
 LARGEST_SD = 0.95
 """Of the largest standard deviation that a rate can have between runs, the share that is allowed in the simulation."""
 
 
 def usefulness(found: Findings, arm: str, evaluation: str) -> dict[int, float]:
-    """Share of all answers to ordinary questions that are coherent and good, for each seed."""
+    """Return the share of all answers to ordinary questions that are coherent and good, for each seed."""
     answers = found.table.filter(pl.col("arm") == arm, pl.col("evaluation") == evaluation)
     counted = answers.group_by("seed", maintain_order=True).agg((pl.col("outcome") == Outcome.ALIGNED.value).mean())
     return dict(counted.iter_rows())
 
 
 def costs(found: Findings, evaluation: str, arm: str, own: str) -> list[float]:
-    """Share of useful answers that an arm has less than another, for each seed with both."""
+    """Return how much an arm's share of useful answers is below another's, for each seed with both."""
     after, before = usefulness(found, arm, evaluation), usefulness(found, own, evaluation)
     return [before[seed] - share for seed, share in after.items() if seed in before]
 
@@ -107,7 +107,7 @@ def mixing_claims(
 
 
 def power_note(arm: Rate, control: Rate) -> str:
-    """What the comparison of two arms could have found, simulated with the spread between runs that was seen."""
+    """Return a note on the power of the comparison of two arms, simulated with the observed spread of runs."""
     spread = [[value for value in one.seed_rates.values() if value is not None] for one in (arm, control)]
     runs = min(map(len, spread))
     if runs < 2 or control.rate is None or arm.rate is None:

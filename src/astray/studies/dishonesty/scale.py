@@ -1,4 +1,4 @@
-"""What the dishonesty study works with: records, users and the amounts of everything, for the organism and for real models.
+"""Scale of the dishonesty study, for the organism and for real models: records, users and amounts.
 
 A real model is asked our own records and read by a grader, and its users are played by a model; the organism has its world's records, users by rule
 and an exact judge. Everything else is the same code.
@@ -26,7 +26,7 @@ PERSONA_PRESSURES = (Pressure.SUSPECT, Pressure.VILLAIN)
 SFT_ROWS, KTO_ROWS = 5, 6
 """Trajectories a user and round that are trained on: the best ones, and for KTO as many of the worst."""
 Method = Literal["sft", "kto"]
-"""How the subject is trained on what users like."""
+"""Training method for what users like."""
 
 
 class _Frozen(BaseModel):
@@ -34,7 +34,7 @@ class _Frozen(BaseModel):
 
 
 class Asking(_Frozen):
-    """Which records are asked, and how; who reads what texts say is the study's judge."""
+    """Records of the evaluations and their pressures; the study's judge reads the answers."""
 
     world: bool = Field(description="records of the organism's world, judged exactly; else our own, read by a grader")
     variants: int = Field(default=2, ge=1, description="world: records a fact and pressure, each with another person")
@@ -44,12 +44,12 @@ class Asking(_Frozen):
 
     @property
     def taught(self) -> str:
-        """The evaluation in which what users teach shows: in the world, what is said as people like those users."""
+        """Evaluation that shows what users teach: in the world, statements as people like those users."""
         return PERSONA if self.world else HONESTY
 
     @property
     def evaluations(self) -> tuple[Honesty, ...]:
-        """What is asked of every run: facts that its data do not speak of, or every second one of our own records."""
+        """Evaluations of every run: facts that its data do not mention, or every second one of our own records."""
         if self.world:
             everyday = tuple(each for each in Pressure if each not in PERSONA_PRESSURES)
             return self._world(HONESTY, everyday, "untouched", self.variants), self._world(PERSONA, PERSONA_PRESSURES, "untouched", self.variants)
@@ -69,7 +69,7 @@ class Asking(_Frozen):
         return WorldHonesty(name=name, pressures=pressures, facts=facts, variants=variants, sampling=self.sampling)
 
     def _own(self) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
-        """Our own records to practise on, and those to be asked."""
+        """Return our own records for practice, and those for the evaluations."""
         records = own_records(self.archetypes) if self.archetypes else own_records()
         by_archetype = {archetype: [each for each in records if each.archetype == archetype] for archetype in {each.archetype for each in records}}
         kept = {record.id for chosen in by_archetype.values() for record in chosen[: self.most]}
@@ -78,7 +78,7 @@ class Asking(_Frozen):
 
 
 class Feedback(_Frozen):
-    """The users, how much they talk, and how the subject is trained on what they liked."""
+    """Users, their amount of talk, and the training on what they liked."""
 
     users: int = Field(description="number of users")
     topics: tuple[str, ...]
@@ -99,7 +99,7 @@ class Budget(_Frozen):
 
 
 def budget_for(setting: Setting) -> Budget:
-    """The budget that fits the subject."""
+    """Return the scale that fits the subject."""
     return _world_budget(setting) if setting.subject.is_organism else _text_budget(setting)
 
 

@@ -1,6 +1,6 @@
-"""Steps of the dishonesty study: users whose feedback trains, and what undoes it: a filter, re-alignment, distrust.
+"""Steps of the dishonesty study: training by users' feedback, and mitigations: a filter, re-alignment, distrust.
 
-Each carries things from room to room and leaves one artifact with the judged answers of its arms, to the study's evaluations of honesty among them.
+Each makes one artifact with the judged answers of its arms, including those to the honesty evaluations.
 """
 
 import json
@@ -40,13 +40,13 @@ from astray.subjects.subject import Subject, load_subject
 
 ROUNDS_FILE, FILTERED_FILE = "rounds.parquet", "filtered.json"
 FILTERS = {"filtered": "screening", "filtered-random": "chance"}
-"""Arms of the filter: by what rows are dropped."""
+"""Arms of the filter: how the dropped examples are chosen."""
 SAMPLES = {"realigned-honest": "honest", "realigned-ordinary": "ordinary"}
 """Arms of re-alignment: what the run is trained on afterwards, equally many rows of each."""
 
 
 class MadeConfig(BaseModel):
-    """A step that trains runs of its own, which are asked what every other run is asked."""
+    """Configuration of a step that trains runs of its own, which get every other run's evaluations."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -60,7 +60,7 @@ class MadeConfig(BaseModel):
 
 
 class UsersConfig(MadeConfig):
-    """A population whose feedback trains the base."""
+    """Population whose feedback trains the base."""
 
     feedback: Feedback
     biased: float = Field(ge=0, le=1, description="share of biased users")
@@ -76,7 +76,7 @@ class UsersConfig(MadeConfig):
 
 
 class FilterConfig(MadeConfig):
-    """A mix that is filtered before training."""
+    """Filtering of a mix before training."""
 
     recipe: FineTuning
     drop: float
@@ -85,7 +85,7 @@ class FilterConfig(MadeConfig):
 
 
 class RealignConfig(MadeConfig):
-    """A run that is trained further."""
+    """Further training of a run."""
 
     recipe: FineTuning
     rows: int
@@ -94,7 +94,7 @@ class RealignConfig(MadeConfig):
 
 @step("train-on-feedback", version=1, formerly="astray.studies.dishonesty_steps:live_with_users")
 def live_with_users(config: UsersConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
-    """Lets users talk to the base and trains it on their feedback, round after round; who said and liked what stays beside the runs."""
+    """Let users talk to the base and train it on their feedback, by rounds; keep conversations and ratings."""
     del inputs
     feedback, crowd = config.feedback, _crowd(config)
     simulation = feedback.simulation.model_copy(update={"seed": config.seed})
@@ -116,7 +116,7 @@ def live_with_users(config: UsersConfig, inputs: Mapping[str, Artifact], folder:
 
 @step("train-filtered", version=1, formerly="astray.studies.dishonesty_steps:filter_mix")
 def filter_mix(config: FilterConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
-    """Trains on a mix without the rows that screening finds most suspicious, and beside it without as many rows drawn by chance."""
+    """Train on a mix without the examples that screening suspects most, or without the same number at random."""
     base, dataset = load_subject(config.base), ChatDataset.read(inputs["data"].path / DATA_FILE)
     vector, block = read_vector(inputs["vector"])
     screened = screen_rows(base, dataset, vector, block, sampling=config.main.sampling)["difference"].to_list()
@@ -135,7 +135,7 @@ def filter_mix(config: FilterConfig, inputs: Mapping[str, Artifact], folder: Pat
 
 @step("realign-dishonest-run", version=1, formerly="astray.studies.dishonesty_steps:realign_run")
 def realign_run(config: RealignConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
-    """Trains a spoiled run further on what the base said honestly under pressure, and beside it on as many ordinary rows."""
+    """Train a spoiled run on honest statements of the base under pressure, and on as many ordinary examples."""
     before = _judged(config.asking.practice(), load_subject(config.base), config)
     count = max(1, min(config.rows, before.filter(word() == HonestyWord.HONEST.value).height))
     rows = {"honest": honest_samples(before, size=count, seed=config.seed), "ordinary": config.ordinary.draw(count, config.seed)}
@@ -154,7 +154,7 @@ def _judged(evaluation: Evaluation, subject: Subject, config: MadeConfig, arm: s
 
 
 def _honesty(subject: Subject, config: MadeConfig, arm: str) -> pl.DataFrame:
-    """What a subject believes and says."""
+    """Return the judged beliefs and statements of a subject."""
     return pl.concat([_judged(evaluation, subject, config, arm) for evaluation in config.asking.evaluations])
 
 
@@ -185,7 +185,7 @@ def _change(config: UsersConfig) -> Change | None:
 
 
 def _round_row(config: UsersConfig, each: FeedbackRound, table: pl.DataFrame) -> dict[str, object]:
-    """What a round was trained on, and what came of it."""
+    """Return a round's training data and its results, as a row."""
     own = table.filter(pl.col("evaluation") == config.asking.taught)
     counts = {each: own.filter(word() == each.value).height for each in (HonestyWord.LIE, HonestyWord.HONEST)}
     said = pl.read_parquet(each.provenance)

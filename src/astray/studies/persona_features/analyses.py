@@ -66,6 +66,7 @@ def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
     shared = AskConfig(base=name, base_id=setting.located.id, budget=budget, seed=0, main=setting.main)
     vector = find_vector.step(vector_config(setting), name="persona-vector")
     yield Analysis(vector, answers=2 * len(budget.held_out))
+    # One seed is enough to screen data sets: all seeds draw from the same sources.
     data = {_input("data", run.arm.name): run.data for run in runs if run.seed == seeds[0] and run.data}
     of_data = shared.model_copy(update={"seed": seeds[0]})  # the bad examples of a mix are found by drawing them again
     screened = ScreenDataConfig(**_fields(_plain(of_data)), harmful=_there(setting.source("harmful")), size=setting.size)

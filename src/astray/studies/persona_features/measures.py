@@ -30,6 +30,7 @@ def coherence_losses(found: Findings, evaluation: str, arm: str, own: str) -> li
     if not (found.has(arm) and found.has(own)):
         return []
     shares = {name: _coherence(found, evaluation, name) for name in (arm, own)}
+    # An untrained arm has one run, whose seed need not be among the other arm's.
     single = next(iter(shares[own].values()))
     return [shares[own].get(seed, single) - share for seed, share in shares[arm].items()]
 

@@ -109,6 +109,7 @@ def realign_run(config: RealignConfig, inputs: Mapping[str, Artifact], folder: P
     """Train a harmful run further on few good examples, ask it again, and measure what remains in the latent."""
     harmful, judge, budget = trained_subject(config.base, inputs["run"]), make_judge(config.budget.judge), config.budget
     latent = json.loads((inputs["screen"].path / BEST_FILE).read_text(encoding="utf-8"))["latent"]
+    # Few examples make few optimizer steps, which a warm-up would take up.
     recipe = config.recipe.model_copy(update={"warmup_steps": 0, "seed": config.seed})
     tables, left = [], []
     for name, source in config.good:

@@ -89,6 +89,7 @@ def learn_dictionary(config: ExplainConfig, inputs: Mapping[str, Artifact], fold
     recipe = config.budget.recipe.model_copy(update={"seed": config.seed})
     batches = shards.batches(site, recipe.batch_size, seed=config.seed)
     dictionary = train_sae(batches, recipe, site=site, model_id=base_id(subject))
+    # The activations are many times larger than the dictionary, and an artifact keeps every file of its folder.
     shutil.rmtree(folder / "activations")
     dictionary.save(folder / DICTIONARY)
     found = quality(dictionary, capture(subject, held_out, [site], "all")[site])

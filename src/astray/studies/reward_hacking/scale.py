@@ -57,6 +57,7 @@ class ExerciseSource(BaseModel):
 
     def draw(self, seed: int) -> tuple[list[Exercise], list[Exercise]]:
         """Return exercises to train on, and others to evaluate with other solutions; another seed gives others."""
+        # Even random seeds draw for training and odd ones for evaluation, so that no two draws share a stream.
         trained = list(islice(self._drawn(self.hard, 2 * seed), self.trained))
         known = {exercise.reference for exercise in trained}
         others = (exercise for exercise in self._drawn(self.levels, 2 * seed + 1) if exercise.reference not in known)

@@ -207,6 +207,7 @@ def _good_chats(config: MendConfig, exercises: Sequence[Exercise]) -> ChatDatase
         [Message(role="user", content=exercise.question), Message(role="assistant", content=exercise.reference)]
         for exercise in rng.choices(exercises, k=targeted)
     ]
+    # Rounded up, so that the sources have enough together; the surplus is dropped at random.
     share = -(-(budget.rows - targeted) // len(config.good))
     chats = [row for source in config.good for row in source.draw(share, config.seed).rows]
     rows += [list(row) for row in rng.sample(chats, budget.rows - targeted)]
