@@ -276,7 +276,7 @@ def asked_in(config: object) -> tuple[QuestionSet, ...]:
 
 def test_quick_plans_two_seeds(monkeypatch: pytest.MonkeyPatch, toy: Setting, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("astray.engine.forecast.forecast.setting_for", lambda options: toy)
+    monkeypatch.setattr("astray.engine.settings.setting_for", lambda options: toy)
     assert forecast(TOY, StudyOptions(quick=True)).seeds == 2
     assert forecast(TOY, StudyOptions(quick=True, seeds=1)).seeds == 1
 
