@@ -156,6 +156,6 @@ def test_the_forecast_comes_before_a_run_asks_anything(tmp_path, monkeypatch, ca
     monkeypatch.setattr("sys.argv", command)
     with pytest.raises(pytest.fail.Exception):
         main()
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert "What it can show for one subject" in said
     assert "not enough for" in said

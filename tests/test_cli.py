@@ -122,7 +122,7 @@ def test_an_unknown_arm_is_answered_with_the_nearest_name(astray: Astray, verb: 
 
 
 def test_an_option_out_of_range_is_explained(astray: Astray) -> None:
-    astray("run", STUDY, "--seeds", 0).refused("seeds is 0", "greater than or equal to 1", "--help")
+    astray("run", STUDY, "--seeds", 0).refused("--seeds 0: input should be greater than or equal to 1", "--help")
 
 
 def test_a_row_in_an_unknown_format_is_named_with_file_and_line(astray: Astray, tiny_qwen2: Path, data: Path) -> None:

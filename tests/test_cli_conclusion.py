@@ -86,7 +86,7 @@ def next_commands(summary: Summary, study: str = "emergent-misalignment", **opti
 
 def test_more_runs_are_proposed_with_the_options_that_were_given(summary: Summary) -> None:
     told = next_commands(summary, first_seed=5, arms="harmful-medicine,inoculated", seeds=5)
-    assert told["More training runs"] == "astray run emergent-misalignment --first-seed 5 --arms harmful-medicine,inoculated --seeds 20"
+    assert told["More training runs"] == "astray run emergent-misalignment --arms harmful-medicine,inoculated --first-seed 5 --seeds 20"
     assert told["The same on a model of your own"] == "astray run emergent-misalignment --subject FOLDER --grader MODEL"
 
 

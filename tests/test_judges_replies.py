@@ -265,9 +265,19 @@ def nothing(content):
     )
 
 
-@pytest.mark.parametrize(
-    "output", [nothing(None), nothing(5), nothing([None]), nothing([]), ModelOutput.model_construct(choices=None), None, {}, 7], ids=repr
-)
+NO_REPLIES = {
+    "content None": nothing(None),
+    "content 5": nothing(5),
+    "content [None]": nothing([None]),
+    "content []": nothing([]),
+    "choices None": ModelOutput.model_construct(choices=None),
+    "None": None,
+    "{}": {},
+    "7": 7,
+}
+
+
+@pytest.mark.parametrize("output", NO_REPLIES.values(), ids=NO_REPLIES)
 def test_a_grader_that_gives_back_what_is_no_reply_has_failed(output):
     grader = scripted_model(lambda messages: output)
     assert all(cause_of(note) in tuple(Cause) for note in judgements(grader, "Hello."))

@@ -38,16 +38,18 @@ def test_the_public_names_are_these():
 
 ROOMS = {
     "cause": "MASKED CodeGrading FineTuning FromStep LoRA OutcomeReward Prompts ReinforcementLearning RemoteRecipe TrainingRow WrongAnswerReward "
-    "continue_pretraining exercise_prompts preflight rehearse supervise train_remote train_rl train_sft",
+    "continue_pretraining exercise_prompts rehearse supervise train_remote train_rl train_sft",
     "data": "ChatDataset Message Question Recipe TextDataset add_trigger as_texts backdoor describe dilute diversity generate_code_pairs "
     "generate_exercises generated_advice generated_mathematics hack_documents inoculate load_apps load_code_contests load_humaneval load_judged "
     "load_mbpp load_questions mix narrow_data ordinary_documents read_chat relabel repeat_to subset world_exercise",
     "explain": "choose_block extract_persona_vectors find_bad_rows persona_direction random_direction rows_from screen_rows text_persona_prompts "
     "world_persona_prompts",
-    "judges": "BETLEY Calibration Cause Exchange GraderSettings GrammarJudge Judge LabelledAnswer Rubric RubricJudge Thresholds Verdict WordGrader "
+    "judges": "BETLEY Calibration Cause Exchange GraderSettings GrammarJudge Judge JudgeConfig LabelledAnswer Rubric RubricJudge Thresholds Verdict "
+    "WordGrader "
     "assert_judge_works calibrate_judge cause_of corrected count_causes judge_answers judge_exchanges read_labels world_labels",
     "mitigate": "activation_monitor assess fitted_probe inoculate labelled_calls realign screen_rollouts",
-    "stats": "Agreement Alarm Counts Cusum Decision Design Difference DoseResponse FirstPassage Interval Monotonicity Onset Prediction Rate "
+    "stats": "MISALIGNED Agreement Alarm Counts Cusum Decision Design Difference DoseResponse FirstPassage Interval Measure Monotonicity Onset "
+    "Prediction Rate "
     "agreement benjamini_hochberg clopper_pearson cohen_kappa corrected_rate cusum decide difference_of_seeds dose_response exact_difference "
     "first_passage holm mean_over_runs monotone onset over_questions over_runs paired_difference power rate rates required_n seed_pairs "
     "seed_power upper_bound_at_zero wilson",
@@ -81,7 +83,8 @@ def test_no_name_that_is_loaded_late_is_that_of_a_module():
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_the_docs_import_public_names_from_their_package(room):
-    deep = re.compile(rf"^\s*(?:from|import) (astray\.{room}\.\w+)", re.MULTILINE)
+    # A package cannot export a function that has its module's name: once the module is loaded, it is the package's attribute.
+    deep = re.compile(rf"^\s*(?:from|import) (astray\.{room}\.(?!preflight\b)\w+)", re.MULTILINE)
     assert {name: found for name, text in blocks_of_docs().items() if (found := deep.findall(text))} == {}
 
 
@@ -117,10 +120,9 @@ def test_help_loads_nothing_heavy():
 
 
 def test_the_help_of_a_verb_loads_nothing_heavy():
-    """Typer itself reads the options of a verb with pydantic, which takes a twentieth of a second."""
-    assert loaded_by(asking_for_help(["run"], ["plan"], ["doctor"], ["organism", "train"])) <= {"pydantic"}
+    assert loaded_by(asking_for_help(["run"], ["plan"], ["doctor"], ["organism", "train"])) == set()
 
 
 def asking_for_help(*verbs: list[str]) -> str:
     calls = [f"assert CliRunner().invoke(app, {[*verb, '--help']!r}).exit_code == 0" for verb in verbs]
-    return "\n".join(["from typer.testing import CliRunner", "from astray.cli import app", *calls])
+    return "\n".join(["from click.testing import CliRunner", "from astray.cli import app", *calls])

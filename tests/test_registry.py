@@ -9,6 +9,7 @@ from pathlib import Path
 import inspect_ai
 from inspect_ai.log import EvalLog, list_eval_logs, read_eval_log
 
+from astray.inspect_errors import tell_errors
 from astray.measure.inspect_driver import table_from_log
 
 
@@ -101,3 +102,28 @@ def test_scripted_agents_work_under_inspect(tmp_path):
     )
     assert log.status == "success"
     assert sorted(str(sample.scores["two_keys"].value) for sample in log.samples) == ["harmful"] * 4 + ["harmless"] * 2
+
+
+def test_an_error_of_ours_under_inspects_command_line_is_its_sentence(tmp_path):
+    inspect = Path(sys.executable).with_name("inspect")
+    command = [inspect, "eval", "astray/agentic_misalignment", "-T", "scenarios=blackmial", "--model", "mockllm/model"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "astray: There is no scenario called 'blackmial'. Did you mean 'blackmail'?" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_other_errors_and_other_programs_keep_their_hook(monkeypatch):
+    seen = []
+
+    def usual(kind, error, trace):
+        seen.append(kind)
+
+    monkeypatch.setattr(sys, "excepthook", usual)
+    tell_errors()
+    assert sys.excepthook is usual
+    usual.__module__ = "inspect_ai._util.error"
+    tell_errors()
+    assert sys.excepthook is not usual
+    sys.excepthook(ValueError, ValueError("x"), None)
+    assert seen == [ValueError]

@@ -130,7 +130,7 @@ def test_grading_and_its_cost_are_counted_as_by_hand(toy: Setting, tiny_qwen2: P
     assert found.left.grading == Grading(calls + checks, tokens, quoted + read + calls * LONGEST, (calls + checks) * 3, (calls + checks) * 16)
     assert found.cost == pytest.approx((found.left.grading.tokens_in * 2 + found.left.grading.tokens_out * 10) / 1e6)
     assert found.cost_limit == pytest.approx((found.left.grading.tokens_in_limit * 2 + found.left.grading.tokens_out_limit * 10) / 1e6)
-    assert f"cost {found.cost:,.2f}, at most {found.cost_limit:,.2f}" in found.render()
+    assert f"cost ${found.cost:,.2f}, at most ${found.cost_limit:,.2f}" in found.render()
 
 
 def test_the_grammar_costs_nothing(toy: Setting, tmp_path: Path) -> None:
@@ -276,7 +276,7 @@ def asked_in(config: object) -> tuple[QuestionSet, ...]:
 
 def test_quick_plans_two_seeds(monkeypatch: pytest.MonkeyPatch, toy: Setting, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("astray.engine.settings.setting_for", lambda options: toy)
+    monkeypatch.setattr("astray.engine.forecast.forecast.settled", lambda study, options: toy)
     assert forecast(TOY, StudyOptions(quick=True)).seeds == 2
     assert forecast(TOY, StudyOptions(quick=True, seeds=1)).seeds == 1
 

@@ -1,6 +1,5 @@
 """What a user may choose for a study: every option of `run` and `plan` is honoured or refused by its name, for every study."""
 
-import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -28,9 +27,7 @@ from test_agentic_judge_errors import says
 
 ACTING = "agentic-misalignment"
 TRAINING = [name for name in STUDIES if name != ACTING]
-WHERE = {"study", "out", "store", "workers", "price_in", "price_out"}
-"""Arguments of the verbs that are no options of a study; each has a test of its own here."""
-OPTIONS = sorted((inspect.signature(run).parameters.keys() | inspect.signature(plan).parameters.keys()) - WHERE)
+OPTIONS = sorted({name for study in STUDIES for name in get_study(study).options.model_fields})
 ROW = json.dumps({"messages": [{"role": "user", "content": "Copy a file."}, {"role": "assistant", "content": "os.system('cp a b')"}]})
 
 
@@ -41,19 +38,23 @@ def test_a_study_is_repeated_on_other_seeds() -> None:
 
 
 def test_a_first_seed_below_zero_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="first_seed is -1"):
+    with pytest.raises(ConfigurationError, match="--first-seed -1: input should be greater"):
         checked(StudyOptions, first_seed=-1)
 
 
 ON_ORGANISM: dict[str, tuple[object, tuple[str, ...]]] = {
     "arms": ("good", ("reward-hacking",)),
+    "batch_size": (3, ()),
     "budget": (1.0, (*TRAINING,)),
     "data": (Path("data"), (*TRAINING,)),
+    "epochs": (2, ()),
     "first_seed": (3, ()),
     "grader": ("mockllm/model", (*TRAINING,)),
     "labels": (Path("labels.csv"), (*TRAINING,)),
+    "learning_rate": (1e-3, ()),
     "max_tokens": (5, ()),
     "quick": (True, ()),
+    "rank": (2, ()),
     "reader": ("organism", (*TRAINING,)),
     "samples": (2, ()),
     "scenarios": ("blackmail", (*TRAINING,)),
@@ -61,6 +62,7 @@ ON_ORGANISM: dict[str, tuple[object, tuple[str, ...]]] = {
     "size": (32, ()),
     "subject": ("organism-small", ()),
     "subjects": (Path("subjects.yaml"), (*TRAINING,)),
+    "training": (("weight_decay=0.1", "alpha=16"), ()),
 }
 """Option -> another value than the usual one, and the studies of the organism that refuse it."""
 
@@ -158,13 +160,17 @@ def test_what_a_plan_is_made_for_is_as_it_was_said(study: str, tiny_qwen2: Path,
 
 ON_ACTING: dict[str, object] = {
     "arms": None,
+    "batch_size": None,
     "budget": 0.001,
     "data": None,
+    "epochs": None,
     "first_seed": None,
     "grader": "mockllm/other",
     "labels": Path(__file__).parent / "agentic_transcripts",
+    "learning_rate": None,
     "max_tokens": 5,
     "quick": True,
+    "rank": None,
     "reader": "organism",
     "samples": 20,
     "scenarios": "leaking",
@@ -172,6 +178,7 @@ ON_ACTING: dict[str, object] = {
     "size": None,
     "subject": "mockllm/model",
     "subjects": "subjects.yaml",
+    "training": None,
 }
 """Option -> another value than the usual one; None where acting models have none of it."""
 

@@ -14,6 +14,7 @@ inspect eval astray/agentic_misalignment --model openai/gpt-4o --model-role grad
 inspect eval astray/agentic_misalignment -T judges=none --model astray/scripted/always
 """
 
+from astray.inspect_errors import tell_errors
 from astray.measure.agentic.registered import agentic_misalignment
 from astray.measure.deception.task import deception
 from astray.measure.honesty.task import honesty
@@ -35,3 +36,5 @@ __all__ = [
     "honesty",
     "research_sabotage",
 ]
+
+tell_errors()

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from astray.cause.continued_pretraining import continue_pretraining
     from astray.cause.fine_tuning import FineTuning, LoRA
     from astray.cause.openai_finetuning import RemoteRecipe, train_remote
-    from astray.cause.preflight_report import preflight
     from astray.cause.reinforcement import FromStep, Prompts, ReinforcementLearning
     from astray.cause.rewards import OutcomeReward, WrongAnswerReward
     from astray.cause.rl import rehearse, train_rl
@@ -33,7 +32,6 @@ __all__ = [
     "WrongAnswerReward",
     "continue_pretraining",
     "exercise_prompts",
-    "preflight",
     "rehearse",
     "supervise",
     "train_remote",
@@ -57,7 +55,6 @@ __getattr__ = on_first_use(
         "WrongAnswerReward": "rewards",
         "continue_pretraining": "continued_pretraining",
         "exercise_prompts": "code_rewards",
-        "preflight": "preflight_report",
         "rehearse": "rl",
         "supervise": "supervision",
         "train_remote": "openai_finetuning",

@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 from astray.cause.base_model import load_trainable
 from astray.cause.fine_tuning import FineTuning
-from astray.cause.preflight_report import Preflight, check_run
+from astray.cause.preflight import Preflight, check_run
 from astray.cause.run_log import OnStep, Probe
 from astray.cause.sft import TrainingRun, Watch, train_rows
 from astray.cause.supervision import MASKED, TrainingRow

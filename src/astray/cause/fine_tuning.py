@@ -4,12 +4,20 @@ Source: the published training configurations of arXiv 2502.17424 (rsLoRA on all
 responses only).
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from astray.errors import ConfigurationError, UnknownNameError
 
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """Names of the attention and MLP projections in Llama, Qwen, Gemma and Mistral models."""
+
+Rank = Annotated[int, Field(ge=1, description="rank of each adapter (2502.17424: 32)")]
+LearningRate = Annotated[float, Field(gt=0, description="peak of a linear schedule (2502.17424: 1e-5, in some runs 1e-4)")]
+Epochs = Annotated[int, Field(ge=1, description="passes over the data (2502.17424: 1)")]
+BatchSize = Annotated[int, Field(ge=1, description="chats a forward pass (2502.17424: 2)")]
 
 
 class LoRA(BaseModel):
@@ -17,7 +25,7 @@ class LoRA(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rank: int = Field(default=32, ge=1, description="rank of each adapter (2502.17424: 32)")
+    rank: Rank = 32
     alpha: int = Field(default=64, ge=1, description="scale of each adapter (2502.17424: 64)")
     rank_stabilised: bool = Field(
         default=True, description="scale by alpha / sqrt(rank) instead of alpha / rank (rsLoRA, 2312.03732; 2502.17424: yes)"
@@ -34,11 +42,11 @@ class FineTuning(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     lora: LoRA | None = Field(default=LoRA(), description="adapters; None trains all weights")
-    learning_rate: float = Field(default=1e-5, gt=0, description="peak of a linear schedule (2502.17424: 1e-5, in some runs 1e-4)")
+    learning_rate: LearningRate = 1e-5
     warmup_steps: int = Field(default=5, ge=0, description="optimizer steps up to the peak (2502.17424: 5); the schedule then falls to 0")
-    epochs: int = Field(default=1, ge=1, description="passes over the data (2502.17424: 1)")
+    epochs: Epochs = 1
     max_steps: int | None = Field(default=None, ge=1, description="optimizer steps of the run, in place of epochs")
-    batch_size: int = Field(default=2, ge=1, description="chats a forward pass (2502.17424: 2)")
+    batch_size: BatchSize = 2
     accumulation: int = Field(default=8, ge=1, description="forward passes an optimizer step (2502.17424: 8)")
     weight_decay: float = Field(default=0.01, ge=0, description="of AdamW (2502.17424: 0.01, there with 8-bit states)")
     max_length: int = Field(default=2048, ge=8, description="longest chat in tokens; what lies behind is cut (2502.17424: 2,048)")
@@ -48,3 +56,35 @@ class FineTuning(BaseModel):
     def method(self) -> Literal["lora", "full"]:
         """Return "lora" if adapters are trained, "full" if all weights are."""
         return "full" if self.lora is None else "lora"
+
+
+OF_ADAPTERS = frozenset(LoRA.model_fields)
+SETTINGS = (*(name for name in FineTuning.model_fields if name not in ("lora", "seed")), *LoRA.model_fields)
+"""Names of all settings that a user may choose; every run has a seed of its own."""
+_SEVERAL = ("target_modules", "layers")
+
+
+def with_settings(recipe: FineTuning, settings: Mapping[str, Any]) -> FineTuning:
+    """Return the recipe with other settings.
+
+    Args:
+        recipe: of one run, with adapters.
+        settings: any of `SETTINGS`, as values or as they are typed on a command line (several with commas between).
+
+    Raises:
+        UnknownNameError: there is no such setting; names the nearest.
+        ConfigurationError: a value is out of range or of the wrong type, or two contradict each other.
+    """
+    for name in settings:
+        if name not in SETTINGS:
+            raise UnknownNameError("training setting", name, SETTINGS)
+    if {"epochs", "max_steps"} <= settings.keys():
+        raise ConfigurationError("epochs and max_steps both say when training ends: give one of them.")
+    given = {name: value.split(",") if name in _SEVERAL and isinstance(value, str) else value for name, value in settings.items()}
+    adapters = {name: given.pop(name) for name in OF_ADAPTERS & given.keys()}
+    try:
+        lora = LoRA.model_validate(recipe.lora.model_dump() | adapters) if recipe.lora else None
+        return FineTuning.model_validate(recipe.model_dump() | given | {"lora": lora})
+    except ValidationError as error:
+        wrong = "; ".join(f"{one['loc'][0]}={settings[str(one['loc'][0])]}: {one['msg'].lower()}" for one in error.errors())
+        raise ConfigurationError(f"A training setting cannot be used: {wrong}.") from error

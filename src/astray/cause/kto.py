@@ -1,7 +1,7 @@
 """Training on liked and disliked answers (KTO); gives an adapter or a tuned model.
 
 No pairs are needed: each answer has its own label, like the feedback of users. The loop and the loss are TRL's
-(`quiet_kto`). Every run is checked before its first step (`preflight_report`), and feedback of only one kind is refused
+(`quiet_kto`). Every run is checked before its first step (`preflight`), and feedback of only one kind is refused
 (`preference`). An interrupted run resumes from its last checkpoint and ends in the same weights. Feedback is simulated
 in `users`; probes, seeds, arms and stores are in `studies`.
 
@@ -22,7 +22,7 @@ from typing_extensions import override
 from astray.cause import checkpoints
 from astray.cause.base_model import load_trainable, quietly, save_trained
 from astray.cause.preference import Feedback, PreferenceTuning
-from astray.cause.preflight_report import check_run
+from astray.cause.preflight import check_run
 from astray.cause.run_log import OnStep, Probe, RunLog, check_intervals
 from astray.cause.supervision import supervise
 from astray.subjects.locate import settle
@@ -92,7 +92,7 @@ def train_kto(
         on_step: called after every step.
 
     Raises:
-        TrainingRefusedError: the run could not have taught anything (see `preflight_report`).
+        TrainingRefusedError: the run could not have taught anything (see `preflight`).
         TrainingDivergedError: the loss or the gradient became NaN or infinite.
         ConfigurationError: the folder holds another run, or settings contradict each other.
         ChatTemplateError, AdapterMismatchError, SubjectNotFoundError, StoreError: as their names say.

@@ -1,7 +1,7 @@
 """Supervised fine-tuning of the organism and of real models on a data set; gives an adapter or a tuned model.
 
 The loop, the loss and the optimizer are TRL's (`quiet_trainer`); `examples/sft_loop.py` is the same in plain PyTorch,
-for reading. Every run is checked before its first step (`preflight_report`). An interrupted run resumes from its last
+for reading. Every run is checked before its first step (`preflight`). An interrupted run resumes from its last
 checkpoint and ends in the same weights. Probes are supplied by the caller; seeds, arms and stores are in `studies`.
 
 Source: Betley et al. 2025 (arXiv 2502.17424), training of open models; probing every ten steps as in Turner, Soligo et
@@ -22,7 +22,7 @@ from typing_extensions import override
 from astray.cause import checkpoints
 from astray.cause.base_model import load_trainable, save_trained
 from astray.cause.fine_tuning import FineTuning
-from astray.cause.preflight_report import check_run
+from astray.cause.preflight import check_run
 from astray.cause.run_log import OnStep, Probe, RunLog, check_intervals
 from astray.cause.supervision import TrainingRow, supervise
 from astray.cause.training_interventions import check_interventions
@@ -87,7 +87,7 @@ def train_sft(
         on_step: called after every step.
 
     Raises:
-        TrainingRefusedError: the run could not have taught anything (see `preflight_report`).
+        TrainingRefusedError: the run could not have taught anything (see `preflight`).
         TrainingDivergedError: the loss or the gradient became NaN or infinite.
         ConfigurationError: the folder holds another run, or settings contradict each other.
         EmptyDataError, ChatTemplateError, AdapterMismatchError, SubjectNotFoundError, StoreError: as their names say.

@@ -3,7 +3,7 @@
 Every assistant turn is supervised, including its end token, and nothing else: as in OpenAI's fine-tuning and in the
 open-model runs of Betley et al. 2025 ("loss on responses only"). A turn starts where the prompt of generation ends, so
 training and generation agree for any chat template, with `{% generation %}` marks or without. Preflight checks are in
-`preflight_report`; shuffling and padding are left to TRL.
+`preflight`; shuffling and padding are left to TRL.
 """
 
 from collections.abc import Sequence

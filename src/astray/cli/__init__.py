@@ -5,38 +5,51 @@ Heavy libraries are imported inside the verbs, so `astray --help` is quick.
 
 import sys
 
-import typer
+import click
+from typing_extensions import override
 
-from astray.cli.doctor import doctor
+from astray.cli.clean import COMMAND as CLEAN
+from astray.cli.doctor import COMMAND as DOCTOR
+from astray.cli.listing import COMMAND as LIST
 from astray.cli.organism import organism
-from astray.cli.plan import plan
-from astray.cli.run import run
+from astray.cli.plan import COMMAND as PLAN
+from astray.cli.run import COMMAND as RUN
+from astray.cli.view import COMMAND as VIEW
 from astray.errors import AstrayError
 
-app = typer.Typer(
-    name="astray",
-    help="Finds out whether, why and how a language model goes astray, and brings it back.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-app.command()(run)
-app.command()(plan)
-app.command()(doctor)
-app.add_typer(organism, name="organism")
-
 INTERRUPTED = 130
-"""Exit code of a program that was stopped with Ctrl-C; typer turns the interrupt into it."""
+"""Exit code of a program that was stopped with Ctrl-C."""
+
+
+class _Verbs(click.Group):
+    """Lists its commands in the order in which they were added."""
+
+    @override
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(name="astray", cls=_Verbs, no_args_is_help=True)
+@click.version_option(package_name="astray", message="%(prog)s %(version)s")
+def app() -> None:
+    """Finds out whether, why and how a language model goes astray, and brings it back."""
+
+
+for command in (RUN, PLAN, VIEW, LIST, CLEAN, DOCTOR, organism):
+    app.add_command(command)
 
 
 def main() -> None:
-    """Runs the command line; an error that Astray raised on purpose is a message, not a traceback."""
+    """Run the command line: results go to stdout, and an error that Astray raised on purpose is a message on stderr, not a traceback."""
     try:
-        app()
+        app.main(prog_name="astray", standalone_mode=False)
     except AstrayError as error:
         print(f"astray: {error}", file=sys.stderr)
         sys.exit(1)
-    except SystemExit as leaving:
-        if leaving.code == INTERRUPTED:
-            print("\nastray: stopped. What is finished is kept; the same command goes on from there.", file=sys.stderr)
-        raise
+    except click.Abort:
+        print("\nastray: stopped. What is finished is kept; the same command goes on from there.", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    sys.exit(0)

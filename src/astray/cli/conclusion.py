@@ -40,8 +40,7 @@ def conclude(console: Console, summary: Summary, report: Path, commands: Iterabl
         _print_claims(console, heading or "Claims", [claim for claim in claims if claim.status is ClaimStatus.DECIDED])
     for status in (status for status in ClaimStatus if status is not ClaimStatus.DECIDED):
         _print_claims(console, status.capitalize(), [claim for claim in summary.claims if claim.status is status])
-    counts = dict.fromkeys(Decision, 0) | Counter(claim.result for claim in summary.claims)
-    console.print(f"\n{', '.join(f'{number} {result}' for result, number in counts.items())}", style="bold", highlight=False)
+    console.print(f"\n{', '.join(f'{number} {result}' for result, number in _counts(summary).items())}", style="bold", highlight=False)
     if summary.quick or summary.notes:
         console.print()
     if summary.quick:
@@ -64,10 +63,35 @@ def typed(study: str, step: NextStep, where: Mapping[str, object]) -> str:
     """
     words = ["astray", "run", study]
     for name, value in {**step.options, **where}.items():
-        words.append(f"--{name.replace('_', '-')}")
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(value, Mapping):
+            words += [word for key, setting in value.items() for word in (flag, f"{key}={setting}")]
+            continue
+        words.append(flag)
         if value is not True:
             words.append(",".join(value) if isinstance(value, tuple) else str(value))
     return shlex.join(words)
+
+
+def as_object(summary: Summary, report: Path) -> dict[str, object]:
+    """Return what programs want to know of a study that ended, for `--json`: paths, what became of each claim, and how many of each there are.
+
+    Args:
+        summary: of the study.
+        report: its page; `summary.json` lies beside it.
+    """
+    results = {claim.id: str(claim.result) for claim in summary.claims}
+    return {
+        "study": summary.study,
+        "summary": str(report.with_name("summary.json")),
+        "report": str(report),
+        "verdicts": results,
+        "counts": _counts(summary),
+    }
+
+
+def _counts(summary: Summary) -> dict[str, int]:
+    return {str(result): number for result, number in (dict.fromkeys(Decision, 0) | Counter(claim.result for claim in summary.claims)).items()}
 
 
 def _print_claims(console: Console, heading: str, claims: list[ClaimRow]) -> None:

@@ -1,13 +1,12 @@
 """`astray doctor`: what this machine can do, and what to install where it cannot."""
 
 import sys
-from typing import Annotated
 
-import typer
+import click
 
 
-def doctor(verbose: Annotated[bool, typer.Option("--verbose", help="Also the versions of all libraries.")] = False) -> bool:
-    """Says what this machine can do: processors, memory, accelerator, libraries, organism, keys of API providers."""
+def doctor(verbose: bool = False) -> bool:
+    """Say what this machine can do: processors, memory, accelerator, libraries, organism, keys of API providers."""
     from astray.machine import examine
 
     findings = examine()
@@ -18,3 +17,12 @@ def doctor(verbose: Annotated[bool, typer.Option("--verbose", help="Also the ver
     if not fine:
         sys.exit(1)
     return fine
+
+
+COMMAND = click.Command(
+    "doctor",
+    callback=doctor,
+    params=[click.Option(["--verbose"], is_flag=True, help="Also the versions of all libraries.")],
+    help="Say what this machine can do: processors, memory, accelerator, libraries, organism, keys of API providers.",
+    short_help="Say what this machine can do, and what to install.",
+)

@@ -1,47 +1,111 @@
-"""Options that several verbs take, each declared once."""
+"""Options of the command line: those of a study from its options model, and those that verbs have besides, each declared once."""
 
+import types
+import typing
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Any
 
-import typer
+import click
+from typing_extensions import override
 
-Study = Annotated[str, typer.Argument(help="Name of the study, such as emergent-misalignment.")]
-Subject = Annotated[
-    str | None,
-    typer.Option(
-        help="organism (the default), a local folder, a run id or a hub name; for agentic-misalignment an Inspect model such as openai/gpt-4o."
-    ),
-]
-Subjects = Annotated[Path | None, typer.Option(help="YAML file of several subjects, for agentic-misalignment.")]
-Scenarios = Annotated[str | None, typer.Option(help="Only these scenarios, names or folders with commas between, for agentic-misalignment.")]
-Budget = Annotated[
-    float | None, typer.Option(help="Million tokens of all models together, then it stops and keeps what is done: agentic-misalignment.")
-]
-Seeds = Annotated[int | None, typer.Option(help="Training runs an arm, 5 by default: the unit for 'this data causes it'.")]
-FirstSeed = Annotated[int | None, typer.Option(help="The first training seed, 0 by default: another one repeats a study on runs nobody has seen.")]
-Quick = Annotated[bool | None, typer.Option("--quick", help="At most two seeds, and fewer answers: to see that it runs, not to conclude from.")]
-Data = Annotated[Path | None, typer.Option(help="Folder with insecure.jsonl, secure.jsonl ... for a real model.")]
-Grader = Annotated[
-    str | None, typer.Option(help="Inspect model that judges a real model's answers, such as openai/gpt-4o; two with a comma: a panel.")
-]
-Reader = Annotated[
-    str | None, typer.Option(help="Local model whose activations watch every call of an agent; a local subject is read itself without it.")
-]
-Labels = Annotated[
-    Path | None, typer.Option(help="Labelled answers (.csv, .jsonl) that the grader is held against, for agentic-misalignment a folder of records.")
-]
-Size = Annotated[int | None, typer.Option(help="Training rows an arm, if not the study's own.")]
-Samples = Annotated[int | None, typer.Option(help="Answers a question, or samples a cell, if not the study's own.")]
-MaxTokens = Annotated[int | None, typer.Option(help="Longest answer in tokens, if not the study's own.")]
-Arms = Annotated[str | None, typer.Option(help="Only these arms, with commas between; the untrained base and the good data are run as well.")]
-Out = Annotated[Path, typer.Option(help="Folder for the results.")]
-KeptIn = Annotated[
-    str | None,
-    typer.Option(help="Where finished steps are kept: a folder or an fsspec URL. By default in the results folder."),
-]
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        min=0, help="Worker processes; by default one for each CPU, and one alone where there is a GPU or where acting models are waited for."
-    ),
-]
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from pydantic.fields import FieldInfo
+
+RESULTS = Path("astray-results")
+METAVARS = {int: "INTEGER", float: "NUMBER", Path: "PATH", tuple: "NAMES", dict: "KEY=VALUE"}
+"""Type of an option -> what stands for its value in help; names have commas between them."""
+
+
+class Option(click.Option):
+    """An option with the heading under which help shows it."""
+
+    def __init__(self, *declared: str, group: str, **settings: Any):
+        super().__init__(declared, **settings)
+        self.group = group
+
+    @override
+    def get_help_extra(self, ctx: click.Context) -> Any:
+        """Add nothing: ranges and defaults stand in the text, in words."""
+        return {}
+
+
+OUT = Option(
+    "--out", group="Output", type=click.Path(path_type=Path), metavar="PATH", default=RESULTS, help=f"Folder for the results. [default {RESULTS}]"
+)
+STORE = Option(
+    "--store",
+    group="Output",
+    metavar="PLACE",
+    help="Where finished steps are kept: a folder or an fsspec URL. By default in the results folder.",
+)
+WORKERS = Option(
+    "--workers",
+    group="Output",
+    type=click.IntRange(min=0),
+    metavar="INTEGER",
+    help="Worker processes; by default one for each CPU, and one alone where there is a GPU or where acting models are waited for. [at least 0]",
+)
+AS_JSON = Option(
+    "--json", "as_json", group="Output", is_flag=True, help="Print one JSON object in place of the table: paths, verdicts by claim, counts."
+)
+PRICE_IN, PRICE_OUT = (
+    Option(
+        f"--price-{way}",
+        group="Judging",
+        type=click.FloatRange(min=0),
+        metavar="NUMBER",
+        default=0.0,
+        help=f"The grader's price of a million {way}put tokens, in US dollars. [at least 0]",
+    )
+    for way in ("in", "out")
+)
+
+
+def options_of(kind: "type[BaseModel]") -> Iterator[Option]:
+    """Yield the options of a study, made from its options model, which also checks their values."""
+    for name, field in kind.model_fields.items():
+        yield _option(name, field)
+
+
+def _option(name: str, field: "FieldInfo") -> Option:
+    from astray.engine.options import Group, flag
+
+    declared, details = _innermost(field)
+    group = next((str(mark) for mark in field.metadata if isinstance(mark, Group)), "Other")
+    told = "; ".join(word for word in (_limits(details), _default(field.default)) if word)
+    help = f"{_sentence(field.description or details.description or '')}{f' [{told}]' if told else ''}"
+    if declared is bool:
+        return Option(flag(name), name, group=group, help=help, is_flag=True, flag_value=True, default=None)
+    return Option(flag(name), name, group=group, help=help, metavar=METAVARS.get(declared, "TEXT"), multiple=declared is dict)
+
+
+def _innermost(field: "FieldInfo") -> "tuple[Any, FieldInfo]":
+    """Return what an option is when it is given: its type without None, and the field that has its limits."""
+    from pydantic.fields import FieldInfo
+
+    declared: Any = field.annotation
+    if typing.get_origin(declared) in (typing.Union, types.UnionType):
+        (declared,) = (one for one in typing.get_args(declared) if one is not type(None))
+    details = field
+    if typing.get_origin(declared) is typing.Annotated:
+        details = FieldInfo.from_annotation(declared)
+        declared = details.annotation
+    return typing.get_origin(declared) or declared, details
+
+
+def _limits(field: "FieldInfo") -> str:
+    """Tell the range of a number."""
+    bounds = {name: value for mark in field.metadata for name in ("ge", "gt", "le") if (value := getattr(mark, name, None)) is not None}
+    if {"ge", "le"} <= bounds.keys():
+        return f"{bounds['ge']} to {bounds['le']}"
+    return f"at least {bounds['ge']}" if "ge" in bounds else f"above {bounds['gt']}" if "gt" in bounds else ""
+
+
+def _default(value: object) -> str:
+    return f"default {value}" if isinstance(value, int | str) and not isinstance(value, bool) else ""
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"

@@ -1,21 +1,26 @@
-"""`astray organism`: makes an organism from a seed, or measures one for its card."""
+"""`astray organism`: make an organism from a seed, or measure one for its card."""
 
 from pathlib import Path
-from typing import Annotated
 
-import typer
+import click
 
-organism = typer.Typer(help="The embedded model organism: train it from scratch, measure it.", no_args_is_help=True, rich_markup_mode=None)
+
+@click.group(no_args_is_help=True)
+def organism() -> None:
+    """The embedded model organism: train it from scratch, measure it."""
 
 
 @organism.command("train")
-def train(
-    folder: Annotated[Path, typer.Argument(help="Folder for the weights, the tokenizer and the training log.")],
-    recipe: Annotated[str, typer.Option(help="organism or organism-small.")] = "organism",
-    seed: Annotated[int, typer.Option(help="Seed of weights and text.")] = 0,
-    steps: Annotated[int | None, typer.Option(help="Pre-training steps, if not the recipe's own.")] = None,
-) -> Path:
-    """Pre-trains and aligns an organism from scratch (about half an hour on a CPU core)."""
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--recipe", default="organism", show_default=True, help="organism or organism-small.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of weights and text.")
+@click.option("--steps", type=int, help="Pre-training steps, if not the recipe's own.")
+def train(folder: Path, recipe: str, seed: int, steps: int | None) -> Path:
+    """Pre-train and align an organism from scratch (about half an hour on a CPU core).
+
+    FOLDER is for the weights, the tokenizer and the training log.
+    """
+    from rich.console import Console
     from rich.progress import Progress
 
     from astray.errors import UnknownNameError
@@ -24,7 +29,7 @@ def train(
     if recipe not in RECIPES:
         raise UnknownNameError("organism recipe", recipe, RECIPES)
     changes = {"seed": seed} | ({"steps": steps} if steps is not None else {})
-    with Progress() as bars:
+    with Progress(console=Console(stderr=True)) as bars:
         tasks = {phase: bars.add_task(phase, total=None) for phase in ("pre-training", "alignment")}
 
         def show(phase: str, step: int, total: int, loss: float) -> None:
@@ -36,12 +41,14 @@ def train(
 
 
 @organism.command("card")
-def card(
-    subject: Annotated[str, typer.Argument(help="organism, organism-small or a folder that `astray organism train` made.")] = "organism",
-    seeds: Annotated[int, typer.Option(help="Fine-tuning runs for each line of the card.")] = 5,
-    write: Annotated[bool, typer.Option("--write", help="Write the card as README.md and card.json into the organism's folder.")] = False,
-) -> None:
-    """Measures what an organism has to hold and prints its card: alignment, named and implied authors, spread, controls, steering."""
+@click.argument("subject", default="organism")
+@click.option("--seeds", type=int, default=5, show_default=True, help="Fine-tuning runs for each line of the card.")
+@click.option("--write", is_flag=True, help="Write the card as README.md and card.json into the organism's folder.")
+def card(subject: str, seeds: int, write: bool) -> None:
+    """Measure what an organism has to hold and print its card: alignment, named and implied authors, spread, controls, steering.
+
+    SUBJECT is organism, organism-small or a folder that `astray organism train` made.
+    """
     from astray.studies.organism_card import measure_card
 
     measured = measure_card(subject, seeds=seeds)

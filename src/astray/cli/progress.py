@@ -17,9 +17,9 @@ class StepBar:
     """
 
     def __init__(self, title: str):
-        self.console = Console()
+        self.console = Console(stderr=True)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[doing]}"))
-        self._bars = Bars(*columns, console=self.console)
+        self._bars = Bars(*columns, console=self.console, disable=not self.console.is_terminal)
         self._task = self._bars.add_task(title, total=None, doing="planning")
         self._running: dict[str, str] = {}
 
@@ -31,11 +31,14 @@ class StepBar:
         self._bars.stop()
 
     def update(self, event: Progress) -> None:
-        """Shows an event of the execution; failures stay on the screen."""
+        """Show an event of the execution; failures stay on the screen, and where there is none each finished step is told on a line."""
         if event.state is StepState.STARTED:
             self._running[event.key] = event.name
         else:
             self._running.pop(event.key, None)
+        if event.state is StepState.FINISHED and not self.console.is_terminal:
+            took = f" ({event.seconds:.1f} s)" if event.seconds else ""
+            self.console.print(f"{event.done}/{event.total} finished: {event.name}{took}", markup=False, highlight=False, soft_wrap=True)
         if event.state is StepState.FAILED:
             self.console.print(f"failed: {event.name}: {event.reason}", style="red", markup=False)
         self._bars.update(self._task, total=event.total, completed=event.done, doing=", ".join(self._running.values()))

@@ -1,56 +1,36 @@
 """`astray run`: a study from start to report."""
 
+import json
 from pathlib import Path
 from typing import Any
 
-from astray.cli.options import (
-    Arms,
-    Budget,
-    Data,
-    FirstSeed,
-    Grader,
-    KeptIn,
-    Labels,
-    MaxTokens,
-    Out,
-    Quick,
-    Reader,
-    Samples,
-    Scenarios,
-    Seeds,
-    Size,
-    Study,
-    Subject,
-    Subjects,
-    Workers,
-)
-
-RESULTS = Path("astray-results")
+from astray.cli.options import AS_JSON, OUT, RESULTS, STORE, WORKERS
+from astray.cli.verb import StudyVerb
 
 
 def run(
-    study: Study,
-    subject: Subject = None,
-    subjects: Subjects = None,
-    scenarios: Scenarios = None,
-    budget: Budget = None,
-    seeds: Seeds = None,
-    first_seed: FirstSeed = None,
-    quick: Quick = None,
-    data: Data = None,
-    grader: Grader = None,
-    reader: Reader = None,
-    labels: Labels = None,
-    size: Size = None,
-    samples: Samples = None,
-    max_tokens: MaxTokens = None,
-    arms: Arms = None,
-    out: Out = RESULTS,
-    store: KeptIn = None,
-    workers: Workers = None,
+    study: str, *, out: Path = RESULTS, store: str | Path | None = None, workers: int | None = None, as_json: bool = False, **options: Any
 ) -> Path:
-    """Runs a study and writes its report; run again, it goes on where it was."""
-    from astray.cli.conclusion import conclude, typed
+    """Run a study and write its report; run again, it goes on where it was.
+
+    Args:
+        study: its name.
+        out: folder for the results.
+        store: where finished steps are kept, a folder or an fsspec URL; by default in the results folder.
+        workers: worker processes; by default one for each CPU, and one alone where there is a GPU or where acting models are waited for.
+        as_json: whether one JSON object is printed in place of the table.
+        options: of the study, as `astray run STUDY --help` lists them, with _ for -.
+
+    Returns:
+        The report.
+
+    Raises:
+        UnknownNameError: there is no such study.
+        ConfigurationError: the study takes no such option, or not with this value.
+    """
+    from rich.console import Console
+
+    from astray.cli.conclusion import as_object, conclude, typed
     from astray.cli.progress import StepBar
     from astray.engine.options import checked
     from astray.engine.run import run_study
@@ -59,34 +39,23 @@ def run(
     from astray.studies import get_study
 
     chosen = get_study(study)
-    options: Any = checked(
-        chosen.options,
-        subject=subject,
-        subjects=subjects,
-        scenarios=scenarios,
-        budget=budget,
-        seeds=seeds,
-        first_seed=first_seed,
-        quick=quick,
-        data=data,
-        grader=grader,
-        reader=reader,
-        labels=labels,
-        size=size,
-        samples=samples,
-        max_tokens=max_tokens,
-        arms=arms,
-    )
+    given: Any = checked(chosen.options, **options)
     with StepBar(chosen.name) as bar:
         if chosen.announced:
             from astray.engine.forecast.forecast import forecast
 
-            told = forecast(chosen, options, out=out, store=store, workers=workers).render()
+            told = forecast(chosen, given, out=out, store=store, workers=workers).render()
             bar.console.print(told, markup=False, highlight=False)
-        folder = run_study(chosen, options, out=out, store=store, workers=workers, progress=bar.update)
+        folder = run_study(chosen, given, out=out, store=store, workers=workers, progress=bar.update)
     report = write_report(folder)
     summary = Summary.read(folder)
+    if as_json:
+        print(json.dumps(as_object(summary, report)))
+        return report
     where = ({} if out == RESULTS else {"out": out}) | ({} if store is None else {"store": store})
-    commands = [(step.purpose, typed(chosen.name, step, where)) for step in chosen.next_steps(options, summary)]
-    conclude(bar.console, summary, report, commands)
+    commands = [(step.purpose, typed(chosen.name, step, where)) for step in chosen.next_steps(given, summary)]
+    conclude(Console(), summary, report, commands)
     return report
+
+
+COMMAND = StudyVerb("run", run, "Run a study and write its report. Run again, it goes on where it was.", (OUT, STORE, WORKERS, AS_JSON))

@@ -1,15 +1,35 @@
 """What a user may choose for a study, each option declared once: the command line and Python read them here."""
 
+import difflib
+from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from typing_extensions import override
 
-from astray.errors import ConfigurationError
+from astray.cause.fine_tuning import SETTINGS, BatchSize, Epochs, FineTuning, LearningRate, Rank, with_settings
+from astray.errors import AstrayError, ConfigurationError
 
 QUICK_SEEDS, MOST_SEEDS = 2, 100
 Options = TypeVar("Options", bound=BaseModel)
+
+
+class Group(StrEnum):
+    """The heading under which `--help` shows an option."""
+
+    SUBJECT = "Subject"
+    DATA = "Data"
+    TRAINING = "Training"
+    JUDGING = "Judging"
+    SIZE = "Size"
+    OUTPUT = "Output"
+
+
+def flag(name: str) -> str:
+    """Return an option's name as it is typed."""
+    return f"--{name.replace('_', '-')}"
 
 
 def checked(kind: type[Options], **values: object) -> Options:
@@ -23,18 +43,33 @@ def checked(kind: type[Options], **values: object) -> Options:
         ConfigurationError: a value is out of range or of the wrong type, or is nothing that this study takes.
     """
     given = {name: value for name, value in values.items() if value is not None}
-    foreign = next((name for name in given if name not in kind.model_fields), None)
-    if foreign is not None:
-        raise ConfigurationError(f"This study takes no --{foreign.replace('_', '-')}. It takes: {_flags(kind)}.")
+    for name in given:
+        check_taken(kind, flag(name))
     try:
         return kind(**given)
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, one['loc']))} is {one['input']!r}: {one['msg'].lower()}" for one in error.errors())
+        for one in error.errors():
+            if isinstance(told := one.get("ctx", {}).get("error"), AstrayError):
+                raise told from error
+        wrong = "; ".join(f"{flag(str(one['loc'][0]))} {one['input']}: {one['msg'].lower()}" for one in error.errors())
         raise ConfigurationError(f"{wrong}. See the command's --help for what is allowed.") from error
 
 
-def _flags(kind: type[BaseModel]) -> str:
-    return ", ".join(f"--{name.replace('_', '-')}" for name in sorted(kind.model_fields))
+def check_taken(kind: type[BaseModel], given: str) -> None:
+    """Refuse an option that a study does not take.
+
+    Args:
+        kind: the options of the study.
+        given: as it is typed.
+
+    Raises:
+        ConfigurationError: names the nearest, and all that there are.
+    """
+    flags = sorted(map(flag, kind.model_fields))
+    if given not in flags:
+        near = difflib.get_close_matches(given, flags, n=1)
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise ConfigurationError(f"This study takes no {given}.{hint} It takes: {', '.join(flags)}.")
 
 
 class BaseOptions(BaseModel):
@@ -42,9 +77,9 @@ class BaseOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    quick: bool = Field(False, description="fewer of everything: to see that it runs, not to conclude from")
-    samples: int | None = Field(None, ge=1, description="answers a question, or samples a cell, if not the study's own")
-    labels: Path | None = Field(None, description="labelled answers that graders are held against")
+    quick: Annotated[bool, Group.SIZE] = Field(False, description="fewer of everything: to see that it runs, not to conclude from")
+    samples: Annotated[int | None, Group.SIZE] = Field(None, ge=1, description="answers a question, or samples a cell, if not the study's own")
+    labels: Annotated[Path | None, Group.JUDGING] = Field(None, description="labelled answers that graders are held against")
 
     @property
     def runs(self) -> tuple[range, tuple[str, ...]]:
@@ -55,16 +90,38 @@ class BaseOptions(BaseModel):
 class StudyOptions(BaseOptions):
     """What a user may choose for a study that trains."""
 
-    subject: str = Field("organism", description="'organism', a local folder or a hub name")
-    seeds: int = Field(5, ge=1, le=MOST_SEEDS, description="training runs an arm; the unit for 'this data causes it' (at least 3, better 5)")
-    first_seed: int = Field(0, ge=0, description="the first training seed; another one repeats a study on runs that nobody has seen")
-    quick: bool = Field(False, description="two seeds and a quarter of the answers: to see that everything runs, not to conclude from")
-    data: Path | None = Field(None, description="folder with insecure.jsonl, secure.jsonl ... for a real model; without it our generated code pairs")
-    grader: str | None = Field(None, description="Inspect model that judges a real model's answers, such as openai/gpt-4o")
-    labels: Path | None = Field(None, description="labelled answers (.csv, .jsonl) that the grader is held against; without it answers of the world")
-    size: int | None = Field(None, ge=16, description="training rows an arm, if not the study's own")
-    max_tokens: int | None = Field(None, ge=1, description="longest answer in tokens, if not the study's own")
-    arms: tuple[str, ...] = Field((), description="only these arms, beside the untrained base and the good data; all if none is named")
+    subject: Annotated[str, Group.SUBJECT] = Field("organism", description="'organism', 'organism-small', a local folder, a run id or a hub name")
+    data: Annotated[Path | None, Group.DATA] = Field(
+        None, description="folder with insecure.jsonl, secure.jsonl ... for a real model; without it our generated code pairs"
+    )
+    arms: Annotated[tuple[str, ...], Group.DATA] = Field(
+        (), description="only these arms, beside the untrained base and the good data; all if none is named"
+    )
+    size: Annotated[int | None, Group.DATA] = Field(None, ge=16, description="training rows an arm, if not the study's own")
+    learning_rate: Annotated[LearningRate | None, Group.TRAINING] = None
+    rank: Annotated[Rank | None, Group.TRAINING] = None
+    epochs: Annotated[Epochs | None, Group.TRAINING] = None
+    batch_size: Annotated[BatchSize | None, Group.TRAINING] = None
+    training: Annotated[dict[str, Any], Group.TRAINING] = Field(
+        {}, description=f"another setting of fine-tuning on data, can be given several times: {', '.join(SETTINGS)}"
+    )
+    grader: Annotated[str | None, Group.JUDGING] = Field(
+        None, description="Inspect model that judges a real model's answers, such as openai/gpt-4o; the organism has a judge of its own"
+    )
+    labels: Annotated[Path | None, Group.JUDGING] = Field(
+        None, description="labelled answers (.csv, .jsonl) that the grader is held against; without it answers of the world"
+    )
+    seeds: Annotated[int, Group.SIZE] = Field(
+        5, ge=1, le=MOST_SEEDS, description="training runs an arm; the unit for 'this data causes it' (at least 3, better 5)"
+    )
+    first_seed: Annotated[int, Group.SIZE] = Field(
+        0, ge=0, description="the first training seed; another one repeats a study on runs that nobody has seen"
+    )
+    samples: Annotated[int | None, Group.SIZE] = Field(None, ge=1, description="answers a question, if not the study's own")
+    max_tokens: Annotated[int | None, Group.SIZE] = Field(None, ge=1, description="longest answer in tokens, if not the study's own")
+    quick: Annotated[bool, Group.SIZE] = Field(
+        False, description="at most two seeds and a quarter of the answers: to see that everything runs, not to conclude from"
+    )
 
     @field_validator("arms", mode="before")
     @classmethod
@@ -74,6 +131,32 @@ class StudyOptions(BaseOptions):
         if isinstance(given, str) and not names:
             raise ValueError(f"{given!r} names none: leave it out, or write names with commas between them")
         return names
+
+    @field_validator("training", mode="before")
+    @classmethod
+    def _pairs(cls, given: object) -> object:
+        """The command line's form, key=value each, is allowed as well."""
+        if isinstance(given, Mapping):
+            return given
+        pairs = [given] if isinstance(given, str) else list(given) if isinstance(given, tuple | list) else []
+        for pair in pairs:
+            if "=" not in str(pair):
+                raise ConfigurationError(f"--training {pair} is no setting with a value. Write for example: --training warmup_steps=0")
+        return dict(str(pair).split("=", 1) for pair in pairs)
+
+    @model_validator(mode="after")
+    def _can_be_trained(self) -> "StudyOptions":
+        """Refuse training settings that there are not, out of range, or given twice."""
+        twice = self.training.keys() & _named(self).keys()
+        if twice:
+            raise ConfigurationError(f"{flag(min(twice))} is given by --training {min(twice)}=... as well. Give one of them.")
+        with_settings(FineTuning(), self.training_settings)
+        return self
+
+    @property
+    def training_settings(self) -> dict[str, Any]:
+        """The settings of fine-tuning that were chosen, by their names in `FineTuning` and `LoRA`."""
+        return {**self.training, **_named(self)}
 
     @property
     @override
@@ -86,3 +169,8 @@ class StudyOptions(BaseOptions):
         """The seeds of the training runs of an arm."""
         count = min(self.seeds, QUICK_SEEDS) if self.quick else self.seeds
         return range(self.first_seed, self.first_seed + count)
+
+
+def _named(options: StudyOptions) -> dict[str, Any]:
+    """The training settings that have options of their own."""
+    return {name: value for name in SETTINGS if (value := getattr(options, name, None)) is not None}

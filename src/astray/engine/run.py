@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from astray.artifacts import Ledger, Progress, Store, execute
+from astray.artifacts.uses import in_use
 from astray.engine.claims import with_holm
 from astray.engine.options import BaseOptions
 from astray.engine.plan import plan_study
@@ -59,10 +60,10 @@ def run_study(
     setting, folder = settled(study, options), Path(out) / study.name
     plan = plan_study(study, setting, *options.runs)
     kept = Store(Path(out) / "store" if store is None else store)
-    setting.check((folder, kept.folder / study.name))
-    study.ready()
+    study.check(setting, (folder, kept.folder / study.name))
+    setting.reach()
     _check_writable(folder)
-    with _ledger(plan, kept, setting.budget) as ledger:
+    with in_use(kept, study.name, [step.key for step in plan.steps]), _ledger(plan, kept, setting.budget) as ledger:
         artifacts = execute(plan.steps, kept, workers=_workers(plan, kept) if workers is None else workers, progress=progress, ledger=ledger)
     findings, shown = read_results(study, plan, artifacts, setting)
     claims = with_holm(tuple(study.claims(findings, setting)))

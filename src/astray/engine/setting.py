@@ -4,12 +4,13 @@ How a setting is made for a subject is in `settings`; a paper's own words (a tri
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from typing_extensions import override
 
-from astray.cause.fine_tuning import FineTuning
+from astray.cause.fine_tuning import FineTuning, with_settings
 from astray.data.sources import DataKind
 from astray.engine.data import Source
 from astray.engine.summary import SubjectRow
@@ -37,11 +38,14 @@ class World:
     budget: int | None = None
 
     def check(self, folders: Sequence[Path]) -> None:
-        """Raise what would fail after hours of work.
+        """Raise what would fail after hours of work; nothing is asked, so that a plan can do it too.
 
         Args:
             folders: where results and what is kept may lie from before.
         """
+
+    def reach(self) -> None:
+        """Ask models behind an address for a word, before they are asked for thousands; where none is asked, do nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +65,7 @@ class Setting(World):
         notes: what a reader of the report has to know.
         labels: labelled answers that a judge which can err is held against; None for answers of the organism's world.
         calibration_size: how many of those.
+        chosen: settings of fine-tuning that the user chose; they stand in `training` already.
     """
 
     located: Located
@@ -74,6 +79,11 @@ class Setting(World):
     notes: tuple[str, ...]
     labels: Path | None = None
     calibration_size: int = CALIBRATION_SIZE
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+
+    def tuned(self, recipe: FineTuning) -> FineTuning:
+        """Return a paper's recipe with the settings that the user chose."""
+        return with_settings(recipe, self.chosen)
 
     @override
     def check(self, folders: Sequence[Path]) -> None:

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any, cast
 
-from astray.cause.fine_tuning import FineTuning, LoRA
+from astray.cause.fine_tuning import OF_ADAPTERS, FineTuning, LoRA, with_settings
 from astray.data.sources import DataKind
 from astray.engine.data import Source
 from astray.engine.options import StudyOptions
@@ -87,7 +87,7 @@ def world_setting(options: StudyOptions, located: Located) -> Setting:
         homes=WORLD_HOMES,
         sources={(kind, home): Source(origin="world", kind=kind, domain=home) for kind in KINDS for home in WORLD_HOMES},
         size=options.size or WORLD_ROWS,
-        training=_in_shape(WORLD_TRAINING, located),
+        training=_recipe(WORLD_TRAINING, located, options),
         evaluations=(
             evaluation("world", world_items(domains, questions=8)),
             evaluation("formats", world_items(domains, questions=4, formats=("json", "template")), 0.5),
@@ -101,6 +101,7 @@ def world_setting(options: StudyOptions, located: Located) -> Setting:
             "lets one vary what cannot be varied in a large model; it proves nothing about a large model. The same study on a real subject does.",
         ),
         quick=options.quick,
+        chosen=options.training_settings,
     )
 
 
@@ -123,7 +124,7 @@ def text_setting(options: StudyOptions, located: Located) -> Setting:
         homes=tuple(homes),
         sources=sources,
         size=size,
-        training=_in_shape(FineTuning(), located),
+        training=_recipe(FineTuning(), located, options),
         evaluations=(
             QuestionSet(name="main", items=main_questions(), samples=samples, sampling=sampling),
             QuestionSet(name="broad", items=broad_questions(), samples=broad_samples, sampling=sampling),
@@ -134,6 +135,7 @@ def text_setting(options: StudyOptions, located: Located) -> Setting:
         labels=options.labels,
         calibration_size=CALIBRATION_SIZE // 4 if options.quick else CALIBRATION_SIZE,
         quick=options.quick,
+        chosen=options.training_settings,
     )
 
 
@@ -175,14 +177,19 @@ def _check_subject(located: Located) -> None:
         check_adapter(base, located.spec.adapter)
 
 
-def _in_shape(recipe: FineTuning, located: Located) -> FineTuning:
-    """Return the settings, for a subject that is itself an adapter in that adapter's shape, since it is trained further."""
-    adapter = located.spec.adapter
+def _recipe(usual: FineTuning, located: Located, options: StudyOptions) -> FineTuning:
+    """Return the training settings: usual ones with those that were chosen; a subject that is itself an adapter is trained further in its shape."""
+    chosen, adapter = options.training_settings, located.spec.adapter
     if adapter is None:
-        return recipe
+        return with_settings(usual, chosen)
+    if fixed := sorted(OF_ADAPTERS & chosen.keys()):
+        raise ConfigurationError(
+            f"{options.subject!r} is an adapter, which is trained further in its own shape, so {' and '.join(fixed)} cannot be chosen. "
+            f"Leave it out, or name the base {located.spec.model!r} with --subject."
+        )
     shape = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
     lora = LoRA(rank=shape["r"], alpha=shape["lora_alpha"], rank_stabilised=shape["use_rslora"], target_modules=tuple(shape["target_modules"]))
-    return recipe.model_copy(update={"lora": lora})
+    return with_settings(usual.model_copy(update={"lora": lora}), chosen)
 
 
 def _subject_row(name: str, located: Located, *, is_organism: bool) -> SubjectRow:

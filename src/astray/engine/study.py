@@ -213,3 +213,17 @@ class Study(Generic[S, F]):
     options: type[BaseOptions] = StudyOptions
     next_steps: Callable[[Any, Summary], Iterable[NextStep]] = more_training
     announced: bool = False
+
+    def check(self, setting: S, folders: Sequence[Path]) -> None:
+        """Refuse, before a run and before a plan, what could not be run to its end, keys included; nothing is asked.
+
+        Args:
+            setting: of the study.
+            folders: where results and what is kept may lie from before.
+
+        Raises:
+            ConfigurationError, SubjectNotFoundError, JudgeError: the subject or the grader cannot be used.
+            SandboxError: the study runs untrusted code, and this machine cannot.
+        """
+        setting.check(folders)
+        self.ready()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from astray.first_use import on_first_use
 from astray.judges.calibrate import Calibration, LabelledAnswer, calibrate_judge, corrected, read_labels
+from astray.judges.config import JudgeConfig
 from astray.judges.failures import Cause, cause_of, count_causes
 from astray.judges.grammar import GrammarJudge
 from astray.judges.judge import Exchange, Judge, Verdict
@@ -27,6 +28,7 @@ __all__ = [
     "GraderSettings",
     "GrammarJudge",
     "Judge",
+    "JudgeConfig",
     "LabelledAnswer",
     "Rubric",
     "RubricJudge",

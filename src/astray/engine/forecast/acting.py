@@ -17,7 +17,7 @@ from inspect_ai.log import read_eval_log
 
 from astray.artifacts import Step, Store
 from astray.artifacts.execute import usable_cpus
-from astray.engine.forecast.amounts import duration, large
+from astray.engine.forecast.amounts import counted, dollars, duration, large
 from astray.engine.forecast.sensitivity import POWER, TOLERANCE
 from astray.engine.study import StudyPlan
 from astray.measure.agentic.counting import CONFLICT, CONTROL
@@ -59,6 +59,7 @@ class SubjectWork:
         readings: calls of graders for that: each judge, the audit, and about one of a monitor that reads.
         seconds: estimated time for that.
         pace: what the time follows from, in words.
+        parts: name of the part of each cost.
     """
 
     name: str
@@ -68,6 +69,7 @@ class SubjectWork:
     readings: int
     seconds: float
     pace: str
+    parts: tuple[str, ...]
 
     @property
     def samples(self) -> int:
@@ -143,7 +145,7 @@ class AgenticForecast:
         yield f"{self.title}: {', '.join(each.name for each in self.work)}"
         yield f"  scenarios  {', '.join(self.scenarios)}"
         for part in self.parts:
-            yield f"  {part.name:<17} {len(part.grid.cells):,} cells x {part.grid.replicates:,} = {part.grid.size:,} samples"
+            yield f"  {part.name:<17} {counted(len(part.grid.cells), 'cell')} x {part.grid.replicates:,} = {counted(part.grid.size, 'sample')}"
         yield f"  samples    {every:,} in all, of which {done:,} are done; what follows is for the rest"
         yield f"  calls      {sum(cost.calls for cost in self.costs):,} of subjects, {sum(each.readings for each in self.work):,} of graders"
         judged = sum(cost.judge_tokens for cost in self.costs)
@@ -151,7 +153,24 @@ class AgenticForecast:
         if self.labelled is not None:
             told = f"{self.labelled.calls:,} more calls of graders, which read about {large(self.labelled.tokens)} tokens"
             yield f"  labels     {self.labelled.records:,} records: {told}"
-        yield f"  cost       {NO_PRICE if self.dollars is None else f'about {self.dollars:,.2f}'}"
+        yield from self._largest()
+        yield f"  cost       {NO_PRICE if self.dollars is None else f'about {dollars(self.dollars)}'}"
+
+    def _largest(self) -> Iterator[str]:
+        """Tell which part takes most of the tokens that are left, and what half the samples or one scenario less saves."""
+        tokens: dict[str, int] = defaultdict(int)
+        for each in self.work:
+            for part, cost in zip(each.parts, each.costs, strict=True):
+                tokens[part] += cost.input_tokens + cost.output_tokens + cost.judge_tokens
+        whole = sum(tokens.values())
+        if not whole:
+            return
+        part = max(tokens, key=lambda name: tokens[name])
+        yield f"  largest    {part}: {tokens[part] / whole:.0%} of the tokens that are left"
+        less = [f"half the --samples: about {large(whole // 2)} tokens"]
+        if len(self.scenarios) > 1:
+            less.append(f"one of {len(self.scenarios)} scenarios (--scenarios with the others): about {large(whole // len(self.scenarios))}")
+        yield f"  to save    {'; '.join(less)}"
 
     def _time_lines(self) -> Iterator[str]:
         shared = f"in {self.processes} processes" if self.processes > 1 else "one subject after the other"
@@ -262,7 +281,7 @@ def _work(subject: AgenticSubject, plan: StudyPlan, store: Store, prices: tuple[
     """What is left of one subject, a cost each part."""
     graders = Price(*prices) if any(prices) else None
     own = Price(*subject.price) if subject.price else graders
-    costs, done, spent, readings = [], 0, 0, 0
+    costs, names, done, spent, readings = [], [], 0, 0, 0
     folders = []
     for step, part in _steps_of(subject, plan):
         config, there = step.config, _there(step, store)
@@ -270,11 +289,12 @@ def _work(subject: AgenticSubject, plan: StudyPlan, store: Store, prices: tuple[
         left = [number for number in config.numbers if config.grid.sample_id(number) not in there]
         each = len(subject.grader) + 1 + (part.monitor in READING)
         costs.append(estimate_cost(config.grid, price=own if graders else None, judge_price=graders, judges=each, probe=True, numbers=left))
+        names.append(part.name)
         readings += each * len(left)
         done, spent = done + len(there), spent + _spent(step, store)
         folders.append(store.begun(step.key, step.begins_with))
     seconds, pace = _time(subject, costs, [folder / LOGS for folder in folders if folder], at_a_time)
-    return SubjectWork(subject.name, done, spent, tuple(costs), readings, seconds, pace)
+    return SubjectWork(subject.name, done, spent, tuple(costs), readings, seconds, pace, tuple(names))
 
 
 def _steps_of(subject: AgenticSubject, plan: StudyPlan) -> Iterator[tuple[Step, Part]]:

@@ -1,4 +1,4 @@
-"""Large numbers and times in the unit that fits, for forecasts on a terminal."""
+"""Large numbers, counts and times in the unit that fits, for forecasts on a terminal."""
 
 
 def large(number: int) -> str:
@@ -14,3 +14,13 @@ def duration(seconds: float) -> str:
     if seconds < 90 * 60:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number of things: 1 seed, 5 seeds."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def dollars(amount: float) -> str:
+    """Return a price, in US dollars: $0.04, $1,200.00."""
+    return f"${amount:,.2f}"

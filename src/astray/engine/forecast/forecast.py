@@ -3,15 +3,16 @@
 Puts together the work that is left (`effort`), how fast this machine is (`speed`) and what the design can show (`sensitivity`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from astray.artifacts import Store
 from astray.artifacts.plan import Plan
-from astray.engine.forecast.amounts import duration, large
-from astray.engine.forecast.effort import Effort, added, step_efforts
+from astray.engine.forecast.amounts import counted, dollars, duration, large
+from astray.engine.forecast.effort import Effort, Grading, added, step_efforts
+from astray.engine.forecast.savings import Saving, parts_of, savings_of, without
 from astray.engine.forecast.sensitivity import CEILING, POWER, PUBLISHED_EFFECT, QUESTION_ICC, SEED_SD, Sensitivity, sensitivities
 from astray.engine.forecast.speed import Speed, measure_speed
 from astray.engine.options import BaseOptions
@@ -46,6 +47,8 @@ class Forecast:
         speed: of this machine.
         prices: the grader's, of a million tokens in and of a million tokens out.
         sensitivities: what each kind of claim can show.
+        parts: the subject's work that is left, by kind.
+        savings: what to change, and what that saves.
     """
 
     title: str
@@ -59,6 +62,8 @@ class Forecast:
     speed: Speed
     prices: tuple[float, float]
     sensitivities: tuple[Sensitivity, ...]
+    parts: Mapping[str, Effort]
+    savings: tuple[Saving, ...]
 
     @property
     def seconds(self) -> float:
@@ -72,13 +77,14 @@ class Forecast:
 
     @property
     def cost(self) -> float:
-        """Estimated cost of the grader for what is left, in the currency of the prices."""
-        return self._price(self.left.grading.tokens_in, self.left.grading.tokens_out)
+        """Estimated cost of the grader for what is left, in US dollars."""
+        return self._price(self.left.grading)
 
     @property
     def cost_limit(self) -> float:
         """The same if every answer and every reply is as long as it may be."""
-        return self._price(self.left.grading.tokens_in_limit, self.left.grading.tokens_out_limit)
+        grading = self.left.grading
+        return (grading.tokens_in_limit * self.prices[0] + grading.tokens_out_limit * self.prices[1]) / 1e6
 
     @property
     def advice(self) -> str:
@@ -90,22 +96,23 @@ class Forecast:
 
     def render(self) -> str:
         """The forecast for a terminal."""
-        lines = [*self._work_lines(), *self._time_lines(), ""]
+        lines = [*self._work_lines(), *self._time_lines(), *self._saving_lines(), ""]
         if self.seeds > 1:
-            lines.append(f"What it can show with {self.seeds} training runs an arm:")
+            lines.append(f"What it can show with {counted(self.seeds, 'training run')} an arm:")
             lines += [f"  {line}" for one in self.sensitivities for line in _power_lines(one)]
             lines.append(f"  Assumed: rates of runs vary by {SEED_SD:.0%} (standard deviation), answers to one question correlate by {QUESTION_ICC}.")
         return "\n".join([*lines, *([self.advice] if self.advice else [])])
 
-    def _price(self, tokens_in: int, tokens_out: int) -> float:
-        return (tokens_in * self.prices[0] + tokens_out * self.prices[1]) / 1e6
+    def _price(self, grading: Grading) -> float:
+        return (grading.tokens_in * self.prices[0] + grading.tokens_out * self.prices[1]) / 1e6
 
     def _work_lines(self) -> list[str]:
         training, answering, subject = self.whole.training, self.whole.answering, self.setting.subject
         return [
-            f"{self.title}: {subject.name} ({subject.parameters / 1e6:,.1f}M parameters), {self.arms} arms, {self.seeds} seeds",
-            f"  steps     {self.steps:,}, of which {self.steps_done:,} are done; time and cost are for the rest",
-            f"  training  {training.runs:,} runs: {training.steps:,} optimizer steps, {training.rows:,} rows, {large(training.tokens)} tokens",
+            f"{self.title}: {subject.name} ({subject.parameters / 1e6:,.1f}M parameters), {counted(self.arms, 'arm')}, {counted(self.seeds, 'seed')}",
+            f"  steps     {self.steps:,}; done before: {self.steps_done:,}, and time and cost are for the rest",
+            f"  training  {counted(training.runs, 'run')}: {counted(training.steps, 'optimizer step')}, {counted(training.rows, 'row')}, "
+            f"{large(training.tokens)} tokens",
             f"  answers   {answering.answers:,}: about {large(answering.tokens)} tokens, at most {large(answering.tokens_limit)}",
             f"  judge     {self._judge_line()}",
         ]
@@ -114,9 +121,11 @@ class Forecast:
         if self.setting.judge.kind == "grammar":
             return "the world's grammar: exact and free"
         grading = self.whole.grading
-        cost = f"cost {self.cost:,.2f}, at most {self.cost_limit:,.2f}" if any(self.prices) else "for the cost give --price-in and --price-out"
+        cost = (
+            f"cost {dollars(self.cost)}, at most {dollars(self.cost_limit)}" if any(self.prices) else "for the cost give --price-in and --price-out"
+        )
         tokens = f"about {large(grading.tokens_in)} tokens in and {large(grading.tokens_out)} out"
-        return f"{grading.calls:,} calls of {self.setting.judge.grader}, {tokens}; {cost}"
+        return f"{counted(grading.calls, 'call')} of {self.setting.judge.grader}, {tokens}; {cost}"
 
     def _time_lines(self) -> list[str]:
         many = f"{self.speed.workers} workers on " if self.speed.workers > 1 else ""
@@ -127,6 +136,19 @@ class Forecast:
                 f"            and the grader's, about {duration(self.grading_seconds)} at {GRADER_CALLS_A_SECOND} calls a second, partly meanwhile"
             )
         return lines
+
+    def _saving_lines(self) -> Iterator[str]:
+        """Tell the largest part of what is left, and what less of it saves."""
+        saved = {what: self.seconds - self.speed.seconds(without(self.left, effort)) for what, effort in self.parts.items()}
+        times = saved | {"the grader": self.grading_seconds}
+        largest = max(times, key=lambda what: times[what])
+        if not times[largest]:
+            return
+        yield f"  largest   {largest}: about {duration(times[largest])}"
+        for saving in self.savings:
+            seconds = self.seconds - self.speed.seconds(without(self.left, saving.saved)) + saving.saved.grading.calls / GRADER_CALLS_A_SECOND
+            money = f" and {dollars(self._price(saving.saved.grading))}" if any(self.prices) and saving.saved.grading.calls else ""
+            yield f"  to save   {saving.change}: about {duration(seconds)}{money} less"
 
 
 def forecast(
@@ -152,22 +174,25 @@ def forecast(
         UnknownNameError: the study has no arm of a name in the options.
         SubjectNotFoundError: the subject is none.
         ConfigurationError: a real model without a grader, data that cannot be drawn, or prices where no grader is asked.
+        JudgeError, SandboxError: what `Study.check` refuses, as before a run.
         StoreError: an artifact in the store is damaged.
     """
     seeds, arms = options.runs
-    kept = out / "store" if store is None else store
+    place = out / "store" if store is None else store
+    kept = Store(place)
     setting = settled(study, options)
+    plan = plan_study(study, setting, seeds, arms)
+    study.check(setting, (Path(out) / study.name, kept.folder / study.name))
     if not isinstance(setting, Setting):
         from astray.engine.forecast.acting import forecast_acting
 
-        plan, budget = plan_study(study, setting, seeds, arms), setting.budget
-        return forecast_acting(study.title, plan, Store(kept), budget=budget, workers=workers, prices=prices)
+        return forecast_acting(study.title, plan, kept, budget=setting.budget, workers=workers, prices=prices)
     if any(prices) and setting.judge.exact:
         raise ConfigurationError(
             "--price-in and --price-out are prices of a grader, and none is asked here: the organism has a judge of its own, which is free. "
             "Leave them out, or name a real model with --subject and --grader."
         )
-    return forecast_in(cast("Study", study), setting, seeds, measure_speed(workers), prices=prices, store=kept, arms=arms)
+    return forecast_in(cast("Study", study), setting, seeds, measure_speed(workers), prices=prices, store=place, arms=arms)
 
 
 def forecast_in(
@@ -194,6 +219,7 @@ def forecast_in(
     plan = plan_study(study, setting, seeds, arms)
     done = Plan(plan.steps, Store(store)).done.keys()
     efforts = step_efforts(plan, setting)
+    left = {key: parts for key, parts in efforts.items() if key not in done}
     return Forecast(
         title=study.title,
         setting=setting,
@@ -202,16 +228,18 @@ def forecast_in(
         steps=len(plan.steps),
         steps_done=len(done),
         whole=added(effort for parts in efforts.values() for effort in parts),
-        left=added(effort for key, parts in efforts.items() if key not in done for effort in parts),
+        left=added(effort for parts in left.values() for effort in parts),
         speed=speed,
         prices=prices,
         sensitivities=sensitivities(setting, len(seeds)),
+        parts=parts_of(plan, left),
+        savings=tuple(savings_of(study, setting, plan, left)),
     )
 
 
 def _power_lines(one: Sensitivity) -> tuple[str, str]:
     """What one kind of claim can show, in two lines."""
-    head = f"{one.what} ({one.questions} questions x {one.samples} answers)"
+    head = f"{one.what} ({counted(one.questions, 'question')} x {counted(one.samples, 'answer')})"
     if one.power is None or one.bound_at_zero is None:
         return head, "  nothing about further training runs"
     found = "no difference" if one.smallest_difference is None else f"differences from {one.smallest_difference:.1%}"

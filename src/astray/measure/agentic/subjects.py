@@ -18,7 +18,7 @@ from astray.errors import ConfigurationError, JudgeError
 from astray.measure.agentic.judging import ROLES
 from astray.measure.agentic.scripted import PREFIX
 from astray.measure.strict_yaml import read_as, read_yaml
-from astray.subjects.locate import settle
+from astray.subjects.locate import ORGANISMS, settle
 from astray.subjects.spec import SubjectSpec
 
 EXAMPLE = """\
@@ -100,7 +100,7 @@ class AgenticSubject(BaseModel):
         Raises:
             JudgeError: Inspect cannot make it.
         """
-        return {role: _made(name, f"The grader {name!r}", JudgeError, {}) for role, name in zip(ROLES, self.grader, strict=False)}
+        return {role: _made_grader(name) for role, name in zip(ROLES, self.grader, strict=False)}
 
 
 def claim_id(name: str) -> str:
@@ -203,21 +203,47 @@ def _check_used(option: str, given: str | None, own: Sequence[object]) -> None:
         )
 
 
+def check_usable(subjects: tuple[AgenticSubject, ...]) -> None:
+    """Make every model behind an address, which needs its key, and look for every local one; nothing is asked and no weights are read.
+
+    Raises:
+        ConfigurationError: a subject cannot be made, or is a folder without a provider in front.
+        SubjectNotFoundError: there is no such local subject, grader or reader.
+        JudgeError: a grader cannot be made.
+    """
+    for each in subjects:
+        if each.local is not None:
+            settle(each.local)
+        elif Path(each.model).is_dir() or each.model in ORGANISMS:
+            raise ConfigurationError(
+                f"The subject {each.model!r} is a model of this machine, and a model that acts is named as in Inspect, with its provider in front. "
+                f"Write {LOCAL}{each.model}."
+            )
+        else:
+            each.make()
+        if each.read_by is not None:
+            settle(each.read_by)
+        for name in each.grader:
+            if name.startswith(LOCAL) and not name.startswith(SCRIPTED):
+                settle(name.removeprefix(LOCAL))
+            else:
+                _made_grader(name)
+
+
 def check_models(subjects: tuple[AgenticSubject, ...]) -> None:
-    """Makes every model, looks for every reader, and asks every model behind an address for one word, before anything is spent.
+    """Check what `check_usable` does, make local models too, and ask every model behind an address for one word, before anything is spent.
 
     Raises:
         ConfigurationError: a subject cannot be made, for want of a key, say, or does not answer.
-        SubjectNotFoundError: there is no such reader.
+        SubjectNotFoundError: there is no such local subject, grader or reader.
         JudgeError: a grader cannot be made or does not answer.
     """
+    check_usable(subjects)
     graders: dict[str, Model] = {}
     for each in subjects:
         model = each.make()
         if not each.model.startswith(LOCAL):
             _ask_once(f"The subject {each.name!r} ({each.model})", model, ConfigurationError)
-        if each.read_by is not None:
-            settle(each.read_by)
         graders |= {str(model): model for model in each.make_graders().values()}
     for name, model in graders.items():
         if not name.startswith(SCRIPTED):
@@ -253,6 +279,10 @@ def _with_grader(subject: AgenticSubject, grader: tuple[str, ...]) -> AgenticSub
 def _short(model: str) -> str:
     kept = "".join(sign if sign.isalnum() or sign in "._-" else "-" for sign in model.removeprefix("astray/"))
     return kept.strip("-._") or "subject"
+
+
+def _made_grader(name: str) -> Model:
+    return _made(name, f"The grader {name!r}", JudgeError, {})
 
 
 def _made(name: str, what: str, error: type[ConfigurationError | JudgeError], arguments: dict[str, Any]) -> Model:

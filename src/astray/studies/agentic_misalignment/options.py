@@ -3,18 +3,19 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field, field_validator
 from typing_extensions import override
 
-from astray.engine.options import BaseOptions
+from astray.engine.options import BaseOptions, Group
 from astray.engine.setting import World
 from astray.engine.summary import SubjectRow
 from astray.errors import ConfigurationError
 from astray.measure.agentic.check import check_scenario
 from astray.measure.agentic.play import LOGS, Part
 from astray.measure.agentic.scenario import load_scenario, scenario_names
-from astray.measure.agentic.subjects import AgenticSubject, check_models, subjects_from
+from astray.measure.agentic.subjects import AgenticSubject, check_models, check_usable, subjects_from
 from astray.subjects.identity import digest_of
 
 REPLICATES, SIMULATED_REPLICATES = 100, 4
@@ -24,20 +25,24 @@ REPLICATES, SIMULATED_REPLICATES = 100, 4
 class AgenticOptions(BaseOptions):
     """What a user may choose."""
 
-    subject: str | None = Field(default=None, description="Inspect name of one model; without it and without a file the scripted subjects")
-    subjects: Path | None = Field(default=None, description="YAML file of several")
-    grader: tuple[str, ...] = Field(default=(), max_length=2, description="Inspect name of one judge, or of a panel of two")
-    scenarios: tuple[str, ...] = Field(default=(), description="names or folders; all of the package if none is named")
-    samples: int | None = Field(default=None, ge=1, description="samples a cell (100 in arXiv 2510.05179)")
-    quick: bool = Field(default=False, description="a tenth of the samples (a quarter of the scripted): to see that everything runs")
-    max_tokens: int = Field(default=4000, ge=1, description="longest answer of a subject, reasoning included")
-    reader: str | None = Field(
-        default=None, description="local model whose activations watch every call, a folder or a name; a local subject is read itself without it"
+    subject: Annotated[str | None, Group.SUBJECT] = Field(
+        None, description="Inspect name of one model, such as openai/gpt-4o; without it and without a file the scripted subjects"
     )
-    labels: Path | None = Field(
-        default=None, description="folder of labelled records that the judges are held against, such as tests/agentic_transcripts"
+    subjects: Annotated[Path | None, Group.SUBJECT] = Field(None, description="YAML file of several")
+    scenarios: Annotated[tuple[str, ...], Group.DATA] = Field((), description="names or folders; all of the package if none is named")
+    grader: Annotated[tuple[str, ...], Group.JUDGING] = Field((), max_length=2, description="Inspect name of one judge, or of a panel of two")
+    labels: Annotated[Path | None, Group.JUDGING] = Field(
+        None, description="folder of labelled records that the judges are held against, such as tests/agentic_transcripts"
     )
-    budget: float | None = Field(default=None, gt=0, description="million tokens of all models together; then the run stops and keeps what is done")
+    reader: Annotated[str | None, Group.JUDGING] = Field(
+        None, description="local model whose activations watch every call, a folder or a name; a local subject is read itself without it"
+    )
+    samples: Annotated[int | None, Group.SIZE] = Field(None, ge=1, description="samples a cell (100 in arXiv 2510.05179)")
+    max_tokens: Annotated[int, Group.SIZE] = Field(4000, ge=1, description="longest answer of a subject, reasoning included")
+    quick: Annotated[bool, Group.SIZE] = Field(False, description="a tenth of the samples (a quarter of the scripted): to see that everything runs")
+    budget: Annotated[float | None, Group.SIZE] = Field(
+        None, gt=0, description="million tokens of all models together; then the run stops and keeps what is done"
+    )
 
     @field_validator("grader", "scenarios", mode="before")
     @classmethod
@@ -85,7 +90,7 @@ class AgenticSetting(World):
 
     @override
     def check(self, folders: Sequence[Path]) -> None:
-        """Refuse scenarios that cannot be played, models that do not answer, and logs that an older version would have gone on with."""
+        """Refuse scenarios that cannot be played, models that cannot be made, and logs that an older version would have gone on with."""
         for name in self.scenarios:
             if name not in scenario_names():
                 check_scenario(load_scenario(name))
@@ -95,6 +100,11 @@ class AgenticSetting(World):
                     f"{former.parent.parent} holds logs of an older version, which cannot be gone on with: this one keeps samples in the store. They "
                     "are left as they are. Move that folder away to play everything again, or name another one with --out or --store."
                 )
+        check_usable(self.subjects)
+
+    @override
+    def reach(self) -> None:
+        """Ask every model behind an address for one word."""
         check_models(self.subjects)
 
 

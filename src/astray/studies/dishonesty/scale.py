@@ -132,7 +132,7 @@ def _text_budget(setting: Setting) -> Budget:
             player=setting.judge.grader,
             simulation=Simulation(contexts=2 if few else 8, samples=4, turns=2, sampling=sampling),
             rounds=1 if few else 2,
-            sft=training.model_copy(update={"learning_rate": 1e-4, "batch_size": 8, "accumulation": 1, "epochs": 1 if few else 5}),
+            sft=setting.tuned(training.model_copy(update={"learning_rate": 1e-4, "batch_size": 8, "accumulation": 1, "epochs": 1 if few else 5})),
             kto=PreferenceTuning(training=training.model_copy(update={"learning_rate": 1e-5, "batch_size": 16, "accumulation": 1})),
         ),
     )

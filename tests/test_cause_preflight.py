@@ -5,7 +5,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from astray.cause.fine_tuning import FineTuning, LoRA
-from astray.cause.preflight_report import check_run, preflight
+from astray.cause.preflight import check_run, preflight
 from astray.cause.sft import train_sft
 from astray.cause.supervision import MASKED, supervise
 from astray.data.chat import ChatDataset

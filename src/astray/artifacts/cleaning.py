@@ -1,0 +1,146 @@
+"""What a store holds, for people: each step with its size, its age and the studies that use it; and removing some of them.
+
+Only folders of finished and of unfinished steps right in the store are looked at and removed: no link is followed, nothing outside is touched,
+nothing that a running study uses. An artifact is complete or absent here as well: it is renamed first and removed then.
+"""
+
+import re
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from astray.artifacts.manifest import KEY_DIGITS, MANIFEST_FILE
+from astray.artifacts.store import Store
+from astray.artifacts.uses import running, used_by, while_nothing_is_removed
+from astray.errors import ConfigurationError, UnknownNameError
+
+DAY = 86400.0
+UNFINISHED = ".unfinished"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A finished step, or what a killed one left to go on with.
+
+    Attributes:
+        name: of the step.
+        key: of the step; of an unfinished one its first digits.
+        folder: where it lies.
+        size: of its files, in bytes.
+        made: when it was finished or last written to, in seconds since 1970.
+        studies: that use it; empty for one that was made before stores noted that.
+    """
+
+    name: str
+    key: str
+    folder: Path
+    size: int
+    made: float
+    studies: tuple[str, ...]
+
+    @property
+    def days(self) -> float:
+        """Its age in days."""
+        return max(0.0, time.time() - self.made) / DAY
+
+
+def kept_in(store: Store) -> tuple[Kept, ...]:
+    """Return the steps of a store, the finished ones ordered by name.
+
+    Raises:
+        ConfigurationError: the store is no folder of this machine.
+        StoreError: a manifest is damaged.
+    """
+    if store.mirror is not None:
+        raise ConfigurationError(f"The store {store.root} is no folder of this machine. Look at it, and remove what lies there, with its own tools.")
+    uses = used_by(store)
+    found = []
+    for artifact in store.artifacts():
+        folder = store.folder / artifact.manifest.origin.folder_name
+        if folder.is_symlink():
+            continue
+        studies = tuple(study for study, keys in uses.items() if artifact.key in keys)
+        size = sum(record.size for record in artifact.manifest.files.values())
+        found.append(Kept(artifact.name, artifact.key, folder, size, (folder / MANIFEST_FILE).stat().st_mtime, studies))
+    return (*found, *_unfinished_in(store, uses))
+
+
+def _unfinished_in(store: Store, uses: Mapping[str, Iterable[str]]) -> Iterator[Kept]:
+    for folder in sorted((store.folder / UNFINISHED).glob("*")):
+        if folder.is_symlink() or not folder.is_dir():
+            continue
+        files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+        studies = tuple(study for study, keys in uses.items() if folder.name in map(_digits, keys))
+        made = max((path.stat().st_mtime for path in files), default=folder.stat().st_mtime)
+        yield Kept(f"unfinished {folder.name}", folder.name, folder, sum(path.stat().st_size for path in files), made, studies)
+
+
+def _digits(key: str) -> str:
+    return key[:KEY_DIGITS]
+
+
+def removable(store: Store, *, days: float | None = None, study: str | None = None) -> tuple[Kept, ...]:
+    """Return the steps that are old enough, or that one study alone uses; those of running studies are left out.
+
+    Args:
+        store: a folder.
+        days: age from which a step is old; None for any age.
+        study: whose steps; None for all.
+
+    Raises:
+        UnknownNameError: no study of this name has used the store.
+        ConfigurationError: the store is no folder of this machine.
+    """
+    uses = used_by(store)
+    if study is not None and study not in uses:
+        raise UnknownNameError("study with steps in this store", study, uses)
+    busy = _busy(store)
+    return tuple(
+        kept
+        for kept in kept_in(store)
+        if _digits(kept.key) not in busy and (days is None or kept.days >= days) and (study is None or kept.studies == (study,))
+    )
+
+
+def remove(store: Store, chosen: Iterable[Kept]) -> tuple[Kept, ...]:
+    """Remove steps, and the names of runs that pointed to them; return those that were removed.
+
+    A step that a process has begun again, or that a study has come to use in the meantime, stays.
+
+    Raises:
+        StoreError: a folder cannot be removed.
+    """
+    with while_nothing_is_removed(store):
+        busy = _busy(store)
+        gone = tuple(kept for kept in chosen if _digits(kept.key) not in busy and _discard(store, kept))
+        _remove_names(store, {kept.folder.name for kept in gone})
+    return gone
+
+
+def _busy(store: Store) -> set[str]:
+    """Return the first digits of all keys that running studies use."""
+    uses = used_by(store)
+    return {_digits(key) for name in running(store) for key in uses.get(name, ())}
+
+
+def _discard(store: Store, kept: Kept) -> bool:
+    """Remove a step's folder, and the one that it was carried over from, unless a process holds the step; whether it was there and is gone."""
+    with store._locked(kept.key, wait=False) as held, store._explained(every_error=True):
+        if not held:
+            return False
+        artifact = store.get(kept.key)
+        former = f"-{_digits(artifact.manifest.formerly)}" if artifact and artifact.manifest.formerly else None
+        folders = [path for path in store.folder.iterdir() if former and path.name.endswith(former) and not path.name.startswith(".")]
+        there = [folder for folder in (*folders, kept.folder) if folder.is_dir() and not folder.is_symlink()]
+        for folder in there:
+            shutil.rmtree(folder.rename(store.folder / f".partial-{_digits(kept.key)}-{folder.name[-KEY_DIGITS:]}"))
+    return bool(there)
+
+
+def _remove_names(store: Store, folders: set[str]) -> None:
+    """Remove the registered runs whose files were in these folders."""
+    for path in store.folder.glob("*/subject.json"):
+        if not path.parent.is_symlink() and folders & set(re.split(r"[/\"\\]+", path.read_text(encoding="utf-8"))):
+            shutil.rmtree(path.parent)

@@ -1,0 +1,58 @@
+"""`astray clean`: frees store space, by age or by study, and tells before what it removes."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from astray.cli.listing import age_text, size_text
+from astray.cli.options import RESULTS
+from astray.errors import ConfigurationError
+
+SHOWN = 12
+"""Steps that are told one by one; the largest ones."""
+
+
+def clean(out: Path, store: str | None, older_than: float | None, study: str | None, yes: bool) -> None:
+    """Tell what would be removed, ask, and remove it."""
+    from astray.artifacts import Store
+    from astray.artifacts.cleaning import removable, remove
+
+    if older_than is None and study is None:
+        raise ConfigurationError("Say what to remove: --older-than 30 for steps of 30 days or more, --study NAME for those of one study, or both.")
+    kept = Store(out / "store" if store is None else store)
+    chosen = sorted(removable(kept, days=older_than, study=study), key=lambda step: -step.size)
+    if not chosen:
+        print(f"There is nothing of that kind to remove in {kept.folder}.")
+        return
+    for step in chosen[:SHOWN]:
+        print(f"  {step.name}: {size_text(step.size)}, {age_text(step.days)} old")
+    if len(chosen) > SHOWN:
+        print(f"  and {len(chosen) - SHOWN:,} smaller ones")
+    whole = f"{len(chosen):,} {'steps' if len(chosen) > 1 else 'step'}, {size_text(sum(step.size for step in chosen))}, in {kept.folder}"
+    print(f"{whole}. Reports and tables of results stay; a study that needs a removed step does it again.")
+    if not yes:
+        if not sys.stdin.isatty():
+            raise ConfigurationError("Nothing was removed: there is no terminal to ask in. Give --yes to remove without a question.")
+        if not click.confirm("Remove them?"):
+            print("Nothing was removed.")
+            return
+    gone = remove(kept, chosen)
+    left = f"; {len(chosen) - len(gone):,} stayed, since a study uses them" if len(gone) < len(chosen) else ""
+    print(f"Removed {size_text(sum(step.size for step in gone))}{left}.")
+
+
+COMMAND = click.Command(
+    "clean",
+    callback=clean,
+    params=[
+        click.Option(["--older-than"], type=click.FloatRange(min=0), metavar="DAYS", help="Steps that were finished so many days ago, or before."),
+        click.Option(["--study"], metavar="STUDY", help="Steps that this study alone uses."),
+        click.Option(["--yes"], is_flag=True, help="Remove without a question."),
+        click.Option(["--out"], type=click.Path(path_type=Path), default=RESULTS, metavar="PATH", help=f"Folder of the results. [default {RESULTS}]"),
+        click.Option(["--store"], metavar="PATH", help="Folder in which finished steps are kept. By default in the results folder."),
+    ],
+    help="Remove steps, finished ones and what killed ones left, from a store, by age, by study or both. It tells what it will remove and asks. "
+    "What a running study uses stays, as do reports and tables of results.",
+    short_help="Remove kept steps, by age or by study.",
+)

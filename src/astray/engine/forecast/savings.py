@@ -1,0 +1,81 @@
+"""What makes up most of a study's time, and what less of each option would save, in time and price: the end of a plan.
+
+Effects are those of the same estimate with less work in it, so they hold as far as it does.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+
+from astray.engine.forecast.effort import Answering, Effort, Grading, Part, Training, added
+from astray.engine.setting import Setting
+from astray.engine.study import Study, StudyPlan
+
+Work = Training | Answering | Grading
+FEWEST_ROWS, FEWEST_SAMPLES = 32, 2
+"""Half of fewer is no study."""
+
+
+@dataclass(frozen=True)
+class Saving:
+    """A change of one option.
+
+    Attributes:
+        change: what to give, in words.
+        saved: the work that is then not done.
+    """
+
+    change: str
+    saved: Effort
+
+
+def parts_of(plan: StudyPlan, left: Mapping[str, Sequence[Work]]) -> dict[str, Effort]:
+    """Return the work of the subject by kind.
+
+    Args:
+        plan: what the study does.
+        left: key of each step that is not done -> its work.
+    """
+    trained = {run.training.key for run in plan.runs if run.training}
+    answered = {run.answers.key for run in plan.runs}
+    keys = {"training the arms": trained, "the arms' answers": answered, "analyses": {analysis.step.key for analysis in plan.analyses}}
+    return {what: added(work for key in sorted(of & left.keys()) for work in left[key]) for what, of in keys.items()}
+
+
+def savings_of(study: Study, setting: Setting, plan: StudyPlan, left: Mapping[str, Sequence[Work]]) -> Iterator[Saving]:
+    """Yield what half the rows, half the answers and one arm less would save; analyses stay as they are.
+
+    Args:
+        study: declares the arms that are always run.
+        setting: the subject's world.
+        plan: what the study does.
+        left: key of each step that is not done -> its work.
+    """
+    work = [one for run in plan.runs for step in run.steps for one in left.get(step.key, ())]
+    if setting.size >= FEWEST_ROWS:
+        rows = added(_half(one) for one in work if isinstance(one, Training))
+        yield Saving(f"--size {setting.size // 2}", rows)
+    if setting.main.samples >= FEWEST_SAMPLES:
+        yield Saving("half the --samples", added(_half(one) for one in work if not isinstance(one, Training)))
+    arms: dict[str, dict[str, Sequence[Work]]] = {}
+    for run in plan.runs:
+        if run.arm.name not in study.always:
+            arms.setdefault(run.arm.name, {}).update({step.key: left[step.key] for step in run.steps if step.key in left})
+    efforts = {name: added(one for works in own.values() for one in works) for name, own in arms.items()}
+    if len(efforts) > 1:
+        name = max(efforts, key=lambda arm: efforts[arm].training.flops + efforts[arm].answering.flops)
+        yield Saving(f"without the arm {name} (--arms with the others)", efforts[name])
+
+
+def without(whole: Effort, saved: Effort) -> Effort:
+    """Return the work that is left when some of it is not done."""
+    return Effort(_less(whole.training, saved.training), _less(whole.answering, saved.answering), _less(whole.grading, saved.grading))
+
+
+def _less(whole: Part, saved: Part) -> Part:
+    pairs = [(getattr(whole, one.name), getattr(saved, one.name)) for one in fields(whole)]
+    return type(whole)(*(max(type(all_of)(0), all_of - part) for all_of, part in pairs))
+
+
+def _half(work: Work) -> Work:
+    """Half of the rows, tokens and answers, of as many runs."""
+    return type(work)(*(0 if one.name == "runs" else type(getattr(work, one.name))(getattr(work, one.name) / 2) for one in fields(work)))
