@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from astray.answers import ANSWER_SCHEMA, answer_table, write_detail
-from astray.artifacts import Artifact, Step
+from astray.artifacts import Artifact, Step, Store
 from astray.engine import steps as shared_steps
 from astray.engine import vector
 from astray.engine.plan import StudyPlan
