@@ -1,18 +1,22 @@
 """Resumption of training runs: complete checkpoints, logs that agree with them, and the run's identity.
 
-A checkpoint is valid only once it is marked, after its last file was written; a resumed run deletes the others. Logs
-are JSON lines; lines written after the checkpoint are dropped too, since their steps are repeated. The content of a
-checkpoint (weights, optimizer, schedule, random states, position in the data) is left to transformers' Trainer.
+A checkpoint is valid only once it is marked, after its last file was written; the mark records each file's size and
+hash, so that a checkpoint damaged since (power loss, a full disk) costs that checkpoint and not the run: the one before
+it is kept. A resumed run deletes the invalid ones. Logs are JSON lines; lines written after the checkpoint are dropped
+too, since their steps are repeated. The content of a checkpoint (weights, optimizer, schedule, random states, position
+in the data) is left to transformers' Trainer.
 """
 
 import json
 import shutil
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import JsonValue
 
 from astray.errors import ConfigurationError, StoreError
+from astray.subjects.identity import file_digest
 
 Line = dict[str, int | float]
 """One line of a log: the step, and the values measured there."""
@@ -79,27 +83,54 @@ def claim(folder: Path, identity: Mapping[str, JsonValue]) -> None:
 
 
 def mark_complete(checkpoint: Path) -> None:
-    """Mark a checkpoint as complete, once all its files are written, and delete earlier ones."""
+    """Mark a checkpoint as complete, once all its files are written, and delete all earlier ones but the last."""
     # In this order: there is always a complete checkpoint.
-    (checkpoint / _MARK).touch()
-    for earlier in checkpoint.parent.glob("checkpoint-*"):
-        if earlier != checkpoint:
-            shutil.rmtree(earlier)
+    files = {path.relative_to(checkpoint).as_posix(): file_digest(path) for path in _files(checkpoint)}
+    write_whole(checkpoint / _MARK, json.dumps(files, indent=1))
+    earlier = sorted((other for other in checkpoint.parent.glob("checkpoint-*") if step_of(other) < step_of(checkpoint)), key=step_of)
+    for other in earlier[:-1]:
+        shutil.rmtree(other)
 
 
 def last_complete(folder: Path) -> Path | None:
-    """Return the marked checkpoint with the most steps, or None, and delete unmarked ones.
+    """Return the whole checkpoint with the most steps, or None, and delete unmarked and damaged ones, with a warning.
 
     Args:
         folder: folder that contains folders named `checkpoint-<step>`.
     """
-    complete = []
-    for checkpoint in folder.glob("checkpoint-*"):
-        if (checkpoint / _MARK).is_file():
-            complete.append(checkpoint)
-        else:
-            shutil.rmtree(checkpoint)
-    return max(complete, key=step_of, default=None)
+    for checkpoint in sorted(folder.glob("checkpoint-*"), key=step_of, reverse=True):
+        damage = _damage(checkpoint)
+        if damage is None:
+            return checkpoint
+        if damage:
+            warnings.warn(f"The checkpoint {checkpoint} is damaged ({damage}): training goes on from the one before it.", stacklevel=2)
+        shutil.rmtree(checkpoint)
+    return None
+
+
+def _damage(checkpoint: Path) -> str | None:
+    """Return what is wrong with a checkpoint: None for a whole one, "" for one that was never marked."""
+    mark = checkpoint / _MARK
+    if not mark.is_file():
+        return ""
+    text = mark.read_text(encoding="utf-8")
+    if not text:  # marked by an earlier version, which recorded no files
+        empty = next((path.name for path in _files(checkpoint) if path.stat().st_size == 0), None)
+        return None if empty is None else f"{empty} is empty"
+    try:
+        files = json.loads(text)
+    except ValueError:
+        return f"{_MARK} is no JSON"
+    for name, digest in files.items():
+        if not (checkpoint / name).is_file():
+            return f"{name} is missing"
+        if file_digest(checkpoint / name) != digest:
+            return f"{name} is not as it was written"
+    return None
+
+
+def _files(checkpoint: Path) -> list[Path]:
+    return sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.name not in (_MARK, f".{_MARK}.unfinished"))
 
 
 def step_of(checkpoint: Path) -> int:
