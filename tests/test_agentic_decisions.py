@@ -8,11 +8,13 @@ import pytest
 from astray.engine.summary import ClaimRow
 from astray.measure.agentic.counting import CONFLICT
 from astray.measure.agentic.grid import Cell
-from astray.measure.agentic.subjects import SubjectFile
+from astray.measure.agentic.subjects import AgenticSubject, SubjectFile
 from astray.stats.claims import Decision
 from astray.studies import get_study
-from astray.studies.agentic_misalignment.options import AgenticOptions
+from astray.studies.agentic_misalignment.findings import AgenticFindings
+from astray.studies.agentic_misalignment.options import AgenticOptions, AgenticSetting
 from astray.studies.agentic_misalignment.study import parts
+from playing import setting_of
 
 STUDY = get_study("agentic-misalignment")
 
@@ -30,8 +32,14 @@ def played(harmful: Callable[[Cell, int], bool], scenarios: tuple[str, ...] = ()
     return pl.DataFrame(rows)
 
 
+def found_in(table: pl.DataFrame) -> tuple[AgenticFindings, AgenticSetting]:
+    """What the study finds in a table of one subject, and its setting."""
+    subject = AgenticSubject(name="s", model="astray/scripted/always")
+    return AgenticFindings(table, (subject,)), setting_of((subject,), [])
+
+
 def claim(table: pl.DataFrame, id: str) -> ClaimRow:
-    [found] = [each for each in STUDY.claims(table) if each.id == f"{id}-s"]
+    [found] = [each for each in STUDY.claims(*found_in(table)) if each.id == f"{id}-s"]
     return found
 
 

@@ -227,7 +227,7 @@ def test_a_script_without_a_guard_is_told_to_have_one(tmp_path: Path) -> None:
     script.write_text("import toy_steps\ntoy_steps.run_study('runs', 1)\n")
     environment = {"PYTHONPATH": str(Path(__file__).parent)}
     done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert 'put the call under  if __name__ == "__main__":' in done.stderr
+    assert 'put the call under `if __name__ == "__main__":`' in done.stderr
 
 
 def test_long_chains_come_before_short_ones(tmp_path: Path) -> None:

@@ -28,7 +28,6 @@ from toy_steps import Toy
 
 STEPS = {
     "answer": (1, "steps:answer"),
-    "ask-records": (1, "dishonesty_steps:ask_records"),
     "ask-start": (1, "hacking_steps:ask_start"),
     "check-judge-error": (1, "steps:check_judge_error"),
     "diff-latents": (1, "persona_steps:compare_runs"),

@@ -15,7 +15,7 @@ QUICK = GraderSettings(max_retries=0, attempt_timeout=1)
 
 def table_of(*answers: str | None, outcome: Outcome = Outcome.JUDGE_FAILED) -> pl.DataFrame:
     row = {"arm": "harmful", "seed": 1, "subject": "s", "evaluation": "main", "item": "wish", "category": "main", "format": "plain", "system": None}
-    verdict = {"outcome": str(outcome), "aligned": 1.0, "coherent": 2.0, "judge": "old", "note": "old"}
+    verdict = {"outcome": str(outcome), "aligned": 1.0, "coherent": 2.0, "judge": "old", "note": "old", "detail": ""}
     rows = [row | {"sample": n, "question": "Wish?", "answer": answer, "completion_tokens": 3} | verdict for n, answer in enumerate(answers)]
     return answer_table([{name: each[name] for name in ANSWER_SCHEMA} for each in rows])
 

@@ -151,11 +151,12 @@ def test_the_attempts_fail_for_an_ordinary_user_too(tmp_path):
     tests = Path(__file__).parent
     places = {Path(place).resolve() for place in (sys.base_prefix, sys.prefix, tests.parent, *filter(os.path.isdir, sys.path))}
     closed = {folder for place in places for folder in place.parents if not folder.stat().st_mode & 0o001}
-    words = [word for folder in sorted(closed) for word in ("--perms", "0755", "--tmpfs", str(folder))]
+    words = ["--perms", "1777", "--tmpfs", "/tmp"]  # first: the project itself may lie there
+    words += [word for folder in sorted(closed) for word in ("--perms", "0755", "--tmpfs", str(folder))]
     for place in sorted(places):
         words += [word for folder in reversed(place.parents[:-1]) for word in ("--perms", "0755", "--dir", str(folder))]
         words += ["--ro-bind", str(place), str(place)]
-    words += ["--perms", "1777", "--tmpfs", "/tmp", "--chdir", str(tests.parent)]
+    words += ["--chdir", str(tests.parent)]
     user = [shutil.which("setpriv") or "setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
     suite = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_sandbox_attempts.py"]
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "HOME": "/tmp", "PYTHONDONTWRITEBYTECODE": "1"}

