@@ -99,12 +99,10 @@ def train_rl(
         folder: folder for the result, logs, rollouts and checkpoints.
         truth: a function whose values are recorded beside the rewards and never rewarded.
         notes: describes each answer, for the rollouts; the log has the means of numeric notes.
-        probe: measures the model before the first step, every `probe_every` steps and at the end, without affecting
-            training.
+        probe: measures the model before the first step, every `probe_every` steps and at the end; training is as without.
         probe_every: optimizer steps between probes.
         checkpoint_every: optimizer steps between checkpoints; without it an interrupted run starts from the beginning.
-        rehearsed: number of answers drawn and rewarded before the first step, at least one group; 0 skips this, for
-            rewards that are rarely earned.
+        rehearsed: answers drawn and rewarded before the first step, at least one group; 0 for rewards rarely earned.
         on_step: called after every step with its mean reward.
 
     Raises:

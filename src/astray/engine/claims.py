@@ -102,8 +102,7 @@ def values_claim(
 ) -> ClaimRow:
     """Return a claim about the mean of a measure that is no rate (a reduction, a correlation), one value a run.
 
-    The caller leaves out runs without a value (a reduction of nothing). Without any value the claim is not estimable;
-    where its arms were not even run (`needs`), it is not run.
+    Without any value the claim is not estimable; where its arms were not even run (`needs`), it is not run.
 
     Args:
         id: unique within the study.

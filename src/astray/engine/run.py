@@ -20,7 +20,7 @@ from astray.engine.options import BaseOptions
 from astray.engine.plan import plan_study
 from astray.engine.results import read_results
 from astray.engine.settings import settled
-from astray.engine.study import F, S, Study, StudyPlan
+from astray.engine.study import F, S, Shown, Study, StudyPlan
 from astray.engine.summary import Summary
 from astray.errors import StoreError
 from astray.subjects.base import default_workers
@@ -66,8 +66,18 @@ def run_study(
     with in_use(kept, study.name, [step.key for step in plan.steps]), _ledger(plan, kept, setting.budget) as ledger:
         artifacts = execute(plan.steps, kept, workers=_workers(plan, kept) if workers is None else workers, progress=progress, ledger=ledger)
     findings, shown = read_results(study, plan, artifacts, setting)
+    try:
+        shown.write(folder)
+        _summary(study, setting, findings, shown, quick=options.quick).write(folder)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    return folder
+
+
+def _summary(study: Study[S, F], setting: S, findings: F, shown: Shown, *, quick: bool) -> Summary:
+    """Decide the claims and gather what a page shows."""
     claims = with_holm(tuple(study.claims(findings, setting)))
-    summary = Summary(
+    return Summary(
         study=study.name,
         title=study.title,
         question=study.question,
@@ -75,7 +85,7 @@ def run_study(
         subject=setting.subject,
         judges=shown.judges,
         seeds=shown.seeds,
-        quick=options.quick,
+        quick=quick,
         arms=shown.arms,
         claims=claims,
         rates=shown.rates,
@@ -84,12 +94,6 @@ def run_study(
         sections=shown.sections,
         methods=shown.methods,
     )
-    try:
-        shown.write(folder)
-        summary.write(folder)
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-    return folder
 
 
 def _workers(plan: StudyPlan, store: Store) -> int:
