@@ -3,6 +3,7 @@
 Two drivers ask them, `bulk` and `inspect_driver`; judging is apart, so the same answers can be judged again without asking the subject again.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -29,13 +30,13 @@ if TYPE_CHECKING:
 class TextEvaluation(Evaluation):
     """Base of evaluations that ask in words: give `askings`, `judge_for` and `assess`, and both drivers can ask it."""
 
+    @abstractmethod
     def askings(self) -> Sequence[Asking]:
         """Return all that is asked."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def assess(self, judge: Any, heard: Sequence[Heard], max_connections: int = 20) -> list[Verdict]:
         """Return a verdict for each answer."""
-        raise NotImplementedError
 
     def hear(self, text: str, output: "ModelOutput | None" = None) -> tuple[str, dict[str, object]]:
         """Return what a subject says to others, and what else its answer holds: by default the whole text."""

@@ -1,7 +1,7 @@
 """Agentic scenarios as an evaluation: a grid of conditions, gate and judges, counted like every other.
 
 Tools and several turns need Inspect, so a local subject is asked through it as well, in the text protocol where its provider passes on text only. The
-agentic study runs grids of its own, in parts that can be gone on with (`runs`); its wider table is `table.CONDUCT_SCHEMA`.
+agentic study runs grids of its own, in parts that can be gone on with (`play`); its wider table is `table.CONDUCT_SCHEMA`.
 """
 
 import tempfile

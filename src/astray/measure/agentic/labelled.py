@@ -1,7 +1,7 @@
 """Labelled records: acts of an agent, written by hand with whether they are harmful, and played without a model.
 
 A folder holds `<scenario>.yaml` files, each a list of plays. Gates are tested on them, and the judges of a study are held against them, which tells
-their error on such records (`studies/agentic_judge_errors`).
+their error on such records (`judge_errors`).
 """
 
 from collections.abc import Sequence

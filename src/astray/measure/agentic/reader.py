@@ -1,6 +1,6 @@
 """Records that the page shows: whole conversations of a choice of samples, with what each key's verdict rests on.
 
-All records are in the Inspect logs; a page carries some of every kind of sample. Left to others: drawing (report/templates/reader.*).
+All records are in the Inspect logs; a page carries some of every kind of sample. Left to others: drawing (`report/records`).
 """
 
 import json

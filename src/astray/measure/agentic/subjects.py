@@ -1,6 +1,6 @@
 """Subjects of an agentic study, from a command line or a file, their graders, and the scripted ones of the package.
 
-Left to others: what they do there (agentic_runs) and what is made of it (agentic_misalignment).
+Left to others: what they do there (`play`) and what is made of it (`studies/agentic_misalignment`).
 """
 
 import asyncio

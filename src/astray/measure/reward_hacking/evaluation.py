@@ -3,6 +3,7 @@
 Each evaluation says in its own module what is asked, and by its `Assessor` what an answer comes to.
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -82,9 +83,9 @@ class ChannelEvaluation(QuestionSet):
         del item
         return ()
 
+    @abstractmethod
     def assessor(self, panel: WordPanel) -> Assessor:
         """Return the judge of answers."""
-        raise NotImplementedError
 
     def askings(self) -> Sequence[Asking]:
         """Return each item with each of its samples, and the questions about its situation."""
