@@ -3,8 +3,8 @@
     python scripts/compare_summaries.py before/dishonesty/summary.json after/dishonesty/summary.json
 
 Every claim, rate and figure is held against its counterpart by its name, so rows may stand in another order. Numbers may
-differ by float noise (1e-9 relative). What only one of the two files knows (a field that a later version writes) is
-listed apart and is no difference. Exits with 1 where a number, a verdict or a count differs.
+differ by float noise (1e-9 relative). A field that only one of the two files knows (of a later version) is listed apart
+and is no difference; a claim, rate or figure that one lacks is. Exits with 1 where a number, verdict or count differs.
 """
 
 import json
@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-NAMES = ("id", "arm", "evaluation", "group", "format", "series", "label", "name", "x", "y", "panel", "title")
-"""Fields that tell rows of a list apart."""
+NAMES = ("arm", "evaluation", "group", "format", "series", "label", "name", "x", "y", "panel", "title")
+"""Fields that tell rows without an id apart."""
 WORDS = ("statement", "expected", "description", "note", "text", "notes", "recipe", "astray_version", "lede")
 """Fields of prose, which may be reworded."""
 NOISE = 1e-9
@@ -30,7 +30,10 @@ def differences(before: Any, after: Any, where: str = "") -> Iterator[tuple[str,
             yield f"{where}/{key}", f"only in the {'first' if key in before else 'second'} file"
     elif isinstance(before, list) and isinstance(after, list):
         if any(isinstance(row, dict) for row in (*before, *after)):
-            yield from differences(_named(before), _named(after), where)
+            first, second = _named(before), _named(after)
+            for name in first.keys() & second.keys():
+                yield from differences(first[name], second[name], f"{where}/{name}")
+            yield from ((f"{where}/{name}", "a row that the other file lacks") for name in sorted(first.keys() ^ second.keys()))
         elif len(before) != len(after):
             yield where, f"{len(before)} values and {len(after)}"
         else:
@@ -47,13 +50,20 @@ def _named(rows: list[Any]) -> dict[str, Any]:
     """Return the rows of a list by what names them; equal names are numbered."""
     found: dict[str, Any] = {}
     for row in rows:
-        name = " ".join(str(row[key]) for key in NAMES if key in row and not isinstance(row[key], list | dict)) if isinstance(row, dict) else str(row)
+        name = _name(row)
         unique, number = name, 1
         while unique in found:
             number += 1
             unique = f"{name} ({number})"
         found[unique] = row
     return found
+
+
+def _name(row: Any) -> str:
+    """Return the id of a row, which is enough; without one all that tells it apart."""
+    if not isinstance(row, dict) or "id" in row:
+        return str(row["id"] if isinstance(row, dict) else row)
+    return " ".join(str(row[key]) for key in NAMES if key in row and not isinstance(row[key], list | dict))
 
 
 def _are_numbers(*values: Any) -> bool:

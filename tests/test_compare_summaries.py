@@ -39,3 +39,15 @@ def test_a_number_a_verdict_or_a_count_that_changed_is_found(rows: str, field: s
     row[field] = "undecided" if field == "verdict" else row[field] + (1 if isinstance(row[field], int) else 1e-6)
     assert compare["main"](written(tmp_path, "a", before), written(tmp_path, "b", after)) == 1
     assert f"/{field}:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("rows", ["claims", "rates", "exhibits"])
+def test_a_row_that_vanished_is_a_difference_and_a_new_field_is_none(rows: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = example(tmp_path)
+    for claim in before["claims"]:  # as an earlier version wrote it
+        del claim["group"]
+    assert compare["main"](written(tmp_path, "a", before), written(tmp_path, "b", example(tmp_path))) == 0
+    after = json.loads(json.dumps(before))
+    after[rows].pop(1)
+    assert compare["main"](written(tmp_path, "a", before), written(tmp_path, "b", after)) == 1
+    assert "a row that the other file lacks" in capsys.readouterr().out
