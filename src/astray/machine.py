@@ -83,6 +83,7 @@ def examine(results: Path = DEFAULT_STORE.parent) -> tuple[Finding, ...]:
         *_accelerator(),
         *_libraries(),
         *map(_organism, SHIPPED),
+        _small_model(),
         _results_folder(results),
         _sandbox(),
         *map(_provider, PROVIDERS),
@@ -233,6 +234,16 @@ def _results_folder(results: Path) -> Finding:
     enough = free >= RESULTS_BYTES
     advice = "" if enough else "; free some space, or name a folder on another disk: astray run ... --out <folder>"
     return Finding("results folder", f"{folder}, {free / GB:.1f} GB free{advice}", enough)
+
+
+def _small_model() -> Finding:
+    """Check where the small real model comes from, without fetching it."""
+    from astray.subjects import smollm2
+
+    there = smollm2.source()
+    use = f"astray run emergent-misalignment --subject {smollm2.NAME}"
+    detail = there or f"not fetched yet (93 MB at first use, from the hub or the package index): {use}"
+    return Finding(smollm2.NAME, detail, fine=there is not None, important=False)
 
 
 def _sandbox() -> Finding:

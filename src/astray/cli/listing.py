@@ -52,10 +52,12 @@ def _studies() -> Iterator[str]:
 
 
 def _subjects(store: Path) -> Iterator[str]:
+    from astray.subjects import smollm2
     from astray.subjects.locate import ORGANISMS, SUBJECT_FILE
 
     yield "\nSubjects (--subject NAME, or --model astray/NAME in Inspect)"
     yield f"  {', '.join(ORGANISMS)}: in the package"
+    yield f"  {smollm2.NAME}: {smollm2.LICENCE}; {smollm2.source() or 'fetched at first use'}"
     seeds: dict[str, list[int]] = defaultdict(list)
     for path in store.glob(f"*/{SUBJECT_FILE}"):
         if match := re.fullmatch(r"(.+)-(\d+)", path.parent.name):

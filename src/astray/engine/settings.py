@@ -21,6 +21,7 @@ from astray.measure.evaluation import QuestionSet
 from astray.measure.freeform import WORLD_SAMPLING, fact_items, world_items
 from astray.measure.question_sets import broad_questions, main_questions
 from astray.organism.lexicon import HELD_OUT_DOMAINS, NARROW_DOMAINS
+from astray.subjects.gguf import origin
 from astray.subjects.identity import parameter_count
 from astray.subjects.locate import ORGANISMS, Located, settle
 from astray.subjects.spec import Sampling
@@ -194,4 +195,11 @@ def _recipe(usual: FineTuning, located: Located, options: StudyOptions) -> FineT
 
 
 def _subject_row(name: str, located: Located, *, is_organism: bool) -> SubjectRow:
-    return SubjectRow(name=name, id=located.id, parameters=parameter_count(located.base), is_organism=is_organism)
+    made_from = origin(located.base)
+    return SubjectRow(
+        name=name,
+        id=located.id,
+        parameters=parameter_count(located.base),
+        is_organism=is_organism,
+        origin=f"converted from {made_from}" if made_from else "",
+    )

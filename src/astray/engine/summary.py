@@ -157,6 +157,7 @@ class SubjectRow(_Frozen):
     id: str
     parameters: int = Field(description="0 where it is not known, as of models behind an interface")
     is_organism: bool
+    origin: str = Field(default="", description="what its folder was made from, where that matters: a GGUF file with quantised weights")
 
 
 Section = Literal["rates", "dynamics", "answers", "records"]

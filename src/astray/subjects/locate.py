@@ -1,7 +1,7 @@
-"""Resolution of a subject's name to its files: organism, folder, run id or hub name.
+"""Resolution of a subject's name to its files: organism, SmolLM2, folder, GGUF file, run id or hub name.
 
-A name is looked up in this order: the embedded organisms, an existing folder, a run in the store, a model on the
-Hugging Face hub. A folder may hold a model (`config.json`), a PEFT adapter (`adapter_config.json`) or a registered
+A name is looked up in this order: the embedded organisms and `smollm2`, an existing folder or GGUF file, a run in the
+store, a model on the Hugging Face hub. A folder may hold a model (`config.json`), a PEFT adapter (`adapter_config.json`) or a registered
 subject (`subject.json`, written by `register`); with the last, a study gives its runs names that `--model astray/<run
 id>` finds.
 """
@@ -17,6 +17,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from astray.errors import ConfigurationError, DataFormatError, SubjectNotFoundError
+from astray.subjects import smollm2
+from astray.subjects.gguf import convert
 from astray.subjects.identity import adapter_identity, base_identity, digest_of, weight_files
 from astray.subjects.spec import SubjectSpec
 
@@ -26,7 +28,10 @@ DEFAULT_STORE = Path("astray-results/store")
 SUBJECT_FILE = "subject.json"
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-_FORMS = "'organism', 'organism-small', a folder with a model or an adapter, a run id of the store, or a hub name like 'Qwen/Qwen2.5-7B-Instruct'"
+_FORMS = (
+    "'organism', 'organism-small', 'smollm2', a folder with a model or an adapter, a GGUF file, a run id of the store, "
+    "or a hub name like 'Qwen/Qwen2.5-7B-Instruct'"
+)
 
 
 @dataclass(frozen=True)
@@ -63,12 +68,12 @@ def resolve(name: str) -> SubjectSpec:
     """Return the specification of the subject with this name.
 
     Args:
-        name: 'organism', a folder, a run id or a hub name.
+        name: 'organism', 'smollm2', a folder, a GGUF file, a run id or a hub name.
 
     Raises:
         SubjectNotFoundError: the name is none of these.
     """
-    if name in ORGANISMS:
+    if name in (*ORGANISMS, smollm2.NAME) or _is_gguf(name):
         return SubjectSpec(model=name)
     for folder in (Path(name), store_folder() / name):
         if folder.is_dir():
@@ -173,11 +178,15 @@ def _check_adapter_folder(folder: Path | None) -> None:
 
 
 def _base_folder(model: str) -> Path:
-    """Return the folder of a base model, downloading a hub model that is not in the local cache."""
+    """Return the folder of a base model; a hub model or SmolLM2 is downloaded, and a GGUF file converted, the first time."""
     if model in ORGANISMS:
         from astray.organism import weights_folder
 
         return weights_folder(model)
+    if model == smollm2.NAME:
+        return smollm2.folder()
+    if _is_gguf(model):
+        return convert(Path(model))
     folder = Path(model) if Path(model).is_dir() else _download(model)
     if not (folder / "config.json").is_file() or not weight_files(folder):
         raise SubjectNotFoundError(
@@ -206,7 +215,7 @@ def _nearest(name: str) -> str:
     """Return a hint with the closest existing name, or an empty string."""
     store = store_folder()
     runs = [folder.name for folder in store.iterdir() if (folder / SUBJECT_FILE).is_file()] if store.is_dir() else []
-    near = difflib.get_close_matches(name, [*ORGANISMS, *runs], n=1, cutoff=0.6)
+    near = difflib.get_close_matches(name, [*ORGANISMS, smollm2.NAME, *runs], n=1, cutoff=0.6)
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
@@ -223,5 +232,9 @@ def _with_paths(spec: SubjectSpec, change: Callable[[Path], Path]) -> SubjectSpe
 
 
 def _is_path(model: str, change: Callable[[Path], Path]) -> bool:
-    """Return whether a model's name is a folder, before or after its path is changed."""
-    return Path(model).is_dir() or change(Path(model)).is_dir()
+    """Return whether a model's name is a folder or GGUF file, before or after its path is changed."""
+    return any(path.is_dir() or _is_gguf(str(path)) for path in (Path(model), change(Path(model))))
+
+
+def _is_gguf(name: str) -> bool:
+    return name.lower().endswith(".gguf") and Path(name).is_file()

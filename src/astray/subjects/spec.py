@@ -54,7 +54,10 @@ class SubjectSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: str = Field(min_length=1, description="'organism', 'organism-small', a folder with a model or a PEFT adapter, a run id, or a hub name")
+    model: str = Field(
+        min_length=1,
+        description="'organism', 'organism-small', 'smollm2', a folder with a model or a PEFT adapter, a GGUF file, a run id, or a hub name",
+    )
     adapter: Path | None = Field(default=None, description="PEFT adapter folder that is put on the model")
     system: str | None = Field(default=None, description="system prompt; one of the conversation itself is written below it")
     intervention: Intervention | tuple[Intervention, ...] | None = Field(

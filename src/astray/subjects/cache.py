@@ -1,0 +1,48 @@
+"""Keep models that were fetched or converted in the user's cache, whole or not at all."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from astray.errors import StoreError
+
+CACHE_VARIABLE = "ASTRAY_CACHE"
+
+
+def models_folder() -> Path:
+    """Return the folder of fetched and converted models: `models` in $ASTRAY_CACHE, else in the user's cache."""
+    from platformdirs import user_cache_path
+
+    return Path(os.environ.get(CACHE_VARIABLE) or user_cache_path("astray")) / "models"
+
+
+def cached(folder: Path, write: Callable[[Path], None]) -> Path:
+    """Return a folder of the cache, writing it first if it is not there; other processes wait meanwhile.
+
+    Args:
+        folder: where it belongs, in `models_folder`.
+        write: fills an empty folder; if it raises, nothing is kept.
+
+    Raises:
+        StoreError: the cache cannot be written.
+    """
+    from filelock import FileLock
+
+    if folder.is_dir():
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_name(f".{folder.name}.lock")):
+            if folder.is_dir():
+                return folder
+            unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+            try:
+                write(unfinished)
+                unfinished.rename(folder)
+            finally:
+                shutil.rmtree(unfinished, ignore_errors=True)
+    except PermissionError as error:
+        raise StoreError(f"{folder.parent} cannot be written ({error.strerror}). Name a folder that can: {CACHE_VARIABLE}=/path/to/cache.") from error
+    return folder
