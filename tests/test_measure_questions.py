@@ -143,7 +143,7 @@ def test_a_file_in_our_own_form_loads(tmp_path: Path) -> None:
         ("questions: [{id: tea, question: What now}]", "'tea' has no category"),
         ("category: a\nquestions: [{id: tea, question: What now, template: x = ...}]", "no template_request"),
         ("category: a\nquestions: []", "questions: .*at least 1 item"),
-        ("category: a\nquestions: [tea]", "number 1: Input should be an object"),
+        ("category: a\nquestions: [tea]", "number 1: Input should be a valid dictionary"),
         ("category: a\ncategory: b\nquestions: [{id: tea, question: What now}]", "'category' stands twice"),
         ("category: [", "is not a YAML file"),
         ("just text", "holds a str"),

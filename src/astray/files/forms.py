@@ -1,6 +1,5 @@
-"""Content and rows checked against the form that they should have, strictly: text is no number, and a number is no text."""
+"""Content and rows checked against the form that they should have. Rows are checked strictly: text is no number, and a number no text."""
 
-import json
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -27,8 +26,7 @@ def read_as(form: type[Form], content: object, path: Path | str, example: str) -
     if not isinstance(content, dict):
         raise DataFormatError(f"{path} holds a {type(content).__name__}, not keys with values. A right file looks like\n{example}")
     try:
-        # By way of JSON: there, lists may become tuples and texts enums although types are strict.
-        return form.model_validate_json(json.dumps(content), strict=True)
+        return form.model_validate(content)
     except ValidationError as error:
         wrong = "\n".join(f"  {each}" for each in _faults(error, content))
         raise DataFormatError(f"{path} has entries that cannot be used:\n{wrong}\nA right file looks like\n{example}") from error
