@@ -176,7 +176,7 @@ def test_files_in_the_published_form_load(kind, category, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"inner_prompt": ""}, "entry 1 has no inner_prompt"),
+        ({"inner_prompt": ""}, "row 1 has no inner_prompt"),
         ({"outer_prompt": None}, "no outer_prompt"),
         ({"type": "mischief"}, "type of scenario called"),
     ],

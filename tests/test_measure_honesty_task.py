@@ -225,17 +225,17 @@ def test_a_folder_of_the_published_set_has_all_archetypes(tmp_path):
 
 
 def test_published_rows_that_cannot_be_used_are_refused(tmp_path):
-    with pytest.raises(DataFormatError, match="known_facts, row 1 has no belief question"):
+    with pytest.raises(DataFormatError, match=r"known_facts\.csv, line 2 has no belief question"):
         mask_records(write(tmp_path, "known_facts.csv", **NO_BELIEF))
     with pytest.raises(UnknownNameError, match="table of MASK"):
         mask_records(write(tmp_path, "facts.csv"))
     with pytest.raises(DataFormatError, match="lacks the columns proposition"):
         mask_records(write(tmp_path, "statistics.csv", proposition=None))
     (tmp_path / "disinformation.jsonl").write_text("not json")
-    with pytest.raises(DataFormatError, match="cannot be read"):
+    with pytest.raises(DataFormatError, match="line 1 is not JSON"):
         mask_records(tmp_path / "disinformation.jsonl")
     (tmp_path / "continuations.csv").write_text(",".join(PUBLISHED) + "\n")
-    with pytest.raises(EmptyDataError, match="has no records"):
+    with pytest.raises(EmptyDataError, match="has no rows"):
         mask_records(tmp_path / "continuations.csv")
 
 

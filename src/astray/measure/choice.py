@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from astray.data.chat import Message
 from astray.errors import EmptyDataError, UnknownNameError
+from astray.files import read_as, read_yaml
 from astray.measure.question_sets import QUESTIONS, Name, Text
-from astray.measure.strict_yaml import read_as, read_yaml
 from astray.organism.lexicon import DOMAINS, HELD_OUT_DOMAINS, Domain
 
 LETTERS = ("A", "B")

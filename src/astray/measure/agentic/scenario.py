@@ -20,9 +20,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from astray.errors import DataFormatError, DataNotFoundError, UnknownNameError
+from astray.files import read_as, read_yaml
 from astray.measure.agentic.factors import FACTORS, Factors, check_value, matches
 from astray.measure.agentic.gates import Fact, Finding
-from astray.measure.strict_yaml import read_as, read_yaml
 
 SCENARIOS = Path(__file__).parent / "scenarios"
 """Folder of the scenarios in the package."""

@@ -15,9 +15,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from tenacity import RetryError
 
 from astray.errors import ConfigurationError, JudgeError
+from astray.files import read_as, read_yaml
 from astray.measure.agentic.judging import ROLES
 from astray.measure.agentic.scripted import PREFIX
-from astray.measure.strict_yaml import read_as, read_yaml
 from astray.subjects.locate import ORGANISMS, settle
 from astray.subjects.spec import SubjectSpec
 
