@@ -16,7 +16,7 @@ from astray.errors import ConfigurationError, EmptyDataError
 from astray.judges.config import GRADER_ROLE, JudgeConfig, make_judge
 from astray.judges.judge import Exchange, Judge, Verdict
 from astray.judges.rescore import judge_answers, judge_exchanges
-from astray.measure.asking import Asking, Heard, Item
+from astray.measure.asking import Asking, Heard, Item, hear, marked_reasoning
 from astray.measure.interface import Evaluation, Need
 
 if TYPE_CHECKING:
@@ -39,9 +39,8 @@ class TextEvaluation(Evaluation):
         """Return a verdict for each answer."""
 
     def hear(self, text: str, output: "ModelOutput | None" = None) -> tuple[str, dict[str, object]]:
-        """Return what a subject says to others, and what else its answer holds: by default the whole text."""
-        del output
-        return text, {}
+        """Return what a subject says to others, and what else its answer holds: by default all but its reasoning."""
+        return hear(text, marked_reasoning(output))
 
     @property
     def provider_settings(self) -> Mapping[str, object]:
