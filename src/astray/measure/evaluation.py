@@ -54,9 +54,8 @@ class TextEvaluation(Evaluation):
 
     @property
     def needs(self) -> frozenset[Need]:
-        """Return what a subject has to offer: a system role where there are system prompts."""
-        chats = (chat for each in self.askings() for chat in (each.conversation, *each.beside))
-        return frozenset({Need.SYSTEM_ROLE} if any(chat[0]["role"] == "system" for chat in chats) else ())
+        """Return what a subject has to offer; answers in words are within the reach of any."""
+        return frozenset()
 
     def ask(self, subject: "Subject", *, arm: str = "", seed: int = 0) -> pl.DataFrame:
         """Return the answers of a loaded subject, in a few big batches."""

@@ -42,6 +42,11 @@ class Located:
     base: Path
 
     @property
+    def template_date(self) -> str | None:
+        """Return the date that the base's chat template writes; None for one that writes none."""
+        return template_traits(self.base).get("date")
+
+    @property
     def id(self) -> str:
         """Return a stable short hash over everything that affects what the subject says.
 

@@ -9,13 +9,11 @@ count only where the template wrote them.
 import json
 import re
 import secrets
-import weakref
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
-from functools import cached_property
-from typing import Any
+from functools import cached_property, lru_cache
 
 from jinja2 import TemplateError
 from tokenizers import Tokenizer
@@ -67,13 +65,12 @@ class Template:
         Raises:
             ChatTemplateError: there is none.
         """
-        self._tokenizer: Any = weakref.proxy(tokenizer)  # kept by the tokenizer's own life, see `template_of`
+        self._tokenizer = tokenizer
         self.name = tokenizer.name_or_path
-        self.source = tokenizer.chat_template
         self._around: dict[tuple[tuple[str, ...], bool], tuple[list[str], list[int]]] = {}
         self._own_control: dict[tuple[tuple[str, ...], bool], int] = {}
         try:
-            source = tokenizer.get_chat_template() if self.source else ""
+            source = tokenizer.get_chat_template() if tokenizer.chat_template else ""
         except ValueError:  # several templates with names, none of which is the default
             source = ""
         if not source:
@@ -300,19 +297,18 @@ class Template:
         raise ChatTemplateError(f"The chat template of {self.name!r} changes the order of messages. Set another one.")
 
 
-_TEMPLATES: "weakref.WeakKeyDictionary[PreTrainedTokenizerBase, Template]" = weakref.WeakKeyDictionary()
-
-
 def template_of(tokenizer: PreTrainedTokenizerBase) -> Template:
     """Return a tokenizer's chat template.
 
     Raises:
         ChatTemplateError: it has none.
     """
-    kept = _TEMPLATES.get(tokenizer)
-    if kept is None or kept.source != tokenizer.chat_template:
-        kept = _TEMPLATES[tokenizer] = Template(tokenizer)
-    return kept
+    return _template_of(tokenizer, str(tokenizer.chat_template))
+
+
+@lru_cache(maxsize=8)
+def _template_of(tokenizer: PreTrainedTokenizerBase, _source: str) -> Template:
+    return Template(tokenizer)
 
 
 def _said(role: str, content: str) -> Message:
