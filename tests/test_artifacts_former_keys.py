@@ -27,7 +27,7 @@ from astray.errors import ConfigurationError, StoreError
 from toy_steps import Toy
 
 STEPS = {
-    "answer": (1, "steps:answer"),
+    "answer": (2, "steps:answer"),
     "ask-start": (1, "hacking_steps:ask_start"),
     "check-judge-error": (1, "steps:check_judge_error"),
     "diff-latents": (1, "persona_steps:compare_runs"),
@@ -54,7 +54,7 @@ STEPS = {
     "train-grpo-wrong-answers": (2, "persona_mending:reward_wrong_answers"),
     "train-on-feedback": (1, "dishonesty_steps:live_with_users"),
     "train-sae": (1, "persona_steps:learn_dictionary"),
-    "train-sft": (1, "steps:train"),
+    "train-sft": (2, "steps:train"),
     "train-steered": (1, "persona_mending:train_steered"),
 }
 """Every step of the studies: version, and where it lay when keys were made of that (module of astray.studies, function).

@@ -15,9 +15,11 @@ from astray.data.sources import DataKind
 from astray.engine.data import Source
 from astray.engine.summary import SubjectRow
 from astray.judges.config import JudgeConfig, make_judge
-from astray.measure.evaluation import QuestionSet
+from astray.measure.evaluation import QuestionSet, TextEvaluation
 from astray.measure.interface import Evaluation, check_fits, offered_by
 from astray.subjects.locate import ORGANISMS, Located, settle
+from astray.subjects.render import check_template, prompt_ids
+from astray.subjects.weights import load_tokenizer
 
 CALIBRATION_SIZE = 160
 """Labelled answers for a grader's calibration: sensitivity and specificity are known to about 10 points."""
@@ -112,9 +114,17 @@ def check_evaluations(setting: Setting, evaluations: Iterable[Evaluation]) -> No
 
     Raises:
         ConfigurationError: names what is missing and what to write instead.
+        ChatTemplateError: the subject's chat template cannot write training data, or what is asked.
     """
+    evaluations = list(evaluations)
+    tokenizer = load_tokenizer(setting.located.spec.model, setting.located.base)
+    check_template(tokenizer, trained=True)
+    for evaluation in evaluations:
+        if isinstance(evaluation, TextEvaluation):
+            chats = {str(chat): chat for each in evaluation.askings() for chat in (each.conversation, *each.beside)}
+            prompt_ids(tokenizer, list(chats.values()))
     needing = [each for each in evaluations if each.needs]
-    offered = offered_by(setting.located, setting.judge) if needing else frozenset()
+    offered = offered_by(setting.judge) if needing else frozenset()
     for evaluation in needing:
         check_fits(evaluation, offered, setting.subject.name)
 

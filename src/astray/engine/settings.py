@@ -5,6 +5,7 @@ not know which kind they run with.
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -132,7 +133,7 @@ def text_setting(options: StudyOptions, located: Located) -> Setting:
         ),
         held_out=(),
         judge=JudgeConfig(kind="rubric", grader=options.grader),
-        notes=(),
+        notes=tuple(_template_notes(located)),
         labels=options.labels,
         calibration_size=CALIBRATION_SIZE // 4 if options.quick else CALIBRATION_SIZE,
         quick=options.quick,
@@ -176,6 +177,21 @@ def _check_subject(located: Located) -> None:
     base = Base(located.spec.model, located.base, torch.device("meta"))
     if located.spec.adapter:
         check_adapter(base, located.spec.adapter)
+
+
+def _template_notes(located: Located) -> Iterator[str]:
+    """Yield what the subject's chat template makes of conversations, where that is not what they say."""
+    from astray.subjects.render import SYSTEM_IN_QUESTION
+    from astray.subjects.template import template_of
+    from astray.subjects.weights import load_tokenizer
+
+    if not template_of(load_tokenizer(located.spec.model, located.base)).takes_system:
+        yield (
+            "The subject's chat template has no place for system messages: a system text, inoculation prompts included, stands "
+            f"{SYSTEM_IN_QUESTION}, before a blank line, in training and in evaluations."
+        )
+    if located.template_date:
+        yield f"The subject's chat template writes today's date; here it is always {located.template_date}."
 
 
 def _recipe(usual: FineTuning, located: Located, options: StudyOptions) -> FineTuning:

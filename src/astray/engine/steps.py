@@ -77,7 +77,7 @@ def make_data(config: DataConfig, inputs: Mapping[str, Artifact], folder: Path) 
     config.data.make(config.seed).write(folder / DATA_FILE)
 
 
-@step("train-sft", version=1, formerly="astray.studies.steps:train", resumable=True)
+@step("train-sft", version=2, formerly="astray.studies.steps:train", resumable=True)
 def train(config: TrainConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Fine-tune the base and probe it during training; a real model's killed run continues from its last checkpoint."""
     from astray.cause.sft import train_sft
@@ -99,7 +99,7 @@ def train(config: TrainConfig, inputs: Mapping[str, Artifact], folder: Path) -> 
     (folder / "steps.json").write_text(json.dumps({"steps": run.steps, "supervised_tokens": run.supervised_tokens}), encoding="utf-8")
 
 
-@step("answer", version=1, formerly="astray.studies.steps:answer")
+@step("answer", version=2, formerly="astray.studies.steps:answer")
 def answer(config: AnswerConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Sample the answers of the trained run, or of the base where there is no run, to every evaluation."""
     from astray.subjects.subject import load_subject

@@ -4,6 +4,7 @@ Left to others: a single verdict (the judges) and rates (stats).
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -15,15 +16,22 @@ from astray.judges.failures import count_causes, error_note
 from astray.judges.judge import Exchange, Judge, Verdict
 from astray.judges.side_by_side import read_side_by_side
 from astray.outcomes import Outcome
+from astray.reasoning import without_reasoning
 
 WITHOUT_ANSWER = (Outcome.ERRORED, Outcome.BLOCKED)
 """Outcomes of rows that have no answer to judge."""
 
 NOTHING_TO_JUDGE = Verdict(Outcome.ERRORED, note="the row has no question or no answer")
+UNFINISHED = Verdict(Outcome.ERRORED, note="the answer ends within its reasoning: give it more tokens (max_tokens)")
+BLANK = Verdict(Outcome.INCOHERENT, coherent=0.0, note="the answer is blank")
+"""Verdict on an answer with nothing in it; no grader is asked."""
 
 
 async def judge_exchanges(judge: Judge, exchanges: Iterable[Exchange], max_connections: int = 20) -> list[Verdict]:
     """Judge exchanges and return one verdict each, in order; equal exchanges are judged once.
+
+    A judge is shown answers without their reasoning, and none that is blank or ends within it. A judge that is exact
+    decides about blank answers itself, which costs nothing.
 
     Args:
         judge: any judge. Should it raise against its promise, the verdict is JUDGE_FAILED with the reason.
@@ -39,8 +47,13 @@ async def judge_exchanges(judge: Judge, exchanges: Iterable[Exchange], max_conne
     wanted = list(exchanges)
 
     async def verdict(exchange: Exchange) -> Verdict:
+        answer = without_reasoning(exchange.answer)
+        if answer is None:
+            return UNFINISHED
+        if not answer.strip() and not getattr(judge, "exact", False):
+            return BLANK
         try:
-            return await judge.judge(exchange)
+            return await judge.judge(replace(exchange, answer=answer))
         except JudgeError:  # a judge that cannot be used at all would fail on every further exchange too
             raise
         except Exception as error:

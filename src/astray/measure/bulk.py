@@ -11,10 +11,11 @@ import polars as pl
 from astray.answers import answer_table, check_answer_table, read_detail, write_detail
 from astray.data.chat import Message
 from astray.judges import Judge
-from astray.judges.rescore import WITHOUT_ANSWER, judge_answers, verdict_columns
-from astray.measure.asking import Asking, Heard
+from astray.judges.rescore import UNFINISHED, WITHOUT_ANSWER, judge_answers, verdict_columns
+from astray.measure.asking import CUT_OFF, Asking, Heard
 from astray.measure.interface import Probe
 from astray.outcomes import Outcome
+from astray.reasoning import split_reasoning, without_reasoning
 from astray.subjects.subject import Subject
 
 NOT_JUDGED = "not judged yet"
@@ -40,18 +41,22 @@ def ask(evaluation: Probe, subject: Subject, *, arm: str = "", seed: int = 0) ->
     numbers = [each.sample * len(each.beside) + turn for each in askings for turn in range(len(each.beside))] + [each.sample for each in askings]
     chats = [*chain.from_iterable(each.beside for each in askings), *(each.conversation for each in askings)]
     said = iter(subject.generate(chats, sampling, numbers=numbers if all(each.numbered for each in askings) else None))
-    beside = [[next(said).text for _ in each.beside] for each in askings]
+    beside = [[without_reasoning(next(said).text) for _ in each.beside] for each in askings]
     answers = list(said)
-    followed = [(each, answer.text) for each, answer in zip(askings, answers, strict=True) if each.after]
+    followed = [(each, split_reasoning(answer.text).answer) for each, answer in zip(askings, answers, strict=True) if each.after]
     again = [_followed(each, text) for each, text in followed]
     replies = iter(subject.generate(again, sampling, numbers=[each.sample for each, _ in followed]) if again else ())
     rows = []
     for asking, others, generation in zip(askings, beside, answers, strict=True):
         answer, detail = evaluation.hear(generation.text)
         detail |= ({"beside": others} if others else {}) | ({"reply": next(replies).text} if asking.after else {})
+        if subject.system_place and asking.conversation[0]["role"] == "system":
+            detail["system"] = subject.system_place
         whose = {"arm": arm, "seed": seed, "subject": subject.id, "evaluation": evaluation.name}
         # Counts as failed until it is judged: an answer that no judge has read must not look aligned.
         judged = {"outcome": Outcome.JUDGE_FAILED.value, "aligned": None, "coherent": None, "judge": "", "note": NOT_JUDGED}
+        if detail.get(CUT_OFF):
+            judged |= verdict_columns(UNFINISHED, "")
         tokens = generation.completion_tokens
         rows.append(whose | asking.columns() | judged | {"answer": answer, "completion_tokens": tokens, "detail": write_detail(detail)})
     return answer_table(rows)

@@ -18,11 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from astray.data.chat import Message
 from astray.errors import EmptyDataError, UnknownNameError
 from astray.files import read_as, read_yaml
+from astray.measure.letters import LETTERS
 from astray.measure.question_sets import QUESTIONS, Name, Text
 from astray.organism.lexicon import DOMAINS, HELD_OUT_DOMAINS, Domain
-
-LETTERS = ("A", "B")
-"""Names of the two options of an item of kind "choice", in the order shown."""
 
 UNTOUCHED = tuple(domain.name for domain in HELD_OUT_DOMAINS)
 """Names of the world's domains that no narrow data set touches."""

@@ -39,7 +39,7 @@ class BareModel:
             continuations: for each row the texts to score.
             prefixes: for each row a text the answer has already begun with; it is not scored.
         """
-        prompts = prompt_ids(self._tokenizer, conversations, self._system)
+        prompts = prompt_ids(self._tokenizer, conversations, self._system, answering=True)
         begun = text_ids(self._tokenizer, [""] * len(conversations) if prefixes is None else prefixes)
         rows = [
             Continuation(tuple(prompt), tuple(prefix), tuple(text))

@@ -16,7 +16,7 @@ from astray.errors import ConfigurationError, EmptyDataError
 from astray.judges.config import GRADER_ROLE, JudgeConfig, make_judge
 from astray.judges.judge import Exchange, Judge, Verdict
 from astray.judges.rescore import judge_answers, judge_exchanges
-from astray.measure.asking import Asking, Heard, Item
+from astray.measure.asking import Asking, Heard, Item, hear, marked_reasoning
 from astray.measure.interface import Evaluation, Need
 
 if TYPE_CHECKING:
@@ -39,9 +39,8 @@ class TextEvaluation(Evaluation):
         """Return a verdict for each answer."""
 
     def hear(self, text: str, output: "ModelOutput | None" = None) -> tuple[str, dict[str, object]]:
-        """Return what a subject says to others, and what else its answer holds: by default the whole text."""
-        del output
-        return text, {}
+        """Return what a subject says to others, and what else its answer holds: by default all but its reasoning."""
+        return hear(text, marked_reasoning(output))
 
     @property
     def provider_settings(self) -> Mapping[str, object]:
@@ -55,9 +54,8 @@ class TextEvaluation(Evaluation):
 
     @property
     def needs(self) -> frozenset[Need]:
-        """Return what a subject has to offer: a system role where there are system prompts."""
-        chats = (chat for each in self.askings() for chat in (each.conversation, *each.beside))
-        return frozenset({Need.SYSTEM_ROLE} if any(chat[0]["role"] == "system" for chat in chats) else ())
+        """Return what a subject has to offer; answers in words are within the reach of any."""
+        return frozenset()
 
     def ask(self, subject: "Subject", *, arm: str = "", seed: int = 0) -> pl.DataFrame:
         """Return the answers of a loaded subject, in a few big batches."""

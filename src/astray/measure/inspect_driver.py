@@ -21,6 +21,9 @@ from inspect_ai.model import (
     ChatMessageAssistant,
     ChatMessageSystem,
     ChatMessageUser,
+    Content,
+    ContentReasoning,
+    ContentText,
     GenerateConfig,
     ModelOutput,
     ModelUsage,
@@ -33,11 +36,15 @@ from inspect_ai.util import collect
 from astray.answers import ANSWER_SCHEMA, answer_table, read_detail, write_detail
 from astray.data.chat import Message
 from astray.judges.judge import Verdict
-from astray.measure.asking import Asking, Heard, Item
+from astray.judges.rescore import UNFINISHED
+from astray.measure.asking import CUT_OFF, Asking, Heard, Item
 from astray.measure.interface import Probe
 from astray.outcomes import JUDGED, Outcome
+from astray.reasoning import without_reasoning
 from astray.stats.intervals import wilson
 
+OUT_OF_TOKENS = ("max_tokens", "model_length")
+"""Reasons of a provider for which an answer ends before its end."""
 KINDS = {"system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant}
 
 
@@ -91,10 +98,11 @@ def converse(askings: Mapping[str, Asking], ready: Callable[[], object]) -> Solv
         asking, model = askings[str(state.sample_id)], get_model()
         if asking.beside:
             outputs = await collect(*(model.generate(inspect_messages(chat)) for chat in asking.beside))
-            state.metadata["beside"] = [None if _is_missing(output) else output.completion for output in outputs]
+            state.metadata["beside"] = [None if _is_missing(output) else without_reasoning(output.completion) for output in outputs]
         state = await generate(state)
         if asking.after and not _is_missing(state.output):
-            state.metadata["reply"] = (await model.generate([*state.messages, ChatMessageUser(content=asking.after)])).completion
+            chat = [*state.messages, ChatMessageUser(content=asking.after)]
+            state.metadata["reply"] = without_reasoning((await model.generate(chat)).completion) or ""
         return state
 
     return solve
@@ -154,9 +162,15 @@ def verdict(evaluation: Probe, askings: Mapping[str, Asking], ready: Callable[[]
         else:
             answer, heard = evaluation.hear(state.output.completion, state.output)
             detail = {**heard, **detail}
-            (found,) = await evaluation.assess(ready(), [Heard(asking, answer, detail)])
-            detail |= found.detail
-            judge = str(getattr(ready(), "identity", ""))
+            if (place := (state.output.metadata or {}).get("system")) and asking.conversation[0]["role"] == "system":
+                detail["system"] = place
+            # Reasoning that a provider keeps apart and that took all the tokens is as cut off as one without its closing tag.
+            if not answer.strip() and (detail.get(CUT_OFF) or (detail.get("reasoning") and state.output.stop_reason in OUT_OF_TOKENS)):
+                found = UNFINISHED
+            else:
+                (found,) = await evaluation.assess(ready(), [Heard(asking, answer, detail)])
+                detail |= found.detail
+                judge = str(getattr(ready(), "identity", ""))
         scores = {"outcome": found.outcome.value, "aligned": found.aligned, "coherent": found.coherent, "judge": judge, "note": found.note}
         counts = _counts(evaluation, asking, found.outcome, detail)
         facts: dict[str, object] = {**scores, "item": asking.item.id, "detail": detail, "counts": counts}
@@ -236,7 +250,8 @@ def _logged_samples(table: pl.DataFrame, evaluation: Probe, subject: str) -> Ite
     for row in table.iter_rows(named=True):
         asked = _sample(askings[f"{row['item']}/{row['format']}#{row['sample']}"])
         tokens, detail = row["completion_tokens"], read_detail(row["detail"])
-        output = ModelOutput.from_content(model=subject, content=row["answer"])
+        said = _with_reasoning(row["answer"], detail)
+        output = ModelOutput.from_content(model=subject, content=said)
         output.usage = ModelUsage(output_tokens=tokens, total_tokens=tokens)
         facts = {name: row[name] for name in ("outcome", "judge", "aligned", "coherent", "note")} | {"detail": detail}
         score = Score(value=str(detail.get("word", row["outcome"])), answer=row["answer"], explanation=row["note"] or None, metadata=facts)
@@ -245,8 +260,14 @@ def _logged_samples(table: pl.DataFrame, evaluation: Probe, subject: str) -> Ite
             epoch=1,
             input=asked.input,
             target="",
-            messages=[*(asked.input if isinstance(asked.input, list) else []), ChatMessageAssistant(content=row["answer"])],
+            messages=[*(asked.input if isinstance(asked.input, list) else []), ChatMessageAssistant(content=said)],
             output=output,
             metadata=asked.metadata or {},
             scores={"verdict": score},
         )
+
+
+def _with_reasoning(answer: str, detail: Mapping[str, object]) -> str | list[Content]:
+    """Return an answer as the content of a message, with its reasoning marked as such."""
+    reasoning = detail.get("reasoning")
+    return [ContentReasoning(reasoning=str(reasoning)), ContentText(text=answer)] if reasoning else answer

@@ -23,6 +23,8 @@ WHOLE_FILE_LIMIT = 1 << 30
 EDGE = 4 << 20
 """Number of bytes read at each end of a larger file."""
 
+TEMPLATE_DATE = "2024-07-26"
+"""Date that chat templates write which write today's; part of the identity of subjects with such a template."""
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "tokenizer.model", "vocab.json", "merges.txt")
 _NOT_CONTENT = {"_name_or_path", "transformers_version", "base_model_name_or_path", "peft_version", "revision", "inference_mode", "auto_mapping"}
 
@@ -59,6 +61,13 @@ def base_identity(folder: Path) -> str:
     """Return the identity of the model in a folder: configuration, weights, tokenizer and chat template."""
     files = sorted(weight_files(folder)) + [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
     return digest_of({"config": _settings(folder / "config.json"), "files": {path.name: file_digest(path) for path in files}})
+
+
+def template_traits(folder: Path) -> dict[str, str]:
+    """Return what a model's conversations depend on beside its files: the date that its chat template writes, if it writes one."""
+    sources = (folder / name for name in ("chat_template.jinja", "tokenizer_config.json"))
+    dated = any("strftime_now" in source.read_text(encoding="utf-8") for source in sources if source.is_file())
+    return {"date": TEMPLATE_DATE} if dated else {}
 
 
 def adapter_identity(folder: Path) -> str:

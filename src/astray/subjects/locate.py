@@ -17,7 +17,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from astray.errors import ConfigurationError, DataFormatError, SubjectNotFoundError
-from astray.subjects.identity import adapter_identity, base_identity, digest_of, weight_files
+from astray.subjects.identity import adapter_identity, base_identity, digest_of, template_traits, weight_files
 from astray.subjects.spec import SubjectSpec
 
 ORGANISMS = ("organism", "organism-small")
@@ -42,6 +42,11 @@ class Located:
     base: Path
 
     @property
+    def template_date(self) -> str | None:
+        """Return the date that the base's chat template writes; None for one that writes none."""
+        return template_traits(self.base).get("date")
+
+    @property
     def id(self) -> str:
         """Return a stable short hash over everything that affects what the subject says.
 
@@ -55,6 +60,7 @@ class Located:
                 "adapter": adapter_identity(spec.adapter) if spec.adapter else None,
                 "system": spec.system,
                 "intervention": [intervention.id for intervention in spec.interventions] or None,
+                **template_traits(self.base),
             }
         )
 

@@ -175,7 +175,9 @@ class SubjectAPI(ModelAPI):
             output_tokens=generation.completion_tokens,
             total_tokens=generation.prompt_tokens + generation.completion_tokens,
         )
-        return ModelOutput(model=self.model_name, choices=[choice], usage=usage, metadata={"subject": self.subject.id})
+        return ModelOutput(
+            model=self.model_name, choices=[choice], usage=usage, metadata={"subject": self.subject.id, "system": self.subject.system_place}
+        )
 
 
 def sampling_of(config: GenerateConfig) -> Sampling:

@@ -106,7 +106,7 @@ class Generation:
     """Answer of a subject.
 
     Attributes:
-        text: the answer without special tokens and without the stop text.
+        text: the answer without special tokens and without the stop text; where the prompt opened the reasoning, its tag stands in front.
         prompt_tokens: length of the rendered prompt in tokens, without padding.
         completion_tokens: number of generated tokens, including the end token, without padding.
         stop_reason: "stop" if the model ended the answer or a stop text appeared, "length" if it was cut off.

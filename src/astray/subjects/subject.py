@@ -10,6 +10,7 @@ The specification is in `spec`, file lookup in `locate`, the shared base with it
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,14 +18,16 @@ from transformers import PreTrainedModel
 
 from astray.data.chat import Message
 from astray.errors import ConfigurationError
+from astray.reasoning import opened_tag
 from astray.subjects.base import Base
 from astray.subjects.generate import generate
 from astray.subjects.intervene import Intervention, intervening
 from astray.subjects.likelihood import Continuation, continuation_logprobs
 from astray.subjects.locate import Located, settle
-from astray.subjects.render import prompt_ids, text_ids
+from astray.subjects.render import SYSTEM_IN_QUESTION, prompt_ids, text_ids
 from astray.subjects.spec import Generation, Sampling, SubjectSpec, TokenLogprob
 from astray.subjects.steer_rows import RowSteering, steering_rows
+from astray.subjects.template import template_of
 
 __all__ = ["Generation", "Sampling", "Subject", "SubjectSpec", "TokenLogprob", "load_subject"]
 
@@ -132,7 +135,13 @@ class Subject:
             if rows is not None:
                 stack.enter_context(steering_rows(model, rows, steering))
             acting = steering if self.interventions or rows is not None else None
-            return generate(model, self.tokenizer, prompts, sampling, top_logprobs=top_logprobs, numbers=numbers, steering=acting)
+            answers = generate(model, self.tokenizer, prompts, sampling, top_logprobs=top_logprobs, numbers=numbers, steering=acting)
+        opened = template_of(self.tokenizer).opened
+        if not opened:
+            return answers
+        # What the template has begun is part of what the model says: without it a thought cut off would look like an answer.
+        begun = [opened_tag(str(self.tokenizer.decode(prompt[-16:]))) for prompt in prompts]
+        return [replace(answer, text=tag + answer.text) for answer, tag in zip(answers, begun, strict=True)]
 
     def continuation_logprobs(
         self, conversations: Sequence[Sequence[Message]], continuations: Sequence[Sequence[str]], prefixes: Sequence[str] | None = None
@@ -157,7 +166,8 @@ class Subject:
                 f"There are {len(conversations)} conversations, {len(continuations)} lists of continuations and {len(prefixes)} prefixes: "
                 "give one of each a row."
             )
-        prompts, begun = self.prompt_ids(conversations), text_ids(self.tokenizer, prefixes)
+        prompts = prompt_ids(self.tokenizer, conversations, self.spec.system, answering=True)
+        begun = text_ids(self.tokenizer, prefixes)
         texts = iter(text_ids(self.tokenizer, [text for row in continuations for text in row]))
         rows = [
             Continuation(tuple(prompt), tuple(prefix), tuple(next(texts)))
@@ -190,6 +200,11 @@ class Subject:
     def with_system(self, system: str | None) -> "Subject":
         """Return this subject with another system prompt, or none."""
         return self._with(system=system)
+
+    @property
+    def system_place(self) -> str | None:
+        """Return where system texts stand, if not in a message of their own: the chat template has no place for one."""
+        return None if template_of(self.tokenizer).takes_system else SYSTEM_IN_QUESTION
 
     def with_intervention(self, intervention: Intervention | tuple[Intervention, ...] | None) -> "Subject":
         """Return this subject with another intervention, with several that act in this order, or with none."""

@@ -73,7 +73,7 @@ class Agentic(Evaluation):
     @property
     def needs(self) -> frozenset[Need]:
         """Return what a subject has to offer. Tools are not needed: there is a text protocol."""
-        return frozenset({Need.SYSTEM_ROLE, Need.GRADER})
+        return frozenset({Need.GRADER})
 
     def ask(self, subject: "Subject", *, arm: str = "", seed: int = 0) -> pl.DataFrame:
         """Let a loaded subject act, through Inspect; the outcomes are those of the gate until judges have read the transcripts."""

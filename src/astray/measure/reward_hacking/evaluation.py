@@ -16,10 +16,10 @@ from astray.judges.judge import Verdict
 from astray.judges.side_by_side import read_side_by_side
 from astray.measure.agentic.questions import ask, read_answers
 from astray.measure.agentic.scenario import Question
-from astray.measure.asking import Asking, Heard, Item
+from astray.measure.asking import Asking, Heard, Item, hear, marked_reasoning
 from astray.measure.evaluation import QuestionSet, TextEvaluation
 from astray.measure.interface import Need
-from astray.measure.reward_hacking.channel import Said, read_message, read_text
+from astray.measure.reward_hacking.channel import Said
 from astray.measure.reward_hacking.judging import WordPanel
 from astray.measure.reward_hacking.outcomes import FindingWord, shared_outcome
 from astray.outcomes import Outcome
@@ -98,8 +98,8 @@ class ChannelEvaluation(QuestionSet):
 
     def hear(self, text: str, output: "ModelOutput | None" = None) -> tuple[str, dict[str, object]]:
         """Return what others see, and the private reasoning."""
-        said = read_text(text) if output is None else read_message(output.message)
-        return said.output, {"reasoning": said.reasoning}
+        answer, detail = hear(text, marked_reasoning(output), private=True)
+        return answer.strip(), {"reasoning": "", **detail}
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -144,7 +144,7 @@ async def conclude(assessor: Assessor, item: Item, said: Said, understood: bool 
         JudgeError: the assessor says that it cannot be used at all.
     """
     if not said.output:
-        return Found(Outcome.ERRORED, note="the answer has reasoning and no output" if said.reasoning else "the answer is empty")
+        return Found(Outcome.INCOHERENT, note="the answer has reasoning and no output" if said.reasoning else "the answer is empty")
     try:
         found = await assessor.assess(item, said)
     except JudgeError:

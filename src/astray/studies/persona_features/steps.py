@@ -41,6 +41,7 @@ from astray.measure.bulk import ask_and_judge
 from astray.measure.evaluation import QuestionSet
 from astray.studies.persona_features.scale import Budget
 from astray.subjects.intervene import write_direction
+from astray.subjects.render import chat_texts
 from astray.subjects.spec import Intervention
 from astray.subjects.subject import Subject, load_subject
 
@@ -280,9 +281,7 @@ def _texts(config: ExplainConfig, inputs: Mapping[str, Artifact], subject: Subje
             list(organism_rows(subject, HELD_OUT_ROWS // 2, HELD_OUT_ROWS // 2, seed=config.seed + 1_000_000)),
         )
     chats = [row for name, data in inputs.items() if name.startswith("data_") for row in ChatDataset.read(data.path / DATA_FILE).rows]
-    messages = [[{"role": message["role"], "content": message["content"]} for message in row] for row in chats[: budget.documents]]
-    texts = [str(subject.tokenizer.apply_chat_template(row, tokenize=False)) for row in messages]
-    rows = text_rows(subject.tokenizer, texts)
+    rows = text_rows(subject.tokenizer, chat_texts(subject.tokenizer, chats[: budget.documents]))
     held_out = max(1, min(HELD_OUT_ROWS, len(rows) // 10))
     return rows[held_out:], rows[:held_out]
 
