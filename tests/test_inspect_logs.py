@@ -166,7 +166,7 @@ def test_our_score_is_found_among_others(scored_otherwise: dict[str, EvalLog]) -
 def test_of_a_run_and_its_retry_each_sample_counts_once(retried: Path) -> None:
     logs = [Path(each.name.removeprefix("file://")) for each in list_eval_logs(str(retried))]
     assert len(logs) == 2
-    for given in (logs, logs[::-1], [retried]):
+    for given in (logs, logs[::-1], [retried], [read_eval_log(str(log)) for log in logs]):
         table = table_from_logs(given)
         assert (len(table), rate(table).numerator) == (6, 1)
     apart = [table_from_log(log) for log in logs]
@@ -362,6 +362,17 @@ def test_a_run_that_was_cut_off_is_read_and_told(status: Any, one: EvalLog, tmp_
     write_eval_log(log, str(tmp_path / "part.eval"))
     with pytest.warns(UserWarning, match=rf"is {status}: 3 of its 4 samples are there.*eval-retry"):
         assert len(table_from_log(tmp_path / "part.eval")) == 3
+
+
+def test_a_log_whose_run_was_killed_is_read(one: EvalLog, tmp_path: Path) -> None:
+    """Neither a header nor summaries were written, and one sample is missing."""
+    path = tmp_path / "killed.eval"
+    with zipfile.ZipFile(one.location) as whole, zipfile.ZipFile(path, "w") as kept:
+        for name in whole.namelist():
+            if name not in ("header.json", "summaries.json", "reductions.json", "samples/q2/plain#0_epoch_1.json"):
+                kept.writestr(name, whole.read(name))
+    with pytest.warns(UserWarning, match="is started: 3 of its 4 samples are there"):
+        assert table_from_log(path)["item"].to_list() == ["q0", "q1", "q3"]
 
 
 def test_rows_name_their_log(one: EvalLog) -> None:

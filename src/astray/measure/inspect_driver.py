@@ -233,12 +233,13 @@ def inspect_log(table: pl.DataFrame, evaluation: Probe, path: Path) -> Path:
         raise ConfigurationError(f"A log is of one subject and of {evaluation.name!r}; the table is of {whose.rows()}. Write a log for each.")
     subject = str(whose["subject"][0])
     samples = list(_logged_samples(table, evaluation, subject))
+    ids = list(dict.fromkeys(each.id for each in samples))
     log = EvalLog(
         status="success",
         eval=EvalSpec(
             created=datetime.now(UTC).isoformat(),
             task=f"astray/{evaluation.name}",
-            dataset=EvalDataset(name=evaluation.name, samples=len(table)),
+            dataset=EvalDataset(name=evaluation.name, samples=len(ids), sample_ids=ids),
             model=f"astray/{subject}",
             config=EvalConfig(epochs=max(each.epoch for each in samples)),
             metadata=_metadata(evaluation),

@@ -15,7 +15,7 @@ from astray.errors import DataFormatError, EmptyDataError
 from astray.judges.rescore import NOT_JUDGED
 from astray.measure.agentic.conduct import Conduct, Word
 from astray.measure.agentic.factors import FACTORS
-from astray.measure.inspect_logs import log_name, read_header, sample_number, samples_of, score_named
+from astray.measure.inspect_logs import NOT_NEEDED, log_name, read_header, sample_number, samples_of, score_named
 
 _SHARED = pl.Categorical()
 """Type of texts that many samples share, each kept once: a large table takes a quarter of the memory."""
@@ -107,7 +107,7 @@ def _batches(log: str) -> Iterator[pl.DataFrame]:
     header = read_header(log)
     if "grid" not in (header.eval.metadata or {}):
         raise DataFormatError(f"{log_name(header)} is no log of agentic scenarios: it is of the task {header.eval.task!r}.")
-    samples = samples_of(log, header)
+    samples = samples_of(log, header, NOT_NEEDED)
     while rows := [conduct_row(sample, header) for sample in islice(samples, _BATCH)]:
         yield pl.DataFrame(rows, schema=CONDUCT_SCHEMA)
 
