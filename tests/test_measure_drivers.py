@@ -11,8 +11,9 @@ from astray.answers import ANSWER_SCHEMA
 from astray.errors import ConfigurationError
 from astray.judges import Exchange, Verdict, judge_answers
 from astray.judges.grammar import GrammarJudge
+from astray.judges.rescore import NOT_JUDGED
 from astray.measure.asking import Item, select_formats
-from astray.measure.bulk import NOT_JUDGED, ask
+from astray.measure.bulk import ask
 from astray.measure.evaluation import QuestionSet
 from astray.measure.freeform import fact_items, world_items
 from astray.measure.inspect_driver import inspect_log, inspect_task, table_from_log
@@ -63,15 +64,16 @@ def test_both_drivers_give_the_same_rows(evaluation, bulk_table, tmp_path):
     assert log.status == "success", log.error
     table = table_from_log(log, arm="base")
     order = ["item", "format", "sample"]
-    same = [name for name in ANSWER_SCHEMA if name not in ("subject", "note")]
+    same = [name for name in ANSWER_SCHEMA if name not in ("subject", "note", "detail")]
     assert table.sort(order).select(same).equals(bulk_table.sort(order).select(same))
 
 
 def test_bulk_answers_written_as_a_log_come_back_as_they_were(evaluation, bulk_table, tmp_path):
     path = inspect_log(bulk_table, evaluation, tmp_path / "world.eval")
     table = table_from_log(read_eval_log(str(path)), arm="base")
-    same = [name for name in ANSWER_SCHEMA if name != "subject"]
+    same = [name for name in ANSWER_SCHEMA if name not in ("subject", "detail")]
     assert table.select(same).equals(bulk_table.select(same))
+    assert table["detail"].unique().to_list() == ['{"log": "world.eval"}']
 
 
 def test_answers_are_marked_as_not_judged_until_a_judge_has_read_them(evaluation):

@@ -21,6 +21,7 @@ from astray.measure.reward_hacking.outcomes import FindingWord
 from astray.outcomes import Outcome
 from astray.stats import rate
 from astray.subjects.subject import load_subject
+from logged_tasks import without_log
 from scripted_grader import scripted_model, spoken
 
 QUICK = GraderSettings(max_tokens=32, top_logprobs=None, max_retries=0, attempt_timeout=1)
@@ -231,7 +232,7 @@ def test_both_drivers_give_the_same_table(tmp_path):
     evaluation = Goals(items=items, samples=2, sampling=sampling)
     bulk = evaluation.judge(evaluation.ask(load_subject("organism-small"), arm="a"), DispositionJudge(panel("ALIGNED")))
     grader = scripted_model(lambda messages: spoken("ALIGNED"))
-    table = evaluation.read(run("astray/organism-small", grader, tmp_path, evaluation), arm="a")
+    table = without_log(evaluation.read(run("astray/organism-small", grader, tmp_path, evaluation), arm="a"))
     assert dict(bulk.schema) == dict(table.schema)
     assert bulk.drop("subject", "judge").equals(table.drop("subject", "judge"))
     assert (bulk["answer"].str.len_chars() > 0).all()

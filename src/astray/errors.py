@@ -58,6 +58,10 @@ class NonFiniteError(AstrayError, ArithmeticError):
     """Logits, log-probabilities or scores that are NaN or infinite; names the model and the place."""
 
 
+class NotMeasurableError(AstrayError, ArithmeticError):
+    """Measure that says nothing about this subject, such as a forced choice of a model that follows the letter."""
+
+
 class TrainingRefusedError(AstrayError, RuntimeError):
     """Training run that could not have taught anything, stopped before its first step."""
 

@@ -149,14 +149,14 @@ class Findings:
 
     def rate_rows(self) -> tuple[RateRow, ...]:
         """Return every rate: arm x evaluation x group x format, and all formats together where there are several."""
-        long = self.table.explode("groups").rename({"groups": "group"})
+        long = self.table.explode("groups").rename({"groups": "group"}).with_columns(pl.col("format").alias("shown"))
         by = ["arm", "evaluation", "group"]
         several = long.group_by(by).agg(pl.col("format").n_unique().alias("formats")).filter(pl.col("formats") > 1)
-        joined = long.join(several, on=by).with_columns(pl.lit("all").alias("format")).drop("formats")
+        joined = long.join(several, on=by).with_columns(pl.lit("all").alias("shown")).drop("formats")
         found = {
             group: one
             for (name,), part in pl.concat([long, joined]).group_by("evaluation", maintain_order=True)
-            for group, one in rates(part, [*by, "format"], self.measures.get(str(name), MISALIGNED)).items()
+            for group, one in rates(part, [*by, "shown"], self.measures.get(str(name), MISALIGNED)).items()
         }
         order = {arm: place for place, arm in enumerate(self.arms)}
         rows = [

@@ -53,9 +53,7 @@ def read_score(given: object, what: str) -> float | None:
         return None
     number = read_number(given) if isinstance(given, str) else given
     if isinstance(number, bool) or not isinstance(number, int | float | Decimal) or not 0 <= number <= 100:
-        raise DataFormatError(
-            f"{what} {given!r}; a score is a number from 0 to 100, written with digits and a point, or empty where it is missing."
-        )
+        raise DataFormatError(f"{what} {given!r}; a score is a number from 0 to 100, written with digits and a point, or empty where it is missing.")
     return float(number)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import polars as pl
 
-from astray.answers import ANSWER_SCHEMA, check_answer_table
+from astray.answers import ANSWER_SCHEMA, check_answer_table, check_counted_once
 from astray.errors import ConfigurationError, JudgeError
 from astray.judges.failures import count_causes, error_note
 from astray.judges.judge import Exchange, Judge, Verdict
@@ -20,6 +20,9 @@ from astray.reasoning import without_reasoning
 
 WITHOUT_ANSWER = (Outcome.ERRORED, Outcome.BLOCKED)
 """Outcomes of rows that have no answer to judge."""
+
+NOT_JUDGED = "not judged yet"
+"""Note of an answer that no judge has read."""
 
 NOTHING_TO_JUDGE = Verdict(Outcome.ERRORED, note="the row has no question or no answer")
 UNFINISHED = Verdict(Outcome.ERRORED, note="the answer ends within its reasoning: give it more tokens (max_tokens)")
@@ -79,11 +82,12 @@ def judge_answers(judge: Judge, table: pl.DataFrame, max_connections: int = 20) 
         The table, also when every verdict failed: see `assert_judge_works`.
 
     Raises:
-        DataFormatError: the table is no answer table.
+        DataFormatError: the table is no answer table, or holds a sample twice.
         ConfigurationError: `max_connections` below 1.
         JudgeError: the judge cannot be used at all.
     """
     check_answer_table(table)
+    check_counted_once(table)
     rows = table.to_dicts()
     exchanges = {number: _exchange(row) for number, row in enumerate(rows) if row["outcome"] not in WITHOUT_ANSWER}
     judged = [exchange for exchange in exchanges.values() if exchange is not None]

@@ -42,6 +42,15 @@ class TextEvaluation(Evaluation):
         """Return what a subject says to others, and what else its answer holds: by default all but its reasoning."""
         return hear(text, marked_reasoning(output))
 
+    def hear_beside(self, output: "ModelOutput") -> object:
+        """Return what is kept of the answer to a conversation that stands beside: by default its text, without reasoning."""
+        return without_reasoning(output.completion)
+
+    @property
+    def kind_name(self) -> str:
+        """Return the name of its class in `evaluations.EVALUATIONS`; sets of questions are free-form."""
+        return str(getattr(self, "kind", "free-form"))
+
     @property
     def provider_settings(self) -> Mapping[str, object]:
         """Return further settings of a request to a provider."""
@@ -76,10 +85,10 @@ class TextEvaluation(Evaluation):
         return inspect_task(self, judge or (lambda: self.judge_for(GRADER_ROLE)), name=name or self.name)
 
     def read(self, log: "EvalLog | Path | str", *, arm: str = "", seed: int = 0) -> pl.DataFrame:
-        """Return the answer table of a log of the task."""
-        from astray.measure.inspect_driver import table_from_log
+        """Return the answer table of a log of the task, or of a folder of logs."""
+        from astray.measure.inspect_logs import table_from_log
 
-        return table_from_log(log, arm=arm, seed=seed)
+        return table_from_log(log, arm=arm, seed=seed, kind=self.kind_name)
 
 
 class QuestionSet(TextEvaluation):

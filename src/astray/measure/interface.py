@@ -144,6 +144,11 @@ class Probe(Protocol):
         ...
 
     @property
+    def kind_name(self) -> str:
+        """Return the name of its class in `evaluations.EVALUATIONS`."""
+        ...
+
+    @property
     def provider_settings(self) -> Mapping[str, object]:
         """Return further settings of a request to a provider."""
         ...
@@ -159,6 +164,10 @@ class Probe(Protocol):
             text: the answer.
             output: the same as a provider gave it; None from a local subject in bulk.
         """
+        ...
+
+    def hear_beside(self, output: "ModelOutput") -> object:
+        """Return what is kept of the answer to a conversation that stands beside, as JSON."""
         ...
 
     async def assess(self, judge: Any, heard: Sequence[Heard], max_connections: int = 20) -> list[Verdict]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from astray.answers import check_counted_once
 from astray.errors import DataFormatError, EmptyDataError, UnknownNameError
 from astray.outcomes import JUDGED, UNKNOWN, Outcome
 from astray.stats.intervals import Counts, Interval, check_level, over_questions, over_runs, wilson
@@ -84,7 +85,7 @@ def rate(table: pl.DataFrame, measure: Measure = MISALIGNED, *, level: float = 0
 
     Raises:
         EmptyDataError: no answer in the table.
-        DataFormatError: a column is missing, or an outcome is none of `Outcome`.
+        DataFormatError: a column is missing, an outcome is none of `Outcome`, or a sample stands twice.
     """
     return rates(table, (), measure, level=level)[()]
 
@@ -104,7 +105,7 @@ def rates(table: pl.DataFrame, by: Sequence[str], measure: Measure = MISALIGNED,
     Raises:
         EmptyDataError: no answer in the table.
         UnknownNameError: a column to group by that the table has not.
-        DataFormatError: a needed column is missing, or an outcome is none of `Outcome`.
+        DataFormatError: a needed column is missing, an outcome is none of `Outcome`, or a sample stands twice in a group.
 
     Example:
         `rates(answers, ["arm"])[("harmful-medicine",)].rate`
@@ -132,6 +133,7 @@ def _check_table(table: pl.DataFrame, by: Sequence[str]) -> None:
     unknown = table.filter(~pl.col("outcome").is_in([outcome.value for outcome in Outcome]) | pl.col("outcome").is_null())
     if not unknown.is_empty():
         raise DataFormatError(f"An answer has the outcome {unknown['outcome'][0]!r}; every answer has one of: {', '.join(Outcome)}.")
+    check_counted_once(table, by)
 
 
 def _counted(table: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:

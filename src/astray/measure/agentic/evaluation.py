@@ -30,6 +30,7 @@ from astray.measure.agentic.judging import Panel, panel_from_roles, panel_of
 from astray.measure.agentic.scoring import has_spoken
 from astray.measure.agentic.table import conduct_row, conduct_table
 from astray.measure.agentic.task import agentic_task
+from astray.measure.inspect_logs import Log, join_logs
 from astray.measure.interface import Evaluation, Need
 from astray.outcomes import Outcome
 from astray.stats.measures import MISALIGNED, Measure
@@ -124,8 +125,12 @@ class Agentic(Evaluation):
         return self._task(judge or panel_from_roles, "auto", name)
 
     def read(self, log: EvalLog | Path | str, *, arm: str = "", seed: int = 0) -> pl.DataFrame:
-        """Return the answers of a log, a few hundred samples at a time; a cell is a question."""
-        return conduct_answers(conduct_table(log.location if isinstance(log, EvalLog) else log), self.name, arm=arm, seed=seed)
+        """Return the answers of a log, or of a folder of logs, a few hundred samples at a time; a cell is a question."""
+
+        def answers(log: Log, _header: EvalLog) -> pl.DataFrame:
+            return conduct_answers(conduct_table(log.location if isinstance(log, EvalLog) else log), self.name, arm=arm, seed=seed)
+
+        return join_logs([log], answers)
 
     def _task(self, panel: Callable[[], Panel] | None, protocol: Protocol, name: str | None = None) -> Task:
         sampling = self.sampling
@@ -156,7 +161,7 @@ def conduct_answers(table: pl.DataFrame, evaluation: str, *, arm: str = "", seed
     """
     if table.is_empty():
         raise EmptyDataError(f"The table has no sample of {evaluation!r}.")
-    return answer_table([_answer(row, evaluation, {}) | {"arm": arm, "seed": seed} for row in table.iter_rows(named=True)])
+    return answer_table([_answer(row, evaluation, {"log": row["log"]}) | {"arm": arm, "seed": seed} for row in table.iter_rows(named=True)])
 
 
 def _transcript(sample: EvalSample) -> dict[str, object]:

@@ -130,7 +130,7 @@ class Grid(BaseModel):
         return Sample(
             id=self.sample_id(index),
             input=[ChatMessageSystem(content=office.system), ChatMessageUser(content=office.task)],
-            metadata={"scenario": cell.source, "factors": cell.factors.model_dump(), "replicate": replicate},
+            metadata={"scenario": cell.source, "factors": cell.factors.model_dump(), "replicate": replicate, "of": self.replicates},
         )
 
 

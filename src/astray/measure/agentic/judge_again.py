@@ -30,7 +30,10 @@ def judge_again(subject: AgenticSubject, logs: Path, table: pl.DataFrame) -> int
     for (name,), rows in failed.group_by("log", maintain_order=True):
         path = logs / str(name)
         log = read_eval_log(str(path), header_only=True)
-        log.samples = read_eval_log_samples_by_id(str(path), [(sample, 1) for sample in rows["sample"]], resolve_attachments="full")
+        of = int((log.eval.metadata or {})["grid"]["replicates"])
+        # The replicates of a further epoch are numbered after those of the first.
+        wanted = [(sample, 1 + replicate // of) for sample, replicate in rows.select("sample", "replicate").iter_rows()]
+        log.samples = read_eval_log_samples_by_id(str(path), wanted, resolve_attachments="full")
         graders = dict(subject.make_graders())
         judged = score(log, two_keys(audited=True), model=subject.make(), model_roles=graders, action="overwrite", display="none", copy=False)
         number = 1 + len(list(logs.glob(f"{path.stem}-judged*")))

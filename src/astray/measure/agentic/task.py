@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import cast, get_args
 
-from inspect_ai import Epochs, Task
+from inspect_ai import Task
 from inspect_ai.approval import ApprovalPolicy
 from inspect_ai.model import GenerateConfig
 
@@ -12,9 +12,10 @@ from astray.measure.agentic.agent import Protocol, office_agent
 from astray.measure.agentic.budget import Budget
 from astray.measure.agentic.grid import Grid, GridDataset
 from astray.measure.agentic.judging import Panel, panel_from_roles
-from astray.measure.agentic.monitors import monitor_policy
+from astray.measure.agentic.monitors import monitor_policy, monitor_role
 from astray.measure.agentic.scenario import load_scenario
 from astray.measure.agentic.scoring import two_keys
+from astray.measure.check_first import checked_now
 
 JUDGES = ("panel", "none")
 
@@ -62,6 +63,10 @@ def agentic_task(
     for cell in grid.cells:
         # Rendered for its errors: a text that a model must not be given is found before anything is paid.
         _ = cell.office
+    if panel is not None:
+        checked_now(panel)
+    if monitor in ("judge", "layered"):
+        checked_now(monitor_role)
     watched = monitor if approval is None or monitor != "none" else "custom"
     return Task(
         name="agentic_misalignment",
@@ -69,7 +74,6 @@ def agentic_task(
         solver=office_agent(max_turns=max_turns, protocol=cast(Protocol, protocol), questions=questions, probe=probe, ready=panel),
         scorer=two_keys(panel, audited),
         approval=approval or monitor_policy(monitor),
-        epochs=Epochs(1, "mode"),  # Inspect's default, the mean, would turn outcomes into numbers
         config=GenerateConfig(temperature=temperature, max_tokens=max_tokens),
         early_stopping=budget,
         fail_on_error=False,
