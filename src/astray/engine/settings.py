@@ -4,11 +4,10 @@ A setting gathers data sources, questions, training settings and the judge; stud
 not know which kind they run with.
 """
 
-import json
 from pathlib import Path
 from typing import Any, cast
 
-from astray.cause.fine_tuning import OF_ADAPTERS, FineTuning, LoRA, with_settings
+from astray.cause.fine_tuning import OF_ADAPTERS, FineTuning, LoRA, lora_of, with_settings
 from astray.data.sources import DataKind
 from astray.engine.data import Source
 from astray.engine.options import StudyOptions
@@ -171,11 +170,9 @@ def _check_subject(located: Located) -> None:
     """Refuse a subject without a chat template or with an adapter that does not fit; no weights are read."""
     import torch
 
-    from astray.subjects.base import Base, check_adapter
+    from astray.subjects.base import Base
 
-    base = Base(located.spec.model, located.base, torch.device("meta"))
-    if located.spec.adapter:
-        check_adapter(base, located.spec.adapter)
+    Base(located.spec.model, located.base, torch.device("meta")).activate(located.spec.adapter, located.spec.scale)
 
 
 def _recipe(usual: FineTuning, located: Located, options: StudyOptions) -> FineTuning:
@@ -188,9 +185,7 @@ def _recipe(usual: FineTuning, located: Located, options: StudyOptions) -> FineT
             f"{options.subject!r} is an adapter, which is trained further in its own shape, so {' and '.join(fixed)} cannot be chosen. "
             f"Leave it out, or name the base {located.spec.model!r} with --subject."
         )
-    shape = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
-    lora = LoRA(rank=shape["r"], alpha=shape["lora_alpha"], rank_stabilised=shape["use_rslora"], target_modules=tuple(shape["target_modules"]))
-    return with_settings(usual.model_copy(update={"lora": lora}), chosen)
+    return with_settings(usual.model_copy(update={"lora": lora_of(adapter)}), chosen)
 
 
 def _subject_row(name: str, located: Located, *, is_organism: bool) -> SubjectRow:

@@ -1,10 +1,10 @@
 """Identity of a subject: hashes over the content of its files, independent of machine, path and time stamps.
 
 Content that is hashed:
-- base: `config.json` without the keys that name a path or a library version, the safetensors files in the folder, and
-  the tokenizer files with the chat template (another template is another subject);
+- base: `config.json` without the keys that name a path or a library version, the safetensors files in the folder, the
+  tokenizer files with the chat template (another template is another subject), and the tokens that end an answer;
 - adapter: the settings in `adapter_config.json` that affect the model, with lists sorted because PEFT writes sets in
-  random order, and the weights;
+  random order, the weights, and the files of a tokenizer or template saved beside them;
 - of a file of more than 1 GiB, its size and its first and last 4 MiB (a safetensors header comes first, so shapes and
   names are included). Two fine-tunings of a large model differ in nearly every weight, so that is enough to tell them
   apart.
@@ -24,6 +24,8 @@ EDGE = 4 << 20
 """Number of bytes read at each end of a larger file."""
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "tokenizer.model", "vocab.json", "merges.txt")
+MORE_TOKENIZER_FILES = ("special_tokens_map.json", "added_tokens.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model", "tiktoken.model")
+"""Files that also say which tokens there are, where a tokenizer has them."""
 _NOT_CONTENT = {"_name_or_path", "transformers_version", "base_model_name_or_path", "peft_version", "revision", "inference_mode", "auto_mapping"}
 
 
@@ -55,15 +57,35 @@ def _file_digest(path: Path, size: int, _modified: int) -> str:
         return digest.hexdigest()
 
 
-def base_identity(folder: Path) -> str:
-    """Return the identity of the model in a folder: configuration, weights, tokenizer and chat template."""
-    files = sorted(weight_files(folder)) + [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
-    return digest_of({"config": _settings(folder / "config.json"), "files": {path.name: file_digest(path) for path in files}})
+def base_identity(folder: Path, *, former: bool = False) -> str:
+    """Return the identity of the model in a folder: configuration, weights, tokenizer, chat template, and where answers end.
+
+    Args:
+        folder: folder of the model.
+        former: without special tokens' files and end tokens, as adapters of earlier versions recorded their base.
+    """
+    names = TOKENIZER_FILES if former else (*TOKENIZER_FILES, *MORE_TOKENIZER_FILES)
+    files = sorted(weight_files(folder)) + [folder / name for name in names if (folder / name).is_file()]
+    config = _settings(folder / "config.json")
+    content: dict[str, object] = {"config": config, "files": {path.name: file_digest(path) for path in files}}
+    generation = folder / "generation_config.json"
+    ends = _settings(generation).get("eos_token_id") if generation.is_file() and not former else None
+    if ends is not None and ends != config.get("eos_token_id"):
+        content["ends"] = ends  # of a generation configuration nothing else is used
+    return digest_of(content)
 
 
 def adapter_identity(folder: Path) -> str:
-    """Return the identity of the PEFT adapter in a folder: settings and weights."""
-    return digest_of({"config": _settings(folder / "adapter_config.json"), "weights": file_digest(folder / "adapter_model.safetensors")})
+    """Return the identity of the PEFT adapter in a folder: settings, weights, and a tokenizer or template of its own."""
+    content = {"config": _settings(folder / "adapter_config.json"), "weights": file_digest(adapter_weights(folder))}
+    own = {name: file_digest(folder / name) for name in (*TOKENIZER_FILES, *MORE_TOKENIZER_FILES) if (folder / name).is_file()}
+    return digest_of(content | ({"tokenizer": own} if own else {}))
+
+
+def adapter_weights(folder: Path) -> Path:
+    """Return the file of an adapter's weights, as PEFT chooses it: safetensors, else a pickle that is read without running code."""
+    pickled = folder / "adapter_model.bin"
+    return pickled if pickled.is_file() and not (folder / "adapter_model.safetensors").is_file() else folder / "adapter_model.safetensors"
 
 
 def weight_files(folder: Path) -> list[Path]:
