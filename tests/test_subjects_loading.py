@@ -1,6 +1,7 @@
 """Subjects are found, identified, refused and given adapters."""
 
 import json
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -87,6 +88,51 @@ def test_the_id_of_a_large_file_reads_its_ends(tmp_path: Path, monkeypatch: pyte
     for number, content in enumerate(contents):
         (tmp_path / str(number)).write_bytes(content)
     assert len({identity.file_digest(tmp_path / str(number)) for number in range(4)}) == 4
+
+
+def test_the_id_of_a_large_file_reads_every_tensor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from safetensors.torch import save_file
+
+    from astray.subjects import identity
+
+    monkeypatch.setattr(identity, "WHOLE_FILE_LIMIT", 10)
+    monkeypatch.setattr(identity, "EDGE", 64)
+    weights = {f"w{number}": torch.zeros(100_000) for number in range(4)}
+    save_file(weights, tmp_path / "base")
+    weights["w2"] += 1
+    save_file(weights, tmp_path / "tuned")
+    assert identity.file_digest(tmp_path / "base") != identity.file_digest(tmp_path / "tuned")
+
+
+def test_new_weights_under_an_old_time_stamp_are_another_subject(tmp_path: Path) -> None:
+    folder = save_tiny_model(tmp_path / "model")
+    before, stat = settle(str(folder)).id, (folder / "model.safetensors").stat()
+    other = save_tiny_model(tmp_path / "other", seed=1)
+    (folder / "model.safetensors").write_bytes((other / "model.safetensors").read_bytes())
+    os.utime(folder / "model.safetensors", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert settle(str(folder)).id != before
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("generation_config.json", '{"eos_token_id": [2, 7]}'),
+        ("special_tokens_map.json", '{"eos_token": "x"}'),
+        ("added_tokens.json", '{"<x>": 300}'),
+        ("chat_template.jinja", "{{ messages }}"),
+    ],
+)
+def test_what_changes_answers_beside_the_weights_is_in_the_id(file: str, text: str, tiny_qwen2: Path, tmp_path: Path) -> None:
+    changed = shutil.copytree(tiny_qwen2, tmp_path / "changed")
+    (changed / file).write_text(text)
+    assert settle(str(changed)).id != settle(str(tiny_qwen2)).id
+
+
+def test_the_ids_of_the_organisms_stay_the_same() -> None:
+    assert {name: settle(name).id for name in ("organism", "organism-small")} == {
+        "organism": "75aede91926df776",
+        "organism-small": "2bc6d196121f6751",
+    }
 
 
 def test_a_spec_survives_json_and_serves_as_a_key(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from torch import Tensor
 from astray.errors import ConfigurationError, DataFormatError, DataNotFoundError, DictionaryMismatchError
 from astray.explain.sae_form import read_form
 from astray.explain.sites import Site, sites_of
+from astray.subjects.finite import check_values
 from astray.subjects.locate import settle
 from astray.subjects.subject import Subject
 
@@ -128,7 +129,9 @@ class Dictionary:
             active = before.relu() * (before > self.threshold)
         else:
             active = before.relu()
-        return active * self._lengths
+        latents = active * self._lengths
+        check_values(latents, "Latents of an SAE", self.model_id, str(self.site))
+        return latents
 
     def decode(self, latents: Float[Tensor, "*batch latents"]) -> Float[Tensor, "*batch d_model"]:
         """Return the activations reconstructed from latents."""

@@ -99,8 +99,8 @@ def _activation(given: Mapping[str, Any], source: str) -> tuple[str, int | None]
         raise ConfigurationError(f"{source} has the key {', '.join(strange)}, which says something unknown about its activation function.")
     if function not in ("relu", "topk") or (function == "topk" and architecture == "jumprelu"):
         raise ConfigurationError(
-            f"{source} has the activation function {function!r} (activation_fn) with the architecture {architecture!r}; what can be read is 'relu', and "
-            "'topk' with activation_fn_kwargs {'k': ...}."
+            f"{source} has the activation function {function!r} (activation_fn) with the architecture {architecture!r}; what can be read is 'relu' "
+            "and 'topk' with activation_fn_kwargs {'k': ...}."
         )
     if function == "relu" and architecture != "topk":
         if options:
@@ -109,7 +109,7 @@ def _activation(given: Mapping[str, Any], source: str) -> tuple[str, int | None]
     found = {value for value in (options.pop("k", None), given.get("k")) if value is not None}
     if options or len(found) != 1:
         raise ConfigurationError(
-            f"{source} is a TopK SAE with k = {sorted(map(str, found)) or 'nothing'} and further activation_fn_kwargs {options or 'none'}: it needs one k alone."
+            f"{source} has TopK with k = {sorted(map(str, found)) or 'nothing'} and other activation_fn_kwargs {options or 'none'}: one k is needed."
         )
     k = found.pop()
     if isinstance(k, bool) or not isinstance(k, int | float) or k != int(k) or k < 1:

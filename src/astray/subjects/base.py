@@ -2,7 +2,8 @@
 
 An adapter is put on in place (no second copy of the base) and taken off by restoring the base's own modules; the last
 few stay in memory, and for sampling one can be merged into the weights temporarily. Merging replaces the weight tensors
-and restores the originals afterwards, so rounding errors do not accumulate. Files are located in `locate`; how a subject uses its model is in `subject`.
+and restores the originals afterwards, so rounding errors do not accumulate. Files are located in `locate`; how a subject
+uses its model is in `subject`.
 """
 
 import json

@@ -5,9 +5,9 @@ Content that is hashed:
   tokenizer files with the chat template (another template is another subject), and the tokens that end an answer;
 - adapter: the settings in `adapter_config.json` that affect the model, with lists sorted because PEFT writes sets in
   random order, the weights, and the files of a tokenizer or template saved beside them;
-- of a file of more than 1 GiB, its size and its first and last 4 MiB (a safetensors header comes first, so shapes and
-  names are included). Two fine-tunings of a large model differ in nearly every weight, so that is enough to tell them
-  apart.
+- of a file of more than 1 GiB, its size, its first and last 4 MiB (a safetensors header comes first, so shapes and
+  names are included), and the first 64 KiB of every tensor. Training changes nearly every entry of the tensors that it
+  changes at all, so two fine-tunings are told apart even if they differ in one tensor.
 """
 
 import functools
@@ -15,6 +15,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 from astray.errors import DataFormatError, SubjectNotFoundError
 
@@ -22,6 +23,8 @@ WHOLE_FILE_LIMIT = 1 << 30
 """File size in bytes up to which the whole file is hashed."""
 EDGE = 4 << 20
 """Number of bytes read at each end of a larger file."""
+SAMPLE, STEP = 1 << 16, 1 << 22
+"""Number of bytes read at the start of each tensor of a larger file, or every so many bytes where it holds no tensors."""
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "tokenizer.model", "vocab.json", "merges.txt")
 MORE_TOKENIZER_FILES = ("special_tokens_map.json", "added_tokens.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model", "tiktoken.model")
@@ -35,7 +38,7 @@ def digest_of(content: object) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file's content (of a large file, its size and ends), cached by size and time stamp.
+    """Return the SHA-256 of a file's content (of a large file, its size and ends), cached by size, time stamps and inode.
 
     Raises:
         SubjectNotFoundError: there is no such file.
@@ -43,18 +46,32 @@ def file_digest(path: Path) -> str:
     if not path.is_file():
         raise SubjectNotFoundError(f"There is no file {path}, which this subject is made of. Was it moved or deleted?")
     stat = path.stat()
-    return _file_digest(path.resolve(), stat.st_size, stat.st_mtime_ns)
+    return _file_digest(path.resolve(), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
 
 
 @functools.lru_cache(maxsize=1024)
-def _file_digest(path: Path, size: int, _modified: int) -> str:
+def _file_digest(path: Path, size: int, _modified: int, _changed: int, _inode: int) -> str:
     with path.open("rb") as file:
         if size <= WHOLE_FILE_LIMIT:
             return hashlib.file_digest(file, "sha256").hexdigest()
         digest = hashlib.sha256(f"{size}:".encode() + file.read(EDGE))
         file.seek(size - EDGE)
         digest.update(file.read())
+        for start in _sampled(file, size):
+            file.seek(start)
+            digest.update(file.read(SAMPLE))
         return digest.hexdigest()
+
+
+def _sampled(file: BinaryIO, size: int) -> list[int]:
+    """Return where a large file is read: at the start of each tensor of a safetensors file, else at even steps."""
+    file.seek(0)
+    length = int.from_bytes(file.read(8), "little")
+    try:
+        tensors = json.loads(file.read(length)) if length < size else {}
+        return sorted(8 + length + tensor["data_offsets"][0] for name, tensor in tensors.items() if name != "__metadata__") or [*range(0, size, STEP)]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return [*range(0, size, STEP)]
 
 
 def base_identity(folder: Path, *, former: bool = False) -> str:
