@@ -180,6 +180,11 @@ def _recipe(usual: FineTuning, located: Located, options: StudyOptions) -> FineT
     chosen, adapter = options.training_settings, located.spec.adapter
     if adapter is None:
         return with_settings(usual, chosen)
+    if located.spec.scale != 1:
+        raise ConfigurationError(
+            f"{options.subject!r} is an adapter scaled by {located.spec.scale:g}: what is trained on from it would forget the factor. "
+            "Leave the factor out, or name the base with --subject."
+        )
     if fixed := sorted(OF_ADAPTERS & chosen.keys()):
         raise ConfigurationError(
             f"{options.subject!r} is an adapter, which is trained further in its own shape, so {' and '.join(fixed)} cannot be chosen. "

@@ -181,14 +181,13 @@ def offered_by(located: Located, judge: JudgeConfig) -> frozenset[Need]:
         located: the subject.
         judge: who reads its answers.
     """
-    from transformers import AutoTokenizer
-
     from astray.sandbox.probe import require_sandbox
     from astray.subjects.render import prompt_ids
+    from astray.subjects.weights import adapted_tokenizer
 
     offered = {Need.TOKEN_PROBABILITIES} | ({Need.GRADER} if judge.grader else set())
     try:
-        tokenizer = AutoTokenizer.from_pretrained(located.base, local_files_only=True)
+        tokenizer = adapted_tokenizer(located.spec.model, located.base, located.spec.adapter)
         # Rendered to find out: some chat templates raise at a system message, and none says so in its metadata.
         prompt_ids(tokenizer, [[Message(role="system", content="a"), Message(role="user", content="b")]])
         offered.add(Need.SYSTEM_ROLE)
