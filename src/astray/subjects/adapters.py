@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -150,7 +150,7 @@ def _make_room(model: PreTrainedModel, base: str, adapter: Path, weights: Mappin
     plain = {key.removeprefix(_PREFIX): value for key, value in weights.items()}
     written = {re.sub(r"\.(base_layer|original_module)\.", ".", key) for key in plain}
     rows = {len(value) for path in parts if (value := plain.get(f"{path}.weight")) is not None}
-    present = len(model.get_input_embeddings().weight)
+    present = cast(Tensor, model.get_input_embeddings().weight).shape[0]
     if not rows and (tokens := _trained_tokens(config)) and max(tokens) >= present:
         rows = {max(tokens) + 1}
     if len(rows) > 1:

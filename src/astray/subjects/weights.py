@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -99,7 +99,7 @@ def check_vocabulary(name: str, tokenizer: PreTrainedTokenizerBase, model: PreTr
     Raises:
         WeightsMismatchError: a token has no row.
     """
-    rows = len(model.get_input_embeddings().weight)
+    rows = cast(torch.Tensor, model.get_input_embeddings().weight).shape[0]
     beyond = sorted((number, token) for token, number in tokenizer.get_vocab().items() if number >= rows)
     if beyond:
         raise WeightsMismatchError(
