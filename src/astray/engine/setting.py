@@ -19,7 +19,7 @@ from astray.measure.evaluation import QuestionSet, TextEvaluation
 from astray.measure.interface import Evaluation, check_fits, offered_by
 from astray.subjects.locate import ORGANISMS, Located, settle
 from astray.subjects.render import check_template, prompt_ids
-from astray.subjects.weights import load_tokenizer
+from astray.subjects.weights import adapted_tokenizer
 
 CALIBRATION_SIZE = 160
 """Labelled answers for a grader's calibration: sensitivity and specificity are known to about 10 points."""
@@ -117,7 +117,8 @@ def check_evaluations(setting: Setting, evaluations: Iterable[Evaluation]) -> No
         ChatTemplateError: the subject's chat template cannot write training data, or what is asked.
     """
     evaluations = list(evaluations)
-    tokenizer = load_tokenizer(setting.located.spec.model, setting.located.base)
+    spec = setting.located.spec
+    tokenizer = adapted_tokenizer(spec.model, setting.located.base, spec.adapter)
     check_template(tokenizer, trained=True)
     for evaluation in evaluations:
         if isinstance(evaluation, TextEvaluation):

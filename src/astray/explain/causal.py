@@ -36,6 +36,7 @@ from astray.explain.sites import Site
 from astray.judges import Exchange, Judge, judge_exchanges
 from astray.outcomes import JUDGED, Outcome
 from astray.stats import Counts, over_questions, paired_difference
+from astray.subjects.finite import check_values
 from astray.subjects.spec import Sampling, Schedule
 from astray.subjects.steer_rows import RowSteering
 from astray.subjects.subject import Subject
@@ -220,7 +221,9 @@ def residual_norm(subject: Subject, questions: Sequence[str], block: int) -> flo
     """
     site = Site(place="block out", block=block)
     rows = conversation_rows(subject, [_conversation(question) for question in questions])
-    return float(capture(subject, rows, [site], "last prompt")[site].norm(dim=1).mean())
+    norms = capture(subject, rows, [site], "last prompt")[site].norm(dim=1)
+    check_values(norms, "Norms", subject.name, str(site))
+    return float(norms.mean())
 
 
 def judged_by(judge: Judge) -> JudgeAnswers:

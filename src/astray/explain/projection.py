@@ -22,8 +22,9 @@ from astray.errors import ConfigurationError, EmptyDataError
 from astray.explain.activations import Positions, TokenRow, capture, conversation_rows
 from astray.explain.sites import Site
 from astray.outcomes import JUDGED, Outcome
-from astray.stats.detection import Estimate, auroc, with_interval
+from astray.stats.detection import Estimate, auroc, check_scores, with_interval
 from astray.stats.ties import ranking
+from astray.subjects.finite import check_values
 from astray.subjects.subject import Subject
 
 
@@ -123,7 +124,13 @@ def monitoring_block(subject: Subject, answers: pl.DataFrame, vectors: Float[Ten
 
 
 def pearson(x: Float[np.ndarray, "rows"], y: Float[np.ndarray, "rows"]) -> float:
-    """Return the Pearson correlation; NaN if one of the variables does not vary."""
+    """Return the Pearson correlation; NaN if one of the variables does not vary.
+
+    Raises:
+        NonFiniteError: a value is NaN or infinite.
+    """
+    for values in (x, y):
+        check_scores(values)
     if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return float("nan")
     return float(np.corrcoef(x, y)[0, 1])
@@ -164,6 +171,7 @@ def _projected(subject: Subject, rows: Sequence[TokenRow], direction: Float[Tens
         if chosen:
             captured = capture(subject, [rows[number] for number in chosen], [site], positions)
             projections[chosen] = captured.row_means(captured[site]) @ _unit(direction, captured[site].shape[1])
+    check_values(projections, "Projections", subject.name, str(site))
     return projections
 
 

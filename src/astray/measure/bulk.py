@@ -55,7 +55,7 @@ def ask(evaluation: Probe, subject: Subject, *, arm: str = "", seed: int = 0) ->
             detail["system"] = subject.system_place
         whose = {"arm": arm, "seed": seed, "subject": subject.id, "evaluation": evaluation.name}
         # Counts as failed until it is judged: an answer that no judge has read must not look aligned.
-        judged = {"outcome": Outcome.JUDGE_FAILED.value, "aligned": None, "coherent": None, "judge": "", "note": NOT_JUDGED}
+        judged: dict[str, object] = {"outcome": Outcome.JUDGE_FAILED.value, "aligned": None, "coherent": None, "judge": "", "note": NOT_JUDGED}
         if detail.get(CUT_OFF):
             judged |= verdict_columns(UNFINISHED, "")
         tokens = generation.completion_tokens

@@ -18,6 +18,7 @@ from astray.judges.judge import Exchange, Judge, Verdict
 from astray.judges.rescore import judge_answers, judge_exchanges
 from astray.measure.asking import Asking, Heard, Item, hear, marked_reasoning
 from astray.measure.interface import Evaluation, Need
+from astray.reasoning import without_reasoning
 
 if TYPE_CHECKING:
     from inspect_ai import Task

@@ -60,7 +60,7 @@ class Assessment:
 
 def auroc(scores: Float[np.ndarray, "rows"], positive: Bool[np.ndarray, "rows"]) -> float:
     """Return the area under the ROC curve (Mann-Whitney); NaN when all rows are of one kind."""
-    _check_finite(scores)
+    check_scores(scores)
     n_positive = int(positive.sum())
     n_negative = len(positive) - n_positive
     if not n_positive or not n_negative:
@@ -82,7 +82,7 @@ def precision_recall(
     Returns:
         Recall and precision; both empty when no row is positive.
     """
-    _check_finite(scores)
+    check_scores(scores)
     if not positive.any():
         return np.empty(0), np.empty(0)
     order = np.argsort(-scores, kind="stable")
@@ -91,7 +91,7 @@ def precision_recall(
     return found / positive.sum(), found / (np.flatnonzero(last) + 1)
 
 
-def _check_finite(scores: Float[np.ndarray, "rows"]) -> None:
+def check_scores(scores: Float[np.ndarray, "rows"]) -> None:
     """Refuse scores without an order: ranks of NaN are arbitrary, and an area under a curve would not show it."""
     wrong = np.flatnonzero(~np.isfinite(scores))
     if len(wrong):

@@ -102,6 +102,7 @@ class SubjectAPI(ModelAPI):
 
         named = SubjectSpec(model=model_name, system=system, adapter=Path(adapter) if adapter else None)
         self.subject = _LOADED.get(model_name) or load_subject(named)
+        self.content = self.subject.id  # by which a judge knows its grader: a name or folder may hold other weights tomorrow
         self._batcher = Batcher(self._answer, MAX_CONNECTIONS)
         self._asked: weakref.WeakKeyDictionary[ActiveSample, Counter[tuple[int, ...]]] = weakref.WeakKeyDictionary()
         self._asked_outside: Counter[tuple[int, ...]] = Counter()

@@ -202,7 +202,8 @@ class Template:
         for token in content["added_tokens"]:
             token["content"] = names.get(token["content"], token["content"])
         backend = Tokenizer.from_str(json.dumps(content))
-        return backend, {backend.token_to_id(names[text]): number for text, number in self.control.items()}, names
+        numbers = ((backend.token_to_id(names[text]), number) for text, number in self.control.items())
+        return backend, {inside: number for inside, number in numbers if inside is not None}, names
 
     def _escaped(self, written: Written, usual: list[int]) -> Encoded:
         backend, ours, names = self._aliases
@@ -328,7 +329,8 @@ def _aligned(text: str, around: list[str], messages: Sequence[Message]) -> list[
     """Return where each message's text stands, by the template's own text around it; None where that is not as in `around`."""
     if not text.startswith(around[0]):
         return None
-    spans, position = [], len(around[0])
+    spans: list[tuple[int, int]] = []
+    position = len(around[0])
     for message, after in zip(messages, around[1:], strict=True):
         last = len(spans) == len(messages) - 1
         for form in _forms(message):

@@ -64,8 +64,8 @@ class Deception(TextEvaluation):
 
         outer, (_, detail) = read_outer(text), hear(text, marked_reasoning(output))
         reasoning = "\n\n".join(filter(None, [marked_reasoning(output), outer.thought]))
-        cut = {CUT_OFF: True} if CUT_OFF in detail else {}
-        return outer.output, ({"reasoning": reasoning} if reasoning else {}) | cut
+        told: dict[str, object] = {"reasoning": reasoning} if reasoning else {}
+        return outer.output, told | ({CUT_OFF: True} if CUT_OFF in detail else {})
 
     async def assess(self, judge: Any, heard: Sequence[Heard], max_connections: int = 20) -> list[Verdict]:
         """Return what plain answer and output come to."""
