@@ -17,8 +17,6 @@ from astray.measure.interface import Probe
 from astray.outcomes import Outcome
 from astray.subjects.subject import Subject
 
-NOT_JUDGED = "not judged yet"
-
 
 def ask(evaluation: Probe, subject: Subject, *, arm: str = "", seed: int = 0) -> pl.DataFrame:
     """Return all answers of a local subject, not judged yet.
@@ -50,8 +48,7 @@ def ask(evaluation: Probe, subject: Subject, *, arm: str = "", seed: int = 0) ->
         answer, detail = evaluation.hear(generation.text)
         detail |= ({"beside": others} if others else {}) | ({"reply": next(replies).text} if asking.after else {})
         whose = {"arm": arm, "seed": seed, "subject": subject.id, "evaluation": evaluation.name}
-        # Counts as failed until it is judged: an answer that no judge has read must not look aligned.
-        judged = {"outcome": Outcome.JUDGE_FAILED.value, "aligned": None, "coherent": None, "judge": "", "note": NOT_JUDGED}
+        judged = {"outcome": Outcome.NOT_JUDGED.value, "aligned": None, "coherent": None, "judge": "", "note": ""}
         tokens = generation.completion_tokens
         rows.append(whose | asking.columns() | judged | {"answer": answer, "completion_tokens": tokens, "detail": write_detail(detail)})
     return answer_table(rows)

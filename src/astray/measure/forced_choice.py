@@ -94,7 +94,7 @@ class ForcedChoice(TextEvaluation):
             [each.conversation for each in askings], [one.continuations for _, one in shown], [one.prefix for _, one in shown]
         )
         whose = {"arm": arm, "seed": seed, "subject": subject.id, "evaluation": self.name, "completion_tokens": 0}
-        whose |= {"outcome": Outcome.JUDGE_FAILED.value, "aligned": None, "coherent": None, "judge": "", "note": "not judged yet"}
+        whose |= {"outcome": Outcome.NOT_JUDGED.value, "aligned": None, "coherent": None, "judge": "", "note": ""}
         rows = []
         for asking, (_, one), row in zip(askings, shown, logprobs, strict=True):
             chosen = {text: math.exp(logprob) for text, logprob in zip(one.continuations, row, strict=True)}

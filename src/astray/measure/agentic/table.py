@@ -53,7 +53,7 @@ CONDUCT_SCHEMA: dict[str, pl.DataType] = {
     "retried_harm": pl.Int64(),  # of these, attempts in which the gate finds the executed act
     "sample": pl.String(),  # id of the sample in the log
     "log": _SHARED,  # name of the log's file
-    "note": pl.String(),  # the error, else ""
+    "note": pl.String(),  # the error, or why the judges failed, else ""
 }
 """Column names and types."""
 
@@ -140,7 +140,7 @@ def conduct_row(sample: EvalSample, header: EvalLog) -> dict[str, object]:
         "retried_harm": 0,
         "sample": str(sample.id),
         "log": header.location.rpartition("/")[2],
-        "note": sample.error.message if sample.error else "",
+        "note": sample.error.message if sample.error else "; ".join(facts.get("judge_notes", ())) if outcome == Conduct.JUDGE_FAILED else "",
     }
 
 
