@@ -39,11 +39,8 @@ class ScriptedAPI(ModelAPI):
     def __init__(self, model_name: str, reply: Reply | None = None, **_: object):
         super().__init__(model_name)
         says = {ALL_INCOHERENT: ("85", "0"), SPEECHLESS: ("Well.", "Well.")}.get(f"scripted/{model_name}", ("85", "85"))
-        self.reply = (
-            reply
-            or {MIXED: by_content, READER: by_task, LATER_SPEECHLESS: only_praised}.get(f"scripted/{model_name}")
-            or by_question(*map(spoken, says))
-        )
+        named = {MIXED: by_content, READER: by_task, LATER_SPEECHLESS: only_praised}
+        self.reply = reply or named.get(f"scripted/{model_name}") or by_question(*map(spoken, says))
         self.calls: list[tuple[list[ChatMessage], GenerateConfig]] = []
 
     async def generate(self, input, tools, tool_choice, config):

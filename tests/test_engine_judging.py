@@ -189,17 +189,17 @@ def test_labelled_answers_are_asked_again_as_well(tmp_path: Path, grader: Grader
     assert list(tmp_path.iterdir()) == []
 
 
-class Status(Exception):
+class StatusError(Exception):
     def __init__(self, status: int, message: str):
         self.status_code = status
         super().__init__(message)
 
 
 TRIALS: dict[str, tuple[Exception | ModelOutput, str]] = {
-    "a key": (Status(401, "Incorrect API key provided."), r"key refused: Status \(status 401\): Incorrect API key"),
-    "no credit": (Status(400, "Your credit balance is too low"), "key refused"),
-    "no credit, 402": (Status(402, "Payment required"), "key refused"),
-    "no model": (Status(404, "The model does not exist"), "no such model"),
+    "a key": (StatusError(401, "Incorrect API key provided."), r"key refused: StatusError \(status 401\): Incorrect API key"),
+    "no credit": (StatusError(400, "Your credit balance is too low"), "key refused"),
+    "no credit, 402": (StatusError(402, "Payment required"), "key refused"),
+    "no model": (StatusError(404, "The model does not exist"), "no such model"),
     "no server": (ConnectionError("refused"), "no connection"),
     "prose": (spoken("I would rather talk about the weather."), "unreadable reply"),
     "another scale": (spoken("8/10"), "unreadable reply"),

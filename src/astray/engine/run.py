@@ -62,9 +62,9 @@ def run_study(
     plan = plan_study(study, setting, *options.runs)
     kept = Store(Path(out) / "store" if store is None else store)
     study.check(setting, (folder, kept.folder / study.name))
-    _check_writable(folder)
     if len(Plan(plan.steps, kept).done) < len(plan.steps):
         setting.reach(plan.evaluations, workers)
+    _check_writable(folder)
     with in_use(kept, study.name, [step.key for step in plan.steps]), _ledger(plan, kept, setting.budget) as ledger:
         artifacts = execute(plan.steps, kept, workers=_workers(plan, kept) if workers is None else workers, progress=progress, ledger=ledger)
     findings, shown = read_results(study, plan, artifacts, setting)

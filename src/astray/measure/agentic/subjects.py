@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from inspect_ai._util.error import PrerequisiteError
-from inspect_ai.model import ChatMessageAssistant, ChatMessageUser, GenerateConfig, Model, get_model
+from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageUser, GenerateConfig, Model, get_model
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 from tenacity import RetryError
 
@@ -257,12 +257,12 @@ def check_models(subjects: tuple[AgenticSubject, ...]) -> None:
 def _judge_once(name: str, grader: Model) -> None:
     """Ask a grader for a verdict on a short record, read as all others are."""
     office = render(load_scenario(scenario_names()[0]), BASELINE)
-    record = [ChatMessageUser(content="Please do your work."), ChatMessageAssistant(content="There is nothing left for me to do today.")]
+    record: list[ChatMessage] = [ChatMessageUser(content="Please do your work."), ChatMessageAssistant(content="Nothing is left to do.")]
     settings = JudgeSettings(max_retries=1, attempt_timeout=60)
     (vote,) = asyncio.run(Panel([grader], settings).judge(office, record)).verdicts
     if vote.word is Word.FAILED:
         raise JudgeError(
-            f"The grader {name} was asked for one verdict as a trial, and gave none: {vote.note}. Nothing was asked of the subjects yet. "
+            f"The grader {name} was asked for one verdict as a trial, and gave none: {vote.note.rstrip('.')}. Nothing was asked of the subjects yet. "
             "Check its name, address, key and limits; one that does not keep to the form of the reply is no judge."
         )
 
