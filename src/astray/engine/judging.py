@@ -149,7 +149,8 @@ def try_judge(config: JudgeConfig, evaluations: Iterable[Evaluation]) -> None:
         if verdict.outcome is Outcome.JUDGE_FAILED and cause_of(verdict.note) in list(Cause):
             raise JudgeError(
                 f"The grader {config.grader} was asked one question of {evaluation.name!r} as a trial, and gave no verdict: "
-                f"{verdict.note.rstrip('.')}. Nothing was trained or asked yet. Check its name, address, key and limits; one that does not keep to the form of the reply is no judge."
+                f"{verdict.note.rstrip('.')}. Nothing was trained or asked yet. "
+                "Check its name, address, key and limits; one that does not keep to the form of the reply is no judge."
             )
 
 
