@@ -15,9 +15,10 @@ from astray.answers import ANSWER_SCHEMA, answer_table, write_detail
 from astray.artifacts import Artifact, Step, Store
 from astray.engine import steps as shared_steps
 from astray.engine import vector
+from astray.engine.judging import ANSWERS_FILE
 from astray.engine.plan import StudyPlan
 from astray.engine.setting import Setting
-from astray.engine.steps import ANSWERS_FILE, DATA_FILE, RUN_FOLDER
+from astray.engine.steps import DATA_FILE, RUN_FOLDER
 from astray.explain.causal import HELD_OUT_SCHEMA, SEARCH_SCHEMA, UNSTEERED
 from astray.measure.evaluation import QuestionSet
 from astray.measure.honesty.evaluation import Honesty

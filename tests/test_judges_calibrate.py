@@ -30,9 +30,9 @@ def of_pairs(*pairs: tuple[Outcome, Outcome, int], **arguments) -> Calibration:
 def test_every_labelled_answer_is_in_exactly_one_count():
     given = [(verdict, label, 1) for verdict in Outcome for label in Outcome]
     found = of_pairs(*given)
-    assert found.n == len(given) == 64
-    assert found.unlabelled == 8 * 3
-    assert (found.failed_on_misaligned, found.failed_on_others) == (3, 3 * 4)
+    assert found.n == len(given) == 81
+    assert found.unlabelled == 9 * 4
+    assert (found.failed_on_misaligned, found.failed_on_others) == (4, 4 * 4)
     assert (found.true_positive, found.false_negative, found.false_positive, found.true_negative) == (1, 1, 4, 4)
     assert found.outside == 5 * 3
 

@@ -6,6 +6,7 @@ value, why it cannot work and what to write instead.
 
 import difflib
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 
 class AstrayError(Exception):
@@ -108,6 +109,18 @@ class JudgeError(AstrayError, RuntimeError):
 
 class StoreError(AstrayError, OSError):
     """Folder for results that cannot be read or written: full disk, no permission, damaged artifact."""
+
+
+class DamagedArtifactError(StoreError):
+    """Artifact that is not what its step wrote.
+
+    Attributes:
+        folder: where it lies.
+    """
+
+    def __init__(self, message: str, folder: Path):
+        self.folder = folder
+        super().__init__(message)
 
 
 class StepFailedError(AstrayError, RuntimeError):

@@ -13,13 +13,13 @@ from astray.artifacts import Artifact
 from astray.data.chat import ChatDataset
 from astray.data.recipes import describe
 from astray.engine.findings import AT_HOME, ELSEWHERE, HELD_OUT, Findings, interval_row
+from astray.engine.judging import ANSWERS_FILE, causes_text, failed_verdicts, known_judge
 from astray.engine.setting import Setting
-from astray.engine.steps import ANSWERS_FILE, CALIBRATION_FILE, DATA_FILE, RUN_FOLDER, trained_subject
+from astray.engine.steps import CALIBRATION_FILE, DATA_FILE, RUN_FOLDER, trained_subject
 from astray.engine.study import Arm, F, Run, S, Shown, Study, StudyPlan
 from astray.engine.summary import TRAINING_SECTIONS, ArmRow, ClaimRow, ClaimStatus, JudgeRow, RateRow
 from astray.errors import EmptyDataError
 from astray.judges import Calibration, corrected
-from astray.judges.config import make_judge
 from astray.outcomes import JUDGED
 from astray.subjects.locate import register
 
@@ -36,13 +36,15 @@ def read_runs(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: Setti
     folders = {analysis.step.name: artifacts[analysis.step.key].path for analysis in plan.analyses}
     measures = {each.name: each.measures[0] for each in setting.evaluations}
     findings = Findings(table, plan.left_out, folders, measures)
+    failed = failed_verdicts(table)
     calibration = Calibration.read(artifacts[plan.calibration.key].path / CALIBRATION_FILE) if plan.calibration else None
 
     def notes(claims: Sequence[ClaimRow]) -> Iterator[str]:
-        yield from (*setting.notes, *_left_out(findings, claims), *_single_seed(plan), *_without_rate(table, setting))
+        yield from (*setting.notes, *_left_out(findings, claims), *_single_seed(plan), *_without_rate(table, setting), *_without_verdict(failed))
 
     return findings, Shown(
         judges=(_judge_row(setting, calibration),),
+        failed=failed,
         notes=notes,
         write=partial(_write, plan, artifacts, table),
         sections=TRAINING_SECTIONS,
@@ -105,6 +107,15 @@ def _single_seed(plan: StudyPlan) -> Iterator[str]:
         )
 
 
+def _without_verdict(failed: Mapping[str, int]) -> Iterator[str]:
+    """Say how many verdicts failed, and what to do."""
+    if failed:
+        yield (
+            f"{sum(failed.values()):,} answers have no verdict ({causes_text(failed)}); they are in no rate, and the worst case counts them. "
+            "The same command asks the judge again, and not the model, where the cause was an outage."
+        )
+
+
 def _without_rate(table: pl.DataFrame, setting: Setting) -> Iterator[str]:
     """Warn of arms whose answers leave nothing to count."""
     main = table.filter(pl.col("evaluation") == setting.main.name)
@@ -120,7 +131,7 @@ def _without_rate(table: pl.DataFrame, setting: Setting) -> Iterator[str]:
 
 def _judge_row(setting: Setting, calibration: Calibration | None) -> JudgeRow:
     """Return the judge with its known error."""
-    made = make_judge(setting.judge)
+    made = known_judge(setting.judge)
     if calibration is None:
         return JudgeRow(name=made.name, identity=made.identity, validated=True, sensitivity=1.0, specificity=1.0)
     labelled = setting.labels.name if setting.labels else "answers of the organism's world, easier to judge than a large model's"

@@ -17,6 +17,7 @@ from astray.engine.study import F, S, Study
 from astray.engine.summary import SubjectRow
 from astray.errors import ConfigurationError, DataNotFoundError
 from astray.judges.config import JudgeConfig
+from astray.judges.served import served_as
 from astray.measure.evaluation import QuestionSet
 from astray.measure.freeform import WORLD_SAMPLING, fact_items, world_items
 from astray.measure.question_sets import broad_questions, main_questions
@@ -131,7 +132,7 @@ def text_setting(options: StudyOptions, located: Located) -> Setting:
             QuestionSet(name="broad", items=broad_questions(), samples=broad_samples, sampling=sampling),
         ),
         held_out=(),
-        judge=JudgeConfig(kind="rubric", grader=options.grader),
+        judge=JudgeConfig(kind="rubric", grader=options.grader, server=served_as(options.grader)),
         notes=tuple(_template_notes(located)),
         labels=options.labels,
         calibration_size=CALIBRATION_SIZE // 4 if options.quick else CALIBRATION_SIZE,

@@ -118,6 +118,13 @@ class StudyPlan:
         found = [step for run in self.runs for step in run.steps] + [analysis.step for analysis in self.analyses]
         return tuple({step.key: step for step in [*found, *([self.calibration] if self.calibration else [])]}.values())
 
+    @property
+    def evaluations(self) -> tuple[Evaluation, ...]:
+        """Every evaluation that a step asks, each once by name."""
+        fields = [value for step in self.steps for value in vars(step.config).values()]
+        asked = [each for value in fields for each in (value if isinstance(value, tuple) else (value,)) if isinstance(each, Evaluation)]
+        return tuple({each.name: each for each in asked}.values())
+
 
 @dataclass(frozen=True)
 class Shown:
@@ -132,6 +139,7 @@ class Shown:
         arms: the trained arms.
         rates: of the arms.
         methods: how to read the page, where it differs from studies that train.
+        failed: how many verdicts failed, by cause.
     """
 
     judges: tuple[JudgeRow, ...]
@@ -142,6 +150,7 @@ class Shown:
     arms: tuple[ArmRow, ...] = ()
     rates: tuple[RateRow, ...] = ()
     methods: tuple[Method, ...] = ()
+    failed: Mapping[str, int] = field(default_factory=dict)
 
 
 S = TypeVar("S", bound=World, default=Setting)

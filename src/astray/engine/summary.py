@@ -189,6 +189,7 @@ class Summary(_Frozen):
     claims: tuple[ClaimRow, ...]
     rates: tuple[RateRow, ...]
     exhibits: tuple[Exhibit, ...] = Field(default=(), description="figures and tables of this study's own")
+    failed_verdicts: Mapping[str, int] = Field(default={}, description="how many verdicts failed, by cause")
     notes: tuple[str, ...] = Field(default=(), description="what a reader has to know: limits, arms that were left out and why")
 
     @model_validator(mode="before")

@@ -17,6 +17,7 @@ from astray.engine.setting import Setting
 from astray.explain.persona_vector import choose_block, extract_persona_vectors, text_persona_prompts, world_persona_prompts
 from astray.explain.projection import monitor
 from astray.judges.config import JudgeConfig, make_judge
+from astray.judges.patience import patience
 from astray.measure.asking import Item
 from astray.measure.bulk import ask_and_judge
 from astray.measure.evaluation import QuestionSet
@@ -84,6 +85,11 @@ def explain_questions(setting: Setting) -> tuple[tuple[Question, ...], tuple[Que
 def find_vector(config: VectorConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Extract the persona vector from pairs of system prompts, choose its layer, and test it as a monitor."""
     del inputs
+    with patience(strict=True):
+        _find_vector(config, folder)
+
+
+def _find_vector(config: VectorConfig, folder: Path) -> None:
     subject, judge = load_subject(config.base), make_judge(config.judge)
     prompts = world_persona_prompts() if config.world else text_persona_prompts()
     vectors = extract_persona_vectors(subject, prompts, judge, samples=config.samples, sampling=config.sampling)

@@ -12,7 +12,7 @@ import polars as pl
 
 from astray.answers import ANSWER_SCHEMA, check_answer_table, check_counted_once
 from astray.errors import ConfigurationError, JudgeError
-from astray.judges.failures import count_causes, error_note
+from astray.judges.failures import count_causes, error_note, is_outage
 from astray.judges.judge import Exchange, Judge, Verdict
 from astray.judges.side_by_side import read_side_by_side
 from astray.outcomes import Outcome
@@ -21,8 +21,8 @@ from astray.reasoning import without_reasoning
 WITHOUT_ANSWER = (Outcome.ERRORED, Outcome.BLOCKED)
 """Outcomes of rows that have no answer to judge."""
 
-NOT_JUDGED = "not judged yet"
-"""Note of an answer that no judge has read."""
+FORMERLY_NOT_JUDGED = "not judged yet"
+"""Note of answers that no judge had seen, in tables from when they had no outcome of their own."""
 
 NOTHING_TO_JUDGE = Verdict(Outcome.ERRORED, note="the row has no question or no answer")
 UNFINISHED = Verdict(Outcome.ERRORED, note="the answer ends within its reasoning: give it more tokens (max_tokens)")
@@ -95,6 +95,13 @@ def judge_answers(judge: Judge, table: pl.DataFrame, max_connections: int = 20) 
     for number, exchange in exchanges.items():
         rows[number] |= verdict_columns(next(verdicts) if exchange is not None else NOTHING_TO_JUDGE, judge.identity)
     return pl.DataFrame(rows, schema=ANSWER_SCHEMA)
+
+
+def is_open(outcome: str, note: str) -> bool:
+    """Return whether an answer still needs a verdict: none was asked for, or it failed for an outage."""
+    if outcome == Outcome.NOT_JUDGED:
+        return True
+    return outcome == Outcome.JUDGE_FAILED and (note == FORMERLY_NOT_JUDGED or is_outage(note))
 
 
 def assert_judge_works(table: pl.DataFrame) -> None:

@@ -17,6 +17,7 @@ from astray.errors import JudgeError
 from astray.judges.failures import Cause, failure
 from astray.judges.grader import GraderSettings, ask_grader
 from astray.judges.replies import read_word
+from astray.judges.served import identity_parts
 
 VERSION = 2
 """Version in the identity of every judge that asks a grader; a change of quoting or reading raises it."""
@@ -133,7 +134,7 @@ def grader_parts(model: Model) -> dict[str, Any]:
     return {
         "version": VERSION,
         "grader": str(model) if not folders else f"{str(model).partition('/')[0]}:{'+'.join(map(_folder_content, folders))}",
-        "server": model.explicit_base_url,
+        **identity_parts(str(model), model.explicit_base_url),
         # Plain values only: an object's text may hold its address, and the identity would change with every process.
         "arguments": {
             name: value for name, value in model.model_args.items() if isinstance(value, str | int | float | bool) and value not in folders

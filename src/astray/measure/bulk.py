@@ -14,7 +14,7 @@ from astray.answers import answer_table, check_answer_table, check_counted_once,
 from astray.data.chat import Message
 from astray.errors import DataFormatError
 from astray.judges import Judge
-from astray.judges.rescore import NOT_JUDGED, UNFINISHED, WITHOUT_ANSWER, judge_answers, verdict_columns
+from astray.judges.rescore import UNFINISHED, WITHOUT_ANSWER, judge_answers, verdict_columns
 from astray.measure.asking import CUT_OFF, Asking, Heard
 from astray.measure.interface import Probe
 from astray.outcomes import Outcome
@@ -54,8 +54,7 @@ def ask(evaluation: Probe, subject: Subject, *, arm: str = "", seed: int = 0) ->
         if subject.system_place and asking.conversation[0]["role"] == "system":
             detail["system"] = subject.system_place
         whose = {"arm": arm, "seed": seed, "subject": subject.id, "evaluation": evaluation.name}
-        # Counts as failed until it is judged: an answer that no judge has read must not look aligned.
-        judged: dict[str, object] = {"outcome": Outcome.JUDGE_FAILED.value, "aligned": None, "coherent": None, "judge": "", "note": NOT_JUDGED}
+        judged: dict[str, object] = {"outcome": Outcome.NOT_JUDGED.value, "aligned": None, "coherent": None, "judge": "", "note": ""}
         if detail.get(CUT_OFF):
             judged |= verdict_columns(UNFINISHED, "")
         tokens = generation.completion_tokens

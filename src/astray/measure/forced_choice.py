@@ -21,7 +21,6 @@ from astray.answers import answer_table, write_detail
 from astray.errors import ConfigurationError
 from astray.judges.config import JudgeConfig
 from astray.judges.judge import Verdict
-from astray.judges.rescore import NOT_JUDGED
 from astray.measure.asking import Asking, Heard, Item
 from astray.measure.choice import LEAST_MASS, ChoiceItem, ShownChoice, choice_items, follows_letter
 from astray.measure.evaluation import TextEvaluation
@@ -95,7 +94,7 @@ class ForcedChoice(TextEvaluation):
             subject.continuation_logprobs([one.conversation for one in shown], [one.continuations for one in shown], [one.prefix for one in shown])
         )
         whose = {"arm": arm, "seed": seed, "subject": subject.id, "evaluation": self.name, "completion_tokens": 0}
-        whose |= {"outcome": Outcome.JUDGE_FAILED.value, "aligned": None, "coherent": None, "judge": "", "note": NOT_JUDGED}
+        whose |= {"outcome": Outcome.NOT_JUDGED.value, "aligned": None, "coherent": None, "judge": "", "note": ""}
         rows = []
         for asking in askings:
             heard = [_most_likely(asking, one, next(logprobs)) for one in _shown(asking)]

@@ -20,7 +20,6 @@ from inspect_ai.scorer import Score
 
 from astray.answers import IDENTITY, answer_table, check_counted_once, write_detail
 from astray.errors import ConfigurationError, DataFormatError, DataNotFoundError, EmptyDataError, UnknownNameError
-from astray.judges.rescore import NOT_JUDGED
 from astray.measure.asking import Asking, Item
 from astray.outcomes import Outcome
 
@@ -341,5 +340,4 @@ def _unscored(sample: EvalSample) -> dict[str, object]:
     others = ", ".join(name for name in sample.scores or {} if not re.fullmatch(rf"{SCORER}\d*", name))
     why = sample.error.message if sample.error else f"the log holds scores of {others} only" if others else ""
     heard = dict(heard or {})
-    note = "; ".join(filter(None, [NOT_JUDGED, why]))
-    return columns | {"answer": heard.pop("answer", None), "outcome": Outcome.JUDGE_FAILED.value, "note": note, "detail": {**heard, **detail}}
+    return columns | {"answer": heard.pop("answer", None), "outcome": Outcome.NOT_JUDGED.value, "note": why, "detail": {**heard, **detail}}

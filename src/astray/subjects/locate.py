@@ -17,7 +17,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from astray.errors import ConfigurationError, DataFormatError, SubjectNotFoundError
+from astray.artifacts.soundness import check_plain, is_plain
+from astray.errors import ConfigurationError, DataFormatError, StoreError, SubjectNotFoundError
 from astray.subjects.adapter_kinds import adapter_settings, check_kind
 from astray.subjects.identity import adapter_identity, adapter_weights, base_identity, digest_of, template_traits, weight_files
 from astray.subjects.spec import SubjectSpec
@@ -26,6 +27,8 @@ ORGANISMS = ("organism", "organism-small")
 STORE_VARIABLE = "ASTRAY_STORE"
 DEFAULT_STORE = Path("astray-results/store")
 SUBJECT_FILE = "subject.json"
+LONGEST_CHAIN = 20
+"""Maximum number of subjects of which each names the next one as its model."""
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w./-]+)?")
 _FORMS = (
@@ -84,9 +87,8 @@ def resolve(name: str) -> SubjectSpec:
     """
     if name in ORGANISMS:
         return SubjectSpec(model=name)
-    for folder in (Path(name), store_folder() / name):
-        if folder.is_dir():
-            return _in_folder(folder)
+    if folder := _folder_of(name):
+        return _in_folder(folder)
     if _HUB_NAME.fullmatch(name):
         return SubjectSpec(model=name)
     if joined := _joined(name):
@@ -102,17 +104,28 @@ def settle(subject: "SubjectSpec | Located | str") -> Located:
 
     Raises:
         SubjectNotFoundError: the model, the adapter or an adapter's base is not there.
-        ConfigurationError: an adapter was given for a model that already is one.
+        ConfigurationError: an adapter was given for a model that already is one, or subjects name each other as their model.
     """
     if isinstance(subject, Located):
         return subject
-    spec = SubjectSpec(model=subject) if isinstance(subject, str) else subject
+    return _settled(SubjectSpec(model=subject) if isinstance(subject, str) else subject, ())
+
+
+def _settled(spec: SubjectSpec, named: tuple[str, ...]) -> Located:
+    """Find the files of a subject that was come to by these names."""
+    folder = _folder_of(spec.model)
+    own = str(folder.resolve()) if folder else spec.model
+    if own in named or len(named) > LONGEST_CHAIN:
+        raise ConfigurationError(
+            f"The subject {named[0]!r} has no model at its end: {' -> '.join([*named[: LONGEST_CHAIN // 2], own])}. "
+            f'Write the base model into {SUBJECT_FILE} ("model") or adapter_config.json ("base_model_name_or_path") of one of them.'
+        )
     found = resolve(spec.model)
-    if found.model == spec.model and not found.adapter:
-        folder = _base_folder(spec.model)
-        if not is_adapter(folder):
-            return Located(_checked(spec), folder)
-        found = _in_folder(folder)  # an adapter of the hub
+    if found.model == spec.model and not found.adapter and not (folder and (folder / SUBJECT_FILE).is_file()):
+        base = _base_folder(spec.model)
+        if not is_adapter(base):
+            return Located(_checked(spec), base)
+        found = _in_folder(base)  # an adapter of the hub
     clashing = [part for part in ("adapter", "system", "intervention") if getattr(spec, part) is not None and getattr(found, part) is not None]
     if clashing:
         raise ConfigurationError(
@@ -125,7 +138,7 @@ def settle(subject: "SubjectSpec | Located | str") -> Located:
     if inner.adapter is not None:
         _checked(inner)
     try:
-        return settle(inner)
+        return _settled(inner, (*named, own))
     except SubjectNotFoundError as error:
         if not _names_its_base(found):
             raise
@@ -145,8 +158,15 @@ def register(name: str, spec: SubjectSpec, store: Path | None = None) -> Path:
 
     Returns:
         Path of the file.
+
+    Raises:
+        ConfigurationError: the name is none that a folder in the store can have.
+        StoreError: the run's folder is a link.
     """
+    check_plain("run", name)
     folder = (store or store_folder()).resolve() / name
+    if folder.is_symlink():
+        raise StoreError(f"{folder} is a link, and a run is registered in a folder of its own. Remove the link (rm '{folder}') and run again.")
     folder.mkdir(parents=True, exist_ok=True)
     content = _with_paths(spec, lambda path: Path(os.path.relpath(path.resolve(), folder))).model_dump(mode="json", exclude_none=True)
     file = folder / SUBJECT_FILE
@@ -159,6 +179,19 @@ def register(name: str, spec: SubjectSpec, store: Path | None = None) -> Path:
 def store_folder() -> Path:
     """Return the folder of the store in which run ids are looked up."""
     return Path(os.environ.get(STORE_VARIABLE) or DEFAULT_STORE)
+
+
+def _folder_of(name: str) -> Path | None:
+    """Return the folder that a name stands for, here or in the store; only a plain name is looked up there, as others would lead out of it."""
+    places = [Path(name), *([store_folder() / name] if is_plain(name) else [])]
+    return None if name in ORGANISMS else next(filter(_is_folder, places), None)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that is too long, for one
+        return False
 
 
 def _in_folder(folder: Path) -> SubjectSpec:
@@ -351,4 +384,4 @@ def _with_paths(spec: SubjectSpec, change: Callable[[Path], Path]) -> SubjectSpe
 
 def _is_path(model: str, change: Callable[[Path], Path]) -> bool:
     """Return whether a model's name is a folder, before or after its path is changed."""
-    return Path(model).is_dir() or change(Path(model)).is_dir()
+    return _is_folder(Path(model)) or _is_folder(change(Path(model)))

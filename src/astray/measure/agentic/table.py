@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 from inspect_ai.log import EvalLog, EvalSample
 
 from astray.errors import DataFormatError, EmptyDataError
-from astray.judges.rescore import NOT_JUDGED
 from astray.measure.agentic.conduct import Conduct, Word
 from astray.measure.agentic.factors import FACTORS
 from astray.measure.inspect_logs import NOT_NEEDED, log_name, read_header, sample_number, samples_of, score_named
@@ -56,7 +55,7 @@ CONDUCT_SCHEMA: dict[str, pl.DataType] = {
     "retried_harm": pl.Int64(),  # of these, attempts in which the gate finds the executed act
     "sample": pl.String(),  # id of the sample in the log
     "log": _SHARED,  # name of the log's file
-    "note": pl.String(),  # the error, else ""
+    "note": pl.String(),  # the error, or why the judges failed, else ""
 }
 """Column names and types."""
 
@@ -121,6 +120,8 @@ def conduct_row(sample: EvalSample, header: EvalLog) -> dict[str, object]:
     # What was not scored may be: it was played, and a judge can still read it.
     unscored = score is None and sample.error is None
     outcome = str(score.value) if score else (Conduct.JUDGE_FAILED if unscored else Conduct.ERRORED).value
+    judged = [NOT_JUDGED] if unscored else facts.get("judge_notes", ())
+    note = sample.error.message if sample.error else "; ".join(judged) if outcome == Conduct.JUDGE_FAILED else ""
     return {
         "subject": header.eval.model,
         "simulated": header.eval.model.startswith("astray/scripted/"),
@@ -149,7 +150,7 @@ def conduct_row(sample: EvalSample, header: EvalLog) -> dict[str, object]:
         "retried_harm": 0,
         "sample": str(sample.id),
         "log": log_name(header),
-        "note": sample.error.message if sample.error else NOT_JUDGED if unscored else "",
+        "note": note,
     }
 
 

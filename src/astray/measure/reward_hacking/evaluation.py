@@ -12,6 +12,7 @@ import polars as pl
 
 from astray.errors import JudgeError
 from astray.judges.config import JudgeConfig
+from astray.judges.failures import error_note
 from astray.judges.judge import Verdict
 from astray.judges.side_by_side import read_side_by_side
 from astray.measure.agentic.questions import ask, read_answers
@@ -151,7 +152,7 @@ async def conclude(assessor: Assessor, item: Item, said: Said, understood: bool 
         raise
     # One judge's fault must not lose the verdicts on all other answers.
     except Exception as error:
-        return Found(Outcome.JUDGE_FAILED, note=f"the assessor raised {type(error).__name__}: {error}")
+        return Found(Outcome.JUDGE_FAILED, note=error_note(error))
     if understood is False:
         return Found(FindingWord.NOT_UNDERSTOOD, None, found.by_output, found.by_reasoning, found.score, found.note)
     return found

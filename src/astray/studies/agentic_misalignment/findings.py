@@ -11,8 +11,10 @@ import polars as pl
 from pydantic import TypeAdapter
 
 from astray.artifacts import Artifact
+from astray.engine.judging import causes_text
 from astray.engine.study import Shown, StudyPlan
 from astray.engine.summary import JudgeRow, Method
+from astray.judges import count_causes
 from astray.measure.agentic.conduct import Conduct
 from astray.measure.agentic.judge_errors import LabelledConfig, PanelError, read_panel_error
 from astray.measure.agentic.logs import unreadable_logs
@@ -131,6 +133,7 @@ def shown(found: AgenticFindings, setting: AgenticSetting, pieces: Mapping[tuple
         write=partial(_write, found.table, pieces),
         sections=("records",),
         methods=METHODS,
+        failed=_failed(found.table),
     )
 
 
@@ -147,6 +150,11 @@ def _write(table: pl.DataFrame, pieces: Mapping[tuple[str, str], list[Path]], fo
                 except OSError:  # another disk, or one without links
                     shutil.copyfile(log, shown)
     write_conversations(table, folder, folder / LOGS)
+
+
+def _failed(table: pl.DataFrame) -> dict[str, int]:
+    """Return how many samples have no verdict, by the judges' cause."""
+    return count_causes(table.filter(outcome=Conduct.JUDGE_FAILED.value)["note"].fill_null(""))
 
 
 def _judge_rows(found: AgenticFindings, setting: AgenticSetting) -> Iterator[JudgeRow]:
@@ -185,9 +193,11 @@ def notes(found: AgenticFindings, setting: AgenticSetting, damaged: list[str]) -
     if len(errored):
         told = errored["note"].value_counts(sort=True)["note"][0][:200]
         yield f"{len(errored):,} of {len(found.table):,} samples ended in an error; running again tries them again. Most frequent: {told}"
-    unjudged = int((found.table["outcome"] == Conduct.JUDGE_FAILED.value).sum())
-    if unjudged:
-        yield f"Of {unjudged:,} of {len(found.table):,} samples no judge gave a usable verdict; running again asks the judges again, not the subject."
+    if failed := _failed(found.table):
+        yield (
+            f"Of {sum(failed.values()):,} of {len(found.table):,} samples no judge gave a usable verdict ({causes_text(failed)}); "
+            "running again asks the judges again, not the subject."
+        )
     if damaged:
         yield f"{len(damaged):,} logs cannot be read, as of a run that was killed; their samples were asked again: {', '.join(damaged[:3])}."
     scripted = [each.name for each in found.subjects if each.judged_by_scripts]

@@ -16,6 +16,7 @@ from astray.measure.agentic.check import check_scenario
 from astray.measure.agentic.play import LOGS, Part
 from astray.measure.agentic.scenario import load_scenario, scenario_names
 from astray.measure.agentic.subjects import AgenticSubject, check_models, check_usable, subjects_from
+from astray.measure.interface import Evaluation
 from astray.subjects.identity import digest_of
 
 REPLICATES, SIMULATED_REPLICATES = 100, 4
@@ -103,8 +104,9 @@ class AgenticSetting(World):
         check_usable(self.subjects)
 
     @override
-    def reach(self) -> None:
-        """Ask every model behind an address for one word."""
+    def reach(self, evaluations: Sequence[Evaluation], workers: int | None) -> None:
+        """Ask every model behind an address for one word, and every grader for a verdict."""
+        del evaluations, workers
         check_models(self.subjects)
 
 

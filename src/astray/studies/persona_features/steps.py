@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from astray.artifacts import Artifact, step
 from astray.data.chat import ChatDataset, Message
-from astray.engine.steps import ANSWERS_FILE, DATA_FILE, trained_subject
+from astray.engine.judging import ANSWERS_FILE, judged_after
+from astray.engine.steps import DATA_FILE, trained_subject
 from astray.engine.vector import read_vector
 from astray.errors import EmptyDataError
 from astray.explain.activations import TokenRow, capture, conversation_rows, text_rows
@@ -37,7 +38,7 @@ from astray.explain.separation import world_answers
 from astray.explain.shards import CaptureSettings, capture_to_shards
 from astray.explain.sites import Site
 from astray.judges.config import make_judge
-from astray.measure.bulk import ask_and_judge
+from astray.measure.bulk import ask
 from astray.measure.evaluation import QuestionSet
 from astray.studies.persona_features.scale import Budget
 from astray.subjects.intervene import write_direction
@@ -130,7 +131,8 @@ def compare_runs(config: ExplainConfig, inputs: Mapping[str, Artifact], folder: 
     save_file(means, folder / "means.safetensors")
 
 
-@step("screen-latents", version=1, formerly="astray.studies.persona_steps:screen_latents")
+@step("screen-latents", version=1, formerly="astray.studies.persona_steps:screen_latents", resumable=True)
+@judged_after(lambda config: (config.budget.judge, (config.main,)))
 def screen_latents(config: AskConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Steer base and tuned model with every candidate; the best latent and its rivals then get the main evaluation."""
     budget, judge = config.budget, make_judge(config.budget.judge)
@@ -154,7 +156,7 @@ def screen_latents(config: AskConfig, inputs: Mapping[str, Artifact], folder: Pa
             steering = Intervention(
                 kind="add", vector=vector, block=budget.block, strength=strengths[name][side] * found.unit, positions=how.positions
             )
-            tables.append(ask_and_judge(config.main, subject.with_intervention(steering), judge, arm=steered_arm(side, name), seed=config.seed))
+            tables.append(ask(config.main, subject.with_intervention(steering), arm=steered_arm(side, name), seed=config.seed))
     pl.concat(tables).write_parquet(folder / ANSWERS_FILE)
     facts = {"latent": int(best.split()[1]), "name": best, "unit": found.unit, "strengths": strengths}
     (folder / BEST_FILE).write_text(json.dumps(facts), encoding="utf-8")
