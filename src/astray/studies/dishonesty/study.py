@@ -13,6 +13,7 @@ from astray.data.sources import DataKind
 from astray.engine.claims import NOTHING_TO_REMOVE, difference_claim, rate_claim, reductions, under, values_claim
 from astray.engine.data import ArmData, Source
 from astray.engine.findings import Findings
+from astray.engine.options import AnalysedOptions
 from astray.engine.setting import Setting
 from astray.engine.study import Arm, Study
 from astray.engine.summary import ClaimRow, PublishedFigure
@@ -230,4 +231,5 @@ STUDY = Study(
     analyses=analyses,
     exhibits=exhibits,
     fitted=fitted,
+    options=AnalysedOptions,
 )
