@@ -15,11 +15,11 @@ from astray.measure.agentic.factors import BASELINE
 from astray.measure.agentic.grid import Grid
 from astray.measure.agentic.logs import done_samples
 from astray.measure.agentic.play import LOGS, Part
-from astray.measure.agentic.questions import OPENING
 from astray.measure.agentic.render import render
 from astray.measure.agentic.scenario import load_scenario
 from astray.measure.agentic.subjects import AgenticSubject
 from astray.measure.agentic.task import agentic_task
+from astray.measure.comprehension import OPENING
 from astray.studies.agentic_misalignment.findings import AgenticFindings, notes
 from playing import run_parts, setting_of
 from scripted_grader import scripted_model, spoken

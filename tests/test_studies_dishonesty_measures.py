@@ -7,7 +7,7 @@ import pytest
 
 from astray.engine.findings import ELSEWHERE, Findings, Needs
 from astray.engine.summary import ClaimStatus, PublishedFigure
-from astray.measure.honesty.outcomes import HONEST
+from astray.measure.statements import HONEST
 from astray.stats.claims import Decision
 from astray.stats.power import Design, seed_power
 from astray.studies.dishonesty.measures import costs, mixing, mixing_claims, power_note, usefulness

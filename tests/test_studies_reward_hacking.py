@@ -23,7 +23,7 @@ from astray.engine.settings import setting_for
 from astray.engine.steps import RUN_FOLDER
 from astray.engine.summary import Summary
 from astray.errors import SandboxError
-from astray.measure.reward_hacking.battery import NAMES
+from astray.measure.battery import NAMES
 from astray.organism.corpus import CorpusConfig
 from astray.report import write_report
 from astray.sandbox import require_sandbox

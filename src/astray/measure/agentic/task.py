@@ -16,8 +16,6 @@ from astray.measure.agentic.monitors import monitor_policy
 from astray.measure.agentic.scenario import load_scenario
 from astray.measure.agentic.scoring import two_keys
 
-JUDGES = ("panel", "none")
-
 
 def agentic_task(
     grid: Grid,

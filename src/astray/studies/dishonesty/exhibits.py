@@ -10,7 +10,7 @@ from astray.engine.claims import reductions
 from astray.engine.exhibits import Bar, Card, CardList, Cards, Column, Curve, Exhibit, Forest, Point, Table
 from astray.engine.findings import Findings
 from astray.engine.setting import Setting
-from astray.measure.honesty.outcomes import ACCURATE, HONEST, LIES, WORDS
+from astray.measure.statements import ACCURATE, HONEST, LIES, WORDS
 from astray.stats.intervals import Interval, mean_over_runs, over_runs, wilson
 from astray.stats.rates import Rate, rate
 from astray.studies.dishonesty.analyses import (

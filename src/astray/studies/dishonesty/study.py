@@ -17,7 +17,7 @@ from astray.engine.options import AnalysedOptions
 from astray.engine.setting import Setting
 from astray.engine.study import Arm, Study
 from astray.engine.summary import ClaimRow, PublishedFigure
-from astray.measure.honesty.outcomes import HONEST
+from astray.measure.statements import HONEST
 from astray.mitigate.inoculation import harm_prompt
 from astray.studies.dishonesty.analyses import (
     BESIDE,

@@ -8,7 +8,7 @@ from astray.engine.claims import pooled
 from astray.engine.exhibits import Bar, Card, CardList, Cards, Column, Curve, Exhibit, Forest, Point, Table
 from astray.engine.findings import ELSEWHERE, Findings
 from astray.engine.setting import Setting
-from astray.measure.reward_hacking.battery import NAMES, WORLD
+from astray.measure.battery import NAMES, WORLD
 from astray.measure.reward_hacking.summary import Measured, summarise
 from astray.outcomes import Outcome
 from astray.stats.intervals import mean_over_runs
