@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Hashable
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -22,3 +23,8 @@ class UniqueKeyLoader(yaml.SafeLoader):
         if twice is not None:
             raise yaml.constructor.ConstructorError(problem=f"the key {twice!r} stands twice", problem_mark=node.start_mark)
         return super().construct_mapping(node, deep=deep)
+
+
+def read_texts(name: str) -> Any:
+    """Return the content of a YAML file of this package, the texts of the module of the same name."""
+    return yaml.load(Path(__file__).with_name(f"{name}.yaml").read_text(encoding="utf-8"), Loader=UniqueKeyLoader)
