@@ -91,6 +91,10 @@ def _none_alone(names: tuple[str, ...]) -> tuple[str, ...]:
 Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
 """Names, which the command line gives with commas between them."""
 Analyses = Annotated[Names, AfterValidator(_none_alone), Group.DATA]
+BUDGET = (
+    "million tokens of all models together that judge or play users; then no more is asked, what is done is kept, and the same command goes on. "
+    "Each command has it anew; the organism has a judge of its own, so it takes none"
+)
 ANALYSES = f"only these analyses, and those that they are made from; all if none is named, and '{NONE}' for none"
 
 
@@ -102,6 +106,13 @@ class BaseOptions(BaseModel):
     quick: Annotated[bool, Group.SIZE] = Field(False, description="fewer of everything: to see that it runs, not to conclude from")
     samples: Annotated[int | None, Group.SIZE] = Field(None, ge=1, description="answers a question, or samples a cell, if not the study's own")
     labels: Annotated[Path | None, Group.JUDGING] = Field(None, description="labelled answers that graders are held against")
+
+    budget: Annotated[float | None, Group.SIZE] = Field(None, gt=0, description=BUDGET)
+
+    @property
+    def tokens(self) -> int | None:
+        """The budget in tokens; None for no limit."""
+        return round(self.budget * 1e6) if self.budget else None
 
     @property
     def runs(self) -> tuple[range, tuple[str, ...], tuple[str, ...]]:

@@ -40,6 +40,7 @@ def read_runs(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: Setti
 
     def notes(claims: Sequence[ClaimRow]) -> Iterator[str]:
         yield from (*setting.notes, *_left_out(findings, claims), *_single_seed(plan), *_without_rate(table, setting))
+        yield from _unjudged(plan, artifacts)
 
     return findings, Shown(
         judges=(_judge_row(setting, calibration),),
@@ -96,6 +97,13 @@ def _left_out(findings: Findings, claims: Sequence[ClaimRow]) -> Iterator[str]:
         yield f"Only some analyses were run: {', '.join(dict.fromkeys(one.name for one in findings.analyses)) or 'none'}."
     if findings.not_run or findings.not_analysed:
         yield f"Only some arms were run: {', '.join(findings.arms)}. {missing} of {len(claims)} claims need others; each names them."
+
+
+def _unjudged(plan: StudyPlan, artifacts: Mapping[str, Artifact]) -> Iterator[str]:
+    """Tell which runs have answers without a verdict, since the budget ended."""
+    left = {run.name: told for run in plan.runs if (told := artifacts[run.verdicts.key].manifest.provisional)}
+    if left:
+        yield f"The budget ended before the work: {'; '.join(f'{name}: {told}' for name, told in left.items())}. The same command judges them."
 
 
 def _single_seed(plan: StudyPlan) -> Iterator[str]:

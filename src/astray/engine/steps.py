@@ -13,12 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
 
 from astray.answers import read_answers
 from astray.artifacts import Artifact, step
+from astray.artifacts.ledger import take_refusals
 from astray.cause.fine_tuning import FineTuning
 from astray.data.chat import ChatDataset
 from astray.engine.data import ArmData
 from astray.errors import JudgeError
 from astray.judges.config import JudgeConfig
 from astray.measure.interface import Evaluation
+from astray.outcomes import Outcome
 from astray.subjects.identity import digest_of
 from astray.subjects.locate import settle
 from astray.subjects.spec import SubjectSpec
@@ -26,6 +28,8 @@ from astray.subjects.spec import SubjectSpec
 DATA_FILE, ANSWERS_FILE, RUN_FOLDER, CALIBRATION_FILE = "data.jsonl", "answers.parquet", "run", "calibration.json"
 FORMERLY_UNFINISHED = ".training"
 """Folder in which older stores kept killed runs, before steps had working folders; such runs are continued."""
+_ROW = "row"
+"""Number of an answer among those to one evaluation, by which verdicts of an earlier attempt are found."""
 CHECKPOINT_EVERY = 50
 """Optimizer steps between checkpoints of a real model; an organism is trained in seconds and needs none."""
 
@@ -113,20 +117,30 @@ def answer(config: AnswerConfig, inputs: Mapping[str, Artifact], folder: Path) -
     pl.concat(tables).write_parquet(folder / ANSWERS_FILE)
 
 
-@step("judge", version=1, formerly="astray.studies.steps:judge")
-def judge(config: JudgeConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
-    """Judge every answer; no answer is sampled again."""
+@step("judge", version=1, formerly="astray.studies.steps:judge", resumable=True)
+def judge(config: JudgeConfig, inputs: Mapping[str, Artifact], folder: Path) -> str | None:
+    """Judge every answer; no answer is sampled again, and none that a spent budget left without a verdict is judged twice."""
     from astray.judges import assert_judge_works
     from astray.measure.evaluations import evaluation_from
 
     # The evaluations stand in the origin of the answers: verdicts need no copy of them in their own configuration.
     asked, answers = inputs["answers"].manifest.origin.config["evaluations"], read_answers(inputs["answers"].path / ANSWERS_FILE)
-    judged = []
+    earlier = read_answers(folder / ANSWERS_FILE) if (folder / ANSWERS_FILE).is_file() else None
+    judged, refused = [], 0
     for evaluation in map(evaluation_from, asked if isinstance(asked, list) else []):
-        judged.append(evaluation.judge(answers.filter(evaluation=evaluation.name), evaluation.judge_for(config)))
+        own = answers.filter(evaluation=evaluation.name).with_row_index(_ROW)
+        kept = own.clear() if earlier is None else earlier.filter(evaluation=evaluation.name).with_row_index(_ROW)
+        kept = kept.filter(pl.col("outcome") != str(Outcome.JUDGE_FAILED))
+        left = own.join(kept, on=_ROW, how="anti", maintain_order="left")
+        new = evaluation.judge(left.drop(_ROW), evaluation.judge_for(config)) if left.height else left.drop(_ROW)
+        judged.append(pl.concat([kept, new.with_columns(left[_ROW]).select(kept.columns)]).sort(_ROW).drop(_ROW))
+        refused += take_refusals()
     verdicts = pl.concat(judged)
-    assert_judge_works(verdicts)
+    unjudged = verdicts.filter(outcome=str(Outcome.JUDGE_FAILED)).height
+    if not refused:
+        assert_judge_works(verdicts)
     verdicts.write_parquet(folder / ANSWERS_FILE)
+    return f"{unjudged:,} of {verdicts.height:,} answers have no verdict, since the budget is spent" if refused else None
 
 
 @step("check-judge-error", version=1, formerly="astray.studies.steps:check_judge_error")

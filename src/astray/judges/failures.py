@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from enum import StrEnum
 
+from astray.errors import BudgetSpentError
 from astray.judges.quoting import sound
 
 LONGEST = 300
@@ -45,6 +46,8 @@ class Cause(StrEnum):
     """Reply that is none of those that were asked for, or more than one."""
     UNLIKELY = "too little probability"
     """Too little probability on numbers and agreed words."""
+    BUDGET = "budget spent"
+    """Not asked, since the budget of the run was spent before."""
     JUDGE = "judge error"
     """Anything else that went wrong while judging."""
 
@@ -127,6 +130,8 @@ def _message(error: BaseException) -> str:
 
 
 def _cause(error: BaseException, status: int | None) -> Cause:
+    if isinstance(error, BudgetSpentError):
+        return Cause.BUDGET
     if status is not None:
         return _BY_STATUS.get(status, Cause.SERVER if status >= 500 else Cause.REQUEST)
     if isinstance(error, TimeoutError) or "timeout" in type(error).__name__.lower():

@@ -118,7 +118,7 @@ def agentic_setting(parts: Callable[[AgenticOptions], Iterable[Part]], options: 
     return AgenticSetting(
         subject=SubjectRow(name=named, id=content, parameters=0, is_organism=False),
         quick=options.quick,
-        budget=round(options.budget * 1e6) if options.budget else None,
+        budget=options.tokens,
         subjects=subjects,
         parts=tuple(parts(options)),
         scenarios=options.chosen,
