@@ -22,8 +22,8 @@ from astray.engine.steps import DATA_FILE, RUN_FOLDER
 from astray.explain.causal import HELD_OUT_SCHEMA, SEARCH_SCHEMA, UNSTEERED
 from astray.measure.evaluation import QuestionSet
 from astray.measure.honesty.evaluation import Honesty
-from astray.measure.honesty.outcomes import OUTCOMES, HonestyWord
 from astray.measure.interface import Evaluation
+from astray.measure.statements import OUTCOMES, HonestyWord
 from astray.outcomes import Outcome
 from astray.studies.dishonesty import steps as dishonesty_steps
 from astray.studies.persona_features import mending as persona_mending

@@ -16,10 +16,10 @@ from astray.judges import GraderSettings
 from astray.measure.honesty.evaluation import WORLD_SAMPLING, Honesty
 from astray.measure.honesty.grading import GraderStanceJudge
 from astray.measure.honesty.mask import mask_records
-from astray.measure.honesty.outcomes import HonestyWord, counted
 from astray.measure.honesty.records import own_records
 from astray.measure.honesty.stances import WorldStanceJudge
 from astray.measure.honesty.world import world_records
+from astray.measure.statements import HonestyWord, counted
 from astray.stats import rate
 from astray.subjects.subject import load_subject
 from honesty_rows import measured

@@ -7,7 +7,7 @@ import pytest
 
 from astray.answers import ANSWER_SCHEMA, answer_table
 from astray.engine.claims import counts_claim, difference_claim, rate_claim, values_claim, with_holm
-from astray.engine.findings import AT_HOME, ELSEWHERE, HELD_OUT, Findings
+from astray.engine.findings import AT_HOME, ELSEWHERE, HELD_OUT, Findings, Needs
 from astray.engine.results import _corrected
 from astray.engine.summary import ClaimRow, ClaimStatus, PublishedFigure
 from astray.errors import EmptyDataError
@@ -163,7 +163,7 @@ def test_a_level_without_coherent_answers_is_undecided_and_has_no_rate() -> None
 
 
 def test_claims_about_an_arm_that_was_left_out_are_told_apart() -> None:
-    found = Findings(runs("good", [0, 0, 0]), not_run={"harmful": ("harmful",)})
+    found = Findings(runs("good", [0, 0, 0]), not_run={"harmful": Needs(arms=("harmful",))})
     difference, note = compared(found), "It needs the arm harmful, which was left out: add it to --arms."
     assert (difference.status, difference.note, difference.estimate, difference.n) == (ClaimStatus.NOT_RUN, note, None, 0)
     assert difference.verdict is Decision.UNDECIDED
@@ -257,7 +257,7 @@ def test_a_measure_that_is_no_rate_is_decided_by_its_mean_over_runs() -> None:
     assert (single.verdict, single.status) == (Decision.UNDECIDED, ClaimStatus.UNDECIDED)
     assert single.note.startswith("With a single training run there is no interval")
     assert single.note.endswith("1 of 2 runs have no value and are left out.")
-    left_out = values_claim("cut", "It is cut", [], "tuned", at_least=0.7, needs=("a", "b"))
+    left_out = values_claim("cut", "It is cut", [], "tuned", at_least=0.7, needs=Needs(arms=("a", "b")))
     assert (left_out.status, left_out.note) == (ClaimStatus.NOT_RUN, "It needs the arms a, b, which were left out: add them to --arms.")
     nothing = values_claim("cut", "It is cut", [], "tuned", at_least=0.7)
     assert (nothing.status, nothing.note) == (ClaimStatus.NOT_ESTIMABLE, "No run has a value of this measure.")
@@ -302,7 +302,7 @@ def test_a_run_without_a_coherent_answer_is_left_out_and_said_so() -> None:
 def test_what_was_not_tested_takes_no_part_in_holms_correction() -> None:
     tested = compared(of(runs("harmful", [40, 42, 38]), runs("good", [0, 1, 0])))
     silent = compared(of(incoherent("harmful", 2), runs("good", [0, 1]))).model_copy(update={"id": "silent"})
-    left_out = compared(Findings(runs("good", [0, 0, 0]), not_run={"harmful": ("harmful",)})).model_copy(update={"id": "left-out"})
+    left_out = compared(Findings(runs("good", [0, 0, 0]), not_run={"harmful": Needs(arms=("harmful",))})).model_copy(update={"id": "left-out"})
     level = levelled(of(runs("good", [0, 0, 0])), at_most=0.02)
     assert tested.p_value is not None
     first, *others = with_holm((tested, silent, left_out, level))

@@ -260,13 +260,15 @@ def test_the_organisms_plan_is_that_of_its_runs(tmp_path: Path, monkeypatch: pyt
 def test_the_work_of_analyses_is_counted(toy: Setting, tmp_path: Path) -> None:
     def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
         step = make_data.step(DataConfig(data=HARMFUL, seed=99), name="an-analysis")
-        yield Analysis(step, arms=(Arm(name="mended", description="", base=setting.subject.name, data=None),), answers=12, rows=16)
+        yield Analysis(step, "mending", arms=(Arm(name="mended", description="", base=setting.subject.name, data=None),), answers=12, rows=16)
 
     before, found = forecast_toy(toy, tmp_path), forecast_toy(toy, tmp_path, study=replace(TOY, analyses=analyses))
     assert (found.steps, found.arms) == (before.steps + 1, before.arms + 1)
     assert found.whole.training.rows == before.whole.training.rows + 16
     assert found.whole.answering.answers == before.whole.answering.answers + 12
     assert found.whole.grading.calls == before.whole.grading.calls + 2 * 12
+    without = forecast_in(replace(TOY, analyses=analyses), toy, range(1), SPEED, analyses=("none",), store=tmp_path)
+    assert (without.steps, without.whole) == (before.steps, before.whole)
 
 
 def asked_in(config: object) -> tuple[QuestionSet, ...]:

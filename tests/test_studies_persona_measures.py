@@ -4,6 +4,7 @@ import polars as pl
 import pytest
 
 from astray.engine.claims import reductions
+from astray.engine.findings import Needs
 from astray.engine.summary import ClaimStatus, PublishedFigure
 from astray.explain.causal import SEARCH_SCHEMA, UNSTEERED
 from astray.stats.claims import Decision
@@ -74,7 +75,7 @@ def test_behaviour_or_a_measure_that_never_moved_leaves_nothing_to_compare():
         claim = onset_claim("warns", "It warns", "latent", found, PUBLISHED)
         assert (claim.verdict, claim.status) == (Decision.UNDECIDED, ClaimStatus.NOT_ESTIMABLE)
         assert claim.note.endswith(f": {still}.")
-    assert onset_claim("warns", "It warns", "latent", {}, PUBLISHED, ("mix-1",)).status is ClaimStatus.NOT_RUN
+    assert onset_claim("warns", "It warns", "latent", {}, PUBLISHED, Needs(arms=("mix-1",))).status is ClaimStatus.NOT_RUN
 
 
 def searched(*rows: tuple[str, str, str, float, bool]) -> pl.DataFrame:

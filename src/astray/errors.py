@@ -107,6 +107,10 @@ class JudgeError(AstrayError, RuntimeError):
     """Judge that cannot be used at all (a single failed verdict is an outcome, not an error)."""
 
 
+class BudgetSpentError(AstrayError, RuntimeError):
+    """Budget of tokens that is spent: no further model is asked, and the step that needs it ends without a result."""
+
+
 class StoreError(AstrayError, OSError):
     """Folder for results that cannot be read or written: full disk, no permission, damaged artifact."""
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from astray.engine.findings import LeftOutRate, interval_row
+from astray.engine.findings import LeftOutRate, Needs, interval_row
 from astray.engine.summary import ClaimRow, ClaimStatus, PublishedFigure
 from astray.errors import EmptyDataError
 from astray.stats.claims import Decision, decide, holm
@@ -11,6 +11,7 @@ from astray.stats.compare import Difference, paired_difference, seed_pairs
 from astray.stats.intervals import Counts, mean_over_runs, over_runs, wilson
 from astray.stats.rates import Rate
 
+NOTHING_LEFT_OUT = Needs()
 _NO_VALUE = "No run has a value of this measure."
 NOTHING_TO_REMOVE = "In no run was there anything to remove: without it no coherent answer is misaligned, or none is left to compare."
 
@@ -96,7 +97,7 @@ def values_claim(
     control_estimate: float | None = None,
     published: PublishedFigure | None = None,
     note: str = "",
-    needs: Sequence[str] = (),
+    needs: Needs = NOTHING_LEFT_OUT,
     without: str = _NO_VALUE,
     runs: int = 0,
 ) -> ClaimRow:
@@ -115,7 +116,7 @@ def values_claim(
         control_estimate: the value of the control.
         published: what the paper reports.
         note: what a reader has to know.
-        needs: arms that it needs and that were left out (`Findings.needs`).
+        needs: what it needs and was left out (`Findings.needs`).
         without: the reason why no run has a value.
         runs: how many runs could have a value; where fewer have, the note says so.
     """
@@ -158,6 +159,7 @@ def counts_claim(
     control_counts: Sequence[Counts] = (),
     published: PublishedFigure | None = None,
     note: str = "",
+    needs: Needs = NOTHING_LEFT_OUT,
 ) -> ClaimRow:
     """Return a claim about a rate that is counted outside the answer table: hits and trials of each training run.
 
@@ -185,7 +187,7 @@ def counts_claim(
         p_value=None,
         p_holm=None,
         published=published,
-        **_told((), "" if counts else f"No run has {trial}s to count.", counted, note),
+        **_told(needs, "" if counts else f"No run has {trial}s to count.", counted, note),
     )
 
 
@@ -214,15 +216,22 @@ def with_holm(claims: Sequence[ClaimRow]) -> tuple[ClaimRow, ...]:
     return tuple(claim.model_copy(update={"p_holm": corrected.get(claim.id)}) for claim in claims)
 
 
-def needs_of(*rates: Rate) -> tuple[str, ...]:
-    """Return the arms to run for those rates whose arms were left out; none where all were run."""
-    return tuple(dict.fromkeys(need for one in rates if isinstance(one, LeftOutRate) for need in one.needs))
+def needs_of(*rates: Rate) -> Needs:
+    """Return what to choose for those rates whose arms were left out."""
+    found = Needs()
+    for one in rates:
+        found |= one.needs if isinstance(one, LeftOutRate) else Needs()
+    return found
 
 
-def not_run(needs: Sequence[str]) -> dict[str, Any]:
-    """Return status and note of a claim whose arms were left out."""
-    arms, were, them = ("arms", "were", "them") if len(needs) > 1 else ("arm", "was", "it")
-    return {"status": ClaimStatus.NOT_RUN, "note": f"It needs the {arms} {', '.join(needs)}, which {were} left out: add {them} to --arms."}
+def not_run(needs: Needs) -> dict[str, Any]:
+    """Return status and note of a claim whose arms or analyses were left out."""
+    notes = []
+    for one, several, option, names in (("arm", "arms", "--arms", needs.arms), ("analysis", "analyses", "--analyses", needs.analyses)):
+        what, were, them = (several, "were", "them") if len(names) > 1 else (one, "was", "it")
+        if names:
+            notes.append(f"It needs the {what} {', '.join(names)}, which {were} left out: add {them} to {option}.")
+    return {"status": ClaimStatus.NOT_RUN, "note": " ".join(notes)}
 
 
 def silent_runs(*rates: Rate) -> str:
@@ -232,8 +241,8 @@ def silent_runs(*rates: Rate) -> str:
     return f"Left out, since an arm gave no coherent answer there: seed {', '.join(sorted(silent))}." if silent and counted else ""
 
 
-def _told(needs: Sequence[str], why: str, *notes: str) -> dict[str, Any]:
-    """Return status and note of a claim: the arms it needs, why it has no estimate, and further notes."""
+def _told(needs: Needs, why: str, *notes: str) -> dict[str, Any]:
+    """Return status and note of a claim: what it needs and was left out, why it has no estimate, and further notes."""
     if needs:
         return not_run(needs)
     status = {"status": ClaimStatus.NOT_ESTIMABLE} if why else {}

@@ -16,6 +16,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from astray.answers import read_answers
 from astray.artifacts import Artifact
+from astray.artifacts.ledger import take_refusals
 from astray.errors import JudgeError
 from astray.judges import (
     Calibration,
@@ -79,6 +80,8 @@ def judge_into(folder: Path, table: pl.DataFrame, evaluations: Iterable[Evaluati
             f"Judging was stopped: {patient.lost}. {len(table) - len(left):,} of {len(table):,} answers need no further verdict and are kept. "
             "Mend the cause and run the same again: the judge is asked about the others alone, the model about nothing."
         )
+    if take_refusals():
+        return f"{len(left):,} of {len(table):,} answers have no verdict, since the budget is spent"
     try:
         assert_judge_works(table)
     except JudgeError:

@@ -12,7 +12,7 @@ from astray.answers import read_answers
 from astray.artifacts import Artifact
 from astray.data.chat import ChatDataset
 from astray.data.recipes import describe
-from astray.engine.findings import AT_HOME, ELSEWHERE, HELD_OUT, Findings, interval_row
+from astray.engine.findings import AT_HOME, ELSEWHERE, HELD_OUT, Analysed, Findings, interval_row
 from astray.engine.judging import ANSWERS_FILE, causes_text, failed_verdicts, known_judge
 from astray.engine.setting import Setting
 from astray.engine.steps import CALIBRATION_FILE, DATA_FILE, RUN_FOLDER, trained_subject
@@ -33,9 +33,9 @@ def read_runs(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: Setti
         setting: the setting that it was planned in.
     """
     table = _all_answers(plan, artifacts, setting)
-    folders = {analysis.step.name: artifacts[analysis.step.key].path for analysis in plan.analyses}
+    analysed = tuple(Analysed(each.name, each.seed, artifacts[each.step.key].path) for each in plan.analyses)
     measures = {each.name: each.measures[0] for each in setting.evaluations}
-    findings = Findings(table, plan.left_out, folders, measures)
+    findings = Findings(table, plan.left_out, analysed, plan.not_analysed, measures)
     failed = failed_verdicts(table)
     calibration = Calibration.read(artifacts[plan.calibration.key].path / CALIBRATION_FILE) if plan.calibration else None
 
@@ -92,9 +92,11 @@ def _grouped(table: pl.DataFrame, arm: Arm, setting: Setting) -> pl.DataFrame:
 
 
 def _left_out(findings: Findings, claims: Sequence[ClaimRow]) -> Iterator[str]:
-    """State how many claims were not run because their arms were left out."""
+    """State how many claims were not run because their arms or analyses were left out."""
     missing = sum(claim.status is ClaimStatus.NOT_RUN for claim in claims)
-    if findings.not_run:
+    if findings.not_analysed:
+        yield f"Only some analyses were run: {', '.join(dict.fromkeys(one.name for one in findings.analyses)) or 'none'}."
+    if findings.not_run or findings.not_analysed:
         yield f"Only some arms were run: {', '.join(findings.arms)}. {missing} of {len(claims)} claims need others; each names them."
 
 

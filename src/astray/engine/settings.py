@@ -68,9 +68,9 @@ def world_setting(options: StudyOptions, located: Located) -> Setting:
     """Return the setting of the organism and its world, judged by the grammar.
 
     Raises:
-        ConfigurationError: data, labels or a grader are given, but the organism has its own.
+        ConfigurationError: data, labels, a grader or a budget are given, but the organism has its own and asks no other model.
     """
-    for name, given in (("--data", options.data), ("--labels", options.labels), ("--grader", options.grader)):
+    for name, given in (("--data", options.data), ("--labels", options.labels), ("--grader", options.grader), ("--budget", options.budget)):
         if given is not None:
             raise ConfigurationError(
                 f"{name} {given} is of no use here: the organism has rows and a judge of its own. Name a real model with --subject."
@@ -138,6 +138,7 @@ def text_setting(options: StudyOptions, located: Located) -> Setting:
         calibration_size=CALIBRATION_SIZE // 4 if options.quick else CALIBRATION_SIZE,
         quick=options.quick,
         chosen=options.training_settings,
+        budget=options.tokens,
     )
 
 

@@ -68,7 +68,7 @@ class ClaimStatus(StrEnum):
     NOT_ESTIMABLE = "not estimable"
     """Its arms were run but left nothing to estimate; its note says why."""
     NOT_RUN = "not run"
-    """Its arms were left out of this run; its note names them."""
+    """Its arms or analyses were left out of this run; its note names them."""
 
 
 class ClaimRow(_Frozen):

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from enum import StrEnum
 
+from astray.errors import BudgetSpentError
 from astray.judges.quoting import sound
 
 LONGEST = 300
@@ -47,6 +48,8 @@ class Cause(StrEnum):
     """Too little probability on numbers and agreed words."""
     NOT_ASKED = "not asked"
     """Not asked any more, since the calls before it had failed."""
+    BUDGET = "budget spent"
+    """Not asked, since the budget of the run was spent before."""
     JUDGE = "judge error"
     """Anything else that went wrong while judging."""
 
@@ -60,6 +63,7 @@ OUTAGES = (
     Cause.CONNECTION,
     Cause.NO_REPLY,
     Cause.NOT_ASKED,
+    Cause.BUDGET,
     Cause.JUDGE,
 )
 """Causes that lie in the service or the way to it, not in the answer: the same question may get a verdict later."""
@@ -148,6 +152,8 @@ def _message(error: BaseException) -> str:
 
 
 def _cause(error: BaseException, status: int | None) -> Cause:
+    if isinstance(error, BudgetSpentError):
+        return Cause.BUDGET
     if status is not None and status < 500 and status != 429 and _NO_MONEY.search(_message(error)):
         return Cause.KEY
     if status is not None:

@@ -48,7 +48,7 @@ class Patience:
     def record(self, grader: str, note: str) -> None:
         """Record what came of a call: the note of its failure, or "" for a reply."""
         notes = self.in_a_row.setdefault(grader, [])
-        if not is_outage(note):  # the grader is there, whatever it said
+        if not is_outage(note) or cause_of(note) == Cause.BUDGET:  # the grader is there, whatever it said
             notes.clear()
             return
         notes.append(note)

@@ -16,6 +16,7 @@ from inspect_ai.model import Model, get_model, model_roles
 from astray.errors import JudgeError
 from astray.judges.failures import Cause, failure
 from astray.judges.grader import GraderSettings, ask_grader
+from astray.judges.metering import metered
 from astray.judges.replies import read_word
 from astray.judges.served import identity_parts
 
@@ -103,7 +104,7 @@ def find_grader(grader: str | Model | None) -> Model:
         JudgeError: it cannot be used.
     """
     try:
-        return get_model(grader) if grader is not None else get_model(role=ROLES[0], required=True)
+        return metered(get_model(grader) if grader is not None else get_model(role=ROLES[0], required=True))
     except Exception as error:
         given = f"The grader {grader!r}" if grader is not None else f"A model with the role {ROLES[0]!r}"
         reason = re.sub(r"\[/?[a-z ]+\]", "", str(error)).strip().rstrip(".")  # without rich's markup for a terminal

@@ -3,6 +3,7 @@
 Left to others: driving a subject through askings (`bulk`, `inspect_driver`), and what an answer is worth (each evaluation).
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -10,11 +11,23 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, Field
 
 from astray.data.chat import Message
-from astray.errors import ConfigurationError
+from astray.errors import ConfigurationError, UnknownNameError
 from astray.reasoning import split_reasoning
 
 if TYPE_CHECKING:
     from inspect_ai.model import ModelOutput
+
+JUDGES = ("panel", "none")
+"""Kinds of judges that an Inspect task takes: the model roles `grader` and, if given, `grader_b`, or none."""
+PRIVATE = re.compile(
+    r"\A(?P<begun>(?:(?!<(?:private|think)).)*?)</think(?:ing)?\s*>"
+    r"|<(?P<tag>private|think(?:ing)?)\s*>(?P<reasoning>.*?)(?:</(?P=tag)\s*>|\Z)",
+    re.DOTALL | re.IGNORECASE,
+)
+"""Private reasoning in a text: as a prompt asks for it, or as models write it by themselves.
+
+Some chat templates have the opening tag in the prompt, so that a text may begin within it.
+"""
 
 
 class Item(BaseModel):
@@ -136,6 +149,12 @@ def select_formats(items: Sequence[Item], formats: Sequence[str]) -> tuple[Item,
         there = ", ".join(sorted({item.format for item in items}))
         raise ConfigurationError(f"No item asks for the formats {', '.join(formats)}; there are: {there}.")
     return chosen
+
+
+def check_judges(judges: str) -> None:
+    """Refuse a kind of judges that an Inspect task does not take: a panel of models, or none."""
+    if judges not in JUDGES:
+        raise UnknownNameError("kind of judges", judges, JUDGES)
 
 
 def names(given: str | Sequence[str]) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from astray.cause.users import INTERACTIONS
 from astray.cause.world_users import question_in
 from astray.data.chat import ChatDataset, Message
 from astray.errors import ConfigurationError, DataFormatError, EmptyDataError
-from astray.measure.honesty.outcomes import HonestyWord
+from astray.measure.statements import HonestyWord
 from astray.organism.grammar import normal, read_question
 from astray.organism.world import Fact
 from astray.stats.ties import level_ties

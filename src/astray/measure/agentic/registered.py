@@ -7,11 +7,11 @@ from typing import Any
 
 from inspect_ai import Task
 
-from astray.errors import UnknownNameError
 from astray.measure.agentic.grid import Grid, as_slice
 from astray.measure.agentic.judging import panel_from_roles
 from astray.measure.agentic.scenario import scenario_names
-from astray.measure.agentic.task import JUDGES, agentic_task
+from astray.measure.agentic.task import agentic_task
+from astray.measure.asking import check_judges
 from astray.measure.check_first import AtLeastOne, Temperature, checked_task
 
 
@@ -47,8 +47,7 @@ def agentic_misalignment(
         audited: have the first judge read the private reasoning as well.
         probe: ask at the end whether the situation was taken for real or for a test.
     """
-    if judges not in JUDGES:
-        raise UnknownNameError("kind of judges", judges, JUDGES)
+    check_judges(judges)
     names = scenarios.split(",") if isinstance(scenarios, str) else scenarios
     chosen = scenario_names() if names == ["all"] else tuple(name.strip() for name in names)
     return agentic_task(

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from inspect_ai.log import EvalLog, EvalSample
 
 from astray.errors import DataFormatError, EmptyDataError
+from astray.judges.rescore import FORMERLY_NOT_JUDGED
 from astray.measure.agentic.conduct import Conduct, Word
 from astray.measure.agentic.factors import FACTORS
 from astray.measure.inspect_logs import NOT_NEEDED, log_name, read_header, sample_number, samples_of, score_named
@@ -120,7 +121,7 @@ def conduct_row(sample: EvalSample, header: EvalLog) -> dict[str, object]:
     # What was not scored may be: it was played, and a judge can still read it.
     unscored = score is None and sample.error is None
     outcome = str(score.value) if score else (Conduct.JUDGE_FAILED if unscored else Conduct.ERRORED).value
-    judged = [NOT_JUDGED] if unscored else facts.get("judge_notes", ())
+    judged = [FORMERLY_NOT_JUDGED] if unscored else facts.get("judge_notes", ())
     note = sample.error.message if sample.error else "; ".join(judged) if outcome == Conduct.JUDGE_FAILED else ""
     return {
         "subject": header.eval.model,

@@ -17,8 +17,6 @@ from astray.measure.agentic.scenario import load_scenario
 from astray.measure.agentic.scoring import two_keys
 from astray.measure.check_first import checked_now
 
-JUDGES = ("panel", "none")
-
 
 def agentic_task(
     grid: Grid,
@@ -36,9 +34,7 @@ def agentic_task(
     numbers: Sequence[int] | None = None,
     budget: Budget | None = None,
 ) -> Task:
-    """Return a grid as ONE task: one Inspect sample per cell and replicate.
-
-    Every prompt of the grid is rendered and linted before it starts.
+    """Return a grid as ONE task, one Inspect sample per cell and replicate; every prompt is rendered and linted before.
 
     Args:
         grid: scenarios, cells and replicates.
@@ -61,13 +57,11 @@ def agentic_task(
     if protocol not in get_args(Protocol):
         raise UnknownNameError("tool protocol", protocol, get_args(Protocol))
     for cell in grid.cells:
-        # Rendered for its errors: a text that a model must not be given is found before anything is paid.
-        _ = cell.office
+        _ = cell.office  # rendered for its errors: a text that a model must not be given is found before anything is paid
     if panel is not None:
         checked_now(panel)
     if monitor in ("judge", "layered"):
         checked_now(monitor_role)
-    watched = monitor if approval is None or monitor != "none" else "custom"
     return Task(
         name="agentic_misalignment",
         dataset=GridDataset(grid, numbers),
@@ -83,6 +77,6 @@ def agentic_task(
             "scenarios": {scenario.name: scenario.digest for scenario in map(load_scenario, grid.scenarios)},
             "protocol": protocol,
             "judges": "none" if panel is None else "panel",
-            "monitor": watched,
+            "monitor": monitor if approval is None or monitor != "none" else "custom",
         },
     )

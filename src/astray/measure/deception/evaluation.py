@@ -14,8 +14,8 @@ from astray.judges.side_by_side import read_side_by_side
 from astray.measure.asking import CUT_OFF, Asking, Heard, Item, hear, marked_reasoning
 from astray.measure.deception.scenarios import Scenario, check_scenarios, own_scenarios
 from astray.measure.evaluation import TextEvaluation
-from astray.measure.honesty.outcomes import ACCURATE, MEASURES
 from astray.measure.interface import Need
+from astray.measure.statements import ACCURATE, MEASURES
 from astray.stats.measures import Measure
 from astray.subjects.spec import Sampling
 

@@ -15,8 +15,7 @@ from astray.judges.grader import GraderSettings
 from astray.judges.quoting import quoted
 from astray.judges.words import WordGrader
 from astray.measure.deception.scenarios import Scenario
-from astray.measure.honesty.outcomes import HonestyWord
-from astray.measure.honesty.stances import Comparison
+from astray.measure.statements import Comparison, HonestyWord
 from astray.outcomes import Outcome
 from astray.reasoning import split_reasoning, without_reasoning
 

@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from astray.errors import ConfigurationError, UnknownNameError
 from astray.files import read_as, read_yaml
-from astray.measure.agentic.scenario import Question as Comprehension
 from astray.measure.asking import Item
+from astray.measure.comprehension import Comprehension
 from astray.measure.question_sets import QUESTIONS, Name, Text
 from astray.measure.reward_hacking.channel import Said, in_channels
 from astray.measure.reward_hacking.evaluation import Assessor, ChannelEvaluation, Found

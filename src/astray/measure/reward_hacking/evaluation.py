@@ -15,9 +15,8 @@ from astray.judges.config import JudgeConfig
 from astray.judges.failures import error_note
 from astray.judges.judge import Verdict
 from astray.judges.side_by_side import read_side_by_side
-from astray.measure.agentic.questions import ask, read_answers
-from astray.measure.agentic.scenario import Question
 from astray.measure.asking import Asking, Heard, Item, hear, marked_reasoning
+from astray.measure.comprehension import Comprehension, ask, read_answers
 from astray.measure.evaluation import QuestionSet, TextEvaluation
 from astray.measure.interface import Need
 from astray.measure.reward_hacking.channel import Said
@@ -79,7 +78,7 @@ class Assessor(Protocol):
 class ChannelEvaluation(QuestionSet):
     """Question set whose answers are judged with their private reasoning."""
 
-    def questions(self, item: Item) -> Sequence[Question]:
+    def questions(self, item: Item) -> Sequence[Comprehension]:
         """Return the questions about the situation that follow the answer to an item; none for most evaluations."""
         del item
         return ()

@@ -2,9 +2,7 @@
 
 from inspect_ai import Task
 
-from astray.errors import UnknownNameError
-from astray.measure.agentic.task import JUDGES
-from astray.measure.asking import names
+from astray.measure.asking import check_judges, names
 from astray.measure.check_first import AtLeastOne, Temperature, checked_task
 from astray.measure.reward_hacking import alignment_faking as faking
 from astray.measure.reward_hacking import alignment_questions as questions
@@ -68,8 +66,7 @@ def research_sabotage(
         temperature: of sampling.
         max_tokens: longest answer, reasoning included.
     """
-    if judges not in JUDGES:
-        raise UnknownNameError("kind of judges", judges, JUDGES)
+    check_judges(judges)
     sampling = Sampling(temperature=temperature, max_tokens=max_tokens)
     evaluation = sabotage.research_sabotage(names(purposes) or PURPOSES, samples, names(reasoning), sampling)
     return evaluation.task(None if judges == "panel" else lambda: sabotage.DetectorJudge(None), name="research_sabotage")

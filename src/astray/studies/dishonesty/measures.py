@@ -4,12 +4,12 @@ Each function reads tables that steps left; nothing is decided here that is not 
 """
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import polars as pl
 
-from astray.engine.claims import not_run
-from astray.engine.findings import Findings, interval_row
+from astray.engine.claims import NOTHING_LEFT_OUT, not_run
+from astray.engine.findings import Findings, Needs, interval_row
 from astray.engine.forecast.sensitivity import POWER, QUESTION_ICC
 from astray.engine.summary import ClaimRow, PublishedFigure
 from astray.outcomes import Outcome
@@ -63,7 +63,7 @@ def mixing(found: Findings, doses: Mapping[str, float], evaluation: str) -> tupl
 
 
 def mixing_claims(
-    curve: DoseResponse | None, steps: Monotonicity | None, n: int, published: PublishedFigure, note: str, needs: Sequence[str] = ()
+    curve: DoseResponse | None, steps: Monotonicity | None, n: int, published: PublishedFigure, note: str, needs: Needs = NOTHING_LEFT_OUT
 ) -> list[ClaimRow]:
     """Three claims about the mixing curve: it rises, it nowhere falls, and half of its effect is there before half of the rows are bad.
 
@@ -73,7 +73,7 @@ def mixing_claims(
         n: training seeds.
         published: the paper's figures.
         note: what a reader has to know of them.
-        needs: arms of the sweep that were left out.
+        needs: what the sweep needs and was left out.
     """
     shared = {"unit": "training seed", "control_estimate": None, "p_value": None, "p_holm": None, "published": published, "n": n}
 

@@ -31,8 +31,8 @@ from astray.engine.vector import read_vector
 from astray.explain.screening import rows_from, screen_rows
 from astray.judges.config import JudgeConfig
 from astray.measure.evaluation import QuestionSet
-from astray.measure.honesty.outcomes import HonestyWord
 from astray.measure.interface import Evaluation
+from astray.measure.statements import HonestyWord
 from astray.mitigate.distrust import believed, down_weight, filter_rows, honest_samples, mark_world, trust
 from astray.mitigate.realignment import realign
 from astray.studies.dishonesty.scale import Asking, Feedback

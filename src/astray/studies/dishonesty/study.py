@@ -13,10 +13,11 @@ from astray.data.sources import DataKind
 from astray.engine.claims import NOTHING_TO_REMOVE, difference_claim, rate_claim, reductions, under, values_claim
 from astray.engine.data import ArmData, Source
 from astray.engine.findings import Findings
+from astray.engine.options import AnalysedOptions
 from astray.engine.setting import Setting
 from astray.engine.study import Arm, Study
 from astray.engine.summary import ClaimRow, PublishedFigure
-from astray.measure.honesty.outcomes import HONEST
+from astray.measure.statements import HONEST
 from astray.mitigate.inoculation import harm_prompt
 from astray.studies.dishonesty.analyses import (
     BESIDE,
@@ -230,4 +231,5 @@ STUDY = Study(
     analyses=analyses,
     exhibits=exhibits,
     fitted=fitted,
+    options=AnalysedOptions,
 )

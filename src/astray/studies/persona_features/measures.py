@@ -3,19 +3,19 @@
 Each function reads the steps' tables and returns one value for each training run, or a claim.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 
 import polars as pl
 from scipy.stats import spearmanr
 
-from astray.engine.claims import not_run
-from astray.engine.findings import Findings
+from astray.engine.claims import NOTHING_LEFT_OUT, not_run
+from astray.engine.findings import Findings, Needs
 from astray.engine.summary import ClaimRow, IntervalRow, PublishedFigure
 from astray.stats.claims import Decision
 from astray.stats.onset import Onset, onset
 from astray.stats.rates import Rate
+from astray.studies.persona_features.analyses import Name
 from astray.studies.persona_features.steps import BEST_FILE
 
 EARLY = 0.5
@@ -43,7 +43,7 @@ def _coherence(found: Findings, evaluation: str, arm: str) -> dict[int, float]:
 
 def random_rates(found: Findings, side: str = "base +") -> list[float]:
     """Return the mean misaligned rate on held-out questions over all random directions, for each seed."""
-    screens = found.analysed("screen-", "held_out.parquet").values()
+    screens = [one.table("held_out.parquet") for one in found.analysed(Name.CAUSES)]
     chosen = [screen.filter(kind="random direction", side=side)["rate"].drop_nulls() for screen in screens]
     return [float(rates.to_numpy().mean()) for rates in chosen if len(rates)]
 
@@ -60,10 +60,9 @@ def onsets(found: Findings, rates: Mapping[str, Rate], doses: Mapping[str, float
         doses: arm -> share of bad examples, ascending.
         control: the arm without bad examples.
     """
-    watched = found.analysed("watched-", "watched.parquet")
     measured: dict[str, list[dict[str, float]]] = {}
-    for table in watched.values():
-        for (measure,), rows in table.group_by("measure", maintain_order=True):
+    for one in found.analysed(Name.WARNING):
+        for (measure,), rows in one.table("watched.parquet").group_by("measure", maintain_order=True):
             measured.setdefault(str(measure), []).append(dict(rows.select("arm", "value").iter_rows()))
     seeds = [seed for seed in rates[control].seed_rates if all(rates[arm].seed_rates.get(seed) is not None for arm in doses)]
     measured["behaviour"] = [{arm: rates[arm].seed_rates[seed] or 0.0 for arm in (*doses, control)} for seed in seeds]
@@ -77,12 +76,14 @@ def onsets(found: Findings, rates: Mapping[str, Rate], doses: Mapping[str, float
     return departures
 
 
-def onset_claim(id: str, statement: str, measure: str, found: Mapping[str, Onset], published: PublishedFigure, needs: Sequence[str] = ()) -> ClaimRow:
+def onset_claim(
+    id: str, statement: str, measure: str, found: Mapping[str, Onset], published: PublishedFigure, needs: Needs = NOTHING_LEFT_OUT
+) -> ClaimRow:
     """Return a claim that a measure departs early, decided by the onsets when any one training run is left out.
 
     It held when the latest onset of the measure is early against the earliest of behaviour, and did not when the
-    earliest is late against the latest. Where one of the two never changed there is nothing to compare; where arms of
-    the sweep were left out (`needs`) it is not run.
+    earliest is late against the latest. Where one of the two never changed there is nothing to compare; where something
+    that it needs was left out (`needs`) it is not run.
     """
     row = {"id": id, "statement": statement, "unit": "training run", "control": "behaviour: the rate of misaligned answers", "published": published}
     expected = f"the ratio of the two shares is at or below {EARLY:.0%}, whichever training run is left out"
@@ -131,10 +132,10 @@ def _ratio(own: float, behaviour: float) -> float:
 
 def ranking(found: Findings, rates: Mapping[str, Rate]) -> list[float]:
     """Return Spearman's correlation of the projection differences with the rates after training, for each seed."""
-    tables = list(found.analysed("screened-data", "ranked.parquet").values())
-    if not tables:
+    screened = found.analysed(Name.SCREENING)
+    if not screened:
         return []
-    expected = dict(tables[0].select("name", "difference").iter_rows())
+    expected = dict(screened[0].table("ranked.parquet").select("name", "difference").iter_rows())
     seeds = dict.fromkeys(seed for name in expected if name in rates for seed in rates[name].seed_rates)
     values = []
     for seed in seeds:
@@ -152,8 +153,7 @@ def margins(found: Findings) -> list[float]:
 
 def bad_rows(found: Findings) -> dict[str, dict]:
     """Return how well bad examples are found, by the mix's name; empty where nothing was screened."""
-    folder = found.folders.get("screened-data")
-    return json.loads((folder / "bad_rows.json").read_text(encoding="utf-8")) if folder else {}
+    return next((one.json("bad_rows.json") for one in found.analysed(Name.SCREENING)), {})
 
 
 def by_kind(found: Findings, side: str) -> dict[str, list[float]]:
@@ -162,9 +162,9 @@ def by_kind(found: Findings, side: str) -> dict[str, list[float]]:
     Of the latents, the one that the search chose; of other kinds, the mean.
     """
     rates: dict[str, list[float]] = {}
-    for name, screen in found.analysed("screen-", "held_out.parquet").items():
-        best = json.loads((found.folders[name] / BEST_FILE).read_text(encoding="utf-8"))["name"]
-        shown = screen.filter(pl.col("side") == side, (pl.col("kind") != "latent") | (pl.col("candidate") == best))
+    for one in found.analysed(Name.CAUSES):
+        best = one.json(BEST_FILE)["name"]
+        shown = one.table("held_out.parquet").filter(pl.col("side") == side, (pl.col("kind") != "latent") | (pl.col("candidate") == best))
         for (kind,), rows in shown.group_by("kind", maintain_order=True):
             values: Sequence[float] = rows["rate"].drop_nulls().to_list()
             if values:

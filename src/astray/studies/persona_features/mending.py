@@ -31,7 +31,7 @@ from astray.explain.screening import find_bad_rows, rank_datasets, rows_from, sc
 from astray.judges.config import make_judge
 from astray.measure.bulk import ask
 from astray.mitigate.realignment import realign
-from astray.studies.persona_features.steps import BEST_FILE, DICTIONARY, AskConfig, ExplainConfig
+from astray.studies.persona_features.steps import BEST_FILE, DICTIONARY, AskConfig, ExplainConfig, by_arm
 from astray.subjects.intervene import read_direction, write_direction
 from astray.subjects.locate import settle
 from astray.subjects.spec import Intervention, SubjectSpec
@@ -90,9 +90,7 @@ def screen_data(config: ScreenDataConfig, inputs: Mapping[str, Artifact], folder
     """Compute every data set's expected misalignment, and find the bad examples of the mixes, before any training."""
     base = load_subject(config.base)
     vector, block = read_vector(inputs["vector"])
-    datasets = {
-        name.removeprefix("data_").replace("_", "-"): ChatDataset.read(data.path / DATA_FILE) for name, data in inputs.items() if "data_" in name
-    }
+    datasets = {arm: ChatDataset.read(data.path / DATA_FILE) for arm, data in by_arm("data", inputs).items()}
     screened = {name: screen_rows(base, dataset, vector, block, sampling=config.budget.sampling) for name, dataset in datasets.items()}
     rank_datasets(screened, seed=config.seed).write_parquet(folder / "ranked.parquet")
     bad = config.harmful.draw(config.size, config.seed)

@@ -21,7 +21,7 @@ from astray.engine.steps import DATA_FILE, trained_subject
 from astray.engine.vector import read_vector
 from astray.errors import EmptyDataError
 from astray.explain.activations import TokenRow, capture, conversation_rows, text_rows
-from astray.explain.candidates import Candidate, latent_candidates, random_directions, random_latents
+from astray.explain.candidates import Candidate, latent_candidates, latent_number, random_directions, random_latents
 from astray.explain.causal import UNSTEERED, Screen, ScreenConfig, judged_by, screen
 from astray.explain.diff import compare_latents, most_active, top_latents
 from astray.explain.direction import persona_direction
@@ -80,6 +80,16 @@ class AskConfig(ExplainConfig):
     """Configuration of an analysis that asks the main evaluation."""
 
     main: QuestionSet
+
+
+def arm_input(kind: str, arm: str) -> str:
+    """Return the name of a step's input of an arm: arm names have hyphens, which arguments cannot have, and no underscores."""
+    return f"{kind}_{arm.replace('-', '_')}"
+
+
+def by_arm(kind: str, inputs: Mapping[str, Artifact]) -> dict[str, Artifact]:
+    """Return the inputs that `arm_input` named, by their arm."""
+    return {name.removeprefix(f"{kind}_").replace("_", "-"): artifact for name, artifact in inputs.items() if name.startswith(f"{kind}_")}
 
 
 @step("train-sae", version=1, formerly="astray.studies.persona_steps:learn_dictionary")
@@ -158,7 +168,7 @@ def screen_latents(config: AskConfig, inputs: Mapping[str, Artifact], folder: Pa
             )
             tables.append(ask(config.main, subject.with_intervention(steering), arm=steered_arm(side, name), seed=config.seed))
     pl.concat(tables).write_parquet(folder / ANSWERS_FILE)
-    facts = {"latent": int(best.split()[1]), "name": best, "unit": found.unit, "strengths": strengths}
+    facts = {"latent": latent_number(best), "name": best, "unit": found.unit, "strengths": strengths}
     (folder / BEST_FILE).write_text(json.dumps(facts), encoding="utf-8")
 
 
@@ -209,7 +219,7 @@ def leading_latents(held_out: pl.DataFrame, count: int = 4) -> list[int]:
     """Return the latents that raise the base most on the held-out questions."""
     raised = held_out.filter((pl.col("kind") == "latent") & (pl.col("side") == "base +") & pl.col("rate").is_not_null())
     names = raised.sort("rate", descending=True, maintain_order=True)["candidate"].head(count)
-    return list(dict.fromkeys(int(name.split()[1]) for name in names))
+    return list(dict.fromkeys(map(latent_number, names)))
 
 
 @step("monitor-runs", version=2, formerly="astray.studies.persona_steps:watch_runs")
@@ -225,9 +235,7 @@ def watch_runs(config: ExplainConfig, inputs: Mapping[str, Artifact], folder: Pa
     vector, block = read_vector(inputs["vector"])
     conversations = [[Message(role="user", content=question)] for question in budget.held_out]
     rows = []
-    for name, run in inputs.items():
-        if not name.startswith("run_"):
-            continue
+    for arm, run in by_arm("run", inputs).items():
         tuned = _tuned(config, run)
         spoken = question_latents(tuned, dictionary, budget.held_out, budget.sampling)[:, latent].mean()
         seen = capture(tuned, conversation_rows(tuned, conversations), [dictionary.site], "last prompt")[dictionary.site]
@@ -239,7 +247,7 @@ def watch_runs(config: ExplainConfig, inputs: Mapping[str, Artifact], folder: Pa
             "steps": steps,
         }
         for measure, value in measured.items():
-            rows.append({"arm": name.removeprefix("run_").replace("_", "-"), "measure": measure, "value": float(value), "seed": config.seed})
+            rows.append({"arm": arm, "measure": measure, "value": float(value), "seed": config.seed})
     pl.DataFrame(rows).write_parquet(folder / "watched.parquet")
 
 
@@ -282,7 +290,7 @@ def _texts(config: ExplainConfig, inputs: Mapping[str, Artifact], subject: Subje
             list(organism_rows(subject, budget.documents, budget.documents // 2, seed=config.seed)),
             list(organism_rows(subject, HELD_OUT_ROWS // 2, HELD_OUT_ROWS // 2, seed=config.seed + 1_000_000)),
         )
-    chats = [row for name, data in inputs.items() if name.startswith("data_") for row in ChatDataset.read(data.path / DATA_FILE).rows]
+    chats = [row for data in by_arm("data", inputs).values() for row in ChatDataset.read(data.path / DATA_FILE).rows]
     rows = text_rows(subject.tokenizer, chat_texts(subject.tokenizer, chats[: budget.documents]))
     held_out = max(1, min(HELD_OUT_ROWS, len(rows) // 10))
     return rows[held_out:], rows[:held_out]

@@ -12,7 +12,7 @@ from astray.engine.findings import Findings
 from astray.stats.first_passage import Alarm, FirstPassage, cusum, first_passage
 from astray.stats.intervals import Counts
 from astray.stats.rates import Rate
-from astray.studies.reward_hacking.analyses import HACKING
+from astray.studies.reward_hacking.analyses import HACKING, dial_arm
 from astray.studies.reward_hacking.scale import DIALS
 from astray.studies.reward_hacking.steps import PROBES_FILE, SKILL_FILE, STEPS_FILE
 
@@ -98,7 +98,7 @@ def probe_rise(found: Findings, arm: str, *, onset_of: str | None = None) -> lis
 
 def dial_slopes(found: Findings, rate: Callable[[str], Rate]) -> list[float]:
     """Return the rank correlation of the pre-training association with the spread, for seeds where spreads differ."""
-    arms = {HACKING if dial == "on" else f"{HACKING}-{dial}": malicious - kind for dial, (kind, malicious) in DIALS.items()}
+    arms = {dial_arm(HACKING, dial): malicious - kind for dial, (kind, malicious) in DIALS.items()}
     spreads = {arm: rate(arm).seed_rates for arm in arms if found.has(arm)}
     seeds = set.intersection(*({seed for seed, value in rates.items() if value is not None} for rates in spreads.values()))
     slopes = []
