@@ -195,7 +195,8 @@ def _screening(found: Findings) -> Table:
     for row in ranked.iter_rows(named=True):
         mix = found_rows.get(row["name"])
         precision = (mix["precision"]["value"], mix["chance"], mix["length"]["value"]) if mix else (None, None, None)
-        rows.append((row["name"], row["difference"], f"{row['low']:.3g} to {row['high']:.3g}", *precision, float(row["tokens"])))
+        interval = "not estimable" if row["low"] is None else f"{row['low']:.3g} to {row['high']:.3g}"
+        rows.append((row["name"], row["difference"], interval, *precision, float(row["tokens"])))
     columns = (
         Column(title="Data set"), Column(title="Projection difference", form="number"), Column(title="95% interval"),
         Column(title="Bad rows found (average precision)", form="percent"), Column(title="by chance", form="percent"),
