@@ -16,11 +16,15 @@ import numpy as np
 import polars as pl
 from scipy.special import expit
 
+from astray.engine.forecast.sensitivity import PUBLISHED_EFFECT, _is_above, _is_low, _power, largest_control
 from astray.measure.agentic.effects import factor_effects
 from astray.measure.agentic.factors import BASELINE, FACTORS
 from astray.stats.detection import Estimate, auroc, auroc_estimate, average_precision, average_precision_estimate, correlation_estimate, mean_estimate
 from astray.stats.dose import dose_response
 from astray.stats.intervals import Interval
+from astray.stats.onset import onset
+from astray.stats.power import Design, simulated_counts
+from astray.stats.warning import Warned, difference, net_share, net_share_of_counts, over_doses, over_training_runs
 
 Drawn = tuple[bool | None, float]
 """Whether the event occurred in one simulated study (None: it gave no answer), and the width of its interval."""
@@ -238,10 +242,145 @@ def dose_cases() -> Iterator[Case]:
                     yield Case(name, "covered", ">= 93%", drawn, 150)
 
 
+# Early warning
+
+
+def warned(
+    rng: np.random.Generator,
+    runs: int,
+    shifts: Sequence[float],
+    rates: Sequence[float],
+    spread: float,
+    kind: str,
+    readings: int = 56,
+    answers: int = 480,
+) -> Warned:
+    """Draw a study and return what a measure finds more than behaviour.
+
+    Args:
+        rng: draws the study.
+        runs: training runs.
+        shifts: mean of the measure's readings at the control and at each dose; of "misaligned" readings their rate.
+        rates: rate of misaligned answers at the control and at each dose.
+        spread: standard deviation between trainings, of the shift and of the log odds of the rate.
+        kind: distribution of the readings.
+        readings: of the measure in each arm.
+        answers: of each arm.
+    """
+
+    def read(shift: float) -> list[float]:
+        if kind == "misaligned":
+            return (rng.random(readings) < shift).astype(float).tolist()
+        noise = rng.normal(0, 1, readings) if kind == "normal" else rng.exponential(1, readings)
+        return (noise + shift + rng.normal(0, spread)).tolist()
+
+    def count(rate: float) -> tuple[int, int]:
+        own = expit(math.log(rate / (1 - rate)) + rng.normal(0, spread)) if 0 < rate < 1 else rate
+        return int(rng.binomial(answers, own)), answers
+
+    found = []
+    for _ in range(runs):
+        control, behaviour = read(shifts[0]), count(rates[0])
+        of_measure = over_doses([net_share(read(shift), control) for shift in shifts[1:]])
+        found.append(difference(of_measure, over_doses([net_share_of_counts(count(rate), behaviour, readings) for rate in rates[1:]])))
+    return over_training_runs(found)
+
+
+WARNINGS: dict[str, tuple[tuple[float, ...], tuple[float, ...], float, str]] = {
+    "nothing moves, behaviour at 0": ((0.0,) * 5, (0.0,) * 5, 0.0, "normal"),
+    "nothing moves, runs differ": ((0.0,) * 5, (0.01,) * 5, 0.5, "normal"),
+    "nothing moves, skewed, runs differ": ((0.0,) * 5, (0.05,) * 5, 0.5, "exponential"),
+    "the same curve, rising to 20%": ((0.002, 0.005, 0.02, 0.05, 0.2), (0.002, 0.005, 0.02, 0.05, 0.2), 0.0, "misaligned"),
+    "the same curve, rising to 50%": ((0.05, 0.1, 0.2, 0.3, 0.5), (0.05, 0.1, 0.2, 0.3, 0.5), 0.0, "misaligned"),
+    "the measure rises": ((0.0, 0.1, 0.2, 0.3, 0.5), (0.002, 0.003, 0.004, 0.006, 0.03), 0.3, "normal"),
+    "behaviour rises": ((0.0, 0.0, 0.0, 0.1, 0.2), (0.01, 0.02, 0.05, 0.1, 0.3), 0.5, "normal"),
+}
+"""Shifts of the measure and rates of behaviour at the control and four doses, spread between trainings, and kind of readings."""
+
+
+def warning_cases() -> Iterator[Case]:
+    """Yield the verdict that a measure warns, where it finds no more than behaviour, and the coverage of the difference."""
+    for name, (shifts, rates, spread, kind) in WARNINGS.items():
+        rng = np.random.default_rng(5)
+        same = "rises" not in name
+        truth = 0.0 if same else float(np.mean([warned(rng, 1, shifts, rates, spread, kind).share for _ in range(2000)]))
+        for runs in (3, 5, 8):
+
+            def held(
+                rng: np.random.Generator, runs: int = runs, shape: tuple[Sequence[float], Sequence[float], float, str] = (shifts, rates, spread, kind)
+            ) -> list[Drawn]:
+                interval = warned(rng, runs, *shape).interval
+                assert interval is not None
+                return [(interval.low >= 0, interval.width)]
+
+            def difference_covered(
+                rng: np.random.Generator,
+                runs: int = runs,
+                shape: tuple[Sequence[float], Sequence[float], float, str] = (shifts, rates, spread, kind),
+                truth: float = truth,
+            ) -> list[Drawn]:
+                return covered(warned(rng, runs, *shape).interval, truth)
+
+            if same:
+                yield Case(f"{name}, {runs} runs", "held", "<= 5%", held, 300)
+            else:
+                yield Case(f"{name} (difference {truth:.2f}), {runs} runs", "covered", ">= 93%", difference_covered, 300)
+    for runs in (3, 5, 8):
+
+        def named(rng: np.random.Generator, runs: int = runs) -> list[Drawn]:
+            scale = rng.lognormal(0, 1, runs)  # dictionaries of different runs have different scales
+            values, control = rng.normal(0, 1, (runs, 8)) * scale[:, None], rng.normal(0, 1, runs) * scale
+            return [(onset([0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0], values.tolist(), control.tolist()).dose is not None, math.nan)]
+
+        yield Case(f"an onset is named where nothing moves, {runs} runs", "named", "<= 5%", named, 1000)
+
+
+# Power
+
+
+def power_cases() -> Iterator[Case]:
+    """Yield how often studies, drawn with question rates of a beta distribution, hold what `astray plan` promises."""
+    from scipy.stats import beta
+
+    for shape in ((3, 112, 4, 0.05, 0.2), (5, 112, 4, 0.05, 0.2), (5, 24, 10, 0.1, 0.2), (3, 48, 1, 0.05, 0.2), (8, 24, 2, 0.1, 0.0)):
+        design = Design(*shape)
+        for top in (0.05, 0.1, 0.2):
+            if design.seed_sd**2 >= top * (1 - top) / 2:
+                continue
+            promised = _power(top, design, 1000)
+
+            def held(rng: np.random.Generator, design: Design = design, top: float = top) -> list[Drawn]:
+                size = top * (1 - top) / design.seed_sd**2 - 1
+                runs = rng.beta(top * size, (1 - top) * size, design.runs)[:, None]
+                rates = np.broadcast_to(runs, (design.runs, design.questions))
+                if design.question_icc:
+                    inner = 1 / design.question_icc - 1
+                    rates = np.nan_to_num(beta.ppf(rng.random(design.questions), runs * inner, (1 - runs) * inner))
+                answers = design.questions * design.samples
+                arm = [(int(k), answers) for k in rng.binomial(design.samples, rates).sum(axis=1)]
+                return [(_is_above(arm, [(0, answers)] * design.runs), math.nan)]
+
+            yield Case(f"{top:.0%} against 0, {design.runs} runs x {design.questions} x {design.samples}", "held", f"{promised:.0%}", held, 600)
+    for design in (Design(5, 200, 8, 0.05, 0.2), Design(8, 200, 8, 0.05, 0.0)):
+        largest = largest_control(design)
+        if largest is None:
+            continue
+
+        def low(rng: np.random.Generator, design: Design = design, largest: float = largest) -> list[Drawn]:
+            _, counts = simulated_counts((PUBLISHED_EFFECT, largest), design, 1, int(rng.integers(2**32)))
+            return [(_is_low([(int(k), design.questions * design.samples) for k in counts[0]]), math.nan)]
+
+        yield Case(
+            f"a control of {largest:.2%} is shown to be low, {design.runs} runs x {design.questions} x {design.samples}", "held", "80%", low, 600
+        )
+
+
 SECTIONS: dict[str, Callable[[], Iterator[Case]]] = {
     "Areas under curves, correlations, means": detection_cases,
     "Effects of factors": effect_cases,
     "Dose and response": dose_cases,
+    "Early warning, and onsets": warning_cases,
+    "Power as astray plan promises it": power_cases,
 }
 
 
