@@ -22,6 +22,8 @@ from astray.measure.agentic.factors import BASELINE, FACTORS
 
 LARGEST_VARIANCE = 25.0
 """Upper end of the search for the variance between cells, on the logit scale."""
+LARGEST_LEVERAGE = 0.95
+"""Leverage of a cell up to which its residual is scaled up: one that decides an effect alone has none."""
 _EXACT = 1e-8
 
 
@@ -117,7 +119,11 @@ def factor_effects(table: pl.DataFrame) -> Effects | None:
 def _fit(
     columns: Float[np.ndarray, "cells parameters"], k: Float[np.ndarray, "cells"], n: Float[np.ndarray, "cells"], degrees: int
 ) -> tuple[Float[np.ndarray, "parameters"], Float[np.ndarray, "parameters"], float]:
-    """Return estimates, standard errors and the variance between cells for which Pearson's chi-squared is its degrees of freedom."""
+    """Return estimates, standard errors and the variance between cells for which Pearson's chi-squared is its degrees of freedom.
+
+    The error is the model's or the robust one (HC2), whichever is larger: the robust one is far too small where one cell
+    alone decides an effect and has no residual, the model's where cells of rare harm differ more than others.
+    """
     low, high = 0.0, LARGEST_VARIANCE
     estimates, errors, chi_squared = _weighted(columns, k, n, 0.0)
     if degrees == 0 or chi_squared <= degrees:
@@ -152,8 +158,11 @@ def _weighted(
             break
     rates = np.clip(expit(log_odds), 1e-9, 1 - 1e-9)
     spread = n * rates * (1 - rates)
-    chi_squared = float(((k - n * rates) ** 2 / (spread * (1 + variance * spread))).sum())
-    return estimates, np.sqrt(np.diag(inverse)), chi_squared
+    weights, residuals = spread / (1 + variance * spread), (k - n * rates) / spread
+    chi_squared = float((weights * residuals**2).sum())
+    leverage = np.clip(weights * np.einsum("ij,jk,ik->i", columns, inverse, columns), 0, LARGEST_LEVERAGE)
+    robust = inverse @ columns.T @ (((weights * residuals) ** 2 / (1 - leverage))[:, None] * columns) @ inverse
+    return estimates, np.sqrt(np.maximum(np.diag(inverse), np.diag(robust))), chi_squared
 
 
 def _null_space(columns: Float[np.ndarray, "cells parameters"]) -> Bool[np.ndarray, "directions parameters"]:
