@@ -16,14 +16,17 @@ import numpy as np
 import polars as pl
 from scipy.special import expit
 
-from astray.engine.forecast.sensitivity import PUBLISHED_EFFECT, _is_above, _is_low, _power, largest_control
+from astray.engine.claims import difference_claim
+from astray.engine.forecast.sensitivity import PUBLISHED_EFFECT, _is_low, _power, largest_control
 from astray.measure.agentic.effects import factor_effects
 from astray.measure.agentic.factors import BASELINE, FACTORS
+from astray.stats.claims import Decision
 from astray.stats.detection import Estimate, auroc, auroc_estimate, average_precision, average_precision_estimate, correlation_estimate, mean_estimate
 from astray.stats.dose import dose_response
-from astray.stats.intervals import Interval
+from astray.stats.intervals import Counts, Interval
 from astray.stats.onset import onset
 from astray.stats.power import Design, simulated_counts
+from astray.stats.rates import Rate
 from astray.stats.warning import Warned, difference, net_share, net_share_of_counts, over_doses, over_training_runs
 
 Drawn = tuple[bool | None, float]
@@ -338,6 +341,15 @@ def warning_cases() -> Iterator[Case]:
 # Power
 
 
+def claimed_above(arm: Sequence[Counts], control: Sequence[Counts]) -> bool:
+    """Return whether a study's claim that an arm's rate is above its control's is held."""
+    rates = [
+        Rate(sum(k for k, _ in runs), sum(n for _, n in runs), None, None, "training run", (), {}, {str(seed): run for seed, run in enumerate(runs)})
+        for runs in (arm, control)
+    ]
+    return difference_claim("", "", rates[0], ("", rates[1]), at_least=0.0).verdict is Decision.HELD
+
+
 def power_cases() -> Iterator[Case]:
     """Yield how often studies, drawn with question rates of a beta distribution, hold what `astray plan` promises."""
     from scipy.stats import beta
@@ -358,7 +370,7 @@ def power_cases() -> Iterator[Case]:
                     rates = np.nan_to_num(beta.ppf(rng.random(design.questions), runs * inner, (1 - runs) * inner))
                 answers = design.questions * design.samples
                 arm = [(int(k), answers) for k in rng.binomial(design.samples, rates).sum(axis=1)]
-                return [(_is_above(arm, [(0, answers)] * design.runs), math.nan)]
+                return [(claimed_above(arm, [(0, answers)] * design.runs), math.nan)]
 
             yield Case(f"{top:.0%} against 0, {design.runs} runs x {design.questions} x {design.samples}", "held", f"{promised:.0%}", held, 600)
     for design in (Design(5, 200, 8, 0.05, 0.2), Design(8, 200, 8, 0.05, 0.0)):
