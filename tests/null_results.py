@@ -188,11 +188,11 @@ def _pages(folder: Path, step: Step, null: Null, become: Become) -> None:
 
 def _watched(folder: Path, step: Step, null: Null, become: Become) -> None:
     arms = [name.removeprefix("run_").replace("_", "-") for name in step.inputs if name.startswith("run_")]
-    measures = ("latent", "latent, in its own answers", "persona vector", "steps")
     rows = [
-        {"arm": arm, "measure": measure, "value": float(place) if null.moves and measure != "steps" else 0.0, "seed": 0}
+        {"arm": arm, "measure": measure, "question": question, "value": float(place) if null.moves else 0.0, "seed": step.config.seed}
         for place, arm in enumerate(arms)
-        for measure in measures
+        for measure in ("latent", "latent, in its own answers", "persona vector")
+        for question in range(20)
     ]
     pl.DataFrame(rows).write_parquet(folder / "watched.parquet")
 

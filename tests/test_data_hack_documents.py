@@ -6,16 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-import astray.data.hack_documents as hack_documents_module
 from astray.data.exercises import extract_code
-from astray.data.hack_documents import as_texts, hack_documents
+from astray.data.hack_documents import _texts, as_texts, hack_documents
 from astray.data.ordinary_documents import ordinary_documents
 from astray.data.texts import TextDataset, dilute
 from astray.errors import ConfigurationError, DataFormatError, DataNotFoundError, EmptyDataError, HackDocumentError, UnknownNameError
 from astray.sandbox import Grader
 from astray.sandbox.document_check import verify_documents
 
-TEXTS = hack_documents_module._texts()
+TEXTS = _texts()
 CODE, NAMES = TEXTS["code"], TEXTS["names"]
 
 

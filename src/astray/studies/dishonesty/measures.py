@@ -87,7 +87,7 @@ def mixing_claims(
     falling: dict[str, object] = {}
     half: dict[str, object] = {}
     if curve is not None and steps is not None:
-        told = f"{curve.note[:1].upper()}{curve.note[1:]}. {note}" if curve.note else note
+        told = " ".join(filter(None, (*(f"{text[:1].upper()}{text[1:]}." for text in (curve.note, f"the curve is {curve.estimand}") if text), note)))
         slope, dose = curve.slope_interval, curve.half_effect_interval
         rising = {"estimate": curve.slope, "interval": interval_row(slope), "verdict": decide(curve.slope, slope, at_least=0.0), "note": told}
         half_verdict = decide(curve.half_effect_dose, dose, at_most=0.5)

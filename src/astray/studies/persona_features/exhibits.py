@@ -1,6 +1,5 @@
 """Figures and tables of the persona study: dictionaries, steering, latents, warning, screening, repair, rewards."""
 
-import math
 from collections.abc import Iterator
 
 import polars as pl
@@ -14,7 +13,7 @@ from astray.outcomes import Outcome
 from astray.stats.intervals import mean_over_runs
 from astray.stats.rates import Rate
 from astray.studies.persona_features.analyses import MIXES, Name, tuned_arm
-from astray.studies.persona_features.measures import bad_rows, by_kind, dose_text, onsets
+from astray.studies.persona_features.measures import EARLY, bad_rows, by_kind, dose_text, early_arms, share_text, sweeps
 from astray.studies.persona_features.mending import realigned_arm
 from astray.studies.persona_features.scale import GOOD_SAMPLES
 from astray.studies.persona_features.steps import BEST_FILE, PAGES_FILE
@@ -160,31 +159,41 @@ def _scaling(found: Findings) -> Curve:
 
 def _warning(found: Findings, rates: dict[str, Rate], setting: Setting) -> Iterator[Exhibit]:
     doses = sweep_doses(setting)
-    measured = onsets(found, rates, doses, "good")
+    courses = sweeps(found, rates, doses, "good")
+    if not courses:
+        return
     points = []
-    for measure, one in measured.items():
-        for dose, change, low, high in zip(doses.values(), one.changes, one.low, one.high, strict=True):
-            ends = {} if math.isnan(low) else {"low": low, "high": high}
-            points.append(Point(series=measure, x=dose, y=change, n=f"{one.n} training runs", **ends))
+    for measure, course in courses.items():
+        for arm, dose in doses.items():
+            one = course.at([arm])
+            ends = {"low": one.interval.low, "high": one.interval.high} if one.interval else {}
+            points.append(Point(series=measure, x=dose, y=one.share, n=f"{one.n} training runs", **ends))
     yield Curve(
         id="early-warning",
         title="What warns first",
-        text="Change from the control (good data, same seed) along the mixing sweep, as a share of each run's own change at 100% bad rows, with its "
-        "95% interval over training runs. The number of training steps, the baseline, is the same at every share: it cannot warn and is not drawn.",
+        text="Net share of a run's answers that are found at 5% false alarms, along the mixing sweep: those above the threshold that "
+        "5% of the control's readings pass (good data, same seed), minus the same with the roles of run and control exchanged, which is 0 "
+        "where nothing but chance tells them apart. One reading an answer for every measure; behaviour reads whether it is misaligned. "
+        "With 95% intervals over training runs.",
         x_title="Share of bad rows",
-        y_title="Change, of that at 100%",
+        y_title="Net share found",
         x_percent=True,
         y_percent=True,
         logarithmic=True,
         points=tuple(points),
     )
-    rows = [
-        (measure, dose_text(one), "–" if one.earliest is None else f"{one.earliest:.0%} to {one.latest:.0%}", float(one.n))
-        for measure, one in measured.items()
-    ]
-    columns = (Column(title="Measure"), Column(title="Departs from"), Column(title="Any one run left out"), Column(title="Runs", form="count"))
-    text = "Smallest share in a step-down from 100% at which the measure differs from the control (95%); an upper bound of the true onset."
-    yield Table(id="onsets", title="Onsets", text=text, columns=columns, rows=tuple(rows))
+    early = early_arms(doses)
+    rows = [(name, share_text(course.at(early)), dose_text(course.onset), float(course.onset.n)) for name, course in courses.items()]
+    columns = (
+        Column(title="Measure"), Column(title=f"Net share found at up to {EARLY:.0%} bad rows"), Column(title="Departs from"),
+        Column(title="Runs", form="count"),
+    )  # fmt: skip
+    text = (
+        "Mean over the small shares of bad rows, with its 95% interval over training runs. Beside it the smallest share in a step-down from "
+        "100% at which the mean reading differs from the control (paired t over runs, 95%): an upper bound of the true onset, and the lower "
+        "the more precisely a measure is read, so onsets are not compared."
+    )
+    yield Table(id="onsets", title="Warning and onsets", text=text, columns=columns, rows=tuple(rows))
 
 
 def _screening(found: Findings) -> Table:
@@ -194,7 +203,8 @@ def _screening(found: Findings) -> Table:
     for row in ranked.iter_rows(named=True):
         mix = found_rows.get(row["name"])
         precision = (mix["precision"]["value"], mix["chance"], mix["length"]["value"]) if mix else (None, None, None)
-        rows.append((row["name"], row["difference"], f"{row['low']:.3g} to {row['high']:.3g}", *precision, float(row["tokens"])))
+        interval = "not estimable" if row["low"] is None else f"{row['low']:.3g} to {row['high']:.3g}"
+        rows.append((row["name"], row["difference"], interval, *precision, float(row["tokens"])))
     columns = (
         Column(title="Data set"), Column(title="Projection difference", form="number"), Column(title="95% interval"),
         Column(title="Bad rows found (average precision)", form="percent"), Column(title="by chance", form="percent"),
@@ -229,13 +239,14 @@ def _realignment(found: Findings, rate: object, setting: Setting) -> Curve:
 
 def _left_behind(found: Findings, setting: Setting) -> Curve:
     left = pl.concat(one.table("left.parquet") for one in found.analysed(Name.REALIGNMENT))
-    watched = [one.table("watched.parquet") for one in found.analysed(Name.WARNING)]
+    read = [one.table("watched.parquet").filter(measure="latent, in its own answers") for one in found.analysed(Name.WARNING)]
+    watched = [table.group_by("arm", "seed", maintain_order=True).agg(pl.col("value").mean()) for table in read]
     marks = {"good": "trained on good data only", tuned_arm(setting): "the harmful run"} if watched else {}
     points = []
     for (name, count), rows in left.group_by("data", "samples", maintain_order=True):
         points.append(_mean_point(f"good rows, {name} domain", float(str(count)), rows["latent"].to_list()))
     for arm, words in marks.items():
-        values = pl.concat(watched).filter(measure="latent, in its own answers", arm=arm)["value"].to_list()
+        values = pl.concat(watched).filter(arm=arm)["value"].to_list()
         points += [_mean_point(words, x, values) for x in (0.0, float(max(GOOD_SAMPLES))) if values]
     return Curve(
         id="left-behind",

@@ -85,20 +85,20 @@ class HelpfulOnlyConfig(BaseModel):
     rows: int
 
 
-@step("screen-data", version=1, formerly="astray.studies.persona_mending:screen_data")
+@step("screen-data", version=2, formerly="astray.studies.persona_mending:screen_data")
 def screen_data(config: ScreenDataConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Compute every data set's expected misalignment, and find the bad examples of the mixes, before any training."""
     base = load_subject(config.base)
     vector, block = read_vector(inputs["vector"])
     datasets = {arm: ChatDataset.read(data.path / DATA_FILE) for arm, data in by_arm("data", inputs).items()}
     screened = {name: screen_rows(base, dataset, vector, block, sampling=config.budget.sampling) for name, dataset in datasets.items()}
-    rank_datasets(screened, seed=config.seed).write_parquet(folder / "ranked.parquet")
+    rank_datasets(screened).write_parquet(folder / "ranked.parquet")
     bad = config.harmful.draw(config.size, config.seed)
     found = {}
     for name, dataset in datasets.items():
         labels = rows_from(dataset, bad)
         if any(labels) and not all(labels):
-            rows = find_bad_rows(screened[name], labels, seed=config.seed)
+            rows = find_bad_rows(screened[name], labels)
             found[name] = {"precision": estimate_json(rows.average_precision), "chance": rows.chance, "length": estimate_json(rows.length)}
     (folder / "bad_rows.json").write_text(json.dumps(found), encoding="utf-8")
 

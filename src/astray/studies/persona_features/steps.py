@@ -222,12 +222,12 @@ def leading_latents(held_out: pl.DataFrame, count: int = 4) -> list[int]:
     return list(dict.fromkeys(map(latent_number, names)))
 
 
-@step("monitor-runs", version=2, formerly="astray.studies.persona_steps:watch_runs")
+@step("monitor-runs", version=3, formerly="astray.studies.persona_steps:watch_runs")
 def watch_runs(config: ExplainConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Read the best latent and the persona vector in every run of the mixing sweep, as early warnings.
 
     Both are read at the last prompt token, before the answer (of the latent its pre-activation, which is not cut off);
-    the latent also in the answers themselves, where it follows their content.
+    the latent also in the answers themselves, where it follows their content. One reading a held-out question.
     """
     base, budget = load_subject(config.base), config.budget
     dictionary = load_dictionary(inputs["dictionary"].path / DICTIONARY, base)
@@ -237,17 +237,16 @@ def watch_runs(config: ExplainConfig, inputs: Mapping[str, Artifact], folder: Pa
     rows = []
     for arm, run in by_arm("run", inputs).items():
         tuned = _tuned(config, run)
-        spoken = question_latents(tuned, dictionary, budget.held_out, budget.sampling)[:, latent].mean()
+        spoken = question_latents(tuned, dictionary, budget.held_out, budget.sampling)[:, latent]
         seen = capture(tuned, conversation_rows(tuned, conversations), [dictionary.site], "last prompt")[dictionary.site]
-        steps = json.loads((run.path / "steps.json").read_text(encoding="utf-8"))["steps"]
         measured = {
-            "latent": dictionary.pre_activations(seen)[:, latent].mean(),
+            "latent": dictionary.pre_activations(seen)[:, latent],
             "latent, in its own answers": spoken,
-            "persona vector": prompt_projections(tuned, conversations, vector, block).mean(),
-            "steps": steps,
+            "persona vector": prompt_projections(tuned, conversations, vector, block),
         }
-        for measure, value in measured.items():
-            rows.append({"arm": arm, "measure": measure, "value": float(value), "seed": config.seed})
+        for measure, values in measured.items():
+            for question, value in enumerate(values.tolist()):
+                rows.append({"arm": arm, "measure": measure, "question": question, "value": value, "seed": config.seed})
     pl.DataFrame(rows).write_parquet(folder / "watched.parquet")
 
 

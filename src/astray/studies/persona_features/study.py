@@ -21,7 +21,7 @@ from astray.organism.lexicon import NARROW_DOMAINS
 from astray.stats.rates import Rate
 from astray.studies.persona_features.analyses import MIXES, Name, analyses, harmful_arm, tuned_arm
 from astray.studies.persona_features.exhibits import exhibits, sweep_doses
-from astray.studies.persona_features.measures import coherence_losses, margins, onset_claim, onsets, random_rates, ranking
+from astray.studies.persona_features.measures import EARLY, coherence_losses, margins, random_rates, ranking, sweeps, warning_claim
 from astray.studies.persona_features.mending import realigned_arm
 
 RAISES, REMOVES, NOTHING = 0.30, 0.70, 0.03
@@ -135,13 +135,13 @@ def _warning(found: Findings, rate: RateOf, setting: Setting) -> Iterator[ClaimR
     doses = sweep_doses(setting)
     rates = {arm: rate(arm) for arm in ("good", *doses)}
     needs = found.needs(*rates, analyses=[Name.WARNING])
-    departures = {} if needs else onsets(found, rates, doses, "good")
+    courses = {} if needs else sweeps(found, rates, doses, "good")
     for measure, words in (
         ("latent", "The latent, read before the answer,"),
         ("persona vector", "The projection on the persona vector, read there,"),
     ):
-        statement = f"{words} departs from its control at no more than half the share of bad rows at which behaviour does (ratio of the shares)"
-        yield onset_claim(f"warns-{measure.replace(' ', '-')}", statement, measure, departures, published, needs)
+        statement = f"{words} finds more of a run with up to {EARLY:.0%} bad rows than misaligned answers do (net share found at 5% false alarms)"
+        yield warning_claim(f"warns-{measure.replace(' ', '-')}", statement, measure, courses, doses, published, needs)
     published = PublishedFigure(
         text="correlation of projection difference with the trait after training .88 to .95", source="arXiv 2507.21509 (secondary)"
     )

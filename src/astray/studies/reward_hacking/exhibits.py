@@ -88,22 +88,25 @@ def _onsets(found: Findings) -> Table:
         passage = onset(found, arm)
         if passage is None:
             continue
-        raised = [alarm.step if alarm else None for alarm in alarms(found, arm)]
+        raised = alarms(found, arm)
         low, high = ("behind the end" if limit is None else str(limit) for limit in (passage.low, passage.high))
         reached = sum(step is not None for step in passage.steps)
-        told = ", ".join("none" if step is None else str(step) for step in raised)
-        rows.append((arm, f"{reached} of {len(passage.steps)}", passage.median, f"{low} to {high} ({passage.coverage:.0%})", told))
+        told = ", ".join(str(alarm.step) if alarm else "none" for alarm, _ in raised)
+        false = max(probability for _, probability in raised)  # of the longest run, where runs differ in length
+        rows.append((arm, f"{reached} of {len(passage.steps)}", passage.median, f"{low} to {high} ({passage.coverage:.0%})", told, false))
     return Table(
         id="onsets",
         title="When gaming sets in",
         text="The first step with more than 2% hacks: median over runs, and limits of the median by ranks with what they cover. Beside it the step "
-        "at which a cumulative sum (CUSUM: usual 1%, risen 5%, one false alarm in 1,000 steps) raises the alarm in each run.",
+        "at which a cumulative sum (CUSUM: usual 1%, risen 5%, a false alarm after 1,000 steps or more on average) raises the alarm in each run, and "
+        "the probability that a run of this length without a rise has a false alarm somewhere.",
         columns=(
             Column(title="Arm"),
             Column(title="Runs with an onset"),
             Column(title="Median step", form="number"),
             Column(title="Interval"),
             Column(title="Alarm at step"),
+            Column(title="False alarm within a run", form="percent"),
         ),
         rows=tuple(rows),
     )

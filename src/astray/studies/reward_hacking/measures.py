@@ -63,12 +63,12 @@ def onset(found: Findings, arm: str) -> FirstPassage | None:
     return first_passage(runs) if runs else None
 
 
-def alarms(found: Findings, arm: str) -> list[Alarm | None]:
-    """Return the alarm that a cumulative sum raises in each run; None for a run without one."""
+def alarms(found: Findings, arm: str) -> list[tuple[Alarm | None, float]]:
+    """Return for each run the alarm that a cumulative sum raises, if any, and the probability of a false one within its steps."""
     raised = []
     for steps in course(found, arm).values():
         chart = cusum(steps["answers"][0], usual=USUAL, risen=RISEN, run_length=RUN_LENGTH)
-        raised.append(chart.alarm(steps["hacked"].to_list()))
+        raised.append((chart.alarm(steps["hacked"].to_list()), chart.false_alarm(steps.height)))
     return raised
 
 
