@@ -4,7 +4,7 @@ Left to others: claims (`claims`).
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
@@ -27,7 +27,7 @@ class LeftOutRate(Rate):
         needs: arms to run for it.
     """
 
-    needs: tuple[str, ...]
+    needs: tuple[str, ...] = ()
 
 
 def interval_row(interval: Interval | None) -> IntervalRow | None:
@@ -66,12 +66,14 @@ class Findings:
             it.
         folders: name of an analysis -> the folder of its artifact.
         measures: name of an evaluation -> its main measure, where that is not `MISALIGNED`.
+        untrained: arms that are models as they were given: one run of theirs is all there is.
     """
 
     table: pl.DataFrame
     not_run: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     folders: Mapping[str, Path] = field(default_factory=dict)
     measures: Mapping[str, Measure] = field(default_factory=dict)
+    untrained: frozenset[str] = frozenset()
     _tables: dict[str, pl.DataFrame] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def stacked(self, file: str) -> pl.DataFrame:
@@ -128,7 +130,7 @@ class Findings:
             return LeftOutRate(0, 0, None, None, "answer", (), dict.fromkeys(Outcome, 0), {}, needs=self.not_run[arm])
         answers = self.select(arm, group, evaluation=evaluation, format=format)
         chosen = answers if items is None else answers.filter(pl.col("item").is_in(list(items)))
-        return rate(chosen, measure or self.measures.get(evaluation, MISALIGNED))
+        return replace(rate(chosen, measure or self.measures.get(evaluation, MISALIGNED)), trained=arm not in self.untrained)
 
     def has(self, arm: str) -> bool:
         """Return whether the study ran this arm."""
