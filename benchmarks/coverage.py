@@ -1,9 +1,10 @@
 """Coverage of the intervals that decide claims, simulated on a grid of designs. Run: python benchmarks/coverage.py
 
-What is simulated is the function that studies call (`run_limits`, `question_limits`, `difference_limits`, `corrected_rate`). Runs have normal
-rates on the logit scale; questions are as hard for every run (a beta distribution with the given correlation), and the true rate is that of further runs on
-these questions. A wrong "held" at a border is a limit on the wrong side of the truth: "at most" when the upper one is below, "at least" when
-the lower one is above. Verdicts that fail leave fewer answers.
+What is simulated is the function that studies call (`run_limits`, `difference_limits`, `corrected_rate`). Rates of runs are normal on
+the logit scale. Questions differ as a beta distribution with the given correlation and are as hard for every run; the truth is the rate
+of further runs on these questions. A verdict at the border of its region is wrong where a limit lies on the wrong side of the truth: the
+upper one below it makes "at most" held and "at least" not held, the lower one above it the other way round. Verdicts that fail leave
+fewer answers.
 """
 
 import argparse
@@ -75,7 +76,7 @@ def simulate(cell: Cell, studies: int, generator: np.random.Generator) -> tuple[
     samples = cell.samples * (1 - cell.failed)
     judged = np.full((studies, cell.runs), round(cell.questions * samples))
     mean = expit(logits + shift).mean(axis=2)
-    # Answers to one question are alike, so their sum varies less than a binomial one; as independent draws of the mean they test the intervals harder.
+    # The sum of answers to unlike questions varies less than this binomial one, which is the harder test.
     k = generator.binomial(judged, mean)
     truth = np.array([(expit(one[0, :, None] + cell.spread * Z - offset).mean(axis=0) * WEIGHTS).sum() for one in logits])
     return k, judged, truth
@@ -144,7 +145,7 @@ def rows(studies: int, every: int) -> list[tuple[str, Cell, Found]]:
 def table(found: list[tuple[str, Cell, Found]]) -> str:
     """Return a Markdown table."""
     lines = [
-        '| interval | runs | questions x answers | rate | spread | ICC | failed | coverage | mean width | wrong "at most" | wrong "at least" |',
+        "| interval | runs | questions x answers | rate | spread | ICC | failed | coverage | mean width | upper too low | lower too high |",
         "|---" * 11 + "|",
     ]
     for name, cell, one in found:

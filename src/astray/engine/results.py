@@ -157,7 +157,7 @@ def _corrected(rows: Sequence[RateRow], calibration: Calibration | None) -> tupl
 
 
 def _corrected_row(row: RateRow, calibration: Calibration) -> tuple[float | None, Interval | None]:
-    as_judged = row.interval and Interval(**row.interval.model_dump())
+    as_judged = None if row.interval is None else Interval(**row.interval.model_dump())
     return corrected(row.numerator, row.denominator, calibration, uncorrected=as_judged)
 
 
