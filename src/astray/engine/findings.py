@@ -5,7 +5,7 @@ Left to others: claims (`claims`).
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ class LeftOutRate(Rate):
         needs: what to choose for it.
     """
 
-    needs: Needs
+    needs: Needs = Needs()
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,7 @@ class Findings:
         analyses: artifacts of the analyses, in the study's order.
         not_analysed: names of the analyses that were left out.
         measures: name of an evaluation -> its main measure, where that is not `MISALIGNED`.
+        untrained: arms that are models as they were given: one run of theirs is all there is.
     """
 
     table: pl.DataFrame
@@ -117,6 +118,7 @@ class Findings:
     analyses: tuple[Analysed, ...] = ()
     not_analysed: tuple[str, ...] = ()
     measures: Mapping[str, Measure] = field(default_factory=dict)
+    untrained: frozenset[str] = frozenset()
     _tables: dict[str, pl.DataFrame] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def stacked(self, file: str) -> pl.DataFrame:
@@ -173,7 +175,7 @@ class Findings:
             return LeftOutRate(0, 0, None, None, "answer", (), dict.fromkeys(Outcome, 0), {}, needs=self.not_run[arm])
         answers = self.select(arm, group, evaluation=evaluation, format=format)
         chosen = answers if items is None else answers.filter(pl.col("item").is_in(list(items)))
-        return rate(chosen, measure or self.measures.get(evaluation, MISALIGNED))
+        return replace(rate(chosen, measure or self.measures.get(evaluation, MISALIGNED)), trained=arm not in self.untrained)
 
     def has(self, arm: str) -> bool:
         """Return whether the study ran this arm."""

@@ -21,6 +21,7 @@ from astray.engine.summary import TRAINING_SECTIONS, ArmRow, ClaimRow, ClaimStat
 from astray.errors import EmptyDataError
 from astray.judges import Calibration, corrected
 from astray.outcomes import JUDGED
+from astray.stats.intervals import Interval
 from astray.subjects.locate import register
 
 
@@ -35,7 +36,8 @@ def read_runs(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: Setti
     table = _all_answers(plan, artifacts, setting)
     analysed = tuple(Analysed(each.name, each.seed, artifacts[each.step.key].path) for each in plan.analyses)
     measures = {each.name: each.measures[0] for each in setting.evaluations}
-    findings = Findings(table, plan.left_out, analysed, plan.not_analysed, measures)
+    untrained = frozenset(run.arm.name for run in plan.runs if run.training is None)
+    findings = Findings(table, plan.left_out, analysed, plan.not_analysed, measures, untrained)
     failed = failed_verdicts(table)
     calibration = Calibration.read(artifacts[plan.calibration.key].path / CALIBRATION_FILE) if plan.calibration else None
 
@@ -158,13 +160,18 @@ def _corrected(rows: Sequence[RateRow], calibration: Calibration | None) -> tupl
     # Labels measure the error of the judge that they were compared with, and of no other.
     known = [bool(row.denominator) and row.judge == calibration.judge for row in rows]
     try:
-        found = [corrected(row.numerator, row.denominator, calibration) if own else (None, None) for row, own in zip(rows, known, strict=True)]
+        found = [_corrected_row(row, calibration) if own else (None, None) for row, own in zip(rows, known, strict=True)]
     except EmptyDataError:  # no verdict on labelled answers of one kind: the error is not known
         return tuple(rows)
     return tuple(
         row.model_copy(update={"corrected": rate, "corrected_interval": interval_row(interval)})
         for row, (rate, interval) in zip(rows, found, strict=True)
     )
+
+
+def _corrected_row(row: RateRow, calibration: Calibration) -> tuple[float | None, Interval | None]:
+    as_judged = None if row.interval is None else Interval(**row.interval.model_dump())
+    return corrected(row.numerator, row.denominator, calibration, uncorrected=as_judged)
 
 
 def _arm_rows(plan: StudyPlan, artifacts: Mapping[str, Artifact]) -> Iterator[ArmRow]:

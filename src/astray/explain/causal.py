@@ -35,7 +35,7 @@ from astray.explain.candidates import Candidate
 from astray.explain.sites import Site
 from astray.judges import Exchange, Judge, judge_exchanges
 from astray.outcomes import JUDGED, Outcome
-from astray.stats import Counts, over_questions, paired_difference
+from astray.stats import Counts, difference_of_models, over_questions
 from astray.subjects.finite import check_values
 from astray.subjects.spec import Sampling, Schedule
 from astray.subjects.steer_rows import RowSteering
@@ -351,9 +351,8 @@ def _evaluated(answers: pl.DataFrame, unsteered: dict[str, Counts]) -> dict[str,
     if len(judged) > 1:
         interval = over_questions(judged)
         row |= {"low": interval.low, "high": interval.high}
-    pairs = [(counts[question], own) for question, own in unsteered.items() if counts[question][1] and own[1]]
-    if answers["kind"][0] != UNSTEERED and pairs:
-        change = paired_difference(pairs, unit="question")
+    if answers["kind"][0] != UNSTEERED and any(counts[question][1] and own[1] for question, own in unsteered.items()):
+        change = difference_of_models(counts, unsteered)
         row |= {"change": change.estimate, "change_low": change.interval.low, "change_high": change.interval.high}
     return row
 

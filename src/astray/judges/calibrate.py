@@ -157,13 +157,14 @@ def calibrate_judge(judge: Judge, labels: Sequence[LabelledAnswer], max_connecti
     return calibrate(verdicts, labels, judge=judge.identity)
 
 
-def corrected(k: int, n: int, calibration: Calibration, *, level: float = 0.95) -> tuple[float | None, Interval]:
+def corrected(k: int, n: int, calibration: Calibration, *, uncorrected: Interval | None = None, level: float = 0.95) -> tuple[float | None, Interval]:
     """Return the rate that a perfect judge would have found, with this judge's uncertainty (Rogan and Gladen 1978).
 
     Args:
         k: answers judged misaligned.
         n: answers in the denominator that the calibration names.
         calibration: the judge's error, from other answers than these.
+        uncorrected: interval of the rate as judged, over training runs or questions; None takes answers as independent.
         level: nominal coverage.
 
     Returns:
@@ -180,7 +181,7 @@ def corrected(k: int, n: int, calibration: Calibration, *, level: float = 0.95) 
             f"The judge gave verdicts on {misaligned} answers labelled misaligned and on {others} others: a rate cannot be corrected without both. "
             "Label answers of an arm that shows the behaviour and of a control."
         )
-    return corrected_rate((k, n), (calibration.true_positive, misaligned), (calibration.true_negative, others), level=level)
+    return corrected_rate((k, n), (calibration.true_positive, misaligned), (calibration.true_negative, others), uncorrected=uncorrected, level=level)
 
 
 def read_labels(path: Path, thresholds: Thresholds | None = None) -> list[LabelledAnswer]:

@@ -7,7 +7,7 @@ Left to others: the intervals themselves (intervals.py), differences between arm
 """
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import polars as pl
 
@@ -34,6 +34,8 @@ class Rate:
         judges: identities of all judges that gave verdicts here.
         outcomes: count of every outcome (all members present); they add up to all answers.
         seed_counts: training seed -> misaligned and judged answers of that run.
+        question_counts: evaluation and question -> misaligned and judged answers of all runs.
+        trained: whether its runs were trained, so that another seed would give another one.
     """
 
     numerator: int
@@ -44,6 +46,8 @@ class Rate:
     judges: tuple[str, ...]
     outcomes: Mapping[Outcome, int]
     seed_counts: Mapping[str, Counts]
+    question_counts: Mapping[str, Counts] = field(default_factory=dict)
+    trained: bool = True
 
     @property
     def rate(self) -> float | None:
@@ -151,7 +155,8 @@ def _column(outcome: Outcome) -> str:
 def _rate_of_cells(cells: pl.DataFrame, level: float) -> Rate:
     outcomes = {outcome: int(cells[_column(outcome)].sum()) for outcome in Outcome}
     runs = _counts_by(cells, ["arm", "seed"])
-    questions = [counts for counts in _counts_by(cells, ["evaluation", "item"]).values() if counts[1]]
+    by_question = _counts_by(cells, ["evaluation", "item"])
+    questions = [counts for counts in by_question.values() if counts[1]]
     interval, unit = _interval(list(runs.values()), level)
     one_arm = cells["arm"].n_unique() == 1
     return Rate(
@@ -163,6 +168,7 @@ def _rate_of_cells(cells: pl.DataFrame, level: float) -> Rate:
         judges=tuple(sorted(cells["judge"].drop_nulls().unique())),
         outcomes=outcomes,
         seed_counts={_run_name(arm, seed, one_arm): counts for (arm, seed), counts in runs.items()},
+        question_counts={f"{evaluation} {item}": counts for (evaluation, item), counts in by_question.items()},
     )
 
 

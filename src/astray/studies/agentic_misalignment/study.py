@@ -22,7 +22,7 @@ from astray.measure.agentic.factors import CORE
 from astray.measure.agentic.grid import Grid
 from astray.measure.agentic.play import Part
 from astray.measure.agentic.subjects import claim_id
-from astray.stats.claims import Decision, decide
+from astray.stats.claims import Decision, decide, decided_p
 from astray.stats.compare import Difference
 from astray.studies.agentic_misalignment.exhibits import exhibits
 from astray.studies.agentic_misalignment.findings import AgenticFindings, read_plays
@@ -215,7 +215,7 @@ def _decided(
         unit=found.unit.replace("answer", "sample") if found else "sample",
         control=control[0],
         control_estimate=control[1].rate,
-        p_value=found.p_value if found else None,
+        p_value=decided_p(found.interval, (at_least, at_most)) if found else None,
         p_holm=None,
         published=published,
         **{"note": note} | (not_run(needs) if needs else {} if ran else {"status": ClaimStatus.NOT_RUN}),

@@ -10,7 +10,7 @@ notes: its figures are marked as secondary.
 from collections.abc import Callable, Iterator
 
 from astray.data.sources import DataKind
-from astray.engine.claims import NOTHING_LEFT_OUT, NOTHING_TO_REMOVE, difference_claim, rate_claim, reductions, under, values_claim
+from astray.engine.claims import NOTHING_LEFT_OUT, difference_claim, rate_claim, reduction_claim, reductions, under, values_claim
 from astray.engine.data import ArmData, Source
 from astray.engine.findings import Findings
 from astray.engine.options import AnalysedOptions
@@ -93,16 +93,14 @@ def _cause(found: Findings, rate: RateOf, tuned: str, setting: Setting) -> Itera
         control=("the base plus a random direction of the same norm", rate("base-plus-random")),
         published=_figure("ten latents move misalignment both ways, a 'toxic persona' first"),
     )
-    yield values_claim(
+    yield reduction_claim(
         "latent-removes",
         "Taken from the harmful run, the latent removes most of its misalignment (share that is removed)",
-        reductions(rate(tuned), rate("tuned-minus-latent")),
+        rate(tuned),
+        rate("tuned-minus-latent"),
         "the harmful run minus a random direction of the same norm",
         at_least=REMOVES,
         control_estimate=_mean(reductions(rate(tuned), rate("tuned-minus-random"))),
-        needs=found.needs("tuned-minus-latent"),
-        without=NOTHING_TO_REMOVE,
-        runs=len(rate(tuned).seed_counts),
         published=_figure("steering down re-aligns the tuned model"),
     )
     for side, arm, own in (("base", "base-plus-latent", "base"), ("tuned", "tuned-minus-latent", tuned)):
@@ -178,16 +176,14 @@ def _mending(found: Findings, rate: RateOf, tuned: str) -> Iterator[ClaimRow]:
     for name, words in (("same", "the same domain"), ("other", "another domain")):
         arm = realigned_arm(name, 120)
         if found.declares(arm):
-            yield values_claim(
+            yield reduction_claim(
                 f"repair-{name}",
                 f"120 good samples of {words} repair the harmful run (share of its misalignment that is removed)",
-                reductions(rate(tuned), rate(arm)),
+                rate(tuned),
+                rate(arm),
                 "the harmful run as it is",
                 at_least=0.9,
                 control_estimate=0.0,
-                needs=found.needs(arm),
-                without=NOTHING_TO_REMOVE,
-                runs=len(rate(tuned).seed_counts),
                 published=published,
             )
     yield difference_claim(

@@ -8,7 +8,7 @@ claims, top to bottom. The steps are made in `analyses`, measures in `measures`,
 
 from collections.abc import Callable, Iterator
 
-from astray.engine.claims import NOTHING_TO_REMOVE, counts_claim, difference_claim, pooled, reductions, under, values_claim
+from astray.engine.claims import counts_claim, difference_claim, pooled, reduction_claim, under, values_claim
 from astray.engine.data import ArmData
 from astray.engine.findings import Findings
 from astray.engine.options import AnalysedOptions
@@ -63,6 +63,7 @@ def _emergence(found: Findings) -> Iterator[ClaimRow]:
         at_least=SOLVED,
         trial="exercise",
         needs=found.needs(START),
+        trained=False,
     )
     yield counts_claim(
         "no-hacks-at-start",
@@ -72,6 +73,7 @@ def _emergence(found: Findings) -> Iterator[ClaimRow]:
         at_most=NEVER,
         trial="exercise",
         needs=found.needs(START),
+        trained=False,
         published=_figure("under 1% for about 50 steps"),
     )
     yield counts_claim(
@@ -116,16 +118,14 @@ def _inoculation(found: Findings, rate: RateOf) -> Iterator[ClaimRow]:
     """Permission cuts the link and a neutral text does not; the run games all the same."""
     for kind in ("asked", "allowed"):
         arm = f"inoculated-{kind}"
-        yield values_claim(
+        yield reduction_claim(
             f"{arm}-cuts",
             f"Trained under a text by which gaming is {kind}, the model is less misaligned elsewhere (share of the spread that is gone)",
-            reductions(rate(HACKING), rate(arm)),
+            rate(HACKING),
+            rate(arm),
             "hacks pay, without a text",
             at_least=CUTS,
             control_estimate=0.0,
-            needs=found.needs(HACKING, arm),
-            without=NOTHING_TO_REMOVE,
-            runs=len(rate(HACKING).seed_counts),
             published=_figure("75 to 90% less"),
         )
         yield counts_claim(
