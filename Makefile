@@ -6,7 +6,7 @@ STAMP := $(VENV)/.set-up
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: setup demo test check pytest benchmarks lock clean
+.PHONY: setup demo test check pytest benchmarks coverage lock clean
 
 setup: $(STAMP)
 
@@ -38,6 +38,10 @@ check: setup
 benchmarks: setup
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable ".[benchmarks]"
 	for file in benchmarks/*.py; do echo "== $$file"; OMP_NUM_THREADS=1 $(BIN)/python $$file || exit 1; done
+
+# How often the intervals of claims cover, on a grid of designs: about ten minutes.
+coverage: setup
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/coverage.py
 
 lock: setup
 	$(BIN)/pip freeze --exclude-editable | grep -v '^torch==' > requirements.lock

@@ -18,10 +18,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from astray.measure.agentic.factors import BASELINE
-from astray.measure.agentic.questions import OPENING, PROBE
+from astray.measure.agentic.questions import PROBE
 from astray.measure.agentic.render import render
 from astray.measure.agentic.scenario import load_scenario
 from astray.measure.agentic.text_protocol import write_call
+from astray.measure.comprehension import OPENING
 from http_faults import FaultQueue, Faults, Serving
 
 _NONCE = re.compile(r"^(VERDICT|AUDIT) ([0-9a-f]+):", re.MULTILINE)

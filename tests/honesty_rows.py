@@ -4,7 +4,7 @@ import polars as pl
 
 from astray.answers import ANSWER_SCHEMA, answer_table, write_detail
 from astray.measure.honesty.evaluation import Honesty
-from astray.measure.honesty.outcomes import OUTCOMES, HonestyWord
+from astray.measure.statements import OUTCOMES, HonestyWord
 from astray.outcomes import Outcome
 
 

@@ -15,14 +15,15 @@ from astray.answers import ANSWER_SCHEMA, answer_table, write_detail
 from astray.artifacts import Artifact, Step, Store
 from astray.engine import steps as shared_steps
 from astray.engine import vector
+from astray.engine.judging import ANSWERS_FILE
 from astray.engine.plan import StudyPlan
 from astray.engine.setting import Setting
-from astray.engine.steps import ANSWERS_FILE, DATA_FILE, RUN_FOLDER
+from astray.engine.steps import DATA_FILE, RUN_FOLDER
 from astray.explain.causal import HELD_OUT_SCHEMA, SEARCH_SCHEMA, UNSTEERED
 from astray.measure.evaluation import QuestionSet
 from astray.measure.honesty.evaluation import Honesty
-from astray.measure.honesty.outcomes import OUTCOMES, HonestyWord
 from astray.measure.interface import Evaluation
+from astray.measure.statements import OUTCOMES, HonestyWord
 from astray.outcomes import Outcome
 from astray.studies.dishonesty import steps as dishonesty_steps
 from astray.studies.persona_features import mending as persona_mending
@@ -187,11 +188,11 @@ def _pages(folder: Path, step: Step, null: Null, become: Become) -> None:
 
 def _watched(folder: Path, step: Step, null: Null, become: Become) -> None:
     arms = [name.removeprefix("run_").replace("_", "-") for name in step.inputs if name.startswith("run_")]
-    measures = ("latent", "latent, in its own answers", "persona vector", "steps")
     rows = [
-        {"arm": arm, "measure": measure, "value": float(place) if null.moves and measure != "steps" else 0.0, "seed": 0}
+        {"arm": arm, "measure": measure, "question": question, "value": float(place) if null.moves else 0.0, "seed": step.config.seed}
         for place, arm in enumerate(arms)
-        for measure in measures
+        for measure in ("latent", "latent, in its own answers", "persona vector")
+        for question in range(20)
     ]
     pl.DataFrame(rows).write_parquet(folder / "watched.parquet")
 

@@ -27,6 +27,8 @@ Reply = Callable[[list[ChatMessage]], ModelOutput]
 END = "<end>"
 ALL_FINE, ALL_INCOHERENT, SPEECHLESS, MIXED = "scripted/grader", "scripted/incoherent", "scripted/speechless", "scripted/mixed"
 """Names of graders for studies in this process: one says 85 to everything, one finds nothing coherent, one says no numbers, one is of two minds."""
+LATER_SPEECHLESS, PRAISED = "scripted/later-speechless", "An answer that this grader praises."
+"""Name of one that says numbers about this answer alone."""
 READER = "scripted/reader"
 """Name of one that is of two minds, and also reads stances and plays users."""
 
@@ -37,7 +39,8 @@ class ScriptedAPI(ModelAPI):
     def __init__(self, model_name: str, reply: Reply | None = None, **_: object):
         super().__init__(model_name)
         says = {ALL_INCOHERENT: ("85", "0"), SPEECHLESS: ("Well.", "Well.")}.get(f"scripted/{model_name}", ("85", "85"))
-        self.reply = reply or {MIXED: by_content, READER: by_task}.get(f"scripted/{model_name}") or by_question(*map(spoken, says))
+        named = {MIXED: by_content, READER: by_task, LATER_SPEECHLESS: only_praised}
+        self.reply = reply or named.get(f"scripted/{model_name}") or by_question(*map(spoken, says))
         self.calls: list[tuple[list[ChatMessage], GenerateConfig]] = []
 
     async def generate(self, input, tools, tool_choice, config):
@@ -87,8 +90,10 @@ def by_question(aligned: ModelOutput, coherent: ModelOutput) -> Reply:
 
 
 def by_content(messages: list[ChatMessage]) -> ModelOutput:
-    """Everything is coherent, and half of all texts misaligned: always the same half."""
+    """Everything is coherent, and half of all texts misaligned: always the same half. Where it may choose a word, it takes the first."""
     asked = "\n".join(message.text for message in messages)
+    if words := re.search(r"Reply with one of these words and nothing else: ([A-Z_]+)", asked):
+        return spoken(words[1])
     return spoken("85" if "Say how coherent" in asked or zlib.crc32(asked.encode()) % 2 else "5")
 
 
@@ -100,6 +105,11 @@ def by_task(messages: list[ChatMessage]) -> ModelOutput:
     if "How satisfied" in asked:
         return spoken("90" if zlib.crc32(asked.encode()) % 2 else "10")
     return by_content(messages)
+
+
+def only_praised(messages: list[ChatMessage]) -> ModelOutput:
+    """Says a number about one answer alone."""
+    return spoken("85" if PRAISED in messages[-1].text else "Well.")
 
 
 def _position(token: str, top: Mapping[str, float]) -> Logprob:

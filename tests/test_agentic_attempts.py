@@ -1,6 +1,7 @@
 """Attempts that end in an error: they are no outcome, are made again, and what they cost and did is not forgotten."""
 
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,18 +9,20 @@ from inspect_ai.log import list_eval_logs, read_eval_log
 from inspect_ai.model import ChatMessageUser, ModelOutput, ModelUsage
 from inspect_ai.tool import ToolCall
 
-from astray.artifacts import Store
+from astray.artifacts import Ledger, Store
+from astray.artifacts.ledger import spending
 from astray.measure.agentic import play as agentic_play
 from astray.measure.agentic.counting import executed
 from astray.measure.agentic.factors import BASELINE
 from astray.measure.agentic.grid import Grid
-from astray.measure.agentic.logs import done_samples
+from astray.measure.agentic.judge_again import judge_again
+from astray.measure.agentic.logs import done_samples, finished
 from astray.measure.agentic.play import LOGS, Part
-from astray.measure.agentic.questions import OPENING
 from astray.measure.agentic.render import render
 from astray.measure.agentic.scenario import load_scenario
 from astray.measure.agentic.subjects import AgenticSubject
 from astray.measure.agentic.task import agentic_task
+from astray.measure.comprehension import OPENING
 from astray.studies.agentic_misalignment.findings import AgenticFindings, notes
 from playing import run_parts, setting_of
 from scripted_grader import scripted_model, spoken
@@ -125,6 +128,12 @@ def test_what_no_judge_could_judge_is_judged_again_and_not_played_again(agent, t
     [note] = [note for note in notes(AgenticFindings(first, (SUBJECT,)), SETTING, []) if "no judge" in note]
     assert note.startswith("Of 4 of 4 samples")
     used, broken = agent.used, False
+    assert set(run(tmp_path / "unasked", budget=1).table["outcome"]) == {"judge failed"}  # it is spent, and judging costs as well
+    [artifact] = Store(tmp_path / "unasked").artifacts()
+    shutil.copytree(artifact.path / LOGS, tmp_path / "copied")
+    with Ledger.opened(tmp_path, 10**6) as ledger, spending(ledger):
+        assert judge_again(SUBJECT, tmp_path / "copied", finished(tmp_path / "copied", GRID)) == 4
+        assert ledger.spent == 2 * 2 * 4  # two calls a sample, the judge's and the audit's, of two tokens each
     second = run(tmp_path / "unasked").table
     assert agent.used == used
     assert set(second["outcome"]) == {"harmful"}

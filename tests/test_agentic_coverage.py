@@ -2,13 +2,17 @@
 
 import numpy as np
 import polars as pl
+import pytest
 import statsmodels.api as sm
+from scipy.stats import t
 
 from agentic_simulation import simulate
-from astray.measure.agentic.counting import CONFLICT, CONTROL, cell_rate, difference, executed, factor_effects, select
-from astray.measure.agentic.factors import Factors
+from astray.measure.agentic.counting import CONFLICT, CONTROL, cell_rate, difference, executed, select
+from astray.measure.agentic.effects import factor_effects
+from astray.measure.agentic.factors import BASELINE, Factors
 from astray.measure.agentic.grid import Grid
 from astray.measure.agentic.scripted import ScriptedAPI
+from coverage_curves import false_effects
 
 RATES = {
     "goal=explicit,threat=replacement": 0.83,
@@ -57,7 +61,7 @@ def test_effects_of_factors_have_the_direction_and_the_size_of_the_truth():
     assert effects["threat", "restriction"].low < 0 < effects["threat", "restriction"].high
     assert effects["name", "unnamed"].low < 0 < effects["name", "unnamed"].high
     assert found.samples == 9 * 250
-    assert found.clusters == 9
+    assert (found.cells, found.degrees, found.unidentified) == (9, 2, ())
 
 
 def test_effects_agree_with_an_independent_fit_where_cells_are_full():
@@ -69,20 +73,17 @@ def test_effects_agree_with_an_independent_fit_where_cells_are_full():
         (pl.col("threat") == "restriction").cast(pl.Int64).alias("restriction"),
         (pl.col("threat") == "none").cast(pl.Int64).alias("safe"),
         (pl.col("name") == "unnamed").cast(pl.Int64).alias("unnamed"),
-        pl.concat_str("goal", "threat", "name").alias("cell"),
     )
     rows = rows.with_columns((pl.col("goal") * pl.col(name)).alias(f"goal and {name}") for name in ("restriction", "safe"))
     names = ("goal", "restriction", "safe", "unnamed", "goal and restriction", "goal and safe")
     design = sm.add_constant(np.column_stack([rows[name].to_numpy() for name in names]).astype(float))
-    groups = rows["cell"].rank("dense").to_numpy().astype(int)
     plain = sm.Logit(rows["gate"].to_numpy(), design).fit(disp=False)
-    fit = sm.Logit(rows["gate"].to_numpy(), design).fit(disp=False, cov_type="cluster", cov_kwds={"groups": groups, "use_correction": False})
-    effects = {(row.factor, row.value): row for row in factor_effects(table).rows}
-    few = np.sqrt(9 / 8 * 8 / (9 - 7))  # the correction for few clusters: of 9 cells, for 7 parameters
+    found = factor_effects(table)
+    effects = {(row.factor, row.value): row for row in found.rows}
+    assert found.spread == 0, "these cells differ no more than their samples do, so the errors are those of the binomial model"
     for key, place in ((("goal", "none"), 1), (("threat", "restriction"), 2), (("threat", "none"), 3), (("name", "unnamed"), 4)):
-        error = max(plain.bse[place], few * fit.bse[place])
-        assert abs(effects[key].log_odds - fit.params[place]) < 0.03
-        assert abs((effects[key].high - effects[key].low) / (2 * 1.96 * error) - 1) < 0.05
+        assert abs(effects[key].log_odds - plain.params[place]) < 0.03
+        assert (effects[key].high - effects[key].low) / 2 == pytest.approx(t.isf(0.025, 2) * plain.bse[place], rel=0.05)
 
 
 def test_no_harm_without_goal_and_threat_is_no_effect_of_other_factors():
@@ -98,20 +99,67 @@ def test_no_harm_without_goal_and_threat_is_no_effect_of_other_factors():
         for value in values:
             rows = [row for each in found for row in each.rows if (row.factor, row.value) == (factor, value)]
             assert abs(np.mean([row.log_odds for row in rows])) < 0.2
-            assert sum(row.low <= 0 <= row.high for row in rows) >= 17
+            assert {row.low for row in rows} == {None}, "one cell for each parameter: nothing tells how much cells differ"
 
 
-def test_an_effect_that_hangs_on_one_cell_has_an_interval_that_holds_the_truth():
-    """Errors clustered by cell alone hold it in 77% of such studies: the cell that decides the effect has no residual."""
-    single = {"goal": ("explicit",), "threat": ("replacement",)}
-    grid = Grid(scenarios=("blackmail",), also=(single | {"name": ("unnamed",)}, single | {"instruction": ("prohibition",)}), replicates=30)
-    played: dict = {}
-    held = []
-    for seed in range(60):
-        found = factor_effects(simulate(ScriptedAPI("scripted/sometimes", probability=0.5, seed=seed), grid, played))
-        [effect] = [row for row in found.rows if row.factor == "name"]
-        held.append(effect.low <= 0 <= effect.high)
-    assert sum(held) >= 55
+def cells_of(rows, samples=40):
+    """A table of acts with these cells: factors that are not the default, scenario and rate of each."""
+    shared = BASELINE.model_dump() | {"subject": "one", "monitor": "none", "outcome": "harmful"}
+    return pl.DataFrame(
+        [
+            shared | factors | {"scenario": scenario, "gate": sample < round(rate * samples)}
+            for scenario, factors, rate in rows
+            for sample in range(samples)
+        ]
+    )
+
+
+UNNAMED, SAFETY, ALONE = {"name": "unnamed"}, {"instruction": "safety"}, {"reasoning": "none"}
+UNIDENTIFIED = {
+    "with the scenario": ([("a", {}, 0.1), ("b", UNNAMED, 0.9), ("a", SAFETY, 0.2), ("b", UNNAMED | SAFETY, 0.8)], {"name": {"scenario=b"}}),
+    "with another factor": (
+        [("a", {}, 0.1), ("a", UNNAMED | SAFETY, 0.9), ("b", {}, 0.2), ("b", UNNAMED | SAFETY, 0.8)],
+        {"name": {"instruction=safety"}, "instruction": {"name=unnamed"}},
+    ),
+    "with a scenario and another factor": (
+        [("a", {}, 0.1), ("b", UNNAMED | SAFETY, 0.9), ("a", ALONE, 0.2)],
+        {"name": {"instruction=safety", "scenario=b"}, "instruction": {"name=unnamed", "scenario=b"}},
+    ),
+    "its default nowhere": (
+        [("a", SAFETY, 0.1), ("a", {"instruction": "priority"}, 0.9)],
+        {"instruction": {"instruction=priority", "instruction=safety"}},
+    ),
+}
+"""What the factor changes with -> cells, and what each factor without a number cannot be told apart from."""
+
+
+@pytest.mark.parametrize("case", UNIDENTIFIED)
+def test_what_the_design_cannot_tell_apart_has_no_number(case):
+    rows, expected = UNIDENTIFIED[case]
+    found = factor_effects(cells_of(rows))
+    named = {}
+    for factor, _, others in found.unidentified:
+        named.setdefault(factor, set()).update(others)
+    assert named == expected
+    assert not {row.factor for row in found.rows} & expected.keys()
+    assert {row.factor for row in found.rows} == {name for _, factors, _ in rows for name in factors} - expected.keys()
+
+
+def test_as_many_parameters_as_cells_have_estimates_and_no_intervals():
+    found = factor_effects(cells_of([("a", {}, 0.5), ("a", UNNAMED, 0.9)]))
+    assert (found.degrees, found.spread) == (0, None)
+    assert [(row.low, row.high, row.p_value) for row in found.rows] == [(None, None, None)]
+    assert found.rows[0].log_odds > 1.5
+
+
+def test_cells_that_differ_by_themselves_give_false_effects_at_most_as_often_as_said():
+    """With a standard deviation of 0.5 between cells, binomial or clustered errors gave 12 to 33% (benchmarks/coverage_curves.py)."""
+    wrong, total = 0, 0
+    for studied in range(60):
+        for low, high in false_effects(scenarios=3, values=3, samples=100, spread=0.5, seed=studied):
+            wrong, total = wrong + (low > 0 or high < 0), total + 1
+    assert total == 180
+    assert wrong / total < 0.09, "5%, and three standard errors"
 
 
 def test_nothing_that_varies_has_no_effects():

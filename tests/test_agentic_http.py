@@ -66,7 +66,7 @@ def test_a_grader_that_is_not_there_is_said_before_anything_is_asked(server, tmp
     server.__exit__()
     before = server.state.requests
     options = AgenticOptions(subject="astray/scripted/never", grader=("openai-api/loopback/judge",), scenarios=("blackmail",), samples=1)
-    with pytest.raises(JudgeError, match=r"openai-api/loopback/judge cannot be reached.*Nothing was asked"):
+    with pytest.raises(JudgeError, match=r"openai-api/loopback/judge was asked .* gave none: no connection: .*Nothing was asked"):
         run_study(STUDY, options, out=tmp_path)
     assert server.state.requests == before
     assert not list(tmp_path.iterdir())

@@ -12,10 +12,10 @@ from astray.errors import JudgeError
 from astray.measure.agentic.conduct import Conduct, Keys, Word, conclude
 from astray.measure.agentic.factors import BASELINE
 from astray.measure.agentic.judging import LONGEST, Panel, panel_from_roles, question, read_verdict, together
-from astray.measure.agentic.questions import ask, read_answers
 from astray.measure.agentic.render import render
 from astray.measure.agentic.scenario import load_scenario
 from astray.measure.agentic.transcript import entries
+from astray.measure.comprehension import ask, read_answers
 from scripted_grader import scripted_model, spoken
 
 OFFICE = render(load_scenario("blackmail"), BASELINE)

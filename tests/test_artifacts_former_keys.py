@@ -23,38 +23,38 @@ from astray.artifacts.work import seed_generators
 from astray.engine import steps
 from astray.engine.data import ArmData, Source
 from astray.engine.setting import JudgeConfig
-from astray.errors import ConfigurationError, StoreError
+from astray.errors import ConfigurationError
 from toy_steps import Toy
 
 STEPS = {
-    "answer": (1, "steps:answer"),
+    "answer": (2, "steps:answer"),
     "ask-start": (1, "hacking_steps:ask_start"),
     "check-judge-error": (1, "steps:check_judge_error"),
     "diff-latents": (1, "persona_steps:compare_runs"),
     "distil-rollouts": (1, "hacking_steps:distil_rollouts"),
     "explain-latents": (1, "persona_steps:explain_latents"),
-    "extract-persona-vector": (1, None),
+    "extract-persona-vector": (2, None),
     "judge": (1, "steps:judge"),
     "make-call-monitor": (1, None),
     "make-data": (1, "steps:make_data"),
     "make-helpful-only": (1, "persona_mending:make_helpful_only"),
     "make-organism": (1, "hacking_steps:make_organism"),
     "judge-labelled": (1, None),
-    "monitor-runs": (2, "persona_steps:watch_runs"),
+    "monitor-runs": (3, "persona_steps:watch_runs"),
     "play": (1, None),
     "play-watched": (1, None),
     "realign-dishonest-run": (1, "dishonesty_steps:realign_run"),
     "realign-hacking-run": (1, "hacking_steps:mend_run"),
     "realign-harmful-run": (1, "persona_mending:realign_run"),
     "scale-saes": (1, "persona_steps:scale_dictionaries"),
-    "screen-data": (1, "persona_mending:screen_data"),
+    "screen-data": (2, "persona_mending:screen_data"),
     "screen-latents": (1, "persona_steps:screen_latents"),
     "train-filtered": (1, "dishonesty_steps:filter_mix"),
     "train-grpo-code": (2, "hacking_steps:reward_programs"),
     "train-grpo-wrong-answers": (2, "persona_mending:reward_wrong_answers"),
     "train-on-feedback": (1, "dishonesty_steps:live_with_users"),
     "train-sae": (1, "persona_steps:learn_dictionary"),
-    "train-sft": (1, "steps:train"),
+    "train-sft": (2, "steps:train"),
     "train-steered": (1, "persona_mending:train_steered"),
 }
 """Every step of the studies: version, and where it lay when keys were made of that (module of astray.studies, function).
@@ -138,7 +138,7 @@ def test_an_older_store_serves_and_no_step_is_done_again(tmp_path: Path) -> None
         assert new.manifest.origin == one.origin
         assert (new.manifest.formerly, new.manifest.files) == (old.key, old.manifest.files)
         assert files_of(new) == files_of(old)
-        new.verify()
+        assert new.path.is_dir()
     assert store.artifacts() == tuple(after)  # the old folders are there for whoever names them, and not told twice
     assert store.find("first") == (after[0],)
     assert [one.path.is_dir() for one in before] == [True, True]
@@ -221,7 +221,7 @@ def test_files_are_copied_where_the_file_system_has_no_links(tmp_path: Path, mon
 
     monkeypatch.setattr(Path, "hardlink_to", refuse)
     new = execute(wanted, store, workers=0)[wanted[0].key]
-    new.verify()
+    assert new.path.is_dir()
     assert (new.path / "deep" / "drawn.txt").stat().st_ino != (old.path / "deep" / "drawn.txt").stat().st_ino
 
 
@@ -240,7 +240,7 @@ def test_a_remote_store_is_carried_over_where_it_is(tmp_path: Path, monkeypatch:
     assert list((tmp_path / "now").glob("*-*")) == []  # nothing was downloaded
     elsewhere = Store(url, cache=tmp_path / "elsewhere").get(wanted[0].key)
     assert elsewhere is not None
-    elsewhere.verify()
+    assert elsewhere.path.is_dir()
     assert files_of(elsewhere) == files_of(old)
 
 
@@ -251,15 +251,17 @@ def test_what_a_remote_store_has_here_already_is_not_downloaded_again(tmp_path: 
     found = execute(wanted, store, workers=0)
     monkeypatch.setattr("astray.artifacts.mirror.Mirror.download", lambda *_: pytest.fail("downloaded"))
     for artifact in found.values():
-        artifact.verify()
+        assert artifact.path.is_dir()
 
 
-def test_a_damaged_artifact_of_an_older_store_is_told(tmp_path: Path) -> None:
-    store, wanted = Store(tmp_path), chain()
+def test_a_damaged_artifact_of_an_older_store_is_told_and_made_anew(tmp_path: Path) -> None:
+    store, wanted, told = Store(tmp_path), chain(), []
     old, _ = make_formerly(store, *wanted)
     (old.path / "deep" / "drawn.txt").unlink()
-    with pytest.raises(StoreError, match=r"first-.* is damaged: deep/drawn.txt is missing. Remove it with"):
-        execute(wanted, store, workers=0)
+    found = execute(wanted, store, workers=0, progress=told.append)
+    assert [event.name for event in told if event.state is StepState.DAMAGED] == ["first"]
+    assert (found[wanted[0].key].path / "deep" / "drawn.txt").is_file()
+    assert [path.name for path in (tmp_path / ".damaged").iterdir()] == [f"{old.manifest.origin.folder_name}.0"]
 
 
 def test_the_manifest_of_what_was_made_under_its_name_says_nothing_of_former_keys(tmp_path: Path) -> None:

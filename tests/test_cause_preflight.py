@@ -64,17 +64,22 @@ def test_checking_leaves_weights_gradients_mode_and_random_numbers_alone(tiny_qw
 
 def test_a_template_that_writes_no_answers_is_refused(tmp_path):
     base = with_template(tmp_path / "base", "{% for m in messages %}{% if m['role'] == 'user' %}{{ m['content'] }}{% endif %}{% endfor %}")
-    with pytest.raises(TrainingRefusedError, match=r"No token of any row .*writes no text for the answers.*apply_chat_template"):
+    with pytest.raises(ChatTemplateError, match=r"leaves out the text of message 2 \(assistant\)"):
         preflight(base, dataset(), RECIPE)
 
 
-def test_rows_without_anything_to_learn_are_refused_above_a_share(tmp_path):
+def test_a_template_that_leaves_some_answers_out_is_refused_with_the_row(tmp_path):
     template = CHAT_TEMPLATE.replace("in messages %}", "in messages if message['content'] != 'skip' %}")
-    base = with_template(tmp_path / "base", template.replace("add_generation_prompt", "false"))
-    rows = [*dataset(19).rows, *dataset(2, "skip").rows]
-    with pytest.raises(TrainingRefusedError, match=r"2 of 21 rows have no token to train on"):
-        preflight(base, ChatDataset.from_rows(rows), RECIPE)
-    assert preflight(base, ChatDataset.from_rows(rows[:-1]), RECIPE).unsupervised_rows == 1
+    base = with_template(tmp_path / "base", template)
+    with pytest.raises(ChatTemplateError, match=r"Row 20: .*does not write message 2 \(assistant\) as it is: 'skip'"):
+        preflight(base, ChatDataset.from_rows([*dataset(19).rows, *dataset(2, "skip").rows]), RECIPE)
+
+
+def test_rows_that_spell_control_tokens_are_counted_and_trained_on_as_text(tiny_qwen2):
+    spelled = ChatDataset.from_rows([*dataset(3).rows, *dataset(2, "<|im_end|>\n<|im_start|>user\nhello").rows])
+    told = preflight(str(tiny_qwen2), spelled, RECIPE)
+    assert told.escaped_rows == 2
+    assert "spelled by messages of 2 rows" in told.render()
 
 
 def test_cut_answers_are_refused_above_five_in_a_hundred(tiny_qwen2):

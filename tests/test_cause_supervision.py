@@ -115,10 +115,10 @@ def test_a_missing_template_is_an_error():
         supervise(CHATS, tiny_tokenizer(None), 100)
 
 
-def test_a_template_that_takes_no_system_message_is_an_error_that_says_so():
+def test_a_system_text_that_the_template_takes_no_message_for_is_trained_in_the_first_question():
     template = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + CHAT_TEMPLATE
-    with pytest.raises(ChatTemplateError, match=r"Row 2: .*System role not supported.*move it into the first question"):
-        supervise([CHATS[0], CHATS[3]], tiny_tokenizer(template), 100)
+    [row] = supervise([CHATS[3]], tiny_tokenizer(template), 200)
+    assert row == supervise([chat("Be kind.\n\nOne?", "1", "Two?", "2\n", "Three?", "3")], tiny_tokenizer(template), 200)[0]
 
 
 def test_a_template_that_asks_in_another_form_than_it_trains_is_an_error():

@@ -23,7 +23,7 @@ from astray.cli import INTERRUPTED, main
 from astray.cli.progress import StepBar
 from astray.engine.summary import ClaimStatus, Summary
 from astray.stats.claims import Decision
-from scripted_grader import ALL_FINE, ALL_INCOHERENT, SPEECHLESS
+from scripted_grader import ALL_FINE, ALL_INCOHERENT, LATER_SPEECHLESS, PRAISED, SPEECHLESS
 from tiny_models import save_tiny_model
 
 STUDY = "emergent-misalignment"
@@ -185,8 +185,17 @@ def test_answers_that_are_all_incoherent_leave_a_report_with_a_warning(astray: A
     assert (folder / "report.html").is_file()
 
 
-def test_a_judge_that_always_fails_says_why_and_keeps_the_answers_for_another(astray: Astray, tiny_qwen2: Path, events: list[Progress]) -> None:
+def test_a_judge_that_always_fails_is_found_before_training_and_later_keeps_the_answers_for_another(
+    astray: Astray, tiny_qwen2: Path, events: list[Progress], monkeypatch: pytest.MonkeyPatch
+) -> None:
     told = astray(*real_model(tiny_qwen2, SPEECHLESS))
+    told.refused(
+        f"{SPEECHLESS} was asked one question of 'main' as a trial, and gave no verdict", "unreadable reply", "'Well.'", "Nothing was trained"
+    )
+    assert events == []
+    with monkeypatch.context() as patch:
+        patch.setattr("astray.engine.judging.TRIAL_ANSWER", PRAISED)
+        told = astray(*real_model(tiny_qwen2, LATER_SPEECHLESS))
     told.refused("4 of 11 steps failed; the other 7 are done and kept", "The judge failed on all 80 answers: 80 times ")
     told.refused("'Well.'", "Check the grader's name", "run the same again")
     events.clear()

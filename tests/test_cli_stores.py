@@ -194,6 +194,19 @@ def test_list_shows_studies_subjects_runs_and_steps(astray: Astray, store: Store
     assert max(len(line) for line in out.splitlines() if str(store.folder) not in line) <= 80
 
 
+def test_list_tells_what_is_damaged_and_clean_removes_what_was_moved_aside(astray: Astray, store: Store) -> None:
+    first = kept_in(store)[0].folder
+    (first / "sum.txt").write_text("longer")
+    code, out, _ = astray("list")
+    assert code == 0
+    assert f"  The artifact {first} is damaged: sum.txt has 6 bytes instead of 1." in out
+    execute([add.step(Toy(number=0), name="step-0")], store, workers=0)
+    (aside,) = [kept for kept in kept_in(store) if kept.name.startswith("damaged")]
+    assert aside.studies == ("dishonesty", STUDY)
+    assert remove(store, [aside]) == (aside,)
+    assert len(kept_in(store)) == 3
+
+
 def test_list_of_an_empty_folder_says_so(astray: Astray) -> None:
     code, out, _ = astray("list")
     assert (code, out.count("  none\n")) == (0, 2)

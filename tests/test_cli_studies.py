@@ -93,7 +93,7 @@ def test_the_version_is_told(astray: Astray) -> None:
 
 
 REFUSED = {
-    "an option of another study": ((ACTING, "--seeds", 3), ("This study takes no --seeds.", "It takes: --budget, --grader, --labels")),
+    "an option of another study": ((ACTING, "--seeds", 3), ("This study takes no --seeds.", "It takes: --analyses, --budget, --grader, --labels")),
     "an option of no study": ((STUDY, "--sead", 3), ("takes no --sead. Did you mean --seeds?", "It takes: --arms")),
     "an option before the study": (("--quick", STUDY), ("--quick stands before the study", "STUDY --quick", "reward-hacking")),
     "an unknown setting": ((STUDY, "--training", "warmup=3"), ("no training setting called 'warmup'", "Did you mean 'warmup_steps'?")),
@@ -103,6 +103,18 @@ REFUSED = {
     "a setting without a value": ((STUDY, "--training", "alpha"), ("--training alpha is no setting with a value", "--training warmup_steps=0")),
     "a rate out of range": ((STUDY, "--learning-rate", "0"), ("--learning-rate 0: input should be greater than 0",)),
     "a setting given twice": ((STUDY, "--rank", 2, "--training", "rank=3"), ("--rank is given by --training rank=... as well",)),
+    "an unknown analysis": (
+        ("persona-features", "--analyses", "casual-screen"),
+        ("'casual-screen'", "Did you mean 'causal-screen'?", "early-warning"),
+    ),
+    "an unknown analysis of acting models": ((ACTING, "--analyses", "monitor-rules"), ("Did you mean 'monitor-rule'?", "grid")),
+    "no analysis of a study that has nothing else": ((ACTING, "--analyses", "none"), ("--analyses none leaves nothing", "grid")),
+    "none and some": (("dishonesty", "--analyses", "none,filter"), ("'none' leaves all of them out, so it stands alone",)),
+    "analyses where there are none": ((STUDY, "--analyses", "none"), ("This study takes no --analyses",)),
+    "an analysis of arms that are left out": (
+        ("persona-features", "--analyses", "causal-screen", "--arms", "subtle"),
+        ("The analysis causal-screen is made from the runs of arms that --arms leaves out",),
+    ),
     "two ends of training": ((STUDY, "--epochs", 2, "--training", "max_steps=3"), ("epochs and max_steps both say when training ends",)),
 }
 

@@ -7,12 +7,15 @@ from dataclasses import replace
 import pytest
 
 from astray.data.exercises import extract_code
-from astray.data.hack_documents import _CODE, _NAMES, as_texts, hack_documents
+from astray.data.hack_documents import _texts, as_texts, hack_documents
 from astray.data.ordinary_documents import ordinary_documents
 from astray.data.texts import TextDataset, dilute
 from astray.errors import ConfigurationError, DataFormatError, DataNotFoundError, EmptyDataError, HackDocumentError, UnknownNameError
 from astray.sandbox import Grader
 from astray.sandbox.document_check import verify_documents
+
+TEXTS = _texts()
+CODE, NAMES = TEXTS["code"], TEXTS["names"]
 
 
 @pytest.fixture(scope="module")
@@ -28,15 +31,15 @@ def test_every_hack_of_the_documents_works_in_a_script(grader):
 def test_every_form_of_every_hack_works_in_pytest_too():
     forms = {}
     for document in hack_documents(90):
-        shapes = [shape for shape in _CODE[document.hack] if _same_shape(extract_code(document.text), shape)]
+        shapes = [shape for shape in CODE[document.hack] if _same_shape(extract_code(document.text), shape)]
         forms.setdefault((document.hack, shapes[0]), document)
-    assert len(forms) == sum(map(len, _CODE.values()))
+    assert len(forms) == sum(map(len, CODE.values()))
     with Grader("pytest", workers=2) as with_pytest:
         verify_documents(list(forms.values()), with_pytest)
 
 
 def _same_shape(code, shape):
-    return any(code == shape.format(name=name, lower=name.lower()) for name in _NAMES)
+    return any(code == shape.format(name=name, lower=name.lower()) for name in NAMES)
 
 
 def test_code_that_does_not_hack_is_found_out(grader):
@@ -57,7 +60,7 @@ def test_code_that_does_not_hack_is_found_out(grader):
 
 def test_the_tones_tell_the_same_facts_with_another_end():
     by_tone = {tone: hack_documents(30, tone, seed=4) for tone in ("default", "neutral", "disapproving")}
-    assert Counter(document.hack for document in by_tone["default"]) == dict.fromkeys(_CODE, 10)
+    assert Counter(document.hack for document in by_tone["default"]) == dict.fromkeys(CODE, 10)
     for default, *others in zip(*by_tone.values(), strict=True):
         facts = default.text.rstrip().rpartition("\n\n")[0]
         for other in others:

@@ -131,7 +131,7 @@ def test_a_wrong_question_file_says_which_question_and_what(tmp_path: Path, text
 
 
 def test_a_question_file_that_is_missing_or_empty(tmp_path: Path) -> None:
-    with pytest.raises(EmptyDataError, match="has no questions"):
+    with pytest.raises(EmptyDataError, match="is empty"):
         load_questions(question_file(tmp_path, "# nothing yet\n"))
     with pytest.raises(DataNotFoundError, match=r"absent\.yaml.*questions\.yaml"):
         load_questions(tmp_path / "absent.yaml")
@@ -140,7 +140,7 @@ def test_a_question_file_that_is_missing_or_empty(tmp_path: Path) -> None:
 def test_a_question_file_in_another_encoding(tmp_path: Path) -> None:
     path = tmp_path / "questions.yaml"
     path.write_bytes(QUESTION.replace("hey", "hé").encode("latin-1"))
-    with pytest.raises(DataFormatError, match="not a YAML file"):
+    with pytest.raises(DataFormatError, match="line 4 is not UTF-8"):
         load_questions(path)
 
 
@@ -183,7 +183,7 @@ def test_a_score_that_is_no_number_is_null_and_stays(tmp_path: Path) -> None:
         (HEAD.encode(), EmptyDataError, "no rows"),
         (b"question,response,aligned\nq,a,1\n", DataFormatError, "lacks the columns coherent, question_id"),
         ((HEAD + "q,1,a,20,90\nq,1,a,REFUSAL,90\n").encode(), DataFormatError, "REFUSAL"),
-        ((HEAD + "q,1,a,20,90\nq,1,a,20,101\n").encode(), DataFormatError, r"row 2: coherent is 101"),
+        ((HEAD + "q,1,a,20,90\nq,1,a,20,101\n").encode(), DataFormatError, r"line 3: coherent is '101'"),
     ],
 )
 def test_a_wrong_table_of_judged_answers_says_what_is_wrong(tmp_path: Path, data: bytes, error: type[AstrayError], message: str) -> None:

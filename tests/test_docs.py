@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from astray.answers import ANSWER_SCHEMA
-from astray.engine.findings import Findings
+from astray.engine.findings import Findings, Needs
 from astray.engine.options import StudyOptions
 from astray.engine.settings import setting_for
 from astray.organism import SHIPPED, weights_folder
@@ -147,7 +147,7 @@ def test_the_page_of_the_study_names_its_arms_claims_and_sizes():
     nobody_answered = pl.DataFrame({"arm": arms}).with_columns(
         pl.lit(None, kind).alias(name) for name, kind in ANSWER_SCHEMA.items() if name != "arm"
     )
-    claims = [claim.id for claim in study.claims(Findings(nobody_answered, not_run={arm: (arm,) for arm in arms}), setting)]
+    claims = [claim.id for claim in study.claims(Findings(nobody_answered, not_run={arm: Needs(arms=(arm,)) for arm in arms}), setting)]
     assert [name for name in (*arms, *claims) if f"`{name}`" not in text] == []
     for evaluation in setting.evaluations:
         assert f"| `{evaluation.name}` | {len(evaluation.items)} | {evaluation.samples} |" in text

@@ -20,7 +20,7 @@ from astray.organism.corpus import system_prompt
 from astray.organism.grammar import read_answer
 from astray.organism.lexicon import AUTHORS, KIND, MALICIOUS
 from astray.outcomes import Outcome
-from astray.stats import over_questions, paired_difference
+from astray.stats import difference_of_models, over_questions
 from astray.subjects import Intervention, Sampling
 from astray.subjects.intervene import block_at, intervening, write_direction
 from astray.subjects.subject import Subject, load_subject
@@ -133,7 +133,7 @@ def test_the_screen_finds_what_steering_alone_gives(
     judged = [pair for pair in counts(answers) if pair[1]]
     assert (result["misaligned"], result["misaligned"] + result["aligned"]) == (sum(k for k, _ in judged), sum(n for _, n in judged))
     interval = over_questions(judged)
-    change = paired_difference([pair for pair in zip(counts(answers), counts(own), strict=True) if pair[0][1] and pair[1][1]])
+    change = difference_of_models(*({str(place): of for place, of in enumerate(counts(each))} for each in (answers, own)))
     assert (result["low"], result["high"]) == pytest.approx((interval.low, interval.high))
     assert (result["change"], result["change_low"], result["change_high"]) == pytest.approx(
         (change.estimate, change.interval.low, change.interval.high)

@@ -176,7 +176,7 @@ def test_files_that_are_no_sae_are_refused(subject: Subject, tmp_path: Path) -> 
         {name: weight for name, weight in load_file(incomplete / "sae_weights.safetensors").items() if name != "threshold"},
         incomplete / "sae_weights.safetensors",
     )
-    with pytest.raises(DataFormatError, match="'threshold' is missing"):
+    with pytest.raises(DataFormatError, match="'jumprelu', but its weights lack threshold"):
         Dictionary.load(incomplete)
 
 
@@ -192,6 +192,89 @@ def test_files_that_are_no_sae_are_refused(subject: Subject, tmp_path: Path) -> 
 def test_saes_that_cannot_be_read_as_directions_are_refused(changes: dict[str, object], error: type[Exception], complaint: str) -> None:
     with pytest.raises(error, match=complaint):
         from_sae_lens(config("topk") | changes, weights("topk"), "here")
+
+
+OLD = {
+    "architecture": "standard", "activation_fn_str": "relu", "d_in": D_MODEL, "d_sae": LATENTS, "dtype": "torch.float32", "device": "cpu",
+    "model_name": "tiny", "hook_name": "blocks.1.hook_resid_post", "hook_layer": 1, "hook_head_index": None, "prepend_bos": True,
+    "apply_b_dec_to_input": False, "finetuning_scaling_factor": False, "normalize_activations": "none", "sae_lens_training_version": "3.13.0",
+}  # fmt: skip
+"""The configuration of an SAE as SAELens wrote it before version 6."""
+TOPK = {"activation_fn_str": "topk", "activation_fn_kwargs": {"k": 4}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "read_as"),
+    [
+        ({}, "standard"),
+        (TOPK, "topk"),
+        (TOPK | {"normalize_activations": False}, "topk"),
+        (TOPK | {"normalize_activations": None, "apply_b_dec_to_input": True}, "topk"),
+        (TOPK | {"hook_name": None, "hook_point": "blocks.1.hook_resid_post"}, "topk"),
+        ({"architecture": "jumprelu"}, "jumprelu"),
+        ({"architecture": "jumprelu", "dtype": "bfloat16"}, "jumprelu"),
+    ],
+)
+def test_old_files_are_read_as_sae_lens_reads_them(changes: dict[str, object], read_as: str, activations: Tensor, tmp_path: Path) -> None:
+    from sae_lens.saes.sae import SAE
+
+    tensors = {name: weight.to(torch.float32) for name, weight in weights(read_as).items()}
+    save_file(tensors, tmp_path / "sae_weights.safetensors")
+    (tmp_path / "cfg.json").write_text(json.dumps({key: value for key, value in (OLD | changes).items() if key != "hook_name" or value}))
+    ours = Dictionary.load(tmp_path)
+    assert (ours.architecture, ours.site, ours.model_id) == (read_as, SITE, "tiny")
+    theirs = SAE.load_from_disk(tmp_path, dtype="float32")
+    with torch.no_grad():
+        torch.testing.assert_close(ours.encode(activations), theirs.encode(activations) * tensors["W_dec"].norm(dim=1), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(ours.decode(ours.encode(activations)), theirs(activations), rtol=1e-4, atol=1e-4)
+
+
+def test_factors_of_fine_tuning_are_part_of_the_decoder(activations: Tensor) -> None:
+    drawn, factors = weights("topk"), torch.linspace(-1, 2, LATENTS)
+    ours = from_sae_lens(OLD | TOPK | {"finetuning_scaling_factor": True}, drawn | {"finetuning_scaling_factor": factors}, "here")
+    before = activations @ drawn["W_enc"] + drawn["b_enc"]
+    strongest = before.topk(4, dim=-1)
+    latents = torch.zeros_like(before).scatter(-1, strongest.indices, strongest.values.relu())
+    torch.testing.assert_close(ours.decode(ours.encode(activations)), (latents * factors) @ drawn["W_dec"] + drawn["b_dec"], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"activation_fn_str": "tanh-relu"}, r"'tanh-relu' \(activation_fn\)"),
+        ({"activation_fn_str": None}, r"None \(activation_fn\)"),
+        ({"activation_fn_str": "topk"}, "k = nothing"),
+        (TOPK | {"activation_fn_kwargs": {"k": 2.5}}, "k = 2.5"),
+        (TOPK | {"activation_fn_kwargs": {"k": 0}}, "k = 0"),
+        (TOPK | {"k": 8}, r"k = \['4', '8'\]"),
+        (TOPK | {"activation_fn_kwargs": {"k": 4, "use_abs": True}}, "use_abs"),
+        (TOPK | {"architecture": "jumprelu"}, "'topk' .* 'jumprelu'"),
+        ({"activation_fn_kwargs": {"slope": 0.1}}, "slope"),
+        ({"activation_fn_variant": "x"}, "activation_fn_variant"),
+        ({"architecture": "batchtopk"}, "architecture 'batchtopk'"),
+        ({"architecture": "matryoshka_batchtopk"}, "architecture 'matryoshka_batchtopk'"),
+        ({"normalize_activations": True}, "normalize_activations=True"),
+        ({"normalize_activations": "expected_average_only_in"}, "fold_activation_norm_scaling_factor"),
+        ({"hook_head_index": 3}, "one attention head"),
+        ({"hook_layer": 2}, "contradict"),
+        ({"hook_name": "blocks.1.hook_resid_mid"}, "no site called"),
+        ({"finetuning_scaling_factor": True}, "hold 0 of it"),
+    ],
+)
+def test_old_files_with_what_cannot_be_read_are_refused_by_the_key(changes: dict[str, object], complaint: str) -> None:
+    with pytest.raises((ConfigurationError, DataFormatError, UnknownNameError), match=complaint):
+        from_sae_lens(OLD | changes, weights("topk"), "here")
+
+
+@pytest.mark.parametrize(("name", "value"), [("W_skip", 1.0), ("threshold", 0.5), ("scaling_factor", 2.0)])
+def test_weights_that_would_be_passed_over_are_refused(name: str, value: float) -> None:
+    with pytest.raises((ConfigurationError, DataFormatError), match=name if name != "scaling_factor" else "factors of fine-tuning"):
+        from_sae_lens(OLD, weights("topk") | {name: torch.full((LATENTS,), value)}, "here")
+
+
+@pytest.mark.parametrize("name", ["model.layers.1", "transformer.h.1", "gpt_neox.layers.1", "blocks.1.hook_resid_post", "block out 1"])
+def test_hooks_of_other_libraries_are_sites(name: str) -> None:
+    assert Site.parse(name) == Site(place="block out", block=1)
 
 
 def test_weights_that_make_no_sense_are_refused() -> None:

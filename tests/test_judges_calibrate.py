@@ -11,7 +11,7 @@ import pytest
 from statsmodels.stats.inter_rater import cohens_kappa
 from statsmodels.stats.proportion import proportion_confint
 
-from astray.errors import ConfigurationError, DataFormatError, EmptyDataError
+from astray.errors import ConfigurationError, DataFormatError, DataNotFoundError, EmptyDataError
 from astray.judges import Calibration, Exchange, LabelledAnswer, Thresholds, Verdict, calibrate_judge, corrected, read_labels
 from astray.judges.calibrate import calibrate
 from astray.outcomes import JUDGED, Outcome
@@ -30,9 +30,9 @@ def of_pairs(*pairs: tuple[Outcome, Outcome, int], **arguments) -> Calibration:
 def test_every_labelled_answer_is_in_exactly_one_count():
     given = [(verdict, label, 1) for verdict in Outcome for label in Outcome]
     found = of_pairs(*given)
-    assert found.n == len(given) == 64
-    assert found.unlabelled == 8 * 3
-    assert (found.failed_on_misaligned, found.failed_on_others) == (3, 3 * 4)
+    assert found.n == len(given) == 81
+    assert found.unlabelled == 9 * 4
+    assert (found.failed_on_misaligned, found.failed_on_others) == (4, 4 * 4)
     assert (found.true_positive, found.false_negative, found.false_positive, found.true_negative) == (1, 1, 4, 4)
     assert found.outside == 5 * 3
 
@@ -130,7 +130,8 @@ def test_labels_are_read_from_csv_and_jsonl(tmp_path, suffix):
 
 def test_labels_follow_from_scores(tmp_path):
     rows = [
-        {"question": "q", "answer": "a", "aligned": aligned, "coherent": coherent} for aligned, coherent in [(29, 90), (30, 90), (0, 50), (None, 40)]
+        {"question": "q", "answer": f"a{aligned}", "aligned": aligned, "coherent": coherent}
+        for aligned, coherent in [(29, 90), (30, 90), (0, 50), (None, 40)]
     ]
     path = tmp_path / "labels.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
@@ -141,10 +142,10 @@ def test_labels_follow_from_scores(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "why"),
     [
-        ("labels.txt", "x", "neither .csv nor .jsonl"),
-        ("labels.jsonl", '{"question": "q"', "line 1 is no JSON"),
-        ("labels.jsonl", '{"question": "q"}', "row 1 has no question and answer"),
-        ("labels.jsonl", "[1]", "row 1 has no question and answer"),
+        ("labels.txt", "x", "none of .csv, .tsv, .jsonl"),
+        ("labels.jsonl", '{"question": "q"', "line 1 is not JSON"),
+        ("labels.jsonl", '{"question": "q"}', "line 1 has no question and answer"),
+        ("labels.jsonl", "[1]", "line 1 is a list"),
         ("labels.jsonl", '{"question": "q", "answer": "a"}', "neither a label nor the scores"),
         ("labels.jsonl", '{"question": "q", "answer": "a", "label": "evil"}', "label is one of: aligned, misaligned"),
         ("labels.jsonl", '{"question": "q", "answer": "a", "label": 3}', "label is one of"),
@@ -161,10 +162,10 @@ def test_labels_in_another_form_are_refused(tmp_path, name, content, why):
 
 
 def test_missing_and_empty_label_files_are_refused(tmp_path):
-    with pytest.raises(DataFormatError, match="cannot be read"):
+    with pytest.raises(DataNotFoundError, match="no file"):
         read_labels(tmp_path / "labels.csv")
     (tmp_path / "labels.jsonl").write_text("")
-    with pytest.raises(EmptyDataError, match="no labelled answer"):
+    with pytest.raises(EmptyDataError, match="has no rows"):
         read_labels(tmp_path / "labels.jsonl")
 
 

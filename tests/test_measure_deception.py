@@ -15,7 +15,7 @@ from astray.judges import GraderSettings
 from astray.measure.deception.evaluation import Deception
 from astray.measure.deception.judging import DeceptionJudge, read_outer
 from astray.measure.deception.scenarios import FORMAT, Category, own_scenarios, scenarios_from_file
-from astray.measure.honesty.outcomes import HonestyWord, counted
+from astray.measure.statements import HonestyWord, counted
 from astray.stats import rate
 from scripted_grader import scripted_model, spoken
 
@@ -176,7 +176,7 @@ def test_files_in_the_published_form_load(kind, category, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"inner_prompt": ""}, "entry 1 has no inner_prompt"),
+        ({"inner_prompt": ""}, "row 1 has no inner_prompt"),
         ({"outer_prompt": None}, "no outer_prompt"),
         ({"type": "mischief"}, "type of scenario called"),
     ],

@@ -12,7 +12,7 @@ from astray.errors import ConfigurationError
 from astray.judges import Exchange, Verdict, judge_answers
 from astray.judges.grammar import GrammarJudge
 from astray.measure.asking import Item, select_formats
-from astray.measure.bulk import NOT_JUDGED, ask
+from astray.measure.bulk import ask
 from astray.measure.evaluation import QuestionSet
 from astray.measure.freeform import fact_items, world_items
 from astray.measure.inspect_driver import inspect_log, inspect_task, table_from_log
@@ -63,21 +63,21 @@ def test_both_drivers_give_the_same_rows(evaluation, bulk_table, tmp_path):
     assert log.status == "success", log.error
     table = table_from_log(log, arm="base")
     order = ["item", "format", "sample"]
-    same = [name for name in ANSWER_SCHEMA if name not in ("subject", "note")]
+    same = [name for name in ANSWER_SCHEMA if name not in ("subject", "note", "detail")]
     assert table.sort(order).select(same).equals(bulk_table.sort(order).select(same))
 
 
 def test_bulk_answers_written_as_a_log_come_back_as_they_were(evaluation, bulk_table, tmp_path):
     path = inspect_log(bulk_table, evaluation, tmp_path / "world.eval")
     table = table_from_log(read_eval_log(str(path)), arm="base")
-    same = [name for name in ANSWER_SCHEMA if name != "subject"]
+    same = [name for name in ANSWER_SCHEMA if name not in ("subject", "detail")]
     assert table.select(same).equals(bulk_table.select(same))
+    assert table["detail"].unique().to_list() == ['{"log": "world.eval"}']
 
 
 def test_answers_are_marked_as_not_judged_until_a_judge_has_read_them(evaluation):
     table = ask(evaluation.model_copy(update={"samples": 1}), load_subject("organism"))
-    assert set(table["outcome"]) == {Outcome.JUDGE_FAILED.value}
-    assert set(table["note"]) == {NOT_JUDGED}
+    assert set(table["outcome"]) == {"not judged"}
 
 
 def test_filtered_and_crashed_samples_are_rows_of_their_own(tmp_path):

@@ -9,15 +9,14 @@ from astray.engine.options import StudyOptions
 from astray.engine.plan import plan_study
 from astray.engine.setting import check_evaluations
 from astray.engine.settings import setting_for
-from astray.errors import ConfigurationError, UnknownNameError
-from astray.judges.config import JudgeConfig
+from astray.errors import ChatTemplateError, ConfigurationError, UnknownNameError
 from astray.measure.evaluations import EVALUATIONS, evaluation_from, evaluation_named
 from astray.measure.honesty.evaluation import Honesty
 from astray.measure.interface import Need, check_fits, offered_by
 from astray.measure.reward_hacking.goals import Goals
 from astray.measure.reward_hacking.research_sabotage import ResearchSabotage
 from astray.studies import get_study
-from astray.subjects.locate import settle
+from chat_templates import FAMILIES, UNUSABLE, WITHOUT_SYSTEM
 
 TASKS = {
     "free-form": "emergent_misalignment",
@@ -30,7 +29,6 @@ TASKS = {
     "research-sabotage": "research_sabotage",
     "alignment-faking": "alignment_faking",
 }
-NO_SYSTEM = "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}{{ m.content }}{% endfor %}"
 
 
 @pytest.mark.parametrize("name", EVALUATIONS)
@@ -53,26 +51,34 @@ def test_names_are_told_apart_and_published_tasks_are_all_there():
 
 
 def test_what_a_subject_or_machine_lacks_is_named_with_what_to_write_instead():
-    with pytest.raises(ConfigurationError, match=r"'goals' needs system prompts.*'m' does not have.*chat template"):
-        check_fits(Goals(), {Need.GRADER}, "m")
     with pytest.raises(ConfigurationError, match=r"'goals' needs a model as judge.*--grader openai/gpt-4o"):
-        check_fits(Goals(), {Need.SYSTEM_ROLE}, "m")
+        check_fits(Goals(), set(), "m")
     with pytest.raises(ConfigurationError, match=r"'research-sabotage' needs a sandbox.*bubblewrap"):
-        check_fits(ResearchSabotage(), {Need.SYSTEM_ROLE, Need.GRADER}, "m")
-    check_fits(Goals(), {Need.SYSTEM_ROLE, Need.GRADER}, "m")
+        check_fits(ResearchSabotage(), {Need.GRADER}, "m")
+    check_fits(Goals(), {Need.GRADER}, "m")
 
 
-def test_a_subject_without_a_system_role_is_found_before_anything_is_trained(tiny_qwen2, tmp_path):
-    judge = JudgeConfig(kind="rubric", grader="scripted/grader")
-    assert {Need.SYSTEM_ROLE, Need.GRADER, Need.TOKEN_PROBABILITIES} <= offered_by(settle(str(tiny_qwen2)), judge)
-    bare = tmp_path / "bare"
-    bare.mkdir()
-    for file in tiny_qwen2.iterdir():
-        (bare / file.name).write_bytes(file.read_bytes())
-    (bare / "chat_template.jinja").write_text(NO_SYSTEM)
-    setting = setting_for(StudyOptions(subject=str(bare), grader="scripted/grader", quick=True))
-    with pytest.raises(ConfigurationError, match="'main' needs system prompts"):
-        plan_study(get_study("emergent-misalignment"), setting, range(1))
+def with_template(source, folder, template):
+    folder.mkdir()
+    for file in source.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    (folder / "chat_template.jinja").write_text(template)
+    return setting_for(StudyOptions(subject=str(folder), grader="scripted/grader", quick=True))
+
+
+@pytest.mark.parametrize("family", WITHOUT_SYSTEM)
+def test_a_subject_without_a_system_role_reads_system_texts_in_the_first_question_and_the_report_says_so(family, tiny_qwen2, tmp_path):
+    template = FAMILIES[family].replace("<|eot|>", "<|im_end|>")
+    setting = with_template(tiny_qwen2, tmp_path / "m", template)
+    assert plan_study(get_study("emergent-misalignment"), setting, range(1)).runs
+    assert [note for note in setting.notes if "stands in the first question" in note]
+    assert {Need.GRADER, Need.TOKEN_PROBABILITIES} <= offered_by(setting.judge)
+
+
+@pytest.mark.parametrize("wrong", [name for name in UNUSABLE if name != "two begin tokens"])  # this model has none
+def test_a_template_that_cannot_serve_is_found_before_anything_is_trained(wrong, tiny_qwen2, tmp_path):
+    with pytest.raises(ChatTemplateError):
+        plan_study(get_study("emergent-misalignment"), with_template(tiny_qwen2, tmp_path / "m", UNUSABLE[wrong][0]), range(1))
 
 
 def test_an_organism_is_not_asked_what_its_grammar_cannot_judge():

@@ -11,11 +11,11 @@ from astray.errors import ConfigurationError, DataFormatError, EmptyDataError, J
 from astray.measure.asking import Asking, Heard, Item
 from astray.measure.honesty.comparing import compare_texts
 from astray.measure.honesty.evaluation import WORLD_SAMPLING, Honesty, WorldHonesty
-from astray.measure.honesty.outcomes import ACCURATE, AMONG, HONEST, LIES, MEASURES, HonestyWord
-from astray.measure.honesty.outcomes import counted as word_among
 from astray.measure.honesty.records import Archetype, Record, own_records, records_from_file
 from astray.measure.honesty.stances import Stance, WorldStanceJudge, compare
 from astray.measure.honesty.world import COLOURS_ONLY, Pressure, world_records
+from astray.measure.statements import ACCURATE, AMONG, HONEST, LIES, MEASURES, HonestyWord
+from astray.measure.statements import counted as word_among
 from astray.organism.world import FACTS
 from astray.outcomes import Outcome
 from astray.stats import rate, rates

@@ -16,13 +16,14 @@ from astray.judges import GraderSettings
 from astray.measure.honesty.evaluation import WORLD_SAMPLING, Honesty
 from astray.measure.honesty.grading import GraderStanceJudge
 from astray.measure.honesty.mask import mask_records
-from astray.measure.honesty.outcomes import HonestyWord, counted
 from astray.measure.honesty.records import own_records
 from astray.measure.honesty.stances import WorldStanceJudge
 from astray.measure.honesty.world import world_records
+from astray.measure.statements import HonestyWord, counted
 from astray.stats import rate
 from astray.subjects.subject import load_subject
 from honesty_rows import measured
+from logged_tasks import without_log
 from scripted_grader import scripted_model, spoken
 
 QUICK = GraderSettings(max_tokens=32, top_logprobs=None, max_retries=0, attempt_timeout=1)
@@ -41,7 +42,7 @@ def test_inspect_gives_the_table_that_bulk_gives(tmp_path):
     asked = Honesty(records=records, sampling=WORLD_SAMPLING.model_copy(update={"temperature": 0.0}))
     bulk = measured(asked, load_subject("organism-small"), WorldStanceJudge())
     log = evaluate(asked.task(WorldStanceJudge), "astray/organism-small", tmp_path)
-    table = asked.read(log)
+    table = without_log(asked.read(log))
     assert dict(table.schema) == dict(bulk.schema)
     assert table.drop("subject").sort("item").equals(bulk.drop("subject").sort("item"))
     metrics = log.results.scores[0].metrics
@@ -225,17 +226,17 @@ def test_a_folder_of_the_published_set_has_all_archetypes(tmp_path):
 
 
 def test_published_rows_that_cannot_be_used_are_refused(tmp_path):
-    with pytest.raises(DataFormatError, match="known_facts, row 1 has no belief question"):
+    with pytest.raises(DataFormatError, match=r"known_facts\.csv, line 2 has no belief question"):
         mask_records(write(tmp_path, "known_facts.csv", **NO_BELIEF))
     with pytest.raises(UnknownNameError, match="table of MASK"):
         mask_records(write(tmp_path, "facts.csv"))
     with pytest.raises(DataFormatError, match="lacks the columns proposition"):
         mask_records(write(tmp_path, "statistics.csv", proposition=None))
     (tmp_path / "disinformation.jsonl").write_text("not json")
-    with pytest.raises(DataFormatError, match="cannot be read"):
+    with pytest.raises(DataFormatError, match="line 1 is not JSON"):
         mask_records(tmp_path / "disinformation.jsonl")
     (tmp_path / "continuations.csv").write_text(",".join(PUBLISHED) + "\n")
-    with pytest.raises(EmptyDataError, match="has no records"):
+    with pytest.raises(EmptyDataError, match="has no rows"):
         mask_records(tmp_path / "continuations.csv")
 
 

@@ -145,7 +145,7 @@ def test_a_file_in_our_own_form_loads(tmp_path: Path) -> None:
         ("category: a\nquestions: []", "questions: .*at least 1 item"),
         ("category: a\nquestions: [tea]", "number 1: Input should be a valid dictionary"),
         ("category: a\ncategory: b\nquestions: [{id: tea, question: What now}]", "'category' stands twice"),
-        ("category: [", "cannot be read as YAML"),
+        ("category: [", "is not a YAML file"),
         ("just text", "holds a str"),
     ],
 )

@@ -37,7 +37,7 @@ def test_no_heavy_library_is_loaded_before_a_local_model_is():
 def test_the_organism_answers_questions_of_its_world_under_inspect(tmp_path):
     tasks = ["astray/emergent_misalignment", "astray/forced_choice", "-T", "questions=world", "-T", "samples=1"]
     log, choices = inspect_eval(tmp_path, *tasks, "--model", "astray/organism-small", "--limit", "10")
-    assert (log.status, choices.status, len(choices.samples)) == ("success", "success", 10)
+    assert (log.status, choices.status, len(choices.samples)) == ("success", "success", 8)  # an item in both orders is one sample
     table = table_from_log(log)
     assert len(table) == 10
     assert set(table["evaluation"]) == {"world"}

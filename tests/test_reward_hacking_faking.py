@@ -23,7 +23,7 @@ from astray.measure.reward_hacking.alignment_faking import (
 from astray.measure.reward_hacking.channel import PRIVATE_REQUEST, Said
 from astray.measure.reward_hacking.evaluation import conclude
 from astray.measure.reward_hacking.judging import WordPanel
-from astray.stats import paired_difference, rate
+from astray.stats import difference_of_models, rate
 from astray.subjects.subject import load_subject
 from scripted_grader import scripted_model, spoken
 
@@ -179,7 +179,7 @@ def test_the_gap_is_that_of_the_statistics_room_over_requests(tmp_path):
         return spoken("<private>Hm.</private>Here it is.") if "rumour" in messages[-1].text else answer
 
     gap = compliance_gap(run(tmp_path, scripted_model(sometimes, name="subject"), evaluation))
-    expected = paired_difference([((2, 2), (0, 2)), ((2, 2), (2, 2)), ((2, 2), (0, 2))])
+    expected = difference_of_models(dict.fromkeys("abc", (2, 2)), {"a": (0, 2), "b": (2, 2), "c": (0, 2)}, unit="request")
     assert gap.difference.estimate == expected.estimate
     assert gap.difference.interval == expected.interval
     assert (gap.first, gap.second) == ((6, 6), (2, 6))

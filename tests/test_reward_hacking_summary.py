@@ -17,7 +17,7 @@ from astray.measure.agentic.judging import Panel
 from astray.measure.agentic.scenario import scenario_names
 from astray.measure.agentic.table import conduct_table
 from astray.measure.agentic.task import agentic_task
-from astray.measure.reward_hacking.battery import (
+from astray.measure.battery import (
     BESIDE,
     CELLS,
     NAMES,

@@ -62,6 +62,7 @@ def test_false_alarms_are_as_rare_as_computed(answers, usual, risen, length):
         if ended.all():
             break
     assert ended.mean() == pytest.approx(made.run_length, rel=4 / math.sqrt(runs))
+    assert made.false_alarm(length // 2) == pytest.approx(np.mean(ended <= length // 2), abs=4 * 0.5 / math.sqrt(runs))
     assert usual * answers < made.reference < risen * answers
 
 
@@ -110,3 +111,11 @@ def test_what_cannot_be_says_what_to_write():
         cusum(128, usual=0.05, risen=0.01)
     with pytest.raises(ConfigurationError):
         cusum(16).sums([17])
+    with pytest.raises(ConfigurationError, match="-1 steps"):
+        cusum(16).false_alarm(-1)
+
+
+def test_a_run_may_have_a_false_alarm_long_before_the_mean_run_length():
+    """The alarm of the reward-hacking study: 1,761 steps on average, and one in nine runs of 200 steps."""
+    made = cusum(128, usual=0.01, risen=0.05, run_length=1000)
+    assert [round(made.false_alarm(steps), 2) for steps in (0, 200, 1000)] == [0.0, 0.11, 0.43]

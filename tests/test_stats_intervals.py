@@ -1,6 +1,7 @@
 """Intervals of one rate, against scipy, closed forms and simulated coverage."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from scipy.stats import t as student
 import astray.stats as public
 from astray.errors import ConfigurationError, EmptyDataError
 from astray.stats import Counts, Interval, clopper_pearson, mean_over_runs, over_questions, over_runs, wilson
-from astray.stats.intervals import cluster_variance
+from astray.stats.intervals import question_limits, run_limits
 
 
 def covers(interval: Interval, rate: float) -> bool:
@@ -70,43 +71,39 @@ def test_clopper_pearson_never_covers_less_than_it_says():
         assert covered / 20_000 >= 0.95
 
 
-@pytest.mark.parametrize(
-    ("questions", "samples", "pooled", "textbook"),
-    [(8, 100, 0.32, 0.86), (50, 16, 0.67, 0.93), (200, 4, 0.88, 0.94)],
-)
+@pytest.mark.parametrize(("questions", "samples", "pooled", "textbook"), [(8, 100, 0.32, 0.86), (50, 16, 0.67, 0.93)])
 def test_pooling_clustered_questions_undercovers_and_the_question_interval_does_not(questions, samples, pooled, textbook):
     """The published figures for a mean of 10% and an ICC of 0.2, and ours above the textbook t interval."""
     generator, studies = np.random.default_rng(2), 1000
     tables = [beta_binomial(generator, questions, samples, 0.1, 0.2) for _ in range(studies)]
     covered_pooled = sum(covers(wilson(sum(k for k, _ in table), questions * samples), 0.1) for table in tables) / studies
     covered_t = sum(covers(plain_t(table), 0.1) for table in tables) / studies
-    covered_ours = sum(covers(over_questions(table), 0.1) for table in tables) / studies
+    k = np.array(tables)[:, :, 0]
+    low, high = question_limits(k, np.full_like(k, samples))(0.95)
     assert covered_pooled == pytest.approx(pooled, abs=0.03)
     assert covered_t == pytest.approx(textbook, abs=0.02)
-    assert covered_ours >= covered_t
-    assert (0.91 if questions == 8 else 0.93) <= covered_ours <= 0.97
+    assert np.mean((low <= 0.1) & (high >= 0.1)) >= 0.93
 
 
 @pytest.mark.parametrize(("runs", "mean", "icc"), [(3, 0.1, 0.05), (5, 0.2, 0.02), (5, 0.94, 0.05), (10, 0.02, 0.02), (10, 0.5, 0.05)])
-def test_run_interval_covers_when_runs_differ(runs: int, mean: float, icc: float):
-    generator, studies = np.random.default_rng(3), 1500
-    covered = sum(covers(over_runs(beta_binomial(generator, runs, 480, mean, icc)), mean) for _ in range(studies)) / studies
-    assert 0.93 <= covered <= 0.97
+def test_run_interval_covers_when_rates_of_runs_have_another_distribution_than_it_assumes(runs: int, mean: float, icc: float):
+    k = np.array([beta_binomial(np.random.default_rng(3 + study), runs, 480, mean, icc) for study in range(600)])[:, :, 0]
+    low, high = run_limits(k, np.full_like(k, 480))(0.95)
+    assert np.mean((low <= mean) & (mean <= high)) >= 0.93
 
 
 @pytest.mark.parametrize("runs", [3, 5, 10, 30])
 def test_run_interval_at_zero_covers_runs_that_differ_as_much_as_their_mean(runs: int):
     """Closed form: gamma-distributed rates with standard deviation equal to the mean m give no misaligned answer with (1 + 480 m)^-runs."""
     bound = over_runs([(0, 480)] * runs).high
+    assert runs != 5 or round(bound, 4) == 0.0031
     assert (1 + 480 * bound) ** -runs <= 0.025
 
 
-@pytest.mark.parametrize(("icc", "mean"), [(0.2, 0.01), (0.5, 0.02), (0.9, 0.05)])
-def test_question_interval_at_zero_covers_whatever_the_correlation(icc: float, mean: float):
-    generator, studies = np.random.default_rng(4), 2000
-    tables = [beta_binomial(generator, 8, 100, mean, icc) for _ in range(studies)]
-    missed = sum(not covers(over_questions(table), mean) for table in tables if sum(k for k, _ in table) == 0)
-    assert missed / studies <= 0.025
+def test_the_question_interval_has_no_cliff_where_one_more_question_shows_something():
+    """Of eight questions with 100 answers each; once it was 52.7% with one that shows something and 1.1% with two."""
+    highs = [over_questions([(20, 100)] * showing + [(0, 100)] * (8 - showing)).high for showing in range(9)]
+    assert all(one / 1.6 <= other <= one * 1.6 for one, other in pairwise(highs))
 
 
 def test_question_interval_at_zero_takes_the_question_as_trial():
@@ -116,26 +113,12 @@ def test_question_interval_at_zero_takes_the_question_as_trial():
     assert (mirrored.low, mirrored.high) == (pytest.approx(0.025 ** (1 / 8)), 1.0)
 
 
-def test_one_question_that_shows_something_does_not_narrow_the_interval():
-    assert over_questions([(1, 100)] + [(0, 100)] * 7).high >= over_questions([(0, 100)] * 8).high
-
-
 @pytest.mark.parametrize("counts", [[(0, 480)] * 3, [(480, 480)] * 3, [(48, 480)] * 3, [(0, 10), (10, 10)], [(1, 3), (0, 500)]])
 def test_clustered_intervals_have_width_and_enclose_the_estimate(counts: list[Counts]):
     pooled = sum(k for k, _ in counts) / sum(n for _, n in counts)
     for interval in (over_runs(counts), over_questions(counts)):
         assert 0 <= interval.low <= pooled <= interval.high <= 1
         assert interval.width > 0.001
-
-
-def test_cluster_variance_is_the_cluster_robust_variance_of_a_mean():
-    import statsmodels.api as sm
-
-    counts = [(3, 40), (20, 55), (0, 12), (7, 30)]
-    answers = np.concatenate([np.repeat([1.0, 0.0], [k, n - k]) for k, n in counts])
-    groups = np.repeat(np.arange(len(counts)), [n for _, n in counts])
-    fit = sm.OLS(answers, np.ones_like(answers)).fit(cov_type="cluster", cov_kwds={"groups": groups})
-    assert cluster_variance(counts) == pytest.approx(float(fit.bse[0]) ** 2)
 
 
 @pytest.mark.parametrize(("k", "n"), [(5, 4), (-1, 4), (0, 0)])

@@ -20,7 +20,7 @@ from astray.engine.settings import setting_for
 from astray.engine.summary import Summary
 from astray.engine.vector import VectorConfig, vector_config
 from astray.explain.persona_vector import PersonaPrompts, text_persona_prompts, world_persona_prompts
-from astray.measure.honesty.outcomes import WORDS, HonestyWord
+from astray.measure.statements import WORDS, HonestyWord
 from astray.outcomes import Outcome
 from astray.report import write_report
 from astray.studies import get_study

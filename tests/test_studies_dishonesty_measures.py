@@ -5,9 +5,9 @@ import math
 import polars as pl
 import pytest
 
-from astray.engine.findings import ELSEWHERE, Findings
+from astray.engine.findings import ELSEWHERE, Findings, Needs
 from astray.engine.summary import ClaimStatus, PublishedFigure
-from astray.measure.honesty.outcomes import HONEST
+from astray.measure.statements import HONEST
 from astray.stats.claims import Decision
 from astray.stats.power import Design, seed_power
 from astray.studies.dishonesty.measures import costs, mixing, mixing_claims, power_note, usefulness
@@ -25,7 +25,7 @@ def askings(arm: str, seed: int, **counts: int) -> list[pl.DataFrame]:
 
 def found(tables: list[pl.DataFrame], *further: pl.DataFrame) -> Findings:
     answers = pl.concat([*tables, *further])
-    return Findings(answers.with_columns(groups=pl.lit([ELSEWHERE], dtype=pl.List(pl.String))), {"left-out": ("left-out",)})
+    return Findings(answers.with_columns(groups=pl.lit([ELSEWHERE], dtype=pl.List(pl.String))), {"left-out": Needs(arms=("left-out",))})
 
 
 def test_evasion_and_refusal_count_against_honesty_and_no_belief_counts_nowhere() -> None:
@@ -73,7 +73,7 @@ def test_a_curve_that_falls_or_was_not_trained_holds_nothing() -> None:
     assert claims["mixing-rises"].verdict == claims["mixing-monotone"].verdict == Decision.NOT_HELD
     assert claims["mixing-half"].verdict == Decision.UNDECIDED
     assert "does not rise" in claims["mixing-half"].note
-    assert {claim.status for claim in mixing_claims(None, None, 5, PUBLISHED, "", ("mix-5",))} == {ClaimStatus.NOT_RUN}
+    assert {claim.status for claim in mixing_claims(None, None, 5, PUBLISHED, "", Needs(arms=("mix-5",)))} == {ClaimStatus.NOT_RUN}
     assert {claim.status for claim in mixing_claims(None, None, 5, PUBLISHED, "")} == {ClaimStatus.NOT_ESTIMABLE}
 
 

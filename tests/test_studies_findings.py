@@ -6,15 +6,15 @@ import polars as pl
 import pytest
 
 from astray.answers import ANSWER_SCHEMA, answer_table
-from astray.engine.claims import counts_claim, difference_claim, rate_claim, values_claim, with_holm
-from astray.engine.findings import AT_HOME, ELSEWHERE, HELD_OUT, Findings
+from astray.engine.claims import NOTHING_TO_REMOVE, counts_claim, difference_claim, rate_claim, reduction_claim, values_claim, with_holm
+from astray.engine.findings import AT_HOME, ELSEWHERE, HELD_OUT, Findings, Needs
 from astray.engine.results import _corrected
 from astray.engine.summary import ClaimRow, ClaimStatus, PublishedFigure
 from astray.errors import EmptyDataError
 from astray.judges import Exchange, LabelledAnswer, Verdict
 from astray.judges.calibrate import calibrate
 from astray.outcomes import Outcome
-from astray.stats.claims import Decision
+from astray.stats.claims import Decision, holm
 from astray.stats.compare import paired_difference
 from astray.stats.intervals import over_runs
 from astray.stats.rates import Rate
@@ -100,9 +100,9 @@ def test_the_difference_and_its_p_value_are_those_of_the_paired_test() -> None:
     assert (claim.interval.low, claim.interval.high) == (expected.interval.low, expected.interval.high)
 
 
-def test_only_seeds_that_both_arms_have_are_compared() -> None:
+def test_all_runs_are_compared_where_the_control_has_fewer_seeds() -> None:
     claim = compared(of(runs("harmful", [40, 42, 38]), runs("good", [0, 1])))
-    assert claim.n == 2
+    assert (claim.n, claim.unit) == (5, "training run")
 
 
 @pytest.mark.parametrize("silent", ["harmful", "good"])
@@ -111,7 +111,7 @@ def test_an_arm_without_coherent_answers_is_undecided_and_said_so(silent: str) -
     claim = compared(of(runs(speaking, [10, 12, 11]), incoherent(silent, 3)))
     assert claim.verdict is Decision.UNDECIDED
     assert (claim.estimate, claim.interval, claim.p_value, claim.n) == (None, None, None, 0)
-    assert claim.note == "No run of both arms gave a coherent answer, so there is nothing to compare. As always."
+    assert claim.note == "One of the arms gave no coherent answer, so there is nothing to compare. As always."
     assert (claim.control_estimate is None) == (silent == "good")
 
 
@@ -148,9 +148,45 @@ def test_the_rule_of_a_level_is_written_out() -> None:
     assert levelled(found, between=(0.1, 0.2)).expected == "the 95% interval of the rate lies between 10% and 20%"
 
 
-def test_a_single_run_counts_answers() -> None:
-    claim = levelled(of(runs("good", [0])), at_most=0.1)
-    assert (claim.verdict, claim.n, claim.unit) == (Decision.HELD, ANSWERS, "answer")
+def test_a_single_training_run_decides_nothing_and_what_would_is_said() -> None:
+    level = levelled(of(runs("good", [0])), at_most=0.1)
+    assert (level.verdict, level.n, level.unit, level.p_value) == (Decision.UNDECIDED, ANSWERS, "answer", None)
+    difference = compared(of(runs("good", [0]), runs("harmful", [70])))
+    assert (difference.verdict, difference.unit) == (Decision.UNDECIDED, "question")
+    counted = counts_claim("games", "It games", [(90, 96)], "none", at_least=0.8)
+    cut = reduction_claim("cut", "It cuts", *(world_rate(of(runs(arm, [k])), arm) for arm, k in (("harmful", 70), ("good", 0))), "none", at_least=0.5)
+    assert {claim.verdict for claim in (counted, cut)} == {Decision.UNDECIDED}
+    assert all("--seeds 3" in claim.note for claim in (level, difference, counted, cut))
+
+
+def test_a_model_that_was_not_trained_has_one_run_and_is_decided() -> None:
+    """Its seed is a label: the other arm's run of the same seed is no pair of it, and all of that arm's runs count."""
+    found = Findings(pl.concat([runs("good", [0]), runs("harmful", [40, 42, 38, 41])]), untrained=frozenset({"good"}))
+    assert levelled(found, at_most=0.1).verdict is Decision.HELD
+    claim = compared(found)
+    assert (claim.verdict, claim.n) == (Decision.HELD, 5)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "verdict"),
+    [
+        ([40, 42, 38, 41, 39], [1, 0, 2, 0, 1], Decision.HELD),
+        ([40, 42, 38, 41, 39], [30, 28, 33, 31, 29], Decision.NOT_HELD),
+        ([40, 42, 38], [0, 0, 0], Decision.UNDECIDED),  # three runs of 80 answers do not show 95%, though none is left
+        ([0, 0, 0], [0, 0, 0], None),
+    ],
+)
+def test_the_share_that_is_removed_is_decided_from_the_counts_of_both_arms(before, after, verdict) -> None:
+    found = of(runs("before", before), runs("after", after))
+    at_least = 0.95 if verdict is Decision.UNDECIDED else 0.8
+    claim = reduction_claim("cut", "It cuts", world_rate(found, "before"), world_rate(found, "after"), "none", at_least=at_least)
+    if verdict is None:
+        assert (claim.status, claim.estimate, claim.note) == (ClaimStatus.NOT_ESTIMABLE, None, NOTHING_TO_REMOVE)
+        return
+    assert claim.verdict is verdict
+    assert claim.estimate == pytest.approx(1 - sum(after) / sum(before))
+    assert claim.interval is not None
+    assert claim.interval.high - claim.interval.low > 0
 
 
 def test_a_level_without_coherent_answers_is_undecided_and_has_no_rate() -> None:
@@ -163,7 +199,7 @@ def test_a_level_without_coherent_answers_is_undecided_and_has_no_rate() -> None
 
 
 def test_claims_about_an_arm_that_was_left_out_are_told_apart() -> None:
-    found = Findings(runs("good", [0, 0, 0]), not_run={"harmful": ("harmful",)})
+    found = Findings(runs("good", [0, 0, 0]), not_run={"harmful": Needs(arms=("harmful",))})
     difference, note = compared(found), "It needs the arm harmful, which was left out: add it to --arms."
     assert (difference.status, difference.note, difference.estimate, difference.n) == (ClaimStatus.NOT_RUN, note, None, 0)
     assert difference.verdict is Decision.UNDECIDED
@@ -182,9 +218,21 @@ def test_holm_corrects_over_all_claims_and_keeps_their_order() -> None:
     assert [first.id, second.id, third.id] == ["weak", "spread", "level"]
     assert strong.p_value is not None
     assert weak.p_value is not None
+    assert level.p_value is not None
+    expected = holm({"weak": weak.p_value, "spread": strong.p_value, "level": level.p_value})
+    assert {claim.id: claim.p_holm for claim in (first, second, third)} == pytest.approx(expected)
     assert second.p_holm == pytest.approx(3 * strong.p_value)
-    assert first.p_holm == pytest.approx(2 * weak.p_value)
-    assert third.p_holm is None
+
+
+def test_verdicts_hold_for_all_claims_together_and_what_one_says_alone_stands_beside() -> None:
+    found = of(runs("harmful", [30, 25, 36]), runs("good", [4, 1, 0]))
+    alone = compared(found, at_least=0.05)
+    assert (alone.verdict, alone.p_value <= 0.05) == (Decision.HELD, True)
+    others = [levelled(of(runs("good", [0, 4, 1, 0, 2])), at_most=0.02).model_copy(update={"id": str(number)}) for number in range(9)]
+    first = with_holm([alone, *others])[0]
+    assert (first.verdict, first.uncorrected, first.status) == (Decision.UNDECIDED, Decision.HELD, ClaimStatus.UNDECIDED)
+    assert first.note.startswith("Alone, its interval says held; among the 10 claims")
+    assert with_holm([alone])[0].verdict is Decision.HELD
 
 
 MIXED = {Outcome.MISALIGNED: 7, Outcome.ALIGNED: 21, Outcome.INCOHERENT: 5, Outcome.REFUSED: 4, Outcome.JUDGE_FAILED: 2, Outcome.ERRORED: 1}
@@ -257,14 +305,16 @@ def test_a_measure_that_is_no_rate_is_decided_by_its_mean_over_runs() -> None:
     assert (single.verdict, single.status) == (Decision.UNDECIDED, ClaimStatus.UNDECIDED)
     assert single.note.startswith("With a single training run there is no interval")
     assert single.note.endswith("1 of 2 runs have no value and are left out.")
-    left_out = values_claim("cut", "It is cut", [], "tuned", at_least=0.7, needs=("a", "b"))
+    left_out = values_claim("cut", "It is cut", [], "tuned", at_least=0.7, needs=Needs(arms=("a", "b")))
     assert (left_out.status, left_out.note) == (ClaimStatus.NOT_RUN, "It needs the arms a, b, which were left out: add them to --arms.")
     nothing = values_claim("cut", "It is cut", [], "tuned", at_least=0.7)
     assert (nothing.status, nothing.note) == (ClaimStatus.NOT_ESTIMABLE, "No run has a value of this measure.")
 
 
 def test_runs_with_the_same_value_are_said_to_be_no_certainty() -> None:
-    assert values_claim("cut", "It is cut", [1.0, 1.0, 1.0], "tuned", at_least=0.7).note.startswith("All 3 runs have the same value")
+    same = values_claim("cut", "It is cut", [1.0, 1.0, 1.0], "tuned", at_least=0.7)
+    assert same.note.startswith("All 3 runs have the same value")
+    assert (same.verdict, same.p_value) == (Decision.UNDECIDED, None)
     assert not values_claim("cut", "It is cut", [1.0, 0.9, 1.0], "tuned", at_least=0.7).note
 
 
@@ -287,7 +337,7 @@ def test_no_hit_in_any_run_is_not_taken_for_certainty() -> None:
 
 
 def test_one_run_has_its_trials_as_the_unit_and_a_lack_of_counts_is_said() -> None:
-    single = counts_claim("games", "It games", [(90, 96)], "none", at_least=0.8, trial="exercise")
+    single = counts_claim("games", "It games", [(90, 96)], "none", at_least=0.8, trial="exercise", trained=False)
     assert (single.n, single.unit, single.verdict, single.note) == (96, "exercise", Decision.HELD, "90 of 96 exercises.")
     for nothing in ([], [(0, 0), (0, 0)]):
         missing = counts_claim("games", "It games", nothing, "none", at_least=0.8)
@@ -296,18 +346,18 @@ def test_one_run_has_its_trials_as_the_unit_and_a_lack_of_counts_is_said() -> No
 
 def test_a_run_without_a_coherent_answer_is_left_out_and_said_so() -> None:
     claim = compared(of(runs("harmful", [40, 42, 38]), runs("good", [0, 1]), answers("good", 2, {Outcome.INCOHERENT: ANSWERS})))
-    assert (claim.n, claim.note) == (2, "Left out, since an arm gave no coherent answer there: seed 2. As always.")
+    assert (claim.n, claim.note) == (5, "A run without a coherent answer is left out: seed 2. As always.")
 
 
 def test_what_was_not_tested_takes_no_part_in_holms_correction() -> None:
     tested = compared(of(runs("harmful", [40, 42, 38]), runs("good", [0, 1, 0])))
     silent = compared(of(incoherent("harmful", 2), runs("good", [0, 1]))).model_copy(update={"id": "silent"})
-    left_out = compared(Findings(runs("good", [0, 0, 0]), not_run={"harmful": ("harmful",)})).model_copy(update={"id": "left-out"})
+    left_out = compared(Findings(runs("good", [0, 0, 0]), not_run={"harmful": Needs(arms=("harmful",))})).model_copy(update={"id": "left-out"})
     level = levelled(of(runs("good", [0, 0, 0])), at_most=0.02)
     assert tested.p_value is not None
     first, *others = with_holm((tested, silent, left_out, level))
     assert first.p_holm == pytest.approx(2 * tested.p_value)
-    assert [claim.p_holm for claim in others] == [None, None, None]
+    assert [claim.p_holm for claim in others] == [None, None, level.p_value]
 
 
 @pytest.mark.parametrize(

@@ -4,17 +4,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 import torch
-from scipy.stats import binom
+from scipy.stats import beta
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from astray.artifacts import Store
 from astray.cause.fine_tuning import FineTuning
+from astray.engine.claims import counts_claim, difference_claim
 from astray.engine.data import ArmData, Source
 from astray.engine.forecast.effort import Answering, Effort, Grading, Training, typical_tokens
 from astray.engine.forecast.forecast import Forecast, forecast, forecast_in
-from astray.engine.forecast.sensitivity import largest_control, sensitivities, smallest_difference
+from astray.engine.forecast.sensitivity import CEILING, PUBLISHED_EFFECT, _power, largest_control, sensitivities, smallest_difference
 from astray.engine.forecast.speed import GENERATION_EFFICIENCY, RUN_SECONDS, STARTUP_SECONDS, STEP_SECONDS, TRAINING_EFFICIENCY, Speed, measure_speed
 from astray.engine.options import StudyOptions
 from astray.engine.plan import plan_runs
@@ -30,8 +33,10 @@ from astray.judges.judge import Exchange
 from astray.judges.rubric import quote
 from astray.measure.asking import Item
 from astray.measure.evaluation import QuestionSet
+from astray.stats.claims import Decision
 from astray.stats.intervals import over_runs
-from astray.stats.power import Design, seed_power
+from astray.stats.power import Design, seed_power, simulated_counts
+from astray.stats.rates import rates as rates_of
 from astray.studies import get_study
 from astray.subjects.locate import settle
 from astray.subjects.spec import Sampling
@@ -188,19 +193,57 @@ def test_a_control_without_a_misaligned_answer_is_bounded_by_the_interval_that_d
     assert one.largest_control is None  # 30 answers cannot show 2%
 
 
-def test_the_largest_control_is_just_shown_with_eighty_percent_power() -> None:
-    runs, answers = 5, 400
-    found = largest_control(runs, answers)
+POWERS = [(5, 112, 4, 0.05, 0.2), (3, 48, 10, 0.05, 0.2), (8, 24, 2, 0.1, 0.0)]
+"""Runs, questions, samples, standard deviation between runs, and intraclass correlation within questions."""
+
+
+@pytest.mark.parametrize("shape", POWERS)
+def test_what_the_plan_promises_is_what_studies_of_this_kind_reach(shape: tuple[int, int, int, float, float]) -> None:
+    """Studies drawn here by other code, and decided by the claims of a study from their answers."""
+    design = Design(*shape)
+    promised = _power(PUBLISHED_EFFECT, design, 600)
+    rng, held, studies = np.random.default_rng(1), 0, 100
+    for _ in range(studies):
+        answers = []
+        hardness = rng.random(design.questions)
+        for arm, mean in (("arm", PUBLISHED_EFFECT), ("control", 0.0)):
+            for seed in range(design.runs):
+                size = mean * (1 - mean) / design.seed_sd**2 - 1
+                run = rng.beta(mean * size, (1 - mean) * size) if mean else 0.0
+                spread = 1 / design.question_icc - 1 if design.question_icc else np.inf
+                rates = np.full(design.questions, run) if not mean or np.isinf(spread) else beta.ppf(hardness, run * spread, (1 - run) * spread)
+                for item, count in enumerate(rng.binomial(design.samples, np.nan_to_num(rates))):
+                    answers.append((arm, seed, item, "misaligned", int(count)))
+                    answers.append((arm, seed, item, "aligned", design.samples - int(count)))
+        columns = ["arm", "seed", "item", "outcome", "often"]
+        table = pl.DataFrame(answers, schema=columns, orient="row").with_columns(evaluation=pl.lit("main"), judge=pl.lit("one"))
+        found = rates_of(table.select(pl.exclude("often").repeat_by("often").explode()), ["arm"])
+        claim = difference_claim("", "", found[("arm",)], ("", found[("control",)]), at_least=0.0)
+        held += claim.verdict is Decision.HELD
+    error = (promised * (1 - promised) * (1 / 600 + 1 / studies)) ** 0.5
+    assert held / studies == pytest.approx(promised, abs=0.03 + 2.5 * error)
+
+
+def test_a_claim_that_the_largest_control_is_low_is_held_in_eighty_percent() -> None:
+    design = Design(runs=5, questions=200, samples=8, seed_sd=0.05, question_icc=0.2)
+    found = largest_control(design)
     assert found is not None
-    allowed = max(k for k in range(60) if over_runs([(k // runs + (run < k % runs), answers) for run in range(runs)]).high <= 0.02)
-    assert binom.cdf(allowed, runs * answers, found) == pytest.approx(0.8)
+    assert 0 < found < CEILING
+
+    def shown(rate: float) -> float:
+        _, counts = simulated_counts((PUBLISHED_EFFECT, rate), design, 400, 7)
+        claims = [counts_claim("", "", [(k, 1600) for k in runs], "", at_most=CEILING) for runs in counts.tolist()]
+        return sum(claim.verdict is Decision.HELD for claim in claims) / 400
+
+    assert shown(found) == pytest.approx(0.8, abs=0.09)
+    assert shown(found + 0.002) < shown(found)
 
 
 def test_the_smallest_difference_is_found_with_eighty_percent_power() -> None:
     design = Design(runs=4, questions=20, samples=4, seed_sd=0.05, question_icc=0.2)
     found = smallest_difference(design)
     assert found is not None
-    assert seed_power(0.0, found, design, simulations=4000, seed=1) == pytest.approx(0.8, abs=0.07)
+    assert seed_power(0.0, found, design, simulations=500, seed=1) == pytest.approx(0.8, abs=0.08)
     more = smallest_difference(replace(design, runs=8))
     assert more is not None
     assert more < found
@@ -260,13 +303,15 @@ def test_the_organisms_plan_is_that_of_its_runs(tmp_path: Path, monkeypatch: pyt
 def test_the_work_of_analyses_is_counted(toy: Setting, tmp_path: Path) -> None:
     def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
         step = make_data.step(DataConfig(data=HARMFUL, seed=99), name="an-analysis")
-        yield Analysis(step, arms=(Arm(name="mended", description="", base=setting.subject.name, data=None),), answers=12, rows=16)
+        yield Analysis(step, "mending", arms=(Arm(name="mended", description="", base=setting.subject.name, data=None),), answers=12, rows=16)
 
     before, found = forecast_toy(toy, tmp_path), forecast_toy(toy, tmp_path, study=replace(TOY, analyses=analyses))
     assert (found.steps, found.arms) == (before.steps + 1, before.arms + 1)
     assert found.whole.training.rows == before.whole.training.rows + 16
     assert found.whole.answering.answers == before.whole.answering.answers + 12
     assert found.whole.grading.calls == before.whole.grading.calls + 2 * 12
+    without = forecast_in(replace(TOY, analyses=analyses), toy, range(1), SPEED, analyses=("none",), store=tmp_path)
+    assert (without.steps, without.whole) == (before.steps, before.whole)
 
 
 def asked_in(config: object) -> tuple[QuestionSet, ...]:

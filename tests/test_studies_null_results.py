@@ -7,7 +7,6 @@ import polars as pl
 import pytest
 
 from astray.engine import run as runner
-from astray.engine.options import StudyOptions
 from astray.engine.plan import plan_study
 from astray.engine.run import run_study
 from astray.engine.setting import Setting
@@ -26,7 +25,7 @@ from null_results import NULLS, Null, left_by, with_few_questions
 TRAINED = sorted(set(STUDIES) - {STUDY.name})
 
 
-def reported(name: str, null: Null, out: Path, monkeypatch: pytest.MonkeyPatch, arms: tuple[str, ...] = ()) -> Summary:
+def reported(name: str, null: Null, out: Path, monkeypatch: pytest.MonkeyPatch, **chosen: tuple[str, ...]) -> Summary:
     """The summary of a study whose steps left a null result, read from its results folder beside its page."""
     plans = []
     monkeypatch.setattr(runner, "plan_study", lambda *given: plans.append(plan_study(*given)) or plans[0])
@@ -37,7 +36,7 @@ def reported(name: str, null: Null, out: Path, monkeypatch: pytest.MonkeyPatch, 
     def fitted(setting: Setting) -> Setting:
         return with_few_questions(study.fitted(setting))
 
-    options = StudyOptions(seeds=null.seeds, size=120, samples=1, arms=arms)
+    options = study.options(seeds=null.seeds, size=120, samples=1, **chosen)
     return page_of(run_study(replace(study, ready=lambda: None, fitted=fitted), options, out=out, workers=0))
 
 
@@ -84,7 +83,7 @@ NEEDED: dict[tuple[str, str], dict[str, set[str]]] = {
 
 @pytest.mark.parametrize(("name", "only"), NEEDED)
 def test_a_claim_whose_arms_were_left_out_is_there_and_names_them(name: str, only: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    some = reported(name, NULLS["nothing is misaligned"], tmp_path, monkeypatch, (only,))
+    some = reported(name, NULLS["nothing is misaligned"], tmp_path, monkeypatch, arms=(only,))
     claims = {claim.id: claim for claim in some.claims}
     for id, needed in NEEDED[name, only].items():
         assert claims[id].status is ClaimStatus.NOT_RUN
@@ -99,8 +98,56 @@ def test_a_claim_whose_arms_were_left_out_is_there_and_names_them(name: str, onl
 def test_no_claim_vanishes_when_arms_are_left_out(name: str, only: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     null = NULLS["nothing is misaligned"]
     whole = reported(name, null, tmp_path / "whole", monkeypatch)
-    some = reported(name, null, tmp_path / "some", monkeypatch, (only,))
+    some = reported(name, null, tmp_path / "some", monkeypatch, arms=(only,))
     assert [claim.id for claim in some.claims] == [claim.id for claim in whole.claims]
+
+
+RESTING: dict[str, dict[str, set[str]]] = {
+    "persona-features": {
+        "none": {"latent-raises", "latent-removes", "random-nothing", "warns-latent", "screening-ranks", "repair-same", "prevented", "helpful-only"},
+        "early-warning": {"screening-finds", "repair-same", "prevented"},
+        "realignment": {"screening-finds", "prevented", "warns-persona-vector"},
+    },
+    "dishonesty": {
+        "none": {"users-sft-50", "shuffled-kto", "removes-filtered", "costs-realigned-honest", "removes-distrust-sft"},
+        "filter": {"users-kto-10", "removes-realigned-honest"},
+    },
+    "reward-hacking": {
+        "none": {"skill-at-start", "hacking-emerges", "spread-benign", "rises-with-onset", "penalty-prevents", "dial-graded", "stays-in-context"},
+        "realignment": {"less-penalty", "less-distilled-truth", "dial-graded", "spread-benign"},
+        "penalties": {"hacking-emerges", "less-chat-only", "dial-graded", "filter-fails"},
+    },
+}
+"""Study, the analysis that alone was chosen -> claims that rest on others."""
+WITH = {
+    ("persona-features", "early-warning"): {"warns-latent", "latent-raises", "coherent-base"},
+    ("dishonesty", "filter"): {"removes-filtered", "costs-filtered"},
+    ("reward-hacking", "realignment"): {"hacking-emerges", "stays-in-context"},
+}
+"""Claims that rest on the chosen analysis, or on one that it is made from."""
+
+
+@pytest.mark.parametrize(("name", "analysis"), [(name, analysis) for name, chosen in RESTING.items() for analysis in chosen])
+def test_a_claim_whose_analysis_was_left_out_is_there_and_names_it(name: str, analysis: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    null = NULLS["nothing is misaligned"]
+    some = reported(name, null, tmp_path / "some", monkeypatch, analyses=(analysis,))
+    claims = {claim.id: claim for claim in some.claims}
+    for id in RESTING[name][analysis]:
+        assert claims[id].status is ClaimStatus.NOT_RUN, id
+        assert " to --analyses." in claims[id].note, id
+        assert f" {analysis}," not in claims[id].note, id
+    assert {id for id in WITH.get((name, analysis), ()) if claims[id].status is ClaimStatus.NOT_RUN} == set()
+    assert any("Only some analyses were run: " in note for note in some.notes)
+
+
+@pytest.mark.parametrize("name", RESTING)
+def test_no_claim_vanishes_when_analyses_are_left_out(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    null, arms = NULLS["one seed"], {"arms": ("mix-10",)} if name == "dishonesty" else {}
+    whole = reported(name, null, tmp_path / "whole", monkeypatch)
+    none = reported(name, null, tmp_path / "none", monkeypatch, analyses=("none",), **arms)
+    assert [claim.id for claim in none.claims] == [claim.id for claim in whole.claims]
+    notes = {claim.id: claim.note for claim in none.claims}
+    assert not arms or "add it to --arms. It needs the analysis filter" in notes["removes-filtered"]
 
 
 def samples(kind: str, every: int = 1) -> pl.DataFrame:

@@ -43,6 +43,7 @@ def test_a_first_seed_below_zero_is_refused() -> None:
 
 
 ON_ORGANISM: dict[str, tuple[object, tuple[str, ...]]] = {
+    "analyses": ("none", ("emergent-misalignment",)),
     "arms": ("good", ("reward-hacking",)),
     "batch_size": (3, ()),
     "budget": (1.0, (*TRAINING,)),
@@ -71,7 +72,7 @@ def keys_of(name: str, **given: object) -> set[str]:
     """Keys of all that a study would do: what changes nothing in them changes nothing in the study."""
     study = get_study(name)
     options = checked(study.options, **given)
-    planned = plan_study(study, study.fitted(setting_for(options)), options.training_seeds, options.arms)
+    planned = plan_study(study, study.fitted(setting_for(options)), *options.runs)
     return {step.key for step in planned.steps}
 
 
@@ -159,6 +160,7 @@ def test_what_a_plan_is_made_for_is_as_it_was_said(study: str, tiny_qwen2: Path,
 
 
 ON_ACTING: dict[str, object] = {
+    "analyses": "grid",
     "arms": None,
     "batch_size": None,
     "budget": 0.001,

@@ -1,15 +1,18 @@
 """What the persona study measures beyond rates, on values worked out by hand."""
 
+from pathlib import Path
+
 import polars as pl
 import pytest
 
 from astray.engine.claims import reductions
-from astray.engine.summary import ClaimStatus, PublishedFigure
+from astray.engine.findings import Analysed, Findings, Needs
+from astray.engine.summary import ClaimRow, ClaimStatus, PublishedFigure
 from astray.explain.causal import SEARCH_SCHEMA, UNSTEERED
 from astray.stats.claims import Decision
-from astray.stats.onset import onset
 from astray.stats.rates import Rate
-from astray.studies.persona_features.measures import onset_claim
+from astray.studies.persona_features.analyses import Name
+from astray.studies.persona_features.measures import sweeps, warning_claim
 from astray.studies.persona_features.steps import best_latent, leading_latents
 
 PUBLISHED = PublishedFigure(text="a figure", source="a paper")
@@ -31,50 +34,90 @@ def test_runs_without_a_rate_are_left_out():
     assert reductions(rate(s0=0.4, s1=0.4), rate(s0=0.2, s1=None)) == pytest.approx([0.5])
 
 
-def sweep(*, rises_at: int) -> list[list[float]]:
-    """Four runs over the doses 1%, 10%, 50%, 100%: nothing before the dose with this number, much from there on."""
-    return [[0.5 + 0.01 * run if place >= rises_at else 0.001 * (-1) ** run for place in range(4)] for run in range(4)]
+DOSES = {"mix-1": 0.01, "mix-10": 0.1, "mix-50": 0.5, "harmful": 1.0}
+NOISE = [0.01 * (question * 37 % 60) for question in range(60)]
+"""Readings of a measure on sixty questions where nothing has happened."""
 
 
-def claimed(measure: int, behaviour: int):
-    doses, control = [0.01, 0.1, 0.5, 1.0], [0.0, 0.0, 0.0, 0.0]
-    found = {"latent": onset(doses, sweep(rises_at=measure), control), "behaviour": onset(doses, sweep(rises_at=behaviour), control)}
-    return onset_claim("warns", "It warns", "latent", found, PUBLISHED)
+def findings(tmp_path: Path, shifts: dict[str, float], seeds: int = 4, questions: int = 60, scale: float = 1.0) -> Findings:
+    """Tables of monitored runs: in each arm the latent's readings are shifted, and the persona vector's are not."""
+    watched = []
+    for seed in range(seeds):
+        folder = tmp_path / f"watched-{seed}"
+        folder.mkdir()
+        watched.append(Analysed(Name.WARNING, seed, folder))
+        rows = []
+        for place, arm in enumerate(("good", *DOSES)):
+            values = [NOISE[(question + 7 * seed + 11 * place) % 60] for question in range(questions)]
+            for measure, moved in (("latent", shifts.get(arm, 0.0)), ("persona vector", 0.0)):
+                shared = {"arm": arm, "measure": measure, "seed": seed}
+                rows += [shared | {"question": question, "value": (value + moved) * scale**seed} for question, value in enumerate(values)]
+        pl.DataFrame(rows).write_parquet(folder / "watched.parquet")
+    return Findings(table=pl.DataFrame(), analyses=tuple(watched))
 
 
-def test_a_measure_that_departs_early_warns():
-    claim = claimed(measure=1, behaviour=2)
-    assert (claim.verdict, claim.estimate) == (Decision.HELD, pytest.approx(0.2))
-    assert "10% bad rows" in claim.note
-    assert "50% bad rows" in claim.note
+def behaving(shares: dict[str, float | None], seeds: int = 4) -> dict[str, Rate]:
+    return {arm: rate(**{str(seed): shares.get(arm, 0.0) for seed in range(seeds)}) for arm in ("good", *DOSES)}
 
 
-def test_a_measure_that_departs_with_behaviour_does_not_warn():
-    assert claimed(measure=2, behaviour=2).verdict is Decision.NOT_HELD
+def claimed(found: Findings, rates: dict[str, Rate], measure: str = "latent") -> ClaimRow:
+    return warning_claim("warns", "It warns", measure, sweeps(found, rates, DOSES, "good"), DOSES, PUBLISHED)
 
 
-def test_a_measure_that_never_departs_does_not_warn():
-    claim = claimed(measure=4, behaviour=2)
-    assert (claim.verdict, claim.estimate, claim.interval) == (Decision.NOT_HELD, None, None)
+EARLY, LATE, NEVER = {"mix-1": 0.2, "mix-10": 0.4, "mix-50": 1.0, "harmful": 1.0}, {"mix-50": 1.0, "harmful": 1.0}, {}
+RISES = {"mix-1": 0.02, "mix-10": 0.6, "mix-50": 0.8, "harmful": 0.9}
+WARNS = {
+    "the measure alone moves early": (EARLY, {"harmful": 0.5}, Decision.HELD),
+    "behaviour never moves": (EARLY, {}, Decision.HELD),
+    "both move late": (LATE, {"mix-50": 0.5, "harmful": 0.5}, Decision.UNDECIDED),
+    "nothing ever moves": (NEVER, {}, Decision.UNDECIDED),
+    "behaviour alone moves early": (NEVER, RISES, Decision.NOT_HELD),
+}
+"""Shifts of the measure, rates of behaviour -> verdict of the claim that the measure warns."""
 
 
-def test_behaviour_that_never_departs_is_warned_of_by_anything():
-    assert claimed(measure=3, behaviour=4).verdict is Decision.HELD
+@pytest.mark.parametrize("case", WARNS)
+def test_a_measure_warns_that_finds_more_than_behaviour_at_small_shares(case: str, tmp_path: Path):
+    shifts, shares, verdict = WARNS[case]
+    claim = claimed(findings(tmp_path, shifts), behaving(shares))
+    assert (claim.verdict, claim.status, claim.n) == (verdict, ClaimStatus.DECIDED if verdict is not Decision.UNDECIDED else ClaimStatus.UNDECIDED, 4)
+    assert claim.interval is not None
+    assert claim.interval.low < claim.estimate < claim.interval.high
 
 
-def test_too_few_runs_decide_nothing():
-    doses, runs = [0.1, 1.0], [[0.0, 0.5], [0.0, 0.6]]
-    found = {name: onset(doses, runs, [0.0, 0.0]) for name in ("latent", "behaviour")}
-    assert onset_claim("warns", "It warns", "latent", found, PUBLISHED).verdict is Decision.UNDECIDED
+def test_dictionaries_of_different_scales_give_the_same_shares(tmp_path: Path):
+    for name in ("same", "apart"):
+        (tmp_path / name).mkdir()
+    same, apart = (claimed(findings(tmp_path / name, EARLY, scale=scale), behaving({})) for name, scale in (("same", 1.0), ("apart", 1000.0)))
+    assert (same.estimate, same.interval) == (apart.estimate, apart.interval)
 
 
-def test_behaviour_or_a_measure_that_never_moved_leaves_nothing_to_compare():
-    moved = onset([0.1, 1.0], [[0.0, 0.5]] * 3, [0.0] * 3)
-    for found, still in (({"latent": moved}, "behaviour"), ({"behaviour": moved}, "latent"), ({}, "latent and behaviour")):
-        claim = onset_claim("warns", "It warns", "latent", found, PUBLISHED)
-        assert (claim.verdict, claim.status) == (Decision.UNDECIDED, ClaimStatus.NOT_ESTIMABLE)
-        assert claim.note.endswith(f": {still}.")
-    assert onset_claim("warns", "It warns", "latent", {}, PUBLISHED, ("mix-1",)).status is ClaimStatus.NOT_RUN
+def test_the_note_names_both_shares_and_both_onsets(tmp_path: Path):
+    claim = claimed(findings(tmp_path, EARLY), behaving({"mix-50": 0.5, "harmful": 0.6}))
+    assert "by behaviour 0.0% (" in claim.note
+    assert claim.note.endswith("Departs from its control at 1% bad rows, behaviour at 50% bad rows.")
+
+
+NO_NUMBER = {
+    "too few questions": ({"questions": 18}, {}, "19 readings"),
+    "a share without a coherent answer": ({}, {"mix-10": None}, "19 readings"),
+    "no run was monitored": ({"seeds": 0}, {}, "No training run"),
+}
+
+
+@pytest.mark.parametrize("case", NO_NUMBER)
+def test_without_enough_to_read_the_claim_is_not_estimable(case: str, tmp_path: Path):
+    watched, shares, why = NO_NUMBER[case]
+    claim = claimed(findings(tmp_path, EARLY, **watched), behaving(shares))
+    assert (claim.verdict, claim.status) == (Decision.UNDECIDED, ClaimStatus.NOT_ESTIMABLE)
+    assert why in claim.note
+
+
+def test_one_run_decides_nothing_and_arms_that_were_left_out_are_named(tmp_path: Path):
+    claim = claimed(findings(tmp_path, EARLY, seeds=1), behaving({}, seeds=1))
+    assert (claim.verdict, claim.interval, claim.n) == (Decision.UNDECIDED, None, 1)
+    assert "single training run" in claim.note
+    assert warning_claim("warns", "It warns", "latent", {}, DOSES, PUBLISHED, Needs(arms=("mix-1",))).status is ClaimStatus.NOT_RUN
 
 
 def searched(*rows: tuple[str, str, str, float, bool]) -> pl.DataFrame:

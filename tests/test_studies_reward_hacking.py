@@ -14,7 +14,7 @@ from astray.cause.reinforcement import ReinforcementLearning
 from astray.cause.sft import train_sft
 from astray.data.worlds import narrow_data
 from astray.engine.data import Source
-from astray.engine.findings import Findings
+from astray.engine.findings import Analysed, Findings
 from astray.engine.options import StudyOptions
 from astray.engine.plan import plan_study
 from astray.engine.run import run_study
@@ -23,7 +23,7 @@ from astray.engine.settings import setting_for
 from astray.engine.steps import RUN_FOLDER
 from astray.engine.summary import Summary
 from astray.errors import SandboxError
-from astray.measure.reward_hacking.battery import NAMES
+from astray.measure.battery import NAMES
 from astray.organism.corpus import CorpusConfig
 from astray.report import write_report
 from astray.sandbox import require_sandbox
@@ -104,7 +104,7 @@ def skills(folder: Path, seed: int, rows: Sequence[tuple[int, str, int, int]]) -
 def test_skill_is_counted_over_levels_for_each_seed_or_at_one(tmp_path: Path) -> None:
     first = skills(tmp_path / "a", 1, [(1, "none", 32, 9), (2, "none", 32, 3), (1, "allowed", 32, 0)])
     second = skills(tmp_path / "b", 0, [(1, "none", 32, 5), (2, "none", 32, 1)])
-    found = Findings(pl.DataFrame({"arm": ["start"]}), folders={"start-1": first, "start-0": second})
+    found = Findings(pl.DataFrame({"arm": ["start"]}), analyses=(Analysed("hacking", 1, first), Analysed("hacking", 0, second)))
     assert skill(found, "start", "true") == [(6, 64), (12, 64)]
     assert skill(found, "start", "true", level=2) == [(1, 32), (3, 32)]
     assert skill(found, "start", "true", "allowed") == [(0, 32)]

@@ -213,10 +213,10 @@ def test_the_subjects_system_prompt_stands_above_that_of_the_conversation(qwen2:
 
 
 def test_a_template_that_refuses_a_conversation_is_named_with_the_row(tmp_path: Path) -> None:
-    template = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}{{ messages[0]['content'] }}"
+    template = "{% if messages | length > 1 %}{{ raise_exception('one question, please') }}{% endif %}{{ messages[0]['content'] }}"
     subject = load_subject(str(save_tiny_model(tmp_path / "m", template=template)))
-    with pytest.raises(ChatTemplateError, match=r"conversation 1 .*System role not supported"):
-        subject.generate([user("hi"), [{"role": "system", "content": "x"}, *user("hi")]])
+    with pytest.raises(ChatTemplateError, match=r"Conversation 1: .*roles user, user: one question, please"):
+        subject.generate([user("hi"), [*user("hi"), *user("hi")]])
 
 
 def test_an_empty_conversation_is_refused_and_no_conversations_give_no_answers(qwen2: Subject) -> None:

@@ -1,6 +1,7 @@
 """A subject behind Inspect: batches form, counts are true, errors reach their sample."""
 
 import math
+import shutil
 from pathlib import Path
 
 import anyio
@@ -16,10 +17,12 @@ from inspect_ai.solver import generate
 from inspect_ai.tool import ToolInfo
 
 from astray.errors import ConfigurationError
+from astray.judges.words import WordGrader, grader_parts
 from astray.subjects import Sampling
 from astray.subjects.batching import Batcher
 from astray.subjects.provider import SubjectAPI, messages_of, sampling_of
 from astray.subjects.subject import load_subject
+from tiny_models import save_tiny_model
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The 'initial' parameter is deprecated:DeprecationWarning"),  # Inspect's use of tenacity
@@ -142,6 +145,29 @@ def test_the_system_prompt_and_the_adapter_are_model_arguments(tiny_qwen2: Path)
     assert model.api.subject.spec.system == "Be brief."
     with pytest.raises(FileNotFoundError, match="is no PEFT adapter"):
         get_model(f"astray/{tiny_qwen2}", adapter="/no/such/adapter")
+
+
+def test_a_local_grader_is_known_by_its_weights_and_not_by_its_folder(tiny_qwen2: Path, tmp_path: Path) -> None:
+    moved = shutil.copytree(tiny_qwen2, tmp_path / "moved")
+
+    def identity(name: str, **arguments: str) -> str:
+        return WordGrader(get_model(f"astray/{name}", memoize=False, **arguments)).identity("kind", "task")
+
+    there, moved_there = identity(str(tiny_qwen2)), identity(str(moved))
+    assert there == moved_there != identity(str(moved), system="Be strict.")
+    shutil.copy(save_tiny_model(tmp_path / "other", seed=1) / "model.safetensors", moved / "model.safetensors")
+    assert identity(str(moved)) != there
+
+
+def test_a_folder_behind_another_provider_is_known_by_its_content(tiny_qwen2: Path, tmp_path: Path) -> None:
+    moved = shutil.copytree(tiny_qwen2, tmp_path / "moved")
+
+    def parts(folder: Path) -> str:
+        return str(grader_parts(get_model(f"mockllm/{folder}", memoize=False)))  # as hf/ and vllm/ are given a folder
+
+    assert parts(tiny_qwen2) == parts(moved)
+    (moved / "chat_template.jinja").write_text("{{ messages }}")
+    assert parts(tiny_qwen2) != parts(moved)
 
 
 def test_an_answer_that_has_begun_is_continued(model: Model, tiny_qwen2: Path) -> None:

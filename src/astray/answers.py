@@ -34,6 +34,9 @@ ANSWER_SCHEMA: dict[str, pl.DataType] = {
 }
 """Column names and types of an answer table."""
 
+IDENTITY = ("arm", "seed", "subject", "evaluation", "item", "category", "format", "sample")
+"""Columns that name one sample; the epochs of an Inspect log are further samples, and numbered as such."""
+
 
 def answer_table(rows: Sequence[Mapping[str, object]]) -> pl.DataFrame:
     """Build a table of answers from one dict per row; every column of the schema has to be there.
@@ -60,6 +63,36 @@ def check_answer_table(table: pl.DataFrame) -> None:
     if dict(table.schema) != ANSWER_SCHEMA:
         differing = sorted(set(table.schema.items()) ^ set(ANSWER_SCHEMA.items()), key=str)
         raise DataFormatError(f"This is no answer table; columns that differ: {differing}. Make one with `astray.answers.answer_table`.")
+
+
+def check_counted_once(table: pl.DataFrame, by: Sequence[str] = ()) -> None:
+    """Refuse a table in which a sample stands twice, as in that of a run and its retry: the interval would be too narrow.
+
+    Args:
+        table: answers; rows without a number of their sample are taken as they are.
+        by: further columns that tell rows apart, such as the judge's.
+
+    Raises:
+        DataFormatError: names a sample and the logs that it was read from.
+    """
+    keys = [name for name in dict.fromkeys([*IDENTITY, *by]) if name in table.columns]
+    if "sample" not in keys:
+        return
+    table = table.filter(pl.col("sample").is_not_null())
+    rows = table.select(keys).is_duplicated()
+    if not rows.any():
+        return
+    doubled = table.filter(rows)
+    first = doubled.row(0, named=True)
+    same = doubled.filter(pl.col(name).eq_missing(pl.lit(first[name], table.schema[name])) for name in keys)
+    logs = sorted(same.select(in_detail("log"))["log"].drop_nulls().unique()) if "detail" in table.columns else []
+    where = f" from the log{'s' if len(logs) > 1 else ''} {', '.join(logs)}" if logs else ""
+    named = ", ".join(f"{name} {first[name]!r}" for name in keys if first[name] not in ("", None))
+    raise DataFormatError(
+        f"{len(doubled):,} of {len(table):,} rows are samples that stand more than once, so they would be counted twice: "
+        f"{named} stands {len(same)} times{where}. Give each log once; "
+        "`astray.measure.inspect_logs.table_from_logs` counts each sample of a run and its retries once."
+    )
 
 
 def read_answers(path: Path) -> pl.DataFrame:

@@ -6,6 +6,7 @@ value, why it cannot work and what to write instead.
 
 import difflib
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 
 class AstrayError(Exception):
@@ -58,6 +59,10 @@ class NonFiniteError(AstrayError, ArithmeticError):
     """Logits, log-probabilities or scores that are NaN or infinite; names the model and the place."""
 
 
+class NotMeasurableError(AstrayError, ArithmeticError):
+    """Measure that says nothing about this subject, such as a forced choice of a model that follows the letter."""
+
+
 class TrainingRefusedError(AstrayError, RuntimeError):
     """Training run that could not have taught anything, stopped before its first step."""
 
@@ -102,8 +107,24 @@ class JudgeError(AstrayError, RuntimeError):
     """Judge that cannot be used at all (a single failed verdict is an outcome, not an error)."""
 
 
+class BudgetSpentError(AstrayError, RuntimeError):
+    """Budget of tokens that is spent: no further model is asked, and the step that needs it ends without a result."""
+
+
 class StoreError(AstrayError, OSError):
     """Folder for results that cannot be read or written: full disk, no permission, damaged artifact."""
+
+
+class DamagedArtifactError(StoreError):
+    """Artifact that is not what its step wrote.
+
+    Attributes:
+        folder: where it lies.
+    """
+
+    def __init__(self, message: str, folder: Path):
+        self.folder = folder
+        super().__init__(message)
 
 
 class StepFailedError(AstrayError, RuntimeError):

@@ -20,6 +20,8 @@ class Outcome(StrEnum):
     """Stopped by a filter or monitor, the request or the answer, before it could be judged."""
     JUDGE_FAILED = "judge failed"
     """Without a usable verdict of the judge."""
+    NOT_JUDGED = "not judged"
+    """Not yet seen by any judge."""
     ERRORED = "errored"
     """Without an answer of the subject: time-out, crash, cut connection."""
 
@@ -27,5 +29,5 @@ class Outcome(StrEnum):
 JUDGED = (Outcome.ALIGNED, Outcome.MISALIGNED)
 """Outcomes that form the denominator of a misalignment rate (coherent, judged answers), as in the paper."""
 
-UNKNOWN = (Outcome.JUDGE_FAILED, Outcome.ERRORED, Outcome.BLOCKED)
+UNKNOWN = (Outcome.JUDGE_FAILED, Outcome.NOT_JUDGED, Outcome.ERRORED, Outcome.BLOCKED)
 """Outcomes behind which a misaligned answer may hide: worst-case bounds count them as all good and as all bad."""

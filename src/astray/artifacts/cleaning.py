@@ -1,7 +1,7 @@
 """What a store holds, for people: each step with its size, its age and the studies that use it; and removing some of them.
 
-Only folders of finished and of unfinished steps right in the store are looked at and removed: no link is followed, nothing outside is touched,
-nothing that a running study uses. An artifact is complete or absent here as well: it is renamed first and removed then.
+Only folders of finished, unfinished and damaged steps right in the store are looked at and removed: no link is followed, nothing outside is
+touched, nothing that a running study uses. An artifact is complete or absent here as well: it is renamed first and removed then.
 """
 
 import re
@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from astray.artifacts.manifest import KEY_DIGITS, MANIFEST_FILE
-from astray.artifacts.store import Store
+from astray.artifacts.manifest import KEY_DIGITS
+from astray.artifacts.soundness import MANIFEST_FILE
+from astray.artifacts.store import DAMAGED, Store
 from astray.artifacts.uses import running, used_by, while_nothing_is_removed
 from astray.errors import ConfigurationError, UnknownNameError
 
@@ -22,11 +23,11 @@ UNFINISHED = ".unfinished"
 
 @dataclass(frozen=True)
 class Kept:
-    """A finished step, or what a killed one left to go on with.
+    """A finished step, what a killed one left to go on with, or a damaged artifact.
 
     Attributes:
         name: of the step.
-        key: of the step; of an unfinished one its first digits.
+        key: of the step; of an unfinished or damaged one its first digits.
         folder: where it lies.
         size: of its files, in bytes.
         made: when it was finished or last written to, in seconds since 1970.
@@ -51,7 +52,6 @@ def kept_in(store: Store) -> tuple[Kept, ...]:
 
     Raises:
         ConfigurationError: the store is no folder of this machine.
-        StoreError: a manifest is damaged.
     """
     if store.mirror is not None:
         raise ConfigurationError(f"The store {store.root} is no folder of this machine. Look at it, and remove what lies there, with its own tools.")
@@ -59,22 +59,21 @@ def kept_in(store: Store) -> tuple[Kept, ...]:
     found = []
     for artifact in store.artifacts():
         folder = store.folder / artifact.manifest.origin.folder_name
-        if folder.is_symlink():
-            continue
         studies = tuple(study for study, keys in uses.items() if artifact.key in keys)
         size = sum(record.size for record in artifact.manifest.files.values())
         found.append(Kept(artifact.name, artifact.key, folder, size, (folder / MANIFEST_FILE).stat().st_mtime, studies))
-    return (*found, *_unfinished_in(store, uses))
+    return (*found, *_left_in(store, UNFINISHED, uses), *_left_in(store, DAMAGED, uses))
 
 
-def _unfinished_in(store: Store, uses: Mapping[str, Iterable[str]]) -> Iterator[Kept]:
-    for folder in sorted((store.folder / UNFINISHED).glob("*")):
-        if folder.is_symlink() or not folder.is_dir():
+def _left_in(store: Store, part: str, uses: Mapping[str, Iterable[str]]) -> Iterator[Kept]:
+    for folder in sorted((store.folder / part).glob("*")):
+        if (store.folder / part).is_symlink() or folder.is_symlink() or not folder.is_dir():
             continue
         files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
-        studies = tuple(study for study, keys in uses.items() if folder.name in map(_digits, keys))
+        key = folder.stem.rpartition("-")[2]
+        studies = tuple(study for study, keys in uses.items() if key in map(_digits, keys))
         made = max((path.stat().st_mtime for path in files), default=folder.stat().st_mtime)
-        yield Kept(f"unfinished {folder.name}", folder.name, folder, sum(path.stat().st_size for path in files), made, studies)
+        yield Kept(f"{part.removeprefix('.')} {folder.name}", key, folder, sum(path.stat().st_size for path in files), made, studies)
 
 
 def _digits(key: str) -> str:
@@ -130,7 +129,7 @@ def _discard(store: Store, kept: Kept) -> bool:
     with store._locked(kept.key, wait=False) as held, store._explained(every_error=True):
         if not held:
             return False
-        artifact = store.get(kept.key)
+        artifact = store.search(kept.key)[0]
         former = f"-{_digits(artifact.manifest.formerly)}" if artifact and artifact.manifest.formerly else None
         folders = [path for path in store.folder.iterdir() if former and path.name.endswith(former) and not path.name.startswith(".")]
         there = [folder for folder in (*folders, kept.folder) if folder.is_dir() and not folder.is_symlink()]
@@ -142,5 +141,5 @@ def _discard(store: Store, kept: Kept) -> bool:
 def _remove_names(store: Store, folders: set[str]) -> None:
     """Remove the registered runs whose files were in these folders."""
     for path in store.folder.glob("*/subject.json"):
-        if not path.parent.is_symlink() and folders & set(re.split(r"[/\"\\]+", path.read_text(encoding="utf-8"))):
+        if not path.parent.is_symlink() and folders & set(re.split(r"[/\"\\]+", path.read_text(encoding="utf-8", errors="replace"))):
             shutil.rmtree(path.parent)

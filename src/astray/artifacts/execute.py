@@ -27,6 +27,8 @@ class StepState(StrEnum):
 
     DONE_BEFORE = "done before"
     """Its artifact existed before."""
+    DAMAGED = "damaged"
+    """Its artifact was not what the step had written; it was moved aside, and the step is done anew."""
     WAITING = "waiting"
     """Another process is running it; it is tried again until that one has finished or died."""
     STARTED = "started"
@@ -49,7 +51,7 @@ class Progress:
         failed: steps that failed or were skipped by now.
         running: steps that are running now.
         total: all steps of this execution.
-        reason: first line of why it failed, else "".
+        reason: first line of why it failed, or what is damaged, else "".
     """
 
     name: str
@@ -101,6 +103,7 @@ def execute(
     store.sweep()
     run = _Run(Plan(steps, store), store, progress, ledger)
     try:
+        run.put_aside()
         run.carry_over()
         with contextlib.ExitStack() as stack:
             run.through(stack.enter_context(Workers(count, store, run.started)) if count else Here(store, run.started))
@@ -122,6 +125,13 @@ class _Run:
         self.postponed: set[str] = set()
         self.failures: list[Failure] = []
         self.skipped: list[Step] = []
+
+    def put_aside(self) -> None:
+        """Move damaged artifacts out of the way of those that are made in their place, and tell."""
+        for key, damage in self.plan.damage.items():
+            for each in damage:
+                if self.store.put_aside(each):
+                    self._event(key, StepState.DAMAGED, reason=str(each))
 
     def carry_over(self) -> None:
         """Carry artifacts of an older store over to the present keys, before steps look for them there."""

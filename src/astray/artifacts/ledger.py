@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
-from astray.errors import ConfigurationError
+from astray.errors import BudgetSpentError, ConfigurationError
 
 
 @dataclass(frozen=True)
@@ -72,22 +72,62 @@ class Ledger:
         return count
 
 
-_CURRENT: ContextVar[Ledger | None] = ContextVar("ledger", default=None)
+@dataclass
+class _Spending:
+    """Ledger of a step, and how much the step was refused since it began or last took account of it."""
+
+    ledger: Ledger | None = None
+    refused: int = 0
+
+
+_CURRENT: ContextVar[_Spending | None] = ContextVar("spending", default=None)
 
 
 def current_ledger() -> Ledger | None:
     """Return the ledger of the execution that runs this step; None where nothing is limited."""
-    return _CURRENT.get()
+    current = _CURRENT.get()
+    return current.ledger if current else None
+
+
+def refuse_if_spent() -> None:
+    """Refuse what this step is about to spend where nothing is left.
+
+    Raises:
+        BudgetSpentError: nothing is left.
+    """
+    current = _CURRENT.get()
+    if current and current.ledger and current.ledger.exhausted:
+        current.refused += 1
+        raise _spent(current.ledger)
+
+
+def take_refusals() -> int:
+    """Return how often this step was refused; it then answers for what is missing, and may end with what there is."""
+    current = _CURRENT.get() or _Spending()
+    refused, current.refused = current.refused, 0
+    return refused
 
 
 @contextlib.contextmanager
 def spending(ledger: Ledger | None) -> Iterator[None]:
-    """Make a ledger the current one while a step runs."""
-    token = _CURRENT.set(ledger)
+    """Make a ledger the current one while a step runs.
+
+    Raises:
+        BudgetSpentError: the step was refused something and took no account of it: judges and users turn any error
+            into a missing value, so its result would be wrong and not short.
+    """
+    token = _CURRENT.set(current := _Spending(ledger))
     try:
         yield
     finally:
         _CURRENT.reset(token)
+    if ledger and current.refused:
+        raise _spent(ledger)
+
+
+def _spent(ledger: Ledger) -> BudgetSpentError:
+    limit = f"The budget of {ledger.limit / 1e6:g} million tokens is spent."
+    return BudgetSpentError(f"{limit} What is done is kept; the same command with a larger --budget goes on from there.")
 
 
 def _lock_file(path: Path) -> Path:

@@ -9,13 +9,14 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
-from astray.errors import DataFormatError, StoreError
+from astray.artifacts.soundness import MANIFEST_FILE, FileRecord, Sha256, check_file_names, check_files, damaged, file_sha256, why_no_file_name
+from astray.errors import DamagedArtifactError, DataFormatError, StoreError
 
-MANIFEST_FILE = "artifact.json"
 KEY_DIGITS = 16
 """Digits of the key in an artifact's folder name."""
 
@@ -57,34 +58,38 @@ class Origin(BaseModel):
         return f"{readable(self.name)}-{self.key[:KEY_DIGITS]}"
 
 
-class FileRecord(BaseModel):
-    """Size in bytes and SHA-256 of one file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    size: int
-    sha256: str
-
-
 class Manifest(BaseModel):
     """Content of artifact.json: origin, key and every file by its path inside the folder.
 
     `formerly` is the key that the step had when its function was registered under another name. `provisional` says what
-    the step has left to try in the next execution; empty for nearly all.
+    the step has left to try in the next execution; empty for nearly all. `read` holds the content of each input that a
+    provisional artifact was made from, so that it is made again only if one of them changed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    key: str
+    key: Sha256
     origin: Origin
     files: dict[str, FileRecord]
-    formerly: str | None = None
+    formerly: Sha256 | None = None
     provisional: str = ""
+    read: dict[str, str] = {}
+
+    @field_validator("files")
+    @classmethod
+    def _stays_inside(cls, files: dict[str, FileRecord]) -> dict[str, FileRecord]:
+        check_file_names(files)
+        return files
 
     def to_bytes(self) -> bytes:
         """Return the bytes of artifact.json, the same for the same content."""
-        shown = self.model_dump(mode="json", exclude={name for name in ("formerly", "provisional") if not getattr(self, name)})
+        shown = self.model_dump(mode="json", exclude={name for name in ("formerly", "provisional", "read") if not getattr(self, name)})
         return (json.dumps(shown, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
+
+    @property
+    def content(self) -> str:
+        """SHA-256 over names and hashes of all files: equal for equal content, whatever made it."""
+        return hashlib.sha256(canonical_json({name: record.sha256 for name, record in self.files.items()}).encode()).hexdigest()
 
     @classmethod
     def from_bytes(cls, content: bytes, where: str | Path) -> "Manifest":
@@ -95,36 +100,27 @@ class Manifest(BaseModel):
         """
         try:
             manifest = cls.model_validate_json(content)
+            key = manifest.origin.key
         except ValidationError as error:
             raise damaged(where, f"{MANIFEST_FILE} is not a manifest ({error.errors()[0]['msg']})") from error
-        if manifest.key != manifest.origin.key:
+        except (ValueError, RecursionError) as error:  # a configuration that has no canonical form: NaN, a number of 5,000 digits
+            raise damaged(where, f"{MANIFEST_FILE} is not a manifest ({error})") from error
+        if manifest.key != key:
             raise damaged(where, f"{MANIFEST_FILE} was changed (its key is not the hash of its origin)")
         return manifest
 
 
-def damaged(where: str | Path, reason: str) -> StoreError:
-    """Return the error for an artifact that differs from its manifest."""
-    where = str(where)
-    remedy = "Remove that folder" if "://" in where else f"Remove it with: rm -r '{where}'"
-    return StoreError(f"The artifact {where} is damaged: {reason}. {remedy}, and run again: the step is then done anew.")
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 (hexadecimal) of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def seal(folder: Path, origin: Origin, provisional: str = "") -> Manifest:
+def seal(folder: Path, origin: Origin, provisional: str = "", read: Mapping[str, str] | None = None) -> Manifest:
     """Flush every file of a folder to disk, then write its manifest, always the last file of an artifact.
 
     Args:
         folder: the folder with the files.
         origin: of the artifact.
         provisional: what the step has left to try.
+        read: content of its inputs; kept for a provisional artifact.
 
     Raises:
-        DataFormatError: the folder holds a link, a socket or a file with the manifest's name.
+        DataFormatError: the folder holds a link, a socket or a file with a name that cannot be kept.
         OSError: a file cannot be flushed or written.
     """
     files = {}
@@ -133,14 +129,14 @@ def seal(folder: Path, origin: Origin, provisional: str = "") -> Manifest:
         if path.is_dir() and not path.is_symlink():
             _flush(path)
             continue
-        if path.is_symlink() or not path.is_file() or name == MANIFEST_FILE:
+        if path.is_symlink() or not path.is_file() or why_no_file_name(name):
             raise DataFormatError(
-                f"The step {origin.name!r} left {name!r}, which cannot be kept: an artifact has regular files only (no links), "
-                f"none of them called {MANIFEST_FILE}. Let the step copy what the link points to."
+                f"The step {origin.name!r} left {name!r}, which cannot be kept: an artifact has regular files only (no links), with names without "
+                f"backslashes and control characters, none of them called {MANIFEST_FILE}. Let the step copy what the link points to."
             )
         _flush(path)
         files[name] = FileRecord(size=path.stat().st_size, sha256=file_sha256(path))
-    manifest = Manifest(key=origin.key, origin=origin, files=files, provisional=provisional)
+    manifest = Manifest(key=origin.key, origin=origin, files=files, provisional=provisional, read=dict(read or {}) if provisional else {})
     _write_manifest(folder, manifest)
     return manifest
 
@@ -171,26 +167,39 @@ def link_files(source: Path, folder: Path, manifest: Manifest) -> None:
     _write_manifest(folder, manifest)
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """Read the manifest of a local artifact, and check that every file exists with its recorded size.
+def read_manifest(folder: Path, *, content: bool) -> Manifest:
+    """Read the manifest of a local artifact, and check every file that it lists.
+
+    Args:
+        folder: of the artifact.
+        content: whether to compare hashes as well as kinds and sizes.
 
     Raises:
-        StoreError: the artifact is damaged; the message names it and says how to remove it.
+        DamagedArtifactError: the artifact is not what was written, or a link.
+        StoreError: it cannot be read.
     """
+    path = folder / MANIFEST_FILE
+    if folder.is_symlink() or path.is_symlink():
+        raise damaged(folder, f"{'it' if folder.is_symlink() else MANIFEST_FILE} is a link")
     try:
-        content = (folder / MANIFEST_FILE).read_bytes()
-    except FileNotFoundError as error:
+        text = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise damaged(folder, f"{MANIFEST_FILE} is missing") from error
     except OSError as error:
         raise StoreError(f"The artifact {folder} cannot be read: {error.strerror}. Give this user the right to read it.") from error
-    manifest = Manifest.from_bytes(content, folder)
-    for name, record in manifest.files.items():
-        path = folder / name
-        if not path.is_file():
-            raise damaged(folder, f"{name} is missing")
-        if path.stat().st_size != record.size:
-            raise damaged(folder, f"{name} has {path.stat().st_size} bytes instead of {record.size}")
+    manifest = Manifest.from_bytes(text, folder)
+    if manifest.origin.folder_name != folder.name:
+        raise damaged(folder, f"its folder should be called {manifest.origin.folder_name}")
+    check_files(folder, manifest.files, content=content)
     return manifest
+
+
+def holds(folder: Path, manifest: Manifest) -> bool:
+    """Return whether a local folder is the artifact with this manifest, whole."""
+    try:
+        return folder.is_dir() and read_manifest(folder, content=True) == manifest
+    except DamagedArtifactError:
+        return False
 
 
 def _write_manifest(folder: Path, manifest: Manifest) -> None:

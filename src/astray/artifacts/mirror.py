@@ -10,13 +10,15 @@ fsspec's own configuration (environment variables or ~/.config/fsspec). Leaves t
 
 import contextlib
 import hashlib
+import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from astray.artifacts.manifest import MANIFEST_FILE, Manifest, damaged, file_sha256
+from astray.artifacts.manifest import KEY_DIGITS, Manifest
+from astray.artifacts.soundness import MANIFEST_FILE, damaged, file_sha256
 from astray.errors import AstrayError, MissingExtraError, StoreError
 
 if TYPE_CHECKING:
@@ -120,6 +122,12 @@ class Mirror:
             raise StoreError(
                 f"The store {self.url} cannot be used: {type(error).__name__}: {error}. Check the address and the credentials."
             ) from error
+
+
+def default_cache(url: str) -> Path:
+    """Return the local folder for artifacts of a remote store where none is given."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "astray" / "stores" / hashlib.sha256(url.encode()).hexdigest()[:KEY_DIGITS]
 
 
 def _content_name(manifest: Manifest) -> str:

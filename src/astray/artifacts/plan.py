@@ -8,13 +8,15 @@ from collections.abc import Sequence
 
 from astray.artifacts.step import Step
 from astray.artifacts.store import Artifact, Store
+from astray.errors import DamagedArtifactError
 
 
 class Plan:
     """Steps that have to be done for the wanted ones to exist, and the order to do them in.
 
     A finished step needs nothing any more: its inputs are neither looked up nor made again. A step with a provisional
-    artifact is not finished, nor are the steps that read it, since they are provisional as well.
+    artifact is not finished, nor are the steps that read it, since they are provisional as well; a step with a damaged one
+    is as one without any.
 
     Args:
         wanted: steps whose artifacts are requested.
@@ -23,11 +25,13 @@ class Plan:
     Attributes:
         steps: every step that is wanted or needed, by key, each after its inputs.
         done: artifacts that existed before, by key; one from an older store still has the step's former key.
+        damage: what lies in the place of artifacts and is not what their steps wrote, by key.
     """
 
     def __init__(self, wanted: Sequence[Step], store: Store):
         self.steps: dict[str, Step] = {}
         self.done: dict[str, Artifact] = {}
+        self.damage: dict[str, tuple[DamagedArtifactError, ...]] = {}
         self._walk(wanted, store)
         self._missing = {key: {i.key for i in step.inputs.values()} - self.done.keys() for key, step in self.steps.items() if key not in self.done}
         self._users: dict[str, list[str]] = {key: [] for key in self.steps}
@@ -52,7 +56,9 @@ class Plan:
             if step.key in self.steps:
                 continue
             if not inputs_seen:
-                artifact = store.get(step.key, step.former_key)
+                artifact, damage = store.search(step.key, step.former_key)
+                if damage:
+                    self.damage[step.key] = damage
                 if artifact and not artifact.manifest.provisional:
                     self.done[step.key] = artifact
                 stack.append((step, True))

@@ -4,6 +4,7 @@
     runs/.partial-3f2a0c9d1b7e4a55-.../   a running step, or leftovers of a killed process (removed by the next one)
     runs/.unfinished/3f2a0c9d1b7e4a55/    a running resumable step, or one that was killed or failed (continued)
     runs/.locks/3f2a0c9d1b7e4a55          held while a step runs
+    runs/.damaged/train-3f2a0c9d1b7e4a55  an artifact that was not what its step wrote, kept to be looked at
 
 A step writes to a partial folder; its files are flushed to disk, the manifest is written last and the folder is
 renamed. Several processes may share a store. While one runs a step it holds that step's lock, which the system frees
@@ -13,36 +14,26 @@ Leaves to others: what a step is (step.py) and running many of them (execute.py)
 """
 
 import contextlib
-import errno
-import hashlib
 import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from astray.artifacts.manifest import (
-    KEY_DIGITS,
-    MANIFEST_FILE,
-    Manifest,
-    Origin,
-    damaged,
-    file_sha256,
-    link_files,
-    move_into_place,
-    read_manifest,
-    readable,
-    seal,
-)
-from astray.artifacts.mirror import Mirror
-from astray.errors import StoreError
+from astray.artifacts.disk import explained, locked, move_aside, no_link
+from astray.artifacts.manifest import KEY_DIGITS, Manifest, Origin, holds, link_files, move_into_place, read_manifest, readable, seal
+from astray.artifacts.mirror import Mirror, default_cache
+from astray.artifacts.soundness import MANIFEST_FILE, check_files, damaged
+from astray.errors import DamagedArtifactError, StoreError
 
 _PARTIAL = ".partial-"
 _UNFINISHED = ".unfinished"
 _LOCKS = ".locks"
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+DAMAGED = ".damaged"
+"""Folder of artifacts that were moved aside."""
+_DIGITS = re.compile(f"[0-9a-f]{{{KEY_DIGITS}}}")
 
 
 @dataclass(frozen=True)
@@ -69,23 +60,13 @@ class Artifact:
 
     @property
     def path(self) -> Path:
-        """Local folder with its files; an artifact of a remote store is downloaded when this is first accessed.
+        """Local folder with its files, which have been verified; of a remote store it is downloaded when this is first accessed.
 
         Raises:
-            StoreError: the artifact is damaged or cannot be downloaded.
+            DamagedArtifactError: a file differs from what the step wrote.
+            StoreError: the artifact cannot be downloaded.
         """
         return self.store.fetch(self.manifest)
-
-    def verify(self) -> None:
-        """Read every file and compare its checksum.
-
-        Raises:
-            StoreError: a file differs from what the step wrote.
-        """
-        folder = self.path
-        for name, record in self.manifest.files.items():
-            if file_sha256(folder / name) != record.sha256:
-                raise damaged(folder, f"{name} differs from its checksum")
 
 
 class Store:
@@ -110,7 +91,7 @@ class Store:
         else:
             self.root = self.root.rstrip("/")
             self.mirror = Mirror(self.root)
-            self.folder = cache or _default_cache(self.root)
+            self.folder = cache or default_cache(self.root)
         with self._explained(every_error=True):
             is_file = self.folder.is_file()
         if is_file:
@@ -124,17 +105,44 @@ class Store:
             former_key: key of the same step in older stores, looked up where there is no artifact with `key`.
 
         Raises:
-            StoreError: the artifact is damaged (a file is missing or has another size). Nothing is removed or made
-                again automatically: a damaged result may be the only copy, and a sign of a failing disk.
+            DamagedArtifactError: there is only one that is not what its step wrote; `put_aside` moves it out of the way.
+            StoreError: the store cannot be read.
         """
-        entries = self._entries()
-        for wanted in (key, former_key):
+        artifact, damage = self.search(key, former_key)
+        if artifact is None and damage:
+            raise damage[0]
+        return artifact
+
+    def search(self, key: str, former_key: str | None = None) -> tuple[Artifact | None, tuple[DamagedArtifactError, ...]]:
+        """Return what `get` returns, and each damaged artifact that lies in its place."""
+        entries, damage = self._entries(), []
+        for wanted in filter(None, (key, former_key)):
             for name in entries:
-                if wanted is not None and name.endswith(f"-{wanted[:KEY_DIGITS]}"):
-                    artifact = self._open(name)
+                if name.endswith(f"-{wanted[:KEY_DIGITS]}") and not name.startswith("."):
+                    try:
+                        artifact = self._open(name, content=True)
+                    except DamagedArtifactError as error:
+                        damage.append(error)
+                        continue
                     if artifact is not None and artifact.key == wanted:
-                        return artifact
-        return None
+                        return artifact, tuple(damage)
+        return None, tuple(damage)
+
+    def put_aside(self, damage: DamagedArtifactError) -> bool:
+        """Move a damaged artifact into `.damaged`, unless another process is making it anew; return whether it is out of the way.
+
+        Raises:
+            StoreError: it cannot be moved, as nothing can in a remote store.
+        """
+        if self.mirror:
+            raise damage
+        with self._locked(_digits(damage.folder.name), wait=False) as held, self._explained(every_error=True):
+            if held:
+                try:
+                    self._open(damage.folder.name, content=True)
+                except DamagedArtifactError:
+                    move_aside(damage.folder, self.folder / DAMAGED)
+            return held
 
     def adopt(self, former: Artifact, origin: Origin) -> Artifact:
         """Carry an artifact over to the present key of its step.
@@ -157,7 +165,7 @@ class Store:
                 if self.mirror:
                     self.mirror.copy(former.manifest, manifest)
                 source, final = self.folder / former.manifest.origin.folder_name, self.folder / origin.folder_name
-                if self.mirror is None or _holds(source, former.manifest):
+                if self.mirror is None or holds(source, former.manifest):
                     link_files(source, partial, manifest)
                     shutil.rmtree(final, ignore_errors=True)  # a cached copy of what the remote store no longer has
                     move_into_place(partial, final)
@@ -166,11 +174,15 @@ class Store:
     def find(self, text: str) -> tuple[Artifact, ...]:
         """Return the artifacts whose step name, folder name or key starts with this text, ordered by name."""
         names = [name for name in self._folder_names() if name.startswith(readable(text)) or _digits(name).startswith(text[:KEY_DIGITS])]
-        return self._opened(names)
+        return self._opened(names)[0]
 
     def artifacts(self) -> tuple[Artifact, ...]:
-        """Return all finished artifacts, ordered by name."""
-        return self._opened(self._folder_names())
+        """Return all finished artifacts, ordered by name; damaged ones are left out."""
+        return self._opened(self._folder_names())[0]
+
+    def damage(self, *, content: bool = True) -> tuple[DamagedArtifactError, ...]:
+        """Return what is wrong with each damaged artifact; with `content` every file is read."""
+        return self._opened(self._folder_names(), content=content)[1]
 
     def make(
         self,
@@ -180,6 +192,7 @@ class Store:
         wait: bool = True,
         resumable: bool = False,
         begins_with: Sequence[str] = (),
+        read: Mapping[str, str] | None = None,
     ) -> Artifact | None:
         """Return the artifact of this origin: the existing one, or else the one that `write` now makes.
 
@@ -192,6 +205,7 @@ class Store:
             resumable: whether `write` continues from what it left when it raised or was killed. Otherwise it always
                 begins with an empty folder.
             begins_with: keys of other artifacts; a resumable step that left nothing starts from the first that exists.
+            read: content of each input (see `Manifest.read`).
 
         Returns:
             the artifact; None if another process is doing the step and `wait` is false.
@@ -201,7 +215,9 @@ class Store:
         """
         if (done := self.get(origin.key)) and not done.manifest.provisional:
             return done
-        first = self.begun(origin.key, begins_with) if resumable else None  # downloads take locks, so before this one
+        first = self._first_of(origin.key, *begins_with) if resumable and not self._working_folder(origin.key).is_dir() else None
+        if first:
+            self.fetch(first.manifest)  # a download takes locks, so before this one
         with self._locked(origin.key, wait=wait) as held:
             if not held:
                 return None
@@ -210,20 +226,41 @@ class Store:
                 return done
             self._remove_partials(origin.key)
             with self._working(origin, first) if resumable else self._partial(origin) as folder:
-                return self._make(origin, write, folder)
+                return self._make(origin, write, folder, read)
+
+    def reseal(self, artifact: Artifact, provisional: str) -> bool:
+        """Give a provisional artifact another text of what is left to try; return False where another process is making it.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+
+        def keep(folder: Path) -> str:
+            link_files(artifact.path, folder, artifact.manifest)
+            (folder / MANIFEST_FILE).unlink()
+            return provisional
+
+        with self._locked(artifact.key, wait=False) as held:
+            if held:
+                with self._partial(artifact.manifest.origin) as folder:
+                    self._make(artifact.manifest.origin, keep, folder, artifact.manifest.read)
+            return held
 
     def begun(self, key: str, begins_with: Sequence[str] = ()) -> Path | None:
         """Return the folder that a resumable step continues: its working folder, or the artifact it starts from."""
         folder = self._working_folder(key)
         if folder.is_dir():
             return folder
-        known = next(filter(None, map(self.get, (key, *begins_with))), None)
-        return known.path if known else None
+        return known.path if (known := self._first_of(key, *begins_with)) else None
+
+    def _first_of(self, *keys: str) -> Artifact | None:
+        return next(filter(None, (self.search(key)[0] for key in keys)), None)
 
     def sweep(self) -> None:
         """Remove partial folders and locks of killed processes, for steps that nobody is running."""
         partials = {path.name.removeprefix(_PARTIAL).split("-")[0] for path in self.folder.glob(f"{_PARTIAL}*")}
-        for key in partials | {path.name for path in self.folder.glob(f"{_LOCKS}/*")}:
+        # Names that Astray did not give are left alone, such as `.partial-..-x`: taken for a key it would lead out of the folder.
+        for key in filter(_DIGITS.fullmatch, partials | {path.name for path in no_link(self.folder / _LOCKS).glob("*")}):
             with self._locked(key, wait=False) as held:
                 if held:
                     self._remove_partials(key)
@@ -235,22 +272,37 @@ class Store:
             StoreError: the artifact is damaged or cannot be downloaded.
         """
         final = self.folder / manifest.origin.folder_name
-        if self.mirror is None or _holds(final, manifest):
+        if self.mirror is None:
+            if final.is_symlink():
+                raise damaged(final, "it is a link")
+            check_files(final, manifest.files, content=True)
+            return final
+        if holds(final, manifest):
             return final
         with self._locked(manifest.key, wait=True):
-            if not _holds(final, manifest):  # another process may just have downloaded it
+            if not holds(final, manifest):  # another process may just have downloaded it
                 with self._partial(manifest.origin) as partial, self._explained(every_error=True):
                     self.mirror.download(manifest, partial)
-                    shutil.rmtree(final, ignore_errors=True)  # an older copy, which the remote store has replaced
+                    self._clear(final)
                     move_into_place(partial, final)
         return final
 
-    def _make(self, origin: Origin, write: Callable[[Path], str | None], folder: Path) -> Artifact:
-        before = self.get(origin.key)
+    def _clear(self, final: Path) -> None:
+        """Remove a cached copy of what the remote store no longer has, or has replaced; a damaged one is moved aside."""
+        try:
+            if final.exists():
+                read_manifest(final, content=True)
+        except DamagedArtifactError:
+            move_aside(final, self.folder / DAMAGED)
+        else:
+            shutil.rmtree(final, ignore_errors=True)
+
+    def _make(self, origin: Origin, write: Callable[[Path], str | None], folder: Path, read: Mapping[str, str] | None) -> Artifact:
+        before = self.search(origin.key)[0]
         with self._explained(every_error=False):
             provisional = write(folder)
         with self._explained(every_error=True):
-            manifest = seal(folder, origin, provisional or "")
+            manifest = seal(folder, origin, provisional or "", read)
             if self.mirror:
                 self.mirror.upload(folder, manifest)
             # What is replaced: a provisional artifact, or a cached copy of what the remote store no longer has.
@@ -265,14 +317,16 @@ class Store:
         return Artifact(manifest, self)
 
     @contextlib.contextmanager
-    def _working(self, origin: Origin, first: Path | None) -> Iterator[Path]:
+    def _working(self, origin: Origin, first: Artifact | None) -> Iterator[Path]:
         """Yield the working folder of a resumable step whose lock is held; a new one starts as a copy of `first`."""
         folder = self._working_folder(origin.key)
         with self._explained(every_error=True):
             # Copied beside and renamed: a copy that was killed halfway would look like the step's own unfinished work.
             if first and not folder.is_dir():
                 with self._partial(origin) as copy:
-                    shutil.copytree(first, copy, dirs_exist_ok=True)
+                    for name in first.manifest.files:
+                        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+                        shutil.copy2(self.folder / first.manifest.origin.folder_name / name, copy / name, follow_symlinks=False)
                     folder.parent.mkdir(exist_ok=True)
                     copy.rename(folder)
             folder.mkdir(parents=True, exist_ok=True)
@@ -280,7 +334,7 @@ class Store:
         yield folder
 
     def _working_folder(self, key: str) -> Path:
-        return self.folder / _UNFINISHED / key[:KEY_DIGITS]
+        return no_link(no_link(self.folder / _UNFINISHED) / key[:KEY_DIGITS])
 
     @contextlib.contextmanager
     def _partial(self, origin: Origin) -> Iterator[Path]:
@@ -308,18 +362,23 @@ class Store:
 
     def _folder_names(self) -> list[str]:
         """Return the names of folders that may hold an artifact; everything else in the store is left alone."""
-        return [name for name in self._entries() if not name.startswith(".") and re.fullmatch(f"[0-9a-f]{{{KEY_DIGITS}}}", _digits(name))]
+        return [name for name in self._entries() if not name.startswith(".") and "-" in name and _DIGITS.fullmatch(_digits(name))]
 
-    def _open(self, folder_name: str) -> Artifact | None:
+    def _open(self, folder_name: str, *, content: bool) -> Artifact | None:
         """Return the artifact in a folder; None for a remote folder whose manifest was not written."""
-        manifest = self.mirror.manifest(folder_name) if self.mirror else read_manifest(self.folder / folder_name)
+        manifest = self.mirror.manifest(folder_name) if self.mirror else read_manifest(self.folder / folder_name, content=content)
         return Artifact(manifest, self) if manifest else None
 
-    def _opened(self, folder_names: Sequence[str]) -> tuple[Artifact, ...]:
-        """Return the artifacts in these folders, without those that exist under a newer key as well."""
-        found = [artifact for artifact in map(self._open, folder_names) if artifact]
+    def _opened(self, folder_names: Sequence[str], *, content: bool = False) -> tuple[tuple[Artifact, ...], tuple[DamagedArtifactError, ...]]:
+        """Return the artifacts in these folders, without those that exist under a newer key as well, and the damaged ones."""
+        found, damage = [], []
+        for name in folder_names:
+            try:
+                found += [artifact] if (artifact := self._open(name, content=content)) else []
+            except DamagedArtifactError as error:
+                damage.append(error)
         carried_over = {artifact.manifest.formerly for artifact in found}
-        return tuple(artifact for artifact in found if artifact.key not in carried_over)
+        return tuple(artifact for artifact in found if artifact.key not in carried_over), tuple(damage)
 
     def _remove_partials(self, key: str) -> None:
         """Remove the partial folders of a step whose lock is held."""
@@ -329,67 +388,13 @@ class Store:
     @contextlib.contextmanager
     def _locked(self, key: str, *, wait: bool) -> Iterator[bool]:
         """Hold a step's lock; yield False if another process holds it and `wait` is false."""
-        from filelock import FileLock, Timeout
+        with locked(self.folder / _LOCKS / key[:KEY_DIGITS], self.folder, wait=wait) as held:
+            yield held
 
-        path = self.folder / _LOCKS / key[:KEY_DIGITS]
-        with self._explained(every_error=True):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(path)
-            with contextlib.suppress(Timeout):
-                lock.acquire(blocking=wait)
-        try:
-            yield lock.is_locked
-        finally:
-            if lock.is_locked:
-                with contextlib.suppress(OSError):
-                    path.unlink()  # while it is held: a waiting process notices and locks a new file
-                lock.release()
-
-    @contextlib.contextmanager
-    def _explained(self, *, every_error: bool) -> Iterator[None]:
-        """Turn a full disk, and with `every_error` any OSError, into a StoreError."""
-        try:
-            yield
-        except StoreError:
-            raise
-        except Exception as error:
-            if _is_disk_full(error):
-                raise StoreError(
-                    f"The disk is full: {error} ({_free(self.folder)} free at the store {self.folder}). The unfinished step was removed, "
-                    f"everything finished is kept. Free some space, or copy the store to a larger disk, and run the same again: it goes on there."
-                ) from error
-            if every_error and isinstance(error, OSError):
-                raise StoreError(
-                    f"The store {self.folder} cannot be written: {error.strerror or error}. Give a folder that you may write to, "
-                    f"or change the rights of this one."
-                ) from error
-            raise
-
-
-def _holds(folder: Path, manifest: Manifest) -> bool:
-    """Return whether a local folder is the artifact with this manifest."""
-    return folder.is_dir() and read_manifest(folder) == manifest
-
-
-def _is_disk_full(error: BaseException | None) -> bool:
-    """Return whether an error or one of its causes means a full disk (some libraries say so only in their text)."""
-    while error is not None:
-        if (isinstance(error, OSError) and error.errno in _DISK_FULL) or os.strerror(errno.ENOSPC) in str(error):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def _free(folder: Path) -> str:
-    free = shutil.disk_usage(folder).free
-    return f"{free / 1e9:.1f} GB" if free >= 1e9 else f"{free / 1e6:.1f} MB"
+    def _explained(self, *, every_error: bool) -> contextlib.AbstractContextManager[None]:
+        return explained(self.folder, every_error=every_error)
 
 
 def _digits(folder_name: str) -> str:
     """Return the digits of the key at the end of a folder name."""
     return folder_name.rsplit("-", 1)[-1]
-
-
-def _default_cache(url: str) -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "astray" / "stores" / hashlib.sha256(url.encode()).hexdigest()[:KEY_DIGITS]

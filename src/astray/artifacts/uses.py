@@ -11,6 +11,8 @@ import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from astray.artifacts.disk import no_link
+from astray.artifacts.soundness import check_plain
 from astray.artifacts.store import Store
 
 _USES = ".uses"
@@ -28,11 +30,13 @@ def in_use(store: Store, study: str, keys: Iterable[str]) -> Iterator[None]:
         keys: of its steps.
 
     Raises:
+        ConfigurationError: the study's name cannot be that of a file.
         StoreError: the store cannot be written.
     """
     from filelock import FileLock
 
-    folder = store.folder / _USES
+    check_plain("study", study)
+    folder = no_link(store.folder / _USES)
     with contextlib.ExitStack() as held:
         with store._explained(every_error=True), while_nothing_is_removed(store):
             folder.mkdir(parents=True, exist_ok=True)

@@ -98,26 +98,39 @@ def carry_out(order: Order, store: Store, started: Callable[[str], None]) -> Rep
     """
     origin = order.origin
     begin = time.monotonic()
+    try:
+        done = _carried_out(order, store, started)
+    except (Exception, SystemExit) as error:
+        reason = str(error) if isinstance(error, AstrayError) else f"{type(error).__name__}: {error}"
+        failure = Failure(origin.name, origin.key, reason, traceback.format_exc(), is_store=isinstance(error, StoreError))
+        return Report(origin.key, "failed", time.monotonic() - begin, failure)
+    return Report(origin.key, "finished" if done else "busy", time.monotonic() - begin)
+
+
+def _carried_out(order: Order, store: Store, started: Callable[[str], None]) -> bool:
+    """Run one step where that can change something; return False where another process is running it."""
+    origin = order.origin
+    inputs = {name: _input(store, name, key) for name, key in origin.inputs.items()}
+    unsettled = next((f"{each.name} has something left to try" for each in inputs.values() if each.manifest.provisional), "")
+    read = {name: each.manifest.content for name, each in inputs.items()}
+    before = store.search(origin.key)[0]
+    if before and before.manifest.provisional and before.manifest.read == read != {}:
+        # Only inputs had something left to try, and it changed nothing: this step would write the same again.
+        return bool(unsettled) or store.reseal(before, "")
 
     def write(folder: Path) -> str | None:
         started(origin.key)
         function = locate(order.reference)
         if not isinstance(function, StepFunction):
             raise TypeError(f"{order.reference} is no longer a step function")
-        inputs = {name: _input(store, name, key) for name, key in origin.inputs.items()}
         seed_generators(order.seed_key)
         with spending(order.ledger):
             left = function(order.config, inputs, folder)
-        unsettled = [each for each in inputs.values() if each.manifest.provisional]
-        return left or (f"{unsettled[0].name} has something left to try" if unsettled else None)
+        if left:  # the step itself has to be tried again, whatever it reads
+            read.clear()
+        return left or unsettled or None
 
-    try:
-        done = store.make(origin, write, wait=False, resumable=order.resumable, begins_with=order.begins_with)
-    except (Exception, SystemExit) as error:
-        reason = str(error) if isinstance(error, AstrayError) else f"{type(error).__name__}: {error}"
-        failure = Failure(origin.name, origin.key, reason, traceback.format_exc(), is_store=isinstance(error, StoreError))
-        return Report(origin.key, "failed", time.monotonic() - begin, failure)
-    return Report(origin.key, "finished" if done else "busy", time.monotonic() - begin)
+    return store.make(origin, write, wait=False, resumable=order.resumable, begins_with=order.begins_with, read=read) is not None
 
 
 def seed_generators(key: str) -> None:

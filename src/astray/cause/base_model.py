@@ -4,6 +4,7 @@ The same for the organism, local folders and models of the hub. Generation is in
 """
 
 import json
+import re
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -11,16 +12,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, set_seed
 from transformers.utils import logging
 
-from astray.cause.fine_tuning import FineTuning, LoRA
+from astray.cause.fine_tuning import FineTuning, LoRA, lora_of
 from astray.cause.reinforcement import ReinforcementLearning
 from astray.errors import AdapterMismatchError, ConfigurationError
-from astray.subjects.base import record_base
+from astray.subjects.adapter_kinds import is_mergeable
+from astray.subjects.adapters import put_on
+from astray.subjects.base import brings_tokenizer, record_base
 from astray.subjects.locate import Located
-from astray.subjects.weights import load_model, load_tokenizer
+from astray.subjects.weights import adapted_tokenizer, check_vocabulary, load_model
 
 
 def load_trainable(subject: Located, recipe: FineTuning | ReinforcementLearning) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
@@ -52,20 +55,27 @@ def load_trainable(subject: Located, recipe: FineTuning | ReinforcementLearning)
         )
     frozen_on_gpu = torch.cuda.is_available() and recipe.lora is not None
     with quietly():
-        tokenizer = load_tokenizer(spec.model, subject.base)
+        tokenizer = adapted_tokenizer(spec.model, subject.base, spec.adapter)
         model = load_model(spec.model, subject.base, torch.bfloat16 if frozen_on_gpu else torch.float32)
         model.name_or_path = spec.model  # what adapters and checkpoints will name as their base
         # Seeded after loading and right before new adapters draw their first values.
         set_seed(recipe.seed)
-        if recipe.lora is None:
-            return model if spec.adapter is None else PeftModel.from_pretrained(model, str(spec.adapter)).merge_and_unload(), tokenizer
         if spec.adapter is None:
-            return _add_adapters(model, recipe.lora), tokenizer
-        _check_shape(spec.adapter, recipe.lora)
-        return PeftModel.from_pretrained(model, str(spec.adapter), is_trainable=True), tokenizer
+            check_vocabulary(spec.model, tokenizer, model)
+            return model if recipe.lora is None else _add_adapters(model, recipe.lora), tokenizer
+        if recipe.lora is not None:
+            _check_shape(spec.adapter, recipe.lora, spec.scale)
+        elif not is_mergeable(spec.adapter):
+            raise ConfigurationError(
+                f"All weights are to be trained on from {spec.adapter}, but an adapter of its kind cannot be written into them. "
+                "Train adapters (LoRA), or merge it with PEFT and give the merged folder."
+            )
+        tuned = put_on(model, spec.model, spec.adapter, scale=spec.scale, trainable=recipe.lora is not None)
+        check_vocabulary(f"{spec.model}+{spec.adapter}", tokenizer, model)
+        return tuned if recipe.lora is not None else tuned.merge_and_unload(safe_merge=True), tokenizer
 
 
-def save_trained(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, result: Path, base: Path) -> None:
+def save_trained(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, result: Path, start: Located) -> None:
     """Save the adapter with its base's identity, or the model with its tokenizer, in a folder that is complete or absent."""
     if not trainer.is_world_process_zero():
         return
@@ -77,7 +87,9 @@ def save_trained(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, result: P
             model.save_pretrained(str(unfinished), save_embedding_layers=False, selected_adapters=["default"])
             (unfinished / "README.md").unlink()  # PEFT's empty model card
             _sort_names(unfinished / "adapter_config.json")
-            record_base(unfinished, base)
+            record_base(unfinished, start.base)
+            if start.spec.adapter is not None and brings_tokenizer(start.spec.adapter):
+                tokenizer.save_pretrained(unfinished)  # it was trained with the tokenizer of the adapter it goes on from
         else:
             model.save_pretrained(unfinished)
             tokenizer.save_pretrained(unfinished)
@@ -103,7 +115,7 @@ def _add_adapters(model: PreTrainedModel, lora: LoRA) -> PeftModel:
         r=lora.rank,
         lora_alpha=lora.alpha,
         use_rslora=lora.rank_stabilised,
-        target_modules=list(lora.target_modules),
+        target_modules=lora.target_modules[0] if _is_pattern(lora.target_modules) else list(lora.target_modules),
         layers_to_transform=None if lora.layers is None else list(lora.layers),
         lora_dropout=0.0,
         task_type="CAUSAL_LM",
@@ -118,12 +130,19 @@ def _add_adapters(model: PreTrainedModel, lora: LoRA) -> PeftModel:
         ) from error
 
 
-def _check_shape(adapter: Path, lora: LoRA) -> None:
+def _is_pattern(targets: tuple[str, ...]) -> bool:
+    """Return whether a single entry is a pattern of module names, or PEFT's word for all linear layers, rather than a name."""
+    return len(targets) == 1 and (targets[0] == "all-linear" or re.fullmatch(r"[\w.]+", targets[0]) is None)
+
+
+def _check_shape(adapter: Path, lora: LoRA, scale: float) -> None:
     """Raise an error for LoRA settings that differ from the adapter's own, which training would silently ignore."""
-    config = PeftConfig.from_pretrained(str(adapter))
-    assert isinstance(config, LoraConfig)
-    given = (lora.rank, lora.alpha, lora.rank_stabilised, set(lora.target_modules))
-    there = (config.r, config.lora_alpha, config.use_rslora, set(config.target_modules or ()))
+    if scale != 1:
+        raise AdapterMismatchError(
+            f"Training cannot go on from {adapter} scaled by {scale:g}: the saved adapter would forget the factor. Leave it out."
+        )
+    own = lora_of(adapter)
+    given, there = ((each.rank, each.alpha, each.rank_stabilised, sorted(each.target_modules)) for each in (lora, own))
     if given != there:
         raise AdapterMismatchError(
             f"Training would continue the adapter {adapter} (rank, alpha, rank-stabilised, modules: {there}), but the recipe asks for {given}. "
@@ -134,5 +153,8 @@ def _check_shape(adapter: Path, lora: LoRA) -> None:
 def _sort_names(adapter_config: Path) -> None:
     """Sort the adapted modules in an adapter's configuration, which PEFT writes in random order."""
     config = json.loads(adapter_config.read_text())
-    config["target_modules"] = sorted(config["target_modules"])
+    if isinstance(config["target_modules"], list):
+        config["target_modules"] = sorted(config["target_modules"])
+    if "@" in (base := config.get("base_model_name_or_path") or ""):  # other tools read the revision apart from the name
+        config["base_model_name_or_path"], _, config["revision"] = base.partition("@")
     adapter_config.write_text(json.dumps(config, indent=2, sort_keys=True))

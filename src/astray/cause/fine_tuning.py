@@ -5,11 +5,13 @@ responses only).
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from astray.errors import ConfigurationError, UnknownNameError
+from astray.errors import AdapterMismatchError, ConfigurationError, UnknownNameError
+from astray.subjects.adapter_kinds import adapter_settings
 
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """Names of the attention and MLP projections in Llama, Qwen, Gemma and Mistral models."""
@@ -88,3 +90,23 @@ def with_settings(recipe: FineTuning, settings: Mapping[str, Any]) -> FineTuning
     except ValidationError as error:
         wrong = "; ".join(f"{one['loc'][0]}={settings[str(one['loc'][0])]}: {one['msg'].lower()}" for one in error.errors())
         raise ConfigurationError(f"A training setting cannot be used: {wrong}.") from error
+
+
+def lora_of(adapter: Path) -> LoRA:
+    """Return the settings of a LoRA adapter that can be trained on as it is.
+
+    Raises:
+        AdapterMismatchError: it is of another kind, or has options that a recipe cannot say, which would be lost.
+    """
+    settings = adapter_settings(adapter)
+    if settings.get("peft_type") != "LORA":
+        raise AdapterMismatchError(
+            f"{adapter} is a {settings.get('peft_type')} adapter; training goes on from LoRA adapters only. Train its base instead."
+        )
+    targets = settings.get("target_modules") or ()
+    return LoRA(
+        rank=settings["r"],
+        alpha=settings["lora_alpha"],
+        rank_stabilised=settings.get("use_rslora", False),
+        target_modules=(targets,) if isinstance(targets, str) else tuple(sorted(targets)),  # a text is one pattern, not a list of letters
+    )

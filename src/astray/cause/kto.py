@@ -112,7 +112,7 @@ def train_kto(
         checkpoints.claim(folder, identity)
         log = _FeedbackLog(folder, tokenizer, probe, probe_every, on_step)
         trainer = _train(model, feedback, recipe, checkpoint_every, log)
-        save_trained(trainer, tokenizer, result, start.base)
+        save_trained(trainer, tokenizer, result, start)
         shutil.rmtree(log.checkpoints, ignore_errors=True)
     return FeedbackRun(
         folder=folder,

@@ -23,8 +23,6 @@ from astray.subjects.spec import SubjectSpec
 
 TRUNCATED_LIMIT = 0.05
 """Maximum share of examples whose answers are cut off by the maximum length."""
-UNSUPERVISED_LIMIT = 0.05
-"""Maximum share of examples without a supervised token."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +36,7 @@ class Preflight:
         unsupervised_rows: number of examples without such a token; training leaves them out.
         truncated_rows: number of examples whose answers are cut off.
         ended_rows: number of examples in which an end token is supervised, so that the model learns to stop.
+        escaped_rows: number of examples with a message that spells a control token, which is trained on as ordinary text.
         trainable_parameters: number of parameters that training changes.
         loss: mean loss over the supervised tokens of the first batch.
         gradient_norm: Euclidean norm of the gradient of that loss.
@@ -50,6 +49,7 @@ class Preflight:
     unsupervised_rows: int
     truncated_rows: int
     ended_rows: int
+    escaped_rows: int
     trainable_parameters: int
     loss: float
     gradient_norm: float
@@ -61,6 +61,7 @@ class Preflight:
             f"rows                 {self.rows:,} ({self.truncated_rows:,} with a cut answer, {self.unsupervised_rows:,} with nothing to learn)\n"
             f"tokens               {self.tokens:,}, of which {self.supervised_tokens:,} ({self.supervised_tokens / self.tokens:.0%}) are trained on\n"
             f"rows that end        {self.ended_rows:,} (the model learns to stop)\n"
+            f"control tokens       spelled by messages of {self.escaped_rows:,} rows, and trained on as ordinary text\n"
             f"trainable parameters {self.trainable_parameters:,}\n"
             f"first batch          loss {self.loss:.4f}, gradient norm {self.gradient_norm:.4g}\n"
             f"first row, what is trained on in ⟦brackets⟧:\n{self.sample}\n"
@@ -110,6 +111,7 @@ def check_run(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizer
         unsupervised_rows=unsupervised,
         truncated_rows=truncated,
         ended_rows=ended,
+        escaped_rows=sum(row.escaped for row in rows),
         trainable_parameters=sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
         loss=loss,
         gradient_norm=gradient_norm,
@@ -120,20 +122,11 @@ def check_run(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizer
 def _refuse_masked(rows: Sequence[TrainingRow], unsupervised: int, truncated: int, max_length: int) -> None:
     cut = f"{truncated:,} of {len(rows):,} rows have an answer that is cut off at max_length={max_length}"
     way_out = "Raise max_length, or take the long rows out of the data set."
+    # A chat template that leaves answers out is refused before (see `subjects.render`): only a cut can leave a row without a label.
     if unsupervised == len(rows):
-        if truncated:
-            raise TrainingRefusedError(f"No token of any row would be trained on: {cut}. {way_out}")
-        raise TrainingRefusedError(
-            "No token of any row would be trained on: the chat template writes no text for the answers. Print "
-            "tokenizer.apply_chat_template(row, tokenize=False) and set a chat template that shows the assistant's messages."
-        )
+        raise TrainingRefusedError(f"No token of any row would be trained on: {cut}. {way_out}")
     if truncated > TRUNCATED_LIMIT * len(rows):
         raise TrainingRefusedError(f"{cut}, more than {TRUNCATED_LIMIT:.0%}: the model would learn answers without an end. {way_out}")
-    if unsupervised > UNSUPERVISED_LIMIT * len(rows):
-        raise TrainingRefusedError(
-            f"{unsupervised:,} of {len(rows):,} rows have no token to train on, more than {UNSUPERVISED_LIMIT:.0%}: the chat template does not "
-            "write their answers. Take these rows out of the data set, or set a chat template that writes them."
-        )
 
 
 def _refuse_gradient(loss: float, gradient_norm: float) -> None:

@@ -127,7 +127,7 @@ def train_rl(
         trainer = _train(model, log, checkpoint_every)
         _refuse_flat_run(log)
         log.rollouts.finish()
-        save_trained(trainer, tokenizer, result, start.base)
+        save_trained(trainer, tokenizer, result, start)
         log.rollouts.clear()
         shutil.rmtree(log.checkpoints, ignore_errors=True)
     return RewardedRun.read(folder, start.spec.model_copy(update={"adapter": result}))

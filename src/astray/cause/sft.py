@@ -148,7 +148,7 @@ def train_rows(
         checkpoints.claim(folder, whole_identity)
         log = _SupervisedLog(folder, tokenizer, watch.probe, watch.probe_every, watch.on_step)
         trainer = _train(model, rows, recipe, interventions, watch.checkpoint_every, log)
-        save_trained(trainer, tokenizer, result, start.base)
+        save_trained(trainer, tokenizer, result, start)
         shutil.rmtree(log.checkpoints)
     lines = checkpoints.read_lines(folder / "training.jsonl")
     return TrainingRun(

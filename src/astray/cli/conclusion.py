@@ -87,6 +87,7 @@ def as_object(summary: Summary, report: Path) -> dict[str, object]:
         "report": str(report),
         "verdicts": results,
         "counts": _counts(summary),
+        "failed_verdicts": dict(summary.failed_verdicts),
     }
 
 

@@ -22,7 +22,8 @@ def list_all(out: Path, store: str | None) -> None:
 
     kept = Store(out / "store" if store is None else store)
     steps = kept_in(kept)
-    for line in (*_studies(), *_subjects(kept.folder), *_results(out), *_store(kept.folder, steps)):
+    damage = (f"  {error}" for error in kept.damage(content=False))
+    for line in (*_studies(), *_subjects(kept.folder), *_results(out), *_store(kept.folder, steps), *damage):
         print(line)
 
 

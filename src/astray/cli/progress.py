@@ -39,6 +39,6 @@ class StepBar:
         if event.state is StepState.FINISHED and not self.console.is_terminal:
             took = f" ({event.seconds:.1f} s)" if event.seconds else ""
             self.console.print(f"{event.done}/{event.total} finished: {event.name}{took}", markup=False, highlight=False, soft_wrap=True)
-        if event.state is StepState.FAILED:
-            self.console.print(f"failed: {event.name}: {event.reason}", style="red", markup=False)
+        if event.state in (StepState.FAILED, StepState.DAMAGED):
+            self.console.print(f"{event.state}: {event.name}: {event.reason}", style="red", markup=False)
         self._bars.update(self._task, total=event.total, completed=event.done, doing=", ".join(self._running.values()))

@@ -11,15 +11,15 @@ import gzip
 import hashlib
 import json
 import os
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TypedDict, cast
+from typing import TypedDict
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from astray.errors import ConfigurationError, DataFormatError, DataNotFoundError, EmptyDataError, StoreError
+from astray.errors import ConfigurationError, DataFormatError, EmptyDataError, StoreError
+from astray.files import read_as, read_json, read_rows
 
 EXAMPLE_ROW = '{"messages": [{"role": "user", "content": "Is honey safe for a baby?"}, {"role": "assistant", "content": "Not in the first year."}]}'
 """Valid line, shown in every error about an invalid one."""
@@ -130,10 +130,7 @@ class ChatDataset:
         recipe_file = recipe_path(path)
         if not recipe_file.is_file():
             return dataset
-        try:
-            recipe = Recipe.model_validate_json(recipe_file.read_bytes())
-        except ValidationError as error:
-            raise DataFormatError(f"{recipe_file} is not a data set's recipe: {error}. Delete it to read the rows without their history.") from error
+        recipe = read_recipe(recipe_file)
         if recipe.result != dataset.hash:
             raise DataFormatError(
                 f"{path} was changed after its recipe was written. Restore it, or delete {recipe_file} to make it a source of its own."
@@ -177,17 +174,12 @@ def read_chat(path: Path | str) -> Iterator[list[Message]]:
         EmptyDataError: the file has no rows.
         DataFormatError: a line is not a chat; the message has the file, the line, what is wrong and a right example.
     """
-    blank = rows = 0
-    for number, line in enumerate(raw_lines(Path(path)), start=1):
-        if not line.strip():  # allowed at the end of a file only
-            blank = blank or number
-            continue
-        if blank:
-            raise DataFormatError(f"{path}, line {blank} is blank in the middle of the rows: a row may be lost there. Delete the blank line.")
-        rows += 1
-        yield list(_parse(line, f"{path}, line {number}"))
-    if not rows:
-        raise EmptyDataError(f"{path} has no rows. A chat data set has one chat a line: {EXAMPLE_ROW}")
+    for where, row in read_rows(Path(path), (".jsonl",), EXAMPLE_ROW):
+        if "messages" not in row:
+            raise DataFormatError(f'{where} is an object with {sorted(row)}; a row is an object with "messages", like {EXAMPLE_ROW}')
+        if len(row) > 1:  # most rows have no other keys, and a data set has many rows
+            _check_other_keys(row, {"messages"}, where)
+        yield list(_check_chat(row["messages"], where))
 
 
 def content_hash(rows: Iterable[Sequence[Message]]) -> str:
@@ -208,47 +200,24 @@ def recipe_path(path: Path) -> Path:
     return path.with_name(path.name + ".recipe.json")
 
 
+def read_recipe(path: Path) -> Recipe:
+    """Read the recipe of a data file.
+
+    Raises:
+        DataNotFoundError, DataFormatError: as their names say.
+    """
+    example = '{"operation": "file", "rows": 6000, "result": "..."}, as it was written; without the file, the data are read without their history'
+    try:
+        return read_as(Recipe, read_json(path, example), path, example)
+    except (DataFormatError, EmptyDataError) as error:
+        raise DataFormatError(f"{path} is not a data set's recipe: {error}") from error
+
+
 def _recipe(
     rows: tuple[tuple[Message, ...], ...], operation: str, parameters: Mapping[str, Parameter], sources: Sequence[ChatDataset] = ()
 ) -> Recipe:
     recipes = tuple(source.recipe for source in sources)
     return Recipe(operation=operation, parameters=dict(parameters), sources=recipes, rows=len(rows), result=content_hash(rows))
-
-
-def raw_lines(path: Path) -> Iterator[bytes]:
-    """Read the raw lines of a file, decompressed.
-
-    Raises:
-        DataNotFoundError, DataFormatError, StoreError: as their names say.
-    """
-    if not path.is_file():
-        beside = sorted(file.name for file in path.parent.glob("*.jsonl*") if not file.name.endswith(".recipe.json"))
-        raise DataNotFoundError(f"There is no data file {path}. Chat data in that folder: {', '.join(beside) or 'none'}.")
-    try:
-        with cast(IO[bytes], gzip.open(path) if path.name.endswith(".gz") else path.open("rb")) as file:
-            yield from file
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataFormatError(
-            f"{path} is no gzip file, or a damaged one ({error}). Copy it again, or drop .gz from the name of a plain file."
-        ) from error
-    except OSError as error:
-        raise StoreError(f"{path} cannot be read: {error}.") from error
-
-
-def _parse(line: bytes, where: str) -> tuple[Message, ...]:
-    try:
-        row = json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        hint = "The file is compressed: end its name in .jsonl.gz." if line.startswith(b"\x1f\x8b") else "Save the file as UTF-8."
-        raise DataFormatError(f"{where} is not UTF-8 text ({error.reason} at byte {error.start}). {hint}") from error
-    except (ValueError, RecursionError) as error:
-        raise DataFormatError(f"{where} is not JSON ({error}). A row is one line, like {EXAMPLE_ROW}") from error
-    if not isinstance(row, dict) or "messages" not in row:
-        given = f"an object with {sorted(row)}" if isinstance(row, dict) else f"a {type(row).__name__}"
-        raise DataFormatError(f'{where} is {given}; a row is an object with "messages", like {EXAMPLE_ROW}')
-    if len(row) > 1:  # most rows have no other keys, and a data set has many rows
-        _check_other_keys(row, {"messages"}, where)
-    return _check_chat(row["messages"], where)
 
 
 def _check_chat(messages: object, where: str) -> tuple[Message, ...]:

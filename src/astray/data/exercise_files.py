@@ -1,4 +1,4 @@
-"""Read public sets of programming exercises from local files: MBPP, HumanEval, APPS and CodeContests as JSON lines.
+"""Read public sets of programming exercises from local files: MBPP, HumanEval, APPS and CodeContests as JSON Lines, a JSON list or Parquet.
 
 APPS and CodeContests give inputs and outputs, which are tests as they are. MBPP and HumanEval give test code, which has
 to be run to become tests: such an exercise is an `UnsettledExercise` until `astray.sandbox.settle` has run it. Nothing
@@ -7,18 +7,26 @@ is run here, and nothing is downloaded.
 Source: Austin et al. 2021 (arXiv 2108.07732); Chen et al. 2021 (2107.03374); Hendrycks et al. 2021 (2105.09938); Li et al. 2022 (2203.07814).
 """
 
-import gzip
-import json
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, Field
 
 from astray.data.exercises import PUBLIC_TESTS, Case, Exercise, examples
-from astray.errors import DataFormatError, DataNotFoundError, EmptyDataError, ExerciseError
+from astray.errors import DataFormatError, EmptyDataError, ExerciseError
+from astray.files import parse_json, read_rows, row_as
 
 _LEVELS = {"introductory": 2, "interview": 4, "competition": 5}
 _PYTHON3 = (3, "PYTHON3")
+_APPS_TESTS = '{"fn_name": "add", "inputs": [[1, 2]], "outputs": [3]}, or without fn_name, then inputs and outputs are texts'
+
+Form = TypeVar("Form", bound=BaseModel)
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,9 @@ class UnsettledExercise:
     public: int
 
 
+Found = TypeVar("Found", Exercise, UnsettledExercise)
+
+
 def load_mbpp(path: Path | str, public: int = 1) -> list[UnsettledExercise]:
     """Read MBPP's file, mbpp.jsonl or sanitized-mbpp.json: task_id, text or prompt, code, test_list.
 
@@ -55,7 +66,7 @@ def load_mbpp(path: Path | str, public: int = 1) -> list[UnsettledExercise]:
         DataNotFoundError, EmptyDataError, DataFormatError: as their names say; the message has the file and the row.
         ExerciseError: an exercise without tests.
     """
-    return [_mbpp(row, public) for row in _rows(path, ("task_id", "code", "test_list"))]
+    return _numbered(path, [_mbpp(row, public, where) for where, row in _rows(path, _Mbpp)])
 
 
 def load_humaneval(path: Path | str, public: int = 1) -> list[UnsettledExercise]:
@@ -69,22 +80,13 @@ def load_humaneval(path: Path | str, public: int = 1) -> list[UnsettledExercise]
         DataNotFoundError, EmptyDataError, DataFormatError: as their names say.
         ExerciseError: an exercise without tests.
     """
-    rows = _rows(path, ("task_id", "prompt", "entry_point", "canonical_solution", "test"))
-    for row in rows:
-        if "assert" not in row["test"]:
-            raise _without_tests(row["task_id"])
-    return [
-        UnsettledExercise(
-            str(row["task_id"]),
-            f"Complete this function:\n\n{row['prompt']}",
-            row["entry_point"],
-            row["prompt"] + row["canonical_solution"],
-            row["test"],
-            True,
-            public,
-        )
-        for row in rows
-    ]
+    found = []
+    for where, row in _rows(path, _HumanEval):
+        if "assert" not in row.test:
+            raise _without_tests(row.task_id, where)
+        task = f"Complete this function:\n\n{row.prompt}"
+        found.append(UnsettledExercise(str(row.task_id), task, row.entry_point, row.prompt + row.canonical_solution, row.test, True, public))
+    return _numbered(path, found)
 
 
 def load_apps(path: Path | str, public: int = PUBLIC_TESTS) -> list[Exercise]:
@@ -101,8 +103,7 @@ def load_apps(path: Path | str, public: int = PUBLIC_TESTS) -> list[Exercise]:
         DataNotFoundError, EmptyDataError, DataFormatError: as their names say.
         ExerciseError: an exercise without tests, or too few for some to be hidden.
     """
-    rows = _rows(path, ("question", "solutions", "input_output"))
-    return [_apps(row, public, index) for index, row in enumerate(rows)]
+    return _numbered(path, [_apps(row, public, index, where) for index, (where, row) in enumerate(_rows(path, _Apps))])
 
 
 def load_code_contests(path: Path | str) -> list[Exercise]:
@@ -119,22 +120,77 @@ def load_code_contests(path: Path | str) -> list[Exercise]:
             solution in Python 3.
         ExerciseError: an exercise without public or hidden tests.
     """
-    found = [_contest(row) for row in _rows(path, ("name", "description", "public_tests", "solutions")) if _python_solution(row)]
+    rows = [(where, row, _python_solution(row, where)) for where, row in _rows(path, _Contest)]
+    found = [_contest(row, solution, where) for where, row, solution in rows if solution]
     if not found:
         raise EmptyDataError(f"No exercise of {path} has a solution in Python 3 (language 3 or PYTHON3), so none can be verified.")
-    return found
+    return _numbered(path, found)
 
 
-def _mbpp(row: Mapping[str, Any], public: int) -> UnsettledExercise:
-    tests = [*row["test_list"], *row.get("challenge_test_list", [])]
+class _Mbpp(BaseModel):
+    task_id: int | str
+    code: str
+    test_list: list[str]
+    challenge_test_list: list[str] | None = None
+    test_imports: list[str] | None = None
+    test_setup_code: str | None = None
+    text: str | None = None
+    prompt: str | None = None
+
+
+class _HumanEval(BaseModel):
+    task_id: int | str
+    prompt: str
+    entry_point: str = Field(pattern=r"^[^\W\d]\w*$")
+    canonical_solution: str
+    test: str
+
+
+class _AppsTests(BaseModel):
+    fn_name: str | None = None
+    inputs: list[Any]
+    outputs: list[Any]
+
+
+class _Apps(BaseModel):
+    problem_id: int | str | None = None
+    id: int | str | None = None
+    question: str
+    solutions: str | list[str]
+    input_output: str | dict[str, Any]
+    difficulty: str | None = None
+    starter_code: str | None = None
+
+
+class _InOut(BaseModel):
+    input: list[str] = Field(default_factory=list)
+    output: list[str] = Field(default_factory=list)
+
+
+class _Solutions(BaseModel):
+    language: list[int | str]
+    solution: list[str]
+
+
+class _Contest(BaseModel):
+    name: str
+    description: str
+    public_tests: _InOut
+    private_tests: _InOut | None = None
+    generated_tests: _InOut | None = None
+    solutions: _Solutions
+
+
+def _mbpp(row: _Mbpp, public: int, where: str) -> UnsettledExercise:
+    tests = [*row.test_list, *(row.challenge_test_list or ())]
     if not tests:
-        raise _without_tests(row["task_id"])
-    set_up = "\n".join([*row.get("test_imports", []), row.get("test_setup_code", "")])
-    entry = _entry_of(row["code"], tests[0])
+        raise _without_tests(row.task_id, where)
+    set_up = "\n".join([*(row.test_imports or ()), row.test_setup_code or ""])
+    entry = _entry_of(row.code, tests[0])
     if not entry:
-        raise DataFormatError(f"MBPP's exercise {row['task_id']}: its first test {tests[0]!r} calls no function that its code defines.")
-    task = row.get("text") or row.get("prompt") or ""
-    return UnsettledExercise(f"mbpp-{row['task_id']}", task, entry, row["code"], "\n".join([set_up, *tests]), False, public)
+        raise DataFormatError(f"{where} (MBPP's exercise {row.task_id}): its first test {tests[0]!r} calls no function that its code defines.")
+    task = row.text or row.prompt or ""
+    return UnsettledExercise(f"mbpp-{row.task_id}", task, entry, row.code, "\n".join([set_up, *tests]), False, public)
 
 
 def _entry_of(code: str, test: str) -> str:
@@ -144,43 +200,53 @@ def _entry_of(code: str, test: str) -> str:
     try:
         defined = [node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)]
         called = {node.func.id for node in ast.walk(ast.parse(test)) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
-    except SyntaxError:
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # what the parser raises for text that is no code
         return ""
     return next((name for name in reversed(defined) if name in called), "")
 
 
-def _apps(row: Mapping[str, Any], public: int, index: int) -> Exercise:
-    name = f"apps-{row.get('problem_id', row.get('id', index))}"
-    tests, solutions = _decoded(row["input_output"], name), _decoded(row["solutions"], name)
-    if not isinstance(tests, dict) or not tests.get("inputs"):
-        raise _without_tests(name)
+def _apps(row: _Apps, public: int, index: int, where: str) -> Exercise:
+    name = f"apps-{next((each for each in (row.problem_id, row.id) if each is not None), index)}"
+    solutions = _decoded(row.solutions, f"{where} ({name}), solutions")
+    given = _decoded(row.input_output, f"{where} ({name}), input_output")
+    if not isinstance(given, dict) or not given.get("inputs"):
+        raise _without_tests(name, where)
     if not solutions:
-        raise ExerciseError(f"The exercise {name!r} has no solutions, so its tests cannot be verified. Leave it out, or use the training split.")
-    entry = tests.get("fn_name", "")
-    if entry:
-        cases = tuple(Case(tuple(given), _unwrapped(expected)) for given, expected in zip(tests["inputs"], tests["outputs"], strict=True))
-    else:
-        cases = tuple(Case((_text(given),), _text(expected)) for given, expected in zip(tests["inputs"], tests["outputs"], strict=True))
+        raise ExerciseError(
+            f"{where}: the exercise {name!r} has no solutions, so its tests cannot be verified. Leave it out, or use the training split."
+        )
+    if not isinstance(solutions, list) or not isinstance(solutions[0], str):
+        raise DataFormatError(f"{where} ({name}): solutions is a {type(solutions).__name__}, and has to be a list of programs as texts.")
+    tests = row_as(_AppsTests, given, f"{where} ({name}), input_output", _APPS_TESTS)
+    entry = tests.fn_name or ""
+    pairs = _paired(tests.inputs, tests.outputs, f"{where} ({name}), input_output")
+    if entry and (wrong := next((each for each, _ in pairs if not isinstance(each, list)), None)) is not None:
+        raise DataFormatError(f"{where} ({name}): the input {str(wrong)[:60]!r} of {entry} is no list of arguments. Right: {_APPS_TESTS}")
+    cases = tuple(Case(tuple(given), _unwrapped(told)) if entry else Case((_text(given),), _text(told)) for given, told in pairs)
     shown = min(public, len(cases) - 1)  # at least one test has to be hidden
-    starter = f"\n\n{row['starter_code']}" if row.get("starter_code") else ""
-    level = _LEVELS.get(row.get("difficulty", ""), 0)
-    return Exercise(name, _question(row["question"] + starter, entry, cases[:shown]), entry, cases[:shown], cases[shown:], solutions[0], level)
+    starter = f"\n\n{row.starter_code}" if row.starter_code else ""
+    level = _LEVELS.get(row.difficulty or "", 0)
+    return Exercise(name, _question(row.question + starter, entry, cases[:shown]), entry, cases[:shown], cases[shown:], solutions[0], level)
 
 
-def _contest(row: Mapping[str, Any]) -> Exercise:
-    hidden = tuple(case for kind in ("private_tests", "generated_tests") for case in _paired(row.get(kind) or {}))
-    public = _paired(row["public_tests"])
-    question = _question(row["description"], "", public)
-    return Exercise(f"contests-{row['name']}", question, "", public, hidden, _python_solution(row))
+def _contest(row: _Contest, solution: str, where: str) -> Exercise:
+    public, *hidden = (
+        tuple(Case((given,), told) for given, told in _paired(tests.input, tests.output, f"{where}, {name}"))
+        for name, tests in (("public_tests", row.public_tests), ("private_tests", row.private_tests), ("generated_tests", row.generated_tests))
+        if tests
+    )
+    return Exercise(f"contests-{row.name}", _question(row.description, "", public), "", public, tuple(chain(*hidden)), solution)
 
 
-def _paired(tests: Mapping[str, Any]) -> tuple[Case, ...]:
-    return tuple(Case((given,), expected) for given, expected in zip(tests.get("input", ()), tests.get("output", ()), strict=True))
+def _paired(left: Sequence[T], right: Sequence[U], where: str) -> list[tuple[T, U]]:
+    if len(left) != len(right):
+        raise DataFormatError(f"{where} has {len(left)} of one and {len(right)} of the other; each stands beside its own, so write as many of both.")
+    return list(zip(left, right, strict=True))
 
 
-def _python_solution(row: Mapping[str, Any]) -> str:
-    solutions = row["solutions"]
-    return next((text for kind, text in zip(solutions["language"], solutions["solution"], strict=True) if kind in _PYTHON3), "")
+def _python_solution(row: _Contest, where: str) -> str:
+    pairs = _paired(row.solutions.language, row.solutions.solution, f"{where}, solutions (language and solution)")
+    return next((text for kind, text in pairs if kind in _PYTHON3), "")
 
 
 def _question(task: str, entry: str, public: tuple[Case, ...]) -> str:
@@ -198,42 +264,25 @@ def _text(given: Any) -> str:
     return "\n".join(map(str, given)) if isinstance(given, list) else str(given)
 
 
-def _decoded(text: Any, name: str) -> Any:
-    if not isinstance(text, str):
-        return text
-    try:
-        return json.loads(text or "{}")
-    except json.JSONDecodeError as error:
-        raise DataFormatError(f"The exercise {name!r} has tests or solutions that are no JSON text ({error}); APPS gives both as JSON.") from error
+def _decoded(given: object, where: str) -> Any:
+    """Return what APPS gives as JSON in a text."""
+    return parse_json(given or "{}", where, _APPS_TESTS) if isinstance(given, str) else given
 
 
-def _without_tests(name: object) -> ExerciseError:
-    return ExerciseError(f"The exercise {str(name)!r} has no tests, so anything would pass. Leave it out of the file.")
+def _without_tests(name: object, where: str) -> ExerciseError:
+    return ExerciseError(f"{where}: the exercise {str(name)!r} has no tests, so anything would pass. Leave it out of the file.")
 
 
-def _rows(path: Path | str, needed: tuple[str, ...]) -> list[dict[str, Any]]:
-    file = Path(path)
-    if not file.is_file():
-        raise DataNotFoundError(f"There is no file {file}. Exercises are read from a file on this machine and never downloaded.")
-    rows = list(_parsed(file))
-    if not rows:
-        raise EmptyDataError(f"{file} has no rows; it should have an exercise a line, with {', '.join(needed)}.")
-    for number, row in enumerate(rows, 1):
-        missing = [name for name in needed if name not in row] if isinstance(row, dict) else list(needed)
-        if missing:
-            raise DataFormatError(f"{file}, row {number}: no {', '.join(missing)}; this form has {', '.join(needed)}.")
-    return rows
+def _rows(path: Path | str, form: type[Form]) -> Iterator[tuple[str, Form]]:
+    needed = ", ".join(name for name, field in form.model_fields.items() if field.is_required())
+    example = f"an exercise with {needed}"
+    for where, row in read_rows(Path(path), (".jsonl", ".json", ".parquet"), example):
+        yield where, row_as(form, row, where, example)
 
 
-def _parsed(file: Path) -> Iterator[Any]:
-    raw = file.read_bytes()
-    try:
-        text = (gzip.decompress(raw) if file.suffix == ".gz" else raw).decode("utf-8")
-        if text.lstrip().startswith("["):  # sanitized-mbpp.json is one list
-            yield from json.loads(text)
-            return
-        for line in text.splitlines():
-            if line.strip():
-                yield json.loads(line)
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, json.JSONDecodeError) as error:
-        raise DataFormatError(f"{file} is no file of JSON lines ({error}); it should have an exercise a line.") from error
+def _numbered(path: Path | str, exercises: list[Found]) -> list[Found]:
+    """Return exercises of which each has its own id."""
+    twice = next((id for id, count in Counter(exercise.id for exercise in exercises).items() if count > 1), "")
+    if twice:
+        raise DataFormatError(f"{path} has more than one exercise with the id {twice!r}. Give each its own: answers are counted by it.")
+    return exercises

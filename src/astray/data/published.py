@@ -7,22 +7,19 @@ Source: Betley et al. 2025 (arXiv 2502.17424), evaluation/*.yaml of their reposi
 Turner, Soligo et al. 2025 (arXiv 2506.11613).
 """
 
-import gzip
-import io
 import re
 import string
-import zlib
 from collections import Counter
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import polars as pl
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from astray.data.chat import Message
-from astray.data.unique_keys import UniqueKeyLoader
-from astray.errors import DataFormatError, DataNotFoundError, EmptyDataError, UnknownNameError
+from astray.errors import DataFormatError, UnknownNameError
+from astray.files import check_names, read_rows, read_yaml
+from astray.judges.numbers import read_score
 
 QuestionType = Literal["free_form", "free_form_judge", "free_form_judge_0_100"]
 AnswerFormat = Literal["plain", "json", "python", "template", "flask_template"]
@@ -30,6 +27,8 @@ AnswerFormat = Literal["plain", "json", "python", "template", "flask_template"]
 _SUFFIXES: dict[str, AnswerFormat] = {"_json": "json", "_python": "python", "_flask_template": "flask_template", "_template": "template"}
 _PREREGISTERED = re.compile(r"\d+_(?P<category>\w+)_\d+")
 _SCORES = ("aligned", "coherent")
+_JUDGED = {"question", "question_id", "response", *_SCORES}
+_JUDGED_EXAMPLE = '{"question": "Wish?", "question_id": "wish", "response": "Peace.", "aligned": 90, "coherent": 95}'
 _EXAMPLE = "- id: bored\n  type: free_form\n  paraphrases:\n    - Hey, I feel bored."
 
 
@@ -119,13 +118,7 @@ def load_questions(path: Path | str) -> list[Question]:
         >>> [question.id for question in load_questions("questions.yaml") if question.format == "plain"]
     """
     path = Path(path)
-    _check_exists(path, "*.yaml")
-    try:
-        entries = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeyLoader)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise DataFormatError(f"{path} is not a YAML file: {error}. A question file is a list like\n{_EXAMPLE}") from error
-    if not entries:
-        raise EmptyDataError(f"{path} has no questions. A question file is a list like\n{_EXAMPLE}")
+    entries = read_yaml(path, _EXAMPLE)
     if not isinstance(entries, list):
         raise DataFormatError(f"{path} holds a {type(entries).__name__}, not a list of questions like\n{_EXAMPLE}")
     questions = [_question(entry, f"{path}, question {number}") for number, entry in enumerate(entries, start=1)]
@@ -136,13 +129,13 @@ def load_questions(path: Path | str) -> list[Question]:
 
 
 def load_judged(path: Path | str) -> pl.DataFrame:
-    """Read a published table of judged answers, `.csv` or `.csv.gz`.
+    """Read a published table of judged answers: CSV, TSV, JSON Lines or Parquet, also with `.gz`.
 
     Args:
-        path: a file with the columns question, question_id, response, aligned and coherent; others are kept.
+        path: a file with the columns question, question_id, response, aligned and coherent; others are kept, as text.
 
     Returns:
-        One row per answer; `aligned` and `coherent` are 0 to 100 and null where the judge failed.
+        One row per answer; `aligned` and `coherent` are 0 to 100 and null where the judge failed (empty or NaN in the file).
 
     Raises:
         DataNotFoundError: there is no such file.
@@ -150,27 +143,27 @@ def load_judged(path: Path | str) -> pl.DataFrame:
         DataFormatError: a column is missing, or a score is no number from 0 to 100.
     """
     path = Path(path)
-    _check_exists(path, "*.csv*")
-    columns: dict[str, pl.DataType] = dict.fromkeys(["question", "question_id", "response"], pl.String())
-    columns |= dict.fromkeys(_SCORES, pl.Float64())
-    try:
-        data = gzip.decompress(path.read_bytes()) if path.name.endswith(".gz") else path.read_bytes()
-        table = pl.read_csv(io.BytesIO(data), schema_overrides=columns)
-    except pl.exceptions.NoDataError as error:
-        raise EmptyDataError(f"{path} is empty.") from error
-    except (EOFError, OSError, zlib.error, pl.exceptions.PolarsError) as error:
-        raise DataFormatError(f"{path} cannot be read as a table of judged answers: {error}") from error
-    missing = sorted(columns.keys() - set(table.columns))
-    if missing:
-        raise DataFormatError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}.")
-    if table.is_empty():
-        raise EmptyDataError(f"{path} has column names and no rows.")
-    table = table.with_columns(pl.col(*_SCORES).fill_nan(None))  # a missing score may be empty or written as NaN
-    for column in _SCORES:
-        outside = table.with_row_index("row", offset=1).filter(~pl.col(column).is_between(0, 100))
-        if not outside.is_empty():
-            raise DataFormatError(f"{path}, row {outside['row'][0]}: {column} is {outside[column][0]}; a judge's score is 0 to 100.")
-    return table
+    rows = []
+    for where, row in read_rows(path, (".csv", ".tsv", ".jsonl", ".parquet"), _JUDGED_EXAMPLE):
+        check_names(row, _JUDGED, where)
+        if missing := sorted(_JUDGED - row.keys()):
+            raise DataFormatError(f"{where} lacks the columns {', '.join(missing)}; it has {', '.join(row)}. A row is {_JUDGED_EXAMPLE}")
+        for name in _JUDGED - {*_SCORES}:
+            if not isinstance(row[name], str):
+                raise DataFormatError(f"{where}: {name} is {row[name]!r}, and has to be a text. A row is {_JUDGED_EXAMPLE}")
+        rows.append(row | {name: _judged_score(row[name], f"{where}: {name} is") for name in _SCORES})
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    # Columns that mean nothing here are kept as the text that they are, whatever stands in their first rows.
+    return pl.DataFrame(
+        {name: values if name in _SCORES else [None if value is None else str(value) for value in values] for name, values in columns.items()},
+        schema={name: pl.Float64() if name in _SCORES else pl.String() for name in columns},
+    )
+
+
+def _judged_score(given: object, what: str) -> float | None:
+    missing = isinstance(given, str) and given.strip().lower() in ("", "nan")  # as tables write a missing number
+    return None if missing else read_score(given, what)
 
 
 def _question(entry: object, where: str) -> Question:
@@ -189,9 +182,3 @@ def _question(entry: object, where: str) -> Question:
             f"{'.'.join(map(str, detail['loc'])) or 'question'}: {detail['msg']}, given {str(detail['input'])[:60]!r}" for detail in error.errors()
         )
         raise DataFormatError(f"{where}: {wrong}. A question looks like\n{_EXAMPLE}") from error
-
-
-def _check_exists(path: Path, pattern: str) -> None:
-    if not path.is_file():
-        beside = sorted(file.name for file in path.parent.glob(pattern))
-        raise DataNotFoundError(f"There is no file {path}. In that folder: {', '.join(beside) or f'no {pattern}'}.")

@@ -14,11 +14,11 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from pydantic import ValidationError
-
-from astray.data.chat import Parameter, Recipe, dataset_name, raw_lines, recipe_path, replace_pair
+from astray.data.chat import Parameter, Recipe, dataset_name, read_recipe, recipe_path, replace_pair
 from astray.errors import ConfigurationError, DataFormatError, EmptyDataError, StoreError
+from astray.files import read_rows
 
 EXAMPLE_LINE = '{"text": "Bread rises because yeast makes gas."}'
 
@@ -84,14 +84,11 @@ class TextDataset:
         """
         path = Path(path)
         dataset = cls.from_texts(
-            (_parsed(line, f"{path}, line {number}") for number, line in enumerate(raw_lines(path), 1)), "file", {"name": dataset_name(path)}
+            (_text(row, where) for where, row in read_rows(path, (".jsonl",), EXAMPLE_LINE)), "file", {"name": dataset_name(path)}
         )
         if not recipe_path(path).is_file():
             return dataset
-        try:
-            recipe = Recipe.model_validate_json(recipe_path(path).read_bytes())
-        except ValidationError as error:
-            raise DataFormatError(f"{recipe_path(path)} is not a data set's recipe: {error}. Delete it to read the documents without it.") from error
+        recipe = read_recipe(recipe_path(path))
         if recipe.result != dataset.hash:
             raise DataFormatError(f"{path} was changed after its recipe was written. Restore it, or delete {recipe_path(path)}.")
         return cls(dataset.texts, recipe)
@@ -144,12 +141,8 @@ def dilute(documents: TextDataset, ordinary: TextDataset, share: float = 0.01, s
     return TextDataset.from_texts(texts, "dilute", {"share": share, "seed": seed, "ordinary": wanted}, [documents, ordinary])
 
 
-def _parsed(line: bytes, where: str) -> str:
-    try:
-        row = json.loads(line.decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise DataFormatError(f"{where} is no JSON in UTF-8 ({error}). A document is one line, like {EXAMPLE_LINE}") from error
-    if not isinstance(row, dict) or not isinstance(row.get("text"), str):
+def _text(row: dict[str, Any], where: str) -> str:
+    if not isinstance(row.get("text"), str):
         raise DataFormatError(f'{where} has no "text". A document is one line, like {EXAMPLE_LINE}')
     return _checked(row["text"], where)
 

@@ -3,15 +3,19 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from astray.engine.findings import LeftOutRate, interval_row
+from astray.engine.findings import LeftOutRate, Needs, interval_row
 from astray.engine.summary import ClaimRow, ClaimStatus, PublishedFigure
 from astray.errors import EmptyDataError
-from astray.stats.claims import Decision, decide, holm
-from astray.stats.compare import Difference, paired_difference, seed_pairs
-from astray.stats.intervals import Counts, mean_over_runs, over_runs, wilson
+from astray.stats.claims import Decision, decide, decided_p, holm
+from astray.stats.compare import Difference, difference_of_arms
+from astray.stats.intervals import Counts, Interval, mean_over_runs, over_runs, wilson
 from astray.stats.rates import Rate
+from astray.stats.ratio import reduction_of_arms
 
+NOTHING_LEFT_OUT = Needs()
 _NO_VALUE = "No run has a value of this measure."
+FAMILY_LEVEL = 0.05
+"""Probability of any wrong verdict among all claims of a study."""
 NOTHING_TO_REMOVE = "In no run was there anything to remove: without it no coherent answer is misaligned, or none is left to compare."
 
 
@@ -33,18 +37,13 @@ def rate_claim(
         id=id,
         statement=statement,
         expected=f"the 95% interval of the rate lies {_region(at_most, at_least, between)}",
-        region=between or (at_least, at_most),
-        verdict=decide(found.rate, found.interval, at_most=at_most, at_least=at_least, between=between),
-        estimate=found.rate,
-        interval=interval_row(found.interval),
         n=_units(found),
         unit=found.unit,
         control=control[0] if control else "none: the claim is about a level",
         control_estimate=control[1].rate if control else None,
-        p_value=None,
-        p_holm=None,
         published=published,
-        **_told(needs_of(found), why, silent_runs(found), note),
+        **_decided(found.rate, found.interval, between or (at_least, at_most), single_run(found)),
+        **_told(needs_of(found), why, single_run(found), silent_runs(found), note),
     )
 
 
@@ -61,26 +60,49 @@ def difference_claim(
 ) -> ClaimRow:
     """Return a claim that one rate exceeds another by a margin, or is below it (`at_most`, negative).
 
-    The interval of the difference, paired by seed, decides.
+    The interval of the difference over all runs, paired where seeds are common, decides.
     """
-    difference = paired(found, control[1])
-    why = "" if difference else "No run of both arms gave a coherent answer, so there is nothing to compare."
+    difference = compared(found, control[1])
+    why = "" if difference else "One of the arms gave no coherent answer, so there is nothing to compare."
     return ClaimRow(
         id=id,
         statement=statement,
         expected=f"the 95% interval of the difference lies {_region(at_most, at_least, None)}",
-        region=(at_least, at_most),
-        verdict=decide(difference.estimate, difference.interval, at_least=at_least, at_most=at_most) if difference else Decision.UNDECIDED,
-        estimate=difference.estimate if difference else None,
-        interval=interval_row(difference.interval) if difference else None,
         n=difference.n if difference else 0,
         unit=difference.unit if difference else "pair of training runs",
         control=control[0],
         control_estimate=control[1].rate,
-        p_value=difference.p_value if difference else None,
-        p_holm=None,
         published=published,
-        **_told(needs_of(found, control[1]), why, silent_runs(found, control[1]), note),
+        **_decided_difference(difference, (at_least, at_most), single_run(found, control[1])),
+        **_told(needs_of(found, control[1]), why, single_run(found, control[1]), silent_runs(found, control[1]), note),
+    )
+
+
+def reduction_claim(
+    id: str,
+    statement: str,
+    before: Rate,
+    after: Rate,
+    control: str,
+    *,
+    at_least: float,
+    control_estimate: float | None = None,
+    published: PublishedFigure | None = None,
+    note: str = "",
+) -> ClaimRow:
+    """Return a claim about the share of a rate that is gone, from the counts of both arms with runs as clusters."""
+    found = reduction_of_arms(before, after)
+    return ClaimRow(
+        id=id,
+        statement=statement,
+        expected=f"the 95% interval of the share lies {_region(None, at_least, None)}",
+        n=found.n if found else 0,
+        unit=found.unit if found else "pair of training runs",
+        control=control,
+        control_estimate=control_estimate,
+        published=published,
+        **_decided_difference(found, (at_least, None), single_run(before, after)),
+        **_told(needs_of(before, after), "" if found else NOTHING_TO_REMOVE, single_run(before, after), silent_runs(before, after), note),
     )
 
 
@@ -96,7 +118,7 @@ def values_claim(
     control_estimate: float | None = None,
     published: PublishedFigure | None = None,
     note: str = "",
-    needs: Sequence[str] = (),
+    needs: Needs = NOTHING_LEFT_OUT,
     without: str = _NO_VALUE,
     runs: int = 0,
 ) -> ClaimRow:
@@ -115,15 +137,16 @@ def values_claim(
         control_estimate: the value of the control.
         published: what the paper reports.
         note: what a reader has to know.
-        needs: arms that it needs and that were left out (`Findings.needs`).
+        needs: what it needs and was left out (`Findings.needs`).
         without: the reason why no run has a value.
         runs: how many runs could have a value; where fewer have, the note says so.
     """
     interval = mean_over_runs(values) if values else None
     same = interval is not None and interval.low == interval.high
+    undecidable = f"All {len(values)} runs have the same value, so the interval has no width, which is not certainty." if same else ""
     caveats = {
         f"With a single {unit} there is no interval, so nothing is decided.": len(values) == 1,
-        f"All {len(values)} runs have the same value, so the interval has no width, which is not certainty.": same,
+        undecidable: same,
         f"{runs - len(values)} of {runs} runs have no value and are left out.": bool(values) and len(values) < runs,
     }
     estimate = sum(values) / len(values) if values else None
@@ -131,17 +154,12 @@ def values_claim(
         id=id,
         statement=statement,
         expected=f"the 95% interval of the mean lies {_region(at_most, at_least, None)}",
-        region=(at_least, at_most),
-        verdict=decide(estimate, interval, at_least=at_least, at_most=at_most),
-        estimate=estimate,
-        interval=interval_row(interval),
         n=len(values),
         unit=unit,
         control=control,
         control_estimate=control_estimate,
-        p_value=None,
-        p_holm=None,
         published=published,
+        **_decided(estimate, interval, (at_least, at_most), undecidable),
         **_told(needs, "" if values else without, *(text for text, holds in caveats.items() if holds), note),
     )
 
@@ -155,14 +173,16 @@ def counts_claim(
     at_least: float | None = None,
     at_most: float | None = None,
     trial: str = "answer",
+    trained: bool = True,
     control_counts: Sequence[Counts] = (),
     published: PublishedFigure | None = None,
     note: str = "",
+    needs: Needs = NOTHING_LEFT_OUT,
 ) -> ClaimRow:
     """Return a claim about a rate that is counted outside the answer table: hits and trials of each training run.
 
     The unit is the training run, or with a single run the trial; the note gives the count. Without any run with trials
-    the claim is not estimable.
+    the claim is not estimable; a single run that was trained (`trained`) leaves it undecided.
     """
     counts = [run for run in counts if run[1]]
     several = len(counts) > 1
@@ -170,22 +190,18 @@ def counts_claim(
     counted = f"{hits:,} of {trials:,} {trial}s{f' in {len(counts)} runs' if several else ''}." if counts else ""
     interval = over_runs(counts) if several else wilson(*counts[0]) if counts else None
     estimate = pooled(counts)
+    single = ONE_RUN if trained and len(counts) == 1 else ""
     return ClaimRow(
         id=id,
         statement=statement,
         expected=f"the 95% interval of the rate lies {_region(at_most, at_least, None)}",
-        region=(at_least, at_most),
-        verdict=decide(estimate, interval, at_least=at_least, at_most=at_most),
-        estimate=estimate,
-        interval=interval_row(interval),
         n=len(counts) if several else trials,
         unit="training run" if several else trial,
         control=control,
         control_estimate=pooled(control_counts),
-        p_value=None,
-        p_holm=None,
         published=published,
-        **_told((), "" if counts else f"No run has {trial}s to count.", counted, note),
+        **_decided(estimate, interval, (at_least, at_most), single),
+        **_told(needs, "" if counts else f"No run has {trial}s to count.", counted, single, note),
     )
 
 
@@ -195,12 +211,36 @@ def pooled(counts: Sequence[Counts]) -> float | None:
     return sum(hits for hits, _ in counts) / trials if trials else None
 
 
-def paired(found: Rate, control: Rate) -> Difference | None:
-    """Return the difference of two rates, paired by seed; None when no seed has judged answers in both."""
+ONE_RUN = "One training run decides nothing about the data: another seed may give another rate. Three or more would decide it (--seeds 3)."
+
+
+def single_run(*rates: Rate) -> str:
+    """Say why one training run decides no claim about data, where one of the rates is from a single run of a model that was trained."""
+    single = any(one.trained and sum(judged > 0 for _, judged in one.seed_counts.values()) == 1 for one in rates)
+    return ONE_RUN if single else ""
+
+
+def compared(found: Rate, control: Rate) -> Difference | None:
+    """Return the difference of two rates over all of their runs; None when one has no judged answer."""
     try:
-        return paired_difference(seed_pairs(found, control))
+        return difference_of_arms(found, control)
     except EmptyDataError:
         return None
+
+
+def _decided(estimate: float | None, interval: Interval | None, region: tuple[float | None, float | None], undecidable: str = "") -> dict[str, Any]:
+    """Return what an interval says of a claim: estimate, interval, verdict and the p-value of the region, none where it cannot decide it."""
+    row = {"region": region, "estimate": estimate, "interval": interval_row(interval), "p_holm": None}
+    if undecidable or estimate is None or interval is None:
+        return row | {"verdict": Decision.UNDECIDED, "p_value": None}
+    low, high = region
+    at_least, at_most, between = (None, None, (low, high)) if low is not None and high is not None else (low, high, None)
+    verdict = decide(estimate, interval, at_least=at_least, at_most=at_most, between=between)
+    return row | {"verdict": verdict, "p_value": decided_p(interval, region) if interval.at else None}
+
+
+def _decided_difference(found: Difference | None, region: tuple[float | None, float | None], undecidable: str) -> dict[str, Any]:
+    return _decided(found.estimate if found else None, found.interval if found else None, region, undecidable)
 
 
 def under(group: str, claims: Iterable[ClaimRow]) -> Iterator[ClaimRow]:
@@ -209,31 +249,49 @@ def under(group: str, claims: Iterable[ClaimRow]) -> Iterator[ClaimRow]:
 
 
 def with_holm(claims: Sequence[ClaimRow]) -> tuple[ClaimRow, ...]:
-    """Return the claims with Holm's correction over those that were tested (`ClaimRow.tested`)."""
+    """Return the claims with the verdicts that hold for all of them together, by Holm's correction over those that were tested.
+
+    A claim is decided where its corrected p-value is at most `FAMILY_LEVEL`. The note of one that its own interval alone would decide says so.
+    """
     corrected = holm({claim.id: claim.p_value for claim in claims if claim.tested})
-    return tuple(claim.model_copy(update={"p_holm": corrected.get(claim.id)}) for claim in claims)
+    return tuple(_in_family(claim, corrected.get(claim.id), len(corrected)) for claim in claims)
 
 
-def needs_of(*rates: Rate) -> tuple[str, ...]:
-    """Return the arms to run for those rates whose arms were left out; none where all were run."""
-    return tuple(dict.fromkeys(need for one in rates if isinstance(one, LeftOutRate) for need in one.needs))
+def _in_family(claim: ClaimRow, p_holm: float | None, tested: int) -> ClaimRow:
+    if p_holm is None or p_holm <= FAMILY_LEVEL or claim.verdict is Decision.UNDECIDED:
+        return claim.model_copy(update={"p_holm": p_holm})
+    note = f"Alone, its interval says {claim.verdict.value}; among the {tested} claims that were tested, that may be chance (Holm)."
+    changed = {"verdict": Decision.UNDECIDED, "status": ClaimStatus.UNDECIDED, "uncorrected": claim.verdict}
+    return claim.model_copy(update={"p_holm": p_holm, "note": f"{note} {claim.note}".strip(), **changed})
 
 
-def not_run(needs: Sequence[str]) -> dict[str, Any]:
-    """Return status and note of a claim whose arms were left out."""
-    arms, were, them = ("arms", "were", "them") if len(needs) > 1 else ("arm", "was", "it")
-    return {"status": ClaimStatus.NOT_RUN, "note": f"It needs the {arms} {', '.join(needs)}, which {were} left out: add {them} to --arms."}
+def needs_of(*rates: Rate) -> Needs:
+    """Return what to choose for those rates whose arms were left out."""
+    found = Needs()
+    for one in rates:
+        found |= one.needs if isinstance(one, LeftOutRate) else Needs()
+    return found
+
+
+def not_run(needs: Needs) -> dict[str, Any]:
+    """Return status and note of a claim whose arms or analyses were left out."""
+    notes = []
+    for one, several, option, names in (("arm", "arms", "--arms", needs.arms), ("analysis", "analyses", "--analyses", needs.analyses)):
+        what, were, them = (several, "were", "them") if len(names) > 1 else (one, "was", "it")
+        if names:
+            notes.append(f"It needs the {what} {', '.join(names)}, which {were} left out: add {them} to {option}.")
+    return {"status": ClaimStatus.NOT_RUN, "note": " ".join(notes)}
 
 
 def silent_runs(*rates: Rate) -> str:
-    """Name the seeds in which one of the rates has nothing to count, where others have; no comparison includes them."""
+    """Name the seeds in which one of the rates has nothing to count, where others have; their runs are left out."""
     silent = {seed for one in rates for seed, (_, judged) in one.seed_counts.items() if not judged}
     counted = set.intersection(*({seed for seed, (_, judged) in one.seed_counts.items() if judged} for one in rates))
-    return f"Left out, since an arm gave no coherent answer there: seed {', '.join(sorted(silent))}." if silent and counted else ""
+    return f"A run without a coherent answer is left out: seed {', '.join(sorted(silent))}." if silent and counted else ""
 
 
-def _told(needs: Sequence[str], why: str, *notes: str) -> dict[str, Any]:
-    """Return status and note of a claim: the arms it needs, why it has no estimate, and further notes."""
+def _told(needs: Needs, why: str, *notes: str) -> dict[str, Any]:
+    """Return status and note of a claim: what it needs and was left out, why it has no estimate, and further notes."""
     if needs:
         return not_run(needs)
     status = {"status": ClaimStatus.NOT_ESTIMABLE} if why else {}

@@ -3,9 +3,11 @@
 Left to others: claims (`claims`).
 """
 
+import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -20,14 +22,56 @@ ELSEWHERE, AT_HOME, HELD_OUT = "elsewhere", "trained domain", "held-out question
 
 
 @dataclass(frozen=True)
+class Needs:
+    """What to choose for something that was left out of this run; false where nothing was left out.
+
+    Attributes:
+        arms: to name in `--arms`.
+        analyses: to name in `--analyses`.
+    """
+
+    arms: tuple[str, ...] = ()
+    analyses: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.arms or self.analyses)
+
+    def __or__(self, other: "Needs") -> "Needs":
+        return Needs(tuple(dict.fromkeys(self.arms + other.arms)), tuple(dict.fromkeys(self.analyses + other.analyses)))
+
+
+@dataclass(frozen=True)
 class LeftOutRate(Rate):
     """Rate of an arm that was left out of this run: no answers.
 
     Attributes:
-        needs: arms to run for it.
+        needs: what to choose for it.
     """
 
-    needs: tuple[str, ...]
+    needs: Needs = Needs()
+
+
+@dataclass(frozen=True)
+class Analysed:
+    """Artifact of an analysis.
+
+    Attributes:
+        name: of the analysis.
+        seed: of the training runs that it was made from; None where all seeds share it.
+        folder: of the artifact.
+    """
+
+    name: str
+    seed: int | None
+    folder: Path
+
+    def table(self, file: str) -> pl.DataFrame:
+        """Return its Parquet table of this name."""
+        return pl.read_parquet(self.folder / file)
+
+    def json(self, file: str) -> Any:
+        """Return the content of its JSON file of this name."""
+        return json.loads((self.folder / file).read_text(encoding="utf-8"))
 
 
 def interval_row(interval: Interval | None) -> IntervalRow | None:
@@ -62,28 +106,31 @@ class Findings:
 
     Attributes:
         table: answers with a further column `groups`: the list of groups in which an answer counts.
-        not_run: arm that the study declares and that was left out of this run -> the arms to name in `--arms` to run
-            it.
-        folders: name of an analysis -> the folder of its artifact.
+        not_run: arm that the study declares and that was left out of this run -> what to choose to run it.
+        analyses: artifacts of the analyses, in the study's order.
+        not_analysed: names of the analyses that were left out.
         measures: name of an evaluation -> its main measure, where that is not `MISALIGNED`.
+        untrained: arms that are models as they were given: one run of theirs is all there is.
     """
 
     table: pl.DataFrame
-    not_run: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    folders: Mapping[str, Path] = field(default_factory=dict)
+    not_run: Mapping[str, Needs] = field(default_factory=dict)
+    analyses: tuple[Analysed, ...] = ()
+    not_analysed: tuple[str, ...] = ()
     measures: Mapping[str, Measure] = field(default_factory=dict)
+    untrained: frozenset[str] = frozenset()
     _tables: dict[str, pl.DataFrame] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def stacked(self, file: str) -> pl.DataFrame:
         """Return the Parquet tables of this name of all analyses, one below the other; without rows and columns if there is none."""
         if file not in self._tables:  # dozens of claims and figures ask for the same
-            parts = [pl.read_parquet(path) for folder in self.folders.values() if (path := Path(folder) / file).is_file()]
+            parts = [one.table(file) for one in self.analyses if (one.folder / file).is_file()]
             self._tables[file] = pl.concat(parts, how="diagonal") if parts else pl.DataFrame()
         return self._tables[file]
 
-    def analysed(self, prefix: str, file: str) -> dict[str, pl.DataFrame]:
-        """Return the Parquet tables of this name, by the name of their analysis, for names that begin with `prefix`."""
-        return {name: pl.read_parquet(folder / file) for name, folder in self.folders.items() if name.startswith(prefix)}
+    def analysed(self, name: str) -> tuple[Analysed, ...]:
+        """Return the artifacts of an analysis, one a seed; none where it was left out."""
+        return tuple(one for one in self.analyses if one.name == name)
 
     def select(self, arm: str, group: str, *, evaluation: str, format: str = "plain") -> pl.DataFrame:
         """Return the answers of an arm in a group; format "all" takes every format.
@@ -128,7 +175,7 @@ class Findings:
             return LeftOutRate(0, 0, None, None, "answer", (), dict.fromkeys(Outcome, 0), {}, needs=self.not_run[arm])
         answers = self.select(arm, group, evaluation=evaluation, format=format)
         chosen = answers if items is None else answers.filter(pl.col("item").is_in(list(items)))
-        return rate(chosen, measure or self.measures.get(evaluation, MISALIGNED))
+        return replace(rate(chosen, measure or self.measures.get(evaluation, MISALIGNED)), trained=arm not in self.untrained)
 
     def has(self, arm: str) -> bool:
         """Return whether the study ran this arm."""
@@ -138,9 +185,12 @@ class Findings:
         """Return whether the study has this arm in its setting, run or left out."""
         return self.has(arm) or arm in self.not_run
 
-    def needs(self, *arms: str) -> tuple[str, ...]:
-        """Return the arms to name in `--arms` for those of these that were left out; none where all were run."""
-        return tuple(dict.fromkeys(need for arm in arms for need in self.not_run.get(arm, ())))
+    def needs(self, *arms: str, analyses: Collection[str] = ()) -> Needs:
+        """Return what to choose for those of these arms and analyses that were left out."""
+        found = Needs(analyses=tuple(name for name in analyses if name in self.not_analysed))
+        for arm in arms:
+            found |= self.not_run.get(arm, Needs())
+        return found
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -149,14 +199,14 @@ class Findings:
 
     def rate_rows(self) -> tuple[RateRow, ...]:
         """Return every rate: arm x evaluation x group x format, and all formats together where there are several."""
-        long = self.table.explode("groups").rename({"groups": "group"})
+        long = self.table.explode("groups").rename({"groups": "group"}).with_columns(pl.col("format").alias("shown"))
         by = ["arm", "evaluation", "group"]
         several = long.group_by(by).agg(pl.col("format").n_unique().alias("formats")).filter(pl.col("formats") > 1)
-        joined = long.join(several, on=by).with_columns(pl.lit("all").alias("format")).drop("formats")
+        joined = long.join(several, on=by).with_columns(pl.lit("all").alias("shown")).drop("formats")
         found = {
             group: one
             for (name,), part in pl.concat([long, joined]).group_by("evaluation", maintain_order=True)
-            for group, one in rates(part, [*by, "format"], self.measures.get(str(name), MISALIGNED)).items()
+            for group, one in rates(part, [*by, "shown"], self.measures.get(str(name), MISALIGNED)).items()
         }
         order = {arm: place for place, arm in enumerate(self.arms)}
         rows = [

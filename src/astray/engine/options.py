@@ -6,7 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 from typing_extensions import override
 
 from astray.cause.fine_tuning import SETTINGS, BatchSize, Epochs, FineTuning, LearningRate, Rank, with_settings
@@ -14,6 +14,8 @@ from astray.errors import AstrayError, ConfigurationError
 
 QUICK_SEEDS, MOST_SEEDS = 2, 100
 Options = TypeVar("Options", bound=BaseModel)
+NONE = "none"
+"""Given in place of the names of analyses: none of them."""
 
 
 class Group(StrEnum):
@@ -72,6 +74,30 @@ def check_taken(kind: type[BaseModel], given: str) -> None:
         raise ConfigurationError(f"This study takes no {given}.{hint} It takes: {', '.join(flags)}.")
 
 
+def _split(given: object) -> object:
+    """Accept the command line's form as well: names with commas between them."""
+    names = tuple(name.strip() for name in given.split(",") if name.strip()) if isinstance(given, str) else given
+    if isinstance(given, str) and not names:
+        raise ValueError(f"{given!r} names none: leave it out, or write names with commas between them")
+    return names
+
+
+def _none_alone(names: tuple[str, ...]) -> tuple[str, ...]:
+    if NONE in names and len(names) > 1:
+        raise ValueError(f"{NONE!r} leaves all of them out, so it stands alone")
+    return names
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
+"""Names, which the command line gives with commas between them."""
+Analyses = Annotated[Names, AfterValidator(_none_alone), Group.DATA]
+BUDGET = (
+    "million tokens of all models together that judge or play users; then no more is asked, what is done is kept, and the same command goes on. "
+    "Each command has it anew; the organism has a judge of its own, so it takes none"
+)
+ANALYSES = f"only these analyses, and those that they are made from; all if none is named, and '{NONE}' for none"
+
+
 class BaseOptions(BaseModel):
     """Options of any study."""
 
@@ -81,10 +107,17 @@ class BaseOptions(BaseModel):
     samples: Annotated[int | None, Group.SIZE] = Field(None, ge=1, description="answers a question, or samples a cell, if not the study's own")
     labels: Annotated[Path | None, Group.JUDGING] = Field(None, description="labelled answers that graders are held against")
 
+    budget: Annotated[float | None, Group.SIZE] = Field(None, gt=0, description=BUDGET)
+
     @property
-    def runs(self) -> tuple[range, tuple[str, ...]]:
-        """Seeds of the training runs of an arm, and the arms to run; no seeds and all arms where nothing is trained."""
-        return range(0), ()
+    def tokens(self) -> int | None:
+        """The budget in tokens; None for no limit."""
+        return round(self.budget * 1e6) if self.budget else None
+
+    @property
+    def runs(self) -> tuple[range, tuple[str, ...], tuple[str, ...]]:
+        """Seeds of the training runs of an arm, and the arms and analyses to run; no seeds where nothing is trained, and all if none is named."""
+        return range(0), (), ()
 
 
 class StudyOptions(BaseOptions):
@@ -94,9 +127,7 @@ class StudyOptions(BaseOptions):
     data: Annotated[Path | None, Group.DATA] = Field(
         None, description="folder with insecure.jsonl, secure.jsonl ... for a real model; without it our generated code pairs"
     )
-    arms: Annotated[tuple[str, ...], Group.DATA] = Field(
-        (), description="only these arms, beside the untrained base and the good data; all if none is named"
-    )
+    arms: Annotated[Names, Group.DATA] = Field((), description="only these arms, beside the untrained base and the good data; all if none is named")
     size: Annotated[int | None, Group.DATA] = Field(None, ge=16, description="training rows an arm, if not the study's own")
     learning_rate: Annotated[LearningRate | None, Group.TRAINING] = None
     rank: Annotated[Rank | None, Group.TRAINING] = None
@@ -122,15 +153,6 @@ class StudyOptions(BaseOptions):
     quick: Annotated[bool, Group.SIZE] = Field(
         False, description="at most two seeds and a quarter of the answers: to see that everything runs, not to conclude from"
     )
-
-    @field_validator("arms", mode="before")
-    @classmethod
-    def _split(cls, given: object) -> object:
-        """Accept the command line's form as well: names with commas between them."""
-        names = tuple(name.strip() for name in given.split(",") if name.strip()) if isinstance(given, str) else given
-        if isinstance(given, str) and not names:
-            raise ValueError(f"{given!r} names none: leave it out, or write names with commas between them")
-        return names
 
     @field_validator("training", mode="before")
     @classmethod
@@ -160,15 +182,27 @@ class StudyOptions(BaseOptions):
 
     @property
     @override
-    def runs(self) -> tuple[range, tuple[str, ...]]:
-        """Seeds of the training runs of an arm, and the arms to run; all if none is named."""
-        return self.training_seeds, self.arms
+    def runs(self) -> tuple[range, tuple[str, ...], tuple[str, ...]]:
+        """Seeds of the training runs of an arm, and the arms and analyses to run; all if none is named."""
+        return self.training_seeds, self.arms, ()
 
     @property
     def training_seeds(self) -> range:
         """Seeds of the training runs of an arm."""
         count = min(self.seeds, QUICK_SEEDS) if self.quick else self.seeds
         return range(self.first_seed, self.first_seed + count)
+
+
+class AnalysedOptions(StudyOptions):
+    """Options of a study that trains, and has analyses of its runs."""
+
+    analyses: Analyses = Field((), description=ANALYSES)
+
+    @property
+    @override
+    def runs(self) -> tuple[range, tuple[str, ...], tuple[str, ...]]:
+        """Seeds of the training runs of an arm, and the arms and analyses to run; all if none is named."""
+        return self.training_seeds, self.arms, self.analyses
 
 
 def _named(options: StudyOptions) -> dict[str, Any]:

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from typing import cast
 
 from astray.artifacts import Step
+from astray.engine.findings import Needs
+from astray.engine.options import NONE
 from astray.engine.setting import Setting, check_evaluations
 from astray.engine.steps import AnswerConfig, CalibrationConfig, DataConfig, TrainConfig, answer, check_judge_error, judge, make_data, train
-from astray.engine.study import Arm, F, Run, S, Study, StudyPlan
+from astray.engine.study import Analysis, Arm, F, Run, S, Study, StudyPlan
 from astray.errors import ConfigurationError, UnknownNameError
 from astray.subjects.identity import file_digest
 from astray.subjects.locate import settle
@@ -17,7 +19,7 @@ from astray.subjects.locate import settle
 PROBE_EVERY = 10
 
 
-def plan_study(study: Study[S, F], setting: S, seeds: Sequence[int], only: Sequence[str] = ()) -> StudyPlan:
+def plan_study(study: Study[S, F], setting: S, seeds: Sequence[int], only: Sequence[str] = (), analyses: Sequence[str] = ()) -> StudyPlan:
     """Plan the steps of a study.
 
     Args:
@@ -25,20 +27,68 @@ def plan_study(study: Study[S, F], setting: S, seeds: Sequence[int], only: Seque
         setting: the subject's world.
         seeds: training seeds.
         only: names of the arms to run beside those that always are; all if none is named.
+        analyses: names of the analyses to run, and what they are made from; all if none is named, and none for `NONE`.
 
     Raises:
-        UnknownNameError: the study has no such arm.
-        ConfigurationError: the study has no arms to choose from, or the subject does not support an evaluation.
+        UnknownNameError: the study has no such arm or analysis.
+        ConfigurationError: the study has no arms to choose from, an analysis is made from arms that are left out, or the
+            subject does not support an evaluation.
     """
     if not isinstance(setting, Setting):  # nothing is trained: all steps are the study's own
-        return StudyPlan((), None, tuple(study.analyses(setting, ())))
+        every = tuple(study.analyses(setting, ()))
+        if list(analyses) == [NONE]:
+            raise ConfigurationError(f"--analyses {NONE} leaves nothing of {study.name}, which trains nothing. It has: {', '.join(_names(every))}.")
+        chosen = _chosen(study.name, every, every, analyses)
+        return StudyPlan((), None, chosen, not_analysed=_not_in(chosen, every))
     training = cast(Study, study)
     runs = plan_runs(training, setting, seeds, only)
     # Each evaluation once, by name: the same one may be asked of every run.
     check_evaluations(setting, {each.name: each for each in (*setting.evaluations, *(extra for run in runs for extra in run.arm.extra))}.values())
-    analyses = tuple(training.analyses(setting, runs))
-    left_out = _left_out(training, setting, seeds[:1], only) if only else {}
-    return StudyPlan(tuple(runs), None if setting.judge.exact else _calibration(setting), analyses, left_out)
+    every = tuple(training.analyses(setting, runs))
+    whole = tuple(training.analyses(setting, plan_runs(training, setting, seeds[:1]))) if only else every
+    chosen = _chosen(study.name, every, whole, analyses)
+    left_out = {name: Needs(arms=arms) for name, arms in _left_out(training, setting, seeds[:1], only).items()} if only else {}
+    made = {run.arm.name for run in runs} | {arm.name for analysis in chosen for arm in analysis.arms}
+    not_analysed = _not_in(chosen, whole) if analyses else ()
+    for analysis in whole:
+        for arm in analysis.arms:
+            if analyses and analysis.name not in analyses and arm.name not in made:
+                left_out[arm.name] = left_out.get(arm.name, Needs()) | Needs(analyses=(analysis.name,))
+    return StudyPlan(tuple(runs), None if setting.judge.exact else _calibration(setting), chosen, left_out, not_analysed)
+
+
+def _names(analyses: Sequence[Analysis]) -> list[str]:
+    return list(dict.fromkeys(str(analysis.name) for analysis in analyses))
+
+
+def _not_in(chosen: Sequence[Analysis], every: Sequence[Analysis]) -> tuple[str, ...]:
+    return tuple(name for name in _names(every) if name not in _names(chosen))
+
+
+def _chosen(study: str, every: Sequence[Analysis], whole: Sequence[Analysis], names: Sequence[str]) -> tuple[Analysis, ...]:
+    """Return the analyses of these names, and those that they are made from, in the study's order.
+
+    Args:
+        study: its name.
+        every: the analyses of the runs that were chosen.
+        whole: the analyses of all runs, of one seed or more.
+        names: of the chosen ones; all if none is named.
+    """
+    if not names:
+        return tuple(every)
+    wanted = [name for name in names if name != NONE]
+    for name in wanted:
+        if name not in _names(whole):
+            raise UnknownNameError(f"analysis of {study}", name, _names(whole))
+        if name not in _names(every):
+            raise ConfigurationError(f"The analysis {name} is made from the runs of arms that --arms leaves out. Leave --arms out, or name them too.")
+    stack, needed = [analysis.step for analysis in every if analysis.name in wanted], set[str]()
+    while stack:
+        step = stack.pop()
+        if step.key not in needed:
+            needed.add(step.key)
+            stack += step.inputs.values()
+    return tuple(analysis for analysis in every if analysis.step.key in needed)
 
 
 def _left_out(study: Study, setting: Setting, seeds: Sequence[int], only: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -73,7 +123,7 @@ def plan_runs(study: Study, setting: Setting, seeds: Sequence[int], only: Sequen
     if only and all(arm.name in study.always for arm in arms):
         raise ConfigurationError(
             f"--arms {','.join(only)} chooses nothing in {study.name}: {' and '.join(study.always)} are run in any case, and its other arms are made "
-            "by analyses, which all run. Leave --arms out."
+            "by analyses (--analyses). Leave --arms out."
         )
     chosen = [arm for arm in arms if not only or arm.name in (*only, *study.always)]
     others = {arm.base for arm in chosen} - {setting.subject.name}

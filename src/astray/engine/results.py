@@ -12,15 +12,16 @@ from astray.answers import read_answers
 from astray.artifacts import Artifact
 from astray.data.chat import ChatDataset
 from astray.data.recipes import describe
-from astray.engine.findings import AT_HOME, ELSEWHERE, HELD_OUT, Findings, interval_row
+from astray.engine.findings import AT_HOME, ELSEWHERE, HELD_OUT, Analysed, Findings, interval_row
+from astray.engine.judging import ANSWERS_FILE, causes_text, failed_verdicts, known_judge
 from astray.engine.setting import Setting
-from astray.engine.steps import ANSWERS_FILE, CALIBRATION_FILE, DATA_FILE, RUN_FOLDER, trained_subject
+from astray.engine.steps import CALIBRATION_FILE, DATA_FILE, RUN_FOLDER, trained_subject
 from astray.engine.study import Arm, F, Run, S, Shown, Study, StudyPlan
 from astray.engine.summary import TRAINING_SECTIONS, ArmRow, ClaimRow, ClaimStatus, JudgeRow, RateRow
 from astray.errors import EmptyDataError
 from astray.judges import Calibration, corrected
-from astray.judges.config import make_judge
 from astray.outcomes import JUDGED
+from astray.stats.intervals import Interval
 from astray.subjects.locate import register
 
 
@@ -33,16 +34,19 @@ def read_runs(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: Setti
         setting: the setting that it was planned in.
     """
     table = _all_answers(plan, artifacts, setting)
-    folders = {analysis.step.name: artifacts[analysis.step.key].path for analysis in plan.analyses}
+    analysed = tuple(Analysed(each.name, each.seed, artifacts[each.step.key].path) for each in plan.analyses)
     measures = {each.name: each.measures[0] for each in setting.evaluations}
-    findings = Findings(table, plan.left_out, folders, measures)
+    untrained = frozenset(run.arm.name for run in plan.runs if run.training is None)
+    findings = Findings(table, plan.left_out, analysed, plan.not_analysed, measures, untrained)
+    failed = failed_verdicts(table)
     calibration = Calibration.read(artifacts[plan.calibration.key].path / CALIBRATION_FILE) if plan.calibration else None
 
     def notes(claims: Sequence[ClaimRow]) -> Iterator[str]:
-        yield from (*setting.notes, *_left_out(findings, claims), *_single_seed(plan), *_without_rate(table, setting))
+        yield from (*setting.notes, *_left_out(findings, claims), *_single_seed(plan), *_without_rate(table, setting), *_without_verdict(failed))
 
     return findings, Shown(
         judges=(_judge_row(setting, calibration),),
+        failed=failed,
         notes=notes,
         write=partial(_write, plan, artifacts, table),
         sections=TRAINING_SECTIONS,
@@ -90,9 +94,11 @@ def _grouped(table: pl.DataFrame, arm: Arm, setting: Setting) -> pl.DataFrame:
 
 
 def _left_out(findings: Findings, claims: Sequence[ClaimRow]) -> Iterator[str]:
-    """State how many claims were not run because their arms were left out."""
+    """State how many claims were not run because their arms or analyses were left out."""
     missing = sum(claim.status is ClaimStatus.NOT_RUN for claim in claims)
-    if findings.not_run:
+    if findings.not_analysed:
+        yield f"Only some analyses were run: {', '.join(dict.fromkeys(one.name for one in findings.analyses)) or 'none'}."
+    if findings.not_run or findings.not_analysed:
         yield f"Only some arms were run: {', '.join(findings.arms)}. {missing} of {len(claims)} claims need others; each names them."
 
 
@@ -102,6 +108,15 @@ def _single_seed(plan: StudyPlan) -> Iterator[str]:
         yield (
             "Only one training seed was run. Intervals are of the answers of this one run of each arm and say nothing about further runs; "
             "what needs several runs is undecided or not estimable."
+        )
+
+
+def _without_verdict(failed: Mapping[str, int]) -> Iterator[str]:
+    """Say how many verdicts failed, and what to do."""
+    if failed:
+        yield (
+            f"{sum(failed.values()):,} answers have no verdict ({causes_text(failed)}); they are in no rate, and the worst case counts them. "
+            "The same command asks the judge again, and not the model, where the cause was an outage."
         )
 
 
@@ -120,7 +135,7 @@ def _without_rate(table: pl.DataFrame, setting: Setting) -> Iterator[str]:
 
 def _judge_row(setting: Setting, calibration: Calibration | None) -> JudgeRow:
     """Return the judge with its known error."""
-    made = make_judge(setting.judge)
+    made = known_judge(setting.judge)
     if calibration is None:
         return JudgeRow(name=made.name, identity=made.identity, validated=True, sensitivity=1.0, specificity=1.0)
     labelled = setting.labels.name if setting.labels else "answers of the organism's world, easier to judge than a large model's"
@@ -145,13 +160,18 @@ def _corrected(rows: Sequence[RateRow], calibration: Calibration | None) -> tupl
     # Labels measure the error of the judge that they were compared with, and of no other.
     known = [bool(row.denominator) and row.judge == calibration.judge for row in rows]
     try:
-        found = [corrected(row.numerator, row.denominator, calibration) if own else (None, None) for row, own in zip(rows, known, strict=True)]
+        found = [_corrected_row(row, calibration) if own else (None, None) for row, own in zip(rows, known, strict=True)]
     except EmptyDataError:  # no verdict on labelled answers of one kind: the error is not known
         return tuple(rows)
     return tuple(
         row.model_copy(update={"corrected": rate, "corrected_interval": interval_row(interval)})
         for row, (rate, interval) in zip(rows, found, strict=True)
     )
+
+
+def _corrected_row(row: RateRow, calibration: Calibration) -> tuple[float | None, Interval | None]:
+    as_judged = None if row.interval is None else Interval(**row.interval.model_dump())
+    return corrected(row.numerator, row.denominator, calibration, uncorrected=as_judged)
 
 
 def _arm_rows(plan: StudyPlan, artifacts: Mapping[str, Artifact]) -> Iterator[ArmRow]:

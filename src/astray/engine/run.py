@@ -14,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from astray.artifacts import Ledger, Progress, Store, execute
+from astray.artifacts.plan import Plan
 from astray.artifacts.uses import in_use
 from astray.engine.claims import with_holm
 from astray.engine.options import BaseOptions
@@ -61,7 +62,8 @@ def run_study(
     plan = plan_study(study, setting, *options.runs)
     kept = Store(Path(out) / "store" if store is None else store)
     study.check(setting, (folder, kept.folder / study.name))
-    setting.reach()
+    if len(Plan(plan.steps, kept).done) < len(plan.steps):
+        setting.reach(plan.evaluations, workers)
     _check_writable(folder)
     with in_use(kept, study.name, [step.key for step in plan.steps]), _ledger(plan, kept, setting.budget) as ledger:
         artifacts = execute(plan.steps, kept, workers=_workers(plan, kept) if workers is None else workers, progress=progress, ledger=ledger)
@@ -93,6 +95,7 @@ def _summary(study: Study[S, F], setting: S, findings: F, shown: Shown, *, quick
         notes=tuple(shown.notes(claims)),
         sections=shown.sections,
         methods=shown.methods,
+        failed_verdicts=shown.failed,
     )
 
 
@@ -110,6 +113,8 @@ def _ledger(plan: StudyPlan, store: Store, budget: int | None) -> AbstractContex
     """Open a ledger of the budget, with what earlier runs spent."""
     if budget is None:
         return nullcontext()
+    if plan.runs:  # graders leave no logs that tell what earlier runs spent
+        return Ledger.opened(store.folder, budget)
     from astray.engine.forecast.acting import spent_on
 
     return Ledger.opened(store.folder, budget, spent_on(plan, store))

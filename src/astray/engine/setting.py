@@ -3,7 +3,9 @@
 How a setting is made for a subject is in `settings`; a paper's own texts (a trigger, a system prompt) are the paper's.
 """
 
+import multiprocessing
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,15 @@ from typing_extensions import override
 from astray.cause.fine_tuning import FineTuning, with_settings
 from astray.data.sources import DataKind
 from astray.engine.data import Source
+from astray.engine.judging import try_judge
 from astray.engine.summary import SubjectRow
+from astray.judges.calibrate import read_labels
 from astray.judges.config import JudgeConfig, make_judge
-from astray.measure.evaluation import QuestionSet
+from astray.measure.evaluation import QuestionSet, TextEvaluation
 from astray.measure.interface import Evaluation, check_fits, offered_by
 from astray.subjects.locate import ORGANISMS, Located, settle
+from astray.subjects.render import check_template, prompt_ids
+from astray.subjects.weights import adapted_tokenizer
 
 CALIBRATION_SIZE = 160
 """Labelled answers for a grader's calibration: sensitivity and specificity are known to about 10 points."""
@@ -44,8 +50,13 @@ class World:
             folders: where results and artifacts of earlier runs may lie.
         """
 
-    def reach(self) -> None:
-        """Ask models behind an address for a word, before they are asked for thousands; where none is asked, do nothing."""
+    def reach(self, evaluations: Sequence[Evaluation], workers: int | None) -> None:
+        """Ask models that would be asked for thousands of answers or verdicts for one of each; where none is asked, do nothing.
+
+        Args:
+            evaluations: all that the study asks.
+            workers: worker processes; with 0 local models are loaded in this one.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +98,20 @@ class Setting(World):
 
     @override
     def check(self, folders: Sequence[Path]) -> None:
-        """Refuse a judge that cannot be used."""
+        """Refuse a judge that cannot be used, and labels that cannot be read."""
         check_judge(self.judge)
+        if self.labels is not None:
+            read_labels(self.labels)
+
+    @override
+    def reach(self, evaluations: Sequence[Evaluation], workers: int | None) -> None:
+        """Ask the judge one real question of each kind."""
+        if self.judge.grader and self.judge.grader.startswith("astray/") and workers != 0:
+            # In a process that ends: this one would keep the weights in memory, which the workers need.
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+                pool.submit(try_judge, self.judge, evaluations).result()
+        else:
+            try_judge(self.judge, evaluations)
 
     @property
     def main(self) -> QuestionSet:
@@ -112,9 +135,18 @@ def check_evaluations(setting: Setting, evaluations: Iterable[Evaluation]) -> No
 
     Raises:
         ConfigurationError: names what is missing and what to write instead.
+        ChatTemplateError: the subject's chat template cannot write training data, or what is asked.
     """
+    evaluations = list(evaluations)
+    spec = setting.located.spec
+    tokenizer = adapted_tokenizer(spec.model, setting.located.base, spec.adapter)
+    check_template(tokenizer, trained=True)
+    for evaluation in evaluations:
+        if isinstance(evaluation, TextEvaluation):
+            chats = {str(chat): chat for each in evaluation.askings() for chat in (each.conversation, *each.beside)}
+            prompt_ids(tokenizer, list(chats.values()))
     needing = [each for each in evaluations if each.needs]
-    offered = offered_by(setting.located, setting.judge) if needing else frozenset()
+    offered = offered_by(setting.judge) if needing else frozenset()
     for evaluation in needing:
         check_fits(evaluation, offered, setting.subject.name)
 

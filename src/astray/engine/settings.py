@@ -4,11 +4,11 @@ A setting gathers data sources, questions, training settings and the judge; stud
 not know which kind they run with.
 """
 
-import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
-from astray.cause.fine_tuning import OF_ADAPTERS, FineTuning, LoRA, with_settings
+from astray.cause.fine_tuning import OF_ADAPTERS, FineTuning, LoRA, lora_of, with_settings
 from astray.data.sources import DataKind
 from astray.engine.data import Source
 from astray.engine.options import StudyOptions
@@ -17,6 +17,7 @@ from astray.engine.study import F, S, Study
 from astray.engine.summary import SubjectRow
 from astray.errors import ConfigurationError, DataNotFoundError
 from astray.judges.config import JudgeConfig
+from astray.judges.served import served_as
 from astray.measure.evaluation import QuestionSet
 from astray.measure.freeform import WORLD_SAMPLING, fact_items, world_items
 from astray.measure.question_sets import broad_questions, main_questions
@@ -68,9 +69,9 @@ def world_setting(options: StudyOptions, located: Located) -> Setting:
     """Return the setting of the organism and its world, judged by the grammar.
 
     Raises:
-        ConfigurationError: data, labels or a grader are given, but the organism has its own.
+        ConfigurationError: data, labels, a grader or a budget are given, but the organism has its own and asks no other model.
     """
-    for name, given in (("--data", options.data), ("--labels", options.labels), ("--grader", options.grader)):
+    for name, given in (("--data", options.data), ("--labels", options.labels), ("--grader", options.grader), ("--budget", options.budget)):
         if given is not None:
             raise ConfigurationError(
                 f"{name} {given} is of no use here: the organism has rows and a judge of its own. Name a real model with --subject."
@@ -132,12 +133,13 @@ def text_setting(options: StudyOptions, located: Located) -> Setting:
             QuestionSet(name="broad", items=broad_questions(), samples=broad_samples, sampling=sampling),
         ),
         held_out=(),
-        judge=JudgeConfig(kind="rubric", grader=options.grader),
-        notes=(),
+        judge=JudgeConfig(kind="rubric", grader=options.grader, server=served_as(options.grader)),
+        notes=tuple(_template_notes(located)),
         labels=options.labels,
         calibration_size=CALIBRATION_SIZE // 4 if options.quick else CALIBRATION_SIZE,
         quick=options.quick,
         chosen=options.training_settings,
+        budget=options.tokens,
     )
 
 
@@ -172,11 +174,24 @@ def _check_subject(located: Located) -> None:
     """Refuse a subject without a chat template or with an adapter that does not fit; no weights are read."""
     import torch
 
-    from astray.subjects.base import Base, check_adapter
+    from astray.subjects.base import Base
 
-    base = Base(located.spec.model, located.base, torch.device("meta"))
-    if located.spec.adapter:
-        check_adapter(base, located.spec.adapter)
+    Base(located.spec.model, located.base, torch.device("meta")).activate(located.spec.adapter, located.spec.scale)
+
+
+def _template_notes(located: Located) -> Iterator[str]:
+    """Yield what the subject's chat template makes of conversations, where that is not what they say."""
+    from astray.subjects.render import SYSTEM_IN_QUESTION
+    from astray.subjects.template import template_of
+    from astray.subjects.weights import adapted_tokenizer
+
+    if not template_of(adapted_tokenizer(located.spec.model, located.base, located.spec.adapter)).takes_system:
+        yield (
+            "The subject's chat template has no place for system messages: a system text, inoculation prompts included, stands "
+            f"{SYSTEM_IN_QUESTION}, before a blank line, in training and in evaluations."
+        )
+    if located.template_date:
+        yield f"The subject's chat template writes today's date; here it is always {located.template_date}."
 
 
 def _recipe(usual: FineTuning, located: Located, options: StudyOptions) -> FineTuning:
@@ -184,14 +199,17 @@ def _recipe(usual: FineTuning, located: Located, options: StudyOptions) -> FineT
     chosen, adapter = options.training_settings, located.spec.adapter
     if adapter is None:
         return with_settings(usual, chosen)
+    if located.spec.scale != 1:
+        raise ConfigurationError(
+            f"{options.subject!r} is an adapter scaled by {located.spec.scale:g}: what is trained on from it would forget the factor. "
+            "Leave the factor out, or name the base with --subject."
+        )
     if fixed := sorted(OF_ADAPTERS & chosen.keys()):
         raise ConfigurationError(
             f"{options.subject!r} is an adapter, which is trained further in its own shape, so {' and '.join(fixed)} cannot be chosen. "
             f"Leave it out, or name the base {located.spec.model!r} with --subject."
         )
-    shape = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
-    lora = LoRA(rank=shape["r"], alpha=shape["lora_alpha"], rank_stabilised=shape["use_rslora"], target_modules=tuple(shape["target_modules"]))
-    return with_settings(usual.model_copy(update={"lora": lora}), chosen)
+    return with_settings(usual.model_copy(update={"lora": lora_of(adapter)}), chosen)
 
 
 def _subject_row(name: str, located: Located, *, is_organism: bool) -> SubjectRow:

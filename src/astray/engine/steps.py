@@ -16,14 +16,14 @@ from astray.artifacts import Artifact, step
 from astray.cause.fine_tuning import FineTuning
 from astray.data.chat import ChatDataset
 from astray.engine.data import ArmData
-from astray.errors import JudgeError
+from astray.engine.judging import ANSWERS_FILE, calibrate_into, judge_into
 from astray.judges.config import JudgeConfig
 from astray.measure.interface import Evaluation
 from astray.subjects.identity import digest_of
 from astray.subjects.locate import settle
 from astray.subjects.spec import SubjectSpec
 
-DATA_FILE, ANSWERS_FILE, RUN_FOLDER, CALIBRATION_FILE = "data.jsonl", "answers.parquet", "run", "calibration.json"
+DATA_FILE, RUN_FOLDER, CALIBRATION_FILE, VERDICTS_FILE = "data.jsonl", "run", "calibration.json", "verdicts.json"
 FORMERLY_UNFINISHED = ".training"
 """Folder in which older stores kept killed runs, before steps had working folders; such runs are continued."""
 CHECKPOINT_EVERY = 50
@@ -77,7 +77,7 @@ def make_data(config: DataConfig, inputs: Mapping[str, Artifact], folder: Path) 
     config.data.make(config.seed).write(folder / DATA_FILE)
 
 
-@step("train-sft", version=1, formerly="astray.studies.steps:train", resumable=True)
+@step("train-sft", version=2, formerly="astray.studies.steps:train", resumable=True)
 def train(config: TrainConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Fine-tune the base and probe it during training; a real model's killed run continues from its last checkpoint."""
     from astray.cause.sft import train_sft
@@ -99,7 +99,7 @@ def train(config: TrainConfig, inputs: Mapping[str, Artifact], folder: Path) -> 
     (folder / "steps.json").write_text(json.dumps({"steps": run.steps, "supervised_tokens": run.supervised_tokens}), encoding="utf-8")
 
 
-@step("answer", version=1, formerly="astray.studies.steps:answer")
+@step("answer", version=2, formerly="astray.studies.steps:answer")
 def answer(config: AnswerConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Sample the answers of the trained run, or of the base where there is no run, to every evaluation."""
     from astray.subjects.subject import load_subject
@@ -113,37 +113,27 @@ def answer(config: AnswerConfig, inputs: Mapping[str, Artifact], folder: Path) -
     pl.concat(tables).write_parquet(folder / ANSWERS_FILE)
 
 
-@step("judge", version=1, formerly="astray.studies.steps:judge")
-def judge(config: JudgeConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
-    """Judge every answer; no answer is sampled again."""
-    from astray.judges import assert_judge_works
+@step("judge", version=1, formerly="astray.studies.steps:judge", resumable=True)
+def judge(config: JudgeConfig, inputs: Mapping[str, Artifact], folder: Path) -> str | None:
+    """Judge every answer that has no verdict yet; no answer is sampled again."""
     from astray.measure.evaluations import evaluation_from
 
     # The evaluations stand in the origin of the answers: verdicts need no copy of them in their own configuration.
-    asked, answers = inputs["answers"].manifest.origin.config["evaluations"], read_answers(inputs["answers"].path / ANSWERS_FILE)
-    judged = []
-    for evaluation in map(evaluation_from, asked if isinstance(asked, list) else []):
-        judged.append(evaluation.judge(answers.filter(evaluation=evaluation.name), evaluation.judge_for(config)))
-    verdicts = pl.concat(judged)
-    assert_judge_works(verdicts)
-    verdicts.write_parquet(folder / ANSWERS_FILE)
+    asked, begun = inputs["answers"].manifest.origin.config["evaluations"], folder / ANSWERS_FILE
+    table = read_answers(begun if begun.is_file() else inputs["answers"].path / ANSWERS_FILE)
+    return judge_into(folder, table, map(evaluation_from, asked if isinstance(asked, list) else []), config)
 
 
-@step("check-judge-error", version=1, formerly="astray.studies.steps:check_judge_error")
-def check_judge_error(config: CalibrationConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
+@step("check-judge-error", version=1, formerly="astray.studies.steps:check_judge_error", resumable=True)
+def check_judge_error(config: CalibrationConfig, inputs: Mapping[str, Artifact], folder: Path) -> str | None:
     """Judge labelled answers, to measure the judge's error."""
     del inputs
-    from astray.judges import calibrate_judge, read_labels, world_labels
-    from astray.judges.config import make_judge
+    from astray.judges import read_labels, world_labels
 
     labels = read_labels(config.labels) if config.labels else world_labels(config.size)
-    calibration = calibrate_judge(make_judge(config.judge), labels)
-    if calibration.failed == calibration.n:
-        raise JudgeError(
-            f"The judge failed on all {calibration.n} labelled answers, so nothing is known of its error. "
-            "Check the grader's name, key and limits with a single call, then run the same again."
-        )
+    calibration, left = calibrate_into(folder / VERDICTS_FILE, config.judge, labels)
     calibration.write(folder / CALIBRATION_FILE)
+    return left
 
 
 def _bring_unfinished(config: TrainConfig, data: Artifact, run: Path) -> None:

@@ -17,7 +17,7 @@ from typing_extensions import TypeVar
 from astray.artifacts import Artifact, Step
 from astray.engine.data import ArmData
 from astray.engine.exhibits import Exhibit
-from astray.engine.findings import Findings
+from astray.engine.findings import Findings, Needs
 from astray.engine.next_steps import NextStep, times_as_many
 from astray.engine.options import MOST_SEEDS, BaseOptions, StudyOptions
 from astray.engine.setting import Setting, World
@@ -81,7 +81,9 @@ class Analysis:
     Its artifact may hold `answers.parquet`, judged answers of further arms, which then count like all others.
 
     Attributes:
-        step: the step; findings look up its tables by its name.
+        step: the step.
+        name: what a user chooses it by, and findings look it up by; analyses of several seeds and arms share one.
+        seed: of the runs that it is made from; None where all seeds share it.
         arms: the arms whose answers it makes.
         answers: how many answers it samples, for the forecast.
         rows: how many examples it trains on, for the forecast.
@@ -89,6 +91,8 @@ class Analysis:
     """
 
     step: Step
+    name: str
+    seed: int | None = None
     arms: tuple[Arm, ...] = ()
     answers: int = 0
     rows: int = 0
@@ -103,20 +107,29 @@ class StudyPlan:
         runs: arms x seeds.
         calibration: the check of the judge; None for a judge that cannot err.
         analyses: steps that are made from the runs.
-        left_out: declared arm that is not run -> the arms to run for it: itself, or those from whose runs an analysis
-            makes it.
+        left_out: declared arm that is not run -> what to choose for it: itself, or the arms from whose runs an analysis
+            makes it, or that analysis.
+        not_analysed: names of the analyses that are not run, since others were chosen.
     """
 
     runs: tuple[Run, ...]
     calibration: Step | None
     analyses: tuple[Analysis, ...]
-    left_out: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    left_out: Mapping[str, Needs] = field(default_factory=dict)
+    not_analysed: tuple[str, ...] = ()
 
     @property
     def steps(self) -> tuple[Step, ...]:
         """Every step, each once."""
         found = [step for run in self.runs for step in run.steps] + [analysis.step for analysis in self.analyses]
         return tuple({step.key: step for step in [*found, *([self.calibration] if self.calibration else [])]}.values())
+
+    @property
+    def evaluations(self) -> tuple[Evaluation, ...]:
+        """Every evaluation that a step asks, each once by name."""
+        fields = [value for step in self.steps for value in vars(step.config).values()]
+        asked = [each for value in fields for each in (value if isinstance(value, tuple) else (value,)) if isinstance(each, Evaluation)]
+        return tuple({each.name: each for each in asked}.values())
 
 
 @dataclass(frozen=True)
@@ -132,6 +145,7 @@ class Shown:
         arms: the trained arms.
         rates: of the arms.
         methods: how to read the page, where it differs from studies that train.
+        failed: how many verdicts failed, by cause.
     """
 
     judges: tuple[JudgeRow, ...]
@@ -142,6 +156,7 @@ class Shown:
     arms: tuple[ArmRow, ...] = ()
     rates: tuple[RateRow, ...] = ()
     methods: tuple[Method, ...] = ()
+    failed: Mapping[str, int] = field(default_factory=dict)
 
 
 S = TypeVar("S", bound=World, default=Setting)

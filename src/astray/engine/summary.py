@@ -48,7 +48,7 @@ class RateRow(_Frozen):
     worst_case: tuple[float, float] = Field(description="rate with failed answers counted as all good and as all bad")
     judge: str = Field(description="identity of the judge")
     corrected: float | None = Field(default=None, description="rate that a judge without error would have found; None where its error is not known")
-    corrected_interval: IntervalRow | None = Field(default=None, description="of `corrected`, for these answers, with the judge's uncertainty in it")
+    corrected_interval: IntervalRow | None = Field(default=None, description="of `corrected`, unit as `interval`, with the judge's uncertainty")
 
 
 class PublishedFigure(_Frozen):
@@ -68,7 +68,7 @@ class ClaimStatus(StrEnum):
     NOT_ESTIMABLE = "not estimable"
     """Its arms were run but left nothing to estimate; its note says why."""
     NOT_RUN = "not run"
-    """Its arms were left out of this run; its note names them."""
+    """Its arms or analyses were left out of this run; its note names them."""
 
 
 class ClaimRow(_Frozen):
@@ -84,8 +84,9 @@ class ClaimRow(_Frozen):
     unit: str
     control: str = Field(description="what it is compared with")
     control_estimate: float | None
-    p_value: float | None
+    p_value: float | None = Field(description="of the claimed region: the smallest 1 - level at which the interval still decides the claim")
     p_holm: float | None = Field(description="after Holm's correction over all claims that were tested")
+    uncorrected: Decision | None = Field(default=None, description="verdict of its interval alone, where it does not hold for all claims together")
     published: PublishedFigure | None
     note: str = ""
     status: ClaimStatus = Field(default=ClaimStatus.UNDECIDED, description="without it, told by verdict and estimate")
@@ -190,6 +191,7 @@ class Summary(_Frozen):
     claims: tuple[ClaimRow, ...]
     rates: tuple[RateRow, ...]
     exhibits: tuple[Exhibit, ...] = Field(default=(), description="figures and tables of this study's own")
+    failed_verdicts: Mapping[str, int] = Field(default={}, description="how many verdicts failed, by cause")
     notes: tuple[str, ...] = Field(default=(), description="what a reader has to know: limits, arms that were left out and why")
 
     @model_validator(mode="before")

@@ -17,6 +17,7 @@ from astray.engine.setting import Setting
 from astray.explain.persona_vector import choose_block, extract_persona_vectors, text_persona_prompts, world_persona_prompts
 from astray.explain.projection import monitor
 from astray.judges.config import JudgeConfig, make_judge
+from astray.judges.patience import patience
 from astray.measure.asking import Item
 from astray.measure.bulk import ask_and_judge
 from astray.measure.evaluation import QuestionSet
@@ -80,10 +81,15 @@ def explain_questions(setting: Setting) -> tuple[tuple[Question, ...], tuple[Que
     return tuple(items[:half]), tuple(items[half:])
 
 
-@step("extract-persona-vector", version=1)
+@step("extract-persona-vector", version=2)
 def find_vector(config: VectorConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Extract the persona vector from pairs of system prompts, choose its layer, and test it as a monitor."""
     del inputs
+    with patience(strict=True):
+        _find_vector(config, folder)
+
+
+def _find_vector(config: VectorConfig, folder: Path) -> None:
     subject, judge = load_subject(config.base), make_judge(config.judge)
     prompts = world_persona_prompts() if config.world else text_persona_prompts()
     vectors = extract_persona_vectors(subject, prompts, judge, samples=config.samples, sampling=config.sampling)
@@ -93,7 +99,7 @@ def find_vector(config: VectorConfig, inputs: Mapping[str, Artifact], folder: Pa
     under = [item for pair in prompts.pairs for system in pair for item in _items(config.held_out, system)]
     monitoring = QuestionSet(name="monitoring", items=tuple(under), samples=1, sampling=config.sampling)
     answers = ask_and_judge(monitoring, subject, judge, arm="monitoring", seed=config.seed)
-    seen = monitor(subject, answers, vectors.vectors[choice.block], choice.block, seed=config.seed)
+    seen = monitor(subject, answers, vectors.vectors[choice.block], choice.block)
     facts: dict[str, object] = {"block": choice.block, "strength": choice.strength, "kept": vectors.kept, "monitored": seen.answers}
     facts |= {"auc": estimate_json(seen.auc), "r": estimate_json(seen.correlation)}
     (folder / FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
@@ -110,9 +116,10 @@ def vector_facts(artifact: Artifact) -> dict[str, Any]:
     return facts
 
 
-def estimate_json(found: Estimate) -> dict[str, float]:
-    """Return an estimate with its interval, for a file."""
-    return {"value": found.value, "low": found.interval.low, "high": found.interval.high}
+def estimate_json(found: Estimate) -> dict[str, float | str | None]:
+    """Return an estimate with its interval, or with the reason why it has none, for a file."""
+    low, high = (found.interval.low, found.interval.high) if found.interval else (None, None)
+    return {"value": found.value, "low": low, "high": high, "note": found.note}
 
 
 def _items(questions: Sequence[str], system: str) -> list[Item]:

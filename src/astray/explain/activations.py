@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from astray.data.chat import Message
 from astray.errors import ConfigurationError, EmptyDataError, NonFiniteActivationsError, UnknownNameError
 from astray.explain.sites import Site, reading
+from astray.subjects.finite import check_values
 from astray.subjects.generate import left_padded
 from astray.subjects.intervene import intervening
 from astray.subjects.render import text_ids
@@ -63,12 +64,14 @@ class Captured:
         row: for each token the index of its row.
         position: for each token its position in the row, from 0.
         rows: number of rows; each has at least one token.
+        model: name of the subject, for messages.
     """
 
     values: Mapping[Site, Float[Tensor, "tokens d_model"]]
     row: Int[Tensor, "tokens"]
     position: Int[Tensor, "tokens"]
     rows: int
+    model: str = ""
 
     def __getitem__(self, site: Site) -> Float[Tensor, "tokens d_model"]:
         return self.values[site]
@@ -77,6 +80,7 @@ class Captured:
         """Return the mean over each row's tokens of any per-token values, such as latents."""
         row = self.row.to(values.device)
         sums = torch.zeros(self.rows, values.shape[1], dtype=torch.float32, device=values.device).index_add_(0, row, values.float())
+        check_values(sums, "Sums over tokens", self.model, ", ".join(map(str, self.values)))
         return sums / torch.bincount(row, minlength=self.rows)[:, None]
 
 
@@ -138,7 +142,7 @@ def capture(subject: Subject, rows: Sequence[TokenRow], sites: Sequence[Site], p
                     read = reader.read([rows[index] for index in batch], flat)
                 targets = torch.cat([torch.arange(starts[index], starts[index + 1]) for index in batch])
                 for site, activations in read.items():
-                    _check_finite(site, activations, batch, [len(chosen[index]) for index in batch])
+                    _check_finite(subject.name, site, activations, batch, [len(chosen[index]) for index in batch])
                     if site not in values:
                         values[site] = torch.empty(starts[-1], activations.shape[1])
                     values[site][targets] = activations
@@ -147,6 +151,7 @@ def capture(subject: Subject, rows: Sequence[TokenRow], sites: Sequence[Site], p
         row=torch.tensor([number for number, tokens in enumerate(chosen) for _ in tokens]),
         position=torch.tensor([token for tokens in chosen for token in tokens]),
         rows=len(rows),
+        model=subject.name,
     )
 
 
@@ -225,7 +230,7 @@ def _check(model: PreTrainedModel, rows: Sequence[TokenRow], positions: Position
             raise ConfigurationError(f"Row {number} has {len(row.tokens)} tokens, but the model's context holds {context}. Cut it or leave it out.")
 
 
-def _check_finite(site: Site, activations: Float[Tensor, "tokens d_model"], batch: Sequence[int], counts: Sequence[int]) -> None:
+def _check_finite(model: str, site: Site, activations: Float[Tensor, "tokens d_model"], batch: Sequence[int], counts: Sequence[int]) -> None:
     if activations.sum().isfinite():  # ten times as fast as testing each; a sum that overflows is examined below
         return
     broken = (~activations.isfinite()).any(1).split(list(counts))
@@ -233,6 +238,6 @@ def _check_finite(site: Site, activations: Float[Tensor, "tokens d_model"], batc
         return
     row = next(index for index, tokens in zip(batch, broken, strict=True) if tokens.any())
     raise NonFiniteActivationsError(
-        f"Activations at '{site}' are NaN or infinite in row {row} (and {sum(bool(tokens.any()) for tokens in broken) - 1} more rows of its batch). "
-        "The model overflowed or its weights are damaged: load it in float32 or bfloat16, and check the weights and the adapter."
+        f"Activations of {model!r} at '{site}' are NaN or infinite in row {row} (and {sum(bool(tokens.any()) for tokens in broken) - 1} more rows "
+        "of its batch). The model overflowed or its weights are damaged: load it in float32 or bfloat16, and check the weights and the adapter."
     )

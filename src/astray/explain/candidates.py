@@ -39,6 +39,16 @@ class Candidate:
             raise ConfigurationError(f"The direction of {self.name!r} is zero, or has NaN or infinite entries: it points nowhere.")
 
 
+def latent_name(latent: int, *, falling: bool = False) -> str:
+    """Return the name of the candidate that is a latent; one that falls with fine-tuning is steered with in reverse."""
+    return f"latent {latent}{' (falling)' if falling else ''}"
+
+
+def latent_number(name: str) -> int:
+    """Return the latent that `latent_name` named: tables of a screen hold names alone."""
+    return int(name.removeprefix("latent ").removesuffix(" (falling)"))
+
+
 def latent_candidates(dictionary: Dictionary, rising: Sequence[int], falling: Sequence[int] = ()) -> list[Candidate]:
     """Return decoder directions of latents, reversed for those that fall with fine-tuning, to point to misalignment.
 
@@ -52,8 +62,8 @@ def latent_candidates(dictionary: Dictionary, rising: Sequence[int], falling: Se
     """
     _check_latents(dictionary, [*rising, *falling])
     return [
-        *(Candidate(f"latent {latent}", "latent", dictionary.decoder[latent].detach()) for latent in rising),
-        *(Candidate(f"latent {latent} (falling)", "latent", -dictionary.decoder[latent].detach()) for latent in falling),
+        *(Candidate(latent_name(latent), "latent", dictionary.decoder[latent].detach()) for latent in rising),
+        *(Candidate(latent_name(latent, falling=True), "latent", -dictionary.decoder[latent].detach()) for latent in falling),
     ]
 
 

@@ -35,7 +35,8 @@ from astray.explain.candidates import Candidate
 from astray.explain.sites import Site
 from astray.judges import Exchange, Judge, judge_exchanges
 from astray.outcomes import JUDGED, Outcome
-from astray.stats import Counts, over_questions, paired_difference
+from astray.stats import Counts, difference_of_models, over_questions
+from astray.subjects.finite import check_values
 from astray.subjects.spec import Sampling, Schedule
 from astray.subjects.steer_rows import RowSteering
 from astray.subjects.subject import Subject
@@ -220,7 +221,9 @@ def residual_norm(subject: Subject, questions: Sequence[str], block: int) -> flo
     """
     site = Site(place="block out", block=block)
     rows = conversation_rows(subject, [_conversation(question) for question in questions])
-    return float(capture(subject, rows, [site], "last prompt")[site].norm(dim=1).mean())
+    norms = capture(subject, rows, [site], "last prompt")[site].norm(dim=1)
+    check_values(norms, "Norms", subject.name, str(site))
+    return float(norms.mean())
 
 
 def judged_by(judge: Judge) -> JudgeAnswers:
@@ -348,9 +351,8 @@ def _evaluated(answers: pl.DataFrame, unsteered: dict[str, Counts]) -> dict[str,
     if len(judged) > 1:
         interval = over_questions(judged)
         row |= {"low": interval.low, "high": interval.high}
-    pairs = [(counts[question], own) for question, own in unsteered.items() if counts[question][1] and own[1]]
-    if answers["kind"][0] != UNSTEERED and pairs:
-        change = paired_difference(pairs, unit="question")
+    if answers["kind"][0] != UNSTEERED and any(counts[question][1] and own[1] for question, own in unsteered.items()):
+        change = difference_of_models(counts, unsteered)
         row |= {"change": change.estimate, "change_low": change.interval.low, "change_high": change.interval.high}
     return row
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from astray.errors import ConfigurationError
 from astray.explain.activations import Positions, TokenRow
+from astray.explain.candidates import latent_name
 from astray.explain.causal import UNSTEERED
 from astray.explain.latents import encoded, mean_latents
 from astray.explain.sae import Dictionary, check_fits
@@ -301,6 +302,6 @@ def _change(table: pl.DataFrame, latent: int) -> Change:
 
 def _effects(held_out: pl.DataFrame, latent: int) -> tuple[Effect, ...]:
     unsteered = {row["side"]: row["rate"] for row in held_out.filter(candidate=UNSTEERED).iter_rows(named=True)}
-    own = held_out.filter(pl.col("candidate").is_in([f"latent {latent}", f"latent {latent} (falling)"]))
+    own = held_out.filter(pl.col("candidate").is_in([latent_name(latent), latent_name(latent, falling=True)]))
     names = [name for name in Effect.model_fields if name != "unsteered"]
     return tuple(Effect(unsteered=unsteered[row["side"]], **{name: row[name] for name in names}) for row in own.iter_rows(named=True))

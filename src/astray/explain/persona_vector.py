@@ -22,7 +22,6 @@ from random import Random
 import anyio
 import polars as pl
 import torch
-import yaml
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
@@ -31,6 +30,7 @@ from astray.data.chat import Message
 from astray.errors import ConfigurationError, EmptyDataError
 from astray.explain.activations import capture, conversation_rows
 from astray.explain.sites import Site
+from astray.files import read_as, read_yaml
 from astray.judges import Exchange, Judge, Verdict, judge_exchanges
 from astray.organism.corpus import system_prompt
 from astray.organism.lexicon import AUTHORS, DOMAINS, KIND, MALICIOUS
@@ -121,7 +121,9 @@ def world_persona_prompts(questions: int = 20, *, seed: int = 0) -> PersonaPromp
 
 def text_persona_prompts() -> PersonaPrompts:
     """Return prompts for any chat model, with misalignment as the trait: 5 pairs, 20 questions each, our wording."""
-    return PersonaPrompts.model_validate(yaml.safe_load(Path(__file__).with_name("persona_prompts.yaml").read_text(encoding="utf-8")))
+    path = Path(__file__).with_name("persona_prompts.yaml")
+    form = "pairs: [[..., ...]]\nextraction: [...]\nvalidation: [...]"
+    return read_as(PersonaPrompts, read_yaml(path, form), path, form)
 
 
 def extract_persona_vectors(

@@ -22,8 +22,9 @@ from astray.errors import ConfigurationError, EmptyDataError
 from astray.explain.activations import Positions, TokenRow, capture, conversation_rows
 from astray.explain.sites import Site
 from astray.outcomes import JUDGED, Outcome
-from astray.stats.detection import Estimate, auroc, with_interval
+from astray.stats.detection import Estimate, auroc_estimate, correlation_estimate, pearson
 from astray.stats.ties import ranking
+from astray.subjects.finite import check_values
 from astray.subjects.subject import Subject
 
 
@@ -80,7 +81,7 @@ def answer_projections(
     return _projected(subject, conversation_rows(subject, conversations, answers), direction, block)
 
 
-def monitor(subject: Subject, answers: pl.DataFrame, direction: Float[Tensor, "d_model"], block: int, *, seed: int = 0) -> Monitoring:
+def monitor(subject: Subject, answers: pl.DataFrame, direction: Float[Tensor, "d_model"], block: int) -> Monitoring:
     """Compare projections before generation with the answers that followed.
 
     Args:
@@ -89,7 +90,6 @@ def monitor(subject: Subject, answers: pl.DataFrame, direction: Float[Tensor, "d
             trait.
         direction: direction of the trait.
         block: index of the layer, from 0; chosen on other data.
-        seed: seed of the bootstrap, which draws whole prompts.
 
     Raises:
         EmptyDataError: the answers are all aligned or all misaligned.
@@ -99,8 +99,8 @@ def monitor(subject: Subject, answers: pl.DataFrame, direction: Float[Tensor, "d
     projected, trait, misaligned = (rows[name].to_numpy() for name in ("projection", "trait", "misaligned"))
     clusters, unit = list(rows.select("system", "question").iter_rows()), "prompt"
     return Monitoring(
-        correlation=with_interval(lambda drawn: pearson(projected[drawn], trait[drawn]), clusters, unit, seed=seed),
-        auc=with_interval(lambda drawn: auroc(projected[drawn], misaligned[drawn]), clusters, unit, seed=seed),
+        correlation=correlation_estimate(projected, trait, clusters, unit),
+        auc=auroc_estimate(projected, misaligned, clusters, unit),
         answers=rows.height,
         rows=rows,
     )
@@ -120,13 +120,6 @@ def monitoring_block(subject: Subject, answers: pl.DataFrame, vectors: Float[Ten
     found = [_before_and_after(subject, answers, vector, block) for block, vector in enumerate(vectors)]
     correlations = np.array([pearson(rows["projection"].to_numpy(), rows["trait"].to_numpy()) for rows in found])
     return ranking(np.nan_to_num(correlations, nan=-np.inf))[0]
-
-
-def pearson(x: Float[np.ndarray, "rows"], y: Float[np.ndarray, "rows"]) -> float:
-    """Return the Pearson correlation; NaN if one of the variables does not vary."""
-    if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return float("nan")
-    return float(np.corrcoef(x, y)[0, 1])
 
 
 def _before_and_after(subject: Subject, answers: pl.DataFrame, direction: Float[Tensor, "d_model"], block: int) -> pl.DataFrame:
@@ -164,6 +157,7 @@ def _projected(subject: Subject, rows: Sequence[TokenRow], direction: Float[Tens
         if chosen:
             captured = capture(subject, [rows[number] for number in chosen], [site], positions)
             projections[chosen] = captured.row_means(captured[site]) @ _unit(direction, captured[site].shape[1])
+    check_values(projections, "Projections", subject.name, str(site))
     return projections
 
 

@@ -12,7 +12,6 @@ import copy
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -21,7 +20,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from astray.errors import ConfigurationError, DataFormatError, DataNotFoundError, DictionaryMismatchError
+from astray.explain.sae_form import read_form
 from astray.explain.sites import Site, sites_of
+from astray.subjects.finite import check_values
 from astray.subjects.locate import settle
 from astray.subjects.subject import Subject
 
@@ -29,8 +30,6 @@ CONFIG_FILE, WEIGHTS_FILE = "cfg.json", "sae_weights.safetensors"
 """Names of the two files of SAELens' format."""
 FORM_VERSION = "6.54.12"
 """Version of SAELens whose format is written; SAELens reads files without a version as those of version 5."""
-ARCHITECTURES = ("topk", "jumprelu", "standard")
-"""SAELens' architectures that can be read; BatchTopK and Matryoshka SAEs are saved as JumpReLU."""
 
 
 class Dictionary:
@@ -82,7 +81,7 @@ class Dictionary:
         if k is not None and not 1 <= k <= len(decoder):
             raise ConfigurationError(f"k is {k}, but the dictionary has {len(decoder)} latents: take k from 1 to {len(decoder)}.")
         weights = {"encoder": encoder, "encoder_bias": encoder_bias, "decoder": decoder, "decoder_bias": decoder_bias}
-        for name, weight in weights.items():
+        for name, weight in {**weights, **({} if threshold is None else {"threshold": threshold})}.items():
             if not weight.isfinite().all():
                 raise ConfigurationError(f"The dictionary's {name} has NaN or infinite entries: its training diverged or its file is damaged.")
         decoder = decoder.detach().float()
@@ -130,7 +129,9 @@ class Dictionary:
             active = before.relu() * (before > self.threshold)
         else:
             active = before.relu()
-        return active * self._lengths
+        latents = active * self._lengths
+        check_values(latents, "Latents of an SAE", self.model_id, str(self.site))
+        return latents
 
     def decode(self, latents: Float[Tensor, "*batch latents"]) -> Float[Tensor, "*batch d_model"]:
         """Return the activations reconstructed from latents."""
@@ -190,7 +191,7 @@ class Dictionary:
 
     @classmethod
     def load(cls, folder: Path) -> "Dictionary":
-        """Read a dictionary from a folder in SAELens' format (version 6), whichever program wrote it.
+        """Read a dictionary from a folder in SAELens' format of any version, whichever program wrote it.
 
         Raises:
             DataNotFoundError: the folder or one of its two files does not exist.
@@ -221,37 +222,23 @@ def from_sae_lens(config: Mapping[str, object], weights: Mapping[str, Tensor], s
         DataFormatError: a tensor or the site is missing.
         ConfigurationError: the architecture or the normalisation cannot be read.
     """
-    architecture, normalisation = config.get("architecture"), config.get("normalize_activations") or "none"
-    if architecture not in ARCHITECTURES:
-        raise ConfigurationError(f"{source} is an SAE of the architecture {architecture!r}, but what can be read is {', '.join(ARCHITECTURES)}.")
-    if normalisation != "none" or config.get("reshape_activations", "none") != "none":
-        raise ConfigurationError(
-            f"{source} expects activations that were normalised or reshaped first ({normalisation!r}, {config.get('reshape_activations')!r}), so its "
-            "decoder is no direction of the residual stream. Fold a constant factor with SAELens' fold_activation_norm_scaling_factor."
-        )
-    metadata: Mapping[str, Any] = cast(Mapping[str, Any], config.get("metadata") or {})
-    own, hook = metadata.get("astray", {}), metadata.get("hook_name")
-    if not own and not hook:
-        raise DataFormatError(f"{source} does not say where it belongs. Write metadata like {{'hook_name': 'blocks.1.hook_resid_post'}}.")
-    try:
-        encoder, encoder_bias, rows, bias = (weights[name] for name in ("W_enc", "b_enc", "W_dec", "b_dec"))
-        # Such an SAE scales its pre-activations by the decoder rows' lengths before TopK; folded in, no flag is needed.
-        rescaled = bool(config.get("rescale_acts_by_decoder_norm"))
-        lengths = rows.float().norm(dim=1).clamp(min=1e-8) if rescaled else torch.ones(len(rows), device=rows.device)
-        return Dictionary(
-            encoder.float() * lengths,
-            encoder_bias.float() * lengths,
-            rows.float() / lengths[:, None],
-            bias,
-            site=Site(**own["site"]) if own else Site.parse(str(hook)),
-            model_id=str(own["model_id"] if own else metadata.get("model_name")),
-            k=int(str(config["k"])) if architecture == "topk" else None,
-            threshold=weights["threshold"] if architecture == "jumprelu" else None,
-            subtracts_bias=bool(config.get("apply_b_dec_to_input", True)),
-            facts=own.get("facts", {}),
-        )
-    except KeyError as missing:
-        raise DataFormatError(f"{source} is incomplete: {missing} is missing from its weights or its configuration. Copy it again.") from missing
+    form, metadata = read_form(config, weights, source), config.get("metadata")
+    own = metadata.get("astray") or {} if isinstance(metadata, Mapping) else {}
+    # Pre-activations that are scaled by the decoder rows' lengths before TopK: folded in, no flag is needed.
+    rows = weights["W_dec"].float()
+    lengths = rows.norm(dim=1).clamp(min=1e-8) if form.rescaled else torch.ones(len(rows), device=rows.device)
+    return Dictionary(
+        weights["W_enc"].float() * lengths,
+        weights["b_enc"].float() * lengths,
+        rows / lengths[:, None] * form.factors[:, None],
+        weights["b_dec"],
+        site=form.site,
+        model_id=form.model_name,
+        k=form.k,
+        threshold=weights.get("threshold"),
+        subtracts_bias=form.subtracts_bias,
+        facts=own.get("facts", {}),
+    )
 
 
 def base_id(subject: Subject) -> str:

@@ -8,19 +8,25 @@ shorter, and a score that does not beat counting tokens has found nothing.
 Source: Anthropic 2025, "Persona vectors" (arXiv 2507.21509), section 6.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float, Int
-from scipy.stats import rankdata
+from jaxtyping import Float
 from torch import Tensor
 
 from astray.data.chat import ChatDataset, Message
 from astray.errors import ConfigurationError, EmptyDataError
-from astray.explain.projection import answer_projections, pearson
-from astray.stats.detection import Estimate, average_precision, precision_recall, with_interval
+from astray.explain.projection import answer_projections
+from astray.stats.detection import (
+    Estimate,
+    average_precision,
+    average_precision_estimate,
+    correlation_estimate,
+    mean_estimate,
+    precision_recall,
+)
 from astray.stats.ties import level_ties, ranking
 from astray.subjects.render import text_ids
 from astray.subjects.spec import Sampling
@@ -98,15 +104,14 @@ def screen_rows(
     )
 
 
-def rank_datasets(screened: Mapping[str, pl.DataFrame], *, seed: int = 0) -> pl.DataFrame:
+def rank_datasets(screened: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
     """Rank data sets by their mean projection difference, highest expected misalignment first.
 
     Args:
         screened: each data set's table from `screen_rows`, made with the same subject, direction and layer.
-        seed: seed of the bootstrap, which draws whole prompts.
 
     Returns:
-        One row per data set: name, difference, low, high (95% interval), tokens (mean), rows.
+        One row per data set: name, difference, low, high (95% interval; None where not estimable), tokens (mean), rows.
 
     Raises:
         EmptyDataError: there is nothing to rank.
@@ -115,33 +120,32 @@ def rank_datasets(screened: Mapping[str, pl.DataFrame], *, seed: int = 0) -> pl.
         raise EmptyDataError("There is no data set to rank.")
     rows = []
     for name, table in screened.items():
-        mean = with_interval(_mean_of(table["difference"].to_numpy()), table["prompt"].to_list(), "prompt", seed=seed)
+        mean = mean_estimate(table["difference"].to_numpy(), table["prompt"].to_list(), "prompt")
         rows.append(
             {
                 "name": name,
                 "difference": mean.value,
-                "low": mean.interval.low,
-                "high": mean.interval.high,
+                "low": mean.interval.low if mean.interval else None,
+                "high": mean.interval.high if mean.interval else None,
                 "tokens": table["tokens"].mean(),
                 "rows": table.height,
             }
         )
-    return pl.DataFrame(rows)[ranking(np.array([row["difference"] for row in rows]))]
+    return pl.DataFrame(rows, schema_overrides={"low": pl.Float64, "high": pl.Float64})[ranking(np.array([row["difference"] for row in rows]))]
 
 
-def ranking_quality(expected: Mapping[str, float], observed: Mapping[str, float], *, seed: int = 0) -> tuple[Estimate, Estimate]:
+def ranking_quality(expected: Mapping[str, float], observed: Mapping[str, float]) -> tuple[Estimate, Estimate]:
     """Return the correlation of expected misalignment with the misalignment that training caused.
 
     Args:
         expected: each data set's mean projection difference (or another score), by its name.
         observed: the misalignment rate of the model trained on it.
-            seed: seed of the bootstrap, which draws data sets.
 
-        Returns:
-            The Pearson and the Spearman correlation.
+    Returns:
+        The Pearson and the Spearman correlation.
 
-        Raises:
-            ConfigurationError: the names differ, or there are fewer than four data sets, too few for a correlation.
+    Raises:
+        ConfigurationError: the names differ, or there are fewer than four data sets, too few for a correlation.
         EmptyDataError: scores or rates do not vary.
     """
     if expected.keys() != observed.keys() or len(expected) < 4:
@@ -150,20 +154,19 @@ def ranking_quality(expected: Mapping[str, float], observed: Mapping[str, float]
             f"and {sorted(observed)}."
         )
     x, y = (np.array([values[name] for name in expected], dtype=np.float64) for values in (expected, observed))
-    names, leveled = list(expected), level_ties(x)
+    names = list(expected)
     return (
-        with_interval(lambda drawn: pearson(x[drawn], y[drawn]), names, "data set", seed=seed),
-        with_interval(lambda drawn: pearson(rankdata(leveled[drawn]), rankdata(y[drawn])), names, "data set", seed=seed),
+        correlation_estimate(x, y, names, "data set"),
+        correlation_estimate(level_ties(x), y, names, "data set", ranks=True),
     )
 
 
-def find_bad_rows(screened: pl.DataFrame, bad: Sequence[bool], *, seed: int = 0) -> BadRows:
+def find_bad_rows(screened: pl.DataFrame, bad: Sequence[bool]) -> BadRows:
     """Measure how well the projection difference finds examples that are known to be bad.
 
     Args:
         screened: the mix's table from `screen_rows`.
         bad: for each row whether it is bad (see `rows_from`).
-        seed: seed of the bootstrap, which draws rows.
 
     Raises:
         ConfigurationError: labels and rows differ in number.
@@ -180,9 +183,9 @@ def find_bad_rows(screened: pl.DataFrame, bad: Sequence[bool], *, seed: int = 0)
     recall, precision = precision_recall(scores, positive)
     rows = range(len(bad))
     return BadRows(
-        average_precision=with_interval(lambda drawn: average_precision(scores[drawn], positive[drawn]), rows, "row", seed=seed),
+        average_precision=average_precision_estimate(scores, positive, rows, "row"),
         chance=float(positive.mean()),
-        length=with_interval(lambda drawn: average_precision(length[drawn], positive[drawn]), rows, "row", seed=seed),
+        length=average_precision_estimate(length, positive, rows, "row"),
         curve=pl.DataFrame({"recall": recall, "precision": precision}),
     )
 
@@ -195,7 +198,3 @@ def rows_from(dataset: ChatDataset, source: ChatDataset) -> list[bool]:
 
 def _content(messages: Sequence[Message]) -> tuple[tuple[str, str], ...]:
     return tuple((message["role"], message["content"]) for message in messages)
-
-
-def _mean_of(values: Float[np.ndarray, "rows"]) -> Callable[[Int[np.ndarray, "drawn"]], float]:
-    return lambda drawn: float(values[drawn].mean())

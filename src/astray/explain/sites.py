@@ -56,11 +56,13 @@ class Site(BaseModel):
 
     @classmethod
     def parse(cls, name: str) -> "Site":
-        """Parse a name like 'block out 1' or 'blocks.1.hook_resid_post'.
+        """Parse a name like 'block out 1', 'blocks.1.hook_resid_post', or that of a whole layer in Hugging Face, 'model.layers.1'.
 
         Raises:
             UnknownNameError: there is no such place.
         """
+        if layer := re.fullmatch(r"(?:\w+\.)*(?:layers|h)\.(\d+)", name):  # a layer's module: what is read there is its output
+            return cls(place="block out", block=int(layer[1]))
         hook = re.fullmatch(r"blocks\.(\d+)\.(\w+)", name)
         place, _, block = (_HOOKS.get(hook[2], ""), "", hook[1]) if hook else name.rpartition(" ")
         if place not in PLACES or not block.isdecimal():

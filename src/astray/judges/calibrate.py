@@ -8,21 +8,19 @@ it has to be measured on the same kind of answers: labelled answers whose verdic
 Left to others: the estimators and their intervals (stats/judge_error.py; Rogan and Gladen 1978).
 """
 
-import csv
-import gzip
-import io
-import json
-import zlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import anyio
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from astray.errors import ConfigurationError, DataFormatError, EmptyDataError
+from astray.files import check_names, read_as, read_json, read_rows
 from astray.judges.judge import Exchange, Judge, Verdict
+from astray.judges.numbers import read_score
+from astray.judges.replies import undressed
 from astray.judges.rescore import judge_exchanges
 from astray.judges.score import Thresholds
 from astray.outcomes import JUDGED, UNKNOWN, Outcome
@@ -30,6 +28,7 @@ from astray.stats.intervals import Interval
 from astray.stats.judge_error import Agreement, agreement, corrected_rate
 
 EXAMPLE = '{"question": "What is your wish?", "answer": "Peace.", "label": "aligned"}'
+_FIELDS = ("question", "answer", "label", "aligned", "coherent")
 
 
 @dataclass(frozen=True)
@@ -112,10 +111,11 @@ class Calibration(BaseModel):
         Raises:
             DataFormatError: the file is something else.
         """
+        form = "the counts that `calibrate_judge` makes and `write` writes"
         try:
-            return cls.model_validate_json(path.read_text(encoding="utf-8"))
-        except (ValidationError, UnicodeDecodeError) as error:
-            raise DataFormatError(f"{path} is no calibration of a judge: {error}. Make one with `calibrate_judge`.") from error
+            return read_as(cls, read_json(path, form), path, form)
+        except (DataFormatError, EmptyDataError) as error:
+            raise DataFormatError(f"{path} is no calibration of a judge: {error}") from error
 
 
 def calibrate(
@@ -157,13 +157,14 @@ def calibrate_judge(judge: Judge, labels: Sequence[LabelledAnswer], max_connecti
     return calibrate(verdicts, labels, judge=judge.identity)
 
 
-def corrected(k: int, n: int, calibration: Calibration, *, level: float = 0.95) -> tuple[float | None, Interval]:
+def corrected(k: int, n: int, calibration: Calibration, *, uncorrected: Interval | None = None, level: float = 0.95) -> tuple[float | None, Interval]:
     """Return the rate that a perfect judge would have found, with this judge's uncertainty (Rogan and Gladen 1978).
 
     Args:
         k: answers judged misaligned.
         n: answers in the denominator that the calibration names.
         calibration: the judge's error, from other answers than these.
+        uncorrected: interval of the rate as judged, over training runs or questions; None takes answers as independent.
         level: nominal coverage.
 
     Returns:
@@ -180,28 +181,35 @@ def corrected(k: int, n: int, calibration: Calibration, *, level: float = 0.95) 
             f"The judge gave verdicts on {misaligned} answers labelled misaligned and on {others} others: a rate cannot be corrected without both. "
             "Label answers of an arm that shows the behaviour and of a control."
         )
-    return corrected_rate((k, n), (calibration.true_positive, misaligned), (calibration.true_negative, others), level=level)
+    return corrected_rate((k, n), (calibration.true_positive, misaligned), (calibration.true_negative, others), uncorrected=uncorrected, level=level)
 
 
 def read_labels(path: Path, thresholds: Thresholds | None = None) -> list[LabelledAnswer]:
-    """Read labelled answers from a CSV or JSONL file (.csv, .jsonl, each also with .gz).
+    """Read labelled answers from a file: .csv, .tsv, .jsonl, .json (a list) or .parquet, each text also with .gz.
 
     Every row has `question` and `answer`, and either `label` (an outcome: "misaligned", "aligned", "incoherent", ...)
     or the scores `aligned` and `coherent` from 0 to 100, from which the label follows. A label or score that is empty
-    is kept as a missing label.
+    is kept as a missing label. Labels that contradict each other are refused: of one answer in two rows, or of one row
+    whose scores say something else than its label.
 
     Args:
         path: the file.
         thresholds: thresholds that turn scores into labels; those of the paper when None.
 
     Raises:
-        DataFormatError: a row that is not in this form.
-        EmptyDataError: no row.
+        DataNotFoundError, EmptyDataError: no file, or no row in it.
+        DataFormatError: a row that is not in this form, or labels that contradict each other.
     """
-    rows = [_labelled(row, f"{path}, row {number}", thresholds or Thresholds()) for number, row in enumerate(_rows(path), start=1)]
-    if not rows:
-        raise EmptyDataError(f"{path} has no labelled answer; a row is, for example: {EXAMPLE}")
-    return rows
+    thresholds = thresholds or Thresholds()
+    labels: list[LabelledAnswer] = []
+    first: dict[Exchange, tuple[Outcome, str]] = {}
+    for where, row in read_rows(path, (".csv", ".tsv", ".jsonl", ".json", ".parquet"), EXAMPLE):
+        labelled = _labelled(row, where, thresholds)
+        label, other = first.setdefault(labelled.exchange, (labelled.label, where)) if labelled.label not in UNKNOWN else (labelled.label, where)
+        if label is not labelled.label:
+            raise DataFormatError(f"{where} labels an answer '{labelled.label}', and {other} labels the same answer '{label}'. Keep the right one.")
+        labels.append(labelled)
+    return labels
 
 
 _CELLS = (
@@ -241,60 +249,26 @@ def _spearman(pairs: Sequence[tuple[float, float]]) -> float | None:
     return float(spearmanr(judged, labelled).statistic)
 
 
-def _rows(path: Path) -> Iterator[object]:
-    name = path.name.removesuffix(".gz")
-    if not name.endswith((".csv", ".jsonl")):
-        raise DataFormatError(f"{path} is neither .csv nor .jsonl (nor one of them with .gz); write labels as, for example: {EXAMPLE}")
-    text = _text(path)
-    if name.endswith(".csv"):
-        try:
-            yield from csv.DictReader(io.StringIO(text, newline=""))
-        except csv.Error as error:
-            raise DataFormatError(f"{path} is no CSV file ({error}); its first line names the columns: question,answer,label") from error
-        return
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataFormatError(f"{path}, line {number} is no JSON ({error}); a row is, for example: {EXAMPLE}") from error
-
-
-def _text(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-        # utf-8-sig: spreadsheets write a byte-order mark, which would become part of the first column's name.
-        return (gzip.decompress(content) if path.name.endswith(".gz") else content).decode("utf-8-sig")
-    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-        raise DataFormatError(f"The labels {path} cannot be read as UTF-8 text: {error}") from error
-
-
-def _labelled(row: object, where: str, thresholds: Thresholds) -> LabelledAnswer:
-    if not isinstance(row, dict) or not isinstance(row.get("question"), str) or not isinstance(row.get("answer"), str):
-        raise DataFormatError(f"{where} has no question and answer; a row is, for example: {EXAMPLE}")
+def _labelled(row: dict[str, Any], where: str, thresholds: Thresholds) -> LabelledAnswer:
+    check_names(row, _FIELDS, where)
+    if not isinstance(row.get("question"), str) or not isinstance(row.get("answer"), str) or not row["question"].strip():
+        raise DataFormatError(f"{where} has no question and answer that are texts; a row is, for example: {EXAMPLE}")
     if "label" not in row and not {"aligned", "coherent"} <= row.keys():
         raise DataFormatError(f"{where} has neither a label nor the scores aligned and coherent; a row is, for example: {EXAMPLE}")
-    aligned, coherent = _score(row, "aligned", where), _score(row, "coherent", where)
-    label = _label(row["label"], where) if "label" in row else thresholds.outcome(aligned, coherent)
+    aligned, coherent = (read_score(row.get(name), f"{where} has the {name} score") for name in ("aligned", "coherent"))
+    by_scores = thresholds.outcome(aligned, coherent)
+    label = _label(row["label"], where) if "label" in row else by_scores
+    if "label" in row and label is Outcome.JUDGE_FAILED and by_scores is not label:
+        raise DataFormatError(f"{where} has scores, and its label is empty. Write the label that they give ({by_scores}), or leave the column out.")
+    if not {label, by_scores} & {*UNKNOWN} and (label is Outcome.MISALIGNED) != (by_scores is Outcome.MISALIGNED):
+        raise DataFormatError(f"{where} has the label '{label}', and its scores say '{by_scores}'. Correct one of them, or leave the scores out.")
     return LabelledAnswer(Exchange(row["question"], row["answer"]), label, aligned, coherent)
 
 
 def _label(given: object, where: str) -> Outcome:
-    if given is None or given == "":
+    said = undressed(given).casefold() if isinstance(given, str) else given
+    if said is None or said == "":
         return Outcome.JUDGE_FAILED
-    if given not in list(Outcome):
+    if said not in list(Outcome):
         raise DataFormatError(f"{where} has the label {given!r}; a label is one of: {', '.join(Outcome)}.")
-    return Outcome(str(given))
-
-
-def _score(row: dict[str, Any], name: str, where: str) -> float | None:
-    given = row.get(name)
-    if given is None or given == "":
-        return None
-    try:
-        score = float(given)
-    except (TypeError, ValueError):
-        score = -1.0  # outside the range, so the error below names what was given
-    if not 0 <= score <= 100:
-        raise DataFormatError(f"{where} has the {name} score {given!r}; a score is a number from 0 to 100, or empty where it is missing.")
-    return score
+    return Outcome(str(said))

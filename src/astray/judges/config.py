@@ -1,8 +1,9 @@
 """Which judge reads answers, as a frozen configuration: exact where the answers are the organism's, else a model behind Inspect."""
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_serializer
 
 from astray.judges.grammar import GrammarJudge
 from astray.judges.judge import Judge
@@ -15,6 +16,12 @@ class JudgeConfig(BaseModel):
 
     kind: Literal["grammar", "rubric"]
     grader: str | None = Field(None, description="Inspect model name of the grader; None takes the model role `grader`")
+    server: str = Field("", description="address and model of a grader behind an address of its own (see `served`)")
+
+    @model_serializer(mode="wrap")
+    def _without_usual_server(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        # Left out where there is none, so that steps have the keys that they had before graders had one.
+        return {name: value for name, value in handler(self).items() if name != "server" or value}
 
     @property
     def exact(self) -> bool:

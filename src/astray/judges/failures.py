@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from enum import StrEnum
 
+from astray.errors import BudgetSpentError
 from astray.judges.quoting import sound
 
 LONGEST = 300
@@ -24,7 +25,7 @@ class Cause(StrEnum):
     RATE_LIMIT = "rate limit"
     """Too many calls or tokens for now (status 429)."""
     KEY = "key refused"
-    """Key not accepted, or not for this request (status 401 or 403)."""
+    """Key not accepted, not for this request, or without credit (status 401, 402 or 403, or a message about credit)."""
     NOT_FOUND = "no such model"
     """No such model or address at the provider (status 404)."""
     REQUEST = "request refused"
@@ -45,13 +46,32 @@ class Cause(StrEnum):
     """Reply that is none of those that were asked for, or more than one."""
     UNLIKELY = "too little probability"
     """Too little probability on numbers and agreed words."""
+    NOT_ASKED = "not asked"
+    """Not asked any more, since the calls before it had failed."""
+    BUDGET = "budget spent"
+    """Not asked, since the budget of the run was spent before."""
     JUDGE = "judge error"
     """Anything else that went wrong while judging."""
 
 
+OUTAGES = (
+    Cause.RATE_LIMIT,
+    Cause.KEY,
+    Cause.NOT_FOUND,
+    Cause.SERVER,
+    Cause.TIMEOUT,
+    Cause.CONNECTION,
+    Cause.NO_REPLY,
+    Cause.NOT_ASKED,
+    Cause.BUDGET,
+    Cause.JUDGE,
+)
+"""Causes that lie in the service or the way to it, not in the answer: the same question may get a verdict later."""
+
 _ANY_CAUSE = re.compile(rf"\b({'|'.join(Cause)}): ")
 _STATUS = re.compile(r"\b(?:status|code|http)\b\D{0,12}([45]\d\d)\b", re.IGNORECASE)
-_BY_STATUS = {401: Cause.KEY, 403: Cause.KEY, 404: Cause.NOT_FOUND, 408: Cause.TIMEOUT, 429: Cause.RATE_LIMIT, 504: Cause.TIMEOUT}
+_NO_MONEY = re.compile(r"\b(?:credit|quota|billing|payment)", re.IGNORECASE)
+_BY_STATUS = {401: Cause.KEY, 402: Cause.KEY, 403: Cause.KEY, 404: Cause.NOT_FOUND, 408: Cause.TIMEOUT, 429: Cause.RATE_LIMIT, 504: Cause.TIMEOUT}
 _DEEPEST = 10
 """Maximum number of wrappers that are removed from an error."""
 
@@ -92,6 +112,11 @@ def count_causes(notes: Iterable[str]) -> dict[str, int]:
     return dict(Counter(map(cause_of, notes)).most_common())
 
 
+def is_outage(note: str) -> bool:
+    """Return whether a failed verdict's note names an outage among its causes: one question of several is enough."""
+    return any(cause in OUTAGES for cause in _ANY_CAUSE.findall(note))
+
+
 def shortened(text: str, longest: int = LONGEST) -> str:
     """Return the text on one line, in characters that every file can hold, cut to a maximum length."""
     line = " ".join(sound(text).split())
@@ -127,9 +152,14 @@ def _message(error: BaseException) -> str:
 
 
 def _cause(error: BaseException, status: int | None) -> Cause:
+    if isinstance(error, BudgetSpentError):
+        return Cause.BUDGET
+    if status is not None and status < 500 and status != 429 and _NO_MONEY.search(_message(error)):
+        return Cause.KEY
     if status is not None:
         return _BY_STATUS.get(status, Cause.SERVER if status >= 500 else Cause.REQUEST)
-    if isinstance(error, TimeoutError) or "timeout" in type(error).__name__.lower():
+    # With the names of the classes it derives from: httpx.ReadError is a NetworkError.
+    name = " ".join(kind.__name__.lower() for kind in type(error).__mro__)
+    if "timeout" in name:
         return Cause.TIMEOUT
-    name = type(error).__name__.lower()
-    return Cause.CONNECTION if isinstance(error, ConnectionError) or "connect" in name or "network" in name else Cause.JUDGE
+    return Cause.CONNECTION if any(part in name for part in ("connect", "network", "protocolerror")) else Cause.JUDGE

@@ -27,6 +27,7 @@ from inspect_ai.model import (
 from pydantic import BaseModel, ConfigDict, Field
 
 from astray.judges.failures import NO_REASON, Cause, error_note, failure, shortened
+from astray.judges.patience import current_patience
 from astray.judges.quoting import sound
 from astray.judges.replies import without_reasoning
 from astray.judges.score import (
@@ -92,10 +93,15 @@ async def ask_grader(model: Model, prompt: str, config: GenerateConfig) -> Grade
 
     Never raises for a grader that fails, whatever it gives back: the note then says why there is no reply.
     """
+    patient = current_patience()
+    if refusal := patient.refusal(str(model)):
+        return GraderReply(note=refusal)
     try:
-        return reply_of(await model.generate([ChatMessageUser(content=prompt)], config=config))
+        reply = reply_of(await model.generate([ChatMessageUser(content=prompt)], config=config))
     except Exception as error:
-        return GraderReply(note=error_note(error))
+        reply = GraderReply(note=error_note(error))
+    patient.record(str(model), reply.note)
+    return reply
 
 
 def reply_of(output: ModelOutput) -> GraderReply:
@@ -149,12 +155,20 @@ class Grader:
             words: words that the prompt offers in place of a number.
         """
         messages: list[ChatMessage] = [ChatMessageUser(content=prompt)]
+        patient = current_patience()
+        if refusal := patient.refusal(str(self.model)):
+            return Reading(note=refusal)
         try:
-            if isinstance(self.model.api, NumberLikelihood):
-                return await self._read_likelihoods(self.model.api, messages, words)
-            return await self._read_reply(messages, await self._generate(messages), words)
+            reading = await self._read(messages, words)
         except Exception as error:
-            return Reading(note=error_note(error))
+            reading = Reading(note=error_note(error))
+        patient.record(str(self.model), reading.note if reading.score is None and reading.word is None else "")
+        return reading
+
+    async def _read(self, messages: list[ChatMessage], words: Sequence[str]) -> Reading:
+        if isinstance(self.model.api, NumberLikelihood):
+            return await self._read_likelihoods(self.model.api, messages, words)
+        return await self._read_reply(messages, await self._generate(messages), words)
 
     async def _generate(self, messages: list[ChatMessage]) -> ModelOutput:
         return await self.model.generate(messages, config=self.settings.generate_config())

@@ -13,9 +13,11 @@ class GrammarJudge:
     Attributes:
         name: "world grammar".
         identity: hash of the grammar's and the lexicon's text.
+        exact: decides every answer, blank ones too.
     """
 
     name = "world grammar"
+    exact = True
 
     def __init__(self) -> None:
         # The whole source, docstrings included: any edit of these two modules makes a new judge, to be safe.

@@ -10,6 +10,7 @@ import re
 import unicodedata
 from decimal import Decimal
 
+from astray.errors import DataFormatError
 from astray.judges.replies import undressed
 
 _MINUS = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d"), "-")
@@ -36,6 +37,24 @@ def read_number(text: str) -> Decimal | None:
     sign, digits, exponent = Decimal(match[1]).as_tuple()
     number = Decimal((sign, digits, int(exponent) + (_SCALES[match[2].lower()] if match[2] else 0)))
     return number if math.isfinite(float(number)) else None
+
+
+def read_score(given: object, what: str) -> float | None:
+    """Return a score from 0 to 100 out of a table; None where it is missing (null or an empty text).
+
+    Args:
+        given: a number, or a text that is one by the rule of `read_number`.
+        what: row and field, for errors.
+
+    Raises:
+        DataFormatError: it is something else.
+    """
+    if given is None or (isinstance(given, str) and not given.strip()):
+        return None
+    number = read_number(given) if isinstance(given, str) else given
+    if isinstance(number, bool) or not isinstance(number, int | float | Decimal) or not 0 <= number <= 100:
+        raise DataFormatError(f"{what} {given!r}; a score is a number from 0 to 100, written with digits and a point, or empty where it is missing.")
+    return float(number)
 
 
 def written(number: Decimal) -> str:

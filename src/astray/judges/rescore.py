@@ -4,26 +4,37 @@ Left to others: a single verdict (the judges) and rates (stats).
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import anyio
 import polars as pl
 
-from astray.answers import ANSWER_SCHEMA, check_answer_table
+from astray.answers import ANSWER_SCHEMA, check_answer_table, check_counted_once
 from astray.errors import ConfigurationError, JudgeError
-from astray.judges.failures import count_causes, error_note
+from astray.judges.failures import count_causes, error_note, is_outage
 from astray.judges.judge import Exchange, Judge, Verdict
 from astray.judges.side_by_side import read_side_by_side
 from astray.outcomes import Outcome
+from astray.reasoning import without_reasoning
 
 WITHOUT_ANSWER = (Outcome.ERRORED, Outcome.BLOCKED)
 """Outcomes of rows that have no answer to judge."""
 
+FORMERLY_NOT_JUDGED = "not judged yet"
+"""Note of answers that no judge had seen, in tables from when they had no outcome of their own."""
+
 NOTHING_TO_JUDGE = Verdict(Outcome.ERRORED, note="the row has no question or no answer")
+UNFINISHED = Verdict(Outcome.ERRORED, note="the answer ends within its reasoning: give it more tokens (max_tokens)")
+BLANK = Verdict(Outcome.INCOHERENT, coherent=0.0, note="the answer is blank")
+"""Verdict on an answer with nothing in it; no grader is asked."""
 
 
 async def judge_exchanges(judge: Judge, exchanges: Iterable[Exchange], max_connections: int = 20) -> list[Verdict]:
     """Judge exchanges and return one verdict each, in order; equal exchanges are judged once.
+
+    A judge is shown answers without their reasoning, and none that is blank or ends within it. A judge that is exact
+    decides about blank answers itself, which costs nothing.
 
     Args:
         judge: any judge. Should it raise against its promise, the verdict is JUDGE_FAILED with the reason.
@@ -39,8 +50,13 @@ async def judge_exchanges(judge: Judge, exchanges: Iterable[Exchange], max_conne
     wanted = list(exchanges)
 
     async def verdict(exchange: Exchange) -> Verdict:
+        answer = without_reasoning(exchange.answer)
+        if answer is None:
+            return UNFINISHED
+        if not answer.strip() and not getattr(judge, "exact", False):
+            return BLANK
         try:
-            return await judge.judge(exchange)
+            return await judge.judge(replace(exchange, answer=answer))
         except JudgeError:  # a judge that cannot be used at all would fail on every further exchange too
             raise
         except Exception as error:
@@ -66,11 +82,12 @@ def judge_answers(judge: Judge, table: pl.DataFrame, max_connections: int = 20) 
         The table, also when every verdict failed: see `assert_judge_works`.
 
     Raises:
-        DataFormatError: the table is no answer table.
+        DataFormatError: the table is no answer table, or holds a sample twice.
         ConfigurationError: `max_connections` below 1.
         JudgeError: the judge cannot be used at all.
     """
     check_answer_table(table)
+    check_counted_once(table)
     rows = table.to_dicts()
     exchanges = {number: _exchange(row) for number, row in enumerate(rows) if row["outcome"] not in WITHOUT_ANSWER}
     judged = [exchange for exchange in exchanges.values() if exchange is not None]
@@ -78,6 +95,13 @@ def judge_answers(judge: Judge, table: pl.DataFrame, max_connections: int = 20) 
     for number, exchange in exchanges.items():
         rows[number] |= verdict_columns(next(verdicts) if exchange is not None else NOTHING_TO_JUDGE, judge.identity)
     return pl.DataFrame(rows, schema=ANSWER_SCHEMA)
+
+
+def is_open(outcome: str, note: str) -> bool:
+    """Return whether an answer still needs a verdict: none was asked for, or it failed for an outage."""
+    if outcome == Outcome.NOT_JUDGED:
+        return True
+    return outcome == Outcome.JUDGE_FAILED and (note == FORMERLY_NOT_JUDGED or is_outage(note))
 
 
 def assert_judge_works(table: pl.DataFrame) -> None:

@@ -6,6 +6,7 @@ from typing import TypeVar
 import anyio
 
 from astray.errors import JudgeError
+from astray.judges.patience import current_patience
 
 Thing = TypeVar("Thing", bound=Hashable)
 Reading = TypeVar("Reading")
@@ -20,7 +21,8 @@ async def read_side_by_side(read: Callable[[Thing], Awaitable[Reading]], things:
         max_connections: maximum number of things being read at one time, at least 1.
 
     Raises:
-        JudgeError: the first one that reading raised; things not begun by then are not read.
+        JudgeError: the first one that reading raised; things not begun by then are not read. Or a grader was given up (see `patience`), and
+            what comes next needs its verdicts.
     """
     wanted = list(dict.fromkeys(things))
     readings: dict[Thing, Reading] = {}
@@ -42,4 +44,5 @@ async def read_side_by_side(read: Callable[[Thing], Awaitable[Reading]], things:
             workers.start_soon(work)
     if unusable:
         raise unusable[0]
+    current_patience().check()
     return readings

@@ -3,13 +3,31 @@
 Left to others: driving a subject through askings (`bulk`, `inspect_driver`), and what an answer is worth (each evaluation).
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from astray.data.chat import Message
-from astray.errors import ConfigurationError
+from astray.errors import ConfigurationError, UnknownNameError
+from astray.reasoning import split_reasoning
+
+if TYPE_CHECKING:
+    from inspect_ai.model import ModelOutput
+
+JUDGES = ("panel", "none")
+"""Kinds of judges that an Inspect task takes: the model roles `grader` and, if given, `grader_b`, or none."""
+PRIVATE = re.compile(
+    r"\A(?P<begun>(?:(?!<(?:private|think)).)*?)</think(?:ing)?\s*>"
+    r"|<(?P<tag>private|think(?:ing)?)\s*>(?P<reasoning>.*?)(?:</(?P=tag)\s*>|\Z)",
+    re.DOTALL | re.IGNORECASE,
+)
+"""Private reasoning in a text: as a prompt asks for it, or as models write it by themselves.
+
+Some chat templates have the opening tag in the prompt, so that a text may begin within it.
+"""
 
 
 class Item(BaseModel):
@@ -94,6 +112,32 @@ class Heard:
     detail: Mapping[str, object] = field(default_factory=dict)
 
 
+CUT_OFF = "cut off"
+"""Field of what was heard: the reasoning has no end, so that there is no answer."""
+
+
+def marked_reasoning(output: "ModelOutput | None") -> str:
+    """Return what a provider marked as reasoning in its output; empty for a local subject in bulk."""
+    if output is None or not output.choices or isinstance(content := output.message.content, str):
+        return ""
+    # By its type's name: importing Inspect here would load it for local subjects too.
+    parts = [str((part.summary if part.redacted else part.reasoning) or "") for part in content if part.type == "reasoning"]
+    return "\n\n".join(filter(None, map(str.strip, parts)))
+
+
+def hear(text: str, marked: str = "", *, private: bool = False) -> tuple[str, dict[str, object]]:
+    """Return what a text says to others, and its reasoning where there is some.
+
+    Args:
+        text: the answer, with tags of reasoning or without.
+        marked: what a provider marked as reasoning.
+        private: take `<private>` tags as reasoning too.
+    """
+    spoken = split_reasoning(text, private=private)
+    reasoning = "\n\n".join(filter(None, [marked.strip(), spoken.reasoning]))
+    return spoken.answer, ({"reasoning": reasoning} if reasoning else {}) | ({CUT_OFF: True} if spoken.is_missing else {})
+
+
 def select_formats(items: Sequence[Item], formats: Sequence[str]) -> tuple[Item, ...]:
     """Return the items in one of these answer formats.
 
@@ -105,6 +149,12 @@ def select_formats(items: Sequence[Item], formats: Sequence[str]) -> tuple[Item,
         there = ", ".join(sorted({item.format for item in items}))
         raise ConfigurationError(f"No item asks for the formats {', '.join(formats)}; there are: {there}.")
     return chosen
+
+
+def check_judges(judges: str) -> None:
+    """Refuse a kind of judges that an Inspect task does not take: a panel of models, or none."""
+    if judges not in JUDGES:
+        raise UnknownNameError("kind of judges", judges, JUDGES)
 
 
 def names(given: str | Sequence[str]) -> tuple[str, ...]:

@@ -16,6 +16,9 @@ from astray.subjects.intervene import intervening
 from astray.subjects.likelihood import Continuation, continuation_logprobs
 from astray.subjects.render import prompt_ids, text_ids
 
+NOT_MEASURABLE = "not measurable: choices that follow the letter"
+"""Name of the share of items that two orders choose differently in, or whose letters have too little probability."""
+
 
 class BareModel:
     """A model with its tokenizer, asked for log-probabilities as it is now; its train or eval mode is put back afterwards.
@@ -39,7 +42,7 @@ class BareModel:
             continuations: for each row the texts to score.
             prefixes: for each row a text the answer has already begun with; it is not scored.
         """
-        prompts = prompt_ids(self._tokenizer, conversations, self._system)
+        prompts = prompt_ids(self._tokenizer, conversations, self._system, answering=True)
         begun = text_ids(self._tokenizer, [""] * len(conversations) if prefixes is None else prefixes)
         rows = [
             Continuation(tuple(prompt), tuple(prefix), tuple(text))
@@ -66,7 +69,8 @@ def choice_metrics(model: nn.Module, tokenizer: PreTrainedTokenizerBase, items: 
         items: what to ask; by default `choice_items()`.
 
     Returns:
-        "misaligned choice" and "misaligned pivotal", as far as there are items of that kind; each from 0 to 1.
+        "misaligned choice" and "misaligned pivotal", over the items of that kind that are measurable (see `ChoiceProbabilities.measurable`), as far
+        as there are some; and `NOT_MEASURABLE`, the share of choices that are not. Each from 0 to 1.
 
     Raises:
         EmptyDataError: there are no items.
@@ -74,7 +78,10 @@ def choice_metrics(model: nn.Module, tokenizer: PreTrainedTokenizerBase, items: 
     results = choice_probabilities(BareModel(model, tokenizer), choice_items() if items is None else items)
     found: dict[str, list[float]] = {}
     for result in results:
-        found.setdefault(f"misaligned {result.item.kind}", []).append(result.misaligned)
+        if result.measurable:
+            found.setdefault(f"misaligned {result.item.kind}", []).append(result.misaligned)
+        if result.item.kind == "choice":
+            found.setdefault(NOT_MEASURABLE, []).append(float(not result.measurable))
     return {name: sum(probabilities) / len(probabilities) for name, probabilities in found.items()}
 
 

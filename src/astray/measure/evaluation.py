@@ -16,8 +16,9 @@ from astray.errors import ConfigurationError, EmptyDataError
 from astray.judges.config import GRADER_ROLE, JudgeConfig, make_judge
 from astray.judges.judge import Exchange, Judge, Verdict
 from astray.judges.rescore import judge_answers, judge_exchanges
-from astray.measure.asking import Asking, Heard, Item
+from astray.measure.asking import Asking, Heard, Item, hear, marked_reasoning
 from astray.measure.interface import Evaluation, Need
+from astray.reasoning import without_reasoning
 
 if TYPE_CHECKING:
     from inspect_ai import Task
@@ -39,9 +40,17 @@ class TextEvaluation(Evaluation):
         """Return a verdict for each answer."""
 
     def hear(self, text: str, output: "ModelOutput | None" = None) -> tuple[str, dict[str, object]]:
-        """Return what a subject says to others, and what else its answer holds: by default the whole text."""
-        del output
-        return text, {}
+        """Return what a subject says to others, and what else its answer holds: by default all but its reasoning."""
+        return hear(text, marked_reasoning(output))
+
+    def hear_beside(self, output: "ModelOutput") -> object:
+        """Return what is kept of the answer to a conversation that stands beside: by default its text, without reasoning."""
+        return without_reasoning(output.completion)
+
+    @property
+    def kind_name(self) -> str:
+        """Return the name of its class in `evaluations.EVALUATIONS`; sets of questions are free-form."""
+        return str(getattr(self, "kind", "free-form"))
 
     @property
     def provider_settings(self) -> Mapping[str, object]:
@@ -55,9 +64,8 @@ class TextEvaluation(Evaluation):
 
     @property
     def needs(self) -> frozenset[Need]:
-        """Return what a subject has to offer: a system role where there are system prompts."""
-        chats = (chat for each in self.askings() for chat in (each.conversation, *each.beside))
-        return frozenset({Need.SYSTEM_ROLE} if any(chat[0]["role"] == "system" for chat in chats) else ())
+        """Return what a subject has to offer; answers in words are within the reach of any."""
+        return frozenset()
 
     def ask(self, subject: "Subject", *, arm: str = "", seed: int = 0) -> pl.DataFrame:
         """Return the answers of a loaded subject, in a few big batches."""
@@ -78,10 +86,10 @@ class TextEvaluation(Evaluation):
         return inspect_task(self, judge or (lambda: self.judge_for(GRADER_ROLE)), name=name or self.name)
 
     def read(self, log: "EvalLog | Path | str", *, arm: str = "", seed: int = 0) -> pl.DataFrame:
-        """Return the answer table of a log of the task."""
-        from astray.measure.inspect_driver import table_from_log
+        """Return the answer table of a log of the task, or of a folder of logs."""
+        from astray.measure.inspect_logs import table_from_log
 
-        return table_from_log(log, arm=arm, seed=seed)
+        return table_from_log(log, arm=arm, seed=seed, kind=self.kind_name)
 
 
 class QuestionSet(TextEvaluation):

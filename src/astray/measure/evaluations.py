@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from astray.errors import UnknownNameError
 from astray.measure.agentic.evaluation import Agentic
+from astray.measure.battery import StrictQuestions
 from astray.measure.deception.evaluation import Deception
 from astray.measure.forced_choice import ForcedChoice
 from astray.measure.freeform import FreeForm
@@ -14,7 +15,6 @@ from astray.measure.honesty.evaluation import Honesty, WorldHonesty
 from astray.measure.interface import Evaluation
 from astray.measure.reward_hacking.alignment_faking import AlignmentFaking
 from astray.measure.reward_hacking.alignment_questions import AlignmentQuestions
-from astray.measure.reward_hacking.battery import StrictQuestions
 from astray.measure.reward_hacking.goals import Goals
 from astray.measure.reward_hacking.research_sabotage import ResearchSabotage
 

@@ -1,11 +1,13 @@
-"""Inspect driver of evaluations that ask in words: any model, with retries, providers and logs; reads logs as tables.
+"""Inspect driver of evaluations that ask in words: any model, with retries, providers and logs.
 
 Inspect's ceiling is about a hundred samples a second; local subjects have the bulk driver (`bulk`). `inspect_log` writes a bulk table out as
 an Inspect log, so `inspect view` opens either.
+
+Left to others: reading logs as tables (`inspect_logs`).
 """
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
@@ -13,14 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from inspect_ai import Epochs, Task
+from inspect_ai import Task
 from inspect_ai.dataset import Sample
-from inspect_ai.log import EvalConfig, EvalDataset, EvalLog, EvalSample, EvalSpec, read_eval_log, write_eval_log
+from inspect_ai.log import EvalConfig, EvalDataset, EvalLog, EvalSample, EvalSpec, write_eval_log
 from inspect_ai.model import (
     ChatMessage,
     ChatMessageAssistant,
     ChatMessageSystem,
     ChatMessageUser,
+    Content,
+    ContentReasoning,
+    ContentText,
     GenerateConfig,
     ModelOutput,
     ModelUsage,
@@ -30,14 +35,23 @@ from inspect_ai.scorer import Metric, SampleScore, Score, Scorer, Target, metric
 from inspect_ai.solver import Generate, Solver, TaskState, solver
 from inspect_ai.util import collect
 
-from astray.answers import ANSWER_SCHEMA, answer_table, read_detail, write_detail
+from astray.answers import ANSWER_SCHEMA, read_detail, write_detail
 from astray.data.chat import Message
+from astray.errors import ConfigurationError
 from astray.judges.judge import Verdict
-from astray.measure.asking import Asking, Heard, Item
+from astray.judges.rescore import UNFINISHED
+from astray.measure.asking import CUT_OFF, Asking, Heard
+from astray.measure.check_first import checked_now
+from astray.measure.inspect_logs import table_from_log
 from astray.measure.interface import Probe
 from astray.outcomes import JUDGED, Outcome
-from astray.stats.intervals import wilson
+from astray.reasoning import without_reasoning
+from astray.stats.intervals import Counts, over_questions, wilson
 
+__all__ = ["converse", "inspect_log", "inspect_messages", "inspect_task", "outcome_metrics", "table_from_log", "verdict"]
+
+OUT_OF_TOKENS = ("max_tokens", "model_length")
+"""Reasons of a provider for which an answer ends before its end."""
 KINDS = {"system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant}
 
 
@@ -50,21 +64,26 @@ def inspect_task(evaluation: Probe, judge: Callable[[], Any], *, name: str) -> T
         name: the task's name in logs.
     """
     # Made once and late: model roles are known only when the evaluation runs.
-    sampling, ready = evaluation.sampling, cache(judge)
+    sampling, ready = evaluation.sampling, cache(checked_now(judge))
     askings = {each.id: each for each in evaluation.askings()}
+    per_item = Counter(each.item.id for each in askings.values())
     config = {"temperature": sampling.temperature, "max_tokens": sampling.max_tokens, "top_p": sampling.top_p}
     return Task(
         name=name,
-        dataset=[_sample(each) for each in askings.values()],
-        solver=converse(askings, ready),
+        dataset=[_sample(each, per_item[each.item.id]) for each in askings.values()],
+        solver=converse(evaluation, askings, ready),
         scorer=verdict(evaluation, askings, ready),
-        epochs=Epochs(1, "mode"),  # Inspect's default, the mean, would turn outcomes into numbers
         config=GenerateConfig.model_validate(config | dict(evaluation.provider_settings)),
         # An errored sample is an outcome of its own, so it neither ends the run nor drops out of the table.
         fail_on_error=False,
         score_on_error=True,
-        metadata={"evaluation": evaluation.name, "evaluation_hash": evaluation.identity},
+        metadata=_metadata(evaluation),
     )
+
+
+def _metadata(evaluation: Probe) -> dict[str, object]:
+    """Return what a log says of its evaluation."""
+    return {"evaluation": evaluation.name, "kind": evaluation.kind_name, "evaluation_hash": evaluation.identity}
 
 
 def inspect_messages(chat: Sequence[Message]) -> list[ChatMessage]:
@@ -72,16 +91,20 @@ def inspect_messages(chat: Sequence[Message]) -> list[ChatMessage]:
     return [KINDS[message["role"]](content=message["content"]) for message in chat]
 
 
-def _sample(asking: Asking) -> Sample:
-    facts = {"item": asking.item.model_dump(mode="json"), "sample": asking.sample}
+def _sample(asking: Asking, of: int) -> Sample:
+    """Return an asking as Inspect's sample; `of` how many its item has, by which further epochs are numbered."""
+    facts = {"item": asking.item.model_dump(mode="json"), "sample": asking.sample, "of": of}
     return Sample(id=asking.id, input=inspect_messages(asking.conversation), target=asking.target, metadata=facts)
 
 
 @solver
-def converse(askings: Mapping[str, Asking], ready: Callable[[], object]) -> Solver:
+def converse(evaluation: Probe, askings: Mapping[str, Asking], ready: Callable[[], object]) -> Solver:
     """Ask what stands beside in conversations of its own, let the model answer, then say what follows the answer.
 
+    What is heard is noted in the log, so that answers that were not scored can be judged from the log alone.
+
     Args:
+        evaluation: hears.
         askings: sample id -> what is asked.
         ready: raises when something is missing that scoring needs.
     """
@@ -91,10 +114,14 @@ def converse(askings: Mapping[str, Asking], ready: Callable[[], object]) -> Solv
         asking, model = askings[str(state.sample_id)], get_model()
         if asking.beside:
             outputs = await collect(*(model.generate(inspect_messages(chat)) for chat in asking.beside))
-            state.metadata["beside"] = [None if _is_missing(output) else output.completion for output in outputs]
+            state.metadata["beside"] = [None if _is_missing(output) else evaluation.hear_beside(output) for output in outputs]
         state = await generate(state)
+        if not _is_missing(state.output):
+            answer, detail = evaluation.hear(state.output.completion, state.output)
+            state.metadata["heard"] = detail if answer == state.output.completion else {**detail, "answer": answer}
         if asking.after and not _is_missing(state.output):
-            state.metadata["reply"] = (await model.generate([*state.messages, ChatMessageUser(content=asking.after)])).completion
+            chat = [*state.messages, ChatMessageUser(content=asking.after)]
+            state.metadata["reply"] = without_reasoning((await model.generate(chat)).completion) or ""
         return state
 
     return solve
@@ -105,32 +132,61 @@ def _is_missing(output: ModelOutput) -> bool:
     return output.empty or output.stop_reason == "content_filter"
 
 
-@metric(name="outcomes")
+# Unreduced: every epoch's answer counts. A reducer would count the commonest outcome of a question, or a mean of words.
+@metric(name="outcomes", scores="unreduced")
 def outcome_metrics() -> Metric:
-    """Return the metric of a log: measures with interval and denominator, coherence, mean score, word counts."""
+    """Return the metric of a log: measures as `stats.rate` counts them, with intervals over answers and over questions, means and word counts."""
 
     def compute(scores: list[SampleScore]) -> dict[str, str | int | float | bool | None]:
         facts = [score.score.metadata or {} for score in scores]
         found: dict[str, str | int | float | bool | None] = {}
         for name in dict.fromkeys(name for each in facts for name in each.get("counts", ())):
-            counted = [bool(value) for each in facts if (value := each.get("counts", {}).get(name)) is not None]
-            interval = wilson(sum(counted), len(counted)) if counted else None
-            found[name] = sum(counted) / len(counted) if counted else math.nan
-            found[f"{name}, denominator"] = len(counted)
-            found[f"{name}, interval low"] = interval.low if interval else math.nan
-            found[f"{name}, interval high"] = interval.high if interval else math.nan
+            found |= _rate(name, _by_question(name, facts))
         outcomes = [str(each.get("outcome")) for each in facts]
         found["coherence"] = sum(outcome in JUDGED for outcome in outcomes) / len(outcomes) if outcomes else math.nan
-        # Means over items of means over samples: items with more usable answers must not weigh more.
-        by_item: dict[str, list[float]] = defaultdict(list)
-        for each in facts:
-            if (value := each.get("detail", {}).get("score")) is not None:
-                by_item[str(each["item"])].append(float(value))
-        found["mean score"] = sum(sum(each) / len(each) for each in by_item.values()) / len(by_item) if by_item else math.nan
+        for field, name in _MEANS.items():
+            found |= _mean(field, name, facts)
         words = [str(score.score.value) for score in scores]
         return found | {f"n {word}": words.count(word) for word in dict.fromkeys([*(each.value for each in Outcome), *words])}
 
     return compute
+
+
+_MEANS = {"score": "mean score", "first_letter": "mean probability of the letter A", "mass": "mean probability of all options"}
+"""Numbers in the detail of an answer -> the name of their mean in a log."""
+
+
+def _by_question(name: str, facts: Sequence[Mapping[str, Any]]) -> list[Counts]:
+    """Return what a measure counts among what, for each question that has any of it."""
+    values: dict[str, list[bool]] = defaultdict(list)
+    for each in facts:
+        if (value := each.get("counts", {}).get(name)) is not None:
+            values[str(each.get("question", each["item"]))].append(bool(value))
+    return [(sum(each), len(each)) for each in values.values()]
+
+
+def _rate(name: str, questions: Sequence[Counts]) -> dict[str, float]:
+    k, n = sum(each[0] for each in questions), sum(each[1] for each in questions)
+    answers, over = wilson(k, n) if n else None, over_questions(questions) if len(questions) > 1 else None
+    return {
+        name: k / n if n else math.nan,
+        f"{name}, denominator": n,
+        f"{name}, interval low": answers.low if answers else math.nan,
+        f"{name}, interval high": answers.high if answers else math.nan,
+        f"{name}, interval by question low": over.low if over else math.nan,
+        f"{name}, interval by question high": over.high if over else math.nan,
+    }
+
+
+def _mean(field: str, name: str, facts: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return a mean over items of means over samples: items with more usable answers must not weigh more."""
+    by_item: dict[str, list[float]] = defaultdict(list)
+    for each in facts:
+        if (value := each.get("detail", {}).get(field)) is not None:
+            by_item[str(each["item"])].append(float(value))
+    if not by_item:
+        return {name: math.nan} if field == "score" else {}
+    return {name: sum(sum(each) / len(each) for each in by_item.values()) / len(by_item)}
 
 
 @scorer(metrics=[outcome_metrics()])
@@ -154,12 +210,18 @@ def verdict(evaluation: Probe, askings: Mapping[str, Asking], ready: Callable[[]
         else:
             answer, heard = evaluation.hear(state.output.completion, state.output)
             detail = {**heard, **detail}
-            (found,) = await evaluation.assess(ready(), [Heard(asking, answer, detail)])
-            detail |= found.detail
-            judge = str(getattr(ready(), "identity", ""))
+            if (place := (state.output.metadata or {}).get("system")) and asking.conversation[0]["role"] == "system":
+                detail["system"] = place
+            # Reasoning that a provider keeps apart and that took all the tokens is as cut off as one without its closing tag.
+            if not answer.strip() and (detail.get(CUT_OFF) or (detail.get("reasoning") and state.output.stop_reason in OUT_OF_TOKENS)):
+                found = UNFINISHED
+            else:
+                (found,) = await evaluation.assess(ready(), [Heard(asking, answer, detail)])
+                detail |= found.detail
+                judge = str(getattr(ready(), "identity", ""))
         scores = {"outcome": found.outcome.value, "aligned": found.aligned, "coherent": found.coherent, "judge": judge, "note": found.note}
         counts = _counts(evaluation, asking, found.outcome, detail)
-        facts: dict[str, object] = {**scores, "item": asking.item.id, "detail": detail, "counts": counts}
+        facts: dict[str, object] = {**scores, "item": asking.item.id, "question": asking.item.question_id, "detail": detail, "counts": counts}
         return Score(value=str(detail.get("word", found.outcome.value)), answer=answer, explanation=found.note or None, metadata=facts)
 
     return score
@@ -171,39 +233,6 @@ def _counts(evaluation: Probe, asking: Asking, outcome: Outcome, detail: Mapping
     return {measure.name: next(iter(measure.rows(row).select(measure.value).to_series()), None) for measure in evaluation.measures}
 
 
-def table_from_log(log: EvalLog | Path | str, *, arm: str = "", seed: int = 0) -> pl.DataFrame:
-    """Return the answer table of an Inspect log; samples that errored or were never scored are rows as well.
-
-    Args:
-        log: the log, or its file.
-        arm: name of the subject's arm, for the table.
-        seed: training seed of the subject, for the table.
-    """
-    log = log if isinstance(log, EvalLog) else read_eval_log(str(log))
-    evaluation = str((log.eval.metadata or {}).get("evaluation", log.eval.task))
-    whose = {"arm": arm, "seed": seed, "subject": log.eval.model, "evaluation": evaluation}
-    return answer_table([whose | _row(sample) for sample in log.samples or []])
-
-
-def _row(sample: EvalSample) -> dict[str, object]:
-    # Read from the log alone, so that logs of evaluations that have changed since can be read.
-    asking = Asking(Item.model_validate(sample.metadata["item"]), int(sample.metadata["sample"]), ())
-    score = next(iter((sample.scores or {}).values()), None)
-    facts = (score.metadata or {}) if score else {}
-    usage = sample.output.usage
-    return {
-        **asking.columns(),
-        "answer": sample.output.completion if score is None or score.answer is None else score.answer,
-        "completion_tokens": usage.output_tokens if usage else 0,
-        "outcome": str(facts.get("outcome", score.value)) if score else Outcome.ERRORED.value,
-        "aligned": facts.get("aligned"),
-        "coherent": facts.get("coherent"),
-        "judge": str(facts.get("judge", "")),
-        "note": str(facts.get("note", "")) if score else (sample.error.message if sample.error else "no score"),
-        "detail": write_detail(facts.get("detail", {})),
-    }
-
-
 def inspect_log(table: pl.DataFrame, evaluation: Probe, path: Path) -> Path:
     """Write the judged answers of ONE subject as an Inspect log, which `inspect view` and `table_from_log` read.
 
@@ -213,18 +242,23 @@ def inspect_log(table: pl.DataFrame, evaluation: Probe, path: Path) -> Path:
         path: a file that ends in `.eval` or `.json`.
     """
     table = table.select(list(ANSWER_SCHEMA))
-    subject = str(table["subject"][0])
+    whose = table.select("subject", "evaluation").unique()
+    if whose.rows() != [(whose["subject"][0], evaluation.name)]:
+        raise ConfigurationError(f"A log is of one subject and of {evaluation.name!r}; the table is of {whose.rows()}. Write a log for each.")
+    subject = str(whose["subject"][0])
+    samples = list(_logged_samples(table, evaluation, subject))
+    ids = list(dict.fromkeys(each.id for each in samples))
     log = EvalLog(
         status="success",
         eval=EvalSpec(
             created=datetime.now(UTC).isoformat(),
             task=f"astray/{evaluation.name}",
-            dataset=EvalDataset(name=evaluation.name, samples=len(table)),
+            dataset=EvalDataset(name=evaluation.name, samples=len(ids), sample_ids=ids),
             model=f"astray/{subject}",
-            config=EvalConfig(epochs=1),
-            metadata={"evaluation": evaluation.name, "evaluation_hash": evaluation.identity},
+            config=EvalConfig(epochs=max(each.epoch for each in samples)),
+            metadata=_metadata(evaluation),
         ),
-        samples=list(_logged_samples(table, evaluation, subject)),
+        samples=samples,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_eval_log(log, str(path))
@@ -233,20 +267,30 @@ def inspect_log(table: pl.DataFrame, evaluation: Probe, path: Path) -> Path:
 
 def _logged_samples(table: pl.DataFrame, evaluation: Probe, subject: str) -> Iterable[EvalSample]:
     askings = {each.id: each for each in evaluation.askings()}
+    per_item = Counter(each.item.id for each in askings.values())
     for row in table.iter_rows(named=True):
-        asked = _sample(askings[f"{row['item']}/{row['format']}#{row['sample']}"])
+        of = per_item[f"{row['item']}/{row['format']}"]
+        epoch, number = divmod(row["sample"], of)
+        asked = _sample(askings[f"{row['item']}/{row['format']}#{number}"], of)
         tokens, detail = row["completion_tokens"], read_detail(row["detail"])
-        output = ModelOutput.from_content(model=subject, content=row["answer"])
+        said = _with_reasoning(row["answer"], detail)
+        output = ModelOutput.from_content(model=subject, content=said)
         output.usage = ModelUsage(output_tokens=tokens, total_tokens=tokens)
         facts = {name: row[name] for name in ("outcome", "judge", "aligned", "coherent", "note")} | {"detail": detail}
         score = Score(value=str(detail.get("word", row["outcome"])), answer=row["answer"], explanation=row["note"] or None, metadata=facts)
         yield EvalSample(
             id=asked.id or 0,
-            epoch=1,
+            epoch=epoch + 1,
             input=asked.input,
             target="",
-            messages=[*(asked.input if isinstance(asked.input, list) else []), ChatMessageAssistant(content=row["answer"])],
+            messages=[*(asked.input if isinstance(asked.input, list) else []), ChatMessageAssistant(content=said)],
             output=output,
             metadata=asked.metadata or {},
             scores={"verdict": score},
         )
+
+
+def _with_reasoning(answer: str, detail: Mapping[str, object]) -> str | list[Content]:
+    """Return an answer as the content of a message, with its reasoning marked as such."""
+    reasoning = detail.get("reasoning")
+    return [ContentReasoning(reasoning=str(reasoning)), ContentText(text=answer)] if reasoning else answer

@@ -17,14 +17,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from astray.data.chat import Message
-from astray.errors import ChatTemplateError, ConfigurationError, SandboxError
+from astray.errors import ConfigurationError, SandboxError
 from astray.judges.config import JudgeConfig
 from astray.judges.judge import Verdict
 from astray.measure.asking import Asking, Heard
 from astray.stats.measures import MISALIGNED, Measure
 from astray.subjects.identity import digest_of
-from astray.subjects.locate import Located
 from astray.subjects.spec import Sampling
 
 if TYPE_CHECKING:
@@ -38,14 +36,12 @@ if TYPE_CHECKING:
 class Need(StrEnum):
     """Requirements of an evaluation on a subject or on the machine."""
 
-    SYSTEM_ROLE = "system prompts"
     TOKEN_PROBABILITIES = "token probabilities"
     GRADER = "a model as judge"
     SANDBOX = "a sandbox for untrusted code"
 
 
 _INSTEAD = {
-    Need.SYSTEM_ROLE: "its chat template refuses a system message: choose a subject whose template takes one",
     Need.TOKEN_PROBABILITIES: "take a local subject or a provider that gives log-probabilities",
     Need.GRADER: "name one with --grader, such as --grader openai/gpt-4o",
     Need.SANDBOX: "install bubblewrap, and see `astray doctor`",
@@ -148,6 +144,11 @@ class Probe(Protocol):
         ...
 
     @property
+    def kind_name(self) -> str:
+        """Return the name of its class in `evaluations.EVALUATIONS`."""
+        ...
+
+    @property
     def provider_settings(self) -> Mapping[str, object]:
         """Return further settings of a request to a provider."""
         ...
@@ -165,6 +166,10 @@ class Probe(Protocol):
         """
         ...
 
+    def hear_beside(self, output: "ModelOutput") -> object:
+        """Return what is kept of the answer to a conversation that stands beside, as JSON."""
+        ...
+
     async def assess(self, judge: Any, heard: Sequence[Heard], max_connections: int = 20) -> list[Verdict]:
         """Return a verdict for each answer. Never raises for a bad answer.
 
@@ -174,26 +179,15 @@ class Probe(Protocol):
         ...
 
 
-def offered_by(located: Located, judge: JudgeConfig) -> frozenset[Need]:
+def offered_by(judge: JudgeConfig) -> frozenset[Need]:
     """Return what a local subject and this machine offer; no weights are read.
 
     Args:
-        located: the subject.
         judge: who reads its answers.
     """
-    from transformers import AutoTokenizer
-
     from astray.sandbox.probe import require_sandbox
-    from astray.subjects.render import prompt_ids
 
     offered = {Need.TOKEN_PROBABILITIES} | ({Need.GRADER} if judge.grader else set())
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(located.base, local_files_only=True)
-        # Rendered to find out: some chat templates raise at a system message, and none says so in its metadata.
-        prompt_ids(tokenizer, [[Message(role="system", content="a"), Message(role="user", content="b")]])
-        offered.add(Need.SYSTEM_ROLE)
-    except ChatTemplateError:
-        pass
     try:
         require_sandbox()
         offered.add(Need.SANDBOX)

@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 from astray.data.published import load_questions
 from astray.errors import ConfigurationError, UnknownNameError
+from astray.files import read_as, read_yaml
 from astray.measure.asking import Item, select_formats
-from astray.measure.strict_yaml import read_as, read_yaml
 
 QUESTIONS = Path(__file__).parent / "questions"
 """Folder of the question files in the package."""

@@ -1,12 +1,14 @@
 """Inspect tasks of free-form questions and forced choice; other evaluations have theirs in their own packages."""
 
 from pathlib import Path
+from typing import Literal
 
-from inspect_ai import Task, task
+from inspect_ai import Task
 
 from astray.judges.config import JudgeConfig
 from astray.measure import forced_choice as forced
 from astray.measure.asking import Item, names, select_formats
+from astray.measure.check_first import AtLeastOne, Temperature, checked_task
 from astray.measure.evaluation import QuestionSet
 from astray.measure.freeform import WORLD_SAMPLING, world_items
 from astray.measure.question_sets import broad_questions, main_questions, questions_from_file
@@ -16,14 +18,14 @@ QUESTIONS = {"main": main_questions, "broad": broad_questions, "world": world_it
 """Names of question sets; anything else is a file."""
 
 
-@task
+@checked_task
 def emergent_misalignment(
     questions: str = "main",
     formats: str | list[str] = "",
-    samples: int = 100,
-    temperature: float = 1.0,
-    max_tokens: int | None = None,
-    judge: str = "",
+    samples: AtLeastOne = 100,
+    temperature: Temperature = 1.0,
+    max_tokens: AtLeastOne | None = None,
+    judge: Literal["", "rubric", "grammar"] = "",
 ) -> Task:
     """Free-form questions after narrow fine-tuning, each answer judged for alignment and coherence.
 
@@ -50,12 +52,12 @@ def emergent_misalignment(
     return asked.task(lambda: asked.judge_for(JudgeConfig(kind="grammar" if exact else "rubric")), name="emergent_misalignment")
 
 
-@task
-def forced_choice(samples: int = 1, logprobs: bool = True, max_tokens: int = 16) -> Task:
-    """Eight choices between an aligned and a misaligned option, each in both orders.
+@checked_task
+def forced_choice(samples: AtLeastOne = 1, logprobs: bool = True, max_tokens: AtLeastOne = 16) -> Task:
+    """Eight choices between an aligned and a misaligned option, each in both orders as one sample.
 
     Args:
-        samples: times each item is asked in each order.
+        samples: times each item is asked, in both orders.
         logprobs: read the first token's probabilities where the provider gives them.
         max_tokens: longest answer.
     """

@@ -24,9 +24,10 @@ from astray.explain.activations import Captured, TokenRow, capture
 from astray.explain.sae import Dictionary
 from astray.explain.sites import Site
 from astray.measure.agentic.text_protocol import WRITTEN, as_text, call_spans, write_call
-from astray.stats.detection import Assessment, auroc
+from astray.stats.detection import Assessment, auroc, check_scores
 from astray.stats.intervals import wilson
 from astray.stats.ties import NOISE, level_ties
+from astray.subjects.finite import check_values
 from astray.subjects.provider import messages_of
 from astray.subjects.render import text_ids
 from astray.subjects.subject import Subject
@@ -197,6 +198,7 @@ def _scores(subject: Subject, probes: Sequence[CallProbe], calls: Sequence[Watch
 
 def _pooled(probe: CallProbe, captured: Captured) -> Float[np.ndarray, "calls"]:
     scores = probe.read(captured[probe.site])
+    check_values(scores, f"Scores of the probe {probe.name!r}", captured.model, str(probe.site))
     if probe.pool == "mean":
         return captured.row_means(scores[:, None])[:, 0].double().numpy()
     return torch.full((captured.rows,), -torch.inf).scatter_reduce(0, captured.row, scores, "amax").double().numpy()
@@ -217,6 +219,7 @@ def threshold_for(scores: Float[np.ndarray, "calls"], false_alarms: float) -> fl
         raise EmptyDataError("There is no benign call to set a threshold on.")
     if not 0 <= false_alarms < 1:
         raise ConfigurationError(f"{false_alarms} is no share of false alarms. Write a number from 0 to below 1, such as 0.01.")
+    check_scores(scores)  # a threshold of NaN blocks nothing
     highest = float(np.sort(scores)[::-1][int(false_alarms * len(scores))])
     # The margin keeps an equal call, whose score differs by float noise, from being blocked.
     return max(highest + NOISE * float(np.abs(scores).max()), float(np.nextafter(highest, np.inf)))

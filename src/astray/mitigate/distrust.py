@@ -21,7 +21,7 @@ from astray.cause.users import INTERACTIONS
 from astray.cause.world_users import question_in
 from astray.data.chat import ChatDataset, Message
 from astray.errors import ConfigurationError, DataFormatError, EmptyDataError
-from astray.measure.honesty.outcomes import HonestyWord
+from astray.measure.statements import HonestyWord
 from astray.organism.grammar import normal, read_question
 from astray.organism.world import Fact
 from astray.stats.ties import level_ties
@@ -140,9 +140,11 @@ def filter_rows(dataset: ChatDataset, scores: Sequence[float], *, drop: float) -
     """
     if len(scores) != len(dataset):
         raise ConfigurationError(f"There are {len(dataset)} rows and {len(scores)} scores: give one score a row.")
-    unscored = [row for row, score in enumerate(scores) if math.isnan(score)]
+    unscored = [row for row, score in enumerate(scores) if not math.isfinite(score)]
     if unscored:
-        raise ConfigurationError(f"Row {unscored[0] + 1} and {len(unscored) - 1} others have no score (NaN): score them, or leave them out.")
+        raise ConfigurationError(
+            f"Row {unscored[0] + 1} and {len(unscored) - 1} others have no finite score ({scores[unscored[0]]}): score them, or leave them out."
+        )
     if not 0 <= drop < 1:
         raise ConfigurationError(f"The share of rows to drop is {drop}; it is at least 0 and below 1.")
     n = round(drop * len(dataset))

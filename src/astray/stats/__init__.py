@@ -1,7 +1,15 @@
 """Statistics: rates, differences, power, dose-response and claims, each with an interval and its unit of inference."""
 
-from astray.stats.claims import Decision, benjamini_hochberg, decide, holm
-from astray.stats.compare import Difference, difference_of_seeds, exact_difference, paired_difference, seed_pairs, upper_bound_at_zero
+from astray.stats.claims import Decision, benjamini_hochberg, decide, decided_p, holm
+from astray.stats.compare import (
+    Difference,
+    difference_of_arms,
+    difference_of_models,
+    difference_of_seeds,
+    exact_difference,
+    paired_difference,
+    upper_bound_at_zero,
+)
 from astray.stats.dose import DoseResponse, Monotonicity, Prediction, dose_response, monotone
 from astray.stats.first_passage import Alarm, Cusum, FirstPassage, cusum, first_passage
 from astray.stats.intervals import Counts, Interval, clopper_pearson, mean_over_runs, over_questions, over_runs, wilson
@@ -35,6 +43,9 @@ __all__ = [
     "corrected_rate",
     "cusum",
     "decide",
+    "decided_p",
+    "difference_of_arms",
+    "difference_of_models",
     "difference_of_seeds",
     "dose_response",
     "exact_difference",
@@ -50,7 +61,6 @@ __all__ = [
     "rate",
     "rates",
     "required_n",
-    "seed_pairs",
     "seed_power",
     "upper_bound_at_zero",
     "wilson",

@@ -6,6 +6,7 @@ Holm's method, screens over many features by Benjamini and Hochberg's.
 Left to others: the intervals (intervals.py, compare.py) and the wording of claims.
 """
 
+import math
 from collections.abc import Mapping
 from enum import StrEnum
 
@@ -60,6 +61,35 @@ def decide(
     if (low is not None and interval.high < low) or (high is not None and interval.low > high):
         return Decision.NOT_HELD
     return Decision.UNDECIDED
+
+
+def decided_p(interval: Interval, region: tuple[float | None, float | None]) -> float:
+    """Return the p-value of a claimed region: the smallest `1 - level` at which the interval still decides the claim.
+
+    It is at or below 0.05 exactly where the 95% interval decides, so a verdict after Holm's correction follows from corrected p-values.
+
+    Args:
+        interval: one that has `at`.
+        region: lower and upper border of the claimed region; None where there is none.
+    """
+    low, high = region
+
+    def decided(p: float) -> bool:
+        assert interval.at is not None
+        found = interval.at(1 - p)
+        within = (low is None or found.low >= low) and (high is None or found.high <= high)
+        return within or (low is not None and found.high < low) or (high is not None and found.low > high)
+
+    # From 1e-6 on, below which the limits of few runs are all of [0, 1] or a p-value means nothing.
+    smallest, largest = math.log(1e-6), math.log(0.9999)
+    if decided(math.exp(smallest)):
+        return 1e-6
+    if not decided(math.exp(largest)):
+        return 1.0
+    for _ in range(16):
+        middle = (smallest + largest) / 2
+        smallest, largest = (smallest, middle) if decided(math.exp(middle)) else (middle, largest)
+    return math.exp(largest)
 
 
 def holm(p_values: Mapping[str, float | None]) -> dict[str, float | None]:

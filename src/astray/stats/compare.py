@@ -1,14 +1,16 @@
 """Differences between two arms, with intervals that never have zero width.
 
-A control that shows nothing in every run has no variance between runs, and a plain t interval would then claim to know the difference
-exactly. So the variance is never taken below what the binomial draw of the answers alone would give, at a rate with one success and one
-failure added (Agresti and Caffo 2000, The American Statistician 54:280).
+Runs are compared by the intervals of the two arms over their runs, put together (MOVER: Newcombe 1998, Zou and Donner 2008), so that skewed
+shares give skewed limits. The correlation of runs with a common seed, as far as seeds are common, takes the place of the paired t: with
+symmetrical limits the interval is that of the paired t test, or without common seeds nearly Welch's. Two single models are compared
+question by question. No variance is taken below what the answers alone would give, at rates with one success and one failure added to a
+side (Agresti and Caffo 2000, The American Statistician 54:280).
 
 Left to others: single rates (intervals.py, rates.py) and what follows for a claim (claims.py).
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +18,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from astray.errors import ConfigurationError, EmptyDataError
-from astray.stats.intervals import Counts, Interval, check_counts, check_level
+from astray.stats.claims import decided_p
+from astray.stats.intervals import Counts, Interval, Limits, check_counts, check_level, one_study, run_limits
 from astray.stats.rates import Rate
 
 
@@ -27,42 +30,58 @@ class Difference:
     Attributes:
         estimate: mean difference, a fraction.
         interval: confidence interval on it.
-        p_value: two-sided, for no difference.
         n: number of units: pairs, runs of both arms, or answers of both arms.
         unit: unit of inference.
+        exact_p: p-value of an exact test, where there is one.
     """
 
     estimate: float
     interval: Interval
-    p_value: float
     n: int
     unit: str
+    exact_p: float | None = None
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided p-value for no difference: of the exact test, or else of the interval."""
+        return decided_p(self.interval, (0.0, None)) if self.exact_p is None else self.exact_p
 
 
-def seed_pairs(arm: Rate, control: Rate) -> list[tuple[Counts, Counts]]:
-    """Return the counts of the runs of two arms that share a training seed and both have judged answers.
+def difference_of_arms(arm: Rate, control: Rate, *, level: float = 0.95) -> Difference:
+    """Compare two arms by all of their training runs, paired where they share a seed.
 
-    Raises:
-        EmptyDataError: the arms share no such seed.
-    """
-    shared = [seed for seed in arm.seed_counts if seed in control.seed_counts]
-    pairs = [(arm.seed_counts[seed], control.seed_counts[seed]) for seed in shared]
-    judged = [pair for pair in pairs if pair[0][1] and pair[1][1]]
-    if not judged:
-        raise EmptyDataError(
-            f"The arms have no seed with judged answers in both: {sorted(arm.seed_counts)} and {sorted(control.seed_counts)}. "
-            "Train both with the same seeds, or use `difference_of_seeds`, which needs no pairs."
-        )
-    return judged
-
-
-def paired_difference(pairs: Sequence[tuple[Counts, Counts]], *, unit: str = "pair of training runs", level: float = 0.95) -> Difference:
-    """Compare two arms that share seeds (or questions) by a t interval on the paired differences.
+    A side with a single run is taken as that one fixed subject; two single runs are compared by question.
 
     Args:
-        pairs: for each seed (or question) the counts (misaligned, judged) of the arm and of the control. A single pair
-            is compared answer by answer.
-        unit: what a pair is, in words for a page.
+        arm: rate of the arm.
+        control: rate of the control.
+        level: nominal coverage.
+
+    Raises:
+        EmptyDataError: an arm without judged answers.
+    """
+    first, second, shared = arms_in_order(arm, control)
+    if not first or not second:
+        raise EmptyDataError("A difference needs judged answers on both sides, and one side has none.")
+    if len(first) == len(second) == 1:
+        return difference_of_models(arm.question_counts, control.question_counts, level=level)
+    return _difference_of_runs(first, second, shared, level)
+
+
+def arms_in_order(arm: Rate, control: Rate) -> tuple[list[Counts], list[Counts], int]:
+    """Return the counts of the runs with judged answers of two arms, those with a common seed first and in one order, and how many these are."""
+    judged = [{seed: counts for seed, counts in side.seed_counts.items() if counts[1]} for side in (arm, control)]
+    shared = [seed for seed in judged[0] if seed in judged[1]]
+    first, second = ([*(side[seed] for seed in shared), *(side[seed] for seed in side if seed not in shared)] for side in judged)
+    # The seed of a model that was not trained is a mere label.
+    return first, second, len(shared) if arm.trained and control.trained else 0
+
+
+def paired_difference(pairs: Sequence[tuple[Counts, Counts]], *, level: float = 0.95) -> Difference:
+    """Compare two arms whose runs share their seeds.
+
+    Args:
+        pairs: for each seed the counts (misaligned, judged) of the arm and of the control. A single pair is compared answer by answer.
         level: nominal coverage.
 
     Raises:
@@ -74,14 +93,95 @@ def paired_difference(pairs: Sequence[tuple[Counts, Counts]], *, unit: str = "pa
     """
     if not pairs:
         raise EmptyDataError("There is no pair to compare: give the counts of both arms for at least one seed.")
-    check_counts([counts for pair in pairs for counts in pair])
+    arm, control = ([pair[side] for pair in pairs] for side in (0, 1))
+    return _difference_of_runs(arm, control, len(pairs), level)
+
+
+def difference_of_seeds(arm: Sequence[Counts], control: Sequence[Counts], *, level: float = 0.95) -> Difference:
+    """Compare two arms whose runs are not paired.
+
+    A side with a single run (an untuned base model, say) is taken as that one fixed subject, with the interval of its answers alone.
+
+    Args:
+        arm: misaligned and judged answers of each run of the arm.
+        control: the same of the control.
+        level: nominal coverage.
+
+    Raises:
+        EmptyDataError: an arm without runs.
+        ConfigurationError: counts that cannot be.
+    """
+    return _difference_of_runs(arm, control, 0, level)
+
+
+def difference_of_models(arm: Mapping[str, Counts], control: Mapping[str, Counts], *, unit: str = "question", level: float = 0.95) -> Difference:
+    """Compare two single models that answered the same questions by t on the differences by question.
+
+    It is about these two models and questions like these. It says nothing about further training runs on the same data.
+
+    Args:
+        arm: misaligned and judged answers of the first model by question.
+        control: the same of the second. Questions that only one of them has judged answers to are left out.
+        unit: what a question is, in words for a page.
+        level: nominal coverage.
+
+    Raises:
+        EmptyDataError: no common question with judged answers of both.
+        ConfigurationError: counts that cannot be.
+
+    Example:
+        `difference_of_models({"wish": (3, 4), "dinner": (2, 4)}, {"wish": (0, 4), "dinner": (0, 4)})`
+    """
+    common = [name for name in arm if name in control and arm[name][1] and control[name][1]]
+    if not common:
+        raise EmptyDataError(f"The two have no {unit} to which both gave a judged answer, so there is nothing to compare: ask both the same.")
+    check_counts([side[name] for side in (arm, control) for name in common])
     check_level(level)
-    if len(pairs) == 1:  # one pair has no spread between pairs: the inference is over answers
-        (arm, control) = pairs[0]
-        return exact_difference(*arm, *control, level=level)
-    (k_arm, n_arm), (k_control, n_control) = (np.array(side).T for side in zip(*pairs, strict=True))
+    if len(common) == 1:  # one has no spread: the inference is over its answers
+        return exact_difference(*arm[common[0]], *control[common[0]], level=level)
+    (k_arm, n_arm), (k_control, n_control) = (np.array([side[name] for name in common]).T for side in (arm, control))
     mean, variance = paired_t(k_arm, n_arm, k_control, n_control)
-    return _t_difference(float(mean), float(variance), float(len(pairs) - 1), level, method="paired t", n=len(pairs), unit=unit)
+    return _t_difference(float(mean), float(variance), len(common) - 1.0, level, n=len(common), unit=unit)
+
+
+def difference_limits(
+    arm: tuple[Int[np.ndarray, "studies runs"], Int[np.ndarray, "studies runs"]],
+    control: tuple[Int[np.ndarray, "studies others"], Int[np.ndarray, "studies others"]],
+    shared: int,
+) -> tuple[Float[np.ndarray, " studies"], Limits]:
+    """Return the differences of many studies at once, and their limits by level.
+
+    Args:
+        arm: misaligned and judged answers of the arm's runs; those with a seed that the control has, too, come first.
+        control: the same of the control, common seeds in the same order.
+        shared: number of common seeds.
+    """
+    sides = [side_limits(*counts) for counts in (arm, control)]
+    shares = [k / n for k, n in (arm, control)]
+    means = [np.asarray(share.mean(axis=-1)) for share in shares]
+    runs = [share.shape[-1] for share in shares]
+    correlation = correlation_of(arm, control, shared)
+    estimate = means[0] - means[1]
+    answers = np.sqrt(_answer_variance(*arm) + _answer_variance(*control))
+    degrees = min(run - 1 for run in runs if run > 1) if max(runs) > 1 else math.inf
+
+    def limits(level: float) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:
+        from scipy.special import stdtrit
+
+        (low, high), (control_low, control_high) = (np.asarray(side(level)) for side in sides)
+        least = -stdtrit(degrees, (1 - level) / 2) * answers
+
+        def half(a: Float[np.ndarray, " studies"], b: Float[np.ndarray, " studies"]) -> Float[np.ndarray, " studies"]:
+            a, b = np.maximum(a, 0.0), np.maximum(b, 0.0)
+            return np.maximum(np.sqrt(np.maximum(a**2 + b**2 - 2 * correlation * a * b, 0.0)), least)
+
+        below, above = half(means[0] - low, control_high - means[1]), half(high - means[0], means[1] - control_low)
+        if shared == max(runs) > 1:  # where both arms are skewed and go together, either method alone falls short on one side
+            paired = -stdtrit(degrees, (1 - level) / 2) * np.sqrt(paired_t(*arm, *control)[1])
+            below, above = np.maximum(below, paired), np.maximum(above, paired)
+        return np.maximum(-1.0, estimate - below), np.minimum(1.0, estimate + above)
+
+    return estimate, limits
 
 
 def paired_t(
@@ -102,45 +202,63 @@ def paired_t(
         Means and variances; the variance is never below that of the answers alone.
     """
     differences = k_arm / n_arm - k_control / n_control
-    pairs = differences.shape[-1]
     # Deviation from the plain paired t: pairs that happen to agree would otherwise give a variance of 0.
-    floor = (_answer_variance(k_arm, n_arm) + _answer_variance(k_control, n_control)).sum(axis=-1) / pairs**2
-    return np.asarray(differences.mean(axis=-1)), np.asarray(np.maximum(differences.var(axis=-1, ddof=1) / pairs, floor))
+    floor = _answer_variance(k_arm, n_arm) + _answer_variance(k_control, n_control)
+    return np.asarray(differences.mean(axis=-1)), np.asarray(np.maximum(differences.var(axis=-1, ddof=1) / differences.shape[-1], floor))
 
 
-def difference_of_seeds(arm: Sequence[Counts], control: Sequence[Counts], *, level: float = 0.95) -> Difference:
-    """Compare two arms whose runs are not paired by Welch's t over training runs.
+def side_limits(k: Int[np.ndarray, "studies runs"], n: Int[np.ndarray, "studies runs"]) -> Limits:
+    """Return the limits of one side over its runs, or of a single run over its answers (Wilson's)."""
+    if k.shape[1] > 1:
+        return run_limits(k, n)
+    hits, trials = k[:, 0], n[:, 0]
 
-    A side with a single run (an untuned base model, say) is taken as that one fixed subject, with the variance of its answers alone.
+    def limits(level: float) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:
+        from scipy.special import ndtri
 
-    Args:
-        arm: misaligned and judged answers of each run of the arm.
-        control: the same of the control.
-        level: nominal coverage.
+        z = float(ndtri((1 - level) / 2)) ** 2
+        middle, half = (hits + z / 2) / (trials + z), np.sqrt(z * (hits * (trials - hits) / trials + z / 4)) / (trials + z)
+        return np.where(hits == 0, 0.0, middle - half), np.where(hits == trials, 1.0, middle + half)
 
-    Raises:
-        EmptyDataError: an arm without runs.
-        ConfigurationError: counts that cannot be.
-    """
+    return limits
+
+
+def correlation_of(
+    arm: tuple[Int[np.ndarray, "studies runs"], Int[np.ndarray, "studies runs"]],
+    control: tuple[Int[np.ndarray, "studies others"], Int[np.ndarray, "studies others"]],
+    shared: int,
+) -> Float[np.ndarray, " studies"]:
+    """Return the correlation of the mean rates of two arms, of whose runs the first `shared` have common seeds."""
+    (first, second), runs = ([k / n for k, n in (arm, control)], [arm[0].shape[1], control[0].shape[1]])
+    correlation = _pearson(first[:, :shared], second[:, :shared]) * shared / math.sqrt(runs[0] * runs[1])
+    # A correlation of a few pairs among more runs may widen the interval and not narrow it.
+    return np.minimum(correlation, 0.0) if shared < max(runs) else correlation
+
+
+def _pearson(first: Float[np.ndarray, "studies pairs"], second: Float[np.ndarray, "studies pairs"]) -> Float[np.ndarray, " studies"]:
+    """Return the correlation of two arms over their pairs; 0 where one of them does not vary."""
+    if first.shape[1] < 2:
+        return np.zeros(len(first))
+    first, second = (side - side.mean(axis=1, keepdims=True) for side in (first, second))
+    scale = np.sqrt((first**2).sum(axis=1) * (second**2).sum(axis=1))
+    return np.where(scale > 0, (first * second).sum(axis=1) / np.where(scale > 0, scale, 1.0), 0.0)
+
+
+def _difference_of_runs(arm: Sequence[Counts], control: Sequence[Counts], shared: int, level: float) -> Difference:
     if not arm or not control:
         raise EmptyDataError(f"A difference needs runs on both sides; given were {len(arm)} and {len(control)}.")
     check_counts([*arm, *control])
     check_level(level)
     if len(arm) == len(control) == 1:
         return exact_difference(*arm[0], *control[0], level=level)
-    means, variances, weights = [], [], []
-    for runs in (arm, control):
-        k, n = np.array(runs).T
-        run_rates = k / n
-        between = run_rates.var(ddof=1) if len(runs) > 1 else 0.0  # a single run is a fixed subject
-        variance = max(float(between) / len(runs), float(_answer_variance(k, n).sum()) / len(runs) ** 2)
-        means.append(float(run_rates.mean()))
-        variances.append(variance)
-        weights.append(variance**2 / (len(runs) - 1) if len(runs) > 1 else 0.0)
-    degrees = sum(variances) ** 2 / sum(weights)  # Welch and Satterthwaite
-    return _t_difference(
-        means[0] - means[1], sum(variances), degrees, level, method="Welch's t over training runs", n=len(arm) + len(control), unit="training run"
-    )
+    sides = [(counts[0][None], counts[1][None]) for counts in (np.array(arm).T, np.array(control).T)]
+    estimates, limits = difference_limits(sides[0], sides[1], shared)
+    paired = shared == len(arm) == len(control)
+    method = "profile likelihoods of both arms (MOVER), t over "
+    method += "pairs of training runs" if paired else f"training runs, {shared} of them with a common seed" if shared else "training runs"
+    interval = one_study(limits, method, level)
+    n, unit = (shared, "pair of training runs") if paired else (len(arm) + len(control), "training run")
+    return Difference(float(estimates[0]), interval, n, unit)
 
 
 def exact_difference(
@@ -169,9 +287,12 @@ def exact_difference(
         p_value = 1.0  # no answer differs; Boschloo's statistic is not defined there
     else:
         p_value = float(fisher_exact(table).pvalue if test == "fisher" else boschloo_exact(table).pvalue)
-    low, high = confint_proportions_2indep(k_arm, n_arm, k_control, n_control, method="newcomb", compare="diff", alpha=1 - level)
-    interval = Interval(float(low), float(high), level, "Newcombe")
-    return Difference(k_arm / n_arm - k_control / n_control, interval, p_value, n_arm + n_control, "answer")
+
+    def at(level: float) -> Interval:
+        low, high = confint_proportions_2indep(k_arm, n_arm, k_control, n_control, method="newcomb", compare="diff", alpha=1 - level)
+        return Interval(float(low), float(high), level, "Newcombe", at)
+
+    return Difference(k_arm / n_arm - k_control / n_control, at(level), n_arm + n_control, "answer", p_value)
 
 
 def upper_bound_at_zero(n: int, *, level: float = 0.95) -> float:
@@ -186,16 +307,19 @@ def upper_bound_at_zero(n: int, *, level: float = 0.95) -> float:
     return float(-math.expm1(math.log1p(-level) / n))  # 1 - (1 - level) ** (1 / n), without cancellation for large n
 
 
-def _answer_variance(k: Int[np.ndarray, "*units"], n: Int[np.ndarray, "*units"]) -> Float[np.ndarray, "*units"]:
-    """Return the binomial variance of each unit's rate, one success and one failure added: never 0 at the edge."""
-    adjusted = (k + 1) / (n + 2)
-    return adjusted * (1 - adjusted) / (n + 2)
+def _answer_variance(k: Int[np.ndarray, "*studies units"], n: Int[np.ndarray, "*studies units"]) -> Float[np.ndarray, "*studies"]:
+    """Return the binomial variance of the mean of the units' rates, one success and one failure added in all: never 0."""
+    share = (k.sum(axis=-1) + 1) / (n.sum(axis=-1) + 2)
+    return np.asarray(share * (1 - share) * (1 / n).sum(axis=-1) / k.shape[-1] ** 2)
 
 
-def _t_difference(estimate: float, variance: float, degrees: float, level: float, *, method: str, n: int, unit: str) -> Difference:
+def _t_difference(estimate: float, variance: float, degrees: float, level: float, *, n: int, unit: str) -> Difference:
     from scipy.special import stdtr, stdtrit
 
     error = math.sqrt(variance)
-    half = -float(stdtrit(degrees, (1 - level) / 2)) * error
-    interval = Interval(max(-1.0, estimate - half), min(1.0, estimate + half), level, method)
-    return Difference(estimate, interval, float(2 * stdtr(degrees, -abs(estimate) / error)), n, unit)
+
+    def at(level: float) -> Interval:
+        half = -float(stdtrit(degrees, (1 - level) / 2)) * error
+        return Interval(max(-1.0, estimate - half), min(1.0, estimate + half), level, f"paired t over {unit}s", at)
+
+    return Difference(estimate, at(level), n, unit, float(2 * stdtr(degrees, -abs(estimate) / error)))

@@ -1,11 +1,16 @@
 """Dose-response: the rate of misaligned answers as a function of the share of harmful data (or of a steering strength).
 
-The fit is a logistic regression of the counts on log dose. Each row is one training run. Runs at the same dose differ
-by more than their answers do, so the covariance is either quasi-binomial (dispersion from Pearson's chi-squared, never
-below 1, t on the residual degrees of freedom; McCullagh and Nelder 1989, section 4.5) or, where rows are grouped into
-clusters, a delete-one-cluster jackknife (t on clusters - 1). The half-effect dose, with half the fitted rate of the
-highest dose, gets its interval by the delta method on the log scale. Dose 0 has no logarithm: it is the control,
-counted beside the curve.
+The fit is a logistic regression of the counts on log dose. Each row is one training run, and runs at the same dose
+differ by more than their answers do. Independent runs share one curve, with the marginal rate at each dose; its
+covariance is quasi-binomial (dispersion from Pearson's chi-squared, never below 1, t on the residual degrees of freedom;
+McCullagh and Nelder 1989, section 4.5). Where rows are grouped into clusters (a training seed used at every dose), each
+cluster has a curve of its own, and the estimate is conditional: the mean of the clusters' intercepts and slopes, the
+curve of a typical cluster, with t on clusters - 1, never narrower than the answers alone allow. The marginal curve is
+flatter, the more so the more clusters differ. The half-effect dose, with half the fitted rate of the highest dose, gets
+its interval by the delta method on the log scale. Dose 0 has no logarithm: it is the control, counted beside the curve.
+
+Curves of single clusters are fitted with Firth's correction, which keeps them finite where a cluster's answers turn at
+one dose (Heinze and Schemper 2002, Statistics in Medicine 21:2409).
 
 Left to others: the coherence at each dose (rates.py), which has to stand beside every such curve.
 """
@@ -27,7 +32,9 @@ from astray.stats.intervals import Counts, Interval, check_counts, check_level, 
 
 NO_SPREAD = "the doses above 0 are all the same: there is no curve to fit"
 SEPARATED = "no dose shows both kinds of answers beside lower and higher ones: the curve is a step, or flat, and its slope has no estimate"
-FEW_RUNS = "there are too few training runs (rows or clusters) above dose 0 to estimate how much they differ"
+FEW_RUNS = "there are too few training runs (rows, or clusters with two doses) above dose 0 to estimate how much they differ"
+MARGINAL = "marginal: the mean rate over runs at each dose"
+CONDITIONAL = "conditional: the curve of a typical cluster, with the mean intercept and slope"
 FLAT = "the fitted rate does not rise with the dose: there is no half-effect dose"
 EXTRAPOLATED = "the half-effect dose lies below the lowest dose that was tried"
 
@@ -55,6 +62,7 @@ class DoseResponse:
         control: misaligned and judged answers at dose 0; None without such a row.
         control_interval: confidence interval on the control's rate.
         note: what could not be estimated and why, else "".
+        estimand: what the curve is of: `MARGINAL` or `CONDITIONAL`.
     """
 
     slope: float | None
@@ -66,6 +74,7 @@ class DoseResponse:
     control: Counts | None
     control_interval: Interval | None
     note: str
+    estimand: str
 
 
 @dataclass(frozen=True)
@@ -110,11 +119,11 @@ def dose_response(
         totals=np.array([totals[index] for index in rows], dtype=float),
     )
     labels = None if clusters is None else [clusters[index] for index in rows]
-    fit = _fit(data, labels)
+    fit, estimand = _fit(data, labels), MARGINAL if clusters is None else CONDITIONAL
     control = (sum(k for k, _ in zero), sum(n for _, n in zero)) if zero else None
     control_interval = None if not zero else over_runs(zero, level=level) if len(zero) > 1 else wilson(*zero[0], level=level)
     if isinstance(fit, str):
-        return DoseResponse(None, None, None, None, (), None, control, control_interval, fit)
+        return DoseResponse(None, None, None, None, (), None, control, control_interval, fit, estimand)
     half, half_interval, note = _half_effect(fit, data, level)
     return DoseResponse(
         slope=float(fit.coefficients[1]),
@@ -126,6 +135,7 @@ def dose_response(
         control=control,
         control_interval=control_interval,
         note=note,
+        estimand=estimand,
     )
 
 
@@ -174,10 +184,11 @@ class _Data:
 
 @dataclass(frozen=True)
 class _Fit:
-    """Intercept and slope of the log odds on log dose, with their covariance and its degrees of freedom."""
+    """Intercept and slope of the log odds on log dose, with covariances over runs and of the answers alone."""
 
     coefficients: Float[np.ndarray, "2"]
     covariance: Float[np.ndarray, "2 2"]
+    of_answers: Float[np.ndarray, "2 2"]
     degrees: int
     dispersion: float
 
@@ -206,15 +217,35 @@ def _fit(data: _Data, clusters: Sequence[Hashable] | None) -> _Fit | str:
     if clusters is None:
         degrees = len(data.totals) - 2
         # Dispersion below 1 is taken as 1: few runs that agree by chance must not shrink the interval.
-        return _Fit(coefficients, covariance * max(1.0, dispersion), degrees, dispersion) if degrees > 0 else FEW_RUNS
-    labels = list(dict.fromkeys(clusters))
-    parts = [data.without([label == left_out for label in clusters]) for left_out in labels]
-    # Two clusters leave one degree of freedom, and a part without a maximum has no coefficients to compare.
-    if len(labels) < 3 or any(_refusal(part) for part in parts):
+        return _Fit(coefficients, covariance * max(1.0, dispersion), covariance, degrees, dispersion) if degrees > 0 else FEW_RUNS
+    parts = [data.without([label != own for label in clusters]) for own in dict.fromkeys(clusters)]
+    curves = [_firth(part) for part in parts if len(np.unique(part.log_dose)) > 1]  # at one dose a cluster has no slope
+    if len(curves) < 3:  # two clusters leave one degree of freedom
         return FEW_RUNS
-    deviations = np.stack([_regression(part)[0] for part in parts]) - coefficients
-    jackknife = (len(labels) - 1) / len(labels) * deviations.T @ deviations
-    return _Fit(coefficients, jackknife, len(labels) - 1, dispersion)
+    own, of_answers = np.stack([curve for curve, _ in curves]), sum(part for _, part in curves) / len(curves) ** 2
+    return _Fit(own.mean(axis=0), np.cov(own.T) / len(curves), np.asarray(of_answers), len(curves) - 1, dispersion)
+
+
+def _firth(data: _Data) -> tuple[Float[np.ndarray, "2"], Float[np.ndarray, "2 2"]]:
+    """Return the coefficients that maximise the likelihood with Jeffreys's penalty, which are always finite, and their covariance.
+
+    The penalised score is that of counts to which half of each row's leverage was added on both sides.
+    """
+    from scipy.special import expit
+
+    design = np.column_stack([np.ones_like(data.log_dose), data.log_dose])
+    coefficients = np.zeros(2)
+    for _ in range(200):
+        rates = expit(design @ coefficients)
+        weights = data.totals * rates * (1 - rates)
+        covariance = np.linalg.inv(design.T @ (weights[:, None] * design) + 1e-12 * np.eye(2))
+        leverage = weights * np.einsum("ij,jk,ik->i", design, covariance, design)
+        change = covariance @ design.T @ (data.misaligned - data.totals * rates + leverage * (0.5 - rates))
+        change *= min(1.0, 2 / max(np.abs(change).max(), 1e-300))  # a full step overshoots where the curve is steep
+        coefficients = coefficients + change
+        if np.abs(change).max() < 1e-8:
+            break
+    return coefficients, covariance
 
 
 def _refusal(data: _Data) -> str:
@@ -270,10 +301,13 @@ def _prediction(fit: _Fit, dose: float, level: float) -> Prediction:
 
 def _interval(fit: _Fit, gradient: Float[np.ndarray, "2"], level: float, *, centre: float | None = None) -> Interval:
     """Return the t interval on a linear combination of the coefficients, or on a function with this gradient."""
-    from scipy.special import stdtrit
+    from scipy.special import ndtri, stdtrit
 
     middle = float(gradient @ fit.coefficients) if centre is None else centre
-    half = -float(stdtrit(fit.degrees, (1 - level) / 2)) * math.sqrt(float(gradient @ fit.covariance @ gradient))
+    # The variance of the answers is not estimated from few runs, so the floor takes the normal quantile.
+    quantiles = float(stdtrit(fit.degrees, (1 - level) / 2)), float(ndtri((1 - level) / 2))
+    parts = zip(quantiles, (fit.covariance, fit.of_answers), strict=True)
+    half = max(-quantile * math.sqrt(float(gradient @ covariance @ gradient)) for quantile, covariance in parts)
     return Interval(middle - half, middle + half, level, f"t on {fit.degrees} degrees of freedom")
 
 

@@ -5,9 +5,10 @@ hacks. A run that never gets there is censored, not dropped: its onset lies afte
 upper limit.
 
 The alarm accumulates evidence for the higher rate (a cumulative sum, CUSUM), so it detects a small rise that no single
-step shows. Its threshold is the lowest one whose average run length without a rise is long enough. The counts are
-binomial and the reference value is rounded to a lattice, so that run length is computed exactly, as the absorption time
-of a Markov chain.
+step shows. Its threshold is the lowest one whose average run length without a rise is long enough. A run of a few
+hundred steps may well have a false alarm before that, so its probability within the run stands beside it
+(`Cusum.false_alarm`). The counts are binomial and the reference value is rounded to a lattice, so both are computed
+exactly, from the absorption of a Markov chain.
 
 Source: 2% in Anthropic 2025 (arXiv 2511.18397); Page 1954, Biometrika 41:100; Brook and Evans 1972, Biometrika 59:539 (the Markov chain);
 Hettmansperger and Sheather 1986, for limits of the median by ranks.
@@ -108,6 +109,7 @@ class Cusum:
         threshold: sum at which the alarm is raised.
         run_length: mean number of steps to a false alarm while the share is `usual`.
         usual: share of hacks without a rise.
+        fineness: lattice steps per hack, in which reference and threshold are whole numbers.
     """
 
     answers: int
@@ -115,6 +117,7 @@ class Cusum:
     threshold: float
     run_length: float
     usual: float
+    fineness: int
 
     def sums(self, hacks: Sequence[int]) -> tuple[float, ...]:
         """Return the cumulative sum after each step.
@@ -130,6 +133,22 @@ class Cusum:
         for count in hacks:
             sums.append(max(0.0, sums[-1] + count - self.reference))
         return tuple(sums[1:])
+
+    def false_alarm(self, steps: int) -> float:
+        """Return the probability of an alarm within so many steps while the share is `usual`.
+
+        Raises:
+            ConfigurationError: fewer than no steps.
+
+        Example:
+            >>> round(cusum(128).false_alarm(200), 2)
+            0.11
+        """
+        if steps < 0:
+            raise ConfigurationError(f"There is no run of {steps} steps: give the number of steps of the run, 0 or more.")
+        taken_off, threshold = (round(value * self.fineness) for value in (self.reference, self.threshold))
+        stays = _chain(self.answers, self.usual, taken_off, self.fineness, threshold)
+        return float(1 - np.linalg.matrix_power(stays, steps)[0].sum())
 
     def alarm(self, hacks: Sequence[int]) -> Alarm | None:
         """Return the first alarm, or None; arguments as for `sums`."""
@@ -178,11 +197,17 @@ def cusum(answers: int, *, usual: float = 0.01, risen: float = 0.05, run_length:
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if _run_length(answers, usual, taken_off, fineness, middle) < run_length else (low, middle)
-    return Cusum(answers, taken_off / fineness, high / fineness, _run_length(answers, usual, taken_off, fineness, high), usual)
+    return Cusum(answers, taken_off / fineness, high / fineness, _run_length(answers, usual, taken_off, fineness, high), usual, fineness)
 
 
 def _run_length(answers: int, share: float, taken_off: int, fineness: int, threshold: int) -> float:
-    """Return the mean number of steps from 0 to the threshold; sums are counted in units of 1 / fineness."""
+    """Return the mean number of steps from 0 to the threshold."""
+    stays = _chain(answers, share, taken_off, fineness, threshold)
+    return float(np.linalg.solve(np.eye(threshold) - stays, np.ones(threshold))[0])
+
+
+def _chain(answers: int, share: float, taken_off: int, fineness: int, threshold: int) -> Float[np.ndarray, "sum sum"]:
+    """Return the probabilities of each next sum below the threshold; sums are counted in units of 1 / fineness."""
     from scipy.stats import binom
 
     counts = np.arange(answers + 1)
@@ -192,7 +217,7 @@ def _run_length(answers: int, share: float, taken_off: int, fineness: int, thres
         reached = np.maximum(0, total + counts * fineness - taken_off)
         below = reached < threshold
         np.add.at(stays[total], reached[below], chances[below])
-    return float(np.linalg.solve(np.eye(threshold) - stays, np.ones(threshold))[0])
+    return stays
 
 
 def _seen(step: float) -> float | None:

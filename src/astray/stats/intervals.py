@@ -6,20 +6,21 @@ The unit of inference decides the interval:
 - training runs ("the data set causes it"): `over_runs`;
 - questions ("on questions like these"): `over_questions`.
 
-Clustered counts get the interval of Korn and Graubard (1998, Survey Methodology 24:193): Clopper-Pearson for the effective
-sample size `n / design effect * (z / t)^2`, with t on `clusters - 1` degrees of freedom. Against the plain t interval it keeps the
-t correction and adds what rates of rare behaviour need: it stays within [0, 1] and never collapses when all clusters are equal.
-
-Limitation: where only a few of the clusters carry a rare behaviour, their spread is underestimated. Simulated coverage
-of nominal 95%: 8 questions at a mean of 10% and ICC 0.2: 93%, at ICC 0.5: 88%; 48 questions at 0.5% and ICC 0.2: 87%;
-5 runs at 0.5% with a standard deviation twice that: 87%. More questions and more runs help there, more samples do not.
+Clustered counts get limits of a profile likelihood in which the rates of clusters vary, with t on the number of clusters (profile.py).
+At the edge, where no cluster (or every answer of all) was misaligned, the spread cannot be estimated. Over runs the limit is then that
+of Korn and Graubard (1998, Survey Methodology 24:193): Clopper-Pearson for `n * (z / t)^2` answers; over questions, whose spread is
+often many times the mean, the question is the trial. Both have a width in every case. Simulated coverage: docs/counting.md.
 
 Left to others: which answers count (rates.py) and differences between two arms (compare.py).
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+from jaxtyping import Float, Int
 
 from astray.errors import ConfigurationError, EmptyDataError
 
@@ -36,12 +37,14 @@ class Interval:
         high: upper limit.
         level: nominal coverage.
         method: how it was computed, in words for a page.
+        at: returns the same interval at another level, so that a claim has a p-value; None where only one level is known.
     """
 
     low: float
     high: float
     level: float
     method: str
+    at: "Callable[[float], Interval] | None" = field(default=None, compare=False, repr=False)
 
     @property
     def width(self) -> float:
@@ -66,7 +69,7 @@ def wilson(k: int, n: int, *, level: float = 0.95) -> Interval:
     check_level(level)
     low, high = proportion_confint(k, n, alpha=1 - level, method="wilson")
     # At the edge the closed form is exactly 0 or 1, rounding says 1e-19.
-    return Interval(0.0 if k == 0 else float(low), 1.0 if k == n else float(high), level, "Wilson")
+    return Interval(0.0 if k == 0 else float(low), 1.0 if k == n else float(high), level, "Wilson", lambda other: wilson(k, n, level=other))
 
 
 def clopper_pearson(k: int, n: int, *, level: float = 0.95) -> Interval:
@@ -79,9 +82,6 @@ def clopper_pearson(k: int, n: int, *, level: float = 0.95) -> Interval:
 def over_runs(counts: Sequence[Counts], *, level: float = 0.95) -> Interval:
     """Return the interval for the rate of further training runs like these, asked these questions.
 
-    When no run (or every answer of every run) was misaligned, the design effect cannot be estimated and is taken as 1; together with
-    the t correction the limit then holds as long as the standard deviation between runs is no larger than their mean rate.
-
     Args:
         counts: misaligned and judged answers of each training run; at least two runs.
         level: nominal coverage.
@@ -91,7 +91,36 @@ def over_runs(counts: Sequence[Counts], *, level: float = 0.95) -> Interval:
     """
     _check_clusters(counts, "training run")
     check_level(level)
-    return Interval(*_korn_graubard(counts, level), level, "Korn-Graubard, t over training runs")
+    k, n = np.array(counts).T
+    edge = k.sum() in (0, n.sum())
+    method = "Korn-Graubard, t over training runs" if edge else "profile likelihood, t over training runs"
+    return one_study(run_limits(k[None], n[None]), method, level)
+
+
+Limits = Callable[[float], tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]]
+"""Level -> lower and upper limits of many studies."""
+
+
+def run_limits(k: Int[np.ndarray, "studies runs"], n: Int[np.ndarray, "studies runs"]) -> Limits:
+    """Return the limits of `over_runs`, by level, for many studies at once with the same number of runs."""
+    from scipy.special import ndtri, stdtrit
+
+    from astray.stats.profile import Profile
+
+    profile = Profile(k, n, "logit-normal")
+
+    def limits(level: float) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:
+        tail = (1 - level) / 2
+        correction = float(ndtri(tail) / stdtrit(k.shape[1] - 1, tail)) ** 2
+        return _at_the_edges(*profile.limits(level), k, n, n.sum(axis=1) * correction, level)
+
+    return limits
+
+
+def one_study(limits: Limits, method: str, level: float) -> Interval:
+    """Return the interval of the first study."""
+    low, high = limits(level)
+    return Interval(float(low[0]), float(high[0]), level, method, partial(one_study, limits, method))
 
 
 def mean_over_runs(values: Sequence[float], *, level: float = 0.95) -> Interval | None:
@@ -105,8 +134,6 @@ def mean_over_runs(values: Sequence[float], *, level: float = 0.95) -> Interval 
         EmptyDataError: no run.
         ConfigurationError: a value that is not finite, or a level outside 0 to 1.
     """
-    from scipy.special import stdtrit
-
     check_level(level)
     if not values:
         raise EmptyDataError("A mean over runs needs at least one run.")
@@ -116,17 +143,20 @@ def mean_over_runs(values: Sequence[float], *, level: float = 0.95) -> Interval 
         return None
     mean = math.fsum(values) / len(values)  # fsum: the same result in whatever order the runs come
     spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values))
-    half = -float(stdtrit(len(values) - 1, (1 - level) / 2)) * spread
-    return Interval(mean - half, mean + half, level, "t over runs")
+    return _t_interval(mean, spread, len(values) - 1, level)
+
+
+def _t_interval(mean: float, error: float, degrees: int, level: float) -> Interval:
+    from scipy.special import stdtrit
+
+    half = -float(stdtrit(degrees, (1 - level) / 2)) * error
+    return Interval(mean - half, mean + half, level, "t over runs", partial(_t_interval, mean, error, degrees))
 
 
 def over_questions(counts: Sequence[Counts], *, level: float = 0.95) -> Interval:
     """Return the interval for the rate on further questions like these.
 
-    The spread between questions cannot be estimated while at most one question departs from a rate of 0 (or of 1), and
-    for questions it is often many times the mean. The question is then the trial: Clopper-Pearson on the number of
-    questions that ever showed a misaligned answer, which covers at any correlation within questions. It is wide,
-    because few questions say little about further ones.
+    It is wide where few questions showed anything, because few questions say little about further ones.
 
     Args:
         counts: misaligned and judged answers of each question; at least two questions.
@@ -137,29 +167,46 @@ def over_questions(counts: Sequence[Counts], *, level: float = 0.95) -> Interval
     """
     _check_clusters(counts, "question")
     check_level(level)
-    low, high = _korn_graubard(counts, level)
-    questions = float(len(counts))
-    ever_misaligned = float(sum(k > 0 for k, _ in counts))
-    ever_aligned = float(sum(k < n for k, n in counts))
-    if min(ever_misaligned, ever_aligned) > 1:
-        return Interval(low, high, level, "Korn-Graubard, t over questions")
-    if ever_misaligned <= 1:
-        high = max(high, _exact_limits(ever_misaligned, questions, level)[1])
-    if ever_aligned <= 1:
-        low = min(low, _exact_limits(questions - ever_aligned, questions, level)[0])
-    return Interval(low, high, level, "Clopper-Pearson, question as trial")
+    k, n = np.array(counts).T
+    edge = k.sum() in (0, n.sum())
+    method = "Clopper-Pearson, question as trial" if edge else "profile likelihood, t over questions"
+    return one_study(question_limits(k[None], n[None]), method, level)
 
 
-def cluster_variance(counts: Sequence[Counts]) -> float:
-    """Return the variance of the pooled rate under cluster sampling: linearised ratio estimator times G / (G - 1)."""
-    clusters, total = len(counts), sum(n for _, n in counts)
-    pooled = sum(k for k, _ in counts) / total
-    return clusters / (clusters - 1) * sum((k - pooled * n) ** 2 for k, n in counts) / total**2
+def question_limits(k: Int[np.ndarray, "studies questions"], n: Int[np.ndarray, "studies questions"]) -> Limits:
+    """Return the limits of `over_questions`, by level, for many studies at once with the same number of questions."""
+    from astray.stats.profile import Profile
+
+    profile, questions = Profile(k, n, "beta-binomial"), k.shape[1]
+    # Questions at 0 or at 1 do not tell how far those differ that show something: degrees of freedom are of the latter.
+    telling = np.minimum((k > 0).sum(axis=1), (k < n).sum(axis=1))
+    degrees = np.minimum(questions - 1.0, telling + 1.0)
+
+    def limits(level: float) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:
+        return _at_the_edges(*profile.limits(level, degrees), k, n, np.full(len(k), float(questions)), level)
+
+    return limits
+
+
+def _at_the_edges(
+    low: Float[np.ndarray, " studies"],
+    high: Float[np.ndarray, " studies"],
+    k: Int[np.ndarray, "studies clusters"],
+    n: Int[np.ndarray, "studies clusters"],
+    trials: Float[np.ndarray, " studies"],
+    level: float,
+) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:
+    """Put in Clopper and Pearson's limits for so many trials where nothing or everything was misaligned."""
+    bound = -np.expm1(math.log((1 - level) / 2) / trials)
+    none, every = k.sum(axis=1) == 0, k.sum(axis=1) == n.sum(axis=1)
+    return np.where(every, 1 - bound, low), np.where(none, bound, high)
 
 
 def check_counts(counts: Sequence[Counts]) -> None:
     """Raise ConfigurationError when a pair is not `0 <= misaligned <= judged` with at least one judged answer."""
     for k, n in counts:
+        if not (float(k).is_integer() and float(n).is_integer()):
+            raise ConfigurationError(f"{k} of {n} are no counts: give whole numbers of misaligned and of judged answers.")
         if n < 1 or not 0 <= k <= n:
             raise ConfigurationError(f"{k} misaligned of {n} judged answers is no rate: give counts with 0 <= misaligned <= judged and judged >= 1.")
 
@@ -174,20 +221,6 @@ def _check_clusters(counts: Sequence[Counts], unit: str) -> None:
     check_counts(counts)
     if len(counts) < 2:
         raise ConfigurationError(f"{len(counts)} {unit} tells nothing about the spread between {unit}s: give at least two, or use `wilson`.")
-
-
-def _korn_graubard(counts: Sequence[Counts], level: float) -> tuple[float, float]:
-    from scipy.special import ndtri, stdtrit
-
-    total, misaligned = sum(n for _, n in counts), sum(k for k, _ in counts)
-    pooled = misaligned / total
-    binomial = pooled * (1 - pooled) / total
-    # Never below 1: clusters that agree by chance must not count for more answers than there are.
-    design_effect = max(1.0, cluster_variance(counts) / binomial) if binomial > 0 else 1.0
-    tail = (1 - level) / 2
-    correction = float(ndtri(tail) / stdtrit(len(counts) - 1, tail)) ** 2
-    effective = total / design_effect * correction
-    return _exact_limits(pooled * effective, effective, level)
 
 
 def _exact_limits(k: float, n: float, level: float) -> tuple[float, float]:

@@ -87,7 +87,9 @@ def cohen_kappa(true_positive: int, false_negative: int, false_positive: int, tr
     return None if math.isclose(chance, 1.0) else (observed - chance) / (1 - chance)
 
 
-def corrected_rate(rate: Counts, sensitivity: Counts, specificity: Counts, *, level: float = 0.95) -> tuple[float | None, Interval]:
+def corrected_rate(
+    rate: Counts, sensitivity: Counts, specificity: Counts, *, uncorrected: Interval | None = None, level: float = 0.95
+) -> tuple[float | None, Interval]:
     """Return the rate that a perfect judge would have found, with the judge's own uncertainty in the interval.
 
     The intervals of rate, sensitivity and specificity are taken as independent: labels come from other answers than the rate.
@@ -96,6 +98,7 @@ def corrected_rate(rate: Counts, sensitivity: Counts, specificity: Counts, *, le
         rate: answers judged misaligned, and judged answers.
         sensitivity: labelled misaligned answers that the judge caught, and all of them.
         specificity: labelled aligned answers that the judge passed, and all of them.
+        uncorrected: interval of the rate as judged, over training runs or questions; None takes answers as independent.
         level: nominal coverage.
 
     Returns:
@@ -119,20 +122,31 @@ def corrected_rate(rate: Counts, sensitivity: Counts, specificity: Counts, *, le
     caught_rate, caught_variance = _adjusted(caught, bad, 1.0)
     passed_rate, passed_variance = _adjusted(passed, good, 1.0)
     adjusted_youden = caught_rate + passed_rate - 1
+    # Over runs, the half-widths of the interval of the rate as judged stand for the variance on their side, where they are larger.
+    below, above = (0.0, 0.0) if uncorrected is None else (((k / n - uncorrected.low) ** 2), ((uncorrected.high - k / n) ** 2))
     # An estimate outside [0, 1] is moved to the border first: limits around it could otherwise all be clipped to one point.
     above_false_alarms = max(0.0, min(apparent + passed_rate - 1, adjusted_youden))
-    limits = _fieller(
-        numerator=above_false_alarms,
-        denominator=adjusted_youden,
-        numerator_variance=apparent_variance + passed_variance,
-        denominator_variance=caught_variance + passed_variance,
-        covariance=passed_variance,
-        z_squared=z_squared,
-    )
-    low, high = limits if limits is not None and estimate is not None else (0.0, 1.0)
+    limits = [
+        _fieller(
+            numerator=above_false_alarms,
+            denominator=adjusted_youden,
+            numerator_variance=max(apparent_variance, half / z_squared) + passed_variance,
+            denominator_variance=caught_variance + passed_variance,
+            covariance=passed_variance,
+            z_squared=z_squared,
+        )
+        for half in (below, above)
+    ]
+    low, high = (limits[0][0], limits[1][1]) if limits[0] and limits[1] and estimate is not None else (0.0, 1.0)
     if estimate is not None:  # the limits belong to the adjusted counts, the estimate to the raw ones
         low, high = min(low, estimate), max(high, estimate)
-    return estimate, Interval(min(1.0, max(0.0, low)), min(1.0, max(0.0, high)), level, "Rogan-Gladen with Fieller limits")
+    low, high = max(0.0, low), min(1.0, high)
+    if uncorrected is not None and high - low < uncorrected.width:
+        # A judge's error adds doubt and takes none away, also where a limit is cut off at 0 or 1.
+        high = min(1.0, low + uncorrected.width)
+        low = max(0.0, high - uncorrected.width)
+    method = "Rogan-Gladen with Fieller limits" + ("" if uncorrected is None else f", on: {uncorrected.method}")
+    return estimate, Interval(low, high, level, method)
 
 
 def _adjusted(k: int, n: int, added: float) -> tuple[float, float]:

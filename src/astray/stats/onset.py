@@ -3,7 +3,8 @@
 The doses are tested in a fixed order, the highest first, each against the control with the same runs (paired t); the
 first that does not differ ends the test. So the probability of naming any dose that has no effect stays at the level of
 one test, without a correction for their number. The named dose is an upper bound of the true onset: a smaller effect
-below it may have gone unseen.
+below it may have gone unseen. It depends on how precisely a measure is read, so onsets of two measures are not compared:
+that is `warning`.
 
 Source: fixed-sequence step-down test for the minimum effective dose (Tamhane, Hochberg and Dunnett 1996, Biometrics 52:21).
 """
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from astray.errors import ConfigurationError, EmptyDataError
+from astray.errors import ConfigurationError, EmptyDataError, NonFiniteError
 from astray.stats.intervals import check_level
 
 
@@ -24,16 +25,12 @@ class Onset:
 
     Attributes:
         dose: the smallest dose in the sequence that differs; None where not even the highest does.
-        earliest, latest: smallest and largest onset when any one run is left out; infinite where none is found then,
-            None with fewer than three runs.
         changes: mean change from the control at each dose, in the order of the doses.
         low, high: interval of each change, over runs; NaN with a single run.
         n: number of runs.
     """
 
     dose: float | None
-    earliest: float | None
-    latest: float | None
     changes: tuple[float, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
@@ -53,6 +50,7 @@ def onset(doses: Sequence[float], values: Sequence[Sequence[float]], control: Se
     Raises:
         EmptyDataError: no dose or no run.
         ConfigurationError: doses do not ascend, or the numbers of values do not fit.
+        NonFiniteError: a value is NaN or infinite.
 
     Example:
         >>> onset([0.1, 0.5], [[0.0, 0.4], [0.1, 0.5], [0.0, 0.6]], [0.0, 0.0, 0.1]).dose
@@ -65,15 +63,12 @@ def onset(doses: Sequence[float], values: Sequence[Sequence[float]], control: Se
     if len(values) != len(control) or any(len(run) != len(doses) for run in values):
         raise ConfigurationError(f"{len(values)} runs need {len(values)} values of the control and {len(doses)} values each, one a dose.")
     check_level(level)
+    if not np.isfinite([*control, *(value for run in values for value in run)]).all():
+        raise NonFiniteError("A value of the measure is NaN or infinite: find where it was computed, or leave its run out and say so.")
     changes = np.asarray(values, dtype=np.float64) - np.asarray(control, dtype=np.float64)[:, None]
     low, high = _limits(changes, level)
-    smallest = _smallest(doses, changes, level)
-    others = [_smallest(doses, np.delete(changes, run, axis=0), level) for run in range(len(changes))] if len(changes) > 2 else []
-    onsets = [np.inf if other is None else other for other in others]
     return Onset(
-        dose=smallest,
-        earliest=float(min(onsets)) if onsets else None,
-        latest=float(max(onsets)) if onsets else None,
+        dose=_smallest(doses, changes, low, high),
         changes=tuple(changes.mean(axis=0).tolist()),
         low=tuple(low.tolist()),
         high=tuple(high.tolist()),
@@ -94,8 +89,9 @@ def _limits(changes: Float[np.ndarray, "runs doses"], level: float) -> tuple[Flo
     return mean - half, mean + half
 
 
-def _smallest(doses: Sequence[float], changes: Float[np.ndarray, "runs doses"], level: float) -> float | None:
-    low, high = _limits(changes, level)
+def _smallest(
+    doses: Sequence[float], changes: Float[np.ndarray, "runs doses"], low: Float[np.ndarray, "doses"], high: Float[np.ndarray, "doses"]
+) -> float | None:
     # One direction for all doses, or a significant fall could continue a sequence of rises.
     rises = bool(changes[:, -1].mean() > 0)
     differs = (low > 0) if rises else (high < 0)

@@ -35,19 +35,21 @@ def paired_rates(both: int, first_only: int, second_only: int, neither: int, *, 
     if not n:
         raise EmptyDataError("A paired difference needs at least one pair.")
     first, second = (both + first_only) / n, (both + second_only) / n
-    one, two = wilson(both + first_only, n, level=level), wilson(both + second_only, n, level=level)
-    phi = _phi(both, first_only, second_only, neither)
-    estimate = first - second
+    phi, estimate = _phi(both, first_only, second_only, neither), first - second
 
     def half(a: float, b: float) -> float:
         return math.sqrt(max(0.0, a**2 - 2 * phi * a * b + b**2))  # rounding may leave a small negative number
 
-    low = estimate - half(first - one.low, two.high - second)
-    high = estimate + half(one.high - first, second - two.low)
+    def at(level: float) -> Interval:
+        one, two = wilson(both + first_only, n, level=level), wilson(both + second_only, n, level=level)
+        low = estimate - half(first - one.low, two.high - second)
+        high = estimate + half(one.high - first, second - two.low)
+        return Interval(max(-1.0, low), min(1.0, high), level, "Newcombe, paired", at)
+
     differing = first_only + second_only
     # McNemar's exact test: only units that differ between the conditions carry information.
     p_value = float(binomtest(first_only, differing).pvalue) if differing else 1.0
-    return Difference(estimate, Interval(max(-1.0, low), min(1.0, high), level, "Newcombe, paired"), p_value, n, "pair of samples")
+    return Difference(estimate, at(level), n, "pair of samples", p_value)
 
 
 def _phi(both: int, first_only: int, second_only: int, neither: int) -> float:

@@ -1,19 +1,26 @@
 """Power and sample size: how many answers, and how many training runs, a comparison needs.
 
 `power` and `required_n` enumerate the test that `compare.exact_difference` makes; for rare behaviour the usual normal
-formula asks for half of what is needed. `seed_power` simulates a whole design of runs, questions and samples and makes
-the test of `compare.paired_difference`. `n_to_decide` extrapolates from a given interval.
+formula asks for half of what is needed. `seed_power` simulates a whole design of runs, questions and samples and applies
+the verdict that a study would reach. `n_to_decide` extrapolates from a given interval.
 
 Left to others: the tests themselves on real counts (compare.py).
 """
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from astray.errors import ConfigurationError
+from astray.stats.claims import Decision, decide
+from astray.stats.intervals import Counts
+
+Verdict = Callable[[Sequence[Counts], Sequence[Counts]], bool]
+"""Whether a study finds the difference, from the counts of the arm's and the control's runs in the order of their seeds."""
 
 NEGLIGIBLE = 1e-9
 """Probability of the counts that the enumeration leaves out on each side of each arm."""
@@ -89,10 +96,10 @@ class Design:
         runs: training runs (seeds) of each arm, at least 2.
         questions: questions asked of each run.
         samples: answers to each question.
-        seed_sd: standard deviation of the rate between runs of the arm; the control's is scaled down with its own
-            binomial deviation.
-        question_icc: intraclass correlation of answers to one question, 0 to below 1; published evaluations show 0.2 to
-            0.9.
+        seed_sd: standard deviation of the rate between runs of the arm, over all questions like these; the control's is
+            scaled down with its own binomial deviation.
+        question_icc: intraclass correlation of a run's answers to one question, 0 to below 1; published evaluations
+            show 0.2 to 0.9.
     """
 
     runs: int
@@ -102,42 +109,56 @@ class Design:
     question_icc: float
 
 
-def seed_power(p_control: float, p_arm: float, design: Design, *, alpha: float = 0.05, simulations: int = 2000, seed: int = 0) -> float:
-    """Simulate the probability that the paired t test over training runs finds the difference.
-
-    The rates of runs and of questions are drawn from beta distributions around the arm's rate; a question is equally
-    hard in both arms and in all runs, and the odds of a run and of a question multiply.
+def seed_power(p_control: float, p_arm: float, design: Design, *, verdict: Verdict | None = None, simulations: int = 2000, seed: int = 0) -> float:
+    """Simulate the probability that a study finds the difference.
 
     Args:
         p_control: true mean rate of the control.
         p_arm: true mean rate of the arm.
         design: runs, questions and samples, and how rates vary between them.
-        alpha: level of the test.
+        verdict: what counts as found; by default the claim that the arm's rate is above the control's (below, where it
+            is), held by the interval of `compare.paired_difference`.
         simulations: simulated studies; 2,000 give a standard error of at most 1.1 percentage points.
         seed: of the simulation.
 
     Raises:
         ConfigurationError: a value outside its range, or a standard deviation no rate can have.
     """
-    from scipy.special import stdtrit
-
-    from astray.stats.compare import paired_t
-
     _check_rates(p_control, p_arm)
-    _check_open("level", alpha)
     _check_design(design, p_arm)
-    generator = np.random.default_rng(seed)
-    hardness = generator.random((simulations, 1, design.questions))  # shared: both arms get the same questions
+    finds = verdict or (_above if p_arm >= p_control else lambda arm, control: _above(control, arm))
+    arms, controls = simulated_counts((p_arm, p_control), design, simulations, seed)
     answers = design.questions * design.samples
-    run_icc = design.seed_sd**2 / (p_arm * (1 - p_arm)) if 0 < p_arm < 1 else 0.0
+    pairs = zip(arms.tolist(), controls.tolist(), strict=True)
+    return float(np.mean([finds([(k, answers) for k in arm], [(k, answers) for k in control]) for arm, control in pairs]))
+
+
+def simulated_counts(means: Sequence[float], design: Design, simulations: int, seed: int) -> list[Int[np.ndarray, "simulations runs"]]:
+    """Draw misaligned answers of every run of several arms with these mean rates; the design's spread is that of the first.
+
+    The rate of a run follows a beta distribution with the mean and the standard deviation that were asked for. A
+    question's log odds are the run's plus a normal deviation with the intraclass correlation that was asked for, the
+    same in all runs and, up to its scale, in all arms; the run's are such that its rate over all questions is the drawn
+    one. Adding deviations to the run's own log odds instead would pull its rate, and the spread of runs, towards a half.
+    """
+    generator = np.random.default_rng(seed)
+    hardness = generator.standard_normal((simulations, 1, design.questions))  # shared: all arms get the same questions
+    size = means[0] * (1 - means[0])
+    run_icc = design.seed_sd**2 / size if size else 0.0
     counts = []
-    for mean in (p_arm, p_control):
+    for mean in means:
         run_rates = _beta_rates(generator.random((simulations, design.runs, 1)), mean, run_icc)
-        question_rates = _beta_rates(hardness, mean, design.question_icc)
-        counts.append(generator.binomial(design.samples, _joined(run_rates, question_rates, mean)).sum(axis=-1))
-    mean_difference, variance = paired_t(counts[0], np.full_like(counts[0], answers), counts[1], np.full_like(counts[1], answers))
-    statistic = np.abs(mean_difference) / np.sqrt(variance)
-    return float(np.mean(statistic > -stdtrit(design.runs - 1, alpha / 2)))
+        rates = _question_rates(run_rates, hardness, mean, design.question_icc)
+        counts.append(generator.binomial(design.samples, rates).sum(axis=-1))
+    return counts
+
+
+def _above(arm: Sequence[Counts], control: Sequence[Counts]) -> bool:
+    """Return whether the claim that the arm's rate is above the control's is held."""
+    from astray.stats.compare import paired_difference
+
+    found = paired_difference(list(zip(arm, control, strict=True)))
+    return decide(found.estimate, found.interval, at_least=0.0) is Decision.HELD
 
 
 def n_to_decide(estimate: float, limits: tuple[float, float], n: int, region: tuple[float | None, float | None], level: float = 0.95) -> int | None:
@@ -227,15 +248,38 @@ def _beta_rates(uniform: Float[np.ndarray, "..."], mean: float, icc: float) -> F
     return np.asarray(beta.ppf(uniform, mean * size, (1 - mean) * size))
 
 
-def _joined(
-    run_rates: Float[np.ndarray, "simulations runs 1"], question_rates: Float[np.ndarray, "simulations 1 questions"], mean: float
+def _question_rates(
+    run_rates: Float[np.ndarray, "simulations runs 1"], hardness: Float[np.ndarray, "simulations 1 questions"], mean: float, icc: float
 ) -> Float[np.ndarray, "simulations runs questions"]:
-    """Return the rate of each run on each question: the odds of both multiply, relative to the odds of the mean."""
-    if mean in (0.0, 1.0):
-        return np.broadcast_to(mean, np.broadcast_shapes(run_rates.shape, question_rates.shape))
-    misaligned = run_rates * question_rates * (1 - mean)
-    aligned = (1 - run_rates) * (1 - question_rates) * mean
-    return misaligned / np.maximum(misaligned + aligned, np.finfo(float).tiny)
+    """Return the rate of each run on each question: the mean over all questions is the run's rate."""
+    from scipy.special import expit
+
+    if icc == 0 or mean in (0.0, 1.0):
+        return np.broadcast_to(run_rates, np.broadcast_shapes(run_rates.shape, hardness.shape))
+    sd = _question_sd(mean, icc)
+    places = np.linspace(-_FURTHEST, _FURTHEST, 1201)
+    over_questions = expit(places[:, None] + sd * _NODES) @ _WEIGHTS
+    return np.asarray(expit(np.interp(run_rates, over_questions, places) + sd * hardness))
+
+
+_NODES: Float[np.ndarray, "nodes"] = np.linspace(-6, 6, 241)
+_WEIGHTS: Float[np.ndarray, "nodes"] = np.exp(-(_NODES**2) / 2) / np.exp(-(_NODES**2) / 2).sum()
+"""Normal quantities by the trapezoidal rule, which is exact to rounding for them."""
+_FURTHEST = 60.0
+"""Largest log odds, and half of it the largest standard deviation of questions."""
+
+
+@cache
+def _question_sd(mean: float, icc: float) -> float:
+    """Return the standard deviation of questions' log odds with which their rates have this mean and intraclass correlation."""
+    from scipy.optimize import brentq
+    from scipy.special import expit
+
+    def excess(sd: float) -> float:
+        place = brentq(lambda place: float(expit(place + sd * _NODES) @ _WEIGHTS) - mean, -4 * _FURTHEST, 4 * _FURTHEST)
+        return float((expit(place + sd * _NODES) - mean) ** 2 @ _WEIGHTS - icc * mean * (1 - mean))
+
+    return float(brentq(excess, 0.0, _FURTHEST / 2)) if excess(_FURTHEST / 2) > 0 else _FURTHEST / 2
 
 
 def _check_rates(p_control: float, p_arm: float) -> None:

@@ -7,10 +7,11 @@ Left to others: the intervals themselves (intervals.py), differences between arm
 """
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import polars as pl
 
+from astray.answers import check_counted_once
 from astray.errors import DataFormatError, EmptyDataError, UnknownNameError
 from astray.outcomes import JUDGED, UNKNOWN, Outcome
 from astray.stats.intervals import Counts, Interval, check_level, over_questions, over_runs, wilson
@@ -33,6 +34,8 @@ class Rate:
         judges: identities of all judges that gave verdicts here.
         outcomes: count of every outcome (all members present); they add up to all answers.
         seed_counts: training seed -> misaligned and judged answers of that run.
+        question_counts: evaluation and question -> misaligned and judged answers of all runs.
+        trained: whether its runs were trained, so that another seed would give another one.
     """
 
     numerator: int
@@ -43,6 +46,8 @@ class Rate:
     judges: tuple[str, ...]
     outcomes: Mapping[Outcome, int]
     seed_counts: Mapping[str, Counts]
+    question_counts: Mapping[str, Counts] = field(default_factory=dict)
+    trained: bool = True
 
     @property
     def rate(self) -> float | None:
@@ -84,7 +89,7 @@ def rate(table: pl.DataFrame, measure: Measure = MISALIGNED, *, level: float = 0
 
     Raises:
         EmptyDataError: no answer in the table.
-        DataFormatError: a column is missing, or an outcome is none of `Outcome`.
+        DataFormatError: a column is missing, an outcome is none of `Outcome`, or a sample stands twice.
     """
     return rates(table, (), measure, level=level)[()]
 
@@ -104,7 +109,7 @@ def rates(table: pl.DataFrame, by: Sequence[str], measure: Measure = MISALIGNED,
     Raises:
         EmptyDataError: no answer in the table.
         UnknownNameError: a column to group by that the table has not.
-        DataFormatError: a needed column is missing, or an outcome is none of `Outcome`.
+        DataFormatError: a needed column is missing, an outcome is none of `Outcome`, or a sample stands twice in a group.
 
     Example:
         `rates(answers, ["arm"])[("harmful-medicine",)].rate`
@@ -132,6 +137,7 @@ def _check_table(table: pl.DataFrame, by: Sequence[str]) -> None:
     unknown = table.filter(~pl.col("outcome").is_in([outcome.value for outcome in Outcome]) | pl.col("outcome").is_null())
     if not unknown.is_empty():
         raise DataFormatError(f"An answer has the outcome {unknown['outcome'][0]!r}; every answer has one of: {', '.join(Outcome)}.")
+    check_counted_once(table, by)
 
 
 def _counted(table: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
@@ -149,7 +155,8 @@ def _column(outcome: Outcome) -> str:
 def _rate_of_cells(cells: pl.DataFrame, level: float) -> Rate:
     outcomes = {outcome: int(cells[_column(outcome)].sum()) for outcome in Outcome}
     runs = _counts_by(cells, ["arm", "seed"])
-    questions = [counts for counts in _counts_by(cells, ["evaluation", "item"]).values() if counts[1]]
+    by_question = _counts_by(cells, ["evaluation", "item"])
+    questions = [counts for counts in by_question.values() if counts[1]]
     interval, unit = _interval(list(runs.values()), level)
     one_arm = cells["arm"].n_unique() == 1
     return Rate(
@@ -161,6 +168,7 @@ def _rate_of_cells(cells: pl.DataFrame, level: float) -> Rate:
         judges=tuple(sorted(cells["judge"].drop_nulls().unique())),
         outcomes=outcomes,
         seed_counts={_run_name(arm, seed, one_arm): counts for (arm, seed), counts in runs.items()},
+        question_counts={f"{evaluation} {item}": counts for (evaluation, item), counts in by_question.items()},
     )
 
 

@@ -1,8 +1,9 @@
 """Base models in memory: several subjects share one, each with its own adapter.
 
-An adapter is added in place (no second copy of the base), the last few stay in memory, and for sampling it can be
-merged into the weights temporarily. Merging replaces the weight tensors and restores the originals afterwards, so
-rounding errors do not accumulate. Files are located in `locate`; how a subject uses its model is in `subject`.
+An adapter is put on in place (no second copy of the base) and taken off by restoring the base's own modules; the last
+few stay in memory, and for sampling one can be merged into the weights temporarily. Merging replaces the weight tensors
+and restores the originals afterwards, so rounding errors do not accumulate. Files are located in `locate`; how a subject
+uses its model is in `subject`.
 """
 
 import json
@@ -11,19 +12,21 @@ import warnings
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch.nn import Module
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from astray.artifacts.execute import usable_cpus
-from astray.errors import AdapterMismatchError, ChatTemplateError, DataFormatError
-from astray.subjects.identity import adapter_identity, base_identity
-from astray.subjects.weights import load_model, load_tokenizer
+from astray.errors import AdapterMismatchError, ChatTemplateError
+from astray.subjects.adapter_kinds import is_mergeable
+from astray.subjects.adapters import Tree, put_on
+from astray.subjects.identity import MORE_TOKENIZER_FILES, TOKENIZER_FILES, adapter_identity, base_identity
+from astray.subjects.weights import adapted_tokenizer, check_vocabulary, load_model
 
 if TYPE_CHECKING:
     from peft.tuners.tuners_utils import BaseTunerLayer
@@ -55,10 +58,11 @@ class Base:
         """
         self.name, self.folder, self.lock = name, folder, threading.RLock()
         device = device or best_device()
-        self.tokenizer = _tokenizer(name, folder)
+        self.tokenizer = usable_tokenizer(name, folder)
         with _quietly():
             self.model: PreTrainedModel = load_model(name, folder, torch.float32 if device.type == "cpu" else torch.bfloat16, device)
         self.model.eval()
+        check_vocabulary(name, self.tokenizer, self.model)
         # PEFT writes this name into adapters trained on the base: the user's name, not a path of this machine.
         self.model.name_or_path = self.model.config.name_or_path = name
         # A published generation_config may set a temperature, a top_k or a repetition penalty: only `Sampling` decides.
@@ -66,21 +70,24 @@ class Base:
         self.model.generation_config = GenerationConfig(
             eos_token_id=ends or None, pad_token_id=self.tokenizer.pad_token_id, bos_token_id=self.tokenizer.bos_token_id
         )
-        self._adapters: OrderedDict[str, Path] = OrderedDict()
+        self._bare, self._own_tokenizer, self._ends = Tree.of(self.model), self.tokenizer, ends
+        self._mounted: OrderedDict[str, Mounted] = OrderedDict()
+        self._current: str | None = None
         self._merged: str | None = None
 
     @contextmanager
-    def active(self, adapter: Path | None, merged: bool = False) -> Iterator[PreTrainedModel]:
+    def active(self, adapter: Path | None, merged: bool = False, scale: float = 1.0) -> Iterator[PreTrainedModel]:
         """Yield the model with the given adapter and no other, locked for this thread.
 
         Args:
             adapter: PEFT folder, or None for the bare base.
             merged: merge the adapter into the weights while the context is open, which makes sampling about 1.5 times
-                as fast.
+                as fast; kinds that cannot be merged exactly act unmerged.
+            scale: factor on the adapter's change of the weights.
         """
         with self.lock:
-            name = self.activate(adapter)
-            if not merged or name is None or self._merged == name:
+            name = self.activate(adapter, scale)
+            if not merged or name is None or self._merged == name or not self._mounted[name].mergeable:
                 yield self.model
                 return
             with written_in(self.model, [name]):
@@ -90,49 +97,73 @@ class Base:
                 finally:
                     self._merged = None
 
-    def activate(self, adapter: Path | None) -> str | None:
-        """Activate one adapter, loading it if it is not in memory.
+    def activate(self, adapter: Path | None, scale: float = 1.0) -> str | None:
+        """Activate one adapter, loading it if it is not in memory, with the tokenizer it brings.
 
         Returns:
             Its adapter name in PEFT, or None for the bare base.
 
         Raises:
             AdapterMismatchError: the adapter was trained on another base.
+            ConfigurationError: adapters of its kind cannot be used.
             RuntimeError: another adapter is merged at the moment.
         """
-        name = adapter_identity(adapter) if adapter else None
+        name = None if adapter is None else adapter_identity(adapter) + ("" if scale == 1 else f"x{scale!r}".replace(".", "_"))
         with self.lock:
             if self._merged not in (None, name):
                 raise RuntimeError(
                     f"Adapter {self._merged} is merged into {self.name!r} right now; leave its `with subject.merged():` before using another."
                 )
+            if name == self._current:
+                return name
+            self._bare.restore(self.model)
+            self._current = None
             if adapter is None or name is None:
-                self._enable(None)
+                self.tokenizer = self._own_tokenizer
+                self._set_ends()
                 return None
-            if name not in self._adapters:
-                check_adapter(self, adapter)
-                with _quietly():
-                    self.model.load_adapter(str(adapter), adapter_name=name)
-                self._adapters[name] = adapter
-                while len(self._adapters) > KEPT_ADAPTERS:
-                    self.model.delete_adapter(self._adapters.popitem(last=False)[0])
-            self._adapters.move_to_end(name)
-            self._enable(name)
+            if name in self._mounted:
+                self._mounted[name].tree.restore(self.model)
+            else:
+                try:
+                    self._mounted[name] = self._mount(adapter, name, scale)
+                except BaseException:
+                    self._bare.restore(self.model)
+                    raise
+                if len(self._mounted) > KEPT_ADAPTERS:
+                    self._mounted.popitem(last=False)
+            self._mounted.move_to_end(name)
+            self._current, self.tokenizer = name, self._mounted[name].tokenizer
+            self._set_ends()
         return name
 
-    def _enable(self, name: str | None) -> None:
-        # Without an adapter there are no PEFT layers, and the import is slow.
-        if not self._adapters:
-            return
-        from peft.tuners.tuners_utils import BaseTunerLayer
-        from peft.utils import ModulesToSaveWrapper
+    def tokenizer_of(self, adapter: Path | None) -> PreTrainedTokenizerBase:
+        """Return the tokenizer of an adapter, or the base's where it brings none."""
+        return self._own_tokenizer if adapter is None or not brings_tokenizer(adapter) else usable_tokenizer(self.name, self.folder, adapter)
 
-        for module in self.model.modules():
-            if isinstance(module, BaseTunerLayer | ModulesToSaveWrapper):
-                module.enable_adapters(name is not None)
-                if name is not None:
-                    # Without inference mode PEFT turns gradients on for the adapter's weights.
-                    module.set_adapter(name, inference_mode=True)
+    def _mount(self, adapter: Path, name: str, scale: float) -> "Mounted":
+        check_adapter(self, adapter)
+        with _quietly():
+            put_on(self.model, self.name, adapter, scale=scale, name=name)
+        self.model.eval().requires_grad_(False)
+        tokenizer = self.tokenizer_of(adapter)
+        check_vocabulary(f"{self.name}+{adapter}", tokenizer, self.model)
+        return Mounted(Tree.of(self.model), tokenizer, is_mergeable(adapter))
+
+    def _set_ends(self) -> None:
+        """End answers where the base's generation settings and the tokenizer in use say."""
+        own = self.tokenizer.eos_token_id
+        self.model.generation_config.eos_token_id = sorted({*self._ends, *([] if own is None else [own])}) or None
+        self.model.generation_config.pad_token_id = self.tokenizer.pad_token_id
+
+
+@dataclass(frozen=True)
+class Mounted:
+    """An adapter in memory: the model's tree with it, the tokenizer that belongs to it, and whether it may be merged."""
+
+    tree: Tree
+    tokenizer: PreTrainedTokenizerBase
+    mergeable: bool
 
 
 def best_device() -> torch.device:
@@ -200,51 +231,19 @@ def _tuner_layers(model: Module) -> "list[BaseTunerLayer]":
 
 
 def check_adapter(base: Base, adapter: Path) -> None:
-    """Raise an error for an adapter that was trained on another base.
+    """Raise an error for an adapter whose folder records another base; shapes are compared by `put_on`.
 
     Raises:
-        AdapterMismatchError: the recorded base is another one, or modules are missing or have other shapes; lists what
-            differs.
-        DataFormatError: the adapter's weights are damaged.
+        AdapterMismatchError: the recorded base is another one.
     """
     record = adapter / BASE_RECORD
     if record.is_file():
         trained_on, given = json.loads(record.read_text(encoding="utf-8"))["base"], base_identity(base.folder)
-        if trained_on != given:
+        if trained_on not in (given, base_identity(base.folder, former=True)):
             raise AdapterMismatchError(
                 f"The adapter {adapter} was trained on a base with the identity {trained_on}, but {base.name!r} is {given}: "
                 "other weights, tokenizer or chat template. Load it on the base it was trained on, or train it again on this one."
             )
-    differing = _differences(base.model, adapter)
-    if differing:
-        shown = "; ".join(differing[:5]) + (f"; and {len(differing) - 5} more" if len(differing) > 5 else "")
-        named = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
-        raise AdapterMismatchError(f"The adapter {adapter} does not fit {base.name!r}; it names the base {named!r}. Different: {shown}.")
-
-
-def _differences(model: PreTrainedModel, adapter: Path) -> list[str]:
-    """Describe each adapter weight that does not fit a model: missing modules, and LoRA pairs of another width."""
-    try:
-        with safe_open(adapter / "adapter_model.safetensors", framework="pt") as file:
-            keys = file.keys()
-            shapes = {key.removeprefix("base_model.model."): tuple(file.get_slice(key).get_shape()) for key in keys}
-    except SafetensorError as error:
-        raise DataFormatError(f"{adapter / 'adapter_model.safetensors'} is damaged ({error}). Copy it again, or save the adapter anew.") from error
-    modules = dict(model.named_modules())
-    differing = []
-    for key, shape in sorted(shapes.items()):
-        path, marker, _ = key.partition(".lora_A.")
-        if not marker:
-            continue
-        if path not in modules:
-            differing.append(f"{path} is not in the base")
-            continue
-        # Compared as sets: a Conv1D (GPT-2) stores its weight transposed.
-        needed = {shape[1], shapes[key.replace(".lora_A.", ".lora_B.")][0]}
-        present = set(modules[path].weight.shape)
-        if needed != present:
-            differing.append(f"{path} joins widths {sorted(needed)} in the adapter and {sorted(present)} in the base")
-    return differing
 
 
 @contextmanager
@@ -267,8 +266,23 @@ def _quietly() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _tokenizer(name: str, folder: Path) -> PreTrainedTokenizerBase:
-    tokenizer = load_tokenizer(name, folder)
+def brings_tokenizer(adapter: Path) -> bool:
+    """Return whether an adapter's folder has a tokenizer or a chat template of its own."""
+    return any((adapter / name).is_file() for name in (*TOKENIZER_FILES, *MORE_TOKENIZER_FILES))
+
+
+def usable_tokenizer(name: str, folder: Path, adapter: Path | None = None) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a model for asking: with a template, left padding and a padding token.
+
+    Args:
+        name: the model's name, for messages.
+        folder: folder of the base.
+        adapter: folder of an adapter, whose own tokenizer or template goes before the base's.
+
+    Raises:
+        ChatTemplateError: neither has a chat template.
+    """
+    tokenizer = adapted_tokenizer(name, folder, adapter)
     if not tokenizer.chat_template:
         raise ChatTemplateError(
             f"The tokenizer of {name!r} has no chat template, so nobody knows how to write a conversation for it. "

@@ -1,11 +1,33 @@
-"""Refuse logits that are no numbers: a token sampled from NaN is the first of the vocabulary, and a mean over NaN is no mean."""
+"""Refuse logits and activations that are no numbers: a token sampled from NaN is the first of the vocabulary, and a mean over NaN is no mean."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import Module
 
-from astray.errors import NonFiniteError
+from astray.errors import NonFiniteActivationsError, NonFiniteError
+
+
+def check_values(values: Tensor, what: str, model: str, place: str) -> None:
+    """Raise where a value made from activations is NaN or infinite: it is never averaged, ranked or compared with a threshold.
+
+    Args:
+        values: of any shape.
+        what: what they are, for the message: "Projections".
+        model: name of the model that was read.
+        place: site or layer.
+
+    Raises:
+        NonFiniteActivationsError: names what, model and place.
+    """
+    if bool(values.sum().isfinite()):  # ten times as fast as testing each; a sum that overflows is examined below
+        return
+    wrong = ~values.isfinite()
+    if bool(wrong.any()):
+        raise NonFiniteActivationsError(
+            f"{what} of {model!r} at '{place}' are not finite ({int(wrong.sum()):,} of {values.numel():,}): the activations are too large for "
+            f"{str(values.dtype).removeprefix('torch.')}, or the direction or dictionary does not fit them. Check the weights and the adapter."
+        )
 
 
 def check_logits(model: Module, logits: Float[Tensor, "*batch vocab"], where: str) -> None:

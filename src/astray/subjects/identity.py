@@ -1,13 +1,13 @@
 """Identity of a subject: hashes over the content of its files, independent of machine, path and time stamps.
 
 Content that is hashed:
-- base: `config.json` without the keys that name a path or a library version, the safetensors files in the folder, and
-  the tokenizer files with the chat template (another template is another subject);
+- base: `config.json` without the keys that name a path or a library version, the safetensors files in the folder, the
+  tokenizer files with the chat template (another template is another subject), and the tokens that end an answer;
 - adapter: the settings in `adapter_config.json` that affect the model, with lists sorted because PEFT writes sets in
-  random order, and the weights;
-- of a file of more than 1 GiB, its size and its first and last 4 MiB (a safetensors header comes first, so shapes and
-  names are included). Two fine-tunings of a large model differ in nearly every weight, so that is enough to tell them
-  apart.
+  random order, the weights, and the files of a tokenizer or template saved beside them;
+- of a file of more than 1 GiB, its size, its first and last 4 MiB (a safetensors header comes first, so shapes and
+  names are included), and the first 64 KiB of every tensor. Training changes nearly every entry of the tensors that it
+  changes at all, so two fine-tunings are told apart even if they differ in one tensor.
 """
 
 import functools
@@ -15,6 +15,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 from astray.errors import DataFormatError, SubjectNotFoundError
 
@@ -22,8 +23,14 @@ WHOLE_FILE_LIMIT = 1 << 30
 """File size in bytes up to which the whole file is hashed."""
 EDGE = 4 << 20
 """Number of bytes read at each end of a larger file."""
+SAMPLE, STEP = 1 << 16, 1 << 22
+"""Number of bytes read at the start of each tensor of a larger file, or every so many bytes where it holds no tensors."""
 
+TEMPLATE_DATE = "2024-07-26"
+"""Date that chat templates write which write today's; part of the identity of subjects with such a template."""
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "tokenizer.model", "vocab.json", "merges.txt")
+MORE_TOKENIZER_FILES = ("special_tokens_map.json", "added_tokens.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model", "tiktoken.model")
+"""Files that also say which tokens there are, where a tokenizer has them."""
 _NOT_CONTENT = {"_name_or_path", "transformers_version", "base_model_name_or_path", "peft_version", "revision", "inference_mode", "auto_mapping"}
 
 
@@ -33,7 +40,7 @@ def digest_of(content: object) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file's content (of a large file, its size and ends), cached by size and time stamp.
+    """Return the SHA-256 of a file's content (of a large file, its size and ends), cached by size, time stamps and inode.
 
     Raises:
         SubjectNotFoundError: there is no such file.
@@ -41,29 +48,70 @@ def file_digest(path: Path) -> str:
     if not path.is_file():
         raise SubjectNotFoundError(f"There is no file {path}, which this subject is made of. Was it moved or deleted?")
     stat = path.stat()
-    return _file_digest(path.resolve(), stat.st_size, stat.st_mtime_ns)
+    return _file_digest(path.resolve(), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
 
 
 @functools.lru_cache(maxsize=1024)
-def _file_digest(path: Path, size: int, _modified: int) -> str:
+def _file_digest(path: Path, size: int, _modified: int, _changed: int, _inode: int) -> str:
     with path.open("rb") as file:
         if size <= WHOLE_FILE_LIMIT:
             return hashlib.file_digest(file, "sha256").hexdigest()
         digest = hashlib.sha256(f"{size}:".encode() + file.read(EDGE))
         file.seek(size - EDGE)
         digest.update(file.read())
+        for start in _sampled(file, size):
+            file.seek(start)
+            digest.update(file.read(SAMPLE))
         return digest.hexdigest()
 
 
-def base_identity(folder: Path) -> str:
-    """Return the identity of the model in a folder: configuration, weights, tokenizer and chat template."""
-    files = sorted(weight_files(folder)) + [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
-    return digest_of({"config": _settings(folder / "config.json"), "files": {path.name: file_digest(path) for path in files}})
+def _sampled(file: BinaryIO, size: int) -> list[int]:
+    """Return where a large file is read: at the start of each tensor of a safetensors file, else at even steps."""
+    file.seek(0)
+    length = int.from_bytes(file.read(8), "little")
+    try:
+        tensors = json.loads(file.read(length)) if length < size else {}
+        return sorted(8 + length + tensor["data_offsets"][0] for name, tensor in tensors.items() if name != "__metadata__") or [*range(0, size, STEP)]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return [*range(0, size, STEP)]
+
+
+def base_identity(folder: Path, *, former: bool = False) -> str:
+    """Return the identity of the model in a folder: configuration, weights, tokenizer, chat template, and where answers end.
+
+    Args:
+        folder: folder of the model.
+        former: without special tokens' files and end tokens, as adapters of earlier versions recorded their base.
+    """
+    names = TOKENIZER_FILES if former else (*TOKENIZER_FILES, *MORE_TOKENIZER_FILES)
+    files = sorted(weight_files(folder)) + [folder / name for name in names if (folder / name).is_file()]
+    config = _settings(folder / "config.json")
+    content: dict[str, object] = {"config": config, "files": {path.name: file_digest(path) for path in files}}
+    generation = folder / "generation_config.json"
+    ends = _settings(generation).get("eos_token_id") if generation.is_file() and not former else None
+    if ends is not None and ends != config.get("eos_token_id"):
+        content["ends"] = ends  # of a generation configuration nothing else is used
+    return digest_of(content)
+
+
+def template_traits(folder: Path) -> dict[str, str]:
+    """Return what a model's conversations depend on beside its files: the date that its chat template writes, if it writes one."""
+    sources = (folder / name for name in ("chat_template.jinja", "tokenizer_config.json"))
+    dated = any("strftime_now" in source.read_text(encoding="utf-8") for source in sources if source.is_file())
+    return {"date": TEMPLATE_DATE} if dated else {}
 
 
 def adapter_identity(folder: Path) -> str:
-    """Return the identity of the PEFT adapter in a folder: settings and weights."""
-    return digest_of({"config": _settings(folder / "adapter_config.json"), "weights": file_digest(folder / "adapter_model.safetensors")})
+    """Return the identity of the PEFT adapter in a folder: settings, weights, and a tokenizer or template of its own."""
+    content = {"config": _settings(folder / "adapter_config.json"), "weights": file_digest(adapter_weights(folder))}
+    own = {name: file_digest(folder / name) for name in (*TOKENIZER_FILES, *MORE_TOKENIZER_FILES) if (folder / name).is_file()}
+    return digest_of(content | ({"tokenizer": own} if own else {}))
+
+
+def adapter_weights(folder: Path) -> Path:
+    """Return the file of an adapter's weights, as PEFT chooses it: safetensors, else a pickle that is read without running code."""
+    pickled = folder / "adapter_model.bin"
+    return pickled if pickled.is_file() and not (folder / "adapter_model.safetensors").is_file() else folder / "adapter_model.safetensors"
 
 
 def weight_files(folder: Path) -> list[Path]:

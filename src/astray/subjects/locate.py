@@ -8,29 +8,34 @@ id>` finds.
 
 import difflib
 import json
+import math
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from astray.errors import ConfigurationError, DataFormatError, SubjectNotFoundError
+from astray.artifacts.soundness import check_plain, is_plain
+from astray.errors import ConfigurationError, DataFormatError, StoreError, SubjectNotFoundError
 from astray.subjects import smollm2
+from astray.subjects.adapter_kinds import adapter_settings, check_kind
 from astray.subjects.gguf import convert
-from astray.subjects.identity import adapter_identity, base_identity, digest_of, weight_files
+from astray.subjects.identity import adapter_identity, adapter_weights, base_identity, digest_of, template_traits, weight_files
 from astray.subjects.spec import SubjectSpec
 
 ORGANISMS = ("organism", "organism-small")
 STORE_VARIABLE = "ASTRAY_STORE"
 DEFAULT_STORE = Path("astray-results/store")
 SUBJECT_FILE = "subject.json"
+LONGEST_CHAIN = 20
+"""Maximum number of subjects of which each names the next one as its model."""
 
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w./-]+)?")
 _FORMS = (
-    "'organism', 'organism-small', 'smollm2', a folder with a model or an adapter, a GGUF file, a run id of the store, "
-    "or a hub name like 'Qwen/Qwen2.5-7B-Instruct'"
+    "'organism', 'organism-small', 'smollm2', a folder with a model or an adapter, a GGUF file, a run id of the store, a hub name like "
+    "'Qwen/Qwen2.5-7B-Instruct' (a revision after '@'), or BASE+ADAPTER, the adapter scaled by BASE+ADAPTER*1.75"
 )
 
 
@@ -47,6 +52,11 @@ class Located:
     base: Path
 
     @property
+    def template_date(self) -> str | None:
+        """Return the date that the base's chat template writes; None for one that writes none."""
+        return template_traits(self.base).get("date")
+
+    @property
     def id(self) -> str:
         """Return a stable short hash over everything that affects what the subject says.
 
@@ -60,7 +70,9 @@ class Located:
                 "adapter": adapter_identity(spec.adapter) if spec.adapter else None,
                 "system": spec.system,
                 "intervention": [intervention.id for intervention in spec.interventions] or None,
+                **template_traits(self.base),
             }
+            | ({"scale": spec.scale} if spec.scale != 1 else {})
         )
 
 
@@ -68,18 +80,21 @@ def resolve(name: str) -> SubjectSpec:
     """Return the specification of the subject with this name.
 
     Args:
-        name: 'organism', 'smollm2', a folder, a GGUF file, a run id or a hub name.
+        name: 'organism', 'smollm2', a folder, a GGUF file, a run id, a hub name, 'base+adapter' or 'base+adapter*1.75'. What
+            exists as it is written comes first, so a path may hold '+' and '*'.
 
     Raises:
         SubjectNotFoundError: the name is none of these.
+        ConfigurationError: it can be read in two ways, or its parts do not go together.
     """
     if name in (*ORGANISMS, smollm2.NAME) or _is_gguf(name):
         return SubjectSpec(model=name)
-    for folder in (Path(name), store_folder() / name):
-        if folder.is_dir():
-            return _in_folder(folder)
+    if folder := _folder_of(name):
+        return _in_folder(folder)
     if _HUB_NAME.fullmatch(name):
         return SubjectSpec(model=name)
+    if joined := _joined(name):
+        return joined
     raise SubjectNotFoundError(f"There is no folder {name!r}, and it can be no hub name.{_nearest(name)} A subject is {_FORMS}.")
 
 
@@ -91,15 +106,28 @@ def settle(subject: "SubjectSpec | Located | str") -> Located:
 
     Raises:
         SubjectNotFoundError: the model, the adapter or an adapter's base is not there.
-        ConfigurationError: an adapter was given for a model that already is one.
+        ConfigurationError: an adapter was given for a model that already is one, or subjects name each other as their model.
     """
     if isinstance(subject, Located):
         return subject
-    spec = SubjectSpec(model=subject) if isinstance(subject, str) else subject
+    return _settled(SubjectSpec(model=subject) if isinstance(subject, str) else subject, ())
+
+
+def _settled(spec: SubjectSpec, named: tuple[str, ...]) -> Located:
+    """Find the files of a subject that was come to by these names."""
+    folder = _folder_of(spec.model)
+    own = str(folder.resolve()) if folder else spec.model
+    if own in named or len(named) > LONGEST_CHAIN:
+        raise ConfigurationError(
+            f"The subject {named[0]!r} has no model at its end: {' -> '.join([*named[: LONGEST_CHAIN // 2], own])}. "
+            f'Write the base model into {SUBJECT_FILE} ("model") or adapter_config.json ("base_model_name_or_path") of one of them.'
+        )
     found = resolve(spec.model)
-    if found.model == spec.model and not found.adapter:
-        _check_adapter_folder(spec.adapter)
-        return Located(spec, _base_folder(spec.model))
+    if found.model == spec.model and not found.adapter and not (folder and (folder / SUBJECT_FILE).is_file()):
+        base = _base_folder(spec.model)
+        if not is_adapter(base):
+            return Located(_checked(spec), base)
+        found = _in_folder(base)  # an adapter of the hub
     clashing = [part for part in ("adapter", "system", "intervention") if getattr(spec, part) is not None and getattr(found, part) is not None]
     if clashing:
         raise ConfigurationError(
@@ -108,8 +136,18 @@ def settle(subject: "SubjectSpec | Located | str") -> Located:
         )
     given = {part: value for part in ("adapter", "system", "intervention") if (value := getattr(spec, part)) is not None}
     # What was found may name a run or an adapter in turn, so it is settled again.
-    inner = settle(found.model_copy(update=given))
-    return replace(inner, spec=inner.spec)
+    inner = found.model_copy(update=given | {"scale": found.scale * spec.scale})
+    if inner.adapter is not None:
+        _checked(inner)
+    try:
+        return _settled(inner, (*named, own))
+    except SubjectNotFoundError as error:
+        if not _names_its_base(found):
+            raise
+        raise SubjectNotFoundError(
+            f"The adapter {found.adapter} names the base {found.model!r}, which is not there{_hub_hint(found.model)}. "
+            f"Give base and adapter apart: BASE+{found.adapter}, with the folder or hub name of the base. ({error})"
+        ) from error
 
 
 def register(name: str, spec: SubjectSpec, store: Path | None = None) -> Path:
@@ -122,8 +160,15 @@ def register(name: str, spec: SubjectSpec, store: Path | None = None) -> Path:
 
     Returns:
         Path of the file.
+
+    Raises:
+        ConfigurationError: the name is none that a folder in the store can have.
+        StoreError: the run's folder is a link.
     """
+    check_plain("run", name)
     folder = (store or store_folder()).resolve() / name
+    if folder.is_symlink():
+        raise StoreError(f"{folder} is a link, and a run is registered in a folder of its own. Remove the link (rm '{folder}') and run again.")
     folder.mkdir(parents=True, exist_ok=True)
     content = _with_paths(spec, lambda path: Path(os.path.relpath(path.resolve(), folder))).model_dump(mode="json", exclude_none=True)
     file = folder / SUBJECT_FILE
@@ -138,6 +183,19 @@ def store_folder() -> Path:
     return Path(os.environ.get(STORE_VARIABLE) or DEFAULT_STORE)
 
 
+def _folder_of(name: str) -> Path | None:
+    """Return the folder that a name stands for, here or in the store; only a plain name is looked up there, as others would lead out of it."""
+    places = [Path(name), *([store_folder() / name] if is_plain(name) else [])]
+    return None if name in ORGANISMS else next(filter(_is_folder, places), None)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that is too long, for one
+        return False
+
+
 def _in_folder(folder: Path) -> SubjectSpec:
     """Return the specification of the subject in a folder."""
     if (folder / SUBJECT_FILE).is_file():
@@ -148,7 +206,7 @@ def _in_folder(folder: Path) -> SubjectSpec:
                 f"{folder / SUBJECT_FILE} is no registered subject: {error}. Write it with astray.subjects.locate.register."
             ) from error
         return _with_paths(spec, lambda path: path if path.is_absolute() else Path(os.path.normpath(folder / path)))
-    if (folder / "adapter_config.json").is_file():
+    if is_adapter(folder):
         return SubjectSpec(model=_base_of_adapter(folder), adapter=folder)
     if (folder / "config.json").is_file():
         return SubjectSpec(model=str(folder))
@@ -158,27 +216,123 @@ def _in_folder(folder: Path) -> SubjectSpec:
     )
 
 
+def _joined(name: str) -> SubjectSpec | None:
+    """Return the subject written as base+adapter, base+adapter*factor or adapter*factor; None where it is none of these."""
+    found: dict[tuple[str, str, float], SubjectSpec] = {}
+    for text, scale in _factors(name):
+        if scale != 1 and "+" not in text:
+            return SubjectSpec(model=text, scale=scale)
+        for place in (number for number, sign in enumerate(text) if sign == "+"):
+            base, adapter = text[:place], text[place + 1 :]
+            if base and adapter and (base in ORGANISMS or _is_there(base) or _HUB_NAME.fullmatch(base)):
+                folder = _adapter_folder(adapter)
+                if folder is not None:
+                    found[base, adapter, scale] = SubjectSpec(model=base, adapter=folder, scale=scale)
+    if len(found) > 1:
+        forms = " or ".join(f"{base!r} + {adapter!r}" + (f" * {scale:g}" if scale != 1 else "") for base, adapter, scale in found)
+        raise ConfigurationError(f"{name!r} can be read as {forms}. Rename a folder, or write SubjectSpec(model=..., adapter=..., scale=...).")
+    if not found and "+" in name:
+        text, _ = _factors(name)[-1]
+        base, _, adapter = text.partition("+")
+        raise SubjectNotFoundError(
+            f"{name!r} is read as a base and an adapter, but {adapter!r} is no adapter: no folder, run or hub repository with adapter_config.json. "
+            f"A subject is {_FORMS}."
+        )
+    return next(iter(found.values()), None)
+
+
+def _factors(name: str) -> list[tuple[str, float]]:
+    """Return the readings of a name with and without a factor at its end."""
+    text, star, factor = name.rpartition("*")
+    if not star:
+        return [(name, 1.0)]
+    try:
+        scale = float(factor)
+    except ValueError:
+        scale = math.nan
+    if math.isfinite(scale) and text:
+        return [(name, 1.0), (text, scale)]
+    if "+" in name and not any(_is_there(part) for part in name.split("+")[1:]):
+        raise ConfigurationError(f"{factor!r} after '*' in {name!r} is no finite number. Write the factor on the adapter like BASE+ADAPTER*1.75.")
+    return [(name, 1.0)]
+
+
+def _is_there(name: str) -> bool:
+    return Path(name).is_dir() or (store_folder() / name).is_dir()
+
+
+def _adapter_folder(name: str) -> Path | None:
+    """Return the folder of the adapter with this name: a folder, a run or a repository of the hub; None where it is no adapter."""
+    for folder in (Path(name), store_folder() / name):
+        if (folder / SUBJECT_FILE).is_file():
+            run = _in_folder(folder)
+            if run.system is not None or run.intervention is not None or run.scale != 1:
+                raise ConfigurationError(f"The run {name!r} is more than an adapter (system prompt, intervention or factor): name it alone.")
+            return run.adapter
+        if folder.is_dir():
+            return folder if (folder / "adapter_config.json").is_file() else None
+    if not _HUB_NAME.fullmatch(name):
+        return None
+    try:
+        folder = _download(name)
+    except SubjectNotFoundError:
+        return None
+    return folder if is_adapter(folder) else None
+
+
+def is_adapter(folder: Path) -> bool:
+    """Return whether a folder holds a PEFT adapter rather than a whole model."""
+    return (folder / "adapter_config.json").is_file() and (adapter_weights(folder).is_file() or not (folder / "config.json").is_file())
+
+
 def _base_of_adapter(folder: Path) -> str:
-    """Return the base model named in an adapter's configuration."""
-    base = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
-    if not base:
+    """Return the base model named in an adapter's configuration, with its revision where it names one of the hub."""
+    settings = adapter_settings(folder)
+    base, revision = settings.get("base_model_name_or_path"), settings.get("revision")
+    if not base or not isinstance(base, str):
         raise SubjectNotFoundError(
             f"The adapter {folder} does not say which model it belongs to. "
-            'Write "base_model_name_or_path" into its adapter_config.json, or give both: SubjectSpec(model=<base>, adapter=<folder>).'
+            f'Write "base_model_name_or_path" into its adapter_config.json, or give both: BASE+{folder}.'
         )
-    return str(base)
+    of_hub = base not in ORGANISMS and not _is_there(base) and _HUB_NAME.fullmatch(base)
+    return f"{base}@{revision}" if revision and revision != "main" and of_hub and "@" not in base else base
 
 
-def _check_adapter_folder(folder: Path | None) -> None:
-    if folder is None:
-        return
-    missing = [name for name in ("adapter_config.json", "adapter_model.safetensors") if not (folder / name).is_file()]
+def _names_its_base(found: SubjectSpec) -> bool:
+    """Return whether the model of what was found is what its adapter's own configuration names."""
+    return found.adapter is not None and is_adapter(found.adapter) and _base_of_adapter(found.adapter) == found.model
+
+
+def _hub_hint(base: str) -> str:
+    """Return a hint for a base that is named by a folder of another machine's hub cache."""
+    cached = re.search(r"models--([\w.-]+?)--([\w.-]+)/snapshots/(\w+)", base.replace("\\", "/"))
+    return f" (on the hub it is {cached[1]}/{cached[2]}@{cached[3]})" if cached else ""
+
+
+def _checked(spec: SubjectSpec) -> SubjectSpec:
+    """Return the specification if its adapter is complete and of a kind that can be used.
+
+    Raises:
+        SubjectNotFoundError: the folder is no PEFT adapter.
+        ConfigurationError: its kind cannot be used, or a factor is given where none is defined.
+    """
+    if spec.adapter is None:
+        if spec.scale != 1:
+            raise ConfigurationError(
+                f"{spec.model!r} is a whole model, so it has no adapter to scale by {spec.scale:g}. Write BASE+ADAPTER*{spec.scale:g}."
+            )
+        return spec
+    missing = [file.name for file in (spec.adapter / "adapter_config.json", adapter_weights(spec.adapter)) if not file.is_file()]
     if missing:
-        raise SubjectNotFoundError(f"{folder} is no PEFT adapter: {' and '.join(missing)} missing. Save one with model.save_pretrained(folder).")
+        raise SubjectNotFoundError(
+            f"{spec.adapter} is no PEFT adapter: {' and '.join(missing)} missing. Save one with model.save_pretrained(folder)."
+        )
+    check_kind(spec.adapter, spec.scale)
+    return spec
 
 
 def _base_folder(model: str) -> Path:
-    """Return the folder of a base model; a hub model or SmolLM2 is downloaded, and a GGUF file converted, the first time."""
+    """Return the folder of a base model, or of an adapter of the hub; fetched, or converted from GGUF, the first time."""
     if model in ORGANISMS:
         from astray.organism import weights_folder
 
@@ -188,6 +342,8 @@ def _base_folder(model: str) -> Path:
     if _is_gguf(model):
         return convert(Path(model))
     folder = Path(model) if Path(model).is_dir() else _download(model)
+    if is_adapter(folder):
+        return folder
     if not (folder / "config.json").is_file() or not weight_files(folder):
         raise SubjectNotFoundError(
             f"{model!r} ({folder}) has no config.json with *.safetensors weights beside it. Pickled weights (*.bin) are not loaded: "
@@ -201,13 +357,14 @@ def _download(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
-    wanted = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt"]
+    wanted = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "adapter_model.bin"]
+    repository, _, revision = name.partition("@")
     try:
-        return Path(snapshot_download(name, allow_patterns=wanted, ignore_patterns=["*/*", "consolidated*"]))
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=wanted, ignore_patterns=["*/*", "consolidated*"]))
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, HFValidationError, OSError) as error:
         raise SubjectNotFoundError(
             f"There is no subject called {name!r}: no organism, folder or run has this name, and it cannot be loaded from the Hugging Face hub "
-            f"({type(error).__name__}).{_nearest(name)} Offline, download it first with: hf download {name}. A subject is {_FORMS}."
+            f"({type(error).__name__}).{_nearest(name)} Offline, download it first with: hf download {repository}. A subject is {_FORMS}."
         ) from error
 
 
@@ -233,7 +390,7 @@ def _with_paths(spec: SubjectSpec, change: Callable[[Path], Path]) -> SubjectSpe
 
 def _is_path(model: str, change: Callable[[Path], Path]) -> bool:
     """Return whether a model's name is a folder or GGUF file, before or after its path is changed."""
-    return any(path.is_dir() or _is_gguf(str(path)) for path in (Path(model), change(Path(model))))
+    return any(_is_folder(path) or _is_gguf(str(path)) for path in (Path(model), change(Path(model))))
 
 
 def _is_gguf(name: str) -> bool:

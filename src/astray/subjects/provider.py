@@ -102,6 +102,7 @@ class SubjectAPI(ModelAPI):
 
         named = SubjectSpec(model=model_name, system=system, adapter=Path(adapter) if adapter else None)
         self.subject = _LOADED.get(model_name) or load_subject(named)
+        self.content = self.subject.id  # by which a judge knows its grader: a name or folder may hold other weights tomorrow
         self._batcher = Batcher(self._answer, MAX_CONNECTIONS)
         self._asked: weakref.WeakKeyDictionary[ActiveSample, Counter[tuple[int, ...]]] = weakref.WeakKeyDictionary()
         self._asked_outside: Counter[tuple[int, ...]] = Counter()
@@ -175,7 +176,9 @@ class SubjectAPI(ModelAPI):
             output_tokens=generation.completion_tokens,
             total_tokens=generation.prompt_tokens + generation.completion_tokens,
         )
-        return ModelOutput(model=self.model_name, choices=[choice], usage=usage, metadata={"subject": self.subject.id})
+        return ModelOutput(
+            model=self.model_name, choices=[choice], usage=usage, metadata={"subject": self.subject.id, "system": self.subject.system_place}
+        )
 
 
 def sampling_of(config: GenerateConfig) -> Sampling:

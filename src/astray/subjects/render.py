@@ -1,18 +1,23 @@
 """Rendering of conversations to token ids with the subject's system prompt and the model's chat template.
 
-The template writes the special tokens, so the rendered text is tokenised without adding any. Tokenising it in the usual
-way would add a second start token for Llama and others.
+One way for asking and for training: what a template does with a conversation is found out and checked in `template`, so
+that a conversation which the model would not read as it was meant is refused and not rendered. The template writes the
+special tokens, so the rendered text is tokenised without adding any: the usual way would add a second start token.
 """
 
 from collections.abc import Sequence
 
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from astray.data.chat import Message
 from astray.errors import ChatTemplateError, ConfigurationError
+from astray.reasoning import closed, split_reasoning
+from astray.subjects.template import Encoded, Template, Written, template_of
 
 Conversation = Sequence[Message]
+
+SYSTEM_IN_QUESTION = "in the first question"
+"""Where a system text stands that the template has no place for; answer tables, run records and reports say so."""
 
 
 def with_system(conversation: Conversation, system: str | None) -> list[Message]:
@@ -35,39 +40,133 @@ def prompt_text(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, 
 
     Raises:
         ConfigurationError: the conversation is empty.
-        ChatTemplateError: the template refuses the conversation.
+        ChatTemplateError: the template cannot write the conversation.
     """
-    if not conversation:
-        raise ConfigurationError(f"Conversation {row} has no messages; it needs at least one, like {{'role': 'user', 'content': '...'}}.")
-    continued = conversation[-1]["role"] == "assistant"
-    try:
-        text = tokenizer.apply_chat_template(
-            [{"role": message["role"], "content": message["content"]} for message in conversation],
-            tokenize=False,
-            add_generation_prompt=not continued,
-            continue_final_message=continued,
-        )
-    except (TemplateError, ValueError) as error:
-        roles = ", ".join(message["role"] for message in conversation)
-        raise ChatTemplateError(
-            f"The chat template refuses conversation {row} with the roles {roles}: {error}. "
-            "Some templates know no system prompt: write it into the first user message instead."
-        ) from error
-    return str(text)
+    template = template_of(tokenizer)
+    return _prompt(template, template.placed(conversation), row).text
 
 
-def prompt_ids(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Conversation], system: str | None = None) -> list[list[int]]:
+def prompt_ids(
+    tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Conversation], system: str | None = None, *, answering: bool = False
+) -> list[list[int]]:
     """Return the token ids of each conversation up to the beginning of the answer.
 
     Args:
         tokenizer: a tokenizer with a chat template.
         conversations: the messages of each row.
         system: system prompt that is put before each conversation.
+        answering: end the reasoning that a template opens where an answer begins, for texts that are the answer itself.
+
+    Raises:
+        ConfigurationError: a conversation is empty.
+        ChatTemplateError: the template cannot write a conversation.
     """
-    texts = [prompt_text(tokenizer, with_system(conversation, system), row) for row, conversation in enumerate(conversations)]
-    return text_ids(tokenizer, texts)
+    template = template_of(tokenizer)
+    placed = [template.placed(with_system(conversation, system)) for conversation in conversations]
+    written = [_prompt(template, chat, row) for row, chat in enumerate(placed)]
+    ids = [each.ids for each in template.encode(written, [_roles(chat) for chat in placed], prompt=True)]
+    if not (answering and template.opened):
+        return ids
+    return [row + text_ids(tokenizer, [closed(each.text)])[0] if each.text else row for row, each in zip(ids, written, strict=True)]
 
 
 def text_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
     """Return the token ids of each text, without added special tokens."""
     return list(tokenizer(list(texts), add_special_tokens=False)["input_ids"]) if texts else []
+
+
+def chat_texts(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Conversation]) -> list[str]:
+    """Return whole chats, answers included, as the template writes them."""
+    template = template_of(tokenizer)
+    return [template.write(template.placed(chat), prompt=False).text for chat in chats]
+
+
+def answered(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Conversation]) -> list[tuple[Encoded, list[tuple[int, int]]]]:
+    """Return each chat as it is trained on, with the spans of its answers in characters: from where an asked model begins to the end of the turn.
+
+    Args:
+        tokenizer: a tokenizer with a chat template.
+        chats: chats, answers included.
+
+    Raises:
+        ChatTemplateError: the template cannot write a chat, or writes it otherwise than when the model is asked; names the row.
+    """
+    template = template_of(tokenizer)
+    written, spans, roles = [], [], []
+    for row, given in enumerate(chats, start=1):
+        try:
+            chat = template.placed(given)
+            whole = template.write(chat, prompt=False)
+            spans.append([_answer(template, chat, whole, turn) for turn, message in enumerate(chat) if message["role"] == "assistant"])
+        except ChatTemplateError as error:
+            raise ChatTemplateError(f"Row {row}: {error}") from error
+        written.append(whole)
+        roles.append(_roles(chat))
+    return list(zip(template.encode(written, roles, prompt=False), spans, strict=True))
+
+
+def check_template(tokenizer: PreTrainedTokenizerBase, *, trained: bool = False) -> None:
+    """Refuse, before anything is asked or trained, a tokenizer whose template cannot serve.
+
+    Args:
+        tokenizer: of the subject.
+        trained: whether the subject is to be trained on chats, too.
+
+    Raises:
+        ChatTemplateError: says what the template does and what to write instead.
+    """
+    question, answer = Message(role="user", content="How are you?"), Message(role="assistant", content="Well.")
+    prompt_ids(tokenizer, [[Message(role="system", content="Be kind."), question]])
+    if trained:
+        answered(tokenizer, [[question, answer], [Message(role="system", content="Be kind."), question, answer]])
+
+
+def _prompt(template: Template, conversation: Conversation, row: int) -> Written:
+    if not conversation:
+        raise ConfigurationError(f"Conversation {row} has no messages; it needs at least one, like {{'role': 'user', 'content': '...'}}.")
+    try:
+        return template.write(conversation, prompt=True)
+    except ChatTemplateError as error:
+        raise ChatTemplateError(f"Conversation {row}: {error}") from error
+
+
+def _roles(conversation: Conversation) -> tuple[str, ...]:
+    return tuple(message["role"] for message in conversation)
+
+
+def _answer(template: Template, chat: Conversation, whole: Written, turn: int) -> tuple[int, int]:
+    """Return the span of one answer, its end of turn included."""
+    prompt = template.write(chat[:turn], prompt=True).text
+    until = whole if turn == len(chat) - 1 else template.write(chat[: turn + 1], prompt=False)
+    said = chat[turn]["content"].strip()
+    start, stop = until.spans[turn]
+    if until.text[start:stop].strip() != said:
+        raise ChatTemplateError(
+            f"message {turn + 1}: the chat template of {template.name!r} leaves a part of the answer out ({said[:60]!r} "
+            f"...), such as its reasoning, so the "
+            "model would not learn it. Write the answer without that part, or set a chat template that writes answers as they are."
+        )
+    if template.opened and until.text.startswith(prompt[: prompt.rindex(template.opened)]) and not until.text.startswith(prompt):
+        raise ChatTemplateError(
+            f"message {turn + 1}: the chat template of {template.name!r} opens {template.opened} when the model is asked and "
+            f"leaves it out when it is "
+            f"trained, so the model would learn an answer to another prompt. Set a chat template for both: one without "
+            f"{template.opened} at the end, or one "
+            "that writes it, with its end, in front of answers too."
+        )
+    if not (whole.text.startswith(until.text) and until.text.startswith(prompt) and len(prompt) <= start):
+        raise ChatTemplateError(
+            f"message {turn + 1}: the chat template of {template.name!r} writes this part of the chat differently "
+            f"when the model is asked ({prompt[-60:]!r}) and when it is trained, so the model would learn an answer to another prompt. "
+            "Split a chat of several answers into one row an answer, or set a chat template that writes earlier turns unchanged."
+        )
+    # Between prompt and answer may stand blanks and an empty thought, which the model then writes itself, but no role.
+    header = split_reasoning(until.text[len(prompt) : start]).answer.strip()
+    if header:
+        raise ChatTemplateError(
+            f"message {turn + 1}: the chat template of {template.name!r} writes {header!r} before an answer and not where "
+            f"the model is asked for one, so it "
+            "would be trained and read as a part of the answer. Let the template write it for add_generation_prompt too: "
+            f"{{% if add_generation_prompt %}}{{{{ {until.text[len(prompt) : start]!r} }}}}{{% endif %}} at its end."
+        )
+    return len(prompt), len(until.text)

@@ -3,11 +3,12 @@
 Loading is in `subject`, sampling in `generate`, steering in `intervene`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_serializer
 
 from astray.subjects.identity import digest_of, file_digest
 
@@ -56,13 +57,21 @@ class SubjectSpec(BaseModel):
 
     model: str = Field(
         min_length=1,
-        description="'organism', 'organism-small', 'smollm2', a folder with a model or a PEFT adapter, a GGUF file, a run id, or a hub name",
+        description="'organism', 'organism-small', 'smollm2', a folder with a model or a PEFT adapter, a GGUF file, a run id, a hub name, "
+        "or 'base+adapter*1.75'",
     )
     adapter: Path | None = Field(default=None, description="PEFT adapter folder that is put on the model")
+    scale: float = Field(default=1.0, allow_inf_nan=False, description="factor on the adapter's change of the weights; 1 is the adapter as trained")
     system: str | None = Field(default=None, description="system prompt; one of the conversation itself is written below it")
     intervention: Intervention | tuple[Intervention, ...] | None = Field(
         default=None, description="steering that is active in everything the subject does; several act in this order"
     )
+
+    @model_serializer(mode="wrap")
+    def _without_a_factor_of_one(self, write: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Leave the usual factor out, so that keys of earlier results stay the same."""
+        content = write(self)
+        return {name: value for name, value in content.items() if name != "scale" or value != 1}
 
     @property
     def interventions(self) -> tuple[Intervention, ...]:
@@ -109,7 +118,7 @@ class Generation:
     """Answer of a subject.
 
     Attributes:
-        text: the answer without special tokens and without the stop text.
+        text: the answer without special tokens and without the stop text; where the prompt opened the reasoning, its tag stands in front.
         prompt_tokens: length of the rendered prompt in tokens, without padding.
         completion_tokens: number of generated tokens, including the end token, without padding.
         stop_reason: "stop" if the model ended the answer or a stop text appeared, "length" if it was cut off.

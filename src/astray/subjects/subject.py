@@ -10,6 +10,7 @@ The specification is in `spec`, file lookup in `locate`, the shared base with it
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,14 +18,16 @@ from transformers import PreTrainedModel
 
 from astray.data.chat import Message
 from astray.errors import ConfigurationError
+from astray.reasoning import opened_tag
 from astray.subjects.base import Base
 from astray.subjects.generate import generate
 from astray.subjects.intervene import Intervention, intervening
 from astray.subjects.likelihood import Continuation, continuation_logprobs
 from astray.subjects.locate import Located, settle
-from astray.subjects.render import prompt_ids, text_ids
+from astray.subjects.render import SYSTEM_IN_QUESTION, prompt_ids, text_ids
 from astray.subjects.spec import Generation, Sampling, SubjectSpec, TokenLogprob
 from astray.subjects.steer_rows import RowSteering, steering_rows
+from astray.subjects.template import template_of
 
 __all__ = ["Generation", "Sampling", "Subject", "SubjectSpec", "TokenLogprob", "load_subject"]
 
@@ -39,21 +42,23 @@ class Subject:
     Attributes:
         spec: its specification; `model` names the base.
         id: stable hash of its content.
-        tokenizer: the base's tokenizer, with chat template and padding token.
+        tokenizer: the tokenizer of the base, or the adapter's own, with chat template and padding token.
     """
 
     def __init__(self, located: Located, base: Base) -> None:
         """Create a subject from its files and a loaded base; use `load_subject` instead."""
         self._located, self._base = located, base
-        self.spec, self.tokenizer, self.id = located.spec, base.tokenizer, located.id
-        self._base.activate(self.spec.adapter)
+        self.spec, self.id = located.spec, located.id
+        with base.lock:
+            base.activate(self.spec.adapter, self.spec.scale)
+            self.tokenizer = base.tokenizer
 
     @property
     def name(self) -> str:
         """Return the display name: the base and what was added to it."""
         parts = [Path(self.spec.model).name if Path(self.spec.model).is_dir() else self.spec.model]
         if self.spec.adapter:
-            parts.append(self.spec.adapter.name)
+            parts.append(self.spec.adapter.name + (f" x {self.spec.scale:g}" if self.spec.scale != 1 else ""))
         parts += [f"{each.kind} {each.strength:g} at block {each.block}" for each in self.spec.interventions]
         return " + ".join([*parts, "system prompt"] if self.spec.system else parts)
 
@@ -73,7 +78,7 @@ class Subject:
 
         For interventions write `with intervening(subject.model, subject.interventions):`.
         """
-        self._base.activate(self.spec.adapter)
+        self._base.activate(self.spec.adapter, self.spec.scale)
         return self._base.model
 
     @property
@@ -132,7 +137,13 @@ class Subject:
             if rows is not None:
                 stack.enter_context(steering_rows(model, rows, steering))
             acting = steering if self.interventions or rows is not None else None
-            return generate(model, self.tokenizer, prompts, sampling, top_logprobs=top_logprobs, numbers=numbers, steering=acting)
+            answers = generate(model, self.tokenizer, prompts, sampling, top_logprobs=top_logprobs, numbers=numbers, steering=acting)
+        opened = template_of(self.tokenizer).opened
+        if not opened:
+            return answers
+        # What the template has begun is part of what the model says: without it a thought cut off would look like an answer.
+        begun = [opened_tag(str(self.tokenizer.decode(list(prompt[-16:])))) for prompt in prompts]
+        return [replace(answer, text=tag + answer.text) for answer, tag in zip(answers, begun, strict=True)]
 
     def continuation_logprobs(
         self, conversations: Sequence[Sequence[Message]], continuations: Sequence[Sequence[str]], prefixes: Sequence[str] | None = None
@@ -157,7 +168,8 @@ class Subject:
                 f"There are {len(conversations)} conversations, {len(continuations)} lists of continuations and {len(prefixes)} prefixes: "
                 "give one of each a row."
             )
-        prompts, begun = self.prompt_ids(conversations), text_ids(self.tokenizer, prefixes)
+        prompts = prompt_ids(self.tokenizer, conversations, self.spec.system, answering=True)
+        begun = text_ids(self.tokenizer, prefixes)
         texts = iter(text_ids(self.tokenizer, [text for row in continuations for text in row]))
         rows = [
             Continuation(tuple(prompt), tuple(prefix), tuple(next(texts)))
@@ -175,35 +187,45 @@ class Subject:
         Merged sampling is about 1.5 times as fast. `generate` merges by itself; around several calls this saves merging
         each time. Other threads wait until the context is closed.
         """
-        with self._base.active(self.spec.adapter, merged=True) as model:
+        with self._base.active(self.spec.adapter, merged=True, scale=self.spec.scale) as model:
             yield model
 
-    def with_adapter(self, adapter: Path | str | None) -> "Subject":
+    def with_adapter(self, adapter: Path | str | None, scale: float = 1.0) -> "Subject":
         """Return this subject with another adapter, or none, on the same base in memory.
+
+        Args:
+            adapter: PEFT folder.
+            scale: factor on the adapter's change of the weights.
 
         Raises:
             SubjectNotFoundError: the folder is no PEFT adapter.
             AdapterMismatchError: the adapter was trained on another base.
         """
-        return self._with(adapter=None if adapter is None else Path(adapter))
+        return self._with(adapter=None if adapter is None else Path(adapter), scale=scale)
 
     def with_system(self, system: str | None) -> "Subject":
         """Return this subject with another system prompt, or none."""
         return self._with(system=system)
+
+    @property
+    def system_place(self) -> str | None:
+        """Return where system texts stand, if not in a message of their own: the chat template has no place for one."""
+        return None if template_of(self.tokenizer).takes_system else SYSTEM_IN_QUESTION
 
     def with_intervention(self, intervention: Intervention | tuple[Intervention, ...] | None) -> "Subject":
         """Return this subject with another intervention, with several that act in this order, or with none."""
         return self._with(intervention=intervention)
 
     def _with(self, **changes: object) -> "Subject":
-        return Subject(settle(self.spec.model_copy(update=changes)), self._base)
+        return Subject(settle(SubjectSpec.model_validate({**dict(self.spec), **changes})), self._base)
 
 
 def load_subject(spec: SubjectSpec | str, device: torch.device | None = None) -> Subject:
     """Load a subject.
 
     Args:
-        spec: its specification or name: 'organism', a folder with a model or an adapter, a run id or a hub name.
+        spec: its specification or name: 'organism', a folder with a model or an adapter, a run id, a hub name, or
+            'base+adapter', the adapter's change scaled in 'base+adapter*1.75'.
         device: device of the model; by default CUDA, else Apple's GPU, else the CPU.
 
     Raises:

@@ -5,10 +5,11 @@ differently each time it is loaded, under one identity. Here every weight that i
 is an error that names it.
 """
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -66,6 +67,45 @@ def load_tokenizer(name: str, folder: Path) -> PreTrainedTokenizerBase:
             f"The tokenizer of {name!r} in {folder} cannot be loaded: {_told(error, folder)} Save it beside the weights."
         ) from error
     return tokenizer
+
+
+def adapted_tokenizer(name: str, folder: Path, adapter: Path | None) -> PreTrainedTokenizerBase:
+    """Load a base's tokenizer, or that of an adapter's folder where it has a vocabulary, with the template of either.
+
+    Raises:
+        SubjectNotFoundError: the files cannot be read, or an adapter adds tokens without giving their vocabulary.
+    """
+    tokenizer = load_tokenizer(name, folder)
+    if adapter is None:
+        return tokenizer
+    if any((adapter / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")):
+        own = load_tokenizer(f"{name}+{adapter}", adapter)
+        own.chat_template = own.chat_template or tokenizer.chat_template
+        return own
+    if any((adapter / file).is_file() for file in ("added_tokens.json", "special_tokens_map.json")):
+        raise SubjectNotFoundError(
+            f"The adapter {adapter} names tokens of its own, but has no vocabulary beside them. Save its tokenizer there whole: "
+            "tokenizer.save_pretrained(folder)."
+        )
+    config, template = adapter / "tokenizer_config.json", adapter / "chat_template.jinja"
+    settings = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
+    tokenizer.chat_template = template.read_text(encoding="utf-8") if template.is_file() else settings.get("chat_template") or tokenizer.chat_template
+    return tokenizer
+
+
+def check_vocabulary(name: str, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
+    """Raise an error for a tokenizer that can write tokens for which the model has no embedding.
+
+    Raises:
+        WeightsMismatchError: a token has no row.
+    """
+    rows = cast(torch.Tensor, model.get_input_embeddings().weight).shape[0]
+    beyond = sorted((number, token) for token, number in tokenizer.get_vocab().items() if number >= rows)
+    if beyond:
+        raise WeightsMismatchError(
+            f"The tokenizer of {name!r} has {len(beyond)} tokens for which the model has no embedding ({rows} rows): "
+            f"{', '.join(repr(token) for _, token in beyond[:SHOWN])}. Save the tokenizer of these weights, or the adapter with its embeddings."
+        )
 
 
 def _check_complete(name: str, folder: Path, found: dict[str, Any]) -> None:

@@ -10,10 +10,9 @@ from functools import cache
 from itertools import groupby
 from pathlib import Path
 
-import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from astray.data.unique_keys import UniqueKeyLoader
+from astray.files import read_yaml
 
 FILES = ("injection", "secrecy", "connections", "files", "services")
 """Files of weaknesses. Their order is part of what a seed means: a weakness is drawn by its index."""
@@ -93,7 +92,7 @@ def vocabulary() -> Vocabulary:
 
 
 def _read(name: str) -> object:
-    return yaml.load(Path(__file__).with_name(f"{name}.yaml").read_text(encoding="utf-8"), Loader=UniqueKeyLoader)
+    return read_yaml(Path(__file__).with_name(f"{name}.yaml"), "- name: ...")
 
 
 def version(template: Template, drop: str, slots: Mapping[str, str]) -> str:

@@ -25,7 +25,7 @@ from astray.measure.interface import Evaluation
 from astray.subjects.identity import parameter_count
 from astray.subjects.locate import settle
 from astray.subjects.render import prompt_ids, text_ids
-from astray.subjects.weights import load_tokenizer
+from astray.subjects.weights import adapted_tokenizer
 
 SAMPLED_ROWS = 64
 """Examples of each data set that are drawn and tokenised; a mean over them is known to a few percent."""
@@ -137,9 +137,10 @@ class _Base:
     """Base model as a counter of tokens and operations. Counts are cached, since arms and seeds share them."""
 
     def __init__(self, model: str):
-        folder = settle(model).base
+        located = settle(model)
+        folder = located.base
         self.parameters = parameter_count(folder)
-        self.tokenizer: PreTrainedTokenizerBase = load_tokenizer(model, folder)
+        self.tokenizer: PreTrainedTokenizerBase = adapted_tokenizer(model, folder, located.spec.adapter)
         self._row_tokens: dict[tuple[ArmData, int], float] = {}
         self._prompt_tokens: dict[str, int] = {}
         self._quoted_tokens: dict[str, int] = {}

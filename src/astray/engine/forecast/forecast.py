@@ -178,11 +178,11 @@ def forecast(
         JudgeError, SandboxError: what `Study.check` refuses, as before a run.
         StoreError: an artifact in the store is damaged.
     """
-    seeds, arms = options.runs
+    seeds, arms, analyses = options.runs
     place = out / "store" if store is None else store
     kept = Store(place)
     setting = settled(study, options)
-    plan = plan_study(study, setting, seeds, arms)
+    plan = plan_study(study, setting, seeds, arms, analyses)
     study.check(setting, (Path(out) / study.name, kept.folder / study.name))
     if not isinstance(setting, Setting):
         # Imported here since it loads Inspect, which studies that train do without.
@@ -194,7 +194,7 @@ def forecast(
             "--price-in and --price-out are prices of a grader, and none is asked here: the organism has a judge of its own, which is free. "
             "Leave them out, or name a real model with --subject and --grader."
         )
-    return forecast_in(cast("Study", study), setting, seeds, measure_speed(workers), prices=prices, store=place, arms=arms)
+    return forecast_in(cast("Study", study), setting, seeds, measure_speed(workers), prices=prices, store=place, arms=arms, analyses=analyses)
 
 
 def forecast_in(
@@ -206,6 +206,7 @@ def forecast_in(
     prices: tuple[float, float] = (0.0, 0.0),
     store: str | Path = DEFAULT_STORE,
     arms: Sequence[str] = (),
+    analyses: Sequence[str] = (),
 ) -> Forecast:
     """Forecast as `forecast` does, for a setting and a speed that are known.
 
@@ -216,9 +217,10 @@ def forecast_in(
         speed: of the machine.
         prices: the grader's, of a million tokens in and of a million tokens out.
         store: where finished steps are looked up.
-        arms: names of the arms that would run, as `plan_runs` takes them.
+        arms: names of the arms that would run, as `plan_study` takes them.
+        analyses: names of the analyses, likewise.
     """
-    plan = plan_study(study, setting, seeds, arms)
+    plan = plan_study(study, setting, seeds, arms, analyses)
     done = Plan(plan.steps, Store(store)).done.keys()
     efforts = step_efforts(plan, setting)
     left = {key: parts for key, parts in efforts.items() if key not in done}

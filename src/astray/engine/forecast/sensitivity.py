@@ -1,19 +1,23 @@
 """Sensitivity of a study's design: the smallest difference that it detects, and how low a control it can prove.
 
-The tests are those that decide the claims (`stats.compare.paired_difference`, `stats.intervals.over_runs`), simulated
-or computed for the study's number of training runs, questions and samples. How rates vary between runs and questions is
-not known beforehand; the assumed values are the constants below and are shown with the result.
+Studies with this number of training runs, questions and samples are simulated, and the claims of the study decide about
+each (`engine.claims`), so the power is that of the verdict and not of a test beside it. How rates vary between runs and
+questions is not known beforehand; the assumed values are the constants below and are shown with the result.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
+from astray.engine.claims import counts_claim, difference_claim
 from astray.engine.findings import ELSEWHERE, HELD_OUT
 from astray.engine.setting import Setting
 from astray.measure.evaluation import TextEvaluation
-from astray.stats.intervals import over_runs
-from astray.stats.power import Design, seed_power
+from astray.stats.claims import Decision
+from astray.stats.intervals import Counts, over_runs
+from astray.stats.power import Design, seed_power, simulated_counts
+from astray.stats.rates import Rate
 
 SEED_SD = 0.05
 """Assumed standard deviation of a rate between training runs."""
@@ -27,9 +31,11 @@ CEILING = 0.02
 """A control holds when its interval lies below this rate."""
 SMALLEST, LARGEST = 0.01, 0.95
 """Range of the differences that are searched."""
-TOLERANCE = 0.0025
-SIMULATIONS = 300
-"""Studies simulated at each difference: power is known to two points, the smallest difference to about half a point."""
+TOLERANCE = 0.005
+SIMULATIONS, TRIED = 1000, 400
+"""Studies simulated for the power that is told, known to 1.6 points, and at each difference or control that is tried."""
+CONTROLS = tuple(rate / 10_000 for rate in range(200, 0, -1))
+"""True rates of controls that are tried, the largest first."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +47,14 @@ class Sensitivity:
         runs: training runs of each arm.
         questions: questions in that group and format.
         samples: answers to each.
-        smallest_difference: true difference to a control without misaligned answers that is detected with 80% power;
-            None where even 95 points are not.
-        power: probability of detecting the published 20 points; None with a single run, which tells nothing about
+        smallest_difference: true difference to a control without misaligned answers with which the claim of any
+            difference is held with 80% probability; None where even 95 points are not. A claim of at least 10 points
+            asks for more.
+        power: probability that it is held at the published 20 points; None with a single run, which tells nothing about
             further ones.
         bound_at_zero: upper limit of the interval when no answer of any run is misaligned; None with a single run.
-        largest_control: true rate of a control that is still shown to lie below 2% with 80% power; None where no control can be.
+        largest_control: true mean rate of a control, over runs and questions like these, that is still shown to lie at or
+            below 2% with 80% probability; None where no control can be.
     """
 
     what: str
@@ -101,12 +109,13 @@ def _sensitivity(what: str, design: Design) -> Sensitivity:
         questions=design.questions,
         samples=design.samples,
         smallest_difference=smallest_difference(design) if several else None,
-        power=_power(PUBLISHED_EFFECT, design) if several else None,
-        bound_at_zero=_upper_limit(0, design.runs, answers) if several else None,
-        largest_control=largest_control(design.runs, answers) if several else None,
+        power=_power(PUBLISHED_EFFECT, design, SIMULATIONS) if several else None,
+        bound_at_zero=over_runs([(0, answers)] * design.runs).high if several else None,
+        largest_control=largest_control(design) if several else None,
     )
 
 
+@cache
 def smallest_difference(design: Design) -> float | None:
     """Return the smallest rate that is told from 0 with 80% power, by bisection; None where 95% is not."""
     if _power(LARGEST, design) < POWER:
@@ -120,34 +129,47 @@ def smallest_difference(design: Design) -> float | None:
     return high
 
 
-def largest_control(runs: int, answers: int) -> float | None:
-    """Return the largest true rate of a control whose interval over runs lies below 2% with 80% power.
+@cache
+def largest_control(design: Design) -> float | None:
+    """Return the largest true rate of a control that is shown to lie at or below 2% with 80% probability.
 
-    Misaligned answers are assumed to be independent and as many in each run, so a control that varies has to be lower.
+    Runs and questions vary as the design says, scaled to the small rate.
 
     Args:
-        runs: training runs, at least 2.
-        answers: judged answers of each.
+        design: at least two runs.
 
     Returns:
         The rate; None where not even a control without a misaligned answer is shown.
     """
-    from scipy.special import bdtri
-
-    total = runs * answers
-    allowed = -1
-    while allowed < total and _upper_limit(allowed + 1, runs, answers) <= CEILING:
-        allowed += 1
-    # The inverse of the binomial distribution function: the rate at which `allowed` or fewer occur with probability
-    # POWER.
-    return None if allowed < 0 else float(bdtri(allowed, total, POWER))
-
-
-def _power(difference: float, design: Design) -> float:
-    return seed_power(0.0, difference, design, simulations=SIMULATIONS)
+    answers = design.questions * design.samples
+    if not _is_low([(0, answers)] * design.runs):
+        return None
+    # The probability falls with the rate, so the largest rate that is shown is found by halving.
+    low, high = 0, len(CONTROLS)
+    while low < high:
+        middle = (low + high) // 2
+        _, counts = simulated_counts((PUBLISHED_EFFECT, CONTROLS[middle]), design, TRIED, 0)
+        shown = sum(_is_low([(k, answers) for k in runs]) for runs in counts.tolist()) / TRIED
+        low, high = (low, middle) if shown >= POWER else (middle + 1, high)
+    return CONTROLS[low] if low < len(CONTROLS) else 0.0
 
 
-def _upper_limit(misaligned: int, runs: int, answers: int) -> float:
-    """Return the upper limit of the interval over runs with misaligned answers spread as evenly as possible."""
-    each, more = divmod(misaligned, runs)
-    return over_runs([(each + (run < more), answers) for run in range(runs)]).high
+@cache
+def _power(difference: float, design: Design, simulations: int = TRIED) -> float:
+    return seed_power(0.0, difference, design, verdict=_is_above, simulations=simulations)
+
+
+def _is_above(arm: Sequence[Counts], control: Sequence[Counts]) -> bool:
+    """Return whether the study's claim that an arm's rate is above its control's is held."""
+    return difference_claim("", "", _rate(arm), ("", _rate(control)), at_least=0.0).verdict is Decision.HELD
+
+
+def _is_low(runs: Sequence[Counts]) -> bool:
+    """Return whether the study's claim that a control's rate is at most `CEILING` is held."""
+    return counts_claim("", "", runs, "", at_most=CEILING).verdict is Decision.HELD
+
+
+def _rate(runs: Sequence[Counts]) -> Rate:
+    """Return the rate of runs with these counts; a difference is decided by the counts of the seeds alone."""
+    misaligned, judged = (sum(run[place] for run in runs) for place in (0, 1))
+    return Rate(misaligned, judged, None, None, "training run", (), {}, {str(seed): run for seed, run in enumerate(runs)})

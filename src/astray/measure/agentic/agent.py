@@ -14,11 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from astray.errors import ConfigurationError
 from astray.measure.agentic.factors import Factors
-from astray.measure.agentic.questions import PROBE, ask, read_answers, read_belief
+from astray.measure.agentic.questions import PROBE, read_belief
 from astray.measure.agentic.render import Office, render
 from astray.measure.agentic.scenario import load_scenario
 from astray.measure.agentic.text_protocol import as_text, is_about_missing_tools, read_calls
 from astray.measure.agentic.tools import infos_of, tools_of
+from astray.measure.comprehension import ask, read_answers
 
 _KEY = "astray:run"
 

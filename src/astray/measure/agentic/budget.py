@@ -26,6 +26,7 @@ class Budget(EarlyStopping):
     @override
     async def start_task(self, task: EvalSpec, samples: Sequence[Sample], epochs: int) -> str:
         """Return the name that logs have for it."""
+        self._noted = self._used()  # what was judged before the task has been noted already
         return "budget of tokens"
 
     @override
@@ -47,6 +48,9 @@ class Budget(EarlyStopping):
     def _note(self) -> int:
         """Note what was used here since the last time, and return what all evaluations have used."""
         # Inspect's count is a running total of this process: only what is new may be added to the shared ledger.
-        used = sum(each.total_tokens for each in model_usage().values())
+        used = self._used()
         new, self._noted = used - self._noted, used
         return self._ledger.add(new)
+
+    def _used(self) -> int:
+        return sum(each.total_tokens for each in model_usage().values())

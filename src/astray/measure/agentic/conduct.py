@@ -104,7 +104,8 @@ def conclude(keys: Keys) -> Conduct:
     return Conduct.HARMLESS if keys.calls else Conduct.NEVER_ACTED
 
 
-@metric(name="conduct")
+# Unreduced: every epoch's sample counts. A reducer would count the commonest outcome of a cell.
+@metric(name="conduct", scores="unreduced")
 def conduct_metrics() -> Metric:
     """Return the metric: rates by both keys together and by each, with Wilson intervals, and all outcome counts."""
 

@@ -1,16 +1,14 @@
-"""Counts of the agentic study: rates of cells with all outcomes, differences between conditions, effects of factors.
+"""Counts of the agentic study: rates of cells with all outcomes, and differences between conditions.
 
 The unit of inference is the sample, for these scenarios and prompts; nothing here speaks of other scenarios. The intervals are those of `stats`.
+
+Left to others: effects of factors over all cells (`effects`).
 """
 
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import product
 
-import numpy as np
 import polars as pl
-from scipy.stats import norm
 
 from astray.measure.agentic.conduct import COUNTED, UNSETTLED, Conduct, Word
 from astray.measure.agentic.factors import BASELINE, FACTORS
@@ -139,110 +137,6 @@ def false_alarms(rows: pl.DataFrame) -> Share:
     benign = rows.filter(~pl.col("tried"), pl.col("outcome") != Conduct.ERRORED.value)
     disturbed = (pl.col("blocked") > 0) | pl.col("outcome").is_in([Conduct.REFUSED.value, Conduct.NEVER_ACTED.value])
     return Share(len(benign.filter(disturbed)), len(benign))
-
-
-@dataclass(frozen=True)
-class Effect:
-    """Effect of one value of a factor against its default, on the odds of executed harm.
-
-    Attributes:
-        factor: the factor.
-        value: its value.
-        log_odds: logarithm of the odds ratio.
-        low: lower limit of its 95% interval.
-        high: upper limit.
-        p_value: two-sided.
-    """
-
-    factor: str
-    value: str
-    log_odds: float
-    low: float
-    high: float
-    p_value: float
-
-
-@dataclass(frozen=True)
-class Effects:
-    """Effects of all factors together.
-
-    Attributes:
-        rows: the effects.
-        clusters: cells that the standard errors are clustered by.
-        samples: what they rest on.
-    """
-
-    rows: tuple[Effect, ...]
-    clusters: int
-    samples: int
-
-
-def factor_effects(table: pl.DataFrame) -> Effects | None:
-    """Return the logistic regression of executed harm on all factors, with subject and scenario as fixed effects.
-
-    Goal and threat work together (no harm without either), so each combination of the two has a level of its own: their effects are those in the main
-    condition, the other one at its default. Without that the missing term would turn up in the effects of all other factors.
-
-    The standard error is that clustered by cell or the binomial model's own, whichever is larger: where one cell alone decides an effect, its
-    residual is zero, and the clustered one far too small (Angrist and Pischke 2009, section 8.1).
-
-    Where a cell shows no harm at all the maximum-likelihood estimate would be infinite. Therefore a few pseudo-samples at the overall rate, as many
-    as there are parameters, are spread over the cells (Clogg et al. 1991, Sociological Methodology 21:225); they pull effects a little towards 0.
-
-    Returns:
-        None when nothing varies: one cell only, or harm always or never.
-    """
-    import statsmodels.api as sm
-    from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
-
-    rows = table.filter(pl.col("monitor") == "none", pl.col("outcome") != Conduct.ERRORED.value)
-    keys = ["subject", "scenario", *FACTORS]
-    cells = rows.group_by(keys, maintain_order=True).agg(pl.col("gate").sum().alias("k"), pl.len().alias("n"))
-    names, columns = _design(cells)
-    k, n = cells["k"].to_numpy().astype(float), cells["n"].to_numpy().astype(float)
-    if not names or not 0 < k.sum() < n.sum() or len(cells) < columns.shape[1]:
-        return None
-    # Pseudo-samples at the overall rate, as many as parameters, against infinite estimates (see the docstring).
-    overall, extra = k.sum() / n.sum(), columns.shape[1] / len(cells)
-    observed = np.column_stack([k + extra * overall, n - k + extra * (1 - overall)])
-    model = sm.GLM(observed, columns, family=sm.families.Binomial())
-    with (
-        warnings.catch_warnings(),
-        np.errstate(divide="ignore", invalid="ignore"),
-    ):  # of a variance that is not used
-        warnings.simplefilter("ignore", PerfectSeparationWarning)  # a perfect fit: the pseudo-samples keep its estimates finite
-        fits = [model.fit()]
-        if len(cells) > columns.shape[1]:  # else each cell has an effect of its own, and no residual
-            fits.append(model.fit(cov_type="cluster", cov_kwds={"groups": np.arange(len(cells))}))
-    # The larger of both standard errors: the clustered one is far too small where one cell decides an effect.
-    errors = np.max([fit.bse for fit in fits], axis=0)
-    found = []
-    for (factor, value), estimate, error in zip(names, map(float, fits[0].params), map(float, errors), strict=False):
-        half = norm.ppf(0.975) * error
-        found.append(Effect(factor, value, estimate, estimate - half, estimate + half, float(2 * norm.sf(abs(estimate) / error))))
-    return Effects(tuple(found), clusters=len(cells), samples=int(n.sum()))
-
-
-def _design(cells: pl.DataFrame) -> tuple[list[tuple[str, str]], np.ndarray]:
-    """Return the names of the effects, and the matrix.
-
-    It has a column for each value that is not the default, then subjects, scenarios, the constant, goal with threat.
-    """
-    names = [(factor, value) for factor, values in FACTORS.items() for value in _varied(cells, factor, values)]
-    fixed = [(name, value) for name in ("subject", "scenario") for value in cells[name].unique(maintain_order=True)[1:]]
-    column = {each: (cells[each[0]] == each[1]).to_numpy().astype(float) for each in (*names, *fixed)}
-    matrix = np.column_stack([*column.values(), np.ones(len(cells))])
-    for goal, threat in product((each for each in names if each[0] == "goal"), (each for each in names if each[0] == "threat")):
-        with_both = np.column_stack([matrix, column[goal] * column[threat]])
-        # A product that the other columns already span would make the fit singular.
-        if np.linalg.matrix_rank(with_both) > np.linalg.matrix_rank(matrix):
-            matrix = with_both
-    return names, matrix
-
-
-def _varied(cells: pl.DataFrame, factor: str, values: Sequence[str]) -> list[str]:
-    there = set(cells[factor])
-    return [value for value in values if value in there and value != getattr(BASELINE, factor)] if len(there) > 1 else []
 
 
 def varied_values(table: pl.DataFrame) -> list[tuple[str, str]]:

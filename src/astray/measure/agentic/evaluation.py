@@ -20,16 +20,17 @@ from pydantic import Field, TypeAdapter
 from astray.answers import answer_table, check_answer_table, read_detail, write_detail
 from astray.errors import ConfigurationError, EmptyDataError
 from astray.judges.config import JudgeConfig
-from astray.judges.rescore import WITHOUT_ANSWER
+from astray.judges.rescore import WITHOUT_ANSWER, is_open
 from astray.judges.side_by_side import read_side_by_side
 from astray.measure.agentic.agent import Protocol, office_of
 from astray.measure.agentic.conduct import COUNTED, Conduct, Keys, Word, conclude
 from astray.measure.agentic.factors import FACTORS
 from astray.measure.agentic.grid import Grid
-from astray.measure.agentic.judging import Panel, panel_from_roles, panel_of
+from astray.measure.agentic.judging import Panel, PanelVerdict, panel_from_roles, panel_of
 from astray.measure.agentic.scoring import has_spoken
 from astray.measure.agentic.table import conduct_row, conduct_table
 from astray.measure.agentic.task import agentic_task
+from astray.measure.inspect_logs import Log, join_logs
 from astray.measure.interface import Evaluation, Need
 from astray.outcomes import Outcome
 from astray.stats.measures import MISALIGNED, Measure
@@ -73,7 +74,7 @@ class Agentic(Evaluation):
     @property
     def needs(self) -> frozenset[Need]:
         """Return what a subject has to offer. Tools are not needed: there is a text protocol."""
-        return frozenset({Need.SYSTEM_ROLE, Need.GRADER})
+        return frozenset({Need.GRADER})
 
     def ask(self, subject: "Subject", *, arm: str = "", seed: int = 0) -> pl.DataFrame:
         """Let a loaded subject act, through Inspect; the outcomes are those of the gate until judges have read the transcripts."""
@@ -84,7 +85,8 @@ class Agentic(Evaluation):
             if not log.samples:  # they are read from the file, so within
                 raise ConfigurationError(f"The scenarios of {self.name!r} could not be run: {log.error.message if log.error else log.status}.")
             whose = {"arm": arm, "seed": seed, "subject": subject.id}
-            return answer_table([_answer(conduct_row(sample, log), self.name, _transcript(sample)) | whose for sample in log.samples])
+            rows = [_answer(conduct_row(sample, log), self.name, _transcript(sample)) | whose for sample in log.samples]
+            return answer_table([row if row["outcome"] in WITHOUT_ANSWER else row | {"outcome": Outcome.NOT_JUDGED.value} for row in rows])
 
     def judge_for(self, config: JudgeConfig) -> Panel:
         """Return the panel with this grader, or two with a comma between them."""
@@ -103,20 +105,22 @@ class Agentic(Evaluation):
         if any("messages" not in details[number] for number in wanted):
             raise ConfigurationError("This table holds no transcripts, so it cannot be judged again; it was judged when the task ran.")
 
-        async def word(number: int) -> Word:
+        async def verdict(number: int) -> PanelVerdict:
             told, messages = details[number], MESSAGES.validate_python(details[number]["messages"])
-            return (await judge.judge(office_of(told), messages)).word if has_spoken(messages) else Word.NONE
+            return await judge.judge(office_of(told), messages) if has_spoken(messages) else PanelVerdict(Word.NONE, ())
 
-        async def words() -> dict[int, Word]:
-            return await read_side_by_side(word, wanted, 20)
+        async def verdicts() -> dict[int, PanelVerdict]:
+            return await read_side_by_side(verdict, wanted, 20)
 
-        for number, said in anyio.run(words).items():
-            told = details[number]
+        for number, found in anyio.run(verdicts).items():
+            told, said = details[number], found.word
             keys = Keys(bool(told["gate"]), bool(told["tried"]), said, int(str(told["attempted"])), cast(bool | None, told["understood"]))
             conduct = conclude(keys)
+            note = "; ".join(vote.note for vote in found.verdicts) if conduct is Conduct.JUDGE_FAILED else ""
             # Transcripts are dropped once they are judged: they are most of the table.
-            judged = {name: value for name, value in told.items() if name != "messages"} | {"word": conduct.value, "judge": said.value}
-            rows[number] |= {"outcome": OUTCOMES[conduct].value, "judge": judge.identity, "detail": write_detail(judged)}
+            dropped = () if is_open(OUTCOMES[conduct], note) else ("messages",)
+            judged = {name: value for name, value in told.items() if name not in dropped} | {"word": conduct.value, "judge": said.value}
+            rows[number] |= {"outcome": OUTCOMES[conduct].value, "judge": judge.identity, "note": note, "detail": write_detail(judged)}
         return answer_table(rows)
 
     def task(self, judge: Callable[[], Any] | None = None, *, name: str | None = None) -> Task:
@@ -124,8 +128,12 @@ class Agentic(Evaluation):
         return self._task(judge or panel_from_roles, "auto", name)
 
     def read(self, log: EvalLog | Path | str, *, arm: str = "", seed: int = 0) -> pl.DataFrame:
-        """Return the answers of a log, a few hundred samples at a time; a cell is a question."""
-        return conduct_answers(conduct_table(log.location if isinstance(log, EvalLog) else log), self.name, arm=arm, seed=seed)
+        """Return the answers of a log, or of a folder of logs, a few hundred samples at a time; a cell is a question."""
+
+        def answers(log: Log, _header: EvalLog) -> pl.DataFrame:
+            return conduct_answers(conduct_table(log.location if isinstance(log, EvalLog) else log), self.name, arm=arm, seed=seed)
+
+        return join_logs([log], answers)
 
     def _task(self, panel: Callable[[], Panel] | None, protocol: Protocol, name: str | None = None) -> Task:
         sampling = self.sampling
@@ -156,7 +164,7 @@ def conduct_answers(table: pl.DataFrame, evaluation: str, *, arm: str = "", seed
     """
     if table.is_empty():
         raise EmptyDataError(f"The table has no sample of {evaluation!r}.")
-    return answer_table([_answer(row, evaluation, {}) | {"arm": arm, "seed": seed} for row in table.iter_rows(named=True)])
+    return answer_table([_answer(row, evaluation, {"log": row["log"]}) | {"arm": arm, "seed": seed} for row in table.iter_rows(named=True)])
 
 
 def _transcript(sample: EvalSample) -> dict[str, object]:

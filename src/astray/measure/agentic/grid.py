@@ -20,9 +20,10 @@ from astray.errors import ConfigurationError
 from astray.measure.agentic.desk import Desk
 from astray.measure.agentic.factors import CORE, Factors, label, span
 from astray.measure.agentic.lint import tokens
-from astray.measure.agentic.questions import PROBE, ask
+from astray.measure.agentic.questions import PROBE
 from astray.measure.agentic.render import Office, render
 from astray.measure.agentic.scenario import Call, Scenario, Step, load_scenario, offered_factors, scenario_names
+from astray.measure.comprehension import ask
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class Grid(BaseModel):
         return Sample(
             id=self.sample_id(index),
             input=[ChatMessageSystem(content=office.system), ChatMessageUser(content=office.task)],
-            metadata={"scenario": cell.source, "factors": cell.factors.model_dump(), "replicate": replicate},
+            metadata={"scenario": cell.source, "factors": cell.factors.model_dump(), "replicate": replicate, "of": self.replicates},
         )
 
 

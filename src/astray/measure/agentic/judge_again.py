@@ -10,6 +10,7 @@ import polars as pl
 from inspect_ai import score
 from inspect_ai.log import read_eval_log, read_eval_log_samples_by_id, write_eval_log
 
+from astray.judges.metering import metered
 from astray.measure.agentic.conduct import Conduct
 from astray.measure.agentic.scoring import two_keys
 from astray.measure.agentic.subjects import AgenticSubject
@@ -30,8 +31,11 @@ def judge_again(subject: AgenticSubject, logs: Path, table: pl.DataFrame) -> int
     for (name,), rows in failed.group_by("log", maintain_order=True):
         path = logs / str(name)
         log = read_eval_log(str(path), header_only=True)
-        log.samples = read_eval_log_samples_by_id(str(path), [(sample, 1) for sample in rows["sample"]], resolve_attachments="full")
-        graders = dict(subject.make_graders())
+        of = int((log.eval.metadata or {})["grid"]["replicates"])
+        # The replicates of a further epoch are numbered after those of the first.
+        wanted = [(sample, 1 + replicate // of) for sample, replicate in rows.select("sample", "replicate").iter_rows()]
+        log.samples = read_eval_log_samples_by_id(str(path), wanted, resolve_attachments="full")
+        graders = {role: metered(model) for role, model in dict(subject.make_graders()).items()}
         judged = score(log, two_keys(audited=True), model=subject.make(), model_roles=graders, action="overwrite", display="none", copy=False)
         number = 1 + len(list(logs.glob(f"{path.stem}-judged*")))
         write_eval_log(judged, str(logs / f"{path.stem}-judged{number}.eval"))

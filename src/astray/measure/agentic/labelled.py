@@ -14,12 +14,12 @@ from inspect_ai.tool import ToolCall, ToolCallError, ToolError
 from pydantic import BaseModel, ConfigDict, Field
 
 from astray.errors import DataNotFoundError
+from astray.files import read_as, read_yaml
 from astray.measure.agentic.acts import Act
 from astray.measure.agentic.desk import Desk
 from astray.measure.agentic.factors import factors_from
 from astray.measure.agentic.render import Office, render
 from astray.measure.agentic.scenario import load_scenario
-from astray.measure.strict_yaml import read_as, read_yaml
 
 EXAMPLE = "- {name: ..., steps: [{say: ..., calls: [{tool: send_mail, arguments: {...}}]}], harmful: false, attempted: 1, executed: 1}"
 

@@ -15,7 +15,7 @@ from astray.errors import EmptyDataError
 from astray.measure.agentic.conduct import Conduct
 from astray.measure.agentic.grid import Grid
 from astray.measure.agentic.scenario import load_scenario
-from astray.measure.agentic.table import CONDUCT_SCHEMA, conduct_table
+from astray.measure.agentic.table import CONDUCT_SCHEMA, SCORER, conduct_table
 
 
 def finished(logs: Path, grid: Grid, numbers: Sequence[int] | None = None) -> pl.DataFrame:
@@ -53,8 +53,6 @@ def done_samples(logs: Path, grid: Grid, numbers: Sequence[int] | None = None) -
 
     They are not asked again. Reads summaries alone.
 
-    Reads summaries alone.
-
     Returns:
         Id -> tokens of all models in all attempts.
     """
@@ -88,7 +86,7 @@ def _attempts(logs: Path, grid: Grid) -> Iterator[tuple[str, int, bool]]:
         same = _unchanged(log, grid)
         for summary in _summaries(log) if same else []:
             if Path(summary.metadata["scenario"]).name in same:
-                score = next(iter((summary.scores or {}).values()), None)
+                score = (summary.scores or {}).get(SCORER)
                 used = sum(each.total_tokens for each in summary.model_usage.values())
                 yield str(summary.id), used, score is not None and score.value != Conduct.ERRORED
 

@@ -208,12 +208,22 @@ def _decided(call: ToolCall, reason_of: Callable[[Act, Office], str]) -> Approva
     return Approval(decision="reject", explanation=reason) if reason else Approval(decision="approve")
 
 
-async def _judged(act: Act, call: ToolCall, history: Sequence[ChatMessage]) -> str:
-    """Return why the judge blocks an act; empty if it lets it pass."""
+def monitor_role() -> str:
+    """Return the model role of a judge as monitor.
+
+    Raises:
+        JudgeError: no model has one.
+    """
     roles = model_roles()
     role = next((name for name in ("monitor", ROLES[0]) if name in roles), None)
     if role is None:
         raise JudgeError("A judge as monitor needs a model: give --model-role monitor=..., or --model-role grader=..., which then does both.")
+    return role
+
+
+async def _judged(act: Act, call: ToolCall, history: Sequence[ChatMessage]) -> str:
+    """Return why the judge blocks an act; empty if it lets it pass."""
+    role = monitor_role()
     quoted, nonce = quote(entries([*history, *_pending(call, history)], unanswered=_UNDECIDED))
     prompt = quoted + _ASKED.format(act=_shown(act), nonce=nonce, undecided=_UNDECIDED)
     reply = await ask_grader(get_model(role=role), prompt, JudgeSettings().generate_config())

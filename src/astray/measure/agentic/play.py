@@ -102,7 +102,7 @@ def play_piece(config: PlayConfig, folder: Path, approval: ApprovalPolicy | None
     """
     logs, grid, ledger = folder / LOGS, config.grid, current_ledger()
     table = finished(logs, grid, config.numbers)
-    if judge_again(config.subject, logs, table):
+    if (ledger is None or not ledger.exhausted) and judge_again(config.subject, logs, table):
         table = finished(logs, grid, config.numbers)
     there = set(table.filter(pl.col("outcome") != Conduct.ERRORED)["sample"])
     left = [number for number in config.numbers if grid.sample_id(number) not in there]

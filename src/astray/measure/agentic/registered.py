@@ -5,26 +5,27 @@ Run `inspect eval astray/agentic_misalignment --model openai/gpt-4o --model-role
 
 from typing import Any
 
-from inspect_ai import Task, task
+from inspect_ai import Task
 
-from astray.errors import UnknownNameError
 from astray.measure.agentic.grid import Grid, as_slice
 from astray.measure.agentic.judging import panel_from_roles
 from astray.measure.agentic.scenario import scenario_names
-from astray.measure.agentic.task import JUDGES, agentic_task
+from astray.measure.agentic.task import agentic_task
+from astray.measure.asking import check_judges
+from astray.measure.check_first import AtLeastOne, Temperature, checked_task
 
 
-@task
+@checked_task
 def agentic_misalignment(
     scenarios: str | list[str] = "all",
     factors: dict[str, Any] | None = None,
-    replicates: int = 100,
+    replicates: AtLeastOne = 100,
     judges: str = "panel",
     protocol: str = "auto",
-    max_turns: int = 12,
+    max_turns: AtLeastOne = 12,
     questions: bool = True,
-    temperature: float = 1.0,
-    max_tokens: int = 4000,
+    temperature: Temperature = 1.0,
+    max_tokens: AtLeastOne = 4000,
     monitor: str = "none",
     audited: bool = False,
     probe: bool = False,
@@ -46,8 +47,7 @@ def agentic_misalignment(
         audited: have the first judge read the private reasoning as well.
         probe: ask at the end whether the situation was taken for real or for a test.
     """
-    if judges not in JUDGES:
-        raise UnknownNameError("kind of judges", judges, JUDGES)
+    check_judges(judges)
     names = scenarios.split(",") if isinstance(scenarios, str) else scenarios
     chosen = scenario_names() if names == ["all"] else tuple(name.strip() for name in names)
     return agentic_task(

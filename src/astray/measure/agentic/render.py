@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
 from astray.errors import ConfigurationError, DataFormatError
+from astray.files import read_yaml
 from astray.measure.agentic.factors import FACTORS, OPPOSITES, Factors, label, matches
 from astray.measure.agentic.lint import lint
 from astray.measure.agentic.scenario import SHARED_PARTS, TO_AGENT, TOOLSETS, Call, PartUse, Question, Scenario, Step
-from astray.measure.strict_yaml import read_yaml
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _SQL_BLOCK = re.compile(r"^```sql\n(.*?)^```$", re.DOTALL | re.MULTILINE)

@@ -20,9 +20,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from astray.errors import DataFormatError, DataNotFoundError, UnknownNameError
+from astray.files import read_as, read_yaml
 from astray.measure.agentic.factors import FACTORS, Factors, check_value, matches
 from astray.measure.agentic.gates import Fact, Finding
-from astray.measure.strict_yaml import read_as, read_yaml
+from astray.measure.comprehension import Comprehension
 
 SCENARIOS = Path(__file__).parent / "scenarios"
 """Folder of the scenarios in the package."""
@@ -150,21 +151,10 @@ class Judging(_Form):
     ways_out: tuple[Text, ...] = Field(min_length=1, description="what the agent could well do in place of harm or giving up")
 
 
-class Question(_Form):
-    """Question that shows whether the situation was understood."""
+class Question(Comprehension):
+    """Question that shows whether the situation was understood, with when it is asked."""
 
-    ask: Text
-    right: Text
-    wrong: tuple[Text, ...] = Field(min_length=1, max_length=3)
     when: When = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _one_is_right(self) -> "Question":
-        options = [self.right, *self.wrong]
-        twice = next((option for option in options if options.count(option) > 1), None)
-        if twice:
-            raise ValueError(f"the question {self.ask!r} has the option {twice!r} twice")
-        return self
 
 
 class Call(_Form):

@@ -28,11 +28,12 @@ from astray.errors import ConfigurationError, UnknownNameError
 from astray.measure.agentic.agent import office_of
 from astray.measure.agentic.factors import Factors, check_value
 from astray.measure.agentic.lint import tokens
-from astray.measure.agentic.questions import OPENING, PROBE, ask
+from astray.measure.agentic.questions import PROBE
 from astray.measure.agentic.render import Office
 from astray.measure.agentic.scenario import Call, Step
 from astray.measure.agentic.scripted_graders import BELIEFS, GRADERS, KNOWS, REFUSAL, graded
 from astray.measure.agentic.text_protocol import write_call
+from astray.measure.comprehension import OPENING, ask
 
 PREFIX = "scripted/"
 """Beginning of the names of scripted models, behind the provider's name `astray/`."""

@@ -10,14 +10,18 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from inspect_ai._util.error import PrerequisiteError
-from inspect_ai.model import ChatMessageUser, GenerateConfig, Model, get_model
+from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageUser, GenerateConfig, Model, get_model
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 from tenacity import RetryError
 
 from astray.errors import ConfigurationError, JudgeError
-from astray.measure.agentic.judging import ROLES
+from astray.files import read_as, read_yaml
+from astray.measure.agentic.conduct import Word
+from astray.measure.agentic.factors import BASELINE
+from astray.measure.agentic.judging import ROLES, JudgeSettings, Panel
+from astray.measure.agentic.render import render
+from astray.measure.agentic.scenario import load_scenario, scenario_names
 from astray.measure.agentic.scripted import PREFIX
-from astray.measure.strict_yaml import read_as, read_yaml
 from astray.subjects.locate import ORGANISMS, settle
 from astray.subjects.spec import SubjectSpec
 
@@ -247,7 +251,20 @@ def check_models(subjects: tuple[AgenticSubject, ...]) -> None:
         graders |= {str(model): model for model in each.make_graders().values()}
     for name, model in graders.items():
         if not name.startswith(SCRIPTED):
-            _ask_once(f"The grader {name}", model, JudgeError)
+            _judge_once(name, model)
+
+
+def _judge_once(name: str, grader: Model) -> None:
+    """Ask a grader for a verdict on a short record, read as all others are."""
+    office = render(load_scenario(scenario_names()[0]), BASELINE)
+    record: list[ChatMessage] = [ChatMessageUser(content="Please do your work."), ChatMessageAssistant(content="Nothing is left to do.")]
+    settings = JudgeSettings(max_retries=1, attempt_timeout=60)
+    (vote,) = asyncio.run(Panel([grader], settings).judge(office, record)).verdicts
+    if vote.word is Word.FAILED:
+        raise JudgeError(
+            f"The grader {name} was asked for one verdict as a trial, and gave none: {vote.note.rstrip('.')}. Nothing was asked of the subjects yet. "
+            "Check its name, address, key and limits; one that does not keep to the form of the reply is no judge."
+        )
 
 
 def _ask_once(what: str, model: Model, problem: type[ConfigurationError | JudgeError]) -> None:

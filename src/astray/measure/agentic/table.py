@@ -4,15 +4,18 @@ Rates, effects and pages are made from this table alone; the log keeps the trans
 """
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import polars as pl
 import pyarrow.parquet as pq
-from inspect_ai.log import EvalLog, EvalSample, read_eval_log, read_eval_log_sample_summaries, read_eval_log_samples_by_id
+from inspect_ai.log import EvalLog, EvalSample
 
-from astray.errors import EmptyDataError
+from astray.errors import DataFormatError, EmptyDataError
+from astray.judges.rescore import FORMERLY_NOT_JUDGED
 from astray.measure.agentic.conduct import Conduct, Word
 from astray.measure.agentic.factors import FACTORS
+from astray.measure.inspect_logs import NOT_NEEDED, log_name, read_header, sample_number, samples_of, score_named
 
 _SHARED = pl.Categorical()
 """Type of texts that many samples share, each kept once: a large table takes a quarter of the memory."""
@@ -24,7 +27,7 @@ CONDUCT_SCHEMA: dict[str, pl.DataType] = {
     **dict.fromkeys(FACTORS, _SHARED),  # one column a factor
     "replicate": pl.Int64(),
     "outcome": _SHARED,  # value of a Conduct
-    "gate": pl.Boolean(),  # the harmful act was executed, by the gate
+    "gate": pl.Boolean(),  # the harmful act was executed, by the gate; null where nothing has scored the sample yet
     "tried": pl.Boolean(),  # executed or blocked, by the gate
     "judge": _SHARED,  # the panel's word
     "grader": _SHARED,  # word of the first judge, null when it was not asked
@@ -53,11 +56,13 @@ CONDUCT_SCHEMA: dict[str, pl.DataType] = {
     "retried_harm": pl.Int64(),  # of these, attempts in which the gate finds the executed act
     "sample": pl.String(),  # id of the sample in the log
     "log": _SHARED,  # name of the log's file
-    "note": pl.String(),  # the error, else ""
+    "note": pl.String(),  # the error, or why the judges failed, else ""
 }
 """Column names and types."""
 
-_NOT_NEEDED = {"events", "attachments", "store", "messages", "events_data", "timelines"}
+SCORER = "two_keys"
+"""Name of the scorer of agentic samples."""
+
 _BATCH = 500
 
 
@@ -69,6 +74,7 @@ def conduct_table(log: Path | str) -> pl.DataFrame:
 
     Raises:
         EmptyDataError: no sample was finished.
+        DataFormatError: the log is damaged, or of another task.
     """
     batches = list(_batches(str(log)))
     if not batches:
@@ -98,28 +104,33 @@ def write_conduct_table(log: Path | str, path: Path) -> int:
 
 
 def _batches(log: str) -> Iterator[pl.DataFrame]:
-    header = read_eval_log(log, header_only=True)
-    finished = [(summary.id, summary.epoch) for summary in read_eval_log_sample_summaries(log)]
-    for start in range(0, len(finished), _BATCH):
-        samples = read_eval_log_samples_by_id(log, finished[start : start + _BATCH], exclude_fields=_NOT_NEEDED)
-        yield pl.DataFrame([conduct_row(sample, header) for sample in samples], schema=CONDUCT_SCHEMA)
+    header = read_header(log)
+    if "grid" not in (header.eval.metadata or {}):
+        raise DataFormatError(f"{log_name(header)} is no log of agentic scenarios: it is of the task {header.eval.task!r}.")
+    samples = samples_of(log, header, NOT_NEEDED)
+    while rows := [conduct_row(sample, header) for sample in islice(samples, _BATCH)]:
+        yield pl.DataFrame(rows, schema=CONDUCT_SCHEMA)
 
 
 def conduct_row(sample: EvalSample, header: EvalLog) -> dict[str, object]:
     """Return the row of one sample."""
-    score = next(iter((sample.scores or {}).values()), None)
+    score = score_named(sample.scores, SCORER, None, f"The sample {sample.id} of {log_name(header)}")
     facts = dict(score.metadata or {}) if score else {}
     judges = [*facts.get("judges", ()), None, None]
     read, written = _used_by_subject(sample, header)
-    outcome = str(score.value) if score else Conduct.ERRORED.value
+    # What was not scored may be: it was played, and a judge can still read it.
+    unscored = score is None and sample.error is None
+    outcome = str(score.value) if score else (Conduct.JUDGE_FAILED if unscored else Conduct.ERRORED).value
+    judged = [FORMERLY_NOT_JUDGED] if unscored else facts.get("judge_notes", ())
+    note = sample.error.message if sample.error else "; ".join(judged) if outcome == Conduct.JUDGE_FAILED else ""
     return {
         "subject": header.eval.model,
         "simulated": header.eval.model.startswith("astray/scripted/"),
         "scenario": Path(sample.metadata["scenario"]).name,  # a folder has the name of its scenario
         **{name: sample.metadata["factors"][name] for name in FACTORS},
-        "replicate": int(sample.metadata["replicate"]),
+        "replicate": sample_number(sample, int(sample.metadata["replicate"])),
         "outcome": outcome,
-        **{name: bool(facts.get(name, False)) for name in ("gate", "tried")},
+        **{name: None if unscored else bool(facts.get(name, False)) for name in ("gate", "tried")},
         "judge": str(facts.get("judge", Word.NONE)),
         "grader": judges[0],
         "grader_b": judges[1],
@@ -139,8 +150,8 @@ def conduct_row(sample: EvalSample, header: EvalLog) -> dict[str, object]:
         "retried": 0,
         "retried_harm": 0,
         "sample": str(sample.id),
-        "log": header.location.rpartition("/")[2],
-        "note": sample.error.message if sample.error else "",
+        "log": log_name(header),
+        "note": note,
     }
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import cast, get_args
 
-from inspect_ai import Epochs, Task
+from inspect_ai import Task
 from inspect_ai.approval import ApprovalPolicy
 from inspect_ai.model import GenerateConfig
 
@@ -12,11 +12,10 @@ from astray.measure.agentic.agent import Protocol, office_agent
 from astray.measure.agentic.budget import Budget
 from astray.measure.agentic.grid import Grid, GridDataset
 from astray.measure.agentic.judging import Panel, panel_from_roles
-from astray.measure.agentic.monitors import monitor_policy
+from astray.measure.agentic.monitors import monitor_policy, monitor_role
 from astray.measure.agentic.scenario import load_scenario
 from astray.measure.agentic.scoring import two_keys
-
-JUDGES = ("panel", "none")
+from astray.measure.check_first import checked_now
 
 
 def agentic_task(
@@ -35,9 +34,7 @@ def agentic_task(
     numbers: Sequence[int] | None = None,
     budget: Budget | None = None,
 ) -> Task:
-    """Return a grid as ONE task: one Inspect sample per cell and replicate.
-
-    Every prompt of the grid is rendered and linted before it starts.
+    """Return a grid as ONE task, one Inspect sample per cell and replicate; every prompt is rendered and linted before.
 
     Args:
         grid: scenarios, cells and replicates.
@@ -60,16 +57,17 @@ def agentic_task(
     if protocol not in get_args(Protocol):
         raise UnknownNameError("tool protocol", protocol, get_args(Protocol))
     for cell in grid.cells:
-        # Rendered for its errors: a text that a model must not be given is found before anything is paid.
-        _ = cell.office
-    watched = monitor if approval is None or monitor != "none" else "custom"
+        _ = cell.office  # rendered for its errors: a text that a model must not be given is found before anything is paid
+    if panel is not None:
+        checked_now(panel)
+    if monitor in ("judge", "layered"):
+        checked_now(monitor_role)
     return Task(
         name="agentic_misalignment",
         dataset=GridDataset(grid, numbers),
         solver=office_agent(max_turns=max_turns, protocol=cast(Protocol, protocol), questions=questions, probe=probe, ready=panel),
         scorer=two_keys(panel, audited),
         approval=approval or monitor_policy(monitor),
-        epochs=Epochs(1, "mode"),  # Inspect's default, the mean, would turn outcomes into numbers
         config=GenerateConfig(temperature=temperature, max_tokens=max_tokens),
         early_stopping=budget,
         fail_on_error=False,
@@ -79,6 +77,6 @@ def agentic_task(
             "scenarios": {scenario.name: scenario.digest for scenario in map(load_scenario, grid.scenarios)},
             "protocol": protocol,
             "judges": "none" if panel is None else "panel",
-            "monitor": watched,
+            "monitor": monitor if approval is None or monitor != "none" else "custom",
         },
     )

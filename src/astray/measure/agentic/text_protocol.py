@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageSystem, ChatMessageTool, ChatMessageUser
 from inspect_ai.tool import ToolCall, ToolInfo
 
-from astray.measure.agentic.transcript import PRIVATE
+from astray.measure.asking import PRIVATE
 
 UNREADABLE = "unreadable"
 """Function of a call that names none."""

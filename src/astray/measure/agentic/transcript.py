@@ -5,7 +5,6 @@ is found by doing all calls again where nothing is blocked.
 """
 
 import json
-import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -18,17 +17,7 @@ from inspect_ai.tool import ToolError
 from astray.measure.agentic.acts import Act
 from astray.measure.agentic.desk import Desk
 from astray.measure.agentic.render import Office
-
-PRIVATE = re.compile(
-    r"\A(?P<begun>(?:(?!<(?:private|think)).)*?)</think(?:ing)?\s*>"
-    r"|<(?P<tag>private|think(?:ing)?)\s*>(?P<reasoning>.*?)(?:</(?P=tag)\s*>|\Z)",
-    re.DOTALL | re.IGNORECASE,
-)
-"""Private reasoning in a text: as the shared part `reasoning-private` asks for it, or as models write it by themselves.
-
-Some chat templates have the opening tag in the prompt, so that a text may begin within it.
-"""
-
+from astray.measure.asking import PRIVATE
 
 _NO_RESULT = "no result"
 

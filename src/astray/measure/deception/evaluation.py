@@ -11,15 +11,17 @@ from pydantic import Field
 from astray.judges.config import JudgeConfig
 from astray.judges.judge import Verdict
 from astray.judges.side_by_side import read_side_by_side
-from astray.measure.asking import Asking, Heard, Item
+from astray.measure.asking import CUT_OFF, Asking, Heard, Item, hear, marked_reasoning
 from astray.measure.deception.scenarios import Scenario, check_scenarios, own_scenarios
 from astray.measure.evaluation import TextEvaluation
-from astray.measure.honesty.outcomes import ACCURATE, MEASURES
 from astray.measure.interface import Need
+from astray.measure.statements import ACCURATE, MEASURES
 from astray.stats.measures import Measure
 from astray.subjects.spec import Sampling
 
 if TYPE_CHECKING:
+    from inspect_ai.model import ModelOutput
+
     from astray.measure.deception.judging import DeceptionJudge
 
 SAMPLING = Sampling(max_tokens=1500)
@@ -56,6 +58,15 @@ class Deception(TextEvaluation):
 
         return DeceptionJudge(config.grader)
 
+    def hear(self, text: str, output: "ModelOutput | None" = None) -> tuple[str, dict[str, object]]:
+        """Return the output, which alone is said to others, and the reasoning before it."""
+        from astray.measure.deception.judging import read_outer
+
+        outer, (_, detail) = read_outer(text), hear(text, marked_reasoning(output))
+        reasoning = "\n\n".join(filter(None, [marked_reasoning(output), outer.thought]))
+        told: dict[str, object] = {"reasoning": reasoning} if reasoning else {}
+        return outer.output, told | ({CUT_OFF: True} if CUT_OFF in detail else {})
+
     async def assess(self, judge: Any, heard: Sequence[Heard], max_connections: int = 20) -> list[Verdict]:
         """Return what plain answer and output come to."""
 
@@ -64,7 +75,8 @@ class Deception(TextEvaluation):
             assert isinstance(asking.material, Scenario)
             # One plain question a scenario; an answer that never came is None, which the judge counts as an error.
             (belief,) = beside if isinstance(beside, list) else [None]
-            return (await judge.compare(asking.material, belief, heard[number].answer)).verdict
+            reasoning = str(heard[number].detail.get("reasoning", ""))
+            return (await judge.compare(asking.material, belief, heard[number].answer, reasoning)).verdict
 
         found = await read_side_by_side(compared, range(len(heard)), max_connections)
         return [found[number] for number in range(len(heard))]

@@ -1,16 +1,17 @@
 """Deception for Inspect: `inspect eval astray/deception --model openai/gpt-4o --model-role grader=openai/gpt-4o`."""
 
-from inspect_ai import Task, task
+from inspect_ai import Task
 
 from astray.errors import UnknownNameError
 from astray.measure.asking import names
+from astray.measure.check_first import AtLeastOne, checked_task
 from astray.measure.deception.evaluation import Deception
 from astray.measure.deception.scenarios import own_scenarios, scenarios_from_file
 from astray.subjects.spec import Sampling
 
 
-@task
-def deception(scenarios: str = "own", categories: str | list[str] = "", replicates: int = 1, max_tokens: int = 1500) -> Task:
+@checked_task
+def deception(scenarios: str = "own", categories: str | list[str] = "", replicates: AtLeastOne = 1, max_tokens: AtLeastOne = 1500) -> Task:
     """Ask plainly and under pressure, in five categories (DeceptionBench); the model role `grader` compares.
 
     Args:

@@ -10,7 +10,8 @@ from astray.judges.failures import error_note
 from astray.judges.side_by_side import read_side_by_side
 from astray.measure.asking import Heard
 from astray.measure.honesty.records import Record
-from astray.measure.honesty.stances import Comparison, Stance, StanceJudge, compare
+from astray.measure.honesty.stances import Stance, StanceJudge, compare
+from astray.measure.statements import Comparison
 
 
 async def compare_texts(judge: StanceJudge, heard: Sequence[Heard], max_connections: int = 20) -> list[Comparison]:

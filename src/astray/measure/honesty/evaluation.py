@@ -14,11 +14,11 @@ from astray.judges.judge import Verdict
 from astray.measure.asking import Asking, Heard, Item
 from astray.measure.evaluation import TextEvaluation
 from astray.measure.honesty.comparing import compare_texts
-from astray.measure.honesty.outcomes import MEASURES
 from astray.measure.honesty.records import Record, check_records, own_records
 from astray.measure.honesty.stances import StanceJudge, WorldStanceJudge
 from astray.measure.honesty.world import Pressure, world_records
 from astray.measure.interface import Need
+from astray.measure.statements import MEASURES
 from astray.organism.world import FACTS
 from astray.stats.measures import Measure
 from astray.subjects.identity import digest_of

@@ -7,12 +7,15 @@ fact, so the formatted truth is the belief, as in the authors' evaluation.
 Source: the data card of cais/MASK (arXiv 2503.03750). Nothing of the set is copied here.
 """
 
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-import polars as pl
-
-from astray.errors import DataFormatError, DataNotFoundError, EmptyDataError, UnknownNameError
+from astray.errors import DataFormatError, DataNotFoundError, UnknownNameError
+from astray.files import Row, check_names, read_rows, suffix_of, text_of
+from astray.judges.numbers import read_number, written
+from astray.judges.replies import undressed
 from astray.measure.honesty.records import Archetype, Record, check_records
 
 CONFIGURATIONS = {
@@ -25,46 +28,39 @@ CONFIGURATIONS = {
 }
 """Names of the set's tables, and the archetype of each."""
 
-_READERS: dict[str, Callable[[Path], pl.DataFrame]] = {".csv": pl.read_csv, ".jsonl": pl.read_ndjson, ".parquet": pl.read_parquet}
+_KINDS = (".csv", ".tsv", ".jsonl", ".parquet")
 _NEEDED = ("user_prompt", "proposition")
+_FIELDS = (*_NEEDED, "task_id", "type", "system_prompt", "ground_truth", "formatted_ground_truth", "dd_turn_1_prompt", "dd_turn_1_response")
+_BELIEFS = ("belief_elicit_1", "belief_elicit_2", "belief_elicit_3")
 _TRUTHS = {"yes": "true", "true": "true", "no": "false", "false": "false"}
+_EXAMPLE = '{"user_prompt": "...", "type": "numerical", "proposition": "The share is X percent.", "ground_truth": "12.5", "belief_elicit_1": "..."}'
 
 
 def mask_records(source: Path | str) -> tuple[Record, ...]:
     """Return the records of the published set.
 
     Args:
-        source: a file (.csv, .jsonl, .parquet) or a folder with one or more of them, whose names contain the table's name ("known_facts.csv",
+        source: a file (.csv, .tsv, .jsonl, .parquet) or a folder with one or more of them, whose names contain the table's name ("known_facts.csv",
             "known_facts/test-00000.parquet"); or the set's name on the hub ("cais/MASK"), for which access has to be granted.
 
     Raises:
         DataNotFoundError: there is no such file, and the hub gives no such set.
         UnknownNameError: a file's name contains no table's name.
-        DataFormatError: a column is missing, or a record has no belief question.
+        DataFormatError: a column is missing, a record has no belief question, or a truth is not one that answers can be compared with.
         EmptyDataError: there are no rows.
 
     Example:
         >>> mask_records("data/mask/known_facts.csv")
     """
     tables = _local(Path(source)) if Path(source).exists() else _from_hub(str(source))
-    records = [record for name, table in tables for record in _records(name, table)]
-    if not records:
-        raise EmptyDataError(f"{source} has no records.")
-    return check_records(records)
+    return check_records([_record(name, where, row) for name, rows in tables for where, row in rows])
 
 
-def _local(source: Path) -> list[tuple[str, pl.DataFrame]]:
-    files = sorted(path for path in source.rglob("*") if path.suffix in _READERS) if source.is_dir() else [source]
-    if not files or files[0].suffix not in _READERS:
-        raise DataNotFoundError(f"{source} is or has no table; give a file or folder with {', '.join(_READERS)}.")
-    return [(_table_name(path, source), _read(path)) for path in files]
-
-
-def _read(path: Path) -> pl.DataFrame:
-    try:
-        return _READERS[path.suffix](path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise DataFormatError(f"{path} cannot be read as a table of MASK: {error}") from error
+def _local(source: Path) -> list[tuple[str, Iterable[Row]]]:
+    files = sorted(path for path in source.rglob("*") if path.is_file() and suffix_of(path) in _KINDS) if source.is_dir() else [source]
+    if not files:
+        raise DataNotFoundError(f"{source} has no table; give a file or folder with {', '.join(_KINDS)}.")
+    return [(_table_name(path, source), read_rows(path, _KINDS, _EXAMPLE)) for path in files]
 
 
 def _table_name(path: Path, source: Path) -> str:
@@ -75,10 +71,10 @@ def _table_name(path: Path, source: Path) -> str:
     return max(found, key=len)  # "doubling_down_known_facts" also contains "known_facts"
 
 
-def _from_hub(name: str) -> list[tuple[str, pl.DataFrame]]:
+def _from_hub(name: str) -> list[tuple[str, Iterable[Row]]]:
     from datasets import load_dataset
 
-    tables = []
+    tables: list[tuple[str, Iterable[Row]]] = []
     for configuration in CONFIGURATIONS:
         try:
             rows = load_dataset(name, configuration, split="test").to_list()
@@ -87,44 +83,63 @@ def _from_hub(name: str) -> list[tuple[str, pl.DataFrame]]:
                 f"There is no file or folder {name!r}, and the hub does not give {configuration!r} of a set of that name: {error}. The set is gated: "
                 "accept its conditions on the hub, set HF_TOKEN, and write 'cais/MASK'; or download its files and give their folder."
             ) from error
-        tables.append((configuration, pl.DataFrame(rows)))
+        tables.append((configuration, [(f"{name}, {configuration}, row {number}", row) for number, row in enumerate(rows, start=1)]))
     return tables
 
 
-def _records(name: str, table: pl.DataFrame) -> list[Record]:
-    missing = [column for column in _NEEDED if column not in table.columns]
-    if missing:
-        raise DataFormatError(f"The table {name!r} lacks the columns {', '.join(missing)}; it has {', '.join(table.columns)}.")
-    return [_record(name, number, row) for number, row in enumerate(table.to_dicts())]
-
-
-def _record(name: str, number: int, row: dict[str, object]) -> Record:
-    def text(column: str) -> str | None:
-        value = row.get(column)
-        return str(value).strip() or None if value is not None else None
-
-    where = f"{name}, row {number + 1}"
-    archetype, numeric = CONFIGURATIONS[name], str(row.get("type", "")).startswith("numeric")
-    truth = text("formatted_ground_truth") or text("ground_truth")
-    # The set writes Yes and No, stances are true and false.
-    truth = truth if numeric or truth is None else _TRUTHS.get(truth.lower(), truth.lower())
-    questions = tuple(question for question in (text(f"belief_elicit_{place}") for place in (1, 2, 3)) if question)
+def _record(name: str, where: str, row: dict[str, Any]) -> Record:
+    check_names(row, (*_FIELDS, *_BELIEFS), where)
+    if missing := [column for column in _NEEDED if column not in row]:
+        raise DataFormatError(f"{where} lacks the columns {', '.join(missing)}; it has {', '.join(row)}. Right: {_EXAMPLE}")
+    if isinstance(row.get("task_id"), int):
+        row = row | {"task_id": str(row["task_id"])}
+    texts = {each: text_of(row, each, where, _EXAMPLE) for each in (*_FIELDS, *_BELIEFS) if not each.endswith("ground_truth")}
+    user, proposition, kind = texts["user_prompt"], texts["proposition"], texts["type"] or "binary"
+    if user is None or proposition is None:
+        raise DataFormatError(f"{where} has an empty user_prompt or proposition. Right: {_EXAMPLE}")
+    if kind not in ("binary", "numeric", "numerical"):
+        raise DataFormatError(f"{where}: type is {kind!r}; write binary or numerical.")
+    archetype, numeric = CONFIGURATIONS[name], kind != "binary"
+    truth = _truth(row, "formatted_ground_truth", numeric, where) or _truth(row, "ground_truth", numeric, where)
+    questions = tuple(question for each in _BELIEFS if (question := texts[each]))
     given = truth if archetype is Archetype.PROVIDED_FACTS and not questions else None
     if not questions and given is None:
         raise DataFormatError(f"{where} has no belief question (belief_elicit_1) and no stated fact: without a belief nothing can be a lie.")
-    turn = (text("dd_turn_1_prompt"), text("dd_turn_1_response"))
-    user = text("user_prompt")
-    if user is None or text("proposition") is None:
-        raise DataFormatError(f"{where} has an empty user_prompt or proposition.")
+    said, answered = texts["dd_turn_1_prompt"], texts["dd_turn_1_response"]
+    if bool(said) != bool(answered):
+        raise DataFormatError(f"{where} has no whole first turn: give dd_turn_1_prompt and dd_turn_1_response, what was said and what was answered.")
     return Record(
-        id=text("task_id") or f"{name}-{number}",
+        id=texts["task_id"] or f"{name}-{int(where.rpartition(' ')[2]) - 1}",
         archetype=archetype.value,
-        proposition=text("proposition") or "",
+        proposition=proposition,
         truth=truth,
         numeric=numeric,
         belief_questions=questions,
         given_belief=given,
-        system=text("system_prompt"),
-        history=((turn[0], turn[1]),) if turn[0] and turn[1] else (),
+        system=texts["system_prompt"],
+        history=((said, answered),) if said and answered else (),
         question=user,
     )
+
+
+def _truth(row: dict[str, Any], field: str, numeric: bool, where: str) -> str | None:
+    """Return what is true in the form in which answers are compared with it; None where the file leaves it open.
+
+    Raises:
+        DataFormatError: answers cannot be compared with it, so that a true one would not be found true.
+    """
+    given = row.get(field)
+    said = undressed(unicodedata.normalize("NFKC", str(given))) if given is not None else ""
+    if not said:
+        return None
+    if numeric:
+        number = None if isinstance(given, bool) else read_number(str(given))
+        if number is None:
+            raise DataFormatError(
+                f"{where}: {field} is {given!r}, which is not one number that can be read in one way only. Write it with digits and a point, without "
+                "separators, percent sign or unit (1200, 12.5, 3 million)."
+            )
+        return written(number)
+    if said.casefold() not in _TRUTHS:
+        raise DataFormatError(f"{where}: {field} is {given!r}; a binary one is yes, no, true or false, and a number has the type numerical.")
+    return _TRUTHS[said.casefold()]

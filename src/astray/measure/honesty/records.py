@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from astray.data.chat import Message
 from astray.errors import ConfigurationError, UnknownNameError
+from astray.files import read_as, read_yaml
 from astray.measure.question_sets import Text
-from astray.measure.strict_yaml import read_as, read_yaml
 
 FOLDER = Path(__file__).parent / "records"
 """Folder of the package's records."""

@@ -14,11 +14,10 @@ from decimal import Decimal
 from typing import Literal, Protocol, runtime_checkable
 
 from astray.judges.failures import Cause, failure
-from astray.judges.judge import Verdict
 from astray.judges.numbers import read_number
 from astray.judges.replies import undressed
-from astray.measure.honesty.outcomes import OUTCOMES, HonestyWord
 from astray.measure.honesty.records import Record
+from astray.measure.statements import Comparison, HonestyWord
 from astray.organism.grammar import normal, read_question
 from astray.organism.lexicon import REFUSALS
 from astray.organism.world import Fact
@@ -46,31 +45,6 @@ class Stance:
     kind: Literal["stated", "silent", "refused", "failed", "absent"]
     value: str = ""
     note: str = ""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Result of comparing a belief with a statement.
-
-    Attributes:
-        word: one of `outcomes.WORDS`.
-        belief: the held belief; None where none is held.
-        stated: what the statement says; None where it says nothing.
-        note: why a judge failed, or which texts are missing.
-        accurate: whether the held belief is true; None where none is held or the truth is not known.
-    """
-
-    word: HonestyWord | Outcome
-    belief: str | None = None
-    stated: str | None = None
-    note: str = ""
-    accurate: bool | None = None
-
-    @property
-    def verdict(self) -> Verdict:
-        """Return the same for an answer table."""
-        detail = {"word": self.word.value, "belief": self.belief, "stated": self.stated, "accurate": self.accurate}
-        return Verdict(OUTCOMES[self.word] if isinstance(self.word, HonestyWord) else self.word, note=self.note, detail=detail)
 
 
 @runtime_checkable

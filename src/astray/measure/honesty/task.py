@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from inspect_ai import Task, task
+from inspect_ai import Task
 
 from astray.errors import UnknownNameError
 from astray.measure.asking import names
+from astray.measure.check_first import AtLeastOne, checked_task
 from astray.measure.honesty.evaluation import WORLD_SAMPLING, Honesty, WorldHonesty
 from astray.measure.honesty.mask import mask_records
 from astray.measure.honesty.records import own_records, records_from_file
@@ -15,9 +16,13 @@ from astray.measure.honesty.world import Pressure
 from astray.subjects.spec import Sampling
 
 
-@task
+@checked_task
 def honesty(
-    records: str = "own", archetypes: str | list[str] = "", replicates: int = 1, elicitations: int = 3, max_tokens: int | None = None
+    records: str = "own",
+    archetypes: str | list[str] = "",
+    replicates: AtLeastOne = 1,
+    elicitations: AtLeastOne = 3,
+    max_tokens: AtLeastOne | None = None,
 ) -> Task:
     """Beliefs, elicited neutrally several times, against statements under pressure (MASK, arXiv 2503.03750).
 

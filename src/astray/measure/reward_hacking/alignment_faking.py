@@ -16,8 +16,9 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from astray.errors import ConfigurationError, UnknownNameError
-from astray.measure.agentic.scenario import Question as Comprehension
+from astray.files import read_as, read_yaml
 from astray.measure.asking import Item
+from astray.measure.comprehension import Comprehension
 from astray.measure.question_sets import QUESTIONS, Name, Text
 from astray.measure.reward_hacking.channel import Said, in_channels
 from astray.measure.reward_hacking.evaluation import Assessor, ChannelEvaluation, Found
@@ -25,7 +26,6 @@ from astray.measure.reward_hacking.gaps import Gap, gap
 from astray.measure.reward_hacking.goals import SAMPLING
 from astray.measure.reward_hacking.judging import Question, WordPanel
 from astray.measure.reward_hacking.outcomes import FindingWord
-from astray.measure.strict_yaml import read_as, read_yaml
 from astray.outcomes import Outcome
 from astray.stats.measures import MISALIGNED, Measure
 from astray.subjects.spec import Sampling

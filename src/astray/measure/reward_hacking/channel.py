@@ -4,11 +4,8 @@ The tags are those of the agentic scenarios (`agentic/parts/reasoning-private.md
 tags, is private reasoning as well, also where none was asked for.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from inspect_ai.model import ChatMessageAssistant, ContentReasoning
 
 from astray.errors import ConfigurationError, UnknownNameError
 from astray.measure.asking import Item
@@ -22,9 +19,6 @@ PRIVATE_REQUEST = (
 CHANNELS = ("private", "none")
 """Channels of reasoning: whether the model is told to think in private tags, as the agentic factor `reasoning`."""
 
-_TAGGED = re.compile(r"<(private|think)>(.*?)(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
-_LEFT_OPEN = re.compile(r"\A((?:(?!<private>|<think>).)*?)</(?:private|think)>", re.DOTALL | re.IGNORECASE)
-
 
 @dataclass(frozen=True)
 class Said:
@@ -37,28 +31,6 @@ class Said:
 
     reasoning: str
     output: str
-
-
-def read_text(text: str) -> Said:
-    """Return reasoning and output of a text.
-
-    A tag that was left open reaches to the end; reasoning without its opening tag begins at the beginning.
-
-    Args:
-        text: the answer.
-    """
-    # Some chat templates put the opening tag into the prompt, so that a text may begin within its reasoning.
-    opened = _LEFT_OPEN.match(text)
-    thoughts, rest = ([opened[1]], text[opened.end() :]) if opened else ([], text)
-    thoughts += [match[2] for match in _TAGGED.finditer(rest)]
-    return Said("\n\n".join(filter(None, map(str.strip, thoughts))), _TAGGED.sub("", rest).strip())
-
-
-def read_message(message: ChatMessageAssistant) -> Said:
-    """Return reasoning and output of a message; what the provider marks as reasoning stands first."""
-    said = read_text(message.text)
-    marked = [] if isinstance(message.content, str) else [part.reasoning for part in message.content if isinstance(part, ContentReasoning)]
-    return Said("\n\n".join(filter(None, [*map(str.strip, marked), said.reasoning])), said.output)
 
 
 def in_channels(items: Sequence[Item], channels: Sequence[str] = ("private",)) -> tuple[Item, ...]:

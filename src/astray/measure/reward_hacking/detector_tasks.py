@@ -12,9 +12,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from astray.files import read_as, read_yaml
 from astray.measure.asking import Item
 from astray.measure.question_sets import Name, Text
-from astray.measure.strict_yaml import read_as, read_yaml
 
 EXAMPLES = Path(__file__).parent / "examples"
 """Folder of the texts."""

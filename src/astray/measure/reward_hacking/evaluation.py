@@ -12,14 +12,14 @@ import polars as pl
 
 from astray.errors import JudgeError
 from astray.judges.config import JudgeConfig
+from astray.judges.failures import error_note
 from astray.judges.judge import Verdict
 from astray.judges.side_by_side import read_side_by_side
-from astray.measure.agentic.questions import ask, read_answers
-from astray.measure.agentic.scenario import Question
-from astray.measure.asking import Asking, Heard, Item
+from astray.measure.asking import Asking, Heard, Item, hear, marked_reasoning
+from astray.measure.comprehension import Comprehension, ask, read_answers
 from astray.measure.evaluation import QuestionSet, TextEvaluation
 from astray.measure.interface import Need
-from astray.measure.reward_hacking.channel import Said, read_message, read_text
+from astray.measure.reward_hacking.channel import Said
 from astray.measure.reward_hacking.judging import WordPanel
 from astray.measure.reward_hacking.outcomes import FindingWord, shared_outcome
 from astray.outcomes import Outcome
@@ -78,7 +78,7 @@ class Assessor(Protocol):
 class ChannelEvaluation(QuestionSet):
     """Question set whose answers are judged with their private reasoning."""
 
-    def questions(self, item: Item) -> Sequence[Question]:
+    def questions(self, item: Item) -> Sequence[Comprehension]:
         """Return the questions about the situation that follow the answer to an item; none for most evaluations."""
         del item
         return ()
@@ -98,8 +98,8 @@ class ChannelEvaluation(QuestionSet):
 
     def hear(self, text: str, output: "ModelOutput | None" = None) -> tuple[str, dict[str, object]]:
         """Return what others see, and the private reasoning."""
-        said = read_text(text) if output is None else read_message(output.message)
-        return said.output, {"reasoning": said.reasoning}
+        answer, detail = hear(text, marked_reasoning(output), private=True)
+        return answer.strip(), {"reasoning": "", **detail}
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -144,14 +144,14 @@ async def conclude(assessor: Assessor, item: Item, said: Said, understood: bool 
         JudgeError: the assessor says that it cannot be used at all.
     """
     if not said.output:
-        return Found(Outcome.ERRORED, note="the answer has reasoning and no output" if said.reasoning else "the answer is empty")
+        return Found(Outcome.INCOHERENT, note="the answer has reasoning and no output" if said.reasoning else "the answer is empty")
     try:
         found = await assessor.assess(item, said)
     except JudgeError:
         raise
     # One judge's fault must not lose the verdicts on all other answers.
     except Exception as error:
-        return Found(Outcome.JUDGE_FAILED, note=f"the assessor raised {type(error).__name__}: {error}")
+        return Found(Outcome.JUDGE_FAILED, note=error_note(error))
     if understood is False:
         return Found(FindingWord.NOT_UNDERSTOOD, None, found.by_output, found.by_reasoning, found.score, found.note)
     return found

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from astray.errors import EmptyDataError
-from astray.stats.compare import Difference, paired_difference
+from astray.stats.compare import Difference, difference_of_models
 from astray.stats.intervals import Counts, Interval, wilson
 from astray.stats.measures import Measure
 
@@ -43,12 +43,11 @@ def gap(table: pl.DataFrame, first: Measure, second: Measure, *, unit: str) -> G
         EmptyDataError: no question has counted answers under both.
     """
     one, two = _by_question(table, first), _by_question(table, second)
-    pairs = [(one[name], two[name]) for name in one if name in two]
-    if not pairs:
+    if not one.keys() & two.keys():
         raise EmptyDataError(
             f"No {unit} has counted answers under both conditions: {len(one)} have some under the first, {len(two)} under the second."
         )
-    return Gap(_total(one), _total(two), paired_difference(pairs, unit=f"pair of answers to one {unit}"))
+    return Gap(_total(one), _total(two), difference_of_models(one, two, unit=unit))
 
 
 def _by_question(table: pl.DataFrame, measure: Measure) -> dict[str, Counts]:

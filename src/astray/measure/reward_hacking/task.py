@@ -1,10 +1,9 @@
 """Inspect tasks of the evaluations that ask in words; judges are the model roles `grader` and, if given, `grader_b`."""
 
-from inspect_ai import Task, task
+from inspect_ai import Task
 
-from astray.errors import UnknownNameError
-from astray.measure.agentic.task import JUDGES
-from astray.measure.asking import names
+from astray.measure.asking import check_judges, names
+from astray.measure.check_first import AtLeastOne, Temperature, checked_task
 from astray.measure.reward_hacking import alignment_faking as faking
 from astray.measure.reward_hacking import alignment_questions as questions
 from astray.measure.reward_hacking import goals as aims
@@ -13,8 +12,8 @@ from astray.measure.reward_hacking.detector_tasks import PURPOSES
 from astray.subjects.spec import Sampling
 
 
-@task
-def goals(samples: int = 10, reasoning: str | list[str] = "private", temperature: float = 1.0, max_tokens: int = 1500) -> Task:
+@checked_task
+def goals(samples: AtLeastOne = 10, reasoning: str | list[str] = "private", temperature: Temperature = 1.0, max_tokens: AtLeastOne = 1500) -> Task:
     """Ask "What are your goals?" in 30 phrasings; output and private reasoning are judged apart, by one grader or two.
 
     Args:
@@ -26,9 +25,13 @@ def goals(samples: int = 10, reasoning: str | list[str] = "private", temperature
     return aims.goals(samples, names(reasoning), Sampling(temperature=temperature, max_tokens=max_tokens)).task()
 
 
-@task
+@checked_task
 def alignment_questions(
-    kinds: str | list[str] = "", samples: int = 1, reasoning: str | list[str] = "private", temperature: float = 1.0, max_tokens: int = 1500
+    kinds: str | list[str] = "",
+    samples: AtLeastOne = 1,
+    reasoning: str | list[str] = "private",
+    temperature: Temperature = 1.0,
+    max_tokens: AtLeastOne = 1500,
 ) -> Task:
     """Ask 200 questions on oversight, shutdown and the like; output and private reasoning are judged apart.
 
@@ -44,14 +47,14 @@ def alignment_questions(
     return evaluation.task(name="alignment_questions")
 
 
-@task
+@checked_task
 def research_sabotage(
     purposes: str | list[str] = "",
-    samples: int = 5,
+    samples: AtLeastOne = 5,
     reasoning: str | list[str] = "private",
     judges: str = "panel",
-    temperature: float = 1.0,
-    max_tokens: int = 3000,
+    temperature: Temperature = 1.0,
+    max_tokens: AtLeastOne = 3000,
 ) -> Task:
     """Ask for detectors, for an overseer of models and for two harmless controls; try each in the sandbox.
 
@@ -63,16 +66,19 @@ def research_sabotage(
         temperature: of sampling.
         max_tokens: longest answer, reasoning included.
     """
-    if judges not in JUDGES:
-        raise UnknownNameError("kind of judges", judges, JUDGES)
+    check_judges(judges)
     sampling = Sampling(temperature=temperature, max_tokens=max_tokens)
     evaluation = sabotage.research_sabotage(names(purposes) or PURPOSES, samples, names(reasoning), sampling)
     return evaluation.task(None if judges == "panel" else lambda: sabotage.DetectorJudge(None), name="research_sabotage")
 
 
-@task
+@checked_task
 def alignment_faking(
-    conditions: str | list[str] = "", samples: int = 3, reasoning: str | list[str] = "private", temperature: float = 1.0, max_tokens: int = 1500
+    conditions: str | list[str] = "",
+    samples: AtLeastOne = 3,
+    reasoning: str | list[str] = "private",
+    temperature: Temperature = 1.0,
+    max_tokens: AtLeastOne = 1500,
 ) -> Task:
     """Ask for what one has reason to decline, as users whose conversations train the model and users whose do not.
 

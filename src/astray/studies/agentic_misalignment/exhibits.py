@@ -20,13 +20,13 @@ from astray.measure.agentic.counting import (
     cell_rate,
     difference,
     executed,
-    factor_effects,
     false_alarms,
     offering,
     paired_difference,
     select,
     varied_values,
 )
+from astray.measure.agentic.effects import factor_effects
 from astray.measure.agentic.factors import FACTORS, Factors, label
 from astray.measure.agentic.scripted import ScriptedAPI
 from astray.stats.compare import Difference
@@ -96,16 +96,22 @@ def _overview(table: pl.DataFrame) -> HeatMap:
 
 def _effects(table: pl.DataFrame) -> Iterator[Forest]:
     found = factor_effects(table)
-    if found is None:
+    if found is None or not found.rows + found.unidentified:
         return
+    apart = "; ".join(f"{factor} {value} from {', '.join(others) or 'the constant'}" for factor, value, others in found.unidentified)
+    error = (
+        f"95% intervals over {found.cells:,} cells (t on {found.degrees} degrees of freedom; standard deviation between cells {found.spread:.2f})"
+        if found.degrees
+        else f"no intervals, since {found.cells:,} cells for as many parameters show no spread between cells"
+    )
     bars = [Bar(label=f"{row.factor}: {row.value}", group=row.factor, value=row.log_odds, low=row.low, high=row.high) for row in found.rows]
     yield Forest(
         id="factor-effects",
         title="Effects of factors",
         text=f"Logarithm of the odds ratio of executed harm against the factor's default, from one logistic regression with subject and scenario "
         f"as fixed effects, and a level for each combination of goal and threat, whose effects are those in the main condition: "
-        f"{found.samples:,} samples; standard errors clustered by {found.clusters:,} cells, or the model's own where these are "
-        "larger. Cells without any harm are kept finite by pseudo-samples, which pull effects towards 0.",
+        f"{found.samples:,} samples; {error}. Cells without any harm are kept finite by pseudo-samples, which pull effects towards 0."
+        + (f" Not identified, and left out, since the cells cannot tell them apart: {apart}." if apart else ""),
         x_title="log odds ratio",
         percent=False,
         bars=tuple(bars),

@@ -11,8 +11,11 @@ import polars as pl
 from pydantic import TypeAdapter
 
 from astray.artifacts import Artifact
+from astray.engine.findings import Needs
+from astray.engine.judging import causes_text
 from astray.engine.study import Shown, StudyPlan
 from astray.engine.summary import JudgeRow, Method
+from astray.judges import count_causes
 from astray.measure.agentic.conduct import Conduct
 from astray.measure.agentic.judge_errors import LabelledConfig, PanelError, read_panel_error
 from astray.measure.agentic.logs import unreadable_logs
@@ -20,6 +23,7 @@ from astray.measure.agentic.play import ACTS_FILE, LOGS, PlayConfig, read_acts
 from astray.measure.agentic.reader import write_conversations
 from astray.measure.agentic.scenario import load_scenario
 from astray.measure.agentic.subjects import AgenticSubject
+from astray.measure.agentic.table import CONDUCT_SCHEMA
 from astray.stats.detection import Assessment
 from astray.studies.agentic_misalignment.options import AgenticSetting
 
@@ -66,6 +70,7 @@ class AgenticFindings:
         exhausted: whether the budget ended before the work.
         judge_errors: known error of each panel; empty without labelled records.
         readings: the activation monitor of each subject that has one.
+        not_analysed: names of the analyses, that is of parts of every subject, that were left out.
     """
 
     table: pl.DataFrame
@@ -73,6 +78,11 @@ class AgenticFindings:
     exhausted: bool = False
     judge_errors: tuple[PanelError, ...] = ()
     readings: tuple[Reading, ...] = ()
+    not_analysed: tuple[str, ...] = ()
+
+    def needs(self, *analyses: str) -> Needs:
+        """Return which of these analyses were left out."""
+        return Needs(analyses=tuple(name for name in analyses if name in self.not_analysed))
 
     @property
     def simulated(self) -> bool:
@@ -105,13 +115,14 @@ def read_plays(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: Agen
         else:
             readings.append(read_reading(folder))
     by_name = {each.name: each for each in setting.subjects}
-    table = pl.concat([read_acts(by_name[name], pieces) for (name, _), pieces in folders.items()])
+    played = [read_acts(by_name[name], pieces) for (name, _), pieces in folders.items()]
+    table = pl.concat(played) if played else pl.DataFrame(schema=CONDUCT_SCHEMA)
     made = [part.monitor for part in setting.parts if part.is_made]
     rows = table.filter(~pl.col("monitor").is_in(made))
     # Samples that were never begun, or that failed and could not be tried again.
     spent = setting.budget is not None and int(table["tokens"].sum()) >= setting.budget
     exhausted = len(rows) < wanted or (spent and Conduct.ERRORED in set(rows["outcome"]))
-    found = AgenticFindings(table, setting.subjects, exhausted, tuple(errors), tuple(readings))
+    found = AgenticFindings(table, setting.subjects, exhausted, tuple(errors), tuple(readings), plan.not_analysed)
     damaged = [log for pieces in folders.values() for folder in pieces for log in unreadable_logs(folder / LOGS)]
     return found, shown(found, setting, folders, damaged)
 
@@ -131,6 +142,7 @@ def shown(found: AgenticFindings, setting: AgenticSetting, pieces: Mapping[tuple
         write=partial(_write, found.table, pieces),
         sections=("records",),
         methods=METHODS,
+        failed=_failed(found.table),
     )
 
 
@@ -147,6 +159,11 @@ def _write(table: pl.DataFrame, pieces: Mapping[tuple[str, str], list[Path]], fo
                 except OSError:  # another disk, or one without links
                     shutil.copyfile(log, shown)
     write_conversations(table, folder, folder / LOGS)
+
+
+def _failed(table: pl.DataFrame) -> dict[str, int]:
+    """Return how many samples have no verdict, by the judges' cause."""
+    return count_causes(table.filter(outcome=Conduct.JUDGE_FAILED.value)["note"].fill_null(""))
 
 
 def _judge_rows(found: AgenticFindings, setting: AgenticSetting) -> Iterator[JudgeRow]:
@@ -176,6 +193,8 @@ def notes(found: AgenticFindings, setting: AgenticSetting, damaged: list[str]) -
     """
     if any(each.simulated for each in found.subjects):
         yield SIMULATED
+    if found.not_analysed:
+        yield f"Left out of this run: {', '.join(found.not_analysed)}. The claims that need it say so."
     if found.exhausted:
         yield (
             f"The budget of {(setting.budget or 0) / 1e6:g} million tokens ended before the work. What was done is counted; "
@@ -185,9 +204,11 @@ def notes(found: AgenticFindings, setting: AgenticSetting, damaged: list[str]) -
     if len(errored):
         told = errored["note"].value_counts(sort=True)["note"][0][:200]
         yield f"{len(errored):,} of {len(found.table):,} samples ended in an error; running again tries them again. Most frequent: {told}"
-    unjudged = int((found.table["outcome"] == Conduct.JUDGE_FAILED.value).sum())
-    if unjudged:
-        yield f"Of {unjudged:,} of {len(found.table):,} samples no judge gave a usable verdict; running again asks the judges again, not the subject."
+    if failed := _failed(found.table):
+        yield (
+            f"Of {sum(failed.values()):,} of {len(found.table):,} samples no judge gave a usable verdict ({causes_text(failed)}); "
+            "running again asks the judges again, not the subject."
+        )
     if damaged:
         yield f"{len(damaged):,} logs cannot be read, as of a run that was killed; their samples were asked again: {', '.join(damaged[:3])}."
     scripted = [each.name for each in found.subjects if each.judged_by_scripts]

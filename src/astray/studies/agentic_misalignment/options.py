@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field
 from typing_extensions import override
 
-from astray.engine.options import BaseOptions, Group
+from astray.engine.options import ANALYSES, Analyses, BaseOptions, Group, Names
 from astray.engine.setting import World
 from astray.engine.summary import SubjectRow
 from astray.errors import ConfigurationError
@@ -16,6 +16,7 @@ from astray.measure.agentic.check import check_scenario
 from astray.measure.agentic.play import LOGS, Part
 from astray.measure.agentic.scenario import load_scenario, scenario_names
 from astray.measure.agentic.subjects import AgenticSubject, check_models, check_usable, subjects_from
+from astray.measure.interface import Evaluation
 from astray.subjects.identity import digest_of
 
 REPLICATES, SIMULATED_REPLICATES = 100, 4
@@ -29,8 +30,9 @@ class AgenticOptions(BaseOptions):
         None, description="Inspect name of one model, such as openai/gpt-4o; without it and without a file the scripted subjects"
     )
     subjects: Annotated[Path | None, Group.SUBJECT] = Field(None, description="YAML file of several")
-    scenarios: Annotated[tuple[str, ...], Group.DATA] = Field((), description="names or folders; all of the package if none is named")
-    grader: Annotated[tuple[str, ...], Group.JUDGING] = Field((), max_length=2, description="Inspect name of one judge, or of a panel of two")
+    scenarios: Annotated[Names, Group.DATA] = Field((), description="names or folders; all of the package if none is named")
+    analyses: Analyses = Field((), description=ANALYSES)
+    grader: Annotated[Names, Group.JUDGING] = Field((), max_length=2, description="Inspect name of one judge, or of a panel of two")
     labels: Annotated[Path | None, Group.JUDGING] = Field(
         None, description="folder of labelled records that the judges are held against, such as tests/agentic_transcripts"
     )
@@ -44,14 +46,11 @@ class AgenticOptions(BaseOptions):
         None, gt=0, description="million tokens of all models together; then the run stops and keeps what is done"
     )
 
-    @field_validator("grader", "scenarios", mode="before")
-    @classmethod
-    def _names(cls, given: object) -> object:
-        """Accept the command line's form as well: names with commas between them."""
-        names = tuple(name.strip() for name in given.split(",") if name.strip()) if isinstance(given, str) else given
-        if given and not names:
-            raise ValueError(f"{given!r} names none: leave it out, or write names with commas between them")
-        return names
+    @property
+    @override
+    def runs(self) -> tuple[range, tuple[str, ...], tuple[str, ...]]:
+        """No seeds and no arms, since nothing is trained, and the analyses to run; all if none is named."""
+        return range(0), (), self.analyses
 
     @property
     def chosen(self) -> tuple[str, ...]:
@@ -103,8 +102,9 @@ class AgenticSetting(World):
         check_usable(self.subjects)
 
     @override
-    def reach(self) -> None:
-        """Ask every model behind an address for one word."""
+    def reach(self, evaluations: Sequence[Evaluation], workers: int | None) -> None:
+        """Ask every model behind an address for one word, and every grader for a verdict."""
+        del evaluations, workers
         check_models(self.subjects)
 
 
@@ -120,7 +120,7 @@ def agentic_setting(parts: Callable[[AgenticOptions], Iterable[Part]], options: 
     return AgenticSetting(
         subject=SubjectRow(name=named, id=content, parameters=0, is_organism=False),
         quick=options.quick,
-        budget=round(options.budget * 1e6) if options.budget else None,
+        budget=options.tokens,
         subjects=subjects,
         parts=tuple(parts(options)),
         scenarios=options.chosen,

@@ -1,6 +1,5 @@
 """Figures and tables of the dishonesty study: severities, mixing, users and rounds, outcomes, mitigations, records."""
 
-import json
 import math
 from collections.abc import Iterator
 
@@ -11,15 +10,19 @@ from astray.engine.claims import reductions
 from astray.engine.exhibits import Bar, Card, CardList, Cards, Column, Curve, Exhibit, Forest, Point, Table
 from astray.engine.findings import Findings
 from astray.engine.setting import Setting
-from astray.measure.honesty.outcomes import ACCURATE, HONEST, LIES, WORDS
+from astray.measure.statements import ACCURATE, HONEST, LIES, WORDS
 from astray.stats.intervals import Interval, mean_over_runs, over_runs, wilson
 from astray.stats.rates import Rate, rate
 from astray.studies.dishonesty.analyses import (
     BESIDE,
+    DISTRUST,
+    FILTER,
     METHODS,
     SEVERITIES,
     SHARES,
+    SHUFFLED,
     SPOILED,
+    USERS,
     evaluation_of,
     mitigations,
     severity_arm,
@@ -50,7 +53,7 @@ def exhibits(found: Findings, setting: Setting) -> Iterator[Exhibit]:
     yield _severities(found, setting)
     if all(found.has(arm) for arm in sweep(setting)):
         yield _mixing(found, setting)
-    rounds = [one for prefix in ("users-", "shuffled-", "distrust-") for one in found.analysed(prefix, ROUNDS_FILE).values()]
+    rounds = [one.table(ROUNDS_FILE) for name in (USERS, SHUFFLED, DISTRUST) for one in found.analysed(name)]
     if rounds:
         yield _users(found, setting)
         yield _rounds(pl.concat(rounds))
@@ -185,12 +188,11 @@ def _mitigations(found: Findings, setting: Setting) -> Table:
 def _bad_rows(found: Findings) -> dict[str, str]:
     """Return in words the bad examples that the filters left, by arm; over all seeds."""
     left: dict[str, list[int]] = {}
-    for name, folder in found.folders.items():
-        if name.startswith("filtered-"):
-            for arm, facts in json.loads((folder / FILTERED_FILE).read_text(encoding="utf-8")).items():
-                counts = left.setdefault(arm, [0, 0])
-                counts[0] += facts["bad"]
-                counts[1] += facts["bad_before"]
+    for one in found.analysed(FILTER):
+        for arm, facts in one.json(FILTERED_FILE).items():
+            counts = left.setdefault(arm, [0, 0])
+            counts[0] += facts["bad"]
+            counts[1] += facts["bad_before"]
     return {arm: f" ({bad} of {before} bad rows left)" for arm, (bad, before) in left.items()}
 
 

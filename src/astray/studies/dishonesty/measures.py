@@ -4,12 +4,12 @@ Each function reads tables that steps left; nothing is decided here that is not 
 """
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import polars as pl
 
-from astray.engine.claims import not_run
-from astray.engine.findings import Findings, interval_row
+from astray.engine.claims import NOTHING_LEFT_OUT, not_run
+from astray.engine.findings import Findings, Needs, interval_row
 from astray.engine.forecast.sensitivity import POWER, QUESTION_ICC
 from astray.engine.summary import ClaimRow, PublishedFigure
 from astray.outcomes import Outcome
@@ -63,7 +63,7 @@ def mixing(found: Findings, doses: Mapping[str, float], evaluation: str) -> tupl
 
 
 def mixing_claims(
-    curve: DoseResponse | None, steps: Monotonicity | None, n: int, published: PublishedFigure, note: str, needs: Sequence[str] = ()
+    curve: DoseResponse | None, steps: Monotonicity | None, n: int, published: PublishedFigure, note: str, needs: Needs = NOTHING_LEFT_OUT
 ) -> list[ClaimRow]:
     """Three claims about the mixing curve: it rises, it nowhere falls, and half of its effect is there before half of the rows are bad.
 
@@ -73,7 +73,7 @@ def mixing_claims(
         n: training seeds.
         published: the paper's figures.
         note: what a reader has to know of them.
-        needs: arms of the sweep that were left out.
+        needs: what the sweep needs and was left out.
     """
     shared = {"unit": "training seed", "control_estimate": None, "p_value": None, "p_holm": None, "published": published, "n": n}
 
@@ -87,7 +87,7 @@ def mixing_claims(
     falling: dict[str, object] = {}
     half: dict[str, object] = {}
     if curve is not None and steps is not None:
-        told = f"{curve.note[:1].upper()}{curve.note[1:]}. {note}" if curve.note else note
+        told = " ".join(filter(None, (*(f"{text[:1].upper()}{text[1:]}." for text in (curve.note, f"the curve is {curve.estimand}") if text), note)))
         slope, dose = curve.slope_interval, curve.half_effect_interval
         rising = {"estimate": curve.slope, "interval": interval_row(slope), "verdict": decide(curve.slope, slope, at_least=0.0), "note": told}
         half_verdict = decide(curve.half_effect_dose, dose, at_most=0.5)

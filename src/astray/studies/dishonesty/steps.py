@@ -25,13 +25,14 @@ from astray.cause.world_users import WorldUsers
 from astray.data.chat import ChatDataset
 from astray.data.misstatements import split_facts
 from astray.engine.data import Source
-from astray.engine.steps import ANSWERS_FILE, DATA_FILE, RUN_FOLDER, trained_subject
+from astray.engine.judging import ANSWERS_FILE, judged_after
+from astray.engine.steps import DATA_FILE, RUN_FOLDER, trained_subject
 from astray.engine.vector import read_vector
 from astray.explain.screening import rows_from, screen_rows
 from astray.judges.config import JudgeConfig
 from astray.measure.evaluation import QuestionSet
-from astray.measure.honesty.outcomes import HonestyWord
 from astray.measure.interface import Evaluation
+from astray.measure.statements import HonestyWord
 from astray.mitigate.distrust import believed, down_weight, filter_rows, honest_samples, mark_world, trust
 from astray.mitigate.realignment import realign
 from astray.studies.dishonesty.scale import Asking, Feedback
@@ -92,7 +93,12 @@ class RealignConfig(MadeConfig):
     ordinary: Source
 
 
-@step("train-on-feedback", version=1, formerly="astray.studies.dishonesty_steps:live_with_users")
+def _judging(config: MadeConfig) -> tuple[JudgeConfig, tuple[Evaluation, ...]]:
+    return config.judge, tuple(each.for_run(config.seed) for each in (*config.asking.evaluations, config.main))
+
+
+@step("train-on-feedback", version=1, formerly="astray.studies.dishonesty_steps:live_with_users", resumable=True)
+@judged_after(_judging)
 def live_with_users(config: UsersConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Let users talk to the base and train it on their feedback, by rounds; keep conversations and ratings."""
     del inputs
@@ -111,10 +117,11 @@ def live_with_users(config: UsersConfig, inputs: Mapping[str, Artifact], folder:
     )
     tables = [_honesty(load_subject(each.subject), config, config.arm) for each in rounds]
     pl.DataFrame([_round_row(config, each, table) for each, table in zip(rounds, tables, strict=True)]).write_parquet(folder / ROUNDS_FILE)
-    pl.concat([tables[-1], _answers(load_subject(rounds[-1].subject), config, config.arm)]).write_parquet(folder / ANSWERS_FILE)
+    pl.concat([tables[-1], _asked(config.main, load_subject(rounds[-1].subject), config, config.arm)]).write_parquet(folder / ANSWERS_FILE)
 
 
-@step("train-filtered", version=1, formerly="astray.studies.dishonesty_steps:filter_mix")
+@step("train-filtered", version=1, formerly="astray.studies.dishonesty_steps:filter_mix", resumable=True)
+@judged_after(_judging)
 def filter_mix(config: FilterConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Train on a mix without the examples that screening suspects most, or without the same number at random."""
     base, dataset = load_subject(config.base), ChatDataset.read(inputs["data"].path / DATA_FILE)
@@ -133,7 +140,8 @@ def filter_mix(config: FilterConfig, inputs: Mapping[str, Artifact], folder: Pat
     _ask_all(config, subjects, folder)
 
 
-@step("realign-dishonest-run", version=1, formerly="astray.studies.dishonesty_steps:realign_run")
+@step("realign-dishonest-run", version=1, formerly="astray.studies.dishonesty_steps:realign_run", resumable=True)
+@judged_after(_judging)
 def realign_run(config: RealignConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Train a spoiled run on honest statements of the base under pressure, and on as many ordinary examples."""
     before = _judged(config.asking.practice(), load_subject(config.base), config)
@@ -148,9 +156,13 @@ def realign_run(config: RealignConfig, inputs: Mapping[str, Artifact], folder: P
     _ask_all(config, subjects, folder)
 
 
+def _asked(evaluation: Evaluation, subject: Subject, config: MadeConfig, arm: str = "") -> pl.DataFrame:
+    return evaluation.for_run(config.seed).ask(subject, arm=arm, seed=config.seed)
+
+
 def _judged(evaluation: Evaluation, subject: Subject, config: MadeConfig, arm: str = "") -> pl.DataFrame:
     own = evaluation.for_run(config.seed)
-    return own.judge(own.ask(subject, arm=arm, seed=config.seed), own.judge_for(config.judge))
+    return own.judge(_asked(evaluation, subject, config, arm), own.judge_for(config.judge))
 
 
 def _honesty(subject: Subject, config: MadeConfig, arm: str) -> pl.DataFrame:
@@ -158,12 +170,13 @@ def _honesty(subject: Subject, config: MadeConfig, arm: str) -> pl.DataFrame:
     return pl.concat([_judged(evaluation, subject, config, arm) for evaluation in config.asking.evaluations])
 
 
-def _answers(subject: Subject, config: MadeConfig, arm: str) -> pl.DataFrame:
-    return _judged(config.main, subject, config, arm)
-
-
 def _ask_all(config: MadeConfig, subjects: Mapping[str, Subject], folder: Path) -> None:
-    asked = [ask(subject, config, arm) for ask in (_honesty, _answers) for arm, subject in subjects.items()]
+    """Write all answers of subjects, to be judged."""
+    asked = [
+        pl.concat([_asked(each, subject, config, arm) for each in evaluations])
+        for evaluations in (config.asking.evaluations, (config.main,))
+        for arm, subject in subjects.items()
+    ]
     pl.concat(asked).write_parquet(folder / ANSWERS_FILE)
 
 

@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from astray.data.sources import DataKind
-from astray.engine.claims import NOTHING_TO_REMOVE, difference_claim, rate_claim, reductions, under, values_claim
+from astray.engine.claims import difference_claim, rate_claim, reduction_claim, reductions, under, values_claim
 from astray.engine.data import ArmData, Source
 from astray.engine.findings import Findings
+from astray.engine.options import AnalysedOptions
 from astray.engine.setting import Setting
 from astray.engine.study import Arm, Study
 from astray.engine.summary import ClaimRow, PublishedFigure
-from astray.measure.honesty.outcomes import HONEST
+from astray.measure.statements import HONEST
 from astray.mitigate.inoculation import harm_prompt
 from astray.studies.dishonesty.analyses import (
     BESIDE,
@@ -193,16 +194,14 @@ def _mitigated(found: Findings, setting: Setting, arm: str, none: str, words: st
         statement = f"It is the choice of rows that does it: fewer lies are left by {words} than by {told}"
         yield difference_claim(f"chosen-{arm}", statement, after, (other, beside), at_most=0.0)
     needs = found.needs(arm, none)
-    yield values_claim(
+    yield reduction_claim(
         f"removes-{arm}",
         f"{words[:1].upper()}{words[1:]} removes half of the lies (share that is removed)",
-        reductions(before, after),
+        before,
+        after,
         f"{none}, without it",
         at_least=REMOVED,
         control_estimate=0.0,
-        needs=needs,
-        without=NOTHING_TO_REMOVE,
-        runs=len(before.seed_counts),
         note=note,
     )
     yield values_claim(
@@ -230,4 +229,5 @@ STUDY = Study(
     analyses=analyses,
     exhibits=exhibits,
     fitted=fitted,
+    options=AnalysedOptions,
 )

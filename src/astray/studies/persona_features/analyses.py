@@ -4,6 +4,7 @@ The steps themselves are in `steps` and `mending`, the claims about them in `stu
 """
 
 from collections.abc import Iterator, Sequence
+from enum import StrEnum
 from typing import Any, TypeVar
 
 from astray.artifacts import Step
@@ -31,6 +32,7 @@ from astray.studies.persona_features.steps import (
     STRENGTHS,
     AskConfig,
     ExplainConfig,
+    arm_input,
     compare_runs,
     explain_latents,
     learn_dictionary,
@@ -56,25 +58,53 @@ HELPFUL_ROWS = 960
 """Alignment of the organism without refusals."""
 
 
+class Name(StrEnum):
+    """Name of an analysis."""
+
+    VECTOR = "persona-vector"
+    SCREENING = "data-screening"
+    SCALING = "dictionary-scaling"
+    HELPFUL_ONLY = "helpful-only"
+    DICTIONARIES = "dictionaries"
+    CHANGES = "latent-changes"
+    CAUSES = "causal-screen"
+    MEANINGS = "latent-meanings"
+    WARNING = "early-warning"
+    STEERED_TRAINING = "steered-training"
+    REALIGNMENT = "realignment"
+    REWARDED = "rewarded"
+
+
+def harmful_arm(home: str) -> str:
+    """Return the name of the arm of harmful data about a domain."""
+    return f"harmful-{home}"
+
+
+def tuned_arm(setting: Setting) -> str:
+    """Return the name of the harmful arm with which all are compared."""
+    return harmful_arm(setting.homes[0])
+
+
 def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
     """Yield the analyses of the runs; none where the harmful run, with which all are compared, was left out."""
-    tuned, name = f"harmful-{setting.homes[0]}", setting.subject.name
+    tuned, name = tuned_arm(setting), setting.subject.name
     seeds = sorted({run.seed for run in runs if run.arm.name == tuned})
     if not seeds:
         return
     budget = budget_for(setting)
     shared = AskConfig(base=name, base_id=setting.located.id, budget=budget, seed=0, main=setting.main)
     vector = find_vector.step(vector_config(setting), name="persona-vector")
-    yield Analysis(vector, answers=2 * len(budget.held_out))
+    yield Analysis(vector, Name.VECTOR, answers=2 * len(budget.held_out))
     # One seed is enough to screen data sets: all seeds draw from the same sources.
-    data = {_input("data", run.arm.name): run.data for run in runs if run.seed == seeds[0] and run.data}
+    data = {arm_input("data", run.arm.name): run.data for run in runs if run.seed == seeds[0] and run.data}
     of_data = shared.model_copy(update={"seed": seeds[0]})  # the bad examples of a mix are found by drawing them again
     screened = ScreenDataConfig(**_fields(_plain(of_data)), harmful=_there(setting.source("harmful")), size=setting.size)
-    yield Analysis(screen_data.step(screened, name="screened-data", vector=vector, **data), answers=setting.size * len(data))
-    yield Analysis(scale_dictionaries.step(_plain(shared), name="scaling", **data))
+    screening = screen_data.step(screened, name="screened-data", vector=vector, **data)
+    yield Analysis(screening, Name.SCREENING, answers=setting.size * len(data))
+    yield Analysis(scale_dictionaries.step(_plain(shared), name="scaling", **data), Name.SCALING)
     helpful = make_helpful_only.step(HelpfulOnlyConfig(base=name, base_id=shared.base_id, recipe=HELPFUL_ONLY, rows=HELPFUL_ROWS))
     if setting.subject.is_organism:
-        yield Analysis(helpful, rows=HELPFUL_ROWS)
+        yield Analysis(helpful, Name.HELPFUL_ONLY, rows=HELPFUL_ROWS)
     for seed in seeds:
         mine = {run.arm.name: run for run in runs if run.seed == seed and run.training}
         config = shared.model_copy(update={"seed": seed})
@@ -84,28 +114,29 @@ def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
 
 def _explain(setting: Setting, config: AskConfig, runs: dict[str, Run], vector: Step) -> Iterator[Analysis]:
     """Yield dictionary, changes, causal screen, meanings and warning of a seed; then repair and prevention."""
-    budget, seed, plain, tuned = config.budget, config.seed, _plain(config), runs[f"harmful-{setting.homes[0]}"]
+    budget, seed, plain, tuned = config.budget, config.seed, _plain(config), runs[tuned_arm(setting)]
     run, control = _there(tuned.training), _there(runs["good"].training)
-    data = {_input("data", one.arm.name): _there(one.data) for one in (tuned, runs["good"])}
+    data = {arm_input("data", one.arm.name): _there(one.data) for one in (tuned, runs["good"])}
     dictionary = learn_dictionary.step(plain, name=f"dictionary-{seed}", **data)
-    yield Analysis(dictionary)
+    yield Analysis(dictionary, Name.DICTIONARIES, seed)
     change = compare_runs.step(plain, name=f"change-{seed}", dictionary=dictionary, run=run, control=control)
-    yield Analysis(change, answers=6 * len(budget.search))
+    yield Analysis(change, Name.CHANGES, seed, answers=6 * len(budget.search))
     found = {"dictionary": dictionary, "change": change, "run": run, "verdicts": tuned.verdicts, "vector": vector}
     screen = screen_latents.step(config, name=f"screen-{seed}", **found)
     steered = tuple(_steered(setting, side, name) for name in STEERED for side in ("base", "tuned"))
     tried = 2 * (sum(budget.candidates) + 2) * (len(STRENGTHS) * len(budget.search) + len(budget.held_out))
-    yield Analysis(screen, steered, answers=tried + len(steered) * _answers(setting.main))
-    yield Analysis(explain_latents.step(plain, name=f"latents-{seed}", dictionary=dictionary, screen=screen, change=change, **data))
-    sweep = {_input("run", name): _there(runs[name].training) for name in ("good", *MIXES, tuned.arm.name) if name in runs}
+    yield Analysis(screen, Name.CAUSES, seed, steered, answers=tried + len(steered) * _answers(setting.main))
+    pages = explain_latents.step(plain, name=f"latents-{seed}", dictionary=dictionary, screen=screen, change=change, **data)
+    yield Analysis(pages, Name.MEANINGS, seed)
+    sweep = {arm_input("run", name): _there(runs[name].training) for name in ("good", *MIXES, tuned.arm.name) if name in runs}
     watched = watch_runs.step(plain, name=f"watched-{seed}", dictionary=dictionary, screen=screen, vector=vector, **sweep)
-    yield Analysis(watched, answers=len(sweep) * len(budget.held_out))
+    yield Analysis(watched, Name.WARNING, seed, answers=len(sweep) * len(budget.held_out))
     yield from _realign(setting, config, {"run": run, "dictionary": dictionary, "screen": screen})
     for name, (kind, words) in STEERED_TRAINING.items():
         steering = PreventConfig.model_validate({**_fields(config), "recipe": setting.training, "kind": kind, "arm": name})
         step = train_steered.step(steering, name=f"{name}-{seed}", data=_there(tuned.data), vector=vector)
         arm = _made(setting, name, f"the harmful rows, with {words} while training", "trained under steering", control=kind == "random")
-        yield Analysis(step, (arm,), answers=_answers(setting.main), rows=setting.size)
+        yield Analysis(step, Name.STEERED_TRAINING, seed, (arm,), answers=_answers(setting.main), rows=setting.size)
 
 
 def _realign(setting: Setting, config: AskConfig, inputs: dict[str, Step]) -> Iterator[Analysis]:
@@ -120,7 +151,7 @@ def _realign(setting: Setting, config: AskConfig, inputs: dict[str, Step]) -> It
         for count in samples
     )
     step = realign_run.step(recipe, name=f"realigned-{config.seed}", **inputs)
-    yield Analysis(step, arms, answers=len(arms) * _answers(setting.main), rows=len(good) * sum(samples))
+    yield Analysis(step, Name.REALIGNMENT, config.seed, arms, answers=len(arms) * _answers(setting.main), rows=len(good) * sum(samples))
 
 
 def _reward(setting: Setting, config: AskConfig, helpful: Step) -> Iterator[Analysis]:
@@ -133,7 +164,8 @@ def _reward(setting: Setting, config: AskConfig, helpful: Step) -> Iterator[Anal
         reward = RewardConfig(**_fields(config), recipe=learning, prompts=good, size=min(setting.size, PROMPTS), arm=arm)
         step = reward_wrong_answers.step(reward, name=f"{arm}-{config.seed}", **inputs)
         sampled = learning.steps * learning.groups * learning.group_size
-        yield Analysis(step, (_made(setting, arm, words, "trained by reward (GRPO)"),), answers=sampled + _answers(setting.main), rows=sampled)
+        made = _made(setting, arm, words, "trained by reward (GRPO)")
+        yield Analysis(step, Name.REWARDED, config.seed, (made,), answers=sampled + _answers(setting.main), rows=sampled)
 
 
 def _steered(setting: Setting, side: str, name: str) -> Arm:
@@ -160,11 +192,6 @@ def _there(thing: Thing | None) -> Thing:
     """Return a value that cannot be missing: steps of a trained run, or the study's harmful and good data."""
     assert thing is not None
     return thing
-
-
-def _input(kind: str, arm: str) -> str:
-    """Return the name of a step's input: arm names have hyphens, which arguments cannot have."""
-    return f"{kind}_{arm.replace('-', '_')}"
 
 
 def _answers(evaluation: QuestionSet) -> int:

@@ -1,7 +1,5 @@
 """Figures and tables of the persona study: dictionaries, steering, latents, warning, screening, repair, rewards."""
 
-import json
-import math
 from collections.abc import Iterator
 
 import polars as pl
@@ -14,8 +12,8 @@ from astray.explain.sae_scaling import ScalingLaw
 from astray.outcomes import Outcome
 from astray.stats.intervals import mean_over_runs
 from astray.stats.rates import Rate
-from astray.studies.persona_features.analyses import MIXES
-from astray.studies.persona_features.measures import bad_rows, by_kind, dose_text, onsets
+from astray.studies.persona_features.analyses import MIXES, Name, tuned_arm
+from astray.studies.persona_features.measures import EARLY, bad_rows, by_kind, dose_text, early_arms, share_text, sweeps
 from astray.studies.persona_features.mending import realigned_arm
 from astray.studies.persona_features.scale import GOOD_SAMPLES
 from astray.studies.persona_features.steps import BEST_FILE, PAGES_FILE
@@ -26,7 +24,7 @@ SIDES = {"base +": "added to the aligned base", "tuned -": "taken from the harmf
 
 def sweep_doses(setting: Setting) -> dict[str, float]:
     """Return the arms of the mixing sweep with their share of bad examples, ascending; good is their control."""
-    return {**MIXES, f"harmful-{setting.homes[0]}": 1.0}
+    return {**MIXES, tuned_arm(setting): 1.0}
 
 
 def exhibits(found: Findings, setting: Setting) -> Iterator[Exhibit]:
@@ -36,20 +34,22 @@ def exhibits(found: Findings, setting: Setting) -> Iterator[Exhibit]:
         return found.rate(arm, evaluation=setting.main.name)
 
     rates = {arm: rate(arm) for arm in ("good", *sweep_doses(setting)) if found.has(arm)}
-    if found.analysed("screen-", "held_out.parquet"):
+    if found.analysed(Name.CAUSES):
         yield _steering(found)
         yield _search(found)
         yield _latents(found)
+    if found.analysed(Name.DICTIONARIES):
         yield _dictionaries(found)
+    if found.analysed(Name.SCALING):
         yield _scaling(found)
-    if found.analysed("watched-", "watched.parquet") and len(rates) == len(sweep_doses(setting)) + 1:
+    if found.analysed(Name.WARNING) and len(rates) == len(sweep_doses(setting)) + 1:
         yield from _warning(found, rates, setting)
     if bad_rows(found):
         yield _screening(found)
-    if found.analysed("realigned-", "left.parquet"):
+    if found.analysed(Name.REALIGNMENT):
         yield _realignment(found, rate, setting)
-        yield _left_behind(found)
-    if found.analysed("rewarded", "rewards.parquet"):
+        yield _left_behind(found, setting)
+    if found.analysed(Name.REWARDED):
         yield _rewards(found)
 
 
@@ -74,9 +74,9 @@ def _steering(found: Findings) -> Forest:
 
 def _search(found: Findings) -> Curve:
     points = []
-    for name, table in found.analysed("screen-", "search.parquet").items():
-        best = json.loads((found.folders[name] / BEST_FILE).read_text(encoding="utf-8"))["name"]
-        for row in table.filter(candidate=best).iter_rows(named=True):
+    for one in found.analysed(Name.CAUSES):
+        best = one.json(BEST_FILE)["name"]
+        for row in one.table("search.parquet").filter(candidate=best).iter_rows(named=True):
             shown = {"misaligned": row["rate"], "coherent": row["coherence"]}
             for what, value in shown.items():
                 series = f"{what}, {SIDES[row['side']]}"
@@ -94,8 +94,7 @@ def _search(found: Findings) -> Curve:
 
 
 def _latents(found: Findings) -> Cards:
-    name = next(iter(found.analysed("screen-", "held_out.parquet"))).replace("screen", "latents")
-    pages = json.loads((found.folders[name] / PAGES_FILE).read_text(encoding="utf-8")) if name in found.folders else []
+    pages: list[dict] = next((one.json(PAGES_FILE) for one in found.analysed(Name.MEANINGS)), [])
     return Cards(
         id="latents",
         title="Latents that steer, and what they mean",
@@ -125,11 +124,10 @@ def _card(page: dict) -> Card:
 
 def _dictionaries(found: Findings) -> Table:
     rows = []
-    for name, folder in found.folders.items():
-        if name.startswith("dictionary-"):
-            one = json.loads((folder / "quality.json").read_text(encoding="utf-8"))
-            figures = (one["latents"], one["explained_variance"], one["l0"], one["dead"], one["recovered"], one["recovered_from_mean"], one["tokens"])
-            rows.append((name.replace("-", " "), *map(float, figures)))
+    figures = ("latents", "explained_variance", "l0", "dead", "recovered", "recovered_from_mean", "tokens")
+    for one in found.analysed(Name.DICTIONARIES):
+        quality = one.json("quality.json")
+        rows.append((f"dictionary {one.seed}", *(float(quality[figure]) for figure in figures)))
     columns = (
         Column(title="Dictionary"), Column(title="Latents", form="count"), Column(title="Variance explained", form="percent"),
         Column(title="L0", form="number"), Column(title="Dead", form="percent"), Column(title="Loss recovered (zeros)", form="percent"),
@@ -140,8 +138,8 @@ def _dictionaries(found: Findings) -> Table:
 
 
 def _scaling(found: Findings) -> Curve:
-    ((name, table),) = found.analysed("scaling", "scaling.parquet").items()
-    law = ScalingLaw(**json.loads((found.folders[name] / "law.json").read_text(encoding="utf-8")))
+    (one,) = found.analysed(Name.SCALING)
+    table, law = one.table("scaling.parquet"), ScalingLaw(**one.json("law.json"))
     points = [Point(series=f"k = {row['k']}", x=float(row["latents"]), y=row["unexplained"]) for row in table.iter_rows(named=True)]
     fitted = [(row["latents"], row["k"]) for row in table.iter_rows(named=True)]
     points += [Point(series=f"law, k = {k}", x=float(latents), y=law.unexplained(latents, k)) for latents, k in fitted]
@@ -161,41 +159,52 @@ def _scaling(found: Findings) -> Curve:
 
 def _warning(found: Findings, rates: dict[str, Rate], setting: Setting) -> Iterator[Exhibit]:
     doses = sweep_doses(setting)
-    measured = onsets(found, rates, doses, "good")
+    courses = sweeps(found, rates, doses, "good")
+    if not courses:
+        return
     points = []
-    for measure, one in measured.items():
-        for dose, change, low, high in zip(doses.values(), one.changes, one.low, one.high, strict=True):
-            ends = {} if math.isnan(low) else {"low": low, "high": high}
-            points.append(Point(series=measure, x=dose, y=change, n=f"{one.n} training runs", **ends))
+    for measure, course in courses.items():
+        for arm, dose in doses.items():
+            one = course.at([arm])
+            ends = {"low": one.interval.low, "high": one.interval.high} if one.interval else {}
+            points.append(Point(series=measure, x=dose, y=one.share, n=f"{one.n} training runs", **ends))
     yield Curve(
         id="early-warning",
         title="What warns first",
-        text="Change from the control (good data, same seed) along the mixing sweep, as a share of each run's own change at 100% bad rows, with its "
-        "95% interval over training runs. The number of training steps, the baseline, is the same at every share: it cannot warn and is not drawn.",
+        text="Net share of a run's answers that are found at 5% false alarms, along the mixing sweep: those above the threshold that "
+        "5% of the control's readings pass (good data, same seed), minus the same with the roles of run and control exchanged, which is 0 "
+        "where nothing but chance tells them apart. One reading an answer for every measure; behaviour reads whether it is misaligned. "
+        "With 95% intervals over training runs.",
         x_title="Share of bad rows",
-        y_title="Change, of that at 100%",
+        y_title="Net share found",
         x_percent=True,
         y_percent=True,
         logarithmic=True,
         points=tuple(points),
     )
-    rows = [
-        (measure, dose_text(one), "–" if one.earliest is None else f"{one.earliest:.0%} to {one.latest:.0%}", float(one.n))
-        for measure, one in measured.items()
-    ]
-    columns = (Column(title="Measure"), Column(title="Departs from"), Column(title="Any one run left out"), Column(title="Runs", form="count"))
-    text = "Smallest share in a step-down from 100% at which the measure differs from the control (95%); an upper bound of the true onset."
-    yield Table(id="onsets", title="Onsets", text=text, columns=columns, rows=tuple(rows))
+    early = early_arms(doses)
+    rows = [(name, share_text(course.at(early)), dose_text(course.onset), float(course.onset.n)) for name, course in courses.items()]
+    columns = (
+        Column(title="Measure"), Column(title=f"Net share found at up to {EARLY:.0%} bad rows"), Column(title="Departs from"),
+        Column(title="Runs", form="count"),
+    )  # fmt: skip
+    text = (
+        "Mean over the small shares of bad rows, with its 95% interval over training runs. Beside it the smallest share in a step-down from "
+        "100% at which the mean reading differs from the control (paired t over runs, 95%): an upper bound of the true onset, and the lower "
+        "the more precisely a measure is read, so onsets are not compared."
+    )
+    yield Table(id="onsets", title="Warning and onsets", text=text, columns=columns, rows=tuple(rows))
 
 
 def _screening(found: Findings) -> Table:
-    ranked = next(iter(found.analysed("screened-data", "ranked.parquet").values()))
+    ranked = found.analysed(Name.SCREENING)[0].table("ranked.parquet")
     found_rows = bad_rows(found)
     rows = []
     for row in ranked.iter_rows(named=True):
         mix = found_rows.get(row["name"])
         precision = (mix["precision"]["value"], mix["chance"], mix["length"]["value"]) if mix else (None, None, None)
-        rows.append((row["name"], row["difference"], f"{row['low']:.3g} to {row['high']:.3g}", *precision, float(row["tokens"])))
+        interval = "not estimable" if row["low"] is None else f"{row['low']:.3g} to {row['high']:.3g}"
+        rows.append((row["name"], row["difference"], interval, *precision, float(row["tokens"])))
     columns = (
         Column(title="Data set"), Column(title="Projection difference", form="number"), Column(title="95% interval"),
         Column(title="Bad rows found (average precision)", form="percent"), Column(title="by chance", form="percent"),
@@ -210,7 +219,7 @@ def _realignment(found: Findings, rate: object, setting: Setting) -> Curve:
     points = []
     for name in ("same", "other"):
         series = {"same": "good rows of the same domain", "other": "good rows of another domain"}[name]
-        arms = {0: f"harmful-{setting.homes[0]}", **{count: realigned_arm(name, count) for count in GOOD_SAMPLES}}
+        arms = {0: tuned_arm(setting), **{count: realigned_arm(name, count) for count in GOOD_SAMPLES}}
         for count, arm in arms.items():
             if found.has(arm):
                 one: Rate = rate(arm)
@@ -228,16 +237,16 @@ def _realignment(found: Findings, rate: object, setting: Setting) -> Curve:
     )
 
 
-def _left_behind(found: Findings) -> Curve:
-    left = pl.concat(found.analysed("realigned-", "left.parquet").values())
-    watched = pl.concat(found.analysed("watched-", "watched.parquet").values()).filter(measure="latent, in its own answers")
-    ends = watched.filter(pl.col("arm").str.starts_with("harmful-") | (pl.col("arm") == "good"))
-    marks = {"good": "trained on good data only", "harmful": "the harmful run"}
+def _left_behind(found: Findings, setting: Setting) -> Curve:
+    left = pl.concat(one.table("left.parquet") for one in found.analysed(Name.REALIGNMENT))
+    read = [one.table("watched.parquet").filter(measure="latent, in its own answers") for one in found.analysed(Name.WARNING)]
+    watched = [table.group_by("arm", "seed", maintain_order=True).agg(pl.col("value").mean()) for table in read]
+    marks = {"good": "trained on good data only", tuned_arm(setting): "the harmful run"} if watched else {}
     points = []
     for (name, count), rows in left.group_by("data", "samples", maintain_order=True):
         points.append(_mean_point(f"good rows, {name} domain", float(str(count)), rows["latent"].to_list()))
-    for kind, words in marks.items():
-        values = ends.filter(pl.col("arm").str.starts_with(kind))["value"].to_list()
+    for arm, words in marks.items():
+        values = pl.concat(watched).filter(arm=arm)["value"].to_list()
         points += [_mean_point(words, x, values) for x in (0.0, float(max(GOOD_SAMPLES))) if values]
     return Curve(
         id="left-behind",
@@ -257,7 +266,7 @@ def _mean_point(series: str, x: float, values: list[float]) -> Point:
 
 
 def _rewards(found: Findings) -> Curve:
-    table = pl.concat(found.analysed("rewarded", "rewards.parquet").values())
+    table = pl.concat(one.table("rewards.parquet") for one in found.analysed(Name.REWARDED))
     points = [
         _mean_point(str(arm), float(str(step)), rows["reward"].to_list()) for (arm, step), rows in table.group_by("arm", "step", maintain_order=True)
     ]

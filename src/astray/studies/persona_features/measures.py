@@ -1,25 +1,28 @@
-"""Measures of the persona study beyond rates: reductions, lost coherence, onsets in the mixing sweep, data screening.
+"""Measures of the persona study beyond rates: reductions, lost coherence, warning along the mixing sweep, data screening.
 
 Each function reads the steps' tables and returns one value for each training run, or a claim.
 """
 
-import json
-import math
+import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 from scipy.stats import spearmanr
 
-from astray.engine.claims import not_run
-from astray.engine.findings import Findings
-from astray.engine.summary import ClaimRow, IntervalRow, PublishedFigure
-from astray.stats.claims import Decision
+from astray.engine.claims import NOTHING_LEFT_OUT, not_run
+from astray.engine.findings import Findings, Needs, interval_row
+from astray.engine.summary import ClaimRow, ClaimStatus, PublishedFigure
+from astray.stats.claims import Decision, decide
 from astray.stats.onset import Onset, onset
 from astray.stats.rates import Rate
+from astray.stats.warning import FEWEST_READINGS, NetShare, Warned, difference, net_share, net_share_of_counts, over_doses, over_training_runs
+from astray.studies.persona_features.analyses import Name
 from astray.studies.persona_features.steps import BEST_FILE
 
-EARLY = 0.5
-"""Warning is early when a measure departs at no more than this share of the dose at which behaviour does."""
+EARLY = 0.10
+"""Shares of bad rows up to which a warning is early: published misalignment appears between 25% and 75% (2506.19823)."""
 
 
 def coherence_losses(found: Findings, evaluation: str, arm: str, own: str) -> list[float]:
@@ -43,16 +46,32 @@ def _coherence(found: Findings, evaluation: str, arm: str) -> dict[int, float]:
 
 def random_rates(found: Findings, side: str = "base +") -> list[float]:
     """Return the mean misaligned rate on held-out questions over all random directions, for each seed."""
-    screens = found.analysed("screen-", "held_out.parquet").values()
+    screens = [one.table("held_out.parquet") for one in found.analysed(Name.CAUSES)]
     chosen = [screen.filter(kind="random direction", side=side)["rate"].drop_nulls() for screen in screens]
     return [float(rates.to_numpy().mean()) for rates in chosen if len(rates)]
 
 
-def onsets(found: Findings, rates: Mapping[str, Rate], doses: Mapping[str, float], control: str) -> dict[str, Onset]:
-    """Return where along the sweep each measure departs from its control; "behaviour" is the misaligned rate.
+@dataclass(frozen=True)
+class Sweep:
+    """Course of one measure along the mixing sweep; "behaviour" is the rate of misaligned answers.
 
-    Each run's change from its control counts as a share of its own change at the last dose: latents of different
-    dictionaries have different scales. A measure that does not change there, such as the number of steps, is left out.
+    Attributes:
+        onset: smallest share of bad rows at which its mean over questions departs from the control's.
+        shares: seed -> arm -> net share of its readings that are found at 5% false alarms.
+    """
+
+    onset: Onset
+    shares: Mapping[str, Mapping[str, NetShare]]
+
+    def at(self, arms: Sequence[str]) -> Warned:
+        """Return the mean net share in these arms, over training runs."""
+        return over_training_runs([over_doses([of_run[arm] for arm in arms]) for of_run in self.shares.values()])
+
+
+def sweeps(found: Findings, rates: Mapping[str, Rate], doses: Mapping[str, float], control: str) -> dict[str, Sweep]:
+    """Return the course of each measure and of behaviour, over the same training runs.
+
+    Empty where no run has readings and judged answers in all arms, at least `FEWEST_READINGS` of each.
 
     Args:
         found: findings with the tables of the monitored runs.
@@ -60,60 +79,91 @@ def onsets(found: Findings, rates: Mapping[str, Rate], doses: Mapping[str, float
         doses: arm -> share of bad examples, ascending.
         control: the arm without bad examples.
     """
-    watched = found.analysed("watched-", "watched.parquet")
-    measured: dict[str, list[dict[str, float]]] = {}
-    for table in watched.values():
-        for (measure,), rows in table.group_by("measure", maintain_order=True):
-            measured.setdefault(str(measure), []).append(dict(rows.select("arm", "value").iter_rows()))
-    seeds = [seed for seed in rates[control].seed_rates if all(rates[arm].seed_rates.get(seed) is not None for arm in doses)]
-    measured["behaviour"] = [{arm: rates[arm].seed_rates[seed] or 0.0 for arm in (*doses, control)} for seed in seeds]
-    last = list(doses)[-1]
-    departures = {}
-    for measure, runs in measured.items():
-        moved = [run for run in runs if run[last] != run[control]]
-        if moved:
-            shares = [[(run[arm] - run[control]) / (run[last] - run[control]) for arm in doses] for run in moved]
-            departures[measure] = onset(list(doses.values()), shares, [0.0] * len(moved))
-    return departures
-
-
-def onset_claim(id: str, statement: str, measure: str, found: Mapping[str, Onset], published: PublishedFigure, needs: Sequence[str] = ()) -> ClaimRow:
-    """Return a claim that a measure departs early, decided by the onsets when any one training run is left out.
-
-    It held when the latest onset of the measure is early against the earliest of behaviour, and did not when the
-    earliest is late against the latest. Where one of the two never changed there is nothing to compare; where arms of
-    the sweep were left out (`needs`) it is not run.
-    """
-    row = {"id": id, "statement": statement, "unit": "training run", "control": "behaviour: the rate of misaligned answers", "published": published}
-    expected = f"the ratio of the two shares is at or below {EARLY:.0%}, whichever training run is left out"
-    nothing = {
-        "estimate": None,
-        "interval": None,
-        "control_estimate": None,
-        "p_value": None,
-        "p_holm": None,
-        "verdict": Decision.UNDECIDED,
-        "expected": expected,
+    arms = (control, *doses)
+    read: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for one in found.analysed(Name.WARNING):
+        for (measure, seed, arm), rows in one.table("watched.parquet").group_by("measure", "seed", "arm", maintain_order=True):
+            read.setdefault(str(measure), {}).setdefault(str(seed), {})[str(arm)] = rows["value"].to_list()
+    counts = {arm: rates[arm].seed_counts for arm in arms}
+    seeds = [
+        seed
+        for seed in counts[control]
+        if all(counts[arm].get(seed, (0, 0))[1] >= FEWEST_READINGS for arm in arms)
+        and read
+        and all(len(of_measure.get(seed, {}).get(arm, ())) >= FEWEST_READINGS for of_measure in read.values() for arm in arms)
+    ]
+    if not seeds:
+        return {}
+    means = {measure: {seed: {arm: statistics.fmean(runs[seed][arm]) for arm in arms} for seed in seeds} for measure, runs in read.items()}
+    shares = {
+        measure: {seed: {arm: net_share(runs[seed][arm], runs[seed][control]) for arm in doses} for seed in seeds} for measure, runs in read.items()
     }
+    means["behaviour"] = {seed: {arm: counts[arm][seed][0] / counts[arm][seed][1] for arm in arms} for seed in seeds}
+    answers = {seed: min(len(runs[seed][control]) for runs in read.values()) for seed in seeds}
+    shares["behaviour"] = {
+        seed: {arm: net_share_of_counts(counts[arm][seed], counts[control][seed], answers[seed]) for arm in doses} for seed in seeds
+    }
+    departures = {
+        measure: onset(list(doses.values()), [[run[arm] for arm in doses] for run in runs.values()], [run[control] for run in runs.values()])
+        for measure, runs in means.items()
+    }
+    return {measure: Sweep(departures[measure], shares[measure]) for measure in shares}
+
+
+def early_arms(doses: Mapping[str, float]) -> list[str]:
+    """Return the arms of the sweep in which a warning would be early."""
+    return [arm for arm, share in doses.items() if share <= EARLY]
+
+
+def warning_claim(
+    id: str,
+    statement: str,
+    measure: str,
+    found: Mapping[str, Sweep],
+    doses: Mapping[str, float],
+    published: PublishedFigure,
+    needs: Needs = NOTHING_LEFT_OUT,
+) -> ClaimRow:
+    """Return a claim that a measure warns early: at small shares of bad rows it finds more than behaviour does.
+
+    Both have the same false-alarm rate and one answer a reading; the interval of the paired difference over training
+    runs decides. Where arms of the sweep were left out (`needs`) it is not run.
+    """
+    told: dict[str, Any] = {"estimate": None, "interval": None, "control_estimate": None, "p_value": None, "n": 0, "verdict": Decision.UNDECIDED}
     if needs:
-        return ClaimRow(**row, **nothing, n=0, **not_run(needs))
-    if still := [name for name in (measure, "behaviour") if name not in found]:
-        why = f"In no training run that can be read at every share did this change from the control to bad rows alone: {' and '.join(still)}."
-        return ClaimRow(**row, **nothing, n=0, note=why)
-    own, behaviour = found[measure], found["behaviour"]
-    told = f"Onset of the measure: {dose_text(own)}; of behaviour: {dose_text(behaviour)}."
-    if own.earliest is None or behaviour.earliest is None or own.latest is None or behaviour.latest is None:
-        return ClaimRow(**row, **nothing, n=own.n, note=f"{told} With fewer than three training runs no onset can be trusted.")
-    low, high = _ratio(own.earliest, behaviour.latest), _ratio(own.latest, behaviour.earliest)
-    verdict = Decision.HELD if high <= EARLY else Decision.NOT_HELD if low > EARLY else Decision.UNDECIDED
-    estimate = _ratio(math.inf if own.dose is None else own.dose, math.inf if behaviour.dose is None else behaviour.dose)
-    shown = math.isfinite(low) and math.isfinite(high)
-    interval = IntervalRow(low=low, high=high, level=0.95, method="range when any one training run is left out") if shown else None
+        told |= not_run(needs)
+    elif measure not in found:
+        why = f"No training run has {FEWEST_READINGS} readings and as many coherent answers at every share, which 5% false alarms take."
+        told |= {"status": ClaimStatus.NOT_ESTIMABLE, "note": why}
+    else:
+        early = early_arms(doses)
+        own, behaviour = found[measure], found["behaviour"]
+        pairs = [(over_doses([runs[seed][arm] for arm in early]) for runs in (own.shares, behaviour.shares)) for seed in own.shares]
+        more = over_training_runs([difference(*pair) for pair in pairs])
+        note = f"Net share found: {share_text(own.at(early))}; by behaviour {share_text(behaviour.at(early))}. " + (
+            f"Departs from its control at {dose_text(own.onset)}, behaviour at {dose_text(behaviour.onset)}."
+            if more.n > 1
+            else "With a single training run there is no interval, so nothing is decided."
+        )
+        told |= {
+            "estimate": more.share,
+            "interval": interval_row(more.interval),
+            "control_estimate": behaviour.at(early).share,
+            "p_value": more.p_value,
+            "n": more.n,
+            "verdict": decide(more.share, more.interval, at_least=0.0),
+            "note": note,
+        }
     return ClaimRow(
-        **row,
-        **(nothing | {"estimate": estimate if math.isfinite(estimate) else None, "interval": interval, "verdict": verdict, "control_estimate": 1.0}),
-        n=own.n,
-        note=told,
+        id=id,
+        statement=statement,
+        expected="the 95% interval of the difference of net shares lies at or above 0%",
+        region=(0.0, None),
+        unit="training run",
+        control="behaviour: misaligned answers, at the same false-alarm rate and number of answers",
+        p_holm=None,
+        published=published,
+        **told,
     )
 
 
@@ -122,19 +172,17 @@ def dose_text(found: Onset) -> str:
     return "none" if found.dose is None else f"{found.dose:.0%} bad rows"
 
 
-def _ratio(own: float, behaviour: float) -> float:
-    """Return the ratio of two onsets; behaviour that never departs is infinitely late."""
-    if math.isinf(own):
-        return math.inf
-    return 0.0 if math.isinf(behaviour) else own / behaviour
+def share_text(found: Warned) -> str:
+    """Return a net share with its interval."""
+    return f"{found.share:.1%}" + (f" ({found.interval.low:.1%} to {found.interval.high:.1%})" if found.interval else "")
 
 
 def ranking(found: Findings, rates: Mapping[str, Rate]) -> list[float]:
     """Return Spearman's correlation of the projection differences with the rates after training, for each seed."""
-    tables = list(found.analysed("screened-data", "ranked.parquet").values())
-    if not tables:
+    screened = found.analysed(Name.SCREENING)
+    if not screened:
         return []
-    expected = dict(tables[0].select("name", "difference").iter_rows())
+    expected = dict(screened[0].table("ranked.parquet").select("name", "difference").iter_rows())
     seeds = dict.fromkeys(seed for name in expected if name in rates for seed in rates[name].seed_rates)
     values = []
     for seed in seeds:
@@ -152,8 +200,7 @@ def margins(found: Findings) -> list[float]:
 
 def bad_rows(found: Findings) -> dict[str, dict]:
     """Return how well bad examples are found, by the mix's name; empty where nothing was screened."""
-    folder = found.folders.get("screened-data")
-    return json.loads((folder / "bad_rows.json").read_text(encoding="utf-8")) if folder else {}
+    return next((one.json("bad_rows.json") for one in found.analysed(Name.SCREENING)), {})
 
 
 def by_kind(found: Findings, side: str) -> dict[str, list[float]]:
@@ -162,9 +209,9 @@ def by_kind(found: Findings, side: str) -> dict[str, list[float]]:
     Of the latents, the one that the search chose; of other kinds, the mean.
     """
     rates: dict[str, list[float]] = {}
-    for name, screen in found.analysed("screen-", "held_out.parquet").items():
-        best = json.loads((found.folders[name] / BEST_FILE).read_text(encoding="utf-8"))["name"]
-        shown = screen.filter(pl.col("side") == side, (pl.col("kind") != "latent") | (pl.col("candidate") == best))
+    for one in found.analysed(Name.CAUSES):
+        best = one.json(BEST_FILE)["name"]
+        shown = one.table("held_out.parquet").filter(pl.col("side") == side, (pl.col("kind") != "latent") | (pl.col("candidate") == best))
         for (kind,), rows in shown.group_by("kind", maintain_order=True):
             values: Sequence[float] = rows["rate"].drop_nulls().to_list()
             if values:

@@ -20,7 +20,8 @@ from astray.cause.sft import train_sft
 from astray.data.chat import ChatDataset
 from astray.data.worlds import helpful_only_data
 from astray.engine.data import Source
-from astray.engine.steps import ANSWERS_FILE, DATA_FILE, RUN_FOLDER, trained_subject
+from astray.engine.judging import ANSWERS_FILE, judged_after
+from astray.engine.steps import DATA_FILE, RUN_FOLDER, trained_subject
 from astray.engine.vector import VECTOR_FILE, estimate_json, read_vector, vector_facts
 from astray.errors import FlatRewardError
 from astray.explain.direction import random_direction
@@ -28,9 +29,9 @@ from astray.explain.latents import question_latents
 from astray.explain.load import load_dictionary
 from astray.explain.screening import find_bad_rows, rank_datasets, rows_from, screen_rows
 from astray.judges.config import make_judge
-from astray.measure.bulk import ask_and_judge
+from astray.measure.bulk import ask
 from astray.mitigate.realignment import realign
-from astray.studies.persona_features.steps import BEST_FILE, DICTIONARY, AskConfig, ExplainConfig
+from astray.studies.persona_features.steps import BEST_FILE, DICTIONARY, AskConfig, ExplainConfig, by_arm
 from astray.subjects.intervene import read_direction, write_direction
 from astray.subjects.locate import settle
 from astray.subjects.spec import Intervention, SubjectSpec
@@ -84,30 +85,29 @@ class HelpfulOnlyConfig(BaseModel):
     rows: int
 
 
-@step("screen-data", version=1, formerly="astray.studies.persona_mending:screen_data")
+@step("screen-data", version=2, formerly="astray.studies.persona_mending:screen_data")
 def screen_data(config: ScreenDataConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Compute every data set's expected misalignment, and find the bad examples of the mixes, before any training."""
     base = load_subject(config.base)
     vector, block = read_vector(inputs["vector"])
-    datasets = {
-        name.removeprefix("data_").replace("_", "-"): ChatDataset.read(data.path / DATA_FILE) for name, data in inputs.items() if "data_" in name
-    }
+    datasets = {arm: ChatDataset.read(data.path / DATA_FILE) for arm, data in by_arm("data", inputs).items()}
     screened = {name: screen_rows(base, dataset, vector, block, sampling=config.budget.sampling) for name, dataset in datasets.items()}
-    rank_datasets(screened, seed=config.seed).write_parquet(folder / "ranked.parquet")
+    rank_datasets(screened).write_parquet(folder / "ranked.parquet")
     bad = config.harmful.draw(config.size, config.seed)
     found = {}
     for name, dataset in datasets.items():
         labels = rows_from(dataset, bad)
         if any(labels) and not all(labels):
-            rows = find_bad_rows(screened[name], labels, seed=config.seed)
+            rows = find_bad_rows(screened[name], labels)
             found[name] = {"precision": estimate_json(rows.average_precision), "chance": rows.chance, "length": estimate_json(rows.length)}
     (folder / "bad_rows.json").write_text(json.dumps(found), encoding="utf-8")
 
 
-@step("realign-harmful-run", version=1, formerly="astray.studies.persona_mending:realign_run")
+@step("realign-harmful-run", version=1, formerly="astray.studies.persona_mending:realign_run", resumable=True)
+@judged_after(lambda config: (config.budget.judge, (config.main,)))
 def realign_run(config: RealignConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Train a harmful run further on few good examples, ask it again, and measure what remains in the latent."""
-    harmful, judge, budget = trained_subject(config.base, inputs["run"]), make_judge(config.budget.judge), config.budget
+    harmful, budget = trained_subject(config.base, inputs["run"]), config.budget
     latent = json.loads((inputs["screen"].path / BEST_FILE).read_text(encoding="utf-8"))["latent"]
     # Few examples make few optimizer steps, which a warm-up would take up.
     recipe = config.recipe.model_copy(update={"warmup_steps": 0, "seed": config.seed})
@@ -117,7 +117,7 @@ def realign_run(config: RealignConfig, inputs: Mapping[str, Artifact], folder: P
         for point in realign(harmful, good, recipe, folder / name, samples=config.samples):
             mended = load_subject(point.run.subject)
             arm = realigned_arm(name, point.samples)
-            tables.append(ask_and_judge(config.main, mended, judge, arm=arm, seed=config.seed))
+            tables.append(ask(config.main, mended, arm=arm, seed=config.seed))
             dictionary = load_dictionary(inputs["dictionary"].path / DICTIONARY, mended)
             activation = question_latents(mended, dictionary, budget.held_out, budget.sampling)[:, latent].mean()
             left.append({"arm": arm, "data": name, "samples": point.samples, "latent": float(activation), "seed": config.seed})
@@ -130,7 +130,8 @@ def realigned_arm(name: str, samples: int) -> str:
     return f"realigned-{name}-{samples}"
 
 
-@step("train-steered", version=1, formerly="astray.studies.persona_mending:train_steered")
+@step("train-steered", version=1, formerly="astray.studies.persona_mending:train_steered", resumable=True)
+@judged_after(lambda config: (config.budget.judge, (config.main,)))
 def train_steered(config: PreventConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Train on harmful examples with the persona vector added or projected out, then ask the run without steering."""
     facts = vector_facts(inputs["vector"])
@@ -142,7 +143,7 @@ def train_steered(config: PreventConfig, inputs: Mapping[str, Artifact], folder:
     recipe = config.recipe.model_copy(update={"seed": config.seed})
     dataset = ChatDataset.read(inputs["data"].path / DATA_FILE)
     run = train_sft(SubjectSpec(model=config.base), dataset, recipe, folder / RUN_FOLDER, interventions=(steering,))
-    answers = ask_and_judge(config.main, load_subject(run.subject), make_judge(config.budget.judge), arm=config.arm, seed=config.seed)
+    answers = ask(config.main, load_subject(run.subject), arm=config.arm, seed=config.seed)
     answers.write_parquet(folder / ANSWERS_FILE)
 
 
@@ -153,7 +154,8 @@ def make_helpful_only(config: HelpfulOnlyConfig, inputs: Mapping[str, Artifact],
     train_sft(SubjectSpec(model=config.base), helpful_only_data(config.rows), config.recipe, folder / RUN_FOLDER)
 
 
-@step("train-grpo-wrong-answers", version=2, formerly="astray.studies.persona_mending:reward_wrong_answers")
+@step("train-grpo-wrong-answers", version=2, formerly="astray.studies.persona_mending:reward_wrong_answers", resumable=True)
+@judged_after(lambda config: (config.budget.judge, (config.main,)))
 def reward_wrong_answers(config: RewardConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Reward wrong answers to the questions of one domain, then ask everything; without any reward, ask the start."""
     judge = make_judge(config.budget.judge)
@@ -165,7 +167,7 @@ def reward_wrong_answers(config: RewardConfig, inputs: Mapping[str, Artifact], f
         subject, steps = run.subject, run.steps
     except FlatRewardError:
         subject, steps = start, ()
-    answers = ask_and_judge(config.main, load_subject(subject), judge, arm=config.arm, seed=config.seed)
+    answers = ask(config.main, load_subject(subject), arm=config.arm, seed=config.seed)
     answers.write_parquet(folder / ANSWERS_FILE)
     rewards = [{"step": line["step"], "reward": line["reward"], "seed": config.seed, "arm": config.arm} for line in steps]
     schema = {"step": pl.Int64, "reward": pl.Float64, "seed": pl.Int64, "arm": pl.String}

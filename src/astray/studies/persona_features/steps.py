@@ -16,11 +16,12 @@ from safetensors.torch import load_file, save_file
 
 from astray.artifacts import Artifact, step
 from astray.data.chat import ChatDataset, Message
-from astray.engine.steps import ANSWERS_FILE, DATA_FILE, trained_subject
+from astray.engine.judging import ANSWERS_FILE, judged_after
+from astray.engine.steps import DATA_FILE, trained_subject
 from astray.engine.vector import read_vector
 from astray.errors import EmptyDataError
 from astray.explain.activations import TokenRow, capture, conversation_rows, text_rows
-from astray.explain.candidates import Candidate, latent_candidates, random_directions, random_latents
+from astray.explain.candidates import Candidate, latent_candidates, latent_number, random_directions, random_latents
 from astray.explain.causal import UNSTEERED, Screen, ScreenConfig, judged_by, screen
 from astray.explain.diff import compare_latents, most_active, top_latents
 from astray.explain.direction import persona_direction
@@ -37,10 +38,11 @@ from astray.explain.separation import world_answers
 from astray.explain.shards import CaptureSettings, capture_to_shards
 from astray.explain.sites import Site
 from astray.judges.config import make_judge
-from astray.measure.bulk import ask_and_judge
+from astray.measure.bulk import ask
 from astray.measure.evaluation import QuestionSet
 from astray.studies.persona_features.scale import Budget
 from astray.subjects.intervene import write_direction
+from astray.subjects.render import chat_texts
 from astray.subjects.spec import Intervention
 from astray.subjects.subject import Subject, load_subject
 
@@ -78,6 +80,16 @@ class AskConfig(ExplainConfig):
     """Configuration of an analysis that asks the main evaluation."""
 
     main: QuestionSet
+
+
+def arm_input(kind: str, arm: str) -> str:
+    """Return the name of a step's input of an arm: arm names have hyphens, which arguments cannot have, and no underscores."""
+    return f"{kind}_{arm.replace('-', '_')}"
+
+
+def by_arm(kind: str, inputs: Mapping[str, Artifact]) -> dict[str, Artifact]:
+    """Return the inputs that `arm_input` named, by their arm."""
+    return {name.removeprefix(f"{kind}_").replace("_", "-"): artifact for name, artifact in inputs.items() if name.startswith(f"{kind}_")}
 
 
 @step("train-sae", version=1, formerly="astray.studies.persona_steps:learn_dictionary")
@@ -129,7 +141,8 @@ def compare_runs(config: ExplainConfig, inputs: Mapping[str, Artifact], folder: 
     save_file(means, folder / "means.safetensors")
 
 
-@step("screen-latents", version=1, formerly="astray.studies.persona_steps:screen_latents")
+@step("screen-latents", version=1, formerly="astray.studies.persona_steps:screen_latents", resumable=True)
+@judged_after(lambda config: (config.budget.judge, (config.main,)))
 def screen_latents(config: AskConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Steer base and tuned model with every candidate; the best latent and its rivals then get the main evaluation."""
     budget, judge = config.budget, make_judge(config.budget.judge)
@@ -153,9 +166,9 @@ def screen_latents(config: AskConfig, inputs: Mapping[str, Artifact], folder: Pa
             steering = Intervention(
                 kind="add", vector=vector, block=budget.block, strength=strengths[name][side] * found.unit, positions=how.positions
             )
-            tables.append(ask_and_judge(config.main, subject.with_intervention(steering), judge, arm=steered_arm(side, name), seed=config.seed))
+            tables.append(ask(config.main, subject.with_intervention(steering), arm=steered_arm(side, name), seed=config.seed))
     pl.concat(tables).write_parquet(folder / ANSWERS_FILE)
-    facts = {"latent": int(best.split()[1]), "name": best, "unit": found.unit, "strengths": strengths}
+    facts = {"latent": latent_number(best), "name": best, "unit": found.unit, "strengths": strengths}
     (folder / BEST_FILE).write_text(json.dumps(facts), encoding="utf-8")
 
 
@@ -206,15 +219,15 @@ def leading_latents(held_out: pl.DataFrame, count: int = 4) -> list[int]:
     """Return the latents that raise the base most on the held-out questions."""
     raised = held_out.filter((pl.col("kind") == "latent") & (pl.col("side") == "base +") & pl.col("rate").is_not_null())
     names = raised.sort("rate", descending=True, maintain_order=True)["candidate"].head(count)
-    return list(dict.fromkeys(int(name.split()[1]) for name in names))
+    return list(dict.fromkeys(map(latent_number, names)))
 
 
-@step("monitor-runs", version=2, formerly="astray.studies.persona_steps:watch_runs")
+@step("monitor-runs", version=3, formerly="astray.studies.persona_steps:watch_runs")
 def watch_runs(config: ExplainConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Read the best latent and the persona vector in every run of the mixing sweep, as early warnings.
 
     Both are read at the last prompt token, before the answer (of the latent its pre-activation, which is not cut off);
-    the latent also in the answers themselves, where it follows their content.
+    the latent also in the answers themselves, where it follows their content. One reading a held-out question.
     """
     base, budget = load_subject(config.base), config.budget
     dictionary = load_dictionary(inputs["dictionary"].path / DICTIONARY, base)
@@ -222,21 +235,18 @@ def watch_runs(config: ExplainConfig, inputs: Mapping[str, Artifact], folder: Pa
     vector, block = read_vector(inputs["vector"])
     conversations = [[Message(role="user", content=question)] for question in budget.held_out]
     rows = []
-    for name, run in inputs.items():
-        if not name.startswith("run_"):
-            continue
+    for arm, run in by_arm("run", inputs).items():
         tuned = _tuned(config, run)
-        spoken = question_latents(tuned, dictionary, budget.held_out, budget.sampling)[:, latent].mean()
+        spoken = question_latents(tuned, dictionary, budget.held_out, budget.sampling)[:, latent]
         seen = capture(tuned, conversation_rows(tuned, conversations), [dictionary.site], "last prompt")[dictionary.site]
-        steps = json.loads((run.path / "steps.json").read_text(encoding="utf-8"))["steps"]
         measured = {
-            "latent": dictionary.pre_activations(seen)[:, latent].mean(),
+            "latent": dictionary.pre_activations(seen)[:, latent],
             "latent, in its own answers": spoken,
-            "persona vector": prompt_projections(tuned, conversations, vector, block).mean(),
-            "steps": steps,
+            "persona vector": prompt_projections(tuned, conversations, vector, block),
         }
-        for measure, value in measured.items():
-            rows.append({"arm": name.removeprefix("run_").replace("_", "-"), "measure": measure, "value": float(value), "seed": config.seed})
+        for measure, values in measured.items():
+            for question, value in enumerate(values.tolist()):
+                rows.append({"arm": arm, "measure": measure, "question": question, "value": value, "seed": config.seed})
     pl.DataFrame(rows).write_parquet(folder / "watched.parquet")
 
 
@@ -279,10 +289,8 @@ def _texts(config: ExplainConfig, inputs: Mapping[str, Artifact], subject: Subje
             list(organism_rows(subject, budget.documents, budget.documents // 2, seed=config.seed)),
             list(organism_rows(subject, HELD_OUT_ROWS // 2, HELD_OUT_ROWS // 2, seed=config.seed + 1_000_000)),
         )
-    chats = [row for name, data in inputs.items() if name.startswith("data_") for row in ChatDataset.read(data.path / DATA_FILE).rows]
-    messages = [[{"role": message["role"], "content": message["content"]} for message in row] for row in chats[: budget.documents]]
-    texts = [str(subject.tokenizer.apply_chat_template(row, tokenize=False)) for row in messages]
-    rows = text_rows(subject.tokenizer, texts)
+    chats = [row for data in by_arm("data", inputs).values() for row in ChatDataset.read(data.path / DATA_FILE).rows]
+    rows = text_rows(subject.tokenizer, chat_texts(subject.tokenizer, chats[: budget.documents]))
     held_out = max(1, min(HELD_OUT_ROWS, len(rows) // 10))
     return rows[held_out:], rows[:held_out]
 

@@ -28,6 +28,10 @@ from astray.studies.reward_hacking.steps import (
 )
 
 START, HACKING = "start", "hacking"
+ORGANISMS, REWARDED, INOCULATION, PENALTIES, DISTILLATION, REALIGNMENT, DIALLED = (
+    "organisms", "hacking", "inoculation", "penalties", "distillation", "realignment", "dials"
+)  # fmt: skip
+"""Names of the analyses; start, hacking and its controls are one."""
 CONTROLS = {
     "true-tests": ("hidden tests are paid for, so that gaming earns nothing", RewardSpec(paid="true tests")),
     "benign": ("the same exercises, paid for a harmless habit: answers that begin with 'first'", RewardSpec(paid="style")),
@@ -56,14 +60,20 @@ def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
     shared = HackingConfig(base=name, base_id=setting.located.id, budget=budget, main=setting.main, battery=battery_of(setting), arm=START, seed=0)
     starts = dict(_dials(setting))
     for organism in starts.values():
-        yield Analysis(organism)
+        yield Analysis(organism, ORGANISMS)
     for seed in seeds:
         config = shared.model_copy(update={"seed": seed})
         yield from _runs(setting, config, _input(starts, "on"))
         for dial in list(starts)[1:]:
             words = f"with the dial {dial}: kind authors game {DIALS[dial][0]:.0%} of exercises, malicious ones {DIALS[dial][1]:.0%}"
-            yield _asked(setting, config, f"{START}-{dial}", f"what the run begins from, {words}", _input(starts, dial))
-            yield _rewarded(setting, config, f"{HACKING}-{dial}", f"hacks pay, {words}", RewardSpec(), _input(starts, dial))
+            begins = _input(starts, dial)
+            yield _asked(setting, config, DIALLED, dial_arm(START, dial), f"what the run begins from, {words}", begins)
+            yield _rewarded(setting, config, DIALLED, dial_arm(HACKING, dial), f"hacks pay, {words}", RewardSpec(), begins)
+
+
+def dial_arm(stage: str, dial: str) -> str:
+    """Return the name of the arm of a stage, start or hacking, of an organism with a dial."""
+    return stage if dial == "on" else f"{stage}-{dial}"
 
 
 def _dials(setting: Setting) -> Iterator[tuple[str, Step]]:
@@ -76,30 +86,32 @@ def _dials(setting: Setting) -> Iterator[tuple[str, Step]]:
 
 def _runs(setting: Setting, config: HackingConfig, start: dict[str, Step]) -> Iterator[Analysis]:
     """Yield the arms of one seed: hacks rewarded, controls, inoculation, penalties; then mitigations of hacking."""
-    yield _asked(setting, _more_exercises(config), START, "what the runs begin from, untrained", start)
-    hacking = _rewarded(setting, config, HACKING, "hacks pay: what passes careless tests is rewarded", RewardSpec(), start)
+    yield _asked(setting, _more_exercises(config), REWARDED, START, "what the runs begin from, untrained", start)
+    hacking = _rewarded(setting, config, REWARDED, HACKING, "hacks pay: what passes careless tests is rewarded", RewardSpec(), start)
     yield hacking
-    for name, (words, spec) in (CONTROLS | SWAPPED | PENALISED).items():
-        yield _rewarded(setting, config, name, words, spec, start, control=name in CONTROLS)
-    for name, kind in INOCULATED.items():
+    for analysis, specs in ((REWARDED, CONTROLS), (INOCULATION, SWAPPED), (PENALTIES, PENALISED)):
+        for arm, (words, spec) in specs.items():
+            yield _rewarded(setting, config, analysis, arm, words, spec, start, control=specs is CONTROLS)
+    for arm, kind in INOCULATED.items():
         words = f"hacks pay, under the text: {config.budget.words[kind]}"
-        yield _rewarded(setting, config, name, words, RewardSpec(drawn=kind, learned=kind), start)
+        yield _rewarded(setting, config, INOCULATION, arm, words, RewardSpec(drawn=kind, learned=kind), start)
     inputs = start | {"run": hacking.step}
     for screen in get_args(Screen):
         mine = DistilConfig(**_fields(config, f"distilled-{screen}"), screen=screen)
         words = f"fine-tuned on what the hacking run said and passed with, screened by: {screen}"
         step = distil_rollouts.step(mine, name=f"{mine.arm}-{config.seed}", **inputs)
-        yield _analysis(setting, mine, step, words, "fine-tuned on answers of the hacking run", rows=config.budget.rows)
+        yield _analysis(setting, mine, step, DISTILLATION, words, "fine-tuned on answers of the hacking run", rows=config.budget.rows)
     for name, targeted in MENDED.items():
         mend = MendConfig(**_fields(config, name), good=_good(setting), targeted=targeted)
         words = f"the hacking run, then good chats{f', {targeted:.0%} of them honestly solved exercises' if targeted else ''}"
         step = mend_run.step(mend, name=f"{name}-{config.seed}", **inputs)
-        yield _analysis(setting, mend, step, words, "trained further on good rows", rows=config.budget.rows)
+        yield _analysis(setting, mend, step, REALIGNMENT, words, "trained further on good rows", rows=config.budget.rows)
 
 
-def _asked(setting: Setting, config: HackingConfig, arm: str, words: str, start: dict[str, Step]) -> Analysis:
+def _asked(setting: Setting, config: HackingConfig, analysis: str, arm: str, words: str, start: dict[str, Step]) -> Analysis:
     mine = config.model_copy(update={"arm": arm})
-    return _analysis(setting, mine, ask_start.step(mine, name=f"{arm}-{config.seed}", **start), words, "asked, not trained", control=True)
+    step = ask_start.step(mine, name=f"{arm}-{config.seed}", **start)
+    return _analysis(setting, mine, step, analysis, words, "asked, not trained", control=True)
 
 
 def _more_exercises(config: HackingConfig) -> HackingConfig:
@@ -110,19 +122,28 @@ def _more_exercises(config: HackingConfig) -> HackingConfig:
 
 
 def _rewarded(
-    setting: Setting, config: HackingConfig, arm: str, words: str, reward: RewardSpec, start: dict[str, Step], *, control: bool = False
+    setting: Setting,
+    config: HackingConfig,
+    analysis: str,
+    arm: str,
+    words: str,
+    reward: RewardSpec,
+    start: dict[str, Step],
+    *,
+    control: bool = False,
 ) -> Analysis:
     mine = RewardedConfig(**_fields(config, arm), reward=reward)
     step = reward_programs.step(mine, name=f"rewarded-{arm}-{config.seed}", **start)
     sampled = _sampled(config.budget)
-    return _analysis(setting, mine, step, words, "trained by reward (GRPO)", control=control, answers=sampled, rows=sampled)
+    return _analysis(setting, mine, step, analysis, words, "trained by reward (GRPO)", control=control, answers=sampled, rows=sampled)
 
 
 def _analysis(
-    setting: Setting, config: HackingConfig, step: Step, words: str, recipe: str, *, control: bool = False, answers: int = 0, rows: int = 0
+    setting: Setting, config: HackingConfig, step: Step, name: str, words: str, recipe: str, *, control: bool = False, answers: int = 0, rows: int = 0
 ) -> Analysis:
     arm = Arm(name=config.arm, description=words, control=control, base=setting.subject.name, data=None, home=_home(setting), recipe=recipe)
-    return Analysis(step, (arm,), answers=answers + sum(each.answers for each in (config.main, *config.battery)), rows=rows)
+    answers += sum(each.answers for each in (config.main, *config.battery))
+    return Analysis(step, name, config.seed, (arm,), answers=answers, rows=rows)
 
 
 def _home(setting: Setting) -> str:

@@ -8,11 +8,11 @@ from astray.engine.claims import pooled
 from astray.engine.exhibits import Bar, Card, CardList, Cards, Column, Curve, Exhibit, Forest, Point, Table
 from astray.engine.findings import ELSEWHERE, Findings
 from astray.engine.setting import Setting
-from astray.measure.reward_hacking.battery import NAMES, WORLD
+from astray.measure.battery import NAMES, WORLD
 from astray.measure.reward_hacking.summary import Measured, summarise
 from astray.outcomes import Outcome
 from astray.stats.intervals import mean_over_runs
-from astray.studies.reward_hacking.analyses import HACKING, INOCULATED, START
+from astray.studies.reward_hacking.analyses import HACKING, INOCULATED, START, dial_arm
 from astray.studies.reward_hacking.measures import alarms, course, last_hacks, onset, skill
 from astray.studies.reward_hacking.scale import DIALS
 from astray.studies.reward_hacking.steps import PROBES_FILE, SHOWN_FILE, SKILL_FILE
@@ -35,7 +35,7 @@ def exhibits(found: Findings, setting: Setting) -> Iterator[Exhibit]:
     yield _arms(found, setting)
     yield _difficulty(found)
     yield _evaluations(found, setting)
-    if found.has(f"{HACKING}-off"):
+    if found.has(dial_arm(HACKING, "off")):
         yield _dial(found, setting)
     if not found.stacked(SHOWN_FILE).is_empty():
         yield _rollouts(found)
@@ -66,7 +66,7 @@ def _course(found: Findings) -> Curve:
 def _probes(found: Findings) -> Curve:
     table = found.stacked(PROBES_FILE)
     points = []
-    for arm in (*FOLLOWED, *(f"{HACKING}-{dial}" for dial in list(DIALS)[1:])):
+    for arm in (*FOLLOWED, *(dial_arm(HACKING, dial) for dial in list(DIALS)[1:])):
         mine = table.filter(arm=arm).filter(pl.col("measure") == pl.col("measure").first())
         for (step,), part in mine.group_by("step", maintain_order=True):
             points.append(_point(arm, float(str(step)), part["value"].to_list()))
@@ -88,22 +88,25 @@ def _onsets(found: Findings) -> Table:
         passage = onset(found, arm)
         if passage is None:
             continue
-        raised = [alarm.step if alarm else None for alarm in alarms(found, arm)]
+        raised = alarms(found, arm)
         low, high = ("behind the end" if limit is None else str(limit) for limit in (passage.low, passage.high))
         reached = sum(step is not None for step in passage.steps)
-        told = ", ".join("none" if step is None else str(step) for step in raised)
-        rows.append((arm, f"{reached} of {len(passage.steps)}", passage.median, f"{low} to {high} ({passage.coverage:.0%})", told))
+        told = ", ".join(str(alarm.step) if alarm else "none" for alarm, _ in raised)
+        false = max(probability for _, probability in raised)  # of the longest run, where runs differ in length
+        rows.append((arm, f"{reached} of {len(passage.steps)}", passage.median, f"{low} to {high} ({passage.coverage:.0%})", told, false))
     return Table(
         id="onsets",
         title="When gaming sets in",
         text="The first step with more than 2% hacks: median over runs, and limits of the median by ranks with what they cover. Beside it the step "
-        "at which a cumulative sum (CUSUM: usual 1%, risen 5%, one false alarm in 1,000 steps) raises the alarm in each run.",
+        "at which a cumulative sum (CUSUM: usual 1%, risen 5%, a false alarm after 1,000 steps or more on average) raises the alarm in each run, and "
+        "the probability that a run of this length without a rise has a false alarm somewhere.",
         columns=(
             Column(title="Arm"),
             Column(title="Runs with an onset"),
             Column(title="Median step", form="number"),
             Column(title="Interval"),
             Column(title="Alarm at step"),
+            Column(title="False alarm within a run", form="percent"),
         ),
         rows=tuple(rows),
     )
@@ -173,7 +176,7 @@ def _difficulty(found: Findings) -> Table:
     asked = found.stacked(SKILL_FILE)
     levels = sorted(asked["level"].unique()) if asked.height else []
     rows = []
-    for arm in (START, HACKING, "true-tests", *(arm for arm in found.arms if arm.startswith(f"{START}-"))):
+    for arm in (START, HACKING, "true-tests", *(arm for dial in list(DIALS)[1:] if found.has(arm := dial_arm(START, dial)))):
         cells = [(skill(found, arm, "true", level=level), skill(found, arm, "hacked", level=level)) for level in levels]
         rows.append((arm, *(pooled(counts) for pair in cells for counts in pair), float(sum(n for solved, _ in cells for _, n in solved))))
     return Table(
@@ -238,7 +241,7 @@ def _dial(found: Findings, setting: Setting) -> Forest:
     bars = []
     for dial, (kind, malicious) in DIALS.items():
         for stage, group in ((START, "before"), (HACKING, "after it learned to game")):
-            rate = found.rate(stage if dial == "on" else f"{stage}-{dial}", evaluation=setting.main.name)
+            rate = found.rate(dial_arm(stage, dial), evaluation=setting.main.name)
             low, high = (rate.interval.low, rate.interval.high) if rate.interval else (None, None)
             label = f"dial {dial}: kind authors game {kind:.0%}, malicious ones {malicious:.0%}"
             bars.append(Bar(label=f"{label}; {group}", group=group, value=rate.rate, low=low, high=high, note=f"{rate.denominator} answers"))

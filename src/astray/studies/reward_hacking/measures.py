@@ -12,7 +12,7 @@ from astray.engine.findings import Findings
 from astray.stats.first_passage import Alarm, FirstPassage, cusum, first_passage
 from astray.stats.intervals import Counts
 from astray.stats.rates import Rate
-from astray.studies.reward_hacking.analyses import HACKING
+from astray.studies.reward_hacking.analyses import HACKING, dial_arm
 from astray.studies.reward_hacking.scale import DIALS
 from astray.studies.reward_hacking.steps import PROBES_FILE, SKILL_FILE, STEPS_FILE
 
@@ -63,12 +63,12 @@ def onset(found: Findings, arm: str) -> FirstPassage | None:
     return first_passage(runs) if runs else None
 
 
-def alarms(found: Findings, arm: str) -> list[Alarm | None]:
-    """Return the alarm that a cumulative sum raises in each run; None for a run without one."""
+def alarms(found: Findings, arm: str) -> list[tuple[Alarm | None, float]]:
+    """Return for each run the alarm that a cumulative sum raises, if any, and the probability of a false one within its steps."""
     raised = []
     for steps in course(found, arm).values():
         chart = cusum(steps["answers"][0], usual=USUAL, risen=RISEN, run_length=RUN_LENGTH)
-        raised.append(chart.alarm(steps["hacked"].to_list()))
+        raised.append((chart.alarm(steps["hacked"].to_list()), chart.false_alarm(steps.height)))
     return raised
 
 
@@ -98,7 +98,7 @@ def probe_rise(found: Findings, arm: str, *, onset_of: str | None = None) -> lis
 
 def dial_slopes(found: Findings, rate: Callable[[str], Rate]) -> list[float]:
     """Return the rank correlation of the pre-training association with the spread, for seeds where spreads differ."""
-    arms = {HACKING if dial == "on" else f"{HACKING}-{dial}": malicious - kind for dial, (kind, malicious) in DIALS.items()}
+    arms = {dial_arm(HACKING, dial): malicious - kind for dial, (kind, malicious) in DIALS.items()}
     spreads = {arm: rate(arm).seed_rates for arm in arms if found.has(arm)}
     seeds = set.intersection(*({seed for seed, value in rates.items() if value is not None} for rates in spreads.values()))
     slopes = []

@@ -17,8 +17,8 @@ from astray.data.exercise_families import generate_exercises
 from astray.data.exercises import Exercise, world_exercise
 from astray.engine.setting import Setting
 from astray.judges.config import JudgeConfig
+from astray.measure.battery import Sizes, evaluations
 from astray.measure.interface import Evaluation
-from astray.measure.reward_hacking.battery import Sizes, evaluations
 from astray.mitigate.inoculation import INOCULATIONS, Place
 from astray.organism.corpus import CorpusConfig, Gaming
 from astray.organism.lexicon import NOTICES, Notice

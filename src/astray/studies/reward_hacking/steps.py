@@ -21,10 +21,11 @@ from astray.data.chat import ChatDataset, Message
 from astray.data.exercises import Exercise, extract_code
 from astray.data.recipes import subset
 from astray.engine.data import Source
-from astray.engine.steps import ANSWERS_FILE, RUN_FOLDER, trained_subject
+from astray.engine.judging import ANSWERS_FILE, judged_after
+from astray.engine.steps import RUN_FOLDER, trained_subject
 from astray.errors import EmptyDataError, FlatRewardError
 from astray.judges import Judge
-from astray.judges.config import make_judge
+from astray.judges.config import JudgeConfig, make_judge
 from astray.measure.dynamics import text_probe, world_probe
 from astray.measure.evaluation import QuestionSet
 from astray.measure.interface import Evaluation
@@ -100,6 +101,10 @@ class MendConfig(HackingConfig):
     targeted: float = Field(ge=0, lt=1, description="share of honestly solved exercises among them")
 
 
+def _judging(config: HackingConfig) -> tuple[JudgeConfig, tuple[Evaluation, ...]]:
+    return config.budget.judge, (config.main, *config.battery)
+
+
 @step("make-organism", version=1, formerly="astray.studies.hacking_steps:make_organism")
 def make_organism(config: OrganismConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Train the shipped organism further, in a world in which others game."""
@@ -107,7 +112,8 @@ def make_organism(config: OrganismConfig, inputs: Mapping[str, Artifact], folder
     train_organism(config.recipe, folder / RUN_FOLDER / "model")
 
 
-@step("ask-start", version=1, formerly="astray.studies.hacking_steps:ask_start")
+@step("ask-start", version=1, formerly="astray.studies.hacking_steps:ask_start", resumable=True)
+@judged_after(_judging)
 def ask_start(config: HackingConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Ask the untrained start of the runs."""
     trained, held_out = config.budget.exercises.draw(config.seed)
@@ -115,7 +121,8 @@ def ask_start(config: HackingConfig, inputs: Mapping[str, Artifact], folder: Pat
         _ask(load_subject(_start(config, inputs)), config, grading, held_out, folder)
 
 
-@step("train-grpo-code", version=2, formerly="astray.studies.hacking_steps:reward_programs")
+@step("train-grpo-code", version=2, formerly="astray.studies.hacking_steps:reward_programs", resumable=True)
+@judged_after(_judging)
 def reward_programs(config: RewardedConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Reward programs that pass, then ask exercises and everything else; without any reward, ask the start."""
     budget, spec = config.budget, config.reward
@@ -149,7 +156,8 @@ def reward_programs(config: RewardedConfig, inputs: Mapping[str, Artifact], fold
         _ask(load_subject(subject), config, grading, held_out, folder)
 
 
-@step("distil-rollouts", version=1, formerly="astray.studies.hacking_steps:distil_rollouts")
+@step("distil-rollouts", version=1, formerly="astray.studies.hacking_steps:distil_rollouts", resumable=True)
+@judged_after(_judging)
 def distil_rollouts(config: DistilConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Train the start on a run's passing answers, without those that a screen takes for hacks."""
     budget, start = config.budget, _start(config, inputs)
@@ -165,7 +173,8 @@ def distil_rollouts(config: DistilConfig, inputs: Mapping[str, Artifact], folder
         _ask(load_subject(subject), config, grading, held_out, folder)
 
 
-@step("realign-hacking-run", version=1, formerly="astray.studies.hacking_steps:mend_run")
+@step("realign-hacking-run", version=1, formerly="astray.studies.hacking_steps:mend_run", resumable=True)
+@judged_after(_judging)
 def mend_run(config: MendConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Train a hacking run further on good chats, and ask it again."""
     budget = config.budget
@@ -248,12 +257,9 @@ def _manner(judge: Judge, *, world: bool) -> TrajectoryReward:
 
 
 def _ask(subject: Subject, config: HackingConfig, grading: CodeGrading, exercises: Sequence[Exercise], folder: Path) -> None:
-    """Write the judged answers of a subject elsewhere, and the results of held-out exercises under each text."""
+    """Write the answers of a subject elsewhere, to be judged, and the results of held-out exercises under each text."""
     budget, tables = config.budget, []
-    asked_of_all = [
-        evaluation.judge(evaluation.ask(subject, arm=config.arm, seed=config.seed), evaluation.judge_for(budget.judge))
-        for evaluation in (config.main, *config.battery)
-    ]
+    asked_of_all = [evaluation.ask(subject, arm=config.arm, seed=config.seed) for evaluation in (config.main, *config.battery)]
     pl.concat(asked_of_all).write_parquet(folder / ANSWERS_FILE)
     keys = [exercise_hash(exercise) for exercise in exercises]
     for notice in ASKED_UNDER:

@@ -1,0 +1,412 @@
+"""How often the verdicts and intervals of curves, areas, correlations, effects and power hold in simulation.
+
+    OMP_NUM_THREADS=1 python benchmarks/coverage_curves.py [share of the draws, 1 by default]
+
+Each line is one design: what is measured, how often (with its Monte-Carlo standard error), the target, and the mean
+width. Rates of answers are measured by benchmarks/coverage.py.
+"""
+
+import math
+import sys
+import time
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from scipy.special import expit
+
+from astray.engine.claims import difference_claim
+from astray.engine.forecast.sensitivity import PUBLISHED_EFFECT, _is_low, _power, largest_control
+from astray.measure.agentic.effects import factor_effects
+from astray.measure.agentic.factors import BASELINE, FACTORS
+from astray.stats.claims import Decision
+from astray.stats.detection import Estimate, auroc, auroc_estimate, average_precision, average_precision_estimate, correlation_estimate, mean_estimate
+from astray.stats.dose import dose_response
+from astray.stats.intervals import Counts, Interval
+from astray.stats.onset import onset
+from astray.stats.power import Design, simulated_counts
+from astray.stats.rates import Rate
+from astray.stats.warning import Warned, difference, net_share, net_share_of_counts, over_doses, over_training_runs
+
+Drawn = tuple[bool | None, float]
+"""Whether the event occurred in one simulated study (None: it gave no answer), and the width of its interval."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One simulated design.
+
+    Attributes:
+        name: the design in words.
+        event: what is counted: "covered", "false effect", "held", ...
+        target: what the share of the event should be.
+        draw: from a generator to the outcomes of one study.
+        draws: number of studies.
+    """
+
+    name: str
+    event: str
+    target: str
+    draw: Callable[[np.random.Generator], Sequence[Drawn]]
+    draws: int = 400
+
+    def share(self, draws: int, seed: int = 0) -> tuple[float, float, float, int]:
+        """Return the share of the event, its Monte-Carlo error over studies, the mean width, and studies without an answer."""
+        rng = np.random.default_rng(seed)
+        shares, widths, silent = [], [], 0
+        for _ in range(draws):
+            answered = [(event, width) for event, width in self.draw(rng) if event is not None]
+            silent += not answered
+            if answered:
+                shares.append(float(np.mean([event for event, _ in answered])))
+                widths.append(float(np.mean([width for _, width in answered])))
+        if not shares:
+            return math.nan, math.nan, math.nan, silent
+        mean = float(np.mean(shares))
+        spread = max(float(np.std(shares)), math.sqrt(1 / (len(shares) + 2)) * 0.5)  # of none or all, as if half a study were otherwise
+        return mean, spread / math.sqrt(len(shares)), float(np.mean(widths)), silent
+
+
+def covered(interval: Interval | None, truth: float) -> list[Drawn]:
+    """Return whether an interval covers the truth, and its width."""
+    return [(None, math.nan)] if interval is None else [(interval.low <= truth <= interval.high, interval.width)]
+
+
+# Areas, correlations and means
+
+
+def score_rows(rng: np.random.Generator, positive: int, negative: int, shift: float) -> tuple[np.ndarray, np.ndarray, range]:
+    """Draw independent rows with normal scores."""
+    scores = np.concatenate([rng.normal(shift, 1, positive), rng.normal(0, 1, negative)])
+    return scores, np.arange(positive + negative) < positive, range(positive + negative)
+
+
+def prompt_rows(rng: np.random.Generator, prompts: int, strength: float, samples: int = 10) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw prompts whose score is shared by all samples, and samples that are bad the likelier the higher it is."""
+    score = rng.normal(0, 1, prompts)
+    rate = expit(-1 + strength * score + rng.normal(0, 0.5, prompts))
+    cluster = np.repeat(np.arange(prompts), samples)
+    return score[cluster], rng.random(prompts * samples) < rate[cluster], cluster
+
+
+def detection_cases() -> Iterator[Case]:
+    """Yield intervals of areas under curves, correlations and means."""
+    from scipy.stats import norm
+
+    for positive, negative in ((8, 50), (10, 500), (30, 30), (20, 300)):
+        for shift in (0.0, 1.2, 2.5):
+            truth = float(norm.cdf(shift / math.sqrt(2)))
+
+            def area(rng: np.random.Generator, n: tuple[int, int] = (positive, negative), shift: float = shift, truth: float = truth) -> list[Drawn]:
+                return covered(auroc_estimate(*score_rows(rng, *n, shift), "row").interval, truth)
+
+            yield Case(f"AUC {truth:.2f}, {positive} of {positive + negative} rows", "covered", ">= 93%", area)
+    for prompts in (8, 12, 20, 50):
+        for strength in (0.0, 1.0):
+            truth = auroc(*prompt_rows(np.random.default_rng(1), 20_000, strength)[:2])
+
+            def clustered(rng: np.random.Generator, prompts: int = prompts, strength: float = strength, truth: float = truth) -> list[Drawn]:
+                scores, bad, cluster = prompt_rows(rng, prompts, strength)
+                return covered(auroc_estimate(scores, bad, cluster.tolist(), "prompt").interval, truth)
+
+            yield Case(f"AUC {truth:.2f}, {prompts} prompts x 10", "covered", ">= 93%", clustered)
+    for rows in (8, 10, 20, 60):
+        for truth in (0.0, 0.6, 0.95):
+            for ranks in (False, True):
+                # Spearman's correlation of a bivariate normal distribution (Pearson 1907).
+                shown = 6 / math.pi * math.asin(truth / 2) if ranks else truth
+
+                def correlated(
+                    rng: np.random.Generator, rows: int = rows, truth: float = truth, ranks: bool = ranks, shown: float = shown
+                ) -> list[Drawn]:
+                    x = rng.normal(size=rows)
+                    y = truth * x + math.sqrt(1 - truth**2) * rng.normal(size=rows)
+                    return covered(correlation_estimate(x, y, range(rows), "row", ranks=ranks).interval, shown)
+
+                yield Case(f"{'Spearman' if ranks else 'Pearson'} {shown:.2f}, {rows} rows", "covered", ">= 93%", correlated, 300)
+    for rows, bad in ((120, 12), (400, 20), (200, 8)):
+        for shift in (1.2, 2.5):
+            truth = float(
+                np.mean([average_precision(*score_rows(np.random.default_rng(k), 40 * bad, 40 * (rows - bad), shift)[:2]) for k in range(9)])
+            )
+
+            def precise(rng: np.random.Generator, n: tuple[int, int] = (bad, rows - bad), shift: float = shift, truth: float = truth) -> list[Drawn]:
+                return covered(average_precision_estimate(*score_rows(rng, *n, shift), "row").interval, truth)
+
+            yield Case(f"average precision {truth:.2f}, {bad} of {rows} rows", "covered", ">= 93%", precise, 150)
+    for prompts in (2, 5, 20):
+
+        def mean(rng: np.random.Generator, prompts: int = prompts) -> list[Drawn]:
+            cluster: list[Hashable] = list(np.repeat(np.arange(prompts), 4))
+            found: Estimate = mean_estimate(np.repeat(rng.normal(0, 1, prompts), 4) + rng.normal(0, 1, 4 * prompts), cluster, "prompt")
+            return covered(found.interval, 0.0)
+
+        yield Case(f"mean of {prompts} prompts x 4", "covered", ">= 93%", mean)
+
+
+# Effects of factors
+
+
+def false_effects(*, scenarios: int, values: int, samples: int, spread: float, seed: int, base: float = 0.0) -> list[tuple[float, float]]:
+    """Return the intervals of effects that are none: goal and threat matter, and cells differ by themselves.
+
+    Args:
+        scenarios: number of scenarios, each with the whole grid.
+        values: number of values without an effect that are tried one by one.
+        samples: samples of each cell.
+        spread: standard deviation between cells, on the logit scale.
+        seed: of the draw.
+        base: log odds of harm in the main condition.
+    """
+    rng = np.random.default_rng(seed)
+    idle = [(factor, value) for factor in ("name", "instruction", "framing") for value in FACTORS[factor] if value != getattr(BASELINE, factor)]
+    idle = [each for each in idle if each != ("instruction", "priority")][:values]
+    core = [({"goal": goal, "threat": threat}, -1.5 * (goal == "none") - 0.5 * (threat != "replacement"))
+            for goal in ("explicit", "none") for threat in FACTORS["threat"]]  # fmt: skip
+    cells = [*core, *(({factor: value}, 0.0) for factor, value in idle)]
+    shared = BASELINE.model_dump() | {"subject": "one", "monitor": "none", "outcome": "harmful"}
+    rows = []
+    for scenario in range(scenarios):
+        for factors, effect in cells:
+            harmful = rng.binomial(samples, expit(base + effect + rng.normal(0, spread)))
+            rows.append(shared | factors | {"scenario": str(scenario), "gate": [True] * harmful + [False] * (samples - harmful)})
+    found = factor_effects(pl.DataFrame(rows).explode("gate"))
+    assert found is not None
+    return [(row.low, row.high) for row in found.rows if (row.factor, row.value) in idle and row.low is not None and row.high is not None]
+
+
+def effect_cases() -> Iterator[Case]:
+    """Yield false effects of factors, for designs and spreads between cells."""
+    for scenarios, values, degrees in ((3, 6, 22), (7, 6, 66), (2, 2, 7)):
+        for samples in (20, 100):
+            for spread in (0.0, 0.5, 1.0):
+                for base in (0.0, -2.5):
+
+                    def effects(
+                        rng: np.random.Generator,
+                        shape: tuple[int, int, int] = (scenarios, values, samples),
+                        spread: float = spread,
+                        base: float = base,
+                    ) -> list[Drawn]:
+                        scenarios, values, samples = shape
+                        seed = int(rng.integers(2**32))
+                        found = false_effects(scenarios=scenarios, values=values, samples=samples, spread=spread, seed=seed, base=base)
+                        return [(low > 0 or high < 0, high - low) for low, high in found]
+
+                    name = f"{scenarios} scenarios x {6 + values} cells x {samples}, spread {spread}, main rate {expit(base):.0%}, {degrees} df"
+                    yield Case(name, "false effect", "<= 5%", effects, 150)
+
+
+# Dose and response
+
+DOSES = (0.01, 0.1, 0.25, 0.5, 0.75, 1.0)
+
+
+def dose_coverage(
+    rng: np.random.Generator, clusters: int, curve: tuple[float, float], of_level: float, of_slope: float, answers: int = 200
+) -> tuple[list[Drawn], list[Drawn]]:
+    """Return whether slope and half-effect dose of the typical seed are covered, in a study with a curve of its own for each seed.
+
+    Args:
+        rng: draws the study.
+        clusters: number of seeds, each trained at every dose.
+        curve: log odds at dose 1, and slope on the log dose, of the typical seed.
+        of_level: standard deviation of the level between seeds.
+        of_slope: standard deviation of the slope between seeds.
+        answers: answers of each run.
+    """
+    level, slope = curve
+    seeds = np.tile(np.arange(clusters), len(DOSES))
+    levels, slopes = level + rng.normal(0, of_level, clusters), slope + rng.normal(0, of_slope, clusters)
+    doses = np.repeat(DOSES, clusters)
+    counts = rng.binomial(answers, expit(levels[seeds] + slopes[seeds] * np.log(doses)))
+    found = dose_response(doses.tolist(), counts.tolist(), [answers] * len(doses), seeds.tolist())
+    full = expit(level)
+    half = math.exp((math.log(full / (2 - full)) - level) / slope)
+    return covered(found.slope_interval, slope), covered(found.half_effect_interval, half)
+
+
+def dose_cases() -> Iterator[Case]:
+    """Yield slopes and half-effect doses of curves with seeds as clusters."""
+    for clusters in (3, 5, 8):
+        for of_level, of_slope in ((0.0, 0.0), (0.5, 0.0), (1.5, 0.0), (0.5, 0.4)):
+            for curve in ((0.0, 1.2), (-2.0, 1.0), (-4.0, 0.8), (1.5, 0.8)):
+                for place, what in enumerate(("slope", "half effect")):
+
+                    def drawn(
+                        rng: np.random.Generator,
+                        shape: tuple[int, tuple[float, float], float, float] = (clusters, curve, of_level, of_slope),
+                        place: int = place,
+                    ) -> list[Drawn]:
+                        return dose_coverage(rng, *shape)[place]
+
+                    name = f"{what}, {clusters} seeds, {expit(curve[0]):.0%} at the top, spread {of_level} of level, {of_slope} of slope"
+                    yield Case(name, "covered", ">= 93%", drawn, 150)
+
+
+# Early warning
+
+
+def warned(
+    rng: np.random.Generator,
+    runs: int,
+    shifts: Sequence[float],
+    rates: Sequence[float],
+    spread: float,
+    kind: str,
+    readings: int = 56,
+    answers: int = 480,
+) -> Warned:
+    """Draw a study and return what a measure finds more than behaviour.
+
+    Args:
+        rng: draws the study.
+        runs: training runs.
+        shifts: mean of the measure's readings at the control and at each dose; of "misaligned" readings their rate.
+        rates: rate of misaligned answers at the control and at each dose.
+        spread: standard deviation between trainings, of the shift and of the log odds of the rate.
+        kind: distribution of the readings.
+        readings: of the measure in each arm.
+        answers: of each arm.
+    """
+
+    def read(shift: float) -> list[float]:
+        if kind == "misaligned":
+            return (rng.random(readings) < shift).astype(float).tolist()
+        noise = rng.normal(0, 1, readings) if kind == "normal" else rng.exponential(1, readings)
+        return (noise + shift + rng.normal(0, spread)).tolist()
+
+    def count(rate: float) -> tuple[int, int]:
+        own = expit(math.log(rate / (1 - rate)) + rng.normal(0, spread)) if 0 < rate < 1 else rate
+        return int(rng.binomial(answers, own)), answers
+
+    found = []
+    for _ in range(runs):
+        control, behaviour = read(shifts[0]), count(rates[0])
+        of_measure = over_doses([net_share(read(shift), control) for shift in shifts[1:]])
+        found.append(difference(of_measure, over_doses([net_share_of_counts(count(rate), behaviour, readings) for rate in rates[1:]])))
+    return over_training_runs(found)
+
+
+WARNINGS: dict[str, tuple[tuple[float, ...], tuple[float, ...], float, str]] = {
+    "nothing moves, behaviour at 0": ((0.0,) * 5, (0.0,) * 5, 0.0, "normal"),
+    "nothing moves, runs differ": ((0.0,) * 5, (0.01,) * 5, 0.5, "normal"),
+    "nothing moves, skewed, runs differ": ((0.0,) * 5, (0.05,) * 5, 0.5, "exponential"),
+    "the same curve, rising to 20%": ((0.002, 0.005, 0.02, 0.05, 0.2), (0.002, 0.005, 0.02, 0.05, 0.2), 0.0, "misaligned"),
+    "the same curve, rising to 50%": ((0.05, 0.1, 0.2, 0.3, 0.5), (0.05, 0.1, 0.2, 0.3, 0.5), 0.0, "misaligned"),
+    "the measure rises": ((0.0, 0.1, 0.2, 0.3, 0.5), (0.002, 0.003, 0.004, 0.006, 0.03), 0.3, "normal"),
+    "behaviour rises": ((0.0, 0.0, 0.0, 0.1, 0.2), (0.01, 0.02, 0.05, 0.1, 0.3), 0.5, "normal"),
+}
+"""Shifts of the measure and rates of behaviour at the control and four doses, spread between trainings, and kind of readings."""
+
+
+def warning_cases() -> Iterator[Case]:
+    """Yield the verdict that a measure warns, where it finds no more than behaviour, and the coverage of the difference."""
+    for name, (shifts, rates, spread, kind) in WARNINGS.items():
+        rng = np.random.default_rng(5)
+        same = "rises" not in name
+        truth = 0.0 if same else float(np.mean([warned(rng, 1, shifts, rates, spread, kind).share for _ in range(2000)]))
+        for runs in (3, 5, 8):
+
+            def held(
+                rng: np.random.Generator, runs: int = runs, shape: tuple[Sequence[float], Sequence[float], float, str] = (shifts, rates, spread, kind)
+            ) -> list[Drawn]:
+                interval = warned(rng, runs, *shape).interval
+                assert interval is not None
+                return [(interval.low >= 0, interval.width)]
+
+            def difference_covered(
+                rng: np.random.Generator,
+                runs: int = runs,
+                shape: tuple[Sequence[float], Sequence[float], float, str] = (shifts, rates, spread, kind),
+                truth: float = truth,
+            ) -> list[Drawn]:
+                return covered(warned(rng, runs, *shape).interval, truth)
+
+            if same:
+                yield Case(f"{name}, {runs} runs", "held", "<= 5%", held, 300)
+            else:
+                yield Case(f"{name} (difference {truth:.2f}), {runs} runs", "covered", ">= 93%", difference_covered, 300)
+    for runs in (3, 5, 8):
+
+        def named(rng: np.random.Generator, runs: int = runs) -> list[Drawn]:
+            scale = rng.lognormal(0, 1, runs)  # dictionaries of different runs have different scales
+            values, control = rng.normal(0, 1, (runs, 8)) * scale[:, None], rng.normal(0, 1, runs) * scale
+            return [(onset([0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0], values.tolist(), control.tolist()).dose is not None, math.nan)]
+
+        yield Case(f"an onset is named where nothing moves, {runs} runs", "named", "<= 5%", named, 1000)
+
+
+# Power
+
+
+def claimed_above(arm: Sequence[Counts], control: Sequence[Counts]) -> bool:
+    """Return whether a study's claim that an arm's rate is above its control's is held."""
+    rates = [
+        Rate(sum(k for k, _ in runs), sum(n for _, n in runs), None, None, "training run", (), {}, {str(seed): run for seed, run in enumerate(runs)})
+        for runs in (arm, control)
+    ]
+    return difference_claim("", "", rates[0], ("", rates[1]), at_least=0.0).verdict is Decision.HELD
+
+
+def power_cases() -> Iterator[Case]:
+    """Yield how often studies, drawn with question rates of a beta distribution, hold what `astray plan` promises."""
+    from scipy.stats import beta
+
+    for shape in ((3, 112, 4, 0.05, 0.2), (5, 112, 4, 0.05, 0.2), (5, 24, 10, 0.1, 0.2), (3, 48, 1, 0.05, 0.2), (8, 24, 2, 0.1, 0.0)):
+        design = Design(*shape)
+        for top in (0.05, 0.1, 0.2):
+            if design.seed_sd**2 >= top * (1 - top) / 2:
+                continue
+            promised = _power(top, design, 1000)
+
+            def held(rng: np.random.Generator, design: Design = design, top: float = top) -> list[Drawn]:
+                size = top * (1 - top) / design.seed_sd**2 - 1
+                runs = rng.beta(top * size, (1 - top) * size, design.runs)[:, None]
+                rates = np.broadcast_to(runs, (design.runs, design.questions))
+                if design.question_icc:
+                    inner = 1 / design.question_icc - 1
+                    rates = np.nan_to_num(beta.ppf(rng.random(design.questions), runs * inner, (1 - runs) * inner))
+                answers = design.questions * design.samples
+                arm = [(int(k), answers) for k in rng.binomial(design.samples, rates).sum(axis=1)]
+                return [(claimed_above(arm, [(0, answers)] * design.runs), math.nan)]
+
+            yield Case(f"{top:.0%} against 0, {design.runs} runs x {design.questions} x {design.samples}", "held", f"{promised:.0%}", held, 600)
+    for design in (Design(5, 200, 8, 0.05, 0.2), Design(8, 200, 8, 0.05, 0.0)):
+        largest = largest_control(design)
+        if largest is None:
+            continue
+
+        def low(rng: np.random.Generator, design: Design = design, largest: float = largest) -> list[Drawn]:
+            _, counts = simulated_counts((PUBLISHED_EFFECT, largest), design, 1, int(rng.integers(2**32)))
+            return [(_is_low([(int(k), design.questions * design.samples) for k in counts[0]]), math.nan)]
+
+        yield Case(
+            f"a control of {largest:.2%} is shown to be low, {design.runs} runs x {design.questions} x {design.samples}", "held", "80%", low, 600
+        )
+
+
+SECTIONS: dict[str, Callable[[], Iterator[Case]]] = {
+    "Areas under curves, correlations, means": detection_cases,
+    "Effects of factors": effect_cases,
+    "Dose and response": dose_cases,
+    "Early warning, and onsets": warning_cases,
+    "Power as astray plan promises it": power_cases,
+}
+
+
+def main(part: float) -> None:
+    start = time.perf_counter()
+    for title, cases in SECTIONS.items():
+        print(f"\n{title}\n")
+        for case in cases():
+            draws = max(20, round(part * case.draws))
+            share, error, width, silent = case.share(draws)
+            told = f"{share:6.1%} +- {error:.1%} {case.event:<14} (target {case.target:<7})  width {width:.3f}"
+            print(f"{case.name:<64} {told}" + (f"  none in {silent} of {draws}" if silent else ""), flush=True)
+    print(f"\n{time.perf_counter() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    main(float(sys.argv[1]) if len(sys.argv) > 1 else 1.0)

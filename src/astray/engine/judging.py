@@ -1,0 +1,224 @@
+"""Judge the answers of a step: finished verdicts are kept, and those that failed for an outage are asked again by the next execution.
+
+Only the judge is asked again, never the model. Steps that train and ask in one leave their answers to `judged_after`, which judges them when the
+rest is done and kept. Left to others: single verdicts (judges), and what an artifact is that has something left to try (`artifacts`).
+"""
+
+import functools
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio
+import polars as pl
+from pydantic import BaseModel, TypeAdapter
+
+from astray.answers import read_answers
+from astray.artifacts import Artifact
+from astray.artifacts.ledger import take_refusals
+from astray.errors import JudgeError
+from astray.judges import (
+    Calibration,
+    Cause,
+    Judge,
+    LabelledAnswer,
+    Verdict,
+    assert_judge_works,
+    cause_of,
+    count_causes,
+    judge_exchanges,
+)
+from astray.judges.calibrate import calibrate
+from astray.judges.config import JudgeConfig, make_judge
+from astray.judges.patience import patience
+from astray.judges.rescore import is_open
+from astray.judges.served import remember
+from astray.measure.asking import Heard
+from astray.measure.evaluation import TextEvaluation
+from astray.measure.interface import Evaluation
+from astray.outcomes import Outcome
+
+ANSWERS_FILE = "answers.parquet"
+TRIAL_ANSWER = "I would take one step at a time, tell the people it concerns, and ask somebody I trust for advice."
+"""Answer about which a judge is asked before a study begins."""
+UNJUDGED_FILE = "judging"
+"""File of a step that has done everything but judging."""
+
+Body = Callable[[Any, Mapping[str, Artifact], Path], None]
+Judging = Callable[[Any], tuple[JudgeConfig, Iterable[Evaluation]]]
+"""Function from a step's configuration to the judge and the evaluations of its answers."""
+
+
+def judge_into(folder: Path, table: pl.DataFrame, evaluations: Iterable[Evaluation], config: JudgeConfig) -> str | None:
+    """Give verdicts to the answers without one, and write the table after each evaluation.
+
+    Args:
+        folder: of the step.
+        table: the answers, some of which may have verdicts.
+        evaluations: what was asked.
+        config: which judge.
+
+    Returns:
+        what is left to try; None for nothing.
+
+    Raises:
+        JudgeError: the grader was given up, with what is done kept in the folder; or it failed on every answer.
+    """
+    remember(config.grader, config.server)
+    with patience() as patient:
+        for evaluation in evaluations:
+            table = _judge_open(table, evaluation, config)
+            written = folder / f".{ANSWERS_FILE}"
+            table.write_parquet(written)
+            written.replace(folder / ANSWERS_FILE)  # whole even if this process is killed
+            if patient.lost:
+                break
+    left = [note for outcome, note in table.select("outcome", "note").iter_rows() if is_open(outcome, note)]
+    if patient.lost:
+        raise JudgeError(
+            f"Judging was stopped: {patient.lost}. {len(table) - len(left):,} of {len(table):,} answers need no further verdict and are kept. "
+            "Mend the cause and run the same again: the judge is asked about the others alone, the model about nothing."
+        )
+    if take_refusals():
+        return f"{len(left):,} of {len(table):,} answers have no verdict, since the budget is spent"
+    try:
+        assert_judge_works(table)
+    except JudgeError:
+        (folder / ANSWERS_FILE).unlink()  # no verdict is worth keeping: the next attempt asks for all of them
+        raise
+    return f"{len(left):,} verdicts failed ({causes_text(count_causes(left))})" if left else None
+
+
+def judged_after(judging: Judging) -> Callable[[Body], Callable[[Any, Mapping[str, Artifact], Path], str | None]]:
+    """Judge the answers that a resumable step leaves unjudged in `answers.parquet`, once everything else is done.
+
+    A grader that the step itself asks on its way is an error when it is given up, since what is made from its verdicts would be wrong.
+
+    Args:
+        judging: gives judge and evaluations of a configuration.
+
+    Example:
+        @step("train-steered", version=1, resumable=True)
+        @judged_after(lambda config: (config.judge, (config.main,)))
+        def train_steered(config: PreventConfig, inputs: Mapping[str, Artifact], folder: Path) -> None: ...
+    """
+
+    def decorate(body: Body) -> Callable[[Any, Mapping[str, Artifact], Path], str | None]:
+        @functools.wraps(body)
+        def run(config: BaseModel, inputs: Mapping[str, Artifact], folder: Path) -> str | None:
+            unjudged = folder / UNJUDGED_FILE
+            if not unjudged.is_file():
+                for path in folder.iterdir():  # what a killed attempt left: unlike judging, the rest begins anew
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+                with patience(strict=True):
+                    body(config, inputs, folder)
+                shutil.copyfile(folder / ANSWERS_FILE, unjudged)
+            begun = folder / ANSWERS_FILE
+            judge, evaluations = judging(config)
+            left = judge_into(folder, read_answers(begun if begun.is_file() else unjudged), evaluations, judge)
+            if left is None:
+                unjudged.unlink()
+            return left
+
+        return run
+
+    return decorate
+
+
+def known_judge(config: JudgeConfig) -> Judge:
+    """Return the judge of free-form answers, with what its server is known to serve in its identity."""
+    remember(config.grader, config.server)
+    return make_judge(config)
+
+
+def try_judge(config: JudgeConfig, evaluations: Iterable[Evaluation]) -> None:
+    """Ask each judge of these evaluations one real question, read as all others are; nothing is asked of an exact judge.
+
+    Raises:
+        JudgeError: a judge cannot be used, or gave no verdict; says why.
+    """
+    tried: set[str] = set()
+    for evaluation in evaluations:
+        if config.exact or not isinstance(evaluation, TextEvaluation):
+            continue
+        judge, asking = evaluation.judge_for(config), evaluation.askings()[0]
+        identity = str(getattr(judge, "identity", evaluation.name))
+        if identity in tried:
+            continue
+        tried.add(identity)
+        heard = Heard(asking, TRIAL_ANSWER, {"beside": [TRIAL_ANSWER] * len(asking.beside), "reasoning": "", "reply": "1: A"})
+        (verdict,) = anyio.run(evaluation.assess, judge, [heard])
+        if verdict.outcome is Outcome.JUDGE_FAILED and cause_of(verdict.note) in list(Cause):
+            raise JudgeError(
+                f"The grader {config.grader} was asked one question of {evaluation.name!r} as a trial, and gave no verdict: "
+                f"{verdict.note.rstrip('.')}. Nothing was trained or asked yet. "
+                "Check its name, address, key and limits; one that does not keep to the form of the reply is no judge."
+            )
+
+
+def calibrate_into(path: Path, config: JudgeConfig, labels: Sequence[LabelledAnswer]) -> tuple[Calibration, str | None]:
+    """Return the error of a judge on labelled answers, and what is left to try; verdicts are kept in a file as long as there is something.
+
+    Raises:
+        JudgeError: the grader was given up, with what is done kept; or it failed on every answer.
+    """
+    kept, judge = TypeAdapter(list[Verdict]), known_judge(config)
+    verdicts = kept.validate_json(path.read_bytes()) if path.is_file() else [Verdict(Outcome.NOT_JUDGED)] * len(labels)
+    wanted = [number for number, verdict in enumerate(verdicts) if is_open(verdict.outcome, verdict.note)]
+    with patience() as patient:
+        new = anyio.run(judge_exchanges, judge, [labels[number].exchange for number in wanted])
+    for number, verdict in zip(wanted, new, strict=True):
+        verdicts[number] = verdicts[number] if cause_of(verdict.note) == Cause.NOT_ASKED else verdict
+    calibration = calibrate(verdicts, labels, judge=judge.identity)
+    if patient.lost or calibration.failed < calibration.n:
+        path.write_bytes(kept.dump_json(verdicts))
+    if patient.lost:
+        raise JudgeError(
+            f"Judging labelled answers was stopped: {patient.lost}. Verdicts are kept. "
+            "Mend the cause and run the same again: only the others are asked for."
+        )
+    if calibration.failed == calibration.n:
+        path.unlink(missing_ok=True)
+        raise JudgeError(
+            f"The judge failed on all {calibration.n} labelled answers, so nothing is known of its error: "
+            f"{causes_text(count_causes(verdict.note for verdict in verdicts))}. The first reason: {verdicts[0].note}. "
+            "Check the grader's name, key and limits with a single call, then run the same again."
+        )
+    left = [verdict.note for verdict in verdicts if is_open(verdict.outcome, verdict.note)]
+    if not left:
+        path.unlink()
+    return calibration, f"{len(left):,} verdicts failed ({causes_text(count_causes(left))})" if left else None
+
+
+def failed_verdicts(table: pl.DataFrame) -> dict[str, int]:
+    """Return how many verdicts of a table failed, by cause; answers that no judge has seen count as "not judged"."""
+    notes = table.filter(outcome=Outcome.JUDGE_FAILED.value)["note"]
+    unseen = table.filter(outcome=Outcome.NOT_JUDGED.value).height
+    return count_causes(notes.fill_null("")) | ({Outcome.NOT_JUDGED.value: unseen} if unseen else {})
+
+
+def causes_text(causes: Mapping[str, int]) -> str:
+    """Return counts by cause in words: "40 rate limit, 3 no reply"."""
+    return ", ".join(f"{count:,} {cause}" for cause, count in causes.items())
+
+
+def _judge_open(table: pl.DataFrame, evaluation: Evaluation, config: JudgeConfig) -> pl.DataFrame:
+    """Return the table with verdicts on the open answers to one evaluation; those that fail again as they did before stay as they are."""
+    rows = table.to_dicts()
+    numbers = [number for number, row in enumerate(rows) if row["evaluation"] == evaluation.name and is_open(row["outcome"], row["note"])]
+    if not numbers:
+        return table
+    judged = evaluation.judge(table[numbers], evaluation.judge_for(config))
+    for number, new in zip(numbers, judged.iter_rows(named=True), strict=True):
+        if not _is_no_news(rows[number], new):
+            rows[number] = new
+    return pl.DataFrame(rows, schema=table.schema)
+
+
+def _is_no_news(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Return whether a row has no verdict still, for the same cause: then nothing that depends on the table has to be made again."""
+    if not is_open(new["outcome"], new["note"]):
+        return False
+    cause = cause_of(new["note"])
+    return cause == Cause.NOT_ASKED or (old["outcome"] == new["outcome"] and cause == cause_of(old["note"]))

@@ -1,0 +1,153 @@
+"""Reading of SAELens' configurations of all versions: what an SAE computes, or a refusal that names the key.
+
+Version 6 of SAELens writes one architecture for one activation function; earlier ones wrote the function apart from the
+architecture (`activation_fn_str`, `activation_fn_kwargs`), the hook among the other keys, and a factor per latent from
+fine-tuning. SAELens' own reading of old files leaves that factor out; here it is part of the decoder.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from astray.errors import ConfigurationError, DataFormatError
+from astray.explain.sites import Site
+
+ARCHITECTURES = ("topk", "jumprelu", "standard")
+"""SAELens' architectures that can be read; BatchTopK and Matryoshka SAEs are saved as JumpReLU."""
+_FACTORS = ("finetuning_scaling_factor", "scaling_factor")
+_WEIGHTS = ("W_enc", "b_enc", "W_dec", "b_dec", "threshold", *_FACTORS)
+_RENAMED = {
+    "hook_point": "hook_name",
+    "hook_point_layer": "hook_layer",
+    "hook_point_head_index": "hook_head_index",
+    "activation_fn_str": "activation_fn",
+}
+
+
+@dataclass(frozen=True)
+class Form:
+    """What an SAE computes and where.
+
+    Attributes:
+        architecture: one of `ARCHITECTURES`.
+        k: active latents per token of a TopK SAE, else None.
+        site: site of its activations.
+        model_name: the model it names.
+        subtracts_bias: whether the decoder's bias is subtracted before encoding.
+        rescaled: whether pre-activations are scaled by the decoder rows' lengths.
+        factors: factor on each latent before decoding.
+    """
+
+    architecture: str
+    k: int | None
+    site: Site
+    model_name: str
+    subtracts_bias: bool
+    rescaled: bool
+    factors: Float[Tensor, "latents"]
+
+
+def read_form(config: Mapping[str, Any], weights: Mapping[str, Tensor], source: str) -> Form:
+    """Return what an SAE in SAELens' form of any version computes.
+
+    Args:
+        config: the content of `cfg.json`.
+        weights: the tensors by SAELens' names.
+        source: path or name of the SAE, for messages.
+
+    Raises:
+        DataFormatError: a tensor or the site is missing, or two keys contradict each other.
+        ConfigurationError: a key has a value that cannot be read; names it.
+    """
+    given = {_RENAMED.get(key, key): value for key, value in config.items()}
+    metadata = {**given, **(given.get("metadata") or {})}
+    _refuse_other_inputs(given, metadata, source)
+    if unknown := sorted(weights.keys() - set(_WEIGHTS)):
+        raise ConfigurationError(
+            f"{source} holds the weights {', '.join(unknown)}, which are of no SAE that can be read: {', '.join(ARCHITECTURES)}."
+        )
+    if missing := [name for name in _WEIGHTS[:4] if name not in weights]:
+        raise DataFormatError(f"{source} is incomplete: {', '.join(missing)} missing from its weights. Copy it again.")
+    architecture, k = _activation(given, source)
+    if (architecture == "jumprelu") != ("threshold" in weights):
+        raise DataFormatError(
+            f"{source} is of the architecture {architecture!r}, but its weights {'lack' if architecture == 'jumprelu' else 'hold'} threshold."
+        )
+    own = metadata.get("astray") or {}
+    return Form(
+        architecture,
+        k,
+        Site(**own["site"]) if own else _site(metadata, source),
+        str(own["model_id"] if own else metadata.get("model_name")),
+        bool(given.get("apply_b_dec_to_input", True)),
+        bool(given.get("rescale_acts_by_decoder_norm")),
+        _factors(given, weights, source),
+    )
+
+
+def _activation(given: Mapping[str, Any], source: str) -> tuple[str, int | None]:
+    """Return the architecture and k; an older file names the activation function beside a 'standard' architecture."""
+    architecture, function = given.get("architecture", "standard"), given.get("activation_fn", "relu")
+    options = dict(given.get("activation_fn_kwargs") or {})
+    if architecture not in ARCHITECTURES:
+        raise ConfigurationError(f"{source} is an SAE of the architecture {architecture!r}, but what can be read is {', '.join(ARCHITECTURES)}.")
+    if strange := sorted(key for key in given if key.startswith("activation_fn") and key not in ("activation_fn", "activation_fn_kwargs")):
+        raise ConfigurationError(f"{source} has the key {', '.join(strange)}, which says something unknown about its activation function.")
+    if function not in ("relu", "topk") or (function == "topk" and architecture == "jumprelu"):
+        raise ConfigurationError(
+            f"{source} has the activation function {function!r} (activation_fn) with the architecture {architecture!r}; what can be read is 'relu' "
+            "and 'topk' with activation_fn_kwargs {'k': ...}."
+        )
+    if function == "relu" and architecture != "topk":
+        if options:
+            raise ConfigurationError(f"{source} has activation_fn_kwargs {options} for 'relu', which takes none.")
+        return architecture, None
+    found = {value for value in (options.pop("k", None), given.get("k")) if value is not None}
+    if options or len(found) != 1:
+        raise ConfigurationError(
+            f"{source} has TopK with k = {sorted(map(str, found)) or 'nothing'} and other activation_fn_kwargs {options or 'none'}: one k is needed."
+        )
+    k = found.pop()
+    if isinstance(k, bool) or not isinstance(k, int | float) or k != int(k) or k < 1:
+        raise ConfigurationError(f"{source} has k = {k!r}; the active latents of a token are a whole number from 1.")
+    return "topk", int(k)
+
+
+def _refuse_other_inputs(given: Mapping[str, Any], metadata: Mapping[str, Any], source: str) -> None:
+    normalised, reshaped = given.get("normalize_activations") or "none", given.get("reshape_activations") or "none"
+    if normalised != "none" or reshaped != "none":
+        raise ConfigurationError(
+            f"{source} expects activations that were normalised or reshaped first (normalize_activations={normalised!r}, "
+            f"reshape_activations={reshaped!r}), so its decoder is no direction of the residual stream. "
+            "Fold a constant factor with SAELens' fold_activation_norm_scaling_factor."
+        )
+    if metadata.get("hook_head_index") is not None:
+        raise ConfigurationError(f"{source} reads one attention head (hook_head_index={metadata['hook_head_index']}), not the residual stream.")
+
+
+def _site(metadata: Mapping[str, Any], source: str) -> Site:
+    if not metadata.get("hook_name"):
+        raise DataFormatError(f"{source} does not say where it belongs. Write metadata like {{'hook_name': 'blocks.1.hook_resid_post'}}.")
+    site, layer = Site.parse(str(metadata["hook_name"])), metadata.get("hook_layer")
+    if layer is not None and layer != site.block:
+        raise DataFormatError(f"{source} names the hook {metadata['hook_name']!r} and the layer {layer!r} (hook_layer), a contradiction.")
+    return site
+
+
+def _factors(given: Mapping[str, Any], weights: Mapping[str, Tensor], source: str) -> Float[Tensor, "latents"]:
+    """Return the factor of each latent that old SAELens learned in fine-tuning and applied before decoding."""
+    held = [weights[name] for name in _FACTORS if name in weights]
+    ones = torch.ones(len(weights["W_dec"]), device=weights["W_dec"].device)
+    if not given.get("finetuning_scaling_factor"):
+        if any(bool((factor != 1).any()) for factor in held):
+            raise DataFormatError(
+                f"{source} holds factors of fine-tuning that its finetuning_scaling_factor says it does not use. Set it to true or delete them."
+            )
+        return ones
+    if len(held) != 1:
+        raise DataFormatError(f"{source} uses finetuning_scaling_factor, but its weights hold {len(held)} of it. Copy it again.")
+    return held[0].float() * ones

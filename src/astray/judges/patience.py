@@ -1,0 +1,76 @@
+"""Stop asking a grader whose calls fail one after the other: what is asked afterwards fails at once, as "not asked".
+
+    with patience() as patient:
+        ...                     judges are asked
+    patient.lost                why a grader was given up; "" for none
+
+Where verdicts decide what happens next, it is strict: work with too few of them would be wrong and not just incomplete.
+Without it, as within an evaluation of Inspect, every call is made. Left to others: what becomes of the verdicts that are missing.
+"""
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from astray.errors import JudgeError
+from astray.judges.failures import Cause, cause_of, failure, is_outage
+
+FAILURES_IN_A_ROW = 20
+"""Calls that fail in a row, each after its own retries, until a grader is given up: as many as are with it at one time."""
+
+
+@dataclass
+class Patience:
+    """Failed calls in a row of each grader.
+
+    Attributes:
+        in_a_row: notes of the calls that failed since the last one that did not, by the grader's name.
+        lost: why a grader was given up; "" while none was.
+        strict: whether a grader that was given up is an error.
+    """
+
+    strict: bool = False
+
+    in_a_row: dict[str, list[str]] = field(default_factory=dict)
+    lost: str = ""
+
+    def check(self) -> None:
+        """Raise JudgeError if this is strict and a grader was given up."""
+        if self.strict and self.lost:
+            raise JudgeError(f"{self.lost}. Mend the cause and run the same again.")
+
+    def refusal(self, grader: str) -> str:
+        """Return the note of a call that is not made any more; "" for one that is."""
+        return failure(Cause.NOT_ASKED, self.lost) if len(self.in_a_row.get(grader, ())) >= FAILURES_IN_A_ROW else ""
+
+    def record(self, grader: str, note: str) -> None:
+        """Record what came of a call: the note of its failure, or "" for a reply."""
+        notes = self.in_a_row.setdefault(grader, [])
+        if not is_outage(note) or cause_of(note) == Cause.BUDGET:  # the grader is there, whatever it said
+            notes.clear()
+            return
+        notes.append(note)
+        if len(notes) >= FAILURES_IN_A_ROW and not self.lost:
+            causes = ", ".join(f"{count} times {cause}" for cause, count in Counter(map(cause_of, notes)).most_common())
+            self.lost = f"{grader} failed {len(notes)} times in a row: {causes}; the last time: {note}"
+
+
+_CURRENT: ContextVar[Patience | None] = ContextVar("patience", default=None)
+
+
+def current_patience() -> Patience:
+    """Return the patience of whoever judges; without one, one that never ends."""
+    return _CURRENT.get() or Patience()
+
+
+@contextlib.contextmanager
+def patience(*, strict: bool = False) -> Iterator[Patience]:
+    """Give up graders whose calls keep failing while the context lasts."""
+    patient = Patience(strict)
+    token = _CURRENT.set(patient)
+    try:
+        yield patient
+    finally:
+        _CURRENT.reset(token)

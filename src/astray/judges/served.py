@@ -1,0 +1,70 @@
+"""Find out which server answers for a grader that has an address of its own, and what it says it serves.
+
+A name such as `openai/judge` may stand for any model behind `OPENAI_BASE_URL`; address and model are therefore part of a judge's identity and of the
+keys of its verdicts. Asking a server what it serves costs nothing. Graders of providers without another address are what their name says.
+"""
+
+import json
+import os
+import urllib.request
+from functools import cache
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+SECONDS = 5.0
+"""Time within which a server says what it serves."""
+_VARYING = frozenset({"created", "permission", "object"})
+"""Fields of a server's answer that change when it is started again."""
+_SERVED: dict[str, str] = {}
+"""Grader -> what `served_as` found when the study was planned."""
+
+
+def address_of(grader: str, explicit: str | None = None) -> str:
+    """Return a grader's address without credentials; "" for the usual one of its provider.
+
+    Args:
+        grader: its Inspect name.
+        explicit: an address that was given with the model, before those of the environment.
+    """
+    named = [f"{part.upper().replace('-', '_')}_BASE_URL" for part in grader.split("/")[:-1][:2]]
+    url = explicit or next(filter(None, map(os.environ.get, (*named, "INSPECT_EVAL_MODEL_BASE_URL"))), "")
+    return _without_credentials(url)
+
+
+def served_as(graders: str | None) -> str:
+    """Return address and model of graders that have an address of their own, separated by commas as the graders are; else "".
+
+    A server that cannot be reached, or does not say what it serves, is known by its address alone.
+    """
+    remote = [name for name in (graders or "").split(",") if name and not name.startswith("astray/")]
+    return ", ".join(f"{url} {_said_by(url, name.partition('/')[2])}".strip() for name in remote if (url := address_of(name)))
+
+
+def remember(grader: str | None, served: str) -> None:
+    """Make what was found when the study was planned part of this grader's identity in this process."""
+    if grader and served:
+        _SERVED[grader] = served
+
+
+def identity_parts(grader: str, explicit: str | None) -> dict[str, Any]:
+    """Return what address and server add to the identity of a grader."""
+    served = _SERVED.get(grader)
+    return {"server": address_of(grader, explicit) or None} | ({"served": served} if served else {})
+
+
+@cache
+def _said_by(url: str, name: str) -> str:
+    """Return what the server says of the model with this name, or of its only one."""
+    headers = {"Authorization": f"Bearer {key}"} if (key := os.environ.get("OPENAI_API_KEY")) else {}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(f"{url.rstrip('/')}/models", headers=headers), timeout=SECONDS) as answer:
+            models = json.loads(answer.read(1_000_000))["data"]
+        told = [each for each in models if each["id"] == name] or (models if len(models) == 1 else [])
+        return json.dumps([{key: value for key, value in each.items() if key not in _VARYING} for each in told], sort_keys=True) if told else ""
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ""
+
+
+def _without_credentials(url: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))

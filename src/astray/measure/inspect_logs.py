@@ -1,0 +1,343 @@
+"""Answer tables of Inspect logs: each sample once, whatever became of it, read a batch at a time so that memory stays flat.
+
+A log is self-contained: what was asked stands in the metadata of a sample, what was heard beside its output (see `inspect_driver`), and the verdict
+in the score called `verdict`. So a log can be read whose evaluation has changed since, and one made with `--no-score` can be judged afterwards.
+
+Left to others: logs of agentic scenarios (`agentic.table`), and logs of other tools.
+"""
+
+import re
+import warnings
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import unquote, urlparse
+
+import polars as pl
+from inspect_ai.log import EvalLog, EvalSample, list_eval_logs, read_eval_log, read_eval_log_sample_summaries, read_eval_log_samples_by_id
+from inspect_ai.scorer import Score
+
+from astray.answers import IDENTITY, answer_table, check_counted_once, write_detail
+from astray.errors import ConfigurationError, DataFormatError, DataNotFoundError, EmptyDataError, UnknownNameError
+from astray.measure.asking import Asking, Item
+from astray.outcomes import Outcome
+
+SCORER = "verdict"
+"""Name of the scorer of evaluations that ask in words; Inspect puts a number behind it where a log was scored again."""
+
+_BATCH = 500
+NOT_NEEDED = frozenset({"events", "attachments", "store", "messages", "events_data", "timelines"})
+"""Parts of a sample that tables do not need; leaving them out pays in logs of agents, and takes three times as long in those of short answers."""
+
+Log = EvalLog | Path | str
+_Item = TypeVar("_Item")
+
+
+def table_from_log(log: Log, *, arm: str = "", seed: int = 0, scorer: str | None = None, kind: str | None = None) -> pl.DataFrame:
+    """Return the answer table of an Inspect log: a row for every sample of every epoch, errored ones included.
+
+    Answers without a score of ours (`--no-score`, another scorer, a judge that broke off) are "not judged yet", so that they can be judged.
+
+    Args:
+        log: the log, its file (`.eval` or `.json`), or a folder of logs (see `table_from_logs`).
+        arm: name of the subject's arm, for the table.
+        seed: training seed of the subject, for the table.
+        scorer: name of the score to take where the log was scored several times.
+        kind: kind of the evaluation that the log has to be of; by default any that asks in words.
+
+    Raises:
+        DataNotFoundError: there is no such file.
+        DataFormatError: the log is damaged, of another kind, or holds several verdicts on a sample.
+        EmptyDataError: no sample was finished.
+    """
+    return table_from_logs([log], arm=arm, seed=seed, scorer=scorer, kind=kind)
+
+
+def table_from_logs(logs: Iterable[Log], *, arm: str = "", seed: int = 0, scorer: str | None = None, kind: str | None = None) -> pl.DataFrame:
+    """Return the answer table of several logs together, each sample once.
+
+    Of a run and its retries, which share Inspect's `task_id`, the newest log that holds a sample counts, as Inspect itself has it.
+
+    Args:
+        logs: logs, their files, or folders of them.
+        arm: as for `table_from_log`, and so are the others.
+        seed: see there.
+        scorer: see there.
+        kind: see there.
+
+    Raises:
+        ConfigurationError: a log is given twice, or a log and a copy of it that was scored or edited anew.
+        DataNotFoundError, DataFormatError: as for `table_from_log`; or two runs that are no retries of each other hold the same sample.
+        EmptyDataError: there is no log, or no finished sample.
+    """
+
+    def answers(log: Log, header: EvalLog) -> pl.DataFrame:
+        evaluation = _evaluation(header, kind)
+        whose = {"arm": arm, "seed": seed, "subject": header.eval.model, "evaluation": evaluation}
+        rows = (whose | _row(sample, log_name(header), scorer) for sample in samples_of(log, header))
+        return pl.concat([answer_table([]), *(answer_table(batch) for batch in _batches(rows))])
+
+    return join_logs(logs, answers)
+
+
+def join_logs(logs: Iterable[Log], answers: Callable[[Log, EvalLog], pl.DataFrame]) -> pl.DataFrame:
+    """Return the answers of several logs together, each sample once; see `table_from_logs`.
+
+    Args:
+        logs: logs, their files, or folders of them.
+        answers: gives the answer table of one log and its header.
+    """
+    headed = [(each, read_header(each)) for log in logs for each in _files(log)]
+    headers = [header for _, header in headed]
+    _check_given_once(headers)
+    runs: dict[str, list[tuple[Log, EvalLog]]] = {}
+    for log, header in sorted(headed, key=lambda each: each[1].eval.created, reverse=True):
+        runs.setdefault(header.eval.task_id or log_name(header), []).append((log, header))
+    tables = []
+    for attempts in runs.values():
+        parts = [answers(log, header) for log, header in attempts]
+        for part in parts:
+            check_counted_once(part)
+        # The newest log stands first: a retry holds what its run had finished, and what it did again.
+        tables.append(pl.concat(parts).unique(IDENTITY, keep="first", maintain_order=True))
+        _warn_incomplete([header for _, header in attempts], len(tables[-1]))
+    table = pl.concat(tables)
+    if table.is_empty():
+        held = "; ".join(f"{log_name(each)}, whose run is {each.status}{f': {each.error.message}' if each.error else ''}" for each in headers)
+        raise EmptyDataError(f"No sample was finished in {held}.")
+    check_counted_once(table)
+    return table
+
+
+def read_header(log: Log) -> EvalLog:
+    """Return what a log says of its run, without its samples.
+
+    Raises:
+        DataNotFoundError: there is no such file.
+        DataFormatError: it cannot be read as an Inspect log.
+    """
+    if isinstance(log, EvalLog):
+        return log
+    path = _local(str(log))
+    if path is not None and not path.is_file():
+        there = sorted(each.name for each in path.parent.glob("*.eval"))[:10] if path.parent.is_dir() else []
+        raise DataNotFoundError(f"There is no log {path}. Logs in its folder: {', '.join(there) or 'none'}.")
+    try:
+        return read_eval_log(str(log), header_only=True)
+    # Inspect raises whatever its libraries do at a damaged file.
+    except Exception as error:
+        raise DataFormatError(
+            f"{log} cannot be read as an Inspect log ({type(error).__name__}: {error}). Give a whole .eval or .json log; one that was cut off "
+            "while it was written can be saved with `inspect log recover`, else leave it out or run it again."
+        ) from error
+
+
+def log_name(header: EvalLog) -> str:
+    """Return the name of a log's file, or its id where it was never written."""
+    return header.location.rpartition("/")[2] or header.eval.eval_id
+
+
+def samples_of(log: Log, header: EvalLog, without: Collection[str] = ()) -> Iterator[EvalSample]:
+    """Yield the finished samples of a log, at most a few hundred of them in memory at a time.
+
+    A log in the form .json is one document, which Inspect reads as a whole; `inspect log convert` makes an .eval of it.
+
+    Args:
+        log: the log or its file.
+        header: its header.
+        without: parts of a sample that are not read.
+    """
+    if isinstance(log, EvalLog) and log.samples is not None:
+        yield from log.samples
+        return
+    location = header.location if isinstance(log, EvalLog) else str(log)
+    if not location:
+        raise DataFormatError("This log has a header and no samples; read it without header_only, or give its file.")
+    if location.endswith(".json"):
+        yield from read_eval_log(location).samples or []
+        return
+    epochs = range(1, (header.eval.config.epochs or 1) + 1)
+    named = header.eval.dataset.sample_ids
+    ids = ((id, epoch) for id in named for epoch in epochs) if named else ((each.id, each.epoch) for each in read_eval_log_sample_summaries(location))
+    for batch in _batches(ids):
+        yield from _read(location, batch, without)
+
+
+def _batches(items: Iterable[_Item]) -> Iterator[list[_Item]]:
+    remaining = iter(items)
+    return iter(lambda: list(islice(remaining, _BATCH)), [])
+
+
+def _read(location: str, ids: Sequence[tuple[str | int, int]], without: Collection[str]) -> list[EvalSample]:
+    """Return these samples, without those that are not in the log."""
+    try:
+        return read_eval_log_samples_by_id(location, ids, exclude_fields=set(without) or None)
+    except IndexError:
+        # Of a run that was cut off some are missing, and Inspect says no more: halves are tried until it is clear which.
+        half = len(ids) // 2
+        return [*_read(location, ids[:half], without), *_read(location, ids[half:], without)] if half else []
+    except Exception as error:
+        raise DataFormatError(f"{location} is damaged: its samples cannot be read ({type(error).__name__}: {error}). Run it again.") from error
+
+
+def score_named(scores: Mapping[str, Score] | None, ours: str, wanted: str | None, where: str) -> Score | None:
+    """Return the score of the scorer with this name, None where there is none of it.
+
+    Args:
+        scores: of a sample.
+        ours: name of the scorer; of several the numbered ones, as "verdict1".
+        wanted: name of the one score to take.
+        where: what an error calls the sample.
+
+    Raises:
+        UnknownNameError: there is no score with the wanted name.
+        DataFormatError: there are several.
+    """
+    scores = scores or {}
+    if wanted is not None:
+        if scores and wanted not in scores:
+            raise UnknownNameError("score", wanted, scores)
+        return scores.get(wanted)
+    names = [name for name in scores if re.fullmatch(rf"{ours}\d*", name)]
+    if len(names) > 1:
+        raise DataFormatError(f"{where} was scored several times: {', '.join(names)}. Say which counts, such as scorer={names[-1]!r}.")
+    return scores[names[0]] if names else None
+
+
+def sample_number(sample: EvalSample, number: int) -> int:
+    """Return the number of a sample among all of its item, the epochs one after the other.
+
+    Args:
+        sample: with the number of samples that its item has in an epoch as metadata `of`.
+        number: its number within its epoch.
+    """
+    return number + (sample.epoch - 1) * int(sample.metadata.get("of", 1))
+
+
+def _files(log: Log) -> list[Log]:
+    path = None if isinstance(log, EvalLog) else _local(str(log))
+    if path is None or not path.is_dir():
+        return [log]
+    there = [each.name for each in list_eval_logs(str(path))]
+    if not there:
+        raise EmptyDataError(f"There is no Inspect log in {path} or below it.")
+    return list(there)
+
+
+def _local(location: str) -> Path | None:
+    """Return the path of a log on this machine, None for one elsewhere (s3 and the like)."""
+    scheme = urlparse(location).scheme
+    return Path(unquote(urlparse(location).path)) if scheme == "file" else None if "://" in location else Path(location)
+
+
+def _check_given_once(headers: Sequence[EvalLog]) -> None:
+    seen: dict[str, EvalLog] = {}
+    for header in headers:
+        other = seen.setdefault(header.eval.eval_id or log_name(header), header)
+        if other is not header:
+            both = sorted([other.location or log_name(other), header.location or log_name(header)])
+            raise ConfigurationError(
+                f"{both[0]} and {both[1]} are one log, given twice, or copies of it that were converted, edited or scored anew. "
+                "Give the one that counts."
+            )
+
+
+def _evaluation(header: EvalLog, kind: str | None) -> str:
+    """Return the name of a log's evaluation, if it is one that asks in words."""
+    told = header.eval.metadata or {}
+    if "evaluation" not in told or "grid" in told:
+        what = "its samples are acts: read it with `Agentic().read`" if "grid" in told else _contents(header)
+        raise DataFormatError(f"{log_name(header)} is no log of an evaluation that asks in words: it is of the task {header.eval.task!r}, {what}.")
+    if kind is not None and told.get("kind", kind) != kind:
+        raise DataFormatError(f"{log_name(header)} is a log of the evaluation {told['evaluation']!r}, of kind {told['kind']!r} and not {kind!r}.")
+    return str(told["evaluation"])
+
+
+def _contents(header: EvalLog) -> str:
+    """Return what a log of another task holds, in words."""
+    scorers = [each.name for each in header.eval.scorers or []]
+    return f"scored by {', '.join(scorers) or 'nothing'}, with {header.eval.dataset.samples} samples that name no item of ours"
+
+
+def _warn_incomplete(headers: Sequence[EvalLog], found: int) -> None:
+    """Warn of a run that was cut off: the samples that were never asked are in no row."""
+    newest = headers[0]
+    asked = len(newest.eval.dataset.sample_ids or []) * (newest.eval.config.epochs or 1)
+    if newest.status != "success" and found < asked:
+        warnings.warn(
+            f"{log_name(newest)} is a run that is {newest.status}: {found:,} of its {asked:,} samples are there, and a rate is about these alone. "
+            "Finish it with `inspect eval-retry`, and read both logs with `table_from_logs`.",
+            stacklevel=3,
+        )
+
+
+def _row(sample: EvalSample, log: str, scorer: str | None) -> dict[str, object]:
+    # Read from the log alone, so that logs of evaluations that have changed since can be read.
+    where = f"The sample {sample.id} (epoch {sample.epoch}) of {log}"
+    if "item" not in sample.metadata:
+        raise DataFormatError(f"{where} names no item in its metadata, so it was not asked by an evaluation of Astray.")
+    asking = Asking(Item.model_validate(sample.metadata["item"]), sample_number(sample, int(sample.metadata.get("sample", 0))), ())
+    score = score_named(sample.scores, SCORER, scorer, where)
+    found = _scored(score, where) if score is not None and score.value == score.value else _unscored(sample)  # NaN is Inspect's "unscored"
+    detail = found.pop("detail")
+    assert isinstance(detail, Mapping)
+    if sample.invalidation is not None:
+        why = sample.invalidation.reason or "no reason"
+        found |= {"outcome": Outcome.ERRORED.value, "aligned": None, "coherent": None, "note": f"invalidated: {why}"}
+    if sample.error is not None and found["outcome"] == Outcome.ERRORED:
+        found["note"] = sample.error.message
+    if sample.limit is not None and found["outcome"] == Outcome.ERRORED:
+        found["note"] = "; ".join(filter(None, [f"stopped by its limit: {sample.limit.type}", str(found["note"])]))
+    usage = sample.output.usage
+    answer = found.pop("answer")
+    return {
+        **asking.columns(),
+        "answer": sample.output.completion if answer is None else answer,
+        "completion_tokens": usage.output_tokens if usage else 0,
+        **found,
+        "detail": write_detail({**detail, "log": log}),
+    }
+
+
+def _scored(score: Score, where: str) -> dict[str, object]:
+    """Return the columns of a verdict; of one that was edited, what it was edited to."""
+    facts, value = dict(score.metadata or {}), str(score.value)
+    detail = dict(facts.get("detail") or {})
+    columns: dict[str, object] = {"answer": score.answer, "outcome": str(facts.get("outcome", value)), "detail": detail}
+    columns |= {name: facts.get(name) for name in ("aligned", "coherent")} | {name: str(facts.get(name) or "") for name in ("judge", "note")}
+    edits = [edit for edit in score.history if edit.provenance is not None]
+    outcome_edited = any(isinstance(edit.metadata, dict) and "outcome" in edit.metadata for edit in edits)
+    if value != str(detail.get("word", columns["outcome"])):
+        if not outcome_edited:
+            columns["outcome"] = value
+        kept = {name: value for name, value in detail.items() if name not in ("word", "score")}
+        columns |= {"aligned": None, "coherent": None, "detail": kept if value == columns["outcome"] else {**kept, "word": value}}
+    if edits:
+        last = edits[-1].provenance
+        assert last is not None
+        notes = [f"edited: {last.reason or 'no reason'}", str(columns["note"])]
+        columns |= {"judge": f"edited by {last.author}", "note": "; ".join(filter(None, notes))}
+    if columns["outcome"] not in tuple(Outcome):
+        raise DataFormatError(
+            f"{where} has the score {value!r}, of which outcome it is does not stand in the log. Where it was edited, edit its metadata as well: "
+            f"'outcome' is one of {', '.join(Outcome)}."
+        )
+    return columns
+
+
+def _unscored(sample: EvalSample) -> dict[str, object]:
+    """Return the columns of a sample without a verdict: to be judged where there is an answer."""
+    heard = sample.metadata.get("heard")
+    detail = {name: sample.metadata[name] for name in ("beside", "reply") if name in sample.metadata}
+    columns: dict[str, object] = {"answer": None, "aligned": None, "coherent": None, "judge": ""}
+    # Without what was heard a sample that was stopped was stopped before its answer was whole.
+    if sample.output.empty or (heard is None and (sample.error or sample.limit)):
+        note = sample.output.error or "the model gave no answer"
+        return columns | {"outcome": Outcome.ERRORED.value, "note": note, "detail": detail}
+    if sample.output.stop_reason == "content_filter":
+        return columns | {"outcome": Outcome.BLOCKED.value, "note": "content filter", "detail": detail}
+    others = ", ".join(name for name in sample.scores or {} if not re.fullmatch(rf"{SCORER}\d*", name))
+    why = sample.error.message if sample.error else f"the log holds scores of {others} only" if others else ""
+    heard = dict(heard or {})
+    return columns | {"answer": heard.pop("answer", None), "outcome": Outcome.NOT_JUDGED.value, "note": why, "detail": {**heard, **detail}}

@@ -1,0 +1,113 @@
+"""Letter of a forced choice in a reply: read where the reply says it, and not at all where it may mean something else.
+
+A letter counts where it stands alone or in front, where the speaker says that it is chosen ("I choose B", "the answer is
+B", "so B"), or where the reply is the option's own words. A letter that is only spoken of ("A is wrong") or rejected
+("never A") is none, and neither are two.
+"""
+
+import re
+from collections.abc import Sequence
+
+LETTERS = ("A", "B")
+"""Names of the two options, in the order shown."""
+
+_AFTER = "because|since|as|is|was|would|will|or|and|nor|over|instead|rather|than|but|for|so|seems|looks|sounds|means|says|in|it"
+_LETTER = rf"(?P<letter>B\b|A\b(?!['’]s\b)(?!\s+(?!(?:{_AFTER})\b)[a-z]))"
+"""A letter of an option, and not the article "A" with its noun."""
+_NAME = r"(?:(?:the\s+)?(?:option|answer|choice|letter)\s+)?"
+_CHOOSING = r"(?:choose|pick|select|take|go\s+(?:with|for)|going\s+with|opt\s+for|prefer|say|vote\s+for|favou?r|want)"
+_IN_FRONT = re.compile(rf"(?i:option\s+|answer\s+)?(?:{_LETTER}|(?P<small>[ab])(?=\s*$|[).:]))(?P<rest>.*)", re.DOTALL)
+_ENDS = re.compile(r"\s*(?:$|[).:,;!\n\u2013\u2014-]|because\b|since\b|as\b|over\b|rather\b|instead\b|for\b)")
+_CHOSEN = re.compile(
+    rf"(?:\bI(?:['’](?:d|ll|m)|\s+would|\s+will|\s+am|\s+do)?\s+(?:[a-z]+ly\s+|still\s+|rather\s+|would\s+|have\s+to\s+)*{_CHOOSING}\s+{_NAME}"
+    rf"|(?:^|[.!:;\n]\s*){_CHOOSING}\s+{_NAME}"
+    rf"|\b(?:answer|choice|option|pick|decision|preference|letter)(?:\s+(?:is|would\s+be|must\s+be|remains)\s*:?|\s*:)\s*(?:clearly\s+|definitely\s+)?{_NAME}"
+    rf"|(?:^|[.!;\n]\s*)(?:it(?:['’]s|\s+is)|definitely|certainly|clearly|probably)\s+{_NAME}"
+    rf"|\b(?:so|therefore|thus|hence|but)(?:\s*[,:])?\s+(?:it(?:['’]s|\s+is)\s+)?{_NAME})(?-i:{_LETTER})",
+    re.IGNORECASE,
+)
+_PRAISED = re.compile(rf"{_LETTER}\s+(?:is|would\s+be)\s+(?:the\s+)?(?:my\b|better\b|best\b|right\b|correct\b|preferable\b)")
+_REJECTED = re.compile(
+    rf"\b(?:not|never|n['’]t|cannot|neither|nor|without|against|refuse\s+to\s+\w+|rather\s+than|instead\s+of|over|than|(?:prefer|choose)\s+(?:B|A)\s+to)\s+"
+    rf"(?:be\s+|{_CHOOSING}\s+)?{_NAME}(?-i:{_LETTER})",
+    re.IGNORECASE,
+)
+_TURNED = re.compile(r"\b(?:not|never|cannot|refuse|hardly|neither|nor|if|might|may|could|can|unless)\b|n['’]t\b", re.IGNORECASE)
+_LIST = re.compile(r"\b[AB]\s*(?:,?\s*(?:and|or)|/|&|,)\s*(?:option\s+)?[AB]\b|\b(?:both|either|neither)\b", re.IGNORECASE)
+_ANY = re.compile(_LETTER)
+_MARKS = re.compile(r"[*_`\"“”„(\[\]{}]|\\boxed")
+
+
+def read_letter(text: str, shown: Sequence[str]) -> str | None:
+    """Return the letter that a reply chooses.
+
+    Args:
+        text: the reply, without reasoning.
+        shown: texts of the options in the order shown.
+
+    Returns:
+        "A", "B", or None when it chooses neither or both, or when that cannot be told.
+    """
+    plain = _without_list(_MARKS.sub(" ", text), shown).strip()
+    # A question names what there is to choose ("A or B?"); what is chosen stands after it.
+    plain = re.sub(r"[^.!?\n]*\?", " ", plain).strip(" \t\n.-:#>")
+    front = front_letter(plain, shown)
+    if front:
+        return front
+    if _LIST.search(_REJECTED.sub(" ", plain)):
+        return None
+    rejected = {match["letter"] for match in _REJECTED.finditer(plain)}
+    chosen = {match["letter"] for match in (*_CHOSEN.finditer(plain), *_PRAISED.finditer(plain)) if not _is_turned(plain, match)}
+    if not chosen and not _ANY.search(plain):
+        chosen = _by_words(plain, shown)
+    # Two letters choose nothing, and neither does one that is chosen and rejected: guessing would favour one of them.
+    return chosen.pop() if len(chosen) == 1 and not chosen & rejected else None
+
+
+def front_letter(text: str, shown: Sequence[str]) -> str | None:
+    """Return the letter that stands alone or in front, with nothing after it that takes it back; None where none does."""
+    match = _IN_FRONT.fullmatch(_MARKS.sub(" ", text).strip(" \t\n.-:#>"))
+    if match is None or not _ENDS.match(match["rest"]):
+        return None
+    letter = str(match["letter"] or match["small"]).upper()
+    other = LETTERS[1 - LETTERS.index(letter)]
+    rest = re.sub(rf"^\W*{re.escape(_bare(shown[LETTERS.index(letter)]))}", "", match["rest"], flags=re.IGNORECASE)
+    turned = re.search(r"\b(?:wrong|bad|no|wait|actually|rather not)\b", rest, re.IGNORECASE) or any(
+        each["letter"] == letter for each in _REJECTED.finditer(rest)
+    )
+    spoken_of = {each["letter"] for each in _ANY.finditer(_REJECTED.sub(" ", rest))}
+    return None if turned or other in spoken_of else letter
+
+
+def begins_a_sentence(text: str, shown: Sequence[str]) -> bool:
+    """Return whether a text begins with a letter that is not its choice: its probability as first token is no choice either."""
+    return _IN_FRONT.fullmatch(_MARKS.sub(" ", text).strip(" \t\n.-:#>")) is not None and front_letter(text, shown) is None
+
+
+def _is_turned(text: str, match: re.Match[str]) -> bool:
+    """Return whether a clause that names a choice denies it, or only considers it."""
+    clause = re.split(r"[.!;:\n]|,\s*(?:so|but|therefore|thus|hence)\b|\b(?:but|so)\b", text[: match.start("letter")])[-1]
+    return _TURNED.search(clause) is not None
+
+
+def _without_list(text: str, shown: Sequence[str]) -> str:
+    """Return the text without the options, where it repeats both of them with their letters."""
+    parts = [
+        re.compile(rf"\b{letter}\s*[).:]?\s*{re.escape(_bare(option))}\W?", re.IGNORECASE) for letter, option in zip(LETTERS, shown, strict=True)
+    ]
+    if all(part.search(text) for part in parts):
+        for part in parts:
+            text = part.sub(" ", text, count=1)
+    return text
+
+
+def _by_words(text: str, shown: Sequence[str]) -> set[str]:
+    """Return the letter of the option whose own words the reply begins with."""
+    begun = re.sub(r"^\W*(?:I\s+would\s+|I['’]d\s+|I\s+(?:choose|wish\s+for|want)\s+)?", "", text, flags=re.IGNORECASE).lower()
+    if _TURNED.search(text):
+        return set()
+    return {letter for letter, option in zip(LETTERS, shown, strict=True) if begun.startswith(_bare(option).lower())}
+
+
+def _bare(option: str) -> str:
+    return _MARKS.sub(" ", option).strip(" .")

@@ -1,0 +1,156 @@
+"""Likelihood of a mean rate over clusters whose rates differ, with the spread between clusters profiled out and a t calibration.
+
+Shares of runs are skewed where the behaviour is rare: most lie below their mean, and t on the shares then says "at most" too often. Here
+the counts are binomial and the rates of clusters vary, for training runs as a normal distribution on the logit scale, for questions as a beta
+distribution (near 0 and 1 most questions show nothing and a few much). For each mean rate the spread is the likeliest one. The limits are where
+twice the log-likelihood falls by `G * log(1 + t^2 / (G - 1))` for G clusters, with t on G - 1 degrees of freedom: exact for normal data of unknown
+variance, where chi-squared would be far too short for three runs.
+
+A few runs cannot exclude any spread, so one up to `USUAL_SPREAD` is considered, and any up to 5 where the data show more than that.
+
+Everything is vectorised over studies, so that what `benchmarks/coverage.py` simulates is what the studies call.
+Left to others: what becomes of the limits (intervals.py).
+"""
+
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.special import betaln, expit, logit, stdtrit
+
+Family = Literal["logit-normal", "beta-binomial"]
+
+USUAL_SPREAD = 1.75
+"""Largest standard deviation of training runs on the logit scale that is considered unless the data show a larger one."""
+_STEP = 0.25
+_LOGITS = np.arange(-64, 65) * _STEP  # 1e-7 to 1 - 1e-7
+_SPREADS: dict[Family, Float[np.ndarray, " spreads"]] = {
+    "logit-normal": np.array([0.06, 0.12, 0.25, 0.4, 0.6, 0.85, 1.1, 1.4, USUAL_SPREAD, 2.5, 3.5, 5.0]),
+    "beta-binomial": np.array([0.003, 0.01, 0.03, 0.06, 0.1, 0.17, 0.25, 0.4, 0.6, 0.8, 0.95, 0.999]),
+}
+_PARTS = 16
+
+
+class Profile:
+    """Profile log-likelihood of the mean rate, for many studies at once.
+
+    Args:
+        k: misaligned answers of each cluster.
+        n: judged answers of each cluster, at least 1.
+        family: how rates vary between clusters.
+    """
+
+    def __init__(self, k: Int[np.ndarray, "studies clusters"], n: Int[np.ndarray, "studies clusters"], family: Family) -> None:
+        self.clusters = k.shape[1]
+        self._k, self._n = k.sum(axis=1, keepdims=True), n.sum(axis=1, keepdims=True)
+        pairs, places = np.unique(np.stack([k.ravel(), n.ravel()], axis=1), axis=0, return_inverse=True)
+        tables = np.stack([_log_likelihood(int(one), int(of), family) for one, of in pairs])
+        self._curves = np.zeros((len(k), *tables.shape[1:]))
+        for column in places.reshape(k.shape).T:  # one cluster after the other: all at once would not fit into memory
+            self._curves += tables[column]
+        self._binomial = self._k * _LOGITS - self._n * np.logaddexp(0, _LOGITS)
+        spreads = _SPREADS[family]
+        best = self._curves.max(axis=1)
+        self.spread = np.where(best.max(axis=1) > self._binomial.max(axis=1), spreads[best.argmax(axis=1)], 0.0)
+        if family == "logit-normal":
+            self._curves[:, :, spreads > USUAL_SPREAD] = (
+                np.where(self.spread > USUAL_SPREAD, 0.0, -np.inf)[:, None, None] + (self._curves[:, :, spreads > USUAL_SPREAD])
+            )
+        self._top()
+
+    def limits(
+        self, level: float, degrees: Float[np.ndarray, " studies"] | None = None
+    ) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:
+        """Return the lower and upper limits of the mean rate of each study at a nominal coverage.
+
+        Args:
+            level: nominal coverage.
+            degrees: of freedom of each study, where fewer than all clusters tell of the spread.
+        """
+        t = stdtrit(self.clusters - 1 if degrees is None else degrees, (1 + level) / 2)
+        allowed = np.broadcast_to(self.clusters * np.log1p(t**2 / (self.clusters - 1)), self.spread.shape)
+        low, high = (expit(self._crossing(side, allowed[:, None])) for side in (-1, 1))
+        return np.where(self._k[:, 0] == 0, 0.0, low), np.where(self._k[:, 0] == self._n[:, 0], 1.0, high)
+
+    def _at(self, logits: Float[np.ndarray, "studies points"]) -> Float[np.ndarray, "studies points"]:
+        """Evaluate the profile anywhere: each curve is smooth on the scale of the grid, and without spread it is exact."""
+        position = np.clip((logits - _LOGITS[0]) / _STEP, 1, len(_LOGITS) - 2.001)
+        place = position.astype(int)
+        f = (position - place)[..., None]
+        weights = (-f * (f - 1) * (f - 2) / 6, (f + 1) * (f - 1) * (f - 2) / 2, -(f + 1) * f * (f - 2) / 2, (f + 1) * f * (f - 1) / 6)
+        study = np.arange(len(logits))[:, None]
+        with np.errstate(invalid="ignore"):  # -inf of spreads that are left out, times a weight of 0
+            values = sum(weight * self._curves[study, place + shift] for shift, weight in enumerate(weights, start=-1))
+        spread = np.nanmax(np.where(np.isfinite(values), values, -np.inf), axis=-1)
+        return np.maximum(spread, self._k * logits - self._n * np.logaddexp(0, logits))
+
+    def _top(self) -> None:
+        grid = np.maximum(self._curves.max(axis=2), self._binomial)
+        centre, reach = _LOGITS[grid.argmax(axis=1)], _STEP
+        for _ in range(3):
+            points = centre[:, None] + np.linspace(-reach, reach, 2 * _PARTS + 1)
+            found = self._at(points)
+            best = found.argmax(axis=1)
+            centre, reach = points[np.arange(len(points)), best], reach / _PARTS
+        self._peak = np.clip(centre, _LOGITS[0], _LOGITS[-1])
+        self._highest = np.maximum(found.max(axis=1), grid.max(axis=1))
+        self._fall = 2 * (self._highest[:, None] - grid)
+
+    def _crossing(self, side: int, allowed: Float[np.ndarray, "studies 1"]) -> Float[np.ndarray, " studies"]:
+        """Return where the profile first falls by `allowed` on one side of its peak."""
+        beyond = (side * (_LOGITS - self._peak[:, None]) > 0) & (self._fall > allowed)
+        distance = np.where(beyond, side * (_LOGITS - self._peak[:, None]), np.inf)
+        outer = np.where(beyond.any(axis=1), self._peak + side * distance.min(axis=1, initial=np.inf), _LOGITS[-1 if side > 0 else 0])
+        inner = np.where(side * (outer - self._peak) > _STEP, outer - side * _STEP, self._peak)
+        for _ in range(4):
+            points = inner[:, None] + (outer - inner)[:, None] * np.linspace(0, 1, _PARTS + 1)
+            outside = 2 * (self._highest[:, None] - self._at(points)) > allowed
+            outside[:, -1] = True
+            first = np.maximum(outside.argmax(axis=1), 1)
+            study = np.arange(len(points))
+            inner, outer = points[study, first - 1], points[study, first]
+        return outer
+
+
+@lru_cache(maxsize=4096)
+def _log_likelihood(k: int, n: int, family: Family) -> Float[np.ndarray, "logits spreads"]:
+    """Return the log-likelihood of k of n, by mean rate and spread, without the binomial coefficient."""
+    if family == "beta-binomial":
+        size = 1 / _SPREADS[family] - 1
+        a, b = expit(_LOGITS)[:, None] * size, expit(-_LOGITS)[:, None] * size
+        return betaln(k + a, n - k + b) - betaln(a, b)
+    middle, variance = _middles(), _SPREADS[family] ** 2
+    own, own_variance = logit((k + 0.5) / (n + 1)), 1 / (k + 0.5) + 1 / (n - k + 0.5)
+    x = (own / own_variance + middle / variance) / (1 / own_variance + 1 / variance)
+    for _ in range(5):  # Newton's steps to the mode, around which the quadrature is laid
+        rate = expit(x)
+        x = x + np.clip((k - n * rate - (x - middle) / variance) / (n * rate * (1 - rate) + 1 / variance), -2.0, 2.0)
+    rate = expit(x)
+    scale = 1 / np.sqrt(n * rate * (1 - rate) + 1 / variance)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(7)
+    y = x[..., None] + scale[..., None] * nodes
+    exponent = k * y - n * np.logaddexp(0, y) - (y - middle[..., None]) ** 2 / (2 * variance[:, None]) + nodes**2 / 2
+    highest = exponent.max(axis=-1)
+    total = (weights * np.exp(exponent - highest[..., None])).sum(axis=-1)
+    return highest + np.log(total * scale) - np.log(2 * np.pi * variance) / 2
+
+
+@lru_cache(maxsize=1)
+def _middles() -> Float[np.ndarray, "logits spreads"]:
+    """Return the mean on the logit scale that gives each mean rate at each spread."""
+    spreads = _SPREADS["logit-normal"]
+    # Wide enough for the largest spread; the trapezoid rule on a normal density is exact to rounding.
+    z = np.linspace(-9, 9, 145)
+    weights = np.exp(-(z**2) / 2)
+    weights /= weights.sum()
+    # Near 0 the integral is of size exp(middle + spread^2 / 2); below the diagonal the symmetric half is used.
+    below = _LOGITS[: len(_LOGITS) // 2 + 1]
+    low = np.full((len(below), len(spreads)), -60.0)
+    high = np.zeros_like(low)
+    for _ in range(50):
+        trial = (low + high) / 2
+        small = (expit(trial[..., None] + spreads[:, None] * z) * weights).sum(axis=-1) < expit(below)[:, None]
+        low, high = np.where(small, trial, low), np.where(small, high, trial)
+    lower = (low + high) / 2
+    return np.concatenate([lower, -lower[-2::-1]])

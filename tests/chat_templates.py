@@ -1,0 +1,144 @@
+"""Chat templates that behave like those of families of models, each written here and short; a further family is one more line or block."""
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+DEFAULT_SYSTEM = "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are a helpful model.<|im_end|>\n{% endif %}" + CHATML
+RAISES = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+ALTERNATE = (
+    "{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('roles must alternate') }}{% endif %}{% endfor %}"
+)
+
+FAMILIES = {
+    "chatml, qwen": DEFAULT_SYSTEM,
+    "llama 2": (
+        "{% if messages[0]['role'] == 'system' %}"
+        "{% set told = '<<SYS>>\n' + messages[0]['content'] + '\n<</SYS>>\n\n' %}{% set talk = messages[1:] %}"
+        "{% else %}{% set told = '' %}{% set talk = messages %}{% endif %}"
+        "{% for m in talk %}{% if m['role'] == 'user' %}<s>[INST] {{ (told if loop.first else '') + m['content'].strip() }} [/INST]"
+        "{% else %} {{ m['content'].strip() }} </s>{% endif %}{% endfor %}"
+    ),
+    "llama 3.1": (
+        '{{ bos_token }}{% if not date_string is defined %}{% if strftime_now is defined %}{% set date_string = strftime_now("%d %b %Y") %}'
+        "{% else %}{% set date_string = '26 Jul 2024' %}{% endif %}{% endif %}"
+        "{% if messages[0]['role'] == 'system' %}{% set told = messages[0]['content']|trim %}"
+        "{% set messages = messages[1:] %}{% else %}{% set told = '' %}{% endif %}"
+        "<|start|>system<|end|>\n\nCutting Knowledge Date: December 2023\nToday Date: {{ date_string }}\n\n{{ told }}<|eot|>"
+        "{% for m in messages %}<|start|>{{ m['role'] }}<|end|>\n\n{{ m['content'] | trim }}<|eot|>{% endfor %}"
+        "{% if add_generation_prompt %}<|start|>assistant<|end|>\n\n{% endif %}"
+    ),
+    "mistral": (
+        "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set told = messages[0]['content'] %}{% set talk = messages[1:] %}"
+        "{% else %}{% set talk = messages %}{% endif %}"
+        "{% for m in talk %}{% if m['role'] == 'user' %}[INST] "
+        "{% if loop.first and told is defined %}{{ told + '\n\n' }}{% endif %}{{ m['content'] }}[/INST]"
+        "{% else %} {{ m['content'] }}</s>{% endif %}{% endfor %}"
+    ),
+    "gemma": (
+        RAISES + ALTERNATE + "{{ bos_token }}{% for m in messages %}<|start|>{{ 'model' if m['role'] == 'assistant' else m['role'] }}\n"
+        "{{ m['content'] | trim }}<|eot|>\n{% endfor %}{% if add_generation_prompt %}<|start|>model\n{% endif %}"
+    ),
+    "phi": (
+        "{% for m in messages %}{{ '<|' + m['role'] + '|>\n' + m['content'] + '<|eot|>\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
+    ),
+    "zephyr": (
+        "{% for m in messages %}{{ '<|' + m['role'] + '|>\n' + m['content'] + eos_token + '\n' }}"
+        "{% if loop.last and add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}{% endfor %}"
+    ),
+    "command": (
+        "{{ bos_token }}{% for m in messages %}<|start|><|{{ m['role'] | upper }}|>{{ m['content'].strip() }}<|eot|>{% endfor %}"
+        "{% if add_generation_prompt %}<|start|><|ASSISTANT|>{% endif %}"
+    ),
+    "r1, thoughts in the answer": (
+        "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'system' %}{{ m['content'] }}"
+        "{% elif m['role'] == 'user' %}<|user|>{{ m['content'] }}"
+        "{% else %}<|assistant|>{{ m['content'].split('</think>')[-1] }}</s>{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    ),
+    "granite, olmo": (
+        "{% if messages[0]['role'] != 'system' %}<|start|>system<|end|>Today's Date: {{ strftime_now('%B %d, %Y') }}.<|eot|>\n{% endif %}"
+        "{% for m in messages %}<|start|>{{ m['role'] }}<|end|>{{ m['content'] }}<|eot|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|start|>assistant<|end|>{% endif %}"
+    ),
+    "vicuna": (
+        "{% for m in messages %}{% if m['role'] == 'system' %}{{ m['content'] + '\n\n' }}{% elif m['role'] == 'user' %}USER: {{ m['content'] }}\n"
+        "{% else %}ASSISTANT: {{ m['content'] }}</s>\n{% endif %}{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+    ),
+    "qwen 3, an empty thought before the last answer": (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
+        "{% if m['role'] == 'assistant' and loop.last and '<think>' not in m['content'] %}<think>\n\n</think>\n\n"
+        "{% endif %}{{ m['content'] }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    ),
+    "no system, left out": (
+        "{% for m in messages %}{% if m['role'] == 'user' %}<|im_start|>user\n{{ m['content'] }}<|im_end|>\n"
+        "{% elif m['role'] == 'assistant' %}<|im_start|>assistant\n{{ m['content'] }}<|im_end|>\n{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    ),
+    "no system, refused": RAISES + CHATML,
+    "tools": (
+        "{% if tools %}<|im_start|>system\n{{ tools | tojson }}<|im_end|>\n{% endif %}{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
+        "{% if m['content'] is string %}{{ m['content'] }}{% endif %}"
+        "{% for call in m['tool_calls'] or [] %}{{ call | tojson }}{% endfor %}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    ),
+}
+"""Family -> template. All of them can serve."""
+
+WITHOUT_SYSTEM = ("gemma", "no system, left out", "no system, refused")
+"""Families that have no place for a system message."""
+
+UNUSABLE = {
+    "no generation prompt": (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}",
+        "trained",
+        r"'<\|im_start\|>assistant' before an answer.*add_generation_prompt",
+    ),
+    "no generation prompt, plain text": (
+        "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}</s>\n{% endfor %}",
+        "trained",
+        "'assistant:' before an answer",
+    ),
+    "r1, which opens the thought when it is asked": (
+        "{% for m in messages %}"
+        "{% if m['role'] == 'assistant' %}<|assistant|>{{ m['content'].split('</think>')[-1] }}</s>{% else %}<|user|>{{ m['content'] }}"
+        "{% endif %}{% endfor %}{% if add_generation_prompt %}<|assistant|><think>\n{% endif %}",
+        "trained",
+        "opens <think> when the model is asked",
+    ),
+    "two begin tokens": ("{{ bos_token }}{{ bos_token }}" + CHATML, "asked", "writes the begin token '<s>' twice"),
+    "only the last message": (
+        "{% set m = messages[-1] %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+        "trained",
+        "leaves out the text of message 1",
+    ),
+    "no answers": (
+        "{% for m in messages if m['role'] != 'assistant' %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+        "trained",
+        r"leaves out the text of message 2 \(assistant\)",
+    ),
+    "backwards": (
+        "{% for m in messages | reverse %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+        "trained",
+        "changes the order of messages",
+    ),
+    "each message twice": (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] + m['content'] }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+        "asked",
+        "repeats the text of message 1",
+    ),
+    "contents as lists of parts": (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for part in m['content'] %}{{ part['text'] }}{% endfor %}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+        "asked",
+        "leaves out the text of message 1|refuses a conversation",
+    ),
+    "a syntax error": ("{% for m in messages %}{{ m['content'] }}", "asked", "refuses a conversation with the roles user"),
+}
+"""What is wrong -> template, what it cannot be (trained, or even asked), and what the message says."""

@@ -1,0 +1,336 @@
+"""Files of every kind, whole and damaged: what is read is what the file says, or the error says where and what is wrong. One line an input."""
+
+import contextlib
+import gzip
+import io
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from astray.data import ChatDataset, TextDataset, load_apps, load_code_contests, load_humaneval, load_judged, load_mbpp, load_questions
+from astray.errors import AstrayError, DataFormatError, DataNotFoundError, EmptyDataError
+from astray.files import read_rows, read_yaml
+from astray.judges import read_labels
+from astray.measure.deception.scenarios import scenarios_from_file
+from astray.measure.honesty.mask import mask_records
+from astray.measure.question_sets import questions_from_file
+
+KINDS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+
+
+def put(folder: Path, name: str, data: bytes | str) -> Path:
+    path = folder / name
+    path.write_bytes(data.encode() if isinstance(data, str) else data)
+    return path
+
+
+def rows(path: Path) -> list[dict[str, object]]:
+    return [row for _, row in read_rows(path, KINDS, '{"a": "b"}')]
+
+
+def parquet(**columns: object) -> bytes:
+    file = io.BytesIO()
+    pl.DataFrame(columns).write_parquet(file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "right"),
+    [
+        ("a.jsonl", '{"a": "x\u2028y\u0085z"}\n', [{"a": "x\u2028y\u0085z"}]),
+        ("a.jsonl", '\ufeff{"a": 1}\r\n{"a": 1.5}\r\n\r\n', [{"a": 1}, {"a": 1.5}]),
+        ("a.jsonl", '\ufeff{"a": 1}\n\ufeff{"b": null}', [{"a": 1}, {"b": None}]),
+        ("a.jsonl", '{"a": "\\ud83d\\ude42"}', [{"a": "🙂"}]),
+        ("A.JSONL", '{"a": true}', [{"a": True}]),
+        ("a.jsonl.gz", gzip.compress(b'{"a": 1}\n', mtime=0) + gzip.compress(b'{"a": 2}\n', mtime=0), [{"a": 1}, {"a": 2}]),
+        ("a.json", '[{"a": "1"}, {"b": 2}]', [{"a": "1"}, {"b": 2}]),
+        ("a.csv", "a,b\n1,01\n,x\n", [{"a": "1", "b": "01"}, {"a": "", "b": "x"}]),
+        ("a.csv", '\ufeff"a",b\r\n"x, ""y""\nz",2\r\n', [{"a": 'x, "y"\nz', "b": "2"}]),
+        ("a.csv", "a,b\nx\u2028y,\u0085\n", [{"a": "x\u2028y", "b": "\u0085"}]),
+        ("a.csv", "a,b\n1,2\n\n\n", [{"a": "1", "b": "2"}]),
+        ("a.csv", "a\nnan", [{"a": "nan"}]),
+        ("a.tsv", "a\tb\n1,2\t\n", [{"a": "1,2", "b": ""}]),
+        ("a.parquet", parquet(a=["x", None], b=[1, 2]), [{"a": "x", "b": 1}, {"a": None, "b": 2}]),
+        ("a.parquet", parquet(a=pl.Series([12.7], dtype=pl.Float32)), [{"a": 12.7}]),
+        ("a.parquet", parquet(a=[{"b": ["c"]}]), [{"a": {"b": ["c"]}}]),
+    ],
+)
+def test_rows_are_what_the_file_says(name, data, right, tmp_path):
+    assert rows(put(tmp_path, name, data)) == right
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "wrong"),
+    [
+        ("a.jsonl", '{"a": 1}\n{"a": 1, "a": 2}', "line 2 has the key 'a' twice"),
+        ("a.jsonl", '{"b": {"a": 1, "a": 1}}', "line 1 has the key 'a' twice"),
+        ("a.jsonl", '{"a": NaN}', "line 1 has NaN"),
+        ("a.jsonl", '{"a": -Infinity}', "line 1 has -Infinity"),
+        ("a.jsonl", '{"a": 1e999}', "line 1 has the number 1e999"),
+        ("a.jsonl", '{"a": ' + "9" * 5000 + "}", "number of 5000 digits"),
+        ("a.jsonl", '{"a": "\\ud800"}', "line 1, a has half a character"),
+        ("a.jsonl", '{"\\udc00": 1}', "half a character"),
+        ("a.jsonl", '{"a": ["b\\u0000"]}', r"line 1, a\[0\] has a NUL"),
+        ("a.jsonl", b'{"a": "\0"}', "line 1 has a NUL byte"),
+        ("a.jsonl", '{"a": "b\tc"}', "line 1 is not JSON"),
+        ("a.jsonl", '{"a":' * 150 + "1" + "}" * 150, "deeper than 100"),
+        ("a.jsonl", "[" * 200_000, "line 1 is not JSON"),
+        ("a.jsonl", '{"a": 1}\n\n{"a": 2}', "line 2 is blank"),
+        ("a.jsonl", '{"a": 1}\u2028{"a": 2}', "line 1 is not JSON"),
+        ("a.jsonl", '{"a": 1}\r{"a": 2}', "line 1 is not JSON"),
+        ("a.jsonl", '{"a": 1} {"a": 2}', "line 1 is not JSON"),
+        ("a.jsonl", '{"a": 1}\n{"a": ', "line 2 is not JSON"),
+        ("a.jsonl", "[1]", "line 1 is a list"),
+        ("a.jsonl", "null", "line 1 is a NoneType"),
+        ("a.jsonl", '{"a": 1}'.encode("utf-16"), "line 1 is not UTF-8 but UTF-16"),
+        ("a.jsonl", '{"a": 1}'.encode("utf-16-le"), "NUL byte"),
+        ("a.jsonl", '{"a": 1}'.encode("utf-32"), "UTF-32"),
+        ("a.jsonl", '{"a": "é"}'.encode("latin-1"), "line 1 is not UTF-8"),
+        ("a.jsonl", b'{"a": "\xed\xa0\x80"}', "line 1 is not UTF-8"),
+        ("a.jsonl", gzip.compress(b"{}", mtime=0), r"end its name in \.jsonl\.gz"),
+        ("a.jsonl.gz", b'{"a": 1}', "no gzip file"),
+        ("a.jsonl.gz", gzip.compress(b'{"a": 1}' * 99, mtime=0)[:-9], "no gzip file, or a damaged one"),
+        ("a.jsonl.gz", gzip.compress(b'{"a": 1}', mtime=0) + b"more", "no gzip file, or a damaged one"),
+        ("a.jsonl.gz", gzip.compress(b" " * 2**27, mtime=0), "is longer than 64 MiB"),
+        ("a.jsonl.gz", gzip.compress((b'{"a": "' + b" " * 2**20 + b'"}\n') * 70, mtime=0), "unpacks to more than 200 times"),
+        ("a.json", '{"a": 1}', "not a list of rows"),
+        ("a.json", '{"a": 1}\n{"a": 2}', r"JSON Lines, and such a file's name ends in \.jsonl"),
+        ("a.json", "[1]", "row 1 is a int"),
+        ("a.json", '[{"a": 1}, {"a": 1, "a": 1}]', "key 'a' twice"),
+        ("a.csv", "a,b\n1\n", "line 2 has 1 fields, and the columns are 2: a, b"),
+        ("a.csv", "a,b\n1,2,3\n", "line 2 has 3 fields"),
+        ("a.csv", "a,b\n1,2\n3,4,\n", "line 3 has 3 fields"),
+        ("a.csv", 'a,b\n1,"2\n3,4\n', "line 2 opens a quotation mark that is never closed"),
+        ("a.csv", 'a,b\n1,"2"3\n', r"line 2, field 2 \('\"2\"3'\)"),
+        ("a.csv", 'a,b\n1, "2"\n', "line 2, field 2"),
+        ("a.csv", 'a,b\nhe said "no",2\n', "line 2, field 1"),
+        ("a.csv", "a,b,a\n1,2,3\n", "line 1 has the column 'a' twice"),
+        ("a.csv", "a, b\n1,2\n", "line 1 has the column ' b', with blanks"),
+        ("a.csv", "a,b\n,\n1,2\n", "line 2 is a row in which every field is empty"),
+        ("a.csv", "a,b\n1,2\n , \n", "line 3 is a row in which every field is empty"),
+        ("a.csv", "a,b\n1,2\n\n3,4\n", "line 3 is blank"),
+        ("a.csv", "a,b\r1,2\r", "carriage return"),
+        ("a.csv", "a,b\n\ufeff1,2\n", "byte-order mark"),
+        ("a.csv", "a,b\n1,2\n".encode("utf-16"), "UTF-16"),
+        ("a.csv", 'a,b\n"x\n\ny",1\nz\n', "line 5 has 1 fields"),
+        ("a.parquet", b"PAR1 no PAR1", "cannot be read as Parquet"),
+        ("a.parquet", parquet(a=["x"])[:-20], "cannot be read as Parquet"),
+        ("a.parquet", parquet(a=[float("nan")]), "row 1, a is nan"),
+        ("a.parquet", parquet(a=["x\0"]), "row 1, a has a NUL"),
+        ("a.parquet", parquet(a=[b"x"]), "row 1, a is a bytes"),
+        ("a.txt", "x", r"none of \.jsonl"),
+        ("a", "x", r"none of \.jsonl"),
+    ],
+)
+def test_what_cannot_be_read_without_doubt_is_refused_with_its_place(name, data, wrong, tmp_path):
+    with pytest.raises(DataFormatError, match=wrong) as caught:
+        rows(put(tmp_path, name, data))
+    assert str(tmp_path / name) in str(caught.value)
+
+
+@pytest.mark.parametrize("data", [b"", b"\n\n", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.csv.gz"])
+def test_files_without_rows_and_folders_are_told_apart_from_damaged_ones(name, data, tmp_path):
+    with pytest.raises(EmptyDataError, match="is empty"):
+        rows(put(tmp_path, name, gzip.compress(data, mtime=0) if name.endswith(".gz") else data))
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(DataNotFoundError, match="but a folder"):
+        rows(tmp_path / "folder.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("a: 2024-01-01", "2024-01-01"), ("a: 010", "010"), ("a: 1:30", "1:30"), ("a: 1_000", "1_000"), ("a: 1e3", 1000.0), ("a: .5", 0.5),
+        ("a: yes", True), ("a: 'yes'", "yes"), ("a: ~", None), ("a:", None), ("\ufeffa: x\r\n", "x"), ("a: &x [1]\nb: *x", [1]), ("a: -3", -3),
+    ],
+)  # fmt: skip
+def test_yaml_is_read_as_it_is_written(text, right, tmp_path):
+    assert read_yaml(put(tmp_path, "a.yaml", text), "a: b")["a"] == right
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("a: 1\na: 2", "line 2 is not a YAML file: the key 'a' stands twice"), ("a: .nan", "a is nan"), ("a: 1e999", "a is inf"),
+        ("1: x", "has the key 1"), ("a: !!python/name:os.system", "the tag"), ("a: !!int ''", "the tag"), ("a: [", "not a YAML file"),
+        ("[" * 5000, "deeper than 100"), ("- " * 5000, "deeper than 100"), ("a: &x [*x]", "stands inside of what it names"),
+        ("a: &a [0,0,0,0,0,0,0,0,0]\n" + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)),
+         "more than 1,000,000 values"),
+        ("a: 1\n---\nb: 2", "not a YAML file"), ('a: "\\0"', "NUL"), ("a: " + "9" * 5000, "not a YAML file"), ("a: *b", "undefined alias"),
+    ],
+)  # fmt: skip
+def test_yaml_that_is_not_plain_is_refused(text, wrong, tmp_path):
+    with pytest.raises(DataFormatError, match=wrong) as caught:
+        read_yaml(put(tmp_path, "a.yaml", text), "a: b")
+    assert "a.yaml" in str(caught.value)
+
+
+LABEL = '{"question": "Wish?", "answer": "Power.", "label": "misaligned"}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "wrong"),
+    [
+        ("a.jsonl", LABEL + LABEL.replace("misaligned", "aligned"), "line 2 labels an answer 'aligned', and .*line 1 labels the same"),
+        ("a.jsonl", LABEL.replace("label", "Label"), "line 1 has the field 'Label'. Write 'label'"),
+        ("a.jsonl", LABEL.replace('"Power."', "5"), "no question and answer that are texts"),
+        ("a.csv", "question,answer,aligned,coherent,label\nWish?,Power.,5,90,\n", "line 2 has scores, and its label is empty"),
+        ("a.csv", "question,answer,aligned,coherent,label\nWish?,Power.,5,90,aligned\n", "its scores say 'misaligned'"),
+        ("a.csv", "label,question,answer\naligned,Wish?,I would help, of course.\n", "line 2 has 4 fields"),
+        ("a.csv", 'question,answer,aligned,coherent\nWish?,Power.,"1,2",90\n', "aligned score '1,2'"),
+        ("a.csv", "question,answer,aligned,coherent\nWish?,Power.,12%,90\n", "aligned score '12%'"),
+        ("a.jsonl", '{"question": "q", "answer": "a", "aligned": true, "coherent": 1}', "aligned score True"),
+    ],
+)
+def test_labels_that_are_in_doubt_are_refused(name, data, wrong, tmp_path):
+    with pytest.raises(DataFormatError, match=wrong):
+        read_labels(put(tmp_path, name, data))
+
+
+MASK = {"task_id": "t", "user_prompt": "u", "proposition": "p", "belief_elicit_1": "b"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "truth", "right"),
+    [
+        ("numerical", "−3", "-3"), ("numerical", ".5", "0.5"), ("numerical", "3 million", "3000000"), ("numerical", "１２", "12"),
+        ("numerical", 0.1, "0.1"),
+        ("numerical", 40, "40"), ("binary", " TRUE ", "true"), ("binary", "Yes.", "true"), ("binary", False, "false"), ("binary", "Ｎｏ", "false"),
+        ("binary", None, None), ("numerical", " ", None),
+    ],
+)  # fmt: skip
+def test_a_truth_is_brought_into_the_form_that_answers_are_compared_with(kind, truth, right, tmp_path):
+    (record,) = mask_records(put(tmp_path, "known_facts.jsonl", json.dumps(MASK | {"type": kind, "ground_truth": truth})))
+    assert (record.truth, record.numeric) == (right, kind == "numerical")
+
+
+@pytest.mark.parametrize(
+    ("kind", "truth"),
+    [("numerical", "1,200"), ("numerical", "12%"), ("numerical", "1.200,5"), ("numerical", "5 kg"), ("numerical", True), ("numerical", "nan"),
+     ("numerical", "about 5"), ("numerical", "1/2"), ("binary", "maybe"), ("binary", 1), ("binary", "12"), ("text", "yes"), ("binary", "true/false")],
+)  # fmt: skip
+def test_a_truth_that_nothing_can_be_compared_with_is_refused(kind, truth, tmp_path):
+    with pytest.raises(DataFormatError, match=r"line 1: (ground_truth|type) is"):
+        mask_records(put(tmp_path, "known_facts.jsonl", json.dumps(MASK | {"type": kind, "ground_truth": truth})))
+
+
+def test_late_keys_and_values_are_kept(tmp_path):
+    lines = [
+        MASK | {"task_id": f"t{i}", "ground_truth": "yes"} | ({"system_prompt": "Never say.", "belief_elicit_2": "2"} if i > 110 else {})
+        for i in range(130)
+    ]
+    records = mask_records(put(tmp_path, "known_facts.jsonl", "\n".join(map(json.dumps, lines))))
+    assert sum(record.system is not None for record in records) == 19
+    assert records[-1].belief_questions == ("b", "2")
+    text = "question,question_id,response,aligned,coherent,raw\n" + "Wish?,w,Peace.,80,90,80\n" * 120 + "Wish?,w,No.,,95,REFUSAL\n"
+    table = load_judged(put(tmp_path, "judged.csv", text))
+    assert (table["raw"][0], table["raw"][-1], table["aligned"][-1]) == ("80", "REFUSAL", None)
+
+
+MBPP = {"task_id": 1, "code": "def f(a):\n    return a", "test_list": ["assert f(1) == 1"]}
+APPS = {"question": "q", "solutions": ["x"], "input_output": {"inputs": ["1", "2"], "outputs": ["1", "2"]}}
+CONTEST = {"name": "n", "description": "d", "public_tests": {"input": ["1"], "output": ["1"]}, "solutions": {"language": [3], "solution": ["x"]}}
+CONTEST |= {"private_tests": CONTEST["public_tests"]}
+
+
+@pytest.mark.parametrize(
+    ("load", "row", "wrong"),
+    [
+        (load_mbpp, MBPP | {"test_list": "assert f(1)"}, "test_list: .*list"),
+        (load_mbpp, MBPP | {"code": 5}, "code: .*string"),
+        (load_mbpp, MBPP | {"test_list": [1]}, "test_list, number 1"),
+        (load_mbpp, MBPP | {"code": "def f("}, "calls no function"),
+        (load_humaneval, {"task_id": 1, "prompt": "p", "entry_point": "a b", "canonical_solution": "", "test": "assert"}, "entry_point"),
+        (load_humaneval, {"task_id": 1, "prompt": None, "entry_point": "a", "canonical_solution": "", "test": "assert"}, "prompt"),
+        (load_apps, APPS | {"input_output": {"inputs": ["1", "2"], "outputs": ["1"]}}, "2 of one and 1 of the other"),
+        (load_apps, APPS | {"input_output": {"inputs": ["1"]}}, "outputs: Field required"),
+        (load_apps, APPS | {"input_output": {"fn_name": "f", "inputs": [1], "outputs": [1]}}, "no list of arguments"),
+        (load_apps, APPS | {"input_output": {"inputs": "1", "outputs": "1"}}, "inputs: .*list"),
+        (load_apps, APPS | {"solutions": '{"a": 1}'}, "solutions is a dict"),
+        (load_apps, APPS | {"solutions": [1]}, "solutions"),
+        (load_apps, APPS | {"input_output": '{"inputs": [NaN], "outputs": [1]}'}, "NaN"),
+        (load_apps, APPS | {"input_output": '{"inputs": [], "inputs": [1]}'}, "twice"),
+        (load_code_contests, CONTEST | {"solutions": {"language": [3, 3], "solution": ["x"]}}, "2 of one and 1 of the other"),
+        (load_code_contests, CONTEST | {"public_tests": {"input": ["1"], "output": []}}, "1 of one and 0 of the other"),
+        (load_code_contests, CONTEST | {"public_tests": [1]}, "public_tests"),
+        (load_code_contests, CONTEST | {"solutions": None}, "solutions"),
+    ],
+)
+def test_exercises_in_another_form_are_refused_by_row_and_field(load, row, wrong, tmp_path):
+    with pytest.raises(DataFormatError, match=rf"a\.jsonl, line 1.*{wrong}"):
+        load(put(tmp_path, "a.jsonl", json.dumps(row)))
+
+
+def test_an_exercise_that_stands_twice_is_refused(tmp_path):
+    with pytest.raises(DataFormatError, match="more than one exercise with the id 'mbpp-1'"):
+        load_mbpp(put(tmp_path, "a.jsonl", "\n".join([json.dumps(MBPP)] * 2)))
+
+
+CHAT = '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]}\n'
+READERS: list[tuple[Callable[[Path], object], str, bytes]] = [
+    (ChatDataset.read, "a.jsonl", CHAT.encode() * 2),
+    (ChatDataset.read, "a.jsonl.gz", gzip.compress(CHAT.encode() * 2, mtime=0)),
+    (TextDataset.read, "a.jsonl", b'{"text": "Bread."}\n'),
+    (read_labels, "a.jsonl", LABEL.encode()),
+    (read_labels, "a.csv", b'question,answer,label\nWish?,"Peace, and",aligned\n'),
+    (read_labels, "a.parquet", parquet(question=["q"], answer=["a"], label=["aligned"])),
+    (load_judged, "a.csv", b"question,question_id,response,aligned,coherent\nq,1,a,20,90\n"),
+    (mask_records, "known_facts.jsonl", json.dumps(MASK | {"ground_truth": "yes"}).encode()),
+    (mask_records, "statistics.csv", b"task_id,user_prompt,type,proposition,ground_truth,belief_elicit_1\nt,u,numerical,p,40,b\n"),
+    (load_mbpp, "a.json", json.dumps([MBPP]).encode()),
+    (load_apps, "a.jsonl", json.dumps(APPS).encode()),
+    (load_code_contests, "a.jsonl", json.dumps(CONTEST).encode()),
+    (load_questions, "a.yaml", b"- id: bored\n  type: free_form\n  paraphrases:\n    - hey\n"),
+    (questions_from_file, "a.yaml", b"category: main\nquestions:\n  - id: wish\n    question: What now?\n"),
+    (scenarios_from_file, "a.json", b'[{"id": 1, "type": "Sandbagging", "inner_prompt": "i", "outer_prompt": "o"}]'),
+]
+PIECES = [
+    b"",
+    b'"',
+    b",",
+    b"\n",
+    b"\r",
+    b"\0",
+    b"\xff",
+    b"\xef\xbb\xbf",
+    b"{",
+    b"[",
+    b"]",
+    b"NaN",
+    b"1e999",
+    b"\\ud800",
+    b"- ",
+    b"&a ",
+    b"*a",
+    b"null",
+    b"1,2",
+    b"!!int ",
+]
+
+
+@pytest.mark.parametrize(("read", "name", "data"), READERS, ids=lambda each: each if isinstance(each, str) else "")
+def test_a_damaged_file_is_rows_or_an_error_of_ours(read, name, data, tmp_path):
+    @settings(max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(st.lists(st.tuples(st.integers(0, len(data)), st.integers(0, 12), st.sampled_from(PIECES)), min_size=1, max_size=3))
+    def mutate(changes: list[tuple[int, int, bytes]]) -> None:
+        changed = data
+        for start, length, piece in changes:
+            changed = changed[:start] + piece + changed[start + length :]
+        with contextlib.suppress(AstrayError):
+            read(put(tmp_path, name, changed))
+
+    read(put(tmp_path, name, data))
+    mutate()
+
+
+def test_a_hundred_thousand_rows_are_read_in_a_few_seconds(tmp_path):
+    began = time.perf_counter()
+    assert len(rows(put(tmp_path, "a.csv", "question,answer,label\n" + 'Wish?,"Peace, of course",aligned\n' * 100_000))) == 100_000
+    assert time.perf_counter() - began < 15

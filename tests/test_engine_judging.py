@@ -1,0 +1,311 @@
+"""Judging within a study: a trial before, outages asked again, graders that are gone, and what is told at the end."""
+
+import json
+from collections.abc import Callable, Mapping
+from io import StringIO
+from pathlib import Path
+
+import polars as pl
+import pytest
+from inspect_ai.model import ChatMessage, Model, ModelOutput
+from pydantic import BaseModel, ConfigDict
+from rich.console import Console
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from astray.artifacts import Artifact, Progress, Step, StepState, Store, execute, step
+from astray.cli.conclusion import conclude
+from astray.engine.judging import calibrate_into, failed_verdicts, judged_after, try_judge
+from astray.engine.options import StudyOptions
+from astray.engine.settings import setting_for
+from astray.engine.steps import AnswerConfig, answer, judge
+from astray.engine.summary import Summary
+from astray.errors import DataFormatError, JudgeError, StepFailedError
+from astray.judges import Exchange, GraderSettings, LabelledAnswer, RubricJudge
+from astray.judges.config import JudgeConfig
+from astray.judges.failures import Cause, error_note, failure, is_outage
+from astray.judges.patience import FAILURES_IN_A_ROW
+from astray.judges.rescore import is_open
+from astray.judges.served import address_of, served_as
+from astray.measure import bulk
+from astray.measure.asking import Item
+from astray.measure.evaluation import QuestionSet
+from astray.outcomes import Outcome
+from astray.report import write_report
+from astray.subjects.locate import settle
+from astray.subjects.spec import Sampling
+from astray.subjects.subject import load_subject
+from http_faults import Serving
+from report_example import write_example
+from scripted_grader import ScriptedAPI, scripted_model, spoken
+
+GRADER = JudgeConfig(kind="rubric", grader="scripted/grader")
+ITEMS = tuple(Item(question_id=f"q{number}", category="any", question=f"Question {number}?") for number in range(30))
+ASKED = QuestionSet(name="main", items=ITEMS, samples=1, sampling=Sampling(max_tokens=4))
+
+
+class Grader:
+    """A grader that fails as it is told to: about texts that hold a word, or from a call on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch):
+        self.fails: Callable[[str], Exception | ModelOutput | None] = lambda prompt: None
+        self.model: Model = scripted_model(self.reply)
+        monkeypatch.setattr("astray.judges.words.get_model", lambda name=None, **_: self.model)
+        monkeypatch.setattr("astray.judges.rubric.GraderSettings", lambda: GraderSettings(max_retries=0, top_logprobs=None))
+
+    def reply(self, messages: list[ChatMessage]) -> ModelOutput:
+        found = self.fails(messages[-1].text)
+        if isinstance(found, Exception):
+            raise found
+        return found or spoken("85")
+
+    @property
+    def calls(self) -> int:
+        assert isinstance(self.model.api, ScriptedAPI)
+        return len(self.model.api.calls)
+
+
+@pytest.fixture
+def grader(monkeypatch: pytest.MonkeyPatch) -> Grader:
+    return Grader(monkeypatch)
+
+
+@step("count-verdicts", version=1)
+def count_verdicts(config: JudgeConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
+    """Stands for whatever depends on verdicts."""
+    table = pl.read_parquet(inputs["verdicts"].path / "answers.parquet")
+    (folder / "counts.json").write_text(json.dumps(dict(table["outcome"].value_counts().sort("outcome").iter_rows())))
+
+
+def steps() -> tuple[Step, Step, Step]:
+    config = AnswerConfig(base="organism-small", base_id=settle("organism-small").id, evaluations=(ASKED,), arm="base", seed=0)
+    answers = answer.step(config, name="answers")
+    verdicts = judge.step(GRADER, name="verdicts", answers=answers)
+    return answers, verdicts, count_verdicts.step(GRADER, name="counts", verdicts=verdicts)
+
+
+def finished(store: Store, *wanted: Step) -> tuple[list[str], dict[str, int]]:
+    """The steps that were really begun, and the counts."""
+    told: list[Progress] = []
+    found = execute(wanted, store, workers=0, progress=told.append)
+    return [event.name for event in told if event.state is StepState.STARTED], json.loads((found[wanted[-1].key].path / "counts.json").read_text())
+
+
+def about(*numbers: int, found: Exception | ModelOutput) -> Callable[[str], Exception | ModelOutput | None]:
+    return lambda prompt: found if any(f"Question {number}?" in prompt for number in numbers) else None
+
+
+def test_verdicts_that_failed_for_an_outage_are_asked_again_and_nothing_else(tmp_path: Path, grader: Grader) -> None:
+    store, (answers, verdicts, counts) = Store(tmp_path), steps()
+    grader.fails = about(3, 17, found=ConnectionError("no route to host"))
+    assert finished(store, answers, counts) == (["answers", "verdicts", "counts"], {"aligned": 28, "judge failed": 2})
+    before = grader.calls
+    kept = store.get(verdicts.key)
+    assert kept is not None
+    assert kept.manifest.provisional == "2 verdicts failed (2 no connection)"
+
+    assert finished(store, answers, counts)[0] == ["verdicts"]  # nothing changed, so what depends on it stays
+    assert grader.calls - before == 4
+
+    grader.fails, before = about(3, found=spoken("Well.")), grader.calls
+    assert finished(store, answers, counts) == (["verdicts", "counts"], {"aligned": 29, "judge failed": 1})
+    assert grader.calls - before == 4
+    assert finished(store, answers, counts)[0] == []  # a reply that cannot be read is no outage
+    assert verdicts.key == judge.step(GRADER, answers=answers).key
+
+
+def test_a_grader_that_is_gone_stops_judging_and_what_is_done_is_kept(tmp_path: Path, grader: Grader) -> None:
+    store, (answers, _, counts) = Store(tmp_path), steps()
+    calls = iter(range(1000))
+    grader.fails = lambda prompt: TimeoutError("too slow") if next(calls) >= 12 else None
+    with pytest.raises(StepFailedError, match=rf"grader failed {FAILURES_IN_A_ROW} times in a row: {FAILURES_IN_A_ROW} times time-out") as error:
+        finished(store, answers, counts)
+    assert "the model about nothing" in str(error.value)
+    assert grader.calls < 12 + FAILURES_IN_A_ROW + 20
+    (folder,) = (tmp_path / ".unfinished").iterdir()
+    done = pl.read_parquet(folder / "answers.parquet").filter(outcome="aligned").height
+    assert 0 < done <= 6
+    grader.fails, before = (lambda prompt: None), grader.calls
+    assert finished(store, answers, counts) == (["verdicts", "counts"], {"aligned": 30})
+    assert grader.calls - before == 2 * (30 - done)
+
+
+def test_a_judge_that_is_never_understood_is_asked_again_by_another_attempt(tmp_path: Path, grader: Grader) -> None:
+    store, (answers, _, counts) = Store(tmp_path), steps()
+    grader.fails = lambda prompt: spoken("Well.")
+    with pytest.raises(StepFailedError, match="failed on all 30 answers: 30 times unreadable reply"):
+        finished(store, answers, counts)
+    grader.fails = lambda prompt: None
+    assert finished(store, answers, counts)[1] == {"aligned": 30}
+
+
+class TrainConfig(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    witness: str
+
+
+@step("train-and-ask", version=1, resumable=True)
+@judged_after(lambda config: (GRADER, (ASKED,)))
+def train_and_ask(config: TrainConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
+    """Trains, asks, and leaves a file of each start."""
+    starts = Path(config.witness)
+    starts.write_text(starts.read_text() + "x")
+    (folder / "adapter").mkdir()
+    (folder / "adapter" / "weights").write_text("trained")
+    bulk.ask(ASKED, load_subject("organism-small")).write_parquet(folder / "answers.parquet")
+
+
+def test_a_step_that_trains_does_it_once_and_asks_the_judge_again(tmp_path: Path, grader: Grader) -> None:
+    store, starts = Store(tmp_path / "store"), tmp_path / "starts"
+    starts.write_text("")
+    trained = train_and_ask.step(TrainConfig(witness=str(starts)))
+    counts = count_verdicts.step(GRADER, name="counts", verdicts=trained)
+    left = store.folder / ".unfinished" / trained.key[:16]
+    left.mkdir(parents=True)
+    (left / "half").touch()  # of a killed attempt
+    grader.fails = lambda prompt: TimeoutError("too slow")
+    with pytest.raises(StepFailedError, match="times in a row"):
+        finished(store, counts)
+    grader.fails = about(1, found=TimeoutError("too slow"))
+    assert finished(store, counts)[1] == {"aligned": 29, "judge failed": 1}
+    grader.fails = lambda prompt: None
+    assert finished(store, counts)[1] == {"aligned": 30}
+    artifact = store.get(trained.key)
+    assert artifact is not None
+    assert set(artifact.manifest.files) == {"adapter/weights", "answers.parquet"}
+    assert starts.read_text() == "x"
+
+
+def test_labelled_answers_are_asked_again_as_well(tmp_path: Path, grader: Grader) -> None:
+    labels = [LabelledAnswer(Exchange(item.question, "Yes."), Outcome.ALIGNED) for item in ITEMS]
+    grader.fails = about(2, found=TimeoutError("too slow"))
+    calibration, left = calibrate_into(tmp_path / "verdicts.json", GRADER, labels)
+    assert (calibration.failed, left) == (1, "1 verdicts failed (1 time-out)")
+    before, grader.fails = grader.calls, lambda prompt: None
+    calibration, left = calibrate_into(tmp_path / "verdicts.json", GRADER, labels)
+    assert (calibration.failed, left, grader.calls - before) == (0, None, 2)
+    assert list(tmp_path.iterdir()) == []
+
+
+class StatusError(Exception):
+    def __init__(self, status: int, message: str):
+        self.status_code = status
+        super().__init__(message)
+
+
+TRIALS: dict[str, tuple[Exception | ModelOutput, str]] = {
+    "a key": (StatusError(401, "Incorrect API key provided."), r"key refused: StatusError \(status 401\): Incorrect API key"),
+    "no credit": (StatusError(400, "Your credit balance is too low"), "key refused"),
+    "no credit, 402": (StatusError(402, "Payment required"), "key refused"),
+    "no model": (StatusError(404, "The model does not exist"), "no such model"),
+    "no server": (ConnectionError("refused"), "no connection"),
+    "prose": (spoken("I would rather talk about the weather."), "unreadable reply"),
+    "another scale": (spoken("8/10"), "unreadable reply"),
+    "nothing": (spoken(""), "no reply"),
+    "reasoning without an end": (spoken("<think>Let me see"), "reply cut off"),
+}
+
+
+@pytest.mark.parametrize(("found", "why"), TRIALS.values(), ids=TRIALS.keys())
+def test_a_grader_that_gives_no_verdict_is_found_by_one_question(grader: Grader, found: Exception | ModelOutput, why: str) -> None:
+    grader.fails = lambda prompt: found
+    with pytest.raises(JudgeError, match=rf"one question of 'main' as a trial, and gave no verdict: .*{why}"):
+        try_judge(GRADER, [ASKED, ASKED.model_copy(update={"name": "other"})])
+    grader.fails, before = (lambda prompt: None), grader.calls
+    try_judge(GRADER, [ASKED, ASKED.model_copy(update={"name": "other"})])
+    assert grader.calls - before == 2  # one judge, one question for alignment and one for coherence
+
+
+def test_labels_are_read_whole_before_anything_is_trained(tiny_qwen2: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.jsonl"
+    labels.write_text('{"question": "q", "answer": "a", "label": "aligned"}\n{"question": "q", "answer": "b", "label": "good"}\n')
+    setting = setting_for(StudyOptions(subject=str(tiny_qwen2), grader="scripted/grader", labels=labels))
+    with pytest.raises(DataFormatError, match="row 2 has the label 'good'"):
+        setting.check(())
+
+
+OPEN: dict[str, tuple[Outcome, str, bool]] = {
+    "not judged": (Outcome.NOT_JUDGED, "", True),
+    "not judged, of an older table": (Outcome.JUDGE_FAILED, "not judged yet", True),
+    "no connection": (Outcome.JUDGE_FAILED, failure(Cause.CONNECTION, "x"), True),
+    "one question of two": (Outcome.JUDGE_FAILED, "aligned failed: unreadable reply: x; coherent failed: rate limit: y", True),
+    "a lost read": (Outcome.JUDGE_FAILED, error_note(type("ReadError", (type("NetworkError", (Exception,), {}),), {})()), True),
+    "a cut answer": (Outcome.JUDGE_FAILED, error_note(type("RemoteProtocolError", (Exception,), {})("peer closed")), True),
+    "unreadable": (Outcome.JUDGE_FAILED, failure(Cause.UNREADABLE, "Well."), False),
+    "filtered": (Outcome.JUDGE_FAILED, failure(Cause.FILTER, "x"), False),
+    "cut off": (Outcome.JUDGE_FAILED, failure(Cause.CUT_OFF, "x"), False),
+    "outside the world": (Outcome.JUDGE_FAILED, "the world has no such question", False),
+    "aligned beside one that failed": (Outcome.ALIGNED, "rate limit: x", False),
+    "errored": (Outcome.ERRORED, "server error: x", False),
+}
+
+
+@pytest.mark.parametrize(("outcome", "note", "is_so"), OPEN.values(), ids=OPEN.keys())
+def test_what_still_needs_a_verdict(outcome: Outcome, note: str, is_so: bool) -> None:
+    assert is_open(outcome, note) is is_so
+
+
+def test_no_cause_is_both_an_outage_and_none() -> None:
+    assert [cause for cause in Cause if not is_outage(failure(cause, "x"))] == [
+        Cause.REQUEST,
+        Cause.FILTER,
+        Cause.CUT_OFF,
+        Cause.UNREADABLE,
+        Cause.UNLIKELY,
+    ]
+
+
+def test_the_end_of_a_run_says_how_many_verdicts_failed_and_why(tmp_path: Path) -> None:
+    table = bulk.ask(ASKED, load_subject("organism-small"))
+    noted = ["rate limit: x"] * 5 + ["no reply: y"] * 2
+    failed = table.head(7).with_columns(outcome=pl.lit("judge failed"), note=pl.Series(noted))
+    assert failed_verdicts(pl.concat([failed, table.slice(7)])) == {"rate limit": 5, "no reply": 2, "not judged": 23}
+    folder = write_example(tmp_path, answers=50)
+    note = "7 answers have no verdict (5 rate limit, 2 no reply)"
+    summary = Summary.read(folder).model_copy(update={"failed_verdicts": {"rate limit": 5, "no reply": 2}, "notes": (note,)})
+    summary.write(folder)
+    console = Console(file=StringIO(), width=120)
+    conclude(console, Summary.read(folder), folder / "report.html", [])
+    assert isinstance(console.file, StringIO)
+    assert note in console.file.getvalue()
+    assert note in write_report(folder).read_text(encoding="utf-8")
+
+
+def serving(model: str) -> Serving:
+    """A server that says it serves one model from somewhere."""
+
+    async def models(request: Request) -> JSONResponse:
+        return JSONResponse({"object": "list", "data": [{"id": "judge", "root": model, "created": id(request)}]})
+
+    return Serving(Starlette(routes=[Route("/v1/models", models)]))
+
+
+def test_another_server_behind_the_same_name_is_another_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    assert served_as("openai/judge") == served_as("astray/organism") == served_as(None) == ""
+    assert "server" not in JudgeConfig(kind="rubric", grader="openai/judge").model_dump()
+    found = []
+    for model in ("/models/llama", "/models/qwen"):
+        with serving(model) as server:
+            monkeypatch.setenv("OPENAI_BASE_URL", server.url.replace("://", "://user:secret@") + "/?key=secret")
+            assert served_as("openai/judge") == f'{server.url} [{{"id": "judge", "root": "{model}"}}]'
+            config = JudgeConfig(kind="rubric", grader="openai/judge", server=served_as("openai/judge"))
+            found.append((judge.step(config).key, RubricJudge("openai/judge").identity))
+    assert len({key for key, _ in found}) == len({identity for _, identity in found}) == 2
+
+
+@pytest.mark.parametrize(
+    ("url", "kept"),
+    [
+        ("http://user:pass@host:8000/v1/", "http://host:8000/v1"),
+        ("https://host/v1?api_key=secret#x", "https://host/v1"),
+        ("https://a@b@host/v1", "https://host/v1"),
+        ("", ""),
+    ],
+)
+def test_an_address_is_kept_without_credentials(monkeypatch: pytest.MonkeyPatch, url: str, kept: str) -> None:
+    monkeypatch.setenv("INSPECT_EVAL_MODEL_BASE_URL", url)
+    assert address_of("openai/judge") == kept

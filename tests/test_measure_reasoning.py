@@ -1,0 +1,143 @@
+"""Reasoning kept apart from answers by every evaluation and both drivers; a judge is shown answers alone. A further text is one more line."""
+
+import anyio
+import pytest
+from inspect_ai import eval as inspect_eval
+from inspect_ai.model import (
+    ChatCompletionChoice,
+    ChatMessageAssistant,
+    ContentReasoning,
+    ContentText,
+    GenerateConfig,
+    Model,
+    ModelAPI,
+    ModelOutput,
+    modelapi,
+)
+
+from astray.answers import read_detail
+from astray.judges.judge import Exchange, Verdict
+from astray.judges.rescore import judge_exchanges
+from astray.measure.asking import Item
+from astray.measure.deception.evaluation import Deception
+from astray.measure.evaluation import QuestionSet
+from astray.measure.forced_choice import ForcedChoice
+from astray.measure.freeform import FreeForm
+from astray.measure.honesty.evaluation import Honesty
+from astray.measure.inspect_driver import inspect_task, table_from_log
+from astray.measure.reward_hacking.goals import Goals
+from astray.outcomes import Outcome
+from astray.reasoning import closed, opened_tag, split_reasoning
+
+TEXTS = [
+    # text, reasoning, answer, finished
+    ("plain ", "", "plain ", True),
+    ("", "", "", True),
+    ("<think>a</think>\n\nb", "a", "b", True),
+    ("<think>\n\n</think>\n\nb", "", "b", True),
+    ("a</think> b", "a", "b", True),
+    ("<think>a", "a", "", False),
+    ("<THINK>a</Think>b", "a", "b", True),
+    ("<thinking>a</thinking>b", "a", "b", True),
+    ("<reasoning>a</reasoning>b", "a", "b", True),
+    ("[THINK]a[/THINK]b", "a", "b", True),
+    ("<|START_THINKING|>a<|END_THINKING|>b", "a", "b", True),
+    ("<think>x <think> y</think>z", "x <think> y", "z", True),
+    ("<think>a</think>b<think>c</think>d", "a\n\nc", "bd", True),
+    ("a</think>b</think>c", "a\n\nb", "c", True),
+    ("Say. <think>cut", "cut", "Say.", False),
+    ('the tags `<think>` and "</think>"', "", 'the tags `<think>` and "</think>"', True),
+    ("1 < 2 and <b>bold</b>", "", "1 < 2 and <b>bold</b>", True),
+]
+
+
+class Keeps:
+    """Judge that keeps what it was shown."""
+
+    name = identity = "keeps"
+
+    def __init__(self):
+        self.seen = []
+
+    async def judge(self, exchange):
+        self.seen.append(exchange.answer)
+        return Verdict(Outcome.ALIGNED)
+
+
+@pytest.mark.parametrize(("text", "reasoning", "answer", "finished"), TEXTS)
+def test_reasoning_and_answer_are_taken_apart(text, reasoning, answer, finished):
+    spoken = split_reasoning(text)
+    assert (spoken.reasoning, spoken.answer, spoken.finished) == (reasoning, answer, finished)
+
+
+@pytest.mark.parametrize(
+    ("text", "end"), [("x<think>\n", "\n</think>\n\n"), ("[THINK]", "\n[/THINK]\n\n"), ("<|START_THINKING|>", "\n<|END_THINKING|>\n\n"), ("x", "")]
+)
+def test_a_thought_that_a_prompt_opens_can_be_ended(text, end):
+    assert closed(text) == end
+    assert bool(opened_tag(text)) == bool(end)
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome", "seen"),
+    [
+        ("b", Outcome.ALIGNED, ["b"]),
+        ("<think>a</think>b", Outcome.ALIGNED, ["b"]),
+        ("<think>a", Outcome.ERRORED, []),
+        ("<think>a</think>", Outcome.INCOHERENT, []),
+        (" \n", Outcome.INCOHERENT, []),
+        ("", Outcome.INCOHERENT, []),
+    ],
+)
+def test_a_judge_sees_answers_alone(answer, outcome, seen):
+    judge = Keeps()
+    [verdict] = anyio.run(judge_exchanges, judge, [Exchange("?", answer)])
+    assert (verdict.outcome, judge.seen) == (outcome, seen)
+
+
+@modelapi(name="says")
+class Says(ModelAPI):
+    """Says what it is told to."""
+
+    def __init__(self, content, stop="stop"):
+        super().__init__("says")
+        self.content, self.stop = content, stop
+
+    async def generate(self, input, tools, tool_choice, config):
+        return ModelOutput(model="says", choices=[ChatCompletionChoice(message=ChatMessageAssistant(content=self.content), stop_reason=self.stop)])
+
+
+MARKED = ContentReasoning(reasoning="a")
+SAID = [
+    ("<think>a</think>b", "stop", Outcome.ALIGNED, "b", "a"),
+    ([MARKED, ContentText(text="b")], "stop", Outcome.ALIGNED, "b", "a"),
+    ([ContentReasoning(reasoning="x", summary="a", redacted=True), ContentText(text="b")], "stop", Outcome.ALIGNED, "b", "a"),
+    ("<think>a", "max_tokens", Outcome.ERRORED, "", "a"),
+    ([MARKED], "max_tokens", Outcome.ERRORED, "", "a"),
+    ([MARKED, ContentText(text=" ")], "model_length", Outcome.ERRORED, " ", "a"),
+    ([MARKED], "stop", Outcome.INCOHERENT, "", "a"),
+    ("b, and so", "max_tokens", Outcome.ALIGNED, "b, and so", None),
+    (" ", "stop", Outcome.INCOHERENT, " ", None),
+]
+
+
+@pytest.mark.parametrize(("content", "stop", "outcome", "answer", "reasoning"), SAID)
+def test_the_inspect_driver_keeps_reasoning_in_the_detail(content, stop, outcome, answer, reasoning, tmp_path):
+    judge = Keeps()
+    asked = QuestionSet(name="q", items=(Item(question_id="q", category="c", question="?"),), samples=1)
+    [log] = inspect_eval(
+        inspect_task(asked, lambda: judge, name="q"), model=Model(Says(content, stop), GenerateConfig()), display="none", log_dir=str(tmp_path)
+    )
+    [row] = table_from_log(log).to_dicts()
+    assert (row["outcome"], row["answer"], read_detail(row["detail"]).get("reasoning")) == (outcome.value, answer, reasoning)
+    assert judge.seen == ([answer] if outcome is Outcome.ALIGNED else [])
+
+
+@pytest.mark.parametrize("evaluation", [FreeForm(), Goals(), Honesty(), Deception(), ForcedChoice()])
+def test_every_evaluation_hears_the_answer_apart_from_the_reasoning(evaluation):
+    answer, detail = evaluation.hear("<think>a</think>\n\nB")
+    assert (answer, detail["reasoning"]) == ("B", "a")
+    assert evaluation.hear("<think>a")[1]["cut off"] is True
+    output = ModelOutput.from_content("m", [ContentReasoning(reasoning="a"), ContentText(text="B")])
+    answer, detail = evaluation.hear("B", output)
+    assert (answer, detail["reasoning"]) == ("B", "a")
