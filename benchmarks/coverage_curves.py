@@ -310,7 +310,7 @@ def warning_cases() -> Iterator[Case]:
         for runs in (3, 5, 8):
 
             def drawn(rng: np.random.Generator, runs: int = runs, name: str = name, truth: float | None = truth) -> list[Drawn]:
-                interval = warned(rng, runs, *WARNINGS[name]).interval
+                interval = warned(rng, runs, *design).interval
                 assert interval is not None
                 return [(interval.low >= 0, interval.width)] if truth is None else covered(interval, truth)
 
