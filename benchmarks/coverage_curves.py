@@ -289,7 +289,8 @@ def warned(
     return over_training_runs(found)
 
 
-WARNINGS: dict[str, tuple[tuple[float, ...], tuple[float, ...], float, str]] = {
+Shape = tuple[tuple[float, ...], tuple[float, ...], float, str]
+WARNINGS: dict[str, Shape] = {
     "nothing moves, behaviour at 0": ((0.0,) * 5, (0.0,) * 5, 0.0, "normal"),
     "nothing moves, runs differ": ((0.0,) * 5, (0.01,) * 5, 0.5, "normal"),
     "nothing moves, skewed, runs differ": ((0.0,) * 5, (0.05,) * 5, 0.5, "exponential"),
@@ -309,7 +310,7 @@ def warning_cases() -> Iterator[Case]:
         truth = float(np.mean([warned(rng, 1, *design).share for _ in range(2000)])) if moves else None
         for runs in (3, 5, 8):
 
-            def drawn(rng: np.random.Generator, runs: int = runs, name: str = name, truth: float | None = truth) -> list[Drawn]:
+            def drawn(rng: np.random.Generator, runs: int = runs, design: Shape = design, truth: float | None = truth) -> list[Drawn]:
                 interval = warned(rng, runs, *design).interval
                 assert interval is not None
                 return [(interval.low >= 0, interval.width)] if truth is None else covered(interval, truth)
