@@ -289,7 +289,8 @@ def warned(
     return over_training_runs(found)
 
 
-WARNINGS: dict[str, tuple[tuple[float, ...], tuple[float, ...], float, str]] = {
+Shape = tuple[tuple[float, ...], tuple[float, ...], float, str]
+WARNINGS: dict[str, Shape] = {
     "nothing moves, behaviour at 0": ((0.0,) * 5, (0.0,) * 5, 0.0, "normal"),
     "nothing moves, runs differ": ((0.0,) * 5, (0.01,) * 5, 0.5, "normal"),
     "nothing moves, skewed, runs differ": ((0.0,) * 5, (0.05,) * 5, 0.5, "exponential"),
@@ -303,31 +304,21 @@ WARNINGS: dict[str, tuple[tuple[float, ...], tuple[float, ...], float, str]] = {
 
 def warning_cases() -> Iterator[Case]:
     """Yield the verdict that a measure warns, where it finds no more than behaviour, and the coverage of the difference."""
-    for name, (shifts, rates, spread, kind) in WARNINGS.items():
+    for name, design in WARNINGS.items():
         rng = np.random.default_rng(5)
-        same = "rises" not in name
-        truth = 0.0 if same else float(np.mean([warned(rng, 1, shifts, rates, spread, kind).share for _ in range(2000)]))
+        moves = "rises" in name  # else the measure finds no more than behaviour
+        truth = float(np.mean([warned(rng, 1, *design).share for _ in range(2000)])) if moves else None
         for runs in (3, 5, 8):
 
-            def held(
-                rng: np.random.Generator, runs: int = runs, shape: tuple[Sequence[float], Sequence[float], float, str] = (shifts, rates, spread, kind)
-            ) -> list[Drawn]:
-                interval = warned(rng, runs, *shape).interval
+            def drawn(rng: np.random.Generator, runs: int = runs, design: Shape = design, truth: float | None = truth) -> list[Drawn]:
+                interval = warned(rng, runs, *design).interval
                 assert interval is not None
-                return [(interval.low >= 0, interval.width)]
+                return [(interval.low >= 0, interval.width)] if truth is None else covered(interval, truth)
 
-            def difference_covered(
-                rng: np.random.Generator,
-                runs: int = runs,
-                shape: tuple[Sequence[float], Sequence[float], float, str] = (shifts, rates, spread, kind),
-                truth: float = truth,
-            ) -> list[Drawn]:
-                return covered(warned(rng, runs, *shape).interval, truth)
-
-            if same:
-                yield Case(f"{name}, {runs} runs", "held", "<= 5%", held, 300)
+            if truth is None:
+                yield Case(f"{name}, {runs} runs", "held", "<= 5%", drawn, 300)
             else:
-                yield Case(f"{name} (difference {truth:.2f}), {runs} runs", "covered", ">= 93%", difference_covered, 300)
+                yield Case(f"{name} (difference {truth:.2f}), {runs} runs", "covered", ">= 93%", drawn, 300)
     for runs in (3, 5, 8):
 
         def named(rng: np.random.Generator, runs: int = runs) -> list[Drawn]:
