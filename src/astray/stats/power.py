@@ -16,7 +16,6 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from astray.errors import ConfigurationError
-from astray.stats.claims import Decision, decide
 from astray.stats.intervals import Counts
 
 Verdict = Callable[[Sequence[Counts], Sequence[Counts]], bool]
@@ -126,10 +125,11 @@ def seed_power(p_control: float, p_arm: float, design: Design, *, verdict: Verdi
     """
     _check_rates(p_control, p_arm)
     _check_design(design, p_arm)
-    finds = verdict or (_above if p_arm >= p_control else lambda arm, control: _above(control, arm))
     arms, controls = simulated_counts((p_arm, p_control), design, simulations, seed)
     answers = design.questions * design.samples
-    pairs = zip(arms.tolist(), controls.tolist(), strict=True)
+    if verdict is None:
+        return float(np.mean(_above(arms, controls, answers) if p_arm >= p_control else _above(controls, arms, answers)))
+    finds, pairs = verdict, zip(arms.tolist(), controls.tolist(), strict=True)
     return float(np.mean([finds([(k, answers) for k in arm], [(k, answers) for k in control]) for arm, control in pairs]))
 
 
@@ -153,12 +153,13 @@ def simulated_counts(means: Sequence[float], design: Design, simulations: int, s
     return counts
 
 
-def _above(arm: Sequence[Counts], control: Sequence[Counts]) -> bool:
-    """Return whether the claim that the arm's rate is above the control's is held."""
-    from astray.stats.compare import paired_difference
+def _above(higher: Int[np.ndarray, "simulations runs"], lower: Int[np.ndarray, "simulations runs"], answers: int) -> Bool[np.ndarray, "simulations"]:
+    """Return in which studies the claim that one arm's rate is above the other's is held, by the limits of `paired_difference`."""
+    from astray.stats.compare import difference_limits
 
-    found = paired_difference(list(zip(arm, control, strict=True)))
-    return decide(found.estimate, found.interval, at_least=0.0) is Decision.HELD
+    asked = np.full_like(higher, answers)
+    _, limits = difference_limits((higher, asked), (lower, asked), higher.shape[1])
+    return np.asarray(limits(0.95)[0] >= 0)
 
 
 def n_to_decide(estimate: float, limits: tuple[float, float], n: int, region: tuple[float | None, float | None], level: float = 0.95) -> int | None:

@@ -10,14 +10,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from astray.engine.claims import counts_claim, difference_claim
+import numpy as np
+
+from astray.engine.claims import counts_claim
 from astray.engine.findings import ELSEWHERE, HELD_OUT
 from astray.engine.setting import Setting
 from astray.measure.evaluation import TextEvaluation
 from astray.stats.claims import Decision
-from astray.stats.intervals import Counts, over_runs
+from astray.stats.intervals import Counts, over_runs, run_limits
 from astray.stats.power import Design, seed_power, simulated_counts
-from astray.stats.rates import Rate
 
 SEED_SD = 0.05
 """Assumed standard deviation of a rate between training runs."""
@@ -149,27 +150,16 @@ def largest_control(design: Design) -> float | None:
     while low < high:
         middle = (low + high) // 2
         _, counts = simulated_counts((PUBLISHED_EFFECT, CONTROLS[middle]), design, TRIED, 0)
-        shown = sum(_is_low([(k, answers) for k in runs]) for runs in counts.tolist()) / TRIED
+        shown = np.mean(run_limits(counts, np.full_like(counts, answers))(0.95)[1] <= CEILING)
         low, high = (low, middle) if shown >= POWER else (middle + 1, high)
     return CONTROLS[low] if low < len(CONTROLS) else 0.0
 
 
 @cache
 def _power(difference: float, design: Design, simulations: int = TRIED) -> float:
-    return seed_power(0.0, difference, design, verdict=_is_above, simulations=simulations)
-
-
-def _is_above(arm: Sequence[Counts], control: Sequence[Counts]) -> bool:
-    """Return whether the study's claim that an arm's rate is above its control's is held."""
-    return difference_claim("", "", _rate(arm), ("", _rate(control)), at_least=0.0).verdict is Decision.HELD
+    return seed_power(0.0, difference, design, simulations=simulations)
 
 
 def _is_low(runs: Sequence[Counts]) -> bool:
     """Return whether the study's claim that a control's rate is at most `CEILING` is held."""
     return counts_claim("", "", runs, "", at_most=CEILING).verdict is Decision.HELD
-
-
-def _rate(runs: Sequence[Counts]) -> Rate:
-    """Return the rate of runs with these counts; a difference is decided by the counts of the seeds alone."""
-    misaligned, judged = (sum(run[place] for run in runs) for place in (0, 1))
-    return Rate(misaligned, judged, None, None, "training run", (), {}, {str(seed): run for seed, run in enumerate(runs)})
