@@ -180,7 +180,7 @@ def test_answers_that_are_all_incoherent_leave_a_report_with_a_warning(astray: A
     folder = tmp_path / "astray-results" / STUDY
     summary = Summary.read(folder)
     assert {claim.verdict for claim in summary.claims} == {Decision.UNDECIDED}
-    assert "No run of both arms gave a coherent answer" in summary.claims[0].note
+    assert "One of the arms gave no coherent answer" in summary.claims[0].note
     assert any("'harmful-code' gave no coherent answer" in note for note in summary.notes)
     assert (folder / "report.html").is_file()
 

@@ -68,7 +68,7 @@ def test_a_null_result_ends_in_a_report(name: str, null: str, tmp_path: Path, mo
         assert "not estimable" in results
         assert any("no coherent answer" in note for note in summary.notes)
     if null == "one seed is incoherent":
-        assert any("gave no coherent answer there: seed 1" in claim.note for claim in summary.claims)
+        assert any("without a coherent answer is left out: seed 1" in claim.note for claim in summary.claims)
     assert any("Only one training seed" in note for note in summary.notes) == (NULLS[null].seeds == 1)
 
 
