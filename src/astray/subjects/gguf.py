@@ -169,9 +169,9 @@ def _check_settings(file: Path, architecture: str, settings: Mapping[str, Any], 
     Raises:
         SubjectNotFoundError: names the settings.
     """
-    from transformers.integrations import GGUF_CONFIG_MAPPING
+    from transformers.modeling_gguf_pytorch_utils import GGUF_TO_TRANSFORMERS_MAPPING
 
-    known = {name for entries in GGUF_CONFIG_MAPPING.values() for name in entries}
+    known = {name for entries in GGUF_TO_TRANSFORMERS_MAPPING["config"].values() for name in entries}
     lost = []
     for key, value in settings.items():
         prefix, _, name = key.partition(".")
@@ -313,7 +313,7 @@ def _without_quantisation(model: "PreTrainedModel") -> "PreTrainedModel":
         {key: value for key, value in model.config.to_dict().items() if key not in ("quantization_config", "_name_or_path")}
     )
     with torch.device("meta"):
-        plain: PreTrainedModel = type(model)(config)  # type: ignore[assignment]
+        plain: PreTrainedModel = type(model)(config)
     plain.load_state_dict(model.state_dict(), strict=False, assign=True)
     plain.tie_weights()
     return plain
