@@ -10,7 +10,7 @@ from astray.answers import answer_table, told
 from astray.cause.fine_tuning import FineTuning, LoRA
 from astray.cause.selection import Selection
 from astray.engine import vector
-from astray.engine.findings import Findings
+from astray.engine.findings import Findings, Needs
 from astray.engine.forecast.forecast import forecast
 from astray.engine.options import StudyOptions
 from astray.engine.plan import plan_study
@@ -128,7 +128,7 @@ def test_the_page_of_the_study_names_its_claims() -> None:
     plan = plan_study(STUDY, setting, range(1))
     arms = {arm.name for arm in STUDY.arms(setting)} | {arm.name for analysis in plan.analyses for arm in analysis.arms}
     nobody_answered = answer_table([]).with_columns(groups=pl.lit([], dtype=pl.List(pl.String)))
-    claims = [claim.id for claim in STUDY.claims(Findings(nobody_answered, {arm: (arm,) for arm in arms}), setting)]
+    claims = [claim.id for claim in STUDY.claims(Findings(nobody_answered, {arm: Needs(arms=(arm,)) for arm in arms}), setting)]
     assert len(claims) == 30
     assert [name for name in claims if f"| `{name}` |" not in text] == []
 

@@ -171,7 +171,8 @@ def _check_settings(file: Path, architecture: str, settings: Mapping[str, Any], 
     """
     from transformers.modeling_gguf_pytorch_utils import GGUF_TO_TRANSFORMERS_MAPPING
 
-    known = {name for entries in GGUF_TO_TRANSFORMERS_MAPPING["config"].values() for name in entries}
+    read: Any = GGUF_TO_TRANSFORMERS_MAPPING["config"]
+    known = {name for entries in read.values() for name in entries}
     lost = []
     for key, value in settings.items():
         prefix, _, name = key.partition(".")
