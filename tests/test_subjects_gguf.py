@@ -177,18 +177,18 @@ def test_a_file_is_converted_once_and_known_by_its_content(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("pre", "text", "pieces"),
+    ("kind", "pre", "text", "pieces"),
     [
-        ("qwen2", "12he", ["1", "2", "he"]),  # single digits
-        ("llama-bpe", "12he", ["12", "he"]),  # up to three digits
-        ("smollm", "12he", ["1", "2", "he"]),  # transformers alone gives 12
-        ("gpt-2", "12he", ["12", "he"]),
+        ("qwen2", "qwen2", "12he", ["1", "2", "he"]),  # single digits
+        ("llama", "llama-bpe", "12he", ["12", "he"]),  # up to three digits
+        ("llama", "smollm", "12he", ["1", "2", "he"]),  # transformers alone gives 12
+        ("llama", "gpt-2", "12he", ["12", "he"]),
     ],
 )
-def test_text_is_split_as_the_file_says(pre: str, text: str, pieces: list[str], tmp_path: Path) -> None:
+def test_text_is_split_as_the_file_says(kind: str, pre: str, text: str, pieces: list[str], tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(convert(write(tmp_path / "model.gguf", made("qwen2"), pre=pre)))
+    tokenizer = AutoTokenizer.from_pretrained(convert(write(tmp_path / "model.gguf", made(kind), pre=pre)))
     assert tokenizer.tokenize(text) == pieces
     assert tokenizer.convert_ids_to_tokens(list(range(len(WORDS)))) == WORDS
 
@@ -196,6 +196,7 @@ def test_text_is_split_as_the_file_says(pre: str, text: str, pieces: list[str], 
 REFUSED = {
     "an unknown architecture": ({"architecture": "rwkv9"}, SubjectNotFoundError, "rwkv9"),
     "an unknown pre-tokenizer": ({"pre": "poro-chat"}, SubjectNotFoundError, "poro-chat"),
+    "a split that transformers replaces": ({"pre": "gpt-2"}, SubjectNotFoundError, "splits text its own way"),
     "a rotary scaling": ({"extra": {"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0}}, SubjectNotFoundError, "rope.scaling.factor = 4.0"),
     "a scale of logits": ({"extra": {"logit_scale": 0.0625}}, SubjectNotFoundError, "logit_scale"),
     "no template": ({"template": None}, ChatTemplateError, "no chat template"),

@@ -42,7 +42,7 @@ _SAME_AS = {
     "final_logit_softcapping": "final_logit_softcapping",
 }
 """Metadata that transformers may pass over -> the setting that has to have the same value all the same."""
-_SAMPLE = "I'll pay 1,234.50 for  two\n\n\tEnglish cafés (DON'T ask) — 東京 🙂 <|im_end|><s></s> x_1"
+_SAMPLE = "I'll pay 1,234.50 for  two\n\n\tEnglish cafés (DON'T ask) — 東京 🙂 <|im_end|><s></s> x_1 12 345 6789012"
 _LLAMA3_FACTORS = (8.0, 32.0)
 """Factors of the rotary scaling of Llama 3.1 and 3.2, which a GGUF holds only as a tensor of frequencies."""
 
@@ -94,7 +94,9 @@ def convert(file: Path) -> Path:
         ChatTemplateError: it has no chat template, or one that never ends an answer.
     """
     digest = file_digest(file)
-    return cached(models_folder() / f"gguf-{digest[:16]}-v{VERSION}", functools.partial(_write, file, digest))
+    # The libraries' progress bars are for a terminal; in a log they would be hundreds of lines.
+    with nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO()):
+        return cached(models_folder() / f"gguf-{digest[:16]}-v{VERSION}", functools.partial(_write, file, digest))
 
 
 def _write(file: Path, digest: str, folder: Path) -> None:
@@ -144,11 +146,8 @@ def _model(file: Path, architecture: str, dtype: Any) -> "PreTrainedModel":
 
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
-    # transformers' progress bar is for a terminal; in a log it would be hundreds of lines.
-    quiet = nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO())
     try:
-        with quiet:
-            loaded: Any = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=dtype, output_loading_info=True)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=dtype, output_loading_info=True)
     except (ValueError, OSError, KeyError, NotImplementedError, RuntimeError, TypeError) as error:
         raise SubjectNotFoundError(
             f"{file} has the architecture {architecture!r}, which transformers cannot read from GGUF ({' '.join(str(error).split())[:300]}). "
@@ -277,13 +276,13 @@ def _save_tokenizer(file: Path, tokenizer: "PreTrainedTokenizerBase", folder: Pa
 
     tokenizer.save_pretrained(folder)
     settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-    # Under an architecture's own class transformers builds the tokenizer anew, with that class's split and special tokens.
+    # Under an architecture's own class transformers builds the tokenizer anew, with that class's split; some (Qwen2) it always does.
     settings["tokenizer_class"] = "PreTrainedTokenizerFast"
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
     back = load_tokenizer(str(file), folder)
     if back(_SAMPLE).input_ids != tokenizer(_SAMPLE).input_ids or back.special_tokens_map != tokenizer.special_tokens_map:
         raise SubjectNotFoundError(
-            f"The tokenizer in {file} cannot be saved as it is: it reads text differently afterwards. Use the model's own folder."
+            f"The tokenizer in {file} cannot be saved as it is: transformers splits text its own way for this architecture. Use the model's safetensors folder."
         )
 
 
@@ -298,7 +297,8 @@ def _end_of_turn(file: Path, tokenizer: "PreTrainedTokenizerBase") -> str:
     answer = "zqanswerzq"
     text = str(tokenizer.apply_chat_template([{"role": "user", "content": "zqquestionzq"}, {"role": "assistant", "content": answer}], tokenize=False))
     rest = text.rpartition(answer)[2].lstrip()
-    special = sorted((token for token in tokenizer.all_special_tokens if rest.startswith(token)), key=len)
+    control = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special} | set(tokenizer.all_special_tokens)
+    special = sorted((token for token in control if rest.startswith(token)), key=len)
     if special:
         return special[-1]
     if tokenizer.eos_token:
