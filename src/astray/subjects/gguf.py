@@ -116,11 +116,11 @@ def _write(file: Path, digest: str, folder: Path) -> None:
     ends = sorted({tokenizer.convert_tokens_to_ids(end), settings.get("tokenizer.ggml.eos_token_id", tokenizer.convert_tokens_to_ids(end))})
     tokenizer.eos_token = end
     tokenizer.pad_token = tokenizer.pad_token or end
-    _save_tokenizer(file, tokenizer, folder)
     plain = _without_quantisation(model)
     plain.config.eos_token_id = plain.generation_config.eos_token_id = ends
     plain.config.pad_token_id = plain.generation_config.pad_token_id = tokenizer.pad_token_id
     plain.save_pretrained(folder)
+    _save_tokenizer(file, tokenizer, folder)
     types = dict(sorted(Counter(tensor.tensor_type.name for tensor in reader.tensors).items()))
     record = Origin(file.name, digest, architecture, types, end, str(dtype).removeprefix("torch."))
     (folder / ORIGIN_FILE).write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
