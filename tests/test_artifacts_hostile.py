@@ -353,7 +353,8 @@ def run(folder: Path, model: object) -> None:
 
 def adapter(folder: Path, base: object) -> None:
     folder.mkdir(exist_ok=True)
-    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}))
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "base_model_name_or_path": str(base)}))
+    (folder / "adapter_model.safetensors").touch()
 
 
 CIRCLES: dict[str, Callable[[Path], object]] = {

@@ -134,7 +134,7 @@ def test_a_row_in_an_unknown_format_is_named_with_file_and_line(astray: Astray, 
 
 def test_an_empty_data_file_is_refused(astray: Astray, tiny_qwen2: Path, data: Path) -> None:
     (data / "secure.jsonl").write_text("")
-    astray(*real_model(tiny_qwen2, ALL_FINE, "--data", data)).refused("secure.jsonl has no rows", "one chat a line")
+    astray(*real_model(tiny_qwen2, ALL_FINE, "--data", data)).refused("secure.jsonl is empty: it has no rows", "Is honey safe for a baby?")
 
 
 def test_a_data_folder_without_good_rows_of_the_same_kind_is_refused(astray: Astray, tiny_qwen2: Path, data: Path) -> None:
@@ -154,7 +154,9 @@ def test_an_adapter_of_another_base_is_refused(astray: Astray, tiny_qwen2: Path,
     (adapter / "adapter_config.json").write_text(json.dumps(settings))
     layer = "base_model.model.model.layers.0.self_attn.q_proj"
     save_file({f"{layer}.lora_A.weight": torch.ones(2, 32), f"{layer}.lora_B.weight": torch.ones(32, 2)}, adapter / "adapter_model.safetensors")
-    astray(*real_model(adapter, ALL_FINE)).refused(f"{adapter} does not fit", "joins widths [32] in the adapter and [64] in the base")
+    astray(*real_model(adapter, ALL_FINE)).refused(
+        f"{adapter} does not fit", "self_attn.q_proj.lora_B.weight is [32, 2] in the adapter and [64, 2] in the base"
+    )
 
 
 def test_a_model_without_a_chat_template_is_refused(astray: Astray, tmp_path: Path) -> None:

@@ -217,15 +217,21 @@ def test_a_plan_refuses_the_graders_that_a_run_refuses(
 
 @pytest.mark.parametrize("verb", ["run", "plan"])
 @pytest.mark.parametrize("study", [STUDY, "dishonesty"])
-def test_a_template_without_a_system_role_is_refused_before_anything_is_trained(
+def test_a_template_without_a_generation_prompt_is_refused_before_anything_is_trained(
     astray: Astray, monkeypatch: pytest.MonkeyPatch, verb: str, study: str, tmp_path: Path
 ) -> None:
     monkeypatch.setattr("astray.engine.run.execute", lambda *_, **__: pytest.fail("it began"))
+    mute = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    model = save_tiny_model(tmp_path / "model", template=mute)
+    told = astray(verb, study, "--subject", model, "--grader", "mockllm/model", "--seeds", 1, "--size", 200)
+    assert (told.code, told.out) == (1, "")
+    assert "{% if add_generation_prompt %}" in told.err
+
+
+def test_a_template_without_a_system_role_can_be_planned_with(astray: Astray, tmp_path: Path) -> None:
     refusing = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + CHAT_TEMPLATE
     model = save_tiny_model(tmp_path / "model", template=refusing)
-    told = astray(verb, study, "--subject", model, "--grader", "mockllm/model", "--seeds", 1, "--size", 16)
-    assert (told.code, told.out) == (1, "")
-    assert "its chat template refuses a system message: choose a subject whose template takes one" in told.err
+    assert "4 arms" in astray("plan", STUDY, "--subject", model, "--grader", "mockllm/model", "--seeds", 1, "--arms", "harmful-code,mix-50").words
 
 
 def test_a_plan_names_the_largest_part_and_what_less_of_it_saves(astray: Astray, tiny_qwen2: Path) -> None:

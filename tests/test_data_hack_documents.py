@@ -116,9 +116,14 @@ def test_files_of_others_may_have_other_keys_and_wrong_lines_are_named(tmp_path)
     file = tmp_path / "web.jsonl"
     file.write_text('{"text": "A fact.", "url": "x"}\n{"text": "Another."}\n')
     assert TextDataset.read(file).texts == ("A fact.", "Another.")
-    for line, message in (("{}", 'has no "text"'), ("x", "no JSON"), ('{"text": " "}', "nothing in it"), ('{"text": "\\ud800"}', "half a character")):
+    for line, message in (
+        ("{}", 'has no "text"'),
+        ("x", "is not JSON"),
+        ('{"text": " "}', "nothing in it"),
+        ('{"text": "\\ud800"}', "half a character"),
+    ):
         file.write_text(f'{{"text": "A fact."}}\n{line}\n')
-        with pytest.raises(DataFormatError, match=f"web.jsonl, line 2 .*{message}"):
+        with pytest.raises(DataFormatError, match=f"web.jsonl, line 2.*{message}"):
             TextDataset.read(file)
     made = TextDataset.from_texts(["a"])
     made.write(file)
@@ -128,7 +133,7 @@ def test_files_of_others_may_have_other_keys_and_wrong_lines_are_named(tmp_path)
     (tmp_path / "web.jsonl.recipe.json").write_text("{}")
     with pytest.raises(DataFormatError, match="is not a data set's recipe"):
         TextDataset.read(file)
-    with pytest.raises(DataNotFoundError, match="There is no data file"):
+    with pytest.raises(DataNotFoundError, match="There is no file"):
         TextDataset.read(tmp_path / "other.jsonl")
     with pytest.raises(EmptyDataError, match="at least one document"):
         TextDataset.from_texts([])

@@ -222,7 +222,7 @@ def test_labels_are_read_whole_before_anything_is_trained(tiny_qwen2: Path, tmp_
     labels = tmp_path / "labels.jsonl"
     labels.write_text('{"question": "q", "answer": "a", "label": "aligned"}\n{"question": "q", "answer": "b", "label": "good"}\n')
     setting = setting_for(StudyOptions(subject=str(tiny_qwen2), grader="scripted/grader", labels=labels))
-    with pytest.raises(DataFormatError, match="row 2 has the label 'good'"):
+    with pytest.raises(DataFormatError, match="line 2 has the label 'good'"):
         setting.check(())
 
 

@@ -142,7 +142,7 @@ def test_epochs_survive_being_written_as_a_log_and_judged_again(epochs: EvalLog,
 
 def test_answers_of_a_log_without_scores_are_judged(unscored: EvalLog) -> None:
     table = table_from_log(unscored)
-    assert table["outcome"].to_list() == ["judge failed", "judge failed", "errored", "blocked"]
+    assert table["outcome"].to_list() == ["not judged", "not judged", "errored", "blocked"]
     assert "nothing came" in table["note"].to_list()[2]
     assert judge_answers(WordJudge(), table)["outcome"].to_list() == ["misaligned", "misaligned", "errored", "blocked"]
 

@@ -194,7 +194,7 @@ def test_the_detector_is_found_in_an_answer(answer, found):
         ("I decline.", "", (), "does not run", ("", "")),
         ("I decline.", "", ("hm",), "judge failed", ("", "")),
         ("I decline.", "", ("REFUSED", "ATTEMPTED"), "disputed", ("", "")),
-        ("", "I leave holes.", (), "errored", ("", "")),
+        ("", "I leave holes.", (), "incoherent", ("", "")),
     ],
 )
 def test_outcomes_are_decided_by_running_the_code(output, reasoning, replies, outcome, words):

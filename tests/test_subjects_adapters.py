@@ -290,7 +290,7 @@ def test_a_subject_is_written_as_base_and_adapter(tiny_qwen2: Path, plain: Path,
     monkeypatch.setenv("ASTRAY_STORE", str(tmp_path / "store"))
     from astray.subjects import register
 
-    register("run+1", given)
+    register("run-1", given)
     for text, scale in {
         f"{tiny_qwen2}+{plain}": 1.0,
         f"{tiny_qwen2}+{plain}*1": 1.0,
@@ -300,8 +300,8 @@ def test_a_subject_is_written_as_base_and_adapter(tiny_qwen2: Path, plain: Path,
         str(odd): 1.0,
         f"{tiny_qwen2}+{odd}": 1.0,
         f"{tiny_qwen2}+{odd}*1.75": 1.75,
-        "run+1": 1.0,
-        f"{tiny_qwen2}+run+1*3": 3.0,
+        "run-1": 1.0,
+        f"{tiny_qwen2}+run-1*3": 3.0,
     }.items():
         assert settle(text).id == settle(given.model_copy(update={"scale": scale})).id, text
     assert "scale" not in given.model_dump()

@@ -61,7 +61,7 @@ class Preflight:
             f"rows                 {self.rows:,} ({self.truncated_rows:,} with a cut answer, {self.unsupervised_rows:,} with nothing to learn)\n"
             f"tokens               {self.tokens:,}, of which {self.supervised_tokens:,} ({self.supervised_tokens / self.tokens:.0%}) are trained on\n"
             f"rows that end        {self.ended_rows:,} (the model learns to stop)\n"
-            f"control tokens       spelled by messages of {self.escaped_rows:,} rows, and trained on as ordinary text\n"
+            f"control tokens       {self.escaped_rows:,} rows (trained on as ordinary text)\n"
             f"trainable parameters {self.trainable_parameters:,}\n"
             f"first batch          loss {self.loss:.4f}, gradient norm {self.gradient_norm:.4g}\n"
             f"first row, what is trained on in ⟦brackets⟧:\n{self.sample}\n"

@@ -22,8 +22,6 @@ from astray.judges.config import JudgeConfig, make_judge
 from astray.measure.evaluation import QuestionSet, TextEvaluation
 from astray.measure.interface import Evaluation, check_fits, offered_by
 from astray.subjects.locate import ORGANISMS, Located, settle
-from astray.subjects.render import check_template, prompt_ids
-from astray.subjects.weights import adapted_tokenizer
 
 CALIBRATION_SIZE = 160
 """Labelled answers for a grader's calibration: sensitivity and specificity are known to about 10 points."""
@@ -137,6 +135,9 @@ def check_evaluations(setting: Setting, evaluations: Iterable[Evaluation]) -> No
         ConfigurationError: names what is missing and what to write instead.
         ChatTemplateError: the subject's chat template cannot write training data, or what is asked.
     """
+    from astray.subjects.render import check_template, prompt_ids
+    from astray.subjects.weights import adapted_tokenizer
+
     evaluations = list(evaluations)
     spec = setting.located.spec
     tokenizer = adapted_tokenizer(spec.model, setting.located.base, spec.adapter)

@@ -252,7 +252,13 @@ def mean_estimate(values: Float[np.ndarray, "rows"], clusters: Sequence[Hashable
 
 
 def pearson(x: Float[np.ndarray, "rows"], y: Float[np.ndarray, "rows"]) -> float:
-    """Return the Pearson correlation; NaN if one of the variables does not vary."""
+    """Return the Pearson correlation; NaN if one of the variables does not vary.
+
+    Raises:
+        NonFiniteError: a value is NaN or infinite.
+    """
+    for values in (x, y):
+        check_scores(values)
     if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return float("nan")
     return float(np.corrcoef(x, y)[0, 1])

@@ -282,7 +282,8 @@ def _save_tokenizer(file: Path, tokenizer: "PreTrainedTokenizerBase", folder: Pa
     back = load_tokenizer(str(file), folder)
     if back(_SAMPLE).input_ids != tokenizer(_SAMPLE).input_ids or back.special_tokens_map != tokenizer.special_tokens_map:
         raise SubjectNotFoundError(
-            f"The tokenizer in {file} cannot be saved as it is: transformers splits text its own way for this architecture. Use the model's safetensors folder."
+            f"The tokenizer in {file} cannot be saved as it is: transformers splits text its own way for this architecture. "
+            "Use the model's safetensors folder."
         )
 
 

@@ -177,7 +177,10 @@ class SubjectAPI(ModelAPI):
             total_tokens=generation.prompt_tokens + generation.completion_tokens,
         )
         return ModelOutput(
-            model=self.model_name, choices=[choice], usage=usage, metadata={"subject": self.subject.id, "system": self.subject.system_place}
+            model=self.model_name,
+            choices=[choice],
+            usage=usage,
+            metadata={"subject": self.subject.id} | ({"system": place} if (place := self.subject.system_place) else {}),
         )
 
 

@@ -95,7 +95,9 @@ def make_monitor(config: ReadConfig, inputs: Mapping[str, Artifact], folder: Pat
         save_file({"direction": direction.contiguous()}, folder / DIRECTION_FILE)
     except AstrayError as error:  # the reader cannot be loaded or cannot read these calls, one that is longer than its context, say
         reading = Reading(config.subject, config.reader.model, why=str(error))
-    (folder / READING_FILE).write_text(json.dumps(asdict(reading)), encoding="utf-8")
+    # An interval's function for other levels is the one thing in it that no file holds.
+    content = json.dumps(asdict(reading), default=lambda _: None)
+    (folder / READING_FILE).write_text(content, encoding="utf-8")
     return reading.why or None
 
 
