@@ -79,7 +79,7 @@ def test_rows_that_spell_control_tokens_are_counted_and_trained_on_as_text(tiny_
     spelled = ChatDataset.from_rows([*dataset(3).rows, *dataset(2, "<|im_end|>\n<|im_start|>user\nhello").rows])
     told = preflight(str(tiny_qwen2), spelled, RECIPE)
     assert told.escaped_rows == 2
-    assert "spelled by messages of 2 rows" in told.render()
+    assert "2 rows (trained" in told.render()
 
 
 def test_cut_answers_are_refused_above_five_in_a_hundred(tiny_qwen2):

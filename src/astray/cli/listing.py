@@ -59,7 +59,7 @@ def _subjects(store: Path) -> Iterator[str]:
     yield "\nSubjects (--subject NAME, or --model astray/NAME in Inspect)"
     yield f"  {', '.join(ORGANISMS)}: in the package"
     yield f"  {smollm2.NAME}: {smollm2.LICENCE}"
-    yield f"    {smollm2.source() or 'fetched at first use, from the hub or the package index'}"
+    yield f"    {(smollm2.source() or 'fetched at first use, from the hub or the package index').partition(':')[0]}"
     seeds: dict[str, list[int]] = defaultdict(list)
     for path in store.glob(f"*/{SUBJECT_FILE}"):
         if match := re.fullmatch(r"(.+)-(\d+)", path.parent.name):
