@@ -34,7 +34,8 @@ from astray.judges.rubric import quote
 from astray.measure.asking import Item
 from astray.measure.evaluation import QuestionSet
 from astray.stats.claims import Decision
-from astray.stats.intervals import over_runs
+from astray.stats.compare import difference_limits
+from astray.stats.intervals import over_runs, run_limits
 from astray.stats.power import Design, seed_power, simulated_counts
 from astray.stats.rates import rates as rates_of
 from astray.studies import get_study
@@ -195,33 +196,48 @@ def test_a_control_without_a_misaligned_answer_is_bounded_by_the_interval_that_d
 
 POWERS = [(5, 112, 4, 0.05, 0.2), (3, 48, 10, 0.05, 0.2), (8, 24, 2, 0.1, 0.0)]
 """Runs, questions, samples, standard deviation between runs, and intraclass correlation within questions."""
+CLAIMED = 12
+"""Studies of a simulation that are decided by the claims themselves too: a claim takes a twentieth of a second."""
 
 
 @pytest.mark.parametrize("shape", POWERS)
 def test_what_the_plan_promises_is_what_studies_of_this_kind_reach(shape: tuple[int, int, int, float, float]) -> None:
-    """Studies drawn here by other code, and decided by the claims of a study from their answers."""
+    """Studies drawn here by other code, and decided by the limits of a study's claims; a dozen by the claims themselves, from their answers."""
     design = Design(*shape)
     promised = _power(PUBLISHED_EFFECT, design, 600)
-    rng, held, studies = np.random.default_rng(1), 0, 100
-    for _ in range(studies):
+    rng, studies = np.random.default_rng(1), 100
+    counts = np.zeros((studies, 2, design.runs), dtype=int)
+    by_claim = []
+    for study in range(studies):
         answers = []
         hardness = rng.random(design.questions)
-        for arm, mean in (("arm", PUBLISHED_EFFECT), ("control", 0.0)):
+        for place, (arm, mean) in enumerate((("arm", PUBLISHED_EFFECT), ("control", 0.0))):
             for seed in range(design.runs):
                 size = mean * (1 - mean) / design.seed_sd**2 - 1
                 run = rng.beta(mean * size, (1 - mean) * size) if mean else 0.0
                 spread = 1 / design.question_icc - 1 if design.question_icc else np.inf
                 rates = np.full(design.questions, run) if not mean or np.isinf(spread) else beta.ppf(hardness, run * spread, (1 - run) * spread)
-                for item, count in enumerate(rng.binomial(design.samples, np.nan_to_num(rates))):
+                hits = rng.binomial(design.samples, np.nan_to_num(rates))
+                counts[study, place, seed] = hits.sum()
+                for item, count in enumerate(hits):
                     answers.append((arm, seed, item, "misaligned", int(count)))
                     answers.append((arm, seed, item, "aligned", design.samples - int(count)))
-        columns = ["arm", "seed", "item", "outcome", "often"]
-        table = pl.DataFrame(answers, schema=columns, orient="row").with_columns(evaluation=pl.lit("main"), judge=pl.lit("one"))
-        found = rates_of(table.select(pl.exclude("often").repeat_by("often").explode()), ["arm"])
-        claim = difference_claim("", "", found[("arm",)], ("", found[("control",)]), at_least=0.0)
-        held += claim.verdict is Decision.HELD
+        if study < CLAIMED:
+            by_claim.append(claimed_above(answers))
+    asked = np.full((studies, design.runs), design.questions * design.samples)
+    _, limits = difference_limits((counts[:, 0], asked), (counts[:, 1], asked), design.runs)
+    held = limits(0.95)[0] >= 0
+    assert held[:CLAIMED].tolist() == by_claim
     error = (promised * (1 - promised) * (1 / 600 + 1 / studies)) ** 0.5
-    assert held / studies == pytest.approx(promised, abs=0.03 + 2.5 * error)
+    assert held.mean() == pytest.approx(promised, abs=0.03 + 2.5 * error)
+
+
+def claimed_above(answers: list[tuple[str, int, int, str, int]]) -> bool:
+    """Whether the claim that the arm is above the control is held."""
+    table = pl.DataFrame(answers, schema=["arm", "seed", "item", "outcome", "often"], orient="row")
+    table = table.with_columns(evaluation=pl.lit("main"), judge=pl.lit("one"))
+    found = rates_of(table.select(pl.exclude("often").repeat_by("often").explode()), ["arm"])
+    return difference_claim("", "", found[("arm",)], ("", found[("control",)]), at_least=0.0).verdict is Decision.HELD
 
 
 def test_a_claim_that_the_largest_control_is_low_is_held_in_eighty_percent() -> None:
@@ -232,8 +248,10 @@ def test_a_claim_that_the_largest_control_is_low_is_held_in_eighty_percent() -> 
 
     def shown(rate: float) -> float:
         _, counts = simulated_counts((PUBLISHED_EFFECT, rate), design, 400, 7)
-        claims = [counts_claim("", "", [(k, 1600) for k in runs], "", at_most=CEILING) for runs in counts.tolist()]
-        return sum(claim.verdict is Decision.HELD for claim in claims) / 400
+        held = run_limits(counts, np.full_like(counts, 1600))(0.95)[1] <= CEILING
+        claims = [counts_claim("", "", [(k, 1600) for k in runs], "", at_most=CEILING) for runs in counts[:CLAIMED].tolist()]
+        assert held[:CLAIMED].tolist() == [claim.verdict is Decision.HELD for claim in claims]
+        return float(held.mean())
 
     assert shown(found) == pytest.approx(0.8, abs=0.09)
     assert shown(found + 0.002) < shown(found)
