@@ -133,7 +133,7 @@ def as_table(counted: Counted) -> pl.DataFrame:
         for each in counted.differences
     ]  # fmt: skip
     texts, numbers = pl.String(), pl.Float64()
-    schema: dict[str, pl.DataType] = {"name": texts, "side": texts} | dict.fromkeys((f"by {name}" for name in counted.by), texts)
+    schema: dict[str, pl.DataType] = dict.fromkeys(("name", "side", *(f"by {name}" for name in counted.by)), texts)
     schema |= {
         "numerator": pl.Int64(),
         "denominator": pl.Int64(),

@@ -56,7 +56,7 @@ def judge_error(path: Path, scored: pl.DataFrame, rule: Rule) -> tuple[Calibrati
             f"None of the {len(labels):,} labelled answers in {path} is among the {len(scored):,} that are counted: they are labels of others. "
             "Question and answer have to be the same texts, or the id and epoch the same."
         )
-    count = {key: int(number) for *key, number in matched.group_by("label", "role").len().iter_rows() for key in [tuple(key)]}
+    count = {(label, role): int(number) for label, role, number in matched.group_by("label", "role").len().iter_rows()}
 
     def of(label: str, role: str) -> int:
         return count.get((label, role), 0)

@@ -99,8 +99,8 @@ def _rows(log: Log, header: EvalLog, choices: Choices, with_answers: bool, notes
         name, told = choose("score", "--score", choices.score, there or named, where)
         notes += [told] if told and told not in notes else []
     judge = _judge(header, name)
-    for scores, failure in kept:
-        score = scores.get(name)
+    for given, failure in kept:
+        score = given.get(name)
         columns["judge"].append((score.metadata or {}).get("judge") or judge if score else judge)
         value = _value(score, choices, f"The score {name!r} of {where}") if score else None
         columns["value"].append(value)
