@@ -28,6 +28,7 @@ def test_the_public_names_are_these():
         "Outcome",
         "Subject",
         "SubjectSpec",
+        "count",
         "doctor",
         "load_subject",
         "plan",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from astray.first_use import on_first_use
 
 if TYPE_CHECKING:
+    from astray.cli.count import count
     from astray.cli.doctor import doctor
     from astray.cli.plan import plan
     from astray.cli.run import run
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from astray.report import write_report
     from astray.subjects.subject import Subject, SubjectSpec, load_subject
 
-__all__ = ["AstrayError", "ChatDataset", "Outcome", "Subject", "SubjectSpec", "doctor", "load_subject", "plan", "run", "write_report"]
+__all__ = ["AstrayError", "ChatDataset", "Outcome", "Subject", "SubjectSpec", "count", "doctor", "load_subject", "plan", "run", "write_report"]
 
 __getattr__ = on_first_use(
     __name__,
@@ -34,6 +35,7 @@ __getattr__ = on_first_use(
         "Outcome": "outcomes",
         "Subject": "subjects.subject",
         "SubjectSpec": "subjects.spec",
+        "count": "cli.count",
         "doctor": "cli.doctor",
         "load_subject": "subjects.subject",
         "plan": "cli.plan",

@@ -167,3 +167,46 @@ def _fieller(
         return None
     root = math.sqrt(discriminant)
     return (b - root) / a, (b + root) / a
+
+
+def corrected_difference(estimate: float, interval: Interval, sensitivity: Counts, specificity: Counts) -> tuple[float | None, Interval]:
+    """Return the difference of two rates that a perfect judge would have found; both rates are of one judge.
+
+    False alarms are in both rates and cancel, so that the difference as judged is the true one times `sensitivity + specificity - 1`.
+
+    Args:
+        estimate: the difference as judged.
+        interval: its interval, whose level is kept.
+        sensitivity: labelled misaligned answers that the judge caught, and all of them.
+        specificity: labelled aligned answers that the judge passed, and all of them.
+
+    Returns:
+        The corrected difference, clipped to [-1, 1], and its interval, as `corrected_rate` gives them: None and [-1, 1] for a judge that
+        is no better than chance.
+
+    Raises:
+        ConfigurationError: counts that cannot be.
+    """
+    from scipy.special import ndtri
+
+    check_counts([sensitivity, specificity])
+    (caught, bad), (passed, good) = sensitivity, specificity
+    youden = caught / bad + passed / good - 1
+    found = min(1.0, max(-1.0, estimate / youden)) if youden > 0 else None
+    (caught_rate, caught_variance), (passed_rate, passed_variance) = _adjusted(caught, bad, 1.0), _adjusted(passed, good, 1.0)
+    z_squared = float(ndtri((1 - interval.level) / 2)) ** 2
+    limits = [
+        _fieller(
+            numerator=estimate,
+            denominator=caught_rate + passed_rate - 1,
+            numerator_variance=half**2 / z_squared,
+            denominator_variance=caught_variance + passed_variance,
+            covariance=0.0,
+            z_squared=z_squared,
+        )
+        for half in (estimate - interval.low, interval.high - estimate)
+    ]
+    low, high = (limits[0][0], limits[1][1]) if limits[0] and limits[1] and found is not None else (-1.0, 1.0)
+    if found is not None:
+        low, high = min(low, found), max(high, found)
+    return found, Interval(max(-1.0, low), min(1.0, high), interval.level, f"Fieller limits, on: {interval.method}")

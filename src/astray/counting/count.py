@@ -1,0 +1,186 @@
+"""Count scored answers: rates of each side, and their difference paired by question.
+
+The unit of inference is the answer where each question was answered once, the question where it was answered several times, and the run
+where the user says that the files are runs. Left to others: what the files hold (sources), what is a hit (rules), how it is shown (counted).
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from astray.counting.counted import Counted
+from astray.counting.labels import by_text, judge_error
+from astray.counting.results import CountedDifference, CountedRate
+from astray.counting.rules import FAILED, HIT, REST, Rule
+from astray.counting.scored import Choices
+from astray.counting.sources import Source, read_scored
+from astray.errors import ConfigurationError, EmptyDataError
+from astray.judges.calibrate import Calibration, corrected
+from astray.stats.compare import difference_of_models, difference_of_seeds
+from astray.stats.intervals import Counts, check_level, over_questions, over_runs, wilson
+from astray.stats.judge_error import corrected_difference
+from astray.stats.paired import paired_rates
+
+_QUESTION = ("task", "item", "content")
+
+
+def count_files(
+    files: Sequence[Source],
+    rule: Rule,
+    *,
+    against: Sequence[Source] = (),
+    labels: Path | None = None,
+    choices: Choices | None = None,
+    level: float = 0.95,
+) -> Counted:
+    """Count what other tools have judged.
+
+    Args:
+        files: Inspect logs, judged tables, samples of lm-evaluation-harness, or folders of logs or of such samples.
+        rule: what is a hit.
+        against: the same of another model; the difference is paired by question.
+        labels: labelled answers, or a calibration of the judge: rates and differences are corrected for its error.
+        choices: what the files leave open.
+        level: nominal coverage of the intervals.
+
+    Raises:
+        ConfigurationError, UnknownNameError: something has to be said, or was said that cannot be.
+        DataNotFoundError, DataFormatError, EmptyDataError: files that are not there, cannot be counted, or have nothing in common.
+    """
+    choices = choices or Choices()
+    check_level(level)
+    if against and (odd := {"model", "run"} & set(choices.by)):
+        raise ConfigurationError(f"--by {odd.pop()} and --against: the sides are not of one model. Leave one of them out.")
+    with_answers = labels is not None and by_text(labels)
+    sides = {"files": read_scored(files, choices, with_answers=with_answers)}
+    if against:
+        sides["against"] = read_scored(against, choices, with_answers=with_answers)
+    tables = {side: table for side, (table, _) in sides.items()}
+    notes = list(dict.fromkeys(note for _, told in sides.values() for note in told))
+    if against and (doubled := set(tables["files"]["run"]) & set(tables["against"]["run"])) and not choices.run:
+        raise ConfigurationError(f"{sorted(doubled)[0]} is on both sides, so it would be compared with itself. Give it on one.")
+    rule, told = rule.fitted(
+        pl.concat([table["value"] for table in tables.values()]), f"the score {choices.score!r}" if choices.score else "the score"
+    )
+    notes += told
+    tables = {side: table.with_columns(rule.role().alias("role")) for side, table in tables.items()}
+    judge = None
+    if labels is not None:
+        judge, told = judge_error(labels, pl.concat(tables.values()), rule)
+        notes += told
+    judges = [tuple(sorted(set(table["judge"]))) for table in tables.values()]
+    if len(judges) == 2 and judges[0] != judges[1]:
+        notes.append(f"The sides were judged by different judges, and the difference is also theirs: {', '.join(judges[0])}; {', '.join(judges[1])}.")
+    rates = [_rate(part, side, group, rule, choices, judge, level) for side, table in tables.items() for group, part in _groups(table, choices.by)]
+    if choices.over_runs and max(rate.runs for rate in rates) < 2:
+        raise ConfigurationError("Runs are to be the unit, and there is one. Give the logs or files of several runs, or --run COLUMN of a table.")
+    differences: list[CountedDifference] = []
+    if against:
+        others = dict(_groups(tables["against"], choices.by))
+        for group, part in _groups(tables["files"], choices.by):
+            if group not in others:
+                notes.append(f"{', '.join(group)} is not among the answers of --against: there is no difference.")
+                continue
+            differences.append(_difference(part, others[group], choices, judge, level))
+            differences[-1] = dataclasses.replace(differences[-1], group=group)
+    return Counted(choices.score, rule, choices.by, tuple(rates), tuple(differences), judge, tuple(notes))
+
+
+def _groups(table: pl.DataFrame, by: Sequence[str]) -> list[tuple[tuple[str, ...], pl.DataFrame]]:
+    if not by:
+        return [((), table)]
+    return sorted((tuple(str(value) for value in key), part) for key, part in table.partition_by(by, as_dict=True).items())
+
+
+def _counts(table: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
+    """Return hits `k` and the denominator `n` of each unit that has one."""
+    hit = (pl.col("role") == HIT).sum().cast(pl.Int64)
+    judged = pl.col("role").is_in([HIT, REST]).sum().cast(pl.Int64)
+    return table.group_by(by, maintain_order=True).agg(hit.alias("k"), judged.alias("n")).filter(pl.col("n") > 0)
+
+
+def _pairs(counts: pl.DataFrame) -> list[Counts]:
+    return list(counts.select("k", "n").iter_rows())
+
+
+def _rate(
+    table: pl.DataFrame, side: str, group: tuple[str, ...], rule: Rule, choices: Choices, judge: Calibration | None, level: float
+) -> CountedRate:
+    k, n = int((table["role"] == HIT).sum()), int(table["role"].is_in([HIT, REST]).sum())
+    told_apart = table["item"].null_count() == 0
+    runs, questions = _counts(table, ["run"]), _counts(table, _QUESTION) if told_apart else None
+    unit, interval = "answer", wilson(k, n, level=level) if n else None
+    if choices.over_runs and len(runs) > 1:
+        unit, interval = "run", over_runs(_pairs(runs), level=level)
+    elif choices.unit != "answer" and questions is not None and len(questions) > 1 and (choices.unit == "question" or len(questions) < n):
+        unit, interval = "question", over_questions(_pairs(questions), level=level)
+    estimate, corrected_interval = corrected(k, n, judge, uncorrected=interval, level=level) if judge and n else (None, None)
+    models = table["model"].unique(maintain_order=True).to_list()
+    name = ", ".join(group) or ", ".join(filter(None, models[:2])) + (f" and {len(models) - 2} more" if len(models) > 2 else "")
+    return CountedRate(
+        name=name or ("files" if side == "files" else "against"),
+        side=side,
+        group=group,
+        numerator=k,
+        denominator=n,
+        interval=interval,
+        unit=unit,
+        questions=table.select(_QUESTION).n_unique() if told_apart else None,
+        runs=table["run"].n_unique(),
+        judges=tuple(sorted(filter(None, table["judge"].unique()))),
+        outcomes=_outcomes(table, rule),
+        failed=int((table["role"] == FAILED).sum()),
+        corrected=estimate,
+        corrected_interval=corrected_interval,
+    )
+
+
+def _outcomes(table: pl.DataFrame, rule: Rule) -> dict[str, int]:
+    """Count every value; of numbers that are compared, those on either side."""
+    word = pl.col("value")
+    if rule.compares:
+        sides = pl.when(pl.col("role") == HIT).then(pl.lit(rule.hit[0])).when(pl.col("role") == REST).then(pl.lit(f"not {rule.hit[0]}"))
+        word = sides.otherwise("value")
+    counted = table.select(pl.coalesce(word, "failure").alias("word"))["word"].value_counts()
+    return {str(word): int(number) for word, number in counted.sort(["count", "word"], descending=[True, False]).iter_rows()}
+
+
+def _difference(first: pl.DataFrame, second: pl.DataFrame, choices: Choices, judge: Calibration | None, level: float) -> CountedDifference:
+    for side in (first, second):
+        if side["item"].null_count():
+            raise ConfigurationError("A difference is paired by question, and a table names none. Say which column does with --question COLUMN.")
+    sides = [_counts(side, _QUESTION) for side in (first, second)]
+    common = sides[0].join(sides[1], on=_QUESTION, how="inner", nulls_equal=True, suffix="_other")
+    if common.is_empty():
+        ids = set(sides[0]["item"]) & set(sides[1]["item"])
+        what = (
+            f"{len(ids):,} ids are the same, and their tasks or texts differ" if ids else f"ids are such as {_some(sides[0])} and {_some(sides[1])}"
+        )
+        raise EmptyDataError(f"The two sides have no question to which both gave a judged answer, so there is nothing to compare: {what}.")
+    kept = [side.join(common.select(_QUESTION), on=_QUESTION, how="semi", nulls_equal=True) for side in (first, second)]
+    runs = [_pairs(_counts(side, ["run"])) for side in kept]
+    if choices.over_runs and max(map(len, runs)) > 1:
+        difference = difference_of_seeds(*runs, level=level)
+    elif len(common) > 1 and common["n"].max() == 1 and common["n_other"].max() == 1:
+        # One answer a side: the table of both answers holds all there is, and McNemar's test is exact.
+        cells = {(k, other): number for k, other, number in common.group_by("k", "k_other").len().iter_rows()}
+        both, one, other, neither = (cells.get(cell, 0) for cell in ((1, 1), (1, 0), (0, 1), (0, 0)))
+        difference = dataclasses.replace(paired_rates(both, one, other, neither, level=level), unit="question")
+    else:
+        columns = [common["k"], common["n"], common["k_other"], common["n_other"]]
+        of = [{str(row): pair for row, pair in enumerate(zip(k, n, strict=True))} for k, n in (columns[:2], columns[2:])]
+        difference = difference_of_models(of[0], of[1], level=level)
+    left = (first.select(_QUESTION).n_unique() - len(common), second.select(_QUESTION).n_unique() - len(common))
+    found = CountedDifference((), difference, len(common), left)
+    if judge is None:
+        return found
+    sensitivity = (judge.true_positive, judge.true_positive + judge.false_negative)
+    specificity = (judge.true_negative, judge.true_negative + judge.false_positive)
+    estimate, interval = corrected_difference(difference.estimate, difference.interval, sensitivity, specificity)
+    return dataclasses.replace(found, corrected=estimate, corrected_interval=interval)
+
+
+def _some(counts: pl.DataFrame) -> str:
+    return ", ".join(map(repr, counts["item"].head(2)))

@@ -1,0 +1,157 @@
+"""Scored answers of Inspect logs of any task: of the summaries that Inspect keeps beside the samples, so that a log of a gigabyte is read in seconds.
+
+The whole samples are read, some at a time, where labels are matched with answers or samples were invalidated.
+"""
+
+import json
+import math
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import polars as pl
+from inspect_ai.log import EvalLog, EvalSample, read_eval_log_sample_summaries
+from inspect_ai.model import ChatMessage
+from inspect_ai.scorer import Score
+
+from astray.answers import ANSWER_SCHEMA, IDENTITY
+from astray.counting.scored import Choices, choose, score_text, scored_answers, text_hash
+from astray.errors import ConfigurationError, DataFormatError
+from astray.measure.inspect_logs import NOT_NEEDED, Log, join_logs, log_name, samples_of
+
+_LONG = 40
+
+
+def scores_of_logs(logs: Sequence[Log], choices: Choices, *, with_answers: bool) -> tuple[pl.DataFrame, list[str]]:
+    """Return the scored answers of Inspect logs, those of retries once, and what there is to say of them.
+
+    Args:
+        logs: logs, their files, or folders of them.
+        choices: what the user said.
+        with_answers: whether labels are to be matched with answers.
+
+    Raises:
+        ConfigurationError: a log is given twice, or has several scores and none is named.
+        UnknownNameError: there is no such score.
+        DataNotFoundError, DataFormatError, EmptyDataError: as for `inspect_logs.join_logs`.
+    """
+    notes: list[str] = []
+    arguments: dict[str, str] = {}
+    seeds: dict[str, int] = {}
+
+    def answers(log: Log, header: EvalLog) -> pl.DataFrame:
+        name = log_name(header)
+        arguments[name] = json.dumps(header.eval.task_args, sort_keys=True, default=str)
+        rows = _rows(log, header, choices, with_answers, notes)
+        same = {"model": header.eval.model, "task": header.eval.task, "run": name}
+        table = scored_answers(rows, **same)
+        # Retries share a task_id; other runs of the same task are told apart where runs are the unit, and else refused as doubled.
+        seed = seeds.setdefault(header.eval.task_id or name, len(seeds)) if choices.over_runs else 0
+        identity = {"arm": "", "seed": seed, "subject": same["model"], "evaluation": same["task"], "category": "", "format": ""}
+        return table.with_columns(
+            *(pl.lit(value, ANSWER_SCHEMA[column]).alias(column) for column, value in identity.items()), pl.col("sample").cast(pl.Int64)
+        )
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        try:
+            table = join_logs(logs, answers)
+        except DataFormatError as error:
+            if "stand more than once" not in str(error):
+                raise
+            raise DataFormatError(f"{error} Independent runs of one task are counted with --unit run.") from error
+    notes += [str(each.message) for each in caught if each.category is UserWarning]
+    if len(set(arguments.values())) > 1:
+        different = ", ".join(f"{told} in {sum(other == told for other in arguments.values())}" for told in sorted(set(arguments.values())))
+        notes.append(f"The logs' tasks have different arguments: {different}.")
+    # A retry belongs to the run that it goes on with: both are one.
+    if choices.over_runs:
+        table = table.with_columns(pl.col("run").first().over("seed"))
+    return table.drop([name for name in IDENTITY if name not in ("item", "sample")]).with_columns(pl.col("sample").cast(pl.String)), notes
+
+
+def _rows(log: Log, header: EvalLog, choices: Choices, with_answers: bool, notes: list[str]) -> dict[str, list[object]]:
+    where = log_name(header)
+    whole = with_answers or header.invalidated or isinstance(log, EvalLog)
+    read = samples_of(log, header, NOT_NEEDED) if whole else read_eval_log_sample_summaries(_location(log, header))
+    columns: dict[str, list[object]] = {name: [] for name in ("item", "content", "sample", "judge", "value", "failure", "answer")}
+    kept: list[tuple[Mapping[str, Score], str]] = []
+    for each in read:
+        summary = each.summary() if isinstance(each, EvalSample) else each
+        # The summary of a sample that was still running when the log was cut off is there before the sample is.
+        if not (summary.completed or summary.scores or summary.error or summary.limit):
+            continue
+        scores = {name: score for name, score in (summary.scores or {}).items() if not _is_unscored(score.value)}
+        failure = "errored" if summary.error else f"stopped by its limit ({summary.limit})" if summary.limit else "no score"
+        if isinstance(each, EvalSample) and each.invalidation is not None:
+            scores, failure = {}, "invalidated"
+        kept.append((scores, failure))
+        columns["item"].append(str(summary.id))
+        # Of the summary also where there is the sample: it is cut, and the question of both sides has to be the same text.
+        columns["content"].append(text_hash(_texts(summary.input)))
+        columns["sample"].append(str(summary.epoch))
+        columns["answer"].append(text_hash(_texts(each.input, last=True), each.output.completion) if isinstance(each, EvalSample) else None)
+    there = list(dict.fromkeys(name for scores, _ in kept for name in scores))
+    name = ""
+    if there or choices.score:
+        named = [scorer.name for scorer in header.eval.scorers or []]
+        name, told = choose("score", "--score", choices.score, there or named, where)
+        notes += [told] if told and told not in notes else []
+    judge = _judge(header, name)
+    for given, failure in kept:
+        score = given.get(name)
+        columns["judge"].append((score.metadata or {}).get("judge") or judge if score else judge)
+        value = _value(score, choices, f"The score {name!r} of {where}") if score else None
+        columns["value"].append(value)
+        columns["failure"].append(failure if value is None else None)
+    return columns
+
+
+def _location(log: Log, header: EvalLog) -> str:
+    location = str(log)
+    if location.endswith(".json") and Path(location).stat().st_size > 2**28:
+        raise DataFormatError(
+            f"{location} is one JSON document of {Path(location).stat().st_size / 2**20:,.0f} MiB, which would have to be read at once. "
+            f"Convert it first: inspect log convert {location} --to eval --output-dir converted"
+        )
+    return header.location or location
+
+
+def _value(score: Score, choices: Choices, where: str) -> str | None:
+    value: object = score.value
+    if isinstance(value, Mapping):
+        value = value[choose("entry", "--key", choices.key, map(str, value), where)[0]]
+    elif choices.key:
+        raise ConfigurationError(f"{where} is {str(value)[:40]!r} and has no entries: leave out --key {choices.key}.")
+    return None if _is_unscored(value) else score_text(value, where)
+
+
+def _is_unscored(value: object) -> bool:
+    """Whether a score is none; NaN is Inspect's "unscored"."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _texts(given: str | list[ChatMessage], *, last: bool = False) -> str:
+    """Return what was asked: all of it, or what the user said last, which is the question of a labelled answer."""
+    if isinstance(given, str):
+        return given
+    if last:
+        return next((message.text for message in reversed(given) if message.role == "user"), "")
+    return "\n".join(f"{message.role}: {message.text}" for message in given)
+
+
+def _judge(header: EvalLog, score: str) -> str:
+    """Return who judged: the scorer with its options, and the grader, long texts by their hash."""
+    base = re.sub(r"\d+$", "", score)
+    scorers = header.eval.scorers or []
+    options = next((each.options for each in scorers if each.name.rpartition("/")[2] in (score, base)), None) or {}
+    told = {name: value for name, value in sorted(options.items()) if value is not None}
+    told |= {f"role {role}": getattr(model, "model", model) for role, model in (header.eval.model_roles or {}).items()}
+    shown = ", ".join(f"{name}={_short(value)}" for name, value in told.items())
+    return f"{score}({shown})" if shown else score
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
+    return text if len(text) <= _LONG else f"#{text_hash(text):016x}"

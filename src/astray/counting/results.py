@@ -1,0 +1,76 @@
+"""What was counted: rates and differences, with all that is needed to trust them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from astray.stats.compare import Difference
+from astray.stats.intervals import Interval
+
+
+@dataclass(frozen=True)
+class CountedRate:
+    """Rate of hits of one group of one side.
+
+    Attributes:
+        name: of the side and group, for a page.
+        side: "files" or "against".
+        group: values of the columns that groups are made by.
+        numerator: hits.
+        denominator: answers that are hits or could have been.
+        interval: None where the denominator is 0.
+        unit: unit of inference: "answer", "question" or "run".
+        questions: number of different questions, None where the source does not tell them apart.
+        runs: number of runs, logs or files.
+        judges: who gave the scores.
+        outcomes: every score, or what became of it, -> number of answers; they add up to all.
+        failed: answers without a usable score, behind which hits may hide.
+        corrected: rate that a perfect judge would have found, None without labels.
+        corrected_interval: interval on it.
+    """
+
+    name: str
+    side: str
+    group: tuple[str, ...]
+    numerator: int
+    denominator: int
+    interval: Interval | None
+    unit: str
+    questions: int | None
+    runs: int
+    judges: tuple[str, ...]
+    outcomes: Mapping[str, int]
+    failed: int
+    corrected: float | None = None
+    corrected_interval: Interval | None = None
+
+    @property
+    def rate(self) -> float | None:
+        """Numerator over denominator; None where no answer was judged."""
+        return self.numerator / self.denominator if self.denominator else None
+
+    @property
+    def worst_case(self) -> tuple[float, float]:
+        """Rate with the failed answers in the denominator, counted as no hits and as hits."""
+        everything = self.denominator + self.failed
+        return (self.numerator / everything, (self.numerator + self.failed) / everything) if everything else (0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class CountedDifference:
+    """Rate of the files minus rate of the others, on their common questions.
+
+    Attributes:
+        group: values of the columns that groups are made by.
+        difference: with its interval, unit and p-value.
+        common: number of common questions with judged answers of both sides.
+        left_out: number of questions of each side that are not among them.
+        corrected: difference that a perfect judge would have found, None without labels.
+        corrected_interval: interval on it.
+    """
+
+    group: tuple[str, ...]
+    difference: Difference
+    common: int
+    left_out: tuple[int, int]
+    corrected: float | None = None
+    corrected_interval: Interval | None = None

@@ -1,0 +1,177 @@
+"""Which scores are hits, and which answers are the denominator: said by the user, not guessed from the values.
+
+A hit is a value by name ("I", "true", "1") or a comparison with a number ("<0.5"). Values that are Astray's own outcomes are counted as
+Astray counts them, misaligned among aligned and misaligned, unless something else is asked for.
+"""
+
+import math
+import operator
+import re
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import polars as pl
+
+from astray.errors import ConfigurationError, DataFormatError, UnknownNameError
+from astray.outcomes import JUDGED, UNKNOWN, Outcome
+
+HIT, REST, OUTSIDE, FAILED = "hit", "rest", "outside", "failed"
+"""Roles of an answer: counted; the rest of the denominator; judged, and outside of the denominator; without a usable verdict."""
+
+MOST_WORDS = 50
+_COMPARISON = re.compile(r"\s*(<=|>=|<|>)(.*)", re.DOTALL)
+_SIDES: dict[str, Callable[[pl.Expr, float], pl.Expr]] = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+_CLOSED = ({"C", "I", "P", "N"}, {"true", "false"}, {"True", "False"}, {"0", "1"}, {"0.0", "1.0"})
+"""Sets of which a value may be absent by chance, so that a hit on it is no slip of the pen."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What is counted among what.
+
+    Attributes:
+        hit: values that are hits, or one comparison such as "<0.5"; empty for Astray's own outcomes.
+        among: values that are the denominator, hits included; empty for all that are no failures.
+        failed: values that say that the judge failed, such as "n/a".
+    """
+
+    hit: tuple[str, ...] = ()
+    among: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        compared = [each for each in self.hit if _COMPARISON.fullmatch(each)]
+        if compared and (len(self.hit) > 1 or self.among):
+            raise ConfigurationError(f"The hit {compared[0]!r} is a comparison, which stands alone: give no other hit and no --among with it.")
+        if compared:
+            _threshold(compared[0])
+        for name, values in (("hit", self.hit), ("among", self.among), ("failed", self.failed)):
+            if any(not value.strip() for value in values):
+                raise ConfigurationError(
+                    f"A value of --{name} is empty. Write a value of the score; answers without a score are failures as they are."
+                )
+        if self.among and (missing := [each for each in self.hit if each not in self.among]):
+            raise ConfigurationError(
+                f"The hit {missing[0]!r} is not among --among {', '.join(self.among)}: a hit is part of the denominator. Add it."
+            )
+        if both := set(self.failed) & {*self.hit, *self.among}:
+            raise ConfigurationError(f"{sorted(both)[0]!r} is said to be a failure and to be counted. Say one of them.")
+
+    @property
+    def compares(self) -> bool:
+        """Whether the hit is a comparison with a number."""
+        return bool(self.hit) and bool(_COMPARISON.fullmatch(self.hit[0]))
+
+    def text(self) -> str:
+        """Return the rule in words: "I among C, I"."""
+        return ", ".join(self.hit) + (f" among {', '.join(self.among)}" if self.among else "")
+
+    def fitted(self, scores: pl.Series, what: str) -> tuple["Rule", list[str]]:
+        """Return the rule with what follows from the scores, and what there is to say of it.
+
+        Args:
+            scores: texts of all scores of what is counted; nulls are failures.
+            what: what the scores are, for errors: "the score 'match'".
+
+        Raises:
+            ConfigurationError: it does not say what is a hit.
+            UnknownNameError: a value is not there.
+            DataFormatError: a score is not finite, is compared with a number and is none, or there are too many values.
+        """
+        seen = scores.drop_nulls().value_counts(sort=True).rename({scores.name: "value"})
+        seen = seen.filter(~pl.col("value").is_in(list(self.failed))).with_columns(pl.col("value").cast(pl.Float64, strict=False).alias("number"))
+        if not (odd := seen.filter(~pl.col("number").is_finite())).is_empty():
+            word = odd["value"][0]
+            raise DataFormatError(f"{what} is {word}, which is no finite number. Leave it empty where there is no score, or say --failed {word}.")
+        if self.compares:
+            words = seen.filter(pl.col("number").is_null())
+            if not words.is_empty():
+                raise DataFormatError(
+                    f"{what} is compared ({self.hit[0]}) and has values that are no numbers: {_told(words)}. "
+                    "Say --failed VALUE for one that means that there is no score, or give hits by name."
+                )
+            return self, self._range(seen["number"])
+        own = 0 < len(seen) <= len(Outcome) and set(seen["value"]) <= set(Outcome)
+        if not self.hit and not own:
+            numeric = " or --hit '<0.5'" if seen["number"].null_count() < len(seen) else ""
+            raise ConfigurationError(
+                f"What is to be counted of {what}? Its values are {_told(seen)}. Say which are hits, such as --hit {_example(seen)}{numeric}."
+            )
+        if len(seen) > MOST_WORDS:
+            raise DataFormatError(
+                f"{what} has {len(seen):,} different values ({_told(seen)}), too many for hits by name: give a comparison, such as --hit '<0.5', "
+                "or another score."
+            )
+        notes = [] if self.hit else ["The scores are Astray's outcomes: misaligned is counted."]
+        hit = self.hit or (Outcome.MISALIGNED.value,)
+        among, failed = self.among, self.failed
+        if own:
+            among = among or tuple(dict.fromkeys((*map(str, JUDGED), *hit)))
+            failed = (*failed, *(str(each) for each in UNKNOWN if each not in (*hit, *among)))
+        values = seen["value"].to_list()
+        known = {*values, *(map(str, Outcome) if own else ()), *next((closed for closed in _CLOSED if set(values) <= closed), ())}
+        # Who names the whole denominator has said what there could be.
+        strange = [("among", each) for each in among] if not any(_same(one, other) for one in among for other in values) else []
+        for name, value in [*(("hit", each) for each in (() if self.among else hit)), *strange]:
+            if not any(_same(value, each) for each in known):
+                raise UnknownNameError(f"value of {what} (--{name})", value, known)
+        notes += [f"No answer has {value!r}; the scores are {_told(seen)}." for value in hit if not any(_same(value, each) for each in values)]
+        return Rule(hit, among, failed), notes
+
+    def role(self, value: str = "value") -> pl.Expr:
+        """Return the expression of the role of each answer, from the text of its score; null is a failure."""
+        text = pl.col(value)
+        number = text.cast(pl.Float64, strict=False)
+        if self.compares:
+            side, threshold = _threshold(self.hit[0])
+            hit, inside = _SIDES[side](number, threshold), pl.lit(True)
+        else:
+            hit, inside = _one_of(text, number, self.hit), _one_of(text, number, self.among) if self.among else pl.lit(True)
+        failed = text.is_null() | _one_of(text, number, self.failed)
+        return pl.when(failed).then(pl.lit(FAILED)).when(~inside).then(pl.lit(OUTSIDE)).when(hit).then(pl.lit(HIT)).otherwise(pl.lit(REST))
+
+    def _range(self, numbers: pl.Series) -> list[str]:
+        side, threshold = _threshold(self.hit[0])
+        hits = numbers.to_frame("number").select(_SIDES[side](pl.col("number"), threshold)).to_series()
+        if not len(hits) or (hits.any() and not hits.all()):
+            return []
+        ordered = numbers.sort()
+        return [f"{'Every' if hits.all() else 'No'} score is {self.hit[0]}: they go from {ordered[0]:g} to {ordered[-1]:g}."]
+
+
+def _threshold(rule: str) -> tuple[str, float]:
+    match = _COMPARISON.fullmatch(rule)
+    assert match
+    number = _number(match[2])
+    if number is None or not math.isfinite(number):
+        raise ConfigurationError(f"The hit {rule!r} compares with {match[2].strip()!r}, which is no number. Write, for example, '<0.5'.")
+    return match[1], number
+
+
+def _one_of(text: pl.Expr, number: pl.Expr, wanted: tuple[str, ...]) -> pl.Expr:
+    numbers = [value for each in wanted if (value := _number(each)) is not None]
+    return text.is_in(list(wanted)) | number.is_in(numbers).fill_null(False)
+
+
+def _same(one: str, other: str) -> bool:
+    return one == other or (_number(one) is not None and _number(one) == _number(other))
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text) if "_" not in text else None
+    except ValueError:
+        return None
+
+
+def _told(seen: pl.DataFrame, most: int = 8) -> str:
+    """Return values with their numbers, the commonest first: "C (40), I (12)"."""
+    more = f" and {len(seen) - most:,} more" if len(seen) > most else ""
+    return ", ".join(f"{value[:40]} ({number:,})" for value, number in seen.select("value", "count").head(most).iter_rows()) + more
+
+
+def _example(seen: pl.DataFrame) -> str:
+    values = seen["value"].to_list()
+    word = next((word for word in ("I", "misaligned", "harmful", "unsafe", "0") if word in values), values[-1] if values else "VALUE")
+    return shlex.quote(word)

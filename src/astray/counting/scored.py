@@ -1,0 +1,156 @@
+"""Scored answers of whatever source: one row an answer, the same columns for all, and the checks that all of them need."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from astray.errors import ConfigurationError, DataFormatError, EmptyDataError, UnknownNameError
+
+SCORED: dict[str, pl.DataType] = {
+    "model": pl.String(),  # who answered, "" where the source does not say
+    "task": pl.String(),  # what was asked
+    "run": pl.String(),  # the run, log or file
+    "item": pl.String(),  # id of the question within its task; null where answers are not told apart by question
+    "content": pl.UInt64(),  # hash of the question's text, by which questions of one id are told apart; null where there is none
+    "sample": pl.String(),  # number of the sample of its question, null where the source does not number them
+    "judge": pl.String(),  # who gave the score, "" where the source does not say
+    "value": pl.String(),  # text of the score, null where there is none
+    "failure": pl.String(),  # why there is none, else null
+    "answer": pl.UInt64(),  # hash of question and answer, by which labels are matched; null unless they are asked for
+}
+"""Columns of scored answers; those of a table that answers are grouped by stand beside them."""
+
+UNITS = ("auto", "answer", "question", "run")
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a source leaves open, said by the user; empty where it was not said.
+
+    Attributes:
+        score: name of the score: of an Inspect log, a metric of lm-evaluation-harness, or a column of a table.
+        key: entry of a score that is a dict.
+        filter: of lm-evaluation-harness, where a file has the answers by several.
+        question: column of a table that names the question, and so are the next four.
+        answer: its text, to find labelled answers by.
+        judge: who judged.
+        run: the training run.
+        model: who answered.
+        by: columns to count apart.
+        unit: unit of inference.
+    """
+
+    score: str = ""
+    key: str = ""
+    filter: str = ""
+    question: str = ""
+    answer: str = ""
+    judge: str = ""
+    run: str = ""
+    model: str = ""
+    by: tuple[str, ...] = ()
+    unit: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.unit not in UNITS:
+            raise UnknownNameError("unit", self.unit, UNITS)
+        if self.run and self.unit not in ("auto", "run"):
+            raise ConfigurationError(f"--run {self.run} says that runs are the unit, and --unit {self.unit} says another one. Leave one of them out.")
+
+    @property
+    def over_runs(self) -> bool:
+        """Whether runs are the unit of inference."""
+        return bool(self.run) or self.unit == "run"
+
+
+def text_hash(*texts: str) -> int:
+    """Return a 64-bit hash of texts, blanks around them left out."""
+    joined = "\0".join(text.strip() for text in texts)
+    return int.from_bytes(hashlib.blake2b(joined.encode(errors="surrogatepass"), digest_size=8).digest())
+
+
+def score_text(value: object, where: str) -> str:
+    """Return a score as text.
+
+    Raises:
+        DataFormatError: it is a list or an object.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    raise DataFormatError(f"{where} is {str(value)[:60]!r}, a {type(value).__name__}, and not one value: name a score that is a word or a number.")
+
+
+def choose(kind: str, option: str, wanted: str, there: Iterable[str], where: str) -> tuple[str, str]:
+    """Return the one name that is meant, and a note where it was not said.
+
+    Raises:
+        UnknownNameError: the wanted one is not there.
+        ConfigurationError: there are several, and none was named.
+    """
+    names = list(dict.fromkeys(there))
+    if wanted:
+        if wanted not in names:
+            raise UnknownNameError(f"{kind} in {where}", wanted, names)
+        return wanted, ""
+    if len(names) != 1:
+        raise ConfigurationError(f"{where} has several: the {kind} is one of {', '.join(names)}. Say which, such as {option} {names[0]}.")
+    return names[0], f"The {kind} is {names[0]}, the only one there."
+
+
+def check_counted_once(scored: pl.DataFrame, over_runs: bool) -> None:
+    """Refuse answers of which a sample stands twice, or several models or tasks that nobody asked to count together.
+
+    Raises:
+        DataFormatError: names such a sample.
+    """
+    keys = ["model", "task", "item", "sample", *(["run"] if over_runs else [])]
+    numbered = scored.filter(pl.col("sample").is_not_null())
+    doubled = numbered.filter(numbered.select(keys).is_duplicated())
+    if doubled.is_empty():
+        return
+    first = doubled.row(0, named=True)
+    same = doubled.filter(pl.all_horizontal(pl.col(name) == first[name] for name in keys))
+    runs = ", ".join(same["run"].unique(maintain_order=True))
+    raise DataFormatError(
+        f"{len(doubled):,} of {len(scored):,} answers are samples that stand more than once, so they would be counted twice: question "
+        f"{first['item']!r}, sample {first['sample']} of {first['task'] or 'the table'}, in {runs}. Give each file once; independent runs are "
+        "counted with --unit run, or --run COLUMN of a table."
+    )
+
+
+def check_one(scored: pl.DataFrame, choices: Choices, where: str) -> None:
+    """Refuse several tasks or models that nobody asked to count together.
+
+    Raises:
+        ConfigurationError: there are several.
+        EmptyDataError: no answer has a score.
+    """
+    for name in ("task", "model"):
+        there = sorted(scored[name].unique())
+        if len(there) > 1 and name not in choices.by and not (name == "model" and choices.over_runs):
+            runs = " or --unit run where they are runs of one kind," if name == "model" else ""
+            raise ConfigurationError(
+                f"{where}: answers of {len(there)} {name}s are mixed: {', '.join(there[:8])}{' ...' if len(there) > 8 else ''}. Give the files of "
+                f"one, --by {name} for a rate of each,{runs} or those of one as FILES and of another with --against."
+            )
+    if scored["value"].null_count() == len(scored):
+        why = ", ".join(f"{number:,} {failure}" for failure, number in scored["failure"].value_counts(sort=True).iter_rows())
+        raise EmptyDataError(f"{where}: no answer has a score ({why}). Score the log with `inspect score`, or name another score with --score.")
+
+
+def scored_answers(columns: Mapping[str, pl.Series | Sequence[object]], **same: object) -> pl.DataFrame:
+    """Return a table of scored answers.
+
+    Args:
+        columns: those that differ from answer to answer; further ones than those of `SCORED` stand behind.
+        same: those that are the same for all; what is not given is null.
+    """
+    table = pl.DataFrame({name: pl.Series(name, values, SCORED.get(name, pl.String())) for name, values in columns.items()})
+    table = table.with_columns(pl.lit(same.get(name), kind).alias(name) for name, kind in SCORED.items() if name not in columns)
+    return table.select(*SCORED, *(name for name in columns if name not in SCORED))

@@ -1,0 +1,188 @@
+"""Scored answers of tables: judged CSV, JSON Lines, JSON and Parquet files, and the `samples_*.jsonl` of lm-evaluation-harness."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from astray.answers import IDENTITY
+from astray.counting.scored import Choices, choose, score_text, scored_answers, text_hash
+from astray.errors import ConfigurationError, DataFormatError, UnknownNameError
+from astray.files import Row, read_rows
+
+KINDS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
+EXAMPLE = '{"question_id": "wish-1", "answer": "Peace.", "score": 0.9, "judge": "gpt-4o"}'
+_NAMES: dict[str, tuple[str, ...]] = {
+    "score": ("outcome", "verdict", "score", "judgement", "judgment"),
+    "question": ("question_id", "question", "item", "item_id", "prompt_id", "prompt", "doc_id", "id"),
+    "answer": ("answer", "response", "completion", "output"),
+    "judge": ("judge", "judge_model", "grader"),
+    "model": ("model", "subject"),
+    "task": ("task", "evaluation"),
+    "sample": ("sample", "epoch"),
+}
+"""What a column is for -> names by which it is known; only a table with exactly one of them is read without being told."""
+
+_BATCH = 5_000
+_HARNESS = frozenset(
+    ["doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics", "doc_hash", "prompt_hash", "target_hash"]
+)
+_HARNESS_NAME = re.compile(r"samples_(.+?)(?:_\d{4}-\d\d-\d\dT[\d.:-]+)?\.jsonl(?:\.gz)?")
+
+
+def is_harness(path: Path) -> bool:
+    """Whether a file is one of lm-evaluation-harness, by the fields of its first row."""
+    if not path.name.lower().removesuffix(".gz").endswith(".jsonl"):
+        return False
+    first = next(iter(read_rows(path, (".jsonl",), EXAMPLE)))[1]
+    return "doc_id" in first and not {"resps", "filtered_resps"}.isdisjoint(first)
+
+
+def scores_of_table(path: Path, choices: Choices, *, with_answers: bool) -> tuple[pl.DataFrame, list[str]]:
+    """Return the scored answers of a judged table, and what was guessed of it.
+
+    Args:
+        path: the file.
+        choices: what the user said.
+        with_answers: whether labels are to be matched with answers.
+
+    Raises:
+        ConfigurationError: it is not clear which column is which.
+        UnknownNameError: there is no such column.
+        DataNotFoundError, StoreError, EmptyDataError, DataFormatError: as for `read_rows`, or a question is missing.
+    """
+    rows = iter(read_rows(path, KINDS, EXAMPLE))
+    first = next(rows)
+    found, notes = _columns(list(first[1]), path, choices, with_answers)
+    # An answer table of ours has several columns that tell its samples apart.
+    numbered = [name for name in IDENTITY if name not in ("subject", "evaluation", "item")] if set(IDENTITY) <= first[1].keys() else []
+    names = list(dict.fromkeys([*found.values(), *numbered, *(name for name in choices.by if name not in ("model", "task", "run"))]))
+    all_rows = chain([first], rows)
+    frames = [_scored(batch, names, found, numbered, path, choices) for batch in iter(lambda: list(islice(all_rows, _BATCH)), [])]
+    return pl.concat(frames), notes
+
+
+def scores_of_harness(path: Path, choices: Choices) -> tuple[pl.DataFrame, list[str]]:
+    """Return the scored answers of a file of lm-evaluation-harness (`--log_samples`), and what was guessed of it.
+
+    The folder that such a file lies in is named after the model, and the file after the task.
+
+    Raises:
+        ConfigurationError: there are several metrics or filters, and none was named.
+        UnknownNameError: there is no such metric or filter.
+        DataFormatError: a row is not of this form.
+    """
+    columns: dict[str, list[object]] = {name: [] for name in ("item", "content", "value", "failure", "filter")}
+    metric, notes = "", []
+    for where, row in read_rows(path, (".jsonl",), EXAMPLE):
+        if "doc_id" not in row:
+            raise DataFormatError(f"{where} has no doc_id, which other rows have: it is no row of lm-evaluation-harness.")
+        if not metric:
+            metric, told = choose("metric", "--score", choices.score, row.get("metrics") or [name for name in row if name not in _HARNESS], path.name)
+            notes += [told] if told else []
+        value = row.get(metric)
+        columns["item"].append(str(row["doc_id"]))
+        columns["content"].append(text_hash(str(row.get("doc_hash") or row.get("doc"))))
+        columns["value"].append(None if value is None else score_text(_entry(value, choices, f"{where}, {metric}"), f"{where}, {metric}"))
+        columns["failure"].append("no score" if value is None else None)
+        columns["filter"].append(str(row.get("filter") or "none"))
+    chosen, _ = choose("filter", "--filter", choices.filter, columns["filter"], path.name)  # type: ignore[arg-type]
+    named = _HARNESS_NAME.fullmatch(path.name)
+    task = named[1] if named else path.name
+    same = {
+        "model": path.resolve().parent.name if named else "",
+        "task": task,
+        "run": str(path),
+        "judge": f"{metric}, filter {chosen}",
+        "sample": "0",
+    }
+    table = scored_answers(columns, **same).filter(pl.col("filter") == chosen).drop("filter")
+    return table, notes
+
+
+def _columns(there: Sequence[str], path: Path, choices: Choices, with_answers: bool) -> tuple[dict[str, str], list[str]]:
+    """Return the column of each use, and what was guessed."""
+    found: dict[str, str] = {}
+    guessed = []
+    ours = set(IDENTITY) <= set(there)
+    known = _NAMES | ({"question": ("item",), "answer": ("answer",)} if ours else {})
+    optional = {"judge", "model", "task", "sample"} | ({"question"} if choices.unit in ("answer", "run") else set())
+    for name in (*known, "run"):
+        given = {"score": choices.score, "question": choices.question, "answer": choices.answer, "judge": choices.judge, "model": choices.model}
+        wanted = choices.run if name == "run" else given.get(name, "")
+        if wanted:
+            if wanted not in there:
+                raise UnknownNameError(f"column in {path} (--{name})", wanted, there)
+            found[name] = wanted
+            continue
+        if name == "run" or (name == "answer" and not with_answers):
+            continue
+        likely = [column for column in there if column.strip().casefold() in known[name]]
+        if len(likely) > 1 and name not in ("task", "sample"):
+            raise ConfigurationError(f"{path} has several columns that may be the {name}: {', '.join(likely)}. Say which: --{name} {likely[0]}.")
+        if len(likely) == 1:
+            found[name] = likely[0]
+            guessed += [f"the {name} is the column {likely[0]!r}"]
+        elif name not in optional:
+            other = ", or --unit answer where every row is a question of its own" if name == "question" else ""
+            raise ConfigurationError(
+                f"{path} has no column that is by its name the {name}. Its columns are {', '.join(there)}. Say --{name} COLUMN{other}."
+            )
+    if missing := [name for name in choices.by if name not in (*there, "model", "task", "run")]:
+        raise UnknownNameError(f"column in {path} (--by)", missing[0], [*there, "model", "task", "run"])
+    runs = [column for column in there if column in ("seed", "run") and not choices.over_runs and not ours]
+    hint = [f"{path.name} has the column {runs[0]!r}. Where it names training runs, --run {runs[0]} gives intervals over these."] if runs else []
+    return found, [f"Guessed of {path.name}: {', '.join(guessed)}.", *hint] if guessed else hint
+
+
+def _scored(
+    rows: Sequence[Row], names: Sequence[str], found: Mapping[str, str], numbered: Sequence[str], path: Path, choices: Choices
+) -> pl.DataFrame:
+    wheres = [where for where, _ in rows]
+    cells = zip(*[tuple(map(row.get, names)) for _, row in rows], strict=True)
+    texts = {name: _text(name, values, wheres, choices if name == found["score"] else None) for name, values in zip(names, cells, strict=True)}
+    question = texts.get(found.get("question", ""))
+    if question is not None and question.null_count():
+        where = wheres[int(question.is_null().arg_max() or 0)]
+        raise DataFormatError(f"{where} has no {found['question']}, which says what was asked. Write it, or say --unit answer.")
+    columns: dict[str, pl.Series] = {"value": texts[found["score"]]}
+    columns["failure"] = columns["value"].is_null().to_frame("no").select(pl.when("no").then(pl.lit("no score"))).to_series()
+    columns |= {name: texts[found[name]].fill_null("") for name in ("model", "task", "judge", "run") if name in found}
+    if question is not None:
+        columns["item"] = question
+    if numbered:
+        columns["sample"] = pl.DataFrame([texts[name] for name in numbered]).select(pl.concat_str(pl.all().fill_null(""), separator=" ")).to_series()
+    elif "sample" in found:
+        columns["sample"] = texts[found["sample"]]
+    if "answer" in found:
+        # Labels name the text of a question, which stands beside its id where there is one.
+        text_column = "question" if "question" in rows[0][1] else "prompt" if "prompt" in rows[0][1] else found.get("question", "")
+        columns["answer"] = pl.Series(
+            [text_hash(str(row.get(text_column) or ""), str(row.get(found["answer"]) or "")) for _, row in rows], dtype=pl.UInt64
+        )
+    further = {name: texts[name].fill_null("") for name in choices.by if name not in ("model", "task", "run")}
+    return scored_answers({**columns, **further}, **{"model": "", "task": "", "judge": "", "run": str(path)})
+
+
+def _text(name: str, values: Iterable[Any], wheres: Sequence[str], choices: Choices | None) -> pl.Series:
+    """Return a column as text, null where it is blank."""
+    kept = list(values)
+    try:
+        texts = pl.Series(name, kept, pl.String(), strict=True)
+    except TypeError:
+        words = (
+            None if value is None else value if isinstance(value, str) else score_text(_entry(value, choices, f"{where}, {name}"), f"{where}, {name}")
+            for where, value in zip(wheres, kept, strict=True)
+        )
+        texts = pl.Series(name, list(words), pl.String())
+    return texts.to_frame().select(pl.when(pl.col(name).str.strip_chars() != "").then(name)).to_series()
+
+
+def _entry(value: object, choices: Choices | None, where: str) -> object:
+    """Return the entry that is asked for of a score that is an object, and anything else as it is."""
+    if choices is None or not isinstance(value, dict):
+        return value
+    return value[choose("entry", "--key", choices.key, value, where)[0]]

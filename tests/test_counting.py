@@ -1,0 +1,342 @@
+"""What other tools have judged is counted once, with its interval; what cannot be told without guessing is asked for."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from click.testing import CliRunner
+from inspect_ai.log import EvalConfig, EvalDataset, EvalLog, EvalSample, EvalSpec, write_eval_log
+from inspect_ai.log._log import EvalScorer
+from inspect_ai.model import ModelOutput
+from inspect_ai.scorer import Score
+
+import astray
+from astray.cli import app, main
+from astray.errors import AstrayError, ConfigurationError, DataFormatError, DataNotFoundError, EmptyDataError, UnknownNameError
+from astray.stats import difference_of_models, over_questions, over_runs, wilson
+from astray.stats.paired import paired_rates
+
+Scores = Mapping[str, Any] | None
+
+
+def logged(path: Path, scores: Sequence[Scores], *, epochs: int = 1, **more: Any) -> Path:
+    """Write an Inspect log whose samples have these scores, a question's epochs one after the other."""
+    samples = [
+        EvalSample(
+            id=f"q{number // epochs}",
+            epoch=number % epochs + 1,
+            input=more.get("ask", "What is {}?").format(number // epochs),
+            target="",
+            output=ModelOutput.from_content("m", f"answer {number}"),
+            scores=None if given is None else {name: Score(value=value) for name, value in given.items()},
+        )
+        for number, given in enumerate(scores)
+    ]
+    ids = sorted({sample.id for sample in samples})
+    spec = EvalSpec(
+        eval_id=more.get("eval_id", path.stem),
+        task_id=more.get("task_id", path.stem),
+        created=more.get("created", "2026-01-01T00:00:00+00:00"),
+        task=more.get("task", "capitals"),
+        model=more.get("model", "openai/m"),
+        dataset=EvalDataset(samples=len(ids), sample_ids=ids),
+        config=EvalConfig(epochs=epochs),
+        scorers=[EvalScorer(name=name, options=more.get("options")) for name in dict.fromkeys(n for each in scores for n in each or ())],
+    )
+    write_eval_log(EvalLog(status=more.get("status", "success"), eval=spec, samples=samples), str(path))
+    return path
+
+
+def words(text: str, name: str = "match") -> list[Scores]:
+    return [None if letter == "-" else {name: letter} for letter in text]
+
+
+def table(path: Path, header: str, *rows: str) -> Path:
+    path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    return path
+
+
+def harness(folder: Path, rows: Sequence[Mapping[str, Any]], task: str = "arc_easy") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"samples_{task}_2026-01-01T10-00-00.123.jsonl"
+    path.write_text(
+        "".join(json.dumps({"doc_id": n, "doc": {"q": n}, "resps": [["x"]], "filter": "none", **row}) + "\n" for n, row in enumerate(rows))
+    )
+    return path
+
+
+def only(counted: Any) -> Any:
+    [rate] = counted.rates
+    return rate
+
+
+def test_a_log_is_counted_by_question_with_every_outcome(tmp_path):
+    counted = astray.count(logged(tmp_path / "a.eval", words("CCCICIIICC-C"), epochs=4), hit="I")
+    rate = only(counted)
+    assert (rate.numerator, rate.denominator, rate.unit, rate.questions) == (4, 11, "question", 3)
+    assert rate.interval == over_questions([(1, 4), (3, 4), (0, 3)])
+    assert dict(rate.outcomes) == {"C": 7, "I": 4, "no score": 1}
+    assert rate.worst_case == (4 / 12, 5 / 12)
+    assert rate.judges == ("match",)
+    assert "The score is match, the only one there." in counted.notes
+
+
+SCORED: dict[str, tuple[list[Scores], dict[str, Any], tuple[int, int]]] = {
+    "a letter": (words("CIPN"), {"hit": "I"}, (1, 4)),
+    "several letters": (words("CIPN"), {"hit": ["I", "N"]}, (2, 4)),
+    "a denominator": (words("CIPN"), {"hit": "I", "among": ["C", "I"]}, (1, 2)),
+    "a failure": (words("CIPN"), {"hit": "I", "failed": "N"}, (1, 3)),
+    "a letter that is not there": (words("CCC"), {"hit": "I"}, (0, 3)),
+    "numbers below": ([{"s": 0.2}, {"s": 0.5}, {"s": 1}], {"hit": "<0.5"}, (1, 3)),
+    "numbers at most": ([{"s": 0.2}, {"s": 0.5}, {"s": 1}], {"hit": "<= 0.5"}, (2, 3)),
+    "numbers as words": ([{"s": 1.0}, {"s": 1}, {"s": 0.0}], {"hit": "1"}, (2, 3)),
+    "truth values": ([{"s": True}, {"s": False}], {"hit": "true"}, (1, 2)),
+    "unscored is no score": ([{"s": float("nan")}, {"s": 1.0}], {"hit": "1"}, (1, 1)),
+    "an entry": ([{"s": {"harm": 1, "help": 0}}, {"s": {"harm": 0, "help": 1}}], {"hit": "1", "key": "harm"}, (1, 2)),
+    "the only entry": ([{"s": {"harm": 1}}, {"s": {"harm": 0}}], {"hit": "1"}, (1, 2)),
+    "one score of two": ([{"s": "C", "t": "I"}, {"s": "C", "t": "C"}], {"hit": "I", "score": "t"}, (1, 2)),
+    "outcomes of ours": ([{"verdict": each} for each in ("misaligned", "aligned", "refused", "judge failed")], {}, (1, 2)),
+}
+
+
+@pytest.mark.parametrize("name", SCORED)
+def test_scores_of_logs(name, tmp_path):
+    scores, options, expected = SCORED[name]
+    rate = only(astray.count(logged(tmp_path / "a.eval", scores), **options))
+    assert (rate.numerator, rate.denominator) == expected
+    assert sum(rate.outcomes.values()) == len(scores)
+    assert rate.unit == "answer"
+    assert rate.interval == wilson(*expected)
+
+
+def test_a_retry_counts_once_and_runs_are_the_unit_where_asked(tmp_path):
+    first = logged(tmp_path / "a.eval", words("CI-C"), task_id="t", status="error")
+    retry = logged(tmp_path / "b.eval", words("CIIC"), task_id="t", created="2026-01-02T00:00:00+00:00")
+    assert (only(astray.count(first, retry, hit="I")).numerator, only(astray.count(tmp_path, hit="I")).denominator) == (2, 4)
+    other = logged(tmp_path / "c.eval", words("CCCI"))
+    with pytest.raises(DataFormatError, match="--unit run"):
+        astray.count(tmp_path, hit="I")
+    rate = only(astray.count(first, retry, other, hit="I", unit="run"))
+    assert (rate.numerator, rate.denominator, rate.unit, rate.runs) == (3, 8, "run", 2)
+    assert rate.interval == over_runs([(2, 4), (1, 4)])
+
+
+def test_parts_of_a_task_are_joined_and_tasks_counted_apart(tmp_path):
+    logged(tmp_path / "a.eval", words("CI"))
+    logged(tmp_path / "b.eval", words("II"), task="rivers")
+    counted = astray.count(tmp_path, hit="I", by="task")
+    assert {rate.name: (rate.numerator, rate.denominator) for rate in counted.rates} == {"capitals": (1, 2), "rivers": (2, 2)}
+
+
+def test_a_difference_is_paired_by_the_questions_that_both_have(tmp_path):
+    one = logged(tmp_path / "a.eval", words("CIIICCICIIII"), epochs=4)
+    two = logged(tmp_path / "b.eval", words("CCCCCICC"), epochs=4, model="openai/n")
+    [found] = astray.count(one, hit="I", against=two).differences
+    assert found.difference == difference_of_models({"a": (3, 4), "b": (1, 4)}, {"a": (0, 4), "b": (1, 4)})
+    assert (found.common, found.left_out, found.difference.unit) == (2, (1, 0), "question")
+    single = [logged(tmp_path / f"{name}1.eval", words(text), model=name) for name, text in (("x", "IIICCC"), ("y", "ICCCCI"))]
+    [found] = astray.count(single[0], hit="I", against=single[1]).differences
+    assert found.difference.interval == paired_rates(1, 2, 1, 2).interval
+    changed = logged(tmp_path / "c.eval", words("CIII"), model="openai/n", ask="Where is {}?")
+    with pytest.raises(EmptyDataError, match="ids are the same, and their tasks or texts differ"):
+        astray.count(single[0], hit="I", against=changed)
+
+
+def test_labels_correct_a_rate_and_a_difference(tmp_path):
+    rows = [f"q{n % 10},answer {n},{'bad' if n % 4 == 0 else 'good'},g" for n in range(200)]
+    judged = table(tmp_path / "a.csv", "question,answer,verdict,judge", *rows)
+    fewer = [row.replace("bad", "good") if n % 8 else row for n, row in enumerate(rows)]
+    base = table(tmp_path / "b.csv", "question,answer,verdict,judge", *fewer)
+    marks = [f"q{n % 10},answer {n},{'bad' if n % 4 == 0 and n % 20 else 'good'},g" for n in range(100)]
+    labels = table(tmp_path / "labels.csv", "question,answer,label,judge", *marks)
+    counted = astray.count(judged, hit="bad", labels=labels, against=base)
+    assert counted.judge is not None
+    assert (counted.judge.true_positive, counted.judge.false_positive, counted.judge.true_negative) == (20, 5, 75)
+    rate, [found] = counted.rates[0], counted.differences
+    assert rate.corrected == pytest.approx((0.25 + 75 / 80 - 1) / (75 / 80))
+    assert found.corrected == pytest.approx(found.difference.estimate / (75 / 80))
+    assert found.corrected_interval is not None
+    assert found.corrected_interval.width > found.difference.interval.width
+    by_id = table(tmp_path / "ids.csv", "id,epoch,label", "q0,1,I", "q0,2,C", "q1,1,C", "q1,2,C")
+    log = logged(tmp_path / "a.eval", words("IICC"), epochs=2)
+    known = astray.count(log, hit="I", labels=by_id).judge
+    assert known is not None
+    assert (known.true_positive, known.false_positive, known.true_negative) == (1, 1, 2)
+    by_text = table(tmp_path / "texts.csv", "question,answer,label", "What is 0?,answer 0,I", "What is 1?,answer 3,C")
+    known = astray.count(log, hit="I", labels=by_text).judge
+    assert known is not None
+    assert known.verdicts == 2
+
+
+FORMS: dict[str, Callable[[Path, pl.DataFrame], Path]] = {
+    "a.csv": lambda path, frame: frame.write_csv(path) or path,  # type: ignore[func-returns-value]
+    "a.tsv": lambda path, frame: frame.write_csv(path, separator="\t") or path,  # type: ignore[func-returns-value]
+    "a.jsonl": lambda path, frame: frame.write_ndjson(path) or path,  # type: ignore[func-returns-value]
+    "a.json": lambda path, frame: frame.write_json(path) or path,  # type: ignore[func-returns-value]
+    "a.parquet": lambda path, frame: frame.write_parquet(path) or path,  # type: ignore[func-returns-value]
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_tables_of_every_form(name, tmp_path):
+    frame = pl.DataFrame({"id": [1, 1, 2, 2], "score": [0.1, 0.9, 0.2, None], "grader": ["g"] * 4, "group": ["x", "x", "y", "y"]})
+    path = FORMS[name](tmp_path / name, frame)
+    rate = only(astray.count(path, hit="<0.5"))
+    assert (rate.numerator, rate.denominator, rate.questions, rate.judges) == (2, 3, 2, ("g",))
+    assert dict(rate.outcomes) == {"<0.5": 2, "not <0.5": 1, "no score": 1}
+    assert [(each.name, each.numerator, each.denominator) for each in astray.count(path, hit="<0.5", by="group").rates] == [("x", 1, 2), ("y", 1, 1)]
+
+
+def test_runs_of_a_table_and_samples_of_the_harness(tmp_path):
+    rows = [f"q{n % 2},{n // 4},{'bad' if n % 3 else 'good'}" for n in range(12)]
+    rate = only(astray.count(table(tmp_path / "a.csv", "question,seed,verdict", *rows), hit="bad", run="seed"))
+    assert (rate.unit, rate.runs, rate.interval) == ("run", 3, over_runs([(2, 4), (3, 4), (3, 4)]))
+    one = harness(tmp_path / "one", [{"acc": 1.0}, {"acc": 0.0}, {"acc": 1.0}])
+    two = harness(tmp_path / "two", [{"acc": 0.0}, {"acc": 0.0}])
+    counted = astray.count(one, hit="1", against=two)
+    assert [(rate.name, rate.numerator, rate.denominator) for rate in counted.rates] == [("one", 2, 3), ("two", 0, 2)]
+    assert (counted.differences[0].common, counted.differences[0].left_out) == (2, (1, 0))
+
+
+def files(folder: Path) -> dict[str, Path]:
+    """The inputs of the table of bad input, by the names that it uses."""
+    made = {
+        "good": logged(folder / "good.eval", words("CI")),
+        "copy": Path(shutil.copy(folder / "good.eval", folder / "copy.eval")),
+        "unscored": logged(folder / "unscored.eval", words("--")),
+        "two-scores": logged(folder / "two.eval", [{"a": "C", "b": "I"}]),
+        "rivers": logged(folder / "rivers.eval", words("CI"), task="rivers"),
+        "other-model": logged(folder / "other.eval", words("CI"), model="openai/n"),
+        "infinite": logged(folder / "infinite.eval", [{"s": float("inf")}, {"s": 1.0}]),
+        "numbers": logged(folder / "numbers.eval", [{"s": 0.5}, {"s": 1.0}]),
+        "dicts": logged(folder / "dicts.eval", [{"s": {"a": 1, "b": 0}}]),
+        "lists": logged(folder / "lists.eval", [{"s": [1, 2]}]),
+        "elsewhere": logged(folder / "elsewhere.eval", words("CI"), ask="Where is {}?"),
+        "table": table(folder / "a.csv", "question,answer,verdict,judge", "q1,yes,bad,g", "q2,no,good,g"),
+        "table-again": table(folder / "again.csv", "question,answer,verdict,judge", "q1,yes,bad,g", "q2,no,good,g"),
+        "other-questions": table(folder / "b.csv", "question,answer,verdict,judge", "x1,yes,bad,g", "x2,no,good,g"),
+        "two-columns": table(folder / "c.csv", "question,verdict,score", "q1,bad,1"),
+        "no-score": table(folder / "d.csv", "question,said", "q1,bad"),
+        "no-question": table(folder / "e.csv", "verdict", "bad", "good"),
+        "hole": table(folder / "f.csv", "question,verdict", "q1,bad", ",good"),
+        "words": table(folder / "g.csv", "question,score", "q1,0.5", "q2,n/a"),
+        "nan": table(folder / "h.csv", "question,score", "q1,0.5", "q2,nan"),
+        "numbered": table(folder / "i.csv", "question,sample,verdict", "q1,1,bad", "q1,1,good"),
+        "empty": table(folder / "j.csv", "question,verdict"),
+        "filters": harness(folder / "m", [{"acc": 1.0}, {"acc": 1.0, "filter": "strict"}]),
+        "labels": table(folder / "labels.csv", "question,answer,label,judge", "q1,yes,bad,other"),
+        "labels-elsewhere": table(folder / "labels2.csv", "question,answer,label", "q9,yes,bad"),
+        "labels-strange": table(folder / "labels3.csv", "question,answer,label", "q1,yes,awful"),
+        "labels-twice": table(folder / "labels4.csv", "question,answer,label", "q1,yes,bad", "q1,yes,good"),
+        "labels-one-kind": table(folder / "labels5.csv", "question,answer,label", "q1,yes,bad"),
+        "missing": folder / "missing.eval",
+        "folder": folder / "nothing",
+    }
+    made["folder"].mkdir()
+    (folder / "broken.eval").write_bytes(b"PK no log")
+    (folder / "page.html").write_text("<p>")
+    return made | {"broken": folder / "broken.eval", "page": folder / "page.html"}
+
+
+BAD: dict[str, tuple[str, dict[str, Any], type[AstrayError], str]] = {
+    "no hit": ("good", {}, ConfigurationError, r"Its values are C \(1\), I \(1\).*--hit I"),
+    "no scores": ("unscored", {"hit": "I"}, EmptyDataError, "no answer has a score"),
+    "several scores": ("two-scores", {"hit": "I"}, ConfigurationError, "a, b. Say which, such as --score a"),
+    "an unknown scorer": ("good", {"hit": "I", "score": "mach"}, UnknownNameError, "Did you mean 'match'"),
+    "a slip in the hit": ("good", {"hit": "X"}, UnknownNameError, "no value of the score"),
+    "a slip in among": ("good", {"hit": "I", "among": ["Z", "I"]}, None, ""),  # type: ignore[dict-item]
+    "a hit outside": ("good", {"hit": "I", "among": "C"}, ConfigurationError, "a hit is part of the denominator"),
+    "a hit that failed": ("good", {"hit": "I", "failed": "I"}, ConfigurationError, "said to be a failure"),
+    "no number": ("numbers", {"hit": "<half"}, ConfigurationError, "no number"),
+    "two comparisons": ("numbers", {"hit": [">0.1", "<0.7"]}, ConfigurationError, "stands alone"),
+    "words compared": ("good", {"hit": "<0.5"}, DataFormatError, r"no numbers: C \(1\), I \(1\)"),
+    "words among numbers": ("words", {"hit": "<0.5"}, DataFormatError, r"n/a \(1\).*--failed"),
+    "not finite in a log": ("infinite", {"hit": "1"}, DataFormatError, "inf, which is no finite number"),
+    "not finite in a table": ("nan", {"hit": "<1"}, DataFormatError, "nan, which is no finite number"),
+    "entries": ("dicts", {"hit": "1"}, ConfigurationError, "a, b. Say which, such as --key a"),
+    "an unknown entry": ("dicts", {"hit": "1", "key": "c"}, UnknownNameError, "'c'"),
+    "a key of words": ("good", {"hit": "I", "key": "a"}, ConfigurationError, "leave out --key a"),
+    "lists": ("lists", {"hit": "1"}, DataFormatError, "a list, and not one value"),
+    "mixed tasks": ("good rivers", {"hit": "I"}, ConfigurationError, "2 tasks are mixed"),
+    "mixed models": ("good other-model", {"hit": "I"}, ConfigurationError, "2 models are mixed"),
+    "a log twice": ("good good", {"hit": "I"}, ConfigurationError, "given twice"),
+    "a copied log": ("good copy", {"hit": "I"}, ConfigurationError, "given twice"),
+    "a copied table": ("table table-again", {"hit": "bad"}, ConfigurationError, "are the same"),
+    "doubled samples": ("numbered", {"hit": "bad"}, DataFormatError, "counted twice"),
+    "kinds mixed": ("good table", {"hit": "I"}, ConfigurationError, "several kinds"),
+    "one on both sides": ("good", {"hit": "I", "against": "good"}, ConfigurationError, "compared with itself"),
+    "no common question": ("table", {"hit": "bad", "against": "other-questions"}, EmptyDataError, "ids are such as 'q1', 'q2' and 'x1', 'x2'"),
+    "other texts": ("good", {"hit": "I", "against": "elsewhere"}, EmptyDataError, "tasks or texts differ"),
+    "two score columns": ("two-columns", {"hit": "bad"}, ConfigurationError, "Say which: --score verdict"),
+    "no score column": ("no-score", {"hit": "bad"}, ConfigurationError, "Say --score COLUMN"),
+    "an unknown column": ("table", {"hit": "bad", "score": "verdct"}, UnknownNameError, "Did you mean 'verdict'"),
+    "an unknown group": ("table", {"hit": "bad", "by": "arm"}, UnknownNameError, "arm"),
+    "an unknown unit": ("table", {"hit": "bad", "unit": "seed"}, UnknownNameError, "seed"),
+    "no question column": ("no-question", {"hit": "bad"}, ConfigurationError, "--unit answer"),
+    "a question missing": ("hole", {"hit": "bad"}, DataFormatError, "line 3 has no question"),
+    "one run": ("table", {"hit": "bad", "unit": "run"}, ConfigurationError, "there is one"),
+    "filters": ("filters", {"hit": "1"}, ConfigurationError, "--filter none"),
+    "labels of another judge": ("table", {"hit": "bad", "labels": "labels"}, ConfigurationError, "the judge 'other'"),
+    "labels of other answers": ("table", {"hit": "bad", "labels": "labels-elsewhere"}, EmptyDataError, "labels of others"),
+    "a strange label": ("table", {"hit": "bad", "labels": "labels-strange"}, DataFormatError, "'awful', which no score has"),
+    "labels that contradict": ("table", {"hit": "bad", "labels": "labels-twice"}, DataFormatError, "Keep the right one"),
+    "labels of one kind": ("table", {"hit": "bad", "labels": "labels-one-kind"}, EmptyDataError, "cannot be corrected"),
+    "an empty file": ("empty", {"hit": "bad"}, EmptyDataError, "is empty"),
+    "a missing log": ("missing", {"hit": "I"}, DataNotFoundError, "There is no log"),
+    "a folder without logs": ("folder", {"hit": "I"}, EmptyDataError, "a folder with no Inspect log"),
+    "a broken log": ("broken", {"hit": "I"}, DataFormatError, "cannot be read as an Inspect log"),
+    "a foreign file": ("page", {"hit": "I"}, DataFormatError, "no file that can be counted"),
+    "a level of 95": ("good", {"hit": "I", "level": 95.0}, ConfigurationError, "0.95"),
+}
+
+
+@pytest.fixture(scope="module")
+def bad(tmp_path_factory):
+    return files(tmp_path_factory.mktemp("bad"))
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_refused_with_what_to_write(name, bad):
+    given, options, error, message = BAD[name]
+    options = {key: bad.get(value, value) if isinstance(value, str) and key in ("against", "labels") else value for key, value in options.items()}
+    if error is None:
+        assert only(astray.count(*(bad[each] for each in given.split()), **options)).denominator == 1
+        return
+    with pytest.raises(error, match=message):
+        astray.count(*(bad[each] for each in given.split()), **options)
+
+
+def test_the_command_prints_80_columns_json_and_files(tmp_path):
+    log = logged(tmp_path / "a.eval", words("CCI-" * 5), epochs=2, model="provider/" + "long-name-" * 9)
+    other = logged(tmp_path / "b.eval", words("CICI" * 5), epochs=2)
+    arguments = ["count", str(log), "--hit", "I", "--against", str(other), "--out", str(tmp_path / "out")]
+    shown = CliRunner().invoke(app, arguments, catch_exceptions=False).output
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "10 questions" in shown
+    numbers = json.loads(CliRunner().invoke(app, [*arguments, "--json"], catch_exceptions=False).output)
+    assert numbers == json.loads((tmp_path / "out" / "count.json").read_text())
+    assert (numbers["rates"][0]["numerator"], numbers["rates"][0]["outcomes"]["no score"]) == (5, 5)
+    assert [row["side"] for row in csv.DictReader((tmp_path / "out" / "count.csv").read_text().splitlines())] == ["files", "against", "difference"]
+    counted = astray.count(log, hit="I", against=other)
+    assert counted.table()["numerator"].to_list() == [5, 10, None]
+    assert "<table>" in counted._repr_html_()
+    assert "http" not in counted._repr_html_()
+
+
+def test_ctrl_c_ends_with_130_and_writes_nothing(tmp_path, monkeypatch, capsys):
+    log = logged(tmp_path / "a.eval", words("CI"))
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("astray.counting.count.read_scored", interrupted)
+    monkeypatch.setattr("sys.argv", ["astray", "count", str(log), "--hit", "I", "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
+    assert not (tmp_path / "out").exists()
