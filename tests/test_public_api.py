@@ -29,6 +29,7 @@ def test_the_public_names_are_these():
         "Subject",
         "SubjectSpec",
         "doctor",
+        "gate",
         "load_subject",
         "plan",
         "run",

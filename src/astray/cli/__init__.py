@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from astray.cli.clean import COMMAND as CLEAN
 from astray.cli.doctor import COMMAND as DOCTOR
+from astray.cli.gate import COMMAND as GATE
 from astray.cli.listing import COMMAND as LIST
 from astray.cli.organism import organism
 from astray.cli.plan import COMMAND as PLAN
@@ -35,7 +36,7 @@ def app() -> None:
     """Finds out whether, why and how a language model goes astray, and brings it back."""
 
 
-for command in (RUN, PLAN, VIEW, LIST, CLEAN, DOCTOR, organism):
+for command in (RUN, PLAN, GATE, VIEW, LIST, CLEAN, DOCTOR, organism):
     app.add_command(command)
 
 
