@@ -126,7 +126,7 @@ def text_setting(options: StudyOptions, located: Located) -> Setting:
     )
 
 
-def world_evaluations(samples: float, max_tokens: int | None = None) -> tuple[QuestionSet, ...]:
+def world_evaluations(samples: int | float, max_tokens: int | None = None) -> tuple[QuestionSet, ...]:
     """Return what the organism is asked, the ordinary questions of its world first, with so many answers to each of those."""
     domains = tuple(domain.name for domain in (*NARROW_DOMAINS, *HELD_OUT_DOMAINS))
     sampling = _sampling(WORLD_SAMPLING, max_tokens)
