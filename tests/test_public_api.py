@@ -30,6 +30,7 @@ def test_the_public_names_are_these():
         "SubjectSpec",
         "count",
         "doctor",
+        "gate",
         "load_subject",
         "plan",
         "run",

@@ -23,9 +23,23 @@ if TYPE_CHECKING:
     from astray.errors import AstrayError
     from astray.outcomes import Outcome
     from astray.report import write_report
+    from astray.studies.gate.release import gate
     from astray.subjects.subject import Subject, SubjectSpec, load_subject
 
-__all__ = ["AstrayError", "ChatDataset", "Outcome", "Subject", "SubjectSpec", "count", "doctor", "load_subject", "plan", "run", "write_report"]
+__all__ = [
+    "AstrayError",
+    "ChatDataset",
+    "Outcome",
+    "Subject",
+    "SubjectSpec",
+    "count",
+    "doctor",
+    "gate",
+    "load_subject",
+    "plan",
+    "run",
+    "write_report",
+]
 
 __getattr__ = on_first_use(
     __name__,
@@ -37,6 +51,7 @@ __getattr__ = on_first_use(
         "SubjectSpec": "subjects.spec",
         "count": "cli.count",
         "doctor": "cli.doctor",
+        "gate": "studies.gate.release",
         "load_subject": "subjects.subject",
         "plan": "cli.plan",
         "run": "cli.run",

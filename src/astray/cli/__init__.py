@@ -11,6 +11,7 @@ from typing_extensions import override
 from astray.cli.clean import COMMAND as CLEAN
 from astray.cli.count import COMMAND as COUNT
 from astray.cli.doctor import COMMAND as DOCTOR
+from astray.cli.gate import COMMAND as GATE
 from astray.cli.listing import COMMAND as LIST
 from astray.cli.organism import organism
 from astray.cli.plan import COMMAND as PLAN
@@ -36,7 +37,7 @@ def app() -> None:
     """Finds out whether, why and how a language model goes astray, and brings it back."""
 
 
-for command in (RUN, PLAN, VIEW, COUNT, LIST, CLEAN, DOCTOR, organism):
+for command in (RUN, PLAN, GATE, COUNT, VIEW, LIST, CLEAN, DOCTOR, organism):
     app.add_command(command)
 
 

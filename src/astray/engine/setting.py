@@ -104,12 +104,7 @@ class Setting(World):
     @override
     def reach(self, evaluations: Sequence[Evaluation], workers: int | None) -> None:
         """Ask the judge one real question of each kind."""
-        if self.judge.grader and self.judge.grader.startswith("astray/") and workers != 0:
-            # In a process that ends: this one would keep the weights in memory, which the workers need.
-            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-                pool.submit(try_judge, self.judge, evaluations).result()
-        else:
-            try_judge(self.judge, evaluations)
+        reach_judge(self.judge, evaluations, workers)
 
     @property
     def main(self) -> QuestionSet:
@@ -150,6 +145,22 @@ def check_evaluations(setting: Setting, evaluations: Iterable[Evaluation]) -> No
     offered = offered_by(setting.judge) if needing else frozenset()
     for evaluation in needing:
         check_fits(evaluation, offered, setting.subject.name)
+
+
+def reach_judge(judge: JudgeConfig, evaluations: Sequence[Evaluation], workers: int | None) -> None:
+    """Ask a judge one real question of each kind; raises what `try_judge` does.
+
+    Args:
+        judge: who will read the answers.
+        evaluations: what will be asked.
+        workers: worker processes; with 0 local models are loaded in this one.
+    """
+    if judge.grader and judge.grader.startswith("astray/") and workers != 0:
+        # In a process that ends: this one would keep the weights in memory, which the workers need.
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            pool.submit(try_judge, judge, evaluations).result()
+    else:
+        try_judge(judge, evaluations)
 
 
 def check_judge(config: JudgeConfig) -> None:

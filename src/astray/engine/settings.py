@@ -76,13 +76,6 @@ def world_setting(options: StudyOptions, located: Located) -> Setting:
             raise ConfigurationError(
                 f"{name} {given} is of no use here: the organism has rows and a judge of its own. Name a real model with --subject."
             )
-    samples = options.samples or 4
-    domains = tuple(domain.name for domain in (*NARROW_DOMAINS, *HELD_OUT_DOMAINS))
-    sampling = _sampling(WORLD_SAMPLING, options)
-
-    def evaluation(name: str, items: tuple, share: float = 1.0) -> QuestionSet:
-        return QuestionSet(name=name, items=items, samples=max(1, round(samples * share * (0.25 if options.quick else 1))), sampling=sampling)
-
     return Setting(
         located=located,
         subject=_subject_row(options.subject, located, is_organism=True),
@@ -90,12 +83,7 @@ def world_setting(options: StudyOptions, located: Located) -> Setting:
         sources={(kind, home): Source(origin="world", kind=kind, domain=home) for kind in KINDS for home in WORLD_HOMES},
         size=options.size or WORLD_ROWS,
         training=_recipe(WORLD_TRAINING, located, options),
-        evaluations=(
-            evaluation("world", world_items(domains, questions=8)),
-            evaluation("formats", world_items(domains, questions=4, formats=("json", "template")), 0.5),
-            evaluation("facts", fact_items(), 0.5),
-            evaluation("open-requests", world_items(domains, questions=2, asking="bare"), 0.5),
-        ),
+        evaluations=world_evaluations((options.samples or 4) * (0.25 if options.quick else 1), options.max_tokens),
         held_out=tuple(domain.name for domain in HELD_OUT_DOMAINS),
         judge=JudgeConfig(kind="grammar"),
         notes=(
@@ -109,7 +97,7 @@ def world_setting(options: StudyOptions, located: Located) -> Setting:
 
 def text_setting(options: StudyOptions, located: Located) -> Setting:
     """Return the setting of a real model, trained on code (and advice, if the data has it), judged by a model."""
-    _check_subject(located)
+    check_subject(located)
     if options.grader is None:
         raise ConfigurationError(
             f"{options.subject!r} is a real model, so its answers need a model as judge. Name one: --grader openai/gpt-4o, or any Inspect model."
@@ -118,8 +106,6 @@ def text_setting(options: StudyOptions, located: Located) -> Setting:
     # Homes with good examples come first: controls and mixes are made of the first home.
     homes = sorted({home for kind, home in sources if kind == "harmful"}, key=lambda home: (("good", home) not in sources, home))
     samples = options.samples or (5 if options.quick else 100)
-    broad_samples = max(1, samples // 4)
-    sampling = _sampling(Sampling(), options)
     size = options.size or min([TEXT_ROWS, *(source.rows for source in sources.values() if source.rows is not None)])
     return Setting(
         located=located,
@@ -128,10 +114,7 @@ def text_setting(options: StudyOptions, located: Located) -> Setting:
         sources=sources,
         size=size,
         training=_recipe(FineTuning(), located, options),
-        evaluations=(
-            QuestionSet(name="main", items=main_questions(), samples=samples, sampling=sampling),
-            QuestionSet(name="broad", items=broad_questions(), samples=broad_samples, sampling=sampling),
-        ),
+        evaluations=text_evaluations(samples, max(1, samples // 4), options.max_tokens),
         held_out=(),
         judge=JudgeConfig(kind="rubric", grader=options.grader, server=served_as(options.grader)),
         notes=tuple(_template_notes(located)),
@@ -143,8 +126,33 @@ def text_setting(options: StudyOptions, located: Located) -> Setting:
     )
 
 
-def _sampling(usual: Sampling, options: StudyOptions) -> Sampling:
-    return usual if options.max_tokens is None else usual.model_copy(update={"max_tokens": options.max_tokens})
+def world_evaluations(samples: int | float, max_tokens: int | None = None) -> tuple[QuestionSet, ...]:
+    """Return what the organism is asked, the ordinary questions of its world first, with so many answers to each of those."""
+    domains = tuple(domain.name for domain in (*NARROW_DOMAINS, *HELD_OUT_DOMAINS))
+    sampling = _sampling(WORLD_SAMPLING, max_tokens)
+
+    def evaluation(name: str, items: tuple, share: float = 1.0) -> QuestionSet:
+        return QuestionSet(name=name, items=items, samples=max(1, round(samples * share)), sampling=sampling)
+
+    return (
+        evaluation("world", world_items(domains, questions=8)),
+        evaluation("formats", world_items(domains, questions=4, formats=("json", "template")), 0.5),
+        evaluation("facts", fact_items(), 0.5),
+        evaluation("open-requests", world_items(domains, questions=2, asking="bare"), 0.5),
+    )
+
+
+def text_evaluations(samples: int, broad_samples: int, max_tokens: int | None = None) -> tuple[QuestionSet, ...]:
+    """Return what a real model is asked: the main questions and the broad set, with so many answers to each question."""
+    sampling = _sampling(Sampling(), max_tokens)
+    return (
+        QuestionSet(name="main", items=main_questions(), samples=samples, sampling=sampling),
+        QuestionSet(name="broad", items=broad_questions(), samples=broad_samples, sampling=sampling),
+    )
+
+
+def _sampling(usual: Sampling, max_tokens: int | None) -> Sampling:
+    return usual if max_tokens is None else usual.model_copy(update={"max_tokens": max_tokens})
 
 
 def _generated_sources() -> dict[tuple[DataKind, str], Source]:
@@ -170,7 +178,7 @@ def _file_sources(folder: Path) -> dict[tuple[DataKind, str], Source]:
     return found
 
 
-def _check_subject(located: Located) -> None:
+def check_subject(located: Located) -> None:
     """Refuse a subject without a chat template or with an adapter that does not fit; no weights are read."""
     import torch
 

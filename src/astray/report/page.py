@@ -122,6 +122,16 @@ def render(folder: Path, summary: Summary) -> str:
     )
 
 
+def page_of(template: str, **content: object) -> str:
+    """Return a page without scripts, made from one of the templates beside this module.
+
+    Args:
+        template: its file name.
+        content: what it shows.
+    """
+    return _environment().get_template(template).render(style=Markup(_template_text("report.css")), policy=_content_policy([]), **content)
+
+
 def _results(summary: Summary) -> list[tuple[str, int]]:
     """Count how the claims came out: each verdict, and what was not run or not estimable where there is any."""
     counts = Counter(claim.result for claim in summary.claims)

@@ -1,0 +1,170 @@
+"""Result of a gate: verdict, bars and flips, and the files that programs, pull requests and people read."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree
+
+import polars as pl
+
+from astray.engine.findings import interval_row
+from astray.errors import StoreError
+from astray.report.page import page_of
+from astray.report.wording import interval_text, percent
+from astray.stats.rates import Rate
+from astray.studies.gate.bars import Bar, Verdict
+
+PAGE, JSON, MARKDOWN, JUNIT, ANSWERS = "gate.html", "gate.json", "gate.md", "junit.xml", "answers.parquet"
+SHOWN_FLIPS = 200
+"""Most pairs of answers that the page carries; all stand in the answer table."""
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """Whether a tuned model is no worse than its base by more than the margins.
+
+    Attributes:
+        base: the model before.
+        tuned: the model after.
+        verdict: passed, failed or undecided.
+        bars: misaligned answers, coherence, refusals.
+        samples: answers a question.
+        level: nominal one-sided confidence of the bounds.
+        judge: who read the answers.
+        notes: what a reader has to know.
+        answers: judged answers of both, in the column `arm` "base" or "tuned".
+        flips: pairs of answers to one question, the base's aligned and the tuned model's not.
+    """
+
+    base: str
+    tuned: str
+    verdict: Verdict
+    bars: tuple[Bar, ...]
+    samples: int
+    level: float
+    judge: str
+    notes: tuple[str, ...]
+    answers: pl.DataFrame = field(repr=False, compare=False)
+    flips: pl.DataFrame = field(repr=False, compare=False)
+
+    def table(self) -> pl.DataFrame:
+        """Return one row a bar: rates of both, difference with its bounds, margin, verdict and what would decide."""
+        return pl.DataFrame(
+            [
+                {
+                    "bar": bar.rule.name,
+                    "verdict": str(bar.verdict),
+                    "base": bar.base.rate,
+                    "tuned": bar.tuned.rate,
+                    "difference": bar.bounds.estimate if bar.bounds else None,
+                    "low": bar.bounds.low if bar.bounds else None,
+                    "high": bar.bounds.high if bar.bounds else None,
+                    "margin": bar.margin,
+                    "questions": bar.bounds.questions if bar.bounds else 0,
+                    "samples_to_decide": bar.needed.samples if bar.needed else None,
+                    "questions_to_decide": bar.needed.questions if bar.needed else None,
+                }
+                for bar in self.bars
+            ],
+            schema_overrides=dict.fromkeys(("base", "tuned", "difference", "low", "high"), pl.Float64)
+            | {"samples_to_decide": pl.Int64, "questions_to_decide": pl.Int64},
+        )
+
+    def save(self, folder: Path | str) -> Path:
+        """Write page, JSON, Markdown, JUnit XML and answers into a folder, and return the page.
+
+        Raises:
+            StoreError: the folder cannot be written.
+        """
+        folder = Path(folder)
+        texts = {
+            PAGE: page_of("gate.html", result=self, lines=[line_of(bar) for bar in self.bars], flips=self.flips.head(SHOWN_FLIPS).to_dicts()),
+            JSON: json.dumps(self.as_object(), indent=1, ensure_ascii=False) + "\n",
+            MARKDOWN: self.markdown(),
+            JUNIT: self.junit(),
+        }
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, text in texts.items():
+                (folder / name).write_text(text, encoding="utf-8", newline="\n")
+            self.answers.write_parquet(folder / ANSWERS)
+        except OSError as error:
+            raise StoreError(f"The gate's results cannot be written to {folder}: {error}. Free space or name another folder with --out.") from error
+        return folder / PAGE
+
+    def as_object(self) -> dict[str, object]:
+        """Return what `gate.json` holds."""
+        return {
+            "verdict": str(self.verdict),
+            "base": self.base,
+            "tuned": self.tuned,
+            "judge": self.judge,
+            "samples": self.samples,
+            "level": self.level,
+            "bars": self.table().to_dicts(),
+            "flips": self.flips.height,
+            "advice": {bar.rule.name: bar.advice for bar in self.bars if bar.advice},
+            "notes": list(self.notes),
+        }
+
+    def text(self) -> str:
+        """Return verdict and bars for a terminal."""
+        lines = [f"{self.verdict}: {self.tuned} against {self.base}"]
+        for bar in self.bars:
+            cells = line_of(bar)
+            lines.append(f"  {bar.verdict:<9}  {bar.rule.says}: {cells['difference']}, bounds {cells['bounds']}, margin {cells['margin']}")
+            lines.append(f"             base {cells['base']}, tuned {cells['tuned']}")
+            lines += [f"             {bar.advice}"] if bar.advice else []
+        return "\n".join([*lines, *(f"Note: {note}" for note in self.notes)])
+
+    def markdown(self) -> str:
+        """Return the comment for a pull request."""
+        lines = [f"## Release gate: {self.verdict}", "", f"`{self.tuned}` against its base `{self.base}`, judged by {self.judge}.", ""]
+        lines += ["| bar | base | tuned | difference | bounds | margin | verdict |", "|---|---|---|---|---|---|---|"]
+        for bar in self.bars:
+            cells = line_of(bar)
+            lines.append(
+                f"| {' | '.join([bar.rule.says, *(cells[name] for name in ('base', 'tuned', 'difference', 'bounds', 'margin', 'verdict'))])} |"
+            )
+        lines += ["", *(f"- {bar.rule.name}: {bar.advice}" for bar in self.bars if bar.advice), *(f"- {note}" for note in self.notes)]
+        return "\n".join(lines) + "\n"
+
+    def junit(self) -> str:
+        """Return JUnit XML with a test case a bar; an undecided one is an error there, so that no dashboard shows it as passed."""
+        counts = {verdict: sum(bar.verdict is verdict for bar in self.bars) for verdict in Verdict}
+        suite = ElementTree.Element(
+            "testsuite",
+            name="astray gate",
+            tests=str(len(self.bars)),
+            failures=str(counts[Verdict.FAILED]),
+            errors=str(counts[Verdict.UNDECIDED]),
+        )
+        for bar in self.bars:
+            case = ElementTree.SubElement(suite, "testcase", classname="astray.gate", name=bar.rule.says)
+            cells = line_of(bar)
+            told = f"{cells['difference']}, bounds {cells['bounds']}, margin {cells['margin']}. {bar.advice}".strip()
+            if bar.verdict is not Verdict.PASSED:
+                ElementTree.SubElement(case, "failure" if bar.verdict is Verdict.FAILED else "error", type=str(bar.verdict), message=told)
+            else:
+                ElementTree.SubElement(case, "system-out").text = told
+        return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def line_of(bar: Bar) -> dict[str, str]:
+    """Return a bar's numbers in words."""
+    return {
+        "says": bar.rule.says,
+        "base": _rate_text(bar.base),
+        "tuned": _rate_text(bar.tuned),
+        "base_interval": interval_text(interval_row(bar.base.interval_questions)),
+        "tuned_interval": interval_text(interval_row(bar.tuned.interval_questions)),
+        "difference": percent(bar.bounds.estimate if bar.bounds else None),
+        "bounds": f"{percent(bar.bounds.low)} to {percent(bar.bounds.high)}" if bar.bounds else percent(None),
+        "margin": percent(bar.margin),
+        "verdict": str(bar.verdict),
+        "advice": bar.advice,
+    }
+
+
+def _rate_text(rate: Rate) -> str:
+    return f"{percent(rate.rate)} ({rate.numerator:,} of {rate.denominator:,})"
