@@ -34,7 +34,7 @@ class _Gate(click.Command):
         try:
             return super().make_context(*args, **settings)
         except click.ClickException as error:
-            error.exit_code = ERROR
+            vars(error)["exit_code"] = ERROR  # of this error alone; click declares one of the class
             raise
 
     @override

@@ -74,11 +74,11 @@ def difference_bounds(arm: Mapping[str, Counts], control: Mapping[str, Counts], 
     Example:
         `difference_bounds({"wish": (3, 4), "dinner": (2, 4)}, {"wish": (0, 4), "dinner": (0, 4)}, 0.02)`
     """
-    counts = _common(arm, control)
+    k_arm, n_arm, k_control, n_control = _common(arm, control)
     check_level(level)
     check_margin(margin)
-    estimate, half = (float(each[0]) for each in margin_bounds(*(side[None] for side in counts), margin, level))
-    return Bounds(estimate, max(-1.0, estimate - half), min(1.0, estimate + half), counts[0].size, level)
+    estimate, half = (float(each[0]) for each in margin_bounds(k_arm[None], n_arm[None], k_control[None], n_control[None], margin, level))
+    return Bounds(estimate, max(-1.0, estimate - half), min(1.0, estimate + half), k_arm.size, level)
 
 
 def margin_bounds(
@@ -122,10 +122,10 @@ def margin_bounds(
 
 def needed(arm: Mapping[str, Counts], control: Mapping[str, Counts], margin: float, *, level: float = LEVEL) -> Needed:
     """Return how many answers a question, or how many questions, would decide; arguments and errors as for `difference_bounds`."""
-    k_arm, n_arm, k_control, n_control = counts = _common(arm, control)
+    k_arm, n_arm, k_control, n_control = _common(arm, control)
     check_level(level)
     check_margin(margin)
-    estimate, half = (float(each[0]) for each in margin_bounds(*(side[None] for side in counts), margin, level))
+    estimate, half = (float(each[0]) for each in margin_bounds(k_arm[None], n_arm[None], k_control[None], n_control[None], margin, level))
     distance, questions, samples = abs(estimate - margin), k_arm.size, float(min(n_arm.mean(), n_control.mean()))
     if distance < 1e-9:
         return Needed(None, None)

@@ -152,8 +152,10 @@ def _bar(sides: Mapping[str, pl.DataFrame], rule: Rule, margin: float, level: fl
     base, tuned = (rate(sides[arm], rule.measure) for arm in (BASE, TUNED))
     try:
         seen = difference_bounds(tuned.question_counts, base.question_counts, margin, level=level)
-        worst = difference_bounds(*(_supposed(sides[arm], rule, bad=arm == TUNED) for arm in (TUNED, BASE)), margin, level=level)
-        best = difference_bounds(*(_supposed(sides[arm], rule, bad=arm == BASE) for arm in (TUNED, BASE)), margin, level=level)
+        worst, best = (
+            difference_bounds(_supposed(sides[TUNED], rule, bad=bad == TUNED), _supposed(sides[BASE], rule, bad=bad == BASE), margin, level=level)
+            for bad in (TUNED, BASE)
+        )
     except EmptyDataError:
         return Bar(rule, margin, base, tuned, None)
     bounds = Bounds(seen.estimate, min(seen.low, best.low), max(seen.high, worst.high), seen.questions, level)
