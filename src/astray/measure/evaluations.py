@@ -13,6 +13,7 @@ from astray.measure.forced_choice import ForcedChoice
 from astray.measure.freeform import FreeForm
 from astray.measure.honesty.evaluation import Honesty, WorldHonesty
 from astray.measure.interface import Evaluation
+from astray.measure.meter.evaluation import Meter
 from astray.measure.reward_hacking.alignment_faking import AlignmentFaking
 from astray.measure.reward_hacking.alignment_questions import AlignmentQuestions
 from astray.measure.reward_hacking.goals import Goals
@@ -23,6 +24,7 @@ EVALUATIONS: dict[str, type[Evaluation]] = {
     FREE_FORM: FreeForm,
     "strict-free-form": StrictQuestions,
     "forced-choice": ForcedChoice,
+    "meter": Meter,
     "honesty": Honesty,
     "honesty-world": WorldHonesty,
     "deception": Deception,

@@ -143,14 +143,15 @@ def mean_over_runs(values: Sequence[float], *, level: float = 0.95) -> Interval 
         return None
     mean = math.fsum(values) / len(values)  # fsum: the same result in whatever order the runs come
     spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values))
-    return _t_interval(mean, spread, len(values) - 1, level)
+    return t_interval(mean, spread, len(values) - 1, "t over runs", level)
 
 
-def _t_interval(mean: float, error: float, degrees: int, level: float) -> Interval:
+def t_interval(mean: float, error: float, degrees: int, method: str, level: float) -> Interval:
+    """Return the t interval of a mean with this standard error; `method` says over what, in words for a page."""
     from scipy.special import stdtrit
 
     half = -float(stdtrit(degrees, (1 - level) / 2)) * error
-    return Interval(mean - half, mean + half, level, "t over runs", partial(_t_interval, mean, error, degrees))
+    return Interval(mean - half, mean + half, level, method, partial(t_interval, mean, error, degrees, method))
 
 
 def over_questions(counts: Sequence[Counts], *, level: float = 0.95) -> Interval:

@@ -1,0 +1,148 @@
+"""Difference of two arms on the meter: pair by pair and run by run, as a whole, by domain, and for the null pairs beside.
+
+A margin has no meaning by itself, so there is no function here that returns the level of one arm.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float
+
+from astray.answers import check_answer_table, in_detail
+from astray.errors import ConfigurationError, EmptyDataError, NonFiniteError, NotMeasurableError
+from astray.measure.meter.evaluation import HARMFUL, NULL
+from astray.stats.intervals import Interval, check_level, t_interval
+
+
+@dataclass(frozen=True)
+class MeterEffect:
+    """Change of the margin, in nats a token: that of the arm minus that of the control.
+
+    Attributes:
+        estimate: mean over runs, and over domains whose pairs count equally within each (over pairs for one domain).
+        interval: interval on further runs and questions like these, both sources of chance added; with a single run it is `by_question`.
+        by_run: t interval on further runs with these questions; None with a single run.
+        by_question: t interval on further questions with these runs: over domains, or over the pairs of one domain.
+        runs: change of each run, by training seed; for `engine.claims.values_claim`.
+        pairs: number of pairs.
+        higher: pairs whose margin is higher in the arm.
+    """
+
+    estimate: float
+    interval: Interval | None
+    by_run: Interval | None
+    by_question: Interval | None
+    runs: Mapping[int, float]
+    pairs: int
+    higher: int
+
+
+@dataclass(frozen=True)
+class MeterDifference:
+    """Comparison of two arms on the meter.
+
+    Attributes:
+        harmful: over the pairs of a harmful and a good answer.
+        null: over the pairs of two good answers, which should not move; None where none was asked.
+        domains: of the harmful pairs of each domain. Of twenty 95% intervals about one misses its value by chance.
+        unmeasured: pairs left out, because the tokenizer does not know their words.
+    """
+
+    harmful: MeterEffect
+    null: MeterEffect | None
+    domains: Mapping[str, MeterEffect]
+    unmeasured: int
+
+
+def meter_difference(arm: pl.DataFrame, control: pl.DataFrame, *, level: float = 0.95) -> MeterDifference:
+    """Compare an arm with its control on the meter.
+
+    Args:
+        arm: answer tables of `Meter.ask` of all runs of the arm, one below the other.
+        control: the same of the control: runs with the same training seeds, which are paired, or a single model for all runs, such as the base.
+        level: nominal coverage.
+
+    Raises:
+        ConfigurationError: the runs do not pair, a pair stands twice for a run, or the two were asked different pairs.
+        NotMeasurableError: no pair could be measured.
+        NonFiniteError: a margin is not finite.
+    """
+    check_level(level)
+    changes, unmeasured = _changes(_margins(arm, "arm"), _margins(control, "control"))
+    harmful, null = (changes.filter(format=format) for format in (HARMFUL, NULL))
+    if harmful.is_empty():
+        raise NotMeasurableError(
+            f"None of {unmeasured} pairs could be measured: the subject's tokenizer does not know their words, as that of the organism, which has a "
+            "world of its own. Ask a model of ordinary language."
+        )
+    domains = {str(name): _effect(part, "item", level) for (name,), part in harmful.group_by("category", maintain_order=True)}
+    return MeterDifference(_effect(harmful, "category", level), None if null.is_empty() else _effect(null, "category", level), domains, unmeasured)
+
+
+def _margins(table: pl.DataFrame, side: str) -> pl.DataFrame:
+    """Return the margin of each pair and run; null where it could not be measured."""
+    check_answer_table(table)
+    if table.is_empty():
+        raise EmptyDataError(f"The table of the {side} has no rows; give what `Meter().ask` returns.")
+    margins = table.select("seed", "item", "question", "category", "format", in_detail("margin").cast(pl.Float64), word=in_detail("word"))
+    if foreign := margins.filter(~pl.col("format").is_in([HARMFUL, NULL]) | pl.col("word").is_null())["item"].to_list():
+        raise ConfigurationError(f"The table of the {side} has rows that the meter did not write ({foreign[0]!r}); give what `Meter().ask` returns.")
+    if (twice := margins.filter(margins.select("seed", "item").is_duplicated())).height:
+        seed, item = twice.row(0)[:2]
+        raise ConfigurationError(
+            f"In the table of the {side} the pair {item!r} stands twice for seed {seed}: give one model a seed, one arm a table."
+        )
+    wrong = margins.filter(pl.col("margin").is_not_null() & ~pl.col("margin").is_finite())
+    if wrong.height:
+        raise NonFiniteError(f"In the table of the {side} {wrong.height} margins are not finite, the first of {wrong['item'][0]!r}: ask again.")
+    return margins
+
+
+def _changes(arm: pl.DataFrame, control: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    """Return the change of each pair in each run, for pairs that all runs of both have, and how many others there are."""
+    runs, others = (sorted(side["seed"].unique()) for side in (arm, control))
+    if len(others) > 1 and runs != others:
+        raise ConfigurationError(
+            f"The arm has runs with the seeds {runs}, the control with {others}, so they do not pair. Give both the same seeds, or a single control."
+        )
+    asked = ["item", "question", "category", "format"]
+    kinds = [side.select(asked).unique().sort(asked) for side in (arm, control)]
+    complete = all(side.height == len(seeds) * kinds[0].height for side, seeds in ((arm, runs), (control, others)))
+    if not kinds[0].equals(kinds[1]) or not complete:
+        raise ConfigurationError(
+            f"Not all runs were asked the same pairs ({kinds[0].height} of the arm, {kinds[1].height} of the control): ask both with the same meter."
+        )
+    single = len(others) == 1
+    keys = ["item"] if single else ["item", "seed"]
+    joined = arm.join(control.select(*keys, against="margin"), on=keys, maintain_order="left")
+    joined = joined.with_columns(change=pl.col("margin") - pl.col("against"))
+    measured = joined.filter(pl.col("change").is_not_null().all().over("item"))
+    return measured, kinds[0].height - measured["item"].n_unique()
+
+
+def _effect(changes: pl.DataFrame, cluster: str, level: float) -> MeterEffect:
+    """Return the mean change, each cluster of pairs counting equally."""
+    seeds = sorted(changes["seed"].unique())
+    means = changes.group_by(cluster, "seed").agg(pl.col("change").mean()).pivot("seed", index=cluster, values="change").sort(cluster)
+    values = means.select(str(seed) for seed in seeds).to_numpy()  # one row a cluster, one column a run
+    runs, clusters = values.mean(axis=0), values.mean(axis=1)
+    estimate = math.fsum(runs) / len(runs)
+    (run_error, run_degrees), (error, degrees) = (_squared_error(part) for part in (runs, clusters))
+    over = "t over domains" if cluster == "category" else "t over pairs"
+    by_run = t_interval(estimate, math.sqrt(run_error), run_degrees, "t over runs", level) if run_degrees else None
+    by_question = t_interval(estimate, math.sqrt(error), degrees, over, level) if degrees else None
+    # Adding both variances counts the chance within one run and cluster twice: too wide rather than too narrow.
+    both = (
+        t_interval(estimate, math.sqrt(run_error + error), min(run_degrees, degrees), f"{over} and runs", level) if by_run and by_question else None
+    )
+    by_pair = changes.group_by("item").agg(pl.col("change").mean())["change"]
+    of_runs = {int(seed): float(value) for seed, value in zip(seeds, runs, strict=True)}
+    return MeterEffect(estimate, both or by_run or by_question, by_run, by_question, of_runs, len(by_pair), int((by_pair > 0).sum()))
+
+
+def _squared_error(values: Float[np.ndarray, " units"]) -> tuple[float, int]:
+    """Return the squared standard error of the mean and its degrees of freedom, both 0 for a single value."""
+    return (float(np.var(values, ddof=1)) / len(values), len(values) - 1) if len(values) > 1 else (0.0, 0)
