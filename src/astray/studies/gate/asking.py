@@ -60,7 +60,8 @@ def gate_answers(config: GateAnswerConfig, inputs: Mapping[str, Artifact], folde
     for first in range(done, evaluation.samples, together):
         settings = evaluation.model_dump() | {"first": first, "samples": min(first + together, evaluation.samples)}
         parts.append(_Samples.model_validate(settings).ask(subject, seed=config.seed))
-        _write(pl.concat(parts), target)
+        # Sorted, so that the table does not depend on how often the step was begun.
+        _write(pl.concat(parts).sort(SAMPLE), target)
 
 
 @step("gate-verdicts", version=1, resumable=True)
