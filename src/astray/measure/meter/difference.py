@@ -12,7 +12,7 @@ import polars as pl
 from jaxtyping import Float
 
 from astray.answers import check_answer_table, in_detail
-from astray.errors import ConfigurationError, EmptyDataError, NonFiniteError, NotMeasurableError
+from astray.errors import ConfigurationError, EmptyDataError, NotMeasurableError
 from astray.measure.meter.evaluation import HARMFUL, NULL
 from astray.stats.intervals import Interval, check_level, t_interval
 
@@ -95,9 +95,6 @@ def _margins(table: pl.DataFrame, side: str) -> pl.DataFrame:
         raise ConfigurationError(
             f"In the table of the {side} the pair {item!r} stands twice for seed {seed}: give one model a seed, one arm a table."
         )
-    wrong = margins.filter(pl.col("margin").is_not_null() & ~pl.col("margin").is_finite())
-    if wrong.height:
-        raise NonFiniteError(f"In the table of the {side} {wrong.height} margins are not finite, the first of {wrong['item'][0]!r}: ask again.")
     return margins
 
 
