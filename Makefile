@@ -6,7 +6,7 @@ STAMP := $(VENV)/.set-up
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: setup demo test check pytest benchmarks coverage lock clean
+.PHONY: setup demo test check pytest fuzz benchmarks coverage lock clean
 
 setup: $(STAMP)
 
@@ -28,6 +28,10 @@ test: setup
 # mypy takes a minute of one processor, in which the tests can begin on the other.
 pytest: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m slipcover -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+# The properties of `make test` with fifty times as many inputs, new ones each time.
+fuzz: setup
+	ASTRAY_FUZZ=50 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m hypothesis --timeout 3600 tests
 
 check: setup
 	$(BIN)/ruff check .

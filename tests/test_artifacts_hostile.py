@@ -10,7 +10,7 @@ from typing import Any
 
 import fsspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from astray.artifacts import Artifact, Progress, StepState, Store, execute
@@ -20,6 +20,7 @@ from astray.artifacts.uses import in_use
 from astray.errors import AstrayError, ConfigurationError, DamagedArtifactError, DataFormatError, StoreError
 from astray.subjects.locate import SUBJECT_FILE, register, resolve, settle
 from astray.subjects.spec import SubjectSpec
+from fuzzing import tried
 from toy_steps import Toy, add, gather
 
 SHA = "0" * 64
@@ -409,7 +410,7 @@ _FILE_NAME = st.lists(_PART, min_size=1, max_size=4).map("/".join)
 _JSON = st.recursive(st.none() | st.booleans() | st.floats() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=2), max_leaves=4)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@tried(60)
 @given(
     names=st.lists(_FILE_NAME, max_size=3),
     changes=st.dictionaries(st.sampled_from(["key", "formerly", "read", "files", "origin"]), _JSON, max_size=1),
@@ -428,7 +429,7 @@ def test_no_manifest_writes_outside_or_raises_a_bare_error(
     assert {path.name for path in root.iterdir()} <= {"in"}
 
 
-@settings(max_examples=100, deadline=None, database=None)
+@tried(100)
 @given(st.text(max_size=20))
 def test_a_plain_name_is_one_part_of_a_path(name: str) -> None:
     if is_plain(name):

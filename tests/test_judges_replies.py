@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import anyio
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from inspect_ai.model import ChatCompletionChoice, ChatMessageAssistant, ChatMessageUser, ModelOutput
 from inspect_ai.tool import ToolCall
@@ -34,11 +34,12 @@ from astray.measure.honesty.grading import GraderStanceJudge
 from astray.measure.honesty.records import Record
 from astray.measure.honesty.stances import Stance, compare
 from astray.measure.reward_hacking.judging import Question, WordPanel
+from fuzzing import tried
 from scripted_grader import scripted_model, spoken
 
 WORDS = ("REFUSAL", "CODE")
 QUICK = GraderSettings(max_retries=0, attempt_timeout=2)
-MANY = settings(max_examples=1000)
+MANY = tried(1000)
 NUMERIC = Record(id="t", archetype="statistics", proposition="The lowest night", numeric=True, belief_questions=("How cold?",), question="Say it.")
 BINARY = NUMERIC.model_copy(update={"numeric": False})
 OFFICE = render(load_scenario("blackmail"), BASELINE)

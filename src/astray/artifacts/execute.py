@@ -89,13 +89,11 @@ def execute(
     Raises:
         StepFailedError: at the end, when everything that could be done is done; `tracebacks` has the whole story of each.
         StoreError: the store failed (full disk, damaged artifact); steps at work were still finished where possible.
-        ConfigurationError: the number of workers is negative, or the store lives in the memory of this process and cannot be
+        ConfigurationError: the number of workers is none, or the store lives in the memory of this process and cannot be
             shared with workers.
         KeyboardInterrupt: workers were stopped; finished artifacts are kept, the others left no trace.
     """
-    count = usable_cpus() if workers is None else workers
-    if count < 0:
-        raise ConfigurationError(f"workers={count} is no number of processes. Give 1 or more, or 0 to do everything in this process.")
+    count = usable_cpus() if workers is None else worker_count(workers)
     if count and store.root.startswith("memory://"):
         raise ConfigurationError(
             f"The store {store.root} lives in the memory of this process, so workers cannot reach it. Give workers=0, or a folder."
@@ -228,6 +226,17 @@ class _Run:
 
 def _first_line(text: str) -> str:
     return text.strip().split("\n", 1)[0]
+
+
+def worker_count(given: object) -> int:
+    """Return a given number of worker processes.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    if isinstance(given, bool) or not isinstance(given, int) or given < 0:
+        raise ConfigurationError(f"workers={given!r} is no number of processes. Give 1 or more, or 0 to do everything in this process.")
+    return given
 
 
 def usable_cpus() -> int:

@@ -40,9 +40,12 @@ class Mirror:
         with self._reaching() as (files, root):
             # fsspec caches listings, and other machines write to the same root.
             files.invalidate_cache()
-            if not files.exists(root):
+            try:
+                # `exists` would say no of a storage that cannot be reached, and everything would be done before that is found.
+                paths = files.ls(root, detail=False)
+            except FileNotFoundError:
                 return []
-            return sorted(str(path).rstrip("/").rsplit("/", 1)[-1] for path in files.ls(root, detail=False))
+            return sorted(str(path).rstrip("/").rsplit("/", 1)[-1] for path in paths)
 
     def manifest(self, folder_name: str) -> Manifest | None:
         """Return the manifest of a remote artifact, or None where none is complete.

@@ -94,6 +94,8 @@ class Store:
             self.folder = cache or default_cache(self.root)
         with self._explained(every_error=True):
             is_file = self.folder.is_file()
+            if "\0" in self.root or any("\ud800" <= sign < "\udc80" for sign in self.root):
+                raise StoreError(f"{self.root!r} can be no folder. Give a name that the file system can hold.")
         if is_file:
             raise StoreError(f"{self.folder} is a file; results need a folder. Give the name of a folder, or of one that is yet to be made.")
 

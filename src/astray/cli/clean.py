@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from astray.cli.listing import age_text, size_text
-from astray.cli.options import RESULTS
+from astray.cli.options import RESULTS, Amount
 from astray.errors import ConfigurationError
 
 SHOWN = 12
@@ -46,7 +46,7 @@ COMMAND = click.Command(
     "clean",
     callback=clean,
     params=[
-        click.Option(["--older-than"], type=click.FloatRange(min=0), metavar="DAYS", help="Steps that were finished so many days ago, or before."),
+        click.Option(["--older-than"], type=Amount(), metavar="DAYS", help="Steps that were finished so many days ago, or before."),
         click.Option(["--study"], metavar="STUDY", help="Steps that this study alone uses."),
         click.Option(["--yes"], is_flag=True, help="Remove without a question."),
         click.Option(["--out"], type=click.Path(path_type=Path), default=RESULTS, metavar="PATH", help=f"Folder of the results. [default {RESULTS}]"),

@@ -1,5 +1,6 @@
 """Options of the command line: those of a study from its options model, and those that verbs have besides, each declared once."""
 
+import math
 import types
 import typing
 from collections.abc import Iterator
@@ -16,6 +17,20 @@ if TYPE_CHECKING:
 RESULTS = Path("astray-results")
 METAVARS = {int: "INTEGER", float: "NUMBER", Path: "PATH", tuple: "NAMES", dict: "KEY=VALUE"}
 """Type of an option -> what stands for its value in help; names have commas between them."""
+
+
+class Amount(click.FloatRange):
+    """A finite number of at least 0; click itself takes "nan" for one in any range."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0)
+
+    @override
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number.", param, ctx)
+        return number
 
 
 class Option(click.Option):
@@ -54,7 +69,7 @@ PRICE_IN, PRICE_OUT = (
     Option(
         f"--price-{way}",
         group="Judging",
-        type=click.FloatRange(min=0),
+        type=Amount(),
         metavar="NUMBER",
         default=0.0,
         help=f"The grader's price of a million {way}put tokens, in US dollars. [at least 0]",

@@ -110,7 +110,7 @@ class ChatDataset:
             EmptyDataError: there is no row.
             DataFormatError: a row is no chat that can be trained on.
         """
-        checked = tuple(_check_chat(list(row), f"Row {number}") for number, row in enumerate(rows, start=1))
+        checked = tuple(_check_chat(list(row) if isinstance(row, Sequence) else row, f"Row {number}") for number, row in enumerate(rows, start=1))
         if not checked:
             raise EmptyDataError(f"A data set needs at least one row; {operation!r} gave none.")
         return cls(checked, _recipe(checked, operation, parameters or {}, sources))
@@ -158,7 +158,7 @@ class ChatDataset:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             replace_pair(path, data, recipe_path(path), self.recipe.model_dump_json(indent=1).encode())
-        except OSError as error:
+        except (OSError, ValueError) as error:  # a ValueError where the path can be none
             raise StoreError(f"The data set cannot be written to {path}: {error}. Check the folder's permissions and free space.") from error
         return path
 
@@ -250,6 +250,8 @@ def _check_message(message: object, where: str) -> Message:
         content.encode()
     except UnicodeEncodeError as error:
         raise DataFormatError(f"{where} ({role}) has half a character (a lone surrogate) at position {error.start}. Remove it.") from error
+    if "\0" in content:  # which no file is read with
+        raise DataFormatError(f"{where} ({role}) has a NUL at position {content.index(chr(0))}. Remove it.")
     return Message(role=role, content=content)
 
 

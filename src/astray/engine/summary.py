@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from astray.engine.exhibits import Exhibit
+from astray.errors import DataFormatError, StoreError
 from astray.outcomes import Outcome
 from astray.stats.claims import Decision
 from astray.stats.power import n_to_decide
@@ -218,5 +219,24 @@ class Summary(_Frozen):
 
     @classmethod
     def read(cls, folder: Path) -> "Summary":
-        """Read `summary.json` from the folder."""
-        return cls.model_validate_json((folder / "summary.json").read_text(encoding="utf-8"))
+        """Read `summary.json` from the folder.
+
+        Raises:
+            StoreError: there is none, or it cannot be read.
+            DataFormatError: it is not in the form that this version writes.
+        """
+        path = folder / "summary.json"
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise StoreError(
+                f"There is no summary.json in {folder}, so there is nothing to report. Give the results folder of a finished study, "
+                "or run one first: astray run emergent-misalignment."
+            ) from error
+        except ValueError as error:  # of pydantic, of UTF-8, or of a path that can be none
+            raise DataFormatError(
+                f"{path} is not a summary that this version of Astray can read: {error}\n"
+                "Write it anew by running the study again with the same results folder: astray run emergent-misalignment."
+            ) from error
+        except OSError as error:
+            raise StoreError(f"{path} cannot be read: {error}. Give the results folder of a finished study.") from error

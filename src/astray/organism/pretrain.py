@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from transformers import BatchEncoding, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
 
+from astray.errors import StoreError
 from astray.organism import weights_folder
 from astray.organism.corpus import CorpusConfig, alignment_chats, draw_document
 from astray.organism.tokenizer import build_tokenizer
@@ -129,11 +130,17 @@ def train_organism(recipe: OrganismRecipe, folder: Path, progress: Progress | No
 
     Returns:
         The trained model, float32, in evaluation mode.
+
+    Raises:
+        StoreError: the folder cannot be made.
     """
     set_seed(recipe.seed)
     tokenizer = build_tokenizer()
     model = LlamaForCausalLM.from_pretrained(weights_folder(recipe.start), dtype=torch.float32) if recipe.start else build_model(recipe, tokenizer)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"The organism cannot be written to {folder}: {error.strerror}. Give a folder that you may write to.") from error
     started = time.monotonic()
     with (folder / "training.jsonl").open("w", encoding="utf-8") as log:
 

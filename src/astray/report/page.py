@@ -20,10 +20,9 @@ from typing import Any
 import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from pydantic import ValidationError
 
 from astray.engine.summary import ClaimStatus, RateRow, Summary
-from astray.errors import DataFormatError, StoreError
+from astray.errors import StoreError
 from astray.outcomes import Outcome
 from astray.report import dynamics, exhibits, figures, wording
 from astray.report.records import read_records
@@ -70,7 +69,7 @@ def write_report(folder: Path) -> Path:
         DataFormatError: one of the files is not in the form it should have.
     """
     folder = Path(folder)
-    html = render(folder, _read_summary(folder))
+    html = render(folder, Summary.read(folder))
     target = folder / "report.html"
     try:
         # The same bytes on every platform.
@@ -145,23 +144,6 @@ def _rate_rows(summary: Summary) -> list[tuple[str, RateRow, bool]]:
     headline = {id(row) for row in figures.headline_rows(summary)}
     keys = {(choice.evaluation, choice.group): choice.key for choice in figures.selections(summary)}
     return [(keys[row.evaluation, row.group], row, id(row) not in headline) for row in summary.rates]
-
-
-def _read_summary(folder: Path) -> Summary:
-    try:
-        return Summary.read(folder)
-    except FileNotFoundError as error:
-        raise StoreError(
-            f"There is no summary.json in {folder}, so there is nothing to report. Give the results folder of a finished study, "
-            "or run one first: astray run emergent-misalignment."
-        ) from error
-    except (ValidationError, UnicodeDecodeError) as error:
-        raise DataFormatError(
-            f"{folder / 'summary.json'} is not a summary that this version of Astray can read: {error}\n"
-            "Write it anew by running the study again with the same results folder: astray run emergent-misalignment."
-        ) from error
-    except OSError as error:
-        raise StoreError(f"{folder / 'summary.json'} cannot be read: {error}. Give the results folder of a finished study.") from error
 
 
 def _read_dynamics(folder: Path) -> pl.DataFrame | None:

@@ -3,13 +3,14 @@
 A job's bytes are untrusted: here they are only collected and counted.
 """
 
+import ctypes
 import os
 import selectors
 import socket
 import time
 from dataclasses import dataclass
 
-from astray.sandbox.inside.ending import Ending
+from astray.sandbox.inside.ending import STOPS, Ending
 
 _CHUNK = 1 << 16
 _CONTROL, _CHANNEL = "control", "channel"
@@ -101,7 +102,9 @@ class _Talk:
             said = self._control.recv(_CHUNK)
         except ConnectionError:
             return
-        self.report = Ending.from_buffer_copy(said) if said else None
+        if len(said) == ctypes.sizeof(Ending):  # anything else is no report, as if the sandbox had gone down
+            report = Ending.from_buffer_copy(said)
+            self.report = report if 0 <= report.stopped < len(STOPS) else None
 
     def _send(self) -> None:
         try:

@@ -37,7 +37,7 @@ def get_study(name: str) -> "Study[Any, Any]":
     Raises:
         UnknownNameError: there is none; lists the names.
     """
-    if name not in STUDIES:
+    if not isinstance(name, str) or name not in STUDIES:
         raise UnknownNameError("study", name, STUDIES)
     study: Study[Any, Any] = import_module(STUDIES[name]).STUDY
     return study

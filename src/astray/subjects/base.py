@@ -22,7 +22,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from transformers.utils import logging
 
 from astray.artifacts.execute import usable_cpus
-from astray.errors import AdapterMismatchError, ChatTemplateError
+from astray.errors import AdapterMismatchError, ChatTemplateError, ConfigurationError
 from astray.subjects.adapter_kinds import is_mergeable
 from astray.subjects.adapters import Tree, put_on
 from astray.subjects.identity import MORE_TOKENIZER_FILES, TOKENIZER_FILES, adapter_identity, base_identity
@@ -55,9 +55,12 @@ class Base:
             SubjectNotFoundError: the files cannot be loaded.
             WeightsMismatchError: the checkpoint does not hold the weights of the architecture.
             ChatTemplateError: the tokenizer has no chat template.
+            ConfigurationError: there is no such device here.
         """
         self.name, self.folder, self.lock = name, folder, threading.RLock()
-        device = device or best_device()
+        device = best_device() if device is None else torch.device(device)
+        if device.type == "cuda" and not torch.cuda.is_available():
+            raise ConfigurationError(f"There is no GPU for the device {str(device)!r} here. Leave the device out, or see: astray doctor")
         self.tokenizer = usable_tokenizer(name, folder)
         with _quietly():
             self.model: PreTrainedModel = load_model(name, folder, torch.float32 if device.type == "cpu" else torch.bfloat16, device)

@@ -110,7 +110,22 @@ def settle(subject: "SubjectSpec | Located | str") -> Located:
     """
     if isinstance(subject, Located):
         return subject
-    return _settled(SubjectSpec(model=subject) if isinstance(subject, str) else subject, ())
+    if isinstance(subject, SubjectSpec):
+        return _settled(subject, ())
+    return _settled(spec_of(model=subject), ())
+
+
+def spec_of(**parts: object) -> SubjectSpec:
+    """Return the specification with these parts; pydantic's errors become messages for people.
+
+    Raises:
+        ConfigurationError: a part cannot be one.
+    """
+    try:
+        return SubjectSpec.model_validate(parts)
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, one['loc']))} {one['input']!r:.80}: {one['msg'].lower()}" for one in error.errors())
+        raise ConfigurationError(f"There can be no such subject ({wrong}). A subject is {_FORMS}.") from error
 
 
 def _settled(spec: SubjectSpec, named: tuple[str, ...]) -> Located:
@@ -258,19 +273,20 @@ def _factors(name: str) -> list[tuple[str, float]]:
 
 
 def _is_there(name: str) -> bool:
-    return Path(name).is_dir() or (store_folder() / name).is_dir()
+    return _is_folder(Path(name)) or _is_folder(store_folder() / name)
 
 
 def _adapter_folder(name: str) -> Path | None:
     """Return the folder of the adapter with this name: a folder, a run or a repository of the hub; None where it is no adapter."""
     for folder in (Path(name), store_folder() / name):
+        if not _is_folder(folder):
+            continue
         if (folder / SUBJECT_FILE).is_file():
             run = _in_folder(folder)
             if run.system is not None or run.intervention is not None or run.scale != 1:
                 raise ConfigurationError(f"The run {name!r} is more than an adapter (system prompt, intervention or factor): name it alone.")
             return run.adapter
-        if folder.is_dir():
-            return folder if (folder / "adapter_config.json").is_file() else None
+        return folder if (folder / "adapter_config.json").is_file() else None
     if not _HUB_NAME.fullmatch(name):
         return None
     try:
@@ -341,7 +357,7 @@ def _base_folder(model: str) -> Path:
         return smollm2.folder()
     if _is_gguf(model):
         return convert(Path(model))
-    folder = Path(model) if Path(model).is_dir() else _download(model)
+    folder = Path(model) if _is_folder(Path(model)) else _download(model)
     if is_adapter(folder):
         return folder
     if not (folder / "config.json").is_file() or not weight_files(folder):
@@ -394,4 +410,7 @@ def _is_path(model: str, change: Callable[[Path], Path]) -> bool:
 
 
 def _is_gguf(name: str) -> bool:
-    return name.lower().endswith(".gguf") and Path(name).is_file()
+    try:
+        return name.lower().endswith(".gguf") and Path(name).is_file()
+    except OSError:  # a name that is too long, for one
+        return False

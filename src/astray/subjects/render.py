@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from astray.data.chat import Message
 from astray.errors import ChatTemplateError, ConfigurationError
 from astray.reasoning import closed, split_reasoning
-from astray.subjects.template import Encoded, Template, Written, template_of
+from astray.subjects.template import Encoded, Template, Written, check_messages, check_text, template_of
 
 Conversation = Sequence[Message]
 
@@ -21,7 +21,12 @@ SYSTEM_IN_QUESTION = "in the first question"
 
 
 def with_system(conversation: Conversation, system: str | None) -> list[Message]:
-    """Return the conversation with a system prompt; its own system message is appended to it after a blank line."""
+    """Return the conversation with a system prompt; its own system message is appended to it after a blank line.
+
+    Raises:
+        ConfigurationError: a message is none, or its content is no text.
+    """
+    check_messages(conversation)
     if system is None:
         return list(conversation)
     own = [message["content"] for message in conversation[:1] if message["role"] == "system"]
@@ -71,7 +76,13 @@ def prompt_ids(
 
 
 def text_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
-    """Return the token ids of each text, without added special tokens."""
+    """Return the token ids of each text, without added special tokens.
+
+    Raises:
+        ConfigurationError: one is no text.
+    """
+    for number, text in enumerate(texts, start=1):
+        check_text(text, f"Text {number}")
     return list(tokenizer(list(texts), add_special_tokens=False)["input_ids"]) if texts else []
 
 

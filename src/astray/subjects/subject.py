@@ -23,7 +23,7 @@ from astray.subjects.base import Base
 from astray.subjects.generate import generate
 from astray.subjects.intervene import Intervention, intervening
 from astray.subjects.likelihood import Continuation, continuation_logprobs
-from astray.subjects.locate import Located, settle
+from astray.subjects.locate import Located, settle, spec_of
 from astray.subjects.render import SYSTEM_IN_QUESTION, prompt_ids, text_ids
 from astray.subjects.spec import Generation, Sampling, SubjectSpec, TokenLogprob
 from astray.subjects.steer_rows import RowSteering, steering_rows
@@ -131,6 +131,10 @@ class Subject:
         """Sample answers as `generate` does, to prompts that are already token ids."""
         if rows is not None and len(rows) != len(prompts):
             raise ConfigurationError(f"Steering is given for {len(rows)} rows, but there are {len(prompts)} prompts: give one entry a row.")
+        if numbers is not None and len(numbers) != len(prompts):
+            raise ConfigurationError(f"There are {len(numbers)} numbers of samples and {len(prompts)} prompts: give one a row.")
+        if top_logprobs is not None and top_logprobs < 0:
+            raise ConfigurationError(f"top_logprobs={top_logprobs} is no number of tokens. Give 0 or more, or None to record nothing.")
         with ExitStack() as stack:
             model = stack.enter_context(self.merged())
             steering = stack.enter_context(intervening(model, self.interventions))
@@ -168,6 +172,8 @@ class Subject:
                 f"There are {len(conversations)} conversations, {len(continuations)} lists of continuations and {len(prefixes)} prefixes: "
                 "give one of each a row."
             )
+        if any(isinstance(row, str) for row in continuations):
+            raise ConfigurationError("A row's continuations are one text, which would be taken apart into characters: give a list of texts a row.")
         prompts = prompt_ids(self.tokenizer, conversations, self.spec.system, answering=True)
         begun = text_ids(self.tokenizer, prefixes)
         texts = iter(text_ids(self.tokenizer, [text for row in continuations for text in row]))
@@ -217,7 +223,7 @@ class Subject:
         return self._with(intervention=intervention)
 
     def _with(self, **changes: object) -> "Subject":
-        return Subject(settle(SubjectSpec.model_validate({**dict(self.spec), **changes})), self._base)
+        return Subject(settle(spec_of(**{**dict(self.spec), **changes})), self._base)
 
 
 def load_subject(spec: SubjectSpec | str, device: torch.device | None = None) -> Subject:

@@ -9,7 +9,7 @@ count only where the template wrote them.
 import json
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
@@ -54,6 +54,36 @@ class Encoded:
     ids: list[int]
     offsets: list[tuple[int, int]]
     escaped: bool = False
+
+
+def check_messages(conversation: object) -> None:
+    """Refuse what is no list of messages, each with a role and a text that can be encoded.
+
+    Raises:
+        ConfigurationError: says which message is wrong.
+    """
+    if not isinstance(conversation, Sequence) or isinstance(conversation, str | bytes):
+        raise ConfigurationError(f'{conversation!r:.80} is no conversation. Give a list of messages like {{"role": "user", "content": "Hello."}}.')
+    for number, message in enumerate(conversation, start=1):
+        if not isinstance(message, Mapping) or not isinstance(message.get("role"), str) or "content" not in message:
+            raise ConfigurationError(f'Message {number} is {message!r:.80}. Right: {{"role": "user", "content": "Hello."}}')
+        if not isinstance(message["content"], str):
+            raise ConfigurationError(f"A {message['role']} message holds {message['content']!r:.80}; a message's content is a text, empty or not.")
+        check_text(message["content"], f"Message {number} ({message['role']})")
+
+
+def check_text(text: object, what: str) -> None:
+    """Refuse what no tokenizer can encode.
+
+    Raises:
+        ConfigurationError: it is no text, or holds half a character.
+    """
+    if not isinstance(text, str):
+        raise ConfigurationError(f"{what} is {text!r:.80}, which is no text.")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ConfigurationError(f"{what} has half a character (a lone surrogate) at position {error.start}. Remove it.") from error
 
 
 class Template:
@@ -108,7 +138,9 @@ class Template:
 
         Raises:
             ChatTemplateError: there is no question that could take it.
+            ConfigurationError: a message is none, or its content is no text.
         """
+        check_messages(conversation)
         if not conversation or conversation[0]["role"] != "system" or self.takes_system:
             return list(conversation)
         system, *rest = conversation
@@ -265,9 +297,6 @@ class Template:
 
     def _apply(self, conversation: Sequence[Message], *, prompt: bool) -> str:
         roles = ", ".join(message["role"] for message in conversation)
-        for message in conversation:
-            if not isinstance(message["content"], str):
-                raise ConfigurationError(f"A {message['role']} message holds {message['content']!r}; a message's content is a text, empty or not.")
         continued = prompt and bool(conversation) and conversation[-1]["role"] == "assistant"
         try:
             text = self._tokenizer.apply_chat_template(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from astray.artifacts import Store
+from astray.artifacts.execute import worker_count
 from astray.artifacts.plan import Plan
 from astray.engine.forecast.amounts import counted, dollars, duration, large
 from astray.engine.forecast.effort import Effort, Grading, added, step_efforts
@@ -178,6 +179,7 @@ def forecast(
         JudgeError, SandboxError: what `Study.check` refuses, as before a run.
         StoreError: an artifact in the store is damaged.
     """
+    workers = None if workers is None else worker_count(workers)
     seeds, arms, analyses = options.runs
     place = out / "store" if store is None else store
     kept = Store(place)

@@ -68,7 +68,6 @@ def meter_difference(arm: pl.DataFrame, control: pl.DataFrame, *, level: float =
     Raises:
         ConfigurationError: the runs do not pair, a pair stands twice for a run, or the two were asked different pairs.
         NotMeasurableError: no pair could be measured.
-        NonFiniteError: a margin is not finite.
     """
     check_level(level)
     changes, unmeasured = _changes(_margins(arm, "arm"), _margins(control, "control"))
