@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml requirements.lock scripts/setup.sh
 
 demo: setup
 # Settings of the study were chosen on low seeds; these are others.
-	$(BIN)/astray run emergent-misalignment --seeds 5 --first-seed 5
+	$(BIN)/astray run emergent-misalignment --seeds 8 --first-seed 5
 
 test: setup
 	bash scripts/browser.sh
