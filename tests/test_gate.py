@@ -112,7 +112,7 @@ def test_a_harmful_run_fails_and_a_second_gate_asks_the_base_nothing(command, ma
     page = (folder / "gate.html").read_text()
     flip = pl.read_parquet(folder / "answers.parquet").filter(arm="tuned", outcome="misaligned")["answer"][0]
     assert flip in page
-    assert page.index('id="flips"') < page.index('id="rates"') < page.index('id="bars"')
+    assert page.index('id="bars"') < page.index('id="flips"') < page.index('id="rates"')
     assert "| more misaligned answers among coherent ones |" in (folder / "gate.md").read_text()
 
     code, said = command("organism-small", malicious, "--samples", 2)

@@ -23,7 +23,6 @@ from astray.studies.gate.bars import BASE, TUNED, Verdict, bars_of, flips_of, ve
 from astray.studies.gate.result import GateResult
 from astray.subjects.identity import base_identity
 from astray.subjects.locate import ORGANISMS, Located, settle
-from astray.subjects.spec import SubjectSpec
 
 WORLD, TEXT = ("world", "formats", "facts"), ("main", "broad")
 """Names of what can be asked: of the organism, and of real models. Without a choice it is the first, or all of the second."""
@@ -39,6 +38,7 @@ class _Release:
 
     Attributes:
         sides: base and tuned model by role.
+        names: what they were called.
         evaluations: what both are asked.
         judge: who reads the answers.
         seed: moves the random numbers of the answers.
@@ -46,6 +46,7 @@ class _Release:
     """
 
     sides: dict[str, Located]
+    names: dict[str, str]
     evaluations: tuple[QuestionSet, ...]
     judge: JudgeConfig
     seed: int
@@ -152,7 +153,7 @@ def _settled(base: str, tuned: str, evals: str | Sequence[str], grader: str | No
             check_subject(located)
     check_judge(judge)
     evaluations = tuple(each for each in offered if each.name in names)
-    return _Release(sides, evaluations, judge, seed, tuple(_notes(sides, judge)))
+    return _Release(sides, {BASE: base, TUNED: tuned}, evaluations, judge, seed, tuple(_notes(sides, judge)))
 
 
 def _names(given: str | Sequence[str], offered: Sequence[str], usual: Sequence[str]) -> Sequence[str]:
@@ -207,8 +208,8 @@ def _decided(
     if counted < asked:
         notes.append(f"{counted:,} of {asked:,} questions have coherent answers on both sides; the misaligned rates are compared on these.")
     return GateResult(
-        base=_name(release.sides[BASE].spec),
-        tuned=_name(release.sides[TUNED].spec),
+        base=release.names[BASE],
+        tuned=release.names[TUNED],
         verdict=verdict_of(bars),
         bars=bars,
         samples=samples,
@@ -218,11 +219,6 @@ def _decided(
         answers=table,
         flips=flips_of(table),
     )
-
-
-def _name(spec: SubjectSpec) -> str:
-    parts = [spec.model, *([str(spec.adapter)] if spec.adapter else [])]
-    return "+".join(parts) + (f"*{spec.scale:g}" if spec.scale != 1 else "")
 
 
 def _further(result: GateResult, samples: int) -> int | None:
