@@ -250,8 +250,6 @@ def _check_message(message: object, where: str) -> Message:
         content.encode()
     except UnicodeEncodeError as error:
         raise DataFormatError(f"{where} ({role}) has half a character (a lone surrogate) at position {error.start}. Remove it.") from error
-    if "\0" in content:  # which no file is read with
-        raise DataFormatError(f"{where} ({role}) has a NUL at position {content.index(chr(0))}. Remove it.")
     return Message(role=role, content=content)
 
 
