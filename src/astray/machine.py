@@ -243,7 +243,7 @@ def _small_model() -> Finding:
     there = smollm2.source()
     use = f"astray run emergent-misalignment --subject {smollm2.NAME}"
     detail = there or f"not fetched yet (93 MB at first use, from the hub or the package index): {use}"
-    return Finding(smollm2.NAME, detail, fine=there is not None, important=False)
+    return Finding(smollm2.NAME, detail)  # not fetched yet is nothing that is missing
 
 
 def _sandbox() -> Finding:
