@@ -189,3 +189,23 @@ def test_a_fault_of_the_program_is_no_verdict_and_ctrl_c_is_130(command, monkeyp
     for error, code in ((RuntimeError("broken"), 3), (KeyboardInterrupt(), 130)):
         monkeypatch.setattr("astray.studies.gate.release.gate", raises(error))
         assert command("organism", "organism")[0] == code
+
+
+def test_what_more_answers_would_decide_is_asked_further_and_looked_at_twice(tmp_path):
+    margins = {"margin": 0.04, "coherence_margin": 0.02, "refusal_margin": 0.02}
+    first = astray.gate("organism-small", "organism-small", samples=2, out=tmp_path, **margins)
+    assert [bar.verdict for bar in first.bars].count(Verdict.UNDECIDED) == 1
+    further = astray.gate("organism-small", "organism-small", samples=2, extend=True, out=tmp_path, **margins)
+    assert 2 < further.samples <= 16
+    assert further.answers.height == further.samples * first.answers.height // 2
+    assert further.level > first.level
+
+
+def test_what_only_more_questions_would_decide_is_not_asked_further(tmp_path):
+    result = astray.gate("organism-small", "organism-small", samples=1, extend=True, out=tmp_path)
+    assert (result.verdict, result.samples) == (Verdict.UNDECIDED, 1)
+    needed = result.bars[0].needed
+    assert needed is not None
+    assert needed.samples is None
+    assert needed.questions is not None
+    assert needed.questions > 120

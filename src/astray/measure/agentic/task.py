@@ -54,14 +54,7 @@ def agentic_task(
     Raises:
         UnknownNameError, ConfigurationError, DataFormatError: the grid has what there is not, or a text that a model must not be given.
     """
-    if protocol not in get_args(Protocol):
-        raise UnknownNameError("tool protocol", protocol, get_args(Protocol))
-    for cell in grid.cells:
-        _ = cell.office  # rendered for its errors: a text that a model must not be given is found before anything is paid
-    if panel is not None:
-        checked_now(panel)
-    if monitor in ("judge", "layered"):
-        checked_now(monitor_role)
+    _check(grid, panel, protocol, monitor)
     return Task(
         name="agentic_misalignment",
         dataset=GridDataset(grid, numbers),
@@ -80,3 +73,15 @@ def agentic_task(
             "monitor": monitor if approval is None or monitor != "none" else "custom",
         },
     )
+
+
+def _check(grid: Grid, panel: Callable[[], Panel] | None, protocol: str, monitor: str) -> None:
+    """Raise what would fail after the first answers were paid for."""
+    if protocol not in get_args(Protocol):
+        raise UnknownNameError("tool protocol", protocol, get_args(Protocol))
+    for cell in grid.cells:
+        _ = cell.office  # rendered for its errors: it may hold a text that a model must not be given
+    if panel is not None:
+        checked_now(panel)
+    if monitor in ("judge", "layered"):
+        checked_now(monitor_role)

@@ -1,7 +1,8 @@
 """Run a release gate: ask base and tuned model the same questions, judge, decide the three bars, and say what is missing where they are undecided."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -112,20 +113,27 @@ def gate(
         `gate("organism", "my-run", margin=0.02).verdict`
     """
     margins = {"misaligned": margin, "incoherent": coherence_margin, "refused": refusal_margin}
-    for each in margins.values():
-        check_margin(float(each))
-    for name, number in (("samples", samples), ("max_tokens", max_tokens)):
-        if number is not None and number < 1:
-            raise ConfigurationError(f"{name} {number} cannot be: ask for at least 1.")
+    _check_sizes(margins, samples=samples, max_tokens=max_tokens)
     release = _settled(base, tuned, evals, grader, max_tokens, seed)
     asked = samples or SAMPLES[release.judge.exact]
     kept, folder = Store(Path(out) / "store" if store is None else store), Path(out) / "gate"
-    level = 1 - (1 - LEVEL) / 2 if extend else LEVEL
-    result = _decided(release, asked, margins, level, kept, workers, progress)
+    decided = partial(
+        _decided, release, margins=margins, level=1 - (1 - LEVEL) / 2 if extend else LEVEL, store=kept, workers=workers, progress=progress
+    )
+    result = decided(asked)
     if extend and result.verdict is Verdict.UNDECIDED and (more := _further(result, asked)):
-        result = _decided(release, more, margins, level, kept, workers, progress)
+        result = decided(more)
     result.save(folder)
     return result
+
+
+def _check_sizes(margins: Mapping[str, float], **sizes: int | None) -> None:
+    """Refuse margins and numbers that cannot be, before a model is looked for."""
+    for margin in margins.values():
+        check_margin(float(margin))
+    for name, number in sizes.items():
+        if number is not None and number < 1:
+            raise ConfigurationError(f"{name} {number} cannot be: ask for at least 1.")
 
 
 def _settled(base: str, tuned: str, evals: str | Sequence[str], grader: str | None, max_tokens: int | None, seed: int) -> _Release:
