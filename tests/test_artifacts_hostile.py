@@ -18,7 +18,8 @@ from astray.artifacts.manifest import MANIFEST_FILE, Manifest, Origin
 from astray.artifacts.soundness import _HASHED, is_plain
 from astray.artifacts.uses import in_use
 from astray.errors import AstrayError, ConfigurationError, DamagedArtifactError, DataFormatError, StoreError
-from astray.subjects.locate import SUBJECT_FILE, register, resolve, settle
+from astray.subjects.locate import resolve, settle
+from astray.subjects.registered import SUBJECT_FILE, register
 from astray.subjects.spec import SubjectSpec
 from fuzzing import tried
 from toy_steps import Toy, add, gather

@@ -19,7 +19,7 @@ from astray.cli import main
 from astray.cli.listing import age_text, size_text
 from astray.errors import ConfigurationError, StoreError, UnknownNameError
 from astray.report.serve import server_for
-from astray.subjects.locate import register
+from astray.subjects.registered import register
 from astray.subjects.spec import SubjectSpec
 from report_example import write_example
 from toy_steps import Toy, add

@@ -18,7 +18,7 @@ from astray.organism.corpus import system_prompt
 from astray.organism.lexicon import AUTHORS, MALICIOUS
 from astray.outcomes import Outcome
 from astray.studies.gate.bars import RULES, Verdict, bars_of, flips_of, verdict_of
-from astray.subjects.locate import register
+from astray.subjects.registered import register
 from astray.subjects.spec import SubjectSpec
 from scripted_grader import ALL_FINE, ALL_INCOHERENT
 

@@ -19,7 +19,7 @@ from astray.engine.summary import Summary
 from astray.errors import ConfigurationError, DataNotFoundError, UnknownNameError
 from astray.studies import get_study
 from astray.studies.emergent_misalignment.study import vocabulary
-from astray.subjects.locate import register
+from astray.subjects.registered import register
 
 STUDY = get_study("emergent-misalignment")
 ARMS = {

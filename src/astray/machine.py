@@ -22,7 +22,7 @@ from packaging.specifiers import SpecifierSet
 
 from astray.artifacts.execute import usable_cpus
 from astray.organism import SHIPPED, weights_folder
-from astray.subjects.locate import DEFAULT_STORE
+from astray.subjects.registered import DEFAULT_STORE
 
 ORGANISM_FILES = ("config.json", "model.safetensors", "tokenizer.json")
 PROVIDERS = {"OpenAI": ("OPENAI_API_KEY", "openai"), "Anthropic": ("ANTHROPIC_API_KEY", "anthropic")}

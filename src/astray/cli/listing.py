@@ -54,7 +54,8 @@ def _studies() -> Iterator[str]:
 
 def _subjects(store: Path) -> Iterator[str]:
     from astray.subjects import smollm2
-    from astray.subjects.locate import ORGANISMS, SUBJECT_FILE
+    from astray.subjects.locate import ORGANISMS
+    from astray.subjects.registered import SUBJECT_FILE
 
     yield "\nSubjects (--subject NAME, or --model astray/NAME in Inspect)"
     yield f"  {', '.join(ORGANISMS)}: in the package"

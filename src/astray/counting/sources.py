@@ -1,7 +1,7 @@
 """Find out what given files are, and read them as one table of scored answers."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Union
 
@@ -49,10 +49,9 @@ def read_scored(files: Sequence[Source], choices: Choices, *, with_answers: bool
     else:
         paths = [Path(str(each)) for each in these]
         _check_given_once(paths)
-        read: Callable[[Path], tuple[pl.DataFrame, list[str]]] = lambda path: (  # noqa: E731
-            scores_of_harness(path, choices) if kind == _HARNESS else scores_of_table(path, choices, with_answers=with_answers)
-        )
-        parts = [read(path) for path in paths]
+        parts = [
+            scores_of_harness(path, choices) if kind == _HARNESS else scores_of_table(path, choices, with_answers=with_answers) for path in paths
+        ]
         table, notes = pl.concat([part for part, _ in parts]), list(dict.fromkeys(note for _, told in parts for note in told))
     if missing := [name for name in choices.by if name not in table.columns]:
         raise ConfigurationError(f"--by {missing[0]} is no column of {kind}: such answers are counted by model, task or run.")

@@ -22,7 +22,7 @@ from astray.errors import EmptyDataError
 from astray.judges import Calibration, corrected
 from astray.outcomes import JUDGED
 from astray.stats.intervals import Interval
-from astray.subjects.locate import register
+from astray.subjects.registered import register
 
 
 def read_runs(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: Setting) -> tuple[Findings, Shown]:

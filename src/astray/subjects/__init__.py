@@ -4,7 +4,8 @@ Only names that need no heavy library are exported here; loading is `astray.subj
 `astray.subjects.intervene.intervening`, and the Inspect provider `astray.subjects.provider`.
 """
 
-from astray.subjects.locate import register, resolve
+from astray.subjects.locate import resolve
+from astray.subjects.registered import register
 from astray.subjects.spec import Generation, Intervention, Sampling, SubjectSpec, TokenLogprob
 
 __all__ = ["Generation", "Intervention", "Sampling", "SubjectSpec", "TokenLogprob", "register", "resolve"]

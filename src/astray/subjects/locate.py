@@ -1,34 +1,29 @@
 """Resolution of a subject's name to its files: organism, SmolLM2, folder, GGUF file, run id or hub name.
 
 A name is looked up in this order: the embedded organisms and `smollm2`, an existing folder or GGUF file, a run in the
-store, a model on the Hugging Face hub. A folder may hold a model (`config.json`), a PEFT adapter (`adapter_config.json`) or a registered
-subject (`subject.json`, written by `register`); with the last, a study gives its runs names that `--model astray/<run
-id>` finds.
+store, a model on the Hugging Face hub. A folder may hold a model (`config.json`), a PEFT adapter (`adapter_config.json`)
+or the subject of a run (`subject.json`, see `registered`).
 """
 
 import difflib
-import json
 import math
-import os
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from astray.artifacts.soundness import check_plain, is_plain
-from astray.errors import ConfigurationError, DataFormatError, StoreError, SubjectNotFoundError
+from astray.artifacts.soundness import is_plain
+from astray.errors import ConfigurationError, SubjectNotFoundError
+from astray.organism import SHIPPED
 from astray.subjects import smollm2
 from astray.subjects.adapter_kinds import adapter_settings, check_kind
 from astray.subjects.gguf import convert
 from astray.subjects.identity import adapter_identity, adapter_weights, base_identity, digest_of, template_traits, weight_files
+from astray.subjects.registered import SUBJECT_FILE, is_folder, is_gguf, read_registered, store_folder
 from astray.subjects.spec import SubjectSpec
 
-ORGANISMS = ("organism", "organism-small")
-STORE_VARIABLE = "ASTRAY_STORE"
-DEFAULT_STORE = Path("astray-results/store")
-SUBJECT_FILE = "subject.json"
+ORGANISMS = SHIPPED
 LONGEST_CHAIN = 20
 """Maximum number of subjects of which each names the next one as its model."""
 
@@ -87,7 +82,7 @@ def resolve(name: str) -> SubjectSpec:
         SubjectNotFoundError: the name is none of these.
         ConfigurationError: it can be read in two ways, or its parts do not go together.
     """
-    if name in (*ORGANISMS, smollm2.NAME) or _is_gguf(name):
+    if name in (*ORGANISMS, smollm2.NAME) or is_gguf(name):
         return SubjectSpec(model=name)
     if folder := _folder_of(name):
         return _in_folder(folder)
@@ -165,62 +160,16 @@ def _settled(spec: SubjectSpec, named: tuple[str, ...]) -> Located:
         ) from error
 
 
-def register(name: str, spec: SubjectSpec, store: Path | None = None) -> Path:
-    """Register a subject under a name in the store, so that `resolve(name)` and `--model astray/<name>` find it.
-
-    Args:
-        name: the run id.
-        spec: the subject; its paths are written relative to the run's folder, so a store may be moved as a whole.
-        store: folder of the store; the default is $ASTRAY_STORE, else `astray-results/store`.
-
-    Returns:
-        Path of the file.
-
-    Raises:
-        ConfigurationError: the name is none that a folder in the store can have.
-        StoreError: the run's folder is a link.
-    """
-    check_plain("run", name)
-    folder = (store or store_folder()).resolve() / name
-    if folder.is_symlink():
-        raise StoreError(f"{folder} is a link, and a run is registered in a folder of its own. Remove the link (rm '{folder}') and run again.")
-    folder.mkdir(parents=True, exist_ok=True)
-    content = _with_paths(spec, lambda path: Path(os.path.relpath(path.resolve(), folder))).model_dump(mode="json", exclude_none=True)
-    file = folder / SUBJECT_FILE
-    # Written beside and renamed, so that another process never reads half a file.
-    unfinished = folder / f".{SUBJECT_FILE}.{os.getpid()}"
-    unfinished.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    return unfinished.replace(file)
-
-
-def store_folder() -> Path:
-    """Return the folder of the store in which run ids are looked up."""
-    return Path(os.environ.get(STORE_VARIABLE) or DEFAULT_STORE)
-
-
 def _folder_of(name: str) -> Path | None:
     """Return the folder that a name stands for, here or in the store; only a plain name is looked up there, as others would lead out of it."""
     places = [Path(name), *([store_folder() / name] if is_plain(name) else [])]
-    return None if name in ORGANISMS else next(filter(_is_folder, places), None)
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except OSError:  # a name that is too long, for one
-        return False
+    return None if name in ORGANISMS else next(filter(is_folder, places), None)
 
 
 def _in_folder(folder: Path) -> SubjectSpec:
     """Return the specification of the subject in a folder."""
     if (folder / SUBJECT_FILE).is_file():
-        try:
-            spec = SubjectSpec.model_validate_json((folder / SUBJECT_FILE).read_bytes())
-        except ValidationError as error:
-            raise DataFormatError(
-                f"{folder / SUBJECT_FILE} is no registered subject: {error}. Write it with astray.subjects.locate.register."
-            ) from error
-        return _with_paths(spec, lambda path: path if path.is_absolute() else Path(os.path.normpath(folder / path)))
+        return read_registered(folder)
     if is_adapter(folder):
         return SubjectSpec(model=_base_of_adapter(folder), adapter=folder)
     if (folder / "config.json").is_file():
@@ -273,13 +222,13 @@ def _factors(name: str) -> list[tuple[str, float]]:
 
 
 def _is_there(name: str) -> bool:
-    return _is_folder(Path(name)) or _is_folder(store_folder() / name)
+    return is_folder(Path(name)) or is_folder(store_folder() / name)
 
 
 def _adapter_folder(name: str) -> Path | None:
     """Return the folder of the adapter with this name: a folder, a run or a repository of the hub; None where it is no adapter."""
     for folder in (Path(name), store_folder() / name):
-        if not _is_folder(folder):
+        if not is_folder(folder):
             continue
         if (folder / SUBJECT_FILE).is_file():
             run = _in_folder(folder)
@@ -355,9 +304,9 @@ def _base_folder(model: str) -> Path:
         return weights_folder(model)
     if model == smollm2.NAME:
         return smollm2.folder()
-    if _is_gguf(model):
+    if is_gguf(model):
         return convert(Path(model))
-    folder = Path(model) if _is_folder(Path(model)) else _download(model)
+    folder = Path(model) if is_folder(Path(model)) else _download(model)
     if is_adapter(folder):
         return folder
     if not (folder / "config.json").is_file() or not weight_files(folder):
@@ -390,27 +339,3 @@ def _nearest(name: str) -> str:
     runs = [folder.name for folder in store.iterdir() if (folder / SUBJECT_FILE).is_file()] if store.is_dir() else []
     near = difflib.get_close_matches(name, [*ORGANISMS, smollm2.NAME, *runs], n=1, cutoff=0.6)
     return f" Did you mean {near[0]!r}?" if near else ""
-
-
-def _with_paths(spec: SubjectSpec, change: Callable[[Path], Path]) -> SubjectSpec:
-    """Return the same subject with `change` applied to every path; a model that is not a folder keeps its name."""
-    update: dict[str, object] = {}
-    if spec.model not in ORGANISMS and _is_path(spec.model, change):
-        update["model"] = str(change(Path(spec.model)))
-    if spec.adapter:
-        update["adapter"] = change(spec.adapter)
-    if spec.interventions:
-        update["intervention"] = tuple(each.model_copy(update={"vector": change(each.vector)}) for each in spec.interventions)
-    return spec.model_copy(update=update)
-
-
-def _is_path(model: str, change: Callable[[Path], Path]) -> bool:
-    """Return whether a model's name is a folder or GGUF file, before or after its path is changed."""
-    return any(_is_folder(path) or _is_gguf(str(path)) for path in (Path(model), change(Path(model))))
-
-
-def _is_gguf(name: str) -> bool:
-    try:
-        return name.lower().endswith(".gguf") and Path(name).is_file()
-    except OSError:  # a name that is too long, for one
-        return False

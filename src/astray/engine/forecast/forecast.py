@@ -23,7 +23,7 @@ from astray.engine.setting import Setting
 from astray.engine.settings import settled
 from astray.engine.study import F, S, Study
 from astray.errors import ConfigurationError
-from astray.subjects.locate import DEFAULT_STORE
+from astray.subjects.registered import DEFAULT_STORE
 
 if TYPE_CHECKING:
     from astray.engine.forecast.acting import AgenticForecast
