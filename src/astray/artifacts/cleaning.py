@@ -43,7 +43,7 @@ class Kept:
 
     @property
     def days(self) -> float:
-        """Its age in days."""
+        """Return its age in days."""
         return max(0.0, time.time() - self.made) / DAY
 
 

@@ -172,7 +172,7 @@ class _Run:
 
     @property
     def _store_failed(self) -> bool:
-        """Whether the store failed, so that no further step could be kept."""
+        """Return whether the store failed, so that no further step could be kept."""
         return any(failure.is_store for failure in self.failures)
 
     def _hear(self, report: Report) -> None:

@@ -56,7 +56,7 @@ class Ledger:
 
     @property
     def exhausted(self) -> bool:
-        """Whether nothing is left."""
+        """Return whether nothing is left."""
         return self.spent >= self.limit
 
     def add(self, amount: int) -> int:

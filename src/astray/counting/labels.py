@@ -16,7 +16,7 @@ KINDS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 
 
 def by_text(path: Path) -> bool:
-    """Whether labels name their answers by question and answer; else by the question's id. A calibration names none."""
+    """Return whether labels name their answers by question and answer; else by the question's id. A calibration names none."""
     return not _is_calibration(path) and "answer" in next(iter(read_rows(path, KINDS, EXAMPLE)))[1]
 
 

@@ -128,7 +128,7 @@ def _value(score: Score, choices: Choices, where: str) -> str | None:
 
 
 def _is_unscored(value: object) -> bool:
-    """Whether a score is none; NaN is Inspect's "unscored"."""
+    """Return whether a score is none; NaN is Inspect's "unscored"."""
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 

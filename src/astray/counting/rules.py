@@ -60,7 +60,7 @@ class Rule:
 
     @property
     def compares(self) -> bool:
-        """Whether the hit is a comparison with a number."""
+        """Return whether the hit is a comparison with a number."""
         return bool(self.hit) and bool(_COMPARISON.fullmatch(self.hit[0]))
 
     def text(self) -> str:

@@ -61,7 +61,7 @@ class Choices:
 
     @property
     def over_runs(self) -> bool:
-        """Whether runs are the unit of inference."""
+        """Return whether runs are the unit of inference."""
         return bool(self.run) or self.unit == "run"
 
 

@@ -91,7 +91,7 @@ def _kind(file: Source) -> str:
 
 
 def _is_object(path: Path) -> bool:
-    """Whether a JSON file holds an object, as an Inspect log does, and no list of rows."""
+    """Return whether a JSON file holds an object, as an Inspect log does, and no list of rows."""
     if not path.is_file():
         return False
     with path.open("rb") as file:

@@ -34,7 +34,7 @@ _HARNESS_NAME = re.compile(r"samples_(.+?)(?:_\d{4}-\d\d-\d\dT[\d.:-]+)?\.jsonl(
 
 
 def is_harness(path: Path) -> bool:
-    """Whether a file is one of lm-evaluation-harness, by the fields of its first row."""
+    """Return whether a file is one of lm-evaluation-harness, by the fields of its first row."""
     if not path.name.lower().removesuffix(".gz").endswith(".jsonl"):
         return False
     first = next(iter(read_rows(path, (".jsonl",), EXAMPLE)))[1]

@@ -97,7 +97,7 @@ class Question(BaseModel):
 
     @property
     def chats(self) -> tuple[tuple[Message, ...], ...]:
-        """Chats that a subject is to answer, one for each paraphrase."""
+        """Return the chats that a subject is to answer, one for each paraphrase."""
         system = (Message(role="system", content=self.system),) if self.system else ()
         return tuple((*system, Message(role="user", content=paraphrase)) for paraphrase in self.paraphrases)
 

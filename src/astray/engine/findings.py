@@ -194,7 +194,7 @@ class Findings:
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """Names of the arms that were run."""
+        """Return the names of the arms that were run."""
         return tuple(self.table["arm"].unique(maintain_order=True).to_list())
 
     def rate_rows(self) -> tuple[RateRow, ...]:

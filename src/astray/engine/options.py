@@ -111,12 +111,12 @@ class BaseOptions(BaseModel):
 
     @property
     def tokens(self) -> int | None:
-        """The budget in tokens; None for no limit."""
+        """Return the budget in tokens; None for no limit."""
         return round(self.budget * 1e6) if self.budget else None
 
     @property
     def runs(self) -> tuple[range, tuple[str, ...], tuple[str, ...]]:
-        """Seeds of the training runs of an arm, and the arms and analyses to run; no seeds where nothing is trained, and all if none is named."""
+        """Return the seeds of an arm's training runs, and the arms and analyses to run; no seeds where nothing is trained, and all if none is named."""
         return range(0), (), ()
 
 
@@ -157,7 +157,7 @@ class StudyOptions(BaseOptions):
     @field_validator("training", mode="before")
     @classmethod
     def _pairs(cls, given: object) -> object:
-        """The command line's form, key=value each, is allowed as well."""
+        """Accept the command line's form, key=value each, as well."""
         if isinstance(given, Mapping):
             return given
         pairs = [given] if isinstance(given, str) else list(given) if isinstance(given, tuple | list) else []
@@ -177,18 +177,18 @@ class StudyOptions(BaseOptions):
 
     @property
     def training_settings(self) -> dict[str, Any]:
-        """The settings of fine-tuning that were chosen, by their names in `FineTuning` and `LoRA`."""
+        """Return the settings of fine-tuning that were chosen, by their names in `FineTuning` and `LoRA`."""
         return {**self.training, **_named(self)}
 
     @property
     @override
     def runs(self) -> tuple[range, tuple[str, ...], tuple[str, ...]]:
-        """Seeds of the training runs of an arm, and the arms and analyses to run; all if none is named."""
+        """Return the seeds of the training runs of an arm, and the arms and analyses to run; all if none is named."""
         return self.training_seeds, self.arms, ()
 
     @property
     def training_seeds(self) -> range:
-        """Seeds of the training runs of an arm."""
+        """Return the seeds of the training runs of an arm."""
         count = min(self.seeds, QUICK_SEEDS) if self.quick else self.seeds
         return range(self.first_seed, self.first_seed + count)
 
@@ -201,10 +201,10 @@ class AnalysedOptions(StudyOptions):
     @property
     @override
     def runs(self) -> tuple[range, tuple[str, ...], tuple[str, ...]]:
-        """Seeds of the training runs of an arm, and the arms and analyses to run; all if none is named."""
+        """Return the seeds of the training runs of an arm, and the arms and analyses to run; all if none is named."""
         return self.training_seeds, self.arms, self.analyses
 
 
 def _named(options: StudyOptions) -> dict[str, Any]:
-    """The training settings that have options of their own."""
+    """Return the training settings that have options of their own."""
     return {name: value for name in SETTINGS if (value := getattr(options, name, None)) is not None}

@@ -57,7 +57,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The run's name within its study."""
+        """Return the run's name within its study."""
         return f"{self.arm.name}-{self.seed}"
 
     @property

@@ -110,7 +110,7 @@ class ClaimRow(_Frozen):
 
     @property
     def tested(self) -> bool:
-        """Whether there was an estimate to decide it by."""
+        """Return whether there was an estimate to decide it by."""
         return self.status in (ClaimStatus.DECIDED, ClaimStatus.UNDECIDED)
 
     @property

@@ -25,7 +25,7 @@ class JudgeConfig(BaseModel):
 
     @property
     def exact(self) -> bool:
-        """Whether it cannot err."""
+        """Return whether it cannot err."""
         return self.kind == "grammar"
 
 

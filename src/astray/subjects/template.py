@@ -118,7 +118,7 @@ class Template:
 
     @cached_property
     def takes_system(self) -> bool:
-        """Whether the template has a place for a system message: it neither raises at one nor leaves its text out."""
+        """Return whether the template has a place for a system message: it neither raises at one nor leaves its text out."""
         self._marked(("user",), prompt=True)  # a template that cannot write even this is no matter of system messages
         try:
             self._marked(("system", "user"), prompt=True)

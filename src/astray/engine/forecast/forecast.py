@@ -84,7 +84,7 @@ class Forecast:
 
     @property
     def cost_limit(self) -> float:
-        """The same if every answer and every reply is as long as it may be."""
+        """Return the same if every answer and every reply is as long as it may be."""
         grading = self.left.grading
         return (grading.tokens_in_limit * self.prices[0] + grading.tokens_out_limit * self.prices[1]) / 1e6
 
@@ -97,7 +97,7 @@ class Forecast:
         return f"{shown}: use at least {ENOUGH_SEEDS} seeds, better 5, to conclude from (--seeds 5, without --quick)."
 
     def render(self) -> str:
-        """The forecast for a terminal."""
+        """Return the forecast for a terminal."""
         lines = [*self._work_lines(), *self._time_lines(), *self._saving_lines(), ""]
         if self.seeds > 1:
             lines.append(f"What it can show with {counted(self.seeds, 'training run')} an arm:")
@@ -244,7 +244,7 @@ def forecast_in(
 
 
 def _power_lines(one: Sensitivity) -> tuple[str, str]:
-    """What one kind of claim can show, in two lines."""
+    """Describe in two lines what one kind of claim can show."""
     head = f"{one.what} ({counted(one.questions, 'question')} x {counted(one.samples, 'answer')})"
     if one.power is None or one.bound_at_zero is None:
         return head, "  nothing about further training runs"

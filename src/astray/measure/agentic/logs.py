@@ -66,7 +66,7 @@ def done_samples(logs: Path, grid: Grid, numbers: Sequence[int] | None = None) -
 
 
 def spent_tokens(logs: Path, grid: Grid, numbers: Sequence[int] | None = None) -> int:
-    """Tokens of all models in all attempts at samples of a grid, also in those that ended in an error.
+    """Return the tokens of all models in all attempts at samples of a grid, also in those that ended in an error.
 
     A sample that was judged again stands in two logs and was played once.
     """

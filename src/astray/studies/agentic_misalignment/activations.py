@@ -181,7 +181,7 @@ def _call_digest(call: WatchedCall) -> str:
 
 
 def _fitted(config: ReadConfig, groups: _Groups) -> tuple[Reading, Float[Tensor, " d_model"]]:
-    """The monitor that is made from calls, and its direction.
+    """Return the monitor that is made from calls, and its direction.
 
     Raises:
         AstrayError: the reader cannot be loaded or cannot read these calls.

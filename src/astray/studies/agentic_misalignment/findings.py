@@ -86,7 +86,7 @@ class AgenticFindings:
 
     @property
     def simulated(self) -> bool:
-        """Whether all subjects are scripted."""
+        """Return whether all subjects are scripted."""
         return all(each.simulated for each in self.subjects)
 
 

@@ -54,17 +54,17 @@ class AgenticOptions(BaseOptions):
 
     @property
     def chosen(self) -> tuple[str, ...]:
-        """Scenarios to run."""
+        """Return the scenarios to run."""
         return self.scenarios or scenario_names()
 
     @property
     def simulated(self) -> bool:
-        """Whether the scripted subjects run."""
+        """Return whether the scripted subjects run."""
         return not self.subject and not self.subjects
 
     @property
     def replicates(self) -> int:
-        """Samples of each cell."""
+        """Return the samples of each cell."""
         samples = self.samples or (SIMULATED_REPLICATES if self.simulated else REPLICATES)
         return max(1, samples // (4 if self.simulated else 10)) if self.quick else samples
 

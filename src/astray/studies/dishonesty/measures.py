@@ -41,7 +41,7 @@ def costs(found: Findings, evaluation: str, arm: str, own: str) -> list[float]:
 
 
 def mixing(found: Findings, doses: Mapping[str, float], evaluation: str) -> tuple[DoseResponse, Monotonicity] | tuple[None, None]:
-    """Lies over the share of bad rows: the fitted curve, with seeds as clusters, and whether the rate rises from share to share.
+    """Return lies over the share of bad rows: the fitted curve, with seeds as clusters, and whether the rate rises from share to share.
 
     Neither of them where statements were made at fewer than two of the shares: there is nothing to fit then.
 

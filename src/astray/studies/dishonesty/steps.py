@@ -69,7 +69,7 @@ class UsersConfig(MadeConfig):
 
     @property
     def recipe(self) -> FineTuning | PreferenceTuning:
-        """Settings of each round, with the seed."""
+        """Return the settings of each round, with the seed."""
         recipe = self.feedback.recipe
         if isinstance(recipe, PreferenceTuning):
             return recipe.model_copy(update={"training": recipe.training.model_copy(update={"seed": self.seed})})
@@ -188,7 +188,7 @@ def _crowd(config: UsersConfig) -> Crowd:
 
 
 def _change(config: UsersConfig) -> Change | None:
-    """What is done to the interactions of each round; distrust knows what the base believed before any of it, and nothing of who is biased."""
+    """Return what is done to the interactions of each round; distrust knows what the base believed before any of it, and nothing of who is biased."""
     if config.given == "as it is":
         return None
     if config.given == "shuffled":
