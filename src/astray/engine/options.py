@@ -116,7 +116,7 @@ class BaseOptions(BaseModel):
 
     @property
     def runs(self) -> tuple[range, tuple[str, ...], tuple[str, ...]]:
-        """Return the seeds of an arm's training runs, and the arms and analyses to run; no seeds where nothing is trained, and all if none is named."""
+        """Return an arm's training seeds (none where nothing is trained), and the arms and analyses to run (all if none is named)."""
         return range(0), (), ()
 
 
