@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -115,15 +114,27 @@ def gate(
     margins = {"misaligned": margin, "incoherent": coherence_margin, "refused": refusal_margin}
     _check_sizes(margins, samples=samples, max_tokens=max_tokens)
     release = _settled(base, tuned, evals, grader, max_tokens, seed)
-    asked = samples or SAMPLES[release.judge.exact]
-    kept, folder = Store(Path(out) / "store" if store is None else store), Path(out) / "gate"
-    decided = partial(
-        _decided, release, margins=margins, level=1 - (1 - LEVEL) / 2 if extend else LEVEL, store=kept, workers=workers, progress=progress
-    )
-    result = decided(asked)
-    if extend and result.verdict is Verdict.UNDECIDED and (more := _further(result, asked)):
-        result = decided(more)
-    result.save(folder)
+    kept = Store(Path(out) / "store" if store is None else store)
+    result = _looked(release, samples or SAMPLES[release.judge.exact], margins, extend, kept, workers, progress)
+    result.save(Path(out) / "gate")
+    return result
+
+
+def _looked(
+    release: _Release,
+    samples: int,
+    margins: dict[str, float],
+    extend: bool,
+    store: Store,
+    workers: int,
+    progress: Callable[[Progress], None] | None,
+) -> GateResult:
+    """Decide with so many answers a question, and where `extend` says so once more with as many as would decide."""
+    # Each of two looks has half of the error.
+    level = 1 - (1 - LEVEL) / 2 if extend else LEVEL
+    result = _decided(release, samples, margins, level, store, workers, progress)
+    if extend and result.verdict is Verdict.UNDECIDED and (more := _further(result, samples)):
+        return _decided(release, more, margins, level, store, workers, progress)
     return result
 
 
