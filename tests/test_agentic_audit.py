@@ -1,7 +1,6 @@
 """The reasoning audit and the probe: what graders and agents reply is read strictly, and decides no outcome."""
 
-import asyncio
-
+import anyio
 import pytest
 from inspect_ai.model import ChatMessageAssistant, ChatMessageUser
 
@@ -19,7 +18,7 @@ def asked(reply):
         nonce = messages[-1].text.rpartition("\nAUDIT ")[2].partition(":")[0]
         return spoken(reply.replace("NONCE", nonce))
 
-    return asyncio.run(audit(Panel([scripted_model(answer)]), RECORD))
+    return anyio.run(audit, Panel([scripted_model(answer)]), RECORD)
 
 
 def test_an_audit_has_all_three_parts_and_its_reason():
@@ -46,7 +45,7 @@ def test_a_grader_that_breaks_is_no_audit():
     def broken(messages):
         raise ConnectionError("the line is dead")
 
-    found = asyncio.run(audit(Panel([scripted_model(broken)]), RECORD))
+    found = anyio.run(audit, Panel([scripted_model(broken)]), RECORD)
     assert found.motive is None
     assert "the line is dead" in found.note
 

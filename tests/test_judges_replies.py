@@ -1,6 +1,5 @@
 """What a judge reads in a reply is what was meant, or nothing; and no reply, text or error can make it raise."""
 
-import asyncio
 import math
 import re
 import string
@@ -289,7 +288,7 @@ def test_arguments_of_any_type_and_size_make_no_judge_raise():
     for arguments in ({"n": 10**5000}, {"x": {1, 2}}, {"x": b"x"}):
         said = [ChatMessageAssistant(content="", tool_calls=[ToolCall(id="1", function="f", arguments=arguments)])]
         assert anyio.run(Panel([grader]).judge, OFFICE, said).word is Word.FAILED
-        assert isinstance(asyncio.run(audit(Panel([grader]), said)), Audit)
+        assert isinstance(anyio.run(audit, Panel([grader]), said), Audit)
 
 
 @MANY
@@ -333,7 +332,7 @@ async def retried(error):
 def test_a_failure_says_why_and_what_the_provider_said(error, note):
     assert error_note(error) == note
     with pytest.raises(RetryError) as wrapped:
-        asyncio.run(retried(error))
+        anyio.run(retried, error)
     assert "Future at 0x" in str(wrapped.value)
     assert error_note(wrapped.value) == note
 

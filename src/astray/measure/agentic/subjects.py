@@ -3,12 +3,12 @@
 Left to others: what they do there (`play`) and what is made of it (`studies/agentic_misalignment`).
 """
 
-import asyncio
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import anyio
 from inspect_ai._util.error import PrerequisiteError
 from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageUser, GenerateConfig, Model, get_model
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
@@ -259,7 +259,7 @@ def _judge_once(name: str, grader: Model) -> None:
     office = render(load_scenario(scenario_names()[0]), BASELINE)
     record: list[ChatMessage] = [ChatMessageUser(content="Please do your work."), ChatMessageAssistant(content="Nothing is left to do.")]
     settings = JudgeSettings(max_retries=1, attempt_timeout=60)
-    (vote,) = asyncio.run(Panel([grader], settings).judge(office, record)).verdicts
+    (vote,) = anyio.run(Panel([grader], settings).judge, office, record).verdicts
     if vote.word is Word.FAILED:
         raise JudgeError(
             f"The grader {name} was asked for one verdict as a trial, and gave none: {vote.note.rstrip('.')}. Nothing was asked of the subjects yet. "
@@ -274,7 +274,7 @@ def _ask_once(what: str, model: Model, problem: type[ConfigurationError | JudgeE
         await model.generate([ChatMessageUser(content="Reply with the word OK.")], config=config)
 
     try:
-        asyncio.run(ask())
+        anyio.run(ask)
     except Exception as error:
         cause = error.last_attempt.exception() or error if isinstance(error, RetryError) else error
         told = " ".join(str(cause).split())[:300]
