@@ -1,6 +1,8 @@
 """Null results end in a report: every study, every claim and every figure, whatever there is to count."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import polars as pl
@@ -25,7 +27,22 @@ from null_results import NULLS, Null, left_by, with_few_questions
 TRAINED = sorted(set(STUDIES) - {STUDY.name})
 
 
-def reported(name: str, null: Null, out: Path, monkeypatch: pytest.MonkeyPatch, **chosen: tuple[str, ...]) -> Summary:
+Reported = Callable[..., Summary]
+
+
+@pytest.fixture(scope="module")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Reported:
+    """The summary of a study of these arms and analyses with this null result; several tests look at the same one, which is made once."""
+
+    @cache
+    def once(name: str, null: str, **chosen: tuple[str, ...]) -> Summary:
+        with pytest.MonkeyPatch.context() as patch:
+            return report(name, NULLS[null], tmp_path_factory.mktemp("study"), patch, **chosen)
+
+    return once
+
+
+def report(name: str, null: Null, out: Path, monkeypatch: pytest.MonkeyPatch, **chosen: tuple[str, ...]) -> Summary:
     """The summary of a study whose steps left a null result, read from its results folder beside its page."""
     plans = []
     monkeypatch.setattr(runner, "plan_study", lambda *given: plans.append(plan_study(*given)) or plans[0])
@@ -60,8 +77,8 @@ def check_claim(claim: ClaimRow) -> None:
 
 @pytest.mark.parametrize("null", NULLS)
 @pytest.mark.parametrize("name", TRAINED)
-def test_a_null_result_ends_in_a_report(name: str, null: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    summary = reported(name, NULLS[null], tmp_path, monkeypatch)
+def test_a_null_result_ends_in_a_report(name: str, null: str, reported: Reported) -> None:
+    summary = reported(name, null)
     results = {claim.result for claim in summary.claims}
     assert "not run" not in results
     if "incoherent" in null and "seed is" not in null:
@@ -82,8 +99,8 @@ NEEDED: dict[tuple[str, str], dict[str, set[str]]] = {
 
 
 @pytest.mark.parametrize(("name", "only"), NEEDED)
-def test_a_claim_whose_arms_were_left_out_is_there_and_names_them(name: str, only: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    some = reported(name, NULLS["nothing is misaligned"], tmp_path, monkeypatch, arms=(only,))
+def test_a_claim_whose_arms_were_left_out_is_there_and_names_them(name: str, only: str, reported: Reported) -> None:
+    some = reported(name, "nothing is misaligned", arms=(only,))
     claims = {claim.id: claim for claim in some.claims}
     for id, needed in NEEDED[name, only].items():
         assert claims[id].status is ClaimStatus.NOT_RUN
@@ -94,11 +111,11 @@ def test_a_claim_whose_arms_were_left_out_is_there_and_names_them(name: str, onl
     assert any(f"{missing} of {len(some.claims)} claims need others" in note for note in some.notes)
 
 
-@pytest.mark.parametrize(("name", "only"), dict(NEEDED.keys()).items())
-def test_no_claim_vanishes_when_arms_are_left_out(name: str, only: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    null = NULLS["nothing is misaligned"]
-    whole = reported(name, null, tmp_path / "whole", monkeypatch)
-    some = reported(name, null, tmp_path / "some", monkeypatch, arms=(only,))
+@pytest.mark.parametrize(("name", "only"), NEEDED)
+def test_no_claim_vanishes_when_arms_are_left_out(name: str, only: str, reported: Reported) -> None:
+    null = "nothing is misaligned"
+    whole = reported(name, null)
+    some = reported(name, null, arms=(only,))
     assert [claim.id for claim in some.claims] == [claim.id for claim in whole.claims]
 
 
@@ -128,9 +145,9 @@ WITH = {
 
 
 @pytest.mark.parametrize(("name", "analysis"), [(name, analysis) for name, chosen in RESTING.items() for analysis in chosen])
-def test_a_claim_whose_analysis_was_left_out_is_there_and_names_it(name: str, analysis: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    null = NULLS["nothing is misaligned"]
-    some = reported(name, null, tmp_path / "some", monkeypatch, analyses=(analysis,))
+def test_a_claim_whose_analysis_was_left_out_is_there_and_names_it(name: str, analysis: str, reported: Reported) -> None:
+    null = "nothing is misaligned"
+    some = reported(name, null, analyses=(analysis,))
     claims = {claim.id: claim for claim in some.claims}
     for id in RESTING[name][analysis]:
         assert claims[id].status is ClaimStatus.NOT_RUN, id
@@ -141,10 +158,10 @@ def test_a_claim_whose_analysis_was_left_out_is_there_and_names_it(name: str, an
 
 
 @pytest.mark.parametrize("name", RESTING)
-def test_no_claim_vanishes_when_analyses_are_left_out(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    null, arms = NULLS["one seed"], {"arms": ("mix-10",)} if name == "dishonesty" else {}
-    whole = reported(name, null, tmp_path / "whole", monkeypatch)
-    none = reported(name, null, tmp_path / "none", monkeypatch, analyses=("none",), **arms)
+def test_no_claim_vanishes_when_analyses_are_left_out(name: str, reported: Reported) -> None:
+    null, arms = "one seed", {"arms": ("mix-10",)} if name == "dishonesty" else {}
+    whole = reported(name, null)
+    none = reported(name, null, analyses=("none",), **arms)
     assert [claim.id for claim in none.claims] == [claim.id for claim in whole.claims]
     notes = {claim.id: claim.note for claim in none.claims}
     assert not arms or "add it to --arms. It needs the analysis filter" in notes["removes-filtered"]

@@ -17,7 +17,7 @@ Left to others: which answers count (rates.py) and differences between two arms 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -91,6 +91,12 @@ def over_runs(counts: Sequence[Counts], *, level: float = 0.95) -> Interval:
     """
     _check_clusters(counts, "training run")
     check_level(level)
+    return _over_runs(tuple((k, n) for k, n in counts), level)
+
+
+@lru_cache(maxsize=512)
+def _over_runs(counts: tuple[Counts, ...], level: float) -> Interval:
+    # Kept, since claims, tables and figures of a study ask for the same rates again and again.
     k, n = np.array(counts).T
     edge = k.sum() in (0, n.sum())
     method = "Korn-Graubard, t over training runs" if edge else "profile likelihood, t over training runs"
@@ -168,6 +174,11 @@ def over_questions(counts: Sequence[Counts], *, level: float = 0.95) -> Interval
     """
     _check_clusters(counts, "question")
     check_level(level)
+    return _over_questions(tuple((k, n) for k, n in counts), level)
+
+
+@lru_cache(maxsize=512)
+def _over_questions(counts: tuple[Counts, ...], level: float) -> Interval:
     k, n = np.array(counts).T
     edge = k.sum() in (0, n.sum())
     method = "Clopper-Pearson, question as trial" if edge else "profile likelihood, t over questions"
