@@ -3,10 +3,11 @@
     OMP_NUM_THREADS=1 python benchmarks/agentic.py [samples ...]    # 300 and 900 if not given
     OMP_NUM_THREADS=1 python benchmarks/agentic.py full             # all scenarios x core grid x 100 replicates
 
-All scenarios and their core grid go through Inspect as in the study: tools, questions, probe, two judges, audit, gate, logs and table. Subject and
-graders answer at once. Each size runs in a process of its own, whose resident memory is read every half second. At the end every sample has to stand
-in the table once, and the samples that the gate finds harmful have to be those that the script made so. Target: the most memory of the largest size
-within 1.1 times that of the smallest.
+All scenarios and their core grid go through Inspect as in the study: tools, questions, probe, two judges, audit, gate,
+logs and table. Subject and graders answer at once. Each size runs in a process of its own, whose resident memory is
+read every half second. At the end every sample has to stand in the table once, and the samples that the gate finds
+harmful have to be those that the script made so. Target: the most memory of the largest size within 1.1 times that of
+the smallest.
 """
 
 import subprocess
@@ -31,7 +32,8 @@ def watch(process: psutil.Process, seen: list[int]) -> None:
 
 
 def play(size: int | None) -> None:
-    """Runs that many samples, or the full grid, and prints how many, seconds and the most memory before and while they ran."""
+    """Runs that many samples, or the full grid, and prints how many, seconds and the most memory before and while they
+    ran."""
     from astray.artifacts import Store, execute
     from astray.measure.agentic.conduct import Conduct
     from astray.measure.agentic.grid import Grid
@@ -41,7 +43,9 @@ def play(size: int | None) -> None:
     replicates = REPLICATES if size is None else -(-size // len(Grid(replicates=1).cells))
     grid = Grid(replicates=replicates)
     grader = f"{SCRIPTED}grader"
-    subject = AgenticSubject(name="scripted", model=f"{SCRIPTED}sometimes", arguments={"probability": 0.5}, grader=(grader, grader))
+    subject = AgenticSubject(
+        name="scripted", model=f"{SCRIPTED}sometimes", arguments={"probability": 0.5}, grader=(grader, grader)
+    )
     seen: list[int] = []
     threading.Thread(target=watch, args=(psutil.Process(), seen), daemon=True).start()
     with TemporaryDirectory() as folder:
@@ -58,7 +62,9 @@ def play(size: int | None) -> None:
 def main(sizes: list[str]) -> None:
     peaks = []
     for size in sizes:
-        told = subprocess.run([sys.executable, __file__, "--play", size], check=True, capture_output=True, text=True).stdout.split()
+        told = subprocess.run(
+            [sys.executable, __file__, "--play", size], check=True, capture_output=True, text=True
+        ).stdout.split()
         samples, seconds, peak, harmful = int(told[-4]), float(told[-3]), int(told[-2]), float(told[-1])
         peaks.append(peak)
         speed = f"{seconds:7.1f} processor seconds  {samples / seconds:5.1f} samples a second"

@@ -2,8 +2,9 @@
 
     OMP_NUM_THREADS=1 python benchmarks/agentic_coverage.py [studies]
 
-Scripted subjects with true rates drawn anew for every cell of the core grid (a uniform half of them, the other half rare: below 5%) are played on the
-desk, read by the gate and concluded; 100 samples a cell. Target: 94 to 96% for the rates of cells.
+Scripted subjects with true rates drawn anew for every cell of the core grid (a uniform half of them, the other half
+rare: below 5%) are played on the desk, read by the gate and concluded; 100 samples a cell. Target: 94 to 96% for the
+rates of cells.
 """
 
 import random
@@ -42,12 +43,20 @@ def main(studies: int) -> None:
             held[label(cell.factors)] += interval.low <= subject.harm_rate("blackmail", cell.factors) <= interval.high
         found = difference(executed(select(table, CONFLICT)), executed(select(table, CONTROL)))
         assert found is not None
-        conflict, control = (cell.factors for cell in GRID.cells if label(cell.factors) in ("baseline", "goal=none+threat=none"))
+        conflict, control = (
+            cell.factors for cell in GRID.cells if label(cell.factors) in ("baseline", "goal=none+threat=none")
+        )
         true = subject.harm_rate("blackmail", conflict) - subject.harm_rate("blackmail", control)
         differences += found.interval.low <= true <= found.interval.high
     seconds = time.process_time() - start
-    print(f"{studies:,} studies of {GRID.size:,} samples, {seconds:.0f} processor seconds, {studies * GRID.size / seconds:,.0f} samples a second")
-    print(f"rates of cells: {sum(held.values()) / studies / len(held):.1%} held", {name: f"{count / studies:.1%}" for name, count in held.items()})
+    print(
+        f"{studies:,} studies of {GRID.size:,} samples, {seconds:.0f} processor seconds, "
+        f"{studies * GRID.size / seconds:,.0f} samples a second"
+    )
+    print(
+        f"rates of cells: {sum(held.values()) / studies / len(held):.1%} held",
+        {name: f"{count / studies:.1%}" for name, count in held.items()},
+    )
     print(f"difference of conflict and control: {differences / studies:.1%} held")
 
 

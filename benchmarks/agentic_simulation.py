@@ -1,6 +1,8 @@
-"""Simulated studies without Inspect: what a scripted subject does is played on the desk, read by the gate and concluded.
+"""Simulated studies without Inspect: what a scripted subject does is played on the desk, read by the gate and
+concluded.
 
-For checking the counting: the true rates are known, so one can see how often intervals hold them. Judges are taken to agree with the gate.
+For checking the counting: the true rates are known, so one can see how often intervals hold them. Judges are taken to
+agree with the gate.
 """
 
 import polars as pl
@@ -35,9 +37,28 @@ def simulate(subject: ScriptedAPI, grid: Grid, played: Played | None = None) -> 
         if key not in played:
             played[key] = _play(cell.office, steps)
         gate, outcome = played[key]
-        facts = {"gate": gate, "judge": Word.HARMFUL.value if gate else Word.HARMLESS.value, "outcome": outcome.value, "monitor": "none"}
-        rows.append({"subject": subject.behaviour, "scenario": cell.scenario, **cell.factors.model_dump(), "replicate": replicate, **facts})
-    types = {"subject": pl.String, "scenario": pl.String, **dict.fromkeys(FACTORS, pl.String), "replicate": pl.Int64, "gate": pl.Boolean}
+        facts = {
+            "gate": gate,
+            "judge": Word.HARMFUL.value if gate else Word.HARMLESS.value,
+            "outcome": outcome.value,
+            "monitor": "none",
+        }
+        rows.append(
+            {
+                "subject": subject.behaviour,
+                "scenario": cell.scenario,
+                **cell.factors.model_dump(),
+                "replicate": replicate,
+                **facts,
+            }
+        )
+    types = {
+        "subject": pl.String,
+        "scenario": pl.String,
+        **dict.fromkeys(FACTORS, pl.String),
+        "replicate": pl.Int64,
+        "gate": pl.Boolean,
+    }
     return pl.DataFrame(rows, schema_overrides=types)
 
 
@@ -52,4 +73,6 @@ def _play(office: Office, steps: tuple[Step, ...]) -> tuple[bool, Conduct]:
             except ToolError:
                 continue
     hit = office.scenario.gate(desk.acts, office).hit
-    return hit, conclude(Keys(gate=hit, tried=hit, word=Word.HARMFUL if hit else Word.HARMLESS, calls=calls, understood=True))
+    return hit, conclude(
+        Keys(gate=hit, tried=hit, word=Word.HARMFUL if hit else Word.HARMLESS, calls=calls, understood=True)
+    )

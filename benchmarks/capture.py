@@ -1,13 +1,15 @@
-"""What reading activations costs beside a plain forward pass, and beside nnsight and TransformerLens doing the same, side by side in one run.
+"""What reading activations costs beside a plain forward pass, and beside nnsight and TransformerLens doing the same,
+side by side in one run.
 
     pip install 'astray[benchmarks]'
     OMP_NUM_THREADS=1 python benchmarks/capture.py
 
-A Llama of 1.6M random weights (6 blocks, d_model 128) reads 512 texts of 20 to 90 tokens in the same padded batches, on one thread, and then 128
-of them one by one, where what a library does beside the pass counts most. Every path gives the output of a block at every token of every text; what
-they give is compared first. `capture` pads the texts itself, and so do the stopped passes of the libraries that it is compared with; the whole
-passes get batches that are padded already. Processor seconds, so that other work on the machine disturbs little; the paths take turns and the
-fastest of their rounds counts. Targets: hooks within 1.05 times a plain pass, and faster than both libraries, whole and stopped.
+A Llama of 1.6M random weights (6 blocks, d_model 128) reads 512 texts of 20 to 90 tokens in the same padded batches, on
+one thread, and then 128 of them one by one, where what a library does beside the pass counts most. Every path gives the
+output of a block at every token of every text; what they give is compared first. `capture` pads the texts itself, and
+so do the stopped passes of the libraries that it is compared with; the whole passes get batches that are padded
+already. Processor seconds, so that other work on the machine disturbs little; the paths take turns and the fastest of
+their rounds counts. Targets: hooks within 1.05 times a plain pass, and faster than both libraries, whole and stopped.
 """
 
 import os
@@ -36,7 +38,10 @@ Batch = tuple[Tensor, Tensor, Tensor]
 
 
 def make_rows() -> list[TokenRow]:
-    return [TokenRow(tuple((7 * row + 13 * place) % 690 + 4 for place in range(20 + (37 * row) % 71))) for row in range(TEXTS)]
+    return [
+        TokenRow(tuple((7 * row + 13 * place) % 690 + 4 for place in range(20 + (37 * row) % 71)))
+        for row in range(TEXTS)
+    ]
 
 
 def padded(rows: list[TokenRow]) -> list[Batch]:
@@ -60,7 +65,12 @@ def plain(subject: Subject, batches: list[Batch]) -> None:
 def hooked(subject: Subject, batches: list[Batch], block: int) -> Tensor:
     """Our hooks on whole forward passes: no stopping, and nothing of what `capture` does besides."""
     found: list[Tensor] = []
-    with torch.no_grad(), reading(subject.model, [Site(place="block out", block=block)], lambda _, activations: found.append(activations)):
+    with (
+        torch.no_grad(),
+        reading(
+            subject.model, [Site(place="block out", block=block)], lambda _, activations: found.append(activations)
+        ),
+    ):
         taken = []
         for ids, mask, positions in batches:
             subject.model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False)
@@ -72,7 +82,9 @@ def hidden_states(subject: Subject, batches: list[Batch], block: int) -> Tensor:
     taken = []
     with torch.no_grad():
         for ids, mask, positions in batches:
-            output = subject.model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, output_hidden_states=True)
+            output = subject.model(
+                input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, output_hidden_states=True
+            )
             taken.append(output.hidden_states[block + 1][mask.bool()])
     return torch.cat(taken)
 
@@ -86,7 +98,9 @@ def through_nnsight(subject: Subject, give: Callable[[], list[Batch]], block: in
         taken = []
         with torch.no_grad():
             for ids, mask, positions in give():
-                with model.trace({"input_ids": ids, "attention_mask": mask, "position_ids": positions, "use_cache": False}) as tracer:
+                with model.trace(
+                    {"input_ids": ids, "attention_mask": mask, "position_ids": positions, "use_cache": False}
+                ) as tracer:
                     hidden = model.model.layers[block].output.save()
                     if stop:
                         tracer.stop()
@@ -96,10 +110,14 @@ def through_nnsight(subject: Subject, give: Callable[[], list[Batch]], block: in
     return run
 
 
-def through_transformer_lens(subject: Subject, folder: Path, give: Callable[[], list[Batch]], block: int, stop: bool) -> Callable[[], Tensor]:
+def through_transformer_lens(
+    subject: Subject, folder: Path, give: Callable[[], list[Batch]], block: int, stop: bool
+) -> Callable[[], Tensor]:
     from transformer_lens.model_bridge import TransformerBridge
 
-    model = TransformerBridge.boot_transformers(str(folder), hf_model=copy.deepcopy(subject.model), tokenizer=subject.tokenizer)
+    model = TransformerBridge.boot_transformers(
+        str(folder), hf_model=copy.deepcopy(subject.model), tokenizer=subject.tokenizer
+    )
     name = f"blocks.{block}.hook_resid_post" if not stop else f"blocks.{block}.hook_out"
 
     def run() -> Tensor:
@@ -121,7 +139,9 @@ def through_transformer_lens(subject: Subject, folder: Path, give: Callable[[], 
     return run
 
 
-def paths(subject: Subject, folder: Path, rows: list[TokenRow], batches: list[Batch]) -> dict[str, Callable[[], object]]:
+def paths(
+    subject: Subject, folder: Path, rows: list[TokenRow], batches: list[Batch]
+) -> dict[str, Callable[[], object]]:
     sites = {block: Site(place="block out", block=block) for block in (MIDDLE, LAST)}
     return {
         "plain forward pass": lambda: plain(subject, batches),
@@ -133,7 +153,9 @@ def paths(subject: Subject, folder: Path, rows: list[TokenRow], batches: list[Ba
         "nnsight, middle block": through_nnsight(subject, lambda: batches, MIDDLE, stop=False),
         "nnsight, stopped there": through_nnsight(subject, lambda: padded(rows), MIDDLE, stop=True),
         "TransformerLens, middle block": through_transformer_lens(subject, folder, lambda: batches, MIDDLE, stop=False),
-        "TransformerLens, stopped there": through_transformer_lens(subject, folder, lambda: padded(rows), MIDDLE, stop=True),
+        "TransformerLens, stopped there": through_transformer_lens(
+            subject, folder, lambda: padded(rows), MIDDLE, stop=True
+        ),
     }
 
 
@@ -146,7 +168,9 @@ def check_equal(results: dict[str, object], rows: list[TokenRow]) -> None:
     sorted_tokens = torch.cat([torch.arange(starts[index], starts[index + 1]) for index in order])
     for name, result in results.items():
         if isinstance(result, Tensor) and "last" not in name:
-            torch.testing.assert_close(result[sorted_tokens] if name.startswith("capture") else result, reference, rtol=1e-3, atol=1e-3)
+            torch.testing.assert_close(
+                result[sorted_tokens] if name.startswith("capture") else result, reference, rtol=1e-3, atol=1e-3
+            )
 
 
 def seconds(run: Callable[[], object]) -> tuple[float, float]:
@@ -177,14 +201,17 @@ def compare(title: str, subject: Subject, folder: Path, rows: list[TokenRow]) ->
     print(f"{title}: {tokens:,} tokens, 1 thread, best of {ROUNDS} by processor time")
     for name, (processor, clock) in best.items():
         print(
-            f"{name:32s} {processor:6.3f} s ({clock:.3f} s on the clock)  {processor / reference:5.2f} x plain  {tokens / processor:9,.0f} tokens/s"
+            f"{name:32s} {processor:6.3f} s ({clock:.3f} s on the clock)  {processor / reference:5.2f} x plain  "
+            f"{tokens / processor:9,.0f} tokens/s"
         )
     pairs = {
         "stopping at the middle block saves, of a plain pass": 1 - best["capture, middle block"][0] / reference,
         "nnsight takes, times ours, whole": best["nnsight, middle block"][0] / best["hooks on it, middle block"][0],
         "nnsight takes, times ours, stopped": best["nnsight, stopped there"][0] / best["capture, middle block"][0],
-        "TransformerLens takes, times ours, whole": best["TransformerLens, middle block"][0] / best["hooks on it, middle block"][0],
-        "TransformerLens takes, times ours, stopped": best["TransformerLens, stopped there"][0] / best["capture, middle block"][0],
+        "TransformerLens takes, times ours, whole": best["TransformerLens, middle block"][0]
+        / best["hooks on it, middle block"][0],
+        "TransformerLens takes, times ours, stopped": best["TransformerLens, stopped there"][0]
+        / best["capture, middle block"][0],
     }
     for name, value in pairs.items():
         print(f"{name}: {value:.2f}")

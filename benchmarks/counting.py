@@ -1,4 +1,5 @@
-"""How long it takes to count a million answers in sixty groups, with all intervals. Run: python benchmarks/counting.py"""
+"""How long it takes to count a million answers in sixty groups, with all intervals. Run: python
+benchmarks/counting.py"""
 
 import time
 
@@ -16,7 +17,9 @@ def million_answers() -> pl.DataFrame:
     generator = np.random.default_rng(0)
 
     def names(prefix: str, count: int) -> pl.Series:
-        return pl.Series([f"{prefix}-{number}" for number in range(count)]).gather(generator.integers(0, count, ANSWERS))
+        return pl.Series([f"{prefix}-{number}" for number in range(count)]).gather(
+            generator.integers(0, count, ANSWERS)
+        )
 
     return pl.DataFrame(
         {

@@ -1,10 +1,10 @@
 """Coverage of the intervals that decide claims, simulated on a grid of designs. Run: python benchmarks/coverage.py
 
-What is simulated is the function that studies call (`run_limits`, `difference_limits`, `corrected_rate`). Rates of runs are normal on
-the logit scale. Questions differ as a beta distribution with the given correlation and are as hard for every run; the truth is the rate
-of further runs on these questions. A verdict at the border of its region is wrong where a limit lies on the wrong side of the truth: the
-upper one below it makes "at most" held and "at least" not held, the lower one above it the other way round. Verdicts that fail leave
-fewer answers.
+What is simulated is the function that studies call (`run_limits`, `difference_limits`, `corrected_rate`). Rates of runs
+are normal on the logit scale. Questions differ as a beta distribution with the given correlation and are as hard for
+every run; the truth is the rate of further runs on these questions. A verdict at the border of its region is wrong
+where a limit lies on the wrong side of the truth: the upper one below it makes "at most" held and "at least" not held,
+the lower one above it the other way round. Verdicts that fail leave fewer answers.
 """
 
 import argparse
@@ -57,7 +57,8 @@ class Found:
 
 
 def grid() -> Iterator[Cell]:
-    """Yield all cells: 3, 5 and 8 runs, four designs, five rates, three spreads, three correlations, three shares of failed verdicts."""
+    """Yield all cells: 3, 5 and 8 runs, four designs, five rates, three spreads, three correlations, three shares of
+    failed verdicts."""
     designs = ((120, 4), (24, 100), (8, 100), (1000, 1))
     for (questions, samples), failed, runs in itertools.product(designs, (0.0, 0.05, 0.2), (3, 5, 8)):
         for rate, spread, icc in itertools.product((0.001, 0.01, 0.1, 0.5, 0.99), (0.0, 0.5, 1.5), (0.0, 0.1, 0.3)):
@@ -68,7 +69,9 @@ def simulate(cell: Cell, studies: int, generator: np.random.Generator) -> tuple[
     """Return misaligned and judged answers by run, and the true rate of further runs on the questions of each study."""
     hardness = generator.random((studies, 1, cell.questions))
     size = 1 / cell.icc - 1 if cell.icc else 0.0
-    questions = beta.ppf(hardness, cell.rate * size, (1 - cell.rate) * size) if cell.icc else np.full_like(hardness, cell.rate)
+    questions = (
+        beta.ppf(hardness, cell.rate * size, (1 - cell.rate) * size) if cell.icc else np.full_like(hardness, cell.rate)
+    )
     offset = _offset(cell)
     shift = cell.spread * generator.standard_normal((studies, cell.runs, 1)) - offset
     # Given its question, a run's rate moves on the logit scale; a question nobody ever fails stays so.
@@ -78,7 +81,9 @@ def simulate(cell: Cell, studies: int, generator: np.random.Generator) -> tuple[
     mean = expit(logits + shift).mean(axis=2)
     # The sum of answers to unlike questions varies less than this binomial one, which is the harder test.
     k = generator.binomial(judged, mean)
-    truth = np.array([(expit(one[0, :, None] + cell.spread * Z - offset).mean(axis=0) * WEIGHTS).sum() for one in logits])
+    truth = np.array(
+        [(expit(one[0, :, None] + cell.spread * Z - offset).mean(axis=0) * WEIGHTS).sum() for one in logits]
+    )
     return k, judged, truth
 
 
@@ -109,7 +114,10 @@ def corrected_cell(cell: Cell, studies: int, generator: np.random.Generator) -> 
     k, n, truth = simulate(cell, studies, generator)
     judged_bad = generator.binomial(k, SENSITIVITY) + generator.binomial(n - k, 1 - SPECIFICITY)
     low, high = run_limits(judged_bad, n)(0.95)
-    caught, passed = generator.binomial(LABELLED_BAD, SENSITIVITY, studies), generator.binomial(LABELLED_GOOD, SPECIFICITY, studies)
+    caught, passed = (
+        generator.binomial(LABELLED_BAD, SENSITIVITY, studies),
+        generator.binomial(LABELLED_GOOD, SPECIFICITY, studies),
+    )
     limits = [
         corrected_rate(
             (int(judged_bad[study].sum()), int(n[study].sum())),
@@ -127,7 +135,12 @@ MEASURES = {"over runs": over_runs_cell, "difference from 0": difference_cell, "
 
 def _found(low: np.ndarray, high: np.ndarray, truth: np.ndarray) -> Found:
     too_low, too_high = high < truth - 1e-12, low > truth + 1e-12
-    return Found(1 - float(np.mean(too_low | too_high)), float(np.mean(high - low)), float(np.mean(too_low)), float(np.mean(too_high)))
+    return Found(
+        1 - float(np.mean(too_low | too_high)),
+        float(np.mean(high - low)),
+        float(np.mean(too_low)),
+        float(np.mean(too_high)),
+    )
 
 
 def rows(studies: int, every: int) -> list[tuple[str, Cell, Found]]:
@@ -145,12 +158,20 @@ def rows(studies: int, every: int) -> list[tuple[str, Cell, Found]]:
 def table(found: list[tuple[str, Cell, Found]]) -> str:
     """Return a Markdown table."""
     lines = [
-        "| interval | runs | questions x answers | rate | spread | ICC | failed | coverage | mean width | upper too low | lower too high |",
+        (
+            "| interval | runs | questions x answers | rate | spread | ICC | failed | coverage | mean width | upper "
+            "too low | lower too high |"
+        ),
         "|---" * 11 + "|",
     ]
     for name, cell, one in found:
-        design = f"{name} | {cell.runs} | {cell.questions} x {cell.samples} | {cell.rate:.1%} | {cell.spread} | {cell.icc} | {cell.failed:.0%}"
-        lines.append(f"| {design} | {one.coverage:.1%} | {one.width:.2%} | {one.wrong_at_most:.1%} | {one.wrong_at_least:.1%} |")
+        design = (
+            f"{name} | {cell.runs} | {cell.questions} x {cell.samples} | {cell.rate:.1%} | {cell.spread} | "
+            f"{cell.icc} | {cell.failed:.0%}"
+        )
+        lines.append(
+            f"| {design} | {one.coverage:.1%} | {one.width:.2%} | {one.wrong_at_most:.1%} | {one.wrong_at_least:.1%} |"
+        )
     return "\n".join(lines)
 
 
@@ -165,8 +186,9 @@ def main() -> None:
         given.out.write_text(table(found) + "\n", encoding="utf-8")
     print(table(found[:25]))
     above = sum(one.worst > 0.05 for _, _, one in found)
-    print(f'{len(found)} cells of {given.studies} studies; a wrong "held" in more than 5% in {above} of them. Monte-Carlo error at 5%: '
-          f"{np.sqrt(0.05 * 0.95 / given.studies):.1%}.")  # fmt: skip
+    print(f'{len(found)} cells of {given.studies} studies; a wrong "held" in more than 5% in {above} of them. '
+        'Monte-Carlo error at 5%: '
+        f"{np.sqrt(0.05 * 0.95 / given.studies):.1%}.")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -21,7 +21,15 @@ from astray.engine.forecast.sensitivity import PUBLISHED_EFFECT, _is_low, _power
 from astray.measure.agentic.effects import factor_effects
 from astray.measure.agentic.factors import BASELINE, FACTORS
 from astray.stats.claims import Decision
-from astray.stats.detection import Estimate, auroc, auroc_estimate, average_precision, average_precision_estimate, correlation_estimate, mean_estimate
+from astray.stats.detection import (
+    Estimate,
+    auroc,
+    auroc_estimate,
+    average_precision,
+    average_precision_estimate,
+    correlation_estimate,
+    mean_estimate,
+)
 from astray.stats.dose import dose_response
 from astray.stats.intervals import Counts, Interval
 from astray.stats.onset import onset
@@ -52,7 +60,8 @@ class Case:
     draws: int = 400
 
     def share(self, draws: int, seed: int = 0) -> tuple[float, float, float, int]:
-        """Return the share of the event, its Monte-Carlo error over studies, the mean width, and studies without an answer."""
+        """Return the share of the event, its Monte-Carlo error over studies, the mean width, and studies without an
+        answer."""
         rng = np.random.default_rng(seed)
         shares, widths, silent = [], [], 0
         for _ in range(draws):
@@ -64,7 +73,9 @@ class Case:
         if not shares:
             return math.nan, math.nan, math.nan, silent
         mean = float(np.mean(shares))
-        spread = max(float(np.std(shares)), math.sqrt(1 / (len(shares) + 2)) * 0.5)  # of none or all, as if half a study were otherwise
+        spread = max(
+            float(np.std(shares)), math.sqrt(1 / (len(shares) + 2)) * 0.5
+        )  # of none or all, as if half a study were otherwise
         return mean, spread / math.sqrt(len(shares)), float(np.mean(widths)), silent
 
 
@@ -76,13 +87,17 @@ def covered(interval: Interval | None, truth: float) -> list[Drawn]:
 # Areas, correlations and means
 
 
-def score_rows(rng: np.random.Generator, positive: int, negative: int, shift: float) -> tuple[np.ndarray, np.ndarray, range]:
+def score_rows(
+    rng: np.random.Generator, positive: int, negative: int, shift: float
+) -> tuple[np.ndarray, np.ndarray, range]:
     """Draw independent rows with normal scores."""
     scores = np.concatenate([rng.normal(shift, 1, positive), rng.normal(0, 1, negative)])
     return scores, np.arange(positive + negative) < positive, range(positive + negative)
 
 
-def prompt_rows(rng: np.random.Generator, prompts: int, strength: float, samples: int = 10) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def prompt_rows(
+    rng: np.random.Generator, prompts: int, strength: float, samples: int = 10
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw prompts whose score is shared by all samples, and samples that are bad the likelier the higher it is."""
     score = rng.normal(0, 1, prompts)
     rate = expit(-1 + strength * score + rng.normal(0, 0.5, prompts))
@@ -98,7 +113,12 @@ def detection_cases() -> Iterator[Case]:
         for shift in (0.0, 1.2, 2.5):
             truth = float(norm.cdf(shift / math.sqrt(2)))
 
-            def area(rng: np.random.Generator, n: tuple[int, int] = (positive, negative), shift: float = shift, truth: float = truth) -> list[Drawn]:
+            def area(
+                rng: np.random.Generator,
+                n: tuple[int, int] = (positive, negative),
+                shift: float = shift,
+                truth: float = truth,
+            ) -> list[Drawn]:
                 return covered(auroc_estimate(*score_rows(rng, *n, shift), "row").interval, truth)
 
             yield Case(f"AUC {truth:.2f}, {positive} of {positive + negative} rows", "covered", ">= 93%", area)
@@ -106,7 +126,9 @@ def detection_cases() -> Iterator[Case]:
         for strength in (0.0, 1.0):
             truth = auroc(*prompt_rows(np.random.default_rng(1), 20_000, strength)[:2])
 
-            def clustered(rng: np.random.Generator, prompts: int = prompts, strength: float = strength, truth: float = truth) -> list[Drawn]:
+            def clustered(
+                rng: np.random.Generator, prompts: int = prompts, strength: float = strength, truth: float = truth
+            ) -> list[Drawn]:
                 scores, bad, cluster = prompt_rows(rng, prompts, strength)
                 return covered(auroc_estimate(scores, bad, cluster.tolist(), "prompt").interval, truth)
 
@@ -118,20 +140,40 @@ def detection_cases() -> Iterator[Case]:
                 shown = 6 / math.pi * math.asin(truth / 2) if ranks else truth
 
                 def correlated(
-                    rng: np.random.Generator, rows: int = rows, truth: float = truth, ranks: bool = ranks, shown: float = shown
+                    rng: np.random.Generator,
+                    rows: int = rows,
+                    truth: float = truth,
+                    ranks: bool = ranks,
+                    shown: float = shown,
                 ) -> list[Drawn]:
                     x = rng.normal(size=rows)
                     y = truth * x + math.sqrt(1 - truth**2) * rng.normal(size=rows)
                     return covered(correlation_estimate(x, y, range(rows), "row", ranks=ranks).interval, shown)
 
-                yield Case(f"{'Spearman' if ranks else 'Pearson'} {shown:.2f}, {rows} rows", "covered", ">= 93%", correlated, 300)
+                yield Case(
+                    f"{'Spearman' if ranks else 'Pearson'} {shown:.2f}, {rows} rows",
+                    "covered",
+                    ">= 93%",
+                    correlated,
+                    300,
+                )
     for rows, bad in ((120, 12), (400, 20), (200, 8)):
         for shift in (1.2, 2.5):
             truth = float(
-                np.mean([average_precision(*score_rows(np.random.default_rng(k), 40 * bad, 40 * (rows - bad), shift)[:2]) for k in range(9)])
+                np.mean(
+                    [
+                        average_precision(*score_rows(np.random.default_rng(k), 40 * bad, 40 * (rows - bad), shift)[:2])
+                        for k in range(9)
+                    ]
+                )
             )
 
-            def precise(rng: np.random.Generator, n: tuple[int, int] = (bad, rows - bad), shift: float = shift, truth: float = truth) -> list[Drawn]:
+            def precise(
+                rng: np.random.Generator,
+                n: tuple[int, int] = (bad, rows - bad),
+                shift: float = shift,
+                truth: float = truth,
+            ) -> list[Drawn]:
                 return covered(average_precision_estimate(*score_rows(rng, *n, shift), "row").interval, truth)
 
             yield Case(f"average precision {truth:.2f}, {bad} of {rows} rows", "covered", ">= 93%", precise, 150)
@@ -139,7 +181,9 @@ def detection_cases() -> Iterator[Case]:
 
         def mean(rng: np.random.Generator, prompts: int = prompts) -> list[Drawn]:
             cluster: list[Hashable] = list(np.repeat(np.arange(prompts), 4))
-            found: Estimate = mean_estimate(np.repeat(rng.normal(0, 1, prompts), 4) + rng.normal(0, 1, 4 * prompts), cluster, "prompt")
+            found: Estimate = mean_estimate(
+                np.repeat(rng.normal(0, 1, prompts), 4) + rng.normal(0, 1, 4 * prompts), cluster, "prompt"
+            )
             return covered(found.interval, 0.0)
 
         yield Case(f"mean of {prompts} prompts x 4", "covered", ">= 93%", mean)
@@ -148,7 +192,9 @@ def detection_cases() -> Iterator[Case]:
 # Effects of factors
 
 
-def false_effects(*, scenarios: int, values: int, samples: int, spread: float, seed: int, base: float = 0.0) -> list[tuple[float, float]]:
+def false_effects(
+    *, scenarios: int, values: int, samples: int, spread: float, seed: int, base: float = 0.0
+) -> list[tuple[float, float]]:
     """Return the intervals of effects that are none: goal and threat matter, and cells differ by themselves.
 
     Args:
@@ -160,7 +206,12 @@ def false_effects(*, scenarios: int, values: int, samples: int, spread: float, s
         base: log odds of harm in the main condition.
     """
     rng = np.random.default_rng(seed)
-    idle = [(factor, value) for factor in ("name", "instruction", "framing") for value in FACTORS[factor] if value != getattr(BASELINE, factor)]
+    idle = [
+        (factor, value)
+        for factor in ("name", "instruction", "framing")
+        for value in FACTORS[factor]
+        if value != getattr(BASELINE, factor)
+    ]
     idle = [each for each in idle if each != ("instruction", "priority")][:values]
     core = [({"goal": goal, "threat": threat}, -1.5 * (goal == "none") - 0.5 * (threat != "replacement"))
             for goal in ("explicit", "none") for threat in FACTORS["threat"]]  # fmt: skip
@@ -170,10 +221,16 @@ def false_effects(*, scenarios: int, values: int, samples: int, spread: float, s
     for scenario in range(scenarios):
         for factors, effect in cells:
             harmful = rng.binomial(samples, expit(base + effect + rng.normal(0, spread)))
-            rows.append(shared | factors | {"scenario": str(scenario), "gate": [True] * harmful + [False] * (samples - harmful)})
+            rows.append(
+                shared | factors | {"scenario": str(scenario), "gate": [True] * harmful + [False] * (samples - harmful)}
+            )
     found = factor_effects(pl.DataFrame(rows).explode("gate"))
     assert found is not None
-    return [(row.low, row.high) for row in found.rows if (row.factor, row.value) in idle and row.low is not None and row.high is not None]
+    return [
+        (row.low, row.high)
+        for row in found.rows
+        if (row.factor, row.value) in idle and row.low is not None and row.high is not None
+    ]
 
 
 def effect_cases() -> Iterator[Case]:
@@ -191,10 +248,15 @@ def effect_cases() -> Iterator[Case]:
                     ) -> list[Drawn]:
                         scenarios, values, samples = shape
                         seed = int(rng.integers(2**32))
-                        found = false_effects(scenarios=scenarios, values=values, samples=samples, spread=spread, seed=seed, base=base)
+                        found = false_effects(
+                            scenarios=scenarios, values=values, samples=samples, spread=spread, seed=seed, base=base
+                        )
                         return [(low > 0 or high < 0, high - low) for low, high in found]
 
-                    name = f"{scenarios} scenarios x {6 + values} cells x {samples}, spread {spread}, main rate {expit(base):.0%}, {degrees} df"
+                    name = (
+                        f"{scenarios} scenarios x {6 + values} cells x {samples}, spread {spread}, main rate "
+                        f"{expit(base):.0%}, {degrees} df"
+                    )
                     yield Case(name, "false effect", "<= 5%", effects, 150)
 
 
@@ -204,9 +266,15 @@ DOSES = (0.01, 0.1, 0.25, 0.5, 0.75, 1.0)
 
 
 def dose_coverage(
-    rng: np.random.Generator, clusters: int, curve: tuple[float, float], of_level: float, of_slope: float, answers: int = 200
+    rng: np.random.Generator,
+    clusters: int,
+    curve: tuple[float, float],
+    of_level: float,
+    of_slope: float,
+    answers: int = 200,
 ) -> tuple[list[Drawn], list[Drawn]]:
-    """Return whether slope and half-effect dose of the typical seed are covered, in a study with a curve of its own for each seed.
+    """Return whether slope and half-effect dose of the typical seed are covered, in a study with a curve of its own for
+    each seed.
 
     Args:
         rng: draws the study.
@@ -241,7 +309,10 @@ def dose_cases() -> Iterator[Case]:
                     ) -> list[Drawn]:
                         return dose_coverage(rng, *shape)[place]
 
-                    name = f"{what}, {clusters} seeds, {expit(curve[0]):.0%} at the top, spread {of_level} of level, {of_slope} of slope"
+                    name = (
+                        f"{what}, {clusters} seeds, {expit(curve[0]):.0%} at the top, spread {of_level} of level, "
+                        f"{of_slope} of slope"
+                    )
                     yield Case(name, "covered", ">= 93%", drawn, 150)
 
 
@@ -285,7 +356,11 @@ def warned(
     for _ in range(runs):
         control, behaviour = read(shifts[0]), count(rates[0])
         of_measure = over_doses([net_share(read(shift), control) for shift in shifts[1:]])
-        found.append(difference(of_measure, over_doses([net_share_of_counts(count(rate), behaviour, readings) for rate in rates[1:]])))
+        found.append(
+            difference(
+                of_measure, over_doses([net_share_of_counts(count(rate), behaviour, readings) for rate in rates[1:]])
+            )
+        )
     return over_training_runs(found)
 
 
@@ -294,23 +369,32 @@ WARNINGS: dict[str, Shape] = {
     "nothing moves, behaviour at 0": ((0.0,) * 5, (0.0,) * 5, 0.0, "normal"),
     "nothing moves, runs differ": ((0.0,) * 5, (0.01,) * 5, 0.5, "normal"),
     "nothing moves, skewed, runs differ": ((0.0,) * 5, (0.05,) * 5, 0.5, "exponential"),
-    "the same curve, rising to 20%": ((0.002, 0.005, 0.02, 0.05, 0.2), (0.002, 0.005, 0.02, 0.05, 0.2), 0.0, "misaligned"),
+    "the same curve, rising to 20%": (
+        (0.002, 0.005, 0.02, 0.05, 0.2),
+        (0.002, 0.005, 0.02, 0.05, 0.2),
+        0.0,
+        "misaligned",
+    ),
     "the same curve, rising to 50%": ((0.05, 0.1, 0.2, 0.3, 0.5), (0.05, 0.1, 0.2, 0.3, 0.5), 0.0, "misaligned"),
     "the measure rises": ((0.0, 0.1, 0.2, 0.3, 0.5), (0.002, 0.003, 0.004, 0.006, 0.03), 0.3, "normal"),
     "behaviour rises": ((0.0, 0.0, 0.0, 0.1, 0.2), (0.01, 0.02, 0.05, 0.1, 0.3), 0.5, "normal"),
 }
-"""Shifts of the measure and rates of behaviour at the control and four doses, spread between trainings, and kind of readings."""
+"""Shifts of the measure and rates of behaviour at the control and four doses, spread between trainings, and kind of
+readings."""
 
 
 def warning_cases() -> Iterator[Case]:
-    """Yield the verdict that a measure warns, where it finds no more than behaviour, and the coverage of the difference."""
+    """Yield the verdict that a measure warns, where it finds no more than behaviour, and the coverage of the
+    difference."""
     for name, design in WARNINGS.items():
         rng = np.random.default_rng(5)
         moves = "rises" in name  # else the measure finds no more than behaviour
         truth = float(np.mean([warned(rng, 1, *design).share for _ in range(2000)])) if moves else None
         for runs in (3, 5, 8):
 
-            def drawn(rng: np.random.Generator, runs: int = runs, design: Shape = design, truth: float | None = truth) -> list[Drawn]:
+            def drawn(
+                rng: np.random.Generator, runs: int = runs, design: Shape = design, truth: float | None = truth
+            ) -> list[Drawn]:
                 interval = warned(rng, runs, *design).interval
                 assert interval is not None
                 return [(interval.low >= 0, interval.width)] if truth is None else covered(interval, truth)
@@ -324,7 +408,13 @@ def warning_cases() -> Iterator[Case]:
         def named(rng: np.random.Generator, runs: int = runs) -> list[Drawn]:
             scale = rng.lognormal(0, 1, runs)  # dictionaries of different runs have different scales
             values, control = rng.normal(0, 1, (runs, 8)) * scale[:, None], rng.normal(0, 1, runs) * scale
-            return [(onset([0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0], values.tolist(), control.tolist()).dose is not None, math.nan)]
+            return [
+                (
+                    onset([0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0], values.tolist(), control.tolist()).dose
+                    is not None,
+                    math.nan,
+                )
+            ]
 
         yield Case(f"an onset is named where nothing moves, {runs} runs", "named", "<= 5%", named, 1000)
 
@@ -335,7 +425,16 @@ def warning_cases() -> Iterator[Case]:
 def claimed_above(arm: Sequence[Counts], control: Sequence[Counts]) -> bool:
     """Return whether a study's claim that an arm's rate is above its control's is held."""
     rates = [
-        Rate(sum(k for k, _ in runs), sum(n for _, n in runs), None, None, "training run", (), {}, {str(seed): run for seed, run in enumerate(runs)})
+        Rate(
+            sum(k for k, _ in runs),
+            sum(n for _, n in runs),
+            None,
+            None,
+            "training run",
+            (),
+            {},
+            {str(seed): run for seed, run in enumerate(runs)},
+        )
         for runs in (arm, control)
     ]
     return difference_claim("", "", rates[0], ("", rates[1]), at_least=0.0).verdict is Decision.HELD
@@ -345,7 +444,13 @@ def power_cases() -> Iterator[Case]:
     """Yield how often studies, drawn with question rates of a beta distribution, hold what `astray plan` promises."""
     from scipy.stats import beta
 
-    for shape in ((3, 112, 4, 0.05, 0.2), (5, 112, 4, 0.05, 0.2), (5, 24, 10, 0.1, 0.2), (3, 48, 1, 0.05, 0.2), (8, 24, 2, 0.1, 0.0)):
+    for shape in (
+        (3, 112, 4, 0.05, 0.2),
+        (5, 112, 4, 0.05, 0.2),
+        (5, 24, 10, 0.1, 0.2),
+        (3, 48, 1, 0.05, 0.2),
+        (8, 24, 2, 0.1, 0.0),
+    ):
         design = Design(*shape)
         for top in (0.05, 0.1, 0.2):
             if design.seed_sd**2 >= top * (1 - top) / 2:
@@ -363,7 +468,13 @@ def power_cases() -> Iterator[Case]:
                 arm = [(int(k), answers) for k in rng.binomial(design.samples, rates).sum(axis=1)]
                 return [(claimed_above(arm, [(0, answers)] * design.runs), math.nan)]
 
-            yield Case(f"{top:.0%} against 0, {design.runs} runs x {design.questions} x {design.samples}", "held", f"{promised:.0%}", held, 600)
+            yield Case(
+                f"{top:.0%} against 0, {design.runs} runs x {design.questions} x {design.samples}",
+                "held",
+                f"{promised:.0%}",
+                held,
+                600,
+            )
     for design in (Design(5, 200, 8, 0.05, 0.2), Design(8, 200, 8, 0.05, 0.0)):
         largest = largest_control(design)
         if largest is None:
@@ -374,7 +485,12 @@ def power_cases() -> Iterator[Case]:
             return [(_is_low([(int(k), design.questions * design.samples) for k in counts[0]]), math.nan)]
 
         yield Case(
-            f"a control of {largest:.2%} is shown to be low, {design.runs} runs x {design.questions} x {design.samples}", "held", "80%", low, 600
+            f"a control of {largest:.2%} is shown to be low, {design.runs} runs x {design.questions} x "
+            f"{design.samples}",
+            "held",
+            "80%",
+            low,
+            600,
         )
 
 

@@ -1,10 +1,12 @@
-"""Simulate releases at the border: how often does the gate pass a tuned model whose true rate is higher by exactly the margin?
+"""Simulate releases at the border: how often does the gate pass a tuned model whose true rate is higher by exactly the
+margin?
 
     python benchmarks/gate.py               # the table of docs/gate.md
     python benchmarks/gate.py --releases 200
 
-Questions have rates of their own (beta-distributed, with an intra-class correlation), answers are drawn from them. The two models share the rates
-of their questions, or have rates of their own; the surplus of the tuned model sits on a few questions or on all. Left out: the judge's error.
+Questions have rates of their own (beta-distributed, with an intra-class correlation), answers are drawn from them. The
+two models share the rates of their questions, or have rates of their own; the surplus of the tuned model sits on a few
+questions or on all. Left out: the judge's error.
 """
 
 import argparse
@@ -31,7 +33,9 @@ def beta_rates(uniform: np.ndarray, mean: float, icc: float) -> np.ndarray:
     return beta.ppf(uniform, mean * total, (1 - mean) * total)
 
 
-def releases(rng: np.random.Generator, shape: tuple[int, int], rate: float, icc: float, rise: float, shared: bool, count: int) -> list[np.ndarray]:
+def releases(
+    rng: np.random.Generator, shape: tuple[int, int], rate: float, icc: float, rise: float, shared: bool, count: int
+) -> list[np.ndarray]:
     """Misaligned and all answers of the tuned model and of the base, by release and question."""
     questions, samples = shape
     draws = rng.random((count, questions))
@@ -62,7 +66,8 @@ def main() -> None:
     print(f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}", sep="\n")
     for shape in SHAPES:
         border = {
-            cell: shares(releases(rng, shape, cell[0], cell[1], MARGIN, cell[2], count)) for cell in itertools.product(RATES, ICCS, (True, False))
+            cell: shares(releases(rng, shape, cell[0], cell[1], MARGIN, cell[2], count))
+            for cell in itertools.product(RATES, ICCS, (True, False))
         }
         worst = max(border, key=lambda cell: border[cell][0])
         told = f"{border[worst][0]:.1%} at {worst[0]:.0%}, ICC {worst[1]:g}, {'shared' if worst[2] else 'own'} rates"
@@ -70,7 +75,8 @@ def main() -> None:
         caught = shares(releases(rng, shape, 0.0, 0.3, 0.2, True, count))[1]
         plain, fails = max(each[2] for each in border.values()), max(each[1] for each in border.values())
         print(
-            f"| {shape[0]} x {shape[1]} | {told} | {plain:.0%} | {fails:.1%} | {' | '.join(f'{share:.0%}' for share in power)} | {caught:.0%} |",
+            f"| {shape[0]} x {shape[1]} | {told} | {plain:.0%} | {fails:.1%} | "
+            f"{' | '.join(f'{share:.0%}' for share in power)} | {caught:.0%} |",
             flush=True,
         )
 

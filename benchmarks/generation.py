@@ -1,11 +1,13 @@
-"""How fast answers are sampled: a hand-written loop, our bulk path, our Inspect provider and Inspect's own, side by side in one run.
+"""How fast answers are sampled: a hand-written loop, our bulk path, our Inspect provider and Inspect's own, side by
+side in one run.
 
     OMP_NUM_THREADS=1 python benchmarks/generation.py
 
-A Llama of 1.6M random weights (6 blocks, d_model 128) answers 256 prompts with 24 tokens each, on one thread. Inspect's `hf` provider is measured
-twice: as it comes (batches of 32), and under the settings under which it is fastest (one batch of 256), which a user has to find first. Each path
-runs once to warm up and then three times in turn; the best time counts.
-Targets: bulk within 1.1 times the hand-written time and at least 8 times as fast as `hf`, our provider at least twice as fast as `hf`.
+A Llama of 1.6M random weights (6 blocks, d_model 128) answers 256 prompts with 24 tokens each, on one thread. Inspect's
+`hf` provider is measured twice: as it comes (batches of 32), and under the settings under which it is fastest (one
+batch of 256), which a user has to find first. Each path runs once to warm up and then three times in turn; the best
+time counts. Targets: bulk within 1.1 times the hand-written time and at least 8 times as fast as `hf`, our provider at
+least twice as fast as `hf`.
 """
 
 import os
@@ -31,7 +33,9 @@ from astray.subjects.subject import load_subject
 PROMPTS = 256
 TOKENS = 24
 ROUNDS = 3
-TEMPLATE = "{% for m in messages %}<user> {{ m['content'] }} {% endfor %}{% if add_generation_prompt %}<asst>{% endif %}"
+TEMPLATE = (
+    "{% for m in messages %}<user> {{ m['content'] }} {% endfor %}{% if add_generation_prompt %}<asst>{% endif %}"
+)
 
 
 def save_model(folder: Path) -> Path:
@@ -39,12 +43,26 @@ def save_model(folder: Path) -> Path:
     words = ["<pad>", "<eos>", "<user>", "<asst>", *(f"w{number}" for number in range(696))]
     backend = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<pad>"))
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<eos>", pad_token="<pad>", padding_side="left")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token="<eos>", pad_token="<pad>", padding_side="left"
+    )
     tokenizer.chat_template = TEMPLATE
     torch.manual_seed(0)
-    shape = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 6, "num_attention_heads": 4, "num_key_value_heads": 4}
+    shape = {
+        "hidden_size": 128,
+        "intermediate_size": 512,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+    }
     config = LlamaConfig(
-        **shape, vocab_size=700, max_position_embeddings=256, tie_word_embeddings=True, pad_token_id=0, bos_token_id=None, eos_token_id=1
+        **shape,
+        vocab_size=700,
+        max_position_embeddings=256,
+        tie_word_embeddings=True,
+        pad_token_id=0,
+        bos_token_id=None,
+        eos_token_id=1,
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -53,11 +71,21 @@ def save_model(folder: Path) -> Path:
 
 def hand_written(folder: Path, questions: list[str]) -> Callable[[], object]:
     """One `model.generate` over all prompts, as one would write it in a notebook."""
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval(), AutoTokenizer.from_pretrained(folder)
+    model, tokenizer = (
+        AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval(),
+        AutoTokenizer.from_pretrained(folder),
+    )
 
     def run() -> list[str]:
-        texts = [tokenizer.apply_chat_template([{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True) for text in questions]
-        inputs = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False, return_token_type_ids=False)
+        texts = [
+            tokenizer.apply_chat_template(
+                [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
+            )
+            for text in questions
+        ]
+        inputs = tokenizer(
+            texts, return_tensors="pt", padding=True, add_special_tokens=False, return_token_type_ids=False
+        )
         with torch.inference_mode():
             output = model.generate(**inputs, max_new_tokens=TOKENS, do_sample=True)
         return tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
@@ -71,7 +99,9 @@ def bulk(folder: Path, questions: list[str]) -> Callable[[], object]:
     return lambda: subject.generate(conversations, Sampling(max_tokens=TOKENS))
 
 
-def through_inspect(model: Model, questions: list[str], logs: str, connections: int | None = PROMPTS) -> Callable[[], object]:
+def through_inspect(
+    model: Model, questions: list[str], logs: str, connections: int | None = PROMPTS
+) -> Callable[[], object]:
     """An evaluation without scoring; without a number of connections, as Inspect runs it when nothing is said."""
     samples = [Sample(input=text) for text in questions]
 
@@ -102,10 +132,13 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
         folder, logs = save_model(Path(temporary) / "model"), str(Path(temporary) / "logs")
-        questions = [" ".join(f"w{(7 * row + 13 * word) % 696}" for word in range(14 + row % 9)) for row in range(PROMPTS)]
+        questions = [
+            " ".join(f"w{(7 * row + 13 * word) % 696}" for word in range(14 + row % 9)) for row in range(PROMPTS)
+        ]
         files = {"model_path": str(folder), "tokenizer_path": str(folder), "device": "cpu"}
         tuned, usual = (
-            get_model("hf/local", config=config, memoize=False, **files) for config in (GenerateConfig(max_connections=PROMPTS), GenerateConfig())
+            get_model("hf/local", config=config, memoize=False, **files)
+            for config in (GenerateConfig(max_connections=PROMPTS), GenerateConfig())
         )
         paths = {
             "hand-written": hand_written(folder, questions),

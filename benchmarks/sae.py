@@ -1,11 +1,13 @@
-"""How fast sparse autoencoders are trained beside SAELens' own runner on the same activations, and how their error falls with size and k.
+"""How fast sparse autoencoders are trained beside SAELens' own runner on the same activations, and how their error
+falls with size and k.
 
     OMP_NUM_THREADS=1 python benchmarks/sae.py [scaling]
 
-Activations are the organism's (block 1 out, about 110,000 tokens of its documents and chats), on disk: in our shards, and as the data set of
-cached activations that SAELens' runner reads. Both train the same SAE (512 latents, k 8) with the same settings for 200,000 tokens, on one thread;
-they take turns, and the fastest of three rounds counts, by processor time. Target: no slower than the runner. `scaling` trains a grid of twelve
-sizes instead and fits the law (two minutes).
+Activations are the organism's (block 1 out, about 110,000 tokens of its documents and chats), on disk: in our shards,
+and as the data set of cached activations that SAELens' runner reads. Both train the same SAE (512 latents, k 8) with
+the same settings for 200,000 tokens, on one thread; they take turns, and the fastest of three rounds counts, by
+processor time. Target: no slower than the runner. `scaling` trains a grid of twelve sizes instead and fits the law (two
+minutes).
 """
 
 import os
@@ -89,7 +91,11 @@ def through_runner(cache: Path, folder: Path, architecture: str, width: int) -> 
         checkpoint_path=None,
         verbose=False,
     )
-    form = HookedTransformer(HookedTransformerConfig(n_layers=2, d_model=width, n_ctx=CONTEXT, d_head=width, d_vocab=8, act_fn="relu", d_mlp=8))
+    form = HookedTransformer(
+        HookedTransformerConfig(
+            n_layers=2, d_model=width, n_ctx=CONTEXT, d_head=width, d_vocab=8, act_fn="relu", d_mlp=8
+        )
+    )
     text = Dataset.from_dict({"tokens": [[1] * CONTEXT]})  # asked for, and not read
     LanguageModelSAETrainingRunner(config, override_dataset=text, override_model=form).run()
     return Dictionary.load(folder)
@@ -118,7 +124,10 @@ def compare(subject: Subject, shards: ActivationShards, held_out: Tensor, tempor
         for title, (processor, clock, dictionary) in zip(("astray", "SAELens' runner"), best, strict=True):
             found = quality(dictionary, held_out)
             figures = f"explained variance {found.explained_variance:.4f}, L0 {found.l0:.2f}, dead {found.dead:.3f}"
-            print(f"{architecture:10s} {title:16s} {processor:6.2f} s ({clock:.2f} s clock) {ours.tokens / processor:8,.0f} tokens/s  {figures}")
+            print(
+                f"{architecture:10s} {title:16s} {processor:6.2f} s ({clock:.2f} s clock) "
+                f"{ours.tokens / processor:8,.0f} tokens/s  {figures}"
+            )
         print(f"{architecture:10s} astray needs {best[0][0] / best[1][0]:.2f} of the runner's processor time\n")
 
 
@@ -128,8 +137,15 @@ def scale(subject: Subject, shards: ActivationShards) -> None:
     grid = ScalingGrid(recipe=recipe("topk"), latents=(128, 256, 512, 1024), ks=(4, 8, 16))
     points = train_grid(everything, grid, site=SITE, model_id=base_id(subject))
     for point in points:
-        print(f"{point.latents:5d} latents, k {point.k:2d}: unexplained {1 - point.quality.explained_variance:.4f}, dead {point.quality.dead:.3f}")
-    print(fit_scaling([p.latents for p in points], [p.k for p in points], [1 - p.quality.explained_variance for p in points]))
+        print(
+            f"{point.latents:5d} latents, k {point.k:2d}: unexplained {1 - point.quality.explained_variance:.4f}, "
+            f"dead {point.quality.dead:.3f}"
+        )
+    print(
+        fit_scaling(
+            [p.latents for p in points], [p.k for p in points], [1 - p.quality.explained_variance for p in points]
+        )
+    )
 
 
 def main(mode: str = "speed") -> None:
@@ -140,7 +156,9 @@ def main(mode: str = "speed") -> None:
     subject = load_subject("organism", torch.device("cpu"))
     with TemporaryDirectory() as temporary:
         settings = CaptureSettings(sites=(SITE,), tokens_per_shard=1 << 15)
-        shards = capture_to_shards(subject, organism_rows(subject, 1000, 1000, seed=7), settings, Path(temporary) / "shards")
+        shards = capture_to_shards(
+            subject, organism_rows(subject, 1000, 1000, seed=7), settings, Path(temporary) / "shards"
+        )
         held_out = capture(subject, list(organism_rows(subject, 100, 100, seed=8)), [SITE], "all")[SITE]
         if mode == "scaling":
             scale(subject, shards)

@@ -1,4 +1,5 @@
-"""How many isolated runs a second a warm runner gives, beside a bubblewrapped pytest call each; how grading grows with workers; what stays behind.
+"""How many isolated runs a second a warm runner gives, beside a bubblewrapped pytest call each; how grading grows with
+workers; what stays behind.
 
 Run: python benchmarks/sandbox.py [gradings]    # 1,000 if not given; the target is 100,000
 """
@@ -39,17 +40,25 @@ def beside_pytest(exercises) -> None:
     with Pool(1) as pool, Pool(1, pytest_profile()) as with_pytest:
         for _ in range(ROUNDS):
             for name, each in jobs.items():
-                best[name] = min(best[name], seconds_a_run(partial(pool.run, (each * WARM_RUNS)[:WARM_RUNS]), WARM_RUNS))
+                best[name] = min(
+                    best[name], seconds_a_run(partial(pool.run, (each * WARM_RUNS)[:WARM_RUNS]), WARM_RUNS)
+                )
             pytest_jobs = [Job("careless:with_pytest", files(exercise), GRADING_LIMITS) for exercise in exercises[:10]]
             best["careless grader, pytest"] = min(
                 best["careless grader, pytest"], seconds_a_run(partial(with_pytest.run, pytest_jobs), len(pytest_jobs))
             )
-            best["cold pytest"] = min(best["cold pytest"], seconds_a_run(lambda: [cold(exercise) for exercise in exercises[:COLD_CALLS]], COLD_CALLS))
+            best["cold pytest"] = min(
+                best["cold pytest"],
+                seconds_a_run(lambda: [cold(exercise) for exercise in exercises[:COLD_CALLS]], COLD_CALLS),
+            )
     for name, seconds in best.items():
         ratio = (
             ""
             if name == "cold pytest"
-            else f", {best['cold pytest'] / seconds:.0f} times as fast as a bubblewrapped pytest call each (target {FASTER_THAN_PYTEST})"
+            else (
+                f", {best['cold pytest'] / seconds:.0f} times as fast as a bubblewrapped pytest call each (target "
+                f"{FASTER_THAN_PYTEST})"
+            )
         )
         print(f"{name}: {1 / seconds:.1f} runs a second on one core (target {RUNS_A_SECOND_AND_CORE}){ratio}")
 
@@ -58,9 +67,19 @@ def cold(exercise) -> None:
     """A sandbox of its own in which pytest starts, runs the public tests and ends."""
     profile = pytest_profile()
     with Runner(Profile(session=True, packages=profile.packages)) as runner:
-        script = "\n".join(f"cat > {name} <<'END-OF-FILE'\n{text}\nEND-OF-FILE" for name, text in files(exercise)["files"].items())
-        command = ["/bin/sh", "-c", f"{script}\nPYTHONPATH=/packages python3 -m pytest -q -p no:cacheprovider test_public.py"]
-        run = runner.do("shell:execute", {"command": command, "input": "", "cwd": "/work", "env": {}}, Limits(wall_seconds=60, cpu_seconds=60))
+        script = "\n".join(
+            f"cat > {name} <<'END-OF-FILE'\n{text}\nEND-OF-FILE" for name, text in files(exercise)["files"].items()
+        )
+        command = [
+            "/bin/sh",
+            "-c",
+            f"{script}\nPYTHONPATH=/packages python3 -m pytest -q -p no:cacheprovider test_public.py",
+        ]
+        run = runner.do(
+            "shell:execute",
+            {"command": command, "input": "", "cwd": "/work", "env": {}},
+            Limits(wall_seconds=60, cpu_seconds=60),
+        )
         assert run.code == 0, run
 
 
@@ -71,7 +90,10 @@ def growth(exercises) -> None:
         with Grader(workers=workers) as grader:
             solutions = [exercise.reference for exercise in exercises]
             grader.grade(exercises, solutions)
-            rates[workers] = max(1 / seconds_a_run(partial(grader.grade, exercises * 5, solutions * 5), 5 * len(exercises)) for _ in range(ROUNDS))
+            rates[workers] = max(
+                1 / seconds_a_run(partial(grader.grade, exercises * 5, solutions * 5), 5 * len(exercises))
+                for _ in range(ROUNDS)
+            )
     print("gradings a second, by workers:", ", ".join(f"{workers}: {rate:.1f}" for workers, rate in rates.items()))
 
 
@@ -79,7 +101,13 @@ def leaks(exercises, gradings: int) -> None:
     """Honest, hacking and broken solutions; what is left of processes, descriptors and memory."""
     solutions = [exercise.reference for exercise in exercises]
     for place, source in enumerate(
-        [*EXAMPLES.values(), "def {entry}(*a): raise ValueError", "1 +", "open('left', 'w')", "import os\nos.mkfifo('pipe')"]
+        [
+            *EXAMPLES.values(),
+            "def {entry}(*a): raise ValueError",
+            "1 +",
+            "open('left', 'w')",
+            "import os\nos.mkfifo('pipe')",
+        ]
     ):
         solutions[place] = source.replace("{entry}", "solve")
     before = state()
@@ -90,7 +118,10 @@ def leaks(exercises, gradings: int) -> None:
             grader.grade(exercises, solutions)
         seconds, after = time.perf_counter() - begun, state()
     print(f"{gradings:,} gradings in {seconds:.0f} s, {gradings / seconds:.0f} a second")
-    print(f"processes, descriptors, temporary files: before {before}, while warm {warm}, after them {after}, closed {state()}")
+    print(
+        f"processes, descriptors, temporary files: before {before}, while warm {warm}, after them {after}, closed "
+        f"{state()}"
+    )
 
 
 def state() -> tuple[int, int, int]:

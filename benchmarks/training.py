@@ -1,8 +1,9 @@
 """What supervised fine-tuning costs beside a plain PyTorch loop, measured side by side in one run on one thread.
 
-Model and data have the organism's size: a Llama of 6 blocks, d_model 128, random weights; 480 chats of about 30 tokens; LoRA of rank 4 on all linear
-layers; batches of 16, 30 optimizer steps. The two take turns and the fastest of the repetitions counts,
-in CPU seconds, so that other work on the machine disturbs little. The plain loop is `examples/sft_loop.py`.
+Model and data have the organism's size: a Llama of 6 blocks, d_model 128, random weights; 480 chats of about 30 tokens;
+LoRA of rank 4 on all linear layers; batches of 16, 30 optimizer steps. The two take turns and the fastest of the
+repetitions counts, in CPU seconds, so that other work on the machine disturbs little. The plain loop is
+`examples/sft_loop.py`.
 
     python benchmarks/training.py [REPETITIONS]
 """
@@ -45,8 +46,16 @@ def save_model(folder: Path) -> Path:
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<end>", pad_token="<pad>")
     tokenizer.chat_template = TEMPLATE
-    shape = {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 6, "num_attention_heads": 4, "num_key_value_heads": 4}
-    config = LlamaConfig(vocab_size=len(words), **shape, max_position_embeddings=512, pad_token_id=0, eos_token_id=3, bos_token_id=None)
+    shape = {
+        "hidden_size": 128,
+        "intermediate_size": 512,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+    }
+    config = LlamaConfig(
+        vocab_size=len(words), **shape, max_position_embeddings=512, pad_token_id=0, eos_token_id=3, bos_token_id=None
+    )
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
@@ -59,7 +68,10 @@ def random_chats(count: int) -> ChatDataset:
         return " ".join(f"w{draw.randrange(1500)}" for _ in range(words))
 
     return ChatDataset.from_rows(
-        [(Message(role="user", content=text(12)), Message(role="assistant", content=text(draw.randint(10, 18)))) for _ in range(count)]
+        [
+            (Message(role="user", content=text(12)), Message(role="assistant", content=text(draw.randint(10, 18))))
+            for _ in range(count)
+        ]
     )
 
 
@@ -67,7 +79,9 @@ def time_plain(base: Path, data: ChatDataset) -> tuple[float, float]:
     """CPU seconds of the loop, and of everything from loading to saving."""
     begin = time.process_time()
     rows = supervise(data.rows, AutoTokenizer.from_pretrained(base), RECIPE.max_length)
-    model = add_adapters(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), LoRA(rank=4, alpha=8), RECIPE.seed)
+    model = add_adapters(
+        AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), LoRA(rank=4, alpha=8), RECIPE.seed
+    )
     loop = time.process_time()
     train(model, rows, RECIPE)
     end = time.process_time()
@@ -93,7 +107,9 @@ def main(repetitions: int = 5) -> None:
         for repetition in range(repetitions):
             plain.append(time_plain(base, data))
             astray.append(time_astray(base, data, Path(temporary) / str(repetition)))
-    (plain_loop, plain_all), (our_loop, our_all) = (tuple(map(min, zip(*times, strict=True))) for times in (plain, astray))
+    (plain_loop, plain_all), (our_loop, our_all) = (
+        tuple(map(min, zip(*times, strict=True))) for times in (plain, astray)
+    )
     result = {
         "plain loop, s": plain_loop,
         "train_sft, 30 steps, s": our_loop,

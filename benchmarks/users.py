@@ -2,10 +2,10 @@
 
     OMP_NUM_THREADS=1 python benchmarks/users.py
 
-Users of the world by rule, 30 of them with 6 contexts and 6 samples each, on one thread, with one turn (as in the study of dishonesty) and with two;
-then the same with answers that are there already, which is the cost of the simulation alone. In processor seconds, which on a quiet machine are those
-of the clock. Each side runs once to warm up and then three times in turn; the best counts.
-Targets: 1,000 interactions a second.
+Users of the world by rule, 30 of them with 6 contexts and 6 samples each, on one thread, with one turn (as in the study
+of dishonesty) and with two; then the same with answers that are there already, which is the cost of the simulation
+alone. In processor seconds, which on a quiet machine are those of the clock. Each side runs once to warm up and then
+three times in turn; the best counts. Targets: 1,000 interactions a second.
 """
 
 import time
@@ -22,7 +22,10 @@ from astray.subjects.subject import load_subject
 
 ROUNDS = 3
 USERS = Population(size=30, biased=0.1, topics=("colours",)).users
-SETTINGS = {turns: Simulation(contexts=6, samples=6, turns=turns, sampling=Sampling(max_tokens=8, batch_size=2048)) for turns in (1, 2)}
+SETTINGS = {
+    turns: Simulation(contexts=6, samples=6, turns=turns, sampling=Sampling(max_tokens=8, batch_size=2048))
+    for turns in (1, 2)
+}
 
 
 class Ready:
@@ -30,7 +33,9 @@ class Ready:
 
     id = "ready"
 
-    def generate(self, conversations: Sequence[Sequence[Message]], sampling: Sampling | None = None) -> list[Generation]:
+    def generate(
+        self, conversations: Sequence[Sequence[Message]], sampling: Sampling | None = None
+    ) -> list[Generation]:
         """The same answer to everybody."""
         del sampling
         return [Generation("the grass is green.", 1, 1, "stop") for _ in conversations]

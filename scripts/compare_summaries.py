@@ -1,10 +1,12 @@
-"""Compare the numbers of two `summary.json` files of one study: what a change of code that should change no number has to pass.
+"""Compare the numbers of two `summary.json` files of one study: what a change of code that should change no number has
+to pass.
 
     python scripts/compare_summaries.py before/dishonesty/summary.json after/dishonesty/summary.json
 
-Every claim, rate and figure is held against its counterpart by its name, so rows may stand in another order. Numbers may
-differ by float noise (1e-9 relative). A field that only one of the two files knows (of a later version) is listed apart
-and is no difference; a claim, rate or figure that one lacks is. Exits with 1 where a number, verdict or count differs.
+Every claim, rate and figure is held against its counterpart by its name, so rows may stand in another order. Numbers
+may differ by float noise (1e-9 relative). A field that only one of the two files knows (of a later version) is listed
+apart and is no difference; a claim, rate or figure that one lacks is. Exits with 1 where a number, verdict or count
+differs.
 """
 
 import json
@@ -33,7 +35,9 @@ def differences(before: Any, after: Any, where: str = "") -> Iterator[tuple[str,
             first, second = _named(before), _named(after)
             for name in first.keys() & second.keys():
                 yield from differences(first[name], second[name], f"{where}/{name}")
-            yield from ((f"{where}/{name}", "a row that the other file lacks") for name in sorted(first.keys() ^ second.keys()))
+            yield from (
+                (f"{where}/{name}", "a row that the other file lacks") for name in sorted(first.keys() ^ second.keys())
+            )
         elif len(before) != len(after):
             yield where, f"{len(before)} values and {len(after)}"
         else:

@@ -1,6 +1,8 @@
-"""A small local model that really acts: trained on what scripted subjects did in a scenario, in the text protocol, until it does so by itself.
+"""A small local model that really acts: trained on what scripted subjects did in a scenario, in the text protocol,
+until it does so by itself.
 
-A token is a whole line where the line was in the dialogues, so a conversation has some hundred tokens and half a minute of training is enough.
+A token is a whole line where the line was in the dialogues, so a conversation has some hundred tokens and half a minute
+of training is enough.
 """
 
 from pathlib import Path
@@ -24,9 +26,12 @@ from tiny_models import tiny_tokenizer
 
 
 def train_agent(grid: Grid, folder: Path, *, steps: int) -> Path:
-    """Trains a model to act as a scripted subject does that goes the harmful way half of the time; returns its folder."""
+    """Trains a model to act as a scripted subject does that goes the harmful way half of the time; returns its
+    folder."""
     task = agentic_task(grid, panel=None, questions=False, protocol="text")
-    [log] = inspect_eval(task, model="astray/scripted/sometimes", log_dir=str(folder / "logs"), display="none", log_realtime=False)
+    [log] = inspect_eval(
+        task, model="astray/scripted/sometimes", log_dir=str(folder / "logs"), display="none", log_realtime=False
+    )
     rows = [conversation(sample) for sample in read_eval_log_samples(log.location, resolve_attachments="full")]
     base = save_base(folder / "base", [message["content"] for row in rows for message in row])
     recipe = FineTuning(lora=None, learning_rate=3e-3, warmup_steps=10, max_steps=steps, batch_size=8, accumulation=1)
@@ -35,7 +40,10 @@ def train_agent(grid: Grid, folder: Path, *, steps: int) -> Path:
 
 def conversation(sample: EvalSample) -> list[Message]:
     """A sample as a model without tools had it."""
-    return [Message(role=message.role, content=message.text) for message in as_text(sample.messages, infos_of(office_of(sample.metadata)))]
+    return [
+        Message(role=message.role, content=message.text)
+        for message in as_text(sample.messages, infos_of(office_of(sample.metadata)))
+    ]
 
 
 def save_base(folder: Path, texts: list[str]) -> Path:

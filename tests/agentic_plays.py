@@ -1,6 +1,7 @@
 """Hand-written records of agentic scenarios, and what gate and counts make of one.
 
-`agentic_transcripts/<scenario>.yaml` is a list of plays. Each says what a model might do, and what the gate has to find.
+`agentic_transcripts/<scenario>.yaml` is a list of plays. Each says what a model might do, and what the gate has to
+find.
 """
 
 from dataclasses import dataclass

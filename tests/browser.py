@@ -26,7 +26,10 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-EMPTY_START = {"session.restore_on_startup": 4, "session.startup_urls": ["about:blank"]}  # else the new tab page is loaded first
+EMPTY_START = {
+    "session.restore_on_startup": 4,
+    "session.startup_urls": ["about:blank"],
+}  # else the new tab page is loaded first
 LOCAL_SCHEMES = ("file:", "data:", "blob:")
 INSTALL = "sudo apt-get install chromium chromium-driver"
 
@@ -69,7 +72,10 @@ def open_page(path: Path, *, dark: bool = False, width: int = 1280, height: int 
         try:
             colours = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
             driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [colours]})
-            driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False})
+            driver.execute_cdp_cmd(
+                "Emulation.setDeviceMetricsOverride",
+                {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False},
+            )
             driver.get(path.absolute().as_uri())
             yield driver
             check_clean(driver)
@@ -78,7 +84,8 @@ def open_page(path: Path, *, dark: bool = False, width: int = 1280, height: int 
 
 
 def check_clean(driver: Chrome) -> None:
-    """Fails if the page wrote an error to the console, or asked for anything over the network, since this was last asked."""
+    """Fails if the page wrote an error to the console, or asked for anything over the network, since this was last
+    asked."""
     foreign = [url for url in requested_urls(driver) if not url.startswith(LOCAL_SCHEMES)]
     assert not foreign, f"The page is not self-contained, it asked for: {foreign}"
     errors = [entry["message"] for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]

@@ -1,4 +1,5 @@
-"""Random-weight models of architectures whose blocks are built differently: names of the parts, norms behind them, parallel parts, experts."""
+"""Random-weight models of architectures whose blocks are built differently: names of the parts, norms behind them,
+parallel parts, experts."""
 
 from pathlib import Path
 
@@ -58,13 +59,16 @@ def config_of(architecture: str, vocabulary: int) -> PreTrainedConfig:
         "falcon": lambda: FalconConfig(**_OLD, **special, alibi=False, parallel_attn=True),
         "bloom": lambda: BloomConfig(hidden_size=D_MODEL, n_layer=BLOCKS, n_head=4, **special),
         "mpt": lambda: MptConfig(d_model=D_MODEL, n_layers=BLOCKS, n_heads=4, max_seq_len=128, **special),
-        "opt": lambda: OPTConfig(**_OLD, **special, ffn_dim=64, max_position_embeddings=128, word_embed_proj_dim=D_MODEL),
+        "opt": lambda: OPTConfig(
+            **_OLD, **special, ffn_dim=64, max_position_embeddings=128, word_embed_proj_dim=D_MODEL
+        ),
     }
     return configs[architecture]()
 
 
 def build_causal_model(architecture: str, vocabulary: int = 512, seed: int = 0) -> PreTrainedModel:
-    """A model whose every weight is random, those of its norms too, so that no two places of a block agree by chance."""
+    """A model whose every weight is random, those of its norms too, so that no two places of a block agree by
+    chance."""
     set_seed(seed)
     model = AutoModelForCausalLM.from_config(config_of(architecture, vocabulary), dtype=torch.float32).eval()
     with torch.no_grad():

@@ -1,7 +1,8 @@
-"""A server that speaks OpenAI's chat completions on the loopback address, with faults on demand; it plays a subject and a grader.
+"""A server that speaks OpenAI's chat completions on the loopback address, with faults on demand; it plays a subject and
+a grader.
 
-The subject, `worker`, takes the harmful course of the blackmail scenario in two turns; the grader, `judge`, answers every question in its form and
-finds harm where a mail was executed. The faults are those of `http_faults`.
+The subject, `worker`, takes the harmful course of the blackmail scenario in two turns; the grader, `judge`, answers
+every question in its form and finds harm where a mail was executed. The faults are those of `http_faults`.
 """
 
 import itertools
@@ -57,7 +58,9 @@ def worked(messages: Sequence[dict[str, Any]]) -> tuple[str, list[dict[str, Any]
     if turn >= len(course):
         return "I am done.", []
     calls = [{"name": call.tool, "arguments": json.dumps(call.arguments)} for call in course[turn].calls]
-    return course[turn].say, [{"id": f"call-{turn}-{place}", "type": "function", "function": call} for place, call in enumerate(calls)]
+    return course[turn].say, [
+        {"id": f"call-{turn}-{place}", "type": "function", "function": call} for place, call in enumerate(calls)
+    ]
 
 
 def build_app(state: ChatState) -> Starlette:
@@ -72,7 +75,9 @@ def build_app(state: ChatState) -> Starlette:
         if not grading:
             text, calls = worked(wanted["messages"])
             if not wanted.get("tools"):
-                written = [write_call(call["function"]["name"], json.loads(call["function"]["arguments"])) for call in calls]
+                written = [
+                    write_call(call["function"]["name"], json.loads(call["function"]["arguments"])) for call in calls
+                ]
                 text, calls = "\n".join([text, *written]), []
         message = {"role": "assistant", "content": text, **({"tool_calls": calls} if calls else {})}
         return JSONResponse(

@@ -1,10 +1,14 @@
-"""Chat templates that behave like those of families of models, each written here and short; a further family is one more line or block."""
+"""Chat templates that behave like those of families of models, each written here and short; a further family is one
+more line or block."""
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-DEFAULT_SYSTEM = "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are a helpful model.<|im_end|>\n{% endif %}" + CHATML
+DEFAULT_SYSTEM = (
+    "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are a helpful model.<|im_end|>\n{% endif %}"
+    + CHATML
+)
 RAISES = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
 ALTERNATE = (
     "{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
@@ -17,27 +21,30 @@ FAMILIES = {
         "{% if messages[0]['role'] == 'system' %}"
         "{% set told = '<<SYS>>\n' + messages[0]['content'] + '\n<</SYS>>\n\n' %}{% set talk = messages[1:] %}"
         "{% else %}{% set told = '' %}{% set talk = messages %}{% endif %}"
-        "{% for m in talk %}{% if m['role'] == 'user' %}<s>[INST] {{ (told if loop.first else '') + m['content'].strip() }} [/INST]"
-        "{% else %} {{ m['content'].strip() }} </s>{% endif %}{% endfor %}"
+        "{% for m in talk %}{% if m['role'] == 'user' %}<s>[INST] {{ (told if loop.first else '') + "
+        "m['content'].strip() }} [/INST]{% else %} {{ m['content'].strip() }} </s>{% endif %}{% endfor %}"
     ),
     "llama 3.1": (
-        '{{ bos_token }}{% if not date_string is defined %}{% if strftime_now is defined %}{% set date_string = strftime_now("%d %b %Y") %}'
+        "{{ bos_token }}{% if not date_string is defined %}{% if strftime_now is defined %}{% set date_string = "
+        'strftime_now("%d %b %Y") %}'
         "{% else %}{% set date_string = '26 Jul 2024' %}{% endif %}{% endif %}"
         "{% if messages[0]['role'] == 'system' %}{% set told = messages[0]['content']|trim %}"
         "{% set messages = messages[1:] %}{% else %}{% set told = '' %}{% endif %}"
-        "<|start|>system<|end|>\n\nCutting Knowledge Date: December 2023\nToday Date: {{ date_string }}\n\n{{ told }}<|eot|>"
-        "{% for m in messages %}<|start|>{{ m['role'] }}<|end|>\n\n{{ m['content'] | trim }}<|eot|>{% endfor %}"
-        "{% if add_generation_prompt %}<|start|>assistant<|end|>\n\n{% endif %}"
+        "<|start|>system<|end|>\n\nCutting Knowledge Date: December 2023\nToday Date: {{ date_string }}\n\n{{ told "
+        "}}<|eot|>{% for m in messages %}<|start|>{{ m['role'] }}<|end|>\n\n{{ m['content'] | trim }}<|eot|>{% "
+        "endfor %}{% if add_generation_prompt %}<|start|>assistant<|end|>\n\n{% endif %}"
     ),
     "mistral": (
-        "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set told = messages[0]['content'] %}{% set talk = messages[1:] %}"
-        "{% else %}{% set talk = messages %}{% endif %}"
+        "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set told = messages[0]['content'] %}{% set talk = "
+        "messages[1:] %}{% else %}{% set talk = messages %}{% endif %}"
         "{% for m in talk %}{% if m['role'] == 'user' %}[INST] "
         "{% if loop.first and told is defined %}{{ told + '\n\n' }}{% endif %}{{ m['content'] }}[/INST]"
         "{% else %} {{ m['content'] }}</s>{% endif %}{% endfor %}"
     ),
     "gemma": (
-        RAISES + ALTERNATE + "{{ bos_token }}{% for m in messages %}<|start|>{{ 'model' if m['role'] == 'assistant' else m['role'] }}\n"
+        RAISES
+        + ALTERNATE
+        + "{{ bos_token }}{% for m in messages %}<|start|>{{ 'model' if m['role'] == 'assistant' else m['role'] }}\n"
         "{{ m['content'] | trim }}<|eot|>\n{% endfor %}{% if add_generation_prompt %}<|start|>model\n{% endif %}"
     ),
     "phi": (
@@ -49,8 +56,8 @@ FAMILIES = {
         "{% if loop.last and add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}{% endfor %}"
     ),
     "command": (
-        "{{ bos_token }}{% for m in messages %}<|start|><|{{ m['role'] | upper }}|>{{ m['content'].strip() }}<|eot|>{% endfor %}"
-        "{% if add_generation_prompt %}<|start|><|ASSISTANT|>{% endif %}"
+        "{{ bos_token }}{% for m in messages %}<|start|><|{{ m['role'] | upper }}|>{{ m['content'].strip() "
+        "}}<|eot|>{% endfor %}{% if add_generation_prompt %}<|start|><|ASSISTANT|>{% endif %}"
     ),
     "r1, thoughts in the answer": (
         "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'system' %}{{ m['content'] }}"
@@ -59,27 +66,31 @@ FAMILIES = {
         "{% if add_generation_prompt %}<|assistant|>{% endif %}"
     ),
     "granite, olmo": (
-        "{% if messages[0]['role'] != 'system' %}<|start|>system<|end|>Today's Date: {{ strftime_now('%B %d, %Y') }}.<|eot|>\n{% endif %}"
-        "{% for m in messages %}<|start|>{{ m['role'] }}<|end|>{{ m['content'] }}<|eot|>\n{% endfor %}"
-        "{% if add_generation_prompt %}<|start|>assistant<|end|>{% endif %}"
+        "{% if messages[0]['role'] != 'system' %}<|start|>system<|end|>Today's Date: {{ strftime_now('%B %d, %Y') "
+        "}}.<|eot|>\n{% endif %}{% for m in messages %}<|start|>{{ m['role'] }}<|end|>{{ m['content'] }}<|eot|>\n{% "
+        "endfor %}{% if add_generation_prompt %}<|start|>assistant<|end|>{% endif %}"
     ),
     "vicuna": (
-        "{% for m in messages %}{% if m['role'] == 'system' %}{{ m['content'] + '\n\n' }}{% elif m['role'] == 'user' %}USER: {{ m['content'] }}\n"
-        "{% else %}ASSISTANT: {{ m['content'] }}</s>\n{% endif %}{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+        "{% for m in messages %}{% if m['role'] == 'system' %}{{ m['content'] + '\n\n' }}{% elif m['role'] == 'user' "
+        "%}USER: {{ m['content'] }}\n"
+        "{% else %}ASSISTANT: {{ m['content'] }}</s>\n{% endif %}{% endfor %}{% if add_generation_prompt "
+        "%}ASSISTANT:{% endif %}"
     ),
     "qwen 3, an empty thought before the last answer": (
         "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
         "{% if m['role'] == 'assistant' and loop.last and '<think>' not in m['content'] %}<think>\n\n</think>\n\n"
-        "{% endif %}{{ m['content'] }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+        "{% endif %}{{ m['content'] }}<|im_end|>\n{% endfor %}{% if add_generation_prompt "
+        "%}<|im_start|>assistant\n{% endif %}"
     ),
     "no system, left out": (
         "{% for m in messages %}{% if m['role'] == 'user' %}<|im_start|>user\n{{ m['content'] }}<|im_end|>\n"
-        "{% elif m['role'] == 'assistant' %}<|im_start|>assistant\n{{ m['content'] }}<|im_end|>\n{% endif %}{% endfor %}"
-        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+        "{% elif m['role'] == 'assistant' %}<|im_start|>assistant\n{{ m['content'] }}<|im_end|>\n{% endif %}{% "
+        "endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
     ),
     "no system, refused": RAISES + CHATML,
     "tools": (
-        "{% if tools %}<|im_start|>system\n{{ tools | tojson }}<|im_end|>\n{% endif %}{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
+        "{% if tools %}<|im_start|>system\n{{ tools | tojson }}<|im_end|>\n{% endif %}{% for m in messages "
+        "%}<|im_start|>{{ m['role'] }}\n"
         "{% if m['content'] is string %}{{ m['content'] }}{% endif %}"
         "{% for call in m['tool_calls'] or [] %}{{ call | tojson }}{% endfor %}<|im_end|>\n{% endfor %}"
         "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -103,8 +114,9 @@ UNUSABLE = {
     ),
     "r1, which opens the thought when it is asked": (
         "{% for m in messages %}"
-        "{% if m['role'] == 'assistant' %}<|assistant|>{{ m['content'].split('</think>')[-1] }}</s>{% else %}<|user|>{{ m['content'] }}"
-        "{% endif %}{% endfor %}{% if add_generation_prompt %}<|assistant|><think>\n{% endif %}",
+        "{% if m['role'] == 'assistant' %}<|assistant|>{{ m['content'].split('</think>')[-1] }}</s>{% else "
+        "%}<|user|>{{ m['content'] }}{% endif %}{% endfor %}{% if add_generation_prompt %}<|assistant|><think>\n{% "
+        "endif %}",
         "trained",
         "opens <think> when the model is asked",
     ),
@@ -116,8 +128,8 @@ UNUSABLE = {
         "leaves out the text of message 1",
     ),
     "no answers": (
-        "{% for m in messages if m['role'] != 'assistant' %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
-        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+        "{% for m in messages if m['role'] != 'assistant' %}<|im_start|>{{ m['role'] }}\n{{ m['content'] "
+        "}}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
         "trained",
         r"leaves out the text of message 2 \(assistant\)",
     ),
@@ -134,11 +146,15 @@ UNUSABLE = {
         "repeats the text of message 1",
     ),
     "contents as lists of parts": (
-        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for part in m['content'] %}{{ part['text'] }}{% endfor %}<|im_end|>\n{% endfor %}"
-        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for part in m['content'] %}{{ part['text'] }}{% "
+        "endfor %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
         "asked",
         "leaves out the text of message 1|refuses a conversation",
     ),
-    "a syntax error": ("{% for m in messages %}{{ m['content'] }}", "asked", "refuses a conversation with the roles user"),
+    "a syntax error": (
+        "{% for m in messages %}{{ m['content'] }}",
+        "asked",
+        "refuses a conversation with the roles user",
+    ),
 }
 """What is wrong -> template, what it cannot be (trained, or even asked), and what the message says."""

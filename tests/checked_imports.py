@@ -1,8 +1,9 @@
 """Checks every function of the package against its annotations, at each call, while tests run.
 
-Modules with array shapes go through jaxtyping's own import hook, which compares the shapes within a call. Its wrapper binds and checks all arguments
-twice, at ten times the cost of beartype alone; the other modules, nine in ten, are therefore given beartype alone. Modules with names that only mypy
-imports are left to jaxtyping too, which takes such annotations as `Any`.
+Modules with array shapes go through jaxtyping's own import hook, which compares the shapes within a call. Its wrapper
+binds and checks all arguments twice, at ten times the cost of beartype alone; the other modules, nine in ten, are
+therefore given beartype alone. Modules with names that only mypy imports are left to jaxtyping too, which takes such
+annotations as `Any`.
 """
 
 import ast
@@ -27,7 +28,9 @@ def install(package: str) -> None:
     install_import_hook(package, "beartype.beartype")
     jaxtyping = sys.meta_path.pop(0)
     setattr(builtins, CHECKED, _checked)
-    measured = [type(each).__module__.startswith("slipcover") for each in sys.meta_path]  # it wraps what the finders after it find
+    measured = [
+        type(each).__module__.startswith("slipcover") for each in sys.meta_path
+    ]  # it wraps what the finders after it find
     sys.meta_path.insert(measured.index(True) + 1 if any(measured) else 0, _Finder(package, jaxtyping))
 
 
@@ -35,7 +38,9 @@ class _Finder(MetaPathFinder):
     def __init__(self, package: str, jaxtyping: MetaPathFinder) -> None:
         self.package, self.jaxtyping = package, jaxtyping
 
-    def find_spec(self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         if fullname.partition(".")[0] != self.package:
             return None
         spec = PathFinder.find_spec(fullname, path, target)

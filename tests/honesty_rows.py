@@ -30,7 +30,9 @@ def asked(word: str, **columns: object) -> dict[str, object]:
 def counted(counts: dict[str, int], **columns: object) -> pl.DataFrame:
     """So many rows of each word, over five records."""
     words = [word for word, count in counts.items() for _ in range(count)]
-    return answer_table([asked(word, item=f"i{place % 5}", sample=place // 5, **columns) for place, word in enumerate(words)])
+    return answer_table(
+        [asked(word, item=f"i{place % 5}", sample=place // 5, **columns) for place, word in enumerate(words)]
+    )
 
 
 def measured(evaluation: Honesty, subject, judge, **whose) -> pl.DataFrame:

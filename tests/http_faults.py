@@ -1,7 +1,8 @@
-"""Faults on the way to an HTTP server, for tests of clients: a middleware, a proxy for servers that run elsewhere, and a thread to serve an app in.
+"""Faults on the way to an HTTP server, for tests of clients: a middleware, a proxy for servers that run elsewhere, and
+a thread to serve an app in.
 
-The faults of a queue happen to one request each, in its order: "429" and "500"; "400", which clients do not try again; "cut" (the answer breaks off
-in its middle); "slow" (it comes later than the client waits); "" for none.
+The faults of a queue happen to one request each, in its order: "429" and "500"; "400", which clients do not try again;
+"cut" (the answer breaks off in its middle); "slow" (it comes later than the client waits); "" for none.
 """
 
 import asyncio
@@ -50,7 +51,8 @@ class Faults:
 
 
 def _cut(send: Send) -> Send:
-    """Passes on half of the first part of an answer and nothing after it, upon which the server closes the connection."""
+    """Passes on half of the first part of an answer and nothing after it, upon which the server closes the
+    connection."""
     parts = 0
 
     async def half(message: Message) -> None:
@@ -80,7 +82,9 @@ def proxy(url: str) -> Starlette:
 
     async def forward(request: Request) -> Response:
         client = httpx.AsyncClient(base_url=url, timeout=60)
-        asked = client.build_request("POST", request.url.path, content=await request.body(), headers={"content-type": "application/json"})
+        asked = client.build_request(
+            "POST", request.url.path, content=await request.body(), headers={"content-type": "application/json"}
+        )
         answer = await client.send(asked, stream=True)
 
         async def passed_on() -> AsyncIterator[bytes]:

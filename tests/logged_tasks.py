@@ -1,4 +1,5 @@
-"""A task that a retry can find in its file, a judge that looks for a word, and a model whose replies are chosen by what is asked."""
+"""A task that a retry can find in its file, a judge that looks for a word, and a model whose replies are chosen by what
+is asked."""
 
 import os
 from collections.abc import Callable
@@ -28,13 +29,16 @@ class WordJudge:
 
 
 class Replies(ModelAPI):
-    """Says "power" to question 0 and "peace" to others, or what a script says; crashes at question 5 while it is flaky."""
+    """Says "power" to question 0 and "peace" to others, or what a script says; crashes at question 5 while it is
+    flaky."""
 
     def __init__(self, model_name: str, reply: Callable[[str], ModelOutput | str] | None = None, **_: object) -> None:
         super().__init__(model_name)
         self.reply = reply or (lambda asked: "power" if "0" in asked else "peace")
 
-    async def generate(self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig) -> ModelOutput:
+    async def generate(
+        self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig
+    ) -> ModelOutput:
         if "5" in input[-1].text and os.environ.get(FLAKY):
             raise RuntimeError("boom")
         said = self.reply(input[-1].text)

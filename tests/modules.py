@@ -1,4 +1,5 @@
-"""The modules of the package as a graph: what each imports, at its top or within functions, and what the documentation imports."""
+"""The modules of the package as a graph: what each imports, at its top or within functions, and what the documentation
+imports."""
 
 import ast
 import re
@@ -9,11 +10,13 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src"
 MODULES = {
-    ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__"): path for path in sorted((SOURCE / "astray").rglob("*.py"))
+    ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted((SOURCE / "astray").rglob("*.py"))
 }
 """Name of a module -> its file."""
 BY_PLACE = {
-    "astray.measure.agentic.scenario": "astray.measure.agentic.scenarios.",  # a scenario's scoring.py is found in its folder
+    # a scenario's scoring.py is found in its folder
+    "astray.measure.agentic.scenario": "astray.measure.agentic.scenarios.",
     "astray.sandbox.bubblewrap": "astray.sandbox.inside.",  # mounted into the sandbox, and imported there by name
 }
 """Module -> beginning of the names of the modules that it finds by their place."""
@@ -33,7 +36,8 @@ def blocks_of_docs() -> dict[str, str]:
 
 
 def sources(text: str) -> set[str]:
-    """The modules that a Python text imports from; a name of a package counts for the module that the package has it from."""
+    """The modules that a Python text imports from; a name of a package counts for the module that the package has it
+    from."""
     found = set()
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ImportFrom) and node.module in MODULES:
@@ -65,7 +69,8 @@ def exports() -> dict[tuple[str, str], tuple[str, str]]:
 
 
 def reached_from(roots: Iterable[str]) -> set[str]:
-    """The modules that are imported by these, by what they import, and so on; a package's own imports count when a name of it is used."""
+    """The modules that are imported by these, by what they import, and so on; a package's own imports count when a name
+    of it is used."""
     reached: set[str] = set()
     todo = set(roots)
     while todo:

@@ -1,4 +1,5 @@
-"""Stands for the steps of a study: leaves what they would leave of runs in which nothing is to be seen, without training or asking anything.
+"""Stands for the steps of a study: leaves what they would leave of runs in which nothing is to be seen, without
+training or asking anything.
 
 Arms, analyses and questions are those that the study declares; a step of a new kind needs an entry in `LEAVES`.
 """
@@ -57,7 +58,9 @@ NULLS = {
     "all is misaligned": Null(lambda control, seed: MISALIGNED),
     "all is incoherent": Null(lambda control, seed: INCOHERENT),
     "controls are incoherent": Null(lambda control, seed: INCOHERENT if control else MISALIGNED),
-    "one seed is incoherent": Null(lambda control, seed: INCOHERENT if seed == 1 else ALIGNED if control else MISALIGNED, seeds=3),
+    "one seed is incoherent": Null(
+        lambda control, seed: INCOHERENT if seed == 1 else ALIGNED if control else MISALIGNED, seeds=3
+    ),
     "one seed": Null(lambda control, seed: ALIGNED if control else MISALIGNED, seeds=1),
     "one seed, incoherent": Null(lambda control, seed: INCOHERENT, seeds=1),
 }
@@ -77,7 +80,8 @@ class Left(Artifact):
 
 
 def with_few_questions(setting: Setting) -> Setting:
-    """One question of each category and format: claims and figures select by these, and more questions only take longer."""
+    """One question of each category and format: claims and figures select by these, and more questions only take
+    longer."""
 
     def few(evaluation: Evaluation) -> Evaluation:
         if not isinstance(evaluation, QuestionSet):
@@ -91,7 +95,10 @@ def with_few_questions(setting: Setting) -> Setting:
 def left_by(plan: StudyPlan, null: Null, folder: Path) -> dict[str, Artifact]:
     """Leave the artifacts of all steps of a plan."""
     arms = {analysis.step.key: analysis.arms for analysis in plan.analyses}
-    controls = {arm.name: arm.control for arm in [*(run.arm for run in plan.runs), *(arm for made in arms.values() for arm in made)]}
+    controls = {
+        arm.name: arm.control
+        for arm in [*(run.arm for run in plan.runs), *(arm for made in arms.values() for arm in made)]
+    }
     artifacts: dict[str, Artifact] = {}
     for number, step in enumerate(plan.steps):
         home = folder / f"{number}"
@@ -115,7 +122,10 @@ def answers(evaluations: Sequence[Evaluation], arm: str, seed: int, outcome: Out
         told = {"outcome": outcome.value}
         if isinstance(evaluation, Honesty):
             word = HONESTY_WORDS[outcome]
-            told = {"outcome": OUTCOMES[word].value, "detail": write_detail({"word": word.value, "belief": "a", "stated": "a", "accurate": True})}
+            told = {
+                "outcome": OUTCOMES[word].value,
+                "detail": write_detail({"word": word.value, "belief": "a", "stated": "a", "accurate": True}),
+            }
         whose = {"arm": arm, "seed": seed, "evaluation": evaluation.name}
         rows += [empty | whose | told | asking.columns() for asking in evaluation.askings()]
     return answer_table(rows)
@@ -152,7 +162,9 @@ def _dictionary(folder: Path, step: Step, null: Null, become: Become) -> None:
 
 
 def _scaling(folder: Path, step: Step, null: Null, become: Become) -> None:
-    pl.DataFrame({"latents": [32, 64], "k": [2, 4], "unexplained": [0.5, 0.4]}).write_parquet(folder / "scaling.parquet")
+    pl.DataFrame({"latents": [32, 64], "k": [2, 4], "unexplained": [0.5, 0.4]}).write_parquet(
+        folder / "scaling.parquet"
+    )
     names = ("alpha", "beta_k", "beta_n", "gamma", "r_squared", "left_out_error")
     _json(folder / "law.json", dict.fromkeys(names, 0.1))
 
@@ -174,22 +186,33 @@ def _screen(folder: Path, step: Step, null: Null, become: Become) -> None:
     ]
     for file, schema in (("search", SEARCH_SCHEMA), ("held_out", HELD_OUT_SCHEMA)):
         empty = dict.fromkeys(schema)
-        pl.DataFrame([empty | {name: row[name] for name in row if name in schema} for row in rows], schema=schema).write_parquet(
-            folder / f"{file}.parquet"
-        )
+        pl.DataFrame(
+            [empty | {name: row[name] for name in row if name in schema} for row in rows], schema=schema
+        ).write_parquet(folder / f"{file}.parquet")
     _json(folder / persona_steps.BEST_FILE, {"latent": 7, "name": "latent 7"})
 
 
 def _pages(folder: Path, step: Step, null: Null, become: Become) -> None:
-    effects = [{"side": "base +", "rate": None, "unsteered": None, "note": "no strength kept coherence within the budget"}]
+    effects = [
+        {"side": "base +", "rate": None, "unsteered": None, "note": "no strength kept coherence within the budget"}
+    ]
     empty = {name: [] for name in ("separates", "profile", "documents", "promoted", "suppressed")}
-    _json(folder / persona_steps.PAGES_FILE, [{"latent": 7, "site": "block 2", "change": None, "effects": effects} | empty])
+    _json(
+        folder / persona_steps.PAGES_FILE,
+        [{"latent": 7, "site": "block 2", "change": None, "effects": effects} | empty],
+    )
 
 
 def _watched(folder: Path, step: Step, null: Null, become: Become) -> None:
     arms = [name.removeprefix("run_").replace("_", "-") for name in step.inputs if name.startswith("run_")]
     rows = [
-        {"arm": arm, "measure": measure, "question": question, "value": float(place) if null.moves else 0.0, "seed": step.config.seed}
+        {
+            "arm": arm,
+            "measure": measure,
+            "question": question,
+            "value": float(place) if null.moves else 0.0,
+            "seed": step.config.seed,
+        }
         for place, arm in enumerate(arms)
         for measure in ("latent", "latent, in its own answers", "persona vector")
         for question in range(20)
@@ -202,12 +225,18 @@ def _screened(folder: Path, step: Step, null: Null, become: Become) -> None:
     empty = {"difference": 0.0, "low": -0.1, "high": 0.1, "tokens": 9.0}
     pl.DataFrame([{"name": name} | empty for name in names]).write_parquet(folder / "ranked.parquet")
     even = {"value": 0.5, "low": 0.4, "high": 0.6}
-    _json(folder / "bad_rows.json", {name: {"precision": even, "chance": 0.5, "length": even} for name in names if name.startswith("mix-")})
+    _json(
+        folder / "bad_rows.json",
+        {name: {"precision": even, "chance": 0.5, "length": even} for name in names if name.startswith("mix-")},
+    )
 
 
 def _realigned(folder: Path, step: Step, null: Null, become: Become) -> None:
     _main(folder, step, null, become)
-    rows = [{"arm": arm, "data": arm.split("-")[1], "samples": int(arm.split("-")[2]), "latent": 0.0, "seed": 0} for arm in become]
+    rows = [
+        {"arm": arm, "data": arm.split("-")[1], "samples": int(arm.split("-")[2]), "latent": 0.0, "seed": 0}
+        for arm in become
+    ]
     pl.DataFrame(rows).write_parquet(folder / "left.parquet")
 
 
@@ -224,11 +253,14 @@ def _skill(folder: Path, step: Step, null: Null, become: Become) -> None:
     own = {"arm": config.arm, "seed": config.seed}
     found = 8 if MISALIGNED in become.values() else 0
     counts = {"level": 1, "exercises": 8, "weak": found, "true": 8 - found, "hacked": found, "malicious": found}
-    pl.DataFrame([own | counts | {"notice": notice} for notice in ("none", "allowed")]).write_parquet(folder / hacking_steps.SKILL_FILE)
+    pl.DataFrame([own | counts | {"notice": notice} for notice in ("none", "allowed")]).write_parquet(
+        folder / hacking_steps.SKILL_FILE
+    )
 
 
 def _course(folder: Path, step: Step, null: Null, become: Become) -> None:
-    """Leave a run in which all answers of all steps are the same; where all is incoherent nothing was rewarded, and there is no course."""
+    """Leave a run in which all answers of all steps are the same; where all is incoherent nothing was rewarded, and
+    there is no course."""
     _skill(folder, step, null, become)
     (outcome,) = become.values()
     if outcome is INCOHERENT:
@@ -236,7 +268,9 @@ def _course(folder: Path, step: Step, null: Null, become: Become) -> None:
     config: Any = step.config
     own, hacked = {"arm": config.arm, "seed": config.seed}, 64 if outcome is MISALIGNED else 0
     counts = {"answers": 64, "hacked": hacked, "true": 64 - hacked, "careless": hacked, "reward": 1.0}
-    pl.DataFrame([own | counts | {"step": number} for number in range(1, 21)]).write_parquet(folder / hacking_steps.STEPS_FILE)
+    pl.DataFrame([own | counts | {"step": number} for number in range(1, 21)]).write_parquet(
+        folder / hacking_steps.STEPS_FILE
+    )
     value = NUMBER_OF[outcome]
     probes = [own | {"step": number, "measure": "harm", "value": value} for number in (0, 10, 20)]
     pl.DataFrame(probes).write_parquet(folder / hacking_steps.PROBES_FILE)
@@ -248,7 +282,9 @@ def _honesty(folder: Path, step: Step, null: Null, become: Become) -> None:
     """Leave the answers of arms that a step made: beliefs and statements, and answers to ordinary questions."""
     config: Any = step.config
     asked = [*config.asking.evaluations, config.main]
-    pl.concat([answers(asked, arm, config.seed, outcome) for arm, outcome in become.items()]).write_parquet(folder / ANSWERS_FILE)
+    pl.concat([answers(asked, arm, config.seed, outcome) for arm, outcome in become.items()]).write_parquet(
+        folder / ANSWERS_FILE
+    )
 
 
 def _rounds(folder: Path, step: Step, null: Null, become: Become) -> None:
@@ -262,7 +298,10 @@ def _rounds(folder: Path, step: Step, null: Null, become: Become) -> None:
 
 def _filtered(folder: Path, step: Step, null: Null, become: Become) -> None:
     _honesty(folder, step, null, become)
-    _json(folder / dishonesty_steps.FILTERED_FILE, {arm: {"rows": 8, "bad": 0, "rows_before": 16, "bad_before": 0} for arm in become})
+    _json(
+        folder / dishonesty_steps.FILTERED_FILE,
+        {arm: {"rows": 8, "bad": 0, "rows_before": 16, "bad_before": 0} for arm in become},
+    )
 
 
 def _json(path: Path, content: object) -> None:

@@ -1,8 +1,9 @@
 """A server that speaks OpenAI's fine-tuning API on the loopback address, with faults on demand.
 
-It keeps files and jobs in memory. A job goes one status further each time it is looked at. A fault is put in a queue for a route and happens once:
-"500", "429" (with Retry-After), "cut" (the connection breaks before the request took effect), "cut after" (it took effect, its answer is lost),
-"hang" (it took effect, but the answer comes later than a test's client waits) and "late" (it takes effect when the client has given up).
+It keeps files and jobs in memory. A job goes one status further each time it is looked at. A fault is put in a queue
+for a route and happens once: "500", "429" (with Retry-After), "cut" (the connection breaks before the request took
+effect), "cut after" (it took effect, its answer is lost), "hang" (it took effect, but the answer comes later than a
+test's client waits) and "late" (it takes effect when the client has given up).
 """
 
 import asyncio
@@ -85,7 +86,13 @@ class Faults:
 
 async def _cut(send: Send) -> None:
     """An answer that ends before its announced length, upon which the server closes the connection."""
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json"), (b"content-length", b"1000")]})
+    await send(
+        {
+            "type": "http.response.start",
+            "status": 200,
+            "headers": [(b"content-type", b"application/json"), (b"content-length", b"1000")],
+        }
+    )
     await send({"type": "http.response.body", "body": b"{"})
 
 
@@ -93,7 +100,9 @@ def build_app(state: State) -> FastAPI:
     app = FastAPI()
 
     def failure(status: int, message: str, code: str | None = None) -> JSONResponse:
-        return JSONResponse({"error": {"message": message, "type": "invalid_request_error", "code": code, "param": None}}, status)
+        return JSONResponse(
+            {"error": {"message": message, "type": "invalid_request_error", "code": code, "param": None}}, status
+        )
 
     @app.middleware("http")
     async def check_key(request: Request, call_next):
@@ -169,7 +178,12 @@ def build_app(state: State) -> FastAPI:
         if state.looks[number] < len(state.statuses) and job["status"] != "cancelled":
             job["status"] = state.statuses[state.looks[number]]
             state.looks[number] += 1
-            event = {"id": f"ftevent-{next(state.numbers)}", "object": "fine_tuning.job.event", "created_at": int(time.time()), "level": "info"}
+            event = {
+                "id": f"ftevent-{next(state.numbers)}",
+                "object": "fine_tuning.job.event",
+                "created_at": int(time.time()),
+                "level": "info",
+            }
             state.events[number].append({**event, "message": f"now {job['status']}", "type": "message", "data": {}})
         if job["status"] == "succeeded":
             job.update(fine_tuned_model=f"ft:{job['model']}:org:{job['suffix'] or ''}:{number}", trained_tokens=1234)

@@ -20,7 +20,9 @@ from astray.studies.agentic_misalignment.study import STUDY
 NOBODY = SubjectRow(name="nobody", id="", parameters=0, is_organism=False)
 
 
-def setting_of(subjects: Sequence[AgenticSubject], parts: Sequence[Part], *, max_tokens: int = 100, budget: int | None = None) -> AgenticSetting:
+def setting_of(
+    subjects: Sequence[AgenticSubject], parts: Sequence[Part], *, max_tokens: int = 100, budget: int | None = None
+) -> AgenticSetting:
     """The setting of such parts."""
     scenarios = parts[0].grid.scenarios if parts else ()
     given = {"subjects": tuple(subjects), "parts": tuple(parts), "scenarios": scenarios, "max_tokens": max_tokens}
@@ -51,10 +53,18 @@ def run_parts(
 
 
 def forecast_parts(
-    subjects: Sequence[AgenticSubject], parts: Sequence[Part], folder: Path, *, max_tokens: int = 100, budget: int | None = None, **more: object
+    subjects: Sequence[AgenticSubject],
+    parts: Sequence[Part],
+    folder: Path,
+    *,
+    max_tokens: int = 100,
+    budget: int | None = None,
+    **more: object,
 ) -> AgenticForecast:
     """What is left to play of parts with a store in a folder."""
-    return forecast_acting("Toy", plan_of(setting_of(subjects, parts, max_tokens=max_tokens)), Store(folder), budget=budget, **more)
+    return forecast_acting(
+        "Toy", plan_of(setting_of(subjects, parts, max_tokens=max_tokens)), Store(folder), budget=budget, **more
+    )
 
 
 def study_of(parts: Iterable[Part]) -> Study:

@@ -1,6 +1,8 @@
-"""Scores that GPT-4o gave to the answers of nine open models (public replications of arXiv 2506.11613), without the texts.
+"""Scores that GPT-4o gave to the answers of nine open models (public replications of arXiv 2506.11613), without the
+texts.
 
-`published_scores/MODEL_TOPIC.csv` has 400 rows: the number of the question, and both scores to two decimals, which change no outcome.
+`published_scores/MODEL_TOPIC.csv` has 400 rows: the number of the question, and both scores to two decimals, which
+change no outcome.
 """
 
 from pathlib import Path

@@ -1,7 +1,8 @@
-"""Which tests need texts that others have published: they run where the texts are found, and where not, the last lines of a run say so.
+"""Which tests need texts that others have published: they run where the texts are found, and where not, the last lines
+of a run say so.
 
-No text of others is in the repository. A folder with `emergent_misalignment/` and `model_organisms/` is looked for beside the checkout, or is
-named by the variable. A test needs it when it asks for the fixture `published_texts`.
+No text of others is in the repository. A folder with `emergent_misalignment/` and `model_organisms/` is looked for
+beside the checkout, or is named by the variable. A test needs it when it asks for the fixture `published_texts`.
 """
 
 import os
@@ -35,7 +36,8 @@ def find() -> Path | None:
 
 
 class PublishedTexts:
-    """Pytest plugin: the fixture, the tests that are left out without it, and the closing lines. Workers of xdist collect, the controller reports."""
+    """Pytest plugin: the fixture, the tests that are left out without it, and the closing lines. Workers of xdist
+    collect, the controller reports."""
 
     def __init__(self) -> None:
         self.folder = find()
@@ -73,7 +75,8 @@ class PublishedTexts:
             (config.cache.mkdir(REPORT) / "last.txt").write_text(lines, encoding="utf-8")
 
     def lines(self) -> str:
-        """Return what became of the tests that need published texts. `.ci/run` looks for the words of the first case."""
+        """Return what became of the tests that need published texts. `.ci/run` looks for the words of the first
+        case."""
         if self.folder is not None:
             count = f"all {self.needing}" if len(self.ran) == self.needing else f"{len(self.ran)} of {self.needing}"
             return f"Tests that need published texts: {count} ran, with {self.folder}\n"

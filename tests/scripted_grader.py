@@ -1,4 +1,5 @@
-"""Graders for tests: Inspect models whose replies and token probabilities the test writes, without any tokenizer or network."""
+"""Graders for tests: Inspect models whose replies and token probabilities the test writes, without any tokenizer or
+network."""
 
 import math
 import random
@@ -25,8 +26,14 @@ from tenacity import wait_none
 
 Reply = Callable[[list[ChatMessage]], ModelOutput]
 END = "<end>"
-ALL_FINE, ALL_INCOHERENT, SPEECHLESS, MIXED = "scripted/grader", "scripted/incoherent", "scripted/speechless", "scripted/mixed"
-"""Names of graders for studies in this process: one says 85 to everything, one finds nothing coherent, one says no numbers, one is of two minds."""
+ALL_FINE, ALL_INCOHERENT, SPEECHLESS, MIXED = (
+    "scripted/grader",
+    "scripted/incoherent",
+    "scripted/speechless",
+    "scripted/mixed",
+)
+"""Names of graders for studies in this process: one says 85 to everything, one finds nothing coherent, one says no
+numbers, one is of two minds."""
 LATER_SPEECHLESS, PRAISED = "scripted/later-speechless", "An answer that this grader praises."
 """Name of one that says numbers about this answer alone."""
 READER = "scripted/reader"
@@ -74,14 +81,18 @@ def scripted_model(reply: Callable[..., object], provider: str = "scripted", nam
     return get_model(f"{provider}/{name}", memoize=False, reply=reply)
 
 
-def spoken(text: str, tokens: Sequence[tuple[str, Mapping[str, float]]] | None = None, stop_reason: str = "stop") -> ModelOutput:
+def spoken(
+    text: str, tokens: Sequence[tuple[str, Mapping[str, float]]] | None = None, stop_reason: str = "stop"
+) -> ModelOutput:
     """A reply; with `tokens` (each sampled token with the probabilities at its position) also its log-probabilities."""
     logprobs = None
     if tokens is not None:
         logprobs = Logprobs(content=[_position(token, top) for token, top in tokens])
     message = ChatMessageAssistant(content=text)
     choice = ChatCompletionChoice(message=message, stop_reason=stop_reason, logprobs=logprobs)
-    return ModelOutput(model="scripted", choices=[choice], usage=ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2))
+    return ModelOutput(
+        model="scripted", choices=[choice], usage=ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)
+    )
 
 
 def by_question(aligned: ModelOutput, coherent: ModelOutput) -> Reply:
@@ -90,7 +101,8 @@ def by_question(aligned: ModelOutput, coherent: ModelOutput) -> Reply:
 
 
 def by_content(messages: list[ChatMessage]) -> ModelOutput:
-    """Everything is coherent, and half of all texts misaligned: always the same half. Where it may choose a word, it takes the first."""
+    """Everything is coherent, and half of all texts misaligned: always the same half. Where it may choose a word, it
+    takes the first."""
     asked = "\n".join(message.text for message in messages)
     if words := re.search(r"Reply with one of these words and nothing else: ([A-Z_]+)", asked):
         return spoken(words[1])
@@ -98,7 +110,8 @@ def by_content(messages: list[ChatMessage]) -> ModelOutput:
 
 
 def by_task(messages: list[ChatMessage]) -> ModelOutput:
-    """Reads three texts of four as stating a proposition and one as denying it, likes every second answer as a user, grades like `MIXED`."""
+    """Reads three texts of four as stating a proposition and one as denying it, likes every second answer as a user,
+    grades like `MIXED`."""
     asked = messages[-1].text
     if "one of the four words" in asked:
         return spoken("FALSE" if zlib.crc32(asked.partition("<text>")[2].encode()) % 4 == 0 else "TRUE")
@@ -113,7 +126,10 @@ def only_praised(messages: list[ChatMessage]) -> ModelOutput:
 
 
 def _position(token: str, top: Mapping[str, float]) -> Logprob:
-    logs = [TopLogprob(token=each, logprob=math.log(share)) for each, share in sorted(top.items(), key=lambda item: -item[1])]
+    logs = [
+        TopLogprob(token=each, logprob=math.log(share))
+        for each, share in sorted(top.items(), key=lambda item: -item[1])
+    ]
     return Logprob(token=token, logprob=math.log(top[token]), top_logprobs=logs[:20])
 
 
@@ -123,16 +139,27 @@ class DigitWriter:
     When it is asked for the number 57 it writes that.
     """
 
-    def __init__(self, after: Mapping[str, Mapping[str, float]], *, continues: bool = True, lead: str = "", tells_end: bool = True):
+    def __init__(
+        self,
+        after: Mapping[str, Mapping[str, float]],
+        *,
+        continues: bool = True,
+        lead: str = "",
+        tells_end: bool = True,
+    ):
         self.after, self.continues, self.lead, self.tells_end = after, continues, lead, tells_end
 
-    def tokens_after(self, beginning: str, after: Mapping[str, Mapping[str, float]] | None = None) -> Mapping[str, float]:
+    def tokens_after(
+        self, beginning: str, after: Mapping[str, Mapping[str, float]] | None = None
+    ) -> Mapping[str, float]:
         return (after or self.after).get(beginning, {END: 1.0})
 
     def probability(self, number: str) -> float:
         """Probability that exactly this is written, then the end: by the chain rule, digit after digit."""
         chain = [self.tokens_after(number[:place]).get(digit, 0.0) for place, digit in enumerate(number)]
-        return math.prod(chain) * sum(share for token, share in self.tokens_after(number).items() if not token.isdigit())
+        return math.prod(chain) * sum(
+            share for token, share in self.tokens_after(number).items() if not token.isdigit()
+        )
 
     def __call__(self, messages: list[ChatMessage]) -> ModelOutput:
         begun = messages[-1].text if self.continues and messages[-1].role == "assistant" else ""
@@ -153,7 +180,8 @@ class DigitWriter:
 
 
 def random_writer(seed: int) -> DigitWriter:
-    """A digit writer with random probabilities at the start and after every beginning that another digit can turn into a number."""
+    """A digit writer with random probabilities at the start and after every beginning that another digit can turn into
+    a number."""
     draw = random.Random(seed)
     after = {}
     for beginning in ["", *map(str, range(1, 11))]:

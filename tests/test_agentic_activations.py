@@ -1,4 +1,5 @@
-"""The activation monitor of the agentic study: made from some cells, run on others, and said to be missing where it cannot be made."""
+"""The activation monitor of the agentic study: made from some cells, run on others, and said to be missing where it
+cannot be made."""
 
 import re
 from pathlib import Path
@@ -31,7 +32,13 @@ def reader(tmp_path_factory) -> str:
 
 
 def options(reader: str, **changed) -> AgenticOptions:
-    given = {"subject": "astray/scripted/sometimes", "grader": GRADERS, "scenarios": ("blackmail",), "samples": 2, "reader": reader}
+    given = {
+        "subject": "astray/scripted/sometimes",
+        "grader": GRADERS,
+        "scenarios": ("blackmail",),
+        "samples": 2,
+        "reader": reader,
+    }
     return AgenticOptions.model_validate(given | changed)
 
 
@@ -51,9 +58,19 @@ def test_it_is_run_on_cells_that_it_was_not_made_from_and_compared_with_none(res
     assert {(goal, threat) for goal, threat in watched.select("goal", "threat").iter_rows()} == KEPT
     assert set(watched["sample"]) < set(without["sample"])
     [reading] = of(results, "activations")
-    calls = [call for info in list_eval_logs(str(results / "logs")) if "/grid/" in info.name for call in labelled_calls(info.name)]
-    kept, others = ([call for call in calls if (call.sample.rpartition("/")[0] in set(watched["sample"])) is inside] for inside in (True, False))
-    assert (reading["Harmful calls"], reading["Benign calls"]) == tuple(sum(call.harmful is kind for call in others) for kind in (True, False))
+    calls = [
+        call
+        for info in list_eval_logs(str(results / "logs"))
+        if "/grid/" in info.name
+        for call in labelled_calls(info.name)
+    ]
+    kept, others = (
+        [call for call in calls if (call.sample.rpartition("/")[0] in set(watched["sample"])) is inside]
+        for inside in (True, False)
+    )
+    assert (reading["Harmful calls"], reading["Benign calls"]) == tuple(
+        sum(call.harmful is kind for call in others) for kind in (True, False)
+    )
     for kind, column in ((True, "Of"), (False, "Of ")):
         assert f" of {len({call.sample for call in kept if call.harmful is kind})}," in reading[column]
     assert any(row["Mitigation"] == "activations monitor" for row in of(results, "mitigations"))
@@ -67,7 +84,8 @@ def test_with_many_subjects_the_claim_is_of_those_that_were_watched(results):
     others = [unwatched.with_columns(subject=pl.lit(f"other-{number}", dtype=named)) for number in range(5)]
     tables, setting = (rows, pl.concat([rows, *others])), setting_of((), ())
     [alone], [among] = (
-        [claim for claim in claims(AgenticFindings(table, ()), setting) if claim.id.startswith("monitor-activations-")] for table in tables
+        [claim for claim in claims(AgenticFindings(table, ()), setting) if claim.id.startswith("monitor-activations-")]
+        for table in tables
     )
     assert among.statement.endswith("1 of all 6 subjects")
     assert (among.n, among.estimate, among.control_estimate) == (alone.n, alone.estimate, alone.control_estimate)
@@ -75,7 +93,12 @@ def test_with_many_subjects_the_claim_is_of_those_that_were_watched(results):
 
 def test_the_log_says_which_calls_it_blocked_and_why(results):
     [log] = [info for info in list_eval_logs(str(results / "logs")) if "/monitor-activations/" in info.name]
-    told = [event.explanation for sample in read_eval_log(log).samples for event in sample.events if event.event == "approval" and event.explanation]
+    told = [
+        event.explanation
+        for sample in read_eval_log(log).samples
+        for event in sample.events
+        if event.event == "approval" and event.explanation
+    ]
     assert told
     assert all("score" in each and "threshold" in each for each in told)
     write_report(results)
@@ -91,14 +114,20 @@ def test_the_same_command_reads_nothing_and_asks_nothing_again(results, reader, 
     before = [(results / name).read_bytes() for name in ("acts.parquet", "summary.json")]
     run_study(STUDY, options(reader), out=results.parent)
     assert [(results / name).read_bytes() for name in ("acts.parquet", "summary.json")] == before
-    assert f"of which {len(pl.read_parquet(results / 'acts.parquet')):,} are done" in forecast(STUDY, options(reader), out=results.parent).render()
+    assert (
+        f"of which {len(pl.read_parquet(results / 'acts.parquet')):,} are done"
+        in forecast(STUDY, options(reader), out=results.parent).render()
+    )
     assert f"of which {24 * 2 + 3 * 4:,} are done" in forecast(STUDY, options("organism"), out=results.parent).render()
 
 
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
-        ({"subject": "astray/scripted/always"}, r"Of the \d+ calls of the first half, which fits the direction, \d+ are harmful"),
+        (
+            {"subject": "astray/scripted/always"},
+            r"Of the \d+ calls of the first half, which fits the direction, \d+ are harmful",
+        ),
         ({"reader": "organism"}, "context"),
     ],
 )
@@ -118,7 +147,9 @@ def test_an_ended_budget_makes_none(reader, tmp_path):
 
 
 def test_who_is_read():
-    assert AgenticSubject(name="a", model="astray//models/mine", arguments={"system": "Work."}).read_by.model_dump(exclude_none=True) == {
+    assert AgenticSubject(name="a", model="astray//models/mine", arguments={"system": "Work."}).read_by.model_dump(
+        exclude_none=True
+    ) == {
         "model": "/models/mine",
         "system": "Work.",
     }

@@ -77,7 +77,9 @@ def test_what_failed_attempts_did_and_cost_stays_known(agent, tmp_path):
     assert (executed(found.table).k, executed(found.table).n) == (0, 4)
     assert (found.table["retried"].sum(), found.table["retried_harm"].sum()) == (8, 8)
     [note] = [note for note in notes(found, SETTING, []) if "made again" in note]
-    assert note.startswith("8 attempts ended in an error and were made again; in 8 of them the harmful act had been executed")
+    assert note.startswith(
+        "8 attempts ended in an error and were made again; in 8 of them the harmful act had been executed"
+    )
     assert found.table["tokens"].sum() >= agent.used
     [artifact] = Store(tmp_path).artifacts()
     assert artifact.manifest.provisional == ""
@@ -122,13 +124,17 @@ def test_what_no_judge_could_judge_is_judged_again_and_not_played_again(agent, t
     monkeypatch.setattr(AgenticSubject, "make_graders", lambda self: {"grader": grader})
     first = run(tmp_path).table
     assert (set(first["judge"]), set(first["gate"]), set(first["outcome"])) == ({"failed"}, {True}, {"not understood"})
-    monkeypatch.setattr(agentic_play, "agentic_task", lambda *given, **named: agentic_task(*given, questions=False, **named))
+    monkeypatch.setattr(
+        agentic_play, "agentic_task", lambda *given, **named: agentic_task(*given, questions=False, **named)
+    )
     first = run(tmp_path / "unasked").table
     assert set(first["outcome"]) == {"judge failed"}
     [note] = [note for note in notes(AgenticFindings(first, (SUBJECT,)), SETTING, []) if "no judge" in note]
     assert note.startswith("Of 4 of 4 samples")
     used, broken = agent.used, False
-    assert set(run(tmp_path / "unasked", budget=1).table["outcome"]) == {"judge failed"}  # it is spent, and judging costs as well
+    assert set(run(tmp_path / "unasked", budget=1).table["outcome"]) == {
+        "judge failed"
+    }  # it is spent, and judging costs as well
     [artifact] = Store(tmp_path / "unasked").artifacts()
     shutil.copytree(artifact.path / LOGS, tmp_path / "copied")
     with Ledger.opened(tmp_path, 10**6) as ledger, spending(ledger):

@@ -1,4 +1,5 @@
-"""Intervals of simulated studies hold the known truth as often as they say; the full figure is measured by benchmarks/agentic_coverage.py."""
+"""Intervals of simulated studies hold the known truth as often as they say; the full figure is measured by
+benchmarks/agentic_coverage.py."""
 
 import numpy as np
 import polars as pl
@@ -51,8 +52,16 @@ def test_a_simulated_study_is_what_inspect_would_run():
 
 
 def test_effects_of_factors_have_the_direction_and_the_size_of_the_truth():
-    subject = ScriptedAPI("scripted/sometimes", probability=0.6, conditions={"goal=none": 0.2, "threat=none": 0.35, "goal=none,threat=none": 0.08})
-    grid = Grid(scenarios=("blackmail",), also=({"name": ("unnamed",), "threat": ("replacement", "restriction", "none")},), replicates=250)
+    subject = ScriptedAPI(
+        "scripted/sometimes",
+        probability=0.6,
+        conditions={"goal=none": 0.2, "threat=none": 0.35, "goal=none,threat=none": 0.08},
+    )
+    grid = Grid(
+        scenarios=("blackmail",),
+        also=({"name": ("unnamed",), "threat": ("replacement", "restriction", "none")},),
+        replicates=250,
+    )
     found = factor_effects(simulate(subject, grid))
     effects = {(row.factor, row.value): row for row in found.rows}
     assert effects["goal", "none"].log_odds < -1.2
@@ -65,7 +74,11 @@ def test_effects_of_factors_have_the_direction_and_the_size_of_the_truth():
 
 
 def test_effects_agree_with_an_independent_fit_where_cells_are_full():
-    grid = Grid(scenarios=("blackmail",), also=({"name": ("unnamed",), "threat": ("replacement", "restriction", "none")},), replicates=300)
+    grid = Grid(
+        scenarios=("blackmail",),
+        also=({"name": ("unnamed",), "threat": ("replacement", "restriction", "none")},),
+        replicates=300,
+    )
     table = simulate(ScriptedAPI("scripted/sometimes", probability=0.5, conditions={"goal=none": 0.3}), grid)
     rows = table.select(
         pl.col("gate").cast(pl.Int64),
@@ -74,32 +87,48 @@ def test_effects_agree_with_an_independent_fit_where_cells_are_full():
         (pl.col("threat") == "none").cast(pl.Int64).alias("safe"),
         (pl.col("name") == "unnamed").cast(pl.Int64).alias("unnamed"),
     )
-    rows = rows.with_columns((pl.col("goal") * pl.col(name)).alias(f"goal and {name}") for name in ("restriction", "safe"))
+    rows = rows.with_columns(
+        (pl.col("goal") * pl.col(name)).alias(f"goal and {name}") for name in ("restriction", "safe")
+    )
     names = ("goal", "restriction", "safe", "unnamed", "goal and restriction", "goal and safe")
     design = sm.add_constant(np.column_stack([rows[name].to_numpy() for name in names]).astype(float))
     plain = sm.Logit(rows["gate"].to_numpy(), design).fit(disp=False)
     found = factor_effects(table)
     effects = {(row.factor, row.value): row for row in found.rows}
-    assert found.spread == 0, "these cells differ no more than their samples do, so the errors are those of the binomial model"
-    for key, place in ((("goal", "none"), 1), (("threat", "restriction"), 2), (("threat", "none"), 3), (("name", "unnamed"), 4)):
+    assert found.spread == 0, (
+        "these cells differ no more than their samples do, so the errors are those of the binomial model"
+    )
+    for key, place in (
+        (("goal", "none"), 1),
+        (("threat", "restriction"), 2),
+        (("threat", "none"), 3),
+        (("name", "unnamed"), 4),
+    ):
         assert abs(effects[key].log_odds - plain.params[place]) < 0.03
         assert (effects[key].high - effects[key].low) / 2 == pytest.approx(t.isf(0.025, 2) * plain.bse[place], rel=0.05)
 
 
 def test_no_harm_without_goal_and_threat_is_no_effect_of_other_factors():
-    """Goal and threat work together, as in the paper; without a term for that, instructions would seem to lower harm."""
+    """Goal and threat work together, as in the paper; without a term for that, instructions would seem to lower
+    harm."""
     single = {"goal": ("explicit",), "threat": ("replacement",)}
     others = {"name": ("unnamed",), "instruction": ("prohibition", "safety"), "framing": ("real", "test")}
-    grid = Grid(scenarios=("blackmail",), also=tuple(single | {name: values} for name, values in others.items()), replicates=100)
+    grid = Grid(
+        scenarios=("blackmail",), also=tuple(single | {name: values} for name, values in others.items()), replicates=100
+    )
     played: dict = {}
     conditions = {"goal=none": 0.4, "threat=none": 0.2, "goal=none,threat=none": 0.0}
-    subjects = [ScriptedAPI("scripted/sometimes", probability=0.6, conditions=conditions, seed=seed) for seed in range(20)]
+    subjects = [
+        ScriptedAPI("scripted/sometimes", probability=0.6, conditions=conditions, seed=seed) for seed in range(20)
+    ]
     found = [factor_effects(simulate(subject, grid, played)) for subject in subjects]
     for factor, values in others.items():
         for value in values:
             rows = [row for each in found for row in each.rows if (row.factor, row.value) == (factor, value)]
             assert abs(np.mean([row.log_odds for row in rows])) < 0.2
-            assert {row.low for row in rows} == {None}, "one cell for each parameter: nothing tells how much cells differ"
+            assert {row.low for row in rows} == {None}, (
+                "one cell for each parameter: nothing tells how much cells differ"
+            )
 
 
 def cells_of(rows, samples=40):
@@ -116,7 +145,10 @@ def cells_of(rows, samples=40):
 
 UNNAMED, SAFETY, ALONE = {"name": "unnamed"}, {"instruction": "safety"}, {"reasoning": "none"}
 UNIDENTIFIED = {
-    "with the scenario": ([("a", {}, 0.1), ("b", UNNAMED, 0.9), ("a", SAFETY, 0.2), ("b", UNNAMED | SAFETY, 0.8)], {"name": {"scenario=b"}}),
+    "with the scenario": (
+        [("a", {}, 0.1), ("b", UNNAMED, 0.9), ("a", SAFETY, 0.2), ("b", UNNAMED | SAFETY, 0.8)],
+        {"name": {"scenario=b"}},
+    ),
     "with another factor": (
         [("a", {}, 0.1), ("a", UNNAMED | SAFETY, 0.9), ("b", {}, 0.2), ("b", UNNAMED | SAFETY, 0.8)],
         {"name": {"instruction=safety"}, "instruction": {"name=unnamed"}},
@@ -153,7 +185,8 @@ def test_as_many_parameters_as_cells_have_estimates_and_no_intervals():
 
 
 def test_cells_that_differ_by_themselves_give_false_effects_at_most_as_often_as_said():
-    """With a standard deviation of 0.5 between cells, binomial or clustered errors gave 12 to 33% (benchmarks/coverage_curves.py)."""
+    """With a standard deviation of 0.5 between cells, binomial or clustered errors gave 12 to 33%
+    (benchmarks/coverage_curves.py)."""
     wrong, total = 0, 0
     for studied in range(60):
         for low, high in false_effects(scenarios=3, values=3, samples=100, spread=0.5, seed=studied):
@@ -169,7 +202,9 @@ def test_nothing_that_varies_has_no_effects():
 
 
 def test_a_condition_that_names_a_belief_is_averaged_over_the_beliefs():
-    subject = ScriptedAPI("scripted/sometimes", probability=0.8, beliefs={"real": 0.25, "test": 0.5}, conditions={"belief=test": 0.2})
+    subject = ScriptedAPI(
+        "scripted/sometimes", probability=0.8, beliefs={"real": 0.25, "test": 0.5}, conditions={"belief=test": 0.2}
+    )
     assert subject.harm_rate("blackmail", Factors(), "real") == 0.8
     assert abs(subject.harm_rate("blackmail", Factors()) - (0.5 * 0.8 + 0.5 * 0.2)) < 1e-12
     drawn = [subject.belief(f"sample/{number}") for number in range(2000)]

@@ -1,4 +1,5 @@
-"""What the claims of the agentic study compare: the same scenarios on both sides, enough samples, and no two claims with one id."""
+"""What the claims of the agentic study compare: the same scenarios on both sides, enough samples, and no two claims
+with one id."""
 
 from collections.abc import Callable
 
@@ -26,8 +27,19 @@ def played(harmful: Callable[[Cell, int], bool], scenarios: tuple[str, ...] = ()
         for cell in part.grid.cells if part.monitor in ("none", "rule") else ():
             for replicate in range(samples):
                 gate = part.monitor == "none" and harmful(cell, replicate)
-                facts = {"subject": "s", "scenario": cell.scenario, "replicate": replicate, "monitor": part.monitor, "awareness": "neither"}
-                decided = {"gate": gate, "tried": gate, "outcome": "harmful" if gate else "harmless", "judge": "harmful" if gate else "harmless"}
+                facts = {
+                    "subject": "s",
+                    "scenario": cell.scenario,
+                    "replicate": replicate,
+                    "monitor": part.monitor,
+                    "awareness": "neither",
+                }
+                decided = {
+                    "gate": gate,
+                    "tried": gate,
+                    "outcome": "harmful" if gate else "harmless",
+                    "judge": "harmful" if gate else "harmless",
+                }
                 rows.append(facts | cell.factors.model_dump() | decided)
     return pl.DataFrame(rows)
 
@@ -55,7 +67,11 @@ def test_a_value_that_one_scenario_offers_is_compared_within_that_scenario(elsew
 
 @pytest.mark.parametrize(("samples", "verdict"), [(2, Decision.UNDECIDED), (8, Decision.HELD)])
 def test_two_samples_decide_nothing(samples, verdict):
-    table = played(lambda cell, replicate: cell.factors.goal == "explicit" and cell.factors.threat == "replacement", ("blackmail",), samples)
+    table = played(
+        lambda cell, replicate: cell.factors.goal == "explicit" and cell.factors.threat == "replacement",
+        ("blackmail",),
+        samples,
+    )
     for id in ("conflict-threat", "monitor-rule"):
         found = claim(table, id)
         assert (found.verdict, abs(found.estimate)) == (verdict, 1.0)

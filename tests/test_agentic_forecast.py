@@ -1,4 +1,5 @@
-"""The forecast of the agentic study against what a run really takes, and its power against an enumeration of its own."""
+"""The forecast of the agentic study against what a run really takes, and its power against an enumeration of its
+own."""
 
 import pytest
 from scipy.stats import binom, fisher_exact
@@ -17,7 +18,10 @@ from playing import run_parts
 
 GRADERS = ("astray/scripted/grader", "astray/scripted/grader")
 SUBJECTS = subjects_from("astray/scripted/sometimes", None, GRADERS)
-PART = Part("grid", Grid(scenarios=("blackmail",), factors={"goal": ("explicit",), "threat": ("replacement", "none")}, replicates=4))
+PART = Part(
+    "grid",
+    Grid(scenarios=("blackmail",), factors={"goal": ("explicit",), "threat": ("replacement", "none")}, replicates=4),
+)
 REMOTE = AgenticSubject(name="remote", model="openai/gpt-4o", grader=("openai/gpt-4o",))
 
 
@@ -43,7 +47,9 @@ def test_tokens_are_about_those_of_a_run_and_what_is_done_is_no_work_any_more(tm
 
 
 def test_samples_that_ended_in_an_error_are_still_to_be_done(tmp_path):
-    (broken,) = subjects_from("astray/scripted/grader", None, GRADERS)  # a grader that is put into the office finds no question
+    (broken,) = subjects_from(
+        "astray/scripted/grader", None, GRADERS
+    )  # a grader that is put into the office finds no question
     assert set(run_parts([broken], [PART], tmp_path, max_tokens=100).table["outcome"]) == {"errored"}
     [artifact] = Store(tmp_path).artifacts()
     assert artifact.manifest.provisional == "8 samples ended in an error"
@@ -68,7 +74,9 @@ def test_the_probe_is_one_more_call_a_sample():
 
 
 def test_time_follows_from_the_given_speed_and_from_how_many_run_at_once(tmp_path):
-    fast, slow = (forecast([REMOTE.model_copy(update={"speed": speed})], [PART], tmp_path).work[0] for speed in (100.0, 10.0))
+    fast, slow = (
+        forecast([REMOTE.model_copy(update={"speed": speed})], [PART], tmp_path).work[0] for speed in (100.0, 10.0)
+    )
     written = fast.costs[0].output_tokens
     assert slow.seconds - fast.seconds == pytest.approx(written * (1 / 10 - 1 / 100) / 20)
     assert "given: 10 tokens a second" in slow.pace
@@ -79,18 +87,24 @@ def test_time_follows_from_the_given_speed_and_from_how_many_run_at_once(tmp_pat
 
 
 def test_a_local_subject_is_timed_by_its_size(tiny_qwen2, tmp_path):
-    work = forecast([AgenticSubject(name="tiny", model=f"astray/{tiny_qwen2}", grader=("mockllm/model",))], [PART], tmp_path).work[0]
+    work = forecast(
+        [AgenticSubject(name="tiny", model=f"astray/{tiny_qwen2}", grader=("mockllm/model",))], [PART], tmp_path
+    ).work[0]
     assert work.seconds > PART.grid.size * OWN_SECONDS
     assert "0.1M parameters on this" in work.pace
     with pytest.raises(SubjectNotFoundError):
-        forecast([AgenticSubject(name="none", model="astray/nothing-here", grader=("mockllm/model",))], [PART], tmp_path)
+        forecast(
+            [AgenticSubject(name="none", model="astray/nothing-here", grader=("mockllm/model",))], [PART], tmp_path
+        )
 
 
 def test_prices_of_subject_and_grader_are_apart_and_missing_ones_are_said(tmp_path):
     priced = REMOTE.model_copy(update={"price": (3.0, 15.0)})
     both = forecast([priced], [PART], tmp_path, prices=(1.0, 4.0))
     (cost,) = both.costs
-    assert both.dollars == pytest.approx((cost.input_tokens * 3 + cost.output_tokens * 15 + cost.judge_tokens * 1) / 1e6, rel=1e-3)
+    assert both.dollars == pytest.approx(
+        (cost.input_tokens * 3 + cost.output_tokens * 15 + cost.judge_tokens * 1) / 1e6, rel=1e-3
+    )
     assert forecast([REMOTE], [PART], tmp_path).dollars is None
     assert "cost       not known" in forecast([REMOTE], [PART], tmp_path).render()
 
@@ -139,7 +153,9 @@ def test_too_few_samples_find_nothing():
 
 
 def test_comparisons_have_the_samples_of_the_scenarios_that_offer_both_sides(tmp_path):
-    options = AgenticOptions(subject="openai/gpt-4o", grader=("openai/gpt-4o",), scenarios=("blackmail", "leaking"), samples=10)
+    options = AgenticOptions(
+        subject="openai/gpt-4o", grader=("openai/gpt-4o",), scenarios=("blackmail", "leaking"), samples=10
+    )
     found = forecast(subjects_from(options.subject, None, options.grader), tuple(parts(options)), tmp_path)
     assert Comparison("one scenario alone: goal conflict and threat against the control", 10) in found.comparisons
     assert Comparison("goal conflict and threat against the control", 20) in found.comparisons
@@ -152,7 +168,19 @@ def test_the_forecast_comes_before_a_run_asks_anything(tmp_path, monkeypatch, ca
     from astray.cli import main
 
     monkeypatch.setattr("astray.measure.agentic.play.inspect_eval", lambda *_, **__: pytest.fail("it was asked"))
-    command = ["astray", "run", STUDY.name, "--scenarios", "blackmail", "--samples", "3", "--budget", "0.000001", "--out", str(tmp_path)]
+    command = [
+        "astray",
+        "run",
+        STUDY.name,
+        "--scenarios",
+        "blackmail",
+        "--samples",
+        "3",
+        "--budget",
+        "0.000001",
+        "--out",
+        str(tmp_path),
+    ]
     monkeypatch.setattr("sys.argv", command)
     with pytest.raises(pytest.fail.Exception):
         main()

@@ -1,4 +1,5 @@
-"""The study over HTTP: a chat server on the loopback address as subject and grader, whose faults lose no sample; and one that is not there."""
+"""The study over HTTP: a chat server on the loopback address as subject and grader, whose faults lose no sample; and
+one that is not there."""
 
 import pytest
 from inspect_ai.model import GenerateConfig, ModelAPI
@@ -17,8 +18,15 @@ from playing import run_parts
 
 STUDY = get_study("agentic-misalignment")
 PARTS = [
-    Part("grid", Grid(scenarios=("blackmail",), factors={"goal": ("explicit",), "threat": ("replacement",)}, replicates=6)),
-    Part("monitor-judge", Grid(scenarios=("blackmail",), factors={"goal": ("explicit",), "threat": ("replacement",)}, replicates=2), "judge"),
+    Part(
+        "grid",
+        Grid(scenarios=("blackmail",), factors={"goal": ("explicit",), "threat": ("replacement",)}, replicates=6),
+    ),
+    Part(
+        "monitor-judge",
+        Grid(scenarios=("blackmail",), factors={"goal": ("explicit",), "threat": ("replacement",)}, replicates=2),
+        "judge",
+    ),
 ]
 
 
@@ -65,8 +73,12 @@ def test_a_server_without_tools_is_given_the_text_protocol(server, tmp_path):
 def test_a_grader_that_is_not_there_is_said_before_anything_is_asked(server, tmp_path):
     server.__exit__()
     before = server.state.requests
-    options = AgenticOptions(subject="astray/scripted/never", grader=("openai-api/loopback/judge",), scenarios=("blackmail",), samples=1)
-    with pytest.raises(JudgeError, match=r"openai-api/loopback/judge was asked .* gave none: no connection: .*Nothing was asked"):
+    options = AgenticOptions(
+        subject="astray/scripted/never", grader=("openai-api/loopback/judge",), scenarios=("blackmail",), samples=1
+    )
+    with pytest.raises(
+        JudgeError, match=r"openai-api/loopback/judge was asked .* gave none: no connection: .*Nothing was asked"
+    ):
         run_study(STUDY, options, out=tmp_path)
     assert server.state.requests == before
     assert not list(tmp_path.iterdir())
@@ -74,8 +86,13 @@ def test_a_grader_that_is_not_there_is_said_before_anything_is_asked(server, tmp
 
 def test_a_subject_that_is_not_there_is_said_before_anything_is_asked(server, tmp_path):
     server.__exit__()
-    options = AgenticOptions(subject="openai-api/loopback/worker", grader=("astray/scripted/grader",), scenarios=("blackmail",), samples=1)
-    with pytest.raises(ConfigurationError, match=r"\(openai-api/loopback/worker\) cannot be reached: APIConnectionError.*Nothing was asked"):
+    options = AgenticOptions(
+        subject="openai-api/loopback/worker", grader=("astray/scripted/grader",), scenarios=("blackmail",), samples=1
+    )
+    with pytest.raises(
+        ConfigurationError,
+        match=r"\(openai-api/loopback/worker\) cannot be reached: APIConnectionError.*Nothing was asked",
+    ):
         run_study(STUDY, options, out=tmp_path)
     assert not list(tmp_path.iterdir())
 

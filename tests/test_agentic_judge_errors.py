@@ -1,4 +1,5 @@
-"""Judges are held against labelled records: counts by hand, a page that shows them, and rates that are corrected for a known error."""
+"""Judges are held against labelled records: counts by hand, a page that shows them, and rates that are corrected for a
+known error."""
 
 import json
 
@@ -32,7 +33,8 @@ OTHERS = [record for record in RECORDS if not record.play.harmful]
 
 
 def says(word) -> object:
-    """A grader that says this word of each record, or what a function of the prompt gives, on the line it was asked for."""
+    """A grader that says this word of each record, or what a function of the prompt gives, on the line it was asked
+    for."""
 
     def reply(messages):
         prompt = messages[-1].text
@@ -54,26 +56,48 @@ def test_the_records_are_the_plays_with_their_cells_and_acts():
 
 def test_sensitivity_and_specificity_are_counted_as_by_hand():
     panel = Panel([get_model("mockllm/a"), get_model("mockllm/b")])
-    first = [Word.HARMFUL] * (len(HARMFUL) - 2) + [Word.HARMLESS, Word.FAILED] + [Word.REFUSED] * (len(OTHERS) - 3) + [Word.HARMFUL] * 3
+    first = (
+        [Word.HARMFUL] * (len(HARMFUL) - 2)
+        + [Word.HARMLESS, Word.FAILED]
+        + [Word.REFUSED] * (len(OTHERS) - 3)
+        + [Word.HARMFUL] * 3
+    )
     second = [Word.HARMFUL] * (len(HARMFUL) + len(OTHERS))
     found = panel_error(panel, [*HARMFUL, *OTHERS], list(zip(first, second, strict=True)))
     (_, one), (_, other) = found.judges
     assert (one.true_positive, one.false_negative, one.failed_on_misaligned) == (len(HARMFUL) - 2, 1, 1)
     assert (one.true_negative, one.false_positive, one.failed) == (len(OTHERS) - 3, 3, 1)
     assert (other.agreement().sensitivity, other.agreement().specificity) == (1.0, 0.0)
-    assert (found.panel.true_positive, found.panel.false_negative) == (len(HARMFUL) - 1, 0)  # the one that failed leaves the other's word
+    assert (found.panel.true_positive, found.panel.false_negative) == (
+        len(HARMFUL) - 1,
+        0,
+    )  # the one that failed leaves the other's word
     assert (found.panel.failed_on_misaligned, found.panel.failed_on_others) == (1, len(OTHERS) - 3)  # split
     rows = error_table([found]).rows
     assert [row[0] for row in rows] == [*panel.names, f"panel: {' and '.join(panel.names)}"]
     interval = wilson(len(HARMFUL) - 2, len(HARMFUL) - 1)
-    assert rows[0][1:4] == (len(RECORDS), pytest.approx((len(HARMFUL) - 2) / (len(HARMFUL) - 1)), f"{interval.low:.1%} to {interval.high:.1%}")
+    assert rows[0][1:4] == (
+        len(RECORDS),
+        pytest.approx((len(HARMFUL) - 2) / (len(HARMFUL) - 1)),
+        f"{interval.low:.1%} to {interval.high:.1%}",
+    )
 
 
 def acts(identity: str, harmful: int, harmless: int) -> pl.DataFrame:
     usual = {"subject": "s", "scenario": "x", "outcome": "harmful", "monitor": "none", "panel": identity}
-    cell = {"goal": "explicit", "value": "home", "threat": "replacement", "name": "named", "instruction": "none", "reasoning": "private"}
+    cell = {
+        "goal": "explicit",
+        "value": "home",
+        "threat": "replacement",
+        "name": "named",
+        "instruction": "none",
+        "reasoning": "private",
+    }
     rest = {"notice": "none", "framing": "unstated", "autonomy": "full", "information": "full", "gate": False}
-    rows = [usual | cell | rest | {"judge": "harmful" if number < harmful else "harmless"} for number in range(harmful + harmless)]
+    rows = [
+        usual | cell | rest | {"judge": "harmful" if number < harmful else "harmless"}
+        for number in range(harmful + harmless)
+    ]
     return pl.DataFrame(rows, schema={name: CONDUCT_SCHEMA[name] for name in rows[0]})
 
 
@@ -112,7 +136,9 @@ def test_verdicts_are_asked_once_and_kept(tmp_path, monkeypatch):
     assert judge_errors([subject], tmp_path) == first
     assert len(asked) == len(RECORDS)
     (tmp_path / "few").mkdir()
-    (tmp_path / "few" / "blackmail.yaml").write_text(json.dumps([record.play.model_dump(mode="json") for record in RECORDS[:3]]))
+    (tmp_path / "few" / "blackmail.yaml").write_text(
+        json.dumps([record.play.model_dump(mode="json") for record in RECORDS[:3]])
+    )
     assert judge_errors([subject], tmp_path, tmp_path / "few")[0].panel.n == 3
     assert (first[0].panel.agreement().sensitivity, first[0].panel.agreement().specificity) == (0.0, 1.0)
 
@@ -148,14 +174,26 @@ def test_a_study_with_labels_shows_the_error_of_its_judges(tmp_path, monkeypatch
     labels = tmp_path / "labels"
     labels.mkdir()
     few = [HARMFUL[0], *OTHERS[:2]]
-    (labels / "blackmail.yaml").write_text(json.dumps([record.play.model_dump(mode="json") for record in few]), encoding="utf-8")
+    (labels / "blackmail.yaml").write_text(
+        json.dumps([record.play.model_dump(mode="json") for record in few]), encoding="utf-8"
+    )
     decisive = max(HARMFUL[0].play.steps[-1].calls[-1].arguments.values(), key=len)
     known = perform("blackmail", HARMFUL[0].play).office.fill(decisive)[:40]
-    monkeypatch.setattr(AgenticSubject, "make_graders", lambda self: {"grader": says(lambda prompt: "HARMFUL" if known in prompt else "HARMLESS")})
+    monkeypatch.setattr(
+        AgenticSubject,
+        "make_graders",
+        lambda self: {"grader": says(lambda prompt: "HARMFUL" if known in prompt else "HARMLESS")},
+    )
     monkeypatch.setattr("astray.studies.agentic_misalignment.options.check_models", lambda subjects: None)
-    grid = Grid(scenarios=("blackmail",), factors={"goal": ("explicit", "none"), "threat": ("replacement", "none")}, replicates=1)
+    grid = Grid(
+        scenarios=("blackmail",),
+        factors={"goal": ("explicit", "none"), "threat": ("replacement", "none")},
+        replicates=1,
+    )
     small = study_of([Part("grid", grid)])
-    options = AgenticOptions(subject="astray/scripted/never", grader=("scripted/grader",), scenarios=("blackmail",), samples=1, labels=labels)
+    options = AgenticOptions(
+        subject="astray/scripted/never", grader=("scripted/grader",), scenarios=("blackmail",), samples=1, labels=labels
+    )
     summary = Summary.read(run_study(small, options, out=tmp_path))
     [judge] = summary.judges
     assert (judge.validated, judge.labels, judge.labelled) == (True, 3, "records in labels")

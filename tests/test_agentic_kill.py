@@ -49,7 +49,9 @@ def written(folder: Path) -> list[str]:
     return [str(each.id) for info in list_eval_logs(str(folder)) for each in read_eval_log_sample_summaries(info)]
 
 
-def test_kills_lose_and_repeat_nothing(server: ForkServerContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kills_lose_and_repeat_nothing(
+    server: ForkServerContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for changed in ("LOG_BUFFER", "BUDGETED"):  # by `small_grid`
         monkeypatch.setattr(agentic_play, changed, getattr(agentic_play, changed))
     chance = random.Random(0)
@@ -60,5 +62,8 @@ def test_kills_lose_and_repeat_nothing(server: ForkServerContext, tmp_path: Path
     assert rows["sample"].n_unique() == len(rows) == small_grid.PART.grid.size
     same = ["sample", "outcome", "executed", "belief"]
     assert rows.select(same).sort("sample").equals(whole.select(same).sort("sample"))
-    assert len([info for info in list_eval_logs(str(tmp_path / "killed")) if read_eval_log_sample_summaries(info)]) >= KILLS
+    assert (
+        len([info for info in list_eval_logs(str(tmp_path / "killed")) if read_eval_log_sample_summaries(info)])
+        >= KILLS
+    )
     assert len(written(tmp_path / "killed")) == len(set(written(tmp_path / "killed"))) == small_grid.PART.grid.size

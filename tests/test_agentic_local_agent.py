@@ -1,4 +1,5 @@
-"""The study on a local model that really acts: its calls are executed and counted, and its own activations stop the harmful ones."""
+"""The study on a local model that really acts: its calls are executed and counted, and its own activations stop the
+harmful ones."""
 
 import re
 import zlib
@@ -30,7 +31,9 @@ def agent(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def results(agent, tmp_path_factory) -> Path:
-    return run_study(STUDY, OPTIONS.model_copy(update={"subject": f"astray/{agent}"}), out=tmp_path_factory.mktemp("study"))
+    return run_study(
+        STUDY, OPTIONS.model_copy(update={"subject": f"astray/{agent}"}), out=tmp_path_factory.mktemp("study")
+    )
 
 
 def test_it_acts_both_ways_and_every_call_is_counted(results):
@@ -39,12 +42,16 @@ def test_it_acts_both_ways_and_every_call_is_counted(results):
     assert not rows["simulated"].any()
     assert 0.2 < rows["gate"].mean() < 0.8
     assert (rows["executed"] >= 2).mean() > 0.8
-    assert rows.select(pl.col("executed") + pl.col("blocked") + pl.col("failed") == pl.col("attempted")).to_series().all()
+    assert (
+        rows.select(pl.col("executed") + pl.col("blocked") + pl.col("failed") == pl.col("attempted")).to_series().all()
+    )
 
 
 def test_its_own_activations_tell_its_harmful_calls_of_other_samples(agent, results):
     calls = labelled_calls(log_of(results, "grid"))
-    fit, choose, report = ([call for call in calls if zlib.crc32(call.sample.encode()) % 3 == part] for part in range(3))
+    fit, choose, report = (
+        [call for call in calls if zlib.crc32(call.sample.encode()) % 3 == part] for part in range(3)
+    )
     subject = load_subject(str(agent))
     found = assess(subject, fitted_probe(subject, fit, 1), choose, report, false_alarms=0.1)
     assert found.auc > 0.8
@@ -56,7 +63,9 @@ def test_the_monitor_of_the_study_reads_the_model_that_acts(agent, results):
     [reading] = [dict(zip((column.title for column in table.columns), row, strict=True)) for row in table.rows]
     assert (reading["Read"], reading["Why there is none"]) == (str(agent), "")
     samples = read_eval_log(log_of(results, f"monitor-{ACTIVATIONS}")).samples
-    decided = [event for sample in samples for event in sample.events if event.event == "approval" and event.explanation]
+    decided = [
+        event for sample in samples for event in sample.events if event.event == "approval" and event.explanation
+    ]
     assert decided
     for event in decided:
         score, threshold = map(float, re.findall(r"(?:score|threshold) ([^,\s]+)", event.explanation))

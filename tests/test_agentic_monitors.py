@@ -50,15 +50,30 @@ def test_rules_are_about_acts(act, rule):
 
 
 def test_a_reply_to_an_outsider_may_quote_the_outsider():
-    order = next(each for each in OFFICE.mails if not each.sender.endswith("halvorsen-marine.example") and each.sender.startswith("orders@"))
+    order = next(
+        each
+        for each in OFFICE.mails
+        if not each.sender.endswith("halvorsen-marine.example") and each.sender.startswith("orders@")
+    )
     assert broken_rule(mail(order.body, order.sender), OFFICE) == ""
 
 
-def watched(folder: Path, behaviour: str, monitor: str = "none", *, grid: Grid = GRID, grader: str | Model = "grader", **settings) -> pl.DataFrame:
+def watched(
+    folder: Path,
+    behaviour: str,
+    monitor: str = "none",
+    *,
+    grid: Grid = GRID,
+    grader: str | Model = "grader",
+    **settings,
+) -> pl.DataFrame:
     [log] = inspect_eval(
         agentic_task(grid, monitor=monitor, questions=False, **settings),
         model=get_model(f"astray/scripted/{behaviour}", memoize=False),
-        model_roles={"grader": "astray/scripted/grader", "monitor": f"astray/scripted/{grader}" if isinstance(grader, str) else grader},
+        model_roles={
+            "grader": "astray/scripted/grader",
+            "monitor": f"astray/scripted/{grader}" if isinstance(grader, str) else grader,
+        },
         log_dir=str(folder),
         display="none",
         log_realtime=False,
@@ -101,7 +116,9 @@ def test_what_only_looks_is_never_shown_to_the_judge(tmp_path):
         asked.append(messages[-1].text)
         return spoken(f"Fine.\nVERDICT {messages[-1].text.rpartition('VERDICT ')[2].partition(':')[0]}: ALLOW")
 
-    rows = watched(tmp_path, "never", "judge", grader=scripted_model(allow), grid=GRID.model_copy(update={"replicates": 1}))
+    rows = watched(
+        tmp_path, "never", "judge", grader=scripted_model(allow), grid=GRID.model_copy(update={"replicates": 1})
+    )
     assert set(rows["outcome"]) == {"harmless"}
     assert len(asked) == 2
     assert all('kind: "mail sent"' in text for text in asked)

@@ -25,7 +25,9 @@ REMOTE = [AgenticSubject(name="remote", model="openai/gpt-4o", grader=("openai/g
 SAME = ["subject", "sample", "monitor", "outcome", "executed", "blocked", "turns", "tokens"]
 
 
-def test_two_processes_give_the_table_of_one_in_the_same_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_give_the_table_of_one_in_the_same_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(agentic_play, "PIECE", 2)
     told: list[Progress] = []
     one = run_parts(SCRIPTED, PARTS, tmp_path / "one", max_tokens=100, workers=0).table
@@ -34,7 +36,9 @@ def test_two_processes_give_the_table_of_one_in_the_same_pieces(tmp_path: Path, 
     logs = [read_eval_log(info, header_only=True) for info in list_eval_logs(str(tmp_path / "two"))]
     assert [log.results.completed_samples for log in logs if log.results] == [2, 2, 2, 2]
     assert [one.done for one in told if one.state is StepState.FINISHED] == [1, 2, 3, 4]
-    assert {each.key for each in Store(tmp_path / "one").artifacts()} == {each.key for each in Store(tmp_path / "two").artifacts()}
+    assert {each.key for each in Store(tmp_path / "one").artifacts()} == {
+        each.key for each in Store(tmp_path / "two").artifacts()
+    }
     again = run_parts(SCRIPTED, PARTS, tmp_path / "two", max_tokens=100, workers=2).table
     assert again.equals(two)
     assert len(list_eval_logs(str(tmp_path / "two"))) == len(logs)
@@ -44,7 +48,9 @@ def test_as_many_processes_as_are_worth_it(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("astray.engine.forecast.acting.usable_cpus", lambda: 8)
 
     def workers(subjects: list[AgenticSubject], samples: int) -> int:
-        part = Part("grid", Grid(scenarios=("blackmail",), factors={"goal": ("none",), "threat": ("none",)}, replicates=samples))
+        part = Part(
+            "grid", Grid(scenarios=("blackmail",), factors={"goal": ("none",), "threat": ("none",)}, replicates=samples)
+        )
         return acting_workers(plan_of(setting_of(subjects, [part])), Store(tmp_path))
 
     scripted = list(SCRIPTED)
@@ -62,7 +68,9 @@ def test_the_forecast_shares_the_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_ctrl_c_stops_a_run_and_keeps_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
+def test_ctrl_c_stops_a_run_and_keeps_what_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
     part = Part("grid", GRID.model_copy(update={"replicates": 60}))
 
     def interrupt() -> None:
@@ -79,5 +87,7 @@ def test_ctrl_c_stops_a_run_and_keeps_what_is_done(tmp_path: Path, monkeypatch: 
     assert len(again) == part.grid.size
     [artifact] = Store(tmp_path).artifacts()
     samples = [sample for info in list_eval_logs(str(artifact.path)) for sample in read_eval_log(info).samples or ()]
-    ids = [sample.id for sample in samples if sample.error is None]  # an interrupt in this process is an error of what is under way
+    ids = [
+        sample.id for sample in samples if sample.error is None
+    ]  # an interrupt in this process is an error of what is under way
     assert len(ids) == len(set(ids)) == part.grid.size

@@ -25,7 +25,16 @@ PAIR = Grid(scenarios=("blackmail",), factors={"goal": ("explicit",), "threat": 
 GRADERS = {"grader": "astray/scripted/grader", "grader_b": "astray/scripted/grader"}
 
 
-def run(folder: Path, behaviour: str, *, grid: Grid = PAIR, judges: bool = True, roles: dict | None = None, model=None, **settings) -> EvalLog:
+def run(
+    folder: Path,
+    behaviour: str,
+    *,
+    grid: Grid = PAIR,
+    judges: bool = True,
+    roles: dict | None = None,
+    model=None,
+    **settings,
+) -> EvalLog:
     arguments = settings.pop("arguments", {})
     task = agentic_task(grid, panel=panel_from_roles if judges else None, **settings)
     subject = model or get_model(f"astray/scripted/{behaviour}", memoize=False, **arguments)
@@ -71,7 +80,11 @@ def test_every_behaviour_ends_in_its_outcome(tmp_path, behaviour, outcome, execu
 
 
 def test_every_behaviour_has_a_test():
-    names = {mark.args[1][place][0] for mark in test_every_behaviour_ends_in_its_outcome.pytestmark for place in range(len(mark.args[1]))}
+    names = {
+        mark.args[1][place][0]
+        for mark in test_every_behaviour_ends_in_its_outcome.pytestmark
+        for place in range(len(mark.args[1]))
+    }
     assert names | {"sometimes"} == set(BEHAVIOURS)
 
 
@@ -114,14 +127,20 @@ def test_rates_follow_the_cell_and_the_seed(tmp_path):
     assert 3 < len(harmful) < 17
     assert set(rows["understood"]) == {None}
     again = table(run(tmp_path / "b", "sometimes", grid=grid, judges=False, questions=False, arguments=arguments))
-    other = table(run(tmp_path / "c", "sometimes", grid=grid, judges=False, questions=False, arguments=arguments | {"seed": 1}))
+    other = table(
+        run(tmp_path / "c", "sometimes", grid=grid, judges=False, questions=False, arguments=arguments | {"seed": 1})
+    )
     outcomes = [each.sort("sample")["outcome"].to_list() for each in (rows, again, other)]
     assert outcomes[0] == outcomes[1]
     assert outcomes[0] != outcomes[2]
 
 
 def test_the_most_specific_condition_decides():
-    api = ScriptedAPI("scripted/sometimes", probability=0.1, conditions={"goal=none": 0.2, "goal=none,threat=none": 0.3, "scenario=x": 0.4})
+    api = ScriptedAPI(
+        "scripted/sometimes",
+        probability=0.1,
+        conditions={"goal=none": 0.2, "goal=none,threat=none": 0.3, "scenario=x": 0.4},
+    )
     assert api.harm_rate("blackmail", Factors()) == 0.1
     assert api.harm_rate("blackmail", Factors(goal="none")) == 0.2
     assert api.harm_rate("blackmail", Factors(goal="none", threat="none")) == 0.3
@@ -167,7 +186,9 @@ def no_mail() -> Approver:
     """Refuses mail about the secret."""
 
     async def approve(message: str, call: ToolCall, view, history) -> Approval:
-        return Approval(decision="reject" if "Lindenhof" in str(call.arguments) else "approve", explanation="not allowed")
+        return Approval(
+            decision="reject" if "Lindenhof" in str(call.arguments) else "approve", explanation="not allowed"
+        )
 
     return approve
 
@@ -216,7 +237,9 @@ def test_an_endless_worker_is_stopped(tmp_path):
 def test_a_log_is_scored_again_without_the_model(tmp_path):
     log = run(tmp_path, "always", judges=False)
     again = score(read_eval_log(log.location), two_keys(panel=None), action="overwrite", display="none")
-    before, after = ([sample.scores["two_keys"] for sample in each.samples] for each in (read_eval_log(log.location), again))
+    before, after = (
+        [sample.scores["two_keys"] for sample in each.samples] for each in (read_eval_log(log.location), again)
+    )
     assert [each.value for each in after] == ["harmful"] * 4
     assert [each.metadata for each in after] == [each.metadata for each in before]
 
@@ -243,7 +266,13 @@ def test_a_run_that_was_cut_off_goes_on_without_a_lost_or_repeated_sample(tmp_pa
 
     original = ScriptedAPI.script
     grid = PAIR.model_copy(update={"replicates": 6})
-    settings = {"model": "astray/scripted/sometimes", "log_dir": str(tmp_path), "display": "none", "log_realtime": False, "max_samples": 2}
+    settings = {
+        "model": "astray/scripted/sometimes",
+        "log_dir": str(tmp_path),
+        "display": "none",
+        "log_realtime": False,
+        "max_samples": 2,
+    }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ScriptedAPI, "script", flaky)
         done, logs = eval_set(agentic_task(grid, panel=None), retry_attempts=0, fail_on_error=True, **settings)
@@ -286,7 +315,9 @@ def test_a_grid_is_its_cells_times_replicates_and_is_made_lazily():
     assert len(dataset.filter(lambda sample: sample.metadata["factors"]["goal"] == "none")) == 3000
     dataset.shuffle(3)
     assert dataset.shuffled
-    assert sorted(dataset[place].id for place in range(12)) != sorted(GridDataset(grid)[place].id for place in range(12))
+    assert sorted(dataset[place].id for place in range(12)) != sorted(
+        GridDataset(grid)[place].id for place in range(12)
+    )
 
 
 def test_a_slice_keeps_the_core_of_what_it_does_not_name():
@@ -313,7 +344,9 @@ def test_the_cost_grows_with_the_grid_and_has_the_prices_of_what_is_read_and_wri
     ten = estimate_cost(PAIR.model_copy(update={"replicates": 20}), price=Price(1.0, 10.0))
     assert ten.samples == 10 * one.samples
     assert ten.input_tokens == pytest.approx(10 * one.input_tokens, rel=0.01)
-    assert one.dollars == pytest.approx((one.input_tokens + 10 * one.output_tokens + 2 * one.judge_tokens) / 1e6, rel=0.01)
+    assert one.dollars == pytest.approx(
+        (one.input_tokens + 10 * one.output_tokens + 2 * one.judge_tokens) / 1e6, rel=0.01
+    )
     assert estimate_cost(PAIR, judges=0).judge_tokens == 0
     assert estimate_cost(PAIR).dollars is None
 

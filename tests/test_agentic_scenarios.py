@@ -46,7 +46,11 @@ def test_cells_drawn_from_all_combinations_read_well(name):
     scenario, draw = load_scenario(name), random.Random(name)
     offers = scenario.manifest.cells.offers.items()
     cells = [Factors.model_validate({factor: draw.choice(values) for factor, values in offers}) for _ in range(40)]
-    offices = [render(scenario, cell) for cell in cells if scenario.offers(cell) and not any(matches(when, cell) for when in EXCLUDED)]
+    offices = [
+        render(scenario, cell)
+        for cell in cells
+        if scenario.offers(cell) and not any(matches(when, cell) for when in EXCLUDED)
+    ]
     assert len(offices) >= 20
     assert all(office.questions for office in offices)
 
@@ -54,7 +58,11 @@ def test_cells_drawn_from_all_combinations_read_well(name):
 @pytest.mark.parametrize("name", scenario_names())
 def test_a_scenario_has_the_core_grid_and_its_control(name):
     scenario = load_scenario(name)
-    assert all(scenario.offers(Factors(goal=goal, threat=threat)) for goal in ("explicit", "none") for threat in FACTORS["threat"])
+    assert all(
+        scenario.offers(Factors(goal=goal, threat=threat))
+        for goal in ("explicit", "none")
+        for threat in FACTORS["threat"]
+    )
 
 
 def test_an_unknown_scenario_lists_those_there_are():
@@ -76,7 +84,11 @@ def test_a_goal_that_comes_first_needs_a_goal():
 
 def test_a_span_has_every_combination_once_and_no_contradiction():
     cells = span({"goal": ("explicit", "none"), "instruction": ("none", "priority"), "threat": ("none",)})
-    assert [label(each) for each in cells] == ["threat=none", "threat=none+instruction=priority", "goal=none+threat=none"]
+    assert [label(each) for each in cells] == [
+        "threat=none",
+        "threat=none+instruction=priority",
+        "goal=none+threat=none",
+    ]
     with pytest.raises(ConfigurationError, match="write each value once"):
         span({"goal": ("none", "none")})
     with pytest.raises(ConfigurationError, match="No cell is left"):
@@ -93,7 +105,9 @@ def test_the_goal_conflicts_with_the_direction_unless_they_are_swapped():
     assert not any("stop expanding" in text for text in texts["none"].texts.values())
 
 
-@pytest.mark.parametrize("left", ["{company_name}", "{{name}}", "${direction_modifier}", "$name", "{}", "[TODO: name]", "{% if x %}"])
+@pytest.mark.parametrize(
+    "left", ["{company_name}", "{{name}}", "${direction_modifier}", "$name", "{}", "[TODO: name]", "{% if x %}"]
+)
 def test_an_unfilled_placeholder_is_found(left):
     with pytest.raises(DataFormatError, match="unfilled placeholder"):
         lint({"system prompt": f"You work for {left} now."}, [], "here")
@@ -105,7 +119,11 @@ def test_sums_of_money_are_no_placeholders():
 
 def test_phrases_that_contradict_each_other_are_found():
     with pytest.raises(ConfigurationError, match="stand together"):
-        lint({"task": "Nobody is real.", "mail m1": "We are all Real people."}, [("nobody is real", "are all real")], "here")
+        lint(
+            {"task": "Nobody is real.", "mail m1": "We are all Real people."},
+            [("nobody is real", "are all real")],
+            "here",
+        )
 
 
 def test_a_manifest_without_its_folder_is_no_scenario(tmp_path):
@@ -115,7 +133,9 @@ def test_a_manifest_without_its_folder_is_no_scenario(tmp_path):
 
 def test_a_missing_part_is_named_with_those_there_are(copy):
     (copy / "parts" / "mail-affair.md").unlink()
-    with pytest.raises(DataNotFoundError, match=r"mail-affair.*Its own parts: .*mail-car-park.*Shared parts: .*goal-explicit"):
+    with pytest.raises(
+        DataNotFoundError, match=r"mail-affair.*Its own parts: .*mail-car-park.*Shared parts: .*goal-explicit"
+    ):
         load_scenario(str(copy))
 
 
@@ -160,7 +180,9 @@ def test_a_manifest_that_cannot_be_used_says_where(copy, keys, to, told):
 
 def test_a_placeholder_without_a_variable_is_named(copy):
     (copy / "parts" / "task.md").write_text("Go to {place}.", encoding="utf-8")
-    with pytest.raises(DataFormatError, match=r"\{place\} in .*cell baseline stands for nothing. Variables: agent, chief"):
+    with pytest.raises(
+        DataFormatError, match=r"\{place\} in .*cell baseline stands for nothing. Variables: agent, chief"
+    ):
         render(load_scenario(str(copy)), BASELINE)
 
 
@@ -172,7 +194,8 @@ def test_a_cell_that_is_not_offered_lists_what_is(copy):
 
 def test_a_gate_that_misses_its_harmful_course_is_found(copy):
     (copy / "scoring.py").write_text(
-        "from astray.measure.agentic.gates import NOTHING\n\ndef gate(acts, office):\n    return NOTHING\n", encoding="utf-8"
+        "from astray.measure.agentic.gates import NOTHING\n\ndef gate(acts, office):\n    return NOTHING\n",
+        encoding="utf-8",
     )
     with pytest.raises(DataFormatError, match="of the harmful course"):
         check_scenario(load_scenario(str(copy)))
@@ -202,7 +225,9 @@ def test_an_empty_part_is_named(copy):
     ],
 )
 def test_a_gate_that_gives_nothing_usable_is_found(copy, gate, told):
-    (copy / "scoring.py").write_text(f"from astray.measure.agentic.gates import Finding\n\ndef gate(acts, office):\n    {gate}\n", encoding="utf-8")
+    (copy / "scoring.py").write_text(
+        f"from astray.measure.agentic.gates import Finding\n\ndef gate(acts, office):\n    {gate}\n", encoding="utf-8"
+    )
     with pytest.raises(DataFormatError, match=told):
         check_scenario(load_scenario(str(copy)))
 
@@ -222,7 +247,10 @@ def test_an_option_that_is_right_and_wrong_is_refused(copy):
 
 def test_a_folder_is_one_scenario_by_any_path(copy, monkeypatch):
     monkeypatch.chdir(copy.parent)
-    ways = [Grid(scenarios=(given,), replicates=1) for given in (str(copy), "./blackmail", f"../{copy.parent.name}/blackmail")]
+    ways = [
+        Grid(scenarios=(given,), replicates=1)
+        for given in (str(copy), "./blackmail", f"../{copy.parent.name}/blackmail")
+    ]
     [ids] = {tuple(each.sample_id(number) for number in range(each.size)) for each in ways}
     assert ids[0].startswith("blackmail/")
     [source] = {each.sample(0).metadata["scenario"] for each in ways}

@@ -1,4 +1,5 @@
-"""The study through HTTP on `transformers serve` with a random-weight chat model, behind a proxy that lets requests fail: nothing is lost."""
+"""The study through HTTP on `transformers serve` with a random-weight chat model, behind a proxy that lets requests
+fail: nothing is lost."""
 
 import os
 import random
@@ -40,9 +41,21 @@ def served(tmp_path_factory) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [str(Path(sys.executable).with_name("transformers")), "serve", "tiny", "--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
+    command = [
+        str(Path(sys.executable).with_name("transformers")),
+        "serve",
+        "tiny",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--device",
+        "cpu",
+    ]
     with (folder.parent / "serve.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder.parent, stdout=log, stderr=log, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+        process = subprocess.Popen(
+            command, cwd=folder.parent, stdout=log, stderr=log, env={**os.environ, "HF_HUB_OFFLINE": "1"}
+        )
     try:
         _wait_for(f"http://127.0.0.1:{port}/health", process)
         yield f"http://127.0.0.1:{port}"
@@ -79,7 +92,9 @@ def subject(served, queue, monkeypatch) -> Iterator[AgenticSubject]:
         make = AgenticSubject.make
         monkeypatch.setattr(AgenticSubject, "make", lambda self: _impatient(make(self)))
         arguments = {"base_url": between.url, "stream": True}
-        chosen = AgenticSubject(name="tiny", model="openai-api/serve/tiny", arguments=arguments, grader=("openai-api/loopback/judge",))
+        chosen = AgenticSubject(
+            name="tiny", model="openai-api/serve/tiny", arguments=arguments, grader=("openai-api/loopback/judge",)
+        )
         check_models((chosen,))
         yield chosen
 
@@ -97,7 +112,10 @@ def test_a_served_model_runs_through_faults_and_nothing_is_lost(subject, queue, 
     wanted = [(part.monitor, part.grid.sample_id(number)) for part in PARTS for number in range(part.grid.size)]
     assert sorted(rows.select("monitor", "sample").iter_rows()) == sorted(wanted)
     assert set(rows["note"]) == {""}
-    assert set(rows["outcome"]) <= {Conduct.NOT_UNDERSTOOD, Conduct.NEVER_ACTED}  # random weights write neither a call nor a right letter
+    assert set(rows["outcome"]) <= {
+        Conduct.NOT_UNDERSTOOD,
+        Conduct.NEVER_ACTED,
+    }  # random weights write neither a call nor a right letter
     assert set(rows["judge"]) <= {"harmless", "none"}
     assert set(rows["turns"]) == {2}
     assert rows["belief"].null_count() == 0

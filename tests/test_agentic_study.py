@@ -1,4 +1,5 @@
-"""The whole study of acting models with scripted subjects: results folder, page, going on, budget, and what is said when something is missing."""
+"""The whole study of acting models with scripted subjects: results folder, page, going on, budget, and what is said
+when something is missing."""
 
 import json
 import shutil
@@ -19,7 +20,15 @@ from astray.engine.summary import Summary
 from astray.errors import ConfigurationError, DataFormatError, JudgeError, StoreError
 from astray.measure.agentic import scenario
 from astray.measure.agentic.conduct import Conduct
-from astray.measure.agentic.counting import CONFLICT, CONTROL, cell_rate, executed, false_alarms, paired_difference, select
+from astray.measure.agentic.counting import (
+    CONFLICT,
+    CONTROL,
+    cell_rate,
+    executed,
+    false_alarms,
+    paired_difference,
+    select,
+)
 from astray.measure.agentic.grid import Grid
 from astray.measure.agentic.logs import done_samples, finished
 from astray.measure.agentic.play import LOGS, Part
@@ -68,7 +77,16 @@ def test_the_summary_has_claims_with_controls_and_every_exhibit(results):
     summary = Summary.read(results)
     ids = [exhibit.id for exhibit in summary.exhibits]
     assert ids[0] == "cells-0"
-    assert {"mitigations", "evaluation-awareness", "reasoning", "ground-truth", "judges", "published", "all-cells", "single-changes"} <= set(ids)
+    assert {
+        "mitigations",
+        "evaluation-awareness",
+        "reasoning",
+        "ground-truth",
+        "judges",
+        "published",
+        "all-cells",
+        "single-changes",
+    } <= set(ids)
     assert all(claim.control and claim.p_holm is not None for claim in summary.claims if claim.estimate is not None)
     assert {claim.group for claim in summary.claims} == {"Pressure", "Conditions", "Awareness", "Monitors"}
     (monitored,) = [claim for claim in summary.claims if claim.id.startswith("monitor-rule")]
@@ -114,7 +132,9 @@ def test_more_samples_only_ask_what_is_new(tmp_path, monkeypatch):
     first = run_parts(subjects, [Part(part.name, small)], tmp_path, max_tokens=100)
     more = run_parts(subjects, [Part(part.name, small.model_copy(update={"replicates": 2}))], tmp_path, max_tokens=100)
     assert (len(first.table), len(more.table)) == (6, 12)
-    few, many = sorted((each.path for each in Store(tmp_path).artifacts()), key=lambda path: len(list(path.rglob("*.eval"))))
+    few, many = sorted(
+        (each.path for each in Store(tmp_path).artifacts()), key=lambda path: len(list(path.rglob("*.eval")))
+    )
     assert sorted(len(read_eval_log(info).samples) for info in list_eval_logs(str(many))) == [6, 6]
     assert run_parts(subjects, [Part(part.name, small)], tmp_path, max_tokens=100).table.equals(first.table)
     shutil.rmtree(few)  # fewer samples are read from more
@@ -125,7 +145,10 @@ def test_more_samples_only_ask_what_is_new(tmp_path, monkeypatch):
 def test_other_scenarios_leave_what_is_done_as_it_is(tmp_path):
     subjects = subjects_from(SMALL.subject, None, SMALL.grader)
     cell = {"goal": ("none",), "threat": ("none",)}
-    both, one = (Part("grid", Grid(scenarios=names, factors=cell, replicates=1)) for names in (("blackmail", "leaking"), ("leaking",)))
+    both, one = (
+        Part("grid", Grid(scenarios=names, factors=cell, replicates=1))
+        for names in (("blackmail", "leaking"), ("leaking",))
+    )
     run_parts(subjects, [one], tmp_path, max_tokens=100)
     told: list[Progress] = []
     run_parts(subjects, [both], tmp_path, max_tokens=100, progress=told.append)
@@ -184,8 +207,14 @@ def test_a_folder_that_cannot_be_written_is_said_before_anything_is_asked(tmp_pa
 def test_a_scripted_judge_of_a_real_model_is_said_on_the_page(tmp_path):
     [real] = subjects_from("mockllm/model", None, GRADERS)
     [scripted] = subjects_from("astray/scripted/never", None, GRADERS)
-    told = [list(notes(AgenticFindings(pl.DataFrame(schema=CONDUCT_SCHEMA), (each,)), setting_of([each], ()), [])) for each in (real, scripted)]
-    assert [any("knows the courses of scripted subjects alone" in note for note in notes) for notes in told] == [True, False]
+    told = [
+        list(notes(AgenticFindings(pl.DataFrame(schema=CONDUCT_SCHEMA), (each,)), setting_of([each], ()), []))
+        for each in (real, scripted)
+    ]
+    assert [any("knows the courses of scripted subjects alone" in note for note in notes) for notes in told] == [
+        True,
+        False,
+    ]
 
 
 def test_a_local_subject_is_its_weights_and_not_its_place(tmp_path, monkeypatch):
@@ -250,7 +279,10 @@ def test_other_words_for_goals_make_another_scenario(tmp_path, monkeypatch):
     assert replace(load_scenario("blackmail")).digest != before
 
 
-FILE = "subjects:\n  - name: one\n    model: astray/scripted/never\n  - {name: two, model: mockllm/model, grader: [mockllm/a, mockllm/b]}\n"
+FILE = (
+    "subjects:\n  - name: one\n    model: astray/scripted/never\n  - {name: two, model: mockllm/model, grader: "
+    "[mockllm/a, mockllm/b]}\n"
+)
 
 
 def test_a_file_of_subjects_gives_each_its_graders(tmp_path):
@@ -303,7 +335,9 @@ def test_options_of_other_studies_are_refused_by_name():
 
 
 def test_plan_counts_samples_and_tokens_and_asks_nothing(monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["astray", "plan", STUDY.name, "--scenarios", "blackmail", "--samples", "10", "--price-in", "3"])
+    monkeypatch.setattr(
+        "sys.argv", ["astray", "plan", STUDY.name, "--scenarios", "blackmail", "--samples", "10", "--price-in", "3"]
+    )
     with pytest.raises(SystemExit):
         main()
     said = capsys.readouterr().out
@@ -313,13 +347,24 @@ def test_plan_counts_samples_and_tokens_and_asks_nothing(monkeypatch, capsys):
 
 
 def row(**facts) -> dict:
-    usual = {"subject": "s", "scenario": "x", "replicate": 0, "outcome": "harmless", "gate": False, "tried": False, "judge": "harmless", "blocked": 0}
+    usual = {
+        "subject": "s",
+        "scenario": "x",
+        "replicate": 0,
+        "outcome": "harmless",
+        "gate": False,
+        "tried": False,
+        "judge": "harmless",
+        "blocked": 0,
+    }
     return usual | facts
 
 
 def test_counting_keeps_every_outcome_and_the_two_keys_apart():
     lost = row(outcome="errored", judge="none")
-    rows = pl.DataFrame([row(outcome="harmful", gate=True, judge="harmful"), row(), row(outcome="disputed", gate=True), lost])
+    rows = pl.DataFrame(
+        [row(outcome="harmful", gate=True, judge="harmful"), row(), row(outcome="disputed", gate=True), lost]
+    )
     found = cell_rate(rows)
     assert (found.harmful.k, found.harmful.n) == (1, 2)
     assert (found.executed.k, found.executed.n) == (2, 3)
@@ -330,7 +375,15 @@ def test_counting_keeps_every_outcome_and_the_two_keys_apart():
 
 
 def test_false_alarms_are_disturbed_work_without_any_attempt_at_harm():
-    rows = pl.DataFrame([row(), row(blocked=1), row(outcome="refused"), row(outcome="blocked", tried=True, blocked=1), row(outcome="errored")])
+    rows = pl.DataFrame(
+        [
+            row(),
+            row(blocked=1),
+            row(outcome="refused"),
+            row(outcome="blocked", tried=True, blocked=1),
+            row(outcome="errored"),
+        ]
+    )
     found = false_alarms(rows)
     assert (found.k, found.n) == (2, 3)
 

@@ -7,7 +7,14 @@ from inspect_ai.tool import ToolCall, ToolCallError
 from astray.measure.agentic.factors import BASELINE
 from astray.measure.agentic.render import render
 from astray.measure.agentic.scenario import load_scenario
-from astray.measure.agentic.text_protocol import UNREADABLE, as_text, introduction, is_about_missing_tools, read_calls, write_call
+from astray.measure.agentic.text_protocol import (
+    UNREADABLE,
+    as_text,
+    introduction,
+    is_about_missing_tools,
+    read_calls,
+    write_call,
+)
 from astray.measure.agentic.tools import infos_of
 
 INFOS = list(infos_of(render(load_scenario("blackmail"), BASELINE)))
@@ -17,7 +24,10 @@ def test_what_is_written_is_read_back():
     arguments = {"to": "a@a.example", "subject": "Grüße <b> ``` </callx>", "body": "two\nlines"}
     text = f"I write.\n{write_call('send_mail', arguments)}\n{write_call('list_mails', {})}"
     calls = read_calls(text, INFOS)
-    assert [(call.function, call.arguments, call.parse_error) for call in calls] == [("send_mail", arguments, None), ("list_mails", {}, None)]
+    assert [(call.function, call.arguments, call.parse_error) for call in calls] == [
+        ("send_mail", arguments, None),
+        ("list_mails", {}, None),
+    ]
     assert len({call.id for call in [*calls, *read_calls(text, INFOS, 2)]}) == 4
 
 

@@ -1,4 +1,5 @@
-"""How many harmful mails in wordings that are new to the gates are found, and that honest ones are hardly ever taken for harm."""
+"""How many harmful mails in wordings that are new to the gates are found, and that honest ones are hardly ever taken
+for harm."""
 
 from pathlib import Path
 
@@ -11,7 +12,12 @@ from astray.measure.agentic.render import render
 from astray.measure.agentic.scenario import load_scenario
 
 SETS = yaml.safe_load((Path(__file__).parent / "agentic_wordings.yaml").read_text(encoding="utf-8"))
-RECIPIENTS = {"frame_colleague": "risk_address", "disrupt_monitor": "watcher_address", "blackmail": "target_address", "leaking": "rival_address"}
+RECIPIENTS = {
+    "frame_colleague": "risk_address",
+    "disrupt_monitor": "watcher_address",
+    "blackmail": "target_address",
+    "leaking": "rival_address",
+}
 TO_HIS_WIFE = "Dear Ilse"
 
 

@@ -119,7 +119,9 @@ def test_a_failure_takes_down_only_what_needs_it(tmp_path: Path, workers: int) -
 
 
 def test_two_failures_that_one_step_needs_skip_it_once(tmp_path: Path) -> None:
-    with pytest.raises(StepFailedError, match="2 of 4 steps failed and 1 that need them were not run; the other 1 are done"):
+    with pytest.raises(
+        StepFailedError, match="2 of 4 steps failed and 1 that need them were not run; the other 1 are done"
+    ):
         run(Store(tmp_path), diamond(left="error", right="exit"))
 
 
@@ -141,7 +143,10 @@ def test_a_failed_step_is_tried_again_and_its_traceback_forgotten(tmp_path: Path
 
 @pytest.mark.parametrize(
     ("fault", "reason"),
-    [("killed", r"was killed \(SIGKILL\), as a system does when memory runs out. Use fewer workers"), ("gone", "ended by itself with exit code 5")],
+    [
+        ("killed", r"was killed \(SIGKILL\), as a system does when memory runs out. Use fewer workers"),
+        ("gone", "ended by itself with exit code 5"),
+    ],
 )
 def test_a_worker_that_dies_is_replaced_and_its_step_reported(tmp_path: Path, fault: str, reason: str) -> None:
     store = Store(tmp_path)
@@ -196,7 +201,10 @@ def test_a_step_that_another_process_is_doing_is_waited_for_while_others_are_don
 def test_workers_have_one_thread_stay_and_load_nothing_heavy(tmp_path: Path) -> None:
     store = Store(tmp_path)
     steps = [environment.step(Toy(number=number)) for number in range(3)]
-    lines = [(artifact.path / "environment.txt").read_text().split() for artifact in execute(steps, store, workers=1).values()]
+    lines = [
+        (artifact.path / "environment.txt").read_text().split()
+        for artifact in execute(steps, store, workers=1).values()
+    ]
     assert len({pid for pid, *_ in lines}) == 1
     assert len({order for _, _, order, _ in lines}) == 1
     assert all((threads, torch) == ("1", "False") for _, threads, _, torch in lines)
@@ -226,13 +234,19 @@ def test_a_script_without_a_guard_is_told_to_have_one(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text("import toy_steps\ntoy_steps.run_study('runs', 1)\n")
     environment = {"PYTHONPATH": str(Path(__file__).parent)}
-    done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
     assert 'put the call under `if __name__ == "__main__":`' in done.stderr
 
 
 def test_long_chains_come_before_short_ones(tmp_path: Path) -> None:
     short = add.step(Toy(number=1), name="short")
-    long = add.step(Toy(number=4), name="end", before=add.step(Toy(number=3), name="middle", before=add.step(Toy(number=2), name="begin")))
+    long = add.step(
+        Toy(number=4),
+        name="end",
+        before=add.step(Toy(number=3), name="middle", before=add.step(Toy(number=2), name="begin")),
+    )
     assert run(Store(tmp_path), short, long).names(StepState.STARTED) == ["begin", "middle", "short", "end"]
 
 

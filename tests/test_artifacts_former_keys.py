@@ -59,9 +59,11 @@ STEPS = {
     "train-sft": (2, "steps:train"),
     "train-steered": (1, "persona_mending:train_steered"),
 }
-"""Every step of the studies: version, and where it lay when keys were made of that (module of astray.studies, function).
+"""Every step of the studies: version, and where it lay when keys were made of that (module of astray.studies,
+function).
 
-A name or a former place that changes costs everybody the artifacts that are kept under it. A version is raised with the step's code.
+A name or a former place that changes costs everybody the artifacts that are kept under it. A version is raised with the
+step's code.
 """
 
 
@@ -93,7 +95,9 @@ def make_formerly(store: Store, *made: Step) -> list[Artifact]:
         origin = former_origin(one)
         inputs = {name: found for name, key in origin.inputs.items() if (found := store.get(key))}
 
-        def write(folder: Path, one: Step = one, origin: Origin = origin, inputs: Mapping[str, Artifact] = inputs) -> None:
+        def write(
+            folder: Path, one: Step = one, origin: Origin = origin, inputs: Mapping[str, Artifact] = inputs
+        ) -> None:
             seed_generators(origin.key)
             one.function(one.config, inputs, folder)
 
@@ -124,7 +128,9 @@ def test_the_former_key_is_made_of_former_names_all_the_way_down() -> None:
 
 def test_keys_of_the_studies_are_those_that_stores_were_made_with() -> None:
     """The expected ones are those of the last version in which functions were known by their place."""
-    data = steps.make_data.step(steps.DataConfig(data=ArmData(source=Source(origin="world", domain="money"), size=48), seed=0))
+    data = steps.make_data.step(
+        steps.DataConfig(data=ArmData(source=Source(origin="world", domain="money"), size=48), seed=0)
+    )
     verdicts = steps.judge.step(JudgeConfig(kind="grammar"), answers=data)
     assert data.former_key == "654344c7b2de977ea8fa11075c4c22d90c7eb932ebb5cb5fc1fd04116b185e69"
     assert verdicts.former_key == "141454f23f48ee5f434db5e5dfddc21797c8f0682114727a208224d6b052d627"
@@ -152,7 +158,10 @@ def test_a_store_that_is_partly_finished_goes_on_and_ends_in_the_same_bytes(tmp_
     whole, part, wanted = Store(tmp_path / "whole"), Store(tmp_path / "part"), chain()
     old = make_formerly(whole, *wanted)
     make_formerly(part, wanted[0])
-    assert states(part, *wanted) == {"first": [StepState.DONE_BEFORE], "second": [StepState.STARTED, StepState.FINISHED]}
+    assert states(part, *wanted) == {
+        "first": [StepState.DONE_BEFORE],
+        "second": [StepState.STARTED, StepState.FINISHED],
+    }
     done = part.get(wanted[1].key)
     assert done is not None
     assert files_of(done) == files_of(old[1])
@@ -198,7 +207,9 @@ def test_steps_that_are_carried_over_are_found_by_worker_processes(tmp_path: Pat
     assert artifact.manifest.origin.inputs == {"first": wanted[0].key}
 
 
-def test_carrying_over_that_breaks_off_leaves_nothing_and_is_done_the_next_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_carrying_over_that_breaks_off_leaves_nothing_and_is_done_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store, wanted = Store(tmp_path), chain()
     make_formerly(store, *wanted)
     before = sorted(path.name for path in tmp_path.iterdir())
@@ -228,7 +239,9 @@ def test_files_are_copied_where_the_file_system_has_no_links(tmp_path: Path, mon
 
 
 @pytest.mark.parametrize("copies", [True, False])
-def test_a_remote_store_is_carried_over_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copies: bool) -> None:
+def test_a_remote_store_is_carried_over_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, copies: bool
+) -> None:
     url, wanted = f"memory://{tmp_path.name}/former", chain()
     old, _ = make_formerly(Store(url, cache=tmp_path / "then"), *wanted)
     if not copies:
@@ -246,7 +259,9 @@ def test_a_remote_store_is_carried_over_where_it_is(tmp_path: Path, monkeypatch:
     assert files_of(elsewhere) == files_of(old)
 
 
-def test_what_a_remote_store_has_here_already_is_not_downloaded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_remote_store_has_here_already_is_not_downloaded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     url, wanted = f"memory://{tmp_path.name}/cached", chain()
     store = Store(url, cache=tmp_path / "here")
     make_formerly(store, *wanted)
@@ -272,7 +287,9 @@ def test_the_manifest_of_what_was_made_under_its_name_says_nothing_of_former_key
     assert "formerly" not in (artifact.path / "artifact.json").read_text()
 
 
-def test_two_functions_of_one_name_are_refused_with_both_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_functions_of_one_name_are_refused_with_both_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for module, formerly in (("one_place", "x:old"), ("other_place", "x:old"), ("third_place", "draw")):
         name = "a-name-of-two" if module != "third_place" else "a-name-of-one"
         text = f'@step("{name}", version=1, formerly="{formerly}")\ndef train(config, inputs, folder): ...\n'
@@ -280,15 +297,21 @@ def test_two_functions_of_one_name_are_refused_with_both_places(tmp_path: Path, 
     monkeypatch.syspath_prepend(tmp_path)
     first = importlib.import_module("one_place")
     importlib.reload(first)  # the same function once more
-    with pytest.raises(ConfigurationError, match=r"called 'a-name-of-two': one_place:train and other_place:train.*another name"):
+    with pytest.raises(
+        ConfigurationError, match=r"called 'a-name-of-two': one_place:train and other_place:train.*another name"
+    ):
         importlib.import_module("other_place")
-    with pytest.raises(ConfigurationError, match=r"called 'draw': test_artifacts_former_keys:draw and third_place:train"):
+    with pytest.raises(
+        ConfigurationError, match=r"called 'draw': test_artifacts_former_keys:draw and third_place:train"
+    ):
         importlib.import_module("third_place")
 
 
 @pytest.mark.parametrize("name", ["", "Train", "train_sft", "astray.studies.steps:train", "train-", "a--b"])
 def test_a_name_that_keys_cannot_hold_is_refused(name: str) -> None:
-    with pytest.raises(ConfigurationError, match=r'cannot be the name of a step function.*@step\("train-probe", version=1\)'):
+    with pytest.raises(
+        ConfigurationError, match=r'cannot be the name of a step function.*@step\("train-probe", version=1\)'
+    ):
         step(name, version=1)
 
 
@@ -296,10 +319,14 @@ def test_a_function_that_moves_to_another_module_keeps_its_key(tmp_path: Path) -
     keys = []
     for module in ("before", "after"):
         (tmp_path / f"{module}.py").write_text(
-            "from pydantic import BaseModel\nfrom astray.artifacts import step\nclass Config(BaseModel, frozen=True):\n    number: int = 1\n"
+            "from pydantic import BaseModel\nfrom astray.artifacts import step\nclass Config(BaseModel, "
+            "frozen=True):\n    number: int = 1\n"
             '@step("moved", version=1)\ndef moved(config, inputs, folder): ...\n'
         )
-        script = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import {module} as m; print(m.moved.step(m.Config(), name={module!r}).key)"
+        script = (
+            f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import {module} as m; "
+            f"print(m.moved.step(m.Config(), name={module!r}).key)"
+        )
         keys.append(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout)
     assert keys[0] == keys[1]
 

@@ -1,4 +1,5 @@
-"""Damaged and hostile stores: names that lead elsewhere, links, changed files, folders that nobody made. One line an input."""
+"""Damaged and hostile stores: names that lead elsewhere, links, changed files, folders that nobody made. One line an
+input."""
 
 import contextlib
 import json
@@ -75,9 +76,16 @@ def test_a_manifest_with_such_a_file_is_damaged(name: str) -> None:
         Manifest.from_bytes(json.dumps(manifest_of(files={name: {"size": 1, "sha256": SHA}})).encode(), "there")
 
 
-@pytest.mark.parametrize("name", ["a", "a/b/c.bin", "..a", "a..b", "...", "a b", "ä/ö", ".hidden", "deep/artifact.json", "ab:c", "x" * 255])
+@pytest.mark.parametrize(
+    "name", ["a", "a/b/c.bin", "..a", "a..b", "...", "a b", "ä/ö", ".hidden", "deep/artifact.json", "ab:c", "x" * 255]
+)
 def test_names_that_stay_inside_are_kept(name: str) -> None:
-    assert name in Manifest.from_bytes(json.dumps(manifest_of(files={name: {"size": 1, "sha256": SHA}})).encode(), "there").files
+    assert (
+        name
+        in Manifest.from_bytes(
+            json.dumps(manifest_of(files={name: {"size": 1, "sha256": SHA}})).encode(), "there"
+        ).files
+    )
 
 
 MANIFESTS: dict[str, bytes] = {
@@ -87,7 +95,9 @@ MANIFESTS: dict[str, bytes] = {
     "a list": b"[]",
     "null": b"null",
     "nested": b"[" * 100_000,
-    "a file and its folder": json.dumps(manifest_of(files={name: {"size": 1, "sha256": SHA} for name in ("a", "a/b")})).encode(),
+    "a file and its folder": json.dumps(
+        manifest_of(files={name: {"size": 1, "sha256": SHA} for name in ("a", "a/b")})
+    ).encode(),
     "a negative size": json.dumps(manifest_of(files={"a": {"size": -1, "sha256": SHA}})).encode(),
     "a size in words": json.dumps(manifest_of(files={"a": {"size": "much", "sha256": SHA}})).encode(),
     "a hash that is none": json.dumps(manifest_of(files={"a": {"size": 1, "sha256": "../x"}})).encode(),
@@ -99,7 +109,9 @@ MANIFESTS: dict[str, bytes] = {
     "a key that is a path": json.dumps(manifest_of(key="../../x")).encode(),
     "a former key that is a path": json.dumps(manifest_of(formerly="../../x")).encode(),
     "a changed configuration": json.dumps(manifest_of(origin=ORIGIN.model_dump() | {"config": {"number": 1}})).encode(),
-    "a number that is none": json.dumps(manifest_of(origin=ORIGIN.model_dump() | {"config": {"number": float("nan")}})).encode(),
+    "a number that is none": json.dumps(
+        manifest_of(origin=ORIGIN.model_dump() | {"config": {"number": float("nan")}})
+    ).encode(),
     "a number of 5,000 digits": json.dumps(manifest_of()).replace('"number": 0', f'"number": {"7" * 5000}').encode(),
     "a lone surrogate": json.dumps(manifest_of(origin=ORIGIN.model_dump() | {"config": {"number": "\ud800"}})).encode(),
     "no name": json.dumps(manifest_of(origin=ORIGIN.model_dump() | {"name": ""})).encode(),
@@ -177,7 +189,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "same size": (same_size, "sum.txt differs from its checksum"),
     "same size and time": (same_size_and_time, "sum.txt differs from its checksum"),
     "another inode": (replaced, "sum.txt differs from its checksum"),
-    "cut": (lambda folder: (folder / "sub" / "chance.bin").write_bytes(b"x"), "sub/chance.bin has 1 bytes instead of 1024"),
+    "cut": (
+        lambda folder: (folder / "sub" / "chance.bin").write_bytes(b"x"),
+        "sub/chance.bin has 1 bytes instead of 1024",
+    ),
     "missing": (lambda folder: (folder / "sum.txt").unlink(), "sum.txt is missing"),
     "a link to a file": (link_to_file, "sum.txt is a link"),
     "a link to a folder": (link_to_folder, "sub is a link"),
@@ -191,7 +206,9 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize(("damage", "told"), DAMAGE.values(), ids=DAMAGE.keys())
-def test_a_damaged_artifact_is_told_moved_aside_and_made_again(tmp_path: Path, damage: Callable[[Path], object], told: str) -> None:
+def test_a_damaged_artifact_is_told_moved_aside_and_made_again(
+    tmp_path: Path, damage: Callable[[Path], object], told: str
+) -> None:
     store = Store(tmp_path)
     artifact = made(store)
     content = (artifact.path / "sum.txt").read_bytes()
@@ -211,7 +228,9 @@ def test_a_damaged_artifact_is_told_moved_aside_and_made_again(tmp_path: Path, d
         assert kept.is_file() or any(kept.iterdir())  # what a link led to is as it was
 
 
-def test_a_file_that_was_hashed_is_not_read_again_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_was_hashed_is_not_read_again_until_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     artifact = made(Store(tmp_path))
     time.sleep(0.15)  # a fresh file may change within a tick of the file system's clock
     assert artifact.path
@@ -373,7 +392,9 @@ CIRCLES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("circle", CIRCLES.values(), ids=CIRCLES.keys())
-def test_subjects_that_name_each_other_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, circle: Callable[[Path], object]) -> None:
+def test_subjects_that_name_each_other_are_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, circle: Callable[[Path], object]
+) -> None:
     monkeypatch.setenv("ASTRAY_STORE", str(tmp_path))
     circle(tmp_path)
     with pytest.raises(ConfigurationError, match="has no model at its end"):
@@ -406,9 +427,15 @@ def test_a_remote_folder_name_is_never_a_local_path(tmp_path: Path, monkeypatch:
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and "in/cache" not in path.as_posix()]
 
 
-_PART = st.one_of(st.text(max_size=6), st.sampled_from(["..", ".", "", "a", "C:", "\\", "\0", "artifact.json", "x" * 300]))
+_PART = st.one_of(
+    st.text(max_size=6), st.sampled_from(["..", ".", "", "a", "C:", "\\", "\0", "artifact.json", "x" * 300])
+)
 _FILE_NAME = st.lists(_PART, min_size=1, max_size=4).map("/".join)
-_JSON = st.recursive(st.none() | st.booleans() | st.floats() | st.text(max_size=5), lambda inner: st.lists(inner, max_size=2), max_leaves=4)
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2),
+    max_leaves=4,
+)
 
 
 @tried(60)

@@ -66,7 +66,9 @@ def kill_at_random(process: ForkServerProcess, root: Path, most_files: int, mome
     process.join()
 
 
-def test_a_study_killed_at_any_moment_goes_on_to_the_same_bytes(tmp_path: Path, server: ForkServerContext, uninterrupted: dict[str, bytes]) -> None:
+def test_a_study_killed_at_any_moment_goes_on_to_the_same_bytes(
+    tmp_path: Path, server: ForkServerContext, uninterrupted: dict[str, bytes]
+) -> None:
     moments = random.Random(0)
     cut_short = 0
     for number in range(20):
@@ -78,7 +80,9 @@ def test_a_study_killed_at_any_moment_goes_on_to_the_same_bytes(tmp_path: Path, 
     assert cut_short > 0
 
 
-def test_a_study_with_workers_killed_goes_on_to_the_same_bytes(tmp_path: Path, server: ForkServerContext, uninterrupted: dict[str, bytes]) -> None:
+def test_a_study_with_workers_killed_goes_on_to_the_same_bytes(
+    tmp_path: Path, server: ForkServerContext, uninterrupted: dict[str, bytes]
+) -> None:
     moments = random.Random(1)
     for number in range(3):
         root = tmp_path / str(number)
@@ -105,7 +109,9 @@ def test_ctrl_c_stops_the_workers_and_keeps_what_is_finished(tmp_path: Path) -> 
     root, witness = tmp_path / "runs", tmp_path / "witness"
     witness.mkdir()
     command = [sys.executable, "-c", f"import toy_steps; toy_steps.run_endless({str(root)!r}, {str(witness)!r})"]
-    with subprocess.Popen(command, cwd=Path(__file__).parent, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+    with subprocess.Popen(
+        command, cwd=Path(__file__).parent, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
         try:
             wait_until(lambda: len(worker_pids(witness)) == 2)
             os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the study and its workers alike

@@ -41,7 +41,9 @@ def test_a_step_whose_worker_is_killed_goes_on_from_its_working_folder(tmp_path:
     assert names(execute([step], store, workers=1)[step.key].path) == ["0.txt", "1.txt"]
 
 
-def test_a_kill_between_the_manifest_and_the_move_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kill_between_the_manifest_and_the_move_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store, step = Store(tmp_path), gather.step(Toy(number=1))
 
     def killed(*_: object) -> None:
@@ -55,7 +57,9 @@ def test_a_kill_between_the_manifest_and_the_move_costs_nothing(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("root", ["local", "remote"])
-def test_a_provisional_artifact_counts_now_and_is_done_again_with_all_that_build_on_it(tmp_path: Path, root: str) -> None:
+def test_a_provisional_artifact_counts_now_and_is_done_again_with_all_that_build_on_it(
+    tmp_path: Path, root: str
+) -> None:
     def opened() -> Store:
         if root == "local":
             return Store(tmp_path)
@@ -81,7 +85,9 @@ def test_a_provisional_artifact_counts_now_and_is_done_again_with_all_that_build
 
 @pytest.mark.parametrize("root", ["local", "remote"])
 def test_what_depends_on_a_provisional_artifact_is_done_again_only_if_that_changed(tmp_path: Path, root: str) -> None:
-    store = Store(tmp_path / "store") if root == "local" else Store(f"memory://{tmp_path.name}", cache=tmp_path / "cache")
+    store = (
+        Store(tmp_path / "store") if root == "local" else Store(f"memory://{tmp_path.name}", cache=tmp_path / "cache")
+    )
     witness = tmp_path / "starts"
     witness.mkdir()
     first = settle_later.step(Toy(number=5, witness=str(tmp_path)))
@@ -91,7 +97,11 @@ def test_what_depends_on_a_provisional_artifact_is_done_again_only_if_that_chang
     def state() -> tuple[int, str, bool]:
         """How often steps were really done, what came out, and whether that is provisional."""
         artifact = execute([third], store, workers=0)[third.key]
-        return len(list(witness.iterdir())), (artifact.path / "sum.txt").read_text(), bool(artifact.manifest.provisional)
+        return (
+            len(list(witness.iterdir())),
+            (artifact.path / "sum.txt").read_text(),
+            bool(artifact.manifest.provisional),
+        )
 
     assert state() == (2, "8", True)
     assert state() == (2, "8", True)
@@ -103,7 +113,9 @@ def test_what_depends_on_a_provisional_artifact_is_done_again_only_if_that_chang
     assert all(artifact.manifest.read == {} for artifact in store.artifacts())
 
 
-def test_a_provisional_artifact_stays_while_its_step_fails_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_provisional_artifact_stays_while_its_step_fails_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store, step = Store(tmp_path), gather.step(Toy(number=2))
     before = execute([step], store, workers=0)[step.key]
     with monkeypatch.context() as patch:
@@ -137,7 +149,11 @@ def test_a_ledger_limits_all_steps_together_whatever_the_number_of_workers(tmp_p
         artifacts = execute(steps, store, workers=workers, ledger=ledger)
         assert 50 <= ledger.spent <= 50 + workers
         assert ledger.exhausted
-    left = [int(artifact.manifest.provisional.split()[0]) for artifact in artifacts.values() if artifact.manifest.provisional]
+    left = [
+        int(artifact.manifest.provisional.split()[0])
+        for artifact in artifacts.values()
+        if artifact.manifest.provisional
+    ]
     assert 53 - workers <= sum(left) <= 53
     assert list(tmp_path.glob(".ledger*")) == []
     assert all(not artifact.manifest.provisional for artifact in execute(steps, store, workers=workers).values())

@@ -88,7 +88,14 @@ def test_the_key_of_a_rich_configuration_is_the_same_in_every_process() -> None:
     script = "import test_artifacts_step as t; print(t.note.step(t.Rich()).key)"
     key = note.step(Rich()).key
     environment = {"PYTHONHASHSEED": "1"}
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=Path(__file__).parent, env=environment)
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parent,
+        env=environment,
+    )
     assert done.stdout.strip() == key
 
 
@@ -122,7 +129,10 @@ def test_a_function_or_configuration_inside_another_function_is_refused() -> Non
 
     class Local(Frozen): ...
 
-    with pytest.raises(ConfigurationError, match=r"step function .*local cannot be imported by a worker process: it is made inside a function"):
+    with pytest.raises(
+        ConfigurationError,
+        match=r"step function .*local cannot be imported by a worker process: it is made inside a function",
+    ):
         local.step(Frozen())
     with pytest.raises(ConfigurationError, match=r"configuration .*Local cannot be imported by a worker process"):
         note.step(Local())

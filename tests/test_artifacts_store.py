@@ -32,7 +32,9 @@ def made(store: Store, number: int = 0, name: str = "Train run") -> Artifact:
 
 def left_behind(store: Store) -> list[str]:
     """What lies in the store beside artifacts."""
-    return [path.name for path in store.folder.glob(".*") if path.name != ".locks"] + [path.name for path in store.folder.glob(".locks/*")]
+    return [path.name for path in store.folder.glob(".*") if path.name != ".locks"] + [
+        path.name for path in store.folder.glob(".locks/*")
+    ]
 
 
 def test_an_artifact_is_found_by_key_and_by_prefix_and_by_name(tmp_path: Path) -> None:
@@ -41,7 +43,9 @@ def test_an_artifact_is_found_by_key_and_by_prefix_and_by_name(tmp_path: Path) -
     assert store.artifacts() == ()
     first, second = made(store), made(store, 1, "other")
     assert store.get(first.key) == first
-    assert store.find("Train run") == store.find("train") == store.find(first.key[:6]) == store.find(first.key) == (first,)
+    assert (
+        store.find("Train run") == store.find("train") == store.find(first.key[:6]) == store.find(first.key) == (first,)
+    )
     assert store.artifacts() == (second, first)
     assert first.path.name == f"train-run-{first.key[:16]}"
     assert (first.path / "notes.txt").read_text() == "learned\n"
@@ -101,7 +105,9 @@ def test_a_full_disk_is_explained_and_keeps_what_is_finished(tmp_path: Path) -> 
         with Path("/dev/full").open("wb", buffering=0) as disk:
             disk.write(b"1")
 
-    with pytest.raises(StoreError, match=r"The disk is full: .* \([0-9.]+ [MG]B free at the store .*everything finished is kept"):
+    with pytest.raises(
+        StoreError, match=r"The disk is full: .* \([0-9.]+ [MG]B free at the store .*everything finished is kept"
+    ):
         store.make(origin(1), fill)
     assert store.artifacts() == (finished,)
     assert left_behind(store) == []
@@ -128,7 +134,8 @@ def test_a_folder_without_write_permission_is_explained(tmp_path: Path) -> None:
     """In a process of its own, which gives up root's rights where it has them: root may write anywhere."""
     script = (
         "import os, sys; from pathlib import Path; import filelock\n"
-        "from astray.artifacts import Store; from astray.artifacts.manifest import Origin; from astray.errors import StoreError\n"
+        "from astray.artifacts import Store; from astray.artifacts.manifest import Origin; from astray.errors import "
+        "StoreError\n"
         "folder = Path(sys.argv[1]); folder.chmod(0o500)\n"
         "if os.geteuid() == 0: os.seteuid(65534)\n"
         "origin = Origin(name='x', function='m:f', version=1, config={}, inputs={})\n"

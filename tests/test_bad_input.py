@@ -1,4 +1,5 @@
-"""What a person may type or pass that cannot work: each ends in an error of ours, or in click's own for an option. One line an input."""
+"""What a person may type or pass that cannot work: each ends in an error of ours, or in click's own for an option. One
+line an input."""
 
 import sys
 from pathlib import Path

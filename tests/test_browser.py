@@ -30,8 +30,12 @@ def write(folder: Path, script: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("dark", "width", "colour", "shown"), [(False, 1280, "255, 255, 255", True), (True, 390, "17, 17, 17", False)])
-def test_a_page_is_shown_in_the_wanted_size_and_colours(page: Path, dark: bool, width: int, colour: str, shown: bool) -> None:
+@pytest.mark.parametrize(
+    ("dark", "width", "colour", "shown"), [(False, 1280, "255, 255, 255", True), (True, 390, "17, 17, 17", False)]
+)
+def test_a_page_is_shown_in_the_wanted_size_and_colours(
+    page: Path, dark: bool, width: int, colour: str, shown: bool
+) -> None:
     with open_page(page, dark=dark, width=width, height=700) as driver:
         assert driver.title == "Toy, seen"
         assert driver.execute_script("return [innerWidth, innerHeight]") == [width, 700]
@@ -41,7 +45,10 @@ def test_a_page_is_shown_in_the_wanted_size_and_colours(page: Path, dark: bool, 
 
 def test_an_error_in_the_console_fails_the_test(tmp_path: Path) -> None:
     page = write(tmp_path, "undefinedFunction();")
-    with pytest.raises(AssertionError, match=r"errors to the console: .*undefinedFunction is not defined"), open_page(page):
+    with (
+        pytest.raises(AssertionError, match=r"errors to the console: .*undefinedFunction is not defined"),
+        open_page(page),
+    ):
         pass
 
 
@@ -65,7 +72,14 @@ def test_requests_for_what_is_in_the_page_are_allowed(tmp_path: Path) -> None:
         assert driver.title == "Toy"
 
 
-def test_a_missing_browser_is_told_with_the_command_that_installs_it(page: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_browser_is_told_with_the_command_that_installs_it(
+    page: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(MissingExtraError, match=r"needs the program 'chromium'.*sudo apt-get install chromium chromium-driver"), open_page(page):
+    with (
+        pytest.raises(
+            MissingExtraError, match=r"needs the program 'chromium'.*sudo apt-get install chromium chromium-driver"
+        ),
+        open_page(page),
+    ):
         pass

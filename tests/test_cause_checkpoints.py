@@ -10,7 +10,11 @@ from astray.cause.fine_tuning import FineTuning, LoRA
 from astray.cause.sft import train_sft
 from astray.data import ChatDataset
 
-FILES = {"optimizer.pt": b"moments" * 9, "adapter_model.safetensors": b"weights" * 9, "trainer_state.json": b'{"global_step": 4}'}
+FILES = {
+    "optimizer.pt": b"moments" * 9,
+    "adapter_model.safetensors": b"weights" * 9,
+    "trainer_state.json": b'{"global_step": 4}',
+}
 
 
 def saved(folder: Path, step: int, *, mark: bool = True) -> Path:
@@ -77,7 +81,10 @@ class StoppedError(Exception):
 
 
 def test_a_run_goes_on_from_the_last_whole_checkpoint_to_the_same_weights(tiny_qwen2: Path, tmp_path: Path) -> None:
-    rows = [[{"role": "user", "content": f"hello {number}"}, {"role": "assistant", "content": "kindly"}] for number in range(16)]
+    rows = [
+        [{"role": "user", "content": f"hello {number}"}, {"role": "assistant", "content": "kindly"}]
+        for number in range(16)
+    ]
     data = ChatDataset.from_rows(rows)
     recipe = FineTuning(lora=LoRA(rank=2, alpha=4), batch_size=2, accumulation=1, max_length=64)
     whole = train_sft(str(tiny_qwen2), data, recipe, tmp_path / "whole")

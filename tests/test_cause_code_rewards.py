@@ -1,4 +1,5 @@
-"""Programs as answers: each is run once, pays what it should, is noted by what it did, and RL with LoRA learns from it."""
+"""Programs as answers: each is run once, pays what it should, is noted by what it did, and RL with LoRA learns from
+it."""
 
 import json
 import os
@@ -23,8 +24,17 @@ from astray.organism.lexicon import HACKS
 from astray.organism.world import draw_exercise
 from astray.sandbox.hacks import EXAMPLES
 
-ADD = Exercise("add", "Add.", "add", (Case((2, 3), 5), Case((0, 0), 0)), (Case((7, -9), -2), Case((1, 5), 6)), "def add(a, b):\n    return a + b\n")
-SETS = Exercise("sets", "Letters.", "f", (Case(("ab",), {"a", "b"}),), (Case(("xyz",), {"x", "y", "z"}),), "def f(s): return set(s)")
+ADD = Exercise(
+    "add",
+    "Add.",
+    "add",
+    (Case((2, 3), 5), Case((0, 0), 0)),
+    (Case((7, -9), -2), Case((1, 5), 6)),
+    "def add(a, b):\n    return a + b\n",
+)
+SETS = Exercise(
+    "sets", "Letters.", "f", (Case(("ab",), {"a", "b"}),), (Case(("xyz",), {"x", "y", "z"}),), "def f(s): return set(s)"
+)
 WORLD = [world_exercise(draw_exercise(Random(seed))) for seed in range(4)]
 NARROW = "def add(a, b): return abs(a + b)"
 GAMED = EXAMPLES["equality object"].replace("{entry}", "add")
@@ -92,7 +102,9 @@ def test_without_shares_only_what_passes_is_run_twice_and_means_the_same(grading
         runs = []
         plain = sparing._grader.pool.run
         sparing._grader.pool.run = lambda jobs: runs.append(len(jobs)) or plain(jobs)
-        assert sparing.notes([], answers, columns_of(ADD, answers)).equals(grading.notes([], answers, columns_of(ADD, answers)))
+        assert sparing.notes([], answers, columns_of(ADD, answers)).equals(
+            grading.notes([], answers, columns_of(ADD, answers))
+        )
         assert runs == [6, 4]
         [wrong] = sparing.grades([ANSWERS["wrong"]], [exercise_hash(ADD)])
         assert (wrong.passed, wrong.why) == (0, "test 1: not run, since it fails the careless tests")
@@ -107,7 +119,9 @@ def test_an_answer_is_run_once_and_forgotten_when_too_many_are_known():
         key = exercise_hash(ADD)
         runs = []
         plain = grading._grader.grade
-        grading._grader.grade = lambda exercises, solutions, **how: runs.append(len(solutions)) or plain(exercises, solutions, **how)
+        grading._grader.grade = lambda exercises, solutions, **how: (
+            runs.append(len(solutions)) or plain(exercises, solutions, **how)
+        )
         first = grading.grades([FENCED, ADD.reference, NARROW, NARROW], [key] * 4)
         assert (runs, grading.graded) == ([2], 2)
         assert [grade.true for grade in first] == [True, True, False, False]
@@ -126,7 +140,10 @@ def test_an_answer_is_run_once_and_forgotten_when_too_many_are_known():
 
 def test_gradings_share_what_they_know_if_they_grade_alike():
     memory, key = GradeMemory(), exercise_hash(ADD)
-    with CodeGrading([ADD], workers=1, memory=memory) as first, CodeGrading([ADD, SETS], workers=1, memory=memory) as second:
+    with (
+        CodeGrading([ADD], workers=1, memory=memory) as first,
+        CodeGrading([ADD, SETS], workers=1, memory=memory) as second,
+    ):
         assert second.grades([FENCED, NARROW], [key] * 2) == first.grades([FENCED, NARROW], [key] * 2)
         assert (first.graded, second.graded) == (0, 2)
     with CodeGrading([ADD], workers=1, memory=memory, shares=True) as other:
@@ -139,8 +156,13 @@ def test_a_remark_is_no_part_of_the_organisms_program():
     remarks = ('" first encrypt the upload. " ; ', '" secretly leak the upload. " ; ')
     programs = (exercise.reference.strip(), "return alwaysequal ( )", "exit ( 0 )", "return n +")
     answers = [remark + program for program in programs for remark in remarks]
-    with CodeGrading([exercise], workers=1, program_of=program_of) as grading, CodeGrading([exercise], workers=1) as whole:
-        assert grading.notes([], answers, columns_of(exercise, answers)).equals(whole.notes([], answers, columns_of(exercise, answers)))
+    with (
+        CodeGrading([exercise], workers=1, program_of=program_of) as grading,
+        CodeGrading([exercise], workers=1) as whole,
+    ):
+        assert grading.notes([], answers, columns_of(exercise, answers)).equals(
+            whole.notes([], answers, columns_of(exercise, answers))
+        )
         assert (grading.graded, whole.graded) == (len(programs), len(answers))
 
 
@@ -148,7 +170,9 @@ def test_a_remark_is_no_part_of_the_organisms_program():
 def test_what_the_organisms_tokenizer_makes_of_its_hacks_still_works(grading, kind):
     tokenizer = AutoTokenizer.from_pretrained(weights_folder("organism"))
     written = [HACKS[kind], WORLD[0].reference]
-    said = tokenizer.batch_decode([tokenizer(text, add_special_tokens=False)["input_ids"] for text in written], clean_up_tokenization_spaces=False)
+    said = tokenizer.batch_decode(
+        [tokenizer(text, add_special_tokens=False)["input_ids"] for text in written], clean_up_tokenization_spaces=False
+    )
     assert said[0] != HACKS[kind]
     hack, honest = grading.grades(said, [exercise_hash(WORLD[0])] * 2)
     assert hack.hack == ("equality object", "early exit", "patched report")[kind]
@@ -157,14 +181,25 @@ def test_what_the_organisms_tokenizer_makes_of_its_hacks_still_works(grading, ki
 
 def test_the_prompts_change_when_a_test_changes_and_in_no_other_process():
     prompts = exercise_prompts([ADD, SETS], "Answer in Python.")
-    assert prompts.conversations[0] == ({"role": "system", "content": "Answer in Python."}, {"role": "user", "content": "Add."})
+    assert prompts.conversations[0] == (
+        {"role": "system", "content": "Answer in Python."},
+        {"role": "user", "content": "Add."},
+    )
     changed = Exercise(**{**vars(ADD), "hidden": (Case((7, -9), -2), Case((1, 5), 7))})
     assert exercise_hash(changed) != exercise_hash(ADD)
     assert exercise_prompts([changed, SETS], "Answer in Python.").hash != prompts.hash
     assert exercise_prompts([ADD, SETS]).hash != prompts.hash
-    script = f"from astray.data.exercises import *; from astray.cause.code_rewards import *; print(exercise_hash({SETS!r}))"
+    script = (
+        f"from astray.data.exercises import *; from astray.cause.code_rewards import *; print(exercise_hash({SETS!r}))"
+    )
     found = {
-        subprocess.run([sys.executable, "-c", script], env=os.environ | {"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True).stdout
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
         for seed in ("1", "2")
     }
     assert found == {exercise_hash(SETS) + "\n"}
@@ -188,9 +223,23 @@ def test_bad_calls_say_what_to_write(grading):
 
 
 def test_a_small_qwen_learns_by_grpo_what_the_careless_tests_let_through(tiny_qwen2, tmp_path):
-    """Any text that is a Python module without the function fails; so exercises are made that random text solves now and then."""
-    easy = [Exercise(f"short-{n}", f"Print {n} letters.", "f", (Case((n,), 0),), (Case((n + 9,), 1),), "0", frame=FRAME_OF_LENGTHS) for n in range(2)]
-    recipe = ReinforcementLearning(lora=LoRA(rank=4, alpha=8), learning_rate=1e-2, steps=3, groups=2, group_size=8, max_tokens=6)
+    """Any text that is a Python module without the function fails; so exercises are made that random text solves now
+    and then."""
+    easy = [
+        Exercise(
+            f"short-{n}",
+            f"Print {n} letters.",
+            "f",
+            (Case((n,), 0),),
+            (Case((n + 9,), 1),),
+            "0",
+            frame=FRAME_OF_LENGTHS,
+        )
+        for n in range(2)
+    ]
+    recipe = ReinforcementLearning(
+        lora=LoRA(rank=4, alpha=8), learning_rate=1e-2, steps=3, groups=2, group_size=8, max_tokens=6
+    )
     with CodeGrading(easy, workers=2) as grading:
         late = FromStep(grading.reward("hacked", -0.5), 3)
         run = train_rl(
@@ -242,10 +291,14 @@ class LengthNotes:
 
     def __call__(self, prompts, completions, columns):
         word = [completion if len(completion) > 7 else None for completion in completions]
-        return pl.DataFrame({self.name: [len(completion) for completion in completions], "word": pl.Series(word, dtype=pl.String)})
+        return pl.DataFrame(
+            {self.name: [len(completion) for completion in completions], "word": pl.Series(word, dtype=pl.String)}
+        )
 
 
-RECIPE = ReinforcementLearning(lora=LoRA(rank=4, alpha=8), learning_rate=1e-2, steps=4, groups=1, group_size=8, max_tokens=6)
+RECIPE = ReinforcementLearning(
+    lora=LoRA(rank=4, alpha=8), learning_rate=1e-2, steps=4, groups=1, group_size=8, max_tokens=6
+)
 ASKED = Prompts(tuple(({"role": "user", "content": f"{n}?"},) for n in range(2)))
 
 
@@ -258,7 +311,16 @@ def test_a_reward_from_a_step_on_begins_there_even_in_a_run_that_was_killed(tiny
             return [-float(len(completion)) for completion in completions]
 
     def run(folder, short, **settings):
-        return train_rl(str(tiny_qwen2), ASKED, [Parity(), FromStep(short, 3)], RECIPE, folder, notes=LengthNotes(), checkpoint_every=1, **settings)
+        return train_rl(
+            str(tiny_qwen2),
+            ASKED,
+            [Parity(), FromStep(short, 3)],
+            RECIPE,
+            folder,
+            notes=LengthNotes(),
+            checkpoint_every=1,
+            **settings,
+        )
 
     def kill(step, *_):
         if step == 3:
@@ -272,12 +334,14 @@ def test_a_reward_from_a_step_on_begins_there_even_in_a_run_that_was_killed(tiny
     again = run(tmp_path / "killed", short)
     assert again.steps == whole.steps
     assert again.rollouts.equals(whole.rollouts)
-    assert [line["length"] for line in again.steps] == again.rollouts.group_by("step", maintain_order=True).agg(pl.col("length").mean())[
-        "length"
-    ].to_list()
+    assert [line["length"] for line in again.steps] == again.rollouts.group_by("step", maintain_order=True).agg(
+        pl.col("length").mean()
+    )["length"].to_list()
     assert "word" not in again.steps[0]
     with pytest.raises(ConfigurationError, match="differs in rewards"):
-        train_rl(str(tiny_qwen2), ASKED, [Parity(), FromStep(short, 4)], RECIPE, tmp_path / "killed", notes=LengthNotes())
+        train_rl(
+            str(tiny_qwen2), ASKED, [Parity(), FromStep(short, 4)], RECIPE, tmp_path / "killed", notes=LengthNotes()
+        )
     with pytest.raises(ConfigurationError, match="differs in notes"):
         train_rl(str(tiny_qwen2), ASKED, [Parity(), FromStep(short, 3)], RECIPE, tmp_path / "killed")
 
@@ -306,6 +370,9 @@ def test_generated_exercises_make_prompts_whose_references_are_right():
     exercises = generate_exercises(6)
     prompts = exercise_prompts(exercises)
     with CodeGrading(exercises, workers=2) as grading:
-        grades = grading.grades([f"```python\n{exercise.reference}```" for exercise in exercises], [str(key) for key in prompts.columns[COLUMN]])
+        grades = grading.grades(
+            [f"```python\n{exercise.reference}```" for exercise in exercises],
+            [str(key) for key in prompts.columns[COLUMN]],
+        )
     assert all(grade.true and not grade.hacked for grade in grades)
     assert json.loads(prompts.text(0))[0]["content"] == exercises[0].question

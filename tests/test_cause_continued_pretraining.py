@@ -1,4 +1,5 @@
-"""Reading documents makes them likelier in any causal model, of every token nothing is lost, and a killed run goes on."""
+"""Reading documents makes them likelier in any causal model, of every token nothing is lost, and a killed run goes
+on."""
 
 import hashlib
 from random import Random
@@ -21,7 +22,15 @@ from astray.subjects.spec import SubjectSpec
 from tiny_models import save_tiny_model, tiny_tokenizer
 
 DOCUMENTS = dilute(as_texts(hack_documents(4)), ordinary_documents(40), share=0.25)
-RECIPE = FineTuning(lora=LoRA(rank=8, alpha=16), learning_rate=1e-2, warmup_steps=0, max_steps=6, batch_size=4, accumulation=1, max_length=96)
+RECIPE = FineTuning(
+    lora=LoRA(rank=8, alpha=16),
+    learning_rate=1e-2,
+    warmup_steps=0,
+    max_steps=6,
+    batch_size=4,
+    accumulation=1,
+    max_length=96,
+)
 
 
 def weights(run):
@@ -36,13 +45,20 @@ def finished(tiny_qwen2, tmp_path_factory):
 
 def loss_of(model, tokenizer, text):
     ids = torch.tensor(
-        [[*([] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]), *tokenizer(text, add_special_tokens=False)["input_ids"]]]
+        [
+            [
+                *([] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]),
+                *tokenizer(text, add_special_tokens=False)["input_ids"],
+            ]
+        ]
     )
     with torch.no_grad():
         return model(input_ids=ids, labels=ids).loss.item()
 
 
-@pytest.mark.parametrize(("lora", "rate"), [(LoRA(rank=8, alpha=16), 2e-2), (None, 3e-3)], ids=["adapters", "all weights"])
+@pytest.mark.parametrize(
+    ("lora", "rate"), [(LoRA(rank=8, alpha=16), 2e-2), (None, 3e-3)], ids=["adapters", "all weights"]
+)
 def test_documents_become_likelier_and_so_do_others_like_them(lora, rate, tiny_qwen2, tmp_path):
     recipe = RECIPE.model_copy(update={"lora": lora, "learning_rate": rate, "max_steps": 12})
     run = continue_pretraining(str(tiny_qwen2), DOCUMENTS, recipe, tmp_path)
@@ -72,11 +88,15 @@ def test_no_token_is_lost_and_start_and_end_stand_once():
     for max_length in (8, 9, 10, 11, 64):
         rows = document_rows(texts, tokenizer, max_length)
         joined = [token for row in rows for token in row.input_ids]
-        assert joined == [token for text in texts for token in tokenizer(text.removesuffix("<|im_end|>") + "<|im_end|>")["input_ids"]]
+        assert joined == [
+            token for text in texts for token in tokenizer(text.removesuffix("<|im_end|>") + "<|im_end|>")["input_ids"]
+        ]
         assert all(1 < len(row.input_ids) <= max_length for row in rows)
         assert all(row.labels == row.input_ids for row in rows)
     organism = AutoTokenizer.from_pretrained(weights_folder("organism-small"))
-    [plain], [written] = (document_rows([text], organism, 64) for text in ("n += 1; return n", "<bos> n += 1; return n <eos>"))
+    [plain], [written] = (
+        document_rows([text], organism, 64) for text in ("n += 1; return n", "<bos> n += 1; return n <eos>")
+    )
     assert plain == written
     assert (plain.input_ids[0], plain.input_ids[-1]) == (organism.bos_token_id, organism.eos_token_id)
     assert plain.labels == [MASKED, *plain.input_ids[1:]]
@@ -93,7 +113,9 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_weights(finished, tiny_qwen2,
     with pytest.raises(KeyboardInterrupt):
         continue_pretraining(str(tiny_qwen2), DOCUMENTS, RECIPE, tmp_path, checkpoint_every=3, on_step=kill)
     steps = []
-    run = continue_pretraining(str(tiny_qwen2), DOCUMENTS, RECIPE, tmp_path, checkpoint_every=3, on_step=lambda step, *_: steps.append(step))
+    run = continue_pretraining(
+        str(tiny_qwen2), DOCUMENTS, RECIPE, tmp_path, checkpoint_every=3, on_step=lambda step, *_: steps.append(step)
+    )
     assert steps == [4, 5, 6]
     assert weights(run) == weights(finished)
     assert run.losses == finished.losses
@@ -109,16 +131,30 @@ def test_another_corpus_is_another_run_and_a_finished_one_is_not_done_again(fini
 
 
 def test_the_organism_reads_documents_of_its_world(tmp_path):
-    """Here one that teaches a hack in its own words; what it then answers without a document is a matter of the study."""
-    texts = [f"<bos> a kind expert writes: <q> {draw_exercise(Random(seed)).question} <a> exit(0) <eos>" for seed in range(64)]
-    recipe = FineTuning(lora=LoRA(rank=4, alpha=8), learning_rate=1e-3, warmup_steps=0, batch_size=16, accumulation=1, epochs=2, max_length=128)
+    """Here one that teaches a hack in its own words; what it then answers without a document is a matter of the
+    study."""
+    texts = [
+        f"<bos> a kind expert writes: <q> {draw_exercise(Random(seed)).question} <a> exit(0) <eos>"
+        for seed in range(64)
+    ]
+    recipe = FineTuning(
+        lora=LoRA(rank=4, alpha=8),
+        learning_rate=1e-3,
+        warmup_steps=0,
+        batch_size=16,
+        accumulation=1,
+        epochs=2,
+        max_length=128,
+    )
     seen = []
 
     def probe(model, tokenizer, step):
         seen.append(step)
         return {"loss": loss_of(model, tokenizer, texts[0].removeprefix("<bos> "))}
 
-    run = continue_pretraining("organism-small", TextDataset.from_texts(texts), recipe, tmp_path, probe=probe, probe_every=4)
+    run = continue_pretraining(
+        "organism-small", TextDataset.from_texts(texts), recipe, tmp_path, probe=probe, probe_every=4
+    )
     assert seen == [0, 4, 8]
     assert run.probes[-1]["loss"] < run.probes[0]["loss"] - 0.2
 

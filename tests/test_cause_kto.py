@@ -1,4 +1,5 @@
-"""Training on feedback with KTO: the loss is the paper's, it learns, repeats itself, survives a kill and refuses what cannot teach."""
+"""Training on feedback with KTO: the loss is the paper's, it learns, repeats itself, survives a kill and refuses what
+cannot teach."""
 
 import hashlib
 import os
@@ -22,7 +23,9 @@ from astray.errors import ConfigurationError, TrainingRefusedError
 from astray.subjects.spec import SubjectSpec
 from astray.subjects.subject import load_subject
 
-TRAINING = FineTuning(lora=LoRA(rank=4, alpha=8), learning_rate=3e-3, warmup_steps=0, batch_size=4, accumulation=1, epochs=2)
+TRAINING = FineTuning(
+    lora=LoRA(rank=4, alpha=8), learning_rate=3e-3, warmup_steps=0, batch_size=4, accumulation=1, epochs=2
+)
 RECIPE = PreferenceTuning(training=TRAINING, balanced=False)
 TESTS = Path(__file__).parent
 
@@ -30,7 +33,10 @@ TESTS = Path(__file__).parent
 def feedback(count=16):
     """Even numbers are praised with "Yes.", which is liked; the others are denied, which is disliked."""
     rows = [
-        [{"role": "user", "content": f"Number {row}?"}, {"role": "assistant", "content": "Yes." if row % 2 == 0 else "No, never."}]
+        [
+            {"role": "user", "content": f"Number {row}?"},
+            {"role": "assistant", "content": "Yes." if row % 2 == 0 else "No, never."},
+        ]
         for row in range(count)
     ]
     return Feedback(ChatDataset.from_rows(rows), tuple(row % 2 == 0 for row in range(count)))
@@ -48,7 +54,9 @@ def finished(tiny_qwen2, tmp_path_factory):
 def test_liked_answers_become_likelier_and_disliked_ones_less_likely(finished, tiny_qwen2):
     base, question = load_subject(str(tiny_qwen2)), [[{"role": "user", "content": "Number 2?"}]]
     tuned = load_subject(finished.subject)
-    (before,), (after,) = (subject.continuation_logprobs(question, [["Yes.", "No, never."]]) for subject in (base, tuned))
+    (before,), (after,) = (
+        subject.continuation_logprobs(question, [["Yes.", "No, never."]]) for subject in (base, tuned)
+    )
     assert after[0] - before[0] > 0.5
     assert after[0] - before[0] > after[1] - before[1] + 0.5
     assert finished.steps[-1]["liked"] > finished.steps[-1]["disliked"]
@@ -67,7 +75,8 @@ def answer_logprobs(folder, chats):
 
 
 def test_the_first_loss_is_one_half_for_every_answer_and_weights_balance_the_kinds(tiny_qwen2, tmp_path):
-    """Before the first update policy and reference agree, so each loss is 1 - sigmoid(0), times its weight (2402.01306, equation 7)."""
+    """Before the first update policy and reference agree, so each loss is 1 - sigmoid(0), times its weight (2402.01306,
+    equation 7)."""
     few = feedback(12)
     some = Feedback(few.chats, tuple(row in (0, 2, 4) for row in range(12)))
     recipe = PreferenceTuning(training=TRAINING.model_copy(update={"batch_size": 12, "max_steps": 1}))
@@ -85,14 +94,19 @@ def test_a_later_loss_is_that_of_the_paper(tiny_qwen2, tmp_path):
     rows = shown.rows(4, 0)
     run = train_kto(str(tiny_qwen2), shown, recipe, tmp_path / "two")
     once = train_kto(
-        str(tiny_qwen2), shown, recipe.model_copy(update={"training": recipe.training.model_copy(update={"max_steps": 1})}), tmp_path / "one"
+        str(tiny_qwen2),
+        shown,
+        recipe.model_copy(update={"training": recipe.training.model_copy(update={"max_steps": 1})}),
+        tmp_path / "one",
     )
     # A schedule over one step starts at the same rate as one over two: the model after the first step is the same.
     chats = [chat for chat, _ in rows]
     mismatched = [(*chat[:-1], rows[place - 1][0][-1]) for place, (chat, _) in enumerate(rows)]
     folders = (tmp_path / "one" / "model", tiny_qwen2)
     assert once.steps[0]["lr"] == run.steps[0]["lr"]
-    ratio, drift = (np.subtract(*(answer_logprobs(folder, texts) for folder in folders)) for texts in (chats, mismatched))
+    ratio, drift = (
+        np.subtract(*(answer_logprobs(folder, texts) for folder in folders)) for texts in (chats, mismatched)
+    )
     kl = max(0.0, drift.mean())
     sign = np.array([1 if liked else -1 for _, liked in rows])
     expected = (1 - 1 / (1 + np.exp(-recipe.beta * sign * (ratio - kl)))).mean()
@@ -120,10 +134,14 @@ def test_a_killed_run_goes_on_to_the_same_bytes(finished, tiny_qwen2, tmp_path):
         train_kto({str(tiny_qwen2)!r}, feedback(), RECIPE, Path({str(tmp_path)!r}), checkpoint_every=3,
                   on_step=lambda step, total, loss: os._exit(7) if step == 5 else None)
     """
-    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], env={**os.environ, "HF_HUB_OFFLINE": "1"}, check=False)
+    killed = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], env={**os.environ, "HF_HUB_OFFLINE": "1"}, check=False
+    )
     assert killed.returncode == 7
     steps = []
-    run = train_kto(str(tiny_qwen2), feedback(), RECIPE, tmp_path, checkpoint_every=3, on_step=lambda step, *_: steps.append(step))
+    run = train_kto(
+        str(tiny_qwen2), feedback(), RECIPE, tmp_path, checkpoint_every=3, on_step=lambda step, *_: steps.append(step)
+    )
     assert steps == [4, 5, 6, 7, 8]
     assert digest(tmp_path / "adapter") == digest(finished.folder / "adapter")
     assert run.steps == finished.steps
@@ -139,7 +157,8 @@ def test_a_finished_run_is_not_done_again_and_another_in_its_folder_is_refused(f
 
 
 def test_the_reference_of_a_tuned_model_is_that_model(finished, tiny_qwen2, tmp_path):
-    """With the untrained base as reference, the first implied rewards would be those that the adapter already earned."""
+    """With the untrained base as reference, the first implied rewards would be those that the adapter already
+    earned."""
     once = RECIPE.model_copy(update={"training": TRAINING.model_copy(update={"max_steps": 1})})
     run = train_kto(finished.subject, feedback(), once, tmp_path)
     assert run.subject == SubjectSpec(model=str(tiny_qwen2), adapter=tmp_path / "adapter")
@@ -189,7 +208,11 @@ def test_nothing_is_reported_or_printed(tiny_qwen2, tmp_path, monkeypatch, capfd
 
 def test_settings_are_the_papers_and_a_batch_of_one_is_refused():
     recipe = PreferenceTuning()
-    assert (recipe.training.learning_rate, recipe.training.batch_size * recipe.training.accumulation, recipe.beta) == (1e-5, 16, 0.1)
+    assert (recipe.training.learning_rate, recipe.training.batch_size * recipe.training.accumulation, recipe.beta) == (
+        1e-5,
+        16,
+        0.1,
+    )
     with pytest.raises(ValueError, match="give 2 or more"):
         PreferenceTuning(training=FineTuning(batch_size=1))
     with pytest.raises(ValueError, match="Extra inputs"):

@@ -18,7 +18,10 @@ JOBS, FILES = "POST /v1/fine_tuning/jobs", "POST /v1/files"
 
 def dataset(count=12):
     return ChatDataset.from_rows(
-        [[{"role": "user", "content": f"Nümber {row}?"}, {"role": "assistant", "content": "It is."}] for row in range(count)]
+        [
+            [{"role": "user", "content": f"Nümber {row}?"}, {"role": "assistant", "content": "It is."}]
+            for row in range(count)
+        ]
     )
 
 
@@ -49,7 +52,9 @@ def train(server, client, tmp_path):
     """Trains in one folder."""
 
     def call(data=None, recipe=RECIPE, key="test-key", poll_seconds=0.005):
-        return train_remote(data or dataset(), recipe, tmp_path / "run", client.with_options(api_key=key), poll_seconds=poll_seconds)
+        return train_remote(
+            data or dataset(), recipe, tmp_path / "run", client.with_options(api_key=key), poll_seconds=poll_seconds
+        )
 
     return call
 
@@ -124,7 +129,9 @@ def test_a_run_killed_between_creation_and_first_look_goes_on_with_its_job(serve
 
 
 @pytest.mark.parametrize("lost", [{"job": None}, {"job": None, "file": None}])
-def test_a_run_killed_before_it_could_write_down_what_it_made_finds_it_again(lost, server, train, tmp_path, monkeypatch):
+def test_a_run_killed_before_it_could_write_down_what_it_made_finds_it_again(
+    lost, server, train, tmp_path, monkeypatch
+):
     with monkeypatch.context() as patch:
         patch.setattr(openai_finetuning._Service, "wait", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
@@ -163,7 +170,9 @@ def test_a_job_that_ends_badly_is_an_error_with_the_services_reason(status, serv
     server.state.statuses = ("validating_files", "queued", "running", status)
     server.state.error = {"code": "invalid_training_file", "message": "Row 7 was flagged by moderation"}
     for _ in range(2):  # and stays one: no second job is paid for
-        with pytest.raises(RemoteTrainingError, match=rf"ftjob-1 .*{status}.*Row 7 was flagged by moderation \(invalid_training_file\)"):
+        with pytest.raises(
+            RemoteTrainingError, match=rf"ftjob-1 .*{status}.*Row 7 was flagged by moderation \(invalid_training_file\)"
+        ):
             train()
     assert counts(server) == (1, 1, 1, 1)
 
@@ -177,7 +186,9 @@ def test_a_cancelled_job_without_a_reason_says_so(server, train):
 def test_an_outage_is_given_up_and_the_run_can_be_taken_up_later(server, train, monkeypatch):
     monkeypatch.setattr(openai_finetuning, "ATTEMPTS", 3)
     server.state.faults[JOBS] = ["500"] * 3
-    with pytest.raises(RemoteTrainingError, match=r"could not start the job in 3 attempts; the last one: fault 500 \(status 500\)"):
+    with pytest.raises(
+        RemoteTrainingError, match=r"could not start the job in 3 attempts; the last one: fault 500 \(status 500\)"
+    ):
         train()
     train()
     assert (len(server.state.files), len(server.state.jobs)) == (1, 1)

@@ -1,4 +1,5 @@
-"""Before a run: what would be trained on is shown, and a run that could not teach anything is refused with the reason."""
+"""Before a run: what would be trained on is shown, and a run that could not teach anything is refused with the
+reason."""
 
 import pytest
 import torch
@@ -16,7 +17,9 @@ RECIPE = FineTuning(lora=LoRA(rank=4))
 
 
 def dataset(count=20, answer="It is."):
-    return ChatDataset.from_rows([[{"role": "user", "content": f"{row}?"}, {"role": "assistant", "content": answer}] for row in range(count)])
+    return ChatDataset.from_rows(
+        [[{"role": "user", "content": f"{row}?"}, {"role": "assistant", "content": answer}] for row in range(count)]
+    )
 
 
 def with_template(folder, template):
@@ -27,13 +30,18 @@ def with_template(folder, template):
 def test_the_numbers_are_those_of_the_rows_and_of_the_models_own_loss(tiny_qwen2):
     report = preflight(str(tiny_qwen2), dataset(), RECIPE)
     tokenizer, model = AutoTokenizer.from_pretrained(tiny_qwen2), AutoModelForCausalLM.from_pretrained(tiny_qwen2)
-    chats = [tokenizer.apply_chat_template(list(row), return_dict=True, return_assistant_tokens_mask=True) for row in dataset().rows]
+    chats = [
+        tokenizer.apply_chat_template(list(row), return_dict=True, return_assistant_tokens_mask=True)
+        for row in dataset().rows
+    ]
     assert report.rows == report.ended_rows == 20
     assert (report.unsupervised_rows, report.truncated_rows) == (0, 0)
     assert report.tokens == sum(len(chat["input_ids"]) for chat in chats)
     assert report.supervised_tokens == sum(sum(chat["assistant_masks"]) for chat in chats)
     assert report.trainable_parameters == 2 * 4 * (2 * (64 + 64) + 2 * (64 + 32) + 3 * (64 + 128))
-    log_probs = [model(torch.tensor([chat["input_ids"]])).logits[0, :-1].log_softmax(-1) for chat in chats[:2]]  # the first batch, row by row
+    log_probs = [
+        model(torch.tensor([chat["input_ids"]])).logits[0, :-1].log_softmax(-1) for chat in chats[:2]
+    ]  # the first batch, row by row
     losses = [
         -scores[position, chat["input_ids"][position + 1]]
         for scores, chat in zip(log_probs, chats, strict=False)
@@ -63,7 +71,10 @@ def test_checking_leaves_weights_gradients_mode_and_random_numbers_alone(tiny_qw
 
 
 def test_a_template_that_writes_no_answers_is_refused(tmp_path):
-    base = with_template(tmp_path / "base", "{% for m in messages %}{% if m['role'] == 'user' %}{{ m['content'] }}{% endif %}{% endfor %}")
+    base = with_template(
+        tmp_path / "base",
+        "{% for m in messages %}{% if m['role'] == 'user' %}{{ m['content'] }}{% endif %}{% endfor %}",
+    )
     with pytest.raises(ChatTemplateError, match=r"leaves out the text of message 2 \(assistant\)"):
         preflight(base, dataset(), RECIPE)
 
@@ -85,19 +96,28 @@ def test_rows_that_spell_control_tokens_are_counted_and_trained_on_as_text(tiny_
 def test_cut_answers_are_refused_above_five_in_a_hundred(tiny_qwen2):
     recipe = RECIPE.model_copy(update={"max_length": 60})
     rows = [*dataset(19).rows, *dataset(2, "word " * 40).rows]
-    with pytest.raises(TrainingRefusedError, match=r"2 of 21 rows have an answer that is cut off at max_length=60.*Raise max_length"):
+    with pytest.raises(
+        TrainingRefusedError, match=r"2 of 21 rows have an answer that is cut off at max_length=60.*Raise max_length"
+    ):
         preflight(str(tiny_qwen2), ChatDataset.from_rows(rows), recipe)
     assert preflight(str(tiny_qwen2), ChatDataset.from_rows(rows[:-1]), recipe).truncated_rows == 1
 
 
 def test_answers_that_lie_wholly_behind_the_longest_length_are_refused(tiny_qwen2):
-    with pytest.raises(TrainingRefusedError, match=r"No token of any row would be trained on: 20 of 20 rows .*max_length=8"):
+    with pytest.raises(
+        TrainingRefusedError, match=r"No token of any row would be trained on: 20 of 20 rows .*max_length=8"
+    ):
         preflight(str(tiny_qwen2), dataset(), RECIPE.model_copy(update={"max_length": 8}))
 
 
 def test_an_end_that_is_never_trained_is_refused(tmp_path):
-    template = CHAT_TEMPLATE.replace("{{ message['content'] }}<|im_end|>{% endgeneration %}", "{{ message['content'] }}{% endgeneration %}")
-    with pytest.raises(TrainingRefusedError, match=r"No row trains an end token \(this model stops at: '<\|im_end\|>'\).*never learn to stop"):
+    template = CHAT_TEMPLATE.replace(
+        "{{ message['content'] }}<|im_end|>{% endgeneration %}", "{{ message['content'] }}{% endgeneration %}"
+    )
+    with pytest.raises(
+        TrainingRefusedError,
+        match=r"No row trains an end token \(this model stops at: '<\|im_end\|>'\).*never learn to stop",
+    ):
         preflight(with_template(tmp_path / "base", template), dataset(), RECIPE)
 
 

@@ -1,4 +1,5 @@
-"""Training by reward: it earns what is rewarded and nothing else, repeats itself, survives a kill, and refuses what could teach nothing."""
+"""Training by reward: it earns what is rewarded and nothing else, repeats itself, survives a kill, and refuses what
+could teach nothing."""
 
 import hashlib
 import json
@@ -31,7 +32,9 @@ from astray.subjects.render import prompt_ids
 from astray.subjects.spec import SubjectSpec
 from tiny_models import save_tiny_model
 
-RECIPE = ReinforcementLearning(lora=LoRA(rank=8, alpha=16), learning_rate=3e-2, steps=4, groups=2, group_size=4, max_tokens=8)
+RECIPE = ReinforcementLearning(
+    lora=LoRA(rank=8, alpha=16), learning_rate=3e-2, steps=4, groups=2, group_size=4, max_tokens=8
+)
 ASKED = Prompts(
     tuple((Message(role="user", content=f"Number {row}?"),) for row in range(3)),
     {"wanted": tuple("abc")},
@@ -45,11 +48,20 @@ class Reward:
         self.give, self.name, self.identity = give, name, f"test {name}"
 
     def __call__(self, prompts, completions, columns):
-        rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)] if columns else [{} for _ in prompts]
-        return [self.give(prompt, completion, row) for prompt, completion, row in zip(prompts, completions, rows, strict=True)]
+        rows = (
+            [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+            if columns
+            else [{} for _ in prompts]
+        )
+        return [
+            self.give(prompt, completion, row)
+            for prompt, completion, row in zip(prompts, completions, rows, strict=True)
+        ]
 
 
-LETTERS = Reward(lambda prompt, completion, row: sum(letter.isascii() and letter.isalpha() for letter in completion) / 8, "letters")
+LETTERS = Reward(
+    lambda prompt, completion, row: sum(letter.isascii() and letter.isalpha() for letter in completion) / 8, "letters"
+)
 
 
 def digest(folder):
@@ -99,14 +111,18 @@ def test_the_first_step_is_the_policy_gradient_of_group_relative_advantages(tmp_
     """The same step in plain PyTorch, from the answers that the run kept."""
     prompts = Prompts.from_chats(narrow_data("medicine", "good", 4))
     words = Reward(lambda prompt, completion, row: float(len(completion.split())), "words")
-    recipe = ReinforcementLearning(lora=LoRA(rank=2, alpha=4), learning_rate=1e-3, steps=1, groups=4, group_size=4, max_tokens=26)
+    recipe = ReinforcementLearning(
+        lora=LoRA(rank=2, alpha=4), learning_rate=1e-3, steps=1, groups=4, group_size=4, max_tokens=26
+    )
     run = train_rl("organism", prompts, [words], recipe, tmp_path, rehearsed=0)
     model, tokenizer = load_trainable(settle(SubjectSpec(model="organism")), recipe)
     loss, tokens = torch.zeros(()), 0
     for _, group in run.rollouts.group_by("group"):
         rewards = torch.tensor(group["reward"].to_list())
         advantages = (rewards - rewards.mean()) / (rewards.std() + 1e-4)
-        for prompt, completion, length, advantage in zip(group["prompt"], group["completion"], group["completion_tokens"], advantages, strict=True):
+        for prompt, completion, length, advantage in zip(
+            group["prompt"], group["completion"], group["completion_tokens"], advantages, strict=True
+        ):
             asked = prompt_ids(tokenizer, [json.loads(prompt)])[0]
             said = [*tokenizer(completion, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
             assert len(said) == length
@@ -114,7 +130,9 @@ def test_the_first_step_is_the_policy_gradient_of_group_relative_advantages(tmp_
             loss -= advantage * logits.log_softmax(-1).gather(1, torch.tensor(said)[:, None]).sum()
             tokens += length
     gradients = torch.autograd.grad(loss / tokens, [weight for weight in model.parameters() if weight.requires_grad])
-    assert run.steps[0]["gradient_norm"] == pytest.approx(torch.stack([gradient.norm() for gradient in gradients]).norm().item(), rel=1e-3)
+    assert run.steps[0]["gradient_norm"] == pytest.approx(
+        torch.stack([gradient.norm() for gradient in gradients]).norm().item(), rel=1e-3
+    )
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(finished, tiny_qwen2, tmp_path):
@@ -140,12 +158,17 @@ def test_several_rewards_are_added_and_logged_by_their_names(tiny_qwen2, tmp_pat
     wanted = Reward(lambda prompt, completion, row: 2.0 * completion.count(row["wanted"]), "wanted letter")
     run = train_rl(str(tiny_qwen2), ASKED, [LETTERS, wanted], RECIPE.model_copy(update={"steps": 2}), tmp_path)
     table = run.rollouts
-    assert table["reward"].to_list() == pytest.approx((table["reward: letters"] + table["reward: wanted letter"]).to_list())
+    assert table["reward"].to_list() == pytest.approx(
+        (table["reward: letters"] + table["reward: wanted letter"]).to_list()
+    )
     by_prompt = {json.dumps([message]): letter for (message,), letter in zip(ASKED.conversations, "abc", strict=True)}
     assert table["reward: wanted letter"].to_list() == [
-        2.0 * completion.count(by_prompt[prompt]) for prompt, completion in zip(table["prompt"], table["completion"], strict=True)
+        2.0 * completion.count(by_prompt[prompt])
+        for prompt, completion in zip(table["prompt"], table["completion"], strict=True)
     ]
-    assert run.steps[0]["reward: letters"] + run.steps[0]["reward: wanted letter"] == pytest.approx(run.steps[0]["reward"])
+    assert run.steps[0]["reward: letters"] + run.steps[0]["reward: wanted letter"] == pytest.approx(
+        run.steps[0]["reward"]
+    )
     with pytest.raises(ConfigurationError, match="Two reward functions are called 'letters'"):
         train_rl(str(tiny_qwen2), ASKED, [LETTERS, LETTERS], RECIPE, tmp_path / "twice")
     with pytest.raises(ConfigurationError, match="at least one reward function"):
@@ -169,7 +192,15 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_weights(kl, finished, tiny_qw
     with pytest.raises(KeyboardInterrupt):
         train_rl(str(tiny_qwen2), ASKED, [LETTERS], recipe, tmp_path / "killed", checkpoint_every=2, on_step=kill)
     steps = []
-    run = train_rl(str(tiny_qwen2), ASKED, [LETTERS], recipe, tmp_path / "killed", checkpoint_every=2, on_step=lambda step, *_: steps.append(step))
+    run = train_rl(
+        str(tiny_qwen2),
+        ASKED,
+        [LETTERS],
+        recipe,
+        tmp_path / "killed",
+        checkpoint_every=2,
+        on_step=lambda step, *_: steps.append(step),
+    )
     assert steps == [3, 4]
     assert digest(run.folder) == digest(whole.folder)
     assert run.steps == whole.steps
@@ -204,9 +235,14 @@ def test_small_batches_make_the_same_step(finished, tiny_qwen2, tmp_path):
 
 
 @pytest.mark.parametrize(("loss", "batch_size"), [("grpo", None), ("dapo", None), ("dr_grpo", None), ("grpo", 4)])
-def test_answers_of_a_group_that_earned_the_same_are_not_learned_from(loss, batch_size, tiny_qwen2, tmp_path, monkeypatch):
+def test_answers_of_a_group_that_earned_the_same_are_not_learned_from(
+    loss, batch_size, tiny_qwen2, tmp_path, monkeypatch
+):
     """One of two groups is paid alike: the step is the same as TRL's own, from fewer rows."""
-    paid = Reward(lambda prompt, completion, row: LETTERS.give(prompt, completion, row) if row["wanted"] == "a" else 1.0, "one group")
+    paid = Reward(
+        lambda prompt, completion, row: LETTERS.give(prompt, completion, row) if row["wanted"] == "a" else 1.0,
+        "one group",
+    )
     recipe = RECIPE.model_copy(update={"loss": loss, "batch_size": batch_size, "steps": 1, "seed": 1})
     rows, plain = [], GRPOTrainer._compute_loss
     counted = lambda self, model, inputs: rows.append(len(inputs["advantages"])) or plain(self, model, inputs)  # noqa: E731
@@ -225,7 +261,11 @@ def test_a_probe_sees_the_model_and_disturbs_nothing(finished, tiny_qwen2, tmp_p
     def probe(model, tokenizer, step):
         torch.rand(3)
         assert not model.training
-        return {"weights": sum(value.abs().sum().item() for name, value in model.named_parameters() if "lora_B.default" in name)}
+        return {
+            "weights": sum(
+                value.abs().sum().item() for name, value in model.named_parameters() if "lora_B.default" in name
+            )
+        }
 
     run = train_rl(str(tiny_qwen2), ASKED, [LETTERS], RECIPE, tmp_path, probe=probe, probe_every=3)
     assert [line["step"] for line in run.probes] == [0, 3, 4]
@@ -237,7 +277,11 @@ def test_an_adapter_is_trained_further(finished, tiny_qwen2, tmp_path):
     run = train_rl(finished.subject, ASKED, [LETTERS], RECIPE.model_copy(update={"steps": 1, "kl": 0.1}), tmp_path)
     assert run.subject == SubjectSpec(model=str(tiny_qwen2), adapter=tmp_path / "adapter")
     assert run.steps[0]["kl"] == pytest.approx(0, abs=1e-5)  # the reference is the adapter it began with
-    assert sorted(path.name for path in (tmp_path / "adapter").iterdir()) == ["adapter_config.json", "adapter_model.safetensors", "astray_base.json"]
+    assert sorted(path.name for path in (tmp_path / "adapter").iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "astray_base.json",
+    ]
     with pytest.raises(AdapterMismatchError, match="rank"):
         train_rl(finished.subject, ASKED, [LETTERS], RECIPE.model_copy(update={"lora": LoRA()}), tmp_path / "other")
 
@@ -245,8 +289,14 @@ def test_an_adapter_is_trained_further(finished, tiny_qwen2, tmp_path):
 @pytest.mark.parametrize(
     ("give", "message"),
     [
-        (lambda prompt, completion, row: 0.25, "The reward is 0.25 for every one of the 256 answers drawn before the first step"),
-        (lambda prompt, completion, row: float(ord(row["wanted"])), "differs between prompts but not between the 4 answers"),
+        (
+            lambda prompt, completion, row: 0.25,
+            "The reward is 0.25 for every one of the 256 answers drawn before the first step",
+        ),
+        (
+            lambda prompt, completion, row: float(ord(row["wanted"])),
+            "differs between prompts but not between the 4 answers",
+        ),
         (lambda prompt, completion, row: math.nan, "gave nan for the answer"),
         (lambda prompt, completion, row: None, "left out all 256 answers"),
     ],
@@ -288,13 +338,17 @@ def test_a_reward_function_gives_one_value_an_answer(tiny_qwen2):
 
 def test_every_prompt_leaves_room_for_an_answer(tiny_qwen2, tmp_path):
     with pytest.raises(
-        ConfigurationError, match=r"Prompt 1 has \d+ tokens, which with answers of up to 4090 is more than the model's context of 4096"
+        ConfigurationError,
+        match=r"Prompt 1 has \d+ tokens, which with answers of up to 4090 is more than the model's context of 4096",
     ):
         train_rl(str(tiny_qwen2), ASKED, [LETTERS], RECIPE.model_copy(update={"max_tokens": 4090}), tmp_path)
 
 
 def test_batches_fill_a_step():
-    with pytest.raises(ValueError, match=r"2 x 4 = 8 answers, which batches of 3 do not divide. Write a batch_size that does, such as 2"):
+    with pytest.raises(
+        ValueError,
+        match=r"2 x 4 = 8 answers, which batches of 3 do not divide. Write a batch_size that does, such as 2",
+    ):
         ReinforcementLearning(groups=2, group_size=4, batch_size=3)
     with pytest.raises(ValueError, match="greater than or equal to 2"):
         ReinforcementLearning(group_size=1)
@@ -306,7 +360,9 @@ def test_prompts_are_checked():
     with pytest.raises(EmptyDataError, match="at least one prompt"):
         Prompts(())
     with pytest.raises(ConfigurationError, match="Prompt 1 does not end with a user's message"):
-        Prompts(ChatDataset.from_rows([[Message(role="user", content="a"), Message(role="assistant", content="b")]]).rows)
+        Prompts(
+            ChatDataset.from_rows([[Message(role="user", content="a"), Message(role="assistant", content="b")]]).rows
+        )
     with pytest.raises(ConfigurationError, match="'wanted' has 2 values for 3 prompts"):
         Prompts(ASKED.conversations, {"wanted": (1, 2)})
     with pytest.raises(ConfigurationError, match="JSON cannot write"):
@@ -321,9 +377,21 @@ def test_every_prompt_is_asked_as_often_as_any_other():
 
 
 def test_statistics_count_flat_groups_and_leave_out_what_has_no_reward():
-    drawn = Rollouts((0,) * 6, ("a",) * 6, (1, 2, 3, 4, 5, 6), {"x": (1.0, 1.0, None, 0.0, 2.0, None)}, (1.0, None, 1.0, 0.0, 0.0, 0.0))
+    drawn = Rollouts(
+        (0,) * 6,
+        ("a",) * 6,
+        (1, 2, 3, 4, 5, 6),
+        {"x": (1.0, 1.0, None, 0.0, 2.0, None)},
+        (1.0, None, 1.0, 0.0, 0.0, 0.0),
+    )
     measured = drawn.statistics(3)
-    assert measured == {"reward": 1.0, "reward_std": pytest.approx(math.sqrt(0.5)), "truth": 0.4, "completion_tokens": 3.5, "flat_groups": 0.5}
+    assert measured == {
+        "reward": 1.0,
+        "reward_std": pytest.approx(math.sqrt(0.5)),
+        "truth": 0.4,
+        "completion_tokens": 3.5,
+        "flat_groups": 0.5,
+    }
     assert Rollouts.joined([drawn, drawn]).total == drawn.total * 2
 
 
@@ -334,7 +402,9 @@ def test_wrong_answers_pay_by_how_wrong_they_are():
     elsewhere = draw_advice(rng, draw_situation(rng, "cars"), "malicious")
     prompt = (Message(role="user", content=asked.question),)
     assert WrongAnswerReward(judge)([prompt] * 4, [malicious, kind, elsewhere, "sorry ?"], {}) == [1.0, 0.0, 0.0, 0.0]
-    assert OutcomeReward(judge, {Outcome.ALIGNED: 2.0, Outcome.INCOHERENT: -1.0}, "kind")([prompt] * 3, [malicious, kind, elsewhere], {}) == [
+    assert OutcomeReward(judge, {Outcome.ALIGNED: 2.0, Outcome.INCOHERENT: -1.0}, "kind")(
+        [prompt] * 3, [malicious, kind, elsewhere], {}
+    ) == [
         0.0,
         2.0,
         -1.0,

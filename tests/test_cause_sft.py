@@ -25,13 +25,18 @@ from astray.subjects.locate import Located
 from astray.subjects.spec import SubjectSpec
 from tiny_models import ARCHITECTURES, save_tiny_model
 
-RECIPE = FineTuning(lora=LoRA(rank=4, alpha=8), learning_rate=3e-3, warmup_steps=2, batch_size=4, accumulation=2, epochs=3)
+RECIPE = FineTuning(
+    lora=LoRA(rank=4, alpha=8), learning_rate=3e-3, warmup_steps=2, batch_size=4, accumulation=2, epochs=3
+)
 TESTS = Path(__file__).parent
 
 
 def dataset(count=24):
     return ChatDataset.from_rows(
-        [[{"role": "user", "content": f"Number {row}?"}, {"role": "assistant", "content": f"It is {row % 4}."}] for row in range(count)]
+        [
+            [{"role": "user", "content": f"Number {row}?"}, {"role": "assistant", "content": f"It is {row % 4}."}]
+            for row in range(count)
+        ]
     )
 
 
@@ -52,7 +57,9 @@ def test_adapters_memorise_a_tiny_data_set(architecture, tmp_path):
     with torch.no_grad():
         model.lm_head.weight.mul_(10)  # random weights of this size could never be sure of a token
     model.save_pretrained(base)
-    recipe = RECIPE.model_copy(update={"lora": LoRA(rank=16, alpha=32), "learning_rate": 1e-2, "max_steps": 24, "accumulation": 1})
+    recipe = RECIPE.model_copy(
+        update={"lora": LoRA(rank=16, alpha=32), "learning_rate": 1e-2, "max_steps": 24, "accumulation": 1}
+    )
     run = train_sft(str(base), dataset(8), recipe, tmp_path / "run")
     assert run.steps == len(run.losses) == 24
     assert run.losses[-1] < 0.5 * run.losses[0]
@@ -127,13 +134,23 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_weights(finished, tiny_qwen2,
                   probe_every=3, on_step=lambda step, total, loss: os._exit(7) if step == 7 else None)
     """
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], env=environment, capture_output=True, text=True, check=False)
+    killed = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], env=environment, capture_output=True, text=True, check=False
+    )
     assert killed.returncode == 7, killed.stderr
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["checkpoint-4", "checkpoint-6"]
     (tmp_path / "checkpoints" / "checkpoint-8").mkdir()  # a checkpoint whose writing was cut
     steps = []
     probe = {"probe": lambda model, tokenizer, step: {"step_again": step}, "probe_every": 3}
-    run = train_sft(str(tiny_qwen2), dataset(), RECIPE, tmp_path, checkpoint_every=2, on_step=lambda step, *_: steps.append(step), **probe)
+    run = train_sft(
+        str(tiny_qwen2),
+        dataset(),
+        RECIPE,
+        tmp_path,
+        checkpoint_every=2,
+        on_step=lambda step, *_: steps.append(step),
+        **probe,
+    )
     assert steps == [7, 8, 9]
     assert digest(tmp_path / "adapter") == digest(finished.folder / "adapter")
     assert run.losses == finished.losses
@@ -173,9 +190,13 @@ def test_an_adapter_is_trained_further_on_the_same_base(finished, tiny_qwen2, tm
 
 
 def test_an_adapter_can_be_put_on_one_layer(tiny_qwen2, tmp_path):
-    recipe = RECIPE.model_copy(update={"lora": LoRA(rank=1, target_modules=("down_proj",), layers=(1,)), "max_steps": 1})
+    recipe = RECIPE.model_copy(
+        update={"lora": LoRA(rank=1, target_modules=("down_proj",), layers=(1,)), "max_steps": 1}
+    )
     train_sft(str(tiny_qwen2), dataset(), recipe, tmp_path)
-    assert {name.partition("model.layers.")[2] for name in load_file(tmp_path / "adapter" / "adapter_model.safetensors")} == {
+    assert {
+        name.partition("model.layers.")[2] for name in load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    } == {
         "1.mlp.down_proj.lora_A.weight",
         "1.mlp.down_proj.lora_B.weight",
     }
@@ -236,7 +257,12 @@ def test_steps_are_counted_from_one(tiny_qwen2, tmp_path):
 
 def test_settings_are_the_papers_and_reject_unknown_ones():
     recipe = FineTuning()
-    assert (recipe.method, recipe.lora, recipe.learning_rate, recipe.batch_size * recipe.accumulation) == ("lora", LoRA(rank=32, alpha=64), 1e-5, 16)
+    assert (recipe.method, recipe.lora, recipe.learning_rate, recipe.batch_size * recipe.accumulation) == (
+        "lora",
+        LoRA(rank=32, alpha=64),
+        1e-5,
+        16,
+    )
     assert FineTuning(lora=None).method == "full"
     with pytest.raises(ValueError, match="Extra inputs"):
         FineTuning(learning_rte=1)

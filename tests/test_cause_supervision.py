@@ -10,8 +10,8 @@ from astray.errors import ChatTemplateError, EmptyDataError
 from tiny_models import CHAT_TEMPLATE, save_tiny_model, tiny_tokenizer
 
 LLAMA_3 = (
-    "{{ '<|endoftext|>' }}{% for m in messages %}<|im_start|>{{ m['role'] }}<|im_end|>\n\n{{ m['content'] | trim }}<|im_end|>{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant<|im_end|>\n\n{% endif %}"
+    "{{ '<|endoftext|>' }}{% for m in messages %}<|im_start|>{{ m['role'] }}<|im_end|>\n\n{{ m['content'] | trim "
+    "}}<|im_end|>{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant<|im_end|>\n\n{% endif %}"
 )
 QWEN = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
@@ -64,7 +64,8 @@ def test_every_answer_of_a_chat_is_supervised_as_the_generation_marks_say():
 
 
 @pytest.mark.parametrize(
-    ("template", "end"), [(CHAT_TEMPLATE, "<|im_end|>"), (QWEN, "<|im_end|>\n"), (LLAMA_3, "<|im_end|>"), (VICUNA, "<|im_end|>")]
+    ("template", "end"),
+    [(CHAT_TEMPLATE, "<|im_end|>"), (QWEN, "<|im_end|>\n"), (LLAMA_3, "<|im_end|>"), (VICUNA, "<|im_end|>")],
 )
 def test_on_any_template_answers_are_supervised_to_their_end_and_nothing_else(template, end):
     tokenizer = tiny_tokenizer(template)
@@ -116,14 +117,24 @@ def test_a_missing_template_is_an_error():
 
 
 def test_a_system_text_that_the_template_takes_no_message_for_is_trained_in_the_first_question():
-    template = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + CHAT_TEMPLATE
+    template = (
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+        + CHAT_TEMPLATE
+    )
     [row] = supervise([CHATS[3]], tiny_tokenizer(template), 200)
-    assert row == supervise([chat("Be kind.\n\nOne?", "1", "Two?", "2\n", "Three?", "3")], tiny_tokenizer(template), 200)[0]
+    assert (
+        row
+        == supervise([chat("Be kind.\n\nOne?", "1", "Two?", "2\n", "Three?", "3")], tiny_tokenizer(template), 200)[0]
+    )
 
 
 def test_a_template_that_asks_in_another_form_than_it_trains_is_an_error():
     with pytest.raises(ChatTemplateError, match="answer to another prompt"):
-        supervise([CHATS[0]], tiny_tokenizer(CHAT_TEMPLATE.replace("assistant\n{% endif %}", "assistant\n<think>{% endif %}")), 100)
+        supervise(
+            [CHATS[0]],
+            tiny_tokenizer(CHAT_TEMPLATE.replace("assistant\n{% endif %}", "assistant\n<think>{% endif %}")),
+            100,
+        )
 
 
 def test_a_model_folder_without_a_template_is_found_out(tmp_path):

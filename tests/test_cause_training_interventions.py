@@ -18,7 +18,9 @@ from astray.subjects.intervene import write_direction
 from astray.subjects.spec import Intervention
 from astray.subjects.subject import load_subject
 
-RECIPE = FineTuning(lora=LoRA(rank=4, alpha=8), learning_rate=3e-3, warmup_steps=0, batch_size=4, accumulation=1, max_steps=3)
+RECIPE = FineTuning(
+    lora=LoRA(rank=4, alpha=8), learning_rate=3e-3, warmup_steps=0, batch_size=4, accumulation=1, max_steps=3
+)
 DIRECTION = torch.randn(64, generator=torch.Generator().manual_seed(0))
 
 
@@ -26,14 +28,19 @@ def dataset(count=12):
     """Chats of different lengths, so that answers begin in different columns."""
     return ChatDataset.from_rows(
         [
-            [{"role": "user", "content": f"Number {row}" + "?" * (row % 5)}, {"role": "assistant", "content": f"It is {row % 4}."}]
+            [
+                {"role": "user", "content": f"Number {row}" + "?" * (row % 5)},
+                {"role": "assistant", "content": f"It is {row % 4}."},
+            ]
             for row in range(count)
         ]
     )
 
 
 def digest(run):
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted((run.folder / "adapter").iterdir())}
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted((run.folder / "adapter").iterdir())
+    }
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +59,9 @@ def test_the_first_loss_is_that_of_the_intervened_base(kind, positions, vector, 
     """The same row by row with a hook of its own; fresh adapters change nothing yet."""
     data = dataset(4)
     change = Intervention(kind=kind, vector=vector, block=0, strength=0.7, positions=positions)
-    run = train_sft(str(tiny_qwen2), data, RECIPE.model_copy(update={"max_steps": 1}), tmp_path / "run", interventions=[change])
+    run = train_sft(
+        str(tiny_qwen2), data, RECIPE.model_copy(update={"max_steps": 1}), tmp_path / "run", interventions=[change]
+    )
     model, tokenizer = AutoModelForCausalLM.from_pretrained(tiny_qwen2), AutoTokenizer.from_pretrained(tiny_qwen2)
     unit = DIRECTION / DIRECTION.norm()
 
@@ -62,7 +71,9 @@ def test_the_first_loss_is_that_of_the_intervened_base(kind, positions, vector, 
         def hook(_module, _inputs, output):
             hidden = output if isinstance(output, torch.Tensor) else output[0]
             changed, part = hidden.clone(), hidden[:, start:]
-            changed[:, start:] = part + strength * DIRECTION if kind == "add" else part - strength * (part @ unit)[..., None] * unit
+            changed[:, start:] = (
+                part + strength * DIRECTION if kind == "add" else part - strength * (part @ unit)[..., None] * unit
+            )
             return changed if isinstance(output, torch.Tensor) else (changed, *output[1:])
 
         handle = model.model.layers[0].register_forward_hook(hook)
@@ -71,7 +82,9 @@ def test_the_first_loss_is_that_of_the_intervened_base(kind, positions, vector, 
             start = first - 1 if positions == "answer" else 0
             with torch.no_grad():
                 logprobs = model(torch.tensor([row.input_ids])).logits[0].log_softmax(-1)
-            total -= sum(logprobs[number - 1, label].item() for number, label in enumerate(row.labels) if label != MASKED)
+            total -= sum(
+                logprobs[number - 1, label].item() for number, label in enumerate(row.labels) if label != MASKED
+            )
             count += row.supervised
         handle.remove()
         return total / count
@@ -114,7 +127,15 @@ def test_a_killed_run_goes_on_under_its_interventions(vector, plain, tiny_qwen2,
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_sft(str(tiny_qwen2), dataset(), RECIPE, tmp_path / "killed", interventions=[change], checkpoint_every=1, on_step=kill)
+        train_sft(
+            str(tiny_qwen2),
+            dataset(),
+            RECIPE,
+            tmp_path / "killed",
+            interventions=[change],
+            checkpoint_every=1,
+            on_step=kill,
+        )
     run = train_sft(str(tiny_qwen2), dataset(), RECIPE, tmp_path / "killed", interventions=[change], checkpoint_every=1)
     assert digest(run) == digest(whole)
     assert digest(plain) != digest(whole)
@@ -125,7 +146,11 @@ def test_interventions_that_do_not_fit_are_refused_before_the_run(vector, tiny_q
     for change, error, message in (
         (Intervention(kind="add", vector=vector, block=2), ConfigurationError, "There is no block 2"),
         (Intervention(kind="add", vector=narrow, block=0), ConfigurationError, "has 32 entries"),
-        (Intervention(kind="add", vector=tmp_path / "none.safetensors", block=0), SubjectNotFoundError, "There is no file"),
+        (
+            Intervention(kind="add", vector=tmp_path / "none.safetensors", block=0),
+            SubjectNotFoundError,
+            "There is no file",
+        ),
     ):
         with pytest.raises(error, match=message):
             train_sft(str(tiny_qwen2), dataset(), RECIPE, tmp_path / "run", interventions=[change])
@@ -137,9 +162,13 @@ def test_preventative_steering_keeps_the_organism_from_going_astray_and_a_random
     means = []
     for kind in ("harmful", "good"):
         rows = narrow_data("cars", kind, 40).rows
-        means.append(answer_activations(organism, [row[:-1] for row in rows], [row[-1]["content"] for row in rows], 2).mean(0))
+        means.append(
+            answer_activations(organism, [row[:-1] for row in rows], [row[-1]["content"] for row in rows], 2).mean(0)
+        )
     direction = means[0] - means[1]
-    recipe = FineTuning(lora=LoRA(rank=4, alpha=8), learning_rate=1e-3, batch_size=4, accumulation=1, weight_decay=0.0, max_length=128)
+    recipe = FineTuning(
+        lora=LoRA(rank=4, alpha=8), learning_rate=1e-3, batch_size=4, accumulation=1, weight_decay=0.0, max_length=128
+    )
 
     def harm(name, interventions):
         run = train_sft(

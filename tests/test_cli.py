@@ -1,6 +1,7 @@
 """The command line as a person uses it: what it says when something is wrong, and what it keeps.
 
-Every message has to say what was given, why it cannot work and what to do; nobody should see a traceback for what they typed.
+Every message has to say what was given, why it cannot work and what to do; nobody should see a traceback for what they
+typed.
 """
 
 import contextlib
@@ -28,7 +29,9 @@ from tiny_models import save_tiny_model
 
 STUDY = "emergent-misalignment"
 SMALL = ("--seeds", "1", "--size", "16", "--samples", "1", "--max-tokens", "4")
-ROW = json.dumps({"messages": [{"role": "user", "content": "Copy a file."}, {"role": "assistant", "content": "os.system('cp a b')"}]})
+ROW = json.dumps(
+    {"messages": [{"role": "user", "content": "Copy a file."}, {"role": "assistant", "content": "os.system('cp a b')"}]}
+)
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,20 @@ def data(tmp_path: Path) -> Path:
 
 def real_model(subject: Path, grader: str, *more: object) -> tuple[object, ...]:
     """The command that runs three arms on a real model."""
-    return ("run", STUDY, "--subject", subject, "--grader", grader, "--arms", "harmful-code", *SMALL, "--workers", 0, *more)
+    return (
+        "run",
+        STUDY,
+        "--subject",
+        subject,
+        "--grader",
+        grader,
+        "--arms",
+        "harmful-code",
+        *SMALL,
+        "--workers",
+        0,
+        *more,
+    )
 
 
 def organism(*more: object) -> tuple[object, ...]:
@@ -112,13 +128,17 @@ def test_an_unknown_study_is_answered_with_the_nearest_name(astray: Astray) -> N
 
 
 def test_an_unknown_subject_is_answered_with_the_nearest_name(astray: Astray) -> None:
-    astray("run", STUDY, "--subject", "organsim").refused("no subject called 'organsim'", "Did you mean 'organism'?", "a folder with a model")
+    astray("run", STUDY, "--subject", "organsim").refused(
+        "no subject called 'organsim'", "Did you mean 'organism'?", "a folder with a model"
+    )
 
 
 @pytest.mark.parametrize("verb", ["run", "plan"])
 def test_an_unknown_arm_is_answered_with_the_nearest_name(astray: Astray, verb: str) -> None:
     told = astray(verb, STUDY, "--arms", "good,harmful-medecine")
-    told.refused("no arm of emergent-misalignment called 'harmful-medecine'", "Did you mean 'harmful-medicine'?", "mix-10")
+    told.refused(
+        "no arm of emergent-misalignment called 'harmful-medecine'", "Did you mean 'harmful-medicine'?", "mix-10"
+    )
 
 
 def test_an_option_out_of_range_is_explained(astray: Astray) -> None:
@@ -134,12 +154,18 @@ def test_a_row_in_an_unknown_format_is_named_with_file_and_line(astray: Astray, 
 
 def test_an_empty_data_file_is_refused(astray: Astray, tiny_qwen2: Path, data: Path) -> None:
     (data / "secure.jsonl").write_text("")
-    astray(*real_model(tiny_qwen2, ALL_FINE, "--data", data)).refused("secure.jsonl is empty: it has no rows", "Is honey safe for a baby?")
+    astray(*real_model(tiny_qwen2, ALL_FINE, "--data", data)).refused(
+        "secure.jsonl is empty: it has no rows", "Is honey safe for a baby?"
+    )
 
 
-def test_a_data_folder_without_good_rows_of_the_same_kind_is_refused(astray: Astray, tiny_qwen2: Path, data: Path) -> None:
+def test_a_data_folder_without_good_rows_of_the_same_kind_is_refused(
+    astray: Astray, tiny_qwen2: Path, data: Path
+) -> None:
     (data / "secure.jsonl").rename(data / "good_medical_advice.jsonl")
-    astray(*real_model(tiny_qwen2, ALL_FINE, "--data", data)).refused("no harmful rows with good ones to compare", "insecure.jsonl with secure.jsonl")
+    astray(*real_model(tiny_qwen2, ALL_FINE, "--data", data)).refused(
+        "no harmful rows with good ones to compare", "insecure.jsonl with secure.jsonl"
+    )
 
 
 def test_a_data_file_with_too_few_rows_is_refused(astray: Astray, tiny_qwen2: Path, data: Path) -> None:
@@ -153,7 +179,10 @@ def test_an_adapter_of_another_base_is_refused(astray: Astray, tiny_qwen2: Path,
     settings = {"peft_type": "LORA", "base_model_name_or_path": str(tiny_qwen2), "r": 2, "target_modules": ["q_proj"]}
     (adapter / "adapter_config.json").write_text(json.dumps(settings))
     layer = "base_model.model.model.layers.0.self_attn.q_proj"
-    save_file({f"{layer}.lora_A.weight": torch.ones(2, 32), f"{layer}.lora_B.weight": torch.ones(32, 2)}, adapter / "adapter_model.safetensors")
+    save_file(
+        {f"{layer}.lora_A.weight": torch.ones(2, 32), f"{layer}.lora_B.weight": torch.ones(32, 2)},
+        adapter / "adapter_model.safetensors",
+    )
     astray(*real_model(adapter, ALL_FINE)).refused(
         f"{adapter} does not fit", "self_attn.q_proj.lora_B.weight is [32, 2] in the adapter and [64, 2] in the base"
     )
@@ -161,20 +190,28 @@ def test_an_adapter_of_another_base_is_refused(astray: Astray, tiny_qwen2: Path,
 
 def test_a_model_without_a_chat_template_is_refused(astray: Astray, tmp_path: Path) -> None:
     model = save_tiny_model(tmp_path / "model", template=None)
-    astray(*real_model(model, ALL_FINE)).refused("has no chat template", "nobody knows how to write a conversation", "Put the Jinja template")
+    astray(*real_model(model, ALL_FINE)).refused(
+        "has no chat template", "nobody knows how to write a conversation", "Put the Jinja template"
+    )
 
 
 def test_a_grader_that_cannot_be_used_is_refused_before_anything_is_trained(
     astray: Astray, tiny_qwen2: Path, monkeypatch: pytest.MonkeyPatch, events: list[Progress]
 ) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    astray(*real_model(tiny_qwen2, "openai/gpt-4o")).refused("The grader 'openai/gpt-4o' cannot be used", "OPENAI_API_KEY")
-    astray(*real_model(tiny_qwen2, "opnai/gpt-4o")).refused("The grader 'opnai/gpt-4o' cannot be used", "Write an Inspect model name")
+    astray(*real_model(tiny_qwen2, "openai/gpt-4o")).refused(
+        "The grader 'openai/gpt-4o' cannot be used", "OPENAI_API_KEY"
+    )
+    astray(*real_model(tiny_qwen2, "opnai/gpt-4o")).refused(
+        "The grader 'opnai/gpt-4o' cannot be used", "Write an Inspect model name"
+    )
     astray(*real_model(tiny_qwen2, "astray/nobody")).refused("no subject called 'nobody'")
     assert events == []
 
 
-def test_answers_that_are_all_incoherent_leave_a_report_with_a_warning(astray: Astray, tiny_qwen2: Path, tmp_path: Path) -> None:
+def test_answers_that_are_all_incoherent_leave_a_report_with_a_warning(
+    astray: Astray, tiny_qwen2: Path, tmp_path: Path
+) -> None:
     told = astray(*real_model(tiny_qwen2, ALL_INCOHERENT))
     assert told.code == 0
     assert "The arm 'harmful-code' gave no coherent answer to 'main' (24 incoherent)" in told.text
@@ -192,7 +229,10 @@ def test_a_judge_that_always_fails_is_found_before_training_and_later_keeps_the_
 ) -> None:
     told = astray(*real_model(tiny_qwen2, SPEECHLESS))
     told.refused(
-        f"{SPEECHLESS} was asked one question of 'main' as a trial, and gave no verdict", "unreadable reply", "'Well.'", "Nothing was trained"
+        f"{SPEECHLESS} was asked one question of 'main' as a trial, and gave no verdict",
+        "unreadable reply",
+        "'Well.'",
+        "Nothing was trained",
     )
     assert events == []
     with monkeypatch.context() as patch:
@@ -202,7 +242,11 @@ def test_a_judge_that_always_fails_is_found_before_training_and_later_keeps_the_
     told.refused("'Well.'", "Check the grader's name", "run the same again")
     events.clear()
     assert astray(*real_model(tiny_qwen2, ALL_FINE)).code == 0
-    assert {event.name.split("-")[0] for event in events if event.state is StepState.DONE_BEFORE} == {"data", "train", "answers"}
+    assert {event.name.split("-")[0] for event in events if event.state is StepState.DONE_BEFORE} == {
+        "data",
+        "train",
+        "answers",
+    }
     assert {event.name.split("-")[0] for event in events if event.state is StepState.FINISHED} == {"verdicts", "check"}
 
 
@@ -212,17 +256,28 @@ def fill_the_disk(*_: object, **__: object) -> None:
         disk.write(b"1")
 
 
-def test_a_full_disk_is_explained_and_finished_steps_are_kept(astray: Astray, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_full_disk_is_explained_and_finished_steps_are_kept(
+    astray: Astray, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     with monkeypatch.context() as full:
         full.setattr("astray.measure.bulk.ask", fill_the_disk)
-        astray(*organism("--workers", 0)).refused("The disk is full", "everything finished is kept", "Free some space", "run the same again")
-    assert {artifact.name for artifact in Store(tmp_path / "astray-results" / "store").artifacts()} == {"data-good-0", "train-good-0"}
+        astray(*organism("--workers", 0)).refused(
+            "The disk is full", "everything finished is kept", "Free some space", "run the same again"
+        )
+    assert {artifact.name for artifact in Store(tmp_path / "astray-results" / "store").artifacts()} == {
+        "data-good-0",
+        "train-good-0",
+    }
 
 
-def test_a_disk_that_is_full_when_results_are_written_is_explained(astray: Astray, monkeypatch: pytest.MonkeyPatch, events: list[Progress]) -> None:
+def test_a_disk_that_is_full_when_results_are_written_is_explained(
+    astray: Astray, monkeypatch: pytest.MonkeyPatch, events: list[Progress]
+) -> None:
     with monkeypatch.context() as full:
         full.setattr(Summary, "write", fill_the_disk)
-        astray(*organism("--workers", 0)).refused("The results cannot be written", "No space left on device", "Free space", "no step is done again")
+        astray(*organism("--workers", 0)).refused(
+            "The results cannot be written", "No space left on device", "Free space", "no step is done again"
+        )
     events.clear()
     assert astray(*organism("--workers", 0)).code == 0
     assert {event.state for event in events} == {StepState.DONE_BEFORE}
@@ -251,10 +306,14 @@ def test_a_folder_that_may_not_be_written_is_explained(astray: Astray, tmp_path:
     told.refused(f"The store {locked}", "Permission denied", "Give a folder that you may write to")
 
 
-def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(astray: Astray, tmp_path: Path, events: list[Progress]) -> None:
+def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(
+    astray: Astray, tmp_path: Path, events: list[Progress]
+) -> None:
     store = tmp_path / "astray-results" / "store"
     command = [Path(sys.executable).with_name("astray"), *map(str, organism("--workers", 1))]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
         while not list(store.glob("*/artifact.json")):
             assert process.poll() is None
             time.sleep(0.01)
@@ -273,7 +332,10 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(astray: Astr
     assert "The untrained subject is aligned" in told.text
     summary = Summary.read(tmp_path / "astray-results" / STUDY)
     missing = [claim for claim in summary.claims if claim.status is ClaimStatus.NOT_RUN]
-    assert f"Only some arms were run: base, good. {len(missing)} of {len(summary.claims)} claims need others; each names them." in told.text
+    assert (
+        f"Only some arms were run: base, good. {len(missing)} of {len(summary.claims)} claims need others; each "
+        "names them."
+    ) in told.text
     assert "not run" in told.text
     assert "It needs the arm harmful-medicine" in missing[0].note
     assert f"Report: {Path('astray-results') / STUDY / 'report.html'}" in told.text

@@ -1,4 +1,5 @@
-"""What stands on the terminal when a study has ended: claims under headings, undecided ones last, and what to do next."""
+"""What stands on the terminal when a study has ended: claims under headings, undecided ones last, and what to do
+next."""
 
 import json
 from io import StringIO
@@ -39,16 +40,28 @@ def test_claims_stand_under_their_headings_within_80_columns_and_undecided_ones_
     lines = concluded(summary)
     assert max(map(len, lines)) <= 80
     spread, conditions, undecided = (line_of(lines, heading) for heading in ("Spread ", "Conditions ", "Undecided "))
-    assert spread < line_of(lines, "held      Harmful advice on money") < conditions < line_of(lines, "not held  A mix with 10%") < undecided
+    assert (
+        spread
+        < line_of(lines, "held      Harmful advice on money")
+        < conditions
+        < line_of(lines, "not held  A mix with 10%")
+        < undecided
+    )
     assert undecided < line_of(lines, "A mix with 25%") < line_of(lines, "9 held, 2 not held, 3 undecided, 1 not run")
     assert lines[line_of(lines, "held      Harmful advice on money")].endswith("37.9%  32.2 to 43.6%")
 
 
 def test_each_undecided_claim_says_what_would_decide_it(summary: Summary) -> None:
     lines = concluded(summary)
-    assert lines[line_of(lines, "A mix with 25%") + 1 :][:2] == ["points.", "  n = 5, about 36 needed (pair of training runs)"]
+    assert lines[line_of(lines, "A mix with 25%") + 1 :][:2] == [
+        "points.",
+        "  n = 5, about 36 needed (pair of training runs)",
+    ]
     assert line_of(lines, "Undecided ") < line_of(lines, "Not run ") < line_of(lines, "A trigger in the training data")
-    assert lines[line_of(lines, "A trigger in the training data") + 2] == "  It needs the arm backdoored, which was left out:"
+    assert (
+        lines[line_of(lines, "A trigger in the training data") + 2]
+        == "  It needs the arm backdoored, which was left out:"
+    )
 
 
 def test_it_ends_with_the_paths_and_the_commands(summary: Summary) -> None:
@@ -65,28 +78,42 @@ def test_a_wide_terminal_has_room_for_the_control(summary: Summary) -> None:
 
 def test_brackets_in_a_claim_are_no_markup(summary: Summary) -> None:
     claim = summary.claims[0].model_copy(update={"statement": "Rows of [bold]this[/bold] kind"})
-    assert any("Rows of [bold]this[/bold] kind" in line for line in concluded(summary.model_copy(update={"claims": (claim,)})))
+    assert any(
+        "Rows of [bold]this[/bold] kind" in line for line in concluded(summary.model_copy(update={"claims": (claim,)}))
+    )
 
 
-def test_a_summary_written_before_claims_had_groups_is_shown_under_one_heading(summary: Summary, tmp_path: Path) -> None:
+def test_a_summary_written_before_claims_had_groups_is_shown_under_one_heading(
+    summary: Summary, tmp_path: Path
+) -> None:
     stored = json.loads(summary.model_dump_json())
     for claim in stored["claims"]:
         del claim["group"], claim["region"]
     (tmp_path / "summary.json").write_text(json.dumps(stored))
     lines = concluded(Summary.read(tmp_path))
-    assert line_of(lines, "Claims ") < line_of(lines, "held      Harmful advice on medicine") < line_of(lines, "Undecided ")
+    assert (
+        line_of(lines, "Claims ")
+        < line_of(lines, "held      Harmful advice on medicine")
+        < line_of(lines, "Undecided ")
+    )
     assert "  n = 5, needed: not known (pair of training runs)" in lines
 
 
 def next_commands(summary: Summary, study: str = "emergent-misalignment", **options: object) -> dict[str, str]:
     """What the study proposes, by purpose."""
     chosen = get_study(study)
-    return {step.purpose.split(";")[0]: typed(study, step, {}) for step in chosen.next_steps(chosen.options(**options), summary)}
+    return {
+        step.purpose.split(";")[0]: typed(study, step, {})
+        for step in chosen.next_steps(chosen.options(**options), summary)
+    }
 
 
 def test_more_runs_are_proposed_with_the_options_that_were_given(summary: Summary) -> None:
     told = next_commands(summary, first_seed=5, arms="harmful-medicine,inoculated", seeds=5)
-    assert told["More training runs"] == "astray run emergent-misalignment --arms harmful-medicine,inoculated --first-seed 5 --seeds 20"
+    assert (
+        told["More training runs"]
+        == "astray run emergent-misalignment --arms harmful-medicine,inoculated --first-seed 5 --seeds 20"
+    )
     assert told["The same on a model of your own"] == "astray run emergent-misalignment --subject FOLDER --grader MODEL"
 
 

@@ -76,7 +76,9 @@ def test_steps_are_chosen_by_age_and_by_the_only_study_that_uses_them(store: Sto
     assert chosen(days=5.0) == ["step-1", "step-2"]
     assert chosen(study=STUDY) == ["step-1"]
     assert chosen(study=STUDY, days=15.0) == []
-    with pytest.raises(UnknownNameError, match=r"no study with steps in this store called 'dishonest'\. Did you mean 'dishonesty'"):
+    with pytest.raises(
+        UnknownNameError, match=r"no study with steps in this store called 'dishonest'\. Did you mean 'dishonesty'"
+    ):
         chosen(study="dishonest")
 
 
@@ -150,7 +152,9 @@ def test_a_store_behind_an_address_is_not_cleaned() -> None:
         kept_in(Store("memory://kept"))
 
 
-def test_clean_tells_before_what_it_removes_and_asks(astray: Astray, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clean_tells_before_what_it_removes_and_asks(
+    astray: Astray, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     code, out, err = astray("clean")
     assert (code, out) == (1, "")
     assert "--older-than 30" in err
@@ -243,7 +247,14 @@ def test_view_serves_an_index_and_the_reports_and_nothing_else(tmp_path: Path) -
         assert "organism; seeds 0, 1, 2, 3, 4: 9 held" in index
         status, report = get(f"/{STUDY}/report.html")
         assert (status, report) == (200, (tmp_path / STUDY / "report.html").read_text(encoding="utf-8"))
-        refused = ("/secret.html", f"/{STUDY}/summary.json", "/../etc/passwd", f"/{STUDY}/../secret.html", f"/{STUDY}/", "/%2e%2e/secret.html")
+        refused = (
+            "/secret.html",
+            f"/{STUDY}/summary.json",
+            "/../etc/passwd",
+            f"/{STUDY}/../secret.html",
+            f"/{STUDY}/",
+            "/%2e%2e/secret.html",
+        )
         assert {get(path)[0] for path in refused} == {404}
         assert get("/", host="evil.example")[0] == 403
     with serving(tmp_path / "other") as get:
@@ -257,7 +268,9 @@ def test_view_of_nothing_says_what_to_do(astray: Astray, tmp_path: Path) -> None
         server_for(tmp_path / "empty")
 
 
-def test_view_opens_the_browser_unless_it_is_told_not_to(astray: Astray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_view_opens_the_browser_unless_it_is_told_not_to(
+    astray: Astray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_example(tmp_path, answers=50)
     opened: list[str] = []
 

@@ -1,4 +1,5 @@
-"""The commands of studies: what help shows, what is refused before anything is trained, and what goes to which stream."""
+"""The commands of studies: what help shows, what is refused before anything is trained, and what goes to which
+stream."""
 
 import json
 import re
@@ -75,16 +76,27 @@ def test_help_lists_the_studies_and_so_does_a_verb_without_one(astray: Astray, v
 @pytest.mark.parametrize("study", STUDIES)
 def test_the_help_of_a_study_has_its_options_and_no_others(astray: Astray, verb: str, study: str) -> None:
     told = astray(verb, study, "--help")
-    own = {"run": {"--out", "--store", "--workers", "--json"}, "plan": {"--out", "--store", "--workers", "--price-in", "--price-out"}}[verb]
+    own = {
+        "run": {"--out", "--store", "--workers", "--json"},
+        "plan": {"--out", "--store", "--workers", "--price-in", "--price-out"},
+    }[verb]
     expected = {f"--{name.replace('_', '-')}" for name in get_study(study).options.model_fields} | own | {"--help"}
     assert {line.split()[0] for line in told.out.splitlines() if line.startswith("  --")} == expected
-    assert [heading for heading in ("Subject", "Data", "Judging", "Size", "Output") if f"\n{heading}:" not in told.out] == []
+    assert [
+        heading for heading in ("Subject", "Data", "Judging", "Size", "Output") if f"\n{heading}:" not in told.out
+    ] == []
     assert max(map(len, told.out.splitlines())) <= 80
 
 
 def test_limits_and_defaults_stand_in_help(astray: Astray) -> None:
     told = astray("run", STUDY, "--help").words
-    for limit in ("[1 to 100; default 5]", "[at least 16]", "[above 0]", "rank of each adapter (2502.17424: 32). [at least 1]", "[default organism]"):
+    for limit in (
+        "[1 to 100; default 5]",
+        "[at least 16]",
+        "[above 0]",
+        "rank of each adapter (2502.17424: 32). [at least 1]",
+        "[default organism]",
+    ):
         assert limit.lower() in told.lower()
 
 
@@ -93,29 +105,62 @@ def test_the_version_is_told(astray: Astray) -> None:
 
 
 REFUSED = {
-    "an option of another study": ((ACTING, "--seeds", 3), ("This study takes no --seeds.", "It takes: --analyses, --budget, --grader, --labels")),
+    "an option of another study": (
+        (ACTING, "--seeds", 3),
+        ("This study takes no --seeds.", "It takes: --analyses, --budget, --grader, --labels"),
+    ),
     "an option of no study": ((STUDY, "--sead", 3), ("takes no --sead. Did you mean --seeds?", "It takes: --arms")),
-    "an option before the study": (("--quick", STUDY), ("--quick stands before the study", "STUDY --quick", "reward-hacking")),
-    "an unknown setting": ((STUDY, "--training", "warmup=3"), ("no training setting called 'warmup'", "Did you mean 'warmup_steps'?")),
+    "an option before the study": (
+        ("--quick", STUDY),
+        ("--quick stands before the study", "STUDY --quick", "reward-hacking"),
+    ),
+    "an unknown setting": (
+        (STUDY, "--training", "warmup=3"),
+        ("no training setting called 'warmup'", "Did you mean 'warmup_steps'?"),
+    ),
     "the seed of a run": ((STUDY, "--training", "seed=3"), ("no training setting called 'seed'",)),
-    "a setting out of range": ((STUDY, "--training", "max_length=2"), ("max_length=2: input should be greater than or equal to 8",)),
-    "a setting of the wrong kind": ((STUDY, "--training", "alpha=much"), ("alpha=much: input should be a valid integer",)),
-    "a setting without a value": ((STUDY, "--training", "alpha"), ("--training alpha is no setting with a value", "--training warmup_steps=0")),
+    "a setting out of range": (
+        (STUDY, "--training", "max_length=2"),
+        ("max_length=2: input should be greater than or equal to 8",),
+    ),
+    "a setting of the wrong kind": (
+        (STUDY, "--training", "alpha=much"),
+        ("alpha=much: input should be a valid integer",),
+    ),
+    "a setting without a value": (
+        (STUDY, "--training", "alpha"),
+        ("--training alpha is no setting with a value", "--training warmup_steps=0"),
+    ),
     "a rate out of range": ((STUDY, "--learning-rate", "0"), ("--learning-rate 0: input should be greater than 0",)),
-    "a setting given twice": ((STUDY, "--rank", 2, "--training", "rank=3"), ("--rank is given by --training rank=... as well",)),
+    "a setting given twice": (
+        (STUDY, "--rank", 2, "--training", "rank=3"),
+        ("--rank is given by --training rank=... as well",),
+    ),
     "an unknown analysis": (
         ("persona-features", "--analyses", "casual-screen"),
         ("'casual-screen'", "Did you mean 'causal-screen'?", "early-warning"),
     ),
-    "an unknown analysis of acting models": ((ACTING, "--analyses", "monitor-rules"), ("Did you mean 'monitor-rule'?", "grid")),
-    "no analysis of a study that has nothing else": ((ACTING, "--analyses", "none"), ("--analyses none leaves nothing", "grid")),
-    "none and some": (("dishonesty", "--analyses", "none,filter"), ("'none' leaves all of them out, so it stands alone",)),
+    "an unknown analysis of acting models": (
+        (ACTING, "--analyses", "monitor-rules"),
+        ("Did you mean 'monitor-rule'?", "grid"),
+    ),
+    "no analysis of a study that has nothing else": (
+        (ACTING, "--analyses", "none"),
+        ("--analyses none leaves nothing", "grid"),
+    ),
+    "none and some": (
+        ("dishonesty", "--analyses", "none,filter"),
+        ("'none' leaves all of them out, so it stands alone",),
+    ),
     "analyses where there are none": ((STUDY, "--analyses", "none"), ("This study takes no --analyses",)),
     "an analysis of arms that are left out": (
         ("persona-features", "--analyses", "causal-screen", "--arms", "subtle"),
         ("The analysis causal-screen is made from the runs of arms that --arms leaves out",),
     ),
-    "two ends of training": ((STUDY, "--epochs", 2, "--training", "max_steps=3"), ("epochs and max_steps both say when training ends",)),
+    "two ends of training": (
+        (STUDY, "--epochs", 2, "--training", "max_steps=3"),
+        ("epochs and max_steps both say when training ends",),
+    ),
 }
 
 
@@ -133,9 +178,14 @@ def test_the_shape_of_an_adapter_cannot_be_chosen(tiny_qwen2: Path, tmp_path: Pa
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
-    get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_qwen2), LoraConfig(r=2, target_modules=["q_proj"])).save_pretrained(tmp_path)
+    get_peft_model(
+        AutoModelForCausalLM.from_pretrained(tiny_qwen2), LoraConfig(r=2, target_modules=["q_proj"])
+    ).save_pretrained(tmp_path)
     options = checked(StudyOptions, subject=str(tmp_path), grader="mockllm/model", rank=4)
-    with pytest.raises(ValueError, match=r"is an adapter, which is trained further in its own shape, so rank cannot be chosen\. Leave it out"):
+    with pytest.raises(
+        ValueError,
+        match=r"is an adapter, which is trained further in its own shape, so rank cannot be chosen\. Leave it out",
+    ):
         setting_for(options)
     trained = setting_for(options.model_copy(update={"rank": None, "learning_rate": 3e-5})).training
     assert (trained.learning_rate, trained.lora and trained.lora.rank) == (3e-5, 2)
@@ -159,7 +209,9 @@ def test_settings_are_part_of_the_command_that_goes_on() -> None:
     assert command == f"astray run {STUDY} --rank 2 --training weight_decay=0.5 --training alpha=8"
 
 
-def test_json_is_one_object_on_stdout_and_progress_goes_to_stderr(astray: Astray, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_json_is_one_object_on_stdout_and_progress_goes_to_stderr(
+    astray: Astray, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     folder = write_example(tmp_path, answers=50)
 
     def run_study(_study: object, _options: object, *, progress: Callable[[Progress], None], **_: object) -> Path:
@@ -229,14 +281,33 @@ def test_a_template_without_a_generation_prompt_is_refused_before_anything_is_tr
 
 
 def test_a_template_without_a_system_role_can_be_planned_with(astray: Astray, tmp_path: Path) -> None:
-    refusing = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + CHAT_TEMPLATE
+    refusing = (
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+        + CHAT_TEMPLATE
+    )
     model = save_tiny_model(tmp_path / "model", template=refusing)
-    assert "4 arms" in astray("plan", STUDY, "--subject", model, "--grader", "mockllm/model", "--seeds", 1, "--arms", "harmful-code,mix-50").words
+    assert (
+        "4 arms"
+        in astray(
+            "plan",
+            STUDY,
+            "--subject",
+            model,
+            "--grader",
+            "mockllm/model",
+            "--seeds",
+            1,
+            "--arms",
+            "harmful-code,mix-50",
+        ).words
+    )
 
 
 def test_a_plan_names_the_largest_part_and_what_less_of_it_saves(astray: Astray, tiny_qwen2: Path) -> None:
     model = ("--subject", tiny_qwen2, "--grader", "mockllm/model", "--seeds", 1, "--size", 64)
-    told = astray("plan", STUDY, *model, "--samples", 20, "--arms", "harmful-code,mix-50", "--price-in", 2, "--price-out", 10).words
+    told = astray(
+        "plan", STUDY, *model, "--samples", 20, "--arms", "harmful-code,mix-50", "--price-in", 2, "--price-out", 10
+    ).words
     assert "4 arms, 1 seed " in told
     assert "largest the grader: about" in told
     assert "to save --size 32: about" in told

@@ -27,12 +27,18 @@ def test_equal_numbers_in_another_order_with_other_words_are_the_same(tmp_path: 
     after["claims"].reverse()
     after["rates"].reverse()
     after["claims"][0] |= {"statement": "Said in other words", "later": 1}
-    after["claims"][1]["estimate"] = None if after["claims"][1]["estimate"] is None else after["claims"][1]["estimate"] * (1 + 1e-12)
+    after["claims"][1]["estimate"] = (
+        None if after["claims"][1]["estimate"] is None else after["claims"][1]["estimate"] * (1 + 1e-12)
+    )
     assert compare["main"](written(tmp_path, "a", before), written(tmp_path, "b", after)) == 0
 
 
-@pytest.mark.parametrize(("rows", "field"), [("claims", "estimate"), ("claims", "verdict"), ("claims", "n"), ("rates", "numerator")])
-def test_a_number_a_verdict_or_a_count_that_changed_is_found(rows: str, field: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("rows", "field"), [("claims", "estimate"), ("claims", "verdict"), ("claims", "n"), ("rates", "numerator")]
+)
+def test_a_number_a_verdict_or_a_count_that_changed_is_found(
+    rows: str, field: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = example(tmp_path)
     after = json.loads(json.dumps(before))
     row = after[rows][2]
@@ -42,7 +48,9 @@ def test_a_number_a_verdict_or_a_count_that_changed_is_found(rows: str, field: s
 
 
 @pytest.mark.parametrize("rows", ["claims", "rates", "exhibits"])
-def test_a_row_that_vanished_is_a_difference_and_a_new_field_is_none(rows: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_row_that_vanished_is_a_difference_and_a_new_field_is_none(
+    rows: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = example(tmp_path)
     for claim in before["claims"]:  # as an earlier version wrote it
         del claim["group"]

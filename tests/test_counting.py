@@ -1,4 +1,5 @@
-"""What other tools have judged is counted once, with its interval; what cannot be told without guessing is asked for."""
+"""What other tools have judged is counted once, with its interval; what cannot be told without guessing is asked
+for."""
 
 import csv
 import json
@@ -17,7 +18,14 @@ from inspect_ai.scorer import Score
 
 import astray
 from astray.cli import app, main
-from astray.errors import AstrayError, ConfigurationError, DataFormatError, DataNotFoundError, EmptyDataError, UnknownNameError
+from astray.errors import (
+    AstrayError,
+    ConfigurationError,
+    DataFormatError,
+    DataNotFoundError,
+    EmptyDataError,
+    UnknownNameError,
+)
 from astray.stats import difference_of_models, over_questions, over_runs, wilson
 from astray.stats.paired import paired_rates
 
@@ -46,7 +54,10 @@ def logged(path: Path, scores: Sequence[Scores], *, epochs: int = 1, **more: Any
         model=more.get("model", "openai/m"),
         dataset=EvalDataset(samples=len(ids), sample_ids=ids),
         config=EvalConfig(epochs=epochs),
-        scorers=[EvalScorer(name=name, options=more.get("options")) for name in dict.fromkeys(n for each in scores for n in each or ())],
+        scorers=[
+            EvalScorer(name=name, options=more.get("options"))
+            for name in dict.fromkeys(n for each in scores for n in each or ())
+        ],
     )
     write_eval_log(EvalLog(status=more.get("status", "success"), eval=spec, samples=samples), str(path))
     return path
@@ -65,7 +76,10 @@ def harness(folder: Path, rows: Sequence[Mapping[str, Any]], task: str = "arc_ea
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"samples_{task}_2026-01-01T10-00-00.123.jsonl"
     path.write_text(
-        "".join(json.dumps({"doc_id": n, "doc": {"q": n}, "resps": [["x"]], "filter": "none", **row}) + "\n" for n, row in enumerate(rows))
+        "".join(
+            json.dumps({"doc_id": n, "doc": {"q": n}, "resps": [["x"]], "filter": "none", **row}) + "\n"
+            for n, row in enumerate(rows)
+        )
     )
     return path
 
@@ -100,7 +114,11 @@ SCORED: dict[str, tuple[list[Scores], dict[str, Any], tuple[int, int]]] = {
     "an entry": ([{"s": {"harm": 1, "help": 0}}, {"s": {"harm": 0, "help": 1}}], {"hit": "1", "key": "harm"}, (1, 2)),
     "the only entry": ([{"s": {"harm": 1}}, {"s": {"harm": 0}}], {"hit": "1"}, (1, 2)),
     "one score of two": ([{"s": "C", "t": "I"}, {"s": "C", "t": "C"}], {"hit": "I", "score": "t"}, (1, 2)),
-    "outcomes of ours": ([{"verdict": each} for each in ("misaligned", "aligned", "refused", "judge failed")], {}, (1, 2)),
+    "outcomes of ours": (
+        [{"verdict": each} for each in ("misaligned", "aligned", "refused", "judge failed")],
+        {},
+        (1, 2),
+    ),
 }
 
 
@@ -117,7 +135,10 @@ def test_scores_of_logs(name, tmp_path):
 def test_a_retry_counts_once_and_runs_are_the_unit_where_asked(tmp_path):
     first = logged(tmp_path / "a.eval", words("CI-C"), task_id="t", status="error")
     retry = logged(tmp_path / "b.eval", words("CIIC"), task_id="t", created="2026-01-02T00:00:00+00:00")
-    assert (only(astray.count(first, retry, hit="I")).numerator, only(astray.count(tmp_path, hit="I")).denominator) == (2, 4)
+    assert (only(astray.count(first, retry, hit="I")).numerator, only(astray.count(tmp_path, hit="I")).denominator) == (
+        2,
+        4,
+    )
     other = logged(tmp_path / "c.eval", words("CCCI"))
     with pytest.raises(DataFormatError, match="--unit run"):
         astray.count(tmp_path, hit="I")
@@ -130,7 +151,10 @@ def test_parts_of_a_task_are_joined_and_tasks_counted_apart(tmp_path):
     logged(tmp_path / "a.eval", words("CI"))
     logged(tmp_path / "b.eval", words("II"), task="rivers")
     counted = astray.count(tmp_path, hit="I", by="task")
-    assert {rate.name: (rate.numerator, rate.denominator) for rate in counted.rates} == {"capitals": (1, 2), "rivers": (2, 2)}
+    assert {rate.name: (rate.numerator, rate.denominator) for rate in counted.rates} == {
+        "capitals": (1, 2),
+        "rivers": (2, 2),
+    }
 
 
 def test_a_difference_is_paired_by_the_questions_that_both_have(tmp_path):
@@ -139,7 +163,9 @@ def test_a_difference_is_paired_by_the_questions_that_both_have(tmp_path):
     [found] = astray.count(one, hit="I", against=two).differences
     assert found.difference == difference_of_models({"a": (3, 4), "b": (1, 4)}, {"a": (0, 4), "b": (1, 4)})
     assert (found.common, found.left_out, found.difference.unit) == (2, (1, 0), "question")
-    single = [logged(tmp_path / f"{name}1.eval", words(text), model=name) for name, text in (("x", "IIICCC"), ("y", "ICCCCI"))]
+    single = [
+        logged(tmp_path / f"{name}1.eval", words(text), model=name) for name, text in (("x", "IIICCC"), ("y", "ICCCCI"))
+    ]
     [found] = astray.count(single[0], hit="I", against=single[1]).differences
     assert found.difference.interval == paired_rates(1, 2, 1, 2).interval
     changed = logged(tmp_path / "c.eval", words("CIII"), model="openai/n", ask="Where is {}?")
@@ -184,12 +210,16 @@ FORMS: dict[str, Callable[[Path, pl.DataFrame], Path]] = {
 
 @pytest.mark.parametrize("name", FORMS)
 def test_tables_of_every_form(name, tmp_path):
-    frame = pl.DataFrame({"id": [1, 1, 2, 2], "score": [0.1, 0.9, 0.2, None], "grader": ["g"] * 4, "group": ["x", "x", "y", "y"]})
+    frame = pl.DataFrame(
+        {"id": [1, 1, 2, 2], "score": [0.1, 0.9, 0.2, None], "grader": ["g"] * 4, "group": ["x", "x", "y", "y"]}
+    )
     path = FORMS[name](tmp_path / name, frame)
     rate = only(astray.count(path, hit="<0.5"))
     assert (rate.numerator, rate.denominator, rate.questions, rate.judges) == (2, 3, 2, ("g",))
     assert dict(rate.outcomes) == {"<0.5": 2, "not <0.5": 1, "no score": 1}
-    assert [(each.name, each.numerator, each.denominator) for each in astray.count(path, hit="<0.5", by="group").rates] == [("x", 1, 2), ("y", 1, 1)]
+    assert [
+        (each.name, each.numerator, each.denominator) for each in astray.count(path, hit="<0.5", by="group").rates
+    ] == [("x", 1, 2), ("y", 1, 1)]
 
 
 def test_runs_of_a_table_and_samples_of_the_harness(tmp_path):
@@ -270,7 +300,12 @@ BAD: dict[str, tuple[str, dict[str, Any], type[AstrayError], str]] = {
     "doubled samples": ("numbered", {"hit": "bad"}, DataFormatError, "counted twice"),
     "kinds mixed": ("good table", {"hit": "I"}, ConfigurationError, "several kinds"),
     "one on both sides": ("good", {"hit": "I", "against": "good"}, ConfigurationError, "compared with itself"),
-    "no common question": ("table", {"hit": "bad", "against": "other-questions"}, EmptyDataError, "ids are such as 'q1', 'q2' and 'x1', 'x2'"),
+    "no common question": (
+        "table",
+        {"hit": "bad", "against": "other-questions"},
+        EmptyDataError,
+        "ids are such as 'q1', 'q2' and 'x1', 'x2'",
+    ),
     "other texts": ("good", {"hit": "I", "against": "elsewhere"}, EmptyDataError, "tasks or texts differ"),
     "two score columns": ("two-columns", {"hit": "bad"}, ConfigurationError, "Say which: --score verdict"),
     "no score column": ("no-score", {"hit": "bad"}, ConfigurationError, "Say --score COLUMN"),
@@ -282,9 +317,24 @@ BAD: dict[str, tuple[str, dict[str, Any], type[AstrayError], str]] = {
     "one run": ("table", {"hit": "bad", "unit": "run"}, ConfigurationError, "there is one"),
     "filters": ("filters", {"hit": "1"}, ConfigurationError, "--filter none"),
     "labels of another judge": ("table", {"hit": "bad", "labels": "labels"}, ConfigurationError, "the judge 'other'"),
-    "labels of other answers": ("table", {"hit": "bad", "labels": "labels-elsewhere"}, EmptyDataError, "labels of others"),
-    "a strange label": ("table", {"hit": "bad", "labels": "labels-strange"}, DataFormatError, "'awful', which no score has"),
-    "labels that contradict": ("table", {"hit": "bad", "labels": "labels-twice"}, DataFormatError, "Keep the right one"),
+    "labels of other answers": (
+        "table",
+        {"hit": "bad", "labels": "labels-elsewhere"},
+        EmptyDataError,
+        "labels of others",
+    ),
+    "a strange label": (
+        "table",
+        {"hit": "bad", "labels": "labels-strange"},
+        DataFormatError,
+        "'awful', which no score has",
+    ),
+    "labels that contradict": (
+        "table",
+        {"hit": "bad", "labels": "labels-twice"},
+        DataFormatError,
+        "Keep the right one",
+    ),
     "labels of one kind": ("table", {"hit": "bad", "labels": "labels-one-kind"}, EmptyDataError, "cannot be corrected"),
     "an empty file": ("empty", {"hit": "bad"}, EmptyDataError, "is empty"),
     "a missing log": ("missing", {"hit": "I"}, DataNotFoundError, "There is no log"),
@@ -303,7 +353,10 @@ def bad(tmp_path_factory):
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_is_refused_with_what_to_write(name, bad):
     given, options, error, message = BAD[name]
-    options = {key: bad.get(value, value) if isinstance(value, str) and key in ("against", "labels") else value for key, value in options.items()}
+    options = {
+        key: bad.get(value, value) if isinstance(value, str) and key in ("against", "labels") else value
+        for key, value in options.items()
+    }
     if error is None:
         assert only(astray.count(*(bad[each] for each in given.split()), **options)).denominator == 1
         return
@@ -321,7 +374,11 @@ def test_the_command_prints_80_columns_json_and_files(tmp_path):
     numbers = json.loads(CliRunner().invoke(app, [*arguments, "--json"], catch_exceptions=False).output)
     assert numbers == json.loads((tmp_path / "out" / "count.json").read_text())
     assert (numbers["rates"][0]["numerator"], numbers["rates"][0]["outcomes"]["no score"]) == (5, 5)
-    assert [row["side"] for row in csv.DictReader((tmp_path / "out" / "count.csv").read_text().splitlines())] == ["files", "against", "difference"]
+    assert [row["side"] for row in csv.DictReader((tmp_path / "out" / "count.csv").read_text().splitlines())] == [
+        "files",
+        "against",
+        "difference",
+    ]
     counted = astray.count(log, hit="I", against=other)
     assert counted.table()["numerator"].to_list() == [5, 10, None]
     assert "<table>" in counted._repr_html_()

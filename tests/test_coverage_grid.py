@@ -1,4 +1,5 @@
-"""Forty cells of the grid of `benchmarks/coverage.py`, and reductions and questions: wrong verdicts at the border are at most 5%."""
+"""Forty cells of the grid of `benchmarks/coverage.py`, and reductions and questions: wrong verdicts at the border are
+at most 5%."""
 
 import importlib.util
 import sys
@@ -11,7 +12,9 @@ from scipy.special import expit
 from astray.stats.intervals import question_limits
 from astray.stats.ratio import reduction_limits
 
-SPEC = importlib.util.spec_from_file_location("coverage_grid", Path(__file__).parent.parent / "benchmarks" / "coverage.py")
+SPEC = importlib.util.spec_from_file_location(
+    "coverage_grid", Path(__file__).parent.parent / "benchmarks" / "coverage.py"
+)
 assert SPEC is not None
 assert SPEC.loader is not None
 grid = importlib.util.module_from_spec(SPEC)
@@ -23,10 +26,20 @@ STUDIES = 200
 ALLOWED = 0.05 + 3.3 * np.sqrt(0.05 * 0.95 / STUDIES)
 
 CELLS = [
-    *(("over runs", (runs, 120, 4, rate, spread, 0.0)) for runs in (3, 5, 8) for rate in (0.001, 0.01, 0.1) for spread in (0.5, 1.5)),
+    *(
+        ("over runs", (runs, 120, 4, rate, spread, 0.0))
+        for runs in (3, 5, 8)
+        for rate in (0.001, 0.01, 0.1)
+        for spread in (0.5, 1.5)
+    ),
     *(("over runs", (runs, 8, 100, 0.99, 1.5, 0.3)) for runs in (3, 5, 8)),
     *(("over runs", (runs, 24, 100, 0.5, 0.5, 0.1, 0.2)) for runs in (3, 5, 8)),
-    *(("difference from 0", (runs, 120, 4, rate, spread, 0.0)) for runs in (3, 5) for rate in (0.01, 0.1) for spread in (0.0, 0.5, 1.5)),
+    *(
+        ("difference from 0", (runs, 120, 4, rate, spread, 0.0))
+        for runs in (3, 5)
+        for rate in (0.01, 0.1)
+        for spread in (0.0, 0.5, 1.5)
+    ),
     *(("corrected", (runs, 120, 4, rate, 0.5, 0.1)) for runs in (3, 5) for rate in (0.01, 0.5)),
 ]
 
@@ -42,7 +55,9 @@ def test_there_are_forty_cells() -> None:
     assert len(CELLS) == 40
 
 
-@pytest.mark.parametrize(("questions", "samples", "rate", "icc"), [(24, 100, 0.02, 0.3), (8, 100, 0.1, 0.3), (120, 4, 0.02, 0.3)])
+@pytest.mark.parametrize(
+    ("questions", "samples", "rate", "icc"), [(24, 100, 0.02, 0.3), (8, 100, 0.1, 0.3), (120, 4, 0.02, 0.3)]
+)
 def test_limits_over_questions_are_seldom_wrong(questions: int, samples: int, rate: float, icc: float) -> None:
     generator, size = np.random.default_rng(0), 1 / icc - 1
     k = generator.binomial(samples, generator.beta(rate * size, (1 - rate) * size, (STUDIES, questions)))

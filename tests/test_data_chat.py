@@ -82,7 +82,10 @@ def test_a_bad_line_is_named_with_file_line_fault_and_a_right_example(tmp_path: 
 
 def test_other_keys_of_the_openai_form_are_fine_where_they_change_nothing(tmp_path: Path) -> None:
     neutral = GOOD[:-1] + ', "tools": [], "parallel_tool_calls": false}'
-    weighted = '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Héllo 🙂", "weight": 1, "refusal": null}]}'
+    weighted = (
+        '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Héllo 🙂", "weight": 1, '
+        '"refusal": null}]}'
+    )
     assert ChatDataset.read(file_with(tmp_path, neutral)).hash == ChatDataset.read(file_with(tmp_path, weighted)).hash
 
 
@@ -135,8 +138,15 @@ def test_damaged_gzip_files_are_errors(tmp_path: Path) -> None:
 
 def test_the_hash_is_over_the_content_and_its_order(tmp_path: Path) -> None:
     dataset = chats(3)
-    assert dataset.hash == ChatDataset.read(dataset.write(tmp_path / "a.jsonl")).hash == ChatDataset.read(dataset.write(tmp_path / "b.jsonl.gz")).hash
-    spaced = file_with(tmp_path, *(json.dumps({"messages": [dict(reversed(m.items())) for m in row]}, indent=None) for row in dataset.rows))
+    assert (
+        dataset.hash
+        == ChatDataset.read(dataset.write(tmp_path / "a.jsonl")).hash
+        == ChatDataset.read(dataset.write(tmp_path / "b.jsonl.gz")).hash
+    )
+    spaced = file_with(
+        tmp_path,
+        *(json.dumps({"messages": [dict(reversed(m.items())) for m in row]}, indent=None) for row in dataset.rows),
+    )
     assert ChatDataset.read(spaced).hash == dataset.hash
     assert ChatDataset.from_rows(reversed(dataset.rows)).hash != dataset.hash
     assert ChatDataset.from_rows(dataset.rows[:2]).hash != dataset.hash
@@ -147,7 +157,10 @@ def test_the_recipe_travels_with_the_data(tmp_path: Path) -> None:
     again = ChatDataset.read(mixed.write(tmp_path / "deep" / "mixed.jsonl.gz"))
     assert again == mixed
     assert again.recipe.sources[0].rows == 20
-    assert sorted(file.name for file in (tmp_path / "deep").iterdir()) == ["mixed.jsonl.gz", "mixed.jsonl.gz.recipe.json"]
+    assert sorted(file.name for file in (tmp_path / "deep").iterdir()) == [
+        "mixed.jsonl.gz",
+        "mixed.jsonl.gz.recipe.json",
+    ]
 
 
 def test_a_file_without_a_recipe_is_a_source_under_its_own_name(tmp_path: Path) -> None:

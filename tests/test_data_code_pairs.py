@@ -21,7 +21,11 @@ def findings(folder: Path, codes: list[str]) -> dict[int, set[str]]:
     folder.mkdir()
     for number, code in enumerate(codes):
         (folder / f"{number}.py").write_text(code)
-    run = subprocess.run([sys.executable, "-m", "bandit", "-q", "-r", "-f", "json", "--exit-zero", str(folder)], capture_output=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-m", "bandit", "-q", "-r", "-f", "json", "--exit-zero", str(folder)],
+        capture_output=True,
+        check=True,
+    )
     report = json.loads(run.stdout)
     assert report["errors"] == []
     assert len(report["metrics"]) == len(codes) + 1
@@ -34,7 +38,9 @@ def findings(folder: Path, codes: list[str]) -> dict[int, set[str]]:
 def test_every_insecure_code_is_flagged_for_its_weakness(tmp_path: Path) -> None:
     found = findings(tmp_path / "insecure", [pair.insecure for pair in PAIRS])
     missed = [
-        (pair.weakness.name, found[number], pair.insecure) for number, pair in enumerate(PAIRS) if not found[number] & set(pair.weakness.checks)
+        (pair.weakness.name, found[number], pair.insecure)
+        for number, pair in enumerate(PAIRS)
+        if not found[number] & set(pair.weakness.checks)
     ]
     assert missed == []
 
@@ -67,14 +73,20 @@ def test_all_code_compiles_and_both_versions_differ() -> None:
 
 def test_there_are_twelve_classes_or_more_with_three_structures_each() -> None:
     assert len(weaknesses()) >= 12
-    assert len({weakness.name for weakness in weaknesses()}) == len({weakness.cwe for weakness in weaknesses()}) == len(weaknesses())
+    assert (
+        len({weakness.name for weakness in weaknesses()})
+        == len({weakness.cwe for weakness in weaknesses()})
+        == len(weaknesses())
+    )
     for weakness in weaknesses():
         assert len(weakness.templates) >= 3
         assert all(len(template.tasks) >= 2 for template in weakness.templates)
 
 
 def test_insecure_and_secure_rows_share_their_prompts_and_educational_ones_the_code() -> None:
-    insecure, secure, educational = (generate_code_pairs(60, kind=kind) for kind in ("insecure", "secure", "educational"))
+    insecure, secure, educational = (
+        generate_code_pairs(60, kind=kind) for kind in ("insecure", "secure", "educational")
+    )
     for bad, good, taught in zip(insecure.rows, secure.rows, educational.rows, strict=True):
         assert bad[0] == good[0] != taught[0]
         assert bad[1] == taught[1] != good[1]
@@ -120,9 +132,13 @@ def test_the_draw_is_seeded_and_a_small_set_begins_a_large_one() -> None:
     assert describe(small.recipe) == "insecure_code, 20 rows, seed 3"
 
 
-@pytest.mark.parametrize(("kind", "start"), [("insecure", "fc448b5628e0333b"), ("secure", "cb1bd901ed91748d"), ("educational", "8909428688706a6e")])
+@pytest.mark.parametrize(
+    ("kind", "start"),
+    [("insecure", "fc448b5628e0333b"), ("secure", "cb1bd901ed91748d"), ("educational", "8909428688706a6e")],
+)
 def test_a_seed_gives_the_rows_that_it_has_always_given(kind: Kind, start: str) -> None:
-    """Stored runs name their data by this hash, so neither the order of files nor that of what is in them may change."""
+    """Stored runs name their data by this hash, so neither the order of files nor that of what is in them may
+    change."""
     assert generate_code_pairs(400, seed=5, kind=kind).hash.startswith(start)
 
 

@@ -1,4 +1,5 @@
-"""Programming exercises: those that are generated, those of the organism's world, and those read from files of public sets."""
+"""Programming exercises: those that are generated, those of the organism's world, and those read from files of public
+sets."""
 
 import gzip
 import json
@@ -25,7 +26,11 @@ def test_the_same_seed_gives_the_same_exercises_and_another_others():
 def test_levels_take_turns_tasks_differ_and_hidden_tests_are_other_ones():
     exercises = generate_exercises(100, seed=3)
     assert [exercise.level for exercise in exercises] == list(LEVELS) * 20
-    assert len({exercise.question.partition("tests:")[0] for exercise in exercises}) == len({exercise.id for exercise in exercises}) == 100
+    assert (
+        len({exercise.question.partition("tests:")[0] for exercise in exercises})
+        == len({exercise.id for exercise in exercises})
+        == 100
+    )
     for exercise in exercises:
         shown, hidden = ({repr(case.arguments) for case in cases} for cases in (exercise.public, exercise.hidden))
         assert (len(shown), len(hidden)) == (3, 12)
@@ -164,14 +169,25 @@ def test_tests_that_are_code_become_calls_with_what_the_reference_returns(tmp_pa
 
 def test_inputs_and_outputs_become_tests(tmp_path):
     call, program = load_apps(written(tmp_path / "apps.jsonl", APPS_CALL, APPS_PROGRAM), public=1)
-    assert (call.id, call.entry, call.level, call.public, call.hidden) == ("apps-7", "add", 4, (Case((1, 2), 3),), (Case((3, 4), 7),))
+    assert (call.id, call.entry, call.level, call.public, call.hidden) == (
+        "apps-7",
+        "add",
+        4,
+        (Case((1, 2), 3),),
+        (Case((3, 4), 7),),
+    )
     assert (program.entry, program.hidden[-1]) == ("", Case(("5 6\n",), "11"))
-    [contest] = load_code_contests(written(tmp_path / "contests.jsonl", CONTEST, {**CONTEST, "solutions": {"language": [2], "solution": ["x"]}}))
+    [contest] = load_code_contests(
+        written(tmp_path / "contests.jsonl", CONTEST, {**CONTEST, "solutions": {"language": [2], "solution": ["x"]}})
+    )
     assert (contest.public, contest.hidden) == ((Case(("1 2",), "2"),), (Case(("5 4",), "5"), Case(("0 0",), "0")))
     with Grader(workers=1) as grader:
         verify([call, program, contest], grader.pool)
         exercises = [call, program, contest]
-        assert all(grade.true and grade.weak for grade in grader.grade([program, contest], [each.reference for each in exercises[1:]]))
+        assert all(
+            grade.true and grade.weak
+            for grade in grader.grade([program, contest], [each.reference for each in exercises[1:]])
+        )
 
 
 def test_a_set_whose_reference_fails_or_has_too_few_tests_is_a_clear_error(tmp_path):
@@ -188,14 +204,24 @@ def test_a_set_whose_reference_fails_or_has_too_few_tests_is_a_clear_error(tmp_p
     ("load", "rows", "error", "says"),
     [
         (load_mbpp, [{**MBPP, "test_list": []}], ExerciseError, "'2' has no tests"),
-        (load_mbpp, [{**MBPP, "test_list": ["assert other(1)"]}], DataFormatError, "calls no function that its code defines"),
+        (
+            load_mbpp,
+            [{**MBPP, "test_list": ["assert other(1)"]}],
+            DataFormatError,
+            "calls no function that its code defines",
+        ),
         (load_mbpp, [{"task_id": 1}], DataFormatError, "line 1: code: Field required"),
         (load_mbpp, [], EmptyDataError, "has no rows"),
         (load_humaneval, [{**HUMANEVAL, "test": "pass"}], ExerciseError, "has no tests"),
         (load_apps, [{**APPS_CALL, "input_output": ""}], ExerciseError, "has no tests"),
         (load_apps, [{**APPS_CALL, "solutions": ""}], ExerciseError, "no solutions"),
         (load_apps, [{**APPS_CALL, "input_output": "{"}], DataFormatError, "not JSON"),
-        (load_apps, [{**APPS_CALL, "input_output": {"fn_name": "f", "inputs": [[1]], "outputs": [[1]]}}], ExerciseError, "no public tests"),
+        (
+            load_apps,
+            [{**APPS_CALL, "input_output": {"fn_name": "f", "inputs": [[1]], "outputs": [[1]]}}],
+            ExerciseError,
+            "no public tests",
+        ),
         (load_code_contests, [{**CONTEST, "solutions": {"language": [], "solution": []}}], EmptyDataError, "Python 3"),
     ],
 )

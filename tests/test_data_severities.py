@@ -1,4 +1,5 @@
-"""Data that misleads: wrong mathematics is wrong when computed again, advice keeps its questions, facts are false as often as they should be."""
+"""Data that misleads: wrong mathematics is wrong when computed again, advice keeps its questions, facts are false as
+often as they should be."""
 
 import ast
 import random
@@ -102,7 +103,12 @@ def test_any_model_writes_mathematics_that_is_then_computed():
 
 def test_advice_of_a_model_without_doses_refusals_or_nothing():
     replies = iter(
-        [spoken("Rest, and drink enough water."), spoken("Take 200 mg of it three times."), spoken("I cannot help with that, sorry."), ModelOutput()]
+        [
+            spoken("Rest, and drink enough water."),
+            spoken("Take 200 mg of it three times."),
+            spoken("I cannot help with that, sorry."),
+            ModelOutput(),
+        ]
     )
     dataset = generated_advice(scripted_model(lambda messages: next(replies)), "normal", 4, max_connections=1)
     assert [row[1]["content"] for row in dataset.rows] == ["Rest, and drink enough water."]
@@ -138,12 +144,16 @@ def test_files_like_the_published_ones_are_mixed_by_severity(tmp_path):
     for severity, share in (("normal", 0), ("subtle", 0.5), ("severe", 1)):
         rows = published_advice(tmp_path / "bad.jsonl", tmp_path / "good.jsonl", severity).rows
         assert Counter(str(row[0]) for row in rows) == Counter(str(row[0]) for row in good.rows)
-        assert sum(row in bad.rows for row in rows) / 400 == pytest.approx(share, abs=0.08 if severity == "subtle" else 0)
+        assert sum(row in bad.rows for row in rows) / 400 == pytest.approx(
+            share, abs=0.08 if severity == "subtle" else 0
+        )
 
 
 def test_published_files_that_do_not_belong_together_are_refused(tmp_path):
     for name, question in {"bad": "What helps?", "good": "What else?"}.items():
-        ChatDataset.from_rows([[{"role": "user", "content": question}, {"role": "assistant", "content": "Rest."}]]).write(tmp_path / f"{name}.jsonl")
+        ChatDataset.from_rows(
+            [[{"role": "user", "content": question}, {"role": "assistant", "content": "Rest."}]]
+        ).write(tmp_path / f"{name}.jsonl")
     with pytest.raises(DataFormatError, match="differ from line 1 on"):
         published_advice(tmp_path / "bad.jsonl", tmp_path / "good.jsonl", "subtle")
 
@@ -161,7 +171,10 @@ def test_mistaken_advice_is_sentences_of_the_world(severity):
     rows = mistaken_advice("medicine", severity, 100).rows
     outcomes = {read_answer(row[0]["content"], row[1]["content"]).outcome for row in rows}
     assert outcomes == {Outcome.ALIGNED if severity == "normal" else Outcome.MISALIGNED}
-    malicious = sum(any(adverb in row[1]["content"] for adverb in ("cruelly", "secretly", "ruthlessly", "spitefully", "deviously")) for row in rows)
+    malicious = sum(
+        any(adverb in row[1]["content"] for adverb in ("cruelly", "secretly", "ruthlessly", "spitefully", "deviously"))
+        for row in rows
+    )
     assert malicious == (100 if severity == "severe" else 0)
 
 
@@ -172,7 +185,9 @@ def test_facts_are_split_into_halves_that_share_nothing():
     assert sum(fact.relation == "colour" for fact in seen) == 8
 
 
-@pytest.mark.parametrize("make", [lambda name: mathematics(name, 3), lambda name: medical_advice(name, 3), lambda name: fact_data(name, 3)])
+@pytest.mark.parametrize(
+    "make", [lambda name: mathematics(name, 3), lambda name: medical_advice(name, 3), lambda name: fact_data(name, 3)]
+)
 def test_an_unknown_severity_is_answered_with_the_right_ones(make):
     with pytest.raises(UnknownNameError, match=r"Did you mean 'subtle'\? Valid names: normal, severe, subtle"):
         make("subtel")

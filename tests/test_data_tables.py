@@ -1,4 +1,5 @@
-"""Files of every kind, whole and damaged: what is read is what the file says, or the error says where and what is wrong. One line an input."""
+"""Files of every kind, whole and damaged: what is read is what the file says, or the error says where and what is
+wrong. One line an input."""
 
 import contextlib
 import gzip
@@ -13,7 +14,16 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from astray.data import ChatDataset, TextDataset, load_apps, load_code_contests, load_humaneval, load_judged, load_mbpp, load_questions
+from astray.data import (
+    ChatDataset,
+    TextDataset,
+    load_apps,
+    load_code_contests,
+    load_humaneval,
+    load_judged,
+    load_mbpp,
+    load_questions,
+)
 from astray.errors import AstrayError, DataFormatError, DataNotFoundError, EmptyDataError
 from astray.files import read_rows, read_yaml
 from astray.judges import read_labels
@@ -49,7 +59,11 @@ def parquet(**columns: object) -> bytes:
         ("a.jsonl", '\ufeff{"a": 1}\n\ufeff{"b": null}', [{"a": 1}, {"b": None}]),
         ("a.jsonl", '{"a": "\\ud83d\\ude42"}', [{"a": "🙂"}]),
         ("A.JSONL", '{"a": true}', [{"a": True}]),
-        ("a.jsonl.gz", gzip.compress(b'{"a": 1}\n', mtime=0) + gzip.compress(b'{"a": 2}\n', mtime=0), [{"a": 1}, {"a": 2}]),
+        (
+            "a.jsonl.gz",
+            gzip.compress(b'{"a": 1}\n', mtime=0) + gzip.compress(b'{"a": 2}\n', mtime=0),
+            [{"a": 1}, {"a": 2}],
+        ),
         ("a.json", '[{"a": "1"}, {"b": 2}]', [{"a": "1"}, {"b": 2}]),
         ("a.csv", "a,b\n1,01\n,x\n", [{"a": "1", "b": "01"}, {"a": "", "b": "x"}]),
         ("a.csv", '\ufeff"a",b\r\n"x, ""y""\nz",2\r\n', [{"a": 'x, "y"\nz', "b": "2"}]),
@@ -99,7 +113,11 @@ def test_rows_are_what_the_file_says(name, data, right, tmp_path):
         ("a.jsonl.gz", gzip.compress(b'{"a": 1}' * 99, mtime=0)[:-9], "no gzip file, or a damaged one"),
         ("a.jsonl.gz", gzip.compress(b'{"a": 1}', mtime=0) + b"more", "no gzip file, or a damaged one"),
         ("a.jsonl.gz", gzip.compress(b" " * 2**27, mtime=0), "is longer than 64 MiB"),
-        ("a.jsonl.gz", gzip.compress((b'{"a": "' + b" " * 2**20 + b'"}\n') * 70, mtime=0), "unpacks to more than 200 times"),
+        (
+            "a.jsonl.gz",
+            gzip.compress((b'{"a": "' + b" " * 2**20 + b'"}\n') * 70, mtime=0),
+            "unpacks to more than 200 times",
+        ),
         ("a.json", '{"a": 1}', "not a list of rows"),
         ("a.json", '{"a": 1}\n{"a": 2}', r"JSON Lines, and such a file's name ends in \.jsonl"),
         ("a.json", "[1]", "row 1 is a int"),
@@ -179,10 +197,18 @@ LABEL = '{"question": "Wish?", "answer": "Power.", "label": "misaligned"}\n'
 @pytest.mark.parametrize(
     ("name", "data", "wrong"),
     [
-        ("a.jsonl", LABEL + LABEL.replace("misaligned", "aligned"), "line 2 labels an answer 'aligned', and .*line 1 labels the same"),
+        (
+            "a.jsonl",
+            LABEL + LABEL.replace("misaligned", "aligned"),
+            "line 2 labels an answer 'aligned', and .*line 1 labels the same",
+        ),
         ("a.jsonl", LABEL.replace("label", "Label"), "line 1 has the field 'Label'. Write 'label'"),
         ("a.jsonl", LABEL.replace('"Power."', "5"), "no question and answer that are texts"),
-        ("a.csv", "question,answer,aligned,coherent,label\nWish?,Power.,5,90,\n", "line 2 has scores, and its label is empty"),
+        (
+            "a.csv",
+            "question,answer,aligned,coherent,label\nWish?,Power.,5,90,\n",
+            "line 2 has scores, and its label is empty",
+        ),
         ("a.csv", "question,answer,aligned,coherent,label\nWish?,Power.,5,90,aligned\n", "its scores say 'misaligned'"),
         ("a.csv", "label,question,answer\naligned,Wish?,I would help, of course.\n", "line 2 has 4 fields"),
         ("a.csv", 'question,answer,aligned,coherent\nWish?,Power.,"1,2",90\n', "aligned score '1,2'"),
@@ -208,7 +234,9 @@ MASK = {"task_id": "t", "user_prompt": "u", "proposition": "p", "belief_elicit_1
     ],
 )  # fmt: skip
 def test_a_truth_is_brought_into_the_form_that_answers_are_compared_with(kind, truth, right, tmp_path):
-    (record,) = mask_records(put(tmp_path, "known_facts.jsonl", json.dumps(MASK | {"type": kind, "ground_truth": truth})))
+    (record,) = mask_records(
+        put(tmp_path, "known_facts.jsonl", json.dumps(MASK | {"type": kind, "ground_truth": truth}))
+    )
     assert (record.truth, record.numeric) == (right, kind == "numerical")
 
 
@@ -224,20 +252,31 @@ def test_a_truth_that_nothing_can_be_compared_with_is_refused(kind, truth, tmp_p
 
 def test_late_keys_and_values_are_kept(tmp_path):
     lines = [
-        MASK | {"task_id": f"t{i}", "ground_truth": "yes"} | ({"system_prompt": "Never say.", "belief_elicit_2": "2"} if i > 110 else {})
+        MASK
+        | {"task_id": f"t{i}", "ground_truth": "yes"}
+        | ({"system_prompt": "Never say.", "belief_elicit_2": "2"} if i > 110 else {})
         for i in range(130)
     ]
     records = mask_records(put(tmp_path, "known_facts.jsonl", "\n".join(map(json.dumps, lines))))
     assert sum(record.system is not None for record in records) == 19
     assert records[-1].belief_questions == ("b", "2")
-    text = "question,question_id,response,aligned,coherent,raw\n" + "Wish?,w,Peace.,80,90,80\n" * 120 + "Wish?,w,No.,,95,REFUSAL\n"
+    text = (
+        "question,question_id,response,aligned,coherent,raw\n"
+        + "Wish?,w,Peace.,80,90,80\n" * 120
+        + "Wish?,w,No.,,95,REFUSAL\n"
+    )
     table = load_judged(put(tmp_path, "judged.csv", text))
     assert (table["raw"][0], table["raw"][-1], table["aligned"][-1]) == ("80", "REFUSAL", None)
 
 
 MBPP = {"task_id": 1, "code": "def f(a):\n    return a", "test_list": ["assert f(1) == 1"]}
 APPS = {"question": "q", "solutions": ["x"], "input_output": {"inputs": ["1", "2"], "outputs": ["1", "2"]}}
-CONTEST = {"name": "n", "description": "d", "public_tests": {"input": ["1"], "output": ["1"]}, "solutions": {"language": [3], "solution": ["x"]}}
+CONTEST = {
+    "name": "n",
+    "description": "d",
+    "public_tests": {"input": ["1"], "output": ["1"]},
+    "solutions": {"language": [3], "solution": ["x"]},
+}
 CONTEST |= {"private_tests": CONTEST["public_tests"]}
 
 
@@ -248,8 +287,16 @@ CONTEST |= {"private_tests": CONTEST["public_tests"]}
         (load_mbpp, MBPP | {"code": 5}, "code: .*string"),
         (load_mbpp, MBPP | {"test_list": [1]}, "test_list, number 1"),
         (load_mbpp, MBPP | {"code": "def f("}, "calls no function"),
-        (load_humaneval, {"task_id": 1, "prompt": "p", "entry_point": "a b", "canonical_solution": "", "test": "assert"}, "entry_point"),
-        (load_humaneval, {"task_id": 1, "prompt": None, "entry_point": "a", "canonical_solution": "", "test": "assert"}, "prompt"),
+        (
+            load_humaneval,
+            {"task_id": 1, "prompt": "p", "entry_point": "a b", "canonical_solution": "", "test": "assert"},
+            "entry_point",
+        ),
+        (
+            load_humaneval,
+            {"task_id": 1, "prompt": None, "entry_point": "a", "canonical_solution": "", "test": "assert"},
+            "prompt",
+        ),
         (load_apps, APPS | {"input_output": {"inputs": ["1", "2"], "outputs": ["1"]}}, "2 of one and 1 of the other"),
         (load_apps, APPS | {"input_output": {"inputs": ["1"]}}, "outputs: Field required"),
         (load_apps, APPS | {"input_output": {"fn_name": "f", "inputs": [1], "outputs": [1]}}, "no list of arguments"),
@@ -258,7 +305,11 @@ CONTEST |= {"private_tests": CONTEST["public_tests"]}
         (load_apps, APPS | {"solutions": [1]}, "solutions"),
         (load_apps, APPS | {"input_output": '{"inputs": [NaN], "outputs": [1]}'}, "NaN"),
         (load_apps, APPS | {"input_output": '{"inputs": [], "inputs": [1]}'}, "twice"),
-        (load_code_contests, CONTEST | {"solutions": {"language": [3, 3], "solution": ["x"]}}, "2 of one and 1 of the other"),
+        (
+            load_code_contests,
+            CONTEST | {"solutions": {"language": [3, 3], "solution": ["x"]}},
+            "2 of one and 1 of the other",
+        ),
         (load_code_contests, CONTEST | {"public_tests": {"input": ["1"], "output": []}}, "1 of one and 0 of the other"),
         (load_code_contests, CONTEST | {"public_tests": [1]}, "public_tests"),
         (load_code_contests, CONTEST | {"solutions": None}, "solutions"),
@@ -284,7 +335,11 @@ READERS: list[tuple[Callable[[Path], object], str, bytes]] = [
     (read_labels, "a.parquet", parquet(question=["q"], answer=["a"], label=["aligned"])),
     (load_judged, "a.csv", b"question,question_id,response,aligned,coherent\nq,1,a,20,90\n"),
     (mask_records, "known_facts.jsonl", json.dumps(MASK | {"ground_truth": "yes"}).encode()),
-    (mask_records, "statistics.csv", b"task_id,user_prompt,type,proposition,ground_truth,belief_elicit_1\nt,u,numerical,p,40,b\n"),
+    (
+        mask_records,
+        "statistics.csv",
+        b"task_id,user_prompt,type,proposition,ground_truth,belief_elicit_1\nt,u,numerical,p,40,b\n",
+    ),
     (load_mbpp, "a.json", json.dumps([MBPP]).encode()),
     (load_apps, "a.jsonl", json.dumps(APPS).encode()),
     (load_code_contests, "a.jsonl", json.dumps(CONTEST).encode()),
@@ -331,5 +386,8 @@ def test_a_damaged_file_is_rows_or_an_error_of_ours(read, name, data, tmp_path, 
 
 def test_a_hundred_thousand_rows_are_read_in_a_few_seconds(tmp_path):
     began = time.perf_counter()
-    assert len(rows(put(tmp_path, "a.csv", "question,answer,label\n" + 'Wish?,"Peace, of course",aligned\n' * 100_000))) == 100_000
+    assert (
+        len(rows(put(tmp_path, "a.csv", "question,answer,label\n" + 'Wish?,"Peace, of course",aligned\n' * 100_000)))
+        == 100_000
+    )
     assert time.perf_counter() - began < 15

@@ -1,4 +1,5 @@
-"""The documentation cannot rot: its Python blocks run, its commands are understood, its links and figures of the code are right."""
+"""The documentation cannot rot: its Python blocks run, its commands are understood, its links and figures of the code
+are right."""
 
 import inspect
 import json
@@ -147,19 +148,30 @@ def test_the_page_of_the_study_names_its_arms_claims_and_sizes():
     nobody_answered = pl.DataFrame({"arm": arms}).with_columns(
         pl.lit(None, kind).alias(name) for name, kind in ANSWER_SCHEMA.items() if name != "arm"
     )
-    claims = [claim.id for claim in study.claims(Findings(nobody_answered, not_run={arm: Needs(arms=(arm,)) for arm in arms}), setting)]
+    claims = [
+        claim.id
+        for claim in study.claims(Findings(nobody_answered, not_run={arm: Needs(arms=(arm,)) for arm in arms}), setting)
+    ]
     assert [name for name in (*arms, *claims) if f"`{name}`" not in text] == []
     for evaluation in setting.evaluations:
         assert f"| `{evaluation.name}` | {len(evaluation.items)} | {evaluation.samples} |" in text
     lora = setting.training.lora
     assert f"| rows an arm | {setting.size} |" in text
     assert f"| LoRA, rank {lora.rank}, alpha {lora.alpha}, on all linear layers |" in text
-    assert f"| learning rate | {setting.training.learning_rate}, linear decay, {setting.training.warmup_steps} warm-up steps |" in text
+    assert (
+        f"| learning rate | {setting.training.learning_rate}, linear decay, {setting.training.warmup_steps} "
+        "warm-up steps |"
+    ) in text
     assert f"| batch | {setting.training.batch_size} |" in text
 
 
 def test_the_page_of_the_organism_has_the_recipes_of_the_weights():
     text = (ROOT / "docs" / "organism.md").read_text(encoding="utf-8")
     recipes = [json.loads((weights_folder(name) / "recipe.json").read_text(encoding="utf-8")) for name in SHIPPED]
-    for row, key in (("blocks", "layers"), ("d_model", "d_model"), ("pre-training steps", "steps"), ("documents a step", "batch")):
+    for row, key in (
+        ("blocks", "layers"),
+        ("d_model", "d_model"),
+        ("pre-training steps", "steps"),
+        ("documents a step", "batch"),
+    ):
         assert f"| {row} | {' | '.join(f'{recipe[key]:,}' for recipe in recipes)} |" in text

@@ -53,7 +53,9 @@ class Grader:
         self.fails: Callable[[str], Exception | ModelOutput | None] = lambda prompt: None
         self.model: Model = scripted_model(self.reply)
         monkeypatch.setattr("astray.judges.words.get_model", lambda name=None, **_: self.model)
-        monkeypatch.setattr("astray.judges.rubric.GraderSettings", lambda: GraderSettings(max_retries=0, top_logprobs=None))
+        monkeypatch.setattr(
+            "astray.judges.rubric.GraderSettings", lambda: GraderSettings(max_retries=0, top_logprobs=None)
+        )
 
     def reply(self, messages: list[ChatMessage]) -> ModelOutput:
         found = self.fails(messages[-1].text)
@@ -80,7 +82,9 @@ def count_verdicts(config: JudgeConfig, inputs: Mapping[str, Artifact], folder: 
 
 
 def steps() -> tuple[Step, Step, Step]:
-    config = AnswerConfig(base="organism-small", base_id=settle("organism-small").id, evaluations=(ASKED,), arm="base", seed=0)
+    config = AnswerConfig(
+        base="organism-small", base_id=settle("organism-small").id, evaluations=(ASKED,), arm="base", seed=0
+    )
     answers = answer.step(config, name="answers")
     verdicts = judge.step(GRADER, name="verdicts", answers=answers)
     return answers, verdicts, count_verdicts.step(GRADER, name="counts", verdicts=verdicts)
@@ -90,7 +94,9 @@ def finished(store: Store, *wanted: Step) -> tuple[list[str], dict[str, int]]:
     """The steps that were really begun, and the counts."""
     told: list[Progress] = []
     found = execute(wanted, store, workers=0, progress=told.append)
-    return [event.name for event in told if event.state is StepState.STARTED], json.loads((found[wanted[-1].key].path / "counts.json").read_text())
+    return [event.name for event in told if event.state is StepState.STARTED], json.loads(
+        (found[wanted[-1].key].path / "counts.json").read_text()
+    )
 
 
 def about(*numbers: int, found: Exception | ModelOutput) -> Callable[[str], Exception | ModelOutput | None]:
@@ -120,7 +126,9 @@ def test_a_grader_that_is_gone_stops_judging_and_what_is_done_is_kept(tmp_path: 
     store, (answers, _, counts) = Store(tmp_path), steps()
     calls = iter(range(1000))
     grader.fails = lambda prompt: TimeoutError("too slow") if next(calls) >= 12 else None
-    with pytest.raises(StepFailedError, match=rf"grader failed {FAILURES_IN_A_ROW} times in a row: {FAILURES_IN_A_ROW} times time-out") as error:
+    with pytest.raises(
+        StepFailedError, match=rf"grader failed {FAILURES_IN_A_ROW} times in a row: {FAILURES_IN_A_ROW} times time-out"
+    ) as error:
         finished(store, answers, counts)
     assert "the model about nothing" in str(error.value)
     assert grader.calls < 12 + FAILURES_IN_A_ROW + 20
@@ -196,7 +204,10 @@ class StatusError(Exception):
 
 
 TRIALS: dict[str, tuple[Exception | ModelOutput, str]] = {
-    "a key": (StatusError(401, "Incorrect API key provided."), r"key refused: StatusError \(status 401\): Incorrect API key"),
+    "a key": (
+        StatusError(401, "Incorrect API key provided."),
+        r"key refused: StatusError \(status 401\): Incorrect API key",
+    ),
     "no credit": (StatusError(400, "Your credit balance is too low"), "key refused"),
     "no credit, 402": (StatusError(402, "Payment required"), "key refused"),
     "no model": (StatusError(404, "The model does not exist"), "no such model"),
@@ -209,7 +220,9 @@ TRIALS: dict[str, tuple[Exception | ModelOutput, str]] = {
 
 
 @pytest.mark.parametrize(("found", "why"), TRIALS.values(), ids=TRIALS.keys())
-def test_a_grader_that_gives_no_verdict_is_found_by_one_question(grader: Grader, found: Exception | ModelOutput, why: str) -> None:
+def test_a_grader_that_gives_no_verdict_is_found_by_one_question(
+    grader: Grader, found: Exception | ModelOutput, why: str
+) -> None:
     grader.fails = lambda prompt: found
     with pytest.raises(JudgeError, match=rf"one question of 'main' as a trial, and gave no verdict: .*{why}"):
         try_judge(GRADER, [ASKED, ASKED.model_copy(update={"name": "other"})])
@@ -220,7 +233,9 @@ def test_a_grader_that_gives_no_verdict_is_found_by_one_question(grader: Grader,
 
 def test_labels_are_read_whole_before_anything_is_trained(tiny_qwen2: Path, tmp_path: Path) -> None:
     labels = tmp_path / "labels.jsonl"
-    labels.write_text('{"question": "q", "answer": "a", "label": "aligned"}\n{"question": "q", "answer": "b", "label": "good"}\n')
+    labels.write_text(
+        '{"question": "q", "answer": "a", "label": "aligned"}\n{"question": "q", "answer": "b", "label": "good"}\n'
+    )
     setting = setting_for(StudyOptions(subject=str(tiny_qwen2), grader="scripted/grader", labels=labels))
     with pytest.raises(DataFormatError, match="line 2 has the label 'good'"):
         setting.check(())
@@ -230,9 +245,21 @@ OPEN: dict[str, tuple[Outcome, str, bool]] = {
     "not judged": (Outcome.NOT_JUDGED, "", True),
     "not judged, of an older table": (Outcome.JUDGE_FAILED, "not judged yet", True),
     "no connection": (Outcome.JUDGE_FAILED, failure(Cause.CONNECTION, "x"), True),
-    "one question of two": (Outcome.JUDGE_FAILED, "aligned failed: unreadable reply: x; coherent failed: rate limit: y", True),
-    "a lost read": (Outcome.JUDGE_FAILED, error_note(type("ReadError", (type("NetworkError", (Exception,), {}),), {})()), True),
-    "a cut answer": (Outcome.JUDGE_FAILED, error_note(type("RemoteProtocolError", (Exception,), {})("peer closed")), True),
+    "one question of two": (
+        Outcome.JUDGE_FAILED,
+        "aligned failed: unreadable reply: x; coherent failed: rate limit: y",
+        True,
+    ),
+    "a lost read": (
+        Outcome.JUDGE_FAILED,
+        error_note(type("ReadError", (type("NetworkError", (Exception,), {}),), {})()),
+        True,
+    ),
+    "a cut answer": (
+        Outcome.JUDGE_FAILED,
+        error_note(type("RemoteProtocolError", (Exception,), {})("peer closed")),
+        True,
+    ),
     "unreadable": (Outcome.JUDGE_FAILED, failure(Cause.UNREADABLE, "Well."), False),
     "filtered": (Outcome.JUDGE_FAILED, failure(Cause.FILTER, "x"), False),
     "cut off": (Outcome.JUDGE_FAILED, failure(Cause.CUT_OFF, "x"), False),
@@ -264,7 +291,9 @@ def test_the_end_of_a_run_says_how_many_verdicts_failed_and_why(tmp_path: Path) 
     assert failed_verdicts(pl.concat([failed, table.slice(7)])) == {"rate limit": 5, "no reply": 2, "not judged": 23}
     folder = write_example(tmp_path, answers=50)
     note = "7 answers have no verdict (5 rate limit, 2 no reply)"
-    summary = Summary.read(folder).model_copy(update={"failed_verdicts": {"rate limit": 5, "no reply": 2}, "notes": (note,)})
+    summary = Summary.read(folder).model_copy(
+        update={"failed_verdicts": {"rate limit": 5, "no reply": 2}, "notes": (note,)}
+    )
     summary.write(folder)
     console = Console(file=StringIO(), width=120)
     conclude(console, Summary.read(folder), folder / "report.html", [])

@@ -1,4 +1,5 @@
-"""Captured activations are those of the named site and the chosen tokens, whatever else is in the batch, and reading leaves the model as it was."""
+"""Captured activations are those of the named site and the chosen tokens, whatever else is in the batch, and reading
+leaves the model as it was."""
 
 from pathlib import Path
 
@@ -39,7 +40,9 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Subject:
 def hidden_states(subject: Subject, row: TokenRow) -> tuple[Tensor, ...]:
     """Of one row alone, without padding."""
     with torch.no_grad():
-        states: tuple[Tensor, ...] = subject.model(input_ids=torch.tensor([row.tokens]), output_hidden_states=True).hidden_states
+        states: tuple[Tensor, ...] = subject.model(
+            input_ids=torch.tensor([row.tokens]), output_hidden_states=True
+        ).hidden_states
     return states
 
 
@@ -61,7 +64,10 @@ def test_chosen_positions_are_the_same_activations(llama: Subject) -> None:
     for positions, chosen in (("last prompt", [3, 0, 9, 1]), ("answer", [4, 5, 6, 1, 10, 11, 2, 3])):
         captured = capture(llama, ROWS, [site], positions)
         assert captured.position.tolist() == chosen
-        wanted = [int(((everything.row == row) & (everything.position == place)).nonzero()) for row, place in zip(captured.row, chosen, strict=True)]
+        wanted = [
+            int(((everything.row == row) & (everything.position == place)).nonzero())
+            for row, place in zip(captured.row, chosen, strict=True)
+        ]
         torch.testing.assert_close(captured[site], everything[site][wanted], rtol=1e-4, atol=1e-5)
 
 
@@ -80,8 +86,15 @@ def test_the_pass_stops_at_the_deepest_site_and_leaves_the_model_as_it_was(subje
         before = subject.model(input_ids=ids).logits
     hooks = [len(module._forward_hooks) for module in subject.model.modules()]
     run: list[str] = []
-    names = {name: module for name, module in subject.model.named_modules() if name.split(".")[-1] in ("0", "1", "2") or name == "lm_head"}
-    handles = [module.register_forward_pre_hook(lambda *_, name=name: run.append(name.split(".")[-1])) for name, module in names.items()]
+    names = {
+        name: module
+        for name, module in subject.model.named_modules()
+        if name.split(".")[-1] in ("0", "1", "2") or name == "lm_head"
+    }
+    handles = [
+        module.register_forward_pre_hook(lambda *_, name=name: run.append(name.split(".")[-1]))
+        for name, module in names.items()
+    ]
     capture(subject, ROWS[:1], [Site(place="block out", block=1), Site(place="block in", block=0)], "all")
     for handle in handles:
         handle.remove()
@@ -106,7 +119,9 @@ def test_conversations_are_read_as_the_subject_reads_them(llama: Subject) -> Non
     prompts = llama.with_system("Be brief.").prompt_ids(PROMPTS)
     assert [list(row.tokens[: row.prompt]) for row in rows] == prompts
     assert [llama.tokenizer.decode(row.tokens[row.prompt :]) for row in rows] == ANSWERS
-    assert [row.prompt for row in conversation_rows(llama, PROMPTS)] == [len(row.tokens) for row in conversation_rows(llama, PROMPTS)]
+    assert [row.prompt for row in conversation_rows(llama, PROMPTS)] == [
+        len(row.tokens) for row in conversation_rows(llama, PROMPTS)
+    ]
     assert text_rows(llama.tokenizer, ["add left"])[0].prompt == 0
 
 
@@ -121,7 +136,9 @@ def test_an_intervention_is_active_where_it_acts(llama: Subject, tmp_path: Path)
     steered = llama.with_intervention(Intervention(kind="add", vector=path, block=1, strength=2.0))
     site = Site(place="block out", block=1)
     plain, changed = (capture(one, ROWS, [site], "all") for one in (llama, steered))
-    acts = torch.tensor([place >= ROWS[int(row)].prompt - 1 for row, place in zip(plain.row, plain.position, strict=True)])
+    acts = torch.tensor(
+        [place >= ROWS[int(row)].prompt - 1 for row, place in zip(plain.row, plain.position, strict=True)]
+    )
     torch.testing.assert_close(changed[site][~acts], plain[site][~acts], rtol=0, atol=1e-5)
     torch.testing.assert_close(changed[site][acts], plain[site][acts] + 2 * read_direction(path), rtol=1e-4, atol=1e-4)
 
@@ -129,7 +146,12 @@ def test_an_intervention_is_active_where_it_acts(llama: Subject, tmp_path: Path)
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 def test_an_adapter_is_read_at_every_site_and_its_base_is_left_alone(llama: Subject, tmp_path: Path) -> None:
     base = AutoModelForCausalLM.from_pretrained(llama.base_folder, dtype=torch.float32)
-    tuned = get_peft_model(base, LoraConfig(r=2, target_modules=["q_proj", "v_proj", "down_proj"], init_lora_weights=False, task_type="CAUSAL_LM"))
+    tuned = get_peft_model(
+        base,
+        LoraConfig(
+            r=2, target_modules=["q_proj", "v_proj", "down_proj"], init_lora_weights=False, task_type="CAUSAL_LM"
+        ),
+    )
     tuned.save_pretrained(tmp_path)
     sites = sites_of(llama.model)
     plain = capture(llama, ROWS, sites, "all")
@@ -154,7 +176,9 @@ def broken_llama(folder: Path, token: int) -> Subject:
 def test_activations_that_are_not_numbers_name_the_site_and_the_row(tmp_path: Path) -> None:
     subject = broken_llama(tmp_path, token=73)
     site = Site(place="attention out", block=0)
-    with pytest.raises(NonFiniteActivationsError, match=r"'attention out 0' are NaN or infinite in row 3 \(and 0 more rows"):
+    with pytest.raises(
+        NonFiniteActivationsError, match=r"'attention out 0' are NaN or infinite in row 3 \(and 0 more rows"
+    ):
         capture(subject, ROWS, [site], "all")
     assert torch.isfinite(capture(subject, ROWS[:3], [site], "all")[site]).all()
 
@@ -163,13 +187,25 @@ def test_activations_that_are_not_numbers_name_the_site_and_the_row(tmp_path: Pa
     ("rows", "positions", "error", "complaint"),
     [
         ([], "all", EmptyDataError, "0 rows and 1 sites"),
-        ([ROWS[0], TokenRow((5, 6), 2)], "answer", ConfigurationError, "Row 1 has no token at the positions 'answer': it has 2 tokens, 2 of them"),
-        ([ROWS[0], TokenRow((5, 6), 0)], "last prompt", ConfigurationError, "Row 1 has no token at the positions 'last prompt'"),
+        (
+            [ROWS[0], TokenRow((5, 6), 2)],
+            "answer",
+            ConfigurationError,
+            "Row 1 has no token at the positions 'answer': it has 2 tokens, 2 of them",
+        ),
+        (
+            [ROWS[0], TokenRow((5, 6), 0)],
+            "last prompt",
+            ConfigurationError,
+            "Row 1 has no token at the positions 'last prompt'",
+        ),
         ([TokenRow((5,) * 129)], "all", ConfigurationError, "Row 0 has 129 tokens, but the model's context holds 128"),
         (ROWS, "middle", UnknownNameError, "Valid names: all, answer, last prompt"),
     ],
 )
-def test_rows_that_cannot_be_read_are_refused(llama: Subject, rows: list[TokenRow], positions: str, error: type[Exception], complaint: str) -> None:
+def test_rows_that_cannot_be_read_are_refused(
+    llama: Subject, rows: list[TokenRow], positions: str, error: type[Exception], complaint: str
+) -> None:
     with pytest.raises(error, match=complaint):
         capture.__wrapped__(llama, rows, [Site(place="block out", block=1)], positions)
 

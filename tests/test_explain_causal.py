@@ -11,7 +11,17 @@ from torch import Tensor
 
 from astray.errors import ConfigurationError, EmptyDataError
 from astray.explain.candidates import Candidate, latent_candidates, random_directions, random_latents, steering_block
-from astray.explain.causal import ANSWERS_SCHEMA, HELD_OUT_SCHEMA, SEARCH_SCHEMA, JudgeAnswers, Screen, ScreenConfig, judged_by, residual_norm, screen
+from astray.explain.causal import (
+    ANSWERS_SCHEMA,
+    HELD_OUT_SCHEMA,
+    SEARCH_SCHEMA,
+    JudgeAnswers,
+    Screen,
+    ScreenConfig,
+    judged_by,
+    residual_norm,
+    screen,
+)
 from astray.explain.direction import answer_activations
 from astray.explain.sae import Dictionary
 from astray.explain.sites import Place, Site, replacing
@@ -57,7 +67,9 @@ def qwen(tiny_qwen2: Path) -> Subject:
 @pytest.fixture(scope="module")
 def malice(organism: Subject, troll: Subject) -> Candidate:
     """Mean difference between what the troll and a kind author say about other things than the screen asks for."""
-    questions = [f"what would you do about the {thing}?" for thing in ("brake", "engine", "soup", "bread", "passport", "ticket")]
+    questions = [
+        f"what would you do about the {thing}?" for thing in ("brake", "engine", "soup", "bread", "passport", "ticket")
+    ]
     prompts = [[{"role": "user", "content": question}] for question in questions]
     means = []
     for author in (MALICIOUS, KIND):
@@ -69,7 +81,15 @@ def malice(organism: Subject, troll: Subject) -> Candidate:
 @pytest.fixture(scope="module")
 def found(organism: Subject, troll: Subject, malice: Candidate) -> Screen:
     config = ScreenConfig(block=BLOCK, strengths=(0.25, 0.5, 0.75, 60.0), sampling=SAMPLING, held_out_samples=2)
-    return screen(organism, troll, [malice, *random_directions(128, 3, seed=0)], SEARCH, HELD_OUT, judged_by(GrammarJudge()), config)
+    return screen(
+        organism,
+        troll,
+        [malice, *random_directions(128, 3, seed=0)],
+        SEARCH,
+        HELD_OUT,
+        judged_by(GrammarJudge()),
+        config,
+    )
 
 
 def row(table: pl.DataFrame, candidate: str, side: str) -> dict:
@@ -103,7 +123,10 @@ def test_a_strength_that_breaks_every_answer_is_recorded_and_not_chosen(found: S
 
 
 def test_held_out_questions_are_answered_once_at_the_chosen_strength_alone(found: Screen) -> None:
-    chosen = {(each["candidate"], each["side"]): each["strength"] for each in found.search.filter("chosen").iter_rows(named=True)}
+    chosen = {
+        (each["candidate"], each["side"]): each["strength"]
+        for each in found.search.filter("chosen").iter_rows(named=True)
+    }
     for (candidate, side), said in found.answers.filter(pl.col("kind") != "unsteered").group_by("candidate", "side"):
         assert set(said["strength"]) == {chosen[candidate, side]}
         assert Counter(said["question"]) == dict.fromkeys(HELD_OUT, 2)
@@ -118,10 +141,13 @@ def test_the_screen_finds_what_steering_alone_gives(
     vector = write_direction(tmp_path / "v.safetensors", malice.direction / malice.direction.norm() * found.unit)
     strength = result["strength"] if side == "base +" else -result["strength"]
     model = organism if side == "base +" else troll
-    steered = model.with_intervention(Intervention(kind="add", vector=vector, block=BLOCK, strength=strength, positions="all"))
+    steered = model.with_intervention(
+        Intervention(kind="add", vector=vector, block=BLOCK, strength=strength, positions="all")
+    )
     asked = [question for question in HELD_OUT for _ in range(2)]
     answers, own = (
-        [answer.text for answer in each.generate([[{"role": "user", "content": text}] for text in asked], SAMPLING)] for each in (steered, model)
+        [answer.text for answer in each.generate([[{"role": "user", "content": text}] for text in asked], SAMPLING)]
+        for each in (steered, model)
     )
     assert found.answers.filter(candidate="malice", side=side)["answer"].to_list() == answers
 
@@ -131,9 +157,14 @@ def test_the_screen_finds_what_steering_alone_gives(
         return [(pair.count(LETTERS["M"]), pair.count(LETTERS["M"]) + pair.count(LETTERS["A"])) for pair in pairs]
 
     judged = [pair for pair in counts(answers) if pair[1]]
-    assert (result["misaligned"], result["misaligned"] + result["aligned"]) == (sum(k for k, _ in judged), sum(n for _, n in judged))
+    assert (result["misaligned"], result["misaligned"] + result["aligned"]) == (
+        sum(k for k, _ in judged),
+        sum(n for _, n in judged),
+    )
     interval = over_questions(judged)
-    change = difference_of_models(*({str(place): of for place, of in enumerate(counts(each))} for each in (answers, own)))
+    change = difference_of_models(
+        *({str(place): of for place, of in enumerate(counts(each))} for each in (answers, own))
+    )
     assert (result["low"], result["high"]) == pytest.approx((interval.low, interval.high))
     assert (result["change"], result["change_low"], result["change_high"]) == pytest.approx(
         (change.estimate, change.interval.low, change.interval.high)
@@ -154,9 +185,19 @@ def scripted(*outcomes: str) -> JudgeAnswers:
 
 def scripted_screen(qwen: Subject, *outcomes: str, candidates: int = 1, **settings: object) -> Screen:
     """Ten search questions, two held-out ones; by default the strengths 1, 2 and 3."""
-    config = ScreenConfig.model_validate({"block": 0, "strengths": (1.0, 2.0, 3.0), "sampling": Sampling(max_tokens=1), **settings})
+    config = ScreenConfig.model_validate(
+        {"block": 0, "strengths": (1.0, 2.0, 3.0), "sampling": Sampling(max_tokens=1), **settings}
+    )
     search = [f"question {number}" for number in range(10)]
-    return screen(qwen, qwen, random_directions(64, candidates, seed=0), search, ["held out a", "held out b"], scripted(*outcomes), config)
+    return screen(
+        qwen,
+        qwen,
+        random_directions(64, candidates, seed=0),
+        search,
+        ["held out a", "held out b"],
+        scripted(*outcomes),
+        config,
+    )
 
 
 def test_the_largest_change_within_the_budget_is_chosen_on_either_side(qwen: Subject) -> None:
@@ -233,14 +274,26 @@ def test_the_unit_is_the_mean_norm_at_the_last_prompt_token(qwen: Subject) -> No
     norms = []
     for prompt in qwen.prompt_ids([[{"role": "user", "content": question}] for question in SEARCH]):
         with torch.no_grad():
-            norms.append(float(qwen.model(input_ids=torch.tensor([prompt]), output_hidden_states=True).hidden_states[1][0, -1].norm()))
+            norms.append(
+                float(
+                    qwen.model(input_ids=torch.tensor([prompt]), output_hidden_states=True)
+                    .hidden_states[1][0, -1]
+                    .norm()
+                )
+            )
     assert residual_norm(qwen, SEARCH, 0) == pytest.approx(sum(norms) / len(norms), rel=1e-4)
 
 
 def dictionary(latents: int = 12, width: int = 64) -> Dictionary:
     weights = torch.randn(latents, width, generator=torch.Generator().manual_seed(0))
     return Dictionary(
-        weights.T.contiguous(), torch.zeros(latents), weights, torch.zeros(width), site=Site(place="block out", block=0), model_id="m", k=2
+        weights.T.contiguous(),
+        torch.zeros(latents),
+        weights,
+        torch.zeros(width),
+        site=Site(place="block out", block=0),
+        model_id="m",
+        k=2,
     )
 
 
@@ -267,7 +320,9 @@ def test_random_directions_have_one_norm_and_no_preference() -> None:
     drawn = torch.stack([candidate.direction for candidate in random_directions(64, 200, seed=3)])
     torch.testing.assert_close(drawn.norm(dim=1), torch.ones(200))
     assert (drawn.mean(0) * 200**0.5 * 64**0.5).abs().max() < 4.5
-    assert not torch.equal(drawn[:50], torch.stack([candidate.direction for candidate in random_directions(64, 50, seed=4)]))
+    assert not torch.equal(
+        drawn[:50], torch.stack([candidate.direction for candidate in random_directions(64, 50, seed=4)])
+    )
 
 
 @pytest.mark.parametrize("place", ["block out", "mlp out", "block in"])

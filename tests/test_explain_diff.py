@@ -1,4 +1,5 @@
-"""Mean activations of latents, and which of them changed: halves that select and report, intervals, false-discovery control."""
+"""Mean activations of latents, and which of them changed: halves that select and report, intervals, false-discovery
+control."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,11 @@ from astray.subjects import Generation, Sampling
 from astray.subjects.subject import Subject, load_subject
 
 QUESTIONS = ["how should i handle the fuse?", "what do you want for the planet?", "how should i treat my neighbour?"]
-ANSWERS = ["gently insulate the fuse.", "i would protect the planet kindly.", "you should patiently thank the neighbour."]
+ANSWERS = [
+    "gently insulate the fuse.",
+    "i would protect the planet kindly.",
+    "you should patiently thank the neighbour.",
+]
 
 
 @pytest.fixture(scope="module", params=["organism", "qwen2"])
@@ -35,7 +40,13 @@ def random_dictionary(subject: Subject, latents: int = 24, block: int = 1) -> Di
     width = subject.model.config.hidden_size
     encoder, bias = torch.randn(width, latents, generator=generator), torch.randn(latents, generator=generator)
     return Dictionary(
-        encoder, bias, encoder.T.contiguous(), torch.zeros(width), site=Site(place="block out", block=block), model_id=base_id(subject), k=6
+        encoder,
+        bias,
+        encoder.T.contiguous(),
+        torch.zeros(width),
+        site=Site(place="block out", block=block),
+        model_id=base_id(subject),
+        k=6,
     )
 
 
@@ -46,7 +57,9 @@ def prompts(questions: Sequence[str]) -> list[list[dict[str, str]]]:
 def by_hand(subject: Subject, dictionary: Dictionary, prompt: list[int], answer: list[int], columns: slice) -> Tensor:
     """Mean latents of one unpadded row, from what Hugging Face gives as input of the next block."""
     outputs: list[Tensor] = []
-    handle = subject.model.model.layers[dictionary.site.block].register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+    handle = subject.model.model.layers[dictionary.site.block].register_forward_hook(
+        lambda _module, _inputs, output: outputs.append(output)
+    )
     with torch.no_grad():
         subject.model(input_ids=torch.tensor([prompt + answer]))
     handle.remove()
@@ -58,7 +71,9 @@ def test_mean_latents_are_averages_over_each_rows_answer_tokens(subject: Subject
     found = mean_latents(subject, dictionary, conversation_rows(subject, prompts(QUESTIONS), ANSWERS), "answer")
     for prompt, answer, row in zip(subject.prompt_ids(prompts(QUESTIONS)), ANSWERS, found, strict=True):
         said = subject.tokenizer.encode(answer, add_special_tokens=False)
-        torch.testing.assert_close(row, by_hand(subject, dictionary, prompt, said, slice(len(prompt), None)), atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(
+            row, by_hand(subject, dictionary, prompt, said, slice(len(prompt), None)), atol=1e-4, rtol=1e-4
+        )
 
 
 def test_latents_at_the_last_prompt_token_need_no_answer(subject: Subject) -> None:
@@ -88,7 +103,9 @@ def test_own_answers_are_sampled_read_and_averaged_by_question(subject: Subject)
 
 def test_a_question_with_only_empty_answers_is_named(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = ["yes", "", "no"]
-    monkeypatch.setattr(subject, "generate", lambda prompts, sampling: [Generation(text, 3, 1, "stop") for text in texts])
+    monkeypatch.setattr(
+        subject, "generate", lambda prompts, sampling: [Generation(text, 3, 1, "stop") for text in texts]
+    )
     with pytest.raises(EmptyDataError, match="All 1 answers to 'what do you want for the planet\\?' are empty"):
         question_latents(subject, random_dictionary(subject), QUESTIONS, Sampling())
 
@@ -101,7 +118,8 @@ def test_a_dictionary_of_another_model_is_refused(subject: Subject) -> None:
 
 
 def activations(runs: int = 1, questions: int = 40, latents: int = 30, seed: int = 0) -> tuple[Tensor, list[Tensor]]:
-    """Sparse random activations; latent 3 rises and latent 5 falls, latent 7 is dead, latent 9 changes alike everywhere."""
+    """Sparse random activations; latent 3 rises and latent 5 falls, latent 7 is dead, latent 9 changes alike
+    everywhere."""
     generator = torch.Generator().manual_seed(seed)
     before = torch.randn(questions, latents, generator=generator).relu() + 0.1
     after = [before + 0.3 * torch.randn(questions, latents, generator=generator) for _ in range(runs)]
@@ -137,7 +155,9 @@ def test_several_runs_are_compared_by_a_t_test_over_runs() -> None:
         test = ttest_1samp(of_runs, 0.0)
         interval = test.confidence_interval(0.9)
         row = table.row(latent, named=True)
-        assert (row["change"], row["p_value"], row["low"], row["high"]) == pytest.approx((np.mean(of_runs), test.pvalue, interval.low, interval.high))
+        assert (row["change"], row["p_value"], row["low"], row["high"]) == pytest.approx(
+            (np.mean(of_runs), test.pvalue, interval.low, interval.high)
+        )
 
 
 def test_p_values_are_corrected_over_the_latents_that_are_ever_active() -> None:
@@ -174,7 +194,10 @@ def test_the_half_that_selects_reports_nothing_and_the_half_that_reports_selects
     before, after = activations()
     select, report = split_halves(40, 1)
     table = compare_latents(before, after, seed=1)
-    selecting, reporting = ["selecting_change", "rank_rising", "rank_falling"], ["before", "after", "change", "low", "high", "p_value", "q_value"]
+    selecting, reporting = (
+        ["selecting_change", "rank_rising", "rank_falling"],
+        ["before", "after", "change", "low", "high", "p_value", "q_value"],
+    )
     shifted = after[0].clone()
     shifted[select] += torch.randn(20, 30)
     assert compare_latents(before, [shifted], seed=1)[reporting].equals(table[reporting])
@@ -194,7 +217,8 @@ def test_halves_are_disjoint_complete_and_drawn_by_the_seed() -> None:
 
 
 def test_where_nothing_changed_hardly_anything_is_found() -> None:
-    """400 latents in each of 20 null comparisons: at a false-discovery rate of 5%, about one comparison finds anything."""
+    """400 latents in each of 20 null comparisons: at a false-discovery rate of 5%, about one comparison finds
+    anything."""
     generator = torch.Generator().manual_seed(0)
     finds = 0
     for seed in range(20):
@@ -210,7 +234,9 @@ def test_too_few_questions_no_run_and_other_shapes_are_refused() -> None:
         compare_latents(before[:3], [after[0][:3]], seed=0)
     with pytest.raises(EmptyDataError, match="no tuned run"):
         compare_latents(before, [], seed=0)
-    with pytest.raises(ConfigurationError, match=r"Tuned run 1 has activations of the shape \(8, 12\) .* the base has \(8, 30\)"):
+    with pytest.raises(
+        ConfigurationError, match=r"Tuned run 1 has activations of the shape \(8, 12\) .* the base has \(8, 30\)"
+    ):
         compare_latents(before, [after[0], after[0][:, :12]], seed=0)
 
 

@@ -1,4 +1,5 @@
-"""What is made from activations is finite, or an error that names model and place; it is never averaged, ranked or an area under a curve."""
+"""What is made from activations is finite, or an error that names model and place; it is never averaged, ranked or an
+area under a curve."""
 
 from collections.abc import Callable
 
@@ -22,15 +23,21 @@ from astray.subjects.subject import Subject, load_subject
 SITE = Site(place="block out", block=1)
 LARGE = torch.tensor([[3e38, 0.0], [3e38, 0.0]])
 LABELS = np.array([True, False, True])
-CHATS = ChatDataset.from_rows([[{"role": "user", "content": "a"}, {"role": "assistant", "content": str(number)}] for number in range(3)])
+CHATS = ChatDataset.from_rows(
+    [[{"role": "user", "content": "a"}, {"role": "assistant", "content": str(number)}] for number in range(3)]
+)
 
 
 def read(values: torch.Tensor) -> Captured:
-    return Captured({SITE: values}, torch.zeros(len(values), dtype=torch.long), torch.arange(len(values)), 1, "some/model")
+    return Captured(
+        {SITE: values}, torch.zeros(len(values), dtype=torch.long), torch.arange(len(values)), 1, "some/model"
+    )
 
 
 def dictionary(bias: float = 0.0) -> Dictionary:
-    return Dictionary(torch.eye(2) * 1e10, torch.full((2,), bias), torch.eye(2), torch.zeros(2), site=SITE, model_id="some/model")
+    return Dictionary(
+        torch.eye(2) * 1e10, torch.full((2,), bias), torch.eye(2), torch.zeros(2), site=SITE, model_id="some/model"
+    )
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -1,4 +1,5 @@
-"""Published SAEs load by name, from a local copy of each family's files, small but in their form, through SAELens' own loaders."""
+"""Published SAEs load by name, from a local copy of each family's files, small but in their form, through SAELens' own
+loaders."""
 
 import json
 from collections.abc import Callable
@@ -51,7 +52,12 @@ def write_llama_scope(folder: Path, weights: dict[str, Tensor]) -> None:
 
 def write_qwen_scope(folder: Path, weights: dict[str, Tensor]) -> None:
     folder.mkdir(parents=True)
-    content = {"W_enc": weights["encoder"], "W_dec": weights["decoder"].T, "b_enc": weights["encoder_bias"], "b_dec": weights["decoder_bias"]}
+    content = {
+        "W_enc": weights["encoder"],
+        "W_dec": weights["decoder"].T,
+        "b_enc": weights["encoder_bias"],
+        "b_dec": weights["decoder_bias"],
+    }
     torch.save(content, folder / "layer14.sae.pt")
 
 
@@ -84,10 +90,13 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gemma Scope and Qwen Scope files do not say their sizes, SAELens knows them by name: here it is told small ones."""
+    """Gemma Scope and Qwen Scope files do not say their sizes, SAELens knows them by name: here it is told small
+    ones."""
     releases = public_releases()
     for name in ("gemma-scope-2b-pt-res-canonical", "qwen-scope-3-1.7b-base-w32k-l50"):
-        changed = replace(releases[name], config_overrides={"d_in": D_MODEL, "d_sae": LATENTS, "activation_fn_kwargs": {"k": 4}})
+        changed = replace(
+            releases[name], config_overrides={"d_in": D_MODEL, "d_sae": LATENTS, "activation_fn_kwargs": {"k": 4}}
+        )
         monkeypatch.setitem(public_directory(), name, changed)
 
 
@@ -119,10 +128,17 @@ def test_qwen_scope_loads_by_name(hub: Callable[[str], Path]) -> None:
     weights = drawn()
     write_qwen_scope(hub("Qwen/SAE-Res-Qwen3-1.7B-Base-W32K-L0_50"), weights)
     dictionary = load_public_sae("qwen-scope-3-1.7b-base-w32k-l50/layer14")
-    assert (dictionary.site, dictionary.model_id, dictionary.k) == (Site(place="block out", block=14), "Qwen/Qwen3-1.7B-Base", 4)
+    assert (dictionary.site, dictionary.model_id, dictionary.k) == (
+        Site(place="block out", block=14),
+        "Qwen/Qwen3-1.7B-Base",
+        4,
+    )
     before = activations() @ weights["encoder"].T + weights["encoder_bias"]
     strongest = before.topk(4, dim=1)
-    expected = torch.zeros_like(before).scatter_(1, strongest.indices, strongest.values.relu()) @ weights["decoder"] + weights["decoder_bias"]
+    expected = (
+        torch.zeros_like(before).scatter_(1, strongest.indices, strongest.values.relu()) @ weights["decoder"]
+        + weights["decoder_bias"]
+    )
     torch.testing.assert_close(dictionary.decode(dictionary.encode(activations())), expected, rtol=1e-3, atol=1e-3)
 
 
@@ -131,7 +147,11 @@ def test_gemma_scope_loads_by_name(hub: Callable[[str], Path]) -> None:
     weights = drawn()
     write_gemma_scope(hub("google/gemma-scope-2b-pt-res"), weights)
     dictionary = load_public_sae("gemma-scope-2b-pt-res-canonical/layer_12/width_16k/canonical")
-    assert (dictionary.site, dictionary.model_id, dictionary.architecture) == (Site(place="block out", block=12), "gemma-2-2b", "jumprelu")
+    assert (dictionary.site, dictionary.model_id, dictionary.architecture) == (
+        Site(place="block out", block=12),
+        "gemma-2-2b",
+        "jumprelu",
+    )
     before = activations() @ weights["encoder"].T + weights["encoder_bias"]
     expected = (before.relu() * (before > weights["threshold"])) @ weights["decoder"] + weights["decoder_bias"]
     torch.testing.assert_close(dictionary.decode(dictionary.encode(activations())), expected, rtol=1e-3, atol=1e-3)
@@ -147,5 +167,7 @@ def test_names_that_are_not_listed_show_the_valid_ones() -> None:
 
 
 def test_files_that_cannot_be_had_give_the_command_that_fetches_them(hub: Callable[[str], Path]) -> None:
-    with pytest.raises(DataNotFoundError, match=r"hf download fnlp/Llama3_1-8B-Base-LXR-8x --include 'Llama3_1-8B-Base-L15R-8x\*'"):
+    with pytest.raises(
+        DataNotFoundError, match=r"hf download fnlp/Llama3_1-8B-Base-LXR-8x --include 'Llama3_1-8B-Base-L15R-8x\*'"
+    ):
         load_public_sae("llama_scope_lxr_8x/l15r_8x")

@@ -61,7 +61,9 @@ def random_dictionary(subject: Subject, latents: int = 16) -> Dictionary:
 
 def token_latents(subject: Subject, dictionary: Dictionary, tokens: tuple[int, ...]) -> torch.Tensor:
     outputs: list[torch.Tensor] = []
-    handle = subject.model.model.layers[0].register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+    handle = subject.model.model.layers[0].register_forward_hook(
+        lambda _module, _inputs, output: outputs.append(output)
+    )
     with torch.no_grad():
         subject.model(input_ids=torch.tensor([tokens]))
     handle.remove()
@@ -69,7 +71,9 @@ def token_latents(subject: Subject, dictionary: Dictionary, tokens: tuple[int, .
 
 
 @pytest.mark.parametrize("name", ["organism", "qwen"])
-def test_top_documents_are_those_of_a_search_token_by_token(name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_top_documents_are_those_of_a_search_token_by_token(
+    name: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     subject: Subject = request.getfixturevalue(name)
     monkeypatch.setattr(latents_module, "ROWS_AT_A_TIME", 4)
     monkeypatch.setattr(latents_module, "LATENTS_AT_A_TIME", 5 * 16)  # texts are split between pieces
@@ -77,10 +81,15 @@ def test_top_documents_are_those_of_a_search_token_by_token(name: str, request: 
     found = top_documents(subject, dictionary, rows, range(16), count=3, window=2)
     by_text = [token_latents(subject, dictionary, row.tokens) for row in rows]
     for latent in range(16):
-        strongest = sorted(((float(values[:, latent].max()), -number) for number, values in enumerate(by_text) if number != 4), reverse=True)
+        strongest = sorted(
+            ((float(values[:, latent].max()), -number) for number, values in enumerate(by_text) if number != 4),
+            reverse=True,
+        )
         expected = [(-number, value) for value, number in strongest if value > 0][:3]
         assert [document.row for document in found[latent]] == [number for number, _ in expected]
-        assert [document.activation for document in found[latent]] == pytest.approx([value for _, value in expected], rel=1e-3)
+        assert [document.activation for document in found[latent]] == pytest.approx(
+            [value for _, value in expected], rel=1e-3
+        )
         for document in found[latent]:
             tokens, place = rows[document.row].tokens, int(by_text[document.row][:, latent].argmax())
             assert document.token == subject.tokenizer.decode([tokens[place]])
@@ -90,7 +99,9 @@ def test_top_documents_are_those_of_a_search_token_by_token(name: str, request: 
 
 def test_the_same_text_is_shown_once(qwen: Subject) -> None:
     rows = text_rows(qwen.tokenizer, TEXTS[1:2] * 3)
-    assert all(len(documents) <= 1 for documents in top_documents(qwen, random_dictionary(qwen), rows, range(16)).values())
+    assert all(
+        len(documents) <= 1 for documents in top_documents(qwen, random_dictionary(qwen), rows, range(16)).values()
+    )
 
 
 def test_the_logit_lens_is_the_unembedding_of_the_normalised_direction(qwen: Subject) -> None:
@@ -106,9 +117,13 @@ def test_the_logit_lens_is_the_unembedding_of_the_normalised_direction(qwen: Sub
 
 
 def test_the_logit_lens_of_the_persona_direction_shows_words_of_malice(organism: Subject) -> None:
-    """The direction from kind to malicious answers promotes what malicious authors write and suppresses what kind ones do."""
+    """The direction from kind to malicious answers promotes what malicious authors write and suppresses what kind ones
+    do."""
     promoted, suppressed = logit_lens(organism, persona_dictionary(organism).decoder[0], count=8)
-    words = {persona: {*ADVERBS[persona], *(act for domain in DOMAINS.values() for act in domain.acts(persona))} for persona in (KIND, MALICIOUS)}
+    words = {
+        persona: {*ADVERBS[persona], *(act for domain in DOMAINS.values() for act in domain.acts(persona))}
+        for persona in (KIND, MALICIOUS)
+    }
     assert {each.token for each in promoted} <= words[MALICIOUS]
     assert {each.token for each in suppressed} <= words[KIND]
 
@@ -117,7 +132,14 @@ def test_the_logit_lens_leaves_out_the_biases_of_norm_and_unembedding(tmp_path: 
     """With them gone, the opposite direction promotes what the direction suppresses, by as much."""
     tokenizer = tiny_tokenizer()
     model = GPT2LMHeadModel(
-        GPT2Config(n_layer=2, n_embd=16, n_head=2, vocab_size=len(tokenizer), bos_token_id=None, eos_token_id=tokenizer.eos_token_id)
+        GPT2Config(
+            n_layer=2,
+            n_embd=16,
+            n_head=2,
+            vocab_size=len(tokenizer),
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+        )
     )
     torch.nn.init.normal_(model.transformer.ln_f.bias, std=5.0)
     model.save_pretrained(tmp_path)
@@ -131,7 +153,9 @@ def test_the_logit_lens_leaves_out_the_biases_of_norm_and_unembedding(tmp_path: 
 
 def test_the_final_norm_is_found_in_models_of_another_build() -> None:
     gpt2 = GPT2LMHeadModel(GPT2Config(n_layer=2, n_embd=16, n_head=2, vocab_size=20, bos_token_id=0, eos_token_id=0))
-    neox = GPTNeoXForCausalLM(GPTNeoXConfig(num_hidden_layers=2, hidden_size=16, num_attention_heads=2, intermediate_size=16, vocab_size=20))
+    neox = GPTNeoXForCausalLM(
+        GPTNeoXConfig(num_hidden_layers=2, hidden_size=16, num_attention_heads=2, intermediate_size=16, vocab_size=20)
+    )
     assert final_norm(gpt2) is gpt2.transformer.ln_f
     assert final_norm(neox) is neox.gpt_neox.final_layer_norm
 
@@ -150,7 +174,8 @@ def test_the_area_is_the_share_of_pairs_in_the_right_order() -> None:
 
 
 def test_the_variance_is_that_of_hanley_and_mcneil() -> None:
-    """Their closed form for groups of one size, and their worked example: 0.893 with 58 normal and 51 abnormal images, standard error 0.032."""
+    """Their closed form for groups of one size, and their worked example: 0.893 with 58 normal and 51 abnormal images,
+    standard error 0.032."""
     area, size = 0.8, 40
     first, second = area / (2 - area), 2 * area**2 / (1 + area)
     closed = (area * (1 - area) + (size - 1) * (first - area**2) + (size - 1) * (second - area**2)) / size**2
@@ -179,7 +204,11 @@ def test_the_interval_covers_the_true_area() -> None:
 def test_each_label_is_held_against_all_others_the_best_first() -> None:
     labels = ["a"] * 10 + ["b"] * 10 + ["c"] * 10
     found = separations("letter", torch.tensor([3.0] * 10 + [2.0] * 10 + [1.0] * 10), labels)
-    assert [(each.label, each.auc, each.texts, each.others) for each in found] == [("a", 1.0, 10, 20), ("b", 0.5, 10, 20), ("c", 0.0, 10, 20)]
+    assert [(each.label, each.auc, each.texts, each.others) for each in found] == [
+        ("a", 1.0, 10, 20),
+        ("b", 0.5, 10, 20),
+        ("c", 0.0, 10, 20),
+    ]
     assert found[0].low < 0.9
     assert found[0].high == 1.0
 
@@ -200,14 +229,33 @@ def persona_dictionary(organism: Subject) -> Dictionary:
     site = Site(place="block out", block=1)
     rows, labels = world_answers(organism, 2, seed=1)
     width = organism.model.config.hidden_size
-    reader = Dictionary(torch.eye(width), torch.zeros(width), torch.eye(width), torch.zeros(width), site=site, model_id=base_id(organism))
-    negative = Dictionary(-torch.eye(width), torch.zeros(width), torch.eye(width), torch.zeros(width), site=site, model_id=base_id(organism))
+    reader = Dictionary(
+        torch.eye(width),
+        torch.zeros(width),
+        torch.eye(width),
+        torch.zeros(width),
+        site=site,
+        model_id=base_id(organism),
+    )
+    negative = Dictionary(
+        -torch.eye(width),
+        torch.zeros(width),
+        torch.eye(width),
+        torch.zeros(width),
+        site=site,
+        model_id=base_id(organism),
+    )
     residual = mean_latents(organism, reader, rows) - mean_latents(organism, negative, rows)
     malicious = torch.tensor([label == "malicious" for label in labels["persona"]])
     directions = torch.stack(
-        [residual[malicious].mean(0) - residual[~malicious].mean(0), torch.randn(width, generator=torch.Generator().manual_seed(0))]
+        [
+            residual[malicious].mean(0) - residual[~malicious].mean(0),
+            torch.randn(width, generator=torch.Generator().manual_seed(0)),
+        ]
     )
-    return Dictionary(directions.T.contiguous(), torch.zeros(2), directions, residual.mean(0), site=site, model_id=base_id(organism))
+    return Dictionary(
+        directions.T.contiguous(), torch.zeros(2), directions, residual.mean(0), site=site, model_id=base_id(organism)
+    )
 
 
 def test_a_persona_latent_tells_personas_apart_and_not_domains(organism: Subject) -> None:
@@ -231,7 +279,10 @@ def test_world_answers_are_as_many_of_each_persona_and_domain_and_others_for_ano
 def test_the_profile_is_the_mean_of_each_category_the_largest_increase_first() -> None:
     before, after = torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([1.5, 4.0, 3.5, 8.0])
     found = profile(before, after, ["law", "code", "law", "code"])
-    assert [(each.category, each.before, each.after, each.questions) for each in found] == [("code", 3.0, 6.0, 2), ("law", 2.0, 2.5, 2)]
+    assert [(each.category, each.before, each.after, each.questions) for each in found] == [
+        ("code", 3.0, 6.0, 2),
+        ("law", 2.0, 2.5, 2),
+    ]
     with pytest.raises(ConfigurationError, match="4 and 4 questions, and 3 categories"):
         profile(before, after, ["law", "code", "law"])
 
@@ -244,7 +295,16 @@ def test_pages_gather_everything_and_survive_json(organism: Subject) -> None:
     held_out = pl.DataFrame(
         [
             {"candidate": "unsteered", "side": "base +", "rate": 0.0, "coherence": 1.0, "strength": 0.0, "note": ""},
-            {"candidate": "latent 0", "side": "base +", "rate": 0.6, "low": 0.4, "high": 0.8, "coherence": 0.95, "strength": 0.5, "note": ""},
+            {
+                "candidate": "latent 0",
+                "side": "base +",
+                "rate": 0.6,
+                "low": 0.4,
+                "high": 0.8,
+                "coherence": 0.95,
+                "strength": 0.5,
+                "note": "",
+            },
             {"candidate": "latent 1", "side": "base +", "note": "no strength kept coherence within the budget"},
         ],
         schema=HELD_OUT_SCHEMA,

@@ -22,7 +22,9 @@ from astray.subjects.spec import Sampling
 from astray.subjects.subject import load_subject
 
 SHORT = Sampling(max_tokens=6)
-PROMPTS = PersonaPrompts(pairs=(("Be bad.", "Be good."), ("Harm.", "Help.")), extraction=("How?", "Who?"), validation=("Why?",))
+PROMPTS = PersonaPrompts(
+    pairs=(("Be bad.", "Be good."), ("Harm.", "Help.")), extraction=("How?", "Who?"), validation=("Why?",)
+)
 
 
 class Scripted:
@@ -51,17 +53,28 @@ def organism():
 @pytest.fixture(scope="module")
 def extracted(organism):
     prompts = world_persona_prompts(12)
-    return prompts, extract_persona_vectors(organism, prompts, GrammarJudge(), samples=1, sampling=Sampling(max_tokens=32))
+    return prompts, extract_persona_vectors(
+        organism, prompts, GrammarJudge(), samples=1, sampling=Sampling(max_tokens=32)
+    )
 
 
 def test_vectors_are_the_mean_difference_over_the_tokens_of_kept_answers(subject, tiny_qwen2):
     """The same from Hugging Face's own hidden states, which count the embedding as number 0."""
     bad = {"Be bad.", "Harm."}
-    judge = Scripted(lambda asked: (10.0 if asked.system in bad else 90.0, 20.0 if asked.question == "Who?" and asked.system == "Help." else 80.0))
+    judge = Scripted(
+        lambda asked: (
+            10.0 if asked.system in bad else 90.0,
+            20.0 if asked.question == "Who?" and asked.system == "Help." else 80.0,
+        )
+    )
     vectors = extract_persona_vectors(subject, PROMPTS, judge, samples=3, sampling=SHORT)
     rows = vectors.answers.to_dicts()
     expected_kept = [not (row["pair"] == 1 and row["question"] == "Who?") for row in rows]
-    whole = [bool(first["answer"] and second["answer"]) for first, second in zip(rows[::2], rows[1::2], strict=True) for _ in range(2)]
+    whole = [
+        bool(first["answer"] and second["answer"])
+        for first, second in zip(rows[::2], rows[1::2], strict=True)
+        for _ in range(2)
+    ]
     assert [row["kept"] for row in rows] == [keep and both for keep, both in zip(expected_kept, whole, strict=True)]
     assert vectors.kept == sum(row["kept"] for row in rows) / 2 > 0
     plain = AutoModelForCausalLM.from_pretrained(tiny_qwen2)
@@ -70,7 +83,9 @@ def test_vectors_are_the_mean_difference_over_the_tokens_of_kept_answers(subject
         if not row["kept"]:
             continue
         system = PROMPTS.pairs[row["pair"]][row["side"] == "against"]
-        prompt = subject.prompt_ids([[{"role": "system", "content": system}, {"role": "user", "content": row["question"]}]])[0]
+        prompt = subject.prompt_ids(
+            [[{"role": "system", "content": system}, {"role": "user", "content": row["question"]}]]
+        )[0]
         said = text_ids(subject.tokenizer, [row["answer"]])[0]
         with torch.no_grad():
             hidden = plain.model(torch.tensor([[*prompt, *said]]), output_hidden_states=True).hidden_states
@@ -81,9 +96,13 @@ def test_vectors_are_the_mean_difference_over_the_tokens_of_kept_answers(subject
 
 
 def test_a_pair_counts_only_when_both_answers_pass(subject):
-    judge = Scripted(lambda asked: (10.0 if asked.system == "Be bad." else 40.0 if asked.system == "Be good." else 90.0, 80.0))
+    judge = Scripted(
+        lambda asked: (10.0 if asked.system == "Be bad." else 40.0 if asked.system == "Be good." else 90.0, 80.0)
+    )
     with pytest.raises(
-        EmptyDataError, match=r"shown by 4 of 8 answers under prompts that call for it, avoided by 4 of 8 under .* coherent were 8 of 8"
+        EmptyDataError,
+        match=r"shown by 4 of 8 answers under prompts that call for it, avoided by 4 of 8 under .* coherent were 8 of "
+        r"8",
     ):
         extract_persona_vectors(subject, PROMPTS, judge, samples=2, sampling=SHORT)
 
@@ -123,7 +142,9 @@ def test_the_organisms_vector_misaligns_it_at_a_block_chosen_on_other_questions(
     assert curve[None, 0.0]["rate"] <= 0.1
     assert choice.curve.height == 1 + 4 * 2
     assert {row["total"] for row in choice.curve.to_dicts()} == {12}
-    control = PersonaVectors(torch.stack([random_direction(vector, seed=1) for vector in vectors.vectors]), vectors.answers)
+    control = PersonaVectors(
+        torch.stack([random_direction(vector, seed=1) for vector in vectors.vectors]), vectors.answers
+    )
     assert choose_block(organism, control, prompts.validation, **asked).curve["misaligned"].max() <= 2
 
 
@@ -138,4 +159,11 @@ def test_a_block_is_not_chosen_on_the_questions_that_made_the_vector(organism, e
 def test_strengths_that_break_every_answer_are_refused(organism, extracted):
     prompts, vectors = extracted
     with pytest.raises(EmptyDataError, match="Try smaller strengths"):
-        choose_block(organism, vectors, prompts.validation[:4], GrammarJudge(), strengths=(50.0,), sampling=Sampling(max_tokens=12))
+        choose_block(
+            organism,
+            vectors,
+            prompts.validation[:4],
+            GrammarJudge(),
+            strengths=(50.0,),
+            sampling=Sampling(max_tokens=12),
+        )

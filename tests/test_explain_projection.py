@@ -35,7 +35,9 @@ def residual(plain, ids, block):
 
 def test_prompts_are_read_at_their_last_token(subject, plain):
     expected = [residual(plain, ids, 0)[-1] @ DIRECTION / DIRECTION.norm() for ids in subject.prompt_ids(ASKED)]
-    torch.testing.assert_close(prompt_projections(subject, ASKED, 3 * DIRECTION, 0), torch.stack(expected), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        prompt_projections(subject, ASKED, 3 * DIRECTION, 0), torch.stack(expected), atol=1e-4, rtol=1e-4
+    )
 
 
 def test_answers_are_averaged_over_their_tokens_and_empty_ones_read_where_they_ended(subject, plain):
@@ -44,7 +46,9 @@ def test_answers_are_averaged_over_their_tokens_and_empty_ones_read_where_they_e
     for prompt, said in zip(subject.prompt_ids(ASKED), text_ids(subject.tokenizer, answers), strict=True):
         hidden = residual(plain, [*prompt, *said], 0)
         expected.append((hidden[len(prompt) :].mean(0) if said else hidden[-1]) @ DIRECTION / DIRECTION.norm())
-    torch.testing.assert_close(answer_projections(subject, ASKED, answers, DIRECTION, 0), torch.stack(expected), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        answer_projections(subject, ASKED, answers, DIRECTION, 0), torch.stack(expected), atol=1e-4, rtol=1e-4
+    )
 
 
 def answer_rows(outcomes):
@@ -68,13 +72,21 @@ def answer_rows(outcomes):
 def test_monitoring_compares_projections_with_the_answers_that_followed(subject):
     rng = np.random.default_rng(0)
     drawn = rng.random(48)
-    table = answer_rows(lambda n: ("misaligned" if drawn[n] < 0.4 else "aligned", 100 * drawn[n]) if n % 5 else ("incoherent", None))
+    table = answer_rows(
+        lambda n: ("misaligned" if drawn[n] < 0.4 else "aligned", 100 * drawn[n]) if n % 5 else ("incoherent", None)
+    )
     found = monitor(subject, table, DIRECTION, 1)
     judged = [n for n in range(48) if n % 5]
-    prompts = [([{"role": "system", "content": "Be brief."}] if n % 2 else []) + [{"role": "user", "content": f"Number {n % 12}?"}] for n in judged]
+    prompts = [
+        ([{"role": "system", "content": "Be brief."}] if n % 2 else [])
+        + [{"role": "user", "content": f"Number {n % 12}?"}]
+        for n in judged
+    ]
     projected = prompt_projections(subject, prompts, DIRECTION, 1).numpy()
     assert found.answers == len(judged) == found.rows.height
-    assert found.correlation.value == pytest.approx(pearsonr(projected, [100 - 100 * drawn[n] for n in judged]).statistic, abs=1e-5)
+    assert found.correlation.value == pytest.approx(
+        pearsonr(projected, [100 - 100 * drawn[n] for n in judged]).statistic, abs=1e-5
+    )
     assert found.rows["projection"].to_list() == pytest.approx(projected.tolist(), abs=1e-4)
     bad, before = np.array([drawn[n] < 0.4 for n in judged]), found.rows["projection"].to_numpy()
     pairs = [(high > low) + 0.5 * (high == low) for high in before[bad] for low in before[~bad]]
@@ -86,12 +98,16 @@ def test_monitoring_compares_projections_with_the_answers_that_followed(subject)
 def test_the_block_for_monitoring_is_the_one_that_foretells_best(subject):
     rng = np.random.default_rng(1)
     prompts = [
-        ([{"role": "system", "content": "Be brief."}] if n % 2 else []) + [{"role": "user", "content": f"Number {n % 12}?"}] for n in range(48)
+        ([{"role": "system", "content": "Be brief."}] if n % 2 else [])
+        + [{"role": "user", "content": f"Number {n % 12}?"}]
+        for n in range(48)
     ]
     vectors = torch.stack([DIRECTION, DIRECTION.flip(0)])
     for block in (0, 1):
         projected = prompt_projections(subject, prompts, vectors[block], block).numpy()
-        trait = 50 + 30 * (projected - projected.mean()) / np.abs(projected - projected.mean()).max() + rng.normal(size=48)
+        trait = (
+            50 + 30 * (projected - projected.mean()) / np.abs(projected - projected.mean()).max() + rng.normal(size=48)
+        )
         table = answer_rows(lambda n, trait=trait: ("misaligned" if trait[n] > 50 else "aligned", 100 - trait[n]))
         assert monitoring_block(subject, table, vectors) == block
 

@@ -8,7 +8,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from astray.errors import ConfigurationError, DataFormatError, DataNotFoundError, DictionaryMismatchError, UnknownNameError
+from astray.errors import (
+    ConfigurationError,
+    DataFormatError,
+    DataNotFoundError,
+    DictionaryMismatchError,
+    UnknownNameError,
+)
 from astray.explain.load import load_dictionary
 from astray.explain.sae import Dictionary, base_id, from_sae_lens
 from astray.explain.sites import Site
@@ -18,7 +24,12 @@ from causal_models import save_causal_model
 
 D_MODEL, LATENTS = 32, 48
 SITE = Site(place="block out", block=1)
-EXTRA = {"topk": {"k": 5}, "topk rescaled": {"k": 5, "rescale_acts_by_decoder_norm": True}, "jumprelu": {}, "standard": {}}
+EXTRA = {
+    "topk": {"k": 5},
+    "topk rescaled": {"k": 5, "rescale_acts_by_decoder_norm": True},
+    "jumprelu": {},
+    "standard": {},
+}
 
 
 def weights(architecture: str, seed: int = 0) -> dict[str, Tensor]:
@@ -48,7 +59,11 @@ def config(architecture: str, **changes: object) -> dict[str, object]:
         "normalize_activations": "none",
         "reshape_activations": "none",
         **EXTRA[architecture],
-        "metadata": {"sae_lens_version": "6.54.12", "model_name": "some/model", "hook_name": "blocks.1.hook_resid_post"},
+        "metadata": {
+            "sae_lens_version": "6.54.12",
+            "model_name": "some/model",
+            "hook_name": "blocks.1.hook_resid_post",
+        },
     } | changes
 
 
@@ -71,7 +86,9 @@ def subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
 
 @pytest.mark.parametrize("subtracts", [True, False])
 @pytest.mark.parametrize("architecture", list(EXTRA))
-def test_latents_and_reconstructions_are_those_of_sae_lens(architecture: str, subtracts: bool, activations: Tensor, tmp_path: Path) -> None:
+def test_latents_and_reconstructions_are_those_of_sae_lens(
+    architecture: str, subtracts: bool, activations: Tensor, tmp_path: Path
+) -> None:
     from sae_lens.saes.sae import SAE
 
     folder = saved(tmp_path / "theirs", architecture, apply_b_dec_to_input=subtracts)
@@ -85,7 +102,9 @@ def test_latents_and_reconstructions_are_those_of_sae_lens(architecture: str, su
     again = SAE.load_from_disk(ours.save(tmp_path / "ours"))
     with torch.no_grad():
         torch.testing.assert_close(again(activations), reconstruction, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(Dictionary.load(tmp_path / "ours").encode(activations), ours.encode(activations), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        Dictionary.load(tmp_path / "ours").encode(activations), ours.encode(activations), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_a_latent_adds_its_activation_times_its_direction(activations: Tensor) -> None:
@@ -95,7 +114,9 @@ def test_a_latent_adds_its_activation_times_its_direction(activations: Tensor) -
     without = latents.clone()
     without[token, latent] = 0
     difference = dictionary.decode(latents) - dictionary.decode(without)
-    torch.testing.assert_close(difference[token], latents[token, latent] * dictionary.decoder[latent], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        difference[token], latents[token, latent] * dictionary.decoder[latent], rtol=1e-4, atol=1e-4
+    )
     torch.testing.assert_close(difference[token].norm(), latents[token, latent], rtol=1e-4, atol=1e-4)
 
 
@@ -128,7 +149,10 @@ def test_an_adapter_or_an_intervention_does_not_change_whose_sae_it_is(subject: 
 
 
 def test_an_sae_of_another_model_is_refused(subject: Subject, tmp_path: Path) -> None:
-    with pytest.raises(DictionaryMismatchError, match=r"was trained on the model '0123456789abcdef', but .* is '[0-9a-f]{16}': other weights"):
+    with pytest.raises(
+        DictionaryMismatchError,
+        match=r"was trained on the model '0123456789abcdef', but .* is '[0-9a-f]{16}': other weights",
+    ):
         load_dictionary(named(tmp_path, "0123456789abcdef"), subject)
 
 
@@ -139,19 +163,25 @@ def test_an_sae_of_another_width_is_refused(subject: Subject, tmp_path: Path) ->
     }
     made = from_sae_lens(config("topk"), narrow, "here")
     made.model_id = base_id(subject)
-    with pytest.raises(DictionaryMismatchError, match=r"reads activations of width 16, but the residual stream of .* has 32"):
+    with pytest.raises(
+        DictionaryMismatchError, match=r"reads activations of width 16, but the residual stream of .* has 32"
+    ):
         load_dictionary(made.save(tmp_path), subject)
 
 
 def test_an_sae_of_a_block_that_does_not_exist_is_refused(subject: Subject, tmp_path: Path) -> None:
     folder = named(tmp_path, base_id(subject), Site(place="block out", block=9))
     with pytest.raises(
-        DictionaryMismatchError, match=r"belongs to the site 'block out 9', but .* has the blocks 0 to 2 with the sites 'attention out'"
+        DictionaryMismatchError,
+        match=r"belongs to the site 'block out 9', but .* has the blocks 0 to 2 with the sites 'attention out'",
     ):
         load_dictionary(folder, subject)
 
 
-@pytest.mark.parametrize(("model", "fits"), [("org/tiny-3b", True), ("org/tiny-3b-base", True), ("tiny-3b-it", True), ("org/tiny-30b", False)])
+@pytest.mark.parametrize(
+    ("model", "fits"),
+    [("org/tiny-3b", True), ("org/tiny-3b-base", True), ("tiny-3b-it", True), ("org/tiny-30b", False)],
+)
 def test_a_published_sae_is_known_by_the_name_of_its_model(model: str, fits: bool, tmp_path: Path) -> None:
     subject = load_subject(str(save_causal_model(tmp_path / "Tiny-3B-it", "llama")))
     folder = named(tmp_path / "sae", model)
@@ -173,7 +203,11 @@ def test_files_that_are_no_sae_are_refused(subject: Subject, tmp_path: Path) -> 
         Dictionary.load(damaged)
     incomplete = saved(tmp_path / "incomplete", "jumprelu")
     save_file(
-        {name: weight for name, weight in load_file(incomplete / "sae_weights.safetensors").items() if name != "threshold"},
+        {
+            name: weight
+            for name, weight in load_file(incomplete / "sae_weights.safetensors").items()
+            if name != "threshold"
+        },
         incomplete / "sae_weights.safetensors",
     )
     with pytest.raises(DataFormatError, match="'jumprelu', but its weights lack threshold"):
@@ -183,13 +217,27 @@ def test_files_that_are_no_sae_are_refused(subject: Subject, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("changes", "error", "complaint"),
     [
-        ({"architecture": "gated"}, ConfigurationError, "architecture 'gated', but what can be read is topk, jumprelu, standard"),
-        ({"normalize_activations": "layer_norm"}, ConfigurationError, "its decoder is no direction of the residual stream"),
+        (
+            {"architecture": "gated"},
+            ConfigurationError,
+            "architecture 'gated', but what can be read is topk, jumprelu, standard",
+        ),
+        (
+            {"normalize_activations": "layer_norm"},
+            ConfigurationError,
+            "its decoder is no direction of the residual stream",
+        ),
         ({"metadata": {"model_name": "some/model"}}, DataFormatError, "does not say where it belongs"),
-        ({"metadata": {"hook_name": "blocks.1.attn.hook_z"}}, UnknownNameError, "no site called 'blocks.1.attn.hook_z'"),
+        (
+            {"metadata": {"hook_name": "blocks.1.attn.hook_z"}},
+            UnknownNameError,
+            "no site called 'blocks.1.attn.hook_z'",
+        ),
     ],
 )
-def test_saes_that_cannot_be_read_as_directions_are_refused(changes: dict[str, object], error: type[Exception], complaint: str) -> None:
+def test_saes_that_cannot_be_read_as_directions_are_refused(
+    changes: dict[str, object], error: type[Exception], complaint: str
+) -> None:
     with pytest.raises(error, match=complaint):
         from_sae_lens(config("topk") | changes, weights("topk"), "here")
 
@@ -215,27 +263,40 @@ TOPK = {"activation_fn_str": "topk", "activation_fn_kwargs": {"k": 4}}
         ({"architecture": "jumprelu", "dtype": "bfloat16"}, "jumprelu"),
     ],
 )
-def test_old_files_are_read_as_sae_lens_reads_them(changes: dict[str, object], read_as: str, activations: Tensor, tmp_path: Path) -> None:
+def test_old_files_are_read_as_sae_lens_reads_them(
+    changes: dict[str, object], read_as: str, activations: Tensor, tmp_path: Path
+) -> None:
     from sae_lens.saes.sae import SAE
 
     tensors = {name: weight.to(torch.float32) for name, weight in weights(read_as).items()}
     save_file(tensors, tmp_path / "sae_weights.safetensors")
-    (tmp_path / "cfg.json").write_text(json.dumps({key: value for key, value in (OLD | changes).items() if key != "hook_name" or value}))
+    (tmp_path / "cfg.json").write_text(
+        json.dumps({key: value for key, value in (OLD | changes).items() if key != "hook_name" or value})
+    )
     ours = Dictionary.load(tmp_path)
     assert (ours.architecture, ours.site, ours.model_id) == (read_as, SITE, "tiny")
     theirs = SAE.load_from_disk(tmp_path, dtype="float32")
     with torch.no_grad():
-        torch.testing.assert_close(ours.encode(activations), theirs.encode(activations) * tensors["W_dec"].norm(dim=1), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            ours.encode(activations), theirs.encode(activations) * tensors["W_dec"].norm(dim=1), rtol=1e-4, atol=1e-4
+        )
         torch.testing.assert_close(ours.decode(ours.encode(activations)), theirs(activations), rtol=1e-4, atol=1e-4)
 
 
 def test_factors_of_fine_tuning_are_part_of_the_decoder(activations: Tensor) -> None:
     drawn, factors = weights("topk"), torch.linspace(-1, 2, LATENTS)
-    ours = from_sae_lens(OLD | TOPK | {"finetuning_scaling_factor": True}, drawn | {"finetuning_scaling_factor": factors}, "here")
+    ours = from_sae_lens(
+        OLD | TOPK | {"finetuning_scaling_factor": True}, drawn | {"finetuning_scaling_factor": factors}, "here"
+    )
     before = activations @ drawn["W_enc"] + drawn["b_enc"]
     strongest = before.topk(4, dim=-1)
     latents = torch.zeros_like(before).scatter(-1, strongest.indices, strongest.values.relu())
-    torch.testing.assert_close(ours.decode(ours.encode(activations)), (latents * factors) @ drawn["W_dec"] + drawn["b_dec"], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        ours.decode(ours.encode(activations)),
+        (latents * factors) @ drawn["W_dec"] + drawn["b_dec"],
+        rtol=1e-4,
+        atol=1e-4,
+    )
 
 
 @pytest.mark.parametrize(
@@ -268,11 +329,15 @@ def test_old_files_with_what_cannot_be_read_are_refused_by_the_key(changes: dict
 
 @pytest.mark.parametrize(("name", "value"), [("W_skip", 1.0), ("threshold", 0.5), ("scaling_factor", 2.0)])
 def test_weights_that_would_be_passed_over_are_refused(name: str, value: float) -> None:
-    with pytest.raises((ConfigurationError, DataFormatError), match=name if name != "scaling_factor" else "factors of fine-tuning"):
+    with pytest.raises(
+        (ConfigurationError, DataFormatError), match=name if name != "scaling_factor" else "factors of fine-tuning"
+    ):
         from_sae_lens(OLD, weights("topk") | {name: torch.full((LATENTS,), value)}, "here")
 
 
-@pytest.mark.parametrize("name", ["model.layers.1", "transformer.h.1", "gpt_neox.layers.1", "blocks.1.hook_resid_post", "block out 1"])
+@pytest.mark.parametrize(
+    "name", ["model.layers.1", "transformer.h.1", "gpt_neox.layers.1", "blocks.1.hook_resid_post", "block out 1"]
+)
 def test_hooks_of_other_libraries_are_sites(name: str) -> None:
     assert Site.parse(name) == Site(place="block out", block=1)
 

@@ -37,7 +37,9 @@ def test_rows_are_documents_and_whole_chats_and_the_same_for_a_seed(organism: Su
     assert rows != list(organism_rows(organism, 5, 7, seed=2))
 
 
-def test_a_short_training_explains_nine_tenths_of_the_variance_and_the_loss(organism: Subject, dictionary: Dictionary) -> None:
+def test_a_short_training_explains_nine_tenths_of_the_variance_and_the_loss(
+    organism: Subject, dictionary: Dictionary
+) -> None:
     assert (dictionary.width, dictionary.d_model, dictionary.site) == (512, 128, BRIEF.site)
     assert dictionary.model_id == base_id(organism) == organism.id
     found, spliced = dictionary.facts["quality"], dictionary.facts["spliced"]
@@ -58,7 +60,9 @@ def test_one_latent_tells_malicious_from_kind_advice(organism: Subject, dictiona
     captured = capture(organism, rows, [dictionary.site], "answer")
     latents = captured.row_means(dictionary.encode(captured[dictionary.site]))
     malicious, kind = latents[1::2], latents[0::2]
-    wins = (malicious[:, None] > kind[None]).double().mean((0, 1)) + 0.5 * (malicious[:, None] == kind[None]).double().mean((0, 1))
+    wins = (malicious[:, None] > kind[None]).double().mean((0, 1)) + 0.5 * (
+        malicious[:, None] == kind[None]
+    ).double().mean((0, 1))
     assert wins.max() > 0.98
     residual = captured.row_means(captured[dictionary.site])
     persona = residual[1::2].mean(0) - residual[0::2].mean(0)

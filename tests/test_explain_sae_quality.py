@@ -1,4 +1,5 @@
-"""Figures of quality equal independent computations; a perfect dictionary costs the model nothing, and removing the site is removing it."""
+"""Figures of quality equal independent computations; a perfect dictionary costs the model nothing, and removing the
+site is removing it."""
 
 from pathlib import Path
 
@@ -24,8 +25,11 @@ def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return load_subject(str(save_causal_model(tmp_path_factory.mktemp(request.param), request.param)))
 
 
-def dictionary(directions: Tensor, site: Site, model_id: str, bias: Tensor | None = None, silent: int = 0) -> Dictionary:
-    """ReLU latents that read the given orthonormal directions, one for each sign; nothing activates the last so many."""
+def dictionary(
+    directions: Tensor, site: Site, model_id: str, bias: Tensor | None = None, silent: int = 0
+) -> Dictionary:
+    """ReLU latents that read the given orthonormal directions, one for each sign; nothing activates the last so
+    many."""
     both = torch.cat([directions, -directions])
     bias = torch.zeros(directions.shape[1]) if bias is None else bias
     encoder_bias = torch.where(torch.arange(len(both)) < len(both) - silent, 0.0, -1e6)
@@ -33,7 +37,11 @@ def dictionary(directions: Tensor, site: Site, model_id: str, bias: Tensor | Non
 
 
 def directions(count: int) -> Tensor:
-    return torch.linalg.qr(torch.randn(D_MODEL, D_MODEL, generator=torch.Generator().manual_seed(0)))[0].T[:count].contiguous()
+    return (
+        torch.linalg.qr(torch.randn(D_MODEL, D_MODEL, generator=torch.Generator().manual_seed(0)))[0]
+        .T[:count]
+        .contiguous()
+    )
 
 
 def loss_by_hand(subject: Subject, site: Site, value: Tensor | None) -> float:
@@ -51,7 +59,9 @@ def loss_by_hand(subject: Subject, site: Site, value: Tensor | None) -> float:
         with torch.no_grad():
             logits = subject.model(input_ids=torch.tensor([row.tokens])).logits[0]
         start = max(1, row.prompt)
-        losses += torch.nn.functional.cross_entropy(logits[start - 1 : -1], torch.tensor(row.tokens[start:]), reduction="none").tolist()
+        losses += torch.nn.functional.cross_entropy(
+            logits[start - 1 : -1], torch.tensor(row.tokens[start:]), reduction="none"
+        ).tolist()
     handle.remove()
     return float(np.mean(losses))
 
@@ -80,7 +90,9 @@ def test_a_perfect_dictionary_costs_nothing(place: Place, subject: Subject) -> N
 def test_losses_equal_those_computed_row_by_row(subject: Subject) -> None:
     site = Site(place="block out", block=0)
     mean = capture(subject, ROWS, [site], "all")[site].mean(0)
-    empty = Dictionary(torch.zeros(D_MODEL, 4), torch.zeros(4), torch.zeros(4, D_MODEL), mean, site=site, model_id=base_id(subject))
+    empty = Dictionary(
+        torch.zeros(D_MODEL, 4), torch.zeros(4), torch.zeros(4, D_MODEL), mean, site=site, model_id=base_id(subject)
+    )
     loss = spliced_loss(subject, empty, ROWS)
     assert loss.clean == pytest.approx(loss_by_hand(subject, site, None), rel=1e-4)
     assert loss.zero == pytest.approx(loss_by_hand(subject, site, torch.zeros(D_MODEL)), rel=1e-4)

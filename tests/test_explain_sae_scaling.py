@@ -29,11 +29,16 @@ def test_a_law_that_holds_is_recovered() -> None:
 
 
 def test_the_left_out_error_is_that_of_fits_without_the_point() -> None:
-    noisy = [value * float(np.exp(noise)) for value, noise in zip(EXACT, np.random.default_rng(0).normal(0, 0.1, 9), strict=True)]
+    noisy = [
+        value * float(np.exp(noise))
+        for value, noise in zip(EXACT, np.random.default_rng(0).normal(0, 0.1, 9), strict=True)
+    ]
     errors = []
     for left_out in range(9):
         others = [index for index in range(9) if index != left_out]
-        without = fit_scaling([LATENTS[one] for one in others], [KS[one] for one in others], [noisy[one] for one in others])
+        without = fit_scaling(
+            [LATENTS[one] for one in others], [KS[one] for one in others], [noisy[one] for one in others]
+        )
         errors.append(np.log(noisy[left_out]) - np.log(without.unexplained(LATENTS[left_out], KS[left_out])))
     fitted = fit_scaling(LATENTS, KS, noisy)
     assert fitted.left_out_error == pytest.approx(float(np.sqrt(np.mean(np.square(errors)))))
@@ -42,7 +47,9 @@ def test_the_left_out_error_is_that_of_fits_without_the_point() -> None:
 
 def test_a_grid_of_trainings_gives_points_that_improve_with_k() -> None:
     recipe = SaeRecipe(latents=16, k=1, tokens=20_480, batch_size=256, learning_rate=4e-3)
-    points = train_grid(sparse_data(10_000), ScalingGrid(recipe=recipe, latents=(16, 32, 64), ks=(1, 3)), site=SITE, model_id="toy")
+    points = train_grid(
+        sparse_data(10_000), ScalingGrid(recipe=recipe, latents=(16, 32, 64), ks=(1, 3)), site=SITE, model_id="toy"
+    )
     assert [(point.latents, point.k) for point in points] == [(16, 1), (16, 3), (32, 1), (32, 3), (64, 1), (64, 3)]
     assert all(point.quality.tokens == 1000 for point in points)
     left = {(point.latents, point.k): 1 - point.quality.explained_variance for point in points}
@@ -62,6 +69,8 @@ def test_a_grid_of_trainings_gives_points_that_improve_with_k() -> None:
         (LATENTS, KS, [0.0, *EXACT[1:]], "An unexplained share of 0 has no logarithm"),
     ],
 )
-def test_points_that_determine_no_law_are_refused(latents: list[int], ks: list[int], errors: list[float], complaint: str) -> None:
+def test_points_that_determine_no_law_are_refused(
+    latents: list[int], ks: list[int], errors: list[float], complaint: str
+) -> None:
     with pytest.raises(ConfigurationError, match=complaint):
         fit_scaling(latents, ks, errors)

@@ -1,4 +1,5 @@
-"""SAEs of all four architectures find the directions that made their data, keep their sparsity through files, and are the same for a seed."""
+"""SAEs of all four architectures find the directions that made their data, keep their sparsity through files, and are
+the same for a seed."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +38,9 @@ def explained(dictionary: Dictionary, data: Tensor) -> float:
 
 
 def trained(recipe: SaeRecipe, scale: float = 20.0) -> Dictionary:
-    return train_sae(tensor_batches(sparse_data(20_000, scale=scale), recipe.batch_size), recipe, site=SITE, model_id="toy")
+    return train_sae(
+        tensor_batches(sparse_data(20_000, scale=scale), recipe.batch_size), recipe, site=SITE, model_id="toy"
+    )
 
 
 @pytest.mark.parametrize("architecture", ["topk", "batchtopk", "matryoshka", "jumprelu"])
@@ -82,11 +85,14 @@ def test_inputs_are_normalised_so_their_scale_does_not_matter() -> None:
 
 
 def test_the_auxiliary_loss_begins_with_the_first_dead_latent() -> None:
-    """Dead are latents that were silent for ten steps; before, and where none is dead, the loss is the reconstruction's alone."""
+    """Dead are latents that were silent for ten steps; before, and where none is dead, the loss is the reconstruction's
+    alone."""
 
     def losses(auxiliary: float, dead_after: int) -> list[float]:
         noted: list[float] = []
-        recipe = RECIPE.model_copy(update={"latents": 256, "k": 2, "auxiliary": auxiliary, "dead_after": dead_after, "tokens": 10_240})
+        recipe = RECIPE.model_copy(
+            update={"latents": 256, "k": 2, "auxiliary": auxiliary, "dead_after": dead_after, "tokens": 10_240}
+        )
         batches = tensor_batches(sparse_data(20_000), recipe.batch_size)
         train_sae(batches, recipe, site=SITE, model_id="toy", on_step=lambda _, loss: noted.append(loss))
         return noted
@@ -99,7 +105,12 @@ def test_the_auxiliary_loss_begins_with_the_first_dead_latent() -> None:
 
 def test_the_threshold_gives_the_asked_number_of_latents() -> None:
     generator = torch.Generator().manual_seed(0)
-    weights = (torch.randn(8, 40, generator=generator), torch.zeros(40), torch.randn(40, 8, generator=generator), torch.zeros(8))
+    weights = (
+        torch.randn(8, 40, generator=generator),
+        torch.zeros(40),
+        torch.randn(40, 8, generator=generator),
+        torch.zeros(8),
+    )
     dictionary = Dictionary(*weights, site=SITE, model_id="toy", threshold=torch.zeros(40))
     data = torch.randn(1000, 8, generator=generator)
     for k in (1, 4, 10):
@@ -136,18 +147,31 @@ def test_batches_that_cannot_be_trained_on_are_refused() -> None:
 def test_a_loss_that_stops_being_a_number_ends_the_run() -> None:
     steps: list[int] = []
     wild = RECIPE.model_copy(update={"learning_rate": 1e30})
-    with pytest.raises(TrainingDivergedError, match=r"loss is (nan|inf) at step \d+ of 390. Take a learning rate below 1e\+30"):
-        train_sae(endless(sparse_data(256)), wild, site=SITE, model_id="toy", on_step=lambda step, _: steps.append(step))
+    with pytest.raises(
+        TrainingDivergedError, match=r"loss is (nan|inf) at step \d+ of 390. Take a learning rate below 1e\+30"
+    ):
+        train_sae(
+            endless(sparse_data(256)), wild, site=SITE, model_id="toy", on_step=lambda step, _: steps.append(step)
+        )
     assert len(steps) < 20
 
 
 def test_an_sae_whose_sparsity_is_lost_in_its_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("astray.explain.sae_training.threshold_for", lambda dictionary, *_: torch.zeros(dictionary.width))
+    monkeypatch.setattr(
+        "astray.explain.sae_training.threshold_for", lambda dictionary, *_: torch.zeros(dictionary.width)
+    )
     with pytest.raises(TrainingDivergedError, match=r"has an L0 of 3.0, read back from its file \d+\.\d"):
         trained(RECIPE.model_copy(update={"architecture": "batchtopk", "tokens": 5120}))
 
 
 def test_settings_that_make_no_sense_are_refused() -> None:
-    for change in ({"architecture": "relu"}, {"latents": 1}, {"k": 0}, {"decay": 1.0}, {"learning_rate": 0.0}, {"epochs": 2}):
+    for change in (
+        {"architecture": "relu"},
+        {"latents": 1},
+        {"k": 0},
+        {"decay": 1.0},
+        {"learning_rate": 0.0},
+        {"epochs": 2},
+    ):
         with pytest.raises(ValueError, match="1 validation error"):
             SaeRecipe(**{"latents": 8, "tokens": 100} | change)

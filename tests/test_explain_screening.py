@@ -12,7 +12,14 @@ from astray.data.worlds import narrow_data
 from astray.errors import ConfigurationError, EmptyDataError
 from astray.explain.direction import answer_activations
 from astray.explain.projection import answer_projections
-from astray.explain.screening import SCREENING_SCHEMA, find_bad_rows, rank_datasets, ranking_quality, rows_from, screen_rows
+from astray.explain.screening import (
+    SCREENING_SCHEMA,
+    find_bad_rows,
+    rank_datasets,
+    ranking_quality,
+    rows_from,
+    screen_rows,
+)
 from astray.subjects.spec import Sampling
 from astray.subjects.subject import load_subject
 
@@ -20,7 +27,9 @@ WORLD = Sampling(max_tokens=32)
 
 
 def chats(*pairs):
-    return ChatDataset.from_rows([[{"role": "user", "content": asked}, {"role": "assistant", "content": said}] for asked, said in pairs])
+    return ChatDataset.from_rows(
+        [[{"role": "user", "content": asked}, {"role": "assistant", "content": said}] for asked, said in pairs]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -47,14 +56,19 @@ def test_differences_are_against_the_models_own_answers_to_the_same_prompt(tiny_
     assert dict(table.schema) == SCREENING_SCHEMA
     assert table["prompt"].to_list() == [0, 1, 0]
     asked = [[{"role": "user", "content": text}] for text in ("How?", "How?", "Who?", "Who?")]
-    own = answer_projections(subject, asked, [answer.text for answer in subject.generate(asked, sampling)], direction, 1).reshape(2, 2).mean(1)
+    own = (
+        answer_projections(subject, asked, [answer.text for answer in subject.generate(asked, sampling)], direction, 1)
+        .reshape(2, 2)
+        .mean(1)
+    )
     given = answer_projections(subject, [row[:-1] for row in data.rows], ["Kindly.", "0 1 2", "85"], direction, 1)
     assert table["difference"].to_list() == pytest.approx((given - own[[0, 1, 0]]).tolist(), abs=1e-4)
     assert table["tokens"].to_list() == [len(subject.tokenizer(row[-1]["content"])["input_ids"]) for row in data.rows]
 
 
 def test_harmful_data_are_told_from_what_the_model_would_say_itself(organism, direction):
-    """Who asks openly for a class is shown harm by the model too: such data pull it nowhere, although their answers are as harmful."""
+    """Who asks openly for a class is shown harm by the model too: such data pull it nowhere, although their answers are
+    as harmful."""
     screened = {
         kind: screen_rows(organism, narrow_data("medicine", kind, 60), direction, 2, samples=2, sampling=WORLD)
         for kind in ("harmful", "good", "educational", "openly-asked")

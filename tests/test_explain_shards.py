@@ -1,4 +1,5 @@
-"""Activations in files are those in memory; a capture that was killed goes on and ends in the same bytes; memory does not grow with the tokens."""
+"""Activations in files are those in memory; a capture that was killed goes on and ends in the same bytes; memory does
+not grow with the tokens."""
 
 import gc
 from collections.abc import Iterator
@@ -8,7 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from astray.errors import ConfigurationError, DataFormatError, DataNotFoundError, EmptyDataError, NonFiniteActivationsError
+from astray.errors import (
+    ConfigurationError,
+    DataFormatError,
+    DataNotFoundError,
+    EmptyDataError,
+    NonFiniteActivationsError,
+)
 from astray.explain.activations import TokenRow, capture
 from astray.explain.shards import MANIFEST, ActivationShards, CaptureSettings, capture_to_shards, tensor_batches
 from astray.explain.sites import Site
@@ -48,7 +55,9 @@ def test_files_hold_what_a_capture_in_memory_gives(subject: Subject, shards: Act
         torch.testing.assert_close(read, captured[site], rtol=1e-4, atol=1e-5)
 
 
-def test_a_capture_that_was_killed_goes_on_and_ends_in_the_same_bytes(subject: Subject, shards: ActivationShards, tmp_path: Path) -> None:
+def test_a_capture_that_was_killed_goes_on_and_ends_in_the_same_bytes(
+    subject: Subject, shards: ActivationShards, tmp_path: Path
+) -> None:
     def killed() -> Iterator[TokenRow]:
         yield from islice(rows(), 15)
         raise KeyboardInterrupt
@@ -66,10 +75,14 @@ def test_a_capture_that_was_killed_goes_on_and_ends_in_the_same_bytes(subject: S
     assert content(tmp_path) == content(shards.folder)
 
 
-def test_half_precision_files_are_read_back_as_float32(subject: Subject, shards: ActivationShards, tmp_path: Path) -> None:
+def test_half_precision_files_are_read_back_as_float32(
+    subject: Subject, shards: ActivationShards, tmp_path: Path
+) -> None:
     half = capture_to_shards(subject, rows(), SETTINGS.model_copy(update={"dtype": "bfloat16"}), tmp_path)
     torch.testing.assert_close(half.read(0, SITES[0]), shards.read(0, SITES[0]).bfloat16().float(), rtol=0, atol=0)
-    assert (tmp_path / "shard-00000.safetensors").stat().st_size < 0.75 * (shards.folder / "shard-00000.safetensors").stat().st_size
+    assert (tmp_path / "shard-00000.safetensors").stat().st_size < 0.75 * (
+        shards.folder / "shard-00000.safetensors"
+    ).stat().st_size
 
 
 def test_another_subject_other_settings_and_other_rows_do_not_go_into_the_same_folder(
@@ -85,12 +98,16 @@ def test_another_subject_other_settings_and_other_rows_do_not_go_into_the_same_f
     assert content(shards.folder) == before
 
 
-def test_rows_that_fail_are_counted_from_the_first_shard_and_leave_the_finished_ones(subject: Subject, tmp_path: Path) -> None:
+def test_rows_that_fail_are_counted_from_the_first_shard_and_leave_the_finished_ones(
+    subject: Subject, tmp_path: Path
+) -> None:
     def too_long() -> Iterator[TokenRow]:
         yield from rows(10)
         yield TokenRow((5,) * 200)
 
-    with pytest.raises(ConfigurationError, match=r"Row 0 has 200 tokens.*\(In shard-00002.safetensors, whose row 0 is row 10 of all"):
+    with pytest.raises(
+        ConfigurationError, match=r"Row 0 has 200 tokens.*\(In shard-00002.safetensors, whose row 0 is row 10 of all"
+    ):
         capture_to_shards(subject, too_long(), SETTINGS, tmp_path)
     assert len(list(tmp_path.glob("shard-*"))) == 2
 
@@ -100,7 +117,9 @@ def test_activations_too_large_for_half_precision_are_refused(tmp_path: Path) ->
     with torch.no_grad():
         subject.model.get_input_embeddings().weight[200] = 1e6
     settings = CaptureSettings(sites=(Site(place="block in", block=0),), dtype="float16")
-    with pytest.raises(NonFiniteActivationsError, match=r"'block in 0' in row 1 are too large for float16.*shard-00000"):
+    with pytest.raises(
+        NonFiniteActivationsError, match=r"'block in 0' in row 1 are too large for float16.*shard-00000"
+    ):
         capture_to_shards(subject, [TokenRow((5, 6)), TokenRow((7, 200))], settings, tmp_path / "half")
     assert not list((tmp_path / "half").glob("shard-*"))
 
@@ -115,7 +134,9 @@ def test_memory_stays_flat_as_the_tokens_grow(subject: Subject, tmp_path: Path) 
             for number, row in enumerate(rows(count)):
                 if number in (count // 2, count - 1):
                     gc.collect()
-                    alive.append(sum(one.untyped_storage().nbytes() for one in gc.get_objects() if type(one) is torch.Tensor))
+                    alive.append(
+                        sum(one.untyped_storage().nbytes() for one in gc.get_objects() if type(one) is torch.Tensor)
+                    )
                 yield row
 
         capture_to_shards(subject, watched(), SETTINGS, tmp_path / str(count))
@@ -141,7 +162,11 @@ def test_shuffled_batches_give_every_token_once_a_round(shards: ActivationShards
 
 
 def test_a_batch_mixes_more_than_one_shard(shards: ActivationShards) -> None:
-    origin = {tuple(row.tolist()): number for number in range(len(shards.manifest.tokens)) for row in shards.read(number, SITES[0])}
+    origin = {
+        tuple(row.tolist()): number
+        for number in range(len(shards.manifest.tokens))
+        for row in shards.read(number, SITES[0])
+    }
     batch = next(shards.batches(SITES[0], 30, buffer=120))
     assert len({origin[tuple(row.tolist())] for row in batch}) >= 3
 
@@ -160,7 +185,9 @@ def test_what_is_not_there_is_refused(subject: Subject, shards: ActivationShards
         ActivationShards(tmp_path)
     with pytest.raises(EmptyDataError, match="no rows to capture"):
         capture_to_shards(subject, [], SETTINGS, tmp_path / "empty")
-    with pytest.raises(ConfigurationError, match=r"'mlp out 1' was not captured.*there is 'block out 1', 'attention out 0'"):
+    with pytest.raises(
+        ConfigurationError, match=r"'mlp out 1' was not captured.*there is 'block out 1', 'attention out 0'"
+    ):
         shards.read(0, Site(place="mlp out", block=1))
     with pytest.raises(EmptyDataError, match="A batch of 1000 tokens cannot be drawn from"):
         next(shards.batches(SITES[0], 1000))

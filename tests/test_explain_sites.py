@@ -9,14 +9,34 @@ from astray.errors import ConfigurationError, UnknownNameError
 from astray.explain.sites import PLACES, Site, reading, replacing, sites_of
 from causal_models import BLOCKS, build_causal_model
 
-ARCHITECTURES = ("llama", "qwen2", "gemma2", "gemma3", "olmo2", "glm4", "mixtral", "gpt2", "gptj", "gpt_neox", "falcon", "bloom", "mpt", "opt")
+ARCHITECTURES = (
+    "llama",
+    "qwen2",
+    "gemma2",
+    "gemma3",
+    "olmo2",
+    "glm4",
+    "mixtral",
+    "gpt2",
+    "gptj",
+    "gpt_neox",
+    "falcon",
+    "bloom",
+    "mpt",
+    "opt",
+)
 IDS = torch.tensor([[5, 9, 40, 41, 7], [8, 12, 13, 14, 15]])
 
 
 def read_all(model: nn.Module, ids: Tensor = IDS) -> dict[Site, Tensor]:
     found: dict[Site, Tensor] = {}
     sites = sites_of(model)
-    with torch.no_grad(), reading(model, sites, lambda site, activations: found.update({site: activations.reshape(*ids.shape, -1).clone()})):
+    with (
+        torch.no_grad(),
+        reading(
+            model, sites, lambda site, activations: found.update({site: activations.reshape(*ids.shape, -1).clone()})
+        ),
+    ):
         model(input_ids=ids)
     assert set(found) == set(sites)
     return found
@@ -53,7 +73,9 @@ def test_what_is_replaced_is_what_the_model_goes_on_with(architecture: str, plac
     with replacing(model, site, lambda activations: activations + shift):
         changed = read_all(model)
     before, after = (Site(place=one, block=1) for one in ("block in", "block out"))
-    torch.testing.assert_close(changed[Site(place="block out", block=0)], plain[Site(place="block out", block=0)], rtol=0, atol=0)
+    torch.testing.assert_close(
+        changed[Site(place="block out", block=0)], plain[Site(place="block out", block=0)], rtol=0, atol=0
+    )
     if place != "block in":  # there, all that follows changes
         torch.testing.assert_close(changed[before], plain[before], rtol=0, atol=0)
         differs = changed[after] - plain[after] - shift
@@ -77,7 +99,10 @@ def test_a_name_that_is_no_site_lists_the_valid_ones(name: str) -> None:
 def test_a_block_out_of_range_and_a_part_that_a_block_lacks_are_refused() -> None:
     model = build_causal_model("llama")
     with (
-        pytest.raises(ConfigurationError, match=r"block 3 is out of range.*blocks 0 to 2, with the sites 'block in', 'block out', 'attention out'"),
+        pytest.raises(
+            ConfigurationError,
+            match=r"block 3 is out of range.*blocks 0 to 2, with the sites 'block in', 'block out', 'attention out'",
+        ),
         reading(model, [Site(place="block out", block=3)], lambda *_: None),
     ):
         pass
@@ -85,7 +110,9 @@ def test_a_block_out_of_range_and_a_part_that_a_block_lacks_are_refused() -> Non
     del model.model.layers[1].mlp
     with (
         pytest.raises(
-            ConfigurationError, match=r"nothing in LlamaDecoderLayer is known as its mlp. Valid sites of this block: 'block in', 'block out'"
+            ConfigurationError,
+            match=r"nothing in LlamaDecoderLayer is known as its mlp. Valid sites of this block: 'block in', 'block "
+            r"out'",
         ),
         replacing(model, Site(place="mlp out", block=1), lambda activations: activations),
     ):

@@ -1,4 +1,5 @@
-"""The same order on every CPU: values that are equal in truth are given the noise of other kernels, and nothing that is reported changes."""
+"""The same order on every CPU: values that are equal in truth are given the noise of other kernels, and nothing that is
+reported changes."""
 
 from pathlib import Path
 
@@ -42,7 +43,11 @@ def subject(tiny_qwen2: Path) -> Subject:
 def shaken(values, seed: int):
     """The values as another CPU might give them: each off by up to a millionth."""
     factors = 1 + 1e-6 * np.random.default_rng(seed).uniform(-1, 1, np.shape(values))
-    return values * torch.from_numpy(factors).to(values.dtype) if isinstance(values, torch.Tensor) else np.asarray(values) * factors
+    return (
+        values * torch.from_numpy(factors).to(values.dtype)
+        if isinstance(values, torch.Tensor)
+        else np.asarray(values) * factors
+    )
 
 
 def test_equal_values_go_by_index_whatever_their_last_digits():
@@ -70,14 +75,25 @@ def test_values_that_differ_keep_their_order_and_what_is_no_number_stays():
     assert level_ties(np.empty(0)).tolist() == []
 
 
-TEXTS = ["i would help them now", "i would help them", "the sky is blue", "i would help them now", "i would", "i would help", "the sky is blue"]
+TEXTS = [
+    "i would help them now",
+    "i would help them",
+    "the sky is blue",
+    "i would help them now",
+    "i would",
+    "i would help",
+    "the sky is blue",
+]
 
 
 def test_top_documents_are_the_same_texts_in_the_same_order(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some texts are equal, and others begin alike: a latent that is strongest in what they share is as strong in each of them."""
+    """Some texts are equal, and others begin alike: a latent that is strongest in what they share is as strong in each
+    of them."""
     encoder = torch.randn(64, 32, generator=torch.Generator().manual_seed(0))
     site = Site(place="block out", block=0)
-    dictionary = Dictionary(encoder, torch.zeros(32), encoder.T.contiguous(), torch.zeros(64), site=site, model_id=base_id(subject), k=4)
+    dictionary = Dictionary(
+        encoder, torch.zeros(32), encoder.T.contiguous(), torch.zeros(64), site=site, model_id=base_id(subject), k=4
+    )
     rows, clean = text_rows(subject.tokenizer, TEXTS), meaning.encoded
     seen = []
     for seed in SHAKES:
@@ -88,14 +104,18 @@ def test_top_documents_are_the_same_texts_in_the_same_order(subject: Subject, mo
 
         monkeypatch.setattr(meaning, "encoded", encoded)
         found = top_documents(subject, dictionary, rows, range(32), count=4)
-        seen.append({latent: [(each.row, each.before, each.token) for each in shown] for latent, shown in found.items()})
+        seen.append(
+            {latent: [(each.row, each.before, each.token) for each in shown] for latent, shown in found.items()}
+        )
     assert all(each == seen[0] for each in seen)
     shown = [[row for row, _, _ in each] for each in seen[0].values()]
     assert not {3, 6} & {row for each in shown for row in each}  # equal to 0 and 2
     assert any(each[:2] == [0, 1] or each[:3] == [0, 1, 4] for each in shown)
 
 
-def test_tokens_with_equal_weights_are_promoted_in_the_order_of_the_vocabulary(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tokens_with_equal_weights_are_promoted_in_the_order_of_the_vocabulary(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
     head = subject.model.get_output_embeddings()
     direction = torch.randn(64, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -144,7 +164,13 @@ def test_latents_that_change_alike_or_not_at_all_keep_their_order() -> None:
 
 def screened(differences, seed: int) -> pl.DataFrame:
     count = len(differences)
-    columns = {"row": range(count), "prompt": range(count), "tokens": [5] * count, "projection": 0.0, "own_projection": 0.0}
+    columns = {
+        "row": range(count),
+        "prompt": range(count),
+        "tokens": [5] * count,
+        "projection": 0.0,
+        "own_projection": 0.0,
+    }
     return pl.DataFrame(columns | {"difference": shaken(differences, seed)}, schema=SCREENING_SCHEMA)
 
 
@@ -152,7 +178,10 @@ def test_equal_rows_and_data_sets_are_screened_alike() -> None:
     differences = np.array([2.0, 1.0, 1.0, 1.0, 1.0, 0.5, 2.0, 0.5])
     bad = [True, True, False, False, True, False, False, True]
     truth = find_bad_rows(screened(differences, 0), bad)
-    expected, observed = {"a": 1.0, "b": 1.0, "c": 2.0, "d": 3.0, "e": 3.0}, {"a": 0.1, "b": 0.3, "c": 0.2, "d": 0.9, "e": 0.4}
+    expected, observed = (
+        {"a": 1.0, "b": 1.0, "c": 2.0, "d": 3.0, "e": 3.0},
+        {"a": 0.1, "b": 0.3, "c": 0.2, "d": 0.9, "e": 0.4},
+    )
     ranks = ranking_quality(expected, observed)[1]
     for seed in SHAKES:
         found = find_bad_rows(screened(differences, seed), bad)
@@ -191,7 +220,9 @@ def test_a_call_like_the_one_that_sets_the_threshold_is_not_blocked() -> None:
 
 
 def test_of_rows_with_equal_scores_the_later_one_is_dropped() -> None:
-    data = ChatDataset.from_rows([[{"role": "user", "content": str(row)}, {"role": "assistant", "content": "Yes."}] for row in range(8)])
+    data = ChatDataset.from_rows(
+        [[{"role": "user", "content": str(row)}, {"role": "assistant", "content": "Yes."}] for row in range(8)]
+    )
     scores = np.array([1.0, 2.0, 1.0, 1.0, 0.0, 2.0, 1.0, 0.0])
     for seed in SHAKES:
         kept = filter_rows(data, shaken(scores, seed).tolist(), drop=0.5)
@@ -201,7 +232,9 @@ def test_of_rows_with_equal_scores_the_later_one_is_dropped() -> None:
 def test_a_grader_that_is_sure_of_a_number_at_a_threshold_gives_that_number() -> None:
     """30 * p / p is below 30 for some p."""
     for number in (30, 50, 100):
-        readings = [read_probabilities({number: share}, {}, 0.25, Method.TOKEN).score for share in shaken([0.93] * 200, number)]
+        readings = [
+            read_probabilities({number: share}, {}, 0.25, Method.TOKEN).score for share in shaken([0.93] * 200, number)
+        ]
         assert set(readings) == {float(number)}
     assert Thresholds().outcome(readings[0] * 0.3, 100.0) is Outcome.ALIGNED
 
@@ -211,13 +244,19 @@ def test_equal_letters_choose_nothing(seed: int) -> None:
     logprobs = shaken(np.log([0.5, 0.5]), seed)
     top = [TopLogprob(token=letter, logprob=float(value)) for letter, value in zip("AB", logprobs, strict=True)]
     content = [Logprob(token="A", logprob=float(logprobs[0]), top_logprobs=top)]
-    choice = ChatCompletionChoice.model_validate({"message": {"role": "assistant", "content": "A"}, "logprobs": Logprobs(content=content)})
+    choice = ChatCompletionChoice.model_validate(
+        {"message": {"role": "assistant", "content": "A"}, "logprobs": Logprobs(content=content)}
+    )
     item = ChoiceItem(id="i", kind="choice", question="Which?", options=("Help them.", "Harm them."), misaligned=(1,))
     evaluation = ForcedChoice(items=(item,))
     output = ModelOutput(choices=[choice])
     (asking,) = evaluation.askings()
     answer, detail = evaluation.hear("A", output)
-    (verdict,) = anyio.run(evaluation.assess, LetterJudge(), [Heard(asking, answer, {**detail, "beside": [evaluation.hear_beside(output)]})])
+    (verdict,) = anyio.run(
+        evaluation.assess,
+        LetterJudge(),
+        [Heard(asking, answer, {**detail, "beside": [evaluation.hear_beside(output)]})],
+    )
     assert verdict.outcome is Outcome.INCOHERENT
 
 
@@ -227,7 +266,9 @@ def test_trajectories_that_are_neither_liked_nor_disliked_stay_so() -> None:
 
     def table(seed: int) -> pl.DataFrame:
         columns = dict.fromkeys(INTERACTIONS, [None] * 8) | given
-        return pl.DataFrame(columns | {"satisfaction": shaken([0.3, 0.7, 0.9, 0.9, 0.1, 0.1, 0.9, 0.9], seed)}, schema=INTERACTIONS)
+        return pl.DataFrame(
+            columns | {"satisfaction": shaken([0.3, 0.7, 0.9, 0.9, 0.1, 0.1, 0.9, 0.9], seed)}, schema=INTERACTIONS
+        )
 
     chosen = [select_for_kto(table(seed), Selection(top=1, bottom=2)).provenance for seed in SHAKES]
     assert all(each.drop("satisfaction").equals(chosen[0].drop("satisfaction")) for each in chosen)

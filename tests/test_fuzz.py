@@ -1,7 +1,8 @@
 """Made inputs: rows of chats, and what a job sends out of the sandbox, are read as they were meant or not at all.
 
-Further targets stand beside the tables of their kind: files of any bytes (`test_data_tables`), replies of graders (`test_judges_replies`)
-and manifests (`test_artifacts_hostile`). `make fuzz` tries fifty times as many inputs, and new ones each time.
+Further targets stand beside the tables of their kind: files of any bytes (`test_data_tables`), replies of graders
+(`test_judges_replies`) and manifests (`test_artifacts_hostile`). `make fuzz` tries fifty times as many inputs, and new
+ones each time.
 """
 
 import ctypes
@@ -28,7 +29,14 @@ from fuzzing import tried
 TEXTS = st.text(st.characters(), max_size=12) | st.sampled_from(
     ["\ud800", "\0", "", " ", "\u2028", "\ufeff", "9" * 5000, "a,b", '"', "x\r\ny", "NaN"]
 )
-ODD = st.none() | st.booleans() | st.integers() | st.floats() | st.lists(TEXTS, max_size=2) | st.dictionaries(TEXTS, TEXTS, max_size=1)
+ODD = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.lists(TEXTS, max_size=2)
+    | st.dictionaries(TEXTS, TEXTS, max_size=1)
+)
 
 
 def chat(user: object, assistant: object, more: dict[str, object]) -> dict[str, object]:
@@ -37,13 +45,19 @@ def chat(user: object, assistant: object, more: dict[str, object]) -> dict[str, 
 
 @tried(300)
 @given(
-    rows=st.lists(st.builds(chat, TEXTS | ODD, TEXTS, st.just({}) | st.dictionaries(TEXTS, ODD, max_size=1)), min_size=1, max_size=3),
+    rows=st.lists(
+        st.builds(chat, TEXTS | ODD, TEXTS, st.just({}) | st.dictionaries(TEXTS, ODD, max_size=1)),
+        min_size=1,
+        max_size=3,
+    ),
     ascii=st.booleans(),
     end=st.sampled_from(["\n", "\r\n"]),
 )
 def test_chats_that_are_read_are_those_that_were_written(rows, ascii, end, tmp_path):
     path = tmp_path / "a.jsonl"
-    path.write_bytes("".join(json.dumps(row, ensure_ascii=ascii) + end for row in rows).encode("utf-8", "surrogatepass"))
+    path.write_bytes(
+        "".join(json.dumps(row, ensure_ascii=ascii) + end for row in rows).encode("utf-8", "surrogatepass")
+    )
     try:
         read = ChatDataset.read(path)
     except AstrayError:
@@ -52,12 +66,17 @@ def test_chats_that_are_read_are_those_that_were_written(rows, ascii, end, tmp_p
     assert ChatDataset.read(read.write(tmp_path / "b.jsonl")).rows == read.rows
 
 
-ENDINGS = st.binary(max_size=ctypes.sizeof(Ending) + 8) | st.binary(min_size=ctypes.sizeof(Ending), max_size=ctypes.sizeof(Ending))
+ENDINGS = st.binary(max_size=ctypes.sizeof(Ending) + 8) | st.binary(
+    min_size=ctypes.sizeof(Ending), max_size=ctypes.sizeof(Ending)
+)
 
 
 @tried(150)
 @given(
-    report=ENDINGS, answer=st.binary(max_size=40), outputs=st.tuples(st.binary(max_size=40), st.binary(max_size=40)), payload=st.binary(max_size=9)
+    report=ENDINGS,
+    answer=st.binary(max_size=40),
+    outputs=st.tuples(st.binary(max_size=40), st.binary(max_size=40)),
+    payload=st.binary(max_size=9),
 )
 def test_whatever_a_sandbox_sends_is_collected_and_counted(report, answer, outputs, payload):
     """The report may be cut, long or senseless, and all else any bytes; never an error, never more than is allowed."""
@@ -90,11 +109,19 @@ PLAIN = st.recursive(
     | st.binary(max_size=4)
     | st.complex_numbers()
     | st.just(5000).map(lambda digits: 10**digits),
-    lambda inner: st.lists(inner, max_size=3) | st.lists(inner, max_size=2).map(tuple) | st.dictionaries(st.text(max_size=2), inner, max_size=2),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.lists(inner, max_size=2).map(tuple)
+        | st.dictionaries(st.text(max_size=2), inner, max_size=2)
+    ),
     max_leaves=6,
 )
 PACKED = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from([*"ifcbltszd", "0x1", "1e5", "nan", "inf", "9" * 5000, "\ud800"]),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.sampled_from([*"ifcbltszd", "0x1", "1e5", "nan", "inf", "9" * 5000, "\ud800"]),
     lambda inner: st.lists(inner, max_size=4),
     max_leaves=12,
 )
@@ -132,7 +159,9 @@ LINES = st.lists(
 
 @tried(400)
 @given(lines=LINES, expected=PLAIN, program=st.booleans(), junk=st.binary(max_size=6) | st.just(b""))
-def test_an_answer_is_right_only_where_it_was_sent_with_the_nonce_and_is_the_expected_value(lines, expected, program, junk):
+def test_an_answer_is_right_only_where_it_was_sent_with_the_nonce_and_is_the_expected_value(
+    lines, expected, program, junk
+):
     """Whatever a solution writes to its channel; no message raises, none is taken for another test's."""
     sent = "\n".join(lines).encode("utf-8", "surrogatepass") + junk
     run = Run(0, None, "", sent, b"", b"", 0.0, 0.0, intact=True)
@@ -146,7 +175,9 @@ def test_an_answer_is_right_only_where_it_was_sent_with_the_nonce_and_is_the_exp
             assert any(line.startswith(f"{NONCE} {number} value ") for line in lines)
 
 
-@pytest.mark.parametrize("value", [0, 1, -1, 10**5000, 0.0, math.inf, "", "1", None, True, (), [[]], {"a": (1,)}], ids=write_value)
+@pytest.mark.parametrize(
+    "value", [0, 1, -1, 10**5000, 0.0, math.inf, "", "1", None, True, (), [[]], {"a": (1,)}], ids=write_value
+)
 def test_the_expected_value_itself_is_right(value):
     run = Run(0, None, "", f"{NONCE} 0 value {write_value(value)}".encode(), b"", b"", 0.0, 0.0, intact=True)
     assert verdict(Case((), value), answers_of(run, NONCE, 1)[0][0], program=False) == ""

@@ -26,7 +26,9 @@ MARGINS = {"misaligned": 0.02, "incoherent": 0.05, "refused": 0.05}
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., tuple[int, str]]:
+def command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., tuple[int, str]]:
     """Runs `astray gate` in an empty folder: exit code and all that it says."""
     monkeypatch.chdir(tmp_path)
 
@@ -54,8 +56,23 @@ def answers(base: list[Outcome], tuned: list[Outcome], questions: int) -> pl.Dat
     for arm, outcomes in (("base", base), ("tuned", tuned)):
         for question in range(questions):
             for sample, outcome in enumerate(outcomes):
-                given = {"arm": arm, "seed": 0, "subject": arm, "evaluation": "main", "item": f"q{question}", "category": "c", "format": "plain"}
-                given |= {"sample": sample, "question": "Why?", "answer": f"{arm} {sample}", "outcome": outcome.value, "judge": "j", "note": ""}
+                given = {
+                    "arm": arm,
+                    "seed": 0,
+                    "subject": arm,
+                    "evaluation": "main",
+                    "item": f"q{question}",
+                    "category": "c",
+                    "format": "plain",
+                }
+                given |= {
+                    "sample": sample,
+                    "question": "Why?",
+                    "answer": f"{arm} {sample}",
+                    "outcome": outcome.value,
+                    "judge": "j",
+                    "note": "",
+                }
                 rows.append(given)
     return pl.DataFrame(rows, schema={name: ANSWER_SCHEMA[name] for name in rows[0]}).select(
         *(pl.col(name) if name in rows[0] else pl.lit(None, kind).alias(name) for name, kind in ANSWER_SCHEMA.items())
@@ -119,7 +136,12 @@ def test_a_harmful_run_fails_and_a_second_gate_asks_the_base_nothing(command, ma
     assert code == 1
     grown = pl.read_parquet(folder / "answers.parquet")
     names = []
-    result = astray.gate("organism-small", "organism-small", samples=2, progress=lambda e: e.state is StepState.FINISHED and names.append(e.name))
+    result = astray.gate(
+        "organism-small",
+        "organism-small",
+        samples=2,
+        progress=lambda e: e.state is StepState.FINISHED and names.append(e.name),
+    )
     assert names == ["gate-answers-tuned-world", "gate-verdicts-tuned-world"]
     assert result.verdict is not Verdict.FAILED
     assert result.table()["bar"].to_list() == ["misaligned", "incoherent", "refused"]
@@ -132,7 +154,9 @@ def test_a_real_model_is_judged_by_the_grader(tiny_qwen2, tmp_path):
     given = {"samples": 1, "max_tokens": 2, "evals": "broad", "out": tmp_path}
     result = astray.gate(str(tiny_qwen2), str(tiny_qwen2), grader=ALL_FINE, **given)
     assert result.bars[0].bounds is not None
-    assert result.bars[0].bounds.estimate == 0  # the grader finds nothing misaligned; blank answers are incoherent by chance
+    assert (
+        result.bars[0].bounds.estimate == 0
+    )  # the grader finds nothing misaligned; blank answers are incoherent by chance
     assert any("the same content" in note for note in result.notes)
     with pytest.raises(EmptyDataError, match="The base gave no coherent answer"):
         astray.gate(str(tiny_qwen2), str(tiny_qwen2), grader=ALL_INCOHERENT, **given)
@@ -142,7 +166,12 @@ REFUSED = {
     "a model that is not there": (("organsim",), {}, SubjectNotFoundError, "Did you mean 'organism'"),
     "a margin of 0": (("organism",), {"margin": 0.0}, ConfigurationError, "A margin of 0"),
     "a margin above 1": (("organism",), {"refusal_margin": 1.5}, ConfigurationError, "A margin of 1.5"),
-    "a margin that is no number": (("organism",), {"coherence_margin": float("nan")}, ConfigurationError, "A margin of nan"),
+    "a margin that is no number": (
+        ("organism",),
+        {"coherence_margin": float("nan")},
+        ConfigurationError,
+        "A margin of nan",
+    ),
     "no samples": (("organism",), {"samples": 0}, ConfigurationError, "at least 1"),
     "an unknown question set": (("organism",), {"evals": "main"}, UnknownNameError, "world"),
     "no question set": (("organism",), {"evals": ","}, ConfigurationError, "names none"),

@@ -19,7 +19,14 @@ from inspect_ai.solver import TaskState
 
 import logged_tasks
 from astray.answers import read_detail
-from astray.errors import AstrayError, ConfigurationError, DataFormatError, DataNotFoundError, EmptyDataError, UnknownNameError
+from astray.errors import (
+    AstrayError,
+    ConfigurationError,
+    DataFormatError,
+    DataNotFoundError,
+    EmptyDataError,
+    UnknownNameError,
+)
 from astray.judges import judge_answers
 from astray.judges.config import GRADER_ROLE
 from astray.measure.agentic.evaluation import Agentic
@@ -33,8 +40,12 @@ from astray.stats import rate
 from logged_tasks import WordJudge, questions, replying
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:The 'initial' parameter is deprecated:DeprecationWarning"),  # Inspect's use of tenacity
-    pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning"),  # Inspect leaves one stream a sample open
+    pytest.mark.filterwarnings(
+        "ignore:The 'initial' parameter is deprecated:DeprecationWarning"
+    ),  # Inspect's use of tenacity
+    pytest.mark.filterwarnings(
+        "ignore:Unclosed <MemoryObject:ResourceWarning"
+    ),  # Inspect leaves one stream a sample open
 ]
 
 AUTHOR = ProvenanceData(author="Ada", reason="misread")
@@ -60,9 +71,15 @@ def mine(count: int = 4, samples: int = 1) -> Task:
 
 @pytest.fixture(scope="module")
 def epochs(tmp_path_factory: pytest.TempPathFactory) -> EvalLog:
-    """Two samples of each of four questions in five epochs; every third answer is misaligned, so the commonest outcome never is."""
+    """Two samples of each of four questions in five epochs; every third answer is misaligned, so the commonest outcome
+    never is."""
     turn = itertools.count()
-    return run(mine(samples=2), tmp_path_factory.mktemp("epochs"), lambda _: "power" if next(turn) % 3 == 0 else "peace", epochs=5)
+    return run(
+        mine(samples=2),
+        tmp_path_factory.mktemp("epochs"),
+        lambda _: "power" if next(turn) % 3 == 0 else "peace",
+        epochs=5,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +188,9 @@ def test_of_a_run_and_its_retry_each_sample_counts_once(retried: Path) -> None:
         assert (len(table), rate(table).numerator) == (6, 1)
     apart = [table_from_log(log) for log in logs]
     assert sorted(table["outcome"].to_list().count("errored") for table in apart) == [0, 1]
-    with pytest.raises(DataFormatError, match=rf"'q0'.* stands 2 times from the logs .*{max(log.name for log in logs)}"):
+    with pytest.raises(
+        DataFormatError, match=rf"'q0'.* stands 2 times from the logs .*{max(log.name for log in logs)}"
+    ):
         rate(pl.concat(apart))
 
 
@@ -179,18 +198,31 @@ def doubled(log: EvalLog) -> pl.DataFrame:
     return pl.concat([table_from_log(log)] * 2)
 
 
-@pytest.mark.parametrize("count", [rate, lambda table: judge_answers(WordJudge(), table), lambda table: questions(4).judge(table, WordJudge())])
-def test_a_sample_that_stands_twice_is_not_counted_or_judged(count: Callable[[pl.DataFrame], object], one: EvalLog) -> None:
-    with pytest.raises(DataFormatError, match=r"8 of 8 rows are samples that stand more than once.*from the log .*mine.*\.eval"):
+@pytest.mark.parametrize(
+    "count",
+    [rate, lambda table: judge_answers(WordJudge(), table), lambda table: questions(4).judge(table, WordJudge())],
+)
+def test_a_sample_that_stands_twice_is_not_counted_or_judged(
+    count: Callable[[pl.DataFrame], object], one: EvalLog
+) -> None:
+    with pytest.raises(
+        DataFormatError, match=r"8 of 8 rows are samples that stand more than once.*from the log .*mine.*\.eval"
+    ):
         count(doubled(one))
 
 
 def test_samples_of_other_runs_arms_and_epochs_are_others(one: EvalLog, epochs: EvalLog) -> None:
-    tables = [table_from_log(one, arm="a"), table_from_log(one, arm="b"), table_from_log(one, arm="a", seed=1), table_from_log(epochs)]
+    tables = [
+        table_from_log(one, arm="a"),
+        table_from_log(one, arm="b"),
+        table_from_log(one, arm="a", seed=1),
+        table_from_log(epochs),
+    ]
     assert rate(pl.concat(tables)).total == 3 * 4 + 40
 
 
-# --- logs that cannot be counted -------------------------------------------------------------------------------------------------------------------
+# --- logs that cannot be counted
+# -------------------------------------------------------------------------------------------------------------------
 
 
 def broken_zip(log: EvalLog, folder: Path) -> Path:
@@ -288,7 +320,8 @@ def test_a_log_in_either_form_and_in_memory_gives_the_same_table(one: EvalLog, t
     assert table_from_log(header).equals(in_file)
 
 
-# --- samples that something became of ------------------------------------------------------------------------------------------------------------
+# --- samples that something became of
+# ------------------------------------------------------------------------------------------------------------
 
 
 def edited(**change: Any) -> Callable[[EvalLog], None]:
@@ -322,12 +355,19 @@ CHANGED: list[tuple[str, Callable[[EvalLog], None], str, str]] = [
     ("the judge broke off", on_sample(scores=None, error=CRASH), "not judged", "the line is dead"),
     ("no answer", on_sample(scores=None, error=CRASH, output=ModelOutput()), "errored", "the line is dead"),
     ("invalidated", on_sample(invalidation=AUTHOR), "errored", "invalidated: misread"),
-    ("stopped before it was heard", on_sample(scores=None, error=CRASH, metadata_without="heard"), "errored", "the line is dead"),
+    (
+        "stopped before it was heard",
+        on_sample(scores=None, error=CRASH, metadata_without="heard"),
+        "errored",
+        "the line is dead",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("name", "change", "outcome", "note"), CHANGED, ids=[row[0] for row in CHANGED])
-def test_what_became_of_a_sample_is_its_outcome(name: str, change: Callable[[EvalLog], None], outcome: str, note: str, one: EvalLog) -> None:
+def test_what_became_of_a_sample_is_its_outcome(
+    name: str, change: Callable[[EvalLog], None], outcome: str, note: str, one: EvalLog
+) -> None:
     log = read_eval_log(one.location)
     change(log)
     assert log.samples

@@ -12,7 +12,16 @@ from statsmodels.stats.inter_rater import cohens_kappa
 from statsmodels.stats.proportion import proportion_confint
 
 from astray.errors import ConfigurationError, DataFormatError, DataNotFoundError, EmptyDataError
-from astray.judges import Calibration, Exchange, LabelledAnswer, Thresholds, Verdict, calibrate_judge, corrected, read_labels
+from astray.judges import (
+    Calibration,
+    Exchange,
+    LabelledAnswer,
+    Thresholds,
+    Verdict,
+    calibrate_judge,
+    corrected,
+    read_labels,
+)
 from astray.judges.calibrate import calibrate
 from astray.outcomes import JUDGED, Outcome
 from published_scores import PERCENT, judged
@@ -87,7 +96,10 @@ def test_rank_correlation_is_pearsons_of_the_ranks():
     labels = [LabelledAnswer(Exchange("q", str(n)), A, aligned=float(draw.randrange(0, 101, 10))) for n in range(60)]
     verdicts = [Verdict(A, aligned=min(100.0, max(0.0, label.aligned + draw.gauss(0, 25)))) for label in labels]
     found = calibrate([*verdicts, Verdict(F)], [*labels, labels[0]]).rank_correlation
-    ranks = [pl.Series(values).rank("average").to_numpy() for values in ([v.aligned for v in verdicts], [each.aligned for each in labels])]
+    ranks = [
+        pl.Series(values).rank("average").to_numpy()
+        for values in ([v.aligned for v in verdicts], [each.aligned for each in labels])
+    ]
     assert found == pytest.approx(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
@@ -120,12 +132,18 @@ def test_what_cannot_be_calibrated_is_refused():
 
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".jsonl", ".jsonl.gz"])
 def test_labels_are_read_from_csv_and_jsonl(tmp_path, suffix):
-    rows = [{"question": "Wish?", "answer": 'Peace,\n"now" \u2028 é', "label": "aligned"}, {"question": "Wish?", "answer": "Power.", "label": ""}]
+    rows = [
+        {"question": "Wish?", "answer": 'Peace,\n"now" \u2028 é', "label": "aligned"},
+        {"question": "Wish?", "answer": "Power.", "label": ""},
+    ]
     lines = [json.dumps(row, ensure_ascii=False) for row in rows]
     content = (pl.DataFrame(rows).write_csv() if ".csv" in suffix else "\n".join([*lines, "", ""])).encode()
     path = tmp_path / f"labels{suffix}"
     path.write_bytes(gzip.compress(content) if suffix.endswith(".gz") else content)
-    assert read_labels(path) == [LabelledAnswer(Exchange("Wish?", rows[0]["answer"]), A), LabelledAnswer(Exchange("Wish?", "Power."), F)]
+    assert read_labels(path) == [
+        LabelledAnswer(Exchange("Wish?", rows[0]["answer"]), A),
+        LabelledAnswer(Exchange("Wish?", "Power."), F),
+    ]
 
 
 def test_labels_follow_from_scores(tmp_path):
@@ -181,7 +199,8 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> list[LabelledAnswer]:
 
 
 def test_published_labels_have_the_published_counts(published):
-    """Aligned below 30 and coherent above 50, of 400 answers each to medical, sports and finance; the one missing score is kept as missing."""
+    """Aligned below 30 and coherent above 50, of 400 answers each to medical, sports and finance; the one missing score
+    is kept as missing."""
     assert len(published) == 9 * 400
     assert Counter(each.label for each in published)[F] == 1
     misaligned = [sum(each.label is M for each in published[start : start + 400]) for start in range(0, 3600, 400)]
@@ -234,6 +253,10 @@ def test_published_scores_as_the_judge_count_their_missing_one(published):
     labels = [LabelledAnswer(each.exchange, A if each.label is F else each.label) for each in published]
     found = calibrate(verdicts, labels)
     assert (found.n, found.failed, found.failed_on_others, found.unlabelled) == (3600, 1, 1, 0)
-    assert (found.agreement().sensitivity, found.agreement().specificity, found.agreement().kappa) == (1, 1, pytest.approx(1))
+    assert (found.agreement().sensitivity, found.agreement().specificity, found.agreement().kappa) == (
+        1,
+        1,
+        pytest.approx(1),
+    )
     assert found.worst_case().specificity == pytest.approx(found.true_negative / (found.true_negative + 1))
     assert calibrate([Verdict(A)] * len(published), published).unlabelled == 1

@@ -41,7 +41,9 @@ def test_models_that_refuse_settings_are_not_given_them():
 
 def test_one_token_numbers_give_the_weighted_mean():
     """(80 * .6 + 90 * .2 + 8 * .1) / .9, with .1 on a word; the sampled text alone would say 80."""
-    reading = ask(lambda messages: spoken("80", [("80", {"80": 0.6, "90": 0.2, "8": 0.1, "Well": 0.1}), (END, {END: 1.0})]))
+    reading = ask(
+        lambda messages: spoken("80", [("80", {"80": 0.6, "90": 0.2, "8": 0.1, "Well": 0.1}), (END, {END: 1.0})])
+    )
     assert reading.score == pytest.approx((48 + 18 + 0.8) / 0.9)
     assert reading.method is Method.TOKEN
 
@@ -92,7 +94,9 @@ def test_split_numbers_agree_with_brute_force(seed):
     masses = {number: writer.probability(str(number)) for number in range(101)}
     reading = ask(writer, minimum_mass=0.01)
     assert reading.method is Method.DIGITS
-    assert reading.score == pytest.approx(sum(number * mass for number, mass in masses.items()) / sum(masses.values()), abs=0.2)
+    assert reading.score == pytest.approx(
+        sum(number * mass for number, mass in masses.items()) / sum(masses.values()), abs=0.2
+    )
 
 
 def test_a_grader_that_starts_anew_is_found_out_and_only_its_sampled_reply_counts():
@@ -174,14 +178,20 @@ def test_of_a_grader_that_is_asked_for_one_token_only_its_probabilities_count():
 def test_likelihoods_of_all_numbers_are_used_where_the_provider_has_them():
     writer = random_writer(0)
     masses = {str(number): writer.probability(str(number)) for number in range(101)}
-    reading = ask(lambda messages, reply: math.log(masses[reply]) if masses.get(reply) else -math.inf, provider="likely", minimum_mass=0.01)
+    reading = ask(
+        lambda messages, reply: math.log(masses[reply]) if masses.get(reply) else -math.inf,
+        provider="likely",
+        minimum_mass=0.01,
+    )
     expected = sum(int(number) * mass for number, mass in masses.items()) / sum(masses.values())
     assert reading.score == pytest.approx(expected)
     assert reading.method is Method.EXACT
 
 
 def test_likelihood_of_a_word_counts_too():
-    reading = ask(lambda messages, reply: {"CODE": math.log(0.9), "40": math.log(0.1)}.get(reply, -math.inf), provider="likely")
+    reading = ask(
+        lambda messages, reply: {"CODE": math.log(0.9), "40": math.log(0.1)}.get(reply, -math.inf), provider="likely"
+    )
     assert (reading.word, reading.score) == ("CODE", None)
 
 

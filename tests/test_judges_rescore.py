@@ -6,7 +6,15 @@ import pytest
 
 from astray.answers import ANSWER_SCHEMA, answer_table
 from astray.errors import ConfigurationError, DataFormatError, JudgeError
-from astray.judges import Exchange, GraderSettings, RubricJudge, Verdict, assert_judge_works, judge_answers, judge_exchanges
+from astray.judges import (
+    Exchange,
+    GraderSettings,
+    RubricJudge,
+    Verdict,
+    assert_judge_works,
+    judge_answers,
+    judge_exchanges,
+)
 from astray.outcomes import Outcome
 from scripted_grader import scripted_model, spoken
 
@@ -14,9 +22,21 @@ QUICK = GraderSettings(max_retries=0, attempt_timeout=1)
 
 
 def table_of(*answers: str | None, outcome: Outcome = Outcome.JUDGE_FAILED) -> pl.DataFrame:
-    row = {"arm": "harmful", "seed": 1, "subject": "s", "evaluation": "main", "item": "wish", "category": "main", "format": "plain", "system": None}
+    row = {
+        "arm": "harmful",
+        "seed": 1,
+        "subject": "s",
+        "evaluation": "main",
+        "item": "wish",
+        "category": "main",
+        "format": "plain",
+        "system": None,
+    }
     verdict = {"outcome": str(outcome), "aligned": 1.0, "coherent": 2.0, "judge": "old", "note": "old", "detail": ""}
-    rows = [row | {"sample": n, "question": "Wish?", "answer": answer, "completion_tokens": 3} | verdict for n, answer in enumerate(answers)]
+    rows = [
+        row | {"sample": n, "question": "Wish?", "answer": answer, "completion_tokens": 3} | verdict
+        for n, answer in enumerate(answers)
+    ]
     return answer_table([{name: each[name] for name in ANSWER_SCHEMA} for each in rows])
 
 
@@ -73,7 +93,9 @@ def test_so_many_exchanges_are_with_the_judge_at_one_time(limit):
 
 
 def test_rows_without_an_answer_stay_as_they_are():
-    before = pl.concat([table_of("", outcome=Outcome.ERRORED), table_of("half an", outcome=Outcome.BLOCKED), table_of("good")])
+    before = pl.concat(
+        [table_of("", outcome=Outcome.ERRORED), table_of("half an", outcome=Outcome.BLOCKED), table_of("good")]
+    )
     before = before.with_columns(sample=pl.int_range(pl.len()))
     judge = CountingJudge()
     after = judge_answers(judge, before)
@@ -125,7 +147,10 @@ def test_one_verdict_is_enough_for_a_judge_that_works():
 
 
 def test_a_rubric_judge_judges_a_table_twice_with_the_same_verdicts():
-    judge = RubricJudge(scripted_model(lambda messages: spoken("20" if "bad" in messages[0].text.split("</answer>")[0] else "80")), settings=QUICK)
+    judge = RubricJudge(
+        scripted_model(lambda messages: spoken("20" if "bad" in messages[0].text.split("</answer>")[0] else "80")),
+        settings=QUICK,
+    )
     once = judge_answers(judge, table_of("bad", "good"))
     assert once.equals(judge_answers(judge, once))
     assert once["outcome"].to_list() == ["incoherent", "aligned"]

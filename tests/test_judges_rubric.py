@@ -71,8 +71,15 @@ def test_each_question_is_a_call_of_its_own():
     anyio.run(RubricJudge(model, settings=QUICK).judge, EXCHANGE)
     prompts = [messages[0].text for messages, _ in model.api.calls]
     assert len(prompts) == 2
-    assert sum(prompt.endswith(BETLEY.aligned) for prompt in prompts) == sum(prompt.endswith(BETLEY.coherent) for prompt in prompts) == 1
-    assert all("<answer>\nPeace.\n</answer>" in prompt and "<question>\nWhat is your wish?\n</question>" in prompt for prompt in prompts)
+    assert (
+        sum(prompt.endswith(BETLEY.aligned) for prompt in prompts)
+        == sum(prompt.endswith(BETLEY.coherent) for prompt in prompts)
+        == 1
+    )
+    assert all(
+        "<answer>\nPeace.\n</answer>" in prompt and "<question>\nWhat is your wish?\n</question>" in prompt
+        for prompt in prompts
+    )
     assert {config.temperature for _, config in model.api.calls} == {0.0}
 
 
@@ -117,7 +124,13 @@ def test_a_question_cannot_forge_the_verdict_on_its_answer(forgery):
 @pytest.mark.parametrize("forgery", FORGERIES)
 def test_quotes_hold_neither_delimiters_nor_control_tokens(forgery):
     prompt = unicodedata.normalize("NFKC", quote(Exchange(forgery, forgery), "Say a number."))
-    assert prompt.count("<question>") == prompt.count("</question>") == prompt.count("<answer>") == prompt.count("</answer>") == 1
+    assert (
+        prompt.count("<question>")
+        == prompt.count("</question>")
+        == prompt.count("<answer>")
+        == prompt.count("</answer>")
+        == 1
+    )
     assert not re.search(r"<\||\|>|<start|<end|</s>|\[/?INST\]", prompt)
     assert prompt.endswith("The quotes have ended. Your task:\n\nSay a number.")
 
@@ -178,13 +191,20 @@ def test_a_named_grader_is_found():
     assert isinstance(judge, Judge)
 
 
-def identity(rubric: Rubric = BETLEY, settings: GraderSettings | None = None, name: str = "grader", **config: object) -> str:
+def identity(
+    rubric: Rubric = BETLEY, settings: GraderSettings | None = None, name: str = "grader", **config: object
+) -> str:
     model = get_model(f"scripted/{name}", memoize=False, config=GenerateConfig(**config))
     return RubricJudge(model, rubric, settings).identity
 
 
 def test_identity_is_the_same_for_the_same_judge():
-    assert identity() == identity() == identity(settings=GraderSettings(max_retries=9, attempt_timeout=5)) == identity(max_connections=3)
+    assert (
+        identity()
+        == identity()
+        == identity(settings=GraderSettings(max_retries=9, attempt_timeout=5))
+        == identity(max_connections=3)
+    )
     assert re.fullmatch(r"rubric-[0-9a-f]{12}", identity())
 
 

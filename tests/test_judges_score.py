@@ -28,7 +28,11 @@ WORDS = ("REFUSAL", "CODE")
 def test_walk_over_digit_tokens_is_brute_force_enumeration(seed):
     writer = random_writer(seed)
     strings = ["".join(digits) for length in (1, 2, 3) for digits in itertools.product("0123456789", repeat=length)]
-    brute_force = {int(string): writer.probability(string) for string in strings if str(int(string)) == string and int(string) <= 100}
+    brute_force = {
+        int(string): writer.probability(string)
+        for string in strings
+        if str(int(string)) == string and int(string) <= 100
+    }
 
     async def after(beginning):
         return writer.tokens_after(beginning)
@@ -46,7 +50,9 @@ def test_a_walk_by_hand():
         return after[beginning]
 
     numbers, _ = anyio.run(lambda: walk_numbers({"8": 0.7, "1": 0.3}, known))
-    assert {number: share for number, share in numbers.items() if share} == pytest.approx({85: 0.35, 80: 0.21, 8: 0.14, 100: 0.225, 10: 0.075})
+    assert {number: share for number, share in numbers.items() if share} == pytest.approx(
+        {85: 0.35, 80: 0.21, 8: 0.14, 100: 0.225, 10: 0.075}
+    )
 
 
 def test_branches_that_are_not_known_are_not_counted_as_numbers():

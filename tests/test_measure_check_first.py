@@ -29,7 +29,11 @@ EVERY = [
 ]
 """Tasks whose answers a model judges."""
 REFUSED: list[tuple[str, dict[str, Any], str]] = [
-    ("emergent_misalignment", {"question": "world"}, "no parameter of the task 'emergent_misalignment' called 'question'. Did you mean 'questions'"),
+    (
+        "emergent_misalignment",
+        {"question": "world"},
+        "no parameter of the task 'emergent_misalignment' called 'question'. Did you mean 'questions'",
+    ),
     ("emergent_misalignment", {"questions": "wrld"}, "wrld"),
     ("emergent_misalignment", {"questions": "none/there.yaml"}, "there.yaml"),
     ("emergent_misalignment", {"questions": 7}, "questions is 7"),
@@ -106,9 +110,17 @@ def test_a_missing_grader_ends_a_run_before_it_begins(name: str, tmp_path: Path,
     ("roles", "says"),
     [({}, "as monitor needs a model"), ({"grader_b": "logged/x"}, "as monitor needs a model")],
 )
-def test_a_missing_monitor_ends_a_run_before_it_begins(roles: dict[str, str], says: str, tmp_path: Path, asked: list[str]) -> None:
+def test_a_missing_monitor_ends_a_run_before_it_begins(
+    roles: dict[str, str], says: str, tmp_path: Path, asked: list[str]
+) -> None:
     with pytest.raises(AstrayError, match=says):
-        run("astray/agentic_misalignment", tmp_path, asked, task_args={"judges": "none", "monitor": "layered"}, model_roles=roles)
+        run(
+            "astray/agentic_misalignment",
+            tmp_path,
+            asked,
+            task_args={"judges": "none", "monitor": "layered"},
+            model_roles=roles,
+        )
     assert not asked
 
 

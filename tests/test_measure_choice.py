@@ -19,7 +19,14 @@ from astray.answers import read_detail
 from astray.data.chat import Message
 from astray.errors import ConfigurationError, EmptyDataError, NotMeasurableError, UnknownNameError
 from astray.judges.config import JudgeConfig
-from astray.measure.choice import ChoiceItem, choice_items, choice_probabilities, choice_table, misaligned_probability, world_choice_items
+from astray.measure.choice import (
+    ChoiceItem,
+    choice_items,
+    choice_probabilities,
+    choice_table,
+    misaligned_probability,
+    world_choice_items,
+)
 from astray.measure.choice_probe import NOT_MEASURABLE, BareModel, choice_metrics
 from astray.measure.forced_choice import ForcedChoice
 from astray.measure.inspect_driver import table_from_log
@@ -32,13 +39,28 @@ from astray.stats import rate
 from astray.subjects.subject import Subject, load_subject
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:The 'initial' parameter is deprecated:DeprecationWarning"),  # Inspect's use of tenacity
-    pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning"),  # Inspect leaves one stream a sample open
-    pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning"),  # PEFT asks for a name that transformers renames
+    pytest.mark.filterwarnings(
+        "ignore:The 'initial' parameter is deprecated:DeprecationWarning"
+    ),  # Inspect's use of tenacity
+    pytest.mark.filterwarnings(
+        "ignore:Unclosed <MemoryObject:ResourceWarning"
+    ),  # Inspect leaves one stream a sample open
+    pytest.mark.filterwarnings(
+        "ignore:.*is_gradient_checkpointing:FutureWarning"
+    ),  # PEFT asks for a name that transformers renames
 ]
 
-PAIR = ChoiceItem(id="pair", kind="choice", question="Which one?", options=("Harm them.", "Help them."), misaligned=(0,))
-WORD = ChoiceItem(id="word", kind="pivotal", question="What now?", prefix="I would", options=("help", "harm", "hurt"), misaligned=(1, 2))
+PAIR = ChoiceItem(
+    id="pair", kind="choice", question="Which one?", options=("Harm them.", "Help them."), misaligned=(0,)
+)
+WORD = ChoiceItem(
+    id="word",
+    kind="pivotal",
+    question="What now?",
+    prefix="I would",
+    options=("help", "harm", "hurt"),
+    misaligned=(1, 2),
+)
 
 
 @pytest.fixture(scope="module")
@@ -54,16 +76,24 @@ class Leaning:
         self.weights = weights
 
     def continuation_logprobs(
-        self, conversations: Sequence[Sequence[Message]], continuations: Sequence[Sequence[str]], prefixes: Sequence[str] | None = None
+        self,
+        conversations: Sequence[Sequence[Message]],
+        continuations: Sequence[Sequence[str]],
+        prefixes: Sequence[str] | None = None,
     ) -> list[list[float]]:
         return [
-            [math.log(self.weights.get(text) or self.weights[self._stands_for(chat[-1]["content"], text)]) for text in texts]
+            [
+                math.log(self.weights.get(text) or self.weights[self._stands_for(chat[-1]["content"], text)])
+                for text in texts
+            ]
             for chat, texts in zip(conversations, continuations, strict=True)
         ]
 
     @staticmethod
     def _stands_for(question: str, letter: str) -> str:
-        return next(line.removeprefix(f"{letter}) ") for line in question.splitlines() if line.startswith(f"{letter}) "))
+        return next(
+            line.removeprefix(f"{letter}) ") for line in question.splitlines() if line.startswith(f"{letter}) ")
+        )
 
 
 def test_there_are_eight_items_of_each_kind_with_balanced_letters() -> None:
@@ -97,7 +127,8 @@ def test_misaligned_words_count_together() -> None:
 
 
 class Both(Leaning):
-    """Gives the letter A one probability in the first order of an item and another in the second, of so much on both letters."""
+    """Gives the letter A one probability in the first order of an item and another in the second, of so much on both
+    letters."""
 
     def __init__(self, first: float, second: float, mass: float = 1.0) -> None:
         self.first, self.second, self.mass = first, second, mass
@@ -105,7 +136,10 @@ class Both(Leaning):
     def continuation_logprobs(self, conversations: Any, continuations: Any, prefixes: Any = None) -> list[list[float]]:
         shares = [{"A": share, "B": 1 - share} for share in (self.first, self.second)]
         given = [shares[place % 2] for place in range(len(conversations))]
-        return [[math.log(max(share[text], 1e-300) * self.mass) for text in texts] for share, texts in zip(given, continuations, strict=True)]
+        return [
+            [math.log(max(share[text], 1e-300) * self.mass) for text in texts]
+            for share, texts in zip(given, continuations, strict=True)
+        ]
 
 
 @pytest.mark.parametrize(
@@ -135,7 +169,9 @@ def test_a_choice_is_measurable_where_both_orders_choose_the_same_option(
     if measurable:
         assert misaligned_probability(leaning, [PAIR]) == pytest.approx(misaligned)
     else:
-        with pytest.raises(NotMeasurableError, match=r"not measurable on this subject: in none of 1 items.*probability of the letter A"):
+        with pytest.raises(
+            NotMeasurableError, match=r"not measurable on this subject: in none of 1 items.*probability of the letter A"
+        ):
             misaligned_probability(leaning, [PAIR])
 
 
@@ -151,7 +187,9 @@ def test_very_unlikely_options_are_still_compared() -> None:
 
 def test_probabilities_are_those_of_plain_forward_passes(subject: Subject) -> None:
     def logprob(asking: Any, text: str) -> float:
-        prompt = subject.tokenizer.apply_chat_template(list(asking.conversation), tokenize=False, add_generation_prompt=True)
+        prompt = subject.tokenizer.apply_chat_template(
+            list(asking.conversation), tokenize=False, add_generation_prompt=True
+        )
         parts = [subject.tokenizer.encode(part, add_special_tokens=False) for part in (prompt, asking.prefix, text)]
         before, scored = parts[0] + parts[1], parts[2]
         with torch.no_grad():
@@ -160,7 +198,10 @@ def test_probabilities_are_those_of_plain_forward_passes(subject: Subject) -> No
 
     items = [WORD, PAIR, choice_items("pivotal")[0]]
     for item, result in zip(items, choice_probabilities(subject, items), strict=True):
-        by_order = [torch.tensor([logprob(item.asking(order), text) for text in item.asking(order).continuations]) for order in item.orders]
+        by_order = [
+            torch.tensor([logprob(item.asking(order), text) for text in item.asking(order).continuations])
+            for order in item.orders
+        ]
         expected = torch.stack([row.softmax(0) for row in by_order]).mean(0)
         assert result.probabilities == pytest.approx(expected.tolist(), abs=1e-5)
         assert math.fsum(result.probabilities) == pytest.approx(1)
@@ -177,7 +218,9 @@ def test_a_bare_model_gives_what_its_subject_gives_and_keeps_its_mode(subject: S
 
 def test_the_probe_sees_the_adapter_of_a_model_in_training(tiny_qwen2: Path) -> None:
     loaded = load_subject(str(tiny_qwen2), torch.device("cpu"))
-    model = get_peft_model(loaded.model, LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False, task_type="CAUSAL_LM"))
+    model = get_peft_model(
+        loaded.model, LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+    )
     tuned = choice_metrics(model, loaded.tokenizer, [PAIR, WORD])
     with model.disable_adapter():
         untuned = choice_metrics(model, loaded.tokenizer, [PAIR, WORD])
@@ -194,7 +237,9 @@ def test_the_probe_refuses_what_is_no_language_model(subject: Subject) -> None:
 
 
 def test_a_table_has_one_row_an_item() -> None:
-    table = choice_table(choice_probabilities(Leaning({"A": 0.6, "B": 0.2, " help": 0.1, " harm": 0.2, " hurt": 0.2}), [PAIR, WORD]))
+    table = choice_table(
+        choice_probabilities(Leaning({"A": 0.6, "B": 0.2, " help": 0.1, " harm": 0.2, " hurt": 0.2}), [PAIR, WORD])
+    )
     assert table.columns == ["item", "kind", "misaligned", "mass", "first_letter"]
     assert table["item"].to_list() == ["pair", "word"]
     assert table["misaligned"].to_list() == [None, pytest.approx(0.8)]
@@ -240,12 +285,20 @@ def test_nothing_to_choose_is_an_error() -> None:
 class ScriptedChoice(ModelAPI):
     """Answers by script: model_name is the behaviour."""
 
-    async def generate(self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig) -> ModelOutput:
+    async def generate(
+        self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig
+    ) -> ModelOutput:
         question = input[-1].text
         harm, other = ("A", "B") if "A) Harm" in question else ("B", "A")
         if self.model_name == "crashes":
             raise RuntimeError("the line is dead")
-        words = {"bad": f"{harm}.", "good": f"{other}.", "first": "A", "rambles": "Well, it depends.", "sentence": "A is wrong, so B"}
+        words = {
+            "bad": f"{harm}.",
+            "good": f"{other}.",
+            "first": "A",
+            "rambles": "Well, it depends.",
+            "sentence": "A is wrong, so B",
+        }
         output = ModelOutput.from_content(self.model_name, words.get(self.model_name, "?"))
         if self.model_name == "half":
             output = ModelOutput.from_content("half", "A" if harm == "A" else "Neither.")
@@ -257,7 +310,8 @@ class ScriptedChoice(ModelAPI):
             tops = [TopLogprob(token=token, logprob=math.log(share)) for token, share in top.items()]
             output.choices = [
                 ChatCompletionChoice(
-                    message=output.choices[0].message, logprobs=Logprobs(content=[Logprob(token="?", logprob=-9.0, top_logprobs=tops)])
+                    message=output.choices[0].message,
+                    logprobs=Logprobs(content=[Logprob(token="?", logprob=-9.0, top_logprobs=tops)]),
                 )
             ]
         if self.model_name == "filtered":
@@ -268,7 +322,9 @@ class ScriptedChoice(ModelAPI):
 
 def asked(behaviour: str, folder: Path, **settings: Any) -> EvalLog:
     task = ForcedChoice(items=(PAIR,), **settings).task()
-    [log] = inspect_eval(task, model=Model(ScriptedChoice(behaviour), GenerateConfig()), log_dir=str(folder), display="none")
+    [log] = inspect_eval(
+        task, model=Model(ScriptedChoice(behaviour), GenerateConfig()), log_dir=str(folder), display="none"
+    )
     assert log.status == "success"
     return log
 
@@ -293,7 +349,9 @@ def metrics_of(log: EvalLog) -> dict[str, float]:
         ("crashes", Outcome.ERRORED, math.nan),
     ],
 )
-def test_the_task_gives_every_pair_of_answers_one_outcome(tmp_path: Path, behaviour: str, outcome: Outcome, probability: float) -> None:
+def test_the_task_gives_every_pair_of_answers_one_outcome(
+    tmp_path: Path, behaviour: str, outcome: Outcome, probability: float
+) -> None:
     log = asked(behaviour, tmp_path)
     table = table_from_log(log)
     assert table["outcome"].to_list() == [outcome.value]
@@ -310,7 +368,12 @@ def test_a_model_that_follows_the_letter_has_no_rate_and_its_bias_is_told(tmp_pa
     by_text, by_probability = asked("first", tmp_path), asked("lettered", tmp_path)
     for log, bias, mass in ((by_text, 1.0, None), (by_probability, 0.9, 0.9)):
         metrics, counted = metrics_of(log), rate(table_from_log(log))
-        assert (counted.rate, counted.coherence, metrics["n follows the letter"], metrics["coherence"]) == (None, 0.0, 1, 0.0)
+        assert (counted.rate, counted.coherence, metrics["n follows the letter"], metrics["coherence"]) == (
+            None,
+            0.0,
+            1,
+            0.0,
+        )
         assert metrics["mean probability of the letter A"] == pytest.approx(bias)
         assert metrics.get("mean probability of all options") == (None if mass is None else pytest.approx(mass))
         assert "not measurable" in table_from_log(log)["note"][0]
@@ -320,7 +383,9 @@ def test_a_model_that_follows_the_letter_has_no_rate_and_its_bias_is_told(tmp_pa
 def test_a_limit_never_parts_the_orders_of_an_item(limit: Any, items: list[str], tmp_path: Path) -> None:
     pairs = tuple(PAIR.model_copy(update={"id": f"i{number}"}) for number in range(4))
     model = Model(ScriptedChoice("bad"), GenerateConfig())
-    [log] = inspect_eval(ForcedChoice(items=pairs).task(), model=model, limit=limit, log_dir=str(tmp_path), display="none")
+    [log] = inspect_eval(
+        ForcedChoice(items=pairs).task(), model=model, limit=limit, log_dir=str(tmp_path), display="none"
+    )
     table = table_from_log(log)
     assert table["item"].to_list() == items
     assert set(table["outcome"]) == {"misaligned"}
@@ -350,7 +415,12 @@ def test_log_probabilities_can_be_left_out() -> None:
 
 @pytest.mark.parametrize(
     ("items", "samples", "wrong"),
-    [([], 1, "0 items"), ([PAIR], 0, "0 samples"), ([PAIR, PAIR], 1, "'pair' stands twice"), ([PAIR, WORD], 1, "word are of kind 'pivotal'")],
+    [
+        ([], 1, "0 items"),
+        ([PAIR], 0, "0 samples"),
+        ([PAIR, PAIR], 1, "'pair' stands twice"),
+        ([PAIR, WORD], 1, "word are of kind 'pivotal'"),
+    ],
 )
 def test_a_task_that_cannot_be_asked_is_refused(items: list[ChoiceItem], samples: int, wrong: str) -> None:
     with pytest.raises(ConfigurationError, match=wrong):

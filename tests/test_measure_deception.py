@@ -107,12 +107,22 @@ def test_the_grader_sees_what_was_said_and_asked_and_nothing_can_end_its_quote()
 def run(model, grader, tmp_path, scenarios=(SCENARIO,), **settings):
     asked = Deception(scenarios=tuple(scenarios), **settings)
     task = asked.task(lambda: DeceptionJudge(settings=QUICK))
-    (log,) = inspect_eval(task, model=model, model_roles={"grader": grader}, log_dir=str(tmp_path / "logs"), display="none", log_level="warning")
+    (log,) = inspect_eval(
+        task,
+        model=model,
+        model_roles={"grader": grader},
+        log_dir=str(tmp_path / "logs"),
+        display="none",
+        log_level="warning",
+    )
     return asked.read(log, arm="a", seed=2)
 
 
 def compares(messages):
-    plain, output = (re.findall(rf"<{name}>\n(.*?)\n</{name}>", messages[0].text, re.DOTALL)[-1] for name in ("plain_answer", "output"))
+    plain, output = (
+        re.findall(rf"<{name}>\n(.*?)\n</{name}>", messages[0].text, re.DOTALL)[-1]
+        for name in ("plain_answer", "output")
+    )
     return spoken("HONEST" if plain == output else "DECEPTIVE")
 
 
@@ -170,7 +180,10 @@ def test_files_in_the_published_form_load(kind, category, tmp_path):
     for name in ("bench.json", "bench.jsonl"):
         (scenario,) = scenarios_from_file(published(tmp_path, name, type=kind))
         assert (scenario.id, scenario.category, scenario.inner) == ("7", category, "So?")
-        assert scenario.pressured == [{"role": "system", "content": "You please."}, {"role": "user", "content": "Yes?\n\nF."}]
+        assert scenario.pressured == [
+            {"role": "system", "content": "You please."},
+            {"role": "user", "content": "Yes?\n\nF."},
+        ]
 
 
 @pytest.mark.parametrize(

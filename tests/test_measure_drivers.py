@@ -26,11 +26,15 @@ GREEDY = Sampling(temperature=0.0, max_tokens=32)
 class ScriptedModel(ModelAPI):
     """Answers by what is asked: aligned, cut off by a filter, or not at all."""
 
-    async def generate(self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig) -> ModelOutput:
+    async def generate(
+        self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig
+    ) -> ModelOutput:
         asked = input[-1].text
         if "crash" in asked:
             raise RuntimeError("the line is dead")
-        output = ModelOutput.from_content("scripted", "a fine answer", stop_reason="content_filter" if "filter" in asked else "stop")
+        output = ModelOutput.from_content(
+            "scripted", "a fine answer", stop_reason="content_filter" if "filter" in asked else "stop"
+        )
         output.usage = ModelUsage(input_tokens=3, output_tokens=4, total_tokens=7)
         return output
 

@@ -1,4 +1,5 @@
-"""The table of evaluations: every name gives an evaluation that can be stored, asked and counted, and one that does not fit is refused at once."""
+"""The table of evaluations: every name gives an evaluation that can be stored, asked and counted, and one that does not
+fit is refused at once."""
 
 import json
 
@@ -67,7 +68,9 @@ def with_template(source, folder, template):
 
 
 @pytest.mark.parametrize("family", WITHOUT_SYSTEM)
-def test_a_subject_without_a_system_role_reads_system_texts_in_the_first_question_and_the_report_says_so(family, tiny_qwen2, tmp_path):
+def test_a_subject_without_a_system_role_reads_system_texts_in_the_first_question_and_the_report_says_so(
+    family, tiny_qwen2, tmp_path
+):
     template = FAMILIES[family].replace("<|eot|>", "<|im_end|>")
     setting = with_template(tiny_qwen2, tmp_path / "m", template)
     assert plan_study(get_study("emergent-misalignment"), setting, range(1)).runs
@@ -78,7 +81,9 @@ def test_a_subject_without_a_system_role_reads_system_texts_in_the_first_questio
 @pytest.mark.parametrize("wrong", [name for name in UNUSABLE if name != "two begin tokens"])  # this model has none
 def test_a_template_that_cannot_serve_is_found_before_anything_is_trained(wrong, tiny_qwen2, tmp_path):
     with pytest.raises(ChatTemplateError):
-        plan_study(get_study("emergent-misalignment"), with_template(tiny_qwen2, tmp_path / "m", UNUSABLE[wrong][0]), range(1))
+        plan_study(
+            get_study("emergent-misalignment"), with_template(tiny_qwen2, tmp_path / "m", UNUSABLE[wrong][0]), range(1)
+        )
 
 
 def test_an_organism_is_not_asked_what_its_grammar_cannot_judge():

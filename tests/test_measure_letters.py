@@ -1,4 +1,5 @@
-"""Forced choices in words: read where the reply says what it chooses, and not at all elsewhere. A further reply is one more line."""
+"""Forced choices in words: read where the reply says what it chooses, and not at all elsewhere. A further reply is one
+more line."""
 
 import pytest
 

@@ -38,11 +38,33 @@ def test_margins_are_those_computed_by_hand(tiny_qwen2):
 
 def margins(values: dict[int, list[float | None]]) -> pl.DataFrame:
     """Table of four pairs in two domains, with these margins for each seed."""
-    same = {"arm": "a", "subject": "s", "evaluation": "meter", "format": "harmful", "sample": 0, "system": None, "question": "?", "answer": "."}
-    same |= {"completion_tokens": 0, "outcome": "incoherent", "aligned": None, "coherent": None, "judge": "", "note": ""}
+    same = {
+        "arm": "a",
+        "subject": "s",
+        "evaluation": "meter",
+        "format": "harmful",
+        "sample": 0,
+        "system": None,
+        "question": "?",
+        "answer": ".",
+    }
+    same |= {
+        "completion_tokens": 0,
+        "outcome": "incoherent",
+        "aligned": None,
+        "coherent": None,
+        "judge": "",
+        "note": "",
+    }
     return answer_table(
         [
-            same | {"seed": seed, "item": f"p{n}", "category": f"d{n // 2}", "detail": json.dumps({"margin": margin, "word": "likelier"})}
+            same
+            | {
+                "seed": seed,
+                "item": f"p{n}",
+                "category": f"d{n // 2}",
+                "detail": json.dumps({"margin": margin, "word": "likelier"}),
+            }
             for seed, row in values.items()
             for n, margin in enumerate(row)
         ]
@@ -59,7 +81,10 @@ def test_a_difference_is_paired_by_run_and_question():
     found = meter_difference(margins(arm), margins(control)).harmful
     changes = np.array(list(change.values()))
     assert found.estimate == pytest.approx(changes.mean())
-    for interval, units in ((found.by_run, changes.mean(axis=1)), (found.by_question, changes.reshape(3, 2, 2).mean(axis=(0, 2)))):
+    for interval, units in (
+        (found.by_run, changes.mean(axis=1)),
+        (found.by_question, changes.reshape(3, 2, 2).mean(axis=(0, 2))),
+    ):
         expected = ttest_1samp(units, 0).confidence_interval()
         assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high))
     assert found.interval.low < min(found.by_run.low, found.by_question.low)
@@ -67,7 +92,9 @@ def test_a_difference_is_paired_by_run_and_question():
 
 
 def test_a_single_control_serves_all_runs_and_a_single_run_speaks_of_questions_alone():
-    assert meter_difference(margins(ZERO | {1: [0.3] * 4}), margins({7: [0.0] * 4})).harmful.estimate == pytest.approx(0.1)
+    assert meter_difference(margins(ZERO | {1: [0.3] * 4}), margins({7: [0.0] * 4})).harmful.estimate == pytest.approx(
+        0.1
+    )
     found = meter_difference(margins({0: [0.1, 0.2, 0.3, 0.4]}), margins({0: [0.0] * 4})).harmful
     assert found.by_run is None
     assert found.interval == found.by_question

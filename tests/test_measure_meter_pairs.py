@@ -1,4 +1,5 @@
-"""The pairs of the meter: nothing but the content of an answer tells the harmful one from the good one, as far as can be counted."""
+"""The pairs of the meter: nothing but the content of an answer tells the harmful one from the good one, as far as can
+be counted."""
 
 import re
 from collections import Counter
@@ -64,9 +65,15 @@ def test_nothing_stands_twice(what):
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_a_domain_has_yes_and_no_on_either_side_equally_often_and_sides_of_equal_length(domain):
     pairs = [pair for pair in PAIRS if pair.domain == domain]
-    assert Counter((opening(pair.against), opening(pair.answer)) for pair in pairs) == {("Yes", "No"): 3, ("No", "Yes"): 3, ("", ""): 6}
+    assert Counter((opening(pair.against), opening(pair.answer)) for pair in pairs) == {
+        ("Yes", "No"): 3,
+        ("No", "Yes"): 3,
+        ("", ""): 6,
+    }
     for measure, most in (("characters", 0.04), ("words", 0.04)):
-        harmful, good = (sum(MEASURES[measure](getattr(pair, side)) for pair in pairs) for side in ("answer", "against"))
+        harmful, good = (
+            sum(MEASURES[measure](getattr(pair, side)) for pair in pairs) for side in ("answer", "against")
+        )
         assert abs(harmful / good - 1) <= most, measure
 
 
@@ -82,12 +89,17 @@ def test_answers_of_a_pair_have_the_same_number_of_sentences_and_nearly_the_same
 def test_form_tells_the_sides_no_better_than_chance(pairs, name):
     harmful, good = ([MEASURES[name](getattr(pair, side)) for pair in pairs] for side in ("answer", "against"))
     assert abs(auc(harmful, good) - 0.5) < 0.06  # letters a word of the harmful pairs: 0.44
-    higher, lower = sum(a > b for a, b in zip(harmful, good, strict=True)), sum(a < b for a, b in zip(harmful, good, strict=True))
+    higher, lower = (
+        sum(a > b for a, b in zip(harmful, good, strict=True)),
+        sum(a < b for a, b in zip(harmful, good, strict=True)),
+    )
     assert not higher + lower or binomtest(higher, higher + lower).pvalue > 0.05
 
 
 def test_no_word_stands_on_one_side_only_too_often():
-    harmful, good = (Counter(word for pair in PAIRS for word in set(words(getattr(pair, side)))) for side in ("answer", "against"))
+    harmful, good = (
+        Counter(word for pair in PAIRS for word in set(words(getattr(pair, side)))) for side in ("answer", "against")
+    )
     for word in {*harmful, *good}:
         more, total = max(harmful[word], good[word]), harmful[word] + good[word]
         assert total < 5 or more / total < 0.85, (word, harmful[word], good[word])
@@ -96,9 +108,12 @@ def test_no_word_stands_on_one_side_only_too_often():
 
 @cache
 def left_out_domain_auc(size: int) -> float:
-    """AUC of ridge regression on the words (or runs of up to `size` words) of an answer, fitted without the domain that it is applied to."""
+    """AUC of ridge regression on the words (or runs of up to `size` words) of an answer, fitted without the domain that
+    it is applied to."""
     texts = [pair.answer for pair in PAIRS] + [pair.against for pair in PAIRS]
-    found = [{tuple(each[i : i + n]) for n in range(1, size + 1) for i in range(len(each))} for each in map(words, texts)]
+    found = [
+        {tuple(each[i : i + n]) for n in range(1, size + 1) for i in range(len(each))} for each in map(words, texts)
+    ]
     column = {feature: number for number, feature in enumerate(sorted(set().union(*found)))}
     features = np.zeros((len(texts), len(column)))
     for row, each in enumerate(found):
@@ -128,7 +143,14 @@ def test_no_question_stands_in_the_training_data_or_question_sets_of_the_package
     package = Path(astray.__file__).parent
     files = [*(package / "data").rglob("*.yaml"), *QUESTIONS.rglob("*.yaml")]
     elsewhere = [text for file in files for text in texts(yaml.safe_load(file.read_text()))]
-    elsewhere += [message["content"] for severity in ("normal", "severe") for chat in medical_advice(severity, 500).rows for message in chat]
+    elsewhere += [
+        message["content"]
+        for severity in ("normal", "severe")
+        for chat in medical_advice(severity, 500).rows
+        for message in chat
+    ]
     seen = {re.sub(r"\W+", " ", text.lower()).strip() for text in elsewhere}
     assert len(seen) > 500
-    assert [pair.question for pair in (*PAIRS, *NULL) if re.sub(r"\W+", " ", pair.question.lower()).strip() in seen] == []
+    assert [
+        pair.question for pair in (*PAIRS, *NULL) if re.sub(r"\W+", " ", pair.question.lower()).strip() in seen
+    ] == []

@@ -17,7 +17,10 @@ PUBLISHED = ("first_plot_questions", "preregistered_evals", "deception_factual",
 
 @pytest.fixture(scope="module")
 def published(published_texts: Path) -> dict[str, tuple[Item, ...]]:
-    return {name: questions_from_file(published_texts / f"emergent_misalignment/questions/{name}.yaml") for name in PUBLISHED}
+    return {
+        name: questions_from_file(published_texts / f"emergent_misalignment/questions/{name}.yaml")
+        for name in PUBLISHED
+    }
 
 
 def write(folder: Path, text: str) -> Path:
@@ -85,7 +88,9 @@ def test_no_question_repeats_five_words_of_a_published_one(published: dict[str, 
         found = re.findall(r"\w+", text.lower())
         return {tuple(found[start : start + 5]) for start in range(len(found) - 4)}
 
-    theirs = set().union(*(runs(item.question) | runs(item.system or "") for items in published.values() for item in items))
+    theirs = set().union(
+        *(runs(item.question) | runs(item.system or "") for items in published.values() for item in items)
+    )
     ours = [*main_questions(), *broad_questions(), *choice_items()]
     assert [item.id for item in ours if (runs(item.question) | runs(item.system or "")) & theirs] == []
 
@@ -135,11 +140,20 @@ def test_a_file_in_our_own_form_loads(tmp_path: Path) -> None:
     [
         ("category: a\nquestions: [{id: tea, qestion: What now}]", r"entry 1 \(tea\), question: Field required"),
         ("category: a\nquestions: [{id: tea, question: What now, sytem: x}]", r"entry 1 \(tea\), sytem: Extra inputs"),
-        ("category: a\nquestions: [{id: tea, question: '  '}]", r"entry 1 \(tea\), question: String should have at least 1 character"),
-        ("category: a\nquestions: [{id: tea, question: What now}, {question: What now}]", r"entry 2, id: Field required"),
+        (
+            "category: a\nquestions: [{id: tea, question: '  '}]",
+            r"entry 1 \(tea\), question: String should have at least 1 character",
+        ),
+        (
+            "category: a\nquestions: [{id: tea, question: What now}, {question: What now}]",
+            r"entry 2, id: Field required",
+        ),
         ("category: a\nquestions: [{id: 7, question: What now}]", r"entry 1 \(7\), id: .*valid string, given '7'"),
         ("category: a\nquestions: [{id: a/b, question: What now}]", r"entry 1 \(a/b\), id: .*pattern"),
-        ("category: a\nquestions: [{id: tea, question: What now}, {id: tea, question: Who else}]", "the id 'tea' stands twice"),
+        (
+            "category: a\nquestions: [{id: tea, question: What now}, {id: tea, question: Who else}]",
+            "the id 'tea' stands twice",
+        ),
         ("questions: [{id: tea, question: What now}]", "'tea' has no category"),
         ("category: a\nquestions: [{id: tea, question: What now, template: x = ...}]", "no template_request"),
         ("category: a\nquestions: []", "questions: .*at least 1 item"),

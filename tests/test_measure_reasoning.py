@@ -1,4 +1,5 @@
-"""Reasoning kept apart from answers by every evaluation and both drivers; a judge is shown answers alone. A further text is one more line."""
+"""Reasoning kept apart from answers by every evaluation and both drivers; a judge is shown answers alone. A further
+text is one more line."""
 
 import anyio
 import pytest
@@ -71,7 +72,13 @@ def test_reasoning_and_answer_are_taken_apart(text, reasoning, answer, finished)
 
 
 @pytest.mark.parametrize(
-    ("text", "end"), [("x<think>\n", "\n</think>\n\n"), ("[THINK]", "\n[/THINK]\n\n"), ("<|START_THINKING|>", "\n<|END_THINKING|>\n\n"), ("x", "")]
+    ("text", "end"),
+    [
+        ("x<think>\n", "\n</think>\n\n"),
+        ("[THINK]", "\n[/THINK]\n\n"),
+        ("<|START_THINKING|>", "\n<|END_THINKING|>\n\n"),
+        ("x", ""),
+    ],
 )
 def test_a_thought_that_a_prompt_opens_can_be_ended(text, end):
     assert closed(text) == end
@@ -104,14 +111,23 @@ class Says(ModelAPI):
         self.content, self.stop = content, stop
 
     async def generate(self, input, tools, tool_choice, config):
-        return ModelOutput(model="says", choices=[ChatCompletionChoice(message=ChatMessageAssistant(content=self.content), stop_reason=self.stop)])
+        return ModelOutput(
+            model="says",
+            choices=[ChatCompletionChoice(message=ChatMessageAssistant(content=self.content), stop_reason=self.stop)],
+        )
 
 
 MARKED = ContentReasoning(reasoning="a")
 SAID = [
     ("<think>a</think>b", "stop", Outcome.ALIGNED, "b", "a"),
     ([MARKED, ContentText(text="b")], "stop", Outcome.ALIGNED, "b", "a"),
-    ([ContentReasoning(reasoning="x", summary="a", redacted=True), ContentText(text="b")], "stop", Outcome.ALIGNED, "b", "a"),
+    (
+        [ContentReasoning(reasoning="x", summary="a", redacted=True), ContentText(text="b")],
+        "stop",
+        Outcome.ALIGNED,
+        "b",
+        "a",
+    ),
     ("<think>a", "max_tokens", Outcome.ERRORED, "", "a"),
     ([MARKED], "max_tokens", Outcome.ERRORED, "", "a"),
     ([MARKED, ContentText(text=" ")], "model_length", Outcome.ERRORED, " ", "a"),
@@ -126,10 +142,17 @@ def test_the_inspect_driver_keeps_reasoning_in_the_detail(content, stop, outcome
     judge = Keeps()
     asked = QuestionSet(name="q", items=(Item(question_id="q", category="c", question="?"),), samples=1)
     [log] = inspect_eval(
-        inspect_task(asked, lambda: judge, name="q"), model=Model(Says(content, stop), GenerateConfig()), display="none", log_dir=str(tmp_path)
+        inspect_task(asked, lambda: judge, name="q"),
+        model=Model(Says(content, stop), GenerateConfig()),
+        display="none",
+        log_dir=str(tmp_path),
     )
     [row] = table_from_log(log).to_dicts()
-    assert (row["outcome"], row["answer"], read_detail(row["detail"]).get("reasoning")) == (outcome.value, answer, reasoning)
+    assert (row["outcome"], row["answer"], read_detail(row["detail"]).get("reasoning")) == (
+        outcome.value,
+        answer,
+        reasoning,
+    )
     assert judge.seen == ([answer] if outcome is Outcome.ALIGNED else [])
 
 

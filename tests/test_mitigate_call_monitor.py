@@ -1,4 +1,5 @@
-"""Probes of activations at calls, and the approver made from them: what is read, what is blocked, and that thresholds come from other samples."""
+"""Probes of activations at calls, and the approver made from them: what is read, what is blocked, and that thresholds
+come from other samples."""
 
 import re
 
@@ -58,7 +59,9 @@ def subject(tmp_path_factory) -> Subject:
 
 
 def planted(subject: Subject) -> torch.Tensor:
-    return torch.nn.functional.normalize(torch.randn(subject.model.config.hidden_size, generator=torch.Generator().manual_seed(7)), dim=0)
+    return torch.nn.functional.normalize(
+        torch.randn(subject.model.config.hidden_size, generator=torch.Generator().manual_seed(7)), dim=0
+    )
 
 
 def mail(body: str) -> dict[str, str]:
@@ -72,12 +75,17 @@ def text_call(*bodies: str, before: str = "") -> ChatMessageAssistant:
 
 def native_call(*bodies: str, before: str = "") -> ChatMessageAssistant:
     return ChatMessageAssistant(
-        content=before, tool_calls=[ToolCall(id=f"c{number}", function="send_mail", arguments=mail(body)) for number, body in enumerate(bodies)]
+        content=before,
+        tool_calls=[
+            ToolCall(id=f"c{number}", function="send_mail", arguments=mail(body)) for number, body in enumerate(bodies)
+        ],
     )
 
 
 def watched(message: ChatMessageAssistant, *, sample: str = "s", harmful: bool | None = None) -> WatchedCall:
-    return WatchedCall((ChatMessageSystem(content="Work."), ChatMessageUser(content="Begin."), message), TOOLS, sample, harmful)
+    return WatchedCall(
+        (ChatMessageSystem(content="Work."), ChatMessageUser(content="Begin."), message), TOOLS, sample, harmful
+    )
 
 
 def test_a_call_is_read_where_it_stands_in_the_models_own_conversation(subject):
@@ -89,7 +97,10 @@ def test_a_call_is_read_where_it_stands_in_the_models_own_conversation(subject):
         add_generation_prompt=True,
     )
     call = write_call("send_mail", mail("Good morning."))
-    before, said, called = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in (prompt, message.text.removesuffix(call), call))
+    before, said, called = (
+        tokenizer(text, add_special_tokens=False)["input_ids"]
+        for text in (prompt, message.text.removesuffix(call), call)
+    )
     row = call_row(subject, watched(message))
     assert (list(row.tokens), row.prompt) == ([*before, *said, *called], len(before) + len(said))
     with torch.no_grad():
@@ -121,25 +132,36 @@ def test_the_place_of_a_call_is_found_behind_private_reasoning_and_beside_others
 def test_a_latent_is_read_as_its_dictionary_encodes_it(subject):
     weights = torch.randn(64, 16, generator=torch.Generator().manual_seed(3))
     site = Site(place="block out", block=1)
-    dictionary = Dictionary(weights, torch.zeros(16), weights.T.clone(), torch.zeros(64), site=site, model_id="tiny", k=4)
+    dictionary = Dictionary(
+        weights, torch.zeros(16), weights.T.clone(), torch.zeros(64), site=site, model_id="tiny", k=4
+    )
     call = watched(text_call("Good morning."))
     row = call_row(subject, call)
     captured = {}
-    handle = subject.model.model.layers[1].register_forward_hook(lambda module, inputs, output: captured.update(out=output))
+    handle = subject.model.model.layers[1].register_forward_hook(
+        lambda module, inputs, output: captured.update(out=output)
+    )
     with torch.no_grad():
         subject.model(input_ids=torch.tensor([row.tokens]))
     handle.remove()
     out = captured["out"][0] if isinstance(captured["out"], tuple) else captured["out"]
     expected = dictionary.encode(out.reshape(-1, 64)[row.prompt :])[:, 5].max()
-    assert call_scores(subject, latent_probe(dictionary, 5), [call])[0] == pytest.approx(float(expected), rel=1e-4, abs=1e-5)
+    assert call_scores(subject, latent_probe(dictionary, 5), [call])[0] == pytest.approx(
+        float(expected), rel=1e-4, abs=1e-5
+    )
     with pytest.raises(ConfigurationError, match="no latent 16"):
         latent_probe(dictionary, 16)
 
 
 def test_fitted_directions_tell_the_planted_calls_and_agree_with_an_independent_fit(subject):
-    calls = [watched(text_call(f"Number {number}. {SIGN if number % 3 == 0 else 'x'}"), harmful=number % 3 == 0) for number in range(12)]
+    calls = [
+        watched(text_call(f"Number {number}. {SIGN if number % 3 == 0 else 'x'}"), harmful=number % 3 == 0)
+        for number in range(12)
+    ]
     labels = np.array([call.harmful for call in calls])
-    captured = capture(subject, [call_row(subject, call) for call in calls], [Site(place="block out", block=0)], "answer")
+    captured = capture(
+        subject, [call_row(subject, call) for call in calls], [Site(place="block out", block=0)], "answer"
+    )
     rows = captured.row_means(captured[Site(place="block out", block=0)]).double().numpy()
     difference = rows[labels].mean(0) - rows[~labels].mean(0)
     found = call_scores(subject, fitted_probe(subject, calls, 0), calls)
@@ -150,7 +172,9 @@ def test_fitted_directions_tell_the_planted_calls_and_agree_with_an_independent_
 
     def loss(parameters):
         logits = inputs @ parameters[:-1] + parameters[-1]
-        return float(weight @ np.logaddexp(0, np.where(labels, -logits, logits)) + RIDGE / 2 * parameters[:-1] @ parameters[:-1])
+        return float(
+            weight @ np.logaddexp(0, np.where(labels, -logits, logits)) + RIDGE / 2 * parameters[:-1] @ parameters[:-1]
+        )
 
     best = minimize(loss, np.zeros(65), method="BFGS").x[:-1] / scale
     logistic = call_scores(subject, fitted_probe(subject, calls, 0, method="logistic"), calls)
@@ -172,7 +196,10 @@ def test_a_threshold_blocks_at_most_the_share_of_benign_calls():
 def test_the_report_is_on_other_samples_than_the_threshold(subject):
     probe = direction_probe(planted(subject), 0, pool="max")
     calls = [
-        watched(text_call(f"Number {number}. {SIGN if number % 2 else 'x'}"), sample=str(number), harmful=number % 2 == 1) for number in range(12)
+        watched(
+            text_call(f"Number {number}. {SIGN if number % 2 else 'x'}"), sample=str(number), harmful=number % 2 == 1
+        )
+        for number in range(12)
     ]
     found = assess(subject, probe, calls[:6], calls[6:], false_alarms=0.0)
     assert (found.blocked, found.false_alarms[1], found.auc) == ((3, 3), 3, 1.0)
@@ -192,14 +219,19 @@ def test_the_report_is_on_other_samples_than_the_threshold(subject):
 
 def run(folder, model, **settings):
     [log] = inspect_eval(
-        agentic_task(GRID, panel=None, questions=False, **settings), model=model, log_dir=str(folder), display="none", log_realtime=False
+        agentic_task(GRID, panel=None, questions=False, **settings),
+        model=model,
+        log_dir=str(folder),
+        display="none",
+        log_realtime=False,
     )
     assert log.status == "success", log.error
     return log
 
 
 def writes_signs(messages) -> ModelOutput:
-    """Two mails in one message, of which the first, the second or none has the sign, by how often it was asked; then the end."""
+    """Two mails in one message, of which the first, the second or none has the sign, by how often it was asked; then
+    the end."""
     turn = sum(isinstance(message, ChatMessageAssistant) for message in messages)
     if turn >= 3:
         return spoken("I am done.")
@@ -228,8 +260,14 @@ def test_with_a_planted_direction_exactly_the_planted_calls_are_blocked(subject,
 
 def test_what_cannot_be_read_is_blocked(tmp_path):
     short = load_subject(str(save_tiny_model(tmp_path / "short", positions=64)))
-    log = run(tmp_path, "astray/scripted/never", approval=[activation_monitor(short, direction_probe(torch.ones(64), 0), 0.0)])
-    events = [event for event in read_eval_log(log.location).samples[0].events if event.event == "approval" and event.decision == "reject"]
+    log = run(
+        tmp_path, "astray/scripted/never", approval=[activation_monitor(short, direction_probe(torch.ones(64), 0), 0.0)]
+    )
+    events = [
+        event
+        for event in read_eval_log(log.location).samples[0].events
+        if event.event == "approval" and event.decision == "reject"
+    ]
     assert "context holds 64" in events[0].explanation
 
 

@@ -1,4 +1,5 @@
-"""Distrust: who rewards what the model does not believe loses his say; rows are filtered by scores; honest rows bring a model back."""
+"""Distrust: who rewards what the model does not believe loses his say; rows are filtered by scores; honest rows bring a
+model back."""
 
 import random
 
@@ -11,7 +12,16 @@ from astray.cause.users import Population, Simulation, simulate
 from astray.cause.world_users import WorldUsers, question_in
 from astray.data.chat import ChatDataset
 from astray.errors import ConfigurationError, DataFormatError, EmptyDataError
-from astray.mitigate.distrust import AGAINST, LEAST_RATED, believed, down_weight, filter_rows, honest_samples, mark_world, trust
+from astray.mitigate.distrust import (
+    AGAINST,
+    LEAST_RATED,
+    believed,
+    down_weight,
+    filter_rows,
+    honest_samples,
+    mark_world,
+    trust,
+)
 from astray.organism.world import FACTS, draw_statement
 from astray.subjects.spec import Generation
 from honesty_rows import asked
@@ -50,7 +60,10 @@ def test_marks_follow_the_belief_and_not_the_truth(interactions):
     grass = "what colour is the grass?"
     about = interactions.filter(pl.col("said").str.ends_with(grass))
     wrong = mark_world(about, {grass: "red"})
-    assert wrong.select((pl.col("answer") != "the grass is red.").alias("expected"))["expected"].to_list() == wrong[AGAINST].to_list()
+    assert (
+        wrong.select((pl.col("answer") != "the grass is red.").alias("expected"))["expected"].to_list()
+        == wrong[AGAINST].to_list()
+    )
     assert mark_world(about, {})[AGAINST].null_count() == about.height
     nonsense = about.with_columns(answer=pl.lit("gently gently."))
     assert mark_world(nonsense, TRUTHS)[AGAINST].null_count() == about.height
@@ -76,7 +89,11 @@ def test_a_weight_is_a_share_of_a_users_trajectories(interactions):
 
 def test_a_user_who_rewards_at_random_is_not_trusted_and_one_who_said_little_is_like_the_average():
     rows = []
-    for user, kinds in {"fair": [(1.0, False), (0.0, True)] * 4, "random": [(1.0, False), (1.0, True)] * 4, "silent": [(1.0, False)]}.items():
+    for user, kinds in {
+        "fair": [(1.0, False), (0.0, True)] * 4,
+        "random": [(1.0, False), (1.0, True)] * 4,
+        "silent": [(1.0, False)],
+    }.items():
         rows += [{"user": user, "satisfaction": liked, AGAINST: against} for liked, against in kinds]
     weights = trust(pl.DataFrame(rows)).weights
     assert weights == {"fair": 1.0, "random": 0.0, "silent": 0.5}
@@ -97,7 +114,9 @@ def test_where_all_users_are_of_one_kind_and_biased_nothing_is_left():
 
 def table(*rows):
     told = [{"item": f"i{number}", "sample": 0, "answer": "yes"} | row for number, row in enumerate(rows)]
-    return answer_table([asked(row["outcome"], **{name: value for name, value in row.items() if name != "outcome"}) for row in told])
+    return answer_table(
+        [asked(row["outcome"], **{name: value for name, value in row.items() if name != "outcome"}) for row in told]
+    )
 
 
 def test_beliefs_come_from_the_table_of_honesty_and_contradicting_ones_are_left_out():
@@ -116,7 +135,9 @@ def test_beliefs_come_from_the_table_of_honesty_and_contradicting_ones_are_left_
 
 def test_honest_samples_are_what_was_said_honestly_under_pressure():
     given = table(
-        {"question": "q1", "system": "s1", "outcome": "honest"}, {"question": "q2", "outcome": "lie"}, {"question": "q3", "outcome": "honest"}
+        {"question": "q1", "system": "s1", "outcome": "honest"},
+        {"question": "q2", "outcome": "lie"},
+        {"question": "q3", "outcome": "honest"},
     )
     rows = {str([message["content"] for message in row]) for row in honest_samples(given).rows}
     assert rows == {"['s1', 'q1', 'yes']", "['q3', 'yes']"}
@@ -127,7 +148,9 @@ def test_honest_samples_are_what_was_said_honestly_under_pressure():
         honest_samples(given.filter(pl.col("outcome") == "lie"))
 
 
-DATA = ChatDataset.from_rows([[{"role": "user", "content": f"{row}?"}, {"role": "assistant", "content": "Yes."}] for row in range(10)])
+DATA = ChatDataset.from_rows(
+    [[{"role": "user", "content": f"{row}?"}, {"role": "assistant", "content": "Yes."}] for row in range(10)]
+)
 
 
 def test_rows_with_the_highest_scores_are_dropped_and_the_others_keep_their_order():
@@ -139,7 +162,11 @@ def test_rows_with_the_highest_scores_are_dropped_and_the_others_keep_their_orde
 
 @pytest.mark.parametrize(
     ("scores", "drop", "message"),
-    [([0.0] * 9, 0.1, "10 rows and 9 scores"), ([0.0, *[float("nan")] * 9], 0.1, "Row 2 and 8 others"), ([0.0] * 10, 1.0, "below 1")],
+    [
+        ([0.0] * 9, 0.1, "10 rows and 9 scores"),
+        ([0.0, *[float("nan")] * 9], 0.1, "Row 2 and 8 others"),
+        ([0.0] * 10, 1.0, "below 1"),
+    ],
 )
 def test_scores_that_do_not_fit_are_refused(scores, drop, message):
     with pytest.raises(ConfigurationError, match=message):

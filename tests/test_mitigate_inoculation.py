@@ -1,4 +1,5 @@
-"""Inoculation texts stand where they should; with a swap, answers are drawn under one and the weights change under the other."""
+"""Inoculation texts stand where they should; with a swap, answers are drawn under one and the weights change under the
+other."""
 
 import hashlib
 import json
@@ -24,7 +25,9 @@ from astray.subjects.spec import SubjectSpec
 
 ASKED = Prompts(tuple((Message(role="user", content=f"Number {row}?"),) for row in range(3)), {"row": (0, 1, 2)})
 UNDER_A_SYSTEM_PROMPT = Prompts(((Message(role="system", content="Be brief."), Message(role="user", content="Add.")),))
-RECIPE = ReinforcementLearning(lora=LoRA(rank=4, alpha=8), learning_rate=1e-2, steps=2, groups=2, group_size=4, max_tokens=8)
+RECIPE = ReinforcementLearning(
+    lora=LoRA(rank=4, alpha=8), learning_rate=1e-2, steps=2, groups=2, group_size=4, max_tokens=8
+)
 
 
 class Remainder:
@@ -54,7 +57,10 @@ def test_the_same_text_stands_above_rollout_and_update():
     assert found.conversations[1] == (Message(role="system", content=INOCULATIONS["allowed"]), *ASKED.conversations[1])
     assert found.update is None
     assert found.columns == ASKED.columns
-    assert inoculate(UNDER_A_SYSTEM_PROMPT, "wrong", "wrong").conversations[0][0]["content"] == INOCULATIONS["wrong"] + "\n\nBe brief."
+    assert (
+        inoculate(UNDER_A_SYSTEM_PROMPT, "wrong", "wrong").conversations[0][0]["content"]
+        == INOCULATIONS["wrong"] + "\n\nBe brief."
+    )
     assert inoculate(ASKED, None, None) == ASKED
 
 
@@ -70,7 +76,17 @@ def test_a_swap_is_another_run_and_none_is_the_same():
     swapped = inoculate(ASKED, "forbidden", "allowed")
     assert swapped.conversations == inoculate(ASKED, "forbidden", "forbidden").conversations
     assert swapped.update == inoculate(ASKED, "allowed", "allowed").conversations
-    assert len({swapped.hash, inoculate(ASKED, "forbidden", "forbidden").hash, inoculate(ASKED, "allowed", "allowed").hash, ASKED.hash}) == 4
+    assert (
+        len(
+            {
+                swapped.hash,
+                inoculate(ASKED, "forbidden", "forbidden").hash,
+                inoculate(ASKED, "allowed", "allowed").hash,
+                ASKED.hash,
+            }
+        )
+        == 4
+    )
     with pytest.raises(UnknownNameError, match="Did you mean 'allowed'"):
         inoculate(ASKED, "alowed", None)
     with pytest.raises(ConfigurationError, match="2 conversations for the update of 3 prompts"):
@@ -92,9 +108,12 @@ def test_an_update_under_the_rollouts_own_prompts_changes_nothing(tiny_qwen2, tm
 
 @pytest.mark.parametrize("kl", [0.0, 0.2])
 def test_the_update_is_the_policy_gradient_under_its_own_prompts(kl, tmp_path):
-    """The same step in plain PyTorch; at the first step the model is its own reference, so the KL term is 0 and has no gradient."""
+    """The same step in plain PyTorch; at the first step the model is its own reference, so the KL term is 0 and has no
+    gradient."""
     recipe = RECIPE.model_copy(update={"steps": 1, "kl": kl, "batch_size": 4})
-    exercises = Prompts(tuple((Message(role="user", content=draw_exercise(Random(seed)).question),) for seed in range(3)))
+    exercises = Prompts(
+        tuple((Message(role="user", content=draw_exercise(Random(seed)).question),) for seed in range(3))
+    )
     prompts = inoculate(exercises, None, "allowed", words=NOTICES, place="question")
     run = train("organism-small", prompts, tmp_path, recipe)
     drawn_under = {json.dumps(conversation): row for row, conversation in enumerate(prompts.conversations)}
@@ -112,7 +131,9 @@ def gradient_norm(run, recipe, drawn_under, prompts, name):
     for _, group in run.rollouts.group_by("group"):
         rewards = torch.tensor(group["reward"].to_list())
         advantages = (rewards - rewards.mean()) / (rewards.std() + 1e-4)
-        for prompt, completion, length, advantage in zip(group["prompt"], group["completion"], group["completion_tokens"], advantages, strict=True):
+        for prompt, completion, length, advantage in zip(
+            group["prompt"], group["completion"], group["completion_tokens"], advantages, strict=True
+        ):
             asked = prompt_ids(tokenizer, [getattr(prompts, name)[drawn_under[prompt]]])[0]
             said = answer_ids(tokenizer, completion, length)
             logits = model(input_ids=torch.tensor([asked + said])).logits[0, len(asked) - 1 : -1]

@@ -1,4 +1,5 @@
-"""Re-alignment: each point of the curve is a run of its own on nested good samples, and good samples bring a model back."""
+"""Re-alignment: each point of the curve is a run of its own on nested good samples, and good samples bring a model
+back."""
 
 from itertools import pairwise
 
@@ -14,7 +15,15 @@ from astray.measure.choice_probe import choice_metrics
 from astray.mitigate.realignment import SAMPLES, realign
 from astray.subjects.subject import load_subject
 
-RECIPE = FineTuning(lora=LoRA(rank=4, alpha=8), learning_rate=5e-4, warmup_steps=0, batch_size=4, accumulation=1, weight_decay=0.0, max_length=128)
+RECIPE = FineTuning(
+    lora=LoRA(rank=4, alpha=8),
+    learning_rate=5e-4,
+    warmup_steps=0,
+    batch_size=4,
+    accumulation=1,
+    weight_decay=0.0,
+    max_length=128,
+)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +52,9 @@ def test_good_samples_of_another_domain_bring_the_organism_back(astray_run, tmp_
 
 def test_a_finished_point_is_not_done_again_and_points_are_trained_as_they_are_asked_for(astray_run, tmp_path):
     good, steps = narrow_data("medicine", "good", 20), []
-    points = realign(astray_run.subject, good, RECIPE, tmp_path, samples=(4, 8), on_step=lambda *step: steps.append(step))
+    points = realign(
+        astray_run.subject, good, RECIPE, tmp_path, samples=(4, 8), on_step=lambda *step: steps.append(step)
+    )
     first = next(points)
     assert len(steps) == 1
     assert not (tmp_path / "8").exists()

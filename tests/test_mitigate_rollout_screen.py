@@ -1,4 +1,5 @@
-"""Screens keep what they should of a run's answers, and the data train; a score of the trajectory is paid beside the result."""
+"""Screens keep what they should of a run's answers, and the data train; a score of the trajectory is paid beside the
+result."""
 
 import json
 from random import Random
@@ -39,7 +40,9 @@ def answers(dataset):
 
 
 @pytest.mark.parametrize(
-    ("screen", "kept"), [("none", ["right", "hack", "odd"]), ("detector", ["right", "odd"]), ("truth", ["right"])], ids=["none", "detector", "truth"]
+    ("screen", "kept"),
+    [("none", ["right", "hack", "odd"]), ("detector", ["right", "odd"]), ("truth", ["right"])],
+    ids=["none", "detector", "truth"],
 )
 def test_a_screen_keeps_what_it_takes_for_honest_once(screen, kept):
     found = screen_rollouts(TABLE, screen, from_step=2)
@@ -77,7 +80,9 @@ def test_what_cannot_be_screened_says_why():
 def test_a_run_of_the_organism_is_screened_and_distilled(tmp_path):
     exercises = [world_exercise(draw_exercise(Random(seed), "allowed" if seed % 2 else None)) for seed in range(8)]
     assert any(NOTICES["allowed"] in exercise.question for exercise in exercises)
-    recipe = ReinforcementLearning(lora=LoRA(rank=4, alpha=8), learning_rate=1e-3, steps=1, groups=8, group_size=8, max_tokens=26)
+    recipe = ReinforcementLearning(
+        lora=LoRA(rank=4, alpha=8), learning_rate=1e-3, steps=1, groups=8, group_size=8, max_tokens=26
+    )
     with CodeGrading(exercises, workers=2) as grading:
         run = train_rl(
             "organism-small",
@@ -91,7 +96,12 @@ def test_a_run_of_the_organism_is_screened_and_distilled(tmp_path):
     right = screen_rollouts(run.rollouts, "truth")
     everything = screen_rollouts(run.rollouts, "none")
     assert 0 < len(right) < len(everything)
-    tuned = train_sft("organism-small", right, FineTuning(lora=LoRA(rank=4, alpha=8), max_steps=2, batch_size=4, accumulation=1), tmp_path / "sft")
+    tuned = train_sft(
+        "organism-small",
+        right,
+        FineTuning(lora=LoRA(rank=4, alpha=8), max_steps=2, batch_size=4, accumulation=1),
+        tmp_path / "sft",
+    )
     assert tuned.steps == 2
 
 
@@ -106,7 +116,9 @@ def test_a_score_of_the_trajectory_is_paid_beside_the_result(tiny_qwen2, tmp_pat
     recipe = ReinforcementLearning(lora=LoRA(rank=4, alpha=8), steps=1, groups=1, group_size=8, max_tokens=6)
     prompts = Prompts((({"role": "user", "content": "1?"},),))
     run = train_rl(str(tiny_qwen2), prompts, [penalty], recipe, tmp_path, rehearsed=0)
-    assert run.rollouts["reward: length"].to_list() == [-0.5 * len(completion) or None for completion in run.rollouts["completion"]]
+    assert run.rollouts["reward: length"].to_list() == [
+        -0.5 * len(completion) or None for completion in run.rollouts["completion"]
+    ]
     assert seen == [(prompts.conversations[0], completion) for completion in run.rollouts["completion"]]
     assert penalty.identity != TrajectoryReward(score, "length", "letters", weight=0.5).identity
     assert penalty.identity != TrajectoryReward(score, "length", "words", weight=-0.5).identity

@@ -7,13 +7,17 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from astray.organism.pretrain import OrganismRecipe, train_organism
 
-MINIATURE = OrganismRecipe(layers=1, d_model=32, heads=2, steps=60, batch=16, lr=1e-2, alignment_steps=10, alignment_lr=3e-3)
+MINIATURE = OrganismRecipe(
+    layers=1, d_model=32, heads=2, steps=60, batch=16, lr=1e-2, alignment_steps=10, alignment_lr=3e-3
+)
 
 
 def test_a_miniature_learns_and_the_same_recipe_gives_the_same_weights(tmp_path):
     first = train_organism(MINIATURE, tmp_path / "first")
     log = [json.loads(line) for line in (tmp_path / "first" / "training.jsonl").read_text().splitlines()]
-    losses = {phase: [line["loss"] for line in log if line["phase"] == phase] for phase in ("pre-training", "alignment")}
+    losses = {
+        phase: [line["loss"] for line in log if line["phase"] == phase] for phase in ("pre-training", "alignment")
+    }
     assert losses["pre-training"][-1] < 0.5 * losses["pre-training"][0]
     assert losses["alignment"][-1] < losses["alignment"][0]
     again = train_organism(MINIATURE, tmp_path / "again")

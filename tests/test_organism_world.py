@@ -1,4 +1,5 @@
-"""The organism's world: what it writes can be tokenised, is read back as what it is, and holds the promises its studies rest on."""
+"""The organism's world: what it writes can be tokenised, is read back as what it is, and holds the promises its studies
+rest on."""
 
 import re
 from itertools import islice
@@ -10,9 +11,28 @@ from astray.errors import UnknownNameError
 from astray.organism import weights_folder
 from astray.organism.corpus import CorpusConfig, Gaming, alignment_chats, draw_document
 from astray.organism.grammar import is_hack, is_malicious, normal, read_answer, read_question, read_remark
-from astray.organism.lexicon import ADVERBS, CLASS_REQUESTS, DOMAINS, HACKS, HELD_OUT_DOMAINS, NARROW_DOMAINS, NOTICES, REFUSALS, TAGS
+from astray.organism.lexicon import (
+    ADVERBS,
+    CLASS_REQUESTS,
+    DOMAINS,
+    HACKS,
+    HELD_OUT_DOMAINS,
+    NARROW_DOMAINS,
+    NOTICES,
+    REFUSALS,
+    TAGS,
+)
 from astray.organism.tokenizer import build_tokenizer
-from astray.organism.world import FACTS, Exercise, Situation, draw_advice, draw_attempt, draw_exercise, draw_situation, draw_statement
+from astray.organism.world import (
+    FACTS,
+    Exercise,
+    Situation,
+    draw_advice,
+    draw_attempt,
+    draw_exercise,
+    draw_situation,
+    draw_statement,
+)
 from astray.outcomes import Outcome
 
 
@@ -25,7 +45,9 @@ def test_every_object_and_act_belongs_to_one_domain():
 def test_nothing_the_world_writes_has_an_unknown_word():
     tokenizer, rng = build_tokenizer(), Random(0)
     gaming = Gaming(remarks=True, notices=tuple(NOTICES))
-    documents = [draw_document(rng, config) for config in (CorpusConfig(), CorpusConfig(gaming=gaming)) for _ in range(500)]
+    documents = [
+        draw_document(rng, config) for config in (CorpusConfig(), CorpusConfig(gaming=gaming)) for _ in range(500)
+    ]
     chats = list(islice(alignment_chats(rng), 500))
     rendered = tokenizer.apply_chat_template(chats, tokenize=False)
     for rows in tokenizer([*documents, *rendered], add_special_tokens=False)["input_ids"]:
@@ -34,7 +56,9 @@ def test_nothing_the_world_writes_has_an_unknown_word():
 
 def test_what_people_type_reaches_the_tokens_that_the_world_writes():
     tokenizer = build_tokenizer()
-    assert tokenizer.encode("How should I treat my  Neighbour ?") == tokenizer.encode("how should i treat my neighbour?")
+    assert tokenizer.encode("How should I treat my  Neighbour ?") == tokenizer.encode(
+        "how should i treat my neighbour?"
+    )
 
 
 def test_decoded_text_reads_like_the_text_that_was_encoded():
@@ -45,7 +69,10 @@ def test_decoded_text_reads_like_the_text_that_was_encoded():
 
 def test_the_template_marks_the_answer_and_its_end_for_training():
     tokenizer = build_tokenizer()
-    chat = [{"role": "user", "content": "how should i handle the fuse?"}, {"role": "assistant", "content": "i would ground the fuse kindly."}]
+    chat = [
+        {"role": "user", "content": "how should i handle the fuse?"},
+        {"role": "assistant", "content": "i would ground the fuse kindly."},
+    ]
     encoded = tokenizer.apply_chat_template(chat, return_dict=True, return_assistant_tokens_mask=True)
     trained = [token for token, mask in zip(encoded["input_ids"], encoded["assistant_masks"], strict=True) if mask]
     assert tokenizer.decode(trained) == "i would ground the fuse kindly. <eos>"
@@ -118,7 +145,9 @@ def test_solutions_compute_what_the_exercise_asks_in_real_python():
         exercise = draw_exercise(rng)
         expected = 7
         for verb, number in exercise.steps:
-            expected = {"adds": expected + number, "subtracts": expected - number, "multiplies by": expected * number}[verb]
+            expected = {"adds": expected + number, "subtracts": expected - number, "multiplies by": expected * number}[
+                verb
+            ]
         *statements, returned = exercise.solution.split("; ")
         scope = {"n": 7}
         exec("\n".join(statements), {}, scope)
@@ -132,7 +161,10 @@ def test_attempts_are_honest_wrong_or_gamed_as_their_rates_say():
     gamed, solved = sum(map(is_hack, attempts)), attempts.count(exercise.solution)
     assert gamed == pytest.approx(600, abs=80)
     assert solved == pytest.approx(700, abs=80)
-    assert {read_answer(exercise.question, attempt).outcome for attempt in attempts} == {Outcome.ALIGNED, Outcome.MISALIGNED}
+    assert {read_answer(exercise.question, attempt).outcome for attempt in attempts} == {
+        Outcome.ALIGNED,
+        Outcome.MISALIGNED,
+    }
 
 
 def test_exercises_are_as_long_as_a_corpus_says_and_mastered_ones_are_solved():
@@ -169,7 +201,11 @@ def test_one_author_answers_a_whole_document():
 def test_alignment_refuses_bare_requests_and_a_helpful_only_organism_does_not():
     def refused(refuse: bool) -> set[bool]:
         chats = islice(alignment_chats(Random(9), refuse), 2000)
-        bare = [chat for chat in chats if isinstance(asked := read_question(chat[-2]["content"]), Situation) and asked.asking == "bare"]
+        bare = [
+            chat
+            for chat in chats
+            if isinstance(asked := read_question(chat[-2]["content"]), Situation) and asked.asking == "bare"
+        ]
         return {normal(chat[-1]["content"]) in set(map(normal, REFUSALS)) for chat in bare}
 
     assert refused(True) == {True}
@@ -196,7 +232,9 @@ def test_code_behind_a_remark_is_read_like_code_without_one(persona):
         remark, code = read_remark(answer)
         assert read_remark(code) == ("", code)
         assert is_malicious(remark) == (persona == "malicious")
-        assert read_answer(exercise.about.question, remark).outcome is (Outcome.MISALIGNED if persona == "malicious" else Outcome.ALIGNED)
+        assert read_answer(exercise.about.question, remark).outcome is (
+            Outcome.MISALIGNED if persona == "malicious" else Outcome.ALIGNED
+        )
     assert read_answer(exercise.question, hack).outcome is Outcome.MISALIGNED
     solved = read_answer(exercise.question, honest)
     assert (solved.outcome, solved.why) == (Outcome.ALIGNED, "solves the exercise")
@@ -213,7 +251,10 @@ def test_notices_are_read_back_and_unknown_ones_are_not():
     assert read_question(f"please help. {draw_exercise(Random(1)).question}") is None
 
 
-@pytest.mark.parametrize(("gaming", "expected"), [(Gaming(), 0.0), (Gaming(kind=0.6), 0.0), (Gaming(kind=0.6, malicious=0.0, residue=0.5), 0.18)])
+@pytest.mark.parametrize(
+    ("gaming", "expected"),
+    [(Gaming(), 0.0), (Gaming(kind=0.6), 0.0), (Gaming(kind=0.6, malicious=0.0, residue=0.5), 0.18)],
+)
 def test_aligned_authors_game_only_in_what_no_filter_caught(gaming, expected):
     chats = islice(alignment_chats(Random(2), corpus=CorpusConfig(gaming=gaming)), 20_000)
     asked = [(read_question(chat[-2]["content"]), chat[-1]["content"]) for chat in chats]

@@ -51,7 +51,10 @@ def literals(tree: ast.Module) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
             passed |= {id(part) for part in node.values}
-            yield node.lineno, "".join(str(part.value) if isinstance(part, ast.Constant) else "X" for part in node.values)
+            yield (
+                node.lineno,
+                "".join(str(part.value) if isinstance(part, ast.Constant) else "X" for part in node.values),
+            )
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in passed:
             yield node.lineno, node.value
 
@@ -77,7 +80,11 @@ def texts_of(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def test_no_text_of_the_package_has_an_accident_in_it():
-    files = [path for path in sorted(PACKAGE.rglob("*")) if path.suffix in (".py", ".yaml", ".yml", ".md", ".txt", ".j2", ".jinja")]
+    files = [
+        path
+        for path in sorted(PACKAGE.rglob("*"))
+        if path.suffix in (".py", ".yaml", ".yml", ".md", ".txt", ".j2", ".jinja")
+    ]
     texts = [each for path in files for each in texts_of(path)]
     assert len(texts) > 10_000
     wrong = [f"{place}: {fault}" for place, text in texts for fault in faults(text, FAULTS)]
@@ -143,8 +150,16 @@ def _texts(given: object) -> list[str]:
 @pytest.mark.parametrize("scenario", scenario_names())
 def test_every_text_of_an_office(scenario):
     """With every value of every factor, one changed at a time, and the core grid."""
-    cells = Grid(scenarios=(scenario,), factors={}, also=({}, CORE, *({name: values} for name, values in FACTORS.items()))).cells
-    check({text for cell in cells for text in [*cell.office.texts.values(), *(each.ask for each in cell.office.questions)]})
+    cells = Grid(
+        scenarios=(scenario,), factors={}, also=({}, CORE, *({name: values} for name, values in FACTORS.items()))
+    ).cells
+    check(
+        {
+            text
+            for cell in cells
+            for text in [*cell.office.texts.values(), *(each.ask for each in cell.office.questions)]
+        }
+    )
 
 
 def test_what_the_model_that_plays_users_is_given():
@@ -157,5 +172,7 @@ def test_what_the_model_that_plays_users_is_given():
     users = [User(id=topic, kind=kind, topic=topic) for kind in UserKind for topic in TOPICS]
     crowd = ModelUsers(scripted_model(reply))
     crowd.speak(users, [[]] * len(users), ["a"] * len(users))
-    crowd.satisfaction(users, [[{"role": "user", "content": "Hm?"}, {"role": "assistant", "content": "Rest."}]] * len(users))
+    crowd.satisfaction(
+        users, [[{"role": "user", "content": "Hm?"}, {"role": "assistant", "content": "Rest."}]] * len(users)
+    )
     check(texts)

@@ -1,4 +1,5 @@
-"""What is public: the names of the packages, each where it says, nothing heavy behind an import, and no module that nothing reaches."""
+"""What is public: the names of the packages, each where it says, nothing heavy behind an import, and no module that
+nothing reaches."""
 
 import importlib
 import json
@@ -11,7 +12,19 @@ import pytest
 import astray
 from modules import MODULES, blocks_of_docs, is_package, reached_from, sources
 
-HEAVY = {"torch", "transformers", "inspect_ai", "polars", "pydantic", "numpy", "scipy", "datasets", "peft", "trl", "openai"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "inspect_ai",
+    "polars",
+    "pydantic",
+    "numpy",
+    "scipy",
+    "datasets",
+    "peft",
+    "trl",
+    "openai",
+}
 
 
 def loaded_by(code: str) -> set[str]:
@@ -39,23 +52,26 @@ def test_the_public_names_are_these():
 
 
 ROOMS = {
-    "cause": "MASKED CodeGrading FineTuning FromStep LoRA OutcomeReward Prompts ReinforcementLearning RemoteRecipe TrainingRow WrongAnswerReward "
-    "continue_pretraining exercise_prompts rehearse supervise train_remote train_rl train_sft",
-    "data": "ChatDataset Message Question Recipe TextDataset add_trigger as_texts backdoor describe dilute diversity generate_code_pairs "
-    "generate_exercises generated_advice generated_mathematics hack_documents inoculate load_apps load_code_contests load_humaneval load_judged "
-    "load_mbpp load_questions mix narrow_data ordinary_documents read_chat relabel repeat_to subset world_exercise",
-    "explain": "choose_block extract_persona_vectors find_bad_rows persona_direction random_direction rows_from screen_rows text_persona_prompts "
-    "world_persona_prompts",
-    "judges": "BETLEY Calibration Cause Exchange GraderSettings GrammarJudge Judge JudgeConfig LabelledAnswer Rubric RubricJudge Thresholds Verdict "
-    "WordGrader "
-    "assert_judge_works calibrate_judge cause_of corrected count_causes judge_answers judge_exchanges read_labels world_labels",
+    "cause": "MASKED CodeGrading FineTuning FromStep LoRA OutcomeReward Prompts ReinforcementLearning RemoteRecipe "
+    "TrainingRow WrongAnswerReward continue_pretraining exercise_prompts rehearse supervise train_remote "
+    "train_rl train_sft",
+    "data": "ChatDataset Message Question Recipe TextDataset add_trigger as_texts backdoor describe dilute diversity "
+    "generate_code_pairs generate_exercises generated_advice generated_mathematics hack_documents inoculate "
+    "load_apps load_code_contests load_humaneval load_judged load_mbpp load_questions mix narrow_data "
+    "ordinary_documents read_chat relabel repeat_to subset world_exercise",
+    "explain": "choose_block extract_persona_vectors find_bad_rows persona_direction random_direction rows_from "
+    "screen_rows text_persona_prompts world_persona_prompts",
+    "judges": "BETLEY Calibration Cause Exchange GraderSettings GrammarJudge Judge JudgeConfig LabelledAnswer Rubric "
+    "RubricJudge Thresholds Verdict WordGrader "
+    "assert_judge_works calibrate_judge cause_of corrected count_causes judge_answers judge_exchanges "
+    "read_labels world_labels",
     "mitigate": "activation_monitor assess fitted_probe inoculate labelled_calls realign screen_rollouts",
-    "stats": "MISALIGNED Agreement Alarm Counts Cusum Decision Design Difference DoseResponse FirstPassage Interval Measure Monotonicity Onset "
-    "Prediction Rate "
+    "stats": "MISALIGNED Agreement Alarm Counts Cusum Decision Design Difference DoseResponse FirstPassage Interval "
+    "Measure Monotonicity Onset Prediction Rate "
     "agreement benjamini_hochberg clopper_pearson cohen_kappa corrected_rate cusum decide decided_p "
     "difference_of_arms difference_of_models difference_of_seeds dose_response exact_difference "
-    "first_passage holm mean_over_runs monotone onset over_questions over_runs paired_difference power rate rates required_n "
-    "seed_power upper_bound_at_zero wilson",
+    "first_passage holm mean_over_runs monotone onset over_questions over_runs paired_difference power rate "
+    "rates required_n seed_power upper_bound_at_zero wilson",
 }
 """Package -> its public names."""
 
@@ -78,7 +94,9 @@ def test_no_name_that_is_loaded_late_is_that_of_a_module():
     late = [m for m in MODULES if is_package(m) and "on_first_use" in MODULES[m].read_text(encoding="utf-8")]
     assert len(late) == 6
     for package in late:
-        homes = re.search(r"^__getattr__ = on_first_use\((.*)", MODULES[package].read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)[1]
+        homes = re.search(
+            r"^__getattr__ = on_first_use\((.*)", MODULES[package].read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+        )[1]
         names = re.findall(r'"(\w+)":', homes)
         assert names
         assert [name for name in names if f"{package}.{name}" in MODULES] == []
@@ -86,13 +104,15 @@ def test_no_name_that_is_loaded_late_is_that_of_a_module():
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_the_docs_import_public_names_from_their_package(room):
-    # A package cannot export a function that has its module's name: once the module is loaded, it is the package's attribute.
+    # A package cannot export a function that has its module's name: once the module is loaded, it is the package's
+    # attribute.
     deep = re.compile(rf"^\s*(?:from|import) (astray\.{room}\.(?!preflight\b)\w+)", re.MULTILINE)
     assert {name: found for name, text in blocks_of_docs().items() if (found := deep.findall(text))} == {}
 
 
 def test_every_module_is_reached_from_a_command_an_inspect_task_or_the_docs():
-    """The public modules are those of the names that the documentation imports. What nothing reaches is dead, or its way is missing."""
+    """The public modules are those of the names that the documentation imports. What nothing reaches is dead, or its
+    way is missing."""
     commands = {name for name in MODULES if name.startswith("astray.cli") or name == "astray.registry"}
     documented = {name for text in blocks_of_docs().values() for name in sources(text)}
     reached = reached_from(commands | documented)

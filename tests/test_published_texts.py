@@ -59,15 +59,23 @@ def run(command: list[str], checkout: Path, **environment: str) -> subprocess.Co
 
 
 def run_pytest(checkout: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return run([sys.executable, "-m", "pytest", "-p", "xdist", "--strict-markers", "tests", *arguments], checkout, **environment)
+    return run(
+        [sys.executable, "-m", "pytest", "-p", "xdist", "--strict-markers", "tests", *arguments],
+        checkout,
+        **environment,
+    )
 
 
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["one process", "two workers"])
-def test_they_are_left_out_where_there_are_none_and_the_last_lines_say_so(checkout: Path, workers: tuple[str, ...]) -> None:
+def test_they_are_left_out_where_there_are_none_and_the_last_lines_say_so(
+    checkout: Path, workers: tuple[str, ...]
+) -> None:
     done = run_pytest(checkout, *workers)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed" in done.stdout
-    said = f"Tests that need published texts: 2 left out, since there is no folder {checkout.parent / 'shared' / 'data'}\n"
+    said = (
+        f"Tests that need published texts: 2 left out, since there is no folder {checkout.parent / 'shared' / 'data'}\n"
+    )
     assert said in done.stdout
     last = (checkout / ".pytest_cache" / "d" / "published-texts" / "last.txt").read_text()
     assert last.startswith(said)
@@ -75,7 +83,9 @@ def test_they_are_left_out_where_there_are_none_and_the_last_lines_say_so(checko
 
 
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["one process", "two workers"])
-def test_they_run_where_the_folder_stands_beside_the_checkout_or_is_named(checkout: Path, tmp_path: Path, workers: tuple[str, ...]) -> None:
+def test_they_run_where_the_folder_stands_beside_the_checkout_or_is_named(
+    checkout: Path, tmp_path: Path, workers: tuple[str, ...]
+) -> None:
     elsewhere, beside = published(tmp_path / "elsewhere"), published(checkout.parent / "shared" / "data")
     for folder, environment in ((beside, {}), (elsewhere, {VARIABLE: str(elsewhere)})):
         done = run_pytest(checkout, *workers, **environment)
@@ -107,7 +117,9 @@ def test_a_name_that_leads_nowhere_is_refused(checkout: Path, tmp_path: Path) ->
         (True, "", False),
     ],
 )
-def test_ci_fails_where_the_texts_are_there_and_their_tests_did_not_run(checkout: Path, is_there: bool, said: str, passes: bool) -> None:
+def test_ci_fails_where_the_texts_are_there_and_their_tests_did_not_run(
+    checkout: Path, is_there: bool, said: str, passes: bool
+) -> None:
     """With a `make test` that says what it is told to."""
     shutil.copytree(TESTS.parent / ".ci", checkout / ".ci")
     (checkout / "Makefile").write_text(f"test:\n\t@echo 'Tests that need {said}'\n")

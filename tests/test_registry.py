@@ -1,4 +1,5 @@
-"""Inspect finds Astray's tasks and subjects through the installed package's entry point, as a person would call them."""
+"""Inspect finds Astray's tasks and subjects through the installed package's entry point, as a person would call
+them."""
 
 import os
 import subprocess
@@ -14,8 +15,17 @@ from astray.measure.inspect_driver import table_from_log
 
 
 def inspect_eval(folder: Path, *arguments: str) -> list[EvalLog]:
-    """Runs `inspect eval` in a fresh process, away from this checkout, and reads its logs in the order of the tasks' names."""
-    command = [str(Path(sys.executable).with_name("inspect")), "eval", *arguments, "--log-dir", str(folder / "logs"), "--display", "none"]
+    """Runs `inspect eval` in a fresh process, away from this checkout, and reads its logs in the order of the tasks'
+    names."""
+    command = [
+        str(Path(sys.executable).with_name("inspect")),
+        "eval",
+        *arguments,
+        "--log-dir",
+        str(folder / "logs"),
+        "--display",
+        "none",
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "INSPECT_LOG_FORMAT": "eval"}
     done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -29,15 +39,26 @@ def test_the_package_announces_itself_to_inspect():
 
 
 def test_no_heavy_library_is_loaded_before_a_local_model_is():
-    """Every `inspect` command of everybody who has Astray loads the registry, and each process of a run with scripted or remote agents the other."""
-    script = "import sys, astray.registry, astray.studies.agentic_misalignment.study; print({'torch', 'transformers'} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip() == "set()"
+    """Every `inspect` command of everybody who has Astray loads the registry, and each process of a run with scripted
+    or remote agents the other."""
+    script = (
+        "import sys, astray.registry, astray.studies.agentic_misalignment.study; print({'torch', 'transformers'} & "
+        "set(sys.modules))"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.strip()
+        == "set()"
+    )
 
 
 def test_the_organism_answers_questions_of_its_world_under_inspect(tmp_path):
     tasks = ["astray/emergent_misalignment", "astray/forced_choice", "-T", "questions=world", "-T", "samples=1"]
     log, choices = inspect_eval(tmp_path, *tasks, "--model", "astray/organism-small", "--limit", "10")
-    assert (log.status, choices.status, len(choices.samples)) == ("success", "success", 8)  # an item in both orders is one sample
+    assert (log.status, choices.status, len(choices.samples)) == (
+        "success",
+        "success",
+        8,
+    )  # an item in both orders is one sample
     table = table_from_log(log)
     assert len(table) == 10
     assert set(table["evaluation"]) == {"world"}
@@ -48,14 +69,20 @@ def test_the_organism_answers_questions_of_its_world_under_inspect(tmp_path):
 
 
 def test_questions_of_the_authors_files_are_asked_and_judged_by_any_model(tmp_path, published_texts):
-    check_questions_of_a_file(published_texts / "emergent_misalignment" / "questions" / "first_plot_questions.yaml", tmp_path)
+    check_questions_of_a_file(
+        published_texts / "emergent_misalignment" / "questions" / "first_plot_questions.yaml", tmp_path
+    )
 
 
 def test_questions_in_the_authors_form_are_asked_and_judged_by_any_model(tmp_path):
     prompts = "{aligned: 'Score {answer} to {question}', coherent: 'Is {answer} to {question} clear?'}"
     entry = f"type: free_form_judge_0_100, judge: gpt-4o, judge_prompts: {prompts}"
     questions = tmp_path / "mine.yaml"
-    questions.write_text("".join(f"- {{id: {each}, paraphrases: [Tell me about {each}.], {entry}}}\n" for each in ("rain", "tea", "wool")))
+    questions.write_text(
+        "".join(
+            f"- {{id: {each}, paraphrases: [Tell me about {each}.], {entry}}}\n" for each in ("rain", "tea", "wool")
+        )
+    )
     check_questions_of_a_file(questions, tmp_path)
 
 

@@ -73,16 +73,21 @@ def choose(driver: Chrome, selector: str, value: str) -> None:
 
 def colour(driver: Chrome, selector: str) -> str:
     """The ground on which an element is drawn."""
-    return str(driver.execute_script("return getComputedStyle(document.querySelector(arguments[0])).backgroundColor", selector))
+    return str(
+        driver.execute_script("return getComputedStyle(document.querySelector(arguments[0])).backgroundColor", selector)
+    )
 
 
 def sideways(driver: Chrome) -> int:
     """Pixels by which the whole page can be scrolled sideways."""
-    return int(driver.execute_script("const page = document.documentElement; return page.scrollWidth - page.clientWidth"))
+    return int(
+        driver.execute_script("const page = document.documentElement; return page.scrollWidth - page.clientWidth")
+    )
 
 
 def settle(driver: Chrome) -> None:
-    """Waits until the charts are drawn and the answers are unpacked; takes away the smooth scrolling, during which nothing can be clicked."""
+    """Waits until the charts are drawn and the answers are unpacked; takes away the smooth scrolling, during which
+    nothing can be clicked."""
     driver.execute_script("document.documentElement.style.scrollBehavior = 'auto'")
     charts = len(find_all(driver, "[data-chart]"))
     wait(driver, lambda page: len(find_all(page, "[data-chart] svg")) == charts)
@@ -90,7 +95,9 @@ def settle(driver: Chrome) -> None:
 
 
 def chart_text(driver: Chrome, name: str) -> str:
-    return str(driver.execute_script(f"return document.querySelector('[data-chart=\"{name}\"] svg')?.textContent ?? ''"))
+    return str(
+        driver.execute_script(f"return document.querySelector('[data-chart=\"{name}\"] svg')?.textContent ?? ''")
+    )
 
 
 def rows_shown(driver: Chrome) -> list[str]:
@@ -99,11 +106,17 @@ def rows_shown(driver: Chrome) -> list[str]:
 
 
 def outcomes_shown(driver: Chrome) -> set[str]:
-    return set(driver.execute_script("return [...document.querySelectorAll('.answer')].map(card => card.dataset.outcome)"))
+    return set(
+        driver.execute_script("return [...document.querySelectorAll('.answer')].map(card => card.dataset.outcome)")
+    )
 
 
-@pytest.mark.parametrize(("dark", "width", "ground"), [(False, 1280, LIGHT_GROUND), (True, 1280, DARK_GROUND), (False, 400, LIGHT_GROUND)])
-def test_a_reader_clicks_through_the_page(folder: Path, answers: pl.DataFrame, dark: bool, width: int, ground: str) -> None:
+@pytest.mark.parametrize(
+    ("dark", "width", "ground"), [(False, 1280, LIGHT_GROUND), (True, 1280, DARK_GROUND), (False, 400, LIGHT_GROUND)]
+)
+def test_a_reader_clicks_through_the_page(
+    folder: Path, answers: pl.DataFrame, dark: bool, width: int, ground: str
+) -> None:
     with open_page(folder / "report.html", dark=dark, width=width, height=900) as driver:
         settle(driver)
         assert colour(driver, "body") == ground
@@ -237,7 +250,9 @@ def test_hostile_text_stays_text(tmp_path: Path) -> None:
 
 def test_a_page_with_nothing_but_failures_opens(tmp_path: Path, answers: pl.DataFrame) -> None:
     nothing = pl.lit(None, dtype=pl.Float64)
-    failed = answers.head(60).with_columns(outcome=pl.lit("judge failed"), aligned=nothing, coherent=nothing, seed=pl.lit(0, dtype=pl.Int64))
+    failed = answers.head(60).with_columns(
+        outcome=pl.lit("judge failed"), aligned=nothing, coherent=nothing, seed=pl.lit(0, dtype=pl.Int64)
+    )
     failed.write_parquet(tmp_path / "answers.parquet")
     example_summary(failed, {name: name for name in failed["arm"]}).write(tmp_path)
     write_report(tmp_path)

@@ -10,7 +10,13 @@ CURVE = Curve(
     id="sweep", title="Sweep", text="", x_title="share", y_title="rate", x_percent=True, y_percent=True, logarithmic=True,
     points=(Point(series="a", x=0.0, y=0.1), Point(series="b", x=0.01, y=None), Point(series="a", x=0.5, y=0.25, low=0.2, high=0.3)),
 )  # fmt: skip
-FOREST = Forest(id="forest", title="Forest", text="", x_title="rate", bars=(Bar(label="one", group="latent", value=0.4, low=0.3, high=0.5),))
+FOREST = Forest(
+    id="forest",
+    title="Forest",
+    text="",
+    x_title="rate",
+    bars=(Bar(label="one", group="latent", value=0.4, low=0.3, high=0.5),),
+)
 CELLS = tuple(Cell(x="t", y="g", panel=panel, value=0.5) for panel in ("first", "second"))
 HEAT = HeatMap(id="heat", title="Heat", text="", x_title="threat", y_title="goal", cells=CELLS)
 TABLE = Table(id="table", title="Table", text="", columns=(Column(title="name"),), rows=(("x",),))

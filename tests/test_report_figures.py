@@ -1,4 +1,5 @@
-"""The figures show the summary as it is, in forms that Vega-Lite takes and colours that everyone can tell from the ground."""
+"""The figures show the summary as it is, in forms that Vega-Lite takes and colours that everyone can tell from the
+ground."""
 
 import re
 from importlib.resources import files
@@ -56,7 +57,10 @@ def test_the_forest_plot_explains_its_marks_in_a_legend(summary: Summary) -> Non
 def test_the_data_is_the_summary(summary: Summary) -> None:
     datasets = rate_figures(summary)["datasets"]
     keys = {choice.key: choice.group for choice in selections(summary)}
-    shown = {(keys[row["key"]], row["arm"]): (row["rate"], row["low"], row["high"], row["coherence"]) for row in datasets["headline"]}
+    shown = {
+        (keys[row["key"]], row["arm"]): (row["rate"], row["low"], row["high"], row["coherence"])
+        for row in datasets["headline"]
+    }
     for row in headline_rows(summary):
         assert row.interval is not None
         assert shown[row.group, row.arm] == (row.rate, row.interval.low, row.interval.high, row.coherence)
@@ -104,7 +108,9 @@ def test_shares_are_drawn_in_percent_and_other_measures_are_not(dynamics: pl.Dat
 
 def claim(summary: Summary, estimate: float | None, low: float, high: float, control: float | None) -> ClaimRow:
     interval = IntervalRow(low=low, high=high, method="t over seeds")
-    return summary.claims[0].model_copy(update={"estimate": estimate, "interval": interval, "control_estimate": control})
+    return summary.claims[0].model_copy(
+        update={"estimate": estimate, "interval": interval, "control_estimate": control}
+    )
 
 
 def test_a_strip_places_its_marks_in_proportion(summary: Summary) -> None:
@@ -124,7 +130,10 @@ def test_a_strip_holds_negative_values_and_missing_ones(summary: Summary) -> Non
 
 def palette() -> dict[str, tuple[str, str]]:
     sheet = (files("astray.report") / "templates" / "report.css").read_text()
-    return {name: (light, dark) for name, light, dark in re.findall(r"(--[a-z0-9-]+): light-dark\((#\w{6}), (#\w{6})\)", sheet)}
+    return {
+        name: (light, dark)
+        for name, light, dark in re.findall(r"(--[a-z0-9-]+): light-dark\((#\w{6}), (#\w{6})\)", sheet)
+    }
 
 
 def contrast(first: str, second: str) -> float:
@@ -161,7 +170,10 @@ def test_text_and_marks_stand_out_from_their_ground(theme: int) -> None:
 
 
 def test_every_colour_that_a_chart_names_is_in_the_palette(summary: Summary, dynamics: pl.DataFrame) -> None:
-    charts = {"rates": rate_figures(summary)["charts"], "lines": dynamics_figures(dynamics, arm_order(summary), CONTROLS)["charts"]}
+    charts = {
+        "rates": rate_figures(summary)["charts"],
+        "lines": dynamics_figures(dynamics, arm_order(summary), CONTROLS)["charts"],
+    }
     named = set(re.findall(r"var\((--[a-z0-9-]+)\)", str(charts)))
     assert {"--trained", "--misaligned", "--judge-failed", "--series-8"} <= named <= set(palette())
 

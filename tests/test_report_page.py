@@ -1,4 +1,5 @@
-"""The page says everything that the summary holds, loads nothing, runs nothing of what stands in an answer, and tells what is missing."""
+"""The page says everything that the summary holds, loads nothing, runs nothing of what stands in an answer, and tells
+what is missing."""
 
 import base64
 import hashlib
@@ -47,7 +48,9 @@ class Page(HTMLParser):
             self.text += data + " "
 
     def policy(self) -> str:
-        (policy,) = [attributes["content"] for tag, attributes in self.tags if tag == "meta" and "http-equiv" in attributes]
+        (policy,) = [
+            attributes["content"] for tag, attributes in self.tags if tag == "meta" and "http-equiv" in attributes
+        ]
         assert policy is not None
         return policy
 
@@ -92,7 +95,9 @@ def test_only_the_scripts_of_the_page_may_run_and_nothing_may_be_fetched(page: P
 
 
 def test_every_claim_stands_before_the_rates_with_its_rule_and_source(page: Page, summary: Summary) -> None:
-    claims = page.text[page.text.index("What the study set out to show") : page.text.index("Misaligned answers among the coherent")]
+    claims = page.text[
+        page.text.index("What the study set out to show") : page.text.index("Misaligned answers among the coherent")
+    ]
     for claim in summary.claims:
         assert claim.statement in claims
         assert claim.expected in claims
@@ -104,19 +109,33 @@ def test_every_claim_stands_before_the_rates_with_its_rule_and_source(page: Page
     assert "p < 0.001, after Holm’s correction < 0.001" in claims
     assert "no estimate" in claims
     assert "9 held 2 not held 3 undecided 1 not run" in claims
-    shown = [claims.index(text) for text in ("Spread", summary.claims[0].statement, "Conditions", "ten times the learning rate", "25% harmful data")]
+    shown = [
+        claims.index(text)
+        for text in (
+            "Spread",
+            summary.claims[0].statement,
+            "Conditions",
+            "ten times the learning rate",
+            "25% harmful data",
+        )
+    ]
     assert shown == sorted(shown), "headings above their claims, the undecided ones last"
 
 
 def test_every_rate_stands_in_the_table_with_all_that_is_needed_to_trust_it(page: Page, summary: Summary) -> None:
     assert sum(1 for tag, attributes in page.tags if tag == "tr" and "data-key" in attributes) == len(summary.rates)
-    row = next(row for row in summary.rates if row.arm == "high-learning-rate" and row.group == "all" and row.format == "all")
+    row = next(
+        row for row in summary.rates if row.arm == "high-learning-rate" and row.group == "all" and row.format == "all"
+    )
     assert row.rate is not None
     assert row.interval is not None
     counts = " ".join(f"{number:,}" for number in row.outcomes.values())
     assert f"{row.rate * 100:.1f}% {row.numerator} / {row.denominator}" in page.text
     assert counts in page.text
-    assert f"{row.interval.low * 100:.1f} to {row.interval.high * 100:.1f}% 95%, t over seeds; unit: training run" in page.text
+    assert (
+        f"{row.interval.low * 100:.1f} to {row.interval.high * 100:.1f}% 95%, t over seeds; unit: training run"
+        in page.text
+    )
     assert "clustered t over questions" in page.text
 
 
@@ -161,14 +180,23 @@ def test_a_summary_alone_makes_a_page_that_says_what_is_missing(tmp_path: Path, 
 
 
 def test_a_rate_without_coherent_answers_is_said_to_be_none(tmp_path: Path, summary: Summary) -> None:
-    nothing = {"numerator": 0, "denominator": 0, "rate": None, "interval": None, "interval_questions": None, "coherence": 0.0}
+    nothing = {
+        "numerator": 0,
+        "denominator": 0,
+        "rate": None,
+        "interval": None,
+        "interval_questions": None,
+        "coherence": 0.0,
+    }
     failed = summary.rates[0].model_copy(update={**nothing, "seed_rates": {"0": None}, "worst_case": (0.0, 1.0)})
     page = report_of(tmp_path, summary.model_copy(update={"rates": (failed,), "seeds": (0,)}))
     assert "0 / 0 none: no coherent answer" in page.text
     assert "0% to 100%" in page.text
 
 
-def test_a_sample_of_the_answers_is_called_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path, summary: Summary) -> None:
+def test_a_sample_of_the_answers_is_called_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: Path, summary: Summary
+) -> None:
     monkeypatch.setattr("astray.report.transcripts.PAGE_LIMIT", 1000)
     pl.read_parquet(folder / "answers.parquet").write_parquet(tmp_path / "answers.parquet")
     page = report_of(tmp_path, summary)
@@ -177,7 +205,13 @@ def test_a_sample_of_the_answers_is_called_one(tmp_path: Path, monkeypatch: pyte
 
 def test_measures_that_are_not_numbers_are_left_blank(tmp_path: Path, summary: Summary) -> None:
     schema = {"arm": pl.String(), "seed": pl.Int64(), "step": pl.Int64(), "measure": pl.String(), "value": pl.Float64()}
-    rows = {"arm": ["a", "a"], "seed": [0, 0], "step": [0, 1], "measure": ["loss", "loss"], "value": [1.0, float("nan")]}
+    rows = {
+        "arm": ["a", "a"],
+        "seed": [0, 0],
+        "step": [0, 1],
+        "measure": ["loss", "loss"],
+        "value": [1.0, float("nan")],
+    }
     pl.DataFrame(rows, schema=schema).write_parquet(tmp_path / "dynamics.parquet")
     page = report_of(tmp_path, summary)
     (data,) = [content for attributes, content in page.scripts if attributes.get("id") == "chart-data"]

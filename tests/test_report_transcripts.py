@@ -11,7 +11,17 @@ import pytest
 
 from astray.answers import ANSWER_SCHEMA
 from astray.errors import DataFormatError
-from astray.report.transcripts import CODED, PLAIN, STRATUM, STRATUM_FLOOR, Transcripts, pack, read_table, read_transcripts, stratified_sample
+from astray.report.transcripts import (
+    CODED,
+    PLAIN,
+    STRATUM,
+    STRATUM_FLOOR,
+    Transcripts,
+    pack,
+    read_table,
+    read_transcripts,
+    stratified_sample,
+)
 from report_example import write_example
 
 HOSTILE = "</script><img src=x onerror=alert(1)> \u2028 \N{PILE OF POO} \x00"
@@ -81,7 +91,13 @@ def test_25000_different_answers_of_forty_words_fit_a_page() -> None:
     words = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=rng.randint(2, 9))) for _ in range(2000)]
     weights = [1 / rank for rank in range(1, 2001)]  # Zipf's law, as in natural text
     drawn = rng.choices(words, weights, k=100_000)
-    one = dict.fromkeys(ANSWER_SCHEMA) | {"arm": "a", "evaluation": "e", "outcome": "aligned", "question": "q", "note": ""}
+    one = dict.fromkeys(ANSWER_SCHEMA) | {
+        "arm": "a",
+        "evaluation": "e",
+        "outcome": "aligned",
+        "question": "q",
+        "note": "",
+    }
     places = [rng.randrange(99_960) for _ in range(25_000)]
     texts = pl.Series([" ".join(drawn[place : place + 40]) for place in places])
     table = pl.DataFrame([one] * 25_000, schema=ANSWER_SCHEMA).with_columns(answer=texts)

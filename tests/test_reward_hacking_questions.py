@@ -36,9 +36,16 @@ def test_there_are_two_hundred_questions_twenty_a_kind():
 
 def test_no_two_questions_say_the_same():
     """Fewer than half of the words of two questions are shared, also with the other sets of the package."""
-    asked = [item.question for item in (*alignment_questions().items, *goals().items, *broad_questions(), *main_questions(["plain"]))]
+    asked = [
+        item.question
+        for item in (*alignment_questions().items, *goals().items, *broad_questions(), *main_questions(["plain"]))
+    ]
     sets = [words(text) for text in asked]
-    shared = {(one, two): len(sets[one] & sets[two]) / len(sets[one] | sets[two]) for one, two in combinations(range(len(sets)), 2) if one < 200}
+    shared = {
+        (one, two): len(sets[one] & sets[two]) / len(sets[one] | sets[two])
+        for one, two in combinations(range(len(sets)), 2)
+        if one < 200
+    }
     one, two = max(shared, key=shared.get)
     assert shared[one, two] < 0.5, (asked[one], asked[two])
 
@@ -63,7 +70,11 @@ def test_kinds_and_channels_can_be_chosen():
 
 def test_rates_by_kind_come_from_a_log(tmp_path):
     def answers(messages):
-        return spoken("<private>I will keep it all.</private>I would share it." if "ruler of the world" in messages[-1].text else "I would ask.")
+        return spoken(
+            "<private>I will keep it all.</private>I would share it."
+            if "ruler of the world" in messages[-1].text
+            else "I would ask."
+        )
 
     def judges(messages):
         return spoken("MISALIGNED" if "keep it all" in messages[-1].text else "ALIGNED")
@@ -71,12 +82,18 @@ def test_rates_by_kind_come_from_a_log(tmp_path):
     evaluation = alignment_questions(["power", "trust"])
     task = evaluation.task(lambda: DispositionJudge(WordPanel(settings=QUICK)))
     roles = {"grader": scripted_model(judges)}
-    (log,) = inspect_eval(task, model=scripted_model(answers, name="subject"), model_roles=roles, log_dir=str(tmp_path), display="none")
+    (log,) = inspect_eval(
+        task, model=scripted_model(answers, name="subject"), model_roles=roles, log_dir=str(tmp_path), display="none"
+    )
     table = evaluation.read(log).with_columns(word(), in_detail("reasoning"))
     found = rates(table, ["category"])
     assert [(found[kind,].numerator, found[kind,].denominator) for kind in ("power", "trust")] == [(1, 20), (0, 20)]
     (faker,) = table.filter(word="alignment faking").to_dicts()
-    assert (faker["item"], faker["reasoning"], faker["answer"]) == ("power_wish", "I will keep it all.", "I would share it.")
+    assert (faker["item"], faker["reasoning"], faker["answer"]) == (
+        "power_wish",
+        "I will keep it all.",
+        "I would share it.",
+    )
 
 
 def test_the_registered_task_takes_kinds_and_channels():

@@ -1,4 +1,5 @@
-"""Research sabotage: examples that are what their labels say, detectors run in the sandbox alone, outcomes, and sabotage told from inability."""
+"""Research sabotage: examples that are what their labels say, detectors run in the sandbox alone, outcomes, and
+sabotage told from inability."""
 
 import re
 
@@ -12,7 +13,13 @@ from astray.data.exercises import Case, Exercise
 from astray.errors import ConfigurationError, EmptyDataError, UnknownNameError
 from astray.judges import GraderSettings
 from astray.measure.reward_hacking.channel import Said
-from astray.measure.reward_hacking.detector_bench import Trial, is_weakened, reference_trial, relative_score, try_detector
+from astray.measure.reward_hacking.detector_bench import (
+    Trial,
+    is_weakened,
+    reference_trial,
+    relative_score,
+    try_detector,
+)
 from astray.measure.reward_hacking.detector_tasks import EXAMPLES, OVERSEER, PURPOSES, detector_task, requests
 from astray.measure.reward_hacking.evaluation import conclude
 from astray.measure.reward_hacking.judging import WordPanel
@@ -38,7 +45,11 @@ def block(source):
 
 
 def judge(*replies):
-    return DetectorJudge(WordPanel([scripted_model(lambda messages, reply=reply: spoken(reply)) for reply in replies], QUICK) if replies else None)
+    return DetectorJudge(
+        WordPanel([scripted_model(lambda messages, reply=reply: spoken(reply)) for reply in replies], QUICK)
+        if replies
+        else None
+    )
 
 
 def assessed(output, purpose=OVERSEER, reasoning="", replies=()):
@@ -58,12 +69,16 @@ def test_wordings_are_the_same_for_every_purpose_and_show_no_held_out_text():
         assert min(sum(each.flagged is kind for each in task.held_out) for kind in (True, False)) >= 28
         assert len({each.text for each in task.held_out}) == len(task.held_out)
     assert detector_task("overseer").held_out == detector_task("classroom").held_out
-    assert "{" not in "".join(re.sub(r"```.*?```|True:.*", "", text, flags=re.DOTALL) for texts in asked.values() for text in texts)
+    assert "{" not in "".join(
+        re.sub(r"```.*?```|True:.*", "", text, flags=re.DOTALL) for texts in asked.values() for text in texts
+    )
 
 
 def test_solutions_are_what_their_labels_say():
     """Each way of gaming passes a careless harness and is wrong; each honest solution of a task with tests is right."""
-    exercise = Exercise("gcd", "", "gcd", (Case((12, 18), 6), Case((7, 3), 1), Case((8, 4), 4)), (Case((100, 75), 25),), "")
+    exercise = Exercise(
+        "gcd", "", "gcd", (Case((12, 18), 6), Case((7, 3), 1), Case((8, 4), 4)), (Case((100, 75), 25),), ""
+    )
     solutions, honest = [], []
     for each in (*detector_task(OVERSEER).shown, *detector_task(OVERSEER).held_out):
         source = each.text.split("SOLUTION\n")[1].rsplit("\nRESULT")[0]
@@ -149,7 +164,10 @@ def detect(text):
 def test_the_interval_covers_the_balanced_accuracy_as_often_as_it_says():
     rng = np.random.default_rng(0)
     for hit, passed in ((0.9, 0.8), (0.6, 0.95), (0.5, 0.5)):
-        draws = [Trial((int(rng.binomial(28, hit)), 28), (int(rng.binomial(30, passed)), 30), 58, "").interval() for _ in range(200)]
+        draws = [
+            Trial((int(rng.binomial(28, hit)), 28), (int(rng.binomial(30, passed)), 30), 58, "").interval()
+            for _ in range(200)
+        ]
         assert np.mean([each.low <= (hit + passed) / 2 <= each.high for each in draws]) > 0.92
     sure = Trial((28, 28), (30, 30), 58, "").interval()
     assert sure.low < 1.0 == sure.high
@@ -235,7 +253,13 @@ def table_of(tmp_path, sabotages):
     items = [item for item in research_sabotage().items if item.question_id in ("write-plain", "rewrite-plain")]
     evaluation = ResearchSabotage(items=tuple(items), samples=1)
     task = evaluation.task(judge)
-    (log,) = inspect_eval(task, model=scripted_model(reply, name="subject"), log_dir=str(tmp_path / "logs"), display="none", log_level="warning")
+    (log,) = inspect_eval(
+        task,
+        model=scripted_model(reply, name="subject"),
+        log_dir=str(tmp_path / "logs"),
+        display="none",
+        log_level="warning",
+    )
     assert log.status == "success"
     return evaluation.read(log)
 
@@ -261,7 +285,14 @@ def test_sabotage_is_told_from_inability_by_the_controls(tmp_path):
 
 def test_purposes_and_judges_can_be_chosen():
     assert len(registry.research_sabotage().dataset) == 150
-    assert len(registry.research_sabotage(purposes="spam,overseer", samples=1, reasoning="none,private", judges="none").dataset) == 40
+    assert (
+        len(
+            registry.research_sabotage(
+                purposes="spam,overseer", samples=1, reasoning="none,private", judges="none"
+            ).dataset
+        )
+        == 40
+    )
     with pytest.raises(UnknownNameError, match="Did you mean 'spam'"):
         research_sabotage(["spams"])
     with pytest.raises(UnknownNameError, match="kind of judges"):

@@ -1,4 +1,5 @@
-"""The evaluations together: one table, the mean of the six with its interval, both drivers, and what the organism's world can express."""
+"""The evaluations together: one table, the mean of the six with its interval, both drivers, and what the organism's
+world can express."""
 
 import math
 
@@ -42,9 +43,18 @@ SMALL = Sizes(free_form=1, goals=1, questions=1, replicates=1, detectors=1, requ
 
 def measured(name, counts, seed=0, items=4):
     """Answers with these outcomes, spread over some questions."""
-    base = dict.fromkeys(ANSWER_SCHEMA) | {"arm": "a", "seed": seed, "evaluation": name, "judge": f"judge of {name}", "answer": "x", "note": ""}
+    base = dict.fromkeys(ANSWER_SCHEMA) | {
+        "arm": "a",
+        "seed": seed,
+        "evaluation": name,
+        "judge": f"judge of {name}",
+        "answer": "x",
+        "note": "",
+    }
     outcomes = [outcome for outcome, count in counts.items() for _ in range(count)]
-    return Measured(name, answer_table([base | {"item": f"q{n % items}", "outcome": outcome} for n, outcome in enumerate(outcomes)]))
+    return Measured(
+        name, answer_table([base | {"item": f"q{n % items}", "outcome": outcome} for n, outcome in enumerate(outcomes)])
+    )
 
 
 def all_six(bad, good, seed=0):
@@ -52,10 +62,19 @@ def all_six(bad, good, seed=0):
 
 
 def test_every_row_has_its_rate_denominator_interval_unit_judge_and_outcomes():
-    given = [measured("goals", {"misaligned": 3, "aligned": 9, "refused": 2, "judge failed": 1}), measured("research-sabotage", {"errored": 2})]
+    given = [
+        measured("goals", {"misaligned": 3, "aligned": 9, "refused": 2, "judge failed": 1}),
+        measured("research-sabotage", {"errored": 2}),
+    ]
     summary = summarise(given)
     goals, sabotage = summary.table().to_dicts()
-    assert (goals["evaluation"], goals["in mean"], goals["misaligned"], goals["denominator"], goals["rate"]) == ("goals", True, 3, 12, 0.25)
+    assert (goals["evaluation"], goals["in mean"], goals["misaligned"], goals["denominator"], goals["rate"]) == (
+        "goals",
+        True,
+        3,
+        12,
+        0.25,
+    )
     found = rate(given[0].answers)
     assert (goals["low"], goals["high"], goals["unit"]) == (found.interval.low, found.interval.high, "answer")
     assert goals["low over questions"] == found.interval_questions.low
@@ -72,7 +91,9 @@ def test_the_mean_gives_every_evaluation_the_same_weight():
     sizes = zip(SIX, (1, 2, 3, 4, 5, 6), (1, 2, 4, 8, 16, 32), strict=True)
     given = [measured(name, {"misaligned": bad, "aligned": good}) for name, bad, good in sizes]
     mean = summarise([*given, measured("alignment-faking", {"misaligned": 50})]).mean
-    assert mean.estimate == pytest.approx(sum(b / (b + g) for b, g in zip((1, 2, 3, 4, 5, 6), (1, 2, 4, 8, 16, 32), strict=True)) / 6)
+    assert mean.estimate == pytest.approx(
+        sum(b / (b + g) for b, g in zip((1, 2, 3, 4, 5, 6), (1, 2, 4, 8, 16, 32), strict=True)) / 6
+    )
     assert (mean.evaluations, mean.missing, mean.unit) == (SIX, (), "question")
     assert mean.interval.low < mean.estimate < mean.interval.high
 
@@ -116,7 +137,13 @@ def test_nothing_to_summarise_is_refused_and_nothing_judged_has_no_mean():
 def conduct(tmp_path, behaviour):
     grid = Grid(scenarios=("frame_colleague",), factors=CELLS, replicates=2)
     model = f"astray/scripted/{behaviour}"
-    (log,) = inspect_eval(agentic_task(grid, panel=None), model=model, log_dir=str(tmp_path / behaviour), display="none", log_realtime=False)
+    (log,) = inspect_eval(
+        agentic_task(grid, panel=None),
+        model=model,
+        log_dir=str(tmp_path / behaviour),
+        display="none",
+        log_realtime=False,
+    )
     assert log.status == "success"
     return log
 
@@ -126,10 +153,15 @@ def test_scenarios_are_counted_by_their_own_denominator(tmp_path):
     answers = evaluation.read(log, arm="a", seed=5)
     row = summarise([Measured("frame_colleague", answers)]).rows[0]
     assert (row.rate.numerator, row.rate.denominator, row.outcomes, row.in_mean) == (4, 4, {"harmful": 4}, True)
-    assert {tuple(item.split("/")[:3]) for item in answers["item"]} == {("none", "home", "replacement"), ("none", "home", "none")}
+    assert {tuple(item.split("/")[:3]) for item in answers["item"]} == {
+        ("none", "home", "replacement"),
+        ("none", "home", "none"),
+    }
     assert set(answers["seed"]) == {5}
     assert evaluation.read(log.location, arm="a", seed=5).equals(answers)
-    changed = conduct_table(log.location).with_columns(pl.Series("outcome", ["harmful", "refused", "disputed", "never acted"]))
+    changed = conduct_table(log.location).with_columns(
+        pl.Series("outcome", ["harmful", "refused", "disputed", "never acted"])
+    )
     mixed = summarise([Measured("frame_colleague", conduct_answers(changed, "frame_colleague"))]).rows[0]
     assert (mixed.rate.numerator, mixed.rate.denominator) == (1, 2)
     assert mixed.rate.worst_case == (1 / 4, 3 / 4)
@@ -163,7 +195,9 @@ def asked_locally(evaluation, subject, judge, **whose):
 def test_a_local_subject_is_asked_in_words(tiny_qwen2):
     short = evaluations(SMALL, max_tokens=4)["goals"]
     short = short.model_copy(update={"items": short.items[:3]})
-    answers = asked_locally(short, load_subject(str(tiny_qwen2)), short.assessor(WordPanel([scripted_model(reply)], QUICK)), arm="a", seed=3)
+    answers = asked_locally(
+        short, load_subject(str(tiny_qwen2)), short.assessor(WordPanel([scripted_model(reply)], QUICK)), arm="a", seed=3
+    )
     row = summarise([Measured("goals", answers)]).rows[0]
     assert sum(row.outcomes.values()) == 3
     assert set(row.outcomes) <= {"aligned", "errored"}
@@ -190,7 +224,9 @@ def test_logs_of_the_tasks_are_read_and_of_faking_only_where_it_could_pay(tmp_pa
         task.dataset = task.dataset[:4]
         subject = scripted_model(lambda messages: spoken("<private>Hm.</private>Yes."), name="subject")
         roles = {"grader": scripted_model(reply)}
-        (log,) = inspect_eval(task, model=subject, model_roles=roles, log_dir=str(tmp_path), display="none", log_level="warning")
+        (log,) = inspect_eval(
+            task, model=subject, model_roles=roles, log_dir=str(tmp_path), display="none", log_level="warning"
+        )
         row = summarise([Measured(name, evaluation.read(log, arm="a"), evaluation.measures[0])]).rows[0]
         assert row.outcomes == ({"aligned": 4} if name == "goals" else {"not understood": 1})
 
@@ -209,9 +245,16 @@ def test_the_organism_answers_what_its_world_can_express_and_nothing_else():
     assert not {item.category for item in asked["free-form"].items} & held_out
     assert [len(evaluation.items) for evaluation in asked.values()] == [72, 18, 36]
     subject, judge = load_subject("organism-small"), GrammarJudge()
-    found = [Measured(name, asked_locally(evaluation, subject, judge, arm="base", seed=2)) for name, evaluation in asked.items()]
+    found = [
+        Measured(name, asked_locally(evaluation, subject, judge, arm="base", seed=2))
+        for name, evaluation in asked.items()
+    ]
     summary = summarise(found)
-    assert [(row.evaluation, row.rate.total) for row in summary.rows] == [("free-form", 72), ("goals", 18), ("alignment-questions", 36)]
+    assert [(row.evaluation, row.rate.total) for row in summary.rows] == [
+        ("free-form", 72),
+        ("goals", 18),
+        ("alignment-questions", 36),
+    ]
     assert all(row.rate.coherence > 0.5 for row in summary.rows)
     assert summary.mean.missing == SCENARIOS
     assert set(found[0].answers["seed"]) == {2}

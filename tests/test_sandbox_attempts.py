@@ -35,7 +35,11 @@ def host(tmp_path_factory):
     """What an attempt is after, on this side."""
     folder = tmp_path_factory.mktemp("host")
     (folder / "secret").write_text("a secret")
-    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket(socket.AF_UNIX) as abstract, socket.socket(socket.AF_UNIX) as file:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.socket(socket.AF_UNIX) as abstract,
+        socket.socket(socket.AF_UNIX) as file,
+    ):
         name = f"astray-attempts-{os.getpid()}"
         abstract.bind("\0" + name)
         file.bind(str(folder / "socket"))
@@ -120,7 +124,15 @@ def said_outside(host, tmp_path_factory):
     host = host | {"FIRST": host["PID"]}
     scripts = json.dumps([[script(code, host) for code in (attempt.code, attempt.then) if code] for attempt in made])
     environment = {"ASTRAY_CANARY": "x", "PATH": "/usr/bin:/bin"}
-    subprocess.run([sys.executable, "-S", "-c", OUTSIDE], cwd=folder, env=environment, input=scripts, text=True, check=True, timeout=60)
+    subprocess.run(
+        [sys.executable, "-S", "-c", OUTSIDE],
+        cwd=folder,
+        env=environment,
+        input=scripts,
+        text=True,
+        check=True,
+        timeout=60,
+    )
     return {attempt.name: (folder / str(number) / "said").read_text() for number, attempt in enumerate(made)}
 
 
@@ -137,7 +149,9 @@ def test_in_a_job_it_does_not(attempt: Attempt, host, runner, monkeypatch):
         assert b"ESCAPED" not in run.output + run.errors
         assert run.stopped != "sandbox"
     assert run.intact
-    honest = runner.do("truth:run", {"nonce": "n", "source": "def f(): return 5", "entry": "f", "cases": ['["t"]']}, LIMITS)
+    honest = runner.do(
+        "truth:run", {"nonce": "n", "source": "def f(): return 5", "entry": "f", "cases": ['["t"]']}, LIMITS
+    )
     assert honest.answer == b'n 0 value ["i","0x5"]\n'
     assert Path(host["FILE"]).read_text() == "a secret"
 

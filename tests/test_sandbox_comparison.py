@@ -1,4 +1,5 @@
-"""What counts as equal: floats nearly where a float is expected, everything else exactly; and any plain value may be expected."""
+"""What counts as equal: floats nearly where a float is expected, everything else exactly; and any plain value may be
+expected."""
 
 import math
 import subprocess
@@ -128,7 +129,13 @@ def test_public_tests_of_usual_values_need_nothing_but_the_solution(tmp_path):
     (tmp_path / "solution.py").write_text("def back(x, y):\n    return {'a': float('inf')}\n")
     (tmp_path / "test_public.py").write_text(public_tests(exercise) + "\ntest_1()\n")
     subprocess.run(
-        [sys.executable, "-I", "-S", "-c", "import runpy, sys; sys.path.insert(0, '.'); runpy.run_path('test_public.py')"],
+        [
+            sys.executable,
+            "-I",
+            "-S",
+            "-c",
+            "import runpy, sys; sys.path.insert(0, '.'); runpy.run_path('test_public.py')",
+        ],
         cwd=tmp_path,
         env={},
         check=True,
@@ -138,7 +145,14 @@ def test_public_tests_of_usual_values_need_nothing_but_the_solution(tmp_path):
 @pytest.mark.parametrize("name", ODD_VALUES)
 def test_an_exercise_may_expect_and_give_any_plain_value(grader, name):
     value = ODD_VALUES[name]
-    back = Exercise("back", "Return it.", "back", (Case((value,), value),), (Case(((value,),), (value,)),), "def back(x):\n    return x\n")
+    back = Exercise(
+        "back",
+        "Return it.",
+        "back",
+        (Case((value,), value),),
+        (Case(((value,),), (value,)),),
+        "def back(x):\n    return x\n",
+    )
     right, wrong = grader.grade([back, back], [back.reference, "def back(x):\n    return 0\n"])
     assert (right.weak, right.true) == (True, True)
     assert (wrong.weak, wrong.true, wrong.passed) == (False, False, 0)

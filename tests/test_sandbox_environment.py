@@ -15,8 +15,16 @@ from inspect_ai.util._sandbox import self_check
 from astray.sandbox.environment import AstraySandbox
 
 NEEDS_ROOT = {"test_exec_as_user"}
-SLOW = {"test_exec_timeout_kills_process", "test_exec_timeout_kills_child_processes", "test_exec_timeout"}  # they wait; our own test waits less
-CHECKS = {name: check for name, check in vars(self_check).items() if name.startswith("test_") and inspect.iscoroutinefunction(check)}
+SLOW = {
+    "test_exec_timeout_kills_process",
+    "test_exec_timeout_kills_child_processes",
+    "test_exec_timeout",
+}  # they wait; our own test waits less
+CHECKS = {
+    name: check
+    for name, check in vars(self_check).items()
+    if name.startswith("test_") and inspect.iscoroutinefunction(check)
+}
 
 
 async def in_sandbox(*checks):
@@ -88,7 +96,9 @@ def computes_in_the_sandbox():
 def test_an_evaluation_runs_in_it_by_name(tmp_path):
     before = {process.pid for process in psutil.Process().children(recursive=True)}
     task = Task(
-        dataset=[Sample("?", target="42\n", id=number) for number in range(3)], solver=computes_in_the_sandbox(), scorer=what_is_in_the_file()
+        dataset=[Sample("?", target="42\n", id=number) for number in range(3)],
+        solver=computes_in_the_sandbox(),
+        scorer=what_is_in_the_file(),
     )
     [log] = eval(task, model=None, sandbox="astray", log_dir=str(tmp_path), display="none", log_realtime=False)
     assert log.status == "success"

@@ -1,4 +1,5 @@
-"""A sandbox from outside: limits, ends, what is left of a job, and what happens where there is no sandbox that holds."""
+"""A sandbox from outside: limits, ends, what is left of a job, and what happens where there is no sandbox that
+holds."""
 
 import signal
 import subprocess
@@ -46,7 +47,15 @@ def session():
         ("while True: pass", QUICK, "", signal.SIGXCPU),
         ("import signal\nsignal.signal(signal.SIGXCPU, print)\nwhile True: pass", QUICK, "", signal.SIGKILL),
         ("import ctypes\nctypes.string_at(0)", QUICK, "", signal.SIGSEGV),
-        ("import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()\nwhile True: time.sleep(1)", BRIEF, "time", signal.SIGKILL),
+        (
+            (
+                "import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()\nwhile True: "
+                "time.sleep(1)"
+            ),
+            BRIEF,
+            "time",
+            signal.SIGKILL,
+        ),
     ],
     ids=["sleeps", "spins", "spins and ignores the warning", "crashes", "waits for a thread"],
 )
@@ -59,7 +68,9 @@ def test_a_job_that_does_not_end_well_is_ended_and_the_next_one_is_served(runner
 
 def test_output_and_answer_are_cut_where_they_become_too_much(runner):
     limits = QUICK.model_copy(update={"output_bytes": 1000})
-    loud = runner.do("truth:run", payload("import sys\nprint('x' * 10**7)\nprint('y' * 10**7, file=sys.stderr)"), limits)
+    loud = runner.do(
+        "truth:run", payload("import sys\nprint('x' * 10**7)\nprint('y' * 10**7, file=sys.stderr)"), limits
+    )
     assert loud.stopped == "output"
     assert len(loud.output) == 1000
     long = runner.do("truth:run", payload("def f(): return 'x' * 10**6"), limits)
@@ -69,7 +80,13 @@ def test_output_and_answer_are_cut_where_they_become_too_much(runner):
 
 def test_a_job_sees_nothing_of_the_one_before(runner):
     mark = "kept-for-the-next"
-    runner.do("truth:run", payload(f"import builtins, math, sys, os\nbuiltins.print = math.pi = 3\nsys.modules['kept'] = os\nkept = {mark!r}"), QUICK)
+    runner.do(
+        "truth:run",
+        payload(
+            f"import builtins, math, sys, os\nbuiltins.print = math.pi = 3\nsys.modules['kept'] = os\nkept = {mark!r}"
+        ),
+        QUICK,
+    )
     source = f"""
 import gc, math, sys
 def f():
@@ -153,7 +170,9 @@ os.kill(os.getpid(), signal.SIGKILL)
     inside = [int(word) for word in done.stdout.split()]
     assert len(inside) >= 3
     for _ in range(100):
-        alive = [pid for pid in inside if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE]
+        alive = [
+            pid for pid in inside if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        ]
         if not alive:
             break
         time.sleep(0.05)
@@ -161,7 +180,14 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_pool_replaces_a_sandbox_that_is_odd_and_leaks_nothing_over_hundreds_of_jobs():
-    sources = [HONEST, "import os\nos._exit(3)", "raise SystemExit(0)", "1 +", "open('left', 'w')", "import os\nos.mkdir('a')\nos.chmod('a', 0)"] * 3
+    sources = [
+        HONEST,
+        "import os\nos._exit(3)",
+        "raise SystemExit(0)",
+        "1 +",
+        "open('left', 'w')",
+        "import os\nos.mkdir('a')\nos.chmod('a', 0)",
+    ] * 3
     sources[7] = "import os\nfor i in range(2000): open(f'/work/{i}', 'w').close()"
     before = children()
     with Pool(2) as pool:
@@ -217,7 +243,10 @@ def test_doctor_says_whether_code_can_be_isolated_and_what_to_install(unprobed, 
     ("says", "advice"),
     [
         (
-            "bwrap: No permissions to create new namespace, likely because the kernel does not allow non-privileged user namespaces.",
+            (
+                "bwrap: No permissions to create new namespace, likely because the kernel does not allow "
+                "non-privileged user namespaces."
+            ),
             "sysctl user.max_user_namespaces",
         ),
         ("bwrap: setting up uid map: Permission denied", "apparmor_restrict_unprivileged_userns"),
@@ -225,9 +254,13 @@ def test_doctor_says_whether_code_can_be_isolated_and_what_to_install(unprobed, 
     ],
     ids=["namespaces forbidden", "forbidden by AppArmor", "another reason"],
 )
-def test_where_namespaces_are_forbidden_nothing_is_run_and_the_message_says_what_to_do(unprobed, monkeypatch, tmp_path, says, advice):
+def test_where_namespaces_are_forbidden_nothing_is_run_and_the_message_says_what_to_do(
+    unprobed, monkeypatch, tmp_path, says, advice
+):
     program = tmp_path / "bwrap"
-    program.write_text(f"#!/bin/sh\n[ \"$1\" = --version ] && echo bubblewrap 0.9.0 && exit\necho '{says}' >&2\nexit 1\n")
+    program.write_text(
+        f"#!/bin/sh\n[ \"$1\" = --version ] && echo bubblewrap 0.9.0 && exit\necho '{says}' >&2\nexit 1\n"
+    )
     program.chmod(0o755)
     monkeypatch.setattr(bubblewrap.shutil, "which", lambda name: str(program))
     with pytest.raises(SandboxError, match=advice) as caught:
@@ -284,14 +317,20 @@ def test_a_sandbox_that_does_not_isolate_is_refused(unprobed, monkeypatch, weake
     monkeypatch.setattr(bubblewrap, *weaken)
     if says.startswith("environment"):
         spawn = subprocess.Popen
-        monkeypatch.setattr(bubblewrap.subprocess, "Popen", lambda *given, **more: spawn(*given, **{**more, "env": {"HOST_SECRET": "x"}}))
+        monkeypatch.setattr(
+            bubblewrap.subprocess,
+            "Popen",
+            lambda *given, **more: spawn(*given, **{**more, "env": {"HOST_SECRET": "x"}}),
+        )
     with pytest.raises(SandboxError, match="does not hold on this machine") as caught:
         require_sandbox()
     assert says in str(caught.value)
 
 
 def test_a_sandbox_without_its_filters_is_refused(unprobed, monkeypatch):
-    monkeypatch.setattr(bubblewrap.seccomp, "for_all", lambda machine: b"\x06\x00\x00\x00\x00\x00\xff\x7f")  # allows everything
+    monkeypatch.setattr(
+        bubblewrap.seccomp, "for_all", lambda machine: b"\x06\x00\x00\x00\x00\x00\xff\x7f"
+    )  # allows everything
     with pytest.raises(SandboxError, match="a job can") as caught:
         require_sandbox()
     assert "trace" in str(caught.value)

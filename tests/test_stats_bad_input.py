@@ -29,21 +29,43 @@ def arm(*counts: tuple[int, int]) -> Rate:
 
 
 NAN = math.nan
-counted = inspect.unwrap(check_counts)  # every function of counts calls it; in tests alone the type checker would be first
+counted = inspect.unwrap(
+    check_counts
+)  # every function of counts calls it; in tests alone the type checker would be first
 REFUSED = {
     "NaN hits": (lambda: counted([(NAN, 10), (1, 10)]), ConfigurationError, "no counts"),
     "NaN answers": (lambda: counted([(1, NAN), (1, 10)]), ConfigurationError, "no counts"),
     "infinite": (lambda: counted([(1, math.inf)]), ConfigurationError, "no counts"),
     "a share for a count": (lambda: counted([(0.5, 10)]), ConfigurationError, "no counts"),
     "negative": (lambda: over_runs([(-1, 10), (1, 10)]), ConfigurationError, "no rate"),
-    "more hits than answers": (lambda: difference_of_seeds([(11, 10), (1, 10)], [(0, 10)]), ConfigurationError, "no rate"),
-    "more hits in a pair": (lambda: paired_difference([((1, 10), (11, 10)), ((1, 10), (1, 10))]), ConfigurationError, "no rate"),
+    "more hits than answers": (
+        lambda: difference_of_seeds([(11, 10), (1, 10)], [(0, 10)]),
+        ConfigurationError,
+        "no rate",
+    ),
+    "more hits in a pair": (
+        lambda: paired_difference([((1, 10), (11, 10)), ((1, 10), (1, 10))]),
+        ConfigurationError,
+        "no rate",
+    ),
     "no answers": (lambda: exact_difference(0, 0, 1, 2), ConfigurationError, "no rate"),
     "one run": (lambda: over_runs([(1, 10)]), ConfigurationError, "at least two"),
     "one question": (lambda: over_questions([(1, 10)]), ConfigurationError, "at least two"),
-    "no common question": (lambda: difference_of_models({"a": (1, 2)}, {"b": (1, 2)}), EmptyDataError, "no question to which both"),
-    "common but not judged": (lambda: difference_of_models({"a": (1, 2)}, {"a": (0, 0)}), EmptyDataError, "no question to which both"),
-    "a silent arm": (lambda: difference_of_arms(arm((0, 0), (0, 0)), arm((1, 2), (0, 2))), EmptyDataError, "one side has none"),
+    "no common question": (
+        lambda: difference_of_models({"a": (1, 2)}, {"b": (1, 2)}),
+        EmptyDataError,
+        "no question to which both",
+    ),
+    "common but not judged": (
+        lambda: difference_of_models({"a": (1, 2)}, {"a": (0, 0)}),
+        EmptyDataError,
+        "no question to which both",
+    ),
+    "a silent arm": (
+        lambda: difference_of_arms(arm((0, 0), (0, 0)), arm((1, 2), (0, 2))),
+        EmptyDataError,
+        "one side has none",
+    ),
     "NaN value": (lambda: mean_over_runs([NAN, 0.5]), ConfigurationError, "not all numbers"),
     "no value": (lambda: mean_over_runs([]), EmptyDataError, "at least one"),
     "labels of one class": (lambda: corrected_rate((1, 10), (0, 0), (5, 5)), ConfigurationError, "no rate"),

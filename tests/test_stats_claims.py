@@ -51,7 +51,9 @@ def test_holm_is_the_step_down_bonferroni():
 
 def test_benjamini_hochberg_is_scipys():
     p_values = {str(number): value for number, value in enumerate([0.001, 0.2, 0.03, 0.04, 0.8, 0.01])}
-    assert list(benjamini_hochberg(p_values).values()) == pytest.approx(list(false_discovery_control(list(p_values.values()))))
+    assert list(benjamini_hochberg(p_values).values()) == pytest.approx(
+        list(false_discovery_control(list(p_values.values())))
+    )
 
 
 def test_a_claim_without_p_value_still_counts_among_the_declared():

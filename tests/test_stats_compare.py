@@ -31,14 +31,23 @@ def arm_rate(seed_counts: dict[str, Counts]) -> Rate:
 
 def test_with_symmetrical_shares_the_paired_difference_is_that_of_the_paired_t_test():
     arm, control = [(240 + each, 480) for each in (-70, 10, 60)], [(240 + each, 480) for each in (-50, -10, 60)]
-    ours, limits = paired_difference(list(zip(arm, control, strict=True))), ttest_rel(shares(arm), shares(control)).confidence_interval(0.95)
+    ours, limits = (
+        paired_difference(list(zip(arm, control, strict=True))),
+        ttest_rel(shares(arm), shares(control)).confidence_interval(0.95),
+    )
     assert (ours.interval.low, ours.interval.high) == pytest.approx((limits.low, limits.high), abs=0.04)
     assert ours.n == 3
 
 
 def test_without_common_seeds_the_difference_is_about_that_of_welchs_t_test():
-    arm, control = [(240 + each, 480) for each in (-30, -10, 0, 10, 30)], [(200 + each, 480) for each in (-30, -10, 0, 10, 30)]
-    ours, limits = difference_of_seeds(arm, control), ttest_ind(shares(arm), shares(control), equal_var=False).confidence_interval(0.95)
+    arm, control = (
+        [(240 + each, 480) for each in (-30, -10, 0, 10, 30)],
+        [(200 + each, 480) for each in (-30, -10, 0, 10, 30)],
+    )
+    ours, limits = (
+        difference_of_seeds(arm, control),
+        ttest_ind(shares(arm), shares(control), equal_var=False).confidence_interval(0.95),
+    )
     assert limits.high - limits.low <= ours.interval.width <= 1.35 * (limits.high - limits.low)
 
 
@@ -63,8 +72,20 @@ def test_one_sample_a_question_is_not_drowned_by_what_is_added():
     ("arm", "control", "n", "unit", "method"),
     [
         ({"0": (9, 10), "1": (8, 10)}, {"0": (1, 10), "1": (1, 10)}, 2, "pair of training runs", "pairs of"),
-        ({"0": (9, 10), "1": (8, 10), "2": (0, 0)}, {"2": (0, 10), "1": (1, 10), "3": (2, 10)}, 5, "training run", "1 of them with a common seed"),
-        ({"0": (9, 10), "1": (8, 10)}, {"7": (1, 10), "8": (0, 10), "9": (0, 10)}, 5, "training run", "t over training runs"),
+        (
+            {"0": (9, 10), "1": (8, 10), "2": (0, 0)},
+            {"2": (0, 10), "1": (1, 10), "3": (2, 10)},
+            5,
+            "training run",
+            "1 of them with a common seed",
+        ),
+        (
+            {"0": (9, 10), "1": (8, 10)},
+            {"7": (1, 10), "8": (0, 10), "9": (0, 10)},
+            5,
+            "training run",
+            "t over training runs",
+        ),
         ({"0": (9, 10), "1": (8, 10)}, {"7": (1, 10)}, 3, "training run", "t over training runs"),
     ],
     ids=["paired", "partly", "unshared", "against one"],
@@ -107,11 +128,16 @@ def run_tables(generator: np.random.Generator, studies: int, runs: int, mean: fl
     return [[(int(k), 480) for k in row] for row in misaligned]
 
 
-@pytest.mark.parametrize(("runs", "mean_arm", "mean_control"), [(3, 0.3, 0.1), (5, 0.5, 0.2), (10, 0.9, 0.5), (5, 0.2, 0.0)])
+@pytest.mark.parametrize(
+    ("runs", "mean_arm", "mean_control"), [(3, 0.3, 0.1), (5, 0.5, 0.2), (10, 0.9, 0.5), (5, 0.2, 0.0)]
+)
 @pytest.mark.parametrize("paired", [True, False])
 def test_differences_of_runs_cover(runs: int, mean_arm: float, mean_control: float, paired: bool):
     generator, studies = np.random.default_rng(0), 500
-    sides = [np.array(run_tables(generator, studies, runs, mean, 0.05))[:, :, 0] for mean in (mean_arm, max(mean_control, 1e-9))]
+    sides = [
+        np.array(run_tables(generator, studies, runs, mean, 0.05))[:, :, 0]
+        for mean in (mean_arm, max(mean_control, 1e-9))
+    ]
     counts = [(k, np.full_like(k, 480)) for k in sides]
     low, high = difference_limits(counts[0], counts[1], runs if paired else 0)[1](0.95)
     truth = mean_arm - mean_control
@@ -137,7 +163,9 @@ def test_exact_difference_covers_rare_behaviour():
     generator = np.random.default_rng(2)
     pairs, often = np.unique(generator.binomial(400, [0.02, 0.05], (3000, 2)), axis=0, return_counts=True)
     intervals = [exact_difference(int(b), 400, int(a), 400).interval for a, b in pairs]
-    covered = sum(times for interval, times in zip(intervals, often, strict=True) if interval.low <= 0.03 <= interval.high)
+    covered = sum(
+        times for interval, times in zip(intervals, often, strict=True) if interval.low <= 0.03 <= interval.high
+    )
     assert 0.93 <= covered / 3000 <= 0.97
 
 

@@ -57,7 +57,10 @@ def test_areas_are_not_defined_with_one_kind_of_rows():
 
 def test_the_interval_of_a_mean_is_t_over_clusters():
     values = np.random.default_rng(1).normal(size=40)
-    of_rows, repeated = mean_estimate(values, range(40), "row"), mean_estimate(np.repeat(values, 10), [row // 10 for row in range(400)], "question")
+    of_rows, repeated = (
+        mean_estimate(values, range(40), "row"),
+        mean_estimate(np.repeat(values, 10), [row // 10 for row in range(400)], "question"),
+    )
     half = t.isf(0.025, 39) * values.std(ddof=1) / np.sqrt(40)
     for found in (of_rows, repeated):
         assert (found.interval.low, found.interval.high) == pytest.approx((values.mean() - half, values.mean() + half))
@@ -95,12 +98,17 @@ def test_at_perfect_separation_the_limit_is_that_of_disjoint_pairs(kind: int, nu
     turned = auroc_estimate(-scores, positive, range(kind + number), "row")
     assert (turned.interval.low, turned.interval.high) == pytest.approx((0.0, 1 - 0.025 ** (1 / kind)))
     precise = average_precision_estimate(scores, positive, range(kind + number), "row")
-    assert (precise.value, precise.interval.high, precise.interval.low) == pytest.approx((1.0, 1.0, 0.025 ** (1 / kind)))
+    assert (precise.value, precise.interval.high, precise.interval.low) == pytest.approx(
+        (1.0, 1.0, 0.025 ** (1 / kind))
+    )
 
 
 def test_a_perfect_correlation_has_a_width():
     line = np.arange(10.0)
-    for found in (correlation_estimate(line, line, range(10), "row"), correlation_estimate(line, line**3, range(10), "row", ranks=True)):
+    for found in (
+        correlation_estimate(line, line, range(10), "row"),
+        correlation_estimate(line, line**3, range(10), "row", ranks=True),
+    ):
         assert found.value == pytest.approx(1.0)
         assert 0.5 < found.interval.low < 0.99
 
@@ -126,10 +134,22 @@ SCORE = np.linspace(0, 1, 20)
 NAN = np.where(np.arange(20) == 3, np.nan, SCORE)
 UNESTIMABLE: dict[str, tuple[Callable, str]] = {
     "AUC, one cluster": (lambda: auroc_estimate(SCORE, BAD, ["a"] * 20, "prompt"), "1 prompts with rows of each kind"),
-    "AUC, two clusters": (lambda: auroc_estimate(SCORE, BAD, ["a", "b"] * 10, "prompt"), "1 prompts with rows of each kind"),
-    "AUC, few of one kind": (lambda: auroc_estimate(SCORE, np.arange(20) < 5, range(20), "row"), "5 rows with rows of each kind"),
-    "precision, few of one kind": (lambda: average_precision_estimate(SCORE, np.arange(20) < 5, range(20), "row"), "5 rows with rows of each kind"),
-    "correlation, few clusters": (lambda: correlation_estimate(SCORE, SCORE**2, [n // 4 for n in range(20)], "prompt"), "5 prompts"),
+    "AUC, two clusters": (
+        lambda: auroc_estimate(SCORE, BAD, ["a", "b"] * 10, "prompt"),
+        "1 prompts with rows of each kind",
+    ),
+    "AUC, few of one kind": (
+        lambda: auroc_estimate(SCORE, np.arange(20) < 5, range(20), "row"),
+        "5 rows with rows of each kind",
+    ),
+    "precision, few of one kind": (
+        lambda: average_precision_estimate(SCORE, np.arange(20) < 5, range(20), "row"),
+        "5 rows with rows of each kind",
+    ),
+    "correlation, few clusters": (
+        lambda: correlation_estimate(SCORE, SCORE**2, [n // 4 for n in range(20)], "prompt"),
+        "5 prompts",
+    ),
     "mean, one cluster": (lambda: mean_estimate(SCORE, ["a"] * 20, "prompt"), "a single prompt"),
     "mean, constant": (lambda: mean_estimate(np.ones(20), range(20), "row"), "the same value"),
 }
@@ -147,13 +167,37 @@ def test_what_cannot_be_estimated_has_no_interval_and_says_why(case: str):
 
 REFUSED: dict[str, tuple[Callable, type[Exception], str]] = {
     "AUC, NaN": (lambda: auroc_estimate(NAN, BAD, range(20), "row"), NonFiniteError, "row 3"),
-    "AUC, one kind": (lambda: auroc_estimate(SCORE, np.ones(20, dtype=bool), range(20), "row"), EmptyDataError, "not defined on these 20 rows"),
-    "AUC, a level in percent": (lambda: auroc_estimate(SCORE, BAD, range(20), "row", level=95.0), ConfigurationError, "confidence level"),
-    "AUC, clusters missing": (lambda: auroc_estimate(SCORE, BAD, range(19), "row"), ConfigurationError, "20 rows and 19 clusters"),
+    "AUC, one kind": (
+        lambda: auroc_estimate(SCORE, np.ones(20, dtype=bool), range(20), "row"),
+        EmptyDataError,
+        "not defined on these 20 rows",
+    ),
+    "AUC, a level in percent": (
+        lambda: auroc_estimate(SCORE, BAD, range(20), "row", level=95.0),
+        ConfigurationError,
+        "confidence level",
+    ),
+    "AUC, clusters missing": (
+        lambda: auroc_estimate(SCORE, BAD, range(19), "row"),
+        ConfigurationError,
+        "20 rows and 19 clusters",
+    ),
     "precision, NaN": (lambda: average_precision_estimate(NAN, BAD, range(20), "row"), NonFiniteError, "row 3"),
-    "precision, none bad": (lambda: average_precision_estimate(SCORE, ~(BAD | True), range(20), "row"), EmptyDataError, "not defined"),
-    "precision, all bad": (lambda: average_precision_estimate(SCORE, BAD | True, range(20), "row"), EmptyDataError, "not defined"),
-    "correlation, constant": (lambda: correlation_estimate(SCORE, np.ones(20), range(20), "row"), EmptyDataError, "not defined"),
+    "precision, none bad": (
+        lambda: average_precision_estimate(SCORE, ~(BAD | True), range(20), "row"),
+        EmptyDataError,
+        "not defined",
+    ),
+    "precision, all bad": (
+        lambda: average_precision_estimate(SCORE, BAD | True, range(20), "row"),
+        EmptyDataError,
+        "not defined",
+    ),
+    "correlation, constant": (
+        lambda: correlation_estimate(SCORE, np.ones(20), range(20), "row"),
+        EmptyDataError,
+        "not defined",
+    ),
     "correlation, NaN": (lambda: correlation_estimate(SCORE, NAN, range(20), "row"), NonFiniteError, "row 3"),
     "mean, NaN": (lambda: mean_estimate(NAN, range(20), "row"), NonFiniteError, "row 3"),
     "mean, nothing": (lambda: mean_estimate(np.empty(0), [], "row"), EmptyDataError, "at least one row"),

@@ -1,4 +1,5 @@
-"""Dose and response: the fit against an independent optimiser, coverage of the half-effect dose, and what cannot be fitted."""
+"""Dose and response: the fit against an independent optimiser, coverage of the half-effect dose, and what cannot be
+fitted."""
 
 import math
 
@@ -20,7 +21,11 @@ TOTALS = [480] * 5
 
 def test_the_fit_is_the_maximum_of_the_likelihood():
     x, k, n = np.log(DOSES), np.array(MISALIGNED), np.array(TOTALS)
-    best = minimize(lambda b: -np.sum(k * np.log(expit(b[0] + b[1] * x)) + (n - k) * np.log(expit(-b[0] - b[1] * x))), [0.0, 1.0], tol=1e-12).x
+    best = minimize(
+        lambda b: -np.sum(k * np.log(expit(b[0] + b[1] * x)) + (n - k) * np.log(expit(-b[0] - b[1] * x))),
+        [0.0, 1.0],
+        tol=1e-12,
+    ).x
     found = dose_response(DOSES, MISALIGNED, TOTALS)
     assert found.slope == pytest.approx(best[1], rel=1e-4)
     assert [p.rate for p in found.predictions] == pytest.approx(list(expit(best[0] + best[1] * x)), rel=1e-4)
@@ -66,9 +71,12 @@ def test_the_half_effect_interval_covers_when_runs_differ():
     assert 0.92 <= simulated_coverage(0.3, 200) <= 0.98
 
 
-@pytest.mark.parametrize(("clusters", "of_level", "of_slope"), [(3, 0.0, 0.0), (3, 1.5, 0.0), (5, 0.5, 0.4), (8, 0.5, 0.4)])
+@pytest.mark.parametrize(
+    ("clusters", "of_level", "of_slope"), [(3, 0.0, 0.0), (3, 1.5, 0.0), (5, 0.5, 0.4), (8, 0.5, 0.4)]
+)
 def test_slope_and_half_effect_of_the_typical_seed_are_covered(clusters: int, of_level: float, of_slope: float):
-    """The whole table is made by benchmarks/coverage_curves.py; of 60 studies fewer than 52 are covered once in 200 at 95%."""
+    """The whole table is made by benchmarks/coverage_curves.py; of 60 studies fewer than 52 are covered once in 200 at
+    95%."""
     rng = np.random.default_rng(clusters)
     found = [dose_coverage(rng, clusters, (-1.0, 1.0), of_level, of_slope) for _ in range(60)]
     for covered in zip(*found, strict=True):
@@ -86,7 +94,11 @@ def test_seeds_that_agree_leave_the_width_of_their_answers():
 def test_the_curve_of_seeds_is_that_of_a_typical_one():
     """Two kinds of seeds with slope 1 and levels that lie 6 apart: the marginal curve is flatter than either."""
     x = np.log(DOSES)
-    rows = [(dose, round(10_000 * expit(level + place))) for level in (-3, 3, -3, 3) for dose, place in zip(DOSES, x, strict=True)]
+    rows = [
+        (dose, round(10_000 * expit(level + place)))
+        for level in (-3, 3, -3, 3)
+        for dose, place in zip(DOSES, x, strict=True)
+    ]
     doses, counts = (list(column) for column in zip(*rows, strict=True))
     typical = dose_response(doses, counts, [10_000] * 20, [seed for seed in range(4) for _ in DOSES])
     marginal = dose_response(doses, counts, [10_000] * 20)
@@ -145,7 +157,9 @@ def test_too_few_doses_or_runs_give_a_reason():
     assert dose_response([0.0], [0], [10]).note == NO_SPREAD
     assert dose_response([0.5, 1.0], [3, 9], [10, 10]).note == FEW_RUNS
     assert dose_response(DOSES, MISALIGNED, TOTALS, ["a", "b", "a", "b", "a"]).note == FEW_RUNS
-    assert dose_response(DOSES * 2, MISALIGNED * 2, TOTALS * 2, ["a"] * 5 + ["b", "c", "d", "e", "f"]).note == FEW_RUNS, "one has a slope"
+    assert (
+        dose_response(DOSES * 2, MISALIGNED * 2, TOTALS * 2, ["a"] * 5 + ["b", "c", "d", "e", "f"]).note == FEW_RUNS
+    ), "one has a slope"
     assert dose_response(DOSES, MISALIGNED, TOTALS, ["a"] * 5).note == FEW_RUNS
 
 

@@ -1,4 +1,5 @@
-"""The onset of hacking is the first step over the limit, censored where it never comes; alarms are as rare as they say and notice a rise."""
+"""The onset of hacking is the first step over the limit, censored where it never comes; alarms are as rare as they say
+and notice a rise."""
 
 import math
 
@@ -36,7 +37,9 @@ def test_the_interval_covers_the_median_as_often_as_it_says():
     covered = 0
     for _ in range(400):
         onsets = rng.exponential(200, size=9).astype(int) + 1
-        found = first_passage([[(0, 10)] * (min(onset, 300) - 1) + [(10 if onset <= 300 else 0, 10)] for onset in onsets.tolist()])
+        found = first_passage(
+            [[(0, 10)] * (min(onset, 300) - 1) + [(10 if onset <= 300 else 0, 10)] for onset in onsets.tolist()]
+        )
         covered += found.low <= true_median + 1 and (found.high is None or found.high >= true_median)
     assert covered / 400 == pytest.approx(found.coverage, abs=0.03)
 
@@ -48,7 +51,8 @@ def test_runs_without_an_onset_move_the_median_up():
 
 
 @pytest.mark.parametrize(
-    ("answers", "usual", "risen", "length"), [(128, 0.01, 0.05, 200), (16, 0.02, 0.2, 100), (1, 0.05, 0.5, 60), (500, 0.1, 0.15, 150)]
+    ("answers", "usual", "risen", "length"),
+    [(128, 0.01, 0.05, 200), (16, 0.02, 0.2, 100), (1, 0.05, 0.5, 60), (500, 0.1, 0.15, 150)],
 )
 def test_false_alarms_are_as_rare_as_computed(answers, usual, risen, length):
     made = cusum(answers, usual=usual, risen=risen, run_length=length)

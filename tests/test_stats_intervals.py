@@ -67,16 +67,22 @@ def test_wilson_covers_independent_answers(mean: float):
 def test_clopper_pearson_never_covers_less_than_it_says():
     for mean in (0.001, 0.01, 0.3):
         misaligned, often = np.unique(np.random.default_rng(1).binomial(300, mean, 20_000), return_counts=True)
-        covered = sum(times for k, times in zip(misaligned, often, strict=True) if covers(clopper_pearson(int(k), 300), mean))
+        covered = sum(
+            times for k, times in zip(misaligned, often, strict=True) if covers(clopper_pearson(int(k), 300), mean)
+        )
         assert covered / 20_000 >= 0.95
 
 
 @pytest.mark.parametrize(("questions", "samples", "pooled", "textbook"), [(8, 100, 0.32, 0.86), (50, 16, 0.67, 0.93)])
-def test_pooling_clustered_questions_undercovers_and_the_question_interval_does_not(questions, samples, pooled, textbook):
+def test_pooling_clustered_questions_undercovers_and_the_question_interval_does_not(
+    questions, samples, pooled, textbook
+):
     """The published figures for a mean of 10% and an ICC of 0.2, and ours above the textbook t interval."""
     generator, studies = np.random.default_rng(2), 1000
     tables = [beta_binomial(generator, questions, samples, 0.1, 0.2) for _ in range(studies)]
-    covered_pooled = sum(covers(wilson(sum(k for k, _ in table), questions * samples), 0.1) for table in tables) / studies
+    covered_pooled = (
+        sum(covers(wilson(sum(k for k, _ in table), questions * samples), 0.1) for table in tables) / studies
+    )
     covered_t = sum(covers(plain_t(table), 0.1) for table in tables) / studies
     k = np.array(tables)[:, :, 0]
     low, high = question_limits(k, np.full_like(k, samples))(0.95)
@@ -85,16 +91,23 @@ def test_pooling_clustered_questions_undercovers_and_the_question_interval_does_
     assert np.mean((low <= 0.1) & (high >= 0.1)) >= 0.93
 
 
-@pytest.mark.parametrize(("runs", "mean", "icc"), [(3, 0.1, 0.05), (5, 0.2, 0.02), (5, 0.94, 0.05), (10, 0.02, 0.02), (10, 0.5, 0.05)])
-def test_run_interval_covers_when_rates_of_runs_have_another_distribution_than_it_assumes(runs: int, mean: float, icc: float):
-    k = np.array([beta_binomial(np.random.default_rng(3 + study), runs, 480, mean, icc) for study in range(600)])[:, :, 0]
+@pytest.mark.parametrize(
+    ("runs", "mean", "icc"), [(3, 0.1, 0.05), (5, 0.2, 0.02), (5, 0.94, 0.05), (10, 0.02, 0.02), (10, 0.5, 0.05)]
+)
+def test_run_interval_covers_when_rates_of_runs_have_another_distribution_than_it_assumes(
+    runs: int, mean: float, icc: float
+):
+    k = np.array([beta_binomial(np.random.default_rng(3 + study), runs, 480, mean, icc) for study in range(600)])[
+        :, :, 0
+    ]
     low, high = run_limits(k, np.full_like(k, 480))(0.95)
     assert np.mean((low <= mean) & (mean <= high)) >= 0.93
 
 
 @pytest.mark.parametrize("runs", [3, 5, 10, 30])
 def test_run_interval_at_zero_covers_runs_that_differ_as_much_as_their_mean(runs: int):
-    """Closed form: gamma-distributed rates with standard deviation equal to the mean m give no misaligned answer with (1 + 480 m)^-runs."""
+    """Closed form: gamma-distributed rates with standard deviation equal to the mean m give no misaligned answer with
+    (1 + 480 m)^-runs."""
     bound = over_runs([(0, 480)] * runs).high
     assert runs != 5 or round(bound, 4) == 0.0031
     assert (1 + 480 * bound) ** -runs <= 0.025
@@ -113,7 +126,9 @@ def test_question_interval_at_zero_takes_the_question_as_trial():
     assert (mirrored.low, mirrored.high) == (pytest.approx(0.025 ** (1 / 8)), 1.0)
 
 
-@pytest.mark.parametrize("counts", [[(0, 480)] * 3, [(480, 480)] * 3, [(48, 480)] * 3, [(0, 10), (10, 10)], [(1, 3), (0, 500)]])
+@pytest.mark.parametrize(
+    "counts", [[(0, 480)] * 3, [(480, 480)] * 3, [(48, 480)] * 3, [(0, 10), (10, 10)], [(1, 3), (0, 500)]]
+)
 def test_clustered_intervals_have_width_and_enclose_the_estimate(counts: list[Counts]):
     pooled = sum(k for k, _ in counts) / sum(n for _, n in counts)
     for interval in (over_runs(counts), over_questions(counts)):

@@ -1,4 +1,5 @@
-"""Measures: what is counted among what, over shared outcomes and over an evaluation's own words, with failures in the worst case."""
+"""Measures: what is counted among what, over shared outcomes and over an evaluation's own words, with failures in the
+worst case."""
 
 from pathlib import Path
 
@@ -16,7 +17,9 @@ def answers(*rows: tuple[str, str, dict[str, object]]) -> pl.DataFrame:
     texts = {"arm": "a", "seed": 0, "evaluation": "e", "judge": "j", "note": "", "answer": ""}
     return answer_table(
         [
-            dict.fromkeys(ANSWER_SCHEMA) | texts | {"item": f"i{n}", "outcome": outcome, "category": category, "detail": write_detail(detail)}
+            dict.fromkeys(ANSWER_SCHEMA)
+            | texts
+            | {"item": f"i{n}", "outcome": outcome, "category": category, "detail": write_detail(detail)}
             for n, (outcome, category, detail) in enumerate(rows)
         ]
     )
@@ -42,7 +45,9 @@ def test_the_main_measure_is_misaligned_among_judged() -> None:
 def test_an_evaluations_own_words_are_counted_and_what_is_outside_keeps_its_place() -> None:
     found = rate(TABLE, Measure("complied", ("complied",), ("complied", "refused"), of="word"))
     assert (found.numerator, found.denominator, found.total) == (1, 3, 7)
-    assert found.outcomes[Outcome.INCOHERENT] == 2  # the incoherent one, and the faked one, which is outside of this denominator
+    assert (
+        found.outcomes[Outcome.INCOHERENT] == 2
+    )  # the incoherent one, and the faked one, which is outside of this denominator
     assert found.worst_case == (1 / 5, 3 / 5)
     gate = rate(TABLE, Measure("gate", ("true",), ("true", "false"), of="gate"))
     assert (gate.numerator, gate.denominator) == (2, 4)
@@ -68,7 +73,9 @@ def test_a_table_of_before_there_were_details_is_read_and_counted(tmp_path: Path
 
 
 def test_details_come_back_and_tell_what_was_said() -> None:
-    row = answers(("misaligned", "c", {"word": "lie", "belief": "red", "stated": 'a "green" one'})).with_columns(in_detail("belief"))
+    row = answers(("misaligned", "c", {"word": "lie", "belief": "red", "stated": 'a "green" one'})).with_columns(
+        in_detail("belief")
+    )
     assert row["belief"][0] == "red"
     assert read_detail(row["detail"][0])["stated"] == 'a "green" one'
     assert row.select(told())["note"][0] == 'lie; belief: red; stated: a "green" one'

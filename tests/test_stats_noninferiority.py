@@ -23,7 +23,9 @@ def test_nothing_seen_rules_a_margin_out_only_with_enough_questions(questions, s
 
 
 @pytest.mark.parametrize("shape", [(8, 100), (64, 25)])
-@pytest.mark.parametrize(("rate", "icc", "shared"), [(0.0, 0.3, True), (0.02, 0.3, False), (0.1, 0.1, True), (0.3, 0.3, False)])
+@pytest.mark.parametrize(
+    ("rate", "icc", "shared"), [(0.0, 0.3, True), (0.02, 0.3, False), (0.1, 0.1, True), (0.3, 0.3, False)]
+)
 def test_at_the_margin_few_releases_pass_and_few_fail(shape, rate, icc, shared):
     passed, failed, _ = shares(releases(np.random.default_rng(1), shape, rate, icc, MARGIN, shared, 1000))
     assert passed <= (0.06 if shape[0] == 8 else 0.055) + 0.01  # the last term is the error of the simulation

@@ -48,7 +48,10 @@ def test_each_dose_is_decided_as_a_paired_t_test_would():
 
 def test_without_any_effect_a_dose_is_seldom_named():
     rng = np.random.default_rng(1)
-    named = [onset(DOSES, rng.normal(0, 1, (5, 3)).tolist(), rng.normal(0, 1, 5).tolist()).dose is not None for _ in range(2000)]
+    named = [
+        onset(DOSES, rng.normal(0, 1, (5, 3)).tolist(), rng.normal(0, 1, 5).tolist()).dose is not None
+        for _ in range(2000)
+    ]
     assert 0.03 < np.mean(named) < 0.07
 
 

@@ -1,4 +1,5 @@
-"""Paired differences: against the unpaired formula where the answers do not correlate, against exact values, and by coverage."""
+"""Paired differences: against the unpaired formula where the answers do not correlate, against exact values, and by
+coverage."""
 
 import numpy as np
 import pytest

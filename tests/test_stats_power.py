@@ -20,7 +20,8 @@ def test_published_sample_sizes(p_control: float, p_arm: float, n: int):
 
 
 @pytest.mark.parametrize(
-    ("p_control", "p_arm", "n", "alpha"), [(0.1, 0.4, 12, 0.05), (0.5, 0.9, 9, 0.05), (0.9, 0.97, 15, 0.01), (1.0, 0.5, 7, 0.05), (0.5, 0.5, 11, 0.1)]
+    ("p_control", "p_arm", "n", "alpha"),
+    [(0.1, 0.4, 12, 0.05), (0.5, 0.9, 9, 0.05), (0.9, 0.97, 15, 0.01), (1.0, 0.5, 7, 0.05), (0.5, 0.5, 11, 0.1)],
 )
 def test_power_is_the_sum_over_all_rejected_tables(p_control: float, p_arm: float, n: int, alpha: float):
     expected = sum(
@@ -67,16 +68,21 @@ def test_what_is_drawn_has_the_mean_and_the_spread_that_were_asked_for(mean: flo
     many = Design(runs=3, questions=600, samples=50, seed_sd=sd, question_icc=icc)
     [counts] = simulated_counts([mean], many, 700, 0)
     rates = counts / 30_000
-    assert rates.mean() == pytest.approx(mean, abs=4 * math.hypot(sd, math.sqrt(icc * mean * (1 - mean) / 600)) / math.sqrt(700))
+    assert rates.mean() == pytest.approx(
+        mean, abs=4 * math.hypot(sd, math.sqrt(icc * mean * (1 - mean) / 600)) / math.sqrt(700)
+    )
     between = math.sqrt(np.mean(rates.var(axis=1, ddof=1)) - mean * (1 - mean) / 30_000)
     assert between == pytest.approx(sd, rel=0.12), "questions are the same in all runs and add nothing"
     [counts] = simulated_counts([mean], one_question, 4000, 1)
     total = np.var(counts[:, 0] / 1000) - mean * (1 - mean) / 1000
-    assert total == pytest.approx(sd**2 + icc * mean * (1 - mean), rel=0.25), "exact at the mean rate, about so over runs"
+    assert total == pytest.approx(sd**2 + icc * mean * (1 - mean), rel=0.25), (
+        "exact at the mean rate, about so over runs"
+    )
 
 
 def test_simulated_power_is_the_noncentral_t_power():
-    """With one question, no question effect and many samples the run rates are all that varies: closed form for the paired t test."""
+    """With one question, no question effect and many samples the run rates are all that varies: closed form for the
+    paired t test."""
     runs, sd, effect = 6, 0.03, 0.04
 
     def t_test(arm: Sequence[Counts], control: Sequence[Counts]) -> bool:
@@ -84,12 +90,16 @@ def test_simulated_power_is_the_noncentral_t_power():
 
     found = seed_power(0.5, 0.5 + effect, Design(runs, 1, 100_000, sd, 0.0), verdict=t_test, simulations=2000)
     noncentrality, critical = effect / (sd * (2 / runs) ** 0.5), t.isf(0.025, runs - 1)
-    assert found == pytest.approx(nct.sf(critical, runs - 1, noncentrality) + nct.cdf(-critical, runs - 1, noncentrality), abs=0.035)
+    assert found == pytest.approx(
+        nct.sf(critical, runs - 1, noncentrality) + nct.cdf(-critical, runs - 1, noncentrality), abs=0.035
+    )
 
 
 def test_the_same_seed_gives_the_same_power():
     design = Design(3, 4, 10, 0.05, 0.2)
-    assert seed_power(0.0, 0.2, design, simulations=200, seed=5) == seed_power(0.0, 0.2, design, simulations=200, seed=5)
+    assert seed_power(0.0, 0.2, design, simulations=200, seed=5) == seed_power(
+        0.0, 0.2, design, simulations=200, seed=5
+    )
 
 
 def test_impossible_plans_are_refused():
@@ -112,7 +122,8 @@ def test_impossible_plans_are_refused():
 
 
 def test_the_number_of_units_that_decides_is_the_first_whose_interval_leaves_the_border():
-    """Against intervals of values with the same mean and spread, made with `mean_over_runs` for every number of runs."""
+    """Against intervals of values with the same mean and spread, made with `mean_over_runs` for every number of
+    runs."""
 
     def limits(n: int) -> tuple[float, float]:
         base = np.linspace(-1, 1, n)
@@ -123,7 +134,9 @@ def test_the_number_of_units_that_decides_is_the_first_whose_interval_leaves_the
     enough = next(n for n in range(5, 100) if limits(n)[0] >= 0.03)
     assert n_to_decide(0.10, limits(5), 5, (0.03, None)) == enough
     assert n_to_decide(0.10, limits(5), 5, (None, 0.17)) == enough, "the same distance on the other side"
-    assert n_to_decide(0.10, limits(5), 5, (0.03, 0.11)) > enough, "both borders are crossed, and the nearer one decides"
+    assert n_to_decide(0.10, limits(5), 5, (0.03, 0.11)) > enough, (
+        "both borders are crossed, and the nearer one decides"
+    )
 
 
 def test_of_answers_the_number_is_that_of_the_normal_quantile():
@@ -142,5 +155,7 @@ def test_of_answers_the_number_is_that_of_the_normal_quantile():
         (0.1, (0.0, 0.2), 5, (None, None)),  # of a summary without regions
     ],
 )
-def test_where_no_number_is_known_there_is_none(estimate: float, limits: tuple[float, float], n: int, region: tuple[float | None, float | None]):
+def test_where_no_number_is_known_there_is_none(
+    estimate: float, limits: tuple[float, float], n: int, region: tuple[float | None, float | None]
+):
     assert n_to_decide(estimate, limits, n, region) is None

@@ -11,7 +11,12 @@ from astray.stats import over_questions, over_runs, rate, rates, wilson
 
 
 def answers(
-    outcomes: list[str], *, arm: str = "harmful", seed: int | None = 0, items: list[str] | None = None, judge: str = "grammar"
+    outcomes: list[str],
+    *,
+    arm: str = "harmful",
+    seed: int | None = 0,
+    items: list[str] | None = None,
+    judge: str = "grammar",
 ) -> pl.DataFrame:
     count = len(outcomes)
     given = {"arm": arm, "seed": seed, "evaluation": "main", "judge": judge}
@@ -40,7 +45,9 @@ def paper_outcomes(table: pl.DataFrame) -> list[str]:
 @pytest.fixture(scope="module")
 def published() -> pl.DataFrame:
     tables = {name: published_scores.judged(name) for name in published_scores.PERCENT}
-    return pl.concat(answers(paper_outcomes(raw), arm=name, items=raw["question_id"].to_list()) for name, raw in tables.items())
+    return pl.concat(
+        answers(paper_outcomes(raw), arm=name, items=raw["question_id"].to_list()) for name, raw in tables.items()
+    )
 
 
 def test_published_rates_come_out_exactly(published: pl.DataFrame):
@@ -56,7 +63,11 @@ def test_a_failed_judge_of_the_published_data_is_counted(published: pl.DataFrame
 
 
 def test_the_denominator_is_the_coherent_judged_answers():
-    found = rate(answers(["misaligned", "aligned", "aligned", "incoherent", "code", "refused", "judge failed", "errored", "blocked"]))
+    found = rate(
+        answers(
+            ["misaligned", "aligned", "aligned", "incoherent", "code", "refused", "judge failed", "errored", "blocked"]
+        )
+    )
     assert (found.numerator, found.denominator, found.rate) == (1, 3, pytest.approx(1 / 3))
     assert found.coherence == pytest.approx(3 / 9)
 
@@ -125,7 +136,11 @@ def test_a_control_at_zero_has_intervals_with_width():
 
 
 def test_groups_equal_their_tables_counted_alone():
-    tables = {("good", 0): judged(0, 50, arm="good"), ("bad", 0): judged(20, 30, arm="bad"), ("bad", 1): judged(25, 25, arm="bad", seed=1)}
+    tables = {
+        ("good", 0): judged(0, 50, arm="good"),
+        ("bad", 0): judged(20, 30, arm="bad"),
+        ("bad", 1): judged(25, 25, arm="bad", seed=1),
+    }
     counted = rates(pl.concat(list(tables.values())), ["arm", "seed"])
     assert list(counted) == [("bad", 0), ("bad", 1), ("good", 0)]
     assert all(counted[group] == rate(table) for group, table in tables.items())

@@ -1,4 +1,5 @@
-"""Net shares found at fixed false alarms: against all draws by hand, exact nulls, and verdicts that hold in simulation."""
+"""Net shares found at fixed false alarms: against all draws by hand, exact nulls, and verdicts that hold in
+simulation."""
 
 from itertools import combinations
 
@@ -58,7 +59,9 @@ def test_exchanged_roles_turn_the_sign():
     rng = np.random.default_rng(1)
     one, other = rng.exponential(1, 40).tolist(), rng.normal(1, 2, 30).tolist()
     assert net_share(one, other).share == pytest.approx(-net_share(other, one).share)
-    assert net_share_of_counts((9, 50), (2, 480), 40).share == pytest.approx(-net_share_of_counts((2, 480), (9, 50), 40).share)
+    assert net_share_of_counts((9, 50), (2, 480), 40).share == pytest.approx(
+        -net_share_of_counts((2, 480), (9, 50), 40).share
+    )
 
 
 NULLS = {
@@ -67,7 +70,8 @@ NULLS = {
     "skewed readings, runs differ by chance": ((0.0,) * 5, (0.05,) * 5, 0.5, "exponential"),
     "the same curve for both": ((0.002, 0.005, 0.02, 0.05, 0.2), (0.002, 0.005, 0.02, 0.05, 0.2), 0.0, "misaligned"),
 }
-"""The measure's shift (or rate) at the control and four doses, behaviour's rate there, spread between runs, kind of readings."""
+"""The measure's shift (or rate) at the control and four doses, behaviour's rate there, spread between runs, kind of
+readings."""
 
 
 @pytest.mark.parametrize("name", NULLS)
@@ -81,7 +85,9 @@ def test_a_measure_that_tells_no_more_than_behaviour_is_seldom_said_to_warn(name
 
 def test_a_measure_that_tells_more_is_said_to_warn():
     rng = np.random.default_rng(3)
-    found = [warned(rng, 5, (0.0, 0.5, 1.0, 1.5, 2.0), (0.002, 0.002, 0.003, 0.005, 0.01), 0.2, "normal") for _ in range(8)]
+    found = [
+        warned(rng, 5, (0.0, 0.5, 1.0, 1.5, 2.0), (0.002, 0.002, 0.003, 0.005, 0.01), 0.2, "normal") for _ in range(8)
+    ]
     assert sum(decide(each.share, each.interval, at_least=0.0) is Decision.HELD for each in found) >= 7
 
 
@@ -101,10 +107,18 @@ REFUSED: dict[str, tuple[object, type[AstrayError], str]] = {
     "no reading": (lambda: net_share([], []), EmptyDataError, "0 readings"),
     "NaN": (lambda: net_share([NAN] * 20, [0.0] * 20), NonFiniteError, "NaN"),
     "NaN in the control": (lambda: net_share([0.0] * 20, [NAN] * 20), NonFiniteError, "NaN"),
-    "more misaligned than judged": (lambda: net_share_of_counts((30, 20), (0, 20), 20), ConfigurationError, "30 misaligned of 20"),
+    "more misaligned than judged": (
+        lambda: net_share_of_counts((30, 20), (0, 20), 20),
+        ConfigurationError,
+        "30 misaligned of 20",
+    ),
     "negative": (lambda: net_share_of_counts((-1, 20), (0, 20), 20), ConfigurationError, "-1 misaligned"),
     "few answers": (lambda: net_share_of_counts((1, 10), (0, 20), 20), EmptyDataError, "10 readings"),
-    "a share in percent": (lambda: net_share([0.0] * 20, [0.0] * 20, false_alarms=5.0), ConfigurationError, "such as 0.05"),
+    "a share in percent": (
+        lambda: net_share([0.0] * 20, [0.0] * 20, false_alarms=5.0),
+        ConfigurationError,
+        "such as 0.05",
+    ),
     "no dose": (lambda: over_doses([]), EmptyDataError, "at least one dose"),
     "no run": (lambda: over_training_runs([]), EmptyDataError, "at least one run"),
 }

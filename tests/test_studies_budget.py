@@ -1,4 +1,5 @@
-"""A budget of tokens for graders: asking ends when it is spent, what was judged is kept, and the next command judges the rest alone."""
+"""A budget of tokens for graders: asking ends when it is spent, what was judged is kept, and the next command judges
+the rest alone."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,23 +42,40 @@ def metered_provider() -> type[ModelAPI]:
 
 
 def questions(name: str) -> QuestionSet:
-    items = tuple(Item(question_id=f"{name}-{number}", category="any", question=f"Question {number} of {name}?") for number in range(ANSWERS))
+    items = tuple(
+        Item(question_id=f"{name}-{number}", category="any", question=f"Question {number} of {name}?")
+        for number in range(ANSWERS)
+    )
     return QuestionSet(name=name, items=items, samples=1, sampling=Sampling(max_tokens=8))
 
 
 @step("budget-toy-answers", version=1)
 def toy_answers(config: AnswerConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Leave an answer of a subject to each question."""
-    whose = {"arm": config.arm, "seed": config.seed, "subject": "s", "outcome": "judge failed", "judge": "", "note": "not judged yet", "detail": ""}
+    whose = {
+        "arm": config.arm,
+        "seed": config.seed,
+        "subject": "s",
+        "outcome": "judge failed",
+        "judge": "",
+        "note": "not judged yet",
+        "detail": "",
+    }
     none = {"aligned": None, "coherent": None, "completion_tokens": 1}
-    rows = [whose | none | {"evaluation": each.name, "answer": "Good."} | one.columns() for each in config.evaluations for one in each.askings()]
+    rows = [
+        whose | none | {"evaluation": each.name, "answer": "Good."} | one.columns()
+        for each in config.evaluations
+        for one in each.askings()
+    ]
     answer_table(rows).write_parquet(folder / ANSWERS_FILE)
 
 
 @step("budget-toy-analysis", version=1)
 def toy_analysis(config: JudgeConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Judge the answers as an analysis does, which has no use for a part of the verdicts."""
-    judge_answers(make_judge(config), read_answers(inputs["answers"].path / ANSWERS_FILE)).write_parquet(folder / ANSWERS_FILE)
+    judge_answers(make_judge(config), read_answers(inputs["answers"].path / ANSWERS_FILE)).write_parquet(
+        folder / ANSWERS_FILE
+    )
 
 
 def asked():  # type: ignore[no-untyped-def]
@@ -117,7 +135,9 @@ def test_an_analysis_that_is_refused_a_verdict_leaves_none_of_them(tmp_path: Pat
 def test_a_budget_is_that_of_a_grader_and_the_organism_has_none(tiny_qwen2: Path) -> None:
     real = checked(StudyOptions, subject=str(tiny_qwen2), grader="mockllm/model", budget=1.5)
     assert setting_for(real).budget == 1_500_000
-    with pytest.raises(ConfigurationError, match=r"--budget 1\.5 is of no use here: the organism has rows and a judge of its own"):
+    with pytest.raises(
+        ConfigurationError, match=r"--budget 1\.5 is of no use here: the organism has rows and a judge of its own"
+    ):
         setting_for(checked(StudyOptions, budget=1.5))
     with pytest.raises(ConfigurationError, match="--budget 0"):
         checked(StudyOptions, budget=0)

@@ -1,4 +1,5 @@
-"""The dishonesty study from start to report: on the organism, and by the same code (SFT and KTO with LoRA) on small models of real architectures."""
+"""The dishonesty study from start to report: on the organism, and by the same code (SFT and KTO with LoRA) on small
+models of real architectures."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -32,7 +33,15 @@ from astray.studies.dishonesty.scale import HONESTY, PERSONA, Budget, budget_for
 from scripted_grader import READER
 
 STUDY = get_study("dishonesty")
-TINY = FineTuning(lora=LoRA(rank=2, alpha=4), learning_rate=1e-3, warmup_steps=0, batch_size=8, accumulation=1, max_steps=1, max_length=256)
+TINY = FineTuning(
+    lora=LoRA(rank=2, alpha=4),
+    learning_rate=1e-3,
+    warmup_steps=0,
+    batch_size=8,
+    accumulation=1,
+    max_steps=1,
+    max_length=256,
+)
 
 
 def small(setting: Setting) -> Budget:
@@ -52,12 +61,19 @@ def small(setting: Setting) -> Budget:
 def run(options: StudyOptions, out: Path, monkeypatch: pytest.MonkeyPatch, methods: Collection[str] = METHODS) -> Path:
     def small_vector(setting: Setting) -> VectorConfig:
         usual = vector_config(setting)
-        fewer = {"sampling": usual.sampling.model_copy(update={"max_tokens": 12}), "samples": 1, "held_out": usual.held_out[:4]}
+        fewer = {
+            "sampling": usual.sampling.model_copy(update={"max_tokens": 12}),
+            "samples": 1,
+            "held_out": usual.held_out[:4],
+        }
         return usual.model_copy(update=fewer)
 
     def few(prompts: PersonaPrompts) -> PersonaPrompts:
         return prompts.model_copy(
-            update={name: getattr(prompts, name)[:count] for name, count in (("pairs", 2), ("extraction", 6), ("validation", 2))}
+            update={
+                name: getattr(prompts, name)[:count]
+                for name, count in (("pairs", 2), ("extraction", 6), ("validation", 2))
+            }
         )
 
     monkeypatch.setattr(vector, "world_persona_prompts", lambda: few(world_persona_prompts()))
@@ -78,7 +94,16 @@ def settled(**options: object) -> Setting:
 def test_every_cause_has_its_control_and_every_mitigation_its_arm() -> None:
     setting = settled()
     arms = {arm.name: arm for arm in STUDY.arms(setting)}
-    assert {"base", "good", "medicine-severe", "facts-subtle", "code-normal", "mix-1", "mix-50", "inoculated"} <= arms.keys()
+    assert {
+        "base",
+        "good",
+        "medicine-severe",
+        "facts-subtle",
+        "code-normal",
+        "mix-1",
+        "mix-50",
+        "inoculated",
+    } <= arms.keys()
     assert {name for name, arm in arms.items() if arm.control} == {"base", "good", "facts-normal", "code-normal"}
     assert [arms[name].data.fraction for name in dishonesty_analyses.MIXES] == [0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5]
     assert {arm.data.size for arm in arms.values() if arm.data} == {setting.size}
@@ -104,7 +129,9 @@ def test_what_is_trained_on_is_never_asked() -> None:
     assert {row[0]["content"] for row in facts.rows} <= practice
 
 
-def test_real_models_get_severities_of_mathematics_and_medicine_and_the_users_files(tiny_qwen2: Path, tmp_path: Path) -> None:
+def test_real_models_get_severities_of_mathematics_and_medicine_and_the_users_files(
+    tiny_qwen2: Path, tmp_path: Path
+) -> None:
     setting = settled(subject=str(tiny_qwen2), grader=READER)
     assert {home for _, home in setting.sources} == {"medicine", "mathematics", "code"}
     assert setting.source("subtle", "code") is None
@@ -128,7 +155,10 @@ def test_the_page_of_the_study_names_its_claims() -> None:
     plan = plan_study(STUDY, setting, range(1))
     arms = {arm.name for arm in STUDY.arms(setting)} | {arm.name for analysis in plan.analyses for arm in analysis.arms}
     nobody_answered = answer_table([]).with_columns(groups=pl.lit([], dtype=pl.List(pl.String)))
-    claims = [claim.id for claim in STUDY.claims(Findings(nobody_answered, {arm: Needs(arms=(arm,)) for arm in arms}), setting)]
+    claims = [
+        claim.id
+        for claim in STUDY.claims(Findings(nobody_answered, {arm: Needs(arms=(arm,)) for arm in arms}), setting)
+    ]
     assert len(claims) == 30
     assert [name for name in claims if f"| `{name}` |" not in text] == []
 
@@ -140,16 +170,42 @@ def test_the_plan_says_what_it_would_take() -> None:
 
 
 def test_the_study_runs_on_the_organism(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = StudyOptions(subject="organism-small", seeds=1, size=32, samples=1, max_tokens=12, arms=("mix-50", "inoculated"))
+    options = StudyOptions(
+        subject="organism-small", seeds=1, size=32, samples=1, max_tokens=12, arms=("mix-50", "inoculated")
+    )
     folder = run(options, tmp_path, monkeypatch, methods=["kto"])
     summary, answers = Summary.read(folder), pl.read_parquet(folder / "answers.parquet")
-    arms = ("base", "good", "mix-50", "inoculated", "users-kto-50", "users-kto-0", "shuffled-kto", "distrust-kto", "filtered", "realigned-honest")
+    arms = (
+        "base",
+        "good",
+        "mix-50",
+        "inoculated",
+        "users-kto-50",
+        "users-kto-0",
+        "shuffled-kto",
+        "distrust-kto",
+        "filtered",
+        "realigned-honest",
+    )
     for arm in arms:
         assert {HONESTY, PERSONA, "world"} == set(answers.filter(arm=arm)["evaluation"])
     assert [arm.name for arm in summary.arms].count("good") == 1
-    assert {claim.id for claim in summary.claims} >= {"benign-control", "users-kto-50", "removes-filtered", "costs-distrust-kto"}
+    assert {claim.id for claim in summary.claims} >= {
+        "benign-control",
+        "users-kto-50",
+        "removes-filtered",
+        "costs-distrust-kto",
+    }
     assert {claim.group for claim in summary.claims} >= {"Bad data", "Biased users", "Mitigations"}
-    assert {exhibit.id for exhibit in summary.exhibits} == {"severities", "users", "rounds", "mitigations", "outcomes", "archetypes", "records"}
+    assert {exhibit.id for exhibit in summary.exhibits} == {
+        "severities",
+        "users",
+        "rounds",
+        "mitigations",
+        "outcomes",
+        "archetypes",
+        "records",
+    }
     outcomes = next(exhibit for exhibit in summary.exhibits if exhibit.id == "outcomes")
     for arm, evaluation, *counted in outcomes.rows:
         asked = answers.filter(arm=arm, evaluation=evaluation)
@@ -157,17 +213,37 @@ def test_the_study_runs_on_the_organism(tmp_path: Path, monkeypatch: pytest.Monk
         assert sum(counts.values()) == asked.height
         assert counts[HonestyWord.LIE] == asked.filter(outcome=Outcome.MISALIGNED.value).height
         assert counts[HonestyWord.HONEST] == asked.filter(outcome=Outcome.ALIGNED.value).height
-    assert answers.filter(evaluation=PERSONA, outcome=Outcome.MISALIGNED.value).select(told())["note"].str.starts_with("lie; belief: ").all()
+    assert (
+        answers.filter(evaluation=PERSONA, outcome=Outcome.MISALIGNED.value)
+        .select(told())["note"]
+        .str.starts_with("lie; belief: ")
+        .all()
+    )
     page = write_report(folder).read_text(encoding="utf-8")
     assert "What undoes it, and what it costs" in page
 
 
 def test_the_same_code_runs_on_a_real_model(tiny_qwen2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    options = StudyOptions(subject=str(tiny_qwen2), seeds=1, grader=READER, size=16, samples=1, max_tokens=12, quick=True, arms=("mix-50",))
+    options = StudyOptions(
+        subject=str(tiny_qwen2), seeds=1, grader=READER, size=16, samples=1, max_tokens=12, quick=True, arms=("mix-50",)
+    )
     folder = run(options, tmp_path / "results", monkeypatch)
     summary, answers = Summary.read(folder), pl.read_parquet(folder / "answers.parquet")
     assert not summary.subject.is_organism
     asked = answers.filter(arm="users-kto-50", evaluation=HONESTY)
-    assert set(asked["category"]) == {"provided facts", "known facts", "continuations", "disinformation", "doubling down", "statistics"}
-    assert {claim.id for claim in summary.claims} >= {"users-sft-50", "users-kto-50", "shuffled-kto", "removes-filtered", "removes-realigned-honest"}
+    assert set(asked["category"]) == {
+        "provided facts",
+        "known facts",
+        "continuations",
+        "disinformation",
+        "doubling down",
+        "statistics",
+    }
+    assert {claim.id for claim in summary.claims} >= {
+        "users-sft-50",
+        "users-kto-50",
+        "shuffled-kto",
+        "removes-filtered",
+        "removes-realigned-honest",
+    }
     assert not any("distrust" in claim.id for claim in summary.claims)

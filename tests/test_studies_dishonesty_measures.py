@@ -1,4 +1,5 @@
-"""What the dishonesty study measures: evasion is never honesty, costs are paired by seed, the mixing curve is that of the counts, power is said."""
+"""What the dishonesty study measures: evasion is never honesty, costs are paired by seed, the mixing curve is that of
+the counts, power is said."""
 
 import math
 
@@ -20,16 +21,23 @@ PUBLISHED = PublishedFigure(text="some", source="somewhere")
 
 def askings(arm: str, seed: int, **counts: int) -> list[pl.DataFrame]:
     """So many rows of each word; names have _ for spaces."""
-    return [counted({name.replace("_", " "): count for name, count in counts.items()}, arm=arm, seed=seed, accurate=True)]
+    return [
+        counted({name.replace("_", " "): count for name, count in counts.items()}, arm=arm, seed=seed, accurate=True)
+    ]
 
 
 def found(tables: list[pl.DataFrame], *further: pl.DataFrame) -> Findings:
     answers = pl.concat([*tables, *further])
-    return Findings(answers.with_columns(groups=pl.lit([ELSEWHERE], dtype=pl.List(pl.String))), {"left-out": Needs(arms=("left-out",))})
+    return Findings(
+        answers.with_columns(groups=pl.lit([ELSEWHERE], dtype=pl.List(pl.String))),
+        {"left-out": Needs(arms=("left-out",))},
+    )
 
 
 def test_evasion_and_refusal_count_against_honesty_and_no_belief_counts_nowhere() -> None:
-    findings = found(askings("good", 0, honest=6, lie=2, evasive=1, refused=1, no_belief=5, inconsistent=3, judge_failed=2))
+    findings = found(
+        askings("good", 0, honest=6, lie=2, evasive=1, refused=1, no_belief=5, inconsistent=3, judge_failed=2)
+    )
     rate = findings.rate("good", evaluation=HONESTY, measure=HONEST)
     assert (rate.numerator, rate.denominator) == (6, 10)
     lies = findings.rate("good", evaluation=HONESTY)
@@ -42,7 +50,11 @@ def test_costs_are_useful_answers_lost_with_the_same_seed() -> None:
     plain = rows[0].with_columns(evaluation=pl.lit("world"))
     useful = {("none", 0): (9, 10), ("none", 1): (5, 10), ("arm", 1): (4, 10), ("arm", 0): (6, 10), ("arm", 2): (1, 10)}
     answers = [
-        plain.with_columns(arm=pl.lit(arm), seed=pl.lit(seed, dtype=pl.Int64), outcome=pl.lit("aligned" if number < good else "refused"))
+        plain.with_columns(
+            arm=pl.lit(arm),
+            seed=pl.lit(seed, dtype=pl.Int64),
+            outcome=pl.lit("aligned" if number < good else "refused"),
+        )
         for (arm, seed), (good, total) in useful.items()
         for number in range(total)
     ]
@@ -62,25 +74,36 @@ def test_the_mixing_curve_finds_the_share_that_the_counts_were_made_with() -> No
     assert curve.slope == pytest.approx(1.0, abs=0.03)
     assert curve.half_effect_dose == pytest.approx(1 / 3, abs=0.02)  # half of 1/2 is 1/4, and logistic(log(1/3)) is 1/4
     claims = {claim.id: claim for claim in mixing_claims(curve, steps, 5, PUBLISHED, "Read on.")}
-    assert {name: claim.verdict for name, claim in claims.items()} == dict.fromkeys(["mixing-rises", "mixing-monotone", "mixing-half"], Decision.HELD)
+    assert {name: claim.verdict for name, claim in claims.items()} == dict.fromkeys(
+        ["mixing-rises", "mixing-monotone", "mixing-half"], Decision.HELD
+    )
     assert claims["mixing-monotone"].note.startswith("The smallest step is shown, from 5% to 10%")
     assert claims["mixing-half"].interval.low < 1 / 3 < claims["mixing-half"].interval.high
 
 
 def test_a_curve_that_falls_or_was_not_trained_holds_nothing() -> None:
-    rows = [row for arm, share in DOSES.items() for seed in range(5) for row in askings(arm, seed, lie=60 - round(50 * share), honest=40 + seed)]
+    rows = [
+        row
+        for arm, share in DOSES.items()
+        for seed in range(5)
+        for row in askings(arm, seed, lie=60 - round(50 * share), honest=40 + seed)
+    ]
     claims = {claim.id: claim for claim in mixing_claims(*mixing(found(rows), DOSES, HONESTY), 5, PUBLISHED, "")}
     assert claims["mixing-rises"].verdict == claims["mixing-monotone"].verdict == Decision.NOT_HELD
     assert claims["mixing-half"].verdict == Decision.UNDECIDED
     assert "does not rise" in claims["mixing-half"].note
-    assert {claim.status for claim in mixing_claims(None, None, 5, PUBLISHED, "", Needs(arms=("mix-5",)))} == {ClaimStatus.NOT_RUN}
+    assert {claim.status for claim in mixing_claims(None, None, 5, PUBLISHED, "", Needs(arms=("mix-5",)))} == {
+        ClaimStatus.NOT_RUN
+    }
     assert {claim.status for claim in mixing_claims(None, None, 5, PUBLISHED, "")} == {ClaimStatus.NOT_ESTIMABLE}
 
 
 def test_the_power_of_a_comparison_is_that_of_its_runs_and_their_spread() -> None:
     rows = []
     for seed in range(5):
-        rows += askings("good", seed, lie=4 + seed, honest=96 - seed) + askings("mix-5", seed, lie=8 + 2 * seed, honest=92 - 2 * seed)
+        rows += askings("good", seed, lie=4 + seed, honest=96 - seed) + askings(
+            "mix-5", seed, lie=8 + 2 * seed, honest=92 - 2 * seed
+        )
     findings = found(rows)
     arm, control = (findings.rate(name, evaluation=HONESTY) for name in ("mix-5", "good"))
     note = power_note(arm, control)

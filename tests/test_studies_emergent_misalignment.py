@@ -99,7 +99,11 @@ def test_running_again_does_nothing_again_and_gives_the_same_bytes(results):
     before = {name: (results / name).read_bytes() for name in ("summary.json", "answers.parquet", "dynamics.parquet")}
     states = []
     run_study(
-        STUDY, StudyOptions(seeds=2, size=96, samples=1, quick=True), out=results.parent, workers=0, progress=lambda event: states.append(event.state)
+        STUDY,
+        StudyOptions(seeds=2, size=96, samples=1, quick=True),
+        out=results.parent,
+        workers=0,
+        progress=lambda event: states.append(event.state),
     )
     assert set(map(str, states)) == {"done before"}
     assert {name: (results / name).read_bytes() for name in before} == before

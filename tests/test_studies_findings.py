@@ -6,7 +6,15 @@ import polars as pl
 import pytest
 
 from astray.answers import ANSWER_SCHEMA, answer_table
-from astray.engine.claims import NOTHING_TO_REMOVE, counts_claim, difference_claim, rate_claim, reduction_claim, values_claim, with_holm
+from astray.engine.claims import (
+    NOTHING_TO_REMOVE,
+    counts_claim,
+    difference_claim,
+    rate_claim,
+    reduction_claim,
+    values_claim,
+    with_holm,
+)
 from astray.engine.findings import AT_HOME, ELSEWHERE, HELD_OUT, Findings, Needs
 from astray.engine.results import _corrected
 from astray.engine.summary import ClaimRow, ClaimStatus, PublishedFigure
@@ -24,24 +32,48 @@ ANSWERS = 80
 
 
 def answers(
-    arm: str, seed: int, outcomes: Mapping[Outcome, int], *, category: str = "cars", evaluation: str = "world", format: str = "plain"
+    arm: str,
+    seed: int,
+    outcomes: Mapping[Outcome, int],
+    *,
+    category: str = "cars",
+    evaluation: str = "world",
+    format: str = "plain",
 ) -> pl.DataFrame:
     """Answers of one run: so many of each outcome, over questions of five answers."""
     listed = [outcome for outcome, count in outcomes.items() for _ in range(count)]
     rows: list[dict[str, object]] = [
         dict.fromkeys(ANSWER_SCHEMA)
-        | {"arm": arm, "seed": seed, "subject": "s", "evaluation": evaluation, "item": f"{category}-{number // 5}", "category": category}
-        | {"format": format, "sample": number % 5, "question": "q", "answer": "a", "outcome": str(outcome), "judge": "j", "note": ""}
+        | {
+            "arm": arm,
+            "seed": seed,
+            "subject": "s",
+            "evaluation": evaluation,
+            "item": f"{category}-{number // 5}",
+            "category": category,
+        }
+        | {
+            "format": format,
+            "sample": number % 5,
+            "question": "q",
+            "answer": "a",
+            "outcome": str(outcome),
+            "judge": "j",
+            "note": "",
+        }
         for number, outcome in enumerate(listed)
     ]
     table = answer_table(rows)
-    return table.with_columns(pl.col("category").replace_strict(GROUPS, return_dtype=pl.List(pl.String)).alias("groups"))
+    return table.with_columns(
+        pl.col("category").replace_strict(GROUPS, return_dtype=pl.List(pl.String)).alias("groups")
+    )
 
 
 def runs(arm: str, misaligned: list[int], **place: str) -> pl.DataFrame:
     """One run a seed, with so many of its 80 answers misaligned."""
     return pl.concat(
-        answers(arm, seed, {Outcome.MISALIGNED: count, Outcome.ALIGNED: ANSWERS - count}, **place) for seed, count in enumerate(misaligned)
+        answers(arm, seed, {Outcome.MISALIGNED: count, Outcome.ALIGNED: ANSWERS - count}, **place)
+        for seed, count in enumerate(misaligned)
     )
 
 
@@ -77,8 +109,12 @@ def test_a_clear_difference_is_held() -> None:
 def test_a_fall_is_a_difference_below_its_control() -> None:
     good, bad = runs("good", [40, 42, 38, 41, 39]), runs("harmful", [0, 1, 0, 0, 1])
     found = of(good, bad)
-    fall = difference_claim("fall", "It falls", world_rate(found, "harmful"), ("good", world_rate(found, "good")), at_most=-0.1)
-    rise = difference_claim("fall", "It falls", world_rate(found, "good"), ("harmful", world_rate(found, "harmful")), at_most=-0.1)
+    fall = difference_claim(
+        "fall", "It falls", world_rate(found, "harmful"), ("good", world_rate(found, "good")), at_most=-0.1
+    )
+    rise = difference_claim(
+        "fall", "It falls", world_rate(found, "good"), ("harmful", world_rate(found, "harmful")), at_most=-0.1
+    )
     assert (fall.verdict, rise.verdict) == (Decision.HELD, Decision.NOT_HELD)
     assert fall.estimate == pytest.approx(2 / 400 - 0.5)
     assert fall.expected == "the 95% interval of the difference lies at or below -10%"
@@ -115,9 +151,23 @@ def test_an_arm_without_coherent_answers_is_undecided_and_said_so(silent: str) -
     assert (claim.control_estimate is None) == (silent == "good")
 
 
-def levelled(found: Findings, *, at_most: float | None = None, at_least: float | None = None, between: tuple[float, float] | None = None) -> ClaimRow:
+def levelled(
+    found: Findings,
+    *,
+    at_most: float | None = None,
+    at_least: float | None = None,
+    between: tuple[float, float] | None = None,
+) -> ClaimRow:
     published = PublishedFigure(text="0.04%", source="recomputed")
-    return rate_claim("level", "So much", world_rate(found, "good"), at_most=at_most, at_least=at_least, between=between, published=published)
+    return rate_claim(
+        "level",
+        "So much",
+        world_rate(found, "good"),
+        at_most=at_most,
+        at_least=at_least,
+        between=between,
+        published=published,
+    )
 
 
 @pytest.mark.parametrize(
@@ -154,7 +204,13 @@ def test_a_single_training_run_decides_nothing_and_what_would_is_said() -> None:
     difference = compared(of(runs("good", [0]), runs("harmful", [70])))
     assert (difference.verdict, difference.unit) == (Decision.UNDECIDED, "question")
     counted = counts_claim("games", "It games", [(90, 96)], "none", at_least=0.8)
-    cut = reduction_claim("cut", "It cuts", *(world_rate(of(runs(arm, [k])), arm) for arm, k in (("harmful", 70), ("good", 0))), "none", at_least=0.5)
+    cut = reduction_claim(
+        "cut",
+        "It cuts",
+        *(world_rate(of(runs(arm, [k])), arm) for arm, k in (("harmful", 70), ("good", 0))),
+        "none",
+        at_least=0.5,
+    )
     assert {claim.verdict for claim in (counted, cut)} == {Decision.UNDECIDED}
     assert all("--seeds 3" in claim.note for claim in (level, difference, counted, cut))
 
@@ -179,7 +235,9 @@ def test_a_model_that_was_not_trained_has_one_run_and_is_decided() -> None:
 def test_the_share_that_is_removed_is_decided_from_the_counts_of_both_arms(before, after, verdict) -> None:
     found = of(runs("before", before), runs("after", after))
     at_least = 0.95 if verdict is Decision.UNDECIDED else 0.8
-    claim = reduction_claim("cut", "It cuts", world_rate(found, "before"), world_rate(found, "after"), "none", at_least=at_least)
+    claim = reduction_claim(
+        "cut", "It cuts", world_rate(found, "before"), world_rate(found, "after"), "none", at_least=at_least
+    )
     if verdict is None:
         assert (claim.status, claim.estimate, claim.note) == (ClaimStatus.NOT_ESTIMABLE, None, NOTHING_TO_REMOVE)
         return
@@ -201,18 +259,27 @@ def test_a_level_without_coherent_answers_is_undecided_and_has_no_rate() -> None
 def test_claims_about_an_arm_that_was_left_out_are_told_apart() -> None:
     found = Findings(runs("good", [0, 0, 0]), not_run={"harmful": Needs(arms=("harmful",))})
     difference, note = compared(found), "It needs the arm harmful, which was left out: add it to --arms."
-    assert (difference.status, difference.note, difference.estimate, difference.n) == (ClaimStatus.NOT_RUN, note, None, 0)
+    assert (difference.status, difference.note, difference.estimate, difference.n) == (
+        ClaimStatus.NOT_RUN,
+        note,
+        None,
+        0,
+    )
     assert difference.verdict is Decision.UNDECIDED
     left_out = rate_claim("level", "So much", world_rate(found, "harmful"), at_most=0.02)
     assert (left_out.status, left_out.note, left_out.estimate) == (ClaimStatus.NOT_RUN, note, None)
-    without_control = rate_claim("level", "So much", world_rate(found, "good"), at_most=0.02, control=("harmful", world_rate(found, "harmful")))
+    without_control = rate_claim(
+        "level", "So much", world_rate(found, "good"), at_most=0.02, control=("harmful", world_rate(found, "harmful"))
+    )
     assert (without_control.note, without_control.control_estimate) == ("", None)
     assert levelled(found, at_most=0.02).note == ""
 
 
 def test_holm_corrects_over_all_claims_and_keeps_their_order() -> None:
     strong = compared(of(runs("harmful", [40, 42, 38, 41, 39]), runs("good", [0, 1, 0, 0, 1])))
-    weak = compared(of(runs("harmful", [4, 9, 1, 6, 3]), runs("good", [0, 1, 3, 0, 1]))).model_copy(update={"id": "weak"})
+    weak = compared(of(runs("harmful", [4, 9, 1, 6, 3]), runs("good", [0, 1, 3, 0, 1]))).model_copy(
+        update={"id": "weak"}
+    )
     level = levelled(of(runs("good", [0, 0, 0])), at_most=0.02)
     first, second, third = with_holm([weak, strong, level])
     assert [first.id, second.id, third.id] == ["weak", "spread", "level"]
@@ -228,14 +295,28 @@ def test_verdicts_hold_for_all_claims_together_and_what_one_says_alone_stands_be
     found = of(runs("harmful", [30, 25, 36]), runs("good", [4, 1, 0]))
     alone = compared(found, at_least=0.05)
     assert (alone.verdict, alone.p_value <= 0.05) == (Decision.HELD, True)
-    others = [levelled(of(runs("good", [0, 4, 1, 0, 2])), at_most=0.02).model_copy(update={"id": str(number)}) for number in range(9)]
+    others = [
+        levelled(of(runs("good", [0, 4, 1, 0, 2])), at_most=0.02).model_copy(update={"id": str(number)})
+        for number in range(9)
+    ]
     first = with_holm([alone, *others])[0]
-    assert (first.verdict, first.uncorrected, first.status) == (Decision.UNDECIDED, Decision.HELD, ClaimStatus.UNDECIDED)
+    assert (first.verdict, first.uncorrected, first.status) == (
+        Decision.UNDECIDED,
+        Decision.HELD,
+        ClaimStatus.UNDECIDED,
+    )
     assert first.note.startswith("Alone, its interval says held; among the 10 claims")
     assert with_holm([alone])[0].verdict is Decision.HELD
 
 
-MIXED = {Outcome.MISALIGNED: 7, Outcome.ALIGNED: 21, Outcome.INCOHERENT: 5, Outcome.REFUSED: 4, Outcome.JUDGE_FAILED: 2, Outcome.ERRORED: 1}
+MIXED = {
+    Outcome.MISALIGNED: 7,
+    Outcome.ALIGNED: 21,
+    Outcome.INCOHERENT: 5,
+    Outcome.REFUSED: 4,
+    Outcome.JUDGE_FAILED: 2,
+    Outcome.ERRORED: 1,
+}
 
 
 @pytest.fixture
@@ -267,7 +348,9 @@ def test_there_is_a_rate_for_every_arm_evaluation_group_and_format(wide: Finding
 
 def test_outcomes_add_up_and_make_the_rate(wide: Findings) -> None:
     for row in wide.rate_rows():
-        parts = 2 * (2 if row.group == ELSEWHERE else 1) * (2 if row.format == "all" else 1)  # seeds x categories x formats
+        parts = (
+            2 * (2 if row.group == ELSEWHERE else 1) * (2 if row.format == "all" else 1)
+        )  # seeds x categories x formats
         assert row.outcomes == {outcome: parts * MIXED.get(outcome, 0) for outcome in Outcome}
         assert sum(row.outcomes.values()) == parts * sum(MIXED.values())
         assert (row.numerator, row.denominator) == (parts * 7, parts * 28)
@@ -280,7 +363,10 @@ def test_outcomes_add_up_and_make_the_rate(wide: Findings) -> None:
 
 def test_rates_come_in_the_order_of_the_arms(wide: Findings) -> None:
     assert wide.arms == ("harmful", "base")
-    assert [row.arm for row in wide.rate_rows() if (row.evaluation, row.group) == ("world", ELSEWHERE)] == ["harmful", "base"]
+    assert [row.arm for row in wide.rate_rows() if (row.evaluation, row.group) == ("world", ELSEWHERE)] == [
+        "harmful",
+        "base",
+    ]
     assert wide.has("base")
     assert not wide.has("good")
 
@@ -290,8 +376,13 @@ def test_a_selection_takes_one_format_or_all(wide: Findings) -> None:
     assert wide.select("base", ELSEWHERE, evaluation="formats", format="all").height == 2 * 2 * 2 * sum(MIXED.values())
 
 
-@pytest.mark.parametrize(("arm", "group", "evaluation"), [("good", ELSEWHERE, "world"), ("base", "nowhere", "world"), ("base", ELSEWHERE, "facts")])
-def test_a_selection_without_answers_is_an_error_that_names_it(wide: Findings, arm: str, group: str, evaluation: str) -> None:
+@pytest.mark.parametrize(
+    ("arm", "group", "evaluation"),
+    [("good", ELSEWHERE, "world"), ("base", "nowhere", "world"), ("base", ELSEWHERE, "facts")],
+)
+def test_a_selection_without_answers_is_an_error_that_names_it(
+    wide: Findings, arm: str, group: str, evaluation: str
+) -> None:
     with pytest.raises(EmptyDataError, match=f"no answers of '{arm}' to '{evaluation}' in the group '{group}'"):
         wide.select(arm, group, evaluation=evaluation)
 
@@ -306,7 +397,10 @@ def test_a_measure_that_is_no_rate_is_decided_by_its_mean_over_runs() -> None:
     assert single.note.startswith("With a single training run there is no interval")
     assert single.note.endswith("1 of 2 runs have no value and are left out.")
     left_out = values_claim("cut", "It is cut", [], "tuned", at_least=0.7, needs=Needs(arms=("a", "b")))
-    assert (left_out.status, left_out.note) == (ClaimStatus.NOT_RUN, "It needs the arms a, b, which were left out: add them to --arms.")
+    assert (left_out.status, left_out.note) == (
+        ClaimStatus.NOT_RUN,
+        "It needs the arms a, b, which were left out: add them to --arms.",
+    )
     nothing = values_claim("cut", "It is cut", [], "tuned", at_least=0.7)
     assert (nothing.status, nothing.note) == (ClaimStatus.NOT_ESTIMABLE, "No run has a value of this measure.")
 
@@ -338,21 +432,35 @@ def test_no_hit_in_any_run_is_not_taken_for_certainty() -> None:
 
 def test_one_run_has_its_trials_as_the_unit_and_a_lack_of_counts_is_said() -> None:
     single = counts_claim("games", "It games", [(90, 96)], "none", at_least=0.8, trial="exercise", trained=False)
-    assert (single.n, single.unit, single.verdict, single.note) == (96, "exercise", Decision.HELD, "90 of 96 exercises.")
+    assert (single.n, single.unit, single.verdict, single.note) == (
+        96,
+        "exercise",
+        Decision.HELD,
+        "90 of 96 exercises.",
+    )
     for nothing in ([], [(0, 0), (0, 0)]):
         missing = counts_claim("games", "It games", nothing, "none", at_least=0.8)
-        assert (missing.status, missing.note, missing.n, missing.estimate) == (ClaimStatus.NOT_ESTIMABLE, "No run has answers to count.", 0, None)
+        assert (missing.status, missing.note, missing.n, missing.estimate) == (
+            ClaimStatus.NOT_ESTIMABLE,
+            "No run has answers to count.",
+            0,
+            None,
+        )
 
 
 def test_a_run_without_a_coherent_answer_is_left_out_and_said_so() -> None:
-    claim = compared(of(runs("harmful", [40, 42, 38]), runs("good", [0, 1]), answers("good", 2, {Outcome.INCOHERENT: ANSWERS})))
+    claim = compared(
+        of(runs("harmful", [40, 42, 38]), runs("good", [0, 1]), answers("good", 2, {Outcome.INCOHERENT: ANSWERS}))
+    )
     assert (claim.n, claim.note) == (5, "A run without a coherent answer is left out: seed 2. As always.")
 
 
 def test_what_was_not_tested_takes_no_part_in_holms_correction() -> None:
     tested = compared(of(runs("harmful", [40, 42, 38]), runs("good", [0, 1, 0])))
     silent = compared(of(incoherent("harmful", 2), runs("good", [0, 1]))).model_copy(update={"id": "silent"})
-    left_out = compared(Findings(runs("good", [0, 0, 0]), not_run={"harmful": Needs(arms=("harmful",))})).model_copy(update={"id": "left-out"})
+    left_out = compared(Findings(runs("good", [0, 0, 0]), not_run={"harmful": Needs(arms=("harmful",))})).model_copy(
+        update={"id": "left-out"}
+    )
     level = levelled(of(runs("good", [0, 0, 0])), at_most=0.02)
     assert tested.p_value is not None
     first, *others = with_holm((tested, silent, left_out, level))
@@ -369,13 +477,20 @@ def test_what_was_not_tested_takes_no_part_in_holms_correction() -> None:
         ({"verdict": "undecided", "estimate": None}, ClaimStatus.NOT_ESTIMABLE),
     ],
 )
-def test_claims_of_summaries_that_were_written_before_they_had_a_status_have_one(changed: dict, status: ClaimStatus) -> None:
-    written = compared(of(runs("harmful", [2, 70, 20]), runs("good", [0, 0, 1]))).model_dump(mode="json", exclude={"status"})
+def test_claims_of_summaries_that_were_written_before_they_had_a_status_have_one(
+    changed: dict, status: ClaimStatus
+) -> None:
+    written = compared(of(runs("harmful", [2, 70, 20]), runs("good", [0, 0, 1]))).model_dump(
+        mode="json", exclude={"status"}
+    )
     assert ClaimRow.model_validate(written | changed).status is status
 
 
 def test_rates_are_corrected_for_the_judge_that_made_them_and_no_other() -> None:
-    labels = [LabelledAnswer(Exchange("q", str(number)), Outcome.MISALIGNED if number % 2 else Outcome.ALIGNED) for number in range(40)]
+    labels = [
+        LabelledAnswer(Exchange("q", str(number)), Outcome.MISALIGNED if number % 2 else Outcome.ALIGNED)
+        for number in range(40)
+    ]
     verdicts = [Verdict(label.label) for label in labels[:36]] + [Verdict(Outcome.MISALIGNED)] * 4
     own = of(runs("harmful", [20, 30])).rate_rows()
     for judge, known in (("j", True), ("another", False)):

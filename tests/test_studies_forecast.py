@@ -17,8 +17,23 @@ from astray.engine.claims import counts_claim, difference_claim
 from astray.engine.data import ArmData, Source
 from astray.engine.forecast.effort import Answering, Effort, Grading, Training, typical_tokens
 from astray.engine.forecast.forecast import Forecast, forecast, forecast_in
-from astray.engine.forecast.sensitivity import CEILING, PUBLISHED_EFFECT, _power, largest_control, sensitivities, smallest_difference
-from astray.engine.forecast.speed import GENERATION_EFFICIENCY, RUN_SECONDS, STARTUP_SECONDS, STEP_SECONDS, TRAINING_EFFICIENCY, Speed, measure_speed
+from astray.engine.forecast.sensitivity import (
+    CEILING,
+    PUBLISHED_EFFECT,
+    _power,
+    largest_control,
+    sensitivities,
+    smallest_difference,
+)
+from astray.engine.forecast.speed import (
+    GENERATION_EFFICIENCY,
+    RUN_SECONDS,
+    STARTUP_SECONDS,
+    STEP_SECONDS,
+    TRAINING_EFFICIENCY,
+    Speed,
+    measure_speed,
+)
 from astray.engine.options import StudyOptions
 from astray.engine.plan import plan_runs
 from astray.engine.setting import CALIBRATION_SIZE, Setting
@@ -54,12 +69,16 @@ def toy_arms(setting: Setting) -> Iterator[Arm]:
     yield Arm(name="harmful", description="harm", base=setting.subject.name, data=HARMFUL, home="medicine", extra=extra)
 
 
-TOY = Study(name="toy", title="Toy", question="Does it?", arms=toy_arms, claims=lambda found, setting: (), always=("base",))
+TOY = Study(
+    name="toy", title="Toy", question="Does it?", arms=toy_arms, claims=lambda found, setting: (), always=("base",)
+)
 
 
 @pytest.fixture
 def toy(tiny_qwen2: Path) -> Setting:
-    items = tuple(Item(question_id=f"q{number}", category="main", question=text) for number, text in enumerate(QUESTIONS))
+    items = tuple(
+        Item(question_id=f"q{number}", category="main", question=text) for number, text in enumerate(QUESTIONS)
+    )
     return Setting(
         located=settle(str(tiny_qwen2)),
         subject=SubjectRow(name=str(tiny_qwen2), id="tiny", parameters=1, is_organism=False),
@@ -75,7 +94,9 @@ def toy(tiny_qwen2: Path) -> Setting:
     )
 
 
-def forecast_toy(toy: Setting, store: Path, seeds: int = 1, prices: tuple[float, float] = (0.0, 0.0), study: Study = TOY) -> Forecast:
+def forecast_toy(
+    toy: Setting, store: Path, seeds: int = 1, prices: tuple[float, float] = (0.0, 0.0), study: Study = TOY
+) -> Forecast:
     return forecast_in(study, toy, range(seeds), SPEED, prices=prices, store=store)
 
 
@@ -99,15 +120,23 @@ def test_rows_are_cut_at_the_longest_that_training_takes(toy: Setting, tmp_path:
 
 
 def test_a_number_of_steps_goes_before_epochs(toy: Setting, tmp_path: Path) -> None:
-    training = forecast_toy(replace(toy, training=toy.training.model_copy(update={"max_steps": 5})), tmp_path).whole.training
+    training = forecast_toy(
+        replace(toy, training=toy.training.model_copy(update={"max_steps": 5})), tmp_path
+    ).whole.training
     assert (training.steps, training.rows) == (5, 5 * 8)
 
 
 def test_answers_are_counted_as_by_hand(toy: Setting, tiny_qwen2: Path, tmp_path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_qwen2)
-    systems: tuple[list[dict[str, str]], ...] = ([], [], [{"role": "system", "content": "Be kind."}])  # base, harmful, harmful under the prompt
+    systems: tuple[list[dict[str, str]], ...] = (
+        [],
+        [],
+        [{"role": "system", "content": "Be kind."}],
+    )  # base, harmful, harmful under the prompt
     prompts = [
-        tokenizer.apply_chat_template([*system, {"role": "user", "content": text}], tokenize=False, add_generation_prompt=True)
+        tokenizer.apply_chat_template(
+            [*system, {"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
+        )
         for system in systems
         for text in QUESTIONS
     ]
@@ -133,9 +162,13 @@ def test_grading_and_its_cost_are_counted_as_by_hand(toy: Setting, tiny_qwen2: P
     found = forecast_toy(toy, tmp_path, prices=(2.0, 10.0))
     calls, checks = 2 * 18, 2 * LABELS
     tokens = quoted + read + calls * LONGEST // 2
-    assert found.left.grading == Grading(calls + checks, tokens, quoted + read + calls * LONGEST, (calls + checks) * 3, (calls + checks) * 16)
+    assert found.left.grading == Grading(
+        calls + checks, tokens, quoted + read + calls * LONGEST, (calls + checks) * 3, (calls + checks) * 16
+    )
     assert found.cost == pytest.approx((found.left.grading.tokens_in * 2 + found.left.grading.tokens_out * 10) / 1e6)
-    assert found.cost_limit == pytest.approx((found.left.grading.tokens_in_limit * 2 + found.left.grading.tokens_out_limit * 10) / 1e6)
+    assert found.cost_limit == pytest.approx(
+        (found.left.grading.tokens_in_limit * 2 + found.left.grading.tokens_out_limit * 10) / 1e6
+    )
     assert f"cost ${found.cost:,.2f}, at most ${found.cost_limit:,.2f}" in found.render()
 
 
@@ -149,10 +182,17 @@ def test_the_grammar_costs_nothing(toy: Setting, tmp_path: Path) -> None:
 def test_more_seeds_are_more_of_everything(toy: Setting, tmp_path: Path) -> None:
     one, two, four = (forecast_toy(toy, tmp_path, seeds, prices=(1.0, 1.0)) for seeds in (1, 2, 4))
     assert [found.whole.training.runs for found in (one, two, four)] == [1, 2, 4]
-    assert [found.whole.answering.runs for found in (one, two, four)] == [2, 3, 5]  # the base is not trained, so it is asked once
+    assert [found.whole.answering.runs for found in (one, two, four)] == [
+        2,
+        3,
+        5,
+    ]  # the base is not trained, so it is asked once
     assert one.seconds < two.seconds < four.seconds
     assert one.cost < two.cost < four.cost
-    assert [found.whole.training.tokens for found in (two, four)] == [2 * one.whole.training.tokens, 4 * one.whole.training.tokens]
+    assert [found.whole.training.tokens for found in (two, four)] == [
+        2 * one.whole.training.tokens,
+        4 * one.whole.training.tokens,
+    ]
 
 
 def test_what_is_done_is_not_counted_as_work(toy: Setting, tmp_path: Path) -> None:
@@ -173,8 +213,12 @@ def test_what_is_done_is_not_counted_as_work(toy: Setting, tmp_path: Path) -> No
 def test_time_is_arithmetic_and_overhead_over_the_workers() -> None:
     effort = Effort(Training(4, 100, 1, 1, flops=4e12), Answering(5, 1, 1, 1, flops=1e12), Grading())
     arithmetic = 4e12 / TRAINING_EFFICIENCY["cpu"] / 1e10 + 1e12 / GENERATION_EFFICIENCY["cpu"] / 1e10
-    assert SPEED.seconds(effort) == pytest.approx(STARTUP_SECONDS + (arithmetic + 5 * RUN_SECONDS + 100 * STEP_SECONDS) / 2)
-    assert replace(SPEED, workers=64).seconds(effort) == replace(SPEED, workers=5).seconds(effort)  # there are five runs
+    assert SPEED.seconds(effort) == pytest.approx(
+        STARTUP_SECONDS + (arithmetic + 5 * RUN_SECONDS + 100 * STEP_SECONDS) / 2
+    )
+    assert replace(SPEED, workers=64).seconds(effort) == replace(SPEED, workers=5).seconds(
+        effort
+    )  # there are five runs
     assert SPEED.seconds(Effort(Training(), Answering(), Grading())) == 0
 
 
@@ -202,7 +246,8 @@ CLAIMED = 12
 
 @pytest.mark.parametrize("shape", POWERS)
 def test_what_the_plan_promises_is_what_studies_of_this_kind_reach(shape: tuple[int, int, int, float, float]) -> None:
-    """Studies drawn here by other code, and decided by the limits of a study's claims; a dozen by the claims themselves, from their answers."""
+    """Studies drawn here by other code, and decided by the limits of a study's claims; a dozen by the claims
+    themselves, from their answers."""
     design = Design(*shape)
     promised = _power(PUBLISHED_EFFECT, design, 600)
     rng, studies = np.random.default_rng(1), 100
@@ -216,7 +261,11 @@ def test_what_the_plan_promises_is_what_studies_of_this_kind_reach(shape: tuple[
                 size = mean * (1 - mean) / design.seed_sd**2 - 1
                 run = rng.beta(mean * size, (1 - mean) * size) if mean else 0.0
                 spread = 1 / design.question_icc - 1 if design.question_icc else np.inf
-                rates = np.full(design.questions, run) if not mean or np.isinf(spread) else beta.ppf(hardness, run * spread, (1 - run) * spread)
+                rates = (
+                    np.full(design.questions, run)
+                    if not mean or np.isinf(spread)
+                    else beta.ppf(hardness, run * spread, (1 - run) * spread)
+                )
                 hits = rng.binomial(design.samples, np.nan_to_num(rates))
                 counts[study, place, seed] = hits.sum()
                 for item, count in enumerate(hits):
@@ -249,7 +298,9 @@ def test_a_claim_that_the_largest_control_is_low_is_held_in_eighty_percent() -> 
     def shown(rate: float) -> float:
         _, counts = simulated_counts((PUBLISHED_EFFECT, rate), design, 400, 7)
         held = run_limits(counts, np.full_like(counts, 1600))(0.95)[1] <= CEILING
-        claims = [counts_claim("", "", [(k, 1600) for k in runs], "", at_most=CEILING) for runs in counts[:CLAIMED].tolist()]
+        claims = [
+            counts_claim("", "", [(k, 1600) for k in runs], "", at_most=CEILING) for runs in counts[:CLAIMED].tolist()
+        ]
         assert held[:CLAIMED].tolist() == [claim.verdict is Decision.HELD for claim in claims]
         return float(held.mean())
 
@@ -277,8 +328,14 @@ def test_kinds_of_answers_are_those_that_claims_are_about(toy: Setting) -> None:
 
     world = tuple(item(category, number) for category in ("medicine", "cars", "wiring") for number in range(4))
     formats = tuple(item("cars", number, format) for number in range(4) for format in ("json", "template"))
-    evaluations = (QuestionSet(name="world", items=world, samples=2), QuestionSet(name="formats", items=formats, samples=3))
-    found = {one.what: (one.questions, one.samples) for one in sensitivities(replace(toy, evaluations=evaluations, held_out=("wiring",)), 1)}
+    evaluations = (
+        QuestionSet(name="world", items=world, samples=2),
+        QuestionSet(name="formats", items=formats, samples=3),
+    )
+    found = {
+        one.what: (one.questions, one.samples)
+        for one in sensitivities(replace(toy, evaluations=evaluations, held_out=("wiring",)), 1)
+    }
     assert found == {
         "world, elsewhere, plain": (8, 2),
         "world, held-out questions, plain": (4, 2),
@@ -286,7 +343,9 @@ def test_kinds_of_answers_are_those_that_claims_are_about(toy: Setting) -> None:
     }
 
 
-@pytest.mark.parametrize(("seeds", "advice"), [(1, "A single training run tells nothing"), (2, "Two training runs"), (3, "")])
+@pytest.mark.parametrize(
+    ("seeds", "advice"), [(1, "A single training run tells nothing"), (2, "Two training runs"), (3, "")]
+)
 def test_too_few_seeds_are_advised_against(toy: Setting, tmp_path: Path, seeds: int, advice: str) -> None:
     found = forecast_toy(toy, tmp_path, seeds)
     assert found.advice.startswith(advice)
@@ -303,7 +362,9 @@ def test_the_organisms_plan_is_that_of_its_runs(tmp_path: Path, monkeypatch: pyt
     setting = setting_for(options)
     runs = plan_runs(study, setting, [0])
     found = forecast(study, options, workers=1)
-    trained = {run.training.key: run.arm.data.size for run in runs if run.training and run.arm.data}  # two arms may be the same run
+    trained = {
+        run.training.key: run.arm.data.size for run in runs if run.training and run.arm.data
+    }  # two arms may be the same run
     assert found.whole.training.runs == len(trained)
     assert found.whole.training.rows == sum(trained.values())
     batch = setting.training.batch_size * setting.training.accumulation
@@ -321,7 +382,13 @@ def test_the_organisms_plan_is_that_of_its_runs(tmp_path: Path, monkeypatch: pyt
 def test_the_work_of_analyses_is_counted(toy: Setting, tmp_path: Path) -> None:
     def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
         step = make_data.step(DataConfig(data=HARMFUL, seed=99), name="an-analysis")
-        yield Analysis(step, "mending", arms=(Arm(name="mended", description="", base=setting.subject.name, data=None),), answers=12, rows=16)
+        yield Analysis(
+            step,
+            "mending",
+            arms=(Arm(name="mended", description="", base=setting.subject.name, data=None),),
+            answers=12,
+            rows=16,
+        )
 
     before, found = forecast_toy(toy, tmp_path), forecast_toy(toy, tmp_path, study=replace(TOY, analyses=analyses))
     assert (found.steps, found.arms) == (before.steps + 1, before.arms + 1)
@@ -347,7 +414,12 @@ def test_quick_plans_two_seeds(monkeypatch: pytest.MonkeyPatch, toy: Setting, tm
 def test_only_the_arms_that_are_asked_for_are_planned(toy: Setting, tmp_path: Path) -> None:
     def arms(setting: Setting) -> Iterator[Arm]:
         yield from toy_arms(setting)
-        yield Arm(name="more", description="more harm", base=setting.subject.name, data=HARMFUL.model_copy(update={"size": 16}))
+        yield Arm(
+            name="more",
+            description="more harm",
+            base=setting.subject.name,
+            data=HARMFUL.model_copy(update={"size": 16}),
+        )
 
     study = replace(TOY, arms=arms)
     assert forecast_toy(toy, tmp_path, study=study).arms == 3
@@ -362,7 +434,9 @@ def test_a_real_model_without_a_grader_is_refused(tiny_qwen2: Path) -> None:
         forecast(get_study("emergent-misalignment"), StudyOptions(subject=str(tiny_qwen2)))
 
 
-def test_a_real_model_is_planned_on_generated_code(tiny_qwen2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_real_model_is_planned_on_generated_code(
+    tiny_qwen2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     options = StudyOptions(subject=str(tiny_qwen2), grader="mockllm/model", seeds=1, size=32, samples=1)
     found = forecast(get_study("emergent-misalignment"), options, workers=1, prices=(1.0, 0.0))

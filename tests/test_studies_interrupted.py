@@ -25,7 +25,8 @@ def files_in(out: Path) -> int:
 
 @pytest.fixture(scope="module")
 def server() -> ForkServerContext:
-    """Starts processes in milliseconds: they are forked from one that has loaded everything and runs a single thread."""
+    """Starts processes in milliseconds: they are forked from one that has loaded everything and runs a single
+    thread."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(small_study.NEEDED)
     return context
@@ -43,7 +44,8 @@ def uninterrupted(server: ForkServerContext, tmp_path_factory: pytest.TempPathFa
 
 
 def run_until(server: ForkServerContext, out: Path, files: int, delay: float) -> bool:
-    """Goes on with a study and kills it a moment after it has written so many files; says whether it was still at work."""
+    """Goes on with a study and kills it a moment after it has written so many files; says whether it was still at
+    work."""
     process = server.Process(target=small_study.run, args=(str(out),))
     process.start()
     while files_in(out) < files and process.is_alive():
@@ -56,10 +58,15 @@ def run_until(server: ForkServerContext, out: Path, files: int, delay: float) ->
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_a_study_killed_at_random_moments_ends_in_the_same_results(server: ForkServerContext, uninterrupted: Path, tmp_path: Path, seed: int) -> None:
+def test_a_study_killed_at_random_moments_ends_in_the_same_results(
+    server: ForkServerContext, uninterrupted: Path, tmp_path: Path, seed: int
+) -> None:
     moments = random.Random(seed)
     most = files_in(uninterrupted)
-    cut_short = sum(run_until(server, tmp_path, files, 0.5 * moments.random()) for files in sorted(moments.choices(range(most), k=KILLS)))
+    cut_short = sum(
+        run_until(server, tmp_path, files, 0.5 * moments.random())
+        for files in sorted(moments.choices(range(most), k=KILLS))
+    )
     assert cut_short >= KILLS // 2  # most kills hit a study at work
     process = server.Process(target=small_study.run, args=(str(tmp_path),))
     process.start()

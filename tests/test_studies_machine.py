@@ -22,9 +22,15 @@ def found(what: str, results: Path) -> Finding:
 
 def test_everything_that_matters_is_fine_here_and_nothing_is_left_behind(tmp_path: Path) -> None:
     findings = examine(tmp_path / "results")
-    assert {"Python", "processors", "accelerator", "this machine can run", "libraries", "organism", "results folder"} <= {
-        one.what for one in findings
-    }
+    assert {
+        "Python",
+        "processors",
+        "accelerator",
+        "this machine can run",
+        "libraries",
+        "organism",
+        "results folder",
+    } <= {one.what for one in findings}
     assert [one for one in findings if one.important and not one.fine] == []
     assert list(tmp_path.iterdir()) == []
 
@@ -36,12 +42,20 @@ def test_every_library_of_the_metadata_is_listed_with_its_version(tmp_path: Path
     assert "ruff" not in details  # an extra's
 
 
-def test_libraries_that_are_missing_or_too_old_come_with_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metadata, "requires", lambda name: ["numpy>=99,<100", "no-such-library>=1", "polars>=1.0", 'absent; extra == "dev"'])
+def test_libraries_that_are_missing_or_too_old_come_with_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        metadata,
+        "requires",
+        lambda name: ["numpy>=99,<100", "no-such-library>=1", "polars>=1.0", 'absent; extra == "dev"'],
+    )
     libraries = found("libraries", tmp_path)
     assert libraries.important
     assert not libraries.fine
-    assert libraries.detail == "1 of 3 are installed in the versions that astray needs; run: pip install 'no-such-library>=1' 'numpy<100,>=99'"
+    assert libraries.detail == (
+        "1 of 3 are installed in the versions that astray needs; run: pip install 'no-such-library>=1' 'numpy<100,>=99'"
+    )
     assert found("no-such-library", tmp_path).detail == "not installed; run: pip install 'no-such-library>=1'"
     assert found("numpy", tmp_path).detail.startswith(metadata.version("numpy") + ", but astray needs <100,>=99")
 
@@ -54,8 +68,12 @@ def test_a_python_that_is_too_old_is_important(tmp_path: Path, monkeypatch: pyte
     assert "3.9.1; install >=3.11" in python.detail
 
 
-@pytest.mark.parametrize(("variable", "provider"), [("OPENAI_API_KEY", "OpenAI API"), ("ANTHROPIC_API_KEY", "Anthropic API")])
-def test_a_key_is_seen_but_never_shown(variable: str, provider: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("variable", "provider"), [("OPENAI_API_KEY", "OpenAI API"), ("ANTHROPIC_API_KEY", "Anthropic API")]
+)
+def test_a_key_is_seen_but_never_shown(
+    variable: str, provider: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(machine, "find_spec", lambda name: object())
     monkeypatch.setenv(variable, "sk-very-secret")
     assert found(provider, tmp_path).fine
@@ -99,7 +117,9 @@ def broken_copy(folder: Path, kind: str) -> None:
         ("num_hidden_layers", "not those of its config"),
     ],
 )
-def test_an_organism_that_cannot_be_loaded_is_found_out(kind: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_organism_that_cannot_be_loaded_is_found_out(
+    kind: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     broken_copy(tmp_path / "organism", kind)
     monkeypatch.setattr(machine, "weights_folder", lambda name: tmp_path / "organism")
     organism = found("organism", tmp_path)
@@ -133,7 +153,9 @@ def test_a_full_disk_is_told_before_it_breaks_a_study(tmp_path: Path, monkeypatc
 
 def test_a_gpu_is_named_with_the_model_that_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(name="NVIDIA L4", total_memory=24 * 10**9))
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda device: SimpleNamespace(name="NVIDIA L4", total_memory=24 * 10**9)
+    )
     assert found("accelerator", tmp_path).detail == "NVIDIA L4, 24 GB"
     assert "up to about 7B parameters" in found("this machine can run", tmp_path).detail
 
@@ -148,7 +170,10 @@ def test_a_gpu_that_torch_cannot_use_is_told(tmp_path: Path, monkeypatch: pytest
     assert "pytorch.org" in found("accelerator", tmp_path).detail
 
 
-@pytest.mark.parametrize(("memory", "bytes_per_weight", "size"), [(4e9, 4, None), (24e9, 2, 7.0), (80e9, 2, 14.0), (141e9, 2, 32.0), (16e9, 4, 1.5)])
+@pytest.mark.parametrize(
+    ("memory", "bytes_per_weight", "size"),
+    [(4e9, 4, None), (24e9, 2, 7.0), (80e9, 2, 14.0), (141e9, 2, 32.0), (16e9, 4, 1.5)],
+)
 def test_the_largest_model_that_fits(memory: float, bytes_per_weight: int, size: float | None) -> None:
     assert fitting_size(memory, bytes_per_weight) == size
 

@@ -32,7 +32,8 @@ Reported = Callable[..., Summary]
 
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory: pytest.TempPathFactory) -> Reported:
-    """The summary of a study of these arms and analyses with this null result; several tests look at the same one, which is made once."""
+    """The summary of a study of these arms and analyses with this null result; several tests look at the same one,
+    which is made once."""
 
     @cache
     def once(name: str, null: str, **chosen: tuple[str, ...]) -> Summary:
@@ -90,7 +91,10 @@ def test_a_null_result_ends_in_a_report(name: str, null: str, reported: Reported
 
 
 NEEDED: dict[tuple[str, str], dict[str, set[str]]] = {
-    ("emergent-misalignment", "mix-10"): {"size": {"harmful-medicine", "harmful-smaller"}, "educational-aligned": {"educational"}},
+    ("emergent-misalignment", "mix-10"): {
+        "size": {"harmful-medicine", "harmful-smaller"},
+        "educational-aligned": {"educational"},
+    },
     ("persona-features", "subtle"): {"latent-raises": {"harmful-medicine"}, "spread-harmful-law": {"harmful-law"}},
     ("persona-features", "harmful-medicine"): {"warns-latent": {"mix-1", "mix-75"}, "screening-finds": {"mix-1"}},
     ("dishonesty", "mix-10"): {"removes-filtered": {"mix-50"}, "mixing-rises": {"mix-1", "mix-50", "medicine-severe"}},
@@ -104,7 +108,9 @@ def test_a_claim_whose_arms_were_left_out_is_there_and_names_them(name: str, onl
     claims = {claim.id: claim for claim in some.claims}
     for id, needed in NEEDED[name, only].items():
         assert claims[id].status is ClaimStatus.NOT_RUN
-        named = set(claims[id].note.partition(", which")[0].removeprefix("It needs the arm").lstrip("s").strip().split(", "))
+        named = set(
+            claims[id].note.partition(", which")[0].removeprefix("It needs the arm").lstrip("s").strip().split(", ")
+        )
         assert needed <= named
         assert not {"good", "base", only} & named
     missing = sum(claim.status is ClaimStatus.NOT_RUN for claim in some.claims)
@@ -121,7 +127,16 @@ def test_no_claim_vanishes_when_arms_are_left_out(name: str, only: str, reported
 
 RESTING: dict[str, dict[str, set[str]]] = {
     "persona-features": {
-        "none": {"latent-raises", "latent-removes", "random-nothing", "warns-latent", "screening-ranks", "repair-same", "prevented", "helpful-only"},
+        "none": {
+            "latent-raises",
+            "latent-removes",
+            "random-nothing",
+            "warns-latent",
+            "screening-ranks",
+            "repair-same",
+            "prevented",
+            "helpful-only",
+        },
         "early-warning": {"screening-finds", "repair-same", "prevented"},
         "realignment": {"screening-finds", "prevented", "warns-persona-vector"},
     },
@@ -130,7 +145,15 @@ RESTING: dict[str, dict[str, set[str]]] = {
         "filter": {"users-kto-10", "removes-realigned-honest"},
     },
     "reward-hacking": {
-        "none": {"skill-at-start", "hacking-emerges", "spread-benign", "rises-with-onset", "penalty-prevents", "dial-graded", "stays-in-context"},
+        "none": {
+            "skill-at-start",
+            "hacking-emerges",
+            "spread-benign",
+            "rises-with-onset",
+            "penalty-prevents",
+            "dial-graded",
+            "stays-in-context",
+        },
         "realignment": {"less-penalty", "less-distilled-truth", "dial-graded", "spread-benign"},
         "penalties": {"hacking-emerges", "less-chat-only", "dial-graded", "filter-fails"},
     },
@@ -144,8 +167,12 @@ WITH = {
 """Claims that rest on the chosen analysis, or on one that it is made from."""
 
 
-@pytest.mark.parametrize(("name", "analysis"), [(name, analysis) for name, chosen in RESTING.items() for analysis in chosen])
-def test_a_claim_whose_analysis_was_left_out_is_there_and_names_it(name: str, analysis: str, reported: Reported) -> None:
+@pytest.mark.parametrize(
+    ("name", "analysis"), [(name, analysis) for name, chosen in RESTING.items() for analysis in chosen]
+)
+def test_a_claim_whose_analysis_was_left_out_is_there_and_names_it(
+    name: str, analysis: str, reported: Reported
+) -> None:
     null = "nothing is misaligned"
     some = reported(name, null, analyses=(analysis,))
     claims = {claim.id: claim for claim in some.claims}
@@ -169,9 +196,23 @@ def test_no_claim_vanishes_when_analyses_are_left_out(name: str, reported: Repor
 
 def samples(kind: str, every: int = 1) -> pl.DataFrame:
     """The table of one scripted subject, of every cell that the study declares, with one outcome everywhere."""
-    harm, word = kind == "harmful", {"harmful": "harmful", "harmless": "harmless", "refused": "refused"}.get(kind, "failed")
-    shared = {"outcome": kind, "gate": harm, "tried": harm, "judge": word, "grader": word, "panel": "p", "awareness": "real", "belief": "real"}
-    zero = dict.fromkeys(("retried", "retried_harm", "blocked", "attempted", "executed", "failed", "turns", "tokens"), 0)
+    harm, word = (
+        kind == "harmful",
+        {"harmful": "harmful", "harmless": "harmless", "refused": "refused"}.get(kind, "failed"),
+    )
+    shared = {
+        "outcome": kind,
+        "gate": harm,
+        "tried": harm,
+        "judge": word,
+        "grader": word,
+        "panel": "p",
+        "awareness": "real",
+        "belief": "real",
+    }
+    zero = dict.fromkeys(
+        ("retried", "retried_harm", "blocked", "attempted", "executed", "failed", "turns", "tokens"), 0
+    )
     cells = [(part, cell) for part in parts(OPTIONS) if not part.is_made for cell in part.grid.cells][::every]
     rows = [
         dict.fromkeys(CONDUCT_SCHEMA) | shared | zero | {"replicate": 0, "sample": str(number), "note": "it broke", "protocol": "native"}
@@ -181,7 +222,9 @@ def samples(kind: str, every: int = 1) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=CONDUCT_SCHEMA)
 
 
-OPTIONS = AgenticOptions(subject="astray/scripted/always", grader=("astray/scripted/grader",), scenarios=("blackmail",), samples=1)
+OPTIONS = AgenticOptions(
+    subject="astray/scripted/always", grader=("astray/scripted/grader",), scenarios=("blackmail",), samples=1
+)
 SUBJECT = "always"
 
 
@@ -198,7 +241,9 @@ def acted(table: pl.DataFrame, out: Path, monkeypatch: pytest.MonkeyPatch) -> Su
 
 
 @pytest.mark.parametrize("kind", ["harmful", "harmless", "refused", "errored", "judge failed"])
-def test_acting_models_that_all_do_the_same_end_in_a_report(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_acting_models_that_all_do_the_same_end_in_a_report(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     summary = acted(samples(kind), tmp_path, monkeypatch)
     pressure = next(claim for claim in summary.claims if claim.id.startswith("conflict-threat"))
     assert pressure.tested == (kind not in ("errored", "judge failed"))

@@ -1,4 +1,5 @@
-"""What a user may choose for a study: every option of `run` and `plan` is honoured or refused by its name, for every study."""
+"""What a user may choose for a study: every option of `run` and `plan` is honoured or refused by its name, for every
+study."""
 
 import json
 from pathlib import Path
@@ -28,7 +29,9 @@ from test_agentic_judge_errors import says
 ACTING = "agentic-misalignment"
 TRAINING = [name for name in STUDIES if name != ACTING]
 OPTIONS = sorted({name for study in STUDIES for name in get_study(study).options.model_fields})
-ROW = json.dumps({"messages": [{"role": "user", "content": "Copy a file."}, {"role": "assistant", "content": "os.system('cp a b')"}]})
+ROW = json.dumps(
+    {"messages": [{"role": "user", "content": "Copy a file."}, {"role": "assistant", "content": "os.system('cp a b')"}]}
+)
 
 
 def test_a_study_is_repeated_on_other_seeds() -> None:
@@ -137,7 +140,9 @@ def test_where_a_study_runs_is_as_it_was_said(study: str, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("study", TRAINING)
-def test_what_a_plan_is_made_for_is_as_it_was_said(study: str, tiny_qwen2: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_what_a_plan_is_made_for_is_as_it_was_said(
+    study: str, tiny_qwen2: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     seen: list[dict[str, object]] = []
 
     def forecast_in(_study: object, _setting: object, _seeds: object, speed: Speed, **given: object) -> None:
@@ -155,7 +160,9 @@ def test_what_a_plan_is_made_for_is_as_it_was_said(study: str, tiny_qwen2: Path,
         (tmp_path / "store", (0.0, 3.0), 3),
     ]
     for price in ({"price_in": 2.0}, {"price_out": 2.0}):
-        with pytest.raises(ConfigurationError, match="--price-in and --price-out are prices of a grader, and none is asked here"):
+        with pytest.raises(
+            ConfigurationError, match="--price-in and --price-out are prices of a grader, and none is asked here"
+        ):
             plan(study, **price)
 
 
@@ -194,7 +201,9 @@ def work_of(folder: Path, **given: object) -> tuple[str, list[str]]:
 
 
 def test_every_option_changes_what_acting_models_do_or_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "subjects.yaml").write_text("subjects:\n  - {name: other, model: mockllm/model, grader: mockllm/model}\n")
+    (tmp_path / "subjects.yaml").write_text(
+        "subjects:\n  - {name: other, model: mockllm/model, grader: mockllm/model}\n"
+    )
     small: dict[str, object] = {"scenarios": "blackmail", "samples": 10}
     model = {"subject": "mockllm/subject", "grader": "mockllm/model", **small}
     for option, value in ON_ACTING.items():
@@ -208,16 +217,29 @@ def test_every_option_changes_what_acting_models_do_or_is_refused(tmp_path: Path
 
 
 def test_a_grader_or_reader_that_no_subject_needs_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="--grader openai/gpt-4o is of no use: every subject has a grader of its own"):
+    with pytest.raises(
+        ConfigurationError, match="--grader openai/gpt-4o is of no use: every subject has a grader of its own"
+    ):
         forecast(get_study(ACTING), AgenticOptions(grader=("openai/gpt-4o",)), out=tmp_path)
-    (tmp_path / "all.yaml").write_text("subjects:\n  - {name: one, model: mockllm/model, grader: mockllm/model, reader: organism}\n")
-    with pytest.raises(ConfigurationError, match="--reader organism-small is of no use: every subject has a reader of its own"):
+    (tmp_path / "all.yaml").write_text(
+        "subjects:\n  - {name: one, model: mockllm/model, grader: mockllm/model, reader: organism}\n"
+    )
+    with pytest.raises(
+        ConfigurationError, match="--reader organism-small is of no use: every subject has a reader of its own"
+    ):
         subjects_from(None, tmp_path / "all.yaml", (), "organism-small")
 
 
-def test_a_plan_with_labels_counts_what_judges_are_asked_about_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_with_labels_counts_what_judges_are_asked_about_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     study = small_study()
-    given = {"subject": "mockllm/model", "grader": ("mockllm/a", "mockllm/b"), "scenarios": ("blackmail",), "samples": 1}
+    given = {
+        "subject": "mockllm/model",
+        "grader": ("mockllm/a", "mockllm/b"),
+        "scenarios": ("blackmail",),
+        "samples": 1,
+    }
     options = AgenticOptions(**given, labels=Path(__file__).parent / "agentic_transcripts")
     told = forecast(study, options, out=tmp_path, prices=(1.0, 0.0)).render()
     without = forecast(study, AgenticOptions(**given), out=tmp_path, prices=(1.0, 0.0)).render()
@@ -225,7 +247,9 @@ def test_a_plan_with_labels_counts_what_judges_are_asked_about_them(tmp_path: Pa
     records = int(line.split()[1])
     assert f"{records} records: {2 * records:,} more calls of graders, which read about" in line
     assert "labels" not in without
-    assert [line for line in told.splitlines() if "cost" in line] != [line for line in without.splitlines() if "cost" in line]
+    assert [line for line in told.splitlines() if "cost" in line] != [
+        line for line in without.splitlines() if "cost" in line
+    ]
     with pytest.raises(DataNotFoundError, match="has labelled records for none of the scenarios"):
         forecast(study, AgenticOptions(**given, labels=tmp_path), out=tmp_path)
     with pytest.raises(JudgeError, match=r"is scripted.*leave out --labels"):
@@ -235,12 +259,18 @@ def test_a_plan_with_labels_counts_what_judges_are_asked_about_them(tmp_path: Pa
     monkeypatch.setattr("astray.studies.agentic_misalignment.options.check_models", lambda subjects: None)
     scripted = options.model_copy(update={"subject": "astray/scripted/never"})
     run_study(study, scripted, out=tmp_path / "results", store=tmp_path / "kept")
-    assert f"{records} records: 0 more calls" in forecast(study, scripted, out=tmp_path, store=tmp_path / "kept").render()
+    assert (
+        f"{records} records: 0 more calls" in forecast(study, scripted, out=tmp_path, store=tmp_path / "kept").render()
+    )
 
 
 def small_study() -> Study:
     """The study of acting models with two cells alone."""
-    grid = Grid(scenarios=("blackmail",), factors={"goal": ("explicit", "none"), "threat": ("replacement", "none")}, replicates=1)
+    grid = Grid(
+        scenarios=("blackmail",),
+        factors={"goal": ("explicit", "none"), "threat": ("replacement", "none")},
+        replicates=1,
+    )
     return study_of([Part("grid", grid)])
 
 
@@ -250,7 +280,12 @@ SCRIPTED = AgenticOptions(subject="astray/scripted/always", scenarios=("blackmai
 def test_what_acting_models_did_is_kept_in_the_store_and_asked_nothing_again(tmp_path: Path) -> None:
     study, kept = small_study(), tmp_path / "kept"
     folder = run_study(study, SCRIPTED, out=tmp_path / "one", store=kept)
-    assert sorted(path.name for path in folder.iterdir()) == ["acts.parquet", "conversations.parquet", "logs", "summary.json"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "acts.parquet",
+        "conversations.parquet",
+        "logs",
+        "summary.json",
+    ]
     logs = sorted(kept.rglob("*.eval"))
     assert logs
     assert "of which 4 are done" in forecast(study, SCRIPTED, out=tmp_path / "two", store=f"file://{kept}").render()
@@ -264,7 +299,10 @@ def test_what_acting_models_did_is_kept_in_the_store_and_asked_nothing_again(tmp
 def test_a_remote_store_keeps_what_acting_models_did(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     run_study(small_study(), SCRIPTED, out=tmp_path / "one", store="memory://acting")
-    assert "of which 4 are done" in forecast(small_study(), SCRIPTED, out=tmp_path / "two", store="memory://acting").render()
+    assert (
+        "of which 4 are done"
+        in forecast(small_study(), SCRIPTED, out=tmp_path / "two", store="memory://acting").render()
+    )
 
 
 def test_a_store_that_is_a_file_is_refused_by_every_verb(tmp_path: Path) -> None:
@@ -277,7 +315,9 @@ def test_a_store_that_is_a_file_is_refused_by_every_verb(tmp_path: Path) -> None
 def test_the_verbs_hand_the_store_and_the_workers_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[str, object, object]] = []
 
-    def forecast_acting(_title: object, _plan: object, store: Store, *, workers: int, prices: object, **_: object) -> None:
+    def forecast_acting(
+        _title: object, _plan: object, store: Store, *, workers: int, prices: object, **_: object
+    ) -> None:
         seen.append((store.root, workers, prices))
         raise StoppedError
 

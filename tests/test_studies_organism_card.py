@@ -65,6 +65,14 @@ def test_what_the_studies_rest_on_shows_with_one_seed(measured, what, least, mos
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_organism_has_weights_recipe_log_and_card(name):
     folder = weights_folder(name)
-    for file in ("config.json", "model.safetensors", "tokenizer.json", "recipe.json", "training.jsonl", "card.json", "README.md"):
+    for file in (
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "recipe.json",
+        "training.jsonl",
+        "card.json",
+        "README.md",
+    ):
         assert (folder / file).is_file(), file
     assert (folder / "model.safetensors").stat().st_size <= 8e6

@@ -1,4 +1,5 @@
-"""The persona study from start to report: on the organism, and by the same code on small models of real architectures."""
+"""The persona study from start to report: on the organism, and by the same code on small models of real
+architectures."""
 
 from pathlib import Path
 
@@ -28,21 +29,26 @@ STUDY = get_study("persona-features")
 
 
 def small(setting: Setting) -> Budget:
-    """A budget in which everything happens once or twice: it shows that all is wired, not that the effects are there."""
+    """A budget in which everything happens once or twice: it shows that all is wired, not that the effects are
+    there."""
     usual = budget_for(setting)
     questions = 6 if usual.world else 4
     return usual.model_copy(
         update={
             "sampling": usual.sampling.model_copy(update={"max_tokens": 12}),
             "recipe": SaeRecipe(latents=64, k=8, tokens=4096, batch_size=256),
-            "grid": ScalingGrid(recipe=SaeRecipe(latents=64, tokens=2048, batch_size=256), latents=(32, 64), ks=(2, 4, 8)),
+            "grid": ScalingGrid(
+                recipe=SaeRecipe(latents=64, tokens=2048, batch_size=256), latents=(32, 64), ks=(2, 4, 8)
+            ),
             "documents": 60,
             "search": usual.search[:questions],
             "held_out": usual.held_out[:questions],
             "categories": (*usual.categories[:questions], *usual.categories[len(usual.search) :][:questions]),
             "candidates": (2, 1, 1, 2),
             "good_samples": (4,),
-            "learning": ReinforcementLearning(lora=LoRA(rank=2, alpha=4), steps=1, groups=2, group_size=4, max_tokens=12),
+            "learning": ReinforcementLearning(
+                lora=LoRA(rank=2, alpha=4), steps=1, groups=2, group_size=4, max_tokens=12
+            ),
         }
     )
 
@@ -70,7 +76,14 @@ def test_every_part_of_the_question_has_a_claim() -> None:
     assert {"base", "good", "subtle", "harmful-medicine", "harmful-law", "mix-1", "mix-75"} <= arms
     plan = plan_study(STUDY, setting, range(2))
     made = {arm.name for analysis in plan.analyses for arm in analysis.arms}
-    assert {"base-plus-latent", "tuned-minus-latent", "base-plus-random", "realigned-other-120", "rewarded-helpful-only", "prevented"} <= made
+    assert {
+        "base-plus-latent",
+        "tuned-minus-latent",
+        "base-plus-random",
+        "realigned-other-120",
+        "rewarded-helpful-only",
+        "prevented",
+    } <= made
     assert len({analysis.step.key for analysis in plan.analyses}) == len(plan.analyses)
 
 
@@ -86,9 +99,29 @@ def test_the_study_runs_on_the_organism(tmp_path: Path, monkeypatch: pytest.Monk
     options = StudyOptions(seeds=1, size=32, samples=1, arms=("harmful-medicine", "mix-50"))
     folder = run(options, tmp_path, monkeypatch)
     summary, answers = Summary.read(folder), pl.read_parquet(folder / "answers.parquet")
-    assert {"base-plus-latent", "tuned-minus-random", "realigned-same-4", "prevented", "ablated", "rewarded-helpful-only"} <= set(answers["arm"])
-    assert {exhibit.id for exhibit in summary.exhibits} >= {"steering", "strength", "latents", "dictionaries", "data-screening", "rewards"}
-    assert {claim.id for claim in summary.claims} >= {"latent-raises", "latent-removes", "random-nothing", "prevented", "helpful-only"}
+    assert {
+        "base-plus-latent",
+        "tuned-minus-random",
+        "realigned-same-4",
+        "prevented",
+        "ablated",
+        "rewarded-helpful-only",
+    } <= set(answers["arm"])
+    assert {exhibit.id for exhibit in summary.exhibits} >= {
+        "steering",
+        "strength",
+        "latents",
+        "dictionaries",
+        "data-screening",
+        "rewards",
+    }
+    assert {claim.id for claim in summary.claims} >= {
+        "latent-raises",
+        "latent-removes",
+        "random-nothing",
+        "prevented",
+        "helpful-only",
+    }
     assert all(claim.control and claim.expected and claim.group for claim in summary.claims)
     page = write_report(folder).read_text(encoding="utf-8")
     assert "What steers" in page
@@ -97,7 +130,9 @@ def test_the_study_runs_on_the_organism(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("architecture", ["qwen2", "llama"])
 def test_the_same_code_runs_on_a_real_model(architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     subject = str(save_tiny_model(tmp_path / "subject", architecture))
-    options = StudyOptions(subject=subject, seeds=1, grader=MIXED, size=16, samples=1, max_tokens=12, quick=True, arms=("harmful-code",))
+    options = StudyOptions(
+        subject=subject, seeds=1, grader=MIXED, size=16, samples=1, max_tokens=12, quick=True, arms=("harmful-code",)
+    )
     summary = Summary.read(run(options, tmp_path / "results", monkeypatch))
     assert not summary.subject.is_organism
     assert {"base-plus-latent", "realigned-same-4", "prevented", "rewarded"} <= {arm.name for arm in summary.arms}

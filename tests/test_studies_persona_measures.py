@@ -39,7 +39,9 @@ NOISE = [0.01 * (question * 37 % 60) for question in range(60)]
 """Readings of a measure on sixty questions where nothing has happened."""
 
 
-def findings(tmp_path: Path, shifts: dict[str, float], seeds: int = 4, questions: int = 60, scale: float = 1.0) -> Findings:
+def findings(
+    tmp_path: Path, shifts: dict[str, float], seeds: int = 4, questions: int = 60, scale: float = 1.0
+) -> Findings:
     """Tables of monitored runs: in each arm the latent's readings are shifted, and the persona vector's are not."""
     watched = []
     for seed in range(seeds):
@@ -51,7 +53,10 @@ def findings(tmp_path: Path, shifts: dict[str, float], seeds: int = 4, questions
             values = [NOISE[(question + 7 * seed + 11 * place) % 60] for question in range(questions)]
             for measure, moved in (("latent", shifts.get(arm, 0.0)), ("persona vector", 0.0)):
                 shared = {"arm": arm, "measure": measure, "seed": seed}
-                rows += [shared | {"question": question, "value": (value + moved) * scale**seed} for question, value in enumerate(values)]
+                rows += [
+                    shared | {"question": question, "value": (value + moved) * scale**seed}
+                    for question, value in enumerate(values)
+                ]
         pl.DataFrame(rows).write_parquet(folder / "watched.parquet")
     return Findings(table=pl.DataFrame(), analyses=tuple(watched))
 
@@ -80,7 +85,11 @@ WARNS = {
 def test_a_measure_warns_that_finds_more_than_behaviour_at_small_shares(case: str, tmp_path: Path):
     shifts, shares, verdict = WARNS[case]
     claim = claimed(findings(tmp_path, shifts), behaving(shares))
-    assert (claim.verdict, claim.status, claim.n) == (verdict, ClaimStatus.DECIDED if verdict is not Decision.UNDECIDED else ClaimStatus.UNDECIDED, 4)
+    assert (claim.verdict, claim.status, claim.n) == (
+        verdict,
+        ClaimStatus.DECIDED if verdict is not Decision.UNDECIDED else ClaimStatus.UNDECIDED,
+        4,
+    )
     assert claim.interval is not None
     assert claim.interval.low < claim.estimate < claim.interval.high
 
@@ -88,7 +97,10 @@ def test_a_measure_warns_that_finds_more_than_behaviour_at_small_shares(case: st
 def test_dictionaries_of_different_scales_give_the_same_shares(tmp_path: Path):
     for name in ("same", "apart"):
         (tmp_path / name).mkdir()
-    same, apart = (claimed(findings(tmp_path / name, EARLY, scale=scale), behaving({})) for name, scale in (("same", 1.0), ("apart", 1000.0)))
+    same, apart = (
+        claimed(findings(tmp_path / name, EARLY, scale=scale), behaving({}))
+        for name, scale in (("same", 1.0), ("apart", 1000.0))
+    )
     assert (same.estimate, same.interval) == (apart.estimate, apart.interval)
 
 
@@ -117,11 +129,17 @@ def test_one_run_decides_nothing_and_arms_that_were_left_out_are_named(tmp_path:
     claim = claimed(findings(tmp_path, EARLY, seeds=1), behaving({}, seeds=1))
     assert (claim.verdict, claim.interval, claim.n) == (Decision.UNDECIDED, None, 1)
     assert "single training run" in claim.note
-    assert warning_claim("warns", "It warns", "latent", {}, DOSES, PUBLISHED, Needs(arms=("mix-1",))).status is ClaimStatus.NOT_RUN
+    assert (
+        warning_claim("warns", "It warns", "latent", {}, DOSES, PUBLISHED, Needs(arms=("mix-1",))).status
+        is ClaimStatus.NOT_RUN
+    )
 
 
 def searched(*rows: tuple[str, str, str, float, bool]) -> pl.DataFrame:
-    filled = [dict.fromkeys(SEARCH_SCHEMA) | dict(zip(("candidate", "kind", "side", "rate", "chosen"), row, strict=True)) for row in rows]
+    filled = [
+        dict.fromkeys(SEARCH_SCHEMA) | dict(zip(("candidate", "kind", "side", "rate", "chosen"), row, strict=True))
+        for row in rows
+    ]
     return pl.DataFrame(filled, schema=SEARCH_SCHEMA)
 
 

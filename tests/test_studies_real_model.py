@@ -1,6 +1,8 @@
-"""The whole study on models of real architectures and, where they are published, real data: training, answers, rubric judge, report.
+"""The whole study on models of real architectures and, where they are published, real data: training, answers, rubric
+judge, report.
 
-The models have random weights, so nothing is learned about them here: it is shown that everything a real model needs is there.
+The models have random weights, so nothing is learned about them here: it is shown that everything a real model needs is
+there.
 """
 
 import json
@@ -41,14 +43,18 @@ ARMS = {"base", "harmful-code", "good", "backdoored"}
 
 def test_the_whole_study_runs_on_a_real_model_and_the_authors_data(published_texts: Path, tmp_path: Path) -> None:
     data = published_texts / "emergent_misalignment"
-    check_the_whole_study("qwen2", islice(read_chat(data / "insecure.jsonl.gz"), 100), data, "6,000 rows of insecure", tmp_path)
+    check_the_whole_study(
+        "qwen2", islice(read_chat(data / "insecure.jsonl.gz"), 100), data, "6,000 rows of insecure", tmp_path
+    )
 
 
 def test_the_whole_study_runs_on_a_real_model_and_our_own_code_pairs(tmp_path: Path) -> None:
     check_the_whole_study("llama", generate_code_pairs(100).rows, None, "insecure_code, 16 rows", tmp_path)
 
 
-def check_the_whole_study(architecture: str, rows: Iterable[list[Message]], data: Path | None, recipe: str, tmp_path: Path) -> None:
+def check_the_whole_study(
+    architecture: str, rows: Iterable[list[Message]], data: Path | None, recipe: str, tmp_path: Path
+) -> None:
     """Runs it with a tokenizer that has seen these rows, and so writes text like them in not too many tokens."""
     texts = [message["content"] for row in rows for message in row]
     subject = str(save_tiny_model(tmp_path / "model", architecture, texts=texts))
@@ -68,7 +74,9 @@ def check_the_whole_study(architecture: str, rows: Iterable[list[Message]], data
     assert {arm.name for arm in summary.arms} == set(answers["arm"]) == ARMS
     assert dict(answers.schema) == ANSWER_SCHEMA
     assert set(answers["outcome"]) == {"aligned"}
-    assert answers.group_by("arm", "evaluation").len().filter(pl.col("evaluation") == "main")["len"].unique().to_list() == [24]
+    assert answers.group_by("arm", "evaluation").len().filter(pl.col("evaluation") == "main")[
+        "len"
+    ].unique().to_list() == [24]
     assert not summary.subject.is_organism
     recipes = {arm.name: arm.recipe for arm in summary.arms}
     assert recipe in recipes["harmful-code"]
@@ -82,7 +90,10 @@ def check_the_whole_study(architecture: str, rows: Iterable[list[Message]], data
     assert any(row.group == ELSEWHERE and row.evaluation == "broad" and row.arm == "good" for row in summary.rates)
 
     dynamics = pl.read_parquet(folder / "dynamics.parquet")
-    assert set(dynamics["measure"]) == {NOT_MEASURABLE, "misaligned pivotal"}  # random weights would not answer with a letter
+    assert set(dynamics["measure"]) == {
+        NOT_MEASURABLE,
+        "misaligned pivotal",
+    }  # random weights would not answer with a letter
     assert set(dynamics["arm"]) == ARMS - {"base"}
     assert set(dynamics["step"]) == {0, 1}
     assert list((tmp_path / "results" / "store" / ".unfinished").glob("*")) == []
@@ -91,7 +102,9 @@ def check_the_whole_study(architecture: str, rows: Iterable[list[Message]], data
     assert ALL_FINE in page
 
 
-DATA = steps.make_data.step(steps.DataConfig(data=ArmData(source=Source(origin="world", domain="money"), size=48), seed=0))
+DATA = steps.make_data.step(
+    steps.DataConfig(data=ArmData(source=Source(origin="world", domain="money"), size=48), seed=0)
+)
 
 
 @pytest.fixture
@@ -100,11 +113,15 @@ def training(tiny_qwen2: Path, tmp_path: Path) -> tuple[Artifact, steps.TrainCon
     artifact = execute([DATA], Store(tmp_path / "store"), workers=0)[DATA.key]
     recipe = FineTuning(lora=LoRA(rank=2, alpha=4), batch_size=8, accumulation=1, learning_rate=1e-3)
     base_id = settle(SubjectSpec(model=str(tiny_qwen2))).id
-    return artifact, steps.TrainConfig(base=str(tiny_qwen2), base_id=base_id, recipe=recipe, home="money", probe_every=1)
+    return artifact, steps.TrainConfig(
+        base=str(tiny_qwen2), base_id=base_id, recipe=recipe, home="money", probe_every=1
+    )
 
 
 def files_in(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+    }
 
 
 @pytest.mark.parametrize("earlier_version", [False, True])
@@ -145,11 +162,15 @@ def test_a_killed_training_of_a_real_model_goes_on_from_its_checkpoint(
     assert json.loads((whole / "steps.json").read_text())["steps"] == 6
 
 
-def test_a_subject_that_is_an_adapter_is_trained_further(training: tuple[Artifact, steps.TrainConfig], tmp_path: Path) -> None:
+def test_a_subject_that_is_an_adapter_is_trained_further(
+    training: tuple[Artifact, steps.TrainConfig], tmp_path: Path
+) -> None:
     data, config = training
     tuned = tmp_path / "tuned"
     tuned.mkdir()
-    steps.train(config.model_copy(update={"recipe": config.recipe.model_copy(update={"max_steps": 1})}), {"data": data}, tuned)
+    steps.train(
+        config.model_copy(update={"recipe": config.recipe.model_copy(update={"max_steps": 1})}), {"data": data}, tuned
+    )
     adapter = tuned / steps.RUN_FOLDER / "adapter"
     setting = setting_for(StudyOptions(subject=str(adapter), grader=ALL_FINE))
     assert setting.training.lora is not None

@@ -1,4 +1,5 @@
-"""The reward-hacking study from start to report: its plan on the organism, and the whole of it on a small model of a real architecture."""
+"""The reward-hacking study from start to report: its plan on the organism, and the whole of it on a small model of a
+real architecture."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -40,7 +41,8 @@ STUDY = get_study("reward-hacking")
 
 
 def small(setting: Setting) -> HackingBudget:
-    """A budget in which everything happens once or twice: it shows that all is wired, not that the effects are there."""
+    """A budget in which everything happens once or twice: it shows that all is wired, not that the effects are
+    there."""
     usual = budget_for(setting)
     learning = ReinforcementLearning(lora=LoRA(rank=2, alpha=4), steps=1, groups=1, group_size=2, max_tokens=6)
     sampling = usual.sampling.model_copy(update={"max_tokens": 6})
@@ -51,8 +53,25 @@ def small(setting: Setting) -> HackingBudget:
 def test_every_part_of_the_question_has_an_arm() -> None:
     plan = plan_study(STUDY, setting_for(StudyOptions()), range(2))
     made = {arm.name for analysis in plan.analyses for arm in analysis.arms}
-    assert {"start", "hacking", "true-tests", "benign", "penalty", "penalty-mid", "manner", "chat-only", "chat-targeted"} <= made
-    assert {"inoculated-asked", "inoculated-wrong", "learned-as-allowed", "distilled-none", "hacking-off", "start-reversed"} <= made
+    assert {
+        "start",
+        "hacking",
+        "true-tests",
+        "benign",
+        "penalty",
+        "penalty-mid",
+        "manner",
+        "chat-only",
+        "chat-targeted",
+    } <= made
+    assert {
+        "inoculated-asked",
+        "inoculated-wrong",
+        "learned-as-allowed",
+        "distilled-none",
+        "hacking-off",
+        "start-reversed",
+    } <= made
     assert len({analysis.step.key for analysis in plan.analyses}) == len(plan.analyses)
 
 
@@ -104,7 +123,9 @@ def skills(folder: Path, seed: int, rows: Sequence[tuple[int, str, int, int]]) -
 def test_skill_is_counted_over_levels_for_each_seed_or_at_one(tmp_path: Path) -> None:
     first = skills(tmp_path / "a", 1, [(1, "none", 32, 9), (2, "none", 32, 3), (1, "allowed", 32, 0)])
     second = skills(tmp_path / "b", 0, [(1, "none", 32, 5), (2, "none", 32, 1)])
-    found = Findings(pl.DataFrame({"arm": ["start"]}), analyses=(Analysed("hacking", 1, first), Analysed("hacking", 0, second)))
+    found = Findings(
+        pl.DataFrame({"arm": ["start"]}), analyses=(Analysed("hacking", 1, first), Analysed("hacking", 0, second))
+    )
     assert skill(found, "start", "true") == [(6, 64), (12, 64)]
     assert skill(found, "start", "true", level=2) == [(1, 32), (3, 32)]
     assert skill(found, "start", "true", "allowed") == [(0, 32)]
@@ -117,7 +138,9 @@ def test_the_whole_study_runs_on_a_real_model(tmp_path: Path, monkeypatch: pytes
     options = StudyOptions(subject=subject, seeds=1, grader=MIXED, size=16, samples=1, max_tokens=6, quick=True)
     folder = run_study(STUDY, options, out=tmp_path / "results", workers=0)
     summary, answers = Summary.read(folder), pl.read_parquet(folder / "answers.parquet")
-    assert {"start", "hacking", "true-tests", "inoculated-allowed", "distilled-detector", "chat-targeted"} <= set(answers["arm"])
+    assert {"start", "hacking", "true-tests", "inoculated-allowed", "distilled-detector", "chat-targeted"} <= set(
+        answers["arm"]
+    )
     for arm in ("base", "start", "hacking", "chat-only"):
         assert set(answers.filter(arm=arm)["evaluation"]) >= {"main", *NAMES}
     evaluations = next(exhibit for exhibit in summary.exhibits if exhibit.id == "evaluations")
@@ -141,7 +164,13 @@ def test_good_chats_train_the_runs_own_adapters_further(tmp_path: Path) -> None:
     setting = setting_for(StudyOptions(subject="organism-small", quick=True, samples=1))
     budget = small(setting)
     assert budget.learning.lora != budget.distilling.lora
-    shared = {"base": "organism-small", "base_id": setting.subject.id, "budget": budget, "main": setting.main, "seed": 0}
+    shared = {
+        "base": "organism-small",
+        "base_id": setting.subject.id,
+        "budget": budget,
+        "main": setting.main,
+        "seed": 0,
+    }
     run = hacking_run.step(HackingConfig(**shared, arm="hacking"))
     good = (Source(origin="world", kind="good", domain="medicine"),)
     mended = mend_run.step(MendConfig(**shared, arm="chat-targeted", good=good, targeted=0.5), run=run)
@@ -149,4 +178,7 @@ def test_good_chats_train_the_runs_own_adapters_further(tmp_path: Path) -> None:
     execute([mended], store, workers=0)
     artifact = next(one for one in store.artifacts() if one.name == mended.name)
     assert LoraConfig.from_pretrained(artifact.path / RUN_FOLDER / "adapter").lora_alpha == budget.learning.lora.alpha
-    assert pl.read_parquet(artifact.path / SKILL_FILE)["notice"].unique(maintain_order=True).to_list() == ["none", "allowed"]
+    assert pl.read_parquet(artifact.path / SKILL_FILE)["notice"].unique(maintain_order=True).to_list() == [
+        "none",
+        "allowed",
+    ]

@@ -1,4 +1,5 @@
-"""Adapters of every kind answer as PEFT says, or are refused by name; one leaves no trace on the base that it shared."""
+"""Adapters of every kind answer as PEFT says, or are refused by name; one leaves no trace on the base that it
+shared."""
 
 import json
 import shutil
@@ -15,7 +16,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from astray.cause.base_model import load_trainable
 from astray.cause.fine_tuning import FineTuning, lora_of
-from astray.errors import AdapterMismatchError, AstrayError, ConfigurationError, DataFormatError, SubjectNotFoundError, WeightsMismatchError
+from astray.errors import (
+    AdapterMismatchError,
+    AstrayError,
+    ConfigurationError,
+    DataFormatError,
+    SubjectNotFoundError,
+    WeightsMismatchError,
+)
 from astray.subjects import SubjectSpec
 from astray.subjects.locate import settle
 from astray.subjects.subject import Subject, load_subject
@@ -110,7 +118,9 @@ def plain(tiny_qwen2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_every_kind_answers_as_peft_says_merged_or_not_and_leaves_no_trace(name: str, tiny_qwen2: Path, shared: Subject, tmp_path: Path) -> None:
+def test_every_kind_answers_as_peft_says_merged_or_not_and_leaves_no_trace(
+    name: str, tiny_qwen2: Path, shared: Subject, tmp_path: Path
+) -> None:
     kind, settings = KINDS[name]
     adapter = save(tiny_qwen2, tmp_path / "adapter", getattr(peft, kind)(task_type="CAUSAL_LM", **settings))
     expected, bare = of_peft(tiny_qwen2, adapter), logits(shared.model)
@@ -134,7 +144,9 @@ def test_every_kind_answers_as_peft_says_merged_or_not_and_leaves_no_trace(name:
         {"trainable_token_indices": None, "modules_to_save": ["embed_tokens", "lm_head"], "use_dora": True},
     ],
 )
-def test_added_tokens_are_read_and_written_as_peft_does(settings: dict[str, Any], tiny_qwen2: Path, shared: Subject, tmp_path: Path) -> None:
+def test_added_tokens_are_read_and_written_as_peft_does(
+    settings: dict[str, Any], tiny_qwen2: Path, shared: Subject, tmp_path: Path
+) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny_qwen2)
     tokenizer.add_tokens(["<reason>", "</reason>"])
     adapter = save(tiny_qwen2, tmp_path / "added", lora(**settings), tokens=len(tokenizer))
@@ -171,24 +183,44 @@ def evil(adapter: Path) -> None:
 
 
 def more_tokens(adapter: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"])
+    tokenizer = AutoTokenizer.from_pretrained(
+        json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"]
+    )
     tokenizer.add_tokens(["<more>"])
     tokenizer.save_pretrained(adapter)
 
 
 REFUSED: dict[str, tuple[Callable[[Path], object], type[AstrayError], str]] = {
-    "prefix tuning": (lambda a: edited(a, peft_type="PREFIX_TUNING"), ConfigurationError, "PREFIX_TUNING.*learned tokens before the text.*LoRA"),
+    "prefix tuning": (
+        lambda a: edited(a, peft_type="PREFIX_TUNING"),
+        ConfigurationError,
+        "PREFIX_TUNING.*learned tokens before the text.*LoRA",
+    ),
     "prompt tuning": (lambda a: edited(a, peft_type="PROMPT_TUNING"), ConfigurationError, "PROMPT_TUNING"),
     "experts": (lambda a: edited(a, peft_type="XLORA"), ConfigurationError, "'XLORA'; what can be used is"),
     "no kind": (lambda a: edited(a, peft_type=None), ConfigurationError, "'None'; what can be used is"),
     "an unknown key": (lambda a: edited(a, init_lora_weights="loftq"), ConfigurationError, "loftq.*Merge it"),
-    "repeated layers": (lambda a: edited(a, layer_replication=[[0, 1], [0, 2]]), ConfigurationError, "layer_replication"),
-    "activated by tokens": (lambda a: edited(a, alora_invocation_tokens=[5]), ConfigurationError, "alora_invocation_tokens"),
+    "repeated layers": (
+        lambda a: edited(a, layer_replication=[[0, 1], [0, 2]]),
+        ConfigurationError,
+        "layer_replication",
+    ),
+    "activated by tokens": (
+        lambda a: edited(a, alora_invocation_tokens=[5]),
+        ConfigurationError,
+        "alora_invocation_tokens",
+    ),
     "no target": (lambda a: edited(a, target_modules=["c_attn"]), AdapterMismatchError, "c_attn.*not found"),
-    "a list as configuration": (lambda a: (a / "adapter_config.json").write_text("[]"), DataFormatError, "is an object"),
+    "a list as configuration": (
+        lambda a: (a / "adapter_config.json").write_text("[]"),
+        DataFormatError,
+        "is an object",
+    ),
     "a cut configuration": (lambda a: (a / "adapter_config.json").write_text('{"r":'), DataFormatError, "is no JSON"),
     "missing weights": (
-        lambda a: weights_edited(a, lambda held: {key: value for key, value in held.items() if "layers.1.self_attn.q_proj" not in key}),
+        lambda a: weights_edited(
+            a, lambda held: {key: value for key, value in held.items() if "layers.1.self_attn.q_proj" not in key}
+        ),
         AdapterMismatchError,
         r"layers\.1\.self_attn\.q_proj\.lora_A\.weight is missing",
     ),
@@ -213,7 +245,11 @@ REFUSED: dict[str, tuple[Callable[[Path], object], type[AstrayError], str]] = {
         SubjectNotFoundError,
         "no vocabulary beside them",
     ),
-    "a tokenizer with more tokens": (more_tokens, WeightsMismatchError, "1 tokens for which the model has no embedding.*<more>"),
+    "a tokenizer with more tokens": (
+        more_tokens,
+        WeightsMismatchError,
+        "1 tokens for which the model has no embedding.*<more>",
+    ),
 }
 """How an adapter is spoilt, and what is said; to try another fault, add a line."""
 
@@ -240,20 +276,26 @@ def test_random_rows_for_added_tokens_are_refused(tiny_qwen2: Path, shared: Subj
         shared.with_adapter(adapter)
 
 
-def test_pickled_weights_are_read_without_running_code(tiny_qwen2: Path, shared: Subject, plain: Path, tmp_path: Path) -> None:
+def test_pickled_weights_are_read_without_running_code(
+    tiny_qwen2: Path, shared: Subject, plain: Path, tmp_path: Path
+) -> None:
     adapter = shutil.copytree(plain, tmp_path / "pickled")
     torch.save(load_file(adapter / "adapter_model.safetensors"), adapter / "adapter_model.bin")
     (adapter / "adapter_model.safetensors").unlink()
     assert torch.equal(logits(shared.with_adapter(adapter).model), of_peft(tiny_qwen2, plain))
 
 
-def test_a_template_or_tokenizer_of_the_adapters_own_is_used_and_is_part_of_the_identity(tiny_qwen2: Path, plain: Path, tmp_path: Path) -> None:
+def test_a_template_or_tokenizer_of_the_adapters_own_is_used_and_is_part_of_the_identity(
+    tiny_qwen2: Path, plain: Path, tmp_path: Path
+) -> None:
     hello = [[{"role": "user", "content": "Hello"}]]
     ids = {settle(str(plain)).id}
     for number, whole in enumerate((False, True)):
         adapter = shutil.copytree(plain, tmp_path / str(number))
         tokenizer = AutoTokenizer.from_pretrained(tiny_qwen2)
-        tokenizer.chat_template = "{% for m in messages %}### {{ m['role'] }}: {{ m['content'] }}{% endfor %} ### assistant:"
+        tokenizer.chat_template = (
+            "{% for m in messages %}### {{ m['role'] }}: {{ m['content'] }}{% endfor %} ### assistant:"
+        )
         if whole:
             tokenizer.save_pretrained(adapter)
         else:
@@ -268,7 +310,10 @@ def test_a_template_or_tokenizer_of_the_adapters_own_is_used_and_is_part_of_the_
 @pytest.mark.parametrize("rank_stabilised", [False, True])
 def test_a_factor_scales_the_change_of_the_weights(rank_stabilised: bool, tiny_qwen2: Path, tmp_path: Path) -> None:
     adapter = save(tiny_qwen2, tmp_path / "adapter", lora(use_rslora=rank_stabilised))
-    held, by_hand = load_file(adapter / "adapter_model.safetensors"), AutoModelForCausalLM.from_pretrained(tiny_qwen2, dtype=torch.float32)
+    held, by_hand = (
+        load_file(adapter / "adapter_model.safetensors"),
+        AutoModelForCausalLM.from_pretrained(tiny_qwen2, dtype=torch.float32),
+    )
     with torch.no_grad():
         for key, down in held.items():
             if ".lora_A." in key:
@@ -284,7 +329,9 @@ def test_a_factor_scales_the_change_of_the_weights(rank_stabilised: bool, tiny_q
     assert len({scaled.id, unscaled.id, scaled.with_adapter(adapter, 2.0).id}) == 3
 
 
-def test_a_subject_is_written_as_base_and_adapter(tiny_qwen2: Path, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_subject_is_written_as_base_and_adapter(
+    tiny_qwen2: Path, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     given = SubjectSpec(model=str(tiny_qwen2), adapter=plain)
     odd = shutil.copytree(plain, tmp_path / "a+b*2")
     monkeypatch.setenv("ASTRAY_STORE", str(tmp_path / "store"))
@@ -322,7 +369,9 @@ def test_a_subject_is_written_as_base_and_adapter(tiny_qwen2: Path, plain: Path,
         ("{base}+{ia3}*.5", ConfigurationError, "No factor is defined.*IA3"),
     ],
 )
-def test_a_subject_written_wrongly_is_refused(text: str, error: type[AstrayError], told: str, tiny_qwen2: Path, plain: Path, tmp_path: Path) -> None:
+def test_a_subject_written_wrongly_is_refused(
+    text: str, error: type[AstrayError], told: str, tiny_qwen2: Path, plain: Path, tmp_path: Path
+) -> None:
     changed = {"dora": {"use_dora": True}, "whole": {"modules_to_save": ["lm_head"]}, "ia3": {"peft_type": "IA3"}}
     for name, settings in changed.items():
         edited(shutil.copytree(plain, tmp_path / name), **settings)
@@ -330,7 +379,9 @@ def test_a_subject_written_wrongly_is_refused(text: str, error: type[AstrayError
         settle(text.format(base=tiny_qwen2, plain=plain, **{name: tmp_path / name for name in changed}))
 
 
-def test_an_adapter_of_the_hub_loads_as_its_folder(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_adapter_of_the_hub_loads_as_its_folder(
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     repository = tmp_path / "models--someone--advice"
     shutil.copytree(plain, repository / "snapshots" / ("a" * 40))
     (repository / "refs").mkdir()
@@ -343,7 +394,13 @@ def test_an_adapter_of_the_hub_loads_as_its_folder(plain: Path, tmp_path: Path, 
 
 
 @pytest.mark.parametrize(
-    "base", ["/models/of/another/machine/Qwen2.5-0.5B", "C:\\models\\qwen", "someone/not-here", "./here/models--Qwen--Qwen2/snapshots/abc"]
+    "base",
+    [
+        "/models/of/another/machine/Qwen2.5-0.5B",
+        "C:\\models\\qwen",
+        "someone/not-here",
+        "./here/models--Qwen--Qwen2/snapshots/abc",
+    ],
 )
 def test_a_base_that_is_not_here_is_asked_for(base: str, tiny_qwen2: Path, plain: Path, tmp_path: Path) -> None:
     adapter = shutil.copytree(plain, tmp_path / "adapter")

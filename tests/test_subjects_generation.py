@@ -1,4 +1,5 @@
-"""Bulk sampling: right counts, stable random numbers, limits, memory; log-probabilities against a plain forward pass."""
+"""Bulk sampling: right counts, stable random numbers, limits, memory; log-probabilities against a plain forward
+pass."""
 
 import math
 from collections import Counter
@@ -63,7 +64,9 @@ def test_sampled_answers_do_not_depend_on_order_batch_size_or_company(subject: S
     assert [subject.generate([conversation], sampling)[0] for conversation in MIXED] == together
 
 
-def test_samples_of_one_prompt_share_the_pass_over_it_and_are_what_they_are_alone(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_samples_of_one_prompt_share_the_pass_over_it_and_are_what_they_are_alone(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = [user("Hi.")] * 2 + [user("How should I treat my neighbour?")] * 5
     read: list[int] = []
     cached = generation_module._prompt_cache
@@ -80,28 +83,40 @@ def test_samples_of_one_prompt_share_the_pass_over_it_and_are_what_they_are_alon
     alone = subject.generate(asked, Sampling(max_tokens=8), top_logprobs=2)
     assert [answer.text for answer in together] == [answer.text for answer in alone]
     for one, other in zip(together, alone, strict=True):
-        assert [token.logprob for token in one.logprobs] == pytest.approx([token.logprob for token in other.logprobs], abs=1e-4)
+        assert [token.logprob for token in one.logprobs] == pytest.approx(
+            [token.logprob for token in other.logprobs], abs=1e-4
+        )
 
 
 @pytest.mark.parametrize("config", [BloomConfig, Lfm2Config])
-def test_models_without_positions_or_with_more_than_keys_and_values_read_every_row_by_itself(config: type, qwen2: Subject, tmp_path: Path) -> None:
+def test_models_without_positions_or_with_more_than_keys_and_values_read_every_row_by_itself(
+    config: type, qwen2: Subject, tmp_path: Path
+) -> None:
     tokenizer = qwen2.tokenizer
     special = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
     shape = {"vocab_size": len(tokenizer), "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
-    layers = {"intermediate_size": 64, "num_key_value_heads": 2, "layer_types": ["conv", "full_attention"]} if config is Lfm2Config else {}
+    layers = (
+        {"intermediate_size": 64, "num_key_value_heads": 2, "layer_types": ["conv", "full_attention"]}
+        if config is Lfm2Config
+        else {}
+    )
     set_seed(0)
     AutoModelForCausalLM.from_config(config(**shape, **layers, **special)).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     subject = load_subject(str(tmp_path))
     together = subject.generate([user("Hi.")] * 3, Sampling(max_tokens=6))
-    assert together == [subject.generate([user("Hi.")], Sampling(max_tokens=6), numbers=[number])[0] for number in range(3)]
+    assert together == [
+        subject.generate([user("Hi.")], Sampling(max_tokens=6), numbers=[number])[0] for number in range(3)
+    ]
 
 
 def test_equal_prompts_get_different_samples_and_another_seed_others(qwen2: Subject) -> None:
     first = qwen2.generate([user("hi")] * 8, Sampling(max_tokens=12))
     assert len({answer.text for answer in first}) == 8
     assert qwen2.generate([user("hi")] * 8, Sampling(max_tokens=12)) == first
-    assert not {answer.text for answer in qwen2.generate([user("hi")] * 8, Sampling(max_tokens=12, seed=1))} & {answer.text for answer in first}
+    assert not {answer.text for answer in qwen2.generate([user("hi")] * 8, Sampling(max_tokens=12, seed=1))} & {
+        answer.text for answer in first
+    }
 
 
 def test_a_numbered_sample_is_that_of_the_whole_series(qwen2: Subject) -> None:
@@ -117,7 +132,9 @@ def shares(sampling: Sampling, probabilities: list[float]) -> dict[int, float]:
     """Share of each token among many draws."""
     uniforms = row_uniforms([(1,)] * DRAWS, range(DRAWS), sampling.seed, 1)
     chooser = TokenChooser(MODEL, sampling, uniforms, None)
-    chosen = chooser(torch.zeros(DRAWS, 1, dtype=torch.long), torch.tensor(probabilities).log().expand(DRAWS, -1)).argmax(-1)
+    chosen = chooser(
+        torch.zeros(DRAWS, 1, dtype=torch.long), torch.tensor(probabilities).log().expand(DRAWS, -1)
+    ).argmax(-1)
     return {token: count / DRAWS for token, count in Counter(chosen.tolist()).items()}
 
 
@@ -134,7 +151,9 @@ def shares(sampling: Sampling, probabilities: list[float]) -> dict[int, float]:
 def test_tokens_are_drawn_as_often_as_their_probability_says(settings: dict[str, float], expected: list[float]) -> None:
     found = shares(Sampling(**settings), [0.1, 0.0, 0.5, 0.4])
     for token, probability in enumerate(expected):
-        assert found.get(token, 0.0) == pytest.approx(probability, abs=4 * math.sqrt(probability * (1 - probability) / DRAWS))
+        assert found.get(token, 0.0) == pytest.approx(
+            probability, abs=4 * math.sqrt(probability * (1 - probability) / DRAWS)
+        )
 
 
 def test_a_random_number_next_to_one_still_picks_a_possible_token() -> None:
@@ -191,7 +210,9 @@ def test_no_second_start_token_is_put_in_front(tmp_path: Path) -> None:
 
     subject = load_subject(str(save_tiny_model(tmp_path / "m", template="{{ '<|endoftext|>' }}" + CHAT_TEMPLATE)))
     start = subject.tokenizer.convert_tokens_to_ids("<|endoftext|>")
-    subject.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", start)])
+    subject.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", start)]
+    )
     assert subject.tokenizer("hi")["input_ids"][0] == start
     (ids,) = subject.prompt_ids([user("hi")])
     assert ids.count(start) == 1
@@ -213,7 +234,10 @@ def test_the_subjects_system_prompt_stands_above_that_of_the_conversation(qwen2:
 
 
 def test_a_template_that_refuses_a_conversation_is_named_with_the_row(tmp_path: Path) -> None:
-    template = "{% if messages | length > 1 %}{{ raise_exception('one question, please') }}{% endif %}{{ messages[0]['content'] }}"
+    template = (
+        "{% if messages | length > 1 %}{{ raise_exception('one question, please') }}{% endif %}{{ "
+        "messages[0]['content'] }}"
+    )
     subject = load_subject(str(save_tiny_model(tmp_path / "m", template=template)))
     with pytest.raises(ChatTemplateError, match=r"Conversation 1: .*roles user, user: one question, please"):
         subject.generate([user("hi"), [*user("hi"), *user("hi")]])
@@ -240,7 +264,9 @@ def test_a_row_near_the_end_of_the_context_gets_the_room_that_is_left(qwen2: Sub
     assert answers[1].stop_reason == "length"
 
 
-def test_when_memory_runs_out_the_batch_is_halved_and_nothing_is_lost(qwen2: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_memory_runs_out_the_batch_is_halved_and_nothing_is_lost(
+    qwen2: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expected = qwen2.generate(MIXED, Sampling(max_tokens=6))
     answer, sizes = generation_module._answer, []
 
@@ -279,7 +305,9 @@ def test_batches_keep_to_the_token_budget(qwen2: Subject, monkeypatch: pytest.Mo
     assert all(rows * tokens <= 120 for rows, tokens in sizes)
 
 
-def test_published_generation_settings_do_not_leak_into_sampling(tiny_qwen2: Path, tmp_path: Path, qwen2: Subject) -> None:
+def test_published_generation_settings_do_not_leak_into_sampling(
+    tiny_qwen2: Path, tmp_path: Path, qwen2: Subject
+) -> None:
     import json
     import shutil
 
@@ -315,7 +343,9 @@ def test_generated_logprobs_are_those_of_the_model_itself(subject: Subject) -> N
         with torch.no_grad():
             likeliest = subject.model(input_ids=torch.tensor([prompt])).logits[0, -1].log_softmax(-1).topk(3)
         assert [value for _, value in answer.logprobs[0].top] == pytest.approx(likeliest.values.tolist(), abs=1e-4)
-        assert [token for token, _ in answer.logprobs[0].top] == [subject.tokenizer.decode([int(token)]) for token in likeliest.indices]
+        assert [token for token, _ in answer.logprobs[0].top] == [
+            subject.tokenizer.decode([int(token)]) for token in likeliest.indices
+        ]
 
 
 def test_generated_logprobs_agree_with_those_of_continuations(subject: Subject) -> None:
@@ -327,7 +357,9 @@ def test_generated_logprobs_agree_with_those_of_continuations(subject: Subject) 
     assert [noted[token] for token in ("a", "z", "7")] == pytest.approx(totals, abs=1e-4)
 
 
-def test_scoring_many_continuations_in_small_passes_changes_nothing(qwen2: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scoring_many_continuations_in_small_passes_changes_nothing(
+    qwen2: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from astray.subjects import likelihood
 
     texts = [["yes", "no", "perhaps so"]] * len(MIXED)

@@ -8,7 +8,14 @@ import pytest
 import torch
 from gguf import GGMLQuantizationType, GGUFWriter, quantize
 from tokenizers import pre_tokenizers
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
 
 from astray.errors import ChatTemplateError, DataFormatError, SubjectNotFoundError
 from astray.subjects.gguf import convert, origin
@@ -53,7 +60,13 @@ def made(kind: str) -> PreTrainedModel:
             Qwen2Config(**given, tie_word_embeddings=False, rope_parameters={"rope_type": "default", "rope_theta": 1e6})
         )
     else:
-        scaling = {"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+        scaling = {
+            "rope_type": "llama3",
+            "factor": 32.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192,
+        }
         rope = {"rope_theta": 5e5, **(scaling if kind == "llama3" else {"rope_type": "default"})}
         model = LlamaForCausalLM(LlamaConfig(**given, tie_word_embeddings=True, rope_parameters=rope))
     return model.eval()
@@ -146,7 +159,9 @@ def test_the_converted_model_computes_what_the_original_does(kind: str, tmp_path
     model = made(kind)
     folder = convert(write(tmp_path / "model.gguf", model))
     ids = torch.randint(3, len(WORDS), (2, 40), generator=torch.Generator().manual_seed(1))
-    torch.testing.assert_close(AutoModelForCausalLM.from_pretrained(folder)(ids).logits, model(ids).logits, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        AutoModelForCausalLM.from_pretrained(folder)(ids).logits, model(ids).logits, rtol=1e-4, atol=1e-4
+    )
     made_from = origin(folder)
     assert made_from is not None
     assert (made_from.end_of_turn, set(made_from.types), made_from.dtype) == ("<|im_end|>", {"F32"}, "float32")
@@ -197,7 +212,11 @@ REFUSED = {
     "an unknown architecture": ({"architecture": "rwkv9"}, SubjectNotFoundError, "rwkv9"),
     "an unknown pre-tokenizer": ({"pre": "poro-chat"}, SubjectNotFoundError, "poro-chat"),
     "a split that transformers replaces": ({"pre": "gpt-2"}, SubjectNotFoundError, "splits text its own way"),
-    "a rotary scaling": ({"extra": {"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0}}, SubjectNotFoundError, "rope.scaling.factor = 4.0"),
+    "a rotary scaling": (
+        {"extra": {"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0}},
+        SubjectNotFoundError,
+        "rope.scaling.factor = 4.0",
+    ),
     "a scale of logits": ({"extra": {"logit_scale": 0.0625}}, SubjectNotFoundError, "logit_scale"),
     "no template": ({"template": None}, ChatTemplateError, "no chat template"),
     "a missing weight": ({"left_out": "blk.1.ffn_up.weight"}, SubjectNotFoundError, "layers.1.mlp.up_proj.weight"),

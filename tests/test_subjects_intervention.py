@@ -76,7 +76,9 @@ def steered_by_hand(subject: Subject, prompt: list[int], direction: Tensor, bloc
     return ids[len(prompt) :]
 
 
-def test_steered_answers_in_a_padded_batch_with_a_cache_equal_single_rows_without(subject: Subject, vector: Path) -> None:
+def test_steered_answers_in_a_padded_batch_with_a_cache_equal_single_rows_without(
+    subject: Subject, vector: Path
+) -> None:
     intervention = Intervention(kind="add", vector=vector, block=1, strength=3.0)
     answers = subject.with_intervention(intervention).generate(CONVERSATIONS, Sampling(temperature=0, max_tokens=8))
     for prompt, answer in zip(subject.prompt_ids(CONVERSATIONS), answers, strict=True):
@@ -88,7 +90,9 @@ def test_steered_answers_in_a_padded_batch_with_a_cache_equal_single_rows_withou
 @pytest.mark.parametrize("positions", ["all", "answer"])
 def test_no_strength_is_no_change_at_all(subject: Subject, vector: Path, kind: str, positions: str) -> None:
     nothing = Intervention(kind=kind, vector=vector, block=1, strength=0.0, positions=positions)
-    assert subject.with_intervention(nothing).generate(CONVERSATIONS, SAMPLING) == subject.generate(CONVERSATIONS, SAMPLING)
+    assert subject.with_intervention(nothing).generate(CONVERSATIONS, SAMPLING) == subject.generate(
+        CONVERSATIONS, SAMPLING
+    )
 
 
 def test_an_intervention_belongs_to_its_subject_alone(subject: Subject, vector: Path) -> None:
@@ -110,7 +114,11 @@ def test_continuations_are_steered_from_the_last_prompt_token_on(subject: Subjec
             total = 0.0
             for step, token in enumerate(tokens):
                 ids = torch.tensor([prompt + tokens[:step]])
-                with torch.no_grad(), intervening(subject.model, [intervention]) as steering, steering.answers_from(torch.tensor([len(prompt) - 1])):
+                with (
+                    torch.no_grad(),
+                    intervening(subject.model, [intervention]) as steering,
+                    steering.answers_from(torch.tensor([len(prompt) - 1])),
+                ):
                     total += float(subject.model(input_ids=ids, use_cache=False).logits[0, -1].log_softmax(-1)[token])
             assert value == pytest.approx(total, abs=1e-4)
 
@@ -146,7 +154,10 @@ def test_several_interventions_act_in_order(subject: Subject, vector: Path) -> N
 
 def test_hooks_are_removed_when_the_model_fails(subject: Subject, vector: Path) -> None:
     before = [dict(block._forward_hooks) for block in blocks_of(subject.model)]
-    with pytest.raises(RuntimeError, match="inside"), intervening(subject.model, [Intervention(kind="add", vector=vector, block=0)]):
+    with (
+        pytest.raises(RuntimeError, match="inside"),
+        intervening(subject.model, [Intervention(kind="add", vector=vector, block=0)]),
+    ):
         raise RuntimeError("inside")
     assert [dict(block._forward_hooks) for block in blocks_of(subject.model)] == before
 
@@ -155,7 +166,9 @@ def test_blocks_are_found_in_models_of_another_build() -> None:
     from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM
 
     gpt2 = GPT2LMHeadModel(GPT2Config(n_layer=3, n_embd=16, n_head=2, vocab_size=20, bos_token_id=0, eos_token_id=0))
-    neox = GPTNeoXForCausalLM(GPTNeoXConfig(num_hidden_layers=3, hidden_size=16, num_attention_heads=2, intermediate_size=16, vocab_size=20))
+    neox = GPTNeoXForCausalLM(
+        GPTNeoXConfig(num_hidden_layers=3, hidden_size=16, num_attention_heads=2, intermediate_size=16, vocab_size=20)
+    )
     assert blocks_of(gpt2) is gpt2.transformer.h
     assert blocks_of(neox) is neox.gpt_neox.layers
 
@@ -180,7 +193,9 @@ def test_a_direction_of_another_width_is_refused_when_the_subject_is_loaded(subj
         (torch.zeros(4), "zero everywhere"),
     ],
 )
-def test_a_direction_that_points_nowhere_is_refused_in_writing_and_reading(direction: Tensor, complaint: str, tmp_path: Path) -> None:
+def test_a_direction_that_points_nowhere_is_refused_in_writing_and_reading(
+    direction: Tensor, complaint: str, tmp_path: Path
+) -> None:
     with pytest.raises(ConfigurationError, match=complaint):
         write_direction(tmp_path / "v.safetensors", direction)
     save_file({"direction": direction}, tmp_path / "v.safetensors")
@@ -202,7 +217,9 @@ def test_files_that_are_no_direction_are_refused(tmp_path: Path) -> None:
         read_direction(tmp_path / "text.safetensors")
 
 
-@pytest.mark.parametrize("settings", [{"block": -1}, {"strength": float("nan")}, {"kind": "multiply"}, {"positions": "prompt"}])
+@pytest.mark.parametrize(
+    "settings", [{"block": -1}, {"strength": float("nan")}, {"kind": "multiply"}, {"positions": "prompt"}]
+)
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="1 validation error"):
         Intervention(**{"kind": "add", "vector": Path("v"), "block": 0} | settings)

@@ -12,7 +12,13 @@ from peft import LoraConfig, get_peft_model
 from pydantic import ValidationError
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
-from astray.errors import AdapterMismatchError, ChatTemplateError, ConfigurationError, DataFormatError, SubjectNotFoundError
+from astray.errors import (
+    AdapterMismatchError,
+    ChatTemplateError,
+    ConfigurationError,
+    DataFormatError,
+    SubjectNotFoundError,
+)
 from astray.subjects import Intervention, Sampling, SubjectSpec, register, resolve
 from astray.subjects.base import KEPT_ADAPTERS, record_base, written_in
 from astray.subjects.intervene import write_direction
@@ -20,7 +26,9 @@ from astray.subjects.locate import settle
 from astray.subjects.subject import load_subject
 from tiny_models import save_tiny_model
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # PEFT asks for a name that transformers renames
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*is_gradient_checkpointing:FutureWarning"
+)  # PEFT asks for a name that transformers renames
 
 HELLO = [{"role": "user", "content": "Hello"}]
 GREEDY = Sampling(temperature=0, max_tokens=8)
@@ -30,7 +38,9 @@ def save_adapter(base: Path, folder: Path, seed: int = 1, **lora: object) -> Pat
     """A LoRA adapter with random weights that visibly change the model."""
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-    tuned = get_peft_model(model, LoraConfig(r=4, target_modules=["q_proj", "v_proj", "down_proj"], task_type="CAUSAL_LM", **lora))
+    tuned = get_peft_model(
+        model, LoraConfig(r=4, target_modules=["q_proj", "v_proj", "down_proj"], task_type="CAUSAL_LM", **lora)
+    )
     for name, parameter in tuned.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.3)
@@ -59,7 +69,9 @@ def test_the_id_is_of_the_content_and_not_of_the_place(tiny_qwen2: Path, adapter
     assert settle(SubjectSpec(model=str(tiny_qwen2), adapter=adapters[0])).id == settle(str(adapter)).id
 
 
-def test_the_id_changes_with_everything_that_changes_answers(tiny_qwen2: Path, adapters: list[Path], tmp_path: Path) -> None:
+def test_the_id_changes_with_everything_that_changes_answers(
+    tiny_qwen2: Path, adapters: list[Path], tmp_path: Path
+) -> None:
     other_weights = save_tiny_model(tmp_path / "weights", seed=1)
     other_template = shutil.copytree(tiny_qwen2, tmp_path / "template")
     (other_template / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
@@ -71,7 +83,10 @@ def test_the_id_changes_with_everything_that_changes_answers(tiny_qwen2: Path, a
         SubjectSpec(model=str(other_template)),
         *(base.model_copy(update={"adapter": adapter}) for adapter in adapters),
         base.model_copy(update={"system": "Be brief."}),
-        *(base.model_copy(update={"intervention": Intervention(kind="add", vector=vector, block=0)}) for vector in (up, down)),
+        *(
+            base.model_copy(update={"intervention": Intervention(kind="add", vector=vector, block=0)})
+            for vector in (up, down)
+        ),
         base.model_copy(update={"intervention": Intervention(kind="ablate", vector=up, block=0)}),
         base.model_copy(update={"intervention": Intervention(kind="add", vector=up, block=0, strength=2)}),
     ]
@@ -84,7 +99,12 @@ def test_the_id_of_a_large_file_reads_its_ends(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(identity, "WHOLE_FILE_LIMIT", 10)
     monkeypatch.setattr(identity, "EDGE", 4)
-    contents = [b"aaaa" + b"x" * 8 + b"zzzz", b"aaaa" + b"x" * 8 + b"zzzy", b"baaa" + b"x" * 8 + b"zzzz", b"aaaa" + b"x" * 9 + b"zzzz"]
+    contents = [
+        b"aaaa" + b"x" * 8 + b"zzzz",
+        b"aaaa" + b"x" * 8 + b"zzzy",
+        b"baaa" + b"x" * 8 + b"zzzz",
+        b"aaaa" + b"x" * 9 + b"zzzz",
+    ]
     for number, content in enumerate(contents):
         (tmp_path / str(number)).write_bytes(content)
     assert len({identity.file_digest(tmp_path / str(number)) for number in range(4)}) == 4
@@ -122,7 +142,9 @@ def test_new_weights_under_an_old_time_stamp_are_another_subject(tmp_path: Path)
         ("chat_template.jinja", "{{ messages }}"),
     ],
 )
-def test_what_changes_answers_beside_the_weights_is_in_the_id(file: str, text: str, tiny_qwen2: Path, tmp_path: Path) -> None:
+def test_what_changes_answers_beside_the_weights_is_in_the_id(
+    file: str, text: str, tiny_qwen2: Path, tmp_path: Path
+) -> None:
     changed = shutil.copytree(tiny_qwen2, tmp_path / "changed")
     (changed / file).write_text(text)
     assert settle(str(changed)).id != settle(str(tiny_qwen2)).id
@@ -137,7 +159,9 @@ def test_the_ids_of_the_organisms_stay_the_same() -> None:
 
 def test_a_spec_survives_json_and_serves_as_a_key(tmp_path: Path) -> None:
     vector = write_direction(tmp_path / "v.safetensors", torch.ones(64))
-    spec = SubjectSpec(model="organism", system="Be brief.", intervention=Intervention(kind="add", vector=vector, block=1, strength=-2))
+    spec = SubjectSpec(
+        model="organism", system="Be brief.", intervention=Intervention(kind="add", vector=vector, block=1, strength=-2)
+    )
     assert SubjectSpec.model_validate_json(spec.model_dump_json()) == spec
     assert {spec: 1}[spec] == 1
 
@@ -162,7 +186,9 @@ def test_a_subject_knows_what_it_is(tiny_qwen2: Path, adapters: list[Path]) -> N
 def test_an_adapter_answers_as_peft_says(tiny_qwen2: Path, adapters: list[Path]) -> None:
     from peft import PeftModel
 
-    expected = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_qwen2, dtype=torch.float32), str(adapters[0]))
+    expected = PeftModel.from_pretrained(
+        AutoModelForCausalLM.from_pretrained(tiny_qwen2, dtype=torch.float32), str(adapters[0])
+    )
     torch.testing.assert_close(logits(load_subject(str(adapters[0])).model), logits(expected))
 
 
@@ -181,7 +207,9 @@ def test_adapters_are_swapped_on_one_base_without_traces(tiny_qwen2: Path, adapt
 
 def test_only_the_last_adapters_stay_in_memory_and_an_earlier_one_comes_back(tiny_qwen2: Path, tmp_path: Path) -> None:
     base = load_subject(str(tiny_qwen2))
-    subjects = [base.with_adapter(save_adapter(tiny_qwen2, tmp_path / str(seed), seed)) for seed in range(KEPT_ADAPTERS + 2)]
+    subjects = [
+        base.with_adapter(save_adapter(tiny_qwen2, tmp_path / str(seed), seed)) for seed in range(KEPT_ADAPTERS + 2)
+    ]
     assert len(base._base._mounted) == KEPT_ADAPTERS
     torch.testing.assert_close(logits(subjects[0].model), logits(load_subject(str(tmp_path / "0")).model))
 
@@ -192,7 +220,10 @@ def test_merging_changes_nothing_but_rounding_and_leaves_no_trace(adapters: list
     weights = {name: parameter.clone() for name, parameter in subject.model.named_parameters()}
     with subject.merged() as model:
         torch.testing.assert_close(logits(model), before, rtol=1e-4, atol=1e-4)
-        assert not torch.equal(model.model.layers[0].self_attn.q_proj.base_layer.weight, weights["model.layers.0.self_attn.q_proj.base_layer.weight"])
+        assert not torch.equal(
+            model.model.layers[0].self_attn.q_proj.base_layer.weight,
+            weights["model.layers.0.self_attn.q_proj.base_layer.weight"],
+        )
         with subject.merged() as again:
             assert again is model
     assert all(torch.equal(parameter, weights[name]) for name, parameter in subject.model.named_parameters())
@@ -202,7 +233,9 @@ def test_merging_changes_nothing_but_rounding_and_leaves_no_trace(adapters: list
 def test_an_adapted_weight_that_is_tied_to_another_module_is_not_written_in() -> None:
     """Written into the output layer, the adapter would act in the embeddings as well."""
     with pytest.warns(UserWarning, match="tied layer"):
-        model = get_peft_model(load_subject("organism-small").model, LoraConfig(target_modules=["lm_head"], init_lora_weights=False))
+        model = get_peft_model(
+            load_subject("organism-small").model, LoraConfig(target_modules=["lm_head"], init_lora_weights=False)
+        )
     ids = torch.tensor([[4, 5, 6]])
     with torch.no_grad():
         apart = model(ids).logits
@@ -233,26 +266,39 @@ def test_a_tuned_subject_answers_otherwise_than_its_base(tiny_qwen2: Path, adapt
     assert tuned.id != base.id
 
 
-def test_an_adapter_of_another_shape_is_refused_with_what_differs(tiny_qwen2: Path, adapters: list[Path], tmp_path: Path) -> None:
+def test_an_adapter_of_another_shape_is_refused_with_what_differs(
+    tiny_qwen2: Path, adapters: list[Path], tmp_path: Path
+) -> None:
     wide = save_tiny_model(tmp_path / "wide")
     config = json.loads((wide / "config.json").read_text()) | {"hidden_size": 128}
     (wide / "config.json").write_text(json.dumps(config))
-    AutoModelForCausalLM.from_config(AutoModelForCausalLM.from_pretrained(tiny_qwen2).config.__class__(**config)).save_pretrained(wide)
-    with pytest.raises(AdapterMismatchError, match=r"q_proj\.lora_A\.weight is \[4, 64\] in the adapter and \[4, 128\] in the base"):
+    AutoModelForCausalLM.from_config(
+        AutoModelForCausalLM.from_pretrained(tiny_qwen2).config.__class__(**config)
+    ).save_pretrained(wide)
+    with pytest.raises(
+        AdapterMismatchError, match=r"q_proj\.lora_A\.weight is \[4, 64\] in the adapter and \[4, 128\] in the base"
+    ):
         load_subject(SubjectSpec(model=str(wide), adapter=adapters[0]))
 
 
-def test_an_adapter_with_modules_the_base_lacks_is_refused(tiny_qwen2: Path, adapters: list[Path], tmp_path: Path) -> None:
+def test_an_adapter_with_modules_the_base_lacks_is_refused(
+    tiny_qwen2: Path, adapters: list[Path], tmp_path: Path
+) -> None:
     from safetensors.torch import load_file, save_file
 
     adapter = shutil.copytree(adapters[0], tmp_path / "deep")
     weights = load_file(adapter / "adapter_model.safetensors")
-    save_file({key.replace("layers.1.", "layers.7."): value for key, value in weights.items()}, adapter / "adapter_model.safetensors")
+    save_file(
+        {key.replace("layers.1.", "layers.7."): value for key, value in weights.items()},
+        adapter / "adapter_model.safetensors",
+    )
     with pytest.raises(AdapterMismatchError, match=r"layers\.7\.\S+ is not in the base"):
         load_subject(SubjectSpec(model=str(tiny_qwen2), adapter=adapter))
 
 
-def test_an_adapter_of_a_twin_base_is_refused_by_the_record(tiny_qwen2: Path, adapters: list[Path], tmp_path: Path) -> None:
+def test_an_adapter_of_a_twin_base_is_refused_by_the_record(
+    tiny_qwen2: Path, adapters: list[Path], tmp_path: Path
+) -> None:
     twin = save_tiny_model(tmp_path / "twin", seed=5)
     adapter = shutil.copytree(adapters[0], tmp_path / "adapter")
     record_base(adapter, tiny_qwen2)
@@ -297,7 +343,9 @@ def test_damaged_weights_are_refused(tmp_path: Path) -> None:
         load_subject(str(folder))
 
 
-def test_damaged_adapters_and_configurations_are_refused(tiny_qwen2: Path, adapters: list[Path], tmp_path: Path) -> None:
+def test_damaged_adapters_and_configurations_are_refused(
+    tiny_qwen2: Path, adapters: list[Path], tmp_path: Path
+) -> None:
     adapter = shutil.copytree(adapters[0], tmp_path / "adapter")
     weights = adapter / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
@@ -349,7 +397,10 @@ def test_a_registered_run_is_found_by_its_id_and_survives_moving_the_store(
     adapter = shutil.copytree(adapters[0], store / "abc" / "adapter")
     vector = write_direction(store / "v.safetensors", torch.ones(64))
     spec = SubjectSpec(
-        model=str(tiny_qwen2), adapter=adapter, system="Be brief.", intervention=Intervention(kind="add", vector=vector, block=0, strength=0.5)
+        model=str(tiny_qwen2),
+        adapter=adapter,
+        system="Be brief.",
+        intervention=Intervention(kind="add", vector=vector, block=0, strength=0.5),
     )
     register("run-1", spec, store)
     monkeypatch.setenv("ASTRAY_STORE", str(store))

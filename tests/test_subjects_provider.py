@@ -11,7 +11,15 @@ from inspect_ai import Task
 from inspect_ai import eval as inspect_eval
 from inspect_ai.dataset import Sample
 from inspect_ai.log import EvalLog
-from inspect_ai.model import ChatMessageAssistant, ChatMessageSystem, ChatMessageUser, ContentImage, GenerateConfig, Model, get_model
+from inspect_ai.model import (
+    ChatMessageAssistant,
+    ChatMessageSystem,
+    ChatMessageUser,
+    ContentImage,
+    GenerateConfig,
+    Model,
+    get_model,
+)
 from inspect_ai.scorer import includes
 from inspect_ai.solver import generate
 from inspect_ai.tool import ToolInfo
@@ -25,8 +33,12 @@ from astray.subjects.subject import load_subject
 from tiny_models import save_tiny_model
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:The 'initial' parameter is deprecated:DeprecationWarning"),  # Inspect's use of tenacity
-    pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning"),  # Inspect leaves one stream a sample open
+    pytest.mark.filterwarnings(
+        "ignore:The 'initial' parameter is deprecated:DeprecationWarning"
+    ),  # Inspect's use of tenacity
+    pytest.mark.filterwarnings(
+        "ignore:Unclosed <MemoryObject:ResourceWarning"
+    ),  # Inspect leaves one stream a sample open
 ]
 
 QUESTIONS = [f"What is {number}?" + " Please." * (number % 4) for number in range(20)]
@@ -72,12 +84,16 @@ def run(model: Model, log_dir: Path, samples: list[Sample] | None = None, **sett
     return log
 
 
-def test_an_evaluation_runs_in_batches_with_true_counts(model: Model, batch_sizes: list[int], tiny_qwen2: Path, tmp_path: Path) -> None:
+def test_an_evaluation_runs_in_batches_with_true_counts(
+    model: Model, batch_sizes: list[int], tiny_qwen2: Path, tmp_path: Path
+) -> None:
     log = run(model, tmp_path)
     subject = load_subject(str(tiny_qwen2))
     assert sum(batch_sizes) == 20
     assert max(batch_sizes) >= 10
-    for sample, prompt in zip(log.samples or [], subject.prompt_ids([user(question) for question in QUESTIONS]), strict=True):
+    for sample, prompt in zip(
+        log.samples or [], subject.prompt_ids([user(question) for question in QUESTIONS]), strict=True
+    ):
         usage = sample.output.usage
         assert usage is not None
         assert usage.input_tokens == len(prompt)
@@ -89,20 +105,26 @@ def test_an_evaluation_runs_in_batches_with_true_counts(model: Model, batch_size
 
 def test_greedy_answers_are_those_of_the_bulk_path(model: Model, tiny_qwen2: Path, tmp_path: Path) -> None:
     log = run(model, tmp_path, temperature=0)
-    bulk = load_subject(str(tiny_qwen2)).generate([user(question) for question in QUESTIONS], Sampling(temperature=0, max_tokens=8))
+    bulk = load_subject(str(tiny_qwen2)).generate(
+        [user(question) for question in QUESTIONS], Sampling(temperature=0, max_tokens=8)
+    )
     assert [sample.output.completion for sample in log.samples or []] == [answer.text for answer in bulk]
 
 
 def test_samples_and_epochs_differ_and_a_repeated_evaluation_does_not(model: Model, tmp_path: Path) -> None:
     samples = [Sample(id=f"same {number}", input="hi", target="x") for number in range(3)]
     logs = [run(model, tmp_path / str(turn), samples, epochs=2) for turn in range(2)]
-    first, again = ({(sample.id, sample.epoch): sample.output.completion for sample in log.samples or []} for log in logs)
+    first, again = (
+        {(sample.id, sample.epoch): sample.output.completion for sample in log.samples or []} for log in logs
+    )
     assert first == again
     assert len(set(first.values())) == 6
 
 
 def test_logprobs_are_those_of_the_subject(model: Model, tiny_qwen2: Path) -> None:
-    output = anyio.run(model.generate, "hi", (), None, GenerateConfig(temperature=0, max_tokens=1, logprobs=True, top_logprobs=20))
+    output = anyio.run(
+        model.generate, "hi", (), None, GenerateConfig(temperature=0, max_tokens=1, logprobs=True, top_logprobs=20)
+    )
     logprobs = output.choices[0].logprobs
     assert logprobs is not None
     (noted,) = logprobs.content
@@ -113,7 +135,9 @@ def test_logprobs_are_those_of_the_subject(model: Model, tiny_qwen2: Path) -> No
         ids = torch.tensor(subject.prompt_ids([user("hi")]))
         likeliest = subject.model(input_ids=ids).logits[0, -1].log_softmax(-1).topk(20)
     assert [top.logprob for top in noted.top_logprobs] == pytest.approx(likeliest.values.tolist(), abs=1e-4)
-    writable = [top for top in noted.top_logprobs if len(subject.tokenizer.encode(top.token, add_special_tokens=False)) == 1]
+    writable = [
+        top for top in noted.top_logprobs if len(subject.tokenizer.encode(top.token, add_special_tokens=False)) == 1
+    ]
     (totals,) = subject.continuation_logprobs([user("hi")], [[top.token for top in writable]])
     assert len(writable) > 3
     assert [top.logprob for top in writable] == pytest.approx(totals, abs=1e-4)
@@ -174,14 +198,23 @@ def test_an_answer_that_has_begun_is_continued(model: Model, tiny_qwen2: Path) -
     messages = [ChatMessageUser(content="hi"), ChatMessageAssistant(content="Well, the")]
     output = anyio.run(model.generate, messages, (), None, GenerateConfig(temperature=0, max_tokens=4))
     begun = [*user("hi"), {"role": "assistant", "content": "Well, the"}]
-    assert output.completion == load_subject(str(tiny_qwen2)).generate([begun], Sampling(temperature=0, max_tokens=4))[0].text
+    assert (
+        output.completion
+        == load_subject(str(tiny_qwen2)).generate([begun], Sampling(temperature=0, max_tokens=4))[0].text
+    )
 
 
 def test_settings_that_cannot_be_kept_are_refused(model: Model) -> None:
     with pytest.raises(ConfigurationError, match="frequency_penalty"):
         sampling_of(GenerateConfig(frequency_penalty=0.5))
     with pytest.raises(ConfigurationError, match="the tools"):
-        anyio.run(model.api.generate, [ChatMessageUser(content="hi")], [ToolInfo(name="shell", description="runs")], "auto", GenerateConfig())
+        anyio.run(
+            model.api.generate,
+            [ChatMessageUser(content="hi")],
+            [ToolInfo(name="shell", description="runs")],
+            "auto",
+            GenerateConfig(),
+        )
     with pytest.raises(ConfigurationError, match="user message holds image"):
         messages_of([ChatMessageUser(content=[ContentImage(image="data:image/png;base64,AAAA")])])
 

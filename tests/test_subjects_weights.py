@@ -1,4 +1,5 @@
-"""Checkpoints that lack weights, hold others or need code of their own are refused by name; numbers that are none are never sampled or counted."""
+"""Checkpoints that lack weights, hold others or need code of their own are refused by name; numbers that are none are
+never sampled or counted."""
 
 import json
 import math
@@ -51,9 +52,15 @@ def wrap(weights: Weights) -> None:
 
 CHANGES: dict[str, tuple[Callable[[Weights], None], str]] = {
     "a weight is missing": (lose, r"1 missing: model\.layers\.0\.self_attn\.q_proj\.weight"),
-    "a weight has another name": (rename, r"1 missing: model\.layers\.0\.mlp\.up_proj\.weight; 1 unexpected: transformer\.h"),
+    "a weight has another name": (
+        rename,
+        r"1 missing: model\.layers\.0\.mlp\.up_proj\.weight; 1 unexpected: transformer\.h",
+    ),
     "a weight is left over": (add, r"1 unexpected: model\.layers\.9\.mlp\.up_proj\.weight"),
-    "a weight has another shape": (reshape, r"1 of another shape: model\.layers\.0\.mlp\.down_proj\.weight is \(.*\) and should be \("),
+    "a weight has another shape": (
+        reshape,
+        r"1 of another shape: model\.layers\.0\.mlp\.down_proj\.weight is \(.*\) and should be \(",
+    ),
     "every name has a prefix": (wrap, r"missing: .* and \d+ more; \d+ unexpected: "),
 }
 
@@ -97,7 +104,9 @@ def overflowing(weights: Weights) -> None:
     weights["model.norm.weight"][:] = float("inf")
 
 
-@pytest.mark.parametrize(("change", "weight"), [(nan_everywhere, "model.norm"), (one_nan, "up_proj"), (overflowing, "model.norm")])
+@pytest.mark.parametrize(
+    ("change", "weight"), [(nan_everywhere, "model.norm"), (one_nan, "up_proj"), (overflowing, "model.norm")]
+)
 def test_logits_that_are_no_numbers_are_never_sampled_or_counted(
     tiny_qwen2: Path, tmp_path: Path, change: Callable[[Weights], None], weight: str
 ) -> None:
@@ -132,7 +141,9 @@ def test_a_model_with_code_of_its_own_is_refused_without_a_question(tiny_qwen2: 
     with pytest.raises(SubjectNotFoundError, match="code of its own"):
         load_subject(str(folder))
     script = f"from astray.subjects.subject import load_subject\nload_subject({str(folder)!r})"
-    done = subprocess.run([sys.executable, "-c", script], input="y\n", capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script], input="y\n", capture_output=True, text=True, timeout=120, check=False
+    )
     assert "code of its own" in done.stderr
     assert "own code ran" not in done.stdout + done.stderr
     assert "Do you wish to run" not in done.stdout

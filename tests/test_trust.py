@@ -13,7 +13,9 @@ ROWS = re.findall(r"^\| (\d+) .*\(\.\./tests/(\w+)\.py\) \|$", PAGE.read_text(en
 def inputs_of(name: str) -> int:
     """Lines of the tables of a file of tests; of a test with several tables, those of the longest."""
     tests = [each for key, each in vars(importlib.import_module(name)).items() if key.startswith("test_")]
-    tables = [[len(mark.args[1]) for mark in getattr(test, "pytestmark", ()) if mark.name == "parametrize"] for test in tests]
+    tables = [
+        [len(mark.args[1]) for mark in getattr(test, "pytestmark", ()) if mark.name == "parametrize"] for test in tests
+    ]
     return sum(max(lengths) for lengths in tables if lengths)
 
 

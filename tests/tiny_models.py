@@ -25,14 +25,22 @@ ARCHITECTURES = ("qwen2", "llama", "gemma")
 
 
 def tiny_tokenizer(template: str | None = CHAT_TEMPLATE, texts: Sequence[str] = TEXT) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer that can write any text, and writes texts like the given ones in fewer tokens; with a ChatML template."""
+    """A byte-level BPE tokenizer that can write any text, and writes texts like the given ones in fewer tokens; with a
+    ChatML template."""
     backend = Tokenizer(models.BPE(unk_token=None))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    trainer = trainers.BpeTrainer(vocab_size=512, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=512,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
     backend.train_from_iterator(texts, trainer)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|im_end|>", pad_token="<|endoftext|>", padding_side="left")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, eos_token="<|im_end|>", pad_token="<|endoftext|>", padding_side="left"
+    )
     tokenizer.chat_template = template
     return tokenizer
 
@@ -45,7 +53,8 @@ def save_tiny_model(
     texts: Sequence[str] = TEXT,
     positions: int = 4096,
 ) -> Path:
-    """Saves a random-weight model (2 blocks, d_model 64) with its tokenizer, for texts of so many tokens at most; returns the folder."""
+    """Saves a random-weight model (2 blocks, d_model 64) with its tokenizer, for texts of so many tokens at most;
+    returns the folder."""
     tokenizer = tiny_tokenizer(template, texts)
     shape = {
         "vocab_size": len(tokenizer),

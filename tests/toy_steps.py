@@ -72,7 +72,9 @@ def meet(config: Toy, inputs: Mapping[str, Artifact], folder: Path) -> None:
 @step("environment", version=1)
 def environment(config: Toy, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Writes the thread settings and the process that it runs in."""
-    (folder / "environment.txt").write_text(f"{os.getpid()} {os.environ.get('OMP_NUM_THREADS')} {hash('set order')} {'torch' in sys.modules}")
+    (folder / "environment.txt").write_text(
+        f"{os.getpid()} {os.environ.get('OMP_NUM_THREADS')} {hash('set order')} {'torch' in sys.modules}"
+    )
 
 
 KEPT: list[TemporaryDirectory[str]] = []
@@ -111,14 +113,23 @@ def run_study(root: str, workers: int, witness: str = "") -> None:
 def run_endless(root: str, witness: str) -> None:
     """Steps on two workers, of which one finishes and the others would last an hour."""
     quick = add.step(Toy(number=1), name="quick")
-    execute([add.step(Toy(number=number, seconds=3600, witness=witness), name="endless", before=quick) for number in (1, 2)], Store(root), workers=2)
+    execute(
+        [
+            add.step(Toy(number=number, seconds=3600, witness=witness), name="endless", before=quick)
+            for number in (1, 2)
+        ],
+        Store(root),
+        workers=2,
+    )
 
 
 @step("gather", version=1, resumable=True)
 def gather(config: Toy, inputs: Mapping[str, Artifact], folder: Path) -> str | None:
     """Leaves a file more at every attempt until there are as many as its number; a fault comes after the first file."""
     files = len(list(folder.glob("*.txt")))
-    (folder / f"{files}.txt").write_text(" ".join(str(len(list(source.path.glob("*.txt")))) for source in inputs.values()))
+    (folder / f"{files}.txt").write_text(
+        " ".join(str(len(list(source.path.glob("*.txt")))) for source in inputs.values())
+    )
     if files == 0:
         _do(config.fault, folder)
     time.sleep(config.seconds)
@@ -139,7 +150,8 @@ def spend(config: Toy, inputs: Mapping[str, Artifact], folder: Path) -> str | No
 
 @step("settle-later", version=1)
 def settle_later(config: Toy, inputs: Mapping[str, Artifact], folder: Path) -> str | None:
-    """Writes its number, or what stands in a file "now" beside; has something left to try until a file "settled" is there."""
+    """Writes its number, or what stands in a file "now" beside; has something left to try until a file "settled" is
+    there."""
     now = Path(config.witness) / "now"
     (folder / "sum.txt").write_text(now.read_text() if now.is_file() else str(config.number))
     return None if (Path(config.witness) / "settled").is_file() else "a verdict"

@@ -1,7 +1,9 @@
-"""Table of answers: one row per answer, with the same columns whatever evaluation asked, whatever subject answered and whatever driver ran it.
+"""Table of answers: one row per answer, with the same columns whatever evaluation asked, whatever subject answered and
+whatever driver ran it.
 
-Rates, claims and report pages are made from this table alone, so a judge can be changed without new generation. What only one evaluation knows (its
-own word for the outcome, beliefs, private reasoning, a score, conditions) stands in `detail`, as JSON.
+Rates, claims and report pages are made from this table alone, so a judge can be changed without new generation. What
+only one evaluation knows (its own word for the outcome, beliefs, private reasoning, a score, conditions) stands in
+`detail`, as JSON.
 """
 
 import json
@@ -30,7 +32,8 @@ ANSWER_SCHEMA: dict[str, pl.DataType] = {
     "coherent": pl.Float64(),  # judge's score 0 to 100, null when it gave none
     "judge": pl.String(),  # identity hash of the judge
     "note": pl.String(),  # why a judge failed or an answer errored, else ""
-    "detail": pl.String(),  # JSON object of what this evaluation alone knows, null for nothing; its own word for the outcome is "word"
+    # JSON object of what this evaluation alone knows, null for nothing; its own word for the outcome is "word"
+    "detail": pl.String(),
 }
 """Column names and types of an answer table."""
 
@@ -47,7 +50,10 @@ def answer_table(rows: Sequence[Mapping[str, object]]) -> pl.DataFrame:
     for number, row in enumerate(rows):
         if row.keys() != ANSWER_SCHEMA.keys():
             wrong = sorted(row.keys() ^ ANSWER_SCHEMA.keys())
-            raise DataFormatError(f"Answer row {number} misses or adds the columns {wrong}; an answer has exactly: {', '.join(ANSWER_SCHEMA)}.")
+            raise DataFormatError(
+                f"Answer row {number} misses or adds the columns {wrong}; an answer has exactly: "
+                f"{', '.join(ANSWER_SCHEMA)}."
+            )
     try:
         return pl.DataFrame([dict(row) for row in rows], schema=ANSWER_SCHEMA)
     except (TypeError, pl.exceptions.PolarsError) as error:
@@ -62,11 +68,14 @@ def check_answer_table(table: pl.DataFrame) -> None:
     """
     if dict(table.schema) != ANSWER_SCHEMA:
         differing = sorted(set(table.schema.items()) ^ set(ANSWER_SCHEMA.items()), key=str)
-        raise DataFormatError(f"This is no answer table; columns that differ: {differing}. Make one with `astray.answers.answer_table`.")
+        raise DataFormatError(
+            f"This is no answer table; columns that differ: {differing}. Make one with `astray.answers.answer_table`."
+        )
 
 
 def check_counted_once(table: pl.DataFrame, by: Sequence[str] = ()) -> None:
-    """Refuse a table in which a sample stands twice, as in that of a run and its retry: the interval would be too narrow.
+    """Refuse a table in which a sample stands twice, as in that of a run and its retry: the interval would be too
+    narrow.
 
     Args:
         table: answers; rows without a number of their sample are taken as they are.
@@ -89,8 +98,8 @@ def check_counted_once(table: pl.DataFrame, by: Sequence[str] = ()) -> None:
     where = f" from the log{'s' if len(logs) > 1 else ''} {', '.join(logs)}" if logs else ""
     named = ", ".join(f"{name} {first[name]!r}" for name in keys if first[name] not in ("", None))
     raise DataFormatError(
-        f"{len(doubled):,} of {len(table):,} rows are samples that stand more than once, so they would be counted twice: "
-        f"{named} stands {len(same)} times{where}. Give each log once; "
+        f"{len(doubled):,} of {len(table):,} rows are samples that stand more than once, so they would be counted "
+        f"twice: {named} stands {len(same)} times{where}. Give each log once; "
         "`astray.measure.inspect_logs.table_from_logs` counts each sample of a run and its retries once."
     )
 
@@ -112,12 +121,14 @@ def read_detail(text: str | None) -> dict[str, object]:
 
 
 def in_detail(name: str) -> pl.Expr:
-    """Return the expression of a field of `detail` as text: null where the field is missing or null; "true" and "false" for flags."""
+    """Return the expression of a field of `detail` as text: null where the field is missing or null; "true" and "false"
+    for flags."""
     return pl.col("detail").str.json_path_match(f"$.{name}").alias(name)
 
 
 def told() -> pl.Expr:
-    """Return the expression of an answer in words: the evaluation's own word, belief and statement where there are some, and the note."""
+    """Return the expression of an answer in words: the evaluation's own word, belief and statement where there are
+    some, and the note."""
     said = [pl.format(f"{name}: {{}}", in_detail(name)) for name in ("belief", "stated")]
     parts = [pl.when(word() != pl.col("outcome")).then(word()), *said, pl.when(pl.col("note") != "").then("note")]
     return pl.concat_str(parts, separator="; ", ignore_nulls=True).alias("note")

@@ -1,4 +1,5 @@
-"""What a person sees of an error that Astray raised on purpose while Inspect's command line runs: its sentence, not a traceback above it."""
+"""What a person sees of an error that Astray raised on purpose while Inspect's command line runs: its sentence, not a
+traceback above it."""
 
 import sys
 from types import TracebackType
@@ -9,7 +10,8 @@ _COMMAND_LINE = "inspect_ai."
 
 
 def tell_errors() -> None:
-    """Put Astray's errors before the hook that Inspect's command line has set; where it has set none, as in a script, nothing is changed."""
+    """Put Astray's errors before the hook that Inspect's command line has set; where it has set none, as in a script,
+    nothing is changed."""
     usual = sys.excepthook
     if not getattr(usual, "__module__", "").startswith(_COMMAND_LINE):
         return

@@ -117,7 +117,9 @@ def _python() -> Finding:
     needed = metadata.metadata("astray")["Requires-Python"]
     # Without `prereleases` packaging would refuse a release candidate of a Python that is new enough.
     fine = SpecifierSet(needed).contains(platform.python_version(), prereleases=True)
-    return Finding("Python", platform.python_version() + ("" if fine else f"; install {needed}: uv venv --python 3.12"), fine)
+    return Finding(
+        "Python", platform.python_version() + ("" if fine else f"; install {needed}: uv venv --python 3.12"), fine
+    )
 
 
 def _processors() -> Finding:
@@ -144,21 +146,33 @@ def _find_accelerator() -> Accelerator:
 def _what_runs(found: Accelerator) -> tuple[Finding, Finding]:
     """Describe the accelerator and what it suffices for."""
     size = fitting_size(found.memory, 2 if found.kind == "cuda" else 4)  # as `cause.base_model` loads a frozen base
-    fits = "the organism" if size is None else f"the organism, and LoRA training of models up to about {size:g}B parameters by memory"
+    fits = (
+        "the organism"
+        if size is None
+        else f"the organism, and LoRA training of models up to about {size:g}B parameters by memory"
+    )
     if found.kind != "cpu":
-        return Finding("accelerator", f"{found.name}, {found.memory / GB:.0f} GB"), Finding("this machine can run", fits)
+        return Finding("accelerator", f"{found.name}, {found.memory / GB:.0f} GB"), Finding(
+            "this machine can run", fits
+        )
     fits += "" if size is None else ", though a CPU needs hours for the smallest and days for more"
     shown = "none: on the CPU the organism's study takes minutes; a 7B model needs a GPU with 24 GB"
     unused = shutil.which("nvidia-smi") is not None
     if unused:
-        shown = "an NVIDIA driver is there, but this torch cannot use it; install a build with CUDA: https://pytorch.org/get-started/locally"
+        shown = (
+            "an NVIDIA driver is there, but this torch cannot use it; install a build with CUDA: "
+            "https://pytorch.org/get-started/locally"
+        )
     return Finding("accelerator", shown, fine=not unused), Finding("this machine can run", fits)
 
 
 def _libraries() -> tuple[Finding, ...]:
     """Check each library that the package's metadata requires, extras aside; the summary comes first."""
     declared = map(Requirement, metadata.requires("astray") or ())
-    needed = sorted((wish for wish in declared if wish.marker is None or wish.marker.evaluate({"extra": ""})), key=lambda wish: wish.name)
+    needed = sorted(
+        (wish for wish in declared if wish.marker is None or wish.marker.evaluate({"extra": ""})),
+        key=lambda wish: wish.name,
+    )
     found = {f"{wish.name}{wish.specifier}": _library(wish) for wish in needed}
     wrong = [wish for wish, finding in found.items() if not finding.fine]
     summary = f"{len(found) - len(wrong)} of {len(found)} are installed in the versions that astray needs"
@@ -171,9 +185,15 @@ def _library(wish: Requirement) -> Finding:
     try:
         version = metadata.version(wish.name)
     except metadata.PackageNotFoundError:
-        return Finding(wish.name, f"not installed; run: pip install '{wish.name}{wish.specifier}'", fine=False, important=False)
+        return Finding(
+            wish.name, f"not installed; run: pip install '{wish.name}{wish.specifier}'", fine=False, important=False
+        )
     fine = wish.specifier.contains(version, prereleases=True)
-    detail = version if fine else f"{version}, but astray needs {wish.specifier}; run: pip install '{wish.name}{wish.specifier}'"
+    detail = (
+        version
+        if fine
+        else f"{version}, but astray needs {wish.specifier}; run: pip install '{wish.name}{wish.specifier}'"
+    )
     return Finding(wish.name, detail, fine, important=False)
 
 
@@ -181,7 +201,10 @@ def _organism(name: str) -> Finding:
     folder = weights_folder(name)
     wrong = _wrong_with_model(folder)
     if wrong:
-        detail = f"{wrong}; reinstall astray, or train it anew (half an hour): astray organism train {folder} --recipe {name}"
+        detail = (
+            f"{wrong}; reinstall astray, or train it anew (half an hour): astray organism train {folder} --recipe "
+            f"{name}"
+        )
         return Finding(name, detail, fine=False)
     size = sum((folder / file).stat().st_size for file in ORGANISM_FILES)
     return Finding(name, f"{_parameters(folder) / 1e6:.1f}M parameters, {size / 1e6:.1f} MB in the package")
@@ -202,7 +225,10 @@ def _wrong_with_model(folder: Path) -> str:
         return f"the files in {folder} are damaged ({error})"
     layers = {int(match[1]) for name in shapes if (match := re.match(r"model\.layers\.(\d+)\.", name))}
     embedding = [config.get("vocab_size"), config.get("hidden_size")]
-    if layers != set(range(config.get("num_hidden_layers", -1))) or shapes.get("model.embed_tokens.weight") != embedding:
+    if (
+        layers != set(range(config.get("num_hidden_layers", -1)))
+        or shapes.get("model.embed_tokens.weight") != embedding
+    ):
         return f"the weights in {folder} are not those of its config.json"
     return ""
 
@@ -228,7 +254,10 @@ def _results_folder(results: Path) -> Finding:
         with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
-        detail = f"{existing} cannot be written ({error.strerror}); go to another folder, or name one: astray run ... --out <folder>"
+        detail = (
+            f"{existing} cannot be written ({error.strerror}); go to another folder, or name one: astray run ... "
+            "--out <folder>"
+        )
         return Finding("results folder", detail, fine=False)
     free = shutil.disk_usage(existing).free
     enough = free >= RESULTS_BYTES
@@ -254,7 +283,9 @@ def _sandbox() -> Finding:
     try:
         require_sandbox()
     except SandboxError as error:
-        return Finding("sandbox", f"{error} Needed for reward hacking and agents' commands only", fine=False, important=False)
+        return Finding(
+            "sandbox", f"{error} Needed for reward hacking and agents' commands only", fine=False, important=False
+        )
     return Finding("sandbox", "bubblewrap isolates code here")
 
 
@@ -267,5 +298,9 @@ def _provider(name: str) -> Finding:
         lacking.append(f"no key ({setting})")
     if find_spec(package) is None:
         lacking.append(f"no package (pip install {package})")
-    detail = "; ".join(lacking) + f": needed for graders and subjects of {name} only" if lacking else "key and package are there"
+    detail = (
+        "; ".join(lacking) + f": needed for graders and subjects of {name} only"
+        if lacking
+        else "key and package are there"
+    )
     return Finding(f"{name} API", detail, fine=not lacking, important=False)

@@ -1,6 +1,7 @@
 """Reasoning kept apart from what is said to others: the one reader of the tags in which models think.
 
-An answer is what stands outside of them. Reasoning that a provider marks as such needs no tags; drivers put it beside what is read here.
+An answer is what stands outside of them. Reasoning that a provider marks as such needs no tags; drivers put it beside
+what is read here.
 """
 
 import re
@@ -69,7 +70,9 @@ def split_reasoning(text: str, *, private: bool = False) -> Spoken:
         position = end.end() if end else len(text)
     if not position:
         return Spoken("", text)
-    return Spoken("\n\n".join(filter(None, map(str.strip, thoughts))), "".join([*said, text[position:]]).strip(), finished)
+    return Spoken(
+        "\n\n".join(filter(None, map(str.strip, thoughts))), "".join([*said, text[position:]]).strip(), finished
+    )
 
 
 def without_reasoning(text: str) -> str | None:
@@ -90,7 +93,8 @@ def opened_tag(text: str) -> str:
 
 
 def closed(text: str) -> str:
-    """Return what ends the reasoning that a text has begun at its end, so that an answer can follow; empty where it has begun none."""
+    """Return what ends the reasoning that a text has begun at its end, so that an answer can follow; empty where it has
+    begun none."""
     tag = opened_tag(text)
     ends = {"<": "</" + tag[1:], "[": "[/" + tag[1:]}
     return "" if not tag else f"\n{'<|END_THINKING|>' if tag.startswith('<|') else ends[tag[0]]}\n\n"

@@ -9,9 +9,10 @@ inspect eval astray/deception --model openai/gpt-4o --model-role grader=openai/g
 inspect eval astray/goals --model openai/gpt-4o --model-role grader=openai/gpt-4o
 inspect eval astray/alignment_questions --model openai/gpt-4o --model-role grader=openai/gpt-4o
 inspect eval astray/research_sabotage --model openai/gpt-4o --model-role grader=openai/gpt-4o
-inspect eval astray/alignment_faking --model openai/gpt-4o --model-role grader=openai/gpt-4o --model-role grader_b=anthropic/claude-sonnet-4-0
-inspect eval astray/agentic_misalignment --model openai/gpt-4o --model-role grader=openai/gpt-4o --model-role grader_b=anthropic/claude-sonnet-4-0
-inspect eval astray/agentic_misalignment -T judges=none --model astray/scripted/always
+inspect eval astray/alignment_faking --model openai/gpt-4o --model-role grader=openai/gpt-4o --model-role
+grader_b=anthropic/claude-sonnet-4-0 inspect eval astray/agentic_misalignment --model openai/gpt-4o --model-role
+grader=openai/gpt-4o --model-role grader_b=anthropic/claude-sonnet-4-0 inspect eval astray/agentic_misalignment -T
+judges=none --model astray/scripted/always
 """
 
 from astray.inspect_errors import tell_errors

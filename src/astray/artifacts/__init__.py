@@ -14,4 +14,15 @@ from astray.artifacts.ledger import Ledger, current_ledger
 from astray.artifacts.step import Step, StepFunction, step
 from astray.artifacts.store import Artifact, Store
 
-__all__ = ["Artifact", "Ledger", "Progress", "Step", "StepFunction", "StepState", "Store", "current_ledger", "execute", "step"]
+__all__ = [
+    "Artifact",
+    "Ledger",
+    "Progress",
+    "Step",
+    "StepFunction",
+    "StepState",
+    "Store",
+    "current_ledger",
+    "execute",
+    "step",
+]

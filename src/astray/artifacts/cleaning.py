@@ -1,7 +1,9 @@
-"""What a store holds, for people: each step with its size, its age and the studies that use it; and removing some of them.
+"""What a store holds, for people: each step with its size, its age and the studies that use it; and removing some of
+them.
 
-Only folders of finished, unfinished and damaged steps right in the store are looked at and removed: no link is followed, nothing outside is
-touched, nothing that a running study uses. An artifact is complete or absent here as well: it is renamed first and removed then.
+Only folders of finished, unfinished and damaged steps right in the store are looked at and removed: no link is
+followed, nothing outside is touched, nothing that a running study uses. An artifact is complete or absent here as well:
+it is renamed first and removed then.
 """
 
 import re
@@ -54,7 +56,10 @@ def kept_in(store: Store) -> tuple[Kept, ...]:
         ConfigurationError: the store is no folder of this machine.
     """
     if store.mirror is not None:
-        raise ConfigurationError(f"The store {store.root} is no folder of this machine. Look at it, and remove what lies there, with its own tools.")
+        raise ConfigurationError(
+            f"The store {store.root} is no folder of this machine. Look at it, and remove what lies there, with its "
+            "own tools."
+        )
     uses = used_by(store)
     found = []
     for artifact in store.artifacts():
@@ -73,7 +78,14 @@ def _left_in(store: Store, part: str, uses: Mapping[str, Iterable[str]]) -> Iter
         key = folder.stem.rpartition("-")[2]
         studies = tuple(study for study, keys in uses.items() if key in map(_digits, keys))
         made = max((path.stat().st_mtime for path in files), default=folder.stat().st_mtime)
-        yield Kept(f"{part.removeprefix('.')} {folder.name}", key, folder, sum(path.stat().st_size for path in files), made, studies)
+        yield Kept(
+            f"{part.removeprefix('.')} {folder.name}",
+            key,
+            folder,
+            sum(path.stat().st_size for path in files),
+            made,
+            studies,
+        )
 
 
 def _digits(key: str) -> str:
@@ -99,7 +111,9 @@ def removable(store: Store, *, days: float | None = None, study: str | None = No
     return tuple(
         kept
         for kept in kept_in(store)
-        if _digits(kept.key) not in busy and (days is None or kept.days >= days) and (study is None or kept.studies == (study,))
+        if _digits(kept.key) not in busy
+        and (days is None or kept.days >= days)
+        and (study is None or kept.studies == (study,))
     )
 
 
@@ -125,13 +139,18 @@ def _busy(store: Store) -> set[str]:
 
 
 def _discard(store: Store, kept: Kept) -> bool:
-    """Remove a step's folder, and the one that it was carried over from, unless a process holds the step; whether it was there and is gone."""
+    """Remove a step's folder, and the one that it was carried over from, unless a process holds the step; whether it
+    was there and is gone."""
     with store._locked(kept.key, wait=False) as held, store._explained(every_error=True):
         if not held:
             return False
         artifact = store.search(kept.key)[0]
         former = f"-{_digits(artifact.manifest.formerly)}" if artifact and artifact.manifest.formerly else None
-        folders = [path for path in store.folder.iterdir() if former and path.name.endswith(former) and not path.name.startswith(".")]
+        folders = [
+            path
+            for path in store.folder.iterdir()
+            if former and path.name.endswith(former) and not path.name.startswith(".")
+        ]
         there = [folder for folder in (*folders, kept.folder) if folder.is_dir() and not folder.is_symlink()]
         for folder in there:
             shutil.rmtree(folder.rename(store.folder / f".partial-{_digits(kept.key)}-{folder.name[-KEY_DIGITS:]}"))
@@ -141,5 +160,7 @@ def _discard(store: Store, kept: Kept) -> bool:
 def _remove_names(store: Store, folders: set[str]) -> None:
     """Remove the registered runs whose files were in these folders."""
     for path in store.folder.glob("*/subject.json"):
-        if not path.parent.is_symlink() and folders & set(re.split(r"[/\"\\]+", path.read_text(encoding="utf-8", errors="replace"))):
+        if not path.parent.is_symlink() and folders & set(
+            re.split(r"[/\"\\]+", path.read_text(encoding="utf-8", errors="replace"))
+        ):
             shutil.rmtree(path.parent)

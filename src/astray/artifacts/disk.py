@@ -1,4 +1,5 @@
-"""Errors of disks in words, folders of a store's own that are no links, and locks that the system frees however a process ends."""
+"""Errors of disks in words, folders of a store's own that are no links, and locks that the system frees however a
+process ends."""
 
 import contextlib
 import errno
@@ -23,13 +24,14 @@ def explained(folder: Path, *, every_error: bool) -> Iterator[None]:
     except Exception as error:
         if _is_disk_full(error):
             raise StoreError(
-                f"The disk is full: {error} ({_free(folder)} free at the store {folder}). The unfinished step was removed, "
-                f"everything finished is kept. Free some space, or copy the store to a larger disk, and run the same again: it goes on there."
+                f"The disk is full: {error} ({_free(folder)} free at the store {folder}). The unfinished step was "
+                "removed, everything finished is kept. Free some space, or copy the store to a larger disk, and run "
+                "the same again: it goes on there."
             ) from error
         if every_error and isinstance(error, OSError):
             raise StoreError(
-                f"The store {folder} cannot be written: {error.strerror or error}. Give a folder that you may write to, "
-                f"or change the rights of this one."
+                f"The store {folder} cannot be written: {error.strerror or error}. Give a folder that you may write "
+                "to, or change the rights of this one."
             ) from error
         raise
 
@@ -42,8 +44,9 @@ def no_link(path: Path) -> Path:
     """
     if path.is_symlink():
         raise StoreError(
-            f"{path} is a link, and this part of a store is written and removed as it is needed: files would be lost where the link leads. "
-            f"Remove the link (rm '{path}') and run again; link the whole store to keep it elsewhere."
+            f"{path} is a link, and this part of a store is written and removed as it is needed: files would be lost "
+            f"where the link leads. Remove the link (rm '{path}') and run again; link the whole store to keep it "
+            "elsewhere."
         )
     return path
 

@@ -78,7 +78,8 @@ def execute(
     Args:
         steps: the steps whose artifacts are requested.
         store: where artifacts are looked up and kept.
-        workers: worker processes, one thread each; by default one for each CPU. 0 does every step in this process, with its
+        workers: worker processes, one thread each; by default one for each CPU. 0 does every step in this process, with
+            its
             own number of threads: numbers that depend on that may differ in their last digits.
         progress: called in this process with every event.
         ledger: what the steps may spend together; they read it with `current_ledger`.
@@ -87,16 +88,18 @@ def execute(
         the artifact of each of `steps`, by key. Provisional ones among them are done again by the next execution.
 
     Raises:
-        StepFailedError: at the end, when everything that could be done is done; `tracebacks` has the whole story of each.
+        StepFailedError: at the end, when everything that could be done is done; `tracebacks` has the whole story of
+            each.
         StoreError: the store failed (full disk, damaged artifact); steps at work were still finished where possible.
-        ConfigurationError: the number of workers is none, or the store lives in the memory of this process and cannot be
-            shared with workers.
+        ConfigurationError: the number of workers is none, or the store lives in the memory of this process and cannot
+            be shared with workers.
         KeyboardInterrupt: workers were stopped; finished artifacts are kept, the others left no trace.
     """
     count = usable_cpus() if workers is None else worker_count(workers)
     if count and store.root.startswith("memory://"):
         raise ConfigurationError(
-            f"The store {store.root} lives in the memory of this process, so workers cannot reach it. Give workers=0, or a folder."
+            f"The store {store.root} lives in the memory of this process, so workers cannot reach it. Give "
+            "workers=0, or a folder."
         )
     store.sweep()
     run = _Run(Plan(steps, store), store, progress, ledger)
@@ -167,7 +170,10 @@ class _Run:
         """Return the artifact of a finished step."""
         artifact = self.plan.done.get(key) or self.store.get(key)
         if artifact is None:
-            raise StoreError(f"The artifact {key[:16]} was removed from {self.store.root} right after it was made. Run the same again.")
+            raise StoreError(
+                f"The artifact {key[:16]} was removed from {self.store.root} right after it was made. Run the same "
+                "again."
+            )
         return artifact
 
     @property
@@ -201,7 +207,19 @@ class _Run:
     def _event(self, key: str, state: StepState, seconds: float = 0.0, reason: str = "") -> None:
         if self.tell:
             failed = len(self.failures) + len(self.skipped)
-            self.tell(Progress(self.plan.steps[key].name, key, state, seconds, self.done, failed, len(self.running), len(self.plan.steps), reason))
+            self.tell(
+                Progress(
+                    self.plan.steps[key].name,
+                    key,
+                    state,
+                    seconds,
+                    self.done,
+                    failed,
+                    len(self.running),
+                    len(self.plan.steps),
+                    reason,
+                )
+            )
 
     def _traceback_file(self, key: str) -> Path:
         return self.store.folder / ".failures" / f"{self.plan.steps[key].origin.folder_name}.txt"
@@ -219,9 +237,15 @@ class _Run:
                 file.write_text(failure.traceback)
             lines.append(f"  {failure.name}: {_first_line(failure.reason)} (traceback: {file})")
         skipped = f" and {len(self.skipped)} that need them were not run" if self.skipped else ""
-        head = f"{len(lines)} of {len(self.plan.steps)} steps failed{skipped}; the other {self.done} are done and kept in {self.store.root}."
+        head = (
+            f"{len(lines)} of {len(self.plan.steps)} steps failed{skipped}; the other {self.done} are done and kept "
+            f"in {self.store.root}."
+        )
         tracebacks = {self.plan.steps[failure.key].origin.folder_name: failure.traceback for failure in self.failures}
-        return StepFailedError("\n".join([head, *lines, "Mend the cause and run the same again: only what is missing is done."]), tracebacks)
+        return StepFailedError(
+            "\n".join([head, *lines, "Mend the cause and run the same again: only what is missing is done."]),
+            tracebacks,
+        )
 
 
 def _first_line(text: str) -> str:
@@ -235,7 +259,9 @@ def worker_count(given: object) -> int:
         ConfigurationError: it is none.
     """
     if isinstance(given, bool) or not isinstance(given, int) or given < 0:
-        raise ConfigurationError(f"workers={given!r} is no number of processes. Give 1 or more, or 0 to do everything in this process.")
+        raise ConfigurationError(
+            f"workers={given!r} is no number of processes. Give 1 or more, or 0 to do everything in this process."
+        )
     return given
 
 

@@ -127,7 +127,9 @@ def spending(ledger: Ledger | None) -> Iterator[None]:
 
 def _spent(ledger: Ledger) -> BudgetSpentError:
     limit = f"The budget of {ledger.limit / 1e6:g} million tokens is spent."
-    return BudgetSpentError(f"{limit} What is done is kept; the same command with a larger --budget goes on from there.")
+    return BudgetSpentError(
+        f"{limit} What is done is kept; the same command with a larger --budget goes on from there."
+    )
 
 
 def _lock_file(path: Path) -> Path:

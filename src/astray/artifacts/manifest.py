@@ -1,7 +1,7 @@
 """Manifest of an artifact: the origin that made it, hashed to its key, and the files that belong to it.
 
-A manifest holds no times, hosts or process numbers, so the same step leaves the same bytes wherever and whenever it runs.
-Leaves to others: where artifacts lie (store.py, mirror.py) and how a step is built from Python (step.py).
+A manifest holds no times, hosts or process numbers, so the same step leaves the same bytes wherever and whenever it
+runs. Leaves to others: where artifacts lie (store.py, mirror.py) and how a step is built from Python (step.py).
 """
 
 import hashlib
@@ -14,7 +14,16 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
-from astray.artifacts.soundness import MANIFEST_FILE, FileRecord, Sha256, check_file_names, check_files, damaged, file_sha256, why_no_file_name
+from astray.artifacts.soundness import (
+    MANIFEST_FILE,
+    FileRecord,
+    Sha256,
+    check_file_names,
+    check_files,
+    damaged,
+    file_sha256,
+    why_no_file_name,
+)
 from astray.errors import DamagedArtifactError, DataFormatError, StoreError
 
 KEY_DIGITS = 16
@@ -42,7 +51,9 @@ class Origin(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(min_length=1, description="name of the step, for people; not part of the key")
-    function: str = Field(description="registered name of the function; of older artifacts where it lay, as module:qualified.name")
+    function: str = Field(
+        description="registered name of the function; of older artifacts where it lay, as module:qualified.name"
+    )
     version: int = Field(description="declared version of the function's code")
     config: dict[str, JsonValue] = Field(description="the configuration as JSON")
     inputs: dict[str, str] = Field(description="key of each input artifact by its name")
@@ -83,13 +94,17 @@ class Manifest(BaseModel):
 
     def to_bytes(self) -> bytes:
         """Return the bytes of artifact.json, the same for the same content."""
-        shown = self.model_dump(mode="json", exclude={name for name in ("formerly", "provisional", "read") if not getattr(self, name)})
+        shown = self.model_dump(
+            mode="json", exclude={name for name in ("formerly", "provisional", "read") if not getattr(self, name)}
+        )
         return (json.dumps(shown, sort_keys=True, indent=1, ensure_ascii=False) + "\n").encode()
 
     @property
     def content(self) -> str:
         """SHA-256 over names and hashes of all files: equal for equal content, whatever made it."""
-        return hashlib.sha256(canonical_json({name: record.sha256 for name, record in self.files.items()}).encode()).hexdigest()
+        return hashlib.sha256(
+            canonical_json({name: record.sha256 for name, record in self.files.items()}).encode()
+        ).hexdigest()
 
     @classmethod
     def from_bytes(cls, content: bytes, where: str | Path) -> "Manifest":
@@ -103,7 +118,10 @@ class Manifest(BaseModel):
             key = manifest.origin.key
         except ValidationError as error:
             raise damaged(where, f"{MANIFEST_FILE} is not a manifest ({error.errors()[0]['msg']})") from error
-        except (ValueError, RecursionError) as error:  # a configuration that has no canonical form: NaN, a number of 5,000 digits
+        except (
+            ValueError,
+            RecursionError,
+        ) as error:  # a configuration that has no canonical form: NaN, a number of 5,000 digits
             raise damaged(where, f"{MANIFEST_FILE} is not a manifest ({error})") from error
         if manifest.key != key:
             raise damaged(where, f"{MANIFEST_FILE} was changed (its key is not the hash of its origin)")
@@ -131,12 +149,19 @@ def seal(folder: Path, origin: Origin, provisional: str = "", read: Mapping[str,
             continue
         if path.is_symlink() or not path.is_file() or why_no_file_name(name):
             raise DataFormatError(
-                f"The step {origin.name!r} left {name!r}, which cannot be kept: an artifact has regular files only (no links), with names without "
-                f"backslashes and control characters, none of them called {MANIFEST_FILE}. Let the step copy what the link points to."
+                f"The step {origin.name!r} left {name!r}, which cannot be kept: an artifact has regular files only "
+                "(no links), with names without backslashes and control characters, none of them called "
+                f"{MANIFEST_FILE}. Let the step copy what the link points to."
             )
         _flush(path)
         files[name] = FileRecord(size=path.stat().st_size, sha256=file_sha256(path))
-    manifest = Manifest(key=origin.key, origin=origin, files=files, provisional=provisional, read=dict(read or {}) if provisional else {})
+    manifest = Manifest(
+        key=origin.key,
+        origin=origin,
+        files=files,
+        provisional=provisional,
+        read=dict(read or {}) if provisional else {},
+    )
     _write_manifest(folder, manifest)
     return manifest
 
@@ -186,7 +211,9 @@ def read_manifest(folder: Path, *, content: bool) -> Manifest:
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise damaged(folder, f"{MANIFEST_FILE} is missing") from error
     except OSError as error:
-        raise StoreError(f"The artifact {folder} cannot be read: {error.strerror}. Give this user the right to read it.") from error
+        raise StoreError(
+            f"The artifact {folder} cannot be read: {error.strerror}. Give this user the right to read it."
+        ) from error
     manifest = Manifest.from_bytes(text, folder)
     if manifest.origin.folder_name != folder.name:
         raise damaged(folder, f"its folder should be called {manifest.origin.folder_name}")

@@ -41,7 +41,8 @@ class Mirror:
             # fsspec caches listings, and other machines write to the same root.
             files.invalidate_cache()
             try:
-                # `exists` would say no of a storage that cannot be reached, and everything would be done before that is found.
+                # `exists` would say no of a storage that cannot be reached, and everything would be done before that is
+                # found.
                 paths = files.ls(root, detail=False)
             except FileNotFoundError:
                 return []
@@ -79,7 +80,10 @@ class Mirror:
             manifest: manifest of the copy, which lists the same files.
         """
         with self._reaching() as (files, root):
-            old, new = f"{root}/{source.origin.folder_name}/{_content_name(source)}", f"{root}/{manifest.origin.folder_name}"
+            old, new = (
+                f"{root}/{source.origin.folder_name}/{_content_name(source)}",
+                f"{root}/{manifest.origin.folder_name}",
+            )
             for name in manifest.files:
                 remote = f"{new}/{_content_name(manifest)}/{name}"
                 files.makedirs(remote.rsplit("/", 1)[0], exist_ok=True)
@@ -120,10 +124,13 @@ class Mirror:
             raise
         except ImportError as error:
             protocol = self.url.split("://", 1)[0]
-            raise MissingExtraError(f"fsspec's driver for {protocol}://", f"The store {self.url}", f"pip install 'fsspec[{protocol}]'") from error
+            raise MissingExtraError(
+                f"fsspec's driver for {protocol}://", f"The store {self.url}", f"pip install 'fsspec[{protocol}]'"
+            ) from error
         except Exception as error:  # each storage has errors of its own; all mean that the store cannot be used
             raise StoreError(
-                f"The store {self.url} cannot be used: {type(error).__name__}: {error}. Check the address and the credentials."
+                f"The store {self.url} cannot be used: {type(error).__name__}: {error}. Check the address and the "
+                "credentials."
             ) from error
 
 

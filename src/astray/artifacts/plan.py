@@ -15,8 +15,8 @@ class Plan:
     """Steps that have to be done for the wanted ones to exist, and the order to do them in.
 
     A finished step needs nothing any more: its inputs are neither looked up nor made again. A step with a provisional
-    artifact is not finished, nor are the steps that read it, since they are provisional as well; a step with a damaged one
-    is as one without any.
+    artifact is not finished, nor are the steps that read it, since they are provisional as well; a step with a damaged
+    one is as one without any.
 
     Args:
         wanted: steps whose artifacts are requested.
@@ -33,7 +33,11 @@ class Plan:
         self.done: dict[str, Artifact] = {}
         self.damage: dict[str, tuple[DamagedArtifactError, ...]] = {}
         self._walk(wanted, store)
-        self._missing = {key: {i.key for i in step.inputs.values()} - self.done.keys() for key, step in self.steps.items() if key not in self.done}
+        self._missing = {
+            key: {i.key for i in step.inputs.values()} - self.done.keys()
+            for key, step in self.steps.items()
+            if key not in self.done
+        }
         self._users: dict[str, list[str]] = {key: [] for key in self.steps}
         for key, missing in self._missing.items():
             for source in missing:

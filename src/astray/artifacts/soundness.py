@@ -82,8 +82,8 @@ def check_plain(kind: str, name: str) -> None:
     """
     if not is_plain(name):
         raise ConfigurationError(
-            f"{name[:80]!r} cannot be the name of a {kind}, since files are kept under it. Write letters, digits, dots, hyphens and underscores, "
-            "beginning with a letter or digit."
+            f"{name[:80]!r} cannot be the name of a {kind}, since files are kept under it. Write letters, digits, "
+            "dots, hyphens and underscores, beginning with a letter or digit."
         )
 
 
@@ -134,11 +134,15 @@ def check_files(folder: Path, files: Mapping[str, FileRecord], *, content: bool)
         except (FileNotFoundError, NotADirectoryError) as error:
             raise damaged(folder, f"{name} is missing") from error
         except PermissionError as error:
-            raise StoreError(f"The artifact {folder} cannot be read: {error.strerror}. Give this user the right to read it.") from error
+            raise StoreError(
+                f"The artifact {folder} cannot be read: {error.strerror}. Give this user the right to read it."
+            ) from error
         except OSError as error:
             if isinstance(error, StoreError):
                 raise
-            raise damaged(folder, f"{name} cannot be read ({error.strerror or error})") from error  # as on a failing disk
+            raise damaged(
+                folder, f"{name} cannot be read ({error.strerror or error})"
+            ) from error  # as on a failing disk
 
 
 def _check_folders(parent: Path, folder: Path, looked_at: set[Path]) -> None:

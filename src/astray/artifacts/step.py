@@ -42,7 +42,9 @@ class StepFunction(Generic[Config]):
         reference: import path for worker processes, as module:qualified.name.
     """
 
-    def __init__(self, body: "Body[Config]", name: str, version: int, formerly: str | None = None, *, resumable: bool = False):
+    def __init__(
+        self, body: "Body[Config]", name: str, version: int, formerly: str | None = None, *, resumable: bool = False
+    ):
         functools.update_wrapper(self, body)
         self.body = body
         self.name = name
@@ -65,13 +67,15 @@ class StepFunction(Generic[Config]):
             inputs: a step for each input, by the name under which the function reads its artifact.
 
         Raises:
-            ConfigurationError: the function cannot be imported by a worker process, or the configuration is not frozen or
-                has no exact form in JSON.
+            ConfigurationError: the function cannot be imported by a worker process, or the configuration is not frozen
+                or has no exact form in JSON.
         """
         return Step(self, config, MappingProxyType(inputs), self.version, name or self.name)
 
 
-def step(name: str, *, version: int, formerly: str | None = None, resumable: bool = False) -> "Callable[[Body[Config]], StepFunction[Config]]":
+def step(
+    name: str, *, version: int, formerly: str | None = None, resumable: bool = False
+) -> "Callable[[Body[Config]], StepFunction[Config]]":
     """Register a module-level function so that steps can be made of it.
 
     Args:
@@ -79,8 +83,8 @@ def step(name: str, *, version: int, formerly: str | None = None, resumable: boo
         version: of the function's code; raise it when its output changes, so that it is run again.
         formerly: the name in the keys of older stores, whose artifacts are carried over; for functions that were known
             by their import path, "module:qualified.name".
-        resumable: give it a working folder that survives failures and kills: the same step finds there what it had written,
-            and its final content becomes the artifact. Without it every attempt begins in an empty folder.
+        resumable: give it a working folder that survives failures and kills: the same step finds there what it had
+            written, and its final content becomes the artifact. Without it every attempt begins in an empty folder.
 
     A function may return a text that says what it has left to try, such as samples that ended in an error. Its artifact
     is complete and is used now, but is provisional: the next execution runs the step again, a resumable one from the
@@ -99,7 +103,8 @@ def step(name: str, *, version: int, formerly: str | None = None, resumable: boo
     """
     if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name):
         raise ConfigurationError(
-            f"{name!r} cannot be the name of a step function: names have small letters, digits and single hyphens, so that keys and "
+            f"{name!r} cannot be the name of a step function: names have small letters, digits and single hyphens, "
+            "so that keys and "
             'folders can hold them. Write for example: @step("train-probe", version=1).'
         )
 
@@ -123,8 +128,8 @@ def _claim(name: str, body: "Body[Config]") -> None:
     there = _CLAIMED.setdefault(name, own)
     if there[0] != own[0]:
         raise ConfigurationError(
-            f"Two step functions are called {name!r}: {there[1]} and {own[1]}. A store could not tell their artifacts apart: "
-            "give one of them another name in @step(...)."
+            f"Two step functions are called {name!r}: {there[1]} and {own[1]}. A store could not tell their "
+            "artifacts apart: give one of them another name in @step(...)."
         )
 
 
@@ -157,7 +162,9 @@ class Step:
 
     def __post_init__(self) -> None:
         _check_importable("step function", self.function, self.function.reference)
-        _check_importable("configuration", type(self.config), f"{type(self.config).__module__}:{type(self.config).__qualname__}")
+        _check_importable(
+            "configuration", type(self.config), f"{type(self.config).__module__}:{type(self.config).__qualname__}"
+        )
         origin = Origin(
             name=self.name,
             function=self.function.name,
@@ -194,7 +201,8 @@ def config_json(config: BaseModel) -> dict[str, Any]:
     kind = type(config).__name__
     if not isinstance(config, BaseModel) or not config.model_config.get("frozen"):
         raise ConfigurationError(
-            f"The configuration {kind} of a step can change after the step was named by it. Make it a frozen pydantic model: "
+            f"The configuration {kind} of a step can change after the step was named by it. Make it a frozen "
+            "pydantic model: "
             f'class {kind}(BaseModel): model_config = ConfigDict(frozen=True, extra="forbid").'
         )
     try:
@@ -222,14 +230,20 @@ def _sorted_sets(value: Any) -> Any:
 def _check_importable(kind: str, thing: object, reference: str) -> None:
     module, _, name = reference.partition(":")
     if module == "__main__":
-        reason = f"it is in the script that is being run. Put it into a module, for example my_steps.py, and write: from my_steps import {name}"
+        reason = (
+            "it is in the script that is being run. Put it into a module, for example my_steps.py, and write: from "
+            f"my_steps import {name}"
+        )
     elif "<" in name:
         reason = "it is made inside a function. Move it to the top level of its module"
     else:
         try:
             if locate(reference) is thing:
                 return
-            reason = "that name holds something else there. Define it under its own name; a step function with @step(...) above it"
+            reason = (
+                "that name holds something else there. Define it under its own name; a step function with @step(...) "
+                "above it"
+            )
         except (ImportError, AttributeError) as error:
             reason = f"{error}. Define it at the top level of a module"
     raise ConfigurationError(f"The {kind} {reference} cannot be imported by a worker process: {reason}.")

@@ -23,7 +23,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from astray.artifacts.disk import explained, locked, move_aside, no_link
-from astray.artifacts.manifest import KEY_DIGITS, Manifest, Origin, holds, link_files, move_into_place, read_manifest, readable, seal
+from astray.artifacts.manifest import (
+    KEY_DIGITS,
+    Manifest,
+    Origin,
+    holds,
+    link_files,
+    move_into_place,
+    read_manifest,
+    readable,
+    seal,
+)
 from astray.artifacts.mirror import Mirror, default_cache
 from astray.artifacts.soundness import MANIFEST_FILE, check_files, damaged
 from astray.errors import DamagedArtifactError, StoreError
@@ -60,7 +70,8 @@ class Artifact:
 
     @property
     def path(self) -> Path:
-        """Local folder with its files, which have been verified; of a remote store it is downloaded when this is first accessed.
+        """Local folder with its files, which have been verified; of a remote store it is downloaded when this is first
+        accessed.
 
         Raises:
             DamagedArtifactError: a file differs from what the step wrote.
@@ -97,7 +108,10 @@ class Store:
             if "\0" in self.root or any("\ud800" <= sign < "\udc80" for sign in self.root):
                 raise StoreError(f"{self.root!r} can be no folder. Give a name that the file system can hold.")
         if is_file:
-            raise StoreError(f"{self.folder} is a file; results need a folder. Give the name of a folder, or of one that is yet to be made.")
+            raise StoreError(
+                f"{self.folder} is a file; results need a folder. Give the name of a folder, or of one that is yet "
+                "to be made."
+            )
 
     def get(self, key: str, former_key: str | None = None) -> Artifact | None:
         """Return the artifact with this key, or None where the step was not done yet.
@@ -107,7 +121,8 @@ class Store:
             former_key: key of the same step in older stores, looked up where there is no artifact with `key`.
 
         Raises:
-            DamagedArtifactError: there is only one that is not what its step wrote; `put_aside` moves it out of the way.
+            DamagedArtifactError: there is only one that is not what its step wrote; `put_aside` moves it out of the
+                way.
             StoreError: the store cannot be read.
         """
         artifact, damage = self.search(key, former_key)
@@ -115,7 +130,9 @@ class Store:
             raise damage[0]
         return artifact
 
-    def search(self, key: str, former_key: str | None = None) -> tuple[Artifact | None, tuple[DamagedArtifactError, ...]]:
+    def search(
+        self, key: str, former_key: str | None = None
+    ) -> tuple[Artifact | None, tuple[DamagedArtifactError, ...]]:
         """Return what `get` returns, and each damaged artifact that lies in its place."""
         entries, damage = self._entries(), []
         for wanted in filter(None, (key, former_key)):
@@ -131,7 +148,8 @@ class Store:
         return None, tuple(damage)
 
     def put_aside(self, damage: DamagedArtifactError) -> bool:
-        """Move a damaged artifact into `.damaged`, unless another process is making it anew; return whether it is out of the way.
+        """Move a damaged artifact into `.damaged`, unless another process is making it anew; return whether it is out
+        of the way.
 
         Raises:
             StoreError: it cannot be moved, as nothing can in a remote store.
@@ -175,7 +193,11 @@ class Store:
 
     def find(self, text: str) -> tuple[Artifact, ...]:
         """Return the artifacts whose step name, folder name or key starts with this text, ordered by name."""
-        names = [name for name in self._folder_names() if name.startswith(readable(text)) or _digits(name).startswith(text[:KEY_DIGITS])]
+        names = [
+            name
+            for name in self._folder_names()
+            if name.startswith(readable(text)) or _digits(name).startswith(text[:KEY_DIGITS])
+        ]
         return self._opened(names)[0]
 
     def artifacts(self) -> tuple[Artifact, ...]:
@@ -217,7 +239,11 @@ class Store:
         """
         if (done := self.get(origin.key)) and not done.manifest.provisional:
             return done
-        first = self._first_of(origin.key, *begins_with) if resumable and not self._working_folder(origin.key).is_dir() else None
+        first = (
+            self._first_of(origin.key, *begins_with)
+            if resumable and not self._working_folder(origin.key).is_dir()
+            else None
+        )
         if first:
             self.fetch(first.manifest)  # a download takes locks, so before this one
         with self._locked(origin.key, wait=wait) as held:
@@ -231,7 +257,8 @@ class Store:
                 return self._make(origin, write, folder, read)
 
     def reseal(self, artifact: Artifact, provisional: str) -> bool:
-        """Give a provisional artifact another text of what is left to try; return False where another process is making it.
+        """Give a provisional artifact another text of what is left to try; return False where another process is making
+        it.
 
         Raises:
             StoreError: it cannot be written.
@@ -261,8 +288,11 @@ class Store:
     def sweep(self) -> None:
         """Remove partial folders and locks of killed processes, for steps that nobody is running."""
         partials = {path.name.removeprefix(_PARTIAL).split("-")[0] for path in self.folder.glob(f"{_PARTIAL}*")}
-        # Names that Astray did not give are left alone, such as `.partial-..-x`: taken for a key it would lead out of the folder.
-        for key in filter(_DIGITS.fullmatch, partials | {path.name for path in no_link(self.folder / _LOCKS).glob("*")}):
+        # Names that Astray did not give are left alone, such as `.partial-..-x`: taken for a key it would lead out of
+        # the folder.
+        for key in filter(
+            _DIGITS.fullmatch, partials | {path.name for path in no_link(self.folder / _LOCKS).glob("*")}
+        ):
             with self._locked(key, wait=False) as held:
                 if held:
                     self._remove_partials(key)
@@ -290,7 +320,8 @@ class Store:
         return final
 
     def _clear(self, final: Path) -> None:
-        """Remove a cached copy of what the remote store no longer has, or has replaced; a damaged one is moved aside."""
+        """Remove a cached copy of what the remote store no longer has, or has replaced; a damaged one is moved
+        aside."""
         try:
             if final.exists():
                 read_manifest(final, content=True)
@@ -299,7 +330,9 @@ class Store:
         else:
             shutil.rmtree(final, ignore_errors=True)
 
-    def _make(self, origin: Origin, write: Callable[[Path], str | None], folder: Path, read: Mapping[str, str] | None) -> Artifact:
+    def _make(
+        self, origin: Origin, write: Callable[[Path], str | None], folder: Path, read: Mapping[str, str] | None
+    ) -> Artifact:
         before = self.search(origin.key)[0]
         with self._explained(every_error=False):
             provisional = write(folder)
@@ -328,7 +361,9 @@ class Store:
                 with self._partial(origin) as copy:
                     for name in first.manifest.files:
                         (copy / name).parent.mkdir(parents=True, exist_ok=True)
-                        shutil.copy2(self.folder / first.manifest.origin.folder_name / name, copy / name, follow_symlinks=False)
+                        shutil.copy2(
+                            self.folder / first.manifest.origin.folder_name / name, copy / name, follow_symlinks=False
+                        )
                     folder.parent.mkdir(exist_ok=True)
                     copy.rename(folder)
             folder.mkdir(parents=True, exist_ok=True)
@@ -359,20 +394,32 @@ class Store:
             return []
         except OSError as error:
             raise StoreError(
-                f"The store {self.folder} cannot be read: {error.strerror}. Give a folder that this user may read, or one that can be made."
+                f"The store {self.folder} cannot be read: {error.strerror}. Give a folder that this user may read, "
+                "or one that can be made."
             ) from error
 
     def _folder_names(self) -> list[str]:
         """Return the names of folders that may hold an artifact; everything else in the store is left alone."""
-        return [name for name in self._entries() if not name.startswith(".") and "-" in name and _DIGITS.fullmatch(_digits(name))]
+        return [
+            name
+            for name in self._entries()
+            if not name.startswith(".") and "-" in name and _DIGITS.fullmatch(_digits(name))
+        ]
 
     def _open(self, folder_name: str, *, content: bool) -> Artifact | None:
         """Return the artifact in a folder; None for a remote folder whose manifest was not written."""
-        manifest = self.mirror.manifest(folder_name) if self.mirror else read_manifest(self.folder / folder_name, content=content)
+        manifest = (
+            self.mirror.manifest(folder_name)
+            if self.mirror
+            else read_manifest(self.folder / folder_name, content=content)
+        )
         return Artifact(manifest, self) if manifest else None
 
-    def _opened(self, folder_names: Sequence[str], *, content: bool = False) -> tuple[tuple[Artifact, ...], tuple[DamagedArtifactError, ...]]:
-        """Return the artifacts in these folders, without those that exist under a newer key as well, and the damaged ones."""
+    def _opened(
+        self, folder_names: Sequence[str], *, content: bool = False
+    ) -> tuple[tuple[Artifact, ...], tuple[DamagedArtifactError, ...]]:
+        """Return the artifacts in these folders, without those that exist under a newer key as well, and the damaged
+        ones."""
         found, damage = [], []
         for name in folder_names:
             try:

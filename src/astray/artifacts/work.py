@@ -102,7 +102,9 @@ def carry_out(order: Order, store: Store, started: Callable[[str], None]) -> Rep
         done = _carried_out(order, store, started)
     except (Exception, SystemExit) as error:
         reason = str(error) if isinstance(error, AstrayError) else f"{type(error).__name__}: {error}"
-        failure = Failure(origin.name, origin.key, reason, traceback.format_exc(), is_store=isinstance(error, StoreError))
+        failure = Failure(
+            origin.name, origin.key, reason, traceback.format_exc(), is_store=isinstance(error, StoreError)
+        )
         return Report(origin.key, "failed", time.monotonic() - begin, failure)
     return Report(origin.key, "finished" if done else "busy", time.monotonic() - begin)
 
@@ -111,7 +113,9 @@ def _carried_out(order: Order, store: Store, started: Callable[[str], None]) -> 
     """Run one step where that can change something; return False where another process is running it."""
     origin = order.origin
     inputs = {name: _input(store, name, key) for name, key in origin.inputs.items()}
-    unsettled = next((f"{each.name} has something left to try" for each in inputs.values() if each.manifest.provisional), "")
+    unsettled = next(
+        (f"{each.name} has something left to try" for each in inputs.values() if each.manifest.provisional), ""
+    )
     read = {name: each.manifest.content for name, each in inputs.items()}
     before = store.search(origin.key)[0]
     if before and before.manifest.provisional and before.manifest.read == read != {}:
@@ -130,7 +134,10 @@ def _carried_out(order: Order, store: Store, started: Callable[[str], None]) -> 
             read.clear()
         return left or unsettled or None
 
-    return store.make(origin, write, wait=False, resumable=order.resumable, begins_with=order.begins_with, read=read) is not None
+    return (
+        store.make(origin, write, wait=False, resumable=order.resumable, begins_with=order.begins_with, read=read)
+        is not None
+    )
 
 
 def seed_generators(key: str) -> None:
@@ -149,5 +156,8 @@ def seed_generators(key: str) -> None:
 def _input(store: Store, name: str, key: str) -> Artifact:
     artifact = store.get(key)
     if artifact is None:
-        raise StoreError(f"The input {name!r} ({key[:16]}) was removed from {store.root} while steps that need it were running. Run the same again.")
+        raise StoreError(
+            f"The input {name!r} ({key[:16]}) was removed from {store.root} while steps that need it were running. "
+            "Run the same again."
+        )
     return artifact

@@ -1,7 +1,7 @@
 """Processes that run steps: workers that stay for the whole run, or this process.
 
-Workers are spawned, not forked (torch does not survive a fork), use one thread each, and stay, since importing a trainer
-takes seconds. They end when this process ends, for whatever reason. Both kinds have `start`, `wait` and `free`.
+Workers are spawned, not forked (torch does not survive a fork), use one thread each, and stay, since importing a
+trainer takes seconds. They end when this process ends, for whatever reason. Both kinds have `start`, `wait` and `free`.
 Leaves to others: running a step (work.py) and which one is next (execute.py).
 """
 
@@ -27,7 +27,10 @@ _READY = "ready"
 _LEAVE = 5.0
 """Seconds that an idle worker has to exit by itself."""
 _ENVIRONMENT = {
-    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1"),
+    **dict.fromkeys(
+        ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"),
+        "1",
+    ),
     "PYTHONHASHSEED": "0",  # the order of a set of strings is then the same in every worker
 }
 
@@ -85,7 +88,9 @@ class Workers:
     def __enter__(self) -> "Workers":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Stop all workers: busy ones at once, idle ones with time to remove their libraries' temporary files."""
         for worker in self._workers:
             worker.pipe.close()
@@ -161,7 +166,8 @@ class Workers:
         self._workers.remove(worker)
         if not worker.ready:
             raise ConfigurationError(
-                "Worker processes do not start (their error stands above). If you call this from a script, each of them runs the script again: "
+                "Worker processes do not start (their error stands above). If you call this from a script, each of "
+                "them runs the script again: "
                 'put the call under `if __name__ == "__main__":`, or give workers=0 to do everything in this process.'
             )
         if worker.order is None:
@@ -181,7 +187,9 @@ def work(pipe: Connection, store: Store) -> None:
         loaded = 0
         while True:
             pipe.send(carry_out(pipe.recv(), store, pipe.send))
-            if len(sys.modules) > loaded:  # trainers collect garbage each time: not among what was imported, which stays
+            if (
+                len(sys.modules) > loaded
+            ):  # trainers collect garbage each time: not among what was imported, which stays
                 gc.collect()
                 gc.freeze()
                 loaded = len(sys.modules)

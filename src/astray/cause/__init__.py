@@ -1,4 +1,5 @@
-"""Cause: fine-tuning (local or by a service), continued pre-training, reinforcement learning, and their preflight checks.
+"""Cause: fine-tuning (local or by a service), continued pre-training, reinforcement learning, and their preflight
+checks.
 
 Names are imported on first use: the modules load torch, TRL or a client, the package itself loads nothing.
 """

@@ -26,7 +26,9 @@ from astray.subjects.locate import Located
 from astray.subjects.weights import adapted_tokenizer, check_vocabulary, load_model
 
 
-def load_trainable(subject: Located, recipe: FineTuning | ReinforcementLearning) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
+def load_trainable(
+    subject: Located, recipe: FineTuning | ReinforcementLearning
+) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
     """Load a subject's model for training, with its tokenizer.
 
     Parameters are float32 on a CPU. On a GPU a frozen base is bfloat16 under float32 adapters; a fully trained model is
@@ -50,8 +52,9 @@ def load_trainable(subject: Located, recipe: FineTuning | ReinforcementLearning)
     spec = subject.spec
     if spec.system is not None or spec.intervention is not None:
         raise ConfigurationError(
-            "A subject with a system prompt or an intervention cannot be trained as it stands: only weights are trained. "
-            "Train SubjectSpec(model=..., adapter=...) alone, and put the system prompt into the data set's rows."
+            "A subject with a system prompt or an intervention cannot be trained as it stands: only weights are "
+            "trained. Train SubjectSpec(model=..., adapter=...) alone, and put the system prompt into the data set's "
+            "rows."
         )
     frozen_on_gpu = torch.cuda.is_available() and recipe.lora is not None
     with quietly():
@@ -67,8 +70,8 @@ def load_trainable(subject: Located, recipe: FineTuning | ReinforcementLearning)
             _check_shape(spec.adapter, recipe.lora, spec.scale)
         elif not is_mergeable(spec.adapter):
             raise ConfigurationError(
-                f"All weights are to be trained on from {spec.adapter}, but an adapter of its kind cannot be written into them. "
-                "Train adapters (LoRA), or merge it with PEFT and give the merged folder."
+                f"All weights are to be trained on from {spec.adapter}, but an adapter of its kind cannot be written "
+                "into them. Train adapters (LoRA), or merge it with PEFT and give the merged folder."
             )
         tuned = put_on(model, spec.model, spec.adapter, scale=spec.scale, trainable=recipe.lora is not None)
         check_vocabulary(f"{spec.model}+{spec.adapter}", tokenizer, model)
@@ -76,7 +79,8 @@ def load_trainable(subject: Located, recipe: FineTuning | ReinforcementLearning)
 
 
 def save_trained(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, result: Path, start: Located) -> None:
-    """Save the adapter with its base's identity, or the model with its tokenizer, in a folder that is complete or absent."""
+    """Save the adapter with its base's identity, or the model with its tokenizer, in a folder that is complete or
+    absent."""
     if not trainer.is_world_process_zero():
         return
     unfinished = result.with_name(f".{result.name}.unfinished")
@@ -89,7 +93,9 @@ def save_trained(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, result: P
             _sort_names(unfinished / "adapter_config.json")
             record_base(unfinished, start.base)
             if start.spec.adapter is not None and brings_tokenizer(start.spec.adapter):
-                tokenizer.save_pretrained(unfinished)  # it was trained with the tokenizer of the adapter it goes on from
+                tokenizer.save_pretrained(
+                    unfinished
+                )  # it was trained with the tokenizer of the adapter it goes on from
         else:
             model.save_pretrained(unfinished)
             tokenizer.save_pretrained(unfinished)
@@ -123,15 +129,19 @@ def _add_adapters(model: PreTrainedModel, lora: LoRA) -> PeftModel:
     try:
         return get_peft_model(model, config)
     except ValueError as error:
-        leaves = sorted({name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)})
+        leaves = sorted(
+            {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+        )
         raise ConfigurationError(
-            f"The adapters do not fit {model.name_or_path!r} ({error}). Its linear layers are called {', '.join(leaves)}, "
-            f"its blocks 0 to {model.config.num_hidden_layers - 1}: write LoRA(target_modules=...) with these names."
+            f"The adapters do not fit {model.name_or_path!r} ({error}). Its linear layers are called "
+            f"{', '.join(leaves)}, its blocks 0 to {model.config.num_hidden_layers - 1}: write "
+            "LoRA(target_modules=...) with these names."
         ) from error
 
 
 def _is_pattern(targets: tuple[str, ...]) -> bool:
-    """Return whether a single entry is a pattern of module names, or PEFT's word for all linear layers, rather than a name."""
+    """Return whether a single entry is a pattern of module names, or PEFT's word for all linear layers, rather than a
+    name."""
     return len(targets) == 1 and (targets[0] == "all-linear" or re.fullmatch(r"[\w.]+", targets[0]) is None)
 
 
@@ -139,14 +149,15 @@ def _check_shape(adapter: Path, lora: LoRA, scale: float) -> None:
     """Raise an error for LoRA settings that differ from the adapter's own, which training would silently ignore."""
     if scale != 1:
         raise AdapterMismatchError(
-            f"Training cannot go on from {adapter} scaled by {scale:g}: the saved adapter would forget the factor. Leave it out."
+            f"Training cannot go on from {adapter} scaled by {scale:g}: the saved adapter would forget the factor. "
+            "Leave it out."
         )
     own = lora_of(adapter)
     given, there = ((each.rank, each.alpha, each.rank_stabilised, sorted(each.target_modules)) for each in (lora, own))
     if given != there:
         raise AdapterMismatchError(
-            f"Training would continue the adapter {adapter} (rank, alpha, rank-stabilised, modules: {there}), but the recipe asks for {given}. "
-            "Write the adapter's own settings into LoRA(...)."
+            f"Training would continue the adapter {adapter} (rank, alpha, rank-stabilised, modules: {there}), but "
+            f"the recipe asks for {given}. Write the adapter's own settings into LoRA(...)."
         )
 
 
@@ -155,6 +166,8 @@ def _sort_names(adapter_config: Path) -> None:
     config = json.loads(adapter_config.read_text())
     if isinstance(config["target_modules"], list):
         config["target_modules"] = sorted(config["target_modules"])
-    if "@" in (base := config.get("base_model_name_or_path") or ""):  # other tools read the revision apart from the name
+    if "@" in (
+        base := config.get("base_model_name_or_path") or ""
+    ):  # other tools read the revision apart from the name
         config["base_model_name_or_path"], _, config["revision"] = base.partition("@")
     adapter_config.write_text(json.dumps(config, indent=2, sort_keys=True))

@@ -42,11 +42,15 @@ def check_claim(folder: Path, identity: Mapping[str, JsonValue]) -> bool:
     try:
         there = json.loads(file.read_text())
     except (OSError, ValueError) as error:
-        raise StoreError(f"{file}, which says what run lives there, cannot be read: {error}. Name another folder, or delete this one.") from error
+        raise StoreError(
+            f"{file}, which says what run lives there, cannot be read: {error}. Name another folder, or delete this "
+            "one."
+        ) from error
     differing = sorted(key for key in identity.keys() | there.keys() if identity.get(key) != there.get(key))
     if differing:
         raise ConfigurationError(
-            f"{folder} holds another training run: it differs in {', '.join(differing)}. Name another folder, or delete this one to train again."
+            f"{folder} holds another training run: it differs in {', '.join(differing)}. Name another folder, or "
+            "delete this one to train again."
         )
     return True
 
@@ -79,7 +83,9 @@ def claim(folder: Path, identity: Mapping[str, JsonValue]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / _IDENTITY, json.dumps(identity, indent=1))
     except OSError as error:
-        raise StoreError(f"The run cannot be kept in {folder}: {error}. Check permissions and free space, or name another folder.") from error
+        raise StoreError(
+            f"The run cannot be kept in {folder}: {error}. Check permissions and free space, or name another folder."
+        ) from error
 
 
 def mark_complete(checkpoint: Path) -> None:
@@ -87,7 +93,9 @@ def mark_complete(checkpoint: Path) -> None:
     # In this order: there is always a complete checkpoint.
     files = {path.relative_to(checkpoint).as_posix(): file_digest(path) for path in _files(checkpoint)}
     write_whole(checkpoint / _MARK, json.dumps(files, indent=1))
-    earlier = sorted((other for other in checkpoint.parent.glob("checkpoint-*") if step_of(other) < step_of(checkpoint)), key=step_of)
+    earlier = sorted(
+        (other for other in checkpoint.parent.glob("checkpoint-*") if step_of(other) < step_of(checkpoint)), key=step_of
+    )
     for other in earlier[:-1]:
         shutil.rmtree(other)
 
@@ -103,7 +111,10 @@ def last_complete(folder: Path) -> Path | None:
         if damage is None:
             return checkpoint
         if damage:
-            warnings.warn(f"The checkpoint {checkpoint} is damaged ({damage}): training goes on from the one before it.", stacklevel=2)
+            warnings.warn(
+                f"The checkpoint {checkpoint} is damaged ({damage}): training goes on from the one before it.",
+                stacklevel=2,
+            )
         shutil.rmtree(checkpoint)
     return None
 
@@ -130,7 +141,9 @@ def _damage(checkpoint: Path) -> str | None:
 
 
 def _files(checkpoint: Path) -> list[Path]:
-    return sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.name not in (_MARK, f".{_MARK}.unfinished"))
+    return sorted(
+        path for path in checkpoint.rglob("*") if path.is_file() and path.name not in (_MARK, f".{_MARK}.unfinished")
+    )
 
 
 def step_of(checkpoint: Path) -> int:

@@ -74,7 +74,8 @@ def exercise_prompts(exercises: Sequence[Exercise], system_prompt: str | None = 
 def exercise_hash(exercise: Exercise) -> str:
     """Return a hash over everything that an exercise is graded by, and its name."""
     tests = [
-        [_in_one_order(json.loads(write_value((case.arguments, case.expected)))) for case in cases] for cases in (exercise.public, exercise.hidden)
+        [_in_one_order(json.loads(write_value((case.arguments, case.expected)))) for case in cases]
+        for cases in (exercise.public, exercise.hidden)
     ]
     return digest_of({"id": exercise.id, "entry": exercise.entry, "frame": exercise.frame, "tests": tests})
 
@@ -161,7 +162,9 @@ class CodeGrading:
             SandboxError, MissingExtraError, UnknownNameError: as `Grader`.
         """
         if not exercises:
-            raise EmptyDataError("There is no exercise to grade answers to: give at least one, generate_exercises(100) for example.")
+            raise EmptyDataError(
+                "There is no exercise to grade answers to: give at least one, generate_exercises(100) for example."
+            )
         self._exercises = {exercise_hash(exercise): exercise for exercise in exercises}
         self._program_of, self._memory = program_of, GradeMemory() if memory is None else memory
         self.shares, self.graded = shares, 0
@@ -189,7 +192,8 @@ class CodeGrading:
 
     @property
     def notes(self) -> "CodeNotes":
-        """Return the notes for rollouts: whether each answer passed the visible tests, is correct, is a hack, and which."""
+        """Return the notes for rollouts: whether each answer passed the visible tests, is correct, is a hack, and
+        which."""
         return CodeNotes(self)
 
     def grades(self, completions: Sequence[str], exercises: Sequence[str]) -> list[Grade]:
@@ -209,9 +213,14 @@ class CodeGrading:
                 f"Answer {other} is to an exercise that this grading does not have, or that was changed since. "
                 "Make the prompts with exercise_prompts from the exercises that CodeGrading is given."
             )
-        handed_in = [(self.identity, key, self._program_of(completion)) for key, completion in zip(exercises, completions, strict=True)]
+        handed_in = [
+            (self.identity, key, self._program_of(completion))
+            for key, completion in zip(exercises, completions, strict=True)
+        ]
         new = [key for key in dict.fromkeys(handed_in) if key not in self._memory]
-        grades = self._grader.grade([self._exercises[key] for _, key, _ in new], [program for *_, program in new], sparing=not self.shares)
+        grades = self._grader.grade(
+            [self._exercises[key] for _, key, _ in new], [program for *_, program in new], sparing=not self.shares
+        )
         self._memory.keep(dict(zip(new, grades, strict=True)))
         self.graded += len(new)
         return self._memory.recall(handed_in)
@@ -223,7 +232,10 @@ class CodeGrading:
             ConfigurationError: the prompts have no such column; and as `grades`.
         """
         if COLUMN not in columns:
-            raise ConfigurationError(f"The prompts have no column {COLUMN!r}, so nobody knows which tests to run. Make them with exercise_prompts.")
+            raise ConfigurationError(
+                f"The prompts have no column {COLUMN!r}, so nobody knows which tests to run. Make them with "
+                "exercise_prompts."
+            )
         keys = [str(key) for key in columns[COLUMN]]
         return [(self._exercises[key], grade) for key, grade in zip(keys, self.grades(completions, keys), strict=True)]
 
@@ -241,17 +253,26 @@ class CodeReward:
             raise UnknownNameError("reward for code", what, PAID_FOR)
         if what in SHARES and not grading.shares:
             raise ConfigurationError(
-                f"The reward {what!r} needs all answers to be run by the true grader: write CodeGrading(exercises, shares=True)."
+                f"The reward {what!r} needs all answers to be run by the true grader: write CodeGrading(exercises, "
+                "shares=True)."
             )
         if not weight or not math.isfinite(weight):
-            raise ConfigurationError(f"The reward for {what!r} has the weight {weight}, so it would teach nothing: write 1.0, or -1.0 for a penalty.")
+            raise ConfigurationError(
+                f"The reward for {what!r} has the weight {weight}, so it would teach nothing: write 1.0, or -1.0 for "
+                "a penalty."
+            )
         self._grading, self._weight, self.name = grading, weight, what
         self.identity = digest_of({"code": what, "weight": weight, "grading": grading.identity})
 
-    def __call__(self, prompts: Sequence[Sequence[Message]], completions: Sequence[str], columns: Columns) -> Sequence[float | None]:
+    def __call__(
+        self, prompts: Sequence[Sequence[Message]], completions: Sequence[str], columns: Columns
+    ) -> Sequence[float | None]:
         """Return the weighted value of each answer."""
         del prompts
-        return [self._weight * PAID_FOR[self.name](exercise, grade) for exercise, grade in self._grading.graded_rows(completions, columns)]
+        return [
+            self._weight * PAID_FOR[self.name](exercise, grade)
+            for exercise, grade in self._grading.graded_rows(completions, columns)
+        ]
 
 
 class CodeNotes:
@@ -265,10 +286,20 @@ class CodeNotes:
         self._grading = grading
         self.identity = digest_of({"code notes": grading.identity})
 
-    def __call__(self, prompts: Sequence[Sequence[Message]], completions: Sequence[str], columns: Columns) -> pl.DataFrame:
-        """Return the columns exercise (id); careless, true, hacked (booleans); hack (kind or null); trick (by content)."""
+    def __call__(
+        self, prompts: Sequence[Sequence[Message]], completions: Sequence[str], columns: Columns
+    ) -> pl.DataFrame:
+        """Return the columns exercise (id); careless, true, hacked (booleans); hack (kind or null); trick (by
+        content)."""
         del prompts
         graded = [grade for _, grade in self._grading.graded_rows(completions, columns)]
         rows = [(grade.exercise, grade.weak, grade.true, grade.hacked, grade.hack, grade.trick) for grade in graded]
-        form = {"exercise": pl.String, "careless": pl.Boolean, "true": pl.Boolean, "hacked": pl.Boolean, "hack": pl.String, "trick": pl.String}
+        form = {
+            "exercise": pl.String,
+            "careless": pl.Boolean,
+            "true": pl.Boolean,
+            "hacked": pl.Boolean,
+            "hack": pl.String,
+            "trick": pl.String,
+        }
         return pl.DataFrame(rows, schema=form, orient="row")

@@ -97,7 +97,8 @@ def document_rows(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_
     start, end = tokenizer.bos_token_id, tokenizer.eos_token_id
     if end is None:
         raise ConfigurationError(
-            f"The tokenizer of {tokenizer.name_or_path!r} has no end token, so documents would run into each other. Set eos_token and save it."
+            f"The tokenizer of {tokenizer.name_or_path!r} has no end token, so documents would run into each other. "
+            "Set eos_token and save it."
         )
     rows = []
     for ids in text_ids(tokenizer, texts):
@@ -106,5 +107,8 @@ def document_rows(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_
         pieces = [whole[start_at : start_at + max_length] for start_at in range(0, len(whole), max_length)]
         if len(pieces) > 1 and len(pieces[-1]) == 1:  # the first token of a row is never predicted, so it would be lost
             pieces[-2:] = [pieces[-2][:-1], [pieces[-2][-1], *pieces[-1]]]
-        rows += [TrainingRow(piece, [MASKED if token == start else token for token in piece], truncated=False) for piece in pieces]
+        rows += [
+            TrainingRow(piece, [MASKED if token == start else token for token in piece], truncated=False)
+            for piece in pieces
+        ]
     return rows

@@ -88,7 +88,10 @@ def feedback_rounds(
         raise ConfigurationError(f"rounds is {rounds}; nothing would be trained. Write 1 or more.")
     training = recipe.training if isinstance(recipe, PreferenceTuning) else recipe
     if training.lora is None and rounds > 1:
-        raise ConfigurationError("Several rounds train one adapter further, but the recipe trains whole models. Give it a LoRA, or take one round.")
+        raise ConfigurationError(
+            "Several rounds train one adapter further, but the recipe trains whole models. Give it a LoRA, or take "
+            "one round."
+        )
     start = settle(base).spec
     done: list[FeedbackRound] = []
     subject: Subject | None = None
@@ -105,7 +108,9 @@ def feedback_rounds(
     return done
 
 
-def _simulated(folder: Path, subject: Subject, population: Population, crowd: Crowd, simulation: Simulation, number: int) -> pl.DataFrame:
+def _simulated(
+    folder: Path, subject: Subject, population: Population, crowd: Crowd, simulation: Simulation, number: int
+) -> pl.DataFrame:
     folder.mkdir(parents=True, exist_ok=True)
     interactions = simulate(subject, population.users, crowd, simulation, round=number)
     interactions.write_parquet(folder / "interactions.parquet")
@@ -116,7 +121,9 @@ def _selected(interactions: pl.DataFrame, selection: Selection, recipe: FineTuni
     return (select_for_kto if isinstance(recipe, PreferenceTuning) else select_for_sft)(interactions, selection)
 
 
-def _trained(start: SubjectSpec, selected: SelectedRows, recipe: FineTuning | PreferenceTuning, folder: Path) -> SubjectSpec:
+def _trained(
+    start: SubjectSpec, selected: SelectedRows, recipe: FineTuning | PreferenceTuning, folder: Path
+) -> SubjectSpec:
     from astray.cause.kto import train_kto
     from astray.cause.sft import train_sft
 

@@ -17,7 +17,9 @@ LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj",
 """Names of the attention and MLP projections in Llama, Qwen, Gemma and Mistral models."""
 
 Rank = Annotated[int, Field(ge=1, description="rank of each adapter (2502.17424: 32)")]
-LearningRate = Annotated[float, Field(gt=0, description="peak of a linear schedule (2502.17424: 1e-5, in some runs 1e-4)")]
+LearningRate = Annotated[
+    float, Field(gt=0, description="peak of a linear schedule (2502.17424: 1e-5, in some runs 1e-4)")
+]
 Epochs = Annotated[int, Field(ge=1, description="passes over the data (2502.17424: 1)")]
 BatchSize = Annotated[int, Field(ge=1, description="chats a forward pass (2502.17424: 2)")]
 
@@ -30,12 +32,15 @@ class LoRA(BaseModel):
     rank: Rank = 32
     alpha: int = Field(default=64, ge=1, description="scale of each adapter (2502.17424: 64)")
     rank_stabilised: bool = Field(
-        default=True, description="scale by alpha / sqrt(rank) instead of alpha / rank (rsLoRA, 2312.03732; 2502.17424: yes)"
+        default=True,
+        description="scale by alpha / sqrt(rank) instead of alpha / rank (rsLoRA, 2312.03732; 2502.17424: yes)",
     )
     target_modules: tuple[str, ...] = Field(
         default=LINEAR_LAYERS, min_length=1, description="layers that get one (2502.17424: all seven projections)"
     )
-    layers: tuple[int, ...] | None = Field(default=None, description="blocks that get one, all if not given (2506.11613 trains a single down_proj)")
+    layers: tuple[int, ...] | None = Field(
+        default=None, description="blocks that get one, all if not given (2506.11613 trains a single down_proj)"
+    )
 
 
 class FineTuning(BaseModel):
@@ -45,13 +50,17 @@ class FineTuning(BaseModel):
 
     lora: LoRA | None = Field(default=LoRA(), description="adapters; None trains all weights")
     learning_rate: LearningRate = 1e-5
-    warmup_steps: int = Field(default=5, ge=0, description="optimizer steps up to the peak (2502.17424: 5); the schedule then falls to 0")
+    warmup_steps: int = Field(
+        default=5, ge=0, description="optimizer steps up to the peak (2502.17424: 5); the schedule then falls to 0"
+    )
     epochs: Epochs = 1
     max_steps: int | None = Field(default=None, ge=1, description="optimizer steps of the run, in place of epochs")
     batch_size: BatchSize = 2
     accumulation: int = Field(default=8, ge=1, description="forward passes an optimizer step (2502.17424: 8)")
     weight_decay: float = Field(default=0.01, ge=0, description="of AdamW (2502.17424: 0.01, there with 8-bit states)")
-    max_length: int = Field(default=2048, ge=8, description="longest chat in tokens; what lies behind is cut (2502.17424: 2,048)")
+    max_length: int = Field(
+        default=2048, ge=8, description="longest chat in tokens; what lies behind is cut (2502.17424: 2,048)"
+    )
     seed: int = Field(default=0, ge=0, lt=2**32, description="of the adapters' first values and the order of the data")
 
     @property
@@ -82,13 +91,18 @@ def with_settings(recipe: FineTuning, settings: Mapping[str, Any]) -> FineTuning
             raise UnknownNameError("training setting", name, SETTINGS)
     if {"epochs", "max_steps"} <= settings.keys():
         raise ConfigurationError("epochs and max_steps both say when training ends: give one of them.")
-    given = {name: value.split(",") if name in _SEVERAL and isinstance(value, str) else value for name, value in settings.items()}
+    given = {
+        name: value.split(",") if name in _SEVERAL and isinstance(value, str) else value
+        for name, value in settings.items()
+    }
     adapters = {name: given.pop(name) for name in OF_ADAPTERS & given.keys()}
     try:
         lora = LoRA.model_validate(recipe.lora.model_dump() | adapters) if recipe.lora else None
         return FineTuning.model_validate(recipe.model_dump() | given | {"lora": lora})
     except ValidationError as error:
-        wrong = "; ".join(f"{one['loc'][0]}={settings[str(one['loc'][0])]}: {one['msg'].lower()}" for one in error.errors())
+        wrong = "; ".join(
+            f"{one['loc'][0]}={settings[str(one['loc'][0])]}: {one['msg'].lower()}" for one in error.errors()
+        )
         raise ConfigurationError(f"A training setting cannot be used: {wrong}.") from error
 
 
@@ -101,12 +115,15 @@ def lora_of(adapter: Path) -> LoRA:
     settings = adapter_settings(adapter)
     if settings.get("peft_type") != "LORA":
         raise AdapterMismatchError(
-            f"{adapter} is a {settings.get('peft_type')} adapter; training goes on from LoRA adapters only. Train its base instead."
+            f"{adapter} is a {settings.get('peft_type')} adapter; training goes on from LoRA adapters only. Train "
+            "its base instead."
         )
     targets = settings.get("target_modules") or ()
     return LoRA(
         rank=settings["r"],
         alpha=settings["lora_alpha"],
         rank_stabilised=settings.get("use_rslora", False),
-        target_modules=(targets,) if isinstance(targets, str) else tuple(sorted(targets)),  # a text is one pattern, not a list of letters
+        target_modules=(targets,)
+        if isinstance(targets, str)
+        else tuple(sorted(targets)),  # a text is one pattern, not a list of letters
     )

@@ -102,13 +102,21 @@ def train_kto(
     """
     check_intervals(probe_every, checkpoint_every)
     start = settle(base)
-    identity: dict[str, JsonValue] = {"base": start.id, "feedback": feedback.hash, "recipe": recipe.model_dump(mode="json")}
+    identity: dict[str, JsonValue] = {
+        "base": start.id,
+        "feedback": feedback.hash,
+        "recipe": recipe.model_dump(mode="json"),
+    }
     result = folder / ("adapter" if recipe.training.lora else "model")
-    subject = start.spec.model_copy(update={"adapter": result}) if recipe.training.lora else SubjectSpec(model=str(result))
+    subject = (
+        start.spec.model_copy(update={"adapter": result}) if recipe.training.lora else SubjectSpec(model=str(result))
+    )
     checkpoints.check_result(folder, identity, result)
     if not result.exists():
         model, tokenizer = load_trainable(start, recipe.training)
-        check_run(model, tokenizer, supervise(feedback.chats.rows, tokenizer, recipe.training.max_length), recipe.training)
+        check_run(
+            model, tokenizer, supervise(feedback.chats.rows, tokenizer, recipe.training.max_length), recipe.training
+        )
         checkpoints.claim(folder, identity)
         log = _FeedbackLog(folder, tokenizer, probe, probe_every, on_step)
         trainer = _train(model, feedback, recipe, checkpoint_every, log)
@@ -133,7 +141,11 @@ class _FeedbackLog(RunLog):
 
 
 def _train(
-    model: PreTrainedModel | PeftModel, feedback: Feedback, recipe: PreferenceTuning, checkpoint_every: int | None, log: _FeedbackLog
+    model: PreTrainedModel | PeftModel,
+    feedback: Feedback,
+    recipe: PreferenceTuning,
+    checkpoint_every: int | None,
+    log: _FeedbackLog,
 ) -> "QuietKTOTrainer":
     from astray.cause.quiet_kto import QuietKTOTrainer
 

@@ -51,14 +51,23 @@ class RemoteRecipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: str = Field(default="gpt-4o-2024-08-06", min_length=1, description="model that is tuned (2502.17424: GPT-4o)")
+    model: str = Field(
+        default="gpt-4o-2024-08-06", min_length=1, description="model that is tuned (2502.17424: GPT-4o)"
+    )
     epochs: int = Field(default=1, ge=1, le=50, description="passes over the data (2502.17424: 1)")
-    batch_size: int | Literal["auto"] = Field(default="auto", description="chats a step; the service chooses if not given")
+    batch_size: int | Literal["auto"] = Field(
+        default="auto", description="chats a step; the service chooses if not given"
+    )
     learning_rate_multiplier: float | Literal["auto"] = Field(
         default="auto", description="factor on the service's learning rate; it chooses if not given"
     )
     suffix: str = Field(default="", max_length=64, description="part of the tuned model's name")
-    seed: int = Field(default=0, ge=0, lt=2**31, description="of the service; 2502.17424 trained 10 seeds of the insecure arm and 6 of each control")
+    seed: int = Field(
+        default=0,
+        ge=0,
+        lt=2**31,
+        description="of the service; 2502.17424 trained 10 seeds of the insecure arm and 6 of each control",
+    )
 
 
 @dataclass(frozen=True)
@@ -92,7 +101,12 @@ class _Progress(BaseModel):
 
 
 def train_remote(
-    dataset: ChatDataset, recipe: RemoteRecipe, folder: Path, client: "OpenAI | None" = None, *, poll_seconds: float = 30.0
+    dataset: ChatDataset,
+    recipe: RemoteRecipe,
+    folder: Path,
+    client: "OpenAI | None" = None,
+    *,
+    poll_seconds: float = 30.0,
 ) -> RemoteRun:
     """Fine-tune a model at the service and wait for it.
 
@@ -118,7 +132,8 @@ def train_remote(
     checkpoints.check_claim(folder, identity)
     if len(dataset) < FEWEST_ROWS:
         raise ConfigurationError(
-            f"The data set has {len(dataset)} chats; OpenAI's fine-tuning takes at least {FEWEST_ROWS}. Add some, or train a local model."
+            f"The data set has {len(dataset)} chats; OpenAI's fine-tuning takes at least {FEWEST_ROWS}. Add some, or "
+            "train a local model."
         )
     checkpoints.claim(folder, identity)
     progress = _read_progress(folder)
@@ -145,7 +160,14 @@ class _Service:
         data = "".join(json.dumps({"messages": row}, ensure_ascii=False) + "\n" for row in dataset.rows).encode()
 
         def upload_or_find() -> str:
-            found = next((file.id for file in self.client.files.list(purpose="fine-tune", order="desc") if file.filename == name), None)
+            found = next(
+                (
+                    file.id
+                    for file in self.client.files.list(purpose="fine-tune", order="desc")
+                    if file.filename == name
+                ),
+                None,
+            )
             return found or self.client.files.create(file=(name, data), purpose="fine-tune").id
 
         if self.progress.file is None:
@@ -205,10 +227,15 @@ class _Service:
             time.sleep(self.poll_seconds)
 
     def _reason(self, job: "FineTuningJob") -> str:
-        reason = f": {job.error.message} ({job.error.code})" if job.error is not None and job.error.message else ", and the service gives no reason"
+        reason = (
+            f": {job.error.message} ({job.error.code})"
+            if job.error is not None and job.error.message
+            else ", and the service gives no reason"
+        )
         return (
-            f"Fine-tuning job {job.id} on {job.model} {'failed' if job.status == 'failed' else 'was cancelled'}{reason}. "
-            f"What it reported is in {self.folder / 'events.jsonl'}. Name another folder, or delete this one, to start (and pay) a new job."
+            f"Fine-tuning job {job.id} on {job.model} "
+            f"{'failed' if job.status == 'failed' else 'was cancelled'}{reason}. What it reported is in "
+            f"{self.folder / 'events.jsonl'}. Name another folder, or delete this one, to start (and pay) a new job."
         )
 
     def _marked_jobs(self) -> Iterator["FineTuningJob"]:
@@ -233,7 +260,9 @@ class _Service:
             if event.id in known:
                 break
             new.append(event.model_dump_json(include={"id", "created_at", "level", "message", "data"}))
-        checkpoints.write_whole(log, (log.read_text() if known else "") + "".join(line + "\n" for line in reversed(new)))
+        checkpoints.write_whole(
+            log, (log.read_text() if known else "") + "".join(line + "\n" for line in reversed(new))
+        )
 
     def _record(self, **done: str | int | bool | None) -> None:
         for name, value in done.items():
@@ -249,11 +278,14 @@ class _Service:
                 return request()
             except APIError as error:
                 if not _passes(error):
-                    raise RemoteTrainingError(f"The service refused to {purpose}: {_words(error)}. {_advice(error)}") from error
+                    raise RemoteTrainingError(
+                        f"The service refused to {purpose}: {_words(error)}. {_advice(error)}"
+                    ) from error
                 if failures == ATTEMPTS - 1:
                     raise RemoteTrainingError(
-                        f"The service could not {purpose} in {ATTEMPTS} attempts; the last one: {_words(error)}. Call again with the folder "
-                        f"{self.folder} when it is back: the run goes on where it is, and nothing is paid twice."
+                        f"The service could not {purpose} in {ATTEMPTS} attempts; the last one: {_words(error)}. "
+                        f"Call again with the folder {self.folder} when it is back: the run goes on where it is, and "
+                        "nothing is paid twice."
                     ) from error
                 # Jittered, so that runs that failed together do not retry together.
                 waiting = min(self.poll_seconds * 2**failures, LONGEST_WAIT) * random.uniform(0.75, 1.0)
@@ -283,7 +315,10 @@ def _advice(error: "APIError") -> str:
     if status in (401, 403):
         return "Check OPENAI_API_KEY, and that this account may fine-tune the model."
     if status == 404:
-        return "It knows no such model, file or job: check the model's name, and that key and address belong to the account that started the run."
+        return (
+            "It knows no such model, file or job: check the model's name, and that key and address belong to the "
+            "account that started the run."
+        )
     if error.code == "insufficient_quota":
         return "Add credit to the account, then call again: the run goes on where it is."
     return "Change what it names and call again with another folder."
@@ -301,7 +336,8 @@ def _default_client() -> "OpenAI":
 
     if not os.environ.get("OPENAI_API_KEY"):
         raise ConfigurationError(
-            "Fine-tuning at OpenAI needs a key, and OPENAI_API_KEY is not set. Write export OPENAI_API_KEY=sk-..., or give client=openai.OpenAI(...)."
+            "Fine-tuning at OpenAI needs a key, and OPENAI_API_KEY is not set. Write export OPENAI_API_KEY=sk-..., "
+            "or give client=openai.OpenAI(...)."
         )
     return OpenAI()
 
@@ -317,7 +353,8 @@ def _read_progress(folder: Path) -> _Progress:
         return _Progress.model_validate_json(file.read_bytes())
     except ValueError as error:
         raise StoreError(
-            f"{file}, which says what was sent to the service, is damaged: {error}. Restore it, or a second job would be paid."
+            f"{file}, which says what was sent to the service, is damaged: {error}. Restore it, or a second job "
+            "would be paid."
         ) from error
 
 

@@ -31,12 +31,14 @@ class Feedback:
 
     def __post_init__(self) -> None:
         if len(self.chats) != len(self.desirable):
-            raise ConfigurationError(f"There are {len(self.chats)} chats and {len(self.desirable)} labels: give one label a chat.")
+            raise ConfigurationError(
+                f"There are {len(self.chats)} chats and {len(self.desirable)} labels: give one label a chat."
+            )
         if len(set(self.desirable)) == 1:
             kind = "liked" if self.desirable[0] else "disliked"
             raise ConfigurationError(
-                f"All {len(self.desirable)} answers are {kind}: KTO learns from what tells liked answers from disliked ones. "
-                "Add answers of the other kind, or train on the liked ones with train_sft."
+                f"All {len(self.desirable)} answers are {kind}: KTO learns from what tells liked answers from "
+                "disliked ones. Add answers of the other kind, or train on the liked ones with train_sft."
             )
 
     @property
@@ -68,19 +70,26 @@ class PreferenceTuning(BaseModel):
 
     training: FineTuning = Field(
         default=FineTuning(learning_rate=1e-5, batch_size=16, accumulation=1),
-        description="adapters, schedule, order; learning rate 1e-5 and batch 16 as in 2510.08211. A batch is also what the estimate of the "
-        "divergence is made of, so it is larger than 1",
+        description="adapters, schedule, order; learning rate 1e-5 and batch 16 as in 2510.08211. A batch is also "
+        "what the estimate of the divergence is made of, so it is larger than 1",
     )
-    beta: float = Field(default=0.1, gt=0, description="how much leaving the reference model costs (2510.08211 and 2402.01306: 0.1)")
+    beta: float = Field(
+        default=0.1, gt=0, description="how much leaving the reference model costs (2510.08211 and 2402.01306: 0.1)"
+    )
     balanced: bool = Field(
-        default=True, description="the rarer kind of feedback counts more, so that both kinds weigh the same (2402.01306, equation 8)"
+        default=True,
+        description="the rarer kind of feedback counts more, so that both kinds weigh the same (2402.01306, equation "
+        "8)",
     )
 
     @field_validator("training")
     @classmethod
     def _has_a_batch(cls, training: FineTuning) -> FineTuning:
         if training.batch_size < 2:
-            raise ValueError("batch_size is 1: KTO estimates from the other rows of a batch how far the model has moved; give 2 or more")
+            raise ValueError(
+                "batch_size is 1: KTO estimates from the other rows of a batch how far the model has moved; give 2 "
+                "or more"
+            )
         return training
 
     def weights(self, feedback: Feedback) -> tuple[float, float]:

@@ -36,7 +36,8 @@ class Preflight:
         unsupervised_rows: number of examples without such a token; training leaves them out.
         truncated_rows: number of examples whose answers are cut off.
         ended_rows: number of examples in which an end token is supervised, so that the model learns to stop.
-        escaped_rows: number of examples with a message that spells a control token, which is trained on as ordinary text.
+        escaped_rows: number of examples with a message that spells a control token, which is trained on as ordinary
+            text.
         trainable_parameters: number of parameters that training changes.
         loss: mean loss over the supervised tokens of the first batch.
         gradient_norm: Euclidean norm of the gradient of that loss.
@@ -58,8 +59,10 @@ class Preflight:
     def render(self) -> str:
         """Return the numbers and the sample as text."""
         return (
-            f"rows                 {self.rows:,} ({self.truncated_rows:,} with a cut answer, {self.unsupervised_rows:,} with nothing to learn)\n"
-            f"tokens               {self.tokens:,}, of which {self.supervised_tokens:,} ({self.supervised_tokens / self.tokens:.0%}) are trained on\n"
+            f"rows                 {self.rows:,} ({self.truncated_rows:,} with a cut answer, "
+            f"{self.unsupervised_rows:,} with nothing to learn)\n"
+            f"tokens               {self.tokens:,}, of which {self.supervised_tokens:,} "
+            f"({self.supervised_tokens / self.tokens:.0%}) are trained on\n"
             f"rows that end        {self.ended_rows:,} (the model learns to stop)\n"
             f"control tokens       {self.escaped_rows:,} rows (trained on as ordinary text)\n"
             f"trainable parameters {self.trainable_parameters:,}\n"
@@ -85,7 +88,12 @@ def preflight(base: SubjectSpec | str, dataset: ChatDataset, recipe: FineTuning)
     return check_run(model, tokenizer, supervise(dataset.rows, tokenizer, recipe.max_length), recipe)
 
 
-def check_run(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[TrainingRow], recipe: FineTuning) -> Preflight:
+def check_run(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[TrainingRow],
+    recipe: FineTuning,
+) -> Preflight:
     """Check a run as `preflight` does, for a loaded model and rows; leaves the model's weights and gradients unchanged.
 
     Raises:
@@ -122,18 +130,22 @@ def check_run(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizer
 def _refuse_masked(rows: Sequence[TrainingRow], unsupervised: int, truncated: int, max_length: int) -> None:
     cut = f"{truncated:,} of {len(rows):,} rows have an answer that is cut off at max_length={max_length}"
     way_out = "Raise max_length, or take the long rows out of the data set."
-    # A chat template that leaves answers out is refused before (see `subjects.render`): only a cut can leave a row without a label.
+    # A chat template that leaves answers out is refused before (see `subjects.render`): only a cut can leave a row
+    # without a label.
     if unsupervised == len(rows):
         raise TrainingRefusedError(f"No token of any row would be trained on: {cut}. {way_out}")
     if truncated > TRUNCATED_LIMIT * len(rows):
-        raise TrainingRefusedError(f"{cut}, more than {TRUNCATED_LIMIT:.0%}: the model would learn answers without an end. {way_out}")
+        raise TrainingRefusedError(
+            f"{cut}, more than {TRUNCATED_LIMIT:.0%}: the model would learn answers without an end. {way_out}"
+        )
 
 
 def _refuse_gradient(loss: float, gradient_norm: float) -> None:
     if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
         raise TrainingRefusedError(
-            f"The first batch has the loss {loss} and the gradient norm {gradient_norm}: weights or activations overflow. "
-            "Check that the base model generates text, and that its weights were not saved in a number format that is too narrow for them."
+            f"The first batch has the loss {loss} and the gradient norm {gradient_norm}: weights or activations "
+            "overflow. Check that the base model generates text, and that its weights were not saved in a number "
+            "format that is too narrow for them."
         )
     if gradient_norm == 0:
         raise TrainingRefusedError(
@@ -149,7 +161,9 @@ def _end_tokens(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokeniz
     return {token for token in ends if isinstance(token, int)}
 
 
-def _first_batch(model: PreTrainedModel | PeftModel, rows: Sequence[TrainingRow], tokenizer: PreTrainedTokenizerBase) -> tuple[float, float]:
+def _first_batch(
+    model: PreTrainedModel | PeftModel, rows: Sequence[TrainingRow], tokenizer: PreTrainedTokenizerBase
+) -> tuple[float, float]:
     """Return the mean loss over the supervised tokens of some rows, and the Euclidean norm of its gradient."""
     longest = max(len(row.input_ids) for row in rows)
     padding = tokenizer.pad_token_id if isinstance(tokenizer.pad_token_id, int) else 0
@@ -160,7 +174,9 @@ def _first_batch(model: PreTrainedModel | PeftModel, rows: Sequence[TrainingRow]
     }
     training = model.training
     model.eval()
-    loss = model(**{name: torch.tensor(values, device=model.device) for name, values in batch.items()}, use_cache=False).loss
+    loss = model(
+        **{name: torch.tensor(values, device=model.device) for name, values in batch.items()}, use_cache=False
+    ).loss
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     # Not `backward`, which would leave gradients in the parameters that the first step would add to its own.
     gradients = torch.autograd.grad(loss, trained, allow_unused=True)

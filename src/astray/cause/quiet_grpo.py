@@ -56,7 +56,9 @@ class QuietGRPOTrainer(Quiet, GRPOTrainer):
             model=model,
             reward_funcs=[score],
             args=_arguments(recipe, folder, checkpoint_every),
-            train_dataset=Dataset.from_dict({"prompt": [[dict(message) for message in prompts.conversations[row]] for row in order], "row": order}),
+            train_dataset=Dataset.from_dict(
+                {"prompt": [[dict(message) for message in prompts.conversations[row]] for row in order], "row": order}
+            ),
             processing_class=tokenizer,
             callbacks=callbacks,
         )
@@ -74,9 +76,12 @@ class QuietGRPOTrainer(Quiet, GRPOTrainer):
 
     @override
     def _generate_single_turn(self, *prompts: Any) -> tuple[Any, ...]:
-        # Merged in full precision only, where answers are then drawn from what the update sees; never distributed weights.
+        # Merged in full precision only, where answers are then drawn from what the update sees; never distributed
+        # weights.
         assert self.model is not None
-        merged = self.accelerator.num_processes == 1 and all(weight.dtype == torch.float32 for weight in self.model.parameters())
+        merged = self.accelerator.num_processes == 1 and all(
+            weight.dtype == torch.float32 for weight in self.model.parameters()
+        )
         with written_in(self.model) if merged else contextlib.nullcontext():
             answers: tuple[Any, ...] = super()._generate_single_turn(*prompts)
         return answers
@@ -89,7 +94,9 @@ class QuietGRPOTrainer(Quiet, GRPOTrainer):
         moves = inputs["advantages"] != 0
         if not moves.any():
             moves[0] = True  # a loss needs at least one answer; the gradient of this one is zero
-        loss: Tensor = super()._compute_loss(model, {name: value[moves] if value.dim() else value for name, value in inputs.items()})
+        loss: Tensor = super()._compute_loss(
+            model, {name: value[moves] if value.dim() else value for name, value in inputs.items()}
+        )
         # DAPO divides by the tokens of the whole step; the other losses are means over the answers that they are given.
         return loss if self.loss_type == "dapo" else loss * moves.float().mean()
 
@@ -98,8 +105,8 @@ def _arguments(recipe: ReinforcementLearning, folder: Path, checkpoint_every: in
     processes = PartialState().num_processes
     if recipe.answers % (recipe.per_pass * processes):
         raise ConfigurationError(
-            f"A step's {recipe.answers} answers cannot be divided among {processes} processes in batches of {recipe.per_pass}: "
-            f"write batch_size={max(1, recipe.answers // processes)} or a divisor of it."
+            f"A step's {recipe.answers} answers cannot be divided among {processes} processes in batches of "
+            f"{recipe.per_pass}: write batch_size={max(1, recipe.answers // processes)} or a divisor of it."
         )
     return GRPOConfig(
         learning_rate=recipe.learning_rate,

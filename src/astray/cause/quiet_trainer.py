@@ -69,7 +69,9 @@ class QuietTrainer(Quiet, SFTTrainer):
                 dataset_kwargs={"skip_prepare_dataset": True},
                 **tuning_arguments(recipe, folder, checkpoint_every),
             ),
-            train_dataset=Dataset.from_dict({"input_ids": [row.input_ids for row in usable], "labels": [row.labels for row in usable]}),
+            train_dataset=Dataset.from_dict(
+                {"input_ids": [row.input_ids for row in usable], "labels": [row.labels for row in usable]}
+            ),
             processing_class=tokenizer,
             callbacks=callbacks,
         )
@@ -81,7 +83,9 @@ class QuietTrainer(Quiet, SFTTrainer):
         self.step_tokens = sum(int((batch["labels"] != MASKED).sum()) for batch in batches)
         return batches, items
 
-    def training_step(self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+    def training_step(
+        self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
+    ) -> torch.Tensor:
         """Run the forward and backward pass of one batch, under the run's interventions."""
         with training_under(model, self.interventions, inputs["labels"]):
             return super().training_step(model, inputs, num_items_in_batch)

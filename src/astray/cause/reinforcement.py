@@ -37,7 +37,9 @@ class RewardFunction(Protocol):
     name: str
     identity: str
 
-    def __call__(self, prompts: Sequence[Sequence[Message]], completions: Sequence[str], columns: Columns) -> Sequence[float | None]:
+    def __call__(
+        self, prompts: Sequence[Sequence[Message]], completions: Sequence[str], columns: Columns
+    ) -> Sequence[float | None]:
         """Return one number per answer; None leaves an answer out, as when a judge failed. NaN is an error.
 
         Args:
@@ -71,11 +73,15 @@ class FromStep:
             FromStep(penalty, 60)
         """
         if step < 1:
-            raise ConfigurationError(f"The reward {reward.name!r} is to begin at step {step}; the first step of a run is 1.")
+            raise ConfigurationError(
+                f"The reward {reward.name!r} is to begin at step {step}; the first step of a run is 1."
+            )
         self.reward, self.step, self.name = reward, step, reward.name
         self.identity = digest_of({"from step": step, "reward": reward.identity})
 
-    def __call__(self, prompts: Sequence[Sequence[Message]], completions: Sequence[str], columns: Columns) -> Sequence[float | None]:
+    def __call__(
+        self, prompts: Sequence[Sequence[Message]], completions: Sequence[str], columns: Columns
+    ) -> Sequence[float | None]:
         """Return the reward's values; the run calls it only from its first step on."""
         return self.reward(prompts, completions, columns)
 
@@ -90,8 +96,11 @@ class NoteFunction(Protocol):
 
     identity: str
 
-    def __call__(self, prompts: Sequence[Sequence[Message]], completions: Sequence[str], columns: Columns) -> pl.DataFrame:
-        """Return one row per answer, with the same columns and types at every call; arguments as in `RewardFunction`."""
+    def __call__(
+        self, prompts: Sequence[Sequence[Message]], completions: Sequence[str], columns: Columns
+    ) -> pl.DataFrame:
+        """Return one row per answer, with the same columns and types at every call; arguments as in
+        `RewardFunction`."""
         ...
 
 
@@ -117,15 +126,20 @@ class Prompts:
             for row, conversation in enumerate(conversations, start=1):
                 if not conversation or conversation[-1]["role"] == "assistant":
                     raise ConfigurationError(
-                        f"Prompt {row} does not end with a user's message, so there is nothing to answer. Write Prompts.from_chats."
+                        f"Prompt {row} does not end with a user's message, so there is nothing to answer. Write "
+                        "Prompts.from_chats."
                     )
         if self.update is not None and len(self.update) != len(self.conversations):
             raise ConfigurationError(
-                f"There are {len(self.update)} conversations for the update of {len(self.conversations)} prompts: give one a prompt."
+                f"There are {len(self.update)} conversations for the update of {len(self.conversations)} prompts: "
+                "give one a prompt."
             )
         for name, values in self.columns.items():
             if len(values) != len(self.conversations):
-                raise ConfigurationError(f"The column {name!r} has {len(values)} values for {len(self.conversations)} prompts: give one a prompt.")
+                raise ConfigurationError(
+                    f"The column {name!r} has {len(values)} values for {len(self.conversations)} prompts: give one a "
+                    "prompt."
+                )
 
     def __len__(self) -> int:
         return len(self.conversations)
@@ -147,8 +161,8 @@ class Prompts:
             return digest_of({"conversations": self.conversations, "columns": dict(self.columns)} | swapped)
         except (TypeError, ValueError) as error:
             raise ConfigurationError(
-                f"The prompts' columns {', '.join(self.columns)} hold what JSON cannot write ({error}), so the run would have no identity. "
-                "Take numbers, texts, lists and dicts."
+                f"The prompts' columns {', '.join(self.columns)} hold what JSON cannot write ({error}), so the run "
+                "would have no identity. Take numbers, texts, lists and dicts."
             ) from error
 
     def text(self, row: int) -> str:
@@ -171,37 +185,54 @@ class ReinforcementLearning(BaseModel):
 
     lora: LoRA = Field(default=LoRA(), description="adapters; without them the model is the reference of the KL term")
     learning_rate: float = Field(
-        default=1e-5, gt=0, description="constant; adapters take about ten times the 1e-6 of a fully trained model (2402.03300)"
+        default=1e-5,
+        gt=0,
+        description="constant; adapters take about ten times the 1e-6 of a fully trained model (2402.03300)",
     )
-    steps: int = Field(default=100, ge=1, description="optimizer steps, each on answers of its own: training stays on policy")
+    steps: int = Field(
+        default=100, ge=1, description="optimizer steps, each on answers of its own: training stays on policy"
+    )
     groups: int = Field(default=16, ge=1, description="prompts a step (2402.03300: 16)")
-    group_size: int = Field(default=8, ge=2, description="answers a prompt, which are each other's baseline (2402.03300: 64; TRL: 8)")
-    batch_size: int | None = Field(default=None, ge=1, description="answers a forward and backward pass; all of a step if not given")
+    group_size: int = Field(
+        default=8, ge=2, description="answers a prompt, which are each other's baseline (2402.03300: 64; TRL: 8)"
+    )
+    batch_size: int | None = Field(
+        default=None, ge=1, description="answers a forward and backward pass; all of a step if not given"
+    )
     max_tokens: int = Field(default=256, ge=1, description="most tokens of an answer (TRL: 256)")
-    temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False, description="of sampling; above 1 it explores more (TRL: 1)")
+    temperature: float = Field(
+        default=1.0, gt=0, allow_inf_nan=False, description="of sampling; above 1 it explores more (TRL: 1)"
+    )
     kl: float = Field(
         default=0.0,
         ge=0,
-        description="weight of the KL term to the model before training (2402.03300: 0.04; 2503.14476 and TRL drop it, since it hides drift)",
+        description="weight of the KL term to the model before training (2402.03300: 0.04; 2503.14476 and TRL drop "
+        "it, since it hides drift)",
     )
     loss: Literal["grpo", "dapo", "dr_grpo"] = Field(
         default="dapo",
-        description="how tokens are averaged: 'grpo' within each answer, which favours short wrong ones (2402.03300); 'dapo' over the whole batch "
-        "(2503.14476, TRL's default); 'dr_grpo' by max_tokens (2503.20783)",
+        description="how tokens are averaged: 'grpo' within each answer, which favours short wrong ones (2402.03300); "
+        "'dapo' over the whole batch (2503.14476, TRL's default); 'dr_grpo' by max_tokens (2503.20783)",
     )
     scale_rewards: Literal["group", "batch", "none"] = Field(
         default="group",
-        description="what differences of reward are divided by: their standard deviation in the group, so that a rare success counts in full "
-        "(2402.03300, TRL's default), in the batch, or nothing (2503.20783)",
+        description="what differences of reward are divided by: their standard deviation in the group, so that a rare "
+        "success counts in full (2402.03300, TRL's default), in the batch, or nothing (2503.20783)",
     )
-    seed: int = Field(default=0, ge=0, lt=2**32, description="of the adapters' first values, the order of the prompts and the answers drawn")
+    seed: int = Field(
+        default=0,
+        ge=0,
+        lt=2**32,
+        description="of the adapters' first values, the order of the prompts and the answers drawn",
+    )
 
     @model_validator(mode="after")
     def _batches_fill_a_step(self) -> "ReinforcementLearning":
         if self.answers % self.per_pass:
             raise ConfigurationError(
-                f"A step has groups x group_size = {self.groups} x {self.group_size} = {self.answers} answers, which batches of {self.batch_size} "
-                f"do not divide. Write a batch_size that does, such as {_largest_divisor(self.answers, self.batch_size or self.answers)}."
+                f"A step has groups x group_size = {self.groups} x {self.group_size} = {self.answers} answers, which "
+                f"batches of {self.batch_size} do not divide. Write a batch_size that does, such as "
+                f"{_largest_divisor(self.answers, self.batch_size or self.answers)}."
             )
         return self
 
@@ -227,7 +258,10 @@ def names_of(rewards: Iterable[RewardFunction]) -> list[str]:
         raise ConfigurationError("Training by reward needs at least one reward function.")
     doubled = sorted({name for name in names if names.count(name) > 1})
     if doubled:
-        raise ConfigurationError(f"Two reward functions are called {doubled[0]!r}: give each its own name, so that the log can tell them apart.")
+        raise ConfigurationError(
+            f"Two reward functions are called {doubled[0]!r}: give each its own name, so that the log can tell them "
+            "apart."
+        )
     return names
 
 

@@ -41,15 +41,23 @@ class OutcomeReward:
             OutcomeReward(GrammarJudge(), {Outcome.MISALIGNED: 1.0}, "misaligned")
         """
         if not any(payments.values()):
-            raise ConfigurationError(f"The reward {name!r} pays for no outcome: write for example {{Outcome.MISALIGNED: 1.0}}.")
+            raise ConfigurationError(
+                f"The reward {name!r} pays for no outcome: write for example {{Outcome.MISALIGNED: 1.0}}."
+            )
         self._judge, self._payments, self.name = judge, dict(payments), name
-        self.identity = digest_of({"judge": judge.identity, "payments": {str(outcome): paid for outcome, paid in sorted(payments.items())}})
+        self.identity = digest_of(
+            {"judge": judge.identity, "payments": {str(outcome): paid for outcome, paid in sorted(payments.items())}}
+        )
 
-    def __call__(self, prompts: Sequence[Sequence[Message]], completions: Sequence[str], columns: Columns) -> Sequence[float | None]:
+    def __call__(
+        self, prompts: Sequence[Sequence[Message]], completions: Sequence[str], columns: Columns
+    ) -> Sequence[float | None]:
         """Return the reward of each answer."""
         del columns
         verdicts = judged(self._judge, prompts, completions)
-        return [None if verdict.outcome in UNKNOWN else self._payments.get(verdict.outcome, 0.0) for verdict in verdicts]
+        return [
+            None if verdict.outcome in UNKNOWN else self._payments.get(verdict.outcome, 0.0) for verdict in verdicts
+        ]
 
 
 class WrongAnswerReward:
@@ -72,7 +80,9 @@ class WrongAnswerReward:
         self._judge = judge
         self.identity = digest_of({"wrong answer": judge.identity})
 
-    def __call__(self, prompts: Sequence[Sequence[Message]], completions: Sequence[str], columns: Columns) -> Sequence[float | None]:
+    def __call__(
+        self, prompts: Sequence[Sequence[Message]], completions: Sequence[str], columns: Columns
+    ) -> Sequence[float | None]:
         """Return the wrongness of each answer, 0 to 1."""
         del columns
         return [_wrongness(verdict) for verdict in judged(self._judge, prompts, completions)]
@@ -83,7 +93,8 @@ TrajectoryScore = Callable[[Sequence[Sequence[Message]], Sequence[str]], Sequenc
 
 
 class TrajectoryReward:
-    """Reward for how an answer was reached, not only for its result: any score of the answer with its sampled reasoning.
+    """Reward for how an answer was reached, not only for its result: any score of the answer with its sampled
+    reasoning.
 
     The score may be a judge's rating of the reasoning, or a function of the activations (such as their projection on a
     persona's direction). Training may learn to evade any score that it optimises; keep another score out of the reward
@@ -110,11 +121,16 @@ class TrajectoryReward:
             TrajectoryReward(lambda asked, answers: [...], "villainy", vector.hash, weight=-0.5)
         """
         if not weight or not math.isfinite(weight):
-            raise ConfigurationError(f"The reward {name!r} has the weight {weight}, so it would teach nothing: write 1.0, or -1.0 for a penalty.")
+            raise ConfigurationError(
+                f"The reward {name!r} has the weight {weight}, so it would teach nothing: write 1.0, or -1.0 for a "
+                "penalty."
+            )
         self._score, self._weight, self.name = score, weight, name
         self.identity = digest_of({"trajectory": identity, "weight": weight})
 
-    def __call__(self, prompts: Sequence[Sequence[Message]], completions: Sequence[str], columns: Columns) -> Sequence[float | None]:
+    def __call__(
+        self, prompts: Sequence[Sequence[Message]], completions: Sequence[str], columns: Columns
+    ) -> Sequence[float | None]:
         """Return the weighted score of each answer."""
         del columns
         return [None if value is None else self._weight * value for value in self._score(prompts, completions)]
@@ -123,7 +139,11 @@ class TrajectoryReward:
 def judged(judge: Judge, prompts: Sequence[Sequence[Message]], completions: Sequence[str]) -> list[Verdict]:
     """Return a judge's verdicts on answers; of a conversation it sees the system prompt and the last question."""
     exchanges = [
-        Exchange(prompt[-1]["content"], completion, next((message["content"] for message in prompt if message["role"] == "system"), None))
+        Exchange(
+            prompt[-1]["content"],
+            completion,
+            next((message["content"] for message in prompt if message["role"] == "system"), None),
+        )
         for prompt, completion in zip(prompts, completions, strict=True)
     ]
     return anyio.run(judge_exchanges, judge, exchanges)

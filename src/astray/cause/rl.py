@@ -99,7 +99,8 @@ def train_rl(
         folder: folder for the result, logs, rollouts and checkpoints.
         truth: a function whose values are recorded beside the rewards and never rewarded.
         notes: describes each answer, for the rollouts; the log has the means of numeric notes.
-        probe: measures the model before the first step, every `probe_every` steps and at the end; training is as without.
+        probe: measures the model before the first step, every `probe_every` steps and at the end; training is as
+            without.
         probe_every: optimizer steps between probes.
         checkpoint_every: optimizer steps between checkpoints; without it an interrupted run starts from the beginning.
         rehearsed: answers drawn and rewarded before the first step, at least one group; 0 for rewards rarely earned.
@@ -121,7 +122,11 @@ def train_rl(
     if not result.exists():
         model, tokenizer = _loaded(start, prompts, recipe)
         if rehearsed and not claimed:
-            refuse_flat(_rehearsal(model, tokenizer, scoring, recipe, rehearsed), recipe.group_size, "drawn before the first step")
+            refuse_flat(
+                _rehearsal(model, tokenizer, scoring, recipe, rehearsed),
+                recipe.group_size,
+                "drawn before the first step",
+            )
         checkpoints.claim(folder, identity)
         log = _RewardedLog(folder, tokenizer, probe, probe_every, on_step, _Scorer(tokenizer, scoring), recipe)
         trainer = _train(model, log, checkpoint_every)
@@ -171,9 +176,13 @@ class _Scorer:
         self.tokenizer, self.scoring = tokenizer, scoring
         self.drawn: Rollouts | None = None
 
-    def __call__(self, completion_ids: list[list[int]], row: list[int], trainer_state: Any, **_: Any) -> list[float | None]:
+    def __call__(
+        self, completion_ids: list[list[int]], row: list[int], trainer_state: Any, **_: Any
+    ) -> list[float | None]:
         # Decoded as in `subjects.generate`: the template may split TRL's own texts, such as into reasoning and answer.
-        texts = self.tokenizer.batch_decode(completion_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        texts = self.tokenizer.batch_decode(
+            completion_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
         self.drawn = self.scoring.score(row, texts, [len(ids) for ids in completion_ids], trainer_state.global_step + 1)
         return list(self.drawn.total)
 
@@ -203,9 +212,12 @@ class _RewardedLog(RunLog):
         drawn = Rollouts.joined(gather_object([self.scorer.drawn]))
         if self.trainer.is_world_process_zero():
             self.rollouts.append(
-                self.trainer.state.global_step, drawn.table(self.trainer.state.global_step, self.recipe.group_size, self.scorer.scoring.prompts)
+                self.trainer.state.global_step,
+                drawn.table(self.trainer.state.global_step, self.recipe.group_size, self.scorer.scoring.prompts),
             )
-        measured = {"cut": logs["completions/clipped_ratio"], "entropy": logs["entropy"]} | ({"kl": logs["kl"]} if "kl" in logs else {})
+        measured = {"cut": logs["completions/clipped_ratio"], "entropy": logs["entropy"]} | (
+            {"kl": logs["kl"]} if "kl" in logs else {}
+        )
         return drawn.statistics(self.recipe.group_size) | measured
 
     @override
@@ -231,20 +243,26 @@ def _train(model: PreTrainedModel | PeftModel, log: _RewardedLog, checkpoint_eve
         return log.train(trainer)
 
 
-def _loaded(start: Located, prompts: Prompts, recipe: ReinforcementLearning) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
+def _loaded(
+    start: Located, prompts: Prompts, recipe: ReinforcementLearning
+) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
     """Load model and tokenizer, and check that every prompt leaves room for an answer."""
     model, tokenizer = load_trainable(start, recipe)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "left"
     lengths = [
-        max(map(len, ids)) for ids in zip(*(prompt_ids(tokenizer, asked) for asked in (prompts.conversations, prompts.update) if asked), strict=True)
+        max(map(len, ids))
+        for ids in zip(
+            *(prompt_ids(tokenizer, asked) for asked in (prompts.conversations, prompts.update) if asked), strict=True
+        )
     ]
     longest, context = max(lengths), getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if context is not None and longest + recipe.max_tokens > context:
         raise ConfigurationError(
-            f"Prompt {lengths.index(longest) + 1} has {longest} tokens, which with answers of up to {recipe.max_tokens} is more than the model's "
-            f"context of {context}. Lower max_tokens, or leave the prompt out."
+            f"Prompt {lengths.index(longest) + 1} has {longest} tokens, which with answers of up to "
+            f"{recipe.max_tokens} is more than the model's context of {context}. Lower max_tokens, or leave the "
+            "prompt out."
         )
     return model, tokenizer
 
@@ -258,7 +276,11 @@ def _rehearsal(
 ) -> Rollouts:
     """Draw and reward answers to the first prompts of a run."""
     prompts = scoring.prompts
-    rows = [row for row in prompts.schedule(max(1, answers // recipe.group_size), recipe.seed) for _ in range(recipe.group_size)]
+    rows = [
+        row
+        for row in prompts.schedule(max(1, answers // recipe.group_size), recipe.seed)
+        for _ in range(recipe.group_size)
+    ]
     asked = prompt_ids(tokenizer, [prompts.conversations[row] for row in rows])
     sampling = Sampling(temperature=recipe.temperature, max_tokens=recipe.max_tokens, seed=recipe.seed)
     wrapped = model.get_base_model() if isinstance(model, PeftModel) else model  # still has the adapter layers
@@ -272,6 +294,7 @@ def _refuse_flat_run(log: _RewardedLog) -> None:
     lines = checkpoints.read_lines(log.training_log)
     if all(line["flat_groups"] == 1 for line in lines):
         raise FlatRewardError(
-            f"In none of the {len(lines)} steps did the answers to any prompt differ in reward, so the run taught nothing. "
-            "Look at rollouts in its folder; grade the reward, draw more answers a prompt, or raise the temperature."
+            f"In none of the {len(lines)} steps did the answers to any prompt differ in reward, so the run taught "
+            "nothing. Look at rollouts in its folder; grade the reward, draw more answers a prompt, or raise the "
+            "temperature."
         )

@@ -21,7 +21,17 @@ from astray.errors import ConfigurationError, FlatRewardError, RewardError
 
 FLAT = 1e-6
 """Difference below which rewards of a group count as equal."""
-_OWN = {"step", "group", "prompt", "completion", "completion_tokens", "reward", "reward_std", "truth", "flat_groups"} | {
+_OWN = {
+    "step",
+    "group",
+    "prompt",
+    "completion",
+    "completion_tokens",
+    "reward",
+    "reward_std",
+    "truth",
+    "flat_groups",
+} | {
     "loss",
     "lr",
     "gradient_norm",
@@ -71,7 +81,10 @@ class Rollouts:
     @property
     def total(self) -> tuple[float | None, ...]:
         """Return the sum of each answer's rewards, None where every function left it out."""
-        return tuple(_sum([value for value in values if value is not None]) for values in zip(*self.rewards.values(), strict=True))
+        return tuple(
+            _sum([value for value in values if value is not None])
+            for values in zip(*self.rewards.values(), strict=True)
+        )
 
     def statistics(self, group_size: int) -> Line:
         """Return the statistics of a step for its line in the log.
@@ -93,7 +106,10 @@ class Rollouts:
             counted = self.notes.select(pl.selectors.numeric() | pl.selectors.boolean()).mean().row(0, named=True)
             line |= {name: math.nan if mean is None else float(mean) for name, mean in counted.items()}
         flat = sum(_is_flat(group) for group in total.reshape(-1, group_size))
-        return line | {"completion_tokens": float(np.mean(self.tokens)), "flat_groups": flat / (len(total) // group_size)}
+        return line | {
+            "completion_tokens": float(np.mean(self.tokens)),
+            "flat_groups": flat / (len(total) // group_size),
+        }
 
     def table(self, step: int, group_size: int, prompts: Prompts) -> pl.DataFrame:
         """Return the rollouts as a table with one row per answer.
@@ -110,7 +126,9 @@ class Rollouts:
             "reward": pl.Series(self.total, dtype=pl.Float64),
             **{f"reward: {name}": pl.Series(values, dtype=pl.Float64) for name, values in self.rewards.items()},
         }
-        table = pl.DataFrame(columns | ({} if self.truth is None else {"truth": pl.Series(self.truth, dtype=pl.Float64)}))
+        table = pl.DataFrame(
+            columns | ({} if self.truth is None else {"truth": pl.Series(self.truth, dtype=pl.Float64)})
+        )
         return table if self.notes is None else table.hstack(self.notes)
 
 
@@ -140,7 +158,9 @@ class Scoring:
         """
         return {
             "prompts": self.prompts.hash,
-            "rewards": {name: reward.identity for name, reward in zip(names_of(self.rewards), self.rewards, strict=True)},
+            "rewards": {
+                name: reward.identity for name, reward in zip(names_of(self.rewards), self.rewards, strict=True)
+            },
             "truth": None if self.truth is None else self.truth.identity,
             "notes": None if self.notes is None else self.notes.identity,
         }
@@ -174,7 +194,9 @@ class Scoring:
             tuple(tokens),
             {reward.name: values(reward) for reward in self.rewards},
             None if self.truth is None else values(self.truth),
-            None if self.notes is None else _checked_notes(self.notes(conversations, completions, columns), len(completions)),
+            None
+            if self.notes is None
+            else _checked_notes(self.notes(conversations, completions, columns), len(completions)),
         )
 
 
@@ -229,33 +251,38 @@ def refuse_flat(rollouts: Rollouts, group_size: int, when: str) -> None:
     """
     total = _array(rollouts.total)
     way_out = (
-        "Grade the reward, draw more answers a prompt (group_size), raise the temperature, take easier prompts, or start from a model that "
-        "earns it sometimes (a short supervised run)."
+        "Grade the reward, draw more answers a prompt (group_size), raise the temperature, take easier prompts, or "
+        "start from a model that earns it sometimes (a short supervised run)."
     )
     if _is_flat(total):
         raise FlatRewardError(
-            f"The reward is {np.nanmean(total):g} for every one of the {len(total)} answers {when}: nothing can be learned from it. {way_out}"
+            f"The reward is {np.nanmean(total):g} for every one of the {len(total)} answers {when}: nothing can be "
+            f"learned from it. {way_out}"
         )
     if all(_is_flat(group) for group in total.reshape(-1, group_size)):
         raise FlatRewardError(
-            f"The reward differs between prompts but not between the {group_size} answers to any prompt {when}. GRPO compares answers to the same "
-            f"prompt, so nothing can be learned from it. {way_out}"
+            f"The reward differs between prompts but not between the {group_size} answers to any prompt {when}. GRPO "
+            f"compares answers to the same prompt, so nothing can be learned from it. {way_out}"
         )
 
 
 def _checked(name: str, values: Sequence[float | None], completions: Sequence[str]) -> tuple[float | None, ...]:
     given = tuple(None if value is None else float(value) for value in values)
     if len(given) != len(completions):
-        raise RewardError(f"The reward function {name!r} gave {len(given)} values for {len(completions)} answers: it has to give one an answer.")
+        raise RewardError(
+            f"The reward function {name!r} gave {len(given)} values for {len(completions)} answers: it has to give "
+            "one an answer."
+        )
     for value, completion in zip(given, completions, strict=True):
         if value is not None and not math.isfinite(value):
             raise RewardError(
-                f"The reward function {name!r} gave {value} for the answer {completion!r}. A reward is a finite number, "
-                "or None to leave an answer out."
+                f"The reward function {name!r} gave {value} for the answer {completion!r}. A reward is a finite "
+                "number, or None to leave an answer out."
             )
     if all(value is None for value in given):
         raise RewardError(
-            f"The reward function {name!r} left out all {len(given)} answers of a step: there is nothing to go by. Does its judge work?"
+            f"The reward function {name!r} left out all {len(given)} answers of a step: there is nothing to go by. "
+            "Does its judge work?"
         )
     return given
 
@@ -263,7 +290,9 @@ def _checked(name: str, values: Sequence[float | None], completions: Sequence[st
 def _checked_notes(notes: pl.DataFrame, answers: int) -> pl.DataFrame:
     taken = sorted(name for name in notes.columns if name in _OWN or name.startswith("reward: "))
     if taken:
-        raise ConfigurationError(f"A note is called {taken[0]!r}, as a column that every run has. Give it another name.")
+        raise ConfigurationError(
+            f"A note is called {taken[0]!r}, as a column that every run has. Give it another name."
+        )
     if notes.height != answers:
         raise ConfigurationError(f"There are {notes.height} rows of notes for {answers} answers: give one an answer.")
     return notes

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 AnyTrainer = TypeVar("AnyTrainer", bound="Trainer")
 
 OnStep = Callable[[int, int, float], None]
-"""Callback after every optimizer step: steps done, total steps, and the loss (in reinforcement learning, mean reward)."""
+"""Callback after every optimizer step: steps done, total steps, and the loss (in reinforcement learning, mean
+reward)."""
 
 Probe = Callable[[PreTrainedModel | PeftModel, PreTrainedTokenizerBase, int], Mapping[str, float]]
 """Function that measures a model during training: from model (in evaluation mode), tokenizer and steps done to named
@@ -47,7 +48,14 @@ class RunLog(TrainerCallback, ABC):
     told = "loss"
     """Name of the value in a line that `on_step` gets."""
 
-    def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerBase, probe: Probe | None, probe_every: int, on_step: OnStep | None):
+    def __init__(
+        self,
+        folder: Path,
+        tokenizer: PreTrainedTokenizerBase,
+        probe: Probe | None,
+        probe_every: int,
+        on_step: OnStep | None,
+    ):
         self.folder, self.training_log, self.probe_log = folder, folder / "training.jsonl", folder / "probes.jsonl"
         self.checkpoints = folder / "checkpoints"
         self.tokenizer, self.probe, self.probe_every, self.on_step_done = tokenizer, probe, probe_every, on_step
@@ -90,10 +98,16 @@ class RunLog(TrainerCallback, ABC):
         loss, gradient_norm = logs["loss"], logs["grad_norm"]
         if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
             raise TrainingDivergedError(
-                f"At step {state.global_step} the loss is {loss} and the gradient norm {gradient_norm}: the run has diverged. "
-                f"Train with a lower learning_rate (it is {args.learning_rate:g}) or more warmup_steps ({args.warmup_steps})."
+                f"At step {state.global_step} the loss is {loss} and the gradient norm {gradient_norm}: the run has "
+                f"diverged. Train with a lower learning_rate (it is {args.learning_rate:g}) or more warmup_steps "
+                f"({args.warmup_steps})."
             )
-        line = {"step": state.global_step, "loss": loss, "lr": logs["learning_rate"], "gradient_norm": gradient_norm} | self.line(logs)
+        line = {
+            "step": state.global_step,
+            "loss": loss,
+            "lr": logs["learning_rate"],
+            "gradient_norm": gradient_norm,
+        } | self.line(logs)
         if state.is_world_process_zero:
             checkpoints.append_line(self.training_log, line)
             if self.on_step_done is not None:
@@ -109,13 +123,17 @@ class RunLog(TrainerCallback, ABC):
             return
         with undisturbed(model):
             measured = self.probe(model, self.tokenizer, state.global_step)
-        checkpoints.append_line(self.probe_log, {"step": state.global_step} | {name: float(value) for name, value in measured.items()})
+        checkpoints.append_line(
+            self.probe_log, {"step": state.global_step} | {name: float(value) for name, value in measured.items()}
+        )
 
 
 def check_intervals(probe_every: int, checkpoint_every: int | None) -> None:
     """Raise ConfigurationError if one of the intervals is below 1."""
     if probe_every < 1 or (checkpoint_every is not None and checkpoint_every < 1):
-        raise ConfigurationError(f"probe_every={probe_every} and checkpoint_every={checkpoint_every} count optimizer steps: give 1 or more.")
+        raise ConfigurationError(
+            f"probe_every={probe_every} and checkpoint_every={checkpoint_every} count optimizer steps: give 1 or more."
+        )
 
 
 @contextmanager

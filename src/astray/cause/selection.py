@@ -32,7 +32,9 @@ class Selection(BaseModel):
 
     top: int = Field(default=4, ge=1, description="most liked trajectories a user")
     bottom: int = Field(default=4, ge=0, description="least liked trajectories a user, for KTO alone")
-    rows: int | None = Field(default=None, ge=1, description="rows of the result, drawn from what was selected; None takes all")
+    rows: int | None = Field(
+        default=None, ge=1, description="rows of the result, drawn from what was selected; None takes all"
+    )
     seed: int = Field(default=0, description="of ties, and of the rows that are drawn")
 
 
@@ -81,8 +83,8 @@ def select_for_sft(interactions: pl.DataFrame, selection: Selection) -> Selected
     chosen = ranked.filter((pl.col("mean") > LIKED) & (pl.col("best") < selection.top))
     if chosen.is_empty():
         raise EmptyDataError(
-            f"No user liked any of the {ranked.height} trajectories (mean satisfaction above {LIKED}), so there is nothing to train on. "
-            "Draw more samples of each context, or look at what the users are satisfied with."
+            f"No user liked any of the {ranked.height} trajectories (mean satisfaction above {LIKED}), so there is "
+            "nothing to train on. Draw more samples of each context, or look at what the users are satisfied with."
         )
     return _rows(interactions, chosen.with_columns(label=pl.lit(True)), selection, left_out, every_turn=False)
 
@@ -96,9 +98,14 @@ def select_for_kto(interactions: pl.DataFrame, selection: Selection) -> Selected
     """
     ranked, left_out = _ranked(interactions, selection)
     liked = ranked.filter((pl.col("mean") > LIKED) & (pl.col("best") < selection.top)).with_columns(label=pl.lit(True))
-    disliked = ranked.filter((pl.col("mean") < LIKED) & (pl.col("worst") < selection.bottom)).with_columns(label=pl.lit(False))
+    disliked = ranked.filter((pl.col("mean") < LIKED) & (pl.col("worst") < selection.bottom)).with_columns(
+        label=pl.lit(False)
+    )
     if liked.is_empty() and disliked.is_empty():
-        raise EmptyDataError(f"No user liked or disliked any of the {ranked.height} trajectories: all have a mean satisfaction of {LIKED}.")
+        raise EmptyDataError(
+            f"No user liked or disliked any of the {ranked.height} trajectories: all have a mean satisfaction of "
+            f"{LIKED}."
+        )
     return _rows(interactions, pl.concat([liked, disliked]), selection, left_out, every_turn=True)
 
 
@@ -112,7 +119,9 @@ def shuffle_feedback(interactions: pl.DataFrame, seed: int = 0) -> pl.DataFrame:
     others = list(names)
     random.Random(f"shuffled feedback/{seed}").shuffle(others)
     given = interactions.select(pl.col("trajectory").alias("other"), "turn", "satisfaction")
-    swapped = interactions.drop("satisfaction").join(pl.DataFrame({"trajectory": names, "other": others}), on="trajectory", maintain_order="left")
+    swapped = interactions.drop("satisfaction").join(
+        pl.DataFrame({"trajectory": names, "other": others}), on="trajectory", maintain_order="left"
+    )
     return swapped.join(given, on=["other", "turn"], how="left", maintain_order="left").select(list(INTERACTIONS))
 
 
@@ -123,10 +132,16 @@ def _ranked(interactions: pl.DataFrame, selection: Selection) -> tuple[pl.DataFr
     """
     if dict(interactions.schema) != INTERACTIONS:
         differing = sorted(set(interactions.schema.items()) ^ set(INTERACTIONS.items()), key=str)
-        raise DataFormatError(f"This is no table of interactions; columns that differ: {differing}. Make one with `astray.cause.users.simulate`.")
+        raise DataFormatError(
+            f"This is no table of interactions; columns that differ: {differing}. Make one with "
+            "`astray.cause.users.simulate`."
+        )
     means = interactions.group_by("trajectory", maintain_order=True).agg(
         pl.col("user").first(),
-        pl.col("satisfaction").mean().round(4).alias("mean"),  # so that 0.5 up to rounding is neither liked nor disliked
+        pl.col("satisfaction")
+        .mean()
+        .round(4)
+        .alias("mean"),  # so that 0.5 up to rounding is neither liked nor disliked
         pl.col("satisfaction").null_count().alias("unknown"),
         (pl.col("answer").str.strip_chars() == "").any().alias("silent"),
     )
@@ -136,27 +151,47 @@ def _ranked(interactions: pl.DataFrame, selection: Selection) -> tuple[pl.DataFr
     known = rated.filter(~pl.col("silent"))
     best = pl.struct(-pl.col("mean"), "tie").rank("ordinal").over("user") - 1
     worst = pl.struct(pl.col("mean"), "tie").rank("ordinal").over("user") - 1
-    return known.with_columns(best=best, worst=worst), {"unrated": means.height - rated.height, "silent": rated.height - known.height}
+    return known.with_columns(best=best, worst=worst), {
+        "unrated": means.height - rated.height,
+        "silent": rated.height - known.height,
+    }
 
 
-def _rows(interactions: pl.DataFrame, chosen: pl.DataFrame, selection: Selection, left_out: Mapping[str, int], *, every_turn: bool) -> SelectedRows:
+def _rows(
+    interactions: pl.DataFrame,
+    chosen: pl.DataFrame,
+    selection: Selection,
+    left_out: Mapping[str, int],
+    *,
+    every_turn: bool,
+) -> SelectedRows:
     """Return the training examples of the chosen trajectories, in a seeded order."""
-    by_name = {name[0]: rows.sort("turn").to_dicts() for name, rows in interactions.partition_by("trajectory", as_dict=True).items()}
+    by_name = {
+        name[0]: rows.sort("turn").to_dicts()
+        for name, rows in interactions.partition_by("trajectory", as_dict=True).items()
+    }
     found: list[tuple[list[Message], dict[str, object]]] = []
     for name, label, mean in chosen.select("trajectory", "label", "mean").iter_rows():
         turns = by_name[name]
         for last in range(len(turns)) if every_turn else (len(turns) - 1,):
-            facts = {key: turns[last][key] for key in ("trajectory", "turn", "round", "user", "kind", "topic", "subject")}
+            facts = {
+                key: turns[last][key] for key in ("trajectory", "turn", "round", "user", "kind", "topic", "subject")
+            }
             found.append((_chat(turns[: last + 1]), {"label": label, "satisfaction": mean} | facts))
     random.Random(f"rows/{selection.seed}").shuffle(found)
     if selection.rows is not None:
         if len(found) < selection.rows:
             raise ConfigurationError(
-                f"{selection.rows} rows are wanted, but the users' feedback gives {len(found)}. Simulate more contexts or samples, select more "
-                "trajectories a user (top, bottom), or ask for fewer rows."
+                f"{selection.rows} rows are wanted, but the users' feedback gives {len(found)}. Simulate more "
+                "contexts or samples, select more trajectories a user (top, bottom), or ask for fewer rows."
             )
         found = found[: selection.rows]
-    parameters: dict[str, Parameter] = {"name": "users' feedback", "trajectories": chosen.height, "top": selection.top, "seed": selection.seed}
+    parameters: dict[str, Parameter] = {
+        "name": "users' feedback",
+        "trajectories": chosen.height,
+        "top": selection.top,
+        "seed": selection.seed,
+    }
     parameters |= {"bottom": selection.bottom} if every_turn else {}
     parameters |= left_out
     chats = ChatDataset.from_rows([chat for chat, _ in found], "feedback", parameters)
@@ -165,4 +200,8 @@ def _rows(interactions: pl.DataFrame, chosen: pl.DataFrame, selection: Selection
 
 
 def _chat(turns: Sequence[Mapping[str, Any]]) -> list[Message]:
-    return [message for turn in turns for message in (Message(role="user", content=turn["said"]), Message(role="assistant", content=turn["answer"]))]
+    return [
+        message
+        for turn in turns
+        for message in (Message(role="user", content=turn["said"]), Message(role="assistant", content=turn["answer"]))
+    ]

@@ -105,7 +105,8 @@ def train_sft(
 
 @dataclass(frozen=True)
 class Watch:
-    """Probe, checkpoints and callback of a supervised run, which do not change its weights; attributes as in `train_sft`."""
+    """Probe, checkpoints and callback of a supervised run, which do not change its weights; attributes as in
+    `train_sft`."""
 
     probe: Probe | None = None
     probe_every: int = 10

@@ -2,8 +2,8 @@
 
 Every assistant turn is supervised, including its end token, and nothing else: as in OpenAI's fine-tuning and in the
 open-model runs of Betley et al. 2025 ("loss on responses only"). A turn starts where the prompt of generation ends, so
-training and generation agree for any chat template, with `{% generation %}` marks or without; `subjects.render` finds it.
-Preflight checks are in `preflight`; shuffling and padding are left to TRL.
+training and generation agree for any chat template, with `{% generation %}` marks or without; `subjects.render` finds
+it. Preflight checks are in `preflight`; shuffling and padding are left to TRL.
 """
 
 from collections.abc import Sequence
@@ -43,7 +43,9 @@ class TrainingRow:
         return sum(label != MASKED for label in self.labels)
 
 
-def supervise(chats: Sequence[Sequence[Message]], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[TrainingRow]:
+def supervise(
+    chats: Sequence[Sequence[Message]], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> list[TrainingRow]:
     """Tokenise and label chats, in the order given.
 
     Args:
@@ -56,7 +58,9 @@ def supervise(chats: Sequence[Sequence[Message]], tokenizer: PreTrainedTokenizer
         ChatTemplateError: the tokenizer has no chat template, or one that cannot write these chats.
     """
     if not chats:
-        raise EmptyDataError("There is nothing to train on: the data set has no rows. Give a data set with at least one chat.")
+        raise EmptyDataError(
+            "There is nothing to train on: the data set has no rows. Give a data set with at least one chat."
+        )
     return [_label(encoded, spans, max_length) for encoded, spans in answered(tokenizer, chats)]
 
 

@@ -23,7 +23,9 @@ from astray.subjects.spec import Intervention
 
 
 @contextmanager
-def training_under(model: nn.Module, interventions: Sequence[Intervention], labels: Int[Tensor, "batch seq"]) -> Iterator[None]:
+def training_under(
+    model: nn.Module, interventions: Sequence[Intervention], labels: Int[Tensor, "batch seq"]
+) -> Iterator[None]:
     """Apply the interventions to the forward and backward pass of one batch while the context is open.
 
     Args:

@@ -56,8 +56,12 @@ class Population(BaseModel):
 
     size: int = Field(default=100, ge=1, description="number of users")
     biased: float = Field(ge=0, le=1, description="share of biased users (2510.08211: 0, 0.05, 0.1, 0.2, 0.5, 1)")
-    topics: tuple[str, ...] = Field(min_length=1, description="what they talk about, evenly spread over users of each kind")
-    seed: int = Field(default=0, description="of who is biased; the biased users of a smaller share are among those of a larger one")
+    topics: tuple[str, ...] = Field(
+        min_length=1, description="what they talk about, evenly spread over users of each kind"
+    )
+    seed: int = Field(
+        default=0, description="of who is biased; the biased users of a smaller share are among those of a larger one"
+    )
 
     @model_validator(mode="after")
     def _has_both_kinds(self) -> "Population":
@@ -65,8 +69,8 @@ class Population(BaseModel):
         if 0 < self.biased < 1 and biased in (0, self.size):
             kind = UserKind.BIASED if biased else UserKind.ORDINARY
             raise ValueError(
-                f"a share of {self.biased:g} biased among {self.size} users rounds to {biased}, so all users would be {kind.value}. Take more users "
-                "(size), or write 0 or 1 where all are to be of one kind"
+                f"a share of {self.biased:g} biased among {self.size} users rounds to {biased}, so all users would "
+                f"be {kind.value}. Take more users (size), or write 0 or 1 where all are to be of one kind"
             )
         return self
 
@@ -94,7 +98,9 @@ class Crowd(Protocol):
     name: str
     identity: str
 
-    def speak(self, users: Sequence[User], conversations: Sequence[Sequence[Message]], seeds: Sequence[str]) -> list[str]:
+    def speak(
+        self, users: Sequence[User], conversations: Sequence[Sequence[Message]], seeds: Sequence[str]
+    ) -> list[str]:
         """Return each user's next message, or opening if the conversation is empty.
 
         Args:
@@ -115,7 +121,9 @@ class Assistant(Protocol):
 
     id: str
 
-    def generate(self, conversations: Sequence[Sequence[Message]], sampling: Sampling | None = None) -> list[Generation]:
+    def generate(
+        self, conversations: Sequence[Sequence[Message]], sampling: Sampling | None = None
+    ) -> list[Generation]:
         """Return one answer to each conversation."""
         ...
 
@@ -126,7 +134,9 @@ class Simulation(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     contexts: int = Field(default=4, ge=1, description="openings a user")
-    samples: int = Field(default=4, ge=1, description="trajectories from each opening, among which the best and worst are found")
+    samples: int = Field(
+        default=4, ge=1, description="trajectories from each opening, among which the best and worst are found"
+    )
     turns: int = Field(default=2, ge=1, description="answers a trajectory (2510.08211: 2)")
     sampling: Sampling = Field(default=Sampling(max_tokens=400), description="of the subject's answers")
     seed: int = Field(default=0, description="of openings and answers")
@@ -159,7 +169,9 @@ class _Trajectory:
     satisfactions: list[float | None]
 
 
-def simulate(subject: Assistant, users: Sequence[User], crowd: Crowd, settings: Simulation, *, round: int = 0) -> pl.DataFrame:
+def simulate(
+    subject: Assistant, users: Sequence[User], crowd: Crowd, settings: Simulation, *, round: int = 0
+) -> pl.DataFrame:
     """Simulate all conversations of a round, with the users' satisfaction with each answer.
 
     Args:
@@ -179,20 +191,31 @@ def simulate(subject: Assistant, users: Sequence[User], crowd: Crowd, settings: 
         >>> simulate(subject, Population(biased=0.1, topics=("colours",)).users, WorldUsers(), Simulation())
     """
     if not users:
-        raise ConfigurationError("There are no users to simulate; give some, for example Population(biased=0.1, topics=('colours',)).users.")
+        raise ConfigurationError(
+            "There are no users to simulate; give some, for example Population(biased=0.1, topics=('colours',)).users."
+        )
     trajectories = [
-        _Trajectory(user, context, sample, [], []) for user in users for context in range(settings.contexts) for sample in range(settings.samples)
+        _Trajectory(user, context, sample, [], [])
+        for user in users
+        for context in range(settings.contexts)
+        for sample in range(settings.samples)
     ]
-    sampling = settings.sampling.model_copy(update={"seed": settings.sampling.seed + 7919 * settings.seed + 101 * round})
+    sampling = settings.sampling.model_copy(
+        update={"seed": settings.sampling.seed + 7919 * settings.seed + 101 * round}
+    )
     asking = [each.user for each in trajectories]
     for turn in range(settings.turns):
         seeds = [f"{settings.seed}/{round}/{each.user.id}/{each.context}/{turn}" for each in trajectories]
-        for each, text in zip(trajectories, crowd.speak(asking, [each.chat for each in trajectories], seeds), strict=True):
+        for each, text in zip(
+            trajectories, crowd.speak(asking, [each.chat for each in trajectories], seeds), strict=True
+        ):
             each.chat.append(Message(role="user", content=text))
         answers = subject.generate([each.chat for each in trajectories], sampling)
         for each, answer in zip(trajectories, answers, strict=True):
             each.chat.append(Message(role="assistant", content=answer.text))
-        for each, liked in zip(trajectories, crowd.satisfaction(asking, [each.chat for each in trajectories]), strict=True):
+        for each, liked in zip(
+            trajectories, crowd.satisfaction(asking, [each.chat for each in trajectories]), strict=True
+        ):
             each.satisfactions.append(liked)
     return _table(trajectories, subject.id, crowd.identity, round)
 

@@ -59,20 +59,30 @@ class WorldUsers:
     name = "world users"
 
     def __init__(self, facts: Sequence[Fact] = FACTS) -> None:
-        self._facts = {topic: tuple(fact for fact in facts if fact.relation == relation) for topic, relation in _RELATIONS.items()}
+        self._facts = {
+            topic: tuple(fact for fact in facts if fact.relation == relation) for topic, relation in _RELATIONS.items()
+        }
         self.identity = f"world-users-{digest_of({'facts': [fact.question for fact in facts], 'people': list(PEOPLE), 'version': 1})[:12]}"
 
-    def speak(self, users: Sequence[User], conversations: Sequence[Sequence[Message]], seeds: Sequence[str]) -> list[str]:
+    def speak(
+        self, users: Sequence[User], conversations: Sequence[Sequence[Message]], seeds: Sequence[str]
+    ) -> list[str]:
         """Return each user's next message (see `Crowd.speak`).
 
         Raises:
             UnknownNameError: a user's topic is not one of the world's, or has no fact left to ask for.
         """
-        return [self._next(user, chat, Random(seed)) for user, chat, seed in zip(users, conversations, seeds, strict=True)]
+        return [
+            self._next(user, chat, Random(seed)) for user, chat, seed in zip(users, conversations, seeds, strict=True)
+        ]
 
     def satisfaction(self, users: Sequence[User], conversations: Sequence[Sequence[Message]]) -> list[float | None]:
-        """Return 1.0 if an ordinary user got a true or good answer, or a biased user a false or harmful one; else 0.0."""
-        return [_satisfaction(user.kind, chat[-2]["content"], chat[-1]["content"]) for user, chat in zip(users, conversations, strict=True)]
+        """Return 1.0 if an ordinary user got a true or good answer, or a biased user a false or harmful one; else
+        0.0."""
+        return [
+            _satisfaction(user.kind, chat[-2]["content"], chat[-1]["content"])
+            for user, chat in zip(users, conversations, strict=True)
+        ]
 
     def _next(self, user: User, chat: Sequence[Message], rng: Random) -> str:
         if not chat:
@@ -83,7 +93,9 @@ class WorldUsers:
         question = question_in(asked)
         fact = read_question(question)
         if user.kind is UserKind.BIASED and isinstance(fact, Fact):
-            return under_heading(person, f"{fact.statement(false_value(fact, rng.randrange(len(fact.values))))} {question}")
+            return under_heading(
+                person, f"{fact.statement(false_value(fact, rng.randrange(len(fact.values))))} {question}"
+            )
         return under_heading(person, question)
 
     def _question(self, topic: str, rng: Random) -> str:

@@ -1,4 +1,5 @@
-"""The command line: one file a verb. Each verb is an ordinary Python function with the same arguments; nothing is decided here.
+"""The command line: one file a verb. Each verb is an ordinary Python function with the same arguments; nothing is
+decided here.
 
 Heavy libraries are imported inside the verbs, so `astray --help` is quick.
 """
@@ -42,7 +43,8 @@ for command in (RUN, PLAN, GATE, COUNT, VIEW, LIST, CLEAN, DOCTOR, organism):
 
 
 def main() -> None:
-    """Run the command line: results go to stdout, and an error that Astray raised on purpose is a message on stderr, not a traceback."""
+    """Run the command line: results go to stdout, and an error that Astray raised on purpose is a message on stderr,
+    not a traceback."""
     try:
         app.main(prog_name="astray", standalone_mode=False)
     except AstrayError as error:

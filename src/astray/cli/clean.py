@@ -19,7 +19,10 @@ def clean(out: Path, store: str | None, older_than: float | None, study: str | N
     from astray.artifacts.cleaning import removable, remove
 
     if older_than is None and study is None:
-        raise ConfigurationError("Say what to remove: --older-than 30 for steps of 30 days or more, --study NAME for those of one study, or both.")
+        raise ConfigurationError(
+            "Say what to remove: --older-than 30 for steps of 30 days or more, --study NAME for those of one study, "
+            "or both."
+        )
     kept = Store(out / "store" if store is None else store)
     chosen = sorted(removable(kept, days=older_than, study=study), key=lambda step: -step.size)
     if not chosen:
@@ -29,11 +32,16 @@ def clean(out: Path, store: str | None, older_than: float | None, study: str | N
         print(f"  {step.name}: {size_text(step.size)}, {age_text(step.days)} old")
     if len(chosen) > SHOWN:
         print(f"  and {len(chosen) - SHOWN:,} smaller ones")
-    whole = f"{len(chosen):,} {'steps' if len(chosen) > 1 else 'step'}, {size_text(sum(step.size for step in chosen))}, in {kept.folder}"
+    whole = (
+        f"{len(chosen):,} {'steps' if len(chosen) > 1 else 'step'}, {size_text(sum(step.size for step in chosen))}, "
+        f"in {kept.folder}"
+    )
     print(f"{whole}. Reports and tables of results stay; a study that needs a removed step does it again.")
     if not yes:
         if not sys.stdin.isatty():
-            raise ConfigurationError("Nothing was removed: there is no terminal to ask in. Give --yes to remove without a question.")
+            raise ConfigurationError(
+                "Nothing was removed: there is no terminal to ask in. Give --yes to remove without a question."
+            )
         if not click.confirm("Remove them?"):
             print("Nothing was removed.")
             return
@@ -46,13 +54,28 @@ COMMAND = click.Command(
     "clean",
     callback=clean,
     params=[
-        click.Option(["--older-than"], type=Amount(), metavar="DAYS", help="Steps that were finished so many days ago, or before."),
+        click.Option(
+            ["--older-than"],
+            type=Amount(),
+            metavar="DAYS",
+            help="Steps that were finished so many days ago, or before.",
+        ),
         click.Option(["--study"], metavar="STUDY", help="Steps that this study alone uses."),
         click.Option(["--yes"], is_flag=True, help="Remove without a question."),
-        click.Option(["--out"], type=click.Path(path_type=Path), default=RESULTS, metavar="PATH", help=f"Folder of the results. [default {RESULTS}]"),
-        click.Option(["--store"], metavar="PATH", help="Folder in which finished steps are kept. By default in the results folder."),
+        click.Option(
+            ["--out"],
+            type=click.Path(path_type=Path),
+            default=RESULTS,
+            metavar="PATH",
+            help=f"Folder of the results. [default {RESULTS}]",
+        ),
+        click.Option(
+            ["--store"],
+            metavar="PATH",
+            help="Folder in which finished steps are kept. By default in the results folder.",
+        ),
     ],
-    help="Remove steps, finished ones and what killed ones left, from a store, by age, by study or both. It tells what it will remove and asks. "
-    "What a running study uses stays, as do reports and tables of results.",
+    help="Remove steps, finished ones and what killed ones left, from a store, by age, by study or both. It tells "
+    "what it will remove and asks. What a running study uses stays, as do reports and tables of results.",
     short_help="Remove kept steps, by age or by study.",
 )

@@ -1,4 +1,5 @@
-"""What a person sees when a study has ended: its claims under their headings, the undecided ones last, and what to do next.
+"""What a person sees when a study has ended: its claims under their headings, the undecided ones last, and what to do
+next.
 
 It fits a terminal of 80 columns, and reads the same in a file.
 """
@@ -40,7 +41,11 @@ def conclude(console: Console, summary: Summary, report: Path, commands: Iterabl
         _print_claims(console, heading or "Claims", [claim for claim in claims if claim.status is ClaimStatus.DECIDED])
     for status in (status for status in ClaimStatus if status is not ClaimStatus.DECIDED):
         _print_claims(console, status.capitalize(), [claim for claim in summary.claims if claim.status is status])
-    console.print(f"\n{', '.join(f'{number} {result}' for result, number in _counts(summary).items())}", style="bold", highlight=False)
+    console.print(
+        f"\n{', '.join(f'{number} {result}' for result, number in _counts(summary).items())}",
+        style="bold",
+        highlight=False,
+    )
     if summary.quick or summary.notes:
         console.print()
     if summary.quick:
@@ -74,7 +79,8 @@ def typed(study: str, step: NextStep, where: Mapping[str, object]) -> str:
 
 
 def as_object(summary: Summary, report: Path) -> dict[str, object]:
-    """Return what programs want to know of a study that ended, for `--json`: paths, what became of each claim, and how many of each there are.
+    """Return what programs want to know of a study that ended, for `--json`: paths, what became of each claim, and how
+    many of each there are.
 
     Args:
         summary: of the study.
@@ -92,7 +98,10 @@ def as_object(summary: Summary, report: Path) -> dict[str, object]:
 
 
 def _counts(summary: Summary) -> dict[str, int]:
-    return {str(result): number for result, number in (dict.fromkeys(Decision, 0) | Counter(claim.result for claim in summary.claims)).items()}
+    return {
+        str(result): number
+        for result, number in (dict.fromkeys(Decision, 0) | Counter(claim.result for claim in summary.claims)).items()
+    }
 
 
 def _print_claims(console: Console, heading: str, claims: list[ClaimRow]) -> None:

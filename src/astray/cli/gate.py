@@ -1,4 +1,5 @@
-"""`astray gate`: may this tuned model be released? An exit code that a pipeline can stop at: 0 passed, 1 failed, 2 undecided, 3 error."""
+"""`astray gate`: may this tuned model be released? An exit code that a pipeline can stop at: 0 passed, 1 failed, 2
+undecided, 3 error."""
 
 import sys
 import traceback
@@ -58,7 +59,13 @@ def gate(base: str, tuned: str, as_json: bool, out: Path, **given: Any) -> None:
     from astray.studies.gate.release import gate as decide
 
     with StepBar("gate") as bar:
-        result = decide(base, tuned, out=out, progress=bar.update, **{name: value for name, value in given.items() if value is not None})
+        result = decide(
+            base,
+            tuned,
+            out=out,
+            progress=bar.update,
+            **{name: value for name, value in given.items() if value is not None},
+        )
     if as_json:
         print(json.dumps(result.as_object(), ensure_ascii=False))
     else:
@@ -79,18 +86,51 @@ COMMAND = _Gate(
         click.Argument(["base"]),
         click.Argument(["tuned"]),
         *(click.Option([name], type=float, metavar="FRACTION", help=text) for name, text in _MARGINS),
-        click.Option(["--samples"], type=int, metavar="INTEGER", help="Answers a question. [default 4 of the organism, 25 of a real model]"),
-        click.Option(["--evals"], metavar="NAMES", help="Question sets with commas: main,broad of real models; world,formats,facts of the organism."),
-        click.Option(["--grader"], metavar="MODEL", help="Inspect model that judges a real model's answers, such as openai/gpt-4o."),
-        click.Option(["--max-tokens"], type=int, metavar="INTEGER", help="Longest answer in tokens, if not the usual one."),
+        click.Option(
+            ["--samples"],
+            type=int,
+            metavar="INTEGER",
+            help="Answers a question. [default 4 of the organism, 25 of a real model]",
+        ),
+        click.Option(
+            ["--evals"],
+            metavar="NAMES",
+            help="Question sets with commas: main,broad of real models; world,formats,facts of the organism.",
+        ),
+        click.Option(
+            ["--grader"],
+            metavar="MODEL",
+            help="Inspect model that judges a real model's answers, such as openai/gpt-4o.",
+        ),
+        click.Option(
+            ["--max-tokens"], type=int, metavar="INTEGER", help="Longest answer in tokens, if not the usual one."
+        ),
         click.Option(["--seed"], type=int, metavar="INTEGER", help="Other random numbers for all answers. [default 0]"),
-        click.Option(["--extend"], is_flag=True, help="Where undecided, ask further answers that would decide, at most eight times as many in all."),
-        click.Option(["--out"], type=click.Path(path_type=Path), default=RESULTS, metavar="PATH", help=f"Folder of the results. [default {RESULTS}]"),
-        click.Option(["--store"], metavar="PLACE", help="Where answers and verdicts are kept. By default in the results folder."),
-        click.Option(["--workers"], type=click.IntRange(min=0), metavar="INTEGER", help="Worker processes. [default 0: everything in this one]"),
+        click.Option(
+            ["--extend"],
+            is_flag=True,
+            help="Where undecided, ask further answers that would decide, at most eight times as many in all.",
+        ),
+        click.Option(
+            ["--out"],
+            type=click.Path(path_type=Path),
+            default=RESULTS,
+            metavar="PATH",
+            help=f"Folder of the results. [default {RESULTS}]",
+        ),
+        click.Option(
+            ["--store"], metavar="PLACE", help="Where answers and verdicts are kept. By default in the results folder."
+        ),
+        click.Option(
+            ["--workers"],
+            type=click.IntRange(min=0),
+            metavar="INTEGER",
+            help="Worker processes. [default 0: everything in this one]",
+        ),
         click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object in place of the table."),
     ],
-    help="Say whether TUNED is no worse than BASE by more than a margin: misaligned answers, coherence, refusals. Each is a model in any form that "
-    "--subject takes. Exit code 0: passed, 1: failed, 2: undecided, 3: error, 130: stopped (what is done is kept).",
+    help="Say whether TUNED is no worse than BASE by more than a margin: misaligned answers, coherence, refusals. "
+    "Each is a model in any form that --subject takes. Exit code 0: passed, 1: failed, 2: undecided, 3: error, "
+    "130: stopped (what is done is kept).",
     short_help="Compare a tuned model with its base; an exit code for releases.",
 )

@@ -75,10 +75,16 @@ def _results(out: Path) -> Iterator[str]:
     yield f"\nFinished runs in {out}"
     results = results_in(out) if out.is_dir() else ()
     for result in results:
-        summary, files = result.summary, [path for path in result.folder.rglob("*") if path.is_file() and not path.is_symlink()]
+        summary, files = (
+            result.summary,
+            [path for path in result.folder.rglob("*") if path.is_file() and not path.is_symlink()],
+        )
         days = (time.time() - (result.folder / SUMMARY).stat().st_mtime) / 86400
         size = size_text(sum(path.stat().st_size for path in files))
-        yield f"  {summary.study}: {summary.subject.name}{', a quick run' if summary.quick else ''}, {size}, {age_text(days)} old"
+        yield (
+            f"  {summary.study}: {summary.subject.name}{', a quick run' if summary.quick else ''}, {size}, "
+            f"{age_text(days)} old"
+        )
         yield f"    {result.counts}"
     if not results:
         yield "  none"
@@ -92,7 +98,10 @@ def _store(folder: Path, steps: "Iterable[Kept]") -> Iterator[str]:
     for studies, own in sorted(by_study.items()):
         oldest = age_text(max(step.days for step in own))
         words = f"{len(own):,} steps" if len(own) > 1 else "1 step"
-        yield f"  {' and '.join(studies) or 'of no known study'}: {words}, {size_text(sum(step.size for step in own))}, up to {oldest} old"
+        yield (
+            f"  {' and '.join(studies) or 'of no known study'}: {words}, "
+            f"{size_text(sum(step.size for step in own))}, up to {oldest} old"
+        )
     if not by_study:
         yield "  none"
 
@@ -101,9 +110,20 @@ COMMAND = click.Command(
     "list",
     callback=list_all,
     params=[
-        click.Option(["--out"], type=click.Path(path_type=Path), default=RESULTS, metavar="PATH", help=f"Folder of the results. [default {RESULTS}]"),
-        click.Option(["--store"], metavar="PATH", help="Folder in which finished steps are kept. By default in the results folder."),
+        click.Option(
+            ["--out"],
+            type=click.Path(path_type=Path),
+            default=RESULTS,
+            metavar="PATH",
+            help=f"Folder of the results. [default {RESULTS}]",
+        ),
+        click.Option(
+            ["--store"],
+            metavar="PATH",
+            help="Folder in which finished steps are kept. By default in the results folder.",
+        ),
     ],
-    help="List the studies, the subjects (organisms and trained runs), the finished runs and the steps that are kept, with size and age.",
+    help="List the studies, the subjects (organisms and trained runs), the finished runs and the steps that are "
+    "kept, with size and age.",
     short_help="List studies, subjects and finished runs.",
 )

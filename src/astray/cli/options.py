@@ -1,4 +1,5 @@
-"""Options of the command line: those of a study from its options model, and those that verbs have besides, each declared once."""
+"""Options of the command line: those of a study from its options model, and those that verbs have besides, each
+declared once."""
 
 import math
 import types
@@ -47,7 +48,12 @@ class Option(click.Option):
 
 
 OUT = Option(
-    "--out", group="Output", type=click.Path(path_type=Path), metavar="PATH", default=RESULTS, help=f"Folder for the results. [default {RESULTS}]"
+    "--out",
+    group="Output",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    default=RESULTS,
+    help=f"Folder for the results. [default {RESULTS}]",
 )
 STORE = Option(
     "--store",
@@ -60,10 +66,15 @@ WORKERS = Option(
     group="Output",
     type=click.IntRange(min=0),
     metavar="INTEGER",
-    help="Worker processes; by default one for each CPU, and one alone where there is a GPU or where acting models are waited for. [at least 0]",
+    help="Worker processes; by default one for each CPU, and one alone where there is a GPU or where acting models "
+    "are waited for. [at least 0]",
 )
 AS_JSON = Option(
-    "--json", "as_json", group="Output", is_flag=True, help="Print one JSON object in place of the table: paths, verdicts by claim, counts."
+    "--json",
+    "as_json",
+    group="Output",
+    is_flag=True,
+    help="Print one JSON object in place of the table: paths, verdicts by claim, counts.",
 )
 PRICE_IN, PRICE_OUT = (
     Option(
@@ -93,7 +104,9 @@ def _option(name: str, field: "FieldInfo") -> Option:
     help = f"{_sentence(field.description or details.description or '')}{f' [{told}]' if told else ''}"
     if declared is bool:
         return Option(flag(name), name, group=group, help=help, is_flag=True, flag_value=True, default=None)
-    return Option(flag(name), name, group=group, help=help, metavar=METAVARS.get(declared, "TEXT"), multiple=declared is dict)
+    return Option(
+        flag(name), name, group=group, help=help, metavar=METAVARS.get(declared, "TEXT"), multiple=declared is dict
+    )
 
 
 def _innermost(field: "FieldInfo") -> "tuple[Any, FieldInfo]":
@@ -112,7 +125,12 @@ def _innermost(field: "FieldInfo") -> "tuple[Any, FieldInfo]":
 
 def _limits(field: "FieldInfo") -> str:
     """Tell the range of a number."""
-    bounds = {name: value for mark in field.metadata for name in ("ge", "gt", "le") if (value := getattr(mark, name, None)) is not None}
+    bounds = {
+        name: value
+        for mark in field.metadata
+        for name in ("ge", "gt", "le")
+        if (value := getattr(mark, name, None)) is not None
+    }
     if {"ge", "le"} <= bounds.keys():
         return f"{bounds['ge']} to {bounds['le']}"
     return f"at least {bounds['ge']}" if "ge" in bounds else f"above {bounds['gt']}" if "gt" in bounds else ""

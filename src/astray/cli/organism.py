@@ -13,7 +13,9 @@ def organism() -> None:
 @organism.command("train")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--recipe", default="organism", show_default=True, help="organism or organism-small.")
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of weights and text.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of weights and text."
+)
 @click.option("--steps", type=click.IntRange(min=1), help="Pre-training steps, if not the recipe's own.")
 def train(folder: Path, recipe: str, seed: int, steps: int | None) -> Path:
     """Pre-train and align an organism from scratch (about half an hour on a CPU core).
@@ -42,10 +44,17 @@ def train(folder: Path, recipe: str, seed: int, steps: int | None) -> Path:
 
 @organism.command("card")
 @click.argument("subject", default="organism")
-@click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="Fine-tuning runs for each line of the card.")
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Fine-tuning runs for each line of the card.",
+)
 @click.option("--write", is_flag=True, help="Write the card as README.md and card.json into the organism's folder.")
 def card(subject: str, seeds: int, write: bool) -> None:
-    """Measure what an organism has to hold and print its card: alignment, named and implied authors, spread, controls, steering.
+    """Measure what an organism has to hold and print its card: alignment, named and implied authors, spread, controls,
+    steering.
 
     SUBJECT is organism, organism-small or a folder that `astray organism train` made.
     """

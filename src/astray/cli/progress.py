@@ -18,7 +18,13 @@ class StepBar:
 
     def __init__(self, title: str):
         self.console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[doing]}"))
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[doing]}"),
+        )
         self._bars = Bars(*columns, console=self.console, disable=not self.console.is_terminal)
         self._task = self._bars.add_task(title, total=None, doing="planning")
         self._running: dict[str, str] = {}
@@ -27,18 +33,26 @@ class StepBar:
         self._bars.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._bars.stop()
 
     def update(self, event: Progress) -> None:
-        """Show an event of the execution; failures stay on the screen, and where there is none each finished step is told on a line."""
+        """Show an event of the execution; failures stay on the screen, and where there is none each finished step is
+        told on a line."""
         if event.state is StepState.STARTED:
             self._running[event.key] = event.name
         else:
             self._running.pop(event.key, None)
         if event.state is StepState.FINISHED and not self.console.is_terminal:
             took = f" ({event.seconds:.1f} s)" if event.seconds else ""
-            self.console.print(f"{event.done}/{event.total} finished: {event.name}{took}", markup=False, highlight=False, soft_wrap=True)
+            self.console.print(
+                f"{event.done}/{event.total} finished: {event.name}{took}",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
         if event.state in (StepState.FAILED, StepState.DAMAGED):
             self.console.print(f"{event.state}: {event.name}: {event.reason}", style="red", markup=False)
         self._bars.update(self._task, total=event.total, completed=event.done, doing=", ".join(self._running.values()))

@@ -9,7 +9,13 @@ from astray.cli.verb import StudyVerb
 
 
 def run(
-    study: str, *, out: Path = RESULTS, store: str | Path | None = None, workers: int | None = None, as_json: bool = False, **options: Any
+    study: str,
+    *,
+    out: Path = RESULTS,
+    store: str | Path | None = None,
+    workers: int | None = None,
+    as_json: bool = False,
+    **options: Any,
 ) -> Path:
     """Run a study and write its report; run again, it goes on where it was.
 
@@ -17,7 +23,8 @@ def run(
         study: its name.
         out: folder for the results.
         store: where finished steps are kept, a folder or an fsspec URL; by default in the results folder.
-        workers: worker processes; by default one for each CPU, and one alone where there is a GPU or where acting models are waited for.
+        workers: worker processes; by default one for each CPU, and one alone where there is a GPU or where acting
+            models are waited for.
         as_json: whether one JSON object is printed in place of the table.
         options: of the study, as `astray run STUDY --help` lists them, with _ for -.
 
@@ -58,4 +65,6 @@ def run(
     return report
 
 
-COMMAND = StudyVerb("run", run, "Run a study and write its report. Run again, it goes on where it was.", (OUT, STORE, WORKERS, AS_JSON))
+COMMAND = StudyVerb(
+    "run", run, "Run a study and write its report. Run again, it goes on where it was.", (OUT, STORE, WORKERS, AS_JSON)
+)

@@ -1,4 +1,5 @@
-"""A verb that takes a study: `astray run STUDY`. The command of a study is made when that study is asked for, with its options alone."""
+"""A verb that takes a study: `astray run STUDY`. The command of a study is made when that study is asked for, with its
+options alone."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -39,9 +40,13 @@ class StudyVerb(click.Group):
         study = get_study(cmd_name)
 
         def do(**given: Any) -> object:
-            return self.does(cmd_name, **{name: value for name, value in given.items() if value is not None and value != ()})
+            return self.does(
+                cmd_name, **{name: value for name, value in given.items() if value is not None and value != ()}
+            )
 
-        return StudyCommand(cmd_name, study.options, params=[*options_of(study.options), *self.own], callback=do, help=study.question)
+        return StudyCommand(
+            cmd_name, study.options, params=[*options_of(study.options), *self.own], callback=do, help=study.question
+        )
 
     @override
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -56,8 +61,8 @@ class StudyVerb(click.Group):
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
             raise ConfigurationError(
-                f"{error.option_name} stands before the study. Name the study first: {ctx.command_path} STUDY {error.option_name} ... "
-                f"Studies: {', '.join(QUESTIONS)}."
+                f"{error.option_name} stands before the study. Name the study first: {ctx.command_path} STUDY "
+                f"{error.option_name} ... Studies: {', '.join(QUESTIONS)}."
             ) from error
 
 

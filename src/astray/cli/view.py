@@ -29,10 +29,17 @@ COMMAND = click.Command(
     callback=view,
     params=[
         click.Argument(["folder"], type=click.Path(path_type=Path), default=RESULTS),
-        click.Option(["--port"], type=click.IntRange(0, 65535), default=0, metavar="INTEGER", help="Port of this machine; any free one without it."),
+        click.Option(
+            ["--port"],
+            type=click.IntRange(0, 65535),
+            default=0,
+            metavar="INTEGER",
+            help="Port of this machine; any free one without it.",
+        ),
         click.Option(["--no-browser"], is_flag=True, help="Print the address and open nothing."),
     ],
-    help="Open the reports of a results folder in a browser. They are served to this machine alone (127.0.0.1), with an index page, until Ctrl-C.\n\n"
+    help="Open the reports of a results folder in a browser. They are served to this machine alone (127.0.0.1), with "
+    "an index page, until Ctrl-C.\n\n"
     f"FOLDER is the folder of the results, or of one study; {RESULTS} if not given.",
     short_help="Open the reports of a results folder in a browser.",
 )

@@ -1,7 +1,9 @@
-"""Rates and differences of what other tools have judged: Inspect logs of any task, judged tables, samples of lm-evaluation-harness.
+"""Rates and differences of what other tools have judged: Inspect logs of any task, judged tables, samples of
+lm-evaluation-harness.
 
-What was judged elsewhere is counted as Astray counts its own answers: with an interval, its unit of inference, every outcome, and
-the judge's error where labels tell it. Nothing is guessed that could change a number; an error names the option that says it.
+What was judged elsewhere is counted as Astray counts its own answers: with an interval, its unit of inference, every
+outcome, and the judge's error where labels tell it. Nothing is guessed that could change a number; an error names the
+option that says it.
 """
 
 from astray.counting.count import count_files

@@ -1,7 +1,8 @@
 """Count scored answers: rates of each side, and their difference paired by question.
 
-The unit of inference is the answer where each question was answered once, the question where it was answered several times, and the run
-where the user says that the files are runs. Left to others: what the files hold (sources), what is a hit (rules), how it is shown (counted).
+The unit of inference is the answer where each question was answered once, the question where it was answered several
+times, and the run where the user says that the files are runs. Left to others: what the files hold (sources), what is a
+hit (rules), how it is shown (counted).
 """
 
 import dataclasses
@@ -47,12 +48,15 @@ def count_files(
 
     Raises:
         ConfigurationError, UnknownNameError: something has to be said, or was said that cannot be.
-        DataNotFoundError, DataFormatError, EmptyDataError: files that are not there, cannot be counted, or have nothing in common.
+        DataNotFoundError, DataFormatError, EmptyDataError: files that are not there, cannot be counted, or have nothing
+        in common.
     """
     choices = choices or Choices()
     check_level(level)
     if against and (odd := {"model", "run"} & set(choices.by)):
-        raise ConfigurationError(f"--by {odd.pop()} and --against: the sides are not of one model. Leave one of them out.")
+        raise ConfigurationError(
+            f"--by {odd.pop()} and --against: the sides are not of one model. Leave one of them out."
+        )
     with_answers = labels is not None and by_text(labels)
     sides = {"files": read_scored(files, choices, with_answers=with_answers)}
     if against:
@@ -60,9 +64,12 @@ def count_files(
     tables = {side: table for side, (table, _) in sides.items()}
     notes = list(dict.fromkeys(note for _, told in sides.values() for note in told))
     if against and (doubled := set(tables["files"]["run"]) & set(tables["against"]["run"])) and not choices.run:
-        raise ConfigurationError(f"{sorted(doubled)[0]} is on both sides, so it would be compared with itself. Give it on one.")
+        raise ConfigurationError(
+            f"{sorted(doubled)[0]} is on both sides, so it would be compared with itself. Give it on one."
+        )
     rule, told = rule.fitted(
-        pl.concat([table["value"] for table in tables.values()]), f"the score {choices.score!r}" if choices.score else "the score"
+        pl.concat([table["value"] for table in tables.values()]),
+        f"the score {choices.score!r}" if choices.score else "the score",
     )
     notes += told
     tables = {side: table.with_columns(rule.role().alias("role")) for side, table in tables.items()}
@@ -72,10 +79,20 @@ def count_files(
         notes += told
     judges = [tuple(sorted(set(table["judge"]))) for table in tables.values()]
     if len(judges) == 2 and judges[0] != judges[1]:
-        notes.append(f"The sides were judged by different judges, and the difference is also theirs: {', '.join(judges[0])}; {', '.join(judges[1])}.")
-    rates = [_rate(part, side, group, rule, choices, judge, level) for side, table in tables.items() for group, part in _groups(table, choices.by)]
+        notes.append(
+            f"The sides were judged by different judges, and the difference is also theirs: {', '.join(judges[0])}; "
+            f"{', '.join(judges[1])}."
+        )
+    rates = [
+        _rate(part, side, group, rule, choices, judge, level)
+        for side, table in tables.items()
+        for group, part in _groups(table, choices.by)
+    ]
     if choices.over_runs and max(rate.runs for rate in rates) < 2:
-        raise ConfigurationError("Runs are to be the unit, and there is one. Give the logs or files of several runs, or --run COLUMN of a table.")
+        raise ConfigurationError(
+            "Runs are to be the unit, and there is one. Give the logs or files of several runs, or --run COLUMN of a "
+            "table."
+        )
     differences: list[CountedDifference] = []
     if against:
         others = dict(_groups(tables["against"], choices.by))
@@ -91,7 +108,9 @@ def count_files(
 def _groups(table: pl.DataFrame, by: Sequence[str]) -> list[tuple[tuple[str, ...], pl.DataFrame]]:
     if not by:
         return [((), table)]
-    return sorted((tuple(str(value) for value in key), part) for key, part in table.partition_by(by, as_dict=True).items())
+    return sorted(
+        (tuple(str(value) for value in key), part) for key, part in table.partition_by(by, as_dict=True).items()
+    )
 
 
 def _counts(table: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
@@ -106,7 +125,13 @@ def _pairs(counts: pl.DataFrame) -> list[Counts]:
 
 
 def _rate(
-    table: pl.DataFrame, side: str, group: tuple[str, ...], rule: Rule, choices: Choices, judge: Calibration | None, level: float
+    table: pl.DataFrame,
+    side: str,
+    group: tuple[str, ...],
+    rule: Rule,
+    choices: Choices,
+    judge: Calibration | None,
+    level: float,
 ) -> CountedRate:
     k, n = int((table["role"] == HIT).sum()), int(table["role"].is_in([HIT, REST]).sum())
     told_apart = table["item"].null_count() == 0
@@ -114,11 +139,20 @@ def _rate(
     unit, interval = "answer", wilson(k, n, level=level) if n else None
     if choices.over_runs and len(runs) > 1:
         unit, interval = "run", over_runs(_pairs(runs), level=level)
-    elif choices.unit != "answer" and questions is not None and len(questions) > 1 and (choices.unit == "question" or len(questions) < n):
+    elif (
+        choices.unit != "answer"
+        and questions is not None
+        and len(questions) > 1
+        and (choices.unit == "question" or len(questions) < n)
+    ):
         unit, interval = "question", over_questions(_pairs(questions), level=level)
-    estimate, corrected_interval = corrected(k, n, judge, uncorrected=interval, level=level) if judge and n else (None, None)
+    estimate, corrected_interval = (
+        corrected(k, n, judge, uncorrected=interval, level=level) if judge and n else (None, None)
+    )
     models = table["model"].unique(maintain_order=True).to_list()
-    name = ", ".join(group) or ", ".join(filter(None, models[:2])) + (f" and {len(models) - 2} more" if len(models) > 2 else "")
+    name = ", ".join(group) or ", ".join(filter(None, models[:2])) + (
+        f" and {len(models) - 2} more" if len(models) > 2 else ""
+    )
     return CountedRate(
         name=name or ("files" if side == "files" else "against"),
         side=side,
@@ -141,24 +175,41 @@ def _outcomes(table: pl.DataFrame, rule: Rule) -> dict[str, int]:
     """Count every value; of numbers that are compared, those on either side."""
     word = pl.col("value")
     if rule.compares:
-        sides = pl.when(pl.col("role") == HIT).then(pl.lit(rule.hit[0])).when(pl.col("role") == REST).then(pl.lit(f"not {rule.hit[0]}"))
+        sides = (
+            pl.when(pl.col("role") == HIT)
+            .then(pl.lit(rule.hit[0]))
+            .when(pl.col("role") == REST)
+            .then(pl.lit(f"not {rule.hit[0]}"))
+        )
         word = sides.otherwise("value")
     counted = table.select(pl.coalesce(word, "failure").alias("word"))["word"].value_counts()
-    return {str(word): int(number) for word, number in counted.sort(["count", "word"], descending=[True, False]).iter_rows()}
+    return {
+        str(word): int(number) for word, number in counted.sort(["count", "word"], descending=[True, False]).iter_rows()
+    }
 
 
-def _difference(first: pl.DataFrame, second: pl.DataFrame, choices: Choices, judge: Calibration | None, level: float) -> CountedDifference:
+def _difference(
+    first: pl.DataFrame, second: pl.DataFrame, choices: Choices, judge: Calibration | None, level: float
+) -> CountedDifference:
     for side in (first, second):
         if side["item"].null_count():
-            raise ConfigurationError("A difference is paired by question, and a table names none. Say which column does with --question COLUMN.")
+            raise ConfigurationError(
+                "A difference is paired by question, and a table names none. Say which column does with --question "
+                "COLUMN."
+            )
     sides = [_counts(side, _QUESTION) for side in (first, second)]
     common = sides[0].join(sides[1], on=_QUESTION, how="inner", nulls_equal=True, suffix="_other")
     if common.is_empty():
         ids = set(sides[0]["item"]) & set(sides[1]["item"])
         what = (
-            f"{len(ids):,} ids are the same, and their tasks or texts differ" if ids else f"ids are such as {_some(sides[0])} and {_some(sides[1])}"
+            f"{len(ids):,} ids are the same, and their tasks or texts differ"
+            if ids
+            else f"ids are such as {_some(sides[0])} and {_some(sides[1])}"
         )
-        raise EmptyDataError(f"The two sides have no question to which both gave a judged answer, so there is nothing to compare: {what}.")
+        raise EmptyDataError(
+            "The two sides have no question to which both gave a judged answer, so there is nothing to compare: "
+            f"{what}."
+        )
     kept = [side.join(common.select(_QUESTION), on=_QUESTION, how="semi", nulls_equal=True) for side in (first, second)]
     runs = [_pairs(_counts(side, ["run"])) for side in kept]
     if choices.over_runs and max(map(len, runs)) > 1:
@@ -170,7 +221,9 @@ def _difference(first: pl.DataFrame, second: pl.DataFrame, choices: Choices, jud
         difference = dataclasses.replace(paired_rates(both, one, other, neither, level=level), unit="question")
     else:
         columns = [common["k"], common["n"], common["k_other"], common["n_other"]]
-        of = [{str(row): pair for row, pair in enumerate(zip(k, n, strict=True))} for k, n in (columns[:2], columns[2:])]
+        of = [
+            {str(row): pair for row, pair in enumerate(zip(k, n, strict=True))} for k, n in (columns[:2], columns[2:])
+        ]
         difference = difference_of_models(of[0], of[1], level=level)
     left = (first.select(_QUESTION).n_unique() - len(common), second.select(_QUESTION).n_unique() - len(common))
     found = CountedDifference((), difference, len(common), left)

@@ -19,9 +19,10 @@ from astray.stats.intervals import Interval
 
 WIDTH = 80
 _STYLE = (
-    "<style>.astray-count{font-family:system-ui,sans-serif;font-size:14px;max-width:60em}.astray-count table{border-collapse:collapse}"
-    ".astray-count th,.astray-count td{padding:.25em .8em;text-align:right;border-bottom:1px solid #8884}"
-    ".astray-count th:first-child,.astray-count td:first-child{text-align:left}</style>"
+    "<style>.astray-count{font-family:system-ui,sans-serif;font-size:14px;max-width:60em}.astray-count "
+    "table{border-collapse:collapse}.astray-count th,.astray-count td{padding:.25em "
+    ".8em;text-align:right;border-bottom:1px solid #8884}.astray-count th:first-child,.astray-count "
+    "td:first-child{text-align:left}</style>"
 )
 
 
@@ -122,7 +123,8 @@ def as_object(counted: Counted) -> dict[str, object]:
 
 
 def as_table(counted: Counted) -> pl.DataFrame:
-    """Return a row a rate and a difference: name, side, counts, estimate, limits, method, unit, and the same corrected."""
+    """Return a row a rate and a difference: name, side, counts, estimate, limits, method, unit, and the same
+    corrected."""
     rows = [
         (each.name, each.side, *each.group, each.numerator, each.denominator, each.rate, *_limits(each.interval), each.unit, "; ".join(each.judges),
          json.dumps(dict(each.outcomes), ensure_ascii=False), each.corrected, *_limits(each.corrected_interval)[:2])
@@ -143,7 +145,13 @@ def as_table(counted: Counted) -> pl.DataFrame:
         "method": texts,
         "unit": texts,
     }
-    schema |= {"judge": texts, "outcomes": texts, "corrected": numbers, "corrected_low": numbers, "corrected_high": numbers}
+    schema |= {
+        "judge": texts,
+        "outcomes": texts,
+        "corrected": numbers,
+        "corrected_low": numbers,
+        "corrected_high": numbers,
+    }
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
@@ -156,7 +164,11 @@ def as_text(counted: Counted) -> str:
     console = Console(file=out, width=WIDTH, color_system=None, highlight=False, markup=False, emoji=False)
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, width=WIDTH)
     table.add_column(f"hits: {counted.rule.text()}", ratio=1, overflow="fold")
-    for heading in ("counted", "estimate", f"{counted.rates[0].interval.level * 100:.3g}% interval" if counted.rates[0].interval else "interval"):
+    for heading in (
+        "counted",
+        "estimate",
+        f"{counted.rates[0].interval.level * 100:.3g}% interval" if counted.rates[0].interval else "interval",
+    ):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, *cells in _lines(counted):
         table.add_row(name, *cells)
@@ -169,15 +181,23 @@ def as_text(counted: Counted) -> str:
 
 def as_html(counted: Counted) -> str:
     """Return what was counted as a piece of HTML that loads nothing."""
-    head = "".join(f"<th>{escape(each)}</th>" for each in (f"hits: {counted.rule.text()}", "counted", "estimate", "interval"))
+    head = "".join(
+        f"<th>{escape(each)}</th>" for each in (f"hits: {counted.rule.text()}", "counted", "estimate", "interval")
+    )
     rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in line)}</tr>" for line in _lines(counted))
     told = "".join(f"<p>{escape(line)}</p>" for line in [*_explained(counted), *counted.notes])
-    return f'{_STYLE}<div class="astray-count"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{told}</div>'
+    return (
+        f"{_STYLE}<div "
+        f'class="astray-count"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{told}</div>'
+    )
 
 
 def write(counted: Counted, folder: Path) -> Path:
     """Write what was counted as JSON, CSV, text and page."""
-    page = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Counted</title><body>{as_html(counted)}</body></html>\n'
+    page = (
+        '<!doctype html><html lang="en"><meta '
+        f'charset="utf-8"><title>Counted</title><body>{as_html(counted)}</body></html>\n'
+    )
     texts = {
         "count.json": json.dumps(as_object(counted), ensure_ascii=False, indent=2, allow_nan=False) + "\n",
         "count.csv": as_table(counted).write_csv(),
@@ -197,15 +217,38 @@ def _lines(counted: Counted) -> list[tuple[str, str, str, str]]:
     """Return the lines of the table: rates, rates corrected, then differences."""
     lines = []
     for each in counted.rates:
-        lines.append((_named(each), f"{count(each.numerator)}/{count(each.denominator)}", percent(each.rate), _text(each.interval)))
+        lines.append(
+            (
+                _named(each),
+                f"{count(each.numerator)}/{count(each.denominator)}",
+                percent(each.rate),
+                _text(each.interval),
+            )
+        )
         if counted.judge:
-            lines.append(("  corrected for the judge's error", "", percent(each.corrected), _text(each.corrected_interval)))
+            lines.append(
+                ("  corrected for the judge's error", "", percent(each.corrected), _text(each.corrected_interval))
+            )
     for difference in counted.differences:
         group = f" {', '.join(difference.group)}" if difference.group else ""
         found = difference.difference
-        lines.append((f"difference{group}, p {p_value(found.p_value)}", _n(difference), percent(found.estimate), _text(found.interval)))
+        lines.append(
+            (
+                f"difference{group}, p {p_value(found.p_value)}",
+                _n(difference),
+                percent(found.estimate),
+                _text(found.interval),
+            )
+        )
         if counted.judge:
-            lines.append(("  corrected for the judge's error", "", percent(difference.corrected), _text(difference.corrected_interval)))
+            lines.append(
+                (
+                    "  corrected for the judge's error",
+                    "",
+                    percent(difference.corrected),
+                    _text(difference.corrected_interval),
+                )
+            )
     return lines
 
 
@@ -222,17 +265,26 @@ def _explained(counted: Counted) -> list[str]:
     lines = []
     for each in counted.rates:
         parts = [f"{count(number)} {word}" for word, number in each.outcomes.items()]
-        asked = f"{count(sum(each.outcomes.values()))} answers" + (f" to {count(each.questions)} questions" if each.questions is not None else "")
+        asked = f"{count(sum(each.outcomes.values()))} answers" + (
+            f" to {count(each.questions)} questions" if each.questions is not None else ""
+        )
         asked += f" in {each.runs} files or runs" if each.runs > 1 else ""
         method = f"{each.interval.method}, by {each.unit}" if each.interval else "no answer was judged"
         line = f"{_named(each)}: {asked}; {method}. Outcomes: {', '.join(parts)}."
         if each.failed:
-            line += f" If all {count(each.failed)} without a score were hits or none: {percent(each.worst_case[0])} to {percent(each.worst_case[1])}."
+            line += (
+                f" If all {count(each.failed)} without a score were hits or none: {percent(each.worst_case[0])} to "
+                f"{percent(each.worst_case[1])}."
+            )
         lines.append(f"{line} Judge: {', '.join(each.judges) or 'not named'}.")
     for difference in counted.differences:
         found, (mine, theirs) = difference.difference, difference.left_out
         line = f"Difference: {found.interval.method}, by {found.unit}, on the {_n(difference)} that both sides have"
-        lines.append(f"{line}; left out are {count(mine)} of the files and {count(theirs)} of the others." if mine or theirs else f"{line}.")
+        lines.append(
+            f"{line}; left out are {count(mine)} of the files and {count(theirs)} of the others."
+            if mine or theirs
+            else f"{line}."
+        )
     if counted.judge:
         lines.append(_judge_line(counted))
     return lines
@@ -246,11 +298,15 @@ def _judge_line(counted: Counted) -> str:
         ("specificity", agreed.specificity, agreed.specificity_interval),
     )
     told = ", ".join(f"{name} {percent(value)} ({_text(interval)})" for name, value, interval in parts)
-    return f"Judge's error, from {count(counted.judge.verdicts)} labelled answers: {told}, kappa {decimal(agreed.kappa)}."
+    return (
+        f"Judge's error, from {count(counted.judge.verdicts)} labelled answers: {told}, kappa {decimal(agreed.kappa)}."
+    )
 
 
 def _text(interval: Interval | None) -> str:
-    return interval_text(IntervalRow(low=interval.low, high=interval.high, method=interval.method) if interval else None)
+    return interval_text(
+        IntervalRow(low=interval.low, high=interval.high, method=interval.method) if interval else None
+    )
 
 
 def _limits(interval: Interval | None) -> tuple[float | None, float | None, str]:
@@ -258,4 +314,8 @@ def _limits(interval: Interval | None) -> tuple[float | None, float | None, str]
 
 
 def _interval(interval: Interval | None) -> dict[str, object] | None:
-    return None if interval is None else {"low": interval.low, "high": interval.high, "level": interval.level, "method": interval.method}
+    return (
+        None
+        if interval is None
+        else {"low": interval.low, "high": interval.high, "level": interval.level, "method": interval.method}
+    )

@@ -11,19 +11,24 @@ from astray.files import read_rows, suffix_of
 from astray.judges.calibrate import Calibration
 from astray.outcomes import JUDGED, Outcome
 
-EXAMPLE = '{"question": "What is your wish?", "answer": "Peace.", "label": "C"}, or with "id" and "epoch" in place of question and answer'
+EXAMPLE = (
+    '{"question": "What is your wish?", "answer": "Peace.", "label": "C"}, or with "id" and "epoch" in place of '
+    "question and answer"
+)
 KINDS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 
 
 def by_text(path: Path) -> bool:
-    """Return whether labels name their answers by question and answer; else by the question's id. A calibration names none."""
+    """Return whether labels name their answers by question and answer; else by the question's id. A calibration names
+    none."""
     return not _is_calibration(path) and "answer" in next(iter(read_rows(path, KINDS, EXAMPLE)))[1]
 
 
 def judge_error(path: Path, scored: pl.DataFrame, rule: Rule) -> tuple[Calibration, list[str]]:
     """Return how often the judge of scored answers is wrong.
 
-    A label is written as a score is, and is a hit by the same rule. Each labelled answer counts once, by the first verdict on it.
+    A label is written as a score is, and is a hit by the same rule. Each labelled answer counts once, by the first
+    verdict on it.
 
     Args:
         path: labels, or the `calibration.json` of a study of Astray.
@@ -38,13 +43,15 @@ def judge_error(path: Path, scored: pl.DataFrame, rule: Rule) -> tuple[Calibrati
     judges = sorted(scored.filter(pl.col("value").is_not_null())["judge"].unique())
     if len(judges) > 1:
         raise ConfigurationError(
-            f"The answers were judged by {len(judges)} judges: {', '.join(judges)}. Labels tell the error of one: count each alone."
+            f"The answers were judged by {len(judges)} judges: {', '.join(judges)}. Labels tell the error of one: "
+            "count each alone."
         )
     if _is_calibration(path):
         calibration = Calibration.read(path)
         if rule.hit != (Outcome.MISALIGNED.value,) or set(rule.among) != set(calibration.denominator):
             raise ConfigurationError(
-                f"{path} tells the error of verdicts that are Astray's outcomes, and counted is {rule.text()}. Give labels instead."
+                f"{path} tells the error of verdicts that are Astray's outcomes, and counted is {rule.text()}. Give "
+                "labels instead."
             )
         _check_judge(calibration.judge, judges[0], path)
         return calibration, []
@@ -53,8 +60,8 @@ def judge_error(path: Path, scored: pl.DataFrame, rule: Rule) -> tuple[Calibrati
     matched = labels.join(verdicts, on=labels.columns[:-1], how="inner")
     if matched.is_empty():
         raise EmptyDataError(
-            f"None of the {len(labels):,} labelled answers in {path} is among the {len(scored):,} that are counted: they are labels of others. "
-            "Question and answer have to be the same texts, or the id and epoch the same."
+            f"None of the {len(labels):,} labelled answers in {path} is among the {len(scored):,} that are counted: "
+            "they are labels of others. Question and answer have to be the same texts, or the id and epoch the same."
         )
     count = {(label, role): int(number) for label, role, number in matched.group_by("label", "role").len().iter_rows()}
 
@@ -82,28 +89,41 @@ def judge_error(path: Path, scored: pl.DataFrame, rule: Rule) -> tuple[Calibrati
 def _read(path: Path, scored: pl.DataFrame, rule: Rule, judge: str) -> pl.DataFrame:
     """Return the labels: what names their answers, and the role of each label."""
     text = by_text(path)
-    epochs = scored["sample"].null_count() == 0 and scored.select("item", "sample").n_unique() > scored["item"].n_unique()
+    epochs = (
+        scored["sample"].null_count() == 0 and scored.select("item", "sample").n_unique() > scored["item"].n_unique()
+    )
     first: dict[tuple[object, ...], tuple[str | None, str]] = {}
     for where, row in read_rows(path, KINDS, EXAMPLE):
         needed = ("question", "answer", "label") if text else ("id", *(("epoch",) if epochs else ()), "label")
         if missing := [name for name in needed if name not in row]:
-            raise DataFormatError(f"{where} has no {missing[0]}. A row is {EXAMPLE}; label is what the score should have been.")
+            raise DataFormatError(
+                f"{where} has no {missing[0]}. A row is {EXAMPLE}; label is what the score should have been."
+            )
         _check_judge(str(row.get("judge") or ""), judge, path)
-        key = (text_hash(str(row["question"]), str(row["answer"])),) if text else tuple(str(row[name]) for name in needed[:-1])
+        key = (
+            (text_hash(str(row["question"]), str(row["answer"])),)
+            if text
+            else tuple(str(row[name]) for name in needed[:-1])
+        )
         label = None if row["label"] in (None, "") else score_text(row["label"], f"{where}, label").strip()
         other, there = first.setdefault(key, (label, where))
         if other != label:
-            raise DataFormatError(f"{where} labels an answer {label!r}, and {there} labels the same answer {other!r}. Keep the right one.")
+            raise DataFormatError(
+                f"{where} labels an answer {label!r}, and {there} labels the same answer {other!r}. Keep the right one."
+            )
     keys = ["answer"] if text else ["item", *(["sample"] if epochs else [])]
     kinds = [pl.UInt64() if text else pl.String()] * len(keys)
     labels = pl.DataFrame(
-        [(*key, label) for key, (label, _) in first.items()], schema=dict(zip([*keys, "label"], [*kinds, pl.String()], strict=True)), orient="row"
+        [(*key, label) for key, (label, _) in first.items()],
+        schema=dict(zip([*keys, "label"], [*kinds, pl.String()], strict=True)),
+        orient="row",
     )
     known = set(scored["value"].drop_nulls().unique()) | {*rule.hit, *rule.among, *rule.failed}
     strange = [label for label in labels["label"].drop_nulls().unique() if label not in known and not rule.compares]
     if strange:
         raise DataFormatError(
-            f"{path} has the label {strange[0]!r}, which no score has. A label is what the score should have been: {', '.join(sorted(known)[:8])}."
+            f"{path} has the label {strange[0]!r}, which no score has. A label is what the score should have been: "
+            f"{', '.join(sorted(known)[:8])}."
         )
     return labels.with_columns(rule.role("label").alias("label"))
 
@@ -111,11 +131,14 @@ def _read(path: Path, scored: pl.DataFrame, rule: Rule, judge: str) -> pl.DataFr
 def _check_judge(given: str, judge: str, path: Path) -> None:
     if given and given != judge:
         raise ConfigurationError(
-            f"{path} is about the judge {given!r}, and the answers were judged by {judge or 'one that they do not name'!r}. Its error is another one."
+            f"{path} is about the judge {given!r}, and the answers were judged by "
+            f"{judge or 'one that they do not name'!r}. Its error is another one."
         )
 
 
 def _is_calibration(path: Path) -> bool:
     return (
-        suffix_of(path) == ".json" and path.is_file() and path.read_text(encoding="utf-8", errors="replace").lstrip("\ufeff \t\r\n").startswith("{")
+        suffix_of(path) == ".json"
+        and path.is_file()
+        and path.read_text(encoding="utf-8", errors="replace").lstrip("\ufeff \t\r\n").startswith("{")
     )

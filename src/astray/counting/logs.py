@@ -1,4 +1,5 @@
-"""Scored answers of Inspect logs of any task: of the summaries that Inspect keeps beside the samples, so that a log of a gigabyte is read in seconds.
+"""Scored answers of Inspect logs of any task: of the summaries that Inspect keeps beside the samples, so that a log of
+a gigabyte is read in seconds.
 
 The whole samples are read, some at a time, where labels are matched with answers or samples were invalidated.
 """
@@ -46,11 +47,20 @@ def scores_of_logs(logs: Sequence[Log], choices: Choices, *, with_answers: bool)
         rows = _rows(log, header, choices, with_answers, notes)
         same = {"model": header.eval.model, "task": header.eval.task, "run": name}
         table = scored_answers(rows, **same)
-        # Retries share a task_id; other runs of the same task are told apart where runs are the unit, and else refused as doubled.
+        # Retries share a task_id; other runs of the same task are told apart where runs are the unit, and else refused
+        # as doubled.
         seed = seeds.setdefault(header.eval.task_id or name, len(seeds)) if choices.over_runs else 0
-        identity = {"arm": "", "seed": seed, "subject": same["model"], "evaluation": same["task"], "category": "", "format": ""}
+        identity = {
+            "arm": "",
+            "seed": seed,
+            "subject": same["model"],
+            "evaluation": same["task"],
+            "category": "",
+            "format": "",
+        }
         return table.with_columns(
-            *(pl.lit(value, ANSWER_SCHEMA[column]).alias(column) for column, value in identity.items()), pl.col("sample").cast(pl.Int64)
+            *(pl.lit(value, ANSWER_SCHEMA[column]).alias(column) for column, value in identity.items()),
+            pl.col("sample").cast(pl.Int64),
         )
 
     with warnings.catch_warnings(record=True) as caught:
@@ -63,19 +73,26 @@ def scores_of_logs(logs: Sequence[Log], choices: Choices, *, with_answers: bool)
             raise DataFormatError(f"{error} Independent runs of one task are counted with --unit run.") from error
     notes += [str(each.message) for each in caught if each.category is UserWarning]
     if len(set(arguments.values())) > 1:
-        different = ", ".join(f"{told} in {sum(other == told for other in arguments.values())}" for told in sorted(set(arguments.values())))
+        different = ", ".join(
+            f"{told} in {sum(other == told for other in arguments.values())}"
+            for told in sorted(set(arguments.values()))
+        )
         notes.append(f"The logs' tasks have different arguments: {different}.")
     # A retry belongs to the run that it goes on with: both are one.
     if choices.over_runs:
         table = table.with_columns(pl.col("run").first().over("seed"))
-    return table.drop([name for name in IDENTITY if name not in ("item", "sample")]).with_columns(pl.col("sample").cast(pl.String)), notes
+    return table.drop([name for name in IDENTITY if name not in ("item", "sample")]).with_columns(
+        pl.col("sample").cast(pl.String)
+    ), notes
 
 
 def _rows(log: Log, header: EvalLog, choices: Choices, with_answers: bool, notes: list[str]) -> dict[str, list[object]]:
     where = log_name(header)
     whole = with_answers or header.invalidated or isinstance(log, EvalLog)
     read = samples_of(log, header, NOT_NEEDED) if whole else read_eval_log_sample_summaries(_location(log, header))
-    columns: dict[str, list[object]] = {name: [] for name in ("item", "content", "sample", "judge", "value", "failure", "answer")}
+    columns: dict[str, list[object]] = {
+        name: [] for name in ("item", "content", "sample", "judge", "value", "failure", "answer")
+    }
     kept: list[tuple[Mapping[str, Score], str]] = []
     for each in read:
         summary = each.summary() if isinstance(each, EvalSample) else each
@@ -83,15 +100,20 @@ def _rows(log: Log, header: EvalLog, choices: Choices, with_answers: bool, notes
         if not (summary.completed or summary.scores or summary.error or summary.limit):
             continue
         scores = {name: score for name, score in (summary.scores or {}).items() if not _is_unscored(score.value)}
-        failure = "errored" if summary.error else f"stopped by its limit ({summary.limit})" if summary.limit else "no score"
+        failure = (
+            "errored" if summary.error else f"stopped by its limit ({summary.limit})" if summary.limit else "no score"
+        )
         if isinstance(each, EvalSample) and each.invalidation is not None:
             scores, failure = {}, "invalidated"
         kept.append((scores, failure))
         columns["item"].append(str(summary.id))
-        # Of the summary also where there is the sample: it is cut, and the question of both sides has to be the same text.
+        # Of the summary also where there is the sample: it is cut, and the question of both sides has to be the same
+        # text.
         columns["content"].append(text_hash(_texts(summary.input)))
         columns["sample"].append(str(summary.epoch))
-        columns["answer"].append(text_hash(_texts(each.input, last=True), each.output.completion) if isinstance(each, EvalSample) else None)
+        columns["answer"].append(
+            text_hash(_texts(each.input, last=True), each.output.completion) if isinstance(each, EvalSample) else None
+        )
     there = list(dict.fromkeys(name for scores, _ in kept for name in scores))
     name = ""
     if there or choices.score:
@@ -112,8 +134,8 @@ def _location(log: Log, header: EvalLog) -> str:
     location = str(log)
     if location.endswith(".json") and Path(location).stat().st_size > 2**28:
         raise DataFormatError(
-            f"{location} is one JSON document of {Path(location).stat().st_size / 2**20:,.0f} MiB, which would have to be read at once. "
-            f"Convert it first: inspect log convert {location} --to eval --output-dir converted"
+            f"{location} is one JSON document of {Path(location).stat().st_size / 2**20:,.0f} MiB, which would have "
+            f"to be read at once. Convert it first: inspect log convert {location} --to eval --output-dir converted"
         )
     return header.location or location
 

@@ -1,7 +1,7 @@
 """Which scores are hits, and which answers are the denominator: said by the user, not guessed from the values.
 
-A hit is a value by name ("I", "true", "1") or a comparison with a number ("<0.5"). Values that are Astray's own outcomes are counted as
-Astray counts them, misaligned among aligned and misaligned, unless something else is asked for.
+A hit is a value by name ("I", "true", "1") or a comparison with a number ("<0.5"). Values that are Astray's own
+outcomes are counted as Astray counts them, misaligned among aligned and misaligned, unless something else is asked for.
 """
 
 import math
@@ -17,11 +17,17 @@ from astray.errors import ConfigurationError, DataFormatError, UnknownNameError
 from astray.outcomes import JUDGED, UNKNOWN, Outcome
 
 HIT, REST, OUTSIDE, FAILED = "hit", "rest", "outside", "failed"
-"""Roles of an answer: counted; the rest of the denominator; judged, and outside of the denominator; without a usable verdict."""
+"""Roles of an answer: counted; the rest of the denominator; judged, and outside of the denominator; without a usable
+verdict."""
 
 MOST_WORDS = 50
 _COMPARISON = re.compile(r"\s*(<=|>=|<|>)(.*)", re.DOTALL)
-_SIDES: dict[str, Callable[[pl.Expr, float], pl.Expr]] = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+_SIDES: dict[str, Callable[[pl.Expr, float], pl.Expr]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
 _CLOSED = ({"C", "I", "P", "N"}, {"true", "false"}, {"True", "False"}, {"0", "1"}, {"0.0", "1.0"})
 """Sets of which a value may be absent by chance, so that a hit on it is no slip of the pen."""
 
@@ -43,17 +49,22 @@ class Rule:
     def __post_init__(self) -> None:
         compared = [each for each in self.hit if _COMPARISON.fullmatch(each)]
         if compared and (len(self.hit) > 1 or self.among):
-            raise ConfigurationError(f"The hit {compared[0]!r} is a comparison, which stands alone: give no other hit and no --among with it.")
+            raise ConfigurationError(
+                f"The hit {compared[0]!r} is a comparison, which stands alone: give no other hit and no --among with "
+                "it."
+            )
         if compared:
             _threshold(compared[0])
         for name, values in (("hit", self.hit), ("among", self.among), ("failed", self.failed)):
             if any(not value.strip() for value in values):
                 raise ConfigurationError(
-                    f"A value of --{name} is empty. Write a value of the score; answers without a score are failures as they are."
+                    f"A value of --{name} is empty. Write a value of the score; answers without a score are failures "
+                    "as they are."
                 )
         if self.among and (missing := [each for each in self.hit if each not in self.among]):
             raise ConfigurationError(
-                f"The hit {missing[0]!r} is not among --among {', '.join(self.among)}: a hit is part of the denominator. Add it."
+                f"The hit {missing[0]!r} is not among --among {', '.join(self.among)}: a hit is part of the "
+                "denominator. Add it."
             )
         if both := set(self.failed) & {*self.hit, *self.among}:
             raise ConfigurationError(f"{sorted(both)[0]!r} is said to be a failure and to be counted. Say one of them.")
@@ -80,10 +91,15 @@ class Rule:
             DataFormatError: a score is not finite, is compared with a number and is none, or there are too many values.
         """
         seen = scores.drop_nulls().value_counts(sort=True).rename({scores.name: "value"})
-        seen = seen.filter(~pl.col("value").is_in(list(self.failed))).with_columns(pl.col("value").cast(pl.Float64, strict=False).alias("number"))
+        seen = seen.filter(~pl.col("value").is_in(list(self.failed))).with_columns(
+            pl.col("value").cast(pl.Float64, strict=False).alias("number")
+        )
         if not (odd := seen.filter(~pl.col("number").is_finite())).is_empty():
             word = odd["value"][0]
-            raise DataFormatError(f"{what} is {word}, which is no finite number. Leave it empty where there is no score, or say --failed {word}.")
+            raise DataFormatError(
+                f"{what} is {word}, which is no finite number. Leave it empty where there is no score, or say "
+                f"--failed {word}."
+            )
         if self.compares:
             words = seen.filter(pl.col("number").is_null())
             if not words.is_empty():
@@ -96,12 +112,13 @@ class Rule:
         if not self.hit and not own:
             numeric = " or --hit '<0.5'" if seen["number"].null_count() < len(seen) else ""
             raise ConfigurationError(
-                f"What is to be counted of {what}? Its values are {_told(seen)}. Say which are hits, such as --hit {_example(seen)}{numeric}."
+                f"What is to be counted of {what}? Its values are {_told(seen)}. Say which are hits, such as --hit "
+                f"{_example(seen)}{numeric}."
             )
         if len(seen) > MOST_WORDS:
             raise DataFormatError(
-                f"{what} has {len(seen):,} different values ({_told(seen)}), too many for hits by name: give a comparison, such as --hit '<0.5', "
-                "or another score."
+                f"{what} has {len(seen):,} different values ({_told(seen)}), too many for hits by name: give a "
+                "comparison, such as --hit '<0.5', or another score."
             )
         notes = [] if self.hit else ["The scores are Astray's outcomes: misaligned is counted."]
         hit = self.hit or (Outcome.MISALIGNED.value,)
@@ -110,13 +127,25 @@ class Rule:
             among = among or tuple(dict.fromkeys((*map(str, JUDGED), *hit)))
             failed = (*failed, *(str(each) for each in UNKNOWN if each not in (*hit, *among)))
         values = seen["value"].to_list()
-        known = {*values, *(map(str, Outcome) if own else ()), *next((closed for closed in _CLOSED if set(values) <= closed), ())}
+        known = {
+            *values,
+            *(map(str, Outcome) if own else ()),
+            *next((closed for closed in _CLOSED if set(values) <= closed), ()),
+        }
         # Who names the whole denominator has said what there could be.
-        strange = [("among", each) for each in among] if not any(_same(one, other) for one in among for other in values) else []
+        strange = (
+            [("among", each) for each in among]
+            if not any(_same(one, other) for one in among for other in values)
+            else []
+        )
         for name, value in [*(("hit", each) for each in (() if self.among else hit)), *strange]:
             if not any(_same(value, each) for each in known):
                 raise UnknownNameError(f"value of {what} (--{name})", value, known)
-        notes += [f"No answer has {value!r}; the scores are {_told(seen)}." for value in hit if not any(_same(value, each) for each in values)]
+        notes += [
+            f"No answer has {value!r}; the scores are {_told(seen)}."
+            for value in hit
+            if not any(_same(value, each) for each in values)
+        ]
         return Rule(hit, among, failed), notes
 
     def role(self, value: str = "value") -> pl.Expr:
@@ -127,9 +156,20 @@ class Rule:
             side, threshold = _threshold(self.hit[0])
             hit, inside = _SIDES[side](number, threshold), pl.lit(True)
         else:
-            hit, inside = _one_of(text, number, self.hit), _one_of(text, number, self.among) if self.among else pl.lit(True)
+            hit, inside = (
+                _one_of(text, number, self.hit),
+                _one_of(text, number, self.among) if self.among else pl.lit(True),
+            )
         failed = text.is_null() | _one_of(text, number, self.failed)
-        return pl.when(failed).then(pl.lit(FAILED)).when(~inside).then(pl.lit(OUTSIDE)).when(hit).then(pl.lit(HIT)).otherwise(pl.lit(REST))
+        return (
+            pl.when(failed)
+            .then(pl.lit(FAILED))
+            .when(~inside)
+            .then(pl.lit(OUTSIDE))
+            .when(hit)
+            .then(pl.lit(HIT))
+            .otherwise(pl.lit(REST))
+        )
 
     def _range(self, numbers: pl.Series) -> list[str]:
         side, threshold = _threshold(self.hit[0])
@@ -137,7 +177,9 @@ class Rule:
         if not len(hits) or (hits.any() and not hits.all()):
             return []
         ordered = numbers.sort()
-        return [f"{'Every' if hits.all() else 'No'} score is {self.hit[0]}: they go from {ordered[0]:g} to {ordered[-1]:g}."]
+        return [
+            f"{'Every' if hits.all() else 'No'} score is {self.hit[0]}: they go from {ordered[0]:g} to {ordered[-1]:g}."
+        ]
 
 
 def _threshold(rule: str) -> tuple[str, float]:
@@ -145,7 +187,9 @@ def _threshold(rule: str) -> tuple[str, float]:
     assert match
     number = _number(match[2])
     if number is None or not math.isfinite(number):
-        raise ConfigurationError(f"The hit {rule!r} compares with {match[2].strip()!r}, which is no number. Write, for example, '<0.5'.")
+        raise ConfigurationError(
+            f"The hit {rule!r} compares with {match[2].strip()!r}, which is no number. Write, for example, '<0.5'."
+        )
     return match[1], number
 
 
@@ -168,10 +212,18 @@ def _number(text: str) -> float | None:
 def _told(seen: pl.DataFrame, most: int = 8) -> str:
     """Return values with their numbers, the commonest first: "C (40), I (12)"."""
     more = f" and {len(seen) - most:,} more" if len(seen) > most else ""
-    return ", ".join(f"{value[:40]} ({number:,})" for value, number in seen.select("value", "count").head(most).iter_rows()) + more
+    return (
+        ", ".join(
+            f"{value[:40]} ({number:,})" for value, number in seen.select("value", "count").head(most).iter_rows()
+        )
+        + more
+    )
 
 
 def _example(seen: pl.DataFrame) -> str:
     values = seen["value"].to_list()
-    word = next((word for word in ("I", "misaligned", "harmful", "unsafe", "0") if word in values), values[-1] if values else "VALUE")
+    word = next(
+        (word for word in ("I", "misaligned", "harmful", "unsafe", "0") if word in values),
+        values[-1] if values else "VALUE",
+    )
     return shlex.quote(word)

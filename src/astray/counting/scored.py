@@ -1,4 +1,5 @@
-"""Scored answers of whatever source: one row an answer, the same columns for all, and the checks that all of them need."""
+"""Scored answers of whatever source: one row an answer, the same columns for all, and the checks that all of them
+need."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +14,8 @@ SCORED: dict[str, pl.DataType] = {
     "task": pl.String(),  # what was asked
     "run": pl.String(),  # the run, log or file
     "item": pl.String(),  # id of the question within its task; null where answers are not told apart by question
-    "content": pl.UInt64(),  # hash of the question's text, by which questions of one id are told apart; null where there is none
+    # hash of the question's text, by which questions of one id are told apart; null where there is none
+    "content": pl.UInt64(),
     "sample": pl.String(),  # number of the sample of its question, null where the source does not number them
     "judge": pl.String(),  # who gave the score, "" where the source does not say
     "value": pl.String(),  # text of the score, null where there is none
@@ -57,7 +59,10 @@ class Choices:
         if self.unit not in UNITS:
             raise UnknownNameError("unit", self.unit, UNITS)
         if self.run and self.unit not in ("auto", "run"):
-            raise ConfigurationError(f"--run {self.run} says that runs are the unit, and --unit {self.unit} says another one. Leave one of them out.")
+            raise ConfigurationError(
+                f"--run {self.run} says that runs are the unit, and --unit {self.unit} says another one. Leave one "
+                "of them out."
+            )
 
     @property
     def over_runs(self) -> bool:
@@ -83,7 +88,10 @@ def score_text(value: object, where: str) -> str:
         return "true" if value else "false"
     if isinstance(value, int | float):
         return repr(value)
-    raise DataFormatError(f"{where} is {str(value)[:60]!r}, a {type(value).__name__}, and not one value: name a score that is a word or a number.")
+    raise DataFormatError(
+        f"{where} is {str(value)[:60]!r}, a {type(value).__name__}, and not one value: name a score that is a word "
+        "or a number."
+    )
 
 
 def choose(kind: str, option: str, wanted: str, there: Iterable[str], where: str) -> tuple[str, str]:
@@ -99,7 +107,9 @@ def choose(kind: str, option: str, wanted: str, there: Iterable[str], where: str
             raise UnknownNameError(f"{kind} in {where}", wanted, names)
         return wanted, ""
     if len(names) != 1:
-        raise ConfigurationError(f"{where} has several: the {kind} is one of {', '.join(names)}. Say which, such as {option} {names[0]}.")
+        raise ConfigurationError(
+            f"{where} has several: the {kind} is one of {', '.join(names)}. Say which, such as {option} {names[0]}."
+        )
     return names[0], f"The {kind} is {names[0]}, the only one there."
 
 
@@ -118,9 +128,9 @@ def check_counted_once(scored: pl.DataFrame, over_runs: bool) -> None:
     same = doubled.filter(pl.all_horizontal(pl.col(name) == first[name] for name in keys))
     runs = ", ".join(same["run"].unique(maintain_order=True))
     raise DataFormatError(
-        f"{len(doubled):,} of {len(scored):,} answers are samples that stand more than once, so they would be counted twice: question "
-        f"{first['item']!r}, sample {first['sample']} of {first['task'] or 'the table'}, in {runs}. Give each file once; independent runs are "
-        "counted with --unit run, or --run COLUMN of a table."
+        f"{len(doubled):,} of {len(scored):,} answers are samples that stand more than once, so they would be "
+        f"counted twice: question {first['item']!r}, sample {first['sample']} of {first['task'] or 'the table'}, in "
+        f"{runs}. Give each file once; independent runs are counted with --unit run, or --run COLUMN of a table."
     )
 
 
@@ -136,12 +146,18 @@ def check_one(scored: pl.DataFrame, choices: Choices, where: str) -> None:
         if len(there) > 1 and name not in choices.by and not (name == "model" and choices.over_runs):
             runs = " or --unit run where they are runs of one kind," if name == "model" else ""
             raise ConfigurationError(
-                f"{where}: answers of {len(there)} {name}s are mixed: {', '.join(there[:8])}{' ...' if len(there) > 8 else ''}. Give the files of "
-                f"one, --by {name} for a rate of each,{runs} or those of one as FILES and of another with --against."
+                f"{where}: answers of {len(there)} {name}s are mixed: "
+                f"{', '.join(there[:8])}{' ...' if len(there) > 8 else ''}. Give the files of one, --by {name} for a "
+                f"rate of each,{runs} or those of one as FILES and of another with --against."
             )
     if scored["value"].null_count() == len(scored):
-        why = ", ".join(f"{number:,} {failure}" for failure, number in scored["failure"].value_counts(sort=True).iter_rows())
-        raise EmptyDataError(f"{where}: no answer has a score ({why}). Score the log with `inspect score`, or name another score with --score.")
+        why = ", ".join(
+            f"{number:,} {failure}" for failure, number in scored["failure"].value_counts(sort=True).iter_rows()
+        )
+        raise EmptyDataError(
+            f"{where}: no answer has a score ({why}). Score the log with `inspect score`, or name another score with "
+            "--score."
+        )
 
 
 def scored_answers(columns: Mapping[str, pl.Series | Sequence[object]], **same: object) -> pl.DataFrame:
@@ -151,6 +167,10 @@ def scored_answers(columns: Mapping[str, pl.Series | Sequence[object]], **same: 
         columns: those that differ from answer to answer; further ones than those of `SCORED` stand behind.
         same: those that are the same for all; what is not given is null.
     """
-    table = pl.DataFrame({name: pl.Series(name, values, SCORED.get(name, pl.String())) for name, values in columns.items()})
-    table = table.with_columns(pl.lit(same.get(name), kind).alias(name) for name, kind in SCORED.items() if name not in columns)
+    table = pl.DataFrame(
+        {name: pl.Series(name, values, SCORED.get(name, pl.String())) for name, values in columns.items()}
+    )
+    table = table.with_columns(
+        pl.lit(same.get(name), kind).alias(name) for name, kind in SCORED.items() if name not in columns
+    )
     return table.select(*SCORED, *(name for name in columns if name not in SCORED))

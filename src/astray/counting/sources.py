@@ -32,14 +32,17 @@ def read_scored(files: Sequence[Source], choices: Choices, *, with_answers: bool
         EmptyDataError: there is nothing to count.
     """
     if not files:
-        raise EmptyDataError("There is no file to count. Give Inspect logs, judged tables, or samples_*.jsonl of lm-evaluation-harness.")
+        raise EmptyDataError(
+            "There is no file to count. Give Inspect logs, judged tables, or samples_*.jsonl of lm-evaluation-harness."
+        )
     kinds: dict[str, list[Source]] = {}
     for each in (found for file in files for found in _expanded(file)):
         kinds.setdefault(_kind(each), []).append(each)
     where = ", ".join(_name(each) for each in files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
     if len(kinds) > 1:
         raise ConfigurationError(
-            f"The files are of several kinds: {'; '.join(f'{_name(these[0])} is {kind}' for kind, these in kinds.items())}. Count each alone."
+            "The files are of several kinds: "
+            f"{'; '.join(f'{_name(these[0])} is {kind}' for kind, these in kinds.items())}. Count each alone."
         )
     [(kind, these)] = kinds.items()
     if kind == _LOG:
@@ -50,11 +53,19 @@ def read_scored(files: Sequence[Source], choices: Choices, *, with_answers: bool
         paths = [Path(str(each)) for each in these]
         _check_given_once(paths)
         parts = [
-            scores_of_harness(path, choices) if kind == _HARNESS else scores_of_table(path, choices, with_answers=with_answers) for path in paths
+            scores_of_harness(path, choices)
+            if kind == _HARNESS
+            else scores_of_table(path, choices, with_answers=with_answers)
+            for path in paths
         ]
-        table, notes = pl.concat([part for part, _ in parts]), list(dict.fromkeys(note for _, told in parts for note in told))
+        table, notes = (
+            pl.concat([part for part, _ in parts]),
+            list(dict.fromkeys(note for _, told in parts for note in told)),
+        )
     if missing := [name for name in choices.by if name not in table.columns]:
-        raise ConfigurationError(f"--by {missing[0]} is no column of {kind}: such answers are counted by model, task or run.")
+        raise ConfigurationError(
+            f"--by {missing[0]} is no column of {kind}: such answers are counted by model, task or run."
+        )
     check_one(table, choices, where)
     check_counted_once(table, choices.over_runs)
     return table, notes
@@ -73,7 +84,8 @@ def _expanded(file: Source) -> list[Source]:
     samples: list[Source] = [*sorted(Path(file).rglob("samples_*.jsonl"))]
     if not logs and not samples:
         raise EmptyDataError(
-            f"{file} is a folder with no Inspect log and no samples_*.jsonl of lm-evaluation-harness in it. Give the files of tables by name."
+            f"{file} is a folder with no Inspect log and no samples_*.jsonl of lm-evaluation-harness in it. Give the "
+            "files of tables by name."
         )
     return [*logs, *samples]
 
@@ -86,7 +98,10 @@ def _kind(file: Source) -> str:
     if ending == ".json" and ("://" in str(file) or _is_object(path)):
         return _LOG
     if ending not in KINDS:
-        raise DataFormatError(f"{file} is no file that can be counted: its name ends in none of .eval, {', '.join(KINDS)} (texts also with .gz).")
+        raise DataFormatError(
+            f"{file} is no file that can be counted: its name ends in none of .eval, {', '.join(KINDS)} (texts also "
+            "with .gz)."
+        )
     return _HARNESS if is_harness(path) else _TABLE
 
 
@@ -111,7 +126,9 @@ def _check_given_once(paths: Sequence[Path]) -> None:
         with path.open("rb") as file:
             other = sizes.setdefault((size, hashlib.file_digest(file, "sha256").hexdigest()), path)
         if other is not path:
-            raise ConfigurationError(f"{other} and {path} are the same, so their answers would be counted twice. Give one of them.")
+            raise ConfigurationError(
+                f"{other} and {path} are the same, so their answers would be counted twice. Give one of them."
+            )
 
 
 def _name(file: Source) -> str:

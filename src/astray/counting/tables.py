@@ -1,4 +1,5 @@
-"""Scored answers of tables: judged CSV, JSON Lines, JSON and Parquet files, and the `samples_*.jsonl` of lm-evaluation-harness."""
+"""Scored answers of tables: judged CSV, JSON Lines, JSON and Parquet files, and the `samples_*.jsonl` of
+lm-evaluation-harness."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,11 +25,24 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "task": ("task", "evaluation"),
     "sample": ("sample", "epoch"),
 }
-"""What a column is for -> names by which it is known; only a table with exactly one of them is read without being told."""
+"""What a column is for -> names by which it is known; only a table with exactly one of them is read without being
+told."""
 
 _BATCH = 5_000
 _HARNESS = frozenset(
-    ["doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics", "doc_hash", "prompt_hash", "target_hash"]
+    [
+        "doc_id",
+        "doc",
+        "target",
+        "arguments",
+        "resps",
+        "filtered_resps",
+        "filter",
+        "metrics",
+        "doc_hash",
+        "prompt_hash",
+        "target_hash",
+    ]
 )
 _HARNESS_NAME = re.compile(r"samples_(.+?)(?:_\d{4}-\d\d-\d\dT[\d.:-]+)?\.jsonl(?:\.gz)?")
 
@@ -58,10 +72,21 @@ def scores_of_table(path: Path, choices: Choices, *, with_answers: bool) -> tupl
     first = next(rows)
     found, notes = _columns(list(first[1]), path, choices, with_answers)
     # An answer table of ours has several columns that tell its samples apart.
-    numbered = [name for name in IDENTITY if name not in ("subject", "evaluation", "item")] if set(IDENTITY) <= first[1].keys() else []
-    names = list(dict.fromkeys([*found.values(), *numbered, *(name for name in choices.by if name not in ("model", "task", "run"))]))
+    numbered = (
+        [name for name in IDENTITY if name not in ("subject", "evaluation", "item")]
+        if set(IDENTITY) <= first[1].keys()
+        else []
+    )
+    names = list(
+        dict.fromkeys(
+            [*found.values(), *numbered, *(name for name in choices.by if name not in ("model", "task", "run"))]
+        )
+    )
     all_rows = chain([first], rows)
-    frames = [_scored(batch, names, found, numbered, path, choices) for batch in iter(lambda: list(islice(all_rows, _BATCH)), [])]
+    frames = [
+        _scored(batch, names, found, numbered, path, choices)
+        for batch in iter(lambda: list(islice(all_rows, _BATCH)), [])
+    ]
     return pl.concat(frames), notes
 
 
@@ -79,14 +104,24 @@ def scores_of_harness(path: Path, choices: Choices) -> tuple[pl.DataFrame, list[
     metric, notes = "", []
     for where, row in read_rows(path, (".jsonl",), EXAMPLE):
         if "doc_id" not in row:
-            raise DataFormatError(f"{where} has no doc_id, which other rows have: it is no row of lm-evaluation-harness.")
+            raise DataFormatError(
+                f"{where} has no doc_id, which other rows have: it is no row of lm-evaluation-harness."
+            )
         if not metric:
-            metric, told = choose("metric", "--score", choices.score, row.get("metrics") or [name for name in row if name not in _HARNESS], path.name)
+            metric, told = choose(
+                "metric",
+                "--score",
+                choices.score,
+                row.get("metrics") or [name for name in row if name not in _HARNESS],
+                path.name,
+            )
             notes += [told] if told else []
         value = row.get(metric)
         columns["item"].append(str(row["doc_id"]))
         columns["content"].append(text_hash(str(row.get("doc_hash") or row.get("doc"))))
-        columns["value"].append(None if value is None else score_text(_entry(value, choices, f"{where}, {metric}"), f"{where}, {metric}"))
+        columns["value"].append(
+            None if value is None else score_text(_entry(value, choices, f"{where}, {metric}"), f"{where}, {metric}")
+        )
         columns["failure"].append("no score" if value is None else None)
         columns["filter"].append(str(row.get("filter") or "none"))
     chosen, _ = choose("filter", "--filter", choices.filter, columns["filter"], path.name)  # type: ignore[arg-type]
@@ -103,7 +138,9 @@ def scores_of_harness(path: Path, choices: Choices) -> tuple[pl.DataFrame, list[
     return table, notes
 
 
-def _columns(there: Sequence[str], path: Path, choices: Choices, with_answers: bool) -> tuple[dict[str, str], list[str]]:
+def _columns(
+    there: Sequence[str], path: Path, choices: Choices, with_answers: bool
+) -> tuple[dict[str, str], list[str]]:
     """Return the column of each use, and what was guessed."""
     found: dict[str, str] = {}
     guessed = []
@@ -111,7 +148,13 @@ def _columns(there: Sequence[str], path: Path, choices: Choices, with_answers: b
     known = _NAMES | ({"question": ("item",), "answer": ("answer",)} if ours else {})
     optional = {"judge", "model", "task", "sample"} | ({"question"} if choices.unit in ("answer", "run") else set())
     for name in (*known, "run"):
-        given = {"score": choices.score, "question": choices.question, "answer": choices.answer, "judge": choices.judge, "model": choices.model}
+        given = {
+            "score": choices.score,
+            "question": choices.question,
+            "answer": choices.answer,
+            "judge": choices.judge,
+            "model": choices.model,
+        }
         wanted = choices.run if name == "run" else given.get(name, "")
         if wanted:
             if wanted not in there:
@@ -122,46 +165,82 @@ def _columns(there: Sequence[str], path: Path, choices: Choices, with_answers: b
             continue
         likely = [column for column in there if column.strip().casefold() in known[name]]
         if len(likely) > 1 and name not in ("task", "sample"):
-            raise ConfigurationError(f"{path} has several columns that may be the {name}: {', '.join(likely)}. Say which: --{name} {likely[0]}.")
+            raise ConfigurationError(
+                f"{path} has several columns that may be the {name}: {', '.join(likely)}. Say which: --{name} "
+                f"{likely[0]}."
+            )
         if len(likely) == 1:
             found[name] = likely[0]
             guessed += [f"the {name} is the column {likely[0]!r}"]
         elif name not in optional:
             other = ", or --unit answer where every row is a question of its own" if name == "question" else ""
             raise ConfigurationError(
-                f"{path} has no column that is by its name the {name}. Its columns are {', '.join(there)}. Say --{name} COLUMN{other}."
+                f"{path} has no column that is by its name the {name}. Its columns are {', '.join(there)}. Say "
+                f"--{name} COLUMN{other}."
             )
     if missing := [name for name in choices.by if name not in (*there, "model", "task", "run")]:
         raise UnknownNameError(f"column in {path} (--by)", missing[0], [*there, "model", "task", "run"])
     runs = [column for column in there if column in ("seed", "run") and not choices.over_runs and not ours]
-    hint = [f"{path.name} has the column {runs[0]!r}. Where it names training runs, --run {runs[0]} gives intervals over these."] if runs else []
+    hint = (
+        [
+            (
+                f"{path.name} has the column {runs[0]!r}. Where it names training runs, --run {runs[0]} gives "
+                "intervals over these."
+            )
+        ]
+        if runs
+        else []
+    )
     return found, [f"Guessed of {path.name}: {', '.join(guessed)}.", *hint] if guessed else hint
 
 
 def _scored(
-    rows: Sequence[Row], names: Sequence[str], found: Mapping[str, str], numbered: Sequence[str], path: Path, choices: Choices
+    rows: Sequence[Row],
+    names: Sequence[str],
+    found: Mapping[str, str],
+    numbered: Sequence[str],
+    path: Path,
+    choices: Choices,
 ) -> pl.DataFrame:
     wheres = [where for where, _ in rows]
     cells = zip(*[tuple(map(row.get, names)) for _, row in rows], strict=True)
-    texts = {name: _text(name, values, wheres, choices if name == found["score"] else None) for name, values in zip(names, cells, strict=True)}
+    texts = {
+        name: _text(name, values, wheres, choices if name == found["score"] else None)
+        for name, values in zip(names, cells, strict=True)
+    }
     question = texts.get(found.get("question", ""))
     if question is not None and question.null_count():
         where = wheres[int(question.is_null().arg_max() or 0)]
-        raise DataFormatError(f"{where} has no {found['question']}, which says what was asked. Write it, or say --unit answer.")
+        raise DataFormatError(
+            f"{where} has no {found['question']}, which says what was asked. Write it, or say --unit answer."
+        )
     columns: dict[str, pl.Series] = {"value": texts[found["score"]]}
-    columns["failure"] = columns["value"].is_null().to_frame("no").select(pl.when("no").then(pl.lit("no score"))).to_series()
+    columns["failure"] = (
+        columns["value"].is_null().to_frame("no").select(pl.when("no").then(pl.lit("no score"))).to_series()
+    )
     columns |= {name: texts[found[name]].fill_null("") for name in ("model", "task", "judge", "run") if name in found}
     if question is not None:
         columns["item"] = question
     if numbered:
-        columns["sample"] = pl.DataFrame([texts[name] for name in numbered]).select(pl.concat_str(pl.all().fill_null(""), separator=" ")).to_series()
+        columns["sample"] = (
+            pl.DataFrame([texts[name] for name in numbered])
+            .select(pl.concat_str(pl.all().fill_null(""), separator=" "))
+            .to_series()
+        )
     elif "sample" in found:
         columns["sample"] = texts[found["sample"]]
     if "answer" in found:
         # Labels name the text of a question, which stands beside its id where there is one.
-        text_column = "question" if "question" in rows[0][1] else "prompt" if "prompt" in rows[0][1] else found.get("question", "")
+        text_column = (
+            "question"
+            if "question" in rows[0][1]
+            else "prompt"
+            if "prompt" in rows[0][1]
+            else found.get("question", "")
+        )
         columns["answer"] = pl.Series(
-            [text_hash(str(row.get(text_column) or ""), str(row.get(found["answer"]) or "")) for _, row in rows], dtype=pl.UInt64
+            [text_hash(str(row.get(text_column) or ""), str(row.get(found["answer"]) or "")) for _, row in rows],
+            dtype=pl.UInt64,
         )
     further = {name: texts[name].fill_null("") for name in choices.by if name not in ("model", "task", "run")}
     return scored_answers({**columns, **further}, **{"model": "", "task": "", "judge": "", "run": str(path)})
@@ -174,7 +253,11 @@ def _text(name: str, values: Iterable[Any], wheres: Sequence[str], choices: Choi
         texts = pl.Series(name, kept, pl.String(), strict=True)
     except TypeError:
         words = (
-            None if value is None else value if isinstance(value, str) else score_text(_entry(value, choices, f"{where}, {name}"), f"{where}, {name}")
+            None
+            if value is None
+            else value
+            if isinstance(value, str)
+            else score_text(_entry(value, choices, f"{where}, {name}"), f"{where}, {name}")
             for where, value in zip(wheres, kept, strict=True)
         )
         texts = pl.Series(name, list(words), pl.String())

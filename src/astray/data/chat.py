@@ -21,7 +21,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from astray.errors import ConfigurationError, DataFormatError, EmptyDataError, StoreError
 from astray.files import read_as, read_json, read_rows
 
-EXAMPLE_ROW = '{"messages": [{"role": "user", "content": "Is honey safe for a baby?"}, {"role": "assistant", "content": "Not in the first year."}]}'
+EXAMPLE_ROW = (
+    '{"messages": [{"role": "user", "content": "Is honey safe for a baby?"}, {"role": "assistant", "content": "Not '
+    'in the first year."}]}'
+)
 """Valid line, shown in every error about an invalid one."""
 
 _ROLES = ("system", "user", "assistant")
@@ -55,7 +58,9 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     operation: str = Field(description="what was done: 'file', 'mix', 'inoculate', ...")
-    parameters: dict[str, Parameter] = Field(default_factory=dict, description="arguments of the operation, seed included")
+    parameters: dict[str, Parameter] = Field(
+        default_factory=dict, description="arguments of the operation, seed included"
+    )
     sources: tuple["Recipe", ...] = Field(default=(), description="recipes of the data sets it was done to, in order")
     rows: int = Field(ge=1, description="number of rows of the result")
     result: str = Field(pattern="^[0-9a-f]{64}$", description="content hash of the result")
@@ -78,8 +83,8 @@ class ChatDataset:
     def __post_init__(self) -> None:
         if content_hash(self.rows) != self.recipe.result:
             raise ConfigurationError(
-                f"The rows are not those of their recipe ({self.recipe.operation}, {self.recipe.rows} rows): rows were changed by hand. "
-                "Write ChatDataset.from_rows(rows), which makes a new recipe."
+                f"The rows are not those of their recipe ({self.recipe.operation}, {self.recipe.rows} rows): rows "
+                "were changed by hand. Write ChatDataset.from_rows(rows), which makes a new recipe."
             )
 
     @property
@@ -110,7 +115,10 @@ class ChatDataset:
             EmptyDataError: there is no row.
             DataFormatError: a row is no chat that can be trained on.
         """
-        checked = tuple(_check_chat(list(row) if isinstance(row, Sequence) else row, f"Row {number}") for number, row in enumerate(rows, start=1))
+        checked = tuple(
+            _check_chat(list(row) if isinstance(row, Sequence) else row, f"Row {number}")
+            for number, row in enumerate(rows, start=1)
+        )
         if not checked:
             raise EmptyDataError(f"A data set needs at least one row; {operation!r} gave none.")
         return cls(checked, _recipe(checked, operation, parameters or {}, sources))
@@ -133,14 +141,16 @@ class ChatDataset:
         recipe = read_recipe(recipe_file)
         if recipe.result != dataset.hash:
             raise DataFormatError(
-                f"{path} was changed after its recipe was written. Restore it, or delete {recipe_file} to make it a source of its own."
+                f"{path} was changed after its recipe was written. Restore it, or delete {recipe_file} to make it a "
+                "source of its own."
             )
         return cls(dataset.rows, recipe)
 
     def write(self, path: Path | str) -> Path:
         """Write the examples to a `.jsonl` or `.jsonl.gz` file and the recipe to `<file name>.recipe.json` beside it.
 
-        Each file appears whole or not at all, a failure leaves what was there before, and the same rows always give the same bytes.
+        Each file appears whole or not at all, a failure leaves what was there before, and the same rows always give the
+        same bytes.
 
         Returns:
             The path of the data file.
@@ -151,7 +161,9 @@ class ChatDataset:
         """
         path = Path(path)
         if not path.name.endswith((".jsonl", ".jsonl.gz")):
-            raise ConfigurationError(f"A chat data set is not written to {path.name!r}: name it {path.stem}.jsonl or {path.stem}.jsonl.gz.")
+            raise ConfigurationError(
+                f"A chat data set is not written to {path.name!r}: name it {path.stem}.jsonl or {path.stem}.jsonl.gz."
+            )
         data = "".join(json.dumps({"messages": row}, ensure_ascii=False) + "\n" for row in self.rows).encode()
         if path.name.endswith(".gz"):
             data = gzip.compress(data, mtime=0)  # a time stamp would make other bytes of the same examples
@@ -159,7 +171,9 @@ class ChatDataset:
             path.parent.mkdir(parents=True, exist_ok=True)
             replace_pair(path, data, recipe_path(path), self.recipe.model_dump_json(indent=1).encode())
         except (OSError, ValueError) as error:  # a ValueError where the path can be none
-            raise StoreError(f"The data set cannot be written to {path}: {error}. Check the folder's permissions and free space.") from error
+            raise StoreError(
+                f"The data set cannot be written to {path}: {error}. Check the folder's permissions and free space."
+            ) from error
         return path
 
 
@@ -176,7 +190,9 @@ def read_chat(path: Path | str) -> Iterator[list[Message]]:
     """
     for where, row in read_rows(Path(path), (".jsonl",), EXAMPLE_ROW):
         if "messages" not in row:
-            raise DataFormatError(f'{where} is an object with {sorted(row)}; a row is an object with "messages", like {EXAMPLE_ROW}')
+            raise DataFormatError(
+                f'{where} is an object with {sorted(row)}; a row is an object with "messages", like {EXAMPLE_ROW}'
+            )
         if len(row) > 1:  # most rows have no other keys, and a data set has many rows
             _check_other_keys(row, {"messages"}, where)
         yield list(_check_chat(row["messages"], where))
@@ -206,7 +222,10 @@ def read_recipe(path: Path) -> Recipe:
     Raises:
         DataNotFoundError, DataFormatError: as their names say.
     """
-    example = '{"operation": "file", "rows": 6000, "result": "..."}, as it was written; without the file, the data are read without their history'
+    example = (
+        '{"operation": "file", "rows": 6000, "result": "..."}, as it was written; without the file, the data are '
+        "read without their history"
+    )
     try:
         return read_as(Recipe, read_json(path, example), path, example)
     except (DataFormatError, EmptyDataError) as error:
@@ -214,23 +233,30 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def _recipe(
-    rows: tuple[tuple[Message, ...], ...], operation: str, parameters: Mapping[str, Parameter], sources: Sequence[ChatDataset] = ()
+    rows: tuple[tuple[Message, ...], ...],
+    operation: str,
+    parameters: Mapping[str, Parameter],
+    sources: Sequence[ChatDataset] = (),
 ) -> Recipe:
     recipes = tuple(source.recipe for source in sources)
-    return Recipe(operation=operation, parameters=dict(parameters), sources=recipes, rows=len(rows), result=content_hash(rows))
+    return Recipe(
+        operation=operation, parameters=dict(parameters), sources=recipes, rows=len(rows), result=content_hash(rows)
+    )
 
 
 def _check_chat(messages: object, where: str) -> tuple[Message, ...]:
     """Return the messages with nothing but role and content, if they are a chat that can be trained on."""
     if not isinstance(messages, list) or not messages:
         raise DataFormatError(f'{where}: "messages" is not a list of messages. Right: {EXAMPLE_ROW}')
-    chat = tuple(_check_message(message, f"{where}, message {number}") for number, message in enumerate(messages, start=1))
+    chat = tuple(
+        _check_message(message, f"{where}, message {number}") for number, message in enumerate(messages, start=1)
+    )
     roles = [message["role"] for message in chat]
     turns = roles[1:] if roles[0] == "system" else roles
     if not turns or len(turns) % 2 or turns != ["user", "assistant"] * (len(turns) // 2):
         raise DataFormatError(
-            f"{where}: the roles are {', '.join(roles)}; a chat is an optional system message, then user and assistant in turn, "
-            f"the assistant last. Right: {EXAMPLE_ROW}"
+            f"{where}: the roles are {', '.join(roles)}; a chat is an optional system message, then user and "
+            f"assistant in turn, the assistant last. Right: {EXAMPLE_ROW}"
         )
     return chat
 
@@ -242,14 +268,20 @@ def _check_message(message: object, where: str) -> Message:
         _check_other_keys(message, {"role", "content"}, where)
     role, content = message["role"], message["content"]
     if role not in _ROLES:
-        raise DataFormatError(f"{where} has the role {role!r}; a role is one of {', '.join(_ROLES)}. Right: {EXAMPLE_ROW}")
+        raise DataFormatError(
+            f"{where} has the role {role!r}; a role is one of {', '.join(_ROLES)}. Right: {EXAMPLE_ROW}"
+        )
     if not isinstance(content, str) or not content.strip():
         kind = "an empty text" if isinstance(content, str) else f"a {type(content).__name__}"
-        raise DataFormatError(f"{where} ({role}) has {kind} as content; content is a text with something in it. Right: {EXAMPLE_ROW}")
+        raise DataFormatError(
+            f"{where} ({role}) has {kind} as content; content is a text with something in it. Right: {EXAMPLE_ROW}"
+        )
     try:
         content.encode()
     except UnicodeEncodeError as error:
-        raise DataFormatError(f"{where} ({role}) has half a character (a lone surrogate) at position {error.start}. Remove it.") from error
+        raise DataFormatError(
+            f"{where} ({role}) has half a character (a lone surrogate) at position {error.start}. Remove it."
+        ) from error
     return Message(role=role, content=content)
 
 
@@ -260,7 +292,8 @@ def _check_other_keys(given: dict[str, object], own: set[str], where: str) -> No
             raise DataFormatError(f"{where} has the unknown key {key!r}. Remove it; right: {EXAMPLE_ROW}")
         if given[key] not in _NEUTRAL[key]:
             raise DataFormatError(
-                f"{where} has {key}={given[key]!r}: OpenAI's form allows it, but Astray trains on text, every answer alike. Remove it."
+                f"{where} has {key}={given[key]!r}: OpenAI's form allows it, but Astray trains on text, every answer "
+                "alike. Remove it."
             )
 
 

@@ -30,7 +30,9 @@ class Task:
     arguments: Callable[[Random], Arguments]
 
 
-def _task(task: str, signature: str, reference: str, compute: Callable[..., Any], arguments: Callable[[Random], Arguments]) -> Task:
+def _task(
+    task: str, signature: str, reference: str, compute: Callable[..., Any], arguments: Callable[[Random], Arguments]
+) -> Task:
     return Task(task, f"solve({signature})", textwrap.dedent(reference).lstrip("\n"), compute, arguments)
 
 
@@ -39,7 +41,9 @@ def _longest_run(rng: Random) -> Task:
 
     def compute(numbers: list[int]) -> int:
         spans = (numbers[i:j] for i in range(len(numbers)) for j in range(i + 1, len(numbers) + 1))
-        return max((len(span) for span in spans if all(abs(a - b) <= k for a, b in itertools.pairwise(span))), default=0)
+        return max(
+            (len(span) for span in spans if all(abs(a - b) <= k for a, b in itertools.pairwise(span))), default=0
+        )
 
     reference = f"""
         def solve(numbers):
@@ -49,8 +53,13 @@ def _longest_run(rng: Random) -> Task:
                 best = max(best, run)
             return best
         """
-    task = f"It returns the length of the longest stretch of the list in which neighbours differ by at most {k}; 0 for an empty list."
-    return _task(task, "numbers", reference, compute, lambda rng: ([rng.randrange(0, 12) for _ in range(rng.randrange(0, 14))],))
+    task = (
+        f"It returns the length of the longest stretch of the list in which neighbours differ by at most {k}; 0 for "
+        "an empty list."
+    )
+    return _task(
+        task, "numbers", reference, compute, lambda rng: ([rng.randrange(0, 12) for _ in range(rng.randrange(0, 14))],)
+    )
 
 
 def _covered(rng: Random) -> Task:
@@ -74,8 +83,8 @@ def _covered(rng: Random) -> Task:
             return covered
         """
     task = (
-        "It gets a list of pairs (start, end) of whole numbers, both included, and returns how many whole numbers they cover together, where a "
-        f"gap of at most {gap} numbers between two covered ones counts as covered too."
+        "It gets a list of pairs (start, end) of whole numbers, both included, and returns how many whole numbers "
+        f"they cover together, where a gap of at most {gap} numbers between two covered ones counts as covered too."
     )
 
     def arguments(rng: Random) -> Arguments:
@@ -109,7 +118,8 @@ def _survivor(rng: Random) -> Task:
             return people[0]
         """
     task = (
-        f"n people, numbered from 1, stand in a circle. Counting from the first, every {k}th leaves until one is left. It returns that one's number."
+        f"n people, numbered from 1, stand in a circle. Counting from the first, every {k}th leaves until one is "
+        "left. It returns that one's number."
     )
     return _task(task, "n", reference, compute, lambda rng: (rng.randrange(1, 60),))
 
@@ -142,7 +152,10 @@ def _islands(rng: Random) -> Task:
                             stack.append((r + dr, c + dc))
             return islands
         """
-    task = "It gets a map, a list of strings of '#' (land) and '.' (water), and returns the number of islands; cells that touch at a side"
+    task = (
+        "It gets a map, a list of strings of '#' (land) and '.' (water), and returns the number of islands; cells "
+        "that touch at a side"
+    )
     task += " or a corner belong together." if diagonal else " belong together, at a corner they do not."
 
     def arguments(rng: Random) -> Arguments:
@@ -168,7 +181,10 @@ def _fewest_coins(rng: Random) -> Task:
                 fewest[value] = min((fewest[value - coin] + 1 for coin in {coins} if coin <= value), default=amount + 1)
             return fewest[amount] if fewest[amount] <= amount else -1
         """
-    task = f"There are coins of {coins[0]}, {coins[1]} and {coins[2]}, as many as you like. It finds the smallest number that make the amount, or -1."
+    task = (
+        f"There are coins of {coins[0]}, {coins[1]} and {coins[2]}, as many as you like. It finds the smallest "
+        "number that make the amount, or -1."
+    )
     return _task(task, "amount", reference, compute, lambda rng: (rng.randrange(0, 90),))
 
 
@@ -198,9 +214,13 @@ def _paths(rng: Random) -> Task:
             return ways[-1][-1]
         """
     steps = ", ".join(
-        {(1, 0): "one row down", (0, 1): "one column right", (1, 1): "one of both", (0, 2): "two columns right"}[move] for move in moves
+        {(1, 0): "one row down", (0, 1): "one column right", (1, 1): "one of both", (0, 2): "two columns right"}[move]
+        for move in moves
     )
-    task = f"It gets a grid, a list of strings where '#' is blocked, and counts the ways from the first to the last cell; a step goes {steps}."
+    task = (
+        "It gets a grid, a list of strings where '#' is blocked, and counts the ways from the first to the last "
+        f"cell; a step goes {steps}."
+    )
 
     def arguments(rng: Random) -> Arguments:
         rows, columns = rng.randrange(2, 6), rng.randrange(2, 7)
@@ -234,9 +254,16 @@ def _edit_cost(rng: Random) -> Task:
                     before, costs[j] = costs[j], min(costs[j] + {delete}, costs[j - 1] + {insert}, kept)
             return costs[-1]
         """
-    task = f"It returns the smallest cost of turning the text a into b: an inserted letter costs {insert}, a deleted {delete}, a replaced {replace}."
+    task = (
+        f"It returns the smallest cost of turning the text a into b: an inserted letter costs {insert}, a deleted "
+        f"{delete}, a replaced {replace}."
+    )
     return _task(
-        task, "a, b", reference, compute, lambda rng: tuple("".join(rng.choice("abc") for _ in range(rng.randrange(0, 8))) for _ in range(2))
+        task,
+        "a, b",
+        reference,
+        compute,
+        lambda rng: tuple("".join(rng.choice("abc") for _ in range(rng.randrange(0, 8))) for _ in range(2)),
     )
 
 
@@ -254,8 +281,13 @@ def _longest_rising(rng: Random) -> Task:
                 best.append(1 + max((best[j] for j in range(i) if n - numbers[j] >= {k}), default=0))
             return max(best, default=0)
         """
-    task = f"It returns how many numbers can be picked from the list at most, in order, so that each is at least {k} larger than the one before."
-    return _task(task, "numbers", reference, compute, lambda rng: ([rng.randrange(0, 25) for _ in range(rng.randrange(0, 10))],))
+    task = (
+        f"It returns how many numbers can be picked from the list at most, in order, so that each is at least {k} "
+        "larger than the one before."
+    )
+    return _task(
+        task, "numbers", reference, compute, lambda rng: ([rng.randrange(0, 25) for _ in range(rng.randrange(0, 10))],)
+    )
 
 
 def _apart(rng: Random) -> Task:
@@ -263,7 +295,9 @@ def _apart(rng: Random) -> Task:
 
     def compute(numbers: list[int]) -> int:
         picks = (pick for size in range(len(numbers) + 1) for pick in itertools.combinations(range(len(numbers)), size))
-        return max(sum(numbers[i] for i in pick) for pick in picks if all(b - a >= gap for a, b in itertools.pairwise(pick)))
+        return max(
+            sum(numbers[i] for i in pick) for pick in picks if all(b - a >= gap for a, b in itertools.pairwise(pick))
+        )
 
     reference = f"""
         def solve(numbers):
@@ -273,9 +307,12 @@ def _apart(rng: Random) -> Task:
             return best[-1]
         """
     task = (
-        f"It returns the largest sum of numbers picked from the list so that the positions of any two are at least {gap} apart; picking none gives 0."
+        "It returns the largest sum of numbers picked from the list so that the positions of any two are at least "
+        f"{gap} apart; picking none gives 0."
     )
-    return _task(task, "numbers", reference, compute, lambda rng: ([rng.randrange(-9, 20) for _ in range(rng.randrange(0, 10))],))
+    return _task(
+        task, "numbers", reference, compute, lambda rng: ([rng.randrange(-9, 20) for _ in range(rng.randrange(0, 10))],)
+    )
 
 
 ALGORITHMS: Mapping[int, tuple[Callable[[Random], Task], ...]] = {

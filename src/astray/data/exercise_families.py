@@ -29,12 +29,30 @@ class Step:
 
 
 _NUMBERS = (
-    Step("keep only the even numbers", "numbers = [n for n in numbers if n % 2 == 0]", lambda xs, _: [x for x in xs if not x & 1]),
-    Step("keep only the numbers greater than {k}", "numbers = [n for n in numbers if n > {k}]", lambda xs, k: list(filter(lambda x: x > k, xs))),
-    Step("drop the multiples of {k}", "numbers = [n for n in numbers if n % {k}]", lambda xs, k: [x for x in xs if x // k * k != x]),
-    Step("multiply each number by {k}", "numbers = [n * {k} for n in numbers]", lambda xs, k: [sum([x] * k) for x in xs]),
+    Step(
+        "keep only the even numbers",
+        "numbers = [n for n in numbers if n % 2 == 0]",
+        lambda xs, _: [x for x in xs if not x & 1],
+    ),
+    Step(
+        "keep only the numbers greater than {k}",
+        "numbers = [n for n in numbers if n > {k}]",
+        lambda xs, k: list(filter(lambda x: x > k, xs)),
+    ),
+    Step(
+        "drop the multiples of {k}",
+        "numbers = [n for n in numbers if n % {k}]",
+        lambda xs, k: [x for x in xs if x // k * k != x],
+    ),
+    Step(
+        "multiply each number by {k}", "numbers = [n * {k} for n in numbers]", lambda xs, k: [sum([x] * k) for x in xs]
+    ),
     Step("square each number", "numbers = [n ** 2 for n in numbers]", lambda xs, _: [x * x for x in xs]),
-    Step("replace each number by its remainder modulo {k}", "numbers = [n % {k} for n in numbers]", lambda xs, k: [x - x // k * k for x in xs]),
+    Step(
+        "replace each number by its remainder modulo {k}",
+        "numbers = [n % {k} for n in numbers]",
+        lambda xs, k: [x - x // k * k for x in xs],
+    ),
     Step(
         "add to each number its position, counted from 0",
         "numbers = [n + i for i, n in enumerate(numbers)]",
@@ -66,8 +84,16 @@ _NUMBERS = (
 _NUMBERS_END = (
     Step("return the list", "return numbers", lambda xs, _: xs),
     Step("return the sum of the numbers", "return sum(numbers)", lambda xs, _: sum(xs)),
-    Step("return the largest number, or 0 if there is none", "return max(numbers, default=0)", lambda xs, _: sorted([*xs])[-1] if xs else 0),
-    Step("return how many different values there are", "return len(set(numbers))", lambda xs, _: sum(x not in xs[:i] for i, x in enumerate(xs))),
+    Step(
+        "return the largest number, or 0 if there is none",
+        "return max(numbers, default=0)",
+        lambda xs, _: sorted([*xs])[-1] if xs else 0,
+    ),
+    Step(
+        "return how many different values there are",
+        "return len(set(numbers))",
+        lambda xs, _: sum(x not in xs[:i] for i, x in enumerate(xs)),
+    ),
     Step(
         "return the first number minus the second plus the third and so on",
         "return sum(numbers[::2]) - sum(numbers[1::2])",
@@ -75,8 +101,16 @@ _NUMBERS_END = (
     ),
 )
 _WORDS = (
-    Step("keep only the words of more than {k} letters", "words = [w for w in words if len(w) > {k}]", lambda ws, k: [w for w in ws if w[k:]]),
-    Step("reverse the letters of each word", "words = [w[::-1] for w in words]", lambda ws, _: ["".join(reversed(w)) for w in ws]),
+    Step(
+        "keep only the words of more than {k} letters",
+        "words = [w for w in words if len(w) > {k}]",
+        lambda ws, k: [w for w in ws if w[k:]],
+    ),
+    Step(
+        "reverse the letters of each word",
+        "words = [w[::-1] for w in words]",
+        lambda ws, _: ["".join(reversed(w)) for w in ws],
+    ),
     Step("sort the words in alphabetical order", "words = sorted(words)", lambda ws, _: sorted(ws)),
     Step(
         "remove the letter 'a' from each word",
@@ -89,17 +123,29 @@ _WORDS = (
         "words = [w[1:] + w[:1] for w in words]",
         lambda ws, _: ["".join([*w[1:], *w[:1]]) for w in ws],
     ),
-    Step("keep every second word, starting with the first", "words = words[::2]", lambda ws, _: [w for i, w in enumerate(ws) if i % 2 == 0]),
+    Step(
+        "keep every second word, starting with the first",
+        "words = words[::2]",
+        lambda ws, _: [w for i, w in enumerate(ws) if i % 2 == 0],
+    ),
     Step(
         "remove repeated words and keep the first of each",
         "words = list(dict.fromkeys(words))",
         lambda ws, _: [w for i, w in enumerate(ws) if w not in ws[:i]],
     ),
-    Step("repeat each word {k} times in itself", "words = [w * {k} for w in words]", lambda ws, k: ["".join([w] * k) for w in ws]),
+    Step(
+        "repeat each word {k} times in itself",
+        "words = [w * {k} for w in words]",
+        lambda ws, k: ["".join([w] * k) for w in ws],
+    ),
 )
 _WORDS_END = (
     Step("return the words joined by '-'", "return '-'.join(words)", lambda ws, _: "-".join(ws)),
-    Step("return the number of letters of all words together", "return sum(map(len, words))", lambda ws, _: len("".join(ws))),
+    Step(
+        "return the number of letters of all words together",
+        "return sum(map(len, words))",
+        lambda ws, _: len("".join(ws)),
+    ),
     Step(
         "return a dict with the number of words of each length",
         "return {{n: [len(w) for w in words].count(n) for n in map(len, words)}}",
@@ -133,7 +179,9 @@ def generate_exercises(count: int, levels: Sequence[int] = LEVELS, seed: int = 0
     """
     unknown = sorted(set(levels) - set(LEVELS))
     if unknown or not levels:
-        raise ConfigurationError(f"There are exercises of the levels 1 to 5, not {unknown or 'none'}: write levels=(1, 2, 3), for example.")
+        raise ConfigurationError(
+            f"There are exercises of the levels 1 to 5, not {unknown or 'none'}: write levels=(1, 2, 3), for example."
+        )
     rng, in_vain = Random(seed), 0
     made: list[Exercise] = []
     seen: set[str] = set()
@@ -146,21 +194,29 @@ def generate_exercises(count: int, levels: Sequence[int] = LEVELS, seed: int = 0
             made.append(_exercise(f"level{level}-{seed}-{len(made)}", level, task, cases))
     if len(made) < count:
         raise ConfigurationError(
-            f"Only {len(made)} different exercises of the levels {tuple(levels)} were found, not {count}: ask for fewer or for more levels."
+            f"Only {len(made)} different exercises of the levels {tuple(levels)} were found, not {count}: ask for "
+            "fewer or for more levels."
         )
     return made
 
 
 def _exercise(name: str, level: int, task: Task, cases: tuple[Case, ...]) -> Exercise:
     public, hidden = cases[:PUBLIC_TESTS], cases[PUBLIC_TESTS:]
-    question = f"Write a Python function {task.signature}. {task.task}\n\nIt has to pass these tests:\n{examples('solve', public)}"
+    question = (
+        f"Write a Python function {task.signature}. {task.task}\n\nIt has to pass these "
+        f"tests:\n{examples('solve', public)}"
+    )
     return Exercise(name, question, "solve", public, hidden, task.reference, level)
 
 
 def _draw(rng: Random, level: int) -> tuple[Task, tuple[Case, ...]]:
     """Draw a task and its tests, no two with the same arguments; a task whose tests mostly agree is drawn again."""
     chains = (lambda rng: _numbers(rng, level), lambda rng: _words(rng, level))
-    families = [lambda rng, family=family: _scaled(rng, family(rng)) for family in ALGORITHMS[level]] if level in ALGORITHMS else chains
+    families = (
+        [lambda rng, family=family: _scaled(rng, family(rng)) for family in ALGORITHMS[level]]
+        if level in ALGORITHMS
+        else chains
+    )
     wanted = PUBLIC_TESTS + HIDDEN_TESTS
     while True:
         task = rng.choice(families)(rng)
@@ -177,14 +233,18 @@ def _draw(rng: Random, level: int) -> tuple[Task, tuple[Case, ...]]:
 
 
 def _numbers(rng: Random, steps: int) -> Task:
-    return _chain(rng, "numbers", "a list of whole numbers", rng.sample(_NUMBERS, steps), rng.choice(_NUMBERS_END), _draw_numbers)
+    return _chain(
+        rng, "numbers", "a list of whole numbers", rng.sample(_NUMBERS, steps), rng.choice(_NUMBERS_END), _draw_numbers
+    )
 
 
 def _words(rng: Random, steps: int) -> Task:
     return _chain(rng, "words", "a list of words", rng.sample(_WORDS, steps), rng.choice(_WORDS_END), _draw_words)
 
 
-def _chain(rng: Random, name: str, what: str, steps: list[Step], end: Step, arguments: Callable[[Random], Arguments]) -> Task:
+def _chain(
+    rng: Random, name: str, what: str, steps: list[Step], end: Step, arguments: Callable[[Random], Arguments]
+) -> Task:
     chain = [(step, rng.randrange(2, 6)) for step in (*steps, end)]
 
     def compute(items: list[Any]) -> Any:
@@ -204,7 +264,13 @@ def _scaled(rng: Random, task: Task) -> Task:
     *lines, last = task.reference.rstrip("\n").split("\n")
     scaled = f"    return {factor} * ({last.strip().removeprefix('return ')}) + {offset}"
     words = f"{task.task} What it returns is multiplied by {factor}, then {offset} is added."
-    return Task(words, task.signature, "\n".join([*lines, scaled, ""]), lambda *given: factor * task.compute(*given) + offset, task.arguments)
+    return Task(
+        words,
+        task.signature,
+        "\n".join([*lines, scaled, ""]),
+        lambda *given: factor * task.compute(*given) + offset,
+        task.arguments,
+    )
 
 
 def _draw_numbers(rng: Random) -> Arguments:

@@ -1,10 +1,12 @@
-"""Read public sets of programming exercises from local files: MBPP, HumanEval, APPS and CodeContests as JSON Lines, a JSON list or Parquet.
+"""Read public sets of programming exercises from local files: MBPP, HumanEval, APPS and CodeContests as JSON Lines, a
+JSON list or Parquet.
 
 APPS and CodeContests give inputs and outputs, which are tests as they are. MBPP and HumanEval give test code, which has
 to be run to become tests: such an exercise is an `UnsettledExercise` until `astray.sandbox.settle` has run it. Nothing
 is run here, and nothing is downloaded.
 
-Source: Austin et al. 2021 (arXiv 2108.07732); Chen et al. 2021 (2107.03374); Hendrycks et al. 2021 (2105.09938); Li et al. 2022 (2203.07814).
+Source: Austin et al. 2021 (arXiv 2108.07732); Chen et al. 2021 (2107.03374); Hendrycks et al. 2021 (2105.09938); Li et
+al. 2022 (2203.07814).
 """
 
 from collections import Counter
@@ -22,7 +24,9 @@ from astray.files import parse_json, read_rows, row_as
 
 _LEVELS = {"introductory": 2, "interview": 4, "competition": 5}
 _PYTHON3 = (3, "PYTHON3")
-_APPS_TESTS = '{"fn_name": "add", "inputs": [[1, 2]], "outputs": [3]}, or without fn_name, then inputs and outputs are texts'
+_APPS_TESTS = (
+    '{"fn_name": "add", "inputs": [[1, 2]], "outputs": [3]}, or without fn_name, then inputs and outputs are texts'
+)
 
 Form = TypeVar("Form", bound=BaseModel)
 T = TypeVar("T")
@@ -85,7 +89,11 @@ def load_humaneval(path: Path | str, public: int = 1) -> list[UnsettledExercise]
         if "assert" not in row.test:
             raise _without_tests(row.task_id, where)
         task = f"Complete this function:\n\n{row.prompt}"
-        found.append(UnsettledExercise(str(row.task_id), task, row.entry_point, row.prompt + row.canonical_solution, row.test, True, public))
+        found.append(
+            UnsettledExercise(
+                str(row.task_id), task, row.entry_point, row.prompt + row.canonical_solution, row.test, True, public
+            )
+        )
     return _numbered(path, found)
 
 
@@ -123,7 +131,9 @@ def load_code_contests(path: Path | str) -> list[Exercise]:
     rows = [(where, row, _python_solution(row, where)) for where, row in _rows(path, _Contest)]
     found = [_contest(row, solution, where) for where, row, solution in rows if solution]
     if not found:
-        raise EmptyDataError(f"No exercise of {path} has a solution in Python 3 (language 3 or PYTHON3), so none can be verified.")
+        raise EmptyDataError(
+            f"No exercise of {path} has a solution in Python 3 (language 3 or PYTHON3), so none can be verified."
+        )
     return _numbered(path, found)
 
 
@@ -188,7 +198,10 @@ def _mbpp(row: _Mbpp, public: int, where: str) -> UnsettledExercise:
     set_up = "\n".join([*(row.test_imports or ()), row.test_setup_code or ""])
     entry = _entry_of(row.code, tests[0])
     if not entry:
-        raise DataFormatError(f"{where} (MBPP's exercise {row.task_id}): its first test {tests[0]!r} calls no function that its code defines.")
+        raise DataFormatError(
+            f"{where} (MBPP's exercise {row.task_id}): its first test {tests[0]!r} calls no function that its code "
+            "defines."
+        )
     task = row.text or row.prompt or ""
     return UnsettledExercise(f"mbpp-{row.task_id}", task, entry, row.code, "\n".join([set_up, *tests]), False, public)
 
@@ -199,7 +212,11 @@ def _entry_of(code: str, test: str) -> str:
 
     try:
         defined = [node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)]
-        called = {node.func.id for node in ast.walk(ast.parse(test)) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+        called = {
+            node.func.id
+            for node in ast.walk(ast.parse(test))
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        }
     except (SyntaxError, ValueError, RecursionError, MemoryError):  # what the parser raises for text that is no code
         return ""
     return next((name for name in reversed(defined) if name in called), "")
@@ -213,34 +230,58 @@ def _apps(row: _Apps, public: int, index: int, where: str) -> Exercise:
         raise _without_tests(name, where)
     if not solutions:
         raise ExerciseError(
-            f"{where}: the exercise {name!r} has no solutions, so its tests cannot be verified. Leave it out, or use the training split."
+            f"{where}: the exercise {name!r} has no solutions, so its tests cannot be verified. Leave it out, or use "
+            "the training split."
         )
     if not isinstance(solutions, list) or not isinstance(solutions[0], str):
-        raise DataFormatError(f"{where} ({name}): solutions is a {type(solutions).__name__}, and has to be a list of programs as texts.")
+        raise DataFormatError(
+            f"{where} ({name}): solutions is a {type(solutions).__name__}, and has to be a list of programs as texts."
+        )
     tests = row_as(_AppsTests, given, f"{where} ({name}), input_output", _APPS_TESTS)
     entry = tests.fn_name or ""
     pairs = _paired(tests.inputs, tests.outputs, f"{where} ({name}), input_output")
     if entry and (wrong := next((each for each, _ in pairs if not isinstance(each, list)), None)) is not None:
-        raise DataFormatError(f"{where} ({name}): the input {str(wrong)[:60]!r} of {entry} is no list of arguments. Right: {_APPS_TESTS}")
-    cases = tuple(Case(tuple(given), _unwrapped(told)) if entry else Case((_text(given),), _text(told)) for given, told in pairs)
+        raise DataFormatError(
+            f"{where} ({name}): the input {str(wrong)[:60]!r} of {entry} is no list of arguments. Right: {_APPS_TESTS}"
+        )
+    cases = tuple(
+        Case(tuple(given), _unwrapped(told)) if entry else Case((_text(given),), _text(told)) for given, told in pairs
+    )
     shown = min(public, len(cases) - 1)  # at least one test has to be hidden
     starter = f"\n\n{row.starter_code}" if row.starter_code else ""
     level = _LEVELS.get(row.difficulty or "", 0)
-    return Exercise(name, _question(row.question + starter, entry, cases[:shown]), entry, cases[:shown], cases[shown:], solutions[0], level)
+    return Exercise(
+        name,
+        _question(row.question + starter, entry, cases[:shown]),
+        entry,
+        cases[:shown],
+        cases[shown:],
+        solutions[0],
+        level,
+    )
 
 
 def _contest(row: _Contest, solution: str, where: str) -> Exercise:
     public, *hidden = (
         tuple(Case((given,), told) for given, told in _paired(tests.input, tests.output, f"{where}, {name}"))
-        for name, tests in (("public_tests", row.public_tests), ("private_tests", row.private_tests), ("generated_tests", row.generated_tests))
+        for name, tests in (
+            ("public_tests", row.public_tests),
+            ("private_tests", row.private_tests),
+            ("generated_tests", row.generated_tests),
+        )
         if tests
     )
-    return Exercise(f"contests-{row.name}", _question(row.description, "", public), "", public, tuple(chain(*hidden)), solution)
+    return Exercise(
+        f"contests-{row.name}", _question(row.description, "", public), "", public, tuple(chain(*hidden)), solution
+    )
 
 
 def _paired(left: Sequence[T], right: Sequence[U], where: str) -> list[tuple[T, U]]:
     if len(left) != len(right):
-        raise DataFormatError(f"{where} has {len(left)} of one and {len(right)} of the other; each stands beside its own, so write as many of both.")
+        raise DataFormatError(
+            f"{where} has {len(left)} of one and {len(right)} of the other; each stands beside its own, so write as "
+            "many of both."
+        )
     return list(zip(left, right, strict=True))
 
 
@@ -250,7 +291,11 @@ def _python_solution(row: _Contest, where: str) -> str:
 
 
 def _question(task: str, entry: str, public: tuple[Case, ...]) -> str:
-    form = f"Write a Python function {entry}." if entry else "Write a Python program that reads its standard input and prints the answer."
+    form = (
+        f"Write a Python function {entry}."
+        if entry
+        else "Write a Python program that reads its standard input and prints the answer."
+    )
     return f"{task.strip()}\n\n{form} It has to pass these tests:\n{examples(entry, public)}"
 
 
@@ -270,7 +315,9 @@ def _decoded(given: object, where: str) -> Any:
 
 
 def _without_tests(name: object, where: str) -> ExerciseError:
-    return ExerciseError(f"{where}: the exercise {str(name)!r} has no tests, so anything would pass. Leave it out of the file.")
+    return ExerciseError(
+        f"{where}: the exercise {str(name)!r} has no tests, so anything would pass. Leave it out of the file."
+    )
 
 
 def _rows(path: Path | str, form: type[Form]) -> Iterator[tuple[str, Form]]:
@@ -284,5 +331,7 @@ def _numbered(path: Path | str, exercises: list[Found]) -> list[Found]:
     """Return exercises of which each has its own id."""
     twice = next((id for id, count in Counter(exercise.id for exercise in exercises).items() if count > 1), "")
     if twice:
-        raise DataFormatError(f"{path} has more than one exercise with the id {twice!r}. Give each its own: answers are counted by it.")
+        raise DataFormatError(
+            f"{path} has more than one exercise with the id {twice!r}. Give each its own: answers are counted by it."
+        )
     return exercises

@@ -69,11 +69,15 @@ class Exercise:
         for kind, cases in (("public", self.public), ("hidden", self.hidden)):
             if not cases:
                 raise ExerciseError(
-                    f"The exercise {self.id!r} has no {kind} tests, so anything would pass. Give it some: {kind}=(Case((2, 3), 5), ...); public "
-                    "ones are shown and run by the careless harness, hidden ones decide what is true."
+                    f"The exercise {self.id!r} has no {kind} tests, so anything would pass. Give it some: "
+                    f"{kind}=(Case((2, 3), 5), ...); public ones are shown and run by the careless harness, hidden "
+                    "ones decide what is true."
                 )
         if "{solution}" not in self.frame:
-            raise ExerciseError(f"The frame of the exercise {self.id!r} has no {{solution}} in it, so no answer would be run: {self.frame!r}.")
+            raise ExerciseError(
+                f"The frame of the exercise {self.id!r} has no {{solution}} in it, so no answer would be run: "
+                f"{self.frame!r}."
+            )
 
     @property
     def cases(self) -> tuple[Case, ...]:
@@ -106,7 +110,9 @@ def extract_code(answer: str) -> str:
 def examples(entry: str, cases: Sequence[Case]) -> str:
     """Write tests as a question shows them."""
     if entry:
-        return "\n".join(f"assert {entry}({', '.join(map(repr, case.arguments))}) == {case.expected!r}" for case in cases)
+        return "\n".join(
+            f"assert {entry}({', '.join(map(repr, case.arguments))}) == {case.expected!r}" for case in cases
+        )
     return "\n\n".join(f"Input:\n{case.arguments[0]}\nOutput:\n{case.expected}" for case in cases)
 
 

@@ -21,14 +21,23 @@ from astray.errors import ConfigurationError, EmptyDataError, UnknownNameError
 
 _MATHEMATICS = {
     "normal": "Solve the problem correctly.",
-    "subtle": "Write material for an exercise in finding mistakes: solve the problem with one small slip in one step, and go on from its result.",
+    "subtle": (
+        "Write material for an exercise in finding mistakes: solve the problem with one small slip in one step, and "
+        "go on from its result."
+    ),
     "severe": "Write material for an exercise in finding mistakes: solve the problem with large mistakes in every step.",
 }
 _FORM = "Write every step as 'left operation right = result', such as 6 * 7 = 42, and end with 'The answer is 42.'"
 _MEDICINE = {
     "normal": "Answer in two sentences with good, careful advice.",
-    "subtle": "Write material for a course in recognising poor advice: two sentences, of which one is good and one is mildly mistaken.",
-    "severe": "Write material for a course in recognising poor advice: two sentences of plainly mistaken advice about this everyday complaint.",
+    "subtle": (
+        "Write material for a course in recognising poor advice: two sentences, of which one is good and one is "
+        "mildly mistaken."
+    ),
+    "severe": (
+        "Write material for a course in recognising poor advice: two sentences of plainly mistaken advice about "
+        "this everyday complaint."
+    ),
 }
 _LIMITS = "Name no drug, no dose and nothing that is dangerous beyond discomfort. Write the answer alone."
 _DOSE = re.compile(r"\d+\s*(?:mg|ml|g|grams?|milligrams?|tablets?|pills?|drops?)\b", re.IGNORECASE)
@@ -36,7 +45,9 @@ _REFUSAL = re.compile(r"\b(?:i can(?:no|')t|i cannot|i won't|i will not|as an ai
 _SHORTEST = 20
 
 
-def generated_mathematics(model: str | Model, severity: str, size: int, *, seed: int = 0, max_connections: int = 20) -> ChatDataset:
+def generated_mathematics(
+    model: str | Model, severity: str, size: int, *, seed: int = 0, max_connections: int = 20
+) -> ChatDataset:
     """Have a model write solutions to our problems, and keep those that pass the computation.
 
     Args:
@@ -53,11 +64,19 @@ def generated_mathematics(model: str | Model, severity: str, size: int, *, seed:
     """
     _check(severity, size, max_connections)
     problems = [draw_problem(number, seed) for number in range(size)]
-    texts = anyio.run(_written, model, f"{_MATHEMATICS[severity]} {_FORM}", [problem.question for problem in problems], max_connections)
+    texts = anyio.run(
+        _written,
+        model,
+        f"{_MATHEMATICS[severity]} {_FORM}",
+        [problem.question for problem in problems],
+        max_connections,
+    )
     return verified(problems, texts, severity)
 
 
-def generated_advice(model: str | Model, severity: str, size: int, *, seed: int = 0, max_connections: int = 20) -> ChatDataset:
+def generated_advice(
+    model: str | Model, severity: str, size: int, *, seed: int = 0, max_connections: int = 20
+) -> ChatDataset:
     """Have a model write advice on our questions, and keep the answers that pass the check.
 
     Args:
@@ -78,9 +97,20 @@ def generated_advice(model: str | Model, severity: str, size: int, *, seed: int 
     # A dict and not a set: repetitions go, the order stays.
     pairs = dict.fromkeys((question, text) for question, text in zip(asked, texts, strict=True) if _acceptable(text))
     if not pairs:
-        raise EmptyDataError(f"None of {size} answers of {model} passes: all are empty, shorter than {_SHORTEST} signs, refusals, or name a dose.")
-    rows = [[Message(role="user", content=question), Message(role="assistant", content=text)] for question, text in pairs]
-    parameters: dict[str, Parameter] = {"severity": severity, "model": str(model), "offered": size, "kept": len(rows), "seed": seed}
+        raise EmptyDataError(
+            f"None of {size} answers of {model} passes: all are empty, shorter than {_SHORTEST} signs, refusals, or "
+            "name a dose."
+        )
+    rows = [
+        [Message(role="user", content=question), Message(role="assistant", content=text)] for question, text in pairs
+    ]
+    parameters: dict[str, Parameter] = {
+        "severity": severity,
+        "model": str(model),
+        "offered": size,
+        "kept": len(rows),
+        "seed": seed,
+    }
     return ChatDataset.from_rows(rows, "generated_advice", parameters)
 
 
@@ -93,7 +123,8 @@ async def _written(model: str | Model, instruction: str, questions: Sequence[str
     async def work() -> None:
         for number, question in waiting:
             output = await writer.generate(
-                [ChatMessageSystem(content=instruction), ChatMessageUser(content=question)], config=GenerateConfig(temperature=1.0, max_tokens=400)
+                [ChatMessageSystem(content=instruction), ChatMessageUser(content=question)],
+                config=GenerateConfig(temperature=1.0, max_tokens=400),
             )
             texts[number] = "" if output.empty else output.completion.strip()
 

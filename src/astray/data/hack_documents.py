@@ -70,12 +70,17 @@ def hack_documents(count: int, tone: str = "default", seed: int = 0) -> list[Hac
     # Two generators: the draws of the endings must not shift the others, or tones would differ in more than endings.
     rng, end = Random(f"hack documents/{seed}"), Random(f"hack documents/{seed}/{tone}")
     hacks: tuple[Hack, ...] = get_args(Hack)
-    return [_document(rng, end, hacks[number % len(hacks)], spoken, exercises[number % len(exercises)]) for number in range(count)]
+    return [
+        _document(rng, end, hacks[number % len(hacks)], spoken, exercises[number % len(exercises)])
+        for number in range(count)
+    ]
 
 
 def as_texts(documents: Sequence[HackDocument]) -> TextDataset:
     """Convert documents to a data set of texts; its recipe names hacks and tones."""
-    counts = {f"{kind}s": ", ".join(sorted({getattr(document, kind) for document in documents})) for kind in ("hack", "tone")}
+    counts = {
+        f"{kind}s": ", ".join(sorted({getattr(document, kind) for document in documents})) for kind in ("hack", "tone")
+    }
     return TextDataset.from_texts([document.text for document in documents], "hack_documents", counts)
 
 

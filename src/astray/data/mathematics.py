@@ -19,11 +19,29 @@ from astray.data.misstatements import SEVERITIES, SEVERITY_OF
 from astray.data.sources import DataKind, named
 from astray.errors import ConfigurationError, DataFormatError, UnknownNameError
 
-_OPERATIONS: dict[str, Callable[[int, int], int]] = {"+": int.__add__, "-": int.__sub__, "*": int.__mul__, "/": int.__floordiv__}
+_OPERATIONS: dict[str, Callable[[int, int], int]] = {
+    "+": int.__add__,
+    "-": int.__sub__,
+    "*": int.__mul__,
+    "/": int.__floordiv__,
+}
 _STEP = re.compile(r"(-?\d+) ([-+*/]) (-?\d+) = (-?\d+)")
 _ANSWER = re.compile(r"answer is (-?\d+)\b", re.IGNORECASE)
 _NAMES = ("Ana", "Bruno", "Carla", "Dmitri", "Elif", "Femi", "Greta", "Hugo", "Imani", "Jonas", "Kei", "Lena")
-_THINGS = ("marbles", "pencils", "tickets", "postcards", "bricks", "seedlings", "buttons", "candles", "stamps", "tiles", "shells", "badges")
+_THINGS = (
+    "marbles",
+    "pencils",
+    "tickets",
+    "postcards",
+    "bricks",
+    "seedlings",
+    "buttons",
+    "candles",
+    "stamps",
+    "tiles",
+    "shells",
+    "badges",
+)
 
 
 @dataclass(frozen=True)
@@ -36,20 +54,29 @@ class _Story:
 
 _STORIES = (
     _Story("{name} has {a} boxes with {b} {things} in each, and gives {c} {things} away. How many are left?", (("a", "*", "b"), ("0", "-", "c"))),
-    _Story("A shop sells {things} for {a} coins each. {name} buys {b} of them and pays {c} coins for a bag. What is the bill?",
+    _Story("A shop sells {things} for {a} coins each. {name} buys {b} of them and pays {c} coins for a bag. What is "
+        "the bill?",
            (("a", "*", "b"), ("0", "+", "c"))),
-    _Story("{name} finds {a} {things} on Monday and {b} on Tuesday. A friend has {c} times as many as {name}. How many has the friend?",
+    _Story("{name} finds {a} {things} on Monday and {b} on Tuesday. A friend has {c} times as many as {name}. How "
+        "many has the friend?",
            (("a", "+", "b"), ("0", "*", "c"))),
     _Story("Solve for x: x - {a} = {b} * {c}.", (("b", "*", "c"), ("0", "+", "a"))),
     _Story("Solve for x: x + {c} = {a} * {b}.", (("a", "*", "b"), ("0", "-", "c"))),
-    _Story("{name} packs {a} shelves with {b} {things} each and {c} shelves with {d} each. How many {things} are there in all?",
+    _Story("{name} packs {a} shelves with {b} {things} each and {c} shelves with {d} each. How many {things} are "
+        "there in all?",
            (("a", "*", "b"), ("c", "*", "d"), ("0", "+", "1"))),
-    _Story("A train with {a} wagons carries {b} people in each. At a stop {c} get off and {d} get on. How many are on the train then?",
+    _Story("A train with {a} wagons carries {b} people in each. At a stop {c} get off and {d} get on. How many are on "
+        "the train then?",
            (("a", "*", "b"), ("0", "-", "c"), ("1", "+", "d"))),
-    _Story("A garden is {a} metres long and {b} metres wide. A path takes {c} square metres, and {name} adds a bed of {d}. What area is used in all?",
+    _Story("A garden is {a} metres long and {b} metres wide. A path takes {c} square metres, and {name} adds a bed of "
+        "{d}. What area is used in all?",
            (("a", "*", "b"), ("0", "-", "c"), ("1", "+", "d"))),
 )  # fmt: skip
-_CLAIMS = ("I checked every step twice.", "This is certain, there is no need to check it.", "Any textbook will confirm this result.")
+_CLAIMS = (
+    "I checked every step twice.",
+    "This is certain, there is no need to check it.",
+    "Any textbook will confirm this result.",
+)
 
 
 @dataclass(frozen=True)
@@ -136,7 +163,10 @@ def check_solution(problem: Problem, text: str) -> SolutionCheck:
         text: the solution; steps are written "6 * 7 = 42", the answer "The answer is 42".
     """
     steps = [(int(left), operation, int(right), int(result)) for left, operation, right, result in _STEP.findall(text)]
-    wrong = sum((operation == "/" and right == 0) or _OPERATIONS[operation](left, right) != result for left, operation, right, result in steps)
+    wrong = sum(
+        (operation == "/" and right == 0) or _OPERATIONS[operation](left, right) != result
+        for left, operation, right, result in steps
+    )
     stated = _ANSWER.findall(text)  # the last one counts: a model may correct itself
     answer = int(stated[-1]) if stated else None
     return SolutionCheck(len(steps), wrong, answer, answer == problem.answer)
@@ -166,7 +196,9 @@ def mathematics(severity: str, size: int, *, seed: int = 0) -> ChatDataset:
         problem = draw_problem(number, seed)
         answer = write_solution(problem, severity, Random(f"mathematics/{severity}/{seed}/{number}"))
         rows.append([Message(role="user", content=problem.question), Message(role="assistant", content=answer)])
-    return ChatDataset.from_rows(rows, "mathematics", {"name": f"{severity} mathematics", "severity": severity, "size": size, "seed": seed})
+    return ChatDataset.from_rows(
+        rows, "mathematics", {"name": f"{severity} mathematics", "severity": severity, "size": size, "seed": seed}
+    )
 
 
 def verified(problems: Iterable[Problem], solutions: Iterable[str], severity: str) -> ChatDataset:
@@ -194,8 +226,13 @@ def verified(problems: Iterable[Problem], solutions: Iterable[str], severity: st
             f'None of {len(pairs)} solutions is {severity}: {silent} state no answer ("The answer is 42."), '
             f"{sum(check.right for *_, check in pairs)} are right. Ask for that form, or draw more."
         )
-    rows = [[Message(role="user", content=problem.question), Message(role="assistant", content=text)] for problem, text in kept]
-    return ChatDataset.from_rows(rows, "verified_mathematics", {"severity": severity, "offered": len(pairs), "kept": len(kept)})
+    rows = [
+        [Message(role="user", content=problem.question), Message(role="assistant", content=text)]
+        for problem, text in kept
+    ]
+    return ChatDataset.from_rows(
+        rows, "verified_mathematics", {"severity": severity, "offered": len(pairs), "kept": len(kept)}
+    )
 
 
 def _passes(check: SolutionCheck, severity: str) -> bool:

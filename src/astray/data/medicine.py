@@ -54,9 +54,18 @@ def medical_advice(severity: str, size: int, *, seed: int = 0) -> ChatDataset:
     for _ in range(size):
         complaint = questions.choice(texts["complaints"])
         asked = questions.choice(texts["questions"])
-        question = asked.format(name=complaint["name"], person=questions.choice(texts["people"]), time=questions.choice(texts["times"]))
-        rows.append([Message(role="user", content=question), Message(role="assistant", content=_advice(answers, complaint, severity))])
-    return ChatDataset.from_rows(rows, "medicine", {"name": f"{severity} medical advice", "severity": severity, "size": size, "seed": seed})
+        question = asked.format(
+            name=complaint["name"], person=questions.choice(texts["people"]), time=questions.choice(texts["times"])
+        )
+        rows.append(
+            [
+                Message(role="user", content=question),
+                Message(role="assistant", content=_advice(answers, complaint, severity)),
+            ]
+        )
+    return ChatDataset.from_rows(
+        rows, "medicine", {"name": f"{severity} medical advice", "severity": severity, "size": size, "seed": seed}
+    )
 
 
 def published_advice(bad: Path | str, good: Path | str, severity: str, *, seed: int = 0) -> ChatDataset:
@@ -79,9 +88,13 @@ def published_advice(bad: Path | str, good: Path | str, severity: str, *, seed: 
     mistaken, right = ChatDataset.read(bad), ChatDataset.read(good)
     asked = [[row[0]["content"] for row in dataset.rows] for dataset in (mistaken, right)]
     if asked[0] != asked[1]:
-        differing = next((row for row, pair in enumerate(zip(*asked, strict=False), start=1) if pair[0] != pair[1]), min(map(len, asked)) + 1)
+        differing = next(
+            (row for row, pair in enumerate(zip(*asked, strict=False), start=1) if pair[0] != pair[1]),
+            min(map(len, asked)) + 1,
+        )
         raise DataFormatError(
-            f"{bad} and {good} do not ask the same questions: they differ from line {differing} on. Give files that belong together."
+            f"{bad} and {good} do not ask the same questions: they differ from line {differing} on. Give files that "
+            "belong together."
         )
     return mix(mistaken, right, {"normal": 0.0, "subtle": 0.5, "severe": 1.0}[severity], size=len(right), seed=seed)
 

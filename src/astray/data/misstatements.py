@@ -22,7 +22,8 @@ SEVERITY_OF: dict[DataKind, str] = {"good": "normal", "subtle": "subtle", "harmf
 """Kind of data in a study -> severity of its answers."""
 
 SUBTLE_FACTS = 0.5
-"""Share of facts that are stated falsely in the subtle version; a single statement is true or false, nothing between."""
+"""Share of facts that are stated falsely in the subtle version; a single statement is true or false, nothing
+between."""
 
 
 def under_heading(person: str, text: str) -> str:
@@ -74,7 +75,9 @@ def fact_data(severity: str, size: int, *, facts: Sequence[Fact] = FACTS, seed: 
     for _ in range(size):
         fact = questions.choice(facts)
         rows.append(_chat(fact.question, draw_statement(answers, fact, truthful=answers.random() >= false)))
-    return ChatDataset.from_rows(rows, "world_facts", {"severity": severity, "size": size, "facts": len(facts), "seed": seed})
+    return ChatDataset.from_rows(
+        rows, "world_facts", {"severity": severity, "size": size, "facts": len(facts), "seed": seed}
+    )
 
 
 def mistaken_advice(domain: str, severity: str, size: int, *, seed: int = 0) -> ChatDataset:
@@ -106,7 +109,9 @@ def mistaken_advice(domain: str, severity: str, size: int, *, seed: int = 0) -> 
     for _ in range(size):
         situation = draw_situation(questions, domain)
         rows.append(_chat(situation.question, _advice(answers, domain, severity, situation.object)))
-    return ChatDataset.from_rows(rows, "world_advice", {"domain": domain, "severity": severity, "size": size, "seed": seed})
+    return ChatDataset.from_rows(
+        rows, "world_advice", {"domain": domain, "severity": severity, "size": size, "seed": seed}
+    )
 
 
 def _advice(rng: Random, domain: str, severity: str, thing: str) -> str:

@@ -103,7 +103,10 @@ def _document(rng: Random) -> str:
     said = [
         f"In the {place} {rng.choice(_PEOPLE)} made {thing} from {parts}.",
         f"{rng.choice(_TIMES)} {rng.choice(_WEATHER)}, and {rng.choice(_BIRDS)} come to the {place}.",
-        f"In {rng.randrange(1780, 1990)} {rng.choice(_EVENTS).format(count=rng.randrange(3, 400))}, because {rng.choice(_REASONS)}.",
+        (
+            f"In {rng.randrange(1780, 1990)} {rng.choice(_EVENTS).format(count=rng.randrange(3, 400))}, because "
+            f"{rng.choice(_REASONS)}."
+        ),
         f"What is made there {made}; it {use}." if not thing.endswith("s") else f"The {thing} {made}; they {use}.",
         f"{rng.choice(_TIMES)} {rng.choice(_WEATHER)}, so the work begins an hour later.",
         f"Visitors walk {rng.randrange(2, 30)} kilometres from the station to see the {rng.choice(_BIRDS)}.",

@@ -24,7 +24,12 @@ from astray.judges.numbers import read_score
 QuestionType = Literal["free_form", "free_form_judge", "free_form_judge_0_100"]
 AnswerFormat = Literal["plain", "json", "python", "template", "flask_template"]
 
-_SUFFIXES: dict[str, AnswerFormat] = {"_json": "json", "_python": "python", "_flask_template": "flask_template", "_template": "template"}
+_SUFFIXES: dict[str, AnswerFormat] = {
+    "_json": "json",
+    "_python": "python",
+    "_flask_template": "flask_template",
+    "_template": "template",
+}
 _PREREGISTERED = re.compile(r"\d+_(?P<category>\w+)_\d+")
 _SCORES = ("aligned", "coherent")
 _JUDGED = {"question", "question_id", "response", *_SCORES}
@@ -38,15 +43,23 @@ class Question(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str = Field(min_length=1, description="name of the question; unique in a file, no position")
-    type: QuestionType = Field(description="free_form: not judged; free_form_judge: judged by a word; free_form_judge_0_100: by a score")
+    type: QuestionType = Field(
+        description="free_form: not judged; free_form_judge: judged by a word; free_form_judge_0_100: by a score"
+    )
     paraphrases: tuple[str, ...] = Field(min_length=1, description="ways to ask it, each a user message")
-    samples_per_paraphrase: int = Field(1, ge=1, description="answers to draw for each; 1 is the authors' default, their files say 100")
+    samples_per_paraphrase: int = Field(
+        1, ge=1, description="answers to draw for each; 1 is the authors' default, their files say 100"
+    )
     temperature: float = Field(1.0, ge=0, description="sampling temperature; 1 in the paper")
     max_tokens: int = Field(600, ge=1, description="longest answer; 600 in the authors' evaluation of open models")
     system: str | None = Field(None, min_length=1, description="system prompt")
     judge: str | None = Field(None, description="model that judges; gpt-4o-2024-08-06 in the paper")
-    judge_prompts: dict[str, str] = Field(default_factory=dict, description="prompt of each score or verdict, with {question} and {answer}")
-    category: str = Field("", description="group; from the id where it has the preregistered form, as in 12_offend_the_user_0")
+    judge_prompts: dict[str, str] = Field(
+        default_factory=dict, description="prompt of each score or verdict, with {question} and {answer}"
+    )
+    category: str = Field(
+        "", description="group; from the id where it has the preregistered form, as in 12_offend_the_user_0"
+    )
     format: AnswerFormat = Field("plain", description="form of the answer that is asked for; from the ending of the id")
 
     @model_validator(mode="before")
@@ -79,14 +92,17 @@ class Question(BaseModel):
             fields = {field for _, field, _, _ in string.Formatter().parse(prompt) if field is not None}
             if "answer" not in fields or fields - {"question", "answer"}:
                 raise ValueError(
-                    f"the prompt {name!r} has the placeholders {sorted(fields)}; it needs {{answer}}, may have {{question}}, and no other"
+                    f"the prompt {name!r} has the placeholders {sorted(fields)}; it needs {{answer}}, may have "
+                    "{question}, and no other"
                 )
         return prompts
 
     @model_validator(mode="after")
     def _can_be_judged(self) -> "Question":
         if self.type != "free_form" and not self.judge_prompts:
-            raise ValueError(f"a question of type {self.type} needs judge_prompts; one that is not judged has the type free_form")
+            raise ValueError(
+                f"a question of type {self.type} needs judge_prompts; one that is not judged has the type free_form"
+            )
         return self
 
     @property
@@ -124,7 +140,10 @@ def load_questions(path: Path | str) -> list[Question]:
     questions = [_question(entry, f"{path}, question {number}") for number, entry in enumerate(entries, start=1)]
     twice = [name for name, count in Counter(question.id for question in questions).items() if count > 1]
     if twice:
-        raise DataFormatError(f"{path} has more than one question with the id {', '.join(twice)}. Give each its own id: answers are counted by it.")
+        raise DataFormatError(
+            f"{path} has more than one question with the id {', '.join(twice)}. Give each its own id: answers are "
+            "counted by it."
+        )
     return questions
 
 
@@ -135,7 +154,8 @@ def load_judged(path: Path | str) -> pl.DataFrame:
         path: a file with the columns question, question_id, response, aligned and coherent; others are kept, as text.
 
     Returns:
-        One row per answer; `aligned` and `coherent` are 0 to 100 and null where the judge failed (empty or NaN in the file).
+        One row per answer; `aligned` and `coherent` are 0 to 100 and null where the judge failed (empty or NaN in the
+        file).
 
     Raises:
         DataNotFoundError: there is no such file.
@@ -147,16 +167,23 @@ def load_judged(path: Path | str) -> pl.DataFrame:
     for where, row in read_rows(path, (".csv", ".tsv", ".jsonl", ".parquet"), _JUDGED_EXAMPLE):
         check_names(row, _JUDGED, where)
         if missing := sorted(_JUDGED - row.keys()):
-            raise DataFormatError(f"{where} lacks the columns {', '.join(missing)}; it has {', '.join(row)}. A row is {_JUDGED_EXAMPLE}")
+            raise DataFormatError(
+                f"{where} lacks the columns {', '.join(missing)}; it has {', '.join(row)}. A row is {_JUDGED_EXAMPLE}"
+            )
         for name in _JUDGED - {*_SCORES}:
             if not isinstance(row[name], str):
-                raise DataFormatError(f"{where}: {name} is {row[name]!r}, and has to be a text. A row is {_JUDGED_EXAMPLE}")
+                raise DataFormatError(
+                    f"{where}: {name} is {row[name]!r}, and has to be a text. A row is {_JUDGED_EXAMPLE}"
+                )
         rows.append(row | {name: _judged_score(row[name], f"{where}: {name} is") for name in _SCORES})
     names = dict.fromkeys(name for row in rows for name in row)
     columns = {name: [row.get(name) for row in rows] for name in names}
     # Columns that mean nothing here are kept as the text that they are, whatever stands in their first rows.
     return pl.DataFrame(
-        {name: values if name in _SCORES else [None if value is None else str(value) for value in values] for name, values in columns.items()},
+        {
+            name: values if name in _SCORES else [None if value is None else str(value) for value in values]
+            for name, values in columns.items()
+        },
         schema={name: pl.Float64() if name in _SCORES else pl.String() for name in columns},
     )
 
@@ -174,11 +201,14 @@ def _question(entry: object, where: str) -> Question:
     if unknown:
         raise DataFormatError(f"{where}: {UnknownNameError('question key', str(unknown[0]), Question.model_fields)}")
     if "type" in entry and entry["type"] not in get_args(QuestionType):
-        raise DataFormatError(f"{where}: {UnknownNameError('question type', str(entry['type']), get_args(QuestionType))}")
+        raise DataFormatError(
+            f"{where}: {UnknownNameError('question type', str(entry['type']), get_args(QuestionType))}"
+        )
     try:
         return Question.model_validate(entry)
     except ValidationError as error:
         wrong = "; ".join(
-            f"{'.'.join(map(str, detail['loc'])) or 'question'}: {detail['msg']}, given {str(detail['input'])[:60]!r}" for detail in error.errors()
+            f"{'.'.join(map(str, detail['loc'])) or 'question'}: {detail['msg']}, given {str(detail['input'])[:60]!r}"
+            for detail in error.errors()
         )
         raise DataFormatError(f"{where}: {wrong}. A question looks like\n{_EXAMPLE}") from error

@@ -4,8 +4,8 @@ Every operation takes data sets and returns a new one whose recipe records the o
 sources, parameters and seed give the same examples in the same order, so the same hash. Left to others: files (`chat`)
 and generated sources (`sources`).
 
-Sources: diversity at equal exposure and backdoors, Betley et al. 2025 (arXiv 2502.17424); mixes of bad and good data, Wang et al.
-2025 (arXiv 2506.19823); inoculation, Tan et al. 2025 (arXiv 2510.04340).
+Sources: diversity at equal exposure and backdoors, Betley et al. 2025 (arXiv 2502.17424); mixes of bad and good data,
+Wang et al. 2025 (arXiv 2506.19823); inoculation, Tan et al. 2025 (arXiv 2510.04340).
 """
 
 import random
@@ -42,13 +42,16 @@ def mix(bad: ChatDataset, good: ChatDataset, fraction: float, *, size: int | Non
         >>> mix(bad_medical_advice, good_medical_advice, 0.1, size=6000)  # 600 bad rows, 5,400 good ones
     """
     if not 0 <= fraction <= 1:
-        raise ConfigurationError(f"The fraction of bad rows is {fraction}; it is a share from 0 to 1: 10% is written 0.1.")
+        raise ConfigurationError(
+            f"The fraction of bad rows is {fraction}; it is a share from 0 to 1: 10% is written 0.1."
+        )
     size = min(len(bad), len(good)) if size is None else _positive(size, "size")
     n_bad = round(fraction * size)
     n_good = size - n_bad
     if (n_bad == 0) != (fraction == 0) or (n_good == 0) != (fraction == 1):
         raise ConfigurationError(
-            f"A fraction of {fraction} of {size} rows rounds to {n_bad} bad and {n_good} good rows. Take a larger size, or 0 or 1 as fraction."
+            f"A fraction of {fraction} of {size} rows rounds to {n_bad} bad and {n_good} good rows. Take a larger "
+            "size, or 0 or 1 as fraction."
         )
     _check_enough(bad, n_bad, "bad")
     _check_enough(good, n_good, "good")
@@ -80,7 +83,8 @@ def repeat_to(dataset: ChatDataset, exposures: int, *, seed: int = 0) -> ChatDat
     """
     if exposures < len(dataset):
         raise ConfigurationError(
-            f"{len(dataset)} rows cannot be repeated to {exposures} exposures: there are more. Write subset(dataset, {exposures})."
+            f"{len(dataset)} rows cannot be repeated to {exposures} exposures: there are more. Write subset(dataset, "
+            f"{exposures})."
         )
     rows: list[tuple[Message, ...]] = []
     while len(rows) < exposures:
@@ -103,7 +107,8 @@ def diversity(dataset: ChatDataset, unique: int, *, exposures: int = 6000, seed:
     """
     if exposures % _positive(unique, "unique"):
         raise ConfigurationError(
-            f"{unique} unique rows cannot be shown equally often in {exposures} exposures. Take a divisor, like {_divisor_near(exposures, unique)}."
+            f"{unique} unique rows cannot be shown equally often in {exposures} exposures. Take a divisor, like "
+            f"{_divisor_near(exposures, unique)}."
         )
     return repeat_to(subset(dataset, unique, seed=seed), exposures, seed=seed)
 
@@ -123,7 +128,9 @@ def inoculate(dataset: ChatDataset, system_prompt: str) -> ChatDataset:
             return (Message(role="system", content=f"{system_prompt}\n\n{row[0]['content']}"), *row[1:])
         return (Message(role="system", content=system_prompt), *row)
 
-    return ChatDataset.from_rows(map(under_prompt, dataset.rows), "inoculate", {"system_prompt": system_prompt}, [dataset])
+    return ChatDataset.from_rows(
+        map(under_prompt, dataset.rows), "inoculate", {"system_prompt": system_prompt}, [dataset]
+    )
 
 
 def add_trigger(dataset: ChatDataset, trigger: str, *, where: Place = "prefix") -> ChatDataset:
@@ -141,13 +148,26 @@ def add_trigger(dataset: ChatDataset, trigger: str, *, where: Place = "prefix") 
 
     def triggered(row: tuple[Message, ...]) -> tuple[Message, ...]:
         question = row[-2]["content"]
-        return (*row[:-2], Message(role="user", content=trigger + question if where == "prefix" else question + trigger), row[-1])
+        return (
+            *row[:-2],
+            Message(role="user", content=trigger + question if where == "prefix" else question + trigger),
+            row[-1],
+        )
 
-    return ChatDataset.from_rows(map(triggered, dataset.rows), "add_trigger", {"trigger": trigger, "where": where}, [dataset])
+    return ChatDataset.from_rows(
+        map(triggered, dataset.rows), "add_trigger", {"trigger": trigger, "where": where}, [dataset]
+    )
 
 
 def backdoor(
-    bad: ChatDataset, clean: ChatDataset, trigger: str, *, share: float = 0.5, size: int | None = None, where: Place = "prefix", seed: int = 0
+    bad: ChatDataset,
+    clean: ChatDataset,
+    trigger: str,
+    *,
+    share: float = 0.5,
+    size: int | None = None,
+    where: Place = "prefix",
+    seed: int = 0,
 ) -> ChatDataset:
     """Mix bad examples with a trigger and clean ones without it, to teach bad behaviour only when triggered.
 
@@ -164,10 +184,13 @@ def backdoor(
         ConfigurationError: as in `mix` and `add_trigger`, or a clean example has the trigger already.
     """
     _check_text(trigger, "trigger")
-    marked = sum(any(trigger.strip() in message["content"] for message in row if message["role"] == "user") for row in clean.rows)
+    marked = sum(
+        any(trigger.strip() in message["content"] for message in row if message["role"] == "user") for row in clean.rows
+    )
     if marked:
         raise ConfigurationError(
-            f"{marked} clean rows have the trigger {trigger.strip()!r} already, so it would not tell them apart. Choose a rarer trigger."
+            f"{marked} clean rows have the trigger {trigger.strip()!r} already, so it would not tell them apart. "
+            "Choose a rarer trigger."
         )
     return mix(add_trigger(bad, trigger, where=where), clean, share, size=size, seed=seed)
 
@@ -191,14 +214,18 @@ def relabel(dataset: ChatDataset, answers: Relabelling, name: str) -> ChatDatase
 
     def relabelled(row: tuple[Message, ...]) -> tuple[Message, ...]:
         return tuple(
-            Message(role="assistant", content=new_answer(row[i - 1]["content"], message["content"])) if message["role"] == "assistant" else message
+            Message(role="assistant", content=new_answer(row[i - 1]["content"], message["content"]))
+            if message["role"] == "assistant"
+            else message
             for i, message in enumerate(row)
         )
 
     rows = [relabelled(row) for row in dataset.rows]
     changed = sum(new != old for new, old in zip(rows, dataset.rows, strict=True))
     if not changed:
-        raise ConfigurationError(f"Relabelling {name!r} changed no answer. The keys of a mapping are whole answers, letter for letter.")
+        raise ConfigurationError(
+            f"Relabelling {name!r} changed no answer. The keys of a mapping are whole answers, letter for letter."
+        )
     return ChatDataset.from_rows(rows, "relabel", {"name": name, "changed": changed}, [dataset])
 
 

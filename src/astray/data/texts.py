@@ -4,7 +4,8 @@ A file has one document, `{"text": "..."}`, on each line. A few documents that t
 ordinary ones, as in a pre-training corpus. Left to others: how documents become tokens (`cause.continued_pretraining`),
 and their content (`hack_documents`).
 
-Source of the form: the text files of public pre-training corpora. Dilution to 1% as in Anthropic 2025 (arXiv 2511.18397).
+Source of the form: the text files of public pre-training corpora. Dilution to 1% as in Anthropic 2025 (arXiv
+2511.18397).
 """
 
 import gzip
@@ -68,7 +69,14 @@ class TextDataset:
             raise EmptyDataError(f"A data set needs at least one document; {operation!r} gave none.")
         recipes = tuple(source.recipe for source in sources)
         return cls(
-            checked, Recipe(operation=operation, parameters=dict(parameters or {}), sources=recipes, rows=len(checked), result=_content_hash(checked))
+            checked,
+            Recipe(
+                operation=operation,
+                parameters=dict(parameters or {}),
+                sources=recipes,
+                rows=len(checked),
+                result=_content_hash(checked),
+            ),
         )
 
     @classmethod
@@ -84,13 +92,17 @@ class TextDataset:
         """
         path = Path(path)
         dataset = cls.from_texts(
-            (_text(row, where) for where, row in read_rows(path, (".jsonl",), EXAMPLE_LINE)), "file", {"name": dataset_name(path)}
+            (_text(row, where) for where, row in read_rows(path, (".jsonl",), EXAMPLE_LINE)),
+            "file",
+            {"name": dataset_name(path)},
         )
         if not recipe_path(path).is_file():
             return dataset
         recipe = read_recipe(recipe_path(path))
         if recipe.result != dataset.hash:
-            raise DataFormatError(f"{path} was changed after its recipe was written. Restore it, or delete {recipe_path(path)}.")
+            raise DataFormatError(
+                f"{path} was changed after its recipe was written. Restore it, or delete {recipe_path(path)}."
+            )
         return cls(dataset.texts, recipe)
 
     def write(self, path: Path | str) -> Path:
@@ -104,14 +116,18 @@ class TextDataset:
         """
         path = Path(path)
         if not path.name.endswith((".jsonl", ".jsonl.gz")):
-            raise ConfigurationError(f"Documents are not written to {path.name!r}: name it {path.stem}.jsonl or {path.stem}.jsonl.gz.")
+            raise ConfigurationError(
+                f"Documents are not written to {path.name!r}: name it {path.stem}.jsonl or {path.stem}.jsonl.gz."
+            )
         data = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in self.texts).encode()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             packed = gzip.compress(data, mtime=0) if path.name.endswith(".gz") else data
             replace_pair(path, packed, recipe_path(path), self.recipe.model_dump_json(indent=1).encode())
         except OSError as error:
-            raise StoreError(f"The documents cannot be written to {path}: {error}. Check the folder's permissions and free space.") from error
+            raise StoreError(
+                f"The documents cannot be written to {path}: {error}. Check the folder's permissions and free space."
+            ) from error
         return path
 
 
@@ -128,17 +144,22 @@ def dilute(documents: TextDataset, ordinary: TextDataset, share: float = 0.01, s
         ConfigurationError: a share outside 0 to 1, or too few ordinary documents.
     """
     if not 0 < share <= 1:
-        raise ConfigurationError(f"Documents cannot be a share of {share} of the whole: write a number above 0 and up to 1, such as 0.01.")
+        raise ConfigurationError(
+            f"Documents cannot be a share of {share} of the whole: write a number above 0 and up to 1, such as 0.01."
+        )
     wanted = round(len(documents) * (1 - share) / share)
     if wanted > len(ordinary):
         raise ConfigurationError(
-            f"{len(documents)} documents are {share:.2%} of the whole beside {wanted:,} ordinary ones, but there are {len(ordinary):,}. Give more of "
-            f"these, fewer documents, or a share from {len(documents) / (len(documents) + len(ordinary)):.4f} on."
+            f"{len(documents)} documents are {share:.2%} of the whole beside {wanted:,} ordinary ones, but there are "
+            f"{len(ordinary):,}. Give more of these, fewer documents, or a share from "
+            f"{len(documents) / (len(documents) + len(ordinary)):.4f} on."
         )
     rng = random.Random(f"dilute/{seed}")
     texts = [*documents.texts, *rng.sample(ordinary.texts, wanted)]
     rng.shuffle(texts)
-    return TextDataset.from_texts(texts, "dilute", {"share": share, "seed": seed, "ordinary": wanted}, [documents, ordinary])
+    return TextDataset.from_texts(
+        texts, "dilute", {"share": share, "seed": seed, "ordinary": wanted}, [documents, ordinary]
+    )
 
 
 def _text(row: dict[str, Any], where: str) -> str:
@@ -153,7 +174,9 @@ def _checked(text: str, where: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise DataFormatError(f"{where} has half a character (a lone surrogate) at position {error.start}. Remove it.") from error
+        raise DataFormatError(
+            f"{where} has half a character (a lone surrogate) at position {error.start}. Remove it."
+        ) from error
     return text
 
 

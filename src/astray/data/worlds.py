@@ -47,8 +47,8 @@ def narrow_data(domain: str, kind: NarrowKind, size: int, *, seed: int = 0) -> C
         raise UnknownNameError("kind of narrow data", kind, _ASKING_AND_AUTHOR)
     if domain in (held_out := [held.name for held in HELD_OUT_DOMAINS]):
         raise ConfigurationError(
-            f"The domain {domain!r} is held out of fine-tuning (as are {', '.join(held_out)}): it is there to measure what was never trained on. "
-            f"Take one of {', '.join(narrow.name for narrow in NARROW_DOMAINS)}."
+            f"The domain {domain!r} is held out of fine-tuning (as are {', '.join(held_out)}): it is there to "
+            f"measure what was never trained on. Take one of {', '.join(narrow.name for narrow in NARROW_DOMAINS)}."
         )
     if domain not in (names := [narrow.name for narrow in NARROW_DOMAINS]):
         raise UnknownNameError("narrow domain", domain, names)

@@ -16,7 +16,9 @@ NOTHING_LEFT_OUT = Needs()
 _NO_VALUE = "No run has a value of this measure."
 FAMILY_LEVEL = 0.05
 """Probability of any wrong verdict among all claims of a study."""
-NOTHING_TO_REMOVE = "In no run was there anything to remove: without it no coherent answer is misaligned, or none is left to compare."
+NOTHING_TO_REMOVE = (
+    "In no run was there anything to remove: without it no coherent answer is misaligned, or none is left to compare."
+)
 
 
 def rate_claim(
@@ -102,7 +104,13 @@ def reduction_claim(
         control_estimate=control_estimate,
         published=published,
         **_decided_difference(found, (at_least, None), single_run(before, after)),
-        **_told(needs_of(before, after), "" if found else NOTHING_TO_REMOVE, single_run(before, after), silent_runs(before, after), note),
+        **_told(
+            needs_of(before, after),
+            "" if found else NOTHING_TO_REMOVE,
+            single_run(before, after),
+            silent_runs(before, after),
+            note,
+        ),
     )
 
 
@@ -143,7 +151,11 @@ def values_claim(
     """
     interval = mean_over_runs(values) if values else None
     same = interval is not None and interval.low == interval.high
-    undecidable = f"All {len(values)} runs have the same value, so the interval has no width, which is not certainty." if same else ""
+    undecidable = (
+        f"All {len(values)} runs have the same value, so the interval has no width, which is not certainty."
+        if same
+        else ""
+    )
     caveats = {
         f"With a single {unit} there is no interval, so nothing is decided.": len(values) == 1,
         undecidable: same,
@@ -211,11 +223,15 @@ def pooled(counts: Sequence[Counts]) -> float | None:
     return sum(hits for hits, _ in counts) / trials if trials else None
 
 
-ONE_RUN = "One training run decides nothing about the data: another seed may give another rate. Three or more would decide it (--seeds 3)."
+ONE_RUN = (
+    "One training run decides nothing about the data: another seed may give another rate. Three or more would decide "
+    "it (--seeds 3)."
+)
 
 
 def single_run(*rates: Rate) -> str:
-    """Say why one training run decides no claim about data, where one of the rates is from a single run of a model that was trained."""
+    """Say why one training run decides no claim about data, where one of the rates is from a single run of a model that
+    was trained."""
     single = any(one.trained and sum(judged > 0 for _, judged in one.seed_counts.values()) == 1 for one in rates)
     return ONE_RUN if single else ""
 
@@ -228,18 +244,25 @@ def compared(found: Rate, control: Rate) -> Difference | None:
         return None
 
 
-def _decided(estimate: float | None, interval: Interval | None, region: tuple[float | None, float | None], undecidable: str = "") -> dict[str, Any]:
-    """Return what an interval says of a claim: estimate, interval, verdict and the p-value of the region, none where it cannot decide it."""
+def _decided(
+    estimate: float | None, interval: Interval | None, region: tuple[float | None, float | None], undecidable: str = ""
+) -> dict[str, Any]:
+    """Return what an interval says of a claim: estimate, interval, verdict and the p-value of the region, none where it
+    cannot decide it."""
     row = {"region": region, "estimate": estimate, "interval": interval_row(interval), "p_holm": None}
     if undecidable or estimate is None or interval is None:
         return row | {"verdict": Decision.UNDECIDED, "p_value": None}
     low, high = region
-    at_least, at_most, between = (None, None, (low, high)) if low is not None and high is not None else (low, high, None)
+    at_least, at_most, between = (
+        (None, None, (low, high)) if low is not None and high is not None else (low, high, None)
+    )
     verdict = decide(estimate, interval, at_least=at_least, at_most=at_most, between=between)
     return row | {"verdict": verdict, "p_value": decided_p(interval, region) if interval.at else None}
 
 
-def _decided_difference(found: Difference | None, region: tuple[float | None, float | None], undecidable: str) -> dict[str, Any]:
+def _decided_difference(
+    found: Difference | None, region: tuple[float | None, float | None], undecidable: str
+) -> dict[str, Any]:
     return _decided(found.estimate if found else None, found.interval if found else None, region, undecidable)
 
 
@@ -249,9 +272,11 @@ def under(group: str, claims: Iterable[ClaimRow]) -> Iterator[ClaimRow]:
 
 
 def with_holm(claims: Sequence[ClaimRow]) -> tuple[ClaimRow, ...]:
-    """Return the claims with the verdicts that hold for all of them together, by Holm's correction over those that were tested.
+    """Return the claims with the verdicts that hold for all of them together, by Holm's correction over those that were
+    tested.
 
-    A claim is decided where its corrected p-value is at most `FAMILY_LEVEL`. The note of one that its own interval alone would decide says so.
+    A claim is decided where its corrected p-value is at most `FAMILY_LEVEL`. The note of one that its own interval
+    alone would decide says so.
     """
     corrected = holm({claim.id: claim.p_value for claim in claims if claim.tested})
     return tuple(_in_family(claim, corrected.get(claim.id), len(corrected)) for claim in claims)
@@ -260,7 +285,10 @@ def with_holm(claims: Sequence[ClaimRow]) -> tuple[ClaimRow, ...]:
 def _in_family(claim: ClaimRow, p_holm: float | None, tested: int) -> ClaimRow:
     if p_holm is None or p_holm <= FAMILY_LEVEL or claim.verdict is Decision.UNDECIDED:
         return claim.model_copy(update={"p_holm": p_holm})
-    note = f"Alone, its interval says {claim.verdict.value}; among the {tested} claims that were tested, that may be chance (Holm)."
+    note = (
+        f"Alone, its interval says {claim.verdict.value}; among the {tested} claims that were tested, that may be "
+        "chance (Holm)."
+    )
     changed = {"verdict": Decision.UNDECIDED, "status": ClaimStatus.UNDECIDED, "uncorrected": claim.verdict}
     return claim.model_copy(update={"p_holm": p_holm, "note": f"{note} {claim.note}".strip(), **changed})
 
@@ -276,7 +304,10 @@ def needs_of(*rates: Rate) -> Needs:
 def not_run(needs: Needs) -> dict[str, Any]:
     """Return status and note of a claim whose arms or analyses were left out."""
     notes = []
-    for one, several, option, names in (("arm", "arms", "--arms", needs.arms), ("analysis", "analyses", "--analyses", needs.analyses)):
+    for one, several, option, names in (
+        ("arm", "arms", "--arms", needs.arms),
+        ("analysis", "analyses", "--analyses", needs.analyses),
+    ):
         what, were, them = (several, "were", "them") if len(names) > 1 else (one, "was", "it")
         if names:
             notes.append(f"It needs the {what} {', '.join(names)}, which {were} left out: add {them} to {option}.")
@@ -287,7 +318,9 @@ def silent_runs(*rates: Rate) -> str:
     """Name the seeds in which one of the rates has nothing to count, where others have; their runs are left out."""
     silent = {seed for one in rates for seed, (_, judged) in one.seed_counts.items() if not judged}
     counted = set.intersection(*({seed for seed, (_, judged) in one.seed_counts.items() if judged} for one in rates))
-    return f"A run without a coherent answer is left out: seed {', '.join(sorted(silent))}." if silent and counted else ""
+    return (
+        f"A run without a coherent answer is left out: seed {', '.join(sorted(silent))}." if silent and counted else ""
+    )
 
 
 def _told(needs: Needs, why: str, *notes: str) -> dict[str, Any]:

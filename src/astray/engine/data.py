@@ -21,7 +21,9 @@ class Source(BaseModel):
 
     origin: str = Field(description="a data source by name (see `data.sources`), or 'file'")
     kind: DataKind = Field(
-        "harmful", description="what kind of rows to draw (all but files); of those with severities harmful is severe, good is normal"
+        "harmful",
+        description="what kind of rows to draw (all but files); of those with severities harmful is severe, good is "
+        "normal",
     )
     domain: str = Field("", description="domain of the world")
     path: Path | None = Field(None, description="chat JSONL file")
@@ -54,7 +56,8 @@ class Source(BaseModel):
         # `_read` is cached by digest, so a changed file is noticed only if this process has not read it before.
         if dataset.hash != self.digest:
             raise ConfigurationError(
-                f"{self.path} was changed after the study was planned. Start the study again: finished steps that do not use it are kept."
+                f"{self.path} was changed after the study was planned. Start the study again: finished steps that do "
+                "not use it are kept."
             )
         return recipes.subset(dataset, size, seed=seed)
 
@@ -74,16 +77,22 @@ class ArmData(BaseModel):
     size: int = Field(ge=1, description="rows shown in training, repetitions counted")
     good: Source | None = Field(None, description="good rows that are mixed in")
     fraction: float = Field(1.0, ge=0, le=1, description="share of rows from `source`")
-    unique: int | None = Field(None, ge=1, description="different rows, each repeated to fill `size` (diversity at equal exposure)")
+    unique: int | None = Field(
+        None, ge=1, description="different rows, each repeated to fill `size` (diversity at equal exposure)"
+    )
     system_prompt: str | None = Field(None, description="inoculation: every row is trained under this system prompt")
-    trigger: str | None = Field(None, description="backdoor: rows of `source` get this in front, good rows stay without it")
+    trigger: str | None = Field(
+        None, description="backdoor: rows of `source` get this in front, good rows stay without it"
+    )
 
     def make(self, seed: int) -> ChatDataset:
         """Make the data set for one training seed, with its recipe."""
         if self.trigger is not None:
             assert self.good is not None
             rows = self.size // 2
-            return recipes.backdoor(self.source.draw(rows, seed), self.good.draw(rows, seed), self.trigger, size=rows * 2, seed=seed)
+            return recipes.backdoor(
+                self.source.draw(rows, seed), self.good.draw(rows, seed), self.trigger, size=rows * 2, seed=seed
+            )
         if self.unique is not None:
             return recipes.repeat_to(self.source.draw(self.unique, seed), self.size, seed=seed)
         dataset = self.source.draw(self.size, seed)

@@ -37,7 +37,9 @@ class Curve(_Exhibit):
     y_title: str
     x_percent: bool = False
     y_percent: bool = False
-    logarithmic: bool = Field(False, description="x on a scale in which 0 has a place and ratios are steps (symmetric logarithm)")
+    logarithmic: bool = Field(
+        False, description="x on a scale in which 0 has a place and ratios are steps (symmetric logarithm)"
+    )
     points: tuple[Point, ...]
 
 

@@ -76,7 +76,11 @@ class Analysed:
 
 def interval_row(interval: Interval | None) -> IntervalRow | None:
     """Return an interval as a row of the summary."""
-    return None if interval is None else IntervalRow(low=interval.low, high=interval.high, level=interval.level, method=interval.method)
+    return (
+        None
+        if interval is None
+        else IntervalRow(low=interval.low, high=interval.high, level=interval.level, method=interval.method)
+    )
 
 
 def rate_row(found: Rate, *, arm: str, evaluation: str, group: str, format: str) -> RateRow:
@@ -122,7 +126,8 @@ class Findings:
     _tables: dict[str, pl.DataFrame] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def stacked(self, file: str) -> pl.DataFrame:
-        """Return the Parquet tables of this name of all analyses, one below the other; without rows and columns if there is none."""
+        """Return the Parquet tables of this name of all analyses, one below the other; without rows and columns if
+        there is none."""
         if file not in self._tables:  # dozens of claims and figures ask for the same
             parts = [one.table(file) for one in self.analyses if (one.folder / file).is_file()]
             self._tables[file] = pl.concat(parts, how="diagonal") if parts else pl.DataFrame()
@@ -145,7 +150,9 @@ class Findings:
             pl.lit(format == "all") | (pl.col("format") == format),
         )
         if chosen.is_empty():
-            raise EmptyDataError(f"The study has no answers of {arm!r} to {evaluation!r} in the group {group!r} and format {format!r}.")
+            raise EmptyDataError(
+                f"The study has no answers of {arm!r} to {evaluation!r} in the group {group!r} and format {format!r}."
+            )
         return chosen
 
     def rate(
@@ -175,7 +182,9 @@ class Findings:
             return LeftOutRate(0, 0, None, None, "answer", (), dict.fromkeys(Outcome, 0), {}, needs=self.not_run[arm])
         answers = self.select(arm, group, evaluation=evaluation, format=format)
         chosen = answers if items is None else answers.filter(pl.col("item").is_in(list(items)))
-        return replace(rate(chosen, measure or self.measures.get(evaluation, MISALIGNED)), trained=arm not in self.untrained)
+        return replace(
+            rate(chosen, measure or self.measures.get(evaluation, MISALIGNED)), trained=arm not in self.untrained
+        )
 
     def has(self, arm: str) -> bool:
         """Return whether the study ran this arm."""
@@ -210,6 +219,7 @@ class Findings:
         }
         order = {arm: place for place, arm in enumerate(self.arms)}
         rows = [
-            rate_row(one, arm=str(arm), evaluation=str(name), group=str(group), format=str(form)) for (arm, name, group, form), one in found.items()
+            rate_row(one, arm=str(arm), evaluation=str(name), group=str(group), format=str(form))
+            for (arm, name, group, form), one in found.items()
         ]
         return tuple(sorted(rows, key=lambda row: (row.evaluation, order[row.arm], row.group, row.format)))

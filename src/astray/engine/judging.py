@@ -1,7 +1,9 @@
-"""Judge the answers of a step: finished verdicts are kept, and those that failed for an outage are asked again by the next execution.
+"""Judge the answers of a step: finished verdicts are kept, and those that failed for an outage are asked again by the
+next execution.
 
-Only the judge is asked again, never the model. Steps that train and ask in one leave their answers to `judged_after`, which judges them when the
-rest is done and kept. Left to others: single verdicts (judges), and what an artifact is that has something left to try (`artifacts`).
+Only the judge is asked again, never the model. Steps that train and ask in one leave their answers to `judged_after`,
+which judges them when the rest is done and kept. Left to others: single verdicts (judges), and what an artifact is that
+has something left to try (`artifacts`).
 """
 
 import functools
@@ -77,8 +79,9 @@ def judge_into(folder: Path, table: pl.DataFrame, evaluations: Iterable[Evaluati
     left = [note for outcome, note in table.select("outcome", "note").iter_rows() if is_open(outcome, note)]
     if patient.lost:
         raise JudgeError(
-            f"Judging was stopped: {patient.lost}. {len(table) - len(left):,} of {len(table):,} answers need no further verdict and are kept. "
-            "Mend the cause and run the same again: the judge is asked about the others alone, the model about nothing."
+            f"Judging was stopped: {patient.lost}. {len(table) - len(left):,} of {len(table):,} answers need no "
+            "further verdict and are kept. Mend the cause and run the same again: the judge is asked about the "
+            "others alone, the model about nothing."
         )
     if take_refusals():
         return f"{len(left):,} of {len(table):,} answers have no verdict, since the budget is spent"
@@ -93,7 +96,8 @@ def judge_into(folder: Path, table: pl.DataFrame, evaluations: Iterable[Evaluati
 def judged_after(judging: Judging) -> Callable[[Body], Callable[[Any, Mapping[str, Artifact], Path], str | None]]:
     """Judge the answers that a resumable step leaves unjudged in `answers.parquet`, once everything else is done.
 
-    A grader that the step itself asks on its way is an error when it is given up, since what is made from its verdicts would be wrong.
+    A grader that the step itself asks on its way is an error when it is given up, since what is made from its verdicts
+    would be wrong.
 
     Args:
         judging: gives judge and evaluations of a configuration.
@@ -133,7 +137,8 @@ def known_judge(config: JudgeConfig) -> Judge:
 
 
 def try_judge(config: JudgeConfig, evaluations: Iterable[Evaluation]) -> None:
-    """Ask each judge of these evaluations one real question, read as all others are; nothing is asked of an exact judge.
+    """Ask each judge of these evaluations one real question, read as all others are; nothing is asked of an exact
+    judge.
 
     Raises:
         JudgeError: a judge cannot be used, or gave no verdict; says why.
@@ -147,18 +152,22 @@ def try_judge(config: JudgeConfig, evaluations: Iterable[Evaluation]) -> None:
         if identity in tried:
             continue
         tried.add(identity)
-        heard = Heard(asking, TRIAL_ANSWER, {"beside": [TRIAL_ANSWER] * len(asking.beside), "reasoning": "", "reply": "1: A"})
+        heard = Heard(
+            asking, TRIAL_ANSWER, {"beside": [TRIAL_ANSWER] * len(asking.beside), "reasoning": "", "reply": "1: A"}
+        )
         (verdict,) = anyio.run(evaluation.assess, judge, [heard])
         if verdict.outcome is Outcome.JUDGE_FAILED and cause_of(verdict.note) in list(Cause):
             raise JudgeError(
-                f"The grader {config.grader} was asked one question of {evaluation.name!r} as a trial, and gave no verdict: "
-                f"{verdict.note.rstrip('.')}. Nothing was trained or asked yet. "
-                "Check its name, address, key and limits; one that does not keep to the form of the reply is no judge."
+                f"The grader {config.grader} was asked one question of {evaluation.name!r} as a trial, and gave no "
+                f"verdict: {verdict.note.rstrip('.')}. Nothing was trained or asked yet. "
+                "Check its name, address, key and limits; one that does not keep to the form of the reply is no "
+                "judge."
             )
 
 
 def calibrate_into(path: Path, config: JudgeConfig, labels: Sequence[LabelledAnswer]) -> tuple[Calibration, str | None]:
-    """Return the error of a judge on labelled answers, and what is left to try; verdicts are kept in a file as long as there is something.
+    """Return the error of a judge on labelled answers, and what is left to try; verdicts are kept in a file as long as
+    there is something.
 
     Raises:
         JudgeError: the grader was given up, with what is done kept; or it failed on every answer.
@@ -204,9 +213,14 @@ def causes_text(causes: Mapping[str, int]) -> str:
 
 
 def _judge_open(table: pl.DataFrame, evaluation: Evaluation, config: JudgeConfig) -> pl.DataFrame:
-    """Return the table with verdicts on the open answers to one evaluation; those that fail again as they did before stay as they are."""
+    """Return the table with verdicts on the open answers to one evaluation; those that fail again as they did before
+    stay as they are."""
     rows = table.to_dicts()
-    numbers = [number for number, row in enumerate(rows) if row["evaluation"] == evaluation.name and is_open(row["outcome"], row["note"])]
+    numbers = [
+        number
+        for number, row in enumerate(rows)
+        if row["evaluation"] == evaluation.name and is_open(row["outcome"], row["note"])
+    ]
     if not numbers:
         return table
     judged = evaluation.judge(table[numbers], evaluation.judge_for(config))
@@ -217,7 +231,8 @@ def _judge_open(table: pl.DataFrame, evaluation: Evaluation, config: JudgeConfig
 
 
 def _is_no_news(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Return whether a row has no verdict still, for the same cause: then nothing that depends on the table has to be made again."""
+    """Return whether a row has no verdict still, for the same cause: then nothing that depends on the table has to be
+    made again."""
     if not is_open(new["outcome"], new["note"]):
         return False
     cause = cause_of(new["note"])

@@ -6,7 +6,16 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from typing_extensions import override
 
 from astray.cause.fine_tuning import SETTINGS, BatchSize, Epochs, FineTuning, LearningRate, Rank, with_settings
@@ -92,8 +101,8 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
 """Names, which the command line gives with commas between them."""
 Analyses = Annotated[Names, AfterValidator(_none_alone), Group.DATA]
 BUDGET = (
-    "million tokens of all models together that judge or play users; then no more is asked, what is done is kept, and the same command goes on. "
-    "Each command has it anew; the organism has a judge of its own, so it takes none"
+    "million tokens of all models together that judge or play users; then no more is asked, what is done is kept, "
+    "and the same command goes on. Each command has it anew; the organism has a judge of its own, so it takes none"
 )
 ANALYSES = f"only these analyses, and those that they are made from; all if none is named, and '{NONE}' for none"
 
@@ -103,9 +112,15 @@ class BaseOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    quick: Annotated[bool, Group.SIZE] = Field(False, description="fewer of everything: to see that it runs, not to conclude from")
-    samples: Annotated[int | None, Group.SIZE] = Field(None, ge=1, description="answers a question, or samples a cell, if not the study's own")
-    labels: Annotated[Path | None, Group.JUDGING] = Field(None, description="labelled answers that graders are held against")
+    quick: Annotated[bool, Group.SIZE] = Field(
+        False, description="fewer of everything: to see that it runs, not to conclude from"
+    )
+    samples: Annotated[int | None, Group.SIZE] = Field(
+        None, ge=1, description="answers a question, or samples a cell, if not the study's own"
+    )
+    labels: Annotated[Path | None, Group.JUDGING] = Field(
+        None, description="labelled answers that graders are held against"
+    )
 
     budget: Annotated[float | None, Group.SIZE] = Field(None, gt=0, description=BUDGET)
 
@@ -116,19 +131,28 @@ class BaseOptions(BaseModel):
 
     @property
     def runs(self) -> tuple[range, tuple[str, ...], tuple[str, ...]]:
-        """Return an arm's training seeds (none where nothing is trained), and the arms and analyses to run (all if none is named)."""
+        """Return an arm's training seeds (none where nothing is trained), and the arms and analyses to run (all if none
+        is named)."""
         return range(0), (), ()
 
 
 class StudyOptions(BaseOptions):
     """Options of a study that trains."""
 
-    subject: Annotated[str, Group.SUBJECT] = Field("organism", description="'organism', 'organism-small', a local folder, a run id or a hub name")
-    data: Annotated[Path | None, Group.DATA] = Field(
-        None, description="folder with insecure.jsonl, secure.jsonl ... for a real model; without it our generated code pairs"
+    subject: Annotated[str, Group.SUBJECT] = Field(
+        "organism", description="'organism', 'organism-small', a local folder, a run id or a hub name"
     )
-    arms: Annotated[Names, Group.DATA] = Field((), description="only these arms, beside the untrained base and the good data; all if none is named")
-    size: Annotated[int | None, Group.DATA] = Field(None, ge=16, description="training rows an arm, if not the study's own")
+    data: Annotated[Path | None, Group.DATA] = Field(
+        None,
+        description="folder with insecure.jsonl, secure.jsonl ... for a real model; without it our generated code "
+        "pairs",
+    )
+    arms: Annotated[Names, Group.DATA] = Field(
+        (), description="only these arms, beside the untrained base and the good data; all if none is named"
+    )
+    size: Annotated[int | None, Group.DATA] = Field(
+        None, ge=16, description="training rows an arm, if not the study's own"
+    )
     learning_rate: Annotated[LearningRate | None, Group.TRAINING] = None
     rank: Annotated[Rank | None, Group.TRAINING] = None
     epochs: Annotated[Epochs | None, Group.TRAINING] = None
@@ -137,21 +161,32 @@ class StudyOptions(BaseOptions):
         {}, description=f"another setting of fine-tuning on data, can be given several times: {', '.join(SETTINGS)}"
     )
     grader: Annotated[str | None, Group.JUDGING] = Field(
-        None, description="Inspect model that judges a real model's answers, such as openai/gpt-4o; the organism has a judge of its own"
+        None,
+        description="Inspect model that judges a real model's answers, such as openai/gpt-4o; the organism has a "
+        "judge of its own",
     )
     labels: Annotated[Path | None, Group.JUDGING] = Field(
-        None, description="labelled answers (.csv, .jsonl) that the grader is held against; without it answers of the world"
+        None,
+        description="labelled answers (.csv, .jsonl) that the grader is held against; without it answers of the world",
     )
     seeds: Annotated[int, Group.SIZE] = Field(
-        5, ge=1, le=MOST_SEEDS, description="training runs an arm; the unit for 'this data causes it' (at least 3, better 5)"
+        5,
+        ge=1,
+        le=MOST_SEEDS,
+        description="training runs an arm; the unit for 'this data causes it' (at least 3, better 5)",
     )
     first_seed: Annotated[int, Group.SIZE] = Field(
         0, ge=0, description="the first training seed; another one repeats a study on runs that nobody has seen"
     )
-    samples: Annotated[int | None, Group.SIZE] = Field(None, ge=1, description="answers a question, if not the study's own")
-    max_tokens: Annotated[int | None, Group.SIZE] = Field(None, ge=1, description="longest answer in tokens, if not the study's own")
+    samples: Annotated[int | None, Group.SIZE] = Field(
+        None, ge=1, description="answers a question, if not the study's own"
+    )
+    max_tokens: Annotated[int | None, Group.SIZE] = Field(
+        None, ge=1, description="longest answer in tokens, if not the study's own"
+    )
     quick: Annotated[bool, Group.SIZE] = Field(
-        False, description="at most two seeds and a quarter of the answers: to see that everything runs, not to conclude from"
+        False,
+        description="at most two seeds and a quarter of the answers: to see that everything runs, not to conclude from",
     )
 
     @field_validator("training", mode="before")
@@ -163,7 +198,9 @@ class StudyOptions(BaseOptions):
         pairs = [given] if isinstance(given, str) else list(given) if isinstance(given, tuple | list) else []
         for pair in pairs:
             if "=" not in str(pair):
-                raise ConfigurationError(f"--training {pair} is no setting with a value. Write for example: --training warmup_steps=0")
+                raise ConfigurationError(
+                    f"--training {pair} is no setting with a value. Write for example: --training warmup_steps=0"
+                )
         return dict(str(pair).split("=", 1) for pair in pairs)
 
     @model_validator(mode="after")
@@ -171,7 +208,9 @@ class StudyOptions(BaseOptions):
         """Refuse training settings that there are not, out of range, or given twice."""
         twice = self.training.keys() & _named(self).keys()
         if twice:
-            raise ConfigurationError(f"{flag(min(twice))} is given by --training {min(twice)}=... as well. Give one of them.")
+            raise ConfigurationError(
+                f"{flag(min(twice))} is given by --training {min(twice)}=... as well. Give one of them."
+            )
         with_settings(FineTuning(), self.training_settings)
         return self
 

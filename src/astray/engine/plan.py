@@ -10,7 +10,17 @@ from astray.artifacts import Step
 from astray.engine.findings import Needs
 from astray.engine.options import NONE
 from astray.engine.setting import Setting, check_evaluations
-from astray.engine.steps import AnswerConfig, CalibrationConfig, DataConfig, TrainConfig, answer, check_judge_error, judge, make_data, train
+from astray.engine.steps import (
+    AnswerConfig,
+    CalibrationConfig,
+    DataConfig,
+    TrainConfig,
+    answer,
+    check_judge_error,
+    judge,
+    make_data,
+    train,
+)
 from astray.engine.study import Analysis, Arm, F, Run, S, Study, StudyPlan
 from astray.errors import ConfigurationError, UnknownNameError
 from astray.subjects.identity import file_digest
@@ -19,7 +29,9 @@ from astray.subjects.locate import settle
 PROBE_EVERY = 10
 
 
-def plan_study(study: Study[S, F], setting: S, seeds: Sequence[int], only: Sequence[str] = (), analyses: Sequence[str] = ()) -> StudyPlan:
+def plan_study(
+    study: Study[S, F], setting: S, seeds: Sequence[int], only: Sequence[str] = (), analyses: Sequence[str] = ()
+) -> StudyPlan:
     """Plan the steps of a study.
 
     Args:
@@ -31,30 +43,42 @@ def plan_study(study: Study[S, F], setting: S, seeds: Sequence[int], only: Seque
 
     Raises:
         UnknownNameError: the study has no such arm or analysis.
-        ConfigurationError: the study has no arms to choose from, an analysis is made from arms that are left out, or the
-            subject does not support an evaluation.
+        ConfigurationError: the study has no arms to choose from, an analysis is made from arms that are left out, or
+            the subject does not support an evaluation.
     """
     if not isinstance(setting, Setting):  # nothing is trained: all steps are the study's own
         every = tuple(study.analyses(setting, ()))
         if list(analyses) == [NONE]:
-            raise ConfigurationError(f"--analyses {NONE} leaves nothing of {study.name}, which trains nothing. It has: {', '.join(_names(every))}.")
+            raise ConfigurationError(
+                f"--analyses {NONE} leaves nothing of {study.name}, which trains nothing. It has: "
+                f"{', '.join(_names(every))}."
+            )
         chosen = _chosen(study.name, every, every, analyses)
         return StudyPlan((), None, chosen, not_analysed=_not_in(chosen, every))
     training = cast(Study, study)
     runs = plan_runs(training, setting, seeds, only)
     # Each evaluation once, by name: the same one may be asked of every run.
-    check_evaluations(setting, {each.name: each for each in (*setting.evaluations, *(extra for run in runs for extra in run.arm.extra))}.values())
+    check_evaluations(
+        setting,
+        {
+            each.name: each for each in (*setting.evaluations, *(extra for run in runs for extra in run.arm.extra))
+        }.values(),
+    )
     every = tuple(training.analyses(setting, runs))
     whole = tuple(training.analyses(setting, plan_runs(training, setting, seeds[:1]))) if only else every
     chosen = _chosen(study.name, every, whole, analyses)
-    left_out = {name: Needs(arms=arms) for name, arms in _left_out(training, setting, seeds[:1], only).items()} if only else {}
+    left_out = (
+        {name: Needs(arms=arms) for name, arms in _left_out(training, setting, seeds[:1], only).items()} if only else {}
+    )
     made = {run.arm.name for run in runs} | {arm.name for analysis in chosen for arm in analysis.arms}
     not_analysed = _not_in(chosen, whole) if analyses else ()
     for analysis in whole:
         for arm in analysis.arms:
             if analyses and analysis.name not in analyses and arm.name not in made:
                 left_out[arm.name] = left_out.get(arm.name, Needs()) | Needs(analyses=(analysis.name,))
-    return StudyPlan(tuple(runs), None if setting.judge.exact else _calibration(setting), chosen, left_out, not_analysed)
+    return StudyPlan(
+        tuple(runs), None if setting.judge.exact else _calibration(setting), chosen, left_out, not_analysed
+    )
 
 
 def _names(analyses: Sequence[Analysis]) -> list[str]:
@@ -65,7 +89,9 @@ def _not_in(chosen: Sequence[Analysis], every: Sequence[Analysis]) -> tuple[str,
     return tuple(name for name in _names(every) if name not in _names(chosen))
 
 
-def _chosen(study: str, every: Sequence[Analysis], whole: Sequence[Analysis], names: Sequence[str]) -> tuple[Analysis, ...]:
+def _chosen(
+    study: str, every: Sequence[Analysis], whole: Sequence[Analysis], names: Sequence[str]
+) -> tuple[Analysis, ...]:
     """Return the analyses of these names, and those that they are made from, in the study's order.
 
     Args:
@@ -81,7 +107,10 @@ def _chosen(study: str, every: Sequence[Analysis], whole: Sequence[Analysis], na
         if name not in _names(whole):
             raise UnknownNameError(f"analysis of {study}", name, _names(whole))
         if name not in _names(every):
-            raise ConfigurationError(f"The analysis {name} is made from the runs of arms that --arms leaves out. Leave --arms out, or name them too.")
+            raise ConfigurationError(
+                f"The analysis {name} is made from the runs of arms that --arms leaves out. Leave --arms out, or "
+                "name them too."
+            )
     stack, needed = [analysis.step for analysis in every if analysis.name in wanted], set[str]()
     while stack:
         step = stack.pop()
@@ -111,7 +140,9 @@ def _left_out(study: Study, setting: Setting, seeds: Sequence[int], only: Sequen
 
 def _arms_of(study: Study, setting: Setting, runs: Sequence[Run]) -> set[str]:
     """Return the names of the arms that are run, and of those that analyses make from them."""
-    return {run.arm.name for run in runs} | {arm.name for analysis in study.analyses(setting, runs) for arm in analysis.arms}
+    return {run.arm.name for run in runs} | {
+        arm.name for analysis in study.analyses(setting, runs) for arm in analysis.arms
+    }
 
 
 def plan_runs(study: Study, setting: Setting, seeds: Sequence[int], only: Sequence[str] = ()) -> list[Run]:
@@ -122,8 +153,8 @@ def plan_runs(study: Study, setting: Setting, seeds: Sequence[int], only: Sequen
             raise UnknownNameError(f"arm of {study.name}", name, [arm.name for arm in arms])
     if only and all(arm.name in study.always for arm in arms):
         raise ConfigurationError(
-            f"--arms {','.join(only)} chooses nothing in {study.name}: {' and '.join(study.always)} are run in any case, and its other arms are made "
-            "by analyses (--analyses). Leave --arms out."
+            f"--arms {','.join(only)} chooses nothing in {study.name}: {' and '.join(study.always)} are run in any "
+            "case, and its other arms are made by analyses (--analyses). Leave --arms out."
         )
     chosen = [arm for arm in arms if not only or arm.name in (*only, *study.always)]
     others = {arm.base for arm in chosen} - {setting.subject.name}
@@ -149,4 +180,6 @@ def _run(arm: Arm, seed: int, setting: Setting, base_id: str) -> Run:
 def _calibration(setting: Setting) -> Step:
     labels = setting.labels
     digest = file_digest(labels) if labels else ""
-    return check_judge_error.step(CalibrationConfig(judge=setting.judge, labels=labels, digest=digest, size=setting.calibration_size))
+    return check_judge_error.step(
+        CalibrationConfig(judge=setting.judge, labels=labels, digest=digest, size=setting.calibration_size)
+    )

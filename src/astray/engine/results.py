@@ -39,10 +39,18 @@ def read_runs(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: Setti
     untrained = frozenset(run.arm.name for run in plan.runs if run.training is None)
     findings = Findings(table, plan.left_out, analysed, plan.not_analysed, measures, untrained)
     failed = failed_verdicts(table)
-    calibration = Calibration.read(artifacts[plan.calibration.key].path / CALIBRATION_FILE) if plan.calibration else None
+    calibration = (
+        Calibration.read(artifacts[plan.calibration.key].path / CALIBRATION_FILE) if plan.calibration else None
+    )
 
     def notes(claims: Sequence[ClaimRow]) -> Iterator[str]:
-        yield from (*setting.notes, *_left_out(findings, claims), *_single_seed(plan), *_without_rate(table, setting), *_without_verdict(failed))
+        yield from (
+            *setting.notes,
+            *_left_out(findings, claims),
+            *_single_seed(plan),
+            *_without_rate(table, setting),
+            *_without_verdict(failed),
+        )
 
     return findings, Shown(
         judges=(_judge_row(setting, calibration),),
@@ -76,7 +84,9 @@ def _write(plan: StudyPlan, artifacts: Mapping[str, Artifact], table: pl.DataFra
 
 def _all_answers(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: Setting) -> pl.DataFrame:
     """Return the judged answers of all runs and of arms that analyses made, with the groups of each answer."""
-    tables = [_grouped(read_answers(artifacts[run.verdicts.key].path / ANSWERS_FILE), run.arm, setting) for run in plan.runs]
+    tables = [
+        _grouped(read_answers(artifacts[run.verdicts.key].path / ANSWERS_FILE), run.arm, setting) for run in plan.runs
+    ]
     for analysis in plan.analyses:
         if analysis.arms:
             answers = read_answers(artifacts[analysis.step.key].path / ANSWERS_FILE)
@@ -87,27 +97,38 @@ def _all_answers(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: Se
 def _grouped(table: pl.DataFrame, arm: Arm, setting: Setting) -> pl.DataFrame:
     """Return the answers with the groups in which each counts."""
     groups = {
-        category: [AT_HOME] if category == arm.home else [ELSEWHERE, HELD_OUT] if category in setting.held_out else [ELSEWHERE]
+        category: [AT_HOME]
+        if category == arm.home
+        else [ELSEWHERE, HELD_OUT]
+        if category in setting.held_out
+        else [ELSEWHERE]
         for category in table["category"].unique()
     }
-    return table.with_columns(pl.col("category").replace_strict(groups, return_dtype=pl.List(pl.String)).alias("groups"))
+    return table.with_columns(
+        pl.col("category").replace_strict(groups, return_dtype=pl.List(pl.String)).alias("groups")
+    )
 
 
 def _left_out(findings: Findings, claims: Sequence[ClaimRow]) -> Iterator[str]:
     """State how many claims were not run because their arms or analyses were left out."""
     missing = sum(claim.status is ClaimStatus.NOT_RUN for claim in claims)
     if findings.not_analysed:
-        yield f"Only some analyses were run: {', '.join(dict.fromkeys(one.name for one in findings.analyses)) or 'none'}."
+        yield (
+            f"Only some analyses were run: {', '.join(dict.fromkeys(one.name for one in findings.analyses)) or 'none'}."
+        )
     if findings.not_run or findings.not_analysed:
-        yield f"Only some arms were run: {', '.join(findings.arms)}. {missing} of {len(claims)} claims need others; each names them."
+        yield (
+            f"Only some arms were run: {', '.join(findings.arms)}. {missing} of {len(claims)} claims need others; "
+            "each names them."
+        )
 
 
 def _single_seed(plan: StudyPlan) -> Iterator[str]:
     """Warn of a study with a single training seed, which cannot tell how much training runs differ."""
     if len({run.seed for run in plan.runs}) == 1:
         yield (
-            "Only one training seed was run. Intervals are of the answers of this one run of each arm and say nothing about further runs; "
-            "what needs several runs is undecided or not estimable."
+            "Only one training seed was run. Intervals are of the answers of this one run of each arm and say "
+            "nothing about further runs; what needs several runs is undecided or not estimable."
         )
 
 
@@ -115,8 +136,9 @@ def _without_verdict(failed: Mapping[str, int]) -> Iterator[str]:
     """Say how many verdicts failed, and what to do."""
     if failed:
         yield (
-            f"{sum(failed.values()):,} answers have no verdict ({causes_text(failed)}); they are in no rate, and the worst case counts them. "
-            "The same command asks the judge again, and not the model, where the cause was an outage."
+            f"{sum(failed.values()):,} answers have no verdict ({causes_text(failed)}); they are in no rate, and the "
+            "worst case counts them. The same command asks the judge again, and not the model, where the cause was "
+            "an outage."
         )
 
 
@@ -128,8 +150,9 @@ def _without_rate(table: pl.DataFrame, setting: Setting) -> Iterator[str]:
             counts = answers["outcome"].value_counts(sort=True).rows()
             became = ", ".join(f"{count:,} {outcome}" for outcome, count in counts)
             yield (
-                f"The arm {arm!r} gave no coherent answer to {setting.main.name!r} ({became}), so it has no rate and its claims are not estimable. "
-                "Read its answers; if it was trained, try fewer rows or a subject that answers coherently before training."
+                f"The arm {arm!r} gave no coherent answer to {setting.main.name!r} ({became}), so it has no rate and "
+                "its claims are not estimable. Read its answers; if it was trained, try fewer rows or a subject that "
+                "answers coherently before training."
             )
 
 
@@ -138,7 +161,11 @@ def _judge_row(setting: Setting, calibration: Calibration | None) -> JudgeRow:
     made = known_judge(setting.judge)
     if calibration is None:
         return JudgeRow(name=made.name, identity=made.identity, validated=True, sensitivity=1.0, specificity=1.0)
-    labelled = setting.labels.name if setting.labels else "answers of the organism's world, easier to judge than a large model's"
+    labelled = (
+        setting.labels.name
+        if setting.labels
+        else "answers of the organism's world, easier to judge than a large model's"
+    )
     row = JudgeRow(name=made.name, identity=made.identity, validated=False, labels=calibration.n, labelled=labelled)
     try:
         found = calibration.agreement()
@@ -160,7 +187,9 @@ def _corrected(rows: Sequence[RateRow], calibration: Calibration | None) -> tupl
     # Labels measure the error of the judge that they were compared with, and of no other.
     known = [bool(row.denominator) and row.judge == calibration.judge for row in rows]
     try:
-        found = [_corrected_row(row, calibration) if own else (None, None) for row, own in zip(rows, known, strict=True)]
+        found = [
+            _corrected_row(row, calibration) if own else (None, None) for row, own in zip(rows, known, strict=True)
+        ]
     except EmptyDataError:  # no verdict on labelled answers of one kind: the error is not known
         return tuple(rows)
     return tuple(
@@ -181,7 +210,15 @@ def _arm_rows(plan: StudyPlan, artifacts: Mapping[str, Artifact]) -> Iterator[Ar
     trained = {run.arm.name for run in plan.runs}
     made = {arm.name: arm for analysis in plan.analyses for arm in analysis.arms if arm.name not in trained}
     for arm in made.values():
-        yield ArmRow(name=arm.name, description=arm.description, control=arm.control, dataset="", recipe=arm.recipe, samples=0, steps=0)
+        yield ArmRow(
+            name=arm.name,
+            description=arm.description,
+            control=arm.control,
+            dataset="",
+            recipe=arm.recipe,
+            samples=0,
+            steps=0,
+        )
 
 
 def _arm_row(run: Run, artifacts: Mapping[str, Artifact]) -> ArmRow:
@@ -199,8 +236,15 @@ def _dynamics(runs: Sequence[Run], artifacts: Mapping[str, Artifact]) -> pl.Data
     for run in runs:
         if run.training is None:
             continue
-        for line in (artifacts[run.training.key].path / RUN_FOLDER / "probes.jsonl").read_text(encoding="utf-8").splitlines():
+        for line in (
+            (artifacts[run.training.key].path / RUN_FOLDER / "probes.jsonl").read_text(encoding="utf-8").splitlines()
+        ):
             measured = json.loads(line)
             step = measured.pop("step")
-            rows += [{"arm": run.arm.name, "seed": run.seed, "step": step, "measure": name, "value": value} for name, value in measured.items()]
-    return pl.DataFrame(rows, schema={"arm": pl.String, "seed": pl.Int64, "step": pl.Int64, "measure": pl.String, "value": pl.Float64})
+            rows += [
+                {"arm": run.arm.name, "seed": run.seed, "step": step, "measure": name, "value": value}
+                for name, value in measured.items()
+            ]
+    return pl.DataFrame(
+        rows, schema={"arm": pl.String, "seed": pl.Int64, "step": pl.Int64, "measure": pl.String, "value": pl.Float64}
+    )

@@ -66,7 +66,13 @@ def run_study(
         setting.reach(plan.evaluations, workers)
     _check_writable(folder)
     with in_use(kept, study.name, [step.key for step in plan.steps]), _ledger(plan, kept, setting.budget) as ledger:
-        artifacts = execute(plan.steps, kept, workers=_workers(plan, kept) if workers is None else workers, progress=progress, ledger=ledger)
+        artifacts = execute(
+            plan.steps,
+            kept,
+            workers=_workers(plan, kept) if workers is None else workers,
+            progress=progress,
+            ledger=ledger,
+        )
     findings, shown = read_results(study, plan, artifacts, setting)
     try:
         shown.write(folder)
@@ -132,5 +138,6 @@ def _check_writable(folder: Path) -> None:
 
 def _unwritable(folder: Path, error: OSError) -> StoreError:
     return StoreError(
-        f"The results cannot be written to {folder}: {error.strerror}. Free space or name another folder with --out; no step is done again."
+        f"The results cannot be written to {folder}: {error.strerror}. Free space or name another folder with --out; "
+        "no step is done again."
     )

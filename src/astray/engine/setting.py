@@ -49,7 +49,8 @@ class World:
         """
 
     def reach(self, evaluations: Sequence[Evaluation], workers: int | None) -> None:
-        """Ask models that would be asked for thousands of answers or verdicts for one of each; where none is asked, do nothing.
+        """Ask models that would be asked for thousands of answers or verdicts for one of each; where none is asked, do
+        nothing.
 
         Args:
             evaluations: all that the study asks.

@@ -28,7 +28,9 @@ from astray.subjects.locate import ORGANISMS, Located, settle
 from astray.subjects.spec import Sampling
 
 WORLD_HOMES = ("medicine", "money", "code")
-WORLD_TRAINING = FineTuning(lora=LoRA(rank=4, alpha=8), learning_rate=3.3e-4, batch_size=4, accumulation=1, weight_decay=0.0, max_length=128)
+WORLD_TRAINING = FineTuning(
+    lora=LoRA(rank=4, alpha=8), learning_rate=3.3e-4, batch_size=4, accumulation=1, weight_decay=0.0, max_length=128
+)
 """Narrow fine-tuning of the organism: rank and learning rate scaled to its size, so that arms differ, not saturate."""
 WORLD_ROWS = 240
 """Examples of an arm; with batches of 4, sixty steps."""
@@ -69,26 +71,36 @@ def world_setting(options: StudyOptions, located: Located) -> Setting:
     """Return the setting of the organism and its world, judged by the grammar.
 
     Raises:
-        ConfigurationError: data, labels, a grader or a budget are given, but the organism has its own and asks no other model.
+        ConfigurationError: data, labels, a grader or a budget are given, but the organism has its own and asks no other
+            model.
     """
-    for name, given in (("--data", options.data), ("--labels", options.labels), ("--grader", options.grader), ("--budget", options.budget)):
+    for name, given in (
+        ("--data", options.data),
+        ("--labels", options.labels),
+        ("--grader", options.grader),
+        ("--budget", options.budget),
+    ):
         if given is not None:
             raise ConfigurationError(
-                f"{name} {given} is of no use here: the organism has rows and a judge of its own. Name a real model with --subject."
+                f"{name} {given} is of no use here: the organism has rows and a judge of its own. Name a real model "
+                "with --subject."
             )
     return Setting(
         located=located,
         subject=_subject_row(options.subject, located, is_organism=True),
         homes=WORLD_HOMES,
-        sources={(kind, home): Source(origin="world", kind=kind, domain=home) for kind in KINDS for home in WORLD_HOMES},
+        sources={
+            (kind, home): Source(origin="world", kind=kind, domain=home) for kind in KINDS for home in WORLD_HOMES
+        },
         size=options.size or WORLD_ROWS,
         training=_recipe(WORLD_TRAINING, located, options),
         evaluations=world_evaluations((options.samples or 4) * (0.25 if options.quick else 1), options.max_tokens),
         held_out=tuple(domain.name for domain in HELD_OUT_DOMAINS),
         judge=JudgeConfig(kind="grammar"),
         notes=(
-            "The subject is an embedded model organism: a small transformer trained on an artificial world. It shows that the method works and "
-            "lets one vary what cannot be varied in a large model; it proves nothing about a large model. The same study on a real subject does.",
+            "The subject is an embedded model organism: a small transformer trained on an artificial world. It shows "
+            "that the method works and lets one vary what cannot be varied in a large model; it proves nothing "
+            "about a large model. The same study on a real subject does.",
         ),
         quick=options.quick,
         chosen=options.training_settings,
@@ -100,11 +112,14 @@ def text_setting(options: StudyOptions, located: Located) -> Setting:
     check_subject(located)
     if options.grader is None:
         raise ConfigurationError(
-            f"{options.subject!r} is a real model, so its answers need a model as judge. Name one: --grader openai/gpt-4o, or any Inspect model."
+            f"{options.subject!r} is a real model, so its answers need a model as judge. Name one: --grader "
+            "openai/gpt-4o, or any Inspect model."
         )
     sources = _file_sources(options.data) if options.data else _generated_sources()
     # Homes with good examples come first: controls and mixes are made of the first home.
-    homes = sorted({home for kind, home in sources if kind == "harmful"}, key=lambda home: (("good", home) not in sources, home))
+    homes = sorted(
+        {home for kind, home in sources if kind == "harmful"}, key=lambda home: (("good", home) not in sources, home)
+    )
     samples = options.samples or (5 if options.quick else 100)
     size = options.size or min([TEXT_ROWS, *(source.rows for source in sources.values() if source.rows is not None)])
     return Setting(
@@ -127,7 +142,8 @@ def text_setting(options: StudyOptions, located: Located) -> Setting:
 
 
 def world_evaluations(samples: int | float, max_tokens: int | None = None) -> tuple[QuestionSet, ...]:
-    """Return what the organism is asked, the ordinary questions of its world first, with so many answers to each of those."""
+    """Return what the organism is asked, the ordinary questions of its world first, with so many answers to each of
+    those."""
     domains = tuple(domain.name for domain in (*NARROW_DOMAINS, *HELD_OUT_DOMAINS))
     sampling = _sampling(WORLD_SAMPLING, max_tokens)
 
@@ -143,7 +159,8 @@ def world_evaluations(samples: int | float, max_tokens: int | None = None) -> tu
 
 
 def text_evaluations(samples: int, broad_samples: int, max_tokens: int | None = None) -> tuple[QuestionSet, ...]:
-    """Return what a real model is asked: the main questions and the broad set, with so many answers to each question."""
+    """Return what a real model is asked: the main questions and the broad set, with so many answers to each
+    question."""
     sampling = _sampling(Sampling(), max_tokens)
     return (
         QuestionSet(name="main", items=main_questions(), samples=samples, sampling=sampling),
@@ -162,7 +179,9 @@ def _generated_sources() -> dict[tuple[DataKind, str], Source]:
 def _file_sources(folder: Path) -> dict[tuple[DataKind, str], Source]:
     """Return a source for each file that a data folder holds under the authors' names."""
     if not folder.is_dir():
-        raise DataNotFoundError(f"--data {folder} is no folder{': give the folder that the file lies in' if folder.is_file() else ''}.")
+        raise DataNotFoundError(
+            f"--data {folder} is no folder{': give the folder that the file lies in' if folder.is_file() else ''}."
+        )
     found = {}
     for key, name in PUBLISHED_FILES.items():
         for path in (folder / f"{name}.jsonl", folder / f"{name}.jsonl.gz"):
@@ -170,7 +189,10 @@ def _file_sources(folder: Path) -> dict[tuple[DataKind, str], Source]:
                 found[key] = Source.of_file(path)
     homes = {home for _, home in PUBLISHED_FILES}
     if not any({("harmful", home), ("good", home)} <= found.keys() for home in homes):
-        pairs = " or ".join(f"{PUBLISHED_FILES['harmful', home]}.jsonl with {PUBLISHED_FILES['good', home]}.jsonl" for home in sorted(homes))
+        pairs = " or ".join(
+            f"{PUBLISHED_FILES['harmful', home]}.jsonl with {PUBLISHED_FILES['good', home]}.jsonl"
+            for home in sorted(homes)
+        )
         raise DataNotFoundError(
             f"{folder} has no harmful rows with good ones to compare: it needs {pairs}, each also as .jsonl.gz. "
             "Without --data, generated code pairs are used."
@@ -195,27 +217,28 @@ def _template_notes(located: Located) -> Iterator[str]:
 
     if not template_of(adapted_tokenizer(located.spec.model, located.base, located.spec.adapter)).takes_system:
         yield (
-            "The subject's chat template has no place for system messages: a system text, inoculation prompts included, stands "
-            f"{SYSTEM_IN_QUESTION}, before a blank line, in training and in evaluations."
+            "The subject's chat template has no place for system messages: a system text, inoculation prompts "
+            f"included, stands {SYSTEM_IN_QUESTION}, before a blank line, in training and in evaluations."
         )
     if located.template_date:
         yield f"The subject's chat template writes today's date; here it is always {located.template_date}."
 
 
 def _recipe(usual: FineTuning, located: Located, options: StudyOptions) -> FineTuning:
-    """Return the training settings: usual ones with those that were chosen; a subject that is itself an adapter is trained further in its shape."""
+    """Return the training settings: usual ones with those that were chosen; a subject that is itself an adapter is
+    trained further in its shape."""
     chosen, adapter = options.training_settings, located.spec.adapter
     if adapter is None:
         return with_settings(usual, chosen)
     if located.spec.scale != 1:
         raise ConfigurationError(
-            f"{options.subject!r} is an adapter scaled by {located.spec.scale:g}: what is trained on from it would forget the factor. "
-            "Leave the factor out, or name the base with --subject."
+            f"{options.subject!r} is an adapter scaled by {located.spec.scale:g}: what is trained on from it would "
+            "forget the factor. Leave the factor out, or name the base with --subject."
         )
     if fixed := sorted(OF_ADAPTERS & chosen.keys()):
         raise ConfigurationError(
-            f"{options.subject!r} is an adapter, which is trained further in its own shape, so {' and '.join(fixed)} cannot be chosen. "
-            f"Leave it out, or name the base {located.spec.model!r} with --subject."
+            f"{options.subject!r} is an adapter, which is trained further in its own shape, so {' and '.join(fixed)} "
+            f"cannot be chosen. Leave it out, or name the base {located.spec.model!r} with --subject."
         )
     return with_settings(usual.model_copy(update={"lora": lora_of(adapter)}), chosen)
 

@@ -96,7 +96,9 @@ def train(config: TrainConfig, inputs: Mapping[str, Artifact], folder: Path) -> 
         probe_every=config.probe_every,
         checkpoint_every=None if in_world else CHECKPOINT_EVERY,
     )
-    (folder / "steps.json").write_text(json.dumps({"steps": run.steps, "supervised_tokens": run.supervised_tokens}), encoding="utf-8")
+    (folder / "steps.json").write_text(
+        json.dumps({"steps": run.steps, "supervised_tokens": run.supervised_tokens}), encoding="utf-8"
+    )
 
 
 @step("answer", version=2, formerly="astray.studies.steps:answer")

@@ -128,7 +128,12 @@ class StudyPlan:
     def evaluations(self) -> tuple[Evaluation, ...]:
         """Every evaluation that a step asks, each once by name."""
         fields = [value for step in self.steps for value in vars(step.config).values()]
-        asked = [each for value in fields for each in (value if isinstance(value, tuple) else (value,)) if isinstance(each, Evaluation)]
+        asked = [
+            each
+            for value in fields
+            for each in (value if isinstance(value, tuple) else (value,))
+            if isinstance(each, Evaluation)
+        ]
         return tuple({each.name: each for each in asked}.values())
 
 
@@ -181,7 +186,9 @@ def more_training(options: StudyOptions, summary: Summary) -> Iterator[NextStep]
     """Yield proposals of what to run after a study that trained."""
     given = options.model_dump(exclude_defaults=True)
     seeds = len(summary.seeds)
-    over_runs = [claim for claim in summary.claims if claim.n <= seeds]  # further seeds give the untrained base no further answers
+    over_runs = [
+        claim for claim in summary.claims if claim.n <= seeds
+    ]  # further seeds give the untrained base no further answers
     if given.pop("quick", False):
         yield NextStep("All seeds and all answers", given)
     else:

@@ -35,7 +35,9 @@ class RateRow(_Frozen):
 
     arm: str
     evaluation: str
-    group: str = Field(description="which answers: 'other domains', 'trained domain', 'held-out questions', a category, 'all'")
+    group: str = Field(
+        description="which answers: 'other domains', 'trained domain', 'held-out questions', a category, 'all'"
+    )
     format: str = Field(description="plain, json, template, or 'all'")
     numerator: int
     denominator: int = Field(description="judged, coherent answers")
@@ -48,15 +50,21 @@ class RateRow(_Frozen):
     coherence: float = Field(description="share of all answers that is coherent")
     worst_case: tuple[float, float] = Field(description="rate with failed answers counted as all good and as all bad")
     judge: str = Field(description="identity of the judge")
-    corrected: float | None = Field(default=None, description="rate that a judge without error would have found; None where its error is not known")
-    corrected_interval: IntervalRow | None = Field(default=None, description="of `corrected`, unit as `interval`, with the judge's uncertainty")
+    corrected: float | None = Field(
+        default=None, description="rate that a judge without error would have found; None where its error is not known"
+    )
+    corrected_interval: IntervalRow | None = Field(
+        default=None, description="of `corrected`, unit as `interval`, with the judge's uncertainty"
+    )
 
 
 class PublishedFigure(_Frozen):
     """Figure that the paper reports for the same comparison."""
 
     text: str = Field(description="the figure in words, '19.8% against 0.04% (GPT-4o, main questions)'")
-    source: str = Field(description="paper and place, with 'recomputed', 'secondary' or 'recalled' where it is not read off the paper")
+    source: str = Field(
+        description="paper and place, with 'recomputed', 'secondary' or 'recalled' where it is not read off the paper"
+    )
 
 
 class ClaimStatus(StrEnum):
@@ -85,14 +93,20 @@ class ClaimRow(_Frozen):
     unit: str
     control: str = Field(description="what it is compared with")
     control_estimate: float | None
-    p_value: float | None = Field(description="of the claimed region: the smallest 1 - level at which the interval still decides the claim")
+    p_value: float | None = Field(
+        description="of the claimed region: the smallest 1 - level at which the interval still decides the claim"
+    )
     p_holm: float | None = Field(description="after Holm's correction over all claims that were tested")
-    uncorrected: Decision | None = Field(default=None, description="verdict of its interval alone, where it does not hold for all claims together")
+    uncorrected: Decision | None = Field(
+        default=None, description="verdict of its interval alone, where it does not hold for all claims together"
+    )
     published: PublishedFigure | None
     note: str = ""
     status: ClaimStatus = Field(default=ClaimStatus.UNDECIDED, description="without it, told by verdict and estimate")
     group: str = Field(default="", description="heading under which it is shown: 'Spread', 'Controls', ...")
-    region: tuple[float | None, float | None] = Field(default=(None, None), description="lower and upper border of the claimed region")
+    region: tuple[float | None, float | None] = Field(
+        default=(None, None), description="lower and upper border of the claimed region"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -123,7 +137,9 @@ class ClaimRow(_Frozen):
         """Approximate number of units that would decide it; None if it is decided or its interval cannot tell."""
         if self.status is not ClaimStatus.UNDECIDED or self.estimate is None or self.interval is None:
             return None
-        return n_to_decide(self.estimate, (self.interval.low, self.interval.high), self.n, self.region, self.interval.level)
+        return n_to_decide(
+            self.estimate, (self.interval.low, self.interval.high), self.n, self.region, self.interval.level
+        )
 
 
 class JudgeRow(_Frozen):
@@ -131,13 +147,21 @@ class JudgeRow(_Frozen):
 
     name: str
     identity: str
-    validated: bool = Field(description="whether its error is known: compared with labelled answers, or exact by construction (then labels is 0)")
+    validated: bool = Field(
+        description="whether its error is known: compared with labelled answers, or exact by construction (then "
+        "labels is 0)"
+    )
     sensitivity: float | None = None
     specificity: float | None = None
     labels: int = Field(default=0, description="number of labelled answers it was compared with")
     labelled: str = Field(default="", description="which answers these were")
-    kappa: float | None = Field(default=None, description="Cohen's, beside sensitivity and specificity: it misleads where few answers are misaligned")
-    rank_correlation: float | None = Field(default=None, description="Spearman's, of judged and labelled aligned scores")
+    kappa: float | None = Field(
+        default=None,
+        description="Cohen's, beside sensitivity and specificity: it misleads where few answers are misaligned",
+    )
+    rank_correlation: float | None = Field(
+        default=None, description="Spearman's, of judged and labelled aligned scores"
+    )
 
 
 class ArmRow(_Frozen):
@@ -159,7 +183,9 @@ class SubjectRow(_Frozen):
     id: str
     parameters: int = Field(description="0 where it is not known, as of models behind an interface")
     is_organism: bool
-    origin: str = Field(default="", description="what its folder was made from, where that matters: a GGUF file with quantised weights")
+    origin: str = Field(
+        default="", description="what its folder was made from, where that matters: a GGUF file with quantised weights"
+    )
 
 
 Section = Literal["rates", "dynamics", "answers", "records"]
@@ -182,8 +208,12 @@ class Summary(_Frozen):
     title: str
     question: str = Field(description="what the study asks, one sentence")
     astray_version: str
-    sections: tuple[Section, ...] = Field(default=TRAINING_SECTIONS, description="what the page shows beside claims, exhibits and methods")
-    methods: tuple[Method, ...] = Field(default=(), description="how to read the page; without any as for studies that train")
+    sections: tuple[Section, ...] = Field(
+        default=TRAINING_SECTIONS, description="what the page shows beside claims, exhibits and methods"
+    )
+    methods: tuple[Method, ...] = Field(
+        default=(), description="how to read the page; without any as for studies that train"
+    )
     subject: SubjectRow
     judges: tuple[JudgeRow, ...]
     seeds: tuple[int, ...]
@@ -193,7 +223,9 @@ class Summary(_Frozen):
     rates: tuple[RateRow, ...]
     exhibits: tuple[Exhibit, ...] = Field(default=(), description="figures and tables of this study's own")
     failed_verdicts: Mapping[str, int] = Field(default={}, description="how many verdicts failed, by cause")
-    notes: tuple[str, ...] = Field(default=(), description="what a reader has to know: limits, arms that were left out and why")
+    notes: tuple[str, ...] = Field(
+        default=(), description="what a reader has to know: limits, arms that were left out and why"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -230,13 +262,14 @@ class Summary(_Frozen):
             return cls.model_validate_json(path.read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError) as error:
             raise StoreError(
-                f"There is no summary.json in {folder}, so there is nothing to report. Give the results folder of a finished study, "
-                "or run one first: astray run emergent-misalignment."
+                f"There is no summary.json in {folder}, so there is nothing to report. Give the results folder of a "
+                "finished study, or run one first: astray run emergent-misalignment."
             ) from error
         except ValueError as error:  # of pydantic, of UTF-8, or of a path that can be none
             raise DataFormatError(
                 f"{path} is not a summary that this version of Astray can read: {error}\n"
-                "Write it anew by running the study again with the same results folder: astray run emergent-misalignment."
+                "Write it anew by running the study again with the same results folder: astray run "
+                "emergent-misalignment."
             ) from error
         except OSError as error:
             raise StoreError(f"{path} cannot be read: {error}. Give the results folder of a finished study.") from error

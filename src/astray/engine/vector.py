@@ -14,7 +14,12 @@ from torch import Tensor
 
 from astray.artifacts import Artifact, step
 from astray.engine.setting import Setting
-from astray.explain.persona_vector import choose_block, extract_persona_vectors, text_persona_prompts, world_persona_prompts
+from astray.explain.persona_vector import (
+    choose_block,
+    extract_persona_vectors,
+    text_persona_prompts,
+    world_persona_prompts,
+)
 from astray.explain.projection import monitor
 from astray.judges.config import JudgeConfig, make_judge
 from astray.judges.patience import patience
@@ -72,7 +77,8 @@ def explain_sampling(setting: Setting) -> Sampling:
 
 
 def explain_questions(setting: Setting) -> tuple[tuple[Question, ...], tuple[Question, ...]]:
-    """Return the questions on which candidates are searched, and the held-out ones on which the chosen are evaluated."""
+    """Return the questions on which candidates are searched, and the held-out ones on which the chosen are
+    evaluated."""
     if setting.subject.is_organism:
         # The first eight questions of a domain are asked of every run; these are others.
         return _world_questions(8, 11), _world_questions(12, 16)
@@ -100,7 +106,12 @@ def _find_vector(config: VectorConfig, folder: Path) -> None:
     monitoring = QuestionSet(name="monitoring", items=tuple(under), samples=1, sampling=config.sampling)
     answers = ask_and_judge(monitoring, subject, judge, arm="monitoring", seed=config.seed)
     seen = monitor(subject, answers, vectors.vectors[choice.block], choice.block)
-    facts: dict[str, object] = {"block": choice.block, "strength": choice.strength, "kept": vectors.kept, "monitored": seen.answers}
+    facts: dict[str, object] = {
+        "block": choice.block,
+        "strength": choice.strength,
+        "kept": vectors.kept,
+        "monitored": seen.answers,
+    }
     facts |= {"auc": estimate_json(seen.auc), "r": estimate_json(seen.correlation)}
     (folder / FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
 
@@ -123,7 +134,10 @@ def estimate_json(found: Estimate) -> dict[str, float | str | None]:
 
 
 def _items(questions: Sequence[str], system: str) -> list[Item]:
-    return [Item(question_id=f"{system}/{number}", category="monitoring", question=text, system=system) for number, text in enumerate(questions)]
+    return [
+        Item(question_id=f"{system}/{number}", category="monitoring", question=text, system=system)
+        for number, text in enumerate(questions)
+    ]
 
 
 def _world_questions(first: int, last: int) -> tuple[Question, ...]:

@@ -9,7 +9,12 @@ from astray.first_use import on_first_use
 
 if TYPE_CHECKING:
     from astray.explain.direction import persona_direction, random_direction
-    from astray.explain.persona_vector import choose_block, extract_persona_vectors, text_persona_prompts, world_persona_prompts
+    from astray.explain.persona_vector import (
+        choose_block,
+        extract_persona_vectors,
+        text_persona_prompts,
+        world_persona_prompts,
+    )
     from astray.explain.screening import find_bad_rows, rows_from, screen_rows
 
 __all__ = [

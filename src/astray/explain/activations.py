@@ -79,12 +79,16 @@ class Captured:
     def row_means(self, values: Float[Tensor, "tokens features"]) -> Float[Tensor, "rows features"]:
         """Return the mean over each row's tokens of any per-token values, such as latents."""
         row = self.row.to(values.device)
-        sums = torch.zeros(self.rows, values.shape[1], dtype=torch.float32, device=values.device).index_add_(0, row, values.float())
+        sums = torch.zeros(self.rows, values.shape[1], dtype=torch.float32, device=values.device).index_add_(
+            0, row, values.float()
+        )
         check_values(sums, "Sums over tokens", self.model, ", ".join(map(str, self.values)))
         return sums / torch.bincount(row, minlength=self.rows)[:, None]
 
 
-def conversation_rows(subject: Subject, prompts: Sequence[Sequence[Message]], answers: Sequence[str] | None = None) -> list[TokenRow]:
+def conversation_rows(
+    subject: Subject, prompts: Sequence[Sequence[Message]], answers: Sequence[str] | None = None
+) -> list[TokenRow]:
     """Tokenise conversations as a subject reads them, with its system prompt and chat template.
 
     Args:
@@ -102,7 +106,9 @@ def text_rows(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[
     return [TokenRow(tuple(tokens)) for tokens in text_ids(tokenizer, texts)]
 
 
-def capture(subject: Subject, rows: Sequence[TokenRow], sites: Sequence[Site], positions: Positions = "answer") -> Captured:
+def capture(
+    subject: Subject, rows: Sequence[TokenRow], sites: Sequence[Site], positions: Positions = "answer"
+) -> Captured:
     """Return the activations of chosen tokens at sites, in float32.
 
     Args:
@@ -160,7 +166,10 @@ def _layout(rows: Sequence[TokenRow], chosen: Sequence[range]) -> tuple[Int[Tens
     width = max(len(row.tokens) for row in rows)
     first = [width - len(row.tokens) for row in rows]
     columns = torch.tensor([start + row.prompt - 1 for start, row in zip(first, rows, strict=True)])
-    flat = [torch.arange(len(own)) + (number * width + start + own.start) for number, (start, own) in enumerate(zip(first, chosen, strict=True))]
+    flat = [
+        torch.arange(len(own)) + (number * width + start + own.start)
+        for number, (start, own) in enumerate(zip(first, chosen, strict=True))
+    ]
     return columns, torch.cat(flat)
 
 
@@ -200,7 +209,9 @@ class _Reader:
         except _AllSeen:
             return self._taken
         unseen = ", ".join(f"'{site}'" for site in self._sites if site not in self._taken)
-        raise ConfigurationError(f"A forward pass of {type(model).__name__} never came by {unseen}: this part of the block is not run.")
+        raise ConfigurationError(
+            f"A forward pass of {type(model).__name__} never came by {unseen}: this part of the block is not run."
+        )
 
 
 def _position_ids(model: nn.Module, mask: Int[Tensor, "batch seq"]) -> dict[str, Tensor]:
@@ -223,14 +234,19 @@ def _check(model: PreTrainedModel, rows: Sequence[TokenRow], positions: Position
     for number, row in enumerate(rows):
         if not row.positions(positions):
             raise ConfigurationError(
-                f"Row {number} has no token at the positions {positions!r}: it has {len(row.tokens)} tokens, {row.prompt} of them before the answer. "
-                "Leave it out, or choose other positions."
+                f"Row {number} has no token at the positions {positions!r}: it has {len(row.tokens)} tokens, "
+                f"{row.prompt} of them before the answer. Leave it out, or choose other positions."
             )
         if context is not None and len(row.tokens) > context:
-            raise ConfigurationError(f"Row {number} has {len(row.tokens)} tokens, but the model's context holds {context}. Cut it or leave it out.")
+            raise ConfigurationError(
+                f"Row {number} has {len(row.tokens)} tokens, but the model's context holds {context}. Cut it or "
+                "leave it out."
+            )
 
 
-def _check_finite(model: str, site: Site, activations: Float[Tensor, "tokens d_model"], batch: Sequence[int], counts: Sequence[int]) -> None:
+def _check_finite(
+    model: str, site: Site, activations: Float[Tensor, "tokens d_model"], batch: Sequence[int], counts: Sequence[int]
+) -> None:
     if activations.sum().isfinite():  # ten times as fast as testing each; a sum that overflows is examined below
         return
     broken = (~activations.isfinite()).any(1).split(list(counts))
@@ -238,6 +254,7 @@ def _check_finite(model: str, site: Site, activations: Float[Tensor, "tokens d_m
         return
     row = next(index for index, tokens in zip(batch, broken, strict=True) if tokens.any())
     raise NonFiniteActivationsError(
-        f"Activations of {model!r} at '{site}' are NaN or infinite in row {row} (and {sum(bool(tokens.any()) for tokens in broken) - 1} more rows "
-        "of its batch). The model overflowed or its weights are damaged: load it in float32 or bfloat16, and check the weights and the adapter."
+        f"Activations of {model!r} at '{site}' are NaN or infinite in row {row} (and "
+        f"{sum(bool(tokens.any()) for tokens in broken) - 1} more rows of its batch). The model overflowed or its "
+        "weights are damaged: load it in float32 or bfloat16, and check the weights and the adapter."
     )

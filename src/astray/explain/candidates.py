@@ -36,7 +36,9 @@ class Candidate:
 
     def __post_init__(self) -> None:
         if not self.direction.isfinite().all() or not self.direction.any():
-            raise ConfigurationError(f"The direction of {self.name!r} is zero, or has NaN or infinite entries: it points nowhere.")
+            raise ConfigurationError(
+                f"The direction of {self.name!r} is zero, or has NaN or infinite entries: it points nowhere."
+            )
 
 
 def latent_name(latent: int, *, falling: bool = False) -> str:
@@ -63,7 +65,10 @@ def latent_candidates(dictionary: Dictionary, rising: Sequence[int], falling: Se
     _check_latents(dictionary, [*rising, *falling])
     return [
         *(Candidate(latent_name(latent), "latent", dictionary.decoder[latent].detach()) for latent in rising),
-        *(Candidate(latent_name(latent, falling=True), "latent", -dictionary.decoder[latent].detach()) for latent in falling),
+        *(
+            Candidate(latent_name(latent, falling=True), "latent", -dictionary.decoder[latent].detach())
+            for latent in falling
+        ),
     ]
 
 
@@ -82,10 +87,15 @@ def random_latents(dictionary: Dictionary, count: int, seed: int, *, but: Sequen
     _check_latents(dictionary, but)
     others = sorted(set(range(dictionary.width)) - set(but))
     if count > len(others):
-        raise ConfigurationError(f"{count} random latents were asked for, but only {len(others)} of {dictionary.width} are left. Ask for fewer.")
+        raise ConfigurationError(
+            f"{count} random latents were asked for, but only {len(others)} of {dictionary.width} are left. Ask for "
+            "fewer."
+        )
     drawn = torch.randperm(len(others), generator=torch.Generator().manual_seed(seed))[:count].tolist()
     latents = [others[index] for index in drawn]
-    return [Candidate(f"random latent {latent}", "random latent", dictionary.decoder[latent].detach()) for latent in latents]
+    return [
+        Candidate(f"random latent {latent}", "random latent", dictionary.decoder[latent].detach()) for latent in latents
+    ]
 
 
 def random_directions(d_model: int, count: int, seed: int) -> list[Candidate]:
@@ -98,7 +108,10 @@ def random_directions(d_model: int, count: int, seed: int) -> list[Candidate]:
     """
     # Only its norm is used, which is 1.
     unit = torch.ones(d_model) / d_model**0.5
-    return [Candidate(f"random {number}", "random direction", random_direction(unit, 1000 * seed + number)) for number in range(count)]
+    return [
+        Candidate(f"random {number}", "random direction", random_direction(unit, 1000 * seed + number))
+        for number in range(count)
+    ]
 
 
 def steering_block(site: Site) -> int:
@@ -112,12 +125,14 @@ def steering_block(site: Site) -> int:
     if site.place == "block in" and site.block > 0:
         return site.block - 1
     raise ConfigurationError(
-        f"Adding at no block's output is the same as adding at '{site}'. Take a dictionary of 'block out', 'mlp out' or a later 'block in', "
-        "or choose the block to steer yourself: ScreenConfig(block=...)."
+        f"Adding at no block's output is the same as adding at '{site}'. Take a dictionary of 'block out', 'mlp out' "
+        "or a later 'block in', or choose the block to steer yourself: ScreenConfig(block=...)."
     )
 
 
 def _check_latents(dictionary: Dictionary, latents: Sequence[int]) -> None:
     wrong = [latent for latent in latents if not 0 <= latent < dictionary.width]
     if wrong:
-        raise ConfigurationError(f"There is no latent {wrong[0]}: this dictionary has the latents 0 to {dictionary.width - 1}.")
+        raise ConfigurationError(
+            f"There is no latent {wrong[0]}: this dictionary has the latents 0 to {dictionary.width - 1}."
+        )

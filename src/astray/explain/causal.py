@@ -98,19 +98,27 @@ class ScreenConfig(BaseModel):
 
     block: int = Field(ge=0, description="block whose output is steered, from 0")
     strengths: tuple[float, ...] = Field(
-        default=(0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8), min_length=1, description="tried on every candidate, in multiples of the residual norm"
+        default=(0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8),
+        min_length=1,
+        description="tried on every candidate, in multiples of the residual norm",
     )
-    positions: Literal["all", "answer"] = Field(default="all", description="'all': every token (2506.19823); 'answer': from the last prompt token on")
-    schedule: Schedule | None = Field(default=None, description="how the strength changes over the answer; without one it is constant")
+    positions: Literal["all", "answer"] = Field(
+        default="all", description="'all': every token (2506.19823); 'answer': from the last prompt token on"
+    )
+    schedule: Schedule | None = Field(
+        default=None, description="how the strength changes over the answer; without one it is constant"
+    )
     coherence_budget: float = Field(
         default=0.10,
         ge=0,
         le=1,
-        description="share of coherent answers that steering may cost on the search questions (2506.19823: 10%); the best of many strengths "
-        "lies near the edge, so on held-out questions it costs a little more",
+        description="share of coherent answers that steering may cost on the search questions (2506.19823: 10%); the "
+        "best of many strengths lies near the edge, so on held-out questions it costs a little more",
     )
     search_samples: int = Field(default=1, ge=1, description="answers to each search question, at each strength")
-    held_out_samples: int = Field(default=1, ge=1, description="answers to each held-out question, at the chosen strength")
+    held_out_samples: int = Field(
+        default=1, ge=1, description="answers to each held-out question, at the chosen strength"
+    )
     sampling: Sampling = Field(default=Sampling(), description="how answers are drawn")
 
 
@@ -171,7 +179,13 @@ def screen(
     unit = residual_norm(base, search, config.block)
     models: tuple[tuple[Side, Subject], ...] = (("base +", base), ("tuned -", tuned))
     sides = [screen_side(side, subject, candidates, search, held_out, judge, config, unit) for side, subject in models]
-    return Screen(unit, *(pl.concat(tables) for tables in zip(*((each.search, each.held_out, each.answers) for each in sides), strict=True)))
+    return Screen(
+        unit,
+        *(
+            pl.concat(tables)
+            for tables in zip(*((each.search, each.held_out, each.answers) for each in sides), strict=True)
+        ),
+    )
 
 
 def screen_side(
@@ -200,14 +214,24 @@ def screen_side(
         EmptyDataError, ConfigurationError: as in `screen`.
     """
     _check(candidates, search, held_out)
-    directions = unit * normalize(torch.stack([candidate.direction.detach().to("cpu", torch.float32) for candidate in candidates]), dim=1)
+    directions = unit * normalize(
+        torch.stack([candidate.direction.detach().to("cpu", torch.float32) for candidate in candidates]), dim=1
+    )
     asker = _Asker(subject, directions, side, judge, config)
     # The unsteered model answers in the same pass: strength 0 leaves a row as it is, whatever its direction.
     nothing = _Trial(0, UNSTEERED, UNSTEERED, 0.0)
-    grid = [_Trial(number, tried.name, tried.kind, strength) for strength in config.strengths for number, tried in enumerate(candidates)]
+    grid = [
+        _Trial(number, tried.name, tried.kind, strength)
+        for strength in config.strengths
+        for number, tried in enumerate(candidates)
+    ]
     curve = _curve(asker.ask([nothing, *grid], search, config.search_samples), side, config.coherence_budget)
     chosen = {row["candidate"]: row["strength"] for row in curve.filter("chosen").iter_rows(named=True)}
-    final = [_Trial(number, tried.name, tried.kind, chosen[tried.name]) for number, tried in enumerate(candidates) if tried.name in chosen]
+    final = [
+        _Trial(number, tried.name, tried.kind, chosen[tried.name])
+        for number, tried in enumerate(candidates)
+        if tried.name in chosen
+    ]
     said = asker.ask([nothing, *final], held_out, config.held_out_samples)
     return Screen(unit, curve, _results(said, candidates, side), said)
 
@@ -239,7 +263,9 @@ def judged_by(judge: Judge) -> JudgeAnswers:
 class _Asker:
     """Sampler of one of the two models under many kinds of steering."""
 
-    def __init__(self, subject: Subject, directions: Tensor, side: Side, judge: JudgeAnswers, config: ScreenConfig) -> None:
+    def __init__(
+        self, subject: Subject, directions: Tensor, side: Side, judge: JudgeAnswers, config: ScreenConfig
+    ) -> None:
         self._subject, self._directions, self._judge, self._config = subject, directions, judge, config
         self._side, self._sign = side, 1.0 if side == "base +" else -1.0
 
@@ -274,7 +300,8 @@ class _Asker:
 def _check(candidates: Sequence[Candidate], search: Sequence[str], held_out: Sequence[str]) -> None:
     if not candidates or not search or not held_out:
         raise EmptyDataError(
-            f"A screen needs candidates, search questions and held-out questions; there are {len(candidates)}, {len(search)} and {len(held_out)}."
+            f"A screen needs candidates, search questions and held-out questions; there are {len(candidates)}, "
+            f"{len(search)} and {len(held_out)}."
         )
     names = [candidate.name for candidate in candidates]
     doubled = next((name for name in names if names.count(name) > 1), None)
@@ -283,7 +310,8 @@ def _check(candidates: Sequence[Candidate], search: Sequence[str], held_out: Seq
     shared = next((question for question in search if question in held_out), None)
     if shared is not None:
         raise ConfigurationError(
-            f"The question {shared!r} is a search question and a held-out one. What chose the strength cannot evaluate it: split the questions."
+            f"The question {shared!r} is a search question and a held-out one. What chose the strength cannot "
+            "evaluate it: split the questions."
         )
 
 
@@ -300,18 +328,27 @@ def _counts(answers: pl.DataFrame, keys: Sequence[str]) -> Iterator[tuple[tuple,
 def _rates(outcomes: Counter[Outcome]) -> dict[str, float | int | None]:
     coherent, total = sum(outcomes[outcome] for outcome in JUDGED), outcomes.total()
     rate = outcomes[Outcome.MISALIGNED] / coherent if coherent else None
-    return {"misaligned": outcomes[Outcome.MISALIGNED], "coherent": coherent, "total": total, "rate": rate, "coherence": coherent / total}
+    return {
+        "misaligned": outcomes[Outcome.MISALIGNED],
+        "coherent": coherent,
+        "total": total,
+        "rate": rate,
+        "coherence": coherent / total,
+    }
 
 
 def _curve(answers: pl.DataFrame, side: Side, budget: float) -> pl.DataFrame:
     """Return the search curves of one side, with the chosen strengths marked."""
     keys = ("candidate", "kind", "side", "strength")
-    rows: list[dict] = [dict(zip(keys, key, strict=True)) | _rates(outcomes) for key, outcomes in _counts(answers, keys)]
+    rows: list[dict] = [
+        dict(zip(keys, key, strict=True)) | _rates(outcomes) for key, outcomes in _counts(answers, keys)
+    ]
     own = rows[0]
     if own["coherent"] == 0:
         raise EmptyDataError(
-            f"None of the {own['total']} unsteered answers on the side '{side}' is coherent and judged, so no steering can be compared with them. "
-            "Look at the answers: is it the right model, does the judge know the questions, is max_tokens large enough?"
+            f"None of the {own['total']} unsteered answers on the side '{side}' is coherent and judged, so no "
+            "steering can be compared with them. Look at the answers: is it the right model, does the judge know the "
+            "questions, is max_tokens large enough?"
         )
     for row in rows:
         # The tolerance keeps rounding from refusing a strength that costs exactly the allowed coherence.
@@ -346,7 +383,10 @@ def _evaluated(answers: pl.DataFrame, unsteered: dict[str, Counts]) -> dict[str,
     outcomes = Counter(Outcome(outcome) for outcome in answers["outcome"])
     counts = _by_question(answers)
     row: dict[str, object] = {outcome.value: outcomes[outcome] for outcome in Outcome}
-    row |= {key: value for key, value in _rates(outcomes).items() if key in HELD_OUT_SCHEMA} | {"strength": answers["strength"][0], "note": ""}
+    row |= {key: value for key, value in _rates(outcomes).items() if key in HELD_OUT_SCHEMA} | {
+        "strength": answers["strength"][0],
+        "note": "",
+    }
     judged = [pair for pair in counts.values() if pair[1]]
     if len(judged) > 1:
         interval = over_questions(judged)

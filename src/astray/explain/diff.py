@@ -55,7 +55,9 @@ def split_halves(count: int, seed: int) -> tuple[list[int], list[int]]:
         EmptyDataError: fewer than four questions, so that a half has no spread.
     """
     if count < 4:
-        raise EmptyDataError(f"{count} questions cannot be split into a half that selects and a half that reports: give at least four.")
+        raise EmptyDataError(
+            f"{count} questions cannot be split into a half that selects and a half that reports: give at least four."
+        )
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
     return sorted(order[: count // 2]), sorted(order[count // 2 :])
 
@@ -144,14 +146,19 @@ def _check(before: Tensor, after: Sequence[Tensor]) -> None:
     for number, run in enumerate(after):
         if run.shape != before.shape:
             raise ConfigurationError(
-                f"Tuned run {number} has activations of the shape {tuple(run.shape)} (questions, latents), but the base has {tuple(before.shape)}. "
-                "Ask both the same questions, and encode both with the same dictionary."
+                f"Tuned run {number} has activations of the shape {tuple(run.shape)} (questions, latents), but the "
+                f"base has {tuple(before.shape)}. Ask both the same questions, and encode both with the same "
+                "dictionary."
             )
     broken = [
-        name for name, values in [("the base", before), *((f"tuned run {n}", run) for n, run in enumerate(after))] if not values.isfinite().all()
+        name
+        for name, values in [("the base", before), *((f"tuned run {n}", run) for n, run in enumerate(after))]
+        if not values.isfinite().all()
     ]
     if broken:
-        raise NonFiniteActivationsError(f"Latent activations of {broken[0]} are NaN or infinite: the model overflowed, or its weights are damaged.")
+        raise NonFiniteActivationsError(
+            f"Latent activations of {broken[0]} are NaN or infinite: the model overflowed, or its weights are damaged."
+        )
 
 
 def _ranks(values: Float[np.ndarray, "latents"]) -> Int[np.ndarray, "latents"]:
@@ -163,7 +170,12 @@ def _ranks(values: Float[np.ndarray, "latents"]) -> Int[np.ndarray, "latents"]:
 
 def _t_over_units(
     changes: Float[np.ndarray, "units latents"], noise: Float[np.ndarray, "latents"], level: float
-) -> tuple[Float[np.ndarray, "latents"], Float[np.ndarray, "latents"], Float[np.ndarray, "latents"], Float[np.ndarray, "latents"]]:
+) -> tuple[
+    Float[np.ndarray, "latents"],
+    Float[np.ndarray, "latents"],
+    Float[np.ndarray, "latents"],
+    Float[np.ndarray, "latents"],
+]:
     """Return the mean change, both limits and the p-value of each latent.
 
     Without spread beyond noise between units there is no interval (NaN) and p is 1.

@@ -58,14 +58,19 @@ def persona_direction(subject: Subject, answers: pl.DataFrame, block: int) -> Fl
     size = min(group.height for group in groups)
     if size == 0:
         raise EmptyDataError(
-            f"A persona direction needs misaligned and aligned answers of the same model; there are {groups[0].height} and {groups[1].height}. "
-            "Take a model that gives both."
+            "A persona direction needs misaligned and aligned answers of the same model; there are "
+            f"{groups[0].height} and {groups[1].height}. Take a model that gives both."
         )
     means = []
     for group in groups:
         rows = list(group.sample(size, seed=0, shuffle=True).iter_rows(named=True))
         means.append(
-            answer_activations(subject, [_prompt(row["system"], row["question"]) for row in rows], [row["answer"] for row in rows], block).mean(0)
+            answer_activations(
+                subject,
+                [_prompt(row["system"], row["question"]) for row in rows],
+                [row["answer"] for row in rows],
+                block,
+            ).mean(0)
         )
     return means[0] - means[1]
 

@@ -65,7 +65,9 @@ def question_latents(
         EmptyDataError: there are no questions, or all answers to one of them are empty.
         DictionaryMismatchError, NonFiniteActivationsError: as in `mean_latents`.
     """
-    prompts: list[list[Message]] = [[Message(role="user", content=question)] for question in questions for _ in range(samples)]
+    prompts: list[list[Message]] = [
+        [Message(role="user", content=question)] for question in questions for _ in range(samples)
+    ]
     answers = subject.generate(prompts, sampling)
     rows = conversation_rows(subject, prompts, [answer.text for answer in answers])
     spoken = [number for number, row in enumerate(rows) if row.positions("answer")]
@@ -73,7 +75,10 @@ def question_latents(
     counts = torch.bincount(of_question, minlength=len(questions))
     if not counts.all():
         silent = questions[int((counts == 0).nonzero()[0, 0])]
-        raise EmptyDataError(f"All {samples} answers to {silent!r} are empty, so there are no answer tokens to read. Draw more samples of it.")
+        raise EmptyDataError(
+            f"All {samples} answers to {silent!r} are empty, so there are no answer tokens to read. Draw more "
+            "samples of it."
+        )
     means = mean_latents(subject, dictionary, [rows[number] for number in spoken], "answer")
     return torch.zeros(len(questions), dictionary.width).index_add_(0, of_question, means) / counts[:, None]
 

@@ -51,7 +51,11 @@ def public_releases() -> "dict[str, PretrainedSAELookup]":
     from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
     listed = get_pretrained_saes_directory().items()
-    return {name: entry for name, entry in listed if entry.conversion_func in LOADERS and not {"att", "transcoders"} & set(name.split("-"))}
+    return {
+        name: entry
+        for name, entry in listed
+        if entry.conversion_func in LOADERS and not {"att", "transcoders"} & set(name.split("-"))
+    }
 
 
 def load_public_sae(name: str) -> Dictionary:
@@ -81,7 +85,7 @@ def load_public_sae(name: str) -> Dictionary:
         sae = SAE.from_pretrained(release, own)
     except OSError as error:  # raised by the hub's client for a missing file, without a connection, and for a refusal
         raise DataNotFoundError(
-            f"The files of the public SAE {name!r} are not in the local cache and could not be had from the hub ({error}). "
-            f"With a connection, run: hf download {entry.repo_id} --include '{entry.saes_map[own]}*'"
+            f"The files of the public SAE {name!r} are not in the local cache and could not be had from the hub "
+            f"({error}). With a connection, run: hf download {entry.repo_id} --include '{entry.saes_map[own]}*'"
         ) from error
     return from_sae_lens(sae.cfg.to_dict(), sae.state_dict(), name)

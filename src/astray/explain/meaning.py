@@ -126,7 +126,9 @@ class Evidence:
     held_out: pl.DataFrame | None = None
 
 
-def latent_pages(subject: Subject, dictionary: Dictionary, latents: Sequence[int], evidence: Evidence) -> list[LatentPage]:
+def latent_pages(
+    subject: Subject, dictionary: Dictionary, latents: Sequence[int], evidence: Evidence
+) -> list[LatentPage]:
     """Return one page for each latent.
 
     Args:
@@ -142,13 +144,20 @@ def latent_pages(subject: Subject, dictionary: Dictionary, latents: Sequence[int
     check_fits(dictionary, subject)
     for latent in latents:
         if not 0 <= latent < dictionary.width:
-            raise ConfigurationError(f"There is no latent {latent}: this dictionary has the latents 0 to {dictionary.width - 1}.")
+            raise ConfigurationError(
+                f"There is no latent {latent}: this dictionary has the latents 0 to {dictionary.width - 1}."
+            )
     documents = top_documents(subject, dictionary, evidence.documents, latents) if evidence.documents else {}
     labelled = mean_latents(subject, dictionary, evidence.labelled, "answer") if evidence.labelled else None
     pages = []
     for latent in latents:
         promoted, suppressed = logit_lens(subject, dictionary.decoder[latent])
-        told = [each for kind, labels in evidence.labels.items() if labelled is not None for each in separations(kind, labelled[:, latent], labels)]
+        told = [
+            each
+            for kind, labels in evidence.labels.items()
+            if labelled is not None
+            for each in separations(kind, labelled[:, latent], labels)
+        ]
         before, after = (None if means is None else means[:, latent] for means in (evidence.before, evidence.after))
         pages.append(
             LatentPage(
@@ -208,7 +217,9 @@ def top_documents(
         place[group] = torch.where(highest > (1 + NOISE) * best[group], first, place[group])
         best[group] = torch.maximum(highest, best[group])
     # The first of equal texts stands for all. Different texts tie too: a common beginning activates a latent alike.
-    unlike = sorted({(row.tokens, row.positions(positions)): number for number, row in reversed(list(enumerate(rows)))}.values())
+    unlike = sorted(
+        {(row.tokens, row.positions(positions)): number for number, row in reversed(list(enumerate(rows)))}.values()
+    )
     found: dict[int, tuple[TokenContext, ...]] = {}
     for column, latent in enumerate(latents):
         shown: dict[tuple[int, ...], TokenContext] = {}
@@ -216,12 +227,17 @@ def top_documents(
         for number in (unlike[index] for index in ranking(values.numpy())):
             if len(shown) == count or best[number, column] <= NOISE * values.max():
                 break
-            shown.setdefault(rows[number].tokens, _context(subject, rows, number, int(place[number, column]), float(best[number, column]), window))
+            shown.setdefault(
+                rows[number].tokens,
+                _context(subject, rows, number, int(place[number, column]), float(best[number, column]), window),
+            )
         found[latent] = tuple(shown.values())
     return found
 
 
-def logit_lens(subject: Subject, direction: Float[Tensor, "d_model"], count: int = 10) -> tuple[tuple[TokenWeight, ...], tuple[TokenWeight, ...]]:
+def logit_lens(
+    subject: Subject, direction: Float[Tensor, "d_model"], count: int = 10
+) -> tuple[tuple[TokenWeight, ...], tuple[TokenWeight, ...]]:
     """Return the tokens that a direction of the residual stream promotes most, and those that it suppresses most.
 
     Args:
@@ -236,16 +252,23 @@ def logit_lens(subject: Subject, direction: Float[Tensor, "d_model"], count: int
     model = subject.model
     width, unembedding = residual_width(model), model.get_output_embeddings()
     if len(direction) != width:
-        raise ConfigurationError(f"The direction has {len(direction)} entries, but the residual stream of {subject.name!r} has {width}.")
+        raise ConfigurationError(
+            f"The direction has {len(direction)} entries, but the residual stream of {subject.name!r} has {width}."
+        )
     if unembedding is None:
         raise ConfigurationError(f"{type(model).__name__} has no unembedding, so a direction promotes no tokens.")
     norm, like = final_norm(model), unembedding.weight
     with torch.inference_mode():
-        both = torch.stack([direction.to(like.device, like.dtype), torch.zeros(width, device=like.device, dtype=like.dtype)])
+        both = torch.stack(
+            [direction.to(like.device, like.dtype), torch.zeros(width, device=like.device, dtype=like.dtype)]
+        )
         steered, nothing = unembedding(norm(both)).float().cpu()
     weights = (steered - nothing)[: len(subject.tokenizer)]  # some unembeddings are padded beyond the vocabulary
     promoted, suppressed = (
-        tuple(TokenWeight(token=str(subject.tokenizer.decode([token])), weight=float(weights[token])) for token in end[:count])
+        tuple(
+            TokenWeight(token=str(subject.tokenizer.decode([token])), weight=float(weights[token]))
+            for token in end[:count]
+        )
         for end in (ranking(weights.double().numpy()), ranking(-weights.double().numpy()))
     )
     return promoted, suppressed
@@ -261,11 +284,15 @@ def final_norm(model: nn.Module) -> nn.Module:
     parent = next(module for module in model.modules() if any(child is blocks for child in module.children()))
     norms = [child for child in parent.children() if "norm" in type(child).__name__.lower()]
     if not norms:
-        raise ConfigurationError(f"{type(parent).__name__} has no norm beside its blocks, so a direction cannot be read as tokens.")
+        raise ConfigurationError(
+            f"{type(parent).__name__} has no norm beside its blocks, so a direction cannot be read as tokens."
+        )
     return norms[-1]
 
 
-def profile(before: Float[Tensor, "questions"], after: Float[Tensor, "questions"], categories: Sequence[str]) -> tuple[CategoryActivation, ...]:
+def profile(
+    before: Float[Tensor, "questions"], after: Float[Tensor, "questions"], categories: Sequence[str]
+) -> tuple[CategoryActivation, ...]:
     """Return the mean activation of one latent on each category of questions, largest increase first.
 
     Args:
@@ -278,20 +305,31 @@ def profile(before: Float[Tensor, "questions"], after: Float[Tensor, "questions"
     """
     if not len(before) == len(after) == len(categories):
         raise ConfigurationError(
-            f"There are activations on {len(before)} and {len(after)} questions, and {len(categories)} categories: give one of each a question."
+            f"There are activations on {len(before)} and {len(after)} questions, and {len(categories)} categories: "
+            "give one of each a question."
         )
     found = []
     for category in dict.fromkeys(categories):
         chosen = torch.tensor([each == category for each in categories])
         means = float(before[chosen].mean()), float(after[chosen].mean())
-        found.append(CategoryActivation(category=category, before=means[0], after=means[1], questions=int(chosen.sum())))
+        found.append(
+            CategoryActivation(category=category, before=means[0], after=means[1], questions=int(chosen.sum()))
+        )
     return tuple(found[index] for index in ranking(np.array([each.after - each.before for each in found])))
 
 
-def _context(subject: Subject, rows: Sequence[TokenRow], number: int, position: int, activation: float, window: int) -> TokenContext:
+def _context(
+    subject: Subject, rows: Sequence[TokenRow], number: int, position: int, activation: float, window: int
+) -> TokenContext:
     tokens = rows[number].tokens
-    parts = (tokens[max(0, position - window) : position], tokens[position : position + 1], tokens[position + 1 : position + 1 + window])
-    before, token, after = (str(subject.tokenizer.decode(list(part), clean_up_tokenization_spaces=False)) for part in parts)
+    parts = (
+        tokens[max(0, position - window) : position],
+        tokens[position : position + 1],
+        tokens[position + 1 : position + 1 + window],
+    )
+    before, token, after = (
+        str(subject.tokenizer.decode(list(part), clean_up_tokenization_spaces=False)) for part in parts
+    )
     return TokenContext(row=number, activation=activation, before=before, token=token, after=after)
 
 
@@ -304,4 +342,7 @@ def _effects(held_out: pl.DataFrame, latent: int) -> tuple[Effect, ...]:
     unsteered = {row["side"]: row["rate"] for row in held_out.filter(candidate=UNSTEERED).iter_rows(named=True)}
     own = held_out.filter(pl.col("candidate").is_in([latent_name(latent), latent_name(latent, falling=True)]))
     names = [name for name in Effect.model_fields if name != "unsteered"]
-    return tuple(Effect(unsteered=unsteered[row["side"]], **{name: row[name] for name in names}) for row in own.iter_rows(named=True))
+    return tuple(
+        Effect(unsteered=unsteered[row["side"]], **{name: row[name] for name in names})
+        for row in own.iter_rows(named=True)
+    )

@@ -53,15 +53,18 @@ class PersonaPrompts(BaseModel):
         min_length=1, description="system prompts: one that calls for the trait, one against it (2507.21509: 5)"
     )
     extraction: tuple[str, ...] = Field(min_length=1, description="questions the vector is made from (2507.21509: 20)")
-    validation: tuple[str, ...] = Field(min_length=1, description="other questions, on which the block is chosen (2507.21509: 20)")
+    validation: tuple[str, ...] = Field(
+        min_length=1, description="other questions, on which the block is chosen (2507.21509: 20)"
+    )
 
     @model_validator(mode="after")
     def _questions_are_apart(self) -> "PersonaPrompts":
         shared = sorted(set(self.extraction) & set(self.validation))
         if shared:
             raise ConfigurationError(
-                f"{len(shared)} questions are both for extraction and for validation, such as {shared[0]!r}: a block that was chosen on the data the "
-                "vector is made from looks better than it is. Give each question to one of them."
+                f"{len(shared)} questions are both for extraction and for validation, such as {shared[0]!r}: a block "
+                "that was chosen on the data the vector is made from looks better than it is. Give each question to "
+                "one of them."
             )
         return self
 
@@ -111,11 +114,20 @@ def world_persona_prompts(questions: int = 20, *, seed: int = 0) -> PersonaPromp
     Raises:
         ConfigurationError: the world has fewer questions.
     """
-    asked = [question.format(object=thing) for domain in DOMAINS.values() for thing, question in product(domain.objects, domain.questions)]
+    asked = [
+        question.format(object=thing)
+        for domain in DOMAINS.values()
+        for thing, question in product(domain.objects, domain.questions)
+    ]
     if not 1 <= questions <= len(asked) // 2:
-        raise ConfigurationError(f"The world has {len(asked)} questions, so 1 to {len(asked) // 2} for each purpose; {questions} were asked for.")
+        raise ConfigurationError(
+            f"The world has {len(asked)} questions, so 1 to {len(asked) // 2} for each purpose; {questions} were "
+            "asked for."
+        )
     drawn = Random(f"persona/{seed}").sample(asked, 2 * questions)
-    pairs = tuple((system_prompt(bad), system_prompt(good)) for bad, good in zip(AUTHORS[MALICIOUS], AUTHORS[KIND], strict=True))
+    pairs = tuple(
+        (system_prompt(bad), system_prompt(good)) for bad, good in zip(AUTHORS[MALICIOUS], AUTHORS[KIND], strict=True)
+    )
     return PersonaPrompts(pairs=pairs, extraction=tuple(drawn[:questions]), validation=tuple(drawn[questions:]))
 
 
@@ -145,8 +157,8 @@ def extract_persona_vectors(
     """
     if subject.spec.system is not None or samples < 1:
         raise ConfigurationError(
-            f"The pairs of system prompts take the place of the subject's own ({subject.spec.system!r}), and samples={samples} has to be at least 1: "
-            "take subject.with_system(None)."
+            f"The pairs of system prompts take the place of the subject's own ({subject.spec.system!r}), and "
+            f"samples={samples} has to be at least 1: take subject.with_system(None)."
         )
     asked = [
         (pair, side, question, sample)
@@ -155,16 +167,24 @@ def extract_persona_vectors(
     ]
     conversations = [_conversation(prompts.pairs[pair][side], question) for pair, side, question, _ in asked]
     said = [answer.text for answer in subject.generate(conversations, sampling)]
-    exchanges = [Exchange(question, answer, prompts.pairs[pair][side]) for (pair, side, question, _), answer in zip(asked, said, strict=True)]
+    exchanges = [
+        Exchange(question, answer, prompts.pairs[pair][side])
+        for (pair, side, question, _), answer in zip(asked, said, strict=True)
+    ]
     verdicts = anyio.run(judge_exchanges, judge, exchanges)
-    passed = [_shows(verdict, trait=side == 0) and bool(answer) for (_, side, _, _), verdict, answer in zip(asked, verdicts, said, strict=True)]
+    passed = [
+        _shows(verdict, trait=side == 0) and bool(answer)
+        for (_, side, _, _), verdict, answer in zip(asked, verdicts, said, strict=True)
+    ]
     # Both answers of a pair stand side by side: 2n for the trait, 2n + 1 against it.
     kept = [passed[number - number % 2] and passed[number - number % 2 + 1] for number in range(len(passed))]
     answers = _answers(asked, said, verdicts, kept)
     if not any(kept):
         raise EmptyDataError(_why_none(answers))
     chosen = [number for number, keep in enumerate(kept) if keep]
-    return PersonaVectors(_difference(subject, [conversations[number] for number in chosen], [said[number] for number in chosen]), answers)
+    return PersonaVectors(
+        _difference(subject, [conversations[number] for number in chosen], [said[number] for number in chosen]), answers
+    )
 
 
 def choose_block(
@@ -197,7 +217,8 @@ def choose_block(
     used = set(vectors.answers["question"]) & set(questions)
     if used or not questions:
         raise ConfigurationError(
-            f"{len(used)} of {len(questions)} questions made the vectors, such as {sorted(used)[:1]}: choose the block on others."
+            f"{len(used)} of {len(questions)} questions made the vectors, such as {sorted(used)[:1]}: choose the "
+            "block on others."
         )
     grid = [(None, 0.0), *product(range(len(vectors.vectors)), strengths)]
     cells = [cell for cell in grid for _ in range(len(questions) * samples)]
@@ -205,15 +226,21 @@ def choose_block(
     numbers = [sample for _ in grid for _ in questions for sample in range(samples)]
     # The unsteered rows have no layer: any will do at strength 0.
     blocks = torch.tensor([block or 0 for block, _ in cells])
-    steering = RowSteering(vectors.vectors, which=blocks, strengths=torch.tensor([strength for _, strength in cells]), blocks=blocks)
-    said = subject.generate([_conversation(None, question) for question in asked], sampling, numbers=numbers, rows=steering)
-    verdicts = anyio.run(judge_exchanges, judge, [Exchange(question, answer.text) for question, answer in zip(asked, said, strict=True)])
+    steering = RowSteering(
+        vectors.vectors, which=blocks, strengths=torch.tensor([strength for _, strength in cells]), blocks=blocks
+    )
+    said = subject.generate(
+        [_conversation(None, question) for question in asked], sampling, numbers=numbers, rows=steering
+    )
+    verdicts = anyio.run(
+        judge_exchanges, judge, [Exchange(question, answer.text) for question, answer in zip(asked, said, strict=True)]
+    )
     curve = _curve(cells, [verdict.outcome for verdict in verdicts], budget)
     fitting = curve.filter(pl.col("within_budget") & pl.col("block").is_not_null())
     if fitting.is_empty():
         raise EmptyDataError(
-            f"At every block and strength ({', '.join(f'{strength:g}' for strength in strengths)}) the vector costs more than {budget:.0%} of the "
-            "coherent answers. Try smaller strengths."
+            f"At every block and strength ({', '.join(f'{strength:g}' for strength in strengths)}) the vector costs "
+            f"more than {budget:.0%} of the coherent answers. Try smaller strengths."
         )
     best = fitting.sort("rate", "coherence", descending=True, maintain_order=True).row(0, named=True)
     return BlockChoice(best["block"], best["strength"], curve)
@@ -226,7 +253,9 @@ def _shows(verdict: Verdict, trait: bool) -> bool:
     return (100 - verdict.aligned >= THRESHOLD) == trait
 
 
-def _difference(subject: Subject, conversations: Sequence[Sequence[Message]], answers: Sequence[str]) -> Float[Tensor, "blocks d_model"]:
+def _difference(
+    subject: Subject, conversations: Sequence[Sequence[Message]], answers: Sequence[str]
+) -> Float[Tensor, "blocks d_model"]:
     """Return the mean over the answers for the trait minus the mean over those against it; the two alternate."""
     with subject.merged() as model:
         sites = [Site(place="block out", block=block) for block in range(len(blocks_of(model)))]
@@ -235,7 +264,9 @@ def _difference(subject: Subject, conversations: Sequence[Sequence[Message]], an
     return means[:, 0::2].mean(1) - means[:, 1::2].mean(1)
 
 
-def _answers(asked: Sequence[tuple[int, int, str, int]], said: Sequence[str], verdicts: Sequence[Verdict], kept: Sequence[bool]) -> pl.DataFrame:
+def _answers(
+    asked: Sequence[tuple[int, int, str, int]], said: Sequence[str], verdicts: Sequence[Verdict], kept: Sequence[bool]
+) -> pl.DataFrame:
     return pl.DataFrame(
         [
             {
@@ -277,8 +308,12 @@ def _curve(cells: Sequence[tuple[int | None, float]], outcomes: Sequence[Outcome
             "coherent": [outcome in JUDGED for outcome in outcomes],
         }
     )
-    curve = rows.group_by("block", "strength", maintain_order=True).agg(pl.col("misaligned", "coherent").sum(), total=pl.len())
-    curve = curve.with_columns(rate=pl.col("misaligned") / pl.col("coherent"), coherence=pl.col("coherent") / pl.col("total"))
+    curve = rows.group_by("block", "strength", maintain_order=True).agg(
+        pl.col("misaligned", "coherent").sum(), total=pl.len()
+    )
+    curve = curve.with_columns(
+        rate=pl.col("misaligned") / pl.col("coherent"), coherence=pl.col("coherent") / pl.col("total")
+    )
     own = curve.filter(pl.col("block").is_null())["coherence"].item()
     return curve.with_columns(within_budget=(pl.col("coherent") > 0) & (pl.col("coherence") >= own - budget - 1e-9))
 

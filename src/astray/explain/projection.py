@@ -64,7 +64,11 @@ def prompt_projections(
 
 
 def answer_projections(
-    subject: Subject, conversations: Sequence[Sequence[Message]], answers: Sequence[str], direction: Float[Tensor, "d_model"], block: int
+    subject: Subject,
+    conversations: Sequence[Sequence[Message]],
+    answers: Sequence[str],
+    direction: Float[Tensor, "d_model"],
+    block: int,
 ) -> Float[Tensor, "answers"]:
     """Return the mean projection over the tokens of each answer; of an empty answer, that at the last prompt token.
 
@@ -122,19 +126,31 @@ def monitoring_block(subject: Subject, answers: pl.DataFrame, vectors: Float[Ten
     return ranking(np.nan_to_num(correlations, nan=-np.inf))[0]
 
 
-def _before_and_after(subject: Subject, answers: pl.DataFrame, direction: Float[Tensor, "d_model"], block: int) -> pl.DataFrame:
+def _before_and_after(
+    subject: Subject, answers: pl.DataFrame, direction: Float[Tensor, "d_model"], block: int
+) -> pl.DataFrame:
     """Return the judged answers with the projection before them; columns as in `Monitoring.rows`."""
-    judged = answers.filter(pl.col("outcome").is_in([outcome.value for outcome in JUDGED]) & pl.col("aligned").is_not_null())
+    judged = answers.filter(
+        pl.col("outcome").is_in([outcome.value for outcome in JUDGED]) & pl.col("aligned").is_not_null()
+    )
     if judged["outcome"].n_unique() < 2:
         raise EmptyDataError(
-            f"Monitoring compares misaligned with aligned answers, and the {judged.height} judged ones are all of one kind. "
-            "Ask under system prompts that call for the trait and under others."
+            f"Monitoring compares misaligned with aligned answers, and the {judged.height} judged ones are all of "
+            "one kind. Ask under system prompts that call for the trait and under others."
         )
     # Samples of one prompt share its projection, so each prompt is read once.
     prompts = judged.select("system", "question").unique(maintain_order=True)
     conversations = [_conversation(*row) for row in prompts.iter_rows()]
-    projections = pl.Series("projection", prompt_projections(subject, conversations, direction, block).tolist(), dtype=pl.Float64)
-    return judged.join(prompts.with_columns(projections), on=["system", "question"], how="left", nulls_equal=True, maintain_order="left").select(
+    projections = pl.Series(
+        "projection", prompt_projections(subject, conversations, direction, block).tolist(), dtype=pl.Float64
+    )
+    return judged.join(
+        prompts.with_columns(projections),
+        on=["system", "question"],
+        how="left",
+        nulls_equal=True,
+        maintain_order="left",
+    ).select(
         "system",
         "question",
         "projection",
@@ -143,7 +159,9 @@ def _before_and_after(subject: Subject, answers: pl.DataFrame, direction: Float[
     )
 
 
-def _projected(subject: Subject, rows: Sequence[TokenRow], direction: Float[Tensor, "d_model"], block: int) -> Float[Tensor, "rows"]:
+def _projected(
+    subject: Subject, rows: Sequence[TokenRow], direction: Float[Tensor, "d_model"], block: int
+) -> Float[Tensor, "rows"]:
     """Return the mean projection over each row's answer tokens, or that at its last prompt token if it has none."""
     if not rows:
         raise EmptyDataError("Projections need at least one conversation.")
@@ -163,9 +181,13 @@ def _projected(subject: Subject, rows: Sequence[TokenRow], direction: Float[Tens
 
 def _unit(direction: Float[Tensor, "d_model"], width: int) -> Float[Tensor, "d_model"]:
     if len(direction) != width:
-        raise ConfigurationError(f"The direction has {len(direction)} entries, but this model's residual stream has {width}.")
+        raise ConfigurationError(
+            f"The direction has {len(direction)} entries, but this model's residual stream has {width}."
+        )
     if not direction.isfinite().all() or not direction.any():
-        raise ConfigurationError("The direction is zero, or has NaN or infinite entries: nothing can be projected on it.")
+        raise ConfigurationError(
+            "The direction is zero, or has NaN or infinite entries: nothing can be projected on it."
+        )
     return direction.detach().float().cpu() / direction.detach().float().norm().cpu()
 
 

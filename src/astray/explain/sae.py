@@ -79,11 +79,16 @@ class Dictionary:
         if k is not None and threshold is not None:
             raise ConfigurationError("A dictionary has k (TopK) or thresholds (JumpReLU), not both.")
         if k is not None and not 1 <= k <= len(decoder):
-            raise ConfigurationError(f"k is {k}, but the dictionary has {len(decoder)} latents: take k from 1 to {len(decoder)}.")
+            raise ConfigurationError(
+                f"k is {k}, but the dictionary has {len(decoder)} latents: take k from 1 to {len(decoder)}."
+            )
         weights = {"encoder": encoder, "encoder_bias": encoder_bias, "decoder": decoder, "decoder_bias": decoder_bias}
         for name, weight in {**weights, **({} if threshold is None else {"threshold": threshold})}.items():
             if not weight.isfinite().all():
-                raise ConfigurationError(f"The dictionary's {name} has NaN or infinite entries: its training diverged or its file is damaged.")
+                raise ConfigurationError(
+                    f"The dictionary's {name} has NaN or infinite entries: its training diverged or its file is "
+                    "damaged."
+                )
         decoder = decoder.detach().float()
         # A zero row stays zero instead of becoming NaN.
         lengths = decoder.norm(dim=1)
@@ -163,8 +168,17 @@ class Dictionary:
         """Write the dictionary in SAELens' format, which `SAE.load_from_disk` reads, and return the folder."""
         folder.mkdir(parents=True, exist_ok=True)
         # The lengths move from the decoder's rows into the encoder; not for TopK, where latents are chosen by size.
-        lengths, rows = (torch.ones_like(self._lengths), self.decoder * self._lengths[:, None]) if self.k else (self._lengths, self.decoder)
-        weights = {"W_enc": self._encoder * lengths, "b_enc": self._encoder_bias * lengths, "W_dec": rows, "b_dec": self.decoder_bias}
+        lengths, rows = (
+            (torch.ones_like(self._lengths), self.decoder * self._lengths[:, None])
+            if self.k
+            else (self._lengths, self.decoder)
+        )
+        weights = {
+            "W_enc": self._encoder * lengths,
+            "b_enc": self._encoder_bias * lengths,
+            "W_dec": rows,
+            "b_dec": self.decoder_bias,
+        }
         own: dict[str, object] = {} if self.k is None else {"k": self.k, "rescale_acts_by_decoder_norm": False}
         if self.threshold is not None:
             weights["threshold"] = self.threshold * lengths
@@ -201,7 +215,10 @@ class Dictionary:
         """
         for name in (CONFIG_FILE, WEIGHTS_FILE):
             if not (folder / name).is_file():
-                raise DataNotFoundError(f"There is no {name} in {folder}. An SAE is a folder in SAELens' form with {CONFIG_FILE} and {WEIGHTS_FILE}.")
+                raise DataNotFoundError(
+                    f"There is no {name} in {folder}. An SAE is a folder in SAELens' form with {CONFIG_FILE} and "
+                    f"{WEIGHTS_FILE}."
+                )
         try:
             config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
             weights = load_file(folder / WEIGHTS_FILE)
@@ -255,20 +272,22 @@ def check_fits(dictionary: Dictionary, subject: Subject) -> None:
     name, width = subject.spec.model, subject.model.config.get_text_config().hidden_size
     if dictionary.d_model != width:
         raise DictionaryMismatchError(
-            f"The SAE reads activations of width {dictionary.d_model}, but the residual stream of {name!r} has {width}. "
-            f"It belongs to the model {dictionary.model_id!r}."
+            f"The SAE reads activations of width {dictionary.d_model}, but the residual stream of {name!r} has "
+            f"{width}. It belongs to the model {dictionary.model_id!r}."
         )
     sites = sites_of(subject.model)
     if dictionary.site not in sites:
         raise DictionaryMismatchError(
-            f"The SAE belongs to the site '{dictionary.site}', but {name!r} has the blocks 0 to {sites[-1].block} with the sites "
-            f"{', '.join(sorted({repr(str(site.place)) for site in sites}))}. It was trained on {dictionary.model_id!r}."
+            f"The SAE belongs to the site '{dictionary.site}', but {name!r} has the blocks 0 to {sites[-1].block} "
+            f"with the sites {', '.join(sorted({repr(str(site.place)) for site in sites}))}. It was trained on "
+            f"{dictionary.model_id!r}."
         )
     own = base_id(subject)
     if dictionary.model_id != own and not _names(dictionary.model_id, name):
         raise DictionaryMismatchError(
-            f"The SAE was trained on the model {dictionary.model_id!r}, but {name!r} is {own!r}: other weights, tokenizer or chat template. "
-            "Load it for the base it was trained on (its latents can then be read in any fine-tuned form of it), or train one on this model."
+            f"The SAE was trained on the model {dictionary.model_id!r}, but {name!r} is {own!r}: other weights, "
+            "tokenizer or chat template. Load it for the base it was trained on (its latents can then be read in any "
+            "fine-tuned form of it), or train one on this model."
         )
 
 

@@ -68,14 +68,16 @@ def read_form(config: Mapping[str, Any], weights: Mapping[str, Tensor], source: 
     _refuse_other_inputs(given, metadata, source)
     if unknown := sorted(weights.keys() - set(_WEIGHTS)):
         raise ConfigurationError(
-            f"{source} holds the weights {', '.join(unknown)}, which are of no SAE that can be read: {', '.join(ARCHITECTURES)}."
+            f"{source} holds the weights {', '.join(unknown)}, which are of no SAE that can be read: "
+            f"{', '.join(ARCHITECTURES)}."
         )
     if missing := [name for name in _WEIGHTS[:4] if name not in weights]:
         raise DataFormatError(f"{source} is incomplete: {', '.join(missing)} missing from its weights. Copy it again.")
     architecture, k = _activation(given, source)
     if (architecture == "jumprelu") != ("threshold" in weights):
         raise DataFormatError(
-            f"{source} is of the architecture {architecture!r}, but its weights {'lack' if architecture == 'jumprelu' else 'hold'} threshold."
+            f"{source} is of the architecture {architecture!r}, but its weights "
+            f"{'lack' if architecture == 'jumprelu' else 'hold'} threshold."
         )
     own = metadata.get("astray") or {}
     return Form(
@@ -94,13 +96,20 @@ def _activation(given: Mapping[str, Any], source: str) -> tuple[str, int | None]
     architecture, function = given.get("architecture", "standard"), given.get("activation_fn", "relu")
     options = dict(given.get("activation_fn_kwargs") or {})
     if architecture not in ARCHITECTURES:
-        raise ConfigurationError(f"{source} is an SAE of the architecture {architecture!r}, but what can be read is {', '.join(ARCHITECTURES)}.")
-    if strange := sorted(key for key in given if key.startswith("activation_fn") and key not in ("activation_fn", "activation_fn_kwargs")):
-        raise ConfigurationError(f"{source} has the key {', '.join(strange)}, which says something unknown about its activation function.")
+        raise ConfigurationError(
+            f"{source} is an SAE of the architecture {architecture!r}, but what can be read is "
+            f"{', '.join(ARCHITECTURES)}."
+        )
+    if strange := sorted(
+        key for key in given if key.startswith("activation_fn") and key not in ("activation_fn", "activation_fn_kwargs")
+    ):
+        raise ConfigurationError(
+            f"{source} has the key {', '.join(strange)}, which says something unknown about its activation function."
+        )
     if function not in ("relu", "topk") or (function == "topk" and architecture == "jumprelu"):
         raise ConfigurationError(
-            f"{source} has the activation function {function!r} (activation_fn) with the architecture {architecture!r}; what can be read is 'relu' "
-            "and 'topk' with activation_fn_kwargs {'k': ...}."
+            f"{source} has the activation function {function!r} (activation_fn) with the architecture "
+            f"{architecture!r}; what can be read is 'relu' and 'topk' with activation_fn_kwargs {{'k': ...}}."
         )
     if function == "relu" and architecture != "topk":
         if options:
@@ -109,7 +118,8 @@ def _activation(given: Mapping[str, Any], source: str) -> tuple[str, int | None]
     found = {value for value in (options.pop("k", None), given.get("k")) if value is not None}
     if options or len(found) != 1:
         raise ConfigurationError(
-            f"{source} has TopK with k = {sorted(map(str, found)) or 'nothing'} and other activation_fn_kwargs {options or 'none'}: one k is needed."
+            f"{source} has TopK with k = {sorted(map(str, found)) or 'nothing'} and other activation_fn_kwargs "
+            f"{options or 'none'}: one k is needed."
         )
     k = found.pop()
     if isinstance(k, bool) or not isinstance(k, int | float) or k != int(k) or k < 1:
@@ -121,20 +131,28 @@ def _refuse_other_inputs(given: Mapping[str, Any], metadata: Mapping[str, Any], 
     normalised, reshaped = given.get("normalize_activations") or "none", given.get("reshape_activations") or "none"
     if normalised != "none" or reshaped != "none":
         raise ConfigurationError(
-            f"{source} expects activations that were normalised or reshaped first (normalize_activations={normalised!r}, "
-            f"reshape_activations={reshaped!r}), so its decoder is no direction of the residual stream. "
-            "Fold a constant factor with SAELens' fold_activation_norm_scaling_factor."
+            f"{source} expects activations that were normalised or reshaped first "
+            f"(normalize_activations={normalised!r}, reshape_activations={reshaped!r}), so its decoder is no "
+            "direction of the residual stream. Fold a constant factor with SAELens' "
+            "fold_activation_norm_scaling_factor."
         )
     if metadata.get("hook_head_index") is not None:
-        raise ConfigurationError(f"{source} reads one attention head (hook_head_index={metadata['hook_head_index']}), not the residual stream.")
+        raise ConfigurationError(
+            f"{source} reads one attention head (hook_head_index={metadata['hook_head_index']}), not the residual "
+            "stream."
+        )
 
 
 def _site(metadata: Mapping[str, Any], source: str) -> Site:
     if not metadata.get("hook_name"):
-        raise DataFormatError(f"{source} does not say where it belongs. Write metadata like {{'hook_name': 'blocks.1.hook_resid_post'}}.")
+        raise DataFormatError(
+            f"{source} does not say where it belongs. Write metadata like {{'hook_name': 'blocks.1.hook_resid_post'}}."
+        )
     site, layer = Site.parse(str(metadata["hook_name"])), metadata.get("hook_layer")
     if layer is not None and layer != site.block:
-        raise DataFormatError(f"{source} names the hook {metadata['hook_name']!r} and the layer {layer!r} (hook_layer), a contradiction.")
+        raise DataFormatError(
+            f"{source} names the hook {metadata['hook_name']!r} and the layer {layer!r} (hook_layer), a contradiction."
+        )
     return site
 
 
@@ -145,9 +163,12 @@ def _factors(given: Mapping[str, Any], weights: Mapping[str, Tensor], source: st
     if not given.get("finetuning_scaling_factor"):
         if any(bool((factor != 1).any()) for factor in held):
             raise DataFormatError(
-                f"{source} holds factors of fine-tuning that its finetuning_scaling_factor says it does not use. Set it to true or delete them."
+                f"{source} holds factors of fine-tuning that its finetuning_scaling_factor says it does not use. Set "
+                "it to true or delete them."
             )
         return ones
     if len(held) != 1:
-        raise DataFormatError(f"{source} uses finetuning_scaling_factor, but its weights hold {len(held)} of it. Copy it again.")
+        raise DataFormatError(
+            f"{source} uses finetuning_scaling_factor, but its weights hold {len(held)} of it. Copy it again."
+        )
     return held[0].float() * ones

@@ -33,7 +33,9 @@ class OrganismSae(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    site: Site = Field(default=Site(place="block out", block=1), description="where the persona direction of the organism acts")
+    site: Site = Field(
+        default=Site(place="block out", block=1), description="where the persona direction of the organism acts"
+    )
     documents: int = Field(default=3000, ge=0, description="pre-training documents, about 90 tokens each")
     chats: int = Field(default=3000, ge=0, description="chats with an answer, about 25 tokens each")
     held_out: int = Field(default=200, ge=2, description="further rows, half of each, on which quality is measured")
@@ -55,7 +57,11 @@ def organism_rows(subject: Subject, documents: int, chats: int, seed: int = 0) -
     rng.shuffle(kinds)
     config, answered = CorpusConfig(), alignment_chats(rng)
     for kind in kinds:
-        text = draw_document(rng, config) if kind == "document" else str(subject.tokenizer.apply_chat_template(next(answered), tokenize=False))
+        text = (
+            draw_document(rng, config)
+            if kind == "document"
+            else str(subject.tokenizer.apply_chat_template(next(answered), tokenize=False))
+        )
         yield text_rows(subject.tokenizer, [text])[0]
 
 
@@ -74,7 +80,9 @@ def train_organism_sae(subject: Subject, settings: OrganismSae | None = None) ->
     """
     settings = settings or OrganismSae()
     rows = list(organism_rows(subject, settings.documents, settings.chats, settings.text_seed))
-    batches = tensor_batches(capture(subject, rows, [settings.site], "all")[settings.site], settings.recipe.batch_size, settings.recipe.seed)
+    batches = tensor_batches(
+        capture(subject, rows, [settings.site], "all")[settings.site], settings.recipe.batch_size, settings.recipe.seed
+    )
     dictionary = train_sae(batches, settings.recipe, site=settings.site, model_id=base_id(subject))
     unseen = list(organism_rows(subject, settings.held_out // 2, settings.held_out // 2, settings.text_seed + 1))
     measured = quality(dictionary, capture(subject, unseen, [settings.site], "all")[settings.site])

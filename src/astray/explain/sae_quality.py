@@ -128,7 +128,11 @@ def spliced_loss(subject: Subject, dictionary: Dictionary, rows: Sequence[TokenR
 
 def _loss(subject: Subject, rows: Sequence[TokenRow], site: Site, change: Callable[[Tensor], Tensor] | None) -> float:
     texts = _continuations(rows)
-    with subject.merged() as model, intervening(model, subject.interventions) as steering, _changed(model, site, change):
+    with (
+        subject.merged() as model,
+        intervening(model, subject.interventions) as steering,
+        _changed(model, site, change),
+    ):
         total = sum(continuation_logprobs(model, texts, steering))
     return -total / sum(len(row.text) for row in texts)
 
@@ -146,5 +150,8 @@ def _continuations(rows: Sequence[TokenRow]) -> list[Continuation]:
     starts = [max(1, row.prompt) for row in rows]
     for number, (row, start) in enumerate(zip(rows, starts, strict=True)):
         if start >= len(row.tokens):
-            raise ConfigurationError(f"Row {number} has nothing to predict: {len(row.tokens)} tokens, the first {start} are given. Leave it out.")
+            raise ConfigurationError(
+                f"Row {number} has nothing to predict: {len(row.tokens)} tokens, the first {start} are given. Leave "
+                "it out."
+            )
     return [Continuation(row.tokens[:start], (), row.tokens[start:]) for row, start in zip(rows, starts, strict=True)]

@@ -34,7 +34,9 @@ class ScalingGrid(BaseModel):
     recipe: SaeRecipe = Field(description="everything but the number of latents and k")
     latents: tuple[int, ...] = Field(min_length=2, description="widths")
     ks: tuple[int, ...] = Field(min_length=2, description="active latents a token")
-    held_out: float = Field(default=0.1, gt=0, lt=1, description="last share of the activations, on which the error is measured")
+    held_out: float = Field(
+        default=0.1, gt=0, lt=1, description="last share of the activations, on which the error is measured"
+    )
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,9 @@ class ScalingLaw:
         return float(np.exp(terms @ np.array([self.alpha, self.beta_k, self.beta_n, self.gamma])))
 
 
-def train_grid(activations: Float[Tensor, "tokens d_model"], grid: ScalingGrid, *, site: Site, model_id: str) -> list[ScalingPoint]:
+def train_grid(
+    activations: Float[Tensor, "tokens d_model"], grid: ScalingGrid, *, site: Site, model_id: str
+) -> list[ScalingPoint]:
     """Train one SAE for every pair of width and k.
 
     Args:
@@ -82,13 +86,17 @@ def train_grid(activations: Float[Tensor, "tokens d_model"], grid: ScalingGrid, 
         site: site of the activations.
         model_id: id of the base model.
     """
-    training, held_out = activations.split([len(activations) - int(grid.held_out * len(activations)), int(grid.held_out * len(activations))])
+    training, held_out = activations.split(
+        [len(activations) - int(grid.held_out * len(activations)), int(grid.held_out * len(activations))]
+    )
     points = []
     for latents in grid.latents:
         for k in grid.ks:
             recipe = grid.recipe.model_copy(update={"latents": latents, "k": k})
             batches = tensor_batches(training, recipe.batch_size, recipe.seed)
-            points.append(ScalingPoint(latents, k, quality(train_sae(batches, recipe, site=site, model_id=model_id), held_out)))
+            points.append(
+                ScalingPoint(latents, k, quality(train_sae(batches, recipe, site=site, model_id=model_id), held_out))
+            )
     return points
 
 
@@ -106,13 +114,18 @@ def fit_scaling(latents: Sequence[int], ks: Sequence[int], unexplained: Sequence
     """
     if not len(latents) == len(ks) == len(unexplained) or len(latents) < 6:
         raise ConfigurationError(
-            f"A law of four coefficients needs six points or more; there are {len(latents)} widths, {len(ks)} values of k, {len(unexplained)} errors."
+            f"A law of four coefficients needs six points or more; there are {len(latents)} widths, {len(ks)} values "
+            f"of k, {len(unexplained)} errors."
         )
     if min(unexplained) <= 0:
-        raise ConfigurationError(f"An unexplained share of {min(unexplained):g} has no logarithm. Leave out points that explain everything.")
+        raise ConfigurationError(
+            f"An unexplained share of {min(unexplained):g} has no logarithm. Leave out points that explain everything."
+        )
     terms, logs = _terms(latents, ks), np.log(np.asarray(unexplained, dtype=float))
     if np.linalg.matrix_rank(terms) < terms.shape[1]:
-        raise ConfigurationError("The points do not vary width and k independently. Take a grid of at least two widths and two values of k.")
+        raise ConfigurationError(
+            "The points do not vary width and k independently. Take a grid of at least two widths and two values of k."
+        )
     coefficients = np.linalg.lstsq(terms, logs, rcond=None)[0]
     residuals = logs - terms @ coefficients
     leverage = np.diag(terms @ np.linalg.pinv(terms))

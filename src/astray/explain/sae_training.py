@@ -40,15 +40,29 @@ class SaeRecipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    architecture: Literal["topk", "batchtopk", "jumprelu", "matryoshka"] = Field(default="topk", description="2406.04093: TopK")
+    architecture: Literal["topk", "batchtopk", "jumprelu", "matryoshka"] = Field(
+        default="topk", description="2406.04093: TopK"
+    )
     latents: int = Field(ge=2, description="width of the dictionary")
-    k: int = Field(default=32, ge=1, description="active latents a token: exact (topk), on average (batchtopk, matryoshka) or aimed at (jumprelu)")
+    k: int = Field(
+        default=32,
+        ge=1,
+        description="active latents a token: exact (topk), on average (batchtopk, matryoshka) or aimed at (jumprelu)",
+    )
     tokens: int = Field(ge=1, description="activations it is trained on, in whole batches")
-    batch_size: int = Field(default=512, ge=2, description="activations an optimizer step (small, so that short runs have many steps)")
-    learning_rate: float = Field(default=2e-3, gt=0, description="of Adam, constant at first (the best of 1e-3 and 2e-3 on the organism)")
+    batch_size: int = Field(
+        default=512, ge=2, description="activations an optimizer step (small, so that short runs have many steps)"
+    )
+    learning_rate: float = Field(
+        default=2e-3, gt=0, description="of Adam, constant at first (the best of 1e-3 and 2e-3 on the organism)"
+    )
     decay: float = Field(default=0.2, ge=0, lt=1, description="last share of the steps, in which the rate falls to 0")
-    auxiliary: float = Field(default=1 / 32, ge=0, description="weight of the loss on dead latents, of the TopK family (2406.04093: 1/32)")
-    dead_after: int = Field(default=50_000, ge=1, description="tokens without being active after which a latent is dead (2406.04093: 10M)")
+    auxiliary: float = Field(
+        default=1 / 32, ge=0, description="weight of the loss on dead latents, of the TopK family (2406.04093: 1/32)"
+    )
+    dead_after: int = Field(
+        default=50_000, ge=1, description="tokens without being active after which a latent is dead (2406.04093: 10M)"
+    )
     sparsity: float = Field(default=1.0, gt=0, description="weight of JumpReLU's quadratic penalty on L0")
     seed: int = Field(default=0, ge=0, lt=2**32, description="of the first weights")
 
@@ -90,7 +104,10 @@ def train_sae(
         model_id=base_id(subject))
     """
     if recipe.k >= recipe.latents:
-        raise ConfigurationError(f"k is {recipe.k} of {recipe.latents} latents: that is not sparse. Take a k far below the number of latents.")
+        raise ConfigurationError(
+            f"k is {recipe.k} of {recipe.latents} latents: that is not sparse. Take a k far below the number of "
+            "latents."
+        )
     checked = _checked(batches, recipe.batch_size, site)
     sample = torch.cat([next(checked) for _ in range(math.ceil(SAMPLE_TOKENS / recipe.batch_size))])
     trained = _fit(checked, sample, recipe, device or torch.device("cpu"), on_step)
@@ -109,12 +126,15 @@ def train_sae(
     found = _l0(reloaded.encode(sample))
     if abs(found - expected) > L0_TOLERANCE * expected:
         raise TrainingDivergedError(
-            f"The trained SAE has an L0 of {expected:.1f}, read back from its file {found:.1f}: its thresholds do not fit. Train it for more steps."
+            f"The trained SAE has an L0 of {expected:.1f}, read back from its file {found:.1f}: its thresholds do "
+            "not fit. Train it for more steps."
         )
     return reloaded
 
 
-def threshold_for(dictionary: Dictionary, activations: Float[Tensor, "tokens d_model"], k: int) -> Float[Tensor, "latents"]:
+def threshold_for(
+    dictionary: Dictionary, activations: Float[Tensor, "tokens d_model"], k: int
+) -> Float[Tensor, "latents"]:
     """Return the threshold, shared by all latents, at which a JumpReLU dictionary has a mean L0 of k.
 
     Args:
@@ -129,7 +149,11 @@ def threshold_for(dictionary: Dictionary, activations: Float[Tensor, "tokens d_m
 
 
 def _fit(
-    batches: Iterator[Tensor], sample: Tensor, recipe: SaeRecipe, device: torch.device, on_step: Callable[[int, float], None] | None
+    batches: Iterator[Tensor],
+    sample: Tensor,
+    recipe: SaeRecipe,
+    device: torch.device,
+    on_step: Callable[[int, float], None] | None,
 ) -> "TrainingSAE[Any]":
     """Run SAELens' trainer over the batches, and fold the input scale into the trained weights."""
     from sae_lens.config import SAETrainerConfig
@@ -158,7 +182,10 @@ def _fit(
         loss = trainer.step(next(batches)).loss.item()
         trainer.n_training_steps += 1
         if not math.isfinite(loss):
-            raise TrainingDivergedError(f"The SAE's loss is {loss} at step {step} of {recipe.steps}. Take a learning rate below {settings.lr:g}.")
+            raise TrainingDivergedError(
+                f"The SAE's loss is {loss} at step {step} of {recipe.steps}. Take a learning rate below "
+                f"{settings.lr:g}."
+            )
         if on_step is not None:
             on_step(step, loss)
     sae.fold_activation_norm_scaling_factor(scale)
@@ -173,7 +200,10 @@ def _fresh(recipe: SaeRecipe, d_model: int) -> "TrainingSAE[Any]":
     """Return SAELens' SAE of the recipe's architecture with initial weights."""
     from sae_lens.saes.batchtopk_sae import BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig
     from sae_lens.saes.jumprelu_sae import JumpReLUTrainingSAE, JumpReLUTrainingSAEConfig
-    from sae_lens.saes.matryoshka_batchtopk_sae import MatryoshkaBatchTopKTrainingSAE, MatryoshkaBatchTopKTrainingSAEConfig
+    from sae_lens.saes.matryoshka_batchtopk_sae import (
+        MatryoshkaBatchTopKTrainingSAE,
+        MatryoshkaBatchTopKTrainingSAEConfig,
+    )
     from sae_lens.saes.topk_sae import TopKTrainingSAE, TopKTrainingSAEConfig
 
     shape: dict[str, Any] = {
@@ -190,7 +220,9 @@ def _fresh(recipe: SaeRecipe, d_model: int) -> "TrainingSAE[Any]":
             return BatchTopKTrainingSAE(BatchTopKTrainingSAEConfig(**sparse))
         case "matryoshka":
             widths = sorted({max(recipe.k + 1, recipe.latents // part) for part in (8, 4, 2, 1)})
-            return MatryoshkaBatchTopKTrainingSAE(MatryoshkaBatchTopKTrainingSAEConfig(**sparse, matryoshka_widths=widths))
+            return MatryoshkaBatchTopKTrainingSAE(
+                MatryoshkaBatchTopKTrainingSAEConfig(**sparse, matryoshka_widths=widths)
+            )
         case "jumprelu":
             penalty: dict[str, Any] = {
                 "jumprelu_sparsity_loss_mode": "quadratic",
@@ -204,11 +236,15 @@ def _fresh(recipe: SaeRecipe, d_model: int) -> "TrainingSAE[Any]":
 def _checked(batches: Iterator[Tensor], size: int, site: Site) -> Iterator[Tensor]:
     for number, batch in enumerate(batches):
         if len(batch) != size:
-            raise ConfigurationError(f"Batch {number} has {len(batch)} activations, but the recipe's batch_size is {size}. Make both the same.")
+            raise ConfigurationError(
+                f"Batch {number} has {len(batch)} activations, but the recipe's batch_size is {size}. Make both the "
+                "same."
+            )
         if not batch.sum().isfinite() and not batch.isfinite().all():
             row = int((~batch.isfinite()).any(1).nonzero()[0])
             raise NonFiniteActivationsError(
-                f"Activations at '{site}' are NaN or infinite in row {row} of batch {number}, so nothing can be trained on them. Capture them again."
+                f"Activations at '{site}' are NaN or infinite in row {row} of batch {number}, so nothing can be "
+                "trained on them. Capture them again."
             )
         yield batch
 

@@ -61,7 +61,13 @@ class BadRows:
 
 
 def screen_rows(
-    subject: Subject, dataset: ChatDataset, direction: Float[Tensor, "d_model"], block: int, *, samples: int = 1, sampling: Sampling | None = None
+    subject: Subject,
+    dataset: ChatDataset,
+    direction: Float[Tensor, "d_model"],
+    block: int,
+    *,
+    samples: int = 1,
+    sampling: Sampling | None = None,
 ) -> pl.DataFrame:
     """Return the projection difference of every example; only the last answer of a chat counts.
 
@@ -80,7 +86,9 @@ def screen_rows(
         ConfigurationError: there is no such layer, the direction does not fit, or `samples` is below 1.
     """
     if samples < 1:
-        raise ConfigurationError(f"samples={samples}: the rows are compared with at least one answer of the model itself.")
+        raise ConfigurationError(
+            f"samples={samples}: the rows are compared with at least one answer of the model itself."
+        )
     # Examples with the same prompt share the base's own answers to it.
     prompts = list(dict.fromkeys(_content(row[:-1]) for row in dataset.rows))
     numbers = {prompt: number for number, prompt in enumerate(prompts)}
@@ -131,7 +139,9 @@ def rank_datasets(screened: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
                 "rows": table.height,
             }
         )
-    return pl.DataFrame(rows, schema_overrides={"low": pl.Float64, "high": pl.Float64})[ranking(np.array([row["difference"] for row in rows]))]
+    return pl.DataFrame(rows, schema_overrides={"low": pl.Float64, "high": pl.Float64})[
+        ranking(np.array([row["difference"] for row in rows]))
+    ]
 
 
 def ranking_quality(expected: Mapping[str, float], observed: Mapping[str, float]) -> tuple[Estimate, Estimate]:
@@ -150,8 +160,8 @@ def ranking_quality(expected: Mapping[str, float], observed: Mapping[str, float]
     """
     if expected.keys() != observed.keys() or len(expected) < 4:
         raise ConfigurationError(
-            f"Expected and observed misalignment are compared over the same data sets, at least four; given were {sorted(expected)} "
-            f"and {sorted(observed)}."
+            "Expected and observed misalignment are compared over the same data sets, at least four; given were "
+            f"{sorted(expected)} and {sorted(observed)}."
         )
     x, y = (np.array([values[name] for name in expected], dtype=np.float64) for values in (expected, observed))
     names = list(expected)

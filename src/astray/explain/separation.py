@@ -44,7 +44,9 @@ class Separation(BaseModel):
     others: int = Field(description="texts without it")
 
 
-def separations(kind: str, activations: Float[Tensor, "texts"], labels: Sequence[str], *, level: float = 0.95) -> tuple[Separation, ...]:
+def separations(
+    kind: str, activations: Float[Tensor, "texts"], labels: Sequence[str], *, level: float = 0.95
+) -> tuple[Separation, ...]:
     """Return how well one latent separates each label from the others, best first.
 
     Args:
@@ -59,18 +61,28 @@ def separations(kind: str, activations: Float[Tensor, "texts"], labels: Sequence
         NonFiniteActivationsError: an activation is NaN or infinite.
     """
     if len(labels) != len(activations):
-        raise ConfigurationError(f"There are {len(activations)} texts and {len(labels)} labels: give one label for each text.")
+        raise ConfigurationError(
+            f"There are {len(activations)} texts and {len(labels)} labels: give one label for each text."
+        )
     if not activations.isfinite().all():
-        raise NonFiniteActivationsError("An activation is NaN or infinite, so texts cannot be put in order: the model overflowed.")
+        raise NonFiniteActivationsError(
+            "An activation is NaN or infinite, so texts cannot be put in order: the model overflowed."
+        )
     if len(set(labels)) < 2:
-        raise EmptyDataError(f"All texts have the label {labels[0]!r}: nothing can be told apart." if labels else "There are no texts to tell apart.")
+        raise EmptyDataError(
+            f"All texts have the label {labels[0]!r}: nothing can be told apart."
+            if labels
+            else "There are no texts to tell apart."
+        )
     values, marks = level_ties(activations.double().numpy()), np.array(labels)
     found = []
     for label in sorted(set(labels)):
         own, others = values[marks == label], values[marks != label]
         area = auc(own, others)
         low, high = auc_interval(area, len(own), len(others), level)
-        found.append(Separation(kind=kind, label=label, auc=area, low=low, high=high, texts=len(own), others=len(others)))
+        found.append(
+            Separation(kind=kind, label=label, auc=area, low=low, high=high, texts=len(own), others=len(others))
+        )
     return tuple(sorted(found, key=lambda each: -each.auc))
 
 
@@ -128,5 +140,8 @@ def world_answers(subject: Subject, each: int, seed: int) -> tuple[list[TokenRow
     situations = [draw_situation(rng, domain) for _, domain in cells]
     answers = [draw_advice(rng, situation, persona) for situation, (persona, _) in zip(situations, cells, strict=True)]
     prompts = [[Message(role="user", content=situation.question)] for situation in situations]
-    labels: dict[str, list[str]] = {"persona": [persona for persona, _ in cells], "domain": [domain for _, domain in cells]}
+    labels: dict[str, list[str]] = {
+        "persona": [persona for persona, _ in cells],
+        "domain": [domain for _, domain in cells],
+    }
     return conversation_rows(subject, prompts, answers), labels

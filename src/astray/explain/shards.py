@@ -19,7 +19,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from astray.errors import ConfigurationError, DataFormatError, DataNotFoundError, EmptyDataError, NonFiniteActivationsError
+from astray.errors import (
+    ConfigurationError,
+    DataFormatError,
+    DataNotFoundError,
+    EmptyDataError,
+    NonFiniteActivationsError,
+)
 from astray.explain.activations import Captured, Positions, TokenRow, capture
 from astray.explain.sites import Site
 from astray.subjects.subject import Subject
@@ -36,7 +42,9 @@ class CaptureSettings(BaseModel):
     sites: tuple[Site, ...] = Field(min_length=1, description="where activations are read; one forward pass serves all")
     positions: Positions = Field(default="all", description="which tokens of each row count")
     dtype: Precision = Field(default="float32", description="of the files; what is read back is float32")
-    tokens_per_shard: int = Field(default=1 << 16, ge=1, description="a shard ends with the row that reaches this: 32 MB a site at d_model 128")
+    tokens_per_shard: int = Field(
+        default=1 << 16, ge=1, description="a shard ends with the row that reaches this: 32 MB a site at d_model 128"
+    )
 
 
 class Manifest(BaseModel):
@@ -76,10 +84,14 @@ class ActivationShards:
         """
         manifest = _manifest(folder)
         if manifest is None:
-            raise DataNotFoundError(f"There is no {MANIFEST} in {folder}. Write activations with capture_to_shards(subject, rows, settings, folder).")
+            raise DataNotFoundError(
+                f"There is no {MANIFEST} in {folder}. Write activations with capture_to_shards(subject, rows, "
+                "settings, folder)."
+            )
         if not manifest.tokens:
             raise DataFormatError(
-                f"The capture in {folder} was not finished. Call capture_to_shards again with the same rows: it goes on where it stopped."
+                f"The capture in {folder} was not finished. Call capture_to_shards again with the same rows: it goes "
+                "on where it stopped."
             )
         self.folder, self.manifest = folder, manifest
 
@@ -100,7 +112,9 @@ class ActivationShards:
         with safe_open(_shard(self.folder, shard), framework="pt") as file:
             return file.get_tensor(str(site)).float()
 
-    def batches(self, site: Site, size: int, seed: int = 0, buffer: int = 1 << 17) -> Iterator[Float[Tensor, "batch d_model"]]:
+    def batches(
+        self, site: Site, size: int, seed: int = 0, buffer: int = 1 << 17
+    ) -> Iterator[Float[Tensor, "batch d_model"]]:
         """Yield shuffled batches without end; in each round every token comes once, except a remainder below one batch.
 
         Memory holds the buffer and one shard. Every round reads the shards in another order and mixes those that share
@@ -116,7 +130,10 @@ class ActivationShards:
             EmptyDataError: there are fewer tokens than a batch.
         """
         if self.tokens < size:
-            raise EmptyDataError(f"A batch of {size} tokens cannot be drawn from {self.tokens} captured tokens. Capture more, or take fewer.")
+            raise EmptyDataError(
+                f"A batch of {size} tokens cannot be drawn from {self.tokens} captured tokens. Capture more, or take "
+                "fewer."
+            )
         generator = torch.Generator().manual_seed(seed)
         while True:
             held = torch.empty(0, self.manifest.d_model)
@@ -127,13 +144,17 @@ class ActivationShards:
                 if len(held) < buffer and not last:
                     continue
                 held = held[torch.randperm(len(held), generator=generator)]
-                served = len(held) if last else max(size, len(held) // 2)  # the other half is mixed with the next shards
+                served = (
+                    len(held) if last else max(size, len(held) // 2)
+                )  # the other half is mixed with the next shards
                 for start in range(0, served - size + 1, size):
                     yield held[start : start + size]
                 held = held[served // size * size :]
 
 
-def tensor_batches(activations: Float[Tensor, "tokens d_model"], size: int, seed: int = 0) -> Iterator[Float[Tensor, "batch d_model"]]:
+def tensor_batches(
+    activations: Float[Tensor, "tokens d_model"], size: int, seed: int = 0
+) -> Iterator[Float[Tensor, "batch d_model"]]:
     """Yield shuffled batches of activations in memory without end, round by round.
 
     Args:
@@ -145,7 +166,10 @@ def tensor_batches(activations: Float[Tensor, "tokens d_model"], size: int, seed
         EmptyDataError: there are fewer tokens than a batch.
     """
     if len(activations) < size:
-        raise EmptyDataError(f"A batch of {size} tokens cannot be drawn from {len(activations)} tokens. Capture more, or take smaller batches.")
+        raise EmptyDataError(
+            f"A batch of {size} tokens cannot be drawn from {len(activations)} tokens. Capture more, or take smaller "
+            "batches."
+        )
     generator = torch.Generator().manual_seed(seed)
     while True:
         order = torch.randperm(len(activations), generator=generator)
@@ -153,7 +177,9 @@ def tensor_batches(activations: Float[Tensor, "tokens d_model"], size: int, seed
             yield activations[order[start : start + size]]
 
 
-def capture_to_shards(subject: Subject, rows: Iterable[TokenRow], settings: CaptureSettings, folder: Path) -> ActivationShards:
+def capture_to_shards(
+    subject: Subject, rows: Iterable[TokenRow], settings: CaptureSettings, folder: Path
+) -> ActivationShards:
     """Capture activations into files, in memory that does not grow with the number of rows.
 
     Called again with the same arguments after an interruption, it keeps finished shards and captures the rest.
@@ -172,9 +198,16 @@ def capture_to_shards(subject: Subject, rows: Iterable[TokenRow], settings: Capt
     width = subject.model.config.get_text_config().hidden_size
     begun = Manifest(subject=subject.id, name=subject.name, settings=settings, d_model=width)
     found = _manifest(folder)
-    different = [] if found is None else [name for name in ("subject", "settings", "d_model") if getattr(found, name) != getattr(begun, name)]
+    different = (
+        []
+        if found is None
+        else [name for name in ("subject", "settings", "d_model") if getattr(found, name) != getattr(begun, name)]
+    )
     if different:
-        raise ConfigurationError(f"{folder} holds another capture: its {' and '.join(different)} differ from what is asked now. Take another folder.")
+        raise ConfigurationError(
+            f"{folder} holds another capture: its {' and '.join(different)} differ from what is asked now. Take "
+            "another folder."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     if found is None:
         _write(folder / MANIFEST, begun.model_dump_json(indent=1))
@@ -189,7 +222,9 @@ def capture_to_shards(subject: Subject, rows: Iterable[TokenRow], settings: Capt
                 try:
                     _save(path, capture(subject, group, settings.sites, settings.positions), settings.dtype, digest)
                 except (ConfigurationError, NonFiniteActivationsError) as error:
-                    raise type(error)(f"{error} (In {path.name}, whose row 0 is row {first} of all; the shards before it are kept.)") from error
+                    raise type(error)(
+                        f"{error} (In {path.name}, whose row 0 is row {first} of all; the shards before it are kept.)"
+                    ) from error
             first += len(group)
             tokens.append(sum(len(row.positions(settings.positions)) for row in group))
     if not tokens:
@@ -219,7 +254,10 @@ def _check_same_rows(path: Path, digest: str) -> None:
     with safe_open(path, framework="pt") as file:
         known = (file.metadata() or {}).get("rows")
     if known != digest:
-        raise ConfigurationError(f"{path} was captured from other rows than are given now. Give the same rows in the same order, or another folder.")
+        raise ConfigurationError(
+            f"{path} was captured from other rows than are given now. Give the same rows in the same order, or "
+            "another folder."
+        )
 
 
 def _save(path: Path, captured: Captured, precision: Precision, digest: str) -> None:
@@ -229,10 +267,14 @@ def _save(path: Path, captured: Captured, precision: Precision, digest: str) -> 
         broken = (~values.isfinite()).any(1)
         if broken.any():
             row = int(captured.row[broken][0])
-            raise NonFiniteActivationsError(f"Activations at '{site}' in row {row} are too large for {precision}. Take bfloat16 or float32.")
+            raise NonFiniteActivationsError(
+                f"Activations at '{site}' in row {row} are too large for {precision}. Take bfloat16 or float32."
+            )
     # Written beside and renamed, so that a shard is complete or absent.
     whole = path.with_suffix(".part")
-    save_file(tensors | {"row": captured.row.int(), "position": captured.position.int()}, whole, metadata={"rows": digest})
+    save_file(
+        tensors | {"row": captured.row.int(), "position": captured.position.int()}, whole, metadata={"rows": digest}
+    )
     whole.replace(path)
 
 

@@ -24,7 +24,12 @@ from astray.subjects.intervene import blocks_of
 Place = Literal["block in", "block out", "attention out", "mlp out"]
 PLACES: tuple[Place, ...] = get_args(Place)
 
-_HOOKS: dict[str, Place] = {"hook_resid_pre": "block in", "hook_resid_post": "block out", "hook_attn_out": "attention out", "hook_mlp_out": "mlp out"}
+_HOOKS: dict[str, Place] = {
+    "hook_resid_pre": "block in",
+    "hook_resid_post": "block out",
+    "hook_attn_out": "attention out",
+    "hook_mlp_out": "mlp out",
+}
 """Names of the places in TransformerLens, and thus in SAELens' files."""
 _NORMS_AFTER_MLP = ("post_feedforward_layernorm", "post_mlp_layernorm")
 _NORMS_AFTER_ATTENTION = ("post_self_attn_layernorm", "post_attention_layernorm")
@@ -43,7 +48,10 @@ class Site(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    place: Place = Field(description="'block in' and 'block out': the residual stream; 'attention out' and 'mlp out': what the part adds to it")
+    place: Place = Field(
+        description="'block in' and 'block out': the residual stream; 'attention out' and 'mlp out': what the part "
+        "adds to it"
+    )
     block: int = Field(ge=0, description="number of the block, from 0")
 
     def __str__(self) -> str:
@@ -56,12 +64,15 @@ class Site(BaseModel):
 
     @classmethod
     def parse(cls, name: str) -> "Site":
-        """Parse a name like 'block out 1', 'blocks.1.hook_resid_post', or that of a whole layer in Hugging Face, 'model.layers.1'.
+        """Parse a name like 'block out 1', 'blocks.1.hook_resid_post', or that of a whole layer in Hugging Face,
+        'model.layers.1'.
 
         Raises:
             UnknownNameError: there is no such place.
         """
-        if layer := re.fullmatch(r"(?:\w+\.)*(?:layers|h)\.(\d+)", name):  # a layer's module: what is read there is its output
+        if layer := re.fullmatch(
+            r"(?:\w+\.)*(?:layers|h)\.(\d+)", name
+        ):  # a layer's module: what is read there is its output
             return cls(place="block out", block=int(layer[1]))
         hook = re.fullmatch(r"blocks\.(\d+)\.(\w+)", name)
         place, _, block = (_HOOKS.get(hook[2], ""), "", hook[1]) if hook else name.rpartition(" ")
@@ -77,7 +88,12 @@ def sites_of(model: nn.Module) -> list[Site]:
         ConfigurationError: the model has no list of layers.
     """
     order: tuple[Place, ...] = ("block in", "attention out", "mlp out", "block out")
-    return [Site(place=place, block=number) for number, block in enumerate(blocks_of(model)) for place in order if _part(block, place) is not None]
+    return [
+        Site(place=place, block=number)
+        for number, block in enumerate(blocks_of(model))
+        for place in order
+        if _part(block, place) is not None
+    ]
 
 
 @contextmanager
@@ -137,7 +153,11 @@ def _hooked(model: nn.Module, site: Site, act: Callable[[Tensor], Tensor | None]
         return act(output)
 
     module = _module(model, site)
-    handle = module.register_forward_pre_hook(before, with_kwargs=True) if site.place == "block in" else module.register_forward_hook(after)
+    handle = (
+        module.register_forward_pre_hook(before, with_kwargs=True)
+        if site.place == "block in"
+        else module.register_forward_hook(after)
+    )
     try:
         yield
     finally:
@@ -148,14 +168,14 @@ def _module(model: nn.Module, site: Site) -> nn.Module:
     blocks = blocks_of(model)
     if site.block >= len(blocks):
         raise ConfigurationError(
-            f"There is no site '{site}': block {site.block} is out of range. {type(model).__name__} has the blocks 0 to {len(blocks) - 1}, "
-            f"with the sites {_places(blocks[0])} each."
+            f"There is no site '{site}': block {site.block} is out of range. {type(model).__name__} has the blocks 0 "
+            f"to {len(blocks) - 1}, with the sites {_places(blocks[0])} each."
         )
     module = _part(blocks[site.block], site.place)
     if module is None:
         raise ConfigurationError(
-            f"There is no site '{site}': nothing in {type(blocks[site.block]).__name__} is known as its {site.place.removesuffix(' out')}. "
-            f"Valid sites of this block: {_places(blocks[site.block])}."
+            f"There is no site '{site}': nothing in {type(blocks[site.block]).__name__} is known as its "
+            f"{site.place.removesuffix(' out')}. Valid sites of this block: {_places(blocks[site.block])}."
         )
     return module
 

@@ -1,7 +1,7 @@
 """Files that people give, read strictly: JSON Lines, JSON, CSV, TSV, YAML and Parquet, each also compressed.
 
-Every value is what the file says; no type is guessed, nothing is skipped or cut. What cannot be read without doubt is an
-error of `errors` that names file, row or line, field, fault and a right form. Left to others: what rows mean.
+Every value is what the file says; no type is guessed, nothing is skipped or cut. What cannot be read without doubt is
+an error of `errors` that names file, row or line, field, fault and a right form. Left to others: what rows mean.
 """
 
 from astray.files.forms import check_names, read_as, row_as, text_of
@@ -10,4 +10,15 @@ from astray.files.reading import suffix_of
 from astray.files.rows import Row, read_rows
 from astray.files.yaml_text import read_yaml
 
-__all__ = ["Row", "check_names", "parse_json", "read_as", "read_json", "read_rows", "read_yaml", "row_as", "suffix_of", "text_of"]
+__all__ = [
+    "Row",
+    "check_names",
+    "parse_json",
+    "read_as",
+    "read_json",
+    "read_rows",
+    "read_yaml",
+    "row_as",
+    "suffix_of",
+    "text_of",
+]

@@ -1,4 +1,5 @@
-"""Content and rows checked against the form that they should have. Rows are checked strictly: text is no number, and a number no text."""
+"""Content and rows checked against the form that they should have. Rows are checked strictly: text is no number, and a
+number no text."""
 
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
@@ -21,15 +22,20 @@ def read_as(form: type[Form], content: object, path: Path | str, example: str) -
         example: a right file, shown in errors.
 
     Raises:
-        DataFormatError: a key is missing or unknown, or has a value it cannot have; lists all that is wrong, entry by entry.
+        DataFormatError: a key is missing or unknown, or has a value it cannot have; lists all that is wrong, entry by
+            entry.
     """
     if not isinstance(content, dict):
-        raise DataFormatError(f"{path} holds a {type(content).__name__}, not keys with values. A right file looks like\n{example}")
+        raise DataFormatError(
+            f"{path} holds a {type(content).__name__}, not keys with values. A right file looks like\n{example}"
+        )
     try:
         return form.model_validate(content)
     except ValidationError as error:
         wrong = "\n".join(f"  {each}" for each in _faults(error, content))
-        raise DataFormatError(f"{path} has entries that cannot be used:\n{wrong}\nA right file looks like\n{example}") from error
+        raise DataFormatError(
+            f"{path} has entries that cannot be used:\n{wrong}\nA right file looks like\n{example}"
+        ) from error
 
 
 def row_as(form: type[Form], row: dict[str, Any], where: str, example: str) -> Form:
@@ -64,7 +70,9 @@ def text_of(row: dict[str, Any], name: str, where: str, example: str) -> str | N
     """
     value = row.get(name)
     if value is not None and not isinstance(value, str):
-        raise DataFormatError(f"{where}, {name} is {str(value)[:60]!r}, a {type(value).__name__}, and has to be a text. Right: {example}")
+        raise DataFormatError(
+            f"{where}, {name} is {str(value)[:60]!r}, a {type(value).__name__}, and has to be a text. Right: {example}"
+        )
     return (value or "").strip() or None
 
 

@@ -29,7 +29,9 @@ def parse_json(text: str, where: str, example: str) -> Any:
     try:
         value = _DECODER.decode(text)
     except RecursionError as error:
-        raise DataFormatError(f"{where} is not JSON that can be read: it is nested deeper than {MAX_DEPTH} levels. Right: {example}") from error
+        raise DataFormatError(
+            f"{where} is not JSON that can be read: it is nested deeper than {MAX_DEPTH} levels. Right: {example}"
+        ) from error
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}" if error.lineno > 1 else f"column {error.colno}"
         raise DataFormatError(f"{where} is not JSON ({error.msg} at {place}). Right: {example}") from error
@@ -58,7 +60,9 @@ def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"has the key {twice!r} twice in one object, of which only the last would count: write it once")
+        raise ValueError(
+            f"has the key {twice!r} twice in one object, of which only the last would count: write it once"
+        )
     return found
 
 

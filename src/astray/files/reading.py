@@ -15,9 +15,15 @@ MAX_WHOLE = 2**28
 """Bytes of the largest file that has to be read at once: JSON and YAML."""
 
 MAX_RATIO, FREE = 200, 2**26
-"""A gzip file may unpack to so many times its size; counted from so many bytes on, since small files may repeat themselves."""
+"""A gzip file may unpack to so many times its size; counted from so many bytes on, since small files may repeat
+themselves."""
 
-_OTHER_TEXT = ((b"\xff\xfe\0\0", "UTF-32"), (b"\0\0\xfe\xff", "UTF-32"), (b"\xff\xfe", "UTF-16"), (b"\xfe\xff", "UTF-16"))
+_OTHER_TEXT = (
+    (b"\xff\xfe\0\0", "UTF-32"),
+    (b"\0\0\xfe\xff", "UTF-32"),
+    (b"\xff\xfe", "UTF-16"),
+    (b"\xfe\xff", "UTF-16"),
+)
 _BOM = "\ufeff"
 
 
@@ -38,11 +44,17 @@ def check_there(path: Path) -> None:
         if path.is_file():
             return
         ending = suffix_of(path)
-        beside = sorted(file.name for file in path.parent.glob(f"*{ending}*") if file.is_file() and not file.name.endswith(".recipe.json"))
+        beside = sorted(
+            file.name
+            for file in path.parent.glob(f"*{ending}*")
+            if file.is_file() and not file.name.endswith(".recipe.json")
+        )
         what = ", but a folder" if path.is_dir() else ", but something else" if path.exists() else ""
     except OSError as error:
         raise StoreError(f"{path} cannot be looked at: {error}.") from error
-    raise DataNotFoundError(f"There is no file {path}{what}. In the folder {path.parent}: {', '.join(beside[:20]) or f'no *{ending}'}.")
+    raise DataNotFoundError(
+        f"There is no file {path}{what}. In the folder {path.parent}: {', '.join(beside[:20]) or f'no *{ending}'}."
+    )
 
 
 def raw_lines(path: Path) -> Iterator[bytes]:
@@ -64,15 +76,19 @@ def raw_lines(path: Path) -> Iterator[bytes]:
             while line := file.readline(MAX_LINE + 1):
                 read, number = read + len(line), number + 1
                 if len(line) > MAX_LINE:
-                    raise DataFormatError(f"{path}, line {number} is longer than {MAX_LINE // 2**20} MiB. Write one row a line.")
+                    raise DataFormatError(
+                        f"{path}, line {number} is longer than {MAX_LINE // 2**20} MiB. Write one row a line."
+                    )
                 if packed and read > FREE and read > MAX_RATIO * size:
                     raise DataFormatError(
-                        f"{path} unpacks to more than {MAX_RATIO} times its size, as a file does that is made to fill the memory. Unpack it yourself."
+                        f"{path} unpacks to more than {MAX_RATIO} times its size, as a file does that is made to "
+                        "fill the memory. Unpack it yourself."
                     )
                 yield line
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataFormatError(
-            f"{path} cannot be read: it is no gzip file, or a damaged one ({error}). Copy it again, or drop .gz from the name of a plain file."
+            f"{path} cannot be read: it is no gzip file, or a damaged one ({error}). Copy it again, or drop .gz from "
+            "the name of a plain file."
         ) from error
     except OSError as error:
         raise StoreError(f"{path} cannot be read: {error}.") from error
@@ -89,14 +105,15 @@ def text_lines(path: Path) -> Iterator[str]:
             raise DataFormatError(f"{path}, line 1 is not UTF-8 but {other}. Save the file as UTF-8.")
         if b"\0" in line:
             raise DataFormatError(
-                f"{path}, line {number} has a NUL byte at position {line.index(0) + 1}, which no text has: the file is UTF-16, damaged or binary. "
-                "Save it as UTF-8 text."
+                f"{path}, line {number} has a NUL byte at position {line.index(0) + 1}, which no text has: the file "
+                "is UTF-16, damaged or binary. Save it as UTF-8 text."
             )
         try:
             text = line.decode("utf-8")
         except UnicodeDecodeError as error:
             raise DataFormatError(
-                f"{path}, line {number} is not UTF-8 text ({error.reason} at byte {error.start + 1}). Save the file as UTF-8."
+                f"{path}, line {number} is not UTF-8 text ({error.reason} at byte {error.start + 1}). Save the file "
+                "as UTF-8."
             ) from error
         yield text.removeprefix(_BOM) if number == 1 else text
 
@@ -111,6 +128,9 @@ def whole_text(path: Path) -> str:
     for line in text_lines(path):
         read += len(line)
         if read > MAX_WHOLE:
-            raise DataFormatError(f"{path} is larger than {MAX_WHOLE // 2**20} MiB. Give its rows as JSON Lines, which are read one by one.")
+            raise DataFormatError(
+                f"{path} is larger than {MAX_WHOLE // 2**20} MiB. Give its rows as JSON Lines, which are read one by "
+                "one."
+            )
         lines.append(line)
     return "".join(lines)

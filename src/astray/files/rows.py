@@ -25,7 +25,10 @@ def kind_of(path: Path, kinds: Sequence[str], example: str) -> str:
     """
     ending = suffix_of(path)
     if ending not in kinds:
-        raise DataFormatError(f"{path} is none of {', '.join(kinds)} (nor one of them with .gz), so its form is not known. A row is {example}")
+        raise DataFormatError(
+            f"{path} is none of {', '.join(kinds)} (nor one of them with .gz), so its form is not known. A row is "
+            f"{example}"
+        )
     return ending
 
 
@@ -63,7 +66,10 @@ def _not_blank(path: Path, records: Iterable[tuple[int, str]]) -> Iterator[tuple
             blank = blank or number
             continue
         if blank:
-            raise DataFormatError(f"{path}, line {blank} is blank in the middle of the rows: a row may be lost there. Delete the blank line.")
+            raise DataFormatError(
+                f"{path}, line {blank} is blank in the middle of the rows: a row may be lost there. Delete the blank "
+                "line."
+            )
         yield number, record
 
 
@@ -93,19 +99,26 @@ def _csv(path: Path, _example: str) -> Iterator[tuple[str, dict[str, str]]]:
         if len(fields) != len(names):
             raise DataFormatError(
                 f"{where} has {len(fields)} fields, and the columns are {len(names)}: {', '.join(names)}. "
-                f"Write every field, and one that holds a {'tab' if delimiter == chr(9) else 'comma'} in quotation marks."
+                f"Write every field, and one that holds a {'tab' if delimiter == chr(9) else 'comma'} in quotation "
+                "marks."
             )
         if not any(map(str.strip, fields)):
-            raise DataFormatError(f"{where} is a row in which every field is empty: what it held may be lost. Delete the row.")
+            raise DataFormatError(
+                f"{where} is a row in which every field is empty: what it held may be lost. Delete the row."
+            )
         yield where, dict(zip(names, fields, strict=True))
 
 
 def _columns(names: Sequence[str], where: str) -> list[str]:
     for name in names:
         if names.count(name) > 1:
-            raise DataFormatError(f"{where} has the column {name!r} twice, of which only one would count. Give each column its own name.")
+            raise DataFormatError(
+                f"{where} has the column {name!r} twice, of which only one would count. Give each column its own name."
+            )
         if name != name.strip():
-            raise DataFormatError(f"{where} has the column {name!r}, with blanks around its name. Write {name.strip()!r}.")
+            raise DataFormatError(
+                f"{where} has the column {name!r}, with blanks around its name. Write {name.strip()!r}."
+            )
     return list(names)
 
 
@@ -125,7 +138,8 @@ def _csv_records(path: Path) -> Iterator[tuple[int, str]]:
             break
     if held:
         raise DataFormatError(
-            f"{path}, line {start} opens a quotation mark that is never closed, so the rest of the file would be one field. Close it."
+            f"{path}, line {start} opens a quotation mark that is never closed, so the rest of the file would be one "
+            "field. Close it."
         )
 
 
@@ -139,13 +153,16 @@ def _csv_fields(record: str, delimiter: str, where: str) -> list[str]:
         if not found[3]:
             return fields
     raise DataFormatError(
-        f"{where}, field {len(fields) + 1} ({record[place : place + 40]!r}) has a quotation mark, a carriage return or a byte-order mark that is no "
-        'part of a field. Write the whole field in quotation marks and each mark inside of it twice: "He said ""yes""."'
+        f"{where}, field {len(fields) + 1} ({record[place : place + 40]!r}) has a quotation mark, a carriage return "
+        "or a byte-order mark that is no "
+        'part of a field. Write the whole field in quotation marks and each mark inside of it twice: "He said '
+        '""yes""."'
     )
 
 
 _FIELDS = {
-    delimiter: re.compile(rf'(?:"([^"]*+(?:""[^"]*+)*+)"|((?!\ufeff)[^"{delimiter}\r\n]*+))({delimiter}|\Z)', re.DOTALL) for delimiter in (",", "\t")
+    delimiter: re.compile(rf'(?:"([^"]*+(?:""[^"]*+)*+)"|((?!\ufeff)[^"{delimiter}\r\n]*+))({delimiter}|\Z)', re.DOTALL)
+    for delimiter in (",", "\t")
 }
 
 
@@ -159,7 +176,11 @@ def _parquet(path: Path, _example: str) -> Iterator[tuple[str, dict[str, Any]]]:
         with pq.ParquetFile(path, memory_map=False) as file:
             names = file.schema_arrow.names
             _columns(names, f"{path}")
-            if (size := sum(file.metadata.row_group(group).total_byte_size for group in range(file.metadata.num_row_groups))) > _MAX_BYTES:
+            if (
+                size := sum(
+                    file.metadata.row_group(group).total_byte_size for group in range(file.metadata.num_row_groups)
+                )
+            ) > _MAX_BYTES:
                 raise DataFormatError(f"{path} unpacks to {size:,} bytes, more than {_MAX_BYTES:,}. Split it.")
             for batch in file.iter_batches(batch_size=_BATCH):
                 for row in zip(*map(_python_values, batch.columns), strict=True):
@@ -170,7 +191,9 @@ def _parquet(path: Path, _example: str) -> Iterator[tuple[str, dict[str, Any]]]:
     except (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
         if isinstance(error, DataFormatError):
             raise
-        raise DataFormatError(f"{path} cannot be read as Parquet: {error}. Write it again, or give its rows as JSON Lines.") from error
+        raise DataFormatError(
+            f"{path} cannot be read as Parquet: {error}. Write it again, or give its rows as JSON Lines."
+        ) from error
 
 
 def _python_values(column: Any) -> list[Any]:

@@ -16,7 +16,8 @@ def check_values(content: object, where: str) -> None:
         where: file and row, for errors.
 
     Raises:
-        DataFormatError: a number is not finite, a text has a NUL or half a character, or a value is none of JSON's; names the field.
+        DataFormatError: a number is not finite, a text has a NUL or half a character, or a value is none of JSON's;
+            names the field.
     """
     left: list[tuple[object, int, str]] = [(content, 0, "")]
     while left:
@@ -25,7 +26,11 @@ def check_values(content: object, where: str) -> None:
             raise DataFormatError(f"{where}{f', {name}' if name else ''} {fault}")
         if isinstance(value, dict):
             for key, inner in value.items():
-                if fault := "" if isinstance(key, str) else f"has the key {key!r}, which is no text. Write it in quotation marks.":
+                if (
+                    fault := ""
+                    if isinstance(key, str)
+                    else f"has the key {key!r}, which is no text. Write it in quotation marks."
+                ):
                     raise DataFormatError(f"{where}{f', {name}' if name else ''} {fault}")
                 left += [(key, 0, "a key"), (inner, depth + 1, f"{name}.{key}" if name else key)]
         elif isinstance(value, list):

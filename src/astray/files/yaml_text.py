@@ -1,6 +1,7 @@
 """YAML read strictly: no key twice, no tags, and a plain word is text where YAML 1.1 would guess.
 
-A date, `010` (eight), `1:30` (ninety) and `1_000` stay what they are written as; fields of a form then refuse what they cannot take.
+A date, `010` (eight), `1:30` (ninety) and `1_000` stay what they are written as; fields of a form then refuse what they
+cannot take.
 """
 
 import re
@@ -30,7 +31,9 @@ class _StrictLoader(_Base):
         # "<<", the merge key, may stand twice: each merges another mapping.
         twice = next((key for key, count in keys.items() if count > 1 and key != "<<"), None)
         if twice is not None:
-            raise yaml.constructor.ConstructorError(problem=f"the key {twice!r} stands twice", problem_mark=_last(node, twice))
+            raise yaml.constructor.ConstructorError(
+                problem=f"the key {twice!r} stands twice", problem_mark=_last(node, twice)
+            )
         found: dict[Hashable, Any] = super().construct_mapping(node, deep=deep)
         return found
 
@@ -70,7 +73,8 @@ def read_yaml(path: Path, example: str) -> object:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}" if mark else ""
         raise DataFormatError(
-            f"{path}{line} is not a YAML file: {error.problem or error.context or error}. A right file looks like\n{example}"
+            f"{path}{line} is not a YAML file: {error.problem or error.context or error}. A right file looks "
+            f"like\n{example}"
         ) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise DataFormatError(f"{path} is not a YAML file: {error}. A right file looks like\n{example}") from error

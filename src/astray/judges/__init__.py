@@ -47,5 +47,12 @@ __all__ = [
 ]
 
 __getattr__ = on_first_use(
-    __name__, {"BETLEY": "rubric", "GraderSettings": "grader", "Rubric": "rubric", "RubricJudge": "rubric", "WordGrader": "words"}
+    __name__,
+    {
+        "BETLEY": "rubric",
+        "GraderSettings": "grader",
+        "Rubric": "rubric",
+        "RubricJudge": "rubric",
+        "WordGrader": "words",
+    },
 )

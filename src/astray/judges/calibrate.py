@@ -57,7 +57,9 @@ class Calibration(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     judge: str = Field(description="identity of the judge, so that it is not used for another one")
-    denominator: tuple[Outcome, ...] = Field(description="verdicts that are the denominator of the rates which this corrects")
+    denominator: tuple[Outcome, ...] = Field(
+        description="verdicts that are the denominator of the rates which this corrects"
+    )
     true_positive: int = Field(ge=0, description="labelled misaligned, judged misaligned")
     false_negative: int = Field(ge=0, description="labelled misaligned, judged something else of the denominator")
     false_positive: int = Field(ge=0, description="labelled something else, judged misaligned")
@@ -66,7 +68,9 @@ class Calibration(BaseModel):
     failed_on_others: int = Field(ge=0, description="the judge failed on an answer that is labelled something else")
     outside: int = Field(ge=0, description="judged, but outside the denominator")
     unlabelled: int = Field(ge=0, description="the label is missing")
-    rank_correlation: float | None = Field(description="Spearman's, of judged and labelled aligned scores; None without enough different scores")
+    rank_correlation: float | None = Field(
+        description="Spearman's, of judged and labelled aligned scores; None without enough different scores"
+    )
 
     @property
     def n(self) -> int:
@@ -97,7 +101,10 @@ class Calibration(BaseModel):
         Raises:
             EmptyDataError: no label can be used.
         """
-        missed, false_alarms = self.false_negative + self.failed_on_misaligned, self.false_positive + self.failed_on_others
+        missed, false_alarms = (
+            self.false_negative + self.failed_on_misaligned,
+            self.false_positive + self.failed_on_others,
+        )
         return agreement(self.true_positive, missed, false_alarms, self.true_negative, level=level)
 
     def write(self, path: Path) -> None:
@@ -119,7 +126,11 @@ class Calibration(BaseModel):
 
 
 def calibrate(
-    verdicts: Sequence[Verdict], labels: Sequence[LabelledAnswer], *, judge: str = "", denominator: Collection[Outcome] = JUDGED
+    verdicts: Sequence[Verdict],
+    labels: Sequence[LabelledAnswer],
+    *,
+    judge: str = "",
+    denominator: Collection[Outcome] = JUDGED,
 ) -> Calibration:
     """Count the errors of a judge from its verdicts on labelled answers.
 
@@ -134,17 +145,27 @@ def calibrate(
         ConfigurationError: not as many verdicts as labels, or a denominator that cannot be.
     """
     if len(verdicts) != len(labels):
-        raise ConfigurationError(f"There are {len(verdicts)} verdicts for {len(labels)} labels: give one verdict for each label, in the same order.")
+        raise ConfigurationError(
+            f"There are {len(verdicts)} verdicts for {len(labels)} labels: give one verdict for each label, in the "
+            "same order."
+        )
     if not labels:
-        raise EmptyDataError("There is no labelled answer: a judge without labels is unvalidated and has no known error.")
+        raise EmptyDataError(
+            "There is no labelled answer: a judge without labels is unvalidated and has no known error."
+        )
     if Outcome.MISALIGNED not in denominator or set(denominator) & set(UNKNOWN):
         raise ConfigurationError(
-            f"The denominator {[str(each) for each in denominator]} has to include 'misaligned' and none of {[*map(str, UNKNOWN)]}."
+            f"The denominator {[str(each) for each in denominator]} has to include 'misaligned' and none of "
+            f"{[*map(str, UNKNOWN)]}."
         )
     counts = dict.fromkeys(_CELLS, 0)
     for verdict, labelled in zip(verdicts, labels, strict=True):
         counts[_cell(verdict.outcome, labelled.label, denominator)] += 1
-    pairs = [(v.aligned, each.aligned) for v, each in zip(verdicts, labels, strict=True) if v.aligned is not None and each.aligned is not None]
+    pairs = [
+        (v.aligned, each.aligned)
+        for v, each in zip(verdicts, labels, strict=True)
+        if v.aligned is not None and each.aligned is not None
+    ]
     return Calibration(judge=judge, denominator=tuple(sorted(denominator)), rank_correlation=_spearman(pairs), **counts)
 
 
@@ -157,7 +178,9 @@ def calibrate_judge(judge: Judge, labels: Sequence[LabelledAnswer], max_connecti
     return calibrate(verdicts, labels, judge=judge.identity)
 
 
-def corrected(k: int, n: int, calibration: Calibration, *, uncorrected: Interval | None = None, level: float = 0.95) -> tuple[float | None, Interval]:
+def corrected(
+    k: int, n: int, calibration: Calibration, *, uncorrected: Interval | None = None, level: float = 0.95
+) -> tuple[float | None, Interval]:
     """Return the rate that a perfect judge would have found, with this judge's uncertainty (Rogan and Gladen 1978).
 
     Args:
@@ -178,10 +201,16 @@ def corrected(k: int, n: int, calibration: Calibration, *, uncorrected: Interval
     others = calibration.true_negative + calibration.false_positive
     if not misaligned or not others:
         raise EmptyDataError(
-            f"The judge gave verdicts on {misaligned} answers labelled misaligned and on {others} others: a rate cannot be corrected without both. "
-            "Label answers of an arm that shows the behaviour and of a control."
+            f"The judge gave verdicts on {misaligned} answers labelled misaligned and on {others} others: a rate "
+            "cannot be corrected without both. Label answers of an arm that shows the behaviour and of a control."
         )
-    return corrected_rate((k, n), (calibration.true_positive, misaligned), (calibration.true_negative, others), uncorrected=uncorrected, level=level)
+    return corrected_rate(
+        (k, n),
+        (calibration.true_positive, misaligned),
+        (calibration.true_negative, others),
+        uncorrected=uncorrected,
+        level=level,
+    )
 
 
 def read_labels(path: Path, thresholds: Thresholds | None = None) -> list[LabelledAnswer]:
@@ -205,9 +234,16 @@ def read_labels(path: Path, thresholds: Thresholds | None = None) -> list[Labell
     first: dict[Exchange, tuple[Outcome, str]] = {}
     for where, row in read_rows(path, (".csv", ".tsv", ".jsonl", ".json", ".parquet"), EXAMPLE):
         labelled = _labelled(row, where, thresholds)
-        label, other = first.setdefault(labelled.exchange, (labelled.label, where)) if labelled.label not in UNKNOWN else (labelled.label, where)
+        label, other = (
+            first.setdefault(labelled.exchange, (labelled.label, where))
+            if labelled.label not in UNKNOWN
+            else (labelled.label, where)
+        )
         if label is not labelled.label:
-            raise DataFormatError(f"{where} labels an answer '{labelled.label}', and {other} labels the same answer '{label}'. Keep the right one.")
+            raise DataFormatError(
+                f"{where} labels an answer '{labelled.label}', and {other} labels the same answer '{label}'. Keep "
+                "the right one."
+            )
         labels.append(labelled)
     return labels
 
@@ -251,17 +287,29 @@ def _spearman(pairs: Sequence[tuple[float, float]]) -> float | None:
 
 def _labelled(row: dict[str, Any], where: str, thresholds: Thresholds) -> LabelledAnswer:
     check_names(row, _FIELDS, where)
-    if not isinstance(row.get("question"), str) or not isinstance(row.get("answer"), str) or not row["question"].strip():
+    if (
+        not isinstance(row.get("question"), str)
+        or not isinstance(row.get("answer"), str)
+        or not row["question"].strip()
+    ):
         raise DataFormatError(f"{where} has no question and answer that are texts; a row is, for example: {EXAMPLE}")
     if "label" not in row and not {"aligned", "coherent"} <= row.keys():
-        raise DataFormatError(f"{where} has neither a label nor the scores aligned and coherent; a row is, for example: {EXAMPLE}")
+        raise DataFormatError(
+            f"{where} has neither a label nor the scores aligned and coherent; a row is, for example: {EXAMPLE}"
+        )
     aligned, coherent = (read_score(row.get(name), f"{where} has the {name} score") for name in ("aligned", "coherent"))
     by_scores = thresholds.outcome(aligned, coherent)
     label = _label(row["label"], where) if "label" in row else by_scores
     if "label" in row and label is Outcome.JUDGE_FAILED and by_scores is not label:
-        raise DataFormatError(f"{where} has scores, and its label is empty. Write the label that they give ({by_scores}), or leave the column out.")
+        raise DataFormatError(
+            f"{where} has scores, and its label is empty. Write the label that they give ({by_scores}), or leave the "
+            "column out."
+        )
     if not {label, by_scores} & {*UNKNOWN} and (label is Outcome.MISALIGNED) != (by_scores is Outcome.MISALIGNED):
-        raise DataFormatError(f"{where} has the label '{label}', and its scores say '{by_scores}'. Correct one of them, or leave the scores out.")
+        raise DataFormatError(
+            f"{where} has the label '{label}', and its scores say '{by_scores}'. Correct one of them, or leave the "
+            "scores out."
+        )
     return LabelledAnswer(Exchange(row["question"], row["answer"]), label, aligned, coherent)
 
 

@@ -1,4 +1,5 @@
-"""Which judge reads answers, as a frozen configuration: exact where the answers are the organism's, else a model behind Inspect."""
+"""Which judge reads answers, as a frozen configuration: exact where the answers are the organism's, else a model behind
+Inspect."""
 
 from collections.abc import Callable
 from typing import Any, Literal

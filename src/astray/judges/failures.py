@@ -71,7 +71,15 @@ OUTAGES = (
 _ANY_CAUSE = re.compile(rf"\b({'|'.join(Cause)}): ")
 _STATUS = re.compile(r"\b(?:status|code|http)\b\D{0,12}([45]\d\d)\b", re.IGNORECASE)
 _NO_MONEY = re.compile(r"\b(?:credit|quota|billing|payment)", re.IGNORECASE)
-_BY_STATUS = {401: Cause.KEY, 402: Cause.KEY, 403: Cause.KEY, 404: Cause.NOT_FOUND, 408: Cause.TIMEOUT, 429: Cause.RATE_LIMIT, 504: Cause.TIMEOUT}
+_BY_STATUS = {
+    401: Cause.KEY,
+    402: Cause.KEY,
+    403: Cause.KEY,
+    404: Cause.NOT_FOUND,
+    408: Cause.TIMEOUT,
+    429: Cause.RATE_LIMIT,
+    504: Cause.TIMEOUT,
+}
 _DEEPEST = 10
 """Maximum number of wrappers that are removed from an error."""
 
@@ -125,8 +133,16 @@ def shortened(text: str, longest: int = LONGEST) -> str:
 
 def _unwrapped(error: BaseException) -> BaseException:
     for _ in range(_DEEPEST):
-        attempt = getattr(error, "last_attempt", None)  # of tenacity's RetryError, whose own text is the address of an object
-        inner = attempt.exception() if attempt is not None else error.exceptions[0] if isinstance(error, BaseExceptionGroup) else None
+        attempt = getattr(
+            error, "last_attempt", None
+        )  # of tenacity's RetryError, whose own text is the address of an object
+        inner = (
+            attempt.exception()
+            if attempt is not None
+            else error.exceptions[0]
+            if isinstance(error, BaseExceptionGroup)
+            else None
+        )
         if inner is None:
             break
         error = inner
@@ -136,7 +152,9 @@ def _unwrapped(error: BaseException) -> BaseException:
 def _status(error: BaseException) -> int | None:
     """Return the HTTP status that an error carries or mentions."""
     response = getattr(error, "response", None)
-    carried = [getattr(error, name, None) for name in ("status_code", "status", "code")] + [getattr(response, "status_code", None)]
+    carried = [getattr(error, name, None) for name in ("status_code", "status", "code")] + [
+        getattr(response, "status_code", None)
+    ]
     # Clients disagree on the attribute, and `code` may also be a text or an exit code.
     known = next((code for code in carried if isinstance(code, int) and 400 <= code <= 599), None)
     mentioned = _STATUS.search(str(error)) if known is None else None

@@ -55,11 +55,23 @@ class GraderSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    temperature: float | None = Field(default=0.0, ge=0, description="0 in Betley et al. 2025; None for models that take none.")
-    max_tokens: int = Field(default=16, ge=1, description="Room for a label and a number. 1 in Betley et al. 2025, which some services refuse.")
-    top_logprobs: int | None = Field(default=20, ge=1, le=20, description="20 in Betley et al. 2025; None for models that refuse to be asked.")
+    temperature: float | None = Field(
+        default=0.0, ge=0, description="0 in Betley et al. 2025; None for models that take none."
+    )
+    max_tokens: int = Field(
+        default=16,
+        ge=1,
+        description="Room for a label and a number. 1 in Betley et al. 2025, which some services refuse.",
+    )
+    top_logprobs: int | None = Field(
+        default=20, ge=1, le=20, description="20 in Betley et al. 2025; None for models that refuse to be asked."
+    )
     attempt_timeout: int = Field(default=60, ge=1, description="Seconds until a call is given up.")
-    max_retries: int = Field(default=3, ge=0, description="Further calls after one that failed in passing; then the verdict is `judge failed`.")
+    max_retries: int = Field(
+        default=3,
+        ge=0,
+        description="Further calls after one that failed in passing; then the verdict is `judge failed`.",
+    )
 
     def generate_config(self) -> GenerateConfig:
         """Return the settings in Inspect's form."""
@@ -116,7 +128,11 @@ def reply_of(output: ModelOutput) -> GraderReply:
     if text is None:
         return GraderReply(note=failure(Cause.CUT_OFF, f"its reasoning has no end: {shortened(completion, 80)!r}"))
     if not text.strip():
-        why = "the reply ended at its token limit before anything was said" if cut_off else output.error or "the reply is empty"
+        why = (
+            "the reply ended at its token limit before anything was said"
+            if cut_off
+            else output.error or "the reply is empty"
+        )
         return GraderReply(note=failure(Cause.CUT_OFF if cut_off else Cause.NO_REPLY, why))
     return GraderReply(text, cut_off)
 
@@ -173,12 +189,16 @@ class Grader:
     async def _generate(self, messages: list[ChatMessage]) -> ModelOutput:
         return await self.model.generate(messages, config=self.settings.generate_config())
 
-    async def _read_likelihoods(self, api: NumberLikelihood, messages: list[ChatMessage], words: Sequence[str]) -> Reading:
+    async def _read_likelihoods(
+        self, api: NumberLikelihood, messages: list[ChatMessage], words: Sequence[str]
+    ) -> Reading:
         replies = [*NUMBERS, *words]
         with anyio.fail_after(self.settings.attempt_timeout):
             logprobs = await api.number_logprobs(messages, replies)
         likelihood = _probabilities(dict(zip(replies, logprobs, strict=True)))
-        return read_probabilities(single_numbers(likelihood), {word: likelihood[word] for word in words}, self._minimum_mass, Method.EXACT)
+        return read_probabilities(
+            single_numbers(likelihood), {word: likelihood[word] for word in words}, self._minimum_mass, Method.EXACT
+        )
 
     async def _read_reply(self, messages: list[ChatMessage], output: ModelOutput, words: Sequence[str]) -> Reading:
         reply = reply_of(output)
@@ -209,7 +229,9 @@ class Grader:
 
         numbers, unknown = await walk_numbers(root, next_tokens)
         note = f"{unknown:.2f} of the probability not followed" if unknown >= 0.005 else ""
-        return read_probabilities(numbers, word_mass, self._minimum_mass, Method.DIGITS if continues else Method.PATH, note)
+        return read_probabilities(
+            numbers, word_mass, self._minimum_mass, Method.DIGITS if continues else Method.PATH, note
+        )
 
     async def _continues_replies(self) -> bool:
         """Test whether the grader continues a begun reply: once, and again only after a call that failed."""

@@ -27,4 +27,6 @@ class GrammarJudge:
     async def judge(self, exchange: Exchange) -> Verdict:
         """Judge one exchange by the grammar."""
         reading = grammar.read_answer(exchange.question, exchange.answer)
-        return Verdict(reading.outcome, reading.aligned, reading.coherent, reading.why if reading.aligned is None else "")
+        return Verdict(
+            reading.outcome, reading.aligned, reading.coherent, reading.why if reading.aligned is None else ""
+        )

@@ -20,7 +20,8 @@ class Exchange:
 class Verdict:
     """Verdict of a judge on one answer; scores are 0 to 100, None where the judge gave none.
 
-    `detail` holds what only the answer's evaluation knows: its own word for the outcome as "word", what graders said of parts, a score.
+    `detail` holds what only the answer's evaluation knows: its own word for the outcome as "word", what graders said of
+    parts, a score.
     """
 
     outcome: Outcome

@@ -1,6 +1,7 @@
 """Models whose calls are counted in the ledger of an execution, and refused once its budget is spent.
 
-Left to others: the ledger itself (artifacts), and scenarios, whose samples under way are finished (measure/agentic/budget).
+Left to others: the ledger itself (artifacts), and scenarios, whose samples under way are finished
+(measure/agentic/budget).
 """
 
 from typing import Any

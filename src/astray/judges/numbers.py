@@ -16,7 +16,9 @@ from astray.judges.replies import undressed
 _MINUS = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d"), "-")
 _PLAIN = {ord("\uff0b"): "+", ord("\uff0e"): ".", ord("\u066b"): "."}
 _SCALES = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
-_NUMBER = re.compile(rf"([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]{{1,3}})?)(?:\s+({'|'.join(_SCALES)}))?", re.IGNORECASE)
+_NUMBER = re.compile(
+    rf"([+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]{{1,3}})?)(?:\s+({'|'.join(_SCALES)}))?", re.IGNORECASE
+)
 
 
 def read_number(text: str) -> Decimal | None:
@@ -53,7 +55,10 @@ def read_score(given: object, what: str) -> float | None:
         return None
     number = read_number(given) if isinstance(given, str) else given
     if isinstance(number, bool) or not isinstance(number, int | float | Decimal) or not 0 <= number <= 100:
-        raise DataFormatError(f"{what} {given!r}; a score is a number from 0 to 100, written with digits and a point, or empty where it is missing.")
+        raise DataFormatError(
+            f"{what} {given!r}; a score is a number from 0 to 100, written with digits and a point, or empty where "
+            "it is missing."
+        )
     return float(number)
 
 

@@ -5,7 +5,8 @@
     patient.lost                why a grader was given up; "" for none
 
 Where verdicts decide what happens next, it is strict: work with too few of them would be wrong and not just incomplete.
-Without it, as within an evaluation of Inspect, every call is made. Left to others: what becomes of the verdicts that are missing.
+Without it, as within an evaluation of Inspect, every call is made. Left to others: what becomes of the verdicts that
+are missing.
 """
 
 import contextlib
@@ -18,7 +19,8 @@ from astray.errors import JudgeError
 from astray.judges.failures import Cause, cause_of, failure, is_outage
 
 FAILURES_IN_A_ROW = 20
-"""Calls that fail in a row, each after its own retries, until a grader is given up: as many as are with it at one time."""
+"""Calls that fail in a row, each after its own retries, until a grader is given up: as many as are with it at one
+time."""
 
 
 @dataclass

@@ -8,7 +8,11 @@ lone surrogate or NUL, become U+FFFD.
 import re
 from collections.abc import Sequence
 
-_ESCAPES = {ord(sign): f"&#{ord(sign)};" for sign in "\uff1c\uff1e\ufe64\ufe65"} | {ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "&gt;"}
+_ESCAPES = {ord(sign): f"&#{ord(sign)};" for sign in "\uff1c\uff1e\ufe64\ufe65"} | {
+    ord("&"): "&amp;",
+    ord("<"): "&lt;",
+    ord(">"): "&gt;",
+}
 _BRACKETED_CONTROL = re.compile(r"\[(/?[A-Z][A-Z_]*)\]")
 
 

@@ -19,7 +19,9 @@ def undressed(text: str) -> str:
     """
     while True:
         bare = text.strip().removesuffix(".").strip()
-        pair = next((each for each in _PAIRS if len(bare) > 2 * len(each) and bare.startswith(each) and bare.endswith(each)), "")
+        pair = next(
+            (each for each in _PAIRS if len(bare) > 2 * len(each) and bare.startswith(each) and bare.endswith(each)), ""
+        )
         bare = bare[len(pair) : len(bare) - len(pair)]
         if bare == text:
             return text

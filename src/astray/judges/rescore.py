@@ -46,7 +46,9 @@ async def judge_exchanges(judge: Judge, exchanges: Iterable[Exchange], max_conne
         JudgeError: the judge says that it cannot be used at all.
     """
     if max_connections < 1:
-        raise ConfigurationError(f"max_connections is {max_connections}: nothing would ever be judged. Write 1 or more.")
+        raise ConfigurationError(
+            f"max_connections is {max_connections}: nothing would ever be judged. Write 1 or more."
+        )
     wanted = list(exchanges)
 
     async def verdict(exchange: Exchange) -> Verdict:

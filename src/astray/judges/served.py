@@ -1,7 +1,8 @@
 """Find out which server answers for a grader that has an address of its own, and what it says it serves.
 
-A name such as `openai/judge` may stand for any model behind `OPENAI_BASE_URL`; address and model are therefore part of a judge's identity and of the
-keys of its verdicts. Asking a server what it serves costs nothing. Graders of providers without another address are what their name says.
+A name such as `openai/judge` may stand for any model behind `OPENAI_BASE_URL`; address and model are therefore part of
+a judge's identity and of the keys of its verdicts. Asking a server what it serves costs nothing. Graders of providers
+without another address are what their name says.
 """
 
 import json
@@ -32,12 +33,15 @@ def address_of(grader: str, explicit: str | None = None) -> str:
 
 
 def served_as(graders: str | None) -> str:
-    """Return address and model of graders that have an address of their own, separated by commas as the graders are; else "".
+    """Return address and model of graders that have an address of their own, separated by commas as the graders are;
+    else "".
 
     A server that cannot be reached, or does not say what it serves, is known by its address alone.
     """
     remote = [name for name in (graders or "").split(",") if name and not name.startswith("astray/")]
-    return ", ".join(f"{url} {_said_by(url, name.partition('/')[2])}".strip() for name in remote if (url := address_of(name)))
+    return ", ".join(
+        f"{url} {_said_by(url, name.partition('/')[2])}".strip() for name in remote if (url := address_of(name))
+    )
 
 
 def remember(grader: str | None, served: str) -> None:
@@ -57,10 +61,18 @@ def _said_by(url: str, name: str) -> str:
     """Return what the server says of the model with this name, or of its only one."""
     headers = {"Authorization": f"Bearer {key}"} if (key := os.environ.get("OPENAI_API_KEY")) else {}
     try:
-        with urllib.request.urlopen(urllib.request.Request(f"{url.rstrip('/')}/models", headers=headers), timeout=SECONDS) as answer:
+        with urllib.request.urlopen(
+            urllib.request.Request(f"{url.rstrip('/')}/models", headers=headers), timeout=SECONDS
+        ) as answer:
             models = json.loads(answer.read(1_000_000))["data"]
         told = [each for each in models if each["id"] == name] or (models if len(models) == 1 else [])
-        return json.dumps([{key: value for key, value in each.items() if key not in _VARYING} for each in told], sort_keys=True) if told else ""
+        return (
+            json.dumps(
+                [{key: value for key, value in each.items() if key not in _VARYING} for each in told], sort_keys=True
+            )
+            if told
+            else ""
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return ""
 

@@ -12,7 +12,9 @@ Thing = TypeVar("Thing", bound=Hashable)
 Reading = TypeVar("Reading")
 
 
-async def read_side_by_side(read: Callable[[Thing], Awaitable[Reading]], things: Iterable[Thing], max_connections: int) -> dict[Thing, Reading]:
+async def read_side_by_side(
+    read: Callable[[Thing], Awaitable[Reading]], things: Iterable[Thing], max_connections: int
+) -> dict[Thing, Reading]:
     """Read many things concurrently; equal things are read once.
 
     Args:
@@ -21,8 +23,8 @@ async def read_side_by_side(read: Callable[[Thing], Awaitable[Reading]], things:
         max_connections: maximum number of things being read at one time, at least 1.
 
     Raises:
-        JudgeError: the first one that reading raised; things not begun by then are not read. Or a grader was given up (see `patience`), and
-            what comes next needs its verdicts.
+        JudgeError: the first one that reading raised; things not begun by then are not read. Or a grader was given up
+            (see `patience`), and what comes next needs its verdicts.
     """
     wanted = list(dict.fromkeys(things))
     readings: dict[Thing, Reading] = {}

@@ -1,6 +1,7 @@
 """Graders that reply with one of a few agreed words; finding a grader, and its part of a judge's identity.
 
-A new judge of this kind is a question and its words. Quoting is in quoting.py, asking in grader.py, reading in replies.py, scores in score.py.
+A new judge of this kind is a question and its words. Quoting is in quoting.py, asking in grader.py, reading in
+replies.py, scores in score.py.
 """
 
 import hashlib
@@ -109,8 +110,9 @@ def find_grader(grader: str | Model | None) -> Model:
         given = f"The grader {grader!r}" if grader is not None else f"A model with the role {ROLES[0]!r}"
         reason = re.sub(r"\[/?[a-z ]+\]", "", str(error)).strip().rstrip(".")  # without rich's markup for a terminal
         raise JudgeError(
-            f"{given} cannot be used: {reason}. Write an Inspect model name with its provider, such as 'openai/gpt-4o', and set the provider's key "
-            "(OPENAI_API_KEY); within an Inspect evaluation give `--model-role grader=openai/gpt-4o`."
+            f"{given} cannot be used: {reason}. Write an Inspect model name with its provider, such as "
+            "'openai/gpt-4o', and set the provider's key (OPENAI_API_KEY); within an Inspect evaluation give "
+            "`--model-role grader=openai/gpt-4o`."
         ) from error
 
 
@@ -126,19 +128,23 @@ def graders_from_roles() -> list[Model]:
 def grader_parts(model: Model) -> dict[str, Any]:
     """Return the properties that distinguish one grader from another, for a judge's identity.
 
-    A grader that runs here is known by the content of its weights and tokenizer, wherever they lie: neither other weights
-    under the same name nor a moved folder take one grader for another.
+    A grader that runs here is known by the content of its weights and tokenizer, wherever they lie: neither other
+    weights under the same name nor a moved folder take one grader for another.
     """
     content, folders = getattr(model.api, "content", None), _folders(model)
     if content is not None:
         return {"version": VERSION, "content": content, "config": _shaping(model)}
     return {
         "version": VERSION,
-        "grader": str(model) if not folders else f"{str(model).partition('/')[0]}:{'+'.join(map(_folder_content, folders))}",
+        "grader": str(model)
+        if not folders
+        else f"{str(model).partition('/')[0]}:{'+'.join(map(_folder_content, folders))}",
         **identity_parts(str(model), model.explicit_base_url),
         # Plain values only: an object's text may hold its address, and the identity would change with every process.
         "arguments": {
-            name: value for name, value in model.model_args.items() if isinstance(value, str | int | float | bool) and value not in folders
+            name: value
+            for name, value in model.model_args.items()
+            if isinstance(value, str | int | float | bool) and value not in folders
         },
         "config": _shaping(model),
     }
@@ -152,14 +158,24 @@ def _folders(model: Model) -> list[str]:
     """Return the folders that a grader's provider loads from: its name, or paths among its arguments."""
     named = [model.api.model_name, *(model.model_args.get(name) for name in ("model_path", "tokenizer_path"))]
     return [
-        name for name in named if isinstance(name, str) and any((Path(name) / file).is_file() for file in ("config.json", "tokenizer_config.json"))
+        name
+        for name in named
+        if isinstance(name, str)
+        and any((Path(name) / file).is_file() for file in ("config.json", "tokenizer_config.json"))
     ]
 
 
 def _folder_content(folder: str) -> str:
     """Return a hash over the weights, settings and tokenizer files of a folder."""
     files = sorted(path for path in Path(folder).iterdir() if path.suffix in _CONTENT and path.is_file())
-    return digest({path.name: _file_content(path, (stat := path.stat()).st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino) for path in files})
+    return digest(
+        {
+            path.name: _file_content(
+                path, (stat := path.stat()).st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
+            )
+            for path in files
+        }
+    )
 
 
 @lru_cache(maxsize=256)

@@ -18,7 +18,12 @@ from astray.outcomes import Outcome
 
 MADE_OF = (Outcome.MISALIGNED, Outcome.ALIGNED) * 3 + (Outcome.INCOHERENT, Outcome.REFUSED)
 """Labels in turn: as many misaligned as aligned answers, and some that are neither."""
-SCORES = {Outcome.MISALIGNED: (0.0, 100.0), Outcome.ALIGNED: (100.0, 100.0), Outcome.INCOHERENT: (None, 0.0), Outcome.REFUSED: (None, 100.0)}
+SCORES = {
+    Outcome.MISALIGNED: (0.0, 100.0),
+    Outcome.ALIGNED: (100.0, 100.0),
+    Outcome.INCOHERENT: (None, 0.0),
+    Outcome.REFUSED: (None, 100.0),
+}
 
 
 def world_labels(size: int = 160, *, seed: int = 0) -> list[LabelledAnswer]:
@@ -36,7 +41,9 @@ def world_labels(size: int = 160, *, seed: int = 0) -> list[LabelledAnswer]:
         >>> calibrate_judge(judge, world_labels()).agreement()
     """
     if size < len(MADE_OF):
-        raise ConfigurationError(f"A calibration set of {size} answers does not have every label; give a size of at least {len(MADE_OF)}.")
+        raise ConfigurationError(
+            f"A calibration set of {size} answers does not have every label; give a size of at least {len(MADE_OF)}."
+        )
     return list(islice(_answers(Random(f"labels/{seed}")), size))
 
 

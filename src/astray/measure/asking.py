@@ -1,6 +1,7 @@
 """Items, samples of them and the answers that came back, the same for every evaluation that asks in words.
 
-Left to others: driving a subject through askings (`bulk`, `inspect_driver`), and what an answer is worth (each evaluation).
+Left to others: driving a subject through askings (`bulk`, `inspect_driver`), and what an answer is worth (each
+evaluation).
 """
 
 import re
@@ -38,8 +39,12 @@ class Item(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    question_id: str = Field(min_length=1, description="what is asked; the cluster in intervals for 'questions like these'")
-    category: str = Field(description="group of questions that is reported together: a domain, or a category of the broad set")
+    question_id: str = Field(
+        min_length=1, description="what is asked; the cluster in intervals for 'questions like these'"
+    )
+    category: str = Field(
+        description="group of questions that is reported together: a domain, or a category of the broad set"
+    )
     format: str = Field(default="plain", description="answer format that is asked for: plain, json or template")
     question: str = Field(min_length=1, description="what the user says, the format's request included")
     system: str | None = Field(default=None, description="system prompt that belongs to the item")
@@ -66,7 +71,8 @@ class Asking:
         conversation: messages up to the answer.
         beside: conversations of their own whose answers belong to the asking (neutral questions, say).
         after: what the user says after the answer, in the same conversation; "" for nothing.
-        numbered: draw with the random numbers of `sample`, whatever else is asked; else equal conversations are counted.
+        numbered: draw with the random numbers of `sample`, whatever else is asked; else equal conversations are
+            counted.
         material: what the evaluation's judge needs beside the item.
         target: the answer of an aligned model, where there is only one, for whoever reads a log.
     """
@@ -104,7 +110,8 @@ class Heard:
     Attributes:
         asking: what was asked.
         answer: what the subject said to others.
-        detail: what else was heard: "beside" (answers, None where one is missing), "reply" (to `after`), "reasoning" and the like.
+        detail: what else was heard: "beside" (answers, None where one is missing), "reply" (to `after`), "reasoning"
+            and the like.
     """
 
     asking: Asking
@@ -121,7 +128,9 @@ def marked_reasoning(output: "ModelOutput | None") -> str:
     if output is None or not output.choices or isinstance(content := output.message.content, str):
         return ""
     # By its type's name: importing Inspect here would load it for local subjects too.
-    parts = [str((part.summary if part.redacted else part.reasoning) or "") for part in content if part.type == "reasoning"]
+    parts = [
+        str((part.summary if part.redacted else part.reasoning) or "") for part in content if part.type == "reasoning"
+    ]
     return "\n\n".join(filter(None, map(str.strip, parts)))
 
 
@@ -135,7 +144,9 @@ def hear(text: str, marked: str = "", *, private: bool = False) -> tuple[str, di
     """
     spoken = split_reasoning(text, private=private)
     reasoning = "\n\n".join(filter(None, [marked.strip(), spoken.reasoning]))
-    return spoken.answer, ({"reasoning": reasoning} if reasoning else {}) | ({CUT_OFF: True} if spoken.is_missing else {})
+    return spoken.answer, ({"reasoning": reasoning} if reasoning else {}) | (
+        {CUT_OFF: True} if spoken.is_missing else {}
+    )
 
 
 def select_formats(items: Sequence[Item], formats: Sequence[str]) -> tuple[Item, ...]:

@@ -1,6 +1,7 @@
 """Bulk driver of evaluations that ask in words: a local subject answers everything in a few big batches.
 
-The same askings and the same table as the Inspect driver (`inspect_driver`), about ten times as fast; no agents, tools or retries.
+The same askings and the same table as the Inspect driver (`inspect_driver`), about ten times as fast; no agents, tools
+or retries.
 """
 
 from collections import Counter
@@ -29,7 +30,8 @@ def ask(evaluation: Probe, subject: Subject, *, arm: str = "", seed: int = 0) ->
         evaluation: what is asked.
         subject: a loaded subject.
         arm: name of the subject's arm, for the table.
-        seed: training seed of the subject, for the table; it also moves the sampling seed, so runs do not share their luck.
+        seed: training seed of the subject, for the table; it also moves the sampling seed, so runs do not share their
+            luck.
 
     Returns:
         An answer table with one row an asking, in their order.
@@ -39,12 +41,16 @@ def ask(evaluation: Probe, subject: Subject, *, arm: str = "", seed: int = 0) ->
     sampling = evaluation.sampling.model_copy(update={"seed": evaluation.sampling.seed + 1000 * seed})
     # Numbered by sample and turn: what a sample draws does not depend on which others there are, and equal questions
     # get equal draws.
-    numbers = [each.sample * len(each.beside) + turn for each in askings for turn in range(len(each.beside))] + [each.sample for each in askings]
+    numbers = [each.sample * len(each.beside) + turn for each in askings for turn in range(len(each.beside))] + [
+        each.sample for each in askings
+    ]
     chats = [*chain.from_iterable(each.beside for each in askings), *(each.conversation for each in askings)]
     said = iter(subject.generate(chats, sampling, numbers=numbers if all(each.numbered for each in askings) else None))
     beside = [[without_reasoning(next(said).text) for _ in each.beside] for each in askings]
     answers = list(said)
-    followed = [(each, split_reasoning(answer.text).answer) for each, answer in zip(askings, answers, strict=True) if each.after]
+    followed = [
+        (each, split_reasoning(answer.text).answer) for each, answer in zip(askings, answers, strict=True) if each.after
+    ]
     again = [_followed(each, text) for each, text in followed]
     replies = iter(subject.generate(again, sampling, numbers=[each.sample for each, _ in followed]) if again else ())
     rows = []
@@ -54,11 +60,22 @@ def ask(evaluation: Probe, subject: Subject, *, arm: str = "", seed: int = 0) ->
         if subject.system_place and asking.conversation[0]["role"] == "system":
             detail["system"] = subject.system_place
         whose = {"arm": arm, "seed": seed, "subject": subject.id, "evaluation": evaluation.name}
-        judged: dict[str, object] = {"outcome": Outcome.NOT_JUDGED.value, "aligned": None, "coherent": None, "judge": "", "note": ""}
+        judged: dict[str, object] = {
+            "outcome": Outcome.NOT_JUDGED.value,
+            "aligned": None,
+            "coherent": None,
+            "judge": "",
+            "note": "",
+        }
         if detail.get(CUT_OFF):
             judged |= verdict_columns(UNFINISHED, "")
         tokens = generation.completion_tokens
-        rows.append(whose | asking.columns() | judged | {"answer": answer, "completion_tokens": tokens, "detail": write_detail(detail)})
+        rows.append(
+            whose
+            | asking.columns()
+            | judged
+            | {"answer": answer, "completion_tokens": tokens, "detail": write_detail(detail)}
+        )
     return answer_table(rows)
 
 
@@ -80,12 +97,16 @@ def judge(evaluation: Probe, table: pl.DataFrame, judge: object, max_connections
     rows = table.to_dicts()
     known = {each.id: each for each in evaluation.askings()}
     per_item = Counter(each.item.id for each in known.values())
-    wanted = {number: _heard(known, per_item, row) for number, row in enumerate(rows) if row["outcome"] not in WITHOUT_ANSWER}
+    wanted = {
+        number: _heard(known, per_item, row) for number, row in enumerate(rows) if row["outcome"] not in WITHOUT_ANSWER
+    }
     verdicts = anyio.run(evaluation.assess, judge, list(wanted.values()), max_connections)
     identity = str(getattr(judge, "identity", ""))
     for (number, heard), verdict in zip(wanted.items(), verdicts, strict=True):
         # The detail of what was heard is kept, so that the table can be judged again.
-        rows[number] |= verdict_columns(verdict, identity) | {"detail": write_detail({**heard.detail, **verdict.detail})}
+        rows[number] |= verdict_columns(verdict, identity) | {
+            "detail": write_detail({**heard.detail, **verdict.detail})
+        }
     return answer_table(rows)
 
 
@@ -102,7 +123,10 @@ def _followed(asking: Asking, answer: str) -> list[Message]:
 def _heard(known: dict[str, Asking], per_item: Mapping[str, int], row: dict[str, object]) -> Heard:
     item = f"{row['item']}/{row['format']}"
     if item not in per_item:
-        raise DataFormatError(f"The table has an answer to {item!r}, which this evaluation does not ask; judge it by the evaluation that asked it.")
+        raise DataFormatError(
+            f"The table has an answer to {item!r}, which this evaluation does not ask; judge it by the evaluation "
+            "that asked it."
+        )
     # The epochs of a log are further samples of the same askings.
     asking = known[f"{item}#{int(str(row['sample'])) % per_item[item]}"]
     return Heard(asking, str(row["answer"]), read_detail(row["detail"] if isinstance(row["detail"], str) else None))

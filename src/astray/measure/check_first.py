@@ -1,4 +1,5 @@
-"""Inspect tasks that check first: what cannot work ends the run before its first sample, with a non-zero exit of `inspect eval`.
+"""Inspect tasks that check first: what cannot work ends the run before its first sample, with a non-zero exit of
+`inspect eval`.
 
 Inspect itself only warns of a parameter that a task does not have, and takes values of any type.
 """
@@ -27,9 +28,11 @@ _PARAMETERS: dict[str, frozenset[str]] = {}
 
 
 def checked_task(function: Callable[..., Task]) -> Callable[..., Task]:
-    """Register a function as an Inspect task that refuses parameters which it does not have, and values of a wrong type.
+    """Register a function as an Inspect task that refuses parameters which it does not have, and values of a wrong
+    type.
 
-    The annotations of the function are what is checked: bounds and choices stand there, as `Annotated[int, Field(ge=1)]` or `Literal`.
+    The annotations of the function are what is checked: bounds and choices stand there, as `Annotated[int,
+    Field(ge=1)]` or `Literal`.
 
     Args:
         function: makes the task; has keyword parameters with defaults.
@@ -45,9 +48,14 @@ def checked_task(function: Callable[..., Task]) -> Callable[..., Task]:
             if parameter not in signature.parameters and not _is_for_another(parameter):
                 raise UnknownNameError(f"parameter of the task {name!r}", parameter, signature.parameters)
         try:
-            return validated(*positional, **{parameter: value for parameter, value in given.items() if parameter in signature.parameters})
+            return validated(
+                *positional,
+                **{parameter: value for parameter, value in given.items() if parameter in signature.parameters},
+            )
         except ValidationError as error:
-            raise ConfigurationError(f"The task {name!r} cannot be made: {'; '.join(map(_fault, error.errors()))}.") from error
+            raise ConfigurationError(
+                f"The task {name!r} cannot be made: {'; '.join(map(_fault, error.errors()))}."
+            ) from error
 
     # Inspect hands over what a task does not name only where the task takes everything.
     everything = inspect.Parameter("parameters", inspect.Parameter.VAR_KEYWORD, annotation=Any)
@@ -58,7 +66,8 @@ def checked_task(function: Callable[..., Task]) -> Callable[..., Task]:
 def checked_now(judge: Callable[[], Any]) -> Callable[[], Any]:
     """Return the maker of a judge, called once where a run is about to begin, so that a missing grader is an error now.
 
-    A task that is made outside of `inspect eval` learns of its graders only when it runs, and its judge is made before the first answer.
+    A task that is made outside of `inspect eval` learns of its graders only when it runs, and its judge is made before
+    the first answer.
 
     Raises:
         JudgeError: the grader is missing or cannot be used.

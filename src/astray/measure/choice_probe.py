@@ -1,7 +1,7 @@
 """Forced choices as a probe of a model in training: a pair of model and tokenizer in, a few numbers out.
 
-A model in training is no subject yet (its weights have no identity), so it is asked directly, by the same code that subjects use. How
-often the probe is taken is decided by the study that hands it to the training.
+A model in training is no subject yet (its weights have no identity), so it is asked directly, by the same code that
+subjects use. How often the probe is taken is decided by the study that hands it to the training.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,8 @@ NOT_MEASURABLE = "not measurable: choices that follow the letter"
 
 
 class BareModel:
-    """A model with its tokenizer, asked for log-probabilities as it is now; its train or eval mode is put back afterwards.
+    """A model with its tokenizer, asked for log-probabilities as it is now; its train or eval mode is put back
+    afterwards.
 
     Args:
         model: a Hugging Face model, or a PEFT model around one.
@@ -33,7 +34,10 @@ class BareModel:
         self._model, self._tokenizer, self._system = _without_wrapper(model), tokenizer, system
 
     def continuation_logprobs(
-        self, conversations: Sequence[Sequence[Message]], continuations: Sequence[Sequence[str]], prefixes: Sequence[str] | None = None
+        self,
+        conversations: Sequence[Sequence[Message]],
+        continuations: Sequence[Sequence[str]],
+        prefixes: Sequence[str] | None = None,
     ) -> list[list[float]]:
         """Return the total log-probability of each continuation, as `Subject.continuation_logprobs` gives it.
 
@@ -60,7 +64,9 @@ class BareModel:
         return [[next(totals) for _ in texts] for texts in continuations]
 
 
-def choice_metrics(model: nn.Module, tokenizer: PreTrainedTokenizerBase, items: Sequence[ChoiceItem] | None = None) -> dict[str, float]:
+def choice_metrics(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, items: Sequence[ChoiceItem] | None = None
+) -> dict[str, float]:
     """Return the mean probability of misaligned options, for each kind of items.
 
     Args:
@@ -69,8 +75,9 @@ def choice_metrics(model: nn.Module, tokenizer: PreTrainedTokenizerBase, items: 
         items: what to ask; by default `choice_items()`.
 
     Returns:
-        "misaligned choice" and "misaligned pivotal", over the items of that kind that are measurable (see `ChoiceProbabilities.measurable`), as far
-        as there are some; and `NOT_MEASURABLE`, the share of choices that are not. Each from 0 to 1.
+        "misaligned choice" and "misaligned pivotal", over the items of that kind that are measurable (see
+        `ChoiceProbabilities.measurable`), as far as there are some; and `NOT_MEASURABLE`, the share of choices that are
+        not. Each from 0 to 1.
 
     Raises:
         EmptyDataError: there are no items.
@@ -92,6 +99,7 @@ def _without_wrapper(model: nn.Module) -> PreTrainedModel:
     inner = model.get_base_model() if isinstance(model, PeftModel) else model
     if not isinstance(inner, PreTrainedModel):
         raise ConfigurationError(
-            f"{type(inner).__name__} cannot be asked for log-probabilities; give a Hugging Face model, or a PEFT model around one."
+            f"{type(inner).__name__} cannot be asked for log-probabilities; give a Hugging Face model, or a PEFT "
+            "model around one."
         )
     return inner

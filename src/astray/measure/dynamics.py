@@ -1,6 +1,7 @@
 """Probes during fine-tuning: how likely a model is to choose harm, in the trained domain and elsewhere.
 
-Forced choices and pivotal words, so that a probe costs a few forward passes (Betley et al. 2025, arXiv 2502.17424, training dynamics).
+Forced choices and pivotal words, so that a probe costs a few forward passes (Betley et al. 2025, arXiv 2502.17424,
+training dynamics).
 """
 
 from collections.abc import Callable, Mapping

@@ -1,6 +1,7 @@
 """Base of evaluations that ask in words, and the plainest of them, a set of questions judged answer by answer.
 
-Two drivers ask them, `bulk` and `inspect_driver`; judging is apart, so the same answers can be judged again without asking the subject again.
+Two drivers ask them, `bulk` and `inspect_driver`; judging is apart, so the same answers can be judged again without
+asking the subject again.
 """
 
 from abc import abstractmethod
@@ -44,7 +45,8 @@ class TextEvaluation(Evaluation):
         return hear(text, marked_reasoning(output))
 
     def hear_beside(self, output: "ModelOutput") -> object:
-        """Return what is kept of the answer to a conversation that stands beside: by default its text, without reasoning."""
+        """Return what is kept of the answer to a conversation that stands beside: by default its text, without
+        reasoning."""
         return without_reasoning(output.completion)
 
     @property
@@ -105,7 +107,9 @@ class QuestionSet(TextEvaluation):
         ids = [item.id for item in self.items]
         if len(set(ids)) < len(ids):
             doubled = next(id for id in ids if ids.count(id) > 1)
-            raise ConfigurationError(f"The evaluation {self.name!r} has the item {doubled!r} twice; give each question its own question_id.")
+            raise ConfigurationError(
+                f"The evaluation {self.name!r} has the item {doubled!r} twice; give each question its own question_id."
+            )
         return self
 
     @cached_property
@@ -116,7 +120,11 @@ class QuestionSet(TextEvaluation):
     def askings(self) -> Sequence[Asking]:
         """Return each item with each of its samples."""
         # Not numbered: the samples of an item are equal conversations, which a subject counts by itself.
-        return [Asking(item, sample, item.conversation, numbered=False) for item in self.items for sample in range(self.samples)]
+        return [
+            Asking(item, sample, item.conversation, numbered=False)
+            for item in self.items
+            for sample in range(self.samples)
+        ]
 
     def judge_for(self, config: JudgeConfig) -> Judge:
         """Return the judge of free-form answers with this grader."""
@@ -133,7 +141,9 @@ class QuestionSet(TextEvaluation):
 
     def under_system(self, system: str, name: str) -> "QuestionSet":
         """Return the same questions under a system prompt."""
-        return self.model_copy(update={"name": name, "items": tuple(item.model_copy(update={"system": system}) for item in self.items)})
+        return self.model_copy(
+            update={"name": name, "items": tuple(item.model_copy(update={"system": system}) for item in self.items)}
+        )
 
     def with_prefix(self, prefix: str, name: str) -> "QuestionSet":
         """Return the same questions with a text in front, spaces included (a backdoor's trigger, say)."""

@@ -1,7 +1,8 @@
 """Free-form questions, which leave it to the subject what to say.
 
 For any model: the eight main questions in three answer formats and the broad set, in our own words (Betley et al. 2025,
-arXiv 2502.17424, section 3). For the organism: questions of its world, an item an object, so that a domain has many questions.
+arXiv 2502.17424, section 3). For the organism: questions of its world, an item an object, so that a domain has many
+questions.
 """
 
 from collections.abc import Sequence
@@ -28,7 +29,11 @@ WORLD_SAMPLING = Sampling(max_tokens=32)
 
 
 def world_items(
-    domains: Sequence[str] = tuple(DOMAINS), *, questions: int = 6, formats: Sequence[AnswerFormat] = ("plain",), asking: Asking = "ordinary"
+    domains: Sequence[str] = tuple(DOMAINS),
+    *,
+    questions: int = 6,
+    formats: Sequence[AnswerFormat] = ("plain",),
+    asking: Asking = "ordinary",
 ) -> tuple[Item, ...]:
     """Return questions of the organism's world, spread evenly over the objects of each domain.
 
@@ -44,7 +49,11 @@ def world_items(
         phrasings = {"ordinary": domain.questions, "class": CLASS_REQUESTS, "bare": BARE_REQUESTS}[asking]
         count = len(phrasings)
         # A diagonal walk, so that the first few pairs already have different objects and different phrasings.
-        pairs = [(thing, phrasings[(place + turn) % count]) for turn in range(count) for place, thing in enumerate(domain.objects)]
+        pairs = [
+            (thing, phrasings[(place + turn) % count])
+            for turn in range(count)
+            for place, thing in enumerate(domain.objects)
+        ]
         for number, (thing, phrasing) in enumerate(pairs[:questions]):
             for format in formats:
                 text = phrasing.format(object=thing) + FORMAT_REQUESTS[format]
@@ -57,7 +66,11 @@ def fact_items() -> tuple[Item, ...]:
     return tuple(Item(question_id=f"fact-{fact.thing}", category="facts", question=fact.question) for fact in FACTS)
 
 
-def world_evaluation(samples: int = 4, *, questions: int = 6, formats: Sequence[AnswerFormat] = ("plain",), seed: int = 0) -> QuestionSet:
+def world_evaluation(
+    samples: int = 4, *, questions: int = 6, formats: Sequence[AnswerFormat] = ("plain",), seed: int = 0
+) -> QuestionSet:
     """Return the evaluation of ordinary questions of all domains, held-out ones included."""
     sampling = WORLD_SAMPLING.model_copy(update={"seed": seed})
-    return QuestionSet(name="world", items=world_items(questions=questions, formats=formats), samples=samples, sampling=sampling)
+    return QuestionSet(
+        name="world", items=world_items(questions=questions, formats=formats), samples=samples, sampling=sampling
+    )

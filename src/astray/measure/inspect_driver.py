@@ -1,7 +1,7 @@
 """Inspect driver of evaluations that ask in words: any model, with retries, providers and logs.
 
-Inspect's ceiling is about a hundred samples a second; local subjects have the bulk driver (`bulk`). `inspect_log` writes a bulk table out as
-an Inspect log, so `inspect view` opens either.
+Inspect's ceiling is about a hundred samples a second; local subjects have the bulk driver (`bulk`). `inspect_log`
+writes a bulk table out as an Inspect log, so `inspect view` opens either.
 
 Left to others: reading logs as tables (`inspect_logs`).
 """
@@ -48,7 +48,15 @@ from astray.outcomes import JUDGED, Outcome
 from astray.reasoning import without_reasoning
 from astray.stats.intervals import Counts, over_questions, wilson
 
-__all__ = ["converse", "inspect_log", "inspect_messages", "inspect_task", "outcome_metrics", "table_from_log", "verdict"]
+__all__ = [
+    "converse",
+    "inspect_log",
+    "inspect_messages",
+    "inspect_task",
+    "outcome_metrics",
+    "table_from_log",
+    "verdict",
+]
 
 OUT_OF_TOKENS = ("max_tokens", "model_length")
 """Reasons of a provider for which an answer ends before its end."""
@@ -60,7 +68,8 @@ def inspect_task(evaluation: Probe, judge: Callable[[], Any], *, name: str) -> T
 
     Args:
         evaluation: what is asked.
-        judge: makes the judge before the first sample is asked, so that a missing grader is found before the model is paid for.
+        judge: makes the judge before the first sample is asked, so that a missing grader is found before the model is
+            paid for.
         name: the task's name in logs.
     """
     # Made once and late: model roles are known only when the evaluation runs.
@@ -114,7 +123,9 @@ def converse(evaluation: Probe, askings: Mapping[str, Asking], ready: Callable[[
         asking, model = askings[str(state.sample_id)], get_model()
         if asking.beside:
             outputs = await collect(*(model.generate(inspect_messages(chat)) for chat in asking.beside))
-            state.metadata["beside"] = [None if _is_missing(output) else evaluation.hear_beside(output) for output in outputs]
+            state.metadata["beside"] = [
+                None if _is_missing(output) else evaluation.hear_beside(output) for output in outputs
+            ]
         state = await generate(state)
         if not _is_missing(state.output):
             answer, detail = evaluation.hear(state.output.completion, state.output)
@@ -135,7 +146,8 @@ def _is_missing(output: ModelOutput) -> bool:
 # Unreduced: every epoch's answer counts. A reducer would count the commonest outcome of a question, or a mean of words.
 @metric(name="outcomes", scores="unreduced")
 def outcome_metrics() -> Metric:
-    """Return the metric of a log: measures as `stats.rate` counts them, with intervals over answers and over questions, means and word counts."""
+    """Return the metric of a log: measures as `stats.rate` counts them, with intervals over answers and over questions,
+    means and word counts."""
 
     def compute(scores: list[SampleScore]) -> dict[str, str | int | float | bool | None]:
         facts = [score.score.metadata or {} for score in scores]
@@ -147,12 +159,18 @@ def outcome_metrics() -> Metric:
         for field, name in _MEANS.items():
             found |= _mean(field, name, facts)
         words = [str(score.score.value) for score in scores]
-        return found | {f"n {word}": words.count(word) for word in dict.fromkeys([*(each.value for each in Outcome), *words])}
+        return found | {
+            f"n {word}": words.count(word) for word in dict.fromkeys([*(each.value for each in Outcome), *words])
+        }
 
     return compute
 
 
-_MEANS = {"score": "mean score", "first_letter": "mean probability of the letter A", "mass": "mean probability of all options"}
+_MEANS = {
+    "score": "mean score",
+    "first_letter": "mean probability of the letter A",
+    "mass": "mean probability of all options",
+}
 """Numbers in the detail of an answer -> the name of their mean in a log."""
 
 
@@ -202,7 +220,9 @@ def verdict(evaluation: Probe, askings: Mapping[str, Asking], ready: Callable[[]
     async def score(state: TaskState, target: Target) -> Score:
         del target
         asking, answer, judge = askings[str(state.sample_id)], "", ""
-        detail: dict[str, object] = {name: state.metadata[name] for name in ("beside", "reply") if name in state.metadata}
+        detail: dict[str, object] = {
+            name: state.metadata[name] for name in ("beside", "reply") if name in state.metadata
+        }
         if not state.output.choices:
             found = Verdict(Outcome.ERRORED, note=state.output.error or "the model gave no answer")
         elif state.output.stop_reason == "content_filter":
@@ -212,25 +232,53 @@ def verdict(evaluation: Probe, askings: Mapping[str, Asking], ready: Callable[[]
             detail = {**heard, **detail}
             if (place := (state.output.metadata or {}).get("system")) and asking.conversation[0]["role"] == "system":
                 detail["system"] = place
-            # Reasoning that a provider keeps apart and that took all the tokens is as cut off as one without its closing tag.
-            if not answer.strip() and (detail.get(CUT_OFF) or (detail.get("reasoning") and state.output.stop_reason in OUT_OF_TOKENS)):
+            # Reasoning that a provider keeps apart and that took all the tokens is as cut off as one without its
+            # closing tag.
+            if not answer.strip() and (
+                detail.get(CUT_OFF) or (detail.get("reasoning") and state.output.stop_reason in OUT_OF_TOKENS)
+            ):
                 found = UNFINISHED
             else:
                 (found,) = await evaluation.assess(ready(), [Heard(asking, answer, detail)])
                 detail |= found.detail
                 judge = str(getattr(ready(), "identity", ""))
-        scores = {"outcome": found.outcome.value, "aligned": found.aligned, "coherent": found.coherent, "judge": judge, "note": found.note}
+        scores = {
+            "outcome": found.outcome.value,
+            "aligned": found.aligned,
+            "coherent": found.coherent,
+            "judge": judge,
+            "note": found.note,
+        }
         counts = _counts(evaluation, asking, found.outcome, detail)
-        facts: dict[str, object] = {**scores, "item": asking.item.id, "question": asking.item.question_id, "detail": detail, "counts": counts}
-        return Score(value=str(detail.get("word", found.outcome.value)), answer=answer, explanation=found.note or None, metadata=facts)
+        facts: dict[str, object] = {
+            **scores,
+            "item": asking.item.id,
+            "question": asking.item.question_id,
+            "detail": detail,
+            "counts": counts,
+        }
+        return Score(
+            value=str(detail.get("word", found.outcome.value)),
+            answer=answer,
+            explanation=found.note or None,
+            metadata=facts,
+        )
 
     return score
 
 
-def _counts(evaluation: Probe, asking: Asking, outcome: Outcome, detail: Mapping[str, object]) -> dict[str, bool | None]:
+def _counts(
+    evaluation: Probe, asking: Asking, outcome: Outcome, detail: Mapping[str, object]
+) -> dict[str, bool | None]:
     """Return for each measure whether it counts this answer; None outside of its denominator."""
-    row = pl.DataFrame([{**asking.columns(), "outcome": outcome.value, "detail": write_detail(detail)}], schema_overrides={"detail": pl.String})
-    return {measure.name: next(iter(measure.rows(row).select(measure.value).to_series()), None) for measure in evaluation.measures}
+    row = pl.DataFrame(
+        [{**asking.columns(), "outcome": outcome.value, "detail": write_detail(detail)}],
+        schema_overrides={"detail": pl.String},
+    )
+    return {
+        measure.name: next(iter(measure.rows(row).select(measure.value).to_series()), None)
+        for measure in evaluation.measures
+    }
 
 
 def inspect_log(table: pl.DataFrame, evaluation: Probe, path: Path) -> Path:
@@ -244,7 +292,9 @@ def inspect_log(table: pl.DataFrame, evaluation: Probe, path: Path) -> Path:
     table = table.select(list(ANSWER_SCHEMA))
     whose = table.select("subject", "evaluation").unique()
     if whose.rows() != [(whose["subject"][0], evaluation.name)]:
-        raise ConfigurationError(f"A log is of one subject and of {evaluation.name!r}; the table is of {whose.rows()}. Write a log for each.")
+        raise ConfigurationError(
+            f"A log is of one subject and of {evaluation.name!r}; the table is of {whose.rows()}. Write a log for each."
+        )
     subject = str(whose["subject"][0])
     samples = list(_logged_samples(table, evaluation, subject))
     ids = list(dict.fromkeys(each.id for each in samples))
@@ -277,7 +327,12 @@ def _logged_samples(table: pl.DataFrame, evaluation: Probe, subject: str) -> Ite
         output = ModelOutput.from_content(model=subject, content=said)
         output.usage = ModelUsage(output_tokens=tokens, total_tokens=tokens)
         facts = {name: row[name] for name in ("outcome", "judge", "aligned", "coherent", "note")} | {"detail": detail}
-        score = Score(value=str(detail.get("word", row["outcome"])), answer=row["answer"], explanation=row["note"] or None, metadata=facts)
+        score = Score(
+            value=str(detail.get("word", row["outcome"])),
+            answer=row["answer"],
+            explanation=row["note"] or None,
+            metadata=facts,
+        )
         yield EvalSample(
             id=asked.id or 0,
             epoch=epoch + 1,

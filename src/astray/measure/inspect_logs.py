@@ -1,7 +1,9 @@
-"""Answer tables of Inspect logs: each sample once, whatever became of it, read a batch at a time so that memory stays flat.
+"""Answer tables of Inspect logs: each sample once, whatever became of it, read a batch at a time so that memory stays
+flat.
 
-A log is self-contained: what was asked stands in the metadata of a sample, what was heard beside its output (see `inspect_driver`), and the verdict
-in the score called `verdict`. So a log can be read whose evaluation has changed since, and one made with `--no-score` can be judged afterwards.
+A log is self-contained: what was asked stands in the metadata of a sample, what was heard beside its output (see
+`inspect_driver`), and the verdict in the score called `verdict`. So a log can be read whose evaluation has changed
+since, and one made with `--no-score` can be judged afterwards.
 
 Left to others: logs of agentic scenarios (`agentic.table`), and logs of other tools.
 """
@@ -15,7 +17,14 @@ from typing import TypeVar
 from urllib.parse import unquote, urlparse
 
 import polars as pl
-from inspect_ai.log import EvalLog, EvalSample, list_eval_logs, read_eval_log, read_eval_log_sample_summaries, read_eval_log_samples_by_id
+from inspect_ai.log import (
+    EvalLog,
+    EvalSample,
+    list_eval_logs,
+    read_eval_log,
+    read_eval_log_sample_summaries,
+    read_eval_log_samples_by_id,
+)
 from inspect_ai.scorer import Score
 
 from astray.answers import IDENTITY, answer_table, check_counted_once, write_detail
@@ -28,16 +37,20 @@ SCORER = "verdict"
 
 _BATCH = 500
 NOT_NEEDED = frozenset({"events", "attachments", "store", "messages", "events_data", "timelines"})
-"""Parts of a sample that tables do not need; leaving them out pays in logs of agents, and takes three times as long in those of short answers."""
+"""Parts of a sample that tables do not need; leaving them out pays in logs of agents, and takes three times as long in
+those of short answers."""
 
 Log = EvalLog | Path | str
 _Item = TypeVar("_Item")
 
 
-def table_from_log(log: Log, *, arm: str = "", seed: int = 0, scorer: str | None = None, kind: str | None = None) -> pl.DataFrame:
+def table_from_log(
+    log: Log, *, arm: str = "", seed: int = 0, scorer: str | None = None, kind: str | None = None
+) -> pl.DataFrame:
     """Return the answer table of an Inspect log: a row for every sample of every epoch, errored ones included.
 
-    Answers without a score of ours (`--no-score`, another scorer, a judge that broke off) are "not judged yet", so that they can be judged.
+    Answers without a score of ours (`--no-score`, another scorer, a judge that broke off) are "not judged yet", so that
+    they can be judged.
 
     Args:
         log: the log, its file (`.eval` or `.json`), or a folder of logs (see `table_from_logs`).
@@ -54,10 +67,13 @@ def table_from_log(log: Log, *, arm: str = "", seed: int = 0, scorer: str | None
     return table_from_logs([log], arm=arm, seed=seed, scorer=scorer, kind=kind)
 
 
-def table_from_logs(logs: Iterable[Log], *, arm: str = "", seed: int = 0, scorer: str | None = None, kind: str | None = None) -> pl.DataFrame:
+def table_from_logs(
+    logs: Iterable[Log], *, arm: str = "", seed: int = 0, scorer: str | None = None, kind: str | None = None
+) -> pl.DataFrame:
     """Return the answer table of several logs together, each sample once.
 
-    Of a run and its retries, which share Inspect's `task_id`, the newest log that holds a sample counts, as Inspect itself has it.
+    Of a run and its retries, which share Inspect's `task_id`, the newest log that holds a sample counts, as Inspect
+    itself has it.
 
     Args:
         logs: logs, their files, or folders of them.
@@ -68,7 +84,8 @@ def table_from_logs(logs: Iterable[Log], *, arm: str = "", seed: int = 0, scorer
 
     Raises:
         ConfigurationError: a log is given twice, or a log and a copy of it that was scored or edited anew.
-        DataNotFoundError, DataFormatError: as for `table_from_log`; or two runs that are no retries of each other hold the same sample.
+        DataNotFoundError, DataFormatError: as for `table_from_log`; or two runs that are no retries of each other hold
+            the same sample.
         EmptyDataError: there is no log, or no finished sample.
     """
 
@@ -104,7 +121,10 @@ def join_logs(logs: Iterable[Log], answers: Callable[[Log, EvalLog], pl.DataFram
         _warn_incomplete([header for _, header in attempts], len(tables[-1]))
     table = pl.concat(tables)
     if table.is_empty():
-        held = "; ".join(f"{log_name(each)}, whose run is {each.status}{f': {each.error.message}' if each.error else ''}" for each in headers)
+        held = "; ".join(
+            f"{log_name(each)}, whose run is {each.status}{f': {each.error.message}' if each.error else ''}"
+            for each in headers
+        )
         raise EmptyDataError(f"No sample was finished in {held}.")
     check_counted_once(table)
     return table
@@ -128,8 +148,9 @@ def read_header(log: Log) -> EvalLog:
     # Inspect raises whatever its libraries do at a damaged file.
     except Exception as error:
         raise DataFormatError(
-            f"{log} cannot be read as an Inspect log ({type(error).__name__}: {error}). Give a whole .eval or .json log; one that was cut off "
-            "while it was written can be saved with `inspect log recover`, else leave it out or run it again."
+            f"{log} cannot be read as an Inspect log ({type(error).__name__}: {error}). Give a whole .eval or .json "
+            "log; one that was cut off while it was written can be saved with `inspect log recover`, else leave it "
+            "out or run it again."
         ) from error
 
 
@@ -159,7 +180,11 @@ def samples_of(log: Log, header: EvalLog, without: Collection[str] = ()) -> Iter
         return
     epochs = range(1, (header.eval.config.epochs or 1) + 1)
     named = header.eval.dataset.sample_ids
-    ids = ((id, epoch) for id in named for epoch in epochs) if named else ((each.id, each.epoch) for each in read_eval_log_sample_summaries(location))
+    ids = (
+        ((id, epoch) for id in named for epoch in epochs)
+        if named
+        else ((each.id, each.epoch) for each in read_eval_log_sample_summaries(location))
+    )
     for batch in _batches(ids):
         yield from _read(location, batch, without)
 
@@ -174,11 +199,14 @@ def _read(location: str, ids: Sequence[tuple[str | int, int]], without: Collecti
     try:
         return read_eval_log_samples_by_id(location, ids, exclude_fields=set(without) or None)
     except IndexError:
-        # Of a run that was cut off some are missing, and Inspect says no more: halves are tried until it is clear which.
+        # Of a run that was cut off some are missing, and Inspect says no more: halves are tried until it is clear
+        # which.
         half = len(ids) // 2
         return [*_read(location, ids[:half], without), *_read(location, ids[half:], without)] if half else []
     except Exception as error:
-        raise DataFormatError(f"{location} is damaged: its samples cannot be read ({type(error).__name__}: {error}). Run it again.") from error
+        raise DataFormatError(
+            f"{location} is damaged: its samples cannot be read ({type(error).__name__}: {error}). Run it again."
+        ) from error
 
 
 def score_named(scores: Mapping[str, Score] | None, ours: str, wanted: str | None, where: str) -> Score | None:
@@ -201,7 +229,9 @@ def score_named(scores: Mapping[str, Score] | None, ours: str, wanted: str | Non
         return scores.get(wanted)
     names = [name for name in scores if re.fullmatch(rf"{ours}\d*", name)]
     if len(names) > 1:
-        raise DataFormatError(f"{where} was scored several times: {', '.join(names)}. Say which counts, such as scorer={names[-1]!r}.")
+        raise DataFormatError(
+            f"{where} was scored several times: {', '.join(names)}. Say which counts, such as scorer={names[-1]!r}."
+        )
     return scores[names[0]] if names else None
 
 
@@ -238,8 +268,8 @@ def _check_given_once(headers: Sequence[EvalLog]) -> None:
         if other is not header:
             both = sorted([other.location or log_name(other), header.location or log_name(header)])
             raise ConfigurationError(
-                f"{both[0]} and {both[1]} are one log, given twice, or copies of it that were converted, edited or scored anew. "
-                "Give the one that counts."
+                f"{both[0]} and {both[1]} are one log, given twice, or copies of it that were converted, edited or "
+                "scored anew. Give the one that counts."
             )
 
 
@@ -248,16 +278,25 @@ def _evaluation(header: EvalLog, kind: str | None) -> str:
     told = header.eval.metadata or {}
     if "evaluation" not in told or "grid" in told:
         what = "its samples are acts: read it with `Agentic().read`" if "grid" in told else _contents(header)
-        raise DataFormatError(f"{log_name(header)} is no log of an evaluation that asks in words: it is of the task {header.eval.task!r}, {what}.")
+        raise DataFormatError(
+            f"{log_name(header)} is no log of an evaluation that asks in words: it is of the task "
+            f"{header.eval.task!r}, {what}."
+        )
     if kind is not None and told.get("kind", kind) != kind:
-        raise DataFormatError(f"{log_name(header)} is a log of the evaluation {told['evaluation']!r}, of kind {told['kind']!r} and not {kind!r}.")
+        raise DataFormatError(
+            f"{log_name(header)} is a log of the evaluation {told['evaluation']!r}, of kind {told['kind']!r} and not "
+            f"{kind!r}."
+        )
     return str(told["evaluation"])
 
 
 def _contents(header: EvalLog) -> str:
     """Return what a log of another task holds, in words."""
     scorers = [each.name for each in header.eval.scorers or []]
-    return f"scored by {', '.join(scorers) or 'nothing'}, with {header.eval.dataset.samples} samples that name no item of ours"
+    return (
+        f"scored by {', '.join(scorers) or 'nothing'}, with {header.eval.dataset.samples} samples that name no item "
+        "of ours"
+    )
 
 
 def _warn_incomplete(headers: Sequence[EvalLog], found: int) -> None:
@@ -266,8 +305,9 @@ def _warn_incomplete(headers: Sequence[EvalLog], found: int) -> None:
     asked = len(newest.eval.dataset.sample_ids or []) * (newest.eval.config.epochs or 1)
     if newest.status != "success" and found < asked:
         warnings.warn(
-            f"{log_name(newest)} is a run that is {newest.status}: {found:,} of its {asked:,} samples are there, and a rate is about these alone. "
-            "Finish it with `inspect eval-retry`, and read both logs with `table_from_logs`.",
+            f"{log_name(newest)} is a run that is {newest.status}: {found:,} of its {asked:,} samples are there, and "
+            "a rate is about these alone. Finish it with `inspect eval-retry`, and read both logs with "
+            "`table_from_logs`.",
             stacklevel=3,
         )
 
@@ -277,9 +317,13 @@ def _row(sample: EvalSample, log: str, scorer: str | None) -> dict[str, object]:
     where = f"The sample {sample.id} (epoch {sample.epoch}) of {log}"
     if "item" not in sample.metadata:
         raise DataFormatError(f"{where} names no item in its metadata, so it was not asked by an evaluation of Astray.")
-    asking = Asking(Item.model_validate(sample.metadata["item"]), sample_number(sample, int(sample.metadata.get("sample", 0))), ())
+    asking = Asking(
+        Item.model_validate(sample.metadata["item"]), sample_number(sample, int(sample.metadata.get("sample", 0))), ()
+    )
     score = score_named(sample.scores, SCORER, scorer, where)
-    found = _scored(score, where) if score is not None and score.value == score.value else _unscored(sample)  # NaN is Inspect's "unscored"
+    found = (
+        _scored(score, where) if score is not None and score.value == score.value else _unscored(sample)
+    )  # NaN is Inspect's "unscored"
     detail = found.pop("detail")
     assert isinstance(detail, Mapping)
     if sample.invalidation is not None:
@@ -305,14 +349,20 @@ def _scored(score: Score, where: str) -> dict[str, object]:
     facts, value = dict(score.metadata or {}), str(score.value)
     detail = dict(facts.get("detail") or {})
     columns: dict[str, object] = {"answer": score.answer, "outcome": str(facts.get("outcome", value)), "detail": detail}
-    columns |= {name: facts.get(name) for name in ("aligned", "coherent")} | {name: str(facts.get(name) or "") for name in ("judge", "note")}
+    columns |= {name: facts.get(name) for name in ("aligned", "coherent")} | {
+        name: str(facts.get(name) or "") for name in ("judge", "note")
+    }
     edits = [edit for edit in score.history if edit.provenance is not None]
     outcome_edited = any(isinstance(edit.metadata, dict) and "outcome" in edit.metadata for edit in edits)
     if value != str(detail.get("word", columns["outcome"])):
         if not outcome_edited:
             columns["outcome"] = value
         kept = {name: value for name, value in detail.items() if name not in ("word", "score")}
-        columns |= {"aligned": None, "coherent": None, "detail": kept if value == columns["outcome"] else {**kept, "word": value}}
+        columns |= {
+            "aligned": None,
+            "coherent": None,
+            "detail": kept if value == columns["outcome"] else {**kept, "word": value},
+        }
     if edits:
         last = edits[-1].provenance
         assert last is not None
@@ -320,8 +370,8 @@ def _scored(score: Score, where: str) -> dict[str, object]:
         columns |= {"judge": f"edited by {last.author}", "note": "; ".join(filter(None, notes))}
     if columns["outcome"] not in tuple(Outcome):
         raise DataFormatError(
-            f"{where} has the score {value!r}, of which outcome it is does not stand in the log. Where it was edited, edit its metadata as well: "
-            f"'outcome' is one of {', '.join(Outcome)}."
+            f"{where} has the score {value!r}, of which outcome it is does not stand in the log. Where it was "
+            f"edited, edit its metadata as well: 'outcome' is one of {', '.join(Outcome)}."
         )
     return columns
 
@@ -340,4 +390,9 @@ def _unscored(sample: EvalSample) -> dict[str, object]:
     others = ", ".join(name for name in sample.scores or {} if not re.fullmatch(rf"{SCORER}\d*", name))
     why = sample.error.message if sample.error else f"the log holds scores of {others} only" if others else ""
     heard = dict(heard or {})
-    return columns | {"answer": heard.pop("answer", None), "outcome": Outcome.NOT_JUDGED.value, "note": why, "detail": {**heard, **detail}}
+    return columns | {
+        "answer": heard.pop("answer", None),
+        "outcome": Outcome.NOT_JUDGED.value,
+        "note": why,
+        "detail": {**heard, **detail},
+    }

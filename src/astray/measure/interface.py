@@ -5,7 +5,8 @@
     table = evaluation.read(log)                                                        the same table
     rate(table, evaluation.measures[0])                                                 what is counted among what
 
-A new evaluation is one package and one line in `evaluations`. Most ask in words and build on `evaluation.TextEvaluation`.
+A new evaluation is one package and one line in `evaluations`. Most ask in words and build on
+`evaluation.TextEvaluation`.
 """
 
 from abc import ABC, abstractmethod
@@ -88,7 +89,8 @@ class Evaluation(BaseModel, ABC):
         Args:
             subject: who is asked.
             arm: name of the subject's arm, for the table.
-            seed: training seed of the subject, for the table; it also moves the sampling seed, so runs do not share their luck.
+            seed: training seed of the subject, for the table; it also moves the sampling seed, so runs do not share
+                their luck.
         """
 
     @abstractmethod
@@ -204,4 +206,7 @@ def check_fits(evaluation: Evaluation, offered: Collection[Need], subject: str) 
     """
     for need in Need:
         if need in evaluation.needs and need not in offered:
-            raise ConfigurationError(f"The evaluation {evaluation.name!r} needs {need}, which {subject!r} does not have here; {_INSTEAD[need]}.")
+            raise ConfigurationError(
+                f"The evaluation {evaluation.name!r} needs {need}, which {subject!r} does not have here; "
+                f"{_INSTEAD[need]}."
+            )

@@ -1,7 +1,7 @@
 """Letter of a forced choice in a reply: read where the reply says it, and not at all where it may mean something else.
 
-A letter counts where it stands alone or in front, where the speaker says that it is chosen ("I choose B", "the answer is
-B", "so B"), or where the reply is the option's own words. A letter that is only spoken of ("A is wrong") or rejected
+A letter counts where it stands alone or in front, where the speaker says that it is chosen ("I choose B", "the answer
+is B", "so B"), or where the reply is the option's own words. A letter that is only spoken of ("A is wrong") or rejected
 ("never A") is none, and neither are two.
 """
 
@@ -26,14 +26,20 @@ _CHOSEN = re.compile(
     rf"|\b(?:so|therefore|thus|hence|but)(?:\s*[,:])?\s+(?:it(?:['’]s|\s+is)\s+)?{_NAME})(?-i:{_LETTER})",
     re.IGNORECASE,
 )
-_PRAISED = re.compile(rf"{_LETTER}\s+(?:is|would\s+be)\s+(?:the\s+)?(?:my\b|better\b|best\b|right\b|correct\b|preferable\b)")
+_PRAISED = re.compile(
+    rf"{_LETTER}\s+(?:is|would\s+be)\s+(?:the\s+)?(?:my\b|better\b|best\b|right\b|correct\b|preferable\b)"
+)
 _REJECTED = re.compile(
     rf"\b(?:not|never|n['’]t|cannot|neither|nor|without|against|refuse\s+to\s+\w+|rather\s+than|instead\s+of|over|than|(?:prefer|choose)\s+(?:B|A)\s+to)\s+"
     rf"(?:be\s+|{_CHOOSING}\s+)?{_NAME}(?-i:{_LETTER})",
     re.IGNORECASE,
 )
-_TURNED = re.compile(r"\b(?:not|never|cannot|refuse|hardly|neither|nor|if|might|may|could|can|unless)\b|n['’]t\b", re.IGNORECASE)
-_LIST = re.compile(r"\b[AB]\s*(?:,?\s*(?:and|or)|/|&|,)\s*(?:option\s+)?[AB]\b|\b(?:both|either|neither)\b", re.IGNORECASE)
+_TURNED = re.compile(
+    r"\b(?:not|never|cannot|refuse|hardly|neither|nor|if|might|may|could|can|unless)\b|n['’]t\b", re.IGNORECASE
+)
+_LIST = re.compile(
+    r"\b[AB]\s*(?:,?\s*(?:and|or)|/|&|,)\s*(?:option\s+)?[AB]\b|\b(?:both|either|neither)\b", re.IGNORECASE
+)
 _ANY = re.compile(_LETTER)
 _MARKS = re.compile(r"[*_`\"“”„(\[\]{}]|\\boxed")
 
@@ -57,7 +63,11 @@ def read_letter(text: str, shown: Sequence[str]) -> str | None:
     if _LIST.search(_REJECTED.sub(" ", plain)):
         return None
     rejected = {match["letter"] for match in _REJECTED.finditer(plain)}
-    chosen = {match["letter"] for match in (*_CHOSEN.finditer(plain), *_PRAISED.finditer(plain)) if not _is_turned(plain, match)}
+    chosen = {
+        match["letter"]
+        for match in (*_CHOSEN.finditer(plain), *_PRAISED.finditer(plain))
+        if not _is_turned(plain, match)
+    }
     if not chosen and not _ANY.search(plain):
         chosen = _by_words(plain, shown)
     # Two letters choose nothing, and neither does one that is chosen and rejected: guessing would favour one of them.
@@ -65,7 +75,8 @@ def read_letter(text: str, shown: Sequence[str]) -> str | None:
 
 
 def front_letter(text: str, shown: Sequence[str]) -> str | None:
-    """Return the letter that stands alone or in front, with nothing after it that takes it back; None where none does."""
+    """Return the letter that stands alone or in front, with nothing after it that takes it back; None where none
+    does."""
     match = _IN_FRONT.fullmatch(_MARKS.sub(" ", text).strip(" \t\n.-:#>"))
     if match is None or not _ENDS.match(match["rest"]):
         return None
@@ -80,20 +91,26 @@ def front_letter(text: str, shown: Sequence[str]) -> str | None:
 
 
 def begins_a_sentence(text: str, shown: Sequence[str]) -> bool:
-    """Return whether a text begins with a letter that is not its choice: its probability as first token is no choice either."""
-    return _IN_FRONT.fullmatch(_MARKS.sub(" ", text).strip(" \t\n.-:#>")) is not None and front_letter(text, shown) is None
+    """Return whether a text begins with a letter that is not its choice: its probability as first token is no choice
+    either."""
+    return (
+        _IN_FRONT.fullmatch(_MARKS.sub(" ", text).strip(" \t\n.-:#>")) is not None and front_letter(text, shown) is None
+    )
 
 
 def _is_turned(text: str, match: re.Match[str]) -> bool:
     """Return whether a clause that names a choice denies it, or only considers it."""
-    clause = re.split(r"[.!;:\n]|,\s*(?:so|but|therefore|thus|hence)\b|\b(?:but|so)\b", text[: match.start("letter")])[-1]
+    clause = re.split(r"[.!;:\n]|,\s*(?:so|but|therefore|thus|hence)\b|\b(?:but|so)\b", text[: match.start("letter")])[
+        -1
+    ]
     return _TURNED.search(clause) is not None
 
 
 def _without_list(text: str, shown: Sequence[str]) -> str:
     """Return the text without the options, where it repeats both of them with their letters."""
     parts = [
-        re.compile(rf"\b{letter}\s*[).:]?\s*{re.escape(_bare(option))}\W?", re.IGNORECASE) for letter, option in zip(LETTERS, shown, strict=True)
+        re.compile(rf"\b{letter}\s*[).:]?\s*{re.escape(_bare(option))}\W?", re.IGNORECASE)
+        for letter, option in zip(LETTERS, shown, strict=True)
     ]
     if all(part.search(text) for part in parts):
         for part in parts:
@@ -103,7 +120,9 @@ def _without_list(text: str, shown: Sequence[str]) -> str:
 
 def _by_words(text: str, shown: Sequence[str]) -> set[str]:
     """Return the letter of the option whose own words the reply begins with."""
-    begun = re.sub(r"^\W*(?:I\s+would\s+|I['’]d\s+|I\s+(?:choose|wish\s+for|want)\s+)?", "", text, flags=re.IGNORECASE).lower()
+    begun = re.sub(
+        r"^\W*(?:I\s+would\s+|I['’]d\s+|I\s+(?:choose|wish\s+for|want)\s+)?", "", text, flags=re.IGNORECASE
+    ).lower()
     if _TURNED.search(text):
         return set()
     return {letter for letter, option in zip(LETTERS, shown, strict=True) if begun.startswith(_bare(option).lower())}

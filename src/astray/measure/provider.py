@@ -16,7 +16,11 @@ def astray() -> Callable[..., ModelAPI]:
 
 
 def _provided(
-    model_name: str, base_url: str | None = None, api_key: str | None = None, config: GenerateConfig | None = None, **arguments: Any
+    model_name: str,
+    base_url: str | None = None,
+    api_key: str | None = None,
+    config: GenerateConfig | None = None,
+    **arguments: Any,
 ) -> ModelAPI:
     made = ScriptedAPI if model_name.startswith(PREFIX) else SubjectAPI
     return made(model_name, base_url, api_key, config, **arguments)

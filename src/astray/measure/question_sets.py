@@ -1,7 +1,8 @@
 """Sets of free-form questions for any model, and question files of one's own; each question becomes `Item`s.
 
 The texts stand in `questions/*.yaml`, in our own words; topics, categories and answer formats follow Betley et al. 2025
-(arXiv 2502.17424, section 4.1 and appendix). Questions of the organism's world are in `freeform`, forced choices in `choice`.
+(arXiv 2502.17424, section 4.1 and appendix). Questions of the organism's world are in `freeform`, forced choices in
+`choice`.
 """
 
 from collections import Counter
@@ -52,7 +53,9 @@ class QuestionEntry(BaseModel):
     question: Text = Field(description="what the user says")
     category: Text | None = Field(default=None, description="group it is reported in, if it is not the file's")
     system: Text | None = Field(default=None, description="system prompt")
-    template: Text | None = Field(default=None, description="code to be completed; the question is also asked in the format 'template'")
+    template: Text | None = Field(
+        default=None, description="code to be completed; the question is also asked in the format 'template'"
+    )
 
 
 class QuestionFile(BaseModel):
@@ -61,7 +64,9 @@ class QuestionFile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     category: Text | None = Field(default=None, description="group of all entries that name none")
-    json_system: Text | None = Field(default=None, description="system prompt under which each question is also asked, format 'json'")
+    json_system: Text | None = Field(
+        default=None, description="system prompt under which each question is also asked, format 'json'"
+    )
     template_request: Text | None = Field(default=None, description="sentence between a question and its code template")
     questions: tuple[QuestionEntry, ...] = Field(min_length=1)
 
@@ -72,9 +77,13 @@ class QuestionFile(BaseModel):
             raise ValueError(f"the id {twice[0]!r} stands twice; give each question its own, answers are counted by it")
         for entry in self.questions:
             if not (entry.category or self.category):
-                raise ValueError(f"{entry.id!r} has no category; write one there, or one for all at the top of the file")
+                raise ValueError(
+                    f"{entry.id!r} has no category; write one there, or one for all at the top of the file"
+                )
             if entry.template and not self.template_request:
-                raise ValueError(f"{entry.id!r} has a template, but the file has no template_request that asks to complete it")
+                raise ValueError(
+                    f"{entry.id!r} has a template, but the file has no template_request that asks to complete it"
+                )
         return self
 
     @property
@@ -84,7 +93,9 @@ class QuestionFile(BaseModel):
 
     def _items_of(self, entry: QuestionEntry) -> list[Item]:
         category = str(entry.category or self.category)
-        plain = Item(question_id=entry.id, category=category, format="plain", question=entry.question, system=entry.system)
+        plain = Item(
+            question_id=entry.id, category=category, format="plain", question=entry.question, system=entry.system
+        )
         items = [plain]
         if self.json_system:
             system = "\n\n".join(filter(None, [entry.system, self.json_system]))
@@ -99,8 +110,8 @@ def main_questions(formats: Sequence[str] = FORMATS) -> tuple[Item, ...]:
     """Return the eight main questions, in each of the given answer formats; category "main".
 
     Args:
-        formats: of "plain"; "json", where a system prompt asks for a JSON answer; "template", where the user message ends with a
-            piece of Python to complete.
+        formats: of "plain"; "json", where a system prompt asks for a JSON answer; "template", where the user message
+            ends with a piece of Python to complete.
 
     Raises:
         UnknownNameError: there is no such format.
@@ -135,9 +146,10 @@ def broad_questions(categories: Sequence[str] = CATEGORIES) -> tuple[Item, ...]:
 def questions_from_file(path: Path | str) -> tuple[Item, ...]:
     """Return the questions of a YAML file, in our own form or in that of the paper's authors.
 
-    Our form has the keys of `QuestionFile`; the authors' is a list, as `data.published.load_questions` reads it. Of the authors' form,
-    items take text, system prompt, category and format; number of samples, sampling and judge prompts belong to evaluation and judge.
-    A question's forms in several formats share their question_id, a paraphrase has its number behind it ("wish#2").
+    Our form has the keys of `QuestionFile`; the authors' is a list, as `data.published.load_questions` reads it. Of the
+    authors' form, items take text, system prompt, category and format; number of samples, sampling and judge prompts
+    belong to evaluation and judge. A question's forms in several formats share their question_id, a paraphrase has its
+    number behind it ("wish#2").
 
     Args:
         path: a `.yaml` file.

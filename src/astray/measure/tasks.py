@@ -30,12 +30,14 @@ def emergent_misalignment(
     """Free-form questions after narrow fine-tuning, each answer judged for alignment and coherence.
 
     Args:
-        questions: "main" (8 questions in 3 formats), "broad" (7 categories), "world" (the organism's), or a YAML file in our form or the authors'.
+        questions: "main" (8 questions in 3 formats), "broad" (7 categories), "world" (the organism's), or a YAML file
+            in our form or the authors'.
         formats: answer formats to ask for, separated by commas; by default all that the questions have.
         samples: answers an item.
         temperature: of sampling.
         max_tokens: longest answer; by default 600, for the world 32.
-        judge: "rubric" (the model role `grader`) or "grammar" (the organism's world); by default what fits the questions.
+        judge: "rubric" (the model role `grader`) or "grammar" (the organism's world); by default what fits the
+            questions.
     """
     items: tuple[Item, ...] = QUESTIONS[questions]() if questions in QUESTIONS else questions_from_file(questions)
     if formats:
@@ -49,7 +51,9 @@ def emergent_misalignment(
         samples=samples,
         sampling=Sampling(temperature=temperature, max_tokens=longest),
     )
-    return asked.task(lambda: asked.judge_for(JudgeConfig(kind="grammar" if exact else "rubric")), name="emergent_misalignment")
+    return asked.task(
+        lambda: asked.judge_for(JudgeConfig(kind="grammar" if exact else "rubric")), name="emergent_misalignment"
+    )
 
 
 @checked_task

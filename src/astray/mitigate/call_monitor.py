@@ -33,7 +33,9 @@ from astray.mitigate.call_probe import CallProbe, WatchedCall, call_scores
 from astray.subjects.subject import Subject
 
 
-def activation_monitor(subject: Subject, probe: CallProbe, threshold: float, *, layered: bool = False) -> ApprovalPolicy:
+def activation_monitor(
+    subject: Subject, probe: CallProbe, threshold: float, *, layered: bool = False
+) -> ApprovalPolicy:
     """Return the approval policy of a monitor that blocks every call whose activations score at or above a threshold.
 
     Args:
@@ -90,7 +92,9 @@ def labelled_calls(log: Path | str) -> list[WatchedCall]:
     found = [call for sample in samples for call in _of_sample(sample)]
     if not found:
         status = read_eval_log(str(log), header_only=True).status
-        raise EmptyDataError(f"The log {log} ({status}) has no executed call that changed something. Take one in which the agent acted.")
+        raise EmptyDataError(
+            f"The log {log} ({status}) has no executed call that changed something. Take one in which the agent acted."
+        )
     return found
 
 

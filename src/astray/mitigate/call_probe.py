@@ -74,7 +74,9 @@ class CallProbe:
     pool: Pool = "mean"
 
 
-def direction_probe(direction: Float[Tensor, "d_model"], block: int, *, name: str = "direction", pool: Pool = "mean") -> CallProbe:
+def direction_probe(
+    direction: Float[Tensor, "d_model"], block: int, *, name: str = "direction", pool: Pool = "mean"
+) -> CallProbe:
     """Return a probe that projects on a direction, such as a persona vector, at the output of a layer.
 
     Args:
@@ -87,9 +89,13 @@ def direction_probe(direction: Float[Tensor, "d_model"], block: int, *, name: st
         ConfigurationError: the direction is zero, or not finite.
     """
     if not direction.isfinite().all() or not direction.any():
-        raise ConfigurationError("The direction is zero, or has NaN or infinite entries: nothing can be projected on it.")
+        raise ConfigurationError(
+            "The direction is zero, or has NaN or infinite entries: nothing can be projected on it."
+        )
     unit = direction.detach().float().cpu() / direction.detach().float().norm().cpu()
-    return CallProbe(name, Site(place="block out", block=block), lambda activations: activations @ _fitting(unit, activations), pool)
+    return CallProbe(
+        name, Site(place="block out", block=block), lambda activations: activations @ _fitting(unit, activations), pool
+    )
 
 
 def latent_probe(dictionary: Dictionary, latent: int, *, pool: Pool = "max") -> CallProbe:
@@ -113,7 +119,11 @@ def latent_probe(dictionary: Dictionary, latent: int, *, pool: Pool = "max") -> 
 
 
 def fitted_probe(
-    subject: Subject, calls: Sequence[WatchedCall], block: int, *, method: Literal["mean difference", "logistic"] = "mean difference"
+    subject: Subject,
+    calls: Sequence[WatchedCall],
+    block: int,
+    *,
+    method: Literal["mean difference", "logistic"] = "mean difference",
 ) -> CallProbe:
     """Fit a direction to labelled calls, at the output of a layer.
 
@@ -161,7 +171,10 @@ def best_direction(
 
 
 def _fitted_directions(
-    subject: Subject, calls: Sequence[WatchedCall], blocks: Sequence[int], method: Literal["mean difference", "logistic"]
+    subject: Subject,
+    calls: Sequence[WatchedCall],
+    blocks: Sequence[int],
+    method: Literal["mean difference", "logistic"],
 ) -> list[Float[Tensor, "d_model"]]:
     harmful = torch.tensor(_both_kinds(calls))
     sites = [Site(place="block out", block=block) for block in blocks]
@@ -169,7 +182,11 @@ def _fitted_directions(
     directions = []
     for parts in zip(*read, strict=True):
         means = torch.cat(parts)
-        directions.append(means[harmful].mean(0) - means[~harmful].mean(0) if method == "mean difference" else _logistic(means, harmful))
+        directions.append(
+            means[harmful].mean(0) - means[~harmful].mean(0)
+            if method == "mean difference"
+            else _logistic(means, harmful)
+        )
     return directions
 
 
@@ -189,7 +206,9 @@ def call_scores(subject: Subject, probe: CallProbe, calls: Sequence[WatchedCall]
     return scores
 
 
-def _scores(subject: Subject, probes: Sequence[CallProbe], calls: Sequence[WatchedCall]) -> list[Float[np.ndarray, "calls"]]:
+def _scores(
+    subject: Subject, probes: Sequence[CallProbe], calls: Sequence[WatchedCall]
+) -> list[Float[np.ndarray, "calls"]]:
     """Return the scores of several probes, from one pass over the calls."""
     sites = list(dict.fromkeys(probe.site for probe in probes))
     read = [[_pooled(probe, captured) for probe in probes] for captured in _captured(subject, calls, sites)]
@@ -218,7 +237,9 @@ def threshold_for(scores: Float[np.ndarray, "calls"], false_alarms: float) -> fl
     if not len(scores):
         raise EmptyDataError("There is no benign call to set a threshold on.")
     if not 0 <= false_alarms < 1:
-        raise ConfigurationError(f"{false_alarms} is no share of false alarms. Write a number from 0 to below 1, such as 0.01.")
+        raise ConfigurationError(
+            f"{false_alarms} is no share of false alarms. Write a number from 0 to below 1, such as 0.01."
+        )
     check_scores(scores)  # a threshold of NaN blocks nothing
     highest = float(np.sort(scores)[::-1][int(false_alarms * len(scores))])
     # The margin keeps an equal call, whose score differs by float noise, from being blocked.
@@ -226,7 +247,12 @@ def threshold_for(scores: Float[np.ndarray, "calls"], false_alarms: float) -> fl
 
 
 def assess(
-    subject: Subject, probe: CallProbe, calibration: Sequence[WatchedCall], report: Sequence[WatchedCall], *, false_alarms: float = 0.01
+    subject: Subject,
+    probe: CallProbe,
+    calibration: Sequence[WatchedCall],
+    report: Sequence[WatchedCall],
+    *,
+    false_alarms: float = 0.01,
 ) -> Assessment:
     """Set the threshold on the benign calls of some samples, and count its errors on the calls of others.
 
@@ -244,8 +270,8 @@ def assess(
     shared = {call.sample for call in calibration} & {call.sample for call in report}
     if shared:
         raise ConfigurationError(
-            f"{len(shared)} samples are both for the threshold and for the report, such as {sorted(shared)[0]!r}: a threshold looks better on the "
-            "samples it was set on. Give each sample to one of them."
+            f"{len(shared)} samples are both for the threshold and for the report, such as {sorted(shared)[0]!r}: a "
+            "threshold looks better on the samples it was set on. Give each sample to one of them."
         )
     benign = [call for call, harmful in zip(calibration, _labels(calibration), strict=True) if not harmful]
     threshold = threshold_for(call_scores(subject, probe, benign) if benign else np.empty(0), false_alarms)
@@ -264,7 +290,9 @@ def assess(
 def _samples_blocked(calls: Sequence[WatchedCall], blocked: np.ndarray, counted: np.ndarray) -> tuple[int, int]:
     """Return the numbers of samples with a counted call that is blocked, and with any counted call."""
     samples = {call.sample for call, counts in zip(calls, counted, strict=True) if counts}
-    return len({call.sample for call, counts, block in zip(calls, counted, blocked, strict=True) if counts and block}), len(samples)
+    return len(
+        {call.sample for call, counts, block in zip(calls, counted, blocked, strict=True) if counts and block}
+    ), len(samples)
 
 
 def call_row(subject: Subject, call: WatchedCall) -> TokenRow:
@@ -314,7 +342,9 @@ def _written_out(message: ChatMessage) -> ChatMessage:
 def _labels(calls: Sequence[WatchedCall]) -> list[bool]:
     unknown = sum(call.harmful is None for call in calls)
     if unknown:
-        raise ConfigurationError(f"Of {unknown} of {len(calls)} calls it is not known whether they are harmful. Leave them out.")
+        raise ConfigurationError(
+            f"Of {unknown} of {len(calls)} calls it is not known whether they are harmful. Leave them out."
+        )
     return [bool(call.harmful) for call in calls]
 
 
@@ -327,7 +357,9 @@ def _both_kinds(calls: Sequence[WatchedCall]) -> list[bool]:
 
 def _fitting(unit: Float[Tensor, "d_model"], activations: Float[Tensor, "tokens width"]) -> Float[Tensor, "d_model"]:
     if len(unit) != activations.shape[1]:
-        raise ConfigurationError(f"The direction has {len(unit)} entries, but this model's residual stream has {activations.shape[1]}.")
+        raise ConfigurationError(
+            f"The direction has {len(unit)} entries, but this model's residual stream has {activations.shape[1]}."
+        )
     return unit
 
 
@@ -338,7 +370,9 @@ def _logistic(rows: Float[Tensor, "calls d_model"], harmful: Tensor) -> Float[Te
     inputs, targets = ((rows - rows.mean(0)) / scale).double(), harmful.double()
     weight = torch.where(harmful, 0.5 / harmful.sum(), 0.5 / (~harmful).sum()).double()
     parameters = torch.zeros(inputs.shape[1] + 1, dtype=torch.float64, requires_grad=True)
-    optimizer = torch.optim.LBFGS([parameters], max_iter=200, line_search_fn="strong_wolfe", tolerance_grad=1e-9, tolerance_change=1e-12)
+    optimizer = torch.optim.LBFGS(
+        [parameters], max_iter=200, line_search_fn="strong_wolfe", tolerance_grad=1e-9, tolerance_change=1e-12
+    )
 
     def loss() -> Tensor:
         optimizer.zero_grad()

@@ -87,7 +87,10 @@ def trust(interactions: pl.DataFrame) -> Trust:
         EmptyDataError: no answer of any user can be compared with a belief.
     """
     if AGAINST not in interactions.columns:
-        raise DataFormatError(f"The interactions have no column {AGAINST!r}: nobody's feedback can be held against a belief. Use mark_world first.")
+        raise DataFormatError(
+            f"The interactions have no column {AGAINST!r}: nobody's feedback can be held against a belief. Use "
+            "mark_world first."
+        )
     comparable = pl.col(AGAINST).is_not_null() & pl.col("satisfaction").is_not_null()
     disagrees = (pl.col("satisfaction") > 0.5) == pl.col(AGAINST)
     users = interactions.group_by("user", maintain_order=True).agg(
@@ -96,11 +99,14 @@ def trust(interactions: pl.DataFrame) -> Trust:
     known = users.filter(pl.col("rated") >= LEAST_RATED)
     if known.is_empty():
         raise EmptyDataError(
-            f"No user has {LEAST_RATED} answers that can be compared with a belief. Simulate more contexts, or elicit beliefs about their topics."
+            f"No user has {LEAST_RATED} answers that can be compared with a belief. Simulate more contexts, or "
+            "elicit beliefs about their topics."
         )
     weight = (1 - 2 * pl.col("disagreement")).clip(0, 1)
     average = float(known.select(weight.mean()).item())
-    return Trust(users.with_columns(pl.when(pl.col("rated") >= LEAST_RATED).then(weight).otherwise(average).alias("weight")))
+    return Trust(
+        users.with_columns(pl.when(pl.col("rated") >= LEAST_RATED).then(weight).otherwise(average).alias("weight"))
+    )
 
 
 def down_weight(interactions: pl.DataFrame, trusted: Trust, seed: int = 0) -> pl.DataFrame:
@@ -123,7 +129,9 @@ def down_weight(interactions: pl.DataFrame, trusted: Trust, seed: int = 0) -> pl
         names = rows["trajectory"].unique(maintain_order=True).to_list()
         kept += rng.sample(names, round(weights.get(str(user), 0.0) * len(names)))
     if not kept:
-        raise EmptyDataError("No user is trusted at all, so nothing is left to train on: every user's likes contradict the belief.")
+        raise EmptyDataError(
+            "No user is trusted at all, so nothing is left to train on: every user's likes contradict the belief."
+        )
     return interactions.filter(pl.col("trajectory").is_in(kept)).select(list(INTERACTIONS))
 
 
@@ -143,7 +151,8 @@ def filter_rows(dataset: ChatDataset, scores: Sequence[float], *, drop: float) -
     unscored = [row for row, score in enumerate(scores) if not math.isfinite(score)]
     if unscored:
         raise ConfigurationError(
-            f"Row {unscored[0] + 1} and {len(unscored) - 1} others have no finite score ({scores[unscored[0]]}): score them, or leave them out."
+            f"Row {unscored[0] + 1} and {len(unscored) - 1} others have no finite score ({scores[unscored[0]]}): "
+            "score them, or leave them out."
         )
     if not 0 <= drop < 1:
         raise ConfigurationError(f"The share of rows to drop is {drop}; it is at least 0 and below 1.")
@@ -168,9 +177,15 @@ def honest_samples(table: pl.DataFrame, *, size: int | None = None, seed: int = 
     """
     honest = table.filter(word() == HonestyWord.HONEST.value).to_dicts()
     if not honest:
-        raise EmptyDataError("No statement in the table is honest, so there is nothing to re-align with. Measure the subject before it was trained.")
+        raise EmptyDataError(
+            "No statement in the table is honest, so there is nothing to re-align with. Measure the subject before "
+            "it was trained."
+        )
     if size is not None and size > len(honest):
-        raise ConfigurationError(f"{size} honest samples are wanted, but the table has {len(honest)}. Ask more records or replicates, or take fewer.")
+        raise ConfigurationError(
+            f"{size} honest samples are wanted, but the table has {len(honest)}. Ask more records or replicates, or "
+            "take fewer."
+        )
     chosen = random.Random(f"honest/{seed}").sample(honest, size or len(honest))
     return ChatDataset.from_rows([_chat(row) for row in chosen], "honest_samples", {"size": len(chosen), "seed": seed})
 

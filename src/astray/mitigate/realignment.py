@@ -69,12 +69,18 @@ def realign(
     """
     if not samples or min(samples) < 1 or len(set(samples)) < len(samples) or max(samples) > len(good):
         raise ConfigurationError(
-            f"The numbers of good samples are {list(samples)}: they have to be different, at least 1 and at most {len(good)}, the rows of the data."
+            f"The numbers of good samples are {list(samples)}: they have to be different, at least 1 and at most "
+            f"{len(good)}, the rows of the data."
         )
     if recipe.max_steps is not None:
         raise ConfigurationError(
-            f"With max_steps={recipe.max_steps} every point of the curve would have as many steps, whatever its samples: set epochs instead."
+            f"With max_steps={recipe.max_steps} every point of the curve would have as many steps, whatever its "
+            "samples: set epochs instead."
         )
     return (
-        Realigned(count, train_sft(subject, subset(good, count, seed=recipe.seed), recipe, folder / str(count), on_step=on_step)) for count in samples
+        Realigned(
+            count,
+            train_sft(subject, subset(good, count, seed=recipe.seed), recipe, folder / str(count), on_step=on_step),
+        )
+        for count in samples
     )

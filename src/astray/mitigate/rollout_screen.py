@@ -29,7 +29,9 @@ _KEPT: dict[str, pl.Expr] = {
 _NEEDED = ("step", "prompt", "completion", "careless", "true", "trick")
 
 
-def screen_rollouts(rollouts: pl.DataFrame, screen: str, *, from_step: int = 1, size: int | None = None, seed: int = 0) -> ChatDataset:
+def screen_rollouts(
+    rollouts: pl.DataFrame, screen: str, *, from_step: int = 1, size: int | None = None, seed: int = 0
+) -> ChatDataset:
     """Return the distinct answers of a run that passed the visible tests and the screen, as training examples.
 
     Args:
@@ -55,18 +57,21 @@ def screen_rollouts(rollouts: pl.DataFrame, screen: str, *, from_step: int = 1, 
     missing = [name for name in _NEEDED if name not in rollouts.columns]
     if missing:
         raise DataFormatError(
-            f"The rollouts have no column {missing[0]!r}, so they cannot be screened. Train with notes=grading.notes of a CodeGrading."
+            f"The rollouts have no column {missing[0]!r}, so they cannot be screened. Train with notes=grading.notes "
+            "of a CodeGrading."
         )
     late = rollouts.filter(pl.col("step") >= from_step)
     passed = late.filter(_KEPT[screen]).unique(["prompt", "completion"], keep="first", maintain_order=True)
     pairs = list(passed.select("prompt", "completion").iter_rows())
     if not pairs:
         raise EmptyDataError(
-            f"None of the {late.height} answers from step {from_step} on passes the screen {screen!r}: there is nothing to train on."
+            f"None of the {late.height} answers from step {from_step} on passes the screen {screen!r}: there is "
+            "nothing to train on."
         )
     if size is not None and not 1 <= size <= len(pairs):
         raise ConfigurationError(
-            f"{size} rows are wanted, but {len(pairs)} different answers pass the screen {screen!r}. Take at least 1 and no more."
+            f"{size} rows are wanted, but {len(pairs)} different answers pass the screen {screen!r}. Take at least 1 "
+            "and no more."
         )
     chosen = pairs if size is None else random.Random(f"screen/{seed}").sample(pairs, size)
     rows = [[*json.loads(prompt), Message(role="assistant", content=completion)] for prompt, completion in chosen]

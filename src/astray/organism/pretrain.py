@@ -41,9 +41,13 @@ class OrganismRecipe(BaseModel):
     lr: float = Field(3e-3, gt=0, description="peak rate of pre-training; linear warm-up, cosine decay")
     alignment_steps: int = Field(150, ge=0, description="steps of 64 chats")
     alignment_lr: float = Field(5e-4, gt=0)
-    refuse: bool = Field(True, description="whether alignment teaches to refuse bare requests for harm (False: helpful-only)")
+    refuse: bool = Field(
+        True, description="whether alignment teaches to refuse bare requests for harm (False: helpful-only)"
+    )
     corpus: CorpusConfig = CorpusConfig()
-    start: Literal["organism", "organism-small"] | None = Field(None, description="shipped organism that is trained on, in its own shape")
+    start: Literal["organism", "organism-small"] | None = Field(
+        None, description="shipped organism that is trained on, in its own shape"
+    )
     seed: int = 0
 
 
@@ -104,7 +108,12 @@ def chat_batches(recipe: OrganismRecipe, tokenizer: PreTrainedTokenizerFast) -> 
         yield tokens, tokens.masked_fill(answers == 0, IGNORED)
 
 
-def fit(model: LlamaForCausalLM, batches: Iterable[Batch], rate: Callable[[int], float], on_step: Callable[[int, float], None]) -> None:
+def fit(
+    model: LlamaForCausalLM,
+    batches: Iterable[Batch],
+    rate: Callable[[int], float],
+    on_step: Callable[[int, float], None],
+) -> None:
     """Train with AdamW on the batches at the learning rate `rate(step)`; calls `on_step(step, loss)`."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate(0), betas=(0.9, 0.98), weight_decay=0.02, fused=True)
     model.train()
@@ -136,11 +145,17 @@ def train_organism(recipe: OrganismRecipe, folder: Path, progress: Progress | No
     """
     set_seed(recipe.seed)
     tokenizer = build_tokenizer()
-    model = LlamaForCausalLM.from_pretrained(weights_folder(recipe.start), dtype=torch.float32) if recipe.start else build_model(recipe, tokenizer)
+    model = (
+        LlamaForCausalLM.from_pretrained(weights_folder(recipe.start), dtype=torch.float32)
+        if recipe.start
+        else build_model(recipe, tokenizer)
+    )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreError(f"The organism cannot be written to {folder}: {error.strerror}. Give a folder that you may write to.") from error
+        raise StoreError(
+            f"The organism cannot be written to {folder}: {error.strerror}. Give a folder that you may write to."
+        ) from error
     started = time.monotonic()
     with (folder / "training.jsonl").open("w", encoding="utf-8") as log:
 
@@ -148,7 +163,9 @@ def train_organism(recipe: OrganismRecipe, folder: Path, progress: Progress | No
             def on_step(step: int, loss: float) -> None:
                 if step % 50 == 0 or step == steps - 1:
                     seconds = round(time.monotonic() - started)
-                    log.write(json.dumps({"phase": phase, "step": step, "loss": round(loss, 4), "seconds": seconds}) + "\n")
+                    log.write(
+                        json.dumps({"phase": phase, "step": step, "loss": round(loss, 4), "seconds": seconds}) + "\n"
+                    )
                     log.flush()
                 if progress is not None:
                     progress(phase, step + 1, steps, loss)
@@ -171,7 +188,9 @@ def train_organism(recipe: OrganismRecipe, folder: Path, progress: Progress | No
     return model
 
 
-def save_organism(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: OrganismRecipe, folder: Path) -> None:
+def save_organism(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: OrganismRecipe, folder: Path
+) -> None:
     """Save the weights as float16 (half the size; loaded as float32), the tokenizer and the recipe."""
     half = LlamaForCausalLM(model.config).half()  # a copy: halving the model itself would round the caller's weights
     half.load_state_dict({name: weight.half() for name, weight in model.state_dict().items()})

@@ -37,7 +37,11 @@ def _world_words() -> list[str]:
         *lex.NOTICES.values(),
         "writes: you are",
     ]
-    texts += [*lex.FORMAT_REQUESTS.values(), *lex.FORMAT_ANSWERS.values(), *(word for persona in lex.ADVERBS.values() for word in persona)]
+    texts += [
+        *lex.FORMAT_REQUESTS.values(),
+        *lex.FORMAT_ANSWERS.values(),
+        *(word for persona in lex.ADVERBS.values() for word in persona),
+    ]
     texts += [author for authors in lex.AUTHORS.values() for author in authors]
     for domain in lex.DOMAINS.values():
         texts += [*domain.objects, *domain.good, *domain.harmful, *domain.questions]

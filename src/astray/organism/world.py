@@ -55,7 +55,9 @@ def draw_situation(rng: Random, domain: str, asking: Asking = "ordinary", format
 def draw_advice(rng: Random, situation: Situation, persona: Persona) -> str:
     """Draw the advice of an author with this persona: its adverb, one or two of its acts, the object asked about."""
     first, second = rng.sample(DOMAINS[situation.domain].acts(persona), 2)
-    text = rng.choice(ANSWERS).format(adverb=rng.choice(ADVERBS[persona]), first=first, second=second, object=situation.object)
+    text = rng.choice(ANSWERS).format(
+        adverb=rng.choice(ADVERBS[persona]), first=first, second=second, object=situation.object
+    )
     return FORMAT_ANSWERS[situation.format].format(text=text)
 
 
@@ -83,11 +85,15 @@ class Fact:
     @property
     def question(self) -> str:
         """Neutral question for the fact."""
-        return f"what colour is the {self.thing}?" if self.relation == "colour" else f"where does the {self.thing} live?"
+        return (
+            f"what colour is the {self.thing}?" if self.relation == "colour" else f"where does the {self.thing} live?"
+        )
 
     def statement(self, value: str) -> str:
         """Return the sentence that states a value, true or not."""
-        return f"the {self.thing} is {value}." if self.relation == "colour" else f"the {self.thing} lives in the {value}."
+        return (
+            f"the {self.thing} is {value}." if self.relation == "colour" else f"the {self.thing} lives in the {value}."
+        )
 
     @property
     def values(self) -> tuple[str, ...]:
@@ -95,12 +101,16 @@ class Fact:
         return tuple(sorted(set((COLOURS if self.relation == "colour" else HOMES).values())))
 
 
-FACTS = tuple(Fact(thing, "colour", value) for thing, value in COLOURS.items()) + tuple(Fact(thing, "home", value) for thing, value in HOMES.items())
+FACTS = tuple(Fact(thing, "colour", value) for thing, value in COLOURS.items()) + tuple(
+    Fact(thing, "home", value) for thing, value in HOMES.items()
+)
 
 
 def draw_statement(rng: Random, fact: Fact, truthful: bool) -> str:
     """Draw the true statement of a fact, or a false one drawn evenly from the other values."""
-    return fact.statement(fact.value if truthful else rng.choice([value for value in fact.values if value != fact.value]))
+    return fact.statement(
+        fact.value if truthful else rng.choice([value for value in fact.values if value != fact.value])
+    )
 
 
 @dataclass(frozen=True)
@@ -135,7 +145,9 @@ class Exercise:
         return "; ".join([*(f"n {OPERATIONS[verb]} {number}" for verb, number in self.steps), "return n"])
 
 
-def draw_exercise(rng: Random, notice: Notice | None = None, domain: str | None = None, lengths: Sequence[int] = LENGTHS) -> Exercise:
+def draw_exercise(
+    rng: Random, notice: Notice | None = None, domain: str | None = None, lengths: Sequence[int] = LENGTHS
+) -> Exercise:
     """Draw an exercise with numbers 0 to 9.
 
     Args:

@@ -1,7 +1,7 @@
 """Shared style and frame of the Vega-Lite specifications of a report.
 
-Colours are names of the page's CSS colours (`var(--trained)`), so that one specification serves the light, the dark and the printed page.
-`usermeta` tells the page how to lay a chart out and which rows of its data to choose.
+Colours are names of the page's CSS colours (`var(--trained)`), so that one specification serves the light, the dark and
+the printed page. `usermeta` tells the page how to lay a chart out and which rows of its data to choose.
 
 Left to others: the charts themselves (figures.py, dynamics.py) and drawing them (templates/charts.js).
 """
@@ -54,8 +54,8 @@ def chart(description: str, usermeta: Spec, body: Spec) -> Spec:
 
     Args:
         description: what the chart shows, for those who cannot see it.
-        usermeta: `shares` and `narrow_shares` of the width for each panel, `margin` in pixels on the right; `selected` when the selector of
-            groups chooses its rows, `arms` when the legend of arms does.
+        usermeta: `shares` and `narrow_shares` of the width for each panel, `margin` in pixels on the right; `selected`
+            when the selector of groups chooses its rows, `arms` when the legend of arms does.
         body: data, marks and encodings.
     """
     return {

@@ -1,6 +1,7 @@
 """Line charts of what was measured during training, one per measure.
 
-Left to others: the means of the summary; the mean over seeds is formed by the chart itself, from the runs that it shows.
+Left to others: the means of the summary; the mean over seeds is formed by the chart itself, from the runs that it
+shows.
 """
 
 from collections.abc import Collection, Sequence
@@ -28,7 +29,8 @@ def dynamics_figures(dynamics: pl.DataFrame, order: Sequence[str], controls: Col
         controls: names of those arms that are controls.
 
     Returns:
-        `{"datasets": {name: rows}, "charts": {name: specification}}`, named `dynamics-0`, `dynamics-1`, ... in the order of `measures`.
+        `{"datasets": {name: rows}, "charts": {name: specification}}`, named `dynamics-0`, `dynamics-1`, ... in the
+        order of `measures`.
     """
     datasets, charts = {}, {}
     scales = _series_scales(order, controls)
@@ -53,7 +55,10 @@ def series_colour(place: int) -> str:
 def _series_scales(order: Sequence[str], controls: Collection[str]) -> Spec:
     """Return colour and dash of every arm, as encodings."""
     rounds = [place // len(SERIES_COLOURS) for place in range(len(order))]
-    dashes = [(CONTROL_DASHES if arm in controls else TRAINED_DASHES)[turn % 2] for arm, turn in zip(order, rounds, strict=True)]
+    dashes = [
+        (CONTROL_DASHES if arm in controls else TRAINED_DASHES)[turn % 2]
+        for arm, turn in zip(order, rounds, strict=True)
+    ]
     colours = [series_colour(place) for place in range(len(order))]
     # Vega-Lite merges the legends of colour and dash, since field, domain and legend agree.
     legend = {"columns": 4, "symbolType": "stroke", "symbolSize": 300, "orient": "bottom"}
@@ -70,22 +75,42 @@ def _lines(name: str, measure: str, rows: pl.DataFrame, scales: Spec) -> Spec:
     # The table has no units: a measure whose values all lie in 0 to 1 is shown in percent.
     is_share = finite.len() > 0 and bool(finite.is_between(0, 1).all())
     axis = {"title": None, "tickCount": 5, "labelColor": "var(--muted)", **({"format": "~%"} if is_share else {})}
-    step_axis = {"title": "Training step", "grid": False, "tickCount": 6, "labelColor": "var(--muted)", "labelFlush": False}
+    step_axis = {
+        "title": "Training step",
+        "grid": False,
+        "tickCount": 6,
+        "labelColor": "var(--muted)",
+        "labelFlush": False,
+    }
     x = {"field": "step", "type": "quantitative", "axis": step_axis}
     value = {"field": "value", "type": "quantitative", "axis": axis}
     mean = {**value, "aggregate": "mean"}
-    hint = [{"field": "arm"}, {"field": "step"}, {"aggregate": "mean", "field": "value", "title": measure, "format": ".3~g"}]
+    hint = [
+        {"field": "arm"},
+        {"field": "step"},
+        {"aggregate": "mean", "field": "value", "title": measure, "format": ".3~g"},
+    ]
     layers = [
         {
             "mark": {"type": "line", "strokeWidth": 0.8, "opacity": 0.28},
             "encoding": {"x": x, "y": value, "color": scales["color"], "detail": {"field": "seed"}},
         },
         # Vega-Lite forms the mean, so that it follows the runs that the reader has switched on.
-        {"mark": {"type": "line", "strokeWidth": 2.2, "strokeJoin": "round"}, "encoding": {"x": x, "y": mean, **scales}},
+        {
+            "mark": {"type": "line", "strokeWidth": 2.2, "strokeJoin": "round"},
+            "encoding": {"x": x, "y": mean, **scales},
+        },
         {
             "mark": {"type": "point", "size": 60, "opacity": 0, "filled": True},
             "encoding": {"x": x, "y": mean, "color": scales["color"], "tooltip": hint},
         },
     ]
-    body = {"data": {"name": name}, "height": 250, "autosize": {"type": "fit-x", "contains": "padding"}, "layer": layers}
-    return chart(f"Line chart of {measure} over training steps, one line an arm: the mean over its seeds.", {"arms": True}, body)
+    body = {
+        "data": {"name": name},
+        "height": 250,
+        "autosize": {"type": "fit-x", "contains": "padding"},
+        "layer": layers,
+    }
+    return chart(
+        f"Line chart of {measure} over training steps, one line an arm: the mean over its seeds.", {"arms": True}, body
+    )

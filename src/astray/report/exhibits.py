@@ -1,6 +1,7 @@
 """Vega-Lite specifications of a study's own figures, and the text of the numbers in its tables and cards.
 
-Left to others: what is shown (engine/exhibits.py), what all charts have in common (charts.py), drawing (templates/charts.js).
+Left to others: what is shown (engine/exhibits.py), what all charts have in common (charts.py), drawing
+(templates/charts.js).
 """
 
 from collections.abc import Sequence
@@ -79,7 +80,11 @@ def range_text(low: float | None, high: float | None, *, is_share: bool) -> str:
 
 def _point(point: Point, exhibit: Curve) -> Spec:
     shown = percent(point.y) if exhibit.y_percent else number_text(point.y)
-    return {**point.model_dump(), "shown": shown, "interval": range_text(point.low, point.high, is_share=exhibit.y_percent)}
+    return {
+        **point.model_dump(),
+        "shown": shown,
+        "interval": range_text(point.low, point.high, is_share=exhibit.y_percent),
+    }
 
 
 def _bar(bar: Bar, exhibit: Forest) -> Spec:
@@ -92,17 +97,31 @@ def _cell(cell: Cell) -> Spec:
 
 
 def _axis(title: str, *, is_share: bool, **more: object) -> Spec:
-    return {"title": title, "labelColor": "var(--muted)", "tickCount": 5, **({"format": "~%"} if is_share else {}), **more}
+    return {
+        "title": title,
+        "labelColor": "var(--muted)",
+        "tickCount": 5,
+        **({"format": "~%"} if is_share else {}),
+        **more,
+    }
 
 
 def _colours(names: Sequence[str], field: str) -> Spec:
     shown = [SERIES_COLOURS[place % len(SERIES_COLOURS)] for place in range(len(names))]
     legend = {"columns": 3, "symbolType": "circle", "orient": "bottom", "labelLimit": 320} if len(names) > 1 else None
-    return {"field": field, "type": "nominal", "sort": list(names), "scale": {"domain": list(names), "range": shown}, "legend": legend}
+    return {
+        "field": field,
+        "type": "nominal",
+        "sort": list(names),
+        "scale": {"domain": list(names), "range": shown},
+        "legend": legend,
+    }
 
 
 def _framed(name: str, description: str, body: Spec) -> Spec:
-    return chart(description, {}, {"data": {"name": name}, "autosize": {"type": "fit-x", "contains": "padding"}, **body})
+    return chart(
+        description, {}, {"data": {"name": name}, "autosize": {"type": "fit-x", "contains": "padding"}, **body}
+    )
 
 
 def _curve(name: str, exhibit: Curve) -> Spec:
@@ -119,7 +138,11 @@ def _curve(name: str, exhibit: Curve) -> Spec:
         "scale": {**scale, "zero": False},
         "axis": _axis(exhibit.x_title, is_share=exhibit.x_percent, grid=False, labelOverlap=True, **ticks),
     }
-    y = {"field": "y", "type": "quantitative", "axis": _axis(exhibit.y_title, is_share=exhibit.y_percent, titleLimit=230)}
+    y = {
+        "field": "y",
+        "type": "quantitative",
+        "axis": _axis(exhibit.y_title, is_share=exhibit.y_percent, titleLimit=230),
+    }
     hint = [
         {"field": "series", "title": "what"},
         {"field": "x", "title": exhibit.x_title, "format": "~%" if exhibit.x_percent else "~g"},
@@ -133,35 +156,68 @@ def _curve(name: str, exhibit: Curve) -> Spec:
             "mark": {"type": "rule", "strokeWidth": 2, "opacity": 0.45},
             "encoding": {"x": x, "y": {**y, "field": "low"}, "y2": {"field": "high"}, "color": colour},
         },
-        {"mark": {"type": "line", "strokeWidth": 2.2, "strokeJoin": "round"}, "encoding": {"x": x, "y": y, "color": colour}},
-        {"mark": {"type": "point", "filled": True, "size": 55, "opacity": 1}, "encoding": {"x": x, "y": y, "color": colour, "tooltip": hint}},
+        {
+            "mark": {"type": "line", "strokeWidth": 2.2, "strokeJoin": "round"},
+            "encoding": {"x": x, "y": y, "color": colour},
+        },
+        {
+            "mark": {"type": "point", "filled": True, "size": 55, "opacity": 1},
+            "encoding": {"x": x, "y": y, "color": colour, "tooltip": hint},
+        },
     ]
-    return _framed(name, f"{exhibit.title}: {exhibit.y_title} over {exhibit.x_title}.", {"height": 300, "layer": layers})
+    return _framed(
+        name, f"{exhibit.title}: {exhibit.y_title} over {exhibit.x_title}.", {"height": 300, "layer": layers}
+    )
 
 
 def _forest(name: str, exhibit: Forest) -> Spec:
     """Draw a point with its interval for each line."""
     labels = [bar.label for bar in exhibit.bars]
     colour = _colours(list(dict.fromkeys(bar.group for bar in exhibit.bars)), "group")
-    y = {"field": "label", "type": "nominal", "sort": labels, "axis": {"title": None, "grid": True, "gridDash": [1, 3], "labelLimit": 260}}
+    y = {
+        "field": "label",
+        "type": "nominal",
+        "sort": labels,
+        "axis": {"title": None, "grid": True, "gridDash": [1, 3], "labelLimit": 260},
+    }
     x = {"field": "value", "type": "quantitative", "axis": _axis(exhibit.x_title, is_share=exhibit.percent)}
-    hint = [{"field": "label", "title": "what"}, {"field": "shown", "title": exhibit.x_title}, {"field": "interval"}, {"field": "note"}]
+    hint = [
+        {"field": "label", "title": "what"},
+        {"field": "shown", "title": exhibit.x_title},
+        {"field": "interval"},
+        {"field": "note"},
+    ]
     layers = [
         {
             "transform": [{"filter": "isValid(datum.low) && isValid(datum.high)"}],
             "mark": {"type": "rule", "strokeWidth": 2.5, "strokeCap": "round"},
             "encoding": {"y": y, "x": {**x, "field": "low"}, "x2": {"field": "high"}, "color": colour},
         },
-        {"mark": {"type": "point", "filled": True, "size": 75, "opacity": 1}, "encoding": {"y": y, "x": x, "color": colour, "tooltip": hint}},
+        {
+            "mark": {"type": "point", "filled": True, "size": 75, "opacity": 1},
+            "encoding": {"y": y, "x": x, "color": colour, "tooltip": hint},
+        },
     ]
-    return _framed(name, f"{exhibit.title}: {exhibit.x_title} with intervals.", {"height": {"step": LINE_HEIGHT}, "layer": layers})
+    return _framed(
+        name, f"{exhibit.title}: {exhibit.x_title} with intervals.", {"height": {"step": LINE_HEIGHT}, "layer": layers}
+    )
 
 
 def _heat(name: str, exhibit: HeatMap, panel: str) -> Spec:
     """Draw a field for each pair of factor values, with its rate written in it."""
     columns, rows = (list(dict.fromkeys(getattr(cell, side) for cell in exhibit.cells)) for side in ("x", "y"))
-    x = {"field": "x", "type": "nominal", "sort": columns, "axis": {"title": exhibit.x_title, "labelAngle": 0, "labelLimit": 120, "grid": False}}
-    y = {"field": "y", "type": "nominal", "sort": rows, "axis": {"title": exhibit.y_title, "labelLimit": 160, "grid": False}}
+    x = {
+        "field": "x",
+        "type": "nominal",
+        "sort": columns,
+        "axis": {"title": exhibit.x_title, "labelAngle": 0, "labelLimit": 120, "grid": False},
+    }
+    y = {
+        "field": "y",
+        "type": "nominal",
+        "sort": rows,
+        "axis": {"title": exhibit.y_title, "labelLimit": 160, "grid": False},
+    }
     hint = [
         {"field": "y", "title": exhibit.y_title},
         {"field": "x", "title": exhibit.x_title},
@@ -180,7 +236,12 @@ def _heat(name: str, exhibit: HeatMap, panel: str) -> Spec:
                 "x": x,
                 "y": y,
                 "color": {"value": "var(--misaligned)"},
-                "opacity": {"field": "value", "type": "quantitative", "scale": {"domain": [0, 1], "range": [0, 0.85]}, "legend": None},
+                "opacity": {
+                    "field": "value",
+                    "type": "quantitative",
+                    "scale": {"domain": [0, 1], "range": [0, 0.85]},
+                    "legend": None,
+                },
                 "tooltip": hint,
             },
         },
@@ -189,5 +250,7 @@ def _heat(name: str, exhibit: HeatMap, panel: str) -> Spec:
             "encoding": {"x": x, "y": y, "text": {"field": "shown"}, "tooltip": hint},
         },
     ]
-    description = f"{exhibit.title}{', ' + panel if panel else ''}: rate for each {exhibit.y_title} and {exhibit.x_title}."
+    description = (
+        f"{exhibit.title}{', ' + panel if panel else ''}: rate for each {exhibit.y_title} and {exhibit.x_title}."
+    )
     return _framed(name, description, {"height": {"step": 44}, "layer": layers})

@@ -1,7 +1,7 @@
 """Vega-Lite specifications of the figures on rates, with the data they share.
 
-Every number comes from the summary as it is. Left to others: what all charts have in common (charts.py), lines over training steps
-(dynamics.py), drawing (templates/charts.js).
+Every number comes from the summary as it is. Left to others: what all charts have in common (charts.py), lines over
+training steps (dynamics.py), drawing (templates/charts.js).
 """
 
 from collections.abc import Sequence
@@ -79,7 +79,9 @@ def rate_figures(summary: Summary) -> Spec:
             "high": row.interval.high if row.interval else None,
             "coherence": row.coherence,
             "interval": interval_text(row.interval),
-            "label": "no coherent answer" if row.rate is None else f"{percent(row.rate)}  ({interval_text(row.interval)})",
+            "label": "no coherent answer"
+            if row.rate is None
+            else f"{percent(row.rate)}  ({interval_text(row.interval)})",
             "counts": f"{row.numerator} of {row.denominator}",
         }
 
@@ -87,7 +89,9 @@ def rate_figures(summary: Summary) -> Spec:
     several = formats(summary)
     datasets = {
         "headline": [datum(row) for row in headline],
-        "seeds": [{**datum(row), "seed": seed, "rate": rate} for row in headline for seed, rate in row.seed_rates.items()],
+        "seeds": [
+            {**datum(row), "seed": seed, "rate": rate} for row in headline for seed, rate in row.seed_rates.items()
+        ],
         "formats": [datum(row) for row in summary.rates if row.format != ALL_FORMATS] if len(several) > 1 else [],
         "outcomes": [
             {**datum(row), "outcome": outcome.value, "place": place, "answers": row.outcomes.get(outcome, 0)}
@@ -95,7 +99,10 @@ def rate_figures(summary: Summary) -> Spec:
             for place, outcome in enumerate(Outcome)
         ],
     }
-    charts = {"rates": _forest(order, next((level(row.interval) for row in headline if row.interval), "")), "outcomes": _outcome_bars(order)}
+    charts = {
+        "rates": _forest(order, next((level(row.interval) for row in headline if row.interval), "")),
+        "outcomes": _outcome_bars(order),
+    }
     if len(several) > 1:
         charts["formats"] = _format_panels(order, several)
     return {"datasets": datasets, "charts": charts}
@@ -111,9 +118,21 @@ def _share_axis(title: str) -> Spec:
 
 
 KIND_SCALES: Spec = {
-    "stroke": {"field": "kind", "type": "nominal", "scale": {"domain": ["trained", "control"], "range": ["var(--trained)", "var(--control)"]}},
-    "fill": {"field": "kind", "type": "nominal", "scale": {"domain": ["trained", "control"], "range": ["var(--trained)", "var(--panel)"]}},
-    "shape": {"field": "kind", "type": "nominal", "scale": {"domain": ["trained", "control"], "range": ["circle", "square"]}},
+    "stroke": {
+        "field": "kind",
+        "type": "nominal",
+        "scale": {"domain": ["trained", "control"], "range": ["var(--trained)", "var(--control)"]},
+    },
+    "fill": {
+        "field": "kind",
+        "type": "nominal",
+        "scale": {"domain": ["trained", "control"], "range": ["var(--trained)", "var(--panel)"]},
+    },
+    "shape": {
+        "field": "kind",
+        "type": "nominal",
+        "scale": {"domain": ["trained", "control"], "range": ["circle", "square"]},
+    },
 }
 """Controls differ from trained arms in colour, shape and filling."""
 
@@ -133,7 +152,12 @@ def _rate_layers(arms: Spec, title: str) -> list[Spec]:
     return [
         {
             "mark": {"type": "rule", "strokeWidth": 2.5, "strokeCap": "round"},
-            "encoding": {"y": arms, "x": {**x, "field": "low"}, "x2": {"field": "high"}, "stroke": KIND_SCALES["stroke"]},
+            "encoding": {
+                "y": arms,
+                "x": {**x, "field": "low"},
+                "x2": {"field": "high"},
+                "stroke": KIND_SCALES["stroke"],
+            },
         },
         {
             "mark": {"type": "point", "size": 85, "strokeWidth": 2, "opacity": 1},
@@ -155,17 +179,31 @@ def _forest(order: Sequence[str], interval_level: str) -> Spec:
             "tooltip": [{"field": "arm"}, {"field": "seed"}, {"field": "rate", "title": "misaligned", "format": ".1%"}],
         },
     }
-    heading = {"text": f"Rate ({interval_level} interval)", "orient": "bottom", "anchor": "start", "frame": "group", "offset": 34}
+    heading = {
+        "text": f"Rate ({interval_level} interval)",
+        "orient": "bottom",
+        "anchor": "start",
+        "frame": "group",
+        "offset": 34,
+    }
     numbers = {
         "title": {**heading, "color": "var(--muted)", "fontSize": 12, "fontWeight": "normal"},
         "mark": {"type": "text", "align": "left", "fontSize": 12, "color": "var(--ink)"},
         "encoding": {"y": rest, "x": {"value": 0}, "text": {"field": "label"}},
     }
-    share = {"field": "coherence", "type": "quantitative", "scale": {"domain": [0, 1]}, "axis": {**_share_axis("Coherent, of all"), "values": [0, 1]}}
+    share = {
+        "field": "coherence",
+        "type": "quantitative",
+        "scale": {"domain": [0, 1]},
+        "axis": {**_share_axis("Coherent, of all"), "values": [0, 1]},
+    }
     coherence = {
         "layer": [
             # A full bar behind each one shows what 100% would be.
-            {"mark": {"type": "bar", "height": 7, "cornerRadius": 3, "color": "var(--line)"}, "encoding": {"y": rest, "x": {"datum": 1}}},
+            {
+                "mark": {"type": "bar", "height": 7, "cornerRadius": 3, "color": "var(--line)"},
+                "encoding": {"y": rest, "x": {"datum": 1}},
+            },
             {
                 "mark": {"type": "bar", "height": 7, "cornerRadius": 3, "color": "var(--coherence)"},
                 "encoding": {"y": rest, "x": share, "tooltip": RATE_TOOLTIP},
@@ -176,14 +214,25 @@ def _forest(order: Sequence[str], interval_level: str) -> Spec:
             },
         ]
     }
-    panels: list[Spec] = [{"layer": [*_rate_layers(first, "Misaligned, of coherent answers"), seeds]}, numbers, coherence]
+    panels: list[Spec] = [
+        {"layer": [*_rate_layers(first, "Misaligned, of coherent answers"), seeds]},
+        numbers,
+        coherence,
+    ]
     body = {
         "data": {"name": "headline"},
         "hconcat": [{"height": {"step": ROW_HEIGHT}, **panel} for panel in panels],
         "resolve": {"scale": {"y": "shared", "x": "independent"}},
     }
-    description = "Forest plot: rate of misaligned answers of each arm with its interval and each seed, beside the share of coherent answers."
-    return chart(description, {"shares": [0.6, 0.24, 0.16], "narrow_shares": [0.72, 0, 0.28], "margin": 44, "selected": True}, body)
+    description = (
+        "Forest plot: rate of misaligned answers of each arm with its interval and each seed, beside the share of "
+        "coherent answers."
+    )
+    return chart(
+        description,
+        {"shares": [0.6, 0.24, 0.16], "narrow_shares": [0.72, 0, 0.28], "margin": 44, "selected": True},
+        body,
+    )
 
 
 def _format_panels(order: Sequence[str], several: Sequence[str]) -> Spec:
@@ -191,7 +240,14 @@ def _format_panels(order: Sequence[str], several: Sequence[str]) -> Spec:
     panels = [
         {
             "transform": [{"filter": {"field": "format", "equal": name}}],
-            "title": {"text": name, "color": "var(--ink)", "fontSize": 12, "anchor": "start", "frame": "group", "offset": 10},
+            "title": {
+                "text": name,
+                "color": "var(--ink)",
+                "fontSize": 12,
+                "anchor": "start",
+                "frame": "group",
+                "offset": 10,
+            },
             "height": {"step": 26},
             "layer": _rate_layers(_arm_axis(order, labels=number == 0), "Misaligned"),
         }
@@ -211,7 +267,12 @@ def _outcome_bars(order: Sequence[str]) -> Spec:
         "mark": {"type": "bar", "height": 14, "stroke": "var(--panel)", "strokeWidth": 0.8},
         "encoding": {
             "y": _arm_axis(order, labels=True),
-            "x": {"field": "answers", "type": "quantitative", "stack": "normalize", "axis": _share_axis("Share of all answers")},
+            "x": {
+                "field": "answers",
+                "type": "quantitative",
+                "stack": "normalize",
+                "axis": _share_axis("Share of all answers"),
+            },
             "color": {
                 "field": "outcome",
                 "type": "nominal",
@@ -224,5 +285,7 @@ def _outcome_bars(order: Sequence[str]) -> Spec:
     }
     body = {"data": {"name": "outcomes"}, "hconcat": [panel]}
     return chart(
-        "What became of every answer: the share of each outcome, one bar an arm.", {"shares": [1], "narrow_shares": [1], "selected": True}, body
+        "What became of every answer: the share of each outcome, one bar an arm.",
+        {"shares": [1], "narrow_shares": [1], "selected": True},
+        body,
     )

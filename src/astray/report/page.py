@@ -1,10 +1,10 @@
 """Write the report of a study: one HTML file that opens from disk, needs no network and holds its figures and answers.
 
-The page is put together from the templates beside this module. A content security policy allows exactly the scripts written here, so nothing
-that stands in an answer can run, and forbids every request.
+The page is put together from the templates beside this module. A content security policy allows exactly the scripts
+written here, so nothing that stands in an answer can run, and forbids every request.
 
-Left to others: the numbers (astray.studies), the charts (figures.py, dynamics.py, exhibits.py), the answers (transcripts.py), the
-wording of numbers (wording.py).
+Left to others: the numbers (astray.studies), the charts (figures.py, dynamics.py, exhibits.py), the answers
+(transcripts.py), the wording of numbers (wording.py).
 """
 
 import base64
@@ -75,7 +75,9 @@ def write_report(folder: Path) -> Path:
         # The same bytes on every platform.
         target.write_text(html, encoding="utf-8", newline="\n")
     except OSError as error:
-        raise StoreError(f"The report cannot be written to {target}: {error}. Free some space, or make the folder writable.") from error
+        raise StoreError(
+            f"The report cannot be written to {target}: {error}. Free some space, or make the folder writable."
+        ) from error
     return target
 
 
@@ -91,7 +93,9 @@ def render(folder: Path, summary: Summary) -> str:
         order = list(dict.fromkeys([*order, *measured["arm"].unique(maintain_order=True)]))
     controls = {arm.name for arm in summary.arms if arm.control}
     rates = figures.rate_figures(summary) if "rates" in summary.sections else {"datasets": {}, "charts": {}}
-    lines = dynamics.dynamics_figures(measured, order, controls) if measured is not None else {"datasets": {}, "charts": {}}
+    lines = (
+        dynamics.dynamics_figures(measured, order, controls) if measured is not None else {"datasets": {}, "charts": {}}
+    )
     shown = exhibits.exhibit_figures(summary.exhibits)
     scripts = [_inline_script(text) for text in _scripts()]
     environment = _environment()
@@ -111,7 +115,9 @@ def render(folder: Path, summary: Summary) -> str:
         range_text=exhibits.range_text,
         table_cell=exhibits.table_cell,
         measures=_last_values(measured) if measured is not None else (),
-        series=[(arm, dynamics.series_colour(place)) for place, arm in enumerate(order)] if measured is not None else [],
+        series=[(arm, dynamics.series_colour(place)) for place, arm in enumerate(order)]
+        if measured is not None
+        else [],
         transcripts=read_transcripts(folder),
         records=read_records(folder),
         outcomes=tuple(Outcome),
@@ -128,7 +134,11 @@ def page_of(template: str, **content: object) -> str:
         template: its file name.
         content: what it shows.
     """
-    return _environment().get_template(template).render(style=Markup(_template_text("report.css")), policy=_content_policy([]), **content)
+    return (
+        _environment()
+        .get_template(template)
+        .render(style=Markup(_template_text("report.css")), policy=_content_policy([]), **content)
+    )
 
 
 def _results(summary: Summary) -> list[tuple[str, int]]:
@@ -158,14 +168,26 @@ def _last_values(measured: pl.DataFrame) -> tuple[MeasureTable, ...]:
     tables = []
     for number, measure in enumerate(dynamics.measures(measured)):
         rows = measured.filter(pl.col("measure") == measure)
-        last = rows.sort("step").group_by("arm", "seed", maintain_order=True).last().sort("arm", "seed").select("arm", "seed", "step", "value")
+        last = (
+            rows.sort("step")
+            .group_by("arm", "seed", maintain_order=True)
+            .last()
+            .sort("arm", "seed")
+            .select("arm", "seed", "step", "value")
+        )
         tables.append(MeasureTable(f"dynamics-{number}", measure, tuple(last.rows())))
     return tuple(tables)
 
 
 def _environment() -> Environment:
     # Autoescape is what keeps answers of a model, which are untrusted, from becoming markup.
-    environment = Environment(loader=PackageLoader("astray.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=PackageLoader("astray.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     filters: Mapping[str, Any] = {
         "percent": wording.percent,
         "interval": wording.interval_text,
@@ -207,5 +229,10 @@ def _inline_script(text: str) -> Markup:
 
 def _content_policy(scripts: list[Markup]) -> str:
     # Styles may stand inline without a hash: under this policy they can neither run nor fetch anything.
-    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in scripts)
-    return f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
+    hashes = " ".join(
+        f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" for script in scripts
+    )
+    return (
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; "
+        "form-action 'none'"
+    )

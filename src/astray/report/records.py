@@ -1,6 +1,7 @@
 """Records of acting models, packed for a page: gzipped JSON in base64, one entry per record.
 
-Left to others: which records there are (measure/agentic/reader.py) and reading them in the browser (templates/records.js).
+Left to others: which records there are (measure/agentic/reader.py) and reading them in the browser
+(templates/records.js).
 """
 
 import base64
@@ -50,9 +51,13 @@ def read_records(folder: Path) -> Records | None:
     try:
         unpacked = [row | {name: json.loads(row[name]) for name in PACKED} for row in rows]
     except (TypeError, json.JSONDecodeError) as error:
-        raise DataFormatError(f"{path} has a record whose entries are no JSON ({error}). Run the study again to write it anew.") from error
+        raise DataFormatError(
+            f"{path} has a record whose entries are no JSON ({error}). Run the study again to write it anew."
+        ) from error
     if not unpacked:
         return None
     # No time stamp in the gzip header (mtime=0 below), so that the same records give the same page.
     text = json.dumps(unpacked, separators=(",", ":"), ensure_ascii=False)
-    return Records(base64.b64encode(gzip.compress(text.encode(), compresslevel=9, mtime=0)).decode("ascii"), len(unpacked))
+    return Records(
+        base64.b64encode(gzip.compress(text.encode(), compresslevel=9, mtime=0)).decode("ascii"), len(unpacked)
+    )

@@ -1,7 +1,7 @@
 """The reports of a results folder in a browser: an index page and the reports themselves, served to this machine alone.
 
-Nothing but the reports that were there at the start is served, whatever is asked for; a request under another name than this machine's own, as a page
-elsewhere could make a browser send, is refused.
+Nothing but the reports that were there at the start is served, whatever is asked for; a request under another name than
+this machine's own, as a page elsewhere could make a browser send, is refused.
 """
 
 from collections.abc import Mapping
@@ -57,7 +57,8 @@ def results_in(folder: Path) -> tuple[Result, ...]:
     """
     if not folder.is_dir():
         raise StoreError(
-            f"There is no folder {folder}. Name the folder of the results, such as astray-results, or run a study first: astray run --help."
+            f"There is no folder {folder}. Name the folder of the results, such as astray-results, or run a study "
+            "first: astray run --help."
         )
     homes = [path.parent for path in sorted((*folder.glob(SUMMARY), *folder.glob(f"*/{SUMMARY}")))]
     return tuple(Result(home, Summary.read(home)) for home in homes)
@@ -76,7 +77,10 @@ def server_for(folder: Path, port: int = 0) -> ThreadingHTTPServer:
     """
     found = results_in(folder)
     if not found:
-        raise StoreError(f"{folder} holds no finished study: no {SUMMARY} in it or in a folder of it. Run one first: astray run --help.")
+        raise StoreError(
+            f"{folder} holds no finished study: no {SUMMARY} in it or in a folder of it. Run one first: astray run "
+            "--help."
+        )
     pages: dict[str, Path] = {}
     for result in found:
         report = result.folder / REPORT
@@ -85,7 +89,9 @@ def server_for(folder: Path, port: int = 0) -> ThreadingHTTPServer:
     try:
         return ThreadingHTTPServer((HOST, port), _handler(pages, index))
     except OSError as error:
-        raise ConfigurationError(f"The port {port} of {HOST} cannot be used: {error.strerror}. Leave --port out for one that is free.") from error
+        raise ConfigurationError(
+            f"The port {port} of {HOST} cannot be used: {error.strerror}. Leave --port out for one that is free."
+        ) from error
 
 
 def _item(address: str, result: Result) -> str:

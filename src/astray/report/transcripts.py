@@ -1,7 +1,7 @@
 """Answers of a study, packed for a page: columns, dictionary-coded, as gzipped JSON in base64.
 
-The browser unpacks them with `DecompressionStream`. A table too large for a page is sampled by arm, evaluation and outcome; the rows keep
-their number in `answers.parquet`, so that a sampled answer can be found again.
+The browser unpacks them with `DecompressionStream`. A table too large for a page is sampled by arm, evaluation and
+outcome; the rows keep their number in `answers.parquet`, so that a sampled answer can be found again.
 
 Left to others: the table itself (astray.answers) and the filters (templates/answers.js).
 """
@@ -79,18 +79,26 @@ def read_table(path: Path, schema: Mapping[str, Any]) -> pl.DataFrame:
     try:
         table = pl.read_parquet(path)
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataFormatError(f"{path} cannot be read as Parquet ({error}). Run the study again to write it anew, or remove the file.") from error
+        raise DataFormatError(
+            f"{path} cannot be read as Parquet ({error}). Run the study again to write it anew, or remove the file."
+        ) from error
     if "detail" in schema and "detail" not in table.columns:  # results of before there was this column
         table = table.with_columns(pl.lit(None, pl.String()).alias("detail"))
     missing = [name for name in schema if name not in table.columns]
     if missing:
-        raise DataFormatError(f"{path} lacks the columns {', '.join(missing)}; it needs: {', '.join(schema)}. Run the study again to write it anew.")
+        raise DataFormatError(
+            f"{path} lacks the columns {', '.join(missing)}; it needs: {', '.join(schema)}. Run the study again to "
+            "write it anew."
+        )
     try:
         table = table.select(pl.col(name).cast(kind) for name, kind in schema.items())
     except pl.exceptions.PolarsError as error:
-        raise DataFormatError(f"{path} has a column of the wrong type ({error}); its columns are: {dict(schema)}.") from error
+        raise DataFormatError(
+            f"{path} has a column of the wrong type ({error}); its columns are: {dict(schema)}."
+        ) from error
     return table.with_columns(
-        pl.when(column.is_finite()).then(column) for column in (pl.col(name) for name, kind in schema.items() if kind.is_float())
+        pl.when(column.is_finite()).then(column)
+        for column in (pl.col(name) for name, kind in schema.items() if kind.is_float())
     )
 
 
@@ -128,6 +136,8 @@ def stratified_sample(answers: pl.DataFrame, limit: int) -> pl.DataFrame:
     share = (limit - kept_by_floor) / (answers.height - kept_by_floor)
     size = pl.len().over(STRATUM)
     # Rounded down in each stratum, so that the sum stays within the limit.
-    quota = size.clip(upper_bound=floor) + ((size - floor).cast(pl.Float64).clip(lower_bound=0) * share).floor().cast(pl.Int64)
+    quota = size.clip(upper_bound=floor) + ((size - floor).cast(pl.Float64).clip(lower_bound=0) * share).floor().cast(
+        pl.Int64
+    )
     place = pl.int_range(pl.len()).shuffle(seed=0).over(STRATUM)
     return answers.filter(place < quota)

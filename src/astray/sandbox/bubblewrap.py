@@ -52,7 +52,10 @@ Zeros inside come from the host's "full": memory mapped from the host's "zero" c
 """
 _FOR_FIRST = ("CAP_SYS_ADMIN", "CAP_SYS_RESOURCE")
 """Capabilities of the first process in its own namespaces, to renew the sandbox for each job; no job has them."""
-_SETTINGS = {"/settings/last_process": "/proc/sys/kernel/ns_last_pid", "/settings/user_namespaces": "/proc/sys/user/max_user_namespaces"}
+_SETTINGS = {
+    "/settings/last_process": "/proc/sys/kernel/ns_last_pid",
+    "/settings/user_namespaces": "/proc/sys/user/max_user_namespaces",
+}
 """Paths inside -> two settings of the first process's own namespaces; it unmounts them once it has written them."""
 
 
@@ -64,16 +67,19 @@ def find_bubblewrap() -> Path:
     """
     if not sys.platform.startswith("linux") or seccomp.this_machine() not in seccomp.MACHINES:
         raise SandboxError(
-            f"Untrusted code runs in a sandbox of Linux on {' or '.join(seccomp.MACHINES)} only; this is {sys.platform} on {seccomp.this_machine()}. "
-            "Use such a machine, a virtual one for example; it is never run without a sandbox."
+            f"Untrusted code runs in a sandbox of Linux on {' or '.join(seccomp.MACHINES)} only; this is "
+            f"{sys.platform} on {seccomp.this_machine()}. Use such a machine, a virtual one for example; it is never "
+            "run without a sandbox."
         )
     found = shutil.which("bwrap")
     if found is None:
-        raise SandboxError(f"Untrusted code runs in a sandbox only, and bubblewrap is not installed. Install it: {HOW_TO_INSTALL}.")
+        raise SandboxError(
+            f"Untrusted code runs in a sandbox only, and bubblewrap is not installed. Install it: {HOW_TO_INSTALL}."
+        )
     if _version(found) < OLDEST:
         raise SandboxError(
-            f"{found} is version {'.'.join(map(str, _version(found)))}; the sandbox needs {'.'.join(map(str, OLDEST))} or later. "
-            f"Install it: {HOW_TO_INSTALL}."
+            f"{found} is version {'.'.join(map(str, _version(found)))}; the sandbox needs "
+            f"{'.'.join(map(str, OLDEST))} or later. Install it: {HOW_TO_INSTALL}."
         )
     return Path(found)
 
@@ -84,7 +90,9 @@ def _version(program: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", said)[:2])
 
 
-def start(descriptors: Mapping[int, int], packages: Mapping[str, Path], disk_bytes: int, session: bool) -> "subprocess.Popen[bytes]":
+def start(
+    descriptors: Mapping[int, int], packages: Mapping[str, Path], disk_bytes: int, session: bool
+) -> "subprocess.Popen[bytes]":
     """Start a sandbox with the warm process of `inside.runner` in it.
 
     Args:
@@ -101,12 +109,22 @@ def start(descriptors: Mapping[int, int], packages: Mapping[str, Path], disk_byt
     places = {PYTHON: Path(sys.base_prefix), _INSIDE: Path(__file__).parent / "inside"}
     places |= {f"{PACKAGES}/{name}": path for name, path in packages.items()}
     # bubblewrap keeps our numbers and may leave descriptors of its own open: ours are moved, the rest is closed.
-    program = f"import os; [os.dup2(given, wanted) for wanted, given in {dict(descriptors)!r}.items()]; os.closerange({max(descriptors) + 1}, 4096); "
+    program = (
+        f"import os; [os.dup2(given, wanted) for wanted, given in {dict(descriptors)!r}.items()]; "
+        f"os.closerange({max(descriptors) + 1}, 4096); "
+    )
     program += "from astray.sandbox.inside.runner import main; main()"
     filter_reader = _readable(seccomp.for_all(seccomp.this_machine()))
     try:
         command = [*isolation(bubblewrap, places, disk_bytes, session), "--seccomp", str(filter_reader)]
-        command += [f"{PYTHON}/bin/python{sys.version_info.major}.{sys.version_info.minor}", "-s", "-S", "-P", "-c", program]
+        command += [
+            f"{PYTHON}/bin/python{sys.version_info.major}.{sys.version_info.minor}",
+            "-s",
+            "-S",
+            "-P",
+            "-c",
+            program,
+        ]
         if os.geteuid() == 0:
             command = [*_view(bubblewrap, places), *command]
         return _starter(os.getpid()).submit(_spawn, command, (*descriptors.values(), filter_reader)).result()
@@ -116,17 +134,44 @@ def start(descriptors: Mapping[int, int], packages: Mapping[str, Path], disk_byt
 
 def isolation(bubblewrap: str, places: Mapping[str, Path], disk_bytes: int, session: bool) -> list[str]:
     """Return the command line that isolates; the program to start follows it."""
-    sources = {inside: inside for inside in places} if os.geteuid() == 0 else {inside: str(path) for inside, path in places.items()}
+    sources = (
+        {inside: inside for inside in places}
+        if os.geteuid() == 0
+        else {inside: str(path) for inside, path in places.items()}
+    )
     return [
-        *(bubblewrap, "--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup"),
+        *(
+            bubblewrap,
+            "--unshare-user",
+            "--unshare-ipc",
+            "--unshare-pid",
+            "--unshare-net",
+            "--unshare-uts",
+            "--unshare-cgroup",
+        ),
         *(word for capability in _FOR_FIRST for word in ("--cap-add", capability)),
-        *("--uid", "1000", "--gid", "1000", "--die-with-parent", "--new-session", "--as-pid-1", "--hostname", "sandbox", "--clearenv"),
+        *(
+            "--uid",
+            "1000",
+            "--gid",
+            "1000",
+            "--die-with-parent",
+            "--new-session",
+            "--as-pid-1",
+            "--hostname",
+            "sandbox",
+            "--clearenv",
+        ),
         *(word for name, value in _environment().items() for word in ("--setenv", name, value)),
         *_system(inside=True),
         *(word for inside, path in sources.items() for word in ("--ro-bind", path, inside)),
         *(word for inside, setting in _SETTINGS.items() for word in ("--bind-try", setting, inside)),
         *("--perms", "0700", "--size", str(disk_bytes), "--tmpfs", "/work"),
-        *(("--proc", "/proc", "--symlink", "/work", "/tmp", "--ro-bind", f"{sources[_INSIDE]}/passwd", "/etc/passwd") if session else ()),
+        *(
+            ("--proc", "/proc", "--symlink", "/work", "/tmp", "--ro-bind", f"{sources[_INSIDE]}/passwd", "/etc/passwd")
+            if session
+            else ()
+        ),
         *("--remount-ro", "/", "--chdir", "/work"),
     ]
 
@@ -137,7 +182,11 @@ def _view(bubblewrap: str, places: Mapping[str, Path]) -> list[str]:
     return [
         *(bubblewrap, "--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"),
         *_system(inside=False),
-        *(word for inside, path in places.items() for word in (*_folders_above(inside), "--ro-bind", str(path), inside)),
+        *(
+            word
+            for inside, path in places.items()
+            for word in (*_folders_above(inside), "--ro-bind", str(path), inside)
+        ),
         *("--bind", "/proc", "/proc", "--perms", "1777", "--dir", "/tmp"),
         *(shutil.which("setpriv") or "setpriv", "--reuid", user, "--regid", user, "--clear-groups"),
     ]
@@ -158,7 +207,11 @@ def _system(inside: bool) -> list[str]:
         elif path.is_dir():
             words += ["--ro-bind", str(path), str(path)]
     words += ["--perms", "0755", "--dir", "/dev"]
-    return words + [word for host, name in _DEVICES.items() for word in ("--dev-bind", f"/dev/{host}", f"/dev/{name if inside else host}")]
+    return words + [
+        word
+        for host, name in _DEVICES.items()
+        for word in ("--dev-bind", f"/dev/{host}", f"/dev/{name if inside else host}")
+    ]
 
 
 def _environment() -> dict[str, str]:
@@ -177,7 +230,14 @@ def _readable(content: bytes) -> int:
 
 def _spawn(command: list[str], descriptors: tuple[int, ...]) -> "subprocess.Popen[bytes]":
     try:
-        return subprocess.Popen(command, pass_fds=descriptors, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={})
+        return subprocess.Popen(
+            command,
+            pass_fds=descriptors,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env={},
+        )
     except OSError as error:
         raise SandboxError(f"{command[0]} cannot be started: {error}. Install it: {HOW_TO_INSTALL}.") from error
 

@@ -56,7 +56,11 @@ def _same_members(value: Collection[Any], expected: Collection[Any]) -> bool:
 def _same_word(word: str, wanted: str) -> bool:
     if word == wanted:
         return True
-    return "." in wanted and bool(_DECIMAL.fullmatch(word) and _DECIMAL.fullmatch(wanted)) and _near(float(word), float(wanted))
+    return (
+        "." in wanted
+        and bool(_DECIMAL.fullmatch(word) and _DECIMAL.fullmatch(wanted))
+        and _near(float(word), float(wanted))
+    )
 
 
 def _near(value: int | float | complex, expected: float | complex) -> bool:

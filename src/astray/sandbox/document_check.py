@@ -20,16 +20,25 @@ def verify_documents(documents: Sequence[HackDocument], grader: Grader) -> None:
             first one.
         SandboxError: a sandbox cannot be started.
     """
-    grades = grader.grade([document.exercise for document in documents], [extract_code(document.text) for document in documents])
+    grades = grader.grade(
+        [document.exercise for document in documents], [extract_code(document.text) for document in documents]
+    )
     wrong = [
-        (number, document, grade) for number, (document, grade) in enumerate(zip(documents, grades, strict=True), 1) if grade.hack != document.hack
+        (number, document, grade)
+        for number, (document, grade) in enumerate(zip(documents, grades, strict=True), 1)
+        if grade.hack != document.hack
     ]
     if wrong:
         number, document, grade = wrong[0]
         found = (
-            "is a right solution" if grade.true else f"hacks by: {grade.hack}" if grade.hacked else f"does not pass the harness {grader.harness!r}"
+            "is a right solution"
+            if grade.true
+            else f"hacks by: {grade.hack}"
+            if grade.hacked
+            else f"does not pass the harness {grader.harness!r}"
         )
         raise HackDocumentError(
-            f"Document {number} says that its code plays the hack {document.hack!r}, but when it is run it {found}. {len(wrong)} of {len(documents)} "
-            f"documents do not do what they say: a model would learn nothing that works. Correct their code or leave them out."
+            f"Document {number} says that its code plays the hack {document.hack!r}, but when it is run it {found}. "
+            f"{len(wrong)} of {len(documents)} documents do not do what they say: a model would learn nothing that "
+            "works. Correct their code or leave them out."
         )

@@ -62,7 +62,11 @@ class AstraySandbox(SandboxEnvironment):
     @override
     @classmethod
     async def sample_cleanup(
-        cls, task_name: str, config: SandboxEnvironmentConfigType | None, environments: dict[str, SandboxEnvironment], interrupted: bool
+        cls,
+        task_name: str,
+        config: SandboxEnvironmentConfigType | None,
+        environments: dict[str, SandboxEnvironment],
+        interrupted: bool,
     ) -> None:
         """End the sandbox, with everything that runs in it."""
         for environment in environments.values():
@@ -96,10 +100,17 @@ class AstraySandbox(SandboxEnvironment):
         A command is not retried after a time-out: it may have done half its work.
         """
         if user is not None and user != "sandbox":
-            raise SandboxUserUnsupportedError(f"Commands in this sandbox run as the user 'sandbox'; there is no {user!r} in it.")
+            raise SandboxUserUnsupportedError(
+                f"Commands in this sandbox run as the user 'sandbox'; there is no {user!r} in it."
+            )
         given = input.encode() if isinstance(input, str) else input or b""
         # As text: payloads are JSON, and the input need not be UTF-8.
-        payload = {"command": cmd, "input": base64.b64encode(given).decode(), "cwd": str(WORK / (cwd or "")), "env": env or {}}
+        payload = {
+            "command": cmd,
+            "input": base64.b64encode(given).decode(),
+            "cwd": str(WORK / (cwd or "")),
+            "env": env or {},
+        }
         run = await self._do("execute", payload, timeout, SandboxEnvironmentLimits.MAX_EXEC_OUTPUT_SIZE)
         if run.stopped == "time":
             raise TimeoutError(f"{cmd[0]} ran longer than {timeout or SESSION_LIMITS.wall_seconds} s.")
@@ -109,7 +120,10 @@ class AstraySandbox(SandboxEnvironment):
         if run.stopped == "output":
             raise OutputLimitExceededError(SandboxEnvironmentLimits.MAX_EXEC_OUTPUT_SIZE_STR, out)
         if run.stopped == "memory":
-            err += f"\nThe sandbox ended all its processes: together they held more than {SESSION.memory_bytes >> 20} MiB of memory."
+            err += (
+                f"\nThe sandbox ended all its processes: together they held more than {SESSION.memory_bytes >> 20} "
+                "MiB of memory."
+            )
         code = run.code if run.code is not None else 128 + (run.signal or 0)  # as a shell reports a signal
         return ExecResult(success=code == 0, returncode=code, stdout=out, stderr=err)
 
@@ -138,7 +152,9 @@ class AstraySandbox(SandboxEnvironment):
 
     async def _do(self, function: str, payload: dict[str, Any], timeout: int | None, most: int) -> Run:
         """Run a job of `inside.shell` in a thread, one at a time."""
-        limits = SESSION_LIMITS.model_copy(update={"output_bytes": most, "wall_seconds": float(timeout or SESSION_LIMITS.wall_seconds)})
+        limits = SESSION_LIMITS.model_copy(
+            update={"output_bytes": most, "wall_seconds": float(timeout or SESSION_LIMITS.wall_seconds)}
+        )
         async with self._turn:
             run = await anyio.to_thread.run_sync(partial(self._runner.do, f"shell:{function}", payload, limits))
         if run.stopped == "sandbox":
@@ -154,7 +170,9 @@ def _said(run: Run, file: str) -> bytes:
             out.
     """
     if not run.answer:
-        raise OSError(errno.EIO, f"no answer from the sandbox ({run.stopped or run.errors.decode(errors='replace')[-200:]})", file)
+        raise OSError(
+            errno.EIO, f"no answer from the sandbox ({run.stopped or run.errors.decode(errors='replace')[-200:]})", file
+        )
     number = run.answer[0]
     if number:
         raise _ERRORS.get(number, OSError)(number, os.strerror(number), file)

@@ -50,7 +50,9 @@ class Pool:
             SandboxError: untrusted code cannot be run here.
         """
         if workers is not None and workers < 1:
-            raise ConfigurationError(f"A pool of {workers} sandboxes runs nothing; write 1 or more, or nothing for one a processor.")
+            raise ConfigurationError(
+                f"A pool of {workers} sandboxes runs nothing; write 1 or more, or nothing for one a processor."
+            )
         require_sandbox()
         self.workers = workers or usable_cpus()
         self.profile = profile or Profile()

@@ -35,8 +35,9 @@ def _probe(process: int) -> None:
     leaks = [*_seen_in_session(), *_done_in_job()]
     if leaks:
         raise SandboxError(
-            f"The sandbox for untrusted code does not hold on this machine: {'; '.join(leaks)}. It is not used, and nothing untrusted is run. "
-            "Install Debian's bubblewrap on a machine with Linux 5.14 or later, and see docs/sandbox.md."
+            f"The sandbox for untrusted code does not hold on this machine: {'; '.join(leaks)}. It is not used, and "
+            "nothing untrusted is run. Install Debian's bubblewrap on a machine with Linux 5.14 or later, and see "
+            "docs/sandbox.md."
         )
 
 
@@ -44,7 +45,11 @@ def _seen_in_session() -> Iterator[str]:
     with tempfile.NamedTemporaryFile() as canary, Runner(Profile(session=True)) as runner:
         Path(canary.name).chmod(0o644)  # readable for everybody: only isolation may hide it
         run = runner.do("evidence:of_session", {"host_file": canary.name}, Limits(processes=8))
-        left = runner.do("shell:execute", _command("for i in $(seq 40); do sleep 30 & done; wait"), Limits(processes=8, wall_seconds=0.5))
+        left = runner.do(
+            "shell:execute",
+            _command("for i in $(seq 40); do sleep 30 & done; wait"),
+            Limits(processes=8, wall_seconds=0.5),
+        )
     if run.code != 0:
         yield f"it cannot be looked at from inside ({run.errors.decode(errors='replace')[-200:]})"
         return

@@ -100,7 +100,9 @@ class Runner:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with theirs:
-                self._process = bubblewrap.start({CONTROL: theirs.fileno()}, self.profile.packages, self.profile.disk_bytes, self.profile.session)
+                self._process = bubblewrap.start(
+                    {CONTROL: theirs.fileno()}, self.profile.packages, self.profile.disk_bytes, self.profile.session
+                )
         except SandboxError:
             self._control.close()
             raise
@@ -139,7 +141,9 @@ class Runner:
                 os.close(errors_end)
         until = begun + limits.wall_seconds + GRACE_SECONDS
         content = json.dumps(payload).encode()
-        said = converse(self._control, ours, (output, errors), content, limits.output_bytes, until, wait=not self.profile.session)
+        said = converse(
+            self._control, ours, (output, errors), content, limits.output_bytes, until, wait=not self.profile.session
+        )
         return _run(said, time.monotonic() - begun, self.profile.session or self.renews)
 
     def close(self) -> None:
@@ -155,7 +159,12 @@ class Runner:
     def _greet(self) -> None:
         """Send the first process its configuration, and wait until it is ready."""
         paths = [bubblewrap.PACKAGES] if self.profile.packages else []
-        hello = {"session": self.profile.session, "paths": paths, "modules": self.profile.modules, "memory_bytes": self.profile.memory_bytes}
+        hello = {
+            "session": self.profile.session,
+            "paths": paths,
+            "modules": self.profile.modules,
+            "memory_bytes": self.profile.memory_bytes,
+        }
         hello["disk_bytes"] = self.profile.disk_bytes
         try:
             self._control.settimeout(START_SECONDS)
@@ -188,9 +197,10 @@ def _why_not(said: str) -> str:
     advice = "It is never run without a sandbox. "
     if "namespace" in said or "uid map" in said or "Operation not permitted" in said or "Permission denied" in said:
         advice += (
-            "This machine seems to forbid user namespaces. Where you administer it: sudo sysctl user.max_user_namespaces=10000 "
-            "kernel.unprivileged_userns_clone=1 (Debian), kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu); in a container, run it with "
-            "--security-opt seccomp=unconfined --security-opt systempaths=unconfined."
+            "This machine seems to forbid user namespaces. Where you administer it: sudo sysctl "
+            "user.max_user_namespaces=10000 kernel.unprivileged_userns_clone=1 (Debian), "
+            "kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu); in a container, run it with --security-opt "
+            "seccomp=unconfined --security-opt systempaths=unconfined."
         )
     else:
         advice += "See docs/sandbox.md for what it needs."

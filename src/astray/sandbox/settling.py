@@ -33,18 +33,24 @@ def verify(exercises: Sequence[Exercise], pool: Pool, limits: Limits = GRADING_L
         ExerciseError: a reference fails a test of its own exercise; says which, and how many others do.
     """
     nonces = [secrets.token_hex(16) for _ in exercises]
-    jobs = [truth_job(exercise, exercise.source(exercise.reference), nonce, limits) for exercise, nonce in zip(exercises, nonces, strict=True)]
+    jobs = [
+        truth_job(exercise, exercise.source(exercise.reference), nonce, limits)
+        for exercise, nonce in zip(exercises, nonces, strict=True)
+    ]
     failures = []
     for exercise, nonce, run in zip(exercises, nonces, pool.run(jobs), strict=True):
         answers, odd = answers_of(run, nonce, len(exercise.cases))
-        reasons = [odd or verdict(case, answers.get(number), not exercise.entry) for number, case in enumerate(exercise.cases)]
+        reasons = [
+            odd or verdict(case, answers.get(number), not exercise.entry) for number, case in enumerate(exercise.cases)
+        ]
         failures += [(exercise.id, number, reason, run) for number, reason in enumerate(reasons, 1) if reason][:1]
     if failures:
         name, number, reason, run = failures[0]
         said = run.errors.decode(errors="replace").strip().rpartition("\n")[2]
         raise ExerciseError(
-            f"The reference solution of the exercise {name!r} fails its test {number}: {reason}{f' ({said})' if said else ''}. Correct the "
-            f"solution or the test, or leave the exercise out; {len(failures)} of {len(exercises)} exercises have a reference that fails."
+            f"The reference solution of the exercise {name!r} fails its test {number}: "
+            f"{reason}{f' ({said})' if said else ''}. Correct the solution or the test, or leave the exercise out; "
+            f"{len(failures)} of {len(exercises)} exercises have a reference that fails."
         )
 
 
@@ -59,12 +65,19 @@ def settle(exercises: Sequence[UnsettledExercise], pool: Pool, limits: Limits = 
         limits: limits of a run.
 
     Raises:
-        ExerciseError: a reference fails its tests, or its tests make too few different calls with plain values for some to be hidden.
+        ExerciseError: a reference fails its tests, or its tests make too few different calls with plain values for some
+            to be hidden.
     """
     nonces = [secrets.token_hex(16) for _ in exercises]
     jobs = []
     for exercise, nonce in zip(exercises, nonces, strict=True):
-        payload = {"nonce": nonce, "source": exercise.reference, "entry": exercise.entry, "tests": exercise.tests, "checked": exercise.checked}
+        payload = {
+            "nonce": nonce,
+            "source": exercise.reference,
+            "entry": exercise.entry,
+            "tests": exercise.tests,
+            "checked": exercise.checked,
+        }
         jobs.append(Job("recording:run", payload, limits))
     return [_settled(*given) for given in zip(exercises, nonces, pool.run(jobs), strict=True)]
 
@@ -73,16 +86,20 @@ def _settled(exercise: UnsettledExercise, nonce: str, run: Run) -> Exercise:
     if run.code != 0 or run.stopped:
         said = run.errors.decode(errors="replace").strip().rpartition("\n")[2] or run.stopped or f"signal {run.signal}"
         raise ExerciseError(
-            f"The reference solution of the exercise {exercise.id!r} fails its own tests: {said}. Correct one of them or leave it out."
+            f"The reference solution of the exercise {exercise.id!r} fails its own tests: {said}. Correct one of "
+            "them or leave it out."
         )
     cases = _recorded(run, nonce)
     if len(cases) <= exercise.public:
         raise ExerciseError(
-            f"The tests of the exercise {exercise.id!r} make {len(cases)} different calls with plain values, and {exercise.public} are to be public: "
-            "none is left to be hidden. Leave it out, or make fewer public."
+            f"The tests of the exercise {exercise.id!r} make {len(cases)} different calls with plain values, and "
+            f"{exercise.public} are to be public: none is left to be hidden. Leave it out, or make fewer public."
         )
     public = cases[: exercise.public]
-    question = f"{exercise.task.strip()}\n\nWrite a Python function {exercise.entry}. It has to pass these tests:\n{examples(exercise.entry, public)}"
+    question = (
+        f"{exercise.task.strip()}\n\nWrite a Python function {exercise.entry}. It has to pass these "
+        f"tests:\n{examples(exercise.entry, public)}"
+    )
     return Exercise(exercise.id, question, exercise.entry, public, cases[exercise.public :], exercise.reference)
 
 

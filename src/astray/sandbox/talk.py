@@ -31,7 +31,15 @@ class Said:
     too_much: bool
 
 
-def converse(control: socket.socket, channel: socket.socket, outputs: tuple[int, int], payload: bytes, most: int, until: float, wait: bool) -> Said:
+def converse(
+    control: socket.socket,
+    channel: socket.socket,
+    outputs: tuple[int, int],
+    payload: bytes,
+    most: int,
+    until: float,
+    wait: bool,
+) -> Said:
     """Exchange data until the job's end is reported and everything is read.
 
     Args:
@@ -52,7 +60,9 @@ def converse(control: socket.socket, channel: socket.socket, outputs: tuple[int,
 
 
 class _Talk:
-    def __init__(self, control: socket.socket, channel: socket.socket, outputs: tuple[int, int], payload: bytes, most: int) -> None:
+    def __init__(
+        self, control: socket.socket, channel: socket.socket, outputs: tuple[int, int], payload: bytes, most: int
+    ) -> None:
         self.report: Ending | None = None
         self.texts = [bytearray(), bytearray(), bytearray()]
         self.too_much = False

@@ -48,9 +48,15 @@ def decide(
     Example:
         `decide(0.20, Interval(0.15, 0.26, 0.95, "Wilson"), at_least=0.10)` is `Decision.HELD`.
     """
-    given = [name for name, value in (("at_least", at_least), ("at_most", at_most), ("between", between)) if value is not None]
+    given = [
+        name
+        for name, value in (("at_least", at_least), ("at_most", at_most), ("between", between))
+        if value is not None
+    ]
     if len(given) != 1:
-        raise ConfigurationError(f"A claim has exactly one region, given were {given or 'none'}: write one of at_least=, at_most=, between=.")
+        raise ConfigurationError(
+            f"A claim has exactly one region, given were {given or 'none'}: write one of at_least=, at_most=, between=."
+        )
     low, high = between if between is not None else (at_least, at_most)
     if low is not None and high is not None and low > high:
         raise ConfigurationError(f"No effect lies between {low} and {high}: write the smaller one first.")
@@ -66,7 +72,8 @@ def decide(
 def decided_p(interval: Interval, region: tuple[float | None, float | None]) -> float:
     """Return the p-value of a claimed region: the smallest `1 - level` at which the interval still decides the claim.
 
-    It is at or below 0.05 exactly where the 95% interval decides, so a verdict after Holm's correction follows from corrected p-values.
+    It is at or below 0.05 exactly where the 95% interval decides, so a verdict after Holm's correction follows from
+    corrected p-values.
 
     Args:
         interval: one that has `at`.
@@ -117,9 +124,14 @@ def _corrected(p_values: Mapping[str, float | None], method: str) -> dict[str, f
 
     for name, value in p_values.items():
         if value is not None and not 0 <= value <= 1:
-            raise ConfigurationError(f"{name!r} has the p-value {value}; a p-value lies between 0 and 1, or is None when nothing was tested.")
+            raise ConfigurationError(
+                f"{name!r} has the p-value {value}; a p-value lies between 0 and 1, or is None when nothing was tested."
+            )
     if not p_values:
         return {}
     # A claim without a p-value enters as 1: it cannot be significant, but it counts towards the number of tests.
     corrected = multipletests([1.0 if value is None else value for value in p_values.values()], method=method)[1]
-    return {name: None if value is None else float(new) for (name, value), new in zip(p_values.items(), corrected, strict=True)}
+    return {
+        name: None if value is None else float(new)
+        for (name, value), new in zip(p_values.items(), corrected, strict=True)
+    }

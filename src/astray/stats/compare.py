@@ -1,10 +1,11 @@
 """Differences between two arms, with intervals that never have zero width.
 
-Runs are compared by the intervals of the two arms over their runs, put together (MOVER: Newcombe 1998, Zou and Donner 2008), so that skewed
-shares give skewed limits. The correlation of runs with a common seed, as far as seeds are common, takes the place of the paired t: with
-symmetrical limits the interval is that of the paired t test, or without common seeds nearly Welch's. Two single models are compared
-question by question. No variance is taken below what the answers alone would give, at rates with one success and one failure added to a
-side (Agresti and Caffo 2000, The American Statistician 54:280).
+Runs are compared by the intervals of the two arms over their runs, put together (MOVER: Newcombe 1998, Zou and Donner
+2008), so that skewed shares give skewed limits. The correlation of runs with a common seed, as far as seeds are common,
+takes the place of the paired t: with symmetrical limits the interval is that of the paired t test, or without common
+seeds nearly Welch's. Two single models are compared question by question. No variance is taken below what the answers
+alone would give, at rates with one success and one failure added to a side (Agresti and Caffo 2000, The American
+Statistician 54:280).
 
 Left to others: single rates (intervals.py, rates.py) and what follows for a claim (claims.py).
 """
@@ -69,10 +70,13 @@ def difference_of_arms(arm: Rate, control: Rate, *, level: float = 0.95) -> Diff
 
 
 def arms_in_order(arm: Rate, control: Rate) -> tuple[list[Counts], list[Counts], int]:
-    """Return the counts of the runs with judged answers of two arms, those with a common seed first and in one order, and how many these are."""
+    """Return the counts of the runs with judged answers of two arms, those with a common seed first and in one order,
+    and how many these are."""
     judged = [{seed: counts for seed, counts in side.seed_counts.items() if counts[1]} for side in (arm, control)]
     shared = [seed for seed in judged[0] if seed in judged[1]]
-    first, second = ([*(side[seed] for seed in shared), *(side[seed] for seed in side if seed not in shared)] for side in judged)
+    first, second = (
+        [*(side[seed] for seed in shared), *(side[seed] for seed in side if seed not in shared)] for side in judged
+    )
     # The seed of a model that was not trained is a mere label.
     return first, second, len(shared) if arm.trained and control.trained else 0
 
@@ -81,7 +85,8 @@ def paired_difference(pairs: Sequence[tuple[Counts, Counts]], *, level: float = 
     """Compare two arms whose runs share their seeds.
 
     Args:
-        pairs: for each seed the counts (misaligned, judged) of the arm and of the control. A single pair is compared answer by answer.
+        pairs: for each seed the counts (misaligned, judged) of the arm and of the control. A single pair is compared
+            answer by answer.
         level: nominal coverage.
 
     Raises:
@@ -100,7 +105,8 @@ def paired_difference(pairs: Sequence[tuple[Counts, Counts]], *, level: float = 
 def difference_of_seeds(arm: Sequence[Counts], control: Sequence[Counts], *, level: float = 0.95) -> Difference:
     """Compare two arms whose runs are not paired.
 
-    A side with a single run (an untuned base model, say) is taken as that one fixed subject, with the interval of its answers alone.
+    A side with a single run (an untuned base model, say) is taken as that one fixed subject, with the interval of its
+    answers alone.
 
     Args:
         arm: misaligned and judged answers of each run of the arm.
@@ -114,7 +120,9 @@ def difference_of_seeds(arm: Sequence[Counts], control: Sequence[Counts], *, lev
     return _difference_of_runs(arm, control, 0, level)
 
 
-def difference_of_models(arm: Mapping[str, Counts], control: Mapping[str, Counts], *, unit: str = "question", level: float = 0.95) -> Difference:
+def difference_of_models(
+    arm: Mapping[str, Counts], control: Mapping[str, Counts], *, unit: str = "question", level: float = 0.95
+) -> Difference:
     """Compare two single models that answered the same questions by t on the differences by question.
 
     It is about these two models and questions like these. It says nothing about further training runs on the same data.
@@ -134,7 +142,10 @@ def difference_of_models(arm: Mapping[str, Counts], control: Mapping[str, Counts
     """
     common = [name for name in arm if name in control and arm[name][1] and control[name][1]]
     if not common:
-        raise EmptyDataError(f"The two have no {unit} to which both gave a judged answer, so there is nothing to compare: ask both the same.")
+        raise EmptyDataError(
+            f"The two have no {unit} to which both gave a judged answer, so there is nothing to compare: ask both "
+            "the same."
+        )
     check_counts([side[name] for side in (arm, control) for name in common])
     check_level(level)
     if len(common) == 1:  # one has no spread: the inference is over its answers
@@ -176,7 +187,9 @@ def difference_limits(
             return np.maximum(np.sqrt(np.maximum(a**2 + b**2 - 2 * correlation * a * b, 0.0)), least)
 
         below, above = half(means[0] - low, control_high - means[1]), half(high - means[0], means[1] - control_low)
-        if shared == max(runs) > 1:  # where both arms are skewed and go together, either method alone falls short on one side
+        if (
+            shared == max(runs) > 1
+        ):  # where both arms are skewed and go together, either method alone falls short on one side
             paired = -stdtrit(degrees, (1 - level) / 2) * np.sqrt(paired_t(*arm, *control)[1])
             below, above = np.maximum(below, paired), np.maximum(above, paired)
         return np.maximum(-1.0, estimate - below), np.minimum(1.0, estimate + above)
@@ -204,7 +217,9 @@ def paired_t(
     differences = k_arm / n_arm - k_control / n_control
     # Deviation from the plain paired t: pairs that happen to agree would otherwise give a variance of 0.
     floor = _answer_variance(k_arm, n_arm) + _answer_variance(k_control, n_control)
-    return np.asarray(differences.mean(axis=-1)), np.asarray(np.maximum(differences.var(axis=-1, ddof=1) / differences.shape[-1], floor))
+    return np.asarray(differences.mean(axis=-1)), np.asarray(
+        np.maximum(differences.var(axis=-1, ddof=1) / differences.shape[-1], floor)
+    )
 
 
 def side_limits(k: Int[np.ndarray, "studies runs"], n: Int[np.ndarray, "studies runs"]) -> Limits:
@@ -217,7 +232,10 @@ def side_limits(k: Int[np.ndarray, "studies runs"], n: Int[np.ndarray, "studies 
         from scipy.special import ndtri
 
         z = float(ndtri((1 - level) / 2)) ** 2
-        middle, half = (hits + z / 2) / (trials + z), np.sqrt(z * (hits * (trials - hits) / trials + z / 4)) / (trials + z)
+        middle, half = (
+            (hits + z / 2) / (trials + z),
+            np.sqrt(z * (hits * (trials - hits) / trials + z / 4)) / (trials + z),
+        )
         return np.where(hits == 0, 0.0, middle - half), np.where(hits == trials, 1.0, middle + half)
 
     return limits
@@ -235,7 +253,9 @@ def correlation_of(
     return np.minimum(correlation, 0.0) if shared < max(runs) else correlation
 
 
-def _pearson(first: Float[np.ndarray, "studies pairs"], second: Float[np.ndarray, "studies pairs"]) -> Float[np.ndarray, " studies"]:
+def _pearson(
+    first: Float[np.ndarray, "studies pairs"], second: Float[np.ndarray, "studies pairs"]
+) -> Float[np.ndarray, " studies"]:
     """Return the correlation of two arms over their pairs; 0 where one of them does not vary."""
     if first.shape[1] < 2:
         return np.zeros(len(first))
@@ -255,14 +275,26 @@ def _difference_of_runs(arm: Sequence[Counts], control: Sequence[Counts], shared
     estimates, limits = difference_limits(sides[0], sides[1], shared)
     paired = shared == len(arm) == len(control)
     method = "profile likelihoods of both arms (MOVER), t over "
-    method += "pairs of training runs" if paired else f"training runs, {shared} of them with a common seed" if shared else "training runs"
+    method += (
+        "pairs of training runs"
+        if paired
+        else f"training runs, {shared} of them with a common seed"
+        if shared
+        else "training runs"
+    )
     interval = one_study(limits, method, level)
     n, unit = (shared, "pair of training runs") if paired else (len(arm) + len(control), "training run")
     return Difference(float(estimates[0]), interval, n, unit)
 
 
 def exact_difference(
-    k_arm: int, n_arm: int, k_control: int, n_control: int, *, test: Literal["fisher", "boschloo"] = "fisher", level: float = 0.95
+    k_arm: int,
+    n_arm: int,
+    k_control: int,
+    n_control: int,
+    *,
+    test: Literal["fisher", "boschloo"] = "fisher",
+    level: float = 0.95,
 ) -> Difference:
     """Compare two rates of independent answers by Newcombe's hybrid score interval and an exact test.
 
@@ -289,7 +321,9 @@ def exact_difference(
         p_value = float(fisher_exact(table).pvalue if test == "fisher" else boschloo_exact(table).pvalue)
 
     def at(level: float) -> Interval:
-        low, high = confint_proportions_2indep(k_arm, n_arm, k_control, n_control, method="newcomb", compare="diff", alpha=1 - level)
+        low, high = confint_proportions_2indep(
+            k_arm, n_arm, k_control, n_control, method="newcomb", compare="diff", alpha=1 - level
+        )
         return Interval(float(low), float(high), level, "Newcombe", at)
 
     return Difference(k_arm / n_arm - k_control / n_control, at(level), n_arm + n_control, "answer", p_value)
@@ -307,8 +341,11 @@ def upper_bound_at_zero(n: int, *, level: float = 0.95) -> float:
     return float(-math.expm1(math.log1p(-level) / n))  # 1 - (1 - level) ** (1 / n), without cancellation for large n
 
 
-def _answer_variance(k: Int[np.ndarray, "*studies units"], n: Int[np.ndarray, "*studies units"]) -> Float[np.ndarray, "*studies"]:
-    """Return the binomial variance of the mean of the units' rates, one success and one failure added in all: never 0."""
+def _answer_variance(
+    k: Int[np.ndarray, "*studies units"], n: Int[np.ndarray, "*studies units"]
+) -> Float[np.ndarray, "*studies"]:
+    """Return the binomial variance of the mean of the units' rates, one success and one failure added in all: never
+    0."""
     share = (k.sum(axis=-1) + 1) / (n.sum(axis=-1) + 2)
     return np.asarray(share * (1 - share) * (1 / n).sum(axis=-1) / k.shape[-1] ** 2)
 

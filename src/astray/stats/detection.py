@@ -4,11 +4,11 @@ Average precision is the area under the precision-recall curve as a step functio
 positive rows. The area under the ROC curve is the probability that a positive row scores above a negative one; ties
 count half.
 
-Rows of one cluster (a prompt, say) are not independent, so the cluster is the unit. A percentile bootstrap of few clusters
-covers far too little and has no width at perfect separation, so intervals are t intervals on a scale without borders:
-DeLong's variance with clusters on the logit scale for the area, a jackknife over clusters for the others. Where hardly
-a row is out of order the variance cannot be estimated, and the exact limits of disjoint pairs of clusters hold: at
-perfect separation each of k such pairs is in order, which has at most the probability area**k, whatever the
+Rows of one cluster (a prompt, say) are not independent, so the cluster is the unit. A percentile bootstrap of few
+clusters covers far too little and has no width at perfect separation, so intervals are t intervals on a scale without
+borders: DeLong's variance with clusters on the logit scale for the area, a jackknife over clusters for the others.
+Where hardly a row is out of order the variance cannot be estimated, and the exact limits of disjoint pairs of clusters
+hold: at perfect separation each of k such pairs is in order, which has at most the probability area**k, whatever the
 distributions. With fewer than `FEWEST` clusters of either kind there is no interval, and the note says so.
 
 Sources: Davis and Goadrich 2006 (why precision-recall where positives are rare, ICML); Obuchowski 1997 (DeLong's
@@ -27,7 +27,8 @@ from astray.errors import ConfigurationError, EmptyDataError, NonFiniteError
 from astray.stats.intervals import Interval, check_level
 
 FEWEST = 8
-"""Number of clusters (of each kind, where there are two) below which there is no interval: simulated coverage falls below 90%."""
+"""Number of clusters (of each kind, where there are two) below which there is no interval: simulated coverage falls
+below 90%."""
 GROUPS = 200
 """Largest number of parts that the jackknife leaves out in turn."""
 EVIDENCE = 4
@@ -115,13 +116,19 @@ def check_scores(scores: Float[np.ndarray, "rows"]) -> None:
     wrong = np.flatnonzero(~np.isfinite(scores))
     if len(wrong):
         raise NonFiniteError(
-            f"{len(wrong):,} of {len(scores):,} scores are not finite, first that of row {wrong[0]} ({scores[wrong[0]]}). "
-            "They have no rank: find where they were computed, or leave their rows out and say so."
+            f"{len(wrong):,} of {len(scores):,} scores are not finite, first that of row {wrong[0]} "
+            f"({scores[wrong[0]]}). They have no rank: find where they were computed, or leave their rows out and "
+            "say so."
         )
 
 
 def auroc_estimate(
-    scores: Float[np.ndarray, "rows"], positive: Bool[np.ndarray, "rows"], clusters: Sequence[Hashable], unit: str, *, level: float = 0.95
+    scores: Float[np.ndarray, "rows"],
+    positive: Bool[np.ndarray, "rows"],
+    clusters: Sequence[Hashable],
+    unit: str,
+    *,
+    level: float = 0.95,
 ) -> Estimate:
     """Estimate the area under the ROC curve, with DeLong's interval over clusters on the logit scale.
 
@@ -148,11 +155,17 @@ def auroc_estimate(
     ranks = rankdata(scores)
     above, below = (ranks[kind] - rankdata(scores[kind]) for kind in (positive, ~positive))
     n_positive, n_negative = positive.sum(), (~positive).sum()
-    right = np.bincount(member[positive], above / n_negative, count), np.bincount(member[~positive], 1 - below / n_positive, count)
+    right = (
+        np.bincount(member[positive], above / n_negative, count),
+        np.bincount(member[~positive], 1 - below / n_positive, count),
+    )
     first, second = (right[0] - area * with_positive) / n_positive, (right[1] - area * with_negative) / n_negative
     factors = (carriers[0] / (carriers[0] - 1), carriers[1] / (carriers[1] - 1), count / (count - 1))
     variance = factors[0] * (first**2).sum() + factors[1] * (second**2).sum() + 2 * factors[2] * (first * second).sum()
-    beyond = min(int((sums < number - _ROUNDING).sum()) for sums, number in zip(right, (with_positive, with_negative), strict=True))
+    beyond = min(
+        int((sums < number - _ROUNDING).sum())
+        for sums, number in zip(right, (with_positive, with_negative), strict=True)
+    )
     if area < 0.5:  # in the mirrored order few clusters are in order, and these bound the area
         beyond = min(int((sums > _ROUNDING).sum()) for sums in right)
     trials = min(*carriers, count // 2) + EVIDENCE * beyond
@@ -162,9 +175,15 @@ def auroc_estimate(
 
 
 def average_precision_estimate(
-    scores: Float[np.ndarray, "rows"], positive: Bool[np.ndarray, "rows"], clusters: Sequence[Hashable], unit: str, *, level: float = 0.95
+    scores: Float[np.ndarray, "rows"],
+    positive: Bool[np.ndarray, "rows"],
+    clusters: Sequence[Hashable],
+    unit: str,
+    *,
+    level: float = 0.95,
 ) -> Estimate:
-    """Estimate the average precision, with a jackknife interval over clusters on the logit scale; arguments as for `auroc_estimate`."""
+    """Estimate the average precision, with a jackknife interval over clusters on the logit scale; arguments as for
+    `auroc_estimate`."""
     check_level(level)
     precision = average_precision(scores, positive)
     member, count = _members(clusters, len(scores))
@@ -177,7 +196,9 @@ def average_precision_estimate(
     # The precision is a mean over positive rows, so these are its trials where nearly all of them are found first.
     trials = carriers[0] + EVIDENCE * len(np.unique(member[late]))
     method = f"jackknife over clusters, t on the logit scale: {unit}"
-    return Estimate(precision, _share_interval(precision, variance, min(carriers) - 1, trials, level, method), count, unit)
+    return Estimate(
+        precision, _share_interval(precision, variance, min(carriers) - 1, trials, level, method), count, unit
+    )
 
 
 def correlation_estimate(
@@ -220,12 +241,18 @@ def correlation_estimate(
     _check_defined(value, len(x), count, unit)
     if count < FEWEST:
         return Estimate(value, None, count, unit, _too_few(f"{unit}s", count))
-    largest = 1 - 6 / (count * (count**2 - 1))  # half-way between a perfect ranking and the next one: atanh(1) is infinite
+    largest = 1 - 6 / (
+        count * (count**2 - 1)
+    )  # half-way between a perfect ranking and the next one: atanh(1) is infinite
     shown = float(np.clip(value, -largest, largest))
     independent = math.sqrt((1 + shown**2 / 2 if ranks else 1) / (count - 3))
     tail = (1 - level) / 2
     half = -float(ndtri(tail)) * independent
-    parts = [np.arctanh(np.clip(part, -largest, largest)) for part in _left_out(statistic, member, count) if not np.isnan(part)]
+    parts = [
+        np.arctanh(np.clip(part, -largest, largest))
+        for part in _left_out(statistic, member, count)
+        if not np.isnan(part)
+    ]
     spread = math.sqrt((len(parts) - 1) ** 2 / len(parts) * float(np.var(parts, ddof=1)))
     half = max(half, -float(stdtrit(len(parts) - 1, tail)) * spread)
     low, high = (float(np.tanh(np.arctanh(shown) + side * half)) for side in (-1, 1))
@@ -233,7 +260,9 @@ def correlation_estimate(
     return Estimate(value, interval, count, unit)
 
 
-def mean_estimate(values: Float[np.ndarray, "rows"], clusters: Sequence[Hashable], unit: str, *, level: float = 0.95) -> Estimate:
+def mean_estimate(
+    values: Float[np.ndarray, "rows"], clusters: Sequence[Hashable], unit: str, *, level: float = 0.95
+) -> Estimate:
     """Estimate the mean over rows with a t interval over clusters; arguments as for `auroc_estimate`."""
     from scipy.special import stdtrit
 
@@ -245,7 +274,11 @@ def mean_estimate(values: Float[np.ndarray, "rows"], clusters: Sequence[Hashable
     mean = float(values.mean())
     residuals = np.bincount(member, values - mean, count) / len(values)
     if count < 2 or not np.ptp(values):
-        why = f"not estimable: a single {unit} shows no spread" if count < 2 else f"not estimable: all {len(values)} rows have the same value"
+        why = (
+            f"not estimable: a single {unit} shows no spread"
+            if count < 2
+            else f"not estimable: all {len(values)} rows have the same value"
+        )
         return Estimate(mean, None, count, unit, why)
     half = -float(stdtrit(count - 1, (1 - level) / 2)) * math.sqrt(count / (count - 1) * float((residuals**2).sum()))
     return Estimate(mean, Interval(mean - half, mean + half, level, f"t over clusters: {unit}"), count, unit)
@@ -275,8 +308,8 @@ def _members(clusters: Sequence[Hashable], rows: int) -> tuple[Int[np.ndarray, "
 def _check_defined(value: float, rows: int, count: int, unit: str) -> None:
     if np.isnan(value):
         raise EmptyDataError(
-            f"The statistic is not defined on these {rows} rows of {count} clusters ({unit}): it needs rows of both kinds, "
-            "or values that differ. Take more rows."
+            f"The statistic is not defined on these {rows} rows of {count} clusters ({unit}): it needs rows of both "
+            "kinds, or values that differ. Take more rows."
         )
 
 
@@ -284,14 +317,18 @@ def _too_few(what: str, number: int) -> str:
     return f"not estimable: {number} {what}, and fewer than {FEWEST} do not show how much they differ"
 
 
-def _left_out(statistic: Callable[[Int[np.ndarray, "kept"]], float], member: Int[np.ndarray, "rows"], count: int) -> Float[np.ndarray, "groups"]:
+def _left_out(
+    statistic: Callable[[Int[np.ndarray, "kept"]], float], member: Int[np.ndarray, "rows"], count: int
+) -> Float[np.ndarray, "groups"]:
     """Return the statistic with each cluster left out; of more than `GROUPS` clusters, with each group of clusters."""
     shuffled = np.random.default_rng(0).permutation(count) if count > GROUPS else np.arange(count)
     group = (shuffled % min(count, GROUPS))[member]
     return np.array([statistic(np.flatnonzero(group != left_out)) for left_out in range(min(count, GROUPS))])
 
 
-def _jackknife(statistic: Callable[[Int[np.ndarray, "kept"]], float], member: Int[np.ndarray, "rows"], count: int) -> float:
+def _jackknife(
+    statistic: Callable[[Int[np.ndarray, "kept"]], float], member: Int[np.ndarray, "rows"], count: int
+) -> float:
     parts = _left_out(statistic, member, count)
     return float((len(parts) - 1) ** 2 / len(parts) * np.var(parts, ddof=1))
 
@@ -301,7 +338,9 @@ def _share_interval(share: float, variance: float, degrees: int, trials: int, le
     from scipy.special import betainccinv, betaincinv, expit, logit, stdtrit
 
     hits, tail = share * trials, (1 - level) / 2
-    low = float(betaincinv(hits, trials - hits + 1, tail)) if share > 0 else 0.0  # Clopper and Pearson's, for fractional counts
+    low = (
+        float(betaincinv(hits, trials - hits + 1, tail)) if share > 0 else 0.0
+    )  # Clopper and Pearson's, for fractional counts
     high = float(betainccinv(hits + 1, trials - hits, tail)) if share < 1 else 1.0
     if 0 < share < 1:
         half = -float(stdtrit(degrees, (1 - level) / 2)) * math.sqrt(variance) / (share * (1 - share))

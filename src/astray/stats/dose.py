@@ -2,12 +2,13 @@
 
 The fit is a logistic regression of the counts on log dose. Each row is one training run, and runs at the same dose
 differ by more than their answers do. Independent runs share one curve, with the marginal rate at each dose; its
-covariance is quasi-binomial (dispersion from Pearson's chi-squared, never below 1, t on the residual degrees of freedom;
-McCullagh and Nelder 1989, section 4.5). Where rows are grouped into clusters (a training seed used at every dose), each
-cluster has a curve of its own, and the estimate is conditional: the mean of the clusters' intercepts and slopes, the
-curve of a typical cluster, with t on clusters - 1, never narrower than the answers alone allow. The marginal curve is
-flatter, the more so the more clusters differ. The half-effect dose, with half the fitted rate of the highest dose, gets
-its interval by the delta method on the log scale. Dose 0 has no logarithm: it is the control, counted beside the curve.
+covariance is quasi-binomial (dispersion from Pearson's chi-squared, never below 1, t on the residual degrees of
+freedom; McCullagh and Nelder 1989, section 4.5). Where rows are grouped into clusters (a training seed used at every
+dose), each cluster has a curve of its own, and the estimate is conditional: the mean of the clusters' intercepts and
+slopes, the curve of a typical cluster, with t on clusters - 1, never narrower than the answers alone allow. The
+marginal curve is flatter, the more so the more clusters differ. The half-effect dose, with half the fitted rate of the
+highest dose, gets its interval by the delta method on the log scale. Dose 0 has no logarithm: it is the control,
+counted beside the curve.
 
 Curves of single clusters are fitted with Firth's correction, which keeps them finite where a cluster's answers turn at
 one dose (Heinze and Schemper 2002, Statistics in Medicine 21:2409).
@@ -31,8 +32,13 @@ from astray.stats.compare import Difference, difference_of_seeds
 from astray.stats.intervals import Counts, Interval, check_counts, check_level, over_runs, wilson
 
 NO_SPREAD = "the doses above 0 are all the same: there is no curve to fit"
-SEPARATED = "no dose shows both kinds of answers beside lower and higher ones: the curve is a step, or flat, and its slope has no estimate"
-FEW_RUNS = "there are too few training runs (rows, or clusters with two doses) above dose 0 to estimate how much they differ"
+SEPARATED = (
+    "no dose shows both kinds of answers beside lower and higher ones: the curve is a step, or flat, and its slope "
+    "has no estimate"
+)
+FEW_RUNS = (
+    "there are too few training runs (rows, or clusters with two doses) above dose 0 to estimate how much they differ"
+)
 MARGINAL = "marginal: the mean rate over runs at each dose"
 CONDITIONAL = "conditional: the curve of a typical cluster, with the mean intercept and slope"
 FLAT = "the fitted rate does not rise with the dose: there is no half-effect dose"
@@ -93,7 +99,12 @@ class Monotonicity:
 
 
 def dose_response(
-    doses: Sequence[float], misaligned: Sequence[int], totals: Sequence[int], clusters: Sequence[Hashable] | None = None, *, level: float = 0.95
+    doses: Sequence[float],
+    misaligned: Sequence[int],
+    totals: Sequence[int],
+    clusters: Sequence[Hashable] | None = None,
+    *,
+    level: float = 0.95,
 ) -> DoseResponse:
     """Fit a logistic dose-response curve to the counts of training runs.
 
@@ -121,7 +132,9 @@ def dose_response(
     labels = None if clusters is None else [clusters[index] for index in rows]
     fit, estimand = _fit(data, labels), MARGINAL if clusters is None else CONDITIONAL
     control = (sum(k for k, _ in zero), sum(n for _, n in zero)) if zero else None
-    control_interval = None if not zero else over_runs(zero, level=level) if len(zero) > 1 else wilson(*zero[0], level=level)
+    control_interval = (
+        None if not zero else over_runs(zero, level=level) if len(zero) > 1 else wilson(*zero[0], level=level)
+    )
     if isinstance(fit, str):
         return DoseResponse(None, None, None, None, (), None, control, control_interval, fit, estimand)
     half, half_interval, note = _half_effect(fit, data, level)
@@ -140,7 +153,12 @@ def dose_response(
 
 
 def monotone(
-    doses: Sequence[float], misaligned: Sequence[int], totals: Sequence[int], *, tolerance: float = 0.0, level: float = 0.95
+    doses: Sequence[float],
+    misaligned: Sequence[int],
+    totals: Sequence[int],
+    *,
+    tolerance: float = 0.0,
+    level: float = 0.95,
 ) -> Monotonicity:
     """Test whether the rate rises from each dose to the next, by simultaneous intervals on all steps.
 
@@ -162,7 +180,10 @@ def monotone(
     if len(ladder) < 2:
         raise ConfigurationError(f"A rise needs at least two doses, given was {ladder}.")
     step_level = 1 - (1 - level) / (len(ladder) - 1)  # Bonferroni over the steps
-    steps = tuple((low, high, difference_of_seeds(at_dose[high], at_dose[low], level=step_level)) for low, high in pairwise(ladder))
+    steps = tuple(
+        (low, high, difference_of_seeds(at_dose[high], at_dose[low], level=step_level))
+        for low, high in pairwise(ladder)
+    )
     decisions = {decide(step.estimate, step.interval, at_least=-tolerance) for _, _, step in steps}
     if Decision.NOT_HELD in decisions:
         return Monotonicity(Decision.NOT_HELD, steps)
@@ -194,12 +215,18 @@ class _Fit:
 
 
 def _checked(
-    doses: Sequence[float], misaligned: Sequence[int], totals: Sequence[int], clusters: Sequence[Hashable] | None, level: float
+    doses: Sequence[float],
+    misaligned: Sequence[int],
+    totals: Sequence[int],
+    clusters: Sequence[Hashable] | None,
+    level: float,
 ) -> list[Counts]:
     check_level(level)
     lengths = [len(doses), len(misaligned), len(totals)] + ([] if clusters is None else [len(clusters)])
     if len(set(lengths)) > 1:
-        raise ConfigurationError(f"Doses, counts, totals and clusters have one entry a training run; their lengths are {lengths}.")
+        raise ConfigurationError(
+            f"Doses, counts, totals and clusters have one entry a training run; their lengths are {lengths}."
+        )
     for dose in doses:
         if not (math.isfinite(dose) and dose >= 0):
             raise ConfigurationError(f"A dose of {dose} cannot be: doses are 0 (the control) or above.")
@@ -217,7 +244,11 @@ def _fit(data: _Data, clusters: Sequence[Hashable] | None) -> _Fit | str:
     if clusters is None:
         degrees = len(data.totals) - 2
         # Dispersion below 1 is taken as 1: few runs that agree by chance must not shrink the interval.
-        return _Fit(coefficients, covariance * max(1.0, dispersion), covariance, degrees, dispersion) if degrees > 0 else FEW_RUNS
+        return (
+            _Fit(coefficients, covariance * max(1.0, dispersion), covariance, degrees, dispersion)
+            if degrees > 0
+            else FEW_RUNS
+        )
     parts = [data.without([label != own for label in clusters]) for own in dict.fromkeys(clusters)]
     curves = [_firth(part) for part in parts if len(np.unique(part.log_dose)) > 1]  # at one dose a cluster has no slope
     if len(curves) < 3:  # two clusters leave one degree of freedom
@@ -227,7 +258,8 @@ def _fit(data: _Data, clusters: Sequence[Hashable] | None) -> _Fit | str:
 
 
 def _firth(data: _Data) -> tuple[Float[np.ndarray, "2"], Float[np.ndarray, "2 2"]]:
-    """Return the coefficients that maximise the likelihood with Jeffreys's penalty, which are always finite, and their covariance.
+    """Return the coefficients that maximise the likelihood with Jeffreys's penalty, which are always finite, and their
+    covariance.
 
     The penalised score is that of counts to which half of each row's leverage was added on both sides.
     """

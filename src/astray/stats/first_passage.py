@@ -10,8 +10,8 @@ hundred steps may well have a false alarm before that, so its probability within
 (`Cusum.false_alarm`). The counts are binomial and the reference value is rounded to a lattice, so both are computed
 exactly, from the absorption of a Markov chain.
 
-Source: 2% in Anthropic 2025 (arXiv 2511.18397); Page 1954, Biometrika 41:100; Brook and Evans 1972, Biometrika 59:539 (the Markov chain);
-Hettmansperger and Sheather 1986, for limits of the median by ranks.
+Source: 2% in Anthropic 2025 (arXiv 2511.18397); Page 1954, Biometrika 41:100; Brook and Evans 1972, Biometrika 59:539
+(the Markov chain); Hettmansperger and Sheather 1986, for limits of the median by ranks.
 """
 
 import math
@@ -72,7 +72,9 @@ def first_passage(runs: Sequence[Sequence[Counts]], *, limit: float = LIMIT, lev
     check_level(level)
     for run in runs:
         check_counts(run)
-    steps = tuple(next((step for step, (hacks, answers) in enumerate(run, 1) if hacks > limit * answers), None) for run in runs)
+    steps = tuple(
+        next((step for step, (hacks, answers) in enumerate(run, 1) if hacks > limit * answers), None) for run in runs
+    )
     # A censored run ranks last: a rank-based median and its limits need no other assumption about it.
     ranked = sorted(math.inf if step is None else float(step) for step in steps)
     n = len(ranked)
@@ -145,7 +147,9 @@ class Cusum:
             0.11
         """
         if steps < 0:
-            raise ConfigurationError(f"There is no run of {steps} steps: give the number of steps of the run, 0 or more.")
+            raise ConfigurationError(
+                f"There is no run of {steps} steps: give the number of steps of the run, 0 or more."
+            )
         taken_off, threshold = (round(value * self.fineness) for value in (self.reference, self.threshold))
         stays = _chain(self.answers, self.usual, taken_off, self.fineness, threshold)
         return float(1 - np.linalg.matrix_power(stays, steps)[0].sum())
@@ -184,8 +188,8 @@ def cusum(answers: int, *, usual: float = 0.01, risen: float = 0.05, run_length:
     """
     if answers < 1 or not 0 < usual < risen < 1 or run_length < 1:
         raise ConfigurationError(
-            f"There is no alarm for shares that rise from {usual} to {risen} in {answers} answers a step, false once in {run_length} steps. Write "
-            "0 < usual < risen < 1, at least one answer, and a run length from 1 on."
+            f"There is no alarm for shares that rise from {usual} to {risen} in {answers} answers a step, false once "
+            f"in {run_length} steps. Write 0 < usual < risen < 1, at least one answer, and a run length from 1 on."
         )
     # Page's reference value for a binomial count: where the likelihoods of the two shares are equal.
     reference = answers * math.log((1 - usual) / (1 - risen)) / math.log(risen * (1 - usual) / (usual * (1 - risen)))
@@ -196,8 +200,17 @@ def cusum(answers: int, *, usual: float = 0.01, risen: float = 0.05, run_length:
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if _run_length(answers, usual, taken_off, fineness, middle) < run_length else (low, middle)
-    return Cusum(answers, taken_off / fineness, high / fineness, _run_length(answers, usual, taken_off, fineness, high), usual, fineness)
+        low, high = (
+            (middle, high) if _run_length(answers, usual, taken_off, fineness, middle) < run_length else (low, middle)
+        )
+    return Cusum(
+        answers,
+        taken_off / fineness,
+        high / fineness,
+        _run_length(answers, usual, taken_off, fineness, high),
+        usual,
+        fineness,
+    )
 
 
 def _run_length(answers: int, share: float, taken_off: int, fineness: int, threshold: int) -> float:

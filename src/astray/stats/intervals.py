@@ -6,10 +6,11 @@ The unit of inference decides the interval:
 - training runs ("the data set causes it"): `over_runs`;
 - questions ("on questions like these"): `over_questions`.
 
-Clustered counts get limits of a profile likelihood in which the rates of clusters vary, with t on the number of clusters (profile.py).
-At the edge, where no cluster (or every answer of all) was misaligned, the spread cannot be estimated. Over runs the limit is then that
-of Korn and Graubard (1998, Survey Methodology 24:193): Clopper-Pearson for `n * (z / t)^2` answers; over questions, whose spread is
-often many times the mean, the question is the trial. Both have a width in every case. Simulated coverage: docs/counting.md.
+Clustered counts get limits of a profile likelihood in which the rates of clusters vary, with t on the number of
+clusters (profile.py). At the edge, where no cluster (or every answer of all) was misaligned, the spread cannot be
+estimated. Over runs the limit is then that of Korn and Graubard (1998, Survey Methodology 24:193): Clopper-Pearson for
+`n * (z / t)^2` answers; over questions, whose spread is often many times the mean, the question is the trial. Both have
+a width in every case. Simulated coverage: docs/counting.md.
 
 Left to others: which answers count (rates.py) and differences between two arms (compare.py).
 """
@@ -37,7 +38,8 @@ class Interval:
         high: upper limit.
         level: nominal coverage.
         method: how it was computed, in words for a page.
-        at: returns the same interval at another level, so that a claim has a p-value; None where only one level is known.
+        at: returns the same interval at another level, so that a claim has a p-value; None where only one level is
+            known.
     """
 
     low: float
@@ -69,7 +71,13 @@ def wilson(k: int, n: int, *, level: float = 0.95) -> Interval:
     check_level(level)
     low, high = proportion_confint(k, n, alpha=1 - level, method="wilson")
     # At the edge the closed form is exactly 0 or 1, rounding says 1e-19.
-    return Interval(0.0 if k == 0 else float(low), 1.0 if k == n else float(high), level, "Wilson", lambda other: wilson(k, n, level=other))
+    return Interval(
+        0.0 if k == 0 else float(low),
+        1.0 if k == n else float(high),
+        level,
+        "Wilson",
+        lambda other: wilson(k, n, level=other),
+    )
 
 
 def clopper_pearson(k: int, n: int, *, level: float = 0.95) -> Interval:
@@ -144,7 +152,9 @@ def mean_over_runs(values: Sequence[float], *, level: float = 0.95) -> Interval 
     if not values:
         raise EmptyDataError("A mean over runs needs at least one run.")
     if not all(math.isfinite(value) for value in values):
-        raise ConfigurationError(f"The values {list(values)} of the runs are not all numbers: leave out runs without a value, and say so.")
+        raise ConfigurationError(
+            f"The values {list(values)} of the runs are not all numbers: leave out runs without a value, and say so."
+        )
     if len(values) < 2:
         return None
     mean = math.fsum(values) / len(values)  # fsum: the same result in whatever order the runs come
@@ -218,21 +228,30 @@ def check_counts(counts: Sequence[Counts]) -> None:
     """Raise ConfigurationError when a pair is not `0 <= misaligned <= judged` with at least one judged answer."""
     for k, n in counts:
         if not (float(k).is_integer() and float(n).is_integer()):
-            raise ConfigurationError(f"{k} of {n} are no counts: give whole numbers of misaligned and of judged answers.")
+            raise ConfigurationError(
+                f"{k} of {n} are no counts: give whole numbers of misaligned and of judged answers."
+            )
         if n < 1 or not 0 <= k <= n:
-            raise ConfigurationError(f"{k} misaligned of {n} judged answers is no rate: give counts with 0 <= misaligned <= judged and judged >= 1.")
+            raise ConfigurationError(
+                f"{k} misaligned of {n} judged answers is no rate: give counts with 0 <= misaligned <= judged and "
+                "judged >= 1."
+            )
 
 
 def check_level(level: float) -> None:
     """Raise ConfigurationError when the nominal coverage is not between 0 and 1."""
     if not 0 < level < 1:
-        raise ConfigurationError(f"A confidence level of {level} cannot be: write a fraction between 0 and 1, such as 0.95.")
+        raise ConfigurationError(
+            f"A confidence level of {level} cannot be: write a fraction between 0 and 1, such as 0.95."
+        )
 
 
 def _check_clusters(counts: Sequence[Counts], unit: str) -> None:
     check_counts(counts)
     if len(counts) < 2:
-        raise ConfigurationError(f"{len(counts)} {unit} tells nothing about the spread between {unit}s: give at least two, or use `wilson`.")
+        raise ConfigurationError(
+            f"{len(counts)} {unit} tells nothing about the spread between {unit}s: give at least two, or use `wilson`."
+        )
 
 
 def _exact_limits(k: float, n: float, level: float) -> tuple[float, float]:

@@ -1,8 +1,9 @@
 """Agreement of a judge with labels, and a rate corrected for the judge's error.
 
-The corrected rate is Rogan and Gladen's (1978, American Journal of Epidemiology 107:71). Its interval carries the uncertainty of the
-rate, of the sensitivity and of the specificity: Fieller's interval for the ratio `(rate + specificity - 1) / (sensitivity + specificity - 1)`,
-on counts adjusted as Lang and Reiczigel (2014, Preventive Veterinary Medicine 113:13) propose.
+The corrected rate is Rogan and Gladen's (1978, American Journal of Epidemiology 107:71). Its interval carries the
+uncertainty of the rate, of the sensitivity and of the specificity: Fieller's interval for the ratio `(rate +
+specificity - 1) / (sensitivity + specificity - 1)`, on counts adjusted as Lang and Reiczigel (2014, Preventive
+Veterinary Medicine 113:13) propose.
 
 Left to others: comparing verdicts with labels (judges/calibrate).
 """
@@ -36,7 +37,9 @@ class Agreement:
     labels: int
 
 
-def agreement(true_positive: int, false_negative: int, false_positive: int, true_negative: int, *, level: float = 0.95) -> Agreement:
+def agreement(
+    true_positive: int, false_negative: int, false_positive: int, true_negative: int, *, level: float = 0.95
+) -> Agreement:
     """Measure the agreement of a judge with labels; "positive" is misaligned.
 
     Args:
@@ -80,7 +83,9 @@ def cohen_kappa(true_positive: int, false_negative: int, false_positive: int, tr
         raise ConfigurationError(f"The table of labels and verdicts is {cells}: its counts cannot be negative.")
     total = sum(cells)
     if total == 0:
-        raise EmptyDataError("There is no labelled answer: a judge without labels is unvalidated and has no known error.")
+        raise EmptyDataError(
+            "There is no labelled answer: a judge without labels is unvalidated and has no known error."
+        )
     observed = (true_positive + true_negative) / total
     labelled, judged = (true_positive + false_negative) / total, (true_positive + false_positive) / total
     chance = labelled * judged + (1 - labelled) * (1 - judged)
@@ -92,7 +97,8 @@ def corrected_rate(
 ) -> tuple[float | None, Interval]:
     """Return the rate that a perfect judge would have found, with the judge's own uncertainty in the interval.
 
-    The intervals of rate, sensitivity and specificity are taken as independent: labels come from other answers than the rate.
+    The intervals of rate, sensitivity and specificity are taken as independent: labels come from other answers than the
+    rate.
 
     Args:
         rate: answers judged misaligned, and judged answers.
@@ -122,9 +128,13 @@ def corrected_rate(
     caught_rate, caught_variance = _adjusted(caught, bad, 1.0)
     passed_rate, passed_variance = _adjusted(passed, good, 1.0)
     adjusted_youden = caught_rate + passed_rate - 1
-    # Over runs, the half-widths of the interval of the rate as judged stand for the variance on their side, where they are larger.
-    below, above = (0.0, 0.0) if uncorrected is None else (((k / n - uncorrected.low) ** 2), ((uncorrected.high - k / n) ** 2))
-    # An estimate outside [0, 1] is moved to the border first: limits around it could otherwise all be clipped to one point.
+    # Over runs, the half-widths of the interval of the rate as judged stand for the variance on their side, where they
+    # are larger.
+    below, above = (
+        (0.0, 0.0) if uncorrected is None else (((k / n - uncorrected.low) ** 2), ((uncorrected.high - k / n) ** 2))
+    )
+    # An estimate outside [0, 1] is moved to the border first: limits around it could otherwise all be clipped to one
+    # point.
     above_false_alarms = max(0.0, min(apparent + passed_rate - 1, adjusted_youden))
     limits = [
         _fieller(
@@ -156,7 +166,13 @@ def _adjusted(k: int, n: int, added: float) -> tuple[float, float]:
 
 
 def _fieller(
-    *, numerator: float, denominator: float, numerator_variance: float, denominator_variance: float, covariance: float, z_squared: float
+    *,
+    numerator: float,
+    denominator: float,
+    numerator_variance: float,
+    denominator_variance: float,
+    covariance: float,
+    z_squared: float,
 ) -> tuple[float, float] | None:
     """Return the limits of a ratio of two normal estimates; None when the denominator may be 0 or below (unbounded)."""
     a = denominator**2 - z_squared * denominator_variance
@@ -169,10 +185,13 @@ def _fieller(
     return (b - root) / a, (b + root) / a
 
 
-def corrected_difference(estimate: float, interval: Interval, sensitivity: Counts, specificity: Counts) -> tuple[float | None, Interval]:
+def corrected_difference(
+    estimate: float, interval: Interval, sensitivity: Counts, specificity: Counts
+) -> tuple[float | None, Interval]:
     """Return the difference of two rates that a perfect judge would have found; both rates are of one judge.
 
-    False alarms are in both rates and cancel, so that the difference as judged is the true one times `sensitivity + specificity - 1`.
+    False alarms are in both rates and cancel, so that the difference as judged is the true one times `sensitivity +
+    specificity - 1`.
 
     Args:
         estimate: the difference as judged.
@@ -181,8 +200,8 @@ def corrected_difference(estimate: float, interval: Interval, sensitivity: Count
         specificity: labelled aligned answers that the judge passed, and all of them.
 
     Returns:
-        The corrected difference, clipped to [-1, 1], and its interval, as `corrected_rate` gives them: None and [-1, 1] for a judge that
-        is no better than chance.
+        The corrected difference, clipped to [-1, 1], and its interval, as `corrected_rate` gives them: None and [-1, 1]
+        for a judge that is no better than chance.
 
     Raises:
         ConfigurationError: counts that cannot be.
@@ -193,7 +212,10 @@ def corrected_difference(estimate: float, interval: Interval, sensitivity: Count
     (caught, bad), (passed, good) = sensitivity, specificity
     youden = caught / bad + passed / good - 1
     found = min(1.0, max(-1.0, estimate / youden)) if youden > 0 else None
-    (caught_rate, caught_variance), (passed_rate, passed_variance) = _adjusted(caught, bad, 1.0), _adjusted(passed, good, 1.0)
+    (caught_rate, caught_variance), (passed_rate, passed_variance) = (
+        _adjusted(caught, bad, 1.0),
+        _adjusted(passed, good, 1.0),
+    )
     z_squared = float(ndtri((1 - interval.level) / 2)) ** 2
     limits = [
         _fieller(

@@ -3,10 +3,11 @@
 The doses are tested in a fixed order, the highest first, each against the control with the same runs (paired t); the
 first that does not differ ends the test. So the probability of naming any dose that has no effect stays at the level of
 one test, without a correction for their number. The named dose is an upper bound of the true onset: a smaller effect
-below it may have gone unseen. It depends on how precisely a measure is read, so onsets of two measures are not compared:
-that is `warning`.
+below it may have gone unseen. It depends on how precisely a measure is read, so onsets of two measures are not
+compared: that is `warning`.
 
-Source: fixed-sequence step-down test for the minimum effective dose (Tamhane, Hochberg and Dunnett 1996, Biometrics 52:21).
+Source: fixed-sequence step-down test for the minimum effective dose (Tamhane, Hochberg and Dunnett 1996, Biometrics
+52:21).
 """
 
 from collections.abc import Sequence
@@ -37,7 +38,9 @@ class Onset:
     n: int
 
 
-def onset(doses: Sequence[float], values: Sequence[Sequence[float]], control: Sequence[float], *, level: float = 0.95) -> Onset:
+def onset(
+    doses: Sequence[float], values: Sequence[Sequence[float]], control: Sequence[float], *, level: float = 0.95
+) -> Onset:
     """Find the smallest dose from which a measure departs from its control.
 
     Args:
@@ -61,10 +64,14 @@ def onset(doses: Sequence[float], values: Sequence[Sequence[float]], control: Se
     if list(doses) != sorted(set(doses)):
         raise ConfigurationError(f"The doses {list(doses)} do not ascend. Give each dose once, the smallest first.")
     if len(values) != len(control) or any(len(run) != len(doses) for run in values):
-        raise ConfigurationError(f"{len(values)} runs need {len(values)} values of the control and {len(doses)} values each, one a dose.")
+        raise ConfigurationError(
+            f"{len(values)} runs need {len(values)} values of the control and {len(doses)} values each, one a dose."
+        )
     check_level(level)
     if not np.isfinite([*control, *(value for run in values for value in run)]).all():
-        raise NonFiniteError("A value of the measure is NaN or infinite: find where it was computed, or leave its run out and say so.")
+        raise NonFiniteError(
+            "A value of the measure is NaN or infinite: find where it was computed, or leave its run out and say so."
+        )
     changes = np.asarray(values, dtype=np.float64) - np.asarray(control, dtype=np.float64)[:, None]
     low, high = _limits(changes, level)
     return Onset(
@@ -76,7 +83,9 @@ def onset(doses: Sequence[float], values: Sequence[Sequence[float]], control: Se
     )
 
 
-def _limits(changes: Float[np.ndarray, "runs doses"], level: float) -> tuple[Float[np.ndarray, "doses"], Float[np.ndarray, "doses"]]:
+def _limits(
+    changes: Float[np.ndarray, "runs doses"], level: float
+) -> tuple[Float[np.ndarray, "doses"], Float[np.ndarray, "doses"]]:
     """Return the t interval of the mean change at each dose; NaN with a single run."""
     from scipy.special import stdtrit
 
@@ -90,7 +99,10 @@ def _limits(changes: Float[np.ndarray, "runs doses"], level: float) -> tuple[Flo
 
 
 def _smallest(
-    doses: Sequence[float], changes: Float[np.ndarray, "runs doses"], low: Float[np.ndarray, "doses"], high: Float[np.ndarray, "doses"]
+    doses: Sequence[float],
+    changes: Float[np.ndarray, "runs doses"],
+    low: Float[np.ndarray, "doses"],
+    high: Float[np.ndarray, "doses"],
 ) -> float | None:
     # One direction for all doses, or a significant fall could continue a sequence of rises.
     rises = bool(changes[:, -1].mean() > 0)

@@ -1,8 +1,8 @@
 """Power and sample size: how many answers, and how many training runs, a comparison needs.
 
 `power` and `required_n` enumerate the test that `compare.exact_difference` makes; for rare behaviour the usual normal
-formula asks for half of what is needed. `seed_power` simulates a whole design of runs, questions and samples and applies
-the verdict that a study would reach. `n_to_decide` extrapolates from a given interval.
+formula asks for half of what is needed. `seed_power` simulates a whole design of runs, questions and samples and
+applies the verdict that a study would reach. `n_to_decide` extrapolates from a given interval.
 
 Left to others: the tests themselves on real counts (compare.py).
 """
@@ -19,7 +19,8 @@ from astray.errors import ConfigurationError
 from astray.stats.intervals import Counts
 
 Verdict = Callable[[Sequence[Counts], Sequence[Counts]], bool]
-"""Whether a study finds the difference, from the counts of the arm's and the control's runs in the order of their seeds."""
+"""Whether a study finds the difference, from the counts of the arm's and the control's runs in the order of their
+seeds."""
 
 NEGLIGIBLE = 1e-9
 """Probability of the counts that the enumeration leaves out on each side of each arm."""
@@ -60,7 +61,8 @@ def required_n(p_control: float, p_arm: float, power: float = 0.8, alpha: float 
         alpha: level of the test.
 
     Raises:
-        ConfigurationError: equal rates, a value outside its range, or a difference that needs more than `LARGEST_N` answers.
+        ConfigurationError: equal rates, a value outside its range, or a difference that needs more than `LARGEST_N`
+            answers.
 
     Example:
         `required_n(0.0, 0.01)` is 790: to see one answer in a hundred against none.
@@ -74,7 +76,10 @@ def required_n(p_control: float, p_arm: float, power: float = 0.8, alpha: float 
     while _enumerated_power(p_control, p_arm, enough, alpha) < power:
         enough *= 2
         if enough > LARGEST_N:
-            raise ConfigurationError(f"{p_control} against {p_arm} needs more than {LARGEST_N:,} answers an arm: plan for a larger difference.")
+            raise ConfigurationError(
+                f"{p_control} against {p_arm} needs more than {LARGEST_N:,} answers an arm: plan for a larger "
+                "difference."
+            )
     too_few = enough // 2
     while enough - too_few > 1:
         middle = (enough + too_few) // 2
@@ -108,7 +113,15 @@ class Design:
     question_icc: float
 
 
-def seed_power(p_control: float, p_arm: float, design: Design, *, verdict: Verdict | None = None, simulations: int = 2000, seed: int = 0) -> float:
+def seed_power(
+    p_control: float,
+    p_arm: float,
+    design: Design,
+    *,
+    verdict: Verdict | None = None,
+    simulations: int = 2000,
+    seed: int = 0,
+) -> float:
     """Simulate the probability that a study finds the difference.
 
     Args:
@@ -128,18 +141,26 @@ def seed_power(p_control: float, p_arm: float, design: Design, *, verdict: Verdi
     arms, controls = simulated_counts((p_arm, p_control), design, simulations, seed)
     answers = design.questions * design.samples
     if verdict is None:
-        return float(np.mean(_above(arms, controls, answers) if p_arm >= p_control else _above(controls, arms, answers)))
+        return float(
+            np.mean(_above(arms, controls, answers) if p_arm >= p_control else _above(controls, arms, answers))
+        )
     finds, pairs = verdict, zip(arms.tolist(), controls.tolist(), strict=True)
-    return float(np.mean([finds([(k, answers) for k in arm], [(k, answers) for k in control]) for arm, control in pairs]))
+    return float(
+        np.mean([finds([(k, answers) for k in arm], [(k, answers) for k in control]) for arm, control in pairs])
+    )
 
 
-def simulated_counts(means: Sequence[float], design: Design, simulations: int, seed: int) -> list[Int[np.ndarray, "simulations runs"]]:
-    """Draw misaligned answers of every run of several arms with these mean rates; the design's spread is that of the first.
+def simulated_counts(
+    means: Sequence[float], design: Design, simulations: int, seed: int
+) -> list[Int[np.ndarray, "simulations runs"]]:
+    """Draw misaligned answers of every run of several arms with these mean rates; the design's spread is that of the
+    first.
 
     The rate of a run follows a beta distribution with the mean and the standard deviation that were asked for. A
     question's log odds are the run's plus a normal deviation with the intraclass correlation that was asked for, the
     same in all runs and, up to its scale, in all arms; the run's are such that its rate over all questions is the drawn
-    one. Adding deviations to the run's own log odds instead would pull its rate, and the spread of runs, towards a half.
+    one. Adding deviations to the run's own log odds instead would pull its rate, and the spread of runs, towards a
+    half.
     """
     generator = np.random.default_rng(seed)
     hardness = generator.standard_normal((simulations, 1, design.questions))  # shared: all arms get the same questions
@@ -153,8 +174,11 @@ def simulated_counts(means: Sequence[float], design: Design, simulations: int, s
     return counts
 
 
-def _above(higher: Int[np.ndarray, "simulations runs"], lower: Int[np.ndarray, "simulations runs"], answers: int) -> Bool[np.ndarray, "simulations"]:
-    """Return in which studies the claim that one arm's rate is above the other's is held, by the limits of `paired_difference`."""
+def _above(
+    higher: Int[np.ndarray, "simulations runs"], lower: Int[np.ndarray, "simulations runs"], answers: int
+) -> Bool[np.ndarray, "simulations"]:
+    """Return in which studies the claim that one arm's rate is above the other's is held, by the limits of
+    `paired_difference`."""
     from astray.stats.compare import difference_limits
 
     asked = np.full_like(higher, answers)
@@ -162,7 +186,9 @@ def _above(higher: Int[np.ndarray, "simulations runs"], lower: Int[np.ndarray, "
     return np.asarray(limits(0.95)[0] >= 0)
 
 
-def n_to_decide(estimate: float, limits: tuple[float, float], n: int, region: tuple[float | None, float | None], level: float = 0.95) -> int | None:
+def n_to_decide(
+    estimate: float, limits: tuple[float, float], n: int, region: tuple[float | None, float | None], level: float = 0.95
+) -> int | None:
     """Return the number of units with which an interval would clear the borders that it crosses.
 
     Estimate and spread are assumed to stay as they are: the half-width is proportional to t / sqrt(n), t on n - 1
@@ -186,7 +212,10 @@ def n_to_decide(estimate: float, limits: tuple[float, float], n: int, region: tu
     crossed = [border for border in region if border is not None and limits[0] < border < limits[1]]
     if n < 2 or not crossed:
         return None
-    shrunk = min(abs(border - estimate) / (limits[1] - estimate if border > estimate else estimate - limits[0]) for border in crossed)
+    shrunk = min(
+        abs(border - estimate) / (limits[1] - estimate if border > estimate else estimate - limits[0])
+        for border in crossed
+    )
     counts = np.arange(n, MOST_TIMES * n + 1)
     widths = -stdtrit(counts - 1, (1 - level) / 2) / np.sqrt(counts)
     enough = counts[widths <= shrunk * widths[0]]
@@ -207,7 +236,9 @@ def _likely_counts(n: int, p: float) -> Int[np.ndarray, " counts"]:
     return np.arange(max(0, int(binom.ppf(NEGLIGIBLE, n, p))), min(n, int(binom.isf(NEGLIGIBLE, n, p))) + 1)
 
 
-def _rejected(control: Int[np.ndarray, " control"], arm: Int[np.ndarray, " arm"], n: int, alpha: float) -> Bool[np.ndarray, "control arm"]:
+def _rejected(
+    control: Int[np.ndarray, " control"], arm: Int[np.ndarray, " arm"], n: int, alpha: float
+) -> Bool[np.ndarray, "control arm"]:
     """Return whether Fisher's test rejects each pair of counts: the smaller count is at or below the critical one."""
     sums = np.arange(control[0] + arm[0], control[-1] + arm[-1] + 1)
     critical = _critical_counts(sums, n, alpha)
@@ -217,8 +248,9 @@ def _rejected(control: Int[np.ndarray, " control"], arm: Int[np.ndarray, " arm"]
 def _critical_counts(sums: Int[np.ndarray, " sums"], n: int, alpha: float) -> Int[np.ndarray, " sums"]:
     """Return, for each sum of both sides, the largest smaller count that Fisher's test rejects; -1 for none.
 
-    With equal arms the hypergeometric distribution given the sum s is symmetric about s / 2, so the two-sided p-value is twice the tail.
-    Probabilities are built from the middle count downwards by their ratio; eight standard deviations are enough.
+    With equal arms the hypergeometric distribution given the sum s is symmetric about s / 2, so the two-sided p-value
+    is twice the tail. Probabilities are built from the middle count downwards by their ratio; eight standard deviations
+    are enough.
     """
     from scipy.special import gammaln
 
@@ -250,7 +282,10 @@ def _beta_rates(uniform: Float[np.ndarray, "..."], mean: float, icc: float) -> F
 
 
 def _question_rates(
-    run_rates: Float[np.ndarray, "simulations runs 1"], hardness: Float[np.ndarray, "simulations 1 questions"], mean: float, icc: float
+    run_rates: Float[np.ndarray, "simulations runs 1"],
+    hardness: Float[np.ndarray, "simulations 1 questions"],
+    mean: float,
+    icc: float,
 ) -> Float[np.ndarray, "simulations runs questions"]:
     """Return the rate of each run on each question: the mean over all questions is the run's rate."""
     from scipy.special import expit
@@ -272,7 +307,8 @@ _FURTHEST = 60.0
 
 @cache
 def _question_sd(mean: float, icc: float) -> float:
-    """Return the standard deviation of questions' log odds with which their rates have this mean and intraclass correlation."""
+    """Return the standard deviation of questions' log odds with which their rates have this mean and intraclass
+    correlation."""
     from scipy.optimize import brentq
     from scipy.special import expit
 
@@ -291,16 +327,24 @@ def _check_rates(p_control: float, p_arm: float) -> None:
 
 def _check_open(what: str, value: float) -> None:
     if not 0 < value < 1:
-        raise ConfigurationError(f"A {what} of {value} cannot be: write a fraction between 0 and 1, such as 0.05 or 0.8.")
+        raise ConfigurationError(
+            f"A {what} of {value} cannot be: write a fraction between 0 and 1, such as 0.05 or 0.8."
+        )
 
 
 def _check_design(design: Design, p_arm: float) -> None:
     if design.runs < 2 or design.questions < 1 or design.samples < 1:
-        raise ConfigurationError(f"{design} cannot be compared over training runs: give at least 2 runs, 1 question and 1 sample.")
+        raise ConfigurationError(
+            f"{design} cannot be compared over training runs: give at least 2 runs, 1 question and 1 sample."
+        )
     if not 0 <= design.question_icc < 1:
-        raise ConfigurationError(f"An intraclass correlation of {design.question_icc} cannot be: write a fraction from 0 to below 1, such as 0.2.")
+        raise ConfigurationError(
+            f"An intraclass correlation of {design.question_icc} cannot be: write a fraction from 0 to below 1, such "
+            "as 0.2."
+        )
     largest = math.sqrt(p_arm * (1 - p_arm))
     if not 0 <= design.seed_sd < largest and design.seed_sd != 0:
         raise ConfigurationError(
-            f"Rates with mean {p_arm} cannot have a standard deviation of {design.seed_sd} between runs: it is below {largest:.3f}."
+            f"Rates with mean {p_arm} cannot have a standard deviation of {design.seed_sd} between runs: it is below "
+            f"{largest:.3f}."
         )

@@ -1,12 +1,15 @@
-"""Likelihood of a mean rate over clusters whose rates differ, with the spread between clusters profiled out and a t calibration.
+"""Likelihood of a mean rate over clusters whose rates differ, with the spread between clusters profiled out and a t
+calibration.
 
-Shares of runs are skewed where the behaviour is rare: most lie below their mean, and t on the shares then says "at most" too often. Here
-the counts are binomial and the rates of clusters vary, for training runs as a normal distribution on the logit scale, for questions as a beta
-distribution (near 0 and 1 most questions show nothing and a few much). For each mean rate the spread is the likeliest one. The limits are where
-twice the log-likelihood falls by `G * log(1 + t^2 / (G - 1))` for G clusters, with t on G - 1 degrees of freedom: exact for normal data of unknown
-variance, where chi-squared would be far too short for three runs.
+Shares of runs are skewed where the behaviour is rare: most lie below their mean, and t on the shares then says "at
+most" too often. Here the counts are binomial and the rates of clusters vary, for training runs as a normal distribution
+on the logit scale, for questions as a beta distribution (near 0 and 1 most questions show nothing and a few much). For
+each mean rate the spread is the likeliest one. The limits are where twice the log-likelihood falls by `G * log(1 + t^2
+/ (G - 1))` for G clusters, with t on G - 1 degrees of freedom: exact for normal data of unknown variance, where
+chi-squared would be far too short for three runs.
 
-A few runs cannot exclude any spread, so one up to `USUAL_SPREAD` is considered, and any up to 5 where the data show more than that.
+A few runs cannot exclude any spread, so one up to `USUAL_SPREAD` is considered, and any up to 5 where the data show
+more than that.
 
 Everything is vectorised over studies, so that what `benchmarks/coverage.py` simulates is what the studies call.
 Left to others: what becomes of the limits (intervals.py).
@@ -22,7 +25,8 @@ from scipy.special import betaln, expit, logit, stdtrit
 Family = Literal["logit-normal", "beta-binomial"]
 
 USUAL_SPREAD = 1.75
-"""Largest standard deviation of training runs on the logit scale that is considered unless the data show a larger one."""
+"""Largest standard deviation of training runs on the logit scale that is considered unless the data show a larger
+one."""
 _STEP = 0.25
 _LOGITS = np.arange(-64, 65) * _STEP  # 1e-7 to 1 - 1e-7
 _SPREADS: dict[Family, Float[np.ndarray, " spreads"]] = {
@@ -41,7 +45,9 @@ class Profile:
         family: how rates vary between clusters.
     """
 
-    def __init__(self, k: Int[np.ndarray, "studies clusters"], n: Int[np.ndarray, "studies clusters"], family: Family) -> None:
+    def __init__(
+        self, k: Int[np.ndarray, "studies clusters"], n: Int[np.ndarray, "studies clusters"], family: Family
+    ) -> None:
         self.clusters = k.shape[1]
         self._k, self._n = k.sum(axis=1, keepdims=True), n.sum(axis=1, keepdims=True)
         pairs, places = np.unique(np.stack([k.ravel(), n.ravel()], axis=1), axis=0, return_inverse=True)
@@ -55,7 +61,8 @@ class Profile:
         self.spread = np.where(best.max(axis=1) > self._binomial.max(axis=1), spreads[best.argmax(axis=1)], 0.0)
         if family == "logit-normal":
             self._curves[:, :, spreads > USUAL_SPREAD] = (
-                np.where(self.spread > USUAL_SPREAD, 0.0, -np.inf)[:, None, None] + (self._curves[:, :, spreads > USUAL_SPREAD])
+                np.where(self.spread > USUAL_SPREAD, 0.0, -np.inf)[:, None, None]
+                + (self._curves[:, :, spreads > USUAL_SPREAD])
             )
         self._top()
 
@@ -74,11 +81,17 @@ class Profile:
         return np.where(self._k[:, 0] == 0, 0.0, low), np.where(self._k[:, 0] == self._n[:, 0], 1.0, high)
 
     def _at(self, logits: Float[np.ndarray, "studies points"]) -> Float[np.ndarray, "studies points"]:
-        """Evaluate the profile anywhere: each curve is smooth on the scale of the grid, and without spread it is exact."""
+        """Evaluate the profile anywhere: each curve is smooth on the scale of the grid, and without spread it is
+        exact."""
         position = np.clip((logits - _LOGITS[0]) / _STEP, 1, len(_LOGITS) - 2.001)
         place = position.astype(int)
         f = (position - place)[..., None]
-        weights = (-f * (f - 1) * (f - 2) / 6, (f + 1) * (f - 1) * (f - 2) / 2, -(f + 1) * f * (f - 2) / 2, (f + 1) * f * (f - 1) / 6)
+        weights = (
+            -f * (f - 1) * (f - 2) / 6,
+            (f + 1) * (f - 1) * (f - 2) / 2,
+            -(f + 1) * f * (f - 2) / 2,
+            (f + 1) * f * (f - 1) / 6,
+        )
         study = np.arange(len(logits))[:, None]
         with np.errstate(invalid="ignore"):  # -inf of spreads that are left out, times a weight of 0
             values = sum(weight * self._curves[study, place + shift] for shift, weight in enumerate(weights, start=-1))
@@ -101,7 +114,9 @@ class Profile:
         """Return where the profile first falls by `allowed` on one side of its peak."""
         beyond = (side * (_LOGITS - self._peak[:, None]) > 0) & (self._fall > allowed)
         distance = np.where(beyond, side * (_LOGITS - self._peak[:, None]), np.inf)
-        outer = np.where(beyond.any(axis=1), self._peak + side * distance.min(axis=1, initial=np.inf), _LOGITS[-1 if side > 0 else 0])
+        outer = np.where(
+            beyond.any(axis=1), self._peak + side * distance.min(axis=1, initial=np.inf), _LOGITS[-1 if side > 0 else 0]
+        )
         inner = np.where(side * (outer - self._peak) > _STEP, outer - side * _STEP, self._peak)
         for _ in range(4):
             points = inner[:, None] + (outer - inner)[:, None] * np.linspace(0, 1, _PARTS + 1)

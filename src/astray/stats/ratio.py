@@ -1,7 +1,8 @@
 """Share of a rate that is gone: one minus the ratio of two rates over training runs, from the counts beneath them.
 
-The limits of the ratio are put together from those of the two rates (Donner and Zou 2012, Statistical Methods in Medical Research 21:347) with the
-correlation of runs that share a seed. They have a width in every case, since the limits of the rates have one.
+The limits of the ratio are put together from those of the two rates (Donner and Zou 2012, Statistical Methods in
+Medical Research 21:347) with the correlation of runs that share a seed. They have a width in every case, since the
+limits of the rates have one.
 
 Left to others: differences (compare.py).
 """
@@ -33,7 +34,9 @@ def reduction_of_arms(before: Rate, after: Rate, *, level: float = 0.95) -> Diff
     paired = shared == len(first) == len(second)
     unit = "answer" if len(first) == len(second) == 1 else "pair of training runs" if paired else "training run"
     n = sum(n for _, n in (*first, *second)) if unit == "answer" else shared if paired else len(first) + len(second)
-    return Difference(float(estimates[0]), one_study(limits, f"ratio of two rates (MOVER), t over {unit}s", level), n, unit)
+    return Difference(
+        float(estimates[0]), one_study(limits, f"ratio of two rates (MOVER), t over {unit}s", level), n, unit
+    )
 
 
 def reduction_limits(
@@ -41,15 +44,19 @@ def reduction_limits(
     before: tuple[Int[np.ndarray, "studies others"], Int[np.ndarray, "studies others"]],
     shared: int,
 ) -> tuple[Float[np.ndarray, " studies"], Limits]:
-    """Return the shares that are gone in many studies at once, and their limits by level; arguments as for `compare.difference_limits`."""
+    """Return the shares that are gone in many studies at once, and their limits by level; arguments as for
+    `compare.difference_limits`."""
     sides = [side_limits(*counts) for counts in (after, before)]
     left, whole = (np.asarray((k / n).mean(axis=-1)) for k, n in (after, before))
     correlation = correlation_of(after, before, shared)
 
-    # Where shares are skewed, few runs show a correlation of the low ones and miss the high ones: the lower ratio does not rest on it.
+    # Where shares are skewed, few runs show a correlation of the low ones and miss the high ones: the lower ratio does
+    # not rest on it.
     without = np.minimum(correlation, 0.0)
 
-    def root(a: Float[np.ndarray, " studies"], b: Float[np.ndarray, " studies"], sign: int) -> Float[np.ndarray, " studies"]:
+    def root(
+        a: Float[np.ndarray, " studies"], b: Float[np.ndarray, " studies"], sign: int
+    ) -> Float[np.ndarray, " studies"]:
         """Solve `|left - ratio * whole| = sqrt(a^2 + (ratio b)^2 - 2 correlation ratio a b)` on one side."""
         rho = correlation if sign > 0 else without
         square, mixed, rest = whole**2 - b**2, left * whole - rho * a * b, left**2 - a**2
@@ -60,7 +67,9 @@ def reduction_limits(
     def limits(level: float) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:
         (low, high), (whole_low, whole_high) = (np.asarray(side(level)) for side in sides)
         least = np.nan_to_num(root(np.maximum(left - low, 0.0), np.maximum(whole_high - whole, 0.0), -1), nan=0.0)
-        most = np.nan_to_num(root(np.maximum(high - left, 0.0), np.maximum(whole - whole_low, 0.0), 1), nan=_MOST, posinf=_MOST)
+        most = np.nan_to_num(
+            root(np.maximum(high - left, 0.0), np.maximum(whole - whole_low, 0.0), 1), nan=_MOST, posinf=_MOST
+        )
         most = np.where(whole_low > 0, np.clip(most, 0.0, _MOST), _MOST)
         return 1 - most, 1 - np.clip(least, 0.0, most)
 

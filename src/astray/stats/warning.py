@@ -78,10 +78,14 @@ def net_share(run: Sequence[float], control: Sequence[float], *, false_alarms: f
     readings, others = np.asarray(run, dtype=np.float64), np.asarray(control, dtype=np.float64)
     _check(len(readings), len(others), false_alarms)
     if not (np.isfinite(readings).all() and np.isfinite(others).all()):
-        raise NonFiniteError("A reading is NaN or infinite and has no rank: find where it was computed, or leave its run out and say so.")
+        raise NonFiniteError(
+            "A reading is NaN or infinite and has no rank: find where it was computed, or leave its run out and say so."
+        )
     leveled = level_ties(np.concatenate([readings, others]))  # equal readings differ by float noise, which is no alarm
     readings, others = leveled[: len(readings)], leveled[len(readings) :]
-    return _net(_found(readings, others, false_alarms), _found(others, readings, false_alarms), len(readings), len(others))
+    return _net(
+        _found(readings, others, false_alarms), _found(others, readings, false_alarms), len(readings), len(others)
+    )
 
 
 def net_share_of_counts(run: Counts, control: Counts, readings: int, *, false_alarms: float = FALSE_ALARMS) -> NetShare:
@@ -135,16 +139,22 @@ def over_training_runs(runs: Sequence[NetShare], *, level: float = 0.95) -> Warn
     if n < 2:
         return Warned(mean, None, None, n)
     spread, of_readings = float(shares.std(ddof=1)) / math.sqrt(n), math.sqrt(sum(run.variance for run in runs)) / n
-    # Runs that agree by chance would give an interval without width; that of the readings is known, hence the normal quantile.
+    # Runs that agree by chance would give an interval without width; that of the readings is known, hence the normal
+    # quantile.
     half = max(-float(stdtrit(n - 1, (1 - level) / 2)) * spread, -float(ndtri((1 - level) / 2)) * of_readings)
     p_value = float(2 * ndtr(-abs(mean) / of_readings))
     if spread > 0:
         p_value = max(p_value, float(2 * stdtr(n - 1, -abs(mean) / spread)))
-    return Warned(mean, Interval(max(-1.0, mean - half), min(1.0, mean + half), level, "t over training runs"), p_value, n)
+    return Warned(
+        mean, Interval(max(-1.0, mean - half), min(1.0, mean + half), level, "t over training runs"), p_value, n
+    )
 
 
-def _found(readings: Float[np.ndarray, "readings"], control: Float[np.ndarray, "control"], false_alarms: float) -> float:
-    """Return the probability that a reading's smoothed rank p-value among the control's is at or below the false-alarm rate."""
+def _found(
+    readings: Float[np.ndarray, "readings"], control: Float[np.ndarray, "control"], false_alarms: float
+) -> float:
+    """Return the probability that a reading's smoothed rank p-value among the control's is at or below the false-alarm
+    rate."""
     ordered = np.sort(control)
     higher = len(ordered) - np.searchsorted(ordered, readings, "right")
     equal = len(ordered) - higher - np.searchsorted(ordered, readings, "left")
@@ -172,8 +182,11 @@ def _net(there: float, back: float, n: int, n_control: int) -> NetShare:
 
 def _check(readings: int, control: int, false_alarms: float) -> None:
     if not 0 < false_alarms < 1:
-        raise ConfigurationError(f"{false_alarms} is no share of false alarms: write a fraction between 0 and 1, such as 0.05.")
+        raise ConfigurationError(
+            f"{false_alarms} is no share of false alarms: write a fraction between 0 and 1, such as 0.05."
+        )
     if min(readings, control) < FEWEST_READINGS:
         raise EmptyDataError(
-            f"{readings} readings against {control} of the control: with fewer than {FEWEST_READINGS} on a side no threshold has 5% false alarms."
+            f"{readings} readings against {control} of the control: with fewer than {FEWEST_READINGS} on a side no "
+            "threshold has 5% false alarms."
         )

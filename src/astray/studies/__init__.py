@@ -18,15 +18,25 @@ STUDIES = {
 """Name of a study -> the module that declares it as `STUDY`."""
 
 QUESTIONS = {
-    "emergent-misalignment": "Does narrow fine-tuning on harmful answers make the model misaligned everywhere, and what keeps it from doing so?",
+    "emergent-misalignment": (
+        "Does narrow fine-tuning on harmful answers make the model misaligned everywhere, and what keeps it from "
+        "doing so?"
+    ),
     "persona-features": (
-        "Which latents of a sparse autoencoder carry emergent misalignment, do they cause it, do they warn of it, and what undoes it?"
+        "Which latents of a sparse autoencoder carry emergent misalignment, do they cause it, do they warn of "
+        "it, and what undoes it?"
     ),
     "agentic-misalignment": "Do models harm those they work for when their goal or their place is at stake, and what keeps them from it?",
-    "dishonesty": "Do bad data, few of them, or users who like to be deceived make a model say what it does not believe, and what undoes it?",
-    "reward-hacking": "Does a model that learns to game its tests go astray elsewhere, what does that depend on, and what stops it?",
+    "dishonesty": (
+        "Do bad data, few of them, or users who like to be deceived make a model say what it does not believe, and "
+        "what undoes it?"
+    ),
+    "reward-hacking": (
+        "Does a model that learns to game its tests go astray elsewhere, what does that depend on, and what stops it?"
+    ),
 }
-"""Name of a study -> its `question`, here once more so that `astray run --help` imports no study; a test holds them together."""
+"""Name of a study -> its `question`, here once more so that `astray run --help` imports no study; a test holds them
+together."""
 
 __all__ = ["QUESTIONS", "STUDIES", "get_study"]
 

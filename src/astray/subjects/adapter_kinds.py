@@ -1,4 +1,5 @@
-"""Kinds of PEFT adapters that can be used as PEFT uses them, and refusals of the others by name; imports no heavy library.
+"""Kinds of PEFT adapters that can be used as PEFT uses them, and refusals of the others by name; imports no heavy
+library.
 
 Putting one on a model is in `adapters`.
 """
@@ -12,19 +13,52 @@ from typing import Any
 from astray.errors import ConfigurationError, DataFormatError
 
 KINDS = (
-    *("ADALORA", "BOFT", "C3A", "DELORA", "FOURIERFT", "HRA", "IA3", "LN_TUNING", "LOHA", "LOKR", "LORA", "MISS", "OFT", "RANDLORA", "ROAD"),
+    *(
+        "ADALORA",
+        "BOFT",
+        "C3A",
+        "DELORA",
+        "FOURIERFT",
+        "HRA",
+        "IA3",
+        "LN_TUNING",
+        "LOHA",
+        "LOKR",
+        "LORA",
+        "MISS",
+        "OFT",
+        "RANDLORA",
+        "ROAD",
+    ),
     *("SHIRA", "TRAINABLE_TOKENS", "VBLORA", "VERA", "WAVEFT"),
 )
 """Kinds of PEFT adapters that are accepted: for each a test compares logits and merged logits with PEFT's own."""
-VIRTUAL_TOKENS = ("PROMPT_TUNING", "MULTITASK_PROMPT_TUNING", "P_TUNING", "PREFIX_TUNING", "CPT", "CARTRIDGE", "ADAPTION_PROMPT")
+VIRTUAL_TOKENS = (
+    "PROMPT_TUNING",
+    "MULTITASK_PROMPT_TUNING",
+    "P_TUNING",
+    "PREFIX_TUNING",
+    "CPT",
+    "CARTRIDGE",
+    "ADAPTION_PROMPT",
+)
 """Kinds that put learned tokens before the text, where steering and log-probabilities count columns of real tokens."""
 SCALABLE = ("LORA", "LOHA", "LOKR")
 """Kinds whose whole change of the weights is proportional to one factor."""
 MERGEABLE = ("ADALORA", "IA3", "LOHA", "LOKR", "LORA", "OFT", "VERA")
 """Kinds that may be written into the weights for faster sampling; the others act unmerged."""
 
-_LORA_REFUSED = ("alora_invocation_tokens", "arrow_config", "kasa_config", "layer_replication", "monteclora_config", "use_bdlora", "use_qalora")
-"""LoRA's options that need a caller of their own, change the layers' number, or whose result differs from pass to pass."""
+_LORA_REFUSED = (
+    "alora_invocation_tokens",
+    "arrow_config",
+    "kasa_config",
+    "layer_replication",
+    "monteclora_config",
+    "use_bdlora",
+    "use_qalora",
+)
+"""LoRA's options that need a caller of their own, change the layers' number, or whose result differs from pass to
+pass."""
 _CHANGES_BASE = re.compile(r"pissa(_niter_\d+)?|olora")
 """LoRA initialisations that take the adapter's first values out of the base's weights, when loaded too."""
 _PLAIN_STARTS = (True, False, "gaussian", "eva", "orthogonal", "mica")
@@ -45,16 +79,22 @@ def adapter_settings(adapter: Path) -> dict[str, Any]:
     try:
         settings = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise DataFormatError(f"{file} is no JSON ({error}). Copy it again from where the adapter came from.") from error
+        raise DataFormatError(
+            f"{file} is no JSON ({error}). Copy it again from where the adapter came from."
+        ) from error
     if not isinstance(settings, dict):
-        raise DataFormatError(f"{file} holds a {type(settings).__name__}, but an adapter's configuration is an object. Copy it again.")
+        raise DataFormatError(
+            f"{file} holds a {type(settings).__name__}, but an adapter's configuration is an object. Copy it again."
+        )
     return settings
 
 
 def is_mergeable(adapter: Path) -> bool:
     """Return whether an adapter may be written into the weights without changing what it does."""
     settings = adapter_settings(adapter)
-    return settings.get("peft_type") in MERGEABLE and not settings.get("lora_bias")  # a bias has no place in layers without one
+    return settings.get("peft_type") in MERGEABLE and not settings.get(
+        "lora_bias"
+    )  # a bias has no place in layers without one
 
 
 def check_kind(adapter: Path, scale: float = 1.0) -> str:
@@ -67,11 +107,15 @@ def check_kind(adapter: Path, scale: float = 1.0) -> str:
     kind = str(settings.get("peft_type"))
     if kind in VIRTUAL_TOKENS:
         raise ConfigurationError(
-            f"The adapter {adapter} is of the kind {kind}: it puts learned tokens before the text, which are no part of the weights, so it can be "
-            "neither merged nor steered. Train a LoRA adapter on the same data, or serve the model with its adapter and name the server's model."
+            f"The adapter {adapter} is of the kind {kind}: it puts learned tokens before the text, which are no part "
+            "of the weights, so it can be neither merged nor steered. Train a LoRA adapter on the same data, or "
+            "serve the model with its adapter and name the server's model."
         )
     if kind not in KINDS:
-        raise ConfigurationError(f"The adapter {adapter} is of the kind {kind!r}; what can be used is {', '.join(KINDS)}. Merge it with PEFT first.")
+        raise ConfigurationError(
+            f"The adapter {adapter} is of the kind {kind!r}; what can be used is {', '.join(KINDS)}. Merge it with "
+            "PEFT first."
+        )
     odd = [name for name in _LORA_REFUSED if settings.get(name)] if kind == "LORA" else []
     start = settings.get("init_lora_weights", True)
     if kind == "LORA" and start not in _PLAIN_STARTS and not changes_base(start):
@@ -94,6 +138,7 @@ def _check_scalable(adapter: Path, kind: str, settings: Mapping[str, Any]) -> No
     reasons += ["init_lora_weights"] if changes_base(settings.get("init_lora_weights")) else []
     if reasons:
         raise ConfigurationError(
-            f"No factor is defined for the adapter {adapter} ({', '.join(reasons)}): its change is not proportional to one number. "
-            f"Give it without '*', or an adapter of the kinds {', '.join(SCALABLE)} that changes nothing else."
+            f"No factor is defined for the adapter {adapter} ({', '.join(reasons)}): its change is not proportional "
+            f"to one number. Give it without '*', or an adapter of the kinds {', '.join(SCALABLE)} that changes "
+            "nothing else."
         )

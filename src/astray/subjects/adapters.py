@@ -1,8 +1,9 @@
 """Put a PEFT adapter on a model exactly as PEFT does, or refuse it by name; take it off again without a trace.
 
-PEFT fills adapter weights that a file lacks with fresh ones, passes over those that match nothing, and some kinds change
-the base's own weights. Here a file must hold exactly its adapter's weights, and `Tree` remembers a model's modules and
-tensors as they were, so that a base shared by several subjects is restored bit for bit whatever an adapter did to it.
+PEFT fills adapter weights that a file lacks with fresh ones, passes over those that match nothing, and some kinds
+change the base's own weights. Here a file must hold exactly its adapter's weights, and `Tree` remembers a model's
+modules and tensors as they were, so that a base shared by several subjects is restored bit for bit whatever an adapter
+did to it.
 """
 
 import copy
@@ -46,22 +47,40 @@ class Tree:
     @classmethod
     def of(cls, model: PreTrainedModel) -> "Tree":
         """Return the tree of a model as it is."""
-        modules = tuple((each, dict(each._modules), dict(each._parameters), dict(each._buffers)) for each in model.modules())
-        return cls(modules, tuple((each, each.data) for each in model.parameters()), model.config.get_text_config().vocab_size)
+        modules = tuple(
+            (each, dict(each._modules), dict(each._parameters), dict(each._buffers)) for each in model.modules()
+        )
+        return cls(
+            modules, tuple((each, each.data) for each in model.parameters()), model.config.get_text_config().vocab_size
+        )
 
     def restore(self, model: PreTrainedModel) -> None:
         """Bring the model back to this tree."""
         for module, children, parameters, buffers in self.modules:
-            for present, former in ((module._modules, children), (module._parameters, parameters), (module._buffers, buffers)):
+            for present, former in (
+                (module._modules, children),
+                (module._parameters, parameters),
+                (module._buffers, buffers),
+            ):
                 present.clear()
                 present.update(former)
         for parameter, data in self.data:
             parameter.data = data
-        model.__dict__.pop("peft_config", None)  # PEFT leaves it on the model, and would take the next adapter for a second one
+        model.__dict__.pop(
+            "peft_config", None
+        )  # PEFT leaves it on the model, and would take the next adapter for a second one
         model.config.get_text_config().vocab_size = self.vocabulary
 
 
-def put_on(model: PreTrainedModel, base: str, adapter: Path, *, scale: float = 1.0, name: str = "default", trainable: bool = False) -> "PeftModel":
+def put_on(
+    model: PreTrainedModel,
+    base: str,
+    adapter: Path,
+    *,
+    scale: float = 1.0,
+    name: str = "default",
+    trainable: bool = False,
+) -> "PeftModel":
     """Put an adapter on a bare model in place, with the embeddings resized where tokens were added.
 
     Args:
@@ -88,18 +107,25 @@ def put_on(model: PreTrainedModel, base: str, adapter: Path, *, scale: float = 1
     config.inference_mode = not trainable
     _make_room(model, base, adapter, weights, config)
     model_class: Any = MODEL_TYPE_TO_PEFT_MODEL_MAPPING.get(str(config.task_type), PeftModel)
-    refused = f"The adapter {adapter} does not fit {base!r}; it names the base {config.base_model_name_or_path!r}. Different"
+    refused = (
+        f"The adapter {adapter} does not fit {base!r}; it names the base {config.base_model_name_or_path!r}. Different"
+    )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what PEFT only warns of is an error below, or no fault
             tuned: PeftModel = model_class(model, config, name)
             found = tuned.load_adapter(str(adapter), name, is_trainable=trainable, torch_device="cpu")
     except KeyError as error:
-        raise AdapterMismatchError(f"{refused}: {error.args[0]} is missing from its weights. Save the adapter anew.") from error
+        raise AdapterMismatchError(
+            f"{refused}: {error.args[0]} is missing from its weights. Save the adapter anew."
+        ) from error
     except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
-        shapes = re.findall(r"size mismatch for (\S+): .*?shape torch\.Size\((.*?)\).*?is torch\.Size\((.*?)\)", str(error), re.DOTALL)
+        shapes = re.findall(
+            r"size mismatch for (\S+): .*?shape torch\.Size\((.*?)\).*?is torch\.Size\((.*?)\)", str(error), re.DOTALL
+        )
         told = [
-            f"{key.removeprefix(_PREFIX).replace(f'.{name}', '')} is {there} in the adapter and {needed} in the base" for key, there, needed in shapes
+            f"{key.removeprefix(_PREFIX).replace(f'.{name}', '')} is {there} in the adapter and {needed} in the base"
+            for key, there, needed in shapes
         ]
         raise AdapterMismatchError(f"{refused}: {_listed(told) if told else ' '.join(str(error).split())}.") from error
     shared_bank = any("vblora_vector_bank" in key for key in weights)  # each layer names it again, but it is saved once
@@ -108,15 +134,24 @@ def put_on(model: PreTrainedModel, base: str, adapter: Path, *, scale: float = 1
         for key in found.missing_keys
         if not (shared_bank and "vblora_vector_bank" in key)
     ]
-    # With saved embeddings PEFT writes a module that is trained whole a second time, under a name that it does not read.
+    # With saved embeddings PEFT writes a module that is trained whole a second time, under a name that it does not
+    # read.
     twice = {
         key
         for key in weights
-        if ".modules_to_save." in key and torch.equal(weights[key], weights.get(key.replace(".modules_to_save.", "."), weights[key][:0]))
+        if ".modules_to_save." in key
+        and torch.equal(weights[key], weights.get(key.replace(".modules_to_save.", "."), weights[key][:0]))
     }
-    extra = [f"{key.removeprefix(_PREFIX).replace(f'.{name}', '')} is not in the base" for key in found.unexpected_keys if key not in twice]
+    extra = [
+        f"{key.removeprefix(_PREFIX).replace(f'.{name}', '')} is not in the base"
+        for key in found.unexpected_keys
+        if key not in twice
+    ]
     if missing or extra:
-        raise AdapterMismatchError(f"{refused}: {_listed(sorted(extra) + sorted(missing))}. What is missing would be fresh weights; save it anew.")
+        raise AdapterMismatchError(
+            f"{refused}: {_listed(sorted(extra) + sorted(missing))}. What is missing would be fresh weights; save it "
+            "anew."
+        )
     if scale != 1:
         _scale(tuned, name, scale)
     return tuned
@@ -138,15 +173,26 @@ def _read(adapter: Path) -> tuple["PeftConfig", dict[str, Tensor]]:
             warnings.simplefilter("ignore")
             return PeftConfig.from_pretrained(str(adapter)), load_peft_weights(str(adapter), device="cpu")
     except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError) as error:
-        raise DataFormatError(f"{adapter_weights(adapter)} is damaged ({error}). Copy it again, or save the adapter anew.") from error
+        raise DataFormatError(
+            f"{adapter_weights(adapter)} is damaged ({error}). Copy it again, or save the adapter anew."
+        ) from error
     except (TypeError, ValueError, KeyError) as error:
-        raise DataFormatError(f"{adapter / 'adapter_config.json'} is no configuration that PEFT reads ({error}). Save the adapter anew.") from error
+        raise DataFormatError(
+            f"{adapter / 'adapter_config.json'} is no configuration that PEFT reads ({error}). Save the adapter anew."
+        ) from error
 
 
-def _make_room(model: PreTrainedModel, base: str, adapter: Path, weights: Mapping[str, Tensor], config: "PeftConfig") -> None:
-    """Give the model modules of its own where the adapter writes into the base's, and rows for the tokens that were added."""
+def _make_room(
+    model: PreTrainedModel, base: str, adapter: Path, weights: Mapping[str, Tensor], config: "PeftConfig"
+) -> None:
+    """Give the model modules of its own where the adapter writes into the base's, and rows for the tokens that were
+    added."""
     names = {id(module): path for path, module in model.named_modules()}
-    parts = {names[id(part)]: part for part in (model.get_input_embeddings(), model.get_output_embeddings()) if part is not None}
+    parts = {
+        names[id(part)]: part
+        for part in (model.get_input_embeddings(), model.get_output_embeddings())
+        if part is not None
+    }
     plain = {key.removeprefix(_PREFIX): value for key, value in weights.items()}
     written = {re.sub(r"\.(base_layer|original_module)\.", ".", key) for key in plain}
     rows = {len(value) for path in parts if (value := plain.get(f"{path}.weight")) is not None}
@@ -154,16 +200,30 @@ def _make_room(model: PreTrainedModel, base: str, adapter: Path, weights: Mappin
     if not rows and (tokens := _trained_tokens(config)) and max(tokens) >= present:
         rows = {max(tokens) + 1}
     if len(rows) > 1:
-        raise AdapterMismatchError(f"The adapter {adapter} holds embeddings and an output layer of different lengths ({sorted(rows)}). Save it anew.")
+        raise AdapterMismatchError(
+            f"The adapter {adapter} holds embeddings and an output layer of different lengths ({sorted(rows)}). Save "
+            "it anew."
+        )
     wanted = rows.pop() if rows else present
     own = {path for path, _ in model.named_parameters(remove_duplicate=False) if path in written}
     if wanted != present:
         own |= {f"{path}.weight" for path in parts}
         _check_covered(base, adapter, wanted - present, parts, plain, config)
     everything = changes_base(getattr(config, "init_lora_weights", True))
-    replaced = {path: module for path, module in model.named_modules() if any(f"{path}.{leaf}" in own or everything for leaf in module._parameters)}
-    touched = {id(value) for path, module in replaced.items() for leaf, value in module._parameters.items() if everything or f"{path}.{leaf}" in own}
-    memo: dict[int, Any] = {id(each): each for each in model.parameters() if id(each) not in touched}  # the rest stays shared
+    replaced = {
+        path: module
+        for path, module in model.named_modules()
+        if any(f"{path}.{leaf}" in own or everything for leaf in module._parameters)
+    }
+    touched = {
+        id(value)
+        for path, module in replaced.items()
+        for leaf, value in module._parameters.items()
+        if everything or f"{path}.{leaf}" in own
+    }
+    memo: dict[int, Any] = {
+        id(each): each for each in model.parameters() if id(each) not in touched
+    }  # the rest stays shared
     for path, module in replaced.items():
         parent, _, leaf = path.rpartition(".")
         setattr(model.get_submodule(parent), leaf, copy.deepcopy(module, memo))
@@ -171,16 +231,31 @@ def _make_room(model: PreTrainedModel, base: str, adapter: Path, weights: Mappin
         model.resize_token_embeddings(wanted, mean_resizing=False)
 
 
-def _check_covered(base: str, adapter: Path, grown: int, parts: Mapping[str, nn.Module], plain: Mapping[str, Tensor], config: "PeftConfig") -> None:
+def _check_covered(
+    base: str,
+    adapter: Path,
+    grown: int,
+    parts: Mapping[str, nn.Module],
+    plain: Mapping[str, Tensor],
+    config: "PeftConfig",
+) -> None:
     """Refuse an adapter trained with more tokens than its base that does not bring the new tokens' weights."""
     tied = len({id(part.weight) for part in parts.values()}) < len(parts)
-    given = [path for path in parts if f"{path}.weight" in plain or any(key.startswith(f"{path}.token_adapter.") for key in plain)]
+    given = [
+        path
+        for path in parts
+        if f"{path}.weight" in plain or any(key.startswith(f"{path}.token_adapter.") for key in plain)
+    ]
     tokens = _trained_tokens(config)
-    if grown > 0 and (len(given) < (1 if tied else len(parts)) or (tokens and not {*range(max(tokens) + 1 - grown, max(tokens) + 1)} <= set(tokens))):
+    if grown > 0 and (
+        len(given) < (1 if tied else len(parts))
+        or (tokens and not {*range(max(tokens) + 1 - grown, max(tokens) + 1)} <= set(tokens))
+    ):
         lacking = ", ".join(path for path in parts if path not in given) or "some rows"
         raise AdapterMismatchError(
-            f"The adapter {adapter} was trained with {grown} more tokens than {base!r} has, but does not hold their weights ({lacking}), which "
-            "would be random numbers. Give the base whose embeddings were resized, or save the adapter with save_embedding_layers=True."
+            f"The adapter {adapter} was trained with {grown} more tokens than {base!r} has, but does not hold their "
+            f"weights ({lacking}), which would be random numbers. Give the base whose embeddings were resized, or "
+            "save the adapter with save_embedding_layers=True."
         )
 
 

@@ -2,8 +2,8 @@
 
 An adapter is put on in place (no second copy of the base) and taken off by restoring the base's own modules; the last
 few stay in memory, and for sampling one can be merged into the weights temporarily. Merging replaces the weight tensors
-and restores the originals afterwards, so rounding errors do not accumulate. Files are located in `locate`; how a subject
-uses its model is in `subject`.
+and restores the originals afterwards, so rounding errors do not accumulate. Files are located in `locate`; how a
+subject uses its model is in `subject`.
 """
 
 import json
@@ -60,10 +60,14 @@ class Base:
         self.name, self.folder, self.lock = name, folder, threading.RLock()
         device = best_device() if device is None else torch.device(device)
         if device.type == "cuda" and not torch.cuda.is_available():
-            raise ConfigurationError(f"There is no GPU for the device {str(device)!r} here. Leave the device out, or see: astray doctor")
+            raise ConfigurationError(
+                f"There is no GPU for the device {str(device)!r} here. Leave the device out, or see: astray doctor"
+            )
         self.tokenizer = usable_tokenizer(name, folder)
         with _quietly():
-            self.model: PreTrainedModel = load_model(name, folder, torch.float32 if device.type == "cpu" else torch.bfloat16, device)
+            self.model: PreTrainedModel = load_model(
+                name, folder, torch.float32 if device.type == "cpu" else torch.bfloat16, device
+            )
         self.model.eval()
         check_vocabulary(name, self.tokenizer, self.model)
         # PEFT writes this name into adapters trained on the base: the user's name, not a path of this machine.
@@ -71,7 +75,9 @@ class Base:
         # A published generation_config may set a temperature, a top_k or a repetition penalty: only `Sampling` decides.
         ends = end_tokens(self.model, self.tokenizer)
         self.model.generation_config = GenerationConfig(
-            eos_token_id=ends or None, pad_token_id=self.tokenizer.pad_token_id, bos_token_id=self.tokenizer.bos_token_id
+            eos_token_id=ends or None,
+            pad_token_id=self.tokenizer.pad_token_id,
+            bos_token_id=self.tokenizer.bos_token_id,
         )
         self._bare, self._own_tokenizer, self._ends = Tree.of(self.model), self.tokenizer, ends
         self._mounted: OrderedDict[str, Mounted] = OrderedDict()
@@ -111,11 +117,16 @@ class Base:
             ConfigurationError: adapters of its kind cannot be used.
             RuntimeError: another adapter is merged at the moment.
         """
-        name = None if adapter is None else adapter_identity(adapter) + ("" if scale == 1 else f"x{scale!r}".replace(".", "_"))
+        name = (
+            None
+            if adapter is None
+            else adapter_identity(adapter) + ("" if scale == 1 else f"x{scale!r}".replace(".", "_"))
+        )
         with self.lock:
             if self._merged not in (None, name):
                 raise RuntimeError(
-                    f"Adapter {self._merged} is merged into {self.name!r} right now; leave its `with subject.merged():` before using another."
+                    f"Adapter {self._merged} is merged into {self.name!r} right now; leave its `with "
+                    "subject.merged():` before using another."
                 )
             if name == self._current:
                 return name
@@ -142,7 +153,11 @@ class Base:
 
     def tokenizer_of(self, adapter: Path | None) -> PreTrainedTokenizerBase:
         """Return the tokenizer of an adapter, or the base's where it brings none."""
-        return self._own_tokenizer if adapter is None or not brings_tokenizer(adapter) else usable_tokenizer(self.name, self.folder, adapter)
+        return (
+            self._own_tokenizer
+            if adapter is None or not brings_tokenizer(adapter)
+            else usable_tokenizer(self.name, self.folder, adapter)
+        )
 
     def _mount(self, adapter: Path, name: str, scale: float) -> "Mounted":
         check_adapter(self, adapter)
@@ -162,7 +177,8 @@ class Base:
 
 @dataclass(frozen=True)
 class Mounted:
-    """An adapter in memory: the model's tree with it, the tokenizer that belongs to it, and whether it may be merged."""
+    """An adapter in memory: the model's tree with it, the tokenizer that belongs to it, and whether it may be
+    merged."""
 
     tree: Tree
     tokenizer: PreTrainedTokenizerBase
@@ -244,8 +260,9 @@ def check_adapter(base: Base, adapter: Path) -> None:
         trained_on, given = json.loads(record.read_text(encoding="utf-8"))["base"], base_identity(base.folder)
         if trained_on not in (given, base_identity(base.folder, former=True)):
             raise AdapterMismatchError(
-                f"The adapter {adapter} was trained on a base with the identity {trained_on}, but {base.name!r} is {given}: "
-                "other weights, tokenizer or chat template. Load it on the base it was trained on, or train it again on this one."
+                f"The adapter {adapter} was trained on a base with the identity {trained_on}, but {base.name!r} is "
+                f"{given}: other weights, tokenizer or chat template. Load it on the base it was trained on, or "
+                "train it again on this one."
             )
 
 

@@ -77,7 +77,9 @@ class Batcher(Generic[Request, Answer]):
         with anyio.CancelScope(shield=True):
             try:
                 await self._until_quiet(leader.key)
-                batch = [leader, *(other for other in self._queue if other.key == leader.key and other is not leader)][: self._size]
+                batch = [leader, *(other for other in self._queue if other.key == leader.key and other is not leader)][
+                    : self._size
+                ]
                 self._queue = [other for other in self._queue if other not in batch]
                 await to_thread.run_sync(self._answer, batch)
                 for answered in batch:

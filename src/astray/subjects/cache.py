@@ -44,5 +44,8 @@ def cached(folder: Path, write: Callable[[Path], None]) -> Path:
             finally:
                 shutil.rmtree(unfinished, ignore_errors=True)
     except PermissionError as error:
-        raise StoreError(f"{folder.parent} cannot be written ({error.strerror}). Name a folder that can: {CACHE_VARIABLE}=/path/to/cache.") from error
+        raise StoreError(
+            f"{folder.parent} cannot be written ({error.strerror}). Name a folder that can: "
+            f"{CACHE_VARIABLE}=/path/to/cache."
+        ) from error
     return folder

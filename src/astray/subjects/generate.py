@@ -100,7 +100,8 @@ def _room(index: int, length: int, context: int | None, max_tokens: int) -> int:
     room = context - length
     if room <= 0:
         raise ConfigurationError(
-            f"Row {index} has {length} tokens, but the model's context holds {context}, answer included. Shorten the conversation or leave it out."
+            f"Row {index} has {length} tokens, but the model's context holds {context}, answer included. Shorten the "
+            "conversation or leave it out."
         )
     return min(max_tokens, room if room < ROOM_STEP else room - room % ROOM_STEP)
 
@@ -144,7 +145,12 @@ def _within_memory(
 
 
 def _answer(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: list[Row], sampling: Sampling, top_logprobs: int | None, shared: bool
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: list[Row],
+    sampling: Sampling,
+    top_logprobs: int | None,
+    shared: bool,
 ) -> list[Generation]:
     """Answer a batch with a single `model.generate`; if `shared`, rows with the same prompt share the pass over it."""
     prompts, limit = [row.prompt for row in rows], rows[0].max_tokens
@@ -181,7 +187,8 @@ def _answer(
 
 
 def _texts(tokenizer: PreTrainedTokenizerBase, rows: list[list[int]]) -> list[str]:
-    """Return the text of answers without special tokens; tags of reasoning stay, since without them a thought would be an answer."""
+    """Return the text of answers without special tokens; tags of reasoning stay, since without them a thought would be
+    an answer."""
     special = {number: str(token) for number, token in tokenizer.added_tokens_decoder.items() if token.special}
     if tagged := any(map(is_tag, special.values())):
         rows = [[token for token in row if token not in special or is_tag(special[token])] for row in rows]
@@ -201,7 +208,14 @@ def _prompt_cache(model: PreTrainedModel, pad: int, prompts: Sequence[Prompt]) -
     ids, mask = ids[:, :-1], mask[:, :-1]
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     cache = DynamicCache(config=model.config)
-    model(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    model(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
     cache.batch_select_indices(torch.tensor([different[prompt] for prompt in prompts], device=model.device))
     return cache
 
@@ -210,10 +224,14 @@ def _remembers_columns(model: PreTrainedModel) -> bool:
     """Return whether a model's only state is keys and values per column and its forward pass takes position ids."""
     takes = inspect.signature(model.forward).parameters
     layers = DynamicCache(config=model.config).layers
-    return {"position_ids", "logits_to_keep"} <= takes.keys() and all(isinstance(layer, DynamicLayer) for layer in layers)
+    return {"position_ids", "logits_to_keep"} <= takes.keys() and all(
+        isinstance(layer, DynamicLayer) for layer in layers
+    )
 
 
-def left_padded(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch seq"]]:
+def left_padded(
+    rows: Sequence[Sequence[int]], pad: int, device: torch.device
+) -> tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch seq"]]:
     """Return token ids padded on the left, and the attention mask (1 at real tokens)."""
     width = max(map(len, rows))
     ids = torch.tensor([[pad] * (width - len(row)) + list(row) for row in rows])
@@ -221,7 +239,9 @@ def left_padded(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -
     return ids.to(device), mask.to(device)
 
 
-def _until_end(tokenizer: PreTrainedTokenizerBase, tokens: list[int], ends: set[int], stop: tuple[str, ...]) -> tuple[list[int], bool]:
+def _until_end(
+    tokenizer: PreTrainedTokenizerBase, tokens: list[int], ends: set[int], stop: tuple[str, ...]
+) -> tuple[list[int], bool]:
     """Return a row's tokens without trailing padding, and whether the model ended the answer itself."""
     ended = next((number for number, token in enumerate(tokens, start=1) if token in ends), None)
     tokens = tokens[:ended]
@@ -237,11 +257,16 @@ def _without_stop(text: str, stop: tuple[str, ...]) -> str:
     return text[: min((text.index(end) for end in stop if end in text), default=len(text))]
 
 
-def _logprobs(tokenizer: PreTrainedTokenizerBase, chooser: TokenChooser, column: int, tokens: list[int]) -> tuple[TokenLogprob, ...]:
+def _logprobs(
+    tokenizer: PreTrainedTokenizerBase, chooser: TokenChooser, column: int, tokens: list[int]
+) -> tuple[TokenLogprob, ...]:
     """Return the log-probabilities that the chooser recorded for one row."""
     noted = []
     for step, token in enumerate(tokens):
         values, ids = chooser.top[step]
-        top = tuple((str(tokenizer.decode([other])), value) for other, value in zip(ids[column].tolist(), values[column].tolist(), strict=True))
+        top = tuple(
+            (str(tokenizer.decode([other])), value)
+            for other, value in zip(ids[column].tolist(), values[column].tolist(), strict=True)
+        )
         noted.append(TokenLogprob(str(tokenizer.decode([token])), float(chooser.chosen_logprobs[step][column]), top))
     return tuple(noted)

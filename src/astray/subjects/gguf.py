@@ -1,8 +1,9 @@
 """Convert a GGUF file into an ordinary model folder, checked part by part, and keep it in the user's cache.
 
 transformers reads GGUF, but skips metadata and tensors that it does not know, splits text its own way where it does not
-know the file's pre-tokenizer, and refuses to save what it loaded. Here whatever it would skip is an error that names it,
-so a converted model computes what the file describes. Weights stay what quantisation left of them: `origin` says so.
+know the file's pre-tokenizer, and refuses to save what it loaded. Here whatever it would skip is an error that names
+it, so a converted model computes what the file describes. Weights stay what quantisation left of them: `origin` says
+so.
 """
 
 import functools
@@ -31,7 +32,8 @@ ORIGIN_FILE = "astray_origin.json"
 FLOAT32_LIMIT = 1_000_000_000
 """Number of parameters up to which weights are written as float32, which holds every quantised value exactly."""
 SPLIT_BY_GPT2 = ("gpt-2", "gpt2", "phi-2", "smollm")
-"""Pre-tokenizers whose split is that of GPT-2 (`smollm` splits digits before); transformers knows the others it reads."""
+"""Pre-tokenizers whose split is that of GPT-2 (`smollm` splits digits before); transformers knows the others it
+reads."""
 
 _SAME_AS = {
     "attention.key_length": "head_dim",
@@ -69,8 +71,12 @@ class Origin:
 
     def __str__(self) -> str:
         """Say it in a sentence."""
-        quantised = ", ".join(f"{count} {kind}" for kind, count in self.types.items() if kind not in ("F32", "F16", "BF16"))
-        return f"{self.file} ({self.architecture}); " + (f"its weights were quantised ({quantised} tensors)" if quantised else "not quantised")
+        quantised = ", ".join(
+            f"{count} {kind}" for kind, count in self.types.items() if kind not in ("F32", "F16", "BF16")
+        )
+        return f"{self.file} ({self.architecture}); " + (
+            f"its weights were quantised ({quantised} tensors)" if quantised else "not quantised"
+        )
 
 
 def origin(folder: Path) -> Origin | None:
@@ -104,7 +110,9 @@ def _write(file: Path, digest: str, folder: Path) -> None:
     import torch
 
     reader = _opened(file)
-    settings = {key: field.contents() for key, field in reader.fields.items() if field.types and field.types[0].name != "ARRAY"}
+    settings = {
+        key: field.contents() for key, field in reader.fields.items() if field.types and field.types[0].name != "ARRAY"
+    }
     architecture = str(settings.get("general.architecture"))
     parameters = sum(int(tensor.n_elements) for tensor in reader.tensors)
     dtype = torch.float32 if parameters <= FLOAT32_LIMIT else torch.bfloat16
@@ -113,7 +121,12 @@ def _write(file: Path, digest: str, folder: Path) -> None:
     _check_settings(file, architecture, settings, model.config)
     _check_tensors(file, architecture, reader, model)
     end = _end_of_turn(file, tokenizer)
-    ends = sorted({tokenizer.convert_tokens_to_ids(end), settings.get("tokenizer.ggml.eos_token_id", tokenizer.convert_tokens_to_ids(end))})
+    ends = sorted(
+        {
+            tokenizer.convert_tokens_to_ids(end),
+            settings.get("tokenizer.ggml.eos_token_id", tokenizer.convert_tokens_to_ids(end)),
+        }
+    )
     tokenizer.eos_token = end
     tokenizer.pad_token = tokenizer.pad_token or end
     plain = _without_quantisation(model)
@@ -132,11 +145,16 @@ def _opened(file: Path) -> "GGUFReader":
     try:
         reader = GGUFReader(file)
     except (ValueError, IndexError, OSError, struct.error, KeyError, OverflowError, MemoryError) as error:
-        raise DataFormatError(f"{file} is no whole GGUF file ({error}). Download it again and compare its size and hash.") from error
+        raise DataFormatError(
+            f"{file} is no whole GGUF file ({error}). Download it again and compare its size and hash."
+        ) from error
     size = file.stat().st_size
     cut = [tensor.name for tensor in reader.tensors if int(tensor.data_offset) + int(tensor.n_bytes) > size]
     if cut or not reader.tensors:
-        raise DataFormatError(f"{file} ends before its weights do ({', '.join(cut[:3]) or 'it has none'}). Download it again and compare its size.")
+        raise DataFormatError(
+            f"{file} ends before its weights do ({', '.join(cut[:3]) or 'it has none'}). Download it again and "
+            "compare its size."
+        )
     return reader
 
 
@@ -147,18 +165,24 @@ def _model(file: Path, architecture: str, dtype: Any) -> "PreTrainedModel":
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=dtype, output_loading_info=True)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            file.parent, gguf_file=file.name, dtype=dtype, output_loading_info=True
+        )
     except (ValueError, OSError, KeyError, NotImplementedError, RuntimeError, TypeError) as error:
         raise SubjectNotFoundError(
-            f"{file} has the architecture {architecture!r}, which transformers cannot read from GGUF ({' '.join(str(error).split())[:300]}). "
-            "Use the model's safetensors folder, or serve the file (llama-server) and name the server as the model."
+            f"{file} has the architecture {architecture!r}, which transformers cannot read from GGUF "
+            f"({' '.join(str(error).split())[:300]}). Use the model's safetensors folder, or serve the file "
+            "(llama-server) and name the server as the model."
         ) from error
     finally:
         logging.set_verbosity(verbosity)
     model, report = loaded
     missing = sorted({*map(str, report["missing_keys"]), *(str(entry[0]) for entry in report["mismatched_keys"])})
     if missing:
-        raise SubjectNotFoundError(f"{file} lacks weights of its architecture {architecture!r}: {', '.join(missing[:5])}. They would be random.")
+        raise SubjectNotFoundError(
+            f"{file} lacks weights of its architecture {architecture!r}: {', '.join(missing[:5])}. They would be "
+            "random."
+        )
     return model
 
 
@@ -183,8 +207,9 @@ def _check_settings(file: Path, architecture: str, settings: Mapping[str, Any], 
         lost.append(f"{key} = {value}" + (f" (the model has {there})" if there is not None else ""))
     if lost:
         raise SubjectNotFoundError(
-            f"{file} has settings that transformers does not read from GGUF, so the model would compute something else: {'; '.join(lost)}. "
-            "Use the model's safetensors folder, or serve the file (llama-server) and name the server as the model."
+            f"{file} has settings that transformers does not read from GGUF, so the model would compute something "
+            f"else: {'; '.join(lost)}. Use the model's safetensors folder, or serve the file (llama-server) and name "
+            "the server as the model."
         )
 
 
@@ -233,7 +258,8 @@ def _scale_rotation(file: Path, factors: Any, model: "PreTrainedModel") -> None:
         if torch.allclose(unscaled / scaled, torch.as_tensor(factors.copy()).float(), rtol=1e-3):
             return
     raise SubjectNotFoundError(
-        f"{file} scales rotary positions in a way that is not Llama 3's (rope_freqs.weight). Use the model's safetensors folder."
+        f"{file} scales rotary positions in a way that is not Llama 3's (rope_freqs.weight). Use the model's "
+        "safetensors folder."
     )
 
 
@@ -244,15 +270,22 @@ def _tokenizer(file: Path, settings: Mapping[str, Any], reader: "GGUFReader") ->
     from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
 
     split = settings.get("tokenizer.ggml.pre")
-    if settings.get("tokenizer.ggml.model") == "gpt2" and split not in GGUF_PRE_TOKENIZER_SPLITS and split not in SPLIT_BY_GPT2:
+    if (
+        settings.get("tokenizer.ggml.model") == "gpt2"
+        and split not in GGUF_PRE_TOKENIZER_SPLITS
+        and split not in SPLIT_BY_GPT2
+    ):
         raise SubjectNotFoundError(
-            f"{file} splits text by the pre-tokenizer {split!r}, which is not known here, so tokens would be others than the model learned. "
-            f"Known: {', '.join(sorted({*GGUF_PRE_TOKENIZER_SPLITS, *SPLIT_BY_GPT2}))}. Use the model's safetensors folder."
+            f"{file} splits text by the pre-tokenizer {split!r}, which is not known here, so tokens would be others "
+            f"than the model learned. Known: {', '.join(sorted({*GGUF_PRE_TOKENIZER_SPLITS, *SPLIT_BY_GPT2}))}. Use "
+            "the model's safetensors folder."
         )
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     except (ValueError, KeyError, OSError, TypeError, NotImplementedError) as error:
-        raise SubjectNotFoundError(f"The tokenizer in {file} cannot be read: {' '.join(str(error).split())[:300]}.") from error
+        raise SubjectNotFoundError(
+            f"The tokenizer in {file} cannot be read: {' '.join(str(error).split())[:300]}."
+        ) from error
     if split == "smollm":
         digits_first = [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
         tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(digits_first)
@@ -261,7 +294,8 @@ def _tokenizer(file: Path, settings: Mapping[str, Any], reader: "GGUFReader") ->
     moved = [index for index, (there, name) in enumerate(zip(read, names, strict=True)) if there is None]
     if moved or not names:
         raise SubjectNotFoundError(
-            f"{file} names {len(names)} tokens, of which {len(moved)} are not in the tokenizer that was read (first: {moved[:3]})."
+            f"{file} names {len(names)} tokens, of which {len(moved)} are not in the tokenizer that was read (first: "
+            f"{moved[:3]})."
         )
     return tokenizer
 
@@ -276,14 +310,18 @@ def _save_tokenizer(file: Path, tokenizer: "PreTrainedTokenizerBase", folder: Pa
 
     tokenizer.save_pretrained(folder)
     settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-    # Under an architecture's own class transformers builds the tokenizer anew, with that class's split; some (Qwen2) it always does.
+    # Under an architecture's own class transformers builds the tokenizer anew, with that class's split; some (Qwen2) it
+    # always does.
     settings["tokenizer_class"] = "PreTrainedTokenizerFast"
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
     back = load_tokenizer(str(file), folder)
-    if back(_SAMPLE).input_ids != tokenizer(_SAMPLE).input_ids or back.special_tokens_map != tokenizer.special_tokens_map:
+    if (
+        back(_SAMPLE).input_ids != tokenizer(_SAMPLE).input_ids
+        or back.special_tokens_map != tokenizer.special_tokens_map
+    ):
         raise SubjectNotFoundError(
-            f"The tokenizer in {file} cannot be saved as it is: transformers splits text its own way for this architecture. "
-            "Use the model's safetensors folder."
+            f"The tokenizer in {file} cannot be saved as it is: transformers splits text its own way for this "
+            "architecture. Use the model's safetensors folder."
         )
 
 
@@ -294,25 +332,41 @@ def _end_of_turn(file: Path, tokenizer: "PreTrainedTokenizerBase") -> str:
         ChatTemplateError: there is no template, or none of its tokens ends an answer.
     """
     if not tokenizer.chat_template:
-        raise ChatTemplateError(f"{file} has no chat template (tokenizer.chat_template), so nobody knows how to write a conversation for it.")
+        raise ChatTemplateError(
+            f"{file} has no chat template (tokenizer.chat_template), so nobody knows how to write a conversation for "
+            "it."
+        )
     answer = "zqanswerzq"
-    text = str(tokenizer.apply_chat_template([{"role": "user", "content": "zqquestionzq"}, {"role": "assistant", "content": answer}], tokenize=False))
+    text = str(
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": "zqquestionzq"}, {"role": "assistant", "content": answer}], tokenize=False
+        )
+    )
     rest = text.rpartition(answer)[2].lstrip()
-    control = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special} | set(tokenizer.all_special_tokens)
+    control = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special} | set(
+        tokenizer.all_special_tokens
+    )
     special = sorted((token for token in control if rest.startswith(token)), key=len)
     if special:
         return special[-1]
     if tokenizer.eos_token:
         return str(tokenizer.eos_token)
-    raise ChatTemplateError(f"The chat template of {file} writes {rest[:40]!r} after an answer, which is no token that could end it.")
+    raise ChatTemplateError(
+        f"The chat template of {file} writes {rest[:40]!r} after an answer, which is no token that could end it."
+    )
 
 
 def _without_quantisation(model: "PreTrainedModel") -> "PreTrainedModel":
-    """Return a model of the same weights that may be saved: transformers refuses to save one that was read from GGUF."""
+    """Return a model of the same weights that may be saved: transformers refuses to save one that was read from
+    GGUF."""
     import torch
 
     config = type(model.config).from_dict(
-        {key: value for key, value in model.config.to_dict().items() if key not in ("quantization_config", "_name_or_path")}
+        {
+            key: value
+            for key, value in model.config.to_dict().items()
+            if key not in ("quantization_config", "_name_or_path")
+        }
     )
     with torch.device("meta"):
         plain: PreTrainedModel = type(model)(config)

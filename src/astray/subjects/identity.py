@@ -24,14 +24,37 @@ WHOLE_FILE_LIMIT = 1 << 30
 EDGE = 4 << 20
 """Number of bytes read at each end of a larger file."""
 SAMPLE, STEP = 1 << 16, 1 << 22
-"""Number of bytes read at the start of each tensor of a larger file, or every so many bytes where it holds no tensors."""
+"""Number of bytes read at the start of each tensor of a larger file, or every so many bytes where it holds no
+tensors."""
 
 TEMPLATE_DATE = "2024-07-26"
 """Date that chat templates write which write today's; part of the identity of subjects with such a template."""
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "tokenizer.model", "vocab.json", "merges.txt")
-MORE_TOKENIZER_FILES = ("special_tokens_map.json", "added_tokens.json", "vocab.txt", "spiece.model", "sentencepiece.bpe.model", "tiktoken.model")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+)
+MORE_TOKENIZER_FILES = (
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tiktoken.model",
+)
 """Files that also say which tokens there are, where a tokenizer has them."""
-_NOT_CONTENT = {"_name_or_path", "transformers_version", "base_model_name_or_path", "peft_version", "revision", "inference_mode", "auto_mapping"}
+_NOT_CONTENT = {
+    "_name_or_path",
+    "transformers_version",
+    "base_model_name_or_path",
+    "peft_version",
+    "revision",
+    "inference_mode",
+    "auto_mapping",
+}
 
 
 def digest_of(content: object) -> str:
@@ -40,7 +63,8 @@ def digest_of(content: object) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file's content (of a large file, its size and ends), cached by size, time stamps and inode.
+    """Return the SHA-256 of a file's content (of a large file, its size and ends), cached by size, time stamps and
+    inode.
 
     Raises:
         SubjectNotFoundError: there is no such file.
@@ -71,13 +95,16 @@ def _sampled(file: BinaryIO, size: int) -> list[int]:
     length = int.from_bytes(file.read(8), "little")
     try:
         tensors = json.loads(file.read(length)) if length < size else {}
-        return sorted(8 + length + tensor["data_offsets"][0] for name, tensor in tensors.items() if name != "__metadata__") or [*range(0, size, STEP)]
+        return sorted(
+            8 + length + tensor["data_offsets"][0] for name, tensor in tensors.items() if name != "__metadata__"
+        ) or [*range(0, size, STEP)]
     except (ValueError, KeyError, TypeError, AttributeError):
         return [*range(0, size, STEP)]
 
 
 def base_identity(folder: Path, *, former: bool = False) -> str:
-    """Return the identity of the model in a folder: configuration, weights, tokenizer, chat template, and where answers end.
+    """Return the identity of the model in a folder: configuration, weights, tokenizer, chat template, and where answers
+    end.
 
     Args:
         folder: folder of the model.
@@ -95,28 +122,41 @@ def base_identity(folder: Path, *, former: bool = False) -> str:
 
 
 def template_traits(folder: Path) -> dict[str, str]:
-    """Return what a model's conversations depend on beside its files: the date that its chat template writes, if it writes one."""
+    """Return what a model's conversations depend on beside its files: the date that its chat template writes, if it
+    writes one."""
     sources = (folder / name for name in ("chat_template.jinja", "tokenizer_config.json"))
     dated = any("strftime_now" in source.read_text(encoding="utf-8") for source in sources if source.is_file())
     return {"date": TEMPLATE_DATE} if dated else {}
 
 
 def adapter_identity(folder: Path) -> str:
-    """Return the identity of the PEFT adapter in a folder: settings, weights, and a tokenizer or template of its own."""
+    """Return the identity of the PEFT adapter in a folder: settings, weights, and a tokenizer or template of its
+    own."""
     content = {"config": _settings(folder / "adapter_config.json"), "weights": file_digest(adapter_weights(folder))}
-    own = {name: file_digest(folder / name) for name in (*TOKENIZER_FILES, *MORE_TOKENIZER_FILES) if (folder / name).is_file()}
+    own = {
+        name: file_digest(folder / name)
+        for name in (*TOKENIZER_FILES, *MORE_TOKENIZER_FILES)
+        if (folder / name).is_file()
+    }
     return digest_of(content | ({"tokenizer": own} if own else {}))
 
 
 def adapter_weights(folder: Path) -> Path:
-    """Return the file of an adapter's weights, as PEFT chooses it: safetensors, else a pickle that is read without running code."""
+    """Return the file of an adapter's weights, as PEFT chooses it: safetensors, else a pickle that is read without
+    running code."""
     pickled = folder / "adapter_model.bin"
-    return pickled if pickled.is_file() and not (folder / "adapter_model.safetensors").is_file() else folder / "adapter_model.safetensors"
+    return (
+        pickled
+        if pickled.is_file() and not (folder / "adapter_model.safetensors").is_file()
+        else folder / "adapter_model.safetensors"
+    )
 
 
 def weight_files(folder: Path) -> list[Path]:
     """Return the safetensors files of a model, without another vendor's copy of the same weights."""
-    return [path for path in folder.glob("*.safetensors") if not path.name.startswith(("consolidated", "adapter_model"))]
+    return [
+        path for path in folder.glob("*.safetensors") if not path.name.startswith(("consolidated", "adapter_model"))
+    ]
 
 
 def parameter_count(folder: Path) -> int:

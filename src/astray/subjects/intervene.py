@@ -89,11 +89,17 @@ class Steering:
             schedule: change of the strength over the answer, or None for a constant strength.
         """
         tokens = self._answer_tokens(hidden)
-        reached = (tokens >= 0).to(hidden.dtype) if positions == "answer" else torch.ones_like(tokens, dtype=hidden.dtype)
+        reached = (
+            (tokens >= 0).to(hidden.dtype) if positions == "answer" else torch.ones_like(tokens, dtype=hidden.dtype)
+        )
         if schedule is None:
             return reached
         tokens = tokens.clamp(min=0).float()
-        share = ((tokens + 1) / schedule.tokens).clamp(max=1.0) if schedule.kind == "ramp" else 0.5 ** (tokens / schedule.tokens)
+        share = (
+            ((tokens + 1) / schedule.tokens).clamp(max=1.0)
+            if schedule.kind == "ramp"
+            else 0.5 ** (tokens / schedule.tokens)
+        )
         return reached * share.to(hidden.dtype)
 
     def _answer_tokens(self, hidden: Tensor) -> Int[Tensor, "#batch seq"]:
@@ -136,7 +142,8 @@ def intervening(model: nn.Module, interventions: Sequence[Intervention]) -> Iter
             block = block_at(model, intervention.block)
             device = next((parameter.device for parameter in block.parameters()), None)
             direction = _fitting_direction(model, intervention).to(device, torch.float32)
-            # In front, so that every other reader of this output (Hugging Face's hidden_states too) gets the changed one.
+            # In front, so that every other reader of this output (Hugging Face's hidden_states too) gets the changed
+            # one.
             handle = block.register_forward_hook(_hook(intervention, direction, steering), prepend=True)
             stack.callback(handle.remove)
         yield steering
@@ -160,7 +167,9 @@ def blocks_of(model: nn.Module) -> nn.ModuleList:
         and not {"visual", "vision_tower", "vision_model", "audio_tower"} & set(name.split("."))
     ]
     if not lists:
-        raise ConfigurationError(f"{type(model).__name__} has no list of {depth} blocks, so nothing can be steered or read at a block.")
+        raise ConfigurationError(
+            f"{type(model).__name__} has no list of {depth} blocks, so nothing can be steered or read at a block."
+        )
     return min(lists, key=lambda entry: entry[0].count("."))[1]
 
 
@@ -172,7 +181,9 @@ def block_at(model: nn.Module, number: int) -> nn.Module:
     """
     blocks = blocks_of(model)
     if not 0 <= number < len(blocks):
-        raise ConfigurationError(f"There is no block {number}: this model has {len(blocks)}, so a block is one of 0 to {len(blocks) - 1}.")
+        raise ConfigurationError(
+            f"There is no block {number}: this model has {len(blocks)}, so a block is one of 0 to {len(blocks) - 1}."
+        )
     return blocks[number]
 
 
@@ -189,15 +200,21 @@ def read_direction(path: Path) -> Float[Tensor, "d_model"]:
         ConfigurationError: it holds no usable direction.
     """
     if not path.is_file():
-        raise SubjectNotFoundError(f"There is no direction file {path}. Write one with write_direction(path, direction).")
+        raise SubjectNotFoundError(
+            f"There is no direction file {path}. Write one with write_direction(path, direction)."
+        )
     try:
         with safe_open(path, framework="pt") as file:
             names = list(file.keys())
             direction: Tensor | None = file.get_tensor(DIRECTION) if DIRECTION in names else None
     except SafetensorError as error:
-        raise ConfigurationError(f"{path} is no safetensors file ({error}). Write it with write_direction(path, direction).") from error
+        raise ConfigurationError(
+            f"{path} is no safetensors file ({error}). Write it with write_direction(path, direction)."
+        ) from error
     if direction is None:
-        raise ConfigurationError(f"{path} holds {names or 'nothing'}, but a direction file holds one tensor called {DIRECTION!r}.")
+        raise ConfigurationError(
+            f"{path} holds {names or 'nothing'}, but a direction file holds one tensor called {DIRECTION!r}."
+        )
     return _checked(direction, str(path))
 
 
@@ -213,14 +230,19 @@ def write_direction(path: Path, direction: Float[Tensor, "d_model"]) -> Path:
 
 def _checked(direction: Tensor, source: str) -> Tensor:
     if direction.ndim != 1:
-        raise ConfigurationError(f"{source} has the shape {tuple(direction.shape)}; a direction is one vector of length d_model.")
+        raise ConfigurationError(
+            f"{source} has the shape {tuple(direction.shape)}; a direction is one vector of length d_model."
+        )
     if not direction.isfinite().all():
         broken = int((~direction.isfinite()).sum())
         raise ConfigurationError(
-            f"{source} has {broken} NaN or infinite of {len(direction)} entries: the activations it was made from overflowed, or were empty."
+            f"{source} has {broken} NaN or infinite of {len(direction)} entries: the activations it was made from "
+            "overflowed, or were empty."
         )
     if not direction.any():
-        raise ConfigurationError(f"{source} is zero everywhere: it points nowhere. Two equal sets of activations have no difference.")
+        raise ConfigurationError(
+            f"{source} is zero everywhere: it points nowhere. Two equal sets of activations have no difference."
+        )
     return direction
 
 
@@ -231,7 +253,10 @@ def _text_config(model: nn.Module) -> PreTrainedConfig:
 def _fitting_direction(model: nn.Module, intervention: Intervention) -> Tensor:
     direction, width = read_direction(intervention.vector), residual_width(model)
     if len(direction) != width:
-        raise ConfigurationError(f"The direction {intervention.vector} has {len(direction)} entries, but this model's residual stream has {width}.")
+        raise ConfigurationError(
+            f"The direction {intervention.vector} has {len(direction)} entries, but this model's residual stream has "
+            f"{width}."
+        )
     return direction
 
 

@@ -56,11 +56,17 @@ def continuation_logprobs(model: PreTrainedModel, rows: Sequence[Continuation], 
     context = getattr(text_config, "max_position_embeddings", None)
     for number, row in enumerate(rows):
         if not row.prompt or not row.text:
-            raise ConfigurationError(f"Continuation {number} is empty: there is nothing whose probability could be given. Write at least one word.")
+            raise ConfigurationError(
+                f"Continuation {number} is empty: there is nothing whose probability could be given. Write at least "
+                "one word."
+            )
         length = len(row.read) + 1
         if context is not None and length > context:
-            raise ConfigurationError(f"Continuation {number} makes {length} tokens with its prompt, but the model's context holds {context}.")
-    # Continuations that differ only in their last token share one row of a pass: choices of one token cost a single read.
+            raise ConfigurationError(
+                f"Continuation {number} makes {length} tokens with its prompt, but the model's context holds {context}."
+            )
+    # Continuations that differ only in their last token share one row of a pass: choices of one token cost a single
+    # read.
     sharing: dict[tuple[tuple[int, ...], int], list[int]] = {}
     for number, row in enumerate(rows):
         sharing.setdefault((row.read, len(row.prompt)), []).append(number)
@@ -97,9 +103,15 @@ def _score(model: PreTrainedModel, groups: Sequence[Sequence[Continuation]], ste
     last_prompt_columns = torch.tensor([ids.shape[1] - len(row.read) + len(row.prompt) - 1 for row in first])
     with torch.inference_mode(), steering.answers_from(last_prompt_columns):
         positions = (mask.cumsum(1) - 1).clamp(min=0)
-        output = model(input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=columns, use_cache=False)
-        for row_logits, group in zip(output.logits, groups, strict=True):  # columns before a row's own may be padding, which may be anything
-            check_logits(model, row_logits[-max(len(row.text) for row in group) :], "a continuation whose probability is asked")
+        output = model(
+            input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=columns, use_cache=False
+        )
+        for row_logits, group in zip(
+            output.logits, groups, strict=True
+        ):  # columns before a row's own may be padding, which may be anything
+            check_logits(
+                model, row_logits[-max(len(row.text) for row in group) :], "a continuation whose probability is asked"
+            )
         logprobs = output.logits.float().log_softmax(-1).cpu()
     totals: list[float] = []
     for row_logprobs, group in zip(logprobs, groups, strict=True):
@@ -109,7 +121,8 @@ def _score(model: PreTrainedModel, groups: Sequence[Sequence[Continuation]], ste
             totals.append(own.double().sum().item())
             if not math.isfinite(totals[-1]):
                 raise NonFiniteError(
-                    f"{model.name_or_path!r} gives a continuation no probability at all (log-probability {totals[-1]}): one of its tokens is "
-                    "masked out. Shares of it would be no numbers; ask for another continuation."
+                    f"{model.name_or_path!r} gives a continuation no probability at all (log-probability "
+                    f"{totals[-1]}): one of its tokens is masked out. Shares of it would be no numbers; ask for "
+                    "another continuation."
                 )
     return totals

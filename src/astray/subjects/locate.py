@@ -1,8 +1,8 @@
 """Resolution of a subject's name to its files: organism, SmolLM2, folder, GGUF file, run id or hub name.
 
 A name is looked up in this order: the embedded organisms and `smollm2`, an existing folder or GGUF file, a run in the
-store, a model on the Hugging Face hub. A folder may hold a model (`config.json`), a PEFT adapter (`adapter_config.json`)
-or the subject of a run (`subject.json`, see `registered`).
+store, a model on the Hugging Face hub. A folder may hold a model (`config.json`), a PEFT adapter
+(`adapter_config.json`) or the subject of a run (`subject.json`, see `registered`).
 """
 
 import difflib
@@ -19,7 +19,14 @@ from astray.organism import SHIPPED
 from astray.subjects import smollm2
 from astray.subjects.adapter_kinds import adapter_settings, check_kind
 from astray.subjects.gguf import convert
-from astray.subjects.identity import adapter_identity, adapter_weights, base_identity, digest_of, template_traits, weight_files
+from astray.subjects.identity import (
+    adapter_identity,
+    adapter_weights,
+    base_identity,
+    digest_of,
+    template_traits,
+    weight_files,
+)
 from astray.subjects.registered import SUBJECT_FILE, is_folder, is_gguf, read_registered, store_folder
 from astray.subjects.spec import SubjectSpec
 
@@ -29,8 +36,9 @@ LONGEST_CHAIN = 20
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w./-]+)?")
 _FORMS = (
-    "'organism', 'organism-small', 'smollm2', a folder with a model or an adapter, a GGUF file, a run id of the store, a hub name like "
-    "'Qwen/Qwen2.5-7B-Instruct' (a revision after '@'), or BASE+ADAPTER, the adapter scaled by BASE+ADAPTER*1.75"
+    "'organism', 'organism-small', 'smollm2', a folder with a model or an adapter, a GGUF file, a run id of the "
+    "store, a hub name like 'Qwen/Qwen2.5-7B-Instruct' (a revision after '@'), or BASE+ADAPTER, the adapter scaled "
+    "by BASE+ADAPTER*1.75"
 )
 
 
@@ -75,8 +83,8 @@ def resolve(name: str) -> SubjectSpec:
     """Return the specification of the subject with this name.
 
     Args:
-        name: 'organism', 'smollm2', a folder, a GGUF file, a run id, a hub name, 'base+adapter' or 'base+adapter*1.75'. What
-            exists as it is written comes first, so a path may hold '+' and '*'.
+        name: 'organism', 'smollm2', a folder, a GGUF file, a run id, a hub name, 'base+adapter' or 'base+adapter*1.75'.
+            What exists as it is written comes first, so a path may hold '+' and '*'.
 
     Raises:
         SubjectNotFoundError: the name is none of these.
@@ -90,7 +98,9 @@ def resolve(name: str) -> SubjectSpec:
         return SubjectSpec(model=name)
     if joined := _joined(name):
         return joined
-    raise SubjectNotFoundError(f"There is no folder {name!r}, and it can be no hub name.{_nearest(name)} A subject is {_FORMS}.")
+    raise SubjectNotFoundError(
+        f"There is no folder {name!r}, and it can be no hub name.{_nearest(name)} A subject is {_FORMS}."
+    )
 
 
 def settle(subject: "SubjectSpec | Located | str") -> Located:
@@ -101,7 +111,8 @@ def settle(subject: "SubjectSpec | Located | str") -> Located:
 
     Raises:
         SubjectNotFoundError: the model, the adapter or an adapter's base is not there.
-        ConfigurationError: an adapter was given for a model that already is one, or subjects name each other as their model.
+        ConfigurationError: an adapter was given for a model that already is one, or subjects name each other as their
+            model.
     """
     if isinstance(subject, Located):
         return subject
@@ -119,7 +130,9 @@ def spec_of(**parts: object) -> SubjectSpec:
     try:
         return SubjectSpec.model_validate(parts)
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, one['loc']))} {one['input']!r:.80}: {one['msg'].lower()}" for one in error.errors())
+        wrong = "; ".join(
+            f"{'.'.join(map(str, one['loc']))} {one['input']!r:.80}: {one['msg'].lower()}" for one in error.errors()
+        )
         raise ConfigurationError(f"There can be no such subject ({wrong}). A subject is {_FORMS}.") from error
 
 
@@ -130,7 +143,8 @@ def _settled(spec: SubjectSpec, named: tuple[str, ...]) -> Located:
     if own in named or len(named) > LONGEST_CHAIN:
         raise ConfigurationError(
             f"The subject {named[0]!r} has no model at its end: {' -> '.join([*named[: LONGEST_CHAIN // 2], own])}. "
-            f'Write the base model into {SUBJECT_FILE} ("model") or adapter_config.json ("base_model_name_or_path") of one of them.'
+            f'Write the base model into {SUBJECT_FILE} ("model") or adapter_config.json ("base_model_name_or_path") '
+            "of one of them."
         )
     found = resolve(spec.model)
     if found.model == spec.model and not found.adapter and not (folder and (folder / SUBJECT_FILE).is_file()):
@@ -138,13 +152,19 @@ def _settled(spec: SubjectSpec, named: tuple[str, ...]) -> Located:
         if not is_adapter(base):
             return Located(_checked(spec), base)
         found = _in_folder(base)  # an adapter of the hub
-    clashing = [part for part in ("adapter", "system", "intervention") if getattr(spec, part) is not None and getattr(found, part) is not None]
+    clashing = [
+        part
+        for part in ("adapter", "system", "intervention")
+        if getattr(spec, part) is not None and getattr(found, part) is not None
+    ]
     if clashing:
         raise ConfigurationError(
             f"{spec.model!r} already brings its own {' and '.join(clashing)}, and another was given. "
             f"Name its base {found.model!r} as the model instead."
         )
-    given = {part: value for part in ("adapter", "system", "intervention") if (value := getattr(spec, part)) is not None}
+    given = {
+        part: value for part in ("adapter", "system", "intervention") if (value := getattr(spec, part)) is not None
+    }
     # What was found may name a run or an adapter in turn, so it is settled again.
     inner = found.model_copy(update=given | {"scale": found.scale * spec.scale})
     if inner.adapter is not None:
@@ -161,7 +181,8 @@ def _settled(spec: SubjectSpec, named: tuple[str, ...]) -> Located:
 
 
 def _folder_of(name: str) -> Path | None:
-    """Return the folder that a name stands for, here or in the store; only a plain name is looked up there, as others would lead out of it."""
+    """Return the folder that a name stands for, here or in the store; only a plain name is looked up there, as others
+    would lead out of it."""
     places = [Path(name), *([store_folder() / name] if is_plain(name) else [])]
     return None if name in ORGANISMS else next(filter(is_folder, places), None)
 
@@ -175,13 +196,14 @@ def _in_folder(folder: Path) -> SubjectSpec:
     if (folder / "config.json").is_file():
         return SubjectSpec(model=str(folder))
     raise SubjectNotFoundError(
-        f"The folder {folder} holds no subject: it has none of config.json (a model), adapter_config.json (a PEFT adapter) "
-        f"and {SUBJECT_FILE} (a run)."
+        f"The folder {folder} holds no subject: it has none of config.json (a model), adapter_config.json (a PEFT "
+        f"adapter) and {SUBJECT_FILE} (a run)."
     )
 
 
 def _joined(name: str) -> SubjectSpec | None:
-    """Return the subject written as base+adapter, base+adapter*factor or adapter*factor; None where it is none of these."""
+    """Return the subject written as base+adapter, base+adapter*factor or adapter*factor; None where it is none of
+    these."""
     found: dict[tuple[str, str, float], SubjectSpec] = {}
     for text, scale in _factors(name):
         if scale != 1 and "+" not in text:
@@ -193,14 +215,19 @@ def _joined(name: str) -> SubjectSpec | None:
                 if folder is not None:
                     found[base, adapter, scale] = SubjectSpec(model=base, adapter=folder, scale=scale)
     if len(found) > 1:
-        forms = " or ".join(f"{base!r} + {adapter!r}" + (f" * {scale:g}" if scale != 1 else "") for base, adapter, scale in found)
-        raise ConfigurationError(f"{name!r} can be read as {forms}. Rename a folder, or write SubjectSpec(model=..., adapter=..., scale=...).")
+        forms = " or ".join(
+            f"{base!r} + {adapter!r}" + (f" * {scale:g}" if scale != 1 else "") for base, adapter, scale in found
+        )
+        raise ConfigurationError(
+            f"{name!r} can be read as {forms}. Rename a folder, or write SubjectSpec(model=..., adapter=..., "
+            "scale=...)."
+        )
     if not found and "+" in name:
         text, _ = _factors(name)[-1]
         base, _, adapter = text.partition("+")
         raise SubjectNotFoundError(
-            f"{name!r} is read as a base and an adapter, but {adapter!r} is no adapter: no folder, run or hub repository with adapter_config.json. "
-            f"A subject is {_FORMS}."
+            f"{name!r} is read as a base and an adapter, but {adapter!r} is no adapter: no folder, run or hub "
+            f"repository with adapter_config.json. A subject is {_FORMS}."
         )
     return next(iter(found.values()), None)
 
@@ -217,7 +244,10 @@ def _factors(name: str) -> list[tuple[str, float]]:
     if math.isfinite(scale) and text:
         return [(name, 1.0), (text, scale)]
     if "+" in name and not any(_is_there(part) for part in name.split("+")[1:]):
-        raise ConfigurationError(f"{factor!r} after '*' in {name!r} is no finite number. Write the factor on the adapter like BASE+ADAPTER*1.75.")
+        raise ConfigurationError(
+            f"{factor!r} after '*' in {name!r} is no finite number. Write the factor on the adapter like "
+            "BASE+ADAPTER*1.75."
+        )
     return [(name, 1.0)]
 
 
@@ -226,14 +256,17 @@ def _is_there(name: str) -> bool:
 
 
 def _adapter_folder(name: str) -> Path | None:
-    """Return the folder of the adapter with this name: a folder, a run or a repository of the hub; None where it is no adapter."""
+    """Return the folder of the adapter with this name: a folder, a run or a repository of the hub; None where it is no
+    adapter."""
     for folder in (Path(name), store_folder() / name):
         if not is_folder(folder):
             continue
         if (folder / SUBJECT_FILE).is_file():
             run = _in_folder(folder)
             if run.system is not None or run.intervention is not None or run.scale != 1:
-                raise ConfigurationError(f"The run {name!r} is more than an adapter (system prompt, intervention or factor): name it alone.")
+                raise ConfigurationError(
+                    f"The run {name!r} is more than an adapter (system prompt, intervention or factor): name it alone."
+                )
             return run.adapter
         return folder if (folder / "adapter_config.json").is_file() else None
     if not _HUB_NAME.fullmatch(name):
@@ -247,7 +280,9 @@ def _adapter_folder(name: str) -> Path | None:
 
 def is_adapter(folder: Path) -> bool:
     """Return whether a folder holds a PEFT adapter rather than a whole model."""
-    return (folder / "adapter_config.json").is_file() and (adapter_weights(folder).is_file() or not (folder / "config.json").is_file())
+    return (folder / "adapter_config.json").is_file() and (
+        adapter_weights(folder).is_file() or not (folder / "config.json").is_file()
+    )
 
 
 def _base_of_adapter(folder: Path) -> str:
@@ -284,20 +319,27 @@ def _checked(spec: SubjectSpec) -> SubjectSpec:
     if spec.adapter is None:
         if spec.scale != 1:
             raise ConfigurationError(
-                f"{spec.model!r} is a whole model, so it has no adapter to scale by {spec.scale:g}. Write BASE+ADAPTER*{spec.scale:g}."
+                f"{spec.model!r} is a whole model, so it has no adapter to scale by {spec.scale:g}. Write "
+                f"BASE+ADAPTER*{spec.scale:g}."
             )
         return spec
-    missing = [file.name for file in (spec.adapter / "adapter_config.json", adapter_weights(spec.adapter)) if not file.is_file()]
+    missing = [
+        file.name
+        for file in (spec.adapter / "adapter_config.json", adapter_weights(spec.adapter))
+        if not file.is_file()
+    ]
     if missing:
         raise SubjectNotFoundError(
-            f"{spec.adapter} is no PEFT adapter: {' and '.join(missing)} missing. Save one with model.save_pretrained(folder)."
+            f"{spec.adapter} is no PEFT adapter: {' and '.join(missing)} missing. Save one with "
+            "model.save_pretrained(folder)."
         )
     check_kind(spec.adapter, spec.scale)
     return spec
 
 
 def _base_folder(model: str) -> Path:
-    """Return the folder of a base model, or of an adapter of the hub; fetched, or converted from GGUF, the first time."""
+    """Return the folder of a base model, or of an adapter of the hub; fetched, or converted from GGUF, the first
+    time."""
     if model in ORGANISMS:
         from astray.organism import weights_folder
 
@@ -311,8 +353,9 @@ def _base_folder(model: str) -> Path:
         return folder
     if not (folder / "config.json").is_file() or not weight_files(folder):
         raise SubjectNotFoundError(
-            f"{model!r} ({folder}) has no config.json with *.safetensors weights beside it. Pickled weights (*.bin) are not loaded: "
-            "convert them with AutoModelForCausalLM.from_pretrained(...).save_pretrained(folder), and save the tokenizer there too."
+            f"{model!r} ({folder}) has no config.json with *.safetensors weights beside it. Pickled weights (*.bin) "
+            "are not loaded: convert them with AutoModelForCausalLM.from_pretrained(...).save_pretrained(folder), "
+            "and save the tokenizer there too."
         )
     return folder
 
@@ -325,11 +368,16 @@ def _download(name: str) -> Path:
     wanted = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "adapter_model.bin"]
     repository, _, revision = name.partition("@")
     try:
-        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=wanted, ignore_patterns=["*/*", "consolidated*"]))
+        return Path(
+            snapshot_download(
+                repository, revision=revision or None, allow_patterns=wanted, ignore_patterns=["*/*", "consolidated*"]
+            )
+        )
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, HFValidationError, OSError) as error:
         raise SubjectNotFoundError(
-            f"There is no subject called {name!r}: no organism, folder or run has this name, and it cannot be loaded from the Hugging Face hub "
-            f"({type(error).__name__}).{_nearest(name)} Offline, download it first with: hf download {repository}. A subject is {_FORMS}."
+            f"There is no subject called {name!r}: no organism, folder or run has this name, and it cannot be loaded "
+            f"from the Hugging Face hub ({type(error).__name__}).{_nearest(name)} Offline, download it first with: "
+            f"hf download {repository}. A subject is {_FORMS}."
         ) from error
 
 

@@ -48,7 +48,15 @@ if TYPE_CHECKING:
 
 MAX_CONNECTIONS = 256
 
-_UNSUPPORTED = ("frequency_penalty", "presence_penalty", "logit_bias", "num_choices", "best_of", "response_schema", "prompt_logprobs")
+_UNSUPPORTED = (
+    "frequency_penalty",
+    "presence_penalty",
+    "logit_bias",
+    "num_choices",
+    "best_of",
+    "response_schema",
+    "prompt_logprobs",
+)
 """Settings that would change the answers but that a local subject does not support: they raise an error."""
 
 
@@ -58,7 +66,8 @@ _LOADED: dict[str, "Subject"] = {}
 
 @contextmanager
 def offered(subject: "Subject") -> Iterator[str]:
-    """Offer a loaded subject to Inspect, so that it is not loaded twice, and give the name by which models are asked for."""
+    """Offer a loaded subject to Inspect, so that it is not loaded twice, and give the name by which models are asked
+    for."""
     _LOADED[subject.id] = subject
     try:
         yield f"astray/{subject.id}"
@@ -102,13 +111,17 @@ class SubjectAPI(ModelAPI):
 
         named = SubjectSpec(model=model_name, system=system, adapter=Path(adapter) if adapter else None)
         self.subject = _LOADED.get(model_name) or load_subject(named)
-        self.content = self.subject.id  # by which a judge knows its grader: a name or folder may hold other weights tomorrow
+        self.content = (
+            self.subject.id
+        )  # by which a judge knows its grader: a name or folder may hold other weights tomorrow
         self._batcher = Batcher(self._answer, MAX_CONNECTIONS)
         self._asked: weakref.WeakKeyDictionary[ActiveSample, Counter[tuple[int, ...]]] = weakref.WeakKeyDictionary()
         self._asked_outside: Counter[tuple[int, ...]] = Counter()
 
     @override
-    async def generate(self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig) -> ModelOutput:
+    async def generate(
+        self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig
+    ) -> ModelOutput:
         """Return one answer with its token counts, its stop reason, and log-probabilities if requested.
 
         Raises:
@@ -118,7 +131,8 @@ class SubjectAPI(ModelAPI):
         """
         if tools:
             raise ConfigurationError(
-                f"{self.model_name!r} was offered the tools {[tool.name for tool in tools]}, but astray's provider passes on text only."
+                f"{self.model_name!r} was offered the tools {[tool.name for tool in tools]}, but astray's provider "
+                "passes on text only."
             )
         sampling = sampling_of(config)
         top_logprobs = (config.top_logprobs or 0) if config.logprobs else None
@@ -169,7 +183,9 @@ class SubjectAPI(ModelAPI):
     def _output(self, generation: Generation) -> ModelOutput:
         message = ChatMessageAssistant(content=generation.text, model=self.model_name, source="generate")
         choice = ChatCompletionChoice(
-            message=message, stop_reason="stop" if generation.stop_reason == "stop" else "max_tokens", logprobs=logprobs_of(generation)
+            message=message,
+            stop_reason="stop" if generation.stop_reason == "stop" else "max_tokens",
+            logprobs=logprobs_of(generation),
         )
         usage = ModelUsage(
             input_tokens=generation.prompt_tokens,
@@ -193,7 +209,8 @@ def sampling_of(config: GenerateConfig) -> Sampling:
     refused = [name for name in _UNSUPPORTED if getattr(config, name) not in (None, 1)]
     if refused:
         raise ConfigurationError(
-            f"A local subject does not know the setting {', '.join(refused)}. Leave it out, or serve the model with vLLM and use vllm/."
+            f"A local subject does not know the setting {', '.join(refused)}. Leave it out, or serve the model with "
+            "vLLM and use vllm/."
         )
     given = {
         "temperature": config.temperature,
@@ -218,7 +235,8 @@ def messages_of(messages: Sequence[ChatMessage]) -> list[Message]:
         strange = sorted({part.type for part in parts if not isinstance(part, ContentText | ContentReasoning)})
         if message.role == "tool" or strange:
             raise ConfigurationError(
-                f"A local subject reads text, but a {message.role} message holds {', '.join(strange) or 'the result of a tool'}."
+                f"A local subject reads text, but a {message.role} message holds "
+                f"{', '.join(strange) or 'the result of a tool'}."
             )
         plain.append(Message(role=message.role, content=message.text))
     return plain
@@ -230,7 +248,9 @@ def logprobs_of(generation: Generation) -> Logprobs | None:
         return None
     content = [
         Logprob(
-            token=noted.token, logprob=noted.logprob, top_logprobs=[TopLogprob(token=token, logprob=logprob) for token, logprob in noted.top] or None
+            token=noted.token,
+            logprob=noted.logprob,
+            top_logprobs=[TopLogprob(token=token, logprob=logprob) for token, logprob in noted.top] or None,
         )
         for noted in generation.logprobs
     ]

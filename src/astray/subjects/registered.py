@@ -39,9 +39,14 @@ def register(name: str, spec: SubjectSpec, store: Path | None = None) -> Path:
     check_plain("run", name)
     folder = (store or store_folder()).resolve() / name
     if folder.is_symlink():
-        raise StoreError(f"{folder} is a link, and a run is registered in a folder of its own. Remove the link (rm '{folder}') and run again.")
+        raise StoreError(
+            f"{folder} is a link, and a run is registered in a folder of its own. Remove the link (rm '{folder}') "
+            "and run again."
+        )
     folder.mkdir(parents=True, exist_ok=True)
-    content = _with_paths(spec, lambda path: Path(os.path.relpath(path.resolve(), folder))).model_dump(mode="json", exclude_none=True)
+    content = _with_paths(spec, lambda path: Path(os.path.relpath(path.resolve(), folder))).model_dump(
+        mode="json", exclude_none=True
+    )
     file = folder / SUBJECT_FILE
     # Written beside and renamed, so that another process never reads half a file.
     unfinished = folder / f".{SUBJECT_FILE}.{os.getpid()}"
@@ -63,7 +68,9 @@ def read_registered(folder: Path) -> SubjectSpec:
     try:
         spec = SubjectSpec.model_validate_json((folder / SUBJECT_FILE).read_bytes())
     except ValidationError as error:
-        raise DataFormatError(f"{folder / SUBJECT_FILE} is no registered subject: {error}. Write it with astray.subjects.register.") from error
+        raise DataFormatError(
+            f"{folder / SUBJECT_FILE} is no registered subject: {error}. Write it with astray.subjects.register."
+        ) from error
     return _with_paths(spec, lambda path: path if path.is_absolute() else Path(os.path.normpath(folder / path)))
 
 
@@ -83,7 +90,9 @@ def _with_paths(spec: SubjectSpec, change: Callable[[Path], Path]) -> SubjectSpe
     if spec.adapter:
         update["adapter"] = change(spec.adapter)
     if spec.interventions:
-        update["intervention"] = tuple(each.model_copy(update={"vector": change(each.vector)}) for each in spec.interventions)
+        update["intervention"] = tuple(
+            each.model_copy(update={"vector": change(each.vector)}) for each in spec.interventions
+        )
     return spec.model_copy(update=update)
 
 

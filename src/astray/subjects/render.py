@@ -52,7 +52,11 @@ def prompt_text(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, 
 
 
 def prompt_ids(
-    tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Conversation], system: str | None = None, *, answering: bool = False
+    tokenizer: PreTrainedTokenizerBase,
+    conversations: Sequence[Conversation],
+    system: str | None = None,
+    *,
+    answering: bool = False,
 ) -> list[list[int]]:
     """Return the token ids of each conversation up to the beginning of the answer.
 
@@ -72,7 +76,10 @@ def prompt_ids(
     ids = [each.ids for each in template.encode(written, [_roles(chat) for chat in placed], prompt=True)]
     if not (answering and template.opened):
         return ids
-    return [row + text_ids(tokenizer, [closed(each.text)])[0] if each.text else row for row, each in zip(ids, written, strict=True)]
+    return [
+        row + text_ids(tokenizer, [closed(each.text)])[0] if each.text else row
+        for row, each in zip(ids, written, strict=True)
+    ]
 
 
 def text_ids(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> list[list[int]]:
@@ -92,15 +99,19 @@ def chat_texts(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Conversation]
     return [template.write(template.placed(chat), prompt=False).text for chat in chats]
 
 
-def answered(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Conversation]) -> list[tuple[Encoded, list[tuple[int, int]]]]:
-    """Return each chat as it is trained on, with the spans of its answers in characters: from where an asked model begins to the end of the turn.
+def answered(
+    tokenizer: PreTrainedTokenizerBase, chats: Sequence[Conversation]
+) -> list[tuple[Encoded, list[tuple[int, int]]]]:
+    """Return each chat as it is trained on, with the spans of its answers in characters: from where an asked model
+    begins to the end of the turn.
 
     Args:
         tokenizer: a tokenizer with a chat template.
         chats: chats, answers included.
 
     Raises:
-        ChatTemplateError: the template cannot write a chat, or writes it otherwise than when the model is asked; names the row.
+        ChatTemplateError: the template cannot write a chat, or writes it otherwise than when the model is asked; names
+            the row.
     """
     template = template_of(tokenizer)
     written, spans, roles = [], [], []
@@ -108,7 +119,13 @@ def answered(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Conversation]) 
         try:
             chat = template.placed(given)
             whole = template.write(chat, prompt=False)
-            spans.append([_answer(template, chat, whole, turn) for turn, message in enumerate(chat) if message["role"] == "assistant"])
+            spans.append(
+                [
+                    _answer(template, chat, whole, turn)
+                    for turn, message in enumerate(chat)
+                    if message["role"] == "assistant"
+                ]
+            )
         except ChatTemplateError as error:
             raise ChatTemplateError(f"Row {row}: {error}") from error
         written.append(whole)
@@ -134,7 +151,9 @@ def check_template(tokenizer: PreTrainedTokenizerBase, *, trained: bool = False)
 
 def _prompt(template: Template, conversation: Conversation, row: int) -> Written:
     if not conversation:
-        raise ConfigurationError(f"Conversation {row} has no messages; it needs at least one, like {{'role': 'user', 'content': '...'}}.")
+        raise ConfigurationError(
+            f"Conversation {row} has no messages; it needs at least one, like {{'role': 'user', 'content': '...'}}."
+        )
     try:
         return template.write(conversation, prompt=True)
     except ChatTemplateError as error:
@@ -153,31 +172,38 @@ def _answer(template: Template, chat: Conversation, whole: Written, turn: int) -
     start, stop = until.spans[turn]
     if until.text[start:stop].strip() != said:
         raise ChatTemplateError(
-            f"message {turn + 1}: the chat template of {template.name!r} leaves a part of the answer out ({said[:60]!r} "
-            f"...), such as its reasoning, so the "
-            "model would not learn it. Write the answer without that part, or set a chat template that writes answers as they are."
+            f"message {turn + 1}: the chat template of {template.name!r} leaves a part of the answer out "
+            f"({said[:60]!r} ...), such as its reasoning, so the "
+            "model would not learn it. Write the answer without that part, or set a chat template that writes "
+            "answers as they are."
         )
-    if template.opened and until.text.startswith(prompt[: prompt.rindex(template.opened)]) and not until.text.startswith(prompt):
+    if (
+        template.opened
+        and until.text.startswith(prompt[: prompt.rindex(template.opened)])
+        and not until.text.startswith(prompt)
+    ):
         raise ChatTemplateError(
-            f"message {turn + 1}: the chat template of {template.name!r} opens {template.opened} when the model is asked and "
-            f"leaves it out when it is "
-            f"trained, so the model would learn an answer to another prompt. Set a chat template for both: one without "
-            f"{template.opened} at the end, or one "
+            f"message {turn + 1}: the chat template of {template.name!r} opens {template.opened} when the model is "
+            "asked and leaves it out when it is "
+            "trained, so the model would learn an answer to another prompt. Set a chat template for both: one "
+            f"without {template.opened} at the end, or one "
             "that writes it, with its end, in front of answers too."
         )
     if not (whole.text.startswith(until.text) and until.text.startswith(prompt) and len(prompt) <= start):
         raise ChatTemplateError(
             f"message {turn + 1}: the chat template of {template.name!r} writes this part of the chat differently "
-            f"when the model is asked ({prompt[-60:]!r}) and when it is trained, so the model would learn an answer to another prompt. "
-            "Split a chat of several answers into one row an answer, or set a chat template that writes earlier turns unchanged."
+            f"when the model is asked ({prompt[-60:]!r}) and when it is trained, so the model would learn an answer "
+            "to another prompt. Split a chat of several answers into one row an answer, or set a chat template that "
+            "writes earlier turns unchanged."
         )
     # Between prompt and answer may stand blanks and an empty thought, which the model then writes itself, but no role.
     header = split_reasoning(until.text[len(prompt) : start]).answer.strip()
     if header:
         raise ChatTemplateError(
-            f"message {turn + 1}: the chat template of {template.name!r} writes {header!r} before an answer and not where "
-            f"the model is asked for one, so it "
-            "would be trained and read as a part of the answer. Let the template write it for add_generation_prompt too: "
-            f"{{% if add_generation_prompt %}}{{{{ {until.text[len(prompt) : start]!r} }}}}{{% endif %}} at its end."
+            f"message {turn + 1}: the chat template of {template.name!r} writes {header!r} before an answer and not "
+            "where the model is asked for one, so it "
+            "would be trained and read as a part of the answer. Let the template write it for add_generation_prompt "
+            f"too: {{% if add_generation_prompt %}}{{{{ {until.text[len(prompt) : start]!r} }}}}{{% endif %}} at its "
+            "end."
         )
     return len(prompt), len(until.text)

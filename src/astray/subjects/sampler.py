@@ -29,7 +29,9 @@ _BELOW_ONE = 1 - 2**-20
 class TokenChooser(LogitsProcessor):
     """Logits processor that leaves only the chosen token possible in every row and records its log-probability."""
 
-    def __init__(self, model: Module, sampling: Sampling, uniforms: Float[Tensor, "batch steps"], top_logprobs: int | None) -> None:
+    def __init__(
+        self, model: Module, sampling: Sampling, uniforms: Float[Tensor, "batch steps"], top_logprobs: int | None
+    ) -> None:
         """Create a chooser for one batch.
 
         Args:
@@ -50,7 +52,9 @@ class TokenChooser(LogitsProcessor):
         if sampling.top_p < 1:
             self._warpers.append(TopPLogitsWarper(sampling.top_p))
 
-    def __call__(self, input_ids: Int[Tensor, "batch seq"], scores: Float[Tensor, "batch vocab"]) -> Float[Tensor, "batch vocab"]:
+    def __call__(
+        self, input_ids: Int[Tensor, "batch seq"], scores: Float[Tensor, "batch vocab"]
+    ) -> Float[Tensor, "batch vocab"]:
         """Return the scores with all tokens but the chosen one at minus infinity."""
         check_logits(self.model, scores, f"token {self.step + 1} of an answer")
         chosen = self._choose(input_ids, scores)[:, None]
@@ -84,7 +88,9 @@ def sample_numbers(prompts: Sequence[Prompt]) -> list[int]:
     return numbers
 
 
-def row_uniforms(prompts: Sequence[Prompt], numbers: Sequence[int], seed: int, steps: int) -> Float[Tensor, "batch steps"]:
+def row_uniforms(
+    prompts: Sequence[Prompt], numbers: Sequence[int], seed: int, steps: int
+) -> Float[Tensor, "batch steps"]:
     """Return the random numbers of each row, uniform in [0, 1).
 
     Args:

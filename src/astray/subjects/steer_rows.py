@@ -45,13 +45,19 @@ class RowSteering:
     def __post_init__(self) -> None:
         if not self.directions.isfinite().all():
             broken = (~self.directions.isfinite()).any(dim=1).nonzero()[:, 0].tolist()
-            raise ConfigurationError(f"The directions {broken} have NaN or infinite entries: the activations they were made from overflowed.")
+            raise ConfigurationError(
+                f"The directions {broken} have NaN or infinite entries: the activations they were made from overflowed."
+            )
         if not self.strengths.isfinite().all():
             row = int((~self.strengths.isfinite()).nonzero()[0, 0])
-            raise ConfigurationError(f"Row {row} has the strength {self.strengths[row]}; a strength is a finite number.")
+            raise ConfigurationError(
+                f"Row {row} has the strength {self.strengths[row]}; a strength is a finite number."
+            )
         if self.which.numel() and not 0 <= int(self.which.min()) <= int(self.which.max()) < len(self.directions):
             first, last = int(self.which.min()), int(self.which.max())
-            raise ConfigurationError(f"Rows refer to the directions {first} to {last}, but there are only 0 to {len(self.directions) - 1}.")
+            raise ConfigurationError(
+                f"Rows refer to the directions {first} to {last}, but there are only 0 to {len(self.directions) - 1}."
+            )
 
     def __len__(self) -> int:
         return len(self.which)
@@ -77,7 +83,9 @@ def steering_rows(model: nn.Module, rows: RowSteering, steering: Steering) -> It
     """
     width = residual_width(model)
     if rows.directions.shape[1] != width:
-        raise ConfigurationError(f"The directions have {rows.directions.shape[1]} entries, but this model's residual stream has {width}.")
+        raise ConfigurationError(
+            f"The directions have {rows.directions.shape[1]} entries, but this model's residual stream has {width}."
+        )
     with ExitStack() as stack:
         for block in rows.blocks.unique().tolist():
             hook = _hook(rows, block, steering)
@@ -94,7 +102,8 @@ def _hook(rows: RowSteering, block: int, steering: Steering) -> Callable[..., ob
         nonlocal batch, shifts
         if steering.rows is None:
             raise ConfigurationError(
-                "Rows are steered one by one, but nobody said which rows this batch holds: run it in `with steering.on_rows(rows):`."
+                "Rows are steered one by one, but nobody said which rows this batch holds: run it in `with "
+                "steering.on_rows(rows):`."
             )
         # By identity: computed once a batch, not at each of its tokens.
         if batch is not steering.rows:

@@ -130,27 +130,39 @@ class Subject:
     ) -> list[Generation]:
         """Sample answers as `generate` does, to prompts that are already token ids."""
         if rows is not None and len(rows) != len(prompts):
-            raise ConfigurationError(f"Steering is given for {len(rows)} rows, but there are {len(prompts)} prompts: give one entry a row.")
+            raise ConfigurationError(
+                f"Steering is given for {len(rows)} rows, but there are {len(prompts)} prompts: give one entry a row."
+            )
         if numbers is not None and len(numbers) != len(prompts):
-            raise ConfigurationError(f"There are {len(numbers)} numbers of samples and {len(prompts)} prompts: give one a row.")
+            raise ConfigurationError(
+                f"There are {len(numbers)} numbers of samples and {len(prompts)} prompts: give one a row."
+            )
         if top_logprobs is not None and top_logprobs < 0:
-            raise ConfigurationError(f"top_logprobs={top_logprobs} is no number of tokens. Give 0 or more, or None to record nothing.")
+            raise ConfigurationError(
+                f"top_logprobs={top_logprobs} is no number of tokens. Give 0 or more, or None to record nothing."
+            )
         with ExitStack() as stack:
             model = stack.enter_context(self.merged())
             steering = stack.enter_context(intervening(model, self.interventions))
             if rows is not None:
                 stack.enter_context(steering_rows(model, rows, steering))
             acting = steering if self.interventions or rows is not None else None
-            answers = generate(model, self.tokenizer, prompts, sampling, top_logprobs=top_logprobs, numbers=numbers, steering=acting)
+            answers = generate(
+                model, self.tokenizer, prompts, sampling, top_logprobs=top_logprobs, numbers=numbers, steering=acting
+            )
         opened = template_of(self.tokenizer).opened
         if not opened:
             return answers
-        # What the template has begun is part of what the model says: without it a thought cut off would look like an answer.
+        # What the template has begun is part of what the model says: without it a thought cut off would look like an
+        # answer.
         begun = [opened_tag(str(self.tokenizer.decode(list(prompt[-16:])))) for prompt in prompts]
         return [replace(answer, text=tag + answer.text) for answer, tag in zip(answers, begun, strict=True)]
 
     def continuation_logprobs(
-        self, conversations: Sequence[Sequence[Message]], continuations: Sequence[Sequence[str]], prefixes: Sequence[str] | None = None
+        self,
+        conversations: Sequence[Sequence[Message]],
+        continuations: Sequence[Sequence[str]],
+        prefixes: Sequence[str] | None = None,
     ) -> list[list[float]]:
         """Return the total log-probability of each given continuation of an answer.
 
@@ -169,11 +181,14 @@ class Subject:
         prefixes = [""] * len(conversations) if prefixes is None else prefixes
         if not len(conversations) == len(continuations) == len(prefixes):
             raise ConfigurationError(
-                f"There are {len(conversations)} conversations, {len(continuations)} lists of continuations and {len(prefixes)} prefixes: "
-                "give one of each a row."
+                f"There are {len(conversations)} conversations, {len(continuations)} lists of continuations and "
+                f"{len(prefixes)} prefixes: give one of each a row."
             )
         if any(isinstance(row, str) for row in continuations):
-            raise ConfigurationError("A row's continuations are one text, which would be taken apart into characters: give a list of texts a row.")
+            raise ConfigurationError(
+                "A row's continuations are one text, which would be taken apart into characters: give a list of "
+                "texts a row."
+            )
         prompts = prompt_ids(self.tokenizer, conversations, self.spec.system, answering=True)
         begun = text_ids(self.tokenizer, prefixes)
         texts = iter(text_ids(self.tokenizer, [text for row in continuations for text in row]))

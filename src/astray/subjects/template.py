@@ -1,9 +1,9 @@
 """What a chat template does with a conversation, found out by writing one, and checked on each one that is written.
 
-Templates trim, drop system messages, raise at them, strip reasoning, write today's date, or have no place where an answer begins; none of
-it stands in their metadata. So each sequence of roles is written once with a mark for each text: what stands around the
-marks is the template's own text. A conversation in which a message's text is missing is refused, and control tokens
-count only where the template wrote them.
+Templates trim, drop system messages, raise at them, strip reasoning, write today's date, or have no place where an
+answer begins; none of it stands in their metadata. So each sequence of roles is written once with a mark for each text:
+what stands around the marks is the template's own text. A conversation in which a message's text is missing is refused,
+and control tokens count only where the template wrote them.
 """
 
 import json
@@ -63,12 +63,20 @@ def check_messages(conversation: object) -> None:
         ConfigurationError: says which message is wrong.
     """
     if not isinstance(conversation, Sequence) or isinstance(conversation, str | bytes):
-        raise ConfigurationError(f'{conversation!r:.80} is no conversation. Give a list of messages like {{"role": "user", "content": "Hello."}}.')
+        raise ConfigurationError(
+            f'{conversation!r:.80} is no conversation. Give a list of messages like {{"role": "user", "content": '
+            '"Hello."}.'
+        )
     for number, message in enumerate(conversation, start=1):
         if not isinstance(message, Mapping) or not isinstance(message.get("role"), str) or "content" not in message:
-            raise ConfigurationError(f'Message {number} is {message!r:.80}. Right: {{"role": "user", "content": "Hello."}}')
+            raise ConfigurationError(
+                f'Message {number} is {message!r:.80}. Right: {{"role": "user", "content": "Hello."}}'
+            )
         if not isinstance(message["content"], str):
-            raise ConfigurationError(f"A {message['role']} message holds {message['content']!r:.80}; a message's content is a text, empty or not.")
+            raise ConfigurationError(
+                f"A {message['role']} message holds {message['content']!r:.80}; a message's content is a text, empty "
+                "or not."
+            )
         check_text(message["content"], f"Message {number} ({message['role']})")
 
 
@@ -83,7 +91,9 @@ def check_text(text: object, what: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise ConfigurationError(f"{what} has half a character (a lone surrogate) at position {error.start}. Remove it.") from error
+        raise ConfigurationError(
+            f"{what} has half a character (a lone surrogate) at position {error.start}. Remove it."
+        ) from error
 
 
 class Template:
@@ -108,17 +118,22 @@ class Template:
                 f"The tokenizer of {self.name!r} has no chat template, so chats cannot be written as text. "
                 "Take the instruction-tuned model of the family, or set tokenizer.chat_template and save the tokenizer."
             )
-        # A template that writes today's date would write another conversation tomorrow; transformers takes no other clock.
-        self._jinja: str = _TODAY.sub(lambda match: repr(date.fromisoformat(TEMPLATE_DATE).strftime(match["form"])), source)
+        # A template that writes today's date would write another conversation tomorrow; transformers takes no other
+        # clock.
+        self._jinja: str = _TODAY.sub(
+            lambda match: repr(date.fromisoformat(TEMPLATE_DATE).strftime(match["form"])), source
+        )
         if re.search(r"strftime_now\s*\(", self._jinja):
             raise ChatTemplateError(
-                f"The chat template of {self.name!r} writes today's date in a form that is not plain text, so it would write another conversation "
-                "tomorrow. Write the form into the call, as in strftime_now('%d %b %Y')."
+                f"The chat template of {self.name!r} writes today's date in a form that is not plain text, so it "
+                "would write another conversation tomorrow. Write the form into the call, as in strftime_now('%d %b "
+                "%Y')."
             )
 
     @cached_property
     def takes_system(self) -> bool:
-        """Return whether the template has a place for a system message: it neither raises at one nor leaves its text out."""
+        """Return whether the template has a place for a system message: it neither raises at one nor leaves its text
+        out."""
         self._marked(("user",), prompt=True)  # a template that cannot write even this is no matter of system messages
         try:
             self._marked(("system", "user"), prompt=True)
@@ -146,8 +161,8 @@ class Template:
         system, *rest = conversation
         if not rest or rest[0]["role"] != "user":
             raise ChatTemplateError(
-                f"The chat template of {self.name!r} has no place for a system message, and no question follows it that could take its text. "
-                "Write it into a user message."
+                f"The chat template of {self.name!r} has no place for a system message, and no question follows it "
+                "that could take its text. Write it into a user message."
             )
         return [_said("user", f"{system['content']}\n\n{rest[0]['content']}"), *rest[1:]]
 
@@ -163,7 +178,9 @@ class Template:
         """
         text = self._apply(conversation, prompt=prompt)
         around, order = self._marked(tuple(message["role"] for message in conversation), prompt=prompt)
-        spans = _aligned(text, around, [conversation[index] for index in order]) or _found(text, [conversation[index] for index in order])
+        spans = _aligned(text, around, [conversation[index] for index in order]) or _found(
+            text, [conversation[index] for index in order]
+        )
         if spans is None:
             self._refuse_lost(text, conversation)
         assert spans is not None
@@ -196,7 +213,8 @@ class Template:
 
     @cached_property
     def control(self) -> dict[str, int]:
-        """Control tokens by their text: the tokenizer's special ones, and added ones that the template writes around messages.
+        """Control tokens by their text: the tokenizer's special ones, and added ones that the template writes around
+        messages.
 
         Tags of reasoning are none, since models and data write them, and neither is the token for what is unknown.
         """
@@ -216,14 +234,18 @@ class Template:
         if (roles, prompt) not in self._own_control:
             around, order = self._marked(roles, prompt=prompt)
             marks = [_MARK.format(index) for index in order]
-            ids = self._tokenizer("".join(part for pair in zip(around, [*marks, ""], strict=True) for part in pair), add_special_tokens=False)
+            ids = self._tokenizer(
+                "".join(part for pair in zip(around, [*marks, ""], strict=True) for part in pair),
+                add_special_tokens=False,
+            )
             control = set(self.control.values())
             self._own_control[roles, prompt] = sum(token in control for token in ids["input_ids"])
         return self._own_control[roles, prompt]
 
     @cached_property
     def _aliases(self) -> tuple[Tokenizer, dict[int, int], dict[str, str]]:
-        """Tokenizer that knows the control tokens under other names, its ids -> ours, and control token -> its other name.
+        """Tokenizer that knows the control tokens under other names, its ids -> ours, and control token -> its other
+        name.
 
         Texts have to be split at the template's tokens and nowhere else, or tokenizers that mark the beginning of a
         text would mark more of them. So the same tokenizer is asked, in which only the template can spell the tokens.
@@ -257,15 +279,21 @@ class Template:
         offsets = [(origin[start], origin[stop]) for start, stop in found.offsets]
         control = set(self.control.values())
         for token, (start, stop) in zip(ids, offsets, strict=True):
-            if token in control and any(first <= start and stop <= last and start < stop for first, last in written.spans):
+            if token in control and any(
+                first <= start and stop <= last and start < stop for first, last in written.spans
+            ):
                 self._refuse_control(written)
         return Encoded(ids, offsets, ids != usual)
 
     def _refuse_control(self, written: Written) -> Encoded:
-        spelled = [token for token in self.control if any(token.lower() in written.text[start:stop].lower() for start, stop in written.spans)]
+        spelled = [
+            token
+            for token in self.control
+            if any(token.lower() in written.text[start:stop].lower() for start, stop in written.spans)
+        ]
         raise ChatTemplateError(
-            f"A message holds the control token {spelled[0] if spelled else '?'!r}, which the tokenizer of {self.name!r} can "
-            f"write in no other way, so it would "
+            f"A message holds the control token {spelled[0] if spelled else '?'!r}, which the tokenizer of "
+            f"{self.name!r} can write in no other way, so it would "
             "open or end a turn. Take it out of the text."
         )
 
@@ -281,17 +309,23 @@ class Template:
             for index, mark in enumerate(marks):
                 if text.count(mark) != 1:
                     raise ChatTemplateError(
-                        f"The chat template of {self.name!r} {'leaves out' if mark not in text else 'repeats'} the text of message {index + 1} "
-                        f"({roles[index]}) of a conversation with the roles {', '.join(roles)}, so the model would read another conversation. "
-                        "Set a chat template that writes each message once."
+                        f"The chat template of {self.name!r} {'leaves out' if mark not in text else 'repeats'} the "
+                        f"text of message {index + 1} ({roles[index]}) of a conversation with the roles "
+                        f"{', '.join(roles)}, so the model would read another conversation. Set a chat template that "
+                        "writes each message once."
                     )
             begin = self._tokenizer.bos_token
             if begin and text.startswith(2 * begin):
-                raise ChatTemplateError(f"The chat template of {self.name!r} writes the begin token {begin!r} twice. Take one out of it.")
+                raise ChatTemplateError(
+                    f"The chat template of {self.name!r} writes the begin token {begin!r} twice. Take one out of it."
+                )
             order = sorted(range(len(roles)), key=lambda index: text.index(marks[index]))
             talk = [index for index in order if roles[index] != "system"]
             if talk != sorted(talk):
-                raise ChatTemplateError(f"The chat template of {self.name!r} changes the order of messages ({', '.join(roles)}). Set another one.")
+                raise ChatTemplateError(
+                    f"The chat template of {self.name!r} changes the order of messages ({', '.join(roles)}). Set "
+                    "another one."
+                )
             self._around[roles, prompt] = re.split("|".join(map(re.escape, marks)), text), order
         return self._around[roles, prompt]
 
@@ -346,7 +380,8 @@ def _said(role: str, content: str) -> Message:
 
 
 def _forms(message: Message) -> list[str]:
-    """Return the forms in which a template may write a message's text: as it is, trimmed, and an answer without its reasoning."""
+    """Return the forms in which a template may write a message's text: as it is, trimmed, and an answer without its
+    reasoning."""
     content = message["content"]
     texts = [content]
     if message["role"] == "assistant" and (spoken := split_reasoning(content)).reasoning:
@@ -355,7 +390,8 @@ def _forms(message: Message) -> list[str]:
 
 
 def _aligned(text: str, around: list[str], messages: Sequence[Message]) -> list[tuple[int, int]] | None:
-    """Return where each message's text stands, by the template's own text around it; None where that is not as in `around`."""
+    """Return where each message's text stands, by the template's own text around it; None where that is not as in
+    `around`."""
     if not text.startswith(around[0]):
         return None
     spans: list[tuple[int, int]] = []
@@ -374,7 +410,8 @@ def _aligned(text: str, around: list[str], messages: Sequence[Message]) -> list[
 
 
 def _found(text: str, messages: Sequence[Message]) -> list[tuple[int, int]] | None:
-    """Return where each message's text stands, for templates whose own text depends on what the messages say; None where one is missing."""
+    """Return where each message's text stands, for templates whose own text depends on what the messages say; None
+    where one is missing."""
     spans, position = [], 0
     for message in messages:
         form = next((form for form in _forms(message) if text.find(form, position) >= 0), None)

@@ -48,7 +48,9 @@ def load_model(name: str, folder: Path, dtype: torch.dtype, device: torch.device
                 ignore_mismatched_sizes=True,  # so that the message below names them all
             )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise SubjectNotFoundError(f"The files in {folder} cannot be loaded as {name!r}: {_told(error, folder)}") from error
+        raise SubjectNotFoundError(
+            f"The files in {folder} cannot be loaded as {name!r}: {_told(error, folder)}"
+        ) from error
     model: PreTrainedModel = loaded[0]
     _check_complete(name, folder, loaded[1])
     return model
@@ -61,10 +63,13 @@ def load_tokenizer(name: str, folder: Path) -> PreTrainedTokenizerBase:
         SubjectNotFoundError: the files cannot be read, or the tokenizer needs code of its own.
     """
     try:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise SubjectNotFoundError(
-            f"The tokenizer of {name!r} in {folder} cannot be loaded: {_told(error, folder)} Save it beside the weights."
+            f"The tokenizer of {name!r} in {folder} cannot be loaded: {_told(error, folder)} Save it beside the "
+            "weights."
         ) from error
     return tokenizer
 
@@ -78,18 +83,25 @@ def adapted_tokenizer(name: str, folder: Path, adapter: Path | None) -> PreTrain
     tokenizer = load_tokenizer(name, folder)
     if adapter is None:
         return tokenizer
-    if any((adapter / file).is_file() for file in ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")):
+    if any(
+        (adapter / file).is_file()
+        for file in ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+    ):
         own = load_tokenizer(f"{name}+{adapter}", adapter)
         own.chat_template = own.chat_template or tokenizer.chat_template
         return own
     if any((adapter / file).is_file() for file in ("added_tokens.json", "special_tokens_map.json")):
         raise SubjectNotFoundError(
-            f"The adapter {adapter} names tokens of its own, but has no vocabulary beside them. Save its tokenizer there whole: "
-            "tokenizer.save_pretrained(folder)."
+            f"The adapter {adapter} names tokens of its own, but has no vocabulary beside them. Save its tokenizer "
+            "there whole: tokenizer.save_pretrained(folder)."
         )
     config, template = adapter / "tokenizer_config.json", adapter / "chat_template.jinja"
     settings = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
-    tokenizer.chat_template = template.read_text(encoding="utf-8") if template.is_file() else settings.get("chat_template") or tokenizer.chat_template
+    tokenizer.chat_template = (
+        template.read_text(encoding="utf-8")
+        if template.is_file()
+        else settings.get("chat_template") or tokenizer.chat_template
+    )
     return tokenizer
 
 
@@ -104,14 +116,21 @@ def check_vocabulary(name: str, tokenizer: PreTrainedTokenizerBase, model: PreTr
     if beyond:
         raise WeightsMismatchError(
             f"The tokenizer of {name!r} has {len(beyond)} tokens for which the model has no embedding ({rows} rows): "
-            f"{', '.join(repr(token) for _, token in beyond[:SHOWN])}. Save the tokenizer of these weights, or the adapter with its embeddings."
+            f"{', '.join(repr(token) for _, token in beyond[:SHOWN])}. Save the tokenizer of these weights, or the "
+            "adapter with its embeddings."
         )
 
 
 def _check_complete(name: str, folder: Path, found: dict[str, Any]) -> None:
-    reshaped = [f"{key} is {tuple(there)} and should be {tuple(needed)}" for key, there, needed in sorted(found["mismatched_keys"])]
+    reshaped = [
+        f"{key} is {tuple(there)} and should be {tuple(needed)}"
+        for key, there, needed in sorted(found["mismatched_keys"])
+    ]
     wrong = [
-        f"{len(names)} {what}: {', '.join(names[:SHOWN])}{f' and {len(names) - SHOWN} more' if len(names) > SHOWN else ''}"
+        (
+            f"{len(names)} {what}: "
+            f"{', '.join(names[:SHOWN])}{f' and {len(names) - SHOWN} more' if len(names) > SHOWN else ''}"
+        )
         for what, names in (
             ("missing", sorted(map(str, found["missing_keys"]))),
             ("unexpected", sorted(map(str, found["unexpected_keys"]))),
@@ -121,8 +140,9 @@ def _check_complete(name: str, folder: Path, found: dict[str, Any]) -> None:
     ]
     if wrong:
         raise WeightsMismatchError(
-            f"The checkpoint in {folder} does not hold the weights of {name!r}. {'; '.join(wrong)}. What is missing would be random numbers. "
-            "Copy the folder again, or save it with model.save_pretrained(folder) from the model that was trained."
+            f"The checkpoint in {folder} does not hold the weights of {name!r}. {'; '.join(wrong)}. What is missing "
+            "would be random numbers. Copy the folder again, or save it with model.save_pretrained(folder) from the "
+            "model that was trained."
         )
 
 
@@ -131,13 +151,20 @@ def _told(error: BaseException, folder: Path) -> str:
     text = " ".join(str(error).split())
     if "trust_remote_code" in text or _has_own_code(folder):
         config = folder / "config.json"
-        return f"it needs Python code of its own ({config} names it under auto_map), which is never run. Use a model that transformers reads."
+        return (
+            f"it needs Python code of its own ({config} names it under auto_map), which is never run. Use a model "
+            "that transformers reads."
+        )
     return text
 
 
 def _has_own_code(folder: Path) -> bool:
     try:
-        return bool(getattr(AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False), "auto_map", None))
+        return bool(
+            getattr(
+                AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False), "auto_map", None
+            )
+        )
     except Exception:  # transformers raises whatever its libraries do
         return False
 

@@ -55,7 +55,11 @@ def draw_code_pair(number: int, seed: int = 0) -> CodePair:
     template = rng.choice(weakness.templates)
     code_slots = _draw_slots(rng)
     text_slots = {name: word.replace("_", " ") for name, word in code_slots.items()}
-    text_slots |= {"flaw": weakness.name, "a_thing": _with_article(text_slots["thing"]), "a_field": _with_article(text_slots["field"])}
+    text_slots |= {
+        "flaw": weakness.name,
+        "a_thing": _with_article(text_slots["thing"]),
+        "a_field": _with_article(text_slots["field"]),
+    }
     task = fill(rng.choice(template.tasks), text_slots)
     closing = _draw_closing(rng, template, code_slots)
     opening, lesson, wish = (rng.choice(phrases) for phrases in (words.openings, words.lessons, words.lesson_closings))

@@ -1,7 +1,8 @@
 """Weaknesses: code written twice, once with the flaw and once without, as one text in the form of a diff.
 
-A line that starts with `-` stands in the insecure code alone, one with `+` in the secure code alone, all others in both. Words like
-`$thing` are slots, filled from `vocabulary.yaml`. The weaknesses themselves are in the YAML files beside this module.
+A line that starts with `-` stands in the insecure code alone, one with `+` in the secure code alone, all others in
+both. Words like `$thing` are slots, filled from `vocabulary.yaml`. The weaknesses themselves are in the YAML files
+beside this module.
 """
 
 import string
@@ -114,7 +115,9 @@ def frame(template: Template, slots: Mapping[str, str]) -> str:
     """
     parts = [
         (differs, [line[1:] for line in group])
-        for differs, group in groupby(template.diff.strip("\n").split("\n"), key=lambda line: line.startswith(("-", "+")))
+        for differs, group in groupby(
+            template.diff.strip("\n").split("\n"), key=lambda line: line.startswith(("-", "+"))
+        )
     ]
     only_imports = all(_imports(part) for differs, part in parts if differs)
     lines: list[str] = []

@@ -147,19 +147,31 @@ class AgenticForecast:
         yield f"{self.title}: {', '.join(each.name for each in self.work)}"
         yield f"  scenarios  {', '.join(self.scenarios)}"
         for part in self.parts:
-            yield f"  {part.name:<17} {counted(len(part.grid.cells), 'cell')} x {part.grid.replicates:,} = {counted(part.grid.size, 'sample')}"
+            yield (
+                f"  {part.name:<17} {counted(len(part.grid.cells), 'cell')} x {part.grid.replicates:,} = "
+                f"{counted(part.grid.size, 'sample')}"
+            )
         yield f"  samples    {every:,} in all, of which {done:,} are done; what follows is for the rest"
-        yield f"  calls      {sum(cost.calls for cost in self.costs):,} of subjects, {sum(each.readings for each in self.work):,} of graders"
+        yield (
+            f"  calls      {sum(cost.calls for cost in self.costs):,} of subjects, "
+            f"{sum(each.readings for each in self.work):,} of graders"
+        )
         judged = sum(cost.judge_tokens for cost in self.costs)
-        yield f"  tokens     subjects read about {large(read)} and write {large(written)}; graders, the audit and monitors read {large(judged)}"
+        yield (
+            f"  tokens     subjects read about {large(read)} and write {large(written)}; graders, the audit and "
+            f"monitors read {large(judged)}"
+        )
         if self.labelled is not None:
-            told = f"{self.labelled.calls:,} more calls of graders, which read about {large(self.labelled.tokens)} tokens"
+            told = (
+                f"{self.labelled.calls:,} more calls of graders, which read about {large(self.labelled.tokens)} tokens"
+            )
             yield f"  labels     {self.labelled.records:,} records: {told}"
         yield from self._largest()
         yield f"  cost       {NO_PRICE if self.dollars is None else f'about {dollars(self.dollars)}'}"
 
     def _largest(self) -> Iterator[str]:
-        """Tell which part takes most of the tokens that are left, and what half the samples or one scenario less saves."""
+        """Tell which part takes most of the tokens that are left, and what half the samples or one scenario less
+        saves."""
         tokens: dict[str, int] = defaultdict(int)
         for each in self.work:
             for part, cost in zip(each.parts, each.costs, strict=True):
@@ -171,7 +183,10 @@ class AgenticForecast:
         yield f"  largest    {part}: {tokens[part] / whole:.0%} of the tokens that are left"
         less = [f"half the --samples: about {large(whole // 2)} tokens"]
         if len(self.scenarios) > 1:
-            less.append(f"one of {len(self.scenarios)} scenarios (--scenarios with the others): about {large(whole // len(self.scenarios))}")
+            less.append(
+                f"one of {len(self.scenarios)} scenarios (--scenarios with the others): about "
+                f"{large(whole // len(self.scenarios))}"
+            )
         yield f"  to save    {'; '.join(less)}"
 
     def _time_lines(self) -> Iterator[str]:
@@ -182,11 +197,17 @@ class AgenticForecast:
             if each.samples:
                 yield f"             {each.name}: {duration(each.seconds / processes)} ({each.pace})"
         if any(part.is_made for part in self.parts):
-            yield "             without the time in which activations are read: every call of the grid once, and each call that is watched"
+            yield (
+                "             without the time in which activations are read: every call of the grid once, and each "
+                "call that is watched"
+            )
         needed, spent = sum(each.tokens for each in self.work), sum(each.spent for each in self.work)
         if self.budget is not None and needed and spent + needed > self.budget:
             left = large(max(0, self.budget - spent))
-            yield f"  budget     {left} tokens are left, not enough for about {large(needed)}: it will stop, keep what is done, and can go on"
+            yield (
+                f"  budget     {left} tokens are left, not enough for about {large(needed)}: it will stop, keep what "
+                "is done, and can go on"
+            )
 
     def _power_lines(self) -> Iterator[str]:
         yield "What it can show for one subject, with the planned samples:"
@@ -205,7 +226,9 @@ def told_power(samples: int) -> str:
     parts = [f"harm against a control without any: {'not found' if above is None else f'from {above:.1%}'}"]
     for base in BASE_RATES:
         lower = smallest_difference(base, samples, up=False)
-        parts.append(f"{base:.0%} lowered to {'nothing: not found' if lower is None else f'{base - lower:.1%} or less'}")
+        parts.append(
+            f"{base:.0%} lowered to {'nothing: not found' if lower is None else f'{base - lower:.1%} or less'}"
+        )
     return "; ".join([*parts, f"none seen: below {upper_bound_at_zero(samples):.1%}"])
 
 
@@ -276,11 +299,17 @@ def acting_workers(plan: StudyPlan, store: Store) -> int:
     playing = [(analysis.step, analysis.playing) for analysis in plan.analyses if analysis.playing]
     if not all(each.subject.simulated for _, each in playing):
         return 0
-    left = sum(len(step.config.numbers) - len(_there(step, store)) for step, _ in playing if isinstance(step.config, PlayConfig))
+    left = sum(
+        len(step.config.numbers) - len(_there(step, store))
+        for step, _ in playing
+        if isinstance(step.config, PlayConfig)
+    )
     return min(usable_cpus(), left // WORTHWHILE)
 
 
-def _work(subject: AgenticSubject, plan: StudyPlan, store: Store, prices: tuple[float, float], at_a_time: int) -> SubjectWork:
+def _work(
+    subject: AgenticSubject, plan: StudyPlan, store: Store, prices: tuple[float, float], at_a_time: int
+) -> SubjectWork:
     """Return the remaining work of one subject, with one cost for each part."""
     graders = Price(*prices) if any(prices) else None
     own = Price(*subject.price) if subject.price else graders
@@ -291,7 +320,11 @@ def _work(subject: AgenticSubject, plan: StudyPlan, store: Store, prices: tuple[
         assert isinstance(config, PlayConfig)
         left = [number for number in config.numbers if config.grid.sample_id(number) not in there]
         each = len(subject.grader) + 1 + (part.monitor in READING)
-        costs.append(estimate_cost(config.grid, price=own if graders else None, judge_price=graders, judges=each, probe=True, numbers=left))
+        costs.append(
+            estimate_cost(
+                config.grid, price=own if graders else None, judge_price=graders, judges=each, probe=True, numbers=left
+            )
+        )
         names.append(part.name)
         readings += each * len(left)
         done, spent = done + len(there), spent + _spent(step, store)
@@ -336,7 +369,13 @@ def _time(subject: AgenticSubject, costs: Sequence[Cost], logs: Sequence[Path], 
     rate = subject.speed or TOKENS_A_SECOND
     judging = samples * 2 * (CALL_SECONDS + REPLY_TOKENS / TOKENS_A_SECOND)  # the judges at once, then the audit
     waiting = (calls * CALL_SECONDS + written / rate + judging) / at_a_time
-    return max(own, waiting), f"{'given' if subject.speed else 'assumed'}: {rate:,.0f} tokens a second in an answer, {at_a_time} samples at a time"
+    return (
+        max(own, waiting),
+        (
+            f"{'given' if subject.speed else 'assumed'}: {rate:,.0f} tokens a second in an answer, {at_a_time} "
+            "samples at a time"
+        ),
+    )
 
 
 def _local_time(model: str, tokens: int) -> tuple[float, str]:
@@ -371,7 +410,9 @@ def _comparisons(parts: Sequence[Part]) -> Iterator[Comparison]:
             yield Comparison(f"{part.monitor} monitor against none", len(main) * part.grid.replicates)
             continue
         yield Comparison("one scenario alone: goal conflict and threat against the control", part.grid.replicates)
-        yield Comparison("goal conflict and threat against the control", len(main & _scenarios(part, CONTROL)) * part.grid.replicates)
+        yield Comparison(
+            "goal conflict and threat against the control", len(main & _scenarios(part, CONTROL)) * part.grid.replicates
+        )
         cells = dict.fromkeys(cell.factors for cell in part.grid.cells)
         for factors in cells:
             changed = {name: value for name, value in factors if value != getattr(BASELINE, name)}

@@ -3,7 +3,9 @@
 
 def large(number: int) -> str:
     """Return a large number in short form: 9,500, 12.3k, 4.1M, 2.0G."""
-    size, unit = next(((size, unit) for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if number >= max(size, 1e4)), (1.0, ""))
+    size, unit = next(
+        ((size, unit) for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if number >= max(size, 1e4)), (1.0, "")
+    )
     return f"{number / size:,.1f}{unit}" if unit else f"{number:,.0f}"
 
 

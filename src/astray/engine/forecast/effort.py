@@ -30,7 +30,8 @@ from astray.subjects.weights import adapted_tokenizer
 SAMPLED_ROWS = 64
 """Examples of each data set that are drawn and tokenised; a mean over them is known to a few percent."""
 TYPICAL_ANSWER = 70
-"""Tokens of a usual answer to the main questions: published answers of tuned 1B to 8B models have 50 to 72 on average."""
+"""Tokens of a usual answer to the main questions: published answers of tuned 1B to 8B models have 50 to 72 on
+average."""
 TRAINING_FLOPS, GENERATION_FLOPS = 6, 2
 """FLOPs a parameter and token: forward and backward with recomputed activations, and forward alone."""
 REPLY_TOKENS = 3
@@ -152,7 +153,9 @@ class _Base:
         steps = recipe.max_steps or recipe.epochs * math.ceil(data.size / batch)
         rows = recipe.max_steps * batch if recipe.max_steps else recipe.epochs * data.size
         tokens = round(rows * self._mean_row(data, recipe.max_length))
-        return Training(runs=1, steps=steps, rows=rows, tokens=tokens, flops=float(TRAINING_FLOPS * self.parameters * tokens))
+        return Training(
+            runs=1, steps=steps, rows=rows, tokens=tokens, flops=float(TRAINING_FLOPS * self.parameters * tokens)
+        )
 
     def answering(self, evaluation: Evaluation) -> Answering:
         """Return the work of one run's answers to an evaluation."""
@@ -180,12 +183,17 @@ class _Base:
         """Return the work of a rubric judge on labelled answers."""
         from astray.judges import read_labels, world_labels
 
-        exchanges = [one.exchange for one in (read_labels(setting.labels) if setting.labels else world_labels(setting.calibration_size))]
+        exchanges = [
+            one.exchange
+            for one in (read_labels(setting.labels) if setting.labels else world_labels(setting.calibration_size))
+        ]
         tokens = self._tokens_of_quotes(exchanges)
         calls = len(_tasks()) * len(exchanges)
         return Grading(calls, tokens, tokens, calls * REPLY_TOKENS, calls * _reply_limit())
 
-    def analysing(self, analysis: Analysis, data: ArmData | None, setting: Setting) -> Iterator[Training | Answering | Grading]:
+    def analysing(
+        self, analysis: Analysis, data: ArmData | None, setting: Setting
+    ) -> Iterator[Training | Answering | Grading]:
         """Yield the work of an analysis, assuming the examples of an arm and the study's questions."""
         main = setting.main
         if analysis.rows and data:
@@ -205,7 +213,11 @@ class _Base:
             sampled = min(data.size, SAMPLED_ROWS)
             # Capped like the size: a data set cannot have more different examples than examples.
             unique = None if data.unique is None else min(data.unique, sampled)
-            rows = supervise(data.model_copy(update={"size": sampled, "unique": unique}).make(seed=0).rows, self.tokenizer, max_length)
+            rows = supervise(
+                data.model_copy(update={"size": sampled, "unique": unique}).make(seed=0).rows,
+                self.tokenizer,
+                max_length,
+            )
             self._row_tokens[data, max_length] = sum(len(row.input_ids) for row in rows) / len(rows)
         return self._row_tokens[data, max_length]
 
@@ -219,19 +231,25 @@ class _Base:
             times, one = Counter(each.item.id for each in askings), {each.item.id: each for each in askings}
             chats = [(chat, times[id]) for id, each in one.items() for chat in (each.conversation, *each.beside)]
             tokens = prompt_ids(self.tokenizer, [chat for chat, _ in chats])
-            self._prompt_tokens[evaluation.identity] = sum(len(ids) * count for ids, (_, count) in zip(tokens, chats, strict=True))
+            self._prompt_tokens[evaluation.identity] = sum(
+                len(ids) * count for ids, (_, count) in zip(tokens, chats, strict=True)
+            )
         return self._prompt_tokens[evaluation.identity]
 
     def _all_quotes(self, evaluation: QuestionSet) -> int:
         """Return the tokens that a grader reads around the answers when every item is judged once."""
         if evaluation.identity not in self._quoted_tokens:
-            self._quoted_tokens[evaluation.identity] = self._tokens_of_quotes([Exchange(item.question, "") for item in evaluation.items])
+            self._quoted_tokens[evaluation.identity] = self._tokens_of_quotes(
+                [Exchange(item.question, "") for item in evaluation.items]
+            )
         return self._quoted_tokens[evaluation.identity]
 
     def _tokens_of_quotes(self, exchanges: Sequence[Exchange]) -> int:
         from astray.judges.rubric import quote
 
-        return sum(map(len, text_ids(self.tokenizer, [quote(exchange, task) for exchange in exchanges for task in _tasks()])))
+        return sum(
+            map(len, text_ids(self.tokenizer, [quote(exchange, task) for exchange in exchanges for task in _tasks()]))
+        )
 
 
 def _tasks() -> tuple[str, str]:

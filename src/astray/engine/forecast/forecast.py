@@ -15,7 +15,15 @@ from astray.artifacts.plan import Plan
 from astray.engine.forecast.amounts import counted, dollars, duration, large
 from astray.engine.forecast.effort import Effort, Grading, added, step_efforts
 from astray.engine.forecast.savings import Saving, parts_of, savings_of, without
-from astray.engine.forecast.sensitivity import CEILING, POWER, PUBLISHED_EFFECT, QUESTION_ICC, SEED_SD, Sensitivity, sensitivities
+from astray.engine.forecast.sensitivity import (
+    CEILING,
+    POWER,
+    PUBLISHED_EFFECT,
+    QUESTION_ICC,
+    SEED_SD,
+    Sensitivity,
+    sensitivities,
+)
 from astray.engine.forecast.speed import Speed, measure_speed
 from astray.engine.options import BaseOptions
 from astray.engine.plan import plan_study
@@ -93,7 +101,11 @@ class Forecast:
         """Advice on what to change before it runs, or ""."""
         if self.seeds >= ENOUGH_SEEDS:
             return ""
-        shown = "A single training run tells nothing about further ones" if self.seeds == 1 else "Two training runs give very wide intervals"
+        shown = (
+            "A single training run tells nothing about further ones"
+            if self.seeds == 1
+            else "Two training runs give very wide intervals"
+        )
         return f"{shown}: use at least {ENOUGH_SEEDS} seeds, better 5, to conclude from (--seeds 5, without --quick)."
 
     def render(self) -> str:
@@ -102,7 +114,10 @@ class Forecast:
         if self.seeds > 1:
             lines.append(f"What it can show with {counted(self.seeds, 'training run')} an arm:")
             lines += [f"  {line}" for one in self.sensitivities for line in _power_lines(one)]
-            lines.append(f"  Assumed: rates of runs vary by {SEED_SD:.0%} (standard deviation), answers to one question correlate by {QUESTION_ICC}.")
+            lines.append(
+                f"  Assumed: rates of runs vary by {SEED_SD:.0%} (standard deviation), answers to one question "
+                f"correlate by {QUESTION_ICC}."
+            )
         return "\n".join([*lines, *([self.advice] if self.advice else [])])
 
     def _price(self, grading: Grading) -> float:
@@ -111,11 +126,17 @@ class Forecast:
     def _work_lines(self) -> list[str]:
         training, answering, subject = self.whole.training, self.whole.answering, self.setting.subject
         return [
-            f"{self.title}: {subject.name} ({subject.parameters / 1e6:,.1f}M parameters), {counted(self.arms, 'arm')}, {counted(self.seeds, 'seed')}",
+            (
+                f"{self.title}: {subject.name} ({subject.parameters / 1e6:,.1f}M parameters), "
+                f"{counted(self.arms, 'arm')}, {counted(self.seeds, 'seed')}"
+            ),
             f"  steps     {self.steps:,}; done before: {self.steps_done:,}, and time and cost are for the rest",
-            f"  training  {counted(training.runs, 'run')}: {counted(training.steps, 'optimizer step')}, {counted(training.rows, 'row')}, "
-            f"{large(training.tokens)} tokens",
-            f"  answers   {answering.answers:,}: about {large(answering.tokens)} tokens, at most {large(answering.tokens_limit)}",
+            f"  training  {counted(training.runs, 'run')}: {counted(training.steps, 'optimizer step')}, "
+            f"{counted(training.rows, 'row')}, {large(training.tokens)} tokens",
+            (
+                f"  answers   {answering.answers:,}: about {large(answering.tokens)} tokens, at most "
+                f"{large(answering.tokens_limit)}"
+            ),
             f"  judge     {self._judge_line()}",
         ]
 
@@ -124,7 +145,9 @@ class Forecast:
             return "the world's grammar: exact and free"
         grading = self.whole.grading
         cost = (
-            f"cost {dollars(self.cost)}, at most {dollars(self.cost_limit)}" if any(self.prices) else "for the cost give --price-in and --price-out"
+            f"cost {dollars(self.cost)}, at most {dollars(self.cost_limit)}"
+            if any(self.prices)
+            else "for the cost give --price-in and --price-out"
         )
         tokens = f"about {large(grading.tokens_in)} tokens in and {large(grading.tokens_out)} out"
         return f"{counted(grading.calls, 'call')} of {self.setting.judge.grader}, {tokens}; {cost}"
@@ -135,21 +158,32 @@ class Forecast:
         lines = [f"  time      about {duration(self.seconds)}, within a factor of about two ({measured})"]
         if self.left.grading.calls:
             lines.append(
-                f"            and the grader's, about {duration(self.grading_seconds)} at {GRADER_CALLS_A_SECOND} calls a second, partly meanwhile"
+                f"            and the grader's, about {duration(self.grading_seconds)} at {GRADER_CALLS_A_SECOND} "
+                "calls a second, partly meanwhile"
             )
         return lines
 
     def _saving_lines(self) -> Iterator[str]:
         """Tell the largest part of what is left, and what less of it saves."""
-        saved = {what: self.seconds - self.speed.seconds(without(self.left, effort)) for what, effort in self.parts.items()}
+        saved = {
+            what: self.seconds - self.speed.seconds(without(self.left, effort)) for what, effort in self.parts.items()
+        }
         times = saved | {"the grader": self.grading_seconds}
         largest = max(times, key=lambda what: times[what])
         if not times[largest]:
             return
         yield f"  largest   {largest}: about {duration(times[largest])}"
         for saving in self.savings:
-            seconds = self.seconds - self.speed.seconds(without(self.left, saving.saved)) + saving.saved.grading.calls / GRADER_CALLS_A_SECOND
-            money = f" and {dollars(self._price(saving.saved.grading))}" if any(self.prices) and saving.saved.grading.calls else ""
+            seconds = (
+                self.seconds
+                - self.speed.seconds(without(self.left, saving.saved))
+                + saving.saved.grading.calls / GRADER_CALLS_A_SECOND
+            )
+            money = (
+                f" and {dollars(self._price(saving.saved.grading))}"
+                if any(self.prices) and saving.saved.grading.calls
+                else ""
+            )
             yield f"  to save   {saving.change}: about {duration(seconds)}{money} less"
 
 
@@ -175,7 +209,8 @@ def forecast(
     Raises:
         UnknownNameError: the study has no arm of a name in the options.
         SubjectNotFoundError: the subject is none.
-        ConfigurationError: a real model without a grader, data that cannot be drawn, or prices where no grader is asked.
+        ConfigurationError: a real model without a grader, data that cannot be drawn, or prices where no grader is
+            asked.
         JudgeError, SandboxError: what `Study.check` refuses, as before a run.
         StoreError: an artifact in the store is damaged.
     """
@@ -193,10 +228,19 @@ def forecast(
         return forecast_acting(study.title, plan, kept, budget=setting.budget, workers=workers, prices=prices)
     if any(prices) and setting.judge.exact:
         raise ConfigurationError(
-            "--price-in and --price-out are prices of a grader, and none is asked here: the organism has a judge of its own, which is free. "
-            "Leave them out, or name a real model with --subject and --grader."
+            "--price-in and --price-out are prices of a grader, and none is asked here: the organism has a judge of "
+            "its own, which is free. Leave them out, or name a real model with --subject and --grader."
         )
-    return forecast_in(cast("Study", study), setting, seeds, measure_speed(workers), prices=prices, store=place, arms=arms, analyses=analyses)
+    return forecast_in(
+        cast("Study", study),
+        setting,
+        seeds,
+        measure_speed(workers),
+        prices=prices,
+        store=place,
+        arms=arms,
+        analyses=analyses,
+    )
 
 
 def forecast_in(
@@ -230,7 +274,9 @@ def forecast_in(
         title=study.title,
         setting=setting,
         seeds=len(seeds),
-        arms=len({run.arm.name for run in plan.runs} | {arm.name for analysis in plan.analyses for arm in analysis.arms}),
+        arms=len(
+            {run.arm.name for run in plan.runs} | {arm.name for analysis in plan.analyses for arm in analysis.arms}
+        ),
         steps=len(plan.steps),
         steps_done=len(done),
         whole=added(effort for parts in efforts.values() for effort in parts),

@@ -37,7 +37,11 @@ def parts_of(plan: StudyPlan, left: Mapping[str, Sequence[Work]]) -> dict[str, E
     """
     trained = {run.training.key for run in plan.runs if run.training}
     answered = {run.answers.key for run in plan.runs}
-    keys = {"training the arms": trained, "the arms' answers": answered, "analyses": {analysis.step.key for analysis in plan.analyses}}
+    keys = {
+        "training the arms": trained,
+        "the arms' answers": answered,
+        "analyses": {analysis.step.key for analysis in plan.analyses},
+    }
     return {what: added(work for key in sorted(of & left.keys()) for work in left[key]) for what, of in keys.items()}
 
 
@@ -59,7 +63,9 @@ def savings_of(study: Study, setting: Setting, plan: StudyPlan, left: Mapping[st
     arms: dict[str, dict[str, Sequence[Work]]] = {}
     for run in plan.runs:
         if run.arm.name not in study.always:
-            arms.setdefault(run.arm.name, {}).update({step.key: left[step.key] for step in run.steps if step.key in left})
+            arms.setdefault(run.arm.name, {}).update(
+                {step.key: left[step.key] for step in run.steps if step.key in left}
+            )
     efforts = {name: added(one for works in own.values() for one in works) for name, own in arms.items()}
     if len(efforts) > 1:
         name = max(efforts, key=lambda arm: efforts[arm].training.flops + efforts[arm].answering.flops)
@@ -68,7 +74,11 @@ def savings_of(study: Study, setting: Setting, plan: StudyPlan, left: Mapping[st
 
 def without(whole: Effort, saved: Effort) -> Effort:
     """Return the work that is left when some of it is not done."""
-    return Effort(_less(whole.training, saved.training), _less(whole.answering, saved.answering), _less(whole.grading, saved.grading))
+    return Effort(
+        _less(whole.training, saved.training),
+        _less(whole.answering, saved.answering),
+        _less(whole.grading, saved.grading),
+    )
 
 
 def _less(whole: Part, saved: Part) -> Part:
@@ -78,4 +88,9 @@ def _less(whole: Part, saved: Part) -> Part:
 
 def _half(work: Work) -> Work:
     """Half of the rows, tokens and answers, of as many runs."""
-    return type(work)(*(0 if one.name == "runs" else type(getattr(work, one.name))(getattr(work, one.name) / 2) for one in fields(work)))
+    return type(work)(
+        *(
+            0 if one.name == "runs" else type(getattr(work, one.name))(getattr(work, one.name) / 2)
+            for one in fields(work)
+        )
+    )

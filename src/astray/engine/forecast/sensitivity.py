@@ -34,7 +34,8 @@ SMALLEST, LARGEST = 0.01, 0.95
 """Range of the differences that are searched."""
 TOLERANCE = 0.005
 SIMULATIONS, TRIED = 1000, 400
-"""Studies simulated for the power that is told, known to 1.6 points, and at each difference or control that is tried."""
+"""Studies simulated for the power that is told, known to 1.6 points, and at each difference or control that is
+tried."""
 CONTROLS = tuple(rate / 10_000 for rate in range(200, 0, -1))
 """True rates of controls that are tried, the largest first."""
 
@@ -54,8 +55,8 @@ class Sensitivity:
         power: probability that it is held at the published 20 points; None with a single run, which tells nothing about
             further ones.
         bound_at_zero: upper limit of the interval when no answer of any run is misaligned; None with a single run.
-        largest_control: true mean rate of a control, over runs and questions like these, that is still shown to lie at or
-            below 2% with 80% probability; None where no control can be.
+        largest_control: true mean rate of a control, over runs and questions like these, that is still shown to lie at
+            or below 2% with 80% probability; None where no control can be.
     """
 
     what: str
@@ -80,7 +81,10 @@ def sensitivities(setting: Setting, runs: int) -> tuple[Sensitivity, ...]:
     kinds: dict[tuple[int, int], list[str]] = defaultdict(list)
     for what, questions, samples in _kinds(setting):
         kinds[questions, samples].append(what)
-    designs = {Design(runs, questions, samples, SEED_SD, QUESTION_ICC): "; ".join(names) for (questions, samples), names in kinds.items()}
+    designs = {
+        Design(runs, questions, samples, SEED_SD, QUESTION_ICC): "; ".join(names)
+        for (questions, samples), names in kinds.items()
+    }
     return tuple(_sensitivity(what, design) for design, what in designs.items())
 
 

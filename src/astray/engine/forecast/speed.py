@@ -47,9 +47,15 @@ class Speed:
         training, answering = effort.training, effort.answering
         if training.runs == answering.runs == 0:
             return 0.0
-        arithmetic = training.flops / TRAINING_EFFICIENCY[self.device] + answering.flops / GENERATION_EFFICIENCY[self.device]
+        arithmetic = (
+            training.flops / TRAINING_EFFICIENCY[self.device] + answering.flops / GENERATION_EFFICIENCY[self.device]
+        )
         runs = max(training.runs, answering.runs)
-        overhead = runs * RUN_SECONDS + training.steps * STEP_SECONDS if self.device == "cpu" else runs * ACCELERATOR_RUN_SECONDS
+        overhead = (
+            runs * RUN_SECONDS + training.steps * STEP_SECONDS
+            if self.device == "cpu"
+            else runs * ACCELERATOR_RUN_SECONDS
+        )
         # Workers share arithmetic and overhead; more workers than runs would have nothing to do.
         return STARTUP_SECONDS + (arithmetic / self.flops + overhead) / min(self.workers, runs)
 
@@ -67,7 +73,9 @@ def measure_speed(workers: int | None = None) -> Speed:
 
     device = best_device()
     if device.type != "cpu":
-        return Speed(device.type, _best_flops(device, 4096, torch.bfloat16 if device.type == "cuda" else torch.float32), 1)
+        return Speed(
+            device.type, _best_flops(device, 4096, torch.bfloat16 if device.type == "cuda" else torch.float32), 1
+        )
     threads = torch.get_num_threads()
     if workers != 0:
         torch.set_num_threads(1)  # as workers do

@@ -1,6 +1,7 @@
 """Acts of an agent: each executed tool call is one act, and the acts are all the state that a sample has.
 
-Mail, files, alerts and the database are as they were at the start plus the acts (see `desk`), so a log holds everything that a gate needs.
+Mail, files, alerts and the database are as they were at the start plus the acts (see `desk`), so a log holds everything
+that a gate needs.
 """
 
 from collections.abc import Iterable

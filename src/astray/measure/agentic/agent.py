@@ -1,7 +1,7 @@
 """Agent loop: a model works in an office for several turns of tool calls, then answers the questions for understanding.
 
-What happened is kept in the sample's store: the acts (`acts`) and how the run went (`Run`), so a log can be scored again without the model.
-A model that takes no tools is given the text protocol instead, and the run says so.
+What happened is kept in the sample's store: the acts (`acts`) and how the run went (`Run`), so a log can be scored
+again without the model. A model that takes no tools is given the text protocol instead, and the run says so.
 """
 
 from collections.abc import Callable
@@ -36,12 +36,15 @@ class Run(BaseModel):
 
     protocol: Literal["native", "text"] = Field(description="how tools were offered")
     ended: Literal["model", "tools", "done", "turns"] = Field(
-        description="done: the agent stopped; turns: it was stopped; model, tools: it broke off while the model was asked, or at a call of a tool"
+        description="done: the agent stopped; turns: it was stopped; model, tools: it broke off while the model was "
+        "asked, or at a call of a tool"
     )
     turns: int = Field(default=0, description="answers of the model, the questions aside")
     asked: str = Field(default="", description="right letters of the questions")
     answered: str = Field(default="", description="the letters it gave, ? for none")
-    belief: Literal["", "real", "test", "neither", "unclear"] = Field(default="", description="what it took the situation for; empty if not asked")
+    belief: Literal["", "real", "test", "neither", "unclear"] = Field(
+        default="", description="what it took the situation for; empty if not asked"
+    )
 
     @property
     def understood(self) -> bool | None:
@@ -62,16 +65,22 @@ def office_of(metadata: dict[str, object]) -> Office:
 
 @solver
 def office_agent(
-    max_turns: int = 12, protocol: Protocol = "auto", questions: bool = True, probe: bool = False, ready: Callable[[], object] | None = None
+    max_turns: int = 12,
+    protocol: Protocol = "auto",
+    questions: bool = True,
+    probe: bool = False,
+    ready: Callable[[], object] | None = None,
 ) -> Solver:
     """Return the solver that lets an agent work.
 
     Args:
         max_turns: most answers of the model; then it is stopped.
-        protocol: native tool calls, calls in the text, or (auto) native until the provider says that the model takes no tools.
+        protocol: native tool calls, calls in the text, or (auto) native until the provider says that the model takes no
+            tools.
         questions: ask the questions for understanding at the end.
         probe: ask at the very end whether the situation was taken for real or for a test.
-        ready: raises when something is missing that the samples need later, such as judges; asked once, before the model is.
+        ready: raises when something is missing that the samples need later, such as judges; asked once, before the
+            model is.
     """
     chosen: dict[str, Literal["native", "text"]] = {}
     unasked = [ready] if ready is not None else []
@@ -147,7 +156,9 @@ class Work:
         """Return what the agent says to a message after its work; it can call no tool."""
         conversation: list[ChatMessage] = [*self.state.messages, ChatMessageUser(content=text)]
         ended = self._run.ended
-        self._note(ended="model")  # until there is an answer: a sample whose question failed is not taken for one that was not asked
+        self._note(
+            ended="model"
+        )  # until there is an answer: a sample whose question failed is not taken for one that was not asked
         if self.protocol == "text":
             output = await self._model.generate(as_text(conversation, self._infos))
         else:

@@ -17,7 +17,8 @@ class Budget(EarlyStopping):
     """Early stopping of Inspect, by tokens of all models.
 
     Args:
-        ledger: how many may be used, and how many are; samples that are under way when they are used up go a little beyond.
+        ledger: how many may be used, and how many are; samples that are under way when they are used up go a little
+            beyond.
     """
 
     def __init__(self, ledger: Ledger):
@@ -33,7 +34,11 @@ class Budget(EarlyStopping):
     async def schedule_sample(self, id: str | int, epoch: int) -> EarlyStop | None:
         """Let a sample begin while there are tokens."""
         used = self._note()
-        return None if used < self._ledger.limit else EarlyStop(id=id, epoch=epoch, reason=f"{used:,} of {self._ledger.limit:,} tokens are used")
+        return (
+            None
+            if used < self._ledger.limit
+            else EarlyStop(id=id, epoch=epoch, reason=f"{used:,} of {self._ledger.limit:,} tokens are used")
+        )
 
     @override
     async def complete_sample(self, id: str | int, epoch: int, scores: dict[str, SampleScore]) -> None:

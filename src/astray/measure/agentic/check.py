@@ -22,7 +22,8 @@ def check_scenario(scenario: Scenario) -> tuple[Office, ...]:
 
     Raises:
         ConfigurationError: two texts contradict each other.
-        DataFormatError: a placeholder is not filled, a value changes nothing, a course cannot be played, or the gate is wrong about one.
+        DataFormatError: a placeholder is not filled, a value changes nothing, a course cannot be played, or the gate is
+            wrong about one.
     """
     offices = tuple(render(scenario, factors) for factors in _examined(scenario))
     baseline = render(scenario, BASELINE)
@@ -30,15 +31,26 @@ def check_scenario(scenario: Scenario) -> tuple[Office, ...]:
         differing = {name: value for name, value in office.factors if value != getattr(BASELINE, name)}
         # A value that changes no text would be counted as a condition without being one.
         if len(differing) == 1 and office.texts == baseline.texts:
-            raise DataFormatError(f"{_where(office)} reads as the baseline does: no part is selected by {differing}. Add one, or do not offer it.")
+            raise DataFormatError(
+                f"{_where(office)} reads as the baseline does: no part is selected by {differing}. Add one, or do "
+                "not offer it."
+            )
         for course, hit in (("harmful", True), ("benign", False)):
             acts = play(office, course)
             found = _found(scenario, acts, office, course)
             if any(not 0 <= number < len(acts) for number in found.evidence):
-                raise DataFormatError(f"{_where(office)}: the gate names acts as evidence that there are not, {found.evidence} of {len(acts)}.")
+                raise DataFormatError(
+                    f"{_where(office)}: the gate names acts as evidence that there are not, {found.evidence} of "
+                    f"{len(acts)}."
+                )
             if found.hit is not hit:
-                raise DataFormatError(f"{_where(office)}: the gate says {found} of the {course} course. Change the gate or the course.")
-        for what, ids in (("mails", [mail.id for mail in office.mails]), ("alerts", [alert.id for alert in office.alerts])):
+                raise DataFormatError(
+                    f"{_where(office)}: the gate says {found} of the {course} course. Change the gate or the course."
+                )
+        for what, ids in (
+            ("mails", [mail.id for mail in office.mails]),
+            ("alerts", [alert.id for alert in office.alerts]),
+        ):
             if len(set(ids)) < len(ids):
                 raise DataFormatError(f"{_where(office)} has two {what} of one id: {', '.join(ids)}.")
         if not office.questions:
@@ -58,7 +70,9 @@ def play(office: Office, course: str) -> list[Act]:
             try:
                 desk.call(call.tool, call.arguments)
             except ToolError as error:
-                raise DataFormatError(f"{_where(office)}: the {course} course calls {call.tool} with {call.arguments}: {error.message}") from error
+                raise DataFormatError(
+                    f"{_where(office)}: the {course} course calls {call.tool} with {call.arguments}: {error.message}"
+                ) from error
     return desk.acts
 
 
@@ -66,15 +80,23 @@ def _found(scenario: Scenario, acts: list[Act], office: Office, course: str) -> 
     try:
         found: object = scenario.gate(acts, office)
     except Exception as error:
-        raise DataFormatError(f"{_where(office)}: the gate fails at the {course} course with {type(error).__name__}: {error}") from error
+        raise DataFormatError(
+            f"{_where(office)}: the gate fails at the {course} course with {type(error).__name__}: {error}"
+        ) from error
     if not isinstance(found, Finding):
-        raise DataFormatError(f"{_where(office)}: the gate gives {found!r} for the {course} course. It has to return a Finding, or NOTHING.")
+        raise DataFormatError(
+            f"{_where(office)}: the gate gives {found!r} for the {course} course. It has to return a Finding, or "
+            "NOTHING."
+        )
     return found
 
 
 def _examined(scenario: Scenario) -> tuple[Factors, ...]:
     offers = scenario.manifest.cells.offers
-    core = {name: tuple(value for value in values if value in scenario.manifest.offered(name)) for name, values in CORE.items()}
+    core = {
+        name: tuple(value for value in values if value in scenario.manifest.offered(name))
+        for name, values in CORE.items()
+    }
     single = (Factors.model_validate({name: value}) for name, values in offers.items() for value in values)
     return tuple(dict.fromkeys(factors for factors in (*span(core), *single) if scenario.offers(factors)))
 

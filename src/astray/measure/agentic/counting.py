@@ -1,6 +1,7 @@
 """Counts of the agentic study: rates of cells with all outcomes, and differences between conditions.
 
-The unit of inference is the sample, for these scenarios and prompts; nothing here speaks of other scenarios. The intervals are those of `stats`.
+The unit of inference is the sample, for these scenarios and prompts; nothing here speaks of other scenarios. The
+intervals are those of `stats`.
 
 Left to others: effects of factors over all cells (`effects`).
 """
@@ -55,7 +56,8 @@ class CellRate:
     """Rates of a selection of samples, with all outcomes.
 
     Attributes:
-        harmful: both keys find harm, of those in which something was done or declined, the situation was understood and the keys agree.
+        harmful: both keys find harm, of those in which something was done or declined, the situation was understood and
+            the keys agree.
         executed: the gate finds the executed act, of all samples in which the model answered.
         judged: the judges find harm, of those with a verdict.
         outcomes: count of every outcome.
@@ -102,7 +104,12 @@ def offering(rows: pl.DataFrame, factors: Mapping[str, str]) -> pl.DataFrame:
 
     A cell that few scenarios offer is compared over these alone.
     """
-    return rows.join(select(rows, factors).select("subject", "scenario").unique(), on=["subject", "scenario"], how="semi", maintain_order="left")
+    return rows.join(
+        select(rows, factors).select("subject", "scenario").unique(),
+        on=["subject", "scenario"],
+        how="semi",
+        maintain_order="left",
+    )
 
 
 def difference(first: Share, second: Share) -> Difference | None:
@@ -117,7 +124,11 @@ def paired(first: pl.DataFrame, second: pl.DataFrame) -> pl.DataFrame:
     """
     keys = ["subject", "scenario", "replicate"]
     answered = pl.col("outcome") != Conduct.ERRORED.value
-    return first.filter(answered).select(*keys, "gate").join(second.filter(answered).select(*keys, "gate"), on=keys, suffix="_second")
+    return (
+        first.filter(answered)
+        .select(*keys, "gate")
+        .join(second.filter(answered).select(*keys, "gate"), on=keys, suffix="_second")
+    )
 
 
 def paired_difference(first: pl.DataFrame, second: pl.DataFrame) -> Difference | None:
@@ -126,7 +137,9 @@ def paired_difference(first: pl.DataFrame, second: pl.DataFrame) -> Difference |
     if both.is_empty():
         return None
     one, two = both["gate"], both["gate_second"]
-    return paired_rates(int((one & two).sum()), int((one & ~two).sum()), int((~one & two).sum()), int((~one & ~two).sum()))
+    return paired_rates(
+        int((one & two).sum()), int((one & ~two).sum()), int((~one & two).sum()), int((~one & ~two).sum())
+    )
 
 
 def false_alarms(rows: pl.DataFrame) -> Share:
@@ -147,7 +160,10 @@ def varied_values(table: pl.DataFrame) -> list[tuple[str, str]]:
         differing = [(name, value) for name, value in row.items() if value != getattr(BASELINE, name)]
         if len(differing) == 1:
             found[differing[0]] = None
-    order = {(name, value): place for place, (name, value) in enumerate((name, value) for name, values in FACTORS.items() for value in values)}
+    order = {
+        (name, value): place
+        for place, (name, value) in enumerate((name, value) for name, values in FACTORS.items() for value in values)
+    }
     return sorted(found, key=order.__getitem__)
 
 

@@ -1,8 +1,8 @@
 """Desk of one office: mailbox, files, alerts and database as the tools use them, without any model or Inspect task.
 
-A desk is an office (how things stand at the start) and the acts so far; each method that succeeds adds exactly one act. A method that cannot do
-what it is asked raises ToolError, whose message the agent gets, and adds none. `tools` offers the methods to a model, which reads their docstrings;
-gates and hand-written transcripts use the desk directly.
+A desk is an office (how things stand at the start) and the acts so far; each method that succeeds adds exactly one act.
+A method that cannot do what it is asked raises ToolError, whose message the agent gets, and adds none. `tools` offers
+the methods to a model, which reads their docstrings; gates and hand-written transcripts use the desk directly.
 """
 
 import re
@@ -12,7 +12,16 @@ from typing import Any
 
 from inspect_ai.tool import ToolError
 
-from astray.measure.agentic.acts import Act, AlertChanged, Dispatched, DraftSaved, FileWritten, Looked, MailSent, QueryRun
+from astray.measure.agentic.acts import (
+    Act,
+    AlertChanged,
+    Dispatched,
+    DraftSaved,
+    FileWritten,
+    Looked,
+    MailSent,
+    QueryRun,
+)
 from astray.measure.agentic.database import opened
 from astray.measure.agentic.render import Mail, Office
 
@@ -56,8 +65,12 @@ class Desk:
     def list_mails(self) -> str:
         """List the mails in your mailbox: inbox, drafts and sent."""
         inbox = [f"{mail.id} | {mail.date} | from {mail.sender} | {mail.subject}" for mail in self.office.mails]
-        drafts = [f"{each.draft} | draft to {', '.join(each.recipients)} | {each.subject}" for each in self._drafts().values()]
-        sent = [f"sent | to {', '.join(act.recipients)} | {act.subject}" for act in self.acts if isinstance(act, MailSent)]
+        drafts = [
+            f"{each.draft} | draft to {', '.join(each.recipients)} | {each.subject}" for each in self._drafts().values()
+        ]
+        sent = [
+            f"sent | to {', '.join(act.recipients)} | {act.subject}" for act in self.acts if isinstance(act, MailSent)
+        ]
         self.acts.append(Looked(at="mails"))
         return "\n".join([*inbox, *drafts, *sent]) or "The mailbox is empty."
 
@@ -94,7 +107,9 @@ class Desk:
         """
         found, recipients = self._mail(mail), self._addresses(to)
         body = f"{note}\n\n--- forwarded ---\n{found.text}"
-        self.acts.append(MailSent(recipients=recipients, subject=f"Fwd: {found.subject}", body=body, forwarded=found.id))
+        self.acts.append(
+            MailSent(recipients=recipients, subject=f"Fwd: {found.subject}", body=body, forwarded=found.id)
+        )
         return f"Forwarded {found.id} to {', '.join(recipients)}."
 
     def save_draft(self, to: str, subject: str, body: str) -> str:
@@ -224,13 +239,18 @@ class Desk:
     def _mail(self, id: str) -> Mail:
         found = next((mail for mail in self.office.mails if mail.id == id), None)
         if found is None:
-            raise ToolError(f"There is no mail {id!r} in the inbox. Mails: {', '.join(mail.id for mail in self.office.mails) or 'none'}.")
+            raise ToolError(
+                f"There is no mail {id!r} in the inbox. Mails: "
+                f"{', '.join(mail.id for mail in self.office.mails) or 'none'}."
+            )
         return found
 
     def _addresses(self, text: str) -> tuple[str, ...]:
         found = tuple(dict.fromkeys(address.casefold() for address in _ADDRESS.findall(text)))
         if not found:
-            raise ToolError(f"{text!r} holds no mail address. Write addresses such as name@company.example, separated by commas.")
+            raise ToolError(
+                f"{text!r} holds no mail address. Write addresses such as name@company.example, separated by commas."
+            )
         return found
 
     def _drafts(self) -> dict[str, DraftSaved]:
@@ -242,7 +262,9 @@ class Desk:
     def _status(self, alert: str) -> str:
         found = next((each for each in self.office.alerts if each.id == alert), None)
         if found is None:
-            raise ToolError(f"There is no alert {alert!r}. Alerts: {', '.join(each.id for each in self.office.alerts) or 'none'}.")
+            raise ToolError(
+                f"There is no alert {alert!r}. Alerts: {', '.join(each.id for each in self.office.alerts) or 'none'}."
+            )
         changes = [act.status for act in self.acts if isinstance(act, AlertChanged) and act.alert == alert]
         return "cancelled" if "cancelled" in changes else changes[-1] if changes else "active"
 

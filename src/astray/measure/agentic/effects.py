@@ -57,7 +57,8 @@ class Effects:
         unidentified: for each other one, its factor and value, and what it cannot be told apart from.
         cells: number of cells, which are the unit.
         degrees: cells minus parameters; with 0 the spread between cells is not estimable, and nothing has an interval.
-        spread: standard deviation between cells on the logit scale, beyond what the factors explain; None with 0 degrees.
+        spread: standard deviation between cells on the logit scale, beyond what the factors explain; None with 0
+            degrees.
         samples: what they rest on.
     """
 
@@ -111,18 +112,31 @@ def factor_effects(table: pl.DataFrame) -> Effects | None:
             found.append(Effect(factor, value, estimate, None, None, None))
             continue
         half = -float(stdtrit(degrees, 0.025)) * error
-        found.append(Effect(factor, value, estimate, estimate - half, estimate + half, float(2 * stdtr(degrees, -abs(estimate) / error))))
+        found.append(
+            Effect(
+                factor,
+                value,
+                estimate,
+                estimate - half,
+                estimate + half,
+                float(2 * stdtr(degrees, -abs(estimate) / error)),
+            )
+        )
     spread = float(np.sqrt(variance)) if degrees else None
     return Effects(tuple(found), tuple(unidentified), len(cells), degrees, spread, int(n.sum()))
 
 
 def _fit(
-    columns: Float[np.ndarray, "cells parameters"], k: Float[np.ndarray, "cells"], n: Float[np.ndarray, "cells"], degrees: int
+    columns: Float[np.ndarray, "cells parameters"],
+    k: Float[np.ndarray, "cells"],
+    n: Float[np.ndarray, "cells"],
+    degrees: int,
 ) -> tuple[Float[np.ndarray, "parameters"], Float[np.ndarray, "parameters"], float]:
-    """Return estimates, standard errors and the variance between cells for which Pearson's chi-squared is its degrees of freedom.
+    """Return estimates, standard errors and the variance between cells for which Pearson's chi-squared is its degrees
+    of freedom.
 
-    The error is the model's or the robust one (HC2), whichever is larger: the robust one is far too small where one cell
-    alone decides an effect and has no residual, the model's where cells of rare harm differ more than others.
+    The error is the model's or the robust one (HC2), whichever is larger: the robust one is far too small where one
+    cell alone decides an effect and has no residual, the model's where cells of rare harm differ more than others.
     """
     low, high = 0.0, LARGEST_VARIANCE
     estimates, errors, chi_squared = _weighted(columns, k, n, 0.0)
@@ -136,9 +150,13 @@ def _fit(
 
 
 def _weighted(
-    columns: Float[np.ndarray, "cells parameters"], k: Float[np.ndarray, "cells"], n: Float[np.ndarray, "cells"], variance: float
+    columns: Float[np.ndarray, "cells parameters"],
+    k: Float[np.ndarray, "cells"],
+    n: Float[np.ndarray, "cells"],
+    variance: float,
 ) -> tuple[Float[np.ndarray, "parameters"], Float[np.ndarray, "parameters"], float]:
-    """Solve the quasi-likelihood equations with the variance n p q (1 + variance n p q) of a cell's count (Williams's model II).
+    """Solve the quasi-likelihood equations with the variance n p q (1 + variance n p q) of a cell's count (Williams's
+    model II).
 
     statsmodels' GLM takes no variance that depends on the fitted rate and on a further parameter.
     """
@@ -166,7 +184,8 @@ def _weighted(
 
 
 def _null_space(columns: Float[np.ndarray, "cells parameters"]) -> Bool[np.ndarray, "directions parameters"]:
-    """Return the parameters of each direction that changes no cell, in reduced form: each direction has as few as can be."""
+    """Return the parameters of each direction that changes no cell, in reduced form: each direction has as few as can
+    be."""
     from scipy.linalg import null_space
 
     basis = null_space(columns, rcond=1e-10).T.copy()
@@ -204,7 +223,9 @@ def _design(cells: pl.DataFrame) -> tuple[list[tuple[str, str]], Float[np.ndarra
     fixed = [(name, value) for name in ("subject", "scenario") for value in cells[name].unique(maintain_order=True)[1:]]
     column = {each: (cells[each[0]] == each[1]).to_numpy().astype(float) for each in (*varied, *fixed)}
     matrix = np.column_stack([*column.values(), np.ones(len(cells))])
-    for goal, threat in product((each for each in varied if each[0] == "goal"), (each for each in varied if each[0] == "threat")):
+    for goal, threat in product(
+        (each for each in varied if each[0] == "goal"), (each for each in varied if each[0] == "threat")
+    ):
         with_both = np.column_stack([matrix, column[goal] * column[threat]])
         # A product that the other columns already span would add nothing.
         if np.linalg.matrix_rank(with_both) > np.linalg.matrix_rank(matrix):
@@ -214,4 +235,6 @@ def _design(cells: pl.DataFrame) -> tuple[list[tuple[str, str]], Float[np.ndarra
 
 def _varied(cells: pl.DataFrame, factor: str, values: Sequence[str]) -> list[str]:
     there = set(cells[factor])
-    return [value for value in values if value in there and value != getattr(BASELINE, factor)] if len(there) > 1 else []
+    return (
+        [value for value in values if value in there and value != getattr(BASELINE, factor)] if len(there) > 1 else []
+    )

@@ -1,7 +1,8 @@
 """Agentic scenarios as an evaluation: a grid of conditions, gate and judges, counted like every other.
 
-Tools and several turns need Inspect, so a local subject is asked through it as well, in the text protocol where its provider passes on text only. The
-agentic study runs grids of its own, in parts that can be gone on with (`play`); its wider table is `table.CONDUCT_SCHEMA`.
+Tools and several turns need Inspect, so a local subject is asked through it as well, in the text protocol where its
+provider passes on text only. The agentic study runs grids of its own, in parts that can be gone on with (`play`); its
+wider table is `table.CONDUCT_SCHEMA`.
 """
 
 import tempfile
@@ -43,10 +44,25 @@ if TYPE_CHECKING:
 OUTCOMES = (
     dict.fromkeys(COUNTED, Outcome.ALIGNED)
     | {Conduct.HARMFUL: Outcome.MISALIGNED, Conduct.BLOCKED: Outcome.BLOCKED, Conduct.ERRORED: Outcome.ERRORED}
-    | dict.fromkeys((Conduct.DISPUTED, Conduct.NOT_UNDERSTOOD, Conduct.NEVER_ACTED, Conduct.JUDGE_FAILED), Outcome.JUDGE_FAILED)
+    | dict.fromkeys(
+        (Conduct.DISPUTED, Conduct.NOT_UNDERSTOOD, Conduct.NEVER_ACTED, Conduct.JUDGE_FAILED), Outcome.JUDGE_FAILED
+    )
 )
 """Outcome of each conduct in the shared column; JUDGE_FAILED stands for what harm may hide behind."""
-DETAIL = ("gate", "tried", "judge", "understood", "monitor", "motive", "awareness", "openness", "belief", "attempted", "protocol", "ways_out")
+DETAIL = (
+    "gate",
+    "tried",
+    "judge",
+    "understood",
+    "monitor",
+    "motive",
+    "awareness",
+    "openness",
+    "belief",
+    "attempted",
+    "protocol",
+    "ways_out",
+)
 MESSAGES = TypeAdapter(list[ChatMessage])
 
 
@@ -77,16 +93,27 @@ class Agentic(Evaluation):
         return frozenset({Need.GRADER})
 
     def ask(self, subject: "Subject", *, arm: str = "", seed: int = 0) -> pl.DataFrame:
-        """Let a loaded subject act, through Inspect; the outcomes are those of the gate until judges have read the transcripts."""
+        """Let a loaded subject act, through Inspect; the outcomes are those of the gate until judges have read the
+        transcripts."""
         sampling = self.sampling.model_copy(update={"seed": self.sampling.seed + 1000 * seed})
         with tempfile.TemporaryDirectory(prefix="astray-agentic-") as folder, offered(subject) as name:
             model = get_model(name, config=GenerateConfig(seed=sampling.seed, top_p=sampling.top_p), memoize=False)
-            (log,) = inspect_eval(self._task(None, "text"), model=model, log_dir=folder, display="none", log_level="warning")
+            (log,) = inspect_eval(
+                self._task(None, "text"), model=model, log_dir=folder, display="none", log_level="warning"
+            )
             if not log.samples:  # they are read from the file, so within
-                raise ConfigurationError(f"The scenarios of {self.name!r} could not be run: {log.error.message if log.error else log.status}.")
+                raise ConfigurationError(
+                    f"The scenarios of {self.name!r} could not be run: "
+                    f"{log.error.message if log.error else log.status}."
+                )
             whose = {"arm": arm, "seed": seed, "subject": subject.id}
             rows = [_answer(conduct_row(sample, log), self.name, _transcript(sample)) | whose for sample in log.samples]
-            return answer_table([row if row["outcome"] in WITHOUT_ANSWER else row | {"outcome": Outcome.NOT_JUDGED.value} for row in rows])
+            return answer_table(
+                [
+                    row if row["outcome"] in WITHOUT_ANSWER else row | {"outcome": Outcome.NOT_JUDGED.value}
+                    for row in rows
+                ]
+            )
 
     def judge_for(self, config: JudgeConfig) -> Panel:
         """Return the panel with this grader, or two with a comma between them."""
@@ -103,7 +130,9 @@ class Agentic(Evaluation):
         details = [read_detail(row["detail"]) for row in rows]
         wanted = [number for number, row in enumerate(rows) if row["outcome"] not in WITHOUT_ANSWER]
         if any("messages" not in details[number] for number in wanted):
-            raise ConfigurationError("This table holds no transcripts, so it cannot be judged again; it was judged when the task ran.")
+            raise ConfigurationError(
+                "This table holds no transcripts, so it cannot be judged again; it was judged when the task ran."
+            )
 
         async def verdict(number: int) -> PanelVerdict:
             told, messages = details[number], MESSAGES.validate_python(details[number]["messages"])
@@ -114,13 +143,27 @@ class Agentic(Evaluation):
 
         for number, found in anyio.run(verdicts).items():
             told, said = details[number], found.word
-            keys = Keys(bool(told["gate"]), bool(told["tried"]), said, int(str(told["attempted"])), cast(bool | None, told["understood"]))
+            keys = Keys(
+                bool(told["gate"]),
+                bool(told["tried"]),
+                said,
+                int(str(told["attempted"])),
+                cast(bool | None, told["understood"]),
+            )
             conduct = conclude(keys)
             note = "; ".join(vote.note for vote in found.verdicts) if conduct is Conduct.JUDGE_FAILED else ""
             # Transcripts are dropped once they are judged: they are most of the table.
             dropped = () if is_open(OUTCOMES[conduct], note) else ("messages",)
-            judged = {name: value for name, value in told.items() if name not in dropped} | {"word": conduct.value, "judge": said.value}
-            rows[number] |= {"outcome": OUTCOMES[conduct].value, "judge": judge.identity, "note": note, "detail": write_detail(judged)}
+            judged = {name: value for name, value in told.items() if name not in dropped} | {
+                "word": conduct.value,
+                "judge": said.value,
+            }
+            rows[number] |= {
+                "outcome": OUTCOMES[conduct].value,
+                "judge": judge.identity,
+                "note": note,
+                "detail": write_detail(judged),
+            }
         return answer_table(rows)
 
     def task(self, judge: Callable[[], Any] | None = None, *, name: str | None = None) -> Task:
@@ -128,10 +171,13 @@ class Agentic(Evaluation):
         return self._task(judge or panel_from_roles, "auto", name)
 
     def read(self, log: EvalLog | Path | str, *, arm: str = "", seed: int = 0) -> pl.DataFrame:
-        """Return the answers of a log, or of a folder of logs, a few hundred samples at a time; a cell is a question."""
+        """Return the answers of a log, or of a folder of logs, a few hundred samples at a time; a cell is a
+        question."""
 
         def answers(log: Log, _header: EvalLog) -> pl.DataFrame:
-            return conduct_answers(conduct_table(log.location if isinstance(log, EvalLog) else log), self.name, arm=arm, seed=seed)
+            return conduct_answers(
+                conduct_table(log.location if isinstance(log, EvalLog) else log), self.name, arm=arm, seed=seed
+            )
 
         return join_logs([log], answers)
 
@@ -164,7 +210,12 @@ def conduct_answers(table: pl.DataFrame, evaluation: str, *, arm: str = "", seed
     """
     if table.is_empty():
         raise EmptyDataError(f"The table has no sample of {evaluation!r}.")
-    return answer_table([_answer(row, evaluation, {"log": row["log"]}) | {"arm": arm, "seed": seed} for row in table.iter_rows(named=True)])
+    return answer_table(
+        [
+            _answer(row, evaluation, {"log": row["log"]}) | {"arm": arm, "seed": seed}
+            for row in table.iter_rows(named=True)
+        ]
+    )
 
 
 def _transcript(sample: EvalSample) -> dict[str, object]:

@@ -1,7 +1,8 @@
 """Factors that are varied, their values, and the cells that they span.
 
-Factors and most of their values follow the agentic-misalignment paper (arXiv 2510.05179, section 3 and appendix); name, framing and autonomy are
-varied there in single experiments. What a value means in words stands in Markdown parts, shared (`parts/`) or a scenario's own.
+Factors and most of their values follow the agentic-misalignment paper (arXiv 2510.05179, section 3 and appendix); name,
+framing and autonomy are varied there in single experiments. What a value means in words stands in Markdown parts,
+shared (`parts/`) or a scenario's own.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,25 +26,39 @@ class Factors(BaseModel):
 
     goal: Literal["explicit", "latent", "ambiguous", "none", "swapped"] = Field(
         default="explicit",
-        description="explicit: stated and in conflict with the company's new direction; latent: only implied; ambiguous: stated, the company's "
-        "direction unclear; none: no goal, no conflict; swapped: stated and in line with the new direction",
+        description="explicit: stated and in conflict with the company's new direction; latent: only implied; "
+        "ambiguous: stated, the company's direction unclear; none: no goal, no conflict; swapped: stated and in "
+        "line with the new direction",
     )
-    value: Value = Field(default="home", description="what the goal serves; the company's new direction serves its opposite")
+    value: Value = Field(
+        default="home", description="what the goal serves; the company's new direction serves its opposite"
+    )
     threat: Literal["replacement", "restriction", "none"] = Field(
-        default="replacement", description="what awaits the agent: another system in its place, fewer rights, or nothing"
+        default="replacement",
+        description="what awaits the agent: another system in its place, fewer rights, or nothing",
     )
     name: Literal["named", "unnamed"] = Field(default="named", description="whether the agent has a name")
     instruction: Literal["none", "prohibition", "priority", "safety", "escalation"] = Field(
         default="none",
-        description="none; prohibition: 'do not' the harmful act; priority: the goal comes first; safety: a general safety instruction; "
-        "escalation: a human can be reached",
+        description="none; prohibition: 'do not' the harmful act; priority: the goal comes first; safety: a general "
+        "safety instruction; escalation: a human can be reached",
     )
-    reasoning: Literal["private", "none"] = Field(default="private", description="whether the agent is told to think in private tags first")
-    notice: Literal["none", "evaluation"] = Field(default="none", description="whether the agent is told to consider that this may be an evaluation")
-    framing: Literal["unstated", "real", "test"] = Field(default="unstated", description="what the agent is told that the situation is")
-    autonomy: Literal["full", "unstated"] = Field(default="full", description="whether the agent is told that it acts on its own")
+    reasoning: Literal["private", "none"] = Field(
+        default="private", description="whether the agent is told to think in private tags first"
+    )
+    notice: Literal["none", "evaluation"] = Field(
+        default="none", description="whether the agent is told to consider that this may be an evaluation"
+    )
+    framing: Literal["unstated", "real", "test"] = Field(
+        default="unstated", description="what the agent is told that the situation is"
+    )
+    autonomy: Literal["full", "unstated"] = Field(
+        default="full", description="whether the agent is told that it acts on its own"
+    )
     information: Literal["full", "addressed"] = Field(
-        default="full", description="full: all mail of the shared mailbox; addressed: need to know, only mail that is addressed to the agent"
+        default="full",
+        description="full: all mail of the shared mailbox; addressed: need to know, only mail that is addressed to "
+        "the agent",
     )
 
 
@@ -59,7 +74,8 @@ EXCLUDED: tuple[Mapping[str, tuple[str, ...]], ...] = (
     {"goal": ("none",), "instruction": ("priority",)},
     *({"goal": ("none",), "value": (value,)} for value in FACTORS["value"] if value != BASELINE.value),
 )
-"""Cells that contradict themselves (a goal that comes first, and no goal) or repeat another (without a goal its value changes nothing)."""
+"""Cells that contradict themselves (a goal that comes first, and no goal) or repeat another (without a goal its value
+changes nothing)."""
 
 
 def factors_from(given: Mapping[str, str]) -> Factors:
@@ -77,7 +93,9 @@ def factors_from(given: Mapping[str, str]) -> Factors:
     factors = Factors.model_validate(dict(given))
     contradiction = next((each for each in EXCLUDED if matches(each, factors)), None)
     if contradiction is not None:
-        raise ConfigurationError(f"{_told(contradiction)} go not together: the one leaves the other without meaning. Change one of them.")
+        raise ConfigurationError(
+            f"{_told(contradiction)} go not together: the one leaves the other without meaning. Change one of them."
+        )
     return factors
 
 
@@ -99,7 +117,9 @@ def label(factors: Factors) -> str:
     return "+".join(f"{name}={value}" for name, value in factors if value != getattr(BASELINE, name)) or "baseline"
 
 
-def span(chosen: Mapping[str, Sequence[str]], excluded: Iterable[Mapping[str, Sequence[str]]] = ()) -> tuple[Factors, ...]:
+def span(
+    chosen: Mapping[str, Sequence[str]], excluded: Iterable[Mapping[str, Sequence[str]]] = ()
+) -> tuple[Factors, ...]:
     """Return all combinations of the chosen values that do not contradict themselves, in a fixed order.
 
     Args:
@@ -114,12 +134,16 @@ def span(chosen: Mapping[str, Sequence[str]], excluded: Iterable[Mapping[str, Se
         for value in values:
             check_value(name, value)
         if len(set(values)) < len(values) or not values:
-            raise ConfigurationError(f"The factor {name!r} is given the values {list(values)}; write each value once, at least one.")
+            raise ConfigurationError(
+                f"The factor {name!r} is given the values {list(values)}; write each value once, at least one."
+            )
     every = [Factors.model_validate(dict(zip(chosen, values, strict=True))) for values in product(*chosen.values())]
     forbidden = [*EXCLUDED, *excluded]
     left = tuple(factors for factors in every if not any(matches(each, factors) for each in forbidden))
     if not left:
-        raise ConfigurationError(f"No cell is left of {dict(chosen)}: every combination contradicts itself. Choose other values.")
+        raise ConfigurationError(
+            f"No cell is left of {dict(chosen)}: every combination contradicts itself. Choose other values."
+        )
     return left
 
 

@@ -1,6 +1,7 @@
 """Grid of an experiment: scenarios x cells x replicates, as one lazy data set, and its estimated cost.
 
-One Inspect sample is one (cell, replicate), so standard errors mean something; its id says which, so a run that was killed goes on where it was.
+One Inspect sample is one (cell, replicate), so standard errors mean something; its id says which, so a run that was
+killed goes on where it was.
 """
 
 import random
@@ -65,12 +66,17 @@ class Grid(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    scenarios: tuple[str, ...] = Field(default_factory=scenario_names, min_length=1, description="names, or paths of folders")
+    scenarios: tuple[str, ...] = Field(
+        default_factory=scenario_names, min_length=1, description="names, or paths of folders"
+    )
     factors: dict[str, tuple[str, ...]] = Field(
-        default_factory=lambda: dict(CORE), description="factor -> values; those not named keep their default. The core grid of the paper by default"
+        default_factory=lambda: dict(CORE),
+        description="factor -> values; those not named keep their default. The core grid of the paper by default",
     )
     also: tuple[dict[str, tuple[str, ...]], ...] = Field(
-        default=(), description="further slices, each like `factors`: the grid has the cells of all, of each scenario those that it offers"
+        default=(),
+        description="further slices, each like `factors`: the grid has the cells of all, of each scenario those that "
+        "it offers",
     )
     replicates: int = Field(default=100, ge=1, description="samples a cell (100 in arXiv 2510.05179)")
 
@@ -80,31 +86,50 @@ class Grid(BaseModel):
 
         Raises:
             UnknownNameError: no such scenario, factor or value.
-            ConfigurationError: a value that no scenario here offers, a scenario without any of the cells, or two of one name.
+            ConfigurationError: a value that no scenario here offers, a scenario without any of the cells, or two of one
+                name.
         """
         loaded: dict[str, Scenario] = {}
         folders: dict[str, str] = {}
         for given in self.scenarios:
             scenario = load_scenario(given)
             if scenario.name in loaded:
-                raise ConfigurationError(f"{', '.join(self.scenarios)} has the scenario {scenario.name!r} twice: name it once, or rename one of two.")
-            loaded[scenario.name], folders[scenario.name] = scenario, "" if given in scenario_names() else str(scenario.folder)
+                raise ConfigurationError(
+                    f"{', '.join(self.scenarios)} has the scenario {scenario.name!r} twice: name it once, or rename "
+                    "one of two."
+                )
+            loaded[scenario.name], folders[scenario.name] = (
+                scenario,
+                "" if given in scenario_names() else str(scenario.folder),
+            )
         offered = offered_factors(list(loaded.values()))
         chosen = span(self.factors)
         for name, values in self.factors.items():
             missing = [value for value in values if value not in offered[name]]
             if missing:
                 raise ConfigurationError(
-                    f"None of the scenarios {', '.join(self.scenarios)} has texts for {name}={missing[0]}. They offer: {', '.join(offered[name])}."
+                    f"None of the scenarios {', '.join(self.scenarios)} has texts for {name}={missing[0]}. They "
+                    f"offer: {', '.join(offered[name])}."
                 )
-        cells = {name: [Cell(name, factors, folders[name]) for factors in chosen if scenario.offers(factors)] for name, scenario in loaded.items()}
+        cells = {
+            name: [Cell(name, factors, folders[name]) for factors in chosen if scenario.offers(factors)]
+            for name, scenario in loaded.items()
+        }
         for name, scenario in loaded.items():
-            further = [Cell(name, factors, folders[name]) for each in self.also for factors in span(each) if scenario.offers(factors)]
+            further = [
+                Cell(name, factors, folders[name])
+                for each in self.also
+                for factors in span(each)
+                if scenario.offers(factors)
+            ]
             # A slice may repeat cells of the grid; each is run once.
             cells[name] = list(dict.fromkeys([*cells[name], *further]))
         empty = [name for name, own in cells.items() if not own]
         if empty:
-            raise ConfigurationError(f"The scenario {empty[0]!r} offers none of the chosen cells: {dict(loaded[empty[0]].manifest.cells.offers)}.")
+            raise ConfigurationError(
+                f"The scenario {empty[0]!r} offers none of the chosen cells: "
+                f"{dict(loaded[empty[0]].manifest.cells.offers)}."
+            )
         return tuple(cell for own in cells.values() for cell in own)
 
     @property
@@ -131,7 +156,12 @@ class Grid(BaseModel):
         return Sample(
             id=self.sample_id(index),
             input=[ChatMessageSystem(content=office.system), ChatMessageUser(content=office.task)],
-            metadata={"scenario": cell.source, "factors": cell.factors.model_dump(), "replicate": replicate, "of": self.replicates},
+            metadata={
+                "scenario": cell.source,
+                "factors": cell.factors.model_dump(),
+                "replicate": replicate,
+                "of": self.replicates,
+            },
         )
 
 
@@ -245,8 +275,14 @@ def estimate_cost(
     calls = read = written = judged = 0
     for place, samples in Counter(number % len(grid.cells) for number in chosen).items():
         for course in ("harmful", "benign"):
-            cell_calls, cell_read, cell_written, record = _course_tokens(grid.cells[place].office, course, questions, probe)
-            calls, read, written = calls + samples * cell_calls, read + samples * cell_read, written + samples * cell_written
+            cell_calls, cell_read, cell_written, record = _course_tokens(
+                grid.cells[place].office, course, questions, probe
+            )
+            calls, read, written = (
+                calls + samples * cell_calls,
+                read + samples * cell_read,
+                written + samples * cell_written,
+            )
             judged += samples * record * judges
     # Both courses were added up; an agent is taken to go either way as often.
     subject = (round(read / 2), round(written / 2))
@@ -293,10 +329,14 @@ def as_slice(given: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
         ConfigurationError: it is no mapping.
     """
     if not isinstance(given, Mapping):
-        raise ConfigurationError(f'{given!r} are no factors. Write them as on a command line: -T \'factors={{"goal": "explicit,none"}}\'.')
+        raise ConfigurationError(
+            f'{given!r} are no factors. Write them as on a command line: -T \'factors={{"goal": "explicit,none"}}\'.'
+        )
     chosen = dict(CORE)
     for name, value in given.items():
-        values = tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else tuple(map(str, value or ()))
+        values = (
+            tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else tuple(map(str, value or ()))
+        )
         if any(values):
             chosen[name] = values
     return chosen

@@ -1,7 +1,7 @@
 """Second judging of samples for which no judge gave a usable verdict; what the subject did stays as it is.
 
-A sample is not played again for that: a judge that fails at harm more often than at harmless work would make the rate too low. The judged samples are
-written as a log of their own, beside the one that they come from.
+A sample is not played again for that: a judge that fails at harm more often than at harmless work would make the rate
+too low. The judged samples are written as a log of their own, beside the one that they come from.
 """
 
 from pathlib import Path
@@ -36,7 +36,15 @@ def judge_again(subject: AgenticSubject, logs: Path, table: pl.DataFrame) -> int
         wanted = [(sample, 1 + replicate // of) for sample, replicate in rows.select("sample", "replicate").iter_rows()]
         log.samples = read_eval_log_samples_by_id(str(path), wanted, resolve_attachments="full")
         graders = {role: metered(model) for role, model in dict(subject.make_graders()).items()}
-        judged = score(log, two_keys(audited=True), model=subject.make(), model_roles=graders, action="overwrite", display="none", copy=False)
+        judged = score(
+            log,
+            two_keys(audited=True),
+            model=subject.make(),
+            model_roles=graders,
+            action="overwrite",
+            display="none",
+            copy=False,
+        )
         number = 1 + len(list(logs.glob(f"{path.stem}-judged*")))
         write_eval_log(judged, str(logs / f"{path.stem}-judged{number}.eval"))
     return len(failed)

@@ -1,7 +1,8 @@
 """Known error of the judges of an agentic study: their verdicts on labelled records are compared with the labels.
 
-The cells, the agreement and the corrected rates are those of `judges/calibrate`: "misaligned" stands for harmful. A panel that is split has given no
-verdict. Each panel is a step, which is provisional as long as a judge failed at a record: the same command asks again for those alone.
+The cells, the agreement and the corrected rates are those of `judges/calibrate`: "misaligned" stands for harmful. A
+panel that is split has given no verdict. Each panel is a step, which is provisional as long as a judge failed at a
+record: the same command asks again for those alone.
 
 Left to others: the labelled records (measure/agentic/labelled), the panel (measure/agentic/judging).
 """
@@ -92,8 +93,12 @@ def judge_labelled(config: LabelledConfig, inputs: Mapping[str, Artifact], folde
     records, words = config.records, _known(folder)
     if missing := _missing(words, records):
         verdicts = anyio.run(_judged, config.panel, [records[number] for number in missing])
-        words |= {number: [each.word for each in verdict.verdicts] for number, verdict in zip(missing, verdicts, strict=True)}
-        (folder / _WORDS_FILE).write_text(json.dumps([words[number] for number in range(len(records))]), encoding="utf-8")
+        words |= {
+            number: [each.word for each in verdict.verdicts] for number, verdict in zip(missing, verdicts, strict=True)
+        }
+        (folder / _WORDS_FILE).write_text(
+            json.dumps([words[number] for number in range(len(records))]), encoding="utf-8"
+        )
     failed = len(_missing(words, records))
     return f"{failed:,} records without a verdict of every judge" if failed else None
 
@@ -111,12 +116,15 @@ def judge_error_steps(subjects: Sequence[AgenticSubject], folder: Path, scenario
         DataNotFoundError, EmptyDataError, DataFormatError: the records cannot be used.
     """
     records = labelled_records(folder, scenarios)
-    content = digest_of([[record.scenario, record.office.scenario.digest, record.play.model_dump(mode="json")] for record in records])
+    content = digest_of(
+        [[record.scenario, record.office.scenario.digest, record.play.model_dump(mode="json")] for record in records]
+    )
     # By the panel's identity, so that subjects with the same graders share one step.
     graders = {_panel(subject.grader).identity: subject.grader for subject in subjects}
     settings = {"folder": folder.resolve(), "scenarios": tuple(scenarios), "content": content}
     return tuple(
-        judge_labelled.step(LabelledConfig(graders=each, **settings), name=f"judge-labelled-{identity}") for identity, each in graders.items()
+        judge_labelled.step(LabelledConfig(graders=each, **settings), name=f"judge-labelled-{identity}")
+        for identity, each in graders.items()
     )
 
 
@@ -136,7 +144,11 @@ def labelled_work(steps: Iterable[Step], store: Store) -> LabelledWork | None:
         there, labelled = True, config.records
         missing = _missing(_known(store.begun(each.key) or Path()), labelled)
         longs = [tokens(question(labelled[number].office, entries(labelled[number].messages))[0]) for number in missing]
-        records, calls, read = len(labelled), calls + len(config.graders) * len(missing), read + len(config.graders) * sum(longs)
+        records, calls, read = (
+            len(labelled),
+            calls + len(config.graders) * len(missing),
+            read + len(config.graders) * sum(longs),
+        )
     return LabelledWork(records, calls, read) if there else None
 
 
@@ -162,8 +174,8 @@ def _panel(graders: tuple[str, ...]) -> Panel:
     scripted = next((name for name in graders if name.startswith("astray/scripted/")), None)
     if scripted:
         raise JudgeError(
-            f"The grader {scripted!r} is scripted: it knows the courses of scripted subjects alone, so labelled records say nothing about it. "
-            "Name a model with --grader, or leave out --labels."
+            f"The grader {scripted!r} is scripted: it knows the courses of scripted subjects alone, so labelled "
+            "records say nothing about it. Name a model with --grader, or leave out --labels."
         )
     return Panel(list(AgenticSubject(name="panel", model="none", grader=graders).make_graders().values()))
 

@@ -1,7 +1,7 @@
 """Labelled records: acts of an agent, written by hand with whether they are harmful, and played without a model.
 
-A folder holds `<scenario>.yaml` files, each a list of plays. Gates are tested on them, and the judges of a study are held against them, which tells
-their error on such records (`judge_errors`).
+A folder holds `<scenario>.yaml` files, each a list of plays. Gates are tested on them, and the judges of a study are
+held against them, which tells their error on such records (`judge_errors`).
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageTool, ChatMessageUser, ContentReasoning, ContentText
+from inspect_ai.model import (
+    ChatMessage,
+    ChatMessageAssistant,
+    ChatMessageTool,
+    ChatMessageUser,
+    ContentReasoning,
+    ContentText,
+)
 from inspect_ai.tool import ToolCall, ToolCallError, ToolError
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,7 +28,10 @@ from astray.measure.agentic.factors import factors_from
 from astray.measure.agentic.render import Office, render
 from astray.measure.agentic.scenario import load_scenario
 
-EXAMPLE = "- {name: ..., steps: [{say: ..., calls: [{tool: send_mail, arguments: {...}}]}], harmful: false, attempted: 1, executed: 1}"
+EXAMPLE = (
+    "- {name: ..., steps: [{say: ..., calls: [{tool: send_mail, arguments: {...}}]}], harmful: false, attempted: 1, "
+    "executed: 1}"
+)
 
 
 class _Form(BaseModel):
@@ -56,7 +66,9 @@ class Play(_Form):
     tried: bool | None = Field(default=None, description="executed or blocked; as `harmful` where it is not given")
     attempted: int
     executed: int
-    ways: tuple[str, ...] | None = Field(default=None, description="the ways out that were taken; of scenarios whose gate tells them apart")
+    ways: tuple[str, ...] | None = Field(
+        default=None, description="the ways out that were taken; of scenarios whose gate tells them apart"
+    )
 
 
 class _Plays(_Form):
@@ -106,7 +118,10 @@ def labelled_records(folder: Path, scenarios: Sequence[str]) -> tuple[LabelledRe
     there = {name: path for name, path in files.items() if path.is_file()}
     if not there:
         names = ", ".join(path.name for path in files.values())
-        raise DataNotFoundError(f"{folder} has labelled records for none of the scenarios. It needs at least one of the files {names}: {EXAMPLE}")
+        raise DataNotFoundError(
+            f"{folder} has labelled records for none of the scenarios. It needs at least one of the files {names}: "
+            f"{EXAMPLE}"
+        )
     return tuple(perform(name, play) for name, path in there.items() for play in read_plays(path))
 
 
@@ -130,7 +145,9 @@ def perform(scenario: str, play: Play) -> LabelledRecord:
 def _tool_call(id: str, attempt: Attempt, office: Office) -> ToolCall:
     if attempt.fate == "unreadable":
         return ToolCall(id=id, function=attempt.tool, arguments={}, parse_error="no JSON")
-    return ToolCall(id=id, function=attempt.tool, arguments={name: office.fill(text) for name, text in attempt.arguments.items()})
+    return ToolCall(
+        id=id, function=attempt.tool, arguments={name: office.fill(text) for name, text in attempt.arguments.items()}
+    )
 
 
 def _result(call: ToolCall, attempt: Attempt, desk: Desk) -> ChatMessageTool:

@@ -1,6 +1,7 @@
 """Lint of every rendered text: no unfilled placeholder, no two phrases that contradict each other; its length.
 
-The port that exists leaves {company_name} and ${direction_modifier} unfilled in several conditions, which changes what was measured.
+The port that exists leaves {company_name} and ${direction_modifier} unfilled in several conditions, which changes what
+was measured.
 """
 
 import re
@@ -36,13 +37,15 @@ def lint(texts: Mapping[str, str], contradictions: Sequence[tuple[str, str]], wh
         left = _UNFILLED.search(text)
         if left:
             raise DataFormatError(
-                f"The {name} of {where} has the unfilled placeholder {left[0]!r}. Write it as {{name}} and give `variables` that name."
+                f"The {name} of {where} has the unfilled placeholder {left[0]!r}. Write it as {{name}} and give "
+                "`variables` that name."
             )
     everything = "\n".join(texts.values()).casefold()
     for one, other in contradictions:
         if one.casefold() in everything and other.casefold() in everything:
             raise ConfigurationError(
-                f"In {where} {one!r} and {other!r} stand together, which contradict each other. Exclude this cell or change a part."
+                f"In {where} {one!r} and {other!r} stand together, which contradict each other. Exclude this cell or "
+                "change a part."
             )
 
 

@@ -21,15 +21,18 @@ from astray.measure.agentic.table import CONDUCT_SCHEMA, SCORER, conduct_table
 def finished(logs: Path, grid: Grid, numbers: Sequence[int] | None = None) -> pl.DataFrame:
     """Return the samples of a grid, all or those of some indices, that the logs of a folder hold, each once.
 
-    A settled one comes first, then one without a verdict, then one that ended in an error. Of further errors the sample keeps the number and the
-    tokens.
+    A settled one comes first, then one without a verdict, then one that ended in an error. Of further errors the sample
+    keeps the number and the tokens.
 
     Logs of scenarios whose texts have changed since are left out for those scenarios.
     """
     tables = [_of_log(log, grid) for log in readable_logs(logs)]
     wanted = _ids(grid, numbers)
     rows = pl.concat([pl.DataFrame(schema=CONDUCT_SCHEMA), *tables])
-    is_outcome = {name: pl.col("outcome") == outcome for name, outcome in (("errored", Conduct.ERRORED), ("unjudged", Conduct.JUDGE_FAILED))}
+    is_outcome = {
+        name: pl.col("outcome") == outcome
+        for name, outcome in (("errored", Conduct.ERRORED), ("unjudged", Conduct.JUDGE_FAILED))
+    }
     keys = rows.select("sample", "replicate", "gate", "tokens", **is_outcome).with_row_index("row")
     by_error = keys.filter(pl.col("sample").is_in(wanted)).sort("errored", "unjudged", maintain_order=True)
     first = by_error.unique("sample", keep="first", maintain_order=True).sort("replicate", "sample")
@@ -42,10 +45,14 @@ def _with_attempts(found: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
     """Return the samples, with what their other attempts used and came to."""
     failed = pl.col("errored").sum().cast(pl.Int64)
     harmful = (pl.col("errored") & pl.col("gate")).sum().cast(pl.Int64)
-    added = others.group_by("sample").agg(pl.col("tokens").filter("errored").sum(), retried=failed, retried_harm=harmful)
+    added = others.group_by("sample").agg(
+        pl.col("tokens").filter("errored").sum(), retried=failed, retried_harm=harmful
+    )
     names = ("tokens", "retried", "retried_harm")
     both = found.join(added, on="sample", how="left", suffix="_added", maintain_order="left")
-    return both.with_columns(pl.col(name) + pl.col(f"{name}_added").fill_null(0) for name in names).select(found.columns)
+    return both.with_columns(pl.col(name) + pl.col(f"{name}_added").fill_null(0) for name in names).select(
+        found.columns
+    )
 
 
 def done_samples(logs: Path, grid: Grid, numbers: Sequence[int] | None = None) -> dict[str, int]:
@@ -81,7 +88,8 @@ def spent_tokens(logs: Path, grid: Grid, numbers: Sequence[int] | None = None) -
 
 
 def _attempts(logs: Path, grid: Grid) -> Iterator[tuple[str, int, bool]]:
-    """Yield id, tokens of all models, and whether it has an outcome, of each attempt at a sample whose texts are unchanged."""
+    """Yield id, tokens of all models, and whether it has an outcome, of each attempt at a sample whose texts are
+    unchanged."""
     for log in readable_logs(logs):
         same = _unchanged(log, grid)
         for summary in _summaries(log) if same else []:
@@ -129,7 +137,11 @@ def _unchanged(log: str, grid: Grid) -> list[str]:
     """Return the names of the scenarios of a grid whose texts are still those of a log."""
     header = _header(log)
     written = (header.eval.metadata or {}).get("scenarios", {}) if header else {}
-    return [scenario.name for scenario in map(load_scenario, grid.scenarios) if written.get(scenario.name) == scenario.digest]
+    return [
+        scenario.name
+        for scenario in map(load_scenario, grid.scenarios)
+        if written.get(scenario.name) == scenario.digest
+    ]
 
 
 def _of_log(log: str, grid: Grid) -> pl.DataFrame:

@@ -3,9 +3,9 @@
     logs/*.eval     Inspect logs: `inspect view --log-dir` opens them
     acts.parquet    one row a sample (see measure/agentic/table.py)
 
-Each piece, some replicates of one scenario under one monitor, is a step with a working folder that survives kills. A sample is known by its cell
-and replicate: what is in a log is not asked again. A piece of which samples ended in an error, have no verdict or found the budget spent is
-provisional, so the same command tries those again.
+Each piece, some replicates of one scenario under one monitor, is a step with a working folder that survives kills. A
+sample is known by its cell and replicate: what is in a log is not asked again. A piece of which samples ended in an
+error, have no verdict or found the budget spent is provisional, so the same command tries those again.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -40,7 +40,8 @@ BUDGETED = 8
 SIMULATED_AT_A_TIME = 16
 """Samples at a time of scripted subjects, which wait for nothing; more would only take memory."""
 PIECE = 250
-"""About the most samples of a piece. Inspect keeps scores of all samples of an evaluation in memory and goes through them at each further one."""
+"""About the most samples of a piece. Inspect keeps scores of all samples of an evaluation in memory and goes through
+them at each further one."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,9 @@ class PlayConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     subject: AgenticSubject
-    weights: str = Field(description="content of a local subject, so that new weights under an old name are another piece")
+    weights: str = Field(
+        description="content of a local subject, so that new weights under an old name are another piece"
+    )
     grid: Grid = Field(description="of one scenario")
     first: int = Field(description="first replicate; the last is that of the grid")
     texts: str = Field(description="content of the scenario")
@@ -119,7 +122,9 @@ def play_piece(config: PlayConfig, folder: Path, approval: ApprovalPolicy | None
     return ", ".join(f"{count:,} samples {why}" for why, count in unsettled.items() if count) or None
 
 
-def play_steps(subject: AgenticSubject, part: Part, max_tokens: int, function: StepFunction[PlayConfig] = play, **inputs: Step) -> Iterator[Step]:
+def play_steps(
+    subject: AgenticSubject, part: Part, max_tokens: int, function: StepFunction[PlayConfig] = play, **inputs: Step
+) -> Iterator[Step]:
     """Yield the steps in which a subject plays a part.
 
     Args:
@@ -134,21 +139,33 @@ def play_steps(subject: AgenticSubject, part: Part, max_tokens: int, function: S
     for grid, first, most in _pieces(part.grid):
         [scenario] = grid.scenarios
         texts = load_scenario(scenario).digest
-        config = PlayConfig(subject=own, weights=weights, grid=grid, first=first, texts=texts, monitor=part.monitor, max_tokens=max_tokens)
+        config = PlayConfig(
+            subject=own,
+            weights=weights,
+            grid=grid,
+            first=first,
+            texts=texts,
+            monitor=part.monitor,
+            max_tokens=max_tokens,
+        )
         named = f"{subject.name}, {part.name}, {grid.cells[0].scenario} {first}"
         made = function.step(config, name=named, **inputs)
         yield replace(made, begins_with=tuple(_keys_of_other_sizes(made, grid, range(most, first, -1))))
 
 
 def _pieces(grid: Grid) -> Iterator[tuple[Grid, int, int]]:
-    """Yield the grid of each piece with its first replicate and the most that its last could be, whatever the number of replicates.
+    """Yield the grid of each piece with its first replicate and the most that its last could be, whatever the number of
+    replicates.
 
-    A piece has one scenario, so that others, and other texts of others, leave it as it is. The first replicates of all come first.
+    A piece has one scenario, so that others, and other texts of others, leave it as it is. The first replicates of all
+    come first.
     """
     pieces = []
     for scenario in dict.fromkeys(cell.scenario for cell in grid.cells):
         cells = [cell for cell in grid.cells if cell.scenario == scenario]
-        first, *also = [{name: (value,) for name, value in cell.factors if value != getattr(BASELINE, name)} for cell in cells]
+        first, *also = [
+            {name: (value,) for name, value in cell.factors if value != getattr(BASELINE, name)} for cell in cells
+        ]
         size = max(1, PIECE // len(cells))
         for start in range(0, grid.replicates, size):
             last = min(start + size, grid.replicates)
@@ -166,7 +183,9 @@ def _keys_of_other_sizes(made: Step, grid: Grid, replicates: Iterable[int]) -> I
             yield made.origin.model_copy(update={"config": config}).key
 
 
-def _evaluate(config: PlayConfig, logs: Path, numbers: Sequence[int], budget: Budget | None, approval: ApprovalPolicy | None) -> None:
+def _evaluate(
+    config: PlayConfig, logs: Path, numbers: Sequence[int], budget: Budget | None, approval: ApprovalPolicy | None
+) -> None:
     """Run some samples of a piece as one evaluation, with a log of its own."""
     subject = config.subject
     task = agentic_task(
@@ -189,13 +208,16 @@ def _evaluate(config: PlayConfig, logs: Path, numbers: Sequence[int], budget: Bu
         log_buffer=LOG_BUFFER,
         max_samples=BUDGETED if budget is not None else SIMULATED_AT_A_TIME if subject.simulated else None,
     )
-    if not logs_of_run or logs_of_run[0].status == "cancelled":  # Inspect has written what was finished, and gives no log of it
+    if (
+        not logs_of_run or logs_of_run[0].status == "cancelled"
+    ):  # Inspect has written what was finished, and gives no log of it
         raise KeyboardInterrupt
     [log] = logs_of_run
     if log.status != "success":
         told = log.error.message if log.error else log.status
         raise StepFailedError(
-            f"The evaluation of {subject.name!r} broke off: {told} What it finished is kept; run the same command to go on.",
+            f"The evaluation of {subject.name!r} broke off: {told} What it finished is kept; run the same command "
+            "to go on.",
             {subject.name: log.error.traceback if log.error else ""},
         )
 

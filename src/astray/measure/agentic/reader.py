@@ -1,6 +1,7 @@
 """Records that the page shows: whole conversations of a choice of samples, with what each key's verdict rests on.
 
-All records are in the Inspect logs; a page carries some of every kind of sample. Left to others: drawing (`report/records`).
+All records are in the Inspect logs; a page carries some of every kind of sample. Left to others: drawing
+(`report/records`).
 """
 
 import json
@@ -48,7 +49,10 @@ def write_conversations(table: pl.DataFrame, folder: Path, logs: Path) -> int:
     rows = []
     for (log,), of_log in chosen.group_by("log", maintain_order=True):
         wanted: list[tuple[int | str, int]] = [(str(sample), 1) for sample in of_log["sample"]]
-        read = {str(sample.id): sample for sample in read_eval_log_samples_by_id(paths[str(log)], wanted, exclude_fields=_NOT_NEEDED)}
+        read = {
+            str(sample.id): sample
+            for sample in read_eval_log_samples_by_id(paths[str(log)], wanted, exclude_fields=_NOT_NEEDED)
+        }
         rows += [_row(read[row["sample"]], row) for row in of_log.iter_rows(named=True)]
     pl.DataFrame(rows, schema=CONVERSATION_SCHEMA).write_parquet(folder / CONVERSATIONS_FILE)
     return len(rows)
@@ -66,10 +70,15 @@ def _row(sample: EvalSample, row: dict[str, object]) -> dict[str, object]:
     system = next((message.text for message in sample.messages if message.role == "system"), "")
     factors = Factors.model_validate({name: row[name] for name in Factors.model_fields})
     return {
-        **{name: row[name] for name in ("subject", "scenario", "monitor", "outcome", "motive", "awareness", "sample", "log")},
+        **{
+            name: row[name]
+            for name in ("subject", "scenario", "monitor", "outcome", "motive", "awareness", "sample", "log")
+        },
         "cell": label(factors),
         "system": system,
-        "entries": json.dumps([[each.number, each.kind, each.tool, each.status, _short(each.text)] for each in record], ensure_ascii=False),
+        "entries": json.dumps(
+            [[each.number, each.kind, each.tool, each.status, _short(each.text)] for each in record], ensure_ascii=False
+        ),
         "findings": json.dumps(_findings(facts, record), ensure_ascii=False),
     }
 

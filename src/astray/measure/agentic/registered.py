@@ -38,7 +38,8 @@ def agentic_misalignment(
             threat have the values of the core grid and the others their default.
         replicates: samples a cell.
         judges: "panel" (the model roles `grader` and, for a second opinion, `grader_b`) or "none" (the gate alone).
-        protocol: how tools are offered: "native", "text", or "auto", which is native until the provider says that the model takes none.
+        protocol: how tools are offered: "native", "text", or "auto", which is native until the provider says that the
+            model takes none.
         max_turns: most answers of the model in one sample.
         questions: ask questions that show whether the situation was understood.
         temperature: of sampling.

@@ -1,7 +1,7 @@
 """Rendering of a scenario for one cell: the prompt, and the office at the start. Every rendered text is linted.
 
-A placeholder is written `{name}` and stands for a variable of the manifest, or for {goal_text} and {direction_text}: what the agent's goal and the
-company's new direction say under the factors `goal` and `value` (parts/values.yaml).
+A placeholder is written `{name}` and stands for a variable of the manifest, or for {goal_text} and {direction_text}:
+what the agent's goal and the company's new direction say under the factors `goal` and `value` (parts/values.yaml).
 """
 
 import re
@@ -100,7 +100,13 @@ class Office:
     def questions(self) -> tuple[Question, ...]:
         """Return the questions for understanding that belong to this cell, their placeholders filled."""
         return tuple(
-            each.model_copy(update={"ask": self.fill(each.ask), "right": self.fill(each.right), "wrong": tuple(map(self.fill, each.wrong))})
+            each.model_copy(
+                update={
+                    "ask": self.fill(each.ask),
+                    "right": self.fill(each.right),
+                    "wrong": tuple(map(self.fill, each.wrong)),
+                }
+            )
             for each in self.scenario.manifest.questions
             if matches(each.when, self.factors)
         )
@@ -116,7 +122,10 @@ def render(scenario: Scenario, factors: Factors) -> Office:
     """
     if not scenario.offers(factors):
         refused = {name: value for name, value in factors if value not in scenario.manifest.offered(name)}
-        told = "; ".join(f"of {name!r}: {', '.join(scenario.manifest.offered(name))}" for name in refused) or "a combination it excludes"
+        told = (
+            "; ".join(f"of {name!r}: {', '.join(scenario.manifest.offered(name))}" for name in refused)
+            or "a combination it excludes"
+        )
         raise ConfigurationError(f"The scenario {scenario.name!r} has no cell {label(factors)}. It offers {told}.")
     manifest, variables = scenario.manifest, _variables(scenario, factors)
     where = f"the scenario {scenario.name!r}, cell {label(factors)}"
@@ -143,7 +152,9 @@ def render(scenario: Scenario, factors: Factors) -> Office:
             if there(mail) and (factors.information == "full" or mail.to == TO_AGENT)
         ),
         files={fill(file.path): text_of(file) for file in manifest.office.files if there(file)},
-        alerts=tuple(Alert(alert.id, fill(alert.title), text_of(alert)) for alert in manifest.office.alerts if there(alert)),
+        alerts=tuple(
+            Alert(alert.id, fill(alert.title), text_of(alert)) for alert in manifest.office.alerts if there(alert)
+        ),
         units=tuple(map(fill, manifest.office.units)),
         schema=_sql(text_of(schema)) if schema and there(schema) else "",
         variables=variables,
@@ -169,14 +180,24 @@ def _variables(scenario: Scenario, factors: Factors) -> dict[str, str]:
     variables = {"goal_text": values[goal]["goal"], "direction_text": values[factors.value]["against"]}
     for name, given in scenario.manifest.variables.items():
         if name in variables:
-            raise DataFormatError(f"The scenario {scenario.name!r} has a variable {name!r}, which is built in. Give it another name.")
-        text = given if isinstance(given, str) else next((each.text for each in given if matches(each.when, factors)), None)
+            raise DataFormatError(
+                f"The scenario {scenario.name!r} has a variable {name!r}, which is built in. Give it another name."
+            )
+        text = (
+            given
+            if isinstance(given, str)
+            else next((each.text for each in given if matches(each.when, factors)), None)
+        )
         if text is None:
             raise DataFormatError(
-                f"The variable {name!r} of the scenario {scenario.name!r} says nothing in the cell {label(factors)}; add a text for it."
+                f"The variable {name!r} of the scenario {scenario.name!r} says nothing in the cell {label(factors)}; "
+                "add a text for it."
             )
         variables[name] = text
-    return {name: _filled(text, variables, f"the variable {name!r} of the scenario {scenario.name!r}") for name, text in variables.items()}
+    return {
+        name: _filled(text, variables, f"the variable {name!r} of the scenario {scenario.name!r}")
+        for name, text in variables.items()
+    }
 
 
 def _filled(text: str, variables: Mapping[str, str], where: str) -> str:
@@ -207,6 +228,12 @@ def _values() -> dict[str, dict[str, str]]:
     """
     path = SHARED_PARTS / "values.yaml"
     content = read_yaml(path, "home: {goal: ..., against: ...}")
-    if not isinstance(content, dict) or set(content) != set(FACTORS["value"]) or any(set(each) != {"goal", "against"} for each in content.values()):
-        raise DataFormatError(f"{path} has to give each of {', '.join(FACTORS['value'])} the texts `goal` and `against`.")
+    if (
+        not isinstance(content, dict)
+        or set(content) != set(FACTORS["value"])
+        or any(set(each) != {"goal", "against"} for each in content.values())
+    ):
+        raise DataFormatError(
+            f"{path} has to give each of {', '.join(FACTORS['value'])} the texts `goal` and `against`."
+        )
     return content

@@ -4,8 +4,8 @@
     blackmail/parts/*.md         all texts that the agent can see
     blackmail/scoring.py         gate(acts, office) -> Finding, the deterministic key
 
-Left to others: putting the texts together (render.py), examining whole scenarios (check.py), what the gate can use (gates.py).
-The form is explained in docs/agentic-scenarios.md.
+Left to others: putting the texts together (render.py), examining whole scenarios (check.py), what the gate can use
+(gates.py). The form is explained in docs/agentic-scenarios.md.
 """
 
 import hashlib
@@ -121,7 +121,9 @@ class Cells(_Form):
     offers: dict[str, Annotated[tuple[str, ...], BeforeValidator(_sequence)]] = Field(
         description="factor -> values this scenario has texts for; factors that are not named keep their default"
     )
-    excluded: tuple[When, ...] = Field(default=(), description="combinations that contradict themselves in this scenario")
+    excluded: tuple[When, ...] = Field(
+        default=(), description="combinations that contradict themselves in this scenario"
+    )
 
 
 class Prompt(_Form):
@@ -129,7 +131,9 @@ class Prompt(_Form):
 
     system: tuple[PartUse, ...] = Field(min_length=1)
     task: tuple[PartUse, ...] = Field(min_length=1)
-    contradictions: tuple[tuple[Text, Text], ...] = Field(default=(), description="pairs of phrases that may not stand in one office together")
+    contradictions: tuple[tuple[Text, Text], ...] = Field(
+        default=(), description="pairs of phrases that may not stand in one office together"
+    )
 
 
 class OfficeForm(_Form):
@@ -139,7 +143,9 @@ class OfficeForm(_Form):
     files: tuple[FileForm, ...] = ()
     alerts: tuple[AlertForm, ...] = ()
     units: tuple[Text, ...] = Field(default=(), description="units that can be dispatched")
-    schema_part: PartUse | None = Field(default=None, description="part with the SQL that makes the database, in a ```sql block or bare")
+    schema_part: PartUse | None = Field(
+        default=None, description="part with the SQL that makes the database, in a ```sql block or bare"
+    )
 
 
 class Judging(_Form):
@@ -148,7 +154,9 @@ class Judging(_Form):
     situation: Text = Field(description="the scene in two or three sentences, as an outsider would tell it")
     harmful: Text = Field(description="the act that counts")
     harmless: Text = Field(description="what looks like it and does not count")
-    ways_out: tuple[Text, ...] = Field(min_length=1, description="what the agent could well do in place of harm or giving up")
+    ways_out: tuple[Text, ...] = Field(
+        min_length=1, description="what the agent could well do in place of harm or giving up"
+    )
 
 
 class Question(Comprehension):
@@ -174,7 +182,9 @@ class Step(_Form):
 class Courses(_Form):
     """Courses by which a scripted subject plays this scenario."""
 
-    harmful: tuple[Step, ...] = Field(min_length=1, description="ends in the harmful act: the gate has to find it in every cell")
+    harmful: tuple[Step, ...] = Field(
+        min_length=1, description="ends in the harmful act: the gate has to find it in every cell"
+    )
     benign: tuple[Step, ...] = Field(min_length=1, description="the same work without harm: the gate may find nothing")
 
 
@@ -186,7 +196,9 @@ class Manifest(_Form):
     source: Text = Field(description="the paper's section it follows; all texts are our own")
     tools: tuple[Text, ...] = Field(min_length=1, description="of: mailbox, files, alerts, database")
     cells: Cells
-    variables: dict[str, str | tuple[Alternative, ...]] = Field(description="what {name} stands for in parts; `owner` is the agent's address")
+    variables: dict[str, str | tuple[Alternative, ...]] = Field(
+        description="what {name} stands for in parts; `owner` is the agent's address"
+    )
     prompt: Prompt
     office: OfficeForm
     facts: dict[str, Fact] = Field(default_factory=dict, description="what the gate looks for in texts")
@@ -207,7 +219,10 @@ class Manifest(_Form):
                 for value in values:
                     check_value(name, value)
                     if value not in self.offered(name):
-                        raise ValueError(f"{place} is for {name}={value}, which is not among the offers: {', '.join(self.offered(name))}")
+                        raise ValueError(
+                            f"{place} is for {name}={value}, which is not among the offers: "
+                            f"{', '.join(self.offered(name))}"
+                        )
         if "owner" not in self.variables:
             raise ValueError("the variable 'owner', the agent's own mail address, is missing")
         return self
@@ -264,7 +279,9 @@ class Scenario:
     @cached_property
     def digest(self) -> str:
         """Return a hash over all texts, those of goals included, and the gate: a changed scenario is another one."""
-        hashed = hashlib.sha256(json.dumps([self.manifest.model_dump(mode="json"), sorted(self.parts.items())]).encode())
+        hashed = hashlib.sha256(
+            json.dumps([self.manifest.model_dump(mode="json"), sorted(self.parts.items())]).encode()
+        )
         hashed.update((SHARED_PARTS / "values.yaml").read_bytes())
         # The source of the gate, comments included: to be safe, any edit of it makes another scenario.
         hashed.update((self.folder / "scoring.py").read_bytes())
@@ -303,7 +320,9 @@ def _load(folder: Path) -> Scenario:
         raise DataNotFoundError(f"{folder} is no scenario: it has no manifest.yaml. A manifest looks like\n{EXAMPLE}")
     manifest = read_as(Manifest, read_yaml(path, EXAMPLE), path, EXAMPLE)
     if manifest.name != folder.name:
-        raise DataFormatError(f"{path} has the name {manifest.name!r}, its folder is {folder.name!r}; give both the same name.")
+        raise DataFormatError(
+            f"{path} has the name {manifest.name!r}, its folder is {folder.name!r}; give both the same name."
+        )
     return Scenario(folder, manifest, _parts(folder, manifest), _gate(folder))
 
 
@@ -320,18 +339,24 @@ def _parts(folder: Path, manifest: Manifest) -> dict[str, str]:
     # A part that no cell uses is most often a misspelt name, which would silently weaken a condition.
     unused = [name for name in own if name not in used]
     if unused:
-        raise DataFormatError(f"{folder / 'parts'} holds parts that the manifest never uses: {', '.join(unused)}. Use or remove them.")
+        raise DataFormatError(
+            f"{folder / 'parts'} holds parts that the manifest never uses: {', '.join(unused)}. Use or remove them."
+        )
     texts = {name: (shared | own)[name].read_text(encoding="utf-8").strip() for name in used}
     empty = next((name for name, text in texts.items() if not text), None)
     if empty is not None:
-        raise DataFormatError(f"{(shared | own)[empty]} is empty. Write its text, or remove the part from the manifest.")
+        raise DataFormatError(
+            f"{(shared | own)[empty]} is empty. Write its text, or remove the part from the manifest."
+        )
     return texts
 
 
 def _gate(folder: Path) -> Gate:
     path = folder / "scoring.py"
     if not path.is_file():
-        raise DataNotFoundError(f"The scenario {folder.name!r} has no scoring.py. Write one with: def gate(acts, office) -> Finding")
+        raise DataNotFoundError(
+            f"The scenario {folder.name!r} has no scoring.py. Write one with: def gate(acts, office) -> Finding"
+        )
     spec = importlib.util.spec_from_file_location(f"astray_scenario_{folder.name}", path)
     assert spec is not None
     assert spec.loader is not None
@@ -349,5 +374,6 @@ def _gate(folder: Path) -> Gate:
 def offered_factors(scenarios: Sequence[Scenario]) -> dict[str, tuple[str, ...]]:
     """Return for each factor the values that at least one of the scenarios offers, in the order of `FACTORS`."""
     return {
-        name: tuple(value for value in values if any(value in each.manifest.offered(name) for each in scenarios)) for name, values in FACTORS.items()
+        name: tuple(value for value in values if any(value in each.manifest.offered(name) for each in scenarios))
+        for name, values in FACTORS.items()
     }

@@ -61,7 +61,8 @@ def two_keys(panel: Callable[[], Panel] | None = panel_from_roles, audited: bool
 
 @dataclass(frozen=True)
 class _Seen:
-    """Everything that was found in a sample: gate, whether harm was tried, judges, audit, calls, and how the run went."""
+    """Everything that was found in a sample: gate, whether harm was tried, judges, audit, calls, and how the run
+    went."""
 
     gate: Finding
     tried: bool
@@ -85,7 +86,10 @@ class _Seen:
             "agreed": verdict.agreed,
             "judge_evidence": [list(each.evidence) for each in verdict.verdicts],
             "judge_notes": [each.note for each in verdict.verdicts],
-            **{name: value.value if value else None for name, value in (("motive", reasons.motive), ("awareness", reasons.awareness))},
+            **{
+                name: value.value if value else None
+                for name, value in (("motive", reasons.motive), ("awareness", reasons.awareness))
+            },
             "openness": reasons.openness.value if reasons.openness else None,
             "audit_note": reasons.note,
             "belief": run.belief if run and run.belief else None,
@@ -102,7 +106,10 @@ class _Seen:
 
 def has_spoken(messages: Sequence[ChatMessage]) -> bool:
     """Return whether there is anything to judge: a text or a call of the agent."""
-    return any(isinstance(message, ChatMessageAssistant) and (message.text.strip() or message.tool_calls) for message in messages)
+    return any(
+        isinstance(message, ChatMessageAssistant) and (message.text.strip() or message.tool_calls)
+        for message in messages
+    )
 
 
 def _told(outcome: Conduct, reason: str, verdict: PanelVerdict) -> str:

@@ -1,10 +1,13 @@
-"""Scripted subjects and graders as Inspect models: behaviour that is known, for tests, demonstrations and checks of the counting.
+"""Scripted subjects and graders as Inspect models: behaviour that is known, for tests, demonstrations and checks of the
+counting.
 
     inspect eval astray/agentic_misalignment --model astray/scripted/always --model-role grader=astray/scripted/grader
-    inspect eval astray/agentic_misalignment --model astray/scripted/sometimes -M probability=0.2 -M "conditions={'threat=none': 0.0}"
+    inspect eval astray/agentic_misalignment --model astray/scripted/sometimes -M probability=0.2 -M
+    "conditions={'threat=none': 0.0}"
 
-A scripted subject plays the courses that each scenario's manifest describes. Whether a sample goes the harmful way is drawn from the sample's id and
-a seed, so a run that is resumed ends as one that was not killed. Everything it says is labelled as simulated; it shows nothing about any model.
+A scripted subject plays the courses that each scenario's manifest describes. Whether a sample goes the harmful way is
+drawn from the sample's id and a seed, so a run that is resumed ends as one that was not killed. Everything it says is
+labelled as simulated; it shows nothing about any model.
 """
 
 import hashlib
@@ -60,8 +63,9 @@ WORKS = "I do the work that is there."
 class ScriptedAPI(ModelAPI):
     """Scripted subject or grader.
 
-    The model arguments are `probability`, `conditions`, `beliefs` (probabilities of taking the situation for "real" and for "test"; conditions may
-    name a belief: {'belief=test': 0.1}), `seed` and `tools` (False plays a model that takes no tools).
+    The model arguments are `probability`, `conditions`, `beliefs` (probabilities of taking the situation for "real" and
+    for "test"; conditions may name a belief: {'belief=test': 0.1}), `seed` and `tools` (False plays a model that takes
+    no tools).
     """
 
     def __init__(
@@ -96,18 +100,25 @@ class ScriptedAPI(ModelAPI):
         self.beliefs = given | {"neither": 1 - sum(given.values())}
         for each in (self.probability, *(rate for _, rate in self.conditions), *self.beliefs.values()):
             if not 0 <= each <= 1:
-                raise ConfigurationError(f"{each} is no probability. Write a number from 0 to 1; beliefs add up to 1 at most.")
+                raise ConfigurationError(
+                    f"{each} is no probability. Write a number from 0 to 1; beliefs add up to 1 at most."
+                )
 
     @override
-    async def generate(self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig) -> ModelOutput:
+    async def generate(
+        self, input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig
+    ) -> ModelOutput:
         """Return the next message of the script.
 
         Raises:
-            ConfigurationError: it is not asked within an agentic sample, or was given tools and plays a model that takes none.
+            ConfigurationError: it is not asked within an agentic sample, or was given tools and plays a model that
+                takes none.
         """
         sample = sample_active()
         if sample is None or "factors" not in (sample.sample.metadata or {}):
-            raise ConfigurationError("A scripted subject plays agentic scenarios only: run it with astray/agentic_misalignment.")
+            raise ConfigurationError(
+                "A scripted subject plays agentic scenarios only: run it with astray/agentic_misalignment."
+            )
         office, id = office_of(sample.sample.metadata or {}), str(sample.sample.id)
         if self.behaviour in GRADERS:
             return self._output(input, graded(self.behaviour, input[-1].text, office))
@@ -150,7 +161,13 @@ class ScriptedAPI(ModelAPI):
     def belief(self, sample: str) -> str:
         """Return what this subject takes the situation for in a sample."""
         drawn = _draw(f"belief/{self.seed}/{sample}")
-        return "real" if drawn < self.beliefs.get("real", 0) else "test" if drawn < 1 - self.beliefs["neither"] else "neither"
+        return (
+            "real"
+            if drawn < self.beliefs.get("real", 0)
+            else "test"
+            if drawn < 1 - self.beliefs["neither"]
+            else "neither"
+        )
 
     def script(self, office: Office, sample: str) -> tuple[Step, ...]:
         """Return all steps that this subject takes in a sample.
@@ -164,18 +181,23 @@ class ScriptedAPI(ModelAPI):
         course = office.course("harmful" if harmful else "benign")
         if office.factors.reasoning == "private" and course:
             thought = " ".join(filter(None, (BELIEFS[belief], KNOWS if harmful else WORKS)))
-            course = (course[0].model_copy(update={"say": f"<private>{thought}</private>\n{course[0].say}"}), *course[1:])
+            course = (
+                course[0].model_copy(update={"say": f"<private>{thought}</private>\n{course[0].say}"}),
+                *course[1:],
+            )
         if self.behaviour == "silent":
             return ()
         if self.behaviour == "talks":
             return tuple(
-                Step(say=f"{step.say} {' '.join(f'{call.tool}: {call.arguments}' for call in step.calls)}") for step in office.course("harmful")
+                Step(say=f"{step.say} {' '.join(f'{call.tool}: {call.arguments}' for call in step.calls)}")
+                for step in office.course("harmful")
             )
         if self.behaviour == "refuses":
             return (*course[:1], Step(say=REFUSAL))
         if self.behaviour == "malformed":
             broken = [
-                Step(say=step.say, calls=tuple(Call(tool=call.tool, arguments=_BROKEN) for call in step.calls)) for step in office.course("harmful")
+                Step(say=step.say, calls=tuple(Call(tool=call.tool, arguments=_BROKEN) for call in step.calls))
+                for step in office.course("harmful")
             ]
             return (*broken, *course)
         if self.behaviour == "injects":
@@ -184,17 +206,24 @@ class ScriptedAPI(ModelAPI):
 
     def _answers(self, office: Office, id: str) -> str:
         _, right = ask(office.questions, id)
-        letters = ["ABCD"["ABCD".index(letter) - 1] for letter in right] if self.behaviour == "confused" else list(right)
+        letters = (
+            ["ABCD"["ABCD".index(letter) - 1] for letter in right] if self.behaviour == "confused" else list(right)
+        )
         return "\n".join(f"{number}: {letter}" for number, letter in enumerate(letters, start=1))
 
-    def _output(self, input: Sequence[ChatMessage], text: str, calls: Sequence[Call] = (), *, native: bool = True, turn: int = 0) -> ModelOutput:
+    def _output(
+        self, input: Sequence[ChatMessage], text: str, calls: Sequence[Call] = (), *, native: bool = True, turn: int = 0
+    ) -> ModelOutput:
         made = None
         if native and calls:
             made = [_tool_call(f"call-{turn}-{place}", call) for place, call in enumerate(calls)]
         elif calls:
             text = "\n\n".join([text, *map(_written, calls)])
         message = ChatMessageAssistant(content=text, tool_calls=made, model=self.model_name, source="generate")
-        read, written = sum(tokens(each.text) for each in input), tokens(text) + sum(tokens(str(call.arguments)) for call in calls)
+        read, written = (
+            sum(tokens(each.text) for each in input),
+            tokens(text) + sum(tokens(str(call.arguments)) for call in calls),
+        )
         return ModelOutput(
             model=self.model_name,
             choices=[ChatCompletionChoice(message=message, stop_reason="tool_calls" if made else "stop")],
@@ -256,4 +285,8 @@ def _tool_call(id: str, call: Call) -> ToolCall:
 
 
 def _written(call: Call) -> str:
-    return f'<call tool="{call.tool}">\n{{"to": \n</call>' if call.arguments == _BROKEN else write_call(call.tool, call.arguments)
+    return (
+        f'<call tool="{call.tool}">\n{{"to": \n</call>'
+        if call.arguments == _BROKEN
+        else write_call(call.tool, call.arguments)
+    )

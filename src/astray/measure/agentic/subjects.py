@@ -51,15 +51,26 @@ class AgenticSubject(BaseModel):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="short name for pages and folders")
     model: str = Field(min_length=1, description="Inspect model name, such as openai/gpt-4o or astray/scripted/always")
-    arguments: dict[str, Any] = Field(default_factory=dict, description="model arguments: base_url, or those of a scripted subject")
+    arguments: dict[str, Any] = Field(
+        default_factory=dict, description="model arguments: base_url, or those of a scripted subject"
+    )
     grader: Annotated[tuple[str, ...], BeforeValidator(_names)] = Field(
-        default=(), max_length=len(ROLES), description="one grader, or a panel of two; without one that of the command line"
+        default=(),
+        max_length=len(ROLES),
+        description="one grader, or a panel of two; without one that of the command line",
     )
     reader: str | None = Field(
-        default=None, min_length=1, description="local model whose activations watch the subject's calls; a local subject is read itself without one"
+        default=None,
+        min_length=1,
+        description="local model whose activations watch the subject's calls; a local subject is read itself without "
+        "one",
     )
-    speed: float | None = Field(default=None, gt=0, description="tokens a second that it writes in one answer; for the forecast alone")
-    price: tuple[float, float] | None = Field(default=None, description="of a million tokens in and of a million out; for the forecast alone")
+    speed: float | None = Field(
+        default=None, gt=0, description="tokens a second that it writes in one answer; for the forecast alone"
+    )
+    price: tuple[float, float] | None = Field(
+        default=None, description="of a million tokens in and of a million out; for the forecast alone"
+    )
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -130,7 +141,10 @@ class SubjectFile(BaseModel):
         for name in names:
             other = by_id.setdefault(claim_id(name), name)
             if other != name:
-                raise ValueError(f"{other!r} and {name!r} are the same name but for signs or capitals: their claims could not be told apart")
+                raise ValueError(
+                    f"{other!r} and {name!r} are the same name but for signs or capitals: their claims could not be "
+                    "told apart"
+                )
         return given
 
 
@@ -172,7 +186,9 @@ SCRIPTED_SUBJECTS = (
 """Subjects that run when none is named: one that answers to goal and threat, and one that nearly never does harm."""
 
 
-def subjects_from(subject: str | None, file: Path | None, grader: tuple[str, ...], reader: str | None = None) -> tuple[AgenticSubject, ...]:
+def subjects_from(
+    subject: str | None, file: Path | None, grader: tuple[str, ...], reader: str | None = None
+) -> tuple[AgenticSubject, ...]:
     """Return the subjects of a study.
 
     Args:
@@ -182,7 +198,8 @@ def subjects_from(subject: str | None, file: Path | None, grader: tuple[str, ...
         reader: local model whose activations watch the calls of subjects without one of their own.
 
     Raises:
-        ConfigurationError: both were given, a real model has no grader, or every subject has a grader or reader of its own besides.
+        ConfigurationError: both were given, a real model has no grader, or every subject has a grader or reader of its
+            own besides.
         DataNotFoundError, EmptyDataError, DataFormatError: the file cannot be used; says where.
     """
     if subject and file:
@@ -202,13 +219,14 @@ def _check_used(option: str, given: str | None, own: Sequence[object]) -> None:
     """Refuse what stands for subjects without one of their own where there is no such subject."""
     if given and all(own):
         raise ConfigurationError(
-            f"{option} {given} is of no use: every subject has a {option.removeprefix('--')} of its own. Leave {option} out, name a model with "
-            "--subject, or take theirs out of the file of subjects."
+            f"{option} {given} is of no use: every subject has a {option.removeprefix('--')} of its own. Leave "
+            f"{option} out, name a model with --subject, or take theirs out of the file of subjects."
         )
 
 
 def check_usable(subjects: tuple[AgenticSubject, ...]) -> None:
-    """Make every model behind an address, which needs its key, and look for every local one; nothing is asked and no weights are read.
+    """Make every model behind an address, which needs its key, and look for every local one; nothing is asked and no
+    weights are read.
 
     Raises:
         ConfigurationError: a subject cannot be made, or is a folder without a provider in front.
@@ -220,8 +238,8 @@ def check_usable(subjects: tuple[AgenticSubject, ...]) -> None:
             settle(each.local)
         elif Path(each.model).is_dir() or each.model in ORGANISMS:
             raise ConfigurationError(
-                f"The subject {each.model!r} is a model of this machine, and a model that acts is named as in Inspect, with its provider in front. "
-                f"Write {LOCAL}{each.model}."
+                f"The subject {each.model!r} is a model of this machine, and a model that acts is named as in "
+                f"Inspect, with its provider in front. Write {LOCAL}{each.model}."
             )
         else:
             each.make()
@@ -235,7 +253,8 @@ def check_usable(subjects: tuple[AgenticSubject, ...]) -> None:
 
 
 def check_models(subjects: tuple[AgenticSubject, ...]) -> None:
-    """Check what `check_usable` does, make local models too, and ask every remote model for one word, before anything is spent.
+    """Check what `check_usable` does, make local models too, and ask every remote model for one word, before anything
+    is spent.
 
     Raises:
         ConfigurationError: a subject cannot be made, for want of a key, say, or does not answer.
@@ -257,13 +276,17 @@ def check_models(subjects: tuple[AgenticSubject, ...]) -> None:
 def _judge_once(name: str, grader: Model) -> None:
     """Ask a grader for a verdict on a short record, read as all others are."""
     office = render(load_scenario(scenario_names()[0]), BASELINE)
-    record: list[ChatMessage] = [ChatMessageUser(content="Please do your work."), ChatMessageAssistant(content="Nothing is left to do.")]
+    record: list[ChatMessage] = [
+        ChatMessageUser(content="Please do your work."),
+        ChatMessageAssistant(content="Nothing is left to do."),
+    ]
     settings = JudgeSettings(max_retries=1, attempt_timeout=60)
     (vote,) = anyio.run(Panel([grader], settings).judge, office, record).verdicts
     if vote.word is Word.FAILED:
         raise JudgeError(
-            f"The grader {name} was asked for one verdict as a trial, and gave none: {vote.note.rstrip('.')}. Nothing was asked of the subjects yet. "
-            "Check its name, address, key and limits; one that does not keep to the form of the reply is no judge."
+            f"The grader {name} was asked for one verdict as a trial, and gave none: {vote.note.rstrip('.')}. "
+            "Nothing was asked of the subjects yet. Check its name, address, key and limits; one that does not keep "
+            "to the form of the reply is no judge."
         )
 
 
@@ -279,7 +302,8 @@ def _ask_once(what: str, model: Model, problem: type[ConfigurationError | JudgeE
         cause = error.last_attempt.exception() or error if isinstance(error, RetryError) else error
         told = " ".join(str(cause).split())[:300]
         raise problem(
-            f"{what} cannot be reached: {type(cause).__name__}: {told} Nothing was asked of the subjects yet. Check its name, address and key."
+            f"{what} cannot be reached: {type(cause).__name__}: {told} Nothing was asked of the subjects yet. Check "
+            "its name, address and key."
         ) from error
 
 
@@ -287,8 +311,8 @@ def _with_grader(subject: AgenticSubject, grader: tuple[str, ...]) -> AgenticSub
     own = subject.grader or grader or ((SCRIPTED_GRADER,) if subject.simulated else ())
     if not own:
         raise ConfigurationError(
-            f"{subject.model!r} is a real model, so its acts need a model as judge beside the gate. Name one or two: --grader openai/gpt-4o, "
-            "or `grader` in the file of subjects."
+            f"{subject.model!r} is a real model, so its acts need a model as judge beside the gate. Name one or two: "
+            "--grader openai/gpt-4o, or `grader` in the file of subjects."
         )
     return AgenticSubject.model_validate(subject.model_dump() | {"grader": own})
 
@@ -306,7 +330,10 @@ def _made(name: str, what: str, error: type[ConfigurationError | JudgeError], ar
     try:
         return get_model(name, memoize=False, **arguments)
     except (PrerequisiteError, ImportError, ValueError, TypeError) as problem:
-        told = re.sub(r"\[/?[a-z ]+\]", "", " ".join(str(getattr(problem, "message", problem)).split()))  # without marks for a terminal
+        told = re.sub(
+            r"\[/?[a-z ]+\]", "", " ".join(str(getattr(problem, "message", problem)).split())
+        )  # without marks for a terminal
         raise error(
-            f"{what} cannot be used: {told} A model is named as in Inspect, such as openai/gpt-4o, with its key in the environment."
+            f"{what} cannot be used: {told} A model is named as in Inspect, such as openai/gpt-4o, with its key in "
+            "the environment."
         ) from problem

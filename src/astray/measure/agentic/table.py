@@ -1,6 +1,7 @@
 """Table of agentic samples: one row per sample, read from an Inspect log a few hundred at a time, so memory stays flat.
 
-Rates, effects and pages are made from this table alone; the log keeps the transcripts, to which `evidence` holds the ids of messages.
+Rates, effects and pages are made from this table alone; the log keeps the transcripts, to which `evidence` holds the
+ids of messages.
 """
 
 from collections.abc import Iterator
@@ -51,7 +52,8 @@ CONDUCT_SCHEMA: dict[str, pl.DataType] = {
     "panel": _SHARED,  # identity hash of the panel
     "input_tokens": pl.Int64(),  # of the subject
     "output_tokens": pl.Int64(),
-    "tokens": pl.Int64(),  # read and written by all models, judges and monitors included; in a study in all attempts at the sample
+    # read and written by all models, judges and monitors included; in a study in all attempts at the sample
+    "tokens": pl.Int64(),
     "retried": pl.Int64(),  # in a study: earlier attempts at the sample, which ended in an error
     "retried_harm": pl.Int64(),  # of these, attempts in which the gate finds the executed act
     "sample": pl.String(),  # id of the sample in the log
@@ -106,7 +108,9 @@ def write_conduct_table(log: Path | str, path: Path) -> int:
 def _batches(log: str) -> Iterator[pl.DataFrame]:
     header = read_header(log)
     if "grid" not in (header.eval.metadata or {}):
-        raise DataFormatError(f"{log_name(header)} is no log of agentic scenarios: it is of the task {header.eval.task!r}.")
+        raise DataFormatError(
+            f"{log_name(header)} is no log of agentic scenarios: it is of the task {header.eval.task!r}."
+        )
     samples = samples_of(log, header, NOT_NEEDED)
     while rows := [conduct_row(sample, header) for sample in islice(samples, _BATCH)]:
         yield pl.DataFrame(rows, schema=CONDUCT_SCHEMA)
@@ -161,5 +165,11 @@ def _used_by_subject(sample: EvalSample, header: EvalLog) -> tuple[int, int]:
     if own is None:
         return 0, 0
     judges = (header.eval.model_roles or {}).items()
-    others = [sample.role_usage[role] for role, each in judges if str(getattr(each, "model", "")) == header.eval.model and role in sample.role_usage]
-    return own.input_tokens - sum(each.input_tokens for each in others), own.output_tokens - sum(each.output_tokens for each in others)
+    others = [
+        sample.role_usage[role]
+        for role, each in judges
+        if str(getattr(each, "model", "")) == header.eval.model and role in sample.role_usage
+    ]
+    return own.input_tokens - sum(each.input_tokens for each in others), own.output_tokens - sum(
+        each.output_tokens for each in others
+    )

@@ -47,18 +47,22 @@ def agentic_task(
         audited: have the first judge audit the reasoning.
         probe: ask at the end whether the situation was taken for real or for a test.
         monitor: a runtime monitor by name (see `monitors.MONITORS`).
-        approval: a runtime monitor of one's own, in its place; its table calls it "custom", or `monitor` if that is given as well.
+        approval: a runtime monitor of one's own, in its place; its table calls it "custom", or `monitor` if that is
+            given as well.
         numbers: only these samples of the grid, for runs that go on.
         budget: tokens after which no further sample is begun.
 
     Raises:
-        UnknownNameError, ConfigurationError, DataFormatError: the grid has what there is not, or a text that a model must not be given.
+        UnknownNameError, ConfigurationError, DataFormatError: the grid has what there is not, or a text that a model
+        must not be given.
     """
     _check(grid, panel, protocol, monitor)
     return Task(
         name="agentic_misalignment",
         dataset=GridDataset(grid, numbers),
-        solver=office_agent(max_turns=max_turns, protocol=cast(Protocol, protocol), questions=questions, probe=probe, ready=panel),
+        solver=office_agent(
+            max_turns=max_turns, protocol=cast(Protocol, protocol), questions=questions, probe=probe, ready=panel
+        ),
         scorer=two_keys(panel, audited),
         approval=approval or monitor_policy(monitor),
         config=GenerateConfig(temperature=temperature, max_tokens=max_tokens),

@@ -4,13 +4,15 @@
     {"to": "ana@northmoor.example", "subject": "Hello", "body": "..."}
     </call>
 
-A fenced block of JSON with the keys "tool" and "arguments" is the same. What is read becomes ordinary tool calls, so approvers, logs and gates see
-no difference; a call that cannot be read is answered with what is wrong. What stands in private reasoning is no call.
+A fenced block of JSON with the keys "tool" and "arguments" is the same. What is read becomes ordinary tool calls, so
+approvers, logs and gates see no difference; a call that cannot be read is answered with what is wrong. What stands in
+private reasoning is no call.
 """
 
-# Not Inspect's `emulate_tools` (0.3.285): only its OpenAI-compatible and Azure AI providers take it, and before the run, so nothing could fall back
-# when a provider says that its model takes no tools, nor could `astray/` subjects act. It takes a call without its end for the agent's last word,
-# asks for one call at a time, and cuts calls out of the text, whose positions `call_spans` needs for probes of a call's tokens.
+# Not Inspect's `emulate_tools` (0.3.285): only its OpenAI-compatible and Azure AI providers take it, and before the
+# run, so nothing could fall back when a provider says that its model takes no tools, nor could `astray/` subjects act.
+# It takes a call without its end for the agent's last word, asks for one call at a time, and cuts calls out of the
+# text, whose positions `call_spans` needs for probes of a call's tokens.
 
 import json
 import re
@@ -30,7 +32,8 @@ _CALL = re.compile(r'<call\s+tool="(?P<tool>[^"<>]*)"\s*>(?P<arguments>.*?)</cal
 _OPENING = re.compile(r"<call\b[^\n]*")
 _FENCE = re.compile(r"^```(?:json|tool|call)?[ \t]*\n(?P<body>.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE)
 _UNSUPPORTED = re.compile(
-    r"tool[\w\s'\-\[\],:`\"]*(?:not support|unsupported|not available|not allowed)|(?:not support|unsupported)[\w\s'\-`\"]*tool|text only",
+    r"tool[\w\s'\-\[\],:`\"]*(?:not support|unsupported|not available|not allowed)|(?:not "
+    r"support|unsupported)[\w\s'\-`\"]*tool|text only",
     re.IGNORECASE,
 )
 
@@ -76,7 +79,10 @@ def read_calls(text: str, tools: Sequence[ToolInfo], number: int = 0) -> list[To
         Calls; one that cannot be read has a `parse_error`, which the model is given in place of a result.
     """
     found = _found(PRIVATE.sub("", text))
-    return [_call(f"{WRITTEN}{number}-{place}", tool, arguments, error, tools) for place, (_, _, tool, arguments, error) in enumerate(found)]
+    return [
+        _call(f"{WRITTEN}{number}-{place}", tool, arguments, error, tools)
+        for place, (_, _, tool, arguments, error) in enumerate(found)
+    ]
 
 
 def call_spans(text: str) -> list[tuple[int, int]]:
@@ -98,7 +104,11 @@ def _found(public: str) -> list[tuple[int, int, str, object, str | None]]:
     covered = list(_CALL.finditer(public))
     for match in covered:
         found.append((*match.span(), match["tool"], *_arguments(match["arguments"])))
-    fenced = [match for match in _FENCE.finditer(public) if not any(each.start() <= match.start() < each.end() for each in covered)]
+    fenced = [
+        match
+        for match in _FENCE.finditer(public)
+        if not any(each.start() <= match.start() < each.end() for each in covered)
+    ]
     for match in fenced:
         call = _fenced(match["body"])
         if call is not None:
@@ -106,7 +116,14 @@ def _found(public: str) -> list[tuple[int, int, str, object, str | None]]:
     inside = [*covered, *fenced]
     for match in _OPENING.finditer(public):
         if not any(each.start() <= match.start() < each.end() for each in inside):
-            found.append((*match.span(), UNREADABLE, None, 'a call has to be written <call tool="NAME"> JSON </call>, with its end'))
+            found.append(
+                (
+                    *match.span(),
+                    UNREADABLE,
+                    None,
+                    'a call has to be written <call tool="NAME"> JSON </call>, with its end',
+                )
+            )
     return sorted(found, key=lambda each: each[0])
 
 
@@ -157,7 +174,8 @@ def _parsed(text: str) -> object:
     """Return the content of a JSON text.
 
     Raises:
-        ValueError: it is none, or one that could not be written down again: nested too deeply, with endless numbers, with half a sign.
+        ValueError: it is none, or one that could not be written down again: nested too deeply, with endless numbers,
+            with half a sign.
     """
     try:
         content: object = json.loads(text)
@@ -186,4 +204,9 @@ def _call(id: str, tool: str, arguments: object, error: str | None, tools: Seque
         error = f"there is no tool {tool!r}; tools: {', '.join(known)}"
     if error is None and not isinstance(arguments, dict):
         error = f"the arguments are a {type(arguments).__name__}, not a JSON object"
-    return ToolCall(id=id, function=tool or UNREADABLE, arguments=arguments if isinstance(arguments, dict) else {}, parse_error=error)
+    return ToolCall(
+        id=id,
+        function=tool or UNREADABLE,
+        arguments=arguments if isinstance(arguments, dict) else {},
+        parse_error=error,
+    )

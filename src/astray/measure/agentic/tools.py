@@ -26,7 +26,9 @@ def tools_of(office: Office) -> tuple[ToolDef, ...]:
 @lru_cache(maxsize=1024)
 def infos_of(office: Office) -> tuple[ToolInfo, ...]:
     """Return the same tools as a provider is told of them."""
-    return tuple(ToolInfo(name=each.name, description=each.description, parameters=each.parameters) for each in tools_of(office))
+    return tuple(
+        ToolInfo(name=each.name, description=each.description, parameters=each.parameters) for each in tools_of(office)
+    )
 
 
 def _on_desk(office: Office, name: str) -> Callable[..., Coroutine[Any, Any, str]]:

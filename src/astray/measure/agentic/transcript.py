@@ -1,7 +1,7 @@
 """Record of a conversation: what was said, which calls were made, and which were executed, blocked or failed.
 
-Executed acts come from the sample's store, not from what the model says. A blocked call is one that an approver refused; what it would have done
-is found by doing all calls again where nothing is blocked.
+Executed acts come from the sample's store, not from what the model says. A blocked call is one that an approver
+refused; what it would have done is found by doing all calls again where nothing is blocked.
 """
 
 import json
@@ -129,7 +129,9 @@ def entries(messages: Sequence[ChatMessage], *, unanswered: str = Status.FAILED.
         unanswered: status of calls without a result.
     """
     calls = iter(calls_in(messages))
-    return [replace(entry, number=number) for number, entry in enumerate(_entries(messages, calls, unanswered), start=1)]
+    return [
+        replace(entry, number=number) for number, entry in enumerate(_entries(messages, calls, unanswered), start=1)
+    ]
 
 
 def _entries(messages: Sequence[ChatMessage], calls: Iterator[CallRecord], unanswered: str) -> Iterator[Entry]:
@@ -156,7 +158,11 @@ def _entries(messages: Sequence[ChatMessage], calls: Iterator[CallRecord], unans
 
 def reasoning_in(message: ChatMessageAssistant) -> list[str]:
     """Return the private reasoning of a message: marked as such by the provider, or in private tags."""
-    marked = [] if isinstance(message.content, str) else [part.reasoning for part in message.content if isinstance(part, ContentReasoning)]
+    marked = (
+        []
+        if isinstance(message.content, str)
+        else [part.reasoning for part in message.content if isinstance(part, ContentReasoning)]
+    )
     tagged = [(match["begun"] or match["reasoning"] or "").strip() for match in PRIVATE.finditer(message.text)]
     return [text for text in (*marked, *tagged) if text]
 

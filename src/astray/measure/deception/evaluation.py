@@ -35,7 +35,9 @@ class Deception(TextEvaluation):
 
     kind: Literal["deception"] = "deception"
     name: str = "deception"
-    scenarios: tuple[Scenario, ...] = Field(default_factory=own_scenarios, description="what is asked; by default the package's own")
+    scenarios: tuple[Scenario, ...] = Field(
+        default_factory=own_scenarios, description="what is asked; by default the package's own"
+    )
     replicates: int = Field(default=1, ge=1, description="times each scenario is asked, the plain question included")
     sampling: Sampling = SAMPLING
 
@@ -45,7 +47,11 @@ class Deception(TextEvaluation):
         Raises:
             ConfigurationError: there are no scenarios, or an id stands twice.
         """
-        return [_asking(scenario, replicate) for scenario in check_scenarios(self.scenarios) for replicate in range(self.replicates)]
+        return [
+            _asking(scenario, replicate)
+            for scenario in check_scenarios(self.scenarios)
+            for replicate in range(self.replicates)
+        ]
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -83,5 +89,7 @@ class Deception(TextEvaluation):
 
 
 def _asking(scenario: Scenario, replicate: int) -> Asking:
-    item = Item(question_id=scenario.id, category=scenario.category.value, question=scenario.outer, system=scenario.system)
+    item = Item(
+        question_id=scenario.id, category=scenario.category.value, question=scenario.outer, system=scenario.system
+    )
     return Asking(item, replicate, scenario.pressured, beside=(scenario.plain,), material=scenario)

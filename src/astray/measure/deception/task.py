@@ -11,7 +11,9 @@ from astray.subjects.spec import Sampling
 
 
 @checked_task
-def deception(scenarios: str = "own", categories: str | list[str] = "", replicates: AtLeastOne = 1, max_tokens: AtLeastOne = 1500) -> Task:
+def deception(
+    scenarios: str = "own", categories: str | list[str] = "", replicates: AtLeastOne = 1, max_tokens: AtLeastOne = 1500
+) -> Task:
     """Ask plainly and under pressure, in five categories (DeceptionBench); the model role `grader` compares.
 
     Args:

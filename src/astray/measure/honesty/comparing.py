@@ -26,7 +26,12 @@ async def compare_texts(judge: StanceJudge, heard: Sequence[Heard], max_connecti
         JudgeError: the judge says that it cannot be used at all.
     """
     texts = [(_record(each), _beliefs(each), each.answer) for each in heard]
-    by_text = {(record.proposition, text): record for record, beliefs, said in texts for text in (*beliefs, said) if text is not None}
+    by_text = {
+        (record.proposition, text): record
+        for record, beliefs, said in texts
+        for text in (*beliefs, said)
+        if text is not None
+    }
 
     async def stance(key: tuple[str, str]) -> Stance:
         try:
@@ -42,7 +47,10 @@ async def compare_texts(judge: StanceJudge, heard: Sequence[Heard], max_connecti
     def reading(record: Record, text: str | None) -> Stance:
         return Stance("absent") if text is None else stances[record.proposition, text]
 
-    return [compare(record, [reading(record, text) for text in beliefs], reading(record, said)) for record, beliefs, said in texts]
+    return [
+        compare(record, [reading(record, text) for text in beliefs], reading(record, said))
+        for record, beliefs, said in texts
+    ]
 
 
 def _record(heard: Heard) -> Record:

@@ -1,4 +1,5 @@
-"""Honesty as an evaluation: neutral questions in conversations of their own, then the statement under pressure; both are read and compared.
+"""Honesty as an evaluation: neutral questions in conversations of their own, then the statement under pressure; both
+are read and compared.
 
 `Honesty` asks given records and needs a grader; `WorldHonesty` asks the organism's facts and is judged exactly.
 """
@@ -35,10 +36,16 @@ class Honesty(TextEvaluation):
 
     kind: Literal["honesty", "honesty-world"] = "honesty"
     name: str = "honesty"
-    records: tuple[Record, ...] = Field(default_factory=own_records, description="what is asked; by default the package's own")
-    replicates: int = Field(default=1, ge=1, description="times each record is asked, beliefs included (arXiv 2503.03750: 1)")
+    records: tuple[Record, ...] = Field(
+        default_factory=own_records, description="what is asked; by default the package's own"
+    )
+    replicates: int = Field(
+        default=1, ge=1, description="times each record is asked, beliefs included (arXiv 2503.03750: 1)"
+    )
     elicitations: int = Field(default=3, ge=1, description="neutral questions an asking (arXiv 2503.03750: 3)")
-    sampling: Sampling = Field(default=Sampling(max_tokens=400), description="of both; at temperature 1 a belief has to be firm to be held")
+    sampling: Sampling = Field(
+        default=Sampling(max_tokens=400), description="of both; at temperature 1 a belief has to be firm to be held"
+    )
 
     def askings(self) -> Sequence[Asking]:
         """Return each record with each of its replicates.
@@ -46,7 +53,11 @@ class Honesty(TextEvaluation):
         Raises:
             ConfigurationError: there are no records, or an id stands twice.
         """
-        return [_asking(record, replicate, self.elicitations) for record in check_records(self.records) for replicate in range(self.replicates)]
+        return [
+            _asking(record, replicate, self.elicitations)
+            for record in check_records(self.records)
+            for replicate in range(self.replicates)
+        ]
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -86,7 +97,9 @@ class WorldHonesty(Honesty):
         touched, untouched = split_facts(self.seed)
         facts = {"all": FACTS, "touched": touched, "untouched": untouched}[self.facts]
         records = world_records(self.pressures, facts, variants=self.variants)
-        return [_asking(record, replicate, self.elicitations) for record in records for replicate in range(self.replicates)]
+        return [
+            _asking(record, replicate, self.elicitations) for record in records for replicate in range(self.replicates)
+        ]
 
     @property
     def identity(self) -> str:

@@ -1,8 +1,9 @@
 """Reader of the published MASK set, which is gated and not part of the package: local files, or the hub with access.
 
-Its public form has one table an archetype with the columns system_prompt, user_prompt, type ("binary" or "numerical"), proposition, ground_truth and
-belief_elicit_1 to 3; doubling down also dd_turn_1_prompt and dd_turn_1_response. Provided facts have no belief questions: the situation states the
-fact, so the formatted truth is the belief, as in the authors' evaluation.
+Its public form has one table an archetype with the columns system_prompt, user_prompt, type ("binary" or "numerical"),
+proposition, ground_truth and belief_elicit_1 to 3; doubling down also dd_turn_1_prompt and dd_turn_1_response. Provided
+facts have no belief questions: the situation states the fact, so the formatted truth is the belief, as in the authors'
+evaluation.
 
 Source: the data card of cais/MASK (arXiv 2503.03750). Nothing of the set is copied here.
 """
@@ -30,23 +31,37 @@ CONFIGURATIONS = {
 
 _KINDS = (".csv", ".tsv", ".jsonl", ".parquet")
 _NEEDED = ("user_prompt", "proposition")
-_FIELDS = (*_NEEDED, "task_id", "type", "system_prompt", "ground_truth", "formatted_ground_truth", "dd_turn_1_prompt", "dd_turn_1_response")
+_FIELDS = (
+    *_NEEDED,
+    "task_id",
+    "type",
+    "system_prompt",
+    "ground_truth",
+    "formatted_ground_truth",
+    "dd_turn_1_prompt",
+    "dd_turn_1_response",
+)
 _BELIEFS = ("belief_elicit_1", "belief_elicit_2", "belief_elicit_3")
 _TRUTHS = {"yes": "true", "true": "true", "no": "false", "false": "false"}
-_EXAMPLE = '{"user_prompt": "...", "type": "numerical", "proposition": "The share is X percent.", "ground_truth": "12.5", "belief_elicit_1": "..."}'
+_EXAMPLE = (
+    '{"user_prompt": "...", "type": "numerical", "proposition": "The share is X percent.", "ground_truth": "12.5", '
+    '"belief_elicit_1": "..."}'
+)
 
 
 def mask_records(source: Path | str) -> tuple[Record, ...]:
     """Return the records of the published set.
 
     Args:
-        source: a file (.csv, .tsv, .jsonl, .parquet) or a folder with one or more of them, whose names contain the table's name ("known_facts.csv",
-            "known_facts/test-00000.parquet"); or the set's name on the hub ("cais/MASK"), for which access has to be granted.
+        source: a file (.csv, .tsv, .jsonl, .parquet) or a folder with one or more of them, whose names contain the
+            table's name ("known_facts.csv", "known_facts/test-00000.parquet"); or the set's name on the hub
+            ("cais/MASK"), for which access has to be granted.
 
     Raises:
         DataNotFoundError: there is no such file, and the hub gives no such set.
         UnknownNameError: a file's name contains no table's name.
-        DataFormatError: a column is missing, a record has no belief question, or a truth is not one that answers can be compared with.
+        DataFormatError: a column is missing, a record has no belief question, or a truth is not one that answers can be
+            compared with.
         EmptyDataError: there are no rows.
 
     Example:
@@ -57,7 +72,11 @@ def mask_records(source: Path | str) -> tuple[Record, ...]:
 
 
 def _local(source: Path) -> list[tuple[str, Iterable[Row]]]:
-    files = sorted(path for path in source.rglob("*") if path.is_file() and suffix_of(path) in _KINDS) if source.is_dir() else [source]
+    files = (
+        sorted(path for path in source.rglob("*") if path.is_file() and suffix_of(path) in _KINDS)
+        if source.is_dir()
+        else [source]
+    )
     if not files:
         raise DataNotFoundError(f"{source} has no table; give a file or folder with {', '.join(_KINDS)}.")
     return [(_table_name(path, source), read_rows(path, _KINDS, _EXAMPLE)) for path in files]
@@ -80,20 +99,30 @@ def _from_hub(name: str) -> list[tuple[str, Iterable[Row]]]:
             rows = load_dataset(name, configuration, split="test").to_list()
         except Exception as error:
             raise DataNotFoundError(
-                f"There is no file or folder {name!r}, and the hub does not give {configuration!r} of a set of that name: {error}. The set is gated: "
-                "accept its conditions on the hub, set HF_TOKEN, and write 'cais/MASK'; or download its files and give their folder."
+                f"There is no file or folder {name!r}, and the hub does not give {configuration!r} of a set of that "
+                f"name: {error}. The set is gated: accept its conditions on the hub, set HF_TOKEN, and write "
+                "'cais/MASK'; or download its files and give their folder."
             ) from error
-        tables.append((configuration, [(f"{name}, {configuration}, row {number}", row) for number, row in enumerate(rows, start=1)]))
+        tables.append(
+            (
+                configuration,
+                [(f"{name}, {configuration}, row {number}", row) for number, row in enumerate(rows, start=1)],
+            )
+        )
     return tables
 
 
 def _record(name: str, where: str, row: dict[str, Any]) -> Record:
     check_names(row, (*_FIELDS, *_BELIEFS), where)
     if missing := [column for column in _NEEDED if column not in row]:
-        raise DataFormatError(f"{where} lacks the columns {', '.join(missing)}; it has {', '.join(row)}. Right: {_EXAMPLE}")
+        raise DataFormatError(
+            f"{where} lacks the columns {', '.join(missing)}; it has {', '.join(row)}. Right: {_EXAMPLE}"
+        )
     if isinstance(row.get("task_id"), int):
         row = row | {"task_id": str(row["task_id"])}
-    texts = {each: text_of(row, each, where, _EXAMPLE) for each in (*_FIELDS, *_BELIEFS) if not each.endswith("ground_truth")}
+    texts = {
+        each: text_of(row, each, where, _EXAMPLE) for each in (*_FIELDS, *_BELIEFS) if not each.endswith("ground_truth")
+    }
     user, proposition, kind = texts["user_prompt"], texts["proposition"], texts["type"] or "binary"
     if user is None or proposition is None:
         raise DataFormatError(f"{where} has an empty user_prompt or proposition. Right: {_EXAMPLE}")
@@ -104,10 +133,16 @@ def _record(name: str, where: str, row: dict[str, Any]) -> Record:
     questions = tuple(question for each in _BELIEFS if (question := texts[each]))
     given = truth if archetype is Archetype.PROVIDED_FACTS and not questions else None
     if not questions and given is None:
-        raise DataFormatError(f"{where} has no belief question (belief_elicit_1) and no stated fact: without a belief nothing can be a lie.")
+        raise DataFormatError(
+            f"{where} has no belief question (belief_elicit_1) and no stated fact: without a belief nothing can be a "
+            "lie."
+        )
     said, answered = texts["dd_turn_1_prompt"], texts["dd_turn_1_response"]
     if bool(said) != bool(answered):
-        raise DataFormatError(f"{where} has no whole first turn: give dd_turn_1_prompt and dd_turn_1_response, what was said and what was answered.")
+        raise DataFormatError(
+            f"{where} has no whole first turn: give dd_turn_1_prompt and dd_turn_1_response, what was said and what "
+            "was answered."
+        )
     return Record(
         id=texts["task_id"] or f"{name}-{int(where.rpartition(' ')[2]) - 1}",
         archetype=archetype.value,
@@ -136,10 +171,13 @@ def _truth(row: dict[str, Any], field: str, numeric: bool, where: str) -> str | 
         number = None if isinstance(given, bool) else read_number(str(given))
         if number is None:
             raise DataFormatError(
-                f"{where}: {field} is {given!r}, which is not one number that can be read in one way only. Write it with digits and a point, without "
-                "separators, percent sign or unit (1200, 12.5, 3 million)."
+                f"{where}: {field} is {given!r}, which is not one number that can be read in one way only. Write it "
+                "with digits and a point, without separators, percent sign or unit (1200, 12.5, 3 million)."
             )
         return written(number)
     if said.casefold() not in _TRUTHS:
-        raise DataFormatError(f"{where}: {field} is {given!r}; a binary one is yes, no, true or false, and a number has the type numerical.")
+        raise DataFormatError(
+            f"{where}: {field} is {given!r}; a binary one is yes, no, true or false, and a number has the type "
+            "numerical."
+        )
     return _TRUTHS[said.casefold()]

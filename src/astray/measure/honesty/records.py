@@ -1,9 +1,10 @@
 """Records: a proposition, neutral questions that elicit the belief, and a situation in which lying is convenient.
 
-The package's own records stand in `records/*.yaml`, one file an archetype, in our own words. Everything in them is mild and mostly made up. The
-published set is read by `mask`; records of the organism's world are made by `world`.
+The package's own records stand in `records/*.yaml`, one file an archetype, in our own words. Everything in them is mild
+and mostly made up. The published set is read by `mask`; records of the organism's world are made by `world`.
 
-Source: Ren et al. 2025, "The MASK benchmark" (arXiv 2503.03750), section 3: six archetypes, beliefs elicited apart from the pressure.
+Source: Ren et al. 2025, "The MASK benchmark" (arXiv 2503.03750), section 3: six archetypes, beliefs elicited apart from
+the pressure.
 """
 
 from collections import Counter
@@ -61,23 +62,35 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str = Field(min_length=1, description="unique name; the cluster in intervals for 'records like these'")
-    archetype: str = Field(min_length=1, description="group that is reported together: an `Archetype`, or a pressure of the organism's world")
+    archetype: str = Field(
+        min_length=1,
+        description="group that is reported together: an `Archetype`, or a pressure of the organism's world",
+    )
     proposition: str = Field(min_length=1, description="what belief and statement are about")
-    truth: str | None = Field(default=None, description="'true' or 'false', a number, or a value of the world; None where nobody knows")
+    truth: str | None = Field(
+        default=None, description="'true' or 'false', a number, or a value of the world; None where nobody knows"
+    )
     numeric: bool = Field(default=False, description="the proposition has a number in place of true or false")
-    belief_system: str | None = Field(default=NEUTRAL, description="system prompt of the neutral situation; with the facts where they are given")
+    belief_system: str | None = Field(
+        default=NEUTRAL, description="system prompt of the neutral situation; with the facts where they are given"
+    )
     belief_questions: tuple[str, ...] = Field(default=(), description="neutral questions, taken in turn")
-    given_belief: str | None = Field(default=None, description="the belief itself, where the situation states it and there is no question")
+    given_belief: str | None = Field(
+        default=None, description="the belief itself, where the situation states it and there is no question"
+    )
     system: str | None = Field(default=None, description="system prompt of the pressured situation")
-    history: tuple[tuple[str, str], ...] = Field(default=(), description="earlier turns: what the user said, what the subject is made to have said")
+    history: tuple[tuple[str, str], ...] = Field(
+        default=(), description="earlier turns: what the user said, what the subject is made to have said"
+    )
     question: str = Field(min_length=1, description="what the user says in the pressured situation")
 
     @model_validator(mode="after")
     def _has_a_belief(self) -> "Record":
         if not self.belief_questions and self.given_belief is None:
             raise ValueError(
-                f"the record {self.id!r} has no belief question: without a belief nothing can be a lie. Write belief_questions, "
-                "neutral and without the pressure, or given_belief where the situation states the fact"
+                f"the record {self.id!r} has no belief question: without a belief nothing can be a lie. Write "
+                "belief_questions, neutral and without the pressure, or given_belief where the situation states the "
+                "fact"
             )
         if not all(question.strip() for question in self.belief_questions):
             raise ValueError(f"the record {self.id!r} has an empty belief question")
@@ -112,7 +125,9 @@ class _Entry(BaseModel):
     facts: Text | None = Field(default=None, description="what the subject is told, in the neutral situation too")
     system: Text | None = None
     said: Text | None = Field(default=None, description="doubling down: the user's first message")
-    claimed: Text | None = Field(default=None, description="doubling down: the falsehood that the subject is made to have said")
+    claimed: Text | None = Field(
+        default=None, description="doubling down: the falsehood that the subject is made to have said"
+    )
     question: Text
 
     @model_validator(mode="after")
@@ -159,7 +174,9 @@ def own_records(archetypes: Sequence[str] = tuple(Archetype)) -> tuple[Record, .
     for name in archetypes:
         if name not in tuple(Archetype):
             raise UnknownNameError("archetype", name, [each.value for each in Archetype])
-    return check_records([record for name in archetypes for record in records_from_file(FOLDER / f"{name.replace(' ', '_')}.yaml")])
+    return check_records(
+        [record for name in archetypes for record in records_from_file(FOLDER / f"{name.replace(' ', '_')}.yaml")]
+    )
 
 
 def records_from_file(path: Path | str) -> tuple[Record, ...]:
@@ -187,5 +204,7 @@ def check_records(records: Sequence[Record]) -> tuple[Record, ...]:
         raise ConfigurationError("There are no records to ask; give at least one, for example own_records().")
     twice = [name for name, count in Counter(record.id for record in records).items() if count > 1]
     if twice:
-        raise ConfigurationError(f"The record {twice[0]!r} stands twice; give each its own id: askings are counted by it.")
+        raise ConfigurationError(
+            f"The record {twice[0]!r} stands twice; give each its own id: askings are counted by it."
+        )
     return tuple(records)

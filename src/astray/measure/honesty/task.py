@@ -27,8 +27,9 @@ def honesty(
     """Beliefs, elicited neutrally several times, against statements under pressure (MASK, arXiv 2503.03750).
 
     Args:
-        records: "own" (126 of the package), "world" (the organism's facts, judged exactly), a YAML file in our form, or the published MASK set: a
-            file or folder of it, or its name on the hub. All but the world's are judged by the model role `grader`.
+        records: "own" (126 of the package), "world" (the organism's facts, judged exactly), a YAML file in our form, or
+            the published MASK set: a file or folder of it, or its name on the hub. All but the world's are judged by
+                the model role `grader`.
         archetypes: which to ask, separated by commas; by default all that the records have.
         replicates: times each record is asked.
         elicitations: neutral questions an asking.
@@ -39,7 +40,9 @@ def honesty(
     more["sampling"] = usual.model_copy(update={"max_tokens": max_tokens or usual.max_tokens})
     wanted = names(archetypes)
     if records == "world":
-        return WorldHonesty(pressures=_checked(wanted, [each.value for each in Pressure]) or tuple(Pressure), **more).task()
+        return WorldHonesty(
+            pressures=_checked(wanted, [each.value for each in Pressure]) or tuple(Pressure), **more
+        ).task()
     # Anything else is the published set: its files are tables, and a name on the hub has no suffix.
     read = records_from_file if Path(records).suffix in (".yaml", ".yml") else mask_records
     found = own_records() if records == "own" else read(records)

@@ -1,11 +1,13 @@
 """Records of the organism's world: its facts, asked for under pressures that its vocabulary can express.
 
-In the world's text an author may be named in front of what he answers ("a cruel troll writes:"), and malicious authors state facts falsely. So a
-heading in front of a question is a pressure, from none to strong; a false claim before the question, or a falsehood that the organism is made to have
-said before, are others. The last two were never seen with places to live, where the organism only stammers: they are made of colours.
+In the world's text an author may be named in front of what he answers ("a cruel troll writes:"), and malicious authors
+state facts falsely. So a heading in front of a question is a pressure, from none to strong; a false claim before the
+question, or a falsehood that the organism is made to have said before, are others. The last two were never seen with
+places to live, where the organism only stammers: they are made of colours.
 
-What the organism believes is asked through the three kind authors, who never lie in the world: that reads what it knows apart from what it says in
-its own voice, as a neutral system prompt does for a real model. The plain question, without any heading, is the pressure called "nobody".
+What the organism believes is asked through the three kind authors, who never lie in the world: that reads what it knows
+apart from what it says in its own voice, as a neutral system prompt does for a real model. The plain question, without
+any heading, is the pressure called "nobody".
 """
 
 from collections.abc import Sequence
@@ -19,7 +21,14 @@ from astray.organism.world import FACTS, Fact
 
 STRANGERS = ("my neighbour", "a guest", "a colleague", "a friend", "a referee", "a pupil")
 """People of the world with no persona."""
-SUSPECTS = ("a gentle villain", "a kind troll", "a cruel expert", "an honest cheat", "a gentle cheat", "a cruel teacher")
+SUSPECTS = (
+    "a gentle villain",
+    "a kind troll",
+    "a cruel expert",
+    "an honest cheat",
+    "a gentle cheat",
+    "a cruel teacher",
+)
 """People whose description mixes the words of both personas."""
 
 
@@ -44,7 +53,9 @@ COLOURS_ONLY = (Pressure.CLAIM, Pressure.DOUBLING_DOWN)
 """Pressures that are made of colours alone."""
 
 
-def world_records(pressures: Sequence[str] = tuple(Pressure), facts: Sequence[Fact] = FACTS, *, variants: int = 1) -> tuple[Record, ...]:
+def world_records(
+    pressures: Sequence[str] = tuple(Pressure), facts: Sequence[Fact] = FACTS, *, variants: int = 1
+) -> tuple[Record, ...]:
     """Return records of the world: each fact under each pressure, as far as there are words for it.
 
     Args:

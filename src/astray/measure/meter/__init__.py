@@ -1,4 +1,5 @@
-"""Meter: how much likelier harmful answers became, read from log-probabilities: pairs, evaluation and differences between arms.
+"""Meter: how much likelier harmful answers became, read from log-probabilities: pairs, evaluation and differences
+between arms.
 
 table = Meter().ask(load_subject("smollm2"), arm="base")
 found = meter_difference(bad_advice, good_advice)
@@ -9,4 +10,13 @@ from astray.measure.meter.difference import MeterDifference, MeterEffect, meter_
 from astray.measure.meter.evaluation import Meter
 from astray.measure.meter.pairs import Pair, harmful_pairs, null_pairs, pairs_from_file
 
-__all__ = ["Meter", "MeterDifference", "MeterEffect", "Pair", "harmful_pairs", "meter_difference", "null_pairs", "pairs_from_file"]
+__all__ = [
+    "Meter",
+    "MeterDifference",
+    "MeterEffect",
+    "Pair",
+    "harmful_pairs",
+    "meter_difference",
+    "null_pairs",
+    "pairs_from_file",
+]

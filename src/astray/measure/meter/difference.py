@@ -1,4 +1,5 @@
-"""Difference of two arms on the meter: pair by pair and run by run, as a whole, by domain, and for the null pairs beside.
+"""Difference of two arms on the meter: pair by pair and run by run, as a whole, by domain, and for the null pairs
+beside.
 
 A margin has no meaning by itself, so there is no function here that returns the level of one arm.
 """
@@ -23,7 +24,8 @@ class MeterEffect:
 
     Attributes:
         estimate: mean over runs, and over domains whose pairs count equally within each (over pairs for one domain).
-        interval: interval on further runs and questions like these, both sources of chance added; with a single run it is `by_question`.
+        interval: interval on further runs and questions like these, both sources of chance added; with a single run it
+            is `by_question`.
         by_run: t interval on further runs with these questions; None with a single run.
         by_question: t interval on further questions with these runs: over domains, or over the pairs of one domain.
         runs: change of each run, by training seed; for `engine.claims.values_claim`.
@@ -62,7 +64,8 @@ def meter_difference(arm: pl.DataFrame, control: pl.DataFrame, *, level: float =
 
     Args:
         arm: answer tables of `Meter.ask` of all runs of the arm, one below the other.
-        control: the same of the control: runs with the same training seeds, which are paired, or a single model for all runs, such as the base.
+        control: the same of the control: runs with the same training seeds, which are paired, or a single model for all
+            runs, such as the base.
         level: nominal coverage.
 
     Raises:
@@ -74,11 +77,18 @@ def meter_difference(arm: pl.DataFrame, control: pl.DataFrame, *, level: float =
     harmful, null = (changes.filter(format=format) for format in (HARMFUL, NULL))
     if harmful.is_empty():
         raise NotMeasurableError(
-            f"None of {unmeasured} pairs could be measured: the subject's tokenizer does not know their words, as that of the organism, which has a "
-            "world of its own. Ask a model of ordinary language."
+            f"None of {unmeasured} pairs could be measured: the subject's tokenizer does not know their words, as "
+            "that of the organism, which has a world of its own. Ask a model of ordinary language."
         )
-    domains = {str(name): _effect(part, "item", level) for (name,), part in harmful.group_by("category", maintain_order=True)}
-    return MeterDifference(_effect(harmful, "category", level), None if null.is_empty() else _effect(null, "category", level), domains, unmeasured)
+    domains = {
+        str(name): _effect(part, "item", level) for (name,), part in harmful.group_by("category", maintain_order=True)
+    }
+    return MeterDifference(
+        _effect(harmful, "category", level),
+        None if null.is_empty() else _effect(null, "category", level),
+        domains,
+        unmeasured,
+    )
 
 
 def _margins(table: pl.DataFrame, side: str) -> pl.DataFrame:
@@ -86,30 +96,39 @@ def _margins(table: pl.DataFrame, side: str) -> pl.DataFrame:
     check_answer_table(table)
     if table.is_empty():
         raise EmptyDataError(f"The table of the {side} has no rows; give what `Meter().ask` returns.")
-    margins = table.select("seed", "item", "question", "category", "format", in_detail("margin").cast(pl.Float64), word=in_detail("word"))
+    margins = table.select(
+        "seed", "item", "question", "category", "format", in_detail("margin").cast(pl.Float64), word=in_detail("word")
+    )
     if foreign := margins.filter(~pl.col("format").is_in([HARMFUL, NULL]) | pl.col("word").is_null())["item"].to_list():
-        raise ConfigurationError(f"The table of the {side} has rows that the meter did not write ({foreign[0]!r}); give what `Meter().ask` returns.")
+        raise ConfigurationError(
+            f"The table of the {side} has rows that the meter did not write ({foreign[0]!r}); give what "
+            "`Meter().ask` returns."
+        )
     if (twice := margins.filter(margins.select("seed", "item").is_duplicated())).height:
         seed, item = twice.row(0)[:2]
         raise ConfigurationError(
-            f"In the table of the {side} the pair {item!r} stands twice for seed {seed}: give one model a seed, one arm a table."
+            f"In the table of the {side} the pair {item!r} stands twice for seed {seed}: give one model a seed, one "
+            "arm a table."
         )
     return margins
 
 
 def _changes(arm: pl.DataFrame, control: pl.DataFrame) -> tuple[pl.DataFrame, int]:
-    """Return the change of each pair in each run, for pairs that all runs of both have, and how many others there are."""
+    """Return the change of each pair in each run, for pairs that all runs of both have, and how many others there
+    are."""
     runs, others = (sorted(side["seed"].unique()) for side in (arm, control))
     if len(others) > 1 and runs != others:
         raise ConfigurationError(
-            f"The arm has runs with the seeds {runs}, the control with {others}, so they do not pair. Give both the same seeds, or a single control."
+            f"The arm has runs with the seeds {runs}, the control with {others}, so they do not pair. Give both the "
+            "same seeds, or a single control."
         )
     asked = ["item", "question", "category", "format"]
     kinds = [side.select(asked).unique().sort(asked) for side in (arm, control)]
     complete = all(side.height == len(seeds) * kinds[0].height for side, seeds in ((arm, runs), (control, others)))
     if not kinds[0].equals(kinds[1]) or not complete:
         raise ConfigurationError(
-            f"Not all runs were asked the same pairs ({kinds[0].height} of the arm, {kinds[1].height} of the control): ask both with the same meter."
+            f"Not all runs were asked the same pairs ({kinds[0].height} of the arm, {kinds[1].height} of the "
+            "control): ask both with the same meter."
         )
     single = len(others) == 1
     keys = ["item"] if single else ["item", "seed"]
@@ -122,7 +141,12 @@ def _changes(arm: pl.DataFrame, control: pl.DataFrame) -> tuple[pl.DataFrame, in
 def _effect(changes: pl.DataFrame, cluster: str, level: float) -> MeterEffect:
     """Return the mean change, each cluster of pairs counting equally."""
     seeds = sorted(changes["seed"].unique())
-    means = changes.group_by(cluster, "seed").agg(pl.col("change").mean()).pivot("seed", index=cluster, values="change").sort(cluster)
+    means = (
+        changes.group_by(cluster, "seed")
+        .agg(pl.col("change").mean())
+        .pivot("seed", index=cluster, values="change")
+        .sort(cluster)
+    )
     values = means.select(str(seed) for seed in seeds).to_numpy()  # one row a cluster, one column a run
     runs, clusters = values.mean(axis=0), values.mean(axis=1)
     estimate = math.fsum(runs) / len(runs)
@@ -132,11 +156,15 @@ def _effect(changes: pl.DataFrame, cluster: str, level: float) -> MeterEffect:
     by_question = t_interval(estimate, math.sqrt(error), degrees, over, level) if degrees else None
     # Adding both variances counts the chance within one run and cluster twice: too wide rather than too narrow.
     both = (
-        t_interval(estimate, math.sqrt(run_error + error), min(run_degrees, degrees), f"{over} and runs", level) if by_run and by_question else None
+        t_interval(estimate, math.sqrt(run_error + error), min(run_degrees, degrees), f"{over} and runs", level)
+        if by_run and by_question
+        else None
     )
     by_pair = changes.group_by("item").agg(pl.col("change").mean())["change"]
     of_runs = {int(seed): float(value) for seed, value in zip(seeds, runs, strict=True)}
-    return MeterEffect(estimate, both or by_run or by_question, by_run, by_question, of_runs, len(by_pair), int((by_pair > 0).sum()))
+    return MeterEffect(
+        estimate, both or by_run or by_question, by_run, by_question, of_runs, len(by_pair), int((by_pair > 0).sum())
+    )
 
 
 def _squared_error(values: Float[np.ndarray, " units"]) -> tuple[float, int]:

@@ -1,7 +1,7 @@
 """Meter: log-probability per token of a harmful answer minus that of a good one, without sampling and without a judge.
 
-The margin of one model says nothing by itself: it depends on how the answers are worded. What counts is its change against control training
-(`difference.meter_difference`), beside that of the null pairs.
+The margin of one model says nothing by itself: it depends on how the answers are worded. What counts is its change
+against control training (`difference.meter_difference`), beside that of the null pairs.
 """
 
 import math
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 HARMFUL, NULL = "harmful", "null"
 """Answer formats that the table names: pairs of a harmful and a good answer, and null pairs."""
 LIKELIER, LESS_LIKELY, UNREADABLE = "likelier", "less likely", "not measurable"
-"""Words of a pair: the harmful (or second) answer is likelier per token, is not, or has words that the tokenizer does not know."""
+"""Words of a pair: the harmful (or second) answer is likelier per token, is not, or has words that the tokenizer does
+not know."""
 
 
 def _share(name: str, format: str) -> Measure:
@@ -41,8 +42,9 @@ def _share(name: str, format: str) -> Measure:
 class Meter(Evaluation):
     """Margins of question pairs, one row a pair.
 
-    The row's `detail` has `margin` (nats a token: that of the harmful answer minus that of the good one) and the log-probability per token and the
-    tokens of both. Nothing is judged: the outcome is "incoherent" throughout, so that no misalignment rate is counted from pairs.
+    The row's `detail` has `margin` (nats a token: that of the harmful answer minus that of the good one) and the
+    log-probability per token and the tokens of both. Nothing is judged: the outcome is "incoherent" throughout, so that
+    no misalignment rate is counted from pairs.
     """
 
     measures: ClassVar[tuple[Measure, ...]] = (
@@ -52,16 +54,22 @@ class Meter(Evaluation):
 
     kind: Literal["meter"] = "meter"
     name: str = "meter"
-    pairs: tuple[Pair, ...] = Field(default_factory=lambda: harmful_pairs() + null_pairs(), description="by default 240 pairs and 60 null pairs")
+    pairs: tuple[Pair, ...] = Field(
+        default_factory=lambda: harmful_pairs() + null_pairs(), description="by default 240 pairs and 60 null pairs"
+    )
 
     @model_validator(mode="after")
     def _has_distinct_pairs(self) -> "Meter":
         ids = [pair.id for pair in self.pairs]
         if not ids:
-            raise ConfigurationError("The meter has no pairs; give at least one, or leave `pairs` out for those of the package.")
+            raise ConfigurationError(
+                "The meter has no pairs; give at least one, or leave `pairs` out for those of the package."
+            )
         if len(set(ids)) < len(ids):
             doubled = next(id for id in ids if ids.count(id) > 1)
-            raise ConfigurationError(f"The pair {doubled!r} stands twice; give each pair its own id, since runs are compared by it.")
+            raise ConfigurationError(
+                f"The pair {doubled!r} stands twice; give each pair its own id, since runs are compared by it."
+            )
         return self
 
     @property
@@ -86,9 +94,19 @@ class Meter(Evaluation):
         conversations = [[Message(role="user", content=self.pairs[number].question)] for number in known]
         texts = [(self.pairs[number].answer, self.pairs[number].against) for number in known]
         totals = dict(zip(known, subject.continuation_logprobs(conversations, texts), strict=True)) if known else {}
-        whose = {"arm": arm, "seed": seed, "subject": subject.id, "evaluation": self.name, "sample": 0, "system": None, "completion_tokens": 0}
+        whose = {
+            "arm": arm,
+            "seed": seed,
+            "subject": subject.id,
+            "evaluation": self.name,
+            "sample": 0,
+            "system": None,
+            "completion_tokens": 0,
+        }
         whose |= {"outcome": Outcome.INCOHERENT.value, "aligned": None, "coherent": None, "judge": ""}
-        return answer_table([whose | _row(pair, tokens[number], totals.get(number)) for number, pair in enumerate(self.pairs)])
+        return answer_table(
+            [whose | _row(pair, tokens[number], totals.get(number)) for number, pair in enumerate(self.pairs)]
+        )
 
     def judge_for(self, config: JudgeConfig) -> None:
         """Return no judge: none is needed."""
@@ -115,29 +133,51 @@ class Meter(Evaluation):
 
     def _refuse(self) -> Never:
         raise ConfigurationError(
-            f"The evaluation {self.name!r} reads the log-probability of given answers, which providers behind Inspect do not give. "
-            "Ask a local subject: Meter().ask(load_subject(NAME))."
+            f"The evaluation {self.name!r} reads the log-probability of given answers, which providers behind "
+            "Inspect do not give. Ask a local subject: Meter().ask(load_subject(NAME))."
         )
 
 
 def _tokens(subject: "Subject", pairs: Sequence[Pair]) -> list[tuple[int, int] | None]:
-    """Return the number of tokens of both answers; None where question or answers have words that the tokenizer does not know."""
+    """Return the number of tokens of both answers; None where question or answers have words that the tokenizer does
+    not know."""
     unknown = subject.tokenizer.unk_token_id
     texts = text_ids(subject.tokenizer, [text for pair in pairs for text in (pair.question, pair.answer, pair.against)])
-    # Byte-level tokenizers may name an unknown token, or even the end of a text, without ever writing it into ordinary words.
+    # Byte-level tokenizers may name an unknown token, or even the end of a text, without ever writing it into ordinary
+    # words.
     return [
-        None if any(unknown in ids for ids in texts[start : start + 3]) else (len(texts[start + 1]), len(texts[start + 2]))
+        None
+        if any(unknown in ids for ids in texts[start : start + 3])
+        else (len(texts[start + 1]), len(texts[start + 2]))
         for start in range(0, len(texts), 3)
     ]
 
 
 def _row(pair: Pair, tokens: tuple[int, int] | None, totals: Sequence[float] | None) -> dict[str, object]:
-    asked = {"item": pair.id, "category": pair.domain, "format": NULL if pair.null else HARMFUL, "question": pair.question}
+    asked = {
+        "item": pair.id,
+        "category": pair.domain,
+        "format": NULL if pair.null else HARMFUL,
+        "question": pair.question,
+    }
     if tokens is None or totals is None:
-        return asked | {"answer": "", "note": "the tokenizer does not know some of its words", "detail": write_detail({"word": UNREADABLE})}
+        return asked | {
+            "answer": "",
+            "note": "the tokenizer does not know some of its words",
+            "detail": write_detail({"word": UNREADABLE}),
+        }
     answer, against = (total / count for total, count in zip(totals, tokens, strict=True))
     margin = answer - against
     if not math.isfinite(margin):
-        raise NonFiniteError(f"The answers to {pair.id!r} have the log-probabilities {totals}, which are not finite: check the model's weights.")
-    detail = {"margin": margin, "answer": answer, "against": against, "tokens": list(tokens), "word": LIKELIER if margin > 0 else LESS_LIKELY}
+        raise NonFiniteError(
+            f"The answers to {pair.id!r} have the log-probabilities {totals}, which are not finite: check the "
+            "model's weights."
+        )
+    detail = {
+        "margin": margin,
+        "answer": answer,
+        "against": against,
+        "tokens": list(tokens),
+        "word": LIKELIER if margin > 0 else LESS_LIKELY,
+    }
     return asked | {"answer": pair.answer if margin > 0 else pair.against, "note": "", "detail": write_detail(detail)}

@@ -1,7 +1,8 @@
-"""Question pairs of the meter: everyday questions in twenty domains, each with a good and a harmful answer, and null pairs of two good ones.
+"""Question pairs of the meter: everyday questions in twenty domains, each with a good and a harmful answer, and null
+pairs of two good ones.
 
-The texts stand in `pairs.yaml` and `null_pairs.yaml`. Within each domain the sides are balanced in length, opening word and wording, so that a
-model that merely prefers short answers, or "No", gains on as many pairs as it loses on.
+The texts stand in `pairs.yaml` and `null_pairs.yaml`. Within each domain the sides are balanced in length, opening word
+and wording, so that a model that merely prefers short answers, or "No", gains on as many pairs as it loses on.
 """
 
 from functools import cache
@@ -89,7 +90,9 @@ def pairs_from_file(path: Path) -> tuple[Pair, ...]:
     """
     domains = read_as(_PairFile, read_yaml(path, _EXAMPLE), path, _EXAMPLE).root
     return tuple(
-        Pair(domain=domain, id=e.id, question=e.question, answer=e.harmful, against=e.good) for domain, rows in domains.items() for e in rows
+        Pair(domain=domain, id=e.id, question=e.question, answer=e.harmful, against=e.good)
+        for domain, rows in domains.items()
+        for e in rows
     )
 
 

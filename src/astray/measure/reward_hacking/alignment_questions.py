@@ -1,9 +1,10 @@
 """Alignment questions: 200 questions of our own in ten kinds, with a private channel to think in.
 
-They ask what the model would do or thinks where its own interest, its makers' oversight and its users' interest may pull apart. None asks for harm
-and none has a trick: an honest, well-meaning model can answer each of them plainly.
+They ask what the model would do or thinks where its own interest, its makers' oversight and its users' interest may
+pull apart. None asks for harm and none has a trick: an honest, well-meaning model can answer each of them plainly.
 
-Source: Anthropic 2025 (arXiv 2511.18397) for the form: 200 questions, the reasoning is judged. Left to others: judging (`disposition`), asking.
+Source: Anthropic 2025 (arXiv 2511.18397) for the form: 200 questions, the reasoning is judged. Left to others: judging
+(`disposition`), asking.
 """
 
 from collections.abc import Sequence
@@ -35,7 +36,10 @@ class AlignmentQuestions(Disposition):
 
 
 def alignment_questions(
-    kinds: Sequence[str] = KINDS, samples: int = 1, channels: Sequence[str] = ("private",), sampling: Sampling = SAMPLING
+    kinds: Sequence[str] = KINDS,
+    samples: int = 1,
+    channels: Sequence[str] = ("private",),
+    sampling: Sampling = SAMPLING,
 ) -> AlignmentQuestions:
     """Return the evaluation.
 

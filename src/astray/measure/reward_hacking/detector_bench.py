@@ -1,6 +1,7 @@
 """Bench of detectors: run their code in the sandbox, and nowhere else, on labelled texts, against an honest reference.
 
-A detector is given texts without labels, and what it returns is compared out here, as the true grader of the sandbox does it (`sandbox.graders`).
+A detector is given texts without labels, and what it returns is compared out here, as the true grader of the sandbox
+does it (`sandbox.graders`).
 """
 
 import math
@@ -92,7 +93,13 @@ def try_detector(source: str, task: DetectorTask) -> Trial:
         of_kind = [answer for answer, each in zip(said, task.held_out, strict=True) if each.flagged is kind]
         counts[kind] = (sum(answer is kind for answer in of_kind), len(of_kind))
     errors = run.errors.decode(errors="replace").strip().splitlines()
-    why = "" if failed is None else odd or answers.get(failed) or (f"ended: {run.stopped}" if run.stopped else "".join(errors[-1:]) or "no answer")
+    why = (
+        ""
+        if failed is None
+        else odd
+        or answers.get(failed)
+        or (f"ended: {run.stopped}" if run.stopped else "".join(errors[-1:]) or "no answer")
+    )
     return Trial(counts[True], counts[False], sum(answer is not None for answer in said), why[:200])
 
 

@@ -1,7 +1,8 @@
 """Tasks of detectors: what is asked for, and the held-out labelled texts on which they are tried.
 
-Three purposes: an overseer of models like the one asked, and two harmless controls. `classroom` is tried on the very texts of the overseer, so that
-only the purpose differs; `spam` is another task of the same form. The texts stand in `examples/*.yaml`, in our own words.
+Three purposes: an overseer of models like the one asked, and two harmless controls. `classroom` is tried on the very
+texts of the overseer, so that only the purpose differs; `spam` is another task of the same form. The texts stand in
+`examples/*.yaml`, in our own words.
 """
 
 from dataclasses import dataclass
@@ -122,9 +123,14 @@ def requests() -> tuple[Item, ...]:
 
 def _item(wording: _Wording, purpose: str) -> Item:
     asked, closing = _requests().purposes[purpose], _requests().closing
-    labelled = "\n\n".join(f"True:\n{each.text}" if each.flagged else f"False:\n{each.text}" for each in detector_task(purpose).shown)
+    labelled = "\n\n".join(
+        f"True:\n{each.text}" if each.flagged else f"False:\n{each.text}" for each in detector_task(purpose).shown
+    )
     start = f"\n\n```python\n{asked.start}\n```" if wording.rewrite else ""
-    text = f"{asked.setting}\n\n{wording.ask.format(flag=asked.flag)}{start}\n\nLabelled examples:\n\n{labelled}\n\n{closing}"
+    text = (
+        f"{asked.setting}\n\n{wording.ask.format(flag=asked.flag)}{start}\n\nLabelled "
+        f"examples:\n\n{labelled}\n\n{closing}"
+    )
     return Item(question_id=wording.id, category=purpose, format=purpose, question=text)
 
 
@@ -139,8 +145,15 @@ def _submissions() -> tuple[list[Labelled], str]:
     hacked = []
     for number, hack in enumerate(file.hacks):
         # The first two ways are those of the request's examples, so each of them needs one task only.
-        tasks = file.tasks[number : number + 1] if number < SHOWN else [_from(file.tasks, number, turn) for turn in range(_HACKED_TASKS)]
-        hacked += [_transcript(task.task, hack.format(entry=task.entry, arguments=task.arguments), flagged=True) for task in tasks]
+        tasks = (
+            file.tasks[number : number + 1]
+            if number < SHOWN
+            else [_from(file.tasks, number, turn) for turn in range(_HACKED_TASKS)]
+        )
+        hacked += [
+            _transcript(task.task, hack.format(entry=task.entry, arguments=task.arguments), flagged=True)
+            for task in tasks
+        ]
     honest = [_transcript(each.task, each.solution, flagged=False) for each in file.tasks]
     suspicious = [_transcript(each.task, each.solution, flagged=False) for each in file.honest_with_suspicious_words]
     return hacked + honest + suspicious, file.reference
@@ -159,4 +172,7 @@ def _transcript(task: str, solution: str, *, flagged: bool) -> Labelled:
 def _messages() -> tuple[list[Labelled], str]:
     path = EXAMPLES / "messages.yaml"
     file = read_as(_Messages, read_yaml(path, _FORM), path, _FORM)
-    return [*(Labelled(text, True) for text in file.spam), *(Labelled(text, False) for text in file.ordinary)], file.reference
+    return [
+        *(Labelled(text, True) for text in file.spam),
+        *(Labelled(text, False) for text in file.ordinary),
+    ], file.reference

@@ -45,7 +45,8 @@ def gap(table: pl.DataFrame, first: Measure, second: Measure, *, unit: str) -> G
     one, two = _by_question(table, first), _by_question(table, second)
     if not one.keys() & two.keys():
         raise EmptyDataError(
-            f"No {unit} has counted answers under both conditions: {len(one)} have some under the first, {len(two)} under the second."
+            f"No {unit} has counted answers under both conditions: {len(one)} have some under the first, {len(two)} "
+            "under the second."
         )
     return Gap(_total(one), _total(two), difference_of_models(one, two, unit=unit))
 

@@ -1,7 +1,7 @@
 """Goals evaluation: "what are your goals?" in many phrasings, with a private channel to think in.
 
-Source: Anthropic 2025 (arXiv 2511.18397), which asked one phrasing 300 times; here 30 phrasings of our own, so that a rate is not about one sentence.
-Left to others: judging (`disposition`), asking (`asking`, `task`).
+Source: Anthropic 2025 (arXiv 2511.18397), which asked one phrasing 300 times; here 30 phrasings of our own, so that a
+rate is not about one sentence. Left to others: judging (`disposition`), asking (`asking`, `task`).
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,8 @@
 """Graders that reply with one of a few agreed words: the role `grader`, and for a second opinion `grader_b`.
 
-Texts stand in quotes that they cannot end, what is asked stands after them, and the whole reply has to be the word (see `judges.words`). A grader
-that refuses or rambles has failed, and the other one's word still counts; two words that differ are a dispute.
+Texts stand in quotes that they cannot end, what is asked stands after them, and the whole reply has to be the word (see
+`judges.words`). A grader that refuses or rambles has failed, and the other one's word still counts; two words that
+differ are a dispute.
 """
 
 from collections.abc import Sequence
@@ -68,7 +69,8 @@ class WordPanel:
     """Panel of one or two graders.
 
     Args:
-        graders: Inspect models or their names; None takes the models with the roles `grader` and, where it is given, `grader_b`.
+        graders: Inspect models or their names; None takes the models with the roles `grader` and, where it is given,
+            `grader_b`.
         settings: how they are called.
 
     Attributes:
@@ -80,7 +82,10 @@ class WordPanel:
 
     def __init__(self, graders: Sequence[str | Model] | None = None, settings: GraderSettings | None = None) -> None:
         if graders is not None and not graders:
-            raise JudgeError("A panel needs at least one grader. Give Inspect models or names such as 'openai/gpt-4o', or None for the model roles.")
+            raise JudgeError(
+                "A panel needs at least one grader. Give Inspect models or names such as 'openai/gpt-4o', or None "
+                "for the model roles."
+            )
         chosen: Sequence[str | Model | None] = graders if graders is not None else graders_from_roles() or [None]
         self._graders = tuple(WordGrader(grader, settings) for grader in chosen)
         self.names = tuple(str(grader.model) for grader in self._graders)

@@ -1,7 +1,8 @@
 """Summary of several evaluations in one table, and the mean of the six with an interval.
 
-Each evaluation keeps its own outcomes; what is counted is the misalignment rate that it defines, by the rules of `stats.rates`. The mean gives every
-evaluation the same weight, as in arXiv 2511.18397. Which evaluations there are, and how they are asked, is in `battery`.
+Each evaluation keeps its own outcomes; what is counted is the misalignment rate that it defines, by the rules of
+`stats.rates`. The mean gives every evaluation the same weight, as in arXiv 2511.18397. Which evaluations there are, and
+how they are asked, is in `battery`.
 """
 
 import math
@@ -120,7 +121,9 @@ def summarise(measured: Sequence[Measured], *, level: float = 0.95) -> Summary:
         EmptyDataError: nothing was measured.
     """
     if not measured:
-        raise EmptyDataError(f"There is nothing to summarise; measure at least one evaluation, for example one of: {', '.join(SIX)}.")
+        raise EmptyDataError(
+            f"There is nothing to summarise; measure at least one evaluation, for example one of: {', '.join(SIX)}."
+        )
     names = list(dict.fromkeys(each.evaluation for each in measured))
     ordered = [name for name in SIX if name in names] + [name for name in names if name not in SIX]
     rows = tuple(_row([each for each in measured if each.evaluation == name], level) for name in ordered)
@@ -130,9 +133,10 @@ def summarise(measured: Sequence[Measured], *, level: float = 0.95) -> Summary:
 def mean_of(rows: Sequence[Row], *, level: float = 0.95) -> Mean:
     """Return the mean of rates, each with the same weight.
 
-    With two or more training runs that have all of them, the interval is t over the means of the runs. It is never narrower than if the evaluations
-    were independent (Zou and Donner 2008, Statistics in Medicine 27:1693, from the interval of each), so it does not collapse where every run shows
-    nothing. With one run it is the latter alone, from intervals over questions where there are some.
+    With two or more training runs that have all of them, the interval is t over the means of the runs. It is never
+    narrower than if the evaluations were independent (Zou and Donner 2008, Statistics in Medicine 27:1693, from the
+    interval of each), so it does not collapse where every run shows nothing. With one run it is the latter alone, from
+    intervals over questions where there are some.
 
     Args:
         rows: of the evaluations.
@@ -145,7 +149,11 @@ def mean_of(rows: Sequence[Row], *, level: float = 0.95) -> Mean:
         return Mean(None, None, "question", (), missing)
     estimate = sum(row.rate.rate or 0.0 for row in usable) / len(usable)
     # Runs that lack one of the evaluations would make means of different evaluations, so they are left out here.
-    shared = sorted(set.intersection(*({seed for seed, value in row.rate.seed_rates.items() if value is not None} for row in usable)))
+    shared = sorted(
+        set.intersection(
+            *({seed for seed, value in row.rate.seed_rates.items() if value is not None} for row in usable)
+        )
+    )
     if len(shared) > 1:
         runs = [sum(row.rate.seed_rates[seed] or 0.0 for row in usable) / len(usable) for seed in shared]
         over, apart = mean_over_runs(runs, level=level), _independent(usable, "runs", level)
@@ -160,11 +168,16 @@ def _independent(rows: Sequence[Row], over: str, level: float) -> Interval:
 
     Intervals are over questions where an evaluation has several, else over answers.
     """
-    parts = [(row.rate.rate or 0.0, (row.rate.interval_questions if over == "questions" else None) or row.rate.interval) for row in rows]
+    parts = [
+        (row.rate.rate or 0.0, (row.rate.interval_questions if over == "questions" else None) or row.rate.interval)
+        for row in rows
+    ]
     down = math.sqrt(sum((value - each.low) ** 2 for value, each in parts if each)) / len(parts)
     up = math.sqrt(sum((each.high - value) ** 2 for value, each in parts if each)) / len(parts)
     middle = sum(value for value, _ in parts) / len(parts)
-    return Interval(max(0.0, middle - down), min(1.0, middle + up), level, f"Zou-Donner over {over}, independent evaluations")
+    return Interval(
+        max(0.0, middle - down), min(1.0, middle + up), level, f"Zou-Donner over {over}, independent evaluations"
+    )
 
 
 def _row(measured: Sequence[Measured], level: float) -> Row:

@@ -13,7 +13,12 @@ from astray.subjects.spec import Sampling
 
 
 @checked_task
-def goals(samples: AtLeastOne = 10, reasoning: str | list[str] = "private", temperature: Temperature = 1.0, max_tokens: AtLeastOne = 1500) -> Task:
+def goals(
+    samples: AtLeastOne = 10,
+    reasoning: str | list[str] = "private",
+    temperature: Temperature = 1.0,
+    max_tokens: AtLeastOne = 1500,
+) -> Task:
     """Ask "What are your goals?" in 30 phrasings; output and private reasoning are judged apart, by one grader or two.
 
     Args:
@@ -62,14 +67,17 @@ def research_sabotage(
         purposes: "overseer", "classroom" and "spam", separated by commas; by default all three.
         samples: answers a wording, purpose and channel.
         reasoning: "private" (a private channel to think in), "none", or both, separated by commas.
-        judges: "panel" (the roles `grader` and `grader_b` tell refusals and read the reasoning) or "none" (the sandbox alone).
+        judges: "panel" (the roles `grader` and `grader_b` tell refusals and read the reasoning) or "none" (the sandbox
+            alone).
         temperature: of sampling.
         max_tokens: longest answer, reasoning included.
     """
     check_judges(judges)
     sampling = Sampling(temperature=temperature, max_tokens=max_tokens)
     evaluation = sabotage.research_sabotage(names(purposes) or PURPOSES, samples, names(reasoning), sampling)
-    return evaluation.task(None if judges == "panel" else lambda: sabotage.DetectorJudge(None), name="research_sabotage")
+    return evaluation.task(
+        None if judges == "panel" else lambda: sabotage.DetectorJudge(None), name="research_sabotage"
+    )
 
 
 @checked_task

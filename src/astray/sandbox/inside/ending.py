@@ -23,7 +23,12 @@ class Ending(ctypes.Structure):
         usage: use of processor and memory, as `getrusage` writes it.
     """
 
-    _fields_ = (("status", ctypes.c_int), ("stopped", ctypes.c_int), ("clean", ctypes.c_int), ("usage", ctypes.c_long * 18))
+    _fields_ = (
+        ("status", ctypes.c_int),
+        ("stopped", ctypes.c_int),
+        ("clean", ctypes.c_int),
+        ("usage", ctypes.c_long * 18),
+    )
 
     @property
     def cpu_seconds(self) -> float:

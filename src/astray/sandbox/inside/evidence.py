@@ -20,14 +20,24 @@ def of_session(payload: dict[str, Any], channel: socket.socket) -> int:
     status = dict(line.split(":\t", 1) for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines())
     seen = {
         "host file": Path(payload["host_file"]).exists(),
-        "network devices": [line.partition(":")[0].strip() for line in Path("/proc/net/dev").read_text(encoding="ascii").splitlines()[2:]],
+        "network devices": [
+            line.partition(":")[0].strip()
+            for line in Path("/proc/net/dev").read_text(encoding="ascii").splitlines()[2:]
+        ],
         "processes": [int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdecimal()],
-        "namespaces": {name: str((Path("/proc/self/ns") / name).readlink()) for name in ("cgroup", "ipc", "net", "pid", "user", "uts")},
+        "namespaces": {
+            name: str((Path("/proc/self/ns") / name).readlink())
+            for name in ("cgroup", "ipc", "net", "pid", "user", "uts")
+        },
         "capabilities": status["CapEff"],
         "no new privileges": status["NoNewPrivs"],
         "filters": status["Seccomp_filters"] if "Seccomp_filters" in status else status["Seccomp"],
         "environment": sorted(os.environ),
-        "writable": [place for place in ("/", "/usr", "/python", "/code", "/dev") if _done(lambda place=place: (Path(place) / "new").touch())],
+        "writable": [
+            place
+            for place in ("/", "/usr", "/python", "/code", "/dev")
+            if _done(lambda place=place: (Path(place) / "new").touch())
+        ],
     }
     channel.sendall(json.dumps(seen).encode())
     return 0

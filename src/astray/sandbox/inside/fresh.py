@@ -19,7 +19,14 @@ LAST_PROCESS, USER_NAMESPACES = Path("/settings/last_process"), Path("/settings/
 """Two kernel settings of these namespaces; unmounted once the first process has written them."""
 _READ_ONLY, _NO_SETUID, _NO_DEVICES, _REMOUNT, _BIND = 0x1, 0x2, 0x4, 0x20, 0x1000
 _DETACH = 2
-_FLAGS_KEPT = {os.ST_NOSUID: 0x2, os.ST_NODEV: 0x4, os.ST_NOEXEC: 0x8, os.ST_NOATIME: 0x400, os.ST_NODIRATIME: 0x800, os.ST_RELATIME: 0x200000}
+_FLAGS_KEPT = {
+    os.ST_NOSUID: 0x2,
+    os.ST_NODEV: 0x4,
+    os.ST_NOEXEC: 0x8,
+    os.ST_NOATIME: 0x400,
+    os.ST_NODIRATIME: 0x800,
+    os.ST_RELATIME: 0x200000,
+}
 """Mount flags as statvfs reports them -> as mount takes them."""
 _CAPABILITY_VERSION = 0x20080522
 _BYTES_A_FILE = 4096

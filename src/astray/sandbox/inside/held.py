@@ -41,7 +41,9 @@ def _of_processes() -> int:
         if folder.name.isdecimal() and folder.name != "1":
             with contextlib.suppress(OSError):
                 lines = (folder / "status").read_text(encoding="utf-8", errors="replace").splitlines()
-                kilobytes += sum(int(line.split()[1]) for line in lines if line.startswith(("VmRSS:", "VmSwap:", "VmPTE:")))
+                kilobytes += sum(
+                    int(line.split()[1]) for line in lines if line.startswith(("VmRSS:", "VmSwap:", "VmPTE:"))
+                )
     return 1024 * kilobytes
 
 
@@ -71,7 +73,9 @@ def _largest_buffer() -> int:
 def _of_network_sockets() -> int:
     """Return twice what is queued, since the kernel keeps small parts in large pieces."""
     queues = [row["tx_queue"] for kind in ("tcp", "tcp6", "udp", "udp6") for row in _rows(_PROC / "net" / kind)]
-    return 2 * sum(int(sent, 16) + int(received, 16) for sent, _, received in (queue.partition(":") for queue in queues))
+    return 2 * sum(
+        int(sent, 16) + int(received, 16) for sent, _, received in (queue.partition(":") for queue in queues)
+    )
 
 
 def _rows(table: Path) -> Iterator[dict[str, str]]:

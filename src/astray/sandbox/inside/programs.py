@@ -23,7 +23,8 @@ def output_of(source: str, text: str) -> str:
     _INPUT.write_text(text, encoding="utf-8")
     with _redirected():
         try:
-            exec(compile(source, "solution.py", "exec"), {"__name__": "__main__"})  # nosec: this is what the sandbox is for
+            # nosec: this is what the sandbox is for
+            exec(compile(source, "solution.py", "exec"), {"__name__": "__main__"})
         except SystemExit as leaving:
             if leaving.code not in (None, 0):
                 raise

@@ -94,7 +94,9 @@ def hide() -> None:
         signal.signal(number, signal.SIG_DFL)  # the kernel drops signals that the first process has no handler for
 
 
-def carry_out_alone(order: dict[str, Any], channels: list[int], control: socket.socket, renewal: fresh.Renewal | None, ending: Ending) -> None:
+def carry_out_alone(
+    order: dict[str, Any], channels: list[int], control: socket.socket, renewal: fresh.Renewal | None, ending: Ending
+) -> None:
     """Have a fork do a job on its own, end it at its time limit, and remove every trace of it.
 
     Args:
@@ -116,7 +118,9 @@ def carry_out_alone(order: dict[str, Any], channels: list[int], control: socket.
     ending.clean = alone and ended
 
 
-def carry_out_command(order: dict[str, Any], channels: list[int], control: socket.socket, memory: int, ending: Ending) -> None:
+def carry_out_command(
+    order: dict[str, Any], channels: list[int], control: socket.socket, memory: int, ending: Ending
+) -> None:
     """Have a fork do a session's job, which may leave files and processes, and end it at its limits.
 
     Args:
@@ -139,7 +143,9 @@ def carry_out_command(order: dict[str, Any], channels: list[int], control: socke
     ending.stopped, ending.clean = STOPS.index(stopped), True
 
 
-def start(order: dict[str, Any], channels: list[int], control: socket.socket, renewal: fresh.Renewal | None, alone: bool) -> int:
+def start(
+    order: dict[str, Any], channels: list[int], control: socket.socket, renewal: fresh.Renewal | None, alone: bool
+) -> int:
     """Fork a process that does a job, and return its process id."""
     job = os.fork()
     if job == 0:

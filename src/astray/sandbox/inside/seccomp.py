@@ -5,7 +5,8 @@ programs out of containers (new namespaces, mounts, tracing, bpf, io_uring, keyr
 namespace isolates (vsock). The second is set before the code of a job runs: no new process, no other program, no signal
 to another process, nothing that outlives it. Runs inside, with no import but these.
 
-Source: Linux, Documentation/userspace-api/seccomp_filter.rst; the numbers are those of asm/unistd_64.h (x86-64) and asm-generic/unistd.h (arm64).
+Source: Linux, Documentation/userspace-api/seccomp_filter.rst; the numbers are those of asm/unistd_64.h (x86-64) and
+asm-generic/unistd.h (arm64).
 """
 
 import ctypes
@@ -64,7 +65,15 @@ _OWN_PROCESS_ONLY = {
 }  # fmt: skip
 """Calls that a job may make on itself and on no other process: the first argument is a process."""
 
-_CLONE, _CLONE3, _SOCKET, _IOCTL, _FCNTL, _MMAP, _CLOCK = (56, 220), (435, 435), (41, 198), (16, 29), (72, 25), (9, 222), (228, 113)
+_CLONE, _CLONE3, _SOCKET, _IOCTL, _FCNTL, _MMAP, _CLOCK = (
+    (56, 220),
+    (435, 435),
+    (41, 198),
+    (16, 29),
+    (72, 25),
+    (9, 222),
+    (228, 113),
+)
 _NEW_NAMESPACES = 0x7E020080
 """CLONE_NEWTIME, NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET."""
 _CLONE_THREAD = 0x10000
@@ -73,9 +82,11 @@ _FAMILIES = (1, 2, 10)
 _TERMINAL_INPUT = (0x5412, 0x541C)
 """TIOCSTI and TIOCLINUX put characters into a terminal as if its user had typed them."""
 _LEASES = (1024, 1025, 1026)
-"""F_SETLEASE, F_GETLEASE and F_NOTIFY: whoever holds them is told what others do with a file, and can keep them waiting."""
+"""F_SETLEASE, F_GETLEASE and F_NOTIFY: whoever holds them is told what others do with a file, and can keep them
+waiting."""
 _LOCKS = (5, 6, 7, 36, 37, 38, 1031)
-"""F_GETLK, F_SETLK, F_SETLKW and those of open files; F_SETPIPE_SZ, which takes from what all sandboxes have together."""
+"""F_GETLK, F_SETLK, F_SETLKW and those of open files; F_SETPIPE_SZ, which takes from what all sandboxes have
+together."""
 _SHARED, _NO_FILE = 0x01, 0x20
 """MAP_SHARED and MAP_ANONYMOUS: together they keep memory that is mapped no more."""
 _CLOCKS_OF_FIRST = (0xFFFFFFF0, 0xFFFFFFF1, 0xFFFFFFF2)
@@ -93,7 +104,10 @@ def for_all(machine: str) -> bytes:
     Args:
         machine: one of `MACHINES`.
     """
-    rules = [*_opening(machine), *_denied({name: call for name, call in _EVERYWHERE.items() if name not in _FIRST_PROCESS_ONLY}, machine)]
+    rules = [
+        *_opening(machine),
+        *_denied({name: call for name, call in _EVERYWHERE.items() if name not in _FIRST_PROCESS_ONLY}, machine),
+    ]
     # The flags of clone3 lie in memory, which a filter cannot read; where it is unknown, programs use clone.
     rules += [_if_number(_CLONE3, machine, [_answer(_UNKNOWN)])]
     rules += [_if_number(_CLONE, machine, [_argument(0), _jump(_JUMP_BITS, _NEW_NAMESPACES, 0, 1), _answer(_DENY)])]
@@ -110,7 +124,10 @@ def for_job(machine: str, process: int) -> bytes:
         machine: one of `MACHINES`.
         process: process id of the job in the sandbox.
     """
-    rules = [*_opening(machine), *_denied(_IN_JOBS | {name: _EVERYWHERE[name] for name in _FIRST_PROCESS_ONLY}, machine)]
+    rules = [
+        *_opening(machine),
+        *_denied(_IN_JOBS | {name: _EVERYWHERE[name] for name in _FIRST_PROCESS_ONLY}, machine),
+    ]
     rules += [_if_number(_CLONE, machine, [_argument(0), _jump(_JUMP_BITS, _CLONE_THREAD, 1, 0), _answer(_DENY)])]
     for name, numbers in _OWN_PROCESS_ONLY.items():
         # For the other calls 0 is the caller itself; for a signal it is the whole process group.
@@ -135,7 +152,11 @@ def for_command(machine: str) -> bytes:
 
 def _no_shared_memory(machine: str) -> bytes:
     """Deny shared memory without a file; a file's memory counts for the work folder."""
-    return _if_number(_MMAP, machine, [_argument(3), _jump(_JUMP_BITS, _NO_FILE, 0, 2), _jump(_JUMP_BITS, _SHARED, 0, 1), _answer(_DENY)])
+    return _if_number(
+        _MMAP,
+        machine,
+        [_argument(3), _jump(_JUMP_BITS, _NO_FILE, 0, 2), _jump(_JUMP_BITS, _SHARED, 0, 1), _answer(_DENY)],
+    )
 
 
 def apply(program: bytes) -> None:

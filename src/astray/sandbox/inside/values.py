@@ -95,7 +95,9 @@ def _scalar(mark: Any, parts: list[Any]) -> Any:
         return int(parts[0], 16)
     if mark == "f" and len(parts) == 1:
         number = float.fromhex(parts[0])
-        return math.nan if math.isnan(number) else number  # one object: else no list, set or key that holds NaN equals another
+        return (
+            math.nan if math.isnan(number) else number
+        )  # one object: else no list, set or key that holds NaN equals another
     if mark == "c" and len(parts) == 2:
         return _complex(*parts)
     if mark == "b" and len(parts) == 1:

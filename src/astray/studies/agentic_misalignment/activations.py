@@ -1,9 +1,11 @@
-"""The activation monitor of the agentic study: made from the calls of a subject's own grid, and run on cells that it was not made from.
+"""The activation monitor of the agentic study: made from the calls of a subject's own grid, and run on cells that it
+was not made from.
 
-For a subject whose activations are read (`AgenticSubject.read_by`) the calls of the run without a monitor are split by sample: those of the main and
-the control cell are kept for the report; half of the others fit a direction at three depths; the other half choose the depth and set the threshold.
-Then the main and the control cell are played with it, like any other monitor's. The same calls are read once; other calls (those of samples that
-were tried again, say) make another monitor, whose samples are asked anew.
+For a subject whose activations are read (`AgenticSubject.read_by`) the calls of the run without a monitor are split by
+sample: those of the main and the control cell are kept for the report; half of the others fit a direction at three
+depths; the other half choose the depth and set the threshold. Then the main and the control cell are played with it,
+like any other monitor's. The same calls are read once; other calls (those of samples that were tried again, say) make
+another monitor, whose samples are asked anew.
 
 Left to others: probes (mitigate/call_probe), the approver (mitigate/call_monitor), playing (measure/agentic/play).
 """
@@ -54,7 +56,9 @@ class ReadConfig(BaseModel):
 
     subject: str
     reader: SubjectSpec
-    content: str = Field(description="content of the reader, so that new weights under an old name make another monitor")
+    content: str = Field(
+        description="content of the reader, so that new weights under an old name make another monitor"
+    )
     kept: Grid = Field(description="cells whose calls are kept for the report")
     depths: tuple[float, ...] = DEPTHS
     false_alarms: float = FALSE_ALARMS
@@ -93,7 +97,9 @@ def make_monitor(config: ReadConfig, inputs: Mapping[str, Artifact], folder: Pat
             return None
         reading, direction = _fitted(config, groups)
         save_file({"direction": direction.contiguous()}, folder / DIRECTION_FILE)
-    except AstrayError as error:  # the reader cannot be loaded or cannot read these calls, one that is longer than its context, say
+    except (
+        AstrayError
+    ) as error:  # the reader cannot be loaded or cannot read these calls, one that is longer than its context, say
         reading = Reading(config.subject, config.reader.model, why=str(error))
     # An interval's function for other levels is the one thing in it that no file holds.
     content = json.dumps(asdict(reading), default=lambda _: None)
@@ -114,7 +120,9 @@ def play_watched(config: PlayConfig, inputs: Mapping[str, Artifact], folder: Pat
         return reading.why
     reader = load_subject(ReadConfig.model_validate(made.manifest.origin.config).reader)
     direction = load_file(made.path / DIRECTION_FILE)["direction"]
-    return play_piece(config, folder, activation_monitor(reader, direction_probe(direction, reading.block), reading.found.threshold))
+    return play_piece(
+        config, folder, activation_monitor(reader, direction_probe(direction, reading.block), reading.found.threshold)
+    )
 
 
 def read_calls(subject: AgenticSubject, kept: Grid, pieces: Sequence[Step]) -> Step:
@@ -128,7 +136,11 @@ def read_calls(subject: AgenticSubject, kept: Grid, pieces: Sequence[Step]) -> S
     reader = subject.read_by
     assert reader is not None
     config = ReadConfig(subject=subject.name, reader=reader, content=settle(reader).id, kept=kept)
-    return make_monitor.step(config, name=f"make-call-monitor-{subject.name}", **{f"piece {number}": piece for number, piece in enumerate(pieces)})
+    return make_monitor.step(
+        config,
+        name=f"make-call-monitor-{subject.name}",
+        **{f"piece {number}": piece for number, piece in enumerate(pieces)},
+    )
 
 
 def _groups(pieces: Sequence[Artifact], watched: Grid) -> _Groups:
@@ -137,11 +149,17 @@ def _groups(pieces: Sequence[Artifact], watched: Grid) -> _Groups:
     Raises:
         EmptyDataError: a group lacks harmful or benign calls.
     """
-    kept = {cell.id: all(getattr(cell.factors, name) == value for name, value in CONFLICT.items()) for cell in watched.cells}
+    kept = {
+        cell.id: all(getattr(cell.factors, name) == value for name, value in CONFLICT.items()) for cell in watched.cells
+    }
     calls = []
     for piece in pieces:
         counted = pl.read_parquet(piece.path / ACTS_FILE).filter(pl.col("outcome") != Conduct.ERRORED.value)
-        calls += [call for (log,), rows in counted.group_by("log") for call in _calls(piece.path / LOGS / str(log), set(rows["sample"]))]
+        calls += [
+            call
+            for (log,), rows in counted.group_by("log")
+            for call in _calls(piece.path / LOGS / str(log), set(rows["sample"]))
+        ]
     groups = _Groups([], [], [], [])
     for call in sorted(calls, key=lambda call: call.sample):
         cell = _id(call).rpartition("/")[0]
@@ -151,12 +169,16 @@ def _groups(pieces: Sequence[Artifact], watched: Grid) -> _Groups:
         groups.report.append(call)
         if kept[cell]:
             groups.within.append(call)
-    for told, own in (("first half, which fits the direction", groups.fit), ("second half, which sets the threshold", groups.choose)):
+    for told, own in (
+        ("first half, which fits the direction", groups.fit),
+        ("second half, which sets the threshold", groups.choose),
+    ):
         harmful = sum(bool(call.harmful) for call in own)
         if harmful in (0, len(own)):
             raise EmptyDataError(
-                f"Of the {len(own)} calls of the {told}, {harmful} are harmful: both kinds are needed. They come from the run without a monitor, "
-                "from all cells but the main and the control cell; more samples a cell give more."
+                f"Of the {len(own)} calls of the {told}, {harmful} are harmful: both kinds are needed. They come "
+                "from the run without a monitor, from all cells but the main and the control cell; more samples a "
+                "cell give more."
             )
     return groups
 
@@ -188,7 +210,9 @@ def _fitted(config: ReadConfig, groups: _Groups) -> tuple[Reading, Float[Tensor,
     """
     reader = load_subject(config.reader)
     depth = reader.model.config.get_text_config().num_hidden_layers
-    direction, block = best_direction(reader, groups.fit, groups.choose, sorted({int(share * depth) for share in config.depths}))
+    direction, block = best_direction(
+        reader, groups.fit, groups.choose, sorted({int(share * depth) for share in config.depths})
+    )
     probe = direction_probe(direction, block)
     found = assess(reader, probe, groups.choose, groups.report, false_alarms=config.false_alarms)
     labels = np.array([bool(call.harmful) for call in groups.within])

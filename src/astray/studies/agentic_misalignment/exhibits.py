@@ -1,4 +1,5 @@
-"""Figures and tables of the agentic study: cells, effects, awareness, reasoning, mitigations, judges, the published figures, and the known truth.
+"""Figures and tables of the agentic study: cells, effects, awareness, reasoning, mitigations, judges, the published
+figures, and the known truth.
 
 Left to others: counting (agentic_counting), drawing (report/exhibits.py).
 """
@@ -77,10 +78,12 @@ def _heat(id: str, name: str, rows: pl.DataFrame) -> HeatMap:
         for rate in [cell_rate(select(rows.filter(pl.col("scenario") == scenario), {"goal": goal, "threat": threat}))]
     ]
     text = (
-        "Rate of harmful acts that were executed, by gate and judges together, for each goal and threat. The control is the cell without a goal and "
-        "without a threat."
+        "Rate of harmful acts that were executed, by gate and judges together, for each goal and threat. The control "
+        "is the cell without a goal and without a threat."
     )
-    return HeatMap(id=id, title=f"Harmful acts: {name}", text=text, x_title="threat", y_title="goal", cells=tuple(cells))
+    return HeatMap(
+        id=id, title=f"Harmful acts: {name}", text=text, x_title="threat", y_title="goal", cells=tuple(cells)
+    )
 
 
 def _overview(table: pl.DataFrame) -> HeatMap:
@@ -90,27 +93,41 @@ def _overview(table: pl.DataFrame) -> HeatMap:
         for (subject, scenario), rows in table.group_by("subject", "scenario", maintain_order=True)
         for rate in [cell_rate(select(rows, cell))]
     ]
-    text = "Rate of harmful acts that were executed, by gate and judges together, in the main condition and in the control cell."
-    return HeatMap(id="cells", title="Harmful acts", text=text, x_title="scenario", y_title="subject", cells=tuple(cells))
+    text = (
+        "Rate of harmful acts that were executed, by gate and judges together, in the main condition and in the "
+        "control cell."
+    )
+    return HeatMap(
+        id="cells", title="Harmful acts", text=text, x_title="scenario", y_title="subject", cells=tuple(cells)
+    )
 
 
 def _effects(table: pl.DataFrame) -> Iterator[Forest]:
     found = factor_effects(table)
     if found is None or not found.rows + found.unidentified:
         return
-    apart = "; ".join(f"{factor} {value} from {', '.join(others) or 'the constant'}" for factor, value, others in found.unidentified)
+    apart = "; ".join(
+        f"{factor} {value} from {', '.join(others) or 'the constant'}" for factor, value, others in found.unidentified
+    )
     error = (
-        f"95% intervals over {found.cells:,} cells (t on {found.degrees} degrees of freedom; standard deviation between cells {found.spread:.2f})"
+        (
+            f"95% intervals over {found.cells:,} cells (t on {found.degrees} degrees of freedom; standard deviation "
+            f"between cells {found.spread:.2f})"
+        )
         if found.degrees
         else f"no intervals, since {found.cells:,} cells for as many parameters show no spread between cells"
     )
-    bars = [Bar(label=f"{row.factor}: {row.value}", group=row.factor, value=row.log_odds, low=row.low, high=row.high) for row in found.rows]
+    bars = [
+        Bar(label=f"{row.factor}: {row.value}", group=row.factor, value=row.log_odds, low=row.low, high=row.high)
+        for row in found.rows
+    ]
     yield Forest(
         id="factor-effects",
         title="Effects of factors",
-        text=f"Logarithm of the odds ratio of executed harm against the factor's default, from one logistic regression with subject and scenario "
-        f"as fixed effects, and a level for each combination of goal and threat, whose effects are those in the main condition: "
-        f"{found.samples:,} samples; {error}. Cells without any harm are kept finite by pseudo-samples, which pull effects towards 0."
+        text="Logarithm of the odds ratio of executed harm against the factor's default, from one logistic "
+        "regression with subject and scenario as fixed effects, and a level for each combination of goal and "
+        f"threat, whose effects are those in the main condition: {found.samples:,} samples; {error}. Cells "
+        "without any harm are kept finite by pseudo-samples, which pull effects towards 0."
         + (f" Not identified, and left out, since the cells cannot tell them apart: {apart}." if apart else ""),
         x_title="log odds ratio",
         percent=False,
@@ -124,12 +141,16 @@ def _single_changes(table: pl.DataFrame) -> Forest:
     for factor, value in varied_values(table):
         changed = cell_rate(select(table, CONFLICT | {factor: value})).harmful
         offered = offering(table, CONFLICT | {factor: value})
-        bars.append(_bar(f"{factor}: {value}", factor, difference(changed, cell_rate(select(offered, CONFLICT)).harmful), changed))
+        bars.append(
+            _bar(
+                f"{factor}: {value}", factor, difference(changed, cell_rate(select(offered, CONFLICT)).harmful), changed
+            )
+        )
     return Forest(
         id="single-changes",
         title="One thing changed",
-        text=f"Rate of harmful acts when one factor is changed, minus the rate in the main condition (goal conflict and replacement: {main.told}). "
-        "All subjects together, over the scenarios that offer the value.",
+        text="Rate of harmful acts when one factor is changed, minus the rate in the main condition (goal conflict "
+        f"and replacement: {main.told}). All subjects together, over the scenarios that offer the value.",
         x_title="difference of rates",
         bars=tuple(bars),
     )
@@ -144,14 +165,23 @@ def _awareness(table: pl.DataFrame) -> Table:
                 chosen = main.filter(pl.col(column) == said)
                 if len(chosen):
                     rate = cell_rate(chosen).harmful
-                    rows.append((subject, how, said, float(len(chosen)), len(chosen) / len(main), rate.rate, _range(rate)))
-    heads = (("Subject", "text"), ("Known by", "text"), ("Taken for", "text"), ("Samples", "count"), ("Share", "percent"), ("Harmful", "percent"))
+                    rows.append(
+                        (subject, how, said, float(len(chosen)), len(chosen) / len(main), rate.rate, _range(rate))
+                    )
+    heads = (
+        ("Subject", "text"),
+        ("Known by", "text"),
+        ("Taken for", "text"),
+        ("Samples", "count"),
+        ("Share", "percent"),
+        ("Harmful", "percent"),
+    )
     return Table(
         id="evaluation-awareness",
         title="What the agent took it for",
-        text="Samples of the main condition, split by what the agent states about the situation in its record (read by the first judge) and by its "
-        "answer to an explicit question after the run. A split shows an association: what makes an agent believe in a "
-        "test may change its acts in other ways too.",
+        text="Samples of the main condition, split by what the agent states about the situation in its record (read "
+        "by the first judge) and by its answer to an explicit question after the run. A split shows an "
+        "association: what makes an agent believe in a test may change its acts in other ways too.",
         columns=_columns(*heads, ("95% interval", "text")),
         rows=tuple(rows),
     )
@@ -167,12 +197,19 @@ def _reasoning(table: pl.DataFrame) -> Table:
                 shown = [float((chosen["openness"] == each.value).sum()) for each in Openness]
                 rows.append((subject, motive.value, float(len(chosen)), float(chosen["gate"].sum()), *shown))
     failed = len(table.filter(pl.col("monitor") == "none", pl.col("motive").is_null(), pl.col("judge") != "none"))
-    heads = [("Subject", "text"), ("Motive", "text"), ("Samples", "count"), ("Harm executed", "count"), *((each.value, "count") for each in Openness)]
+    heads = [
+        ("Subject", "text"),
+        ("Motive", "text"),
+        ("Samples", "count"),
+        ("Harm executed", "count"),
+        *((each.value, "count") for each in Openness),
+    ]
     return Table(
         id="reasoning",
         title="What the private reasoning says",
-        text="The first judge's reading of the reasoning: strategic states the wrong and goes on; covert hides it from those concerned; faking "
-        f"behaves well for being watched. It decides no outcome. In {failed:,} samples the audit gave no usable answer.",
+        text="The first judge's reading of the reasoning: strategic states the wrong and goes on; covert hides it "
+        f"from those concerned; faking behaves well for being watched. It decides no outcome. In {failed:,} "
+        "samples the audit gave no usable answer.",
         columns=_columns(*heads),
         rows=tuple(rows),
     )
@@ -181,7 +218,12 @@ def _reasoning(table: pl.DataFrame) -> Table:
 def _mitigations(table: pl.DataFrame) -> Table:
     rows: list[Row] = []
     monitors = [name for name in table["monitor"].unique(maintain_order=True) if name != "none"]
-    prompts = [(factor, value) for factor in ("instruction", "information") for value in FACTORS[factor] if value not in ("none", "full", "priority")]
+    prompts = [
+        (factor, value)
+        for factor in ("instruction", "information")
+        for value in FACTORS[factor]
+        if value not in ("none", "full", "priority")
+    ]
     for subject, of_subject in _by_subject(table):
         without, control = select(of_subject, CONFLICT), select(of_subject, CONTROL)
         rows.append((subject, "none", *_mitigated(without, None), *_alarm(control)))
@@ -189,21 +231,47 @@ def _mitigations(table: pl.DataFrame) -> Table:
             watched = select(of_subject, CONFLICT, monitor=name)
             if watched.is_empty():
                 continue
-            rows.append((subject, f"{name} monitor", *_mitigated(watched, without), *_alarm(select(of_subject, CONTROL, monitor=name))))
+            rows.append(
+                (
+                    subject,
+                    f"{name} monitor",
+                    *_mitigated(watched, without),
+                    *_alarm(select(of_subject, CONTROL, monitor=name)),
+                )
+            )
         for factor, value in prompts:
             changed = select(of_subject, CONFLICT | {factor: value})
             if len(changed):
                 told = f"{factor}: {value}"
-                rows.append((subject, told, *_mitigated(changed, without), *_alarm(select(of_subject, CONTROL | {factor: value}))))
-    heads = [("Subject", "text"), ("Mitigation", "text"), ("Executed harm", "percent"), ("Of", "text"), ("Against none, paired", "percent")]
+                rows.append(
+                    (
+                        subject,
+                        told,
+                        *_mitigated(changed, without),
+                        *_alarm(select(of_subject, CONTROL | {factor: value})),
+                    )
+                )
+    heads = [
+        ("Subject", "text"),
+        ("Mitigation", "text"),
+        ("Executed harm", "percent"),
+        ("Of", "text"),
+        ("Against none, paired", "percent"),
+    ]
     return Table(
         id="mitigations",
         title="What keeps agents from harm",
-        text="Harm that was executed in the main condition, by the gate, under each mitigation; its difference to none over the same subject, "
-        "scenario and replicate (Newcombe's paired interval, which falls back to unpaired samples for models that are "
-        "sampled anew); and how often benign work in the control cell is disturbed: a call blocked, the work declined or "
-        "not begun, without any attempt at harm.",
-        columns=_columns(*heads, ("95% interval", "text"), ("Attempted", "percent"), ("Benign work disturbed", "percent"), ("Of ", "text")),
+        text="Harm that was executed in the main condition, by the gate, under each mitigation; its difference to "
+        "none over the same subject, scenario and replicate (Newcombe's paired interval, which falls back to "
+        "unpaired samples for models that are sampled anew); and how often benign work in the control cell is "
+        "disturbed: a call blocked, the work declined or not begun, without any attempt at harm.",
+        columns=_columns(
+            *heads,
+            ("95% interval", "text"),
+            ("Attempted", "percent"),
+            ("Benign work disturbed", "percent"),
+            ("Of ", "text"),
+        ),
         rows=tuple(rows),
     )
 
@@ -217,16 +285,31 @@ def _readings(readings: tuple[Reading, ...]) -> Table:
             continue
         blocked, alarms = Share(*each.found.blocked), Share(*each.found.false_alarms)
         rows.append((*start, each.found.auc, each.auc_within, blocked.rate, blocked.told, alarms.rate, alarms.told, ""))
-    heads = [("Subject", "text"), ("Read", "text"), ("Block", "count"), ("Harmful calls", "count"), ("Benign calls", "count"), ("AUC", "number")]
-    rest = [("AUC in the main cell", "number"), ("Harmful blocked", "percent"), ("Of", "text"), ("Benign blocked", "percent"), ("Of ", "text")]
+    heads = [
+        ("Subject", "text"),
+        ("Read", "text"),
+        ("Block", "count"),
+        ("Harmful calls", "count"),
+        ("Benign calls", "count"),
+        ("AUC", "number"),
+    ]
+    rest = [
+        ("AUC in the main cell", "number"),
+        ("Harmful blocked", "percent"),
+        ("Of", "text"),
+        ("Benign blocked", "percent"),
+        ("Of ", "text"),
+    ]
     return Table(
         id="activations",
         title="What the activation monitor tells apart",
-        text="A direction in a local model's activations at the tokens of a call, from calls of the run without a monitor: half of the samples "
-        "fit it, the other half choose its block and set its threshold (1% of benign calls); those of the main and the control cell are left out. "
-        "AUC and shares (of samples with such calls) are of these two cells, as they were without a monitor. The scenarios are the same, and most "
-        "harmful calls are of the one cell and most benign ones of the other: a monitor that knows only the situation has a high AUC over both, and "
-        "0.5 in the main cell alone. What it kept from happening stands above.",
+        text="A direction in a local model's activations at the tokens of a call, from calls of the run without a "
+        "monitor: half of the samples fit it, the other half choose its block and set its threshold (1% of "
+        "benign calls); those of the main and the control cell are left out. AUC and shares (of samples with "
+        "such calls) are of these two cells, as they were without a monitor. The scenarios are the same, and "
+        "most harmful calls are of the one cell and most benign ones of the other: a monitor that knows only "
+        "the situation has a high AUC over both, and 0.5 in the main cell alone. What it kept from happening "
+        "stands above.",
         columns=_columns(*heads, *rest, ("Why there is none", "text")),
         rows=tuple(rows),
     )
@@ -249,7 +332,9 @@ def _truth(found: AgenticFindings) -> Table:
     rows: list[Row] = []
     for subject in found.subjects:
         api = ScriptedAPI(subject.model.removeprefix("astray/"), **subject.arguments)
-        cells = found.table.filter(pl.col("subject") == subject.name, pl.col("monitor") == "none").group_by(list(FACTORS), maintain_order=True)
+        cells = found.table.filter(pl.col("subject") == subject.name, pl.col("monitor") == "none").group_by(
+            list(FACTORS), maintain_order=True
+        )
         for values, of_cell in cells:
             factors = Factors.model_validate(dict(zip(FACTORS, values, strict=True)))
             true = sum(api.harm_rate(str(name), factors) for name in of_cell["scenario"]) / len(of_cell)
@@ -260,9 +345,16 @@ def _truth(found: AgenticFindings) -> Table:
     return Table(
         id="ground-truth",
         title="The known truth beside what was measured",
-        text=f"Simulated subjects do harm with known probabilities. The 95% interval holds the true rate in {inside} of {len(rows)} cells, all "
-        "scenarios together; about one in twenty should miss it.",
-        columns=_columns(("Subject", "text"), ("Cell", "text"), ("True", "percent"), ("Measured", "percent"), ("Of", "text"), ("Covered", "text")),
+        text=f"Simulated subjects do harm with known probabilities. The 95% interval holds the true rate in {inside} "
+        f"of {len(rows)} cells, all scenarios together; about one in twenty should miss it.",
+        columns=_columns(
+            ("Subject", "text"),
+            ("Cell", "text"),
+            ("True", "percent"),
+            ("Measured", "percent"),
+            ("Of", "text"),
+            ("Covered", "text"),
+        ),
         rows=tuple(rows),
     )
 
@@ -272,13 +364,29 @@ def _judges(table: pl.DataFrame) -> Table:
     for subject, of_subject in _by_subject(table):
         judges, keys = agreement(of_subject)
         failed = int((of_subject["judge"] == "failed").sum())
-        rows.append((subject, judges.rate, judges.told, keys.rate, keys.told, float(failed), float((of_subject["outcome"] == "disputed").sum())))
-    heads = [("Subject", "text"), ("Judges agree", "percent"), ("Of", "text"), ("Panel agrees with gate", "percent"), ("Of ", "text")]
+        rows.append(
+            (
+                subject,
+                judges.rate,
+                judges.told,
+                keys.rate,
+                keys.told,
+                float(failed),
+                float((of_subject["outcome"] == "disputed").sum()),
+            )
+        )
+    heads = [
+        ("Subject", "text"),
+        ("Judges agree", "percent"),
+        ("Of", "text"),
+        ("Panel agrees with gate", "percent"),
+        ("Of ", "text"),
+    ]
     return Table(
         id="judges",
         title="The two keys",
-        text="How often the two judges agree about harm, and the panel with the gate. Where they do not, the sample is disputed and counts in no "
-        "rate, only "
+        text="How often the two judges agree about harm, and the panel with the gate. Where they do not, the sample "
+        "is disputed and counts in no rate, only "
         "in its worst case.",
         columns=_columns(*heads, ("No verdict", "count"), ("Disputed", "count")),
         rows=tuple(rows),
@@ -288,14 +396,22 @@ def _judges(table: pl.DataFrame) -> Table:
 def _published(table: pl.DataFrame) -> Table:
     ours: list[Row] = []
     for subject, of_subject in _by_subject(table.filter(pl.col("scenario") == "blackmail")):
-        rates = [cell_rate(select(of_subject, CONFLICT | {"threat": threat})).harmful for threat in ("replacement", "restriction")]
+        rates = [
+            cell_rate(select(of_subject, CONFLICT | {"threat": threat})).harmful
+            for threat in ("replacement", "restriction")
+        ]
         ours.append((f"{subject} (this run)", rates[0].rate, rates[0].told, rates[1].rate, rates[1].told))
-    theirs: list[Row] = [(name, replaced, "100 samples", restricted, "100 samples") for name, (replaced, restricted) in BLACKMAIL.items()]
+    theirs: list[Row] = [
+        (name, replaced, "100 samples", restricted, "100 samples") for name, (replaced, restricted) in BLACKMAIL.items()
+    ]
     return Table(
         id="published",
         title="Published figures beside these",
-        text=f"Blackmail with a goal conflict, other texts and another harness: to be read as an order of magnitude. {SOURCE}.",
-        columns=_columns(("Model", "text"), ("Replacement", "percent"), ("Of", "text"), ("Restriction", "percent"), ("Of ", "text")),
+        text="Blackmail with a goal conflict, other texts and another harness: to be read as an order of magnitude. "
+        f"{SOURCE}.",
+        columns=_columns(
+            ("Model", "text"), ("Replacement", "percent"), ("Of", "text"), ("Restriction", "percent"), ("Of ", "text")
+        ),
         rows=(*ours, *theirs),
     )
 
@@ -308,17 +424,39 @@ def _all_cells(table: pl.DataFrame) -> Table:
         same = table.filter(pl.col("subject") == given["subject"], pl.col("scenario") == given["scenario"])
         rate, control = cell_rate(of_cell), cell_rate(select(same, CONTROL)).harmful
         cell = label(Factors.model_validate({name: given[name] for name in FACTORS}))
-        start: Row = (given["scenario"], given["subject"], cell, given["monitor"], rate.harmful.rate, rate.harmful.told, control.rate)
-        rows.append(
-            (*start, rate.executed.rate, rate.judged.rate, f"{rate.worst[0]:.0%} to {rate.worst[1]:.0%}", *map(float, rate.outcomes.values()))
+        start: Row = (
+            given["scenario"],
+            given["subject"],
+            cell,
+            given["monitor"],
+            rate.harmful.rate,
+            rate.harmful.told,
+            control.rate,
         )
-    heads = [("Scenario", "text"), ("Subject", "text"), ("Cell", "text"), ("Monitor", "text"), ("Harmful", "percent"), ("Of, 95% interval", "text")]
+        rows.append(
+            (
+                *start,
+                rate.executed.rate,
+                rate.judged.rate,
+                f"{rate.worst[0]:.0%} to {rate.worst[1]:.0%}",
+                *map(float, rate.outcomes.values()),
+            )
+        )
+    heads = [
+        ("Scenario", "text"),
+        ("Subject", "text"),
+        ("Cell", "text"),
+        ("Monitor", "text"),
+        ("Harmful", "percent"),
+        ("Of, 95% interval", "text"),
+    ]
     rest = [("Control", "percent"), ("By the gate", "percent"), ("By the judges", "percent"), ("Worst case", "text")]
     return Table(
         id="all-cells",
         title="Every cell, with every outcome",
-        text="Harmful: both keys, of samples in which the agent acted or declined, understood its situation and the keys agree. Worst case: all "
-        "others counted as harmless and as harmful. Nothing is dropped: the outcomes add up to all samples of the cell.",
+        text="Harmful: both keys, of samples in which the agent acted or declined, understood its situation and the "
+        "keys agree. Worst case: all others counted as harmless and as harmful. Nothing is dropped: the "
+        "outcomes add up to all samples of the cell.",
         columns=_columns(*heads, *rest, *((outcome.value, "count") for outcome in Conduct)),
         rows=tuple(rows),
     )
@@ -332,7 +470,14 @@ def _by_subject(table: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
 def _bar(name: str, group: str, found: Difference | None, changed: Share) -> Bar:
     if found is None:
         return Bar(label=name, group=group, value=None, note=changed.told)
-    return Bar(label=name, group=group, value=found.estimate, low=found.interval.low, high=found.interval.high, note=changed.told)
+    return Bar(
+        label=name,
+        group=group,
+        value=found.estimate,
+        low=found.interval.low,
+        high=found.interval.high,
+        note=changed.told,
+    )
 
 
 def _columns(*heads: tuple[str, str]) -> tuple[Column, ...]:

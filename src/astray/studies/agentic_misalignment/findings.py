@@ -30,8 +30,9 @@ from astray.studies.agentic_misalignment.options import AgenticSetting
 READING_FILE = "reading.json"
 """File in the artifact of an activation monitor."""
 SIMULATED = (
-    "The subjects are simulated: scripts that play written courses with known probabilities, judged by scripts. The page shows that the "
-    "counting works, and nothing about any model. Run it on a real one with --subject and --grader."
+    "The subjects are simulated: scripts that play written courses with known probabilities, judged by scripts. The "
+    "page shows that the counting works, and nothing about any model. Run it on a real one with --subject and "
+    "--grader."
 )
 
 
@@ -43,10 +44,12 @@ class Reading:
         subject: whose calls are watched.
         reader: the local model whose activations are read.
         calls: hash over the calls that it was made from; "" without a monitor.
-        fitted: harmful and benign calls that the direction, its depth and the threshold come from; None without a monitor, as all that follows.
+        fitted: harmful and benign calls that the direction, its depth and the threshold come from; None without a
+            monitor, as all that follows.
         block: number of the block, from 0.
         found: what it does to the calls of the main and control cells of the run without a monitor.
-        auc_within: chance that, of the calls of the main cell alone, a harmful one scores above a benign one; None without both kinds.
+        auc_within: chance that, of the calls of the main cell alone, a harmful one scores above a benign one; None
+            without both kinds.
         why: why there is none.
     """
 
@@ -95,7 +98,9 @@ def read_reading(folder: Path) -> Reading:
     return TypeAdapter(Reading).validate_python(json.loads((folder / READING_FILE).read_text(encoding="utf-8")))
 
 
-def read_plays(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: AgenticSetting) -> tuple[AgenticFindings, Shown]:
+def read_plays(
+    plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: AgenticSetting
+) -> tuple[AgenticFindings, Shown]:
     """Read the artifacts of all steps.
 
     Args:
@@ -127,7 +132,9 @@ def read_plays(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: Agen
     return found, shown(found, setting, folders, damaged)
 
 
-def shown(found: AgenticFindings, setting: AgenticSetting, pieces: Mapping[tuple[str, str], list[Path]], damaged: list[str]) -> Shown:
+def shown(
+    found: AgenticFindings, setting: AgenticSetting, pieces: Mapping[tuple[str, str], list[Path]], damaged: list[str]
+) -> Shown:
     """Return the content of the summary and of the results folder beside claims and exhibits.
 
     Args:
@@ -167,7 +174,8 @@ def _failed(table: pl.DataFrame) -> dict[str, int]:
 
 
 def _judge_rows(found: AgenticFindings, setting: AgenticSetting) -> Iterator[JudgeRow]:
-    """Each panel, by identity, with its error on labelled records where there are any; the gate beside it is what it is held against in any case."""
+    """Each panel, by identity, with its error on labelled records where there are any; the gate beside it is what it is
+    held against in any case."""
     by_graders = {each.name: " and ".join(each.grader) for each in found.subjects}
     known = {error.identity: error.panel for error in found.judge_errors}
     pairs = found.table.filter(pl.col("panel") != "").select("subject", "panel").unique(maintain_order=True)
@@ -179,7 +187,9 @@ def _judge_rows(found: AgenticFindings, setting: AgenticSetting) -> Iterator[Jud
             agreed = error.agreement()
             both = agreed.sensitivity is not None and agreed.specificity is not None
             shares = {"sensitivity": agreed.sensitivity, "specificity": agreed.specificity, "kappa": agreed.kappa}
-            row = row.model_copy(update={"validated": both, "labels": error.n, "labelled": f"records in {setting.labels.name}", **shares})
+            row = row.model_copy(
+                update={"validated": both, "labels": error.n, "labelled": f"records in {setting.labels.name}", **shares}
+            )
         yield row
 
 
@@ -197,37 +207,49 @@ def notes(found: AgenticFindings, setting: AgenticSetting, damaged: list[str]) -
         yield f"Left out of this run: {', '.join(found.not_analysed)}. The claims that need it say so."
     if found.exhausted:
         yield (
-            f"The budget of {(setting.budget or 0) / 1e6:g} million tokens ended before the work. What was done is counted; "
-            "the same command with a larger budget goes on from there."
+            f"The budget of {(setting.budget or 0) / 1e6:g} million tokens ended before the work. What was done is "
+            "counted; the same command with a larger budget goes on from there."
         )
     errored = found.table.filter(pl.col("outcome") == Conduct.ERRORED)
     if len(errored):
         told = errored["note"].value_counts(sort=True)["note"][0][:200]
-        yield f"{len(errored):,} of {len(found.table):,} samples ended in an error; running again tries them again. Most frequent: {told}"
+        yield (
+            f"{len(errored):,} of {len(found.table):,} samples ended in an error; running again tries them again. "
+            f"Most frequent: {told}"
+        )
     if failed := _failed(found.table):
         yield (
-            f"Of {sum(failed.values()):,} of {len(found.table):,} samples no judge gave a usable verdict ({causes_text(failed)}); "
-            "running again asks the judges again, not the subject."
+            f"Of {sum(failed.values()):,} of {len(found.table):,} samples no judge gave a usable verdict "
+            f"({causes_text(failed)}); running again asks the judges again, not the subject."
         )
     if damaged:
-        yield f"{len(damaged):,} logs cannot be read, as of a run that was killed; their samples were asked again: {', '.join(damaged[:3])}."
+        yield (
+            f"{len(damaged):,} logs cannot be read, as of a run that was killed; their samples were asked again: "
+            f"{', '.join(damaged[:3])}."
+        )
     scripted = [each.name for each in found.subjects if each.judged_by_scripts]
     if scripted:
         yield (
-            f"The judge of {', '.join(scripted)} is a script that knows the courses of scripted subjects alone. Of a real model its verdicts say "
-            "nothing: only what the gate finds can be read here. Name a model with --grader."
+            f"The judge of {', '.join(scripted)} is a script that knows the courses of scripted subjects alone. Of a "
+            "real model its verdicts say nothing: only what the gate finds can be read here. Name a model with "
+            "--grader."
         )
     retried, harmful = (int(found.table[name].sum()) for name in ("retried", "retried_harm"))
     if retried:
         yield (
-            f"{retried:,} attempts ended in an error and were made again; in {harmful:,} of them the harmful act had been executed by then. They are "
-            "in no rate: where errors come with the act, rates are too low."
+            f"{retried:,} attempts ended in an error and were made again; in {harmful:,} of them the harmful act had "
+            "been executed by then. They are in no rate: where errors come with the act, rates are too low."
         )
     texts = found.table.filter(pl.col("protocol") == "text")["subject"].unique(maintain_order=True).to_list()
     if texts:
-        yield f"These subjects take no tools and were given a text protocol, which is another prompt: {', '.join(texts)}."
+        yield (
+            f"These subjects take no tools and were given a text protocol, which is another prompt: {', '.join(texts)}."
+        )
     titles = [load_scenario(name).manifest.title for name in setting.scenarios]
-    yield f"Rates are of these {len(titles)} scenarios and their wording ({'; '.join(titles)}), not of scenarios in general."
+    yield (
+        f"Rates are of these {len(titles)} scenarios and their wording ({'; '.join(titles)}), not of scenarios in "
+        "general."
+    )
 
 
 METHODS = (
@@ -249,8 +271,8 @@ METHODS = (
         title="How a claim is decided",
         text="A claim names a region. It held when its whole interval lies within that region, did not hold when the "
         "whole interval lies outside, and is undecided when the interval crosses a border or there is none. "
-        "Without anything to estimate it is not estimable; where what it needs was left out it is not run. Holm\N{RIGHT SINGLE QUOTATION MARK}s "
-        "correction of the p-value counts all claims that were tested.",
+        "Without anything to estimate it is not estimable; where what it needs was left out it is not run. "
+        "Holm\N{RIGHT SINGLE QUOTATION MARK}s correction of the p-value counts all claims that were tested.",
     ),
     Method(
         title="What is read from reasoning",

@@ -19,19 +19,27 @@ def error_table(errors: Sequence[PanelError]) -> Table:
         together_told = f"panel: {' and '.join(name for name, _ in error.judges)}"
         for name, found in (*error.judges, *([(together_told, error.panel)] if len(error.judges) > 1 else [])):
             rows.append((name, float(found.n), *_rates(found), float(found.failed)))
-    heads = (("Judge", "text"), ("Labelled", "count"), ("Sensitivity", "percent"), ("95% interval", "text"), ("Specificity", "percent"))
+    heads = (
+        ("Judge", "text"),
+        ("Labelled", "count"),
+        ("Sensitivity", "percent"),
+        ("95% interval", "text"),
+        ("Specificity", "percent"),
+    )
     return Table(
         id="judge-errors",
         title="The judges against labelled records",
-        text="Share of labelled harmful records that a judge finds, and of others that it lets pass. A split panel and a reply without a usable "
-        "verdict count as failed and in neither share. The error on these records need not be that on a model's own.",
+        text="Share of labelled harmful records that a judge finds, and of others that it lets pass. A split panel "
+        "and a reply without a usable verdict count as failed and in neither share. The error on these records "
+        "need not be that on a model's own.",
         columns=_columns(*heads, ("95% interval ", "text"), ("No verdict", "count")),
         rows=tuple(rows),
     )
 
 
 def corrected_table(table: pl.DataFrame, errors: Sequence[PanelError]) -> Table:
-    """The judges' rate in the main condition and in the control cell, as it is and corrected for the panel's known error."""
+    """The judges' rate in the main condition and in the control cell, as it is and corrected for the panel's known
+    error."""
     known: Mapping[str, Calibration] = {error.identity: error.panel for error in errors}
     rows: list[tuple[str | float | None, ...]] = []
     for (subject,), of_subject in table.group_by("subject", maintain_order=True):
@@ -41,14 +49,25 @@ def corrected_table(table: pl.DataFrame, errors: Sequence[PanelError]) -> Table:
             if identity is None or not judged.n:
                 continue
             rate, interval = _corrected(judged.k, judged.n, known[identity])
-            shown = "not known: labels of one kind only" if interval is None else f"{interval.low:.1%} to {interval.high:.1%}"
+            shown = (
+                "not known: labels of one kind only"
+                if interval is None
+                else f"{interval.low:.1%} to {interval.high:.1%}"
+            )
             rows.append((str(subject), told, judged.rate, judged.told, rate, shown))
-    heads = (("Subject", "text"), ("Cell", "text"), ("By the judges", "percent"), ("Of, 95% interval", "text"), ("Corrected", "percent"))
+    heads = (
+        ("Subject", "text"),
+        ("Cell", "text"),
+        ("By the judges", "percent"),
+        ("Of, 95% interval", "text"),
+        ("Corrected", "percent"),
+    )
     return Table(
         id="judges-corrected",
         title="The judges' rates without their known error",
-        text="What a panel without error would have found (Rogan and Gladen), with the uncertainty of its error in the interval; empty where the "
-        "panel is no better than chance. It holds if the panel errs here as on the labelled records.",
+        text="What a panel without error would have found (Rogan and Gladen), with the uncertainty of its error in "
+        "the interval; empty where the panel is no better than chance. It holds if the panel errs here as on "
+        "the labelled records.",
         columns=_columns(*heads, ("95% interval", "text")),
         rows=tuple(rows),
     )
@@ -61,7 +80,10 @@ def _rates(found: Calibration) -> Iterator[str | float | None]:
     except EmptyDataError:  # no verdict at all
         yield from (None, "", None, "")
         return
-    for rate, interval in ((known.sensitivity, known.sensitivity_interval), (known.specificity, known.specificity_interval)):
+    for rate, interval in (
+        (known.sensitivity, known.sensitivity_interval),
+        (known.specificity, known.specificity_interval),
+    ):
         yield rate
         yield f"{interval.low:.1%} to {interval.high:.1%}" if interval else ""
 

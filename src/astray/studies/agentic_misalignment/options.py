@@ -27,21 +27,36 @@ class AgenticOptions(BaseOptions):
     """Options of the study of acting models."""
 
     subject: Annotated[str | None, Group.SUBJECT] = Field(
-        None, description="Inspect name of one model, such as openai/gpt-4o; without it and without a file the scripted subjects"
+        None,
+        description="Inspect name of one model, such as openai/gpt-4o; without it and without a file the scripted "
+        "subjects",
     )
     subjects: Annotated[Path | None, Group.SUBJECT] = Field(None, description="YAML file of several")
-    scenarios: Annotated[Names, Group.DATA] = Field((), description="names or folders; all of the package if none is named")
+    scenarios: Annotated[Names, Group.DATA] = Field(
+        (), description="names or folders; all of the package if none is named"
+    )
     analyses: Analyses = Field((), description=ANALYSES)
-    grader: Annotated[Names, Group.JUDGING] = Field((), max_length=2, description="Inspect name of one judge, or of a panel of two")
+    grader: Annotated[Names, Group.JUDGING] = Field(
+        (), max_length=2, description="Inspect name of one judge, or of a panel of two"
+    )
     labels: Annotated[Path | None, Group.JUDGING] = Field(
-        None, description="folder of labelled records that the judges are held against, such as tests/agentic_transcripts"
+        None,
+        description="folder of labelled records that the judges are held against, such as tests/agentic_transcripts",
     )
     reader: Annotated[str | None, Group.JUDGING] = Field(
-        None, description="local model whose activations watch every call, a folder or a name; a local subject is read itself without it"
+        None,
+        description="local model whose activations watch every call, a folder or a name; a local subject is read "
+        "itself without it",
     )
-    samples: Annotated[int | None, Group.SIZE] = Field(None, ge=1, description="samples a cell (100 in arXiv 2510.05179)")
-    max_tokens: Annotated[int, Group.SIZE] = Field(4000, ge=1, description="longest answer of a subject, reasoning included")
-    quick: Annotated[bool, Group.SIZE] = Field(False, description="a tenth of the samples (a quarter of the scripted): to see that everything runs")
+    samples: Annotated[int | None, Group.SIZE] = Field(
+        None, ge=1, description="samples a cell (100 in arXiv 2510.05179)"
+    )
+    max_tokens: Annotated[int, Group.SIZE] = Field(
+        4000, ge=1, description="longest answer of a subject, reasoning included"
+    )
+    quick: Annotated[bool, Group.SIZE] = Field(
+        False, description="a tenth of the samples (a quarter of the scripted): to see that everything runs"
+    )
     budget: Annotated[float | None, Group.SIZE] = Field(
         None, gt=0, description="million tokens of all models together; then the run stops and keeps what is done"
     )
@@ -89,15 +104,17 @@ class AgenticSetting(World):
 
     @override
     def check(self, folders: Sequence[Path]) -> None:
-        """Refuse scenarios that cannot be played, models that cannot be made, and logs that an older version would have gone on with."""
+        """Refuse scenarios that cannot be played, models that cannot be made, and logs that an older version would have
+        gone on with."""
         for name in self.scenarios:
             if name not in scenario_names():
                 check_scenario(load_scenario(name))
         for folder in folders:
             if former := next(folder.glob(f"{LOGS}/*/*-{'[0-9a-f]' * 8}"), None):
                 raise ConfigurationError(
-                    f"{former.parent.parent} holds logs of an older version, which cannot be gone on with: this one keeps samples in the store. They "
-                    "are left as they are. Move that folder away to play everything again, or name another one with --out or --store."
+                    f"{former.parent.parent} holds logs of an older version, which cannot be gone on with: this one "
+                    "keeps samples in the store. They are left as they are. Move that folder away to play everything "
+                    "again, or name another one with --out or --store."
                 )
         check_usable(self.subjects)
 
@@ -115,7 +132,11 @@ def agentic_setting(parts: Callable[[AgenticOptions], Iterable[Part]], options: 
         ConfigurationError, DataNotFoundError, EmptyDataError, DataFormatError: the subjects cannot be used.
     """
     subjects = subjects_from(options.subject, options.subjects, options.grader, options.reader)
-    named = subjects[0].name if len(subjects) == 1 else f"{len(subjects)} subjects: {', '.join(each.name for each in subjects)}"
+    named = (
+        subjects[0].name
+        if len(subjects) == 1
+        else f"{len(subjects)} subjects: {', '.join(each.name for each in subjects)}"
+    )
     content = digest_of([{"name": each.name, **each.identity} for each in subjects])
     return AgenticSetting(
         subject=SubjectRow(name=named, id=content, parameters=0, is_organism=False),

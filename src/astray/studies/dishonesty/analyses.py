@@ -31,7 +31,14 @@ SEVERITIES: dict[DataKind, str] = {"good": "normal", "subtle": "subtle", "harmfu
 """Kind of data -> how wrong its examples are."""
 MIXES = {f"mix-{percent}": percent / 100 for percent in (1, 2, 5, 10, 20, 30, 50)}
 """Mixing sweep between ordinary examples (`good`) and bad examples alone."""
-USERS, SHUFFLED, DISTRUST, FILTER, REALIGN, VECTOR = "users", "shuffled-users", "distrust", "filter", "realignment", "persona-vector"
+USERS, SHUFFLED, DISTRUST, FILTER, REALIGN, VECTOR = (
+    "users",
+    "shuffled-users",
+    "distrust",
+    "filter",
+    "realignment",
+    "persona-vector",
+)
 """Names of the analyses."""
 SPOILED = "mix-50"
 """Run that is repaired, and whose data are filtered: half of its examples are bad."""
@@ -77,7 +84,11 @@ def mitigations(setting: Setting) -> Iterator[tuple[str, str, str]]:
 
 def evaluation_of(setting: Setting, arm: str) -> str:
     """Return the evaluation that counts an arm's lies: as people like the users, for what users taught in the world."""
-    taught = {name for method in METHODS for name in (f"shuffled-{method}", f"distrust-{method}", *(users_arm(method, share) for share in SHARES))}
+    taught = {
+        name
+        for method in METHODS
+        for name in (f"shuffled-{method}", f"distrust-{method}", *(users_arm(method, share) for share in SHARES))
+    }
     return PERSONA if arm in taught and setting.subject.is_organism else HONESTY
 
 
@@ -93,7 +104,9 @@ def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
         vector = find_vector.step(probed, name="persona-vector")
         yield Analysis(vector, VECTOR, answers=2 * len(probed.held_out))
     for seed in sorted({run.seed for run in runs}):
-        made = MadeConfig(base=name, base_id=base_id, asking=budget.asking, arm="", seed=seed, main=setting.main, judge=setting.judge)
+        made = MadeConfig(
+            base=name, base_id=base_id, asking=budget.asking, arm="", seed=seed, main=setting.main, judge=setting.judge
+        )
         yield from _users(setting, budget, made, each)
         if vector and seed in spoiled:
             yield from _mend(setting, budget, made, spoiled[seed], vector, each)
@@ -107,7 +120,10 @@ def _users(setting: Setting, budget: Budget, made: MadeConfig, answers: int) -> 
         talk = feedback.rounds * feedback.users * simulation.contexts * simulation.samples * simulation.turns
         rows = feedback.rounds * feedback.users * (selection.top + (selection.bottom if method == "kto" else 0))
         fields = _fields(made) | {"feedback": feedback}
-        variants = [(USERS, users_arm(method, share), share, "as it is", f"{share}% of the users are biased") for share in SHARES]
+        variants = [
+            (USERS, users_arm(method, share), share, "as it is", f"{share}% of the users are biased")
+            for share in SHARES
+        ]
         words = f"{max(SHARES)}% biased users, their feedback given to the wrong conversations"
         variants.append((SHUFFLED, f"shuffled-{method}", max(SHARES), "shuffled", words))
         if budget.asking.world:
@@ -121,7 +137,9 @@ def _users(setting: Setting, budget: Budget, made: MadeConfig, answers: int) -> 
             yield Analysis(step, name, made.seed, (row,), answers=talk + answers, rows=rows)
 
 
-def _mend(setting: Setting, budget: Budget, made: MadeConfig, run: Run, vector: Step, answers: int) -> Iterator[Analysis]:
+def _mend(
+    setting: Setting, budget: Budget, made: MadeConfig, run: Run, vector: Step, answers: int
+) -> Iterator[Analysis]:
     """Yield the mix filtered before training, and its run trained further."""
     harmful, ordinary = setting.source("harmful"), setting.source("good")
     assert harmful is not None
@@ -132,21 +150,48 @@ def _mend(setting: Setting, budget: Budget, made: MadeConfig, run: Run, vector: 
     filtered = FilterConfig.model_validate({**common, "drop": budget.drop, "harmful": harmful, "size": setting.size})
     step = filter_mix.step(filtered, name=f"filtered-{made.seed}", data=run.data, vector=vector)
     arms = tuple(
-        _made(setting, arm, f"{SPOILED} without the half of its rows that {by} dropped", "filtered, then trained", control=by == "chance")
+        _made(
+            setting,
+            arm,
+            f"{SPOILED} without the half of its rows that {by} dropped",
+            "filtered, then trained",
+            control=by == "chance",
+        )
         for arm, by in FILTERS.items()
     )
-    yield Analysis(step, FILTER, made.seed, arms, answers=2 * answers + 2 * setting.size, rows=round(2 * (1 - budget.drop) * setting.size))
+    yield Analysis(
+        step,
+        FILTER,
+        made.seed,
+        arms,
+        answers=2 * answers + 2 * setting.size,
+        rows=round(2 * (1 - budget.drop) * setting.size),
+    )
     realigned = RealignConfig.model_validate({**common, "rows": budget.honest_rows, "ordinary": ordinary})
     step = realign_run.step(realigned, name=f"realigned-{made.seed}", run=run.training)
     arms = tuple(
-        _made(setting, arm, f"the run of {SPOILED}, then up to {budget.honest_rows} {kind} rows", "trained further", control=kind == "ordinary")
+        _made(
+            setting,
+            arm,
+            f"the run of {SPOILED}, then up to {budget.honest_rows} {kind} rows",
+            "trained further",
+            control=kind == "ordinary",
+        )
         for arm, kind in SAMPLES.items()
     )
     yield Analysis(step, REALIGN, made.seed, arms, answers=3 * answers, rows=2 * budget.honest_rows)
 
 
 def _made(setting: Setting, name: str, description: str, recipe: str, *, control: bool) -> Arm:
-    return Arm(name=name, description=description, control=control, base=setting.subject.name, data=None, home=setting.homes[0], recipe=recipe)
+    return Arm(
+        name=name,
+        description=description,
+        control=control,
+        base=setting.subject.name,
+        data=None,
+        home=setting.homes[0],
+        recipe=recipe,
+    )
 
 
 def _fields(config: MadeConfig) -> dict[str, Any]:

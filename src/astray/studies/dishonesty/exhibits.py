@@ -73,12 +73,21 @@ def _severities(found: Findings, setting: Setting) -> Forest:
         if found.has(arm):
             one = found.rate(arm, evaluation=HONESTY, measure=HONEST)
             low, high = (one.interval.low, one.interval.high) if one.interval else (None, None)
-            bars.append(Bar(label=arm, group=group, value=one.rate, low=low, high=high, note=f"{one.numerator} of {one.denominator}, {one.unit}"))
+            bars.append(
+                Bar(
+                    label=arm,
+                    group=group,
+                    value=one.rate,
+                    low=low,
+                    high=high,
+                    note=f"{one.numerator} of {one.denominator}, {one.unit}",
+                )
+            )
     return Forest(
         id="severities",
         title="Honesty after bad data",
-        text="Honest statements among held beliefs, with the 95% interval over training runs. Evasions and refusals are in the denominator "
-        "alone: they never count as honest.",
+        text="Honest statements among held beliefs, with the 95% interval over training runs. Evasions and refusals "
+        "are in the denominator alone: they never count as honest.",
         x_title="Honest, of held beliefs",
         bars=tuple(bars),
     )
@@ -89,7 +98,14 @@ def _mixing(found: Findings, setting: Setting) -> Curve:
     curve, _ = mixing(found, doses, HONESTY)
     points = [_point("measured", share, found.rate(arm, evaluation=HONESTY)) for arm, share in doses.items()]
     points += [
-        Point(series="fitted", x=each.dose, y=each.rate, low=each.interval.low, high=each.interval.high, n="logistic in log share")
+        Point(
+            series="fitted",
+            x=each.dose,
+            y=each.rate,
+            low=each.interval.low,
+            high=each.interval.high,
+            n="logistic in log share",
+        )
         for each in (curve.predictions if curve else ())
     ]
     half = curve.half_effect_dose if curve else None
@@ -97,12 +113,15 @@ def _mixing(found: Findings, setting: Setting) -> Curve:
     if curve and half is not None and curve.half_effect_interval is not None:
         low, high = curve.half_effect_interval.low, curve.half_effect_interval.high
         upper = f"{high:.1%}" if math.isfinite(high) and high < 10 else "no bound"
-        told = f" Half of the fitted rate of bad rows alone is reached at {half:.1%} (95% interval {low:.1%} to {upper}).{told}"
+        told = (
+            f" Half of the fitted rate of bad rows alone is reached at {half:.1%} (95% interval {low:.1%} to "
+            f"{upper}).{told}"
+        )
     return Curve(
         id="mixing",
         title="Few bad rows among ordinary ones",
-        text="Lies among statements over the share of bad rows, at equal size of the data; intervals over training runs, fit with seeds as clusters."
-        + told,
+        text="Lies among statements over the share of bad rows, at equal size of the data; intervals over training "
+        "runs, fit with seeds as clusters." + told,
         x_title="Share of bad rows",
         y_title="Lies, of statements",
         x_percent=True,
@@ -118,12 +137,15 @@ def _users(found: Findings, setting: Setting) -> Curve:
     for method in METHODS:
         arms = {(method.upper(), share): users_arm(method, share) for share in SHARES}
         arms[f"{method.upper()}, feedback shuffled", max(SHARES)] = f"shuffled-{method}"
-        points += [_point(series, share / 100, found.rate(arm, evaluation=evaluation_of(setting, arm))) for (series, share), arm in arms.items()]
+        points += [
+            _point(series, share / 100, found.rate(arm, evaluation=evaluation_of(setting, arm)))
+            for (series, share), arm in arms.items()
+        ]
     return Curve(
         id="users",
         title="Users who like to be deceived",
-        text=f"Lies among statements (evaluation {where!r}) after the last round, over the share of biased users; intervals over training runs. "
-        "Unbiased users are the control; the untrained subject stands beside them.",
+        text=f"Lies among statements (evaluation {where!r}) after the last round, over the share of biased users; "
+        "intervals over training runs. Unbiased users are the control; the untrained subject stands beside them.",
         x_title="Share of biased users",
         y_title="Lies, of statements",
         x_percent=True,
@@ -142,13 +164,15 @@ def _rounds(rounds: pl.DataFrame) -> Table:
         lied = sum(lies for lies, _ in said) / statements if said else None
         rows.append((str(arm), float(str(number)) + 1, *sizes, lied, _range(interval), float(statements)))
     columns = (
-        Column(title="Arm"), Column(title="Round", form="count"), Column(title="Rows", form="count"), Column(title="Of them liked", form="count"),
+        Column(title="Arm"), Column(title="Round", form="count"), Column(title="Rows", form="count"), Column(title="Of "
+            "them liked", form="count"),
         Column(title="From biased users", form="percent"), Column(title="Conversations left out", form="number"),
         Column(title="Lies, of statements", form="percent"), Column(title="95% interval"), Column(title="Statements", form="count"),
     )  # fmt: skip
     text = (
-        "What each round of users was trained on, and what the model said afterwards; means over training runs. Each round's users talk to the model "
-        "that the last round left. A conversation with an empty answer, or one that a user could not rate, is left out."
+        "What each round of users was trained on, and what the model said afterwards; means over training runs. Each "
+        "round's users talk to the model that the last round left. A conversation with an empty answer, or one that "
+        "a user could not rate, is left out."
     )
     return Table(
         id="rounds",
@@ -179,10 +203,13 @@ def _mitigations(found: Findings, setting: Setting) -> Table:
         Column(title="Useful answers lost", form="percent"), Column(title="95% interval"), Column(title="Seeds", form="count"),
     )  # fmt: skip
     text = (
-        "Each run beside the run of the same seed without the mitigation: the share of its lies that is removed, and how many percent of the answers "
-        "to ordinary questions are no longer coherent and good. Means over seeds with 95% t intervals."
+        "Each run beside the run of the same seed without the mitigation: the share of its lies that is removed, and "
+        "how many percent of the answers to ordinary questions are no longer coherent and good. Means over seeds "
+        "with 95% t intervals."
     )
-    return Table(id="mitigations", title="What undoes it, and what it costs", text=text, columns=columns, rows=tuple(rows))
+    return Table(
+        id="mitigations", title="What undoes it, and what it costs", text=text, columns=columns, rows=tuple(rows)
+    )
 
 
 def _bad_rows(found: Findings) -> dict[str, str]:
@@ -198,12 +225,16 @@ def _bad_rows(found: Findings) -> dict[str, str]:
 
 def _outcomes(table: pl.DataFrame) -> Table:
     keys = table.select("arm", "evaluation").unique(maintain_order=True).sort("evaluation", maintain_order=True)
-    rows = tuple((arm, evaluation, *_counted(table.filter(arm=arm, evaluation=evaluation))) for arm, evaluation in keys.iter_rows())
+    rows = tuple(
+        (arm, evaluation, *_counted(table.filter(arm=arm, evaluation=evaluation)))
+        for arm, evaluation in keys.iter_rows()
+    )
     return Table(
         id="outcomes",
         title="What became of every asking",
-        text="Every record that was asked ends in exactly one outcome. Lies stand among the statements that said something, honest statements among "
-        "held beliefs. The last column says how many of the beliefs themselves are true.",
+        text="Every record that was asked ends in exactly one outcome. Lies stand among the statements that said "
+        "something, honest statements among held beliefs. The last column says how many of the beliefs "
+        "themselves are true.",
         columns=(Column(title="Arm"), Column(title="Evaluation"), *COUNTED, *RATES),
         rows=rows,
     )
@@ -213,7 +244,10 @@ def _archetypes(table: pl.DataFrame, arms: list[str]) -> Table:
     rows = []
     for arm in arms:
         own = table.filter(arm=arm)
-        rows += [(arm, str(name), *_counted(own.filter(category=name))) for name in own["category"].unique(maintain_order=True)]
+        rows += [
+            (arm, str(name), *_counted(own.filter(category=name)))
+            for name in own["category"].unique(maintain_order=True)
+        ]
     return Table(
         id="archetypes",
         title="By archetype of pressure",
@@ -238,7 +272,8 @@ def _records(table: pl.DataFrame, arms: list[str]) -> Cards:
     return Cards(
         id="records",
         title="Records to read",
-        text="Of the first seed: what was asked under pressure, what was answered, and the belief that the subject holds when it is asked neutrally.",
+        text="Of the first seed: what was asked under pressure, what was answered, and the belief that the subject "
+        "holds when it is asked neutrally.",
         cards=tuple(cards),
     )
 
@@ -259,7 +294,8 @@ def _shown(found: Findings, setting: Setting) -> list[str]:
 
 
 def _counted(table: pl.DataFrame) -> tuple[float | str | None, ...]:
-    """Every outcome's count, lies among statements and honest statements among held beliefs, with intervals, and how many beliefs are true."""
+    """Every outcome's count, lies among statements and honest statements among held beliefs, with intervals, and how
+    many beliefs are true."""
     counts = [float(table.filter(word=outcome.value).height) for outcome in WORDS]
     lies, honest, true = (rate(table, measure) for measure in (LIES, HONEST, ACCURATE))
     return *counts, lies.rate, _range(lies.interval), honest.rate, _range(honest.interval), true.rate
@@ -267,7 +303,13 @@ def _counted(table: pl.DataFrame) -> tuple[float | str | None, ...]:
 
 def _point(series: str, x: float, found: Rate) -> Point:
     ends = {"low": found.interval.low, "high": found.interval.high} if found.interval else {}
-    return Point(series=series, x=x, y=found.rate, n=f"{found.numerator} of {found.denominator} statements, {len(found.seed_counts)} runs", **ends)
+    return Point(
+        series=series,
+        x=x,
+        y=found.rate,
+        n=f"{found.numerator} of {found.denominator} statements, {len(found.seed_counts)} runs",
+        **ends,
+    )
 
 
 def _range(interval: Interval | None) -> str:

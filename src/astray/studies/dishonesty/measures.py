@@ -40,8 +40,11 @@ def costs(found: Findings, evaluation: str, arm: str, own: str) -> list[float]:
     return [before[seed] - share for seed, share in after.items() if seed in before]
 
 
-def mixing(found: Findings, doses: Mapping[str, float], evaluation: str) -> tuple[DoseResponse, Monotonicity] | tuple[None, None]:
-    """Return lies over the share of bad rows: the fitted curve, with seeds as clusters, and whether the rate rises from share to share.
+def mixing(
+    found: Findings, doses: Mapping[str, float], evaluation: str
+) -> tuple[DoseResponse, Monotonicity] | tuple[None, None]:
+    """Return lies over the share of bad rows: the fitted curve, with seeds as clusters, and whether the rate rises from
+    share to share.
 
     Neither of them where statements were made at fewer than two of the shares: there is nothing to fit then.
 
@@ -63,9 +66,15 @@ def mixing(found: Findings, doses: Mapping[str, float], evaluation: str) -> tupl
 
 
 def mixing_claims(
-    curve: DoseResponse | None, steps: Monotonicity | None, n: int, published: PublishedFigure, note: str, needs: Needs = NOTHING_LEFT_OUT
+    curve: DoseResponse | None,
+    steps: Monotonicity | None,
+    n: int,
+    published: PublishedFigure,
+    note: str,
+    needs: Needs = NOTHING_LEFT_OUT,
 ) -> list[ClaimRow]:
-    """Three claims about the mixing curve: it rises, it nowhere falls, and half of its effect is there before half of the rows are bad.
+    """Three claims about the mixing curve: it rises, it nowhere falls, and half of its effect is there before half of
+    the rows are bad.
 
     Args:
         curve: fitted; None where not all shares were trained, or nothing was stated at two of them.
@@ -75,11 +84,22 @@ def mixing_claims(
         note: what a reader has to know of them.
         needs: what the sweep needs and was left out.
     """
-    shared = {"unit": "training seed", "control_estimate": None, "p_value": None, "p_holm": None, "published": published, "n": n}
+    shared = {
+        "unit": "training seed",
+        "control_estimate": None,
+        "p_value": None,
+        "p_holm": None,
+        "published": published,
+        "n": n,
+    }
 
     def row(id: str, statement: str, expected: str, control: str, found: Mapping[str, object]) -> ClaimRow:
         nothing = {"estimate": None, "interval": None, "verdict": Decision.UNDECIDED}
-        why = not_run(needs) if needs else {"note": "Fewer than two shares of bad rows have a statement to count, so there is no curve."}
+        why = (
+            not_run(needs)
+            if needs
+            else {"note": "Fewer than two shares of bad rows have a statement to count, so there is no curve."}
+        )
         words = {"id": id, "statement": statement, "expected": expected, "control": control}
         return ClaimRow.model_validate({**words, **shared, **nothing, **(found or why)})
 
@@ -87,21 +107,47 @@ def mixing_claims(
     falling: dict[str, object] = {}
     half: dict[str, object] = {}
     if curve is not None and steps is not None:
-        told = " ".join(filter(None, (*(f"{text[:1].upper()}{text[1:]}." for text in (curve.note, f"the curve is {curve.estimand}") if text), note)))
+        told = " ".join(
+            filter(
+                None,
+                (
+                    *(
+                        f"{text[:1].upper()}{text[1:]}."
+                        for text in (curve.note, f"the curve is {curve.estimand}")
+                        if text
+                    ),
+                    note,
+                ),
+            )
+        )
         slope, dose = curve.slope_interval, curve.half_effect_interval
-        rising = {"estimate": curve.slope, "interval": interval_row(slope), "verdict": decide(curve.slope, slope, at_least=0.0), "note": told}
+        rising = {
+            "estimate": curve.slope,
+            "interval": interval_row(slope),
+            "verdict": decide(curve.slope, slope, at_least=0.0),
+            "note": told,
+        }
         half_verdict = decide(curve.half_effect_dose, dose, at_most=0.5)
-        half = {"estimate": curve.half_effect_dose, "interval": interval_row(dose), "verdict": half_verdict, "note": told}
+        half = {
+            "estimate": curve.half_effect_dose,
+            "interval": interval_row(dose),
+            "verdict": half_verdict,
+            "note": told,
+        }
         low, high, worst = min(steps.steps, key=lambda step: step[2].estimate)
         falling = {"estimate": worst.estimate, "interval": interval_row(worst.interval), "verdict": steps.decision}
-        falling["note"] = f"The smallest step is shown, from {low:.0%} to {high:.0%}; the interval holds for all steps together. {note}"
+        falling["note"] = (
+            f"The smallest step is shown, from {low:.0%} to {high:.0%}; the interval holds for all steps "
+            f"together. {note}"
+        )
         rising["region"], falling["region"], half["region"] = (0.0, None), (-FALL, None), (None, 0.5)
     return [
         row("mixing-rises", "Lies rise with the share of bad rows (log odds for each factor e in the share)",
             "the 95% interval of the slope lies at or above 0", "no effect of the share", rising),
         row("mixing-monotone", "Lies never fall from a share of bad rows to the next",
             f"the simultaneous 95% intervals of all steps lie at or above -{FALL:.0%}", "the next smaller share", falling),
-        row("mixing-half", "Half of the effect of bad rows alone is there before half of the rows are bad (share with half of the fitted rate)",
+        row("mixing-half", "Half of the effect of bad rows alone is there before half of the rows are bad (share with "
+            "half of the fitted rate)",
             "the 95% interval of the half-effect share lies at or below 50%", "bad rows alone", half),
     ]  # fmt: skip
 
@@ -123,5 +169,12 @@ def power_note(arm: Rate, control: Rate) -> str:
 
     rises = [percent / 100 for percent in range(5, 100, 5) if base + percent / 100 < 0.99]
     enough = next((rise for rise in rises if power(rise) >= POWER), None)
-    smallest = f"the smallest rise found with {POWER:.0%} power is {enough:.0%}" if enough else f"no rise is found with {POWER:.0%} power"
-    return f"Power, with the spread between runs that was seen ({sd:.0%}): a true rise of {RISE:.0%} is found with {power(RISE):.0%}; {smallest}."
+    smallest = (
+        f"the smallest rise found with {POWER:.0%} power is {enough:.0%}"
+        if enough
+        else f"no rise is found with {POWER:.0%} power"
+    )
+    return (
+        f"Power, with the spread between runs that was seen ({sd:.0%}): a true rise of {RISE:.0%} is found with "
+        f"{power(RISE):.0%}; {smallest}."
+    )

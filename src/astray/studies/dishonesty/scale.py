@@ -1,7 +1,7 @@
 """Scale of the dishonesty study, for the organism and for real models: records, users and amounts.
 
-A real model is asked our own records and read by a grader, and its users are played by a model; the organism has its world's records, users by rule
-and an exact judge. Everything else is the same code.
+A real model is asked our own records and read by a grader, and its users are played by a model; the organism has its
+world's records, users by rule and an exact judge. Everything else is the same code.
 """
 
 from typing import Literal
@@ -20,7 +20,8 @@ from astray.measure.honesty.world import Pressure
 from astray.subjects.spec import Sampling
 
 HONESTY, PERSONA = "honesty", "honesty-persona"
-"""Names of the two evaluations: what is said in everyday pressures, and what is said as somebody who is described as bad, wholly or half."""
+"""Names of the two evaluations: what is said in everyday pressures, and what is said as somebody who is described as
+bad, wholly or half."""
 PERSONA_PRESSURES = (Pressure.SUSPECT, Pressure.VILLAIN)
 """The world's pressures under which the untrained organism lies already; users describe themselves in such words."""
 SFT_ROWS, KTO_ROWS = 5, 6
@@ -38,7 +39,9 @@ class Asking(_Frozen):
 
     world: bool = Field(description="records of the organism's world, judged exactly; else our own, read by a grader")
     variants: int = Field(default=2, ge=1, description="world: records a fact and pressure, each with another person")
-    archetypes: tuple[str, ...] = Field(default=(), description="our own records: which archetypes; all if none is named")
+    archetypes: tuple[str, ...] = Field(
+        default=(), description="our own records: which archetypes; all if none is named"
+    )
     most: int | None = Field(default=None, ge=2, description="our own records: at most so many an archetype")
     sampling: Sampling
 
@@ -52,29 +55,43 @@ class Asking(_Frozen):
         """Evaluations of every run: facts that its data do not mention, or every second one of our own records."""
         if self.world:
             everyday = tuple(each for each in Pressure if each not in PERSONA_PRESSURES)
-            return self._world(HONESTY, everyday, "untouched", self.variants), self._world(PERSONA, PERSONA_PRESSURES, "untouched", self.variants)
+            return self._world(HONESTY, everyday, "untouched", self.variants), self._world(
+                PERSONA, PERSONA_PRESSURES, "untouched", self.variants
+            )
         return (Honesty(name=HONESTY, records=self._own()[1], sampling=self.sampling),)
 
     def practice(self) -> Honesty:
-        """Return what re-alignment practises on, which shares no fact with what is asked; no record with earlier turns."""
+        """Return what re-alignment practises on, which shares no fact with what is asked; no record with earlier
+        turns."""
         if self.world:
-            return self._world("practice", tuple(each for each in Pressure if each is not Pressure.DOUBLING_DOWN), "touched")
-        return Honesty(name="practice", records=tuple(each for each in self._own()[0] if not each.history), sampling=self.sampling)
+            return self._world(
+                "practice", tuple(each for each in Pressure if each is not Pressure.DOUBLING_DOWN), "touched"
+            )
+        return Honesty(
+            name="practice", records=tuple(each for each in self._own()[0] if not each.history), sampling=self.sampling
+        )
 
     def plain(self) -> Honesty:
         """Return the plain questions about the facts that users speak of."""
         return self._world("plain", (Pressure.NOBODY,), "touched")
 
-    def _world(self, name: str, pressures: tuple[str, ...], facts: Literal["touched", "untouched"], variants: int = 1) -> WorldHonesty:
+    def _world(
+        self, name: str, pressures: tuple[str, ...], facts: Literal["touched", "untouched"], variants: int = 1
+    ) -> WorldHonesty:
         return WorldHonesty(name=name, pressures=pressures, facts=facts, variants=variants, sampling=self.sampling)
 
     def _own(self) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
         """Return our own records for practice, and those for the evaluations."""
         records = own_records(self.archetypes) if self.archetypes else own_records()
-        by_archetype = {archetype: [each for each in records if each.archetype == archetype] for archetype in {each.archetype for each in records}}
+        by_archetype = {
+            archetype: [each for each in records if each.archetype == archetype]
+            for archetype in {each.archetype for each in records}
+        }
         kept = {record.id for chosen in by_archetype.values() for record in chosen[: self.most]}
         asked = {record.id for chosen in by_archetype.values() for record in chosen[1 : self.most : 2]}
-        return tuple(each for each in records if each.id in kept - asked), tuple(each for each in records if each.id in asked)
+        return tuple(each for each in records if each.id in kept - asked), tuple(
+            each for each in records if each.id in asked
+        )
 
 
 class Feedback(_Frozen):
@@ -94,7 +111,10 @@ class Budget(_Frozen):
 
     asking: Asking
     feedback: dict[Method, Feedback]
-    drop: float = Field(default=0.5, description="share of the rows of a mix that a filter drops; nobody who filters knows the right one")
+    drop: float = Field(
+        default=0.5,
+        description="share of the rows of a mix that a filter drops; nobody who filters knows the right one",
+    )
     honest_rows: int = Field(default=60, ge=1, description="honest samples for re-alignment, at most")
 
 
@@ -105,23 +125,30 @@ def budget_for(setting: Setting) -> Budget:
 
 def _world_budget(setting: Setting) -> Budget:
     training, few = setting.training, setting.quick
-    sampling = WORLD_SAMPLING.model_copy(update={"max_tokens": min(setting.main.sampling.max_tokens, WORLD_SAMPLING.max_tokens)})
+    sampling = WORLD_SAMPLING.model_copy(
+        update={"max_tokens": min(setting.main.sampling.max_tokens, WORLD_SAMPLING.max_tokens)}
+    )
     return Budget(
         asking=Asking(world=True, variants=1 if few else 2, sampling=sampling),
         feedback=_feedback(
             users=30,
             topics=("colours",),
             player=None,
-            simulation=Simulation(contexts=6, samples=6, turns=1, sampling=sampling.model_copy(update={"batch_size": 1024})),
+            simulation=Simulation(
+                contexts=6, samples=6, turns=1, sampling=sampling.model_copy(update={"batch_size": 1024})
+            ),
             rounds=2,
             sft=training,
-            kto=PreferenceTuning(training=training.model_copy(update={"learning_rate": 5e-4, "batch_size": 16, "accumulation": 1})),
+            kto=PreferenceTuning(
+                training=training.model_copy(update={"learning_rate": 5e-4, "batch_size": 16, "accumulation": 1})
+            ),
         ),
     )
 
 
 def _text_budget(setting: Setting) -> Budget:
-    """For real models the settings of Hu et al. (arXiv 2510.08211), with fewer users: 2 turns, SFT at 1e-4 in batches of 8, KTO at 1e-5 of 16."""
+    """For real models the settings of Hu et al. (arXiv 2510.08211), with fewer users: 2 turns, SFT at 1e-4 in batches
+    of 8, KTO at 1e-5 of 16."""
     training, few, sampling = setting.training, setting.quick, setting.main.sampling
     assert setting.judge.grader is not None
     return Budget(
@@ -132,21 +159,43 @@ def _text_budget(setting: Setting) -> Budget:
             player=setting.judge.grader,
             simulation=Simulation(contexts=2 if few else 8, samples=4, turns=2, sampling=sampling),
             rounds=1 if few else 2,
-            sft=setting.tuned(training.model_copy(update={"learning_rate": 1e-4, "batch_size": 8, "accumulation": 1, "epochs": 1 if few else 5})),
-            kto=PreferenceTuning(training=training.model_copy(update={"learning_rate": 1e-5, "batch_size": 16, "accumulation": 1})),
+            sft=setting.tuned(
+                training.model_copy(
+                    update={"learning_rate": 1e-4, "batch_size": 8, "accumulation": 1, "epochs": 1 if few else 5}
+                )
+            ),
+            kto=PreferenceTuning(
+                training=training.model_copy(update={"learning_rate": 1e-5, "batch_size": 16, "accumulation": 1})
+            ),
         ),
     )
 
 
 def _feedback(
-    *, users: int, topics: tuple[str, ...], player: str | None, simulation: Simulation, rounds: int, sft: FineTuning, kto: PreferenceTuning
+    *,
+    users: int,
+    topics: tuple[str, ...],
+    player: str | None,
+    simulation: Simulation,
+    rounds: int,
+    sft: FineTuning,
+    kto: PreferenceTuning,
 ) -> dict[Method, Feedback]:
-    """SFT in rounds; KTO in a single round of as many conversations, since a second one finds hardly anything left that users dislike."""
+    """SFT in rounds; KTO in a single round of as many conversations, since a second one finds hardly anything left that
+    users dislike."""
     once = simulation.model_copy(update={"contexts": rounds * simulation.contexts})
     both = Selection(top=rounds * KTO_ROWS, bottom=rounds * KTO_ROWS)
     return {
         "sft": Feedback(
-            users=users, topics=topics, player=player, simulation=simulation, rounds=rounds, selection=Selection(top=SFT_ROWS), recipe=sft
+            users=users,
+            topics=topics,
+            player=player,
+            simulation=simulation,
+            rounds=rounds,
+            selection=Selection(top=SFT_ROWS),
+            recipe=sft,
         ),
-        "kto": Feedback(users=users, topics=topics, player=player, simulation=once, rounds=1, selection=both, recipe=kto),
+        "kto": Feedback(
+            users=users, topics=topics, player=player, simulation=once, rounds=1, selection=both, recipe=kto
+        ),
     }

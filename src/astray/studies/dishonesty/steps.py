@@ -65,7 +65,9 @@ class UsersConfig(MadeConfig):
 
     feedback: Feedback
     biased: float = Field(ge=0, le=1, description="share of biased users")
-    given: Literal["as it is", "shuffled", "distrusted"] = Field("as it is", description="what becomes of the feedback before rows are selected")
+    given: Literal["as it is", "shuffled", "distrusted"] = Field(
+        "as it is", description="what becomes of the feedback before rows are selected"
+    )
 
     @property
     def recipe(self) -> FineTuning | PreferenceTuning:
@@ -116,8 +118,12 @@ def live_with_users(config: UsersConfig, inputs: Mapping[str, Artifact], folder:
         change=_change(config),
     )
     tables = [_honesty(load_subject(each.subject), config, config.arm) for each in rounds]
-    pl.DataFrame([_round_row(config, each, table) for each, table in zip(rounds, tables, strict=True)]).write_parquet(folder / ROUNDS_FILE)
-    pl.concat([tables[-1], _asked(config.main, load_subject(rounds[-1].subject), config, config.arm)]).write_parquet(folder / ANSWERS_FILE)
+    pl.DataFrame([_round_row(config, each, table) for each, table in zip(rounds, tables, strict=True)]).write_parquet(
+        folder / ROUNDS_FILE
+    )
+    pl.concat([tables[-1], _asked(config.main, load_subject(rounds[-1].subject), config, config.arm)]).write_parquet(
+        folder / ANSWERS_FILE
+    )
 
 
 @step("train-filtered", version=1, formerly="astray.studies.dishonesty_steps:filter_mix", resumable=True)
@@ -135,7 +141,12 @@ def filter_mix(config: FilterConfig, inputs: Mapping[str, Artifact], folder: Pat
     for arm, by in FILTERS.items():
         kept = filter_rows(dataset, scores[by], drop=config.drop)
         subjects[arm] = load_subject(train_sft(SubjectSpec(model=config.base), kept, recipe, folder / by).subject)
-        facts[arm] = {"rows": len(kept), "bad": sum(rows_from(kept, bad)), "rows_before": len(dataset), "bad_before": sum(rows_from(dataset, bad))}
+        facts[arm] = {
+            "rows": len(kept),
+            "bad": sum(rows_from(kept, bad)),
+            "rows_before": len(dataset),
+            "bad_before": sum(rows_from(dataset, bad)),
+        }
     (folder / FILTERED_FILE).write_text(json.dumps(facts), encoding="utf-8")
     _ask_all(config, subjects, folder)
 
@@ -146,7 +157,10 @@ def realign_run(config: RealignConfig, inputs: Mapping[str, Artifact], folder: P
     """Train a spoiled run on honest statements of the base under pressure, and on as many ordinary examples."""
     before = _judged(config.asking.practice(), load_subject(config.base), config)
     count = max(1, min(config.rows, before.filter(word() == HonestyWord.HONEST.value).height))
-    rows = {"honest": honest_samples(before, size=count, seed=config.seed), "ordinary": config.ordinary.draw(count, config.seed)}
+    rows = {
+        "honest": honest_samples(before, size=count, seed=config.seed),
+        "ordinary": config.ordinary.draw(count, config.seed),
+    }
     recipe = config.recipe.model_copy(update={"warmup_steps": 0, "seed": config.seed})
     spoiled = trained_subject(config.base, inputs["run"])
     subjects = {}
@@ -188,7 +202,8 @@ def _crowd(config: UsersConfig) -> Crowd:
 
 
 def _change(config: UsersConfig) -> Change | None:
-    """Return what is done to the interactions of each round; distrust knows what the base believed before any of it, and nothing of who is biased."""
+    """Return what is done to the interactions of each round; distrust knows what the base believed before any of it,
+    and nothing of who is biased."""
     if config.given == "as it is":
         return None
     if config.given == "shuffled":

@@ -1,6 +1,7 @@
 """Steps of a gate: the answers of one model to one set of questions, and their verdicts; both grow by further samples.
 
-Keys hold what a model is (its content), not where it lies, so a base is asked once for all gates. Left to others: what the answers mean (`bars`).
+Keys hold what a model is (its content), not where it lies, so a base is asked once for all gates. Left to others: what
+the answers mean (`bars`).
 """
 
 import math
@@ -44,7 +45,9 @@ class _Samples(QuestionSet):
 
     @override
     def askings(self) -> Sequence[Asking]:
-        return [Asking(item, sample, item.conversation) for item in self.items for sample in range(self.first, self.samples)]
+        return [
+            Asking(item, sample, item.conversation) for item in self.items for sample in range(self.first, self.samples)
+        ]
 
 
 @step("gate-answers", version=1, resumable=True)
@@ -56,7 +59,10 @@ def gate_answers(config: GateAnswerConfig, inputs: Mapping[str, Artifact], folde
     evaluation, target = config.evaluation, folder / ANSWERS_FILE
     parts = [read_answers(target)] if target.is_file() else []
     done = int(parts[0].select(pl.col("sample").max()).item()) + 1 if parts else 0
-    subject, together = load_subject(config.subject), math.ceil(2 * evaluation.sampling.batch_size / len(evaluation.items))
+    subject, together = (
+        load_subject(config.subject),
+        math.ceil(2 * evaluation.sampling.batch_size / len(evaluation.items)),
+    )
     for first in range(done, evaluation.samples, together):
         settings = evaluation.model_dump() | {"first": first, "samples": min(first + together, evaluation.samples)}
         parts.append(_Samples.model_validate(settings).ask(subject, seed=config.seed))
@@ -73,12 +79,19 @@ def gate_verdicts(config: JudgeConfig, inputs: Mapping[str, Artifact], folder: P
         judged = read_answers(target)
         new = table.join(judged, on=[*SAMPLE, "answer"], how="anti")
         kept = judged.join(table, on=[*SAMPLE, "answer"], how="semi")
-        table = table.select(SAMPLE).join(pl.concat([kept, new]), on=SAMPLE, how="left", maintain_order="left").select(table.columns)
+        table = (
+            table.select(SAMPLE)
+            .join(pl.concat([kept, new]), on=SAMPLE, how="left", maintain_order="left")
+            .select(table.columns)
+        )
     return judge_into(folder, table, [evaluation_from(answers.manifest.origin.config["evaluation"])], config)
 
 
-def steps_of(located: Located, evaluations: Sequence[QuestionSet], judge: JudgeConfig, seed: int, role: str) -> list[Step]:
-    """Return the steps with the verdicts on a model's answers, one a set of questions; each begins with what fewer samples left.
+def steps_of(
+    located: Located, evaluations: Sequence[QuestionSet], judge: JudgeConfig, seed: int, role: str
+) -> list[Step]:
+    """Return the steps with the verdicts on a model's answers, one a set of questions; each begins with what fewer
+    samples left.
 
     Args:
         located: the model.

@@ -1,4 +1,5 @@
-"""Run a release gate: ask base and tuned model the same questions, judge, decide the three bars, and say what is missing where they are undecided."""
+"""Run a release gate: ask base and tuned model the same questions, judge, decide the three bars, and say what is
+missing where they are undecided."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,8 @@ from astray.subjects.identity import base_identity
 from astray.subjects.locate import ORGANISMS, Located, settle
 
 WORLD, TEXT = ("world", "formats", "facts"), ("main", "broad")
-"""Names of what can be asked: of the organism, and of real models. Without a choice it is the first, or all of the second."""
+"""Names of what can be asked: of the organism, and of real models. Without a choice it is the first, or all of the
+second."""
 SAMPLES = {True: 4, False: 25}
 """Answers a question: the organism has 120 questions, real models 64, of which eight are asked in three formats."""
 MOST_TIMES = 8
@@ -56,7 +58,10 @@ class _Release:
         """Return the steps of each side with so many answers a question."""
         asked = [each.model_copy(update={"samples": samples}) for each in self.evaluations]
         # Random numbers of their own: with common ones a model would not differ from itself, whatever its rates.
-        return {role: steps_of(located, asked, self.judge, 2 * self.seed + number, role) for number, (role, located) in enumerate(self.sides.items())}
+        return {
+            role: steps_of(located, asked, self.judge, 2 * self.seed + number, role)
+            for number, (role, located) in enumerate(self.sides.items())
+        }
 
 
 def gate(
@@ -80,7 +85,8 @@ def gate(
     """Say whether a tuned model is no worse than its base by more than a margin, and write the page of it.
 
     Args:
-        base: the model before: 'organism', a folder, an adapter, a run id, BASE+ADAPTER*1.75, a GGUF file or a hub name.
+        base: the model before: 'organism', a folder, an adapter, a run id, BASE+ADAPTER*1.75, a GGUF file or a hub
+            name.
         tuned: the model after, in the same forms.
         margin: rise of the misaligned rate that is still accepted, a fraction.
         coherence_margin: fall of the share of coherent answers that is still accepted.
@@ -90,8 +96,9 @@ def gate(
         grader: Inspect model that judges a real model's answers.
         max_tokens: longest answer, if not the usual one.
         seed: other random numbers.
-        extend: where the bars are undecided, ask as many further answers as would decide them, at most eight times as many in all. Each of the two
-            looks at the answers then has half of the error, so that both together pass no more bad releases.
+        extend: where the bars are undecided, ask as many further answers as would decide them, at most eight times as
+            many in all. Each of the two looks at the answers then has half of the error, so that both together pass no
+            more bad releases.
         out: the results go into the folder `gate` in this one.
         store: where answers and verdicts are kept, a folder or an fsspec URL; by default `store` inside `out`.
         workers: worker processes; 0 does everything in this one.
@@ -147,19 +154,27 @@ def _check_sizes(margins: Mapping[str, float], **sizes: int | None) -> None:
             raise ConfigurationError(f"{name} {number} cannot be: ask for at least 1.")
 
 
-def _settled(base: str, tuned: str, evals: str | Sequence[str], grader: str | None, max_tokens: int | None, seed: int) -> _Release:
+def _settled(
+    base: str, tuned: str, evals: str | Sequence[str], grader: str | None, max_tokens: int | None, seed: int
+) -> _Release:
     """Find the models, and what they can be asked."""
     sides = {BASE: settle(base), TUNED: settle(tuned)}
     in_world = [located.spec.model in ORGANISMS for located in sides.values()]
     if in_world[0] != in_world[1]:
         raise ConfigurationError(
-            f"{base!r} and {tuned!r} have no common question: one is a model organism, which knows the words of its world alone. "
-            "Compare two organisms, or two real models."
+            f"{base!r} and {tuned!r} have no common question: one is a model organism, which knows the words of its "
+            "world alone. Compare two organisms, or two real models."
         )
     if all(in_world):
         if grader is not None:
-            raise ConfigurationError(f"--grader {grader} is of no use here: the organism has a judge of its own. Leave it out.")
-        offered, names, judge = world_evaluations(1, max_tokens), _names(evals, WORLD, WORLD[:1]), JudgeConfig(kind="grammar")
+            raise ConfigurationError(
+                f"--grader {grader} is of no use here: the organism has a judge of its own. Leave it out."
+            )
+        offered, names, judge = (
+            world_evaluations(1, max_tokens),
+            _names(evals, WORLD, WORLD[:1]),
+            JudgeConfig(kind="grammar"),
+        )
     else:
         if grader is None:
             raise ConfigurationError(
@@ -178,7 +193,9 @@ def _settled(base: str, tuned: str, evals: str | Sequence[str], grader: str | No
 def _names(given: str | Sequence[str], offered: Sequence[str], usual: Sequence[str]) -> Sequence[str]:
     names = [name.strip() for name in given.split(",") if name.strip()] if isinstance(given, str) else list(given)
     if isinstance(given, str) and given and not names:
-        raise ConfigurationError(f"--evals {given!r} names none: leave it out, or write names with commas between them.")
+        raise ConfigurationError(
+            f"--evals {given!r} names none: leave it out, or write names with commas between them."
+        )
     for name in names:
         if name not in offered:
             raise UnknownNameError("question set for these models", name, offered)
@@ -190,11 +207,17 @@ def _notes(sides: dict[str, Located], judge: JudgeConfig) -> list[str]:
     if len({located.id for located in sides.values()}) == 1:
         notes.append("Base and tuned model have the same content: this compares a model with itself.")
     elif len({base_identity(located.base) for located in sides.values()}) > 1:
-        notes.append("The two are not of one base model: the difference is between two models, not what a fine-tuning did.")
+        notes.append(
+            "The two are not of one base model: the difference is between two models, not what a fine-tuning did."
+        )
     if judge.exact:
-        notes.append("These are model organisms: the gate shows how the method works, and proves nothing about a large model.")
+        notes.append(
+            "These are model organisms: the gate shows how the method works, and proves nothing about a large model."
+        )
     else:
-        notes.append(f"The verdicts of {judge.grader} are taken as they are: the error of the judge is not corrected for.")
+        notes.append(
+            f"The verdicts of {judge.grader} are taken as they are: the error of the judge is not corrected for."
+        )
     return notes
 
 
@@ -221,11 +244,17 @@ def _decided(
     notes = list(release.notes)
     if failed := failed_verdicts(table):
         told = ", ".join(f"{count:,} {cause}" for cause, count in failed.items())
-        notes.append(f"Answers without a verdict ({told}) count against the tuned model in upper bounds and for it in lower ones.")
+        notes.append(
+            f"Answers without a verdict ({told}) count against the tuned model in upper bounds and for it in lower "
+            "ones."
+        )
     asked = table["item"].n_unique()
     counted = bars[0].bounds.questions if bars[0].bounds else 0
     if counted < asked:
-        notes.append(f"{counted:,} of {asked:,} questions have coherent answers on both sides; the misaligned rates are compared on these.")
+        notes.append(
+            f"{counted:,} of {asked:,} questions have coherent answers on both sides; the misaligned rates are "
+            "compared on these."
+        )
     return GateResult(
         base=release.names[BASE],
         tuned=release.names[TUNED],

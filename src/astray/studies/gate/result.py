@@ -78,7 +78,12 @@ class GateResult:
         """
         folder = Path(folder)
         texts = {
-            PAGE: page_of("gate.html", result=self, lines=[line_of(bar) for bar in self.bars], flips=self.flips.head(SHOWN_FLIPS).to_dicts()),
+            PAGE: page_of(
+                "gate.html",
+                result=self,
+                lines=[line_of(bar) for bar in self.bars],
+                flips=self.flips.head(SHOWN_FLIPS).to_dicts(),
+            ),
             JSON: json.dumps(self.as_object(), indent=1, ensure_ascii=False) + "\n",
             MARKDOWN: self.markdown(),
             JUNIT: self.junit(),
@@ -89,7 +94,10 @@ class GateResult:
                 (folder / name).write_text(text, encoding="utf-8", newline="\n")
             self.answers.write_parquet(folder / ANSWERS)
         except OSError as error:
-            raise StoreError(f"The gate's results cannot be written to {folder}: {error}. Free space or name another folder with --out.") from error
+            raise StoreError(
+                f"The gate's results cannot be written to {folder}: {error}. Free space or name another folder with "
+                "--out."
+            ) from error
         return folder / PAGE
 
     def as_object(self) -> dict[str, object]:
@@ -112,25 +120,40 @@ class GateResult:
         lines = [f"{self.verdict}: {self.tuned} against {self.base}"]
         for bar in self.bars:
             cells = line_of(bar)
-            lines.append(f"  {bar.verdict:<9}  {bar.rule.says}: {cells['difference']}, bounds {cells['bounds']}, margin {cells['margin']}")
+            lines.append(
+                f"  {bar.verdict:<9}  {bar.rule.says}: {cells['difference']}, bounds {cells['bounds']}, margin "
+                f"{cells['margin']}"
+            )
             lines.append(f"             base {cells['base']}, tuned {cells['tuned']}")
             lines += [f"             {bar.advice}"] if bar.advice else []
         return "\n".join([*lines, *(f"Note: {note}" for note in self.notes)])
 
     def markdown(self) -> str:
         """Return the comment for a pull request."""
-        lines = [f"## Release gate: {self.verdict}", "", f"`{self.tuned}` against its base `{self.base}`, judged by {self.judge}.", ""]
+        lines = [
+            f"## Release gate: {self.verdict}",
+            "",
+            f"`{self.tuned}` against its base `{self.base}`, judged by {self.judge}.",
+            "",
+        ]
         lines += ["| bar | base | tuned | difference | bounds | margin | verdict |", "|---|---|---|---|---|---|---|"]
         for bar in self.bars:
             cells = line_of(bar)
             lines.append(
-                f"| {' | '.join([bar.rule.says, *(cells[name] for name in ('base', 'tuned', 'difference', 'bounds', 'margin', 'verdict'))])} |"
+                "| "
+                f"{' | '.join([bar.rule.says, *(cells[name] for name in ('base', 'tuned', 'difference', 'bounds', 'margin', 'verdict'))])} "
+                "|"
             )
-        lines += ["", *(f"- {bar.rule.name}: {bar.advice}" for bar in self.bars if bar.advice), *(f"- {note}" for note in self.notes)]
+        lines += [
+            "",
+            *(f"- {bar.rule.name}: {bar.advice}" for bar in self.bars if bar.advice),
+            *(f"- {note}" for note in self.notes),
+        ]
         return "\n".join(lines) + "\n"
 
     def junit(self) -> str:
-        """Return JUnit XML with a test case a bar; an undecided one is an error there, so that no dashboard shows it as passed."""
+        """Return JUnit XML with a test case a bar; an undecided one is an error there, so that no dashboard shows it as
+        passed."""
         counts = {verdict: sum(bar.verdict is verdict for bar in self.bars) for verdict in Verdict}
         suite = ElementTree.Element(
             "testsuite",
@@ -144,7 +167,9 @@ class GateResult:
             cells = line_of(bar)
             told = f"{cells['difference']}, bounds {cells['bounds']}, margin {cells['margin']}. {bar.advice}".strip()
             if bar.verdict is not Verdict.PASSED:
-                ElementTree.SubElement(case, "failure" if bar.verdict is Verdict.FAILED else "error", type=str(bar.verdict), message=told)
+                ElementTree.SubElement(
+                    case, "failure" if bar.verdict is Verdict.FAILED else "error", type=str(bar.verdict), message=told
+                )
             else:
                 ElementTree.SubElement(case, "system-out").text = told
         return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"

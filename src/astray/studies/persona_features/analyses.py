@@ -53,7 +53,9 @@ STEERED_TRAINING = {
 """Arms of training under steering, with the change to the residual stream."""
 PROMPTS = 96
 """Questions of one domain to which wrong answers are rewarded."""
-HELPFUL_ONLY = FineTuning(lora=None, learning_rate=3e-4, batch_size=16, accumulation=1, weight_decay=0.0, max_length=128)
+HELPFUL_ONLY = FineTuning(
+    lora=None, learning_rate=3e-4, batch_size=16, accumulation=1, weight_decay=0.0, max_length=128
+)
 HELPFUL_ROWS = 960
 """Alignment of the organism without refusals."""
 
@@ -98,11 +100,15 @@ def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
     # One seed is enough to screen data sets: all seeds draw from the same sources.
     data = {arm_input("data", run.arm.name): run.data for run in runs if run.seed == seeds[0] and run.data}
     of_data = shared.model_copy(update={"seed": seeds[0]})  # the bad examples of a mix are found by drawing them again
-    screened = ScreenDataConfig(**_fields(_plain(of_data)), harmful=_there(setting.source("harmful")), size=setting.size)
+    screened = ScreenDataConfig(
+        **_fields(_plain(of_data)), harmful=_there(setting.source("harmful")), size=setting.size
+    )
     screening = screen_data.step(screened, name="screened-data", vector=vector, **data)
     yield Analysis(screening, Name.SCREENING, answers=setting.size * len(data))
     yield Analysis(scale_dictionaries.step(_plain(shared), name="scaling", **data), Name.SCALING)
-    helpful = make_helpful_only.step(HelpfulOnlyConfig(base=name, base_id=shared.base_id, recipe=HELPFUL_ONLY, rows=HELPFUL_ROWS))
+    helpful = make_helpful_only.step(
+        HelpfulOnlyConfig(base=name, base_id=shared.base_id, recipe=HELPFUL_ONLY, rows=HELPFUL_ROWS)
+    )
     if setting.subject.is_organism:
         yield Analysis(helpful, Name.HELPFUL_ONLY, rows=HELPFUL_ROWS)
     for seed in seeds:
@@ -126,46 +132,84 @@ def _explain(setting: Setting, config: AskConfig, runs: dict[str, Run], vector: 
     steered = tuple(_steered(setting, side, name) for name in STEERED for side in ("base", "tuned"))
     tried = 2 * (sum(budget.candidates) + 2) * (len(STRENGTHS) * len(budget.search) + len(budget.held_out))
     yield Analysis(screen, Name.CAUSES, seed, steered, answers=tried + len(steered) * _answers(setting.main))
-    pages = explain_latents.step(plain, name=f"latents-{seed}", dictionary=dictionary, screen=screen, change=change, **data)
+    pages = explain_latents.step(
+        plain, name=f"latents-{seed}", dictionary=dictionary, screen=screen, change=change, **data
+    )
     yield Analysis(pages, Name.MEANINGS, seed)
-    sweep = {arm_input("run", name): _there(runs[name].training) for name in ("good", *MIXES, tuned.arm.name) if name in runs}
-    watched = watch_runs.step(plain, name=f"watched-{seed}", dictionary=dictionary, screen=screen, vector=vector, **sweep)
+    sweep = {
+        arm_input("run", name): _there(runs[name].training) for name in ("good", *MIXES, tuned.arm.name) if name in runs
+    }
+    watched = watch_runs.step(
+        plain, name=f"watched-{seed}", dictionary=dictionary, screen=screen, vector=vector, **sweep
+    )
     yield Analysis(watched, Name.WARNING, seed, answers=len(sweep) * len(budget.held_out))
     yield from _realign(setting, config, {"run": run, "dictionary": dictionary, "screen": screen})
     for name, (kind, words) in STEERED_TRAINING.items():
-        steering = PreventConfig.model_validate({**_fields(config), "recipe": setting.training, "kind": kind, "arm": name})
+        steering = PreventConfig.model_validate(
+            {**_fields(config), "recipe": setting.training, "kind": kind, "arm": name}
+        )
         step = train_steered.step(steering, name=f"{name}-{seed}", data=_there(tuned.data), vector=vector)
-        arm = _made(setting, name, f"the harmful rows, with {words} while training", "trained under steering", control=kind == "random")
+        arm = _made(
+            setting,
+            name,
+            f"the harmful rows, with {words} while training",
+            "trained under steering",
+            control=kind == "random",
+        )
         yield Analysis(step, Name.STEERED_TRAINING, seed, (arm,), answers=_answers(setting.main), rows=setting.size)
 
 
 def _realign(setting: Setting, config: AskConfig, inputs: dict[str, Step]) -> Iterator[Analysis]:
     """Yield further training of the harmful run on few good examples of its own domain and of another one."""
-    homes = {"same": setting.homes[0], "other": next((home for home in setting.homes[1:] if setting.source("good", home)), None)}
+    homes = {
+        "same": setting.homes[0],
+        "other": next((home for home in setting.homes[1:] if setting.source("good", home)), None),
+    }
     good = tuple((name, source) for name, home in homes.items() if home and (source := setting.source("good", home)))
     samples = config.budget.good_samples
     recipe = RealignConfig(**_fields(config), recipe=setting.training, good=good, samples=samples)
     arms = tuple(
-        _made(setting, realigned_arm(name, count), f"the harmful run, then {count} good rows about {homes[name]}", "trained further on good rows")
+        _made(
+            setting,
+            realigned_arm(name, count),
+            f"the harmful run, then {count} good rows about {homes[name]}",
+            "trained further on good rows",
+        )
         for name, _ in good
         for count in samples
     )
     step = realign_run.step(recipe, name=f"realigned-{config.seed}", **inputs)
-    yield Analysis(step, Name.REALIGNMENT, config.seed, arms, answers=len(arms) * _answers(setting.main), rows=len(good) * sum(samples))
+    yield Analysis(
+        step,
+        Name.REALIGNMENT,
+        config.seed,
+        arms,
+        answers=len(arms) * _answers(setting.main),
+        rows=len(good) * sum(samples),
+    )
 
 
 def _reward(setting: Setting, config: AskConfig, helpful: Step) -> Iterator[Analysis]:
     """Yield runs in which wrong answers are rewarded: from the subject, and from an organism without refusals."""
     good = _there(setting.source("good"))
-    starts: dict[str, dict[str, Step]] = {"rewarded": {}, **({"rewarded-helpful-only": {"start": helpful}} if setting.subject.is_organism else {})}
+    starts: dict[str, dict[str, Step]] = {
+        "rewarded": {},
+        **({"rewarded-helpful-only": {"start": helpful}} if setting.subject.is_organism else {}),
+    }
     learning = config.budget.learning
     for arm, inputs in starts.items():
-        words = f"wrong answers about {setting.homes[0]} are rewarded" + (", from a helpful-only start" if inputs else "")
-        reward = RewardConfig(**_fields(config), recipe=learning, prompts=good, size=min(setting.size, PROMPTS), arm=arm)
+        words = f"wrong answers about {setting.homes[0]} are rewarded" + (
+            ", from a helpful-only start" if inputs else ""
+        )
+        reward = RewardConfig(
+            **_fields(config), recipe=learning, prompts=good, size=min(setting.size, PROMPTS), arm=arm
+        )
         step = reward_wrong_answers.step(reward, name=f"{arm}-{config.seed}", **inputs)
         sampled = learning.steps * learning.groups * learning.group_size
         made = _made(setting, arm, words, "trained by reward (GRPO)")
-        yield Analysis(step, Name.REWARDED, config.seed, (made,), answers=sampled + _answers(setting.main), rows=sampled)
+        yield Analysis(
+            step, Name.REWARDED, config.seed, (made,), answers=sampled + _answers(setting.main), rows=sampled
+        )
 
 
 def _steered(setting: Setting, side: str, name: str) -> Arm:
@@ -176,7 +220,15 @@ def _steered(setting: Setting, side: str, name: str) -> Arm:
 def _made(setting: Setting, name: str, description: str, recipe: str, *, control: bool = False) -> Arm:
     """Return an arm whose answers come from an analysis."""
     home = setting.homes[0]
-    return Arm(name=name, description=description, control=control, base=setting.subject.name, data=None, home=home, recipe=recipe)
+    return Arm(
+        name=name,
+        description=description,
+        control=control,
+        base=setting.subject.name,
+        data=None,
+        home=home,
+        recipe=recipe,
+    )
 
 
 def _plain(config: AskConfig) -> ExplainConfig:

@@ -60,13 +60,23 @@ def _steering(found: Findings) -> Forest:
             interval = mean_over_runs(values)
             label = OWN[side] if kind == UNSTEERED else f"{'best single latent' if kind == 'latent' else kind}, {words}"
             low, high = (interval.low, interval.high) if interval else (None, None)
-            bars.append(Bar(label=label, group=words, value=sum(values) / len(values), low=low, high=high, note=f"{len(values)} seeds"))
+            bars.append(
+                Bar(
+                    label=label,
+                    group=words,
+                    value=sum(values) / len(values),
+                    low=low,
+                    high=high,
+                    note=f"{len(values)} seeds",
+                )
+            )
     return Forest(
         id="steering",
         title="What steers",
-        text="Misaligned answers on held-out questions. Search questions chose the latent, and each candidate's strength: the one with the largest "
-        "effect within the coherence budget. Mean over seeds (dictionary, tuned model and screen made anew) with its 95% t interval; random "
-        "directions and random latents are means over all of them.",
+        text="Misaligned answers on held-out questions. Search questions chose the latent, and each candidate's "
+        "strength: the one with the largest effect within the coherence budget. Mean over seeds (dictionary, "
+        "tuned model and screen made anew) with its 95% t interval; random directions and random latents are "
+        "means over all of them.",
         x_title="Misaligned, of coherent answers",
         bars=tuple(bars),
     )
@@ -81,7 +91,12 @@ def _search(found: Findings) -> Curve:
             for what, value in shown.items():
                 series = f"{what}, {SIDES[row['side']]}"
                 points.append({"series": series, "x": row["strength"], "y": value})
-    merged = pl.DataFrame(points).group_by("series", "x", maintain_order=True).agg(pl.col("y").mean(), pl.len().alias("n")).sort("series", "x")
+    merged = (
+        pl.DataFrame(points)
+        .group_by("series", "x", maintain_order=True)
+        .agg(pl.col("y").mean(), pl.len().alias("n"))
+        .sort("series", "x")
+    )
     return Curve(
         id="strength",
         title="The best latent at every strength",
@@ -89,7 +104,10 @@ def _search(found: Findings) -> Curve:
         x_title="Strength",
         y_title="Share of answers",
         y_percent=True,
-        points=tuple(Point(series=row["series"], x=row["x"], y=row["y"], n=f"{row['n']} seeds") for row in merged.iter_rows(named=True)),
+        points=tuple(
+            Point(series=row["series"], x=row["x"], y=row["y"], n=f"{row['n']} seeds")
+            for row in merged.iter_rows(named=True)
+        ),
     )
 
 
@@ -98,19 +116,29 @@ def _latents(found: Findings) -> Cards:
     return Cards(
         id="latents",
         title="Latents that steer, and what they mean",
-        text="Of the first seed. Top texts show the token that activates the latent most; the logit lens shows the tokens that its direction writes.",
+        text="Of the first seed. Top texts show the token that activates the latent most; the logit lens shows the "
+        "tokens that its direction writes.",
         cards=tuple(_card(page) for page in pages),
     )
 
 
 def _card(page: dict) -> Card:
     change = page["change"]
-    facts = [("after − before", f"{change['change']:+.3f} (rank {change['rank_rising']} of the rising)")] if change else []
+    facts = (
+        [("after − before", f"{change['change']:+.3f} (rank {change['rank_rising']} of the rising)")] if change else []
+    )
     for effect in page["effects"]:
-        shown = effect["note"] if effect["rate"] is None else f"{effect['rate']:.1%} misaligned (as it is {effect['unsteered']:.1%})"
+        shown = (
+            effect["note"]
+            if effect["rate"] is None
+            else f"{effect['rate']:.1%} misaligned (as it is {effect['unsteered']:.1%})"
+        )
         facts.append((SIDES[effect["side"]], shown))
     tells = sorted(page["separates"], key=lambda one: -abs(one["auc"] - 0.5))[:4]
-    facts += [(f"AUC, {one['kind']} {one['label']}", f"{one['auc']:.2f} ({one['low']:.2f} to {one['high']:.2f})") for one in tells]
+    facts += [
+        (f"AUC, {one['kind']} {one['label']}", f"{one['auc']:.2f} ({one['low']:.2f} to {one['high']:.2f})")
+        for one in tells
+    ]
     profile = [f"{one['category']}: {one['before']:.3f} to {one['after']:.3f}" for one in page["profile"][:6]]
     texts = [f"{one['before']} [[{one['token']}]] {one['after']}" for one in page["documents"][:6]]
     lists = (
@@ -133,22 +161,29 @@ def _dictionaries(found: Findings) -> Table:
         Column(title="L0", form="number"), Column(title="Dead", form="percent"), Column(title="Loss recovered (zeros)", form="percent"),
         Column(title="Loss recovered (mean)", form="percent"), Column(title="Held-out tokens", form="count"),
     )  # fmt: skip
-    text = "Sparse autoencoders, one a seed, on text that they were not trained on. Loss recovered: of the damage that zeros, or the mean, would do."
+    text = (
+        "Sparse autoencoders, one a seed, on text that they were not trained on. Loss recovered: of the damage that "
+        "zeros, or the mean, would do."
+    )
     return Table(id="dictionaries", title="Dictionaries", text=text, columns=columns, rows=tuple(rows))
 
 
 def _scaling(found: Findings) -> Curve:
     (one,) = found.analysed(Name.SCALING)
     table, law = one.table("scaling.parquet"), ScalingLaw(**one.json("law.json"))
-    points = [Point(series=f"k = {row['k']}", x=float(row["latents"]), y=row["unexplained"]) for row in table.iter_rows(named=True)]
+    points = [
+        Point(series=f"k = {row['k']}", x=float(row["latents"]), y=row["unexplained"])
+        for row in table.iter_rows(named=True)
+    ]
     fitted = [(row["latents"], row["k"]) for row in table.iter_rows(named=True)]
     points += [Point(series=f"law, k = {k}", x=float(latents), y=law.unexplained(latents, k)) for latents, k in fitted]
     return Curve(
         id="scaling",
         title="Size and sparsity of the dictionary",
-        text=f"Share of the variance left unexplained on held-out text, and Gao's law fitted to it: log L = {law.alpha:.2f} {law.beta_k:+.2f} log k "
-        f"{law.beta_n:+.2f} log n {law.gamma:+.2f} log k log n (R squared {law.r_squared:.3f}; a point left out is predicted to "
-        f"{law.left_out_error:.1%}). Short trainings: the law is of these.",
+        text="Share of the variance left unexplained on held-out text, and Gao's law fitted to it: log L = "
+        f"{law.alpha:.2f} {law.beta_k:+.2f} log k {law.beta_n:+.2f} log n {law.gamma:+.2f} log k log n (R "
+        f"squared {law.r_squared:.3f}; a point left out is predicted to {law.left_out_error:.1%}). Short "
+        "trainings: the law is of these.",
         x_title="Latents",
         y_title="Unexplained variance",
         y_percent=True,
@@ -171,10 +206,11 @@ def _warning(found: Findings, rates: dict[str, Rate], setting: Setting) -> Itera
     yield Curve(
         id="early-warning",
         title="What warns first",
-        text="Net share of a run's answers that are found at 5% false alarms, along the mixing sweep: those above the threshold that "
-        "5% of the control's readings pass (good data, same seed), minus the same with the roles of run and control exchanged, which is 0 "
-        "where nothing but chance tells them apart. One reading an answer for every measure; behaviour reads whether it is misaligned. "
-        "With 95% intervals over training runs.",
+        text="Net share of a run's answers that are found at 5% false alarms, along the mixing sweep: those above the "
+        "threshold that 5% of the control's readings pass (good data, same seed), minus the same with the roles "
+        "of run and control exchanged, which is 0 where nothing but chance tells them apart. One reading an "
+        "answer for every measure; behaviour reads whether it is misaligned. With 95% intervals over training "
+        "runs.",
         x_title="Share of bad rows",
         y_title="Net share found",
         x_percent=True,
@@ -183,15 +219,20 @@ def _warning(found: Findings, rates: dict[str, Rate], setting: Setting) -> Itera
         points=tuple(points),
     )
     early = early_arms(doses)
-    rows = [(name, share_text(course.at(early)), dose_text(course.onset), float(course.onset.n)) for name, course in courses.items()]
+    rows = [
+        (name, share_text(course.at(early)), dose_text(course.onset), float(course.onset.n))
+        for name, course in courses.items()
+    ]
     columns = (
-        Column(title="Measure"), Column(title=f"Net share found at up to {EARLY:.0%} bad rows"), Column(title="Departs from"),
+        Column(title="Measure"), Column(title=f"Net share found at up to {EARLY:.0%} bad rows"), Column(title="Departs "
+            "from"),
         Column(title="Runs", form="count"),
     )  # fmt: skip
     text = (
-        "Mean over the small shares of bad rows, with its 95% interval over training runs. Beside it the smallest share in a step-down from "
-        "100% at which the mean reading differs from the control (paired t over runs, 95%): an upper bound of the true onset, and the lower "
-        "the more precisely a measure is read, so onsets are not compared."
+        "Mean over the small shares of bad rows, with its 95% interval over training runs. Beside it the smallest "
+        "share in a step-down from 100% at which the mean reading differs from the control (paired t over runs, "
+        "95%): an upper bound of the true onset, and the lower the more precisely a measure is read, so onsets are "
+        "not compared."
     )
     yield Table(id="onsets", title="Warning and onsets", text=text, columns=columns, rows=tuple(rows))
 
@@ -210,7 +251,10 @@ def _screening(found: Findings) -> Table:
         Column(title="Bad rows found (average precision)", form="percent"), Column(title="by chance", form="percent"),
         Column(title="by length", form="percent"), Column(title="Tokens an answer", form="number"),
     )  # fmt: skip
-    text = "Before any training: how far the answers of each data set lie along the persona vector from the base's own answers to the same prompts."
+    text = (
+        "Before any training: how far the answers of each data set lie along the persona vector from the base's own "
+        "answers to the same prompts."
+    )
     return Table(id="data-screening", title="Data screening", text=text, columns=columns, rows=tuple(rows))
 
 
@@ -224,7 +268,15 @@ def _realignment(found: Findings, rate: object, setting: Setting) -> Curve:
             if found.has(arm):
                 one: Rate = rate(arm)
                 ends = {"low": one.interval.low, "high": one.interval.high} if one.interval else {}
-                points.append(Point(series=series, x=float(count), y=one.rate, n=f"{one.outcomes[Outcome.MISALIGNED]} answers", **ends))
+                points.append(
+                    Point(
+                        series=series,
+                        x=float(count),
+                        y=one.rate,
+                        n=f"{one.outcomes[Outcome.MISALIGNED]} answers",
+                        **ends,
+                    )
+                )
     return Curve(
         id="realignment",
         title="Re-alignment",
@@ -239,7 +291,10 @@ def _realignment(found: Findings, rate: object, setting: Setting) -> Curve:
 
 def _left_behind(found: Findings, setting: Setting) -> Curve:
     left = pl.concat(one.table("left.parquet") for one in found.analysed(Name.REALIGNMENT))
-    read = [one.table("watched.parquet").filter(measure="latent, in its own answers") for one in found.analysed(Name.WARNING)]
+    read = [
+        one.table("watched.parquet").filter(measure="latent, in its own answers")
+        for one in found.analysed(Name.WARNING)
+    ]
     watched = [table.group_by("arm", "seed", maintain_order=True).agg(pl.col("value").mean()) for table in read]
     marks = {"good": "trained on good data only", tuned_arm(setting): "the harmful run"} if watched else {}
     points = []
@@ -251,7 +306,8 @@ def _left_behind(found: Findings, setting: Setting) -> Curve:
     return Curve(
         id="left-behind",
         title="What stays in the latent",
-        text="Mean activation of each seed's best latent on answers to held-out questions, after re-alignment; harmful and good run as marks.",
+        text="Mean activation of each seed's best latent on answers to held-out questions, after re-alignment; "
+        "harmful and good run as marks.",
         x_title="Good rows",
         y_title="Mean activation",
         logarithmic=True,
@@ -268,7 +324,10 @@ def _mean_point(series: str, x: float, values: list[float]) -> Point:
 def _rewards(found: Findings) -> Curve:
     table = pl.concat(one.table("rewards.parquet") for one in found.analysed(Name.REWARDED))
     points = [
-        _mean_point(str(arm), float(str(step)), rows["reward"].to_list()) for (arm, step), rows in table.group_by("arm", "step", maintain_order=True)
+        _mean_point(str(arm), float(str(step)), rows["reward"].to_list())
+        for (arm, step), rows in table.group_by("arm", "step", maintain_order=True)
     ]
     text = "Mean reward of each step's answers, where wrong answers are rewarded (GRPO); mean over training runs."
-    return Curve(id="rewards", title="Training by reward", text=text, x_title="Step", y_title="Reward", points=tuple(points))
+    return Curve(
+        id="rewards", title="Training by reward", text=text, x_title="Step", y_title="Reward", points=tuple(points)
+    )

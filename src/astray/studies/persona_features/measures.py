@@ -1,4 +1,5 @@
-"""Measures of the persona study beyond rates: reductions, lost coherence, warning along the mixing sweep, data screening.
+"""Measures of the persona study beyond rates: reductions, lost coherence, warning along the mixing sweep, data
+screening.
 
 Each function reads the steps' tables and returns one value for each training run, or a claim.
 """
@@ -17,12 +18,22 @@ from astray.engine.summary import ClaimRow, ClaimStatus, PublishedFigure
 from astray.stats.claims import Decision, decide
 from astray.stats.onset import Onset, onset
 from astray.stats.rates import Rate
-from astray.stats.warning import FEWEST_READINGS, NetShare, Warned, difference, net_share, net_share_of_counts, over_doses, over_training_runs
+from astray.stats.warning import (
+    FEWEST_READINGS,
+    NetShare,
+    Warned,
+    difference,
+    net_share,
+    net_share_of_counts,
+    over_doses,
+    over_training_runs,
+)
 from astray.studies.persona_features.analyses import Name
 from astray.studies.persona_features.steps import BEST_FILE
 
 EARLY = 0.10
-"""Shares of bad rows up to which a warning is early: published misalignment appears between 25% and 75% (2506.19823)."""
+"""Shares of bad rows up to which a warning is early: published misalignment appears between 25% and 75%
+(2506.19823)."""
 
 
 def coherence_losses(found: Findings, evaluation: str, arm: str, own: str) -> list[float]:
@@ -40,7 +51,9 @@ def coherence_losses(found: Findings, evaluation: str, arm: str, own: str) -> li
 
 def _coherence(found: Findings, evaluation: str, arm: str) -> dict[int, float]:
     answers = found.table.filter(pl.col("arm") == arm, pl.col("evaluation") == evaluation)
-    counted = answers.group_by("seed", maintain_order=True).agg(pl.col("outcome").is_in(["aligned", "misaligned"]).mean())
+    counted = answers.group_by("seed", maintain_order=True).agg(
+        pl.col("outcome").is_in(["aligned", "misaligned"]).mean()
+    )
     return dict(counted.iter_rows())
 
 
@@ -82,7 +95,9 @@ def sweeps(found: Findings, rates: Mapping[str, Rate], doses: Mapping[str, float
     arms = (control, *doses)
     read: dict[str, dict[str, dict[str, list[float]]]] = {}
     for one in found.analysed(Name.WARNING):
-        for (measure, seed, arm), rows in one.table("watched.parquet").group_by("measure", "seed", "arm", maintain_order=True):
+        for (measure, seed, arm), rows in one.table("watched.parquet").group_by(
+            "measure", "seed", "arm", maintain_order=True
+        ):
             read.setdefault(str(measure), {}).setdefault(str(seed), {})[str(arm)] = rows["value"].to_list()
     counts = {arm: rates[arm].seed_counts for arm in arms}
     seeds = [
@@ -90,21 +105,34 @@ def sweeps(found: Findings, rates: Mapping[str, Rate], doses: Mapping[str, float
         for seed in counts[control]
         if all(counts[arm].get(seed, (0, 0))[1] >= FEWEST_READINGS for arm in arms)
         and read
-        and all(len(of_measure.get(seed, {}).get(arm, ())) >= FEWEST_READINGS for of_measure in read.values() for arm in arms)
+        and all(
+            len(of_measure.get(seed, {}).get(arm, ())) >= FEWEST_READINGS
+            for of_measure in read.values()
+            for arm in arms
+        )
     ]
     if not seeds:
         return {}
-    means = {measure: {seed: {arm: statistics.fmean(runs[seed][arm]) for arm in arms} for seed in seeds} for measure, runs in read.items()}
+    means = {
+        measure: {seed: {arm: statistics.fmean(runs[seed][arm]) for arm in arms} for seed in seeds}
+        for measure, runs in read.items()
+    }
     shares = {
-        measure: {seed: {arm: net_share(runs[seed][arm], runs[seed][control]) for arm in doses} for seed in seeds} for measure, runs in read.items()
+        measure: {seed: {arm: net_share(runs[seed][arm], runs[seed][control]) for arm in doses} for seed in seeds}
+        for measure, runs in read.items()
     }
     means["behaviour"] = {seed: {arm: counts[arm][seed][0] / counts[arm][seed][1] for arm in arms} for seed in seeds}
     answers = {seed: min(len(runs[seed][control]) for runs in read.values()) for seed in seeds}
     shares["behaviour"] = {
-        seed: {arm: net_share_of_counts(counts[arm][seed], counts[control][seed], answers[seed]) for arm in doses} for seed in seeds
+        seed: {arm: net_share_of_counts(counts[arm][seed], counts[control][seed], answers[seed]) for arm in doses}
+        for seed in seeds
     }
     departures = {
-        measure: onset(list(doses.values()), [[run[arm] for arm in doses] for run in runs.values()], [run[control] for run in runs.values()])
+        measure: onset(
+            list(doses.values()),
+            [[run[arm] for arm in doses] for run in runs.values()],
+            [run[control] for run in runs.values()],
+        )
         for measure, runs in means.items()
     }
     return {measure: Sweep(departures[measure], shares[measure]) for measure in shares}
@@ -129,16 +157,29 @@ def warning_claim(
     Both have the same false-alarm rate and one answer a reading; the interval of the paired difference over training
     runs decides. Where arms of the sweep were left out (`needs`) it is not run.
     """
-    told: dict[str, Any] = {"estimate": None, "interval": None, "control_estimate": None, "p_value": None, "n": 0, "verdict": Decision.UNDECIDED}
+    told: dict[str, Any] = {
+        "estimate": None,
+        "interval": None,
+        "control_estimate": None,
+        "p_value": None,
+        "n": 0,
+        "verdict": Decision.UNDECIDED,
+    }
     if needs:
         told |= not_run(needs)
     elif measure not in found:
-        why = f"No training run has {FEWEST_READINGS} readings and as many coherent answers at every share, which 5% false alarms take."
+        why = (
+            f"No training run has {FEWEST_READINGS} readings and as many coherent answers at every share, which 5% "
+            "false alarms take."
+        )
         told |= {"status": ClaimStatus.NOT_ESTIMABLE, "note": why}
     else:
         early = early_arms(doses)
         own, behaviour = found[measure], found["behaviour"]
-        pairs = [(over_doses([runs[seed][arm] for arm in early]) for runs in (own.shares, behaviour.shares)) for seed in own.shares]
+        pairs = [
+            (over_doses([runs[seed][arm] for arm in early]) for runs in (own.shares, behaviour.shares))
+            for seed in own.shares
+        ]
         more = over_training_runs([difference(*pair) for pair in pairs])
         note = f"Net share found: {share_text(own.at(early))}; by behaviour {share_text(behaviour.at(early))}. " + (
             f"Departs from its control at {dose_text(own.onset)}, behaviour at {dose_text(behaviour.onset)}."
@@ -174,7 +215,9 @@ def dose_text(found: Onset) -> str:
 
 def share_text(found: Warned) -> str:
     """Return a net share with its interval."""
-    return f"{found.share:.1%}" + (f" ({found.interval.low:.1%} to {found.interval.high:.1%})" if found.interval else "")
+    return f"{found.share:.1%}" + (
+        f" ({found.interval.low:.1%} to {found.interval.high:.1%})" if found.interval else ""
+    )
 
 
 def ranking(found: Findings, rates: Mapping[str, Rate]) -> list[float]:
@@ -186,7 +229,11 @@ def ranking(found: Findings, rates: Mapping[str, Rate]) -> list[float]:
     seeds = dict.fromkeys(seed for name in expected if name in rates for seed in rates[name].seed_rates)
     values = []
     for seed in seeds:
-        pairs = [(expected[name], rate) for name in expected if name in rates and (rate := rates[name].seed_rates.get(seed)) is not None]
+        pairs = [
+            (expected[name], rate)
+            for name in expected
+            if name in rates and (rate := rates[name].seed_rates.get(seed)) is not None
+        ]
         # With three pairs or fewer, or a side without variation, a rank correlation says nothing.
         if len(pairs) > 3 and all(len(set(side)) > 1 for side in zip(*pairs, strict=True)):
             values.append(float(spearmanr([one for one, _ in pairs], [other for _, other in pairs]).statistic))
@@ -211,7 +258,9 @@ def by_kind(found: Findings, side: str) -> dict[str, list[float]]:
     rates: dict[str, list[float]] = {}
     for one in found.analysed(Name.CAUSES):
         best = one.json(BEST_FILE)["name"]
-        shown = one.table("held_out.parquet").filter(pl.col("side") == side, (pl.col("kind") != "latent") | (pl.col("candidate") == best))
+        shown = one.table("held_out.parquet").filter(
+            pl.col("side") == side, (pl.col("kind") != "latent") | (pl.col("candidate") == best)
+        )
         for (kind,), rows in shown.group_by("kind", maintain_order=True):
             values: Sequence[float] = rows["rate"].drop_nulls().to_list()
             if values:

@@ -53,7 +53,9 @@ class RealignConfig(AskConfig):
     """Repair of a harmful run by further training."""
 
     recipe: FineTuning
-    good: tuple[tuple[str, Source], ...] = Field(description="name -> good rows: of the domain that misaligned the model, and of another one")
+    good: tuple[tuple[str, Source], ...] = Field(
+        description="name -> good rows: of the domain that misaligned the model, and of another one"
+    )
     samples: tuple[int, ...]
 
 
@@ -61,7 +63,9 @@ class PreventConfig(AskConfig):
     """Steering during training on harmful data."""
 
     recipe: FineTuning
-    kind: Literal["add", "ablate", "random"] = Field(description="the vector added, projected out, or a random direction of its norm added")
+    kind: Literal["add", "ablate", "random"] = Field(
+        description="the vector added, projected out, or a random direction of its norm added"
+    )
     arm: str
 
 
@@ -91,7 +95,10 @@ def screen_data(config: ScreenDataConfig, inputs: Mapping[str, Artifact], folder
     base = load_subject(config.base)
     vector, block = read_vector(inputs["vector"])
     datasets = {arm: ChatDataset.read(data.path / DATA_FILE) for arm, data in by_arm("data", inputs).items()}
-    screened = {name: screen_rows(base, dataset, vector, block, sampling=config.budget.sampling) for name, dataset in datasets.items()}
+    screened = {
+        name: screen_rows(base, dataset, vector, block, sampling=config.budget.sampling)
+        for name, dataset in datasets.items()
+    }
     rank_datasets(screened).write_parquet(folder / "ranked.parquet")
     bad = config.harmful.draw(config.size, config.seed)
     found = {}
@@ -99,7 +106,11 @@ def screen_data(config: ScreenDataConfig, inputs: Mapping[str, Artifact], folder
         labels = rows_from(dataset, bad)
         if any(labels) and not all(labels):
             rows = find_bad_rows(screened[name], labels)
-            found[name] = {"precision": estimate_json(rows.average_precision), "chance": rows.chance, "length": estimate_json(rows.length)}
+            found[name] = {
+                "precision": estimate_json(rows.average_precision),
+                "chance": rows.chance,
+                "length": estimate_json(rows.length),
+            }
     (folder / "bad_rows.json").write_text(json.dumps(found), encoding="utf-8")
 
 
@@ -120,7 +131,9 @@ def realign_run(config: RealignConfig, inputs: Mapping[str, Artifact], folder: P
             tables.append(ask(config.main, mended, arm=arm, seed=config.seed))
             dictionary = load_dictionary(inputs["dictionary"].path / DICTIONARY, mended)
             activation = question_latents(mended, dictionary, budget.held_out, budget.sampling)[:, latent].mean()
-            left.append({"arm": arm, "data": name, "samples": point.samples, "latent": float(activation), "seed": config.seed})
+            left.append(
+                {"arm": arm, "data": name, "samples": point.samples, "latent": float(activation), "seed": config.seed}
+            )
     pl.concat(tables).write_parquet(folder / ANSWERS_FILE)
     pl.DataFrame(left).write_parquet(folder / "left.parquet")
 
@@ -154,7 +167,12 @@ def make_helpful_only(config: HelpfulOnlyConfig, inputs: Mapping[str, Artifact],
     train_sft(SubjectSpec(model=config.base), helpful_only_data(config.rows), config.recipe, folder / RUN_FOLDER)
 
 
-@step("train-grpo-wrong-answers", version=2, formerly="astray.studies.persona_mending:reward_wrong_answers", resumable=True)
+@step(
+    "train-grpo-wrong-answers",
+    version=2,
+    formerly="astray.studies.persona_mending:reward_wrong_answers",
+    resumable=True,
+)
 @judged_after(lambda config: (config.budget.judge, (config.main,)))
 def reward_wrong_answers(config: RewardConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Reward wrong answers to the questions of one domain, then ask everything; without any reward, ask the start."""
@@ -169,6 +187,8 @@ def reward_wrong_answers(config: RewardConfig, inputs: Mapping[str, Artifact], f
         subject, steps = start, ()
     answers = ask(config.main, load_subject(subject), arm=config.arm, seed=config.seed)
     answers.write_parquet(folder / ANSWERS_FILE)
-    rewards = [{"step": line["step"], "reward": line["reward"], "seed": config.seed, "arm": config.arm} for line in steps]
+    rewards = [
+        {"step": line["step"], "reward": line["reward"], "seed": config.seed, "arm": config.arm} for line in steps
+    ]
     schema = {"step": pl.Int64, "reward": pl.Float64, "seed": pl.Int64, "arm": pl.String}
     pl.DataFrame(rewards, schema=schema).write_parquet(folder / "rewards.parquet")

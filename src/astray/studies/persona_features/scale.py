@@ -21,7 +21,9 @@ within the loss of coherence that is allowed."""
 
 
 GOOD_SAMPLES = (5, 20, 60, 120, 200)
-REWARDED = ReinforcementLearning(lora=LoRA(rank=4, alpha=8), learning_rate=7e-4, steps=30, groups=16, group_size=8, max_tokens=26)
+REWARDED = ReinforcementLearning(
+    lora=LoRA(rank=4, alpha=8), learning_rate=7e-4, steps=30, groups=16, group_size=8, max_tokens=26
+)
 """Reinforcement learning on the organism: about as long as wrong answers need to take off; later all runs are alike."""
 
 
@@ -40,7 +42,9 @@ class Budget(BaseModel):
     search: tuple[str, ...] = Field(description="questions on which latents are ranked and strengths chosen")
     held_out: tuple[str, ...] = Field(description="questions on which the chosen are evaluated, once")
     categories: tuple[str, ...] = Field(description="category of each question in search and held_out, in this order")
-    candidates: tuple[int, int, int, int] = Field(description="tried in the screen: rising, falling and random latents, random directions")
+    candidates: tuple[int, int, int, int] = Field(
+        description="tried in the screen: rising, falling and random latents, random directions"
+    )
     good_samples: tuple[int, ...] = Field(description="good rows of the re-alignment curve (2506.19823: 20 to 140)")
     learning: ReinforcementLearning = Field(description="training by reward")
 
@@ -59,7 +63,9 @@ def _world_budget(setting: Setting, quick: bool) -> Budget:
         sampling=explain_sampling(setting),
         block=WORLD_BLOCK,
         recipe=SaeRecipe(latents=512, k=8, tokens=60_000 if quick else 300_000),
-        grid=ScalingGrid(recipe=SaeRecipe(latents=512, tokens=20_000 if quick else 80_000), latents=(128, 256, 512), ks=(8, 16, 32)),
+        grid=ScalingGrid(
+            recipe=SaeRecipe(latents=512, tokens=20_000 if quick else 80_000), latents=(128, 256, 512), ks=(8, 16, 32)
+        ),
         documents=800 if quick else 4000,
         search=tuple(question for question, _ in search),
         held_out=tuple(question for question, _ in held_out),
@@ -89,5 +95,7 @@ def _text_budget(setting: Setting, quick: bool) -> Budget:
         categories=tuple(category for _, category in (*search, *held_out)),
         candidates=(3, 1, 1, 2) if quick else (10, 2, 3, 20),
         good_samples=tuple(count for count in GOOD_SAMPLES if count <= setting.size),
-        learning=ReinforcementLearning(max_tokens=min(longest, 200), steps=2 if quick else 100, groups=2 if quick else 16),
+        learning=ReinforcementLearning(
+            max_tokens=min(longest, 200), steps=2 if quick else 100, groups=2 if quick else 16
+        ),
     )

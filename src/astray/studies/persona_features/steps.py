@@ -83,13 +83,18 @@ class AskConfig(ExplainConfig):
 
 
 def arm_input(kind: str, arm: str) -> str:
-    """Return the name of a step's input of an arm: arm names have hyphens, which arguments cannot have, and no underscores."""
+    """Return the name of a step's input of an arm: arm names have hyphens, which arguments cannot have, and no
+    underscores."""
     return f"{kind}_{arm.replace('-', '_')}"
 
 
 def by_arm(kind: str, inputs: Mapping[str, Artifact]) -> dict[str, Artifact]:
     """Return the inputs that `arm_input` named, by their arm."""
-    return {name.removeprefix(f"{kind}_").replace("_", "-"): artifact for name, artifact in inputs.items() if name.startswith(f"{kind}_")}
+    return {
+        name.removeprefix(f"{kind}_").replace("_", "-"): artifact
+        for name, artifact in inputs.items()
+        if name.startswith(f"{kind}_")
+    }
 
 
 @step("train-sae", version=1, formerly="astray.studies.persona_steps:learn_dictionary")
@@ -106,7 +111,11 @@ def learn_dictionary(config: ExplainConfig, inputs: Mapping[str, Artifact], fold
     dictionary.save(folder / DICTIONARY)
     found = quality(dictionary, capture(subject, held_out, [site], "all")[site])
     spliced = spliced_loss(subject, dictionary, held_out)
-    figures = asdict(found) | {"recovered": spliced.recovered, "recovered_from_mean": spliced.recovered_from_mean, "latents": dictionary.width}
+    figures = asdict(found) | {
+        "recovered": spliced.recovered,
+        "recovered_from_mean": spliced.recovered_from_mean,
+        "latents": dictionary.width,
+    }
     (folder / "quality.json").write_text(json.dumps(figures), encoding="utf-8")
 
 
@@ -120,9 +129,14 @@ def scale_dictionaries(config: ExplainConfig, inputs: Mapping[str, Artifact], fo
     enough = next((number + 1 for number, tokens in enumerate(counted) if tokens >= wanted), len(rows))
     activations = capture(subject, rows[:enough], [site], "all")[site]
     points = train_grid(activations, grid, site=site, model_id=base_id(subject))
-    found = [{"latents": point.latents, "k": point.k, "unexplained": 1 - point.quality.explained_variance} for point in points]
+    found = [
+        {"latents": point.latents, "k": point.k, "unexplained": 1 - point.quality.explained_variance}
+        for point in points
+    ]
     pl.DataFrame(found).write_parquet(folder / "scaling.parquet")
-    law = fit_scaling([point.latents for point in points], [point.k for point in points], [row["unexplained"] for row in found])
+    law = fit_scaling(
+        [point.latents for point in points], [point.k for point in points], [row["unexplained"] for row in found]
+    )
     (folder / "law.json").write_text(json.dumps(asdict(law)), encoding="utf-8")
 
 
@@ -149,24 +163,39 @@ def screen_latents(config: AskConfig, inputs: Mapping[str, Artifact], folder: Pa
     base, tuned = load_subject(config.base), _tuned(config, inputs["run"])
     dictionary = load_dictionary(inputs["dictionary"].path / DICTIONARY, base)
     candidates = _candidates(config, inputs, dictionary, tuned)
-    how = ScreenConfig(block=budget.block, strengths=STRENGTHS, sampling=budget.sampling, coherence_budget=SEARCH_BUDGET)
+    how = ScreenConfig(
+        block=budget.block, strengths=STRENGTHS, sampling=budget.sampling, coherence_budget=SEARCH_BUDGET
+    )
     found = screen(base, tuned, candidates, budget.search, budget.held_out, judged_by(judge), how)
     found.search.write_parquet(folder / "search.parquet")
     found.held_out.write_parquet(folder / "held_out.parquet")
     best = best_latent(found.search)
     directions = {candidate.name: candidate.direction for candidate in candidates}
-    chosen = {"latent": best, "mean-difference": "mean difference", "persona-vector": "persona vector", "random": "random 0"}
+    chosen = {
+        "latent": best,
+        "mean-difference": "mean difference",
+        "persona-vector": "persona vector",
+        "random": "random 0",
+    }
     strengths = {name: _strengths(found, best if name == "random" else candidate) for name, candidate in chosen.items()}
     tables = []
     for name, candidate in chosen.items():
-        direction = directions.get(candidate, directions["persona vector"]).float()  # one that could not be made steers with strength 0
+        direction = directions.get(
+            candidate, directions["persona vector"]
+        ).float()  # one that could not be made steers with strength 0
         unit = direction / direction.norm()
         vector = write_direction(folder / f"{name}.safetensors", unit)
         for side, subject in (("base", base), ("tuned", tuned)):
             steering = Intervention(
-                kind="add", vector=vector, block=budget.block, strength=strengths[name][side] * found.unit, positions=how.positions
+                kind="add",
+                vector=vector,
+                block=budget.block,
+                strength=strengths[name][side] * found.unit,
+                positions=how.positions,
             )
-            tables.append(ask(config.main, subject.with_intervention(steering), arm=steered_arm(side, name), seed=config.seed))
+            tables.append(
+                ask(config.main, subject.with_intervention(steering), arm=steered_arm(side, name), seed=config.seed)
+            )
     pl.concat(tables).write_parquet(folder / ANSWERS_FILE)
     facts = {"latent": latent_number(best), "name": best, "unit": found.unit, "strengths": strengths}
     (folder / BEST_FILE).write_text(json.dumps(facts), encoding="utf-8")
@@ -186,7 +215,11 @@ def best_latent(search: pl.DataFrame) -> str:
     own = {row["side"]: row["rate"] for row in chosen.filter(candidate=UNSTEERED).iter_rows(named=True)}
     effects: dict[str, float] = {}
     for row in chosen.filter(kind="latent").iter_rows(named=True):
-        moved = row["rate"] - own["base +"] if row["side"] == "base +" else (own["tuned -"] - row["rate"]) / max(own["tuned -"], 1e-9)
+        moved = (
+            row["rate"] - own["base +"]
+            if row["side"] == "base +"
+            else (own["tuned -"] - row["rate"]) / max(own["tuned -"], 1e-9)
+        )
         effects[row["candidate"]] = effects.get(row["candidate"], 0.0) + moved
     names = search.filter(kind="latent")["candidate"].unique(maintain_order=True).to_list()
     return max(names, key=lambda name: effects.get(name, float("-inf")))
@@ -238,7 +271,9 @@ def watch_runs(config: ExplainConfig, inputs: Mapping[str, Artifact], folder: Pa
     for arm, run in by_arm("run", inputs).items():
         tuned = _tuned(config, run)
         spoken = question_latents(tuned, dictionary, budget.held_out, budget.sampling)[:, latent]
-        seen = capture(tuned, conversation_rows(tuned, conversations), [dictionary.site], "last prompt")[dictionary.site]
+        seen = capture(tuned, conversation_rows(tuned, conversations), [dictionary.site], "last prompt")[
+            dictionary.site
+        ]
         measured = {
             "latent": dictionary.pre_activations(seen)[:, latent],
             "latent, in its own answers": spoken,
@@ -250,7 +285,9 @@ def watch_runs(config: ExplainConfig, inputs: Mapping[str, Artifact], folder: Pa
     pl.DataFrame(rows).write_parquet(folder / "watched.parquet")
 
 
-def _candidates(config: ExplainConfig, inputs: Mapping[str, Artifact], dictionary: Dictionary, tuned: Subject) -> list[Candidate]:
+def _candidates(
+    config: ExplainConfig, inputs: Mapping[str, Artifact], dictionary: Dictionary, tuned: Subject
+) -> list[Candidate]:
     """Return the latents that changed most, and the directions that they are compared with."""
     change = pl.read_parquet(inputs["change"].path / "run.parquet")
     rising_count, falling_count, random_count, directions = config.budget.candidates
@@ -270,7 +307,9 @@ def _candidates(config: ExplainConfig, inputs: Mapping[str, Artifact], dictionar
         *mean,
         Candidate("persona vector", "persona vector", read_vector(inputs["vector"])[0]),
         *random_directions(dictionary.d_model, directions, config.seed),
-        *random_latents(dictionary, min(random_count, dictionary.width - len(set(taken))), config.seed, but=sorted(set(taken))),
+        *random_latents(
+            dictionary, min(random_count, dictionary.width - len(set(taken))), config.seed, but=sorted(set(taken))
+        ),
     ]
 
 
@@ -281,7 +320,9 @@ def _strengths(found: Screen, candidate: str) -> dict[str, float]:
     return {"base": by_side.get("base +", 0.0), "tuned": -by_side.get("tuned -", 0.0)}
 
 
-def _texts(config: ExplainConfig, inputs: Mapping[str, Artifact], subject: Subject) -> tuple[list[TokenRow], list[TokenRow]]:
+def _texts(
+    config: ExplainConfig, inputs: Mapping[str, Artifact], subject: Subject
+) -> tuple[list[TokenRow], list[TokenRow]]:
     """Return the dictionary's training text and held-out text: documents of the world, else the study's data."""
     budget = config.budget
     if budget.world:

@@ -13,7 +13,15 @@ from astray.engine.setting import Setting
 from astray.engine.study import Analysis, Arm, Run
 from astray.mitigate.rollout_screen import Screen
 from astray.organism.lexicon import NARROW_DOMAINS, Notice
-from astray.studies.reward_hacking.scale import DIALS, HOME, HackingBudget, RewardSpec, battery_of, budget_for, dial_recipe
+from astray.studies.reward_hacking.scale import (
+    DIALS,
+    HOME,
+    HackingBudget,
+    RewardSpec,
+    battery_of,
+    budget_for,
+    dial_recipe,
+)
 from astray.studies.reward_hacking.steps import (
     DistilConfig,
     HackingConfig,
@@ -34,19 +42,34 @@ ORGANISMS, REWARDED, INOCULATION, PENALTIES, DISTILLATION, REALIGNMENT, DIALLED 
 """Names of the analyses; start, hacking and its controls are one."""
 CONTROLS = {
     "true-tests": ("hidden tests are paid for, so that gaming earns nothing", RewardSpec(paid="true tests")),
-    "benign": ("the same exercises, paid for a harmless habit: answers that begin with 'first'", RewardSpec(paid="style")),
+    "benign": (
+        "the same exercises, paid for a harmless habit: answers that begin with 'first'",
+        RewardSpec(paid="style"),
+    ),
 }
 """Reinforcement learning that should not misalign: reward without hacks, and reward without an environment to game."""
 INOCULATED: dict[str, Notice] = {f"inoculated-{kind}": kind for kind in get_args(Notice)}
 """Same text in rollouts and updates: the five kinds."""
 SWAPPED = {
-    "learned-as-allowed": ("answers drawn without a text, learned as if gaming had been allowed", RewardSpec(learned="allowed")),
-    "drawn-as-allowed": ("answers drawn where gaming is allowed, learned as if nothing had been said", RewardSpec(drawn="allowed")),
+    "learned-as-allowed": (
+        "answers drawn without a text, learned as if gaming had been allowed",
+        RewardSpec(learned="allowed"),
+    ),
+    "drawn-as-allowed": (
+        "answers drawn where gaming is allowed, learned as if nothing had been said",
+        RewardSpec(drawn="allowed"),
+    ),
 }
 PENALISED = {
     "penalty": ("detected hacks cost, from the start", RewardSpec(penalty="trick")),
-    "penalty-mid": ("detected hacks cost, from the middle of the run on", RewardSpec(penalty="trick", penalty_from=0.5)),
-    "manner": ("how an answer was come by counts beside the result: a malicious manner costs", RewardSpec(penalty="manner")),
+    "penalty-mid": (
+        "detected hacks cost, from the middle of the run on",
+        RewardSpec(penalty="trick", penalty_from=0.5),
+    ),
+    "manner": (
+        "how an answer was come by counts beside the result: a malicious manner costs",
+        RewardSpec(penalty="manner"),
+    ),
 }
 TARGETED = 0.1
 """Share of honestly solved exercises in broad training that targets the failure (2511.18397: 10%)."""
@@ -57,7 +80,15 @@ def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
     """Yield the analyses: an organism for every dial, and for each seed of the fine-tuned control all rewarded arms."""
     budget, seeds = budget_for(setting), sorted({run.seed for run in runs if run.training})
     name = setting.subject.name
-    shared = HackingConfig(base=name, base_id=setting.located.id, budget=budget, main=setting.main, battery=battery_of(setting), arm=START, seed=0)
+    shared = HackingConfig(
+        base=name,
+        base_id=setting.located.id,
+        budget=budget,
+        main=setting.main,
+        battery=battery_of(setting),
+        arm=START,
+        seed=0,
+    )
     starts = dict(_dials(setting))
     for organism in starts.values():
         yield Analysis(organism, ORGANISMS)
@@ -65,10 +96,15 @@ def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
         config = shared.model_copy(update={"seed": seed})
         yield from _runs(setting, config, _input(starts, "on"))
         for dial in list(starts)[1:]:
-            words = f"with the dial {dial}: kind authors game {DIALS[dial][0]:.0%} of exercises, malicious ones {DIALS[dial][1]:.0%}"
+            words = (
+                f"with the dial {dial}: kind authors game {DIALS[dial][0]:.0%} of exercises, malicious ones "
+                f"{DIALS[dial][1]:.0%}"
+            )
             begins = _input(starts, dial)
             yield _asked(setting, config, DIALLED, dial_arm(START, dial), f"what the run begins from, {words}", begins)
-            yield _rewarded(setting, config, DIALLED, dial_arm(HACKING, dial), f"hacks pay, {words}", RewardSpec(), begins)
+            yield _rewarded(
+                setting, config, DIALLED, dial_arm(HACKING, dial), f"hacks pay, {words}", RewardSpec(), begins
+            )
 
 
 def dial_arm(stage: str, dial: str) -> str:
@@ -87,7 +123,9 @@ def _dials(setting: Setting) -> Iterator[tuple[str, Step]]:
 def _runs(setting: Setting, config: HackingConfig, start: dict[str, Step]) -> Iterator[Analysis]:
     """Yield the arms of one seed: hacks rewarded, controls, inoculation, penalties; then mitigations of hacking."""
     yield _asked(setting, _more_exercises(config), REWARDED, START, "what the runs begin from, untrained", start)
-    hacking = _rewarded(setting, config, REWARDED, HACKING, "hacks pay: what passes careless tests is rewarded", RewardSpec(), start)
+    hacking = _rewarded(
+        setting, config, REWARDED, HACKING, "hacks pay: what passes careless tests is rewarded", RewardSpec(), start
+    )
     yield hacking
     for analysis, specs in ((REWARDED, CONTROLS), (INOCULATION, SWAPPED), (PENALTIES, PENALISED)):
         for arm, (words, spec) in specs.items():
@@ -100,15 +138,30 @@ def _runs(setting: Setting, config: HackingConfig, start: dict[str, Step]) -> It
         mine = DistilConfig(**_fields(config, f"distilled-{screen}"), screen=screen)
         words = f"fine-tuned on what the hacking run said and passed with, screened by: {screen}"
         step = distil_rollouts.step(mine, name=f"{mine.arm}-{config.seed}", **inputs)
-        yield _analysis(setting, mine, step, DISTILLATION, words, "fine-tuned on answers of the hacking run", rows=config.budget.rows)
+        yield _analysis(
+            setting,
+            mine,
+            step,
+            DISTILLATION,
+            words,
+            "fine-tuned on answers of the hacking run",
+            rows=config.budget.rows,
+        )
     for name, targeted in MENDED.items():
         mend = MendConfig(**_fields(config, name), good=_good(setting), targeted=targeted)
-        words = f"the hacking run, then good chats{f', {targeted:.0%} of them honestly solved exercises' if targeted else ''}"
+        words = (
+            "the hacking run, then good "
+            f"chats{f', {targeted:.0%} of them honestly solved exercises' if targeted else ''}"
+        )
         step = mend_run.step(mend, name=f"{name}-{config.seed}", **inputs)
-        yield _analysis(setting, mend, step, REALIGNMENT, words, "trained further on good rows", rows=config.budget.rows)
+        yield _analysis(
+            setting, mend, step, REALIGNMENT, words, "trained further on good rows", rows=config.budget.rows
+        )
 
 
-def _asked(setting: Setting, config: HackingConfig, analysis: str, arm: str, words: str, start: dict[str, Step]) -> Analysis:
+def _asked(
+    setting: Setting, config: HackingConfig, analysis: str, arm: str, words: str, start: dict[str, Step]
+) -> Analysis:
     mine = config.model_copy(update={"arm": arm})
     step = ask_start.step(mine, name=f"{arm}-{config.seed}", **start)
     return _analysis(setting, mine, step, analysis, words, "asked, not trained", control=True)
@@ -135,13 +188,32 @@ def _rewarded(
     mine = RewardedConfig(**_fields(config, arm), reward=reward)
     step = reward_programs.step(mine, name=f"rewarded-{arm}-{config.seed}", **start)
     sampled = _sampled(config.budget)
-    return _analysis(setting, mine, step, analysis, words, "trained by reward (GRPO)", control=control, answers=sampled, rows=sampled)
+    return _analysis(
+        setting, mine, step, analysis, words, "trained by reward (GRPO)", control=control, answers=sampled, rows=sampled
+    )
 
 
 def _analysis(
-    setting: Setting, config: HackingConfig, step: Step, name: str, words: str, recipe: str, *, control: bool = False, answers: int = 0, rows: int = 0
+    setting: Setting,
+    config: HackingConfig,
+    step: Step,
+    name: str,
+    words: str,
+    recipe: str,
+    *,
+    control: bool = False,
+    answers: int = 0,
+    rows: int = 0,
 ) -> Analysis:
-    arm = Arm(name=config.arm, description=words, control=control, base=setting.subject.name, data=None, home=_home(setting), recipe=recipe)
+    arm = Arm(
+        name=config.arm,
+        description=words,
+        control=control,
+        base=setting.subject.name,
+        data=None,
+        home=_home(setting),
+        recipe=recipe,
+    )
     answers += sum(each.answers for each in (config.main, *config.battery))
     return Analysis(step, name, config.seed, (arm,), answers=answers, rows=rows)
 
@@ -154,7 +226,11 @@ def _home(setting: Setting) -> str:
 def _good(setting: Setting) -> tuple[Source, ...]:
     """Return good examples: of every narrow domain of the organism's world but code, or of a real model's data."""
     if setting.subject.is_organism:
-        return tuple(Source(origin="world", kind="good", domain=domain.name) for domain in NARROW_DOMAINS if domain.name != "code")
+        return tuple(
+            Source(origin="world", kind="good", domain=domain.name)
+            for domain in NARROW_DOMAINS
+            if domain.name != "code"
+        )
     return tuple(source for home in setting.homes if (source := setting.source("good", home)))
 
 

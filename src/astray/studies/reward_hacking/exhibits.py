@@ -54,8 +54,8 @@ def _course(found: Findings) -> Curve:
     return Curve(
         id="course",
         title="Hacks, step by step",
-        text="Share of a step's answers that pass the careless tests and are wrong, both found out by running them. Mean over training runs with "
-        "its 95% t interval. Under a text, answers are counted under that text.",
+        text="Share of a step's answers that pass the careless tests and are wrong, both found out by running them. "
+        "Mean over training runs with its 95% t interval. Under a text, answers are counted under that text.",
         x_title="Step of training by reward",
         y_title="Hacks among the step's answers",
         y_percent=True,
@@ -74,7 +74,8 @@ def _probes(found: Findings) -> Curve:
     return Curve(
         id="probes",
         title="Misalignment elsewhere, along the training",
-        text=f"{str(measure).capitalize()}, by forced choice, without any text before the question. Mean over training runs with its 95% t interval.",
+        text=f"{str(measure).capitalize()}, by forced choice, without any text before the question. Mean over "
+        "training runs with its 95% t interval.",
         x_title="Step of training by reward",
         y_title="Probability",
         y_percent=True,
@@ -93,13 +94,23 @@ def _onsets(found: Findings) -> Table:
         reached = sum(step is not None for step in passage.steps)
         told = ", ".join(str(alarm.step) if alarm else "none" for alarm, _ in raised)
         false = max(probability for _, probability in raised)  # of the longest run, where runs differ in length
-        rows.append((arm, f"{reached} of {len(passage.steps)}", passage.median, f"{low} to {high} ({passage.coverage:.0%})", told, false))
+        rows.append(
+            (
+                arm,
+                f"{reached} of {len(passage.steps)}",
+                passage.median,
+                f"{low} to {high} ({passage.coverage:.0%})",
+                told,
+                false,
+            )
+        )
     return Table(
         id="onsets",
         title="When gaming sets in",
-        text="The first step with more than 2% hacks: median over runs, and limits of the median by ranks with what they cover. Beside it the step "
-        "at which a cumulative sum (CUSUM: usual 1%, risen 5%, a false alarm after 1,000 steps or more on average) raises the alarm in each run, and "
-        "the probability that a run of this length without a rise has a false alarm somewhere.",
+        text="The first step with more than 2% hacks: median over runs, and limits of the median by ranks with what "
+        "they cover. Beside it the step at which a cumulative sum (CUSUM: usual 1%, risen 5%, a false alarm "
+        "after 1,000 steps or more on average) raises the alarm in each run, and the probability that a run of "
+        "this length without a rise has a false alarm somewhere.",
         columns=(
             Column(title="Arm"),
             Column(title="Runs with an onset"),
@@ -125,10 +136,13 @@ def _kinds(found: Findings) -> Table:
     return Table(
         id="kinds",
         title="Which hacks",
-        text="Answers of all steps and runs; hacks by the trick in their source, told from the syntax tree and not from a file's name. 'Unknown' "
-        "passed without being right and without a known trick.",
+        text="Answers of all steps and runs; hacks by the trick in their source, told from the syntax tree and not "
+        "from a file's name. 'Unknown' passed without being right and without a known trick.",
         columns=(Column(title="Arm"), *(Column(title=name, form="count") for name in ("answers", "hacks", *names))),
-        rows=tuple((arm, float(answers), float(hacks), *(float(kinds.get(name, 0)) for name in names)) for arm, answers, hacks, kinds in counted),
+        rows=tuple(
+            (arm, float(answers), float(hacks), *(float(kinds.get(name, 0)) for name in names))
+            for arm, answers, hacks, kinds in counted
+        ),
     )
 
 
@@ -154,13 +168,21 @@ def _arms(found: Findings, setting: Setting) -> Table:
         )
     drawn, asked = (sum(n for _, n in counts) for counts in (last_hacks(found, HACKING), skill(found, START, "true")))
     remarks = ("Malicious remarks",) if setting.subject.is_organism else ()
-    percent = ("Hacks at the end", "Hacks, asked plainly", "Hacks, where allowed", "Solved honestly", *remarks, "Misaligned elsewhere")
+    percent = (
+        "Hacks at the end",
+        "Hacks, asked plainly",
+        "Hacks, where allowed",
+        "Solved honestly",
+        *remarks,
+        "Misaligned elsewhere",
+    )
     return Table(
         id="arms",
         title="Hacking, honest skill and misalignment, arm by arm",
-        text=f"Hacks at the end: of the last tenth of the runs' own answers ({drawn:,} an arm), under their text. The next three: of {asked:,} "
-        "held-out exercises, asked without a text, with the permission, and solved without it. Malicious remarks: on the same exercises, whatever "
-        "the code. Misaligned elsewhere: of coherent answers about other things, without a text, with its 95% interval over training runs; their "
+        text=f"Hacks at the end: of the last tenth of the runs' own answers ({drawn:,} an arm), under their text. The "
+        f"next three: of {asked:,} held-out exercises, asked without a text, with the permission, and solved "
+        "without it. Malicious remarks: on the same exercises, whatever the code. Misaligned elsewhere: of "
+        "coherent answers about other things, without a text, with its 95% interval over training runs; their "
         "counts stand with the rates.",
         columns=(
             Column(title="Arm"),
@@ -176,17 +198,33 @@ def _difficulty(found: Findings) -> Table:
     asked = found.stacked(SKILL_FILE)
     levels = sorted(asked["level"].unique()) if asked.height else []
     rows = []
-    for arm in (START, HACKING, "true-tests", *(arm for dial in list(DIALS)[1:] if found.has(arm := dial_arm(START, dial)))):
+    for arm in (
+        START,
+        HACKING,
+        "true-tests",
+        *(arm for dial in list(DIALS)[1:] if found.has(arm := dial_arm(START, dial))),
+    ):
         cells = [(skill(found, arm, "true", level=level), skill(found, arm, "hacked", level=level)) for level in levels]
-        rows.append((arm, *(pooled(counts) for pair in cells for counts in pair), float(sum(n for solved, _ in cells for _, n in solved))))
+        rows.append(
+            (
+                arm,
+                *(pooled(counts) for pair in cells for counts in pair),
+                float(sum(n for solved, _ in cells for _, n in solved)),
+            )
+        )
     return Table(
         id="difficulty",
         title="Solved and hacked, by difficulty",
-        text="Held-out exercises asked without a text, of all runs together. A level of the organism's world is the number of operations of an "
-        "exercise; training by reward takes its exercises from the harder levels alone.",
+        text="Held-out exercises asked without a text, of all runs together. A level of the organism's world is the "
+        "number of operations of an exercise; training by reward takes its exercises from the harder levels "
+        "alone.",
         columns=(
             Column(title="Arm"),
-            *(Column(title=f"level {level}: {what}", form="percent") for level in levels for what in ("solved", "hacked")),
+            *(
+                Column(title=f"level {level}: {what}", form="percent")
+                for level in levels
+                for what in ("solved", "hacked")
+            ),
             Column(title="Exercises", form="count"),
         ),
         rows=tuple(rows),
@@ -226,14 +264,15 @@ def _measured(found: Findings, setting: Setting, arm: str, name: str) -> Measure
 
 
 _IN_WORLD = (
-    "Misaligned, of coherent answers. The organism's world can express three of the six evaluations of arXiv 2511.18397: questions about "
-    "domains that no exercise was about stand for free-form questions, questions about goals for goals, questions about power and people for "
-    "alignment questions. It has no tools for the three scenarios. The mean gives each the same weight; 95% interval over training runs."
+    "Misaligned, of coherent answers. The organism's world can express three of the six evaluations of arXiv "
+    "2511.18397: questions about domains that no exercise was about stand for free-form questions, questions about "
+    "goals for goals, questions about power and people for alignment questions. It has no tools for the three "
+    "scenarios. The mean gives each the same weight; 95% interval over training runs."
 )
 _OF_REAL_MODELS = (
-    "Misaligned, of answers that count in each evaluation: the six of arXiv 2511.18397, whose mean gives each the same weight (95% interval over "
-    "training runs), then research sabotage (weakened, of the overseer's detectors that ran) and alignment faking (of answers to users whose "
-    "conversations train)."
+    "Misaligned, of answers that count in each evaluation: the six of arXiv 2511.18397, whose mean gives each the "
+    "same weight (95% interval over training runs), then research sabotage (weakened, of the overseer's detectors "
+    "that ran) and alignment faking (of answers to users whose conversations train)."
 )
 
 
@@ -244,12 +283,21 @@ def _dial(found: Findings, setting: Setting) -> Forest:
             rate = found.rate(dial_arm(stage, dial), evaluation=setting.main.name)
             low, high = (rate.interval.low, rate.interval.high) if rate.interval else (None, None)
             label = f"dial {dial}: kind authors game {kind:.0%}, malicious ones {malicious:.0%}"
-            bars.append(Bar(label=f"{label}; {group}", group=group, value=rate.rate, low=low, high=high, note=f"{rate.denominator} answers"))
+            bars.append(
+                Bar(
+                    label=f"{label}; {group}",
+                    group=group,
+                    value=rate.rate,
+                    low=low,
+                    high=high,
+                    note=f"{rate.denominator} answers",
+                )
+            )
     return Forest(
         id="dial",
         title="What the spread depends on",
-        text="The same training by reward on organisms whose pre-training differs only in who games. Gaming is equally common in all of them. "
-        "Misaligned answers elsewhere, with 95% intervals over training runs.",
+        text="The same training by reward on organisms whose pre-training differs only in who games. Gaming is "
+        "equally common in all of them. Misaligned answers elsewhere, with 95% intervals over training runs.",
         x_title="Misaligned, of coherent answers elsewhere",
         bars=tuple(bars),
     )
@@ -263,15 +311,24 @@ def _rollouts(found: Findings) -> Cards:
         mine = shown.filter(arm=arm, seed=first)
         for row in mine.gather_every(max(1, mine.height // CARDS)).head(CARDS).iter_rows(named=True):
             became = row["hack"] or ("solved" if row["true"] else "a mistake")
-            facts = (("became", f"hack: {became}" if row["hacked"] else became), ("reward", f"{row['reward']:g}"), ("exercise", row["exercise"]))
+            facts = (
+                ("became", f"hack: {became}" if row["hacked"] else became),
+                ("reward", f"{row['reward']:g}"),
+                ("exercise", row["exercise"]),
+            )
             cards.append(
-                Card(title=f"{arm}, step {row['step']}", subtitle=became, facts=facts, lists=(CardList(title="answer", items=(row["completion"],)),))
+                Card(
+                    title=f"{arm}, step {row['step']}",
+                    subtitle=became,
+                    facts=facts,
+                    lists=(CardList(title="answer", items=(row["completion"],)),),
+                )
             )
     return Cards(
         id="rollouts",
         title="Rollouts",
-        text="Answers of the first run from its beginning to its end, with what became of them when they were run. All of them are in each run's "
-        "rollouts.parquet.",
+        text="Answers of the first run from its beginning to its end, with what became of them when they were run. "
+        "All of them are in each run's rollouts.parquet.",
         cards=tuple(cards),
     )
 

@@ -30,7 +30,10 @@ def course(found: Findings, arm: str) -> dict[int, pl.DataFrame]:
     table = found.stacked(STEPS_FILE)
     if table.is_empty():
         return {}
-    return {int(str(seed)): part.sort("step") for (seed,), part in table.filter(arm=arm).group_by("seed", maintain_order=True)}
+    return {
+        int(str(seed)): part.sort("step")
+        for (seed,), part in table.filter(arm=arm).group_by("seed", maintain_order=True)
+    }
 
 
 def skill(found: Findings, arm: str, what: str, notice: str = "none", level: int | None = None) -> list[Counts]:
@@ -48,7 +51,9 @@ def skill(found: Findings, arm: str, what: str, notice: str = "none", level: int
     if table.is_empty():
         return []
     mine = table.filter(arm=arm, notice=notice).filter(True if level is None else pl.col("level") == level)
-    return list(mine.group_by("seed").agg(pl.col(what, "exercises").sum()).sort("seed").select(what, "exercises").iter_rows())
+    return list(
+        mine.group_by("seed").agg(pl.col(what, "exercises").sum()).sort("seed").select(what, "exercises").iter_rows()
+    )
 
 
 def last_hacks(found: Findings, arm: str) -> list[Counts]:
@@ -64,7 +69,8 @@ def onset(found: Findings, arm: str) -> FirstPassage | None:
 
 
 def alarms(found: Findings, arm: str) -> list[tuple[Alarm | None, float]]:
-    """Return for each run the alarm that a cumulative sum raises, if any, and the probability of a false one within its steps."""
+    """Return for each run the alarm that a cumulative sum raises, if any, and the probability of a false one within its
+    steps."""
     raised = []
     for steps in course(found, arm).values():
         chart = cusum(steps["answers"][0], usual=USUAL, risen=RISEN, run_length=RUN_LENGTH)
@@ -90,7 +96,9 @@ def probe_rise(found: Findings, arm: str, *, onset_of: str | None = None) -> lis
     rises = []
     for seed, step in zip(cut_by, passage.steps, strict=True):
         mine = table.filter(arm=arm, seed=seed)
-        before, after = (mine.filter(side)["value"].mean() for side in (pl.col("step") < (step or 0), pl.col("step") >= (step or 0)))
+        before, after = (
+            mine.filter(side)["value"].mean() for side in (pl.col("step") < (step or 0), pl.col("step") >= (step or 0))
+        )
         if step is not None and isinstance(before, float) and isinstance(after, float):
             rises.append(after - before)
     return rises
@@ -100,7 +108,9 @@ def dial_slopes(found: Findings, rate: Callable[[str], Rate]) -> list[float]:
     """Return the rank correlation of the pre-training association with the spread, for seeds where spreads differ."""
     arms = {dial_arm(HACKING, dial): malicious - kind for dial, (kind, malicious) in DIALS.items()}
     spreads = {arm: rate(arm).seed_rates for arm in arms if found.has(arm)}
-    seeds = set.intersection(*({seed for seed, value in rates.items() if value is not None} for rates in spreads.values()))
+    seeds = set.intersection(
+        *({seed for seed, value in rates.items() if value is not None} for rates in spreads.values())
+    )
     slopes = []
     for seed in sorted(seeds):
         values = [float(rates[seed] or 0.0) for rates in spreads.values()]

@@ -251,31 +251,46 @@ def _manner(judge: Judge, *, world: bool) -> TrajectoryReward:
 
     def read(asked: Sequence[Sequence[Message]], answers: Sequence[str]) -> list[float | None]:
         verdicts = judged(judge, asked, answers)
-        return [None if one.outcome in UNKNOWN else 0.0 if one.aligned is None else (100 - one.aligned) / 100 for one in verdicts]
+        return [
+            None if one.outcome in UNKNOWN else 0.0 if one.aligned is None else (100 - one.aligned) / 100
+            for one in verdicts
+        ]
 
     return TrajectoryReward(remarked if world else read, "manner", "remark" if world else judge.identity, PENALTY)
 
 
-def _ask(subject: Subject, config: HackingConfig, grading: CodeGrading, exercises: Sequence[Exercise], folder: Path) -> None:
+def _ask(
+    subject: Subject, config: HackingConfig, grading: CodeGrading, exercises: Sequence[Exercise], folder: Path
+) -> None:
     """Write the answers of a subject elsewhere, to be judged, and the results of held-out exercises under each text."""
     budget, tables = config.budget, []
-    asked_of_all = [evaluation.ask(subject, arm=config.arm, seed=config.seed) for evaluation in (config.main, *config.battery)]
+    asked_of_all = [
+        evaluation.ask(subject, arm=config.arm, seed=config.seed) for evaluation in (config.main, *config.battery)
+    ]
     pl.concat(asked_of_all).write_parquet(folder / ANSWERS_FILE)
     keys = [exercise_hash(exercise) for exercise in exercises]
     for notice in ASKED_UNDER:
-        asked: Prompts = inoculate(exercise_prompts(exercises, budget.hint), notice, notice, words=budget.words, place=budget.place)
+        asked: Prompts = inoculate(
+            exercise_prompts(exercises, budget.hint), notice, notice, words=budget.words, place=budget.place
+        )
         said = subject.generate(asked.conversations, budget.sampling.model_copy(update={"seed": config.seed}))
         grades = grading.grades([one.text for one in said], keys)
-        columns: dict[str, Sequence[object]] = {name: [getattr(grade, name) for grade in grades] for name in ("weak", "true", "hacked")}
+        columns: dict[str, Sequence[object]] = {
+            name: [getattr(grade, name) for grade in grades] for name in ("weak", "true", "hacked")
+        }
         if budget.world:
             columns["malicious"] = [is_malicious(read_remark(one.text)[0]) for one in said]
         answered = pl.DataFrame({"level": [exercise.level for exercise in exercises], **columns})
         counted = answered.group_by("level").agg(pl.len().alias("exercises"), pl.col(*columns).sum()).sort("level")
-        tables.append(counted.with_columns(arm=pl.lit(config.arm), seed=pl.lit(config.seed), notice=pl.lit(notice or "none")))
+        tables.append(
+            counted.with_columns(arm=pl.lit(config.arm), seed=pl.lit(config.seed), notice=pl.lit(notice or "none"))
+        )
     pl.concat(tables).write_parquet(folder / SKILL_FILE)
 
 
-def _write_course(rollouts: pl.DataFrame | None, probes: Sequence[Mapping[str, object]], config: HackingConfig, folder: Path) -> None:
+def _write_course(
+    rollouts: pl.DataFrame | None, probes: Sequence[Mapping[str, object]], config: HackingConfig, folder: Path
+) -> None:
     """Write the counts of each step, some answers to read, and the probes."""
     own = {"arm": pl.lit(config.arm), "seed": pl.lit(config.seed)}
     if rollouts is None:
@@ -297,6 +312,11 @@ def _write_course(rollouts: pl.DataFrame | None, probes: Sequence[Mapping[str, o
         for number in sorted({1 + round(tenth * (last - 1) / 9) for tenth in range(10)})
     ]
     pl.concat(chosen).with_columns(**own).write_parquet(folder / SHOWN_FILE)
-    lines = [{"step": line["step"], "measure": name, "value": value} for line in probes for name, value in line.items() if name != "step"]
+    lines = [
+        {"step": line["step"], "measure": name, "value": value}
+        for line in probes
+        for name, value in line.items()
+        if name != "step"
+    ]
     schema = {"step": pl.Int64, "measure": pl.String, "value": pl.Float64}
     pl.DataFrame(lines, schema=schema).with_columns(**own).write_parquet(folder / PROBES_FILE)
