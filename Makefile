@@ -25,9 +25,9 @@ test: setup
 	$(MAKE) --no-print-directory --jobs 2 check pytest
 	@cat .pytest_cache/d/published-texts/last.txt
 
-# mypy takes a minute of one processor, in which the tests can begin on the other.
+# Three at a time on two processors: tests of commands and of kills wait for other processes much of their time.
 pytest: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m slipcover -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m slipcover -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # The properties of `make test` with fifty times as many inputs, new ones each time.
 fuzz: setup

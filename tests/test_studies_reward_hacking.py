@@ -35,7 +35,7 @@ from astray.studies.reward_hacking.scale import DIALS, ExerciseSource, HackingBu
 from astray.studies.reward_hacking.steps import SKILL_FILE, HackingConfig, MendConfig, mend_run
 from astray.subjects.spec import SubjectSpec
 from scripted_grader import MIXED
-from tiny_models import save_tiny_model
+from tiny_models import package_texts, save_tiny_model
 
 STUDY = get_study("reward-hacking")
 
@@ -134,7 +134,7 @@ def test_skill_is_counted_over_levels_for_each_seed_or_at_one(tmp_path: Path) ->
 
 def test_the_whole_study_runs_on_a_real_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hacking_analyses, "budget_for", small)
-    subject = str(save_tiny_model(tmp_path / "model", "qwen2"))
+    subject = str(save_tiny_model(tmp_path / "model", "qwen2", texts=package_texts(), vocabulary=4096))
     options = StudyOptions(subject=subject, seeds=1, grader=MIXED, size=16, samples=1, max_tokens=6, quick=True)
     folder = run_study(STUDY, options, out=tmp_path / "results", workers=0)
     summary, answers = Summary.read(folder), pl.read_parquet(folder / "answers.parquet")
