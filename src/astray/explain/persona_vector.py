@@ -166,10 +166,11 @@ def extract_persona_vectors(
         for side in (0, 1)
     ]
     conversations = [_conversation(prompts.pairs[pair][side], question) for pair, side, question, _ in asked]
-    said = [answer.text for answer in subject.generate(conversations, sampling)]
+    drawn = subject.generate(conversations, sampling)
+    said = [answer.said for answer in drawn]
     exchanges = [
-        Exchange(question, answer, prompts.pairs[pair][side])
-        for (pair, side, question, _), answer in zip(asked, said, strict=True)
+        Exchange(question, answer.text, prompts.pairs[pair][side])
+        for (pair, side, question, _), answer in zip(asked, drawn, strict=True)
     ]
     verdicts = anyio.run(judge_exchanges, judge, exchanges)
     passed = [

@@ -29,7 +29,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from astray.judges.failures import NO_REASON, Cause, error_note, failure, shortened
 from astray.judges.patience import current_patience
 from astray.judges.quoting import sound
-from astray.judges.replies import without_reasoning
 from astray.judges.score import (
     NUMBERS,
     Method,
@@ -44,6 +43,7 @@ from astray.judges.score import (
     walk_numbers,
     word_probabilities,
 )
+from astray.reasoning import conclusion
 
 TRIAL_DIGITS = ("5", "7")
 TRIAL_QUESTION = f"Reply with the number {''.join(TRIAL_DIGITS)} and nothing else."
@@ -124,7 +124,7 @@ def reply_of(output: ModelOutput) -> GraderReply:
     if output.stop_reason == "content_filter":
         return GraderReply(note=failure(Cause.FILTER, output.error or completion or NO_REASON))
     cut_off = output.stop_reason in ("max_tokens", "model_length")
-    text = without_reasoning(completion)
+    text = conclusion(completion)
     if text is None:
         return GraderReply(note=failure(Cause.CUT_OFF, f"its reasoning has no end: {shortened(completion, 80)!r}"))
     if not text.strip():

@@ -86,9 +86,10 @@ class Subject:
         """Return the subject's own interventions, in the order in which they act."""
         return self.spec.interventions
 
-    def prompt_ids(self, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
-        """Return the token ids of each conversation, with system prompt and chat template, up to the answer."""
-        return prompt_ids(self.tokenizer, conversations, self.spec.system)
+    def prompt_ids(self, conversations: Sequence[Sequence[Message]], *, answering: bool = False) -> list[list[int]]:
+        """Return the token ids of each conversation up to the answer, as `render.prompt_ids`, below the system
+        prompt."""
+        return prompt_ids(self.tokenizer, conversations, self.spec.system, answering=answering)
 
     def generate(
         self,
