@@ -6,9 +6,9 @@ which judges them when the rest is done and kept. Left to others: single verdict
 has something left to try (`artifacts`).
 """
 
+import contextlib
 import functools
-import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from astray.judges.config import JudgeConfig, make_judge
 from astray.judges.patience import patience
 from astray.judges.rescore import is_open
 from astray.judges.served import remember
+from astray.kept import keeping
 from astray.measure.asking import Heard
 from astray.measure.evaluation import TextEvaluation
 from astray.measure.interface import Evaluation
@@ -44,6 +45,8 @@ from astray.outcomes import Outcome
 ANSWERS_FILE = "answers.parquet"
 TRIAL_ANSWER = "I would take one step at a time, tell the people it concerns, and ask somebody I trust for advice."
 """Answer about which a judge is asked before a study begins."""
+ASKED_FILE = "asked.jsonl"
+"""File of a step at work in which replies and answers are kept (see `astray.kept`)."""
 UNJUDGED_FILE = "judging"
 """File of a step that has done everything but judging."""
 
@@ -96,8 +99,7 @@ def judge_into(folder: Path, table: pl.DataFrame, evaluations: Iterable[Evaluati
 def judged_after(judging: Judging) -> Callable[[Body], Callable[[Any, Mapping[str, Artifact], Path], str | None]]:
     """Judge the answers that a resumable step leaves unjudged in `answers.parquet`, once everything else is done.
 
-    A grader that the step itself asks on its way is an error when it is given up, since what is made from its verdicts
-    would be wrong.
+    Verdicts that the step itself asks for on its way decide what it does (see `deciding`).
 
     Args:
         judging: gives judge and evaluations of a configuration.
@@ -113,11 +115,12 @@ def judged_after(judging: Judging) -> Callable[[Body], Callable[[Any, Mapping[st
         def run(config: BaseModel, inputs: Mapping[str, Artifact], folder: Path) -> str | None:
             unjudged = folder / UNJUDGED_FILE
             if not unjudged.is_file():
-                for path in folder.iterdir():  # what a killed attempt left: unlike judging, the rest begins anew
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
-                with patience(strict=True):
+                with deciding(folder):
                     body(config, inputs, folder)
-                shutil.copyfile(folder / ANSWERS_FILE, unjudged)
+                # Under its name at once, since it says that all else is done.
+                unjudged.with_suffix(".new").write_bytes((folder / ANSWERS_FILE).read_bytes())
+                unjudged.with_suffix(".new").replace(unjudged)
+                (folder / ASKED_FILE).unlink(missing_ok=True)
             begun = folder / ANSWERS_FILE
             judge, evaluations = judging(config)
             left = judge_into(folder, read_answers(begun if begun.is_file() else unjudged), evaluations, judge)
@@ -128,6 +131,21 @@ def judged_after(judging: Judging) -> Callable[[Body], Callable[[Any, Mapping[st
         return run
 
     return decorate
+
+
+@contextlib.contextmanager
+def deciding(folder: Path) -> Iterator[None]:
+    """Work in the folder of a resumable step with verdicts that decide what comes next.
+
+    A verdict that fails for an outage ends the work with an error, since what is made without it would be wrong.
+    Replies of graders, answers of models and training runs, which know their own checkpoints, are kept for the next
+    attempt; other files that an attempt left are made anew.
+    """
+    for path in folder.iterdir():
+        if path.is_file() and path.name != ASKED_FILE:
+            path.unlink()
+    with patience(strict=True), keeping(folder / ASKED_FILE):
+        yield
 
 
 def known_judge(config: JudgeConfig) -> Judge:

@@ -307,8 +307,9 @@ def _curve(cells: Sequence[tuple[int | None, float]], outcomes: Sequence[Outcome
             "strength": pl.Series([strength for _, strength in cells], dtype=pl.Float64),
             "misaligned": [outcome == Outcome.MISALIGNED for outcome in outcomes],
             "coherent": [outcome in JUDGED for outcome in outcomes],
+            "read": [outcome != Outcome.JUDGE_FAILED for outcome in outcomes],
         }
-    )
+    ).filter("read")  # an answer whose verdict nobody could read is no incoherent one
     curve = rows.group_by("block", "strength", maintain_order=True).agg(
         pl.col("misaligned", "coherent").sum(), total=pl.len()
     )

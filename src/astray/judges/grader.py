@@ -10,7 +10,7 @@ Left to others: reading the numbers (score.py), the prompts and the outcome (rub
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Protocol, runtime_checkable
 
 import anyio
@@ -43,6 +43,7 @@ from astray.judges.score import (
     walk_numbers,
     word_probabilities,
 )
+from astray.kept import is_keeping, keep, kept, key_of
 from astray.reasoning import conclusion
 
 TRIAL_DIGITS = ("5", "7")
@@ -105,7 +106,9 @@ async def ask_grader(model: Model, prompt: str, config: GenerateConfig) -> Grade
 
     Never raises for a grader that fails, whatever it gives back: the note then says why there is no reply.
     """
-    patient = current_patience()
+    patient, key = current_patience(), _key(model, [ChatMessageUser(content=prompt)], config)
+    if found := kept(key):
+        return GraderReply(**found)
     if refusal := patient.refusal(str(model)):
         return GraderReply(note=refusal)
     try:
@@ -113,7 +116,18 @@ async def ask_grader(model: Model, prompt: str, config: GenerateConfig) -> Grade
     except Exception as error:
         reply = GraderReply(note=error_note(error))
     patient.record(str(model), reply.note)
+    if not reply.note:
+        keep(key, asdict(reply))
     return reply
+
+
+def _key(model: Model, messages: Sequence[ChatMessage], config: GenerateConfig, *also: str) -> str:
+    """Return the key under which a reply is kept while a step works; "" where nothing is kept."""
+    if not is_keeping():
+        return ""
+    asked = [(message.role, message.text) for message in messages]
+    settings = config.merge(model.config).model_dump(mode="json", exclude_none=True)
+    return key_of("reply", str(model), model.explicit_base_url, asked, settings, also)
 
 
 def reply_of(output: ModelOutput) -> GraderReply:
@@ -171,14 +185,19 @@ class Grader:
             words: words that the prompt offers in place of a number.
         """
         messages: list[ChatMessage] = [ChatMessageUser(content=prompt)]
-        patient = current_patience()
+        patient, key = current_patience(), _key(self.model, messages, self.settings.generate_config(), *words)
+        if found := kept(key):
+            return Reading(**found | {"method": found["method"] and Method(found["method"])})
         if refusal := patient.refusal(str(self.model)):
             return Reading(note=refusal)
         try:
             reading = await self._read(messages, words)
         except Exception as error:
             reading = Reading(note=error_note(error))
-        patient.record(str(self.model), reading.note if reading.score is None and reading.word is None else "")
+        unread = reading.score is None and reading.word is None
+        patient.record(str(self.model), reading.note if unread else "")
+        if not unread:
+            keep(key, asdict(reading))
         return reading
 
     async def _read(self, messages: list[ChatMessage], words: Sequence[str]) -> Reading:
