@@ -15,10 +15,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from astray.answers import read_answers
 from astray.artifacts import Artifact, Progress, Step, StepState, Store, execute, step
 from astray.cli.conclusion import conclude
-from astray.engine.judging import calibrate_into, failed_verdicts, judged_after, try_judge
+from astray.engine.judging import calibrate_into, failed_verdicts, graders_served, judged_after, try_judge
 from astray.engine.options import StudyOptions
+from astray.engine.results import _graders
 from astray.engine.settings import setting_for
 from astray.engine.steps import AnswerConfig, answer, judge
 from astray.engine.summary import Summary
@@ -256,6 +258,32 @@ def test_what_a_kill_cut_off_is_asked_again_and_a_damaged_line_costs_its_call_al
     with keeping(file):
         assert kept("d") == [1]
     assert kept("a") is None
+
+
+SNAPSHOTS = [
+    # models that the grader says it answers as, in turn for each question; what the table says
+    (["grader"], {}),
+    (["scripted/grader"], {}),
+    (["grader-2026-01-01"], {"grader-2026-01-01": ["base"]}),
+    (["grader-2026-01-01", "grader-2026-06-01"], {"grader-2026-01-01, grader-2026-06-01": ["base"]}),
+]
+
+
+@pytest.mark.parametrize(("names", "told"), SNAPSHOTS)
+def test_the_version_that_a_grader_answers_as_stands_with_its_verdicts(
+    tmp_path: Path, grader: Grader, names: list[str], told: dict[str, list[str]]
+) -> None:
+    calls = iter(range(1000))
+    grader.fails = lambda prompt: ModelOutput.from_content(names[next(calls) % len(names)], "85")
+    _, verdicts, _ = steps()
+    table = read_answers(execute([verdicts], Store(tmp_path), workers=0)[verdicts.key].path / "answers.parquet")
+    assert graders_served(table) == told
+    later = table.with_columns(arm=pl.lit("later"), detail=pl.lit('{"served": "grader-2027-01-01"}'))
+    (note,) = _graders(pl.concat([table, later]))
+    assert note.startswith(
+        "The grader did not answer as one model throughout" if told else "The grader answered as grader-2027-01-01"
+    )
+    assert all(name in note for name in [*told, "grader-2027-01-01"])
 
 
 def test_labelled_answers_are_asked_again_as_well(tmp_path: Path, grader: Grader) -> None:

@@ -112,7 +112,9 @@ async def ask_grader(model: Model, prompt: str, config: GenerateConfig) -> Grade
     if refusal := patient.refusal(str(model)):
         return GraderReply(note=refusal)
     try:
-        reply = reply_of(await model.generate([ChatMessageUser(content=prompt)], config=config))
+        output = await model.generate([ChatMessageUser(content=prompt)], config=config)
+        patient.hear(str(model), output.model)
+        reply = reply_of(output)
     except Exception as error:
         reply = GraderReply(note=error_note(error))
     patient.record(str(model), reply.note)
@@ -206,7 +208,9 @@ class Grader:
         return await self._read_reply(messages, await self._generate(messages), words)
 
     async def _generate(self, messages: list[ChatMessage]) -> ModelOutput:
-        return await self.model.generate(messages, config=self.settings.generate_config())
+        output = await self.model.generate(messages, config=self.settings.generate_config())
+        current_patience().hear(str(self.model), output.model)
+        return output
 
     async def _read_likelihoods(
         self, api: NumberLikelihood, messages: list[ChatMessage], words: Sequence[str]

@@ -31,6 +31,8 @@ class Patience:
         in_a_row: notes of the calls that failed since the last one that did not, by the grader's name.
         lost: why a grader was given up; "" while none was.
         strict: whether calls that failed are an error, since what comes next depends on their verdicts.
+        served: models that graders said they answered as, such as a dated version, where that is not the name that was
+            asked for.
         missed: notes of all calls that failed for an outage, each after its own retries.
     """
 
@@ -39,6 +41,7 @@ class Patience:
     in_a_row: dict[str, list[str]] = field(default_factory=dict)
     lost: str = ""
     missed: list[str] = field(default_factory=list)
+    served: set[str] = field(default_factory=set)
 
     def check(self) -> None:
         """Raise JudgeError if this is strict and a grader was given up, or calls failed."""
@@ -56,6 +59,11 @@ class Patience:
     def refusal(self, grader: str) -> str:
         """Return the note of a call that is not made any more; "" for one that is."""
         return failure(Cause.NOT_ASKED, self.lost) if len(self.in_a_row.get(grader, ())) >= FAILURES_IN_A_ROW else ""
+
+    def hear(self, grader: str, model: str) -> None:
+        """Note the model that a reply says it is of."""
+        if model and not f"/{grader}".endswith(f"/{model}"):
+            self.served.add(model)
 
     def record(self, grader: str, note: str) -> None:
         """Record what came of a call: the note of its failure, or "" for a reply."""
