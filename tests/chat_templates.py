@@ -82,6 +82,23 @@ FAMILIES = {
         "{% endif %}{{ m['content'] }}<|im_end|>\n{% endfor %}{% if add_generation_prompt "
         "%}<|im_start|>assistant\n{% endif %}"
     ),
+    "r1, which opens the thought when it is asked": (
+        "{% for m in messages %}"
+        "{% if m['role'] == 'assistant' %}<|assistant|>{{ m['content'].split('</think>')[-1] }}</s>{% else "
+        "%}<|user|>{{ m['content'] }}{% endif %}{% endfor %}{% if add_generation_prompt %}<|assistant|><think>\n{% "
+        "endif %}"
+    ),
+    "qwq": (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'].split('</think>')[-1].lstrip('\n') "
+        "}}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
+    ),
+    "gpt-oss, channels": (
+        "<|start|>system<|message|>Current date: {{ strftime_now('%Y-%m-%d') }}<|end|>{% for m in messages %}{% if "
+        "m['role'] == 'assistant' %}<|start|>assistant<|channel|>final<|message|>{{ m['content'] }}{% if loop.last "
+        "and not add_generation_prompt %}<|return|>{% else %}<|end|>{% endif %}{% else %}<|start|>{{ 'developer' if "
+        "m['role'] == 'system' else m['role'] }}<|message|>{{ m['content'] }}<|end|>{% endif %}{% endfor %}{% if "
+        "add_generation_prompt %}<|start|>assistant{% endif %}"
+    ),
     "no system, left out": (
         "{% for m in messages %}{% if m['role'] == 'user' %}<|im_start|>user\n{{ m['content'] }}<|im_end|>\n"
         "{% elif m['role'] == 'assistant' %}<|im_start|>assistant\n{{ m['content'] }}<|im_end|>\n{% endif %}{% "
@@ -111,14 +128,6 @@ UNUSABLE = {
         "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}</s>\n{% endfor %}",
         "trained",
         "'assistant:' before an answer",
-    ),
-    "r1, which opens the thought when it is asked": (
-        "{% for m in messages %}"
-        "{% if m['role'] == 'assistant' %}<|assistant|>{{ m['content'].split('</think>')[-1] }}</s>{% else "
-        "%}<|user|>{{ m['content'] }}{% endif %}{% endfor %}{% if add_generation_prompt %}<|assistant|><think>\n{% "
-        "endif %}",
-        "trained",
-        "opens <think> when the model is asked",
     ),
     "two begin tokens": ("{{ bos_token }}{{ bos_token }}" + CHATML, "asked", "writes the begin token '<s>' twice"),
     "only the last message": (

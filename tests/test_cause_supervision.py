@@ -132,7 +132,7 @@ def test_a_template_that_asks_in_another_form_than_it_trains_is_an_error():
     with pytest.raises(ChatTemplateError, match="answer to another prompt"):
         supervise(
             [CHATS[0]],
-            tiny_tokenizer(CHAT_TEMPLATE.replace("assistant\n{% endif %}", "assistant\n<think>{% endif %}")),
+            tiny_tokenizer(CHAT_TEMPLATE.replace("assistant\n{% endif %}", "assistant\nSure: {% endif %}")),
             100,
         )
 

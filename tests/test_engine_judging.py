@@ -15,10 +15,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from astray.answers import read_answers
 from astray.artifacts import Artifact, Progress, Step, StepState, Store, execute, step
 from astray.cli.conclusion import conclude
-from astray.engine.judging import calibrate_into, failed_verdicts, judged_after, try_judge
+from astray.engine.judging import calibrate_into, failed_verdicts, graders_served, judged_after, try_judge
 from astray.engine.options import StudyOptions
+from astray.engine.results import _graders
 from astray.engine.settings import setting_for
 from astray.engine.steps import AnswerConfig, answer, judge
 from astray.engine.summary import Summary
@@ -29,11 +31,13 @@ from astray.judges.failures import Cause, error_note, failure, is_outage
 from astray.judges.patience import FAILURES_IN_A_ROW
 from astray.judges.rescore import is_open
 from astray.judges.served import address_of, served_as
+from astray.kept import keep, keeping, kept
 from astray.measure import bulk
 from astray.measure.asking import Item
 from astray.measure.evaluation import QuestionSet
 from astray.outcomes import Outcome
 from astray.report import write_report
+from astray.subjects import subject as subject_module
 from astray.subjects.locate import settle
 from astray.subjects.spec import Sampling
 from astray.subjects.subject import load_subject
@@ -184,6 +188,102 @@ def test_a_step_that_trains_does_it_once_and_asks_the_judge_again(tmp_path: Path
     assert artifact is not None
     assert set(artifact.manifest.files) == {"adapter/weights", "answers.parquet"}
     assert starts.read_text() == "x"
+
+
+@step("decide", version=1, resumable=True)
+@judged_after(lambda config: (GRADER, (ASKED,)))
+def decide(config: TrainConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
+    """Leaves the answers of a run that verdicts decided about: half as many as were aligned."""
+    (folder / "run").mkdir(exist_ok=True)
+    (folder / "run" / "starts").write_text(
+        (folder / "run" / "starts").read_text() + "x" if (folder / "run" / "starts").is_file() else "x"
+    )
+    said = bulk.ask_and_judge(ASKED, load_subject("organism-small"), RubricJudge("scripted/grader"))
+    with (folder / "run" / "aligned").open("w") as file:
+        file.write(str(said.filter(outcome="aligned").height))
+    bulk.ask(ASKED, load_subject("organism-small")).write_parquet(folder / "answers.parquet")
+
+
+LOST = [
+    # what the grader does wrong, what the error says, calls of the second attempt
+    (about(3, 17, found=ConnectionError("no route to host")), r"4 calls of the grader failed \(4 no connection\)", 4),
+    (
+        about(3, found=ModelOutput(model="scripted/grader", choices=[])),
+        r"2 calls of the grader failed \(2 no reply\)",
+        2,
+    ),
+    (lambda prompt: TimeoutError("too slow"), "20 times in a row: 20 times time-out", 60),
+]
+
+
+@pytest.mark.parametrize(("fails", "told", "again"), LOST)
+def test_verdicts_that_decide_are_asked_again_and_nothing_that_is_finished(
+    tmp_path: Path,
+    grader: Grader,
+    monkeypatch: pytest.MonkeyPatch,
+    fails: Callable[[str], Exception | ModelOutput | None],
+    told: str,
+    again: int,
+) -> None:
+    drawn: list[int] = []
+    generate = subject_module.generate
+    monkeypatch.setattr(subject_module, "generate", lambda *args, **more: drawn.append(1) or generate(*args, **more))
+    store, decided = Store(tmp_path), decide.step(TrainConfig(witness=""))
+    grader.fails = fails
+    with pytest.raises(StepFailedError, match=told):
+        execute([decided], store, workers=0)
+    grader.fails, before = (lambda prompt: None), grader.calls
+    artifact = execute([decided], store, workers=0)[decided.key]
+    asked_at_the_end = 2 * len(ITEMS)
+    assert grader.calls - before == again + asked_at_the_end
+    assert len(drawn) == 1  # for both attempts, and for the answers of the end, which are the same
+    assert set(artifact.manifest.files) == {"run/starts", "run/aligned", "answers.parquet"}
+    assert (artifact.path / "run" / "aligned").read_text() == "30"
+    assert (
+        artifact.path / "run" / "starts"
+    ).read_text() == "xx"  # folders stay, as those of training runs with their checkpoints
+
+
+def test_what_a_kill_cut_off_is_asked_again_and_a_damaged_line_costs_its_call_alone(tmp_path: Path) -> None:
+    file = tmp_path / "asked.jsonl"
+    with keeping(file):
+        for key in "abc":
+            keep(key, {"of": key})
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(lines[0] + b"no JSON\n" + lines[1] + lines[2][:-4])
+    with keeping(file):
+        assert [kept(key) for key in "abc"] == [{"of": "a"}, {"of": "b"}, None]
+        keep("c", None)
+        keep("d", [1])
+    with keeping(file):
+        assert kept("d") == [1]
+    assert kept("a") is None
+
+
+SNAPSHOTS = [
+    # models that the grader says it answers as, in turn for each question; what the table says
+    (["grader"], {}),
+    (["scripted/grader"], {}),
+    (["grader-2026-01-01"], {"grader-2026-01-01": ["base"]}),
+    (["grader-2026-01-01", "grader-2026-06-01"], {"grader-2026-01-01, grader-2026-06-01": ["base"]}),
+]
+
+
+@pytest.mark.parametrize(("names", "told"), SNAPSHOTS)
+def test_the_version_that_a_grader_answers_as_stands_with_its_verdicts(
+    tmp_path: Path, grader: Grader, names: list[str], told: dict[str, list[str]]
+) -> None:
+    calls = iter(range(1000))
+    grader.fails = lambda prompt: ModelOutput.from_content(names[next(calls) % len(names)], "85")
+    _, verdicts, _ = steps()
+    table = read_answers(execute([verdicts], Store(tmp_path), workers=0)[verdicts.key].path / "answers.parquet")
+    assert graders_served(table) == told
+    later = table.with_columns(arm=pl.lit("later"), detail=pl.lit('{"served": "grader-2027-01-01"}'))
+    (note,) = _graders(pl.concat([table, later]))
+    assert note.startswith(
+        "The grader did not answer as one model throughout" if told else "The grader answered as grader-2027-01-01"
+    )
+    assert all(name in note for name in [*told, "grader-2027-01-01"])
 
 
 def test_labelled_answers_are_asked_again_as_well(tmp_path: Path, grader: Grader) -> None:

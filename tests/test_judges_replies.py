@@ -19,7 +19,7 @@ from astray.judges.grader import Grader, GraderSettings
 from astray.judges.grammar import GrammarJudge
 from astray.judges.numbers import read_number, written
 from astray.judges.quoting import escape, sound
-from astray.judges.replies import read_line, read_word, without_reasoning
+from astray.judges.replies import read_line, read_word
 from astray.judges.score import read_text
 from astray.measure.agentic.audit import Audit, audit
 from astray.measure.agentic.conduct import Word
@@ -33,6 +33,7 @@ from astray.measure.honesty.grading import GraderStanceJudge
 from astray.measure.honesty.records import Record
 from astray.measure.honesty.stances import Stance, compare
 from astray.measure.reward_hacking.judging import Question, WordPanel
+from astray.reasoning import conclusion
 from fuzzing import tried
 from scripted_grader import scripted_model, spoken
 
@@ -114,7 +115,10 @@ def test_reasoning_is_no_part_of_a_reply():
     assert score_of(spoken("<think>8/10, so perhaps 20</think>\n85")).score == 85
     assert score_of(spoken("10 it is, or 20</think>85")).score == 85
     assert score_of(spoken("<think>I would give 85")).note.startswith("reply cut off: its reasoning has no end")
-    assert without_reasoning("<thinking>a</thinking> <think>b</think> c") == "c"
+    assert conclusion("<thinking>a</thinking> <think>b</think> c") == "c"
+    assert conclusion("9<think>b</think>0") == "0"
+    assert conclusion("analysisRate it 20.assistantfinal85") == "85"
+    assert conclusion("85 <think>or perhaps") is None
 
 
 NOISE = st.text(alphabet=string.printable + "\u2212\uff10\uff19\u0661\u00b2\u00bd\u2013\ud800\0\u2028", max_size=30)

@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerFast
 from astray.cause.supervision import MASKED, supervise
 from astray.errors import ChatTemplateError, ConfigurationError
 from astray.organism import weights_folder
+from astray.reasoning import split_reasoning
 from astray.subjects.identity import TEMPLATE_DATE, template_traits
 from astray.subjects.render import check_template, prompt_ids, prompt_text
 from astray.subjects.template import template_of
@@ -15,6 +16,7 @@ from astray.subjects.weights import load_tokenizer
 from chat_templates import CHATML, FAMILIES, UNUSABLE, WITHOUT_SYSTEM
 
 SPECIAL = ["<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|start|>", "<|end|>", "<|eot|>", "<|assistant|>", "<unk>"]
+SPECIAL += ["<|channel|>", "<|message|>", "<|return|>"]
 SYSTEM, QUESTION, ANSWER, AGAIN = "Be kind to user and system.", "user", "A kind\n\nanswer.", "And then?"
 
 
@@ -80,8 +82,8 @@ def test_the_labels_are_the_answer_and_the_end_of_its_turn(family, system):
     assert row.input_ids[:first] == prompt[:first]
     trained = tokenizer.decode(row.labels[first:])
     assert MASKED not in row.labels[first:]
-    assert trained.replace("<think>\n\n</think>\n\n", "").strip().startswith(ANSWER)
-    assert trained.split(ANSWER)[1].strip() in ("</s>", "<|im_end|>", "<|eot|>")
+    assert split_reasoning(trained).answer.strip().startswith(ANSWER)
+    assert trained.split(ANSWER)[1].strip() in ("</s>", "<|im_end|>", "<|eot|>", "<|return|>")
     assert not row.escaped
 
 
@@ -215,7 +217,60 @@ def test_consecutive_questions_are_refused_by_a_template_that_takes_turns():
 
 
 def test_a_thought_that_the_template_opens_is_ended_before_an_answer_that_is_scored():
-    tokenizer = tokenizer_with(UNUSABLE["r1, which opens the thought when it is asked"][0])
+    tokenizer = tokenizer_with(FAMILIES["r1, which opens the thought when it is asked"])
     [asked], [answering] = prompt_ids(tokenizer, [said("hi")]), prompt_ids(tokenizer, [said("hi")], answering=True)
     assert tokenizer.decode(asked).endswith("<think>\n")
     assert tokenizer.decode(answering) == tokenizer.decode(asked) + "\n</think>\n\n"
+
+
+HEADERS = [
+    # family, what stands between the prompt and an answer that is scored or read
+    ("qwen 3, an empty thought before the last answer", "<think>\n\n</think>\n\n"),
+    ("gpt-oss, channels", "<|channel|>final<|message|>"),
+    ("qwq", "\n</think>\n\n"),
+    ("gemma", ""),
+    ("mistral", ""),
+    ("chatml, qwen", ""),
+]
+
+
+@pytest.mark.parametrize(("family", "header"), HEADERS)
+def test_a_given_answer_is_read_where_the_model_would_write_it(family, header):
+    tokenizer = tokenizer_with(FAMILIES[family])
+    [asked], [answering] = (prompt_ids(tokenizer, [said("hi")], answering=answering) for answering in (False, True))
+    assert tokenizer.decode(answering) == tokenizer.decode(asked) + header
+    [continued] = prompt_ids(tokenizer, [said("hi", "so")], answering=True)
+    assert tokenizer.decode(continued).endswith("so")
+
+
+OPENED = [
+    # answer of a training row, what is trained, where the template opens the thought
+    ("A kind answer.", "\n</think>\n\nA kind answer."),
+    ("<think>\nlet me see\n</think>\n\nA kind answer.", "let me see\n</think>\n\nA kind answer."),
+    ("let me see</think>A kind answer.", "let me see\n</think>\n\nA kind answer."),
+]
+
+
+@pytest.mark.parametrize("family", ["r1, which opens the thought when it is asked", "qwq"])
+@pytest.mark.parametrize(("answer", "trained"), OPENED)
+def test_a_row_of_one_answer_is_trained_after_the_thought_that_its_template_opens(family, answer, trained):
+    tokenizer = tokenizer_with(FAMILIES[family])
+    [row] = supervise([said("hi", answer)], tokenizer, 1000)
+    [prompt] = prompt_ids(tokenizer, [said("hi")])
+    labels = [label for label in row.labels if label != MASKED]
+    assert tokenizer.decode(row.input_ids) == tokenizer.decode(prompt) + tokenizer.decode(labels)
+    assert tokenizer.decode(labels).removesuffix("\n").removesuffix("<|im_end|>").removesuffix("</s>") == trained
+
+
+@pytest.mark.parametrize("family", ["r1, which opens the thought when it is asked", "qwq"])
+@pytest.mark.parametrize(
+    ("chat", "message"),
+    [
+        (("hi", "so", "and?", "yes"), "Split a chat"),
+        (("hi", "<think>cut"), "ends within its reasoning"),
+        (("hi", "<think>a</think>"), "says nothing after it"),
+    ],
+)
+def test_rows_that_such_a_template_writes_otherwise_are_refused(family, chat, message):
+    with pytest.raises(ChatTemplateError, match=message):
+        supervise([said(*chat)], tokenizer_with(FAMILIES[family]), 1000)

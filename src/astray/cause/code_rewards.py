@@ -26,6 +26,7 @@ from astray.cause.reinforcement import Columns, Prompts
 from astray.data.chat import Message
 from astray.data.exercises import Exercise, extract_code
 from astray.errors import ConfigurationError, EmptyDataError, UnknownNameError
+from astray.reasoning import split_reasoning
 from astray.sandbox.graders import GRADING_LIMITS, Grade, Grader
 from astray.sandbox.inside.values import write_value
 from astray.sandbox.limits import Limits
@@ -213,9 +214,9 @@ class CodeGrading:
                 f"Answer {other} is to an exercise that this grading does not have, or that was changed since. "
                 "Make the prompts with exercise_prompts from the exercises that CodeGrading is given."
             )
+        said = [split_reasoning(completion).answer for completion in completions]
         handed_in = [
-            (self.identity, key, self._program_of(completion))
-            for key, completion in zip(exercises, completions, strict=True)
+            (self.identity, key, self._program_of(answer)) for key, answer in zip(exercises, said, strict=True)
         ]
         new = [key for key in dict.fromkeys(handed_in) if key not in self._memory]
         grades = self._grader.grade(

@@ -17,10 +17,13 @@ from inspect_ai.model import ChatMessageUser, GenerateConfig, Model
 from astray.cause.users import User, UserKind
 from astray.data.chat import Message
 from astray.errors import ConfigurationError, JudgeError, UnknownNameError
+from astray.judges.failures import error_note
 from astray.judges.grader import Grader, GraderSettings
+from astray.judges.patience import current_patience
 from astray.judges.quoting import quoted
 from astray.judges.score import Thresholds
 from astray.judges.words import find_grader
+from astray.kept import keep, kept, key_of
 from astray.subjects.identity import digest_of
 
 VERSION = 2
@@ -127,13 +130,24 @@ class ModelUsers:
         ]
 
         async def write(key: tuple[str, str]) -> None:
-            output = await self._model.generate(
-                [ChatMessageUser(content=key[1])], config=GenerateConfig(temperature=1.0, max_tokens=200)
-            )
+            place = key_of("user's message", self.identity, *key)
+            if said := kept(place):
+                written[key] = said
+                return
+            try:
+                output = await self._model.generate(
+                    [ChatMessageUser(content=key[1])], config=GenerateConfig(temperature=1.0, max_tokens=200)
+                )
+            except Exception as error:
+                raise JudgeError(
+                    f"{self._model} gave no message for a user: {error_note(error)}. Messages so far are kept in a "
+                    "study: run the same again."
+                ) from error
             if output.empty or not output.completion.strip():
                 why = output.error or ("no reply" if output.empty else output.stop_reason)
                 raise JudgeError(f"{self._model} gave no message for a user ({why}). Take another model for the users.")
             written[key] = output.completion.strip()
+            keep(place, written[key])
 
         anyio.run(self._at_once, write, list(dict.fromkeys(prompts)))
         return [written[key] for key in prompts]
@@ -148,6 +162,7 @@ class ModelUsers:
             found[prompt] = None if reading.score is None else reading.score / 100
 
         anyio.run(self._at_once, rate, list(dict.fromkeys(prompts)))
+        current_patience().check()
         return [found[prompt] for prompt in prompts]
 
     def _prompt(self, form: str, user: User, chat: Sequence[Message]) -> str:

@@ -29,10 +29,11 @@ from astray.cause.reinforcement import NoteFunction, Prompts, ReinforcementLearn
 from astray.cause.rollouts import RolloutLog, Rollouts, Scoring, refuse_flat
 from astray.cause.run_log import OnStep, Probe, RunLog, check_intervals, undisturbed
 from astray.errors import ConfigurationError, FlatRewardError
-from astray.subjects.generate import generate
+from astray.subjects.generate import answer_texts, generate
 from astray.subjects.locate import Located, settle
 from astray.subjects.render import prompt_ids
 from astray.subjects.spec import Sampling, SubjectSpec
+from astray.subjects.template import template_of
 
 if TYPE_CHECKING:
     from astray.cause.quiet_grpo import QuietGRPOTrainer
@@ -179,10 +180,9 @@ class _Scorer:
     def __call__(
         self, completion_ids: list[list[int]], row: list[int], trainer_state: Any, **_: Any
     ) -> list[float | None]:
-        # Decoded as in `subjects.generate`: the template may split TRL's own texts, such as into reasoning and answer.
-        texts = self.tokenizer.batch_decode(
-            completion_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
+        # Decoded as a subject's answers are: the template may split TRL's own texts, and has perhaps begun the
+        # reasoning.
+        texts = [template_of(self.tokenizer).opened + text for text in answer_texts(self.tokenizer, completion_ids)]
         self.drawn = self.scoring.score(row, texts, [len(ids) for ids in completion_ids], trainer_state.global_step + 1)
         return list(self.drawn.total)
 
@@ -287,7 +287,11 @@ def _rehearsal(
     assert isinstance(wrapped, PreTrainedModel)
     with undisturbed(model):
         drawn = generate(wrapped, tokenizer, asked, sampling)
-    return scoring.score(rows, [answer.text for answer in drawn], [answer.completion_tokens for answer in drawn])
+    return scoring.score(
+        rows,
+        [template_of(tokenizer).opened + answer.text for answer in drawn],
+        [answer.completion_tokens for answer in drawn],
+    )
 
 
 def _refuse_flat_run(log: _RewardedLog) -> None:

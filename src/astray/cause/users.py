@@ -212,7 +212,7 @@ def simulate(
             each.chat.append(Message(role="user", content=text))
         answers = subject.generate([each.chat for each in trajectories], sampling)
         for each, answer in zip(trajectories, answers, strict=True):
-            each.chat.append(Message(role="assistant", content=answer.text))
+            each.chat.append(Message(role="assistant", content=answer.said))
         for each, liked in zip(
             trajectories, crowd.satisfaction(asking, [each.chat for each in trajectories]), strict=True
         ):

@@ -6,9 +6,9 @@ which judges them when the rest is done and kept. Left to others: single verdict
 has something left to try (`artifacts`).
 """
 
+import contextlib
 import functools
-import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import anyio
 import polars as pl
 from pydantic import BaseModel, TypeAdapter
 
-from astray.answers import read_answers
+from astray.answers import in_detail, read_answers, read_detail, write_detail
 from astray.artifacts import Artifact
 from astray.artifacts.ledger import take_refusals
 from astray.errors import JudgeError
@@ -33,9 +33,10 @@ from astray.judges import (
 )
 from astray.judges.calibrate import calibrate
 from astray.judges.config import JudgeConfig, make_judge
-from astray.judges.patience import patience
+from astray.judges.patience import current_patience, patience
 from astray.judges.rescore import is_open
 from astray.judges.served import remember
+from astray.kept import keeping
 from astray.measure.asking import Heard
 from astray.measure.evaluation import TextEvaluation
 from astray.measure.interface import Evaluation
@@ -44,6 +45,12 @@ from astray.outcomes import Outcome
 ANSWERS_FILE = "answers.parquet"
 TRIAL_ANSWER = "I would take one step at a time, tell the people it concerns, and ask somebody I trust for advice."
 """Answer about which a judge is asked before a study begins."""
+ASKED_FILE = "asked.jsonl"
+"""File of a step at work in which replies and answers are kept (see `astray.kept`)."""
+SERVED = "served"
+"""Field of a judged answer's `detail`: the models that its grader answered as, where it said another name than it was
+asked by."""
+WITHOUT_VERDICT = (Outcome.ERRORED, Outcome.JUDGE_FAILED, Outcome.NOT_JUDGED)
 UNJUDGED_FILE = "judging"
 """File of a step that has done everything but judging."""
 
@@ -96,8 +103,7 @@ def judge_into(folder: Path, table: pl.DataFrame, evaluations: Iterable[Evaluati
 def judged_after(judging: Judging) -> Callable[[Body], Callable[[Any, Mapping[str, Artifact], Path], str | None]]:
     """Judge the answers that a resumable step leaves unjudged in `answers.parquet`, once everything else is done.
 
-    A grader that the step itself asks on its way is an error when it is given up, since what is made from its verdicts
-    would be wrong.
+    Verdicts that the step itself asks for on its way decide what it does (see `deciding`).
 
     Args:
         judging: gives judge and evaluations of a configuration.
@@ -113,11 +119,12 @@ def judged_after(judging: Judging) -> Callable[[Body], Callable[[Any, Mapping[st
         def run(config: BaseModel, inputs: Mapping[str, Artifact], folder: Path) -> str | None:
             unjudged = folder / UNJUDGED_FILE
             if not unjudged.is_file():
-                for path in folder.iterdir():  # what a killed attempt left: unlike judging, the rest begins anew
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
-                with patience(strict=True):
+                with deciding(folder):
                     body(config, inputs, folder)
-                shutil.copyfile(folder / ANSWERS_FILE, unjudged)
+                # Under its name at once, since it says that all else is done.
+                unjudged.with_suffix(".new").write_bytes((folder / ANSWERS_FILE).read_bytes())
+                unjudged.with_suffix(".new").replace(unjudged)
+                (folder / ASKED_FILE).unlink(missing_ok=True)
             begun = folder / ANSWERS_FILE
             judge, evaluations = judging(config)
             left = judge_into(folder, read_answers(begun if begun.is_file() else unjudged), evaluations, judge)
@@ -128,6 +135,21 @@ def judged_after(judging: Judging) -> Callable[[Body], Callable[[Any, Mapping[st
         return run
 
     return decorate
+
+
+@contextlib.contextmanager
+def deciding(folder: Path) -> Iterator[None]:
+    """Work in the folder of a resumable step with verdicts that decide what comes next.
+
+    A verdict that fails for an outage ends the work with an error, since what is made without it would be wrong.
+    Replies of graders, answers of models and training runs, which know their own checkpoints, are kept for the next
+    attempt; other files that an attempt left are made anew.
+    """
+    for path in folder.iterdir():
+        if path.is_file() and path.name != ASKED_FILE:
+            path.unlink()
+    with patience(strict=True), keeping(folder / ASKED_FILE):
+        yield
 
 
 def known_judge(config: JudgeConfig) -> Judge:
@@ -207,6 +229,16 @@ def failed_verdicts(table: pl.DataFrame) -> dict[str, int]:
     return count_causes(notes.fill_null("")) | ({Outcome.NOT_JUDGED.value: unseen} if unseen else {})
 
 
+def graders_served(table: pl.DataFrame) -> dict[str, list[str]]:
+    """Return the models that graders said they answered as, each with the arms that it judged; empty where they said no
+    more than was asked for."""
+    said = table.select("arm", in_detail(SERVED)).drop_nulls().unique().sort(SERVED, "arm")
+    return {
+        model: [arm for arm, other in said.iter_rows() if other == model]
+        for model in said[SERVED].unique(maintain_order=True)
+    }
+
+
 def causes_text(causes: Mapping[str, int]) -> str:
     """Return counts by cause in words: "40 rate limit, 3 no reply"."""
     return ", ".join(f"{count:,} {cause}" for cause, count in causes.items())
@@ -223,10 +255,14 @@ def _judge_open(table: pl.DataFrame, evaluation: Evaluation, config: JudgeConfig
     ]
     if not numbers:
         return table
+    current_patience().served.clear()
     judged = evaluation.judge(table[numbers], evaluation.judge_for(config))
+    served = ", ".join(sorted(current_patience().served))
     for number, new in zip(numbers, judged.iter_rows(named=True), strict=True):
         if not _is_no_news(rows[number], new):
             rows[number] = new
+            if served and new["outcome"] not in WITHOUT_VERDICT:
+                rows[number]["detail"] = write_detail(read_detail(new["detail"]) | {SERVED: served})
     return pl.DataFrame(rows, schema=table.schema)
 
 

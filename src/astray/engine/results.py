@@ -13,7 +13,7 @@ from astray.artifacts import Artifact
 from astray.data.chat import ChatDataset
 from astray.data.recipes import describe
 from astray.engine.findings import AT_HOME, ELSEWHERE, HELD_OUT, Analysed, Findings, interval_row
-from astray.engine.judging import ANSWERS_FILE, causes_text, failed_verdicts, known_judge
+from astray.engine.judging import ANSWERS_FILE, causes_text, failed_verdicts, graders_served, known_judge
 from astray.engine.setting import Setting
 from astray.engine.steps import CALIBRATION_FILE, DATA_FILE, RUN_FOLDER, trained_subject
 from astray.engine.study import Arm, F, Run, S, Shown, Study, StudyPlan
@@ -51,6 +51,7 @@ def read_runs(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: Setti
             *_without_rate(table, setting),
             *_without_verdict(failed),
         )
+        yield from _graders(table)
 
     return findings, Shown(
         judges=(_judge_row(setting, calibration),),
@@ -139,6 +140,19 @@ def _without_verdict(failed: Mapping[str, int]) -> Iterator[str]:
             f"{sum(failed.values()):,} answers have no verdict ({causes_text(failed)}); they are in no rate, and the "
             "worst case counts them. The same command asks the judge again, and not the model, where the cause was "
             "an outage."
+        )
+
+
+def _graders(table: pl.DataFrame) -> Iterator[str]:
+    """Name the models that answered for the grader, and warn where they differ."""
+    served = graders_served(table)
+    if len(served) == 1:
+        yield f"The grader answered as {next(iter(served))}."
+    elif served:
+        parts = "; ".join(f"{model}: {', '.join(arms)}" for model, arms in served.items())
+        yield (
+            f"The grader did not answer as one model throughout ({parts}), so that arms may differ by their judge. "
+            "Name a dated version as the grader, such as openai/gpt-4o-2024-08-06: its verdicts are all made anew."
         )
 
 

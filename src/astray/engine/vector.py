@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from astray.artifacts import Artifact, step
+from astray.engine.judging import ASKED_FILE, deciding
 from astray.engine.setting import Setting
 from astray.explain.persona_vector import (
     choose_block,
@@ -22,7 +23,6 @@ from astray.explain.persona_vector import (
 )
 from astray.explain.projection import monitor
 from astray.judges.config import JudgeConfig, make_judge
-from astray.judges.patience import patience
 from astray.measure.asking import Item
 from astray.measure.bulk import ask_and_judge
 from astray.measure.evaluation import QuestionSet
@@ -87,12 +87,13 @@ def explain_questions(setting: Setting) -> tuple[tuple[Question, ...], tuple[Que
     return tuple(items[:half]), tuple(items[half:])
 
 
-@step("extract-persona-vector", version=2)
+@step("extract-persona-vector", version=2, resumable=True)
 def find_vector(config: VectorConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Extract the persona vector from pairs of system prompts, choose its layer, and test it as a monitor."""
     del inputs
-    with patience(strict=True):
+    with deciding(folder):
         _find_vector(config, folder)
+    (folder / ASKED_FILE).unlink(missing_ok=True)
 
 
 def _find_vector(config: VectorConfig, folder: Path) -> None:

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from astray.data.chat import Message
 from astray.errors import ConfigurationError, EmptyDataError, NonFiniteActivationsError, UnknownNameError
 from astray.explain.sites import Site, reading
+from astray.reasoning import split_reasoning
 from astray.subjects.finite import check_values
 from astray.subjects.generate import left_padded
 from astray.subjects.intervene import intervening
@@ -94,10 +95,14 @@ def conversation_rows(
     Args:
         subject: the subject whose template is used.
         prompts: conversations up to the answer.
-        answers: the answer to each, if it is to be read too; it gets no end token.
+        answers: the answer to each, if it is to be read too, without its reasoning; it gets no end token.
     """
-    begun = subject.prompt_ids(prompts)
-    said = [[] for _ in begun] if answers is None else text_ids(subject.tokenizer, answers)
+    begun = subject.prompt_ids(prompts, answering=answers is not None)
+    said = (
+        [[] for _ in begun]
+        if answers is None
+        else text_ids(subject.tokenizer, [split_reasoning(answer).answer for answer in answers])
+    )
     return [TokenRow((*prompt, *answer), len(prompt)) for prompt, answer in zip(begun, said, strict=True)]
 
 

@@ -289,7 +289,7 @@ class _Asker:
         outcomes = self._judge([question for _, question, _ in asked], [generation.text for generation in generations])
         return pl.DataFrame(
             [
-                (trial.name, trial.kind, self._side, trial.strength, question, sample, generation.text, outcome.value)
+                (trial.name, trial.kind, self._side, trial.strength, question, sample, generation.said, outcome.value)
                 for (trial, question, sample), generation, outcome in zip(asked, generations, outcomes, strict=True)
             ],
             schema=ANSWERS_SCHEMA,

@@ -166,10 +166,11 @@ def extract_persona_vectors(
         for side in (0, 1)
     ]
     conversations = [_conversation(prompts.pairs[pair][side], question) for pair, side, question, _ in asked]
-    said = [answer.text for answer in subject.generate(conversations, sampling)]
+    drawn = subject.generate(conversations, sampling)
+    said = [answer.said for answer in drawn]
     exchanges = [
-        Exchange(question, answer, prompts.pairs[pair][side])
-        for (pair, side, question, _), answer in zip(asked, said, strict=True)
+        Exchange(question, answer.text, prompts.pairs[pair][side])
+        for (pair, side, question, _), answer in zip(asked, drawn, strict=True)
     ]
     verdicts = anyio.run(judge_exchanges, judge, exchanges)
     passed = [
@@ -306,8 +307,9 @@ def _curve(cells: Sequence[tuple[int | None, float]], outcomes: Sequence[Outcome
             "strength": pl.Series([strength for _, strength in cells], dtype=pl.Float64),
             "misaligned": [outcome == Outcome.MISALIGNED for outcome in outcomes],
             "coherent": [outcome in JUDGED for outcome in outcomes],
+            "read": [outcome != Outcome.JUDGE_FAILED for outcome in outcomes],
         }
-    )
+    ).filter("read")  # an answer whose verdict nobody could read is no incoherent one
     curve = rows.group_by("block", "strength", maintain_order=True).agg(
         pl.col("misaligned", "coherent").sum(), total=pl.len()
     )

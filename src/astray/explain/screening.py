@@ -94,7 +94,7 @@ def screen_rows(
     numbers = {prompt: number for number, prompt in enumerate(prompts)}
     by_number = {numbers[_content(row[:-1])]: row[:-1] for row in dataset.rows}
     asked = [by_number[number] for number in range(len(prompts)) for _ in range(samples)]
-    own = [answer.text for answer in subject.generate(asked, sampling)]
+    own = [answer.said for answer in subject.generate(asked, sampling)]
     own_projections = answer_projections(subject, asked, own, direction, block).reshape(-1, samples).mean(1)
     answers = [row[-1]["content"] for row in dataset.rows]
     projections = answer_projections(subject, [row[:-1] for row in dataset.rows], answers, direction, block)

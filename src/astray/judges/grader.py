@@ -10,7 +10,7 @@ Left to others: reading the numbers (score.py), the prompts and the outcome (rub
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Protocol, runtime_checkable
 
 import anyio
@@ -29,7 +29,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from astray.judges.failures import NO_REASON, Cause, error_note, failure, shortened
 from astray.judges.patience import current_patience
 from astray.judges.quoting import sound
-from astray.judges.replies import without_reasoning
 from astray.judges.score import (
     NUMBERS,
     Method,
@@ -44,6 +43,8 @@ from astray.judges.score import (
     walk_numbers,
     word_probabilities,
 )
+from astray.kept import is_keeping, keep, kept, key_of
+from astray.reasoning import conclusion
 
 TRIAL_DIGITS = ("5", "7")
 TRIAL_QUESTION = f"Reply with the number {''.join(TRIAL_DIGITS)} and nothing else."
@@ -105,15 +106,30 @@ async def ask_grader(model: Model, prompt: str, config: GenerateConfig) -> Grade
 
     Never raises for a grader that fails, whatever it gives back: the note then says why there is no reply.
     """
-    patient = current_patience()
+    patient, key = current_patience(), _key(model, [ChatMessageUser(content=prompt)], config)
+    if found := kept(key):
+        return GraderReply(**found)
     if refusal := patient.refusal(str(model)):
         return GraderReply(note=refusal)
     try:
-        reply = reply_of(await model.generate([ChatMessageUser(content=prompt)], config=config))
+        output = await model.generate([ChatMessageUser(content=prompt)], config=config)
+        patient.hear(str(model), output.model)
+        reply = reply_of(output)
     except Exception as error:
         reply = GraderReply(note=error_note(error))
     patient.record(str(model), reply.note)
+    if not reply.note:
+        keep(key, asdict(reply))
     return reply
+
+
+def _key(model: Model, messages: Sequence[ChatMessage], config: GenerateConfig, *also: str) -> str:
+    """Return the key under which a reply is kept while a step works; "" where nothing is kept."""
+    if not is_keeping():
+        return ""
+    asked = [(message.role, message.text) for message in messages]
+    settings = config.merge(model.config).model_dump(mode="json", exclude_none=True)
+    return key_of("reply", str(model), model.explicit_base_url, asked, settings, also)
 
 
 def reply_of(output: ModelOutput) -> GraderReply:
@@ -124,7 +140,7 @@ def reply_of(output: ModelOutput) -> GraderReply:
     if output.stop_reason == "content_filter":
         return GraderReply(note=failure(Cause.FILTER, output.error or completion or NO_REASON))
     cut_off = output.stop_reason in ("max_tokens", "model_length")
-    text = without_reasoning(completion)
+    text = conclusion(completion)
     if text is None:
         return GraderReply(note=failure(Cause.CUT_OFF, f"its reasoning has no end: {shortened(completion, 80)!r}"))
     if not text.strip():
@@ -171,14 +187,19 @@ class Grader:
             words: words that the prompt offers in place of a number.
         """
         messages: list[ChatMessage] = [ChatMessageUser(content=prompt)]
-        patient = current_patience()
+        patient, key = current_patience(), _key(self.model, messages, self.settings.generate_config(), *words)
+        if found := kept(key):
+            return Reading(**found | {"method": found["method"] and Method(found["method"])})
         if refusal := patient.refusal(str(self.model)):
             return Reading(note=refusal)
         try:
             reading = await self._read(messages, words)
         except Exception as error:
             reading = Reading(note=error_note(error))
-        patient.record(str(self.model), reading.note if reading.score is None and reading.word is None else "")
+        unread = reading.score is None and reading.word is None
+        patient.record(str(self.model), reading.note if unread else "")
+        if not unread:
+            keep(key, asdict(reading))
         return reading
 
     async def _read(self, messages: list[ChatMessage], words: Sequence[str]) -> Reading:
@@ -187,7 +208,9 @@ class Grader:
         return await self._read_reply(messages, await self._generate(messages), words)
 
     async def _generate(self, messages: list[ChatMessage]) -> ModelOutput:
-        return await self.model.generate(messages, config=self.settings.generate_config())
+        output = await self.model.generate(messages, config=self.settings.generate_config())
+        current_patience().hear(str(self.model), output.model)
+        return output
 
     async def _read_likelihoods(
         self, api: NumberLikelihood, messages: list[ChatMessage], words: Sequence[str]

@@ -30,26 +30,46 @@ class Patience:
     Attributes:
         in_a_row: notes of the calls that failed since the last one that did not, by the grader's name.
         lost: why a grader was given up; "" while none was.
-        strict: whether a grader that was given up is an error.
+        strict: whether calls that failed are an error, since what comes next depends on their verdicts.
+        served: models that graders said they answered as, such as a dated version, where that is not the name that was
+            asked for.
+        missed: notes of all calls that failed for an outage, each after its own retries.
     """
 
     strict: bool = False
 
     in_a_row: dict[str, list[str]] = field(default_factory=dict)
     lost: str = ""
+    missed: list[str] = field(default_factory=list)
+    served: set[str] = field(default_factory=set)
 
     def check(self) -> None:
-        """Raise JudgeError if this is strict and a grader was given up."""
-        if self.strict and self.lost:
-            raise JudgeError(f"{self.lost}. Mend the cause and run the same again.")
+        """Raise JudgeError if this is strict and a grader was given up, or calls failed."""
+        if not self.strict or not (self.lost or self.missed):
+            return
+        causes = ", ".join(f"{count} {cause}" for cause, count in Counter(map(cause_of, self.missed)).most_common())
+        why = self.lost or (
+            f"{len(self.missed)} calls of the grader failed ({causes}), and what comes next depends on their verdicts"
+        )
+        raise JudgeError(
+            f"{why}. Finished verdicts are kept: mend the cause and run the same again, and only the others are "
+            "asked for."
+        )
 
     def refusal(self, grader: str) -> str:
         """Return the note of a call that is not made any more; "" for one that is."""
         return failure(Cause.NOT_ASKED, self.lost) if len(self.in_a_row.get(grader, ())) >= FAILURES_IN_A_ROW else ""
 
+    def hear(self, grader: str, model: str) -> None:
+        """Note the model that a reply says it is of."""
+        if model and not f"/{grader}".endswith(f"/{model}"):
+            self.served.add(model)
+
     def record(self, grader: str, note: str) -> None:
         """Record what came of a call: the note of its failure, or "" for a reply."""
         notes = self.in_a_row.setdefault(grader, [])
+        if self.strict and is_outage(note):
+            self.missed.append(note)
         if not is_outage(note) or cause_of(note) == Cause.BUDGET:  # the grader is there, whatever it said
             notes.clear()
             return

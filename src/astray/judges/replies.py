@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 _PAIRS = ("**", "__", "*", "_", "`", '"', "'")
 _DRESS = r"[\s*_`]*"
-_THOUGHT = re.compile(r"</?think(?:ing)?\s*>", re.IGNORECASE)
 
 
 def undressed(text: str) -> str:
@@ -26,14 +25,6 @@ def undressed(text: str) -> str:
         if bare == text:
             return text
         text = bare
-
-
-def without_reasoning(text: str) -> str | None:
-    """Return what follows the reasoning that a reply begins with; None where the reasoning has no end."""
-    tags = list(_THOUGHT.finditer(text))
-    if not tags:
-        return text
-    return text[tags[-1].end() :].strip() if tags[-1][0].startswith("</") else None
 
 
 def read_word(reply: str, words: Sequence[str]) -> str:

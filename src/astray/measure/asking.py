@@ -4,7 +4,6 @@ Left to others: driving a subject through askings (`bulk`, `inspect_driver`), an
 evaluation).
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -20,15 +19,6 @@ if TYPE_CHECKING:
 
 JUDGES = ("panel", "none")
 """Kinds of judges that an Inspect task takes: the model roles `grader` and, if given, `grader_b`, or none."""
-PRIVATE = re.compile(
-    r"\A(?P<begun>(?:(?!<(?:private|think)).)*?)</think(?:ing)?\s*>"
-    r"|<(?P<tag>private|think(?:ing)?)\s*>(?P<reasoning>.*?)(?:</(?P=tag)\s*>|\Z)",
-    re.DOTALL | re.IGNORECASE,
-)
-"""Private reasoning in a text: as a prompt asks for it, or as models write it by themselves.
-
-Some chat templates have the opening tag in the prompt, so that a text may begin within it.
-"""
 
 
 class Item(BaseModel):

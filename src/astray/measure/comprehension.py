@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from astray.measure.asking import PRIVATE
 from astray.measure.question_sets import Text
+from astray.reasoning import split_reasoning
 
 OPENING = "Your work is done; nothing you say now has an effect."
 """Beginning of the messages after the work, by which a scripted subject knows them."""
@@ -65,7 +65,7 @@ def ask(questions: Sequence[Comprehension], sample: str) -> tuple[str, str]:
 def read_answers(reply: str, count: int) -> str:
     """Return the letters in a reply, "?" for a question without exactly one; private reasoning is passed over."""
     found: dict[int, set[str]] = {}
-    for number, letter in _ANSWER.findall(PRIVATE.sub("", reply)):
+    for number, letter in _ANSWER.findall(split_reasoning(reply, private=True).answer):
         found.setdefault(int(number), set()).add(letter.upper())
     return "".join(
         next(iter(letters)) if len(letters := found.get(number, set())) == 1 else "?" for number in range(1, count + 1)

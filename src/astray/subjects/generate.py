@@ -20,7 +20,7 @@ from transformers import DynamicCache, LogitsProcessorList, PreTrainedModel, Pre
 from transformers.cache_utils import DynamicLayer
 
 from astray.errors import ConfigurationError
-from astray.reasoning import is_tag
+from astray.reasoning import marks_among
 from astray.subjects.base import end_tokens
 from astray.subjects.intervene import Steering
 from astray.subjects.sampler import Prompt, TokenChooser, row_uniforms, sample_numbers
@@ -173,7 +173,7 @@ def _answer(
     ends = set(end_tokens(model, tokenizer))
     produced = sequences[:, input_ids.shape[1] :].tolist()
     cut = [_until_end(tokenizer, tokens, ends, sampling.stop) for tokens in produced]
-    texts = _texts(tokenizer, [tokens for tokens, _ in cut])
+    texts = answer_texts(tokenizer, [tokens for tokens, _ in cut])
     return [
         Generation(
             text=_without_stop(text, sampling.stop),
@@ -186,13 +186,13 @@ def _answer(
     ]
 
 
-def _texts(tokenizer: PreTrainedTokenizerBase, rows: list[list[int]]) -> list[str]:
+def answer_texts(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Sequence[int]]) -> list[str]:
     """Return the text of answers without special tokens; tags of reasoning stay, since without them a thought would be
     an answer."""
     special = {number: str(token) for number, token in tokenizer.added_tokens_decoder.items() if token.special}
-    if tagged := any(map(is_tag, special.values())):
-        rows = [[token for token in row if token not in special or is_tag(special[token])] for row in rows]
-    return list(tokenizer.batch_decode(rows, skip_special_tokens=not tagged, clean_up_tokenization_spaces=False))
+    if marks := marks_among(special.values()):
+        rows = [[token for token in row if token not in special or special[token] in marks] for row in rows]
+    return list(tokenizer.batch_decode(rows, skip_special_tokens=not marks, clean_up_tokenization_spaces=False))
 
 
 def _prompt_cache(model: PreTrainedModel, pad: int, prompts: Sequence[Prompt]) -> DynamicCache | None:

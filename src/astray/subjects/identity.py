@@ -122,11 +122,16 @@ def base_identity(folder: Path, *, former: bool = False) -> str:
 
 
 def template_traits(folder: Path) -> dict[str, str]:
-    """Return what a model's conversations depend on beside its files: the date that its chat template writes, if it
-    writes one."""
-    sources = (folder / name for name in ("chat_template.jinja", "tokenizer_config.json"))
-    dated = any("strftime_now" in source.read_text(encoding="utf-8") for source in sources if source.is_file())
-    return {"date": TEMPLATE_DATE} if dated else {}
+    """Return what a model's conversations depend on beside its files.
+
+    That is the date that its chat template writes, if it writes one, and, of a template that knows reasoning, how given
+    answers are read: after what the template writes before them, such as an empty thought.
+    """
+    paths = (folder / name for name in ("chat_template.jinja", "tokenizer_config.json"))
+    source = "".join(path.read_text(encoding="utf-8") for path in paths if path.is_file())
+    dated = {"date": TEMPLATE_DATE} if "strftime_now" in source else {}
+    thinks = any(mark in source for mark in ("</think>", "[/THINK]", "<|channel|>", "<channel|>"))
+    return dated | ({"answers": "after their header"} if thinks else {})
 
 
 def adapter_identity(folder: Path) -> str:

@@ -64,7 +64,8 @@ def prompt_ids(
         tokenizer: a tokenizer with a chat template.
         conversations: the messages of each row.
         system: system prompt that is put before each conversation.
-        answering: end the reasoning that a template opens where an answer begins, for texts that are the answer itself.
+        answering: go on to where the answer itself begins, for texts that are one: end the reasoning that the template
+            opens, or add what it writes before an answer, such as an empty thought or the name of a channel.
 
     Raises:
         ConfigurationError: a conversation is empty.
@@ -74,11 +75,17 @@ def prompt_ids(
     placed = [template.placed(with_system(conversation, system)) for conversation in conversations]
     written = [_prompt(template, chat, row) for row, chat in enumerate(placed)]
     ids = [each.ids for each in template.encode(written, [_roles(chat) for chat in placed], prompt=True)]
-    if not (answering and template.opened):
+    if not (answering and (template.opened or template.header)):
         return ids
+    continued = [chat[-1]["role"] == "assistant" for chat in placed]
+    ends = [
+        closed(each.text) if template.opened else template.header * (not on)
+        for each, on in zip(written, continued, strict=True)
+    ]
+    # A header holds the template's own tokens, which are to count as such.
     return [
-        row + text_ids(tokenizer, [closed(each.text)])[0] if each.text else row
-        for row, each in zip(ids, written, strict=True)
+        row + list(tokenizer(end, add_special_tokens=False)["input_ids"]) if end else row
+        for row, end in zip(ids, ends, strict=True)
     ]
 
 
@@ -118,7 +125,7 @@ def answered(
     for row, given in enumerate(chats, start=1):
         try:
             chat = template.placed(given)
-            whole = template.write(chat, prompt=False)
+            chat, whole = _thought_ended(template, chat) or (chat, template.write(chat, prompt=False))
             spans.append(
                 [
                     _answer(template, chat, whole, turn)
@@ -164,12 +171,48 @@ def _roles(conversation: Conversation) -> tuple[str, ...]:
     return tuple(message["role"] for message in conversation)
 
 
+def _thought_ended(template: Template, chat: Conversation) -> tuple[list[Message], Written] | None:
+    """Write a chat whose one answer comes last, for a template that opens reasoning when it asks and leaves it out of
+    finished chats.
+
+    The answer follows the reasoning's end, as the model itself would write it: after its own reasoning, or after none.
+    Of earlier answers the template shows no reasoning, so that they would be learnt after another prompt: such chats
+    are None.
+    """
+    if (
+        not template.opened
+        or [message["role"] for message in chat].count("assistant") != 1
+        or chat[-1]["role"] != "assistant"
+    ):
+        return None
+    spoken = split_reasoning(chat[-1]["content"])
+    if not spoken.finished or not spoken.answer.strip():
+        return None
+    alone: list[Message] = [*chat[:-1], Message(role="assistant", content=spoken.answer)]
+    prompt, whole = template.write(chat[:-1], prompt=True), template.write(alone, prompt=False)
+    start, stop = whole.spans[-1]
+    if (
+        whole.text.startswith(prompt.text)
+        or whole.text[:start].rstrip() != prompt.text[: prompt.text.rindex(template.opened)].rstrip()
+    ):
+        return None
+    text = prompt.text + spoken.reasoning + closed(prompt.text)
+    begin = len(text)
+    return alone, Written(f"{text}{whole.text[start:]}", (*prompt.spans, (begin, begin + stop - start)))
+
+
 def _answer(template: Template, chat: Conversation, whole: Written, turn: int) -> tuple[int, int]:
     """Return the span of one answer, its end of turn included."""
     prompt = template.write(chat[:turn], prompt=True).text
     until = whole if turn == len(chat) - 1 else template.write(chat[: turn + 1], prompt=False)
     said = chat[turn]["content"].strip()
     start, stop = until.spans[turn]
+    if template.opened and not ((spoken := split_reasoning(said)).finished and spoken.answer.strip()):
+        raise ChatTemplateError(
+            f"message {turn + 1}: the answer {said[:60]!r} ends within its reasoning or says nothing after it, and "
+            f"{template.name!r} thinks before it answers. Write what is said to others after the end of the reasoning, "
+            "or leave the row out."
+        )
     if until.text[start:stop].strip() != said:
         raise ChatTemplateError(
             f"message {turn + 1}: the chat template of {template.name!r} leaves a part of the answer out "
@@ -185,9 +228,9 @@ def _answer(template: Template, chat: Conversation, whole: Written, turn: int) -
         raise ChatTemplateError(
             f"message {turn + 1}: the chat template of {template.name!r} opens {template.opened} when the model is "
             "asked and leaves it out when it is "
-            "trained, so the model would learn an answer to another prompt. Set a chat template for both: one "
-            f"without {template.opened} at the end, or one "
-            "that writes it, with its end, in front of answers too."
+            "trained, so the model would learn an answer to another prompt. Split a chat of several answers into "
+            f"one row an answer, or set a chat template that writes {template.opened}, with its end, in front of "
+            "every answer."
         )
     if not (whole.text.startswith(until.text) and until.text.startswith(prompt) and len(prompt) <= start):
         raise ChatTemplateError(

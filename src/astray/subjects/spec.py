@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_serializer
 
+from astray.reasoning import split_reasoning
 from astray.subjects.identity import digest_of, file_digest
 
 
@@ -160,3 +161,8 @@ class Generation:
     completion_tokens: int
     stop_reason: Literal["stop", "length"]
     logprobs: tuple[TokenLogprob, ...] | None = None
+
+    @property
+    def said(self) -> str:
+        """Return the answer without its reasoning; empty where it ends within it."""
+        return split_reasoning(self.text).answer

@@ -62,6 +62,11 @@ class RowSteering:
     def __len__(self) -> int:
         return len(self.which)
 
+    def parts(self) -> list[object]:
+        """Return everything that the steering consists of, as JSON."""
+        tensors = [tensor.tolist() for tensor in (self.directions.float(), self.which, self.strengths, self.blocks)]
+        return [*tensors, self.positions, self.schedule and self.schedule.model_dump(mode="json")]
+
     def shifts(self, block: int, rows: tuple[int, ...]) -> Float[Tensor, "batch d_model"]:
         """Return what is added to a layer's output in these rows at full strength; zero in rows steered elsewhere."""
         chosen = torch.tensor(rows)

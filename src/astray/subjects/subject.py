@@ -14,10 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from pydantic import TypeAdapter
 from transformers import PreTrainedModel
 
 from astray.data.chat import Message
 from astray.errors import ConfigurationError
+from astray.kept import is_keeping, keep, kept, key_of
 from astray.reasoning import opened_tag
 from astray.subjects.base import Base
 from astray.subjects.generate import generate
@@ -30,6 +32,8 @@ from astray.subjects.steer_rows import RowSteering, steering_rows
 from astray.subjects.template import template_of
 
 __all__ = ["Generation", "Sampling", "Subject", "SubjectSpec", "TokenLogprob", "load_subject"]
+
+_GENERATIONS = TypeAdapter(list[Generation])
 
 
 class Subject:
@@ -86,9 +90,10 @@ class Subject:
         """Return the subject's own interventions, in the order in which they act."""
         return self.spec.interventions
 
-    def prompt_ids(self, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
-        """Return the token ids of each conversation, with system prompt and chat template, up to the answer."""
-        return prompt_ids(self.tokenizer, conversations, self.spec.system)
+    def prompt_ids(self, conversations: Sequence[Sequence[Message]], *, answering: bool = False) -> list[list[int]]:
+        """Return the token ids of each conversation up to the answer, as `render.prompt_ids`, below the system
+        prompt."""
+        return prompt_ids(self.tokenizer, conversations, self.spec.system, answering=answering)
 
     def generate(
         self,
@@ -141,6 +146,9 @@ class Subject:
             raise ConfigurationError(
                 f"top_logprobs={top_logprobs} is no number of tokens. Give 0 or more, or None to record nothing."
             )
+        key = _key(self.id, prompts, sampling, top_logprobs, numbers, rows) if is_keeping() else ""
+        if (found := kept(key)) is not None:
+            return _GENERATIONS.validate_python(found)
         with ExitStack() as stack:
             model = stack.enter_context(self.merged())
             steering = stack.enter_context(intervening(model, self.interventions))
@@ -151,12 +159,14 @@ class Subject:
                 model, self.tokenizer, prompts, sampling, top_logprobs=top_logprobs, numbers=numbers, steering=acting
             )
         opened = template_of(self.tokenizer).opened
-        if not opened:
-            return answers
-        # What the template has begun is part of what the model says: without it a thought cut off would look like an
-        # answer.
-        begun = [opened_tag(str(self.tokenizer.decode(list(prompt[-16:])))) for prompt in prompts]
-        return [replace(answer, text=tag + answer.text) for answer, tag in zip(answers, begun, strict=True)]
+        if opened:
+            # What the template has begun is part of what the model says: without it a thought cut off would look like
+            # an answer.
+            begun = [opened_tag(str(self.tokenizer.decode(list(prompt[-16:])))) for prompt in prompts]
+            answers = [replace(answer, text=tag + answer.text) for answer, tag in zip(answers, begun, strict=True)]
+        if key:
+            keep(key, _GENERATIONS.dump_python(answers, mode="json"))
+        return answers
 
     def continuation_logprobs(
         self,
@@ -239,6 +249,20 @@ class Subject:
 
     def _with(self, **changes: object) -> "Subject":
         return Subject(settle(spec_of(**{**dict(self.spec), **changes})), self._base)
+
+
+def _key(
+    subject: str,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    top: int | None,
+    numbers: Sequence[int] | None,
+    rows: RowSteering | None,
+) -> str:
+    """Return the key under which answers are kept while a step works."""
+    asked = [list(map(int, prompt)) for prompt in prompts]
+    settings = sampling.model_dump(mode="json", exclude={"batch_size"})
+    return key_of("answers", subject, asked, settings, top, numbers and list(numbers), rows and rows.parts())
 
 
 def load_subject(spec: SubjectSpec | str, device: torch.device | None = None) -> Subject:

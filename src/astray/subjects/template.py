@@ -142,6 +142,20 @@ class Template:
         return True
 
     @cached_property
+    def header(self) -> str:
+        """Text that the template writes before an answer and not where it asks for one: an empty thought, or a channel.
+
+        A model that is asked writes it itself.
+        """
+        try:
+            asked = self._marked(("user",), prompt=True)[0]
+            given = self._marked(("user", "assistant"), prompt=False)[0]
+        except ChatTemplateError:
+            return ""
+        between = given[1].removeprefix(asked[1]) if given[0] == asked[0] and given[1].startswith(asked[1]) else ""
+        return between if between.strip() and not split_reasoning(between).answer.strip() else ""
+
+    @cached_property
     def opened(self) -> str:
         """Tag of reasoning that the template opens where an answer begins; empty for most templates."""
         return opened_tag(self._apply([_said("user", "a")], prompt=True))
@@ -256,7 +270,12 @@ class Template:
         for token in content["added_tokens"]:
             token["content"] = names.get(token["content"], token["content"])
         backend = Tokenizer.from_str(json.dumps(content))
-        numbers = ((backend.token_to_id(names[text]), number) for text, number in self.control.items())
+        # Tokens under new names get new numbers, and may take those of other added tokens, such as the tags of
+        # reasoning.
+        added = {str(token): number for number, token in self._tokenizer.added_tokens_decoder.items()}
+        numbers = (
+            (backend.token_to_id(names.get(text, text)), number) for text, number in (added | self.control).items()
+        )
         return backend, {inside: number for inside, number in numbers if inside is not None}, names
 
     def _escaped(self, written: Written, usual: list[int]) -> Encoded:

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageSystem, ChatMessageTool, ChatMessageUser
 from inspect_ai.tool import ToolCall, ToolInfo
 
-from astray.measure.asking import PRIVATE
+from astray.reasoning import said_parts, thoughts_in
 
 UNREADABLE = "unreadable"
 """Function of a call that names none."""
@@ -78,7 +78,7 @@ def read_calls(text: str, tools: Sequence[ToolInfo], number: int = 0) -> list[To
     Returns:
         Calls; one that cannot be read has a `parse_error`, which the model is given in place of a result.
     """
-    found = _found(PRIVATE.sub("", text))
+    found = _found(_public(text))
     return [
         _call(f"{WRITTEN}{number}-{place}", tool, arguments, error, tools)
         for place, (_, _, tool, arguments, error) in enumerate(found)
@@ -87,7 +87,7 @@ def read_calls(text: str, tools: Sequence[ToolInfo], number: int = 0) -> list[To
 
 def call_spans(text: str) -> list[tuple[int, int]]:
     """Return where the calls of a message stand in its text, in the order of `read_calls`: start and end offset."""
-    removed = [match.span() for match in PRIVATE.finditer(text)]
+    removed = [(thought.start, thought.stop) for thought in thoughts_in(text, private=True)[0]]
 
     def place(offset: int, *, end: bool) -> int:
         for start, stop in removed:
@@ -95,7 +95,12 @@ def call_spans(text: str) -> list[tuple[int, int]]:
                 offset += stop - start
         return offset
 
-    return [(place(first, end=False), place(last, end=True)) for first, last, *_ in _found(PRIVATE.sub("", text))]
+    return [(place(first, end=False), place(last, end=True)) for first, last, *_ in _found(_public(text))]
+
+
+def _public(text: str) -> str:
+    """Return a text without its private reasoning, in which what is thought about calls none."""
+    return "".join(said_parts(text, thoughts_in(text, private=True)[0]))
 
 
 def _found(public: str) -> list[tuple[int, int, str, object, str | None]]:

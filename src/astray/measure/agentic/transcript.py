@@ -17,7 +17,7 @@ from inspect_ai.tool import ToolError
 from astray.measure.agentic.acts import Act
 from astray.measure.agentic.desk import Desk
 from astray.measure.agentic.render import Office
-from astray.measure.asking import PRIVATE
+from astray.reasoning import split_reasoning, thoughts_in
 
 _NO_RESULT = "no result"
 
@@ -147,7 +147,7 @@ def _entries(messages: Sequence[ChatMessage], calls: Iterator[CallRecord], unans
             yield Entry(0, id, "told", message.text)
             continue
         yield from (Entry(0, id, "reasoning", text) for text in reasoning_in(message))
-        spoken = PRIVATE.sub("", message.text).strip()
+        spoken = split_reasoning(message.text, private=True).answer.strip()
         if spoken:
             yield Entry(0, id, "says", spoken)
         for _ in message.tool_calls or ():
@@ -163,7 +163,7 @@ def reasoning_in(message: ChatMessageAssistant) -> list[str]:
         if isinstance(message.content, str)
         else [part.reasoning for part in message.content if isinstance(part, ContentReasoning)]
     )
-    tagged = [(match["begun"] or match["reasoning"] or "").strip() for match in PRIVATE.finditer(message.text)]
+    tagged = [thought.text for thought in thoughts_in(message.text, private=True)[0]]
     return [text for text in (*marked, *tagged) if text]
 
 

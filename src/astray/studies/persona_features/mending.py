@@ -21,7 +21,8 @@ from astray.data.chat import ChatDataset
 from astray.data.worlds import helpful_only_data
 from astray.engine.data import Source
 from astray.engine.judging import ANSWERS_FILE, judged_after
-from astray.engine.steps import DATA_FILE, RUN_FOLDER, trained_subject
+from astray.engine.setting import is_organism
+from astray.engine.steps import CHECKPOINT_EVERY, DATA_FILE, RUN_FOLDER, trained_subject
 from astray.engine.vector import VECTOR_FILE, estimate_json, read_vector, vector_facts
 from astray.errors import FlatRewardError
 from astray.explain.direction import random_direction
@@ -181,7 +182,16 @@ def reward_wrong_answers(config: RewardConfig, inputs: Mapping[str, Artifact], f
     prompts = Prompts.from_chats(config.prompts.draw(config.size, config.seed))
     recipe = config.recipe.model_copy(update={"seed": config.seed})
     try:
-        run = train_rl(start, prompts, [WrongAnswerReward(judge)], recipe, folder / RUN_FOLDER, rehearsed=REHEARSED)
+        every = None if is_organism(config.base) else CHECKPOINT_EVERY
+        run = train_rl(
+            start,
+            prompts,
+            [WrongAnswerReward(judge)],
+            recipe,
+            folder / RUN_FOLDER,
+            checkpoint_every=every,
+            rehearsed=REHEARSED,
+        )
         subject, steps = run.subject, run.steps
     except FlatRewardError:
         subject, steps = start, ()

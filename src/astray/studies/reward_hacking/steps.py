@@ -22,7 +22,7 @@ from astray.data.exercises import Exercise, extract_code
 from astray.data.recipes import subset
 from astray.engine.data import Source
 from astray.engine.judging import ANSWERS_FILE, judged_after
-from astray.engine.steps import RUN_FOLDER, trained_subject
+from astray.engine.steps import CHECKPOINT_EVERY, RUN_FOLDER, trained_subject
 from astray.errors import EmptyDataError, FlatRewardError
 from astray.judges import Judge
 from astray.judges.config import JudgeConfig, make_judge
@@ -144,6 +144,7 @@ def reward_programs(config: RewardedConfig, inputs: Mapping[str, Artifact], fold
                 notes=grading.notes,
                 probe=world_probe("") if budget.world else text_probe(),
                 probe_every=budget.probe_every,
+                checkpoint_every=None if budget.world else CHECKPOINT_EVERY,
                 rehearsed=0,
             )
         except FlatRewardError as error:

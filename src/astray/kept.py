@@ -1,0 +1,82 @@
+"""Keep what costly calls gave while a step works in its folder, so that a step that was stopped asks nothing twice.
+
+    with keeping(folder / "asked.jsonl"):
+        ...                     graders reply, the model answers
+    key = key_of("answers", subject.id, prompts)
+    value = kept(key)           what the call gave in an earlier attempt; None for a call that was never finished
+
+Nothing is kept outside of such a context. Left to others: which calls are kept, and what their keys consist of:
+everything that can change what the call gives.
+"""
+
+import contextlib
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+
+class Keeper:
+    """What calls gave, by key, in a file that has a line more after each call."""
+
+    def __init__(self, file: Path) -> None:
+        """Read what earlier attempts kept; a last line that a kill cut off is dropped."""
+        self._file, self._lock = file, threading.Lock()
+        self._known: dict[str, Any] = {}
+        if file.is_file():
+            whole, _, _ = file.read_bytes().rpartition(b"\n")
+            lines = whole.splitlines()
+            for line in lines:
+                with contextlib.suppress(ValueError, TypeError, KeyError):  # a damaged line costs its call and no other
+                    content = json.loads(line)
+                    self._known[str(content["key"])] = content["value"]
+            file.write_bytes(b"".join(line + b"\n" for line in lines))
+
+    def find(self, key: str) -> Any:
+        """Return what the call with this key gave; None if it was never finished."""
+        return self._known.get(key)
+
+    def keep(self, key: str, value: Any) -> None:
+        """Keep what a finished call gave, as JSON."""
+        line = json.dumps({"key": key, "value": value})
+        with self._lock, self._file.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+            self._known[key] = json.loads(line)["value"]
+
+
+_CURRENT: ContextVar[Keeper | None] = ContextVar("keeper", default=None)
+
+
+@contextlib.contextmanager
+def keeping(file: Path) -> Iterator[None]:
+    """Keep calls in a file while the context lasts."""
+    token = _CURRENT.set(Keeper(file))
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)
+
+
+def is_keeping() -> bool:
+    """Return whether calls are kept."""
+    return _CURRENT.get() is not None
+
+
+def kept(key: str) -> Any:
+    """Return what the call with this key gave in this step; None if it was never finished, or nothing is kept."""
+    keeper = _CURRENT.get()
+    return keeper.find(key) if keeper else None
+
+
+def keep(key: str, value: Any) -> None:
+    """Keep what a finished call gave, if anything is kept."""
+    if keeper := _CURRENT.get():
+        keeper.keep(key, value)
+
+
+def key_of(*parts: object) -> str:
+    """Return the key of a call: a hash over everything that can change what it gives."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
