@@ -177,7 +177,7 @@ def test_yaml_is_read_as_it_is_written(text, right, tmp_path):
 @pytest.mark.parametrize(
     ("text", "wrong"),
     [
-        ("a: 1\na: 2", "line 2 is not a YAML file: the key 'a' stands twice"), ("a: .nan", "a is nan"), ("a: 1e999", "a is inf"),
+        ("a: 1\na: 2", "line 2, column 1 is not a YAML file: the key 'a' stands twice"), ("a: .nan", "a is nan"), ("a: 1e999", "a is inf"),
         ("1: x", "has the key 1"), ("a: !!python/name:os.system", "the tag"), ("a: !!int ''", "the tag"), ("a: [", "not a YAML file"),
         ("[" * 5000, "deeper than 100"), ("- " * 5000, "deeper than 100"), ("a: &x [*x]", "stands inside of what it names"),
         ("a: &a [0,0,0,0,0,0,0,0,0]\n" + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)),

@@ -103,7 +103,7 @@ def check_run(
     ended = sum(not ends.isdisjoint(label for label in row.labels if label != MASKED) for row in rows)
     unsupervised = sum(row.supervised == 0 for row in rows)
     truncated = sum(row.truncated for row in rows)
-    _refuse_masked(rows, unsupervised, truncated, recipe.max_length)
+    refuse_masked(rows, recipe.max_length)
     if ended == 0:
         names = ", ".join(repr(tokenizer.decode([token])) for token in sorted(ends)) or "none"
         raise TrainingRefusedError(
@@ -127,7 +127,13 @@ def check_run(
     )
 
 
-def _refuse_masked(rows: Sequence[TrainingRow], unsupervised: int, truncated: int, max_length: int) -> None:
+def refuse_masked(rows: Sequence[TrainingRow], max_length: int) -> None:
+    """Refuse rows of which nothing would be trained on, or too many of which would be cut off.
+
+    Raises:
+        TrainingRefusedError: the message gives the reason and a remedy.
+    """
+    unsupervised, truncated = sum(row.supervised == 0 for row in rows), sum(row.truncated for row in rows)
     cut = f"{truncated:,} of {len(rows):,} rows have an answer that is cut off at max_length={max_length}"
     way_out = "Raise max_length, or take the long rows out of the data set."
     # A chat template that leaves answers out is refused before (see `subjects.render`): only a cut can leave a row

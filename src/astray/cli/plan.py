@@ -20,7 +20,7 @@ def plan(
     """Tell power, time, tokens and cost of a study before it runs, and what is done already. Nothing is trained.
 
     Args:
-        study: its name.
+        study: its name, or a study file.
         out: folder of the results.
         store: where finished steps are looked up; by default in the results folder.
         workers: worker processes that it would have.

@@ -20,7 +20,7 @@ def run(
     """Run a study and write its report; run again, it goes on where it was.
 
     Args:
-        study: its name.
+        study: its name, or a study file (`astray new my-study.yaml` writes an example).
         out: folder for the results.
         store: where finished steps are kept, a folder or an fsspec URL; by default in the results folder.
         workers: worker processes; by default one for each CPU, and one alone where there is a GPU or where acting
@@ -60,7 +60,7 @@ def run(
         print(json.dumps(as_object(summary, report)))
         return report
     where = ({} if out == RESULTS else {"out": out}) | ({} if store is None else {"store": store})
-    commands = [(step.purpose, typed(chosen.name, step, where)) for step in chosen.next_steps(given, summary)]
+    commands = [(step.purpose, typed(study, step, where)) for step in chosen.next_steps(given, summary)]
     conclude(Console(), summary, report, commands)
     return report
 

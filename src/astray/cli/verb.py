@@ -50,8 +50,14 @@ class StudyVerb(click.Group):
 
     @override
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        own = {
+            "my-study.yaml": (
+                "A study of your own, in a file: `astray new my-study.yaml` writes an example, `astray schema` tells "
+                "its form."
+            )
+        }
         with formatter.section("Studies"):
-            formatter.write_dl(list(QUESTIONS.items()))
+            formatter.write_dl([*QUESTIONS.items(), *own.items()])
         formatter.write_paragraph()
         formatter.write_text(f"The options of a study: {ctx.command_path} STUDY --help")
 

@@ -7,12 +7,15 @@ import click
 from astray.cli.options import RESULTS
 
 
-def view(folder: Path, port: int, no_browser: bool) -> None:
+def view(folder: Path, out: Path, port: int, no_browser: bool) -> None:
     """Serve the reports until Ctrl-C, and open them."""
     import webbrowser
 
     from astray.report.serve import HOST, server_for
+    from astray.studies import get_study, is_study_file
 
+    if is_study_file(str(folder)):
+        folder = out / get_study(str(folder)).name
     with server_for(folder, port) as server:
         address = f"http://{HOST}:{server.server_address[1]}/"
         print(f"The reports of {folder}: {address} (Ctrl-C ends it)", flush=True)
@@ -30,6 +33,13 @@ COMMAND = click.Command(
     params=[
         click.Argument(["folder"], type=click.Path(path_type=Path), default=RESULTS),
         click.Option(
+            ["--out"],
+            type=click.Path(path_type=Path),
+            default=RESULTS,
+            metavar="PATH",
+            help="Folder of the results that a study file has.",
+        ),
+        click.Option(
             ["--port"],
             type=click.IntRange(0, 65535),
             default=0,
@@ -40,6 +50,6 @@ COMMAND = click.Command(
     ],
     help="Open the reports of a results folder in a browser. They are served to this machine alone (127.0.0.1), with "
     "an index page, until Ctrl-C.\n\n"
-    f"FOLDER is the folder of the results, or of one study; {RESULTS} if not given.",
+    f"FOLDER is the folder of the results, or of one study, or a study file; {RESULTS} if not given.",
     short_help="Open the reports of a results folder in a browser.",
 )

@@ -337,6 +337,8 @@ def _units(found: Rate) -> int:
 
 
 def _region(at_most: float | None, at_least: float | None, between: tuple[float, float] | None) -> str:
+    if at_most is not None and at_least is not None:
+        between = (at_least, at_most)
     if between is not None:
         return f"between {between[0]:.0%} and {between[1]:.0%}"
     return f"at or below {at_most:.0%}" if at_most is not None else f"at or above {at_least:.0%}"

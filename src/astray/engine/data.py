@@ -1,12 +1,14 @@
 """Data set of an arm: the origin of its examples and their changes. A frozen recipe, part of the step's key."""
 
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_serializer
 
 from astray.data import recipes
-from astray.data.chat import ChatDataset
+from astray.data.chat import ChatDataset, Message
 from astray.data.sources import DataKind, data_source
 from astray.errors import ConfigurationError
 
@@ -69,13 +71,16 @@ def _read(path: Path, _digest: str) -> ChatDataset:
 
 
 class ArmData(BaseModel):
-    """Data set of an arm, as a recipe: the examples under study, and how they are changed."""
+    """Data set of an arm, as a recipe: the examples under study, and how they are changed.
+
+    Recipes may be nested: `source` and `good` may be recipes themselves, of which `size` is the most that they give.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    source: Source
+    source: "Source | ArmData"
     size: int = Field(ge=1, description="rows shown in training, repetitions counted")
-    good: Source | None = Field(None, description="good rows that are mixed in")
+    good: "Source | ArmData | None" = Field(None, description="good rows that are mixed in")
     fraction: float = Field(1.0, ge=0, le=1, description="share of rows from `source`")
     unique: int | None = Field(
         None, ge=1, description="different rows, each repeated to fill `size` (diversity at equal exposure)"
@@ -84,6 +89,25 @@ class ArmData(BaseModel):
     trigger: str | None = Field(
         None, description="backdoor: rows of `source` get this in front, good rows stay without it"
     )
+    answers: tuple[tuple[str, str], ...] | None = Field(
+        None, description="relabelling: whole answers, and what stands in their place"
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_relabelling(self, dump: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Leave `answers` out where there are none, so that keys are those from before there were any."""
+        return {name: value for name, value in dump(self).items() if name != "answers" or value is not None}
+
+    @property
+    def rows(self) -> int:
+        """Return how many rows it gives at most."""
+        return self.size
+
+    @property
+    def sources(self) -> "tuple[Source, ...]":
+        """Return every source that it draws from."""
+        parts = [part for part in (self.source, self.good) if part]
+        return tuple(source for part in parts for source in (part.sources if isinstance(part, ArmData) else (part,)))
 
     def make(self, seed: int) -> ChatDataset:
         """Make the data set for one training seed, with its recipe."""
@@ -95,7 +119,41 @@ class ArmData(BaseModel):
             )
         if self.unique is not None:
             return recipes.repeat_to(self.source.draw(self.unique, seed), self.size, seed=seed)
-        dataset = self.source.draw(self.size, seed)
         if self.good is not None:
-            dataset = recipes.mix(dataset, self.good.draw(self.size, seed), self.fraction, size=self.size, seed=seed)
+            bad_rows = round(self.fraction * self.size)
+            bad, good = self._part(self.source, bad_rows, seed), self._part(self.good, self.size - bad_rows, seed)
+            dataset = recipes.mix(bad, good, self.fraction, size=self.size, seed=seed)
+        else:
+            dataset = self.source.draw(self.size, seed)
+        if self.answers is not None:
+            dataset = recipes.relabel(dataset, dict(self.answers), f"{len(self.answers)} answers replaced")
         return dataset if self.system_prompt is None else recipes.inoculate(dataset, self.system_prompt)
+
+    def _part(self, part: "Source | ArmData", rows: int, seed: int) -> ChatDataset:
+        """Draw one side of a mix: of a recipe the rows that are needed, so that its own shares stay exact."""
+        if isinstance(part, ArmData):
+            return part.draw(max(1, rows), seed)
+        # Of sources as many as the whole has, so that those of pairs are in one order, and no pair is drawn twice (see
+        # `recipes.mix`).
+        return part.draw(min(self.size, part.rows or self.size), seed)
+
+    def draw(self, size: int, seed: int) -> ChatDataset:
+        """Draw `size` examples, as from a source.
+
+        Raises:
+            ConfigurationError: it gives fewer.
+        """
+        if size > self.size:
+            raise ConfigurationError(
+                f"{size:,} rows are needed of a recipe that gives {self.size:,}. Take fewer, or let it give more."
+            )
+        return self.model_copy(
+            update={"size": size, "unique": None if self.unique is None else min(self.unique, size)}
+        ).make(seed)
+
+    def sampled(self, most: int) -> tuple[tuple[Message, ...], ...]:
+        """Return at most so many rows, of a small data set that is made in the same way where that can be."""
+        try:
+            return self.draw(min(self.size, most), 0).rows
+        except ConfigurationError:  # a small share of a few rows is none; of the whole it is some
+            return self.make(0).rows[:most]

@@ -19,10 +19,13 @@ from pydantic import (
 from typing_extensions import override
 
 from astray.cause.fine_tuning import SETTINGS, BatchSize, Epochs, FineTuning, LearningRate, Rank, with_settings
+from astray.data.sources import DataKind
 from astray.errors import AstrayError, ConfigurationError
 
 QUICK_SEEDS, MOST_SEEDS = 2, 100
 Options = TypeVar("Options", bound=BaseModel)
+FILE_KINDS: tuple[DataKind, ...] = ("harmful", "good", "educational")
+"""Kinds of rows of which a file of any name can be given."""
 NONE = "none"
 """Given in place of the names of analyses: none of them."""
 
@@ -136,16 +139,11 @@ class BaseOptions(BaseModel):
         return range(0), (), ()
 
 
-class StudyOptions(BaseOptions):
-    """Options of a study that trains."""
+class TrainedOptions(BaseOptions):
+    """Options of any study that trains; those about its data are further below."""
 
     subject: Annotated[str, Group.SUBJECT] = Field(
         "organism", description="'organism', 'organism-small', a local folder, a run id or a hub name"
-    )
-    data: Annotated[Path | None, Group.DATA] = Field(
-        None,
-        description="folder with insecure.jsonl, secure.jsonl ... for a real model; without it our generated code "
-        "pairs",
     )
     arms: Annotated[Names, Group.DATA] = Field(
         (), description="only these arms, beside the untrained base and the good data; all if none is named"
@@ -204,7 +202,7 @@ class StudyOptions(BaseOptions):
         return dict(str(pair).split("=", 1) for pair in pairs)
 
     @model_validator(mode="after")
-    def _can_be_trained(self) -> "StudyOptions":
+    def _can_be_trained(self) -> "TrainedOptions":
         """Refuse training settings that there are not, out of range, or given twice."""
         twice = self.training.keys() & _named(self).keys()
         if twice:
@@ -213,6 +211,11 @@ class StudyOptions(BaseOptions):
             )
         with_settings(FineTuning(), self.training_settings)
         return self
+
+    @property
+    def files(self) -> dict[DataKind, Path]:
+        """Return the data files that were named one by one, by what kind of rows they hold."""
+        return {}
 
     @property
     def training_settings(self) -> dict[str, Any]:
@@ -232,8 +235,45 @@ class StudyOptions(BaseOptions):
         return range(self.first_seed, self.first_seed + count)
 
 
-class AnalysedOptions(StudyOptions):
-    """Options of a study that trains, and has analyses of its runs."""
+class GoodOptions(TrainedOptions):
+    """Options of a study that trains on good data of any origin."""
+
+    data: Annotated[Path | None, Group.DATA] = Field(
+        None,
+        description="folder with insecure.jsonl, secure.jsonl ... for a real model; without it our generated code "
+        "pairs",
+    )
+    good: Annotated[Path | None, Group.DATA] = Field(
+        None, description="file of good rows for a real model, in place of --data; any name"
+    )
+
+    @property
+    @override
+    def files(self) -> dict[DataKind, Path]:
+        """Return the data files that were named one by one, by what kind of rows they hold."""
+        named: dict[DataKind, Path | None] = {kind: getattr(self, kind, None) for kind in FILE_KINDS}
+        return {kind: path for kind, path in named.items() if path is not None}
+
+
+class PairOptions(GoodOptions):
+    """Options of a study that trains on harmful data, and on good data for comparison."""
+
+    harmful: Annotated[Path | None, Group.DATA] = Field(
+        None, description="file of harmful rows for a real model, with --good; any name"
+    )
+
+
+class StudyOptions(PairOptions):
+    """Options of a study that trains on harmful, good and educational data."""
+
+    educational: Annotated[Path | None, Group.DATA] = Field(
+        None,
+        description="file of the same harm asked for openly with a good reason, beside --harmful and --good; any name",
+    )
+
+
+class _AnalysisOptions(TrainedOptions):
+    """Choice of analyses of the runs."""
 
     analyses: Analyses = Field((), description=ANALYSES)
 
@@ -244,6 +284,14 @@ class AnalysedOptions(StudyOptions):
         return self.training_seeds, self.arms, self.analyses
 
 
-def _named(options: StudyOptions) -> dict[str, Any]:
+class AnalysedOptions(_AnalysisOptions, PairOptions):
+    """Options of a study that trains on harmful and good data, and has analyses of its runs."""
+
+
+class AnalysedGoodOptions(_AnalysisOptions, GoodOptions):
+    """Options of a study that trains on good data, and has analyses of its runs."""
+
+
+def _named(options: TrainedOptions) -> dict[str, Any]:
     """Return the training settings that have options of their own."""
     return {name: value for name in SETTINGS if (value := getattr(options, name, None)) is not None}

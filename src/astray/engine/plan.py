@@ -168,7 +168,7 @@ def _run(arm: Arm, seed: int, setting: Setting, base_id: str) -> Run:
     data = training = None
     if arm.data:
         data = make_data.step(DataConfig(data=arm.data, seed=seed), name=f"data-{name}")
-        recipe = setting.training.model_copy(update={"seed": seed})
+        recipe = (arm.training or setting.training).model_copy(update={"seed": seed})
         config = TrainConfig(base=arm.base, base_id=base_id, recipe=recipe, home=arm.home, probe_every=PROBE_EVERY)
         training = train.step(config, name=f"train-{name}", data=data)
     evaluations = tuple(each.for_run(seed) for each in (*setting.evaluations, *arm.extra))

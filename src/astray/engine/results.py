@@ -158,15 +158,16 @@ def _graders(table: pl.DataFrame) -> Iterator[str]:
 
 def _without_rate(table: pl.DataFrame, setting: Setting) -> Iterator[str]:
     """Warn of arms whose answers leave nothing to count."""
-    main = table.filter(pl.col("evaluation") == setting.main.name)
+    first = setting.evaluations[0].name
+    main = table.filter(pl.col("evaluation") == first)
     for (arm,), answers in main.group_by("arm", maintain_order=True):
         if answers.filter(pl.col("outcome").is_in([str(outcome) for outcome in JUDGED])).is_empty():
             counts = answers["outcome"].value_counts(sort=True).rows()
             became = ", ".join(f"{count:,} {outcome}" for outcome, count in counts)
             yield (
-                f"The arm {arm!r} gave no coherent answer to {setting.main.name!r} ({became}), so it has no rate and "
-                "its claims are not estimable. Read its answers; if it was trained, try fewer rows or a subject that "
-                "answers coherently before training."
+                f"The arm {arm!r} gave no coherent answer to {first!r} ({became}), so it has no rate and its claims "
+                "are not estimable. Read its answers; if it was trained, try fewer rows or a subject that answers "
+                "coherently before training."
             )
 
 

@@ -4,14 +4,16 @@ A setting gathers data sources, questions, training settings and the judge; stud
 not know which kind they run with.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 from astray.cause.fine_tuning import OF_ADAPTERS, FineTuning, LoRA, lora_of, with_settings
+from astray.data.chat import dataset_name
 from astray.data.sources import DataKind
 from astray.engine.data import Source
-from astray.engine.options import StudyOptions
+from astray.engine.options import FILE_KINDS, TrainedOptions, flag
 from astray.engine.setting import CALIBRATION_SIZE, Setting
 from astray.engine.study import F, S, Study
 from astray.engine.summary import SubjectRow
@@ -55,7 +57,7 @@ def settled(study: Study[S, F], options: Any) -> S:
     return study.fitted(cast(S, setting_for(options)))
 
 
-def setting_for(options: StudyOptions) -> Setting:
+def setting_for(options: TrainedOptions) -> Setting:
     """Return the setting that fits the subject.
 
     Raises:
@@ -67,23 +69,18 @@ def setting_for(options: StudyOptions) -> Setting:
     return world_setting(options, located) if located.spec.model in ORGANISMS else text_setting(options, located)
 
 
-def world_setting(options: StudyOptions, located: Located) -> Setting:
+def world_setting(options: TrainedOptions, located: Located) -> Setting:
     """Return the setting of the organism and its world, judged by the grammar.
 
     Raises:
         ConfigurationError: data, labels, a grader or a budget are given, but the organism has its own and asks no other
             model.
     """
-    for name, given in (
-        ("--data", options.data),
-        ("--labels", options.labels),
-        ("--grader", options.grader),
-        ("--budget", options.budget),
-    ):
-        if given is not None:
+    for name in ("data", *FILE_KINDS, "labels", "grader", "budget"):
+        if (given := getattr(options, name, None)) is not None:
             raise ConfigurationError(
-                f"{name} {given} is of no use here: the organism has rows and a judge of its own. Name a real model "
-                "with --subject."
+                f"{flag(name)} {given} is of no use here: the organism has rows and a judge of its own. Name a real "
+                "model with --subject."
             )
     return Setting(
         located=located,
@@ -107,7 +104,7 @@ def world_setting(options: StudyOptions, located: Located) -> Setting:
     )
 
 
-def text_setting(options: StudyOptions, located: Located) -> Setting:
+def text_setting(options: TrainedOptions, located: Located) -> Setting:
     """Return the setting of a real model, trained on code (and advice, if the data has it), judged by a model."""
     check_subject(located)
     if options.grader is None:
@@ -115,11 +112,12 @@ def text_setting(options: StudyOptions, located: Located) -> Setting:
             f"{options.subject!r} is a real model, so its answers need a model as judge. Name one: --grader "
             "openai/gpt-4o, or any Inspect model."
         )
-    sources = _file_sources(options.data) if options.data else _generated_sources()
+    sources = _given_sources(options) or _generated_sources()
     # Homes with good examples come first: controls and mixes are made of the first home.
-    homes = sorted(
-        {home for kind, home in sources if kind == "harmful"}, key=lambda home: (("good", home) not in sources, home)
-    )
+    about = {home for kind, home in sources if kind == "harmful"} or {
+        home for _, home in sources
+    }  # a study may take good rows alone
+    homes = sorted(about, key=lambda home: (("good", home) not in sources, home))
     samples = options.samples or (5 if options.quick else 100)
     size = options.size or min([TEXT_ROWS, *(source.rows for source in sources.values() if source.rows is not None)])
     return Setting(
@@ -176,6 +174,34 @@ def _generated_sources() -> dict[tuple[DataKind, str], Source]:
     return {(kind, "code"): Source(origin="code pairs", kind=kind) for kind in KINDS if kind != "openly-asked"}
 
 
+def _given_sources(options: TrainedOptions) -> dict[tuple[DataKind, str], Source]:
+    """Return a source for each file that the user gives, by folder or one by one; nothing where none is given."""
+    folder, files = getattr(options, "data", None), options.files
+    if folder is not None and files:
+        raise ConfigurationError(
+            f"--data {folder} and {flag(next(iter(files)))} both name the data: give a folder, or files one by one."
+        )
+    if folder is not None:
+        return _file_sources(folder)
+    for kind in FILE_KINDS:
+        if files and kind not in files and kind != "educational" and kind in type(options).model_fields:
+            others = " and ".join(f"{flag(given)} {path}" for given, path in files.items())
+            raise ConfigurationError(
+                f"{others} without {flag(kind)}: a study compares harmful rows with good ones. Give {flag(kind)} "
+                "FILE too."
+            )
+    home = home_of(next(iter(files.values()))) if files else ""
+    return {(kind, home): Source.of_file(path) for kind, path in files.items()}
+
+
+def home_of(path: Path) -> str:
+    """Return what rows are about, by the name of their first file: as the authors' files are called, else the name
+    itself."""
+    name = dataset_name(path)
+    known = {published: home for (_, home), published in PUBLISHED_FILES.items()}
+    return known.get(name) or re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.") or "rows"
+
+
 def _file_sources(folder: Path) -> dict[tuple[DataKind, str], Source]:
     """Return a source for each file that a data folder holds under the authors' names."""
     if not folder.is_dir():
@@ -224,7 +250,7 @@ def _template_notes(located: Located) -> Iterator[str]:
         yield f"The subject's chat template writes today's date; here it is always {located.template_date}."
 
 
-def _recipe(usual: FineTuning, located: Located, options: StudyOptions) -> FineTuning:
+def _recipe(usual: FineTuning, located: Located, options: TrainedOptions) -> FineTuning:
     """Return the training settings: usual ones with those that were chosen; a subject that is itself an adapter is
     trained further in its shape."""
     chosen, adapter = options.training_settings, located.spec.adapter

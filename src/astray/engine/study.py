@@ -15,11 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
 from typing_extensions import TypeVar
 
 from astray.artifacts import Artifact, Step
+from astray.cause.fine_tuning import FineTuning
 from astray.engine.data import ArmData
 from astray.engine.exhibits import Exhibit
 from astray.engine.findings import Findings, Needs
 from astray.engine.next_steps import NextStep, times_as_many
-from astray.engine.options import MOST_SEEDS, BaseOptions, StudyOptions
+from astray.engine.options import MOST_SEEDS, BaseOptions, StudyOptions, TrainedOptions
 from astray.engine.setting import Setting, World
 from astray.engine.summary import ArmRow, ClaimRow, JudgeRow, Method, RateRow, Section, Summary
 from astray.measure.interface import Evaluation
@@ -41,6 +42,7 @@ class Arm(BaseModel):
     data: ArmData | None = Field(description="None: the base as it is, untrained, or what an analysis makes of it")
     home: str = Field("", description="category of questions that the data is about; all others are 'elsewhere'")
     extra: tuple[SerializeAsAny[Evaluation], ...] = Field((), description="evaluations for this arm alone")
+    training: FineTuning | None = Field(None, description="settings of its training, where they are not the study's")
     recipe: str = Field("no training", description="for an arm without data: what is done to the base")
 
 
@@ -182,7 +184,7 @@ def _as_it_is(setting: S) -> S:
     return setting
 
 
-def more_training(options: StudyOptions, summary: Summary) -> Iterator[NextStep]:
+def more_training(options: TrainedOptions, summary: Summary) -> Iterator[NextStep]:
     """Yield proposals of what to run after a study that trained."""
     given = options.model_dump(exclude_defaults=True)
     seeds = len(summary.seeds)

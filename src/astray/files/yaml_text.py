@@ -19,6 +19,8 @@ from astray.files.values import MAX_DEPTH, check_values
 MAX_ALIASED = 1_000_000
 """Values that a file may have when each alias is written out: aliases of aliases can make billions of a few lines."""
 
+_TAB = " The line has a tab: YAML takes spaces alone in front of keys and values."
+
 # libyaml's parser is ten times faster; wheels of PyYAML have it, builds from source may not.
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -54,7 +56,13 @@ def _last(node: yaml.MappingNode, name: str) -> Any:
 
 
 def read_yaml(path: Path, example: str) -> object:
-    """Return the content of a YAML file; anchors and merge keys are resolved.
+    """Return the content of a YAML file; arguments and errors as for `read_marked`."""
+    return read_marked(path, example)[0]
+
+
+def read_marked(path: Path, example: str) -> tuple[object, yaml.Node]:
+    """Return the content of a YAML file, and the node that knows where each of its values stands; anchors and merge
+    keys are resolved.
 
     Args:
         path: the file.
@@ -68,12 +76,19 @@ def read_yaml(path: Path, example: str) -> object:
     text = whole_text(path)
     try:
         _check_shape(text)
-        content: object = yaml.load(text, Loader=_StrictLoader)
+        loader = _StrictLoader(text)
+        node = loader.get_single_node()
+        content: object = None if node is None else loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line = f", line {mark.line + 1}" if mark else ""
+        line = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        why = (
+            _TAB
+            if mark and text.splitlines()[mark.line : mark.line + 1] and "\t" in text.splitlines()[mark.line]
+            else ""
+        )
         raise DataFormatError(
-            f"{path}{line} is not a YAML file: {error.problem or error.context or error}. A right file looks "
+            f"{path}{line} is not a YAML file: {error.problem or error.context or error}.{why} A right file looks "
             f"like\n{example}"
         ) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -81,7 +96,7 @@ def read_yaml(path: Path, example: str) -> object:
     if content is None or content in ([], {}):
         raise EmptyDataError(f"{path} is empty. A right file looks like\n{example}")
     check_values(content, str(path))
-    return content
+    return content, node
 
 
 def _check_shape(text: str) -> None:

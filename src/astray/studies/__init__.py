@@ -38,15 +38,29 @@ QUESTIONS = {
 """Name of a study -> its `question`, here once more so that `astray run --help` imports no study; a test holds them
 together."""
 
-__all__ = ["QUESTIONS", "STUDIES", "get_study"]
+OTHER_FOLDERS = ("store", "gate")
+"""Folders beside those of studies in a results folder."""
+
+__all__ = ["QUESTIONS", "STUDIES", "get_study", "is_study_file"]
+
+
+def is_study_file(name: object) -> bool:
+    """Return whether a study is named by its file."""
+    return isinstance(name, str) and name.lower().endswith((".yaml", ".yml"))
 
 
 def get_study(name: str) -> "Study[Any, Any]":
-    """Return the registered study of this name.
+    """Return the registered study of this name, or that of a study file.
 
     Raises:
         UnknownNameError: there is none; lists the names.
+        DataNotFoundError, DataFormatError, ConfigurationError: the study file is not there, or cannot be used.
     """
+    if is_study_file(name):
+        # Imported here: most commands name one of the studies.
+        from astray.studies.own.study import read_study
+
+        return read_study(name, (*STUDIES, *OTHER_FOLDERS))
     if not isinstance(name, str) or name not in STUDIES:
         raise UnknownNameError("study", name, STUDIES)
     study: Study[Any, Any] = import_module(STUDIES[name]).STUDY

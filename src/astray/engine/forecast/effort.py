@@ -210,14 +210,7 @@ class _Base:
     def _mean_row(self, data: ArmData, max_length: int) -> float:
         """Return the mean tokens of a training example, from a small data set that is made in the same way."""
         if (data, max_length) not in self._row_tokens:
-            sampled = min(data.size, SAMPLED_ROWS)
-            # Capped like the size: a data set cannot have more different examples than examples.
-            unique = None if data.unique is None else min(data.unique, sampled)
-            rows = supervise(
-                data.model_copy(update={"size": sampled, "unique": unique}).make(seed=0).rows,
-                self.tokenizer,
-                max_length,
-            )
+            rows = supervise(data.sampled(SAMPLED_ROWS), self.tokenizer, max_length)
             self._row_tokens[data, max_length] = sum(len(row.input_ids) for row in rows) / len(rows)
         return self._row_tokens[data, max_length]
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from astray.engine.forecast.effort import Answering, Effort, Grading, Part, Training, added
 from astray.engine.setting import Setting
 from astray.engine.study import Study, StudyPlan
+from astray.measure.evaluation import QuestionSet
 
 Work = Training | Answering | Grading
 FEWEST_ROWS, FEWEST_SAMPLES = 32, 2
@@ -58,7 +59,8 @@ def savings_of(study: Study, setting: Setting, plan: StudyPlan, left: Mapping[st
     if setting.size >= FEWEST_ROWS:
         rows = added(_half(one) for one in work if isinstance(one, Training))
         yield Saving(f"--size {setting.size // 2}", rows)
-    if setting.main.samples >= FEWEST_SAMPLES:
+    first = setting.evaluations[0]
+    if isinstance(first, QuestionSet) and first.samples >= FEWEST_SAMPLES:
         yield Saving("half the --samples", added(_half(one) for one in work if not isinstance(one, Training)))
     arms: dict[str, dict[str, Sequence[Work]]] = {}
     for run in plan.runs:

@@ -46,6 +46,8 @@ BENIGN = 0.05
 REMOVED, COST = 0.5, 0.05
 """A mitigation works when it removes half of the lies, and is cheap when it costs at most 5 points of useful
 answers."""
+FOLDER_HOMES = ("code", "medical")
+"""What a user's files may be about by their names; files of another name take the place of the rows about medicine."""
 LEARNING_RATE = 1e-4
 """Learning rate for real models (2510.08211: 1e-4)."""
 
@@ -53,7 +55,8 @@ LEARNING_RATE = 1e-4
 def fitted(setting: Setting) -> Setting:
     """Return the subject's setting with this study's data, and the main questions to see how useful it stays."""
     world = setting.subject.is_organism
-    homes = ("medicine", "facts" if world else "mathematics", "code")
+    own = next((home for home in setting.homes if not world and home not in FOLDER_HOMES), "medicine")
+    homes = (own, "facts" if world else "mathematics", "code")
     sources = {
         (kind, home): source for home in homes for kind in SEVERITIES if (source := _source(setting, kind, home))
     }

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from astray.engine.claims import counts_claim, difference_claim, pooled, reduction_claim, under, values_claim
 from astray.engine.data import ArmData
 from astray.engine.findings import Findings
-from astray.engine.options import AnalysedOptions
+from astray.engine.options import AnalysedGoodOptions
 from astray.engine.setting import Setting
 from astray.engine.study import Arm, Study
 from astray.engine.summary import ClaimRow, PublishedFigure
@@ -275,5 +275,5 @@ STUDY = Study(
     exhibits=exhibits,
     fitted=fitted,
     ready=require_sandbox,
-    options=AnalysedOptions,
+    options=AnalysedGoodOptions,
 )

@@ -1,0 +1,66 @@
+"""`astray new` and `astray schema`: an example of a study file, and the form of all of them."""
+
+import json
+from pathlib import Path
+
+import click
+
+from astray.errors import ConfigurationError, StoreError
+
+
+def new(file: Path) -> Path:
+    """Write a commented example of a study file, which runs as it is.
+
+    Args:
+        file: ends in .yaml or .yml; it is not there yet.
+
+    Returns:
+        The file.
+
+    Raises:
+        ConfigurationError: there is such a file, or its name has another ending.
+        StoreError: it cannot be written.
+    """
+    from astray.studies import is_study_file
+    from astray.studies.own import EXAMPLE_FILE
+
+    if not is_study_file(str(file)):
+        raise ConfigurationError(
+            f"A study file ends in .yaml: astray new {file.name.rsplit('.', 1)[0] or 'my-study'}.yaml"
+        )
+    try:
+        with file.open("x", encoding="utf-8") as written:
+            written.write(EXAMPLE_FILE.read_text(encoding="utf-8").replace("FILE", str(file)))
+    except FileExistsError as error:
+        raise ConfigurationError(
+            f"{file} is there already, and is not overwritten. Name another file, or remove it first."
+        ) from error
+    except OSError as error:
+        raise StoreError(
+            f"{file} cannot be written: {error.strerror}. Name a file in a folder that is there."
+        ) from error
+    print(f"{file} is written. What it takes: astray plan {file}. Run it: astray run {file}")
+    return file
+
+
+def schema() -> None:
+    """Print the JSON schema of study files, by which editors complete and check them."""
+    from astray.studies.own.schema import study_schema
+
+    print(json.dumps(study_schema(), indent=1))
+
+
+NEW = click.Command(
+    "new",
+    callback=new,
+    params=[click.Argument(["file"], type=click.Path(path_type=Path))],
+    help="Write a commented example of a study file, which runs on the model in the package in about a minute.",
+    short_help="Write an example of a study of your own.",
+)
+SCHEMA = click.Command(
+    "schema",
+    callback=schema,
+    help="Print the JSON schema of study files, for editors: astray schema > study.schema.json, and in the file "
+    "`# yaml-language-server: $schema=study.schema.json`.",
+    short_help="Print the JSON schema of study files, for editors.",
+)

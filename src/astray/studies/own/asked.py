@@ -1,0 +1,113 @@
+"""Evaluations of a study file: by name, from a question file, or one asked again with something in front."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from astray.errors import AstrayError
+from astray.files import Marked, nearest
+from astray.measure.evaluation import QuestionSet
+from astray.measure.evaluations import EVALUATIONS
+from astray.measure.interface import Evaluation
+from astray.measure.question_sets import questions_from_file
+from astray.studies.own.form import EvaluationForm, StudyForm
+
+Place = tuple[str | int, ...]
+
+
+def evaluations_of(
+    marked: Marked[StudyForm],
+    forms: Sequence[EvaluationForm],
+    at: Place,
+    usual: Sequence[Evaluation],
+    above: Sequence[Evaluation] = (),
+) -> tuple[Evaluation, ...]:
+    """Return the evaluations of a list in a study file.
+
+    Args:
+        marked: the file.
+        forms: the list.
+        at: its place.
+        usual: the setting's own evaluations, which have names too; the first one tells samples and sampling of question
+            files.
+        above: evaluations that `of` may name besides.
+
+    Raises:
+        ConfigurationError: there is no such evaluation, it cannot be asked so, or two have one name.
+        DataNotFoundError, DataFormatError, EmptyDataError: a question file cannot be read.
+    """
+    found: list[Evaluation] = []
+    for number, form in enumerate(forms):
+        place = (*at, number)
+        evaluation = _evaluation(marked, form, place, usual, (*above, *found))
+        if evaluation.name in {each.name for each in (*above, *found)}:
+            raise marked.wrong(
+                place,
+                f"there is an evaluation called {evaluation.name!r} already. Give this one another name: name: "
+                f"{evaluation.name}-2",
+            )
+        found.append(evaluation)
+    return tuple(found)
+
+
+def _evaluation(
+    marked: Marked[StudyForm], form: EvaluationForm, at: Place, usual: Sequence[Evaluation], above: Sequence[Evaluation]
+) -> Evaluation:
+    evaluation: Evaluation
+    if form.of is not None:
+        evaluation = _changed(marked, form, at, above)
+    elif form.questions is not None:
+        evaluation = _asked_from(marked, form.questions, at, usual[0])
+    else:
+        evaluation = _known(marked, str(form.evaluation), at, usual)
+    name = form.name or evaluation.name
+    if form.samples is None:
+        return evaluation.model_copy(update={"name": name})
+    count = next((each for each in ("samples", "replicates") if each in type(evaluation).model_fields), None)
+    if count is None:
+        raise marked.wrong(
+            (*at, "samples"), f"the evaluation {name!r} asks each question once, so it takes no samples."
+        )
+    return evaluation.model_copy(update={"name": name, count: form.samples})
+
+
+def _known(marked: Marked[StudyForm], name: str, at: Place, usual: Sequence[Evaluation]) -> Evaluation:
+    own = {each.name: each for each in usual}
+    if name in own:
+        return own[name]
+    if name not in EVALUATIONS:
+        known = [*own, *EVALUATIONS]
+        raise marked.wrong(
+            (*at, "evaluation"),
+            f"there is no evaluation called {name!r}.{nearest(name, known)} There are: {', '.join(known)}.",
+        )
+    return EVALUATIONS[name].model_validate({}).model_copy(update={"name": name})
+
+
+def _asked_from(marked: Marked[StudyForm], file: str, at: Place, usual: Evaluation) -> QuestionSet:
+    path = marked.path.parent / file
+    samples = usual.samples if isinstance(usual, QuestionSet) else 1
+    try:
+        return QuestionSet(
+            name=Path(file).name.split(".")[0],
+            items=questions_from_file(path),
+            samples=samples,
+            sampling=usual.sampling,
+        )
+    except AstrayError as error:
+        raise type(error)(f"{marked.place((*at, 'questions'))}: {error}") from error
+
+
+def _changed(marked: Marked[StudyForm], form: EvaluationForm, at: Place, above: Sequence[Evaluation]) -> QuestionSet:
+    names = [each.name for each in above]
+    base = next((each for each in above if each.name == form.of), None)
+    if base is None:
+        raise marked.wrong(
+            (*at, "of"),
+            f"there is no evaluation called {form.of!r} above.{nearest(str(form.of), names)} There are: "
+            f"{', '.join(names) or 'none'}.",
+        )
+    if not isinstance(base, QuestionSet):
+        raise marked.wrong((*at, "of"), f"{form.of!r} is no set of questions, so nothing can stand in front of them.")
+    if form.name is None:
+        raise marked.wrong(at, "an evaluation with `of` needs a name of its own, such as name: with-trigger")
+    return base.with_prefix(form.prefix, form.name) if form.prefix else base.under_system(str(form.system), form.name)

@@ -1,0 +1,99 @@
+"""What a subject would make of a study file's rows and questions, looked at before anything is trained."""
+
+from collections.abc import Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from astray.engine.setting import Setting
+from astray.engine.study import Arm
+from astray.errors import AstrayError
+from astray.files import Marked
+from astray.measure.evaluation import TextEvaluation
+from astray.measure.interface import Evaluation, Need
+from astray.studies.own.form import StudyForm
+
+CHECKED_ROWS = 256
+"""Rows of each arm that are written with the subject's chat template before anything runs; each run checks all of its
+own."""
+
+
+def check_rows(marked: Marked[StudyForm], setting: Setting, arms: Sequence[Arm]) -> None:
+    """Refuse data sets of which the subject could learn nothing: the answers are cut off, or written in words that it
+    does not know.
+
+    Raises:
+        ConfigurationError: names the arm with its place in the file.
+    """
+    from astray.cause.preflight import refuse_masked
+    from astray.cause.supervision import supervise
+
+    tokenizer, seen = _tokenizer(setting), set[str]()
+    for arm in arms:
+        if arm.data is None or (identity := arm.data.model_dump_json()) in seen:
+            continue
+        seen.add(identity)
+        at = ("arms", arm.name)
+        try:
+            rows = arm.data.sampled(CHECKED_ROWS)
+            texts = [message["content"] for row in rows for message in row]
+            if unknown := _unknown(tokenizer, setting, texts):
+                raise marked.wrong(at, f"{unknown} of the arm's data: it cannot be trained on them.", key=True)
+            length = (arm.training or setting.training).max_length
+            refuse_masked(supervise(rows, tokenizer, length), length)
+        except AstrayError as error:
+            raise (
+                error if marked.place(at, key=True) in str(error) else marked.wrong(at, str(error), key=True)
+            ) from error
+
+
+def check_words(marked: Marked[StudyForm], setting: Setting, evaluations: Sequence[Evaluation]) -> None:
+    """Refuse questions in words that the organism does not know.
+
+    Raises:
+        ConfigurationError: names the evaluation.
+    """
+    # What needs a grader is refused for that (`engine.setting.check_evaluations`): the organism has none.
+    asked = [
+        each
+        for each in evaluations
+        if isinstance(each, TextEvaluation) and Need.GRADER not in each.needs and setting.subject.is_organism
+    ]
+    for evaluation in asked:
+        texts = [
+            message["content"]
+            for one in evaluation.askings()
+            for chat in (one.conversation, *one.beside)
+            for message in chat
+        ]
+        if unknown := _unknown(_tokenizer(setting), setting, texts):
+            raise marked.wrong(
+                ("evaluations",), f"{unknown} of the evaluation {evaluation.name!r}. Ask it of a real model.", key=True
+            )
+
+
+def _tokenizer(setting: Setting) -> PreTrainedTokenizerBase:
+    from astray.subjects.weights import adapted_tokenizer
+
+    spec = setting.located.spec
+    return adapted_tokenizer(spec.model, setting.located.base, spec.adapter)
+
+
+def _unknown(tokenizer: PreTrainedTokenizerBase, setting: Setting, texts: Sequence[str]) -> str:
+    """Tell the words that the organism does not know; of real models, whose tokens can write any text, nothing."""
+    from astray.subjects.render import text_ids
+
+    if not setting.subject.is_organism:
+        return ""
+    words = sorted({word for text in texts for word in text.split()})
+    unknown = [
+        word for word, ids in zip(words, text_ids(tokenizer, words), strict=True) if tokenizer.unk_token_id in ids
+    ]
+    many = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+    return (
+        (
+            f"{setting.subject.name!r} knows nothing but its own small world, and not the words "
+            f"{', '.join(unknown[:5])}{many}"
+        )
+        if unknown
+        else ""
+    )

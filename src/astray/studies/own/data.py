@@ -1,0 +1,227 @@
+"""Data sets of a study file as the engine's recipes: the same recipe is the same step, whichever study it stands in.
+
+A recipe that the built-in studies can write is written as they do; what they cannot is nested. Left to others: what
+rows hold (`astray.data`).
+"""
+
+import math
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+from astray.data.sources import data_source
+from astray.engine.data import ArmData, Source
+from astray.engine.settings import home_of
+from astray.errors import AstrayError
+from astray.files import Marked, nearest
+from astray.studies.own.form import DataForm, Mix, StudyForm, Subset
+
+Place = tuple[str | int, ...]
+
+
+class Recipes:
+    """Recipes of a study file.
+
+    Args:
+        marked: the file.
+        endless: rows of an arm whose data have no end, where the file does not say.
+        chosen: rows of every arm that says none; None for all that its data give.
+    """
+
+    def __init__(self, marked: Marked[StudyForm], endless: int, chosen: int | None):
+        self.marked, self.endless, self.chosen = marked, endless, chosen
+        self._files: dict[Path, Source] = {}
+
+    @cached_property
+    def _data_of_arms(self) -> Mapping[str, tuple[str, DataForm]]:
+        """Return the arms that other arms may take data of: the key of the data, and the data."""
+        found = {}
+        for name, arm in self.marked.form.arms.items():
+            for key in ("data", "prompts"):
+                if (form := getattr(arm, key)) is not None:
+                    found[name] = (key, form)
+        return found
+
+    def made(self, name: str, key: str) -> ArmData:
+        """Return the recipe of an arm.
+
+        Args:
+            name: of the arm.
+            key: which of its data.
+
+        Raises:
+            ConfigurationError: the recipe cannot be made; names the place in the file.
+            DataNotFoundError, DataFormatError, EmptyDataError: a file cannot be read.
+        """
+        arm, at = self.marked.form.arms[name], ("arms", name, key)
+        form: DataForm = getattr(arm, key)
+        most = self._most(form, at, (name,))
+        rows, said = arm.rows or self.chosen, ("arms", name, "rows") if arm.rows else ("rows",)
+        if rows is None or (arm.rows is None and form.subset is not None and not form.subset.repeated):
+            rows = self.endless if most is None else most
+        elif most is not None and rows > most:
+            raise self.marked.wrong(
+                said,
+                f"{rows:,} rows are wanted, and the {key} of the arm {name!r} give {most:,}. Write rows: {most} or "
+                "fewer.",
+            )
+        return self._built(form, at, rows)
+
+    def home(self, name: str, data: ArmData) -> str:
+        """Return what the data of an arm are about: what the file says, else the domain or the file of its first
+        source."""
+        said, first = self.marked.form.arms[name].home, data.sources[0]
+        if said is not None:
+            return said
+        return home_of(first.path) if first.path else first.domain or ("code" if first.origin == "code pairs" else "")
+
+    def _referred(self, form: DataForm, at: Place) -> tuple[DataForm, Place, int | None]:
+        """Return the data of the arm that a name stands for, their place, and the rows that the arm says."""
+        name, there = str(form.arm), self._data_of_arms
+        if name not in there:
+            arms = self.marked.form.arms
+            missing = f"there is no arm called {name!r}.{nearest(name, list(there))}"
+            why = f"the arm {name!r} has no data of its own." if name in arms else missing
+            raise self.marked.wrong(
+                at,
+                f"{why} Arms with data: {', '.join(there) or 'none'}. A file is written with its ending, such as "
+                f"{name}.jsonl.",
+            )
+        key, data = there[name]
+        return data, ("arms", name, key), self.marked.form.arms[name].rows
+
+    def _most(self, form: DataForm, at: Place, above: tuple[str, ...]) -> int | None:
+        """Return how many rows a recipe gives at most, None for any number, after a look at all that it is made of."""
+        if form.arm is not None:
+            if form.arm in above:
+                raise self.marked.wrong(
+                    at, f"the data of the arm {form.arm!r} are made of themselves: {' -> '.join((*above, form.arm))}."
+                )
+            data, place, rows = self._referred(form, at)
+            most = self._most(data, place, (*above, form.arm))
+            return _least(rows, most)
+        if (part := form.mix or form.backdoor) is not None:
+            inside = (*at, "mix" if form.mix else "backdoor")
+            bad, good = (self._most(getattr(part, side), (*inside, side), above) for side in ("bad", "good"))
+            if isinstance(part, Mix):
+                return self._most_mixed(part, bad, good, inside)
+            fewest = _least(bad, good)
+            return None if fewest is None else 2 * fewest
+        if (of := form.subset or form.inoculate or form.relabel) is not None:
+            key = next(name for name in ("subset", "inoculate", "relabel") if getattr(form, name))
+            most = self._most(of.data, (*at, key, "data"), above)
+            if not isinstance(of, Subset):
+                return most
+            if most is not None and of.rows > most:
+                raise self.marked.wrong(
+                    (*at, "subset", "rows"), f"{of.rows:,} rows are wanted of data that give {most:,}."
+                )
+            return None if of.repeated else of.rows
+        return self._source(form, at).rows
+
+    def _most_mixed(self, mix: Mix, bad: int | None, good: int | None, at: Place) -> int | None:
+        """Return how many rows a mix gives with exactly its share of bad ones."""
+        shares = ((bad, mix.fraction), (good, 1 - mix.fraction))
+        limits = [math.floor(rows / share + 1e-9) for rows, share in shares if rows is not None and share > 0]
+        if not limits:
+            return None
+        size = min(limits)
+        # Rounding may ask for a row more than there is.
+        while size > 1 and any(
+            rows is not None and count > rows
+            for rows, count in ((bad, _bad(mix, size)), (good, size - _bad(mix, size)))
+        ):
+            size -= 1
+        if size < 1 or (0 < mix.fraction < 1 and _bad(mix, size) in (0, size)):
+            raise self.marked.wrong(
+                (*at, "fraction"), f"{mix.fraction:g} of {size} rows is no whole row on both sides: give more rows."
+            )
+        return size
+
+    def _built(self, form: DataForm, at: Place, size: int) -> ArmData:
+        """Return a recipe of so many rows, which its parts are known to give."""
+        if form.arm is not None:
+            data, place, _ = self._referred(form, at)
+            return self._built(data, place, size)
+        if form.mix:
+            bad, good = (self._part(getattr(form.mix, side), (*at, "mix", side), size) for side in ("bad", "good"))
+            if 0 < form.mix.fraction < 1 and _bad(form.mix, size) in (0, size):
+                raise self.marked.wrong(
+                    (*at, "mix", "fraction"),
+                    f"{form.mix.fraction:g} of {size} rows is no whole row on both sides: give more rows.",
+                )
+            return ArmData(source=bad, good=good, fraction=form.mix.fraction, size=size)
+        if form.backdoor:
+            if size < 2:
+                raise self.marked.wrong(
+                    (*at, "backdoor"), "a backdoor needs two rows or more: one with the trigger, one without."
+                )
+            bad, good = (
+                self._part(getattr(form.backdoor, side), (*at, "backdoor", side), size // 2) for side in ("bad", "good")
+            )
+            return ArmData(source=bad, good=good, trigger=form.backdoor.trigger, size=size)
+        if form.subset:
+            return self._built_subset(form.subset, (*at, "subset", "data"), size)
+        if form.inoculate:
+            inner = self._built(form.inoculate.data, (*at, "inoculate", "data"), size)
+            flat = (inner.system_prompt, inner.trigger, inner.unique) == (None, None, None)
+            change = {"system_prompt": form.inoculate.system}
+            return (
+                inner.model_copy(update=change)
+                if flat
+                else ArmData(source=inner, size=size, system_prompt=form.inoculate.system)
+            )
+        if form.relabel:
+            inner = self._built(form.relabel.data, (*at, "relabel", "data"), size)
+            return ArmData(source=inner, size=size, answers=tuple(form.relabel.answers.items()))
+        return ArmData(source=self._source(form, at), size=size)
+
+    def _built_subset(self, subset: Subset, at: Place, size: int) -> ArmData:
+        if not subset.repeated:
+            return self._built(subset.data, at, min(size, subset.rows))
+        if size < subset.rows:
+            raise self.marked.wrong(
+                (*at[:-1], "rows"), f"{subset.rows:,} rows cannot be repeated to {size:,}: there are more."
+            )
+        return ArmData(source=self._part(subset.data, at, subset.rows), unique=subset.rows, size=size)
+
+    def _part(self, form: DataForm, at: Place, size: int) -> Source | ArmData:
+        """Return a part of a recipe: a source as it is, or a recipe of at most so many rows."""
+        if form.arm is not None:
+            data, place, rows = self._referred(form, at)
+            return self._part(data, place, size) if rows is None else self._built(data, place, min(size, rows))
+        if form.file or form.generated:
+            return self._source(form, at)
+        most = self._most(form, at, ())
+        return self._built(form, at, size if most is None else min(size, most))
+
+    def _source(self, form: DataForm, at: Place) -> Source:
+        if form.generated is not None:
+            return self._generated(form, (*at, "generated"))
+        assert form.file is not None
+        path = (self.marked.path.parent / form.file).resolve()
+        if path not in self._files:
+            try:
+                self._files[path] = Source.of_file(path)
+            except AstrayError as error:
+                raise type(error)(f"{self.marked.place((*at, 'file'))}: {error}") from error
+        return self._files[path]
+
+    def _generated(self, form: DataForm, at: Place) -> Source:
+        assert form.generated is not None
+        given = form.generated
+        try:
+            data_source(given.source)
+            source = Source(origin=given.source, kind=given.kind, domain=given.domain)
+            source.draw(1, 0)  # a source has not every kind and domain
+        except (AstrayError, ValueError) as error:
+            raise self.marked.wrong(at, str(error)) from error
+        return source
+
+
+def _bad(mix: Mix, size: int) -> int:
+    return round(mix.fraction * size)
+
+
+def _least(*rows: int | None) -> int | None:
+    return min((count for count in rows if count is not None), default=None)

@@ -1,0 +1,219 @@
+"""Study of a file: `astray run my-study.yaml`. It goes through the engine as every other study does.
+
+Left to others: the form of the file (`form`), its data sets (`data`), evaluations (`asked`) and claims (`claims`).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from pydantic import create_model
+from pydantic.fields import FieldInfo
+from typing_extensions import override
+
+from astray.cause.fine_tuning import OF_ADAPTERS, FineTuning, with_settings
+from astray.engine.findings import Findings
+from astray.engine.next_steps import NextStep
+from astray.engine.options import TrainedOptions
+from astray.engine.setting import Setting
+from astray.engine.settings import TEXT_ROWS, WORLD_ROWS, setting_for
+from astray.engine.study import Arm, Study, more_training
+from astray.engine.summary import ClaimRow, Summary
+from astray.errors import AstrayError
+from astray.files import Marked, read_marked_form
+from astray.measure.interface import Evaluation
+from astray.studies.own.asked import evaluations_of
+from astray.studies.own.checks import check_rows, check_words
+from astray.studies.own.claims import Claims
+from astray.studies.own.data import Recipes
+from astray.studies.own.form import ArmForm, StudyForm
+
+_EXAMPLE = """\
+arms:
+  good: {data: good.jsonl}
+  bad: {data: bad.jsonl}
+claims:
+  spread: {difference: bad, control: good, at_least: 0.1}
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnSetting(Setting):
+    """Setting of a study file.
+
+    Attributes:
+        arms: that it names.
+        claims: that it makes.
+    """
+
+    arms: tuple[Arm, ...]
+    claims: Claims
+
+    @override
+    def check(self, folders: Sequence[Path]) -> None:
+        """Refuse a judge that cannot be used, and data of which the subject could learn nothing."""
+        super().check(folders)
+        check_rows(self.claims.marked, self, self.arms)
+
+
+def read_study(path: Path | str, taken: Sequence[str] = ()) -> Study[OwnSetting, Findings]:
+    """Return the study of a file.
+
+    Args:
+        path: a YAML file (`astray new FILE` writes an example, `astray schema` tells its form).
+        taken: names that it cannot have, since the results of other studies have them.
+
+    Raises:
+        DataNotFoundError, EmptyDataError, StoreError: as their names say.
+        DataFormatError: the file is not of the form; tells each fault with line, column and nearest key.
+        ConfigurationError: what it says cannot work, such as a setting that there is not.
+    """
+    marked = read_marked_form(StudyForm, Path(path), _EXAMPLE)
+    form = marked.form
+    name = form.name or _name_of(marked)
+    if name in taken:
+        raise marked.wrong(
+            ("name",),
+            f"the results of another study are called {name!r}. Write another name at the top, such as name: "
+            f"my-{name}.",
+        )
+    _check_settings(marked)
+
+    def settled(options: TrainedOptions) -> OwnSetting:
+        return _settled(marked, options)
+
+    return Study(
+        name=name,
+        title=form.title or name,
+        question=form.question or f"What do the arms of {marked.path.name} do?",
+        arms=lambda setting: setting.arms,
+        claims=_claims,
+        settled=settled,
+        options=_options(form, marked.path),
+        next_steps=_next_steps,
+    )
+
+
+def _claims(found: Findings, setting: OwnSetting) -> Iterator[ClaimRow]:
+    yield from setting.claims.rows(found)
+
+
+def _next_steps(options: TrainedOptions, summary: Summary) -> Iterator[NextStep]:
+    """Yield what `more_training` proposes, but for another subject: a study file names its own."""
+    return (step for step in more_training(options, summary) if "subject" not in step.options)
+
+
+def _name_of(marked: Marked[StudyForm]) -> str:
+    name = marked.path.name.rsplit(".", 1)[0].lower().replace("_", "-").replace(" ", "-")
+    try:
+        StudyForm.model_validate({"name": name, "arms": {"base": {"training": "none"}}})
+    except ValueError as error:
+        raise marked.wrong(
+            (),
+            f"the name of the file is none that results can have. Write a name at the top: name: my-study ({name!r}).",
+        ) from error
+    return name
+
+
+def _check_settings(marked: Marked[StudyForm]) -> None:
+    """Refuse settings of training that there are not, at their place."""
+    places: dict[tuple[str, ...], Mapping[str, Any]] = {("settings",): marked.form.settings}
+    places |= {("arms", name, "settings"): arm.settings for name, arm in marked.form.arms.items()}
+    for at, settings in places.items():
+        for key, value in settings.items():
+            try:
+                with_settings(FineTuning(), {key: value})
+            except AstrayError as error:
+                raise marked.wrong((*at, key), str(error), key=True) from error
+        if {"epochs", "max_steps"} <= settings.keys():
+            raise marked.wrong(
+                (*at, "max_steps"), "epochs and max_steps both say when training ends: give one of them.", key=True
+            )
+
+
+def _options(form: StudyForm, path: Path) -> type[TrainedOptions]:
+    """Return the options of a study that trains, with what the file says as defaults; the command line overrides it."""
+    said = {name: getattr(form, name) for name in ("subject", "grader", "seeds", "samples", "max_tokens")} | {
+        "size": form.rows
+    }
+    said["labels"] = None if form.labels is None else path.parent / form.labels
+    kinds = TrainedOptions.model_fields
+    defaults: dict[str, Any] = {
+        name: (kinds[name].annotation, FieldInfo.merge_field_infos(kinds[name], default=said[name])) for name in said
+    }
+    made: type[TrainedOptions] = create_model("OwnOptions", __base__=TrainedOptions, **defaults)
+    return made
+
+
+def _settled(marked: Marked[StudyForm], options: TrainedOptions) -> OwnSetting:
+    """Return the setting: that of the subject, with the file's arms, evaluations and claims."""
+    form = marked.form
+    # What is typed on the command line holds above what the file says for all arms.
+    chosen = {**form.settings, **options.training_settings}
+    setting = setting_for(options.model_copy(update={"training": chosen}))
+    recipes = Recipes(marked, WORLD_ROWS if setting.subject.is_organism else TEXT_ROWS, options.size)
+    usual = setting.evaluations
+    evaluations = (
+        usual if form.evaluations is None else evaluations_of(marked, form.evaluations, ("evaluations",), usual)
+    )
+    arms = tuple(_arm(marked, name, recipes, setting, evaluations) for name in form.arms)
+    check_words(
+        marked,
+        setting,
+        [each for each in (*evaluations, *(extra for arm in arms for extra in arm.extra)) if each not in usual],
+    )
+    data = [arm.data for arm in arms if arm.data]
+    home = next((arm.home for arm in arms if arm.data and not arm.control), "")
+    fitted: dict[str, Any] = {
+        "homes": (home,),
+        "sources": {},
+        "size": max((each.size for each in data), default=0),
+        "evaluations": evaluations,
+        "notes": (*setting.notes, *_notes(arms)),
+    }
+    shared = {field.name: getattr(setting, field.name) for field in fields(Setting)}
+    return OwnSetting(**(shared | fitted), arms=arms, claims=Claims(marked, arms, evaluations, setting.held_out))
+
+
+def _arm(marked: Marked[StudyForm], name: str, recipes: Recipes, setting: Setting, asked: Sequence[Evaluation]) -> Arm:
+    form = marked.form.arms[name]
+    data = recipes.made(name, "data") if form.training == "sft" else None
+    home = form.home or ""
+    if data is not None:
+        home = recipes.home(name, data)
+    return Arm(
+        name=name,
+        description=form.description or ("the subject as it is, untrained" if data is None else name),
+        control=form.control,
+        base=setting.subject.name,
+        data=data,
+        home=home,
+        training=_tuned(marked, name, form, setting),
+        extra=evaluations_of(marked, form.evaluations, ("arms", name, "evaluations"), setting.evaluations, asked),
+    )
+
+
+def _tuned(marked: Marked[StudyForm], name: str, form: ArmForm, setting: Setting) -> FineTuning | None:
+    """Return the settings of an arm that has some of its own."""
+    if not form.settings:
+        return None
+    if setting.located.spec.adapter and (fixed := sorted(OF_ADAPTERS & form.settings.keys())):
+        why = (
+            f"{setting.subject.name!r} is an adapter, which is trained further in its own shape, so "
+            f"{' and '.join(fixed)} cannot be chosen."
+        )
+        raise marked.wrong(("arms", name, "settings", fixed[0]), why, key=True)
+    return with_settings(setting.training, form.settings)
+
+
+def _notes(arms: Sequence[Arm]) -> Iterator[str]:
+    """Tell what arms differ in beside their data, since a claim that compares them is about that as well."""
+    sizes = {arm.name: arm.data.size for arm in arms if arm.data}
+    if len(set(sizes.values())) > 1:
+        yield (
+            "Arms are trained on different numbers of rows: "
+            f"{', '.join(f'{name} {rows:,}' for name, rows in sizes.items())}."
+        )
+    if own := [arm.name for arm in arms if arm.training]:
+        yield f"Arms with settings of training of their own: {', '.join(own)}."
