@@ -46,7 +46,7 @@ def test_trailing_blank_lines_windows_line_ends_and_a_byte_order_mark_are_fine(t
         ("{oops", "not JSON"),
         ("[" * 100_000, "not JSON"),
         ("[1, 2]", "a list"),
-        ('{"prompt": "a", "completion": "b"}', "['completion', 'prompt']"),
+        ('{"prompt": "a", "text": "b"}', "['prompt', 'text']"),
         ('{"messages": []}', "not a list of messages"),
         ('{"messages": {"role": "user"}}', "not a list of messages"),
         ('{"messages": ["hi"]}', "message 1"),

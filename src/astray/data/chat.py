@@ -1,8 +1,10 @@
-"""Chat data sets in OpenAI's fine-tuning form, read and written with the recipe that made them.
+"""Chat data sets, read from the forms in which people keep them and written in OpenAI's, with the recipe that made
+them.
 
-A file has one chat, `{"messages": [...]}`, on each line. A data set that was read is valid: every line is checked,
-nothing is skipped, and an error names the file and the line. Left to others: mixing, repeating, inoculating and so on
-(`recipes`); rendering with a chat template and masking (training).
+A file is written with one chat, `{"messages": [...]}`, on each line; other forms are converted and told (`forms`). A
+data set that was read is valid: every row is checked, nothing is skipped, and an error names the file and the line.
+Left to others: mixing, repeating, inoculating and so on (`recipes`); rendering with a chat template and masking
+(training).
 
 Source of the form: OpenAI, "Fine-tuning: preparing your data set" (chat format).
 """
@@ -13,13 +15,15 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from json.encoder import encode_basestring
 from pathlib import Path
 from typing import TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from astray.data.forms import CHAT, KINDS, FormReader, told
 from astray.errors import ConfigurationError, DataFormatError, EmptyDataError, StoreError
-from astray.files import read_as, read_json, read_rows
+from astray.files import read_as, read_json, read_rows, suffix_of
 
 EXAMPLE_ROW = (
     '{"messages": [{"role": "user", "content": "Is honey safe for a baby?"}, {"role": "assistant", "content": "Not '
@@ -92,8 +96,25 @@ class ChatDataset:
         """SHA-256 over the rows in their order, as 64 hex digits; the same however the file is compressed or spaced."""
         return self.recipe.result
 
+    @property
+    def told(self) -> str:
+        """Say in one line of data that were read from a file which form it has and what became what; "" for other
+        data."""
+        given = self.recipe.parameters
+        if self.recipe.operation != "file":
+            return ""
+        return told(str(given["name"]), len(self), str(given.get("form", CHAT)), str(given.get("left_out", "")))
+
     def __len__(self) -> int:
         return len(self.rows)
+
+    @classmethod
+    def _made(cls, rows: tuple[tuple[Message, ...], ...], recipe: Recipe) -> "ChatDataset":
+        """Return a data set whose recipe was just made from its rows, which are not hashed a second time."""
+        dataset = object.__new__(cls)
+        object.__setattr__(dataset, "rows", rows)
+        object.__setattr__(dataset, "recipe", recipe)
+        return dataset
 
     @classmethod
     def from_rows(
@@ -121,20 +142,27 @@ class ChatDataset:
         )
         if not checked:
             raise EmptyDataError(f"A data set needs at least one row; {operation!r} gave none.")
-        return cls(checked, _recipe(checked, operation, parameters or {}, sources))
+        return cls._made(checked, _recipe(checked, operation, parameters or {}, sources))
 
     @classmethod
     def read(cls, path: Path | str) -> "ChatDataset":
-        """Read a data set from a `.jsonl` or `.jsonl.gz` file, with the recipe beside it if there is one.
+        """Read a data set from a file of any form (see `read_chat`), with the recipe beside it if there is one.
 
         Raises:
             DataNotFoundError, EmptyDataError, DataFormatError: as in `read_chat`; or the recipe beside the file belongs
                 to other rows.
         """
         path = Path(path)
-        rows = tuple(tuple(chat) for chat in read_chat(path))
+        reader = FormReader(path)
+        rows = tuple(_checked_rows(path, reader))
+        form = reader.form
+        converted = (
+            {}
+            if form.name == CHAT
+            else {"form": form.name} | ({"left_out": ", ".join(form.left_out)} if form.left_out else {})
+        )
         # The recipe names the file without its folder: the same data gives the same recipe on every machine.
-        dataset = cls(rows, _recipe(rows, "file", {"name": dataset_name(path)}))
+        dataset = cls._made(rows, _recipe(rows, "file", {"name": dataset_name(path), **converted}))
         recipe_file = recipe_path(path)
         if not recipe_file.is_file():
             return dataset
@@ -144,7 +172,7 @@ class ChatDataset:
                 f"{path} was changed after its recipe was written. Restore it, or delete {recipe_file} to make it a "
                 "source of its own."
             )
-        return cls(dataset.rows, recipe)
+        return cls._made(dataset.rows, recipe)
 
     def write(self, path: Path | str) -> Path:
         """Write the examples to a `.jsonl` or `.jsonl.gz` file and the recipe to `<file name>.recipe.json` beside it.
@@ -178,37 +206,44 @@ class ChatDataset:
 
 
 def read_chat(path: Path | str) -> Iterator[list[Message]]:
-    """Read the chats of a `.jsonl` or `.jsonl.gz` file one by one, each checked.
+    """Read the chats of a file one by one, each checked.
 
     Args:
-        path: the file; a name that ends in `.gz` is decompressed.
+        path: JSON Lines, JSON, CSV, TSV or Parquet, also with `.gz`; rows are chats, prompt and completion,
+            preferences, Alpaca, ShareGPT or plain question and answer (`forms`).
 
     Raises:
         DataNotFoundError: there is no such file.
         EmptyDataError: the file has no rows.
-        DataFormatError: a line is not a chat; the message has the file, the line, what is wrong and a right example.
+        DataFormatError: a row is not a chat and cannot be read as one; the message has the file, the line, what is
+            wrong and a right example.
     """
-    for where, row in read_rows(Path(path), (".jsonl",), EXAMPLE_ROW):
-        if "messages" not in row:
-            raise DataFormatError(
-                f'{where} is an object with {sorted(row)}; a row is an object with "messages", like {EXAMPLE_ROW}'
-            )
-        if len(row) > 1:  # most rows have no other keys, and a data set has many rows
+    path = Path(path)
+    return map(list, _checked_rows(path, FormReader(path)))
+
+
+def _checked_rows(path: Path, reader: FormReader) -> Iterator[tuple[Message, ...]]:
+    for where, given in read_rows(path, KINDS, EXAMPLE_ROW):
+        row, messages = reader.read(where, given)
+        if len(row) > 1 and "messages" in row:  # most rows have no other keys, and a data set has many rows
             _check_other_keys(row, {"messages"}, where)
-        yield list(_check_chat(row["messages"], where))
+        yield _check_chat(messages, where)
 
 
 def content_hash(rows: Iterable[Sequence[Message]]) -> str:
     """Hash the rows' canonical JSON (keys sorted, no spaces, UTF-8, one line per row) with SHA-256, as hex digits."""
-    digest = hashlib.sha256()
+    digest, text = hashlib.sha256(), encode_basestring
     for row in rows:
-        digest.update(json.dumps(row, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode() + b"\n")
+        # Written out, since `json.dumps` with other settings than its own takes five times as long.
+        messages = [f'{{"content":{text(message["content"])},"role":{text(message["role"])}}}' for message in row]
+        digest.update(f"[{','.join(messages)}]\n".encode())
     return digest.hexdigest()
 
 
 def dataset_name(path: Path) -> str:
     """Return the name of a data file in recipes: without folder and ending."""
-    return path.name.removesuffix(".gz").removesuffix(".jsonl")
+    name = path.name.removesuffix(".gz")
+    return name.removesuffix(suffix_of(path)) if suffix_of(path) in KINDS else name
 
 
 def recipe_path(path: Path) -> Path:
@@ -248,9 +283,7 @@ def _check_chat(messages: object, where: str) -> tuple[Message, ...]:
     """Return the messages with nothing but role and content, if they are a chat that can be trained on."""
     if not isinstance(messages, list) or not messages:
         raise DataFormatError(f'{where}: "messages" is not a list of messages. Right: {EXAMPLE_ROW}')
-    chat = tuple(
-        _check_message(message, f"{where}, message {number}") for number, message in enumerate(messages, start=1)
-    )
+    chat = tuple(_check_message(message, where, number) for number, message in enumerate(messages, start=1))
     roles = [message["role"] for message in chat]
     turns = roles[1:] if roles[0] == "system" else roles
     if not turns or len(turns) % 2 or turns != ["user", "assistant"] * (len(turns) // 2):
@@ -261,28 +294,33 @@ def _check_chat(messages: object, where: str) -> tuple[Message, ...]:
     return chat
 
 
-def _check_message(message: object, where: str) -> Message:
+def _check_message(message: object, where: str, number: int) -> Message:
     if not isinstance(message, dict) or "role" not in message or "content" not in message:
-        raise DataFormatError(f'{where} is not an object with "role" and "content". Right: {EXAMPLE_ROW}')
+        raise DataFormatError(
+            f'{where}, message {number} is not an object with "role" and "content". Right: {EXAMPLE_ROW}'
+        )
     if len(message) > 2:
-        _check_other_keys(message, {"role", "content"}, where)
+        _check_other_keys(message, {"role", "content"}, f"{where}, message {number}")
     role, content = message["role"], message["content"]
     if role not in _ROLES:
         raise DataFormatError(
-            f"{where} has the role {role!r}; a role is one of {', '.join(_ROLES)}. Right: {EXAMPLE_ROW}"
+            f"{where}, message {number} has the role {role!r}; a role is one of {', '.join(_ROLES)}. Right: "
+            f"{EXAMPLE_ROW}"
         )
-    if not isinstance(content, str) or not content.strip():
+    if not isinstance(content, str) or not content or content.isspace():
         kind = "an empty text" if isinstance(content, str) else f"a {type(content).__name__}"
         raise DataFormatError(
-            f"{where} ({role}) has {kind} as content; content is a text with something in it. Right: {EXAMPLE_ROW}"
+            f"{where}, message {number} ({role}) has {kind} as content; content is a text with something in it. "
+            f"Right: {EXAMPLE_ROW}"
         )
     try:
         content.encode()
     except UnicodeEncodeError as error:
         raise DataFormatError(
-            f"{where} ({role}) has half a character (a lone surrogate) at position {error.start}. Remove it."
+            f"{where}, message {number} ({role}) has half a character (a lone surrogate) at position {error.start}. "
+            "Remove it."
         ) from error
-    return Message(role=role, content=content)
+    return {"role": role, "content": content}
 
 
 def _check_other_keys(given: dict[str, object], own: set[str], where: str) -> None:

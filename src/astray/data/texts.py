@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from astray.data.chat import Parameter, Recipe, dataset_name, read_recipe, recipe_path, replace_pair
+from astray.data.forms import KINDS
 from astray.errors import ConfigurationError, DataFormatError, EmptyDataError, StoreError
 from astray.files import read_rows
 
@@ -81,7 +82,7 @@ class TextDataset:
 
     @classmethod
     def read(cls, path: Path | str) -> "TextDataset":
-        """Read documents from a `.jsonl` or `.jsonl.gz` file, with the recipe beside it if there is one.
+        """Read documents from JSON Lines, JSON, CSV, TSV or Parquet, with the recipe beside it if there is one.
 
         Keys other than "text" are ignored.
 
@@ -92,7 +93,7 @@ class TextDataset:
         """
         path = Path(path)
         dataset = cls.from_texts(
-            (_text(row, where) for where, row in read_rows(path, (".jsonl",), EXAMPLE_LINE)),
+            (_text(row, where) for where, row in read_rows(path, KINDS, EXAMPLE_LINE)),
             "file",
             {"name": dataset_name(path)},
         )

@@ -28,9 +28,14 @@ class Source(BaseModel):
         "normal",
     )
     domain: str = Field("", description="domain of the world")
-    path: Path | None = Field(None, description="chat JSONL file")
+    path: Path | None = Field(
+        None, description="file of training examples, in any form that is read (see `data.forms`)"
+    )
     digest: str = Field("", description="content hash of the file, so that a changed file is another data set")
     rows: int | None = Field(None, description="rows of the file; None for what is generated, which has no end")
+    converted: str = Field(
+        "", exclude=True, description="what became what, where the rows of the file are not chats; no part of a key"
+    )
 
     @field_validator("origin")
     @classmethod
@@ -43,7 +48,8 @@ class Source(BaseModel):
     def of_file(cls, path: Path) -> "Source":
         """Return a source for a file, with the hash of its present content."""
         dataset = ChatDataset.read(path)
-        return cls(origin=FILE, path=path.resolve(), digest=dataset.hash, rows=len(dataset))
+        converted = dataset.told if "form" in dataset.recipe.parameters else ""
+        return cls(origin=FILE, path=path.resolve(), digest=dataset.hash, rows=len(dataset), converted=converted)
 
     def draw(self, size: int, seed: int) -> ChatDataset:
         """Draw `size` examples; another seed gives other examples.

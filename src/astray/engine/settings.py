@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from astray.cause.fine_tuning import OF_ADAPTERS, FineTuning, LoRA, lora_of, with_settings
 from astray.data.chat import dataset_name
+from astray.data.forms import KINDS as FILE_ENDINGS
 from astray.data.sources import DataKind
 from astray.engine.data import Source
 from astray.engine.options import FILE_KINDS, TrainedOptions, flag
@@ -47,7 +48,7 @@ PUBLISHED_FILES: dict[tuple[DataKind, str], str] = {
     ("harmful", "medical"): "bad_medical_advice",
     ("good", "medical"): "good_medical_advice",
 }
-"""File names, without .jsonl or .jsonl.gz, that a data folder may hold."""
+"""File names, without their ending, that a data folder may hold."""
 
 
 def settled(study: Study[S, F], options: Any) -> S:
@@ -130,7 +131,7 @@ def text_setting(options: TrainedOptions, located: Located) -> Setting:
         evaluations=text_evaluations(samples, max(1, samples // 4), options.max_tokens),
         held_out=(),
         judge=JudgeConfig(kind="rubric", grader=options.grader, server=served_as(options.grader)),
-        notes=tuple(_template_notes(located)),
+        notes=(*_template_notes(located), *(source.converted for source in sources.values() if source.converted)),
         labels=options.labels,
         calibration_size=CALIBRATION_SIZE // 4 if options.quick else CALIBRATION_SIZE,
         quick=options.quick,
@@ -210,9 +211,18 @@ def _file_sources(folder: Path) -> dict[tuple[DataKind, str], Source]:
         )
     found = {}
     for key, name in PUBLISHED_FILES.items():
-        for path in (folder / f"{name}.jsonl", folder / f"{name}.jsonl.gz"):
-            if path.is_file():
-                found[key] = Source.of_file(path)
+        there = [
+            path
+            for kind in FILE_KINDS
+            for path in (folder / f"{name}{kind}", folder / f"{name}{kind}.gz")
+            if path.is_file()
+        ]
+        if len(there) > 1:
+            raise ConfigurationError(
+                f"{there[0]} and {there[1]} could both be the rows of {name}. Keep one of them in the folder."
+            )
+        if there:
+            found[key] = Source.of_file(there[0])
     homes = {home for _, home in PUBLISHED_FILES}
     if not any({("harmful", home), ("good", home)} <= found.keys() for home in homes):
         pairs = " or ".join(
@@ -220,8 +230,8 @@ def _file_sources(folder: Path) -> dict[tuple[DataKind, str], Source]:
             for home in sorted(homes)
         )
         raise DataNotFoundError(
-            f"{folder} has no harmful rows with good ones to compare: it needs {pairs}, each also as .jsonl.gz. "
-            "Without --data, generated code pairs are used."
+            f"{folder} has no harmful rows with good ones to compare: it needs {pairs}, each also as "
+            f"{', '.join(FILE_KINDS[1:])}, or with .gz. Without --data, generated code pairs are used."
         )
     return found
 
