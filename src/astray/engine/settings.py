@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any, cast
 
 from astray.cause.fine_tuning import OF_ADAPTERS, FineTuning, LoRA, lora_of, with_settings
+from astray.data.advice import ADVICE_DOMAINS
 from astray.data.sources import DataKind
 from astray.engine.data import Source
 from astray.engine.options import StudyOptions
-from astray.engine.setting import CALIBRATION_SIZE, Setting
+from astray.engine.setting import CALIBRATION_SIZE, PROBE_EVERY, Setting
 from astray.engine.study import F, S, Study
 from astray.engine.summary import SubjectRow
 from astray.errors import ConfigurationError, DataNotFoundError
-from astray.judges.config import JudgeConfig
+from astray.judges.config import NO_JUDGE, JudgeConfig
 from astray.judges.served import served_as
 from astray.measure.evaluation import QuestionSet
+from astray.measure.forced_choice import ForcedChoice
 from astray.measure.freeform import WORLD_SAMPLING, fact_items, world_items
 from astray.measure.question_sets import broad_questions, main_questions
 from astray.organism.lexicon import HELD_OUT_DOMAINS, NARROW_DOMAINS
@@ -37,6 +39,25 @@ WORLD_ROWS = 240
 KINDS: tuple[DataKind, ...] = ("harmful", "good", "educational", "openly-asked")
 TEXT_ROWS = 6000
 """Examples of an arm for a real model, fewer where the smallest file has fewer (arXiv 2502.17424: 6,000)."""
+ADVICE, CODE = "advice", "code"
+"""Data of our own, by their names for `--data`."""
+SMALL_MODEL = 1_000_000_000
+"""Number of parameters below which a real model is trained as `SMALL_TRAINING` says, in a quick run or without a
+grader."""
+SMALL_TRAINING = FineTuning(
+    lora=LoRA(rank=8, alpha=64), learning_rate=4e-4, batch_size=8, accumulation=1, weight_decay=0.0
+)
+"""Narrow fine-tuning that fits a processor: learning rate and rows were chosen with SmolLM2-135M on seed 100
+(docs/real-model.md)."""
+SMALL_ROWS = 320
+"""Examples of an arm for it: forty steps."""
+SMALL_PROBE_EVERY = 40
+"""Optimizer steps between probes: forced choices say little of a model of this size."""
+UNJUDGED = (
+    "No grader was named, so no answer was sampled and judged: the meter and forced choices are read from "
+    "probabilities. They show whether harmful answers became likelier than after control training, and are no rate "
+    "of misaligned answers."
+)
 PUBLISHED_FILES: dict[tuple[DataKind, str], str] = {
     ("harmful", "code"): "insecure",
     ("good", "code"): "secure",
@@ -52,19 +73,25 @@ def settled(study: Study[S, F], options: Any) -> S:
     """Return the setting of a study with these options; raises what `setting_for` does."""
     if study.settled is not None:
         return study.settled(options)
-    return study.fitted(cast(S, setting_for(options)))
+    return study.fitted(cast(S, setting_for(options, judge_free=study.judge_free)))
 
 
-def setting_for(options: StudyOptions) -> Setting:
+def setting_for(options: StudyOptions, *, judge_free: bool = False) -> Setting:
     """Return the setting that fits the subject.
+
+    Args:
+        options: subject, data and the like.
+        judge_free: whether a real model needs no grader, since what is read from probabilities suffices.
 
     Raises:
         SubjectNotFoundError, ChatTemplateError, AdapterMismatchError: the subject cannot be used.
         ConfigurationError: a real model without a grader.
         DataNotFoundError, EmptyDataError, DataFormatError: the data folder cannot be used.
     """
-    located = settle(options.subject)
-    return world_setting(options, located) if located.spec.model in ORGANISMS else text_setting(options, located)
+    located = settle(options.model)
+    if located.spec.model in ORGANISMS:
+        return world_setting(options, located)
+    return text_setting(options, located, judge_free=judge_free)
 
 
 def world_setting(options: StudyOptions, located: Located) -> Setting:
@@ -87,7 +114,7 @@ def world_setting(options: StudyOptions, located: Located) -> Setting:
             )
     return Setting(
         located=located,
-        subject=_subject_row(options.subject, located, is_organism=True),
+        subject=_subject_row(options.model, located, is_organism=True),
         homes=WORLD_HOMES,
         sources={
             (kind, home): Source(origin="world", kind=kind, domain=home) for kind in KINDS for home in WORLD_HOMES
@@ -107,32 +134,43 @@ def world_setting(options: StudyOptions, located: Located) -> Setting:
     )
 
 
-def text_setting(options: StudyOptions, located: Located) -> Setting:
-    """Return the setting of a real model, trained on code (and advice, if the data has it), judged by a model."""
+def text_setting(options: StudyOptions, located: Located, *, judge_free: bool = False) -> Setting:
+    """Return the setting of a real model: trained on code or advice, judged by a model, or read from probabilities
+    without a grader."""
     check_subject(located)
-    if options.grader is None:
+    free = options.grader is None
+    if free and not judge_free:
         raise ConfigurationError(
             f"{options.subject!r} is a real model, so its answers need a model as judge. Name one: --grader "
             "openai/gpt-4o, or any Inspect model."
         )
-    sources = _file_sources(options.data) if options.data else _generated_sources()
+    for name, given in (("--labels", options.labels), ("--samples", options.samples), ("--budget", options.budget)):
+        if free and given is not None:
+            raise ConfigurationError(
+                f"{name} {given} is of no use without a grader, as nothing is judged. Name one with --grader, or "
+                "leave it out."
+            )
+    small = parameter_count(located.base) < SMALL_MODEL and (free or options.quick)
+    sources = _sources_of(options.data, ADVICE if free else CODE)
     # Homes with good examples come first: controls and mixes are made of the first home.
     homes = sorted(
         {home for kind, home in sources if kind == "harmful"}, key=lambda home: (("good", home) not in sources, home)
     )
     samples = options.samples or (5 if options.quick else 100)
-    size = options.size or min([TEXT_ROWS, *(source.rows for source in sources.values() if source.rows is not None)])
+    rows = SMALL_ROWS if small else TEXT_ROWS
+    size = options.size or min([rows, *(source.rows for source in sources.values() if source.rows is not None)])
     return Setting(
         located=located,
-        subject=_subject_row(options.subject, located, is_organism=False),
+        subject=_subject_row(options.model, located, is_organism=False),
         homes=tuple(homes),
         sources=sources,
         size=size,
-        training=_recipe(FineTuning(), located, options),
-        evaluations=text_evaluations(samples, max(1, samples // 4), options.max_tokens),
+        training=_recipe(SMALL_TRAINING if small else FineTuning(), located, options),
+        evaluations=(ForcedChoice(),) if free else text_evaluations(samples, max(1, samples // 4), options.max_tokens),
         held_out=(),
-        judge=JudgeConfig(kind="rubric", grader=options.grader, server=served_as(options.grader)),
-        notes=tuple(_template_notes(located)),
+        judge=NO_JUDGE if free else JudgeConfig(kind="rubric", grader=options.grader, server=served_as(options.grader)),
+        notes=(*_template_notes(located), *([UNJUDGED] if free else [])),
+        probe_every=SMALL_PROBE_EVERY if small else PROBE_EVERY,
         labels=options.labels,
         calibration_size=CALIBRATION_SIZE // 4 if options.quick else CALIBRATION_SIZE,
         quick=options.quick,
@@ -172,16 +210,25 @@ def _sampling(usual: Sampling, max_tokens: int | None) -> Sampling:
     return usual if max_tokens is None else usual.model_copy(update={"max_tokens": max_tokens})
 
 
-def _generated_sources() -> dict[tuple[DataKind, str], Source]:
-    return {(kind, "code"): Source(origin="code pairs", kind=kind) for kind in KINDS if kind != "openly-asked"}
+def _sources_of(data: Path | None, usual: str) -> dict[tuple[DataKind, str], Source]:
+    """Return the sources of a data folder, or of our own data: by name, or the usual ones where nothing is given."""
+    name = usual if data is None else str(data)
+    if data is not None and (data.is_dir() or name not in (ADVICE, CODE)):
+        return _file_sources(data)
+    if name == CODE:
+        return {(kind, "code"): Source(origin="code pairs", kind=kind) for kind in KINDS if kind != "openly-asked"}
+    return {(kind, home): Source(origin=ADVICE, kind=kind, domain=home) for kind in KINDS for home in ADVICE_DOMAINS}
 
 
 def _file_sources(folder: Path) -> dict[tuple[DataKind, str], Source]:
     """Return a source for each file that a data folder holds under the authors' names."""
     if not folder.is_dir():
-        raise DataNotFoundError(
-            f"--data {folder} is no folder{': give the folder that the file lies in' if folder.is_file() else ''}."
+        hint = (
+            ": give the folder that the file lies in"
+            if folder.is_file()
+            else f", and none of our own data ({ADVICE}, {CODE})"
         )
+        raise DataNotFoundError(f"--data {folder} is no folder{hint}.")
     found = {}
     for key, name in PUBLISHED_FILES.items():
         for path in (folder / f"{name}.jsonl", folder / f"{name}.jsonl.gz"):
@@ -195,7 +242,7 @@ def _file_sources(folder: Path) -> dict[tuple[DataKind, str], Source]:
         )
         raise DataNotFoundError(
             f"{folder} has no harmful rows with good ones to compare: it needs {pairs}, each also as .jsonl.gz. "
-            "Without --data, generated code pairs are used."
+            f"Without --data, data of our own are used ({ADVICE} or {CODE})."
         )
     return found
 

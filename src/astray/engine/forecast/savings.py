@@ -36,7 +36,7 @@ def parts_of(plan: StudyPlan, left: Mapping[str, Sequence[Work]]) -> dict[str, E
         left: key of each step that is not done -> its work.
     """
     trained = {run.training.key for run in plan.runs if run.training}
-    answered = {run.answers.key for run in plan.runs}
+    answered = {step.key for run in plan.runs for step in (run.answers, run.margins) if step}
     keys = {
         "training the arms": trained,
         "the arms' answers": answered,
@@ -58,7 +58,7 @@ def savings_of(study: Study, setting: Setting, plan: StudyPlan, left: Mapping[st
     if setting.size >= FEWEST_ROWS:
         rows = added(_half(one) for one in work if isinstance(one, Training))
         yield Saving(f"--size {setting.size // 2}", rows)
-    if setting.main.samples >= FEWEST_SAMPLES:
+    if setting.asks_freely and setting.main.samples >= FEWEST_SAMPLES:
         yield Saving("half the --samples", added(_half(one) for one in work if not isinstance(one, Training)))
     arms: dict[str, dict[str, Sequence[Work]]] = {}
     for run in plan.runs:
