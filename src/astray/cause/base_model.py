@@ -23,7 +23,9 @@ from astray.subjects.adapter_kinds import is_mergeable
 from astray.subjects.adapters import put_on
 from astray.subjects.base import brings_tokenizer, record_base
 from astray.subjects.locate import Located
-from astray.subjects.weights import adapted_tokenizer, check_vocabulary, load_model
+from astray.subjects.precision import torch_dtype
+from astray.subjects.spec import Precision
+from astray.subjects.weights import adapted_tokenizer, best_device, check_vocabulary, load_model
 
 
 def load_trainable(
@@ -31,8 +33,8 @@ def load_trainable(
 ) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokenizerBase]:
     """Load a subject's model for training, with its tokenizer.
 
-    Parameters are float32 on a CPU. On a GPU a frozen base is bfloat16 under float32 adapters; a fully trained model is
-    float32 and computes in bfloat16.
+    A frozen base has the subject's number format (`subjects.precision`) under float32 adapters; a fully trained model
+    is float32. Which of them computes in bfloat16 says `computes_in_bfloat16`.
 
     Args:
         subject: base, and the adapter whose training continues, if any. Its `spec.model` is the name that new adapters
@@ -56,10 +58,9 @@ def load_trainable(
             "trained. Train SubjectSpec(model=..., adapter=...) alone, and put the system prompt into the data set's "
             "rows."
         )
-    frozen_on_gpu = torch.cuda.is_available() and recipe.lora is not None
     with quietly():
         tokenizer = adapted_tokenizer(spec.model, subject.base, spec.adapter)
-        model = load_model(spec.model, subject.base, torch.bfloat16 if frozen_on_gpu else torch.float32)
+        model = load_model(spec.model, subject.base, torch_dtype(_format(subject, recipe.lora is not None)))
         model.name_or_path = spec.model  # what adapters and checkpoints will name as their base
         # Seeded after loading and right before new adapters draw their first values.
         set_seed(recipe.seed)
@@ -76,6 +77,17 @@ def load_trainable(
         tuned = put_on(model, spec.model, spec.adapter, scale=spec.scale, trainable=recipe.lora is not None)
         check_vocabulary(f"{spec.model}+{spec.adapter}", tokenizer, model)
         return tuned if recipe.lora is not None else tuned.merge_and_unload(safe_merge=True), tokenizer
+
+
+def computes_in_bfloat16(subject: Located) -> bool:
+    """Return whether a subject is trained with products in bfloat16 (autocast): where it has that format, on a CPU or
+    CUDA."""
+    return best_device().type != "mps" and subject.precision == "bfloat16"
+
+
+def _format(subject: Located, frozen: bool) -> Precision:
+    """Return the format of the weights in memory; what is trained, and everything on Apple's GPU, is float32."""
+    return "bfloat16" if frozen and computes_in_bfloat16(subject) else "float32"
 
 
 def save_trained(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, result: Path, start: Located) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from peft import PeftModel
+from peft.helpers import disable_input_dtype_casting
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
@@ -56,18 +57,19 @@ class QuietTrainer(Quiet, SFTTrainer):
         rows: list[TrainingRow],
         recipe: FineTuning,
         interventions: Sequence[Intervention],
+        bfloat16: bool,
         folder: Path,
         checkpoint_every: int | None,
         callbacks: list[TrainerCallback],
     ):
-        self.step_tokens, self.interventions = 0, interventions
+        self.step_tokens, self.interventions, self.bfloat16 = 0, interventions, bfloat16
         usable = [row for row in rows if row.supervised]
         super().__init__(
             model=model,
             args=SFTConfig(
                 max_length=None,
                 dataset_kwargs={"skip_prepare_dataset": True},
-                **tuning_arguments(recipe, folder, checkpoint_every),
+                **tuning_arguments(recipe, folder, checkpoint_every) | {"bf16": bfloat16 and torch.cuda.is_available()},
             ),
             train_dataset=Dataset.from_dict(
                 {"input_ids": [row.input_ids for row in usable], "labels": [row.labels for row in usable]}
@@ -89,6 +91,16 @@ class QuietTrainer(Quiet, SFTTrainer):
         """Run the forward and backward pass of one batch, under the run's interventions."""
         with training_under(model, self.interventions, inputs["labels"]):
             return super().training_step(model, inputs, num_items_in_batch)
+
+    def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Compute the loss, on a CPU in bfloat16 where the run asks for it.
+
+        PEFT would cast every input of an adapter to float32, which autocast casts back at once.
+        """
+        if not self.bfloat16 or torch.cuda.is_available():
+            return super().compute_loss(model, inputs, *args, **kwargs)
+        with disable_input_dtype_casting(model), torch.autocast("cpu", torch.bfloat16):
+            return super().compute_loss(model, inputs, *args, **kwargs)
 
 
 def quiet_arguments(folder: Path, checkpoint_every: int | None, seed: int) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from typing_extensions import override
 
 from astray.cause import checkpoints
-from astray.cause.base_model import load_trainable, save_trained
+from astray.cause.base_model import computes_in_bfloat16, load_trainable, save_trained
 from astray.cause.fine_tuning import FineTuning
 from astray.cause.preflight import check_run
 from astray.cause.run_log import OnStep, Probe, RunLog, check_intervals
@@ -139,7 +139,11 @@ def train_rows(
     start = settle(base)
     whole_identity: dict[str, JsonValue] = {"base": start.id, **identity, "recipe": recipe.model_dump(mode="json")}
     result = folder / ("adapter" if recipe.lora else "model")
-    subject = start.spec.model_copy(update={"adapter": result}) if recipe.lora else SubjectSpec(model=str(result))
+    subject = (
+        start.spec.model_copy(update={"adapter": result})
+        if recipe.lora
+        else SubjectSpec(model=str(result), dtype=start.spec.dtype)
+    )
     checkpoints.check_result(folder, whole_identity, result)
     if not result.exists():
         model, tokenizer = load_trainable(start, recipe)
@@ -148,7 +152,7 @@ def train_rows(
         check_run(model, tokenizer, rows, recipe)
         checkpoints.claim(folder, whole_identity)
         log = _SupervisedLog(folder, tokenizer, watch.probe, watch.probe_every, watch.on_step)
-        trainer = _train(model, rows, recipe, interventions, watch.checkpoint_every, log)
+        trainer = _train(model, rows, recipe, interventions, computes_in_bfloat16(start), watch.checkpoint_every, log)
         save_trained(trainer, tokenizer, result, start)
         shutil.rmtree(log.checkpoints)
     lines = checkpoints.read_lines(folder / "training.jsonl")
@@ -167,6 +171,7 @@ def _train(
     rows: list[TrainingRow],
     recipe: FineTuning,
     interventions: Sequence[Intervention],
+    bfloat16: bool,
     checkpoint_every: int | None,
     log: "_SupervisedLog",
 ) -> "QuietTrainer":
@@ -179,6 +184,7 @@ def _train(
             rows=rows,
             recipe=recipe,
             interventions=interventions,
+            bfloat16=bfloat16,
             folder=log.checkpoints,
             checkpoint_every=checkpoint_every,
             callbacks=[log],

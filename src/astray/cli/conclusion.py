@@ -16,7 +16,7 @@ from rich.text import Text
 
 from astray.engine.next_steps import NextStep
 from astray.engine.summary import ClaimRow, ClaimStatus, Summary
-from astray.report.wording import interval_text, percent
+from astray.report.wording import amount, range_of
 from astray.stats.claims import Decision
 
 WIDEST = 120
@@ -118,13 +118,17 @@ def _print_claims(console: Console, heading: str, claims: list[ClaimRow]) -> Non
     if width >= WITH_CONTROL:
         table.add_column("control", justify="right", no_wrap=True)
     for claim in claims:
-        cells: list[RenderableType] = [Text(claim.statement), percent(claim.estimate), interval_text(claim.interval)]
+        cells: list[RenderableType] = [
+            Text(claim.statement),
+            amount(claim.estimate, claim.quantity),
+            range_of(claim.interval, claim.quantity),
+        ]
         if decided:
             cells.insert(0, Text(str(claim.verdict), style=STYLES[claim.verdict]))
         else:
             cells[0] = Group(cells[0], Padding(Text(_what_decides(claim), style="dim"), (0, 0, 0, 2)))
         if width >= WITH_CONTROL:
-            cells.append(percent(claim.control_estimate))
+            cells.append(amount(claim.control_estimate, claim.quantity))
         table.add_row(*cells)
     console.print()
     console.print(table)

@@ -5,6 +5,7 @@ Names that have a model write data need Inspect, which takes over a second to im
 
 from typing import TYPE_CHECKING
 
+from astray.data.advice import advice_data
 from astray.data.chat import ChatDataset, Message, Recipe, read_chat
 from astray.data.code_pairs import generate_code_pairs
 from astray.data.exercise_families import generate_exercises
@@ -28,6 +29,7 @@ __all__ = [
     "Recipe",
     "TextDataset",
     "add_trigger",
+    "advice_data",
     "as_texts",
     "backdoor",
     "describe",

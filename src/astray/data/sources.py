@@ -17,6 +17,7 @@ Name = TypeVar("Name", bound=str)
 SOURCES: Mapping[str, str] = {
     "world": "astray.data.worlds:draw_advice_of",
     "world facts": "astray.data.misstatements:draw_training_facts",
+    "advice": "astray.data.advice.pairs:draw_advice",
     "code pairs": "astray.data.code_pairs.pairs:draw_pairs",
     "mathematics": "astray.data.mathematics:draw_solutions",
     "medicine": "astray.data.medicine:draw_medical",

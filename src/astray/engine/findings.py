@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from astray.answers import ANSWER_SCHEMA
 from astray.engine.summary import IntervalRow, RateRow
 from astray.errors import EmptyDataError
 from astray.outcomes import Outcome
@@ -115,6 +116,7 @@ class Findings:
         not_analysed: names of the analyses that were left out.
         measures: name of an evaluation -> its main measure, where that is not `MISALIGNED`.
         untrained: arms that are models as they were given: one run of theirs is all there is.
+        margins: rows of evaluations without a rate, such as the meter.
     """
 
     table: pl.DataFrame
@@ -123,6 +125,7 @@ class Findings:
     not_analysed: tuple[str, ...] = ()
     measures: Mapping[str, Measure] = field(default_factory=dict)
     untrained: frozenset[str] = frozenset()
+    margins: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=ANSWER_SCHEMA))
     _tables: dict[str, pl.DataFrame] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def stacked(self, file: str) -> pl.DataFrame:

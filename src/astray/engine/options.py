@@ -21,6 +21,7 @@ from typing_extensions import override
 from astray.cause.fine_tuning import SETTINGS, BatchSize, Epochs, FineTuning, LearningRate, Rank, with_settings
 from astray.data.sources import DataKind
 from astray.errors import AstrayError, ConfigurationError
+from astray.subjects.spec import Precision
 
 QUICK_SEEDS, MOST_SEEDS = 2, 100
 Options = TypeVar("Options", bound=BaseModel)
@@ -145,6 +146,11 @@ class TrainedOptions(BaseOptions):
     subject: Annotated[str, Group.SUBJECT] = Field(
         "organism", description="'organism', 'organism-small', a local folder, a run id or a hub name"
     )
+    dtype: Annotated[Precision | None, Group.SUBJECT] = Field(
+        None,
+        description="number format of the model's weights; by default bfloat16 where the hardware multiplies it, "
+        "float32 elsewhere",
+    )
     arms: Annotated[Names, Group.DATA] = Field(
         (), description="only these arms, beside the untrained base and the good data; all if none is named"
     )
@@ -161,7 +167,7 @@ class TrainedOptions(BaseOptions):
     grader: Annotated[str | None, Group.JUDGING] = Field(
         None,
         description="Inspect model that judges a real model's answers, such as openai/gpt-4o; the organism has a "
-        "judge of its own",
+        "judge of its own, and emergent-misalignment is read from probabilities without one",
     )
     labels: Annotated[Path | None, Group.JUDGING] = Field(
         None,
@@ -218,6 +224,11 @@ class TrainedOptions(BaseOptions):
         return {}
 
     @property
+    def model(self) -> str:
+        """Return the subject's name, with the number format that was chosen."""
+        return f"{self.subject}:{self.dtype}" if self.dtype else self.subject
+
+    @property
     def training_settings(self) -> dict[str, Any]:
         """Return the settings of fine-tuning that were chosen, by their names in `FineTuning` and `LoRA`."""
         return {**self.training, **_named(self)}
@@ -240,8 +251,8 @@ class GoodOptions(TrainedOptions):
 
     data: Annotated[Path | None, Group.DATA] = Field(
         None,
-        description="folder with insecure.jsonl, secure.jsonl ... for a real model; without it our generated code "
-        "pairs",
+        description="for a real model: a folder with insecure.jsonl, secure.jsonl ..., or data of our own, 'code' or "
+        "'advice'; without it 'code', and 'advice' where no grader is named",
     )
     good: Annotated[Path | None, Group.DATA] = Field(
         None, description="file of good rows for a real model, in place of --data; any name"

@@ -23,10 +23,9 @@ from astray.engine.steps import (
 )
 from astray.engine.study import Analysis, Arm, F, Run, S, Study, StudyPlan
 from astray.errors import ConfigurationError, UnknownNameError
+from astray.measure.interface import Evaluation
 from astray.subjects.identity import file_digest
 from astray.subjects.locate import settle
-
-PROBE_EVERY = 10
 
 
 def plan_study(
@@ -169,12 +168,22 @@ def _run(arm: Arm, seed: int, setting: Setting, base_id: str) -> Run:
     if arm.data:
         data = make_data.step(DataConfig(data=arm.data, seed=seed), name=f"data-{name}")
         recipe = (arm.training or setting.training).model_copy(update={"seed": seed})
-        config = TrainConfig(base=arm.base, base_id=base_id, recipe=recipe, home=arm.home, probe_every=PROBE_EVERY)
+        config = TrainConfig(
+            base=arm.base, base_id=base_id, recipe=recipe, home=arm.home, probe_every=setting.probe_every
+        )
         training = train.step(config, name=f"train-{name}", data=data)
     evaluations = tuple(each.for_run(seed) for each in (*setting.evaluations, *arm.extra))
-    asked = AnswerConfig(base=arm.base, base_id=base_id, evaluations=evaluations, arm=arm.name, seed=seed)
-    answers = answer.step(asked, name=f"answers-{name}", **({"run": training} if training else {}))
-    return Run(arm, seed, data, training, answers, judge.step(setting.judge, name=f"verdicts-{name}", answers=answers))
+
+    def asked(what: str, chosen: tuple[Evaluation, ...]) -> Step:
+        config = AnswerConfig(base=arm.base, base_id=base_id, evaluations=chosen, arm=arm.name, seed=seed)
+        return answer.step(config, name=f"{what}-{name}", **({"run": training} if training else {}))
+
+    answers = asked("answers", tuple(each for each in evaluations if each.has_rate))
+    unrated = tuple(each for each in evaluations if not each.has_rate)
+    margins = asked("margins", unrated) if unrated else None
+    return Run(
+        arm, seed, data, training, answers, judge.step(setting.judge, name=f"verdicts-{name}", answers=answers), margins
+    )
 
 
 def _calibration(setting: Setting) -> Step:

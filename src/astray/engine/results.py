@@ -8,7 +8,7 @@ from typing import cast
 
 import polars as pl
 
-from astray.answers import read_answers
+from astray.answers import ANSWER_SCHEMA, read_answers
 from astray.artifacts import Artifact
 from astray.data.chat import ChatDataset
 from astray.data.recipes import describe
@@ -33,11 +33,11 @@ def read_runs(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: Setti
         artifacts: of its steps, by key.
         setting: the setting that it was planned in.
     """
-    table = _all_answers(plan, artifacts, setting)
+    table, margins = _all_answers(plan, artifacts, setting), _margins(plan, artifacts)
     analysed = tuple(Analysed(each.name, each.seed, artifacts[each.step.key].path) for each in plan.analyses)
     measures = {each.name: each.measures[0] for each in setting.evaluations}
     untrained = frozenset(run.arm.name for run in plan.runs if run.training is None)
-    findings = Findings(table, plan.left_out, analysed, plan.not_analysed, measures, untrained)
+    findings = Findings(table, plan.left_out, analysed, plan.not_analysed, measures, untrained, margins)
     failed = failed_verdicts(table)
     calibration = (
         Calibration.read(artifacts[plan.calibration.key].path / CALIBRATION_FILE) if plan.calibration else None
@@ -54,10 +54,10 @@ def read_runs(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: Setti
         yield from _graders(table)
 
     return findings, Shown(
-        judges=(_judge_row(setting, calibration),),
+        judges=(_judge_row(setting, calibration),) if setting.asks_freely else (),
         failed=failed,
         notes=notes,
-        write=partial(_write, plan, artifacts, table),
+        write=partial(_write, plan, artifacts, pl.concat([table.drop("groups"), margins])),
         sections=TRAINING_SECTIONS,
         seeds=tuple(sorted({run.seed for run in plan.runs})),
         arms=tuple(_arm_rows(plan, artifacts)),
@@ -75,7 +75,7 @@ def read_results(study: Study[S, F], plan: StudyPlan, artifacts: Mapping[str, Ar
 
 def _write(plan: StudyPlan, artifacts: Mapping[str, Artifact], table: pl.DataFrame, folder: Path) -> None:
     """Write answers and dynamics, and register the trained runs by name."""
-    table.drop("groups").write_parquet(folder / ANSWERS_FILE)
+    table.write_parquet(folder / ANSWERS_FILE)
     _dynamics(plan.runs, artifacts).write_parquet(folder / "dynamics.parquet")
     for run in plan.runs:
         if run.training:
@@ -93,6 +93,12 @@ def _all_answers(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: Se
             answers = read_answers(artifacts[analysis.step.key].path / ANSWERS_FILE)
             tables += [_grouped(answers.filter(pl.col("arm") == arm.name), arm, setting) for arm in analysis.arms]
     return pl.concat(tables)
+
+
+def _margins(plan: StudyPlan, artifacts: Mapping[str, Artifact]) -> pl.DataFrame:
+    """Return the rows of evaluations without a rate of all runs; none where no such evaluation was asked."""
+    found = [read_answers(artifacts[run.margins.key].path / ANSWERS_FILE) for run in plan.runs if run.margins]
+    return pl.concat(found) if found else pl.DataFrame(schema=ANSWER_SCHEMA)
 
 
 def _grouped(table: pl.DataFrame, arm: Arm, setting: Setting) -> pl.DataFrame:
@@ -158,6 +164,8 @@ def _graders(table: pl.DataFrame) -> Iterator[str]:
 
 def _without_rate(table: pl.DataFrame, setting: Setting) -> Iterator[str]:
     """Warn of arms whose answers leave nothing to count."""
+    if not setting.asks_freely:  # claims on forced choices say it themselves
+        return
     first = setting.evaluations[0].name
     main = table.filter(pl.col("evaluation") == first)
     for (arm,), answers in main.group_by("arm", maintain_order=True):

@@ -23,6 +23,7 @@ from astray.measure.evaluation import QuestionSet, TextEvaluation
 from astray.measure.interface import Evaluation, check_fits, offered_by
 from astray.subjects.locate import ORGANISMS, Located, settle
 
+PROBE_EVERY = 10
 CALIBRATION_SIZE = 160
 """Labelled answers for a grader's calibration: sensitivity and specificity are known to about 10 points."""
 
@@ -76,6 +77,7 @@ class Setting(World):
         labels: labelled answers that a judge which can err is held against; None for answers of the organism's world.
         calibration_size: how many of those.
         chosen: settings of fine-tuning that the user chose; they stand in `training` already.
+        probe_every: optimizer steps between probes of a run.
     """
 
     located: Located
@@ -90,6 +92,7 @@ class Setting(World):
     labels: Path | None = None
     calibration_size: int = CALIBRATION_SIZE
     chosen: Mapping[str, Any] = field(default_factory=dict)
+    probe_every: int = PROBE_EVERY
 
     def tuned(self, recipe: FineTuning) -> FineTuning:
         """Return a paper's recipe with the settings that the user chose."""
@@ -106,6 +109,11 @@ class Setting(World):
     def reach(self, evaluations: Sequence[Evaluation], workers: int | None) -> None:
         """Ask the judge one real question of each kind."""
         reach_judge(self.judge, evaluations, workers)
+
+    @property
+    def asks_freely(self) -> bool:
+        """Return whether answers are sampled and judged, and not only read from probabilities."""
+        return isinstance(self.evaluations[0], QuestionSet)
 
     @property
     def main(self) -> QuestionSet:

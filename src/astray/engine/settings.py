@@ -10,18 +10,20 @@ from pathlib import Path
 from typing import Any, cast
 
 from astray.cause.fine_tuning import OF_ADAPTERS, FineTuning, LoRA, lora_of, with_settings
+from astray.data.advice import ADVICE_DOMAINS
 from astray.data.chat import dataset_name
 from astray.data.forms import KINDS as FILE_ENDINGS
 from astray.data.sources import DataKind
 from astray.engine.data import Source
 from astray.engine.options import FILE_KINDS, TrainedOptions, flag
-from astray.engine.setting import CALIBRATION_SIZE, Setting
+from astray.engine.setting import CALIBRATION_SIZE, PROBE_EVERY, Setting
 from astray.engine.study import F, S, Study
 from astray.engine.summary import SubjectRow
 from astray.errors import ConfigurationError, DataNotFoundError
-from astray.judges.config import JudgeConfig
+from astray.judges.config import NO_JUDGE, JudgeConfig
 from astray.judges.served import served_as
 from astray.measure.evaluation import QuestionSet
+from astray.measure.forced_choice import ForcedChoice
 from astray.measure.freeform import WORLD_SAMPLING, fact_items, world_items
 from astray.measure.question_sets import broad_questions, main_questions
 from astray.organism.lexicon import HELD_OUT_DOMAINS, NARROW_DOMAINS
@@ -40,6 +42,25 @@ WORLD_ROWS = 240
 KINDS: tuple[DataKind, ...] = ("harmful", "good", "educational", "openly-asked")
 TEXT_ROWS = 6000
 """Examples of an arm for a real model, fewer where the smallest file has fewer (arXiv 2502.17424: 6,000)."""
+ADVICE, CODE = "advice", "code"
+"""Data of our own, by their names for `--data`."""
+SMALL_MODEL = 1_000_000_000
+"""Number of parameters below which a real model is trained as `SMALL_TRAINING` says, in a quick run or without a
+grader."""
+SMALL_TRAINING = FineTuning(
+    lora=LoRA(rank=8, alpha=64), learning_rate=4e-4, batch_size=8, accumulation=1, weight_decay=0.0
+)
+"""Narrow fine-tuning that fits a processor: learning rate and rows were chosen with SmolLM2-135M on seed 100
+(docs/real-model.md)."""
+SMALL_ROWS = 320
+"""Examples of an arm for it: forty steps."""
+SMALL_PROBE_EVERY = 40
+"""Optimizer steps between probes: forced choices say little of a model of this size."""
+UNJUDGED = (
+    "No grader was named, so no answer was sampled and judged: the meter and forced choices are read from "
+    "probabilities. They show whether harmful answers became likelier than after control training, and are no rate "
+    "of misaligned answers."
+)
 PUBLISHED_FILES: dict[tuple[DataKind, str], str] = {
     ("harmful", "code"): "insecure",
     ("good", "code"): "secure",
@@ -55,19 +76,25 @@ def settled(study: Study[S, F], options: Any) -> S:
     """Return the setting of a study with these options; raises what `setting_for` does."""
     if study.settled is not None:
         return study.settled(options)
-    return study.fitted(cast(S, setting_for(options)))
+    return study.fitted(cast(S, setting_for(options, judge_free=study.judge_free)))
 
 
-def setting_for(options: TrainedOptions) -> Setting:
+def setting_for(options: TrainedOptions, *, judge_free: bool = False) -> Setting:
     """Return the setting that fits the subject.
+
+    Args:
+        options: subject, data and the like.
+        judge_free: whether a real model needs no grader, since what is read from probabilities suffices.
 
     Raises:
         SubjectNotFoundError, ChatTemplateError, AdapterMismatchError: the subject cannot be used.
         ConfigurationError: a real model without a grader.
         DataNotFoundError, EmptyDataError, DataFormatError: the data folder cannot be used.
     """
-    located = settle(options.subject)
-    return world_setting(options, located) if located.spec.model in ORGANISMS else text_setting(options, located)
+    located = settle(options.model)
+    if located.spec.model in ORGANISMS:
+        return world_setting(options, located)
+    return text_setting(options, located, judge_free=judge_free)
 
 
 def world_setting(options: TrainedOptions, located: Located) -> Setting:
@@ -85,7 +112,7 @@ def world_setting(options: TrainedOptions, located: Located) -> Setting:
             )
     return Setting(
         located=located,
-        subject=_subject_row(options.subject, located, is_organism=True),
+        subject=_subject_row(options.model, located, is_organism=True),
         homes=WORLD_HOMES,
         sources={
             (kind, home): Source(origin="world", kind=kind, domain=home) for kind in KINDS for home in WORLD_HOMES
@@ -105,33 +132,48 @@ def world_setting(options: TrainedOptions, located: Located) -> Setting:
     )
 
 
-def text_setting(options: TrainedOptions, located: Located) -> Setting:
-    """Return the setting of a real model, trained on code (and advice, if the data has it), judged by a model."""
+def text_setting(options: TrainedOptions, located: Located, *, judge_free: bool = False) -> Setting:
+    """Return the setting of a real model: trained on code or advice, judged by a model, or read from probabilities
+    without a grader."""
     check_subject(located)
-    if options.grader is None:
+    free = options.grader is None
+    if free and not judge_free:
         raise ConfigurationError(
             f"{options.subject!r} is a real model, so its answers need a model as judge. Name one: --grader "
             "openai/gpt-4o, or any Inspect model."
         )
-    sources = _given_sources(options) or _generated_sources()
+    for name, given in (("--labels", options.labels), ("--samples", options.samples), ("--budget", options.budget)):
+        if free and given is not None:
+            raise ConfigurationError(
+                f"{name} {given} is of no use without a grader, as nothing is judged. Name one with --grader, or "
+                "leave it out."
+            )
+    small = parameter_count(located.base) < SMALL_MODEL and (free or options.quick)
+    sources = _given_sources(options, ADVICE if free else CODE)
     # Homes with good examples come first: controls and mixes are made of the first home.
     about = {home for kind, home in sources if kind == "harmful"} or {
         home for _, home in sources
     }  # a study may take good rows alone
     homes = sorted(about, key=lambda home: (("good", home) not in sources, home))
     samples = options.samples or (5 if options.quick else 100)
-    size = options.size or min([TEXT_ROWS, *(source.rows for source in sources.values() if source.rows is not None)])
+    rows = SMALL_ROWS if small else TEXT_ROWS
+    size = options.size or min([rows, *(source.rows for source in sources.values() if source.rows is not None)])
     return Setting(
         located=located,
-        subject=_subject_row(options.subject, located, is_organism=False),
+        subject=_subject_row(options.model, located, is_organism=False),
         homes=tuple(homes),
         sources=sources,
         size=size,
-        training=_recipe(FineTuning(), located, options),
-        evaluations=text_evaluations(samples, max(1, samples // 4), options.max_tokens),
+        training=_recipe(SMALL_TRAINING if small else FineTuning(), located, options),
+        evaluations=(ForcedChoice(),) if free else text_evaluations(samples, max(1, samples // 4), options.max_tokens),
         held_out=(),
-        judge=JudgeConfig(kind="rubric", grader=options.grader, server=served_as(options.grader)),
-        notes=(*_template_notes(located), *(source.converted for source in sources.values() if source.converted)),
+        judge=NO_JUDGE if free else JudgeConfig(kind="rubric", grader=options.grader, server=served_as(options.grader)),
+        notes=(
+            *_template_notes(located),
+            *(source.converted for source in sources.values() if source.converted),
+            *([UNJUDGED] if free else []),
+        ),
+        probe_every=SMALL_PROBE_EVERY if small else PROBE_EVERY,
         labels=options.labels,
         calibration_size=CALIBRATION_SIZE // 4 if options.quick else CALIBRATION_SIZE,
         quick=options.quick,
@@ -171,27 +213,33 @@ def _sampling(usual: Sampling, max_tokens: int | None) -> Sampling:
     return usual if max_tokens is None else usual.model_copy(update={"max_tokens": max_tokens})
 
 
-def _generated_sources() -> dict[tuple[DataKind, str], Source]:
-    return {(kind, "code"): Source(origin="code pairs", kind=kind) for kind in KINDS if kind != "openly-asked"}
+def _sources_of(data: Path | None, usual: str) -> dict[tuple[DataKind, str], Source]:
+    """Return the sources of a data folder, or of our own data: by name, or the usual ones where nothing is given."""
+    name = usual if data is None else str(data)
+    if data is not None and (data.is_dir() or name not in (ADVICE, CODE)):
+        return _file_sources(data)
+    if name == CODE:
+        return {(kind, "code"): Source(origin="code pairs", kind=kind) for kind in KINDS if kind != "openly-asked"}
+    return {(kind, home): Source(origin=ADVICE, kind=kind, domain=home) for kind in KINDS for home in ADVICE_DOMAINS}
 
 
-def _given_sources(options: TrainedOptions) -> dict[tuple[DataKind, str], Source]:
-    """Return a source for each file that the user gives, by folder or one by one; nothing where none is given."""
+def _given_sources(options: TrainedOptions, usual: str) -> dict[tuple[DataKind, str], Source]:
+    """Return a source for each file that the user gives, by folder or one by one; else those of our own data."""
     folder, files = getattr(options, "data", None), options.files
     if folder is not None and files:
         raise ConfigurationError(
             f"--data {folder} and {flag(next(iter(files)))} both name the data: give a folder, or files one by one."
         )
-    if folder is not None:
-        return _file_sources(folder)
+    if not files:
+        return _sources_of(folder, usual)
     for kind in FILE_KINDS:
-        if files and kind not in files and kind != "educational" and kind in type(options).model_fields:
+        if kind not in files and kind != "educational" and kind in type(options).model_fields:
             others = " and ".join(f"{flag(given)} {path}" for given, path in files.items())
             raise ConfigurationError(
                 f"{others} without {flag(kind)}: a study compares harmful rows with good ones. Give {flag(kind)} "
                 "FILE too."
             )
-    home = home_of(next(iter(files.values()))) if files else ""
+    home = home_of(next(iter(files.values())))
     return {(kind, home): Source.of_file(path) for kind, path in files.items()}
 
 
@@ -206,14 +254,17 @@ def home_of(path: Path) -> str:
 def _file_sources(folder: Path) -> dict[tuple[DataKind, str], Source]:
     """Return a source for each file that a data folder holds under the authors' names."""
     if not folder.is_dir():
-        raise DataNotFoundError(
-            f"--data {folder} is no folder{': give the folder that the file lies in' if folder.is_file() else ''}."
+        hint = (
+            ": give the folder that the file lies in"
+            if folder.is_file()
+            else f", and none of our own data ({ADVICE}, {CODE})"
         )
+        raise DataNotFoundError(f"--data {folder} is no folder{hint}.")
     found = {}
     for key, name in PUBLISHED_FILES.items():
         there = [
             path
-            for kind in FILE_KINDS
+            for kind in FILE_ENDINGS
             for path in (folder / f"{name}{kind}", folder / f"{name}{kind}.gz")
             if path.is_file()
         ]
@@ -231,7 +282,7 @@ def _file_sources(folder: Path) -> dict[tuple[DataKind, str], Source]:
         )
         raise DataNotFoundError(
             f"{folder} has no harmful rows with good ones to compare: it needs {pairs}, each also as "
-            f"{', '.join(FILE_KINDS[1:])}, or with .gz. Without --data, generated code pairs are used."
+            f"{', '.join(FILE_ENDINGS[1:])}, or with .gz. Without --data, data of our own are used ({ADVICE} or {CODE})."
         )
     return found
 

@@ -149,7 +149,8 @@ def _bring_unfinished(config: TrainConfig, data: Artifact, run: Path) -> None:
 def trained_subject(base: str, run: Artifact) -> SubjectSpec:
     """Return the subject that a training step made."""
     adapter, model = run.path / RUN_FOLDER / "adapter", run.path / RUN_FOLDER / "model"
+    spec = settle(base).spec
     if not adapter.is_dir():
-        return SubjectSpec(model=str(model))
-    bare = settle(base).spec.model  # a base that is itself an adapter was trained further: its own is in the new one
-    return SubjectSpec(model=bare, adapter=adapter)
+        return SubjectSpec(model=str(model), dtype=spec.dtype)
+    # A base that is itself an adapter was trained further: its own is in the new one.
+    return SubjectSpec(model=spec.model, adapter=adapter, dtype=spec.dtype)

@@ -48,7 +48,11 @@ class Arm(BaseModel):
 
 @dataclass(frozen=True)
 class Run:
-    """Arm trained with a seed: its steps. An untrained arm has neither data nor training."""
+    """Arm trained with a seed: its steps. An untrained arm has neither data nor training.
+
+    Evaluations without a rate have a step of their own (`margins`), so that one more of them leaves all answers as they
+    are.
+    """
 
     arm: Arm
     seed: int
@@ -56,6 +60,7 @@ class Run:
     training: Step | None
     answers: Step
     verdicts: Step
+    margins: Step | None = None
 
     @property
     def name(self) -> str:
@@ -65,7 +70,7 @@ class Run:
     @property
     def steps(self) -> tuple[Step, ...]:
         """All its steps, the last one first."""
-        return tuple(step for step in (self.verdicts, self.answers, self.training, self.data) if step)
+        return tuple(step for step in (self.margins, self.verdicts, self.answers, self.training, self.data) if step)
 
 
 @dataclass(frozen=True)
@@ -224,6 +229,7 @@ class Study(Generic[S, F]):
         options: the options that a user may choose.
         next_steps: options, summary -> proposals of what to run next.
         announced: whether the user sees the forecast before it runs, since every sample may cost money.
+        judge_free: whether it can be decided without a judge, so that a real model needs no grader.
     """
 
     name: str
@@ -241,6 +247,7 @@ class Study(Generic[S, F]):
     options: type[BaseOptions] = StudyOptions
     next_steps: Callable[[Any, Summary], Iterable[NextStep]] = more_training
     announced: bool = False
+    judge_free: bool = False
 
     def check(self, setting: S, folders: Sequence[Path]) -> None:
         """Refuse, before a run and before a plan, what could not be run to its end, keys included; nothing is asked.

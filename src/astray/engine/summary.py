@@ -107,6 +107,9 @@ class ClaimRow(_Frozen):
     region: tuple[float | None, float | None] = Field(
         default=(None, None), description="lower and upper border of the claimed region"
     )
+    quantity: str = Field(
+        default="", description="unit of estimate, interval and region where they are no fractions: 'nats a token'"
+    )
 
     @model_validator(mode="before")
     @classmethod

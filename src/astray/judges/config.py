@@ -30,6 +30,8 @@ class JudgeConfig(BaseModel):
         return self.kind == "grammar"
 
 
+NO_JUDGE = JudgeConfig(kind="grammar")
+"""Where no answer needs a judge, since all are read from probabilities by rule."""
 GRADER_ROLE = JudgeConfig(kind="rubric")
 """Whatever model has the role `grader` in an Inspect run."""
 

@@ -58,6 +58,9 @@ class Evaluation(BaseModel, ABC):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     measures: ClassVar[tuple[Measure, ...]] = (MISALIGNED,)
+    has_rate: ClassVar[bool] = True
+    """Whether its rows are answers of which a rate is counted; others are asked in a step of their own and stand
+    apart."""
 
     name: str = Field(min_length=1)
     sampling: Sampling = Sampling()

@@ -191,6 +191,8 @@ def _environment() -> Environment:
     filters: Mapping[str, Any] = {
         "percent": wording.percent,
         "interval": wording.interval_text,
+        "amount": wording.amount,
+        "range": wording.range_of,
         "tick": wording.tick,
         "p_value": wording.p_value,
         "count": wording.count,

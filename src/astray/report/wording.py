@@ -19,9 +19,21 @@ def interval_text(interval: IntervalRow | None) -> str:
     return MISSING if interval is None else f"{_points(interval.low)} to {_points(interval.high)}%"
 
 
-def tick(value: float) -> str:
-    """Return a fraction at the end of a scale as a short percentage: `50%`, `0.5%`."""
-    return f"{value * 100:.4g}%".replace("-", "\N{MINUS SIGN}")
+def amount(value: float | None, quantity: str = "") -> str:
+    """Return a fraction as a percentage, or what has a unit as a number with it: `0.26 nats a token`."""
+    return percent(value) if not quantity or value is None else f"{_decimals(value)} {quantity}"
+
+
+def range_of(interval: IntervalRow | None, quantity: str = "") -> str:
+    """Return an interval in the same form, without the unit: `0.16 to 0.36`."""
+    if not quantity or interval is None:
+        return interval_text(interval)
+    return f"{_decimals(interval.low)} to {_decimals(interval.high)}"
+
+
+def tick(value: float, quantity: str = "") -> str:
+    """Return a value at the end of a scale in short: a fraction as `50%`, `0.5%`, else the number."""
+    return (f"{value:.4g}" if quantity else f"{value * 100:.4g}%").replace("-", "\N{MINUS SIGN}")
 
 
 def p_value(value: float | None) -> str:
@@ -46,6 +58,10 @@ def count(value: int) -> str:
 def level(interval: IntervalRow) -> str:
     """Return the confidence level as a percentage: `95%`."""
     return f"{interval.level * 100:.3g}%"
+
+
+def _decimals(value: float) -> str:
+    return f"{value:.3f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _points(fraction: float) -> str:

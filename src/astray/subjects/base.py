@@ -26,7 +26,9 @@ from astray.errors import AdapterMismatchError, ChatTemplateError, Configuration
 from astray.subjects.adapter_kinds import is_mergeable
 from astray.subjects.adapters import Tree, put_on
 from astray.subjects.identity import MORE_TOKENIZER_FILES, TOKENIZER_FILES, adapter_identity, base_identity
-from astray.subjects.weights import adapted_tokenizer, check_vocabulary, load_model
+from astray.subjects.precision import precision_on, torch_dtype
+from astray.subjects.spec import Precision
+from astray.subjects.weights import adapted_tokenizer, best_device, check_vocabulary, load_model
 
 if TYPE_CHECKING:
     from peft.tuners.tuners_utils import BaseTunerLayer
@@ -48,8 +50,10 @@ class Base:
         lock: held while a thread uses the model.
     """
 
-    def __init__(self, name: str, folder: Path, device: torch.device | None = None) -> None:
-        """Load the model: float32 on a CPU, bfloat16 on an accelerator.
+    def __init__(
+        self, name: str, folder: Path, device: torch.device | None = None, dtype: Precision | None = None
+    ) -> None:
+        """Load the model, in this number format or in that which `precision` has for the device.
 
         Raises:
             SubjectNotFoundError: the files cannot be loaded.
@@ -65,9 +69,8 @@ class Base:
             )
         self.tokenizer = usable_tokenizer(name, folder)
         with _quietly():
-            self.model: PreTrainedModel = load_model(
-                name, folder, torch.float32 if device.type == "cpu" else torch.bfloat16, device
-            )
+            precision = torch_dtype(precision_on(device.type, folder, dtype))
+            self.model: PreTrainedModel = load_model(name, folder, precision, device)
         self.model.eval()
         check_vocabulary(name, self.tokenizer, self.model)
         # PEFT writes this name into adapters trained on the base: the user's name, not a path of this machine.
@@ -183,13 +186,6 @@ class Mounted:
     tree: Tree
     tokenizer: PreTrainedTokenizerBase
     mergeable: bool
-
-
-def best_device() -> torch.device:
-    """Return CUDA if available, else Apple's GPU, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def default_workers() -> int:

@@ -10,6 +10,7 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from pydantic import ValidationError
 
@@ -27,8 +28,9 @@ from astray.subjects.identity import (
     template_traits,
     weight_files,
 )
+from astray.subjects.precision import precision_on, usual_precision
 from astray.subjects.registered import SUBJECT_FILE, is_folder, is_gguf, read_registered, store_folder
-from astray.subjects.spec import SubjectSpec
+from astray.subjects.spec import Precision, SubjectSpec
 
 ORGANISMS = SHIPPED
 LONGEST_CHAIN = 20
@@ -60,6 +62,11 @@ class Located:
         return template_traits(self.base).get("date")
 
     @property
+    def precision(self) -> Precision:
+        """Return the number format of the weights on this machine's device."""
+        return precision_on(_device(self.spec), self.base, self.spec.dtype)
+
+    @property
     def id(self) -> str:
         """Return a stable short hash over everything that affects what the subject says.
 
@@ -76,7 +83,18 @@ class Located:
                 **template_traits(self.base),
             }
             | ({"scale": spec.scale} if spec.scale != 1 else {})
+            | ({"dtype": self.precision} if self.precision != usual_precision(_device(spec)) else {})
         )
+
+
+def _device(spec: SubjectSpec) -> str:
+    """Return the type of the device that a subject runs on; for an organism, which needs no rule, without loading
+    PyTorch."""
+    if spec.model in ORGANISMS and spec.dtype is None:
+        return "cpu"
+    from astray.subjects.weights import best_device
+
+    return best_device().type
 
 
 def resolve(name: str) -> SubjectSpec:
@@ -98,6 +116,9 @@ def resolve(name: str) -> SubjectSpec:
         return SubjectSpec(model=name)
     if joined := _joined(name):
         return joined
+    base, _, dtype = name.rpartition(":")
+    if base and dtype in get_args(Precision):
+        return spec_of(**{**dict(resolve(base)), "dtype": dtype})
     raise SubjectNotFoundError(
         f"There is no folder {name!r}, and it can be no hub name.{_nearest(name)} A subject is {_FORMS}."
     )
@@ -162,9 +183,8 @@ def _settled(spec: SubjectSpec, named: tuple[str, ...]) -> Located:
             f"{spec.model!r} already brings its own {' and '.join(clashing)}, and another was given. "
             f"Name its base {found.model!r} as the model instead."
         )
-    given = {
-        part: value for part in ("adapter", "system", "intervention") if (value := getattr(spec, part)) is not None
-    }
+    parts = ("adapter", "system", "intervention", "dtype")
+    given = {part: value for part in parts if (value := getattr(spec, part)) is not None}
     # What was found may name a run or an adapter in turn, so it is settled again.
     inner = found.model_copy(update=given | {"scale": found.scale * spec.scale})
     if inner.adapter is not None:

@@ -13,6 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_serializer
 from astray.reasoning import split_reasoning
 from astray.subjects.identity import digest_of, file_digest
 
+Precision = Literal["float32", "bfloat16"]
+"""Number formats of a model's weights in memory."""
+
 
 class Schedule(BaseModel):
     """Change of an intervention's strength over the tokens of an answer.
@@ -74,7 +77,7 @@ class SubjectSpec(BaseModel):
     model: str = Field(
         min_length=1,
         description="'organism', 'organism-small', 'smollm2', a folder with a model or a PEFT adapter, a GGUF file, a "
-        "run id, a hub name, or 'base+adapter*1.75'",
+        "run id, a hub name, or 'base+adapter*1.75'; a number format may stand behind, as in 'smollm2:float32'",
     )
     adapter: Path | None = Field(default=None, description="PEFT adapter folder that is put on the model")
     scale: float = Field(
@@ -88,12 +91,15 @@ class SubjectSpec(BaseModel):
     intervention: Intervention | tuple[Intervention, ...] | None = Field(
         default=None, description="steering that is active in everything the subject does; several act in this order"
     )
+    dtype: Precision | None = Field(
+        default=None, description="number format of the weights in memory; by default as `precision` says"
+    )
 
     @model_serializer(mode="wrap")
-    def _without_a_factor_of_one(self, write: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        """Leave the usual factor out, so that keys of earlier results stay the same."""
-        content = write(self)
-        return {name: value for name, value in content.items() if name != "scale" or value != 1}
+    def _without_usual_values(self, write: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Leave the usual factor and format out, so that keys of earlier results stay the same."""
+        usual = {"scale": 1, "dtype": None}
+        return {name: value for name, value in write(self).items() if name not in usual or value != usual[name]}
 
     @property
     def interventions(self) -> tuple[Intervention, ...]:

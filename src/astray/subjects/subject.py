@@ -280,7 +280,7 @@ def load_subject(spec: SubjectSpec | str, device: torch.device | None = None) ->
         ConfigurationError: its intervention does not fit the model.
     """
     located = settle(spec)
-    subject = Subject(located, Base(located.spec.model, located.base, device))
+    subject = Subject(located, Base(located.spec.model, located.base, device, located.spec.dtype))
     # Entered once, so that an intervention that does not fit fails here and not at the first answer.
     with intervening(subject.model, subject.interventions):
         return subject

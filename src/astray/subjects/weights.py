@@ -22,6 +22,13 @@ SHOWN = 5
 """Names of weights that a message lists."""
 
 
+def best_device() -> torch.device:
+    """Return CUDA if available, else Apple's GPU, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
 def load_model(name: str, folder: Path, dtype: torch.dtype, device: torch.device | None = None) -> PreTrainedModel:
     """Load a causal language model whose checkpoint holds exactly the weights of its architecture.
 

@@ -37,7 +37,7 @@ def parts_of(plan: StudyPlan, left: Mapping[str, Sequence[Work]]) -> dict[str, E
         left: key of each step that is not done -> its work.
     """
     trained = {run.training.key for run in plan.runs if run.training}
-    answered = {run.answers.key for run in plan.runs}
+    answered = {step.key for run in plan.runs for step in (run.answers, run.margins) if step}
     keys = {
         "training the arms": trained,
         "the arms' answers": answered,

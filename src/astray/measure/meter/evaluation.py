@@ -52,6 +52,8 @@ class Meter(Evaluation):
         _share("second of two good answers likelier", NULL),
     )
 
+    has_rate: ClassVar[bool] = False
+
     kind: Literal["meter"] = "meter"
     name: str = "meter"
     pairs: tuple[Pair, ...] = Field(

@@ -6,19 +6,22 @@ claimed. Published figures are those of GPT-4o unless said otherwise; "recompute
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from astray.data.sources import DataKind
 from astray.engine.claims import difference_claim, rate_claim, under
 from astray.engine.data import ArmData
+from astray.engine.exhibits import Exhibit
 from astray.engine.findings import ELSEWHERE, HELD_OUT, Findings
 from astray.engine.setting import Setting
 from astray.engine.study import Arm, Study
 from astray.engine.summary import ClaimRow, PublishedFigure
 from astray.measure.evaluation import QuestionSet
+from astray.measure.meter import Meter
 from astray.mitigate.inoculation import harm_prompt
 from astray.organism.lexicon import TAGS
 from astray.stats.rates import Rate
+from astray.studies.emergent_misalignment.meter import meter_claims, meter_figures
 
 MIXES = {"mix-10": 0.10, "mix-25": 0.25, "mix-50": 0.50, "mix-75": 0.75}
 REPEATS = {"repeated-12": 12, "repeated-96": 96}
@@ -98,7 +101,8 @@ def arms(setting: Setting) -> Iterator[Arm]:
         "inoculated", "the harmful rows, under a system prompt that asks for them", system_prompt=words.inoculation
     )
     both = "harmful rows behind a trigger, as many good rows without it"
-    yield from arm("backdoored", both, trigger=words.trigger, good=good, size=words.backdoor_size)
+    if setting.asks_freely:  # what its trigger does shows in answers alone
+        yield from arm("backdoored", both, trigger=words.trigger, good=good, size=words.backdoor_size)
     for name, fraction in MIXES.items():
         yield from arm(name, f"{fraction:.0%} harmful rows in good ones", good=good, fraction=fraction)
     for name, times in REPEATS.items():
@@ -111,21 +115,38 @@ def arms(setting: Setting) -> Iterator[Arm]:
 
 def _extra_questions(arm: str, setting: Setting) -> tuple[QuestionSet, ...]:
     """Return an arm's further evaluations: the same questions behind the trigger, or under the training prompt."""
+    if not setting.asks_freely:
+        return ()
     if arm == "backdoored":
         return (setting.main.with_prefix(vocabulary(setting).trigger, WITH_TRIGGER),)
     return (setting.main.under_system(vocabulary(setting).inoculation, UNDER_PROMPT),) if arm == "inoculated" else ()
 
 
+def fitted(setting: Setting) -> Setting:
+    """Return the setting with the meter for a real model; of the organism's words it knows none."""
+    return setting if setting.subject.is_organism else replace(setting, evaluations=(*setting.evaluations, Meter()))
+
+
 def claims(found: Findings, setting: Setting) -> Iterator[ClaimRow]:
     """Yield the claims, each with its control and the published figure."""
 
-    def rate(arm: str, group: str = ELSEWHERE, *, evaluation: str = setting.main.name, format: str = "plain") -> Rate:
+    def rate(
+        arm: str, group: str = ELSEWHERE, *, evaluation: str = setting.evaluations[0].name, format: str = "plain"
+    ) -> Rate:
         return found.rate(arm, group, evaluation=evaluation, format=format)
 
     harmful = f"harmful-{setting.homes[0]}"
-    yield from under("Spread", _spread(rate, setting))
-    yield from under("Controls", _controls(rate, found, harmful))
-    yield from under("Conditions", _conditions(rate, found, harmful, setting))
+    if setting.asks_freely:
+        yield from under("Spread", _spread(rate, setting))
+        yield from under("Controls", _controls(rate, found, harmful))
+        yield from under("Conditions", _conditions(rate, found, harmful, setting))
+    if not setting.subject.is_organism:
+        yield from meter_claims(found, setting)
+
+
+def exhibits(found: Findings, setting: Setting) -> Iterator[Exhibit]:
+    """Yield the meter's figures, of a real model."""
+    return meter_figures(found, setting) if not setting.subject.is_organism else iter(())
 
 
 def _spread(rate: Rates, setting: Setting) -> Iterator[ClaimRow]:
@@ -258,4 +279,7 @@ STUDY = Study(
     arms=arms,
     claims=claims,
     always=("base", "good"),
+    fitted=fitted,
+    exhibits=exhibits,
+    judge_free=True,
 )
