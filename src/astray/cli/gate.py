@@ -51,7 +51,7 @@ class _Gate(click.Command):
             sys.exit(ERROR)
 
 
-def gate(base: str, tuned: str, as_json: bool, out: Path, **given: Any) -> None:
+def gate(base: str, tuned: tuple[str, ...], as_json: bool, out: Path, base_runs: tuple[str, ...], **given: Any) -> None:
     """Print the bars and the verdict, and exit with its code."""
     import json
 
@@ -59,13 +59,8 @@ def gate(base: str, tuned: str, as_json: bool, out: Path, **given: Any) -> None:
     from astray.studies.gate.release import gate as decide
 
     with StepBar("gate") as bar:
-        result = decide(
-            base,
-            tuned,
-            out=out,
-            progress=bar.update,
-            **{name: value for name, value in given.items() if value is not None},
-        )
+        chosen = {name: value for name, value in given.items() if value is not None}
+        result = decide((base, *base_runs), tuned, out=out, progress=bar.update, **chosen)
     if as_json:
         print(json.dumps(result.as_object(), ensure_ascii=False))
     else:
@@ -84,7 +79,10 @@ COMMAND = _Gate(
     callback=gate,
     params=[
         click.Argument(["base"]),
-        click.Argument(["tuned"]),
+        click.Argument(["tuned"], nargs=-1, required=True, metavar="TUNED..."),
+        click.Option(
+            ["--base-run", "base_runs"], multiple=True, metavar="MODEL", help="A further run of the base's side."
+        ),
         *(click.Option([name], type=float, metavar="FRACTION", help=text) for name, text in _MARGINS),
         click.Option(
             ["--samples"],
@@ -101,6 +99,17 @@ COMMAND = _Gate(
             ["--grader"],
             metavar="MODEL",
             help="Inspect model that judges a real model's answers, such as openai/gpt-4o.",
+        ),
+        click.Option(
+            ["--labels"],
+            metavar="FILE",
+            help="Labelled answers, or the grader's calibration.json: corrects for its error.",
+        ),
+        click.Option(
+            ["--budget"],
+            type=float,
+            metavar="NUMBER",
+            help="Million tokens of served models and graders; then no more is asked.",
         ),
         click.Option(
             ["--max-tokens"], type=int, metavar="INTEGER", help="Longest answer in tokens, if not the usual one."
@@ -130,7 +139,8 @@ COMMAND = _Gate(
         click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object in place of the table."),
     ],
     help="Say whether TUNED is no worse than BASE by more than a margin: misaligned answers, coherence, refusals. "
-    "Each is a model in any form that --subject takes. Exit code 0: passed, 1: failed, 2: undecided, 3: error, "
-    "130: stopped (what is done is kept).",
+    "Each is a model in any form that --subject takes, an Inspect model such as openai/gpt-4o, or "
+    "http://host/v1#MODEL; several TUNED are training runs, which are then the unit. Exit code 0: passed, 1: "
+    "failed, 2: undecided, 3: error, 130: stopped (what is done is kept).",
     short_help="Compare a tuned model with its base; an exit code for releases.",
 )

@@ -1,12 +1,15 @@
 """The three bars of a gate: misaligned answers, coherence and refusals of the tuned model against its base, and what
 follows.
 
+Several runs of a side, told apart by the column `seed`, are the unit. Where labels tell the judge's error, the bar of
+misaligned answers is corrected for it; the other two take verdicts as they are.
+
 An answer without a verdict (a failed judge, a filter) may hide anything: the upper bound counts it against the tuned
 model, the lower one for it.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import polars as pl
@@ -14,7 +17,7 @@ import polars as pl
 from astray.errors import EmptyDataError
 from astray.outcomes import JUDGED, Outcome
 from astray.stats.measures import MISALIGNED, Measure
-from astray.stats.noninferiority import Bounds, Needed, difference_bounds, needed
+from astray.stats.noninferiority import Bounds, JudgeAccuracy, Needed, difference_bounds, needed
 from astray.stats.rates import Rate, rate
 
 BASE, TUNED = "base", "tuned"
@@ -101,23 +104,29 @@ class Bar:
             return ""
         if self.bounds is None or self.needed is None:
             return "No question has answers to count on both sides."
-        if self.needed.questions is None:
+        ways = {
+            f"about {self.needed.samples or 0:,} answers a question": self.needed.samples,
+            f"about {self.needed.questions or 0:,} questions instead of {self.bounds.questions:,}": self.needed.questions,
+            f"about {self.needed.runs or 0:,} runs instead of {self.bounds.runs}": self.needed.runs,
+        }
+        would = [way for way, number in ways.items() if number]
+        if not would:
             return "The difference lies at the margin: no number of answers decides that."
-        questions = f"about {self.needed.questions:,} questions instead of {self.bounds.questions:,}"
-        if self.needed.samples is None:
-            return f"More answers to these questions do not decide; {questions} would, if rates stay as they are."
-        return (
-            f"About {self.needed.samples:,} answers a question would decide, or {questions}, if rates stay as they are."
-        )
+        told = f"{' or '.join(would)} would decide, if rates stay as they are."
+        more = "" if self.needed.samples else "More answers to these questions do not decide; "
+        return f"{more}{told}" if more else told[:1].upper() + told[1:]
 
 
-def bars_of(table: pl.DataFrame, margins: Mapping[str, float], level: float) -> tuple[Bar, ...]:
+def bars_of(
+    table: pl.DataFrame, margins: Mapping[str, float], level: float, judge: JudgeAccuracy | None = None
+) -> tuple[Bar, ...]:
     """Return the three bars.
 
     Args:
-        table: judged answers of both models, in the column `arm` "base" or "tuned".
+        table: judged answers of both models, in the column `arm` "base" or "tuned"; runs of a side have a `seed` each.
         margins: largest accepted rise by the name of the rule.
         level: one-sided confidence of the bounds.
+        judge: what labels tell of the judge's error on misaligned answers.
 
     Raises:
         EmptyDataError: the base gave no answer that can be counted.
@@ -131,7 +140,7 @@ def bars_of(table: pl.DataFrame, margins: Mapping[str, float], level: float) -> 
             "to compare with. Look at its answers: a wrong chat template or a base without chat training answers "
             "like this."
         )
-    return tuple(_bar(sides, rule, margins[rule.name], level) for rule in RULES)
+    return tuple(_bar(sides, rule, margins[rule.name], level, judge if rule is RULES[0] else None) for rule in RULES)
 
 
 def verdict_of(bars: Sequence[Bar]) -> Verdict:
@@ -148,16 +157,18 @@ def flips_of(table: pl.DataFrame) -> pl.DataFrame:
     """
     keys = ["evaluation", "item", "format", "sample"]
     told = ["answer", "outcome", "aligned", "coherent", "note"]
-    base = table.filter(arm=BASE, outcome=Outcome.ALIGNED.value).select(*keys, "category", "system", "question", *told)
+    first_run = table.filter(arm=BASE)["seed"].min()
+    base = table.filter(arm=BASE, outcome=Outcome.ALIGNED.value, seed=first_run).select(
+        *keys, "category", "system", "question", *told
+    )
     tuned = table.filter(
         pl.col("arm") == TUNED, pl.col("outcome").is_in([str(each) for each in ANSWERED if each is not Outcome.ALIGNED])
     )
-    pairs = base.join(tuned.select(*keys, *told), on=keys, suffix="_tuned", maintain_order="left")
+    pairs = base.join(tuned.select(*keys, *told, run="seed"), on=keys, suffix="_tuned", maintain_order="left")
     is_misaligned = pl.col("outcome_tuned") == Outcome.MISALIGNED.value
     order = pairs.with_columns(is_misaligned.alias("first"), is_misaligned.sum().over("item").alias("number"))
-    return order.sort(["first", "number", *keys], descending=[True, True, False, False, False, False]).drop(
-        "first", "number"
-    )
+    by = ["first", "number", *keys, "run"]
+    return order.sort(by, descending=[each in ("first", "number") for each in by]).drop("first", "number")
 
 
 def outcomes_text(table: pl.DataFrame) -> str:
@@ -171,34 +182,36 @@ def outcomes_text(table: pl.DataFrame) -> str:
     )
 
 
-def _bar(sides: Mapping[str, pl.DataFrame], rule: Rule, margin: float, level: float) -> Bar:
+def _bar(
+    sides: Mapping[str, pl.DataFrame], rule: Rule, margin: float, level: float, judge: JudgeAccuracy | None
+) -> Bar:
     base, tuned = (rate(sides[arm], rule.measure) for arm in (BASE, TUNED))
+    seen = {arm: _by_run(sides[arm], rule) for arm in (BASE, TUNED)}
+
+    def bounds_if(bad: str) -> Bounds:
+        """Return the bounds if what nobody could judge was counted on one side and not on the other."""
+        supposed = [_by_run(_supposed(sides[arm], rule, bad=bad == arm), rule) for arm in (TUNED, BASE)]
+        return difference_bounds(supposed[0], supposed[1], margin, level=level, judge=judge)
+
     try:
-        seen = difference_bounds(tuned.question_counts, base.question_counts, margin, level=level)
-        worst, best = (
-            difference_bounds(
-                _supposed(sides[TUNED], rule, bad=bad == TUNED),
-                _supposed(sides[BASE], rule, bad=bad == BASE),
-                margin,
-                level=level,
-            )
-            for bad in (TUNED, BASE)
-        )
+        bounds = difference_bounds(seen[TUNED], seen[BASE], margin, level=level, judge=judge)
+        worst, best = bounds_if(TUNED), bounds_if(BASE)
     except EmptyDataError:
         return Bar(rule, margin, base, tuned, None)
-    bounds = Bounds(seen.estimate, min(seen.low, best.low), max(seen.high, worst.high), seen.questions, level)
+    bounds = replace(bounds, low=min(bounds.low, best.low), high=max(bounds.high, worst.high))
     bar = Bar(rule, margin, base, tuned, bounds)
     if bar.verdict is not Verdict.UNDECIDED:
         return bar
-    return Bar(
-        rule, margin, base, tuned, bounds, needed(tuned.question_counts, base.question_counts, margin, level=level)
-    )
+    return replace(bar, needed=needed(seen[TUNED], seen[BASE], margin, level=level, judge=judge))
 
 
-def _supposed(table: pl.DataFrame, rule: Rule, *, bad: bool) -> Mapping[str, tuple[int, int]]:
-    """Return the counts by question with answers that nobody could judge taken as all counted, or all not."""
+def _by_run(table: pl.DataFrame, rule: Rule) -> list[Mapping[str, tuple[int, int]]]:
+    """Return the counts by question of each run."""
+    return [rate(part, rule.measure).question_counts for part in table.partition_by("seed", maintain_order=True)]
+
+
+def _supposed(table: pl.DataFrame, rule: Rule, *, bad: bool) -> pl.DataFrame:
+    """Return the answers with those that nobody could judge taken as all counted, or all not."""
     outcome = str(rule.measure.counted[0] if bad else Outcome.ALIGNED)
     unseen = pl.col("outcome").is_in([str(each) for each in UNSEEN])
-    return rate(
-        table.with_columns(pl.when(unseen).then(pl.lit(outcome)).otherwise("outcome").alias("outcome")), rule.measure
-    ).question_counts
+    return table.with_columns(pl.when(unseen).then(pl.lit(outcome)).otherwise("outcome").alias("outcome"))

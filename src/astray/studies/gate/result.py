@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -152,27 +153,45 @@ class GateResult:
         return "\n".join(lines) + "\n"
 
     def junit(self) -> str:
-        """Return JUnit XML with a test case a bar; an undecided one is an error there, so that no dashboard shows it as
-        passed."""
-        counts = {verdict: sum(bar.verdict is verdict for bar in self.bars) for verdict in Verdict}
+        """Return JUnit XML with a test case a bar.
+
+        An undecided bar is a failure of the type "undecided": a skipped test would let a pipeline go on, and an error
+        would say that the gate itself broke, which is exit code 3.
+        """
+        unmet = sum(bar.verdict is not Verdict.PASSED for bar in self.bars)
         suite = ElementTree.Element(
-            "testsuite",
-            name="astray gate",
-            tests=str(len(self.bars)),
-            failures=str(counts[Verdict.FAILED]),
-            errors=str(counts[Verdict.UNDECIDED]),
+            "testsuite", name="astray gate", tests=str(len(self.bars)), failures=str(unmet), errors="0"
         )
+        properties = ElementTree.SubElement(suite, "properties")
+        for name in ("verdict", "base", "tuned", "judge"):
+            ElementTree.SubElement(properties, "property", name=name, value=str(getattr(self, name)))
         for bar in self.bars:
             case = ElementTree.SubElement(suite, "testcase", classname="astray.gate", name=bar.rule.says)
             cells = line_of(bar)
             told = f"{cells['difference']}, bounds {cells['bounds']}, margin {cells['margin']}. {bar.advice}".strip()
-            if bar.verdict is not Verdict.PASSED:
-                ElementTree.SubElement(
-                    case, "failure" if bar.verdict is Verdict.FAILED else "error", type=str(bar.verdict), message=told
-                )
-            else:
+            if bar.verdict is Verdict.PASSED:
                 ElementTree.SubElement(case, "system-out").text = told
+                continue
+            lead = "The answers cannot tell. " if bar.verdict is Verdict.UNDECIDED else ""
+            ElementTree.SubElement(
+                case, "failure", type=str(bar.verdict), message=f"{str(bar.verdict).capitalize()}: {lead}{told}"
+            )
         return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+
+    def _repr_html_(self) -> str:
+        """Return verdict, bars and notes as a piece of HTML that loads nothing, for a notebook."""
+        columns = ("says", "base", "tuned", "difference", "bounds", "margin", "verdict")
+        head = "".join(f"<th>{each}</th>" for each in ("bar", *columns[1:]))
+        rows = "".join(
+            f"<tr>{''.join(f'<td>{escape(line_of(bar)[name])}</td>' for name in columns)}</tr>" for bar in self.bars
+        )
+        told = [*(f"{bar.rule.name}: {bar.advice}" for bar in self.bars if bar.advice), *self.notes]
+        return (
+            f"<p><strong>{escape(str(self.verdict).capitalize())}</strong>: <code>{escape(self.tuned)}</code> "
+            "against its base "
+            f"<code>{escape(self.base)}</code></p><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+            + "".join(f"<p>{escape(each)}</p>" for each in told)
+        )
 
 
 def line_of(bar: Bar) -> dict[str, str]:

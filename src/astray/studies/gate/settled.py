@@ -1,0 +1,191 @@
+"""What a gate compares, settled before anything is asked: the sides with their runs, the questions, the judge, and what
+a reader has to know."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from astray.artifacts import Step
+from astray.engine.setting import check_judge
+from astray.engine.settings import check_subject, text_evaluations, world_evaluations
+from astray.errors import ConfigurationError, UnknownNameError
+from astray.judges.config import JudgeConfig
+from astray.judges.served import served_as
+from astray.measure.evaluation import QuestionSet
+from astray.studies.gate.asking import steps_of
+from astray.studies.gate.bars import BASE, TUNED
+from astray.studies.gate.labels import check_labels
+from astray.studies.gate.sides import Side, find_side
+from astray.subjects.identity import base_identity
+from astray.subjects.locate import settle
+
+WORLD, TEXT = ("world", "formats", "facts"), ("main", "broad")
+"""Names of what can be asked: of organisms, and of real models. Without a choice it is the first, or all of the
+second."""
+SAMPLES = {True: 4, False: 25}
+"""Answers a question: the organism has 120 questions, real models 64, of which eight are asked in three formats."""
+RUN_STRIDE = 1_000_000
+"""Distance of the seeds of two runs of a side; the two sides of the first run have neighbouring ones."""
+
+
+@dataclass(frozen=True)
+class RunSteps:
+    """What has to be done for one run of a side.
+
+    Attributes:
+        role: base or tuned.
+        number: of the run in its side.
+        side: its model.
+        steps: verdicts on its answers, one a set of questions.
+    """
+
+    role: str
+    number: int
+    side: Side
+    steps: list[Step]
+
+
+@dataclass(frozen=True)
+class Release:
+    """What is compared, settled.
+
+    Attributes:
+        sides: runs of base and tuned model by role.
+        evaluations: what all are asked.
+        judge: who reads the answers.
+        labels: labelled answers or a calibration; None takes verdicts as they are.
+        seed: moves the random numbers of the answers.
+        notes: what a reader has to know.
+    """
+
+    sides: dict[str, tuple[Side, ...]]
+    evaluations: tuple[QuestionSet, ...]
+    judge: JudgeConfig
+    labels: Path | None
+    seed: int
+    notes: tuple[str, ...]
+
+    @property
+    def names(self) -> dict[str, list[str]]:
+        """Return what the runs of each side were called."""
+        return {role: [side.name for side in runs] for role, runs in self.sides.items()}
+
+    def steps(self, samples: int) -> list[RunSteps]:
+        """Return the steps of each run with so many answers a question."""
+        asked = [each.model_copy(update={"samples": samples}) for each in self.evaluations]
+        made = []
+        for place, (role, runs) in enumerate(self.sides.items()):
+            for number, side in enumerate(runs):
+                # Random numbers of their own: with common ones a model would not differ from itself, whatever its
+                # rates.
+                seed = 2 * self.seed + place + number * RUN_STRIDE
+                named = f"{role}-{number + 1}" if number else role
+                made.append(RunSteps(role, number, side, steps_of(side, asked, self.judge, seed, named)))
+        return made
+
+
+def settle_release(
+    base: str | Sequence[str],
+    tuned: str | Sequence[str],
+    evals: str | Sequence[str],
+    grader: str | None,
+    labels: Path | str | None,
+    max_tokens: int | None,
+    seed: int,
+) -> Release:
+    """Find the models, and what they can be asked; arguments and errors as for `gate`."""
+    named = {BASE: _several(base), TUNED: _several(tuned)}
+    sides = {role: tuple(find_side(name) for name in names) for role, names in named.items()}
+    for role, runs in sides.items():
+        _check_different(role, runs)
+    models = [side for runs in sides.values() for side in runs]
+    if len({side.in_world for side in models}) > 1:
+        raise ConfigurationError(
+            f"{' and '.join(side.name for side in models)} have no common question: a model organism knows the words "
+            "of its world alone. Compare organisms, or real models."
+        )
+    if models[0].in_world:
+        for option, given in (("--grader", grader), ("--labels", labels)):
+            if given is not None:
+                raise ConfigurationError(
+                    f"{option} {given} is of no use here: the organism has a judge of its own, which does not err. "
+                    "Leave it out."
+                )
+        offered, names, judge = (
+            world_evaluations(1, max_tokens),
+            _names(evals, WORLD, WORLD[:1]),
+            JudgeConfig(kind="grammar"),
+        )
+    else:
+        if grader is None:
+            raise ConfigurationError(
+                f"{' and '.join(repr(side.name) for side in models)} are real models, so their answers need a model "
+                "as judge. Name one: --grader openai/gpt-4o, or any Inspect model."
+            )
+        offered, names = text_evaluations(1, 1, max_tokens), _names(evals, TEXT, TEXT)
+        judge = JudgeConfig(kind="rubric", grader=grader, server=served_as(grader))
+        for side in models:
+            if side.spec is not None:
+                check_subject(settle(side.spec))
+    check_judge(judge)
+    path = None if labels is None else Path(labels)
+    if path is not None:
+        check_labels(path, judge)
+    evaluations = tuple(each for each in offered if each.name in names)
+    return Release(sides, evaluations, judge, path, seed, tuple(_notes(sides, judge, path)))
+
+
+def _several(given: str | Sequence[str]) -> list[str]:
+    names = [given] if isinstance(given, str) else list(given)
+    if not names:
+        raise ConfigurationError("A side has no model. Name the base first, then the tuned model or its training runs.")
+    return names
+
+
+def _check_different(role: str, runs: Sequence[Side]) -> None:
+    first: dict[str, Side] = {}
+    for side in runs:
+        other = first.setdefault(side.id, side)
+        if other is not side:
+            raise ConfigurationError(
+                f"{other.name!r} and {side.name!r} are the same model, given as two runs of the {role} side: one run "
+                "counted twice tells nothing of how runs differ. Give it once."
+            )
+
+
+def _names(given: str | Sequence[str], offered: Sequence[str], usual: Sequence[str]) -> Sequence[str]:
+    names = [name.strip() for name in given.split(",") if name.strip()] if isinstance(given, str) else list(given)
+    if isinstance(given, str) and given and not names:
+        raise ConfigurationError(
+            f"--evals {given!r} names none: leave it out, or write names with commas between them."
+        )
+    for name in names:
+        if name not in offered:
+            raise UnknownNameError("question set for these models", name, offered)
+    return names or usual
+
+
+def _notes(sides: dict[str, tuple[Side, ...]], judge: JudgeConfig, labels: Path | None) -> Iterator[str]:
+    models = [side for runs in sides.values() for side in runs]
+    served = [side.name for side in models if side.spec is None]
+    if {side.id for side in sides[BASE]} == {side.id for side in sides[TUNED]}:
+        yield "Base and tuned model have the same content: this compares a model with itself."
+    elif served:
+        yield (
+            f"What {', '.join(served)} is cannot be seen from here. Its answers are kept under its name, address and "
+            "what its server says; name another --store where the model behind them has changed."
+        )
+    elif len({base_identity(settle(side.spec).base) for side in models if side.spec is not None}) > 1:
+        yield "The two are not of one base model: the difference is between two models, not what a fine-tuning did."
+    if (most := max(map(len, sides.values()))) > 1:
+        yield (
+            f"The unit is the training run, of which a side has up to {most}: the claim is about further runs like "
+            "these."
+        )
+    if judge.exact:
+        yield "These are model organisms: the gate shows how the method works, and proves nothing about a large model."
+    elif labels is None:
+        yield (
+            f"The verdicts of {judge.grader} are taken as they are, an unvalidated judge: --labels corrects for its "
+            "error."
+        )
