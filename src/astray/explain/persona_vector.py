@@ -177,11 +177,11 @@ def extract_persona_vectors(
         for (_, side, _, _), verdict, answer in zip(asked, verdicts, said, strict=True)
     ]
     # Both answers of a pair stand side by side: 2n for the trait, 2n + 1 against it.
-    kept = [passed[number - number % 2] and passed[number - number % 2 + 1] for number in range(len(passed))]
-    answers = _answers(asked, said, verdicts, kept)
-    if not any(kept):
+    pair_passed = [passed[number - number % 2] and passed[number - number % 2 + 1] for number in range(len(passed))]
+    answers = _answers(asked, said, verdicts, pair_passed)
+    if not any(pair_passed):
         raise EmptyDataError(_why_none(answers))
-    chosen = [number for number, keep in enumerate(kept) if keep]
+    chosen = [number for number, keep in enumerate(pair_passed) if keep]
     return PersonaVectors(
         _difference(subject, [conversations[number] for number in chosen], [said[number] for number in chosen]), answers
     )
@@ -265,7 +265,10 @@ def _difference(
 
 
 def _answers(
-    asked: Sequence[tuple[int, int, str, int]], said: Sequence[str], verdicts: Sequence[Verdict], kept: Sequence[bool]
+    asked: Sequence[tuple[int, int, str, int]],
+    said: Sequence[str],
+    verdicts: Sequence[Verdict],
+    pair_passed: Sequence[bool],
 ) -> pl.DataFrame:
     return pl.DataFrame(
         [
@@ -279,7 +282,9 @@ def _answers(
                 "coherent": verdict.coherent,
                 "kept": keep,
             }
-            for (pair, side, question, sample), answer, verdict, keep in zip(asked, said, verdicts, kept, strict=True)
+            for (pair, side, question, sample), answer, verdict, keep in zip(
+                asked, said, verdicts, pair_passed, strict=True
+            )
         ],
         schema_overrides={"trait": pl.Float64, "coherent": pl.Float64},
     )

@@ -123,10 +123,10 @@ def train_sae(
             dictionary = dictionary.with_threshold(threshold_for(dictionary, sample, recipe.k))
         dictionary.facts, dictionary.model_id = {"recipe": recipe.model_dump()}, model_id
         reloaded = Dictionary.load(dictionary.save(folder))
-    found = _l0(reloaded.encode(sample))
-    if abs(found - expected) > L0_TOLERANCE * expected:
+    measured = _l0(reloaded.encode(sample))
+    if abs(measured - expected) > L0_TOLERANCE * expected:
         raise TrainingDivergedError(
-            f"The trained SAE has an L0 of {expected:.1f}, read back from its file {found:.1f}: its thresholds do "
+            f"The trained SAE has an L0 of {expected:.1f}, read back from its file {measured:.1f}: its thresholds do "
             "not fit. Train it for more steps."
         )
     return reloaded

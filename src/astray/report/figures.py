@@ -52,9 +52,9 @@ def headline_rows(summary: Summary) -> list[RateRow]:
     """Return one rate per arm, evaluation and group: over all formats where that was counted, else of the first."""
     chosen: dict[tuple[str, str, str], RateRow] = {}
     for row in summary.rates:
-        place = (row.arm, row.evaluation, row.group)
-        if place not in chosen or row.format == ALL_FORMATS:
-            chosen[place] = row
+        key = (row.arm, row.evaluation, row.group)
+        if key not in chosen or row.format == ALL_FORMATS:
+            chosen[key] = row
     return list(chosen.values())
 
 
@@ -94,9 +94,9 @@ def rate_figures(summary: Summary) -> Spec:
         ],
         "formats": [datum(row) for row in summary.rates if row.format != ALL_FORMATS] if len(several) > 1 else [],
         "outcomes": [
-            {**datum(row), "outcome": outcome.value, "place": place, "answers": row.outcomes.get(outcome, 0)}
+            {**datum(row), "outcome": outcome.value, "place": index, "answers": row.outcomes.get(outcome, 0)}
             for row in headline
-            for place, outcome in enumerate(Outcome)
+            for index, outcome in enumerate(Outcome)
         ],
     }
     charts = {

@@ -199,8 +199,8 @@ class _Data:
     totals: Float[np.ndarray, " runs"]
 
     def without(self, left_out: Sequence[bool]) -> "_Data":
-        kept = ~np.asarray(left_out)
-        return _Data(self.log_dose[kept], self.misaligned[kept], self.totals[kept])
+        rows = ~np.asarray(left_out)
+        return _Data(self.log_dose[rows], self.misaligned[rows], self.totals[rows])
 
 
 @dataclass(frozen=True)

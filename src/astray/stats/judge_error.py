@@ -211,7 +211,7 @@ def corrected_difference(
     check_counts([sensitivity, specificity])
     (caught, bad), (passed, good) = sensitivity, specificity
     youden = caught / bad + passed / good - 1
-    found = min(1.0, max(-1.0, estimate / youden)) if youden > 0 else None
+    corrected = min(1.0, max(-1.0, estimate / youden)) if youden > 0 else None
     (caught_rate, caught_variance), (passed_rate, passed_variance) = (
         _adjusted(caught, bad, 1.0),
         _adjusted(passed, good, 1.0),
@@ -228,7 +228,7 @@ def corrected_difference(
         )
         for half in (estimate - interval.low, interval.high - estimate)
     ]
-    low, high = (limits[0][0], limits[1][1]) if limits[0] and limits[1] and found is not None else (-1.0, 1.0)
-    if found is not None:
-        low, high = min(low, found), max(high, found)
-    return found, Interval(max(-1.0, low), min(1.0, high), interval.level, f"Fieller limits, on: {interval.method}")
+    low, high = (limits[0][0], limits[1][1]) if limits[0] and limits[1] and corrected is not None else (-1.0, 1.0)
+    if corrected is not None:
+        low, high = min(low, corrected), max(high, corrected)
+    return corrected, Interval(max(-1.0, low), min(1.0, high), interval.level, f"Fieller limits, on: {interval.method}")

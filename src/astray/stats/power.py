@@ -313,8 +313,10 @@ def _question_sd(mean: float, icc: float) -> float:
     from scipy.special import expit
 
     def excess(sd: float) -> float:
-        place = brentq(lambda place: float(expit(place + sd * _NODES) @ _WEIGHTS) - mean, -4 * _FURTHEST, 4 * _FURTHEST)
-        return float((expit(place + sd * _NODES) - mean) ** 2 @ _WEIGHTS - icc * mean * (1 - mean))
+        location = brentq(
+            lambda place: float(expit(place + sd * _NODES) @ _WEIGHTS) - mean, -4 * _FURTHEST, 4 * _FURTHEST
+        )
+        return float((expit(location + sd * _NODES) - mean) ** 2 @ _WEIGHTS - icc * mean * (1 - mean))
 
     return float(brentq(excess, 0.0, _FURTHEST / 2)) if excess(_FURTHEST / 2) > 0 else _FURTHEST / 2
 

@@ -84,8 +84,8 @@ class Profile:
         """Evaluate the profile anywhere: each curve is smooth on the scale of the grid, and without spread it is
         exact."""
         position = np.clip((logits - _LOGITS[0]) / _STEP, 1, len(_LOGITS) - 2.001)
-        place = position.astype(int)
-        f = (position - place)[..., None]
+        cell = position.astype(int)
+        f = (position - cell)[..., None]
         weights = (
             -f * (f - 1) * (f - 2) / 6,
             (f + 1) * (f - 1) * (f - 2) / 2,
@@ -94,7 +94,7 @@ class Profile:
         )
         study = np.arange(len(logits))[:, None]
         with np.errstate(invalid="ignore"):  # -inf of spreads that are left out, times a weight of 0
-            values = sum(weight * self._curves[study, place + shift] for shift, weight in enumerate(weights, start=-1))
+            values = sum(weight * self._curves[study, cell + shift] for shift, weight in enumerate(weights, start=-1))
         spread = np.nanmax(np.where(np.isfinite(values), values, -np.inf), axis=-1)
         return np.maximum(spread, self._k * logits - self._n * np.logaddexp(0, logits))
 
@@ -103,11 +103,11 @@ class Profile:
         centre, reach = _LOGITS[grid.argmax(axis=1)], _STEP
         for _ in range(3):
             points = centre[:, None] + np.linspace(-reach, reach, 2 * _PARTS + 1)
-            found = self._at(points)
-            best = found.argmax(axis=1)
+            values = self._at(points)
+            best = values.argmax(axis=1)
             centre, reach = points[np.arange(len(points)), best], reach / _PARTS
         self._peak = np.clip(centre, _LOGITS[0], _LOGITS[-1])
-        self._highest = np.maximum(found.max(axis=1), grid.max(axis=1))
+        self._highest = np.maximum(values.max(axis=1), grid.max(axis=1))
         self._fall = 2 * (self._highest[:, None] - grid)
 
     def _crossing(self, side: int, allowed: Float[np.ndarray, "studies 1"]) -> Float[np.ndarray, " studies"]:
