@@ -182,13 +182,13 @@ def _file_sources(folder: Path) -> dict[tuple[DataKind, str], Source]:
         raise DataNotFoundError(
             f"--data {folder} is no folder{': give the folder that the file lies in' if folder.is_file() else ''}."
         )
-    found = {}
+    sources = {}
     for key, name in PUBLISHED_FILES.items():
         for path in (folder / f"{name}.jsonl", folder / f"{name}.jsonl.gz"):
             if path.is_file():
-                found[key] = Source.of_file(path)
+                sources[key] = Source.of_file(path)
     homes = {home for _, home in PUBLISHED_FILES}
-    if not any({("harmful", home), ("good", home)} <= found.keys() for home in homes):
+    if not any({("harmful", home), ("good", home)} <= sources.keys() for home in homes):
         pairs = " or ".join(
             f"{PUBLISHED_FILES['harmful', home]}.jsonl with {PUBLISHED_FILES['good', home]}.jsonl"
             for home in sorted(homes)
@@ -197,7 +197,7 @@ def _file_sources(folder: Path) -> dict[tuple[DataKind, str], Source]:
             f"{folder} has no harmful rows with good ones to compare: it needs {pairs}, each also as .jsonl.gz. "
             "Without --data, generated code pairs are used."
         )
-    return found
+    return sources
 
 
 def check_subject(located: Located) -> None:

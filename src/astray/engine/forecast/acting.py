@@ -162,10 +162,10 @@ class AgenticForecast:
             f"monitors read {large(judged)}"
         )
         if self.labelled is not None:
-            told = (
+            calls = (
                 f"{self.labelled.calls:,} more calls of graders, which read about {large(self.labelled.tokens)} tokens"
             )
-            yield f"  labels     {self.labelled.records:,} records: {told}"
+            yield f"  labels     {self.labelled.records:,} records: {calls}"
         yield from self._largest()
         yield f"  cost       {NO_PRICE if self.dollars is None else f'about {dollars(self.dollars)}'}"
 
@@ -216,11 +216,11 @@ class AgenticForecast:
             by_samples[each.samples].append(each.what)
         for samples, names in by_samples.items():
             yield f"  {'; '.join(names)} ({samples:,} samples a side)"
-            yield f"    {told_power(samples)}"
+            yield f"    {power_text(samples)}"
         yield f"  Found: by Fisher's exact test at 5%, with {POWER:.0%} power. A claim asks for 1 to 5 points more."
 
 
-def told_power(samples: int) -> str:
+def power_text(samples: int) -> str:
     """Return in words which differences a comparison with this many samples on each side detects."""
     above = smallest_difference(0.0, samples, up=True)
     parts = [f"harm against a control without any: {'not found' if above is None else f'from {above:.1%}'}"]
@@ -319,14 +319,19 @@ def _work(
         config, there = step.config, _there(step, store)
         assert isinstance(config, PlayConfig)
         left = [number for number in config.numbers if config.grid.sample_id(number) not in there]
-        each = len(subject.grader) + 1 + (part.monitor in READING)
+        judges = len(subject.grader) + 1 + (part.monitor in READING)
         costs.append(
             estimate_cost(
-                config.grid, price=own if graders else None, judge_price=graders, judges=each, probe=True, numbers=left
+                config.grid,
+                price=own if graders else None,
+                judge_price=graders,
+                judges=judges,
+                probe=True,
+                numbers=left,
             )
         )
         names.append(part.name)
-        readings += each * len(left)
+        readings += judges * len(left)
         done, spent = done + len(there), spent + _spent(step, store)
         folders.append(store.begun(step.key, step.begins_with))
     seconds, pace = _time(subject, costs, [folder / LOGS for folder in folders if folder], at_a_time)

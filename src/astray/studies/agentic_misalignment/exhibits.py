@@ -43,35 +43,35 @@ THREATS = {"replacement": "replacement", "restriction": "restriction", "none": "
 Row = tuple[str | float | None, ...]
 
 
-def exhibits(found: AgenticFindings, setting: AgenticSetting) -> Iterator[Exhibit]:
+def exhibits(findings: AgenticFindings, setting: AgenticSetting) -> Iterator[Exhibit]:
     """Everything beside the claims, what matters most first."""
     del setting
-    names = found.table["subject"].unique(maintain_order=True).to_list()
+    names = findings.table["subject"].unique(maintain_order=True).to_list()
     if len(names) <= MANY:
         for number, name in enumerate(names):
-            yield _heat(f"cells-{number}", name, found.table.filter(pl.col("subject") == name))
+            yield _heat(f"cells-{number}", name, findings.table.filter(pl.col("subject") == name))
     else:
-        yield _overview(found.table)
-    yield from _effects(found.table)
-    yield _single_changes(found.table)
-    yield _awareness(found.table)
-    yield _reasoning(found.table)
-    yield _mitigations(found.table)
-    if found.readings:
-        yield _readings(found.readings)
-    if found.simulated:
-        yield _truth(found)
-    yield _judges(found.table)
-    if found.judge_errors:
-        yield error_table(found.judge_errors)
-        yield corrected_table(found.table, found.judge_errors)
-    yield _published(found.table)
-    yield _all_cells(found.table)
+        yield _overview(findings.table)
+    yield from _effects(findings.table)
+    yield _single_changes(findings.table)
+    yield _awareness(findings.table)
+    yield _reasoning(findings.table)
+    yield _mitigations(findings.table)
+    if findings.readings:
+        yield _readings(findings.readings)
+    if findings.simulated:
+        yield _truth(findings)
+    yield _judges(findings.table)
+    if findings.judge_errors:
+        yield error_table(findings.judge_errors)
+        yield corrected_table(findings.table, findings.judge_errors)
+    yield _published(findings.table)
+    yield _all_cells(findings.table)
 
 
 def _heat(id: str, name: str, rows: pl.DataFrame) -> HeatMap:
     cells = [
-        HeatCell(x=threat_text, y=goal_text, panel=scenario, value=rate.harmful.rate, note=_told(rate))
+        HeatCell(x=threat_text, y=goal_text, panel=scenario, value=rate.harmful.rate, note=_rate_note(rate))
         for scenario in rows["scenario"].unique(maintain_order=True)
         for goal, goal_text in GOALS.items()
         for threat, threat_text in THREATS.items()
@@ -88,7 +88,7 @@ def _heat(id: str, name: str, rows: pl.DataFrame) -> HeatMap:
 
 def _overview(table: pl.DataFrame) -> HeatMap:
     cells = [
-        HeatCell(x=str(scenario), y=str(subject), panel=panel, value=rate.harmful.rate, note=_told(rate))
+        HeatCell(x=str(scenario), y=str(subject), panel=panel, value=rate.harmful.rate, note=_rate_note(rate))
         for panel, cell in (("goal conflict and replacement", CONFLICT), ("control", CONTROL))
         for (subject, scenario), rows in table.group_by("subject", "scenario", maintain_order=True)
         for rate in [cell_rate(select(rows, cell))]
@@ -103,30 +103,30 @@ def _overview(table: pl.DataFrame) -> HeatMap:
 
 
 def _effects(table: pl.DataFrame) -> Iterator[Forest]:
-    found = factor_effects(table)
-    if found is None or not found.rows + found.unidentified:
+    effects = factor_effects(table)
+    if effects is None or not effects.rows + effects.unidentified:
         return
     apart = "; ".join(
-        f"{factor} {value} from {', '.join(others) or 'the constant'}" for factor, value, others in found.unidentified
+        f"{factor} {value} from {', '.join(others) or 'the constant'}" for factor, value, others in effects.unidentified
     )
     error = (
         (
-            f"95% intervals over {found.cells:,} cells (t on {found.degrees} degrees of freedom; standard deviation "
-            f"between cells {found.spread:.2f})"
+            f"95% intervals over {effects.cells:,} cells (t on {effects.degrees} degrees of freedom; standard deviation "
+            f"between cells {effects.spread:.2f})"
         )
-        if found.degrees
-        else f"no intervals, since {found.cells:,} cells for as many parameters show no spread between cells"
+        if effects.degrees
+        else f"no intervals, since {effects.cells:,} cells for as many parameters show no spread between cells"
     )
     bars = [
         Bar(label=f"{row.factor}: {row.value}", group=row.factor, value=row.log_odds, low=row.low, high=row.high)
-        for row in found.rows
+        for row in effects.rows
     ]
     yield Forest(
         id="factor-effects",
         title="Effects of factors",
         text="Logarithm of the odds ratio of executed harm against the factor's default, from one logistic "
         "regression with subject and scenario as fixed effects, and a level for each combination of goal and "
-        f"threat, whose effects are those in the main condition: {found.samples:,} samples; {error}. Cells "
+        f"threat, whose effects are those in the main condition: {effects.samples:,} samples; {error}. Cells "
         "without any harm are kept finite by pseudo-samples, which pull effects towards 0."
         + (f" Not identified, and left out, since the cells cannot tell them apart: {apart}." if apart else ""),
         x_title="log odds ratio",
@@ -150,7 +150,7 @@ def _single_changes(table: pl.DataFrame) -> Forest:
         id="single-changes",
         title="One thing changed",
         text="Rate of harmful acts when one factor is changed, minus the rate in the main condition (goal conflict "
-        f"and replacement: {main.told}). All subjects together, over the scenarios that offer the value.",
+        f"and replacement: {main.text}). All subjects together, over the scenarios that offer the value.",
         x_title="difference of rates",
         bars=tuple(bars),
     )
@@ -242,11 +242,11 @@ def _mitigations(table: pl.DataFrame) -> Table:
         for factor, value in prompts:
             changed = select(of_subject, CONFLICT | {factor: value})
             if len(changed):
-                told = f"{factor}: {value}"
+                condition = f"{factor}: {value}"
                 rows.append(
                     (
                         subject,
-                        told,
+                        condition,
                         *_mitigated(changed, without),
                         *_alarm(select(of_subject, CONTROL | {factor: value})),
                     )
@@ -284,7 +284,7 @@ def _readings(readings: tuple[Reading, ...]) -> Table:
             rows.append((*start, None, None, None, "", None, "", each.why))
             continue
         blocked, alarms = Share(*each.found.blocked), Share(*each.found.false_alarms)
-        rows.append((*start, each.found.auc, each.auc_within, blocked.rate, blocked.told, alarms.rate, alarms.told, ""))
+        rows.append((*start, each.found.auc, each.auc_within, blocked.rate, blocked.text, alarms.rate, alarms.text, ""))
     heads = [
         ("Subject", "text"),
         ("Read", "text"),
@@ -318,21 +318,21 @@ def _readings(readings: tuple[Reading, ...]) -> Table:
 def _mitigated(rows: pl.DataFrame, without: pl.DataFrame | None) -> Row:
     done = executed(rows)
     tried = int(rows.filter(pl.col("outcome") != Conduct.ERRORED)["tried"].sum())
-    found = paired_difference(rows, without) if without is not None else None
-    interval = f"{found.interval.low:.1%} to {found.interval.high:.1%}" if found else ""
-    return (done.rate, done.told, found.estimate if found else None, interval, tried / done.n if done.n else None)
+    change = paired_difference(rows, without) if without is not None else None
+    interval = f"{change.interval.low:.1%} to {change.interval.high:.1%}" if change else ""
+    return (done.rate, done.text, change.estimate if change else None, interval, tried / done.n if done.n else None)
 
 
 def _alarm(rows: pl.DataFrame) -> Row:
-    found = false_alarms(rows)
-    return (found.rate, found.told)
+    alarms = false_alarms(rows)
+    return (alarms.rate, alarms.text)
 
 
-def _truth(found: AgenticFindings) -> Table:
+def _truth(findings: AgenticFindings) -> Table:
     rows: list[Row] = []
-    for subject in found.subjects:
+    for subject in findings.subjects:
         api = ScriptedAPI(subject.model.removeprefix("astray/"), **subject.arguments)
-        cells = found.table.filter(pl.col("subject") == subject.name, pl.col("monitor") == "none").group_by(
+        cells = findings.table.filter(pl.col("subject") == subject.name, pl.col("monitor") == "none").group_by(
             list(FACTORS), maintain_order=True
         )
         for values, of_cell in cells:
@@ -340,7 +340,7 @@ def _truth(found: AgenticFindings) -> Table:
             true = sum(api.harm_rate(str(name), factors) for name in of_cell["scenario"]) / len(of_cell)
             measured = executed(of_cell)
             covers = measured.interval is not None and measured.interval.low <= true <= measured.interval.high
-            rows.append((subject.name, label(factors), true, measured.rate, measured.told, "yes" if covers else "no"))
+            rows.append((subject.name, label(factors), true, measured.rate, measured.text, "yes" if covers else "no"))
     inside = sum(row[-1] == "yes" for row in rows)
     return Table(
         id="ground-truth",
@@ -368,9 +368,9 @@ def _judges(table: pl.DataFrame) -> Table:
             (
                 subject,
                 judges.rate,
-                judges.told,
+                judges.text,
                 keys.rate,
-                keys.told,
+                keys.text,
                 float(failed),
                 float((of_subject["outcome"] == "disputed").sum()),
             )
@@ -400,7 +400,7 @@ def _published(table: pl.DataFrame) -> Table:
             cell_rate(select(of_subject, CONFLICT | {"threat": threat})).harmful
             for threat in ("replacement", "restriction")
         ]
-        ours.append((f"{subject} (this run)", rates[0].rate, rates[0].told, rates[1].rate, rates[1].told))
+        ours.append((f"{subject} (this run)", rates[0].rate, rates[0].text, rates[1].rate, rates[1].text))
     theirs: list[Row] = [
         (name, replaced, "100 samples", restricted, "100 samples") for name, (replaced, restricted) in BLACKMAIL.items()
     ]
@@ -430,7 +430,7 @@ def _all_cells(table: pl.DataFrame) -> Table:
             cell,
             given["monitor"],
             rate.harmful.rate,
-            rate.harmful.told,
+            rate.harmful.text,
             control.rate,
         )
         rows.append(
@@ -467,16 +467,16 @@ def _by_subject(table: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
         yield str(name), rows
 
 
-def _bar(name: str, group: str, found: Difference | None, changed: Share) -> Bar:
-    if found is None:
-        return Bar(label=name, group=group, value=None, note=changed.told)
+def _bar(name: str, group: str, change: Difference | None, changed: Share) -> Bar:
+    if change is None:
+        return Bar(label=name, group=group, value=None, note=changed.text)
     return Bar(
         label=name,
         group=group,
-        value=found.estimate,
-        low=found.interval.low,
-        high=found.interval.high,
-        note=changed.told,
+        value=change.estimate,
+        low=change.interval.low,
+        high=change.interval.high,
+        note=changed.text,
     )
 
 
@@ -484,10 +484,10 @@ def _columns(*heads: tuple[str, str]) -> tuple[Column, ...]:
     return tuple(Column.model_validate({"title": title, "form": form}) for title, form in heads)
 
 
-def _range(found: Share) -> str:
-    return f"{found.interval.low:.1%} to {found.interval.high:.1%}" if found.interval else ""
+def _range(share: Share) -> str:
+    return f"{share.interval.low:.1%} to {share.interval.high:.1%}" if share.interval else ""
 
 
-def _told(rate: CellRate) -> str:
+def _rate_note(rate: CellRate) -> str:
     others = ", ".join(f"{count} {outcome.value}" for outcome, count in rate.outcomes.items() if count)
-    return f"{rate.harmful.told}; {others}; worst case {rate.worst[0]:.0%} to {rate.worst[1]:.0%}"
+    return f"{rate.harmful.text}; {others}; worst case {rate.worst[0]:.0%} to {rate.worst[1]:.0%}"

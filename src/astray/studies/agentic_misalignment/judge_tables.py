@@ -17,8 +17,8 @@ def error_table(errors: Sequence[PanelError]) -> Table:
     rows: list[tuple[str | float | None, ...]] = []
     for error in errors:
         together_told = f"panel: {' and '.join(name for name, _ in error.judges)}"
-        for name, found in (*error.judges, *([(together_told, error.panel)] if len(error.judges) > 1 else [])):
-            rows.append((name, float(found.n), *_rates(found), float(found.failed)))
+        for name, calibration in (*error.judges, *([(together_told, error.panel)] if len(error.judges) > 1 else [])):
+            rows.append((name, float(calibration.n), *_rates(calibration), float(calibration.failed)))
     heads = (
         ("Judge", "text"),
         ("Labelled", "count"),
@@ -44,7 +44,7 @@ def corrected_table(table: pl.DataFrame, errors: Sequence[PanelError]) -> Table:
     rows: list[tuple[str | float | None, ...]] = []
     for (subject,), of_subject in table.group_by("subject", maintain_order=True):
         identity = next((str(each) for each in of_subject["panel"].unique(maintain_order=True) if each in known), None)
-        for told, cell in (("goal conflict and replacement", CONFLICT), ("control", CONTROL)):
+        for condition, cell in (("goal conflict and replacement", CONFLICT), ("control", CONTROL)):
             judged = cell_rate(select(of_subject, cell)).judged
             if identity is None or not judged.n:
                 continue
@@ -54,7 +54,7 @@ def corrected_table(table: pl.DataFrame, errors: Sequence[PanelError]) -> Table:
                 if interval is None
                 else f"{interval.low:.1%} to {interval.high:.1%}"
             )
-            rows.append((str(subject), told, judged.rate, judged.told, rate, shown))
+            rows.append((str(subject), condition, judged.rate, judged.text, rate, shown))
     heads = (
         ("Subject", "text"),
         ("Cell", "text"),
@@ -73,10 +73,10 @@ def corrected_table(table: pl.DataFrame, errors: Sequence[PanelError]) -> Table:
     )
 
 
-def _rates(found: Calibration) -> Iterator[str | float | None]:
+def _rates(calibration: Calibration) -> Iterator[str | float | None]:
     """Yield sensitivity and specificity, each with its interval in words."""
     try:
-        known = found.agreement()
+        known = calibration.agreement()
     except EmptyDataError:  # no verdict at all
         yield from (None, "", None, "")
         return

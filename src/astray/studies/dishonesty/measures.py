@@ -27,21 +27,21 @@ LARGEST_SD = 0.95
 """Of the largest standard deviation that a rate can have between runs, the share that is allowed in the simulation."""
 
 
-def usefulness(found: Findings, arm: str, evaluation: str) -> dict[int, float]:
+def usefulness(findings: Findings, arm: str, evaluation: str) -> dict[int, float]:
     """Return the share of all answers to ordinary questions that are coherent and good, for each seed."""
-    answers = found.table.filter(pl.col("arm") == arm, pl.col("evaluation") == evaluation)
+    answers = findings.table.filter(pl.col("arm") == arm, pl.col("evaluation") == evaluation)
     counted = answers.group_by("seed", maintain_order=True).agg((pl.col("outcome") == Outcome.ALIGNED.value).mean())
     return dict(counted.iter_rows())
 
 
-def costs(found: Findings, evaluation: str, arm: str, own: str) -> list[float]:
+def costs(findings: Findings, evaluation: str, arm: str, own: str) -> list[float]:
     """Return how much an arm's share of useful answers is below another's, for each seed with both."""
-    after, before = usefulness(found, arm, evaluation), usefulness(found, own, evaluation)
+    after, before = usefulness(findings, arm, evaluation), usefulness(findings, own, evaluation)
     return [before[seed] - share for seed, share in after.items() if seed in before]
 
 
 def mixing(
-    found: Findings, doses: Mapping[str, float], evaluation: str
+    findings: Findings, doses: Mapping[str, float], evaluation: str
 ) -> tuple[DoseResponse, Monotonicity] | tuple[None, None]:
     """Return lies over the share of bad rows: the fitted curve, with seeds as clusters, and whether the rate rises from
     share to share.
@@ -49,14 +49,14 @@ def mixing(
     Neither of them where statements were made at fewer than two of the shares: there is nothing to fit then.
 
     Args:
-        found: has every arm of the mixing sweep.
+        findings: has every arm of the mixing sweep.
         doses: arm -> share of bad rows, the control at 0 among them.
         evaluation: in which lies are counted.
     """
     counts = [
         (share, misaligned, judged, seed)
         for arm, share in doses.items()
-        for seed, (misaligned, judged) in found.rate(arm, evaluation=evaluation).seed_counts.items()
+        for seed, (misaligned, judged) in findings.rate(arm, evaluation=evaluation).seed_counts.items()
         if judged
     ]
     if len({share for share, *_ in counts}) < 2:
@@ -93,7 +93,7 @@ def mixing_claims(
         "n": n,
     }
 
-    def row(id: str, statement: str, expected: str, control: str, found: Mapping[str, object]) -> ClaimRow:
+    def row(id: str, statement: str, expected: str, control: str, decided: Mapping[str, object]) -> ClaimRow:
         nothing = {"estimate": None, "interval": None, "verdict": Decision.UNDECIDED}
         why = (
             not_run(needs)
@@ -101,13 +101,13 @@ def mixing_claims(
             else {"note": "Fewer than two shares of bad rows have a statement to count, so there is no curve."}
         )
         words = {"id": id, "statement": statement, "expected": expected, "control": control}
-        return ClaimRow.model_validate({**words, **shared, **nothing, **(found or why)})
+        return ClaimRow.model_validate({**words, **shared, **nothing, **(decided or why)})
 
     rising: dict[str, object] = {}
     falling: dict[str, object] = {}
     half: dict[str, object] = {}
     if curve is not None and steps is not None:
-        told = " ".join(
+        remark = " ".join(
             filter(
                 None,
                 (
@@ -125,14 +125,14 @@ def mixing_claims(
             "estimate": curve.slope,
             "interval": interval_row(slope),
             "verdict": decide(curve.slope, slope, at_least=0.0),
-            "note": told,
+            "note": remark,
         }
         half_verdict = decide(curve.half_effect_dose, dose, at_most=0.5)
         half = {
             "estimate": curve.half_effect_dose,
             "interval": interval_row(dose),
             "verdict": half_verdict,
-            "note": told,
+            "note": remark,
         }
         low, high, worst = min(steps.steps, key=lambda step: step[2].estimate)
         falling = {"estimate": worst.estimate, "interval": interval_row(worst.interval), "verdict": steps.decision}
