@@ -175,7 +175,7 @@ def _none(*_: object) -> tuple[()]:
 
 
 def _anywhere() -> None:
-    """Default readiness check: always passes."""
+    """Pass always: the default readiness check."""
 
 
 def _as_it_is(setting: S) -> S:
