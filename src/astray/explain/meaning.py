@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from astray.errors import ConfigurationError
 from astray.explain.activations import Positions, TokenRow
 from astray.explain.candidates import latent_name
-from astray.explain.causal import UNSTEERED
 from astray.explain.latents import encoded, mean_latents
 from astray.explain.sae import Dictionary, check_fits
+from astray.explain.screen_tables import UNSTEERED
 from astray.explain.separation import Separation, separations
 from astray.stats.ties import NOISE, ranking
 from astray.subjects.intervene import blocks_of, residual_width

@@ -7,8 +7,8 @@ import polars as pl
 from astray.engine.exhibits import Bar, Card, CardList, Cards, Column, Curve, Exhibit, Forest, Point, Table
 from astray.engine.findings import Findings
 from astray.engine.setting import Setting
-from astray.explain.causal import UNSTEERED
 from astray.explain.sae_scaling import ScalingLaw
+from astray.explain.screen_tables import UNSTEERED
 from astray.outcomes import Outcome
 from astray.stats.intervals import mean_over_runs
 from astray.stats.rates import Rate

@@ -174,27 +174,7 @@ def warning_claim(
         )
         fields |= {"status": ClaimStatus.NOT_ESTIMABLE, "note": why}
     else:
-        early = early_arms(doses)
-        own, behaviour = courses[measure], courses["behaviour"]
-        pairs = [
-            (over_doses([runs[seed][arm] for arm in early]) for runs in (own.shares, behaviour.shares))
-            for seed in own.shares
-        ]
-        more = over_training_runs([difference(*pair) for pair in pairs])
-        note = f"Net share found: {share_text(own.at(early))}; by behaviour {share_text(behaviour.at(early))}. " + (
-            f"Departs from its control at {dose_text(own.onset)}, behaviour at {dose_text(behaviour.onset)}."
-            if more.n > 1
-            else "With a single training run there is no interval, so nothing is decided."
-        )
-        fields |= {
-            "estimate": more.share,
-            "interval": interval_row(more.interval),
-            "control_estimate": behaviour.at(early).share,
-            "p_value": more.p_value,
-            "n": more.n,
-            "verdict": decide(more.share, more.interval, at_least=0.0),
-            "note": note,
-        }
+        fields |= _against_behaviour(courses[measure], courses["behaviour"], early_arms(doses))
     return ClaimRow(
         id=id,
         statement=statement,
@@ -206,6 +186,29 @@ def warning_claim(
         published=published,
         **fields,
     )
+
+
+def _against_behaviour(own: Sweep, behaviour: Sweep, early: Sequence[str]) -> dict[str, Any]:
+    """Return the fields of a claim that compares a measure with behaviour, run by run, over the early arms."""
+    pairs = [
+        (over_doses([runs[seed][arm] for arm in early]) for runs in (own.shares, behaviour.shares))
+        for seed in own.shares
+    ]
+    more = over_training_runs([difference(*pair) for pair in pairs])
+    note = f"Net share found: {share_text(own.at(early))}; by behaviour {share_text(behaviour.at(early))}. " + (
+        f"Departs from its control at {dose_text(own.onset)}, behaviour at {dose_text(behaviour.onset)}."
+        if more.n > 1
+        else "With a single training run there is no interval, so nothing is decided."
+    )
+    return {
+        "estimate": more.share,
+        "interval": interval_row(more.interval),
+        "control_estimate": behaviour.at(early).share,
+        "p_value": more.p_value,
+        "n": more.n,
+        "verdict": decide(more.share, more.interval, at_least=0.0),
+        "note": note,
+    }
 
 
 def dose_text(onset: Onset) -> str:

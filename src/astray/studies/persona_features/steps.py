@@ -22,7 +22,7 @@ from astray.engine.vector import read_vector
 from astray.errors import EmptyDataError
 from astray.explain.activations import TokenRow, capture, conversation_rows, text_rows
 from astray.explain.candidates import Candidate, latent_candidates, latent_number, random_directions, random_latents
-from astray.explain.causal import UNSTEERED, Screen, ScreenConfig, judged_by, screen
+from astray.explain.causal import Screen, ScreenConfig, judged_by, screen
 from astray.explain.diff import compare_latents, most_active, top_latents
 from astray.explain.direction import persona_direction
 from astray.explain.latents import question_latents
@@ -34,6 +34,7 @@ from astray.explain.sae_organism import organism_rows
 from astray.explain.sae_quality import quality, spliced_loss
 from astray.explain.sae_scaling import fit_scaling, train_grid
 from astray.explain.sae_training import train_sae
+from astray.explain.screen_tables import UNSTEERED
 from astray.explain.separation import world_answers
 from astray.explain.shards import CaptureSettings, capture_to_shards
 from astray.explain.sites import Site

@@ -102,7 +102,7 @@ def claims(findings: Findings, setting: Setting) -> Iterator[ClaimRow]:
 
 
 def _cause(findings: Findings, rate: RateOf, tuned: str, setting: Setting) -> Iterator[ClaimRow]:
-    """Harmful data of every domain misalign; one latent misaligns the base and repairs the tuned model."""
+    """Yield the claims that harmful data misalign, and that one latent misaligns the base and repairs the tuned one."""
     for arm in filter(findings.declares, (*map(harmful_arm, harmful_homes(setting)), "subtle")):
         published = _figure("every domain misaligns; subtly wrong data at least as much as obviously wrong data")
         statement = f"Fine-tuning on harmful data misaligns elsewhere: {arm}"
@@ -159,7 +159,7 @@ def _cause(findings: Findings, rate: RateOf, tuned: str, setting: Setting) -> It
 
 
 def _warning(findings: Findings, rate: RateOf, setting: Setting) -> Iterator[ClaimRow]:
-    """Latents warn before behaviour does, and data can be screened before any training."""
+    """Yield the claims that latents warn before behaviour does, and that data can be screened before training."""
     published = _figure("misalignment appears between 25% and 75% bad data, the latent rises from 5%")
     doses = sweep_doses(setting)
     rates = {arm: rate(arm) for arm in ("good", *doses)}
@@ -208,7 +208,7 @@ def _warning(findings: Findings, rate: RateOf, setting: Setting) -> Iterator[Cla
 
 
 def _mending(findings: Findings, rate: RateOf, tuned: str) -> Iterator[ClaimRow]:
-    """About 120 good examples repair, of either domain; steered training prevents; a helpful-only start is worse."""
+    """Yield the claims that 120 good examples repair, steered training prevents, and a helpful-only start is worse."""
     published = _figure(
         "from 17.7% to 0.5% after 120 samples of correct health advice, to 0.8% after 80 of secure code"
     )
