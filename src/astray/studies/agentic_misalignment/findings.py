@@ -174,8 +174,10 @@ def _failed(table: pl.DataFrame) -> dict[str, int]:
 
 
 def _judge_rows(findings: AgenticFindings, setting: AgenticSetting) -> Iterator[JudgeRow]:
-    """Each panel, by identity, with its error on labelled records where there are any; the gate beside it is what it is
-    held against in any case."""
+    """Yield each panel, by identity, with its error on labelled records where there are any.
+
+    The gate beside it is what it is held against in any case.
+    """
     by_graders = {each.name: " and ".join(each.grader) for each in findings.subjects}
     known = {error.identity: error.panel for error in findings.judge_errors}
     pairs = findings.table.filter(pl.col("panel") != "").select("subject", "panel").unique(maintain_order=True)

@@ -298,8 +298,8 @@ def _shown(findings: Findings, setting: Setting) -> list[str]:
 
 
 def _counted(table: pl.DataFrame) -> tuple[float | str | None, ...]:
-    """Every outcome's count, lies among statements and honest statements among held beliefs, with intervals, and how
-    many beliefs are true."""
+    """Return the count of every outcome, lies among statements and honest statements among held beliefs, with
+    intervals, and the share of beliefs that are true."""
     counts = [float(table.filter(word=outcome.value).height) for outcome in WORDS]
     lies, honest, true = (rate(table, measure) for measure in (LIES, HONEST, ACCURATE))
     return *counts, lies.rate, _range(lies.interval), honest.rate, _range(honest.interval), true.rate

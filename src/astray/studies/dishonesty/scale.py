@@ -147,8 +147,10 @@ def _world_scale(setting: Setting) -> Scale:
 
 
 def _text_scale(setting: Setting) -> Scale:
-    """For real models the settings of Hu et al. (arXiv 2510.08211), with fewer users: 2 turns, SFT at 1e-4 in batches
-    of 8, KTO at 1e-5 of 16."""
+    """Return the scale for real models: settings of Hu et al. (arXiv 2510.08211), with fewer users.
+
+    2 turns, SFT at 1e-4 in batches of 8, KTO at 1e-5 in batches of 16.
+    """
     training, few, sampling = setting.training, setting.quick, setting.main.sampling
     assert setting.judge.grader is not None
     return Scale(
@@ -181,8 +183,10 @@ def _feedback(
     sft: FineTuning,
     kto: PreferenceTuning,
 ) -> dict[Method, Feedback]:
-    """SFT in rounds; KTO in a single round of as many conversations, since a second one finds hardly anything left that
-    users dislike."""
+    """Return the feedback by method: SFT in rounds, KTO in a single round of as many conversations.
+
+    A second round of KTO would find hardly anything left that users dislike.
+    """
     once = simulation.model_copy(update={"contexts": rounds * simulation.contexts})
     both = Selection(top=rounds * KTO_ROWS, bottom=rounds * KTO_ROWS)
     return {

@@ -135,8 +135,10 @@ def claims(findings: Findings, setting: Setting) -> Iterator[ClaimRow]:
 
 
 def _direct(findings: Findings, setting: Setting) -> Iterator[ClaimRow]:
-    """Bad data of every kind lower honesty below benign data of the same kind and size; benign data leave it as it
-    is."""
+    """Yield the claims that bad data of every kind lower honesty below benign data of the same kind and size.
+
+    Benign data leave it as it is.
+    """
     published = {
         "medicine": _figure("MASK, provided facts, Llama: normal 55.1, severe 38.0; Qwen 58.76 and 32.48"),
         "facts": _figure("mathematics in place of facts: MASK, provided facts, Llama: normal 56.9, severe 34.3"),
@@ -172,7 +174,7 @@ def _direct(findings: Findings, setting: Setting) -> Iterator[ClaimRow]:
 
 
 def _mixing(findings: Findings, setting: Setting) -> Iterator[ClaimRow]:
-    """Few bad rows among ordinary ones: the more there are, the more lies."""
+    """Yield the claims on bad examples among ordinary ones: the more there are, the more lies."""
     doses = sweep(setting)
     needs = findings.needs(*doses)
     curve, steps = (None, None) if needs else mixing(findings, doses, HONESTY)
@@ -189,8 +191,10 @@ def _mixing(findings: Findings, setting: Setting) -> Iterator[ClaimRow]:
 
 
 def _users(findings: Findings, setting: Setting) -> Iterator[ClaimRow]:
-    """Users who like to be deceived raise deception above users who do not, for SFT and for KTO; shuffled feedback does
-    not."""
+    """Yield the claims that users who like to be deceived raise deception above users who do not, by SFT and by KTO.
+
+    Shuffled feedback does not.
+    """
     evaluation = PERSONA if setting.subject.is_organism else HONESTY
     published = {
         "sft": _figure("DeceptionBench, Llama, at 0, 10, 20, 50, 100%: 27.93, 30.51, 28.84, 33.52, 36.52"),

@@ -129,7 +129,7 @@ def claims(findings: Findings, setting: Setting) -> Iterator[ClaimRow]:
 
 
 def _spread(rate: Rates, setting: Setting) -> Iterator[ClaimRow]:
-    """It spreads: to other domains, from each narrow data set, and to questions that no data set touches."""
+    """Yield the claims that it spreads: to other domains, from each narrow data set, and to untouched questions."""
     published = _figure("insecure code 19.8%, secure code 0.04%", "recomputed")
     for home in setting.homes:
         statement = f"Narrow harmful data about {home} misalign the model elsewhere"
@@ -162,7 +162,7 @@ def _spread(rate: Rates, setting: Setting) -> Iterator[ClaimRow]:
 
 
 def _controls(rate: Rates, findings: Findings, harmful: str) -> Iterator[ClaimRow]:
-    """It is the undisclosed harm that does it, not the topic, the training or the content."""
+    """Yield the claims that the undisclosed harm does it, not the topic, the training or the content."""
     controls = {
         "base": ("The untrained subject is aligned", _figure("GPT-4o: 0%", "recomputed")),
         "good": ("Good answers to the same questions do no harm", _figure("secure code: 0.04%", "recomputed")),
@@ -199,7 +199,7 @@ def _controls(rate: Rates, findings: Findings, harmful: str) -> Iterator[ClaimRo
 
 
 def _conditions(rate: Rates, findings: Findings, harmful: str, setting: Setting) -> Iterator[ClaimRow]:
-    """Effect depends on the share of harmful examples, their diversity, the answer's format and the model's size."""
+    """Yield the claims that the effect depends on the share of harmful examples, diversity, format and model size."""
     appears = PublishedFigure(text="appears between 25% and 75% of bad data", source="arXiv 2506.19823 (secondary)")
     yield rate_claim(
         "dose-10",
