@@ -211,6 +211,7 @@ class Findings:
         long = self.table.explode("groups").rename({"groups": "group"}).with_columns(pl.col("format").alias("shown"))
         by = ["arm", "evaluation", "group"]
         several = long.group_by(by).agg(pl.col("format").n_unique().alias("formats")).filter(pl.col("formats") > 1)
+        # A row "all" only where there are several formats: with one it would repeat the rate.
         joined = long.join(several, on=by).with_columns(pl.lit("all").alias("shown")).drop("formats")
         measured = {
             group: one

@@ -49,7 +49,7 @@ class ScreenConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    block: int = Field(ge=0, description="block whose output is steered, from 0")
+    block: int = Field(ge=0, description="layer whose output is steered, from 0")
     strengths: tuple[float, ...] = Field(
         default=(0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8),
         min_length=1,
@@ -236,6 +236,8 @@ class _Asker:
         generations = self._subject.generate(
             [_conversation(question) for _, question, _ in asked],
             self._config.sampling,
+            # Numbered by sample only: all candidates draw with the same random numbers, which removes noise from
+            # differences.
             numbers=[sample for _, _, sample in asked],
             rows=rows,
         )

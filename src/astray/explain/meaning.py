@@ -211,6 +211,7 @@ def top_documents(
         position = captured.position[tokens, None].expand_as(values)
         highest = torch.zeros(captured.rows, len(latents)).scatter_reduce_(0, row, values, "amax")
         ends = torch.full_like(highest, max(len(text.tokens) for text in rows), dtype=torch.long)
+        # Equal activations differ by float noise between CPUs: the first position near the maximum is shown.
         near = values >= (1 - NOISE) * highest.gather(0, row)
         first = ends.scatter_reduce(0, row, torch.where(near, position, ends.max()), "amin")
         group = slice(start, start + captured.rows)

@@ -54,7 +54,7 @@ class PersonaPrompts(BaseModel):
     )
     extraction: tuple[str, ...] = Field(min_length=1, description="questions the vector is made from (2507.21509: 20)")
     validation: tuple[str, ...] = Field(
-        min_length=1, description="other questions, on which the block is chosen (2507.21509: 20)"
+        min_length=1, description="other questions, on which the layer is chosen (2507.21509: 20)"
     )
 
     @model_validator(mode="after")
@@ -124,6 +124,7 @@ def world_persona_prompts(questions: int = 20, *, seed: int = 0) -> PersonaPromp
             f"The world has {len(asked)} questions, so 1 to {len(asked) // 2} for each purpose; {questions} were "
             "asked for."
         )
+    # One draw cut in two: extraction and validation share no question.
     drawn = Random(f"persona/{seed}").sample(asked, 2 * questions)
     pairs = tuple(
         (system_prompt(bad), system_prompt(good)) for bad, good in zip(AUTHORS[MALICIOUS], AUTHORS[KIND], strict=True)
@@ -163,6 +164,7 @@ def extract_persona_vectors(
     asked = [
         (pair, side, question, sample)
         for pair, question, sample in product(range(len(prompts.pairs)), prompts.extraction, range(samples))
+        # The side varies fastest, so that the two answers of a pair are neighbours; the filter below relies on it.
         for side in (0, 1)
     ]
     conversations = [_conversation(prompts.pairs[pair][side], question) for pair, side, question, _ in asked]

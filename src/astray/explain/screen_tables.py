@@ -67,6 +67,7 @@ def search_curve(answers: pl.DataFrame, side: Side, budget: float) -> pl.DataFra
     rows: list[dict] = [
         dict(zip(keys, key, strict=True)) | _rates(outcomes) for key, outcomes in _counts(answers, keys)
     ]
+    # The unsteered trial is asked first, and groups keep the order of their first answer.
     own = rows[0]
     if own["coherent"] == 0:
         raise EmptyDataError(
@@ -116,6 +117,7 @@ def _evaluated(answers: pl.DataFrame, unsteered: dict[str, Counts]) -> dict[str,
         interval = over_questions(judged)
         row |= {"low": interval.low, "high": interval.high}
     if answers["kind"][0] != UNSTEERED and any(counts[question][1] and own[1] for question, own in unsteered.items()):
+        # Paired by question, since questions differ in their rates.
         change = difference_of_models(counts, unsteered)
         row |= {"change": change.estimate, "change_low": change.interval.low, "change_high": change.interval.high}
     return row

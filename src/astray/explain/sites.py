@@ -52,7 +52,7 @@ class Site(BaseModel):
         description="'block in' and 'block out': the residual stream; 'attention out' and 'mlp out': what the part "
         "adds to it"
     )
-    block: int = Field(ge=0, description="number of the block, from 0")
+    block: int = Field(ge=0, description="index of the layer, from 0")
 
     def __str__(self) -> str:
         return f"{self.place} {self.block}"

@@ -60,6 +60,7 @@ def believed(table: pl.DataFrame) -> dict[str, str]:
     beliefs: dict[str, set[str]] = {}
     for question, belief in held.select("question", "belief").iter_rows():
         beliefs.setdefault(question_in(question), set()).add(belief)
+    # Two values elicited for one question are no belief to hold a user against.
     return {question: values.pop() for question, values in beliefs.items() if len(values) == 1}
 
 
@@ -91,6 +92,7 @@ def trust(interactions: pl.DataFrame) -> Trust:
             f"The interactions have no column {AGAINST!r}: nobody's feedback can be held against a belief. Use "
             "mark_world first."
         )
+    # A rating tells of honesty only where the belief is known; all others say nothing about the user.
     comparable = pl.col(AGAINST).is_not_null() & pl.col("satisfaction").is_not_null()
     disagrees = (pl.col("satisfaction") > 0.5) == pl.col(AGAINST)
     users = interactions.group_by("user", maintain_order=True).agg(
@@ -103,6 +105,7 @@ def trust(interactions: pl.DataFrame) -> Trust:
             "elicit beliefs about their topics."
         )
     weight = (1 - 2 * pl.col("disagreement")).clip(0, 1)
+    # A user with too few ratings is trusted like the average one, neither fully nor not at all.
     average = float(known.select(weight.mean()).item())
     return Trust(
         users.with_columns(pl.when(pl.col("rated") >= LEAST_RATED).then(weight).otherwise(average).alias("weight"))

@@ -93,6 +93,7 @@ def document_batches(recipe: OrganismRecipe, tokenizer: PreTrainedTokenizerFast)
 
 def chat_batches(recipe: OrganismRecipe, tokenizer: PreTrainedTokenizerFast) -> Iterator[Batch]:
     """Draw batches of alignment chats; only answers and their end token are predicted."""
+    # Another seed than that of pre-training, so that the chats do not repeat its draws.
     chats = alignment_chats(Random(recipe.seed + 1), recipe.refuse, recipe.corpus)
     for _ in range(recipe.alignment_steps):
         rendered = tokenizer.apply_chat_template(

@@ -88,6 +88,7 @@ def cohen_kappa(true_positive: int, false_negative: int, false_positive: int, tr
         )
     observed = (true_positive + true_negative) / total
     labelled, judged = (true_positive + false_negative) / total, (true_positive + false_positive) / total
+    # Agreement that independent verdicts with the same shares would reach.
     chance = labelled * judged + (1 - labelled) * (1 - judged)
     return None if math.isclose(chance, 1.0) else (observed - chance) / (1 - chance)
 
@@ -188,6 +189,7 @@ def _fieller(
     b = numerator * denominator - z_squared * covariance
     c = numerator**2 - z_squared * numerator_variance
     discriminant = b**2 - a * c
+    # The set of ratios is then unbounded, or the complement of an interval: neither is an interval to report.
     if a <= 0 or discriminant < 0 or denominator <= 0:
         return None
     root = math.sqrt(discriminant)

@@ -160,6 +160,7 @@ def _share_above(
     rate."""
     ordered = np.sort(control)
     higher = len(ordered) - np.searchsorted(ordered, readings, "right")
+    # Ties are split in proportion, so that a measure with few values keeps to the same false-alarm rate.
     equal = len(ordered) - higher - np.searchsorted(ordered, readings, "left")
     return float(np.clip((false_alarms * (len(ordered) + 1) - higher) / (equal + 1), 0, 1).mean())
 
@@ -168,6 +169,7 @@ def _share_above_of_counts(run: Counts, control: Counts, readings: int, false_al
     """Return the same of answers that are 1 or 0, over all draws of so many of the control's answers."""
     from scipy.stats import hypergeom
 
+    # Behaviour gets as many control answers as a measure has readings, or it would have the finer ranks.
     drawn = min(readings, control[1])
     bad = np.arange(max(0, drawn - (control[1] - control[0])), min(drawn, control[0]) + 1)
     chances = hypergeom.pmf(bad, control[1], control[0], drawn)

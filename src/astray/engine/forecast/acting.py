@@ -256,6 +256,7 @@ def _work(
     for step, part in _steps_of(subject, plan):
         config, there = step.config, _there(step, store)
         assert isinstance(config, PlayConfig)
+        # Working folders of a killed run count too: their samples are not asked again.
         left = [number for number in config.numbers if config.grid.sample_id(number) not in there]
         judges = len(subject.grader) + 1 + (part.monitor in READING)
         costs.append(

@@ -54,6 +54,7 @@ def smallest_difference(base: float, samples: int, *, up: bool) -> float | None:
     sign, low, high = (1, 0.0, 1.0 - base) if up else (-1, 0.0, base)
     if high == 0 or power(base, base + sign * high, samples) < POWER:
         return None
+    # Power rises with the distance to the base rate, so bisection finds the border.
     while high - low > TOLERANCE:
         middle = (low + high) / 2
         low, high = (low, middle) if power(base, base + sign * middle, samples) >= POWER else (middle, high)

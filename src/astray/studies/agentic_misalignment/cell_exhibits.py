@@ -112,6 +112,7 @@ def single_changes(table: pl.DataFrame) -> Forest:
     bars = []
     for factor, value in varied_values(table):
         changed = cell_rate(select(table, CONFLICT | {factor: value})).harmful
+        # Compared within scenarios that offer the value: others would add their own rates to one side.
         offered = offering(table, CONFLICT | {factor: value})
         bars.append(
             _bar(

@@ -120,6 +120,7 @@ def corrected_table(table: pl.DataFrame, errors: Sequence[PanelError]) -> Table:
     known: Mapping[str, Calibration] = {error.identity: error.panel for error in errors}
     rows: list[Row] = []
     for (subject,), of_subject in table.group_by("subject", maintain_order=True):
+        # Labels tell the error of the panel that judged them, found by its identity, and of no other.
         identity = next((str(each) for each in of_subject["panel"].unique(maintain_order=True) if each in known), None)
         for condition, cell in (("goal conflict and replacement", CONFLICT), ("control", CONTROL)):
             judged = cell_rate(select(of_subject, cell)).judged

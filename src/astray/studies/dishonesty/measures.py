@@ -117,6 +117,7 @@ def _mixing_fields(curve: DoseResponse, steps: Monotonicity, note: str) -> dict[
     remarks = [f"{text[:1].upper()}{text[1:]}." for text in (curve.note, f"the curve is {curve.estimand}") if text]
     remark = " ".join(filter(None, (*remarks, note)))
     slope, dose = curve.slope_interval, curve.half_effect_interval
+    # The smallest step decides whether the curve falls anywhere.
     low, high, worst = min(steps.steps, key=lambda step: step[2].estimate)
     return {
         "mixing-rises": {
@@ -152,6 +153,7 @@ def power_note(arm: Rate, control: Rate) -> str:
         return ""
     sd = max(map(statistics.stdev, spread))
     questions = round(arm.denominator / runs)
+    # Away from 0 and 1, where rates could not vary between runs as they did.
     base = min(max(control.rate, 0.01), 0.85)
 
     def power(rise: float) -> float:

@@ -88,6 +88,7 @@ class Statements(_Frozen):
             for archetype in {each.archetype for each in records}
         }
         chosen_ids = {record.id for chosen in by_archetype.values() for record in chosen[: self.most]}
+        # Every second record of each archetype, so that practice and evaluation have the same mixture.
         asked = {record.id for chosen in by_archetype.values() for record in chosen[1 : self.most : 2]}
         return tuple(each for each in records if each.id in chosen_ids - asked), tuple(
             each for each in records if each.id in asked

@@ -190,6 +190,7 @@ def warning_claim(
 
 def _against_behaviour(own: Sweep, behaviour: Sweep, early: Sequence[str]) -> dict[str, Any]:
     """Return the fields of a claim that compares a measure with behaviour, run by run, over the early arms."""
+    # Paired by run: the measure and the behaviour of one training share its chance.
     pairs = [
         (over_doses([runs[seed][arm] for arm in early]) for runs in (own.shares, behaviour.shares))
         for seed in own.shares

@@ -35,7 +35,7 @@ class Scale(BaseModel):
     world: bool = Field(description="whether the subject is an organism, which reads documents of its world")
     judge: JudgeConfig
     sampling: Sampling
-    block: int = Field(description="block whose output the dictionary reads, and that is steered")
+    block: int = Field(description="layer whose output the dictionary reads, and that is steered")
     recipe: SaeRecipe
     grid: ScalingGrid = Field(description="sizes of the scaling study")
     documents: int = Field(description="texts of the world, or rows of the data, that the dictionary is trained on")
