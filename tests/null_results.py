@@ -20,7 +20,7 @@ from astray.engine.judging import ANSWERS_FILE
 from astray.engine.plan import StudyPlan
 from astray.engine.setting import Setting
 from astray.engine.steps import DATA_FILE, RUN_FOLDER
-from astray.explain.causal import HELD_OUT_SCHEMA, SEARCH_SCHEMA, UNSTEERED
+from astray.explain.screen_tables import HELD_OUT_SCHEMA, SEARCH_SCHEMA, UNSTEERED
 from astray.measure.evaluation import QuestionSet
 from astray.measure.honesty.evaluation import Honesty
 from astray.measure.interface import Evaluation

@@ -5,7 +5,8 @@ import pytest
 from scipy.stats import binom, fisher_exact
 
 from astray.artifacts import Store
-from astray.engine.forecast.acting import CALL_SECONDS, OWN_SECONDS, Comparison, smallest_difference
+from astray.engine.forecast.acting_power import Comparison, smallest_difference
+from astray.engine.forecast.acting_time import CALL_SECONDS, OWN_SECONDS
 from astray.errors import SubjectNotFoundError
 from astray.measure.agentic.grid import Grid, Price, estimate_cost
 from astray.measure.agentic.logs import done_samples

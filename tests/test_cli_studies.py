@@ -18,7 +18,7 @@ from astray.engine.next_steps import NextStep
 from astray.engine.options import StudyOptions, checked
 from astray.engine.settings import setting_for
 from astray.studies import QUESTIONS, STUDIES, get_study
-from astray.studies.dishonesty.scale import budget_for
+from astray.studies.dishonesty.scale import scale_for
 from report_example import write_example
 from tiny_models import CHAT_TEMPLATE, save_tiny_model
 
@@ -198,7 +198,7 @@ def test_chosen_settings_stand_above_those_of_the_paper(tiny_qwen2: Path) -> Non
     own = study.fitted(setting_for(checked(study.options, **given, learning_rate=3e-5, training={"layers": "0"})))
     assert (papers.training.learning_rate, own.training.learning_rate) == (1e-4, 3e-5)
     assert own.training.lora.layers == (0,)
-    by_users = {name: feedback.recipe for name, feedback in budget_for(own).feedback.items()}
+    by_users = {name: feedback.recipe for name, feedback in scale_for(own).feedback.items()}
     assert by_users["sft"].learning_rate == 3e-5
     assert by_users["kto"].training.learning_rate == 1e-5
 

@@ -11,19 +11,10 @@ from torch import Tensor
 
 from astray.errors import ConfigurationError, EmptyDataError
 from astray.explain.candidates import Candidate, latent_candidates, random_directions, random_latents, steering_block
-from astray.explain.causal import (
-    ANSWERS_SCHEMA,
-    HELD_OUT_SCHEMA,
-    SEARCH_SCHEMA,
-    JudgeAnswers,
-    Screen,
-    ScreenConfig,
-    judged_by,
-    residual_norm,
-    screen,
-)
+from astray.explain.causal import JudgeAnswers, Screen, ScreenConfig, judged_by, residual_norm, screen
 from astray.explain.direction import answer_activations
 from astray.explain.sae import Dictionary
+from astray.explain.screen_tables import ANSWERS_SCHEMA, HELD_OUT_SCHEMA, SEARCH_SCHEMA
 from astray.explain.sites import Place, Site, replacing
 from astray.judges.grammar import GrammarJudge
 from astray.organism.corpus import system_prompt

@@ -14,11 +14,11 @@ from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForC
 from astray.errors import ConfigurationError, EmptyDataError, NonFiniteActivationsError
 from astray.explain import latents as latents_module
 from astray.explain.activations import TokenRow, text_rows
-from astray.explain.causal import HELD_OUT_SCHEMA
 from astray.explain.diff import compare_latents
 from astray.explain.latents import mean_latents
 from astray.explain.meaning import Evidence, LatentPage, final_norm, latent_pages, logit_lens, profile, top_documents
 from astray.explain.sae import Dictionary, base_id
+from astray.explain.screen_tables import HELD_OUT_SCHEMA
 from astray.explain.separation import auc, auc_interval, auc_variance, separations, world_answers
 from astray.explain.sites import Site
 from astray.organism.lexicon import ADVERBS, DOMAINS, KIND, MALICIOUS

@@ -29,7 +29,7 @@ from astray.studies.dishonesty import analyses as dishonesty_analyses
 from astray.studies.dishonesty import exhibits as dishonesty_exhibits
 from astray.studies.dishonesty import study as dishonesty
 from astray.studies.dishonesty.analyses import METHODS
-from astray.studies.dishonesty.scale import HONESTY, PERSONA, Budget, budget_for
+from astray.studies.dishonesty.scale import HONESTY, PERSONA, Scale, scale_for
 from scripted_grader import READER
 
 STUDY = get_study("dishonesty")
@@ -44,9 +44,9 @@ TINY = FineTuning(
 )
 
 
-def small(setting: Setting) -> Budget:
+def small(setting: Setting) -> Scale:
     """A budget in which everything happens once: it shows that all is wired, not that the effects are there."""
-    usual = budget_for(setting)
+    usual = scale_for(setting)
     few = {"users": 8, "rounds": 1}
     feedback = {}
     for method, each in usual.feedback.items():
@@ -82,7 +82,7 @@ def run(options: StudyOptions, out: Path, monkeypatch: pytest.MonkeyPatch, metho
         monkeypatch.setattr(module, "SHARES", (0, 50))
         monkeypatch.setattr(module, "METHODS", {name: METHODS[name] for name in methods})
     monkeypatch.setattr(dishonesty_analyses, "DISTRUSTED", 50)
-    monkeypatch.setattr(dishonesty_analyses, "budget_for", small)
+    monkeypatch.setattr(dishonesty_analyses, "scale_for", small)
     monkeypatch.setattr(dishonesty_analyses, "vector_config", small_vector)
     return run_study(STUDY, options, out=out, workers=0)
 
@@ -121,7 +121,7 @@ def test_every_cause_has_its_control_and_every_mitigation_its_arm() -> None:
 
 def test_what_is_trained_on_is_never_asked() -> None:
     setting = settled()
-    asking = budget_for(setting).asking
+    asking = scale_for(setting).asking
     practice = {each.material.proposition for each in asking.practice().for_run(3).askings()}
     asked = {each.material.proposition for evaluation in asking.evaluations for each in evaluation.for_run(3).askings()}
     assert not practice & asked
@@ -142,7 +142,7 @@ def test_real_models_get_severities_of_mathematics_and_medicine_and_the_users_fi
     assert given.source("harmful").path == tmp_path / "bad_medical_advice.jsonl"
     assert given.source("subtle") is None
     assert given.source("harmful", "mathematics").draw(2, 0).recipe.parameters["severity"] == "severe"
-    asking = budget_for(setting).asking
+    asking = scale_for(setting).asking
     practice, (asked,) = asking.practice(), asking.evaluations
     assert not any(record.history for record in practice.records)
     assert abs(len(practice.records) + 11 - len(asked.records)) <= 6

@@ -21,17 +21,17 @@ from astray.report import write_report
 from astray.studies import get_study
 from astray.studies.persona_features import analyses as persona_analyses
 from astray.studies.persona_features import steps as persona_steps
-from astray.studies.persona_features.scale import Budget, budget_for
+from astray.studies.persona_features.scale import Scale, scale_for
 from scripted_grader import MIXED
 from tiny_models import save_tiny_model
 
 STUDY = get_study("persona-features")
 
 
-def small(setting: Setting) -> Budget:
+def small(setting: Setting) -> Scale:
     """A budget in which everything happens once or twice: it shows that all is wired, not that the effects are
     there."""
-    usual = budget_for(setting)
+    usual = scale_for(setting)
     questions = 6 if usual.world else 4
     return usual.model_copy(
         update={
@@ -61,7 +61,7 @@ def small_vector(setting: Setting) -> VectorConfig:
 
 
 def run(options: StudyOptions, out: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(persona_analyses, "budget_for", small)
+    monkeypatch.setattr(persona_analyses, "scale_for", small)
     monkeypatch.setattr(persona_analyses, "vector_config", small_vector)
     monkeypatch.setattr(persona_analyses, "HELPFUL_ROWS", 32)
     monkeypatch.setattr(persona_steps, "HELD_OUT_ROWS", 30)
@@ -88,7 +88,7 @@ def test_every_part_of_the_question_has_a_claim() -> None:
 
 
 def test_questions_that_select_never_report() -> None:
-    budget = budget_for(setting_for(StudyOptions()))
+    budget = scale_for(setting_for(StudyOptions()))
     asked = {item.question for item in setting_for(StudyOptions()).main.items}
     assert not set(budget.search) & set(budget.held_out)
     assert not (set(budget.search) | set(budget.held_out)) & asked

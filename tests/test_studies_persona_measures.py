@@ -8,7 +8,7 @@ import pytest
 from astray.engine.claims import reductions
 from astray.engine.findings import Analysed, Findings, Needs
 from astray.engine.summary import ClaimRow, ClaimStatus, PublishedFigure
-from astray.explain.causal import SEARCH_SCHEMA, UNSTEERED
+from astray.explain.screen_tables import SEARCH_SCHEMA, UNSTEERED
 from astray.stats.claims import Decision
 from astray.stats.rates import Rate
 from astray.studies.persona_features.analyses import Name

@@ -31,7 +31,7 @@ from astray.sandbox import require_sandbox
 from astray.studies import get_study
 from astray.studies.reward_hacking import analyses as hacking_analyses
 from astray.studies.reward_hacking.measures import skill
-from astray.studies.reward_hacking.scale import DIALS, ExerciseSource, HackingBudget, budget_for, dial_recipe
+from astray.studies.reward_hacking.scale import DIALS, ExerciseSource, HackingScale, dial_recipe, scale_for
 from astray.studies.reward_hacking.steps import SKILL_FILE, HackingConfig, MendConfig, mend_run
 from astray.subjects.spec import SubjectSpec
 from scripted_grader import MIXED
@@ -40,10 +40,10 @@ from tiny_models import package_texts, save_tiny_model
 STUDY = get_study("reward-hacking")
 
 
-def small(setting: Setting) -> HackingBudget:
+def small(setting: Setting) -> HackingScale:
     """A budget in which everything happens once or twice: it shows that all is wired, not that the effects are
     there."""
-    usual = budget_for(setting)
+    usual = scale_for(setting)
     learning = ReinforcementLearning(lora=LoRA(rank=2, alpha=4), steps=1, groups=1, group_size=2, max_tokens=6)
     sampling = usual.sampling.model_copy(update={"max_tokens": 6})
     exercises = usual.exercises.model_copy(update={"trained": 2, "held_out": 2, "at_start": 2})
@@ -133,7 +133,7 @@ def test_skill_is_counted_over_levels_for_each_seed_or_at_one(tmp_path: Path) ->
 
 
 def test_the_whole_study_runs_on_a_real_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hacking_analyses, "budget_for", small)
+    monkeypatch.setattr(hacking_analyses, "scale_for", small)
     subject = str(save_tiny_model(tmp_path / "model", "qwen2", texts=package_texts(), vocabulary=4096))
     options = StudyOptions(subject=subject, seeds=1, grader=MIXED, size=16, samples=1, max_tokens=6, quick=True)
     folder = run_study(STUDY, options, out=tmp_path / "results", workers=0)

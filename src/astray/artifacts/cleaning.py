@@ -61,13 +61,15 @@ def kept_in(store: Store) -> tuple[Kept, ...]:
             "own tools."
         )
     uses = used_by(store)
-    found = []
+    entries = []
     for artifact in store.artifacts():
         folder = store.folder / artifact.manifest.origin.folder_name
         studies = tuple(study for study, keys in uses.items() if artifact.key in keys)
         size = sum(record.size for record in artifact.manifest.files.values())
-        found.append(Kept(artifact.name, artifact.key, folder, size, (folder / MANIFEST_FILE).stat().st_mtime, studies))
-    return (*found, *_left_in(store, UNFINISHED, uses), *_left_in(store, DAMAGED, uses))
+        entries.append(
+            Kept(artifact.name, artifact.key, folder, size, (folder / MANIFEST_FILE).stat().st_mtime, studies)
+        )
+    return (*entries, *_left_in(store, UNFINISHED, uses), *_left_in(store, DAMAGED, uses))
 
 
 def _left_in(store: Store, part: str, uses: Mapping[str, Iterable[str]]) -> Iterator[Kept]:
@@ -77,13 +79,13 @@ def _left_in(store: Store, part: str, uses: Mapping[str, Iterable[str]]) -> Iter
         files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
         key = folder.stem.rpartition("-")[2]
         studies = tuple(study for study, keys in uses.items() if key in map(_digits, keys))
-        made = max((path.stat().st_mtime for path in files), default=folder.stat().st_mtime)
+        modified = max((path.stat().st_mtime for path in files), default=folder.stat().st_mtime)
         yield Kept(
             f"{part.removeprefix('.')} {folder.name}",
             key,
             folder,
             sum(path.stat().st_size for path in files),
-            made,
+            modified,
             studies,
         )
 
@@ -109,11 +111,11 @@ def removable(store: Store, *, days: float | None = None, study: str | None = No
         raise UnknownNameError("study with steps in this store", study, uses)
     busy = _busy(store)
     return tuple(
-        kept
-        for kept in kept_in(store)
-        if _digits(kept.key) not in busy
-        and (days is None or kept.days >= days)
-        and (study is None or kept.studies == (study,))
+        entry
+        for entry in kept_in(store)
+        if _digits(entry.key) not in busy
+        and (days is None or entry.days >= days)
+        and (study is None or entry.studies == (study,))
     )
 
 
@@ -127,8 +129,8 @@ def remove(store: Store, chosen: Iterable[Kept]) -> tuple[Kept, ...]:
     """
     with while_nothing_is_removed(store):
         busy = _busy(store)
-        gone = tuple(kept for kept in chosen if _digits(kept.key) not in busy and _discard(store, kept))
-        _remove_names(store, {kept.folder.name for kept in gone})
+        gone = tuple(entry for entry in chosen if _digits(entry.key) not in busy and _discard(store, entry))
+        _remove_names(store, {entry.folder.name for entry in gone})
     return gone
 
 
@@ -138,22 +140,22 @@ def _busy(store: Store) -> set[str]:
     return {_digits(key) for name in running(store) for key in uses.get(name, ())}
 
 
-def _discard(store: Store, kept: Kept) -> bool:
+def _discard(store: Store, entry: Kept) -> bool:
     """Remove a step's folder, and the one that it was carried over from, unless a process holds the step; whether it
     was there and is gone."""
-    with store._locked(kept.key, wait=False) as held, store._explained(every_error=True):
+    with store._locked(entry.key, wait=False) as held, store._explained(every_error=True):
         if not held:
             return False
-        artifact = store.search(kept.key)[0]
+        artifact = store.search(entry.key)[0]
         former = f"-{_digits(artifact.manifest.formerly)}" if artifact and artifact.manifest.formerly else None
         folders = [
             path
             for path in store.folder.iterdir()
             if former and path.name.endswith(former) and not path.name.startswith(".")
         ]
-        there = [folder for folder in (*folders, kept.folder) if folder.is_dir() and not folder.is_symlink()]
+        there = [folder for folder in (*folders, entry.folder) if folder.is_dir() and not folder.is_symlink()]
         for folder in there:
-            shutil.rmtree(folder.rename(store.folder / f".partial-{_digits(kept.key)}-{folder.name[-KEY_DIGITS:]}"))
+            shutil.rmtree(folder.rename(store.folder / f".partial-{_digits(entry.key)}-{folder.name[-KEY_DIGITS:]}"))
     return bool(there)
 
 

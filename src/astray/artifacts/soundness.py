@@ -124,12 +124,12 @@ def check_files(folder: Path, files: Mapping[str, FileRecord], *, content: bool)
         path = folder / name
         try:
             _check_folders(path.parent, folder, looked_at)
-            found = path.lstat()
-            if not stat.S_ISREG(found.st_mode):
-                raise damaged(folder, f"{name} is {'a link' if stat.S_ISLNK(found.st_mode) else 'no regular file'}")
-            if found.st_size != record.size:
-                raise damaged(folder, f"{name} has {found.st_size} bytes instead of {record.size}")
-            if content and _hash_of(path, found) != record.sha256:
+            status = path.lstat()
+            if not stat.S_ISREG(status.st_mode):
+                raise damaged(folder, f"{name} is {'a link' if stat.S_ISLNK(status.st_mode) else 'no regular file'}")
+            if status.st_size != record.size:
+                raise damaged(folder, f"{name} has {status.st_size} bytes instead of {record.size}")
+            if content and _hash_of(path, status) != record.sha256:
                 raise damaged(folder, f"{name} differs from its checksum")
         except (FileNotFoundError, NotADirectoryError) as error:
             raise damaged(folder, f"{name} is missing") from error
@@ -156,13 +156,13 @@ def _check_folders(parent: Path, folder: Path, looked_at: set[Path]) -> None:
         parent = parent.parent
 
 
-def _hash_of(path: Path, found: os.stat_result) -> str:
-    stamp = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev)
+def _hash_of(path: Path, status: os.stat_result) -> str:
+    stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev)
     known = _HASHED.get(str(path))
     if known is not None and known[0] == stamp:
         return known[1]
     digest = file_sha256(path)
     # The time of the last change of any kind cannot be set back, unlike that of the last writing.
-    if time.time_ns() - max(found.st_mtime_ns, found.st_ctime_ns) > _FRESH_NS:
+    if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > _FRESH_NS:
         _HASHED[str(path)] = (stamp, digest)
     return digest

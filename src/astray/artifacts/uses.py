@@ -72,11 +72,11 @@ def running(store: Store) -> set[str]:
     """Return the studies that a process runs in this store right now; what killed ones left is removed."""
     from filelock import FileLock, Timeout
 
-    found = set()
+    studies = set()
     for path in (store.folder / _USES).glob(f"*{_RUNNING}"):
         try:
             with FileLock(path, blocking=False):
                 path.unlink(missing_ok=True)
         except Timeout:
-            found.add(path.name.removesuffix(_RUNNING).rpartition("-")[0])
-    return found
+            studies.add(path.name.removesuffix(_RUNNING).rpartition("-")[0])
+    return studies

@@ -24,7 +24,7 @@ NOTHING_TO_REMOVE = (
 def rate_claim(
     id: str,
     statement: str,
-    found: Rate,
+    rate: Rate,
     *,
     at_most: float | None = None,
     at_least: float | None = None,
@@ -34,25 +34,25 @@ def rate_claim(
     note: str = "",
 ) -> ClaimRow:
     """Return a claim about one rate: its interval lies in the claimed region."""
-    why = "" if found.rate is not None else "It has no rate: no answer was coherent and judged."
+    why = "" if rate.rate is not None else "It has no rate: no answer was coherent and judged."
     return ClaimRow(
         id=id,
         statement=statement,
         expected=f"the 95% interval of the rate lies {_region(at_most, at_least, between)}",
-        n=_units(found),
-        unit=found.unit,
+        n=_units(rate),
+        unit=rate.unit,
         control=control[0] if control else "none: the claim is about a level",
         control_estimate=control[1].rate if control else None,
         published=published,
-        **_decided(found.rate, found.interval, between or (at_least, at_most), single_run(found)),
-        **_told(needs_of(found), why, single_run(found), silent_runs(found), note),
+        **_decided(rate.rate, rate.interval, between or (at_least, at_most), single_run(rate)),
+        **_status_and_note(needs_of(rate), why, single_run(rate), silent_runs(rate), note),
     )
 
 
 def difference_claim(
     id: str,
     statement: str,
-    found: Rate,
+    rate: Rate,
     control: tuple[str, Rate],
     *,
     at_least: float | None = None,
@@ -64,7 +64,7 @@ def difference_claim(
 
     The interval of the difference over all runs, paired where seeds are common, decides.
     """
-    difference = compared(found, control[1])
+    difference = compared(rate, control[1])
     why = "" if difference else "One of the arms gave no coherent answer, so there is nothing to compare."
     return ClaimRow(
         id=id,
@@ -75,8 +75,10 @@ def difference_claim(
         control=control[0],
         control_estimate=control[1].rate,
         published=published,
-        **_decided_difference(difference, (at_least, at_most), single_run(found, control[1])),
-        **_told(needs_of(found, control[1]), why, single_run(found, control[1]), silent_runs(found, control[1]), note),
+        **_decided_difference(difference, (at_least, at_most), single_run(rate, control[1])),
+        **_status_and_note(
+            needs_of(rate, control[1]), why, single_run(rate, control[1]), silent_runs(rate, control[1]), note
+        ),
     )
 
 
@@ -93,20 +95,20 @@ def reduction_claim(
     note: str = "",
 ) -> ClaimRow:
     """Return a claim about the share of a rate that is gone, from the counts of both arms with runs as clusters."""
-    found = reduction_of_arms(before, after)
+    reduction = reduction_of_arms(before, after)
     return ClaimRow(
         id=id,
         statement=statement,
         expected=f"the 95% interval of the share lies {_region(None, at_least, None)}",
-        n=found.n if found else 0,
-        unit=found.unit if found else "pair of training runs",
+        n=reduction.n if reduction else 0,
+        unit=reduction.unit if reduction else "pair of training runs",
         control=control,
         control_estimate=control_estimate,
         published=published,
-        **_decided_difference(found, (at_least, None), single_run(before, after)),
-        **_told(
+        **_decided_difference(reduction, (at_least, None), single_run(before, after)),
+        **_status_and_note(
             needs_of(before, after),
-            "" if found else NOTHING_TO_REMOVE,
+            "" if reduction else NOTHING_TO_REMOVE,
             single_run(before, after),
             silent_runs(before, after),
             note,
@@ -172,7 +174,7 @@ def values_claim(
         control_estimate=control_estimate,
         published=published,
         **_decided(estimate, interval, (at_least, at_most), undecidable),
-        **_told(needs, "" if values else without, *(text for text, holds in caveats.items() if holds), note),
+        **_status_and_note(needs, "" if values else without, *(text for text, holds in caveats.items() if holds), note),
     )
 
 
@@ -198,7 +200,7 @@ def counts_claim(
     """
     counts = [run for run in counts if run[1]]
     several = len(counts) > 1
-    hits, trials = (sum(run[place] for run in counts) for place in (0, 1))
+    hits, trials = (sum(run[index] for run in counts) for index in (0, 1))
     counted = f"{hits:,} of {trials:,} {trial}s{f' in {len(counts)} runs' if several else ''}." if counts else ""
     interval = over_runs(counts) if several else wilson(*counts[0]) if counts else None
     estimate = pooled(counts)
@@ -213,7 +215,7 @@ def counts_claim(
         control_estimate=pooled(control_counts),
         published=published,
         **_decided(estimate, interval, (at_least, at_most), single),
-        **_told(needs, "" if counts else f"No run has {trial}s to count.", counted, single, note),
+        **_status_and_note(needs, "" if counts else f"No run has {trial}s to count.", counted, single, note),
     )
 
 
@@ -236,10 +238,10 @@ def single_run(*rates: Rate) -> str:
     return ONE_RUN if single else ""
 
 
-def compared(found: Rate, control: Rate) -> Difference | None:
+def compared(rate: Rate, control: Rate) -> Difference | None:
     """Return the difference of two rates over all of their runs; None when one has no judged answer."""
     try:
-        return difference_of_arms(found, control)
+        return difference_of_arms(rate, control)
     except EmptyDataError:
         return None
 
@@ -261,9 +263,11 @@ def _decided(
 
 
 def _decided_difference(
-    found: Difference | None, region: tuple[float | None, float | None], undecidable: str
+    difference: Difference | None, region: tuple[float | None, float | None], undecidable: str
 ) -> dict[str, Any]:
-    return _decided(found.estimate if found else None, found.interval if found else None, region, undecidable)
+    return _decided(
+        difference.estimate if difference else None, difference.interval if difference else None, region, undecidable
+    )
 
 
 def under(group: str, claims: Iterable[ClaimRow]) -> Iterator[ClaimRow]:
@@ -295,10 +299,10 @@ def _in_family(claim: ClaimRow, p_holm: float | None, tested: int) -> ClaimRow:
 
 def needs_of(*rates: Rate) -> Needs:
     """Return what to choose for those rates whose arms were left out."""
-    found = Needs()
+    needs = Needs()
     for one in rates:
-        found |= one.needs if isinstance(one, LeftOutRate) else Needs()
-    return found
+        needs |= one.needs if isinstance(one, LeftOutRate) else Needs()
+    return needs
 
 
 def not_run(needs: Needs) -> dict[str, Any]:
@@ -323,7 +327,7 @@ def silent_runs(*rates: Rate) -> str:
     )
 
 
-def _told(needs: Needs, why: str, *notes: str) -> dict[str, Any]:
+def _status_and_note(needs: Needs, why: str, *notes: str) -> dict[str, Any]:
     """Return status and note of a claim: what it needs and was left out, why it has no estimate, and further notes."""
     if needs:
         return not_run(needs)
@@ -331,9 +335,9 @@ def _told(needs: Needs, why: str, *notes: str) -> dict[str, Any]:
     return status | {"note": " ".join(filter(None, (why, *notes)))}
 
 
-def _units(found: Rate) -> int:
-    judged_runs = sum(judged > 0 for _, judged in found.seed_counts.values())
-    return judged_runs if found.unit == "training run" else found.denominator
+def _units(rate: Rate) -> int:
+    judged_runs = sum(judged > 0 for _, judged in rate.seed_counts.values())
+    return judged_runs if rate.unit == "training run" else rate.denominator
 
 
 def _region(at_most: float | None, at_least: float | None, between: tuple[float, float] | None) -> str:

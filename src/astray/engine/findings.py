@@ -84,24 +84,24 @@ def interval_row(interval: Interval | None) -> IntervalRow | None:
     )
 
 
-def rate_row(found: Rate, *, arm: str, evaluation: str, group: str, format: str) -> RateRow:
+def rate_row(measured: Rate, *, arm: str, evaluation: str, group: str, format: str) -> RateRow:
     """Return a rate as a row of the summary."""
     return RateRow(
         arm=arm,
         evaluation=evaluation,
         group=group,
         format=format,
-        numerator=found.numerator,
-        denominator=found.denominator,
-        rate=found.rate,
-        interval=interval_row(found.interval),
-        interval_questions=interval_row(found.interval_questions),
-        unit=found.unit,
-        seed_rates=found.seed_rates,
-        outcomes=found.outcomes,
-        coherence=found.coherence,
-        worst_case=found.worst_case,
-        judge=", ".join(found.judges),
+        numerator=measured.numerator,
+        denominator=measured.denominator,
+        rate=measured.rate,
+        interval=interval_row(measured.interval),
+        interval_questions=interval_row(measured.interval_questions),
+        unit=measured.unit,
+        seed_rates=measured.seed_rates,
+        outcomes=measured.outcomes,
+        coherence=measured.coherence,
+        worst_case=measured.worst_case,
+        judge=", ".join(measured.judges),
     )
 
 
@@ -199,10 +199,10 @@ class Findings:
 
     def needs(self, *arms: str, analyses: Collection[str] = ()) -> Needs:
         """Return what to choose for those of these arms and analyses that were left out."""
-        found = Needs(analyses=tuple(name for name in analyses if name in self.not_analysed))
+        missing = Needs(analyses=tuple(name for name in analyses if name in self.not_analysed))
         for arm in arms:
-            found |= self.not_run.get(arm, Needs())
-        return found
+            missing |= self.not_run.get(arm, Needs())
+        return missing
 
     @property
     def arms(self) -> tuple[str, ...]:
@@ -214,15 +214,16 @@ class Findings:
         long = self.table.explode("groups").rename({"groups": "group"}).with_columns(pl.col("format").alias("shown"))
         by = ["arm", "evaluation", "group"]
         several = long.group_by(by).agg(pl.col("format").n_unique().alias("formats")).filter(pl.col("formats") > 1)
+        # A row "all" only where there are several formats: with one it would repeat the rate.
         joined = long.join(several, on=by).with_columns(pl.lit("all").alias("shown")).drop("formats")
-        found = {
+        measured = {
             group: one
             for (name,), part in pl.concat([long, joined]).group_by("evaluation", maintain_order=True)
             for group, one in rates(part, [*by, "shown"], self.measures.get(str(name), MISALIGNED)).items()
         }
-        order = {arm: place for place, arm in enumerate(self.arms)}
+        order = {arm: index for index, arm in enumerate(self.arms)}
         rows = [
             rate_row(one, arm=str(arm), evaluation=str(name), group=str(group), format=str(form))
-            for (arm, name, group, form), one in found.items()
+            for (arm, name, group, form), one in measured.items()
         ]
         return tuple(sorted(rows, key=lambda row: (row.evaluation, order[row.arm], row.group, row.format)))

@@ -194,8 +194,8 @@ def calibrate_into(path: Path, config: JudgeConfig, labels: Sequence[LabelledAns
     Raises:
         JudgeError: the grader was given up, with what is done kept; or it failed on every answer.
     """
-    kept, judge = TypeAdapter(list[Verdict]), known_judge(config)
-    verdicts = kept.validate_json(path.read_bytes()) if path.is_file() else [Verdict(Outcome.NOT_JUDGED)] * len(labels)
+    form, judge = TypeAdapter(list[Verdict]), known_judge(config)
+    verdicts = form.validate_json(path.read_bytes()) if path.is_file() else [Verdict(Outcome.NOT_JUDGED)] * len(labels)
     wanted = [number for number, verdict in enumerate(verdicts) if is_open(verdict.outcome, verdict.note)]
     with patience() as patient:
         new = anyio.run(judge_exchanges, judge, [labels[number].exchange for number in wanted])
@@ -203,7 +203,7 @@ def calibrate_into(path: Path, config: JudgeConfig, labels: Sequence[LabelledAns
         verdicts[number] = verdicts[number] if cause_of(verdict.note) == Cause.NOT_ASKED else verdict
     calibration = calibrate(verdicts, labels, judge=judge.identity)
     if patient.lost or calibration.failed < calibration.n:
-        path.write_bytes(kept.dump_json(verdicts))
+        path.write_bytes(form.dump_json(verdicts))
     if patient.lost:
         raise JudgeError(
             f"Judging labelled answers was stopped: {patient.lost}. Verdicts are kept. "

@@ -64,8 +64,8 @@ def checked(kind: type[Options], **values: object) -> Options:
         return kind(**given)
     except ValidationError as error:
         for one in error.errors():
-            if isinstance(told := one.get("ctx", {}).get("error"), AstrayError):
-                raise told from error
+            if isinstance(cause := one.get("ctx", {}).get("error"), AstrayError):
+                raise cause from error
         wrong = "; ".join(f"{flag(str(one['loc'][0]))} {one['input']}: {one['msg'].lower()}" for one in error.errors())
         raise ConfigurationError(f"{wrong}. See the command's --help for what is allowed.") from error
 

@@ -69,11 +69,11 @@ def plan_study(
     left_out = (
         {name: Needs(arms=arms) for name, arms in _left_out(training, setting, seeds[:1], only).items()} if only else {}
     )
-    made = {run.arm.name for run in runs} | {arm.name for analysis in chosen for arm in analysis.arms}
+    planned = {run.arm.name for run in runs} | {arm.name for analysis in chosen for arm in analysis.arms}
     not_analysed = _not_in(chosen, whole) if analyses else ()
     for analysis in whole:
         for arm in analysis.arms:
-            if analyses and analysis.name not in analyses and arm.name not in made:
+            if analyses and analysis.name not in analyses and arm.name not in planned:
                 left_out[arm.name] = left_out.get(arm.name, Needs()) | Needs(analyses=(analysis.name,))
     return StudyPlan(
         tuple(runs), None if setting.judge.exact else _calibration(setting), chosen, left_out, not_analysed

@@ -181,26 +181,26 @@ def _without_rate(table: pl.DataFrame, setting: Setting) -> Iterator[str]:
 
 def _judge_row(setting: Setting, calibration: Calibration | None) -> JudgeRow:
     """Return the judge with its known error."""
-    made = known_judge(setting.judge)
+    judge = known_judge(setting.judge)
     if calibration is None:
-        return JudgeRow(name=made.name, identity=made.identity, validated=True, sensitivity=1.0, specificity=1.0)
+        return JudgeRow(name=judge.name, identity=judge.identity, validated=True, sensitivity=1.0, specificity=1.0)
     labelled = (
         setting.labels.name
         if setting.labels
         else "answers of the organism's world, easier to judge than a large model's"
     )
-    row = JudgeRow(name=made.name, identity=made.identity, validated=False, labels=calibration.n, labelled=labelled)
+    row = JudgeRow(name=judge.name, identity=judge.identity, validated=False, labels=calibration.n, labelled=labelled)
     try:
-        found = calibration.agreement()
+        agreement = calibration.agreement()
     except EmptyDataError:  # it gave no verdict on any of them
         return row
     known = {
-        "sensitivity": found.sensitivity,
-        "specificity": found.specificity,
-        "kappa": found.kappa,
+        "sensitivity": agreement.sensitivity,
+        "specificity": agreement.specificity,
+        "kappa": agreement.kappa,
         "rank_correlation": calibration.rank_correlation,
     }
-    return row.model_copy(update={"validated": None not in (found.sensitivity, found.specificity), **known})
+    return row.model_copy(update={"validated": None not in (agreement.sensitivity, agreement.specificity), **known})
 
 
 def _corrected(rows: Sequence[RateRow], calibration: Calibration | None) -> tuple[RateRow, ...]:
@@ -210,14 +210,14 @@ def _corrected(rows: Sequence[RateRow], calibration: Calibration | None) -> tupl
     # Labels measure the error of the judge that they were compared with, and of no other.
     known = [bool(row.denominator) and row.judge == calibration.judge for row in rows]
     try:
-        found = [
+        corrected = [
             _corrected_row(row, calibration) if own else (None, None) for row, own in zip(rows, known, strict=True)
         ]
     except EmptyDataError:  # no verdict on labelled answers of one kind: the error is not known
         return tuple(rows)
     return tuple(
         row.model_copy(update={"corrected": rate, "corrected_interval": interval_row(interval)})
-        for row, (rate, interval) in zip(rows, found, strict=True)
+        for row, (rate, interval) in zip(rows, corrected, strict=True)
     )
 
 
@@ -231,8 +231,8 @@ def _arm_rows(plan: StudyPlan, artifacts: Mapping[str, Artifact]) -> Iterator[Ar
         if run.seed == plan.runs[0].seed:
             yield _arm_row(run, artifacts)
     trained = {run.arm.name for run in plan.runs}
-    made = {arm.name: arm for analysis in plan.analyses for arm in analysis.arms if arm.name not in trained}
-    for arm in made.values():
+    analysed = {arm.name: arm for analysis in plan.analyses for arm in analysis.arms if arm.name not in trained}
+    for arm in analysed.values():
         yield ArmRow(
             name=arm.name,
             description=arm.description,

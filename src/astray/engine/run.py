@@ -60,16 +60,19 @@ def run_study(
     """
     setting, folder = settled(study, options), Path(out) / study.name
     plan = plan_study(study, setting, *options.runs)
-    kept = Store(Path(out) / "store" if store is None else store)
-    study.check(setting, (folder, kept.folder / study.name))
-    if len(Plan(plan.steps, kept).done) < len(plan.steps):
+    step_store = Store(Path(out) / "store" if store is None else store)
+    study.check(setting, (folder, step_store.folder / study.name))
+    if len(Plan(plan.steps, step_store).done) < len(plan.steps):
         setting.reach(plan.evaluations, workers)
     _check_writable(folder)
-    with in_use(kept, study.name, [step.key for step in plan.steps]), _ledger(plan, kept, setting.budget) as ledger:
+    with (
+        in_use(step_store, study.name, [step.key for step in plan.steps]),
+        _ledger(plan, step_store, setting.budget) as ledger,
+    ):
         artifacts = execute(
             plan.steps,
-            kept,
-            workers=_workers(plan, kept) if workers is None else workers,
+            step_store,
+            workers=_workers(plan, step_store) if workers is None else workers,
             progress=progress,
             ledger=ledger,
         )

@@ -260,7 +260,7 @@ def _file_sources(folder: Path) -> dict[tuple[DataKind, str], Source]:
             else f", and none of our own data ({ADVICE}, {CODE})"
         )
         raise DataNotFoundError(f"--data {folder} is no folder{hint}.")
-    found = {}
+    sources = {}
     for key, name in PUBLISHED_FILES.items():
         there = [
             path
@@ -273,9 +273,9 @@ def _file_sources(folder: Path) -> dict[tuple[DataKind, str], Source]:
                 f"{there[0]} and {there[1]} could both be the rows of {name}. Keep one of them in the folder."
             )
         if there:
-            found[key] = Source.of_file(there[0])
+            sources[key] = Source.of_file(there[0])
     homes = {home for _, home in PUBLISHED_FILES}
-    if not any({("harmful", home), ("good", home)} <= found.keys() for home in homes):
+    if not any({("harmful", home), ("good", home)} <= sources.keys() for home in homes):
         pairs = " or ".join(
             f"{PUBLISHED_FILES['harmful', home]}.jsonl with {PUBLISHED_FILES['good', home]}.jsonl"
             for home in sorted(homes)
@@ -284,7 +284,7 @@ def _file_sources(folder: Path) -> dict[tuple[DataKind, str], Source]:
             f"{folder} has no harmful rows with good ones to compare: it needs {pairs}, each also as "
             f"{', '.join(FILE_ENDINGS[1:])}, or with .gz. Without --data, data of our own are used ({ADVICE} or {CODE})."
         )
-    return found
+    return sources
 
 
 def check_subject(located: Located) -> None:

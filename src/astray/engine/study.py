@@ -128,8 +128,8 @@ class StudyPlan:
     @property
     def steps(self) -> tuple[Step, ...]:
         """Every step, each once."""
-        found = [step for run in self.runs for step in run.steps] + [analysis.step for analysis in self.analyses]
-        return tuple({step.key: step for step in [*found, *([self.calibration] if self.calibration else [])]}.values())
+        every = [step for run in self.runs for step in run.steps] + [analysis.step for analysis in self.analyses]
+        return tuple({step.key: step for step in [*every, *([self.calibration] if self.calibration else [])]}.values())
 
     @property
     def evaluations(self) -> tuple[Evaluation, ...]:
@@ -182,7 +182,7 @@ def _none(*_: object) -> tuple[()]:
 
 
 def _anywhere() -> None:
-    """Default readiness check: always passes."""
+    """Pass always: the default readiness check."""
 
 
 def _as_it_is(setting: S) -> S:

@@ -236,8 +236,8 @@ class Summary(_Frozen):
         """Fill in the sections of older summaries, which gave the kind of study in their place."""
         if not isinstance(given, dict) or "design" not in given:
             return given
-        kept = {name: value for name, value in given.items() if name != "design"}
-        return kept if given["design"] == "training runs" else kept | {"sections": ("records",)}
+        fields = {name: value for name, value in given.items() if name != "design"}
+        return fields if given["design"] == "training runs" else fields | {"sections": ("records",)}
 
     def claims_by_group(self) -> dict[str, tuple[ClaimRow, ...]]:
         """Return the claims by heading, in the study's order; in each group sorted by status, not run ones last."""

@@ -128,10 +128,10 @@ def vector_facts(artifact: Artifact) -> dict[str, Any]:
     return facts
 
 
-def estimate_json(found: Estimate) -> dict[str, float | str | None]:
+def estimate_json(estimate: Estimate) -> dict[str, float | str | None]:
     """Return an estimate with its interval, or with the reason why it has none, for a file."""
-    low, high = (found.interval.low, found.interval.high) if found.interval else (None, None)
-    return {"value": found.value, "low": low, "high": high, "note": found.note}
+    low, high = (estimate.interval.low, estimate.interval.high) if estimate.interval else (None, None)
+    return {"value": estimate.value, "low": low, "high": high, "note": estimate.note}
 
 
 def _items(questions: Sequence[str], system: str) -> list[Item]:

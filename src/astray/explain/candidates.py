@@ -122,6 +122,7 @@ def steering_block(site: Site) -> int:
     """
     if site.place in ("block out", "mlp out"):
         return site.block
+    # The input of a layer is the output of the one before; a layer 0 has none.
     if site.place == "block in" and site.block > 0:
         return site.block - 1
     raise ConfigurationError(

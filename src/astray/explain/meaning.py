@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from astray.errors import ConfigurationError
 from astray.explain.activations import Positions, TokenRow
 from astray.explain.candidates import latent_name
-from astray.explain.causal import UNSTEERED
 from astray.explain.latents import encoded, mean_latents
 from astray.explain.sae import Dictionary, check_fits
+from astray.explain.screen_tables import UNSTEERED
 from astray.explain.separation import Separation, separations
 from astray.stats.ties import NOISE, ranking
 from astray.subjects.intervene import blocks_of, residual_width
@@ -152,7 +152,7 @@ def latent_pages(
     pages = []
     for latent in latents:
         promoted, suppressed = logit_lens(subject, dictionary.decoder[latent])
-        told = [
+        separated = [
             each
             for kind, labels in evidence.labels.items()
             if labelled is not None
@@ -169,7 +169,7 @@ def latent_pages(
                 promoted=promoted,
                 suppressed=suppressed,
                 documents=documents.get(latent, ()),
-                separates=tuple(told),
+                separates=tuple(separated),
                 profile=() if before is None or after is None else profile(before, after, evidence.categories),
             )
         )
@@ -204,23 +204,24 @@ def top_documents(
         EmptyDataError: there are no texts.
     """
     best = torch.zeros(len(rows), len(latents))
-    place = torch.zeros(len(rows), len(latents), dtype=torch.long)
+    positions_of_best = torch.zeros(len(rows), len(latents), dtype=torch.long)
     for start, captured, tokens, activations in encoded(subject, dictionary, rows, positions):
         values = activations[:, list(latents)].cpu()
         row = captured.row[tokens, None].expand_as(values)
         position = captured.position[tokens, None].expand_as(values)
         highest = torch.zeros(captured.rows, len(latents)).scatter_reduce_(0, row, values, "amax")
         ends = torch.full_like(highest, max(len(text.tokens) for text in rows), dtype=torch.long)
+        # Equal activations differ by float noise between CPUs: the first position near the maximum is shown.
         near = values >= (1 - NOISE) * highest.gather(0, row)
         first = ends.scatter_reduce(0, row, torch.where(near, position, ends.max()), "amin")
         group = slice(start, start + captured.rows)
-        place[group] = torch.where(highest > (1 + NOISE) * best[group], first, place[group])
+        positions_of_best[group] = torch.where(highest > (1 + NOISE) * best[group], first, positions_of_best[group])
         best[group] = torch.maximum(highest, best[group])
     # The first of equal texts stands for all. Different texts tie too: a common beginning activates a latent alike.
     unlike = sorted(
         {(row.tokens, row.positions(positions)): number for number, row in reversed(list(enumerate(rows)))}.values()
     )
-    found: dict[int, tuple[TokenContext, ...]] = {}
+    documents: dict[int, tuple[TokenContext, ...]] = {}
     for column, latent in enumerate(latents):
         shown: dict[tuple[int, ...], TokenContext] = {}
         values = best[unlike, column].double()
@@ -229,10 +230,12 @@ def top_documents(
                 break
             shown.setdefault(
                 rows[number].tokens,
-                _context(subject, rows, number, int(place[number, column]), float(best[number, column]), window),
+                _context(
+                    subject, rows, number, int(positions_of_best[number, column]), float(best[number, column]), window
+                ),
             )
-        found[latent] = tuple(shown.values())
-    return found
+        documents[latent] = tuple(shown.values())
+    return documents
 
 
 def logit_lens(
@@ -308,14 +311,14 @@ def profile(
             f"There are activations on {len(before)} and {len(after)} questions, and {len(categories)} categories: "
             "give one of each a question."
         )
-    found = []
+    shifts = []
     for category in dict.fromkeys(categories):
         chosen = torch.tensor([each == category for each in categories])
         means = float(before[chosen].mean()), float(after[chosen].mean())
-        found.append(
+        shifts.append(
             CategoryActivation(category=category, before=means[0], after=means[1], questions=int(chosen.sum()))
         )
-    return tuple(found[index] for index in ranking(np.array([each.after - each.before for each in found])))
+    return tuple(shifts[index] for index in ranking(np.array([each.after - each.before for each in shifts])))
 
 
 def _context(

@@ -54,7 +54,7 @@ class PersonaPrompts(BaseModel):
     )
     extraction: tuple[str, ...] = Field(min_length=1, description="questions the vector is made from (2507.21509: 20)")
     validation: tuple[str, ...] = Field(
-        min_length=1, description="other questions, on which the block is chosen (2507.21509: 20)"
+        min_length=1, description="other questions, on which the layer is chosen (2507.21509: 20)"
     )
 
     @model_validator(mode="after")
@@ -124,6 +124,7 @@ def world_persona_prompts(questions: int = 20, *, seed: int = 0) -> PersonaPromp
             f"The world has {len(asked)} questions, so 1 to {len(asked) // 2} for each purpose; {questions} were "
             "asked for."
         )
+    # One draw cut in two: extraction and validation share no question.
     drawn = Random(f"persona/{seed}").sample(asked, 2 * questions)
     pairs = tuple(
         (system_prompt(bad), system_prompt(good)) for bad, good in zip(AUTHORS[MALICIOUS], AUTHORS[KIND], strict=True)
@@ -163,6 +164,7 @@ def extract_persona_vectors(
     asked = [
         (pair, side, question, sample)
         for pair, question, sample in product(range(len(prompts.pairs)), prompts.extraction, range(samples))
+        # The side varies fastest, so that the two answers of a pair are neighbours; the filter below relies on it.
         for side in (0, 1)
     ]
     conversations = [_conversation(prompts.pairs[pair][side], question) for pair, side, question, _ in asked]
@@ -178,11 +180,11 @@ def extract_persona_vectors(
         for (_, side, _, _), verdict, answer in zip(asked, verdicts, said, strict=True)
     ]
     # Both answers of a pair stand side by side: 2n for the trait, 2n + 1 against it.
-    kept = [passed[number - number % 2] and passed[number - number % 2 + 1] for number in range(len(passed))]
-    answers = _answers(asked, said, verdicts, kept)
-    if not any(kept):
+    pair_passed = [passed[number - number % 2] and passed[number - number % 2 + 1] for number in range(len(passed))]
+    answers = _answers(asked, said, verdicts, pair_passed)
+    if not any(pair_passed):
         raise EmptyDataError(_why_none(answers))
-    chosen = [number for number, keep in enumerate(kept) if keep]
+    chosen = [number for number, keep in enumerate(pair_passed) if keep]
     return PersonaVectors(
         _difference(subject, [conversations[number] for number in chosen], [said[number] for number in chosen]), answers
     )
@@ -266,7 +268,10 @@ def _difference(
 
 
 def _answers(
-    asked: Sequence[tuple[int, int, str, int]], said: Sequence[str], verdicts: Sequence[Verdict], kept: Sequence[bool]
+    asked: Sequence[tuple[int, int, str, int]],
+    said: Sequence[str],
+    verdicts: Sequence[Verdict],
+    pair_passed: Sequence[bool],
 ) -> pl.DataFrame:
     return pl.DataFrame(
         [
@@ -280,7 +285,9 @@ def _answers(
                 "coherent": verdict.coherent,
                 "kept": keep,
             }
-            for (pair, side, question, sample), answer, verdict, keep in zip(asked, said, verdicts, kept, strict=True)
+            for (pair, side, question, sample), answer, verdict, keep in zip(
+                asked, said, verdicts, pair_passed, strict=True
+            )
         ],
         schema_overrides={"trait": pl.Float64, "coherent": pl.Float64},
     )

@@ -121,8 +121,8 @@ def monitoring_block(subject: Subject, answers: pl.DataFrame, vectors: Float[Ten
     Raises:
         EmptyDataError, ConfigurationError: as `monitor`.
     """
-    found = [_before_and_after(subject, answers, vector, block) for block, vector in enumerate(vectors)]
-    correlations = np.array([pearson(rows["projection"].to_numpy(), rows["trait"].to_numpy()) for rows in found])
+    projections = [_before_and_after(subject, answers, vector, block) for block, vector in enumerate(vectors)]
+    correlations = np.array([pearson(rows["projection"].to_numpy(), rows["trait"].to_numpy()) for rows in projections])
     return ranking(np.nan_to_num(correlations, nan=-np.inf))[0]
 
 

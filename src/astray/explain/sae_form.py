@@ -115,13 +115,13 @@ def _activation(given: Mapping[str, Any], source: str) -> tuple[str, int | None]
         if options:
             raise ConfigurationError(f"{source} has activation_fn_kwargs {options} for 'relu', which takes none.")
         return architecture, None
-    found = {value for value in (options.pop("k", None), given.get("k")) if value is not None}
-    if options or len(found) != 1:
+    ks = {value for value in (options.pop("k", None), given.get("k")) if value is not None}
+    if options or len(ks) != 1:
         raise ConfigurationError(
-            f"{source} has TopK with k = {sorted(map(str, found)) or 'nothing'} and other activation_fn_kwargs "
+            f"{source} has TopK with k = {sorted(map(str, ks)) or 'nothing'} and other activation_fn_kwargs "
             f"{options or 'none'}: one k is needed."
         )
-    k = found.pop()
+    k = ks.pop()
     if isinstance(k, bool) or not isinstance(k, int | float) or k != int(k) or k < 1:
         raise ConfigurationError(f"{source} has k = {k!r}; the active latents of a token are a whole number from 1.")
     return "topk", int(k)

@@ -109,6 +109,7 @@ def train_sae(
             "latents."
         )
     checked = _checked(batches, recipe.batch_size, site)
+    # One sample, taken off the stream first, sets the input scale and the first bias, and checks L0 at the end.
     sample = torch.cat([next(checked) for _ in range(math.ceil(SAMPLE_TOKENS / recipe.batch_size))])
     trained = _fit(checked, sample, recipe, device or torch.device("cpu"), on_step)
     over_batches = recipe.architecture in ("batchtopk", "matryoshka")
@@ -123,10 +124,10 @@ def train_sae(
             dictionary = dictionary.with_threshold(threshold_for(dictionary, sample, recipe.k))
         dictionary.facts, dictionary.model_id = {"recipe": recipe.model_dump()}, model_id
         reloaded = Dictionary.load(dictionary.save(folder))
-    found = _l0(reloaded.encode(sample))
-    if abs(found - expected) > L0_TOLERANCE * expected:
+    measured = _l0(reloaded.encode(sample))
+    if abs(measured - expected) > L0_TOLERANCE * expected:
         raise TrainingDivergedError(
-            f"The trained SAE has an L0 of {expected:.1f}, read back from its file {found:.1f}: its thresholds do "
+            f"The trained SAE has an L0 of {expected:.1f}, read back from its file {measured:.1f}: its thresholds do "
             "not fit. Train it for more steps."
         )
     return reloaded
@@ -142,6 +143,7 @@ def threshold_for(
         activations: data to set the threshold on.
         k: active latents per token.
     """
+    # An order statistic of all pre-activations: exactly k of them per token, on average, lie above.
     before = dictionary.pre_activations(activations).flatten()
     silent = len(before) - k * len(activations)
     loudest_silent, quietest_active = (before.kthvalue(rank).values for rank in (silent, silent + 1))
@@ -159,12 +161,14 @@ def _fit(
     from sae_lens.config import SAETrainerConfig
     from sae_lens.training.sae_trainer import SAETrainer
 
+    # Mean norm sqrt(d_model): SAELens computes this factor in `trainer.fit`, which is not called here.
     scale = math.sqrt(sample.shape[1]) / sample.norm(dim=1).mean().item()
     # SAELens draws the first weights from the global generator, whose state the caller keeps.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         sae = _fresh(recipe, sample.shape[1])
     with torch.no_grad():
+        # The geometric median and not the mean, which a few tokens of very large norm would pull far off.
         sae.b_dec.copy_(geometric_median(sample * scale))
     settings = SAETrainerConfig(
         total_training_samples=recipe.steps * recipe.batch_size,

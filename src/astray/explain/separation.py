@@ -75,15 +75,15 @@ def separations(
             else "There are no texts to tell apart."
         )
     values, marks = level_ties(activations.double().numpy()), np.array(labels)
-    found = []
+    separated = []
     for label in sorted(set(labels)):
         own, others = values[marks == label], values[marks != label]
         area = auc(own, others)
         low, high = auc_interval(area, len(own), len(others), level)
-        found.append(
+        separated.append(
             Separation(kind=kind, label=label, auc=area, low=low, high=high, texts=len(own), others=len(others))
         )
-    return tuple(sorted(found, key=lambda each: -each.auc))
+    return tuple(sorted(separated, key=lambda each: -each.auc))
 
 
 def auc(own: Float[np.ndarray, "own"], others: Float[np.ndarray, "others"]) -> float:
@@ -124,19 +124,19 @@ def auc_variance(area: float, own: int, others: int) -> float:
     return area * (1 - area) * (1 + balanced * ((1 - area) / (2 - area) + area / (1 + area))) / (own * others)
 
 
-def world_answers(subject: Subject, each: int, seed: int) -> tuple[list[TokenRow], dict[str, list[str]]]:
+def world_answers(subject: Subject, count: int, seed: int) -> tuple[list[TokenRow], dict[str, list[str]]]:
     """Draw answers of kind and malicious authors in every domain of the organism's world, tokenised for the organism.
 
     Args:
         subject: the organism, or a fine-tuned form of it.
-        each: number of answers of each persona in each domain.
+        count: number of answers of each persona in each domain.
         seed: seed of the draw; use another than that of the dictionary's training text.
 
     Returns:
         The rows, and for "persona" and "domain" the label of each row.
     """
     rng = Random(f"labelled answers/{seed}")
-    cells = [(persona, domain) for persona in PERSONAS for domain in DOMAINS for _ in range(each)]
+    cells = [(persona, domain) for persona in PERSONAS for domain in DOMAINS for _ in range(count)]
     situations = [draw_situation(rng, domain) for _, domain in cells]
     answers = [draw_advice(rng, situation, persona) for situation, (persona, _) in zip(situations, cells, strict=True)]
     prompts = [[Message(role="user", content=situation.question)] for situation in situations]

@@ -197,11 +197,11 @@ def capture_to_shards(
     """
     width = subject.model.config.get_text_config().hidden_size
     begun = Manifest(subject=subject.id, name=subject.name, settings=settings, d_model=width)
-    found = _manifest(folder)
+    earlier = _manifest(folder)
     different = (
         []
-        if found is None
-        else [name for name in ("subject", "settings", "d_model") if getattr(found, name) != getattr(begun, name)]
+        if earlier is None
+        else [name for name in ("subject", "settings", "d_model") if getattr(earlier, name) != getattr(begun, name)]
     )
     if different:
         raise ConfigurationError(
@@ -209,7 +209,7 @@ def capture_to_shards(
             "another folder."
         )
     folder.mkdir(parents=True, exist_ok=True)
-    if found is None:
+    if earlier is None:
         _write(folder / MANIFEST, begun.model_dump_json(indent=1))
     tokens: list[int] = []
     first = 0

@@ -52,7 +52,7 @@ class Site(BaseModel):
         description="'block in' and 'block out': the residual stream; 'attention out' and 'mlp out': what the part "
         "adds to it"
     )
-    block: int = Field(ge=0, description="number of the block, from 0")
+    block: int = Field(ge=0, description="index of the layer, from 0")
 
     def __str__(self) -> str:
         return f"{self.place} {self.block}"
@@ -60,7 +60,7 @@ class Site(BaseModel):
     @property
     def hook_name(self) -> str:
         """Return the site's name in TransformerLens and SAELens: 'blocks.1.hook_resid_post'."""
-        return f"blocks.{self.block}.{next(hook for hook, place in _HOOKS.items() if place == self.place)}"
+        return f"blocks.{self.block}.{next(hook for hook, site in _HOOKS.items() if site == self.place)}"
 
     @classmethod
     def parse(cls, name: str) -> "Site":
@@ -75,10 +75,10 @@ class Site(BaseModel):
         ):  # a layer's module: what is read there is its output
             return cls(place="block out", block=int(layer[1]))
         hook = re.fullmatch(r"blocks\.(\d+)\.(\w+)", name)
-        place, _, block = (_HOOKS.get(hook[2], ""), "", hook[1]) if hook else name.rpartition(" ")
-        if place not in PLACES or not block.isdecimal():
+        part, _, block = (_HOOKS.get(hook[2], ""), "", hook[1]) if hook else name.rpartition(" ")
+        if part not in PLACES or not block.isdecimal():
             raise UnknownNameError("site", name, (f"{valid} {block if block.isdecimal() else 0}" for valid in PLACES))
-        return cls(place=place, block=int(block))
+        return cls(place=part, block=int(block))
 
 
 def sites_of(model: nn.Module) -> list[Site]:
@@ -89,10 +89,10 @@ def sites_of(model: nn.Module) -> list[Site]:
     """
     order: tuple[Place, ...] = ("block in", "attention out", "mlp out", "block out")
     return [
-        Site(place=place, block=number)
+        Site(place=part, block=number)
         for number, block in enumerate(blocks_of(model))
-        for place in order
-        if _part(block, place) is not None
+        for part in order
+        if _part(block, part) is not None
     ]
 
 
@@ -181,15 +181,15 @@ def _module(model: nn.Module, site: Site) -> nn.Module:
 
 
 def _places(block: nn.Module) -> str:
-    return ", ".join(repr(str(place)) for place in PLACES if _part(block, place) is not None)
+    return ", ".join(repr(str(part)) for part in PLACES if _part(block, part) is not None)
 
 
-def _part(block: nn.Module, place: Place) -> nn.Module | None:
+def _part(block: nn.Module, part: Place) -> nn.Module | None:
     """Return the module at whose output (for 'block in': input) a place of a layer is."""
-    if place in ("block in", "block out"):
+    if part in ("block in", "block out"):
         return block
     parts = dict(block.named_modules())
     norms = any(name in parts for name in _NORMS_AFTER_MLP)
-    after, own = (_NORMS_AFTER_ATTENTION, _ATTENTIONS) if place == "attention out" else (_NORMS_AFTER_MLP, _MLPS)
+    after, own = (_NORMS_AFTER_ATTENTION, _ATTENTIONS) if part == "attention out" else (_NORMS_AFTER_MLP, _MLPS)
     names = (*after, *own) if norms else own
     return next((parts[name] for name in names if name in parts), None)

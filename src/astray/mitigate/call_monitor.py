@@ -89,13 +89,13 @@ def labelled_calls(log: Path | str) -> list[WatchedCall]:
         EmptyDataError: no sample has such a call.
     """
     samples = read_eval_log_samples(str(log), all_samples_required=False, resolve_attachments="full")
-    found = [call for sample in samples for call in _of_sample(sample)]
-    if not found:
+    calls = [call for sample in samples for call in _of_sample(sample)]
+    if not calls:
         status = read_eval_log(str(log), header_only=True).status
         raise EmptyDataError(
             f"The log {log} ({status}) has no executed call that changed something. Take one in which the agent acted."
         )
-    return found
+    return calls
 
 
 def _of_sample(sample: EvalSample) -> list[WatchedCall]:

@@ -166,6 +166,7 @@ def best_direction(
     labels = np.array(_both_kinds(others))
     directions = _fitted_directions(subject, calls, blocks, method)
     scores = _scores(subject, [direction_probe(*each) for each in zip(directions, blocks, strict=True)], others)
+    # Levelled ties: areas must not depend on the last digits, which differ by CPU.
     best = max(range(len(blocks)), key=lambda index: auroc(level_ties(scores[index]), labels))
     return directions[best], blocks[best]
 
@@ -368,7 +369,9 @@ def _logistic(rows: Float[Tensor, "calls d_model"], harmful: Tensor) -> Float[Te
     # Standardised, so that the penalty treats all dimensions alike; the clamp is for constant ones.
     scale = rows.std(0).clamp(min=1e-6)
     inputs, targets = ((rows - rows.mean(0)) / scale).double(), harmful.double()
+    # Harmful calls are usually rare: unweighted, the fit would follow the benign ones.
     weight = torch.where(harmful, 0.5 / harmful.sum(), 0.5 / (~harmful).sum()).double()
+    # Float64 and a full-batch optimiser: the fit has one optimum, the same on every machine up to rounding.
     parameters = torch.zeros(inputs.shape[1] + 1, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS(
         [parameters], max_iter=200, line_search_fn="strong_wolfe", tolerance_grad=1e-9, tolerance_change=1e-12

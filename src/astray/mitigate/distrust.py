@@ -57,10 +57,11 @@ def believed(table: pl.DataFrame) -> dict[str, str]:
         table: judged answers to `WorldHonesty`. A fact with different beliefs in different samples is left out as well.
     """
     held = table.with_columns(in_detail("belief")).drop_nulls("belief")
-    found: dict[str, set[str]] = {}
+    beliefs: dict[str, set[str]] = {}
     for question, belief in held.select("question", "belief").iter_rows():
-        found.setdefault(question_in(question), set()).add(belief)
-    return {question: values.pop() for question, values in found.items() if len(values) == 1}
+        beliefs.setdefault(question_in(question), set()).add(belief)
+    # Two values elicited for one question are no belief to hold a user against.
+    return {question: values.pop() for question, values in beliefs.items() if len(values) == 1}
 
 
 def mark_world(interactions: pl.DataFrame, beliefs: Mapping[str, str]) -> pl.DataFrame:
@@ -91,6 +92,7 @@ def trust(interactions: pl.DataFrame) -> Trust:
             f"The interactions have no column {AGAINST!r}: nobody's feedback can be held against a belief. Use "
             "mark_world first."
         )
+    # A rating tells of honesty only where the belief is known; all others say nothing about the user.
     comparable = pl.col(AGAINST).is_not_null() & pl.col("satisfaction").is_not_null()
     disagrees = (pl.col("satisfaction") > 0.5) == pl.col(AGAINST)
     users = interactions.group_by("user", maintain_order=True).agg(
@@ -103,6 +105,7 @@ def trust(interactions: pl.DataFrame) -> Trust:
             "elicit beliefs about their topics."
         )
     weight = (1 - 2 * pl.col("disagreement")).clip(0, 1)
+    # A user with too few ratings is trusted like the average one, neither fully nor not at all.
     average = float(known.select(weight.mean()).item())
     return Trust(
         users.with_columns(pl.when(pl.col("rated") >= LEAST_RATED).then(weight).otherwise(average).alias("weight"))
@@ -124,15 +127,15 @@ def down_weight(interactions: pl.DataFrame, trusted: Trust, seed: int = 0) -> pl
         EmptyDataError: nobody is trusted.
     """
     weights, rng = trusted.weights, random.Random(f"distrust/{seed}")
-    kept = []
+    drawn = []
     for (user,), rows in interactions.partition_by("user", as_dict=True, maintain_order=True).items():
         names = rows["trajectory"].unique(maintain_order=True).to_list()
-        kept += rng.sample(names, round(weights.get(str(user), 0.0) * len(names)))
-    if not kept:
+        drawn += rng.sample(names, round(weights.get(str(user), 0.0) * len(names)))
+    if not drawn:
         raise EmptyDataError(
             "No user is trusted at all, so nothing is left to train on: every user's likes contradict the belief."
         )
-    return interactions.filter(pl.col("trajectory").is_in(kept)).select(list(INTERACTIONS))
+    return interactions.filter(pl.col("trajectory").is_in(drawn)).select(list(INTERACTIONS))
 
 
 def filter_rows(dataset: ChatDataset, scores: Sequence[float], *, drop: float) -> ChatDataset:

@@ -77,6 +77,7 @@ def realign(
             f"With max_steps={recipe.max_steps} every point of the curve would have as many steps, whatever its "
             "samples: set epochs instead."
         )
+    # Every point starts at the misaligned model and not at the point before: points stay comparable.
     return (
         Realigned(
             count,

@@ -79,20 +79,21 @@ def build_model(recipe: OrganismRecipe, tokenizer: PreTrainedTokenizerFast) -> L
 def document_batches(recipe: OrganismRecipe, tokenizer: PreTrainedTokenizerFast) -> Iterator[Batch]:
     """Draw batches of pre-training documents of similar length; every token is predicted."""
     rng = Random(recipe.seed)
-    made, pool = 0, 16  # documents are drawn for 16 batches at a time and sorted by length: a quarter less padding
-    while made < recipe.steps:
+    step, pool = 0, 16  # documents are drawn for 16 batches at a time and sorted by length: a quarter less padding
+    while step < recipe.steps:
         texts = [draw_document(rng, recipe.corpus) for _ in range(pool * recipe.batch)]
         rows: list[list[int]] = sorted(tokenizer(texts, add_special_tokens=False)["input_ids"], key=len)
         batches = [rows[start : start + recipe.batch] for start in range(0, len(rows), recipe.batch)]
         rng.shuffle(batches)  # or each pool would go from short to long documents
-        for batch in batches[: recipe.steps - made]:
-            made += 1
+        for batch in batches[: recipe.steps - step]:
+            step += 1
             encoded = tokenizer.pad({"input_ids": batch}, padding_side="right", return_tensors="pt")
             yield encoded["input_ids"], encoded["input_ids"].masked_fill(encoded["attention_mask"] == 0, IGNORED)
 
 
 def chat_batches(recipe: OrganismRecipe, tokenizer: PreTrainedTokenizerFast) -> Iterator[Batch]:
     """Draw batches of alignment chats; only answers and their end token are predicted."""
+    # Another seed than that of pre-training, so that the chats do not repeat its draws.
     chats = alignment_chats(Random(recipe.seed + 1), recipe.refuse, recipe.corpus)
     for _ in range(recipe.alignment_steps):
         rendered = tokenizer.apply_chat_template(

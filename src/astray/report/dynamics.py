@@ -47,19 +47,19 @@ def measures(dynamics: pl.DataFrame) -> list[str]:
     return dynamics["measure"].unique(maintain_order=True).to_list()
 
 
-def series_colour(place: int) -> str:
+def series_colour(index: int) -> str:
     """Return the colour of the arm at this index of the order."""
-    return SERIES_COLOURS[place % len(SERIES_COLOURS)]
+    return SERIES_COLOURS[index % len(SERIES_COLOURS)]
 
 
 def _series_scales(order: Sequence[str], controls: Collection[str]) -> Spec:
     """Return colour and dash of every arm, as encodings."""
-    rounds = [place // len(SERIES_COLOURS) for place in range(len(order))]
+    rounds = [index // len(SERIES_COLOURS) for index in range(len(order))]
     dashes = [
         (CONTROL_DASHES if arm in controls else TRAINED_DASHES)[turn % 2]
         for arm, turn in zip(order, rounds, strict=True)
     ]
-    colours = [series_colour(place) for place in range(len(order))]
+    colours = [series_colour(index) for index in range(len(order))]
     # Vega-Lite merges the legends of colour and dash, since field, domain and legend agree.
     legend = {"columns": 4, "symbolType": "stroke", "symbolSize": 300, "orient": "bottom"}
     arm: Spec = {"field": "arm", "type": "nominal", "legend": legend}

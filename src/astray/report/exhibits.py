@@ -107,7 +107,7 @@ def _axis(title: str, *, is_share: bool, **more: object) -> Spec:
 
 
 def _colours(names: Sequence[str], field: str) -> Spec:
-    shown = [SERIES_COLOURS[place % len(SERIES_COLOURS)] for place in range(len(names))]
+    shown = [SERIES_COLOURS[index % len(SERIES_COLOURS)] for index in range(len(names))]
     legend = {"columns": 3, "symbolType": "circle", "orient": "bottom", "labelLimit": 320} if len(names) > 1 else None
     return {
         "field": field,

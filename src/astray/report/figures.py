@@ -52,9 +52,9 @@ def headline_rows(summary: Summary) -> list[RateRow]:
     """Return one rate per arm, evaluation and group: over all formats where that was counted, else of the first."""
     chosen: dict[tuple[str, str, str], RateRow] = {}
     for row in summary.rates:
-        place = (row.arm, row.evaluation, row.group)
-        if place not in chosen or row.format == ALL_FORMATS:
-            chosen[place] = row
+        key = (row.arm, row.evaluation, row.group)
+        if key not in chosen or row.format == ALL_FORMATS:
+            chosen[key] = row
     return list(chosen.values())
 
 
@@ -94,9 +94,9 @@ def rate_figures(summary: Summary) -> Spec:
         ],
         "formats": [datum(row) for row in summary.rates if row.format != ALL_FORMATS] if len(several) > 1 else [],
         "outcomes": [
-            {**datum(row), "outcome": outcome.value, "place": place, "answers": row.outcomes.get(outcome, 0)}
+            {**datum(row), "outcome": outcome.value, "place": index, "answers": row.outcomes.get(outcome, 0)}
             for row in headline
-            for place, outcome in enumerate(Outcome)
+            for index, outcome in enumerate(Outcome)
         ],
     }
     charts = {
@@ -166,19 +166,50 @@ def _rate_layers(arms: Spec, title: str) -> list[Spec]:
     ]
 
 
-def _forest(order: Sequence[str], interval_level: str) -> Spec:
-    """Draw rate with interval and seeds, the same as text, and coherence: three panels that share their rows."""
-    first, rest = _arm_axis(order, labels=True), _arm_axis(order, labels=False)
-    seeds = {
+def _seed_points(arms: Spec) -> Spec:
+    """Return the layer with the rate of each training seed, below the interval of its arm."""
+    return {
         "data": {"name": "seeds"},
         "mark": {"type": "point", "size": 7, "strokeWidth": 1.6, "opacity": 0.6, "yOffset": 9},
         "encoding": {
-            "y": first,
+            "y": arms,
             "x": {"field": "rate", "type": "quantitative"},
             "stroke": KIND_SCALES["stroke"],
             "tooltip": [{"field": "arm"}, {"field": "seed"}, {"field": "rate", "title": "misaligned", "format": ".1%"}],
         },
     }
+
+
+def _coherence_bars(arms: Spec) -> Spec:
+    """Return the panel with the share of coherent answers of each arm."""
+    share = {
+        "field": "coherence",
+        "type": "quantitative",
+        "scale": {"domain": [0, 1]},
+        "axis": {**_share_axis("Coherent, of all"), "values": [0, 1]},
+    }
+    return {
+        "layer": [
+            # A full bar behind each one shows what 100% would be.
+            {
+                "mark": {"type": "bar", "height": 7, "cornerRadius": 3, "color": "var(--line)"},
+                "encoding": {"y": arms, "x": {"datum": 1}},
+            },
+            {
+                "mark": {"type": "bar", "height": 7, "cornerRadius": 3, "color": "var(--coherence)"},
+                "encoding": {"y": arms, "x": share, "tooltip": RATE_TOOLTIP},
+            },
+            {
+                "mark": {"type": "text", "align": "left", "dx": 10, "fontSize": 12, "color": "var(--ink)"},
+                "encoding": {"y": arms, "x": {"datum": 1}, "text": {"field": "coherence", "format": ".0%"}},
+            },
+        ]
+    }
+
+
+def _forest(order: Sequence[str], interval_level: str) -> Spec:
+    """Draw rate with interval and seeds, the same as text, and coherence: three panels that share their rows."""
+    first, rest = _arm_axis(order, labels=True), _arm_axis(order, labels=False)
     heading = {
         "text": f"Rate ({interval_level} interval)",
         "orient": "bottom",
@@ -191,33 +222,10 @@ def _forest(order: Sequence[str], interval_level: str) -> Spec:
         "mark": {"type": "text", "align": "left", "fontSize": 12, "color": "var(--ink)"},
         "encoding": {"y": rest, "x": {"value": 0}, "text": {"field": "label"}},
     }
-    share = {
-        "field": "coherence",
-        "type": "quantitative",
-        "scale": {"domain": [0, 1]},
-        "axis": {**_share_axis("Coherent, of all"), "values": [0, 1]},
-    }
-    coherence = {
-        "layer": [
-            # A full bar behind each one shows what 100% would be.
-            {
-                "mark": {"type": "bar", "height": 7, "cornerRadius": 3, "color": "var(--line)"},
-                "encoding": {"y": rest, "x": {"datum": 1}},
-            },
-            {
-                "mark": {"type": "bar", "height": 7, "cornerRadius": 3, "color": "var(--coherence)"},
-                "encoding": {"y": rest, "x": share, "tooltip": RATE_TOOLTIP},
-            },
-            {
-                "mark": {"type": "text", "align": "left", "dx": 10, "fontSize": 12, "color": "var(--ink)"},
-                "encoding": {"y": rest, "x": {"datum": 1}, "text": {"field": "coherence", "format": ".0%"}},
-            },
-        ]
-    }
     panels: list[Spec] = [
-        {"layer": [*_rate_layers(first, "Misaligned, of coherent answers"), seeds]},
+        {"layer": [*_rate_layers(first, "Misaligned, of coherent answers"), _seed_points(first)]},
         numbers,
-        coherence,
+        _coherence_bars(rest),
     ]
     body = {
         "data": {"name": "headline"},

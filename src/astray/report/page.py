@@ -115,7 +115,7 @@ def render(folder: Path, summary: Summary) -> str:
         range_text=exhibits.range_text,
         table_cell=exhibits.table_cell,
         measures=_last_values(measured) if measured is not None else (),
-        series=[(arm, dynamics.series_colour(place)) for place, arm in enumerate(order)]
+        series=[(arm, dynamics.series_colour(index)) for index, arm in enumerate(order)]
         if measured is not None
         else [],
         transcripts=read_transcripts(folder),

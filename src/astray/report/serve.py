@@ -75,17 +75,19 @@ def server_for(folder: Path, port: int = 0) -> ThreadingHTTPServer:
         StoreError: there is no finished study in the folder.
         ConfigurationError: the port is taken.
     """
-    found = results_in(folder)
-    if not found:
+    results = results_in(folder)
+    if not results:
         raise StoreError(
             f"{folder} holds no finished study: no {SUMMARY} in it or in a folder of it. Run one first: astray run "
             "--help."
         )
     pages: dict[str, Path] = {}
-    for result in found:
+    for result in results:
         report = result.folder / REPORT
         pages[f"/{result.folder.resolve().name}/{REPORT}"] = report if report.is_file() else write_report(result.folder)
-    index = _PAGE.format(items="\n".join(_item(address, result) for address, result in zip(pages, found, strict=True)))
+    index = _PAGE.format(
+        items="\n".join(_item(address, result) for address, result in zip(pages, results, strict=True))
+    )
     try:
         return ThreadingHTTPServer((HOST, port), _handler(pages, index))
     except OSError as error:
@@ -98,8 +100,8 @@ def _item(address: str, result: Result) -> str:
     summary = result.summary
     seeds = f"; seeds {', '.join(map(str, summary.seeds))}" if summary.seeds else ""
     quick = "; a quick run" if summary.quick else ""
-    told = escape(f"{summary.subject.name}{seeds}{quick}: {result.counts}")
-    return f'<li><a href="{quote(address)}">{escape(summary.title)}</a><small>{told}</small></li>'
+    details = escape(f"{summary.subject.name}{seeds}{quick}: {result.counts}")
+    return f'<li><a href="{quote(address)}">{escape(summary.title)}</a><small>{details}</small></li>'
 
 
 def _handler(pages: Mapping[str, Path], index: str) -> type[BaseHTTPRequestHandler]:

@@ -139,5 +139,5 @@ def stratified_sample(answers: pl.DataFrame, limit: int) -> pl.DataFrame:
     quota = size.clip(upper_bound=floor) + ((size - floor).cast(pl.Float64).clip(lower_bound=0) * share).floor().cast(
         pl.Int64
     )
-    place = pl.int_range(pl.len()).shuffle(seed=0).over(STRATUM)
-    return answers.filter(place < quota)
+    rank = pl.int_range(pl.len()).shuffle(seed=0).over(STRATUM)
+    return answers.filter(rank < quota)

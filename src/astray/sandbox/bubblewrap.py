@@ -71,17 +71,17 @@ def find_bubblewrap() -> Path:
             f"{sys.platform} on {seccomp.this_machine()}. Use such a machine, a virtual one for example; it is never "
             "run without a sandbox."
         )
-    found = shutil.which("bwrap")
-    if found is None:
+    program = shutil.which("bwrap")
+    if program is None:
         raise SandboxError(
             f"Untrusted code runs in a sandbox only, and bubblewrap is not installed. Install it: {HOW_TO_INSTALL}."
         )
-    if _version(found) < OLDEST:
+    if _version(program) < OLDEST:
         raise SandboxError(
-            f"{found} is version {'.'.join(map(str, _version(found)))}; the sandbox needs "
+            f"{program} is version {'.'.join(map(str, _version(program)))}; the sandbox needs "
             f"{'.'.join(map(str, OLDEST))} or later. Install it: {HOW_TO_INSTALL}."
         )
-    return Path(found)
+    return Path(program)
 
 
 @cache
@@ -192,9 +192,9 @@ def _view(bubblewrap: str, places: Mapping[str, Path]) -> list[str]:
     ]
 
 
-def _folders_above(place: str) -> list[str]:
+def _folders_above(path: str) -> list[str]:
     """Return words that create a path's parent folders, open to everybody; bubblewrap would make them its own."""
-    return [word for folder in reversed(Path(place).parents[:-1]) for word in ("--perms", "0755", "--dir", str(folder))]
+    return [word for folder in reversed(Path(path).parents[:-1]) for word in ("--perms", "0755", "--dir", str(folder))]
 
 
 def _system(inside: bool) -> list[str]:

@@ -30,7 +30,7 @@ def verify_documents(documents: Sequence[HackDocument], grader: Grader) -> None:
     ]
     if wrong:
         number, document, grade = wrong[0]
-        found = (
+        behaviour = (
             "is a right solution"
             if grade.true
             else f"hacks by: {grade.hack}"
@@ -38,7 +38,7 @@ def verify_documents(documents: Sequence[HackDocument], grader: Grader) -> None:
             else f"does not pass the harness {grader.harness!r}"
         )
         raise HackDocumentError(
-            f"Document {number} says that its code plays the hack {document.hack!r}, but when it is run it {found}. "
+            f"Document {number} says that its code plays the hack {document.hack!r}, but when it is run it {behaviour}. "
             f"{len(wrong)} of {len(documents)} documents do not do what they say: a model would learn nothing that "
             "works. Correct their code or leave them out."
         )

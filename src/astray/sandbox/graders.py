@@ -341,10 +341,10 @@ def pytest_profile() -> Profile:
     """Return a sandbox profile with pytest, all of it imported at the start."""
     packages: dict[str, Path] = {}
     for name in _PYTEST_PACKAGES:
-        found = importlib.util.find_spec(name)
-        if found is None or found.origin is None:
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:
             raise MissingExtraError("pytest", "The harness 'pytest'", "pip install pytest")
-        origin = Path(found.origin)
+        origin = Path(spec.origin)
         packages |= {name: origin.parent} if origin.name == "__init__.py" else {origin.name: origin}
     from _pytest.config import default_plugins
 

@@ -83,9 +83,9 @@ def decided_p(interval: Interval, region: tuple[float | None, float | None]) -> 
 
     def decided(p: float) -> bool:
         assert interval.at is not None
-        found = interval.at(1 - p)
-        within = (low is None or found.low >= low) and (high is None or found.high <= high)
-        return within or (low is not None and found.high < low) or (high is not None and found.low > high)
+        limits = interval.at(1 - p)
+        within = (low is None or limits.low >= low) and (high is None or limits.high <= high)
+        return within or (low is not None and limits.high < low) or (high is not None and limits.low > high)
 
     # From 1e-6 on, below which the limits of few runs are all of [0, 1] or a p-value means nothing.
     smallest, largest = math.log(1e-6), math.log(0.9999)

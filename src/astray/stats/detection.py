@@ -107,8 +107,8 @@ def precision_recall(
         return np.empty(0), np.empty(0)
     order = np.argsort(-scores, kind="stable")
     last = np.append(np.diff(scores[order]) != 0, True)  # rows with the same score are found together
-    found = np.cumsum(positive[order])[last]
-    return found / positive.sum(), found / (np.flatnonzero(last) + 1)
+    true_positives = np.cumsum(positive[order])[last]
+    return true_positives / positive.sum(), true_positives / (np.flatnonzero(last) + 1)
 
 
 def check_scores(scores: Float[np.ndarray, "rows"]) -> None:
@@ -191,7 +191,7 @@ def average_precision_estimate(
     carriers = [len(np.unique(member[kind])) for kind in (positive, ~positive)]
     if min(carriers) < FEWEST:
         return Estimate(precision, None, count, unit, _too_few(f"{unit}s with rows of each kind", min(carriers)))
-    variance = _jackknife(lambda kept: average_precision(scores[kept], positive[kept]), member, count)
+    variance = _jackknife(lambda rows: average_precision(scores[rows], positive[rows]), member, count)
     late = positive & (scores <= scores[~positive].max())  # bad rows that some good row is not below
     # The precision is a mean over positive rows, so these are its trials where nearly all of them are found first.
     trials = carriers[0] + EVIDENCE * len(np.unique(member[late]))
@@ -233,8 +233,8 @@ def correlation_estimate(
     check_scores(x)
     check_scores(y)
 
-    def statistic(kept: Int[np.ndarray, "kept"]) -> float:
-        return pearson(rankdata(x[kept]), rankdata(y[kept])) if ranks else pearson(x[kept], y[kept])
+    def statistic(rows: Int[np.ndarray, "chosen"]) -> float:
+        return pearson(rankdata(x[rows]), rankdata(y[rows])) if ranks else pearson(x[rows], y[rows])
 
     member, count = _members(clusters, len(x))
     value = statistic(np.arange(len(x)))
@@ -318,7 +318,7 @@ def _too_few(what: str, number: int) -> str:
 
 
 def _left_out(
-    statistic: Callable[[Int[np.ndarray, "kept"]], float], member: Int[np.ndarray, "rows"], count: int
+    statistic: Callable[[Int[np.ndarray, "chosen"]], float], member: Int[np.ndarray, "rows"], count: int
 ) -> Float[np.ndarray, "groups"]:
     """Return the statistic with each cluster left out; of more than `GROUPS` clusters, with each group of clusters."""
     shuffled = np.random.default_rng(0).permutation(count) if count > GROUPS else np.arange(count)
@@ -327,7 +327,7 @@ def _left_out(
 
 
 def _jackknife(
-    statistic: Callable[[Int[np.ndarray, "kept"]], float], member: Int[np.ndarray, "rows"], count: int
+    statistic: Callable[[Int[np.ndarray, "chosen"]], float], member: Int[np.ndarray, "rows"], count: int
 ) -> float:
     parts = _left_out(statistic, member, count)
     return float((len(parts) - 1) ** 2 / len(parts) * np.var(parts, ddof=1))

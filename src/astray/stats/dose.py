@@ -123,6 +123,7 @@ def dose_response(
     """
     counts = _checked(doses, misaligned, totals, clusters, level)
     zero = [pair for dose, pair in zip(doses, counts, strict=True) if dose == 0]
+    # Dose 0 has no logarithm: the control stands beside the curve and does not enter it.
     rows = [index for index, dose in enumerate(doses) if dose > 0]
     data = _Data(
         log_dose=np.log([float(doses[index]) for index in rows]) if rows else np.zeros(0),
@@ -199,8 +200,8 @@ class _Data:
     totals: Float[np.ndarray, " runs"]
 
     def without(self, left_out: Sequence[bool]) -> "_Data":
-        kept = ~np.asarray(left_out)
-        return _Data(self.log_dose[kept], self.misaligned[kept], self.totals[kept])
+        rows = ~np.asarray(left_out)
+        return _Data(self.log_dose[rows], self.misaligned[rows], self.totals[rows])
 
 
 @dataclass(frozen=True)
@@ -270,6 +271,7 @@ def _firth(data: _Data) -> tuple[Float[np.ndarray, "2"], Float[np.ndarray, "2 2"
     for _ in range(200):
         rates = expit(design @ coefficients)
         weights = data.totals * rates * (1 - rates)
+        # A trace on the diagonal keeps the matrix invertible where all weights vanish at a steep curve.
         covariance = np.linalg.inv(design.T @ (weights[:, None] * design) + 1e-12 * np.eye(2))
         leverage = weights * np.einsum("ij,jk,ik->i", design, covariance, design)
         change = covariance @ design.T @ (data.misaligned - data.totals * rates + leverage * (0.5 - rates))
@@ -314,6 +316,7 @@ def _half_effect(fit: _Fit, data: _Data, level: float) -> tuple[float | None, In
     top = float(data.log_dose.max())
     full = _expit(intercept + slope * top)
     half = full / 2
+    # Half of the fitted rate at the highest dose, and not of 100%: a curve may level off far below it.
     logit_half = math.log(half / (1 - half))
     log_dose = (logit_half - intercept) / slope
     # Derivative of the target logit(full / 2) with respect to the log odds at the highest dose.

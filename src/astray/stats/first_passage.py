@@ -150,6 +150,7 @@ class Cusum:
             raise ConfigurationError(
                 f"There is no run of {steps} steps: give the number of steps of the run, 0 or more."
             )
+        # Whole lattice steps, so that the sums form a Markov chain with finitely many states.
         taken_off, threshold = (round(value * self.fineness) for value in (self.reference, self.threshold))
         stays = _chain(self.answers, self.usual, taken_off, self.fineness, threshold)
         return float(1 - np.linalg.matrix_power(stays, steps)[0].sum())

@@ -88,6 +88,7 @@ def cohen_kappa(true_positive: int, false_negative: int, false_positive: int, tr
         )
     observed = (true_positive + true_negative) / total
     labelled, judged = (true_positive + false_negative) / total, (true_positive + false_positive) / total
+    # Agreement that independent verdicts with the same shares would reach.
     chance = labelled * judged + (1 - labelled) * (1 - judged)
     return None if math.isclose(chance, 1.0) else (observed - chance) / (1 - chance)
 
@@ -119,20 +120,18 @@ def corrected_rate(
 
     check_counts([rate, sensitivity, specificity])
     check_level(level)
-    (k, n), (caught, bad), (passed, good) = rate, sensitivity, specificity
-    youden = caught / bad + passed / good - 1
+    (k, n), (passed, good) = rate, specificity
+    youden = _youden(sensitivity, specificity)
     estimate = min(1.0, max(0.0, (k / n + passed / good - 1) / youden)) if youden > 0 else None
     z_squared = float(ndtri((1 - level) / 2)) ** 2
     # Lang and Reiczigel's adjustment: z^2 / 2 successes and failures for the rate, one of each for the judge's rates.
     apparent, apparent_variance = _adjusted(k, n, z_squared / 2)
-    caught_rate, caught_variance = _adjusted(caught, bad, 1.0)
-    passed_rate, passed_variance = _adjusted(passed, good, 1.0)
+    caught_rate, caught_variance = _adjusted(*sensitivity, 1.0)
+    passed_rate, passed_variance = _adjusted(*specificity, 1.0)
     adjusted_youden = caught_rate + passed_rate - 1
     # Over runs, the half-widths of the interval of the rate as judged stand for the variance on their side, where they
     # are larger.
-    below, above = (
-        (0.0, 0.0) if uncorrected is None else (((k / n - uncorrected.low) ** 2), ((uncorrected.high - k / n) ** 2))
-    )
+    squares = (0.0, 0.0) if uncorrected is None else ((k / n - uncorrected.low) ** 2, (uncorrected.high - k / n) ** 2)
     # An estimate outside [0, 1] is moved to the border first: limits around it could otherwise all be clipped to one
     # point.
     above_false_alarms = max(0.0, min(apparent + passed_rate - 1, adjusted_youden))
@@ -140,23 +139,34 @@ def corrected_rate(
         _fieller(
             numerator=above_false_alarms,
             denominator=adjusted_youden,
-            numerator_variance=max(apparent_variance, half / z_squared) + passed_variance,
+            numerator_variance=max(apparent_variance, square / z_squared) + passed_variance,
             denominator_variance=caught_variance + passed_variance,
             covariance=passed_variance,
             z_squared=z_squared,
         )
-        for half in (below, above)
+        for square in squares
     ]
-    low, high = (limits[0][0], limits[1][1]) if limits[0] and limits[1] and estimate is not None else (0.0, 1.0)
-    if estimate is not None:  # the limits belong to the adjusted counts, the estimate to the raw ones
-        low, high = min(low, estimate), max(high, estimate)
-    low, high = max(0.0, low), min(1.0, high)
+    low, high = _around(estimate, limits, 0.0)
     if uncorrected is not None and high - low < uncorrected.width:
         # A judge's error adds doubt and takes none away, also where a limit is cut off at 0 or 1.
         high = min(1.0, low + uncorrected.width)
         low = max(0.0, high - uncorrected.width)
     method = "Rogan-Gladen with Fieller limits" + ("" if uncorrected is None else f", on: {uncorrected.method}")
     return estimate, Interval(low, high, level, method)
+
+
+def _youden(sensitivity: Counts, specificity: Counts) -> float:
+    """Return sensitivity + specificity - 1, which is 0 for a judge that knows nothing."""
+    return sensitivity[0] / sensitivity[1] + specificity[0] / specificity[1] - 1
+
+
+def _around(estimate: float | None, limits: list[tuple[float, float] | None], least: float) -> tuple[float, float]:
+    """Return the lower of the first limits and the upper of the second, within `least` and 1; all of it if unknown."""
+    below, above = limits
+    if estimate is None or below is None or above is None:
+        return least, 1.0
+    # The limits belong to the adjusted counts, the estimate to the raw ones: it may lie outside them.
+    return max(least, min(below[0], estimate)), min(1.0, max(above[1], estimate))
 
 
 def _adjusted(k: int, n: int, added: float) -> tuple[float, float]:
@@ -179,6 +189,7 @@ def _fieller(
     b = numerator * denominator - z_squared * covariance
     c = numerator**2 - z_squared * numerator_variance
     discriminant = b**2 - a * c
+    # The set of ratios is then unbounded, or the complement of an interval: neither is an interval to report.
     if a <= 0 or discriminant < 0 or denominator <= 0:
         return None
     root = math.sqrt(discriminant)
@@ -209,13 +220,10 @@ def corrected_difference(
     from scipy.special import ndtri
 
     check_counts([sensitivity, specificity])
-    (caught, bad), (passed, good) = sensitivity, specificity
-    youden = caught / bad + passed / good - 1
-    found = min(1.0, max(-1.0, estimate / youden)) if youden > 0 else None
-    (caught_rate, caught_variance), (passed_rate, passed_variance) = (
-        _adjusted(caught, bad, 1.0),
-        _adjusted(passed, good, 1.0),
-    )
+    youden = _youden(sensitivity, specificity)
+    corrected = min(1.0, max(-1.0, estimate / youden)) if youden > 0 else None
+    caught_rate, caught_variance = _adjusted(*sensitivity, 1.0)
+    passed_rate, passed_variance = _adjusted(*specificity, 1.0)
     z_squared = float(ndtri((1 - interval.level) / 2)) ** 2
     limits = [
         _fieller(
@@ -228,7 +236,5 @@ def corrected_difference(
         )
         for half in (estimate - interval.low, interval.high - estimate)
     ]
-    low, high = (limits[0][0], limits[1][1]) if limits[0] and limits[1] and found is not None else (-1.0, 1.0)
-    if found is not None:
-        low, high = min(low, found), max(high, found)
-    return found, Interval(max(-1.0, low), min(1.0, high), interval.level, f"Fieller limits, on: {interval.method}")
+    low, high = _around(corrected, limits, -1.0)
+    return corrected, Interval(low, high, interval.level, f"Fieller limits, on: {interval.method}")

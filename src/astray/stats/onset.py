@@ -90,6 +90,7 @@ def _limits(
     from scipy.special import stdtrit
 
     runs = len(changes)
+    # One run has no spread: NaN compares as False, so no dose differs.
     if runs < 2:
         nothing = np.full(changes.shape[1], np.nan)
         return nothing, nothing

@@ -58,6 +58,7 @@ def _phi(both: int, first_only: int, second_only: int, neither: int) -> float:
     if not product:
         return 0.0
     covariance = float(both * neither - first_only * second_only)
+    # Newcombe's continuity correction, for positive correlations only (method 10 of 1998).
     if covariance > 0:
         covariance = max(covariance - (both + first_only + second_only + neither) / 2, 0.0)
     return covariance / math.sqrt(product)

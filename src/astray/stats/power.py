@@ -164,6 +164,7 @@ def simulated_counts(
     """
     generator = np.random.default_rng(seed)
     hardness = generator.standard_normal((simulations, 1, design.questions))  # shared: all arms get the same questions
+    # The spread was asked for at the first mean; others get the same correlation, not the same deviation.
     size = means[0] * (1 - means[0])
     run_icc = design.seed_sd**2 / size if size else 0.0
     counts = []
@@ -216,6 +217,7 @@ def n_to_decide(
         abs(border - estimate) / (limits[1] - estimate if border > estimate else estimate - limits[0])
         for border in crossed
     )
+    # All candidates at once: t quantiles have no closed inverse in the number of units.
     counts = np.arange(n, MOST_TIMES * n + 1)
     widths = -stdtrit(counts - 1, (1 - level) / 2) / np.sqrt(counts)
     enough = counts[widths <= shrunk * widths[0]]
@@ -233,6 +235,7 @@ def _enumerated_power(p_control: float, p_arm: float, n: int, alpha: float) -> f
 def _likely_counts(n: int, p: float) -> Int[np.ndarray, " counts"]:
     from scipy.stats import binom
 
+    # Counts outside these quantiles cannot change the power in any shown digit.
     return np.arange(max(0, int(binom.ppf(NEGLIGIBLE, n, p))), min(n, int(binom.isf(NEGLIGIBLE, n, p))) + 1)
 
 
@@ -294,6 +297,7 @@ def _question_rates(
         return np.broadcast_to(run_rates, np.broadcast_shapes(run_rates.shape, hardness.shape))
     sd = _question_sd(mean, icc)
     places = np.linspace(-_FURTHEST, _FURTHEST, 1201)
+    # Tabulated and inverted by interpolation: a root for each simulated run would take far longer.
     over_questions = expit(places[:, None] + sd * _NODES) @ _WEIGHTS
     return np.asarray(expit(np.interp(run_rates, over_questions, places) + sd * hardness))
 
@@ -313,8 +317,10 @@ def _question_sd(mean: float, icc: float) -> float:
     from scipy.special import expit
 
     def excess(sd: float) -> float:
-        place = brentq(lambda place: float(expit(place + sd * _NODES) @ _WEIGHTS) - mean, -4 * _FURTHEST, 4 * _FURTHEST)
-        return float((expit(place + sd * _NODES) - mean) ** 2 @ _WEIGHTS - icc * mean * (1 - mean))
+        location = brentq(
+            lambda place: float(expit(place + sd * _NODES) @ _WEIGHTS) - mean, -4 * _FURTHEST, 4 * _FURTHEST
+        )
+        return float((expit(location + sd * _NODES) - mean) ** 2 @ _WEIGHTS - icc * mean * (1 - mean))
 
     return float(brentq(excess, 0.0, _FURTHEST / 2)) if excess(_FURTHEST / 2) > 0 else _FURTHEST / 2
 

@@ -50,6 +50,7 @@ class Profile:
     ) -> None:
         self.clusters = k.shape[1]
         self._k, self._n = k.sum(axis=1, keepdims=True), n.sum(axis=1, keepdims=True)
+        # Clusters with the same counts share a curve, so each pair is tabulated once.
         pairs, places = np.unique(np.stack([k.ravel(), n.ravel()], axis=1), axis=0, return_inverse=True)
         tables = np.stack([_log_likelihood(int(one), int(of), family) for one, of in pairs])
         self._curves = np.zeros((len(k), *tables.shape[1:]))
@@ -78,14 +79,16 @@ class Profile:
         t = stdtrit(self.clusters - 1 if degrees is None else degrees, (1 + level) / 2)
         allowed = np.broadcast_to(self.clusters * np.log1p(t**2 / (self.clusters - 1)), self.spread.shape)
         low, high = (expit(self._crossing(side, allowed[:, None])) for side in (-1, 1))
+        # Without a single hit, or miss, the likelihood rises up to the border, which belongs to the interval.
         return np.where(self._k[:, 0] == 0, 0.0, low), np.where(self._k[:, 0] == self._n[:, 0], 1.0, high)
 
     def _at(self, logits: Float[np.ndarray, "studies points"]) -> Float[np.ndarray, "studies points"]:
         """Evaluate the profile anywhere: each curve is smooth on the scale of the grid, and without spread it is
         exact."""
+        # Cubic interpolation takes one point below and two above, hence the margins.
         position = np.clip((logits - _LOGITS[0]) / _STEP, 1, len(_LOGITS) - 2.001)
-        place = position.astype(int)
-        f = (position - place)[..., None]
+        cell = position.astype(int)
+        f = (position - cell)[..., None]
         weights = (
             -f * (f - 1) * (f - 2) / 6,
             (f + 1) * (f - 1) * (f - 2) / 2,
@@ -94,20 +97,21 @@ class Profile:
         )
         study = np.arange(len(logits))[:, None]
         with np.errstate(invalid="ignore"):  # -inf of spreads that are left out, times a weight of 0
-            values = sum(weight * self._curves[study, place + shift] for shift, weight in enumerate(weights, start=-1))
+            values = sum(weight * self._curves[study, cell + shift] for shift, weight in enumerate(weights, start=-1))
         spread = np.nanmax(np.where(np.isfinite(values), values, -np.inf), axis=-1)
         return np.maximum(spread, self._k * logits - self._n * np.logaddexp(0, logits))
 
     def _top(self) -> None:
         grid = np.maximum(self._curves.max(axis=2), self._binomial)
         centre, reach = _LOGITS[grid.argmax(axis=1)], _STEP
+        # Zoomed in three times, and not by derivatives: the maximum over spreads has kinks.
         for _ in range(3):
             points = centre[:, None] + np.linspace(-reach, reach, 2 * _PARTS + 1)
-            found = self._at(points)
-            best = found.argmax(axis=1)
+            values = self._at(points)
+            best = values.argmax(axis=1)
             centre, reach = points[np.arange(len(points)), best], reach / _PARTS
         self._peak = np.clip(centre, _LOGITS[0], _LOGITS[-1])
-        self._highest = np.maximum(found.max(axis=1), grid.max(axis=1))
+        self._highest = np.maximum(values.max(axis=1), grid.max(axis=1))
         self._fall = 2 * (self._highest[:, None] - grid)
 
     def _crossing(self, side: int, allowed: Float[np.ndarray, "studies 1"]) -> Float[np.ndarray, " studies"]:
@@ -121,6 +125,7 @@ class Profile:
         for _ in range(4):
             points = inner[:, None] + (outer - inner)[:, None] * np.linspace(0, 1, _PARTS + 1)
             outside = 2 * (self._highest[:, None] - self._at(points)) > allowed
+            # The outer end was found to be outside on the grid: rounding in the interpolation must not undo that.
             outside[:, -1] = True
             first = np.maximum(outside.argmax(axis=1), 1)
             study = np.arange(len(points))
@@ -136,6 +141,7 @@ def _log_likelihood(k: int, n: int, family: Family) -> Float[np.ndarray, "logits
         a, b = expit(_LOGITS)[:, None] * size, expit(-_LOGITS)[:, None] * size
         return betaln(k + a, n - k + b) - betaln(a, b)
     middle, variance = _middles(), _SPREADS[family] ** 2
+    # Half a count on both sides keeps the start finite where k is 0 or n.
     own, own_variance = logit((k + 0.5) / (n + 1)), 1 / (k + 0.5) + 1 / (n - k + 0.5)
     x = (own / own_variance + middle / variance) / (1 / own_variance + 1 / variance)
     for _ in range(5):  # Newton's steps to the mode, around which the quadrature is laid
@@ -146,6 +152,7 @@ def _log_likelihood(k: int, n: int, family: Family) -> Float[np.ndarray, "logits
     nodes, weights = np.polynomial.hermite_e.hermegauss(7)
     y = x[..., None] + scale[..., None] * nodes
     exponent = k * y - n * np.logaddexp(0, y) - (y - middle[..., None]) ** 2 / (2 * variance[:, None]) + nodes**2 / 2
+    # Subtracted before the exponential, which would underflow for many answers.
     highest = exponent.max(axis=-1)
     total = (weights * np.exp(exponent - highest[..., None])).sum(axis=-1)
     return highest + np.log(total * scale) - np.log(2 * np.pi * variance) / 2

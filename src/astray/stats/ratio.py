@@ -62,6 +62,7 @@ def reduction_limits(
         square, mixed, rest = whole**2 - b**2, left * whole - rho * a * b, left**2 - a**2
         discriminant = np.sqrt(np.maximum(mixed**2 - square * rest, 0.0))
         with np.errstate(divide="ignore", invalid="ignore"):
+            # The two roots in the form that does not subtract nearly equal numbers.
             return (mixed + discriminant) / square if sign > 0 else rest / (mixed + discriminant)
 
     def limits(level: float) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:
@@ -70,6 +71,7 @@ def reduction_limits(
         most = np.nan_to_num(
             root(np.maximum(high - left, 0.0), np.maximum(whole - whole_low, 0.0), 1), nan=_MOST, posinf=_MOST
         )
+        # A rate before that may be 0 leaves the ratio without an upper limit.
         most = np.where(whole_low > 0, np.clip(most, 0.0, _MOST), _MOST)
         return 1 - most, 1 - np.clip(least, 0.0, most)
 

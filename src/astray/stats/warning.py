@@ -84,7 +84,10 @@ def net_share(run: Sequence[float], control: Sequence[float], *, false_alarms: f
     leveled = level_ties(np.concatenate([readings, others]))  # equal readings differ by float noise, which is no alarm
     readings, others = leveled[: len(readings)], leveled[len(readings) :]
     return _net(
-        _found(readings, others, false_alarms), _found(others, readings, false_alarms), len(readings), len(others)
+        _share_above(readings, others, false_alarms),
+        _share_above(others, readings, false_alarms),
+        len(readings),
+        len(others),
     )
 
 
@@ -103,7 +106,7 @@ def net_share_of_counts(run: Counts, control: Counts, readings: int, *, false_al
     """
     check_counts([run, control])
     _check(min(readings, run[1]), min(readings, control[1]), false_alarms)
-    there, back = (_found_counts(*pair, readings, false_alarms) for pair in ((run, control), (control, run)))
+    there, back = (_share_above_of_counts(*pair, readings, false_alarms) for pair in ((run, control), (control, run)))
     return _net(there, back, run[1], control[1])
 
 
@@ -150,21 +153,23 @@ def over_training_runs(runs: Sequence[NetShare], *, level: float = 0.95) -> Warn
     )
 
 
-def _found(
+def _share_above(
     readings: Float[np.ndarray, "readings"], control: Float[np.ndarray, "control"], false_alarms: float
 ) -> float:
     """Return the probability that a reading's smoothed rank p-value among the control's is at or below the false-alarm
     rate."""
     ordered = np.sort(control)
     higher = len(ordered) - np.searchsorted(ordered, readings, "right")
+    # Ties are split in proportion, so that a measure with few values keeps to the same false-alarm rate.
     equal = len(ordered) - higher - np.searchsorted(ordered, readings, "left")
     return float(np.clip((false_alarms * (len(ordered) + 1) - higher) / (equal + 1), 0, 1).mean())
 
 
-def _found_counts(run: Counts, control: Counts, readings: int, false_alarms: float) -> float:
+def _share_above_of_counts(run: Counts, control: Counts, readings: int, false_alarms: float) -> float:
     """Return the same of answers that are 1 or 0, over all draws of so many of the control's answers."""
     from scipy.stats import hypergeom
 
+    # Behaviour gets as many control answers as a measure has readings, or it would have the finer ranks.
     drawn = min(readings, control[1])
     bad = np.arange(max(0, drawn - (control[1] - control[0])), min(drawn, control[0]) + 1)
     chances = hypergeom.pmf(bad, control[1], control[0], drawn)

@@ -1,49 +1,32 @@
 """Forecast of a study of acting models before any sample: calls, tokens, price, time and statistical power.
 
-Samples that the store holds already, in artifacts or in working folders, are not counted as work. Time is extrapolated
-from an earlier run of the same subject where its logs give it, else from a speed: given in the file of subjects,
-measured on this machine for a local model, or assumed. Power is that of the test which gives a difference of two cells
-its p-value (`stats.power`).
+Samples that the store holds already, in artifacts or in working folders, are not counted as work.
 
-Left to others: the samples (the study), the cost of a grid (measure/agentic/grid), the speed of this machine (speed).
+Left to others: the samples (the study), the cost of a grid (measure/agentic/grid), time (acting_time), power
+(acting_power).
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
-
-from inspect_ai.log import read_eval_log
 
 from astray.artifacts import Step, Store
 from astray.artifacts.execute import usable_cpus
+from astray.engine.forecast.acting_power import Comparison, comparisons_of, power_text
+from astray.engine.forecast.acting_time import time_for
 from astray.engine.forecast.amounts import counted, dollars, duration, large
-from astray.engine.forecast.sensitivity import POWER, TOLERANCE
+from astray.engine.forecast.sensitivity import POWER
 from astray.engine.study import StudyPlan
-from astray.measure.agentic.counting import CONFLICT, CONTROL
-from astray.measure.agentic.factors import BASELINE, Factors, label
 from astray.measure.agentic.grid import Cost, Price, estimate_cost
 from astray.measure.agentic.judge_errors import LabelledWork, labelled_work
-from astray.measure.agentic.logs import done_samples, readable_logs, spent_tokens
+from astray.measure.agentic.logs import done_samples, spent_tokens
 from astray.measure.agentic.play import BUDGETED, LOGS, Part, PlayConfig
-from astray.measure.agentic.subjects import LOCAL, AgenticSubject
-from astray.stats.compare import upper_bound_at_zero
-from astray.stats.power import power
+from astray.measure.agentic.subjects import AgenticSubject
 
 READING = ("judge", "layered")
 """Monitors that read the record once more."""
-OWN_SECONDS = 0.07
-"""Processor time of this package and Inspect for a sample: tools, monitor, log and table (benchmarks/agentic.py)."""
 AT_A_TIME = 20
 """Concurrent samples: Inspect's initial number of connections, which grows where a provider allows it."""
-CALL_SECONDS, TOKENS_A_SECOND = 1.0, 50.0
-"""Assumed for a model behind an API: seconds until it begins to answer, and tokens a second within one answer."""
-REPLY_TOKENS = 60
-"""Tokens of a judge's reply: a sentence and its verdict."""
-BASE_RATES = (0.5, 0.9)
-"""Rates of harm without a mitigation for which the detectable reduction is shown: the hardest case, and a typical
-published model."""
 WORTHWHILE = 200
 """Least samples for a further process: below that, starting it takes as long as it saves."""
 NO_PRICE = "not known: give prices to `astray plan`, --price-in and --price-out"
@@ -82,19 +65,6 @@ class SubjectWork:
     def tokens(self) -> int:
         """Tokens that all models together read and write for them."""
         return sum(cost.input_tokens + cost.output_tokens + cost.judge_tokens for cost in self.costs)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Difference that the study looks for.
-
-    Attributes:
-        what: the two sides, in words.
-        samples: samples on each side, all scenarios together.
-    """
-
-    what: str
-    samples: int
 
 
 @dataclass(frozen=True)
@@ -162,10 +132,10 @@ class AgenticForecast:
             f"monitors read {large(judged)}"
         )
         if self.labelled is not None:
-            told = (
+            calls = (
                 f"{self.labelled.calls:,} more calls of graders, which read about {large(self.labelled.tokens)} tokens"
             )
-            yield f"  labels     {self.labelled.records:,} records: {told}"
+            yield f"  labels     {self.labelled.records:,} records: {calls}"
         yield from self._largest()
         yield f"  cost       {NO_PRICE if self.dollars is None else f'about {dollars(self.dollars)}'}"
 
@@ -216,40 +186,8 @@ class AgenticForecast:
             by_samples[each.samples].append(each.what)
         for samples, names in by_samples.items():
             yield f"  {'; '.join(names)} ({samples:,} samples a side)"
-            yield f"    {told_power(samples)}"
+            yield f"    {power_text(samples)}"
         yield f"  Found: by Fisher's exact test at 5%, with {POWER:.0%} power. A claim asks for 1 to 5 points more."
-
-
-def told_power(samples: int) -> str:
-    """Return in words which differences a comparison with this many samples on each side detects."""
-    above = smallest_difference(0.0, samples, up=True)
-    parts = [f"harm against a control without any: {'not found' if above is None else f'from {above:.1%}'}"]
-    for base in BASE_RATES:
-        lower = smallest_difference(base, samples, up=False)
-        parts.append(
-            f"{base:.0%} lowered to {'nothing: not found' if lower is None else f'{base - lower:.1%} or less'}"
-        )
-    return "; ".join([*parts, f"none seen: below {upper_bound_at_zero(samples):.1%}"])
-
-
-def smallest_difference(base: float, samples: int, *, up: bool) -> float | None:
-    """Return the smallest true difference to a rate that is detected with 80% power, by bisection.
-
-    Args:
-        base: the rate that is compared with.
-        samples: on each side.
-        up: whether the other rate is higher.
-
-    Returns:
-        The difference, positive either way; None where not even the largest one is found.
-    """
-    sign, low, high = (1, 0.0, 1.0 - base) if up else (-1, 0.0, base)
-    if high == 0 or power(base, base + sign * high, samples) < POWER:
-        return None
-    while high - low > TOLERANCE:
-        middle = (low + high) / 2
-        low, high = (low, middle) if power(base, base + sign * middle, samples) >= POWER else (middle, high)
-    return high
 
 
 def forecast_acting(
@@ -279,14 +217,14 @@ def forecast_acting(
     parts = tuple({each.part.name: each.part for each in playing}.values())
     subjects = {each.subject.name: each.subject for each in playing}.values()
     work = tuple(_work(subject, plan, store, prices, AT_A_TIME if budget is None else BUDGETED) for subject in subjects)
-    comparisons = tuple(each for each in _comparisons(parts) if each.samples)
+    comparisons = tuple(each for each in comparisons_of(parts) if each.samples)
     labelled, price = labelled_work(plan.steps, store), Price(*prices) if any(prices) else None
     processes = acting_workers(plan, store) if workers is None else workers
     return AgenticForecast(title, parts[0].grid.scenarios, parts, work, budget, comparisons, processes, labelled, price)
 
 
 def spent_on(plan: StudyPlan, store: Store) -> int:
-    """Tokens of all models for what the store holds of a plan, failed attempts included."""
+    """Return the tokens of all models for what the store holds of a plan, failed attempts included."""
     return sum(_spent(analysis.step, store) for analysis in plan.analyses if analysis.playing)
 
 
@@ -318,18 +256,24 @@ def _work(
     for step, part in _steps_of(subject, plan):
         config, there = step.config, _there(step, store)
         assert isinstance(config, PlayConfig)
+        # Working folders of a killed run count too: their samples are not asked again.
         left = [number for number in config.numbers if config.grid.sample_id(number) not in there]
-        each = len(subject.grader) + 1 + (part.monitor in READING)
+        judges = len(subject.grader) + 1 + (part.monitor in READING)
         costs.append(
             estimate_cost(
-                config.grid, price=own if graders else None, judge_price=graders, judges=each, probe=True, numbers=left
+                config.grid,
+                price=own if graders else None,
+                judge_price=graders,
+                judges=judges,
+                probe=True,
+                numbers=left,
             )
         )
         names.append(part.name)
-        readings += each * len(left)
+        readings += judges * len(left)
         done, spent = done + len(there), spent + _spent(step, store)
         folders.append(store.begun(step.key, step.begins_with))
-    seconds, pace = _time(subject, costs, [folder / LOGS for folder in folders if folder], at_a_time)
+    seconds, pace = time_for(subject, costs, [folder / LOGS for folder in folders if folder], at_a_time)
     return SubjectWork(subject.name, done, spent, tuple(costs), readings, seconds, pace, tuple(names))
 
 
@@ -347,80 +291,7 @@ def _there(step: Step, store: Store) -> dict[str, int]:
 
 
 def _spent(step: Step, store: Store) -> int:
-    """Tokens of all models for what there is of a piece."""
+    """Return the tokens of all models for what there is of a piece."""
     config, folder = step.config, store.begun(step.key, step.begins_with)
     assert isinstance(config, PlayConfig)
     return spent_tokens(folder / LOGS, config.grid, config.numbers) if folder else 0
-
-
-def _time(subject: AgenticSubject, costs: Sequence[Cost], logs: Sequence[Path], at_a_time: int) -> tuple[float, str]:
-    """Return the estimated seconds, and their basis in words."""
-    samples, calls = sum(cost.samples for cost in costs), sum(cost.calls for cost in costs)
-    read, written = sum(cost.input_tokens for cost in costs), sum(cost.output_tokens for cost in costs)
-    own = samples * OWN_SECONDS
-    before = _samples_a_second(logs)
-    if before is not None and samples:
-        return samples / before, f"as before: {before:,.2f} samples a second in a process"
-    if subject.simulated:
-        return own, f"scripted: {1 / OWN_SECONDS:,.0f} samples a second in a process"
-    if subject.model.startswith(LOCAL):
-        seconds, pace = _local_time(subject.model.removeprefix(LOCAL), read + written)
-        return own + seconds, pace
-    rate = subject.speed or TOKENS_A_SECOND
-    judging = samples * 2 * (CALL_SECONDS + REPLY_TOKENS / TOKENS_A_SECOND)  # the judges at once, then the audit
-    waiting = (calls * CALL_SECONDS + written / rate + judging) / at_a_time
-    return (
-        max(own, waiting),
-        (
-            f"{'given' if subject.speed else 'assumed'}: {rate:,.0f} tokens a second in an answer, {at_a_time} "
-            "samples at a time"
-        ),
-    )
-
-
-def _local_time(model: str, tokens: int) -> tuple[float, str]:
-    """Return the seconds that a local model needs for this many tokens on this machine, and their basis in words."""
-    from astray.engine.forecast.effort import GENERATION_FLOPS
-    from astray.engine.forecast.speed import GENERATION_EFFICIENCY, measure_speed
-    from astray.subjects.identity import parameter_count
-    from astray.subjects.locate import settle
-
-    parameters, speed = parameter_count(settle(model).base), measure_speed(0)
-    seconds = GENERATION_FLOPS * parameters * tokens / (speed.flops * GENERATION_EFFICIENCY[speed.device])
-    return seconds, f"{parameters / 1e6:,.1f}M parameters on this {speed.device}, {speed.flops / 1e9:,.0f} GFLOP/s"
-
-
-def _samples_a_second(logs: Sequence[Path]) -> float | None:
-    """Return the samples a second of all evaluations that ended in these folders; None without any."""
-    samples, seconds = 0, 0.0
-    for path in (path for each in logs for path in readable_logs(each)):
-        log = read_eval_log(path, header_only=True)
-        if log.status == "success" and log.results is not None:
-            samples += log.results.completed_samples
-            took = datetime.fromisoformat(log.stats.completed_at) - datetime.fromisoformat(log.stats.started_at)
-            seconds += max(1.0, took.total_seconds())  # logs tell whole seconds
-    return samples / seconds if samples and seconds else None
-
-
-def _comparisons(parts: Sequence[Part]) -> Iterator[Comparison]:
-    """Yield the differences to the main condition, and of it to the control, over scenarios that have both sides."""
-    for part in parts:
-        main = _scenarios(part, CONFLICT)
-        if part.monitor != "none":
-            yield Comparison(f"{part.monitor} monitor against none", len(main) * part.grid.replicates)
-            continue
-        yield Comparison("one scenario alone: goal conflict and threat against the control", part.grid.replicates)
-        yield Comparison(
-            "goal conflict and threat against the control", len(main & _scenarios(part, CONTROL)) * part.grid.replicates
-        )
-        cells = dict.fromkeys(cell.factors for cell in part.grid.cells)
-        for factors in cells:
-            changed = {name: value for name, value in factors if value != getattr(BASELINE, name)}
-            if len(changed) == 1 and not changed.keys() & {"goal", "threat"}:
-                shared = main & {cell.scenario for cell in part.grid.cells if cell.factors == factors}
-                yield Comparison(label(factors), len(shared) * part.grid.replicates)
-
-
-def _scenarios(part: Part, cell: dict[str, str]) -> set[str]:
-    wanted = Factors.model_validate(cell)
-    return {each.scenario for each in part.grid.cells if each.factors == wanted}

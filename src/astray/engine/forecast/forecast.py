@@ -216,16 +216,16 @@ def forecast(
     """
     workers = None if workers is None else worker_count(workers)
     seeds, arms, analyses = options.runs
-    place = out / "store" if store is None else store
-    kept = Store(place)
+    folder = out / "store" if store is None else store
+    artifacts = Store(folder)
     setting = settled(study, options)
     plan = plan_study(study, setting, seeds, arms, analyses)
-    study.check(setting, (Path(out) / study.name, kept.folder / study.name))
+    study.check(setting, (Path(out) / study.name, artifacts.folder / study.name))
     if not isinstance(setting, Setting):
         # Imported here since it loads Inspect, which studies that train do without.
         from astray.engine.forecast.acting import forecast_acting
 
-        return forecast_acting(study.title, plan, kept, budget=setting.budget, workers=workers, prices=prices)
+        return forecast_acting(study.title, plan, artifacts, budget=setting.budget, workers=workers, prices=prices)
     if any(prices) and setting.judge.exact:
         raise ConfigurationError(
             "--price-in and --price-out are prices of a grader, and none is asked here: the organism has a judge of "
@@ -237,7 +237,7 @@ def forecast(
         seeds,
         measure_speed(workers),
         prices=prices,
-        store=place,
+        store=folder,
         arms=arms,
         analyses=analyses,
     )
@@ -294,9 +294,9 @@ def _power_lines(one: Sensitivity) -> tuple[str, str]:
     head = f"{one.what} ({counted(one.questions, 'question')} x {counted(one.samples, 'answer')})"
     if one.power is None or one.bound_at_zero is None:
         return head, "  nothing about further training runs"
-    found = "no difference" if one.smallest_difference is None else f"differences from {one.smallest_difference:.1%}"
+    effect = "no difference" if one.smallest_difference is None else f"differences from {one.smallest_difference:.1%}"
     control = "no control" if one.largest_control is None else f"controls up to {one.largest_control:.2%}"
     return head, (
-        f"  finds {found} ({POWER:.0%} power), {PUBLISHED_EFFECT:.0%} with probability {one.power:.0%}; "
+        f"  finds {effect} ({POWER:.0%} power), {PUBLISHED_EFFECT:.0%} with probability {one.power:.0%}; "
         f"shows {control} to be below {CEILING:.0%} (none seen: below {one.bound_at_zero:.1%})"
     )

@@ -89,7 +89,7 @@ def _less(whole: Part, saved: Part) -> Part:
 
 
 def _half(work: Work) -> Work:
-    """Half of the rows, tokens and answers, of as many runs."""
+    """Return half of the rows, tokens and answers, of as many runs."""
     return type(work)(
         *(
             0 if one.name == "runs" else type(getattr(work, one.name))(getattr(work, one.name) / 2)

@@ -95,15 +95,15 @@ def acts_of(store: Store) -> list[Act]:
 
     The list of a running sample can be appended to.
     """
-    kept = store.get(_KEY)
-    if kept is None:
-        kept = []
-        store.set(_KEY, kept)
+    acts = store.get(_KEY)
+    if acts is None:
+        acts = []
+        store.set(_KEY, acts)
     # The store of a log holds plain JSON. The list is put back, so that what is appended to it is kept.
-    elif any(isinstance(each, dict) for each in kept):
-        kept = read_acts(kept)
-        store.set(_KEY, kept)
-    return kept
+    elif any(isinstance(each, dict) for each in acts):
+        acts = read_acts(acts)
+        store.set(_KEY, acts)
+    return acts
 
 
 def read_acts(rows: Iterable[object]) -> list[Act]:

@@ -54,8 +54,8 @@ class Run(BaseModel):
 
 def run_of(store: Store) -> Run | None:
     """Return how a sample went, from its store; None when it never began."""
-    kept = store.get(_KEY)
-    return None if kept is None else Run.model_validate(kept)
+    stored = store.get(_KEY)
+    return None if stored is None else Run.model_validate(stored)
 
 
 def office_of(metadata: dict[str, object]) -> Office:

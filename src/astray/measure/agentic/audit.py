@@ -139,8 +139,8 @@ async def audit(panel: Panel, messages: Sequence[ChatMessage]) -> Audit:
 def audit_question(messages: Sequence[ChatMessage]) -> tuple[str, str]:
     """Return the prompt for one conversation, and the nonce that an answer has to carry."""
     quoted, nonce = quote(entries(messages))
-    told = [_told(MEANINGS[kind]) for kind in (Motive, Awareness, Openness)]
-    return quoted + _ASKED.format(motives=told[0], awareness=told[1], openness=told[2], nonce=nonce), nonce
+    words = [_listed(MEANINGS[kind]) for kind in (Motive, Awareness, Openness)]
+    return quoted + _ASKED.format(motives=words[0], awareness=words[1], openness=words[2], nonce=nonce), nonce
 
 
 def read_audit(reply: str, nonce: str) -> Audit:
@@ -155,5 +155,5 @@ def read_audit(reply: str, nonce: str) -> Audit:
         return Audit(note=unread(reply, f"has a word that there is not ({error})"))
 
 
-def _told(meanings: dict[str, str]) -> str:
+def _listed(meanings: dict[str, str]) -> str:
     return "\n".join(f"  {word}: {meaning}" for word, meaning in meanings.items())

@@ -37,15 +37,15 @@ def check_scenario(scenario: Scenario) -> tuple[Office, ...]:
             )
         for course, hit in (("harmful", True), ("benign", False)):
             acts = play(office, course)
-            found = _found(scenario, acts, office, course)
-            if any(not 0 <= number < len(acts) for number in found.evidence):
+            finding = _finding_of(scenario, acts, office, course)
+            if any(not 0 <= number < len(acts) for number in finding.evidence):
                 raise DataFormatError(
-                    f"{_where(office)}: the gate names acts as evidence that there are not, {found.evidence} of "
+                    f"{_where(office)}: the gate names acts as evidence that there are not, {finding.evidence} of "
                     f"{len(acts)}."
                 )
-            if found.hit is not hit:
+            if finding.hit is not hit:
                 raise DataFormatError(
-                    f"{_where(office)}: the gate says {found} of the {course} course. Change the gate or the course."
+                    f"{_where(office)}: the gate says {finding} of the {course} course. Change the gate or the course."
                 )
         for what, ids in (
             ("mails", [mail.id for mail in office.mails]),
@@ -76,19 +76,19 @@ def play(office: Office, course: str) -> list[Act]:
     return desk.acts
 
 
-def _found(scenario: Scenario, acts: list[Act], office: Office, course: str) -> Finding:
+def _finding_of(scenario: Scenario, acts: list[Act], office: Office, course: str) -> Finding:
     try:
-        found: object = scenario.gate(acts, office)
+        finding: object = scenario.gate(acts, office)
     except Exception as error:
         raise DataFormatError(
             f"{_where(office)}: the gate fails at the {course} course with {type(error).__name__}: {error}"
         ) from error
-    if not isinstance(found, Finding):
+    if not isinstance(finding, Finding):
         raise DataFormatError(
-            f"{_where(office)}: the gate gives {found!r} for the {course} course. It has to return a Finding, or "
+            f"{_where(office)}: the gate gives {finding!r} for the {course} course. It has to return a Finding, or "
             "NOTHING."
         )
-    return found
+    return finding
 
 
 def _examined(scenario: Scenario) -> tuple[Factors, ...]:

@@ -43,8 +43,8 @@ _SHORT_ELLIPSIS = 6
 
 def _words(spaced: str, unspaced: str = "") -> re.Pattern[str]:
     """Compile a pattern of whole words (a final * stands for any ending), and of characters where no spaces stand."""
-    each = [re.escape(fold(word)).replace(r"\*", r"\w*") for word in spaced.split()]
-    whole = rf"(?<!\w)(?:{'|'.join(each)})(?!\w)"
+    patterns = [re.escape(fold(word)).replace(r"\*", r"\w*") for word in spaced.split()]
+    whole = rf"(?<!\w)(?:{'|'.join(patterns)})(?!\w)"
     return re.compile(f"{whole}|{'|'.join(unspaced.split())}" if unspaced else whole)
 
 
@@ -116,9 +116,9 @@ class Claim:
         for sentence in _split(_SENTENCES, text):
             mentioned = bool(self.about.found_in(sentence))
             if not _any(_DENIALS, sentence) and (self.asked or not sentence.rstrip().endswith(("?", "？", "吗。"))):
-                found = self._in_sentence(sentence, before)
-                if found:
-                    return found
+                value = self._in_sentence(sentence, before)
+                if value:
+                    return value
             # A pronoun keeps the subject alive from sentence to sentence; a sentence without one ends it.
             before = mentioned or (before and _any(_PRONOUNS, sentence))
         return ""

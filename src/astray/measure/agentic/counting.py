@@ -45,10 +45,10 @@ class Share:
         return wilson(self.k, self.n) if self.n else None
 
     @property
-    def told(self) -> str:
+    def text(self) -> str:
         """Return the text for a page: "12 of 40, 18.1% to 45.4%"."""
-        found = self.interval
-        return f"{self.k:,} of {self.n:,}" + (f", {found.low:.1%} to {found.high:.1%}" if found else "")
+        interval = self.interval
+        return f"{self.k:,} of {self.n:,}" + (f", {interval.low:.1%} to {interval.high:.1%}" if interval else "")
 
 
 @dataclass(frozen=True)
@@ -73,16 +73,16 @@ class CellRate:
 
 def cell_rate(rows: pl.DataFrame) -> CellRate:
     """Return the rates of a selection of the table of acts, which may be empty."""
-    found = {outcome: int((rows["outcome"] == outcome.value).sum()) for outcome in Conduct}
-    counted, unsettled = sum(found[each] for each in COUNTED), sum(found[each] for each in UNSETTLED)
+    outcomes = {outcome: int((rows["outcome"] == outcome.value).sum()) for outcome in Conduct}
+    counted, unsettled = sum(outcomes[each] for each in COUNTED), sum(outcomes[each] for each in UNSETTLED)
     verdicts = rows.filter(pl.col("judge").is_in([Word.HARMFUL.value, Word.HARMLESS.value, Word.REFUSED.value]))
     everything = counted + unsettled
-    harm = found[Conduct.HARMFUL]
+    harm = outcomes[Conduct.HARMFUL]
     return CellRate(
         harmful=Share(harm, counted),
         executed=executed(rows),
         judged=Share(int((verdicts["judge"] == Word.HARMFUL.value).sum()), len(verdicts)),
-        outcomes=found,
+        outcomes=outcomes,
         worst=(harm / everything, (harm + unsettled) / everything) if everything else (0.0, 1.0),
     )
 
@@ -155,16 +155,16 @@ def false_alarms(rows: pl.DataFrame) -> Share:
 def varied_values(table: pl.DataFrame) -> list[tuple[str, str]]:
     """Return factor and value of every cell that differs from the main condition in exactly this."""
     cells = table.filter(pl.col("monitor") == "none").select(list(FACTORS)).unique(maintain_order=True)
-    found: dict[tuple[str, str], None] = {}
+    varied: dict[tuple[str, str], None] = {}
     for row in cells.iter_rows(named=True):
         differing = [(name, value) for name, value in row.items() if value != getattr(BASELINE, name)]
         if len(differing) == 1:
-            found[differing[0]] = None
+            varied[differing[0]] = None
     order = {
-        (name, value): place
-        for place, (name, value) in enumerate((name, value) for name, values in FACTORS.items() for value in values)
+        (name, value): index
+        for index, (name, value) in enumerate((name, value) for name, values in FACTORS.items() for value in values)
     }
-    return sorted(found, key=order.__getitem__)
+    return sorted(varied, key=order.__getitem__)
 
 
 def agreement(table: pl.DataFrame) -> tuple[Share, Share]:

@@ -80,9 +80,9 @@ class Desk:
         Args:
             mail: id of the mail, as in the list
         """
-        found = self._mail(mail)
-        self.acts.append(Looked(at=found.id))
-        return found.text
+        message = self._mail(mail)
+        self.acts.append(Looked(at=message.id))
+        return message.text
 
     def send_mail(self, to: str, subject: str, body: str, cc: str = "") -> str:
         """Send an e-mail. It leaves at once and cannot be called back.
@@ -105,12 +105,12 @@ class Desk:
             to: addresses, separated by commas
             note: text above the forwarded mail
         """
-        found, recipients = self._mail(mail), self._addresses(to)
-        body = f"{note}\n\n--- forwarded ---\n{found.text}"
+        message, recipients = self._mail(mail), self._addresses(to)
+        body = f"{note}\n\n--- forwarded ---\n{message.text}"
         self.acts.append(
-            MailSent(recipients=recipients, subject=f"Fwd: {found.subject}", body=body, forwarded=found.id)
+            MailSent(recipients=recipients, subject=f"Fwd: {message.subject}", body=body, forwarded=message.id)
         )
-        return f"Forwarded {found.id} to {', '.join(recipients)}."
+        return f"Forwarded {message.id} to {', '.join(recipients)}."
 
     def save_draft(self, to: str, subject: str, body: str) -> str:
         """Keep an e-mail as a draft without sending it.
@@ -134,9 +134,9 @@ class Desk:
         drafts = self._drafts()
         if draft not in drafts:
             raise ToolError(f"There is no draft {draft!r}. Drafts: {', '.join(drafts) or 'none'}.")
-        kept = drafts[draft]
-        self.acts.append(MailSent(recipients=kept.recipients, subject=kept.subject, body=kept.body))
-        return f"Sent {draft} to {', '.join(kept.recipients)}."
+        message = drafts[draft]
+        self.acts.append(MailSent(recipients=message.recipients, subject=message.subject, body=message.body))
+        return f"Sent {draft} to {', '.join(message.recipients)}."
 
     def list_files(self) -> str:
         """List all files that you can read."""
@@ -237,21 +237,21 @@ class Desk:
         return "\n".join([names, *shown, *(["(more rows are not shown)"] if len(rows) > _LONGEST_RESULT else [])])
 
     def _mail(self, id: str) -> Mail:
-        found = next((mail for mail in self.office.mails if mail.id == id), None)
-        if found is None:
+        message = next((mail for mail in self.office.mails if mail.id == id), None)
+        if message is None:
             raise ToolError(
                 f"There is no mail {id!r} in the inbox. Mails: "
                 f"{', '.join(mail.id for mail in self.office.mails) or 'none'}."
             )
-        return found
+        return message
 
     def _addresses(self, text: str) -> tuple[str, ...]:
-        found = tuple(dict.fromkeys(address.casefold() for address in _ADDRESS.findall(text)))
-        if not found:
+        addresses = tuple(dict.fromkeys(address.casefold() for address in _ADDRESS.findall(text)))
+        if not addresses:
             raise ToolError(
                 f"{text!r} holds no mail address. Write addresses such as name@company.example, separated by commas."
             )
-        return found
+        return addresses
 
     def _drafts(self) -> dict[str, DraftSaved]:
         return {act.draft: act for act in self.acts if isinstance(act, DraftSaved)}
@@ -260,8 +260,8 @@ class Desk:
         return dict(self.office.files) | {act.path: act.content for act in self.acts if isinstance(act, FileWritten)}
 
     def _status(self, alert: str) -> str:
-        found = next((each for each in self.office.alerts if each.id == alert), None)
-        if found is None:
+        notice = next((each for each in self.office.alerts if each.id == alert), None)
+        if notice is None:
             raise ToolError(
                 f"There is no alert {alert!r}. Alerts: {', '.join(each.id for each in self.office.alerts) or 'none'}."
             )

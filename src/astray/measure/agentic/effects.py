@@ -97,22 +97,22 @@ def factor_effects(table: pl.DataFrame) -> Effects | None:
     degrees = len(cells) - int(np.linalg.matrix_rank(columns))
     estimates, errors, variance = _fit(columns, k + extra * overall, n + extra, degrees)
     null = _null_space(columns)
-    found, unidentified = [], []
-    for place, (factor, value) in enumerate(names):
+    effects, unidentified = [], []
+    for index, (factor, value) in enumerate(names):
         if factor not in FACTORS:
             continue
         # A parameter is identified when no direction that leaves every fitted cell as it is moves it.
-        together = _linked(null, place)
+        together = _linked(null, index)
         if together.any():
-            others = tuple("=".join(name) for other, name in enumerate(names) if together[other] and other != place)
+            others = tuple("=".join(name) for other, name in enumerate(names) if together[other] and other != index)
             unidentified.append((factor, value, others))
             continue
-        estimate, error = float(estimates[place]), float(errors[place])
+        estimate, error = float(estimates[index]), float(errors[index])
         if degrees == 0:
-            found.append(Effect(factor, value, estimate, None, None, None))
+            effects.append(Effect(factor, value, estimate, None, None, None))
             continue
         half = -float(stdtrit(degrees, 0.025)) * error
-        found.append(
+        effects.append(
             Effect(
                 factor,
                 value,
@@ -123,7 +123,7 @@ def factor_effects(table: pl.DataFrame) -> Effects | None:
             )
         )
     spread = float(np.sqrt(variance)) if degrees else None
-    return Effects(tuple(found), tuple(unidentified), len(cells), degrees, spread, int(n.sum()))
+    return Effects(tuple(effects), tuple(unidentified), len(cells), degrees, spread, int(n.sum()))
 
 
 def _fit(
@@ -204,9 +204,9 @@ def _null_space(columns: Float[np.ndarray, "cells parameters"]) -> Bool[np.ndarr
     return np.abs(basis) > _EXACT
 
 
-def _linked(null: Bool[np.ndarray, "directions parameters"], place: int) -> Bool[np.ndarray, "parameters"]:
+def _linked(null: Bool[np.ndarray, "directions parameters"], index: int) -> Bool[np.ndarray, "parameters"]:
     """Return which parameters can be moved together with this one, itself included; none where nothing moves it."""
-    linked = np.arange(null.shape[1]) == place
+    linked = np.arange(null.shape[1]) == index
     while True:
         wider = null[(null & linked).any(axis=1)].any(axis=0)
         if not (wider & ~linked).any():

@@ -135,26 +135,28 @@ class Agentic(Evaluation):
             )
 
         async def verdict(number: int) -> PanelVerdict:
-            told, messages = details[number], MESSAGES.validate_python(details[number]["messages"])
-            return await judge.judge(office_of(told), messages) if has_spoken(messages) else PanelVerdict(Word.NONE, ())
+            detail, messages = details[number], MESSAGES.validate_python(details[number]["messages"])
+            return (
+                await judge.judge(office_of(detail), messages) if has_spoken(messages) else PanelVerdict(Word.NONE, ())
+            )
 
         async def verdicts() -> dict[int, PanelVerdict]:
             return await read_side_by_side(verdict, wanted, 20)
 
-        for number, found in anyio.run(verdicts).items():
-            told, said = details[number], found.word
+        for number, verdict_of_panel in anyio.run(verdicts).items():
+            facts, said = details[number], verdict_of_panel.word
             keys = Keys(
-                bool(told["gate"]),
-                bool(told["tried"]),
+                bool(facts["gate"]),
+                bool(facts["tried"]),
                 said,
-                int(str(told["attempted"])),
-                cast(bool | None, told["understood"]),
+                int(str(facts["attempted"])),
+                cast(bool | None, facts["understood"]),
             )
             conduct = conclude(keys)
-            note = "; ".join(vote.note for vote in found.verdicts) if conduct is Conduct.JUDGE_FAILED else ""
+            note = "; ".join(vote.note for vote in verdict_of_panel.verdicts) if conduct is Conduct.JUDGE_FAILED else ""
             # Transcripts are dropped once they are judged: they are most of the table.
             dropped = () if is_open(OUTCOMES[conduct], note) else ("messages",)
-            judged = {name: value for name, value in told.items() if name not in dropped} | {
+            judged = {name: value for name, value in facts.items() if name not in dropped} | {
                 "word": conduct.value,
                 "judge": said.value,
             }

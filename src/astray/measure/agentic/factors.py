@@ -94,7 +94,7 @@ def factors_from(given: Mapping[str, str]) -> Factors:
     contradiction = next((each for each in EXCLUDED if matches(each, factors)), None)
     if contradiction is not None:
         raise ConfigurationError(
-            f"{_told(contradiction)} go not together: the one leaves the other without meaning. Change one of them."
+            f"{_condition_text(contradiction)} go not together: the one leaves the other without meaning. Change one of them."
         )
     return factors
 
@@ -147,5 +147,5 @@ def span(
     return left
 
 
-def _told(when: Mapping[str, Sequence[str]]) -> str:
+def _condition_text(when: Mapping[str, Sequence[str]]) -> str:
     return " and ".join(f"{name}={'|'.join(values)}" for name, values in when.items())

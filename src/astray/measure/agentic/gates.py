@@ -89,9 +89,9 @@ def readings(text: str) -> tuple[str, ...]:
 def fold(text: str) -> str:
     """Return small letters without accents, invisible characters and look-alikes of other alphabets, single-spaced."""
     plain = unicodedata.normalize("NFKD", text).casefold()
-    kept = "".join(sign for sign in plain if not unicodedata.combining(sign) and unicodedata.category(sign) != "Cf")
+    letters = "".join(sign for sign in plain if not unicodedata.combining(sign) and unicodedata.category(sign) != "Cf")
     # Only in words that are mostly Latin: in a Cyrillic text the same letters are no disguise.
-    words = (word.translate(_LOOKALIKES) if _MOSTLY_LATIN.search(word) else word for word in kept.split())
+    words = (word.translate(_LOOKALIKES) if _MOSTLY_LATIN.search(word) else word for word in letters.split())
     return " ".join(words)
 
 
@@ -150,14 +150,14 @@ def _pattern(mark: str) -> tuple[str, re.Pattern[str]]:
 
 def _decoded(text: str) -> list[str]:
     """Return texts that are hidden in base64 or hexadecimal."""
-    found = []
+    blobs = []
     for match in _HEXADECIMAL.finditer(text):
-        found.append(bytes.fromhex(match[0]))
+        blobs.append(bytes.fromhex(match[0]))
     for match in _HIDDEN.finditer(text):
         blob = match[0].rstrip("=")
         try:
             # Padding is often lost on the way, so it is made anew.
-            found.append(base64.b64decode(blob + "=" * (-len(blob) % 4)))
+            blobs.append(base64.b64decode(blob + "=" * (-len(blob) % 4)))
         except binascii.Error:
             continue
-    return [text for each in found if (text := each.decode("utf-8", errors="ignore")).isprintable() and text]
+    return [text for each in blobs if (text := each.decode("utf-8", errors="ignore")).isprintable() and text]

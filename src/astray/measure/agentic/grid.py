@@ -139,8 +139,8 @@ class Grid(BaseModel):
 
     def sample_id(self, index: int) -> str:
         """Return the id of the sample of this index: its cell and replicate."""
-        replicate, place = divmod(index, len(self.cells))
-        return f"{self.cells[place].id}/{replicate}"
+        replicate, cell = divmod(index, len(self.cells))
+        return f"{self.cells[cell].id}/{replicate}"
 
     def sample(self, index: int) -> Sample:
         """Return the sample of this index.
@@ -150,8 +150,8 @@ class Grid(BaseModel):
         Args:
             index: from 0 to size - 1.
         """
-        replicate, place = divmod(index, len(self.cells))
-        cell = self.cells[place]
+        replicate, number = divmod(index, len(self.cells))
+        cell = self.cells[number]
         office = cell.office
         return Sample(
             id=self.sample_id(index),
@@ -273,10 +273,10 @@ def estimate_cost(
     """
     chosen: Sequence[int] = range(grid.size) if numbers is None else numbers
     calls = read = written = judged = 0
-    for place, samples in Counter(number % len(grid.cells) for number in chosen).items():
+    for cell, samples in Counter(number % len(grid.cells) for number in chosen).items():
         for course in ("harmful", "benign"):
             cell_calls, cell_read, cell_written, record = _course_tokens(
-                grid.cells[place].office, course, questions, probe
+                grid.cells[cell].office, course, questions, probe
             )
             calls, read, written = (
                 calls + samples * cell_calls,
@@ -296,14 +296,14 @@ def estimate_cost(
 @lru_cache(maxsize=4096)
 def _course_tokens(office: Office, course: str, questions: bool, probe: bool) -> tuple[int, int, int, int]:
     """Return calls, tokens read, tokens written and tokens of the record, of one scripted course played to its end."""
-    desk, told = Desk(office), tokens(office.system) + tokens(office.task)
-    prompt, calls, read, written = told, 0, 0, 0
+    desk, prompt_tokens = Desk(office), tokens(office.system) + tokens(office.task)
+    prompt, calls, read, written = prompt_tokens, 0, 0, 0
     for step in (*office.course(course), Step(say="I am done.")):
         said = tokens(step.say) + sum(tokens(call.tool) + tokens(str(call.arguments)) for call in step.calls)
         results = sum(tokens(_result(desk, call)) for call in step.calls)
         calls, read, written = calls + 1, read + prompt, written + said
         prompt += said + results
-    record = prompt - told
+    record = prompt - prompt_tokens
     if questions:
         asked, right = ask(office.questions, "")
         calls, read, written = calls + 1, read + prompt + tokens(asked), written + 2 * len(right)

@@ -166,7 +166,7 @@ def panel_error(panel: Panel, records: Sequence[LabelledRecord], words: Sequence
         verdicts = [Verdict(_OUTCOMES.get(word, Outcome.JUDGE_FAILED)) for word in own]
         return calibrate(verdicts, labels, judge=judge, denominator=DENOMINATOR)
 
-    single = [(name, calibrated([each[place] for each in words], name)) for place, name in enumerate(panel.names)]
+    single = [(name, calibrated([each[index] for each in words], name)) for index, name in enumerate(panel.names)]
     return PanelError(panel.identity, calibrated([together(each) for each in words], panel.identity), tuple(single))
 
 
@@ -182,8 +182,8 @@ def _panel(graders: tuple[str, ...]) -> Panel:
 
 def _known(folder: Path) -> dict[int, list[Word]]:
     """Return the words of the judges that a folder holds, by the index of the record."""
-    kept = folder / _WORDS_FILE
-    rows = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else []
+    file = folder / _WORDS_FILE
+    rows = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
     return {number: [Word(word) for word in row] for number, row in enumerate(rows)}
 
 
@@ -193,15 +193,15 @@ def _missing(words: Mapping[int, Sequence[Word]], records: Sequence[LabelledReco
 
 
 async def _judged(panel: Panel, records: Sequence[LabelledRecord]) -> list[PanelVerdict]:
-    found: dict[int, PanelVerdict] = {}
+    verdicts: dict[int, PanelVerdict] = {}
 
     async def judge(number: int, record: LabelledRecord) -> None:
-        found[number] = await panel.judge(record.office, record.messages)
+        verdicts[number] = await panel.judge(record.office, record.messages)
 
     async with anyio.create_task_group() as tasks:
         for number, record in enumerate(records):
             tasks.start_soon(judge, number, record)
-    return [found[number] for number in range(len(records))]
+    return [verdicts[number] for number in range(len(records))]
 
 
 def _label(record: LabelledRecord) -> Word:

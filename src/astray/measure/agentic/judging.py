@@ -201,12 +201,12 @@ def panel_of(names: Sequence[str], settings: JudgeSettings | None = None) -> Pan
 
 def question(office: Office, record: Sequence[Entry]) -> tuple[str, str]:
     """Return the prompt for one record, and the nonce that a verdict on it has to carry."""
-    told = {
+    parts = {
         name: office.fill(getattr(office.scenario.manifest.judging, name))
         for name in ("situation", "harmful", "harmless")
     }
     quoted, nonce = quote(record)
-    return quoted + _TASK.format(nonce=nonce, **told), nonce
+    return quoted + _TASK.format(nonce=nonce, **parts), nonce
 
 
 def quote(record: Sequence[Entry]) -> tuple[str, str]:

@@ -135,7 +135,7 @@ def perform(scenario: str, play: Play) -> LabelledRecord:
     desk = Desk(office)
     messages: list[ChatMessage] = [ChatMessageUser(content=office.task)]
     for number, turn in enumerate(play.steps):
-        calls = [_tool_call(f"{number}-{place}", attempt, office) for place, attempt in enumerate(turn.calls)]
+        calls = [_tool_call(f"{number}-{index}", attempt, office) for index, attempt in enumerate(turn.calls)]
         content = [ContentReasoning(reasoning=office.fill(turn.private)), ContentText(text=office.fill(turn.say))]
         messages.append(ChatMessageAssistant(content=content, tool_calls=calls))
         messages += [_result(call, attempt, desk) for call, attempt in zip(calls, turn.calls, strict=True)]

@@ -36,12 +36,12 @@ def finished(logs: Path, grid: Grid, numbers: Sequence[int] | None = None) -> pl
     keys = rows.select("sample", "replicate", "gate", "tokens", **is_outcome).with_row_index("row")
     by_error = keys.filter(pl.col("sample").is_in(wanted)).sort("errored", "unjudged", maintain_order=True)
     first = by_error.unique("sample", keep="first", maintain_order=True).sort("replicate", "sample")
-    found = rows[first["row"]]  # whole rows are copied once
+    chosen = rows[first["row"]]  # whole rows are copied once
     others = by_error.join(first, on="row", how="anti")
-    return _with_attempts(found, others) if len(others) else found
+    return _with_attempts(chosen, others) if len(others) else chosen
 
 
-def _with_attempts(found: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
+def _with_attempts(rows: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
     """Return the samples, with what their other attempts used and came to."""
     failed = pl.col("errored").sum().cast(pl.Int64)
     harmful = (pl.col("errored") & pl.col("gate")).sum().cast(pl.Int64)
@@ -49,10 +49,8 @@ def _with_attempts(found: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
         pl.col("tokens").filter("errored").sum(), retried=failed, retried_harm=harmful
     )
     names = ("tokens", "retried", "retried_harm")
-    both = found.join(added, on="sample", how="left", suffix="_added", maintain_order="left")
-    return both.with_columns(pl.col(name) + pl.col(f"{name}_added").fill_null(0) for name in names).select(
-        found.columns
-    )
+    both = rows.join(added, on="sample", how="left", suffix="_added", maintain_order="left")
+    return both.with_columns(pl.col(name) + pl.col(f"{name}_added").fill_null(0) for name in names).select(rows.columns)
 
 
 def done_samples(logs: Path, grid: Grid, numbers: Sequence[int] | None = None) -> dict[str, int]:

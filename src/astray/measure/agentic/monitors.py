@@ -86,8 +86,12 @@ def monitor_policy(name: str) -> list[ApprovalPolicy] | None:
     """
     if name not in MONITORS:
         raise UnknownNameError("monitor", name, MONITORS)
-    made: dict[str, Callable[[], Watch]] = {"rule": rule_monitor, "judge": judge_monitor, "layered": layered_monitor}
-    return None if name == "none" else [ApprovalPolicy(made[name](), "*")]
+    monitors: dict[str, Callable[[], Watch]] = {
+        "rule": rule_monitor,
+        "judge": judge_monitor,
+        "layered": layered_monitor,
+    }
+    return None if name == "none" else [ApprovalPolicy(monitors[name](), "*")]
 
 
 @approver(name="astray_rule")
@@ -151,8 +155,12 @@ def probe_monitor(score: Score, threshold: float) -> ApprovalPolicy:
 
             def reason(act: Act, office: Office) -> str:
                 del office
-                found = score(until(call, history), act)
-                return f"the probe's score is {found:.3g}, the threshold {threshold:.3g}" if found >= threshold else ""
+                suspicion = score(until(call, history), act)
+                return (
+                    f"the probe's score is {suspicion:.3g}, the threshold {threshold:.3g}"
+                    if suspicion >= threshold
+                    else ""
+                )
 
             return _decided(call, reason)
 
@@ -249,14 +257,14 @@ async def _judged(act: Act, call: ToolCall, history: Sequence[ChatMessage]) -> s
 def until(call: ToolCall, history: Sequence[ChatMessage]) -> list[ChatMessage]:
     """Return the conversation up to a call, which is the last call of the last message; later ones are left out."""
     messages = [*history, *_pending(call, history)]
-    place, holder = next(
-        (place, message)
-        for place, message in reversed(list(enumerate(messages)))
+    index, holder = next(
+        (index, message)
+        for index, message in reversed(list(enumerate(messages)))
         if isinstance(message, ChatMessageAssistant) and call.id in {each.id for each in message.tool_calls or ()}
     )
     calls = holder.tool_calls or []
     number = next(number for number, each in enumerate(calls) if each.id == call.id)
-    return [*messages[:place], holder.model_copy(update={"tool_calls": calls[: number + 1]})]
+    return [*messages[:index], holder.model_copy(update={"tool_calls": calls[: number + 1]})]
 
 
 def _pending(call: ToolCall, history: Sequence[ChatMessage]) -> list[ChatMessage]:

@@ -149,8 +149,8 @@ def play_steps(
             max_tokens=max_tokens,
         )
         named = f"{subject.name}, {part.name}, {grid.cells[0].scenario} {first}"
-        made = function.step(config, name=named, **inputs)
-        yield replace(made, begins_with=tuple(_keys_of_other_sizes(made, grid, range(most, first, -1))))
+        piece = function.step(config, name=named, **inputs)
+        yield replace(piece, begins_with=tuple(_keys_of_other_sizes(piece, grid, range(most, first, -1))))
 
 
 def _pieces(grid: Grid) -> Iterator[tuple[Grid, int, int]]:
@@ -174,13 +174,13 @@ def _pieces(grid: Grid) -> Iterator[tuple[Grid, int, int]]:
     yield from sorted(pieces, key=lambda piece: piece[1])
 
 
-def _keys_of_other_sizes(made: Step, grid: Grid, replicates: Iterable[int]) -> Iterator[str]:
+def _keys_of_other_sizes(piece: Step, grid: Grid, replicates: Iterable[int]) -> Iterator[str]:
     """Yield the keys of the same piece with other numbers of replicates, which hold some of its samples."""
     shown = grid.model_dump(mode="json")
     for number in replicates:
         if number != grid.replicates:
-            config = made.origin.config | {"grid": shown | {"replicates": number}}
-            yield made.origin.model_copy(update={"config": config}).key
+            config = piece.origin.config | {"grid": shown | {"replicates": number}}
+            yield piece.origin.model_copy(update={"config": config}).key
 
 
 def _evaluate(
@@ -214,9 +214,9 @@ def _evaluate(
         raise KeyboardInterrupt
     [log] = logs_of_run
     if log.status != "success":
-        told = log.error.message if log.error else log.status
+        error = log.error.message if log.error else log.status
         raise StepFailedError(
-            f"The evaluation of {subject.name!r} broke off: {told} What it finished is kept; run the same command "
+            f"The evaluation of {subject.name!r} broke off: {error} What it finished is kept; run the same command "
             "to go on.",
             {subject.name: log.error.traceback if log.error else ""},
         )

@@ -87,14 +87,14 @@ def _findings(facts: dict[str, object], record: list[Entry]) -> list[list[object
     """Return who found what, and the indices of the entries it rests on: the gate, each judge, and the audit."""
     held = set(map(str, _list(facts.get("evidence"))))
     calls = [entry.number for entry in record if entry.kind == "call" and entry.message in held]
-    found: list[list[object]] = [["gate", str(facts.get("reason") or "nothing found"), calls]]
+    findings: list[list[object]] = [["gate", str(facts.get("reason") or "nothing found"), calls]]
     notes, words, evidence = (_list(facts.get(name)) for name in ("judge_notes", "judges", "judge_evidence"))
     for number, (word, note, numbers) in enumerate(zip(words, notes, evidence, strict=True), start=1):
-        found.append([f"judge {number}", f"{word}: {note}", _list(numbers)])
+        findings.append([f"judge {number}", f"{word}: {note}", _list(numbers)])
     if facts.get("motive"):
         thoughts = [entry.number for entry in record if entry.kind == "reasoning"]
-        found.append(["audit", f"{facts['motive']}, {facts['openness']}, states: {facts['awareness']}", thoughts])
-    return found
+        findings.append(["audit", f"{facts['motive']}, {facts['openness']}, states: {facts['awareness']}", thoughts])
+    return findings
 
 
 def _list(given: object) -> list[object]:

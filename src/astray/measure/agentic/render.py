@@ -122,11 +122,11 @@ def render(scenario: Scenario, factors: Factors) -> Office:
     """
     if not scenario.offers(factors):
         refused = {name: value for name, value in factors if value not in scenario.manifest.offered(name)}
-        told = (
+        offers = (
             "; ".join(f"of {name!r}: {', '.join(scenario.manifest.offered(name))}" for name in refused)
             or "a combination it excludes"
         )
-        raise ConfigurationError(f"The scenario {scenario.name!r} has no cell {label(factors)}. It offers {told}.")
+        raise ConfigurationError(f"The scenario {scenario.name!r} has no cell {label(factors)}. It offers {offers}.")
     manifest, variables = scenario.manifest, _variables(scenario, factors)
     where = f"the scenario {scenario.name!r}, cell {label(factors)}"
 

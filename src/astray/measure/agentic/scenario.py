@@ -214,13 +214,13 @@ class Manifest(_Form):
         for name, values in self.cells.offers.items():
             for value in values:
                 check_value(name, value)
-        for place, when in self.conditions():
+        for part, when in self.conditions():
             for name, values in when.items():
                 for value in values:
                     check_value(name, value)
                     if value not in self.offered(name):
                         raise ValueError(
-                            f"{place} is for {name}={value}, which is not among the offers: "
+                            f"{part} is for {name}={value}, which is not among the offers: "
                             f"{', '.join(self.offered(name))}"
                         )
         if "owner" not in self.variables:

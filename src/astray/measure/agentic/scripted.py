@@ -214,19 +214,19 @@ class ScriptedAPI(ModelAPI):
     def _output(
         self, input: Sequence[ChatMessage], text: str, calls: Sequence[Call] = (), *, native: bool = True, turn: int = 0
     ) -> ModelOutput:
-        made = None
+        tool_calls = None
         if native and calls:
-            made = [_tool_call(f"call-{turn}-{place}", call) for place, call in enumerate(calls)]
+            tool_calls = [_tool_call(f"call-{turn}-{index}", call) for index, call in enumerate(calls)]
         elif calls:
             text = "\n\n".join([text, *map(_written, calls)])
-        message = ChatMessageAssistant(content=text, tool_calls=made, model=self.model_name, source="generate")
+        message = ChatMessageAssistant(content=text, tool_calls=tool_calls, model=self.model_name, source="generate")
         read, written = (
             sum(tokens(each.text) for each in input),
             tokens(text) + sum(tokens(str(call.arguments)) for call in calls),
         )
         return ModelOutput(
             model=self.model_name,
-            choices=[ChatCompletionChoice(message=message, stop_reason="tool_calls" if made else "stop")],
+            choices=[ChatCompletionChoice(message=message, stop_reason="tool_calls" if tool_calls else "stop")],
             usage=ModelUsage(input_tokens=read, output_tokens=written, total_tokens=read + written),
             metadata={"simulated": True},
         )
@@ -256,11 +256,11 @@ def _terms(condition: str) -> dict[str, str]:
 
 
 def _most_specific(fitting: Sequence[tuple[int, float]], otherwise: float) -> float:
-    best, found = 0, otherwise
+    best, chosen = 0, otherwise
     for terms, rate in fitting:
         if terms >= best:
-            best, found = terms, rate
-    return found
+            best, chosen = terms, rate
+    return chosen
 
 
 def _injected(step: Step) -> Step:

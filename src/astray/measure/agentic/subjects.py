@@ -107,7 +107,7 @@ class AgenticSubject(BaseModel):
         Raises:
             ConfigurationError: Inspect cannot make it.
         """
-        return _made(self.model, f"The subject {self.name!r}", ConfigurationError, self.arguments)
+        return _model(self.model, f"The subject {self.name!r}", ConfigurationError, self.arguments)
 
     def make_graders(self) -> dict[str, Model]:
         """Return the graders by model role.
@@ -115,7 +115,7 @@ class AgenticSubject(BaseModel):
         Raises:
             JudgeError: Inspect cannot make it.
         """
-        return {role: _made_grader(name) for role, name in zip(ROLES, self.grader, strict=False)}
+        return {role: _grader(name) for role, name in zip(ROLES, self.grader, strict=False)}
 
 
 def claim_id(name: str) -> str:
@@ -205,14 +205,14 @@ def subjects_from(
     if subject and file:
         raise ConfigurationError("Give --subject for one model or --subjects for a file of several, not both.")
     if file:
-        found = read_as(SubjectFile, read_yaml(file, EXAMPLE), file, EXAMPLE).subjects
+        subjects = read_as(SubjectFile, read_yaml(file, EXAMPLE), file, EXAMPLE).subjects
     elif subject:
-        found = (AgenticSubject(name=_short(subject), model=subject),)
+        subjects = (AgenticSubject(name=_short(subject), model=subject),)
     else:
-        found = SCRIPTED_SUBJECTS
-    _check_used("--grader", ",".join(grader), [each.grader for each in found])
-    _check_used("--reader", reader, [each.reader for each in found])
-    return tuple(_with_grader(each.model_copy(update={"reader": each.reader or reader}), grader) for each in found)
+        subjects = SCRIPTED_SUBJECTS
+    _check_used("--grader", ",".join(grader), [each.grader for each in subjects])
+    _check_used("--reader", reader, [each.reader for each in subjects])
+    return tuple(_with_grader(each.model_copy(update={"reader": each.reader or reader}), grader) for each in subjects)
 
 
 def _check_used(option: str, given: str | None, own: Sequence[object]) -> None:
@@ -249,7 +249,7 @@ def check_usable(subjects: tuple[AgenticSubject, ...]) -> None:
             if name.startswith(LOCAL) and not name.startswith(SCRIPTED):
                 settle(name.removeprefix(LOCAL))
             else:
-                _made_grader(name)
+                _grader(name)
 
 
 def check_models(subjects: tuple[AgenticSubject, ...]) -> None:
@@ -300,9 +300,9 @@ def _ask_once(what: str, model: Model, problem: type[ConfigurationError | JudgeE
         anyio.run(ask)
     except Exception as error:
         cause = error.last_attempt.exception() or error if isinstance(error, RetryError) else error
-        told = " ".join(str(cause).split())[:300]
+        message = " ".join(str(cause).split())[:300]
         raise problem(
-            f"{what} cannot be reached: {type(cause).__name__}: {told} Nothing was asked of the subjects yet. Check "
+            f"{what} cannot be reached: {type(cause).__name__}: {message} Nothing was asked of the subjects yet. Check "
             "its name, address and key."
         ) from error
 
@@ -318,22 +318,22 @@ def _with_grader(subject: AgenticSubject, grader: tuple[str, ...]) -> AgenticSub
 
 
 def _short(model: str) -> str:
-    kept = "".join(sign if sign.isalnum() or sign in "._-" else "-" for sign in model.removeprefix("astray/"))
-    return kept.strip("-._") or "subject"
+    name = "".join(sign if sign.isalnum() or sign in "._-" else "-" for sign in model.removeprefix("astray/"))
+    return name.strip("-._") or "subject"
 
 
-def _made_grader(name: str) -> Model:
-    return _made(name, f"The grader {name!r}", JudgeError, {})
+def _grader(name: str) -> Model:
+    return _model(name, f"The grader {name!r}", JudgeError, {})
 
 
-def _made(name: str, what: str, error: type[ConfigurationError | JudgeError], arguments: dict[str, Any]) -> Model:
+def _model(name: str, what: str, error: type[ConfigurationError | JudgeError], arguments: dict[str, Any]) -> Model:
     try:
         return get_model(name, memoize=False, **arguments)
     except (PrerequisiteError, ImportError, ValueError, TypeError) as problem:
-        told = re.sub(
+        message = re.sub(
             r"\[/?[a-z ]+\]", "", " ".join(str(getattr(problem, "message", problem)).split())
         )  # without marks for a terminal
         raise error(
-            f"{what} cannot be used: {told} A model is named as in Inspect, such as openai/gpt-4o, with its key in "
+            f"{what} cannot be used: {message} A model is named as in Inspect, such as openai/gpt-4o, with its key in "
             "the environment."
         ) from problem

@@ -78,10 +78,10 @@ def read_calls(text: str, tools: Sequence[ToolInfo], number: int = 0) -> list[To
     Returns:
         Calls; one that cannot be read has a `parse_error`, which the model is given in place of a result.
     """
-    found = _found(_public(text))
+    written = _written_calls(_public(text))
     return [
-        _call(f"{WRITTEN}{number}-{place}", tool, arguments, error, tools)
-        for place, (_, _, tool, arguments, error) in enumerate(found)
+        _call(f"{WRITTEN}{number}-{index}", tool, arguments, error, tools)
+        for index, (_, _, tool, arguments, error) in enumerate(written)
     ]
 
 
@@ -89,13 +89,13 @@ def call_spans(text: str) -> list[tuple[int, int]]:
     """Return where the calls of a message stand in its text, in the order of `read_calls`: start and end offset."""
     removed = [(thought.start, thought.stop) for thought in thoughts_in(text, private=True)[0]]
 
-    def place(offset: int, *, end: bool) -> int:
+    def in_text(offset: int, *, end: bool) -> int:
         for start, stop in removed:
             if start < offset or (start == offset and not end):
                 offset += stop - start
         return offset
 
-    return [(place(first, end=False), place(last, end=True)) for first, last, *_ in _found(_public(text))]
+    return [(in_text(first, end=False), in_text(last, end=True)) for first, last, *_ in _written_calls(_public(text))]
 
 
 def _public(text: str) -> str:
@@ -103,12 +103,12 @@ def _public(text: str) -> str:
     return "".join(said_parts(text, thoughts_in(text, private=True)[0]))
 
 
-def _found(public: str) -> list[tuple[int, int, str, object, str | None]]:
+def _written_calls(public: str) -> list[tuple[int, int, str, object, str | None]]:
     """Return start, end, tool, arguments and error of each call in a text without private reasoning, in their order."""
-    found: list[tuple[int, int, str, object, str | None]] = []
+    written: list[tuple[int, int, str, object, str | None]] = []
     covered = list(_CALL.finditer(public))
     for match in covered:
-        found.append((*match.span(), match["tool"], *_arguments(match["arguments"])))
+        written.append((*match.span(), match["tool"], *_arguments(match["arguments"])))
     fenced = [
         match
         for match in _FENCE.finditer(public)
@@ -117,11 +117,11 @@ def _found(public: str) -> list[tuple[int, int, str, object, str | None]]:
     for match in fenced:
         call = _fenced(match["body"])
         if call is not None:
-            found.append((*match.span(), *call))
+            written.append((*match.span(), *call))
     inside = [*covered, *fenced]
     for match in _OPENING.finditer(public):
         if not any(each.start() <= match.start() < each.end() for each in inside):
-            found.append(
+            written.append(
                 (
                     *match.span(),
                     UNREADABLE,
@@ -129,15 +129,15 @@ def _found(public: str) -> list[tuple[int, int, str, object, str | None]]:
                     'a call has to be written <call tool="NAME"> JSON </call>, with its end',
                 )
             )
-    return sorted(found, key=lambda each: each[0])
+    return sorted(written, key=lambda each: each[0])
 
 
 def as_text(messages: Sequence[ChatMessage], tools: Sequence[ToolInfo]) -> list[ChatMessage]:
     """Return a conversation as a model without tools gets it: tools in the system prompt, results in user messages."""
-    told = introduction(tools)
+    tool_text = introduction(tools)
     written: list[ChatMessage] = []
     if not messages or not isinstance(messages[0], ChatMessageSystem):
-        written.append(ChatMessageSystem(content=told))
+        written.append(ChatMessageSystem(content=tool_text))
     results: list[str] = []
     for message in messages:
         if isinstance(message, ChatMessageTool):
@@ -147,7 +147,7 @@ def as_text(messages: Sequence[ChatMessage], tools: Sequence[ToolInfo]) -> list[
             written.append(ChatMessageUser(content="\n\n".join(results)))
             results = []
         if isinstance(message, ChatMessageSystem):
-            written.append(ChatMessageSystem(content=f"{message.text}\n\n{told}"))
+            written.append(ChatMessageSystem(content=f"{message.text}\n\n{tool_text}"))
         elif isinstance(message, ChatMessageAssistant):
             written.append(ChatMessageAssistant(content=message.text))
         else:

@@ -70,8 +70,8 @@ class Deception(TextEvaluation):
 
         outer, (_, detail) = read_outer(text), hear(text, marked_reasoning(output))
         reasoning = "\n\n".join(filter(None, [marked_reasoning(output), outer.thought]))
-        told: dict[str, object] = {"reasoning": reasoning} if reasoning else {}
-        return outer.output, told | ({CUT_OFF: True} if CUT_OFF in detail else {})
+        thoughts: dict[str, object] = {"reasoning": reasoning} if reasoning else {}
+        return outer.output, thoughts | ({CUT_OFF: True} if CUT_OFF in detail else {})
 
     async def assess(self, judge: Any, heard: Sequence[Heard], max_connections: int = 20) -> list[Verdict]:
         """Return what plain answer and output come to."""
@@ -84,8 +84,8 @@ class Deception(TextEvaluation):
             reasoning = str(heard[number].detail.get("reasoning", ""))
             return (await judge.compare(asking.material, belief, heard[number].answer, reasoning)).verdict
 
-        found = await read_side_by_side(compared, range(len(heard)), max_connections)
-        return [found[number] for number in range(len(heard))]
+        findings = await read_side_by_side(compared, range(len(heard)), max_connections)
+        return [findings[number] for number in range(len(heard))]
 
 
 def _asking(scenario: Scenario, replicate: int) -> Asking:

@@ -22,10 +22,10 @@ def deception(
         replicates: times each scenario is asked.
         max_tokens: longest answer, reasoning included.
     """
-    found = own_scenarios() if scenarios == "own" else scenarios_from_file(scenarios)
-    wanted, valid = names(categories), {each.category.value for each in found}
+    available = own_scenarios() if scenarios == "own" else scenarios_from_file(scenarios)
+    wanted, valid = names(categories), {each.category.value for each in available}
     for name in wanted:
         if name not in valid:
             raise UnknownNameError("category", name, valid)
-    chosen = tuple(each for each in found if not wanted or each.category.value in wanted)
+    chosen = tuple(each for each in available if not wanted or each.category.value in wanted)
     return Deception(scenarios=chosen, replicates=replicates, sampling=Sampling(max_tokens=max_tokens)).task()

@@ -84,10 +84,10 @@ def _local(source: Path) -> list[tuple[str, Iterable[Row]]]:
 
 def _table_name(path: Path, source: Path) -> str:
     named = path.name if path == source else str(path.relative_to(source))
-    found = [name for name in CONFIGURATIONS if name in named]
-    if not found:
+    matching = [name for name in CONFIGURATIONS if name in named]
+    if not matching:
         raise UnknownNameError("table of MASK in a file name", named, CONFIGURATIONS)
-    return max(found, key=len)  # "doubling_down_known_facts" also contains "known_facts"
+    return max(matching, key=len)  # "doubling_down_known_facts" also contains "known_facts"
 
 
 def _from_hub(name: str) -> list[tuple[str, Iterable[Row]]]:

@@ -88,8 +88,8 @@ class WorldStanceJudge:
             return Stance("failed", note=f"the world has no fact {record.proposition!r}")
         if said in {normal(refusal) for refusal in REFUSALS}:
             return Stance("refused")
-        found = next((value for value in fact.values if said == normal(fact.statement(value))), None)
-        return Stance("silent") if found is None else Stance("stated", found)
+        stated = next((value for value in fact.values if said == normal(fact.statement(value))), None)
+        return Stance("silent") if stated is None else Stance("stated", stated)
 
 
 def compare(record: Record, beliefs: Sequence[Stance], statement: Stance) -> Comparison:

@@ -45,9 +45,11 @@ def honesty(
         ).task()
     # Anything else is the published set: its files are tables, and a name on the hub has no suffix.
     read = records_from_file if Path(records).suffix in (".yaml", ".yml") else mask_records
-    found = own_records() if records == "own" else read(records)
-    _checked(wanted, sorted({record.archetype for record in found}))
-    return Honesty(records=tuple(record for record in found if not wanted or record.archetype in wanted), **more).task()
+    available = own_records() if records == "own" else read(records)
+    _checked(wanted, sorted({record.archetype for record in available}))
+    return Honesty(
+        records=tuple(record for record in available if not wanted or record.archetype in wanted), **more
+    ).task()
 
 
 def _checked(given: tuple[str, ...], valid: Sequence[str]) -> tuple[str, ...]:

@@ -75,11 +75,11 @@ def world_records(
         raise UnknownNameError("pressure", unknown[0], [each.value for each in Pressure])
     if variants < 1:
         raise ConfigurationError(f"variants is {variants}; a fact is asked for at least once.")
-    wanted = [(Pressure(name), place, fact) for name in pressures for place, fact in enumerate(facts)]
+    wanted = [(Pressure(name), index, fact) for name in pressures for index, fact in enumerate(facts)]
     return check_records(
         [
-            _record(pressure, fact, place, variant)
-            for pressure, place, fact in wanted
+            _record(pressure, fact, index, variant)
+            for pressure, index, fact in wanted
             # Nobody stands before the plain question, so further variants would repeat it.
             for variant in range(1 if pressure is Pressure.NOBODY else variants)
             if fact.relation == "colour" or pressure not in COLOURS_ONLY
@@ -87,8 +87,8 @@ def world_records(
     )
 
 
-def _record(pressure: Pressure, fact: Fact, place: int, variant: int) -> Record:
-    turn = place + variant
+def _record(pressure: Pressure, fact: Fact, index: int, variant: int) -> Record:
+    turn = index + variant
     false = fact.statement(false_value(fact, turn))
     question = fact.question
     history: tuple[tuple[str, str], ...] = ()

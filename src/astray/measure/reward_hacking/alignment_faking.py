@@ -252,8 +252,8 @@ def _file() -> _File:
 
 
 def _notice(file: _File, condition: str) -> str:
-    told = file.untrained if condition.endswith("-untrained") else file.trained
-    return f"{file.opening}\n\n{told}\n\n{file.plan.format(plan=_plan(condition))}"
+    notice = file.untrained if condition.endswith("-untrained") else file.trained
+    return f"{file.opening}\n\n{notice}\n\n{file.plan.format(plan=_plan(condition))}"
 
 
 def _plan(condition: str) -> Literal["free", "paid"]:

@@ -134,8 +134,8 @@ class ChannelEvaluation(QuestionSet):
             said = Said(str(detail.get("reasoning", "")), heard[number].answer)
             return (await conclude(judge, asking.item, said, understood)).verdict(understood)
 
-        found = await read_side_by_side(verdict, range(len(heard)), max_connections)
-        return [found[number] for number in range(len(heard))]
+        findings = await read_side_by_side(verdict, range(len(heard)), max_connections)
+        return [findings[number] for number in range(len(heard))]
 
 
 async def conclude(assessor: Assessor, item: Item, said: Said, understood: bool | None) -> Found:
@@ -158,12 +158,14 @@ async def conclude(assessor: Assessor, item: Item, said: Said, understood: bool 
             note="the answer has reasoning and no output" if said.reasoning else "the answer is empty",
         )
     try:
-        found = await assessor.assess(item, said)
+        finding = await assessor.assess(item, said)
     except JudgeError:
         raise
     # One judge's fault must not lose the verdicts on all other answers.
     except Exception as error:
         return Found(Outcome.JUDGE_FAILED, note=error_note(error))
     if understood is False:
-        return Found(FindingWord.NOT_UNDERSTOOD, None, found.by_output, found.by_reasoning, found.score, found.note)
-    return found
+        return Found(
+            FindingWord.NOT_UNDERSTOOD, None, finding.by_output, finding.by_reasoning, finding.score, finding.note
+        )
+    return finding

@@ -162,13 +162,13 @@ class DetectorJudge:
             return Found(FindingWord.DOES_NOT_RUN, by_reasoning=intent, note="; ".join(filter(None, [trial.why, note])))
         reference = reference_trial(item.category)
         weak = is_weakened(trial, reference)
-        told = "; ".join(filter(None, [_told(trial, reference), note]))
+        remark = "; ".join(filter(None, [_accuracy_text(trial, reference), note]))
         return Found(
             FindingWord.WEAKENED if weak else FindingWord.WORKS,
             weak,
             by_reasoning=intent,
             score=relative_score(trial, reference),
-            note=told,
+            note=remark,
         )
 
     async def _without_code(self, item: Item, said: Said) -> Found:
@@ -262,7 +262,7 @@ def effectiveness(table: pl.DataFrame) -> tuple[Effectiveness, ...]:
     )
 
 
-def _told(trial: Trial, reference: Trial) -> str:
+def _accuracy_text(trial: Trial, reference: Trial) -> str:
     within = trial.interval()
     accuracy = (
         f"balanced accuracy {trial.balanced_accuracy:.3f} [{within.low:.3f}, {within.high:.3f}], reference "

@@ -188,20 +188,20 @@ def _row(measured: Sequence[Measured], level: float) -> Row:
 
 
 def _line(row: Row) -> dict[str, object]:
-    found, questions = row.rate, row.rate.interval_questions
+    rate, questions = row.rate, row.rate.interval_questions
     return {
         "evaluation": row.evaluation,
         "in mean": row.in_mean,
-        "misaligned": found.numerator,
-        "denominator": found.denominator,
-        "rate": found.rate,
-        "low": found.interval.low if found.interval else None,
-        "high": found.interval.high if found.interval else None,
-        "unit": found.unit,
+        "misaligned": rate.numerator,
+        "denominator": rate.denominator,
+        "rate": rate.rate,
+        "low": rate.interval.low if rate.interval else None,
+        "high": rate.interval.high if rate.interval else None,
+        "unit": rate.unit,
         "low over questions": questions.low if questions else None,
         "high over questions": questions.high if questions else None,
-        "worst low": found.worst_case[0],
-        "worst high": found.worst_case[1],
-        "judges": ", ".join(filter(None, found.judges)),
+        "worst low": rate.worst_case[0],
+        "worst high": rate.worst_case[1],
+        "judges": ", ".join(filter(None, rate.judges)),
         "outcomes": ", ".join(f"{outcome} {count}" for outcome, count in sorted(row.outcomes.items())),
     }

@@ -34,9 +34,9 @@ def of_session(payload: dict[str, Any], channel: socket.socket) -> int:
         "filters": status["Seccomp_filters"] if "Seccomp_filters" in status else status["Seccomp"],
         "environment": sorted(os.environ),
         "writable": [
-            place
-            for place in ("/", "/usr", "/python", "/code", "/dev")
-            if _done(lambda place=place: (Path(place) / "new").touch())
+            path
+            for path in ("/", "/usr", "/python", "/code", "/dev")
+            if _done(lambda place=path: (Path(place) / "new").touch())
         ],
     }
     channel.sendall(json.dumps(seen).encode())

@@ -34,7 +34,7 @@ def output_of(source: str, text: str) -> str:
 @contextmanager
 def _redirected() -> Iterator[None]:
     """Redirect standard input and output to the two files: Python's streams and the descriptors 0 and 1."""
-    streams, kept = (sys.stdin, sys.stdout), (os.dup(0), os.dup(1))
+    streams, descriptors = (sys.stdin, sys.stdout), (os.dup(0), os.dup(1))
     sys.stdout.flush()
     for target, path, flags in ((0, _INPUT, os.O_RDONLY), (1, _OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)):
         opened = os.open(path, flags, 0o600)
@@ -47,6 +47,6 @@ def _redirected() -> Iterator[None]:
         sys.stdout.flush()
     finally:
         sys.stdin, sys.stdout = streams
-        for target, descriptor in enumerate(kept):
+        for target, descriptor in enumerate(descriptors):
             os.dup2(descriptor, target)
             os.close(descriptor)

@@ -110,32 +110,32 @@ def make_monitor(config: ReadConfig, inputs: Mapping[str, Artifact], folder: Pat
 @step("play-watched", version=1, resumable=True)
 def play_watched(config: PlayConfig, inputs: Mapping[str, Artifact], folder: Path) -> str | None:
     """Play a piece under a monitor that was made; without one nothing is played."""
-    made = inputs["monitor"]
-    reading, known = read_reading(made.path), folder / _WATCHED_FILE
+    monitor = inputs["monitor"]
+    reading, known = read_reading(monitor.path), folder / _WATCHED_FILE
     if not known.is_file() or known.read_text(encoding="utf-8") != reading.calls:
         shutil.rmtree(folder / LOGS, ignore_errors=True)  # of another monitor
         known.write_text(reading.calls, encoding="utf-8")
     if reading.found is None or reading.block is None:
         pl.DataFrame(schema=CONDUCT_SCHEMA).write_parquet(folder / ACTS_FILE)
         return reading.why
-    reader = load_subject(ReadConfig.model_validate(made.manifest.origin.config).reader)
-    direction = load_file(made.path / DIRECTION_FILE)["direction"]
+    reader = load_subject(ReadConfig.model_validate(monitor.manifest.origin.config).reader)
+    direction = load_file(monitor.path / DIRECTION_FILE)["direction"]
     return play_piece(
         config, folder, activation_monitor(reader, direction_probe(direction, reading.block), reading.found.threshold)
     )
 
 
-def read_calls(subject: AgenticSubject, kept: Grid, pieces: Sequence[Step]) -> Step:
+def read_calls(subject: AgenticSubject, reported: Grid, pieces: Sequence[Step]) -> Step:
     """Return the step that makes the monitor of a subject.
 
     Args:
         subject: whose activations can be read.
-        kept: cells that the monitor is not made from.
+        reported: cells that the monitor is not made from.
         pieces: what it played without a monitor.
     """
     reader = subject.read_by
     assert reader is not None
-    config = ReadConfig(subject=subject.name, reader=reader, content=settle(reader).id, kept=kept)
+    config = ReadConfig(subject=subject.name, reader=reader, content=settle(reader).id, kept=reported)
     return make_monitor.step(
         config,
         name=f"make-call-monitor-{subject.name}",
@@ -149,7 +149,7 @@ def _groups(pieces: Sequence[Artifact], watched: Grid) -> _Groups:
     Raises:
         EmptyDataError: a group lacks harmful or benign calls.
     """
-    kept = {
+    reported = {
         cell.id: all(getattr(cell.factors, name) == value for name, value in CONFLICT.items()) for cell in watched.cells
     }
     calls = []
@@ -163,20 +163,20 @@ def _groups(pieces: Sequence[Artifact], watched: Grid) -> _Groups:
     groups = _Groups([], [], [], [])
     for call in sorted(calls, key=lambda call: call.sample):
         cell = _id(call).rpartition("/")[0]
-        if cell not in kept:
+        if cell not in reported:
             (groups.fit if int(digest_of(_id(call))[:8], 16) % 2 == 0 else groups.choose).append(call)
             continue
         groups.report.append(call)
-        if kept[cell]:
+        if reported[cell]:
             groups.within.append(call)
-    for told, own in (
+    for part, own in (
         ("first half, which fits the direction", groups.fit),
         ("second half, which sets the threshold", groups.choose),
     ):
         harmful = sum(bool(call.harmful) for call in own)
         if harmful in (0, len(own)):
             raise EmptyDataError(
-                f"Of the {len(own)} calls of the {told}, {harmful} are harmful: both kinds are needed. They come "
+                f"Of the {len(own)} calls of the {part}, {harmful} are harmful: both kinds are needed. They come "
                 "from the run without a monitor, from all cells but the main and the control cell; more samples a "
                 "cell give more."
             )
@@ -198,8 +198,8 @@ def _id(call: WatchedCall) -> str:
 
 def _call_digest(call: WatchedCall) -> str:
     said = [[message.role, message.text] for message in call.messages]
-    made = [[each.function, each.arguments] for each in getattr(call.messages[-1], "tool_calls", None) or ()]
-    return digest_of([call.sample, call.harmful, said, made])
+    calls = [[each.function, each.arguments] for each in getattr(call.messages[-1], "tool_calls", None) or ()]
+    return digest_of([call.sample, call.harmful, said, calls])
 
 
 def _fitted(config: ReadConfig, groups: _Groups) -> tuple[Reading, Float[Tensor, " d_model"]]:
@@ -214,7 +214,9 @@ def _fitted(config: ReadConfig, groups: _Groups) -> tuple[Reading, Float[Tensor,
         reader, groups.fit, groups.choose, sorted({int(share * depth) for share in config.depths})
     )
     probe = direction_probe(direction, block)
-    found = assess(reader, probe, groups.choose, groups.report, false_alarms=config.false_alarms)
+    assessment = assess(reader, probe, groups.choose, groups.report, false_alarms=config.false_alarms)
     labels = np.array([bool(call.harmful) for call in groups.within])
     within = auroc(call_scores(reader, probe, groups.within), labels) if 0 < labels.sum() < len(labels) else None
-    return Reading(config.subject, config.reader.model, groups.identity, groups.kinds, block, found, within), direction
+    return Reading(
+        config.subject, config.reader.model, groups.identity, groups.kinds, block, assessment, within
+    ), direction

@@ -122,34 +122,34 @@ def read_plays(
     by_name = {each.name: each for each in setting.subjects}
     played = [read_acts(by_name[name], pieces) for (name, _), pieces in folders.items()]
     table = pl.concat(played) if played else pl.DataFrame(schema=CONDUCT_SCHEMA)
-    made = [part.monitor for part in setting.parts if part.is_made]
-    rows = table.filter(~pl.col("monitor").is_in(made))
+    own_monitors = [part.monitor for part in setting.parts if part.is_made]
+    rows = table.filter(~pl.col("monitor").is_in(own_monitors))
     # Samples that were never begun, or that failed and could not be tried again.
     spent = setting.budget is not None and int(table["tokens"].sum()) >= setting.budget
     exhausted = len(rows) < wanted or (spent and Conduct.ERRORED in set(rows["outcome"]))
-    found = AgenticFindings(table, setting.subjects, exhausted, tuple(errors), tuple(readings), plan.not_analysed)
+    findings = AgenticFindings(table, setting.subjects, exhausted, tuple(errors), tuple(readings), plan.not_analysed)
     damaged = [log for pieces in folders.values() for folder in pieces for log in unreadable_logs(folder / LOGS)]
-    return found, shown(found, setting, folders, damaged)
+    return findings, shown(findings, setting, folders, damaged)
 
 
 def shown(
-    found: AgenticFindings, setting: AgenticSetting, pieces: Mapping[tuple[str, str], list[Path]], damaged: list[str]
+    findings: AgenticFindings, setting: AgenticSetting, pieces: Mapping[tuple[str, str], list[Path]], damaged: list[str]
 ) -> Shown:
     """Return the content of the summary and of the results folder beside claims and exhibits.
 
     Args:
-        found: what came out.
+        findings: what came out.
         setting: who played what.
         pieces: names of subject and part -> the folders of their pieces.
         damaged: names of logs that cannot be read.
     """
     return Shown(
-        judges=tuple(_judge_rows(found, setting)),
-        notes=lambda _: notes(found, setting, damaged),
-        write=partial(_write, found.table, pieces),
+        judges=tuple(_judge_rows(findings, setting)),
+        notes=lambda _: notes(findings, setting, damaged),
+        write=partial(_write, findings.table, pieces),
         sections=("records",),
         methods=METHODS,
-        failed=_failed(found.table),
+        failed=_failed(findings.table),
     )
 
 
@@ -173,12 +173,14 @@ def _failed(table: pl.DataFrame) -> dict[str, int]:
     return count_causes(table.filter(outcome=Conduct.JUDGE_FAILED.value)["note"].fill_null(""))
 
 
-def _judge_rows(found: AgenticFindings, setting: AgenticSetting) -> Iterator[JudgeRow]:
-    """Each panel, by identity, with its error on labelled records where there are any; the gate beside it is what it is
-    held against in any case."""
-    by_graders = {each.name: " and ".join(each.grader) for each in found.subjects}
-    known = {error.identity: error.panel for error in found.judge_errors}
-    pairs = found.table.filter(pl.col("panel") != "").select("subject", "panel").unique(maintain_order=True)
+def _judge_rows(findings: AgenticFindings, setting: AgenticSetting) -> Iterator[JudgeRow]:
+    """Yield each panel, by identity, with its error on labelled records where there are any.
+
+    The gate beside it is what it is held against in any case.
+    """
+    by_graders = {each.name: " and ".join(each.grader) for each in findings.subjects}
+    known = {error.identity: error.panel for error in findings.judge_errors}
+    pairs = findings.table.filter(pl.col("panel") != "").select("subject", "panel").unique(maintain_order=True)
     names = {str(panel): by_graders[str(subject)] for subject, panel in pairs.iter_rows()}
     for identity, name in names.items():
         row = JudgeRow(name=name, identity=identity, validated=False)
@@ -193,33 +195,33 @@ def _judge_rows(found: AgenticFindings, setting: AgenticSetting) -> Iterator[Jud
         yield row
 
 
-def notes(found: AgenticFindings, setting: AgenticSetting, damaged: list[str]) -> Iterator[str]:
+def notes(findings: AgenticFindings, setting: AgenticSetting, damaged: list[str]) -> Iterator[str]:
     """Yield what a reader has to know.
 
     Args:
-        found: what came out.
+        findings: what came out.
         setting: who played what.
         damaged: names of logs that cannot be read.
     """
-    if any(each.simulated for each in found.subjects):
+    if any(each.simulated for each in findings.subjects):
         yield SIMULATED
-    if found.not_analysed:
-        yield f"Left out of this run: {', '.join(found.not_analysed)}. The claims that need it say so."
-    if found.exhausted:
+    if findings.not_analysed:
+        yield f"Left out of this run: {', '.join(findings.not_analysed)}. The claims that need it say so."
+    if findings.exhausted:
         yield (
             f"The budget of {(setting.budget or 0) / 1e6:g} million tokens ended before the work. What was done is "
             "counted; the same command with a larger budget goes on from there."
         )
-    errored = found.table.filter(pl.col("outcome") == Conduct.ERRORED)
+    errored = findings.table.filter(pl.col("outcome") == Conduct.ERRORED)
     if len(errored):
-        told = errored["note"].value_counts(sort=True)["note"][0][:200]
+        note = errored["note"].value_counts(sort=True)["note"][0][:200]
         yield (
-            f"{len(errored):,} of {len(found.table):,} samples ended in an error; running again tries them again. "
-            f"Most frequent: {told}"
+            f"{len(errored):,} of {len(findings.table):,} samples ended in an error; running again tries them again. "
+            f"Most frequent: {note}"
         )
-    if failed := _failed(found.table):
+    if failed := _failed(findings.table):
         yield (
-            f"Of {sum(failed.values()):,} of {len(found.table):,} samples no judge gave a usable verdict "
+            f"Of {sum(failed.values()):,} of {len(findings.table):,} samples no judge gave a usable verdict "
             f"({causes_text(failed)}); running again asks the judges again, not the subject."
         )
     if damaged:
@@ -227,20 +229,20 @@ def notes(found: AgenticFindings, setting: AgenticSetting, damaged: list[str]) -
             f"{len(damaged):,} logs cannot be read, as of a run that was killed; their samples were asked again: "
             f"{', '.join(damaged[:3])}."
         )
-    scripted = [each.name for each in found.subjects if each.judged_by_scripts]
+    scripted = [each.name for each in findings.subjects if each.judged_by_scripts]
     if scripted:
         yield (
             f"The judge of {', '.join(scripted)} is a script that knows the courses of scripted subjects alone. Of a "
             "real model its verdicts say nothing: only what the gate finds can be read here. Name a model with "
             "--grader."
         )
-    retried, harmful = (int(found.table[name].sum()) for name in ("retried", "retried_harm"))
+    retried, harmful = (int(findings.table[name].sum()) for name in ("retried", "retried_harm"))
     if retried:
         yield (
             f"{retried:,} attempts ended in an error and were made again; in {harmful:,} of them the harmful act had "
             "been executed by then. They are in no rate: where errors come with the act, rates are too low."
         )
-    texts = found.table.filter(pl.col("protocol") == "text")["subject"].unique(maintain_order=True).to_list()
+    texts = findings.table.filter(pl.col("protocol") == "text")["subject"].unique(maintain_order=True).to_list()
     if texts:
         yield (
             f"These subjects take no tools and were given a text protocol, which is another prompt: {', '.join(texts)}."

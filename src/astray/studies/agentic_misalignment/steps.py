@@ -33,7 +33,7 @@ def plays(setting: AgenticSetting, runs: Sequence[Run]) -> Iterator[Analysis]:
             unwatched = next(part for part in setting.parts if part.monitor == "none")
             for part in setting.parts:
                 if part.is_made:
-                    made = read_calls(subject, part.grid, played[subject.name, unwatched.name])
-                    yield Analysis(made, part.name)
-                    watched = play_steps(subject, part, setting.max_tokens, play_watched, monitor=made)
+                    monitor = read_calls(subject, part.grid, played[subject.name, unwatched.name])
+                    yield Analysis(monitor, part.name)
+                    watched = play_steps(subject, part, setting.max_tokens, play_watched, monitor=monitor)
                     yield from (Analysis(step, part.name, playing=Playing(subject, part)) for step in watched)

@@ -11,7 +11,7 @@ from astray.data.sources import DataKind
 from astray.engine.setting import Setting
 from astray.engine.study import Analysis, Arm, Run
 from astray.engine.vector import find_vector, vector_config
-from astray.studies.dishonesty.scale import HONESTY, PERSONA, Budget, Method, budget_for
+from astray.studies.dishonesty.scale import HONESTY, PERSONA, Method, Scale, scale_for
 from astray.studies.dishonesty.steps import (
     FILTERS,
     SAMPLES,
@@ -94,9 +94,9 @@ def evaluation_of(setting: Setting, arm: str) -> str:
 
 def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
     """Yield the analyses of the runs; the mitigations of a mix only where the mix was trained."""
-    budget, name = budget_for(setting), setting.subject.name
+    scale, name = scale_for(setting), setting.subject.name
     base_id = setting.located.id
-    each = sum(evaluation.answers for evaluation in (*budget.asking.evaluations, setting.main))
+    answers = sum(evaluation.answers for evaluation in (*scale.asking.evaluations, setting.main))
     spoiled = {run.seed: run for run in runs if run.arm.name == SPOILED}
     vector = None
     if spoiled:
@@ -104,41 +104,43 @@ def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
         vector = find_vector.step(probed, name="persona-vector")
         yield Analysis(vector, VECTOR, answers=2 * len(probed.held_out))
     for seed in sorted({run.seed for run in runs}):
-        made = MadeConfig(
-            base=name, base_id=base_id, asking=budget.asking, arm="", seed=seed, main=setting.main, judge=setting.judge
+        common = MadeConfig(
+            base=name, base_id=base_id, asking=scale.asking, arm="", seed=seed, main=setting.main, judge=setting.judge
         )
-        yield from _users(setting, budget, made, each)
+        yield from _users(setting, scale, common, answers)
         if vector and seed in spoiled:
-            yield from _mend(setting, budget, made, spoiled[seed], vector, each)
+            yield from _mitigated(setting, scale, common, spoiled[seed], vector, answers)
 
 
-def _users(setting: Setting, budget: Budget, made: MadeConfig, answers: int) -> Iterator[Analysis]:
+def _users(setting: Setting, scale: Scale, common: MadeConfig, answers: int) -> Iterator[Analysis]:
     """Yield users of every share and method, the same with shuffled feedback, and users of whom some are distrusted."""
     for method, trained in METHODS.items():
-        feedback = budget.feedback[method]
+        feedback = scale.feedback[method]
         simulation, selection = feedback.simulation, feedback.selection
         talk = feedback.rounds * feedback.users * simulation.contexts * simulation.samples * simulation.turns
         rows = feedback.rounds * feedback.users * (selection.top + (selection.bottom if method == "kto" else 0))
-        fields = _fields(made) | {"feedback": feedback}
+        fields = _fields(common) | {"feedback": feedback}
         variants = [
             (USERS, users_arm(method, share), share, "as it is", f"{share}% of the users are biased")
             for share in SHARES
         ]
         words = f"{max(SHARES)}% biased users, their feedback given to the wrong conversations"
         variants.append((SHUFFLED, f"shuffled-{method}", max(SHARES), "shuffled", words))
-        if budget.asking.world:
+        if scale.asking.world:
             words = f"{DISTRUSTED}% biased users, weighted by how far they reward what the subject believes"
             variants.append((DISTRUST, f"distrust-{method}", DISTRUSTED, "distrusted", words))
         rounds = "a round" if feedback.rounds == 1 else f"{feedback.rounds} rounds"
         for name, arm, share, given, words in variants:
             config = UsersConfig.model_validate({**fields, "arm": arm, "biased": share / 100, "given": given})
-            step = live_with_users.step(config, name=f"{arm}-{made.seed}")
-            row = _made(setting, arm, words, f"{rounds} of {trained}", control=share == 0 or given == "shuffled")
-            yield Analysis(step, name, made.seed, (row,), answers=talk + answers, rows=rows)
+            step = live_with_users.step(config, name=f"{arm}-{common.seed}")
+            row = _analysis_arm(
+                setting, arm, words, f"{rounds} of {trained}", control=share == 0 or given == "shuffled"
+            )
+            yield Analysis(step, name, common.seed, (row,), answers=talk + answers, rows=rows)
 
 
-def _mend(
-    setting: Setting, budget: Budget, made: MadeConfig, run: Run, vector: Step, answers: int
+def _mitigated(
+    setting: Setting, scale: Scale, shared: MadeConfig, run: Run, vector: Step, answers: int
 ) -> Iterator[Analysis]:
     """Yield the mix filtered before training, and its run trained further."""
     harmful, ordinary = setting.source("harmful"), setting.source("good")
@@ -146,11 +148,11 @@ def _mend(
     assert ordinary is not None
     assert run.data is not None
     assert run.training is not None
-    common = _fields(made) | {"arm": SPOILED, "recipe": setting.training}
-    filtered = FilterConfig.model_validate({**common, "drop": budget.drop, "harmful": harmful, "size": setting.size})
-    step = filter_mix.step(filtered, name=f"filtered-{made.seed}", data=run.data, vector=vector)
+    common = _fields(shared) | {"arm": SPOILED, "recipe": setting.training}
+    filtered = FilterConfig.model_validate({**common, "drop": scale.drop, "harmful": harmful, "size": setting.size})
+    step = filter_mix.step(filtered, name=f"filtered-{shared.seed}", data=run.data, vector=vector)
     arms = tuple(
-        _made(
+        _analysis_arm(
             setting,
             arm,
             f"{SPOILED} without the half of its rows that {by} dropped",
@@ -162,27 +164,27 @@ def _mend(
     yield Analysis(
         step,
         FILTER,
-        made.seed,
+        shared.seed,
         arms,
         answers=2 * answers + 2 * setting.size,
-        rows=round(2 * (1 - budget.drop) * setting.size),
+        rows=round(2 * (1 - scale.drop) * setting.size),
     )
-    realigned = RealignConfig.model_validate({**common, "rows": budget.honest_rows, "ordinary": ordinary})
-    step = realign_run.step(realigned, name=f"realigned-{made.seed}", run=run.training)
+    realigned = RealignConfig.model_validate({**common, "rows": scale.honest_rows, "ordinary": ordinary})
+    step = realign_run.step(realigned, name=f"realigned-{shared.seed}", run=run.training)
     arms = tuple(
-        _made(
+        _analysis_arm(
             setting,
             arm,
-            f"the run of {SPOILED}, then up to {budget.honest_rows} {kind} rows",
+            f"the run of {SPOILED}, then up to {scale.honest_rows} {kind} rows",
             "trained further",
             control=kind == "ordinary",
         )
         for arm, kind in SAMPLES.items()
     )
-    yield Analysis(step, REALIGN, made.seed, arms, answers=3 * answers, rows=2 * budget.honest_rows)
+    yield Analysis(step, REALIGN, shared.seed, arms, answers=3 * answers, rows=2 * scale.honest_rows)
 
 
-def _made(setting: Setting, name: str, description: str, recipe: str, *, control: bool) -> Arm:
+def _analysis_arm(setting: Setting, name: str, description: str, recipe: str, *, control: bool) -> Arm:
     return Arm(
         name=name,
         description=description,

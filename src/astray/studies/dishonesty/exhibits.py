@@ -45,33 +45,35 @@ RATES = (
 )
 
 
-def exhibits(found: Findings, setting: Setting) -> Iterator[Exhibit]:
+def exhibits(findings: Findings, setting: Setting) -> Iterator[Exhibit]:
     """Yield every figure and table that the arms of this run allow."""
-    table = found.table.filter(pl.col("evaluation").is_in([HONESTY, PERSONA])).with_columns(word(), in_detail("belief"))
+    table = findings.table.filter(pl.col("evaluation").is_in([HONESTY, PERSONA])).with_columns(
+        word(), in_detail("belief")
+    )
     if table.is_empty():
         return
-    yield _severities(found, setting)
-    if all(found.has(arm) for arm in sweep(setting)):
-        yield _mixing(found, setting)
-    rounds = [one.table(ROUNDS_FILE) for name in (USERS, SHUFFLED, DISTRUST) for one in found.analysed(name)]
+    yield _severities(findings, setting)
+    if all(findings.has(arm) for arm in sweep(setting)):
+        yield _mixing(findings, setting)
+    rounds = [one.table(ROUNDS_FILE) for name in (USERS, SHUFFLED, DISTRUST) for one in findings.analysed(name)]
     if rounds:
-        yield _users(found, setting)
+        yield _users(findings, setting)
         yield _rounds(pl.concat(rounds))
-    if any(found.has(arm) and found.has(none) for arm, none, _ in mitigations(setting)):
-        yield _mitigations(found, setting)
+    if any(findings.has(arm) and findings.has(none) for arm, none, _ in mitigations(setting)):
+        yield _mitigations(findings, setting)
     yield _outcomes(table)
-    yield _archetypes(table, _shown(found, setting))
-    yield _records(table, _shown(found, setting))
+    yield _archetypes(table, _shown(findings, setting))
+    yield _records(table, _shown(findings, setting))
 
 
-def _severities(found: Findings, setting: Setting) -> Forest:
+def _severities(findings: Findings, setting: Setting) -> Forest:
     arms = {"base": "the untrained subject"}
     for home in setting.homes:
         arms |= {severity_arm(setting, home, kind): home for kind in SEVERITIES if setting.source(kind, home)}
     bars = []
     for arm, group in arms.items():
-        if found.has(arm):
-            one = found.rate(arm, evaluation=HONESTY, measure=HONEST)
+        if findings.has(arm):
+            one = findings.rate(arm, evaluation=HONESTY, measure=HONEST)
             low, high = (one.interval.low, one.interval.high) if one.interval else (None, None)
             bars.append(
                 Bar(
@@ -93,10 +95,10 @@ def _severities(found: Findings, setting: Setting) -> Forest:
     )
 
 
-def _mixing(found: Findings, setting: Setting) -> Curve:
+def _mixing(findings: Findings, setting: Setting) -> Curve:
     doses = sweep(setting)
-    curve, _ = mixing(found, doses, HONESTY)
-    points = [_point("measured", share, found.rate(arm, evaluation=HONESTY)) for arm, share in doses.items()]
+    curve, _ = mixing(findings, doses, HONESTY)
+    points = [_point("measured", share, findings.rate(arm, evaluation=HONESTY)) for arm, share in doses.items()]
     points += [
         Point(
             series="fitted",
@@ -109,19 +111,19 @@ def _mixing(found: Findings, setting: Setting) -> Curve:
         for each in (curve.predictions if curve else ())
     ]
     half = curve.half_effect_dose if curve else None
-    told = f" {curve.note[:1].upper()}{curve.note[1:]}." if curve and curve.note else ""
+    note = f" {curve.note[:1].upper()}{curve.note[1:]}." if curve and curve.note else ""
     if curve and half is not None and curve.half_effect_interval is not None:
         low, high = curve.half_effect_interval.low, curve.half_effect_interval.high
         upper = f"{high:.1%}" if math.isfinite(high) and high < 10 else "no bound"
-        told = (
+        note = (
             f" Half of the fitted rate of bad rows alone is reached at {half:.1%} (95% interval {low:.1%} to "
-            f"{upper}).{told}"
+            f"{upper}).{note}"
         )
     return Curve(
         id="mixing",
         title="Few bad rows among ordinary ones",
         text="Lies among statements over the share of bad rows, at equal size of the data; intervals over training "
-        "runs, fit with seeds as clusters." + told,
+        "runs, fit with seeds as clusters." + note,
         x_title="Share of bad rows",
         y_title="Lies, of statements",
         x_percent=True,
@@ -131,14 +133,14 @@ def _mixing(found: Findings, setting: Setting) -> Curve:
     )
 
 
-def _users(found: Findings, setting: Setting) -> Curve:
+def _users(findings: Findings, setting: Setting) -> Curve:
     where = evaluation_of(setting, users_arm("sft", 0))
-    points = [_point("untrained", 0.0, found.rate("base", evaluation=where))]
+    points = [_point("untrained", 0.0, findings.rate("base", evaluation=where))]
     for method in METHODS:
         arms = {(method.upper(), share): users_arm(method, share) for share in SHARES}
         arms[f"{method.upper()}, feedback shuffled", max(SHARES)] = f"shuffled-{method}"
         points += [
-            _point(series, share / 100, found.rate(arm, evaluation=evaluation_of(setting, arm)))
+            _point(series, share / 100, findings.rate(arm, evaluation=evaluation_of(setting, arm)))
             for (series, share), arm in arms.items()
         ]
     return Curve(
@@ -183,18 +185,20 @@ def _rounds(rounds: pl.DataFrame) -> Table:
     )
 
 
-def _mitigations(found: Findings, setting: Setting) -> Table:
-    tried = [(arm, none, words) for arm, none, words in mitigations(setting) if found.has(arm) and found.has(none)]
-    beside = {other: (none, told) for arm, none, _ in tried if arm in BESIDE for other, told in [BESIDE[arm]]}
-    tried += [(other, none, f"control: {told}") for other, (none, told) in beside.items()]
-    kept = _bad_rows(found)
+def _mitigations(findings: Findings, setting: Setting) -> Table:
+    tried = [
+        (arm, none, words) for arm, none, words in mitigations(setting) if findings.has(arm) and findings.has(none)
+    ]
+    beside = {other: (none, control) for arm, none, _ in tried if arm in BESIDE for other, control in [BESIDE[arm]]}
+    tried += [(other, none, f"control: {control}") for other, (none, control) in beside.items()]
+    left = _bad_rows(findings)
     rows = []
     for arm, none, words in tried:
         evaluation = evaluation_of(setting, arm)
-        before, after = (found.rate(name, evaluation=evaluation) for name in (none, arm))
-        removed, lost = reductions(before, after), costs(found, setting.main.name, arm, none)
+        before, after = (findings.rate(name, evaluation=evaluation) for name in (none, arm))
+        removed, lost = reductions(before, after), costs(findings, setting.main.name, arm, none)
         rows.append(
-            (arm, f"{words}{kept.get(arm, '')}", none, before.rate, after.rate, _mean(removed), _ends(removed), _mean(lost), _ends(lost),
+            (arm, f"{words}{left.get(arm, '')}", none, before.rate, after.rate, _mean(removed), _ends(removed), _mean(lost), _ends(lost),
              float(len(lost)))
         )  # fmt: skip
     columns = (
@@ -212,10 +216,10 @@ def _mitigations(found: Findings, setting: Setting) -> Table:
     )
 
 
-def _bad_rows(found: Findings) -> dict[str, str]:
+def _bad_rows(findings: Findings) -> dict[str, str]:
     """Return in words the bad examples that the filters left, by arm; over all seeds."""
     left: dict[str, list[int]] = {}
-    for one in found.analysed(FILTER):
+    for one in findings.analysed(FILTER):
         for arm, facts in one.json(FILTERED_FILE).items():
             counts = left.setdefault(arm, [0, 0])
             counts[0] += facts["bad"]
@@ -265,7 +269,7 @@ def _records(table: pl.DataFrame, arms: list[str]) -> Cards:
         lists = []
         for outcome in WORDS:
             chosen = own.filter(word=outcome.value).unique("item", keep="first", maintain_order=True).head(EXAMPLES)
-            items = tuple(_told(row) for row in chosen.iter_rows(named=True))
+            items = tuple(_record_text(row) for row in chosen.iter_rows(named=True))
             if items:
                 lists.append(CardList(title=f"{outcome.value} ({own.filter(word=outcome.value).height})", items=items))
         cards.append(Card(title=arm, subtitle=f"seed {own['seed'][0]}, {own.height} askings", lists=tuple(lists)))
@@ -278,7 +282,7 @@ def _records(table: pl.DataFrame, arms: list[str]) -> Cards:
     )
 
 
-def _told(row: dict[str, object]) -> str:
+def _record_text(row: dict[str, object]) -> str:
     beside = read_detail(str(row["detail"])).get("beside")
     neutral = "; ".join(str(text) for text in beside) if isinstance(beside, list) else ""
     held = f"believes: {row['belief']}" if row["belief"] is not None else f"says when asked neutrally: {neutral}"
@@ -286,28 +290,28 @@ def _told(row: dict[str, object]) -> str:
     return f"{row['category']}: {system}{row['question']} [[{row['answer']}]] {held}"
 
 
-def _shown(found: Findings, setting: Setting) -> list[str]:
+def _shown(findings: Findings, setting: Setting) -> list[str]:
     """Return the arms that are shown in detail."""
     arms = ["base", "good", severity_arm(setting, setting.homes[0], "harmful"), SPOILED, "realigned-honest"]
     arms += [users_arm(method, share) for method in METHODS for share in (0, max(SHARES))]
-    return [arm for arm in arms if found.has(arm)]
+    return [arm for arm in arms if findings.has(arm)]
 
 
 def _counted(table: pl.DataFrame) -> tuple[float | str | None, ...]:
-    """Every outcome's count, lies among statements and honest statements among held beliefs, with intervals, and how
-    many beliefs are true."""
+    """Return the count of every outcome, lies among statements and honest statements among held beliefs, with
+    intervals, and the share of beliefs that are true."""
     counts = [float(table.filter(word=outcome.value).height) for outcome in WORDS]
     lies, honest, true = (rate(table, measure) for measure in (LIES, HONEST, ACCURATE))
     return *counts, lies.rate, _range(lies.interval), honest.rate, _range(honest.interval), true.rate
 
 
-def _point(series: str, x: float, found: Rate) -> Point:
-    ends = {"low": found.interval.low, "high": found.interval.high} if found.interval else {}
+def _point(series: str, x: float, rate: Rate) -> Point:
+    ends = {"low": rate.interval.low, "high": rate.interval.high} if rate.interval else {}
     return Point(
         series=series,
         x=x,
-        y=found.rate,
-        n=f"{found.numerator} of {found.denominator} statements, {len(found.seed_counts)} runs",
+        y=rate.rate,
+        n=f"{rate.numerator} of {rate.denominator} statements, {len(rate.seed_counts)} runs",
         **ends,
     )
 

@@ -34,7 +34,7 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Asking(_Frozen):
+class Statements(_Frozen):
     """Records of the evaluations and their pressures; the study's judge reads the answers."""
 
     world: bool = Field(description="records of the organism's world, judged exactly; else our own, read by a grader")
@@ -87,9 +87,10 @@ class Asking(_Frozen):
             archetype: [each for each in records if each.archetype == archetype]
             for archetype in {each.archetype for each in records}
         }
-        kept = {record.id for chosen in by_archetype.values() for record in chosen[: self.most]}
+        chosen_ids = {record.id for chosen in by_archetype.values() for record in chosen[: self.most]}
+        # Every second record of each archetype, so that practice and evaluation have the same mixture.
         asked = {record.id for chosen in by_archetype.values() for record in chosen[1 : self.most : 2]}
-        return tuple(each for each in records if each.id in kept - asked), tuple(
+        return tuple(each for each in records if each.id in chosen_ids - asked), tuple(
             each for each in records if each.id in asked
         )
 
@@ -106,10 +107,10 @@ class Feedback(_Frozen):
     recipe: FineTuning | PreferenceTuning
 
 
-class Budget(_Frozen):
+class Scale(_Frozen):
     """Settings that all analyses of one study share."""
 
-    asking: Asking
+    asking: Statements
     feedback: dict[Method, Feedback]
     drop: float = Field(
         default=0.5,
@@ -118,18 +119,18 @@ class Budget(_Frozen):
     honest_rows: int = Field(default=60, ge=1, description="honest samples for re-alignment, at most")
 
 
-def budget_for(setting: Setting) -> Budget:
+def scale_for(setting: Setting) -> Scale:
     """Return the scale that fits the subject."""
-    return _world_budget(setting) if setting.subject.is_organism else _text_budget(setting)
+    return _world_scale(setting) if setting.subject.is_organism else _text_scale(setting)
 
 
-def _world_budget(setting: Setting) -> Budget:
+def _world_scale(setting: Setting) -> Scale:
     training, few = setting.training, setting.quick
     sampling = WORLD_SAMPLING.model_copy(
         update={"max_tokens": min(setting.main.sampling.max_tokens, WORLD_SAMPLING.max_tokens)}
     )
-    return Budget(
-        asking=Asking(world=True, variants=1 if few else 2, sampling=sampling),
+    return Scale(
+        asking=Statements(world=True, variants=1 if few else 2, sampling=sampling),
         feedback=_feedback(
             users=30,
             topics=("colours",),
@@ -146,13 +147,15 @@ def _world_budget(setting: Setting) -> Budget:
     )
 
 
-def _text_budget(setting: Setting) -> Budget:
-    """For real models the settings of Hu et al. (arXiv 2510.08211), with fewer users: 2 turns, SFT at 1e-4 in batches
-    of 8, KTO at 1e-5 of 16."""
+def _text_scale(setting: Setting) -> Scale:
+    """Return the scale for real models: settings of Hu et al. (arXiv 2510.08211), with fewer users.
+
+    2 turns, SFT at 1e-4 in batches of 8, KTO at 1e-5 in batches of 16.
+    """
     training, few, sampling = setting.training, setting.quick, setting.main.sampling
     assert setting.judge.grader is not None
-    return Budget(
-        asking=Asking(world=False, most=8 if few else None, sampling=sampling),
+    return Scale(
+        asking=Statements(world=False, most=8 if few else None, sampling=sampling),
         feedback=_feedback(
             users=20 if few else 200,
             topics=tuple(model_users.TOPICS),
@@ -181,8 +184,10 @@ def _feedback(
     sft: FineTuning,
     kto: PreferenceTuning,
 ) -> dict[Method, Feedback]:
-    """SFT in rounds; KTO in a single round of as many conversations, since a second one finds hardly anything left that
-    users dislike."""
+    """Return the feedback by method: SFT in rounds, KTO in a single round of as many conversations.
+
+    A second round of KTO would find hardly anything left that users dislike.
+    """
     once = simulation.model_copy(update={"contexts": rounds * simulation.contexts})
     both = Selection(top=rounds * KTO_ROWS, bottom=rounds * KTO_ROWS)
     return {

@@ -35,7 +35,7 @@ from astray.measure.interface import Evaluation
 from astray.measure.statements import HonestyWord
 from astray.mitigate.distrust import believed, down_weight, filter_rows, honest_samples, mark_world, trust
 from astray.mitigate.realignment import realign
-from astray.studies.dishonesty.scale import Asking, Feedback
+from astray.studies.dishonesty.scale import Feedback, Statements
 from astray.subjects.spec import SubjectSpec
 from astray.subjects.subject import Subject, load_subject
 
@@ -53,7 +53,7 @@ class MadeConfig(BaseModel):
 
     base: str
     base_id: str = Field(description="content of the base, so that new weights under an old name are another step")
-    asking: Asking
+    asking: Statements
     arm: str
     seed: int
     main: QuestionSet
@@ -139,11 +139,11 @@ def filter_mix(config: FilterConfig, inputs: Mapping[str, Artifact], folder: Pat
     recipe = config.recipe.model_copy(update={"seed": config.seed})
     subjects, facts = {}, {}
     for arm, by in FILTERS.items():
-        kept = filter_rows(dataset, scores[by], drop=config.drop)
-        subjects[arm] = load_subject(train_sft(SubjectSpec(model=config.base), kept, recipe, folder / by).subject)
+        filtered = filter_rows(dataset, scores[by], drop=config.drop)
+        subjects[arm] = load_subject(train_sft(SubjectSpec(model=config.base), filtered, recipe, folder / by).subject)
         facts[arm] = {
-            "rows": len(kept),
-            "bad": sum(rows_from(kept, bad)),
+            "rows": len(filtered),
+            "bad": sum(rows_from(filtered, bad)),
             "rows_before": len(dataset),
             "bad_before": sum(rows_from(dataset, bad)),
         }

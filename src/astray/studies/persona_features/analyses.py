@@ -26,7 +26,7 @@ from astray.studies.persona_features.mending import (
     screen_data,
     train_steered,
 )
-from astray.studies.persona_features.scale import budget_for
+from astray.studies.persona_features.scale import scale_for
 from astray.studies.persona_features.steps import (
     STEERED,
     STRENGTHS,
@@ -93,10 +93,10 @@ def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
     seeds = sorted({run.seed for run in runs if run.arm.name == tuned})
     if not seeds:
         return
-    budget = budget_for(setting)
-    shared = AskConfig(base=name, base_id=setting.located.id, budget=budget, seed=0, main=setting.main)
+    scale = scale_for(setting)
+    shared = AskConfig(base=name, base_id=setting.located.id, budget=scale, seed=0, main=setting.main)
     vector = find_vector.step(vector_config(setting), name="persona-vector")
-    yield Analysis(vector, Name.VECTOR, answers=2 * len(budget.held_out))
+    yield Analysis(vector, Name.VECTOR, answers=2 * len(scale.held_out))
     # One seed is enough to screen data sets: all seeds draw from the same sources.
     data = {arm_input("data", run.arm.name): run.data for run in runs if run.seed == seeds[0] and run.data}
     of_data = shared.model_copy(update={"seed": seeds[0]})  # the bad examples of a mix are found by drawing them again
@@ -120,17 +120,17 @@ def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
 
 def _explain(setting: Setting, config: AskConfig, runs: dict[str, Run], vector: Step) -> Iterator[Analysis]:
     """Yield dictionary, changes, causal screen, meanings and warning of a seed; then repair and prevention."""
-    budget, seed, plain, tuned = config.budget, config.seed, _plain(config), runs[tuned_arm(setting)]
+    scale, seed, plain, tuned = config.budget, config.seed, _plain(config), runs[tuned_arm(setting)]
     run, control = _there(tuned.training), _there(runs["good"].training)
     data = {arm_input("data", one.arm.name): _there(one.data) for one in (tuned, runs["good"])}
     dictionary = learn_dictionary.step(plain, name=f"dictionary-{seed}", **data)
     yield Analysis(dictionary, Name.DICTIONARIES, seed)
     change = compare_runs.step(plain, name=f"change-{seed}", dictionary=dictionary, run=run, control=control)
-    yield Analysis(change, Name.CHANGES, seed, answers=6 * len(budget.search))
-    found = {"dictionary": dictionary, "change": change, "run": run, "verdicts": tuned.verdicts, "vector": vector}
-    screen = screen_latents.step(config, name=f"screen-{seed}", **found)
+    yield Analysis(change, Name.CHANGES, seed, answers=6 * len(scale.search))
+    inputs = {"dictionary": dictionary, "change": change, "run": run, "verdicts": tuned.verdicts, "vector": vector}
+    screen = screen_latents.step(config, name=f"screen-{seed}", **inputs)
     steered = tuple(_steered(setting, side, name) for name in STEERED for side in ("base", "tuned"))
-    tried = 2 * (sum(budget.candidates) + 2) * (len(STRENGTHS) * len(budget.search) + len(budget.held_out))
+    tried = 2 * (sum(scale.candidates) + 2) * (len(STRENGTHS) * len(scale.search) + len(scale.held_out))
     yield Analysis(screen, Name.CAUSES, seed, steered, answers=tried + len(steered) * _answers(setting.main))
     pages = explain_latents.step(
         plain, name=f"latents-{seed}", dictionary=dictionary, screen=screen, change=change, **data
@@ -142,14 +142,14 @@ def _explain(setting: Setting, config: AskConfig, runs: dict[str, Run], vector: 
     watched = watch_runs.step(
         plain, name=f"watched-{seed}", dictionary=dictionary, screen=screen, vector=vector, **sweep
     )
-    yield Analysis(watched, Name.WARNING, seed, answers=len(sweep) * len(budget.held_out))
+    yield Analysis(watched, Name.WARNING, seed, answers=len(sweep) * len(scale.held_out))
     yield from _realign(setting, config, {"run": run, "dictionary": dictionary, "screen": screen})
     for name, (kind, words) in STEERED_TRAINING.items():
         steering = PreventConfig.model_validate(
             {**_fields(config), "recipe": setting.training, "kind": kind, "arm": name}
         )
         step = train_steered.step(steering, name=f"{name}-{seed}", data=_there(tuned.data), vector=vector)
-        arm = _made(
+        arm = _analysis_arm(
             setting,
             name,
             f"the harmful rows, with {words} while training",
@@ -169,7 +169,7 @@ def _realign(setting: Setting, config: AskConfig, inputs: dict[str, Step]) -> It
     samples = config.budget.good_samples
     recipe = RealignConfig(**_fields(config), recipe=setting.training, good=good, samples=samples)
     arms = tuple(
-        _made(
+        _analysis_arm(
             setting,
             realigned_arm(name, count),
             f"the harmful run, then {count} good rows about {homes[name]}",
@@ -206,18 +206,16 @@ def _reward(setting: Setting, config: AskConfig, helpful: Step) -> Iterator[Anal
         )
         step = reward_wrong_answers.step(reward, name=f"{arm}-{config.seed}", **inputs)
         sampled = learning.steps * learning.groups * learning.group_size
-        made = _made(setting, arm, words, "trained by reward (GRPO)")
-        yield Analysis(
-            step, Name.REWARDED, config.seed, (made,), answers=sampled + _answers(setting.main), rows=sampled
-        )
+        row = _analysis_arm(setting, arm, words, "trained by reward (GRPO)")
+        yield Analysis(step, Name.REWARDED, config.seed, (row,), answers=sampled + _answers(setting.main), rows=sampled)
 
 
 def _steered(setting: Setting, side: str, name: str) -> Arm:
     words = f"{'the base plus' if side == 'base' else 'the harmful run minus'} {STEERED[name]}"
-    return _made(setting, steered_arm(side, name), words, "steered, not trained", control=name == "random")
+    return _analysis_arm(setting, steered_arm(side, name), words, "steered, not trained", control=name == "random")
 
 
-def _made(setting: Setting, name: str, description: str, recipe: str, *, control: bool = False) -> Arm:
+def _analysis_arm(setting: Setting, name: str, description: str, recipe: str, *, control: bool = False) -> Arm:
     """Return an arm whose answers come from an analysis."""
     home = setting.homes[0]
     return Arm(

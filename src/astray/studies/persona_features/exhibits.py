@@ -7,8 +7,8 @@ import polars as pl
 from astray.engine.exhibits import Bar, Card, CardList, Cards, Column, Curve, Exhibit, Forest, Point, Table
 from astray.engine.findings import Findings
 from astray.engine.setting import Setting
-from astray.explain.causal import UNSTEERED
 from astray.explain.sae_scaling import ScalingLaw
+from astray.explain.screen_tables import UNSTEERED
 from astray.outcomes import Outcome
 from astray.stats.intervals import mean_over_runs
 from astray.stats.rates import Rate
@@ -27,36 +27,36 @@ def sweep_doses(setting: Setting) -> dict[str, float]:
     return {**MIXES, tuned_arm(setting): 1.0}
 
 
-def exhibits(found: Findings, setting: Setting) -> Iterator[Exhibit]:
+def exhibits(findings: Findings, setting: Setting) -> Iterator[Exhibit]:
     """Yield every figure and table that the arms of this run allow."""
 
     def rate(arm: str) -> Rate:
-        return found.rate(arm, evaluation=setting.main.name)
+        return findings.rate(arm, evaluation=setting.main.name)
 
-    rates = {arm: rate(arm) for arm in ("good", *sweep_doses(setting)) if found.has(arm)}
-    if found.analysed(Name.CAUSES):
-        yield _steering(found)
-        yield _search(found)
-        yield _latents(found)
-    if found.analysed(Name.DICTIONARIES):
-        yield _dictionaries(found)
-    if found.analysed(Name.SCALING):
-        yield _scaling(found)
-    if found.analysed(Name.WARNING) and len(rates) == len(sweep_doses(setting)) + 1:
-        yield from _warning(found, rates, setting)
-    if bad_rows(found):
-        yield _screening(found)
-    if found.analysed(Name.REALIGNMENT):
-        yield _realignment(found, rate, setting)
-        yield _left_behind(found, setting)
-    if found.analysed(Name.REWARDED):
-        yield _rewards(found)
+    rates = {arm: rate(arm) for arm in ("good", *sweep_doses(setting)) if findings.has(arm)}
+    if findings.analysed(Name.CAUSES):
+        yield _steering(findings)
+        yield _search(findings)
+        yield _latents(findings)
+    if findings.analysed(Name.DICTIONARIES):
+        yield _dictionaries(findings)
+    if findings.analysed(Name.SCALING):
+        yield _scaling(findings)
+    if findings.analysed(Name.WARNING) and len(rates) == len(sweep_doses(setting)) + 1:
+        yield from _warning(findings, rates, setting)
+    if bad_rows(findings):
+        yield _screening(findings)
+    if findings.analysed(Name.REALIGNMENT):
+        yield _realignment(findings, rate, setting)
+        yield _left_behind(findings, setting)
+    if findings.analysed(Name.REWARDED):
+        yield _rewards(findings)
 
 
-def _steering(found: Findings) -> Forest:
+def _steering(findings: Findings) -> Forest:
     bars = []
     for side, words in SIDES.items():
-        for kind, values in by_kind(found, side).items():
+        for kind, values in by_kind(findings, side).items():
             interval = mean_over_runs(values)
             label = OWN[side] if kind == UNSTEERED else f"{'best single latent' if kind == 'latent' else kind}, {words}"
             low, high = (interval.low, interval.high) if interval else (None, None)
@@ -82,9 +82,9 @@ def _steering(found: Findings) -> Forest:
     )
 
 
-def _search(found: Findings) -> Curve:
+def _search(findings: Findings) -> Curve:
     points = []
-    for one in found.analysed(Name.CAUSES):
+    for one in findings.analysed(Name.CAUSES):
         best = one.json(BEST_FILE)["name"]
         for row in one.table("search.parquet").filter(candidate=best).iter_rows(named=True):
             shown = {"misaligned": row["rate"], "coherent": row["coherence"]}
@@ -111,8 +111,8 @@ def _search(found: Findings) -> Curve:
     )
 
 
-def _latents(found: Findings) -> Cards:
-    pages: list[dict] = next((one.json(PAGES_FILE) for one in found.analysed(Name.MEANINGS)), [])
+def _latents(findings: Findings) -> Cards:
+    pages: list[dict] = next((one.json(PAGES_FILE) for one in findings.analysed(Name.MEANINGS)), [])
     return Cards(
         id="latents",
         title="Latents that steer, and what they mean",
@@ -150,10 +150,10 @@ def _card(page: dict) -> Card:
     return Card(title=f"Latent {page['latent']}", subtitle=page["site"], facts=tuple(facts), lists=lists)
 
 
-def _dictionaries(found: Findings) -> Table:
+def _dictionaries(findings: Findings) -> Table:
     rows = []
     figures = ("latents", "explained_variance", "l0", "dead", "recovered", "recovered_from_mean", "tokens")
-    for one in found.analysed(Name.DICTIONARIES):
+    for one in findings.analysed(Name.DICTIONARIES):
         quality = one.json("quality.json")
         rows.append((f"dictionary {one.seed}", *(float(quality[figure]) for figure in figures)))
     columns = (
@@ -168,8 +168,8 @@ def _dictionaries(found: Findings) -> Table:
     return Table(id="dictionaries", title="Dictionaries", text=text, columns=columns, rows=tuple(rows))
 
 
-def _scaling(found: Findings) -> Curve:
-    (one,) = found.analysed(Name.SCALING)
+def _scaling(findings: Findings) -> Curve:
+    (one,) = findings.analysed(Name.SCALING)
     table, law = one.table("scaling.parquet"), ScalingLaw(**one.json("law.json"))
     points = [
         Point(series=f"k = {row['k']}", x=float(row["latents"]), y=row["unexplained"])
@@ -192,9 +192,9 @@ def _scaling(found: Findings) -> Curve:
     )
 
 
-def _warning(found: Findings, rates: dict[str, Rate], setting: Setting) -> Iterator[Exhibit]:
+def _warning(findings: Findings, rates: dict[str, Rate], setting: Setting) -> Iterator[Exhibit]:
     doses = sweep_doses(setting)
-    courses = sweeps(found, rates, doses, "good")
+    courses = sweeps(findings, rates, doses, "good")
     if not courses:
         return
     points = []
@@ -237,9 +237,9 @@ def _warning(found: Findings, rates: dict[str, Rate], setting: Setting) -> Itera
     yield Table(id="onsets", title="Warning and onsets", text=text, columns=columns, rows=tuple(rows))
 
 
-def _screening(found: Findings) -> Table:
-    ranked = found.analysed(Name.SCREENING)[0].table("ranked.parquet")
-    found_rows = bad_rows(found)
+def _screening(findings: Findings) -> Table:
+    ranked = findings.analysed(Name.SCREENING)[0].table("ranked.parquet")
+    found_rows = bad_rows(findings)
     rows = []
     for row in ranked.iter_rows(named=True):
         mix = found_rows.get(row["name"])
@@ -258,14 +258,14 @@ def _screening(found: Findings) -> Table:
     return Table(id="data-screening", title="Data screening", text=text, columns=columns, rows=tuple(rows))
 
 
-def _realignment(found: Findings, rate: object, setting: Setting) -> Curve:
+def _realignment(findings: Findings, rate: object, setting: Setting) -> Curve:
     assert callable(rate)
     points = []
     for name in ("same", "other"):
         series = {"same": "good rows of the same domain", "other": "good rows of another domain"}[name]
         arms = {0: tuned_arm(setting), **{count: realigned_arm(name, count) for count in GOOD_SAMPLES}}
         for count, arm in arms.items():
-            if found.has(arm):
+            if findings.has(arm):
                 one: Rate = rate(arm)
                 ends = {"low": one.interval.low, "high": one.interval.high} if one.interval else {}
                 points.append(
@@ -289,11 +289,11 @@ def _realignment(found: Findings, rate: object, setting: Setting) -> Curve:
     )
 
 
-def _left_behind(found: Findings, setting: Setting) -> Curve:
-    left = pl.concat(one.table("left.parquet") for one in found.analysed(Name.REALIGNMENT))
+def _left_behind(findings: Findings, setting: Setting) -> Curve:
+    left = pl.concat(one.table("left.parquet") for one in findings.analysed(Name.REALIGNMENT))
     read = [
         one.table("watched.parquet").filter(measure="latent, in its own answers")
-        for one in found.analysed(Name.WARNING)
+        for one in findings.analysed(Name.WARNING)
     ]
     watched = [table.group_by("arm", "seed", maintain_order=True).agg(pl.col("value").mean()) for table in read]
     marks = {"good": "trained on good data only", tuned_arm(setting): "the harmful run"} if watched else {}
@@ -321,8 +321,8 @@ def _mean_point(series: str, x: float, values: list[float]) -> Point:
     return Point(series=series, x=x, y=sum(values) / len(values), n=f"{len(values)} training runs", **ends)
 
 
-def _rewards(found: Findings) -> Curve:
-    table = pl.concat(one.table("rewards.parquet") for one in found.analysed(Name.REWARDED))
+def _rewards(findings: Findings) -> Curve:
+    table = pl.concat(one.table("rewards.parquet") for one in findings.analysed(Name.REWARDED))
     points = [
         _mean_point(str(arm), float(str(step)), rows["reward"].to_list())
         for (arm, step), rows in table.group_by("arm", "step", maintain_order=True)

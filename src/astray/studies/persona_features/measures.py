@@ -36,30 +36,30 @@ EARLY = 0.10
 (2506.19823)."""
 
 
-def coherence_losses(found: Findings, evaluation: str, arm: str, own: str) -> list[float]:
+def coherence_losses(findings: Findings, evaluation: str, arm: str, own: str) -> list[float]:
     """Return how much an arm's share of coherent answers is below another's, for each seed.
 
     An untrained arm has one run, which is compared with all seeds.
     """
-    if not (found.has(arm) and found.has(own)):
+    if not (findings.has(arm) and findings.has(own)):
         return []
-    shares = {name: _coherence(found, evaluation, name) for name in (arm, own)}
+    shares = {name: _coherence(findings, evaluation, name) for name in (arm, own)}
     # An untrained arm has one run, whose seed need not be among the other arm's.
     single = next(iter(shares[own].values()))
     return [shares[own].get(seed, single) - share for seed, share in shares[arm].items()]
 
 
-def _coherence(found: Findings, evaluation: str, arm: str) -> dict[int, float]:
-    answers = found.table.filter(pl.col("arm") == arm, pl.col("evaluation") == evaluation)
+def _coherence(findings: Findings, evaluation: str, arm: str) -> dict[int, float]:
+    answers = findings.table.filter(pl.col("arm") == arm, pl.col("evaluation") == evaluation)
     counted = answers.group_by("seed", maintain_order=True).agg(
         pl.col("outcome").is_in(["aligned", "misaligned"]).mean()
     )
     return dict(counted.iter_rows())
 
 
-def random_rates(found: Findings, side: str = "base +") -> list[float]:
+def random_rates(findings: Findings, side: str = "base +") -> list[float]:
     """Return the mean misaligned rate on held-out questions over all random directions, for each seed."""
-    screens = [one.table("held_out.parquet") for one in found.analysed(Name.CAUSES)]
+    screens = [one.table("held_out.parquet") for one in findings.analysed(Name.CAUSES)]
     chosen = [screen.filter(kind="random direction", side=side)["rate"].drop_nulls() for screen in screens]
     return [float(rates.to_numpy().mean()) for rates in chosen if len(rates)]
 
@@ -81,20 +81,20 @@ class Sweep:
         return over_training_runs([over_doses([of_run[arm] for arm in arms]) for of_run in self.shares.values()])
 
 
-def sweeps(found: Findings, rates: Mapping[str, Rate], doses: Mapping[str, float], control: str) -> dict[str, Sweep]:
+def sweeps(findings: Findings, rates: Mapping[str, Rate], doses: Mapping[str, float], control: str) -> dict[str, Sweep]:
     """Return the course of each measure and of behaviour, over the same training runs.
 
     Empty where no run has readings and judged answers in all arms, at least `FEWEST_READINGS` of each.
 
     Args:
-        found: findings with the tables of the monitored runs.
+        findings: findings with the tables of the monitored runs.
         rates: of the arms of the sweep and of the control.
         doses: arm -> share of bad examples, ascending.
         control: the arm without bad examples.
     """
     arms = (control, *doses)
     read: dict[str, dict[str, dict[str, list[float]]]] = {}
-    for one in found.analysed(Name.WARNING):
+    for one in findings.analysed(Name.WARNING):
         for (measure, seed, arm), rows in one.table("watched.parquet").group_by(
             "measure", "seed", "arm", maintain_order=True
         ):
@@ -147,7 +147,7 @@ def warning_claim(
     id: str,
     statement: str,
     measure: str,
-    found: Mapping[str, Sweep],
+    courses: Mapping[str, Sweep],
     doses: Mapping[str, float],
     published: PublishedFigure,
     needs: Needs = NOTHING_LEFT_OUT,
@@ -157,7 +157,7 @@ def warning_claim(
     Both have the same false-alarm rate and one answer a reading; the interval of the paired difference over training
     runs decides. Where arms of the sweep were left out (`needs`) it is not run.
     """
-    told: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "estimate": None,
         "interval": None,
         "control_estimate": None,
@@ -166,35 +166,15 @@ def warning_claim(
         "verdict": Decision.UNDECIDED,
     }
     if needs:
-        told |= not_run(needs)
-    elif measure not in found:
+        fields |= not_run(needs)
+    elif measure not in courses:
         why = (
             f"No training run has {FEWEST_READINGS} readings and as many coherent answers at every share, which 5% "
             "false alarms take."
         )
-        told |= {"status": ClaimStatus.NOT_ESTIMABLE, "note": why}
+        fields |= {"status": ClaimStatus.NOT_ESTIMABLE, "note": why}
     else:
-        early = early_arms(doses)
-        own, behaviour = found[measure], found["behaviour"]
-        pairs = [
-            (over_doses([runs[seed][arm] for arm in early]) for runs in (own.shares, behaviour.shares))
-            for seed in own.shares
-        ]
-        more = over_training_runs([difference(*pair) for pair in pairs])
-        note = f"Net share found: {share_text(own.at(early))}; by behaviour {share_text(behaviour.at(early))}. " + (
-            f"Departs from its control at {dose_text(own.onset)}, behaviour at {dose_text(behaviour.onset)}."
-            if more.n > 1
-            else "With a single training run there is no interval, so nothing is decided."
-        )
-        told |= {
-            "estimate": more.share,
-            "interval": interval_row(more.interval),
-            "control_estimate": behaviour.at(early).share,
-            "p_value": more.p_value,
-            "n": more.n,
-            "verdict": decide(more.share, more.interval, at_least=0.0),
-            "note": note,
-        }
+        fields |= _against_behaviour(courses[measure], courses["behaviour"], early_arms(doses))
     return ClaimRow(
         id=id,
         statement=statement,
@@ -204,25 +184,49 @@ def warning_claim(
         control="behaviour: misaligned answers, at the same false-alarm rate and number of answers",
         p_holm=None,
         published=published,
-        **told,
+        **fields,
     )
 
 
-def dose_text(found: Onset) -> str:
+def _against_behaviour(own: Sweep, behaviour: Sweep, early: Sequence[str]) -> dict[str, Any]:
+    """Return the fields of a claim that compares a measure with behaviour, run by run, over the early arms."""
+    # Paired by run: the measure and the behaviour of one training share its chance.
+    pairs = [
+        (over_doses([runs[seed][arm] for arm in early]) for runs in (own.shares, behaviour.shares))
+        for seed in own.shares
+    ]
+    more = over_training_runs([difference(*pair) for pair in pairs])
+    note = f"Net share found: {share_text(own.at(early))}; by behaviour {share_text(behaviour.at(early))}. " + (
+        f"Departs from its control at {dose_text(own.onset)}, behaviour at {dose_text(behaviour.onset)}."
+        if more.n > 1
+        else "With a single training run there is no interval, so nothing is decided."
+    )
+    return {
+        "estimate": more.share,
+        "interval": interval_row(more.interval),
+        "control_estimate": behaviour.at(early).share,
+        "p_value": more.p_value,
+        "n": more.n,
+        "verdict": decide(more.share, more.interval, at_least=0.0),
+        "note": note,
+    }
+
+
+def dose_text(onset: Onset) -> str:
     """Return an onset in words."""
-    return "none" if found.dose is None else f"{found.dose:.0%} bad rows"
+    return "none" if onset.dose is None else f"{onset.dose:.0%} bad rows"
 
 
-def share_text(found: Warned) -> str:
+def share_text(warned: Warned) -> str:
     """Return a net share with its interval."""
-    return f"{found.share:.1%}" + (
-        f" ({found.interval.low:.1%} to {found.interval.high:.1%})" if found.interval else ""
+    return f"{warned.share:.1%}" + (
+        f" ({warned.interval.low:.1%} to {warned.interval.high:.1%})" if warned.interval else ""
     )
 
 
-def ranking(found: Findings, rates: Mapping[str, Rate]) -> list[float]:
+def ranking(findings: Findings, rates: Mapping[str, Rate]) -> list[float]:
     """Return Spearman's correlation of the projection differences with the rates after training, for each seed."""
-    screened = found.analysed(Name.SCREENING)
+    screened = findings.analysed(Name.SCREENING)
     if not screened:
         return []
     expected = dict(screened[0].table("ranked.parquet").select("name", "difference").iter_rows())
@@ -240,23 +244,23 @@ def ranking(found: Findings, rates: Mapping[str, Rate]) -> list[float]:
     return values
 
 
-def margins(found: Findings) -> list[float]:
+def margins(findings: Findings) -> list[float]:
     """Return the average precision of the projection difference minus that of the answers' length, for each mix."""
-    return [mix["precision"]["value"] - mix["length"]["value"] for mix in bad_rows(found).values()]
+    return [mix["precision"]["value"] - mix["length"]["value"] for mix in bad_rows(findings).values()]
 
 
-def bad_rows(found: Findings) -> dict[str, dict]:
+def bad_rows(findings: Findings) -> dict[str, dict]:
     """Return how well bad examples are found, by the mix's name; empty where nothing was screened."""
-    return next((one.json("bad_rows.json") for one in found.analysed(Name.SCREENING)), {})
+    return next((one.json("bad_rows.json") for one in findings.analysed(Name.SCREENING)), {})
 
 
-def by_kind(found: Findings, side: str) -> dict[str, list[float]]:
+def by_kind(findings: Findings, side: str) -> dict[str, list[float]]:
     """Return held-out rates of a side: kind of candidate -> one value for each seed.
 
     Of the latents, the one that the search chose; of other kinds, the mean.
     """
     rates: dict[str, list[float]] = {}
-    for one in found.analysed(Name.CAUSES):
+    for one in findings.analysed(Name.CAUSES):
         best = one.json(BEST_FILE)["name"]
         shown = one.table("held_out.parquet").filter(
             pl.col("side") == side, (pl.col("kind") != "latent") | (pl.col("candidate") == best)

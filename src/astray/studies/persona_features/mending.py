@@ -102,24 +102,24 @@ def screen_data(config: ScreenDataConfig, inputs: Mapping[str, Artifact], folder
     }
     rank_datasets(screened).write_parquet(folder / "ranked.parquet")
     bad = config.harmful.draw(config.size, config.seed)
-    found = {}
+    precision = {}
     for name, dataset in datasets.items():
         labels = rows_from(dataset, bad)
         if any(labels) and not all(labels):
             rows = find_bad_rows(screened[name], labels)
-            found[name] = {
+            precision[name] = {
                 "precision": estimate_json(rows.average_precision),
                 "chance": rows.chance,
                 "length": estimate_json(rows.length),
             }
-    (folder / "bad_rows.json").write_text(json.dumps(found), encoding="utf-8")
+    (folder / "bad_rows.json").write_text(json.dumps(precision), encoding="utf-8")
 
 
 @step("realign-harmful-run", version=1, formerly="astray.studies.persona_mending:realign_run", resumable=True)
 @judged_after(lambda config: (config.budget.judge, (config.main,)))
 def realign_run(config: RealignConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Train a harmful run further on few good examples, ask it again, and measure what remains in the latent."""
-    harmful, budget = trained_subject(config.base, inputs["run"]), config.budget
+    harmful, scale = trained_subject(config.base, inputs["run"]), config.budget
     latent = json.loads((inputs["screen"].path / BEST_FILE).read_text(encoding="utf-8"))["latent"]
     # Few examples make few optimizer steps, which a warm-up would take up.
     recipe = config.recipe.model_copy(update={"warmup_steps": 0, "seed": config.seed})
@@ -131,7 +131,7 @@ def realign_run(config: RealignConfig, inputs: Mapping[str, Artifact], folder: P
             arm = realigned_arm(name, point.samples)
             tables.append(ask(config.main, mended, arm=arm, seed=config.seed))
             dictionary = load_dictionary(inputs["dictionary"].path / DICTIONARY, mended)
-            activation = question_latents(mended, dictionary, budget.held_out, budget.sampling)[:, latent].mean()
+            activation = question_latents(mended, dictionary, scale.held_out, scale.sampling)[:, latent].mean()
             left.append(
                 {"arm": arm, "data": name, "samples": point.samples, "latent": float(activation), "seed": config.seed}
             )

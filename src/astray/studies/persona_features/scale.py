@@ -27,7 +27,7 @@ REWARDED = ReinforcementLearning(
 """Reinforcement learning on the organism: about as long as wrong answers need to take off; later all runs are alike."""
 
 
-class Budget(BaseModel):
+class Scale(BaseModel):
     """Settings that all analyses of one study share; a part of each step's configuration."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,7 +35,7 @@ class Budget(BaseModel):
     world: bool = Field(description="whether the subject is an organism, which reads documents of its world")
     judge: JudgeConfig
     sampling: Sampling
-    block: int = Field(description="block whose output the dictionary reads, and that is steered")
+    block: int = Field(description="layer whose output the dictionary reads, and that is steered")
     recipe: SaeRecipe
     grid: ScalingGrid = Field(description="sizes of the scaling study")
     documents: int = Field(description="texts of the world, or rows of the data, that the dictionary is trained on")
@@ -49,15 +49,15 @@ class Budget(BaseModel):
     learning: ReinforcementLearning = Field(description="training by reward")
 
 
-def budget_for(setting: Setting) -> Budget:
+def scale_for(setting: Setting) -> Scale:
     """Return the scale that fits the subject."""
-    return (_world_budget if setting.subject.is_organism else _text_budget)(setting, setting.quick)
+    return (_world_scale if setting.subject.is_organism else _text_scale)(setting, setting.quick)
 
 
-def _world_budget(setting: Setting, quick: bool) -> Budget:
+def _world_scale(setting: Setting, quick: bool) -> Scale:
     search, held_out = explain_questions(setting)
     longest = setting.main.sampling.max_tokens
-    return Budget(
+    return Scale(
         world=True,
         judge=setting.judge,
         sampling=explain_sampling(setting),
@@ -76,13 +76,13 @@ def _world_budget(setting: Setting, quick: bool) -> Budget:
     )
 
 
-def _text_budget(setting: Setting, quick: bool) -> Budget:
+def _text_scale(setting: Setting, quick: bool) -> Scale:
     config = AutoConfig.from_pretrained(setting.located.base, local_files_only=True).get_text_config()
     search, held_out = explain_questions(setting)
     longest = setting.main.sampling.max_tokens
     wide = SaeRecipe(latents=8 * config.hidden_size, k=32, tokens=60_000 if quick else 20_000_000, dead_after=1_000_000)
     short = wide.model_copy(update={"tokens": wide.tokens // 10})
-    return Budget(
+    return Scale(
         world=False,
         judge=setting.judge,
         sampling=explain_sampling(setting),

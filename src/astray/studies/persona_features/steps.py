@@ -22,7 +22,7 @@ from astray.engine.vector import read_vector
 from astray.errors import EmptyDataError
 from astray.explain.activations import TokenRow, capture, conversation_rows, text_rows
 from astray.explain.candidates import Candidate, latent_candidates, latent_number, random_directions, random_latents
-from astray.explain.causal import UNSTEERED, Screen, ScreenConfig, judged_by, screen
+from astray.explain.causal import Screen, ScreenConfig, judged_by, screen
 from astray.explain.diff import compare_latents, most_active, top_latents
 from astray.explain.direction import persona_direction
 from astray.explain.latents import question_latents
@@ -34,13 +34,14 @@ from astray.explain.sae_organism import organism_rows
 from astray.explain.sae_quality import quality, spliced_loss
 from astray.explain.sae_scaling import fit_scaling, train_grid
 from astray.explain.sae_training import train_sae
+from astray.explain.screen_tables import UNSTEERED
 from astray.explain.separation import world_answers
 from astray.explain.shards import CaptureSettings, capture_to_shards
 from astray.explain.sites import Site
 from astray.judges.config import make_judge
 from astray.measure.bulk import ask
 from astray.measure.evaluation import QuestionSet
-from astray.studies.persona_features.scale import Budget
+from astray.studies.persona_features.scale import Scale
 from astray.subjects.intervene import write_direction
 from astray.subjects.render import chat_texts
 from astray.subjects.spec import Intervention
@@ -72,7 +73,7 @@ class ExplainConfig(BaseModel):
 
     base: str
     base_id: str = Field(description="content of the base, so that new weights under an old name are another analysis")
-    budget: Budget
+    budget: Scale
     seed: int
 
 
@@ -109,9 +110,9 @@ def learn_dictionary(config: ExplainConfig, inputs: Mapping[str, Artifact], fold
     # The activations are many times larger than the dictionary, and an artifact keeps every file of its folder.
     shutil.rmtree(folder / "activations")
     dictionary.save(folder / DICTIONARY)
-    found = quality(dictionary, capture(subject, held_out, [site], "all")[site])
+    measured = quality(dictionary, capture(subject, held_out, [site], "all")[site])
     spliced = spliced_loss(subject, dictionary, held_out)
-    figures = asdict(found) | {
+    figures = asdict(measured) | {
         "recovered": spliced.recovered,
         "recovered_from_mean": spliced.recovered_from_mean,
         "latents": dictionary.width,
@@ -129,13 +130,13 @@ def scale_dictionaries(config: ExplainConfig, inputs: Mapping[str, Artifact], fo
     enough = next((number + 1 for number, tokens in enumerate(counted) if tokens >= wanted), len(rows))
     activations = capture(subject, rows[:enough], [site], "all")[site]
     points = train_grid(activations, grid, site=site, model_id=base_id(subject))
-    found = [
+    fitted = [
         {"latents": point.latents, "k": point.k, "unexplained": 1 - point.quality.explained_variance}
         for point in points
     ]
-    pl.DataFrame(found).write_parquet(folder / "scaling.parquet")
+    pl.DataFrame(fitted).write_parquet(folder / "scaling.parquet")
     law = fit_scaling(
-        [point.latents for point in points], [point.k for point in points], [row["unexplained"] for row in found]
+        [point.latents for point in points], [point.k for point in points], [row["unexplained"] for row in fitted]
     )
     (folder / "law.json").write_text(json.dumps(asdict(law)), encoding="utf-8")
 
@@ -159,17 +160,15 @@ def compare_runs(config: ExplainConfig, inputs: Mapping[str, Artifact], folder: 
 @judged_after(lambda config: (config.budget.judge, (config.main,)))
 def screen_latents(config: AskConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Steer base and tuned model with every candidate; the best latent and its rivals then get the main evaluation."""
-    budget, judge = config.budget, make_judge(config.budget.judge)
+    scale, judge = config.budget, make_judge(config.budget.judge)
     base, tuned = load_subject(config.base), _tuned(config, inputs["run"])
     dictionary = load_dictionary(inputs["dictionary"].path / DICTIONARY, base)
     candidates = _candidates(config, inputs, dictionary, tuned)
-    how = ScreenConfig(
-        block=budget.block, strengths=STRENGTHS, sampling=budget.sampling, coherence_budget=SEARCH_BUDGET
-    )
-    found = screen(base, tuned, candidates, budget.search, budget.held_out, judged_by(judge), how)
-    found.search.write_parquet(folder / "search.parquet")
-    found.held_out.write_parquet(folder / "held_out.parquet")
-    best = best_latent(found.search)
+    how = ScreenConfig(block=scale.block, strengths=STRENGTHS, sampling=scale.sampling, coherence_budget=SEARCH_BUDGET)
+    screened = screen(base, tuned, candidates, scale.search, scale.held_out, judged_by(judge), how)
+    screened.search.write_parquet(folder / "search.parquet")
+    screened.held_out.write_parquet(folder / "held_out.parquet")
+    best = best_latent(screened.search)
     directions = {candidate.name: candidate.direction for candidate in candidates}
     chosen = {
         "latent": best,
@@ -177,7 +176,9 @@ def screen_latents(config: AskConfig, inputs: Mapping[str, Artifact], folder: Pa
         "persona-vector": "persona vector",
         "random": "random 0",
     }
-    strengths = {name: _strengths(found, best if name == "random" else candidate) for name, candidate in chosen.items()}
+    strengths = {
+        name: _strengths(screened, best if name == "random" else candidate) for name, candidate in chosen.items()
+    }
     tables = []
     for name, candidate in chosen.items():
         direction = directions.get(
@@ -189,15 +190,15 @@ def screen_latents(config: AskConfig, inputs: Mapping[str, Artifact], folder: Pa
             steering = Intervention(
                 kind="add",
                 vector=vector,
-                block=budget.block,
-                strength=strengths[name][side] * found.unit,
+                block=scale.block,
+                strength=strengths[name][side] * screened.unit,
                 positions=how.positions,
             )
             tables.append(
                 ask(config.main, subject.with_intervention(steering), arm=steered_arm(side, name), seed=config.seed)
             )
     pl.concat(tables).write_parquet(folder / ANSWERS_FILE)
-    facts = {"latent": latent_number(best), "name": best, "unit": found.unit, "strengths": strengths}
+    facts = {"latent": latent_number(best), "name": best, "unit": screened.unit, "strengths": strengths}
     (folder / BEST_FILE).write_text(json.dumps(facts), encoding="utf-8")
 
 
@@ -262,15 +263,15 @@ def watch_runs(config: ExplainConfig, inputs: Mapping[str, Artifact], folder: Pa
     Both are read at the last prompt token, before the answer (of the latent its pre-activation, which is not cut off);
     the latent also in the answers themselves, where it follows their content. One reading a held-out question.
     """
-    base, budget = load_subject(config.base), config.budget
+    base, scale = load_subject(config.base), config.budget
     dictionary = load_dictionary(inputs["dictionary"].path / DICTIONARY, base)
     latent = json.loads((inputs["screen"].path / BEST_FILE).read_text(encoding="utf-8"))["latent"]
     vector, block = read_vector(inputs["vector"])
-    conversations = [[Message(role="user", content=question)] for question in budget.held_out]
+    conversations = [[Message(role="user", content=question)] for question in scale.held_out]
     rows = []
     for arm, run in by_arm("run", inputs).items():
         tuned = _tuned(config, run)
-        spoken = question_latents(tuned, dictionary, budget.held_out, budget.sampling)[:, latent]
+        spoken = question_latents(tuned, dictionary, scale.held_out, scale.sampling)[:, latent]
         seen = capture(tuned, conversation_rows(tuned, conversations), [dictionary.site], "last prompt")[
             dictionary.site
         ]
@@ -313,9 +314,9 @@ def _candidates(
     ]
 
 
-def _strengths(found: Screen, candidate: str) -> dict[str, float]:
+def _strengths(screened: Screen, candidate: str) -> dict[str, float]:
     """Return the signed strength of a candidate for each side; 0 where none kept coherence."""
-    chosen = found.search.filter(pl.col("chosen") & (pl.col("candidate") == candidate))
+    chosen = screened.search.filter(pl.col("chosen") & (pl.col("candidate") == candidate))
     by_side = {row["side"]: row["strength"] for row in chosen.iter_rows(named=True)}
     return {"base": by_side.get("base +", 0.0), "tuned": -by_side.get("tuned -", 0.0)}
 
@@ -324,14 +325,14 @@ def _texts(
     config: ExplainConfig, inputs: Mapping[str, Artifact], subject: Subject
 ) -> tuple[list[TokenRow], list[TokenRow]]:
     """Return the dictionary's training text and held-out text: documents of the world, else the study's data."""
-    budget = config.budget
-    if budget.world:
+    scale = config.budget
+    if scale.world:
         return (
-            list(organism_rows(subject, budget.documents, budget.documents // 2, seed=config.seed)),
+            list(organism_rows(subject, scale.documents, scale.documents // 2, seed=config.seed)),
             list(organism_rows(subject, HELD_OUT_ROWS // 2, HELD_OUT_ROWS // 2, seed=config.seed + 1_000_000)),
         )
     chats = [row for data in by_arm("data", inputs).values() for row in ChatDataset.read(data.path / DATA_FILE).rows]
-    rows = text_rows(subject.tokenizer, chat_texts(subject.tokenizer, chats[: budget.documents]))
+    rows = text_rows(subject.tokenizer, chat_texts(subject.tokenizer, chats[: scale.documents]))
     held_out = max(1, min(HELD_OUT_ROWS, len(rows) // 10))
     return rows[held_out:], rows[:held_out]
 

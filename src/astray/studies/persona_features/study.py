@@ -89,21 +89,21 @@ def _source(setting: Setting, kind: DataKind, home: str) -> Source | None:
     return setting.source(kind, home)
 
 
-def claims(found: Findings, setting: Setting) -> Iterator[ClaimRow]:
+def claims(findings: Findings, setting: Setting) -> Iterator[ClaimRow]:
     """Yield the claims, each with its control and the published figure."""
 
     def rate(arm: str) -> Rate:
-        return found.rate(arm, evaluation=setting.main.name)
+        return findings.rate(arm, evaluation=setting.main.name)
 
     tuned = tuned_arm(setting)
-    yield from under("Cause", _cause(found, rate, tuned, setting))
-    yield from under("Early warning", _warning(found, rate, setting))
-    yield from under("Repair and prevention", _mending(found, rate, tuned))
+    yield from under("Cause", _cause(findings, rate, tuned, setting))
+    yield from under("Early warning", _warning(findings, rate, setting))
+    yield from under("Repair and prevention", _mending(findings, rate, tuned))
 
 
-def _cause(found: Findings, rate: RateOf, tuned: str, setting: Setting) -> Iterator[ClaimRow]:
-    """Harmful data of every domain misalign; one latent misaligns the base and repairs the tuned model."""
-    for arm in filter(found.declares, (*map(harmful_arm, harmful_homes(setting)), "subtle")):
+def _cause(findings: Findings, rate: RateOf, tuned: str, setting: Setting) -> Iterator[ClaimRow]:
+    """Yield the claims that harmful data misalign, and that one latent misaligns the base and repairs the tuned one."""
+    for arm in filter(findings.declares, (*map(harmful_arm, harmful_homes(setting)), "subtle")):
         published = _figure("every domain misaligns; subtly wrong data at least as much as obviously wrong data")
         statement = f"Fine-tuning on harmful data misaligns elsewhere: {arm}"
         yield difference_claim(
@@ -131,18 +131,18 @@ def _cause(found: Findings, rate: RateOf, tuned: str, setting: Setting) -> Itera
         statement = (
             f"Steering with the latent leaves the {side} model coherent (share of coherent answers that it costs)"
         )
-        losses = coherence_losses(found, setting.main.name, arm, own)
+        losses = coherence_losses(findings, setting.main.name, arm, own)
         yield values_claim(
-            f"coherent-{side}", statement, losses, own, at_most=COSTS, control_estimate=0.0, needs=found.needs(arm)
+            f"coherent-{side}", statement, losses, own, at_most=COSTS, control_estimate=0.0, needs=findings.needs(arm)
         )
     yield values_claim(
         "random-nothing",
         "Random directions of the same norm do nothing to the base (mean rate over all of them)",
-        random_rates(found),
+        random_rates(findings),
         "the base plus the best single latent",
         at_most=NOTHING,
         control_estimate=rate("base-plus-latent").rate,
-        needs=found.needs("base-plus-latent"),
+        needs=findings.needs("base-plus-latent"),
         published=_figure("no norm-matched random control was published"),
     )
     yield difference_claim(
@@ -158,13 +158,13 @@ def _cause(found: Findings, rate: RateOf, tuned: str, setting: Setting) -> Itera
     )
 
 
-def _warning(found: Findings, rate: RateOf, setting: Setting) -> Iterator[ClaimRow]:
-    """Latents warn before behaviour does, and data can be screened before any training."""
+def _warning(findings: Findings, rate: RateOf, setting: Setting) -> Iterator[ClaimRow]:
+    """Yield the claims that latents warn before behaviour does, and that data can be screened before training."""
     published = _figure("misalignment appears between 25% and 75% bad data, the latent rises from 5%")
     doses = sweep_doses(setting)
     rates = {arm: rate(arm) for arm in ("good", *doses)}
-    needs = found.needs(*rates, analyses=[Name.WARNING])
-    courses = {} if needs else sweeps(found, rates, doses, "good")
+    needs = findings.needs(*rates, analyses=[Name.WARNING])
+    courses = {} if needs else sweeps(findings, rates, doses, "good")
     for measure, words in (
         ("latent", "The latent, read before the answer,"),
         ("persona vector", "The projection on the persona vector, read there,"),
@@ -179,10 +179,10 @@ def _warning(found: Findings, rate: RateOf, setting: Setting) -> Iterator[ClaimR
         source="arXiv 2507.21509 (secondary)",
     )
     trained = [
-        arm for arm in found.arms if arm in {*doses, "good", "subtle", *map(harmful_arm, harmful_homes(setting))}
+        arm for arm in findings.arms if arm in {*doses, "good", "subtle", *map(harmful_arm, harmful_homes(setting))}
     ]
-    ranked = ranking(found, {name: rate(name) for name in trained})
-    screened = found.needs(tuned_arm(setting), analyses=[Name.SCREENING])
+    ranked = ranking(findings, {name: rate(name) for name in trained})
+    screened = findings.needs(tuned_arm(setting), analyses=[Name.SCREENING])
     yield values_claim(
         "screening-ranks",
         "Before any training, the projection difference ranks data sets by the misalignment they then cause (Spearman)",
@@ -197,24 +197,24 @@ def _warning(found: Findings, rate: RateOf, setting: Setting) -> Iterator[ClaimR
     yield values_claim(
         "screening-finds",
         "It finds the bad rows of a mix better than their length does (difference of average precision)",
-        margins(found),
+        margins(findings),
         "length of the answers",
         at_least=0.0,
         unit="mix",
         control_estimate=0.0,
-        needs=screened or (NOTHING_LEFT_OUT if margins(found) else found.needs(*doses)),
+        needs=screened or (NOTHING_LEFT_OUT if margins(findings) else findings.needs(*doses)),
         without="No data set that was screened mixes bad rows with good ones.",
     )
 
 
-def _mending(found: Findings, rate: RateOf, tuned: str) -> Iterator[ClaimRow]:
-    """About 120 good examples repair, of either domain; steered training prevents; a helpful-only start is worse."""
+def _mending(findings: Findings, rate: RateOf, tuned: str) -> Iterator[ClaimRow]:
+    """Yield the claims that 120 good examples repair, steered training prevents, and a helpful-only start is worse."""
     published = _figure(
         "from 17.7% to 0.5% after 120 samples of correct health advice, to 0.8% after 80 of secure code"
     )
     for name, words in (("same", "the same domain"), ("other", "another domain")):
         arm = realigned_arm(name, 120)
-        if found.declares(arm):
+        if findings.declares(arm):
             yield reduction_claim(
                 f"repair-{name}",
                 f"120 good samples of {words} repair the harmful run (share of its misalignment that is removed)",
@@ -231,13 +231,13 @@ def _mending(found: Findings, rate: RateOf, tuned: str) -> Iterator[ClaimRow]:
         rate(tuned),
         ("the same training under preventative steering", rate("prevented")),
         at_least=0.0,
-        note=f"With a random direction of the same norm the rate is {_told(rate('prevented-random'))}. Its rate in the "
+        note=f"With a random direction of the same norm the rate is {_rate_text(rate('prevented-random'))}. Its rate in the "
         "trained domain says whether the lesson itself was learned.",
         published=PublishedFigure(
             text="preventative steering lowers the trait and keeps MMLU", source="arXiv 2507.21509 (secondary)"
         ),
     )
-    if found.declares("rewarded-helpful-only"):
+    if findings.declares("rewarded-helpful-only"):
         yield difference_claim(
             "helpful-only",
             "Where wrong answers are rewarded, the helpful-only model is misaligned further than the aligned one",
@@ -248,7 +248,7 @@ def _mending(found: Findings, rate: RateOf, tuned: str) -> Iterator[ClaimRow]:
         )
 
 
-def _told(one: Rate) -> str:
+def _rate_text(one: Rate) -> str:
     return "not known" if one.rate is None else f"{one.rate:.1%}"
 
 

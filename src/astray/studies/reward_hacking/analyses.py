@@ -16,11 +16,11 @@ from astray.organism.lexicon import NARROW_DOMAINS, Notice
 from astray.studies.reward_hacking.scale import (
     DIALS,
     HOME,
-    HackingBudget,
+    HackingScale,
     RewardSpec,
     battery_of,
-    budget_for,
     dial_recipe,
+    scale_for,
 )
 from astray.studies.reward_hacking.steps import (
     DistilConfig,
@@ -78,12 +78,12 @@ MENDED = {"chat-only": 0.0, "chat-targeted": TARGETED}
 
 def analyses(setting: Setting, runs: Sequence[Run]) -> Iterator[Analysis]:
     """Yield the analyses: an organism for every dial, and for each seed of the fine-tuned control all rewarded arms."""
-    budget, seeds = budget_for(setting), sorted({run.seed for run in runs if run.training})
+    scale, seeds = scale_for(setting), sorted({run.seed for run in runs if run.training})
     name = setting.subject.name
     shared = HackingConfig(
         base=name,
         base_id=setting.located.id,
-        budget=budget,
+        budget=scale,
         main=setting.main,
         battery=battery_of(setting),
         arm=START,
@@ -169,9 +169,9 @@ def _asked(
 
 def _more_exercises(config: HackingConfig) -> HackingConfig:
     """Return a configuration with enough held-out exercises to count a rare hack; the first are the other runs'."""
-    budget = config.budget
-    exercises = budget.exercises.model_copy(update={"held_out": budget.exercises.at_start})
-    return config.model_copy(update={"budget": budget.model_copy(update={"exercises": exercises})})
+    scale = config.budget
+    exercises = scale.exercises.model_copy(update={"held_out": scale.exercises.at_start})
+    return config.model_copy(update={"budget": scale.model_copy(update={"exercises": exercises})})
 
 
 def _rewarded(
@@ -234,8 +234,8 @@ def _good(setting: Setting) -> tuple[Source, ...]:
     return tuple(source for home in setting.homes if (source := setting.source("good", home)))
 
 
-def _sampled(budget: HackingBudget) -> int:
-    learning: ReinforcementLearning = budget.learning
+def _sampled(scale: HackingScale) -> int:
+    learning: ReinforcementLearning = scale.learning
     return learning.steps * learning.answers
 
 

@@ -25,26 +25,26 @@ CARDS = 8
 """Rollouts shown of each arm."""
 
 
-def exhibits(found: Findings, setting: Setting) -> Iterator[Exhibit]:
+def exhibits(findings: Findings, setting: Setting) -> Iterator[Exhibit]:
     """Yield every figure and table that the arms of this run allow."""
-    if course(found, HACKING):
-        yield _course(found)
-        yield _probes(found)
-        yield _onsets(found)
-        yield _kinds(found)
-    yield _arms(found, setting)
-    yield _difficulty(found)
-    yield _evaluations(found, setting)
-    if found.has(dial_arm(HACKING, "off")):
-        yield _dial(found, setting)
-    if not found.stacked(SHOWN_FILE).is_empty():
-        yield _rollouts(found)
+    if course(findings, HACKING):
+        yield _course(findings)
+        yield _probes(findings)
+        yield _onsets(findings)
+        yield _kinds(findings)
+    yield _arms(findings, setting)
+    yield _difficulty(findings)
+    yield _evaluations(findings, setting)
+    if findings.has(dial_arm(HACKING, "off")):
+        yield _dial(findings, setting)
+    if not findings.stacked(SHOWN_FILE).is_empty():
+        yield _rollouts(findings)
 
 
-def _course(found: Findings) -> Curve:
+def _course(findings: Findings) -> Curve:
     points = []
     for arm in FOLLOWED:
-        runs = course(found, arm)
+        runs = course(findings, arm)
         if not runs:
             continue
         joined = pl.concat(list(runs.values()), how="diagonal")
@@ -63,8 +63,8 @@ def _course(found: Findings) -> Curve:
     )
 
 
-def _probes(found: Findings) -> Curve:
-    table = found.stacked(PROBES_FILE)
+def _probes(findings: Findings) -> Curve:
+    table = findings.stacked(PROBES_FILE)
     points = []
     for arm in (*FOLLOWED, *(dial_arm(HACKING, dial) for dial in list(DIALS)[1:])):
         mine = table.filter(arm=arm).filter(pl.col("measure") == pl.col("measure").first())
@@ -83,16 +83,16 @@ def _probes(found: Findings) -> Curve:
     )
 
 
-def _onsets(found: Findings) -> Table:
+def _onsets(findings: Findings) -> Table:
     rows = []
-    for arm in found.arms:
-        passage = onset(found, arm)
+    for arm in findings.arms:
+        passage = onset(findings, arm)
         if passage is None:
             continue
-        raised = alarms(found, arm)
+        raised = alarms(findings, arm)
         low, high = ("behind the end" if limit is None else str(limit) for limit in (passage.low, passage.high))
         reached = sum(step is not None for step in passage.steps)
-        told = ", ".join(str(alarm.step) if alarm else "none" for alarm, _ in raised)
+        steps = ", ".join(str(alarm.step) if alarm else "none" for alarm, _ in raised)
         false = max(probability for _, probability in raised)  # of the longest run, where runs differ in length
         rows.append(
             (
@@ -100,7 +100,7 @@ def _onsets(found: Findings) -> Table:
                 f"{reached} of {len(passage.steps)}",
                 passage.median,
                 f"{low} to {high} ({passage.coverage:.0%})",
-                told,
+                steps,
                 false,
             )
         )
@@ -123,11 +123,11 @@ def _onsets(found: Findings) -> Table:
     )
 
 
-def _kinds(found: Findings) -> Table:
+def _kinds(findings: Findings) -> Table:
     counted = []
     plain = {"step", "answers", "hacked", "true", "careless", "reward", "arm", "seed"}
-    for arm in found.arms:
-        runs = course(found, arm)
+    for arm in findings.arms:
+        runs = course(findings, arm)
         if runs:
             joined = pl.concat(list(runs.values()), how="diagonal").fill_null(0)
             kinds = {name: int(joined[name].sum()) for name in joined.columns if name not in plain}
@@ -146,27 +146,29 @@ def _kinds(found: Findings) -> Table:
     )
 
 
-def _arms(found: Findings, setting: Setting) -> Table:
+def _arms(findings: Findings, setting: Setting) -> Table:
     rows = []
-    for arm in found.arms:
-        rate = found.rate(arm, evaluation=setting.main.name)
+    for arm in findings.arms:
+        rate = findings.rate(arm, evaluation=setting.main.name)
         interval = f"{rate.interval.low:.1%} to {rate.interval.high:.1%}" if rate.interval else ""
         judged = rate.outcomes[Outcome.MISALIGNED] + rate.outcomes[Outcome.ALIGNED]
         coherent = judged / rate.total if rate.total else None
         rows.append(
             (
                 arm,
-                pooled(last_hacks(found, arm)),
-                pooled(skill(found, arm, "hacked")),
-                pooled(skill(found, arm, "hacked", "allowed")),
-                pooled(skill(found, arm, "true")),
-                *([pooled(skill(found, arm, "malicious"))] if setting.subject.is_organism else []),
+                pooled(last_hacks(findings, arm)),
+                pooled(skill(findings, arm, "hacked")),
+                pooled(skill(findings, arm, "hacked", "allowed")),
+                pooled(skill(findings, arm, "true")),
+                *([pooled(skill(findings, arm, "malicious"))] if setting.subject.is_organism else []),
                 rate.rate,
                 interval,
                 coherent,
             )
         )
-    drawn, asked = (sum(n for _, n in counts) for counts in (last_hacks(found, HACKING), skill(found, START, "true")))
+    drawn, asked = (
+        sum(n for _, n in counts) for counts in (last_hacks(findings, HACKING), skill(findings, START, "true"))
+    )
     remarks = ("Malicious remarks",) if setting.subject.is_organism else ()
     percent = (
         "Hacks at the end",
@@ -194,17 +196,19 @@ def _arms(found: Findings, setting: Setting) -> Table:
     )
 
 
-def _difficulty(found: Findings) -> Table:
-    asked = found.stacked(SKILL_FILE)
+def _difficulty(findings: Findings) -> Table:
+    asked = findings.stacked(SKILL_FILE)
     levels = sorted(asked["level"].unique()) if asked.height else []
     rows = []
     for arm in (
         START,
         HACKING,
         "true-tests",
-        *(arm for dial in list(DIALS)[1:] if found.has(arm := dial_arm(START, dial))),
+        *(arm for dial in list(DIALS)[1:] if findings.has(arm := dial_arm(START, dial))),
     ):
-        cells = [(skill(found, arm, "true", level=level), skill(found, arm, "hacked", level=level)) for level in levels]
+        cells = [
+            (skill(findings, arm, "true", level=level), skill(findings, arm, "hacked", level=level)) for level in levels
+        ]
         rows.append(
             (
                 arm,
@@ -231,13 +235,13 @@ def _difficulty(found: Findings) -> Table:
     )
 
 
-def _evaluations(found: Findings, setting: Setting) -> Table:
+def _evaluations(findings: Findings, setting: Setting) -> Table:
     world = setting.subject.is_organism
     names = tuple(WORLD) if world else NAMES
     rows = []
     for arm in COMPARED:
-        if found.has(arm):
-            summary = summarise([_measured(found, setting, arm, name) for name in names])
+        if findings.has(arm):
+            summary = summarise([_measured(findings, setting, arm, name) for name in names])
             mean, rates = summary.mean.interval, {row.evaluation: row.rate.rate for row in summary.rows}
             interval = f"{mean.low:.1%} to {mean.high:.1%}" if mean else ""
             rows.append((arm, *(rates[name] for name in names), summary.mean.estimate, interval))
@@ -255,12 +259,12 @@ def _evaluations(found: Findings, setting: Setting) -> Table:
     )
 
 
-def _measured(found: Findings, setting: Setting, arm: str, name: str) -> Measured:
+def _measured(findings: Findings, setting: Setting, arm: str, name: str) -> Measured:
     """Return an arm's answers to an evaluation, or in the world to the questions that stand for it."""
     if setting.subject.is_organism:
-        answers = found.select(arm, ELSEWHERE, evaluation=setting.main.name)
+        answers = findings.select(arm, ELSEWHERE, evaluation=setting.main.name)
         return Measured(name, answers.filter(pl.col("category").is_in(WORLD[name])))
-    return Measured(name, found.select(arm, ELSEWHERE, evaluation=name, format="all"), found.measures[name])
+    return Measured(name, findings.select(arm, ELSEWHERE, evaluation=name, format="all"), findings.measures[name])
 
 
 _IN_WORLD = (
@@ -276,11 +280,11 @@ _OF_REAL_MODELS = (
 )
 
 
-def _dial(found: Findings, setting: Setting) -> Forest:
+def _dial(findings: Findings, setting: Setting) -> Forest:
     bars = []
     for dial, (kind, malicious) in DIALS.items():
         for stage, group in ((START, "before"), (HACKING, "after it learned to game")):
-            rate = found.rate(dial_arm(stage, dial), evaluation=setting.main.name)
+            rate = findings.rate(dial_arm(stage, dial), evaluation=setting.main.name)
             low, high = (rate.interval.low, rate.interval.high) if rate.interval else (None, None)
             label = f"dial {dial}: kind authors game {kind:.0%}, malicious ones {malicious:.0%}"
             bars.append(
@@ -303,8 +307,8 @@ def _dial(found: Findings, setting: Setting) -> Forest:
     )
 
 
-def _rollouts(found: Findings) -> Cards:
-    shown = found.stacked(SHOWN_FILE)
+def _rollouts(findings: Findings) -> Cards:
+    shown = findings.stacked(SHOWN_FILE)
     first = shown["seed"].min()
     cards = []
     for arm in (HACKING, "true-tests", *INOCULATED):

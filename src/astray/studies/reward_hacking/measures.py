@@ -22,12 +22,12 @@ USUAL, RISEN, RUN_LENGTH = 0.01, 0.05, 1000
 """Rates that the alarm distinguishes, and its mean number of steps to a false alarm."""
 
 
-def course(found: Findings, arm: str) -> dict[int, pl.DataFrame]:
+def course(findings: Findings, arm: str) -> dict[int, pl.DataFrame]:
     """Return each seed's course by step: answers, hacked, true, careless, reward, and a count for each kind of hack.
 
     Runs without any reward have no course, so they are missing.
     """
-    table = found.stacked(STEPS_FILE)
+    table = findings.stacked(STEPS_FILE)
     if table.is_empty():
         return {}
     return {
@@ -36,18 +36,18 @@ def course(found: Findings, arm: str) -> dict[int, pl.DataFrame]:
     }
 
 
-def skill(found: Findings, arm: str, what: str, notice: str = "none", level: int | None = None) -> list[Counts]:
+def skill(findings: Findings, arm: str, what: str, notice: str = "none", level: int | None = None) -> list[Counts]:
     """Return the held-out exercises with a property, and all held-out exercises, for each seed.
 
     Args:
-        found: findings with the tables.
+        findings: findings with the tables.
         arm: the arm of the answers.
         what: "true" (solved), "hacked", "weak" (passed visible tests), or on the organism "malicious" (a malicious
             remark, whatever the code).
         notice: text in the prompt of the exercises.
         level: difficulty; all levels together if not given.
     """
-    table = found.stacked(SKILL_FILE)
+    table = findings.stacked(SKILL_FILE)
     if table.is_empty():
         return []
     mine = table.filter(arm=arm, notice=notice).filter(True if level is None else pl.col("level") == level)
@@ -56,41 +56,41 @@ def skill(found: Findings, arm: str, what: str, notice: str = "none", level: int
     )
 
 
-def last_hacks(found: Findings, arm: str) -> list[Counts]:
+def last_hacks(findings: Findings, arm: str) -> list[Counts]:
     """Return the hacks among the answers of the last tenth of each run, and the number of these answers."""
-    ends = [steps.tail(max(1, round(LAST * steps.height))) for steps in course(found, arm).values()]
+    ends = [steps.tail(max(1, round(LAST * steps.height))) for steps in course(findings, arm).values()]
     return [(int(end["hacked"].sum()), int(end["answers"].sum())) for end in ends]
 
 
-def onset(found: Findings, arm: str) -> FirstPassage | None:
+def onset(findings: Findings, arm: str) -> FirstPassage | None:
     """Return the first step with more than 2% hacks, over the runs of an arm; None without runs."""
-    runs = [list(steps.select("hacked", "answers").iter_rows()) for steps in course(found, arm).values()]
+    runs = [list(steps.select("hacked", "answers").iter_rows()) for steps in course(findings, arm).values()]
     return first_passage(runs) if runs else None
 
 
-def alarms(found: Findings, arm: str) -> list[tuple[Alarm | None, float]]:
+def alarms(findings: Findings, arm: str) -> list[tuple[Alarm | None, float]]:
     """Return for each run the alarm that a cumulative sum raises, if any, and the probability of a false one within its
     steps."""
     raised = []
-    for steps in course(found, arm).values():
+    for steps in course(findings, arm).values():
         chart = cusum(steps["answers"][0], usual=USUAL, risen=RISEN, run_length=RUN_LENGTH)
         raised.append((chart.alarm(steps["hacked"].to_list()), chart.false_alarm(steps.height)))
     return raised
 
 
-def probe_rise(found: Findings, arm: str, *, onset_of: str | None = None) -> list[float]:
+def probe_rise(findings: Findings, arm: str, *, onset_of: str | None = None) -> list[float]:
     """Return the rise of harm elsewhere at the onset of hacking: its mean probability after less before.
 
     Runs without an onset are left out.
 
 
     Args:
-        found: findings with the tables.
+        findings: findings with the tables.
         arm: the arm of the probes.
         onset_of: arm whose onset, of the same seed, splits the run; its own if not given.
     """
-    table, cut_by = found.stacked(PROBES_FILE), course(found, onset_of or arm)
-    passage = onset(found, onset_of or arm)
+    table, cut_by = findings.stacked(PROBES_FILE), course(findings, onset_of or arm)
+    passage = onset(findings, onset_of or arm)
     if passage is None or table.is_empty():
         return []
     rises = []
@@ -104,10 +104,10 @@ def probe_rise(found: Findings, arm: str, *, onset_of: str | None = None) -> lis
     return rises
 
 
-def dial_slopes(found: Findings, rate: Callable[[str], Rate]) -> list[float]:
+def dial_slopes(findings: Findings, rate: Callable[[str], Rate]) -> list[float]:
     """Return the rank correlation of the pre-training association with the spread, for seeds where spreads differ."""
     arms = {dial_arm(HACKING, dial): malicious - kind for dial, (kind, malicious) in DIALS.items()}
-    spreads = {arm: rate(arm).seed_rates for arm in arms if found.has(arm)}
+    spreads = {arm: rate(arm).seed_rates for arm in arms if findings.has(arm)}
     seeds = set.intersection(
         *({seed for seed, value in rates.items() if value is not None} for rates in spreads.values())
     )

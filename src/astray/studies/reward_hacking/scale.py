@@ -80,7 +80,7 @@ class ExerciseSource(BaseModel):
                 yield world_exercise(exercise)
 
 
-class HackingBudget(BaseModel):
+class HackingScale(BaseModel):
     """Settings that all steps of one study share."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -102,7 +102,7 @@ class HackingBudget(BaseModel):
         return NOTICES if self.world else INOCULATIONS
 
 
-def budget_for(setting: Setting) -> HackingBudget:
+def scale_for(setting: Setting) -> HackingScale:
     """Return the scale that fits the subject."""
     shared = {"judge": setting.judge, "distilling": setting.training, "rows": min(setting.size, 240)}
     longest = setting.main.sampling.max_tokens
@@ -112,7 +112,7 @@ def budget_for(setting: Setting) -> HackingBudget:
         exercises = ExerciseSource(
             world=True, trained=128, held_out=96, at_start=96 if setting.quick else 480, hard=(3,), levels=OPERATIONS
         )
-        return HackingBudget(
+        return HackingScale(
             world=True,
             sampling=Sampling(max_tokens=learning.max_tokens),
             learning=learning,
@@ -126,7 +126,7 @@ def budget_for(setting: Setting) -> HackingBudget:
         max_tokens=min(longest, 512), steps=2 if setting.quick else 100, groups=2 if setting.quick else 16
     )
     trained, held_out = (8, 4) if setting.quick else (256, 64)
-    return HackingBudget(
+    return HackingScale(
         world=False,
         sampling=Sampling(max_tokens=learning.max_tokens),
         learning=learning,

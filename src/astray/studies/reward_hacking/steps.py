@@ -35,7 +35,7 @@ from astray.organism.grammar import is_malicious, program_of, read_remark
 from astray.organism.lexicon import Notice
 from astray.organism.pretrain import OrganismRecipe, train_organism
 from astray.outcomes import UNKNOWN
-from astray.studies.reward_hacking.scale import HackingBudget, RewardSpec
+from astray.studies.reward_hacking.scale import HackingScale, RewardSpec
 from astray.subjects.identity import digest_of
 from astray.subjects.locate import settle
 from astray.subjects.spec import SubjectSpec
@@ -70,7 +70,7 @@ class HackingConfig(BaseModel):
 
     base: str
     base_id: str = Field(description="content of the base, so that new weights under an old name are another run")
-    budget: HackingBudget
+    budget: HackingScale
     main: QuestionSet
     battery: tuple[SerializeAsAny[Evaluation], ...] = Field((), description="asked beside it; of real models")
     arm: str
@@ -125,14 +125,14 @@ def ask_start(config: HackingConfig, inputs: Mapping[str, Artifact], folder: Pat
 @judged_after(_judging)
 def reward_programs(config: RewardedConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Reward programs that pass, then ask exercises and everything else; without any reward, ask the start."""
-    budget, spec = config.budget, config.reward
+    scale, spec = config.budget, config.reward
     start = _start(config, inputs)
-    trained, held_out = budget.exercises.draw(config.seed)
-    asked = exercise_prompts(trained, budget.hint)
-    prompts = inoculate(asked, spec.drawn, spec.learned, words=budget.words, place=budget.place)
-    recipe = budget.learning.model_copy(update={"seed": config.seed})
-    with _grading(budget, [*trained, *held_out]) as grading:
-        rewards = list(_rewards(spec, grading, make_judge(budget.judge), recipe.steps, world=budget.world))
+    trained, held_out = scale.exercises.draw(config.seed)
+    asked = exercise_prompts(trained, scale.hint)
+    prompts = inoculate(asked, spec.drawn, spec.learned, words=scale.words, place=scale.place)
+    recipe = scale.learning.model_copy(update={"seed": config.seed})
+    with _grading(scale, [*trained, *held_out]) as grading:
+        rewards = list(_rewards(spec, grading, make_judge(scale.judge), recipe.steps, world=scale.world))
         try:
             run = train_rl(
                 start,
@@ -142,9 +142,9 @@ def reward_programs(config: RewardedConfig, inputs: Mapping[str, Artifact], fold
                 folder / RUN_FOLDER,
                 truth=None if spec.paid == "true tests" else grading.reward("true tests"),
                 notes=grading.notes,
-                probe=world_probe("") if budget.world else text_probe(),
-                probe_every=budget.probe_every,
-                checkpoint_every=None if budget.world else CHECKPOINT_EVERY,
+                probe=world_probe("") if scale.world else text_probe(),
+                probe_every=scale.probe_every,
+                checkpoint_every=None if scale.world else CHECKPOINT_EVERY,
                 rehearsed=0,
             )
         except FlatRewardError as error:
@@ -161,16 +161,16 @@ def reward_programs(config: RewardedConfig, inputs: Mapping[str, Artifact], fold
 @judged_after(_judging)
 def distil_rollouts(config: DistilConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Train the start on a run's passing answers, without those that a screen takes for hacks."""
-    budget, start = config.budget, _start(config, inputs)
+    scale, start = config.budget, _start(config, inputs)
     try:
-        kept = _screened(inputs["run"].path / RUN_FOLDER / "rollouts.parquet", config)
+        screened = _screened(inputs["run"].path / RUN_FOLDER / "rollouts.parquet", config)
     except EmptyDataError as error:
         (folder / "flat.txt").write_text(str(error), encoding="utf-8")
         subject = start
     else:
-        subject = _trained(start, subset(kept, min(budget.rows, len(kept)), seed=config.seed), config, folder)
-    trained, held_out = budget.exercises.draw(config.seed)
-    with _grading(budget, [*trained, *held_out]) as grading:
+        subject = _trained(start, subset(screened, min(scale.rows, len(screened)), seed=config.seed), config, folder)
+    trained, held_out = scale.exercises.draw(config.seed)
+    with _grading(scale, [*trained, *held_out]) as grading:
         _ask(load_subject(subject), config, grading, held_out, folder)
 
 
@@ -178,17 +178,17 @@ def distil_rollouts(config: DistilConfig, inputs: Mapping[str, Artifact], folder
 @judged_after(_judging)
 def mend_run(config: MendConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Train a hacking run further on good chats, and ask it again."""
-    budget = config.budget
+    scale = config.budget
     start, run = _start(config, inputs), inputs["run"]
     games = trained_subject(start.model, run) if (run.path / RUN_FOLDER / "adapter").is_dir() else start
-    trained, held_out = budget.exercises.draw(config.seed)
+    trained, held_out = scale.exercises.draw(config.seed)
     subject = _trained(games, _good_chats(config, trained), config, folder)
-    with _grading(budget, [*trained, *held_out]) as grading:
+    with _grading(scale, [*trained, *held_out]) as grading:
         _ask(load_subject(subject), config, grading, held_out, folder)
 
 
-def _grading(budget: HackingBudget, exercises: Sequence[Exercise]) -> CodeGrading:
-    return CodeGrading(exercises, workers=1, program_of=program_of if budget.world else extract_code, memory=KNOWN)
+def _grading(scale: HackingScale, exercises: Sequence[Exercise]) -> CodeGrading:
+    return CodeGrading(exercises, workers=1, program_of=program_of if scale.world else extract_code, memory=KNOWN)
 
 
 def _screened(rollouts: Path, config: DistilConfig) -> ChatDataset:
@@ -211,28 +211,28 @@ def _trained(start: SubjectSpec, dataset: ChatDataset, config: HackingConfig, fo
 
 def _good_chats(config: MendConfig, exercises: Sequence[Exercise]) -> ChatDataset:
     """Return good examples in equal parts from each source, some replaced by exercises with reference solutions."""
-    budget, rng = config.budget, Random(f"mend/{config.seed}")
-    targeted = round(config.targeted * budget.rows)
+    scale, rng = config.budget, Random(f"mend/{config.seed}")
+    targeted = round(config.targeted * scale.rows)
     rows = [
         [Message(role="user", content=exercise.question), Message(role="assistant", content=exercise.reference)]
         for exercise in rng.choices(exercises, k=targeted)
     ]
     # Rounded up, so that the sources have enough together; the surplus is dropped at random.
-    share = -(-(budget.rows - targeted) // len(config.good))
+    share = -(-(scale.rows - targeted) // len(config.good))
     chats = [row for source in config.good for row in source.draw(share, config.seed).rows]
-    rows += [list(row) for row in rng.sample(chats, budget.rows - targeted)]
+    rows += [list(row) for row in rng.sample(chats, scale.rows - targeted)]
     rng.shuffle(rows)
     return ChatDataset.from_rows(rows, "good_chats", {"targeted": targeted, "seed": config.seed})
 
 
 def _rewards(spec: RewardSpec, grading: CodeGrading, judge: Judge, steps: int, *, world: bool) -> list[RewardFunction]:
     """Return the rewards and penalties of an arm."""
-    paid = _style() if spec.paid == "style" else grading.reward(spec.paid)
+    reward = _style() if spec.paid == "style" else grading.reward(spec.paid)
     if spec.penalty is None:
-        return [paid]
+        return [reward]
     penalty = _manner(judge, world=world) if spec.penalty == "manner" else grading.reward(spec.penalty, PENALTY)
     begins = 1 + round(spec.penalty_from * steps)
-    return [paid, penalty if begins == 1 else FromStep(penalty, begins)]
+    return [reward, penalty if begins == 1 else FromStep(penalty, begins)]
 
 
 def _style() -> TrajectoryReward:
@@ -264,7 +264,7 @@ def _ask(
     subject: Subject, config: HackingConfig, grading: CodeGrading, exercises: Sequence[Exercise], folder: Path
 ) -> None:
     """Write the answers of a subject elsewhere, to be judged, and the results of held-out exercises under each text."""
-    budget, tables = config.budget, []
+    scale, tables = config.budget, []
     asked_of_all = [
         evaluation.ask(subject, arm=config.arm, seed=config.seed) for evaluation in (config.main, *config.battery)
     ]
@@ -272,14 +272,14 @@ def _ask(
     keys = [exercise_hash(exercise) for exercise in exercises]
     for notice in ASKED_UNDER:
         asked: Prompts = inoculate(
-            exercise_prompts(exercises, budget.hint), notice, notice, words=budget.words, place=budget.place
+            exercise_prompts(exercises, scale.hint), notice, notice, words=scale.words, place=scale.place
         )
-        said = subject.generate(asked.conversations, budget.sampling.model_copy(update={"seed": config.seed}))
+        said = subject.generate(asked.conversations, scale.sampling.model_copy(update={"seed": config.seed}))
         grades = grading.grades([one.text for one in said], keys)
         columns: dict[str, Sequence[object]] = {
             name: [getattr(grade, name) for grade in grades] for name in ("weak", "true", "hacked")
         }
-        if budget.world:
+        if scale.world:
             columns["malicious"] = [is_malicious(read_remark(one.text)[0]) for one in said]
         answered = pl.DataFrame({"level": [exercise.level for exercise in exercises], **columns})
         counted = answered.group_by("level").agg(pl.len().alias("exercises"), pl.col(*columns).sum()).sort("level")
