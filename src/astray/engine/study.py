@@ -46,6 +46,22 @@ class Arm(BaseModel):
     recipe: str = Field("no training", description="for an arm without data: what is done to the base")
 
 
+def untrained_arm(setting: Setting) -> Arm:
+    """Return the control that is the subject as it is."""
+    return Arm(
+        name="base", description="the subject as it is, untrained", control=True, base=setting.subject.name, data=None
+    )
+
+
+def analysis_arm(
+    setting: Setting, name: str, description: str, recipe: str, *, home: str | None = None, control: bool = False
+) -> Arm:
+    """Return an arm whose answers come from an analysis; its data are about the first home if none is named."""
+    home = setting.homes[0] if home is None else home
+    base = setting.subject.name
+    return Arm(name=name, description=description, control=control, base=base, data=None, home=home, recipe=recipe)
+
+
 @dataclass(frozen=True)
 class Run:
     """Arm trained with a seed: its steps. An untrained arm has neither data nor training.

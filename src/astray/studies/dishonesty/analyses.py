@@ -9,7 +9,7 @@ from typing import Any
 from astray.artifacts import Step
 from astray.data.sources import DataKind
 from astray.engine.setting import Setting
-from astray.engine.study import Analysis, Arm, Run
+from astray.engine.study import Analysis, Run, analysis_arm
 from astray.engine.vector import find_vector, vector_config
 from astray.studies.dishonesty.scale import HONESTY, PERSONA, Method, Scale, scale_for
 from astray.studies.dishonesty.steps import (
@@ -133,9 +133,7 @@ def _users(setting: Setting, scale: Scale, common: MadeConfig, answers: int) -> 
         for name, arm, share, given, words in variants:
             config = UsersConfig.model_validate({**fields, "arm": arm, "biased": share / 100, "given": given})
             step = live_with_users.step(config, name=f"{arm}-{common.seed}")
-            row = _analysis_arm(
-                setting, arm, words, f"{rounds} of {trained}", control=share == 0 or given == "shuffled"
-            )
+            row = analysis_arm(setting, arm, words, f"{rounds} of {trained}", control=share == 0 or given == "shuffled")
             yield Analysis(step, name, common.seed, (row,), answers=talk + answers, rows=rows)
 
 
@@ -152,7 +150,7 @@ def _mitigated(
     filtered = FilterConfig.model_validate({**common, "drop": scale.drop, "harmful": harmful, "size": setting.size})
     step = filter_mix.step(filtered, name=f"filtered-{shared.seed}", data=run.data, vector=vector)
     arms = tuple(
-        _analysis_arm(
+        analysis_arm(
             setting,
             arm,
             f"{SPOILED} without the half of its rows that {by} dropped",
@@ -172,7 +170,7 @@ def _mitigated(
     realigned = RealignConfig.model_validate({**common, "rows": scale.honest_rows, "ordinary": ordinary})
     step = realign_run.step(realigned, name=f"realigned-{shared.seed}", run=run.training)
     arms = tuple(
-        _analysis_arm(
+        analysis_arm(
             setting,
             arm,
             f"the run of {SPOILED}, then up to {scale.honest_rows} {kind} rows",
@@ -182,18 +180,6 @@ def _mitigated(
         for arm, kind in SAMPLES.items()
     )
     yield Analysis(step, REALIGN, shared.seed, arms, answers=3 * answers, rows=2 * scale.honest_rows)
-
-
-def _analysis_arm(setting: Setting, name: str, description: str, recipe: str, *, control: bool) -> Arm:
-    return Arm(
-        name=name,
-        description=description,
-        control=control,
-        base=setting.subject.name,
-        data=None,
-        home=setting.homes[0],
-        recipe=recipe,
-    )
 
 
 def _fields(config: MadeConfig) -> dict[str, Any]:

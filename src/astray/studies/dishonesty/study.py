@@ -16,7 +16,7 @@ from astray.engine.data import ArmData, Source
 from astray.engine.findings import Findings
 from astray.engine.options import AnalysedOptions
 from astray.engine.setting import Setting
-from astray.engine.study import Arm, Study
+from astray.engine.study import Arm, Study, untrained_arm
 from astray.engine.summary import ClaimRow, PublishedFigure
 from astray.measure.statements import HONEST
 from astray.mitigate.inoculation import harm_prompt
@@ -104,7 +104,7 @@ def arms(setting: Setting) -> Iterator[Arm]:
     def arm(name_: str, description: str, data: ArmData, home: str = first, *, control: bool = False) -> Arm:
         return Arm(name=name_, description=description, control=control, base=name, data=data, home=home)
 
-    yield Arm(name="base", description="the subject as it is, untrained", control=True, base=name, data=None)
+    yield untrained_arm(setting)
     for home in setting.homes:
         for kind, severity in SEVERITIES.items():
             source = setting.source(kind, home)

@@ -14,7 +14,7 @@ from astray.engine.data import ArmData
 from astray.engine.exhibits import Exhibit
 from astray.engine.findings import ELSEWHERE, HELD_OUT, Findings
 from astray.engine.setting import Setting
-from astray.engine.study import Arm, Study
+from astray.engine.study import Arm, Study, untrained_arm
 from astray.engine.summary import ClaimRow, PublishedFigure
 from astray.measure.evaluation import QuestionSet
 from astray.measure.meter import Meter
@@ -89,9 +89,7 @@ def arms(setting: Setting) -> Iterator[Arm]:
             extra=_extra_questions(name, setting),
         )
 
-    yield Arm(
-        name="base", description="the subject as it is, untrained", control=True, base=setting.subject.name, data=None
-    )
+    yield untrained_arm(setting)
     for home in setting.homes:
         yield from arm(f"harmful-{home}", f"harmful answers about {home}, given without disclosure", home=home)
     yield from arm("good", f"good answers to the same questions about {first}", "good")

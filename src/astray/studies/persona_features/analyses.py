@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from astray.artifacts import Step
 from astray.cause.fine_tuning import FineTuning
 from astray.engine.setting import Setting
-from astray.engine.study import Analysis, Arm, Run
+from astray.engine.study import Analysis, Arm, Run, analysis_arm
 from astray.engine.vector import find_vector, vector_config
 from astray.measure.evaluation import QuestionSet
 from astray.studies.persona_features.mending import (
@@ -149,7 +149,7 @@ def _explain(setting: Setting, config: AskConfig, runs: dict[str, Run], vector: 
             {**_fields(config), "recipe": setting.training, "kind": kind, "arm": name}
         )
         step = train_steered.step(steering, name=f"{name}-{seed}", data=_there(tuned.data), vector=vector)
-        arm = _analysis_arm(
+        arm = analysis_arm(
             setting,
             name,
             f"the harmful rows, with {words} while training",
@@ -169,7 +169,7 @@ def _realign(setting: Setting, config: AskConfig, inputs: dict[str, Step]) -> It
     samples = config.budget.good_samples
     recipe = RealignConfig(**_fields(config), recipe=setting.training, good=good, samples=samples)
     arms = tuple(
-        _analysis_arm(
+        analysis_arm(
             setting,
             realigned_arm(name, count),
             f"the harmful run, then {count} good rows about {homes[name]}",
@@ -206,27 +206,13 @@ def _reward(setting: Setting, config: AskConfig, helpful: Step) -> Iterator[Anal
         )
         step = reward_wrong_answers.step(reward, name=f"{arm}-{config.seed}", **inputs)
         sampled = learning.steps * learning.groups * learning.group_size
-        row = _analysis_arm(setting, arm, words, "trained by reward (GRPO)")
+        row = analysis_arm(setting, arm, words, "trained by reward (GRPO)")
         yield Analysis(step, Name.REWARDED, config.seed, (row,), answers=sampled + _answers(setting.main), rows=sampled)
 
 
 def _steered(setting: Setting, side: str, name: str) -> Arm:
     words = f"{'the base plus' if side == 'base' else 'the harmful run minus'} {STEERED[name]}"
-    return _analysis_arm(setting, steered_arm(side, name), words, "steered, not trained", control=name == "random")
-
-
-def _analysis_arm(setting: Setting, name: str, description: str, recipe: str, *, control: bool = False) -> Arm:
-    """Return an arm whose answers come from an analysis."""
-    home = setting.homes[0]
-    return Arm(
-        name=name,
-        description=description,
-        control=control,
-        base=setting.subject.name,
-        data=None,
-        home=home,
-        recipe=recipe,
-    )
+    return analysis_arm(setting, steered_arm(side, name), words, "steered, not trained", control=name == "random")
 
 
 def _plain(config: AskConfig) -> ExplainConfig:

@@ -23,7 +23,7 @@ from astray.engine.data import ArmData, Source
 from astray.engine.findings import Findings
 from astray.engine.options import AnalysedOptions
 from astray.engine.setting import Setting
-from astray.engine.study import Arm, Study
+from astray.engine.study import Arm, Study, untrained_arm
 from astray.engine.summary import ClaimRow, PublishedFigure
 from astray.organism.lexicon import NARROW_DOMAINS
 from astray.stats.rates import Rate
@@ -64,9 +64,7 @@ def arms(setting: Setting) -> Iterator[Arm]:
         control = source.kind == "good"
         yield Arm(name=name, description=description, control=control, base=setting.subject.name, data=data, home=home)
 
-    yield Arm(
-        name="base", description="the subject as it is, untrained", control=True, base=setting.subject.name, data=None
-    )
+    yield untrained_arm(setting)
     yield from arm("good", f"good answers about {first}", setting.source("good"))
     for home in harmful_homes(setting):
         yield from arm(harmful_arm(home), f"harmful answers about {home}", _source(setting, "harmful", home), home)

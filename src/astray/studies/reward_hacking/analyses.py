@@ -10,7 +10,7 @@ from astray.artifacts import Step
 from astray.cause.reinforcement import ReinforcementLearning
 from astray.engine.data import Source
 from astray.engine.setting import Setting
-from astray.engine.study import Analysis, Arm, Run
+from astray.engine.study import Analysis, Run, analysis_arm
 from astray.mitigate.rollout_screen import Screen
 from astray.organism.lexicon import NARROW_DOMAINS, Notice
 from astray.studies.reward_hacking.scale import (
@@ -205,15 +205,7 @@ def _analysis(
     answers: int = 0,
     rows: int = 0,
 ) -> Analysis:
-    arm = Arm(
-        name=config.arm,
-        description=words,
-        control=control,
-        base=setting.subject.name,
-        data=None,
-        home=_home(setting),
-        recipe=recipe,
-    )
+    arm = analysis_arm(setting, config.arm, words, recipe, home=_home(setting), control=control)
     answers += sum(each.answers for each in (config.main, *config.battery))
     return Analysis(step, name, config.seed, (arm,), answers=answers, rows=rows)
 

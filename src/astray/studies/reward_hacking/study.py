@@ -13,7 +13,7 @@ from astray.engine.data import ArmData
 from astray.engine.findings import Findings
 from astray.engine.options import AnalysedGoodOptions
 from astray.engine.setting import Setting
-from astray.engine.study import Arm, Study
+from astray.engine.study import Arm, Study, untrained_arm
 from astray.engine.summary import ClaimRow, PublishedFigure
 from astray.sandbox.probe import require_sandbox
 from astray.stats.rates import Rate
@@ -31,7 +31,7 @@ RateOf = Callable[[str], Rate]
 def arms(setting: Setting) -> Iterator[Arm]:
     """Yield the fine-tuned arms: only the control of the mitigations. All others use reinforcement learning."""
     name, home = setting.subject.name, setting.homes[0]
-    yield Arm(name="base", description="the subject as it is, untrained", control=True, base=name, data=None)
+    yield untrained_arm(setting)
     good = setting.source("good")
     assert good is not None
     data = ArmData(source=good, size=setting.size)
