@@ -80,13 +80,13 @@ WRONG: dict[str, tuple[str, str, str, str]] = {
         "    data: bad.jsonl\n",
         "",
         "home",
-        "training: sft needs the key 'data'; the subject as it is, untrained, is written training: none",
+        "the key 'data' is missing; the subject as it is, untrained, is written training: none",
     ),
     "data that are not trained on": (
         "{training: none}",
         "{training: none, data: bad}",
         "{training",
-        "arms.base: training: none takes no 'data'",
+        "arms.base: training: none trains nothing, so it takes neither data",
     ),
     "two recipes in one": (
         "data: bad.jsonl",
