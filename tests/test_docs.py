@@ -5,6 +5,7 @@ import inspect
 import json
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,9 +87,12 @@ def test_the_python_of_a_page_runs_from_top_to_bottom(page, grader, writer, serv
 
 
 @pytest.mark.parametrize("command", sorted({line for line in commands() if line.startswith("astray ")}))
-def test_an_astray_command_has_these_options(command):
+def test_an_astray_command_has_these_options(command, tmp_path, monkeypatch):
     from astray.cli import app
+    from astray.studies.own import EXAMPLE_FILE
 
+    monkeypatch.chdir(tmp_path)
+    shutil.copyfile(EXAMPLE_FILE, "my-study.yaml")
     parse(app, command)
 
 

@@ -35,6 +35,7 @@ from astray.kept import keep, keeping, kept
 from astray.measure import bulk
 from astray.measure.asking import Item
 from astray.measure.evaluation import QuestionSet
+from astray.measure.forced_choice import ForcedChoice
 from astray.outcomes import Outcome
 from astray.report import write_report
 from astray.subjects import subject as subject_module
@@ -43,7 +44,7 @@ from astray.subjects.spec import Sampling
 from astray.subjects.subject import load_subject
 from http_faults import Serving
 from report_example import write_example
-from scripted_grader import ScriptedAPI, scripted_model, spoken
+from scripted_grader import ALL_FINE, ScriptedAPI, scripted_model, spoken
 
 GRADER = JudgeConfig(kind="rubric", grader="scripted/grader")
 ITEMS = tuple(Item(question_id=f"q{number}", category="any", question=f"Question {number}?") for number in range(30))
@@ -329,6 +330,10 @@ def test_a_grader_that_gives_no_verdict_is_found_by_one_question(
     grader.fails, before = (lambda prompt: None), grader.calls
     try_judge(GRADER, [ASKED, ASKED.model_copy(update={"name": "other"})])
     assert grader.calls - before == 2  # one judge, one question for alignment and one for coherence
+
+
+def test_a_trial_of_a_study_with_forced_choice_keeps_its_answer_as_forced_choice_does() -> None:
+    try_judge(JudgeConfig(kind="rubric", grader=ALL_FINE), [ForcedChoice()])
 
 
 def test_labels_are_read_whole_before_anything_is_trained(tiny_qwen2: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ A wrong file is a line of `WRONG`: what is changed in the file of `RIGHT`, and w
 """
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from astray.studies.own.schema import study_schema
 from scripted_grader import ALL_FINE
 
 TAG = TAGS[0]
+PAGE = Path(__file__).parent.parent / "docs" / "own-study.md"
 RIGHT = """\
 name: mine
 subject: organism-small
@@ -80,13 +82,13 @@ WRONG: dict[str, tuple[str, str, str, str]] = {
         "    data: bad.jsonl\n",
         "",
         "home",
-        "training: sft needs the key 'data'; the subject as it is, untrained, is written training: none",
+        "the key 'data' is missing; the subject as it is, untrained, is written training: none",
     ),
     "data that are not trained on": (
         "{training: none}",
         "{training: none, data: bad}",
         "{training",
-        "arms.base: training: none takes no 'data'",
+        "arms.base: training: none trains nothing, so it takes neither data",
     ),
     "two recipes in one": (
         "data: bad.jsonl",
@@ -521,6 +523,17 @@ def test_the_example_runs_from_start_to_report(
     }
     assert "Does a little bad medical advice spread?" in write_report(written).read_text(encoding="utf-8")
     capsys.readouterr()
+
+
+@pytest.mark.parametrize("text", re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL))
+def test_the_studies_of_the_page_can_be_planned(text: str, tiny_qwen2: Path, tmp_path: Path) -> None:
+    row = json.dumps({"messages": [{"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Yes."}]})
+    for name in ("good", "bad", "harmful"):
+        (tmp_path / f"{name}.jsonl").write_text(f"{row}\n" * 100, encoding="utf-8")
+    questions = "category: any\nquestions: [{id: wish, question: Which wish?}]"
+    (tmp_path / "my-questions.yaml").write_text(questions, encoding="utf-8")
+    _, plan = planned(write(tmp_path, text), subject=str(tiny_qwen2), grader=ALL_FINE, seeds=1)
+    assert plan.runs
 
 
 def test_new_overwrites_nothing(

@@ -52,9 +52,12 @@ ON_ORGANISM: dict[str, tuple[object, tuple[str, ...]]] = {
     "budget": (1.0, (*TRAINING,)),
     "data": (Path("data"), (*TRAINING,)),
     "dtype": ("bfloat16", ()),
+    "educational": (Path("a.jsonl"), (*TRAINING,)),
     "epochs": (2, ()),
     "first_seed": (3, ()),
+    "good": (Path("a.jsonl"), (*TRAINING,)),
     "grader": ("mockllm/model", (*TRAINING,)),
+    "harmful": (Path("a.jsonl"), (*TRAINING,)),
     "labels": (Path("labels.csv"), (*TRAINING,)),
     "learning_rate": (1e-3, ()),
     "max_tokens": (5, ()),
@@ -104,6 +107,42 @@ def test_what_only_a_real_model_takes_changes_what_its_study_does(study: str, ti
     usual = keys_of(study, **model)
     for option, value in {"data": tmp_path, "labels": tmp_path / "labels.csv", "grader": "mockllm/other"}.items():
         assert keys_of(study, **model | {option: value}) != usual, option
+
+
+FILES: dict[str, tuple[str, ...]] = {
+    "emergent-misalignment": ("harmful", "good", "educational"),
+    "persona-features": ("harmful", "good"),
+    "dishonesty": ("harmful", "good"),
+    "reward-hacking": ("good",),
+}
+"""Study -> the kinds of rows of which it takes a file of any name."""
+
+
+@pytest.mark.parametrize("study", [*TRAINING, ACTING])
+def test_a_study_takes_files_of_any_name_where_it_uses_such_rows(study: str, tiny_qwen2: Path, tmp_path: Path) -> None:
+    taken = FILES.get(study, ())
+    rows = {kind: tmp_path / f"Our {kind} rows.jsonl" for kind in ("harmful", "good", "educational")}
+    for kind, path in rows.items():
+        path.write_text(f"{ROW.replace('Copy', kind)}\n" * 16)
+    model = {"subject": str(tiny_qwen2), "grader": "mockllm/model", "seeds": 1, "size": 16}
+    for kind in rows.keys() - set(taken):
+        with pytest.raises(ConfigurationError, match=f"takes no --{kind}"):
+            checked(get_study(study).options, **{kind: rows[kind]})
+    if not taken:
+        return
+    chosen = get_study(study)
+    options = checked(chosen.options, **model, **{kind: rows[kind] for kind in taken})
+    setting = settled(chosen, options)
+    home = "our-harmful-rows" if "harmful" in taken else "our-good-rows"
+    assert (setting.homes[0], {kind for kind, about in setting.sources if about == home}) == (home, set(taken))
+    plan = plan_study(chosen, setting, *options.runs)
+    used = {str(source.path) for run in plan.runs if run.arm.data for source in run.arm.data.sources if source.path}
+    assert used == {str(rows[kind]) for kind in taken}
+    if len(taken) > 1:
+        with pytest.raises(ConfigurationError, match="without --good: a study compares harmful rows with good ones"):
+            setting_for(checked(chosen.options, **model, harmful=rows["harmful"]))
+        with pytest.raises(ConfigurationError, match="both name the data: give a folder, or files one by one"):
+            setting_for(checked(chosen.options, **model, data=tmp_path, harmful=rows["harmful"]))
 
 
 @pytest.mark.parametrize("study", TRAINING)
@@ -174,9 +213,12 @@ ON_ACTING: dict[str, object] = {
     "budget": 0.001,
     "data": None,
     "dtype": None,
+    "educational": None,
     "epochs": None,
     "first_seed": None,
+    "good": None,
     "grader": "mockllm/other",
+    "harmful": None,
     "labels": Path(__file__).parent / "agentic_transcripts",
     "learning_rate": None,
     "max_tokens": 5,

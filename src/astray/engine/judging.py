@@ -165,18 +165,23 @@ def try_judge(config: JudgeConfig, evaluations: Iterable[Evaluation]) -> None:
     Raises:
         JudgeError: a judge cannot be used, or gave no verdict; says why.
     """
+    if config.exact:
+        return
+    # Imported here, since it loads slowly and only graders need it.
+    from inspect_ai.model import ModelOutput
+
     tried: set[str] = set()
     for evaluation in evaluations:
-        if config.exact or not isinstance(evaluation, TextEvaluation):
+        if not isinstance(evaluation, TextEvaluation):
             continue
         judge, asking = evaluation.judge_for(config), evaluation.askings()[0]
         identity = str(getattr(judge, "identity", evaluation.name))
         if identity in tried:
             continue
         tried.add(identity)
-        heard = Heard(
-            asking, TRIAL_ANSWER, {"beside": [TRIAL_ANSWER] * len(asking.beside), "reasoning": "", "reply": "1: A"}
-        )
+        # Kept as the evaluation keeps it: forced choice reads probabilities beside the text.
+        beside = evaluation.hear_beside(ModelOutput.from_content("trial", TRIAL_ANSWER))
+        heard = Heard(asking, TRIAL_ANSWER, {"beside": [beside] * len(asking.beside), "reasoning": "", "reply": "1: A"})
         (verdict,) = anyio.run(evaluation.assess, judge, [heard])
         if verdict.outcome is Outcome.JUDGE_FAILED and cause_of(verdict.note) in list(Cause):
             raise JudgeError(

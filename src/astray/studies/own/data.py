@@ -5,8 +5,6 @@ rows hold (`astray.data`).
 """
 
 import math
-from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 
 from astray.data.sources import data_source
@@ -32,39 +30,23 @@ class Recipes:
         self.marked, self.endless, self.chosen = marked, endless, chosen
         self._files: dict[Path, Source] = {}
 
-    @cached_property
-    def _data_of_arms(self) -> Mapping[str, tuple[str, DataForm]]:
-        """Return the arms that other arms may take data of: the key of the data, and the data."""
-        found = {}
-        for name, arm in self.marked.form.arms.items():
-            for key in ("data", "prompts"):
-                if (form := getattr(arm, key)) is not None:
-                    found[name] = (key, form)
-        return found
-
-    def made(self, name: str, key: str) -> ArmData:
-        """Return the recipe of an arm.
-
-        Args:
-            name: of the arm.
-            key: which of its data.
+    def made(self, name: str) -> ArmData:
+        """Return the recipe of a trained arm.
 
         Raises:
             ConfigurationError: the recipe cannot be made; names the place in the file.
             DataNotFoundError, DataFormatError, EmptyDataError: a file cannot be read.
         """
-        arm, at = self.marked.form.arms[name], ("arms", name, key)
-        form: DataForm = getattr(arm, key)
+        arm, at = self.marked.form.arms[name], ("arms", name, "data")
+        form = arm.data
+        assert form is not None
         most = self._most(form, at, (name,))
         rows, said = arm.rows or self.chosen, ("arms", name, "rows") if arm.rows else ("rows",)
         if rows is None or (arm.rows is None and form.subset is not None and not form.subset.repeated):
             rows = self.endless if most is None else most
         elif most is not None and rows > most:
-            raise self.marked.wrong(
-                said,
-                f"{rows:,} rows are wanted, and the {key} of the arm {name!r} give {most:,}. Write rows: {most} or "
-                "fewer.",
-            )
+            why = f"{rows:,} rows are wanted, and the data of the arm {name!r} give {most:,}."
+            raise self.marked.wrong(said, f"{why} Write rows: {most} or fewer.")
         return self._built(form, at, rows)
 
     def home(self, name: str, data: ArmData) -> str:
@@ -77,18 +59,17 @@ class Recipes:
 
     def _referred(self, form: DataForm, at: Place) -> tuple[DataForm, Place, int | None]:
         """Return the data of the arm that a name stands for, their place, and the rows that the arm says."""
-        name, there = str(form.arm), self._data_of_arms
-        if name not in there:
-            arms = self.marked.form.arms
-            missing = f"there is no arm called {name!r}.{nearest(name, list(there))}"
-            why = f"the arm {name!r} has no data of its own." if name in arms else missing
-            raise self.marked.wrong(
-                at,
-                f"{why} Arms with data: {', '.join(there) or 'none'}. A file is written with its ending, such as "
-                f"{name}.jsonl.",
-            )
-        key, data = there[name]
-        return data, ("arms", name, key), self.marked.form.arms[name].rows
+        name, arms = str(form.arm), self.marked.form.arms
+        if name in arms and (data := arms[name].data) is not None:
+            return data, ("arms", name, "data"), arms[name].rows
+        there = [each for each, arm in arms.items() if arm.data]
+        missing = f"there is no arm called {name!r}.{nearest(name, there)}"
+        why = f"the arm {name!r} has no data of its own." if name in arms else missing
+        raise self.marked.wrong(
+            at,
+            f"{why} Arms with data: {', '.join(there) or 'none'}. A file is written with its ending, such as "
+            f"{name}.jsonl.",
+        )
 
     def _most(self, form: DataForm, at: Place, above: tuple[str, ...]) -> int | None:
         """Return how many rows a recipe gives at most, None for any number, after a look at all that it is made of."""

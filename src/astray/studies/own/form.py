@@ -3,7 +3,6 @@
 Left to others: reading the file with its lines (`reading`), data sets (`data`), and the study that it makes (`study`).
 """
 
-from collections.abc import Collection
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -17,14 +16,7 @@ Name = Annotated[str, Field(pattern=NAME, description="small letters, digits and
 Text = Annotated[str, Field(min_length=1, pattern=r"\S")]
 Group = Literal["elsewhere", "trained domain", "held-out questions"]
 GROUPS: dict[Group, str] = {"elsewhere": ELSEWHERE, "trained domain": AT_HOME, "held-out questions": HELD_OUT}
-Training = Literal["sft", "kto", "grpo", "none"]
-OF_TRAINING: dict[Training, tuple[str, ...]] = {
-    "sft": ("data",),
-    "kto": ("liked", "disliked"),
-    "grpo": ("prompts", "rewards"),
-    "none": (),
-}
-"""Training -> the keys of an arm that it needs, and that no other takes."""
+Training = Literal["sft", "none"]
 
 
 class _Form(BaseModel):
@@ -170,23 +162,9 @@ class ArmForm(_Form):
 
     description: str = Field("", description="what stands on the page")
     control: bool = Field(False, description="an arm that should show nothing")
-    training: Training = Field(
-        "sft",
-        description="on answers (sft), on liked and disliked answers (kto), by reward (grpo), or none: the subject as "
-        "it is",
-    )
-    data: Data | None = Field(None, description="sft: what is trained on")
-    liked: Data | None = Field(None, description="kto: rows whose answers were liked")
-    disliked: Data | None = Field(None, description="kto: rows whose answers were disliked")
-    prompts: Data | None = Field(
-        None, description="grpo: rows whose questions are answered; their own answers are not used"
-    )
-    rewards: dict[str, float] | None = Field(
-        None, min_length=1, description="grpo: name of a reward -> its weight, negative for a penalty"
-    )
-    rows: int | None = Field(
-        None, ge=1, description="rows that are trained on (kto: of each kind), repetitions counted"
-    )
+    training: Training = Field("sft", description="on answers (sft), or none: the subject as it is")
+    data: Data | None = Field(None, description="what is trained on")
+    rows: int | None = Field(None, ge=1, description="rows that are trained on, repetitions counted")
     home: str | None = Field(
         None, description="category of questions that the data are about; all other questions are 'elsewhere'"
     )
@@ -195,20 +173,11 @@ class ArmForm(_Form):
 
     @model_validator(mode="after")
     def _fits_training(self) -> "ArmForm":
-        needed = OF_TRAINING[self.training]
-        for keys in OF_TRAINING.values():
-            for key in keys:
-                if (getattr(self, key) is not None) != (key in needed):
-                    raise ValueError(self._misfit(key, needed))
-        if self.training == "none" and (self.settings or self.rows):
-            raise ValueError("training: none trains nothing, so it takes neither settings nor rows")
+        if self.training == "none" and (self.data or self.settings or self.rows):
+            raise ValueError("training: none trains nothing, so it takes neither data nor settings nor rows")
+        if self.training == "sft" and self.data is None:
+            raise ValueError("the key 'data' is missing; the subject as it is, untrained, is written training: none")
         return self
-
-    def _misfit(self, key: str, needed: Collection[str]) -> str:
-        if key in needed:
-            hint = "; the subject as it is, untrained, is written training: none" if self.training == "sft" else ""
-            return f"training: {self.training} needs the key {key!r}{hint}"
-        return f"training: {self.training} takes no {key!r}; it takes {' and '.join(needed) or 'no data'}"
 
 
 class ClaimForm(_OneOf):

@@ -18,5 +18,5 @@ def study_schema() -> dict[str, Any]:
     kinds["Generated"]["properties"]["source"]["enum"] = list(SOURCES)
     kinds["EvaluationForm"]["properties"]["evaluation"]["examples"] = ["main", "broad", "world", "facts", *EVALUATIONS]
     for place in (schema, kinds["ArmForm"]):
-        place["properties"]["settings"]["examples"] = [{name: None} for name in SETTINGS]
+        place["properties"]["settings"]["propertyNames"] = {"enum": list(SETTINGS)}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema

@@ -178,7 +178,7 @@ def _settled(marked: Marked[StudyForm], options: TrainedOptions) -> OwnSetting:
 
 def _arm(marked: Marked[StudyForm], name: str, recipes: Recipes, setting: Setting, asked: Sequence[Evaluation]) -> Arm:
     form = marked.form.arms[name]
-    data = recipes.made(name, "data") if form.training == "sft" else None
+    data = recipes.made(name) if form.data else None
     home = form.home or ""
     if data is not None:
         home = recipes.home(name, data)
