@@ -17,6 +17,7 @@ from astray.cli.listing import COMMAND as LIST
 from astray.cli.organism import organism
 from astray.cli.plan import COMMAND as PLAN
 from astray.cli.run import COMMAND as RUN
+from astray.cli.screen import COMMAND as SCREEN
 from astray.cli.view import COMMAND as VIEW
 from astray.errors import AstrayError
 
@@ -38,7 +39,7 @@ def app() -> None:
     """Finds out whether, why and how a language model goes astray, and brings it back."""
 
 
-for command in (RUN, PLAN, GATE, COUNT, VIEW, LIST, CLEAN, DOCTOR, organism):
+for command in (RUN, PLAN, GATE, COUNT, SCREEN, VIEW, LIST, CLEAN, DOCTOR, organism):
     app.add_command(command)
 
 
