@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -290,9 +291,9 @@ def drawn_rows(total: int, wanted: int, seed: int) -> tuple[int, ...]:
     return tuple(order[:wanted])
 
 
-def direction_facts(artifact: Artifact) -> dict[str, object]:
+def direction_facts(artifact: Artifact) -> dict[str, Any]:
     """Return what `find_direction` measured: layer, kept and drawn answers, and how well it tells new answers apart."""
-    facts: dict[str, object] = json.loads((artifact.path / FACTS_FILE).read_text(encoding="utf-8"))
+    facts: dict[str, Any] = json.loads((artifact.path / FACTS_FILE).read_text(encoding="utf-8"))
     return facts
 
 
