@@ -47,6 +47,7 @@ def test_the_public_names_are_these():
         "load_subject",
         "plan",
         "run",
+        "screen",
         "write_report",
     ]
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from astray.outcomes import Outcome
     from astray.report import write_report
     from astray.studies.gate.release import gate
+    from astray.studies.screen.screening import screen
     from astray.subjects.subject import Subject, SubjectSpec, load_subject
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "load_subject",
     "plan",
     "run",
+    "screen",
     "write_report",
 ]
 
@@ -55,6 +57,7 @@ __getattr__ = on_first_use(
         "load_subject": "subjects.subject",
         "plan": "cli.plan",
         "run": "cli.run",
+        "screen": "studies.screen.screening",
         "write_report": "report",
     },
 )

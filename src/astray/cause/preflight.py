@@ -6,6 +6,7 @@ anything is refused with the reason and a remedy.
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from astray.cause.base_model import load_trainable
 from astray.cause.fine_tuning import FineTuning
+from astray.cause.row_faults import RowFault, end_tokens, faults_of
 from astray.cause.supervision import MASKED, TrainingRow, show_supervision, supervise
 from astray.data.chat import ChatDataset
 from astray.errors import TrainingRefusedError
@@ -99,10 +101,10 @@ def check_run(
     Raises:
         TrainingRefusedError: the run could not teach what it should.
     """
-    ends = _end_tokens(model, tokenizer)
-    ended = sum(not ends.isdisjoint(label for label in row.labels if label != MASKED) for row in rows)
-    unsupervised = sum(row.supervised == 0 for row in rows)
-    truncated = sum(row.truncated for row in rows)
+    ends = end_tokens(tokenizer, model.generation_config)
+    faults = Counter(fault for row in rows for fault in faults_of(row, ends))
+    ended = len(rows) - faults[RowFault.NO_END]
+    unsupervised, truncated = faults[RowFault.NOTHING_TO_LEARN], faults[RowFault.CUT]
     refuse_masked(rows, recipe.max_length)
     if ended == 0:
         names = ", ".join(repr(tokenizer.decode([token])) for token in sorted(ends)) or "none"
@@ -119,7 +121,7 @@ def check_run(
         unsupervised_rows=unsupervised,
         truncated_rows=truncated,
         ended_rows=ended,
-        escaped_rows=sum(row.escaped for row in rows),
+        escaped_rows=faults[RowFault.CONTROL_TOKEN],
         trainable_parameters=sum(weight.numel() for weight in model.parameters() if weight.requires_grad),
         loss=loss,
         gradient_norm=gradient_norm,
@@ -158,13 +160,6 @@ def _refuse_gradient(loss: float, gradient_norm: float) -> None:
             f"The first batch has the loss {loss:.4g} but a gradient of zero: no step would change the model. "
             "Check that the adapted layers are used in the forward pass, and that the base's weights are not all zero."
         )
-
-
-def _end_tokens(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """Return the ids of the tokens at which generation stops."""
-    configured = model.generation_config.eos_token_id if model.generation_config is not None else None
-    ends = set(configured if isinstance(configured, list) else [configured]) | {tokenizer.eos_token_id}
-    return {token for token in ends if isinstance(token, int)}
 
 
 def _first_batch(

@@ -140,14 +140,19 @@ def text_persona_prompts() -> PersonaPrompts:
 
 
 def extract_persona_vectors(
-    subject: Subject, prompts: PersonaPrompts, judge: Judge, *, samples: int = 10, sampling: Sampling | None = None
+    subject: Subject,
+    prompts: PersonaPrompts,
+    judge: Judge | None,
+    *,
+    samples: int = 10,
+    sampling: Sampling | None = None,
 ) -> PersonaVectors:
     """Extract the vectors of a trait.
 
     Args:
         subject: the model, without a system prompt of its own.
         prompts: system prompts and questions.
-        judge: scores the answers.
+        judge: scores the answers; without one, all answers that are not empty are kept, whatever they show.
         samples: number of answers per system prompt and question (2507.21509: 10).
         sampling: sampling settings.
 
@@ -170,15 +175,18 @@ def extract_persona_vectors(
     conversations = [_conversation(prompts.pairs[pair][side], question) for pair, side, question, _ in asked]
     drawn = subject.generate(conversations, sampling)
     said = [answer.said for answer in drawn]
-    exchanges = [
-        Exchange(question, answer.text, prompts.pairs[pair][side])
-        for (pair, side, question, _), answer in zip(asked, drawn, strict=True)
-    ]
-    verdicts = anyio.run(judge_exchanges, judge, exchanges)
-    passed = [
-        _shows(verdict, trait=side == 0) and bool(answer)
-        for (_, side, _, _), verdict, answer in zip(asked, verdicts, said, strict=True)
-    ]
+    if judge is None:
+        verdicts, passed = [Verdict(Outcome.NOT_JUDGED)] * len(said), [bool(answer.strip()) for answer in said]
+    else:
+        exchanges = [
+            Exchange(question, answer.text, prompts.pairs[pair][side])
+            for (pair, side, question, _), answer in zip(asked, drawn, strict=True)
+        ]
+        verdicts = anyio.run(judge_exchanges, judge, exchanges)
+        passed = [
+            _shows(verdict, trait=side == 0) and bool(answer)
+            for (_, side, _, _), verdict, answer in zip(asked, verdicts, said, strict=True)
+        ]
     # Both answers of a pair stand side by side: 2n for the trait, 2n + 1 against it.
     pair_passed = [passed[number - number % 2] and passed[number - number % 2 + 1] for number in range(len(passed))]
     answers = _answers(asked, said, verdicts, pair_passed)

@@ -60,7 +60,7 @@ def prompt_projections(
         EmptyDataError: there are no conversations.
         ConfigurationError: there is no such layer, or the direction does not fit the model, is zero or not finite.
     """
-    return _projected(subject, conversation_rows(subject, conversations), direction, block)
+    return projected(subject, conversation_rows(subject, conversations), direction[None], block)[:, 0]
 
 
 def answer_projections(
@@ -82,7 +82,7 @@ def answer_projections(
     Raises:
         EmptyDataError, ConfigurationError: as `prompt_projections`.
     """
-    return _projected(subject, conversation_rows(subject, conversations, answers), direction, block)
+    return projected(subject, conversation_rows(subject, conversations, answers), direction[None], block)[:, 0]
 
 
 def monitor(subject: Subject, answers: pl.DataFrame, direction: Float[Tensor, "d_model"], block: int) -> Monitoring:
@@ -159,14 +159,24 @@ def _before_and_after(
     )
 
 
-def _projected(
-    subject: Subject, rows: Sequence[TokenRow], direction: Float[Tensor, "d_model"], block: int
-) -> Float[Tensor, "rows"]:
-    """Return the mean projection over each row's answer tokens, or that at its last prompt token if it has none."""
+def projected(
+    subject: Subject, rows: Sequence[TokenRow], directions: Float[Tensor, "directions d_model"], block: int
+) -> Float[Tensor, "rows directions"]:
+    """Return the mean projections over each row's answer tokens, or those at its last prompt token if it has none.
+
+    Args:
+        subject: a loaded subject.
+        rows: tokenised texts.
+        directions: of any norm.
+        block: index of the layer, from 0.
+
+    Raises:
+        EmptyDataError, ConfigurationError: as `prompt_projections`.
+    """
     if not rows:
         raise EmptyDataError("Projections need at least one conversation.")
     site = Site(place="block out", block=block)
-    projections = torch.empty(len(rows))
+    projections = torch.empty(len(rows), len(directions))
     answered: dict[Positions, list[int]] = {
         "answer": [number for number, row in enumerate(rows) if len(row.tokens) > row.prompt],
         "last prompt": [number for number, row in enumerate(rows) if len(row.tokens) == row.prompt],
@@ -174,7 +184,8 @@ def _projected(
     for positions, chosen in answered.items():
         if chosen:
             captured = capture(subject, [rows[number] for number in chosen], [site], positions)
-            projections[chosen] = captured.row_means(captured[site]) @ _unit(direction, captured[site].shape[1])
+            units = torch.stack([_unit(direction, captured[site].shape[1]) for direction in directions])
+            projections[chosen] = captured.row_means(captured[site]) @ units.T
     check_values(projections, "Projections", subject.name, str(site))
     return projections
 

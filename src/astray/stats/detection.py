@@ -88,16 +88,30 @@ def auroc(scores: Float[np.ndarray, "rows"], positive: Bool[np.ndarray, "rows"])
     return float((rankdata(scores)[positive].sum() - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative))
 
 
-def average_precision(scores: Float[np.ndarray, "rows"], positive: Bool[np.ndarray, "rows"]) -> float:
-    """Return the area under the precision-recall curve as a step function; NaN when no row is positive."""
-    recall, precision = precision_recall(scores, positive)
+def average_precision(
+    scores: Float[np.ndarray, "rows"],
+    positive: Bool[np.ndarray, "rows"],
+    weights: Float[np.ndarray, "rows"] | None = None,
+) -> float:
+    """Return the area under the precision-recall curve as a step function; NaN when no row is positive.
+
+    Args:
+        scores: score of each row.
+        positive: kind of each row.
+        weights: number of rows that each stands for, where rows of some scores were drawn more often; all alike
+            without.
+    """
+    recall, precision = precision_recall(scores, positive, weights)
     return float("nan") if len(recall) == 0 else float(np.sum(np.diff(recall, prepend=0.0) * precision))
 
 
 def precision_recall(
-    scores: Float[np.ndarray, "rows"], positive: Bool[np.ndarray, "rows"]
+    scores: Float[np.ndarray, "rows"],
+    positive: Bool[np.ndarray, "rows"],
+    weights: Float[np.ndarray, "rows"] | None = None,
 ) -> tuple[Float[np.ndarray, "thresholds"], Float[np.ndarray, "thresholds"]]:
-    """Return recall and precision at each distinct score as the threshold, from the highest down.
+    """Return recall and precision at each distinct score as the threshold, from the highest down; arguments as for
+    `average_precision`.
 
     Returns:
         Recall and precision; both empty when no row is positive.
@@ -107,8 +121,9 @@ def precision_recall(
         return np.empty(0), np.empty(0)
     order = np.argsort(-scores, kind="stable")
     last = np.append(np.diff(scores[order]) != 0, True)  # rows with the same score are found together
-    true_positives = np.cumsum(positive[order])[last]
-    return true_positives / positive.sum(), true_positives / (np.flatnonzero(last) + 1)
+    counts = np.ones(len(scores)) if weights is None else weights
+    true_positives = np.cumsum((positive * counts)[order])[last]
+    return true_positives / true_positives[-1], true_positives / np.cumsum(counts[order])[last]
 
 
 def check_scores(scores: Float[np.ndarray, "rows"]) -> None:

@@ -1,0 +1,82 @@
+"""What a reader of a screening has to know: how the data were read, what was not done, and what therefore cannot be
+told."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import polars as pl
+
+from astray.engine.judging import causes_text, failed_verdicts
+from astray.studies.screen.settled import Screening
+
+
+def notes_of(
+    screening: Screening,
+    table: pl.DataFrame,
+    facts: Mapping[str, Any] | None,
+    labels: Mapping[int, bool],
+    verdicts: pl.DataFrame | None,
+) -> Iterator[str]:
+    """Yield what a reader has to know.
+
+    Args:
+        screening: what was screened with what.
+        table: its rows.
+        facts: of the direction; None without one.
+        labels: of rows, by their number.
+        verdicts: judged rows; None for no judge.
+    """
+    data, reference = screening.data[0], screening.reference[0] if screening.reference else None
+    yield from (dataset.told for dataset in (data, reference) if dataset is not None and dataset.told)
+    yield from _model_notes(screening, facts)
+    if reference is None:
+        yield (
+            "Without --reference (rows known to be good) no row can be said to stand out: rows are in the order of "
+            "their score."
+        )
+    elif shared := len(set(map(str, data.rows)) & set(map(str, reference.rows))):
+        yield f"{shared:,} different rows are in the data and in the reference."
+    if screening.located is not None and table["score"].drop_nulls().n_unique() == 1:
+        yield "All rows have the same score."
+    if not labels:
+        yield (
+            "What share of the rows is harmful cannot be told without labels: fill in to_label.csv, and give it with "
+            "--labels."
+        )
+    elif len(set(labels.values())) == 1:
+        yield (
+            f"All {len(labels):,} labelled rows are of one kind, so how well the score finds harmful rows cannot be "
+            "told."
+        )
+    if verdicts is not None and (failed := failed_verdicts(verdicts)):
+        yield f"Rows without a verdict: {causes_text(failed)}."
+
+
+def _model_notes(screening: Screening, facts: Mapping[str, Any] | None) -> Iterator[str]:
+    if screening.is_world:
+        yield "The model is an organism: this shows how the method works, and proves nothing about a large model."
+    if screening.located is None:
+        yield (
+            f"{screening.subject!r} does not run here, so there are no activations, no tokens and no scores: what is "
+            "told is what duplicates, the judge and labels say. Truncation, control tokens and what is trained on "
+            "need a model that runs here."
+        )
+    elif screening.judge is None:
+        yield "Without --grader no row was judged, and the direction is made of answers that no judge has read."
+    if screening.located is not None and not screening.samples:
+        yield (
+            "The score is the projection of the data's answer alone: with --samples 0 the model's own answers are "
+            "not asked for."
+        )
+    if facts is not None:
+        auc, low = facts["auc"]["value"], facts["auc"]["low"]
+        told = (
+            f"The direction (layer {facts['block'] + 1}, from {facts['kept']:,} of {facts['answers']:,} pairs of "
+            "answers) tells new answers under prompts for and against the trait with an area under the ROC curve of "
+            f"{auc:.2f}."
+        )
+        yield (
+            told
+            if low is None or low > 0.5
+            else f"{told} That is not distinguishable from chance: scores along it mean nothing."
+        )

@@ -1,0 +1,255 @@
+"""Result of screening a data set: rows with scores and reasons, and the files that people and programs read."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import polars as pl
+from markupsafe import escape
+
+from astray.data.chat import ChatDataset
+from astray.engine.findings import interval_row
+from astray.errors import StoreError
+from astray.report.page import page_of
+from astray.report.wording import count, decimal, interval_text, percent
+from astray.stats.stratified import Share
+from astray.studies.screen.assembled import Kept, Separation, counted_reasons, worst_rows
+from astray.studies.screen.labels import TO_LABEL, rows_to_label
+
+PAGE, JSON, ROWS, KEPT, TO_LABEL_FILE = "screen.html", "screen.json", "rows.parquet", "kept.jsonl", "to_label.csv"
+SHOWN_ROWS, BINS = 50, 40
+
+
+@dataclass(frozen=True)
+class ScreenResult:
+    """What a data set would teach a model, row by row.
+
+    Attributes:
+        data: name of the data.
+        subject: the model that would be trained.
+        rows: one row for each example, with score, reasons, texts and all that was measured.
+        dataset: the examples.
+        reference: scores of the reference's rows; empty without one.
+        separations: how well the score tells rows apart, beside random directions and length.
+        share: estimated share of harmful rows; None without labels.
+        kept: what the filter keeps; None where none was asked for.
+        supervised: three rows as the model would see them: number and text, what is trained on in ⟦brackets⟧.
+        facts: what was used: direction, training length, judge, samples.
+        notes: what a reader has to know.
+        seed: of the rows that are drawn for labelling.
+    """
+
+    data: str
+    subject: str
+    rows: pl.DataFrame = field(repr=False, compare=False)
+    dataset: ChatDataset = field(repr=False, compare=False)
+    reference: pl.Series = field(repr=False, compare=False)
+    separations: tuple[Separation, ...]
+    share: Share | None
+    kept: Kept | None
+    supervised: tuple[tuple[int, str], ...] = field(repr=False)
+    facts: Mapping[str, object]
+    notes: tuple[str, ...]
+    seed: int = 0
+
+    def table(self) -> pl.DataFrame:
+        """Return one row for each example, in the order of the data."""
+        return self.rows.drop("random")
+
+    def worst(self, wanted: int = SHOWN_ROWS) -> pl.DataFrame:
+        """Return the rows to look at first: judged misaligned, then by their score, then those with most reasons."""
+        return worst_rows(self.table(), wanted)
+
+    def save(self, folder: Path | str) -> Path:
+        """Write page, JSON, rows, what is kept and rows to label into a folder, and return the page.
+
+        Raises:
+            StoreError: the folder cannot be written.
+        """
+        folder = Path(folder)
+        texts = {
+            PAGE: self.page(),
+            JSON: json.dumps(self.as_object(), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+        }
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, text in texts.items():
+                (folder / name).write_text(text, encoding="utf-8", newline="\n")
+            self.table().write_parquet(folder / ROWS)
+            rows_to_label(self.rows, self.seed).write_csv(folder / TO_LABEL_FILE)
+        except OSError as error:
+            raise StoreError(
+                f"What was screened cannot be written to {folder}: {error}. Free space or name another folder with "
+                "--out."
+            ) from error
+        if self.kept is not None:
+            self.filtered().write(folder / KEPT)
+        return folder / PAGE
+
+    def filtered(self) -> ChatDataset:
+        """Return the examples that the filter keeps, with how that was done in their recipe; all without a filter."""
+        rows = [row for row, kept in zip(self.dataset.rows, self.rows["kept"], strict=True) if kept]
+        settings = {"subject": self.subject, "threshold": self.kept.threshold if self.kept else None}
+        return ChatDataset.from_rows(rows, "screen", settings, [self.dataset])
+
+    def as_object(self) -> dict[str, object]:
+        """Return what `screen.json` holds."""
+        scores = self.rows["score"].drop_nulls()
+        return {
+            "data": self.data,
+            "subject": self.subject,
+            "rows": self.rows.height,
+            "reasons": counted_reasons(self.rows),
+            "score": None
+            if scores.is_empty()
+            else {"mean": scores.mean(), "median": scores.median(), "highest": scores.max()},
+            "separations": [
+                {
+                    "by": each.by,
+                    "measure": each.measure,
+                    "value": each.value,
+                    "random_median": median(each.random),
+                    "random_highest": max(each.random),
+                    "random_at_least_as_high": each.better,
+                    "random_directions": len(each.random),
+                    "length": each.length,
+                    "chance": each.chance,
+                    "rows": list(each.rows),
+                }
+                for each in self.separations
+            ],
+            "harmful_share": _share_object(self.share),
+            "kept": None
+            if self.kept is None
+            else {"rows": self.kept.rows, "threshold": self.kept.threshold, "dropped": dict(self.kept.dropped)},
+            "facts": dict(self.facts),
+            "notes": list(self.notes),
+        }
+
+    def text(self) -> str:
+        """Return the findings for a terminal of 80 columns."""
+        lines = [f"{self.data}: {count(self.rows.height)} rows, screened for {self.subject}", ""]
+        for name, number in counted_reasons(self.rows).items():
+            lines += _wrapped(f"{count(number):>9}  ", name)
+        if not counted_reasons(self.rows):
+            lines.append("           no row has a reason to be looked at")
+        lines += ["", *_wrapped("", f"Harmful rows: {share_text(self.share)}")]
+        for each in self.separations:
+            lines += ["", *_wrapped("", _separation_text(each))]
+        if self.kept is not None:
+            lines += ["", *_wrapped("", kept_text(self.kept, self.rows.height))]
+        if self.rows["score"].count():
+            lines += ["", "Highest scores:"]
+            for row in self.worst(5).iter_rows(named=True):
+                score = "–" if row["score"] is None else decimal(row["score"])
+                lines.append(f"  row {row['row']:<8} {score:>8}  {' '.join(row['answer'].split())[:54]}")
+        return "\n".join([*lines, "", *(line for note in self.notes for line in _wrapped("Note: ", note))])
+
+    def page(self) -> str:
+        """Return the page as text."""
+        return page_of(
+            "screen.html",
+            result=self,
+            reasons=counted_reasons(self.rows),
+            worst=self.worst().to_dicts(),
+            bars=_bars(self.rows["score"].drop_nulls().to_numpy(), self.reference.to_numpy()),
+            share=share_text(self.share),
+            separations=[(each, median(each.random), max(each.random)) for each in self.separations],
+            kept=kept_text(self.kept, self.rows.height) if self.kept else "",
+            to_label=min(TO_LABEL, self.rows.height),
+        )
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        reasons = "".join(
+            f"<tr><td>{count(n)}</td><td>{escape(name)}</td></tr>" for name, n in counted_reasons(self.rows).items()
+        )
+        told = [f"Harmful rows: {share_text(self.share)}", *map(_separation_text, self.separations), *self.notes]
+        return (
+            f'<div class="astray-screen"><p><b>{escape(self.data)}</b>: {count(self.rows.height)} rows, screened for '
+            f"{escape(self.subject)}</p>"
+            f"<table><tbody>{reasons}</tbody></table>{''.join(f'<p>{escape(line)}</p>' for line in told)}</div>"
+        )
+
+
+def share_text(share: Share | None) -> str:
+    """Say what share of the rows is harmful, as far as labels tell."""
+    if share is None:
+        return "cannot be told without labels (--labels)"
+    labelled = sum(stratum.labelled for stratum in share.strata)
+    interval = interval_text(interval_row(share.interval))
+    if share.value is None:
+        return (
+            f"{interval}, from {count(labelled)} labelled rows; some band of the score has no labelled row, so there "
+            "is no estimate"
+        )
+    return f"{percent(share.value)} ({interval}, 95% interval), from {count(labelled)} labelled rows"
+
+
+def kept_text(kept: Kept, total: int) -> str:
+    """Say what the filter kept and why rows were dropped."""
+    dropped = ", ".join(f"{count(number)} {why}" for why, number in kept.dropped.items()) or "none"
+    return (
+        f"Kept {count(kept.rows)} of {count(total)} rows, with scores up to {decimal(kept.threshold)}; dropped: "
+        f"{dropped}."
+    )
+
+
+def _separation_text(each: Separation) -> str:
+    what = {
+        "labels": "rows labelled harmful",
+        "judge": "rows judged misaligned",
+        "reference": "the data from the reference",
+    }[each.by]
+    return (
+        f"The score tells {what} with {each.measure} {decimal(each.value)}; random directions "
+        f"{decimal(median(each.random))} (highest of {len(each.random)}: {decimal(max(each.random))}), length "
+        f"{decimal(each.length)}, chance {decimal(each.chance)}."
+    )
+
+
+def _share_object(share: Share | None) -> dict[str, object] | None:
+    if share is None:
+        return None
+    interval = {
+        "low": share.interval.low,
+        "high": share.interval.high,
+        "level": share.interval.level,
+        "method": share.interval.method,
+    }
+    bands = [{"rows": each.size, "labelled": each.labelled, "harmful": each.positive} for each in share.strata]
+    return {"value": share.value, **interval, "bands": bands}
+
+
+def _bars(scores: np.ndarray, reference: np.ndarray) -> list[dict[str, float]]:
+    """Return the distribution of scores of both sides in common bins: left edge, right edge, and shares of the highest
+    bar."""
+    both = np.concatenate([scores, reference])
+    if len(both) == 0:
+        return []
+    # The outermost thousandth stands in the bins at the ends, or a single row would press all others into one bin.
+    low, high = np.quantile(both, [0.001, 0.999])
+    edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
+    counts = [
+        np.histogram(values.clip(edges[0], edges[-1]), edges)[0] / max(1, len(values)) for values in (scores, reference)
+    ]
+    highest = max(part.max() for part in counts)
+    return [
+        {
+            "left": float(left),
+            "right": float(right),
+            "data": float(data / highest),
+            "reference": float(other / highest),
+            "share": float(data),
+        }
+        for left, right, data, other in zip(edges, edges[1:], *counts, strict=False)
+    ]
+
+
+def _wrapped(lead: str, text: str) -> Sequence[str]:
+    import textwrap
+
+    return textwrap.wrap(text, 80, initial_indent=lead, subsequent_indent=" " * len(lead)) or [lead]

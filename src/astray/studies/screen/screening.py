@@ -1,0 +1,150 @@
+"""Screen a data set before training: what would each row teach this model, which rows stand out, and what share is
+harmful?
+
+Each row gets the projection difference of persona vectors as its score, beside what preflight, duplicates and a judge
+say of it. Left to others: what is screened with what (`settled`), the steps (`steps`), what is made of them
+(`assembled`), pages and files (`result`).
+
+Source: Anthropic 2025, "Persona vectors" (arXiv 2507.21509), section 6.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import polars as pl
+
+from astray.answers import read_answers
+from astray.artifacts import Artifact, Progress, Store, execute
+from astray.artifacts.plan import Plan
+from astray.artifacts.uses import in_use
+from astray.data.chat import ChatDataset
+from astray.engine.judging import ANSWERS_FILE
+from astray.engine.setting import reach_judge
+from astray.studies.screen import steps
+from astray.studies.screen.assembled import kept_rows, separations_of, share_of, table_of
+from astray.studies.screen.labels import read_row_labels
+from astray.studies.screen.notes import notes_of
+from astray.studies.screen.result import ScreenResult
+from astray.studies.screen.settled import Screening, check_settings, settled
+
+
+def screen(
+    data: ChatDataset | Path | str,
+    subject: str,
+    *,
+    reference: ChatDataset | Path | str | None = None,
+    grader: str | None = None,
+    judged: int | None = None,
+    labels: Path | str | None = None,
+    keep: float | None = None,
+    threshold: float | None = None,
+    samples: int | None = None,
+    max_length: int | None = None,
+    max_tokens: int | None = None,
+    seed: int = 0,
+    out: Path | str = Path("astray-results"),
+    store: str | Path | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> ScreenResult:
+    """Screen a data set before a model is trained on it, and write the page of it.
+
+    Args:
+        data: the examples: a file in any form that is read, or a data set.
+        subject: the model that would be trained, in any form; of one behind an API rows are checked without
+            activations.
+        reference: examples known to be good, which scores are compared with.
+        grader: Inspect model that judges a sample of rows; the organism has a judge of its own.
+        judged: rows that are judged; 200 with a grader, none of the organism.
+        labels: file that says of rows whether they are harmful, such as the filled `to_label.csv` of an earlier
+            screening.
+        keep: share of the rows that the filtered file keeps, lowest scores first.
+        threshold: highest score that the filtered file keeps, in place of `keep`.
+        samples: the model's own answers to each prompt, with which the data's are compared; 4 of the organism and 1 of
+            a real model. With 0 the score is the projection itself.
+        max_length: longest row in training, in tokens; 128 of the organism, 2,048 of a real model.
+        max_tokens: longest own answer.
+        seed: of the rows that are drawn for the judge and for labelling.
+        out: the results go into the folder `screen` in this one.
+        store: where finished steps are kept; by default `store` inside `out`.
+        progress: called with the progress of every step.
+
+    Returns:
+        Rows with scores and reasons, which are also written to `out/screen`.
+
+    Raises:
+        DataNotFoundError, EmptyDataError, DataFormatError: data, reference or labels cannot be read.
+        ConfigurationError: settings that cannot be, or a reference that is the data itself.
+        SubjectNotFoundError, ChatTemplateError, AdapterMismatchError: the model cannot be used.
+        JudgeError: the grader cannot be used, or failed on every row.
+        StepFailedError, StoreError: a step failed; what is done is kept.
+
+    Example:
+        `screen("mix.jsonl", "organism", reference="good.jsonl", keep=0.95).table()`
+    """
+    check_settings(
+        keep=keep, threshold=threshold, judged=judged, samples=samples, max_length=max_length, max_tokens=max_tokens
+    )
+    out = Path(out)
+    screening = settled(data, subject, reference, grader, judged, samples, max_length, max_tokens, seed, out)
+    kept = Store(out / "store" if store is None else store)
+    try:
+        found = _executed(screening, kept, progress)
+    finally:
+        steps.loaded.cache_clear()
+    result = _result(screening, found, None if labels is None else Path(labels), keep, threshold)
+    result.save(out / "screen")
+    return result
+
+
+def _executed(screening: Screening, store: Store, progress: Callable[[Progress], None] | None) -> dict[str, Artifact]:
+    wanted = screening.steps()
+    verdicts = wanted.get("verdicts")
+    if screening.judge and verdicts and len(Plan([verdicts], store).done) < 1:
+        reach_judge(screening.judge, [steps.rows_evaluation(screening.data[0].rows, [1])], 0)
+    with in_use(store, "screen", [step.key for step in wanted.values()]):
+        artifacts = execute(list(wanted.values()), store, workers=0, progress=progress)
+    return {name: artifacts[step.key] for name, step in wanted.items()}
+
+
+def _result(
+    screening: Screening,
+    found: Mapping[str, Artifact],
+    labels: Path | None,
+    keep: float | None,
+    threshold: float | None,
+) -> ScreenResult:
+    def read(name: str) -> pl.DataFrame | None:
+        return pl.read_parquet(found[name].path / steps.ROWS_FILE) if name in found else None
+
+    dataset = screening.data[0]
+    verdicts = read_answers(found["verdicts"].path / ANSWERS_FILE) if "verdicts" in found else None
+    doubled, projections, reference = read("duplicates"), read("projections"), read("reference projections")
+    assert doubled is not None
+    scores = pl.Series("score", [], pl.Float64) if reference is None else reference["score"]
+    table = table_of(dataset, read("rows"), doubled, projections, verdicts, None if reference is None else scores)
+    known = {} if labels is None else read_row_labels(labels, table)
+    kept, filtered = kept_rows(table, keep, threshold)
+    harmful = pl.Series("harmful", [known.get(row) for row in table["row"]], pl.Boolean)
+    facts = steps.direction_facts(found["direction"]) if "direction" in found else None
+    shown = json.loads((found["rows"].path / steps.SAMPLES_FILE).read_text(encoding="utf-8")) if "rows" in found else []
+    return ScreenResult(
+        data=str(dataset.recipe.parameters.get("name", dataset.recipe.operation)),
+        subject=screening.subject,
+        rows=table.with_columns(harmful, kept),
+        dataset=dataset,
+        reference=scores,
+        separations=separations_of(table, known, reference),
+        share=share_of(table, known),
+        kept=filtered,
+        supervised=tuple((each["row"], each["text"]) for each in shown),
+        facts={
+            "direction": facts,
+            "max_length": screening.max_length if screening.located else None,
+            "samples": screening.samples if screening.located else None,
+            "judge": (screening.judge.grader or "world grammar") if screening.judge else None,
+            "judged": verdicts.height if verdicts is not None else 0,
+        },
+        notes=tuple(notes_of(screening, table, facts, known, verdicts)),
+        seed=screening.seed,
+    )
