@@ -23,7 +23,7 @@ TRAINING_EFFICIENCY = {"cpu": 0.25, "cuda": 0.15, "mps": 0.15}
 """Share of the benchmark's speed that training reaches; on accelerators small batches leave much of it unused."""
 GENERATION_EFFICIENCY = {"cpu": 0.1, "cuda": 0.05, "mps": 0.05}
 """Same for sampling, which waits for memory and for the longest answer of a batch."""
-LARGE_TRAINING, LARGE_READING = 0.5, 0.7
+LARGE_TRAINING, LARGE_READING = 0.35, 0.6
 """Shares of the benchmark's speed that models of `BFLOAT16_FROM` parameters reach on a CPU: in LoRA training (which the
 count above takes for training of all weights) and in reading; measured with SmolLM2-135M, as docs/real-model.md
 tells."""
