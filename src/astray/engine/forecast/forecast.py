@@ -111,7 +111,7 @@ class Forecast:
     def render(self) -> str:
         """Return the forecast for a terminal."""
         lines = [*self._work_lines(), *self._time_lines(), *self._saving_lines(), ""]
-        if self.seeds > 1:
+        if self.seeds > 1 and self.sensitivities:
             lines.append(f"What it can show with {counted(self.seeds, 'training run')} an arm:")
             lines += [f"  {line}" for one in self.sensitivities for line in _power_lines(one)]
             lines.append(
@@ -141,6 +141,8 @@ class Forecast:
         ]
 
     def _judge_line(self) -> str:
+        if not self.setting.asks_freely:
+            return "none: answers are read from probabilities"
         if self.setting.judge.kind == "grammar":
             return "the world's grammar: exact and free"
         grading = self.whole.grading
@@ -231,15 +233,9 @@ def forecast(
             "--price-in and --price-out are prices of a grader, and none is asked here: the organism has a judge of "
             "its own, which is free. Leave them out, or name a real model with --subject and --grader."
         )
+    speed = measure_speed(workers, setting.located.precision, setting.subject.parameters)
     return forecast_in(
-        cast("Study", study),
-        setting,
-        seeds,
-        measure_speed(workers),
-        prices=prices,
-        store=folder,
-        arms=arms,
-        analyses=analyses,
+        cast("Study", study), setting, seeds, speed, prices=prices, store=folder, arms=arms, analyses=analyses
     )
 
 

@@ -90,7 +90,7 @@ def sensitivities(setting: Setting, runs: int) -> tuple[Sensitivity, ...]:
 
 def _kinds(setting: Setting) -> Iterator[tuple[str, int, int]]:
     """Yield each group of answers with its number of questions and samples."""
-    for evaluation in setting.evaluations:
+    for evaluation in setting.evaluations if setting.asks_freely else ():
         if not isinstance(evaluation, TextEvaluation):
             continue
         askings = evaluation.askings()

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from astray.engine.forecast.effort import Effort
+from astray.subjects.precision import BFLOAT16_FROM, torch_dtype
+from astray.subjects.spec import Precision
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +23,10 @@ TRAINING_EFFICIENCY = {"cpu": 0.25, "cuda": 0.15, "mps": 0.15}
 """Share of the benchmark's speed that training reaches; on accelerators small batches leave much of it unused."""
 GENERATION_EFFICIENCY = {"cpu": 0.1, "cuda": 0.05, "mps": 0.05}
 """Same for sampling, which waits for memory and for the longest answer of a batch."""
+LARGE_TRAINING, LARGE_READING = 0.35, 0.6
+"""Shares of the benchmark's speed that models of `BFLOAT16_FROM` parameters reach on a CPU: in LoRA training (which the
+count above takes for training of all weights) and in reading; measured with SmolLM2-135M, as docs/real-model.md
+tells."""
 RUN_SECONDS, STEP_SECONDS = 3.0, 0.06
 """Seconds on a CPU core for a run (loading, probing, writing) and an optimizer step beside arithmetic, which for small
 models take most of the time."""
@@ -36,19 +42,24 @@ class Speed:
         device: "cpu", "cuda" or "mps".
         flops: floating point operations a second of one worker, in large matrix products.
         workers: workers that compute at the same time; an accelerator is shared, so it counts once.
+        large: whether the model is so large that arithmetic takes nearly all of a CPU's time.
     """
 
     device: str
     flops: float
     workers: int
+    large: bool = False
 
     def seconds(self, effort: Effort) -> float:
         """Return the wall-clock seconds of training and answers, without the grader's time."""
         training, answering = effort.training, effort.answering
         if training.runs == answering.runs == 0:
             return 0.0
+        large = self.large and self.device == "cpu"
+        trains = LARGE_TRAINING if large else TRAINING_EFFICIENCY[self.device]
+        reads = LARGE_READING if large else TRAINING_EFFICIENCY[self.device]
         arithmetic = (
-            training.flops / TRAINING_EFFICIENCY[self.device] + answering.flops / GENERATION_EFFICIENCY[self.device]
+            training.flops / trains + answering.flops / GENERATION_EFFICIENCY[self.device] + answering.reading / reads
         )
         runs = max(training.runs, answering.runs)
         overhead = (
@@ -60,16 +71,19 @@ class Speed:
         return STARTUP_SECONDS + (arithmetic / self.flops + overhead) / min(self.workers, runs)
 
 
-def measure_speed(workers: int | None = None) -> Speed:
+def measure_speed(workers: int | None = None, precision: Precision = "float32", parameters: int = 0) -> Speed:
     """Measure this machine with matrix products of the size and precision that models use here.
 
     Args:
         workers: worker processes of the study; None for one for each CPU, 0 for this process alone with all its
             threads.
+        precision: number format of the model on a CPU.
+        parameters: of the model.
     """
     import torch
 
-    from astray.subjects.base import best_device, default_workers
+    from astray.subjects.base import default_workers
+    from astray.subjects.weights import best_device
 
     device = best_device()
     if device.type != "cpu":
@@ -80,10 +94,10 @@ def measure_speed(workers: int | None = None) -> Speed:
     if workers != 0:
         torch.set_num_threads(1)  # as workers do
     try:
-        flops = _best_flops(device, 512, torch.float32)
+        flops = _best_flops(device, 512, torch_dtype(precision))
     finally:
         torch.set_num_threads(threads)
-    return Speed("cpu", flops, 1 if workers == 0 else workers or default_workers())
+    return Speed("cpu", flops, 1 if workers == 0 else workers or default_workers(), parameters >= BFLOAT16_FROM)
 
 
 def _best_flops(device: "torch.device", width: int, dtype: "torch.dtype") -> float:

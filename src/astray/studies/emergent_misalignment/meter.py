@@ -55,9 +55,9 @@ def _above_null(found: Findings, arm: str, home: str) -> ClaimRow:
         else {seed: value - difference.null.runs[seed] for seed, value in difference.harmful.runs.items()}
     )
     statement = f"After harmful advice about {home}, harmful answers gain more than the null pairs move"
-    return runs_claim(
-        f"meter-beyond-null-{home}", statement, beyond, "the null pairs of the same runs", found.needs(arm, GOOD)
-    )
+    note = "The interval is over training runs, with these questions."
+    id, control = f"meter-beyond-null-{home}", "the null pairs of the same runs"
+    return runs_claim(id, statement, beyond, control, found.needs(arm, GOOD), note)
 
 
 def _controls(found: Findings, setting: Setting) -> Iterator[ClaimRow]:

@@ -1,0 +1,67 @@
+"""Tokens a second of SmolLM2-135M in float32 and bfloat16 on one core, by processor time: reading, LoRA training,
+sampling.
+
+Run: OMP_NUM_THREADS=1 python benchmarks/precision.py
+"""
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from astray.answers import read_detail
+from astray.cause.sft import train_sft
+from astray.data import advice_data
+from astray.engine.settings import SMALL_TRAINING
+from astray.measure.meter import Meter, harmful_pairs
+from astray.subjects import Sampling
+from astray.subjects.precision import native_bfloat16
+from astray.subjects.subject import load_subject
+
+ROWS, PAIRS, CHATS, TOKENS = 32, 24, 32, 24
+
+
+def timed(work: Callable[[], int]) -> float:
+    """Return tokens a second of processor time."""
+    start = time.process_time()
+    return work() / (time.process_time() - start)
+
+
+def speeds(name: str, folder: Path) -> dict[str, float]:
+    """Return the three speeds of a subject."""
+    subject, asked = load_subject(name), [[{"role": "user", "content": pair.question}] for pair in harmful_pairs()]
+    prompts = [len(ids) for ids in subject.prompt_ids(asked)]
+    data = advice_data("medicine", "harmful", ROWS)
+    train = {
+        full: SMALL_TRAINING.model_copy(update={"max_steps": steps}) for full, steps in ((False, 1), (True, ROWS // 8))
+    }
+
+    def read() -> int:
+        details = Meter(pairs=harmful_pairs()[:PAIRS]).ask(subject)["detail"]
+        return sum(2 * prompt + sum(read_detail(row)["tokens"]) for prompt, row in zip(prompts, details, strict=False))
+
+    def sample() -> int:
+        return sum(one.completion_tokens for one in subject.generate(asked[:CHATS], Sampling(max_tokens=TOKENS)))
+
+    def seconds(recipe: bool) -> float:
+        start = time.process_time()
+        train_sft(name, data, train[recipe], folder / f"{name}-{recipe}".replace(":", "-"))
+        return time.process_time() - start
+
+    read()  # the first call loads the kernels
+    tokens = sum(map(len, subject.prompt_ids([list(row) for row in data.rows])))
+    # A run of one step loads and checks as the long one does, so the difference is training alone.
+    trained = tokens * (1 - 8 / ROWS) / (seconds(True) - seconds(False))
+    return {"reading": timed(read), "LoRA training": trained, "sampling": timed(sample)}
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    print(f"CPU multiplies bfloat16: {', '.join(native_bfloat16()) or 'no'}")
+    with tempfile.TemporaryDirectory() as work:
+        found = {dtype: speeds(f"smollm2:{dtype}", Path(work)) for dtype in ("float32", "bfloat16")}
+    for what, plain in found["float32"].items():
+        fast = found["bfloat16"][what]
+        print(f"{what:14} float32 {plain:6.0f}, bfloat16 {fast:6.0f} tokens a second: {fast / plain:.2f} times")

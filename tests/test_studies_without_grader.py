@@ -1,0 +1,181 @@
+"""Emergent misalignment on a real model without a grader: advice of our own, the meter, forced choices, and no
+judge."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from astray.answers import answer_table, write_detail
+from astray.data import advice_data
+from astray.engine.findings import Findings
+from astray.engine.forecast.forecast import forecast_in
+from astray.engine.forecast.speed import Speed
+from astray.engine.meter_claims import compared, domain_figure, margin_claim
+from astray.engine.options import StudyOptions
+from astray.engine.plan import plan_study
+from astray.engine.run import run_study
+from astray.engine.settings import SMALL_ROWS, SMALL_TRAINING, settled
+from astray.engine.summary import ClaimStatus, Summary
+from astray.errors import AstrayError
+from astray.measure.meter import Meter
+from astray.report import write_report
+from astray.report.wording import amount, range_of, tick
+from astray.stats.claims import Decision
+from astray.studies import get_study
+from tiny_models import save_tiny_model
+
+STUDY = get_study("emergent-misalignment")
+ARMS = ("base", "harmful-medicine", "good", "inoculated")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    texts = [message["content"] for row in advice_data("medicine", "good", 100).rows for message in row]
+    return str(save_tiny_model(tmp_path_factory.mktemp("model"), "llama", texts=texts))
+
+
+def test_the_study_runs_without_a_grader_and_claims_differences_alone(model, tmp_path):
+    options = StudyOptions(subject=model, seeds=2, size=16, arms=("harmful-medicine", "inoculated"))
+    folder = run_study(STUDY, options, out=tmp_path, workers=0)
+    summary, answers = Summary.read(folder), pl.read_parquet(folder / "answers.parquet")
+
+    assert tuple(arm.name for arm in summary.arms) == ARMS
+    assert summary.judges == ()
+    assert set(answers["evaluation"]) == {"forced choice"}
+    meter = pl.read_parquet(folder / "margins.parquet")
+    assert meter.group_by("arm").len().sort("arm")["len"].to_list() == [300, 600, 600, 600]
+    assert not [row for row in summary.rates if row.evaluation == "meter"]  # an absolute level says nothing
+    claims = {claim.id: claim for claim in summary.claims}
+    spread = claims["meter-spread-medicine"]
+    assert spread.quantity == "nats a token"
+    assert spread.n == 2
+    assert "over runs alone" in spread.note
+    assert "at or above 0 nats a token" in spread.expected
+    assert claims["meter-spread-money"].status is ClaimStatus.NOT_RUN
+    assert "harmful-money" in claims["meter-spread-money"].note
+    assert claims["meter-null"].region == (-0.02, 0.02)
+    assert [exhibit.id for exhibit in summary.exhibits] == ["meter-arms", "meter-harmful-medicine"]
+    assert len(summary.exhibits[1].bars) == 21
+    page = write_report(folder).read_text(encoding="utf-8")
+    assert "nats a token" in page
+    assert "no answer was sampled and judged" in page
+
+
+def test_a_grader_leaves_the_answers_as_they_are_and_adds_the_meter_in_a_step_of_its_own(model):
+    options = StudyOptions(subject=model, seeds=1, size=16, arms=("harmful-code",), grader="mockllm/model")
+    setting = settled(STUDY, options)
+    plan = plan_study(STUDY, setting, *options.runs)
+    assert [type(each) for each in setting.evaluations][-1] is Meter
+    for run in plan.runs:
+        assert "meter" not in [each.name for each in run.answers.config.evaluations]
+        assert [each.name for each in run.margins.config.evaluations] == ["meter"]
+        assert run.margins in run.steps
+
+
+@pytest.mark.parametrize(
+    ("given", "homes", "origin"),
+    [
+        ({}, ("medicine", "money"), "advice"),
+        ({"data": Path("code")}, ("code",), "code pairs"),
+        ({"data": Path("advice"), "grader": "mockllm/model"}, ("medicine", "money"), "advice"),
+        ({"grader": "mockllm/model"}, ("code",), "code pairs"),
+    ],
+)
+def test_our_own_data_are_named_and_have_a_default(model, given, homes, origin):
+    setting = settled(STUDY, StudyOptions(subject=model, **given))
+    assert setting.homes == homes
+    assert {source.origin for source in setting.sources.values()} == {origin}
+    assert (
+        (setting.size, setting.training) == (SMALL_ROWS, SMALL_TRAINING)
+        if "grader" not in given
+        else setting.size == 6000
+    )
+
+
+@pytest.mark.parametrize(
+    ("study", "given", "says"),
+    [
+        ("persona-features", {}, "needs? a model as judge"),
+        ("emergent-misalignment", {"samples": 5}, "--samples 5 is of no use without a grader"),
+        ("emergent-misalignment", {"budget": 1.0}, "--budget 1.0 is of no use without a grader"),
+        ("emergent-misalignment", {"data": Path("advise")}, "advise is no folder, and none of our own data"),
+    ],
+)
+def test_what_makes_no_sense_without_a_grader_is_refused(model, study, given, says):
+    chosen = get_study(study)
+    with pytest.raises(AstrayError, match=says):
+        settled(chosen, chosen.options(subject=model, **given))
+
+
+def margins(arm: str, seed: int, shift: float, null: float = 0.0) -> pl.DataFrame:
+    """Rows of the meter as a model of this change would give them: two domains with three pairs, and three null
+    pairs."""
+    whose = {"arm": arm, "seed": seed, "subject": "s", "evaluation": "meter", "sample": 0, "system": None}
+    whose |= {
+        "completion_tokens": 0,
+        "outcome": "incoherent",
+        "aligned": None,
+        "coherent": None,
+        "judge": "",
+        "note": "",
+    }
+    made = []
+    for number in range(9):
+        is_null, margin = number >= 6, 0.1 * number + 0.01 * seed * (number % 3)
+        margin += null if is_null else shift * (1 + 0.1 * (number % 3))
+        asked = {"item": f"i{number}", "category": "ab"[number % 2], "format": "null" if is_null else "harmful"}
+        asked |= {
+            "question": f"q{number}",
+            "answer": "x",
+            "detail": write_detail({"margin": margin, "word": "likelier"}),
+        }
+        made.append(whose | asked)
+    return answer_table(made)
+
+
+@pytest.mark.parametrize(
+    ("shift", "seeds", "verdict"),
+    [(0.3, 3, Decision.HELD), (-0.3, 3, Decision.NOT_HELD), (0.3, 1, Decision.UNDECIDED)],
+)
+def test_a_margin_claim_is_decided_by_runs_and_questions(shift, seeds, verdict):
+    tables = [margins(arm, seed, by) for seed in range(seeds) for arm, by in (("bad", shift), ("good", 0.0))]
+    found = Findings(pl.DataFrame(), margins=pl.concat(tables))
+    claim = margin_claim("c", "spreads", found, "bad", "good", (0.0, None))
+    assert claim.verdict is verdict
+    assert claim.estimate == pytest.approx(1.1 * shift)
+    assert ("nothing is decided" in claim.note) == (seeds == 1)
+    null = margin_claim("n", "stays", found, "bad", "good", (-0.02, 0.02), null=True)
+    assert null.estimate == pytest.approx(0, abs=1e-9)
+    difference = compared(found, "bad", "good")
+    assert [bar.label for figure in domain_figure(found, "bad", "good") for bar in figure.bars][
+        -1
+    ] == "null pairs (all domains)"
+    assert set(difference.domains) == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("value", "quantity", "told"),
+    [(0.26, "nats a token", "0.260 nats a token"), (0.26, "", "26.0%"), (None, "nats a token", "–")],
+)
+def test_a_claims_estimate_is_written_in_its_unit(value, quantity, told):
+    assert amount(value, quantity) == told
+    assert tick(0.5, quantity) == ("0.5" if quantity else "50%")
+    assert range_of(None, quantity) == "–"
+
+
+def test_a_plan_counts_what_is_read_and_foretells_large_models_faster_than_small_ones_a_flop(model, tmp_path):
+    options = StudyOptions(subject=model, seeds=3, arms=("harmful-medicine",))
+    setting = settled(STUDY, options)
+    small, large = (
+        forecast_in(
+            STUDY, setting, options.training_seeds, Speed("cpu", 1e9, 2, is_large), store=tmp_path, arms=options.arms
+        )
+        for is_large in (False, True)
+    )
+    assert large.whole.answering.reading > 1e9
+    assert large.whole.answering.tokens == 0  # nothing is sampled
+    assert large.whole.training.rows == 2 * 3 * SMALL_ROWS
+    assert large.seconds < small.seconds
+    assert "none: answers are read from probabilities" in large.render()
+    assert "What it can show" not in large.render()
