@@ -4,6 +4,7 @@ Every value is what the file says; no type is guessed, nothing is skipped or cut
 an error of `errors` that names file, row or line, field, fault and a right form. Left to others: what rows mean.
 """
 
+from astray.files.columns import read_columns
 from astray.files.forms import check_names, read_as, row_as, text_of
 from astray.files.json_text import parse_json, read_json
 from astray.files.reading import suffix_of
@@ -15,6 +16,7 @@ __all__ = [
     "check_names",
     "parse_json",
     "read_as",
+    "read_columns",
     "read_json",
     "read_rows",
     "read_yaml",
