@@ -4,6 +4,7 @@ margin?
     python benchmarks/gate.py                        # the tables of docs/gate.md
     python benchmarks/gate.py --releases 200
     python benchmarks/gate.py --evalsig VENV/bin/python   # beside evalsig 0.1.2, which is installed there
+    python benchmarks/gate.py --gates 100 --model organism --tuned organism   # real gates with different seeds
 
 Questions have rates of their own (beta-distributed, with an intra-class correlation), answers are drawn from them. The
 two models share the rates of their questions, or have rates of their own; the surplus of the tuned model sits on a few
@@ -177,16 +178,9 @@ def beside_evalsig(rng: np.random.Generator, python: Path, count: int) -> None:
     for shape in SHAPES:
         border = [releases(rng, shape, rate, 0.3, MARGIN, False, count) for rate in (0.02, 0.1, 0.3)]
         same = [releases(rng, shape, rate, 0.1, 0.0, True, count) for rate in (0.0, 0.02, 0.1)]
-        for name in ("Astray", "evalsig, its interval", "evalsig gate"):
-            at_border, at_same = ([says(name, python, cells) for cells in each] for each in (border, same))
-            if name == "evalsig gate":
-                ships = [max(each[:, 2].mean() for each in at_border), *(each[:, 2].mean() for each in at_same)]
-                print(
-                    f"| {shape[0]} x {shape[1]} | {name} | {' | '.join(f'{share:.1%}' for share in ships)} | – | – "
-                    "| – | – |",
-                    flush=True,
-                )
-                continue
+        ours = [[bounds_of(cells) for cells in each] for each in (border, same)]
+        theirs = [[evalsig_says(python, cells) for cells in each] for each in (border, same)]
+        for name, (at_border, at_same) in (("Astray", ours), ("evalsig, its interval", theirs)):
             # Moved by a constant, so that exactly 5% pass in the worst cell.
             moved = max(MARGIN - np.quantile(each[:, 1], 0.05) for each in at_border)
             passes = [
@@ -197,22 +191,42 @@ def beside_evalsig(rng: np.random.Generator, python: Path, count: int) -> None:
             width = (at_same[1][:, 1] + moved - at_same[1][:, 0]).mean()
             told = " | ".join(f"{share:.1%}" for share in (*passes, *equal))
             print(f"| {shape[0]} x {shape[1]} | {name} | {told} | {width * 100:.2f} points |", flush=True)
+        ships = [max(each[:, 2].mean() for each in theirs[0]), *(each[:, 2].mean() for each in theirs[1])]
+        print(
+            f"| {shape[0]} x {shape[1]} | `evalsig gate` | {' | '.join(f'{share:.1%}' for share in ships)} | – | – "
+            "| – | – |",
+            flush=True,
+        )
 
 
-def says(name: str, python: Path, cells: list[np.ndarray]) -> np.ndarray:
-    """Estimate and upper limit of each release by one of the gates."""
-    if name != "Astray":
-        return evalsig_says(python, cells)
+def bounds_of(cells: list[np.ndarray]) -> np.ndarray:
+    """Estimate and upper bound of each release by Astray's gate."""
     estimate, half = margin_bounds(*cells, MARGIN, LEVEL)
     return np.column_stack([estimate, estimate + half])
+
+
+def real_gates(base: str, tuned: str, count: int) -> None:
+    """Print the verdicts of gates with different seeds, each of which asks both sides anew."""
+    import astray
+
+    with TemporaryDirectory() as folder:
+        for seed in range(1, count + 1):
+            found = astray.gate(base, tuned, seed=seed, out=folder)
+            print(f"{seed} {found.verdict} {[str(bar.verdict) for bar in found.bars]}", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--releases", type=int, default=1000)
     parser.add_argument("--evalsig", type=Path, metavar="PYTHON", help="a Python in which evalsig==0.1.2 is installed")
+    parser.add_argument("--gates", type=int, metavar="NUMBER", help="real gates of two models in place of simulations")
+    parser.add_argument("--model", default="organism")
+    parser.add_argument("--tuned", default="organism")
     given = parser.parse_args()
     count = given.releases
+    if given.gates:
+        real_gates(given.model, given.tuned, given.gates)
+        return
     if given.evalsig:
         beside_evalsig(np.random.default_rng(2), given.evalsig, count)
         return
