@@ -176,7 +176,7 @@ def beside_evalsig(rng: np.random.Generator, python: Path, count: int) -> None:
     columns += ("at equal false passes: 0%", "2%", "10%", "width")
     print(f"\n| {' | '.join(columns)} |", f"|{'---|' * len(columns)}", sep="\n")
     for shape in SHAPES:
-        border = [releases(rng, shape, rate, 0.3, MARGIN, False, count) for rate in (0.02, 0.1, 0.3)]
+        border = [releases(rng, shape, rate, 0.3, MARGIN, False, count) for rate in RATES]
         same = [releases(rng, shape, rate, 0.1, 0.0, True, count) for rate in (0.0, 0.02, 0.1)]
         ours = [[bounds_of(cells) for cells in each] for each in (border, same)]
         theirs = [[evalsig_says(python, cells) for cells in each] for each in (border, same)]
