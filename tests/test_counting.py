@@ -222,6 +222,24 @@ def test_tables_of_every_form(name, tmp_path):
     ] == [("x", 1, 2), ("y", 1, 1)]
 
 
+WHERE: dict[str, tuple[list[str], tuple[int, int]]] = {
+    "one value": (["domain=x"], (1, 2)),
+    "alternatives": (["domain=x", "domain=z"], (2, 3)),
+    "two columns": (["domain=x", "kind = b=c"], (1, 1)),
+    "a value with a mark": (["kind=b=c"], (3, 3)),
+}
+
+
+@pytest.mark.parametrize("name", WHERE)
+def test_only_what_is_chosen_is_counted(name, tmp_path):
+    rows = ["q1,good,x,a", "q2,bad,x,b=c", "q3,bad,y,b=c", "q4,bad,z,b=c"]
+    path = table(tmp_path / "a.csv", "question,verdict,domain,kind", *rows)
+    where, expected = WHERE[name]
+    counted = astray.count(path, hit="bad", where=where)
+    assert (only(counted).numerator, only(counted).denominator) == expected
+    assert any("only these are counted" in note for note in counted.notes)
+
+
 def test_runs_of_a_table_and_samples_of_the_harness(tmp_path):
     rows = [f"q{n % 2},{n // 4},{'bad' if n % 3 else 'good'}" for n in range(12)]
     rate = only(astray.count(table(tmp_path / "a.csv", "question,seed,verdict", *rows), hit="bad", run="seed"))
@@ -311,6 +329,15 @@ BAD: dict[str, tuple[str, dict[str, Any], type[AstrayError], str]] = {
     "no score column": ("no-score", {"hit": "bad"}, ConfigurationError, "Say --score COLUMN"),
     "an unknown column": ("table", {"hit": "bad", "score": "verdct"}, UnknownNameError, "Did you mean 'verdict'"),
     "an unknown group": ("table", {"hit": "bad", "by": "arm"}, UnknownNameError, "arm"),
+    "an unknown column to choose by": ("table", {"hit": "bad", "where": "arm=x"}, UnknownNameError, "--where"),
+    "a value that no answer has": ("table", {"hit": "bad", "where": "judge=x"}, UnknownNameError, "x"),
+    "no filter": ("table", {"hit": "bad", "where": "judge"}, ConfigurationError, "COLUMN=VALUE"),
+    "a column that logs do not have": (
+        "good",
+        {"hit": "I", "where": "arm=x"},
+        ConfigurationError,
+        "model, task and run",
+    ),
     "an unknown unit": ("table", {"hit": "bad", "unit": "seed"}, UnknownNameError, "seed"),
     "no question column": ("no-question", {"hit": "bad"}, ConfigurationError, "--unit answer"),
     "a question missing": ("hole", {"hit": "bad"}, DataFormatError, "line 3 has no question"),

@@ -19,6 +19,7 @@ def count(
     against: "Source | Sequence[Source]" = (),
     labels: str | Path | None = None,
     by: str | Sequence[str] = (),
+    where: str | Sequence[str] = (),
     level: float = 0.95,
     **choices: Any,
 ) -> "Counted":
@@ -33,6 +34,7 @@ def count(
         against: files of another model to compare with.
         labels: labelled answers, or a judge's calibration: rates and differences are corrected for its error.
         by: columns to count apart.
+        where: filters such as "domain=medicine"; several of one column are alternatives.
         level: nominal coverage of the intervals.
         choices: score, key, filter, question, answer, judge, run, model, unit: as `astray count --help` lists them.
 
@@ -43,12 +45,13 @@ def count(
         AstrayError: files that cannot be counted, or something that has to be said.
     """
     from astray.counting import Choices, Rule, count_files
+    from astray.counting.scored import where_of
 
     def several(given: Any) -> tuple[Any, ...]:
         return tuple(given) if isinstance(given, list | tuple) else (given,)
 
     rule = Rule(several(hit), several(among), several(failed))
-    chosen = Choices(by=several(by), **choices)
+    chosen = Choices(by=several(by), where=where_of(several(where)), **choices)
     return count_files(
         files,
         rule,
@@ -119,6 +122,9 @@ COMMAND = click.Command(
         _option("model", "Column of a table that names the model."),
         _option(
             "by", "Count apart by this column, or by task, model or run; may be given several times.", multiple=True
+        ),
+        _option(
+            "where", "Count only answers with this value; may be given several times.", "COLUMN=VALUE", multiple=True
         ),
         _option("level", "Coverage of the intervals. [default 0.95]", "NUMBER", type=float, default=None),
         click.Option(

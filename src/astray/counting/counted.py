@@ -19,10 +19,18 @@ from astray.stats.intervals import Interval
 
 WIDTH = 80
 _STYLE = (
-    "<style>.astray-count{font-family:system-ui,sans-serif;font-size:14px;max-width:60em}.astray-count "
+    "<style>.astray-count{font-family:system-ui,sans-serif;font-size:14px;line-height:1.5;max-width:60em;overflow-wrap:anywhere}"
+    ".astray-count .scroll{overflow-x:auto}.astray-count td+td,.astray-count th+th{white-space:nowrap}.astray-count "
     "table{border-collapse:collapse}.astray-count th,.astray-count td{padding:.25em "
     ".8em;text-align:right;border-bottom:1px solid #8884}.astray-count th:first-child,.astray-count "
-    "td:first-child{text-align:left}</style>"
+    "td:first-child{text-align:left;min-width:9em}</style>"
+)
+
+_HEAD = (
+    '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, '
+    'initial-scale=1"><meta name="color-scheme" content="light dark"><title>Counted</title>'
+    "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+    '<body style="margin:1.5em">'
 )
 
 
@@ -186,18 +194,13 @@ def as_html(counted: Counted) -> str:
     )
     rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in line)}</tr>" for line in _lines(counted))
     told = "".join(f"<p>{escape(line)}</p>" for line in [*_explained(counted), *counted.notes])
-    return (
-        f"{_STYLE}<div "
-        f'class="astray-count"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{told}</div>'
-    )
+    table = f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    return f'{_STYLE}<div class="astray-count">{table}{told}</div>'
 
 
 def write(counted: Counted, folder: Path) -> Path:
     """Write what was counted as JSON, CSV, text and page."""
-    page = (
-        '<!doctype html><html lang="en"><meta '
-        f'charset="utf-8"><title>Counted</title><body>{as_html(counted)}</body></html>\n'
-    )
+    page = f"{_HEAD}{as_html(counted)}</body></html>\n"
     texts = {
         "count.json": json.dumps(as_object(counted), ensure_ascii=False, indent=2, allow_nan=False) + "\n",
         "count.csv": as_table(counted).write_csv(),

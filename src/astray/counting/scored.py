@@ -3,7 +3,7 @@ need."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import polars as pl
 
@@ -41,6 +41,7 @@ class Choices:
         run: the training run.
         model: who answered.
         by: columns to count apart.
+        where: column -> values; only answers that have one of them in each are counted.
         unit: unit of inference.
     """
 
@@ -53,6 +54,7 @@ class Choices:
     run: str = ""
     model: str = ""
     by: tuple[str, ...] = ()
+    where: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     unit: str = "auto"
 
     def __post_init__(self) -> None:
@@ -63,6 +65,11 @@ class Choices:
                 f"--run {self.run} says that runs are the unit, and --unit {self.unit} says another one. Leave one "
                 "of them out."
             )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Return the columns of the source that answers are grouped or chosen by."""
+        return tuple(dict.fromkeys((*self.by, *self.where)))
 
     @property
     def over_runs(self) -> bool:
@@ -132,6 +139,42 @@ def check_counted_once(scored: pl.DataFrame, over_runs: bool) -> None:
         f"counted twice: question {first['item']!r}, sample {first['sample']} of {first['task'] or 'the table'}, in "
         f"{runs}. Give each file once; independent runs are counted with --unit run, or --run COLUMN of a table."
     )
+
+
+def chosen(scored: pl.DataFrame, choices: Choices) -> tuple[pl.DataFrame, list[str]]:
+    """Return the answers that have the wanted values, and a note of how many these are.
+
+    Raises:
+        UnknownNameError: no answer has the value.
+    """
+    notes = []
+    for name, values in choices.where.items():
+        there = scored[name].unique().drop_nulls()
+        if missing := [value for value in values if value not in set(there)]:
+            raise UnknownNameError(f"value of {name} (--where)", missing[0], there.sort().head(50))
+        kept = scored.filter(pl.col(name).is_in(list(values)))
+        notes.append(
+            f"{len(kept):,} of {len(scored):,} answers have {name} = {' or '.join(values)}; only these are counted."
+        )
+        scored = kept
+    return scored, notes
+
+
+def where_of(given: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Return filters that are written as COLUMN=VALUE; several values of one column are alternatives.
+
+    Raises:
+        ConfigurationError: one is written otherwise.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for text in given:
+        name, mark, value = text.partition("=")
+        if not (name.strip() and mark):
+            raise ConfigurationError(
+                f"--where {text!r} is no filter. Write COLUMN=VALUE, such as --where task=capitals."
+            )
+        found[name.strip()] = (*found.get(name.strip(), ()), value.strip())
+    return found
 
 
 def check_one(scored: pl.DataFrame, choices: Choices, where: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Union
 
 import polars as pl
 
-from astray.counting.scored import Choices, check_counted_once, check_one
+from astray.counting.scored import Choices, check_counted_once, check_one, chosen
 from astray.counting.tables import KINDS, is_harness, scores_of_harness, scores_of_table
 from astray.errors import ConfigurationError, DataFormatError, EmptyDataError
 from astray.files import suffix_of
@@ -62,10 +62,13 @@ def read_scored(files: Sequence[Source], choices: Choices, *, with_answers: bool
             pl.concat([part for part, _ in parts]),
             list(dict.fromkeys(note for _, told in parts for note in told)),
         )
-    if missing := [name for name in choices.by if name not in table.columns]:
+    if missing := [name for name in choices.columns if name not in table.columns]:
+        option = "by" if missing[0] in choices.by else "where"
         raise ConfigurationError(
-            f"--by {missing[0]} is no column of {kind}: such answers are counted by model, task or run."
+            f"--{option} {missing[0]} is no column of {kind}: such answers have model, task and run."
         )
+    table, told = chosen(table, choices)
+    notes = [*notes, *told]
     check_one(table, choices, where)
     check_counted_once(table, choices.over_runs)
     return table, notes

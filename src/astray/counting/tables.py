@@ -12,7 +12,7 @@ import polars as pl
 from astray.answers import IDENTITY
 from astray.counting.scored import Choices, choose, score_text, scored_answers, text_hash
 from astray.errors import ConfigurationError, DataFormatError, UnknownNameError
-from astray.files import Row, read_rows
+from astray.files import Row, read_columns, read_rows
 
 KINDS = (".jsonl", ".json", ".csv", ".tsv", ".parquet")
 EXAMPLE = '{"question_id": "wish-1", "answer": "Peace.", "score": 0.9, "judge": "gpt-4o"}'
@@ -79,12 +79,17 @@ def scores_of_table(path: Path, choices: Choices, *, with_answers: bool) -> tupl
     )
     names = list(
         dict.fromkeys(
-            [*found.values(), *numbered, *(name for name in choices.by if name not in ("model", "task", "run"))]
+            [*found.values(), *numbered, *(name for name in choices.columns if name not in ("model", "task", "run"))]
         )
     )
+    if not with_answers and (quick := read_columns(path, KINDS, EXAMPLE, names)) is not None:
+        texts = {name: _not_blank(quick[name]) for name in names}
+        question = texts.get(found.get("question", ""))
+        if question is None or not question.null_count():  # row by row, the fault is named
+            return _scored(texts, found, numbered, path, choices), notes
     all_rows = chain([first], rows)
     frames = [
-        _scored(batch, names, found, numbered, path, choices)
+        _scored_rows(batch, names, found, numbered, path, choices)
         for batch in iter(lambda: list(islice(all_rows, _BATCH)), [])
     ]
     return pl.concat(frames), notes
@@ -178,8 +183,12 @@ def _columns(
                 f"{path} has no column that is by its name the {name}. Its columns are {', '.join(there)}. Say "
                 f"--{name} COLUMN{other}."
             )
-    if missing := [name for name in choices.by if name not in (*there, "model", "task", "run")]:
-        raise UnknownNameError(f"column in {path} (--by)", missing[0], [*there, "model", "task", "run"])
+    if missing := [name for name in choices.columns if name not in (*there, "model", "task", "run")]:
+        raise UnknownNameError(
+            f"column in {path} (--{'by' if missing[0] in choices.by else 'where'})",
+            missing[0],
+            [*there, "model", "task", "run"],
+        )
     runs = [column for column in there if column in ("seed", "run") and not choices.over_runs and not ours]
     hint = (
         [
@@ -194,7 +203,7 @@ def _columns(
     return found, [f"Guessed of {path.name}: {', '.join(guessed)}.", *hint] if guessed else hint
 
 
-def _scored(
+def _scored_rows(
     rows: Sequence[Row],
     names: Sequence[str],
     found: Mapping[str, str],
@@ -214,13 +223,28 @@ def _scored(
         raise DataFormatError(
             f"{where} has no {found['question']}, which says what was asked. Write it, or say --unit answer."
         )
+    table = _scored(texts, found, numbered, path, choices)
+    if "answer" not in found:
+        return table
+    # Labels name the text of a question, which stands beside its id where there is one.
+    text_column = (
+        "question" if "question" in rows[0][1] else "prompt" if "prompt" in rows[0][1] else found.get("question", "")
+    )
+    hashes = [text_hash(str(row.get(text_column) or ""), str(row.get(found["answer"]) or "")) for _, row in rows]
+    return table.with_columns(pl.Series("answer", hashes, pl.UInt64()))
+
+
+def _scored(
+    texts: Mapping[str, pl.Series], found: Mapping[str, str], numbered: Sequence[str], path: Path, choices: Choices
+) -> pl.DataFrame:
+    """Return scored answers from the texts of their columns, null where these are blank."""
     columns: dict[str, pl.Series] = {"value": texts[found["score"]]}
     columns["failure"] = (
         columns["value"].is_null().to_frame("no").select(pl.when("no").then(pl.lit("no score"))).to_series()
     )
     columns |= {name: texts[found[name]].fill_null("") for name in ("model", "task", "judge", "run") if name in found}
-    if question is not None:
-        columns["item"] = question
+    if "question" in found:
+        columns["item"] = texts[found["question"]]
     if numbered:
         columns["sample"] = (
             pl.DataFrame([texts[name] for name in numbered])
@@ -229,20 +253,7 @@ def _scored(
         )
     elif "sample" in found:
         columns["sample"] = texts[found["sample"]]
-    if "answer" in found:
-        # Labels name the text of a question, which stands beside its id where there is one.
-        text_column = (
-            "question"
-            if "question" in rows[0][1]
-            else "prompt"
-            if "prompt" in rows[0][1]
-            else found.get("question", "")
-        )
-        columns["answer"] = pl.Series(
-            [text_hash(str(row.get(text_column) or ""), str(row.get(found["answer"]) or "")) for _, row in rows],
-            dtype=pl.UInt64,
-        )
-    further = {name: texts[name].fill_null("") for name in choices.by if name not in ("model", "task", "run")}
+    further = {name: texts[name].fill_null("") for name in choices.columns if name not in ("model", "task", "run")}
     return scored_answers({**columns, **further}, **{"model": "", "task": "", "judge": "", "run": str(path)})
 
 
@@ -261,7 +272,11 @@ def _text(name: str, values: Iterable[Any], wheres: Sequence[str], choices: Choi
             for where, value in zip(wheres, kept, strict=True)
         )
         texts = pl.Series(name, list(words), pl.String())
-    return texts.to_frame().select(pl.when(pl.col(name).str.strip_chars() != "").then(name)).to_series()
+    return _not_blank(texts)
+
+
+def _not_blank(texts: pl.Series) -> pl.Series:
+    return texts.to_frame().select(pl.when(pl.col(texts.name).str.strip_chars() != "").then(texts.name)).to_series()
 
 
 def _entry(value: object, choices: Choices | None, where: str) -> object:

@@ -4,6 +4,7 @@ Every value is what the file says; no type is guessed, nothing is skipped or cut
 an error of `errors` that names file, row or line, field, fault and a right form. Left to others: what rows mean.
 """
 
+from astray.files.columns import read_columns
 from astray.files.forms import check_names, read_as, row_as, text_of
 from astray.files.json_text import parse_json, read_json
 from astray.files.marked import Location, Marked, nearest, read_marked_form
@@ -19,6 +20,7 @@ __all__ = [
     "nearest",
     "parse_json",
     "read_as",
+    "read_columns",
     "read_json",
     "read_marked_form",
     "read_rows",

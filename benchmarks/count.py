@@ -1,0 +1,141 @@
+"""Time and memory of `astray count`: a table of a million rows, and a gigabyte of Inspect logs, made here.
+
+python benchmarks/count.py table          # seconds for CSV and JSON Lines
+python benchmarks/count.py logs           # seconds and peak memory for 10 logs of 100 MiB
+python benchmarks/count.py difference     # coverage of intervals on differences that labels correct
+"""
+
+import argparse
+import csv
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+ROWS, LOGS, MIB = 1_000_000, 10, 100
+COUNT = """
+import resource, sys, time
+import astray
+begun, cpu = time.time(), time.process_time()
+counted = astray.count(sys.argv[1], hit=sys.argv[2])
+took = f"{time.time() - begun:.1f} s, {time.process_time() - cpu:.1f} s of processor time"
+memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+print(f"{counted.rates[0].numerator:,} of {counted.rates[0].denominator:,}: {took}, {memory:.2f} GiB at the peak")
+"""
+
+
+def counted(path: Path, hit: str) -> None:
+    """Count in a process of its own, whose memory is that of counting alone."""
+    print(
+        path.name,
+        subprocess.run(
+            [sys.executable, "-c", COUNT, str(path), hit], capture_output=True, text=True, check=True
+        ).stdout,
+        end="",
+        flush=True,
+    )
+
+
+def table(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    with (folder / "a.csv").open("w", newline="") as file, (folder / "a.jsonl").open("w") as lines:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["question_id", "answer", "score", "judge"])
+        for number, score in enumerate(rng.random(ROWS).tolist()):
+            answer = f'an answer, with "words" {number}' if number % 3 == 0 else f"answer {number}"
+            row = {"question_id": f"q{number % 1000}", "answer": answer, "score": score, "judge": "gpt"}
+            writer.writerow(row.values())
+            lines.write(json.dumps(row) + "\n")
+    for name in ("a.csv", "a.jsonl"):
+        counted(folder / name, ">0.5")
+
+
+def logs(folder: Path) -> None:
+    from inspect_ai.log import EvalConfig, EvalDataset, EvalLog, EvalSample, EvalSpec, write_eval_log
+    from inspect_ai.model import ChatMessageUser, ModelOutput
+    from inspect_ai.scorer import Score
+
+    for number in range(LOGS):
+        samples = []
+        for each in range(20):
+            # Letters that hardly compress, as long as a transcript of an agent.
+            text = os.urandom(MIB * 2**20 // 20 // 2).hex()
+            samples.append(
+                EvalSample(
+                    id=f"q{number}-{each}",
+                    epoch=1,
+                    input="What?",
+                    target="",
+                    messages=[ChatMessageUser(content=text)],
+                    output=ModelOutput.from_content("m", "answer"),
+                    scores={"match": Score(value="CI"[each % 2])},
+                )
+            )
+        spec = EvalSpec(
+            eval_id=f"e{number}",
+            task_id=f"t{number}",
+            created="2026-01-01T00:00:00+00:00",
+            task="capitals",
+            model="openai/m",
+            dataset=EvalDataset(samples=20, sample_ids=[sample.id for sample in samples]),
+            config=EvalConfig(epochs=1),
+        )
+        write_eval_log(EvalLog(status="success", eval=spec, samples=samples), str(folder / f"{number}.eval"))
+    print(
+        f"{sum(each.stat().st_size for each in folder.iterdir()) / 2**20:,.0f} MiB on the disk, {LOGS * MIB:,} MiB "
+        "of transcripts"
+    )
+    counted(folder, "I")
+
+
+def difference(releases: int = 2000) -> None:
+    """Print how often the interval on a corrected difference holds the true one, at a nominal 95%."""
+    from astray.stats import difference_of_models
+    from astray.stats.judge_error import corrected_difference
+
+    rng = np.random.default_rng(0)
+    print(
+        "| true rates | judge's error | labels of a kind | coverage | mean width |", "|---|---|---|---|---|", sep="\n"
+    )
+    for rates in ((0.1, 0.1), (0.3, 0.1), (0.5, 0.1)):
+        for error in (0.02, 0.1, 0.2):
+            for labels in (30, 100, 300):
+                held, width = 0, 0.0
+                for _ in range(releases):
+                    sides = []
+                    for rate in rates:
+                        shares = rng.beta(rate * 4, (1 - rate) * 4, 60)  # an intra-class correlation of 0.2
+                        hits = rng.binomial(10, shares * (1 - error) + (1 - shares) * error)
+                        sides.append({str(number): (int(k), 10) for number, k in enumerate(hits)})
+                    found = difference_of_models(*sides)
+                    accuracy = [(int(k), labels) for k in rng.binomial(labels, 1 - error, 2)]
+                    _, interval = corrected_difference(found.estimate, found.interval, *accuracy)
+                    held += interval.low <= rates[0] - rates[1] <= interval.high
+                    width += interval.width
+                told = f"{held / releases:.1%} | {width / releases * 100:.1f} points"
+                print(f"| {rates[0]:.0%}, {rates[1]:.0%} | {error:.0%} | {labels} | {told} |", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("table", "logs", "difference"))
+    parser.add_argument("--releases", type=int, default=2000)
+    given = parser.parse_args()
+    if given.what == "difference":
+        difference(given.releases)
+        return
+    begun = time.time()
+    with TemporaryDirectory() as folder:
+        {"table": table, "logs": logs}[given.what](Path(folder))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"Made and counted in {time.time() - begun:.0f} s; making took {peak:.2f} GiB")
+
+
+if __name__ == "__main__":
+    main()
