@@ -64,7 +64,7 @@ def run_study(
     study.check(setting, (folder, kept.folder / study.name))
     if len(Plan(plan.steps, kept).done) < len(plan.steps):
         setting.reach(plan.evaluations, workers)
-    _check_writable(folder)
+    check_writable(folder)
     with in_use(kept, study.name, [step.key for step in plan.steps]), _ledger(plan, kept, setting.budget) as ledger:
         artifacts = execute(
             plan.steps,
@@ -126,7 +126,7 @@ def _ledger(plan: StudyPlan, store: Store, budget: int | None) -> AbstractContex
     return Ledger.opened(store.folder, budget, spent_on(plan, store))
 
 
-def _check_writable(folder: Path) -> None:
+def check_writable(folder: Path) -> None:
     """Refuse, before the first step, a folder to which the results could not be written after the last."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

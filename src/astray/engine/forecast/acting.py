@@ -21,12 +21,13 @@ from astray.artifacts.execute import usable_cpus
 from astray.engine.forecast.amounts import counted, dollars, duration, large
 from astray.engine.forecast.sensitivity import POWER, TOLERANCE
 from astray.engine.study import StudyPlan
+from astray.measure.agentic.budget import BUDGETED
 from astray.measure.agentic.counting import CONFLICT, CONTROL
 from astray.measure.agentic.factors import BASELINE, Factors, label
 from astray.measure.agentic.grid import Cost, Price, estimate_cost
 from astray.measure.agentic.judge_errors import LabelledWork, labelled_work
 from astray.measure.agentic.logs import done_samples, readable_logs, spent_tokens
-from astray.measure.agentic.play import BUDGETED, LOGS, Part, PlayConfig
+from astray.measure.agentic.play import LOGS, Part, PlayConfig
 from astray.measure.agentic.subjects import LOCAL, AgenticSubject
 from astray.stats.compare import upper_bound_at_zero
 from astray.stats.power import power
