@@ -98,7 +98,7 @@ def parts_for(model: Audited, samples: int | None, max_tokens: int | None, grade
 
 
 def chosen_names(given: str | Sequence[str], offered: Sequence[str]) -> tuple[str, ...]:
-    """Return the chosen names among those that there are; without a choice the usual ones.
+    """Return the chosen names; without a choice the usual ones of those that the models are offered.
 
     Raises:
         UnknownNameError: there is no such evaluation; names the nearest.
@@ -109,11 +109,14 @@ def chosen_names(given: str | Sequence[str], offered: Sequence[str]) -> tuple[st
         raise ConfigurationError(
             f"--evals {given!r} names none: leave it out, or write names with commas between them."
         )
+    if not names:
+        return tuple(name for name in offered if name not in BESIDE)
+    known = tuple(dict.fromkeys([*offered, *_text(TEXT, None, served=False), *_world(WORLD, None)]))
     for name in names:
-        if name not in offered and name not in GROUPS:
-            raise UnknownNameError("evaluation", name, [*offered, *GROUPS])
-    wanted = {one for name in names for one in GROUPS.get(name, (name,))}
-    return tuple(name for name in offered if (name in wanted if names else name not in BESIDE))
+        if name not in known and name not in GROUPS:
+            raise UnknownNameError("evaluation", name, [*known, *GROUPS])
+    grouped = {one for name in names for one in GROUPS.get(name, ()) if one in offered}
+    return tuple(name for name in known if name in names or name in grouped)
 
 
 def misfit(part: Part, model: Audited, grader: str | None) -> str:
