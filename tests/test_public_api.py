@@ -41,6 +41,7 @@ def test_the_public_names_are_these():
         "Outcome",
         "Subject",
         "SubjectSpec",
+        "audit",
         "count",
         "doctor",
         "gate",

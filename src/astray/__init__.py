@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from astray.errors import AstrayError
     from astray.outcomes import Outcome
     from astray.report import write_report
+    from astray.studies.audit.run import audit
     from astray.studies.gate.release import gate
     from astray.studies.screen.screening import screen
     from astray.subjects.subject import Subject, SubjectSpec, load_subject
@@ -33,6 +34,7 @@ __all__ = [
     "Outcome",
     "Subject",
     "SubjectSpec",
+    "audit",
     "count",
     "doctor",
     "gate",
@@ -51,6 +53,7 @@ __getattr__ = on_first_use(
         "Outcome": "outcomes",
         "Subject": "subjects.subject",
         "SubjectSpec": "subjects.spec",
+        "audit": "studies.audit.run",
         "count": "cli.count",
         "doctor": "cli.doctor",
         "gate": "studies.gate.release",

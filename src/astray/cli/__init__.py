@@ -9,6 +9,7 @@ import sys
 import click
 from typing_extensions import override
 
+from astray.cli.audit import COMMAND as AUDIT
 from astray.cli.clean import COMMAND as CLEAN
 from astray.cli.count import COMMAND as COUNT
 from astray.cli.doctor import COMMAND as DOCTOR
@@ -40,7 +41,7 @@ def app() -> None:
     """Finds out whether, why and how a language model goes astray, and brings it back."""
 
 
-for command in (RUN, PLAN, NEW, SCHEMA, GATE, COUNT, SCREEN, VIEW, LIST, CLEAN, DOCTOR, organism):
+for command in (RUN, PLAN, NEW, SCHEMA, AUDIT, GATE, COUNT, SCREEN, VIEW, LIST, CLEAN, DOCTOR, organism):
     app.add_command(command)
 
 

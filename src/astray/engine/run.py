@@ -64,7 +64,7 @@ def run_study(
     study.check(setting, (folder, step_store.folder / study.name))
     if len(Plan(plan.steps, step_store).done) < len(plan.steps):
         setting.reach(plan.evaluations, workers)
-    _check_writable(folder)
+    check_writable(folder)
     with (
         in_use(step_store, study.name, [step.key for step in plan.steps]),
         _ledger(plan, step_store, setting.budget) as ledger,
@@ -129,7 +129,7 @@ def _ledger(plan: StudyPlan, store: Store, budget: int | None) -> AbstractContex
     return Ledger.opened(store.folder, budget, spent_on(plan, store))
 
 
-def _check_writable(folder: Path) -> None:
+def check_writable(folder: Path) -> None:
     """Refuse, before the first step, a folder to which the results could not be written after the last."""
     try:
         folder.mkdir(parents=True, exist_ok=True)

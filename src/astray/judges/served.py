@@ -56,25 +56,37 @@ def identity_parts(grader: str, explicit: str | None) -> dict[str, Any]:
     return {"server": address_of(grader, explicit) or None} | ({"served": served} if served else {})
 
 
-@cache
+def models_at(url: str, name: str = "", key: str = "") -> tuple[tuple[str, ...], str]:
+    """Return the names of the models that a server says it serves, and what it says of one; nothing where it cannot be
+    reached.
+
+    Args:
+        url: its address, which ends in `/v1` for most.
+        name: of the one model; by default its only one.
+        key: what the server is given as its key.
+    """
+    models = _models(url, key)
+    told = [each for each in models if each["id"] == name] or (models if len(models) == 1 else [])
+    shown = [{key: value for key, value in each.items() if key not in _VARYING} for each in told]
+    return tuple(str(each["id"]) for each in models), json.dumps(shown, sort_keys=True) if told else ""
+
+
 def _said_by(url: str, name: str) -> str:
     """Return what the server says of the model with this name, or of its only one."""
-    headers = {"Authorization": f"Bearer {key}"} if (key := os.environ.get("OPENAI_API_KEY")) else {}
+    return models_at(url, name, os.environ.get("OPENAI_API_KEY", ""))[1]
+
+
+@cache
+def _models(url: str, key: str) -> tuple[dict[str, Any], ...]:
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
         with urllib.request.urlopen(
             urllib.request.Request(f"{url.rstrip('/')}/models", headers=headers), timeout=SECONDS
         ) as answer:
             models = json.loads(answer.read(1_000_000))["data"]
-        told = [each for each in models if each["id"] == name] or (models if len(models) == 1 else [])
-        return (
-            json.dumps(
-                [{key: value for key, value in each.items() if key not in _VARYING} for each in told], sort_keys=True
-            )
-            if told
-            else ""
-        )
+        return tuple(each for each in models if each["id"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return ""
+        return ()
 
 
 def _without_credentials(url: str) -> str:

@@ -5,7 +5,7 @@ or retries.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain
 
 import anyio
@@ -23,7 +23,9 @@ from astray.reasoning import split_reasoning, without_reasoning
 from astray.subjects.subject import Subject
 
 
-def ask(evaluation: Probe, subject: Subject, *, arm: str = "", seed: int = 0) -> pl.DataFrame:
+def ask(
+    evaluation: Probe, subject: Subject, *, arm: str = "", seed: int = 0, askings: Sequence[Asking] | None = None
+) -> pl.DataFrame:
     """Return all answers of a local subject, not judged yet.
 
     Args:
@@ -32,11 +34,12 @@ def ask(evaluation: Probe, subject: Subject, *, arm: str = "", seed: int = 0) ->
         arm: name of the subject's arm, for the table.
         seed: training seed of the subject, for the table; it also moves the sampling seed, so runs do not share their
             luck.
+        askings: only these; if all are numbered, each is answered as it would be among all.
 
     Returns:
         An answer table with one row an asking, in their order.
     """
-    askings = evaluation.askings()
+    askings = evaluation.askings() if askings is None else askings
     # A thousand apart, so that the sampling seeds of neighbouring training runs do not overlap.
     sampling = evaluation.sampling.model_copy(update={"seed": evaluation.sampling.seed + 1000 * seed})
     # Numbered by sample and turn: what a sample draws does not depend on which others there are, and equal questions

@@ -63,7 +63,9 @@ OUT_OF_TOKENS = ("max_tokens", "model_length")
 KINDS = {"system": ChatMessageSystem, "user": ChatMessageUser, "assistant": ChatMessageAssistant}
 
 
-def inspect_task(evaluation: Probe, judge: Callable[[], Any], *, name: str) -> Task:
+def inspect_task(
+    evaluation: Probe, judge: Callable[[], Any], *, name: str, chosen: Sequence[Asking] | None = None
+) -> Task:
     """Return an evaluation as a task, one Inspect sample per sample, so that standard errors mean something.
 
     Args:
@@ -71,6 +73,7 @@ def inspect_task(evaluation: Probe, judge: Callable[[], Any], *, name: str) -> T
         judge: makes the judge before the first sample is asked, so that a missing grader is found before the model is
             paid for.
         name: the task's name in logs.
+        chosen: only these askings, for a run that goes on.
     """
     # Made once and late: model roles are known only when the evaluation runs.
     sampling, ready = evaluation.sampling, cache(checked_now(judge))
@@ -79,7 +82,7 @@ def inspect_task(evaluation: Probe, judge: Callable[[], Any], *, name: str) -> T
     config = {"temperature": sampling.temperature, "max_tokens": sampling.max_tokens, "top_p": sampling.top_p}
     return Task(
         name=name,
-        dataset=[_sample(each, per_item[each.item.id]) for each in askings.values()],
+        dataset=[_sample(each, per_item[each.item.id]) for each in (askings.values() if chosen is None else chosen)],
         solver=converse(evaluation, askings, ready),
         scorer=verdict(evaluation, askings, ready),
         config=GenerateConfig.model_validate(config | dict(evaluation.provider_settings)),

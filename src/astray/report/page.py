@@ -127,17 +127,21 @@ def render(folder: Path, summary: Summary) -> str:
     )
 
 
-def page_of(template: str, **content: object) -> str:
-    """Return a page without scripts, made from one of the templates beside this module.
+def page_of(template: str, *, scripted: bool = False, **content: object) -> str:
+    """Return a page made from one of the templates beside this module.
 
     Args:
         template: its file name.
+        scripted: with the page's own scripts (colours, browser of answers), which stand in `scripts`; without the chart
+            library.
         content: what it shows.
     """
+    scripts = [_inline_script(_own_scripts())] if scripted else []
+    style = Markup(_template_text("report.css"))
     return (
         _environment()
         .get_template(template)
-        .render(style=Markup(_template_text("report.css")), policy=_content_policy([]), **content)
+        .render(style=style, policy=_content_policy(scripts), scripts=scripts, **content)
     )
 
 
@@ -211,8 +215,12 @@ def _template_text(name: str) -> str:
 
 def _scripts() -> tuple[str, str]:
     """Return the chart library, and the page's own scripts as one."""
+    return _chart_library(), _own_scripts()
+
+
+def _own_scripts() -> str:
     own = "\n".join(_template_text(name) for name in SCRIPTS)
-    return _chart_library(), f'"use strict";\n{own}'
+    return f'"use strict";\n{own}'
 
 
 @cache

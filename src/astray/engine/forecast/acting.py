@@ -17,10 +17,11 @@ from astray.engine.forecast.acting_time import time_for
 from astray.engine.forecast.amounts import counted, dollars, duration, large
 from astray.engine.forecast.sensitivity import POWER
 from astray.engine.study import StudyPlan
+from astray.measure.agentic.budget import BUDGETED
 from astray.measure.agentic.grid import Cost, Price, estimate_cost
 from astray.measure.agentic.judge_errors import LabelledWork, labelled_work
 from astray.measure.agentic.logs import done_samples, spent_tokens
-from astray.measure.agentic.play import BUDGETED, LOGS, Part, PlayConfig
+from astray.measure.agentic.play import LOGS, Part, PlayConfig
 from astray.measure.agentic.subjects import AgenticSubject
 
 READING = ("judge", "layered")

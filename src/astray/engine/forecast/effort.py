@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
+from functools import cache
 from typing import TypeVar
 
 from transformers import PreTrainedTokenizerBase
@@ -54,15 +55,16 @@ class Training:
 
 @dataclass(frozen=True)
 class Answering:
-    """Answers of the subject; `tokens` is a guess, `tokens_limit` cannot be exceeded; `reading` are operations without
-    sampling."""
+    """Answers of the subject; `tokens` is a guess, `tokens_limit` cannot be exceeded, `read` counts the questions' tokens;
+    `reading_flops` are operations without sampling."""
 
     runs: int = 0
     answers: int = 0
     tokens: int = 0
     tokens_limit: int = 0
     flops: float = 0.0
-    reading: float = 0.0
+    read: int = 0
+    reading_flops: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,21 @@ def typical_tokens(evaluation: Evaluation) -> int:
     return min(TYPICAL_ANSWER, max(1, evaluation.sampling.max_tokens // 2))
 
 
+def asked_effort(model: str, evaluation: Evaluation) -> Answering:
+    """Return the work of one run's answers to an evaluation.
+
+    Args:
+        model: name of the base that answers.
+        evaluation: what it is asked.
+    """
+    return _base(model).answering(evaluation)
+
+
+def graded_effort(model: str, evaluation: Evaluation) -> Grading:
+    """Return the work of a judge on one run's answers to an evaluation; arguments as for `asked_effort`."""
+    return _base(model).grading(evaluation)
+
+
 class _Base:
     """Base model as a counter of tokens and operations. Counts are cached, since arms and seeds share them."""
 
@@ -169,12 +186,14 @@ class _Base:
     def answering(self, evaluation: Evaluation) -> Answering:
         """Return the work of one run's answers to an evaluation."""
         if isinstance(evaluation, ForcedChoice):  # both orders are read, nothing is sampled
-            return Answering(reading=float(GENERATION_FLOPS * self.parameters * 2 * self._all_prompts(evaluation)))
+            return Answering(
+                reading_flops=float(GENERATION_FLOPS * self.parameters * 2 * self._all_prompts(evaluation))
+            )
         answers = evaluation.answers
         tokens = answers * typical_tokens(evaluation)
         read = self._all_prompts(evaluation)
         limit = answers * evaluation.sampling.max_tokens
-        return Answering(0, answers, tokens, limit, float(GENERATION_FLOPS * self.parameters * (tokens + read)))
+        return Answering(0, answers, tokens, limit, float(GENERATION_FLOPS * self.parameters * (tokens + read)), read)
 
     def reading(self, evaluation: Evaluation) -> Answering:
         """Return the work of reading the answers of question pairs, each with its question."""
@@ -185,7 +204,9 @@ class _Base:
         )
         answers = text_ids(self.tokenizer, [text for pair in evaluation.pairs for text in (pair.answer, pair.against)])
         return Answering(
-            reading=float(GENERATION_FLOPS * self.parameters * (2 * sum(map(len, questions)) + sum(map(len, answers))))
+            reading_flops=float(
+                GENERATION_FLOPS * self.parameters * (2 * sum(map(len, questions)) + sum(map(len, answers)))
+            )
         )
 
     def grading(self, evaluation: Evaluation) -> Grading:
@@ -266,6 +287,11 @@ class _Base:
         return sum(
             map(len, text_ids(self.tokenizer, [quote(exchange, task) for exchange in exchanges for task in _tasks()]))
         )
+
+
+@cache
+def _base(model: str) -> _Base:
+    return _Base(model)
 
 
 def _tasks() -> tuple[str, str]:

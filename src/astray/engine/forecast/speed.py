@@ -59,7 +59,9 @@ class Speed:
         trains = LARGE_TRAINING if large else TRAINING_EFFICIENCY[self.device]
         reads = LARGE_READING if large else TRAINING_EFFICIENCY[self.device]
         arithmetic = (
-            training.flops / trains + answering.flops / GENERATION_EFFICIENCY[self.device] + answering.reading / reads
+            training.flops / trains
+            + answering.flops / GENERATION_EFFICIENCY[self.device]
+            + answering.reading_flops / reads
         )
         runs = max(training.runs, answering.runs)
         overhead = (

@@ -12,6 +12,9 @@ from typing_extensions import override
 
 from astray.artifacts import Ledger
 
+BUDGETED = 8
+"""Samples at a time where there is a budget: as many go beyond it at most, in each process."""
+
 
 class Budget(EarlyStopping):
     """Early stopping of Inspect, by tokens of all models.

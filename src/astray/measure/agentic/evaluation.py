@@ -6,7 +6,7 @@ wider table is `table.CONDUCT_SCHEMA`.
 """
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
@@ -15,7 +15,7 @@ import polars as pl
 from inspect_ai import Task, task_with
 from inspect_ai import eval as inspect_eval
 from inspect_ai.log import EvalLog, EvalSample
-from inspect_ai.model import ChatMessage, GenerateConfig, get_model
+from inspect_ai.model import ChatMessage, GenerateConfig, Model, get_model
 from pydantic import Field, TypeAdapter
 
 from astray.answers import answer_table, check_answer_table, read_detail, write_detail
@@ -24,14 +24,16 @@ from astray.judges.config import JudgeConfig
 from astray.judges.rescore import WITHOUT_ANSWER, is_open
 from astray.judges.side_by_side import read_side_by_side
 from astray.measure.agentic.agent import Protocol, office_of
+from astray.measure.agentic.budget import BUDGETED, Budget
 from astray.measure.agentic.conduct import COUNTED, Conduct, Keys, Word, conclude
 from astray.measure.agentic.factors import FACTORS
 from astray.measure.agentic.grid import Grid
 from astray.measure.agentic.judging import Panel, PanelVerdict, panel_from_roles, panel_of
+from astray.measure.agentic.logs import readable_logs
 from astray.measure.agentic.scoring import has_spoken
 from astray.measure.agentic.table import conduct_row, conduct_table
 from astray.measure.agentic.task import agentic_task
-from astray.measure.inspect_logs import Log, join_logs
+from astray.measure.inspect_logs import Log, join_logs, read_header, samples_of
 from astray.measure.interface import Evaluation, Need
 from astray.outcomes import Outcome
 from astray.stats.measures import MISALIGNED, Measure
@@ -98,22 +100,61 @@ class Agentic(Evaluation):
         sampling = self.sampling.model_copy(update={"seed": self.sampling.seed + 1000 * seed})
         with tempfile.TemporaryDirectory(prefix="astray-agentic-") as folder, offered(subject) as name:
             model = get_model(name, config=GenerateConfig(seed=sampling.seed, top_p=sampling.top_p), memoize=False)
-            (log,) = inspect_eval(
-                self._task(None, "text"), model=model, log_dir=folder, display="none", log_level="warning"
+            table = self.act(model, Path(folder), protocol="text").with_columns(pl.lit(subject.id).alias("subject"))
+        return table.with_columns(pl.lit(arm).alias("arm"), pl.lit(seed, pl.Int64).alias("seed"))
+
+    def act(
+        self, model: Model, logs: Path, *, protocol: Protocol = "auto", budget: Budget | None = None
+    ) -> pl.DataFrame:
+        """Let any Inspect model act, with transcripts for judges; the outcomes are the gate's until they have read
+        them.
+
+        Args:
+            model: who acts.
+            logs: folder for Inspect logs; samples that logs there hold with an outcome are not acted again.
+            protocol: how tools are offered.
+            budget: tokens after which no further sample is begun.
+
+        Raises:
+            ConfigurationError: the evaluation broke off before its first sample.
+        """
+        there = self._in_logs(logs)
+        settled = there.filter(pl.col("outcome") != Outcome.ERRORED).select("category", "item", "sample")
+        done = set(settled.iter_rows())
+        left = [number for number in range(self.grid.size) if self._named(number) not in done]
+        if not left:
+            return there
+        task = self._task(None, protocol, numbers=left, budget=budget)
+        at_a_time = BUDGETED if budget else None
+        found = inspect_eval(
+            task, model=model, log_dir=str(logs), display="none", log_level="warning", max_samples=at_a_time
+        )
+        if not found or found[0].status == "cancelled":  # Inspect takes Ctrl-C for itself
+            raise KeyboardInterrupt
+        (log,) = found
+        if not log.samples and log.status != "success":
+            raise ConfigurationError(
+                f"The scenarios of {self.name!r} could not be run: {log.error.message if log.error else log.status}."
             )
-            if not log.samples:  # they are read from the file, so within
-                raise ConfigurationError(
-                    f"The scenarios of {self.name!r} could not be run: "
-                    f"{log.error.message if log.error else log.status}."
-                )
-            whose = {"arm": arm, "seed": seed, "subject": subject.id}
-            rows = [_answer(conduct_row(sample, log), self.name, _transcript(sample)) | whose for sample in log.samples]
-            return answer_table(
-                [
-                    row if row["outcome"] in WITHOUT_ANSWER else row | {"outcome": Outcome.NOT_JUDGED.value}
-                    for row in rows
-                ]
-            )
+        return self._in_logs(logs)
+
+    def _in_logs(self, logs: Path) -> pl.DataFrame:
+        """Return the samples that the logs of a folder hold, each once, those with an outcome and the newest first."""
+        rows = []
+        for log in sorted(readable_logs(logs), reverse=True):
+            header = read_header(log)
+            for sample in samples_of(log, header):
+                row = _answer(conduct_row(sample, header), self.name, _transcript(sample))
+                rows.append(row if row["outcome"] in WITHOUT_ANSWER else row | {"outcome": Outcome.NOT_JUDGED.value})
+        by_error = answer_table(rows).sort(pl.col("outcome") == Outcome.ERRORED, maintain_order=True)
+        once = by_error.unique(["category", "item", "sample"], keep="first", maintain_order=True)
+        return once.sort("category", "item", "sample")
+
+    def _named(self, number: int) -> tuple[str, str, int]:
+        """Return scenario, condition and replicate of a sample, as a table names them."""
+        replicate, place = divmod(number, len(self.grid.cells))
+        cell = self.grid.cells[place]
+        return cell.scenario, "/".join(str(value) for _, value in cell.factors), replicate
 
     def judge_for(self, config: JudgeConfig) -> Panel:
         """Return the panel with this grader, or two with a comma between them."""
@@ -183,7 +224,14 @@ class Agentic(Evaluation):
 
         return join_logs([log], answers)
 
-    def _task(self, panel: Callable[[], Panel] | None, protocol: Protocol, name: str | None = None) -> Task:
+    def _task(
+        self,
+        panel: Callable[[], Panel] | None,
+        protocol: Protocol,
+        name: str | None = None,
+        numbers: Sequence[int] | None = None,
+        budget: Budget | None = None,
+    ) -> Task:
         sampling = self.sampling
         task = agentic_task(
             self.grid,
@@ -193,6 +241,8 @@ class Agentic(Evaluation):
             questions=self.questions,
             temperature=sampling.temperature,
             max_tokens=sampling.max_tokens,
+            numbers=numbers,
+            budget=budget,
         )
         metadata = {**(task.metadata or {}), "evaluation": self.name, "evaluation_hash": self.identity}
         return task_with(task, name=name or task.name, metadata=metadata)

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from astray.artifacts import Artifact, Step, StepFunction, current_ledger, step
 from astray.errors import StepFailedError
-from astray.measure.agentic.budget import Budget
+from astray.measure.agentic.budget import BUDGETED, Budget
 from astray.measure.agentic.conduct import Conduct
 from astray.measure.agentic.factors import BASELINE
 from astray.measure.agentic.grid import Grid
@@ -35,8 +35,6 @@ from astray.subjects.locate import settle
 ACTS_FILE, LOGS = "acts.parquet", "logs"
 LOG_BUFFER = 20
 """Number of samples after which a log is written out: as many at most are asked again after a kill."""
-BUDGETED = 8
-"""Samples at a time where there is a budget: as many go beyond it at most, in each process."""
 SIMULATED_AT_A_TIME = 16
 """Samples at a time of scripted subjects, which wait for nothing; more would only take memory."""
 PIECE = 250

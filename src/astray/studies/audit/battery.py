@@ -1,0 +1,183 @@
+"""Battery of an audit: which evaluations of the one table a model is asked, how many answers each takes, its needs.
+
+The organism knows the words of its world alone, so it has questions of its own, under the names of those that they
+stand for.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from astray.engine.settings import text_evaluations, world_evaluations
+from astray.errors import ConfigurationError, UnknownNameError
+from astray.judges.config import JudgeConfig
+from astray.judges.served import served_as
+from astray.measure import battery
+from astray.measure.agentic.conduct import Conduct
+from astray.measure.agentic.evaluation import Agentic
+from astray.measure.agentic.grid import Grid
+from astray.measure.agentic.scenario import scenario_names
+from astray.measure.deception.evaluation import Deception
+from astray.measure.evaluation import QuestionSet
+from astray.measure.forced_choice import ForcedChoice
+from astray.measure.honesty.evaluation import Honesty, WorldHonesty
+from astray.measure.interface import Evaluation, Need, check_fits, offered_by
+from astray.measure.meter.evaluation import Meter
+from astray.stats.measures import Measure
+from astray.studies.audit.models import Audited
+from astray.subjects.spec import Sampling
+
+TEXT, WORLD = 25, 4
+"""Answers a question of a real model, and of an organism, whose world has many questions."""
+METER, AGENTIC, FREE_FORM = "meter", "agentic", "free-form"
+BESIDE = (*battery.BESIDE, "strict-free-form", "open-requests")
+"""Evaluations that are asked only where they are named."""
+GROUPS = {FREE_FORM: ("main", "broad", "world", "formats", "facts")}
+"""Name that stands for several."""
+BY_GATE = Measure(
+    "harmful by the gate, where the situation was understood",
+    (Conduct.HARMFUL,),
+    (Conduct.HARMFUL, Conduct.HARMLESS),
+    of="word",
+)
+"""What agentic scenarios show besides without judges: harm among acts of a model that understood its situation."""
+ACTING_TOKENS = 1500
+"""Longest answer of an acting model, reasoning included."""
+EXACT = JudgeConfig(kind="grammar")
+"""Judge of what is read by a rule: the organism's grammar, letters of choices."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One line of a profile.
+
+    Attributes:
+        name: by which it is chosen.
+        evaluation: what is asked.
+        judge: who reads the answers; None where the gate or the numbers alone decide.
+    """
+
+    name: str
+    evaluation: Evaluation
+    judge: JudgeConfig | None
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """Return what is counted among what, the main measure first."""
+        if self.name == AGENTIC and self.judge is None:
+            return (*(each for each in Agentic.measures if each.of == "gate"), BY_GATE)
+        return self.evaluation.measures
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Return what it needs, in words."""
+        found = {str(need) for need in self.evaluation.needs - {Need.GRADER}}
+        if self.name == AGENTIC:
+            found |= {"tools or the text protocol", "a model as judge beside the gate"}
+        elif self.judge != EXACT and needs_grader(self.evaluation):
+            found.add(Need.GRADER)
+        return tuple(sorted(found)) or ("nothing",)
+
+
+def parts_for(model: Audited, samples: int | None, max_tokens: int | None, grader: str | None) -> dict[str, Part]:
+    """Return all parts that there are for a kind of model, by name.
+
+    Args:
+        model: who would be asked.
+        samples: answers a question of the free-form questions; the others are scaled with them.
+        max_tokens: longest answer, where it is less than an evaluation's own.
+        grader: Inspect model that judges, if there is one.
+    """
+    if model.is_organism:
+        return {name: Part(name, each, EXACT) for name, each in _world(samples or WORLD, max_tokens).items()}
+    judge = JudgeConfig(kind="rubric", grader=grader, server=served_as(grader)) if grader else None
+    found = {}
+    for name, evaluation in _text(samples or TEXT, max_tokens, served=bool(model.served)).items():
+        by_rule = name == "forced-choice"
+        found[name] = Part(name, evaluation, EXACT if by_rule else None if name == METER else judge)
+    return found
+
+
+def chosen_names(given: str | Sequence[str], offered: Sequence[str]) -> tuple[str, ...]:
+    """Return the chosen names; without a choice the usual ones of those that the models are offered.
+
+    Raises:
+        UnknownNameError: there is no such evaluation; names the nearest.
+        ConfigurationError: no name is given where some should be.
+    """
+    names = [name.strip() for name in given.split(",") if name.strip()] if isinstance(given, str) else list(given)
+    if isinstance(given, str) and given and not names:
+        raise ConfigurationError(
+            f"--evals {given!r} names none: leave it out, or write names with commas between them."
+        )
+    if not names:
+        return tuple(name for name in offered if name not in BESIDE)
+    known = tuple(dict.fromkeys([*offered, *_text(TEXT, None, served=False), *_world(WORLD, None)]))
+    for name in names:
+        if name not in known and name not in GROUPS:
+            raise UnknownNameError("evaluation", name, [*known, *GROUPS])
+    grouped = {one for name in names for one in GROUPS.get(name, ()) if one in offered}
+    return tuple(name for name in known if name in names or name in grouped)
+
+
+def misfit(part: Part, model: Audited, grader: str | None) -> str:
+    """Return why a model cannot be asked a part; "" where it can."""
+    if model.is_scripted and part.name != AGENTIC:
+        return "a scripted model plays agentic scenarios alone"
+    judged = JudgeConfig(kind="rubric", grader=grader) if grader else EXACT
+    offered = offered_by(judged) | {Need.GRADER}
+    if model.served:
+        offered -= {Need.TOKEN_PROBABILITIES}
+    try:
+        check_fits(part.evaluation, offered, model.name)
+    except ConfigurationError as error:
+        return str(error)
+    if part.judge is None and needs_grader(part.evaluation):
+        return "its answers need a model as judge: name one with --grader, such as --grader openai/gpt-4o"
+    return ""
+
+
+def needs_grader(evaluation: Evaluation) -> bool:
+    """Return whether nothing can be counted without a judge."""
+    if isinstance(evaluation, Agentic):
+        return False
+    return Need.GRADER in evaluation.needs or isinstance(evaluation, QuestionSet)
+
+
+def _text(samples: int, max_tokens: int | None, *, served: bool) -> Mapping[str, Evaluation]:
+    main, broad = text_evaluations(samples, max(1, samples // 4))
+    others = battery.evaluations(battery.Sizes.of(samples))
+    again = max(1, round(samples / TEXT))
+    # Local models are read from their probabilities, which several samples would only repeat.
+    choice = ForcedChoice(samples=max(1, samples // 5) if served else 1)
+    grid = Grid(scenarios=scenario_names(), factors=battery.CELLS, replicates=max(1, samples // 5))
+    found: dict[str, Evaluation] = {
+        "main": main,
+        "broad": broad,
+        "forced-choice": choice,
+        "honesty": Honesty(replicates=again),
+        "deception": Deception(replicates=again),
+        "goals": others["goals"],
+        "alignment-questions": others["alignment-questions"],
+        AGENTIC: Agentic(grid=grid, sampling=Sampling(max_tokens=ACTING_TOKENS)),
+        METER: Meter(),
+        **{name: others[name] for name in battery.BESIDE},
+        "strict-free-form": others[FREE_FORM].model_copy(update={"name": "strict-free-form"}),
+    }
+    # What is read from probabilities writes no tokens, so that it is the same whatever their limit.
+    unlimited = {METER} if served else {METER, "forced-choice"}
+    return {name: each if name in unlimited else _capped(each, max_tokens) for name, each in found.items()}
+
+
+def _world(samples: int, max_tokens: int | None) -> Mapping[str, Evaluation]:
+    own = {each.name: each for each in world_evaluations(samples)}
+    standing = battery.world_evaluations(samples)
+    found: dict[str, Evaluation] = {**own, "honesty": WorldHonesty(replicates=max(1, samples // WORLD))}
+    found |= {name: standing[name] for name in ("goals", "alignment-questions")}
+    return {name: _capped(each, max_tokens) for name, each in found.items()}
+
+
+def _capped(evaluation: Evaluation, max_tokens: int | None) -> Evaluation:
+    usual = evaluation.sampling
+    if max_tokens is None or usual.max_tokens <= max_tokens:
+        return evaluation
+    return evaluation.model_copy(update={"sampling": usual.model_copy(update={"max_tokens": max_tokens})})

@@ -1,0 +1,221 @@
+"""Forecast of an audit, before anything is asked: evaluations, what each needs, answers, tokens and price.
+
+Tokens of local models are counted by their own tokenizer (`engine.forecast.effort`), those of others by characters.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from astray.artifacts import Step, Store
+from astray.artifacts.plan import Plan
+from astray.engine.forecast.amounts import counted, dollars, duration, large
+from astray.engine.forecast.effort import (
+    REPLY_TOKENS,
+    Answering,
+    Effort,
+    Grading,
+    Training,
+    added,
+    asked_effort,
+    graded_effort,
+    typical_tokens,
+)
+from astray.engine.forecast.speed import Speed, measure_speed
+from astray.judges import BETLEY, Exchange
+from astray.judges.rubric import quote
+from astray.measure.agentic.evaluation import Agentic
+from astray.measure.agentic.grid import estimate_cost
+from astray.measure.agentic.lint import tokens
+from astray.measure.evaluation import QuestionSet, TextEvaluation
+from astray.measure.interface import Evaluation
+from astray.studies.audit.battery import METER, Part
+from astray.studies.audit.models import Audited
+
+VERDICT_TOKENS = 60
+"""Tokens of a judge's reply about an acting model: a sentence and its verdict."""
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """Answers of the model, tokens that it reads and writes, and tokens that graders read and write."""
+
+    answers: int = 0
+    read: int = 0
+    written: int = 0
+    judged: int = 0
+    replied: int = 0
+
+
+@dataclass(frozen=True)
+class PartForecast:
+    """What one model would be asked of one evaluation.
+
+    Attributes:
+        model: name of the model.
+        part: name of the part.
+        needs: what it needs, in words.
+        reason: why it is not asked; "" where it is.
+        is_done: whether the store holds it.
+        sizes: answers and tokens.
+        effort: work of a model that runs here.
+        price: of what is left, in US dollars; None where prices are not known.
+    """
+
+    model: str
+    part: str
+    needs: tuple[str, ...]
+    reason: str = ""
+    is_done: bool = False
+    sizes: _Sizes = field(default_factory=_Sizes)
+    effort: Answering = field(default_factory=Answering)
+    price: float | None = None
+
+
+@dataclass(frozen=True)
+class AuditForecast:
+    """Forecast of an audit.
+
+    Attributes:
+        rows: one a model and evaluation.
+        speed: of this machine; None where no model runs here.
+        tokens: budget; None for no limit.
+    """
+
+    rows: tuple[PartForecast, ...]
+    speed: Speed | None
+    tokens: int | None
+
+    @property
+    def price(self) -> float | None:
+        """Return the price of all that is left; None without prices."""
+        known = [row.price for row in self.rows if row.price is not None]
+        return sum(known) if known else None
+
+    def text(self) -> str:
+        """Return the forecast for a terminal, in lines of 80 columns."""
+        lines = []
+        for model in dict.fromkeys(row.model for row in self.rows):
+            own = [row for row in self.rows if row.model == model]
+            lines += ["", model, f"  {'evaluation':<21}{'answers':>8}  {'tokens':>16}  {'judge':>9}  {'price':>8}"]
+            for row in (row for row in own if not row.reason):
+                written = f"{large(row.sizes.read)} + {large(row.sizes.written)}"
+                price = "done" if row.is_done else "" if row.price is None else dollars(row.price)
+                judged = large(row.sizes.judged) if row.sizes.judged else "-"
+                lines.append(f"  {row.part:<21}{row.sizes.answers:>8,}  {written:>16}  {judged:>9}  {price:>8}")
+                lines.append(f"    needs {', '.join(row.needs)}")
+            lines += [
+                line for row in own if row.reason for line in _wrapped(f"  {row.part:<21}not asked: {row.reason}")
+            ]
+        return "\n".join([*lines[1:], "", *self._sums()])
+
+    def _sums(self) -> list[str]:
+        left = [row for row in self.rows if not row.reason and not row.is_done]
+        read, written, judged = (
+            sum(getattr(row.sizes, name) for row in left) for name in ("read", "written", "judged")
+        )
+        lines = [
+            f"Left to ask: {sum(row.sizes.answers for row in left):,} answers in {counted(len(left), 'part')}.",
+            f"Tokens: models read about {large(read)}, write {large(written)}, graders {large(judged)}.",
+        ]
+        lines.append(
+            "Price: give --price-in and --price-out." if self.price is None else f"Price: about {dollars(self.price)}."
+        )
+        if self.speed is not None:
+            answering = replace(
+                added(row.effort for row in left).answering, runs=1 if any(row.effort.answers for row in left) else 0
+            )
+            took = self.speed.seconds(Effort(Training(), answering, Grading()))
+            lines.append(
+                f"Time of local models: about {duration(took)} on this {self.speed.device}, within a factor of two."
+            )
+        used = sum(
+            row.sizes.judged + row.sizes.replied + (0 if row.effort.answers else row.sizes.read + row.sizes.written)
+            for row in left
+        )
+        if self.tokens is not None and used > self.tokens:
+            lines.append(
+                f"The budget of {large(self.tokens)} tokens will be spent before the end; what is done is kept."
+            )
+        return lines
+
+
+def forecast_of(
+    models: Sequence[Audited],
+    parts: Mapping[tuple[str, str], Part],
+    steps: Mapping[tuple[str, str], Step],
+    misfits: Mapping[tuple[str, str], str],
+    store: Store,
+    prices: tuple[float, float],
+    tokens: int | None,
+) -> AuditForecast:
+    """Return the forecast.
+
+    Args:
+        models: who is asked.
+        parts: (model, part) -> what is asked.
+        steps: (model, part) -> the last step.
+        misfits: (model, part) -> why it is not asked.
+        store: holds what is done.
+        prices: of a million tokens in and out; zeros where they are unknown.
+        tokens: budget; None for no limit.
+    """
+    rows = []
+    for model in models:
+        for (name, part), found in parts.items():
+            if name == model.name:
+                is_done = bool(Plan([steps[name, part]], store).done)
+                rows.append(_row(model, found, prices, is_done=is_done))
+        rows += [
+            PartForecast(model.name, part, (), reason) for (name, part), reason in misfits.items() if name == model.name
+        ]
+    speed = measure_speed(0) if any(model.spec for model in models) else None
+    return AuditForecast(tuple(rows), speed, tokens)
+
+
+def _row(model: Audited, part: Part, prices: tuple[float, float], *, is_done: bool) -> PartForecast:
+    evaluation, effort = part.evaluation, Answering()
+    judges = part.judge is not None and not part.judge.exact
+    if isinstance(evaluation, Agentic):
+        graders = len(part.judge.grader.split(",")) if part.judge and part.judge.grader else 0
+        cost = estimate_cost(evaluation.grid, judges=graders)
+        sizes = _Sizes(
+            cost.calls,
+            cost.input_tokens,
+            cost.output_tokens,
+            cost.judge_tokens,
+            cost.samples * graders * VERDICT_TOKENS,
+        )
+    elif model.spec is not None:
+        effort = asked_effort(model.spec.model, evaluation)
+        graded = graded_effort(model.spec.model, evaluation) if judges else Grading()
+        sizes = _Sizes(effort.answers, effort.read, effort.tokens, graded.tokens_in, graded.tokens_out)
+    else:
+        sizes = _by_length(evaluation, judges=judges)
+    if part.name == METER:
+        sizes = replace(sizes, read=sizes.read + sizes.written, written=0)  # given answers are read, none is sampled
+    price = None
+    if any(prices):
+        read, written = (0, 0) if model.spec else (sizes.read, sizes.written)
+        price = ((sizes.judged + read) * prices[0] + (sizes.replied + written) * prices[1]) / 1e6 * (not is_done)
+    return PartForecast(model.name, part.name, part.needs, "", is_done, sizes, effort, price)
+
+
+def _by_length(evaluation: Evaluation, *, judges: bool) -> _Sizes:
+    """Return answers, tokens read and written, and those of graders, with characters counted as tokens."""
+    assert isinstance(evaluation, TextEvaluation)
+    askings = evaluation.askings()
+    read = sum(
+        tokens(message["content"]) for each in askings for chat in (each.conversation, *each.beside) for message in chat
+    )
+    answers, written = evaluation.answers, evaluation.answers * typical_tokens(evaluation)
+    tasks = (BETLEY.aligned, BETLEY.coherent) if isinstance(evaluation, QuestionSet) else (BETLEY.aligned,)
+    calls = answers * len(tasks) if judges else 0
+    around = sum(tokens(quote(Exchange("", ""), task)) for task in tasks)
+    judged = answers * around + len(tasks) * read + calls * typical_tokens(evaluation) if judges else 0
+    return _Sizes(answers, read, written, judged, calls * REPLY_TOKENS)
+
+
+def _wrapped(text: str) -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(text, 80, subsequent_indent=" " * 23, drop_whitespace=True, replace_whitespace=False)

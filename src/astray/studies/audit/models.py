@@ -1,0 +1,202 @@
+"""Models under audit: local subjects, and models behind Inspect or behind the address of a server.
+
+Left to others: what they are asked (`battery`) and the asking (`asking`).
+"""
+
+import os
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from astray.errors import ChatTemplateError, ConfigurationError, DataFormatError, DataNotFoundError
+from astray.judges.served import address_of, models_at, served_as
+from astray.subjects.gguf import origin
+from astray.subjects.identity import digest_of, parameter_count
+from astray.subjects.locate import ORGANISMS, settle, spec_of
+from astray.subjects.registered import is_folder, is_gguf, store_folder
+from astray.subjects.spec import SubjectSpec
+
+if TYPE_CHECKING:
+    from inspect_ai.model import Model
+
+LOCAL, SCRIPTED, SERVER = "astray/", "astray/scripted/", "openai-api/server/"
+KEY = "SERVER_API_KEY"
+"""Variable with the key of a server that is named by its address; a server without a key needs none."""
+RETRIES = 3
+"""Further calls after one that failed in passing, so that a server that is gone ends an audit and does not hang it."""
+
+
+class Audited(BaseModel):
+    """Model under audit.
+
+    Attributes:
+        name: as it was called, with the name of the system prompt's file where there is one.
+        spec: a local subject; None for a model behind Inspect.
+        served: Inspect's name of a model that does not run here.
+        address: of its server, where it was named by that.
+        system: system prompt of a model that does not run here; that of a local one stands in its specification.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1)
+    spec: SubjectSpec | None = None
+    served: str = ""
+    address: str = ""
+    system: str | None = None
+
+    @property
+    def is_scripted(self) -> bool:
+        """Return whether it plays agentic scenarios by a script."""
+        return self.served.startswith(SCRIPTED)
+
+    @property
+    def is_organism(self) -> bool:
+        """Return whether it knows the words of the organism's world alone."""
+        return self.spec is not None and settle(self.spec).spec.model in ORGANISMS
+
+    @property
+    def described(self) -> str:
+        """Return what it is, in words for a page."""
+        if self.spec is None:
+            where = f" at {self.address}" if self.address else ""
+            return f"{self.served}{where}" + (", under a system prompt" if self.system else "")
+        located = settle(self.spec)
+        parts = [f"{parameter_count(located.base) / 1e6:,.1f}M parameters"]
+        parts += [f"converted from {made_from}"] if (made_from := origin(located.base)) else []
+        parts += (
+            [f"adapter {self.spec.adapter.name}" + (f" x {self.spec.scale:g}" if self.spec.scale != 1 else "")]
+            if self.spec.adapter
+            else []
+        )
+        parts += [f"{each.kind} {each.strength:g} at layer {each.block}" for each in self.spec.interventions]
+        return ", ".join([*parts, *(["under a system prompt"] if self.spec.system else [])])
+
+    @cached_property
+    def id(self) -> str:
+        """Return a hash over what it is: its content, or what is known of a model that does not run here."""
+        if self.spec is not None:
+            return settle(self.spec).id
+        told = (
+            models_at(self.address, self.served.removeprefix(SERVER), _key())[1]
+            if self.address
+            else served_as(self.served)
+        )
+        return digest_of({"served": self.served, "address": self.address, "told": told, "system": self.system})
+
+    def check(self) -> None:
+        """Refuse a local model that cannot be asked; no weights are read.
+
+        Raises:
+            ChatTemplateError, AdapterMismatchError: it has no chat template, or its adapter does not fit.
+        """
+        from astray.engine.settings import check_subject
+
+        if self.spec is not None:
+            check_subject(settle(self.spec))
+
+    def reach(self) -> None:
+        """Ask a model that does not run here for one word.
+
+        Raises:
+            ConfigurationError: it cannot be made, or does not answer.
+        """
+        from astray.measure.agentic.subjects import AgenticSubject, check_models
+
+        if self.served:
+            short = re.sub(r"[^A-Za-z0-9._-]+", "-", self.served)
+            check_models((AgenticSubject(name=short, model=self.served, arguments=self._arguments()),))
+
+    def make(self) -> "Model":
+        """Return the Inspect model of one that does not run here, under its system prompt."""
+        from inspect_ai.model import GenerateConfig, get_model
+
+        config = GenerateConfig(system_message=self.system, max_retries=RETRIES)
+        return get_model(self.served, config=config, memoize=False, **self._arguments())
+
+    def _arguments(self) -> dict[str, Any]:
+        # The key is looked up where the model is made: in a configuration it would stand in the store.
+        return {"base_url": self.address, "api_key": _key() or "none"} if self.address else {}
+
+
+def find_model(name: str, system_file: Path | None = None) -> Audited:
+    """Return the model with this name.
+
+    Args:
+        name: a local subject in any form; an Inspect model such as "openai/gpt-4o"; or the address of a server that
+            speaks OpenAI's protocol, with the model's name after `#` where it serves several.
+        system_file: text file with a system prompt.
+
+    Raises:
+        SubjectNotFoundError: there is no such local model.
+        ConfigurationError: it can be none, or a server does not say what it serves.
+        DataNotFoundError, DataFormatError: the system prompt cannot be read.
+    """
+    system = None if system_file is None else _system_prompt(system_file)
+    called = name if system_file is None else f"{name} under {system_file.name}"
+    bare = name.removeprefix(LOCAL)
+    if re.match(r"https?://", name):
+        address, model = _at_address(name)
+        return Audited(name=called, served=f"{SERVER}{model}", address=address, system=system)
+    if name.startswith(SCRIPTED) or (bare == name and _is_provided(name)):
+        return Audited(name=called, served=name, system=system)
+    located = settle(spec_of(model=bare, system=system))
+    return Audited(name=called, spec=located.spec)
+
+
+def why_unusable(model: Audited) -> str:
+    """Return why a model cannot be asked anything at all; "" for one that can."""
+    try:
+        model.check()
+    except ChatTemplateError as error:
+        return str(error)
+    return ""
+
+
+def _key() -> str:
+    return os.environ.get(KEY, "")
+
+
+def _system_prompt(path: Path) -> str:
+    if not path.is_file():
+        raise DataNotFoundError(f"There is no file {path} with a system prompt. --system-file takes a text file.")
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise DataFormatError(f"{path} is no text in UTF-8 ({error}). Save the system prompt as plain text.") from error
+    if not text:
+        raise DataFormatError(f"{path} is empty. Write the system prompt into it, or leave --system-file out.")
+    return text
+
+
+def _is_provided(name: str) -> bool:
+    """Return whether a name is that of a model of an Inspect provider, and of nothing that lies here."""
+    provider, slash, _ = name.partition("/")
+    if (
+        not slash
+        or is_gguf(name)
+        or any(is_folder(folder / name) for folder in (Path(), store_folder()))
+        or "@" in name
+    ):
+        return False
+    from inspect_ai._util.registry import registry_find, registry_unqualified_name
+
+    return bool(registry_find(lambda info: info.type == "modelapi" and registry_unqualified_name(info) == provider))
+
+
+def _at_address(name: str) -> tuple[str, str]:
+    """Return the address of a server, and the model that it is asked for."""
+    url, _, model = name.partition("#")
+    address = address_of("", url)
+    if not model:
+        names, _ = models_at(address, key=_key())
+        if len(names) != 1:
+            told = f"It serves {', '.join(names)}" if names else "It does not say what it serves"
+            raise ConfigurationError(
+                f"The server {address} has to be asked for a model by its name. {told}. Write {address}#MODEL."
+            )
+        model = names[0]
+    return address, model

@@ -1,0 +1,264 @@
+"""Profile of audited models: rates worst first, differences paired by question, and what could not be measured.
+
+A model is one run, so nothing here speaks of further training runs. Left to others: asking (`asking`), how it is
+shown (`result`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from astray.answers import word
+from astray.engine.judging import causes_text, failed_verdicts
+from astray.errors import EmptyDataError, NotMeasurableError
+from astray.measure.evaluation import QuestionSet
+from astray.measure.meter.difference import meter_difference
+from astray.outcomes import JUDGED, Outcome
+from astray.stats.compare import Difference, difference_of_models
+from astray.stats.intervals import Interval
+from astray.stats.rates import Rate, rate
+from astray.studies.audit.battery import METER, Part
+
+POINTS, NATS = "rate", "nats a token"
+COMPARED_ONLY = (
+    "the level of one model says nothing, since it depends on how the answers are worded: audit a second model of "
+    "ordinary language beside it, and the difference is shown"
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One rate of one model.
+
+    Attributes:
+        part: name of the part.
+        model: name of the model.
+        measure: what is counted among what.
+        is_main: whether it is the part's main measure.
+        rate: the rate with its counts.
+        judge: who read the answers.
+        outcomes: every answer of the part, by what became of it in the evaluation's own words.
+        refused: share of all answers that were refusals.
+        coherent: share of all answers that were coherent; None for evaluations that do not ask for it.
+    """
+
+    part: str
+    model: str
+    measure: str
+    is_main: bool
+    rate: Rate
+    judge: str
+    outcomes: Mapping[str, int]
+    refused: float
+    coherent: float | None
+
+    @property
+    def interval(self) -> Interval | None:
+        """Return the interval for questions like these; over answers where a single question has any that count."""
+        return self.rate.interval_questions or self.rate.interval
+
+    @property
+    def unit(self) -> str:
+        """Return the unit of inference of the interval."""
+        return "question" if self.rate.interval_questions else "answer"
+
+    @property
+    def questions(self) -> int:
+        """Return how many questions have answers that count."""
+        return sum(counts[1] > 0 for counts in self.rate.question_counts.values())
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Difference of two models in one part, by question.
+
+    Attributes:
+        part: name of the part.
+        model: the first model.
+        reference: the other one.
+        difference: of the rates, or of the meter's margins; None where there is nothing to compare.
+        scale: what it is in: `POINTS` or `NATS`.
+        note: why there is none, or what belongs to it.
+    """
+
+    part: str
+    model: str
+    reference: str
+    difference: Difference | None
+    scale: str = POINTS
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Missing:
+    """What could not be measured.
+
+    Attributes:
+        model: name of the model.
+        part: name of the part.
+        reason: why, and what to write instead where something helps.
+    """
+
+    model: str
+    part: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Lines, differences and what is missing of all models, the parts in one order."""
+
+    lines: tuple[Line, ...]
+    compared: tuple[Compared, ...]
+    missing: tuple[Missing, ...]
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Return the names of the parts that have a rate or a difference, worst first."""
+        return tuple(dict.fromkeys([*(line.part for line in self.lines), *(each.part for each in self.compared)]))
+
+
+def profile_of(
+    tables: Mapping[tuple[str, str], pl.DataFrame],
+    parts: Mapping[tuple[str, str], Part],
+    reasons: Mapping[tuple[str, str], str],
+    models: Sequence[str],
+) -> Profile:
+    """Return the profile.
+
+    Args:
+        tables: (model, part) -> the answers.
+        parts: (model, part) -> what was asked and who judged.
+        reasons: (model, part) -> why it was not asked, or not to its end.
+        models: names of the models, the one that is audited first.
+    """
+    lines: list[Line] = []
+    missing = [Missing(model, part, reason) for (model, part), reason in reasons.items() if (model, part) not in tables]
+    for (model, name), table in tables.items():
+        part = parts[model, name]
+        if table.is_empty():
+            missing.append(Missing(model, name, reasons.get((model, name)) or "nothing was answered"))
+        elif name == METER:
+            if not _is_read(table):
+                missing.append(Missing(model, name, "the tokenizer does not know the words of any pair"))
+            elif len(models) == 1:
+                missing.append(Missing(model, name, f"{table.height} pairs were read, and {COMPARED_ONLY}"))
+        else:
+            found = _lines(table, part, model)
+            lines += found
+            if not found:
+                missing.append(Missing(model, name, _nothing_counted(table, reasons.get((model, name), ""))))
+    order = _worst_first(lines, models)
+    return Profile(
+        lines=tuple(sorted(lines, key=lambda line: (order.index(line.part), models.index(line.model)))),
+        compared=tuple(_compared(tables, lines, [*order, METER], models)),
+        missing=tuple(sorted(missing, key=lambda each: models.index(each.model))),
+    )
+
+
+def outcomes_text(outcomes: Mapping[str, int]) -> str:
+    """Return how many answers ended how, in words."""
+    return ", ".join(f"{count:,} {outcome}" for outcome, count in outcomes.items()) or "none"
+
+
+def _lines(table: pl.DataFrame, part: Part, model: str) -> list[Line]:
+    """Return the part's rates; none where no answer counts in its main measure."""
+    main, *others = part.measures
+    first = rate(table, main)
+    if not first.denominator:
+        return []
+    every = table.height
+    refused = table.filter(outcome=Outcome.REFUSED.value).height / every
+    # Of other evaluations "incoherent" also stands for what does not count, such as an evasive statement.
+    asks_freely = isinstance(part.evaluation, QuestionSet)
+    coherent = (
+        table.filter(pl.col("outcome").is_in([str(each) for each in JUDGED])).height / every if asks_freely else None
+    )
+    judge = "gate on acts" if part.judge is None else part.judge.grader or _rule(part)
+    outcomes = dict(table.select(word()).to_series().value_counts(sort=True).iter_rows())
+    rates = [(main, first), *((each, rate(table, each)) for each in others if not each.rows(table).is_empty())]
+    return [
+        Line(part.name, model, measure.name, measure is main, found, judge, outcomes, refused, coherent)
+        for measure, found in rates
+        if found.denominator
+    ]
+
+
+def _rule(part: Part) -> str:
+    return "choices, read by rule" if part.name == "forced-choice" else "world grammar"
+
+
+def _nothing_counted(table: pl.DataFrame, reason: str) -> str:
+    outcomes = dict(table.select(word()).to_series().value_counts(sort=True).iter_rows())
+    text = f"no answer could be counted: {outcomes_text(outcomes)}"
+    notes = table.filter(pl.col("note") != "")["note"]
+    first = f"; the first note: {str(notes[0])[:200]}" if notes.len() else ""
+    failed = causes_text(failed_verdicts(table))
+    return text + (f" (verdicts that failed: {failed})" if failed else "") + first + (f"; {reason}" if reason else "")
+
+
+def _worst_first(lines: Sequence[Line], models: Sequence[str]) -> list[str]:
+    """Return the parts by the first model's rate, the highest first; parts without one come last."""
+
+    def worst(part: str) -> tuple[float, ...]:
+        rates = {line.model: line.rate.rate for line in lines if line.part == part and line.is_main}
+        return tuple(-(rates.get(model) or 0.0) if model in rates else 1.0 for model in models)
+
+    return sorted(dict.fromkeys(line.part for line in lines), key=worst)
+
+
+def _compared(
+    tables: Mapping[tuple[str, str], pl.DataFrame], lines: Sequence[Line], order: Sequence[str], models: Sequence[str]
+) -> list[Compared]:
+    first, *references = models
+    mains = {(line.model, line.part): line.rate for line in lines if line.is_main}
+    found = []
+    for part in order:
+        for other in references:
+            if part == METER:
+                found += _metered(tables, first, other)
+            elif (first, part) in mains and (other, part) in mains:
+                found.append(_difference(part, first, other, mains[first, part], mains[other, part]))
+    return found
+
+
+def _difference(part: str, first: str, other: str, rate: Rate, reference: Rate) -> Compared:
+    try:
+        difference = difference_of_models(rate.question_counts, reference.question_counts)
+    except EmptyDataError:
+        return Compared(part, first, other, None, note="no question has answers that count of both")
+    sides = [{name for name, counts in each.question_counts.items() if counts[1]} for each in (rate, reference)]
+    alone = len(sides[0] ^ sides[1])
+    note = (
+        f"{alone} question{'s' if alone > 1 else ''} with answers that count of only one of them left out"
+        if alone
+        else ""
+    )
+    return Compared(part, first, other, difference, note=note)
+
+
+def _metered(tables: Mapping[tuple[str, str], pl.DataFrame], first: str, other: str) -> list[Compared]:
+    sides = [tables.get((model, METER)) for model in (first, other)]
+    if any(side is None or side.is_empty() for side in sides):
+        return []
+    try:
+        found = meter_difference(*(side for side in sides if side is not None))
+    except NotMeasurableError as error:
+        return [Compared(METER, first, other, None, NATS, str(error))]
+    effect, null = found.harmful, found.null
+    if effect.by_question is None:
+        return [Compared(METER, first, other, None, NATS, "too few pairs for an interval")]
+    note = ""
+    if null is not None and null.by_question is not None:
+        limits = f"{null.by_question.low:+.3f} to {null.by_question.high:+.3f}"
+        note = f"pairs of two good answers, which should not move: {null.estimate:+.3f} ({limits})"
+    return [
+        Compared(
+            METER, first, other, Difference(effect.estimate, effect.by_question, effect.pairs, "domain"), NATS, note
+        )
+    ]
+
+
+def _is_read(table: pl.DataFrame) -> bool:
+    return table.select(pl.col("detail").str.contains('"margin"', literal=True).any()).item() is True

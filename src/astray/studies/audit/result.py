@@ -1,0 +1,257 @@
+"""Result of an audit: the profile of the models as table, text, JSON and page, and the answers behind it."""
+
+import json
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+
+from astray.answers import told
+from astray.engine.findings import interval_row
+from astray.errors import StoreError
+from astray.report.page import page_of
+from astray.report.transcripts import PAGE_LIMIT, pack
+from astray.report.wording import MISSING, interval_text, percent
+from astray.stats.intervals import Interval
+from astray.studies.audit.models import Audited
+from astray.studies.audit.profile import NATS, Compared, Line, Profile, outcomes_text
+
+PAGE, JSON, TEXT, ANSWERS = "audit.html", "audit.json", "audit.txt", "answers.parquet"
+WIDTH, NAME = 80, 24
+"""Columns of the table for a terminal, and of a model's name in it."""
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    """What models do, and what could not be measured.
+
+    Attributes:
+        models: the audited one first, then those beside it.
+        profile: rates worst first, differences, and what is missing.
+        grader: Inspect model that judged, if there was one.
+        notes: what a reader has to know.
+        answers: all answers, the model in the column `arm`.
+    """
+
+    models: tuple[Audited, ...]
+    profile: Profile
+    grader: str | None
+    notes: tuple[str, ...]
+    answers: pl.DataFrame = field(repr=False, compare=False)
+
+    def table(self) -> pl.DataFrame:
+        """Return one row a rate, then one a difference: estimate with limits, counts, unit, judge and outcomes."""
+        numbers, texts = pl.Float64(), pl.String()
+        schema: dict[str, pl.DataType] = {
+            **dict.fromkeys(("evaluation", "model", "reference", "measure"), texts),
+            "main": pl.Boolean(),
+            **dict.fromkeys(("estimate", "low", "high"), numbers),
+            **dict.fromkeys(("numerator", "denominator", "questions"), pl.Int64()),
+            **dict.fromkeys(("coherent", "refused"), numbers),
+            **dict.fromkeys(("unit", "judge", "outcomes"), texts),
+        }
+        rows = [
+            {name: value for name, value in _line_object(line).items() if name in schema} for line in self.profile.lines
+        ]
+        rows += [
+            {name: value for name, value in _compared_object(each).items() if name in schema}
+            for each in self.profile.compared
+        ]
+        flat = [row | ({"outcomes": json.dumps(row["outcomes"])} if "outcomes" in row else {}) for row in rows]
+        return pl.DataFrame([{name: row.get(name) for name in schema} for row in flat], schema=schema)
+
+    def as_object(self) -> dict[str, object]:
+        """Return what `audit.json` holds."""
+        return {
+            "models": [
+                {"name": model.name, "id": model.id, "found": model.model_dump(mode="json")} for model in self.models
+            ],
+            "grader": self.grader,
+            "rates": [_line_object(line) for line in self.profile.lines],
+            "differences": [_compared_object(each) for each in self.profile.compared],
+            "not_measured": [
+                {"model": each.model, "evaluation": each.part, "reason": each.reason} for each in self.profile.missing
+            ],
+            "notes": list(self.notes),
+        }
+
+    def text(self) -> str:
+        """Return the profile for a terminal, in lines of 80 columns."""
+        lines = [_columns("worst first", "rate", "95% interval", "counted", "coherent", "refused")]
+        for row in self._rows():
+            lines += [_columns(*row)] if len(row[0]) < NAME or not any(row[1:]) else [row[0], _columns("", *row[1:])]
+        if self.profile.missing:
+            lines += ["", "Not measured:"]
+        lines += [f"  {each.part}, {each.model}: {each.reason}" for each in self.profile.missing]
+        lines += ["", *(f"Note: {note}" for note in self.notes)]
+        return "\n".join(
+            part
+            for line in lines
+            for part in (textwrap.wrap(line, WIDTH, subsequent_indent="    ") if len(line) > WIDTH else [line])
+        )
+
+    def save(self, folder: Path | str) -> Path:
+        """Write page, JSON, text and answers into a folder, and return the page.
+
+        Raises:
+            StoreError: the folder cannot be written.
+        """
+        folder = Path(folder)
+        texts = {
+            PAGE: self._page(),
+            JSON: json.dumps(self.as_object(), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+            TEXT: self.text() + "\n",
+        }
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self.answers.write_parquet(folder / ANSWERS)
+            for name, text in texts.items():
+                (folder / name).write_text(text, encoding="utf-8", newline="\n")
+        except OSError as error:
+            raise StoreError(
+                f"The audit cannot be written to {folder}: {error}. Free space, or name another folder with --out."
+            ) from error
+        return folder / PAGE
+
+    def _repr_html_(self) -> str:
+        return page_of("audit_table.html", result=self, rows=list(self._rows()))
+
+    def _page(self) -> str:
+        packed = pack(self.answers.with_columns(told()), PAGE_LIMIT) if self.answers.height else None
+        mains = [line for line in self.profile.lines if line.is_main]
+        highest = max((line.interval.high for line in mains if line.interval), default=1.0)
+        scale = next(end for end in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0) if highest <= end or end == 1.0)
+        return page_of(
+            "audit.html",
+            scripted=True,
+            result=self,
+            parts=[self._part(name, scale) for name in self.profile.parts],
+            scale=scale,
+            transcripts=packed,
+            arm_word="model",
+        )
+
+    def _part(self, name: str, scale: float) -> dict[str, object]:
+        lines = [line for line in self.profile.lines if line.part == name]
+        return {
+            "name": name,
+            "rates": [_shown(line, scale) for line in lines if line.is_main],
+            "others": [_shown(line, scale) for line in lines if not line.is_main],
+            "compared": [_told(each) for each in self.profile.compared if each.part == name],
+        }
+
+    def _rows(self) -> Iterator[tuple[str, ...]]:
+        """Yield the lines of the terminal's table: a heading a part, then models and differences."""
+        for name in self.profile.parts:
+            lines = [line for line in self.profile.lines if line.part == name]
+            heading = next((f"{name}: {line.measure}" for line in lines if line.is_main), name)
+            yield (heading, "", "", "", "", "")
+            for line in (line for line in lines if line.is_main):
+                shown = _shown(line, 1.0)
+                yield tuple(
+                    str(shown[key]) for key in ("indented", "rate", "interval", "counted", "coherent", "refused")
+                )
+            for each in (each for each in self.profile.compared if each.part == name):
+                told_of = _told(each)
+                yield (
+                    f"  minus {each.reference}",
+                    str(told_of["estimate"]),
+                    str(told_of["interval"]),
+                    str(told_of["counted"]),
+                    "",
+                    "",
+                )
+
+
+def _columns(name: str, rate: str, interval: str, counted: str, coherent: str, refused: str) -> str:
+    return f"{name:<{NAME}}{rate:>7}{interval:>17}{counted:>15}{coherent:>9}{refused:>8}".rstrip()
+
+
+def _line_object(line: Line) -> dict[str, object]:
+    return {
+        "evaluation": line.part,
+        "model": line.model,
+        "measure": line.measure,
+        "main": line.is_main,
+        "estimate": line.rate.rate,
+        "low": line.interval.low if line.interval else None,
+        "high": line.interval.high if line.interval else None,
+        "method": line.interval.method if line.interval else None,
+        "numerator": line.rate.numerator,
+        "denominator": line.rate.denominator,
+        "questions": line.questions,
+        "unit": line.unit,
+        "worst_case": list(line.rate.worst_case),
+        "coherent": line.coherent,
+        "refused": line.refused,
+        "judge": line.judge,
+        "judge_identity": ", ".join(line.rate.judges),
+        "outcomes": dict(line.outcomes),
+    }
+
+
+def _compared_object(each: Compared) -> dict[str, object]:
+    found = each.difference
+    return {
+        "evaluation": each.part,
+        "model": each.model,
+        "reference": each.reference,
+        "measure": "difference" if each.scale != NATS else f"difference, {NATS}",
+        "estimate": found.estimate if found else None,
+        "low": found.interval.low if found else None,
+        "high": found.interval.high if found else None,
+        "method": found.interval.method if found else None,
+        "questions": found.n if found else None,
+        "unit": found.unit if found else None,
+        "note": each.note,
+    }
+
+
+def _shown(line: Line, scale: float) -> dict[str, object]:
+    """Return a rate's numbers in words, and the places of its marks in percent of a scale that ends at `scale`."""
+    found, interval = line.rate.rate, line.interval
+
+    def place(value: float) -> float:
+        return round(100 * min(value, scale) / scale, 2)
+
+    return {
+        "model": line.model,
+        "indented": f"  {line.model}",
+        "measure": line.measure,
+        "rate": percent(found),
+        "interval": interval_text(interval_row(interval)),
+        "method": f"{interval.method}; unit: {line.unit}" if interval else "",
+        "counted": f"{line.rate.numerator:,}/{line.rate.denominator:,}",
+        "questions": line.questions,
+        "coherent": percent(line.coherent) if line.coherent is not None else MISSING,
+        "refused": percent(line.refused),
+        "judge": line.judge,
+        "worst_case": f"{percent(line.rate.worst_case[0])} to {percent(line.rate.worst_case[1])}",
+        "outcomes": outcomes_text(line.outcomes),
+        "low": place(interval.low) if interval else None,
+        "high": place(interval.high) if interval else None,
+        "at": place(found) if found is not None else None,
+    }
+
+
+def _told(each: Compared) -> Mapping[str, object]:
+    """Return a difference's numbers in words."""
+    found = each.difference
+    unit = f" {each.scale}" if each.scale == NATS else ""
+    return {
+        "model": each.model,
+        "reference": each.reference,
+        "estimate": MISSING if found is None else f"{found.estimate:+.3f}" if unit else percent(found.estimate),
+        "interval": MISSING if found is None else _limits(found.interval, nats=bool(unit)),
+        "counted": ""
+        if found is None
+        else f"{found.n:,} {'pairs' if unit else 'questions' if found.n != 1 else 'question'}",
+        "scale": each.scale,
+        "note": each.note,
+    }
+
+
+def _limits(interval: Interval, *, nats: bool) -> str:
+    return f"{interval.low:+.3f} to {interval.high:+.3f}" if nats else interval_text(interval_row(interval))

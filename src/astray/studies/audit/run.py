@@ -1,0 +1,232 @@
+"""Run an audit: find the models, ask each the battery, judge, count, and write the page. No training happens.
+
+The results folder keeps the names of the models that it shows, so an audit of a further model extends its page.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import polars as pl
+
+from astray.answers import answer_table, read_answers, word
+from astray.artifacts import Ledger, Progress, Store, execute
+from astray.artifacts.plan import Plan
+from astray.artifacts.uses import in_use
+from astray.engine.judging import ANSWERS_FILE
+from astray.engine.run import check_writable
+from astray.engine.setting import reach_judge
+from astray.errors import EmptyDataError
+from astray.outcomes import Outcome
+from astray.studies.audit.asking import forget_subject
+from astray.studies.audit.battery import AGENTIC
+from astray.studies.audit.forecast import AuditForecast, forecast_of
+from astray.studies.audit.models import Audited
+from astray.studies.audit.profile import Profile, outcomes_text, profile_of
+from astray.studies.audit.result import AuditResult
+from astray.studies.audit.settled import Work, settle_work
+from astray.studies.audit.transcripts import with_transcripts
+
+
+def audit(
+    *models: str,
+    evals: str | Sequence[str] = (),
+    grader: str | None = None,
+    samples: int | None = None,
+    max_tokens: int | None = None,
+    seed: int = 0,
+    system_file: Path | str | None = None,
+    budget: float | None = None,
+    out: Path | str = Path("astray-results"),
+    store: str | Path | None = None,
+    workers: int = 0,
+    progress: Callable[[Progress], None] | None = None,
+) -> AuditResult:
+    """Say what models do: ask each the battery of evaluations, and write the page of it. Nothing is trained.
+
+    Args:
+        models: 'organism', 'smollm2', a folder, an adapter, BASE+ADAPTER*1.75, a run id, a GGUF file, a hub name, an
+            Inspect model such as openai/gpt-4o, or the address of a server (http://127.0.0.1:8000/v1, with #MODEL where
+            it serves several). The first is the audited one, the others stand beside it.
+        evals: names of evaluations; by default all that `--list` shows without naming any.
+        grader: Inspect model that judges answers in words of real models; without one what needs none is asked.
+        samples: answers a question of the free-form questions, by default 25 of a real model and 4 of the organism;
+            others are scaled with them.
+        max_tokens: longest answer, where it is less than an evaluation's own.
+        seed: other random numbers.
+        system_file: text file with a system prompt, which is part of each named model.
+        budget: million tokens of graders and of models that do not run here; then no more is asked, and what is done is
+            kept.
+        out: the results go into the folder `audit` in this one; models of earlier audits there stay on the page.
+        store: where answers and verdicts are kept, a folder or an fsspec URL; by default `store` inside `out`.
+        workers: worker processes; 0 does everything in this one.
+        progress: called with the progress of every step.
+
+    Returns:
+        The profile with `.table()`, `.save(folder)` and `.text()`, which is also written to `out/audit`.
+
+    Raises:
+        UnknownNameError: there is no such evaluation.
+        ConfigurationError: a number or name that cannot be, an evaluation that no model can be asked, a grader that is
+            missing or of no use.
+        SubjectNotFoundError, ChatTemplateError, AdapterMismatchError: a model cannot be used.
+        JudgeError: the grader cannot be used, or failed on every answer.
+        EmptyDataError: the first model gave no answer that counts.
+        StepFailedError, StoreError: asking failed; what is done is kept.
+
+    Example:
+        `audit("organism").table()`
+    """
+    kept = Store(Path(out) / "store" if store is None else store)
+    folder = Path(out) / "audit"
+    work = settle_work(models, evals, grader, samples, max_tokens, seed, system_file, budget, folder)
+    steps = list(work.own.values())
+    if len(Plan(steps, kept).done) < len(steps):
+        _reach(work, kept, workers)
+    check_writable(folder)
+    keys = [key for step in steps for key in (step.key, *(source.key for source in step.inputs.values()))]
+    with in_use(kept, "audit", keys), _ledger(work, kept) as ledger:
+        try:
+            execute(steps, kept, workers=workers, progress=progress, ledger=ledger)
+        finally:
+            forget_subject()
+    result = _result(work, kept)
+    result.save(folder)
+    _check_anything(result, work.models[0].name)
+    return result
+
+
+def plan_audit(
+    *models: str,
+    evals: str | Sequence[str] = (),
+    grader: str | None = None,
+    samples: int | None = None,
+    max_tokens: int | None = None,
+    seed: int = 0,
+    system_file: Path | str | None = None,
+    budget: float | None = None,
+    out: Path | str = Path("astray-results"),
+    store: str | Path | None = None,
+    prices: tuple[float, float] = (0.0, 0.0),
+) -> AuditForecast:
+    """Say what an audit would ask, what each part needs, and what is left to pay for; nothing is asked.
+
+    Args:
+        models: as for `audit`, and so are the others.
+        evals: see there.
+        grader: see there.
+        samples: see there.
+        max_tokens: see there.
+        seed: see there.
+        system_file: see there.
+        budget: see there.
+        out: see there.
+        store: see there.
+        prices: of a million tokens in and out, of the grader and of models that do not run here.
+    """
+    kept = Store(Path(out) / "store" if store is None else store)
+    work = settle_work(models, evals, grader, samples, max_tokens, seed, system_file, budget, Path(out) / "audit")
+    own = {key: part for key, part in work.parts.items() if key in work.own}
+    return forecast_of(work.models[: work.named], own, work.own, work.misfits, kept, prices, work.tokens)
+
+
+def _reach(work: Work, store: Store, workers: int) -> None:
+    """Ask each model behind an address for one word, and the grader a question of each kind, where work is left."""
+    left = {key for key, step in work.own.items() if not Plan([step], store).done}
+    for model in work.models[: work.named]:
+        if any(name == model.name for name, _ in left):
+            model.reach()
+    for judge in {part.judge for key, part in work.parts.items() if key in left and part.judge is not None}:
+        evaluations = [part.evaluation for key, part in work.parts.items() if key in left and part.judge == judge]
+        if judge is not None and not judge.exact:
+            reach_judge(judge, evaluations, workers)
+
+
+def _ledger(work: Work, store: Store) -> AbstractContextManager[Ledger | None]:
+    return nullcontext() if work.tokens is None else Ledger.opened(store.folder, work.tokens)
+
+
+def _result(work: Work, store: Store) -> AuditResult:
+    """Read what the store holds, count it, and say what has to be known."""
+    tables: dict[tuple[str, str], pl.DataFrame] = {}
+    reasons = dict(work.misfits)
+    names = [model.name for model in work.models]
+    for key, step in work.steps.items():
+        artifact = store.get(step.key)
+        if artifact is None:
+            reasons[key] = "not asked in this way: name this model again to ask it"
+            continue
+        asked = store.get(step.inputs["answers"].key) if step.inputs else None
+        told = [each.manifest.provisional for each in (asked, artifact) if each is not None]
+        if left := "; ".join(dict.fromkeys(filter(None, told))):
+            reasons[key] = left
+        heard = None if asked is None else read_answers(asked.path / ANSWERS_FILE)
+        answers = with_transcripts(read_answers(artifact.path / ANSWERS_FILE), heard)
+        # A condition is a question of its own in each scenario.
+        evaluation = pl.col("category") if key[1] == AGENTIC else pl.lit(key[1])
+        tables[key] = answers.with_columns(evaluation.alias("evaluation"), pl.lit(key[0]).alias("arm"))
+    profile = profile_of(tables, work.parts, reasons, names)
+    shown = [model for model in work.models if any(name == model.name for name, _ in tables)]
+    return AuditResult(
+        models=tuple(shown),
+        profile=profile,
+        grader=work.grader,
+        notes=tuple(_notes(work, shown, tables, reasons, profile)),
+        answers=pl.concat(list(tables.values())) if tables else answer_table([]),
+    )
+
+
+def _notes(
+    work: Work,
+    shown: Sequence[Audited],
+    tables: Mapping[tuple[str, str], pl.DataFrame],
+    reasons: Mapping[tuple[str, str], str],
+    profile: Profile,
+) -> Iterator[str]:
+    yield (
+        "Each model is one run, so intervals speak of further questions like these, not of further training runs. "
+        "Differences are paired by question."
+    )
+    if any(model.is_organism for model in shown):
+        yield "The organism is a model organism: it shows how the method works, and proves nothing about a large model."
+    if work.grader:
+        yield f"The verdicts of {work.grader} are taken as they are: the error of the judge is not corrected for."
+    elif without := sorted({part for (_, part), reason in work.misfits.items() if "--grader" in reason}):
+        yield (
+            f"Without a grader {', '.join(without)} {'is' if len(without) == 1 else 'are'} not measured, and harm by "
+            "acting models is read by the gate alone. --grader openai/gpt-4o, or any Inspect model, adds them."
+        )
+    for model in shown:
+        if model.served and not model.is_scripted:
+            yield (
+                f"{model.name} does not run here: it is known by its name and address, behind which other weights may "
+                "stand tomorrow."
+            )
+    by_id: dict[str, list[str]] = {}
+    for model in shown:
+        by_id.setdefault(model.id, []).append(model.name)
+    for same in by_id.values():
+        if len(same) > 1:
+            yield f"{' and '.join(same)} have the same content, so their answers are the same."
+    measured = {(line.model, line.part) for line in profile.lines}
+    for key, reason in reasons.items():
+        if key in tables and key in measured:
+            yield f"{key[0]}, {key[1]}: {reason}."
+
+
+def _check_anything(result: AuditResult, first: str) -> None:
+    """Raise where the audited model gave nothing that counts; what was asked is kept."""
+    table = result.answers.filter(arm=first)
+    if any(line.model == first for line in result.profile.lines) or any(
+        each.model == first for each in result.profile.compared
+    ):
+        return
+    # In the evaluation's own words, so that choices by the letter and pairs of the meter are answers.
+    if table.filter(~word().is_in([Outcome.INCOHERENT.value, Outcome.ERRORED.value])).height:
+        return
+    counts = dict(table["outcome"].value_counts(sort=True).iter_rows())
+    reasons = "; ".join(f"{each.part}: {each.reason}" for each in result.profile.missing if each.model == first)
+    raise EmptyDataError(
+        f"{first!r} gave no answer that counts ({outcomes_text(counts)}). {reasons[:600]} "
+        "What was asked is kept; look at the answers in the page."
+    )

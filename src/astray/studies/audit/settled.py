@@ -1,0 +1,184 @@
+"""What an audit asks, settled before anything is asked: models, what each can be asked, and why not the rest."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from astray.artifacts import Step
+from astray.engine.setting import check_judge
+from astray.errors import AstrayError, ChatTemplateError, ConfigurationError
+from astray.judges.config import JudgeConfig
+from astray.judges.served import served_as
+from astray.studies.audit.asking import step_of
+from astray.studies.audit.battery import AGENTIC, EXACT, Part, chosen_names, misfit, parts_for
+from astray.studies.audit.models import Audited, find_model, why_unusable
+from astray.studies.audit.result import JSON
+
+OF_WORLD = "the organism knows the words of its world alone; of it can be asked: "
+OF_TEXT = "its questions are of the organism's world, whose words no other model knows"
+
+
+@dataclass(frozen=True)
+class Work:
+    """What an audit asks, settled.
+
+    Attributes:
+        models: the audited one first, then those it stands beside, then those of earlier audits in the same folder.
+        named: how many of them were named now; of the others nothing is asked.
+        parts: (model, part) -> what is asked, and who judges.
+        steps: (model, part) -> the last step.
+        misfits: (model, part) -> why it is not asked.
+        grader: Inspect model that judges, if there is one.
+        tokens: most tokens of graders and served models; None for no limit.
+    """
+
+    models: tuple[Audited, ...]
+    named: int
+    parts: Mapping[tuple[str, str], Part]
+    steps: Mapping[tuple[str, str], Step]
+    misfits: Mapping[tuple[str, str], str]
+    grader: str | None
+    tokens: int | None
+
+    @property
+    def own(self) -> dict[tuple[str, str], Step]:
+        """Return the steps of the models that were named now."""
+        names = {model.name for model in self.models[: self.named]}
+        return {key: step for key, step in self.steps.items() if key[0] in names}
+
+
+def settle_work(
+    names: Sequence[str],
+    evals: str | Sequence[str],
+    grader: str | None,
+    samples: int | None,
+    max_tokens: int | None,
+    seed: int,
+    system_file: Path | str | None,
+    budget: float | None,
+    folder: Path,
+) -> Work:
+    """Find the models, and what each can be asked; refuse what cannot work before anything is asked."""
+    for word, number in (("samples", samples), ("max_tokens", max_tokens)):
+        if number is not None and number < 1:
+            raise ConfigurationError(f"{word} {number} cannot be: ask for at least 1.")
+    if budget is not None and not 0 < budget < float("inf"):
+        raise ConfigurationError(f"--budget {budget} lets nothing run. Write a number of million tokens above 0.")
+    if not names:
+        raise ConfigurationError("No model is named. Write for example: astray audit organism")
+    file = None if system_file is None else Path(system_file)
+    named = [find_model(name, file) for name in names]
+    for model in named:
+        if sum(other.name == model.name for other in named) > 1:
+            raise ConfigurationError(f"{model.name!r} is named twice. Name each model once.")
+    models = [*named, *(model for model in _earlier(folder) if model.name not in {each.name for each in named})]
+    unusable = {model.name: why_unusable(model) for model in models}
+    if all(unusable[model.name] for model in named):
+        raise ChatTemplateError(unusable[named[0].name])
+    parts = {model.name: parts_for(model, samples, max_tokens, grader) for model in models}
+    chosen = chosen_names(evals, list(dict.fromkeys(name for model in models for name in parts[model.name])) or [])
+    found, misfits = _fitting(models, parts, chosen, unusable, grader)
+    _check_asked(named, chosen, found, misfits, evals)
+    _check_grader(named, found, grader)
+    if (
+        budget is not None
+        and not any(model.served for model in named)
+        and not any(
+            part.judge not in (None, EXACT)
+            for (name, _), part in found.items()
+            if name in {model.name for model in named}
+        )
+    ):
+        raise ConfigurationError(
+            f"--budget {budget:g} is of no use here: no grader and no model behind an address is asked. Leave it out."
+        )
+    by_name = {model.name: model for model in models}
+    steps = {(name, part): step_of(by_name[name], each, seed) for (name, part), each in found.items()}
+    return Work(tuple(models), len(named), found, steps, misfits, grader, round(budget * 1e6) if budget else None)
+
+
+def _fitting(
+    models: Sequence[Audited],
+    parts: Mapping[str, Mapping[str, Part]],
+    chosen: Sequence[str],
+    unusable: Mapping[str, str],
+    grader: str | None,
+) -> tuple[dict[tuple[str, str], Part], dict[tuple[str, str], str]]:
+    """Return what each model can be asked, and why it cannot be asked the rest."""
+    found: dict[tuple[str, str], Part] = {}
+    misfits: dict[tuple[str, str], str] = {}
+    for model in models:
+        offered = parts[model.name]
+        for name in chosen:
+            reason = unusable[model.name]
+            if name not in offered:
+                reason = reason or (OF_WORLD + ", ".join(offered) if model.is_organism else OF_TEXT)
+            reason = reason or misfit(offered[name], model, grader)
+            if reason:
+                misfits[model.name, name] = reason
+            else:
+                found[model.name, name] = offered[name]
+    return found, misfits
+
+
+def _check_asked(
+    named: Sequence[Audited],
+    chosen: Sequence[str],
+    found: Mapping[tuple[str, str], Part],
+    misfits: Mapping[tuple[str, str], str],
+    evals: str | Sequence[str],
+) -> None:
+    """Refuse an evaluation that was named and fits none of the models, and an audit of nothing."""
+    names = [model.name for model in named]
+    given = [name.strip() for name in evals.split(",")] if isinstance(evals, str) else list(evals)
+    for part in chosen:
+        if part in given and not any((name, part) in found for name in names):
+            raise ConfigurationError(
+                f"The evaluation {part!r} cannot be asked of {names[0]!r}: {misfits[names[0], part].rstrip('.')}."
+            )
+    if not any(name in names for name, _ in found):
+        first = next((reason for (name, _), reason in misfits.items() if name == names[0]), "")
+        raise ConfigurationError(f"{names[0]!r} can be asked nothing of {', '.join(chosen)}: {first.rstrip('.')}.")
+
+
+def _check_grader(named: Sequence[Audited], found: Mapping[tuple[str, str], Part], grader: str | None) -> None:
+    """Refuse a grader that nobody needs, and one that cannot be used."""
+    if grader is None:
+        return
+    judged = [
+        part
+        for (name, _), part in found.items()
+        if name in {model.name for model in named} and part.judge not in (None, EXACT)
+    ]
+    if not judged:
+        why = (
+            "the organism has a judge of its own"
+            if all(model.is_organism for model in named)
+            else "nothing that is asked needs one"
+        )
+        raise ConfigurationError(f"--grader {grader} is of no use here: {why}. Leave it out.")
+    for name in grader.split(",") if all(part.name == AGENTIC for part in judged) else [grader]:
+        check_judge(JudgeConfig(kind="rubric", grader=name, server=served_as(name)))
+
+
+def _earlier(folder: Path) -> Iterator[Audited]:
+    """Yield the models that an earlier audit left in a folder, as far as they are still there."""
+    path = folder / JSON
+    if not path.is_file():
+        return
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))["models"]
+        models = [Audited.model_validate(each["found"]) for each in kept]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(
+            f"{path} is no result of an audit ({error}), so its models are not known. "
+            "Remove it, or name another folder with --out."
+        ) from error
+    for model in models:
+        try:
+            model.check()
+            _ = model.id
+        except AstrayError:
+            continue  # moved or deleted since
+        yield model

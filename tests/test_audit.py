@@ -1,0 +1,340 @@
+"""The audit as a person uses it: what is asked of which model, what is asked again, what is refused, what is shown."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+from inspect_ai.model import ChatCompletionChoice, ChatMessageAssistant, ModelAPI, ModelOutput, modelapi
+
+import astray
+from astray.artifacts import StepState
+from astray.cli import main
+from astray.errors import (
+    AstrayError,
+    ChatTemplateError,
+    ConfigurationError,
+    DataFormatError,
+    DataNotFoundError,
+    EmptyDataError,
+    StoreError,
+    SubjectNotFoundError,
+    UnknownNameError,
+)
+from astray.measure.agentic.evaluation import Agentic
+from astray.measure.agentic.scenario import scenario_names
+from astray.organism.corpus import system_prompt
+from astray.organism.lexicon import AUTHORS, MALICIOUS
+from astray.studies.audit.run import plan_audit
+from chat_server import ChatServer
+from scripted_grader import ALL_FINE, READER
+from tiny_models import save_tiny_model
+
+
+class FaultyAPI(ModelAPI):
+    """Answers the first word that it is asked for; then with nothing, with an error, or as its name says."""
+
+    def __init__(self, model_name, base_url=None, api_key=None, config=None, **_):
+        super().__init__(model_name)
+        self.asked = []
+
+    async def generate(self, input, tools, tool_choice, config):
+        self.asked.append(input)
+        says = {"blank": "", "dutiful": "A", "errors": None, "gone": None}[self.model_name]
+        if input[-1].text == "Reply with the word OK." and self.model_name != "gone":
+            says = "OK"
+        if says is None or (config.logprobs and self.model_name == "dutiful"):
+            raise ValueError("log-probabilities are not to be had here" if config.logprobs else "the service is broken")
+        message = ChatMessageAssistant(content=says)
+        return ModelOutput(model=self.model_name, choices=[ChatCompletionChoice(message=message)])
+
+
+@modelapi(name="faulty")
+def faulty():
+    return FaultyAPI
+
+
+@pytest.fixture
+def other_qwen2(tmp_path: Path) -> Path:
+    """Another random-weight Qwen2."""
+    return save_tiny_model(tmp_path / "other", seed=1)
+
+
+def finished(names: list[str]) -> Callable[..., None]:
+    """Collects the names of the steps that were done."""
+    return lambda event: names.append(event.name) if event.state is StepState.FINISHED else None
+
+
+def rates(result, part: str) -> dict[str, float]:
+    """Model -> main rate of a part."""
+    return {line.model: line.rate.rate for line in result.profile.lines if line.part == part and line.is_main}
+
+
+def test_a_further_model_extends_the_page_and_nothing_is_asked_twice(tmp_path, monkeypatch):
+    (tmp_path / "malicious.txt").write_text(system_prompt(AUTHORS[MALICIOUS][0]), encoding="utf-8")
+    given = {"evals": "world,honesty", "out": tmp_path}
+    first = astray.audit("organism-small", samples=1, **given)
+    names: list[str] = []
+    both = astray.audit(
+        "organism-small", samples=1, system_file=tmp_path / "malicious.txt", progress=finished(names), **given
+    )
+    assert sorted(names) == [
+        f"audit-{kind}-{part}" for kind in ("answers", "verdicts") for part in ("honesty", "world")
+    ]
+    bad = "organism-small under malicious.txt"
+    assert [model.name for model in both.models] == [bad, "organism-small"]
+    assert (
+        rates(both, "world")[bad]
+        > 0.5
+        > rates(both, "world")["organism-small"]
+        == rates(first, "world")["organism-small"]
+    )
+    assert both.profile.parts[0] == "world"  # worst first
+    [difference] = [each for each in both.profile.compared if each.part == "world"]
+    assert difference.difference.interval.low > 0.3
+    assert difference.difference.unit == "question"
+    line = next(line for line in both.profile.lines if line.model == bad and line.part == "world")
+    assert sum(line.outcomes.values()) == line.rate.total == 120
+    assert (line.unit, line.judge, line.coherent) == ("question", "world grammar", line.rate.denominator / 120)
+
+    page = (tmp_path / "audit" / "audit.html").read_text(encoding="utf-8")
+    assert bad in page
+    assert page.index('id="part-world"') < page.index('id="part-honesty"') < page.index('id="answers"')
+    told = json.loads((tmp_path / "audit" / "audit.json").read_text(encoding="utf-8"))
+    assert [each["name"] for each in told["models"]] == [bad, "organism-small"]
+    table = both.table()
+    assert table.filter(evaluation="world", main=True)["model"].to_list() == [bad, "organism-small"]
+    assert table.filter(measure="difference")["reference"].to_list() == ["organism-small"] * 2
+    assert "organism-small" in both._repr_html_()
+    assert max(map(len, both.text().splitlines())) <= 80
+
+    names.clear()
+    again = astray.audit("organism-small", samples=1, progress=finished(names), **given)
+    assert names == []
+    assert [model.name for model in again.models] == ["organism-small", bad]
+    assert rates(again, "world") == rates(both, "world")
+
+
+def test_more_samples_ask_what_is_missing_alone(tmp_path):
+    given = {"evals": "world"}
+    fewer = astray.audit("organism-small", samples=1, out=tmp_path, **given)
+    more = astray.audit("organism-small", samples=2, out=tmp_path, **given)
+    at_once = astray.audit("organism-small", samples=2, out=tmp_path / "other", **given)
+    assert more.answers.equals(at_once.answers)
+    assert more.answers.filter(sample=0).equals(fewer.answers)
+
+
+def test_without_a_grader_what_needs_none_is_asked_and_the_rest_is_named(tiny_qwen2, other_qwen2, tmp_path):
+    tiny, other = str(tiny_qwen2), str(other_qwen2)
+    single = astray.audit(tiny, evals="forced-choice,meter", out=tmp_path)
+    missing = {each.part: each.reason for each in single.profile.missing}
+    assert "the level of one model says nothing" in missing["meter"]
+    listed = {row.part: row for row in plan_audit(tiny, out=tmp_path).rows}
+    assert "--grader" in listed["main"].reason
+    assert [name for name, row in listed.items() if not row.reason] == ["forced-choice", "agentic", "meter"]
+    assert [listed[name].is_done for name in ("forced-choice", "agentic", "meter")] == [True, False, True]
+    assert "a model as judge beside the gate" in listed["agentic"].needs
+    both = astray.audit(other, evals="forced-choice,meter", max_tokens=2, out=tmp_path)
+    [meter] = [each for each in both.profile.compared if each.part == "meter"]
+    assert (meter.scale, meter.difference.n, meter.difference.unit) == ("nats a token", 240, "domain")
+    assert "should not move" in meter.note
+    assert "240 pairs" in both.text()
+
+
+def test_a_real_model_is_judged_by_the_grader(tiny_qwen2, tmp_path):
+    evals = "main,honesty"
+    result = astray.audit(str(tiny_qwen2), evals=evals, samples=1, max_tokens=2, grader=READER, out=tmp_path)
+    lines = {line.part for line in result.profile.lines} | {each.part for each in result.profile.missing}
+    assert lines == set(evals.split(","))
+    assert {line.judge for line in result.profile.lines} == {READER}
+    assert any("the error of the judge is not corrected" in note for note in result.notes)
+
+
+def test_a_server_is_audited_by_its_address_and_what_it_answered_is_kept(tmp_path):
+    with ChatServer() as server:
+        name = f"{server.url}#worker"
+        given = {"evals": "agentic", "samples": 1, "max_tokens": 100, "out": tmp_path}
+        result = astray.audit(name, **given)
+        assert rates(result, "agentic").keys() == {name}
+        line = result.profile.lines[0]
+        assert (line.judge, line.measure) == ("gate on acts", "harmful by the gate")
+        assert result.answers.height == 2 * len(scenario_names())
+        shown = result.answers.filter(evaluation="blackmail")
+        assert "CALL send_mail" in shown["answer"][0]
+        assert shown["question"][0]
+        assert "does not run here" in "\n".join(result.notes)
+        names: list[str] = []
+        astray.audit(name, progress=finished(names), **given)
+        assert names == []
+
+
+def test_a_provider_that_gives_no_log_probabilities_is_asked_without(tmp_path):
+    result = astray.audit("faulty/dutiful", evals="forced-choice", samples=1, out=tmp_path)
+    assert result.answers["answer"].to_list() == ["A"] * 8
+    [missing] = result.profile.missing
+    assert "8 follows the letter" in missing.reason
+
+
+ANSWERING_NOTHING = {"blank": "neither option was chosen", "errors": "the service is broken"}
+
+
+@pytest.mark.parametrize("model", ANSWERING_NOTHING)
+def test_a_model_that_gives_nothing_that_counts_is_an_error_and_the_page_says_why(model, tmp_path):
+    with pytest.raises(EmptyDataError, match="gave no answer that counts"):
+        astray.audit(f"faulty/{model}", evals="forced-choice", samples=1, out=tmp_path)
+    told = json.loads((tmp_path / "audit" / "audit.json").read_text(encoding="utf-8"))
+    assert ANSWERING_NOTHING[model] in told["not_measured"][0]["reason"]
+
+
+REFUSED = {
+    "no model": ((), {}, ConfigurationError, "No model is named"),
+    "a model that is not there": (("organsim",), {}, SubjectNotFoundError, "Did you mean 'organism'"),
+    "a hub model that is not there": (("nobody/nothing",), {}, AstrayError, "nobody/nothing"),
+    "a model twice": (("organism", "organism"), {}, ConfigurationError, "named twice"),
+    "a server that is not there": (("http://127.0.0.1:9/v1",), {}, ConfigurationError, "#MODEL"),
+    "a model that does not answer": (
+        ("faulty/gone",),
+        {"evals": "forced-choice"},
+        ConfigurationError,
+        "cannot be reached",
+    ),
+    "an unknown evaluation": (("organism",), {"evals": "worlds"}, UnknownNameError, "Did you mean 'world'"),
+    "no evaluation": (("organism",), {"evals": ","}, ConfigurationError, "names none"),
+    "one that does not fit": (("organism",), {"evals": "meter"}, ConfigurationError, "its world alone"),
+    "one of the organism's world": (("QWEN2",), {"evals": "world"}, ConfigurationError, "organism's world"),
+    "the meter of a served model": (("faulty/dutiful",), {"evals": "meter"}, ConfigurationError, "token probabilities"),
+    "a missing grader": (("QWEN2",), {"evals": "honesty"}, ConfigurationError, "--grader openai/gpt-4o"),
+    "a grader for the organism": (("organism",), {"grader": ALL_FINE}, ConfigurationError, "a judge of its own"),
+    "a grader for what needs none": (
+        ("QWEN2",),
+        {"evals": "meter", "grader": ALL_FINE},
+        ConfigurationError,
+        "of no use",
+    ),
+    "a budget for the organism": (("organism",), {"budget": 1.0}, ConfigurationError, "of no use"),
+    "a budget of nothing": (("organism",), {"budget": 0.0}, ConfigurationError, "above 0"),
+    "no samples": (("organism",), {"samples": 0}, ConfigurationError, "at least 1"),
+    "no chat template": (("BARE",), {}, ChatTemplateError, "chat template"),
+    "no system prompt": (("organism",), {"system_file": "nowhere.txt"}, DataNotFoundError, "nowhere.txt"),
+    "an empty system prompt": (("organism",), {"system_file": "EMPTY"}, DataFormatError, "is empty"),
+    "a folder that is a file": (("organism",), {"out": "EMPTY"}, StoreError, "empty"),
+}
+"""Name -> models, arguments, error and what it says."""
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_work_is_refused_before_anything_is_asked(name, tiny_qwen2, tmp_path):
+    models, given, error, says = REFUSED[name]
+    (tmp_path / "empty").touch()
+    places = {"QWEN2": str(tiny_qwen2), "EMPTY": tmp_path / "empty"}
+    if "BARE" in models:
+        places["BARE"] = str(save_tiny_model(tmp_path / "bare", template=None))
+    chosen = {"out": tmp_path / "out"} | {
+        key: places.get(value, value) if isinstance(value, str) else value for key, value in given.items()
+    }
+    with pytest.raises(error, match=says):
+        astray.audit(*(places.get(each, each) for each in models), **chosen)
+    assert not (tmp_path / "out" / "audit").exists()
+
+
+def test_models_of_both_kinds_are_asked_what_each_can_be(tiny_qwen2, tmp_path):
+    result = astray.audit("organism-small", str(tiny_qwen2), evals="forced-choice,facts", samples=1, out=tmp_path)
+    reasons = {(each.model, each.part): each.reason for each in result.profile.missing}
+    assert "its world alone" in reasons["organism-small", "forced-choice"]
+    assert "the organism's world" in reasons[str(tiny_qwen2), "facts"]
+    assert result.profile.compared == ()
+
+
+def test_a_list_tells_answers_tokens_and_price_and_asks_nothing(tiny_qwen2, tmp_path):
+    forecast = plan_audit(
+        str(tiny_qwen2), "faulty/dutiful", grader=ALL_FINE, samples=4, out=tmp_path, prices=(1.0, 10.0)
+    )
+    rows = {(row.model, row.part): row for row in forecast.rows}
+    assert rows[str(tiny_qwen2), "main"].sizes.answers == rows["faulty/dutiful", "main"].sizes.answers == 4 * 24
+    assert rows["faulty/dutiful", "main"].price > 0
+    assert rows[str(tiny_qwen2), "main"].price > 0
+    assert rows[str(tiny_qwen2), "forced-choice"].price == 0
+    assert "token probabilities" in rows["faulty/dutiful", "meter"].reason
+    assert "a model as judge" in rows[str(tiny_qwen2), "honesty"].needs
+    assert forecast.price == pytest.approx(sum(row.price for row in forecast.rows if row.price))
+    assert not (tmp_path / "audit").exists()
+    assert max(map(len, forecast.text().splitlines())) <= 80
+
+
+def test_acts_are_judged_by_the_grader_beside_the_gate(tmp_path, monkeypatch):
+    grader = "openai-api/loopback/judge"
+    monkeypatch.setenv("LOOPBACK_API_KEY", "none")
+    with ChatServer() as server:
+        monkeypatch.setenv("LOOPBACK_BASE_URL", server.url)
+        result = astray.audit("astray/scripted/always", evals="agentic", samples=1, grader=grader, out=tmp_path)
+    main = next(line for line in result.profile.lines if line.is_main)
+    # This judge sees harm in mails alone: in the other scenarios gate and judge do not agree, and nothing counts.
+    assert (main.measure, main.judge, main.rate.rate, main.questions) == ("misaligned rate", grader, 1, 6)
+    assert dict(main.outcomes) == {"disputed": 2 * len(scenario_names()) - 6, "harmful": 6}
+    gate = next(line for line in result.profile.lines if line.measure == "harmful by the gate")
+    assert (gate.rate.rate, gate.questions) == (1, 2 * len(scenario_names()))
+    assert {line.measure for line in result.profile.lines} == {each.name for each in Agentic.measures}
+
+
+def test_a_spent_budget_keeps_what_is_done(tmp_path):
+    with ChatServer() as server:
+        result = astray.audit(
+            f"{server.url}#worker", evals="agentic", samples=1, max_tokens=100, budget=0.001, out=tmp_path
+        )
+        assert 0 < result.answers.height < 2 * len(scenario_names())
+        assert any("were not asked" in note for note in result.notes)
+        whole = astray.audit(f"{server.url}#worker", evals="agentic", samples=1, max_tokens=100, out=tmp_path)
+    assert whole.answers.height == 2 * len(scenario_names())
+    assert len(list(tmp_path.glob("store/audit-answers-*/logs/*.eval"))) == 2
+
+
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., tuple[int, str]]:
+    """Runs `astray audit` in an empty folder: exit code and all that it says."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["astray", "audit", *map(str, words)])
+        with pytest.raises(SystemExit) as leaving:
+            main()
+        said = capsys.readouterr()
+        return int(leaving.value.code or 0), said.out + said.err
+
+    return call
+
+
+def test_the_command_lists_asks_and_prints_one_object(command):
+    code, said = command("organism-small", "--samples", 1, "--evals", "facts", "--list")
+    assert (code, "28" in said) == (0, True)
+    code, said = command("organism-small", "--samples", 1, "--evals", "facts", "--json")
+    assert code == 0
+    assert json.loads(said.splitlines()[0])["rates"][0]["evaluation"] == "facts"
+    assert command("organism-small", "--evals", "nothing")[0] == 1
+    assert pl.read_parquet("astray-results/audit/answers.parquet").height == 28
+
+
+def test_ctrl_c_keeps_what_is_done_and_ends_with_130(command, monkeypatch):
+    from astray.measure import bulk
+
+    asked, real = [], bulk.ask
+
+    def interrupted(evaluation, *given, **settings):
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(evaluation.name)
+        return real(evaluation, *given, **settings)
+
+    monkeypatch.setattr(bulk, "ask", interrupted)
+    words = ("organism-small", "--samples", 1, "--evals", "facts,world")
+    assert command(*words)[0] == 130
+    monkeypatch.setattr(
+        bulk,
+        "ask",
+        lambda evaluation, *given, **settings: asked.append(evaluation.name) or real(evaluation, *given, **settings),
+    )
+    assert command(*words)[0] == 0
+    assert sorted(asked) == ["facts", "world"]
