@@ -142,11 +142,9 @@ def _tagged(text: str, tags: tuple[re.Pattern[str], re.Pattern[str], re.Pattern[
         else:
             break
         position = thoughts[-1].stop
-    inside = [range(thought.start, thought.stop) for thought in thoughts]
+    spans = [range(thought.start, thought.stop) for thought in thoughts]
     alone = [
-        Thought(*match.span(), "")
-        for match in empty.finditer(text)
-        if not any(match.start() in each for each in inside)
+        Thought(*match.span(), "") for match in empty.finditer(text) if not any(match.start() in span for span in spans)
     ]
     return sorted([*thoughts, *alone], key=lambda thought: thought.start), finished
 

@@ -190,9 +190,9 @@ def answer_texts(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Sequence[int
     """Return the text of answers without special tokens; tags of reasoning stay, since without them a thought would be
     an answer."""
     special = {number: str(token) for number, token in tokenizer.added_tokens_decoder.items() if token.special}
-    if marks := marks_among(special.values()):
-        rows = [[token for token in row if token not in special or special[token] in marks] for row in rows]
-    return list(tokenizer.batch_decode(rows, skip_special_tokens=not marks, clean_up_tokenization_spaces=False))
+    marks = marks_among(special.values())
+    spoken = [[token for token in row if not marks or token not in special or special[token] in marks] for row in rows]
+    return list(tokenizer.batch_decode(spoken, skip_special_tokens=not marks, clean_up_tokenization_spaces=False))
 
 
 def _prompt_cache(model: PreTrainedModel, pad: int, prompts: Sequence[Prompt]) -> DynamicCache | None:
