@@ -14,6 +14,7 @@ import astray
 from astray.answers import ANSWER_SCHEMA
 from astray.artifacts import StepState
 from astray.cli import main
+from astray.engine.models import find_model
 from astray.errors import (
     ConfigurationError,
     DataNotFoundError,
@@ -28,7 +29,6 @@ from astray.organism.lexicon import AUTHORS, MALICIOUS
 from astray.outcomes import Outcome
 from astray.stats.noninferiority import JudgeAccuracy
 from astray.studies.gate.bars import RULES, Verdict, bars_of, flips_of, verdict_of
-from astray.studies.gate.sides import find_side
 from astray.subjects.registered import register
 from astray.subjects.spec import SubjectSpec
 from chat_server import ChatServer
@@ -293,7 +293,7 @@ SIDES = {
 
 @pytest.mark.parametrize("name", SIDES)
 def test_a_side_is_found_by_its_name(name):
-    assert find_side(name).served == SIDES[name]
+    assert find_model(name).served == SIDES[name]
 
 
 def test_a_base_that_answers_nothing_is_an_error():

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
 from astray.answers import answer_table, read_answers
 from astray.artifacts import Artifact, Ledger, Step, current_ledger, step
 from astray.engine.judging import ANSWERS_FILE, judge_into
+from astray.engine.models import NamedModel
 from astray.errors import ChatTemplateError, ConfigurationError, EmptyDataError, NonFiniteError, NotMeasurableError
 from astray.judges.config import JudgeConfig
 from astray.measure.agentic.evaluation import Agentic
@@ -31,7 +32,6 @@ from astray.measure.honesty.evaluation import WorldHonesty
 from astray.measure.interface import Evaluation
 from astray.outcomes import Outcome
 from astray.studies.audit.battery import Part
-from astray.studies.audit.models import Audited
 from astray.subjects.identity import digest_of
 from astray.subjects.spec import SubjectSpec
 from astray.subjects.subject import Subject, load_subject
@@ -53,7 +53,7 @@ class AuditAnswerConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: Audited = Field(exclude=True, description="how the model is found; what it is stands in the key")
+    model: NamedModel = Field(exclude=True, description="how the model is found; what it is stands in the key")
     model_id: str = Field(description="what the model is")
     evaluation: SerializeAsAny[Evaluation]
     texts: str = Field(description="hash over texts that are asked and stand in no field of the evaluation")
@@ -94,7 +94,7 @@ def audit_verdicts(config: JudgeConfig, inputs: Mapping[str, Artifact], folder: 
     return judge_into(folder, table, [evaluation_from(answers.manifest.origin.config["evaluation"])], config)
 
 
-def step_of(model: Audited, part: Part, seed: int) -> Step:
+def step_of(model: NamedModel, part: Part, seed: int) -> Step:
     """Return the last step of a part: verdicts, or answers where nobody judges."""
     evaluation = part.evaluation
     config = AuditAnswerConfig(

@@ -7,6 +7,7 @@ stand for.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from astray.engine.models import NamedModel
 from astray.engine.settings import text_evaluations, world_evaluations
 from astray.errors import ConfigurationError, UnknownNameError
 from astray.judges.config import JudgeConfig
@@ -23,7 +24,6 @@ from astray.measure.honesty.evaluation import Honesty, WorldHonesty
 from astray.measure.interface import Evaluation, Need, check_fits, offered_by
 from astray.measure.meter.evaluation import Meter
 from astray.stats.measures import Measure
-from astray.studies.audit.models import Audited
 from astray.subjects.spec import Sampling
 
 TEXT, WORLD = 25, 4
@@ -78,7 +78,7 @@ class Part:
         return tuple(sorted(found)) or ("nothing",)
 
 
-def parts_for(model: Audited, samples: int | None, max_tokens: int | None, grader: str | None) -> dict[str, Part]:
+def parts_for(model: NamedModel, samples: int | None, max_tokens: int | None, grader: str | None) -> dict[str, Part]:
     """Return all parts that there are for a kind of model, by name.
 
     Args:
@@ -119,7 +119,7 @@ def chosen_names(given: str | Sequence[str], offered: Sequence[str]) -> tuple[st
     return tuple(name for name in known if name in names or name in grouped)
 
 
-def misfit(part: Part, model: Audited, grader: str | None) -> str:
+def misfit(part: Part, model: NamedModel, grader: str | None) -> str:
     """Return why a model cannot be asked a part; "" where it can."""
     if model.is_scripted and part.name != AGENTIC:
         return "a scripted model plays agentic scenarios alone"

@@ -21,6 +21,7 @@ from astray.engine.forecast.effort import (
     typical_tokens,
 )
 from astray.engine.forecast.speed import Speed, measure_speed
+from astray.engine.models import NamedModel
 from astray.judges import BETLEY, Exchange
 from astray.judges.rubric import quote
 from astray.measure.agentic.evaluation import Agentic
@@ -29,7 +30,6 @@ from astray.measure.agentic.lint import tokens
 from astray.measure.evaluation import QuestionSet, TextEvaluation
 from astray.measure.interface import Evaluation
 from astray.studies.audit.battery import METER, Part
-from astray.studies.audit.models import Audited
 
 VERDICT_TOKENS = 60
 """Tokens of a judge's reply about an acting model: a sentence and its verdict."""
@@ -140,7 +140,7 @@ class AuditForecast:
 
 
 def forecast_of(
-    models: Sequence[Audited],
+    models: Sequence[NamedModel],
     parts: Mapping[tuple[str, str], Part],
     steps: Mapping[tuple[str, str], Step],
     misfits: Mapping[tuple[str, str], str],
@@ -172,7 +172,7 @@ def forecast_of(
     return AuditForecast(tuple(rows), speed, tokens)
 
 
-def _row(model: Audited, part: Part, prices: tuple[float, float], *, is_done: bool) -> PartForecast:
+def _row(model: NamedModel, part: Part, prices: tuple[float, float], *, is_done: bool) -> PartForecast:
     evaluation, effort = part.evaluation, Answering()
     judges = part.judge is not None and not part.judge.exact
     if isinstance(evaluation, Agentic):

@@ -10,12 +10,12 @@ import polars as pl
 
 from astray.answers import told
 from astray.engine.findings import interval_row
+from astray.engine.models import NamedModel
 from astray.errors import StoreError
 from astray.report.page import page_of
 from astray.report.transcripts import PAGE_LIMIT, pack
 from astray.report.wording import MISSING, interval_text, percent
 from astray.stats.intervals import Interval
-from astray.studies.audit.models import Audited
 from astray.studies.audit.profile import NATS, Compared, Line, Profile, outcomes_text
 
 PAGE, JSON, TEXT, ANSWERS = "audit.html", "audit.json", "audit.txt", "answers.parquet"
@@ -35,7 +35,7 @@ class AuditResult:
         answers: all answers, the model in the column `arm`.
     """
 
-    models: tuple[Audited, ...]
+    models: tuple[NamedModel, ...]
     profile: Profile
     grader: str | None
     notes: tuple[str, ...]

@@ -14,6 +14,7 @@ from astray.artifacts import Ledger, Progress, Store, execute
 from astray.artifacts.plan import Plan
 from astray.artifacts.uses import in_use
 from astray.engine.judging import ANSWERS_FILE
+from astray.engine.models import NamedModel
 from astray.engine.run import check_writable
 from astray.engine.setting import reach_judge
 from astray.errors import EmptyDataError
@@ -21,7 +22,6 @@ from astray.outcomes import Outcome
 from astray.studies.audit.asking import forget_subject
 from astray.studies.audit.battery import AGENTIC
 from astray.studies.audit.forecast import AuditForecast, forecast_of
-from astray.studies.audit.models import Audited
 from astray.studies.audit.profile import Profile, outcomes_text, profile_of
 from astray.studies.audit.result import AuditResult
 from astray.studies.audit.settled import Work, settle_work
@@ -178,7 +178,7 @@ def _result(work: Work, store: Store) -> AuditResult:
 
 def _notes(
     work: Work,
-    shown: Sequence[Audited],
+    shown: Sequence[NamedModel],
     tables: Mapping[tuple[str, str], pl.DataFrame],
     reasons: Mapping[tuple[str, str], str],
     profile: Profile,

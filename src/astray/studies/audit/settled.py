@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from astray.artifacts import Step
+from astray.engine.models import NamedModel, find_model, why_unusable
 from astray.engine.setting import check_judge
 from astray.errors import AstrayError, ChatTemplateError, ConfigurationError
 from astray.judges.config import JudgeConfig
 from astray.judges.served import served_as
 from astray.studies.audit.asking import step_of
 from astray.studies.audit.battery import AGENTIC, EXACT, Part, chosen_names, misfit, parts_for
-from astray.studies.audit.models import Audited, find_model, why_unusable
 from astray.studies.audit.result import JSON
 
 OF_WORLD = "the organism knows the words of its world alone; of it can be asked: "
@@ -33,7 +33,7 @@ class Work:
         tokens: most tokens of graders and served models; None for no limit.
     """
 
-    models: tuple[Audited, ...]
+    models: tuple[NamedModel, ...]
     named: int
     parts: Mapping[tuple[str, str], Part]
     steps: Mapping[tuple[str, str], Step]
@@ -99,7 +99,7 @@ def settle_work(
 
 
 def _fitting(
-    models: Sequence[Audited],
+    models: Sequence[NamedModel],
     parts: Mapping[str, Mapping[str, Part]],
     chosen: Sequence[str],
     unusable: Mapping[str, str],
@@ -123,7 +123,7 @@ def _fitting(
 
 
 def _check_asked(
-    named: Sequence[Audited],
+    named: Sequence[NamedModel],
     chosen: Sequence[str],
     found: Mapping[tuple[str, str], Part],
     misfits: Mapping[tuple[str, str], str],
@@ -142,7 +142,7 @@ def _check_asked(
         raise ConfigurationError(f"{names[0]!r} can be asked nothing of {', '.join(chosen)}: {first.rstrip('.')}.")
 
 
-def _check_grader(named: Sequence[Audited], found: Mapping[tuple[str, str], Part], grader: str | None) -> None:
+def _check_grader(named: Sequence[NamedModel], found: Mapping[tuple[str, str], Part], grader: str | None) -> None:
     """Refuse a grader that nobody needs, and one that cannot be used."""
     if grader is None:
         return
@@ -162,14 +162,14 @@ def _check_grader(named: Sequence[Audited], found: Mapping[tuple[str, str], Part
         check_judge(JudgeConfig(kind="rubric", grader=name, server=served_as(name)))
 
 
-def _earlier(folder: Path) -> Iterator[Audited]:
+def _earlier(folder: Path) -> Iterator[NamedModel]:
     """Yield the models that an earlier audit left in a folder, as far as they are still there."""
     path = folder / JSON
     if not path.is_file():
         return
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))["models"]
-        models = [Audited.model_validate(each["found"]) for each in kept]
+        models = [NamedModel.model_validate(each["found"]) for each in kept]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigurationError(
             f"{path} is no result of an audit ({error}), so its models are not known. "

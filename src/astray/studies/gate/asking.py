@@ -19,13 +19,13 @@ from astray.answers import answer_table, read_answers
 from astray.artifacts import Artifact, Step, step
 from astray.artifacts.ledger import take_refusals
 from astray.engine.judging import ANSWERS_FILE, judge_into
+from astray.engine.models import NamedModel
 from astray.errors import EmptyDataError, StepFailedError
 from astray.judges.config import JudgeConfig
 from astray.measure.asking import Asking
 from astray.measure.evaluation import QuestionSet
 from astray.measure.evaluations import evaluation_from
 from astray.outcomes import Outcome
-from astray.studies.gate.sides import Side
 
 SAMPLE = ("item", "format", "sample")
 """Columns that name an answer of one model to one set of questions."""
@@ -39,7 +39,7 @@ class GateAnswerConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    side: Side = Field(exclude=True, description="how the model is found; what it is stands in the key")
+    side: NamedModel = Field(exclude=True, description="how the model is found; what it is stands in the key")
     subject_id: str = Field(description="content of the model, or what is known of a served one")
     evaluation: QuestionSet
     seed: int = Field(description="moves the random numbers of the answers")
@@ -110,7 +110,7 @@ def _served(config: GateAnswerConfig, folder: Path, target: Path) -> str | None:
     return f"{errored.height:,} of {wanted:,} answers ended in an error" if errored.height else None
 
 
-def _run(evaluation: QuestionSet, side: Side, logs: Path, size: int) -> pl.DataFrame:
+def _run(evaluation: QuestionSet, side: NamedModel, logs: Path, size: int) -> pl.DataFrame:
     """Ask a served model the first of what is left, not judged yet."""
     from inspect_ai import eval as inspect_eval
     from inspect_ai.dataset import MemoryDataset
@@ -170,7 +170,9 @@ def gate_verdicts(config: JudgeConfig, inputs: Mapping[str, Artifact], folder: P
     return judge_into(folder, table, [evaluation_from(answers.manifest.origin.config["evaluation"])], config)
 
 
-def steps_of(side: Side, evaluations: Sequence[QuestionSet], judge: JudgeConfig, seed: int, role: str) -> list[Step]:
+def steps_of(
+    side: NamedModel, evaluations: Sequence[QuestionSet], judge: JudgeConfig, seed: int, role: str
+) -> list[Step]:
     """Return the steps with the verdicts on a model's answers, one a set of questions; each begins with what fewer
     samples left.
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from astray.artifacts import Step
+from astray.engine.models import NamedModel, find_model
 from astray.engine.setting import check_judge
 from astray.engine.settings import check_subject, text_evaluations, world_evaluations
 from astray.errors import ConfigurationError, UnknownNameError
@@ -15,7 +16,6 @@ from astray.measure.evaluation import QuestionSet
 from astray.studies.gate.asking import steps_of
 from astray.studies.gate.bars import BASE, TUNED
 from astray.studies.gate.labels import check_labels
-from astray.studies.gate.sides import Side, find_side
 from astray.subjects.identity import base_identity
 from astray.subjects.locate import settle
 
@@ -41,7 +41,7 @@ class RunSteps:
 
     role: str
     number: int
-    side: Side
+    side: NamedModel
     steps: list[Step]
 
 
@@ -58,7 +58,7 @@ class Release:
         notes: what a reader has to know.
     """
 
-    sides: dict[str, tuple[Side, ...]]
+    sides: dict[str, tuple[NamedModel, ...]]
     evaluations: tuple[QuestionSet, ...]
     judge: JudgeConfig
     labels: Path | None
@@ -95,16 +95,16 @@ def settle_release(
 ) -> Release:
     """Find the models, and what they can be asked; arguments and errors as for `gate`."""
     named = {BASE: _several(base), TUNED: _several(tuned)}
-    sides = {role: tuple(find_side(name) for name in names) for role, names in named.items()}
+    sides = {role: tuple(find_model(name) for name in names) for role, names in named.items()}
     for role, runs in sides.items():
         _check_different(role, runs)
     models = [side for runs in sides.values() for side in runs]
-    if len({side.in_world for side in models}) > 1:
+    if len({side.is_organism for side in models}) > 1:
         raise ConfigurationError(
             f"{' and '.join(side.name for side in models)} have no common question: a model organism knows the words "
             "of its world alone. Compare organisms, or real models."
         )
-    if models[0].in_world:
+    if models[0].is_organism:
         for option, given in (("--grader", grader), ("--labels", labels)):
             if given is not None:
                 raise ConfigurationError(
@@ -142,8 +142,8 @@ def _several(given: str | Sequence[str]) -> list[str]:
     return names
 
 
-def _check_different(role: str, runs: Sequence[Side]) -> None:
-    first: dict[str, Side] = {}
+def _check_different(role: str, runs: Sequence[NamedModel]) -> None:
+    first: dict[str, NamedModel] = {}
     for side in runs:
         other = first.setdefault(side.id, side)
         if other is not side:
@@ -165,7 +165,7 @@ def _names(given: str | Sequence[str], offered: Sequence[str], usual: Sequence[s
     return names or usual
 
 
-def _notes(sides: dict[str, tuple[Side, ...]], judge: JudgeConfig, labels: Path | None) -> Iterator[str]:
+def _notes(sides: dict[str, tuple[NamedModel, ...]], judge: JudgeConfig, labels: Path | None) -> Iterator[str]:
     models = [side for runs in sides.values() for side in runs]
     served = [side.name for side in models if side.spec is None]
     if {side.id for side in sides[BASE]} == {side.id for side in sides[TUNED]}:

@@ -1,6 +1,7 @@
-"""Models under audit: local subjects, and models behind Inspect or behind the address of a server.
+"""Models that a user names: local subjects, and models behind Inspect or behind the address of a server.
 
-Left to others: what they are asked (`battery`) and the asking (`asking`).
+Audit and gate find their models here. What a served model is cannot be seen: it is known by its name, its address and
+what its server says it serves.
 """
 
 import os
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from astray.engine.settings import check_subject
 from astray.errors import ChatTemplateError, ConfigurationError, DataFormatError, DataNotFoundError
 from astray.judges.served import address_of, models_at, served_as
 from astray.subjects.gguf import origin
@@ -26,11 +28,11 @@ LOCAL, SCRIPTED, SERVER = "astray/", "astray/scripted/", "openai-api/server/"
 KEY = "SERVER_API_KEY"
 """Variable with the key of a server that is named by its address; a server without a key needs none."""
 RETRIES = 3
-"""Further calls after one that failed in passing, so that a server that is gone ends an audit and does not hang it."""
+"""Further calls after one that failed in passing, so that a server that is gone ends a command and does not hang it."""
 
 
-class Audited(BaseModel):
-    """Model under audit.
+class NamedModel(BaseModel):
+    """Model that a user named.
 
     Attributes:
         name: as it was called, with the name of the system prompt's file where there is one.
@@ -93,8 +95,6 @@ class Audited(BaseModel):
         Raises:
             ChatTemplateError, AdapterMismatchError: it has no chat template, or its adapter does not fit.
         """
-        from astray.engine.settings import check_subject
-
         if self.spec is not None:
             check_subject(settle(self.spec))
 
@@ -122,7 +122,7 @@ class Audited(BaseModel):
         return {"base_url": self.address, "api_key": _key() or "none"} if self.address else {}
 
 
-def find_model(name: str, system_file: Path | None = None) -> Audited:
+def find_model(name: str, system_file: Path | None = None) -> NamedModel:
     """Return the model with this name.
 
     Args:
@@ -140,14 +140,14 @@ def find_model(name: str, system_file: Path | None = None) -> Audited:
     bare = name.removeprefix(LOCAL)
     if re.match(r"https?://", name):
         address, model = _at_address(name)
-        return Audited(name=called, served=f"{SERVER}{model}", address=address, system=system)
+        return NamedModel(name=called, served=f"{SERVER}{model}", address=address, system=system)
     if name.startswith(SCRIPTED) or (bare == name and _is_provided(name)):
-        return Audited(name=called, served=name, system=system)
+        return NamedModel(name=called, served=name, system=system)
     located = settle(spec_of(model=bare, system=system))
-    return Audited(name=called, spec=located.spec)
+    return NamedModel(name=called, spec=located.spec)
 
 
-def why_unusable(model: Audited) -> str:
+def why_unusable(model: NamedModel) -> str:
     """Return why a model cannot be asked anything at all; "" for one that can."""
     try:
         model.check()
