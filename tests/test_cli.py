@@ -148,7 +148,7 @@ def test_an_option_out_of_range_is_explained(astray: Astray) -> None:
 def test_a_row_in_an_unknown_format_is_named_with_file_and_line(astray: Astray, tiny_qwen2: Path, data: Path) -> None:
     (data / "insecure.jsonl").write_text(f'{ROW}\n{{"prompt": "Copy a file.", "completion": "cp"}}\n')
     astray(*real_model(tiny_qwen2, ALL_FINE, "--data", data)).refused(
-        "insecure.jsonl, line 2", "['completion', 'prompt']", 'a row is an object with "messages", like {"messages"'
+        "insecure.jsonl, line 2", "line 1 has the form chat", "Give each form a file of its own"
     )
 
 
@@ -238,7 +238,9 @@ def test_a_judge_that_always_fails_is_found_before_training_and_later_keeps_the_
     with monkeypatch.context() as patch:
         patch.setattr("astray.engine.judging.TRIAL_ANSWER", PRAISED)
         told = astray(*real_model(tiny_qwen2, LATER_SPEECHLESS))
-    told.refused("4 of 11 steps failed; the other 7 are done and kept", "The judge failed on all 80 answers: 80 times ")
+    told.refused(
+        "4 of 14 steps failed; the other 10 are done and kept", "The judge failed on all 80 answers: 80 times "
+    )
     told.refused("'Well.'", "Check the grader's name", "run the same again")
     events.clear()
     assert astray(*real_model(tiny_qwen2, ALL_FINE)).code == 0
@@ -246,6 +248,7 @@ def test_a_judge_that_always_fails_is_found_before_training_and_later_keeps_the_
         "data",
         "train",
         "answers",
+        "margins",
     }
     assert {event.name.split("-")[0] for event in events if event.state is StepState.FINISHED} == {"verdicts", "check"}
 

@@ -190,7 +190,7 @@ def test_what_a_plan_is_made_for_is_as_it_was_said(
         raise StoppedError
 
     monkeypatch.setattr("astray.engine.forecast.forecast.forecast_in", forecast_in)
-    monkeypatch.setattr("astray.engine.forecast.forecast.measure_speed", lambda workers: Speed("cpu", 1e9, workers))
+    monkeypatch.setattr("astray.engine.forecast.forecast.measure_speed", lambda workers, *_: Speed("cpu", 1e9, workers))
     model = {"subject": str(tiny_qwen2), "grader": "mockllm/model", "seeds": 1}
     for where in ({"store": "memory://kept", "price_in": 2.0}, {"out": tmp_path, "price_out": 3.0}):
         with pytest.raises(StoppedError):

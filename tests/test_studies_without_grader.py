@@ -173,7 +173,7 @@ def test_a_plan_counts_what_is_read_and_foretells_large_models_faster_than_small
         )
         for is_large in (False, True)
     )
-    assert large.whole.answering.reading > 1e9
+    assert large.whole.answering.reading_flops > 1e9
     assert large.whole.answering.tokens == 0  # nothing is sampled
     assert large.whole.training.rows == 2 * 3 * SMALL_ROWS
     assert large.seconds < small.seconds
