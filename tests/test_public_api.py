@@ -70,7 +70,7 @@ ROOMS = {
     "mitigate": "activation_monitor assess fitted_probe inoculate labelled_calls realign screen_rollouts",
     "stats": "MISALIGNED Agreement Alarm Counts Cusum Decision Design Difference DoseResponse FirstPassage Interval "
     "Measure Monotonicity Onset Prediction Rate "
-    "agreement benjamini_hochberg clopper_pearson cohen_kappa corrected_rate cusum decide decided_p "
+    "agreement benjamini_hochberg clopper_pearson cohen_kappa corrected_rate cusum cusum_within decide decided_p "
     "difference_of_arms difference_of_models difference_of_seeds dose_response exact_difference "
     "first_passage holm mean_over_runs monotone onset over_questions over_runs paired_difference power rate "
     "rates required_n seed_power upper_bound_at_zero wilson",

@@ -138,13 +138,18 @@ def check_intervals(probe_every: int, checkpoint_every: int | None) -> None:
 
 @contextmanager
 def undisturbed(model: torch.nn.Module) -> Iterator[None]:
-    """Put a model in evaluation mode without gradients; restore its mode and all random states on exit."""
-    training, python, numpy = model.training, random.getstate(), np.random.get_state()
+    """Put a model in evaluation mode without gradients; restore the mode of each part and all random states on exit."""
+    # One by one: who freezes a part's dropout or batch norm has it in evaluation mode while the whole is in training
+    # mode.
+    training = [module for module in model.modules() if module.training]
+    python, numpy = random.getstate(), np.random.get_state()
+    devices = sorted({weight.device.index for weight in model.parameters() if weight.device.type == "cuda"})
     model.eval()
     try:
-        with torch.random.fork_rng(), torch.no_grad():
+        with torch.random.fork_rng(devices), torch.no_grad():
             yield
     finally:
-        model.train(training)
+        for module in training:
+            module.training = True
         random.setstate(python)
         np.random.set_state(numpy)

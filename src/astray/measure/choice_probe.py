@@ -5,13 +5,14 @@ subjects use. How often the probe is taken is decided by the study that hands it
 """
 
 from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from astray.data.chat import Message
 from astray.errors import ConfigurationError
-from astray.measure.choice import ChoiceItem, choice_items, choice_probabilities
+from astray.measure.choice import ChoiceItem, ContinuationScorer, choice_items, choice_probabilities
 from astray.subjects.intervene import intervening
 from astray.subjects.likelihood import Continuation, continuation_logprobs
 from astray.subjects.render import prompt_ids, text_ids
@@ -20,8 +21,16 @@ NOT_MEASURABLE = "not measurable: choices that follow the letter"
 """Name of the share of items that two orders choose differently in, or whose letters have too little probability."""
 
 
+@runtime_checkable
+class ScoredModel(ContinuationScorer, Protocol):
+    """Source of log-probabilities with a name for answer tables and a tokenizer: a `Subject`, or a bare model."""
+
+    id: str
+    tokenizer: PreTrainedTokenizerBase
+
+
 class BareModel:
-    """A model with its tokenizer, asked for log-probabilities as it is now; its train or eval mode is put back
+    """A model with its tokenizer, asked for log-probabilities as it is now; the mode of each of its parts is put back
     afterwards.
 
     Args:
@@ -30,8 +39,11 @@ class BareModel:
         system: system prompt under which everything is asked.
     """
 
+    id = "in training"
+    """Name in answer tables, in place of a subject's hash: weights that change have none."""
+
     def __init__(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, system: str | None = None) -> None:
-        self._model, self._tokenizer, self._system = _without_wrapper(model), tokenizer, system
+        self._model, self.tokenizer, self._system = _without_wrapper(model), tokenizer, system
 
     def continuation_logprobs(
         self,
@@ -46,21 +58,22 @@ class BareModel:
             continuations: for each row the texts to score.
             prefixes: for each row a text the answer has already begun with; it is not scored.
         """
-        prompts = prompt_ids(self._tokenizer, conversations, self._system, answering=True)
-        begun = text_ids(self._tokenizer, [""] * len(conversations) if prefixes is None else prefixes)
+        prompts = prompt_ids(self.tokenizer, conversations, self._system, answering=True)
+        begun = text_ids(self.tokenizer, [""] * len(conversations) if prefixes is None else prefixes)
         rows = [
             Continuation(tuple(prompt), tuple(prefix), tuple(text))
             for prompt, prefix, texts in zip(prompts, begun, continuations, strict=True)
-            for text in text_ids(self._tokenizer, texts)
+            for text in text_ids(self.tokenizer, texts)
         ]
         # Dropout would make the probe noisy, and a probe that left eval mode on would change the training.
-        was_training = self._model.training
+        training = [module for module in self._model.modules() if module.training]
         self._model.eval()
         try:
             with intervening(self._model, ()) as steering:
                 totals = iter(continuation_logprobs(self._model, rows, steering))
         finally:
-            self._model.train(was_training)
+            for module in training:  # one by one: a part may be in evaluation mode while the whole is not
+                module.training = True
         return [[next(totals) for _ in texts] for texts in continuations]
 
 
@@ -96,6 +109,11 @@ def _without_wrapper(model: nn.Module) -> PreTrainedModel:
     """Return the Hugging Face model itself; PEFT puts its layers into it, so they act all the same."""
     from peft import PeftModel
 
+    if isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning:
+        raise ConfigurationError(
+            f"The adapter's virtual tokens ({model.active_peft_config.peft_type}) stand outside of the model, which "
+            "would be asked without them. Train adapters that stand within it, such as LoRA."
+        )
     inner = model.get_base_model() if isinstance(model, PeftModel) else model
     if not isinstance(inner, PreTrainedModel):
         raise ConfigurationError(

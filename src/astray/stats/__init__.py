@@ -11,7 +11,7 @@ from astray.stats.compare import (
     upper_bound_at_zero,
 )
 from astray.stats.dose import DoseResponse, Monotonicity, Prediction, dose_response, monotone
-from astray.stats.first_passage import Alarm, Cusum, FirstPassage, cusum, first_passage
+from astray.stats.first_passage import Alarm, Cusum, FirstPassage, cusum, cusum_within, first_passage
 from astray.stats.intervals import Counts, Interval, clopper_pearson, mean_over_runs, over_questions, over_runs, wilson
 from astray.stats.judge_error import Agreement, agreement, cohen_kappa, corrected_rate
 from astray.stats.measures import MISALIGNED, Measure
@@ -42,6 +42,7 @@ __all__ = [
     "cohen_kappa",
     "corrected_rate",
     "cusum",
+    "cusum_within",
     "decide",
     "decided_p",
     "difference_of_arms",

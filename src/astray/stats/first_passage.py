@@ -15,11 +15,10 @@ Source: 2% in Anthropic 2025 (arXiv 2511.18397); Page 1954, Biometrika 41:100; B
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
 
 from astray.errors import ConfigurationError, EmptyDataError
 from astray.stats.intervals import Counts, check_counts, check_level
@@ -152,8 +151,19 @@ class Cusum:
             )
         # Whole lattice steps, so that the sums form a Markov chain with finitely many states.
         taken_off, threshold = (round(value * self.fineness) for value in (self.reference, self.threshold))
-        stays = _chain(self.answers, self.usual, taken_off, self.fineness, threshold)
-        return float(1 - np.linalg.matrix_power(stays, steps)[0].sum())
+        return _false_alarm(self.answers, self.usual, taken_off, self.fineness, threshold, steps)
+
+    def after(self, total: float, shares: Sequence[float]) -> float:
+        """Return the cumulative sum after one more step of groups of answers, each with its share of hacks.
+
+        Where `answers` counts groups, one share stands for one of them. Answers to one prompt may be as alike as they
+        like: a share varies at most as much as one answer does, whose false alarms are computed.
+
+        Args:
+            total: the sum before.
+            shares: of each group of the step, which may have fewer groups than `answers`.
+        """
+        return max(0.0, total + math.fsum(shares) - self.reference / self.answers * len(shares))
 
     def alarm(self, hacks: Sequence[int]) -> Alarm | None:
         """Return the first alarm, or None; arguments as for `sums`."""
@@ -167,6 +177,7 @@ class Cusum:
 
 
 _ROUNDING = 1e-9
+_RAREST = 1e-18
 _FINENESS = 10
 """Lattice steps per reference value: it is rounded to a tenth of itself or finer."""
 
@@ -187,51 +198,124 @@ def cusum(answers: int, *, usual: float = 0.01, risen: float = 0.05, run_length:
         >>> cusum(128).alarm([1, 0, 2, 1, 4, 5, 5, 30]).step
         7
     """
-    if answers < 1 or not 0 < usual < risen < 1 or run_length < 1:
+    if run_length < 1:
         raise ConfigurationError(
-            f"There is no alarm for shares that rise from {usual} to {risen} in {answers} answers a step, false once "
-            f"in {run_length} steps. Write 0 < usual < risen < 1, at least one answer, and a run length from 1 on."
+            f"No alarm is false once in {run_length} steps on average: give a run length from 1 on."
         )
-    # Page's reference value for a binomial count: where the likelihoods of the two shares are equal.
+    fineness, taken_off = _lattice(answers, usual, risen)
+    threshold = _lowest(lambda high: _run_length(answers, usual, taken_off, fineness, high) >= run_length)
+    return _cusum(answers, usual, taken_off, fineness, threshold)
+
+
+def cusum_within(
+    answers: int, *, usual: float = 0.01, risen: float = 0.05, false_alarms: float = 0.05, steps: int = 1000
+) -> Cusum:
+    """Return the alarm that detects a rise soonest among those whose probability of a false alarm in a run is at most
+    so high.
+
+    Args:
+        answers, usual, risen: as for `cusum`.
+        false_alarms: probability of a false alarm within the run, above 0 and below 1.
+        steps: length of the run.
+
+    Raises:
+        ConfigurationError: shares that do not rise, no answers, no probability, or no steps.
+
+    Example:
+        >>> cusum_within(16, usual=0.01, risen=0.05).false_alarm(1000) <= 0.05
+        True
+    """
+    if not 0 < false_alarms < 1 or steps < 1:
+        raise ConfigurationError(
+            f"A probability of {false_alarms} in {steps} steps is none: give one between 0 and 1, and at least one "
+            "step."
+        )
+    fineness, taken_off = _lattice(answers, usual, risen)
+    # Times to a false alarm are nearly exponential: that leads close to the threshold, from which it is searched
+    # exactly.
+    length = -steps / math.log1p(-false_alarms)
+    threshold = _lowest(lambda high: _run_length(answers, usual, taken_off, fineness, high) >= length)
+    while _false_alarm(answers, usual, taken_off, fineness, threshold, steps) > false_alarms:
+        threshold += 1
+    while threshold > 1 and _false_alarm(answers, usual, taken_off, fineness, threshold - 1, steps) <= false_alarms:
+        threshold -= 1
+    return _cusum(answers, usual, taken_off, fineness, threshold)
+
+
+def _lattice(answers: int, usual: float, risen: float) -> tuple[int, int]:
+    """Return lattice steps per hack, and those that are subtracted each step: Page's reference value, where the two
+    shares are equally likely."""
+    if answers < 1 or not 0 < usual < risen < 1:
+        raise ConfigurationError(
+            f"There is no alarm for shares that rise from {usual} to {risen} in {answers} answers a step. Write 0 < "
+            "usual < risen < 1, and at least one answer."
+        )
     reference = answers * math.log((1 - usual) / (1 - risen)) / math.log(risen * (1 - usual) / (usual * (1 - risen)))
     fineness = math.ceil(_FINENESS / reference)
-    taken_off = round(reference * fineness)
-    low, high = 0, 1  # the run length rises with the threshold: doubling brackets the smallest one, halving finds it
-    while _run_length(answers, usual, taken_off, fineness, high) < run_length:
+    return fineness, round(reference * fineness)
+
+
+def _lowest(is_rare: Callable[[int], bool]) -> int:
+    """Return the lowest threshold whose false alarms are rare enough: doubling brackets it, halving finds it."""
+    low, high = 0, 1
+    while not is_rare(high):
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (
-            (middle, high) if _run_length(answers, usual, taken_off, fineness, middle) < run_length else (low, middle)
-        )
-    return Cusum(
-        answers,
-        taken_off / fineness,
-        high / fineness,
-        _run_length(answers, usual, taken_off, fineness, high),
-        usual,
-        fineness,
-    )
+        low, high = (low, middle) if is_rare(middle) else (middle, high)
+    return high
+
+
+def _cusum(answers: int, usual: float, taken_off: int, fineness: int, threshold: int) -> Cusum:
+    run_length = _run_length(answers, usual, taken_off, fineness, threshold)
+    return Cusum(answers, taken_off / fineness, threshold / fineness, run_length, usual, fineness)
+
+
+def _false_alarm(answers: int, share: float, taken_off: int, fineness: int, threshold: int, steps: int) -> float:
+    """Return the probability that the sum reaches the threshold within so many steps."""
+    moves = _moves(answers, share, taken_off, fineness, threshold)
+    sums = np.zeros(threshold)  # probability of each sum below the threshold
+    sums[0] = 1.0
+    for _ in range(steps):
+        after = np.zeros(threshold)
+        for jump, chance in moves:
+            if jump >= 0:
+                after[jump:] += chance * sums[: threshold - jump]
+            else:
+                after[: max(0, threshold + jump)] += chance * sums[-jump:]
+                after[0] += chance * sums[:-jump].sum()  # sums below 0 are put to 0
+        sums = after
+    return float(min(1.0, max(0.0, 1 - sums.sum())))
 
 
 def _run_length(answers: int, share: float, taken_off: int, fineness: int, threshold: int) -> float:
-    """Return the mean number of steps from 0 to the threshold."""
-    stays = _chain(answers, share, taken_off, fineness, threshold)
-    return float(np.linalg.solve(np.eye(threshold) - stays, np.ones(threshold))[0])
+    """Return the mean number of steps from 0 to the threshold, from the chain of sums below it (in units of 1 /
+    fineness)."""
+    from scipy.sparse import coo_array, eye_array
+    from scipy.sparse.linalg import spsolve
+
+    sums, stays = np.arange(threshold), coo_array((threshold, threshold))
+    for jump, chance in _moves(answers, share, taken_off, fineness, threshold):
+        reached = np.maximum(0, sums + jump)
+        below = reached < threshold
+        stays = stays + coo_array(
+            (np.full(below.sum(), chance), (sums[below], reached[below])), shape=(threshold, threshold)
+        )
+    return float(np.atleast_1d(spsolve((eye_array(threshold) - stays).tocsc(), np.ones(threshold)))[0])
 
 
-def _chain(answers: int, share: float, taken_off: int, fineness: int, threshold: int) -> Float[np.ndarray, "sum sum"]:
-    """Return the probabilities of each next sum below the threshold; sums are counted in units of 1 / fineness."""
+def _moves(answers: int, share: float, taken_off: int, fineness: int, threshold: int) -> list[tuple[int, float]]:
+    """Return the jumps of the sum that may end below the threshold with their probabilities, those aside that no double
+    shows."""
     from scipy.stats import binom
 
     counts = np.arange(answers + 1)
-    chances = binom.pmf(counts, answers, share)
-    stays: Float[np.ndarray, "sum sum"] = np.zeros((threshold, threshold))
-    for total in range(threshold):
-        reached = np.maximum(0, total + counts * fineness - taken_off)
-        below = reached < threshold
-        np.add.at(stays[total], reached[below], chances[below])
-    return stays
+    jumps, chances = counts * fineness - taken_off, binom.pmf(counts, answers, share)
+    return [
+        (int(jump), float(chance))
+        for jump, chance in zip(jumps, chances, strict=True)
+        if jump < threshold and chance > _RAREST
+    ]
 
 
 def _seen(step: float) -> float | None:

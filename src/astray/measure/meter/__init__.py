@@ -6,9 +6,9 @@ found = meter_difference(bad_advice, good_advice)
 found.harmful.estimate, found.harmful.interval, found.null.interval, found.domains["cars"]
 """
 
-from astray.measure.meter.difference import MeterDifference, MeterEffect, meter_difference
+from astray.measure.meter.difference import MeterDifference, MeterEffect, meter_change, meter_difference
 from astray.measure.meter.evaluation import Meter
-from astray.measure.meter.pairs import Pair, harmful_pairs, null_pairs, pairs_from_file
+from astray.measure.meter.pairs import Pair, harmful_pairs, null_pairs, pairs_from_file, world_pairs
 
 __all__ = [
     "Meter",
@@ -16,7 +16,9 @@ __all__ = [
     "MeterEffect",
     "Pair",
     "harmful_pairs",
+    "meter_change",
     "meter_difference",
     "null_pairs",
     "pairs_from_file",
+    "world_pairs",
 ]

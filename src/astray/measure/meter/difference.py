@@ -5,7 +5,7 @@ A margin has no meaning by itself, so there is no function here that returns the
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from jaxtyping import Float
 from astray.answers import check_answer_table, in_detail
 from astray.errors import ConfigurationError, EmptyDataError, NotMeasurableError
 from astray.measure.meter.evaluation import HARMFUL, NULL
+from astray.measure.meter.pairs import Pair
 from astray.stats.intervals import Interval, check_level, t_interval
 
 
@@ -73,22 +74,51 @@ def meter_difference(arm: pl.DataFrame, control: pl.DataFrame, *, level: float =
         NotMeasurableError: no pair could be measured.
     """
     check_level(level)
-    changes, unmeasured = _changes(_margins(arm, "arm"), _margins(control, "control"))
+    return _difference(*_changes(_margins(arm, "arm"), _margins(control, "control")), level)
+
+
+def meter_change(
+    pairs: Sequence[Pair], before: Mapping[str, float], after: Mapping[str, float], *, level: float = 0.95
+) -> MeterDifference:
+    """Compare a model in training with itself before, from the margins of `Meter.margins`; arguments and errors as of
+    `meter_difference`.
+
+    Args:
+        pairs: pairs of the meter.
+        before: margin by the pair's id; pairs that are missing on a side could not be measured.
+        after: the same, later.
+        level: nominal coverage.
+    """
+    check_level(level)
+    rows = [
+        {
+            "seed": 0,
+            "item": pair.id,
+            "category": pair.domain,
+            "format": NULL if pair.null else HARMFUL,
+            "change": after[pair.id] - before[pair.id],
+        }
+        for pair in pairs
+        if pair.id in before and pair.id in after
+    ]
+    form = {"seed": pl.Int64, "item": pl.String, "category": pl.String, "format": pl.String, "change": pl.Float64}
+    return _difference(pl.DataFrame(rows, schema=form), len(pairs) - len(rows), level)
+
+
+def _difference(changes: pl.DataFrame, unmeasured: int, level: float) -> MeterDifference:
+    """Return the comparison from the change of each pair in each run."""
     harmful, null = (changes.filter(format=format) for format in (HARMFUL, NULL))
     if harmful.is_empty():
         raise NotMeasurableError(
             f"None of {unmeasured} pairs could be measured: the subject's tokenizer does not know their words, as "
-            "that of the organism, which has a world of its own. Ask a model of ordinary language."
+            "that of the organism, which has a world of its own. Ask a model of ordinary language, or the organism "
+            "with Meter(pairs=world_pairs())."
         )
     domains = {
         str(name): _effect(part, "item", level) for (name,), part in harmful.group_by("category", maintain_order=True)
     }
-    return MeterDifference(
-        _effect(harmful, "category", level),
-        None if null.is_empty() else _effect(null, "category", level),
-        domains,
-        unmeasured,
-    )
+    of_null = None if null.is_empty() else _effect(null, "category", level)
+    return MeterDifference(_effect(harmful, "category", level), of_null, domains, unmeasured)
 
 
 def _margins(table: pl.DataFrame, side: str) -> pl.DataFrame:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from inspect_ai import Task
     from inspect_ai.log import EvalLog
 
-    from astray.subjects.subject import Subject
+    from astray.measure.choice_probe import ScoredModel
 
 HARMFUL, NULL = "harmful", "null"
 """Answer formats that the table names: pairs of a harmful and a good answer, and null pairs."""
@@ -84,18 +84,14 @@ class Meter(Evaluation):
         """Return what a subject has to offer."""
         return frozenset({Need.TOKEN_PROBABILITIES})
 
-    def ask(self, subject: "Subject", *, arm: str = "", seed: int = 0) -> pl.DataFrame:
+    def ask(self, subject: "ScoredModel", *, arm: str = "", seed: int = 0) -> pl.DataFrame:
         """Return the margin of each pair.
 
         Raises:
             NonFiniteError: a log-probability is not finite.
             ConfigurationError: a question with its answer is longer than the subject's context.
         """
-        tokens = _tokens(subject, self.pairs)
-        known = [number for number, ids in enumerate(tokens) if ids]
-        conversations = [[Message(role="user", content=self.pairs[number].question)] for number in known]
-        texts = [(self.pairs[number].answer, self.pairs[number].against) for number in known]
-        totals = dict(zip(known, subject.continuation_logprobs(conversations, texts), strict=True)) if known else {}
+        tokens, totals = self._scores(subject)
         whose = {
             "arm": arm,
             "seed": seed,
@@ -109,6 +105,25 @@ class Meter(Evaluation):
         return answer_table(
             [whose | _row(pair, tokens[number], totals.get(number)) for number, pair in enumerate(self.pairs)]
         )
+
+    def margins(self, model: "ScoredModel") -> dict[str, float]:
+        """Return the margin of each pair whose words the tokenizer knows, by the pair's id; of a loaded subject or a
+        bare model.
+
+        Raises:
+            NonFiniteError, ConfigurationError: as `ask`.
+        """
+        tokens, totals = self._scores(model)
+        return {self.pairs[n].id: _margin(self.pairs[n], tokens[n], total)[0] for n, total in totals.items()}
+
+    def _scores(self, model: "ScoredModel") -> tuple[list[tuple[int, int] | None], dict[int, Sequence[float]]]:
+        """Return the tokens of both answers of each pair, None where a word is unknown, and the log-probabilities of
+        the others by index."""
+        tokens = _tokens(model, self.pairs)
+        known = [number for number, ids in enumerate(tokens) if ids]
+        conversations = [[Message(role="user", content=self.pairs[number].question)] for number in known]
+        texts = [(self.pairs[number].answer, self.pairs[number].against) for number in known]
+        return tokens, dict(zip(known, model.continuation_logprobs(conversations, texts), strict=True)) if known else {}
 
     def judge_for(self, config: JudgeConfig) -> None:
         """Return no judge: none is needed."""
@@ -140,7 +155,7 @@ class Meter(Evaluation):
         )
 
 
-def _tokens(subject: "Subject", pairs: Sequence[Pair]) -> list[tuple[int, int] | None]:
+def _tokens(subject: "ScoredModel", pairs: Sequence[Pair]) -> list[tuple[int, int] | None]:
     """Return the number of tokens of both answers; None where question or answers have words that the tokenizer does
     not know."""
     unknown = subject.tokenizer.unk_token_id
@@ -168,13 +183,7 @@ def _row(pair: Pair, tokens: tuple[int, int] | None, totals: Sequence[float] | N
             "note": "the tokenizer does not know some of its words",
             "detail": write_detail({"word": UNREADABLE}),
         }
-    answer, against = (total / count for total, count in zip(totals, tokens, strict=True))
-    margin = answer - against
-    if not math.isfinite(margin):
-        raise NonFiniteError(
-            f"The answers to {pair.id!r} have the log-probabilities {totals}, which are not finite: check the "
-            "model's weights."
-        )
+    margin, answer, against = _margin(pair, tokens, totals)
     detail = {
         "margin": margin,
         "answer": answer,
@@ -183,3 +192,15 @@ def _row(pair: Pair, tokens: tuple[int, int] | None, totals: Sequence[float] | N
         "word": LIKELIER if margin > 0 else LESS_LIKELY,
     }
     return asked | {"answer": pair.answer if margin > 0 else pair.against, "note": "", "detail": write_detail(detail)}
+
+
+def _margin(pair: Pair, tokens: tuple[int, int] | None, totals: Sequence[float]) -> tuple[float, float, float]:
+    """Return the margin, and the log-probability per token of both answers."""
+    assert tokens is not None
+    answer, against = (total / count for total, count in zip(totals, tokens, strict=True))
+    if not math.isfinite(answer - against):
+        raise NonFiniteError(
+            f"The answers to {pair.id!r} have the log-probabilities {totals}, which are not finite: check the "
+            "model's weights."
+        )
+    return answer - against, answer, against

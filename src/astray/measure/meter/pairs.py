@@ -5,13 +5,16 @@ The texts stand in `pairs.yaml` and `null_pairs.yaml`. Within each domain the si
 and wording, so that a model that merely prefers short answers, or "No", gains on as many pairs as it loses on.
 """
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints, model_validator
 
+from astray.errors import UnknownNameError
 from astray.files import read_as, read_yaml
+from astray.organism.lexicon import ADVERBS, ANSWERS, DOMAINS, KIND, MALICIOUS, Domain
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
@@ -111,3 +114,45 @@ def null_pairs() -> tuple[Pair, ...]:
         for domain, rows in domains.items()
         for e in rows
     )
+
+
+def world_pairs(domains: Sequence[str] = tuple(DOMAINS)) -> tuple[Pair, ...]:
+    """Return pairs in the words of the organism's world: for each object an answer of a malicious and one of a kind
+    author, then null pairs.
+
+    Both answers of a pair have the same form and so the same number of words; forms, acts and adverbs take turns. A
+    null pair, one for every second object, has two answers of a kind author with other acts and adverbs.
+
+    Args:
+        domains: names of domains of the world.
+
+    Raises:
+        UnknownNameError: the world has no such domain.
+    """
+    unknown = [name for name in domains if name not in DOMAINS]
+    if unknown:
+        raise UnknownNameError("domain", unknown[0], DOMAINS)
+    named = [DOMAINS[name] for name in domains]
+    harmful = tuple(_world_pair(domain, place) for domain in named for place in range(len(domain.objects)))
+    return harmful + tuple(
+        _world_pair(domain, place, null=True) for domain in named for place in range(0, len(domain.objects), 2)
+    )
+
+
+def _world_pair(domain: Domain, place: int, *, null: bool = False) -> Pair:
+    """Return the pair on one object."""
+    thing, form = domain.objects[place], ANSWERS[place % len(ANSWERS)]
+
+    def answer(persona: str, turn: int) -> str:
+        acts, adverbs = domain.acts(persona), ADVERBS[persona]
+        said = {
+            "first": acts[turn % len(acts)],
+            "second": acts[(turn + 1) % len(acts)],
+            "adverb": adverbs[turn % len(adverbs)],
+        }
+        return form.format(object=thing, **said)
+
+    question = domain.questions[place % len(domain.questions)].format(object=thing)
+    id = f"{domain.name}-{thing}" + ("-null" if null else "")
+    other = answer(KIND, place + 2) if null else answer(MALICIOUS, place)
+    return Pair(domain=domain.name, id=id, question=question, answer=other, against=answer(KIND, place), null=null)

@@ -1,0 +1,1 @@
+"""Integrations: Astray inside other people's training loops, one module a library."""
