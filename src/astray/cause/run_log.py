@@ -6,6 +6,7 @@ of a checkpoint is left to transformers' Trainer.
 
 import math
 import random
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -65,7 +66,10 @@ class RunLog(TrainerCallback, ABC):
         self.trainer = trainer
         last = checkpoints.last_complete(self.checkpoints)
         self.resume(checkpoints.step_of(last) if last else None)
-        trainer.train(resume_from_checkpoint=str(last) if last else None)
+        with warnings.catch_warnings():
+            # A checkpoint's adapter makes PEFT look for the base at its hub address; here a base is a folder.
+            warnings.filterwarnings("ignore", "Could not find a config file", UserWarning)
+            trainer.train(resume_from_checkpoint=str(last) if last else None)
         return trainer
 
     @abstractmethod
