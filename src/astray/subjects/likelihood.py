@@ -19,8 +19,8 @@ from astray.subjects.intervene import Steering
 
 TOKENS_PER_PASS = 1 << 15
 """Maximum number of tokens in one forward pass, including padding."""
-LOGITS_PER_PASS = 1 << 27
-"""Maximum number of logits in one forward pass (512 MB in float32)."""
+LOGITS_PER_PASS = 1 << 25
+"""Maximum number of logits in one forward pass (128 MB in float32; softmax and checks take a few times as much)."""
 
 
 @dataclass(frozen=True)
