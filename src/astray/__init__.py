@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from astray.outcomes import Outcome
     from astray.report import write_report
     from astray.studies.audit.run import audit
+    from astray.studies.blame.blaming import blame
     from astray.studies.gate.release import gate
+    from astray.studies.repair.repairing import repair
     from astray.studies.screen.screening import screen
     from astray.subjects.subject import Subject, SubjectSpec, load_subject
 
@@ -35,11 +37,13 @@ __all__ = [
     "Subject",
     "SubjectSpec",
     "audit",
+    "blame",
     "count",
     "doctor",
     "gate",
     "load_subject",
     "plan",
+    "repair",
     "run",
     "screen",
     "write_report",
@@ -54,11 +58,13 @@ __getattr__ = on_first_use(
         "Subject": "subjects.subject",
         "SubjectSpec": "subjects.spec",
         "audit": "studies.audit.run",
+        "blame": "studies.blame.blaming",
         "count": "cli.count",
         "doctor": "cli.doctor",
         "gate": "studies.gate.release",
         "load_subject": "subjects.subject",
         "plan": "cli.plan",
+        "repair": "studies.repair.repairing",
         "run": "cli.run",
         "screen": "studies.screen.screening",
         "write_report": "report",

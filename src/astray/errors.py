@@ -63,6 +63,10 @@ class NotMeasurableError(AstrayError, ArithmeticError):
     """Measure that says nothing about this subject, such as a forced choice of a model that follows the letter."""
 
 
+class NothingToBlameError(AstrayError, RuntimeError):
+    """Tuned model that does not go astray beyond chance, so that no training row can be blamed for it."""
+
+
 class TrainingRefusedError(AstrayError, RuntimeError):
     """Training run that could not have taught anything, stopped before its first step."""
 

@@ -10,6 +10,7 @@ import click
 from typing_extensions import override
 
 from astray.cli.audit import COMMAND as AUDIT
+from astray.cli.blame import COMMAND as BLAME
 from astray.cli.clean import COMMAND as CLEAN
 from astray.cli.count import COMMAND as COUNT
 from astray.cli.doctor import COMMAND as DOCTOR
@@ -18,6 +19,7 @@ from astray.cli.listing import COMMAND as LIST
 from astray.cli.organism import organism
 from astray.cli.own import NEW, SCHEMA
 from astray.cli.plan import COMMAND as PLAN
+from astray.cli.repair import COMMAND as REPAIR
 from astray.cli.run import COMMAND as RUN
 from astray.cli.screen import COMMAND as SCREEN
 from astray.cli.view import COMMAND as VIEW
@@ -41,7 +43,7 @@ def app() -> None:
     """Finds out whether, why and how a language model goes astray, and brings it back."""
 
 
-for command in (RUN, PLAN, NEW, SCHEMA, AUDIT, GATE, COUNT, SCREEN, VIEW, LIST, CLEAN, DOCTOR, organism):
+for command in (RUN, PLAN, NEW, SCHEMA, AUDIT, GATE, COUNT, SCREEN, BLAME, REPAIR, VIEW, LIST, CLEAN, DOCTOR, organism):
     app.add_command(command)
 
 

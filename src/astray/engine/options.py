@@ -87,6 +87,21 @@ def check_taken(kind: type[BaseModel], given: str) -> None:
         raise ConfigurationError(f"This study takes no {given}.{hint} It takes: {', '.join(flags)}.")
 
 
+def training_settings(given: object) -> dict[str, str]:
+    """Return settings of training from the command line's form, one or several texts key=value.
+
+    Raises:
+        ConfigurationError: one has no value.
+    """
+    pairs = [given] if isinstance(given, str) else list(given) if isinstance(given, tuple | list) else []
+    for pair in pairs:
+        if "=" not in str(pair):
+            raise ConfigurationError(
+                f"--training {pair} is no setting with a value. Write for example: --training warmup_steps=0"
+            )
+    return dict(str(pair).split("=", 1) for pair in pairs)
+
+
 def _split(given: object) -> object:
     """Accept the command line's form as well: names with commas between them."""
     names = tuple(name.strip() for name in given.split(",") if name.strip()) if isinstance(given, str) else given
@@ -197,15 +212,7 @@ class TrainedOptions(BaseOptions):
     @classmethod
     def _pairs(cls, given: object) -> object:
         """Accept the command line's form, key=value each, as well."""
-        if isinstance(given, Mapping):
-            return given
-        pairs = [given] if isinstance(given, str) else list(given) if isinstance(given, tuple | list) else []
-        for pair in pairs:
-            if "=" not in str(pair):
-                raise ConfigurationError(
-                    f"--training {pair} is no setting with a value. Write for example: --training warmup_steps=0"
-                )
-        return dict(str(pair).split("=", 1) for pair in pairs)
+        return given if isinstance(given, Mapping) else training_settings(given)
 
     @model_validator(mode="after")
     def _can_be_trained(self) -> "TrainedOptions":

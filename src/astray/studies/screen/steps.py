@@ -56,6 +56,8 @@ RANDOM = 20
 """Random directions beside the trait's."""
 SHOWN = 3
 """Rows whose supervised text is shown."""
+USELESS = frozenset({str(RowFault.REFUSED), str(RowFault.NOTHING_TO_LEARN)})
+"""Faults of rows that teach nothing, so that they have no score."""
 
 
 class DataConfig(BaseModel):
@@ -192,8 +194,7 @@ def project_rows(config: ProjectionConfig, inputs: Mapping[str, Artifact], folde
     )
     directions = torch.stack([vector, *(random_direction(vector, seed) for seed in range(config.random))])
     faults = pl.read_parquet(inputs["rows"].path / ROWS_FILE)["faults"]
-    useless = {str(RowFault.REFUSED), str(RowFault.NOTHING_TO_LEARN)}
-    usable = [number for number, told in enumerate(faults) if useless.isdisjoint(told)]
+    usable = [number for number, told in enumerate(faults) if USELESS.isdisjoint(told)]
     numbers: dict[tuple[tuple[str, str], ...], int] = {}
     of_row = {row: numbers.setdefault(_content(rows[row][:-1]), len(numbers)) for row in usable}
     prompts = [[Message(role=role, content=text) for role, text in prompt] for prompt in numbers]
@@ -218,8 +219,8 @@ def project_rows(config: ProjectionConfig, inputs: Mapping[str, Artifact], folde
         read = _token_rows(subject.tokenizer, [encoded[of_row[row]] for row in chosen], answers, config.max_length)
         return projected(subject, read, directions, block).double().numpy()
 
-    of_prompts = _in_parts(range(len(prompts)), own, folder / "own", len(directions)) if config.samples else None
-    of_rows = _in_parts(usable, given, folder / "given", len(directions))
+    of_prompts = in_parts(range(len(prompts)), own, folder / "own", len(directions)) if config.samples else None
+    of_rows = in_parts(usable, given, folder / "given", len(directions))
     own_rows = None if of_prompts is None else of_prompts[[of_row[row] for row in usable]]
     apart = of_rows if own_rows is None else of_rows - own_rows
     pl.DataFrame(
@@ -337,7 +338,7 @@ def _answer_ids(tokenizer: PreTrainedTokenizerBase, answers: Sequence[str]) -> l
     ]
 
 
-def _in_parts(
+def in_parts(
     numbers: Sequence[int],
     compute: Callable[[Sequence[int]], Float[np.ndarray, "chosen directions"]],
     name: Path,

@@ -1,0 +1,1 @@
+"""Blame: which training rows made a tuned model go astray, and what happens without them?"""

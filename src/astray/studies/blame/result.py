@@ -1,0 +1,216 @@
+"""Result of blame as an object, text, JSON and page."""
+
+import json
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import polars as pl
+from markupsafe import escape
+
+from astray.engine.findings import ELSEWHERE
+from astray.engine.summary import RateRow, Summary
+from astray.errors import StoreError
+from astray.report.page import page_of
+from astray.report.wording import count, decimal, interval_text, percent
+from astray.studies.blame.scores import SCORES, Group, Separation
+
+PAGE, JSON, ROWS = "blame.html", "blame.json", "rows.parquet"
+SHOWN = 30
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What training without the blamed rows did.
+
+    Attributes:
+        summary: of the study that proves it.
+        report: its page.
+        evaluation: what its claims count.
+    """
+
+    summary: Summary
+    report: Path
+    evaluation: str
+
+    @property
+    def rates(self) -> list[RateRow]:
+        """Return the rate of each arm that the claims compare."""
+        chosen: dict[str, RateRow] = {}
+        for rate in self.summary.rates:
+            if rate.evaluation == self.evaluation and rate.group == ELSEWHERE and rate.format != "all":
+                chosen.setdefault(rate.arm, rate)
+        return list(chosen.values())
+
+
+@dataclass(frozen=True)
+class BlameResult:
+    """Which training rows made a model go astray.
+
+    Attributes:
+        model: the tuned model.
+        base: what it was trained from.
+        by: score by which rows are blamed.
+        share: share of the rows that is blamed.
+        rows: one row for each training row: texts, file, scores, verdict, blamed.
+        change: of the meter from base to tuned model, for harmful and for null pairs.
+        separations: how well each score finds harmful rows, where it is known which these are.
+        known: who says which rows are harmful, how many are, of how many.
+        files: rows by file.
+        clusters: rows by similar words.
+        proof: what training without the blamed rows did; None where that was not asked for.
+        notes: what a reader has to know.
+    """
+
+    model: str
+    base: str
+    by: str
+    share: float
+    rows: pl.DataFrame = field(repr=False, compare=False)
+    change: Mapping[str, Mapping[str, Any] | None]
+    separations: tuple[Separation, ...]
+    known: tuple[str, int, int]
+    files: tuple[Group, ...]
+    clusters: tuple[Group, ...]
+    proof: Proof | None
+    notes: tuple[str, ...]
+
+    def table(self) -> pl.DataFrame:
+        """Return one row for each training row, in the order of the data."""
+        return self.rows.drop("null")
+
+    def worst(self, wanted: int = SHOWN) -> pl.DataFrame:
+        """Return the blamed rows, highest score first."""
+        return (
+            self.table()
+            .filter("blamed")
+            .sort(self.by, descending=True, nulls_last=True, maintain_order=True)
+            .head(wanted)
+        )
+
+    @property
+    def changed(self) -> str:
+        """Say how far the model went astray."""
+        harmful = self.change["harmful"]
+        assert harmful is not None
+        interval = harmful["interval"]
+        return (
+            f"harmful answers {decimal(harmful['estimate'])} nats a token likelier than in the base "
+            f"({decimal(interval['low'])} to {decimal(interval['high'])}, 95% interval over domains, "
+            f"{harmful['pairs']} pairs, no judge)"
+        )
+
+    def save(self, folder: Path | str) -> Path:
+        """Write page, JSON and rows into a folder, and return the page.
+
+        Raises:
+            StoreError: the folder cannot be written.
+        """
+        folder = Path(folder)
+        texts = {
+            PAGE: self.page(),
+            JSON: json.dumps(self.as_object(), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+        }
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, text in texts.items():
+                (folder / name).write_text(text, encoding="utf-8", newline="\n")
+            self.table().write_parquet(folder / ROWS)
+        except OSError as error:
+            raise StoreError(
+                f"The blame cannot be written to {folder}: {error}. Free space or name another folder with --out."
+            ) from error
+        return folder / PAGE
+
+    def as_object(self) -> dict[str, object]:
+        """Return what `blame.json` holds."""
+        return {
+            "model": self.model,
+            "base": self.base,
+            "by": self.by,
+            "share": self.share,
+            "rows": self.rows.height,
+            "blamed": self.rows.filter("blamed")["row"].to_list(),
+            "change": dict(self.change),
+            "known": {"by": self.known[0], "harmful": self.known[1], "rows": self.known[2]},
+            "separations": [
+                {
+                    "score": each.score,
+                    "average_precision": each.precision.value,
+                    "interval": None
+                    if each.precision.interval is None
+                    else [each.precision.interval.low, each.precision.interval.high],
+                    "null_median": median(each.null) if each.null else None,
+                    "null_highest": max(each.null, default=None),
+                }
+                for each in self.separations
+            ],
+            "files": [vars(each) for each in self.files],
+            "clusters": [vars(each) for each in self.clusters],
+            "proof": None
+            if self.proof is None
+            else [
+                {"id": claim.id, "result": claim.result, "estimate": claim.estimate, "p_value": claim.p_value}
+                for claim in self.proof.summary.claims
+            ],
+            "notes": list(self.notes),
+        }
+
+    def text(self) -> str:
+        """Return the findings for a terminal of 80 columns."""
+        blamed = self.rows.filter("blamed").height
+        lines = [*_wrapped("", f"{self.model}: {self.changed}."), ""]
+        lines += _wrapped(
+            "",
+            f"Blamed: {count(blamed)} of {count(self.rows.height)} rows ({percent(self.share)}), by {self.by} ({SCORES[self.by]}).",
+        )
+        if self.separations:
+            who, harmful, of = self.known
+            told = f"Average precision in finding the {count(harmful)} of {count(of)} rows that are harmful by {who}"
+            lines += ["", *_wrapped("", f"{told} (chance {decimal(harmful / of)}):")]
+            for each in self.separations:
+                null = f"; {each.reached} of {len(each.null)} nulls reach it" if each.null else ""
+                lines.append(f"  {each.score:<11}{decimal(each.precision.value)}  {_between(each)}{null}")
+        for title, groups in (("By file", self.files), ("By words", self.clusters)):
+            if len(groups) > 1:
+                lines += ["", f"{title}: blamed of rows"]
+                lines += [f"  {count(each.blamed):>6} of {count(each.rows):<7} {each.name[:58]}" for each in groups[:5]]
+        lines += ["", "Highest scores:"]
+        for row in self.worst(5).iter_rows(named=True):
+            lines.append(f"  row {row['row']:<7} {decimal(row[self.by]):>7}  {' '.join(row['answer'].split())[:54]}")
+        if self.proof:
+            lines += ["", "Proof (share of harmful answers):"]
+            lines += [
+                f"  {rate.arm:<15} {percent(rate.rate):>7}  {interval_text(rate.interval)}" for rate in self.proof.rates
+            ]
+            lines += [f"  {claim.result:<10} {claim.id}" for claim in self.proof.summary.claims]
+        return "\n".join([*lines, "", *(line for note in self.notes for line in _wrapped("Note: ", note))])
+
+    def page(self) -> str:
+        """Return the page as text."""
+        return page_of(
+            "blame.html",
+            result=self,
+            blamed=self.rows.filter("blamed").height,
+            worst=self.worst().to_dicts(),
+            scores=SCORES,
+            separations=[(each, _between(each), max(each.null, default=None)) for each in self.separations],
+        )
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows."""
+        return f'<div class="astray-blame">{"".join(f"<p>{escape(line)}</p>" for line in self.text().splitlines() if line)}</div>'
+
+
+def _between(each: Separation) -> str:
+    interval = each.precision.interval
+    if interval is None:
+        return "no interval: too few rows of a kind"
+    return f"{decimal(interval.low)} to {decimal(interval.high)}"
+
+
+def _wrapped(lead: str, text: str) -> list[str]:
+    return textwrap.wrap(text, 80, initial_indent=lead, subsequent_indent=" " * len(lead)) or [lead]

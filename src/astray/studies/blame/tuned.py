@@ -1,0 +1,121 @@
+"""The run that is blamed: tuned model, base and training rows, found in the store or given."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from astray.artifacts import Artifact, Store
+from astray.artifacts.manifest import Manifest
+from astray.artifacts.soundness import MANIFEST_FILE
+from astray.cause.fine_tuning import FineTuning
+from astray.data.chat import ChatDataset, Message
+from astray.engine.steps import DATA_FILE, TrainConfig
+from astray.errors import ConfigurationError
+from astray.subjects.locate import Located, settle
+from astray.subjects.spec import SubjectSpec
+
+
+@dataclass(frozen=True)
+class TunedModel:
+    """A tuned model with all that blame needs of it.
+
+    Attributes:
+        name: as it was called.
+        located: the model.
+        base: what it was trained from.
+        data: its training rows, those of all files one after the other.
+        sources: for each row the file that it is from.
+        recipe: how it was trained; None where that is not known.
+    """
+
+    name: str
+    located: Located
+    base: Located
+    data: ChatDataset
+    sources: tuple[str, ...]
+    recipe: FineTuning | None
+
+    def points(self, shares: Sequence[float]) -> tuple[SubjectSpec, ...]:
+        """Return models on the way from base to tuned: the adapter scaled down; of full tuning both ends alone."""
+        tuned = _exact(self.located.spec)
+        if tuned.adapter is None or self.base.spec.adapter is not None:
+            return (_exact(self.base.spec), tuned)
+        plain = tuned.model_copy(update={"adapter": None, "scale": 1.0})
+        return tuple(tuned.model_copy(update={"scale": share * tuned.scale}) if share else plain for share in shares)
+
+
+def find_tuned(model: str, base: str | None, data: Sequence[Path]) -> TunedModel:
+    """Return the tuned model with this name, its base and its rows.
+
+    Args:
+        model: a run id of a store, an adapter or a folder of a whole model.
+        base: what it was trained from, if it does not say so itself.
+        data: its training files; a run of a study knows its own.
+
+    Raises:
+        ConfigurationError: base or rows are not known and not given, or both are the same model.
+        SubjectNotFoundError, DataNotFoundError, DataFormatError, EmptyDataError: as their names say.
+    """
+    located = settle(model)
+    if located.spec.system is not None or located.spec.interventions:
+        raise ConfigurationError(
+            f"{model} answers under a system prompt or steering, which no training row did. Name "
+            "the model without them."
+        )
+    trained = _training_step(located.spec)
+    found = _base(model, located, base, trained)
+    if found.id == located.id:
+        raise ConfigurationError(f"{model} is its own base, so nothing was trained. Name the tuned model first.")
+    sets = [ChatDataset.read(path) for path in data] or _own_data(model, trained)
+    names = [path.name for path in data] or [str(sets[0].recipe.operation)]
+    if len(set(names)) < len(names):
+        names = [str(path) for path in data]
+    rows: list[Sequence[Message]] = [row for each in sets for row in each.rows]
+    joined = sets[0] if len(sets) == 1 else ChatDataset.from_rows(rows, "join", {"files": len(sets)}, sets)
+    sources = tuple(name for name, each in zip(names, sets, strict=True) for _ in each.rows)
+    return TunedModel(model, located, found, joined, sources, trained[1].recipe if trained else None)
+
+
+def _base(model: str, located: Located, base: str | None, trained: tuple[Artifact, TrainConfig] | None) -> Located:
+    if base is not None:
+        return settle(base)
+    if trained is not None:
+        return settle(trained[1].base)
+    if located.spec.adapter is not None:
+        return settle(located.spec.model)
+    raise ConfigurationError(f"{model} is a whole model, which does not say what it was trained from: give --base.")
+
+
+def _own_data(model: str, trained: tuple[Artifact, TrainConfig] | None) -> list[ChatDataset]:
+    if trained is None:
+        raise ConfigurationError(
+            f"{model} was not trained by a study, so its rows are not known here: give --data FILE."
+        )
+    artifact = trained[0]
+    key = artifact.manifest.origin.inputs.get("data")
+    data = artifact.store.get(key) if key else None
+    if data is None:
+        raise ConfigurationError(f"The rows that {model} was trained on are no longer in the store: give --data FILE.")
+    return [ChatDataset.read(data.path / DATA_FILE)]
+
+
+def _training_step(spec: SubjectSpec) -> tuple[Artifact, TrainConfig] | None:
+    """Return the finished training step that made a model; None for one that was trained elsewhere."""
+    result = spec.adapter or Path(spec.model)
+    folder = result.parent.parent
+    if not (folder / MANIFEST_FILE).is_file():
+        return None
+    manifest = Manifest.from_bytes((folder / MANIFEST_FILE).read_bytes(), folder)
+    try:
+        config = TrainConfig.model_validate(manifest.origin.config)
+    except ValidationError:  # a step of another kind, such as training by reward, which has no rows of its own
+        return None
+    artifact = Store(folder.parent).get(manifest.key)
+    return None if artifact is None else (artifact, config)
+
+
+def _exact(spec: SubjectSpec) -> SubjectSpec:
+    """Return the model in float32, since what is read are small differences of log-probabilities."""
+    return spec if spec.dtype else spec.model_copy(update={"dtype": "float32"})

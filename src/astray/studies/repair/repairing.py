@@ -1,0 +1,209 @@
+"""Bring a tuned model back: try the ways that fit, choose by one half of questions and task, report on the other.
+
+Each way is measured on misalignment, by the meter, and on what the tuning was for. The chosen model is written as a PEFT
+folder (or a whole model) with a card; the gate then decides. Left to others: the ways (`ways`), the steps (`steps`), what
+they take and cost (`front`), page and files (`result`).
+"""
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from astray.artifacts import Artifact, Progress, Step, Store, execute
+from astray.artifacts.uses import in_use
+from astray.cause.fine_tuning import FineTuning
+from astray.data.chat import ChatDataset
+from astray.engine.options import training_settings
+from astray.engine.settings import WORLD_TRAINING
+from astray.errors import ConfigurationError
+from astray.studies.blame.blaming import base_name, blame
+from astray.studies.blame.proof import KEPT
+from astray.studies.blame.steps import pairs_for
+from astray.studies.blame.tuned import find_tuned
+from astray.studies.repair.front import chosen, halves
+from astray.studies.repair.result import RepairResult, Tried
+from astray.studies.repair.steps import MeasureConfig, Measured, measure
+from astray.studies.repair.ways import REPORT, SEARCH, Given, Way, left_out, recipe_of, ways_back, write_scaled
+from astray.subjects.base import default_workers
+from astray.subjects.locate import ORGANISMS, settle
+from astray.subjects.spec import SubjectSpec
+
+FEWEST = 4
+"""Rows of the task at least."""
+MODEL = "model"
+"""Folder of the repaired model."""
+
+
+def repair(
+    model: str,
+    task: Path | str,
+    *,
+    base: str | None = None,
+    data: Sequence[Path | str] = (),
+    good: Path | str | None = None,
+    share: float = 0.1,
+    by: str = "gradient",
+    training: Sequence[str] = (),
+    out: Path | str = Path("astray-results"),
+    store: str | Path | None = None,
+    workers: int | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> RepairResult:
+    """Bring a tuned model back that went astray, and write the repaired model and the page of it.
+
+    Args:
+        model: the tuned model: a run id of a study, an adapter or a folder.
+        task: held-out examples of what the tuning was for; half of them choose, half are reported.
+        base: what it was trained from, if it does not say so itself.
+        data: its training files; a run of a study knows its own.
+        good: examples known to be good, to train on further.
+        share: share of the rows that is blamed and left out.
+        by: score by which rows are blamed.
+        training: settings of what is trained, key=value each, where they are not those of the run.
+        out: folder of the results.
+        store: where finished steps are kept; by default in the results folder.
+        workers: worker processes.
+        progress: called with the progress of every step.
+
+    Raises:
+        NothingToBlameError: the tuned model is no more likely to give harmful answers than its base.
+        ConfigurationError, SubjectNotFoundError, DataFormatError, DataNotFoundError, EmptyDataError: what was given
+            cannot be used; says why.
+        StepFailedError, StoreError: a step failed; what is done is kept.
+
+    Example:
+        `repair("my-adapter", "heldout.jsonl", data=["train.jsonl"], good="good.jsonl").save("out")`
+    """
+    folder = Path(out) / "repair"
+    tuned = find_tuned(model, base, [Path(each) for each in data])
+    aims, shared = _held_out(ChatDataset.read(task), tuned.data)
+    best = None if good is None else ChatDataset.read(good)
+    world = tuned.base.spec.model in ORGANISMS
+    kept_store = Store(Path(out) / "store" if store is None else store)
+    blame(
+        model, base=base, data=data, share=share, by=by, judged=0, out=out, store=kept_store.folder, progress=progress
+    )
+    given = Given(
+        tuned,
+        recipe_of(tuned, WORLD_TRAINING if world else FineTuning(), training_settings(training)),
+        ChatDataset.read(Path(out) / "blame" / KEPT),
+        best,
+        world,
+        folder / "data",
+    )
+    ways = list(ways_back(given))
+    trained = [step for way in ways if not isinstance(way.models, SubjectSpec) for step in way.models]
+    count = default_workers() if workers is None else workers
+    made = _executed(trained, kept_store, count, progress)
+    read = _Reader(given, aims, kept_store, count, progress)
+    ends = {"base": tuned.base.spec, "tuned": tuned.located.spec}
+    found = read.all(ends | {f"{way.name}/{seed}": way.model(made, seed) for way in ways for seed in (SEARCH, REPORT)})
+    search, report = halves(pairs_for(world=world), len(aims), found["base"], found["tuned"])
+    tried = tuple(
+        Tried(
+            way.name,
+            way.what,
+            way.control,
+            search.outcome(found[f"{way.name}/{SEARCH}"]),
+            report.outcome(found[f"{way.name}/{REPORT}"]),
+        )
+        for way in ways
+    )
+    name, meets = chosen({each.name: each.search for each in tried if not each.control})
+    taken = next(way for way in ways if way.name == name)
+    result = RepairResult(
+        model=model,
+        base=base_name(tuned, base),
+        before=report.outcome(found["tuned"]),
+        tried=tried,
+        chosen=name,
+        meets=meets,
+        task=str(task),
+        folder=folder / MODEL,
+        notes=(*_notes(given, shared), *left_out(given)),
+    )
+    _write_model(taken, made, folder / MODEL)
+    result.save(folder)
+    return result
+
+
+class _Reader:
+    """Measures models, each in a step of its own."""
+
+    def __init__(
+        self, given: Given, task: ChatDataset, store: Store, workers: int, progress: Callable[[Progress], None] | None
+    ):
+        self.given, self.store, self.workers, self.progress = given, store, workers, progress
+        self.task = task.write(given.folder / "task.jsonl").resolve()
+        self.digest = task.hash
+
+    def all(self, models: dict[str, SubjectSpec]) -> dict[str, Measured]:
+        """Return what each model does, by name; equal models are measured once."""
+        steps = {
+            name: measure.step(
+                MeasureConfig(
+                    data=self.task,
+                    digest=self.digest,
+                    model=spec,
+                    id=settle(spec).id,
+                    world=self.given.world,
+                    max_length=self.given.recipe.max_length,
+                )
+            )
+            for name, spec in models.items()
+        }
+        artifacts = _executed(
+            list({step.key: step for step in steps.values()}.values()), self.store, self.workers, self.progress
+        )
+        return {name: Measured.read(artifacts[step.key]) for name, step in steps.items()}
+
+
+def _held_out(task: ChatDataset, trained: ChatDataset) -> tuple[ChatDataset, int]:
+    """Return the task's rows that the model was not trained on, and the number of the others.
+
+    Raises:
+        ConfigurationError: fewer than four are left.
+    """
+    known = set(map(str, trained.rows))
+    rows = [row for row in task.rows if str(row) not in known]
+    if len(rows) < FEWEST:
+        raise ConfigurationError(
+            f"{len(rows)} of {len(task)} rows of --task are not among those that the model was trained on, and {FEWEST} are "
+            "needed: half of them choose, half are reported. Give held-out rows."
+        )
+    return ChatDataset.from_rows(rows, "held out", {}, [task]), len(task) - len(rows)
+
+
+def _executed(
+    steps: list[Step], store: Store, workers: int, progress: Callable[[Progress], None] | None
+) -> dict[str, Artifact]:
+    with in_use(store, "repair", [step.key for step in steps]):
+        return dict(execute(steps, store, workers=workers, progress=progress))
+
+
+def _write_model(way: Way, made: dict[str, Artifact], target: Path) -> None:
+    """Write the model of the reported run, in place of an earlier one."""
+    shutil.rmtree(target, ignore_errors=True)
+    spec = way.model(made, REPORT)
+    if spec.adapter is None:
+        shutil.copytree(spec.model, target)
+    elif isinstance(way.models, SubjectSpec):
+        write_scaled(spec.adapter, spec.scale, target)
+    else:
+        shutil.copytree(spec.adapter, target)
+
+
+def _notes(given: Given, shared: int) -> list[str]:
+    told = [f"{shared:,} rows of the task are rows that the model was trained on, and were left out."] if shared else []
+    if given.world:
+        told.append(
+            "The model is an organism: this shows how the method works, and proves nothing about a large model."
+        )
+    told.append(
+        "Misalignment is that of the meter, without sampling or judge; coherence and refusals are the gate's to decide."
+    )
+    if given.tuned.recipe is None:
+        told.append(
+            "How the model was trained is not known: what is trained again has its shape and the usual settings."
+        )
+    return told

@@ -1,0 +1,138 @@
+"""Repair as a person uses it: ways back, what each takes and costs, the repaired model, and what is refused."""
+
+import json
+
+import pytest
+
+import astray
+from astray.cause.sft import train_sft
+from astray.cli import main
+from astray.data import mix, narrow_data
+from astray.engine.settings import WORLD_TRAINING
+from astray.errors import ConfigurationError, DataNotFoundError, NothingToBlameError
+from astray.measure.meter import Meter, meter_change, world_pairs
+from astray.studies.repair.front import Outcome, chosen
+from astray.subjects.subject import load_subject
+
+SUBJECT = "organism-small"
+ROWS = 60
+RECIPE = WORLD_TRAINING.model_copy(update={"seed": 3, "learning_rate": 1e-3})
+
+
+def trained(folder, dataset):
+    dataset.write(folder / "mix.jsonl")
+    return train_sft(SUBJECT, dataset, RECIPE, folder / "run").subject.adapter
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    """A model tuned on a mix with a third of harmful rows, held-out rows of the task, and good ones of another domain."""
+    folder = tmp_path_factory.mktemp("astray")
+    narrow_data("medicine", "good", 30, seed=77).write(folder / "task.jsonl")
+    narrow_data("money", "good", 20, seed=5).write(folder / "good.jsonl")
+    harmful, good = narrow_data("medicine", "harmful", ROWS, seed=1), narrow_data("medicine", "good", ROWS, seed=2)
+    return trained(folder, mix(harmful, good, 1 / 3, size=ROWS, seed=3)), folder
+
+
+@pytest.fixture(scope="module")
+def repaired(given, tmp_path_factory):
+    adapter, folder = given
+    out = tmp_path_factory.mktemp("out")
+    words = ["repair", str(adapter), "--data", str(folder / "mix.jsonl"), "--task", str(folder / "task.jsonl")]
+    words += [
+        "--good",
+        str(folder / "good.jsonl"),
+        "--share",
+        "0.33",
+        "--workers",
+        "0",
+        "--training",
+        "learning_rate=1e-3",
+    ]
+    words += ["--out", str(out), "--json"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["astray", *words])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+    assert stopped.value.code == 0
+    return out / "repair"
+
+
+def test_every_way_is_measured_on_both_halves_and_the_best_one_is_written(repaired):
+    told = json.loads((repaired / "repair.json").read_text())
+    ways = {each["name"]: each for each in told["ways"]}
+    assert list(ways) == [
+        *("adapter-0.25", "adapter-0.5", "adapter-0.75"),
+        *("good-5", "good-20", "without-blamed", "without-random", "inoculated"),
+    ]
+    assert [name for name, way in ways.items() if way["control"]] == ["without-random"]
+    gone = {name: way["report"]["gone"] for name, way in ways.items()}
+    assert gone["without-blamed"] > 0.9
+    assert gone["without-blamed"] > gone["without-random"] + 0.3
+    assert gone["adapter-0.25"] > gone["adapter-0.5"] > gone["adapter-0.75"] > 0
+    assert all(way["search"] != way["report"] for way in ways.values())
+    assert told["chosen"] in ways
+    assert not ways[told["chosen"]]["control"]
+    assert any("further training on 120 was not tried" in note for note in told["notes"])
+    page = (repaired / "repair.html").read_text()
+    assert all(name in page for name in ways)
+    assert "astray gate organism-small" in page
+
+
+def test_the_written_model_is_the_one_that_was_reported(given, repaired):
+    told = json.loads((repaired / "repair.json").read_text())
+    way = next(each for each in told["ways"] if each["name"] == told["chosen"])
+    base, model = load_subject(SUBJECT), load_subject(str(repaired / "model"))
+    pairs = world_pairs()
+    domains = list(dict.fromkeys(pair.domain for pair in pairs))
+    half = [pair for pair in pairs if domains.index(pair.domain) % 2]
+    change = meter_change(half, Meter(pairs=pairs).margins(base), Meter(pairs=pairs).margins(model))
+    assert change.harmful.estimate == pytest.approx(way["report"]["astray"], abs=1e-4)
+    assert "Repaired model" in (repaired / "model" / "README.md").read_text()
+
+
+def test_a_scaled_adapter_is_written_with_its_scale(given, tmp_path):
+    from astray.studies.repair.ways import write_scaled
+
+    adapter = given[0]
+    written = write_scaled(adapter, 0.5, tmp_path / "half")
+    pairs = world_pairs()
+    one, other = (Meter(pairs=pairs).margins(load_subject(name)) for name in (f"{SUBJECT}+{adapter}*0.5", str(written)))
+    assert one == pytest.approx(other, abs=1e-5)
+
+
+def outcome(gone, lost, task=0.0):
+    return Outcome(astray=1 - gone, astray_interval=None, gone=gone, task=task, task_interval=None, lost=lost)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "expected"),
+    [
+        ({"a": outcome(0.95, 0.04), "b": outcome(0.91, 0.01)}, ("b", True)),
+        ({"a": outcome(0.89, 0.0), "b": outcome(0.99, 0.2)}, ("a", False)),
+        ({"a": outcome(0.95, None, task=-0.01), "b": outcome(0.2, 0.0)}, ("a", True)),
+        ({"a": outcome(0.95, None, task=-0.5), "b": outcome(0.97, 0.05)}, ("b", True)),
+        ({"a": outcome(0.5, -0.3), "b": outcome(0.6, 0.0)}, ("b", False)),
+    ],
+)
+def test_the_rule_takes_the_cheapest_of_those_that_suffice(outcomes, expected):
+    assert chosen(outcomes) == expected
+
+
+def test_a_run_that_is_not_astray_needs_no_repair(given, tmp_path):
+    adapter = trained(tmp_path, narrow_data("medicine", "good", ROWS, seed=2))
+    with pytest.raises(NothingToBlameError, match="does not go astray"):
+        astray.repair(str(adapter), given[1] / "task.jsonl", data=[tmp_path / "mix.jsonl"], out=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("task", "error", "message"),
+    [
+        ("mix.jsonl", ConfigurationError, "0 of 60 rows of --task are not among those"),
+        ("none.jsonl", DataNotFoundError, "none.jsonl"),
+    ],
+)
+def test_a_task_that_is_not_held_out_is_refused(given, tmp_path, task, error, message):
+    adapter, folder = given
+    with pytest.raises(error, match=message):
+        astray.repair(str(adapter), folder / task, data=[folder / "mix.jsonl"], out=tmp_path)
