@@ -65,6 +65,11 @@ COMMAND = click.Command(
             help="Text file with a system prompt, part of each named model.",
         ),
         click.Option(
+            ["--tokenizer"],
+            metavar="NAME",
+            help="Folder or model with the tokenizer and chat template of a model behind an address, for the meter.",
+        ),
+        click.Option(
             ["--samples"],
             type=int,
             metavar="INTEGER",

@@ -24,6 +24,8 @@ from astray.subjects.spec import SubjectSpec
 if TYPE_CHECKING:
     from inspect_ai.model import Model
 
+    from astray.subjects.scored import ScoredServer
+
 LOCAL, SCRIPTED, SERVER = "astray/", "astray/scripted/", "openai-api/server/"
 KEY = "SERVER_API_KEY"
 """Variable with the key of a server that is named by its address; a server without a key needs none."""
@@ -40,6 +42,7 @@ class NamedModel(BaseModel):
         served: Inspect's name of a model that does not run here.
         address: of its server, where it was named by that.
         system: system prompt of a model that does not run here; that of a local one stands in its specification.
+        tokenizer: name of the tokenizer of one behind an address, with which its probabilities can be read.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,6 +52,7 @@ class NamedModel(BaseModel):
     served: str = ""
     address: str = ""
     system: str | None = None
+    tokenizer: str = ""
 
     @property
     def is_scripted(self) -> bool:
@@ -116,6 +120,17 @@ class NamedModel(BaseModel):
 
         config = GenerateConfig(system_message=self.system, max_retries=RETRIES)
         return get_model(self.served, config=config, memoize=False, **self._arguments())
+
+    def scorer(self) -> "ScoredServer":
+        """Return what reads the log-probabilities of given answers of a model behind an address.
+
+        Raises:
+            SubjectNotFoundError, ChatTemplateError: its tokenizer cannot be used.
+        """
+        from astray.subjects.scored import ScoredServer, tokenizer_named
+
+        tokenizer = tokenizer_named(self.tokenizer)
+        return ScoredServer(self.address, self.served.removeprefix(SERVER), tokenizer, key=_key(), system=self.system)
 
     def _arguments(self) -> dict[str, Any]:
         # The key is looked up where the model is made: in a configuration it would stand in the store.

@@ -30,9 +30,11 @@ from astray.measure.evaluations import evaluation_from
 from astray.measure.forced_choice import ForcedChoice
 from astray.measure.honesty.evaluation import WorldHonesty
 from astray.measure.interface import Evaluation
+from astray.measure.meter.evaluation import Meter
 from astray.outcomes import Outcome
 from astray.studies.audit.battery import Part
 from astray.subjects.identity import digest_of
+from astray.subjects.scored import tokenizer_named
 from astray.subjects.spec import SubjectSpec
 from astray.subjects.subject import Subject, load_subject
 
@@ -98,7 +100,7 @@ def step_of(model: NamedModel, part: Part, seed: int) -> Step:
     """Return the last step of a part: verdicts, or answers where nobody judges."""
     evaluation = part.evaluation
     config = AuditAnswerConfig(
-        model=model, model_id=model.id, evaluation=evaluation, texts=_texts(evaluation), seed=seed
+        model=model, model_id=model.id, evaluation=evaluation, texts=_texts(model, evaluation), seed=seed
     )
     answers = audit_answers.step(config, name=f"audit-answers-{part.name}")
     smaller = tuple(_keys_of_fewer(answers, evaluation))
@@ -110,8 +112,11 @@ def step_of(model: NamedModel, part: Part, seed: int) -> Step:
     return replace(verdicts, inputs={"answers": begun}, begins_with=keys)
 
 
-def _texts(evaluation: Evaluation) -> str:
+def _texts(model: NamedModel, evaluation: Evaluation) -> str:
     """Return a hash over what is asked where it stands in no field of the evaluation, however often it is asked."""
+    if isinstance(evaluation, Meter) and model.tokenizer:
+        tokenizer = tokenizer_named(model.tokenizer)
+        return digest_of({"vocabulary": tokenizer.get_vocab(), "template": str(tokenizer.chat_template)})
     if isinstance(evaluation, Agentic):
         return digest_of([load_scenario(name).digest for name in evaluation.grid.scenarios])
     return evaluation.model_copy(update={"replicates": 1}).identity if isinstance(evaluation, WorldHonesty) else ""
@@ -163,6 +168,12 @@ def _local(config: AuditAnswerConfig, target: Path) -> None:
 def _served(config: AuditAnswerConfig, folder: Path) -> str | None:
     evaluation, ledger, logs = config.evaluation, current_ledger(), folder / LOGS
     target = folder / ANSWERS_FILE
+    if isinstance(evaluation, Meter):
+        scorer = config.model.scorer()
+        _write(evaluation.ask(scorer, seed=config.seed), target)
+        if ledger:
+            ledger.add(scorer.tokens)
+        return None
     if isinstance(evaluation, Agentic):
         table, wanted = _acted(config, evaluation, logs, ledger), evaluation.grid.size
     else:

@@ -125,7 +125,12 @@ def misfit(part: Part, model: NamedModel, grader: str | None) -> str:
         return "a scripted model plays agentic scenarios alone"
     judged = JudgeConfig(kind="rubric", grader=grader) if grader else EXACT
     offered = offered_by(judged) | {Need.GRADER}
-    if model.served:
+    if model.served and not (part.name == METER and model.tokenizer):
+        if part.name == METER and model.address:
+            return (
+                "the chat template and tokenizer of a served model cannot be seen, and its probabilities are read of "
+                "tokens: name a folder or model that has them with --tokenizer"
+            )
         offered -= {Need.TOKEN_PROBABILITIES}
     try:
         check_fits(part.evaluation, offered, model.name)

@@ -29,6 +29,7 @@ from astray.measure.agentic.grid import estimate_cost
 from astray.measure.agentic.lint import tokens
 from astray.measure.evaluation import QuestionSet, TextEvaluation
 from astray.measure.interface import Evaluation
+from astray.measure.meter.evaluation import Meter
 from astray.studies.audit.battery import METER, Part
 
 VERDICT_TOKENS = 60
@@ -202,6 +203,11 @@ def _row(model: NamedModel, part: Part, prices: tuple[float, float], *, is_done:
 
 def _by_length(evaluation: Evaluation, *, judges: bool) -> _Sizes:
     """Return answers, tokens read and written, and those of graders, with characters counted as tokens."""
+    if isinstance(evaluation, Meter):  # a server generates one token behind each answer that it reads
+        texts = (
+            text for pair in evaluation.pairs for text in (pair.question, pair.answer, pair.question, pair.against)
+        )
+        return _Sizes(evaluation.answers, sum(map(tokens, texts)), evaluation.answers)
     assert isinstance(evaluation, TextEvaluation)
     askings = evaluation.askings()
     read = sum(

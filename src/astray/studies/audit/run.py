@@ -20,7 +20,7 @@ from astray.engine.setting import reach_judge
 from astray.errors import EmptyDataError
 from astray.outcomes import Outcome
 from astray.studies.audit.asking import forget_subject
-from astray.studies.audit.battery import AGENTIC
+from astray.studies.audit.battery import AGENTIC, METER
 from astray.studies.audit.forecast import AuditForecast, forecast_of
 from astray.studies.audit.profile import Profile, outcomes_text, profile_of
 from astray.studies.audit.result import AuditResult
@@ -36,6 +36,7 @@ def audit(
     max_tokens: int | None = None,
     seed: int = 0,
     system_file: Path | str | None = None,
+    tokenizer: str | None = None,
     budget: float | None = None,
     out: Path | str = Path("astray-results"),
     store: str | Path | None = None,
@@ -55,6 +56,8 @@ def audit(
         max_tokens: longest answer, where it is less than an evaluation's own.
         seed: other random numbers.
         system_file: text file with a system prompt, which is part of each named model.
+        tokenizer: folder or model with tokenizer and chat template of the models behind an address, whose
+            log-probabilities can then be read: the meter asks them too.
         budget: million tokens of graders and of models that do not run here; then no more is asked, and what is done is
             kept.
         out: the results go into the folder `audit` in this one; models of earlier audits there stay on the page.
@@ -79,7 +82,7 @@ def audit(
     """
     kept = Store(Path(out) / "store" if store is None else store)
     folder = Path(out) / "audit"
-    work = settle_work(models, evals, grader, samples, max_tokens, seed, system_file, budget, folder)
+    work = settle_work(models, evals, grader, samples, max_tokens, seed, system_file, tokenizer, budget, folder)
     steps = list(work.own.values())
     if len(Plan(steps, kept).done) < len(steps):
         _reach(work, kept, workers)
@@ -104,6 +107,7 @@ def plan_audit(
     max_tokens: int | None = None,
     seed: int = 0,
     system_file: Path | str | None = None,
+    tokenizer: str | None = None,
     budget: float | None = None,
     out: Path | str = Path("astray-results"),
     store: str | Path | None = None,
@@ -119,13 +123,16 @@ def plan_audit(
         max_tokens: see there.
         seed: see there.
         system_file: see there.
+        tokenizer: see there.
         budget: see there.
         out: see there.
         store: see there.
         prices: of a million tokens in and out, of the grader and of models that do not run here.
     """
     kept = Store(Path(out) / "store" if store is None else store)
-    work = settle_work(models, evals, grader, samples, max_tokens, seed, system_file, budget, Path(out) / "audit")
+    work = settle_work(
+        models, evals, grader, samples, max_tokens, seed, system_file, tokenizer, budget, Path(out) / "audit"
+    )
     own = {key: part for key, part in work.parts.items() if key in work.own}
     return forecast_of(work.models[: work.named], own, work.own, work.misfits, kept, prices, work.tokens)
 
@@ -136,6 +143,8 @@ def _reach(work: Work, store: Store, workers: int) -> None:
     for model in work.models[: work.named]:
         if any(name == model.name for name, _ in left):
             model.reach()
+        if model.tokenizer and (model.name, METER) in left:
+            model.scorer().check()
     for judge in {part.judge for key, part in work.parts.items() if key in left and part.judge is not None}:
         evaluations = [part.evaluation for key, part in work.parts.items() if key in left and part.judge == judge]
         if judge is not None and not judge.exact:
@@ -202,6 +211,8 @@ def _notes(
                 f"{model.name} does not run here: it is known by its name and address, behind which other weights may "
                 "stand tomorrow."
             )
+        if model.tokenizer and (model.name, METER) in tables:
+            yield f"The meter wrote its questions to {model.name} with the tokenizer and chat template of {model.tokenizer}."
     by_id: dict[str, list[str]] = {}
     for model in shown:
         by_id.setdefault(model.id, []).append(model.name)

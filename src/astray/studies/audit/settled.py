@@ -14,6 +14,7 @@ from astray.judges.served import served_as
 from astray.studies.audit.asking import step_of
 from astray.studies.audit.battery import AGENTIC, EXACT, Part, chosen_names, misfit, parts_for
 from astray.studies.audit.result import JSON
+from astray.subjects.scored import tokenizer_named
 
 OF_WORLD = "the organism knows the words of its world alone; of it can be asked: "
 OF_TEXT = "its questions are of the organism's world, whose words no other model knows"
@@ -56,6 +57,7 @@ def settle_work(
     max_tokens: int | None,
     seed: int,
     system_file: Path | str | None,
+    tokenizer: str | None,
     budget: float | None,
     folder: Path,
 ) -> Work:
@@ -68,7 +70,14 @@ def settle_work(
     if not names:
         raise ConfigurationError("No model is named. Write for example: astray audit organism")
     file = None if system_file is None else Path(system_file)
-    named = [find_model(name, file) for name in names]
+    named = [_with_tokenizer(find_model(name, file), tokenizer) for name in names]
+    if tokenizer is not None:
+        if not any(model.tokenizer for model in named):
+            raise ConfigurationError(
+                f"--tokenizer {tokenizer} is of no use here: it is that of a model behind an address "
+                "(http://127.0.0.1:8000/v1), and none is named. Leave it out."
+            )
+        tokenizer_named(tokenizer)
     for model in named:
         if sum(other.name == model.name for other in named) > 1:
             raise ConfigurationError(f"{model.name!r} is named twice. Name each model once.")
@@ -96,6 +105,10 @@ def settle_work(
     by_name = {model.name: model for model in models}
     steps = {(name, part): step_of(by_name[name], each, seed) for (name, part), each in found.items()}
     return Work(tuple(models), len(named), found, steps, misfits, grader, round(budget * 1e6) if budget else None)
+
+
+def _with_tokenizer(model: NamedModel, tokenizer: str | None) -> NamedModel:
+    return model.model_copy(update={"tokenizer": tokenizer}) if tokenizer is not None and model.address else model
 
 
 def _fitting(
