@@ -161,7 +161,7 @@ def _of_answers(
 ) -> Float[np.ndarray, "*all"]:
     """Return the log-likelihood of k of n answers of one rate, without the binomial coefficient."""
     if errors == NO_ERROR:
-        return np.asarray(k * log_expit(logits) + (n - k) * log_expit(-logits))
+        return np.asarray(k * logits - n * np.logaddexp(0, logits))
     judged = errors[0] + (1 - sum(errors)) * expit(logits)
     return np.asarray(xlogy(k, judged) + xlog1py(n - k, -judged))
 
