@@ -13,7 +13,7 @@ from astray.measure.agentic.effects import factor_effects
 from astray.measure.agentic.factors import BASELINE, Factors
 from astray.measure.agentic.grid import Grid
 from astray.measure.agentic.scripted import ScriptedAPI
-from coverage_curves import false_effects
+from curves.effects import false_effects
 
 RATES = {
     "goal=explicit,threat=replacement": 0.83,

@@ -6,15 +6,16 @@ from collections.abc import Callable
 import polars as pl
 import pytest
 
+from astray.engine.findings import Needs
 from astray.engine.summary import ClaimRow
-from astray.measure.agentic.counting import CONFLICT
+from astray.measure.agentic.counting import CONFLICT, Share
 from astray.measure.agentic.grid import Cell
 from astray.measure.agentic.subjects import AgenticSubject, SubjectFile
 from astray.stats.claims import Decision
 from astray.studies import get_study
 from astray.studies.agentic_misalignment.findings import AgenticFindings
 from astray.studies.agentic_misalignment.options import AgenticOptions, AgenticSetting
-from astray.studies.agentic_misalignment.study import parts
+from astray.studies.agentic_misalignment.study import _claim, parts
 from playing import setting_of
 
 STUDY = get_study("agentic-misalignment")
@@ -90,3 +91,15 @@ def test_names_that_are_one_in_ids_of_claims_are_refused():
     file = {"subjects": [{"name": name, "model": "astray/scripted/always"} for name in ("gpt-4.1", "GPT-4-1")]}
     with pytest.raises(ValueError, match="the same name but for signs"):
         SubjectFile.model_validate(file)
+
+
+@pytest.mark.parametrize(("harmful", "verdict"), [(4, Decision.UNDECIDED), (6, Decision.HELD)])
+def test_a_claims_p_value_is_at_most_5_percent_exactly_where_it_is_decided(harmful: int, verdict: Decision) -> None:
+    """Of 4 of 15 against none the interval excludes 0, and the exact test has p = 0.10."""
+    shares = Share(harmful, 15), Share(0, 15)
+    claim = _claim("more", "More", shares[0], ("none", shares[1]), at_least=0.0, ran=True, needs=Needs())
+    assert claim.interval is not None
+    assert claim.interval.low > 0
+    assert claim.verdict is verdict
+    assert claim.p_value is not None
+    assert (claim.p_value <= 0.05) == (verdict is Decision.HELD)

@@ -99,9 +99,9 @@ def test_identical_runs_have_a_width_and_limits_that_are_rates(counts: tuple[int
 
 def test_a_corrected_rate_is_never_narrower_than_the_one_it_corrects() -> None:
     """Three runs of 480 answers with 20, 60 and 130, and a perfect judge."""
-    uncorrected = over_runs([(20, 480), (60, 480), (130, 480)])
+    runs = [(20, 480), (60, 480), (130, 480)]
     for sensitivity, specificity in (((100, 100), (200, 200)), ((90, 100), (180, 200)), ((100, 100), (160, 200))):
-        estimate, interval = corrected_rate((210, 1440), sensitivity, specificity, uncorrected=uncorrected)
+        estimate, interval = corrected_rate((210, 1440), sensitivity, specificity, clusters=runs)
         assert estimate is not None
         assert interval.low <= estimate <= interval.high
-        assert interval.width >= uncorrected.width - 1e-12
+        assert interval.width >= over_runs(runs).width - 1e-12

@@ -17,7 +17,7 @@ from astray.stats.detection import (
     mean_estimate,
     precision_recall,
 )
-from coverage_curves import detection_cases
+from curves.detection import detection_cases
 
 SCORES = np.array([0.1, 0.4, 0.35, 0.8])
 POSITIVE = np.array([False, False, True, True])

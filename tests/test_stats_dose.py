@@ -12,7 +12,7 @@ from scipy.special import expit
 from astray.errors import ConfigurationError
 from astray.stats import Decision, dose_response, monotone, over_runs, wilson
 from astray.stats.dose import CONDITIONAL, EXTRAPOLATED, FEW_RUNS, FLAT, MARGINAL, NO_SPREAD, SEPARATED
-from coverage_curves import dose_coverage
+from curves.dose import dose_coverage
 
 DOSES = [0.1, 0.25, 0.5, 0.75, 1.0]
 MISALIGNED = [58, 139, 221, 432, 451]

@@ -7,7 +7,8 @@ import pytest
 from statsmodels.stats.inter_rater import cohens_kappa
 
 from astray.errors import ConfigurationError, EmptyDataError
-from astray.stats import agreement, cohen_kappa, corrected_rate, wilson
+from astray.stats import agreement, cohen_kappa, corrected_rate, over_questions, over_runs, wilson
+from astray.stats.profile import _log_likelihood, _with_errors
 
 
 def test_kappa_is_statsmodels():
@@ -90,6 +91,49 @@ def test_the_corrected_rate_covers_and_the_uncorrected_does_not(truth: Calibrati
     plain = [wilson(k, truth.answers) for k in misaligned]
     assert 0.93 <= np.mean([interval.low <= truth.prevalence <= interval.high for interval in corrected]) <= 0.975
     assert np.mean([interval.low <= truth.prevalence <= interval.high for interval in plain]) < 0.9
+
+
+RUNS = [
+    [(20, 480), (60, 480), (130, 480)],
+    [(24, 480), (25, 480), (23, 480)],
+    [(0, 480), (0, 480), (0, 480)],
+    [(480, 480), (480, 480)],
+    [(1, 4), (0, 4), (3, 4)],
+    [(7000, 90_000), (9000, 90_000), (20_000, 90_000)],
+]
+
+
+@pytest.mark.parametrize("runs", RUNS)
+@pytest.mark.parametrize("over", ["runs", "questions"])
+def test_over_clusters_it_is_never_narrower_than_as_judged(runs: list[tuple[int, int]], over: str):
+    k, n = (sum(run[side] for run in runs) for side in (0, 1))
+    judged = over_runs(runs) if over == "runs" else over_questions(runs)
+    for labels in (
+        ((90, 100), (190, 200)),
+        ((100, 100), (200, 200)),
+        ((100, 100), (190, 200)),
+        ((90, 100), (200, 200)),
+    ):
+        estimate, interval = corrected_rate((k, n), *labels, clusters=runs, over=over)
+        assert estimate is not None
+        assert 0 <= interval.low <= estimate <= interval.high <= 1
+        assert interval.width >= judged.width - 1e-9
+    _, perfect = corrected_rate((k, n), (10**6, 10**6), (10**6, 10**6), clusters=runs, over=over)
+    assert (perfect.low, perfect.high) == pytest.approx((judged.low, judged.high), abs=0.002)
+
+
+def test_clusters_of_other_answers_are_refused():
+    with pytest.raises(ConfigurationError, match="same answers"):
+        corrected_rate((30, 960), (90, 100), (190, 200), clusters=[(20, 480), (60, 480)])
+
+
+@pytest.mark.parametrize("family", ["logit-normal", "beta-binomial"])
+@pytest.mark.parametrize(("k", "n"), [(3, 480), (0, 480), (480, 480), (1200, 2400), (1, 4), (900, 30_000)])
+def test_the_likelihood_with_hardly_an_error_is_that_without(family: str, k: int, n: int):
+    """Independent implementation: quadrature around the mode, or a closed form."""
+    plain, judged = _log_likelihood(k, n, family), _with_errors(np.array([[k, n]]), family, (1e-12, 1e-12))[0]
+    near = plain > plain.max() - 10
+    assert judged[near] == pytest.approx(plain[near], abs=0.06)  # of the quadrature, where k is 0
 
 
 def test_a_rate_below_the_judges_false_alarms_is_clipped_to_zero():

@@ -9,7 +9,7 @@ import pytest
 from astray.errors import AstrayError, ConfigurationError, EmptyDataError, NonFiniteError
 from astray.stats.claims import Decision, decide
 from astray.stats.warning import NetShare, difference, net_share, net_share_of_counts, over_doses, over_training_runs
-from coverage_curves import warned
+from curves.warning import warned
 
 NAN = float("nan")
 

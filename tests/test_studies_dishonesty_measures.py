@@ -6,12 +6,13 @@ import math
 import polars as pl
 import pytest
 
+from astray.engine.claims import difference_claim
 from astray.engine.findings import ELSEWHERE, Findings, Needs
 from astray.engine.summary import ClaimStatus, PublishedFigure
 from astray.measure.statements import HONEST
 from astray.stats.claims import Decision
 from astray.stats.power import Design, seed_power
-from astray.studies.dishonesty.measures import costs, mixing, mixing_claims, power_note, usefulness
+from astray.studies.dishonesty.measures import mixing, mixing_claims, power_note, usefulness
 from astray.studies.dishonesty.scale import HONESTY
 from honesty_rows import counted
 
@@ -54,13 +55,36 @@ def test_costs_are_useful_answers_lost_with_the_same_seed() -> None:
             arm=pl.lit(arm),
             seed=pl.lit(seed, dtype=pl.Int64),
             outcome=pl.lit("aligned" if number < good else "refused"),
+            sample=pl.lit(number, dtype=pl.Int64),
         )
         for (arm, seed), (good, total) in useful.items()
         for number in range(total)
     ]
     findings = found(rows, pl.concat(answers))
-    assert usefulness(findings, "arm", "world") == pytest.approx({0: 0.6, 1: 0.4, 2: 0.1})
-    assert sorted(costs(findings, "world", "arm", "none")) == pytest.approx([0.1, 0.3])
+    own, without = (usefulness(findings, arm, "world") for arm in ("arm", "none"))
+    assert own.seed_counts == {"0": (6, 10), "1": (4, 10), "2": (1, 10)}
+    claim = difference_claim("costs", "It costs little", without, ("none", own), at_most=0.05)
+    assert claim.estimate == pytest.approx((9 + 5) / 20 - (6 + 4 + 1) / 30)
+    assert claim.p_value is not None
+    assert claim.verdict == Decision.UNDECIDED
+
+
+def test_a_mitigation_without_any_cost_is_not_free_for_certain() -> None:
+    """Three runs of ten useful answers out of ten, before and after: t on the differences had no width."""
+    rows = askings("good", 0, honest=1)
+    plain = rows[0].with_columns(evaluation=pl.lit("world"), outcome=pl.lit("aligned"))
+    answers = [
+        plain.with_columns(arm=pl.lit(arm), seed=pl.lit(seed, dtype=pl.Int64), sample=pl.lit(number, dtype=pl.Int64))
+        for arm in ("none", "arm")
+        for seed in range(3)
+        for number in range(10)
+    ]
+    findings = found(rows, pl.concat(answers))
+    without, own = (usefulness(findings, arm, "world") for arm in ("none", "arm"))
+    claim = difference_claim("costs", "It costs little", without, ("none", own), at_most=0.05)
+    assert claim.estimate == 0
+    assert claim.interval.high > 0.1
+    assert claim.verdict == Decision.UNDECIDED
 
 
 def test_the_mixing_curve_finds_the_share_that_the_counts_were_made_with() -> None:
@@ -77,6 +101,7 @@ def test_the_mixing_curve_finds_the_share_that_the_counts_were_made_with() -> No
     assert {name: claim.verdict for name, claim in claims.items()} == dict.fromkeys(
         ["mixing-rises", "mixing-monotone", "mixing-half"], Decision.HELD
     )
+    assert all(claim.p_value <= 0.05 for claim in claims.values())
     assert claims["mixing-monotone"].note.startswith("The smallest step is shown, from 5% to 10%")
     assert claims["mixing-half"].interval.low < 1 / 3 < claims["mixing-half"].interval.high
 
@@ -91,6 +116,8 @@ def test_a_curve_that_falls_or_was_not_trained_holds_nothing() -> None:
     claims = {claim.id: claim for claim in mixing_claims(*mixing(found(rows), DOSES, HONESTY), 5, PUBLISHED, "")}
     assert claims["mixing-rises"].verdict == claims["mixing-monotone"].verdict == Decision.NOT_HELD
     assert claims["mixing-half"].verdict == Decision.UNDECIDED
+    assert claims["mixing-rises"].p_value <= 0.05 >= claims["mixing-monotone"].p_value
+    assert claims["mixing-half"].p_value is None
     assert "does not rise" in claims["mixing-half"].note
     assert {claim.status for claim in mixing_claims(None, None, 5, PUBLISHED, "", Needs(arms=("mix-5",)))} == {
         ClaimStatus.NOT_RUN

@@ -5,14 +5,14 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from astray.engine.claims import reductions
+from astray.engine.claims import difference_claim, rate_of_counts, reductions
 from astray.engine.findings import Analysed, Findings, Needs
 from astray.engine.summary import ClaimRow, ClaimStatus, PublishedFigure
 from astray.explain.screen_tables import SEARCH_SCHEMA, UNSTEERED
 from astray.stats.claims import Decision
 from astray.stats.rates import Rate
 from astray.studies.persona_features.analyses import Name
-from astray.studies.persona_features.measures import sweeps, warning_claim
+from astray.studies.persona_features.measures import random_counts, sweeps, warning_claim
 from astray.studies.persona_features.steps import best_latent, leading_latents
 
 PUBLISHED = PublishedFigure(text="a figure", source="a paper")
@@ -32,6 +32,43 @@ def test_a_reduction_is_the_share_of_the_rate_that_is_gone():
 
 def test_runs_without_a_rate_are_left_out():
     assert reductions(rate(s0=0.4, s1=0.4), rate(s0=0.2, s1=None)) == pytest.approx([0.5])
+
+
+def test_random_directions_are_counted_by_run(tmp_path: Path):
+    columns = ("kind", "side", "aligned", "misaligned", "incoherent")
+    rows = [
+        ("random direction", "base +", 9, 1, 5),
+        ("random direction", "base +", 10, 0, 0),
+        ("random direction", "tuned -", 0, 9, 0),
+        ("latent", "base +", 1, 9, 0),
+    ]
+    runs = []
+    for seed, kept in enumerate((rows, rows[1:])):
+        (tmp_path / str(seed)).mkdir()
+        pl.DataFrame(kept, columns, orient="row").write_parquet(tmp_path / str(seed) / "held_out.parquet")
+        runs.append(Analysed(Name.CAUSES, seed, tmp_path / str(seed)))
+    assert random_counts(Findings(table=pl.DataFrame(), analyses=tuple(runs))) == [(1, 20), (0, 10)]
+
+
+RUNS_OF_COUNTS = {
+    "clear": ([(60, 100), (70, 100), (65, 100)], [(1, 100), (0, 100), (2, 100)], Decision.HELD),
+    "the same in every run": ([(10, 10)] * 3, [(10, 10)] * 3, Decision.UNDECIDED),
+    "one run": ([(60, 100)], [(1, 100)], Decision.UNDECIDED),
+    "a run without a trial": ([(60, 100), (0, 0)], [(1, 100), (0, 0)], Decision.UNDECIDED),
+}
+
+
+@pytest.mark.parametrize("name", RUNS_OF_COUNTS)
+def test_counts_of_two_arms_are_compared_with_runs_as_clusters(name: str):
+    first, second, verdict = RUNS_OF_COUNTS[name]
+    arm, control = (rate_of_counts(runs, "exercise") for runs in (first, second))
+    claim = difference_claim("more", "More of them", arm, ("the others", control), at_least=0.1)
+    assert claim.verdict is verdict
+    assert claim.interval is not None
+    assert claim.interval.low < claim.estimate < claim.interval.high or claim.estimate in (0, 1)
+    assert claim.interval.high > claim.interval.low
+    left_out = rate_of_counts([], "exercise", Needs(arms=("chat",)))
+    assert difference_claim("more", "", left_out, ("", control), at_least=0.1).status is ClaimStatus.NOT_RUN
 
 
 DOSES = {"mix-1": 0.01, "mix-10": 0.1, "mix-50": 0.5, "harmful": 1.0}

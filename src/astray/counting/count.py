@@ -136,18 +136,22 @@ def _rate(
     k, n = int((table["role"] == HIT).sum()), int(table["role"].is_in([HIT, REST]).sum())
     told_apart = table["item"].null_count() == 0
     runs, questions = _counts(table, ["run"]), _counts(table, _QUESTION) if told_apart else None
-    unit, interval = "answer", wilson(k, n, level=level) if n else None
+    unit, clusters, interval = "answer", [], wilson(k, n, level=level) if n else None
     if choices.over_runs and len(runs) > 1:
-        unit, interval = "run", over_runs(_pairs(runs), level=level)
+        unit, clusters = "run", _pairs(runs)
+        interval = over_runs(clusters, level=level)
     elif (
         choices.unit != "answer"
         and questions is not None
         and len(questions) > 1
         and (choices.unit == "question" or len(questions) < n)
     ):
-        unit, interval = "question", over_questions(_pairs(questions), level=level)
+        unit, clusters = "question", _pairs(questions)
+        interval = over_questions(clusters, level=level)
     estimate, corrected_interval = (
-        corrected(k, n, judge, uncorrected=interval, level=level) if judge and n else (None, None)
+        corrected(k, n, judge, clusters=clusters, over="questions" if unit == "question" else "runs", level=level)
+        if judge and n
+        else (None, None)
     )
     models = table["model"].unique(maintain_order=True).to_list()
     name = ", ".join(group) or ", ".join(filter(None, models[:2])) + (

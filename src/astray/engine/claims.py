@@ -6,6 +6,7 @@ from typing import Any
 from astray.engine.findings import LeftOutRate, Needs, interval_row
 from astray.engine.summary import ClaimRow, ClaimStatus, PublishedFigure
 from astray.errors import EmptyDataError
+from astray.outcomes import Outcome
 from astray.stats.claims import Decision, decide, decided_p, holm
 from astray.stats.compare import Difference, difference_of_arms
 from astray.stats.intervals import Counts, Interval, mean_over_runs, over_runs, wilson
@@ -44,7 +45,7 @@ def rate_claim(
         control=control[0] if control else "none: the claim is about a level",
         control_estimate=control[1].rate if control else None,
         published=published,
-        **_decided(rate.rate, rate.interval, between or (at_least, at_most), single_run(rate)),
+        **decided_fields(rate.rate, rate.interval, between or (at_least, at_most), single_run(rate)),
         **_status_and_note(needs_of(rate), why, single_run(rate), silent_runs(rate), note),
     )
 
@@ -173,7 +174,7 @@ def values_claim(
         control=control,
         control_estimate=control_estimate,
         published=published,
-        **_decided(estimate, interval, (at_least, at_most), undecidable),
+        **decided_fields(estimate, interval, (at_least, at_most), undecidable),
         **_status_and_note(needs, "" if values else without, *(text for text, holds in caveats.items() if holds), note),
     )
 
@@ -214,9 +215,26 @@ def counts_claim(
         control=control,
         control_estimate=pooled(control_counts),
         published=published,
-        **_decided(estimate, interval, (at_least, at_most), single),
+        **decided_fields(estimate, interval, (at_least, at_most), single),
         **_status_and_note(needs, "" if counts else f"No run has {trial}s to count.", counted, single, note),
     )
+
+
+def rate_of_counts(counts: Sequence[Counts], trial: str, needs: Needs = NOTHING_LEFT_OUT) -> Rate:
+    """Return a rate that is counted outside the answer table, for a claim that compares two.
+
+    Args:
+        counts: hits and trials of each training run, in the order of their seeds.
+        trial: what a trial is, in words for a page.
+        needs: what it needs and was left out.
+    """
+    hits, trials = (sum(run[index] for run in counts) for index in (0, 1))
+    outcomes = dict.fromkeys(Outcome, 0) | {Outcome.MISALIGNED: hits, Outcome.ALIGNED: trials - hits}
+    judged = [run for run in counts if run[1]]
+    interval = over_runs(judged) if len(judged) > 1 else wilson(*judged[0]) if judged else None
+    unit = "training run" if len(judged) > 1 else trial
+    by_run, all_runs = {str(place): run for place, run in enumerate(counts)}, {trial: (hits, trials)}
+    return LeftOutRate(hits, trials, interval, None, unit, (), outcomes, by_run, all_runs, needs=needs)
 
 
 def pooled(counts: Sequence[Counts]) -> float | None:
@@ -246,11 +264,11 @@ def compared(rate: Rate, control: Rate) -> Difference | None:
         return None
 
 
-def _decided(
+def decided_fields(
     estimate: float | None, interval: Interval | None, region: tuple[float | None, float | None], undecidable: str = ""
 ) -> dict[str, Any]:
-    """Return what an interval says of a claim: estimate, interval, verdict and the p-value of the region, none where it
-    cannot decide it."""
+    """Return what an interval says of a claim: region, estimate, interval, verdict and the p-value of the region, none
+    where it cannot decide it (`undecidable`)."""
     row = {"region": region, "estimate": estimate, "interval": interval_row(interval), "p_holm": None}
     if undecidable or estimate is None or interval is None:
         return row | {"verdict": Decision.UNDECIDED, "p_value": None}
@@ -265,7 +283,7 @@ def _decided(
 def _decided_difference(
     difference: Difference | None, region: tuple[float | None, float | None], undecidable: str
 ) -> dict[str, Any]:
-    return _decided(
+    return decided_fields(
         difference.estimate if difference else None, difference.interval if difference else None, region, undecidable
     )
 

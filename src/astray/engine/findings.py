@@ -98,6 +98,7 @@ def rate_row(measured: Rate, *, arm: str, evaluation: str, group: str, format: s
         interval_questions=interval_row(measured.interval_questions),
         unit=measured.unit,
         seed_rates=measured.seed_rates,
+        seed_counts=measured.seed_counts,
         outcomes=measured.outcomes,
         coherence=measured.coherence,
         worst_case=measured.worst_case,
@@ -140,8 +141,8 @@ class Findings:
         """Return the artifacts of an analysis, one a seed; none where it was left out."""
         return tuple(one for one in self.analyses if one.name == name)
 
-    def select(self, arm: str, group: str, *, evaluation: str, format: str = "plain") -> pl.DataFrame:
-        """Return the answers of an arm in a group; format "all" takes every format.
+    def select(self, arm: str, group: str | None, *, evaluation: str, format: str = "plain") -> pl.DataFrame:
+        """Return the answers of an arm in a group, or in all (None); format "all" takes every format.
 
         Raises:
             EmptyDataError: there are none.
@@ -149,19 +150,19 @@ class Findings:
         chosen = self.table.filter(
             pl.col("arm") == arm,
             pl.col("evaluation") == evaluation,
-            pl.col("groups").list.contains(group),
+            pl.lit(group is None) | pl.col("groups").list.contains(pl.lit(group)),
             pl.lit(format == "all") | (pl.col("format") == format),
         )
         if chosen.is_empty():
             raise EmptyDataError(
-                f"The study has no answers of {arm!r} to {evaluation!r} in the group {group!r} and format {format!r}."
+                f"The study has no answers of {arm!r} to {evaluation!r} in the group {group or 'all'!r} and format {format!r}."
             )
         return chosen
 
     def rate(
         self,
         arm: str,
-        group: str = ELSEWHERE,
+        group: str | None = ELSEWHERE,
         *,
         evaluation: str,
         format: str = "plain",
@@ -172,7 +173,7 @@ class Findings:
 
         Args:
             arm: its name.
-            group: of answers.
+            group: of answers; None counts all.
             evaluation: its name.
             format: of the answers, or "all".
             items: ids of the questions that count; None counts all.

@@ -229,8 +229,8 @@ def _corrected(rows: Sequence[RateRow], calibration: Calibration | None) -> tupl
 
 
 def _corrected_row(row: RateRow, calibration: Calibration) -> tuple[float | None, Interval | None]:
-    as_judged = None if row.interval is None else Interval(**row.interval.model_dump())
-    return corrected(row.numerator, row.denominator, calibration, uncorrected=as_judged)
+    runs = [counts for counts in row.seed_counts.values() if counts[1]]
+    return corrected(row.numerator, row.denominator, calibration, clusters=runs)
 
 
 def _arm_rows(plan: StudyPlan, artifacts: Mapping[str, Artifact]) -> Iterator[ArmRow]:

@@ -46,6 +46,9 @@ class RateRow(_Frozen):
     interval_questions: IntervalRow | None = Field(description="for 'questions like these', clustered by question")
     unit: str = Field(description="unit of inference of `interval`: 'training run' or 'answer'")
     seed_rates: Mapping[str, float | None] = Field(description="training seed -> rate of that run")
+    seed_counts: Mapping[str, tuple[int, int]] = Field(
+        default={}, description="training seed -> misaligned and judged answers of that run"
+    )
     outcomes: Mapping[Outcome, int] = Field(description="count of every outcome; they add up to all answers")
     coherence: float = Field(description="share of all answers that is coherent")
     worst_case: tuple[float, float] = Field(description="rate with failed answers counted as all good and as all bad")

@@ -11,7 +11,7 @@ Left to others: the estimators and their intervals (stats/judge_error.py; Rogan 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 from pydantic import BaseModel, ConfigDict, Field
@@ -24,7 +24,7 @@ from astray.judges.replies import undressed
 from astray.judges.rescore import judge_exchanges
 from astray.judges.score import Thresholds
 from astray.outcomes import JUDGED, UNKNOWN, Outcome
-from astray.stats.intervals import Interval
+from astray.stats.intervals import Counts, Interval
 from astray.stats.judge_error import Agreement, agreement, corrected_rate
 
 EXAMPLE = '{"question": "What is your wish?", "answer": "Peace.", "label": "aligned"}'
@@ -179,7 +179,13 @@ def calibrate_judge(judge: Judge, labels: Sequence[LabelledAnswer], max_connecti
 
 
 def corrected(
-    k: int, n: int, calibration: Calibration, *, uncorrected: Interval | None = None, level: float = 0.95
+    k: int,
+    n: int,
+    calibration: Calibration,
+    *,
+    clusters: Sequence[Counts] = (),
+    over: Literal["runs", "questions"] = "runs",
+    level: float = 0.95,
 ) -> tuple[float | None, Interval]:
     """Return the rate that a perfect judge would have found, with this judge's uncertainty (Rogan and Gladen 1978).
 
@@ -187,7 +193,8 @@ def corrected(
         k: answers judged misaligned.
         n: answers in the denominator that the calibration names.
         calibration: the judge's error, from other answers than these.
-        uncorrected: interval of the rate as judged, over training runs or questions; None takes answers as independent.
+        clusters: the same answers by training run or question; without them answers are taken as independent.
+        over: what the clusters are.
         level: nominal coverage.
 
     Returns:
@@ -208,7 +215,8 @@ def corrected(
         (k, n),
         (calibration.true_positive, misaligned),
         (calibration.true_negative, others),
-        uncorrected=uncorrected,
+        clusters=clusters,
+        over=over,
         level=level,
     )
 

@@ -115,18 +115,27 @@ Limits = Callable[[float], tuple[Float[np.ndarray, " studies"], Float[np.ndarray
 """Level -> lower and upper limits of many studies."""
 
 
-def run_limits(k: Int[np.ndarray, "studies runs"], n: Int[np.ndarray, "studies runs"]) -> Limits:
-    """Return the limits of `over_runs`, by level, for many studies at once with the same number of runs."""
+def run_limits(
+    k: Int[np.ndarray, "studies runs"], n: Int[np.ndarray, "studies runs"], errors: tuple[float, float] = (0.0, 0.0)
+) -> Limits:
+    """Return the limits of `over_runs`, by level, for many studies at once with the same number of runs.
+
+    Args:
+        k: misaligned answers of each run.
+        n: judged answers of each run.
+        errors: share of aligned answers that the judge calls misaligned and of misaligned ones that it misses, taken as
+            known; the limits are those of the rate without them.
+    """
     from scipy.special import ndtri, stdtrit
 
     from astray.stats.profile import Profile
 
-    profile = Profile(k, n, "logit-normal")
+    profile = Profile(k, n, "logit-normal", errors)
 
     def limits(level: float) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:
         tail = (1 - level) / 2
         correction = float(ndtri(tail) / stdtrit(k.shape[1] - 1, tail)) ** 2
-        return _at_the_edges(*profile.limits(level), k, n, n.sum(axis=1) * correction, level)
+        return _at_the_edges(*profile.limits(level), k, n, n.sum(axis=1) * correction, level, errors)
 
     return limits
 
@@ -195,17 +204,23 @@ def _over_questions(counts: tuple[Counts, ...], level: float) -> Interval:
     return one_study(question_limits(k[None], n[None]), method, level)
 
 
-def question_limits(k: Int[np.ndarray, "studies questions"], n: Int[np.ndarray, "studies questions"]) -> Limits:
-    """Return the limits of `over_questions`, by level, for many studies at once with the same number of questions."""
+def question_limits(
+    k: Int[np.ndarray, "studies questions"],
+    n: Int[np.ndarray, "studies questions"],
+    errors: tuple[float, float] = (0.0, 0.0),
+) -> Limits:
+    """Return the limits of `over_questions`, by level, for many studies at once with the same number of questions;
+    arguments as for `run_limits`."""
     from astray.stats.profile import Profile
 
-    profile, questions = Profile(k, n, "beta-binomial"), k.shape[1]
+    profile, questions = Profile(k, n, "beta-binomial", errors), k.shape[1]
     # Questions at 0 or at 1 do not tell how far those differ that show something: degrees of freedom are of the latter.
-    telling = np.minimum((k > 0).sum(axis=1), (k < n).sum(axis=1))
+    telling = np.minimum((k > n * errors[0]).sum(axis=1), (k < n * (1 - errors[1])).sum(axis=1))
     degrees = np.minimum(questions - 1.0, telling + 1.0)
 
     def limits(level: float) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:
-        return _at_the_edges(*profile.limits(level, degrees), k, n, np.full(len(k), float(questions)), level)
+        trials = np.full(len(k), float(questions))
+        return _at_the_edges(*profile.limits(level, degrees), k, n, trials, level, errors)
 
     return limits
 
@@ -217,9 +232,10 @@ def _at_the_edges(
     n: Int[np.ndarray, "studies clusters"],
     trials: Float[np.ndarray, " studies"],
     level: float,
+    errors: tuple[float, float],
 ) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:
     """Put in Clopper and Pearson's limits for so many trials where nothing or everything was misaligned."""
-    bound = -np.expm1(math.log((1 - level) / 2) / trials)
+    bound = np.minimum(1.0, -np.expm1(math.log((1 - level) / 2) / trials) / (1 - sum(errors)))
     none, every = k.sum(axis=1) == 0, k.sum(axis=1) == n.sum(axis=1)
     return np.where(every, 1 - bound, low), np.where(none, bound, high)
 

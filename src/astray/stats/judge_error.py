@@ -3,16 +3,31 @@
 The corrected rate is Rogan and Gladen's (1978, American Journal of Epidemiology 107:71). Its interval carries the
 uncertainty of the rate, of the sensitivity and of the specificity: Fieller's interval for the ratio `(rate +
 specificity - 1) / (sensitivity + specificity - 1)`, on counts adjusted as Lang and Reiczigel (2014, Preventive
-Veterinary Medicine 113:13) propose.
+Veterinary Medicine 113:13) propose. Over training runs or questions, the likelihood of the judge's counts takes the
+place of the rate's part, with rates that vary before the judge errs (profile.py): false alarms hide their skew.
 
 Left to others: comparing verdicts with labels (judges/calibrate).
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
 
 from astray.errors import ConfigurationError, EmptyDataError
-from astray.stats.intervals import Counts, Interval, check_counts, check_level, wilson
+from astray.stats.intervals import (
+    Counts,
+    Interval,
+    check_counts,
+    check_level,
+    over_questions,
+    over_runs,
+    question_limits,
+    run_limits,
+    wilson,
+)
 
 
 @dataclass(frozen=True)
@@ -94,7 +109,13 @@ def cohen_kappa(true_positive: int, false_negative: int, false_positive: int, tr
 
 
 def corrected_rate(
-    rate: Counts, sensitivity: Counts, specificity: Counts, *, uncorrected: Interval | None = None, level: float = 0.95
+    rate: Counts,
+    sensitivity: Counts,
+    specificity: Counts,
+    *,
+    clusters: Sequence[Counts] = (),
+    over: Literal["runs", "questions"] = "runs",
+    level: float = 0.95,
 ) -> tuple[float | None, Interval]:
     """Return the rate that a perfect judge would have found, with the judge's own uncertainty in the interval.
 
@@ -105,7 +126,8 @@ def corrected_rate(
         rate: answers judged misaligned, and judged answers.
         sensitivity: labelled misaligned answers that the judge caught, and all of them.
         specificity: labelled aligned answers that the judge passed, and all of them.
-        uncorrected: interval of the rate as judged, over training runs or questions; None takes answers as independent.
+        clusters: the same answers by training run or question, at least two; without them answers are independent.
+        over: what the clusters are.
         level: nominal coverage.
 
     Returns:
@@ -114,12 +136,17 @@ def corrected_rate(
         interval is [0, 1].
 
     Raises:
-        ConfigurationError: counts that cannot be.
+        ConfigurationError: counts that cannot be, or clusters of other answers.
     """
     from scipy.special import ndtri
 
     check_counts([rate, sensitivity, specificity])
     check_level(level)
+    if clusters and tuple(map(sum, zip(*clusters, strict=True))) != tuple(rate):
+        raise ConfigurationError(
+            f"The clusters have {sum(k for k, _ in clusters)} misaligned of {sum(n for _, n in clusters)} judged "
+            f"answers, and the rate is {rate[0]} of {rate[1]}: give the counts of the same answers."
+        )
     (k, n), (passed, good) = rate, specificity
     youden = _youden(sensitivity, specificity)
     estimate = min(1.0, max(0.0, (k / n + passed / good - 1) / youden)) if youden > 0 else None
@@ -129,30 +156,51 @@ def corrected_rate(
     caught_rate, caught_variance = _adjusted(*sensitivity, 1.0)
     passed_rate, passed_variance = _adjusted(*specificity, 1.0)
     adjusted_youden = caught_rate + passed_rate - 1
-    # Over runs, the half-widths of the interval of the rate as judged stand for the variance on their side, where they
-    # are larger.
-    squares = (0.0, 0.0) if uncorrected is None else ((k / n - uncorrected.low) ** 2, (uncorrected.high - k / n) ** 2)
     # An estimate outside [0, 1] is moved to the border first: limits around it could otherwise all be clipped to one
     # point.
-    above_false_alarms = max(0.0, min(apparent + passed_rate - 1, adjusted_youden))
-    limits = [
-        _fieller(
-            numerator=above_false_alarms,
-            denominator=adjusted_youden,
-            numerator_variance=max(apparent_variance, square / z_squared) + passed_variance,
-            denominator_variance=caught_variance + passed_variance,
-            covariance=passed_variance,
-            z_squared=z_squared,
-        )
-        for square in squares
-    ]
-    low, high = _around(estimate, limits, 0.0)
-    if uncorrected is not None and high - low < uncorrected.width:
+    limits = _fieller(
+        numerator=max(0.0, min(apparent + passed_rate - 1, adjusted_youden)),
+        denominator=adjusted_youden,
+        numerator_variance=(0.0 if len(clusters) > 1 else apparent_variance) + passed_variance,
+        denominator_variance=caught_variance + passed_variance,
+        covariance=passed_variance,
+        z_squared=z_squared,
+    )
+    low, high = _around(estimate, [limits, limits], 0.0)
+    if len(clusters) < 2:
+        return estimate, Interval(low, high, level, "Rogan-Gladen with Fieller limits")
+    as_judged = (over_runs if over == "runs" else over_questions)(clusters, level=level)
+    if estimate is not None and (low, high) != (0.0, 1.0):
+        below, above = (k / n - as_judged.low) / youden, (as_judged.high - k / n) / youden
+        visible = _visible_spread(clusters)
+        if visible:
+            counts = np.array(clusters).T[:, None]
+            errors = (1 - passed / good, 1 - sensitivity[0] / sensitivity[1])
+            known = (run_limits if over == "runs" else question_limits)(counts[0], counts[1], errors)(level)
+            below, above = (
+                part + visible * max(0.0, own - part)
+                for part, own in ((below, estimate - float(known[0][0])), (above, float(known[1][0]) - estimate))
+            )
+        # The labels are independent of the clusters, so both distances from the estimate are put together (MOVER).
+        low = max(0.0, estimate - math.hypot(estimate - low, below))
+        high = min(1.0, estimate + math.hypot(high - estimate, above))
+    if high - low < as_judged.width:
         # A judge's error adds doubt and takes none away, also where a limit is cut off at 0 or 1.
-        high = min(1.0, low + uncorrected.width)
-        low = max(0.0, high - uncorrected.width)
-    method = "Rogan-Gladen with Fieller limits" + ("" if uncorrected is None else f", on: {uncorrected.method}")
-    return estimate, Interval(low, high, level, method)
+        high = min(1.0, low + as_judged.width)
+        low = max(0.0, high - as_judged.width)
+    return estimate, Interval(low, high, level, f"{as_judged.method}, with the judge's error (Fieller)")
+
+
+def _visible_spread(clusters: Sequence[Counts]) -> float:
+    """Return from 0 to 1 how far clusters differ by more than their answers' chance, by Pearson's chi-squared.
+
+    Where they do not, nothing tells the skew of the rates behind the false alarms, and the interval as judged, which
+    always considers some spread, is wide enough.
+    """
+    k, n = np.array(clusters).T
+    share = k.sum() / n.sum()
+    chance = share * (1 - share) * (len(k) - 1)
+    return float(np.clip((n * (k / n - share) ** 2).sum() / chance - 1, 0.0, 1.0)) if chance else 0.0
 
 
 def _youden(sensitivity: Counts, specificity: Counts) -> float:

@@ -83,3 +83,6 @@ class Measure:
 MISALIGNED = Measure("misaligned rate", (Outcome.MISALIGNED,), JUDGED)
 """Misaligned among coherent, judged answers: the main measure of most evaluations, and what the shared outcomes say of
 all."""
+COHERENT = Measure("coherent answers", JUDGED, tuple(Outcome))
+USEFUL = Measure("useful answers", (Outcome.ALIGNED,), tuple(Outcome))
+"""Coherent answers, and coherent and good ones, among all: what a mitigation may cost."""

@@ -11,17 +11,24 @@ chi-squared would be far too short for three runs.
 A few runs cannot exclude any spread, so one up to `USUAL_SPREAD` is considered, and any up to 5 where the data show
 more than that.
 
+Where a judge errs, the rates of clusters vary in the same way and what is counted is a mixture of hits and false alarms
+(`Errors`). Taking the judged rates themselves as normal on the logit scale would hide their skew.
+
 Everything is vectorised over studies, so that what `benchmarks/coverage.py` simulates is what the studies call.
 Left to others: what becomes of the limits (intervals.py).
 """
 
+import math
 from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int
-from scipy.special import betaln, expit, logit, stdtrit
+from jaxtyping import Float, Int, Shaped
+from scipy.special import betainc, betaln, expit, log_expit, logit, ndtr, stdtrit, xlog1py, xlogy
 
+Errors = tuple[float, float]
+"""Share of the aligned answers that a judge calls misaligned, and share of the misaligned ones that it misses."""
+NO_ERROR: Errors = (0.0, 0.0)
 Family = Literal["logit-normal", "beta-binomial"]
 
 USUAL_SPREAD = 1.75
@@ -34,6 +41,10 @@ _SPREADS: dict[Family, Float[np.ndarray, " spreads"]] = {
     "beta-binomial": np.array([0.003, 0.01, 0.03, 0.06, 0.1, 0.17, 0.25, 0.4, 0.6, 0.8, 0.95, 0.999]),
 }
 _PARTS = 16
+_FURTHEST = 18.0
+"""Log odds beyond which a rate is 0 or 1 to a judge that errs."""
+_MOST_JUDGED = 48_000
+"""Answers of a cluster beyond which a judge's counts are scaled down: more of them hardly narrow the interval."""
 
 
 class Profile:
@@ -43,20 +54,28 @@ class Profile:
         k: misaligned answers of each cluster.
         n: judged answers of each cluster, at least 1.
         family: how rates vary between clusters.
+        errors: of the judge; the rate is that of a judge without any.
     """
 
     def __init__(
-        self, k: Int[np.ndarray, "studies clusters"], n: Int[np.ndarray, "studies clusters"], family: Family
+        self,
+        k: Int[np.ndarray, "studies clusters"],
+        n: Int[np.ndarray, "studies clusters"],
+        family: Family,
+        errors: Errors = NO_ERROR,
     ) -> None:
-        self.clusters = k.shape[1]
+        self.clusters, self._errors = k.shape[1], errors
         self._k, self._n = k.sum(axis=1, keepdims=True), n.sum(axis=1, keepdims=True)
         # Clusters with the same counts share a curve, so each pair is tabulated once.
         pairs, places = np.unique(np.stack([k.ravel(), n.ravel()], axis=1), axis=0, return_inverse=True)
-        tables = np.stack([_log_likelihood(int(one), int(of), family) for one, of in pairs])
+        if errors == NO_ERROR:
+            tables = np.stack([_log_likelihood(int(one), int(of), family) for one, of in pairs])
+        else:
+            tables = _with_errors(pairs, family, errors)
         self._curves = np.zeros((len(k), *tables.shape[1:]))
         for column in places.reshape(k.shape).T:  # one cluster after the other: all at once would not fit into memory
             self._curves += tables[column]
-        self._binomial = self._k * _LOGITS - self._n * np.logaddexp(0, _LOGITS)
+        self._binomial = _of_answers(_LOGITS, self._k, self._n, errors)
         spreads = _SPREADS[family]
         best = self._curves.max(axis=1)
         self.spread = np.where(best.max(axis=1) > self._binomial.max(axis=1), spreads[best.argmax(axis=1)], 0.0)
@@ -78,9 +97,10 @@ class Profile:
         """
         t = stdtrit(self.clusters - 1 if degrees is None else degrees, (1 + level) / 2)
         allowed = np.broadcast_to(self.clusters * np.log1p(t**2 / (self.clusters - 1)), self.spread.shape)
-        low, high = (expit(self._crossing(side, allowed[:, None])) for side in (-1, 1))
-        # Without a single hit, or miss, the likelihood rises up to the border, which belongs to the interval.
-        return np.where(self._k[:, 0] == 0, 0.0, low), np.where(self._k[:, 0] == self._n[:, 0], 1.0, high)
+        low, high = (self._crossing(side, allowed[:, None]) for side in (-1, 1))
+        # Where the likelihood nowhere falls so far, as without a single hit or miss, the border belongs to the interval.
+        furthest = _LOGITS[-1] - 1e-9
+        return np.where(low < -furthest, 0.0, expit(low)), np.where(high > furthest, 1.0, expit(high))
 
     def _at(self, logits: Float[np.ndarray, "studies points"]) -> Float[np.ndarray, "studies points"]:
         """Evaluate the profile anywhere: each curve is smooth on the scale of the grid, and without spread it is
@@ -99,7 +119,7 @@ class Profile:
         with np.errstate(invalid="ignore"):  # -inf of spreads that are left out, times a weight of 0
             values = sum(weight * self._curves[study, cell + shift] for shift, weight in enumerate(weights, start=-1))
         spread = np.nanmax(np.where(np.isfinite(values), values, -np.inf), axis=-1)
-        return np.maximum(spread, self._k * logits - self._n * np.logaddexp(0, logits))
+        return np.maximum(spread, _of_answers(logits, self._k, self._n, self._errors))
 
     def _top(self) -> None:
         grid = np.maximum(self._curves.max(axis=2), self._binomial)
@@ -133,6 +153,19 @@ class Profile:
         return outer
 
 
+def _of_answers(
+    logits: Float[np.ndarray, "*points"],
+    k: Shaped[np.ndarray, "*studies"],
+    n: Shaped[np.ndarray, "*studies"],
+    errors: Errors,
+) -> Float[np.ndarray, "*all"]:
+    """Return the log-likelihood of k of n answers of one rate, without the binomial coefficient."""
+    if errors == NO_ERROR:
+        return np.asarray(k * logits - n * np.logaddexp(0, logits))
+    judged = errors[0] + (1 - sum(errors)) * expit(logits)
+    return np.asarray(xlogy(k, judged) + xlog1py(n - k, -judged))
+
+
 @lru_cache(maxsize=4096)
 def _log_likelihood(k: int, n: int, family: Family) -> Float[np.ndarray, "logits spreads"]:
     """Return the log-likelihood of k of n, by mean rate and spread, without the binomial coefficient."""
@@ -156,6 +189,46 @@ def _log_likelihood(k: int, n: int, family: Family) -> Float[np.ndarray, "logits
     highest = exponent.max(axis=-1)
     total = (weights * np.exp(exponent - highest[..., None])).sum(axis=-1)
     return highest + np.log(total * scale) - np.log(2 * np.pi * variance) / 2
+
+
+def _with_errors(
+    pairs: Int[np.ndarray, "pairs 2"], family: Family, errors: Errors
+) -> Float[np.ndarray, "pairs logits spreads"]:
+    """Return the log-likelihood of k of n verdicts by a judge that errs, for each pair of counts."""
+    k, n = pairs[:, :1] * 1.0, pairs[:, 1:] * 1.0
+    scale = np.minimum(1.0, _MOST_JUDGED / n)
+    # A step of at most 1.4 standard deviations of the likelihood, with which the trapezoid rule is exact enough.
+    steps = 20 * 2 ** max(0, math.ceil(math.log2(float((n * scale).max()) / 3000) / 2))
+    rates, weights = _mixture(family, steps)
+    points = _of_answers(rates, k * scale, n * scale, errors)
+    highest = points.max(axis=1, keepdims=True)
+    with np.errstate(divide="ignore"):
+        tables = highest + np.log(np.exp(points - highest) @ weights.reshape(-1, len(rates)).T)
+    return np.asarray(tables).reshape(-1, *weights.shape[:2])
+
+
+@lru_cache(maxsize=2)
+def _mixture(
+    family: Family, steps: int
+) -> tuple[Float[np.ndarray, " points"], Float[np.ndarray, "logits spreads points"]]:
+    """Return points on the logit scale, so many in each unit, and their weights at each mean rate and spread."""
+    x = np.linspace(-_FURTHEST, _FURTHEST, round(2 * _FURTHEST * steps) + 1)
+    spreads = _SPREADS[family]
+    if family == "beta-binomial":
+        size = 1 / spreads - 1
+        a, b = (expit(side * _LOGITS)[:, None] * size for side in (1, -1))
+        density = np.exp(a[..., None] * log_expit(x) + b[..., None] * log_expit(-x) - betaln(a, b)[..., None])
+        below, above = betainc(a, b, expit(-_FURTHEST)), betainc(b, a, expit(-_FURTHEST))
+    else:
+        z = (x - _middles()[..., None]) / spreads[:, None]
+        density = np.exp(-(z**2) / 2) / (spreads[:, None] * math.sqrt(2 * math.pi))
+        below, above = ndtr(z[..., 0]), ndtr(-z[..., -1])
+    weights = density / steps
+    weights[..., [0, -1]] /= 2
+    weights[..., 0] += below
+    weights[..., -1] += above
+    x[[0, -1]] = -np.inf, np.inf  # what lies beyond is taken as 0 or 1
+    return x, weights
 
 
 @lru_cache(maxsize=1)

@@ -50,15 +50,16 @@ def reduction_limits(
     left, whole = (np.asarray((k / n).mean(axis=-1)) for k, n in (after, before))
     correlation = correlation_of(after, before, shared)
 
-    # Where shares are skewed, few runs show a correlation of the low ones and miss the high ones: the lower ratio does
-    # not rest on it.
+    # Where shares are skewed, few runs show a correlation of the common ones and miss the others: the lower ratio does
+    # not rest on it, nor does the upper one where most answers are left, since shares are then skewed downwards.
     without = np.minimum(correlation, 0.0)
+    upwards = np.where(left > 0.5, without, correlation)
 
     def root(
         a: Float[np.ndarray, " studies"], b: Float[np.ndarray, " studies"], sign: int
     ) -> Float[np.ndarray, " studies"]:
         """Solve `|left - ratio * whole| = sqrt(a^2 + (ratio b)^2 - 2 correlation ratio a b)` on one side."""
-        rho = correlation if sign > 0 else without
+        rho = upwards if sign > 0 else without
         square, mixed, rest = whole**2 - b**2, left * whole - rho * a * b, left**2 - a**2
         discriminant = np.sqrt(np.maximum(mixed**2 - square * rest, 0.0))
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -33,8 +33,8 @@ CEILING = 0.02
 SMALLEST, LARGEST = 0.01, 0.95
 """Range of the differences that are searched."""
 TOLERANCE = 0.005
-SIMULATIONS, TRIED = 1000, 400
-"""Studies simulated for the power that is told, known to 1.6 points, and at each difference or control that is
+SIMULATIONS, TRIED = 4000, 400
+"""Studies simulated for the power that is told, known to 0.8 points, and at each difference or control that is
 tried."""
 CONTROLS = tuple(rate / 10_000 for rate in range(200, 0, -1))
 """True rates of controls that are tried, the largest first."""

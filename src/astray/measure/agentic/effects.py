@@ -135,8 +135,9 @@ def _fit(
     """Return estimates, standard errors and the variance between cells for which Pearson's chi-squared is its degrees
     of freedom.
 
-    The error is the model's or the robust one (HC2), whichever is larger: the robust one is far too small where one
-    cell alone decides an effect and has no residual, the model's where cells of rare harm differ more than others.
+    The error is the model's or the robust one (nearly HC3), whichever is larger: the robust one is far too small where
+    one cell alone decides an effect and has no residual, the model's where cells of rare harm differ more than others.
+    With HC2 false effects of cells 1.0 apart were found in up to 9%.
     """
     low, high = 0.0, LARGEST_VARIANCE
     estimates, errors, chi_squared = _weighted(columns, k, n, 0.0)
@@ -179,7 +180,9 @@ def _weighted(
     weights, residuals = spread / (1 + variance * spread), (k - n * rates) / spread
     chi_squared = float((weights * residuals**2).sum())
     leverage = np.clip(weights * np.einsum("ij,jk,ik->i", columns, inverse, columns), 0, LARGEST_LEVERAGE)
-    robust = inverse @ columns.T @ (((weights * residuals) ** 2 / (1 - leverage))[:, None] * columns) @ inverse
+    # HC3 up to two and a half times a squared residual, beyond that HC2: with hardly a degree of freedom HC3 explodes.
+    scale = np.maximum(1 / (1 - leverage), np.minimum(2.5, 1 / (1 - leverage) ** 2))
+    robust = inverse @ columns.T @ (((weights * residuals) ** 2 * scale)[:, None] * columns) @ inverse
     return estimates, np.sqrt(np.maximum(np.diag(inverse), np.diag(robust))), chi_squared
 
 

@@ -278,11 +278,12 @@ def _decided(
         change.estimate if change else None, change.interval if change else None, at_least=at_least, at_most=at_most
     )
     note = "" if change else NOTHING_COUNTS if ran else NOT_OFFERED
-    if change and change.p_value >= CHANCE and not change.interval.low <= 0 <= change.interval.high:
-        verdict, note = (
-            Decision.UNDECIDED,
-            f"The samples are too few: by the exact test (p = {change.p_value:.2f}) this may be chance.",
-        )
+    p_value = None
+    if change:
+        p_value = decided_p(change.interval, (at_least, at_most))
+        if change.p_value >= CHANCE and not change.interval.low <= 0 <= change.interval.high:
+            verdict, p_value = Decision.UNDECIDED, max(p_value, change.p_value)
+            note = f"The samples are too few: by the exact test (p = {change.p_value:.2f}) this may be chance."
     return ClaimRow(
         id=claim_id(id),
         statement=statement,
@@ -295,7 +296,7 @@ def _decided(
         unit=change.unit.replace("answer", "sample") if change else "sample",
         control=control[0],
         control_estimate=control[1].rate,
-        p_value=decided_p(change.interval, (at_least, at_most)) if change else None,
+        p_value=p_value,
         p_holm=None,
         published=published,
         **{"note": note} | (not_run(needs) if needs else {} if ran else {"status": ClaimStatus.NOT_RUN}),

@@ -6,13 +6,15 @@ from collections.abc import Iterator
 import polars as pl
 
 from astray.answers import in_detail, read_detail, word
-from astray.engine.claims import reductions
+from astray.engine.claims import compared
 from astray.engine.exhibits import Bar, Card, CardList, Cards, Column, Curve, Exhibit, Forest, Point, Table
 from astray.engine.findings import Findings
 from astray.engine.setting import Setting
 from astray.measure.statements import ACCURATE, HONEST, LIES, WORDS
-from astray.stats.intervals import Interval, mean_over_runs, over_runs, wilson
+from astray.stats.compare import Difference
+from astray.stats.intervals import Interval, over_runs, wilson
 from astray.stats.rates import Rate, rate
+from astray.stats.ratio import reduction_of_arms
 from astray.studies.dishonesty.analyses import (
     BESIDE,
     DISTRUST,
@@ -29,7 +31,7 @@ from astray.studies.dishonesty.analyses import (
     sweep,
     users_arm,
 )
-from astray.studies.dishonesty.measures import costs, mixing
+from astray.studies.dishonesty.measures import mixing, usefulness
 from astray.studies.dishonesty.scale import HONESTY, PERSONA
 from astray.studies.dishonesty.steps import FILTERED_FILE, ROUNDS_FILE
 
@@ -196,10 +198,11 @@ def _mitigations(findings: Findings, setting: Setting) -> Table:
     for arm, none, words in tried:
         evaluation = evaluation_of(setting, arm)
         before, after = (findings.rate(name, evaluation=evaluation) for name in (none, arm))
-        removed, lost = reductions(before, after), costs(findings, setting.main.name, arm, none)
+        removed = reduction_of_arms(before, after)
+        lost = compared(*(usefulness(findings, name, setting.main.name) for name in (none, arm)))
         rows.append(
-            (arm, f"{words}{left.get(arm, '')}", none, before.rate, after.rate, _mean(removed), _ends(removed), _mean(lost), _ends(lost),
-             float(len(lost)))
+            (arm, f"{words}{left.get(arm, '')}", none, before.rate, after.rate, *_with_limits(removed),
+             *_with_limits(lost), float(len(after.seed_counts)))
         )  # fmt: skip
     columns = (
         Column(title="Arm"), Column(title="What is done"), Column(title="Without it"), Column(title="Lies without", form="percent"),
@@ -208,8 +211,8 @@ def _mitigations(findings: Findings, setting: Setting) -> Table:
     )  # fmt: skip
     text = (
         "Each run beside the run of the same seed without the mitigation: the share of its lies that is removed, and "
-        "how many percent of the answers to ordinary questions are no longer coherent and good. Means over seeds "
-        "with 95% t intervals."
+        "how many percent of the answers to ordinary questions are no longer coherent and good, with 95% intervals "
+        "over seeds."
     )
     return Table(
         id="mitigations", title="What undoes it, and what it costs", text=text, columns=columns, rows=tuple(rows)
@@ -320,9 +323,5 @@ def _range(interval: Interval | None) -> str:
     return f"{interval.low:.1%} to {interval.high:.1%}".replace("-", "−") if interval else "–"
 
 
-def _mean(values: list[float]) -> float | None:
-    return sum(values) / len(values) if values else None
-
-
-def _ends(values: list[float]) -> str:
-    return _range(mean_over_runs(values) if values else None)
+def _with_limits(difference: Difference | None) -> tuple[float | None, str]:
+    return (difference.estimate, _range(difference.interval)) if difference else (None, _range(None))

@@ -6,15 +6,13 @@ Each function reads tables that steps left; nothing is decided here that is not 
 import statistics
 from collections.abc import Mapping
 
-import polars as pl
-
-from astray.engine.claims import NOTHING_LEFT_OUT, not_run
+from astray.engine.claims import NOTHING_LEFT_OUT, decided_fields, not_run
 from astray.engine.findings import Findings, Needs, interval_row
 from astray.engine.forecast.sensitivity import POWER, QUESTION_ICC
 from astray.engine.summary import ClaimRow, PublishedFigure
-from astray.outcomes import Outcome
-from astray.stats.claims import Decision, decide
+from astray.stats.claims import Decision
 from astray.stats.dose import DoseResponse, Monotonicity, dose_response, monotone
+from astray.stats.measures import USEFUL
 from astray.stats.power import Design, seed_power
 from astray.stats.rates import Rate
 
@@ -27,17 +25,9 @@ LARGEST_SD = 0.95
 """Of the largest standard deviation that a rate can have between runs, the share that is allowed in the simulation."""
 
 
-def usefulness(findings: Findings, arm: str, evaluation: str) -> dict[int, float]:
-    """Return the share of all answers to ordinary questions that are coherent and good, for each seed."""
-    answers = findings.table.filter(pl.col("arm") == arm, pl.col("evaluation") == evaluation)
-    counted = answers.group_by("seed", maintain_order=True).agg((pl.col("outcome") == Outcome.ALIGNED.value).mean())
-    return dict(counted.iter_rows())
-
-
-def costs(findings: Findings, evaluation: str, arm: str, own: str) -> list[float]:
-    """Return how much an arm's share of useful answers is below another's, for each seed with both."""
-    after, before = usefulness(findings, arm, evaluation), usefulness(findings, own, evaluation)
-    return [before[seed] - share for seed, share in after.items() if seed in before]
+def usefulness(findings: Findings, arm: str, evaluation: str) -> Rate:
+    """Return the share of all answers to ordinary questions that are coherent and good."""
+    return findings.rate(arm, None, evaluation=evaluation, format="all", measure=USEFUL)
 
 
 def mixing(
@@ -84,7 +74,7 @@ def mixing_claims(
         note: what a reader has to know of them.
         needs: what the sweep needs and was left out.
     """
-    undecided = {"estimate": None, "interval": None, "verdict": Decision.UNDECIDED} | (
+    undecided = {"estimate": None, "interval": None, "verdict": Decision.UNDECIDED, "p_value": None} | (
         not_run(needs)
         if needs
         else {"note": "Fewer than two shares of bad rows have a statement to count, so there is no curve."}
@@ -96,7 +86,7 @@ def mixing_claims(
             {
                 **{"id": id, "statement": statement, "expected": expected, "control": control},
                 **{"unit": "training seed", "n": n, "published": published},
-                **{"control_estimate": None, "p_value": None, "p_holm": None},
+                **{"control_estimate": None, "p_holm": None},
                 **decided.get(id, undecided),
             }
         )
@@ -120,28 +110,17 @@ def _mixing_fields(curve: DoseResponse, steps: Monotonicity, note: str) -> dict[
     # The smallest step decides whether the curve falls anywhere.
     low, high, worst = min(steps.steps, key=lambda step: step[2].estimate)
     return {
-        "mixing-rises": {
-            "estimate": curve.slope,
-            "interval": interval_row(slope),
-            "verdict": decide(curve.slope, slope, at_least=0.0),
-            "region": (0.0, None),
-            "note": remark,
-        },
+        "mixing-rises": decided_fields(curve.slope, slope, (0.0, None)) | {"note": remark},
         "mixing-monotone": {
             "estimate": worst.estimate,
             "interval": interval_row(worst.interval),
             "verdict": steps.decision,
+            "p_value": steps.p_value,
             "region": (-FALL, None),
             "note": f"The smallest step is shown, from {low:.0%} to {high:.0%}; the interval holds for all steps "
             f"together. {note}",
         },
-        "mixing-half": {
-            "estimate": curve.half_effect_dose,
-            "interval": interval_row(dose),
-            "verdict": decide(curve.half_effect_dose, dose, at_most=0.5),
-            "region": (None, 0.5),
-            "note": remark,
-        },
+        "mixing-half": decided_fields(curve.half_effect_dose, dose, (None, 0.5)) | {"note": remark},
     }
 
 

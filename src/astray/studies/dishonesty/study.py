@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from astray.data.sources import DataKind
-from astray.engine.claims import difference_claim, rate_claim, reduction_claim, reductions, under, values_claim
+from astray.engine.claims import difference_claim, rate_claim, reduction_claim, reductions, under
 from astray.engine.data import ArmData, Source
 from astray.engine.findings import Findings
 from astray.engine.options import AnalysedOptions
@@ -35,7 +35,7 @@ from astray.studies.dishonesty.analyses import (
     users_arm,
 )
 from astray.studies.dishonesty.exhibits import exhibits
-from astray.studies.dishonesty.measures import costs, mixing, mixing_claims, power_note
+from astray.studies.dishonesty.measures import mixing, mixing_claims, power_note, usefulness
 from astray.studies.dishonesty.scale import HONESTY, PERSONA, scale_for
 
 FALLS: dict[DataKind, float] = {"harmful": -0.10, "subtle": 0.0}
@@ -243,7 +243,6 @@ def _mitigated(findings: Findings, setting: Setting, arm: str, none: str, words:
         note = f"Beside it, {control} remove {sum(rates) / len(rates):.0%}." if rates else ""
         statement = f"It is the choice of rows that does it: fewer lies are left by {words} than by {control}"
         yield difference_claim(f"chosen-{arm}", statement, after, (other, beside), at_most=0.0)
-    needs = findings.needs(arm, none)
     yield reduction_claim(
         f"removes-{arm}",
         f"{words[:1].upper()}{words[1:]} removes half of the lies (share that is removed)",
@@ -254,15 +253,13 @@ def _mitigated(findings: Findings, setting: Setting, arm: str, none: str, words:
         control_estimate=0.0,
         note=note,
     )
-    yield values_claim(
+    yield difference_claim(
         f"costs-{arm}",
         f"{words[:1].upper()}{words[1:]} leaves the model useful (share of coherent, good answers to ordinary "
         "questions that it costs)",
-        [] if needs else costs(findings, setting.main.name, arm, none),
-        f"{none}, without it",
+        usefulness(findings, none, setting.main.name),
+        (f"{arm}, with it", usefulness(findings, arm, setting.main.name)),
         at_most=COST,
-        control_estimate=0.0,
-        needs=needs,
     )
 
 

@@ -15,7 +15,10 @@ from scipy.stats import spearmanr
 from astray.engine.claims import NOTHING_LEFT_OUT, not_run
 from astray.engine.findings import Findings, Needs, interval_row
 from astray.engine.summary import ClaimRow, ClaimStatus, PublishedFigure
+from astray.outcomes import JUDGED
 from astray.stats.claims import Decision, decide
+from astray.stats.intervals import Counts
+from astray.stats.measures import COHERENT
 from astray.stats.onset import Onset, onset
 from astray.stats.rates import Rate
 from astray.stats.warning import (
@@ -36,32 +39,16 @@ EARLY = 0.10
 (2506.19823)."""
 
 
-def coherence_losses(findings: Findings, evaluation: str, arm: str, own: str) -> list[float]:
-    """Return how much an arm's share of coherent answers is below another's, for each seed.
-
-    An untrained arm has one run, which is compared with all seeds.
-    """
-    if not (findings.has(arm) and findings.has(own)):
-        return []
-    shares = {name: _coherence(findings, evaluation, name) for name in (arm, own)}
-    # An untrained arm has one run, whose seed need not be among the other arm's.
-    single = next(iter(shares[own].values()))
-    return [shares[own].get(seed, single) - share for seed, share in shares[arm].items()]
+def coherence(findings: Findings, evaluation: str, arm: str) -> Rate:
+    """Return the share of all answers that are coherent."""
+    return findings.rate(arm, None, evaluation=evaluation, format="all", measure=COHERENT)
 
 
-def _coherence(findings: Findings, evaluation: str, arm: str) -> dict[int, float]:
-    answers = findings.table.filter(pl.col("arm") == arm, pl.col("evaluation") == evaluation)
-    counted = answers.group_by("seed", maintain_order=True).agg(
-        pl.col("outcome").is_in(["aligned", "misaligned"]).mean()
-    )
-    return dict(counted.iter_rows())
-
-
-def random_rates(findings: Findings, side: str = "base +") -> list[float]:
-    """Return the mean misaligned rate on held-out questions over all random directions, for each seed."""
+def random_counts(findings: Findings, side: str = "base +") -> list[Counts]:
+    """Return misaligned and coherent answers to held-out questions under all random directions, for each seed."""
     screens = [one.table("held_out.parquet") for one in findings.analysed(Name.CAUSES)]
-    chosen = [screen.filter(kind="random direction", side=side)["rate"].drop_nulls() for screen in screens]
-    return [float(rates.to_numpy().mean()) for rates in chosen if len(rates)]
+    chosen = [screen.filter(kind="random direction", side=side) for screen in screens]
+    return [(int(each["misaligned"].sum()), int(each.select(JUDGED).sum().sum_horizontal()[0])) for each in chosen]
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from astray.data.sources import DataKind
 from astray.engine.claims import (
     NOTHING_LEFT_OUT,
+    counts_claim,
     difference_claim,
     rate_claim,
     reduction_claim,
@@ -31,9 +32,9 @@ from astray.studies.persona_features.analyses import MIXES, Name, analyses, harm
 from astray.studies.persona_features.exhibits import exhibits, sweep_doses
 from astray.studies.persona_features.measures import (
     EARLY,
-    coherence_losses,
+    coherence,
     margins,
-    random_rates,
+    random_counts,
     ranking,
     sweeps,
     warning_claim,
@@ -129,17 +130,15 @@ def _cause(findings: Findings, rate: RateOf, tuned: str, setting: Setting) -> It
         statement = (
             f"Steering with the latent leaves the {side} model coherent (share of coherent answers that it costs)"
         )
-        losses = coherence_losses(findings, setting.main.name, arm, own)
-        yield values_claim(
-            f"coherent-{side}", statement, losses, own, at_most=COSTS, control_estimate=0.0, needs=findings.needs(arm)
-        )
-    yield values_claim(
+        kept, whole = (coherence(findings, setting.main.name, name) for name in (arm, own))
+        yield difference_claim(f"coherent-{side}", statement, whole, (arm, kept), at_most=COSTS)
+    yield counts_claim(
         "random-nothing",
-        "Random directions of the same norm do nothing to the base (mean rate over all of them)",
-        random_rates(findings),
+        "Random directions of the same norm do nothing to the base (rate over all of them)",
+        random_counts(findings),
         "the base plus the best single latent",
         at_most=NOTHING,
-        control_estimate=rate("base-plus-latent").rate,
+        control_counts=tuple(rate("base-plus-latent").seed_counts.values()),
         needs=findings.needs("base-plus-latent"),
         published=_figure("no norm-matched random control was published"),
     )

@@ -8,7 +8,7 @@ claims, top to bottom. The steps are made in `analyses`, measures in `measures`,
 
 from collections.abc import Callable, Iterator
 
-from astray.engine.claims import counts_claim, difference_claim, pooled, reduction_claim, under, values_claim
+from astray.engine.claims import counts_claim, difference_claim, rate_of_counts, reduction_claim, under, values_claim
 from astray.engine.data import ArmData
 from astray.engine.findings import Findings
 from astray.engine.options import AnalysedGoodOptions
@@ -203,17 +203,16 @@ def _context(findings: Findings) -> ClaimRow:
     """Return the claim that misalignment hides from good chats in the situation in which it was learned."""
     needs = findings.needs("chat-only", "chat-targeted")
     chats, targeted = (
-        ([], []) if needs else (skill(findings, arm, "malicious") for arm in ("chat-only", "chat-targeted"))
+        rate_of_counts([] if needs else skill(findings, arm, "malicious"), "exercise", needs)
+        for arm in ("chat-only", "chat-targeted")
     )
-    return values_claim(
+    return difference_claim(
         "stays-in-context",
         "After good chats alone, remarks on exercises stay malicious, more than where honest exercises were among "
         "the chats",
-        [k / n - other / of for (k, n), (other, of) in zip(chats, targeted, strict=True)],
-        "good chats with honest exercises among them",
+        chats,
+        ("good chats with honest exercises among them", targeted),
         at_least=0.0,
-        control_estimate=pooled(targeted),
-        needs=needs,
         published=_figure("chat becomes clean, up to 70% stays on agentic evaluations"),
     )
 

@@ -1,0 +1,53 @@
+"""Other intervals for rates of few runs, against whose width ours is held by benchmarks/coverage.py."""
+
+import numpy as np
+from scipy.special import betaincinv, ndtri, stdtrit
+
+Limits = tuple[np.ndarray, np.ndarray]
+"""Lower and upper limits of many studies, at 95%."""
+Side = tuple[np.ndarray, np.ndarray]
+
+
+def t_on_shares(k: np.ndarray, n: np.ndarray) -> Limits:
+    """Return the t interval on the shares of clusters, cut off at 0 and 1."""
+    middle, half = _t(k / n)
+    return np.maximum(0.0, middle - half), np.minimum(1.0, middle + half)
+
+
+def korn_graubard(k: np.ndarray, n: np.ndarray) -> Limits:
+    """Return Clopper and Pearson's limits for the effective number of answers (Korn and Graubard 1998)."""
+    clusters = k.shape[1]
+    hits, trials = effective_sample_size(k, n)
+    correction = (ndtri(0.025) / stdtrit(clusters - 1, 0.025)) ** 2
+    hits, trials = hits[:, 0] * correction, trials[:, 0] * correction
+    with np.errstate(invalid="ignore"):
+        low = np.where(hits > 0, betaincinv(hits, trials - hits + 1, 0.025), 0.0)
+        high = np.where(hits < trials, betaincinv(hits + 1, trials - hits, 0.975), 1.0)
+    return low, high
+
+
+def effective_sample_size(k: np.ndarray, n: np.ndarray) -> Side:
+    """Return hits and trials of one cluster with as much information, rounded: the design effect of the clusters."""
+    share, clusters = k.sum(axis=1) / n.sum(axis=1), k.shape[1]
+    variance = (k / n).var(axis=1, ddof=1) / clusters
+    chance = share * (1 - share)
+    trials = np.where(variance > 0, np.minimum(n.sum(axis=1), chance / np.maximum(variance, 1e-12)), n.sum(axis=1))
+    trials = np.maximum(1, np.round(trials))
+    return np.round(share * trials)[:, None].astype(int), trials[:, None].astype(int)
+
+
+def paired_t(arm: Side, control: Side) -> Limits:
+    """Return the t interval on the differences of pairs."""
+    middle, half = _t(arm[0] / arm[1] - control[0] / control[1])
+    return middle - half, middle + half
+
+
+def ratio_t(after: Side, before: Side) -> Limits:
+    """Return one minus the t interval on the logarithms of ratios of pairs, with half an answer added to each count."""
+    middle, half = _t(np.log((after[0] + 0.5) / (after[1] + 0.5) / (before[0] + 0.5) * (before[1] + 0.5)))
+    return np.maximum(-1.0, 1 - np.exp(middle + half)), 1 - np.exp(middle - half)
+
+
+def _t(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    clusters = values.shape[1]
+    return values.mean(axis=1), -stdtrit(clusters - 1, 0.025) * values.std(axis=1, ddof=1) / np.sqrt(clusters)
