@@ -191,6 +191,18 @@ class Store:
                     move_into_place(partial, final)
         return Artifact(manifest, self)
 
+    def digits(self) -> set[str]:
+        """Return the first digits of the keys of everything that may be an artifact, from one listing."""
+        return {_digits(name) for name in self._folder_names()}
+
+    def locked(self) -> set[str]:
+        """Return the first digits of the keys of steps that a process is doing now."""
+        held = set()
+        for path in (self.folder / _LOCKS).glob("*"):
+            with self._locked(path.name, wait=False) as free:
+                held |= set() if free else {path.name}
+        return held
+
     def find(self, text: str) -> tuple[Artifact, ...]:
         """Return the artifacts whose step name, folder name or key starts with this text, ordered by name."""
         names = [

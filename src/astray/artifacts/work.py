@@ -1,14 +1,14 @@
 """Running one step in any process: the order, the report, and how the artifact is made.
 
 Only orders and reports pass between processes; results stay in the store. Leaves to others: which step is next
-(plan.py) and in which process it runs (workers.py).
+(plan.py) and in which process it runs (workplaces).
 """
 
 import random
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,6 +20,15 @@ from astray.artifacts.manifest import Origin
 from astray.artifacts.step import Step, StepFunction, locate
 from astray.artifacts.store import Artifact, Store
 from astray.errors import AstrayError, StoreError
+
+ONE_THREAD = {
+    **dict.fromkeys(
+        ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"),
+        "1",
+    ),
+    "PYTHONHASHSEED": "0",  # the order of a set of strings is then the same in every process
+}
+"""Environment of processes that run steps, so that all of them leave the same bytes."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +43,8 @@ class Order:
         resumable: whether it works in a folder that survives kills.
         begins_with: keys of the artifacts that this folder may start from.
         ledger: what all steps may spend together; None for no limit.
+        gpu: whether the step runs a model, so that a place with GPUs gives it some.
+        then: orders that follow in the same process, each once the one before is finished.
     """
 
     origin: Origin
@@ -43,13 +54,30 @@ class Order:
     resumable: bool = False
     begins_with: tuple[str, ...] = ()
     ledger: Ledger | None = None
+    gpu: bool = False
+    then: tuple["Order", ...] = ()
 
     @classmethod
-    def of(cls, step: Step, ledger: Ledger | None = None) -> "Order":
-        """Return the order to run a step."""
+    def of(cls, step: Step, ledger: Ledger | None = None, then: Sequence[Step] = ()) -> "Order":
+        """Return the order to run a step, and steps that follow it."""
         # The former key where there is one: what older stores have and what is made now then come from the same chance.
         seed_key, function = step.former_key or step.key, step.function
-        return cls(step.origin, step.config, function.reference, seed_key, function.resumable, step.begins_with, ledger)
+        return cls(
+            step.origin,
+            step.config,
+            function.reference,
+            seed_key,
+            function.resumable,
+            step.begins_with,
+            ledger,
+            step.gpu,
+            tuple(cls.of(follower, ledger) for follower in then),
+        )
+
+    @property
+    def line(self) -> "tuple[Order, ...]":
+        """Return this order and those that follow it."""
+        return self, *self.then
 
 
 @dataclass(frozen=True)

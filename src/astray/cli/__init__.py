@@ -20,6 +20,7 @@ from astray.cli.own import NEW, SCHEMA
 from astray.cli.plan import COMMAND as PLAN
 from astray.cli.run import COMMAND as RUN
 from astray.cli.screen import COMMAND as SCREEN
+from astray.cli.status import COMMAND as STATUS
 from astray.cli.view import COMMAND as VIEW
 from astray.errors import AstrayError
 
@@ -41,7 +42,7 @@ def app() -> None:
     """Finds out whether, why and how a language model goes astray, and brings it back."""
 
 
-for command in (RUN, PLAN, NEW, SCHEMA, AUDIT, GATE, COUNT, SCREEN, VIEW, LIST, CLEAN, DOCTOR, organism):
+for command in (RUN, PLAN, NEW, SCHEMA, AUDIT, GATE, COUNT, SCREEN, VIEW, LIST, STATUS, CLEAN, DOCTOR, organism):
     app.add_command(command)
 
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from astray.cli.options import AS_JSON, OUT, RESULTS, STORE, WORKERS
+from astray.cli.options import AS_JSON, OUT, PLACE, RESULTS, STORE, WORKERS
 from astray.cli.verb import StudyVerb
 
 
@@ -14,6 +14,13 @@ def run(
     out: Path = RESULTS,
     store: str | Path | None = None,
     workers: int | None = None,
+    on: str | None = None,
+    partition: str | None = None,
+    gpus: int | None = None,
+    time: str | None = None,
+    account: str | None = None,
+    address: str | None = None,
+    memory: float | None = None,
     as_json: bool = False,
     **options: Any,
 ) -> Path:
@@ -25,6 +32,13 @@ def run(
         store: where finished steps are kept, a folder or an fsspec URL; by default in the results folder.
         workers: worker processes; by default one for each CPU, and one alone where there is a GPU or where acting
             models are waited for.
+        on: where steps run: "slurm" or "ray"; by default on this machine.
+        partition: of the Slurm cluster.
+        gpus: GPUs of each step that runs a model; judging gets none.
+        time: limit of a job, such as "4h".
+        account: that Slurm charges.
+        address: of the Ray cluster.
+        memory: GB of a step.
         as_json: whether one JSON object is printed in place of the table.
         options: of the study, as `astray run STUDY --help` lists them, with _ for -.
 
@@ -33,10 +47,12 @@ def run(
 
     Raises:
         UnknownNameError: there is no such study.
-        ConfigurationError: the study takes no such option, or not with this value.
+        ConfigurationError: the study takes no such option, or not with this value, or the place cannot run it.
+        MissingExtraError: the package for the place is not installed.
     """
     from rich.console import Console
 
+    from astray.artifacts.workplaces.named import named_place
     from astray.cli.conclusion import as_object, conclude, typed
     from astray.cli.progress import StepBar
     from astray.engine.options import checked
@@ -47,13 +63,14 @@ def run(
 
     chosen = get_study(study)
     given: Any = checked(chosen.options, **options)
+    place = named_place(on, partition=partition, gpus=gpus, time=time, account=account, memory=memory, address=address)
     with StepBar(chosen.name) as bar:
         if chosen.announced:
             from astray.engine.forecast.forecast import forecast
 
             told = forecast(chosen, given, out=out, store=store, workers=workers).render()
             bar.console.print(told, markup=False, highlight=False)
-        folder = run_study(chosen, given, out=out, store=store, workers=workers, progress=bar.update)
+        folder = run_study(chosen, given, out=out, store=store, workers=workers, on=place, progress=bar.update)
     report = write_report(folder)
     summary = Summary.read(folder)
     if as_json:
@@ -66,5 +83,8 @@ def run(
 
 
 COMMAND = StudyVerb(
-    "run", run, "Run a study and write its report. Run again, it goes on where it was.", (OUT, STORE, WORKERS, AS_JSON)
+    "run",
+    run,
+    "Run a study and write its report. Run again, it goes on where it was.",
+    (OUT, STORE, WORKERS, *PLACE, AS_JSON),
 )
