@@ -1,6 +1,7 @@
 """Steps on a Ray cluster of three nodes: the same bytes, lost nodes, failures with what they wrote, bad settings."""
 
 import contextlib
+import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,22 +19,23 @@ from astray.errors import AstrayError, MissingExtraError, StepFailedError
 from test_artifacts_execute import Log, contents, total
 from toy_steps import Toy, add, diamond, slow_at_first, study
 
-SETTINGS = Ray(patience=1.0)
+SETTINGS = Ray()
+NODE = {"num_cpus": 1, "object_store_memory": 100_000_000}
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Three nodes in this machine; the driver is on the first."""
-    there = Cluster(
-        initialize_head=True,
-        head_node_args={"num_cpus": 1, "object_store_memory": 100_000_000, "include_dashboard": False},
-    )
-    for _ in range(2):
-        there.add_node(num_cpus=1, object_store_memory=100_000_000)
-    ray.init(address=there.address, log_to_driver=False, logging_level="ERROR")
-    yield there
-    ray.shutdown()
-    there.shutdown()
+def cluster() -> Iterator[Cluster]:
+    """Three nodes in this machine, beside one for the driver."""
+    here = Path(__file__).parent
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", f"{here}:{here.parent / 'src'}")  # as nodes have the same modules installed
+        there = Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": 0, "include_dashboard": False})
+        for _ in range(3):
+            there.add_node(**NODE)
+        ray.init(address=there.address, log_to_driver=False, logging_level=logging.ERROR)
+        yield there
+        ray.shutdown()
+        there.shutdown()
 
 
 def lose_node(cluster: Cluster, process: int) -> None:
@@ -41,7 +43,7 @@ def lose_node(cluster: Cluster, process: int) -> None:
     raylets = {parent.pid for parent in psutil.Process(process).parents()}
     node = next(one for one in cluster.list_all_nodes() if one.all_processes["raylet"][0].process.pid in raylets)
     cluster.remove_node(node, allow_graceful=False)
-    cluster.add_node(num_cpus=1, object_store_memory=100_000_000)
+    cluster.add_node(**NODE)
 
 
 def test_a_study_leaves_the_same_bytes_as_in_one_process(cluster: Cluster, tmp_path: Path) -> None:
@@ -89,11 +91,11 @@ def test_an_error_is_told_with_what_the_step_wrote_and_never_tried_again(cluster
 
 def test_a_worker_that_dies_alone_is_no_lost_node(cluster: Cluster, tmp_path: Path) -> None:
     with pytest.raises(StepFailedError, match="its worker process died, as when memory runs out"):
-        execute([add.step(Toy(fault="killed"))], Store(tmp_path), on=SETTINGS)
+        execute([add.step(Toy(fault="killed"))], Store(tmp_path), on=Ray(patience=1.0))
 
 
 REFUSED: list[tuple[dict[str, Any], dict[str, Any], str]] = [
-    ({"gpus": 1}, {}, "--gpus 1: no node of this Ray cluster has more than 0"),
+    ({"gpus": 1.0}, {}, "--gpus 1: no node of this Ray cluster has more than 0"),
     ({}, {"store": "memory://cluster"}, "lives in the memory of this process, so workers cannot reach it"),
     ({}, {"hidden": True}, "cannot use the store .*: the node .* does not see what was written to it"),
     ({}, {"workers": 2}, "Give one of them"),

@@ -16,6 +16,7 @@ from astray.artifacts.ledger import Ledger
 from astray.artifacts.plan import Plan
 from astray.artifacts.step import Step
 from astray.artifacts.store import Artifact, Store
+from astray.artifacts.timings import HERE, Timing, note_timing
 from astray.artifacts.work import Failure, Order, Report
 from astray.artifacts.workplaces.here import Here
 from astray.artifacts.workplaces.place import Where, Workplace
@@ -117,7 +118,7 @@ def execute(
             "workers=0, or a folder."
         )
     store.sweep()
-    run = _Run(Plan(steps, store), store, progress, ledger)
+    run = _Run(Plan(steps, store), store, progress, ledger, on.label if on else HERE)
     try:
         run.put_aside()
         run.carry_over()
@@ -137,8 +138,10 @@ def execute(
 class _Run:
     """One execution: takes steps from the plan, gives them to the workers and counts the results."""
 
-    def __init__(self, plan: Plan, store: Store, tell: Callable[[Progress], None] | None, ledger: Ledger | None):
-        self.plan, self.store, self.tell, self.ledger = plan, store, tell, ledger
+    def __init__(
+        self, plan: Plan, store: Store, tell: Callable[[Progress], None] | None, ledger: Ledger | None, place: str
+    ):
+        self.plan, self.store, self.tell, self.ledger, self.place = plan, store, tell, ledger, place
         self.done = 0
         self.ordered: set[str] = set()
         self.follower: dict[str, str] = {}
@@ -226,6 +229,10 @@ class _Run:
             self.done += 1
             self.plan.finished(key)
             self._traceback_file(key).unlink(missing_ok=True)
+            if report.ran:
+                function = self.plan.steps[key].function.name
+                took = Timing(key, function, self.place, report.seconds, report.memory, report.gpu_memory)
+                note_timing(self.store, took)
             self._event(key, StepState.FINISHED, report.seconds)
             return
         self.failures.append(report.failure)

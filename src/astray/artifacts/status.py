@@ -88,7 +88,7 @@ class _Look:
         self.queue: Mapping[str, Queued] | None = queue() if self.jobs else {}
         self.locked = store.locked()
         self.failures = {path.stem.rpartition("-")[2]: path for path in (store.folder / FAILURES).glob("*.txt")}
-        self.done = store.digits()  # last, so that a step that ends now counts as done
+        self.done = store.by_digits()  # last, so that a step that ends now counts as done
 
     def at(self, key: str, name: str) -> StepStatus:
         """Return the state of a step."""

@@ -5,6 +5,7 @@ Only orders and reports pass between processes; results stay in the store. Leave
 """
 
 import random
+import resource
 import sys
 import time
 import traceback
@@ -108,12 +109,18 @@ class Report:
         result: "busy" means that another process is doing this step.
         seconds: wall-clock time that it took.
         failure: the failure, None otherwise.
+        ran: whether the step really ran, and was not finished before.
+        memory: largest resident memory of the process by now, in bytes.
+        gpu_memory: largest memory that the process held on a GPU by now, in bytes.
     """
 
     key: str
     result: Literal["finished", "busy", "failed"]
     seconds: float = 0.0
     failure: Failure | None = None
+    ran: bool = False
+    memory: int = 0
+    gpu_memory: int = 0
 
 
 def carry_out(order: Order, store: Store, started: Callable[[str], None]) -> Report:
@@ -125,16 +132,22 @@ def carry_out(order: Order, store: Store, started: Callable[[str], None]) -> Rep
         started: called with the key once the step really starts.
     """
     origin = order.origin
-    begin = time.monotonic()
+    begin, ran = time.monotonic(), []
+
+    def begins(key: str) -> None:
+        ran.append(key)
+        started(key)
+
     try:
-        done = _carried_out(order, store, started)
+        done = _carried_out(order, store, begins)
     except (Exception, SystemExit) as error:
         reason = str(error) if isinstance(error, AstrayError) else f"{type(error).__name__}: {error}"
         failure = Failure(
             origin.name, origin.key, reason, traceback.format_exc(), is_store=isinstance(error, StoreError)
         )
         return Report(origin.key, "failed", time.monotonic() - begin, failure)
-    return Report(origin.key, "finished" if done else "busy", time.monotonic() - begin)
+    seconds = time.monotonic() - begin
+    return Report(origin.key, "finished" if done else "busy", seconds, None, bool(ran), *_memory())
 
 
 def _carried_out(order: Order, store: Store, started: Callable[[str], None]) -> bool:
@@ -145,8 +158,8 @@ def _carried_out(order: Order, store: Store, started: Callable[[str], None]) -> 
         (f"{each.name} has something left to try" for each in inputs.values() if each.manifest.provisional), ""
     )
     read = {name: each.manifest.content for name, each in inputs.items()}
-    before = store.search(origin.key)[0]
-    if before and before.manifest.provisional and before.manifest.read == read != {}:
+    before = store.search(origin.key)[0] if read else None
+    if before and before.manifest.provisional and before.manifest.read == read:
         # Only inputs had something left to try, and it changed nothing: this step would write the same again.
         return bool(unsettled) or store.reseal(before, "")
 
@@ -166,6 +179,14 @@ def _carried_out(order: Order, store: Store, started: Callable[[str], None]) -> 
         store.make(origin, write, wait=False, resumable=order.resumable, begins_with=order.begins_with, read=read)
         is not None
     )
+
+
+def _memory() -> tuple[int, int]:
+    """Return the largest memory of this process, resident and on a GPU."""
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    torch = sys.modules.get("torch")
+    on_gpu = torch.cuda.max_memory_reserved() if torch and torch.cuda.is_initialized() else 0
+    return largest * (1 if sys.platform == "darwin" else 1024), on_gpu
 
 
 def seed_generators(key: str) -> None:

@@ -92,6 +92,19 @@ PLACE = (
     Option("--memory", group="Place", type=Amount(), metavar="NUMBER", help="Memory of a step in GB. [at least 0]"),
 )
 """Places beyond this machine, and what a job gets there."""
+DRY_RUN = Option(
+    "--dry-run",
+    group="Output",
+    is_flag=True,
+    help="List the steps that would run and those that are there already, and run nothing.",
+)
+PRICE_GPU = Option(
+    "--price-gpu",
+    group="Place",
+    type=Amount(),
+    metavar="NUMBER",
+    help="Price of an hour of one GPU, in US dollars. [at least 0]",
+)
 PRICE_IN, PRICE_OUT = (
     Option(
         f"--price-{way}",

@@ -1,11 +1,16 @@
 """`astray run`: a study from start to report."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from astray.cli.options import AS_JSON, OUT, PLACE, RESULTS, STORE, WORKERS
+from astray.cli.options import AS_JSON, DRY_RUN, OUT, PLACE, RESULTS, STORE, WORKERS
 from astray.cli.verb import StudyVerb
+
+if TYPE_CHECKING:
+    from astray.artifacts import Step
+    from astray.artifacts.workplaces.place import Where
 
 
 def run(
@@ -21,9 +26,10 @@ def run(
     account: str | None = None,
     address: str | None = None,
     memory: float | None = None,
+    dry_run: bool = False,
     as_json: bool = False,
     **options: Any,
-) -> Path:
+) -> Path | None:
     """Run a study and write its report; run again, it goes on where it was.
 
     Args:
@@ -39,11 +45,12 @@ def run(
         account: that Slurm charges.
         address: of the Ray cluster.
         memory: GB of a step.
+        dry_run: whether the steps that would run are only listed.
         as_json: whether one JSON object is printed in place of the table.
         options: of the study, as `astray run STUDY --help` lists them, with _ for -.
 
     Returns:
-        The report.
+        The report; None for a dry run.
 
     Raises:
         UnknownNameError: there is no such study.
@@ -64,6 +71,11 @@ def run(
     chosen = get_study(study)
     given: Any = checked(chosen.options, **options)
     place = named_place(on, partition=partition, gpus=gpus, time=time, account=account, memory=memory, address=address)
+    if dry_run:
+        from astray.engine.run import planned_steps
+
+        _tell_steps(planned_steps(chosen, given, out=out, store=store), place)
+        return None
     with StepBar(chosen.name) as bar:
         if chosen.announced:
             from astray.engine.forecast.forecast import forecast
@@ -82,9 +94,18 @@ def run(
     return report
 
 
+def _tell_steps(steps: "Sequence[tuple[Step, bool]]", place: "Where | None") -> None:
+    """Tell which steps would run, and which are there already."""
+    running = sum(runs for _, runs in steps)
+    print(f"{len(steps):,} steps: {running:,} would run, {len(steps) - running:,} are there already")
+    for step, runs in steps:
+        gpus = f"  {place.gpus:g} GPU" if runs and place and step.gpu and place.gpus else ""
+        print(f"  {'would run' if runs else 'is there ':<9}  {step.name} ({step.function.name}, {step.key[:16]}){gpus}")
+
+
 COMMAND = StudyVerb(
     "run",
     run,
     "Run a study and write its report. Run again, it goes on where it was.",
-    (OUT, STORE, WORKERS, *PLACE, AS_JSON),
+    (OUT, STORE, WORKERS, *PLACE, DRY_RUN, AS_JSON),
 )

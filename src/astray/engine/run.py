@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from astray.artifacts import Ledger, Progress, Store, execute
+from astray.artifacts import Ledger, Progress, Step, Store, execute
 from astray.artifacts.plan import Plan
 from astray.artifacts.status import note_steps
 from astray.artifacts.uses import in_use
@@ -90,6 +90,19 @@ def run_study(
     except OSError as error:
         raise _unwritable(folder, error) from error
     return folder
+
+
+def planned_steps(
+    study: Study[S, F], options: BaseOptions, *, out: Path = Path("astray-results"), store: str | Path | None = None
+) -> tuple[tuple[Step, bool], ...]:
+    """Return the steps that `run_study` would go through, and whether each would run; the others are there.
+
+    Steps that only finished ones need are left out. Errors are those of `run_study`, as far as they need no model.
+    """
+    setting = settled(study, options)
+    steps = plan_study(study, setting, *options.runs).steps
+    plan = Plan(steps, Store(Path(out) / "store" if store is None else store))
+    return tuple((step, key not in plan.done) for key, step in plan.steps.items())
 
 
 def _summary(study: Study[S, F], setting: S, findings: F, shown: Shown, *, quick: bool) -> Summary:

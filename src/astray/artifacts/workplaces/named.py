@@ -55,7 +55,7 @@ def named_place(
     if on is None:
         return None
     if on == "ray":
-        return Ray(address, gpus or 0, memory)
+        return Ray(address, float(gpus or 0), memory)
     if partition is None:
         raise ConfigurationError("--on slurm needs --partition NAME: `sinfo` lists the partitions of your cluster.")
     return Slurm(partition, gpus or 0, 240 if time is None else minutes_of(time), account or "", memory)

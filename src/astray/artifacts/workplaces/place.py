@@ -41,6 +41,16 @@ class Workplace(Protocol):
 class Where(Protocol):
     """The settings of a place, such as a partition of a cluster."""
 
+    @property
+    def label(self) -> str:
+        """Name of the place and of what a step that runs a model gets there: times are compared within one label."""
+        ...
+
+    @property
+    def gpus(self) -> float:
+        """GPUs of a step that runs a model."""
+        ...
+
     def opened(self, store: Store, started: Callable[[str], None]) -> AbstractContextManager[Workplace]:
         """Open the place for one execution.
 

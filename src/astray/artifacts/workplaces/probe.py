@@ -38,7 +38,7 @@ class Probe:
         node = socket.gethostname()
         if "://" in self.root:
             try:
-                Store(self.root).digits()
+                Store(self.root).by_digits()
             except StoreError as error:
                 return f"on the node {node}: {error}"
             return ""

@@ -6,6 +6,7 @@ others: running a step (work.py) and looking at the store from a node (probe.py)
 """
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -38,9 +39,14 @@ class Ray:
     """
 
     address: str | None = None
-    gpus: float = 0
+    gpus: float = 0.0
     memory: float | None = None
     patience: float = 30.0
+
+    @property
+    def label(self) -> str:
+        """Name of the place, and what a step that runs a model gets there."""
+        return f"ray, {self.gpus:g} GPUs a model"
 
     @contextlib.contextmanager
     def opened(self, store: Store, started: Callable[[str], None]) -> "Iterator[RayTasks]":
@@ -58,7 +64,9 @@ class Ray:
         connected = ray.is_initialized()
         if not connected:
             try:
-                ray.init(address=self.address, log_to_driver=False, include_dashboard=False, logging_level="ERROR")
+                ray.init(
+                    address=self.address, log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR
+                )
             except (ConnectionError, RuntimeError, ValueError) as error:
                 raise ConfigurationError(
                     f"There is no Ray cluster at {self.address!r} that this process can reach: {error}. Start one with "
@@ -115,7 +123,7 @@ class RayTasks:
 
         self._root = self.store.root if self.store.mirror else str(self.store.folder)
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self._starts = ray.remote(Starts).options(num_cpus=0, scheduling_strategy=here).remote()
+        self._starts: Any = ray.remote(Starts).options(num_cpus=0, scheduling_strategy=here).remote()
         self._most = int(ray.cluster_resources().get("CPU", 1)) + _AHEAD
 
     @property
@@ -179,13 +187,8 @@ class RayTasks:
                 for node in ray.nodes()
                 if node["Alive"]
             ]
-            try:
-                wrong = "; ".join(filter(None, ray.get(looks)))
-            except ray.exceptions.RayError as error:
-                raise ConfigurationError(
-                    f"A node of the Ray cluster cannot run Astray: {_last_line(str(error))}. Install the same version of "
-                    "it on every node."
-                ) from error
+            told = [_looked(one) for one in looks]
+        wrong = "; ".join(filter(None, told))
         if wrong:
             raise StoreError(
                 f"Nodes of the Ray cluster cannot use the store {self.store.root}: {wrong}. Give --store a folder that "
@@ -245,6 +248,21 @@ class RayTasks:
                 reports.append(_failed(task.order, f"{told}. Give more memory with --memory"))
             del self._tasks[key]
         return reports
+
+
+def _looked(look: Any) -> str:
+    """Return what a node's look at the store found wrong; of a node that was lost meanwhile, nothing."""
+    import ray
+
+    try:
+        return str(ray.get(look))
+    except (ray.exceptions.TaskUnschedulableError, ray.exceptions.NodeDiedError, ray.exceptions.WorkerCrashedError):
+        return ""
+    except ray.exceptions.RayError as error:
+        raise ConfigurationError(
+            f"A node of the Ray cluster cannot run Astray: {_last_line(str(error))}. Install the same version of it on "
+            "every node."
+        ) from error
 
 
 def _failed(order: Order, reason: str) -> Report:

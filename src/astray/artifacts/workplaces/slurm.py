@@ -49,6 +49,11 @@ class Slurm(Wanted):
     patience: float = 60.0
     pause: float = 10.0
 
+    @property
+    def label(self) -> str:
+        """Name of the place, and what a step that runs a model gets there."""
+        return f"slurm, partition {self.partition}, {self.gpus} GPUs a model"
+
     @contextlib.contextmanager
     def opened(self, store: Store, started: Callable[[str], None]) -> "Iterator[SlurmJobs]":
         """Check the partition and submitit, and let a first job look at the store.
@@ -160,7 +165,7 @@ class SlurmJobs:
         with locked(
             self.submitter.folder / "lock", self.store.folder, wait=True
         ):  # two drivers submit one after the other
-            states, finished, left = queue(), self.store.digits(), []
+            states, finished, left = queue(), self.store.by_digits(), []
             while self._waiting:
                 order = self._waiting.pop(0)
                 key = order.origin.key
