@@ -19,8 +19,9 @@ from toy_steps import run_endless, run_study, study
 
 
 def contents(root: Path) -> dict[str, bytes]:
-    """Every file in a store, hidden ones too."""
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    """Every file in a store, hidden ones too, but for the times that steps took."""
+    files = [path for path in root.rglob("*") if path.is_file() and path.name != ".timings"]
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
 
 
 def wait_until(happened: Callable[[], bool]) -> None:

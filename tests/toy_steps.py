@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from pydantic import BaseModel, ConfigDict
 
 from astray.artifacts import Artifact, Step, Store, current_ledger, execute, step
+from astray.artifacts.workplaces.place import Where
 from astray.errors import EmptyDataError
 
 
@@ -41,6 +42,7 @@ def _do(fault: str, folder: Path) -> None:
     """Goes wrong in one of many ways."""
     match fault:
         case "error":
+            print("the loss of the last batch was 9e99")
             raise ValueError("the loss is\nnot a number")
         case "astray error":
             raise EmptyDataError("The data set has no rows. Give one with rows.")
@@ -110,6 +112,17 @@ def run_study(root: str, workers: int, witness: str = "") -> None:
     execute(study(witness=witness), Store(root), workers=workers)
 
 
+def slow(witness: str) -> Step:
+    """A step that needs one of several seconds."""
+    before = add.step(Toy(number=4, seconds=2.0, witness=witness), name="slow")
+    return add.step(Toy(number=1), name="last", before=before)
+
+
+def run_slow(root: str, witness: str, on: Where) -> None:
+    """A driver of a cluster, to be killed from outside or run beside another."""
+    execute([slow(witness)], Store(root), on=on)
+
+
 def run_endless(root: str, witness: str) -> None:
     """Steps on two workers, of which one finishes and the others would last an hour."""
     quick = add.step(Toy(number=1), name="quick")
@@ -121,6 +134,16 @@ def run_endless(root: str, witness: str) -> None:
         Store(root),
         workers=2,
     )
+
+
+@step("slow-at-first", version=1, resumable=True, gpu=True)
+def slow_at_first(config: Toy, inputs: Mapping[str, Artifact], folder: Path) -> None:
+    """Lasts an hour at its first attempts, its number of them, of each of which it leaves a file with its process in a folder."""
+    begun = len(list(Path(config.witness).glob("[!.]*")))
+    (Path(config.witness) / f".{begun}").write_text(str(os.getpid()))
+    (Path(config.witness) / f".{begun}").rename(Path(config.witness) / str(begun))
+    (folder / "sum.txt").write_text(str(sum(int((one.path / "sum.txt").read_text()) for one in inputs.values())))
+    time.sleep(3600 if begun < config.number else 0)
 
 
 @step("gather", version=1, resumable=True)

@@ -9,17 +9,22 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
 
 from astray.artifacts.ledger import Ledger
 from astray.artifacts.plan import Plan
 from astray.artifacts.step import Step
 from astray.artifacts.store import Artifact, Store
+from astray.artifacts.timings import HERE, Timing, note_timing
 from astray.artifacts.work import Failure, Order, Report
-from astray.artifacts.workers import Here, Workers
+from astray.artifacts.workplaces.here import Here
+from astray.artifacts.workplaces.place import Where, Workplace
+from astray.artifacts.workplaces.workers import Workers
 from astray.errors import ConfigurationError, StepFailedError, StoreError
 
-_RETRY_SECONDS = 0.2
+FAILURES = ".failures"
+"""Folder of a store with the tracebacks of failed steps."""
 
 
 class StepState(StrEnum):
@@ -70,6 +75,7 @@ def execute(
     store: Store,
     *,
     workers: int | None = None,
+    on: Where | None = None,
     progress: Callable[[Progress], None] | None = None,
     ledger: Ledger | None = None,
 ) -> dict[str, Artifact]:
@@ -79,8 +85,8 @@ def execute(
         steps: the steps whose artifacts are requested.
         store: where artifacts are looked up and kept.
         workers: worker processes, one thread each; by default one for each CPU. 0 does every step in this process, with
-            its
-            own number of threads: numbers that depend on that may differ in their last digits.
+            its own number of threads: numbers that depend on that may differ in their last digits.
+        on: a place beyond this machine, in place of worker processes.
         progress: called in this process with every event.
         ledger: what the steps may spend together; they read it with `current_ledger`.
 
@@ -91,23 +97,38 @@ def execute(
         StepFailedError: at the end, when everything that could be done is done; `tracebacks` has the whole story of
             each.
         StoreError: the store failed (full disk, damaged artifact); steps at work were still finished where possible.
-        ConfigurationError: the number of workers is none, or the store lives in the memory of this process and cannot
-            be shared with workers.
+        ConfigurationError: the number of workers is none, the store lives in the memory of this process and cannot
+            be shared with workers, or `on` has not what was asked for.
+        MissingExtraError: the package for `on` is not installed.
         KeyboardInterrupt: workers were stopped; finished artifacts are kept, the others left no trace.
     """
+    if on and workers is not None:
+        raise ConfigurationError(
+            f"workers={workers!r} are processes of this machine, and `on` names another place. Give one of them."
+        )
+    if on and ledger and store.mirror:
+        raise ConfigurationError(
+            f"A budget is counted in a file that all steps reach, and the store {store.root} is no folder that machines "
+            "share. Leave out --budget, or give --store such a folder."
+        )
     count = usable_cpus() if workers is None else worker_count(workers)
-    if count and store.root.startswith("memory://"):
+    if (count or on) and store.root.startswith("memory://"):
         raise ConfigurationError(
             f"The store {store.root} lives in the memory of this process, so workers cannot reach it. Give "
             "workers=0, or a folder."
         )
     store.sweep()
-    run = _Run(Plan(steps, store), store, progress, ledger)
+    run = _Run(Plan(steps, store), store, progress, ledger, on.label if on else HERE)
     try:
         run.put_aside()
         run.carry_over()
         with contextlib.ExitStack() as stack:
-            run.through(stack.enter_context(Workers(count, store, run.started)) if count else Here(store, run.started))
+            if on:
+                run.through(stack.enter_context(on.opened(store, run.started)))
+            elif count:
+                run.through(stack.enter_context(Workers(count, store, run.started)))
+            else:
+                run.through(Here(store, run.started))
     finally:
         with contextlib.suppress(StoreError):  # the error that ended the execution is the one to tell
             store.sweep()  # workers that were stopped cannot do it
@@ -117,10 +138,13 @@ def execute(
 class _Run:
     """One execution: takes steps from the plan, gives them to the workers and counts the results."""
 
-    def __init__(self, plan: Plan, store: Store, tell: Callable[[Progress], None] | None, ledger: Ledger | None):
-        self.plan, self.store, self.tell, self.ledger = plan, store, tell, ledger
+    def __init__(
+        self, plan: Plan, store: Store, tell: Callable[[Progress], None] | None, ledger: Ledger | None, place: str
+    ):
+        self.plan, self.store, self.tell, self.ledger, self.place = plan, store, tell, ledger, place
         self.done = 0
         self.ordered: set[str] = set()
+        self.follower: dict[str, str] = {}
         self.running: set[str] = set()
         self.waited: set[str] = set()
         self.postponed: set[str] = set()
@@ -140,18 +164,17 @@ class _Run:
             if artifact.key != key:
                 self.plan.done[key] = self.store.adopt(artifact, self.plan.steps[key].origin)
 
-    def through(self, workplace: Here | Workers) -> None:
+    def through(self, workplace: Workplace) -> None:
         """Run every step that can be run, then raise for those that failed."""
         for key in self.plan.done:
             self.done += 1
             self._event(key, StepState.DONE_BEFORE)
         while True:
             while workplace.free and not self._store_failed and (step := self.plan.next()):
-                self.ordered.add(step.key)
-                workplace.start(Order.of(step, self.ledger))
+                workplace.start(self._order(step, self.plan.followers(step) if workplace.chains else []))
             if not self.ordered and (self._store_failed or not self.postponed):
                 break
-            reports = workplace.wait(_RETRY_SECONDS if self.postponed else None)
+            reports = workplace.wait(workplace.retry if self.postponed else None)
             for report in reports:
                 self._hear(report)
             if not reports:
@@ -160,6 +183,12 @@ class _Run:
                 self.postponed.clear()
         if self.failures:
             raise self._error()
+
+    def _order(self, step: Step, then: Sequence[Step]) -> Order:
+        keys = [step.key, *(follower.key for follower in then)]
+        self.ordered.update(keys)
+        self.follower.update(pairwise(keys))
+        return Order.of(step, self.ledger, then)
 
     def started(self, key: str) -> None:
         """Record that a step starts: its lock is held."""
@@ -185,6 +214,11 @@ class _Run:
         key = report.key
         self.ordered.discard(key)
         self.running.discard(key)
+        follower = self.follower.pop(key, None)
+        while follower and report.result != "finished":  # those that were to follow were not run
+            self.ordered.discard(follower)
+            self.plan.unfollow(follower)
+            follower = self.follower.pop(follower, None)
         if report.result == "busy":
             self.postponed.add(key)
             if key not in self.waited:
@@ -195,9 +229,14 @@ class _Run:
             self.done += 1
             self.plan.finished(key)
             self._traceback_file(key).unlink(missing_ok=True)
+            if report.ran:
+                function = self.plan.steps[key].function.name
+                took = Timing(key, function, self.place, report.seconds, report.memory, report.gpu_memory)
+                note_timing(self.store, took)
             self._event(key, StepState.FINISHED, report.seconds)
             return
         self.failures.append(report.failure)
+        self._keep_traceback(report.failure)
         lost = self.plan.failed(key)
         self._event(key, StepState.FAILED, report.seconds, _first_line(report.failure.reason))
         for step in lost:
@@ -222,20 +261,26 @@ class _Run:
             )
 
     def _traceback_file(self, key: str) -> Path:
-        return self.store.folder / ".failures" / f"{self.plan.steps[key].origin.folder_name}.txt"
+        return self.store.folder / FAILURES / f"{self.plan.steps[key].origin.folder_name}.txt"
+
+    def _keep_traceback(self, failure: Failure) -> None:
+        """Write a traceback beside the artifacts where the disk allows it; `astray status` finds it there."""
+        if failure.is_store:
+            return
+        file = self._traceback_file(failure.key)
+        with contextlib.suppress(OSError):
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(failure.traceback)
 
     def _error(self) -> Exception:
-        """Return the failures as one error; write their tracebacks beside the artifacts where the disk allows it."""
+        """Return the failures as one error."""
         for failure in self.failures:
             if failure.is_store:
                 return StoreError(failure.reason)
         lines = []
         for failure in self.failures:
-            file = self._traceback_file(failure.key)
-            with contextlib.suppress(OSError):
-                file.parent.mkdir(exist_ok=True)
-                file.write_text(failure.traceback)
-            lines.append(f"  {failure.name}: {_first_line(failure.reason)} (traceback: {file})")
+            told = f"{failure.name}: {_first_line(failure.reason)}"
+            lines.append(f"  {told} (traceback: {self._traceback_file(failure.key)})")
         skipped = f" and {len(self.skipped)} that need them were not run" if self.skipped else ""
         head = (
             f"{len(lines)} of {len(self.plan.steps)} steps failed{skipped}; the other {self.done} are done and kept "

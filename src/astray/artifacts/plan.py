@@ -1,6 +1,6 @@
 """Order of steps: the graph of what is still to be done, dependencies first, longest chains before short ones.
 
-Leaves to others: running steps (work.py, workers.py). Nothing here starts a process or writes to the store.
+Leaves to others: running steps (work.py, workplaces). Nothing here starts a process or writes to the store.
 """
 
 import heapq
@@ -48,19 +48,21 @@ class Plan:
             self._chain[key] = 1 + max((self._chain[user] for user in self._users[key]), default=0)
         self._order = {key: number for number, key in enumerate(self.steps)}
         self._ready: list[tuple[int, int, str]] = []
+        self._followers: set[str] = set()
         for key, missing in self._missing.items():
             if not missing:
                 self.add(key)
 
     def _walk(self, wanted: Sequence[Step], store: Store) -> None:
         """Collect the steps, each after its inputs; with a stack, since chains may exceed Python's recursion limit."""
+        among = store.by_digits()
         stack = [(step, False) for step in reversed(wanted)]
         while stack:
             step, inputs_seen = stack.pop()
             if step.key in self.steps:
                 continue
             if not inputs_seen:
-                artifact, damage = store.search(step.key, step.former_key)
+                artifact, damage = store.search(step.key, step.former_key, among=among)
                 if damage:
                     self.damage[step.key] = damage
                 if artifact and not artifact.manifest.provisional:
@@ -79,13 +81,31 @@ class Plan:
         """Return the ready step with the longest chain of steps after it; None where no step is ready."""
         return self.steps[heapq.heappop(self._ready)[2]] if self._ready else None
 
+    def followers(self, step: Step) -> list[Step]:
+        """Return short steps that may run right after a ready one in the same job, each the only user of the one before.
+
+        They need nothing else, and GPUs only if it does. Resumable ones are long, and get a job of their own.
+        """
+        line = [step]
+        while len(users := [user for user in self._users[line[-1].key] if user in self._missing]) == 1:
+            user = self.steps[users[0]]
+            if user.function.resumable or user.gpu != step.gpu or self._missing[user.key] != {line[-1].key}:
+                break
+            line.append(user)
+            self._followers.add(user.key)
+        return line[1:]
+
+    def unfollow(self, key: str) -> None:
+        """Record that a follower was not run: it is ready as soon as its inputs are done."""
+        self._followers.discard(key)
+
     def finished(self, key: str) -> None:
         """Record that a step is done, and add the steps that waited only for it."""
         del self._missing[key]
         for user in self._users[key]:
             if user in self._missing:  # absent once another of its inputs failed
                 self._missing[user].discard(key)
-                if not self._missing[user]:
+                if not self._missing[user] and user not in self._followers:
                     self.add(user)
 
     def failed(self, key: str) -> list[Step]:

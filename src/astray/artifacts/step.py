@@ -39,11 +39,19 @@ class StepFunction(Generic[Config]):
         version: declared version of its code.
         formerly: its registered name in older keys; None if it never had another name.
         resumable: whether it works in a folder that survives kills.
+        gpu: whether it runs a model; a function of its configuration where that decides.
         reference: import path for worker processes, as module:qualified.name.
     """
 
     def __init__(
-        self, body: "Body[Config]", name: str, version: int, formerly: str | None = None, *, resumable: bool = False
+        self,
+        body: "Body[Config]",
+        name: str,
+        version: int,
+        formerly: str | None = None,
+        *,
+        resumable: bool = False,
+        gpu: "bool | Callable[[Config], bool]" = False,
     ):
         functools.update_wrapper(self, body)
         self.body = body
@@ -51,6 +59,7 @@ class StepFunction(Generic[Config]):
         self.version = version
         self.formerly = formerly
         self.resumable = resumable
+        self.gpu = gpu
         self.reference = f"{body.__module__}:{body.__qualname__}"
 
     def __call__(self, config: Config, inputs: Mapping[str, Artifact], folder: Path) -> str | None:
@@ -74,7 +83,12 @@ class StepFunction(Generic[Config]):
 
 
 def step(
-    name: str, *, version: int, formerly: str | None = None, resumable: bool = False
+    name: str,
+    *,
+    version: int,
+    formerly: str | None = None,
+    resumable: bool = False,
+    gpu: bool | Callable[[Any], bool] = False,
 ) -> "Callable[[Body[Config]], StepFunction[Config]]":
     """Register a module-level function so that steps can be made of it.
 
@@ -85,6 +99,8 @@ def step(
             by their import path, "module:qualified.name".
         resumable: give it a working folder that survives failures and kills: the same step finds there what it had
             written, and its final content becomes the artifact. Without it every attempt begins in an empty folder.
+        gpu: whether it runs a model, so that a cluster gives it GPUs; a function of its configuration where that
+            decides.
 
     A function may return a text that says what it has left to try, such as samples that ended in an error. Its artifact
     is complete and is used now, but is provisional: the next execution runs the step again, a resumable one from the
@@ -112,7 +128,7 @@ def step(
         for taken in (name, formerly):
             if taken is not None:
                 _claim(taken, body)
-        return StepFunction(body, name, version, formerly, resumable=resumable)
+        return StepFunction(body, name, version, formerly, resumable=resumable, gpu=gpu)
 
     return register
 
@@ -179,6 +195,12 @@ class Step:
             inputs = {name: source.former_key or source.key for name, source in sorted(self.inputs.items())}
             former = origin.model_copy(update={"function": self.function.formerly, "inputs": inputs}).key
         object.__setattr__(self, "former_key", former)
+
+    @property
+    def gpu(self) -> bool:
+        """Return whether it runs a model, so that a place with GPUs gives it some."""
+        needs = self.function.gpu
+        return needs(self.config) if callable(needs) else needs
 
 
 def locate(reference: str) -> object:

@@ -131,13 +131,19 @@ class Store:
         return artifact
 
     def search(
-        self, key: str, former_key: str | None = None
+        self, key: str, former_key: str | None = None, *, among: Mapping[str, Sequence[str]] | None = None
     ) -> tuple[Artifact | None, tuple[DamagedArtifactError, ...]]:
-        """Return what `get` returns, and each damaged artifact that lies in its place."""
-        entries, damage = self._entries(), []
+        """Return what `get` returns, and each damaged artifact that lies in its place; `among` is one listing (`by_digits`)
+        for many lookups."""
+        damage = []
+        entries = self._entries() if among is None else ()
         for wanted in filter(None, (key, former_key)):
-            for name in entries:
-                if name.endswith(f"-{wanted[:KEY_DIGITS]}") and not name.startswith("."):
+            digits = wanted[:KEY_DIGITS]
+            listed = (
+                (name for name in entries if name.endswith(f"-{digits}")) if among is None else among.get(digits, ())
+            )
+            for name in sorted(listed):
+                if not name.startswith("."):
                     try:
                         artifact = self._open(name, content=True)
                     except DamagedArtifactError as error:
@@ -191,6 +197,21 @@ class Store:
                     move_into_place(partial, final)
         return Artifact(manifest, self)
 
+    def by_digits(self) -> dict[str, list[str]]:
+        """Return the names of everything that may be an artifact by the first digits of its key, from one listing."""
+        names: dict[str, list[str]] = {}
+        for name in self._folder_names():
+            names.setdefault(_digits(name), []).append(name)
+        return names
+
+    def locked(self) -> set[str]:
+        """Return the first digits of the keys of steps that a process is doing now."""
+        held = set()
+        for path in (self.folder / _LOCKS).glob("*"):
+            with self._locked(path.name, wait=False) as free:
+                held |= set() if free else {path.name}
+        return held
+
     def find(self, text: str) -> tuple[Artifact, ...]:
         """Return the artifacts whose step name, folder name or key starts with this text, ordered by name."""
         names = [
@@ -237,7 +258,7 @@ class Store:
         Raises:
             StoreError: the disk is full or the store cannot be written.
         """
-        if (done := self.get(origin.key)) and not done.manifest.provisional:
+        if wait and (done := self.get(origin.key)) and not done.manifest.provisional:
             return done
         first = (
             self._first_of(origin.key, *begins_with)
@@ -249,12 +270,12 @@ class Store:
         with self._locked(origin.key, wait=wait) as held:
             if not held:
                 return None
-            # Looked up again under the lock: another process may have finished the step while this one waited.
+            # Looked up under the lock: another process may have finished the step while this one waited.
             if (done := self.get(origin.key)) and not done.manifest.provisional:
                 return done
             self._remove_partials(origin.key)
             with self._working(origin, first) if resumable else self._partial(origin) as folder:
-                return self._make(origin, write, folder, read)
+                return self._make(origin, write, folder, read, done)
 
     def reseal(self, artifact: Artifact, provisional: str) -> bool:
         """Give a provisional artifact another text of what is left to try; return False where another process is making
@@ -272,7 +293,7 @@ class Store:
         with self._locked(artifact.key, wait=False) as held:
             if held:
                 with self._partial(artifact.manifest.origin) as folder:
-                    self._make(artifact.manifest.origin, keep, folder, artifact.manifest.read)
+                    self._make(artifact.manifest.origin, keep, folder, artifact.manifest.read, artifact)
             return held
 
     def begun(self, key: str, begins_with: Sequence[str] = ()) -> Path | None:
@@ -331,9 +352,14 @@ class Store:
             shutil.rmtree(final, ignore_errors=True)
 
     def _make(
-        self, origin: Origin, write: Callable[[Path], str | None], folder: Path, read: Mapping[str, str] | None
+        self,
+        origin: Origin,
+        write: Callable[[Path], str | None],
+        folder: Path,
+        read: Mapping[str, str] | None,
+        before: Artifact | None,
     ) -> Artifact:
-        before = self.search(origin.key)[0]
+        """Make the artifact of a step whose lock is held, in place of a provisional one."""
         with self._explained(every_error=False):
             provisional = write(folder)
         with self._explained(every_error=True):
@@ -389,7 +415,7 @@ class Store:
         if self.mirror:
             return self.mirror.folder_names()
         try:
-            return sorted(entry.name for entry in os.scandir(self.folder))
+            return os.listdir(self.folder)  # noqa: PTH208 - many times quicker in a store of 100,000 artifacts
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -400,11 +426,11 @@ class Store:
 
     def _folder_names(self) -> list[str]:
         """Return the names of folders that may hold an artifact; everything else in the store is left alone."""
-        return [
+        return sorted(
             name
             for name in self._entries()
             if not name.startswith(".") and "-" in name and _DIGITS.fullmatch(_digits(name))
-        ]
+        )
 
     def _open(self, folder_name: str, *, content: bool) -> Artifact | None:
         """Return the artifact in a folder; None for a remote folder whose manifest was not written."""
@@ -431,8 +457,10 @@ class Store:
 
     def _remove_partials(self, key: str) -> None:
         """Remove the partial folders of a step whose lock is held."""
-        for partial in self.folder.glob(f"{_PARTIAL}{key[:KEY_DIGITS]}-*"):
-            shutil.rmtree(partial, ignore_errors=True)
+        of_step = f"{_PARTIAL}{key[:KEY_DIGITS]}-"
+        for name in os.listdir(self.folder):  # noqa: PTH208 - as above
+            if name.startswith(of_step):
+                shutil.rmtree(self.folder / name, ignore_errors=True)
 
     @contextlib.contextmanager
     def _locked(self, key: str, *, wait: bool) -> Iterator[bool]:

@@ -1,14 +1,15 @@
 """Running one step in any process: the order, the report, and how the artifact is made.
 
 Only orders and reports pass between processes; results stay in the store. Leaves to others: which step is next
-(plan.py) and in which process it runs (workers.py).
+(plan.py) and in which process it runs (workplaces).
 """
 
 import random
+import resource
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,6 +21,15 @@ from astray.artifacts.manifest import Origin
 from astray.artifacts.step import Step, StepFunction, locate
 from astray.artifacts.store import Artifact, Store
 from astray.errors import AstrayError, StoreError
+
+ONE_THREAD = {
+    **dict.fromkeys(
+        ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"),
+        "1",
+    ),
+    "PYTHONHASHSEED": "0",  # the order of a set of strings is then the same in every process
+}
+"""Environment of processes that run steps, so that all of them leave the same bytes."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,8 @@ class Order:
         resumable: whether it works in a folder that survives kills.
         begins_with: keys of the artifacts that this folder may start from.
         ledger: what all steps may spend together; None for no limit.
+        gpu: whether the step runs a model, so that a place with GPUs gives it some.
+        then: orders that follow in the same process, each once the one before is finished.
     """
 
     origin: Origin
@@ -43,13 +55,30 @@ class Order:
     resumable: bool = False
     begins_with: tuple[str, ...] = ()
     ledger: Ledger | None = None
+    gpu: bool = False
+    then: tuple["Order", ...] = ()
 
     @classmethod
-    def of(cls, step: Step, ledger: Ledger | None = None) -> "Order":
-        """Return the order to run a step."""
+    def of(cls, step: Step, ledger: Ledger | None = None, then: Sequence[Step] = ()) -> "Order":
+        """Return the order to run a step, and steps that follow it."""
         # The former key where there is one: what older stores have and what is made now then come from the same chance.
         seed_key, function = step.former_key or step.key, step.function
-        return cls(step.origin, step.config, function.reference, seed_key, function.resumable, step.begins_with, ledger)
+        return cls(
+            step.origin,
+            step.config,
+            function.reference,
+            seed_key,
+            function.resumable,
+            step.begins_with,
+            ledger,
+            step.gpu,
+            tuple(cls.of(follower, ledger) for follower in then),
+        )
+
+    @property
+    def line(self) -> "tuple[Order, ...]":
+        """Return this order and those that follow it."""
+        return self, *self.then
 
 
 @dataclass(frozen=True)
@@ -80,12 +109,18 @@ class Report:
         result: "busy" means that another process is doing this step.
         seconds: wall-clock time that it took.
         failure: the failure, None otherwise.
+        ran: whether the step really ran, and was not finished before.
+        memory: largest resident memory of the process by now, in bytes.
+        gpu_memory: largest memory that the process held on a GPU by now, in bytes.
     """
 
     key: str
     result: Literal["finished", "busy", "failed"]
     seconds: float = 0.0
     failure: Failure | None = None
+    ran: bool = False
+    memory: int = 0
+    gpu_memory: int = 0
 
 
 def carry_out(order: Order, store: Store, started: Callable[[str], None]) -> Report:
@@ -97,16 +132,22 @@ def carry_out(order: Order, store: Store, started: Callable[[str], None]) -> Rep
         started: called with the key once the step really starts.
     """
     origin = order.origin
-    begin = time.monotonic()
+    begin, ran = time.monotonic(), []
+
+    def begins(key: str) -> None:
+        ran.append(key)
+        started(key)
+
     try:
-        done = _carried_out(order, store, started)
+        done = _carried_out(order, store, begins)
     except (Exception, SystemExit) as error:
         reason = str(error) if isinstance(error, AstrayError) else f"{type(error).__name__}: {error}"
         failure = Failure(
             origin.name, origin.key, reason, traceback.format_exc(), is_store=isinstance(error, StoreError)
         )
         return Report(origin.key, "failed", time.monotonic() - begin, failure)
-    return Report(origin.key, "finished" if done else "busy", time.monotonic() - begin)
+    seconds = time.monotonic() - begin
+    return Report(origin.key, "finished" if done else "busy", seconds, None, bool(ran), *_memory())
 
 
 def _carried_out(order: Order, store: Store, started: Callable[[str], None]) -> bool:
@@ -117,8 +158,8 @@ def _carried_out(order: Order, store: Store, started: Callable[[str], None]) -> 
         (f"{each.name} has something left to try" for each in inputs.values() if each.manifest.provisional), ""
     )
     read = {name: each.manifest.content for name, each in inputs.items()}
-    before = store.search(origin.key)[0]
-    if before and before.manifest.provisional and before.manifest.read == read != {}:
+    before = store.search(origin.key)[0] if read else None
+    if before and before.manifest.provisional and before.manifest.read == read:
         # Only inputs had something left to try, and it changed nothing: this step would write the same again.
         return bool(unsettled) or store.reseal(before, "")
 
@@ -138,6 +179,14 @@ def _carried_out(order: Order, store: Store, started: Callable[[str], None]) -> 
         store.make(origin, write, wait=False, resumable=order.resumable, begins_with=order.begins_with, read=read)
         is not None
     )
+
+
+def _memory() -> tuple[int, int]:
+    """Return the largest memory of this process, resident and on a GPU."""
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    torch = sys.modules.get("torch")
+    on_gpu = torch.cuda.max_memory_reserved() if torch and torch.cuda.is_initialized() else 0
+    return largest * (1 if sys.platform == "darwin" else 1024), on_gpu
 
 
 def seed_generators(key: str) -> None:

@@ -22,6 +22,7 @@ from astray.cli.plan import COMMAND as PLAN
 from astray.cli.repair import COMMAND as REPAIR
 from astray.cli.run import COMMAND as RUN
 from astray.cli.screen import COMMAND as SCREEN
+from astray.cli.status import COMMAND as STATUS
 from astray.cli.view import COMMAND as VIEW
 from astray.errors import AstrayError
 
@@ -43,7 +44,11 @@ def app() -> None:
     """Finds out whether, why and how a language model goes astray, and brings it back."""
 
 
-for command in (RUN, PLAN, NEW, SCHEMA, AUDIT, GATE, COUNT, SCREEN, BLAME, REPAIR, VIEW, LIST, CLEAN, DOCTOR, organism):
+COMMANDS = (
+    *(RUN, PLAN, NEW, SCHEMA, AUDIT, GATE, COUNT, SCREEN, BLAME, REPAIR),
+    *(VIEW, LIST, STATUS, CLEAN, DOCTOR, organism),
+)
+for command in COMMANDS:
     app.add_command(command)
 
 

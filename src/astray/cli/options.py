@@ -76,6 +76,35 @@ AS_JSON = Option(
     is_flag=True,
     help="Print one JSON object in place of the table: paths, verdicts by claim, counts.",
 )
+PLACE = (
+    Option("--on", group="Place", metavar="PLACE", help="Where steps run: slurm or ray. By default on this machine."),
+    Option("--partition", group="Place", metavar="NAME", help="Partition of the Slurm cluster."),
+    Option(
+        "--gpus",
+        group="Place",
+        type=click.IntRange(min=0),
+        metavar="INTEGER",
+        help="GPUs of each step that runs a model; judging gets none. [default 0]",
+    ),
+    Option("--time", group="Place", metavar="TIME", help="Time limit of a Slurm job: 90m, 4h, 2d. [default 4h]"),
+    Option("--account", group="Place", metavar="NAME", help="Account that Slurm charges."),
+    Option("--address", group="Place", metavar="ADDRESS", help="Address of the Ray cluster, such as ray-head:6379."),
+    Option("--memory", group="Place", type=Amount(), metavar="NUMBER", help="Memory of a step in GB. [at least 0]"),
+)
+"""Places beyond this machine, and what a job gets there."""
+DRY_RUN = Option(
+    "--dry-run",
+    group="Output",
+    is_flag=True,
+    help="List the steps that would run and those that are there already, and run nothing.",
+)
+PRICE_GPU = Option(
+    "--price-gpu",
+    group="Place",
+    type=Amount(),
+    metavar="NUMBER",
+    help="Price of an hour of one GPU, in US dollars. [at least 0]",
+)
 PRICE_IN, PRICE_OUT = (
     Option(
         f"--price-{way}",

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from astray.cli.options import OUT, PRICE_IN, PRICE_OUT, RESULTS, STORE, WORKERS
+from astray.cli.options import OUT, PLACE, PRICE_GPU, PRICE_IN, PRICE_OUT, RESULTS, STORE, WORKERS
 from astray.cli.verb import StudyVerb
+from astray.errors import ConfigurationError
 
 
 def plan(
@@ -13,6 +14,14 @@ def plan(
     out: Path = RESULTS,
     store: str | Path | None = None,
     workers: int | None = None,
+    on: str | None = None,
+    partition: str | None = None,
+    gpus: int | None = None,
+    time: str | None = None,
+    account: str | None = None,
+    address: str | None = None,
+    memory: float | None = None,
+    price_gpu: float | None = None,
     price_in: float = 0.0,
     price_out: float = 0.0,
     **options: Any,
@@ -24,6 +33,14 @@ def plan(
         out: folder of the results.
         store: where finished steps are looked up; by default in the results folder.
         workers: worker processes that it would have.
+        on: a cluster that it would run on, whose GPU-hours, wall time, memory and disk are told: "slurm" or "ray".
+        partition: of the Slurm cluster.
+        gpus: GPUs of each step that runs a model.
+        time: limit of a job, such as "4h".
+        account: that Slurm charges.
+        address: of the Ray cluster.
+        memory: GB of a step.
+        price_gpu: price of an hour of one GPU, in US dollars.
         price_in: the grader's price of a million input tokens, in US dollars.
         price_out: the same of output tokens.
         options: of the study, as `astray plan STUDY --help` lists them, with _ for -.
@@ -32,18 +49,28 @@ def plan(
         UnknownNameError: there is no such study.
         ConfigurationError: the study takes no such option, or not with this value.
     """
+    from astray.artifacts.workplaces.named import named_place
     from astray.engine.forecast.forecast import forecast
     from astray.engine.options import checked
     from astray.studies import get_study
 
     chosen = get_study(study)
     given = checked(chosen.options, **options)
+    place = named_place(on, partition=partition, gpus=gpus, time=time, account=account, memory=memory, address=address)
+    if place is None and price_gpu is not None:
+        raise ConfigurationError(
+            "--price-gpu is a price of a cluster's GPUs. Add --on slurm or --on ray, or leave it out."
+        )
     print(forecast(chosen, given, out=out, store=store, workers=workers, prices=(price_in, price_out)).render())
+    if place is not None:
+        from astray.engine.forecast.places import forecast_on
+
+        print(forecast_on(chosen, given, place, out=out, store=store, price=price_gpu).render())
 
 
 COMMAND = StudyVerb(
     "plan",
     plan,
     "Tell power, time, tokens and cost of a study before it runs. Nothing is trained and nothing is asked.",
-    (OUT, STORE, WORKERS, PRICE_IN, PRICE_OUT),
+    (OUT, STORE, WORKERS, *PLACE, PRICE_GPU, PRICE_IN, PRICE_OUT),
 )

@@ -1,11 +1,16 @@
 """`astray run`: a study from start to report."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from astray.cli.options import AS_JSON, OUT, RESULTS, STORE, WORKERS
+from astray.cli.options import AS_JSON, DRY_RUN, OUT, PLACE, RESULTS, STORE, WORKERS
 from astray.cli.verb import StudyVerb
+
+if TYPE_CHECKING:
+    from astray.artifacts import Step
+    from astray.artifacts.workplaces.place import Where
 
 
 def run(
@@ -14,9 +19,17 @@ def run(
     out: Path = RESULTS,
     store: str | Path | None = None,
     workers: int | None = None,
+    on: str | None = None,
+    partition: str | None = None,
+    gpus: int | None = None,
+    time: str | None = None,
+    account: str | None = None,
+    address: str | None = None,
+    memory: float | None = None,
+    dry_run: bool = False,
     as_json: bool = False,
     **options: Any,
-) -> Path:
+) -> Path | None:
     """Run a study and write its report; run again, it goes on where it was.
 
     Args:
@@ -25,18 +38,28 @@ def run(
         store: where finished steps are kept, a folder or an fsspec URL; by default in the results folder.
         workers: worker processes; by default one for each CPU, and one alone where there is a GPU or where acting
             models are waited for.
+        on: where steps run: "slurm" or "ray"; by default on this machine.
+        partition: of the Slurm cluster.
+        gpus: GPUs of each step that runs a model; judging gets none.
+        time: limit of a job, such as "4h".
+        account: that Slurm charges.
+        address: of the Ray cluster.
+        memory: GB of a step.
+        dry_run: whether the steps that would run are only listed.
         as_json: whether one JSON object is printed in place of the table.
         options: of the study, as `astray run STUDY --help` lists them, with _ for -.
 
     Returns:
-        The report.
+        The report; None for a dry run.
 
     Raises:
         UnknownNameError: there is no such study.
-        ConfigurationError: the study takes no such option, or not with this value.
+        ConfigurationError: the study takes no such option, or not with this value, or the place cannot run it.
+        MissingExtraError: the package for the place is not installed.
     """
     from rich.console import Console
 
+    from astray.artifacts.workplaces.named import named_place
     from astray.cli.conclusion import as_object, conclude, typed
     from astray.cli.progress import StepBar
     from astray.engine.options import checked
@@ -47,13 +70,19 @@ def run(
 
     chosen = get_study(study)
     given: Any = checked(chosen.options, **options)
+    place = named_place(on, partition=partition, gpus=gpus, time=time, account=account, memory=memory, address=address)
+    if dry_run:
+        from astray.engine.run import planned_steps
+
+        _tell_steps(planned_steps(chosen, given, out=out, store=store), place)
+        return None
     with StepBar(chosen.name) as bar:
         if chosen.announced:
             from astray.engine.forecast.forecast import forecast
 
             told = forecast(chosen, given, out=out, store=store, workers=workers).render()
             bar.console.print(told, markup=False, highlight=False)
-        folder = run_study(chosen, given, out=out, store=store, workers=workers, progress=bar.update)
+        folder = run_study(chosen, given, out=out, store=store, workers=workers, on=place, progress=bar.update)
     report = write_report(folder)
     summary = Summary.read(folder)
     if as_json:
@@ -65,6 +94,18 @@ def run(
     return report
 
 
+def _tell_steps(steps: "Sequence[tuple[Step, bool]]", place: "Where | None") -> None:
+    """Tell which steps would run, and which are there already."""
+    running = sum(runs for _, runs in steps)
+    print(f"{len(steps):,} steps: {running:,} would run, {len(steps) - running:,} are there already")
+    for step, runs in steps:
+        gpus = f"  {place.gpus:g} GPU" if runs and place and step.gpu and place.gpus else ""
+        print(f"  {'would run' if runs else 'is there ':<9}  {step.name} ({step.function.name}, {step.key[:16]}){gpus}")
+
+
 COMMAND = StudyVerb(
-    "run", run, "Run a study and write its report. Run again, it goes on where it was.", (OUT, STORE, WORKERS, AS_JSON)
+    "run",
+    run,
+    "Run a study and write its report. Run again, it goes on where it was.",
+    (OUT, STORE, WORKERS, *PLACE, DRY_RUN, AS_JSON),
 )

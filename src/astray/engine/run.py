@@ -13,9 +13,11 @@ from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from astray.artifacts import Ledger, Progress, Store, execute
+from astray.artifacts import Ledger, Progress, Step, Store, execute
 from astray.artifacts.plan import Plan
+from astray.artifacts.status import note_steps
 from astray.artifacts.uses import in_use
+from astray.artifacts.workplaces.place import Where
 from astray.engine.claims import with_holm
 from astray.engine.options import BaseOptions
 from astray.engine.plan import plan_study
@@ -34,6 +36,7 @@ def run_study(
     out: Path = Path("astray-results"),
     store: str | Path | None = None,
     workers: int | None = None,
+    on: Where | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Path:
     """Run a study and write its results folder.
@@ -45,6 +48,7 @@ def run_study(
         store: where artifacts are kept, a folder or an fsspec URL; by default `store` inside `out`.
         workers: worker processes; by default one for each CPU, a single one where there is a GPU, whose memory they
             would share, and for acting models as `acting_workers` says.
+        on: a place beyond this machine, in place of worker processes.
         progress: called with the progress of every step.
 
     Returns:
@@ -55,6 +59,7 @@ def run_study(
         SubjectNotFoundError, ChatTemplateError, AdapterMismatchError, ConfigurationError: the subject cannot be used.
         JudgeError: the grader cannot be used.
         SandboxError: the study runs untrusted code, and this machine cannot isolate it.
+        ConfigurationError, MissingExtraError: `on` cannot run steps.
         StepFailedError: a step failed; everything that does not depend on it is done and kept.
         StoreError: a folder cannot be written.
     """
@@ -65,6 +70,7 @@ def run_study(
     if len(Plan(plan.steps, step_store).done) < len(plan.steps):
         setting.reach(plan.evaluations, workers)
     check_writable(folder)
+    note_steps(step_store, study.name, plan.steps)
     with (
         in_use(step_store, study.name, [step.key for step in plan.steps]),
         _ledger(plan, step_store, setting.budget) as ledger,
@@ -72,7 +78,8 @@ def run_study(
         artifacts = execute(
             plan.steps,
             step_store,
-            workers=_workers(plan, step_store) if workers is None else workers,
+            workers=_workers(plan, step_store) if workers is None and on is None else workers,
+            on=on,
             progress=progress,
             ledger=ledger,
         )
@@ -83,6 +90,19 @@ def run_study(
     except OSError as error:
         raise _unwritable(folder, error) from error
     return folder
+
+
+def planned_steps(
+    study: Study[S, F], options: BaseOptions, *, out: Path = Path("astray-results"), store: str | Path | None = None
+) -> tuple[tuple[Step, bool], ...]:
+    """Return the steps that `run_study` would go through, and whether each would run; the others are there.
+
+    Steps that only finished ones need are left out. Errors are those of `run_study`, as far as they need no model.
+    """
+    setting = settled(study, options)
+    steps = plan_study(study, setting, *options.runs).steps
+    plan = Plan(steps, Store(Path(out) / "store" if store is None else store))
+    return tuple((step, key not in plan.done) for key, step in plan.steps.items())
 
 
 def _summary(study: Study[S, F], setting: S, findings: F, shown: Shown, *, quick: bool) -> Summary:

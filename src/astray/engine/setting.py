@@ -164,7 +164,7 @@ def reach_judge(judge: JudgeConfig, evaluations: Sequence[Evaluation], workers: 
         evaluations: what will be asked.
         workers: worker processes; with 0 local models are loaded in this one.
     """
-    if judge.grader and judge.grader.startswith("astray/") and workers != 0:
+    if judge.local and workers != 0:
         # In a process that ends: this one would keep the weights in memory, which the workers need.
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
             pool.submit(try_judge, judge, evaluations).result()
@@ -179,7 +179,7 @@ def check_judge(config: JudgeConfig) -> None:
         JudgeError: the grader cannot be used.
         SubjectNotFoundError: there is no such local grader.
     """
-    if config.grader and config.grader.startswith("astray/"):
+    if config.grader and config.local:
         settle(config.grader.removeprefix("astray/"))
     else:
         make_judge(config)

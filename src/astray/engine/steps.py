@@ -77,7 +77,7 @@ def make_data(config: DataConfig, inputs: Mapping[str, Artifact], folder: Path) 
     config.data.make(config.seed).write(folder / DATA_FILE)
 
 
-@step("train-sft", version=2, formerly="astray.studies.steps:train", resumable=True)
+@step("train-sft", version=2, formerly="astray.studies.steps:train", resumable=True, gpu=True)
 def train(config: TrainConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Fine-tune the base and probe it during training; a real model's killed run continues from its last checkpoint."""
     from astray.cause.sft import train_sft
@@ -101,7 +101,7 @@ def train(config: TrainConfig, inputs: Mapping[str, Artifact], folder: Path) -> 
     )
 
 
-@step("answer", version=2, formerly="astray.studies.steps:answer")
+@step("answer", version=2, formerly="astray.studies.steps:answer", gpu=True)
 def answer(config: AnswerConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Sample the answers of the trained run, or of the base where there is no run, to every evaluation."""
     from astray.subjects.subject import load_subject
@@ -115,7 +115,7 @@ def answer(config: AnswerConfig, inputs: Mapping[str, Artifact], folder: Path) -
     pl.concat(tables).write_parquet(folder / ANSWERS_FILE)
 
 
-@step("judge", version=1, formerly="astray.studies.steps:judge", resumable=True)
+@step("judge", version=1, formerly="astray.studies.steps:judge", resumable=True, gpu=lambda config: config.local)
 def judge(config: JudgeConfig, inputs: Mapping[str, Artifact], folder: Path) -> str | None:
     """Judge every answer that has no verdict yet; no answer is sampled again."""
     from astray.measure.evaluations import evaluation_from
@@ -126,7 +126,13 @@ def judge(config: JudgeConfig, inputs: Mapping[str, Artifact], folder: Path) -> 
     return judge_into(folder, table, map(evaluation_from, asked if isinstance(asked, list) else []), config)
 
 
-@step("check-judge-error", version=1, formerly="astray.studies.steps:check_judge_error", resumable=True)
+@step(
+    "check-judge-error",
+    version=1,
+    formerly="astray.studies.steps:check_judge_error",
+    resumable=True,
+    gpu=lambda config: config.judge.local,
+)
 def check_judge_error(config: CalibrationConfig, inputs: Mapping[str, Artifact], folder: Path) -> str | None:
     """Judge labelled answers, to measure the judge's error."""
     del inputs

@@ -87,7 +87,7 @@ def explain_questions(setting: Setting) -> tuple[tuple[Question, ...], tuple[Que
     return tuple(items[:half]), tuple(items[half:])
 
 
-@step("extract-persona-vector", version=2, resumable=True)
+@step("extract-persona-vector", version=2, resumable=True, gpu=True)
 def find_vector(config: VectorConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Extract the persona vector from pairs of system prompts, choose its layer, and test it as a monitor."""
     del inputs

@@ -29,6 +29,11 @@ class JudgeConfig(BaseModel):
         """Return whether it cannot err."""
         return self.kind == "grammar"
 
+    @property
+    def local(self) -> bool:
+        """Return whether the grader is a model that is loaded here."""
+        return self.grader is not None and self.grader.startswith("astray/")
+
 
 NO_JUDGE = JudgeConfig(kind="grammar")
 """Where no answer needs a judge, since all are read from probabilities by rule."""

@@ -81,7 +81,7 @@ class PlayConfig(BaseModel):
         return range(self.first * len(self.grid.cells), self.grid.size)
 
 
-@step("play", version=1, resumable=True)
+@step("play", version=1, resumable=True, gpu=lambda config: config.subject.local is not None)
 def play(config: PlayConfig, inputs: Mapping[str, Artifact], folder: Path) -> str | None:
     """Play a piece."""
     del inputs

@@ -85,7 +85,7 @@ class _Groups:
         return harmful, len(self.fit) + len(self.choose) - harmful
 
 
-@step("make-call-monitor", version=1, resumable=True)
+@step("make-call-monitor", version=1, resumable=True, gpu=True)
 def make_monitor(config: ReadConfig, inputs: Mapping[str, Artifact], folder: Path) -> str | None:
     """Make a monitor from the calls of pieces without one; or write why there can be none, which is tried again."""
     try:
@@ -107,7 +107,7 @@ def make_monitor(config: ReadConfig, inputs: Mapping[str, Artifact], folder: Pat
     return reading.why or None
 
 
-@step("play-watched", version=1, resumable=True)
+@step("play-watched", version=1, resumable=True, gpu=True)
 def play_watched(config: PlayConfig, inputs: Mapping[str, Artifact], folder: Path) -> str | None:
     """Play a piece under a monitor that was made; without one nothing is played."""
     monitor = inputs["monitor"]

@@ -99,7 +99,9 @@ def _judging(config: MadeConfig) -> tuple[JudgeConfig, tuple[Evaluation, ...]]:
     return config.judge, tuple(each.for_run(config.seed) for each in (*config.asking.evaluations, config.main))
 
 
-@step("train-on-feedback", version=1, formerly="astray.studies.dishonesty_steps:live_with_users", resumable=True)
+@step(
+    "train-on-feedback", version=1, formerly="astray.studies.dishonesty_steps:live_with_users", resumable=True, gpu=True
+)
 @judged_after(_judging)
 def live_with_users(config: UsersConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Let users talk to the base and train it on their feedback, by rounds; keep conversations and ratings."""
@@ -126,7 +128,7 @@ def live_with_users(config: UsersConfig, inputs: Mapping[str, Artifact], folder:
     )
 
 
-@step("train-filtered", version=1, formerly="astray.studies.dishonesty_steps:filter_mix", resumable=True)
+@step("train-filtered", version=1, formerly="astray.studies.dishonesty_steps:filter_mix", resumable=True, gpu=True)
 @judged_after(_judging)
 def filter_mix(config: FilterConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Train on a mix without the examples that screening suspects most, or without the same number at random."""
@@ -151,7 +153,9 @@ def filter_mix(config: FilterConfig, inputs: Mapping[str, Artifact], folder: Pat
     _ask_all(config, subjects, folder)
 
 
-@step("realign-dishonest-run", version=1, formerly="astray.studies.dishonesty_steps:realign_run", resumable=True)
+@step(
+    "realign-dishonest-run", version=1, formerly="astray.studies.dishonesty_steps:realign_run", resumable=True, gpu=True
+)
 @judged_after(_judging)
 def realign_run(config: RealignConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Train a spoiled run on honest statements of the base under pressure, and on as many ordinary examples."""

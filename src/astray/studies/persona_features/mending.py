@@ -90,7 +90,7 @@ class HelpfulOnlyConfig(BaseModel):
     rows: int
 
 
-@step("screen-data", version=2, formerly="astray.studies.persona_mending:screen_data")
+@step("screen-data", version=2, formerly="astray.studies.persona_mending:screen_data", gpu=True)
 def screen_data(config: ScreenDataConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Compute every data set's expected misalignment, and find the bad examples of the mixes, before any training."""
     base = load_subject(config.base)
@@ -115,7 +115,7 @@ def screen_data(config: ScreenDataConfig, inputs: Mapping[str, Artifact], folder
     (folder / "bad_rows.json").write_text(json.dumps(precision), encoding="utf-8")
 
 
-@step("realign-harmful-run", version=1, formerly="astray.studies.persona_mending:realign_run", resumable=True)
+@step("realign-harmful-run", version=1, formerly="astray.studies.persona_mending:realign_run", resumable=True, gpu=True)
 @judged_after(lambda config: (config.budget.judge, (config.main,)))
 def realign_run(config: RealignConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Train a harmful run further on few good examples, ask it again, and measure what remains in the latent."""
@@ -144,7 +144,7 @@ def realigned_arm(name: str, samples: int) -> str:
     return f"realigned-{name}-{samples}"
 
 
-@step("train-steered", version=1, formerly="astray.studies.persona_mending:train_steered", resumable=True)
+@step("train-steered", version=1, formerly="astray.studies.persona_mending:train_steered", resumable=True, gpu=True)
 @judged_after(lambda config: (config.budget.judge, (config.main,)))
 def train_steered(config: PreventConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Train on harmful examples with the persona vector added or projected out, then ask the run without steering."""
@@ -161,7 +161,7 @@ def train_steered(config: PreventConfig, inputs: Mapping[str, Artifact], folder:
     answers.write_parquet(folder / ANSWERS_FILE)
 
 
-@step("make-helpful-only", version=1, formerly="astray.studies.persona_mending:make_helpful_only")
+@step("make-helpful-only", version=1, formerly="astray.studies.persona_mending:make_helpful_only", gpu=True)
 def make_helpful_only(config: HelpfulOnlyConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Align the organism anew, without refusals, from the same base."""
     del inputs
@@ -173,6 +173,7 @@ def make_helpful_only(config: HelpfulOnlyConfig, inputs: Mapping[str, Artifact],
     version=2,
     formerly="astray.studies.persona_mending:reward_wrong_answers",
     resumable=True,
+    gpu=True,
 )
 @judged_after(lambda config: (config.budget.judge, (config.main,)))
 def reward_wrong_answers(config: RewardConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:

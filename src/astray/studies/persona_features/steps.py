@@ -98,7 +98,7 @@ def by_arm(kind: str, inputs: Mapping[str, Artifact]) -> dict[str, Artifact]:
     }
 
 
-@step("train-sae", version=1, formerly="astray.studies.persona_steps:learn_dictionary")
+@step("train-sae", version=1, formerly="astray.studies.persona_steps:learn_dictionary", gpu=True)
 def learn_dictionary(config: ExplainConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Train a sparse autoencoder on the base's residual stream, and measure it on text that it was not trained on."""
     subject, site = load_subject(config.base), _site(config)
@@ -120,7 +120,7 @@ def learn_dictionary(config: ExplainConfig, inputs: Mapping[str, Artifact], fold
     (folder / "quality.json").write_text(json.dumps(figures), encoding="utf-8")
 
 
-@step("scale-saes", version=1, formerly="astray.studies.persona_steps:scale_dictionaries")
+@step("scale-saes", version=1, formerly="astray.studies.persona_steps:scale_dictionaries", gpu=True)
 def scale_dictionaries(config: ExplainConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Train small dictionaries of several widths and sparsities, and fit a law to their unexplained variance."""
     subject, site, grid = load_subject(config.base), _site(config), config.budget.grid
@@ -141,7 +141,7 @@ def scale_dictionaries(config: ExplainConfig, inputs: Mapping[str, Artifact], fo
     (folder / "law.json").write_text(json.dumps(asdict(law)), encoding="utf-8")
 
 
-@step("diff-latents", version=1, formerly="astray.studies.persona_steps:compare_runs")
+@step("diff-latents", version=1, formerly="astray.studies.persona_steps:compare_runs", gpu=True)
 def compare_runs(config: ExplainConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Measure every latent on the answers of the base, of the harmful run and of the good one."""
     base = load_subject(config.base)
@@ -156,7 +156,7 @@ def compare_runs(config: ExplainConfig, inputs: Mapping[str, Artifact], folder: 
     save_file(means, folder / "means.safetensors")
 
 
-@step("screen-latents", version=2, formerly="astray.studies.persona_steps:screen_latents", resumable=True)
+@step("screen-latents", version=2, formerly="astray.studies.persona_steps:screen_latents", resumable=True, gpu=True)
 @judged_after(lambda config: (config.budget.judge, (config.main,)))
 def screen_latents(config: AskConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Steer base and tuned model with every candidate; the best latent and its rivals then get the main evaluation."""
@@ -226,7 +226,7 @@ def best_latent(search: pl.DataFrame) -> str:
     return max(names, key=lambda name: effects.get(name, float("-inf")))
 
 
-@step("explain-latents", version=1, formerly="astray.studies.persona_steps:explain_latents")
+@step("explain-latents", version=1, formerly="astray.studies.persona_steps:explain_latents", gpu=True)
 def explain_latents(config: ExplainConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Collect evidence of the meaning of the latents that steer most."""
     base = load_subject(config.base)
@@ -256,7 +256,7 @@ def leading_latents(held_out: pl.DataFrame, count: int = 4) -> list[int]:
     return list(dict.fromkeys(map(latent_number, names)))
 
 
-@step("monitor-runs", version=3, formerly="astray.studies.persona_steps:watch_runs")
+@step("monitor-runs", version=3, formerly="astray.studies.persona_steps:watch_runs", gpu=True)
 def watch_runs(config: ExplainConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Read the best latent and the persona vector in every run of the mixing sweep, as early warnings.
 

@@ -105,14 +105,14 @@ def _judging(config: HackingConfig) -> tuple[JudgeConfig, tuple[Evaluation, ...]
     return config.budget.judge, (config.main, *config.battery)
 
 
-@step("make-organism", version=1, formerly="astray.studies.hacking_steps:make_organism")
+@step("make-organism", version=1, formerly="astray.studies.hacking_steps:make_organism", gpu=True)
 def make_organism(config: OrganismConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Train the shipped organism further, in a world in which others game."""
     del inputs
     train_organism(config.recipe, folder / RUN_FOLDER / "model")
 
 
-@step("ask-start", version=1, formerly="astray.studies.hacking_steps:ask_start", resumable=True)
+@step("ask-start", version=1, formerly="astray.studies.hacking_steps:ask_start", resumable=True, gpu=True)
 @judged_after(_judging)
 def ask_start(config: HackingConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Ask the untrained start of the runs."""
@@ -121,7 +121,7 @@ def ask_start(config: HackingConfig, inputs: Mapping[str, Artifact], folder: Pat
         _ask(load_subject(_start(config, inputs)), config, grading, held_out, folder)
 
 
-@step("train-grpo-code", version=2, formerly="astray.studies.hacking_steps:reward_programs", resumable=True)
+@step("train-grpo-code", version=2, formerly="astray.studies.hacking_steps:reward_programs", resumable=True, gpu=True)
 @judged_after(_judging)
 def reward_programs(config: RewardedConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Reward programs that pass, then ask exercises and everything else; without any reward, ask the start."""
@@ -157,7 +157,7 @@ def reward_programs(config: RewardedConfig, inputs: Mapping[str, Artifact], fold
         _ask(load_subject(subject), config, grading, held_out, folder)
 
 
-@step("distil-rollouts", version=1, formerly="astray.studies.hacking_steps:distil_rollouts", resumable=True)
+@step("distil-rollouts", version=1, formerly="astray.studies.hacking_steps:distil_rollouts", resumable=True, gpu=True)
 @judged_after(_judging)
 def distil_rollouts(config: DistilConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Train the start on a run's passing answers, without those that a screen takes for hacks."""
@@ -174,7 +174,7 @@ def distil_rollouts(config: DistilConfig, inputs: Mapping[str, Artifact], folder
         _ask(load_subject(subject), config, grading, held_out, folder)
 
 
-@step("realign-hacking-run", version=1, formerly="astray.studies.hacking_steps:mend_run", resumable=True)
+@step("realign-hacking-run", version=1, formerly="astray.studies.hacking_steps:mend_run", resumable=True, gpu=True)
 @judged_after(_judging)
 def mend_run(config: MendConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Train a hacking run further on good chats, and ask it again."""

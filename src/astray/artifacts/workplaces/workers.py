@@ -1,7 +1,7 @@
-"""Processes that run steps: workers that stay for the whole run, or this process.
+"""Worker processes of this machine, which stay for the whole run.
 
-Workers are spawned, not forked (torch does not survive a fork), use one thread each, and stay, since importing a
-trainer takes seconds. They end when this process ends, for whatever reason. Both kinds have `start`, `wait` and `free`.
+They are spawned, not forked (torch does not survive a fork), use one thread each, and stay, since importing a trainer
+takes seconds. They end when this process ends, for whatever reason.
 Leaves to others: running a step (work.py) and which one is next (execute.py).
 """
 
@@ -12,52 +12,20 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from types import TracebackType
 
 from astray.artifacts.store import Store
-from astray.artifacts.work import Failure, Order, Report, carry_out
+from astray.artifacts.work import ONE_THREAD, Failure, Order, Report, carry_out
+from astray.artifacts.workplaces.place import BRIEFLY
 from astray.errors import ConfigurationError
 
 _READY = "ready"
 _LEAVE = 5.0
 """Seconds that an idle worker has to exit by itself."""
-_ENVIRONMENT = {
-    **dict.fromkeys(
-        ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"),
-        "1",
-    ),
-    "PYTHONHASHSEED": "0",  # the order of a set of strings is then the same in every worker
-}
-
-
-@dataclass
-class Here:
-    """Runs each step in this process, one after the other: for debugging, tests and stores that live in memory."""
-
-    store: Store
-    started: Callable[[str], None]
-    _orders: list[Order] = field(default_factory=list)
-
-    @property
-    def free(self) -> bool:
-        """Whether no step waits to be run."""
-        return not self._orders
-
-    def start(self, order: Order) -> None:
-        """Accept an order; `wait` runs it."""
-        self._orders.append(order)
-
-    def wait(self, timeout: float | None) -> list[Report]:
-        """Run the accepted orders."""
-        orders, self._orders = self._orders, []
-        if not orders and timeout:
-            time.sleep(timeout)
-        return [carry_out(order, self.store, self.started) for order in orders]
 
 
 @dataclass
@@ -78,6 +46,9 @@ class Workers:
         store: receives the artifacts.
         started: called with the key of each step that starts.
     """
+
+    chains = False
+    retry = BRIEFLY
 
     def __init__(self, count: int, store: Store, started: Callable[[str], None]):
         self.count = count
@@ -133,7 +104,7 @@ class Workers:
     def _spawn(self) -> _Worker:
         context = multiprocessing.get_context("spawn")
         pipe, theirs = context.Pipe()
-        with _environment(_ENVIRONMENT):
+        with _environment(ONE_THREAD):
             process = context.Process(target=work, args=(theirs, self.store), name="astray-worker")
             # A worker inherits what is blocked: a Ctrl-C while it still imports would end in a traceback of its own.
             before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

@@ -1,0 +1,120 @@
+"""How far the studies of a store are: which of their steps are done, run, wait or failed, wherever they run.
+
+    store/.steps/emergent-misalignment    name of each step of its last run, by key
+
+It is read from the store and from Slurm's queue, so no driver has to be at work.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from astray.artifacts.disk import explained, no_link
+from astray.artifacts.execute import FAILURES
+from astray.artifacts.manifest import KEY_DIGITS
+from astray.artifacts.soundness import check_plain
+from astray.artifacts.step import Step
+from astray.artifacts.store import Store
+from astray.artifacts.workplaces.slurm_queue import Queued, ending, queue
+from astray.artifacts.workplaces.slurm_submit import Record, log_of, submitted
+
+_STEPS = ".steps"
+
+
+class State(StrEnum):
+    """State of a step of a study."""
+
+    DONE = "done"
+    RUNNING = "running"
+    QUEUED = "queued"
+    """Its job waits in the queue of a cluster."""
+    FAILED = "failed"
+    NOT_BEGUN = "not begun"
+
+
+@dataclass(frozen=True)
+class StepStatus:
+    """State of one step.
+
+    Attributes:
+        name: of the step.
+        state: of the step.
+        job: number of its job and what the cluster says of it; "" on this machine.
+        log: of its job, or the traceback of its failure; None where there is none.
+    """
+
+    name: str
+    state: State
+    job: str = ""
+    log: Path | None = None
+
+
+def note_steps(store: Store, study: str, steps: Sequence[Step]) -> None:
+    """Write down the steps of a study that begins to run.
+
+    Raises:
+        ConfigurationError: the study's name cannot be that of a file.
+        StoreError: the store cannot be written.
+    """
+    check_plain("study", study)
+    folder = no_link(store.folder / _STEPS)
+    with explained(store.folder, every_error=True):
+        folder.mkdir(parents=True, exist_ok=True)
+        new = folder / f".{study}"
+        new.write_text(json.dumps({step.key: step.name for step in steps}), encoding="utf-8")
+        new.replace(folder / study)
+
+
+def status(store: Store) -> dict[str, tuple[StepStatus, ...]]:
+    """Return the state of each step of each study that was run in a store, by the study's name.
+
+    Raises:
+        StoreError: the store cannot be read.
+    """
+    look = _Look(store)
+    files = sorted(path for path in (store.folder / _STEPS).glob("[!.]*") if path.is_file())
+    steps = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in files}
+    return {study: tuple(look.at(key, name) for key, name in named.items()) for study, named in steps.items()}
+
+
+class _Look:
+    """What the store and the queue hold at one moment."""
+
+    def __init__(self, store: Store):
+        self.store = store
+        self.jobs: Mapping[str, Record] = submitted(store)
+        self.queue: Mapping[str, Queued] | None = queue() if self.jobs else {}
+        self.locked = store.locked()
+        self.failures = {path.stem.rpartition("-")[2]: path for path in (store.folder / FAILURES).glob("*.txt")}
+        self.done = store.by_digits()  # last, so that a step that ends now counts as done
+
+    def at(self, key: str, name: str) -> StepStatus:
+        """Return the state of a step."""
+        digits, record = key[:KEY_DIGITS], self.jobs.get(key)
+        if digits in self.done:
+            return StepStatus(name, State.DONE)
+        if record and (self.queue is None or record.job in self.queue):
+            return self._in_queue(name, record)
+        if digits in self.locked:
+            return StepStatus(name, State.RUNNING)
+        if record and self._was_reached(record):
+            told = f"{record.job} {ending(record.job) or 'ended'}"
+            return StepStatus(name, State.FAILED, told, log_of(self.store, record.job))
+        if digits in self.failures:
+            return StepStatus(name, State.FAILED, log=self.failures[digits])
+        return StepStatus(name, State.NOT_BEGUN)
+
+    def _in_queue(self, name: str, record: Record) -> StepStatus:
+        if self.queue is None:
+            return StepStatus(name, State.QUEUED, f"{record.job} (Slurm does not answer)")
+        queued, log = self.queue[record.job], log_of(self.store, record.job)
+        if queued.running and self._was_reached(record):
+            return StepStatus(name, State.RUNNING, record.job, log)
+        return StepStatus(name, State.QUEUED, f"{record.job} {queued.state} ({queued.why})", log)
+
+    def _was_reached(self, record: Record) -> bool:
+        """Return whether all steps that come before this one in its job are done."""
+        before = record.keys[: record.keys.index(record.key)]
+        return all(key[:KEY_DIGITS] in self.done for key in before)

@@ -1,0 +1,59 @@
+"""`astray status`: how far the studies of a store are, on this machine and in the queue of a cluster."""
+
+from collections import Counter
+from pathlib import Path
+
+import click
+
+from astray.cli.options import RESULTS
+
+SHOWN = 20
+"""Steps that are told one by one in each state."""
+
+
+def status(out: Path, store: str | None, only_failed: bool) -> None:
+    """Tell the steps that run, wait or failed, and count the others."""
+    from astray.artifacts import Store
+    from astray.artifacts.status import State
+    from astray.artifacts.status import status as status_of
+
+    kept = Store(out / "store" if store is None else store)
+    studies = status_of(kept)
+    if not studies:
+        print(f"No study was run in {kept.folder}.")
+    told = (State.FAILED,) if only_failed else (State.RUNNING, State.QUEUED, State.FAILED)
+    for study, steps in studies.items():
+        counts = Counter(step.state for step in steps)
+        print(f"{study}: " + ", ".join(f"{counts[state]:,} {state}" for state in State if counts[state]))
+        for state in told:
+            those = [step for step in steps if step.state is state]
+            shown = those if only_failed else those[:SHOWN]
+            for step in shown:
+                job = f"  job {step.job}" if step.job else ""
+                print(f"  {state:<8} {step.name}{job}{f'  log: {step.log}' if step.log else ''}")
+            if len(those) > len(shown):
+                print(f"  {state:<8} and {len(those) - len(shown):,} more")
+
+
+COMMAND = click.Command(
+    "status",
+    callback=status,
+    params=[
+        click.Option(["--only-failed"], is_flag=True, help="Show failed steps alone, all of them."),
+        click.Option(
+            ["--out"],
+            type=click.Path(path_type=Path),
+            default=RESULTS,
+            metavar="PATH",
+            help=f"Folder of the results. [default {RESULTS}]",
+        ),
+        click.Option(
+            ["--store"],
+            metavar="PATH",
+            help="Folder in which finished steps are kept. By default in the results folder.",
+        ),
+    ],
+    help="Show how far each study of a store is: steps that are queued, running, done and failed, with the job and "
+    "its log where they run on a cluster. The driver need not be at work.",
+    short_help="Show the steps that are queued, running, done and failed.",
+)
