@@ -50,6 +50,7 @@ benchmarks: setup
 # How often the intervals of claims cover, on a grid of designs: about ten minutes.
 coverage: setup
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/coverage.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/coverage_areas.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/coverage_curves.py
 
 lock: setup

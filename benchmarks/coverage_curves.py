@@ -1,16 +1,14 @@
-"""How often the verdicts and intervals of curves, areas, correlations, effects and power hold in simulation.
+"""How often the verdicts and intervals of effects, curves, warnings and power hold in simulation.
 
     OMP_NUM_THREADS=1 python benchmarks/coverage_curves.py [share of the draws, 1 by default]
 
 Each line is one design: what is measured, how often (with its Monte-Carlo standard error), the target, and the mean
-width. Rates of answers are measured by benchmarks/coverage.py.
+width. Rates of answers are measured by benchmarks/coverage.py, areas and correlations by benchmarks/coverage_areas.py.
 """
 
 import math
 import sys
-import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import polars as pl
@@ -21,173 +19,13 @@ from astray.engine.forecast.sensitivity import PUBLISHED_EFFECT, _is_low, _power
 from astray.measure.agentic.effects import factor_effects
 from astray.measure.agentic.factors import BASELINE, FACTORS
 from astray.stats.claims import Decision
-from astray.stats.detection import (
-    Estimate,
-    auroc,
-    auroc_estimate,
-    average_precision,
-    average_precision_estimate,
-    correlation_estimate,
-    mean_estimate,
-)
 from astray.stats.dose import dose_response
-from astray.stats.intervals import Counts, Interval
+from astray.stats.intervals import Counts
 from astray.stats.onset import onset
 from astray.stats.power import Design, simulated_counts
 from astray.stats.rates import Rate
 from astray.stats.warning import Warned, difference, net_share, net_share_of_counts, over_doses, over_training_runs
-
-Drawn = tuple[bool | None, float]
-"""Whether the event occurred in one simulated study (None: it gave no answer), and the width of its interval."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """One simulated design.
-
-    Attributes:
-        name: the design in words.
-        event: what is counted: "covered", "false effect", "held", ...
-        target: what the share of the event should be.
-        draw: from a generator to the outcomes of one study.
-        draws: number of studies.
-    """
-
-    name: str
-    event: str
-    target: str
-    draw: Callable[[np.random.Generator], Sequence[Drawn]]
-    draws: int = 400
-
-    def share(self, draws: int, seed: int = 0) -> tuple[float, float, float, int]:
-        """Return the share of the event, its Monte-Carlo error over studies, the mean width, and studies without an
-        answer."""
-        rng = np.random.default_rng(seed)
-        shares, widths, silent = [], [], 0
-        for _ in range(draws):
-            answered = [(event, width) for event, width in self.draw(rng) if event is not None]
-            silent += not answered
-            if answered:
-                shares.append(float(np.mean([event for event, _ in answered])))
-                widths.append(float(np.mean([width for _, width in answered])))
-        if not shares:
-            return math.nan, math.nan, math.nan, silent
-        mean = float(np.mean(shares))
-        spread = max(
-            float(np.std(shares)), math.sqrt(1 / (len(shares) + 2)) * 0.5
-        )  # of none or all, as if half a study were otherwise
-        return mean, spread / math.sqrt(len(shares)), float(np.mean(widths)), silent
-
-
-def covered(interval: Interval | None, truth: float) -> list[Drawn]:
-    """Return whether an interval covers the truth, and its width."""
-    return [(None, math.nan)] if interval is None else [(interval.low <= truth <= interval.high, interval.width)]
-
-
-# Areas, correlations and means
-
-
-def score_rows(
-    rng: np.random.Generator, positive: int, negative: int, shift: float
-) -> tuple[np.ndarray, np.ndarray, range]:
-    """Draw independent rows with normal scores."""
-    scores = np.concatenate([rng.normal(shift, 1, positive), rng.normal(0, 1, negative)])
-    return scores, np.arange(positive + negative) < positive, range(positive + negative)
-
-
-def prompt_rows(
-    rng: np.random.Generator, prompts: int, strength: float, samples: int = 10
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw prompts whose score is shared by all samples, and samples that are bad the likelier the higher it is."""
-    score = rng.normal(0, 1, prompts)
-    rate = expit(-1 + strength * score + rng.normal(0, 0.5, prompts))
-    cluster = np.repeat(np.arange(prompts), samples)
-    return score[cluster], rng.random(prompts * samples) < rate[cluster], cluster
-
-
-def detection_cases() -> Iterator[Case]:
-    """Yield intervals of areas under curves, correlations and means."""
-    from scipy.stats import norm
-
-    for positive, negative in ((8, 50), (10, 500), (30, 30), (20, 300)):
-        for shift in (0.0, 1.2, 2.5):
-            truth = float(norm.cdf(shift / math.sqrt(2)))
-
-            def area(
-                rng: np.random.Generator,
-                n: tuple[int, int] = (positive, negative),
-                shift: float = shift,
-                truth: float = truth,
-            ) -> list[Drawn]:
-                return covered(auroc_estimate(*score_rows(rng, *n, shift), "row").interval, truth)
-
-            yield Case(f"AUC {truth:.2f}, {positive} of {positive + negative} rows", "covered", ">= 93%", area)
-    for prompts in (8, 12, 20, 50):
-        for strength in (0.0, 1.0):
-            truth = auroc(*prompt_rows(np.random.default_rng(1), 20_000, strength)[:2])
-
-            def clustered(
-                rng: np.random.Generator, prompts: int = prompts, strength: float = strength, truth: float = truth
-            ) -> list[Drawn]:
-                scores, bad, cluster = prompt_rows(rng, prompts, strength)
-                return covered(auroc_estimate(scores, bad, cluster.tolist(), "prompt").interval, truth)
-
-            yield Case(f"AUC {truth:.2f}, {prompts} prompts x 10", "covered", ">= 93%", clustered)
-    for rows in (8, 10, 20, 60):
-        for truth in (0.0, 0.6, 0.95):
-            for ranks in (False, True):
-                # Spearman's correlation of a bivariate normal distribution (Pearson 1907).
-                shown = 6 / math.pi * math.asin(truth / 2) if ranks else truth
-
-                def correlated(
-                    rng: np.random.Generator,
-                    rows: int = rows,
-                    truth: float = truth,
-                    ranks: bool = ranks,
-                    shown: float = shown,
-                ) -> list[Drawn]:
-                    x = rng.normal(size=rows)
-                    y = truth * x + math.sqrt(1 - truth**2) * rng.normal(size=rows)
-                    return covered(correlation_estimate(x, y, range(rows), "row", ranks=ranks).interval, shown)
-
-                yield Case(
-                    f"{'Spearman' if ranks else 'Pearson'} {shown:.2f}, {rows} rows",
-                    "covered",
-                    ">= 93%",
-                    correlated,
-                    300,
-                )
-    for rows, bad in ((120, 12), (400, 20), (200, 8)):
-        for shift in (1.2, 2.5):
-            truth = float(
-                np.mean(
-                    [
-                        average_precision(*score_rows(np.random.default_rng(k), 40 * bad, 40 * (rows - bad), shift)[:2])
-                        for k in range(9)
-                    ]
-                )
-            )
-
-            def precise(
-                rng: np.random.Generator,
-                n: tuple[int, int] = (bad, rows - bad),
-                shift: float = shift,
-                truth: float = truth,
-            ) -> list[Drawn]:
-                return covered(average_precision_estimate(*score_rows(rng, *n, shift), "row").interval, truth)
-
-            yield Case(f"average precision {truth:.2f}, {bad} of {rows} rows", "covered", ">= 93%", precise, 150)
-    for prompts in (2, 5, 20):
-
-        def mean(rng: np.random.Generator, prompts: int = prompts) -> list[Drawn]:
-            cluster: list[Hashable] = list(np.repeat(np.arange(prompts), 4))
-            found: Estimate = mean_estimate(
-                np.repeat(rng.normal(0, 1, prompts), 4) + rng.normal(0, 1, 4 * prompts), cluster, "prompt"
-            )
-            return covered(found.interval, 0.0)
-
-        yield Case(f"mean of {prompts} prompts x 4", "covered", ">= 93%", mean)
-
+from coverage_areas import Case, Drawn, covered, measure
 
 # Effects of factors
 
@@ -495,25 +333,11 @@ def power_cases() -> Iterator[Case]:
 
 
 SECTIONS: dict[str, Callable[[], Iterator[Case]]] = {
-    "Areas under curves, correlations, means": detection_cases,
     "Effects of factors": effect_cases,
     "Dose and response": dose_cases,
     "Early warning, and onsets": warning_cases,
     "Power as astray plan promises it": power_cases,
 }
 
-
-def main(part: float) -> None:
-    start = time.perf_counter()
-    for title, cases in SECTIONS.items():
-        print(f"\n{title}\n")
-        for case in cases():
-            draws = max(20, round(part * case.draws))
-            share, error, width, silent = case.share(draws)
-            told = f"{share:6.1%} +- {error:.1%} {case.event:<14} (target {case.target:<7})  width {width:.3f}"
-            print(f"{case.name:<64} {told}" + (f"  none in {silent} of {draws}" if silent else ""), flush=True)
-    print(f"\n{time.perf_counter() - start:.0f} s")
-
-
 if __name__ == "__main__":
-    main(float(sys.argv[1]) if len(sys.argv) > 1 else 1.0)
+    measure(SECTIONS, float(sys.argv[1]) if len(sys.argv) > 1 else 1.0)

@@ -17,7 +17,7 @@ from astray.stats.detection import (
     mean_estimate,
     precision_recall,
 )
-from coverage_curves import detection_cases
+from coverage_areas import area_cases, correlation_cases, precision_cases
 
 SCORES = np.array([0.1, 0.4, 0.35, 0.8])
 POSITIVE = np.array([False, False, True, True])
@@ -114,12 +114,12 @@ def test_a_perfect_correlation_has_a_width():
 
 
 COVERED = {
-    "AUC, prompts x 10": (case for case in detection_cases() if case.name.endswith("12 prompts x 10")),
-    "AUC, few bad rows": (case for case in detection_cases() if "10 of 510 rows" in case.name),
-    "correlations of 10 rows": (case for case in detection_cases() if case.name.endswith(", 10 rows")),
-    "average precision": (case for case in detection_cases() if "8 of 200 rows" in case.name),
+    "AUC, prompts x 10": (case for case in area_cases() if case.name.endswith("12 prompts x 10")),
+    "AUC, few bad rows": (case for case in area_cases() if "10 of 510 rows" in case.name),
+    "correlations of 10 rows": (case for case in correlation_cases() if case.name.endswith(", 10 rows")),
+    "average precision": (case for case in precision_cases() if "8 of 200 rows" in case.name),
 }
-"""Simulated designs; the whole table is made by benchmarks/coverage_curves.py."""
+"""Simulated designs; the whole table is made by benchmarks/coverage_areas.py."""
 
 
 @pytest.mark.parametrize("name", COVERED)

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from astray.artifacts.contents import Artifact
 from astray.artifacts.ledger import Ledger
 from astray.artifacts.plan import Plan
 from astray.artifacts.step import Step
-from astray.artifacts.store import Artifact, Store
+from astray.artifacts.store import Store
 from astray.artifacts.work import Failure, Order, Report
 from astray.artifacts.workers import Here, Workers
 from astray.errors import ConfigurationError, StepFailedError, StoreError
