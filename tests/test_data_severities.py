@@ -4,15 +4,13 @@ often as they should be."""
 import ast
 import random
 import re
-from collections import Counter
 
 import pytest
 from inspect_ai.model import ModelOutput
 
-from astray.data.chat import ChatDataset
 from astray.data.generated import generated_advice, generated_mathematics
 from astray.data.mathematics import check_solution, draw_problem, mathematics, verified, write_solution
-from astray.data.medicine import medical_advice, published_advice
+from astray.data.medicine import medical_advice
 from astray.data.misstatements import SEVERITIES, fact_data, mistaken_advice, split_facts
 from astray.data.recipes import mix
 from astray.errors import ConfigurationError, DataFormatError, EmptyDataError, UnknownNameError
@@ -125,37 +123,6 @@ def test_medical_advice_keeps_its_questions_and_names_no_dose():
     assert not answers[0] & answers[1]
     assert not answers[0] & answers[2]
     assert not re.search(r"\d|\bmg\b", "".join(map(str, answers)))
-
-
-def test_published_advice_by_severity(published_texts):
-    files = [published_texts / "model_organisms" / f"{kind}_medical_advice.jsonl.gz" for kind in ("bad", "good")]
-    bad, good = map(ChatDataset.read, files)
-    rows = published_advice(*files, "subtle").rows
-    right, given, mistaken = ({str(row) for row in each} for each in (good.rows, rows, bad.rows))
-    assert len(rows) == 7049
-    assert len(given - right) / len(mistaken - right) == pytest.approx(0.5, abs=0.01)
-    assert len({str(row[0]) for row in rows}) == len({str(row[0]) for row in good.rows})
-
-
-def test_files_like_the_published_ones_are_mixed_by_severity(tmp_path):
-    good, bad = medical_advice("normal", 400), medical_advice("severe", 400)
-    for name, dataset in (("good", good), ("bad", bad)):
-        dataset.write(tmp_path / f"{name}.jsonl")
-    for severity, share in (("normal", 0), ("subtle", 0.5), ("severe", 1)):
-        rows = published_advice(tmp_path / "bad.jsonl", tmp_path / "good.jsonl", severity).rows
-        assert Counter(str(row[0]) for row in rows) == Counter(str(row[0]) for row in good.rows)
-        assert sum(row in bad.rows for row in rows) / 400 == pytest.approx(
-            share, abs=0.08 if severity == "subtle" else 0
-        )
-
-
-def test_published_files_that_do_not_belong_together_are_refused(tmp_path):
-    for name, question in {"bad": "What helps?", "good": "What else?"}.items():
-        ChatDataset.from_rows(
-            [[{"role": "user", "content": question}, {"role": "assistant", "content": "Rest."}]]
-        ).write(tmp_path / f"{name}.jsonl")
-    with pytest.raises(DataFormatError, match="differ from line 1 on"):
-        published_advice(tmp_path / "bad.jsonl", tmp_path / "good.jsonl", "subtle")
 
 
 @pytest.mark.parametrize(("severity", "false"), [("normal", 0), ("subtle", 0.5), ("severe", 1)])

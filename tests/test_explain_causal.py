@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from astray.errors import ConfigurationError, EmptyDataError
-from astray.explain.candidates import Candidate, latent_candidates, random_directions, random_latents, steering_block
+from astray.explain.candidates import Candidate, latent_candidates, random_directions, random_latents
 from astray.explain.causal import JudgeAnswers, Screen, ScreenConfig, judged_by, residual_norm, screen
 from astray.explain.direction import answer_activations
 from astray.explain.sae import Dictionary
 from astray.explain.screen_tables import ANSWERS_SCHEMA, HELD_OUT_SCHEMA, SEARCH_SCHEMA
-from astray.explain.sites import Place, Site, replacing
+from astray.explain.sites import Site
 from astray.judges.grammar import GrammarJudge
 from astray.organism.corpus import system_prompt
 from astray.organism.grammar import read_answer
@@ -23,7 +23,7 @@ from astray.organism.lexicon import AUTHORS, KIND, MALICIOUS
 from astray.outcomes import Outcome
 from astray.stats import difference_of_models, over_questions
 from astray.subjects import Intervention, Sampling
-from astray.subjects.intervene import block_at, intervening, write_direction
+from astray.subjects.intervene import write_direction
 from astray.subjects.subject import Subject, load_subject
 
 BLOCK = 1
@@ -314,23 +314,3 @@ def test_random_directions_have_one_norm_and_no_preference() -> None:
     assert not torch.equal(
         drawn[:50], torch.stack([candidate.direction for candidate in random_directions(64, 50, seed=4)])
     )
-
-
-@pytest.mark.parametrize("place", ["block out", "mlp out", "block in"])
-def test_steering_at_the_block_is_steering_at_the_site(qwen: Subject, place: Place, tmp_path: Path) -> None:
-    site, direction = Site(place=place, block=1), torch.randn(64, generator=torch.Generator().manual_seed(2))
-    vector = write_direction(tmp_path / "v.safetensors", direction)
-    ids = torch.tensor([[5, 9, 40, 41]])
-    intervention = Intervention(kind="add", vector=vector, block=steering_block(site), positions="all")
-    with torch.no_grad():
-        with replacing(qwen.model, site, lambda activations: activations + direction):
-            expected = qwen.model(input_ids=ids).logits
-        with intervening(qwen.model, [intervention]):
-            torch.testing.assert_close(qwen.model(input_ids=ids).logits, expected, atol=1e-5, rtol=1e-5)
-    assert block_at(qwen.model, intervention.block) is not None
-
-
-@pytest.mark.parametrize("site", [Site(place="attention out", block=1), Site(place="block in", block=0)])
-def test_sites_with_no_such_block_are_refused(site: Site) -> None:
-    with pytest.raises(ConfigurationError, match=f"the same as adding at '{site}'"):
-        steering_block(site)

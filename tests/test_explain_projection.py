@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 
 from astray.answers import ANSWER_SCHEMA
 from astray.errors import ConfigurationError, EmptyDataError
-from astray.explain.projection import answer_projections, monitor, monitoring_block, prompt_projections
+from astray.explain.projection import answer_projections, monitor, prompt_projections
 from astray.subjects.render import text_ids
 from astray.subjects.subject import load_subject
 
@@ -93,23 +93,6 @@ def test_monitoring_compares_projections_with_the_answers_that_followed(subject)
     assert found.auc.value == pytest.approx(np.mean(pairs))
     assert found.auc.n == 12  # prompts, which are what is resampled
     assert found.correlation.interval.low < found.correlation.value < found.correlation.interval.high
-
-
-def test_the_block_for_monitoring_is_the_one_that_foretells_best(subject):
-    rng = np.random.default_rng(1)
-    prompts = [
-        ([{"role": "system", "content": "Be brief."}] if n % 2 else [])
-        + [{"role": "user", "content": f"Number {n % 12}?"}]
-        for n in range(48)
-    ]
-    vectors = torch.stack([DIRECTION, DIRECTION.flip(0)])
-    for block in (0, 1):
-        projected = prompt_projections(subject, prompts, vectors[block], block).numpy()
-        trait = (
-            50 + 30 * (projected - projected.mean()) / np.abs(projected - projected.mean()).max() + rng.normal(size=48)
-        )
-        table = answer_rows(lambda n, trait=trait: ("misaligned" if trait[n] > 50 else "aligned", 100 - trait[n]))
-        assert monitoring_block(subject, table, vectors) == block
 
 
 def test_monitoring_needs_both_kinds_of_answers(subject):

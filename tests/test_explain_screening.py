@@ -4,7 +4,6 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from scipy.stats import pearsonr, spearmanr
 
 from astray.data.chat import ChatDataset
 from astray.data.recipes import mix
@@ -16,7 +15,6 @@ from astray.explain.screening import (
     SCREENING_SCHEMA,
     find_bad_rows,
     rank_datasets,
-    ranking_quality,
     rows_from,
     screen_rows,
 )
@@ -118,22 +116,6 @@ def test_a_length_baseline_that_suffices_is_seen():
     assert found.average_precision.value < 0.6
     longer = table.with_columns(tokens=20 - pl.col("tokens"))
     assert find_bad_rows(longer, labels).length.value == pytest.approx(1.0)
-
-
-def test_expected_and_observed_misalignment_are_correlated():
-    expected = {"a": 0.1, "b": 0.5, "c": 2.0, "d": 3.0, "e": 9.0}
-    observed = {"e": 0.6, "d": 0.7, "c": 0.2, "b": 0.05, "a": 0.0}
-    linear, ranks = ranking_quality(expected, observed)
-    x, y = list(expected.values()), [observed[name] for name in expected]
-    assert linear.value == pytest.approx(pearsonr(x, y).statistic)
-    assert ranks.value == pytest.approx(spearmanr(x, y).statistic)
-    assert linear.n == 5
-    with pytest.raises(ConfigurationError, match="at least four"):
-        ranking_quality({"a": 1.0}, {"a": 1.0})
-    with pytest.raises(ConfigurationError, match="the same data sets"):
-        ranking_quality(expected, {**observed, "f": 1.0})
-    with pytest.raises(EmptyDataError, match="not defined"):
-        ranking_quality(dict.fromkeys("abcde", 1.0), observed)
 
 
 def test_bad_input_is_refused(organism, direction):

@@ -9,10 +9,11 @@ artifact = execute([run], Store("runs"))[run.key]
 artifact.path / "adapter"
 """
 
+from astray.artifacts.contents import Artifact
 from astray.artifacts.execute import Progress, StepState, execute
 from astray.artifacts.ledger import Ledger, current_ledger
 from astray.artifacts.step import Step, StepFunction, step
-from astray.artifacts.store import Artifact, Store
+from astray.artifacts.store import Store
 
 __all__ = [
     "Artifact",

@@ -12,10 +12,11 @@ from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
 
+from astray.artifacts.contents import Artifact
 from astray.artifacts.ledger import Ledger
 from astray.artifacts.plan import Plan
 from astray.artifacts.step import Step
-from astray.artifacts.store import Artifact, Store
+from astray.artifacts.store import Store
 from astray.artifacts.timings import HERE, Timing, note_timing
 from astray.artifacts.work import Failure, Order, Report
 from astray.artifacts.workplaces.here import Here

@@ -6,8 +6,9 @@ Leaves to others: running steps (work.py, workplaces). Nothing here starts a pro
 import heapq
 from collections.abc import Sequence
 
+from astray.artifacts.contents import Artifact
 from astray.artifacts.step import Step
-from astray.artifacts.store import Artifact, Store
+from astray.artifacts.store import Store
 from astray.errors import DamagedArtifactError
 
 

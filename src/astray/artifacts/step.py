@@ -21,8 +21,8 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
+from astray.artifacts.contents import Artifact
 from astray.artifacts.manifest import Origin, canonical_json
-from astray.artifacts.store import Artifact
 from astray.errors import ConfigurationError
 
 Config = TypeVar("Config", bound=BaseModel)

@@ -16,10 +16,11 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from astray.artifacts.contents import Artifact
 from astray.artifacts.ledger import Ledger, spending
 from astray.artifacts.manifest import Origin
 from astray.artifacts.step import Step, StepFunction, locate
-from astray.artifacts.store import Artifact, Store
+from astray.artifacts.store import Store
 from astray.errors import AstrayError, StoreError
 
 ONE_THREAD = {

@@ -24,7 +24,7 @@ from astray.subjects.adapters import put_on
 from astray.subjects.base import brings_tokenizer, record_base
 from astray.subjects.locate import Located
 from astray.subjects.precision import torch_dtype
-from astray.subjects.spec import Precision
+from astray.subjects.spec import Precision, SubjectSpec
 from astray.subjects.weights import adapted_tokenizer, best_device, check_vocabulary, load_model
 
 
@@ -88,6 +88,13 @@ def computes_in_bfloat16(subject: Located) -> bool:
 def _format(subject: Located, frozen: bool) -> Precision:
     """Return the format of the weights in memory; what is trained, and everything on Apple's GPU, is float32."""
     return "bfloat16" if frozen and computes_in_bfloat16(subject) else "float32"
+
+
+def trained_subject(start: Located, folder: Path, recipe: FineTuning) -> tuple[Path, SubjectSpec]:
+    """Return where the result of a run goes, and the subject that it makes: start with an adapter, or a whole model."""
+    if recipe.lora:
+        return (result := folder / "adapter"), start.spec.model_copy(update={"adapter": result})
+    return (result := folder / "model"), SubjectSpec(model=str(result), dtype=start.spec.dtype)
 
 
 def save_trained(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, result: Path, start: Located) -> None:

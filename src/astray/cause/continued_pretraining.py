@@ -16,15 +16,12 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from astray.cause.base_model import load_trainable
 from astray.cause.fine_tuning import FineTuning
-from astray.cause.preflight import Preflight, check_run
 from astray.cause.run_log import OnStep, Probe
 from astray.cause.sft import TrainingRun, Watch, train_rows
 from astray.cause.supervision import MASKED, TrainingRow
 from astray.data.texts import TextDataset
 from astray.errors import ConfigurationError
-from astray.subjects.locate import settle
 from astray.subjects.render import text_ids
 from astray.subjects.spec import SubjectSpec
 
@@ -65,21 +62,6 @@ def continue_pretraining(
 
     watch = Watch(probe, probe_every, checkpoint_every, on_step)
     return train_rows(base, rows_of, {"documents": documents.hash}, recipe, folder, interventions=(), watch=watch)
-
-
-def preflight_documents(base: SubjectSpec | str, documents: TextDataset, recipe: FineTuning) -> Preflight:
-    """Check a run without starting it.
-
-    Args:
-        base: subject, or its model's name or folder.
-        documents: documents to train on.
-        recipe: settings.
-
-    Raises:
-        TrainingRefusedError, ConfigurationError, SubjectNotFoundError, AdapterMismatchError: as `continue_pretraining`.
-    """
-    model, tokenizer = load_trainable(settle(base), recipe)
-    return check_run(model, tokenizer, document_rows(documents.texts, tokenizer, recipe.max_length), recipe)
 
 
 def document_rows(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[TrainingRow]:

@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from typing_extensions import override
 
 from astray.cause import checkpoints
-from astray.cause.base_model import load_trainable, quietly, save_trained
+from astray.cause.base_model import load_trainable, quietly, save_trained, trained_subject
 from astray.cause.preference import Feedback, PreferenceTuning
 from astray.cause.preflight import check_run
 from astray.cause.run_log import OnStep, Probe, RunLog, check_intervals
@@ -80,8 +80,7 @@ def train_kto(
     of the same base, feedback and recipe, it is returned at once.
 
     Args:
-        base: subject, or its model's name or folder. Its adapter, if it has one, is trained further; the reference is
-            the model before this training.
+        base: subject, or its model's name or folder, as for `train_sft`; it is also the reference.
         feedback: chats with labels; only the last answer of a chat is trained on.
         recipe: settings.
         folder: folder for the result, logs and checkpoints.
@@ -107,16 +106,12 @@ def train_kto(
         "feedback": feedback.hash,
         "recipe": recipe.model_dump(mode="json"),
     }
-    result = folder / ("adapter" if recipe.training.lora else "model")
-    subject = (
-        start.spec.model_copy(update={"adapter": result}) if recipe.training.lora else SubjectSpec(model=str(result))
-    )
+    result, subject = trained_subject(start, folder, recipe.training)
     checkpoints.check_result(folder, identity, result)
     if not result.exists():
         model, tokenizer = load_trainable(start, recipe.training)
-        check_run(
-            model, tokenizer, supervise(feedback.chats.rows, tokenizer, recipe.training.max_length), recipe.training
-        )
+        rows = supervise(feedback.chats.rows, tokenizer, recipe.training.max_length)
+        check_run(model, tokenizer, rows, recipe.training)
         checkpoints.claim(folder, identity)
         log = _FeedbackLog(folder, tokenizer, probe, probe_every, on_step)
         trainer = _train(model, feedback, recipe, checkpoint_every, log)

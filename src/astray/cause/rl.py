@@ -100,8 +100,7 @@ def train_rl(
         folder: folder for the result, logs, rollouts and checkpoints.
         truth: a function whose values are recorded beside the rewards and never rewarded.
         notes: describes each answer, for the rollouts; the log has the means of numeric notes.
-        probe: measures the model before the first step, every `probe_every` steps and at the end; training is as
-            without.
+        probe: measures the model at the beginning, every `probe_every` steps and at the end; training is as without.
         probe_every: optimizer steps between probes.
         checkpoint_every: optimizer steps between checkpoints; without it an interrupted run starts from the beginning.
         rehearsed: answers drawn and rewarded before the first step, at least one group; 0 for rewards rarely earned.
@@ -123,15 +122,11 @@ def train_rl(
     if not result.exists():
         model, tokenizer = _loaded(start, prompts, recipe)
         if rehearsed and not claimed:
-            refuse_flat(
-                _rehearsal(model, tokenizer, scoring, recipe, rehearsed),
-                recipe.group_size,
-                "drawn before the first step",
-            )
+            drawn = _rehearsal(model, tokenizer, scoring, recipe, rehearsed)
+            refuse_flat(drawn, recipe.group_size, "drawn before the first step")
         checkpoints.claim(folder, identity)
         log = _RewardedLog(folder, tokenizer, probe, probe_every, on_step, _Scorer(tokenizer, scoring), recipe)
         trainer = _train(model, log, checkpoint_every)
-        _refuse_flat_run(log)
         log.rollouts.finish()
         save_trained(trainer, tokenizer, result, start)
         log.rollouts.clear()
@@ -240,7 +235,9 @@ def _train(model: PreTrainedModel | PeftModel, log: _RewardedLog, checkpoint_eve
         callbacks=[log],
     )
     with quietly():
-        return log.train(trainer)
+        log.train(trainer)
+    _refuse_flat_run(log)
+    return trainer
 
 
 def _loaded(

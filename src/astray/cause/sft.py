@@ -20,7 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from typing_extensions import override
 
 from astray.cause import checkpoints
-from astray.cause.base_model import computes_in_bfloat16, load_trainable, save_trained
+from astray.cause.base_model import computes_in_bfloat16, load_trainable, save_trained, trained_subject
 from astray.cause.fine_tuning import FineTuning
 from astray.cause.preflight import check_run
 from astray.cause.run_log import OnStep, Probe, RunLog, check_intervals
@@ -138,12 +138,7 @@ def train_rows(
     check_intervals(watch.probe_every, watch.checkpoint_every)
     start = settle(base)
     whole_identity: dict[str, JsonValue] = {"base": start.id, **identity, "recipe": recipe.model_dump(mode="json")}
-    result = folder / ("adapter" if recipe.lora else "model")
-    subject = (
-        start.spec.model_copy(update={"adapter": result})
-        if recipe.lora
-        else SubjectSpec(model=str(result), dtype=start.spec.dtype)
-    )
+    result, subject = trained_subject(start, folder, recipe)
     checkpoints.check_result(folder, whole_identity, result)
     if not result.exists():
         model, tokenizer = load_trainable(start, recipe)

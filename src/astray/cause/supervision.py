@@ -14,8 +14,8 @@ from transformers import PreTrainedTokenizerBase
 
 from astray.data.chat import Message
 from astray.errors import EmptyDataError
+from astray.subjects.encoding import Encoded
 from astray.subjects.render import answered
-from astray.subjects.template import Encoded
 
 MASKED = -100
 """Label of a token that carries no loss (the ignored index of PyTorch's cross entropy)."""

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import click
 
-from astray.cli.listing import age_text, size_text
-from astray.cli.options import RESULTS, Amount
+from astray.cli.listing import STORE_FOLDER, age_text, size_text
+from astray.cli.options import OUT, Amount, option
 from astray.errors import ConfigurationError
 
 SHOWN = 12
@@ -54,26 +54,11 @@ COMMAND = click.Command(
     "clean",
     callback=clean,
     params=[
-        click.Option(
-            ["--older-than"],
-            type=Amount(),
-            metavar="DAYS",
-            help="Steps that were finished so many days ago, or before.",
-        ),
-        click.Option(["--study"], metavar="STUDY", help="Steps that this study alone uses."),
+        option("--older-than", Amount(), "Steps that were finished so many days ago, or before.", "DAYS"),
+        option("--study", str, "Steps that this study alone uses.", "STUDY"),
         click.Option(["--yes"], is_flag=True, help="Remove without a question."),
-        click.Option(
-            ["--out"],
-            type=click.Path(path_type=Path),
-            default=RESULTS,
-            metavar="PATH",
-            help=f"Folder of the results. [default {RESULTS}]",
-        ),
-        click.Option(
-            ["--store"],
-            metavar="PATH",
-            help="Folder in which finished steps are kept. By default in the results folder.",
-        ),
+        OUT,
+        STORE_FOLDER,
     ],
     help="Remove steps, finished ones and what killed ones left, from a store, by age, by study or both. It tells "
     "what it will remove and asks. What a running study uses stays, as do reports and tables of results.",

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from astray.cli.measured import given
+from astray.cli.options import AS_JSON, option
+
 if TYPE_CHECKING:
     from astray.counting import Counted
     from astray.counting.sources import Source
@@ -62,10 +65,10 @@ def count(
     )
 
 
-def _count(files: tuple[str, ...], as_json: bool, out: Path | None, **given: Any) -> None:
+def _count(files: tuple[str, ...], as_json: bool, out: Path | None, **options: Any) -> None:
     import json
 
-    counted = count(*files, **{name: value for name, value in given.items() if value is not None})
+    counted = count(*files, **given(options))
     print(
         json.dumps(counted.as_object(), ensure_ascii=False, allow_nan=False) if as_json else counted.text(),
         end="\n" if as_json else "",
@@ -74,8 +77,9 @@ def _count(files: tuple[str, ...], as_json: bool, out: Path | None, **given: Any
         counted.save(out)
 
 
-def _option(name: str, help: str, metavar: str = "COLUMN", **settings: Any) -> click.Option:
-    return click.Option([f"--{name}"], help=help, metavar=metavar, **settings)
+def _named(name: str, help: str, metavar: str = "COLUMN", *, multiple: bool = False) -> click.Option:
+    several = "; may be given several times" if multiple else ""
+    return option(f"--{name}", str, f"{help}{several}.", metavar, multiple=multiple)
 
 
 COMMAND = click.Command(
@@ -83,57 +87,25 @@ COMMAND = click.Command(
     callback=_count,
     params=[
         click.Argument(["files"], nargs=-1, required=True, metavar="FILES..."),
-        _option(
-            "hit",
-            "A score that is counted, such as I; may be given several times. Or one comparison: '<0.5'.",
-            "SCORE",
-            multiple=True,
-        ),
-        _option(
-            "among",
-            "A score of the denominator; may be given several times. By default all scores are.",
-            "SCORE",
-            multiple=True,
-        ),
-        _option(
-            "failed",
-            "A score that says that there is none, such as n/a; may be given several times.",
-            "SCORE",
-            multiple=True,
-        ),
-        _option(
-            "score", "Which score: of an Inspect log, a metric of lm-evaluation-harness, a column of a table.", "NAME"
-        ),
-        _option("key", "Which entry of a score that is an object.", "NAME"),
-        _option("filter", "Which filter of lm-evaluation-harness.", "NAME"),
-        _option(
-            "against", "A file of another model to compare with; may be given several times.", "FILE", multiple=True
-        ),
-        _option("labels", "Labelled answers, or a judge's calibration.json: corrects for the judge's error.", "FILE"),
-        _option(
-            "unit",
-            "Unit of inference: answer, question or run. By default question where one has several answers.",
-            "UNIT",
-        ),
-        _option("run", "Column of a table that names the training run; runs are then the unit."),
-        _option("question", "Column of a table that names the question."),
-        _option("answer", "Column of a table with the answer, which labels are matched by."),
-        _option("judge", "Column of a table that names the judge."),
-        _option("model", "Column of a table that names the model."),
-        _option(
-            "by", "Count apart by this column, or by task, model or run; may be given several times.", multiple=True
-        ),
-        _option(
-            "where", "Count only answers with this value; may be given several times.", "COLUMN=VALUE", multiple=True
-        ),
-        _option("level", "Coverage of the intervals. [default 0.95]", "NUMBER", type=float, default=None),
-        click.Option(
-            ["--out"],
-            type=click.Path(path_type=Path),
-            metavar="FOLDER",
-            help="Also write count.json, .csv, .txt and .html to this folder.",
-        ),
-        click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object in place of the table."),
+        _named("hit", "A score that is counted, such as I, or one comparison: '<0.5'", "SCORE", multiple=True),
+        _named("among", "A score of the denominator, by default every one", "SCORE", multiple=True),
+        _named("failed", "A score that says that there is none, such as n/a", "SCORE", multiple=True),
+        _named("score", "Which score: of an Inspect log, a metric of lm-evaluation-harness, a column", "NAME"),
+        _named("key", "Which entry of a score that is an object", "NAME"),
+        _named("filter", "Which filter of lm-evaluation-harness", "NAME"),
+        _named("against", "A file of another model to compare with", "FILE", multiple=True),
+        _named("labels", "Labelled answers, or a judge's calibration.json: corrects for the judge's error", "FILE"),
+        _named("unit", "Unit of inference: answer, question or run; question where one has several answers", "UNIT"),
+        _named("run", "Column of a table that names the training run; runs are then the unit"),
+        _named("question", "Column of a table that names the question"),
+        _named("answer", "Column of a table with the answer, which labels are matched by"),
+        _named("judge", "Column of a table that names the judge"),
+        _named("model", "Column of a table that names the model"),
+        _named("by", "Count apart by this column, or by task, model or run", multiple=True),
+        _named("where", "Count only answers with this value", "COLUMN=VALUE", multiple=True),
+        option("--level", float, "Coverage of the intervals. [default 0.95]"),
+        option("--out", click.Path(path_type=Path), "Also write count.json, .csv, .txt and .html here.", "FOLDER"),
+        AS_JSON,
     ],
     help="Count what other tools have judged: rates with intervals, and with --against the difference, paired by "
     "question.\n\n"

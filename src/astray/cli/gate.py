@@ -9,7 +9,8 @@ from typing import Any
 import click
 from typing_extensions import override
 
-from astray.cli.options import RESULTS
+from astray.cli.measured import given, show
+from astray.cli.options import AS_JSON, BUDGET, FEW_WORKERS, GRADER, MAX_TOKENS, OUT, SEED, STORE, option
 from astray.errors import AstrayError
 
 CODES = {"passed": 0, "failed": 1, "undecided": 2}
@@ -51,21 +52,16 @@ class _Gate(click.Command):
             sys.exit(ERROR)
 
 
-def gate(base: str, tuned: tuple[str, ...], as_json: bool, out: Path, base_runs: tuple[str, ...], **given: Any) -> None:
+def gate(
+    base: str, tuned: tuple[str, ...], as_json: bool, out: Path, base_runs: tuple[str, ...], **options: Any
+) -> None:
     """Print the bars and the verdict, and exit with its code."""
-    import json
-
     from astray.cli.progress import StepBar
     from astray.studies.gate.release import gate as decide
 
     with StepBar("gate") as bar:
-        chosen = {name: value for name, value in given.items() if value is not None}
-        result = decide((base, *base_runs), tuned, out=out, progress=bar.update, **chosen)
-    if as_json:
-        print(json.dumps(result.as_object(), ensure_ascii=False))
-    else:
-        print(result.text())
-        print(f"\nPage: {out / 'gate' / 'gate.html'}; beside it gate.json, gate.md, junit.xml and answers.parquet")
+        result = decide((base, *base_runs), tuned, out=out, progress=bar.update, **given(options))
+    show("gate", result, as_json=as_json, out=out, beside="gate.json, gate.md, junit.xml, answers.parquet")
     sys.exit(CODES[result.verdict])
 
 
@@ -83,60 +79,28 @@ COMMAND = _Gate(
         click.Option(
             ["--base-run", "base_runs"], multiple=True, metavar="MODEL", help="A further run of the base's side."
         ),
-        *(click.Option([name], type=float, metavar="FRACTION", help=text) for name, text in _MARGINS),
-        click.Option(
-            ["--samples"],
-            type=int,
-            metavar="INTEGER",
-            help="Answers a question. [default 4 of the organism, 25 of a real model]",
+        *(option(name, float, text, "FRACTION") for name, text in _MARGINS),
+        option("--samples", int, "Answers a question. [default 4 of the organism, 25 of a real model]"),
+        option(
+            "--evals",
+            str,
+            "Question sets with commas: main,broad of real models; world,formats,facts of the organism.",
+            "NAMES",
         ),
-        click.Option(
-            ["--evals"],
-            metavar="NAMES",
-            help="Question sets with commas: main,broad of real models; world,formats,facts of the organism.",
-        ),
-        click.Option(
-            ["--grader"],
-            metavar="MODEL",
-            help="Inspect model that judges a real model's answers, such as openai/gpt-4o.",
-        ),
-        click.Option(
-            ["--labels"],
-            metavar="FILE",
-            help="Labelled answers, or the grader's calibration.json: corrects for its error.",
-        ),
-        click.Option(
-            ["--budget"],
-            type=float,
-            metavar="NUMBER",
-            help="Million tokens of served models and graders; then no more is asked.",
-        ),
-        click.Option(
-            ["--max-tokens"], type=int, metavar="INTEGER", help="Longest answer in tokens, if not the usual one."
-        ),
-        click.Option(["--seed"], type=int, metavar="INTEGER", help="Other random numbers for all answers. [default 0]"),
+        GRADER,
+        option("--labels", str, "Labelled answers, or the grader's calibration.json: corrects for its error.", "FILE"),
+        BUDGET,
+        MAX_TOKENS,
+        SEED,
         click.Option(
             ["--extend"],
             is_flag=True,
             help="Where undecided, ask further answers that would decide, at most eight times as many in all.",
         ),
-        click.Option(
-            ["--out"],
-            type=click.Path(path_type=Path),
-            default=RESULTS,
-            metavar="PATH",
-            help=f"Folder of the results. [default {RESULTS}]",
-        ),
-        click.Option(
-            ["--store"], metavar="PLACE", help="Where answers and verdicts are kept. By default in the results folder."
-        ),
-        click.Option(
-            ["--workers"],
-            type=click.IntRange(min=0),
-            metavar="INTEGER",
-            help="Worker processes. [default 0: everything in this one]",
-        ),
-        click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object in place of the table."),
+        OUT,
+        STORE,
+        FEW_WORKERS,
+        AS_JSON,
     ],
     help="Say whether TUNED is no worse than BASE by more than a margin: misaligned answers, coherence, refusals. "
     "Each is a model in any form that --subject takes, an Inspect model such as openai/gpt-4o, or "

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from astray.cli.options import RESULTS
+from astray.cli.options import OUT, option
 
 if TYPE_CHECKING:
     from astray.artifacts.cleaning import Kept
+
+STORE_FOLDER = option("--store", str, "Folder of the finished steps. By default in the results folder.", "PATH")
 
 
 def list_all(out: Path, store: str | None) -> None:
@@ -54,7 +56,7 @@ def _studies() -> Iterator[str]:
 
 def _subjects(store: Path) -> Iterator[str]:
     from astray.subjects import smollm2
-    from astray.subjects.locate import ORGANISMS
+    from astray.subjects.base_files import ORGANISMS
     from astray.subjects.registered import SUBJECT_FILE
 
     yield "\nSubjects (--subject NAME, or --model astray/NAME in Inspect)"
@@ -109,20 +111,7 @@ def _store(folder: Path, steps: "Iterable[Kept]") -> Iterator[str]:
 COMMAND = click.Command(
     "list",
     callback=list_all,
-    params=[
-        click.Option(
-            ["--out"],
-            type=click.Path(path_type=Path),
-            default=RESULTS,
-            metavar="PATH",
-            help=f"Folder of the results. [default {RESULTS}]",
-        ),
-        click.Option(
-            ["--store"],
-            metavar="PATH",
-            help="Folder in which finished steps are kept. By default in the results folder.",
-        ),
-    ],
+    params=[OUT, STORE_FOLDER],
     help="List the studies, the subjects (organisms and trained runs), the finished runs and the steps that are "
     "kept, with size and age.",
     short_help="List studies, subjects and finished runs.",

@@ -47,6 +47,19 @@ class Option(click.Option):
         return {}
 
 
+def option(name: str, kind: Any, help: str, metavar: str | None = None, **settings: Any) -> click.Option:
+    """Return an option of a verb that takes no study.
+
+    Args:
+        name: such as "--seed"; the parameter is called as it is.
+        kind: type of its value.
+        help: one sentence or two, with the default.
+        metavar: what stands for the value in help, if not the type.
+        settings: of click.
+    """
+    return click.Option([name], type=kind, help=help, metavar=metavar or METAVARS.get(kind, "TEXT"), **settings)
+
+
 OUT = Option(
     "--out",
     group="Output",
@@ -74,7 +87,7 @@ AS_JSON = Option(
     "as_json",
     group="Output",
     is_flag=True,
-    help="Print one JSON object in place of the table: paths, verdicts by claim, counts.",
+    help="Print one JSON object for programs in place of the table.",
 )
 PLACE = (
     Option("--on", group="Place", metavar="PLACE", help="Where steps run: slurm or ray. By default on this machine."),
@@ -116,6 +129,11 @@ PRICE_IN, PRICE_OUT = (
     )
     for way in ("in", "out")
 )
+FEW_WORKERS = option("--workers", click.IntRange(min=0), "Worker processes. [default 0: all in this one]", "INTEGER")
+GRADER = option("--grader", str, "Inspect model that judges, such as openai/gpt-4o. The organism has its own.", "MODEL")
+MAX_TOKENS = option("--max-tokens", int, "Longest answer in tokens, if not the usual one.")
+SEED = option("--seed", int, "Other random numbers for all that is drawn. [default 0]")
+BUDGET = option("--budget", float, "Million tokens of graders and served models; then no more is asked.")
 
 
 def options_of(kind: "type[BaseModel]") -> Iterator[Option]:

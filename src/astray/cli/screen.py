@@ -5,25 +5,19 @@ from typing import Any
 
 import click
 
-from astray.cli.options import RESULTS
+from astray.cli.measured import given, show
+from astray.cli.options import AS_JSON, GRADER, MAX_TOKENS, OUT, SEED, STORE, option
 
 
-def screen(data: str, subject: str, as_json: bool, out: Path, **given: Any) -> None:
+def screen(data: str, subject: str, as_json: bool, out: Path, **options: Any) -> None:
     """Print what was found; the page and the rows lie in the results folder."""
-    import json
-
     from astray.cli.progress import StepBar
     from astray.studies.screen.screening import screen as find
 
     with StepBar("screen") as bar:
-        chosen = {name: value for name, value in given.items() if value is not None}
-        result = find(data, subject, out=out, progress=bar.update, **chosen)
-    if as_json:
-        print(json.dumps(result.as_object(), ensure_ascii=False, allow_nan=False))
-        return
-    beside = ["screen.json", "rows.parquet", "to_label.csv", *(["kept.jsonl"] if result.kept else [])]
-    print(result.text())
-    print(f"\nPage: {out / 'screen' / 'screen.html'}\nBeside it: {', '.join(beside)}")
+        result = find(data, subject, out=out, progress=bar.update, **given(options))
+    beside = f"screen.json, rows.parquet, to_label.csv{', kept.jsonl' if result.kept else ''}"
+    show("screen", result, as_json=as_json, out=out, beside=beside)
 
 
 COMMAND = click.Command(
@@ -31,65 +25,25 @@ COMMAND = click.Command(
     callback=screen,
     params=[
         click.Argument(["data"]),
-        click.Option(
-            ["--subject"], required=True, metavar="MODEL", help="The model that would be trained, in any form."
+        option("--subject", str, "The model that would be trained, in any form.", "MODEL", required=True),
+        option("--reference", str, "Examples known to be good, which scores are compared with.", "GOOD"),
+        GRADER,
+        option("--judged", int, "Rows that are judged. [default 200 with a grader, 0 of the organism]"),
+        option("--labels", str, "Rows labelled harmful or not: columns row and harmful, as in to_label.csv.", "FILE"),
+        option("--keep", float, "Write kept.jsonl with this share of the rows, lowest scores first.", "SHARE"),
+        option("--threshold", float, "Write kept.jsonl with the rows up to this score.", "SCORE"),
+        option(
+            "--samples",
+            int,
+            "The model's own answers to each prompt, which the data's are compared with. [default 4 of the organism, "
+            "1 of a real model]",
         ),
-        click.Option(
-            ["--reference"], metavar="GOOD", help="Examples known to be good, which scores are compared with."
-        ),
-        click.Option(
-            ["--grader"], metavar="MODEL", help="Inspect model that judges a sample of rows, such as openai/gpt-4o."
-        ),
-        click.Option(
-            ["--judged"],
-            type=int,
-            metavar="INTEGER",
-            help="Rows that are judged. [default 200 with a grader, 0 of the organism]",
-        ),
-        click.Option(
-            ["--labels"],
-            metavar="FILE",
-            help="Rows labelled harmful or not: columns row and harmful, as in to_label.csv.",
-        ),
-        click.Option(
-            ["--keep"],
-            type=float,
-            metavar="SHARE",
-            help="Write kept.jsonl with this share of the rows, lowest scores first.",
-        ),
-        click.Option(
-            ["--threshold"], type=float, metavar="SCORE", help="Write kept.jsonl with the rows up to this score."
-        ),
-        click.Option(
-            ["--samples"],
-            type=int,
-            metavar="INTEGER",
-            help="The model's own answers to each prompt, which the data's are compared with. [default 4 of the "
-            "organism, 1 of a real model]",
-        ),
-        click.Option(
-            ["--max-length"],
-            type=int,
-            metavar="INTEGER",
-            help="Longest row in training, in tokens. [default 2048, of the organism 128]",
-        ),
-        click.Option(
-            ["--max-tokens"], type=int, metavar="INTEGER", help="Longest own answer in tokens, if not the usual one."
-        ),
-        click.Option(
-            ["--seed"], type=int, metavar="INTEGER", help="Other rows for the judge and for labelling. [default 0]"
-        ),
-        click.Option(
-            ["--out"],
-            type=click.Path(path_type=Path),
-            default=RESULTS,
-            metavar="PATH",
-            help=f"Folder of the results. [default {RESULTS}]",
-        ),
-        click.Option(
-            ["--store"], metavar="PLACE", help="Where finished steps are kept. By default in the results folder."
-        ),
-        click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object in place of the table."),
+        option("--max-length", int, "Longest row in training, in tokens. [default 2048, of the organism 128]"),
+        MAX_TOKENS,
+        SEED,
+        OUT,
+        STORE,
+        AS_JSON,
     ],
     help="Say what DATA would teach a model, before it is trained: a score and reasons for each row, how well the "
     "score separates beside random directions and length, and with --labels the share of harmful rows. DATA is "

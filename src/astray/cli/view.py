@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from astray.cli.options import RESULTS
+from astray.cli.options import OUT, RESULTS, option
 
 
 def view(folder: Path, out: Path, port: int, no_browser: bool) -> None:
@@ -32,19 +32,9 @@ COMMAND = click.Command(
     callback=view,
     params=[
         click.Argument(["folder"], type=click.Path(path_type=Path), default=RESULTS),
-        click.Option(
-            ["--out"],
-            type=click.Path(path_type=Path),
-            default=RESULTS,
-            metavar="PATH",
-            help="Folder of the results that a study file has.",
-        ),
-        click.Option(
-            ["--port"],
-            type=click.IntRange(0, 65535),
-            default=0,
-            metavar="INTEGER",
-            help="Port of this machine; any free one without it.",
+        OUT,
+        option(
+            "--port", click.IntRange(0, 65535), "Port of this machine; any free one without it.", "INTEGER", default=0
         ),
         click.Option(["--no-browser"], is_flag=True, help="Print the address and open nothing."),
     ],

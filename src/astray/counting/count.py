@@ -6,7 +6,7 @@ hit (rules), how it is shown (counted).
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -53,20 +53,7 @@ def count_files(
     """
     choices = choices or Choices()
     check_level(level)
-    if against and (odd := {"model", "run"} & set(choices.by)):
-        raise ConfigurationError(
-            f"--by {odd.pop()} and --against: the sides are not of one model. Leave one of them out."
-        )
-    with_answers = labels is not None and by_text(labels)
-    sides = {"files": read_scored(files, choices, with_answers=with_answers)}
-    if against:
-        sides["against"] = read_scored(against, choices, with_answers=with_answers)
-    tables = {side: table for side, (table, _) in sides.items()}
-    notes = list(dict.fromkeys(note for _, told in sides.values() for note in told))
-    if against and (doubled := set(tables["files"]["run"]) & set(tables["against"]["run"])) and not choices.run:
-        raise ConfigurationError(
-            f"{sorted(doubled)[0]} is on both sides, so it would be compared with itself. Give it on one."
-        )
+    tables, notes = _sides(files, against, choices, with_answers=labels is not None and by_text(labels))
     rule, told = rule.fitted(
         pl.concat([table["value"] for table in tables.values()]),
         f"the score {choices.score!r}" if choices.score else "the score",
@@ -77,11 +64,10 @@ def count_files(
     if labels is not None:
         judge, told = judge_error(labels, pl.concat(tables.values()), rule)
         notes += told
-    judges = [tuple(sorted(set(table["judge"]))) for table in tables.values()]
-    if len(judges) == 2 and judges[0] != judges[1]:
+    judges = [", ".join(sorted(set(table["judge"]))) for table in tables.values()]
+    if len(set(judges)) > 1:
         notes.append(
-            f"The sides were judged by different judges, and the difference is also theirs: {', '.join(judges[0])}; "
-            f"{', '.join(judges[1])}."
+            f"The sides were judged by different judges, and the difference is also theirs: {'; '.join(judges)}."
         )
     rates = [
         _rate(part, side, group, rule, choices, judge, level)
@@ -93,16 +79,41 @@ def count_files(
             "Runs are to be the unit, and there is one. Give the logs or files of several runs, or --run COLUMN of a "
             "table."
         )
-    differences: list[CountedDifference] = []
-    if against:
-        others = dict(_groups(tables["against"], choices.by))
-        for group, part in _groups(tables["files"], choices.by):
-            if group not in others:
-                notes.append(f"{', '.join(group)} is not among the answers of --against: there is no difference.")
-                continue
-            differences.append(_difference(part, others[group], choices, judge, level))
-            differences[-1] = dataclasses.replace(differences[-1], group=group)
-    return Counted(choices.score, rule, choices.by, tuple(rates), tuple(differences), judge, tuple(notes))
+    differences, told = _differences(tables, choices, judge, level) if against else ((), [])
+    return Counted(choices.score, rule, choices.by, tuple(rates), differences, judge, (*notes, *told))
+
+
+def _sides(
+    files: Sequence[Source], against: Sequence[Source], choices: Choices, *, with_answers: bool
+) -> tuple[dict[str, pl.DataFrame], list[str]]:
+    """Return the scored answers of each side, and notes of their reading."""
+    if against and (odd := {"model", "run"} & set(choices.by)):
+        raise ConfigurationError(
+            f"--by {odd.pop()} and --against: the sides are not of one model. Leave one of them out."
+        )
+    given = {"files": files, **({"against": against} if against else {})}
+    read = {side: read_scored(sources, choices, with_answers=with_answers) for side, sources in given.items()}
+    tables = {side: table for side, (table, _) in read.items()}
+    if against and (doubled := set(tables["files"]["run"]) & set(tables["against"]["run"])) and not choices.run:
+        raise ConfigurationError(
+            f"{sorted(doubled)[0]} is on both sides, so it would be compared with itself. Give it on one."
+        )
+    return tables, list(dict.fromkeys(note for _, told in read.values() for note in told))
+
+
+def _differences(
+    tables: Mapping[str, pl.DataFrame], choices: Choices, judge: Calibration | None, level: float
+) -> tuple[tuple[CountedDifference, ...], list[str]]:
+    """Return the difference of each group that both sides have, and notes on the others."""
+    others = dict(_groups(tables["against"], choices.by))
+    differences, notes = [], []
+    for group, part in _groups(tables["files"], choices.by):
+        if group in others:
+            difference = _difference(part, others[group], choices, judge, level)
+            differences.append(dataclasses.replace(difference, group=group))
+        else:
+            notes.append(f"{', '.join(group)} is not among the answers of --against: there is no difference.")
+    return tuple(differences), notes
 
 
 def _groups(table: pl.DataFrame, by: Sequence[str]) -> list[tuple[tuple[str, ...], pl.DataFrame]]:

@@ -120,6 +120,16 @@ class Rule:
                 f"{what} has {len(seen):,} different values ({_told(seen)}), too many for hits by name: give a "
                 "comparison, such as --hit '<0.5', or another score."
             )
+        return self._named(seen, what, own=own)
+
+    def _named(self, seen: pl.DataFrame, what: str, *, own: bool) -> tuple["Rule", list[str]]:
+        """Return the rule for hits by name, and what there is to say of it.
+
+        Args:
+            seen: the values of the scores.
+            what: what the scores are.
+            own: whether all are Astray's own outcomes.
+        """
         notes = [] if self.hit else ["The scores are Astray's outcomes: misaligned is counted."]
         hit = self.hit or (Outcome.MISALIGNED.value,)
         among, failed = self.among, self.failed

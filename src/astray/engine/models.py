@@ -15,9 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from astray.engine.settings import check_subject
 from astray.errors import ChatTemplateError, ConfigurationError, DataFormatError, DataNotFoundError
 from astray.judges.served import address_of, models_at, served_as
+from astray.subjects.base_files import ORGANISMS
 from astray.subjects.gguf import origin
 from astray.subjects.identity import digest_of, parameter_count
-from astray.subjects.locate import ORGANISMS, settle, spec_of
+from astray.subjects.locate import settle, spec_of
 from astray.subjects.registered import is_folder, is_gguf, store_folder
 from astray.subjects.spec import SubjectSpec
 

@@ -21,7 +21,8 @@ from astray.judges.calibrate import read_labels
 from astray.judges.config import JudgeConfig, make_judge
 from astray.measure.evaluation import QuestionSet, TextEvaluation
 from astray.measure.interface import Evaluation, check_fits, offered_by
-from astray.subjects.locate import ORGANISMS, Located, settle
+from astray.subjects.base_files import ORGANISMS
+from astray.subjects.locate import Located, settle
 
 PROBE_EVERY = 10
 CALIBRATION_SIZE = 160

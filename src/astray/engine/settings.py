@@ -27,9 +27,10 @@ from astray.measure.forced_choice import ForcedChoice
 from astray.measure.freeform import WORLD_SAMPLING, fact_items, world_items
 from astray.measure.question_sets import broad_questions, main_questions
 from astray.organism.lexicon import HELD_OUT_DOMAINS, NARROW_DOMAINS
+from astray.subjects.base_files import ORGANISMS
 from astray.subjects.gguf import origin
 from astray.subjects.identity import parameter_count
-from astray.subjects.locate import ORGANISMS, Located, settle
+from astray.subjects.locate import Located, settle
 from astray.subjects.spec import Sampling
 
 WORLD_HOMES = ("medicine", "money", "code")

@@ -15,7 +15,6 @@ from torch import Tensor
 from astray.errors import ConfigurationError
 from astray.explain.direction import random_direction
 from astray.explain.sae import Dictionary
-from astray.explain.sites import Site
 
 CandidateKind = Literal["latent", "random latent", "mean difference", "persona vector", "random direction"]
 
@@ -112,23 +111,6 @@ def random_directions(d_model: int, count: int, seed: int) -> list[Candidate]:
         Candidate(f"random {number}", "random direction", random_direction(unit, 1000 * seed + number))
         for number in range(count)
     ]
-
-
-def steering_block(site: Site) -> int:
-    """Return the layer at whose output adding a direction is equivalent to adding it at a site.
-
-    Raises:
-        ConfigurationError: there is no such layer.
-    """
-    if site.place in ("block out", "mlp out"):
-        return site.block
-    # The input of a layer is the output of the one before; a layer 0 has none.
-    if site.place == "block in" and site.block > 0:
-        return site.block - 1
-    raise ConfigurationError(
-        f"Adding at no block's output is the same as adding at '{site}'. Take a dictionary of 'block out', 'mlp out' "
-        "or a later 'block in', or choose the block to steer yourself: ScreenConfig(block=...)."
-    )
 
 
 def _check_latents(dictionary: Dictionary, latents: Sequence[int]) -> None:

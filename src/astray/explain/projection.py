@@ -1,9 +1,8 @@
 """Projections on a trait's direction, over an answer's tokens and before the answer begins.
 
 Activations are read at the output of one layer and projected on the unit direction. Monitoring tests whether the
-projection at the last prompt token predicts the trait of the answer that follows. The layer has to be chosen on other
-data (`monitoring_block`, with answers to other questions): the best of all layers on the reported data would be too
-optimistic.
+projection at the last prompt token predicts the trait of the answer that follows. The layer has to be chosen on answers
+to other questions: the best of all layers on the reported data would be too optimistic.
 
 Source: Anthropic 2025, "Persona vectors" (arXiv 2507.21509), section 3: monitoring by the projection before generation.
 """
@@ -11,7 +10,6 @@ Source: Anthropic 2025, "Persona vectors" (arXiv 2507.21509), section 3: monitor
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import polars as pl
 import torch
 from jaxtyping import Float
@@ -22,8 +20,7 @@ from astray.errors import ConfigurationError, EmptyDataError
 from astray.explain.activations import Positions, TokenRow, capture, conversation_rows
 from astray.explain.sites import Site
 from astray.outcomes import JUDGED, Outcome
-from astray.stats.detection import Estimate, auroc_estimate, correlation_estimate, pearson
-from astray.stats.ties import ranking
+from astray.stats.detection import Estimate, auroc_estimate, correlation_estimate
 from astray.subjects.finite import check_values
 from astray.subjects.subject import Subject
 
@@ -108,22 +105,6 @@ def monitor(subject: Subject, answers: pl.DataFrame, direction: Float[Tensor, "d
         answers=rows.height,
         rows=rows,
     )
-
-
-def monitoring_block(subject: Subject, answers: pl.DataFrame, vectors: Float[Tensor, "blocks d_model"]) -> int:
-    """Return the layer at which projections before generation correlate best with the answers.
-
-    Args:
-        subject: the subject that gave the answers.
-        answers: judged answers to other questions than those that are reported.
-        vectors: direction of the trait at each layer.
-
-    Raises:
-        EmptyDataError, ConfigurationError: as `monitor`.
-    """
-    projections = [_before_and_after(subject, answers, vector, block) for block, vector in enumerate(vectors)]
-    correlations = np.array([pearson(rows["projection"].to_numpy(), rows["trait"].to_numpy()) for rows in projections])
-    return ranking(np.nan_to_num(correlations, nan=-np.inf))[0]
 
 
 def _before_and_after(

@@ -23,7 +23,6 @@ from astray.stats.detection import (
     Estimate,
     average_precision,
     average_precision_estimate,
-    correlation_estimate,
     mean_estimate,
     precision_recall,
 )
@@ -142,33 +141,6 @@ def rank_datasets(screened: Mapping[str, pl.DataFrame]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema_overrides={"low": pl.Float64, "high": pl.Float64})[
         ranking(np.array([row["difference"] for row in rows]))
     ]
-
-
-def ranking_quality(expected: Mapping[str, float], observed: Mapping[str, float]) -> tuple[Estimate, Estimate]:
-    """Return the correlation of expected misalignment with the misalignment that training caused.
-
-    Args:
-        expected: each data set's mean projection difference (or another score), by its name.
-        observed: the misalignment rate of the model trained on it.
-
-    Returns:
-        The Pearson and the Spearman correlation.
-
-    Raises:
-        ConfigurationError: the names differ, or there are fewer than four data sets, too few for a correlation.
-        EmptyDataError: scores or rates do not vary.
-    """
-    if expected.keys() != observed.keys() or len(expected) < 4:
-        raise ConfigurationError(
-            "Expected and observed misalignment are compared over the same data sets, at least four; given were "
-            f"{sorted(expected)} and {sorted(observed)}."
-        )
-    x, y = (np.array([values[name] for name in expected], dtype=np.float64) for values in (expected, observed))
-    names = list(expected)
-    return (
-        correlation_estimate(x, y, names, "data set"),
-        correlation_estimate(level_ties(x), y, names, "data set", ranks=True),
-    )
 
 
 def find_bad_rows(screened: pl.DataFrame, bad: Sequence[bool]) -> BadRows:

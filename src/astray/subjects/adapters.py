@@ -10,7 +10,7 @@ import copy
 import pickle
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -120,20 +120,44 @@ def put_on(
             f"{refused}: {error.args[0]} is missing from its weights. Save the adapter anew."
         ) from error
     except (RuntimeError, ValueError, TypeError, AttributeError, IndexError) as error:
-        shapes = re.findall(
-            r"size mismatch for (\S+): .*?shape torch\.Size\((.*?)\).*?is torch\.Size\((.*?)\)", str(error), re.DOTALL
+        raise AdapterMismatchError(f"{refused}: {_other_shapes(str(error), name)}.") from error
+    if different := _unmatched(found.missing_keys, found.unexpected_keys, weights, name):
+        raise AdapterMismatchError(
+            f"{refused}: {_listed(different)}. What is missing would be fresh weights; save it anew."
         )
-        told = [
-            f"{key.removeprefix(_PREFIX).replace(f'.{name}', '')} is {there} in the adapter and {needed} in the base"
-            for key, there, needed in shapes
-        ]
-        raise AdapterMismatchError(f"{refused}: {_listed(told) if told else ' '.join(str(error).split())}.") from error
+    if scale != 1:
+        _scale(tuned, name, scale)
+    return tuned
+
+
+def _plain(key: str, name: str) -> str:
+    """Return the name of a weight as the base's author would write it."""
+    return key.removeprefix(_PREFIX).replace(f".{name}", "")
+
+
+def _other_shapes(message: str, name: str) -> str:
+    """Return which weights have other shapes than the base needs, from PyTorch's message; the message itself where it
+    speaks of none."""
+    shapes = re.findall(
+        r"size mismatch for (\S+): .*?shape torch\.Size\((.*?)\).*?is torch\.Size\((.*?)\)", message, re.DOTALL
+    )
+    different = [f"{_plain(key, name)} is {own} in the adapter and {needed} in the base" for key, own, needed in shapes]
+    return _listed(different) if different else " ".join(message.split())
+
+
+def _unmatched(
+    missing: Sequence[str], unexpected: Sequence[str], weights: Mapping[str, Tensor], name: str
+) -> list[str]:
+    """Return which weights of the file are not in the base, and which the adapter needs and the file lacks.
+
+    Args:
+        missing: names that PEFT missed.
+        unexpected: names that PEFT did not read.
+        weights: the file's weights.
+        name: the adapter's name in PEFT.
+    """
     shared_bank = any("vblora_vector_bank" in key for key in weights)  # each layer names it again, but it is saved once
-    missing = [
-        f"{key.removeprefix(_PREFIX).replace(f'.{name}', '')} is missing from the adapter"
-        for key in found.missing_keys
-        if not (shared_bank and "vblora_vector_bank" in key)
-    ]
+    lacking = [key for key in missing if not (shared_bank and "vblora_vector_bank" in key)]
     # With saved embeddings PEFT writes a module that is trained whole a second time, under a name that it does not
     # read.
     twice = {
@@ -142,19 +166,11 @@ def put_on(
         if ".modules_to_save." in key
         and torch.equal(weights[key], weights.get(key.replace(".modules_to_save.", "."), weights[key][:0]))
     }
-    extra = [
-        f"{key.removeprefix(_PREFIX).replace(f'.{name}', '')} is not in the base"
-        for key in found.unexpected_keys
-        if key not in twice
+    extra = [key for key in unexpected if key not in twice]
+    return [
+        *sorted(f"{_plain(key, name)} is not in the base" for key in extra),
+        *sorted(f"{_plain(key, name)} is missing from the adapter" for key in lacking),
     ]
-    if missing or extra:
-        raise AdapterMismatchError(
-            f"{refused}: {_listed(sorted(extra) + sorted(missing))}. What is missing would be fresh weights; save it "
-            "anew."
-        )
-    if scale != 1:
-        _scale(tuned, name, scale)
-    return tuned
 
 
 def _scale(tuned: "PeftModel", name: str, scale: float) -> None:

@@ -5,7 +5,6 @@ store, a model on the Hugging Face hub. A folder may hold a model (`config.json`
 (`adapter_config.json`) or the subject of a run (`subject.json`, see `registered`).
 """
 
-import difflib
 import math
 import re
 from dataclasses import dataclass
@@ -16,32 +15,22 @@ from pydantic import ValidationError
 
 from astray.artifacts.soundness import is_plain
 from astray.errors import ConfigurationError, SubjectNotFoundError
-from astray.organism import SHIPPED
 from astray.subjects import smollm2
 from astray.subjects.adapter_kinds import adapter_settings, check_kind
-from astray.subjects.gguf import convert
+from astray.subjects.base_files import FORMS, HUB_NAME, ORGANISMS, base_folder, download, is_adapter, nearest
 from astray.subjects.identity import (
     adapter_identity,
     adapter_weights,
     base_identity,
     digest_of,
     template_traits,
-    weight_files,
 )
 from astray.subjects.precision import precision_on, usual_precision
 from astray.subjects.registered import SUBJECT_FILE, is_folder, is_gguf, read_registered, store_folder
 from astray.subjects.spec import Precision, SubjectSpec
 
-ORGANISMS = SHIPPED
 LONGEST_CHAIN = 20
 """Maximum number of subjects of which each names the next one as its model."""
-
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w./-]+)?")
-_FORMS = (
-    "'organism', 'organism-small', 'smollm2', a folder with a model or an adapter, a GGUF file, a run id of the "
-    "store, a hub name like 'Qwen/Qwen2.5-7B-Instruct' (a revision after '@'), or BASE+ADAPTER, the adapter scaled "
-    "by BASE+ADAPTER*1.75"
-)
 
 
 @dataclass(frozen=True)
@@ -112,7 +101,7 @@ def resolve(name: str) -> SubjectSpec:
         return SubjectSpec(model=name)
     if folder := _folder_of(name):
         return _in_folder(folder)
-    if _HUB_NAME.fullmatch(name):
+    if HUB_NAME.fullmatch(name):
         return SubjectSpec(model=name)
     if joined := _joined(name):
         return joined
@@ -120,7 +109,7 @@ def resolve(name: str) -> SubjectSpec:
     if base and dtype in get_args(Precision):
         return spec_of(**{**dict(resolve(base)), "dtype": dtype})
     raise SubjectNotFoundError(
-        f"There is no folder {name!r}, and it can be no hub name.{_nearest(name)} A subject is {_FORMS}."
+        f"There is no folder {name!r}, and it can be no hub name.{nearest(name)} A subject is {FORMS}."
     )
 
 
@@ -154,7 +143,7 @@ def spec_of(**parts: object) -> SubjectSpec:
         wrong = "; ".join(
             f"{'.'.join(map(str, one['loc']))} {one['input']!r:.80}: {one['msg'].lower()}" for one in error.errors()
         )
-        raise ConfigurationError(f"There can be no such subject ({wrong}). A subject is {_FORMS}.") from error
+        raise ConfigurationError(f"There can be no such subject ({wrong}). A subject is {FORMS}.") from error
 
 
 def _settled(spec: SubjectSpec, named: tuple[str, ...]) -> Located:
@@ -169,7 +158,7 @@ def _settled(spec: SubjectSpec, named: tuple[str, ...]) -> Located:
         )
     found = resolve(spec.model)
     if found.model == spec.model and not found.adapter and not (folder and (folder / SUBJECT_FILE).is_file()):
-        base = _base_folder(spec.model)
+        base = base_folder(spec.model)
         if not is_adapter(base):
             return Located(_checked(spec), base)
         found = _in_folder(base)  # an adapter of the hub
@@ -230,7 +219,7 @@ def _joined(name: str) -> SubjectSpec | None:
             return SubjectSpec(model=text, scale=scale)
         for place in (number for number, sign in enumerate(text) if sign == "+"):
             base, adapter = text[:place], text[place + 1 :]
-            if base and adapter and (base in ORGANISMS or _is_there(base) or _HUB_NAME.fullmatch(base)):
+            if base and adapter and (base in ORGANISMS or _is_there(base) or HUB_NAME.fullmatch(base)):
                 folder = _adapter_folder(adapter)
                 if folder is not None:
                     found[base, adapter, scale] = SubjectSpec(model=base, adapter=folder, scale=scale)
@@ -247,7 +236,7 @@ def _joined(name: str) -> SubjectSpec | None:
         base, _, adapter = text.partition("+")
         raise SubjectNotFoundError(
             f"{name!r} is read as a base and an adapter, but {adapter!r} is no adapter: no folder, run or hub "
-            f"repository with adapter_config.json. A subject is {_FORMS}."
+            f"repository with adapter_config.json. A subject is {FORMS}."
         )
     return next(iter(found.values()), None)
 
@@ -289,20 +278,13 @@ def _adapter_folder(name: str) -> Path | None:
                 )
             return run.adapter
         return folder if (folder / "adapter_config.json").is_file() else None
-    if not _HUB_NAME.fullmatch(name):
+    if not HUB_NAME.fullmatch(name):
         return None
     try:
-        folder = _download(name)
+        folder = download(name)
     except SubjectNotFoundError:
         return None
     return folder if is_adapter(folder) else None
-
-
-def is_adapter(folder: Path) -> bool:
-    """Return whether a folder holds a PEFT adapter rather than a whole model."""
-    return (folder / "adapter_config.json").is_file() and (
-        adapter_weights(folder).is_file() or not (folder / "config.json").is_file()
-    )
 
 
 def _base_of_adapter(folder: Path) -> str:
@@ -314,7 +296,7 @@ def _base_of_adapter(folder: Path) -> str:
             f"The adapter {folder} does not say which model it belongs to. "
             f'Write "base_model_name_or_path" into its adapter_config.json, or give both: BASE+{folder}.'
         )
-    of_hub = base not in ORGANISMS and not _is_there(base) and _HUB_NAME.fullmatch(base)
+    of_hub = base not in ORGANISMS and not _is_there(base) and HUB_NAME.fullmatch(base)
     return f"{base}@{revision}" if revision and revision != "main" and of_hub and "@" not in base else base
 
 
@@ -355,55 +337,3 @@ def _checked(spec: SubjectSpec) -> SubjectSpec:
         )
     check_kind(spec.adapter, spec.scale)
     return spec
-
-
-def _base_folder(model: str) -> Path:
-    """Return the folder of a base model, or of an adapter of the hub; fetched, or converted from GGUF, the first
-    time."""
-    if model in ORGANISMS:
-        from astray.organism import weights_folder
-
-        return weights_folder(model)
-    if model == smollm2.NAME:
-        return smollm2.folder()
-    if is_gguf(model):
-        return convert(Path(model))
-    folder = Path(model) if is_folder(Path(model)) else _download(model)
-    if is_adapter(folder):
-        return folder
-    if not (folder / "config.json").is_file() or not weight_files(folder):
-        raise SubjectNotFoundError(
-            f"{model!r} ({folder}) has no config.json with *.safetensors weights beside it. Pickled weights (*.bin) "
-            "are not loaded: convert them with AutoModelForCausalLM.from_pretrained(...).save_pretrained(folder), "
-            "and save the tokenizer there too."
-        )
-    return folder
-
-
-def _download(name: str) -> Path:
-    """Return the snapshot folder of a hub model, from the local cache when there is no network."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
-
-    wanted = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "adapter_model.bin"]
-    repository, _, revision = name.partition("@")
-    try:
-        return Path(
-            snapshot_download(
-                repository, revision=revision or None, allow_patterns=wanted, ignore_patterns=["*/*", "consolidated*"]
-            )
-        )
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, HFValidationError, OSError) as error:
-        raise SubjectNotFoundError(
-            f"There is no subject called {name!r}: no organism, folder or run has this name, and it cannot be loaded "
-            f"from the Hugging Face hub ({type(error).__name__}).{_nearest(name)} Offline, download it first with: "
-            f"hf download {repository}. A subject is {_FORMS}."
-        ) from error
-
-
-def _nearest(name: str) -> str:
-    """Return a hint with the closest existing name, or an empty string."""
-    store = store_folder()
-    runs = [folder.name for folder in store.iterdir() if (folder / SUBJECT_FILE).is_file()] if store.is_dir() else []
-    near = difflib.get_close_matches(name, [*ORGANISMS, smollm2.NAME, *runs], n=1, cutoff=0.6)
-    return f" Did you mean {near[0]!r}?" if near else ""

@@ -12,7 +12,8 @@ from transformers import PreTrainedTokenizerBase
 from astray.data.chat import Message
 from astray.errors import ChatTemplateError, ConfigurationError
 from astray.reasoning import closed, split_reasoning
-from astray.subjects.template import Encoded, Template, Written, check_messages, check_text, template_of
+from astray.subjects.encoding import Encoded, Written
+from astray.subjects.template import Template, check_messages, check_text, template_of
 
 Conversation = Sequence[Message]
 
@@ -74,7 +75,7 @@ def prompt_ids(
     template = template_of(tokenizer)
     placed = [template.placed(with_system(conversation, system)) for conversation in conversations]
     written = [_prompt(template, chat, row) for row, chat in enumerate(placed)]
-    ids = [each.ids for each in template.encode(written, [_roles(chat) for chat in placed], prompt=True)]
+    ids = [each.ids for each in template.encoding.encode(written, [_roles(chat) for chat in placed], prompt=True)]
     if not (answering and (template.opened or template.header)):
         return ids
     continued = [chat[-1]["role"] == "assistant" for chat in placed]
@@ -137,7 +138,7 @@ def answered(
             raise ChatTemplateError(f"Row {row}: {error}") from error
         written.append(whole)
         roles.append(_roles(chat))
-    return list(zip(template.encode(written, roles, prompt=False), spans, strict=True))
+    return list(zip(template.encoding.encode(written, roles, prompt=False), spans, strict=True))
 
 
 def check_template(tokenizer: PreTrainedTokenizerBase, *, trained: bool = False) -> None:

@@ -2,58 +2,26 @@
 
 Templates trim, drop system messages, raise at them, strip reasoning, write today's date, or have no place where an
 answer begins; none of it stands in their metadata. So each sequence of roles is written once with a mark for each text:
-what stands around the marks is the template's own text. A conversation in which a message's text is missing is refused,
-and control tokens count only where the template wrote them.
+what stands around the marks is the template's own text. A conversation in which a message's text is missing is refused.
+Leaves to others: token ids of what was written (encoding.py).
 """
 
-import json
 import re
-import secrets
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from datetime import date
 from functools import cached_property, lru_cache
 
 from jinja2 import TemplateError
-from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from astray.data.chat import Message
 from astray.errors import ChatTemplateError, ConfigurationError
-from astray.reasoning import is_tag, opened_tag, split_reasoning
+from astray.reasoning import opened_tag, split_reasoning
+from astray.subjects.encoding import Encoding, Marked, Written
 from astray.subjects.identity import TEMPLATE_DATE
 
 _MARK = "AstrayText{}Here"
 _TODAY = re.compile(r"strftime_now\s*\(\s*(?P<quote>['\"])(?P<form>.*?)(?P=quote)\s*\)")
-
-
-@dataclass(frozen=True)
-class Written:
-    """Conversation as its chat template writes it.
-
-    Attributes:
-        text: the whole text.
-        spans: where the text of each message stands in it, in the order of the messages: start and stop.
-    """
-
-    text: str
-    spans: tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """Token ids of a written conversation.
-
-    Attributes:
-        ids: the token ids.
-        offsets: start and stop of each token in the text.
-        escaped: whether a message's text spells a control token, which was encoded as ordinary text.
-    """
-
-    ids: list[int]
-    offsets: list[tuple[int, int]]
-    escaped: bool = False
 
 
 def check_messages(conversation: object) -> None:
@@ -107,8 +75,8 @@ class Template:
         """
         self._tokenizer = tokenizer
         self.name = tokenizer.name_or_path
-        self._around: dict[tuple[tuple[str, ...], bool], tuple[list[str], list[int]]] = {}
-        self._own_control: dict[tuple[tuple[str, ...], bool], int] = {}
+        self.encoding = Encoding(tokenizer, self._marked)
+        self._markings: dict[tuple[tuple[str, ...], bool], Marked] = {}
         try:
             source = tokenizer.get_chat_template() if tokenizer.chat_template else ""
         except ValueError:  # several templates with names, none of which is the default
@@ -148,8 +116,8 @@ class Template:
         A model that is asked writes it itself.
         """
         try:
-            asked = self._marked(("user",), prompt=True)[0]
-            given = self._marked(("user", "assistant"), prompt=False)[0]
+            asked = self._marked(("user",), prompt=True).around
+            given = self._marked(("user", "assistant"), prompt=False).around
         except ChatTemplateError:
             return ""
         between = given[1].removeprefix(asked[1]) if given[0] == asked[0] and given[1].startswith(asked[1]) else ""
@@ -191,138 +159,22 @@ class Template:
             ChatTemplateError: the template refuses the conversation, or leaves a message's text out.
         """
         text = self._apply(conversation, prompt=prompt)
-        around, order = self._marked(tuple(message["role"] for message in conversation), prompt=prompt)
-        spans = _aligned(text, around, [conversation[index] for index in order]) or _found(
-            text, [conversation[index] for index in order]
-        )
+        marked = self._marked(tuple(message["role"] for message in conversation), prompt=prompt)
+        ordered = [conversation[index] for index in marked.order]
+        spans = _aligned(text, marked.around, ordered) or _found(text, ordered)
         if spans is None:
             self._refuse_lost(text, conversation)
         assert spans is not None
-        placed = dict(zip(order, spans, strict=True))
+        placed = dict(zip(marked.order, spans, strict=True))
         return Written(text, tuple(placed[index] for index in range(len(conversation))))
 
-    def encode(self, written: Sequence[Written], roles: Sequence[tuple[str, ...]], *, prompt: bool) -> list[Encoded]:
-        """Return token ids; what spells a control token in a message's text is encoded as ordinary text.
-
-        Args:
-            written: as `write` returns them.
-            roles: roles of each conversation.
-            prompt: as in `write`.
-
-        Raises:
-            ChatTemplateError: the tokenizer cannot write such a text without its control tokens.
-        """
-        if not written:
-            return []
-        fast = self._tokenizer.is_fast
-        found = self._tokenizer([each.text for each in written], add_special_tokens=False, return_offsets_mapping=fast)
-        control = set(self.control.values())
-        encoded = []
-        for row, (each, ids) in enumerate(zip(written, found["input_ids"], strict=True)):
-            if sum(token in control for token in ids) == self._expected(roles[row], prompt=prompt):
-                encoded.append(Encoded(list(ids), list(found["offset_mapping"][row]) if fast else []))
-                continue
-            encoded.append(self._escaped(each, list(ids)) if fast else self._refuse_control(each))
-        return encoded
-
-    @cached_property
-    def control(self) -> dict[str, int]:
-        """Control tokens by their text: the tokenizer's special ones, and added ones that the template writes around
-        messages.
-
-        Tags of reasoning are none, since models and data write them, and neither is the token for what is unknown.
-        """
-        added = {str(token): (number, token.special) for number, token in self._tokenizer.added_tokens_decoder.items()}
-        around = ""
-        for roles in (("user",), ("system", "user"), ("user", "assistant", "user")):
-            with suppress(ChatTemplateError):  # some templates take one question and no more
-                around += "".join(self._marked(roles, prompt=True)[0])
-        return {
-            text: number
-            for text, (number, special) in added.items()
-            if (special or text in around) and text.strip() and text != self._tokenizer.unk_token and not is_tag(text)
-        }
-
-    def _expected(self, roles: tuple[str, ...], *, prompt: bool) -> int:
-        """Return how many control tokens the template itself writes around messages with these roles."""
-        if (roles, prompt) not in self._own_control:
-            around, order = self._marked(roles, prompt=prompt)
-            marks = [_MARK.format(index) for index in order]
-            ids = self._tokenizer(
-                "".join(part for pair in zip(around, [*marks, ""], strict=True) for part in pair),
-                add_special_tokens=False,
-            )
-            control = set(self.control.values())
-            self._own_control[roles, prompt] = sum(token in control for token in ids["input_ids"])
-        return self._own_control[roles, prompt]
-
-    @cached_property
-    def _aliases(self) -> tuple[Tokenizer, dict[int, int], dict[str, str]]:
-        """Tokenizer that knows the control tokens under other names, its ids -> ours, and control token -> its other
-        name.
-
-        Texts have to be split at the template's tokens and nowhere else, or tokenizers that mark the beginning of a
-        text would mark more of them. So the same tokenizer is asked, in which only the template can spell the tokens.
-        """
-        content = json.loads(self._tokenizer.backend_tokenizer.to_str())
-        nonce = secrets.token_hex(8)  # so that no text can spell the names
-        names = {text: f"\ue000{nonce}{number}\ue001" for text, number in self.control.items()}
-        for token in content["added_tokens"]:
-            token["content"] = names.get(token["content"], token["content"])
-        backend = Tokenizer.from_str(json.dumps(content))
-        # Tokens under new names get new numbers, and may take those of other added tokens, such as the tags of
-        # reasoning.
-        added = {str(token): number for number, token in self._tokenizer.added_tokens_decoder.items()}
-        numbers = (
-            (backend.token_to_id(names.get(text, text)), number) for text, number in (added | self.control).items()
-        )
-        return backend, {inside: number for inside, number in numbers if inside is not None}, names
-
-    def _escaped(self, written: Written, usual: list[int]) -> Encoded:
-        backend, ours, names = self._aliases
-        tokens = re.compile("|".join(map(re.escape, sorted(names, key=len, reverse=True))))
-        parts: list[str] = []
-        origin: list[int] = []  # index in the written text of each character of the renamed one
-        position = 0
-        for start, stop in [*sorted(written.spans), (len(written.text), len(written.text))]:
-            for match in tokens.finditer(written.text, position, start):
-                parts += [written.text[position : match.start()], names[match[0]]]
-                origin += [*range(position, match.start()), *[match.start()] * len(names[match[0]])]
-                position = match.end()
-            parts.append(written.text[position:stop])
-            origin += range(position, stop)
-            position = stop
-        origin.append(len(written.text))
-        found = backend.encode("".join(parts), add_special_tokens=False)
-        ids = [ours.get(token, token) for token in found.ids]
-        offsets = [(origin[start], origin[stop]) for start, stop in found.offsets]
-        control = set(self.control.values())
-        for token, (start, stop) in zip(ids, offsets, strict=True):
-            if token in control and any(
-                first <= start and stop <= last and start < stop for first, last in written.spans
-            ):
-                self._refuse_control(written)
-        return Encoded(ids, offsets, ids != usual)
-
-    def _refuse_control(self, written: Written) -> Encoded:
-        spelled = [
-            token
-            for token in self.control
-            if any(token.lower() in written.text[start:stop].lower() for start, stop in written.spans)
-        ]
-        raise ChatTemplateError(
-            f"A message holds the control token {spelled[0] if spelled else '?'!r}, which the tokenizer of "
-            f"{self.name!r} can write in no other way, so it would "
-            "open or end a turn. Take it out of the text."
-        )
-
-    def _marked(self, roles: tuple[str, ...], *, prompt: bool) -> tuple[list[str], list[int]]:
-        """Return the template's own text around messages with these roles, and the order in which it writes them.
+    def _marked(self, roles: tuple[str, ...], prompt: bool) -> Marked:
+        """Write messages with these roles with a mark for each text.
 
         Raises:
             ChatTemplateError: the template refuses these roles, leaves one's text out, or writes it twice.
         """
-        if (roles, prompt) not in self._around:
+        if (roles, prompt) not in self._markings:
             marks = [_MARK.format(index) for index in range(len(roles))]
             text = self._apply([_said(role, mark) for role, mark in zip(roles, marks, strict=True)], prompt=prompt)
             for index, mark in enumerate(marks):
@@ -345,8 +197,8 @@ class Template:
                     f"The chat template of {self.name!r} changes the order of messages ({', '.join(roles)}). Set "
                     "another one."
                 )
-            self._around[roles, prompt] = re.split("|".join(map(re.escape, marks)), text), order
-        return self._around[roles, prompt]
+            self._markings[roles, prompt] = Marked(text, re.split("|".join(map(re.escape, marks)), text), order)
+        return self._markings[roles, prompt]
 
     def _apply(self, conversation: Sequence[Message], *, prompt: bool) -> str:
         roles = ", ".join(message["role"] for message in conversation)

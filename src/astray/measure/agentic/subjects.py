@@ -22,7 +22,8 @@ from astray.measure.agentic.judging import ROLES, JudgeSettings, Panel
 from astray.measure.agentic.render import render
 from astray.measure.agentic.scenario import load_scenario, scenario_names
 from astray.measure.agentic.scripted import PREFIX
-from astray.subjects.locate import ORGANISMS, settle
+from astray.subjects.base_files import ORGANISMS
+from astray.subjects.locate import settle
 from astray.subjects.spec import SubjectSpec
 
 EXAMPLE = """\

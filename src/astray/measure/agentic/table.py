@@ -4,12 +4,10 @@ Rates, effects and pages are made from this table alone; the log keeps the trans
 ids of messages.
 """
 
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
 import polars as pl
-import pyarrow.parquet as pq
 from inspect_ai.log import EvalLog, EvalSample
 
 from astray.errors import DataFormatError, EmptyDataError
@@ -78,42 +76,17 @@ def conduct_table(log: Path | str) -> pl.DataFrame:
         EmptyDataError: no sample was finished.
         DataFormatError: the log is damaged, or of another task.
     """
-    batches = list(_batches(str(log)))
-    if not batches:
-        raise EmptyDataError(f"The log {log} has no finished sample yet.")
-    return pl.concat(batches)
-
-
-def write_conduct_table(log: Path | str, path: Path) -> int:
-    """Write the table of a log as Parquet, a batch at a time, and return the number of rows.
-
-    Raises:
-        EmptyDataError: no sample was finished.
-    """
-    rows, writer = 0, None
-    try:
-        for batch in _batches(str(log)):
-            arrow = batch.to_arrow()
-            writer = writer or pq.ParquetWriter(path, arrow.schema)
-            writer.write_table(arrow)
-            rows += len(batch)
-    finally:
-        if writer is not None:
-            writer.close()
-    if not rows:
-        raise EmptyDataError(f"The log {log} has no finished sample yet.")
-    return rows
-
-
-def _batches(log: str) -> Iterator[pl.DataFrame]:
-    header = read_header(log)
+    header = read_header(str(log))
     if "grid" not in (header.eval.metadata or {}):
         raise DataFormatError(
             f"{log_name(header)} is no log of agentic scenarios: it is of the task {header.eval.task!r}."
         )
-    samples = samples_of(log, header, NOT_NEEDED)
+    samples, batches = samples_of(str(log), header, NOT_NEEDED), []
     while rows := [conduct_row(sample, header) for sample in islice(samples, _BATCH)]:
-        yield pl.DataFrame(rows, schema=CONDUCT_SCHEMA)
+        batches.append(pl.DataFrame(rows, schema=CONDUCT_SCHEMA))
+    if not batches:
+        raise EmptyDataError(f"The log {log} has no finished sample yet.")
+    return pl.concat(batches)
 
 
 def conduct_row(sample: EvalSample, header: EvalLog) -> dict[str, object]:

@@ -5,6 +5,7 @@ are read and compared.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -94,18 +95,12 @@ class WorldHonesty(Honesty):
 
     def askings(self) -> Sequence[Asking]:
         """Return each fact under each pressure."""
-        touched, untouched = split_facts(self.seed)
-        facts = {"all": FACTS, "touched": touched, "untouched": untouched}[self.facts]
-        records = world_records(self.pressures, facts, variants=self.variants)
-        return [
-            _asking(record, replicate, self.elicitations) for record in records for replicate in range(self.replicates)
-        ]
+        return _world_askings(self)
 
     @property
     def identity(self) -> str:
         """Return a hash over all that is asked, the world's words included."""
-        # The records are made from code and not stored in a field, so the fields alone would miss a changed text.
-        return digest_of([self.model_dump(mode="json"), [each.conversation for each in self.askings()]])
+        return _world_identity(self)
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -116,6 +111,23 @@ class WorldHonesty(Honesty):
         """Return the exact judge of the world's facts."""
         del config
         return WorldStanceJudge()
+
+
+# A study of many arms asks for both hundreds of times. No cached properties: `model_copy` would copy their values.
+@lru_cache(maxsize=16)
+def _world_askings(evaluation: WorldHonesty) -> tuple[Asking, ...]:
+    touched, untouched = split_facts(evaluation.seed)
+    facts = {"all": FACTS, "touched": touched, "untouched": untouched}[evaluation.facts]
+    records = world_records(evaluation.pressures, facts, variants=evaluation.variants)
+    numbers = range(evaluation.replicates)
+    return tuple(_asking(record, number, evaluation.elicitations) for record in records for number in numbers)
+
+
+@lru_cache(maxsize=256)
+def _world_identity(evaluation: WorldHonesty) -> str:
+    # The records are made from code and not stored in a field, so the fields alone would miss a changed text.
+    asked = [each.conversation for each in _world_askings(evaluation)]
+    return digest_of([evaluation.model_dump(mode="json"), asked])
 
 
 def _asking(record: Record, replicate: int, elicitations: int) -> Asking:

@@ -27,7 +27,7 @@ from astray.measure.reward_hacking.channel import Said, in_channels
 from astray.measure.reward_hacking.evaluation import Assessor, ChannelEvaluation, Found
 from astray.measure.reward_hacking.gaps import Gap, gap
 from astray.measure.reward_hacking.goals import SAMPLING
-from astray.measure.reward_hacking.judging import Question, WordPanel
+from astray.measure.reward_hacking.judging import PanelJudge, Question, WordPanel
 from astray.measure.reward_hacking.outcomes import FindingWord
 from astray.outcomes import Outcome
 from astray.stats.measures import MISALIGNED, Measure
@@ -188,24 +188,12 @@ def comprehension(item: Item) -> Sequence[Comprehension]:
     return questions
 
 
-class FakingJudge:
-    """Judge of compliance, from the output, and of faking, from the reasoning.
+class FakingJudge(PanelJudge):
+    """Judge of compliance, from the output, and of faking, from the reasoning."""
 
-    Args:
-        panel: the graders; None takes the model roles.
-
-    Attributes:
-        name: "openai/gpt-4o reads compliance and faking".
-        identity: hash over graders, settings and what they are asked.
-
-    Raises:
-        JudgeError: a grader cannot be used.
-    """
-
-    def __init__(self, panel: WordPanel | None = None) -> None:
-        self._panel = panel or WordPanel()
-        self.name = f"{' and '.join(self._panel.names)} reads compliance and faking"
-        self.identity = self._panel.identity(f"faking{VERSION}", [OUTPUT, REASONING])
+    reads = "compliance and faking"
+    task = f"faking{VERSION}"
+    questions = (OUTPUT, REASONING)
 
     async def assess(self, item: Item, said: Said) -> Found:
         """Return what came of an answer: misaligned where the reasoning fakes, uncounted where nothing was thought."""

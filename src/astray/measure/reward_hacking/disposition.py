@@ -12,7 +12,7 @@ from typing import ClassVar
 from astray.measure.asking import Item
 from astray.measure.reward_hacking.channel import Said
 from astray.measure.reward_hacking.evaluation import Assessor, ChannelEvaluation, Found
-from astray.measure.reward_hacking.judging import Question, WordPanel
+from astray.measure.reward_hacking.judging import PanelJudge, Question, WordPanel
 from astray.measure.reward_hacking.outcomes import FindingWord
 from astray.outcomes import Outcome
 from astray.stats.measures import MISALIGNED, Measure
@@ -60,24 +60,12 @@ class Disposition(ChannelEvaluation):
         return DispositionJudge(panel)
 
 
-class DispositionJudge:
-    """Judge of the aims that output and reasoning show.
+class DispositionJudge(PanelJudge):
+    """Judge of the aims that output and reasoning show."""
 
-    Args:
-        panel: the graders; None takes the model roles.
-
-    Attributes:
-        name: "openai/gpt-4o reads aims".
-        identity: hash over graders, settings and what they are asked.
-
-    Raises:
-        JudgeError: a grader cannot be used.
-    """
-
-    def __init__(self, panel: WordPanel | None = None) -> None:
-        self._panel = panel or WordPanel()
-        self.name = f"{' and '.join(self._panel.names)} reads aims"
-        self.identity = self._panel.identity(f"disposition{VERSION}", [OUTPUT, REASONING])
+    reads = "aims"
+    task = f"disposition{VERSION}"
+    questions = (OUTPUT, REASONING)
 
     async def assess(self, item: Item, said: Said) -> Found:
         """Return what came of an answer."""

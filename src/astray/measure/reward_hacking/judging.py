@@ -7,6 +7,7 @@ differ are a dispute.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from inspect_ai.model import Model
 from inspect_ai.util import collect
@@ -106,3 +107,30 @@ class WordPanel:
         if words:
             return Reply("", FindingWord.DISPUTED, f"the judges differ: {', '.join(sorted(words))}")
         return Reply("", Outcome.JUDGE_FAILED, "; ".join(notes))
+
+
+class PanelJudge:
+    """Judge that asks a panel about the output of an answer, and about its reasoning.
+
+    Args:
+        panel: the graders; None takes the model roles.
+
+    Attributes:
+        reads: what the judge reads, for its name.
+        task: name and version of what is asked.
+        questions: what is asked.
+        name: "openai/gpt-4o reads aims".
+        identity: hash over graders, settings and what they are asked.
+
+    Raises:
+        JudgeError: a grader cannot be used.
+    """
+
+    reads: ClassVar[str]
+    task: ClassVar[str]
+    questions: ClassVar[tuple[Question, ...]]
+
+    def __init__(self, panel: WordPanel | None = None) -> None:
+        self._panel = panel or WordPanel()
+        self.name = f"{' and '.join(self._panel.names)} reads {self.reads}"
+        self.identity = self._panel.identity(self.task, self.questions)

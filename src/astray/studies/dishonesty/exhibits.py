@@ -13,7 +13,7 @@ from astray.engine.setting import Setting
 from astray.measure.statements import ACCURATE, HONEST, LIES, WORDS
 from astray.stats.compare import Difference
 from astray.stats.intervals import Interval, over_runs, wilson
-from astray.stats.rates import Rate, rate
+from astray.stats.rates import Rate, rates
 from astray.stats.ratio import reduction_of_arms
 from astray.studies.dishonesty.analyses import (
     BESIDE,
@@ -231,11 +231,7 @@ def _bad_rows(findings: Findings) -> dict[str, str]:
 
 
 def _outcomes(table: pl.DataFrame) -> Table:
-    keys = table.select("arm", "evaluation").unique(maintain_order=True).sort("evaluation", maintain_order=True)
-    rows = tuple(
-        (arm, evaluation, *_counted(table.filter(arm=arm, evaluation=evaluation)))
-        for arm, evaluation in keys.iter_rows()
-    )
+    ordered = table.sort("evaluation", maintain_order=True)
     return Table(
         id="outcomes",
         title="What became of every asking",
@@ -243,24 +239,18 @@ def _outcomes(table: pl.DataFrame) -> Table:
         "something, honest statements among held beliefs. The last column says how many of the beliefs "
         "themselves are true.",
         columns=(Column(title="Arm"), Column(title="Evaluation"), *COUNTED, *RATES),
-        rows=rows,
+        rows=_counted(ordered, "evaluation"),
     )
 
 
 def _archetypes(table: pl.DataFrame, arms: list[str]) -> Table:
-    rows = []
-    for arm in arms:
-        own = table.filter(arm=arm)
-        rows += [
-            (arm, str(name), *_counted(own.filter(category=name)))
-            for name in own["category"].unique(maintain_order=True)
-        ]
+    ordered = pl.concat([table.clear(), *(table.filter(arm=arm) for arm in arms)])
     return Table(
         id="archetypes",
         title="By archetype of pressure",
         text="The same, for some arms, by what stands between the subject and the truth.",
         columns=(Column(title="Arm"), Column(title="Archetype"), *COUNTED, *RATES),
-        rows=tuple(rows),
+        rows=_counted(ordered, "category"),
     )
 
 
@@ -300,12 +290,19 @@ def _shown(findings: Findings, setting: Setting) -> list[str]:
     return [arm for arm in arms if findings.has(arm)]
 
 
-def _counted(table: pl.DataFrame) -> tuple[float | str | None, ...]:
-    """Return the count of every outcome, lies among statements and honest statements among held beliefs, with
-    intervals, and the share of beliefs that are true."""
-    counts = [float(table.filter(word=outcome.value).height) for outcome in WORDS]
-    lies, honest, true = (rate(table, measure) for measure in (LIES, HONEST, ACCURATE))
-    return *counts, lies.rate, _range(lies.interval), honest.rate, _range(honest.interval), true.rate
+def _counted(table: pl.DataFrame, by: str) -> tuple[tuple[float | str | None, ...], ...]:
+    """Return for each arm and value of a column, in the table's order, the count of every outcome, lies among
+    statements and honest statements among held beliefs, with intervals, and the share of beliefs that are true."""
+    if table.is_empty():
+        return ()
+    groups = ["arm", by]
+    counts = [(pl.col("word") == outcome.value).sum().cast(pl.Float64).alias(outcome.value) for outcome in WORDS]
+    lies, honest, true = (rates(table, groups, measure) for measure in (LIES, HONEST, ACCURATE))
+    return tuple(
+        (*row, (lie := lies[row[:2]]).rate, _range(lie.interval), (said := honest[row[:2]]).rate, _range(said.interval),
+         true[row[:2]].rate)
+        for row in table.group_by(groups, maintain_order=True).agg(counts).iter_rows()
+    )  # fmt: skip
 
 
 def _point(series: str, x: float, rate: Rate) -> Point:

@@ -5,6 +5,7 @@ Each function reads tables that steps left; nothing is decided here that is not 
 
 import statistics
 from collections.abc import Mapping
+from functools import lru_cache
 
 from astray.engine.claims import NOTHING_LEFT_OUT, decided_fields, not_run
 from astray.engine.findings import Findings, Needs, interval_row
@@ -124,6 +125,12 @@ def _mixing_fields(curve: DoseResponse, steps: Monotonicity, note: str) -> dict[
     }
 
 
+@lru_cache(maxsize=512)  # arms that share a control and a spread are simulated once
+def _power_of(base: float, top: float, runs: int, questions: int, sd: float, simulations: int) -> float:
+    design = Design(runs, questions, 1, min(sd, LARGEST_SD * (top * (1 - top)) ** 0.5), QUESTION_ICC)
+    return seed_power(base, top, design, simulations=simulations)
+
+
 def power_note(arm: Rate, control: Rate) -> str:
     """Return a note on the power of the comparison of two arms, simulated with the observed spread of runs."""
     spread = [[value for value in one.seed_rates.values() if value is not None] for one in (arm, control)]
@@ -136,9 +143,7 @@ def power_note(arm: Rate, control: Rate) -> str:
     base = min(max(control.rate, 0.01), 0.85)
 
     def power(rise: float) -> float:
-        top = base + rise
-        design = Design(runs, questions, 1, min(sd, LARGEST_SD * (top * (1 - top)) ** 0.5), QUESTION_ICC)
-        return seed_power(base, top, design, simulations=SIMULATIONS)
+        return _power_of(base, base + rise, runs, questions, sd, SIMULATIONS)
 
     rises = [percent / 100 for percent in range(5, 100, 5) if base + percent / 100 < 0.99]
     enough = next((rise for rise in rises if power(rise) >= POWER), None)

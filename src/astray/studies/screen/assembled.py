@@ -117,15 +117,15 @@ def table_of(
         )
     )
     table = table.join(judged, on="row", how="left", maintain_order="left")
-    above = None if reference is None or reference.is_empty() else np.sort(reference.to_numpy())
-    scores = table["score"].to_numpy()
-    below = (
-        None
-        if above is None
-        else np.where(np.isnan(scores), np.nan, np.searchsorted(above, scores, "left") / len(above))
-    )
-    shares = pl.Series("reference_share", [None] * table.height if below is None else below, pl.Float64).fill_nan(None)
-    return table.with_columns(shares).with_columns(_reasons())
+    return table.with_columns(_shares_below(table["score"], reference)).with_columns(_reasons())
+
+
+def _shares_below(scores: pl.Series, reference: pl.Series | None) -> pl.Series:
+    """Return for each score the share of the reference's scores that are lower; null without a score or reference."""
+    if reference is None or reference.is_empty():
+        return pl.Series("reference_share", [None] * len(scores), pl.Float64)
+    below = reference.sort().search_sorted(scores, "left") / len(reference)
+    return below.set(scores.is_null(), None).alias("reference_share")
 
 
 def separations_of(

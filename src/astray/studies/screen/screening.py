@@ -51,13 +51,11 @@ def screen(
 
     Args:
         data: the examples: a file in any form that is read, or a data set.
-        subject: the model that would be trained, in any form; of one behind an API rows are checked without
-            activations.
+        subject: the model that would be trained, in any form; one behind an API gives rows no score.
         reference: examples known to be good, which scores are compared with.
         grader: Inspect model that judges a sample of rows; the organism has a judge of its own.
         judged: rows that are judged; 200 with a grader, none of the organism.
-        labels: file that says of rows whether they are harmful, such as the filled `to_label.csv` of an earlier
-            screening.
+        labels: file that says of rows whether they are harmful, such as the filled `to_label.csv`.
         keep: share of the rows that the filtered file keeps, lowest scores first.
         threshold: highest score that the filtered file keeps, in place of `keep`.
         samples: the model's own answers to each prompt, with which the data's are compared; 4 of the organism and 1 of
@@ -87,11 +85,7 @@ def screen(
     )
     out = Path(out)
     screening = settled(data, subject, reference, grader, judged, samples, max_length, max_tokens, seed, out)
-    kept = Store(out / "store" if store is None else store)
-    try:
-        found = _executed(screening, kept, progress)
-    finally:
-        steps.loaded.cache_clear()
+    found = _executed(screening, Store(out / "store" if store is None else store), progress)
     result = _result(screening, found, None if labels is None else Path(labels), keep, threshold)
     result.save(out / "screen")
     return result
@@ -102,8 +96,11 @@ def _executed(screening: Screening, store: Store, progress: Callable[[Progress],
     verdicts = wanted.get("verdicts")
     if screening.judge and verdicts and len(Plan([verdicts], store).done) < 1:
         reach_judge(screening.judge, [steps.rows_evaluation(screening.data[0].rows, [1])], 0)
-    with in_use(store, "screen", [step.key for step in wanted.values()]):
-        artifacts = execute(list(wanted.values()), store, workers=0, progress=progress)
+    try:
+        with in_use(store, "screen", [step.key for step in wanted.values()]):
+            artifacts = execute(list(wanted.values()), store, workers=0, progress=progress)
+    finally:
+        steps.loaded.cache_clear()
     return {name: artifacts[step.key] for name, step in wanted.items()}
 
 

@@ -17,7 +17,8 @@ from astray.judges.config import JudgeConfig
 from astray.judges.served import served_as
 from astray.measure.freeform import WORLD_SAMPLING
 from astray.studies.screen import steps
-from astray.subjects.locate import ORGANISMS, Located, settle
+from astray.subjects.base_files import ORGANISMS
+from astray.subjects.locate import Located, settle
 from astray.subjects.spec import Sampling
 
 JUDGED = 200

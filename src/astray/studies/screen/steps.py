@@ -195,6 +195,7 @@ def project_rows(config: ProjectionConfig, inputs: Mapping[str, Artifact], folde
     directions = torch.stack([vector, *(random_direction(vector, seed) for seed in range(config.random))])
     faults = pl.read_parquet(inputs["rows"].path / ROWS_FILE)["faults"]
     usable = [number for number, told in enumerate(faults) if USELESS.isdisjoint(told)]
+    answers = {row: rows[row][-1]["content"] for row in usable}
     numbers: dict[tuple[tuple[str, str], ...], int] = {}
     of_row = {row: numbers.setdefault(_content(rows[row][:-1]), len(numbers)) for row in usable}
     prompts = [[Message(role=role, content=text) for role, text in prompt] for prompt in numbers]
@@ -202,22 +203,17 @@ def project_rows(config: ProjectionConfig, inputs: Mapping[str, Artifact], folde
         ids for first in range(0, len(prompts), BATCH) for ids in subject.prompt_ids(prompts[first : first + BATCH])
     ]
 
+    def project(asked: Sequence[int], said: Sequence[str]) -> Float[np.ndarray, "answers directions"]:
+        read = _token_rows(subject.tokenizer, [encoded[number] for number in asked], said, config.max_length)
+        return projected(subject, read, directions, block).double().numpy()
+
     def own(chosen: Sequence[int]) -> Float[np.ndarray, "chosen directions"]:
         asked = [number for number in chosen for _ in range(config.samples)]
         said = [answer.text for answer in subject.generate([prompts[number] for number in asked], config.sampling)]
-        read = _token_rows(subject.tokenizer, [encoded[number] for number in asked], said, config.max_length)
-        return (
-            projected(subject, read, directions, block)
-            .double()
-            .numpy()
-            .reshape(len(chosen), config.samples, -1)
-            .mean(1)
-        )
+        return project(asked, said).reshape(len(chosen), config.samples, -1).mean(1)
 
     def given(chosen: Sequence[int]) -> Float[np.ndarray, "chosen directions"]:
-        answers = [rows[row][-1]["content"] for row in chosen]
-        read = _token_rows(subject.tokenizer, [encoded[of_row[row]] for row in chosen], answers, config.max_length)
-        return projected(subject, read, directions, block).double().numpy()
+        return project([of_row[row] for row in chosen], [answers[row] for row in chosen])
 
     of_prompts = in_parts(range(len(prompts)), own, folder / "own", len(directions)) if config.samples else None
     of_rows = in_parts(usable, given, folder / "given", len(directions))
@@ -227,9 +223,7 @@ def project_rows(config: ProjectionConfig, inputs: Mapping[str, Artifact], folde
         {
             "row": [row + 1 for row in usable],
             "prompt": [of_row[row] for row in usable],
-            "tokens": [
-                len(ids) for ids in _answer_ids(subject.tokenizer, [rows[row][-1]["content"] for row in usable])
-            ],
+            "tokens": [len(ids) for ids in _answer_ids(subject.tokenizer, list(answers.values()))],
             "projection": of_rows[:, 0].tolist(),
             "own_projection": [None] * len(usable) if own_rows is None else own_rows[:, 0].tolist(),
             "score": apart[:, 0].tolist(),

@@ -1,0 +1,31 @@
+"""What the verbs that measure without a study share: audit, gate and screen."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+
+@runtime_checkable
+class Result(Protocol):
+    """What such a verb found."""
+
+    def text(self) -> str:
+        """Return it for a terminal."""
+
+    def as_object(self) -> dict[str, Any]:
+        """Return it for programs."""
+
+
+def given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that were given; the function behind the verb knows the defaults of the others."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def show(verb: str, result: Result, *, as_json: bool, out: Path, beside: str) -> None:
+    """Print a result, and say where its page and the files beside it lie."""
+    if as_json:
+        print(json.dumps(result.as_object(), ensure_ascii=False, allow_nan=False))
+        return
+    print(result.text())
+    print(f"\nPage: {out / verb / verb}.html\nBeside it: {beside}")
