@@ -1,4 +1,4 @@
-"""A study ends in the same summary wherever its steps run: in this process, through Slurm, on Ray with a lost node."""
+"""A study ends in the same summary wherever its steps run: in this process, in workers, through Slurm, on Ray with a lost node."""
 
 from pathlib import Path
 
@@ -17,6 +17,11 @@ from test_workplaces_slurm import CPU, cluster
 
 __all__ = ["cluster", "nodes", "server", "uninterrupted"]
 STUDY = get_study("emergent-misalignment")
+
+
+def test_a_study_in_workers_ends_in_the_same_results(uninterrupted: Path, tmp_path: Path) -> None:
+    run_study(STUDY, small_study.OPTIONS, out=tmp_path, workers=2)
+    assert results(tmp_path) == results(uninterrupted)
 
 
 def test_a_study_through_slurm_ends_in_the_same_results(uninterrupted: Path, cluster: Path, tmp_path: Path) -> None:

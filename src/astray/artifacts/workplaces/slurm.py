@@ -8,6 +8,7 @@ in a job (slurm_job.py) and Slurm's commands (slurm_queue.py).
 
 import contextlib
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -75,7 +76,12 @@ class Slurm(Wanted):
         check_partition(self.partition, self.gpus, self.minutes)
         jobs = SlurmJobs(self, store, started)
         jobs.probe()
-        yield jobs  # and they go on when the driver ends
+        try:
+            yield jobs
+        except KeyboardInterrupt:
+            told = "The jobs go on: the same command follows them, `scancel --name=astray` ends them."
+            print(told, file=sys.stderr)
+            raise
 
 
 @dataclass

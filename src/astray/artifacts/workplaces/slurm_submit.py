@@ -101,6 +101,7 @@ class Submitter:
             # submitit takes a signal in the first 80% of the time for a preemption, which it repeats without end.
             "signal_delay_s": min(90, 6 * wanted.minutes),
             "array_parallelism": LARGEST_ARRAY,
+            "additional_parameters": {"requeue": True},  # some clusters forbid it unless a job asks
             "setup": [f"export {name}={value}" for name, value in ONE_THREAD.items()],
         }
         if gpu and wanted.gpus:
