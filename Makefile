@@ -47,7 +47,7 @@ benchmarks: setup
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable ".[benchmarks]"
 	for file in benchmarks/*.py; do echo "== $$file"; OMP_NUM_THREADS=1 $(BIN)/python $$file || exit 1; done
 
-# How often the intervals of claims cover, on a grid of designs: about fifteen minutes on two processors.
+# How often the intervals of claims cover, on a grid of designs: some ten minutes.
 coverage: setup
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/coverage.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/coverage_curves.py

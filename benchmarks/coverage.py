@@ -28,9 +28,9 @@ from astray.stats.compare import difference_limits
 from astray.stats.intervals import question_limits, run_limits
 from astray.stats.judge_error import corrected_rate
 from astray.stats.ratio import reduction_limits
-from rivals import Limits, effective_sample_size, korn_graubard, paired_t, ratio_t, t_on_shares
+from rivals import Limits, effective_sample_size, korn_graubard, paired_t, ratio_t, t_on_shares, welch
 
-STUDIES, AGAIN, WORST = 200, 2000, 40
+STUDIES, AGAIN, WORST = 100, 1000, 40
 SENSITIVITY, SPECIFICITY, LABELLED_BAD, LABELLED_GOOD = 0.9, 0.95, 100, 200
 SHARED = 0.7
 """Correlation of two runs with a common seed, on the logit scale."""
@@ -164,7 +164,7 @@ def _seeds_cell(part: float) -> Callable[[Cell, int, np.random.Generator], Found
         """Simulate the difference from a control with half of the odds, of whose seeds a part is shared."""
         shared = round(part * cell.runs)
         (arm, control), truths = simulate(cell, studies, generator, (0.5,), shared)
-        rivals = {"paired t": paired_t(arm, control)} if part == 1 else {}
+        rivals = {"paired t": paired_t(arm, control)} if part == 1 else {"Welch": welch(arm, control)}
         return _found(difference_limits(arm, control, shared)[1](0.95), truths[0] - truths[1], rivals)
 
     return measure

@@ -42,6 +42,17 @@ def paired_t(arm: Side, control: Side) -> Limits:
     return middle - half, middle + half
 
 
+def welch(arm: Side, control: Side) -> Limits:
+    """Return Welch's t interval on the difference of shares of runs that are not paired."""
+    shares = [k / n for k, n in (arm, control)]
+    parts = [share.var(axis=1, ddof=1) / share.shape[1] for share in shares]
+    total = np.maximum(sum(parts), 1e-12)
+    spent = sum(part**2 / (share.shape[1] - 1) for part, share in zip(parts, shares, strict=True))
+    half = -stdtrit(np.maximum(1.0, total**2 / np.maximum(spent, 1e-24)), 0.025) * np.sqrt(total)
+    middle = shares[0].mean(axis=1) - shares[1].mean(axis=1)
+    return middle - half, middle + half
+
+
 def ratio_t(after: Side, before: Side) -> Limits:
     """Return one minus the t interval on the logarithms of ratios of pairs, with half an answer added to each count."""
     middle, half = _t(np.log((after[0] + 0.5) / (after[1] + 0.5) / (before[0] + 0.5) * (before[1] + 0.5)))
