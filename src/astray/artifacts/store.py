@@ -35,14 +35,12 @@ from astray.artifacts.manifest import (
     seal,
 )
 from astray.artifacts.mirror import Mirror, default_cache
-from astray.artifacts.soundness import MANIFEST_FILE, check_files, damaged
+from astray.artifacts.soundness import DAMAGED, MANIFEST_FILE, check_files, damaged
 from astray.errors import DamagedArtifactError, StoreError
 
 _PARTIAL = ".partial-"
 _UNFINISHED = ".unfinished"
 _LOCKS = ".locks"
-DAMAGED = ".damaged"
-"""Folder of artifacts that were moved aside."""
 _DIGITS = re.compile(f"[0-9a-f]{{{KEY_DIGITS}}}")
 
 
@@ -94,6 +92,10 @@ class Store:
 
     def __init__(self, root: str | Path, cache: Path | None = None):
         self.root = str(root)
+        if not self.root.removeprefix("file://").strip():
+            raise StoreError(
+                f"The store {self.root!r} has no name. Write a folder ('.' for this one), or leave it out."
+            )
         self.mirror: Mirror | None = None
         if "://" not in self.root:
             self.folder = Path(self.root).expanduser().absolute()
@@ -152,10 +154,11 @@ class Store:
         of the way.
 
         Raises:
-            StoreError: it cannot be moved, as nothing can in a remote store.
+            StoreError: it cannot be moved.
         """
         if self.mirror:
-            raise damage
+            self.mirror.put_aside(damage.folder.name)
+            return True
         with self._locked(_digits(damage.folder.name), wait=False) as held, self._explained(every_error=True):
             if held:
                 try:
@@ -314,7 +317,11 @@ class Store:
         with self._locked(manifest.key, wait=True):
             if not holds(final, manifest):  # another process may just have downloaded it
                 with self._partial(manifest.origin) as partial, self._explained(every_error=True):
-                    self.mirror.download(manifest, partial)
+                    try:
+                        self.mirror.download(manifest, partial)
+                    except DamagedArtifactError:
+                        self.mirror.put_aside(final.name)
+                        raise
                     self._clear(final)
                     move_into_place(partial, final)
         return final
