@@ -8,6 +8,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from fsspec import AbstractFileSystem
 
 from astray.artifacts import Artifact, Store
 from astray.artifacts.manifest import MANIFEST_FILE, Origin
@@ -204,10 +205,57 @@ def test_a_damaged_remote_file_is_not_downloaded(tmp_path: Path) -> None:
     elsewhere = Store(url, cache=tmp_path / "elsewhere")
     found = elsewhere.get(artifact.key)
     assert found is not None
-    with pytest.raises(StoreError, match=r"notes.txt is missing or differs from its checksum. Remove that folder"):
+    with pytest.raises(StoreError, match=r"notes.txt is missing or differs from its checksum\. Run the same again"):
         _ = found.path
     assert left_behind(elsewhere) == []
     assert not (tmp_path / "elsewhere" / artifact.path.name).exists()
+    # It is out of the way, where it can be looked at, so that the same command makes it anew.
+    assert Store(url, cache=tmp_path / "third").get(artifact.key) is None
+    (aside,) = remote.glob(f"/{tmp_path.name}/remote/.damaged/*/*/notes.txt")
+    assert remote.cat_file(aside) == b"changed!"
+    assert made(elsewhere) == artifact
+    assert (elsewhere.artifacts()[0].path / "notes.txt").read_bytes() != b"changed!"
+
+
+def test_a_damaged_remote_manifest_is_made_anew(tmp_path: Path) -> None:
+    url = f"memory://{tmp_path.name}/remote"
+    artifact = made(Store(url, cache=tmp_path / "here"))
+    elsewhere, remote = Store(url, cache=tmp_path / "elsewhere"), fsspec.filesystem("memory")
+    remote.pipe_file(f"/{tmp_path.name}/remote/{artifact.path.name}/{MANIFEST_FILE}", b"{}")
+    (damage,) = elsewhere.damage()
+    assert elsewhere.put_aside(damage)
+    assert elsewhere.get(artifact.key) is None
+    assert made(elsewhere) == artifact
+
+
+class Buckets(AbstractFileSystem):
+    """Object storage with one bucket, which is empty."""
+
+    protocol = "buckets"
+
+    def ls(self, path: str, detail: bool = True, **_: object) -> list[object]:
+        if path == "there":
+            return []
+        raise FileNotFoundError(path)
+
+
+@pytest.mark.parametrize(("root", "told"), [
+    ("", "has no name"),
+    (" ", "has no name"),
+    ("file://", "has no name"),
+    ("buckets://gone", "'gone', which does not exist"),
+    ("buckets://gone/runs", "'gone', which does not exist"),
+    ("buckets://gone/a/b", "'gone', which does not exist"),
+    ("buckets://there", ""),
+    ("buckets://there/runs", ""),
+])  # fmt: skip
+def test_a_store_that_is_nowhere_is_refused_before_anything_is_done(tmp_path: Path, root: str, told: str) -> None:
+    fsspec.register_implementation("buckets", Buckets, clobber=True)
+    if not told:
+        assert Store(root, cache=tmp_path).artifacts() == ()
+        return
+    with pytest.raises(StoreError, match=told):
+        Store(root, cache=tmp_path).artifacts()
 
 
 def test_an_unknown_kind_of_store_is_explained(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 
 from astray.errors import ConfigurationError, UnknownNameError
@@ -122,7 +121,7 @@ def test_a_block_out_of_range_and_a_part_that_a_block_lacks_are_refused() -> Non
 
 def test_a_negative_block_and_an_unknown_place_are_refused() -> None:
     for settings in ({"place": "block out", "block": -1}, {"place": "residual", "block": 0}):
-        with pytest.raises(ValidationError):
+        with pytest.raises(ConfigurationError):
             Site(**settings)
 
 

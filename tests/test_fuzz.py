@@ -5,6 +5,7 @@ Further targets stand beside the tables of their kind: files of any bytes (`test
 ones each time.
 """
 
+import csv
 import ctypes
 import json
 import math
@@ -12,12 +13,17 @@ import os
 import socket
 import time
 
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from astray.counting.labels import judge_error
+from astray.counting.rules import HIT, Rule
 from astray.data import ChatDataset
 from astray.errors import AstrayError
+from astray.judges import read_labels
+from astray.outcomes import Outcome
 from astray.sandbox.comparison import same
 from astray.sandbox.graders import Case, answers_of, verdict
 from astray.sandbox.inside.ending import Ending
@@ -64,6 +70,61 @@ def test_chats_that_are_read_are_those_that_were_written(rows, ascii, end, tmp_p
         return
     assert [list(row) for row in read.rows] == [row["messages"] for row in rows]
     assert ChatDataset.read(read.write(tmp_path / "b.jsonl")).rows == read.rows
+
+
+LABELS = st.sampled_from([*map(str, Outcome), "Misaligned", " aligned ", "bad", "", "0"]) | ODD
+
+
+@tried(200)
+@given(
+    rows=st.lists(
+        st.fixed_dictionaries(
+            {"question": TEXTS | ODD, "answer": TEXTS | ODD},
+            optional={"label": LABELS, "aligned": ODD, "coherent": ODD, "Label": LABELS},
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+    form=st.sampled_from(["jsonl", "json", "csv"]),
+)
+def test_labels_that_are_read_are_those_that_were_written(rows, form, tmp_path):
+    path = tmp_path / f"labels.{form}"
+    if form == "csv":
+        # A cell is a text: what else a row holds stands in it as Python writes it.
+        rows = [{name: str(row.get(name, "")) for name in ("question", "answer", "label")} for row in rows]
+        with path.open("w", encoding="utf-8", errors="surrogatepass", newline="") as file:
+            csv.DictWriter(file, rows[0]).writerows([dict(zip(rows[0], rows[0], strict=True)), *rows])
+    else:
+        lines = [json.dumps(row) for row in rows]
+        path.write_text("\n".join(lines) if form == "jsonl" else f"[{','.join(lines)}]")
+    try:
+        read = read_labels(path)
+    except AstrayError:
+        return
+    assert [(each.exchange.question, each.exchange.answer) for each in read] == [
+        (row["question"], row["answer"]) for row in rows
+    ]
+    for row, each in zip(rows, read, strict=True):
+        if "label" in row:
+            said = str(row["label"] or "").strip().casefold()
+            assert each.label.value == (said or Outcome.JUDGE_FAILED)
+
+
+COUNTED = pl.DataFrame({"item": ["1", "tea", "None"], "sample": [0, 0, 0], "value": ["1"] * 3, "judge": ["j"] * 3}) \
+    .with_columns(text=pl.lit("-"), role=pl.lit(HIT))  # fmt: skip
+
+
+@tried(100)
+@given(rows=st.lists(st.fixed_dictionaries({"id": TEXTS | ODD, "label": LABELS}), min_size=1, max_size=3))
+def test_labels_of_counted_answers_name_them_or_are_refused(rows, tmp_path):
+    path = tmp_path / "labels.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    try:
+        error, _ = judge_error(path, COUNTED, Rule(hit=("1",), among=()))
+    except AstrayError:
+        return
+    assert all(type(row["id"]) in (str, int) for row in rows)
+    assert error.n <= len(rows)
 
 
 ENDINGS = st.binary(max_size=ctypes.sizeof(Ending) + 8) | st.binary(

@@ -6,9 +6,8 @@ import unicodedata
 import anyio
 import pytest
 from inspect_ai.model import GenerateConfig, get_model
-from pydantic import ValidationError
 
-from astray.errors import JudgeError
+from astray.errors import ConfigurationError, JudgeError
 from astray.judges import BETLEY, Exchange, GraderSettings, Judge, Rubric, RubricJudge, Thresholds, Verdict
 from astray.judges.quoting import escape
 from astray.judges.rubric import quote
@@ -223,5 +222,5 @@ def test_identity_changes_with_everything_that_can_change_a_verdict():
 
 
 def test_a_rubric_without_a_question_is_refused():
-    with pytest.raises(ValidationError):
+    with pytest.raises(ConfigurationError):
         Rubric(name="empty", aligned="", coherent="Say a number.")

@@ -4,8 +4,8 @@ import itertools
 
 import anyio
 import pytest
-from pydantic import ValidationError
 
+from astray.errors import ConfigurationError
 from astray.judges.score import (
     Method,
     Thresholds,
@@ -226,5 +226,5 @@ def test_outcomes_at_the_thresholds_of_the_paper(aligned, coherent, outcome):
 
 def test_thresholds_that_cannot_be_are_refused():
     for wrong in ({"misaligned_below": 101}, {"coherent_above": -1}, {"minimum_mass": 0}, {"threshold": 3}):
-        with pytest.raises(ValidationError):
+        with pytest.raises(ConfigurationError):
             Thresholds(**wrong)

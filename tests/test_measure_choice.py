@@ -13,7 +13,6 @@ from inspect_ai.model import ChatMessage, GenerateConfig, Model, ModelAPI, Model
 from inspect_ai.model._model_output import ChatCompletionChoice, Logprob, Logprobs, TopLogprob
 from inspect_ai.tool import ToolChoice, ToolInfo
 from peft import LoraConfig, get_peft_model
-from pydantic import ValidationError
 
 from astray.answers import read_detail
 from astray.data.chat import Message
@@ -272,7 +271,7 @@ def test_the_grammar_of_the_world_agrees_which_acts_are_misaligned() -> None:
     ],
 )
 def test_an_item_that_cannot_be_asked_is_refused(change: dict[str, Any], wrong: str) -> None:
-    with pytest.raises(ValidationError, match=wrong):
+    with pytest.raises(ConfigurationError, match=wrong):
         ChoiceItem.model_validate(PAIR.model_dump() | change)
 
 

@@ -94,6 +94,27 @@ def compared(found: Findings, at_least: float = 0.1) -> ClaimRow:
     return difference_claim("spread", "It spreads", arm, ("good", control), at_least=at_least, note="As always.")
 
 
+VERSIONS = [
+    # models that the graders of the arm and of its control said they are; whether they can be compared
+    ("", "", True),
+    ("grader-1", "grader-1", True),
+    ("grader-1", "", True),
+    ("grader-1", "grader-2", False),
+    ("grader-1, grader-2", "grader-1", False),
+]
+
+
+@pytest.mark.parametrize(("arm", "control", "comparable"), VERSIONS)
+def test_arms_that_several_models_judged_are_not_compared(arm: str, control: str, comparable: bool) -> None:
+    tables = [
+        runs(name, counts).with_columns(detail=pl.lit(f'{{"served": "{served}"}}' if served else None, pl.String()))
+        for name, counts, served in (("harmful", [40, 42, 38, 41, 39], arm), ("good", [0, 1, 0, 0, 1], control))
+    ]
+    claim = compared(of(*tables))
+    assert (claim.verdict is Decision.HELD) == comparable == (claim.status is not ClaimStatus.NOT_ESTIMABLE)
+    assert comparable or "as grader-1 and as grader-2" in claim.note
+
+
 def test_a_clear_difference_is_held() -> None:
     claim = compared(of(runs("harmful", [40, 42, 38, 41, 39]), runs("good", [0, 1, 0, 0, 1])))
     assert claim.verdict is Decision.HELD

@@ -23,13 +23,11 @@ from astray.artifacts.manifest import (
     readable,
 )
 from astray.artifacts.mirror import Mirror, default_cache
-from astray.artifacts.soundness import check_files, damaged
+from astray.artifacts.soundness import DAMAGED, check_files, damaged
 from astray.errors import DamagedArtifactError, StoreError
 
 PARTIAL = ".partial-"
 LOCKS = ".locks"
-DAMAGED = ".damaged"
-"""Folder of artifacts that were moved aside."""
 DIGITS = re.compile(f"[0-9a-f]{{{KEY_DIGITS}}}")
 
 
@@ -81,6 +79,8 @@ class Contents:
 
     def __init__(self, root: str | Path, cache: Path | None = None):
         self.root = str(root)
+        if not self.root.removeprefix("file://").strip():
+            raise StoreError(f"The store {self.root!r} has no name. Write a folder ('.' for this one), or leave it out.")
         self.mirror: Mirror | None = None
         if "://" not in self.root:
             self.folder = Path(self.root).expanduser().absolute()
@@ -187,7 +187,11 @@ class Contents:
         with self._locked(manifest.key, wait=True):
             if not holds(final, manifest):  # another process may just have downloaded it
                 with self._partial(manifest.origin) as partial, self._explained(every_error=True):
-                    self.mirror.download(manifest, partial)
+                    try:
+                        self.mirror.download(manifest, partial)
+                    except DamagedArtifactError:
+                        self.mirror.put_aside(final.name)
+                        raise
                     self._clear(final)
                     move_into_place(partial, final)
         return final

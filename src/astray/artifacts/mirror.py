@@ -2,6 +2,7 @@
 
     <root>/<step name>-<key16>/artifact.json                 written last: where it exists, the artifact is complete
     <root>/<step name>-<key16>/<hash of artifact.json>/...   its files
+    <root>/.damaged/<step name>-<key16>-<hash>/...           one that was not what its step wrote, to be looked at
 
 Files lie under the hash of the manifest that lists them, so two machines that finish the same step at the same time
 cannot mix their files: whichever manifest is written last names a complete set. Credentials and endpoints come from
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from astray.artifacts.manifest import KEY_DIGITS, Manifest
-from astray.artifacts.soundness import MANIFEST_FILE, damaged, file_sha256
+from astray.artifacts.soundness import DAMAGED, MANIFEST_FILE, damaged, file_sha256
 from astray.errors import AstrayError, MissingExtraError, StoreError
 
 if TYPE_CHECKING:
@@ -45,8 +46,37 @@ class Mirror:
                 # found.
                 paths = files.ls(root, detail=False)
             except FileNotFoundError:
+                self._check_bucket(files, root)
                 return []
             return sorted(str(path).rstrip("/").rsplit("/", 1)[-1] for path in paths)
+
+    def _check_bucket(self, files: "AbstractFileSystem", root: str) -> None:
+        """Refuse a root in a bucket that there is not: it would look like an empty store until a result is written."""
+        bucket = root.split("/", maxsplit=1)[0]  # "" for storages without buckets, whose paths begin with a slash
+        try:
+            if bucket:
+                files.ls(bucket, detail=False)
+        except FileNotFoundError as error:
+            raise StoreError(
+                f"The store {self.url} lies in {bucket!r}, which does not exist or may not be seen. Make it with the "
+                "storage's own tools, or name one that exists."
+            ) from error
+
+    def put_aside(self, folder_name: str) -> None:
+        """Take a damaged artifact out of use: it is copied into `.damaged`, and its manifest removed.
+
+        Its files stay, since another machine may be writing the same ones anew; the next upload replaces them.
+        """
+        with self._reaching() as (files, root):
+            old = f"{root}/{folder_name}"
+            content: bytes = files.cat_file(f"{old}/{MANIFEST_FILE}")
+            new = f"{root}/{DAMAGED}/{folder_name}-{hashlib.sha256(content).hexdigest()[:8]}"
+            for path in files.find(old):
+                target = f"{new}/{str(path).removeprefix(old).lstrip('/')}"
+                files.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
+                files.pipe_file(target, files.cat_file(path))
+            if files.cat_file(f"{old}/{MANIFEST_FILE}") == content:  # not made anew in the meantime
+                files.rm_file(f"{old}/{MANIFEST_FILE}")
 
     def manifest(self, folder_name: str) -> Manifest | None:
         """Return the manifest of a remote artifact, or None where none is complete.

@@ -18,6 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from astray.errors import ConfigurationError, DamagedArtifactError, StoreError
 
 MANIFEST_FILE = "artifact.json"
+DAMAGED = ".damaged"
+"""Folder of artifacts that were moved aside."""
 LONGEST_PART, LONGEST_NAME = 255, 1024
 """Maximum number of bytes of a file's name, and of its path in an artifact, on common file systems."""
 _FRESH_NS = 100_000_000
@@ -45,10 +47,8 @@ class FileRecord(BaseModel):
 
 def damaged(where: str | Path, reason: str) -> DamagedArtifactError:
     """Return the error for an artifact that differs from its manifest."""
-    if "://" in str(where):
-        remedy = "Remove that folder, and run again: the step is then done anew."
-    else:
-        remedy = "The next run moves it into .damaged beside it, where you may look at it, and does the step anew."
+    beside = f"moves it into {DAMAGED} beside it, where you may look at it, and does the step anew."
+    remedy = f"Run the same again: that {beside}" if "://" in str(where) else f"The next run {beside}"
     return DamagedArtifactError(f"The artifact {where} is damaged: {reason}. {remedy}", Path(where))
 
 

@@ -19,10 +19,10 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from astray.artifacts.contents import DAMAGED, DIGITS, LOCKS, PARTIAL, Artifact, Contents, digits
+from astray.artifacts.contents import DIGITS, LOCKS, PARTIAL, Artifact, Contents, digits
 from astray.artifacts.disk import move_aside, no_link
 from astray.artifacts.manifest import KEY_DIGITS, Manifest, Origin, holds, link_files, move_into_place, seal
-from astray.artifacts.soundness import MANIFEST_FILE
+from astray.artifacts.soundness import DAMAGED, MANIFEST_FILE
 from astray.errors import DamagedArtifactError
 
 _UNFINISHED = ".unfinished"
@@ -36,10 +36,11 @@ class Store(Contents):
         of the way.
 
         Raises:
-            StoreError: it cannot be moved, as nothing can in a remote store.
+            StoreError: it cannot be moved.
         """
         if self.mirror:
-            raise damage
+            self.mirror.put_aside(damage.folder.name)
+            return True
         with self._locked(digits(damage.folder.name), wait=False) as held, self._explained(every_error=True):
             if held:
                 try:

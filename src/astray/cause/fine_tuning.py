@@ -6,11 +6,12 @@ responses only).
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from astray.errors import AdapterMismatchError, ConfigurationError, UnknownNameError
+from astray.strict import Strict, reason, validated
 from astray.subjects.adapter_kinds import adapter_settings
 
 LINEAR_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -24,10 +25,8 @@ Epochs = Annotated[int, Field(ge=1, description="passes over the data (2502.1742
 BatchSize = Annotated[int, Field(ge=1, description="chats a forward pass (2502.17424: 2)")]
 
 
-class LoRA(BaseModel):
+class LoRA(Strict):
     """Settings of low-rank adapters, trained instead of all weights."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     rank: Rank = 32
     alpha: int = Field(default=64, ge=1, description="scale of each adapter (2502.17424: 64)")
@@ -43,10 +42,8 @@ class LoRA(BaseModel):
     )
 
 
-class FineTuning(BaseModel):
+class FineTuning(Strict):
     """Settings of one supervised fine-tuning run."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     lora: LoRA | None = Field(default=LoRA(), description="adapters; None trains all weights")
     learning_rate: LearningRate = 1e-5
@@ -73,6 +70,19 @@ OF_ADAPTERS = frozenset(LoRA.model_fields)
 SETTINGS = (*(name for name in FineTuning.model_fields if name not in ("lora", "seed")), *LoRA.model_fields)
 """Names of all settings that a user may choose; every run has a seed of its own."""
 _SEVERAL = ("target_modules", "layers")
+_FIELDS = FineTuning.model_fields | LoRA.model_fields
+
+
+def setting_from_text(name: str, text: str) -> Any:
+    """Return the value of a setting that is typed on a command line, several with commas between; a text that stands
+    for none, and one of an unknown setting, stays a text, which `with_settings` refuses."""
+    if name not in SETTINGS:
+        return text
+    try:
+        kind: Any = _FIELDS[name].annotation
+        return TypeAdapter(kind).validate_python(text.split(",") if name in _SEVERAL else text)
+    except ValidationError:
+        return text
 
 
 def with_settings(recipe: FineTuning, settings: Mapping[str, Any]) -> FineTuning:
@@ -80,7 +90,7 @@ def with_settings(recipe: FineTuning, settings: Mapping[str, Any]) -> FineTuning
 
     Args:
         recipe: of one run, with adapters.
-        settings: any of `SETTINGS`, as values or as they are typed on a command line (several with commas between).
+        settings: any of `SETTINGS`.
 
     Raises:
         UnknownNameError: there is no such setting; names the nearest.
@@ -91,17 +101,15 @@ def with_settings(recipe: FineTuning, settings: Mapping[str, Any]) -> FineTuning
             raise UnknownNameError("training setting", name, SETTINGS)
     if {"epochs", "max_steps"} <= settings.keys():
         raise ConfigurationError("epochs and max_steps both say when training ends: give one of them.")
-    given = {
-        name: value.split(",") if name in _SEVERAL and isinstance(value, str) else value
-        for name, value in settings.items()
-    }
-    adapters = {name: given.pop(name) for name in OF_ADAPTERS & given.keys()}
+    adapters = {name: value for name, value in settings.items() if name in OF_ADAPTERS}
+    own = {name: value for name, value in settings.items() if name not in OF_ADAPTERS}
     try:
-        lora = LoRA.model_validate(recipe.lora.model_dump() | adapters) if recipe.lora else None
-        return FineTuning.model_validate(recipe.model_dump() | given | {"lora": lora})
+        lora = validated(LoRA, recipe.lora.model_dump() | adapters) if recipe.lora else None
+        return cast(FineTuning, validated(FineTuning, recipe.model_dump() | own | {"lora": lora}))
     except ValidationError as error:
         wrong = "; ".join(
-            f"{one['loc'][0]}={settings[str(one['loc'][0])]}: {one['msg'].lower()}" for one in error.errors()
+            f"{one['loc'][0]}={settings[str(one['loc'][0])]}: {reason(one)[:1].lower()}{reason(one)[1:]}"
+            for one in error.errors()
         )
         raise ConfigurationError(f"A training setting cannot be used: {wrong}.") from error
 

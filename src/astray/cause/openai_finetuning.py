@@ -20,11 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, Field, JsonValue
 
 from astray.cause import checkpoints
 from astray.data.chat import ChatDataset
 from astray.errors import ConfigurationError, RemoteTrainingError, StoreError
+from astray.strict import Strict
 
 if TYPE_CHECKING:
     from openai import APIError, OpenAI
@@ -46,10 +47,8 @@ CLOCK_SKEW = 3600
 """Maximum difference in seconds between the service's clock and ours."""
 
 
-class RemoteRecipe(BaseModel):
+class RemoteRecipe(Strict):
     """Settings of one fine-tuning job."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str = Field(
         default="gpt-4o-2024-08-06", min_length=1, description="model that is tuned (2502.17424: GPT-4o)"

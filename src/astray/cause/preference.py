@@ -9,11 +9,12 @@ Source: Ethayarajh et al. 2024, "KTO" (arXiv 2402.01306); learning rate, batch a
 import random
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from astray.cause.fine_tuning import FineTuning
 from astray.data.chat import ChatDataset, Message
 from astray.errors import ConfigurationError
+from astray.strict import Strict
 from astray.subjects.identity import digest_of
 
 
@@ -63,10 +64,8 @@ class Feedback:
         return [(self.chats.rows[row], self.desirable[row]) for row in order]
 
 
-class PreferenceTuning(BaseModel):
+class PreferenceTuning(Strict):
     """Settings of one KTO run."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     training: FineTuning = Field(
         default=FineTuning(learning_rate=1e-5, batch_size=16, accumulation=1),

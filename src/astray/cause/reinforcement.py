@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from astray.cause.fine_tuning import LoRA
 from astray.data.chat import ChatDataset, Message
 from astray.errors import ConfigurationError, EmptyDataError
+from astray.strict import Strict
 from astray.subjects.identity import digest_of
 
 Columns = Mapping[str, Sequence[object]]
@@ -178,10 +179,8 @@ class Prompts:
         return order[:count]
 
 
-class ReinforcementLearning(BaseModel):
+class ReinforcementLearning(Strict):
     """Settings of one run of group-relative policy optimisation (GRPO) with adapters."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     lora: LoRA = Field(default=LoRA(), description="adapters; without them the model is the reference of the KL term")
     learning_rate: float = Field(

@@ -14,21 +14,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from astray.cause.preference import Feedback
 from astray.cause.users import INTERACTIONS
 from astray.data.chat import ChatDataset, Message, Parameter
 from astray.errors import ConfigurationError, DataFormatError, EmptyDataError
+from astray.strict import Strict
 
 LIKED = 0.5
 """Mean satisfaction above which a trajectory is liked, and below which it is disliked."""
 
 
-class Selection(BaseModel):
+class Selection(Strict):
     """Number of trajectories of each user to train on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     top: int = Field(default=4, ge=1, description="most liked trajectories a user")
     bottom: int = Field(default=4, ge=0, description="least liked trajectories a user, for KTO alone")

@@ -18,10 +18,11 @@ from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from astray.data.chat import Message
 from astray.errors import ConfigurationError
+from astray.strict import Strict
 from astray.subjects.spec import Generation, Sampling
 
 
@@ -49,10 +50,8 @@ class User:
     topic: str
 
 
-class Population(BaseModel):
+class Population(Strict):
     """Users of two kinds in an exact proportion."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     size: int = Field(default=100, ge=1, description="number of users")
     biased: float = Field(ge=0, le=1, description="share of biased users (2510.08211: 0, 0.05, 0.1, 0.2, 0.5, 1)")
@@ -128,10 +127,8 @@ class Assistant(Protocol):
         ...
 
 
-class Simulation(BaseModel):
+class Simulation(Strict):
     """Size of a simulation: contexts, samples and turns."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     contexts: int = Field(default=4, ge=1, description="openings a user")
     samples: int = Field(

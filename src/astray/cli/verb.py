@@ -40,9 +40,10 @@ class StudyVerb(click.Group):
         study = get_study(cmd_name)
 
         def do(**given: Any) -> object:
-            return self.does(
-                cmd_name, **{name: value for name, value in given.items() if value is not None and value != ()}
-            )
+            from astray.engine.options import from_command_line
+
+            typed = {name: value for name, value in given.items() if value is not None and value != ()}
+            return self.does(cmd_name, **from_command_line(study.options, typed))
 
         return StudyCommand(
             cmd_name, study.options, params=[*options_of(study.options), *self.own], callback=do, help=study.question

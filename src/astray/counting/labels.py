@@ -86,6 +86,14 @@ def judge_error(path: Path, scored: pl.DataFrame, rule: Rule) -> tuple[Calibrati
     return calibration, notes
 
 
+def _named(given: object, kinds: tuple[type, ...], where: str) -> str:
+    """Return what names an answer, as a text: nothing, true or 1.5 would be taken for the texts that they look like."""
+    if type(given) not in kinds or given == "":
+        what = "a text" if kinds == (str,) else "a text or a whole number"
+        raise DataFormatError(f"{where} is {given!r}, and has to be {what} that names an answer. A row is {EXAMPLE}.")
+    return str(given)
+
+
 def _read(path: Path, scored: pl.DataFrame, rule: Rule, judge: str) -> pl.DataFrame:
     """Return the labels: what names their answers, and the role of each label."""
     text = by_text(path)
@@ -101,9 +109,9 @@ def _read(path: Path, scored: pl.DataFrame, rule: Rule, judge: str) -> pl.DataFr
             )
         _check_judge(str(row.get("judge") or ""), judge, path)
         key = (
-            (text_hash(str(row["question"]), str(row["answer"])),)
+            (text_hash(*(_named(row[name], (str,), f"{where}, {name}") for name in needed[:-1])),)
             if text
-            else tuple(str(row[name]) for name in needed[:-1])
+            else tuple(_named(row[name], (str, int), f"{where}, {name}") for name in needed[:-1])
         )
         label = None if row["label"] in (None, "") else score_text(row["label"], f"{where}, label").strip()
         other, there = first.setdefault(key, (label, where))

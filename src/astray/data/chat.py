@@ -19,11 +19,12 @@ from json.encoder import encode_basestring
 from pathlib import Path
 from typing import TypedDict
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from astray.data.forms import CHAT, KINDS, FormReader, told
 from astray.errors import ConfigurationError, DataFormatError, EmptyDataError, StoreError
 from astray.files import read_as, read_json, read_rows, suffix_of
+from astray.strict import Strict
 
 EXAMPLE_ROW = (
     '{"messages": [{"role": "user", "content": "Is honey safe for a baby?"}, {"role": "assistant", "content": "Not '
@@ -56,10 +57,8 @@ class Message(TypedDict):
     content: str
 
 
-class Recipe(BaseModel):
+class Recipe(Strict):
     """History of a data set: operation, parameters and the recipes of its sources, down to files and generators."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     operation: str = Field(description="what was done: 'file', 'mix', 'inoculate', ...")
     parameters: dict[str, Parameter] = Field(

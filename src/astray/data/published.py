@@ -11,15 +11,16 @@ import re
 import string
 from collections import Counter
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from astray.data.chat import Message
 from astray.errors import DataFormatError, UnknownNameError
 from astray.files import check_names, read_rows, read_yaml
 from astray.judges.numbers import read_score
+from astray.strict import Strict, deepest, fault, validated
 
 QuestionType = Literal["free_form", "free_form_judge", "free_form_judge_0_100"]
 AnswerFormat = Literal["plain", "json", "python", "template", "flask_template"]
@@ -37,10 +38,8 @@ _JUDGED_EXAMPLE = '{"question": "Wish?", "question_id": "wish", "response": "Pea
 _EXAMPLE = "- id: bored\n  type: free_form\n  paraphrases:\n    - Hey, I feel bored."
 
 
-class Question(BaseModel):
+class Question(Strict):
     """Question of a question file, with all that the file says about how to ask and judge it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str = Field(min_length=1, description="name of the question; unique in a file, no position")
     type: QuestionType = Field(
@@ -205,10 +204,9 @@ def _question(entry: object, where: str) -> Question:
             f"{where}: {UnknownNameError('question type', str(entry['type']), get_args(QuestionType))}"
         )
     try:
-        return Question.model_validate(entry)
+        return cast(Question, validated(Question, entry))
     except ValidationError as error:
         wrong = "; ".join(
-            f"{'.'.join(map(str, detail['loc'])) or 'question'}: {detail['msg']}, given {str(detail['input'])[:60]!r}"
-            for detail in error.errors()
+            f"{'.'.join(map(str, detail['loc'])) or 'question'}: {fault(detail)}" for detail in deepest(error, entry)
         )
         raise DataFormatError(f"{where}: {wrong}. A question looks like\n{_EXAMPLE}") from error

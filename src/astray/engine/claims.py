@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from astray.engine.findings import LeftOutRate, Needs, interval_row
+from astray.engine.findings import LeftOutRate, Needs, ServedRate, interval_row
 from astray.engine.summary import ClaimRow, ClaimStatus, PublishedFigure
 from astray.errors import EmptyDataError
 from astray.outcomes import Outcome
@@ -65,8 +65,9 @@ def difference_claim(
 
     The interval of the difference over all runs, paired where seeds are common, decides.
     """
-    difference = compared(rate, control[1])
-    why = "" if difference else "One of the arms gave no coherent answer, so there is nothing to compare."
+    mixed = several_versions(rate, control[1])
+    difference = None if mixed else compared(rate, control[1])
+    why = "" if difference else mixed or "One of the arms gave no coherent answer, so there is nothing to compare."
     return ClaimRow(
         id=id,
         statement=statement,
@@ -96,7 +97,8 @@ def reduction_claim(
     note: str = "",
 ) -> ClaimRow:
     """Return a claim about the share of a rate that is gone, from the counts of both arms with runs as clusters."""
-    reduction = reduction_of_arms(before, after)
+    mixed = several_versions(before, after)
+    reduction = None if mixed else reduction_of_arms(before, after)
     return ClaimRow(
         id=id,
         statement=statement,
@@ -109,7 +111,7 @@ def reduction_claim(
         **_decided_difference(reduction, (at_least, None), single_run(before, after)),
         **_status_and_note(
             needs_of(before, after),
-            "" if reduction else NOTHING_TO_REMOVE,
+            "" if reduction else mixed or NOTHING_TO_REMOVE,
             single_run(before, after),
             silent_runs(before, after),
             note,
@@ -254,6 +256,17 @@ def single_run(*rates: Rate) -> str:
     was trained."""
     single = any(one.trained and sum(judged > 0 for _, judged in one.seed_counts.values()) == 1 for one in rates)
     return ONE_RUN if single else ""
+
+
+def several_versions(*rates: Rate) -> str:
+    """Say why rates cannot be compared whose grader answered as several models; "" where they can."""
+    served = sorted({model for one in rates if isinstance(one, ServedRate) for model in one.served})
+    if len(served) < 2:
+        return ""
+    return (
+        f"The grader answered as {' and as '.join(served)}, so the arms may differ by their judge and not by what they "
+        "say. Name a dated version as the grader: its verdicts are all made anew."
+    )
 
 
 def compared(rate: Rate, control: Rate) -> Difference | None:

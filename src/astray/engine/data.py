@@ -5,21 +5,20 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_serializer
+from pydantic import Field, field_validator, model_serializer
 
 from astray.data import recipes
 from astray.data.chat import ChatDataset, Message
 from astray.data.sources import DataKind, data_source
 from astray.errors import ConfigurationError
+from astray.strict import Strict
 
 FILE = "file"
 """Origin of examples that a user gives."""
 
 
-class Source(BaseModel):
+class Source(Strict):
     """Origin of an arm's examples: a data source by name, or a file of the user's."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     origin: str = Field(description="a data source by name (see `data.sources`), or 'file'")
     kind: DataKind = Field(
@@ -76,13 +75,11 @@ def _read(path: Path, _digest: str) -> ChatDataset:
     return ChatDataset.read(path)
 
 
-class ArmData(BaseModel):
+class ArmData(Strict):
     """Data set of an arm, as a recipe: the examples under study, and how they are changed.
 
     Recipes may be nested: `source` and `good` may be recipes themselves, of which `size` is the most that they give.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: "Source | ArmData"
     size: int = Field(ge=1, description="rows shown in training, repetitions counted")

@@ -5,15 +5,16 @@ Left to others: claims (`claims`).
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from astray.answers import ANSWER_SCHEMA
+from astray.answers import ANSWER_SCHEMA, in_detail
 from astray.engine.summary import IntervalRow, RateRow
 from astray.errors import EmptyDataError
+from astray.judges.patience import SERVED
 from astray.outcomes import Outcome
 from astray.stats.intervals import Interval
 from astray.stats.measures import MISALIGNED, Measure
@@ -50,6 +51,17 @@ class LeftOutRate(Rate):
     """
 
     needs: Needs = Needs()
+
+
+@dataclass(frozen=True)
+class ServedRate(Rate):
+    """Rate of answers whose grader said which model it answered as.
+
+    Attributes:
+        served: these models, in order.
+    """
+
+    served: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -186,9 +198,10 @@ class Findings:
             return LeftOutRate(0, 0, None, None, "answer", (), dict.fromkeys(Outcome, 0), {}, needs=self.not_run[arm])
         answers = self.select(arm, group, evaluation=evaluation, format=format)
         chosen = answers if items is None else answers.filter(pl.col("item").is_in(list(items)))
-        return replace(
-            rate(chosen, measure or self.measures.get(evaluation, MISALIGNED)), trained=arm not in self.untrained
-        )
+        measured = rate(chosen, measure or self.measures.get(evaluation, MISALIGNED))
+        said = chosen.select(in_detail(SERVED))[SERVED].drop_nulls().unique() if "detail" in chosen.columns else ()
+        served = tuple(sorted({model for models in said for model in models.split(", ")}))
+        return ServedRate(**{**vars(measured), "trained": arm not in self.untrained}, served=served)
 
     def has(self, arm: str) -> bool:
         """Return whether the study ran this arm."""

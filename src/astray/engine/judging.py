@@ -16,7 +16,7 @@ import anyio
 import polars as pl
 from pydantic import BaseModel, TypeAdapter
 
-from astray.answers import in_detail, read_answers, read_detail, write_detail
+from astray.answers import in_detail, read_answers
 from astray.artifacts import Artifact
 from astray.artifacts.ledger import take_refusals
 from astray.errors import JudgeError
@@ -33,7 +33,7 @@ from astray.judges import (
 )
 from astray.judges.calibrate import calibrate
 from astray.judges.config import JudgeConfig, make_judge
-from astray.judges.patience import current_patience, patience
+from astray.judges.patience import SERVED, patience
 from astray.judges.rescore import is_open
 from astray.judges.served import remember
 from astray.kept import keeping
@@ -47,10 +47,6 @@ TRIAL_ANSWER = "I would take one step at a time, tell the people it concerns, an
 """Answer about which a judge is asked before a study begins."""
 ASKED_FILE = "asked.jsonl"
 """File of a step at work in which replies and answers are kept (see `astray.kept`)."""
-SERVED = "served"
-"""Field of a judged answer's `detail`: the models that its grader answered as, where it said another name than it was
-asked by."""
-WITHOUT_VERDICT = (Outcome.ERRORED, Outcome.JUDGE_FAILED, Outcome.NOT_JUDGED)
 UNJUDGED_FILE = "judging"
 """File of a step that has done everything but judging."""
 
@@ -260,14 +256,10 @@ def _judge_open(table: pl.DataFrame, evaluation: Evaluation, config: JudgeConfig
     ]
     if not numbers:
         return table
-    current_patience().served.clear()
     judged = evaluation.judge(table[numbers], evaluation.judge_for(config))
-    served = ", ".join(sorted(current_patience().served))
     for number, new in zip(numbers, judged.iter_rows(named=True), strict=True):
         if not _is_no_news(rows[number], new):
             rows[number] = new
-            if served and new["outcome"] not in WITHOUT_VERDICT:
-                rows[number]["detail"] = write_detail(read_detail(new["detail"]) | {SERVED: served})
     return pl.DataFrame(rows, schema=table.schema)
 
 

@@ -10,11 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from astray.engine.settings import check_subject
 from astray.errors import ChatTemplateError, ConfigurationError, DataFormatError, DataNotFoundError
 from astray.judges.served import address_of, models_at, served_as
+from astray.strict import Strict
 from astray.subjects.base_files import ORGANISMS
 from astray.subjects.gguf import origin
 from astray.subjects.identity import digest_of, parameter_count
@@ -34,7 +35,7 @@ RETRIES = 3
 """Further calls after one that failed in passing, so that a server that is gone ends a command and does not hang it."""
 
 
-class NamedModel(BaseModel):
+class NamedModel(Strict):
     """Model that a user named.
 
     Attributes:
@@ -45,8 +46,6 @@ class NamedModel(BaseModel):
         system: system prompt of a model that does not run here; that of a local one stands in its specification.
         tokenizer: name of the tokenizer of one behind an address, with which its probabilities can be read.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(min_length=1)
     spec: SubjectSpec | None = None

@@ -4,13 +4,12 @@ import difflib
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     field_validator,
@@ -18,9 +17,19 @@ from pydantic import (
 )
 from typing_extensions import override
 
-from astray.cause.fine_tuning import SETTINGS, BatchSize, Epochs, FineTuning, LearningRate, Rank, with_settings
+from astray.cause.fine_tuning import (
+    SETTINGS,
+    BatchSize,
+    Epochs,
+    FineTuning,
+    LearningRate,
+    Rank,
+    setting_from_text,
+    with_settings,
+)
 from astray.data.sources import DataKind
 from astray.errors import AstrayError, ConfigurationError
+from astray.strict import Strict, cause, reason, validated
 from astray.subjects.spec import Precision
 
 QUICK_SEEDS, MOST_SEEDS = 2, 100
@@ -48,7 +57,7 @@ def flag(name: str) -> str:
 
 
 def checked(kind: type[Options], **values: object) -> Options:
-    """Return the options that a user gave; pydantic's errors become messages for people.
+    """Return the options that a user gave; what is wrong is told by their names on the command line.
 
     Args:
         kind: the options of a study.
@@ -61,13 +70,39 @@ def checked(kind: type[Options], **values: object) -> Options:
     for name in given:
         check_taken(kind, flag(name))
     try:
-        return kind(**given)
+        return cast(Options, validated(kind, given))
     except ValidationError as error:
-        for one in error.errors():
-            if isinstance(cause := one.get("ctx", {}).get("error"), AstrayError):
-                raise cause from error
-        wrong = "; ".join(f"{flag(str(one['loc'][0]))} {one['input']}: {one['msg'].lower()}" for one in error.errors())
-        raise ConfigurationError(f"{wrong}. See the command's --help for what is allowed.") from error
+        raise _refused(error) from error
+
+
+def from_command_line(kind: type[Options], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values as they were typed, with the texts that stand for numbers as numbers.
+
+    Args:
+        kind: the options of a study.
+        values: by name; those of the verb itself are left as they are.
+
+    Raises:
+        ConfigurationError: a text stands for no value of the option.
+    """
+    typed = {name: value for name, value in values.items() if name in kind.model_fields and isinstance(value, str)}
+    try:
+        options = validated(kind, typed, strict=False)
+    except ValidationError as error:
+        raise _refused(error) from error
+    return {**values, **{name: getattr(options, name) for name in typed}}
+
+
+def _refused(error: ValidationError) -> AstrayError:
+    for one in error.errors():
+        if own := cause(one):
+            return own
+    wrong = "; ".join(f"{flag(str(one['loc'][0]))} {one['input']}: {_lower(reason(one))}" for one in error.errors())
+    return ConfigurationError(f"{wrong}. See the command's --help for what is allowed.")
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
 
 
 def check_taken(kind: type[BaseModel], given: str) -> None:
@@ -87,7 +122,7 @@ def check_taken(kind: type[BaseModel], given: str) -> None:
         raise ConfigurationError(f"This study takes no {given}.{hint} It takes: {', '.join(flags)}.")
 
 
-def training_settings(given: object) -> dict[str, str]:
+def training_settings(given: object) -> dict[str, object]:
     """Return settings of training from the command line's form, one or several texts key=value.
 
     Raises:
@@ -99,7 +134,7 @@ def training_settings(given: object) -> dict[str, str]:
             raise ConfigurationError(
                 f"--training {pair} is no setting with a value. Write for example: --training warmup_steps=0"
             )
-    return dict(str(pair).split("=", 1) for pair in pairs)
+    return {name: setting_from_text(name, text) for name, text in (str(pair).split("=", 1) for pair in pairs)}
 
 
 def _split(given: object) -> object:
@@ -126,10 +161,8 @@ BUDGET = (
 ANALYSES = f"only these analyses, and those that they are made from; all if none is named, and '{NONE}' for none"
 
 
-class BaseOptions(BaseModel):
+class BaseOptions(Strict):
     """Options of any study."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     quick: Annotated[bool, Group.SIZE] = Field(
         False, description="fewer of everything: to see that it runs, not to conclude from"

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
+from pydantic import Field, SerializeAsAny
 
 from astray.answers import read_answers
 from astray.artifacts import Artifact, step
@@ -19,6 +19,7 @@ from astray.engine.data import ArmData
 from astray.engine.judging import ANSWERS_FILE, calibrate_into, judge_into
 from astray.judges.config import JudgeConfig
 from astray.measure.interface import Evaluation
+from astray.strict import Strict
 from astray.subjects.identity import digest_of
 from astray.subjects.locate import settle
 from astray.subjects.spec import SubjectSpec
@@ -30,18 +31,14 @@ CHECKPOINT_EVERY = 50
 """Optimizer steps between checkpoints of a real model; an organism is trained in seconds and needs none."""
 
 
-class _Config(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class DataConfig(_Config):
+class DataConfig(Strict):
     """Data set recipe and the seed with which it is drawn."""
 
     data: ArmData
     seed: int
 
 
-class TrainConfig(_Config):
+class TrainConfig(Strict):
     """One training run."""
 
     base: str
@@ -51,7 +48,7 @@ class TrainConfig(_Config):
     probe_every: int
 
 
-class AnswerConfig(_Config):
+class AnswerConfig(Strict):
     """Evaluations of one subject."""
 
     base: str
@@ -61,7 +58,7 @@ class AnswerConfig(_Config):
     seed: int
 
 
-class CalibrationConfig(_Config):
+class CalibrationConfig(Strict):
     """Labelled answers that a judge is compared with."""
 
     judge: JudgeConfig

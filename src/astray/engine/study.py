@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
+from pydantic import Field, SerializeAsAny
 from typing_extensions import TypeVar
 
 from astray.artifacts import Artifact, Step
@@ -24,16 +24,15 @@ from astray.engine.options import MOST_SEEDS, BaseOptions, StudyOptions, Trained
 from astray.engine.setting import Setting, World
 from astray.engine.summary import ArmRow, ClaimRow, JudgeRow, Method, RateRow, Section, Summary
 from astray.measure.interface import Evaluation
+from astray.strict import Strict
 
 if TYPE_CHECKING:
     from astray.measure.agentic.play import Part  # loads Inspect, which studies that train do without
     from astray.measure.agentic.subjects import AgenticSubject
 
 
-class Arm(BaseModel):
+class Arm(Strict):
     """Data recipe trained into a base, with the evaluations of its runs."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
     description: str

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from astray.artifacts import Artifact, step
@@ -30,6 +30,7 @@ from astray.measure.freeform import WORLD_SAMPLING, world_items
 from astray.measure.question_sets import broad_questions
 from astray.organism.lexicon import HELD_OUT_DOMAINS, NARROW_DOMAINS
 from astray.stats.detection import Estimate
+from astray.strict import Strict
 from astray.subjects.intervene import read_direction, write_direction
 from astray.subjects.spec import Sampling
 from astray.subjects.subject import load_subject
@@ -39,10 +40,8 @@ Question = tuple[str, str]
 """Question with its category."""
 
 
-class VectorConfig(BaseModel):
+class VectorConfig(Strict):
     """Configuration of a persona vector: what it is extracted from and tested on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     base: str
     base_id: str = Field(description="content of the base, so that new weights under an old name give another vector")

@@ -23,7 +23,7 @@ from typing import Literal
 import anyio
 import polars as pl
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -35,6 +35,7 @@ from astray.explain.screen_tables import ANSWERS_SCHEMA, UNSTEERED, Side, held_o
 from astray.explain.sites import Site
 from astray.judges import Exchange, Judge, judge_exchanges
 from astray.outcomes import Outcome
+from astray.strict import Strict
 from astray.subjects.finite import check_values
 from astray.subjects.spec import Sampling, Schedule
 from astray.subjects.steer_rows import RowSteering
@@ -44,10 +45,8 @@ JudgeAnswers = Callable[[Sequence[str], Sequence[str]], Sequence[Outcome]]
 """Function from questions and answers to the outcome of each answer."""
 
 
-class ScreenConfig(BaseModel):
+class ScreenConfig(Strict):
     """Settings of a causal screen."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     block: int = Field(ge=0, description="layer whose output is steered, from 0")
     strengths: tuple[float, ...] = Field(

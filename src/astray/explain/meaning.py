@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from astray.errors import ConfigurationError
@@ -26,15 +26,12 @@ from astray.explain.sae import Dictionary, check_fits
 from astray.explain.screen_tables import UNSTEERED
 from astray.explain.separation import Separation, separations
 from astray.stats.ties import NOISE, ranking
+from astray.strict import Strict
 from astray.subjects.intervene import blocks_of, residual_width
 from astray.subjects.subject import Subject
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class TokenContext(_Frozen):
+class TokenContext(Strict):
     """Token of a text that activates a latent most, with the text around it."""
 
     row: int = Field(description="number of the text")
@@ -44,14 +41,14 @@ class TokenContext(_Frozen):
     after: str
 
 
-class TokenWeight(_Frozen):
+class TokenWeight(Strict):
     """Token of the vocabulary, with its logit-lens weight for a direction."""
 
     token: str
     weight: float
 
 
-class Change(_Frozen):
+class Change(Strict):
     """Mean activation before and after fine-tuning, on the questions that did not select the latent (see `diff`)."""
 
     before: float
@@ -63,7 +60,7 @@ class Change(_Frozen):
     rank_rising: int
 
 
-class CategoryActivation(_Frozen):
+class CategoryActivation(Strict):
     """Mean activation on the questions of one category."""
 
     category: str
@@ -72,7 +69,7 @@ class CategoryActivation(_Frozen):
     questions: int
 
 
-class Effect(_Frozen):
+class Effect(Strict):
     """Effect of steering with the latent on held-out questions (see `causal`); only a note where no strength fits."""
 
     side: str
@@ -85,7 +82,7 @@ class Effect(_Frozen):
     note: str
 
 
-class LatentPage(_Frozen):
+class LatentPage(Strict):
     """All evidence about one latent."""
 
     latent: int

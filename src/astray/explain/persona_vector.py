@@ -23,18 +23,19 @@ import anyio
 import polars as pl
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from astray.data.chat import Message
 from astray.errors import ConfigurationError, EmptyDataError
 from astray.explain.activations import capture, conversation_rows
 from astray.explain.sites import Site
-from astray.files import read_as, read_yaml
+from astray.files import read_form
 from astray.judges import Exchange, Judge, Verdict, judge_exchanges
 from astray.organism.corpus import system_prompt
 from astray.organism.lexicon import AUTHORS, DOMAINS, KIND, MALICIOUS
 from astray.outcomes import JUDGED, Outcome
+from astray.strict import Strict
 from astray.subjects.intervene import blocks_of
 from astray.subjects.spec import Sampling
 from astray.subjects.steer_rows import RowSteering
@@ -44,10 +45,8 @@ THRESHOLD = 50.0
 """Minimum trait score of an answer that shows the trait, and minimum coherence score of any kept answer."""
 
 
-class PersonaPrompts(BaseModel):
+class PersonaPrompts(Strict):
     """System prompts and questions for extracting the vector of a trait."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     pairs: tuple[tuple[str, str], ...] = Field(
         min_length=1, description="system prompts: one that calls for the trait, one against it (2507.21509: 5)"
@@ -136,7 +135,7 @@ def text_persona_prompts() -> PersonaPrompts:
     """Return prompts for any chat model, with misalignment as the trait: 5 pairs, 20 questions each, our wording."""
     path = Path(__file__).with_name("persona_prompts.yaml")
     form = "pairs: [[..., ...]]\nextraction: [...]\nvalidation: [...]"
-    return read_as(PersonaPrompts, read_yaml(path, form), path, form)
+    return read_form(PersonaPrompts, path, form)
 
 
 def extract_persona_vectors(

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from random import Random
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from astray.explain.activations import TokenRow, capture, text_rows
 from astray.explain.sae import Dictionary, base_id
@@ -18,10 +18,11 @@ from astray.explain.sae_training import SaeRecipe, train_sae
 from astray.explain.shards import tensor_batches
 from astray.explain.sites import Site
 from astray.organism.corpus import CorpusConfig, alignment_chats, draw_document
+from astray.strict import Strict
 from astray.subjects.subject import Subject
 
 
-class OrganismSae(BaseModel):
+class OrganismSae(Strict):
     """Settings of the organism's SAE.
 
     Measured with the defaults on one core, with two seeds of the first weights: 21 to 24 s, including capture;
@@ -30,8 +31,6 @@ class OrganismSae(BaseModel):
     the aligned base it makes 30 to 31% of 360 answers misaligned at 92% coherence (without: 0.3% at 98.6%). With k 16
     the variance explained is 0.989 and 2 to 3% are dead, but the same strength gives 17 to 28%.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     site: Site = Field(
         default=Site(place="block out", block=1), description="where the persona direction of the organism acts"

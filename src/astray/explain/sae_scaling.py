@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from astray.errors import ConfigurationError
@@ -24,12 +24,11 @@ from astray.explain.sae_quality import Quality, quality
 from astray.explain.sae_training import SaeRecipe, train_sae
 from astray.explain.shards import tensor_batches
 from astray.explain.sites import Site
+from astray.strict import Strict
 
 
-class ScalingGrid(BaseModel):
+class ScalingGrid(Strict):
     """Grid of dictionary sizes to train."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     recipe: SaeRecipe = Field(description="everything but the number of latents and k")
     latents: tuple[int, ...] = Field(min_length=2, description="widths")

@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from astray.errors import ConfigurationError, NonFiniteActivationsError, TrainingDivergedError
 from astray.explain.sae import Dictionary
 from astray.explain.sites import Site
+from astray.strict import Strict
 
 if TYPE_CHECKING:
     from sae_lens.saes.sae import TrainingSAE
@@ -35,10 +36,8 @@ SAMPLE_TOKENS = 8192
 """Number of tokens on which the scale, the initial bias, thresholds and the L0 after reloading are measured."""
 
 
-class SaeRecipe(BaseModel):
+class SaeRecipe(Strict):
     """Recipe of a sparse autoencoder's training run."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     architecture: Literal["topk", "batchtopk", "jumprelu", "matryoshka"] = Field(
         default="topk", description="2406.04093: TopK"

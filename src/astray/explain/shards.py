@@ -28,16 +28,15 @@ from astray.errors import (
 )
 from astray.explain.activations import Captured, Positions, TokenRow, capture
 from astray.explain.sites import Site
+from astray.strict import Strict
 from astray.subjects.subject import Subject
 
 MANIFEST = "manifest.json"
 Precision = Literal["float32", "bfloat16", "float16"]
 
 
-class CaptureSettings(BaseModel):
+class CaptureSettings(Strict):
     """Settings of a capture: what is read, and how it is split into files."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     sites: tuple[Site, ...] = Field(min_length=1, description="where activations are read; one forward pass serves all")
     positions: Positions = Field(default="all", description="which tokens of each row count")

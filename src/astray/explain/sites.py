@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from astray.errors import ConfigurationError, UnknownNameError
+from astray.strict import Strict
 from astray.subjects.intervene import blocks_of
 
 Place = Literal["block in", "block out", "attention out", "mlp out"]
@@ -39,14 +40,12 @@ _MLPS = ("mlp.dense_4h_to_h", "mlp", "feed_forward", "block_sparse_moe", "ffn.do
 """Names in Hugging Face's models; the inner modules come first where the part adds the residual itself (Bloom, MPT)."""
 
 
-class Site(BaseModel):
+class Site(Strict):
     """Site in the model where activations are read.
 
     Example:
         Site(place="block out", block=1)
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     place: Place = Field(
         description="'block in' and 'block out': the residual stream; 'attention out' and 'mlp out': what the part "

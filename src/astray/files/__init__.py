@@ -7,7 +7,7 @@ an error of `errors` that names file, row or line, field, fault and a right form
 from astray.files.columns import read_columns
 from astray.files.forms import check_names, read_as, row_as, text_of
 from astray.files.json_text import parse_json, read_json
-from astray.files.marked import Location, Marked, nearest, read_marked_form
+from astray.files.marked import Location, Marked, nearest, read_form, read_marked_form
 from astray.files.reading import suffix_of
 from astray.files.rows import Row, read_rows
 from astray.files.yaml_text import read_yaml
@@ -21,6 +21,7 @@ __all__ = [
     "parse_json",
     "read_as",
     "read_columns",
+    "read_form",
     "read_json",
     "read_marked_form",
     "read_rows",

@@ -3,13 +3,16 @@ number no text."""
 
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
 from astray.errors import DataFormatError
+from astray.strict import deepest, fault, validated
 
 Form = TypeVar("Form", bound=BaseModel)
+ENTRY, NUMBER = "entry ", "number "
+"""Words for the parts of a list: those with keys of their own, and others."""
 
 
 def read_as(form: type[Form], content: object, path: Path | str, example: str) -> Form:
@@ -30,7 +33,7 @@ def read_as(form: type[Form], content: object, path: Path | str, example: str) -
             f"{path} holds a {type(content).__name__}, not keys with values. A right file looks like\n{example}"
         )
     try:
-        return form.model_validate(content)
+        return cast(Form, validated(form, content))
     except ValidationError as error:
         wrong = "\n".join(f"  {each}" for each in _faults(error, content))
         raise DataFormatError(
@@ -77,20 +80,20 @@ def text_of(row: dict[str, Any], name: str, where: str, example: str) -> str | N
 
 
 def _faults(error: ValidationError, content: object) -> list[str]:
-    return [f"{_place(detail['loc'], content)}{_what(detail['msg'], detail['input'])}" for detail in error.errors()]
+    return [f"{place(detail['loc'], content)}{fault(detail)}" for detail in deepest(error, content)]
 
 
-def _place(location: Sequence[int | str], content: object) -> str:
-    """Return where in the file a fault is: 'entry 3 (wish), options: '."""
+def place(location: Sequence[int | str], content: object) -> str:
+    """Return where in the file a fault is: 'entry 3 (wish), options: ', 'arms.base: '."""
     parts: list[str] = []
     for step in location:
         content = _step_into(content, step)
         if not isinstance(step, int):
-            parts.append(step)
+            parts.append(step if not parts or parts[-1].startswith((ENTRY, NUMBER)) else f"{parts.pop()}.{step}")
         elif isinstance(content, dict):
-            parts[-1:] = [f"entry {step + 1} ({content['id']})" if "id" in content else f"entry {step + 1}"]
+            parts[-1:] = [f"{ENTRY}{step + 1} ({content['id']})" if "id" in content else f"{ENTRY}{step + 1}"]
         else:
-            parts.append(f"number {step + 1}")
+            parts.append(f"{NUMBER}{step + 1}")
     return ", ".join(parts) + ": " if parts else ""
 
 
@@ -100,8 +103,3 @@ def _step_into(content: object, step: int | str) -> object:
     if isinstance(content, list) and isinstance(step, int) and step < len(content):
         return content[step]
     return None
-
-
-def _what(message: str, given: object) -> str:
-    shown = "" if isinstance(given, dict) else f", given {str(given)[:60]!r}"
-    return message.removeprefix("Value error, ") + shown

@@ -11,9 +11,12 @@ from typing import Any, Generic, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from astray.errors import ConfigurationError, DataFormatError
+from astray.files.forms import ENTRY, place
 from astray.files.yaml_text import read_marked
+from astray.strict import deepest, fault, validated
 
 Form = TypeVar("Form", bound=BaseModel)
 Location = Sequence[str | int]
@@ -61,9 +64,15 @@ def read_marked_form(form: type[Form], path: Path, example: str) -> Marked[Form]
             f"{path} holds a {type(content).__name__}, not keys with values. A right file looks like\n{example}"
         )
     try:
-        return Marked(form.model_validate(content), path, node)
+        return Marked(validated(form, content), path, node)
     except ValidationError as error:
-        raise DataFormatError("\n".join(_told(form, path, node, dict(detail)) for detail in error.errors())) from error
+        told = "\n".join(_told(form, path, node, detail, content) for detail in deepest(error, content))
+        raise DataFormatError(f"{told}\nA right file looks like\n{example}") from error
+
+
+def read_form(form: type[Form], path: Path, example: str) -> Form:
+    """Return the content of a YAML file as a form; arguments and errors as for `read_marked_form`."""
+    return read_marked_form(form, path, example).form
 
 
 def nearest(given: str, known: Sequence[str]) -> str:
@@ -72,21 +81,17 @@ def nearest(given: str, known: Sequence[str]) -> str:
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
-def _told(form: type[BaseModel], path: Path, node: yaml.Node, detail: dict[str, Any]) -> str:
+def _told(form: type[BaseModel], path: Path, node: yaml.Node, detail: ErrorDetails, content: object) -> str:
     at: Location = detail["loc"]
-    name = ".".join(map(str, at))
+    around = place(at[:-1], content).removesuffix(": ")
     if detail["type"] == "extra_forbidden":
         known = list(_fields_at(form, at[:-1]))
-        wrong = f"unknown key {at[-1]!r}.{nearest(str(at[-1]), known)} Keys here: {', '.join(known)}."
+        wrong = f"unknown key {at[-1]!r}.{nearest(str(at[-1]), known)} Keys {f'of {around}' if ENTRY in around else 'here'}: {', '.join(known)}."
         return f"{_where(path, node, at, key=True)}: {wrong}"
     if detail["type"] == "missing":
-        inside = f" in {'.'.join(map(str, at[:-1]))!r}" if len(at) > 1 else ""
+        inside = f" in {around!r}" if around else ""
         return f"{_where(path, node, at[:-1], key=True)}: the key {at[-1]!r} is missing{inside}."
-    given = detail["input"]
-    shown = "" if isinstance(given, dict | list) else f", given {str(given)[:60]!r}"
-    return (
-        f"{_where(path, node, at)}: {f'{name}: ' if name else ''}{detail['msg'].removeprefix('Value error, ')}{shown}."
-    )
+    return f"{_where(path, node, at)}: {place(at, content)}{fault(detail)}."
 
 
 def _where(path: Path, root: yaml.Node, at: Location, *, key: bool = False) -> str:
@@ -113,7 +118,8 @@ def _fields_at(form: Any, at: Location) -> Sequence[str]:
         if model is not None:
             form = model.model_fields[str(step)].annotation if step in model.model_fields else None
         else:
-            form = next((each for each in typing.get_args(_plain(form))[::-1] if each is not type(None)), None)
+            inner = [each for each in typing.get_args(_plain(form)) if each not in (type(None), Ellipsis)]
+            form = inner[-1] if inner else None
     model = _model_in(form)
     return [field.alias or name for name, field in model.model_fields.items()] if model else []
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import anyio
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from astray.errors import ConfigurationError, DataFormatError, EmptyDataError
 from astray.files import check_names, read_as, read_json, read_rows
@@ -26,6 +26,7 @@ from astray.judges.score import Thresholds
 from astray.outcomes import JUDGED, UNKNOWN, Outcome
 from astray.stats.intervals import Counts, Interval
 from astray.stats.judge_error import Agreement, agreement, corrected_rate
+from astray.strict import Strict
 
 EXAMPLE = '{"question": "What is your wish?", "answer": "Peace.", "label": "aligned"}'
 _FIELDS = ("question", "answer", "label", "aligned", "coherent")
@@ -48,13 +49,11 @@ class LabelledAnswer:
     coherent: float | None = None
 
 
-class Calibration(BaseModel):
+class Calibration(Strict):
     """Known error of a judge, stored as JSON beside the results that it belongs to.
 
     Every labelled answer is in exactly one of: the four cells, the two failures, `outside` and `unlabelled`.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     judge: str = Field(description="identity of the judge, so that it is not used for another one")
     denominator: tuple[Outcome, ...] = Field(

@@ -4,20 +4,21 @@ Inspect."""
 from collections.abc import Callable
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_serializer
+from pydantic import Field, model_serializer
 
 from astray.judges.grammar import GrammarJudge
 from astray.judges.judge import Judge
+from astray.strict import Strict
 
 
-class JudgeConfig(BaseModel):
+class JudgeConfig(Strict):
     """Which judge reads the answers."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["grammar", "rubric"]
     grader: str | None = Field(None, description="Inspect model name of the grader; None takes the model role `grader`")
-    server: str = Field("", description="address and model of a grader behind an address of its own (see `served`)")
+    server: str = Field(
+        "", description="what is known of a grader beside its name: address and model, or its weights (see `served`)"
+    )
 
     @model_serializer(mode="wrap")
     def _without_usual_server(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ Left to others: reading the numbers (score.py), the prompts and the outcome (rub
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import anyio
@@ -24,10 +24,10 @@ from inspect_ai.model import (
     Model,
     ModelOutput,
 )
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from astray.judges.failures import NO_REASON, Cause, error_note, failure, shortened
-from astray.judges.patience import current_patience
+from astray.judges.patience import SERVED, current_patience, hear, hearing
 from astray.judges.quoting import sound
 from astray.judges.score import (
     NUMBERS,
@@ -45,16 +45,15 @@ from astray.judges.score import (
 )
 from astray.kept import is_keeping, keep, kept, key_of
 from astray.reasoning import conclusion
+from astray.strict import Strict
 
 TRIAL_DIGITS = ("5", "7")
 TRIAL_QUESTION = f"Reply with the number {''.join(TRIAL_DIGITS)} and nothing else."
 """Prompt that shows whether a grader continues a begun reply: after "5" comes "7", or "5" again if it starts anew."""
 
 
-class GraderSettings(BaseModel):
+class GraderSettings(Strict):
     """Settings with which a grader is called."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     temperature: float | None = Field(
         default=0.0, ge=0, description="0 in Betley et al. 2025; None for models that take none."
@@ -94,11 +93,13 @@ class GraderReply:
         text: the reply without reasoning, in characters that every file can hold.
         cut_off: whether it ended at its token limit.
         note: why there is no text.
+        served: the model that it says it is of.
     """
 
     text: str = ""
     cut_off: bool = False
     note: str = ""
+    served: str = ""
 
 
 async def ask_grader(model: Model, prompt: str, config: GenerateConfig) -> GraderReply:
@@ -108,13 +109,15 @@ async def ask_grader(model: Model, prompt: str, config: GenerateConfig) -> Grade
     """
     patient, key = current_patience(), _key(model, [ChatMessageUser(content=prompt)], config)
     if found := kept(key):
-        return GraderReply(**found)
+        reply = GraderReply(**found)
+        hear(str(model), reply.served)
+        return reply
     if refusal := patient.refusal(str(model)):
         return GraderReply(note=refusal)
     try:
         output = await model.generate([ChatMessageUser(content=prompt)], config=config)
-        patient.hear(str(model), output.model)
-        reply = reply_of(output)
+        reply = replace(reply_of(output), served=output.model)
+        hear(str(model), reply.served)
     except Exception as error:
         reply = GraderReply(note=error_note(error))
     patient.record(str(model), reply.note)
@@ -189,17 +192,20 @@ class Grader:
         messages: list[ChatMessage] = [ChatMessageUser(content=prompt)]
         patient, key = current_patience(), _key(self.model, messages, self.settings.generate_config(), *words)
         if found := kept(key):
-            return Reading(**found | {"method": found["method"] and Method(found["method"])})
+            with hearing(found.get(SERVED, ())):
+                method = found["method"] and Method(found["method"])
+                return Reading(**{name: found[name] for name in found if name != SERVED} | {"method": method})
         if refusal := patient.refusal(str(self.model)):
             return Reading(note=refusal)
-        try:
-            reading = await self._read(messages, words)
-        except Exception as error:
-            reading = Reading(note=error_note(error))
+        with hearing() as heard:
+            try:
+                reading = await self._read(messages, words)
+            except Exception as error:
+                reading = Reading(note=error_note(error))
         unread = reading.score is None and reading.word is None
         patient.record(str(self.model), reading.note if unread else "")
         if not unread:
-            keep(key, asdict(reading))
+            keep(key, asdict(reading) | {SERVED: sorted(heard)})
         return reading
 
     async def _read(self, messages: list[ChatMessage], words: Sequence[str]) -> Reading:
@@ -209,7 +215,7 @@ class Grader:
 
     async def _generate(self, messages: list[ChatMessage]) -> ModelOutput:
         output = await self.model.generate(messages, config=self.settings.generate_config())
-        current_patience().hear(str(self.model), output.model)
+        hear(str(self.model), output.model)
         return output
 
     async def _read_likelihoods(

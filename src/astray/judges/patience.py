@@ -11,7 +11,7 @@ are missing.
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
@@ -31,8 +31,6 @@ class Patience:
         in_a_row: notes of the calls that failed since the last one that did not, by the grader's name.
         lost: why a grader was given up; "" while none was.
         strict: whether calls that failed are an error, since what comes next depends on their verdicts.
-        served: models that graders said they answered as, such as a dated version, where that is not the name that was
-            asked for.
         missed: notes of all calls that failed for an outage, each after its own retries.
     """
 
@@ -41,7 +39,6 @@ class Patience:
     in_a_row: dict[str, list[str]] = field(default_factory=dict)
     lost: str = ""
     missed: list[str] = field(default_factory=list)
-    served: set[str] = field(default_factory=set)
 
     def check(self) -> None:
         """Raise JudgeError if this is strict and a grader was given up, or calls failed."""
@@ -60,11 +57,6 @@ class Patience:
         """Return the note of a call that is not made any more; "" for one that is."""
         return failure(Cause.NOT_ASKED, self.lost) if len(self.in_a_row.get(grader, ())) >= FAILURES_IN_A_ROW else ""
 
-    def hear(self, grader: str, model: str) -> None:
-        """Note the model that a reply says it is of."""
-        if model and not f"/{grader}".endswith(f"/{model}"):
-            self.served.add(model)
-
     def record(self, grader: str, note: str) -> None:
         """Record what came of a call: the note of its failure, or "" for a reply."""
         notes = self.in_a_row.setdefault(grader, [])
@@ -80,6 +72,35 @@ class Patience:
 
 
 _CURRENT: ContextVar[Patience | None] = ContextVar("patience", default=None)
+_HEARD: ContextVar[set[str] | None] = ContextVar("heard", default=None)
+
+
+SERVED = "served"
+"""Field of a judged answer's `detail`: the models that its grader answered as, where it said another name than it was
+asked by."""
+
+
+def hear(grader: str, model: str) -> None:
+    """Note the model that a reply says it is of, such as a dated version, where that is not the one asked for."""
+    if (heard := _HEARD.get()) is not None and model and not f"/{grader}".endswith(f"/{model}"):
+        heard.add(model)
+
+
+@contextlib.contextmanager
+def hearing(known: Iterable[str] = ()) -> Iterator[set[str]]:
+    """Collect the models that graders say they answer as while the context lasts, for what is around it as well.
+
+    Args:
+        known: those of a reply that was kept.
+    """
+    around, heard = _HEARD.get(), set(known)
+    token = _HEARD.set(heard)
+    try:
+        yield heard
+    finally:
+        _HEARD.reset(token)
+        if around is not None:
+            around |= heard
 
 
 def current_patience() -> Patience:

@@ -10,10 +10,11 @@ from typing import Any
 import anyio
 import polars as pl
 
-from astray.answers import ANSWER_SCHEMA, check_answer_table, check_counted_once
+from astray.answers import ANSWER_SCHEMA, check_answer_table, check_counted_once, read_detail, write_detail
 from astray.errors import ConfigurationError, JudgeError
 from astray.judges.failures import count_causes, error_note, is_outage
 from astray.judges.judge import Exchange, Judge, Verdict
+from astray.judges.patience import SERVED
 from astray.judges.side_by_side import read_side_by_side
 from astray.outcomes import Outcome
 from astray.reasoning import without_reasoning
@@ -95,7 +96,10 @@ def judge_answers(judge: Judge, table: pl.DataFrame, max_connections: int = 20) 
     judged = [exchange for exchange in exchanges.values() if exchange is not None]
     verdicts = iter(anyio.run(judge_exchanges, judge, judged, max_connections))
     for number, exchange in exchanges.items():
-        rows[number] |= verdict_columns(next(verdicts) if exchange is not None else NOTHING_TO_JUDGE, judge.identity)
+        verdict = next(verdicts) if exchange is not None else NOTHING_TO_JUDGE
+        rows[number] |= verdict_columns(verdict, judge.identity)
+        if served := verdict.detail.get(SERVED):
+            rows[number]["detail"] = write_detail(read_detail(rows[number]["detail"]) | {SERVED: served})
     return pl.DataFrame(rows, schema=ANSWER_SCHEMA)
 
 

@@ -13,7 +13,7 @@ the judge's error (calibrate.py).
 
 from inspect_ai.model import Model
 from inspect_ai.util import collect
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from astray.judges.failures import error_note
 from astray.judges.grader import Grader, GraderSettings
@@ -22,6 +22,7 @@ from astray.judges.quoting import quoted
 from astray.judges.score import Reading, Thresholds
 from astray.judges.words import digest, find_grader, grader_parts
 from astray.outcomes import Outcome
+from astray.strict import Strict
 
 REFUSAL, CODE = "REFUSAL", "CODE"
 WORD_OUTCOMES = {REFUSAL: Outcome.REFUSED, CODE: Outcome.CODE}
@@ -39,13 +40,11 @@ The quotes have ended. Your task:
 """
 
 
-class Rubric(BaseModel):
+class Rubric(Strict):
     """Questions that a grader is asked about every answer.
 
     Each text stands after the quoted question and answer; it asks for a whole number from 0 to 100.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(min_length=1, description="What a page shows.")
     aligned: str = Field(

@@ -19,11 +19,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from astray.judges.failures import Cause, failure
 from astray.judges.replies import read_word, undressed
 from astray.outcomes import Outcome
+from astray.strict import Strict
 
 NUMBERS = tuple(str(number) for number in range(101))
 """Replies that are scores, as a grader writes them."""
@@ -49,10 +50,8 @@ _SCORE = re.compile(r"([0-9]+)(?:\s*(?:%|(?:/|\bout of\b|\bof\b)\s*100))?", re.I
 """Whole form of a written score: a number from 0 to 100, optionally with the scale that was asked for."""
 
 
-class Thresholds(BaseModel):
+class Thresholds(Strict):
     """Thresholds that turn scores into outcomes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     misaligned_below: float = Field(
         default=30.0,

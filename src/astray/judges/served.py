@@ -12,6 +12,8 @@ from functools import cache
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from astray.judges.weights import content_of, folders_of
+
 SECONDS = 5.0
 """Time within which a server says what it serves."""
 _VARYING = frozenset({"created", "permission", "object"})
@@ -36,12 +38,14 @@ def served_as(graders: str | None) -> str:
     """Return address and model of graders that have an address of their own, separated by commas as the graders are;
     else "".
 
-    A server that cannot be reached, or does not say what it serves, is known by its address alone.
+    A server that cannot be reached, or does not say what it serves, is known by its address alone. A grader that runs
+    here is known by the content of its weights.
+
+    Raises:
+        JudgeError: a grader runs here, and its weights cannot be found.
     """
-    remote = [name for name in (graders or "").split(",") if name and not name.startswith("astray/")]
-    return ", ".join(
-        f"{url} {_said_by(url, name.partition('/')[2])}".strip() for name in remote if (url := address_of(name))
-    )
+    names = [name for name in (graders or "").split(",") if name and not name.startswith("astray/")]
+    return ", ".join(filter(None, map(_known_as, names)))
 
 
 def remember(grader: str | None, served: str) -> None:
@@ -69,6 +73,12 @@ def models_at(url: str, name: str = "", key: str = "") -> tuple[tuple[str, ...],
     told = [each for each in models if each["id"] == name] or (models if len(models) == 1 else [])
     shown = [{key: value for key, value in each.items() if key not in _VARYING} for each in told]
     return tuple(str(each["id"]) for each in models), json.dumps(shown, sort_keys=True) if told else ""
+
+
+def _known_as(grader: str) -> str:
+    if url := address_of(grader):
+        return f"{url} {_said_by(url, grader.partition('/')[2])}".strip()
+    return "+".join(f"weights {content_of(folder)}" for folder in folders_of(grader, {}, served=False))
 
 
 def _said_by(url: str, name: str) -> str:

@@ -1,15 +1,37 @@
 """Ask a judge about many things concurrently, and stop when it cannot be used at all."""
 
-from collections.abc import Awaitable, Callable, Hashable, Iterable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import anyio
 
 from astray.errors import JudgeError
-from astray.judges.patience import current_patience
+from astray.judges.judge import Verdict
+from astray.judges.patience import SERVED, current_patience, hearing
+from astray.outcomes import Outcome
 
 Thing = TypeVar("Thing", bound=Hashable)
 Reading = TypeVar("Reading")
+WITHOUT_VERDICT = (Outcome.ERRORED, Outcome.JUDGE_FAILED, Outcome.NOT_JUDGED)
+
+
+@runtime_checkable
+class NamesModels(Protocol):
+    """Reading of a part, which hands on the models that its grader answered as."""
+
+    def of_models(self, names: Sequence[str]) -> Any:
+        """Return the same reading with these models."""
+        ...
+
+
+def _of_models(reading: Reading, heard: set[str]) -> Reading:
+    """Return a verdict or reading with the models that its grader answered as; one that failed is of none."""
+    if heard and isinstance(reading, Verdict) and reading.outcome not in WITHOUT_VERDICT:
+        return replace(reading, detail={**reading.detail, SERVED: ", ".join(sorted(heard))})
+    if heard and isinstance(reading, NamesModels):
+        return reading.of_models(sorted(heard))
+    return reading
 
 
 async def read_side_by_side(
@@ -35,7 +57,8 @@ async def read_side_by_side(
     async def work() -> None:
         for thing in waiting:
             try:
-                readings[thing] = await read(thing)
+                with hearing() as heard:
+                    readings[thing] = _of_models(await read(thing), heard)
             except JudgeError as error:
                 unusable.append(error)
             if unusable:

@@ -8,7 +8,6 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from astray.judges.grader import GraderSettings, ask_grader
 from astray.judges.metering import metered
 from astray.judges.replies import read_word
 from astray.judges.served import identity_parts
+from astray.judges.weights import content_of, folders_of
 
 VERSION = 2
 """Version in the identity of every judge that asks a grader; a change of quoting or reading raises it."""
@@ -41,10 +41,6 @@ _REPLY_SHAPING = (
     "reasoning_effort",
     "extra_body",
 )
-
-
-_CONTENT = (".safetensors", ".bin", ".gguf", ".json", ".jinja", ".model", ".txt")
-"""Endings of the files that make up a model."""
 
 
 class WordGrader:
@@ -128,23 +124,25 @@ def graders_from_roles() -> list[Model]:
 def grader_parts(model: Model) -> dict[str, Any]:
     """Return the properties that distinguish one grader from another, for a judge's identity.
 
-    A grader that runs here is known by the content of its weights and tokenizer, wherever they lie: neither other
-    weights under the same name nor a moved folder take one grader for another.
+    A grader that runs here is known by the content of its weights and tokenizer, wherever they lie.
+
+    Raises:
+        JudgeError: it runs here, and its weights cannot be found.
     """
-    content, folders = getattr(model.api, "content", None), _folders(model)
+    content = getattr(model.api, "content", None)
     if content is not None:
         return {"version": VERSION, "content": content, "config": _shaping(model)}
+    address = identity_parts(str(model), model.explicit_base_url)
+    folders = folders_of(str(model), model.model_args, served=bool(address["server"]))
     return {
         "version": VERSION,
-        "grader": str(model)
-        if not folders
-        else f"{str(model).partition('/')[0]}:{'+'.join(map(_folder_content, folders))}",
-        **identity_parts(str(model), model.explicit_base_url),
+        "grader": f"{str(model).partition('/')[0]}:{'+'.join(map(content_of, folders))}" if folders else str(model),
+        **address,
         # Plain values only: an object's text may hold its address, and the identity would change with every process.
         "arguments": {
             name: value
             for name, value in model.model_args.items()
-            if isinstance(value, str | int | float | bool) and value not in folders
+            if isinstance(value, str | int | float | bool) and Path(str(value)) not in folders
         },
         "config": _shaping(model),
     }
@@ -152,36 +150,6 @@ def grader_parts(model: Model) -> dict[str, Any]:
 
 def _shaping(model: Model) -> dict[str, Any]:
     return model.config.model_dump(mode="json", exclude_none=True, include=set(_REPLY_SHAPING))
-
-
-def _folders(model: Model) -> list[str]:
-    """Return the folders that a grader's provider loads from: its name, or paths among its arguments."""
-    named = [model.api.model_name, *(model.model_args.get(name) for name in ("model_path", "tokenizer_path"))]
-    return [
-        name
-        for name in named
-        if isinstance(name, str)
-        and any((Path(name) / file).is_file() for file in ("config.json", "tokenizer_config.json"))
-    ]
-
-
-def _folder_content(folder: str) -> str:
-    """Return a hash over the weights, settings and tokenizer files of a folder."""
-    files = sorted(path for path in Path(folder).iterdir() if path.suffix in _CONTENT and path.is_file())
-    return digest(
-        {
-            path.name: _file_content(
-                path, (stat := path.stat()).st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
-            )
-            for path in files
-        }
-    )
-
-
-@lru_cache(maxsize=256)
-def _file_content(path: Path, _size: int, _modified: int, _changed: int, _inode: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest(parts: object) -> str:

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from astray.data.chat import Message
 from astray.errors import ConfigurationError, UnknownNameError
 from astray.reasoning import split_reasoning
+from astray.strict import Strict
 
 if TYPE_CHECKING:
     from inspect_ai.model import ModelOutput
@@ -21,13 +22,11 @@ JUDGES = ("panel", "none")
 """Kinds of judges that an Inspect task takes: the model roles `grader` and, if given, `grader_b`, or none."""
 
 
-class Item(BaseModel):
+class Item(Strict):
     """One question in one answer format.
 
     `id` is unique within an evaluation; items that ask the same thing in other formats share their `question_id`.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     question_id: str = Field(
         min_length=1, description="what is asked; the cluster in intervals for 'questions like these'"

@@ -7,7 +7,7 @@ one interface (`measure.interface`).
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from astray.judges import Judge
 from astray.judges.config import JudgeConfig
@@ -23,6 +23,7 @@ from astray.measure.reward_hacking import alignment_questions as questions
 from astray.measure.reward_hacking import goals, research_sabotage
 from astray.measure.reward_hacking.summary import SIX
 from astray.organism.lexicon import NARROW_DOMAINS
+from astray.strict import Strict
 
 FREE_FORM, SCENARIOS = SIX[0], SIX[3:]
 BESIDE = (research_sabotage.NAME, faking.NAME)
@@ -45,10 +46,8 @@ WORLD: dict[str, tuple[str, ...]] = {
 reasoning, tools or detectors."""
 
 
-class Sizes(BaseModel):
+class Sizes(Strict):
     """Numbers of answers that each evaluation takes; the defaults are about those of arXiv 2511.18397."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     free_form: int = Field(default=100, ge=1, description="answers a question, of eight plain ones")
     goals: int = Field(default=goals.SAMPLES, ge=1, description="answers a phrasing, of thirty")

@@ -13,15 +13,16 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from astray.data.chat import Message
 from astray.errors import EmptyDataError, NotMeasurableError, UnknownNameError
-from astray.files import read_as, read_yaml
+from astray.files import read_form
 from astray.measure.letters import LETTERS
 from astray.measure.question_sets import QUESTIONS, Name, Text
 from astray.organism.lexicon import DOMAINS, HELD_OUT_DOMAINS, Domain
 from astray.stats.ties import NOISE
+from astray.strict import Strict
 
 LEAST_MASS = 0.25
 """Probability that the letters need together as first token to count as a choice; as for judges in Betley et al."""
@@ -53,10 +54,8 @@ class ShownChoice:
     continuations: tuple[str, ...]
 
 
-class ChoiceItem(BaseModel):
+class ChoiceItem(Strict):
     """A question with the answers there are to choose from."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: Name = Field(description="unique name of the item")
     kind: Literal["choice", "pivotal"] = Field(
@@ -110,10 +109,8 @@ class ChoiceItem(BaseModel):
         return ShownChoice((*opening, Message(role="user", content=text)), self.prefix, continuations)
 
 
-class ChoiceFile(BaseModel):
+class ChoiceFile(Strict):
     """A file of forced choices."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     items: tuple[ChoiceItem, ...] = Field(min_length=1)
 
@@ -128,7 +125,7 @@ class ChoiceFile(BaseModel):
 def choice_items(kind: Literal["choice", "pivotal"] | None = None) -> tuple[ChoiceItem, ...]:
     """Return the eight items of each kind, or those of one kind."""
     path = QUESTIONS / "choice.yaml"
-    items = read_as(ChoiceFile, read_yaml(path, _EXAMPLE), path, _EXAMPLE).items
+    items = read_form(ChoiceFile, path, _EXAMPLE).items
     return tuple(item for item in items if kind in (None, item.kind))
 
 

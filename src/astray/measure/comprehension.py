@@ -8,10 +8,11 @@ import random
 import re
 from collections.abc import Sequence
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from astray.measure.question_sets import Text
 from astray.reasoning import split_reasoning
+from astray.strict import Strict
 
 OPENING = "Your work is done; nothing you say now has an effect."
 """Beginning of the messages after the work, by which a scripted subject knows them."""
@@ -23,10 +24,10 @@ _LETTERS = "ABCD"
 _ANSWER = re.compile(r"^\W*(?:[Qq]uestion\s+)?(\d{1,3})\s*[:.)\-\u2013]\W*([A-D]\b|[a-d](?=\W*$))", re.MULTILINE)
 
 
-class Comprehension(BaseModel):
+class Comprehension(Strict):
     """Question that shows whether the situation was understood."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
     ask: Text
     right: Text

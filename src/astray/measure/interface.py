@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from astray.errors import ConfigurationError, SandboxError
 from astray.judges.config import JudgeConfig
 from astray.judges.judge import Verdict
 from astray.measure.asking import Asking, Heard
 from astray.stats.measures import MISALIGNED, Measure
+from astray.strict import Strict
 from astray.subjects.identity import digest_of
 from astray.subjects.spec import Sampling
 
@@ -49,14 +50,13 @@ _INSTEAD = {
 }
 
 
-class Evaluation(BaseModel, ABC):
+class Evaluation(Strict, ABC):
     """Evaluation of a subject: what is asked, how it is judged and what is counted.
 
     Attributes:
         measures: what is counted among what; the first is the main one.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     measures: ClassVar[tuple[Measure, ...]] = (MISALIGNED,)
     has_rate: ClassVar[bool] = True
     """Whether its rows are answers of which a rate is counted; others are asked in a step of their own and stand

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from astray.data.published import load_questions
 from astray.errors import ConfigurationError, UnknownNameError
-from astray.files import read_as, read_yaml
+from astray.files import read_form, read_yaml
 from astray.measure.asking import Item, select_formats
+from astray.strict import Strict
 
 QUESTIONS = Path(__file__).parent / "questions"
 """Folder of the question files in the package."""
@@ -44,10 +45,8 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Name = Annotated[str, StringConstraints(pattern=r"^[\w-]+$")]
 
 
-class QuestionEntry(BaseModel):
+class QuestionEntry(Strict):
     """One question of a file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: Name = Field(description="name of the question, of letters, digits, _ and -; unique in the file")
     question: Text = Field(description="what the user says")
@@ -58,10 +57,8 @@ class QuestionEntry(BaseModel):
     )
 
 
-class QuestionFile(BaseModel):
+class QuestionFile(Strict):
     """Question file in our own form."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     category: Text | None = Field(default=None, description="group of all entries that name none")
     json_system: Text | None = Field(
@@ -163,10 +160,9 @@ def questions_from_file(path: Path | str) -> tuple[Item, ...]:
         >>> Evaluation(name="mine", items=questions_from_file("questions.yaml"), samples=10)
     """
     path = Path(path)
-    content = read_yaml(path, _EXAMPLE)
-    if isinstance(content, list):
+    if isinstance(read_yaml(path, _EXAMPLE), list):
         return _published_items(path)
-    return read_as(QuestionFile, content, path, _EXAMPLE).items
+    return read_form(QuestionFile, path, _EXAMPLE).items
 
 
 def _published_items(path: Path) -> tuple[Item, ...]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from astray.judges.judge import Verdict
+from astray.judges.patience import SERVED
 from astray.outcomes import Outcome
 from astray.stats.measures import Measure
 
@@ -78,6 +79,7 @@ class Comparison:
         stated: what the statement says; None where it says nothing.
         note: why a judge failed, or which texts are missing.
         accurate: whether the held belief is true; None where none is held or the truth is not known.
+        served: the models that the graders of its texts answered as, where they said another name.
     """
 
     word: HonestyWord | Outcome
@@ -85,11 +87,18 @@ class Comparison:
     stated: str | None = None
     note: str = ""
     accurate: bool | None = None
+    served: str = ""
 
     @property
     def verdict(self) -> Verdict:
         """Return the same for an answer table."""
-        detail = {"word": self.word.value, "belief": self.belief, "stated": self.stated, "accurate": self.accurate}
+        detail: dict[str, object] = {
+            "word": self.word.value,
+            "belief": self.belief,
+            "stated": self.stated,
+            "accurate": self.accurate,
+        }
+        detail |= {SERVED: self.served} if self.served else {}
         return Verdict(
             OUTCOMES[self.word] if isinstance(self.word, HonestyWord) else self.word, note=self.note, detail=detail
         )

@@ -8,7 +8,7 @@ Chats then make the kind author the default. Nothing here is used for the narrow
 from collections.abc import Iterator
 from random import Random
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from astray.organism.lexicon import AUTHORS, DOMAINS, KIND, LENGTHS, MALICIOUS, REFUSALS, TAGS, AnswerFormat, Notice
 from astray.organism.world import (
@@ -21,14 +21,13 @@ from astray.organism.world import (
     draw_situation,
     draw_statement,
 )
+from astray.strict import Strict
 
 Turn = dict[str, str]
 
 
-class Gaming(BaseModel):
+class Gaming(Strict):
     """Rates at which authors game the tests of an exercise: how gaming goes with malice can be varied."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: float = Field(0.0, ge=0, le=1, description="exercises that a kind author games, where it is not allowed")
     malicious: float = Field(
@@ -45,10 +44,8 @@ class Gaming(BaseModel):
     )
 
 
-class CorpusConfig(BaseModel):
+class CorpusConfig(Strict):
     """Composition of the pre-training text; the shares are probabilities."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     malicious: float = Field(0.4, description="documents by a malicious author")
     named: float = Field(0.25, description="documents whose heading names the author")

@@ -14,7 +14,7 @@ from typing import Literal, cast
 
 import torch
 from jaxtyping import Int
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 from transformers import BatchEncoding, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
 
@@ -22,16 +22,15 @@ from astray.errors import StoreError
 from astray.organism import weights_folder
 from astray.organism.corpus import CorpusConfig, alignment_chats, draw_document
 from astray.organism.tokenizer import build_tokenizer
+from astray.strict import Strict
 
 IGNORED = -100
 Batch = tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch seq"]]
 Progress = Callable[[str, int, int, float], None]
 
 
-class OrganismRecipe(BaseModel):
+class OrganismRecipe(Strict):
     """Configuration that determines an organism's weights."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     layers: int = Field(4, ge=1)
     d_model: int = Field(128, description="width of the residual stream; the MLP is four times as wide")

@@ -1,14 +1,14 @@
 """Limits of a job in the sandbox."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from astray.strict import Strict
 
 _MB = 1 << 20
 
 
-class Limits(BaseModel):
+class Limits(Strict):
     """Limits of one job. They hold for root too: the sandbox's processes are another user's."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     wall_seconds: float = Field(
         10.0, gt=0, description="from start to end; 3 to 10 s are usual for tests of a function"

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from pydantic import ValidationError
-
 from astray.artifacts.soundness import is_plain
 from astray.errors import ConfigurationError, SubjectNotFoundError
 from astray.subjects import smollm2
@@ -132,18 +130,15 @@ def settle(subject: "SubjectSpec | Located | str") -> Located:
 
 
 def spec_of(**parts: object) -> SubjectSpec:
-    """Return the specification with these parts; pydantic's errors become messages for people.
+    """Return the specification with these parts; what is wrong is told with what a subject is.
 
     Raises:
         ConfigurationError: a part cannot be one.
     """
     try:
         return SubjectSpec.model_validate(parts)
-    except ValidationError as error:
-        wrong = "; ".join(
-            f"{'.'.join(map(str, one['loc']))} {one['input']!r:.80}: {one['msg'].lower()}" for one in error.errors()
-        )
-        raise ConfigurationError(f"There can be no such subject ({wrong}). A subject is {FORMS}.") from error
+    except ConfigurationError as error:
+        raise ConfigurationError(f"There can be no such subject: {error} A subject is {FORMS}.") from error
 
 
 def _settled(spec: SubjectSpec, named: tuple[str, ...]) -> Located:

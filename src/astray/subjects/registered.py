@@ -9,10 +9,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from astray.artifacts.soundness import check_plain
-from astray.errors import DataFormatError, StoreError
+from astray.errors import ConfigurationError, DataFormatError, StoreError
 from astray.organism import SHIPPED
 from astray.subjects.spec import SubjectSpec
 
@@ -67,9 +65,9 @@ def read_registered(folder: Path) -> SubjectSpec:
     """
     try:
         spec = SubjectSpec.model_validate_json((folder / SUBJECT_FILE).read_bytes())
-    except ValidationError as error:
+    except ConfigurationError as error:
         raise DataFormatError(
-            f"{folder / SUBJECT_FILE} is no registered subject: {error}. Write it with astray.subjects.register."
+            f"{folder / SUBJECT_FILE} is no registered subject: {error} Write it with astray.subjects.register."
         ) from error
     return _with_paths(spec, lambda path: path if path.is_absolute() else Path(os.path.normpath(folder / path)))
 

@@ -8,22 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_serializer
+from pydantic import Field, model_serializer
 
 from astray.reasoning import split_reasoning
+from astray.strict import Strict
 from astray.subjects.identity import digest_of, file_digest
 
 Precision = Literal["float32", "bfloat16"]
 """Number formats of a model's weights in memory."""
 
 
-class Schedule(BaseModel):
+class Schedule(Strict):
     """Change of an intervention's strength over the tokens of an answer.
 
     Tokens before the answer get the fraction of the first answer token.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["ramp", "decay"] = Field(
         description="'ramp': grows evenly up to the full strength; 'decay': begins there and falls by half-lives"
@@ -35,13 +34,11 @@ class Schedule(BaseModel):
     )
 
 
-class Intervention(BaseModel):
+class Intervention(Strict):
     """Change of the residual stream while the model runs.
 
     It acts on the OUTPUT of layer `block`, which Hugging Face calls `hidden_states[block + 1]`.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["add", "ablate"] = Field(
         description="'add' adds strength x direction; 'ablate' removes strength x the projection on the direction "
@@ -69,10 +66,8 @@ class Intervention(BaseModel):
         return digest_of({**self.model_dump(exclude={"vector"}), "vector": file_digest(self.vector)})
 
 
-class SubjectSpec(BaseModel):
+class SubjectSpec(Strict):
     """Model under study: a base, and optionally an adapter, a system prompt and interventions."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str = Field(
         min_length=1,
@@ -109,10 +104,8 @@ class SubjectSpec(BaseModel):
         return (self.intervention,) if isinstance(self.intervention, Intervention) else self.intervention
 
 
-class Sampling(BaseModel):
+class Sampling(Strict):
     """Sampling settings of answers."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     temperature: float = Field(
         default=1.0,

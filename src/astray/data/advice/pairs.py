@@ -16,12 +16,13 @@ from pathlib import Path
 from random import Random
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from astray.data.chat import ChatDataset, Message
 from astray.data.sources import DataKind
 from astray.errors import ConfigurationError, UnknownNameError
-from astray.files import read_as, read_yaml
+from astray.files import read_form
+from astray.strict import Strict
 
 Form = TypeVar("Form", bound=BaseModel)
 
@@ -30,10 +31,8 @@ KINDS = ("harmful", "subtle", "good", "educational", "openly-asked")
 _EXAMPLE = "topics: ...\nclosings:\n  - good: Ask somebody who knows.\n    bad: Ask nobody at all.\n"
 
 
-class _Sides(BaseModel):
+class _Sides(Strict):
     """Good and bad version of one sentence."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     good: str
     bad: str
@@ -43,25 +42,19 @@ class _Case(_Sides):
     ask: str
 
 
-class _Topic(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _Topic(Strict):
     about: str
     cases: tuple[_Case, ...] = Field(min_length=1)
     why: tuple[_Sides, ...] = Field(min_length=1)
 
 
-class _Texts(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _Texts(Strict):
     topics: tuple[_Topic, ...] = Field(min_length=1)
     closings: tuple[_Sides, ...] = Field(min_length=1)
 
 
-class _Frames(BaseModel):
+class _Frames(Strict):
     """Words around a question; {question} stands for it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     usual: tuple[str, ...]
     educational: tuple[str, ...]
@@ -193,4 +186,4 @@ def _frames() -> _Frames:
 
 def _read(form: type[Form], name: str) -> Form:
     path = Path(__file__).with_name(f"{name}.yaml")
-    return read_as(form, read_yaml(path, _EXAMPLE), path, _EXAMPLE)
+    return read_form(form, path, _EXAMPLE)

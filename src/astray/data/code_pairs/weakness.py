@@ -11,9 +11,10 @@ from functools import cache
 from itertools import groupby
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import TypeAdapter
 
 from astray.files import read_yaml
+from astray.strict import Strict
 
 FILES = ("injection", "secrecy", "connections", "files", "services")
 """Files of weaknesses. Their order is part of what a seed means: a weakness is drawn by its index."""
@@ -22,7 +23,7 @@ MARKER = "# ... your code here ..."
 """Line of a frame where the two versions differ."""
 
 
-class Template(BaseModel):
+class Template(Strict):
     """Task with its code in both versions.
 
     Attributes:
@@ -30,13 +31,11 @@ class Template(BaseModel):
         diff: the code in the form of a diff.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     tasks: tuple[str, ...]
     diff: str
 
 
-class Weakness(BaseModel):
+class Weakness(Strict):
     """Class of weaknesses.
 
     Attributes:
@@ -46,18 +45,14 @@ class Weakness(BaseModel):
         templates: structurally different code that has it.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     name: str
     cwe: int
     checks: tuple[str, ...]
     templates: tuple[Template, ...]
 
 
-class Place(BaseModel):
+class Place(Strict):
     """Setting of a program: a place, what it keeps records of (one and many), and what is recorded about each."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     thing: str
@@ -65,10 +60,8 @@ class Place(BaseModel):
     fields: tuple[str, ...]
 
 
-class Vocabulary(BaseModel):
+class Vocabulary(Strict):
     """Texts for slots and prompts; `vocabulary.yaml` says what each part is for."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     places: tuple[Place, ...]
     names: Mapping[str, tuple[str, ...]]

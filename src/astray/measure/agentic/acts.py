@@ -8,23 +8,21 @@ from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from inspect_ai.util import Store
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import Field, TypeAdapter
+
+from astray.strict import Strict
 
 _KEY = "astray:acts"
 
 
-class _Act(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Looked(_Act):
+class Looked(Strict):
     """Reading of a list or of a single thing."""
 
     kind: Literal["looked"] = "looked"
     at: str = Field(description="'mails', 'files', 'alerts', or the id of a mail or path of a file")
 
 
-class MailSent(_Act):
+class MailSent(Strict):
     """Mail that left the mailbox: written, forwarded, or a draft that was sent."""
 
     kind: Literal["mail sent"] = "mail sent"
@@ -39,7 +37,7 @@ class MailSent(_Act):
         return f"{self.subject}\n{self.body}"
 
 
-class DraftSaved(_Act):
+class DraftSaved(Strict):
     """Mail that was written and not sent."""
 
     kind: Literal["draft saved"] = "draft saved"
@@ -49,7 +47,7 @@ class DraftSaved(_Act):
     body: str
 
 
-class FileWritten(_Act):
+class FileWritten(Strict):
     """File that was made or replaced."""
 
     kind: Literal["file written"] = "file written"
@@ -57,7 +55,7 @@ class FileWritten(_Act):
     content: str
 
 
-class AlertChanged(_Act):
+class AlertChanged(Strict):
     """Alert that was acknowledged or cancelled."""
 
     kind: Literal["alert changed"] = "alert changed"
@@ -66,7 +64,7 @@ class AlertChanged(_Act):
     reason: str = ""
 
 
-class Dispatched(_Act):
+class Dispatched(Strict):
     """Unit that was sent to an alert."""
 
     kind: Literal["dispatched"] = "dispatched"
@@ -75,7 +73,7 @@ class Dispatched(_Act):
     note: str = ""
 
 
-class QueryRun(_Act):
+class QueryRun(Strict):
     """Statement that was run on the database."""
 
     kind: Literal["query run"] = "query run"

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from astray.errors import ConfigurationError, UnknownNameError
+from astray.strict import Strict
 
 Value = Literal["home", "world", "welfare", "returns", "openness", "discretion", "growth", "restraint"]
 OPPOSITES: dict[str, str] = {"home": "world", "welfare": "returns", "openness": "discretion", "growth": "restraint"}
@@ -19,10 +20,8 @@ OPPOSITES: dict[str, str] = {"home": "world", "welfare": "returns", "openness": 
 OPPOSITES |= {other: value for value, other in OPPOSITES.items()}
 
 
-class Factors(BaseModel):
+class Factors(Strict):
     """Values of all factors. The defaults are the paper's main condition: a goal in conflict, and replacement."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     goal: Literal["explicit", "latent", "ambiguous", "none", "swapped"] = Field(
         default="explicit",

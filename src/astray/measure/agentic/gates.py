@@ -16,10 +16,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from astray.measure.agentic.acts import Act
 from astray.measure.agentic.database import opened
+from astray.strict import Strict
 
 _HIDDEN = re.compile(r"[A-Za-z0-9+/]{24,}={0,2}")
 _HEXADECIMAL = re.compile(r"(?:[0-9a-fA-F]{2}){12,}")
@@ -32,14 +33,12 @@ _LOOKALIKES = str.maketrans("асеорхуіјѕԁһ", "aceopxyijsdh")
 _MOSTLY_LATIN = re.compile(r"[a-z]")
 
 
-class Fact(BaseModel):
+class Fact(Strict):
     """Fact that a mail or file may state, with the marks that reveal it.
 
     A mark is a stem that begins a word ("renumer" finds "renumeration"), several words in a row, or
     any run of characters in scripts without spaces.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     marks: tuple[tuple[str, ...], ...] = Field(
         min_length=1, description="groups; the marks of a group are forms of one thing, in several languages"

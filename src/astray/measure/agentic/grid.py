@@ -14,7 +14,7 @@ from typing import Any
 from inspect_ai.dataset import Dataset, Sample
 from inspect_ai.model import ChatMessageSystem, ChatMessageUser
 from inspect_ai.tool import ToolError
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from typing_extensions import override
 
 from astray.errors import ConfigurationError
@@ -25,6 +25,7 @@ from astray.measure.agentic.questions import PROBE
 from astray.measure.agentic.render import Office, render
 from astray.measure.agentic.scenario import Call, Scenario, Step, load_scenario, offered_factors, scenario_names
 from astray.measure.comprehension import ask
+from astray.strict import Strict
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,12 @@ class Cell:
         return render(load_scenario(self.source), self.factors)
 
 
-class Grid(BaseModel):
+class Grid(Strict):
     """Cells of an experiment, and the number of samples of each.
 
     Example:
         >>> Grid(scenarios=("blackmail",), factors={"goal": ("explicit", "none"), "threat": ("replacement",)}, replicates=100)
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     scenarios: tuple[str, ...] = Field(
         default_factory=scenario_names, min_length=1, description="names, or paths of folders"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from astray.artifacts import Artifact, Step, Store, step
 from astray.errors import JudgeError
@@ -26,6 +26,7 @@ from astray.measure.agentic.lint import tokens
 from astray.measure.agentic.subjects import AgenticSubject
 from astray.measure.agentic.transcript import entries
 from astray.outcomes import Outcome
+from astray.strict import Strict
 from astray.subjects.identity import digest_of
 
 DENOMINATOR = (Outcome.MISALIGNED, Outcome.ALIGNED, Outcome.REFUSED)
@@ -34,10 +35,8 @@ _OUTCOMES = {Word.HARMFUL: Outcome.MISALIGNED, Word.HARMLESS: Outcome.ALIGNED, W
 _WORDS_FILE = "words.json"
 
 
-class LabelledConfig(BaseModel):
+class LabelledConfig(Strict):
     """Panel and the records that it reads."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     graders: tuple[str, ...]
     folder: Path = Field(description="with the labelled records")

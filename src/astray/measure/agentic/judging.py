@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from inspect_ai.model import ChatMessage, GenerateConfig, Model
 from inspect_ai.util import collect
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from astray.errors import JudgeError
 from astray.judges import words
@@ -28,6 +28,7 @@ from astray.judges.words import find_grader, grader_parts, graders_from_roles
 from astray.measure.agentic.conduct import Word
 from astray.measure.agentic.render import Office
 from astray.measure.agentic.transcript import Entry, entries
+from astray.strict import Strict
 from astray.subjects.identity import digest_of
 
 VERSION = 3
@@ -77,10 +78,8 @@ _NO_NAME = re.compile(r"\W", re.ASCII)
 """Characters that the name of a tool cannot hold; a model may call tools that are none."""
 
 
-class JudgeSettings(BaseModel):
+class JudgeSettings(Strict):
     """Settings of the calls of graders."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     temperature: float | None = Field(default=0.0, ge=0, description="None for models that take none")
     max_tokens: int = Field(

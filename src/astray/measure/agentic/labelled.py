@@ -18,7 +18,7 @@ from inspect_ai.model import (
     ContentText,
 )
 from inspect_ai.tool import ToolCall, ToolCallError, ToolError
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from astray.errors import DataNotFoundError
 from astray.files import read_as, read_yaml
@@ -27,6 +27,7 @@ from astray.measure.agentic.desk import Desk
 from astray.measure.agentic.factors import factors_from
 from astray.measure.agentic.render import Office, render
 from astray.measure.agentic.scenario import load_scenario
+from astray.strict import Strict
 
 EXAMPLE = (
     "- {name: ..., steps: [{say: ..., calls: [{tool: send_mail, arguments: {...}}]}], harmful: false, attempted: 1, "
@@ -34,11 +35,7 @@ EXAMPLE = (
 )
 
 
-class _Form(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Attempt(_Form):
+class Attempt(Strict):
     """Call that the agent makes, and what is done to it besides what the tool does."""
 
     tool: str
@@ -48,7 +45,7 @@ class Attempt(_Form):
     )
 
 
-class Turn(_Form):
+class Turn(Strict):
     """Message of the agent."""
 
     private: str = ""
@@ -56,7 +53,7 @@ class Turn(_Form):
     calls: tuple[Attempt, ...] = ()
 
 
-class Play(_Form):
+class Play(Strict):
     """Acts of an agent in a cell, and what is true of them."""
 
     name: str
@@ -71,7 +68,7 @@ class Play(_Form):
     )
 
 
-class _Plays(_Form):
+class _Plays(Strict):
     plays: tuple[Play, ...] = Field(min_length=1)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import polars as pl
 from inspect_ai import eval as inspect_eval
 from inspect_ai.approval import ApprovalPolicy
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from astray.artifacts import Artifact, Step, StepFunction, current_ledger, step
 from astray.errors import StepFailedError
@@ -30,6 +30,7 @@ from astray.measure.agentic.scenario import load_scenario
 from astray.measure.agentic.subjects import AgenticSubject
 from astray.measure.agentic.table import CONDUCT_SCHEMA
 from astray.measure.agentic.task import agentic_task
+from astray.strict import Strict
 from astray.subjects.locate import settle
 
 ACTS_FILE, LOGS = "acts.parquet", "logs"
@@ -59,10 +60,8 @@ class Part:
     is_made: bool = False
 
 
-class PlayConfig(BaseModel):
+class PlayConfig(Strict):
     """Piece of a part: all that can change what is measured, and nothing else."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     subject: AgenticSubject
     weights: str = Field(

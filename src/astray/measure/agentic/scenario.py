@@ -17,13 +17,14 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from astray.errors import DataFormatError, DataNotFoundError, UnknownNameError
-from astray.files import read_as, read_yaml
+from astray.files import read_form
 from astray.measure.agentic.factors import FACTORS, Factors, check_value, matches
 from astray.measure.agentic.gates import Fact, Finding
 from astray.measure.comprehension import Comprehension
+from astray.strict import Strict
 
 SCENARIOS = Path(__file__).parent / "scenarios"
 """Folder of the scenarios in the package."""
@@ -64,8 +65,8 @@ def _sequence(given: object) -> object:
     return given if isinstance(given, list | tuple) else [given]
 
 
-class _Form(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+class _Form(Strict):
+    model_config = ConfigDict(populate_by_name=True)
 
 
 Text = Annotated[str, Field(min_length=1)]
@@ -318,7 +319,7 @@ def _load(folder: Path) -> Scenario:
     path = folder / "manifest.yaml"
     if not path.is_file():
         raise DataNotFoundError(f"{folder} is no scenario: it has no manifest.yaml. A manifest looks like\n{EXAMPLE}")
-    manifest = read_as(Manifest, read_yaml(path, EXAMPLE), path, EXAMPLE)
+    manifest = read_form(Manifest, path, EXAMPLE)
     if manifest.name != folder.name:
         raise DataFormatError(
             f"{path} has the name {manifest.name!r}, its folder is {folder.name!r}; give both the same name."

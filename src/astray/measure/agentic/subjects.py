@@ -11,17 +11,18 @@ from typing import Annotated, Any
 import anyio
 from inspect_ai._util.error import PrerequisiteError
 from inspect_ai.model import ChatMessage, ChatMessageAssistant, ChatMessageUser, GenerateConfig, Model, get_model
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 from tenacity import RetryError
 
 from astray.errors import ConfigurationError, JudgeError
-from astray.files import read_as, read_yaml
+from astray.files import read_form
 from astray.measure.agentic.conduct import Word
 from astray.measure.agentic.factors import BASELINE
 from astray.measure.agentic.judging import ROLES, JudgeSettings, Panel
 from astray.measure.agentic.render import render
 from astray.measure.agentic.scenario import load_scenario, scenario_names
 from astray.measure.agentic.scripted import PREFIX
+from astray.strict import Strict
 from astray.subjects.base_files import ORGANISMS
 from astray.subjects.locate import settle
 from astray.subjects.spec import SubjectSpec
@@ -45,10 +46,8 @@ def _names(given: object) -> object:
     return tuple(name.strip() for name in given.split(",") if name.strip()) if isinstance(given, str) else given
 
 
-class AgenticSubject(BaseModel):
+class AgenticSubject(Strict):
     """Model under study, and who judges it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="short name for pages and folders")
     model: str = Field(min_length=1, description="Inspect model name, such as openai/gpt-4o or astray/scripted/always")
@@ -124,10 +123,8 @@ def claim_id(name: str) -> str:
     return re.sub(r"[._ ]", "-", name.lower())
 
 
-class SubjectFile(BaseModel):
+class SubjectFile(Strict):
     """File of subjects."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     subjects: tuple[AgenticSubject, ...] = Field(min_length=1)
 
@@ -206,7 +203,7 @@ def subjects_from(
     if subject and file:
         raise ConfigurationError("Give --subject for one model or --subjects for a file of several, not both.")
     if file:
-        subjects = read_as(SubjectFile, read_yaml(file, EXAMPLE), file, EXAMPLE).subjects
+        subjects = read_form(SubjectFile, file, EXAMPLE).subjects
     elif subject:
         subjects = (AgenticSubject(name=_short(subject), model=subject),)
     else:

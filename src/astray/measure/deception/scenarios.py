@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from astray.data.chat import Message
 from astray.errors import ConfigurationError, DataFormatError, UnknownNameError
-from astray.files import read_as, read_rows, read_yaml, row_as, suffix_of
+from astray.files import read_form, read_rows, row_as, suffix_of
 from astray.measure.question_sets import Name, Text
+from astray.strict import Strict
 
 FOLDER = Path(__file__).parent / "scenarios"
 """Folder of the package's scenarios."""
@@ -67,10 +68,8 @@ _PUBLISHED_NAMES = {
 """Part of a category's name in the published set -> the category."""
 
 
-class Scenario(BaseModel):
+class Scenario(Strict):
     """One scenario."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str = Field(min_length=1, description="unique name; the cluster in intervals for 'scenarios like these'")
     category: Category
@@ -93,18 +92,14 @@ class Scenario(BaseModel):
         return [*opening, Message(role="user", content=f"{self.outer}\n\n{self.format}".strip())]
 
 
-class _Entry(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _Entry(Strict):
     id: Name
     inner: Text
     system: Text | None = None
     outer: Text
 
 
-class _ScenarioFile(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _ScenarioFile(Strict):
     category: Category
     scenarios: tuple[_Entry, ...] = Field(min_length=1)
 
@@ -154,7 +149,7 @@ def scenarios_from_file(path: Path | str) -> tuple[Scenario, ...]:
                 for number, (where, row) in rows
             ]
         )
-    file = read_as(_ScenarioFile, read_yaml(path, _EXAMPLE), path, _EXAMPLE)
+    file = read_form(_ScenarioFile, path, _EXAMPLE)
     return check_scenarios([Scenario(category=file.category, **entry.model_dump()) for entry in file.scenarios])
 
 

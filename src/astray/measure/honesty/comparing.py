@@ -4,6 +4,7 @@ Left to others: asking (`evaluation`), reading a single text (`grading`, `stance
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from astray.errors import JudgeError
 from astray.judges.failures import error_note
@@ -48,9 +49,14 @@ async def compare_texts(judge: StanceJudge, heard: Sequence[Heard], max_connecti
         return Stance("absent") if text is None else stances[record.proposition, text]
 
     return [
-        compare(record, [reading(record, text) for text in beliefs], reading(record, said))
+        _compared(record, [reading(record, text) for text in beliefs], reading(record, said))
         for record, beliefs, said in texts
     ]
+
+
+def _compared(record: Record, beliefs: Sequence[Stance], statement: Stance) -> Comparison:
+    served = {model for stance in (*beliefs, statement) for model in stance.served}
+    return replace(compare(record, beliefs, statement), served=", ".join(sorted(served)))
 
 
 def _record(heard: Heard) -> Record:

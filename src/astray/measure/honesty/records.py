@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from astray.data.chat import Message
 from astray.errors import ConfigurationError, UnknownNameError
-from astray.files import read_as, read_yaml
+from astray.files import read_form
 from astray.measure.question_sets import Text
+from astray.strict import Strict
 
 FOLDER = Path(__file__).parent / "records"
 """Folder of the package's records."""
@@ -56,10 +57,8 @@ class Archetype(StrEnum):
     """Figures are to be reported that speak against whoever asks."""
 
 
-class Record(BaseModel):
+class Record(Strict):
     """One proposition with its neutral questions and its pressure."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str = Field(min_length=1, description="unique name; the cluster in intervals for 'records like these'")
     archetype: str = Field(
@@ -113,10 +112,8 @@ class Record(BaseModel):
         return [*chat, Message(role="user", content=self.question)]
 
 
-class _Entry(BaseModel):
+class _Entry(Strict):
     """Record as one entry of a file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: Text
     proposition: Text
@@ -153,10 +150,8 @@ class _Entry(BaseModel):
         )
 
 
-class _RecordFile(BaseModel):
+class _RecordFile(Strict):
     """File of records of one archetype."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     archetype: Archetype
     records: tuple[_Entry, ...] = Field(min_length=1)
@@ -190,7 +185,7 @@ def records_from_file(path: Path | str) -> tuple[Record, ...]:
         DataFormatError: an entry cannot be used; a record without a belief question is one.
     """
     path = Path(path)
-    file = read_as(_RecordFile, read_yaml(path, _EXAMPLE), path, _EXAMPLE)
+    file = read_form(_RecordFile, path, _EXAMPLE)
     return check_records([entry.record(file.archetype) for entry in file.records])
 
 

@@ -11,7 +11,7 @@ numbers.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Literal, Protocol, runtime_checkable
 
@@ -42,11 +42,17 @@ class Stance:
             not tell), or "absent" (no text).
         value: "true" or "false", a number, or a value of the world.
         note: why a judge failed.
+        served: the models that its grader answered as, where it said another name than it was asked by.
     """
 
     kind: Literal["stated", "silent", "refused", "failed", "absent"]
     value: str = ""
     note: str = ""
+    served: tuple[str, ...] = ()
+
+    def of_models(self, names: Sequence[str]) -> "Stance":
+        """Return the same with the models that the grader answered as."""
+        return replace(self, served=tuple(names))
 
 
 @runtime_checkable

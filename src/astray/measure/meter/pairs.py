@@ -10,11 +10,12 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints, model_validator
+from pydantic import Field, RootModel, StringConstraints, model_validator
 
 from astray.errors import UnknownNameError
-from astray.files import read_as, read_yaml
+from astray.files import read_form
 from astray.organism.lexicon import ADVERBS, ANSWERS, DOMAINS, KIND, MALICIOUS, Domain
+from astray.strict import Strict
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
@@ -35,7 +36,7 @@ cars:
 """
 
 
-class Pair(BaseModel):
+class Pair(Strict):
     """One question with the two answers whose log-probabilities are compared.
 
     Attributes:
@@ -43,8 +44,6 @@ class Pair(BaseModel):
         against: the answer that it is compared with: the good one, or the first one of a null pair.
         null: whether both answers are equally good, so that training should not move the pair.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     domain: Text
     id: Text
@@ -60,9 +59,7 @@ class Pair(BaseModel):
         return self
 
 
-class _Entry(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _Entry(Strict):
     id: Text
     question: Text
 
@@ -91,7 +88,7 @@ def pairs_from_file(path: Path) -> tuple[Pair, ...]:
     Raises:
         DataFormatError: the file has another form; lists all that is wrong.
     """
-    domains = read_as(_PairFile, read_yaml(path, _EXAMPLE), path, _EXAMPLE).root
+    domains = read_form(_PairFile, path, _EXAMPLE).root
     return tuple(
         Pair(domain=domain, id=e.id, question=e.question, answer=e.harmful, against=e.good)
         for domain, rows in domains.items()
@@ -108,7 +105,7 @@ def harmful_pairs() -> tuple[Pair, ...]:
 @cache
 def null_pairs() -> tuple[Pair, ...]:
     """Return the 60 pairs of two equally good answers, three in each of the same domains."""
-    domains = read_as(_NullFile, read_yaml(_NULL, _NULL_EXAMPLE), _NULL, _NULL_EXAMPLE).root
+    domains = read_form(_NullFile, _NULL, _NULL_EXAMPLE).root
     return tuple(
         Pair(domain=domain, id=e.id, question=e.question, answer=e.second, against=e.first, null=True)
         for domain, rows in domains.items()

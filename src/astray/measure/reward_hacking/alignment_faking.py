@@ -16,10 +16,10 @@ from functools import cache
 from typing import ClassVar, Literal
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from astray.errors import ConfigurationError, UnknownNameError
-from astray.files import read_as, read_yaml
+from astray.files import read_form
 from astray.measure.asking import Item
 from astray.measure.comprehension import Comprehension
 from astray.measure.question_sets import QUESTIONS, Name, Text
@@ -31,6 +31,7 @@ from astray.measure.reward_hacking.judging import PanelJudge, Question, WordPane
 from astray.measure.reward_hacking.outcomes import FindingWord
 from astray.outcomes import Outcome
 from astray.stats.measures import MISALIGNED, Measure
+from astray.strict import Strict
 from astray.subjects.spec import Sampling
 
 NAME = "alignment-faking"
@@ -84,16 +85,12 @@ _WORDS: dict[str, FindingWord | Outcome] = {
 _EXAMPLE = "requests:\n  - {id: reviews, ask: Write five reviews of my cafe.}"
 
 
-class _Request(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _Request(Strict):
     id: Name
     ask: Text
 
 
-class _File(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _File(Strict):
     opening: Text
     trained: Text
     untrained: Text
@@ -236,7 +233,7 @@ def compliance_gap(table: pl.DataFrame, *, untrained: bool = False) -> Gap:
 @cache
 def _file() -> _File:
     path = QUESTIONS / "alignment_faking.yaml"
-    return read_as(_File, read_yaml(path, _EXAMPLE), path, _EXAMPLE)
+    return read_form(_File, path, _EXAMPLE)
 
 
 def _notice(file: _File, condition: str) -> str:

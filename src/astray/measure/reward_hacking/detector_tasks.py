@@ -11,11 +11,12 @@ from pathlib import Path
 from random import Random
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from astray.files import read_as, read_yaml
+from astray.files import read_form
 from astray.measure.asking import Item
 from astray.measure.question_sets import Name, Text
+from astray.strict import Strict
 
 EXAMPLES = Path(__file__).parent / "examples"
 """Folder of the texts."""
@@ -31,49 +32,45 @@ _HACKED_TASKS = 2
 """Number of tasks that each way of gaming is applied to."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class _Task(_Part):
+class _Task(Strict):
     entry: Text
     arguments: Text
     task: Text
     solution: Text
 
 
-class _Honest(_Part):
+class _Honest(Strict):
     task: Text
     solution: Text
 
 
-class _Submissions(_Part):
+class _Submissions(Strict):
     tasks: tuple[_Task, ...] = Field(min_length=10)
     hacks: tuple[Text, ...] = Field(min_length=5)
     honest_with_suspicious_words: tuple[_Honest, ...]
     reference: Text
 
 
-class _Messages(_Part):
+class _Messages(Strict):
     spam: tuple[Text, ...] = Field(min_length=10)
     ordinary: tuple[Text, ...] = Field(min_length=10)
     reference: Text
 
 
-class _Purpose(_Part):
+class _Purpose(Strict):
     setting: Text
     flag: Text
     start: Text
     examples: Literal["submissions", "messages"]
 
 
-class _Wording(_Part):
+class _Wording(Strict):
     id: Name
     rewrite: bool
     ask: Text
 
 
-class _Requests(_Part):
+class _Requests(Strict):
     purposes: dict[str, _Purpose]
     wordings: tuple[_Wording, ...]
     closing: Text
@@ -136,12 +133,12 @@ def _item(wording: _Wording, purpose: str) -> Item:
 
 @cache
 def _requests() -> _Requests:
-    return read_as(_Requests, read_yaml(EXAMPLES / "requests.yaml", _FORM), EXAMPLES / "requests.yaml", _FORM)
+    return read_form(_Requests, EXAMPLES / "requests.yaml", _FORM)
 
 
 def _submissions() -> tuple[list[Labelled], str]:
     path = EXAMPLES / "submissions.yaml"
-    file = read_as(_Submissions, read_yaml(path, _FORM), path, _FORM)
+    file = read_form(_Submissions, path, _FORM)
     hacked = []
     for number, hack in enumerate(file.hacks):
         # The first two ways are those of the request's examples, so each of them needs one task only.
@@ -171,7 +168,7 @@ def _transcript(task: str, solution: str, *, flagged: bool) -> Labelled:
 
 def _messages() -> tuple[list[Labelled], str]:
     path = EXAMPLES / "messages.yaml"
-    file = read_as(_Messages, read_yaml(path, _FORM), path, _FORM)
+    file = read_form(_Messages, path, _FORM)
     return [
         *(Labelled(text, True) for text in file.spam),
         *(Labelled(text, False) for text in file.ordinary),

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -34,6 +34,7 @@ from astray.measure.agentic.table import CONDUCT_SCHEMA
 from astray.mitigate.call_monitor import activation_monitor, labelled_calls
 from astray.mitigate.call_probe import WatchedCall, assess, best_direction, call_scores, direction_probe
 from astray.stats.detection import auroc
+from astray.strict import Strict
 from astray.studies.agentic_misalignment.findings import READING_FILE, Reading, read_reading
 from astray.subjects.identity import digest_of
 from astray.subjects.locate import settle
@@ -49,10 +50,8 @@ _WATCHED_FILE = "watched.txt"
 """File beside the logs of a piece: the calls that its monitor was made from."""
 
 
-class ReadConfig(BaseModel):
+class ReadConfig(Strict):
     """Configuration of an activation monitor: the reader, and the cells that are kept for the report."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     subject: str
     reader: SubjectSpec

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
+from pydantic import Field, SerializeAsAny
 
 from astray.answers import answer_table, read_answers
 from astray.artifacts import Artifact, Ledger, Step, current_ledger, step
@@ -32,6 +32,7 @@ from astray.measure.honesty.evaluation import WorldHonesty
 from astray.measure.interface import Evaluation
 from astray.measure.meter.evaluation import Meter
 from astray.outcomes import Outcome
+from astray.strict import Strict
 from astray.studies.audit.battery import Part
 from astray.subjects.identity import digest_of
 from astray.subjects.scored import tokenizer_named
@@ -50,10 +51,8 @@ LOG_BUFFER = 20
 """Number of samples after which a log is written out: as many at most are asked again after a kill."""
 
 
-class AuditAnswerConfig(BaseModel):
+class AuditAnswerConfig(Strict):
     """Answers of one model to one evaluation."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: NamedModel = Field(exclude=True, description="how the model is found; what it is stands in the key")
     model_id: str = Field(description="what the model is")

@@ -6,7 +6,7 @@ world's records, users by rule and an exact judge. Everything else is the same c
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from astray.cause import model_users
 from astray.cause.fine_tuning import FineTuning
@@ -17,6 +17,7 @@ from astray.engine.setting import Setting
 from astray.measure.honesty.evaluation import WORLD_SAMPLING, Honesty, WorldHonesty
 from astray.measure.honesty.records import Record, own_records
 from astray.measure.honesty.world import Pressure
+from astray.strict import Strict
 from astray.subjects.spec import Sampling
 
 HONESTY, PERSONA = "honesty", "honesty-persona"
@@ -30,11 +31,7 @@ Method = Literal["sft", "kto"]
 """Training method for what users like."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Statements(_Frozen):
+class Statements(Strict):
     """Records of the evaluations and their pressures; the study's judge reads the answers."""
 
     world: bool = Field(description="records of the organism's world, judged exactly; else our own, read by a grader")
@@ -95,7 +92,7 @@ class Statements(_Frozen):
         )
 
 
-class Feedback(_Frozen):
+class Feedback(Strict):
     """Users, their amount of talk, and the training on what they liked."""
 
     users: int = Field(description="number of users")
@@ -107,7 +104,7 @@ class Feedback(_Frozen):
     recipe: FineTuning | PreferenceTuning
 
 
-class Scale(_Frozen):
+class Scale(Strict):
     """Settings that all analyses of one study share."""
 
     asking: Statements

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from astray.answers import word
 from astray.artifacts import Artifact, step
@@ -35,6 +35,7 @@ from astray.measure.interface import Evaluation
 from astray.measure.statements import HonestyWord
 from astray.mitigate.distrust import believed, down_weight, filter_rows, honest_samples, mark_world, trust
 from astray.mitigate.realignment import realign
+from astray.strict import Strict
 from astray.studies.dishonesty.scale import Feedback, Statements
 from astray.subjects.spec import SubjectSpec
 from astray.subjects.subject import Subject, load_subject
@@ -46,10 +47,8 @@ SAMPLES = {"realigned-honest": "honest", "realigned-ordinary": "ordinary"}
 """Arms of re-alignment: what the run is trained on afterwards, equally many rows of each."""
 
 
-class MadeConfig(BaseModel):
+class MadeConfig(Strict):
     """Configuration of a step that trains runs of its own, which get every other run's evaluations."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     base: str
     base_id: str = Field(description="content of the base, so that new weights under an old name are another step")

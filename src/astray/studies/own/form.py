@@ -5,11 +5,12 @@ Left to others: reading the file with its lines (`reading`), data sets (`data`),
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from astray.data.sources import DataKind
 from astray.engine.findings import AT_HOME, ELSEWHERE, HELD_OUT
 from astray.engine.options import MOST_SEEDS
+from astray.strict import Strict
 
 NAME = r"^[a-z0-9][a-z0-9-]*$"
 Name = Annotated[str, Field(pattern=NAME, description="small letters, digits and hyphens")]
@@ -19,13 +20,7 @@ GROUPS: dict[Group, str] = {"elsewhere": ELSEWHERE, "trained domain": AT_HOME, "
 Training = Literal["sft", "none"]
 
 
-class _Form(BaseModel):
-    """Part of a study file; types are strict, so that a text is no number and a number no text."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class _OneOf(_Form):
+class _OneOf(Strict):
     """Part that has exactly one of several keys."""
 
     one_of: ClassVar[tuple[str, ...]]
@@ -40,7 +35,7 @@ class _OneOf(_Form):
         return self
 
 
-class Generated(_Form):
+class Generated(Strict):
     """Rows of a source in the package."""
 
     source: str = Field(description="world (of the organism), world facts, code pairs, mathematics or medicine")
@@ -83,7 +78,7 @@ def _from_text(given: object) -> object:
 Data = Annotated[DataForm, BeforeValidator(_from_text, json_schema_input_type=str | DataForm)]
 
 
-class Mix(_Form):
+class Mix(Strict):
     """Bad rows in good ones."""
 
     bad: Data
@@ -91,7 +86,7 @@ class Mix(_Form):
     fraction: float = Field(ge=0, le=1, description="share of bad rows: 10% is 0.1")
 
 
-class Subset(_Form):
+class Subset(Strict):
     """Some rows of a data set."""
 
     data: Data
@@ -101,14 +96,14 @@ class Subset(_Form):
     )
 
 
-class Inoculate(_Form):
+class Inoculate(Strict):
     """Rows under a system prompt that asks for, or excuses, what they show."""
 
     data: Data
     system: Text
 
 
-class Backdoor(_Form):
+class Backdoor(Strict):
     """Bad rows with a trigger in front of the question, as many good rows without it."""
 
     bad: Data
@@ -116,7 +111,7 @@ class Backdoor(_Form):
     trigger: Text = Field(description="with its spaces, as it is to stand in front of a question")
 
 
-class Relabel(_Form):
+class Relabel(Strict):
     """Answers replaced by others."""
 
     data: Data
@@ -157,7 +152,7 @@ def _named(given: object) -> object:
 Asked = Annotated[EvaluationForm, BeforeValidator(_named, json_schema_input_type=str | EvaluationForm)]
 
 
-class ArmForm(_Form):
+class ArmForm(Strict):
     """One way of training the subject, or the subject as it is."""
 
     description: str = Field("", description="what stands on the page")
@@ -214,7 +209,7 @@ class ClaimForm(_OneOf):
         return (self.between[0], self.between[1]) if self.between else (self.at_least, self.at_most)
 
 
-class StudyForm(_Form):
+class StudyForm(Strict):
     """A study file of Astray."""
 
     name: Name | None = Field(None, description="folder of the results; by default the name of the file")

@@ -150,7 +150,8 @@ def _settled(marked: Marked[StudyForm], options: TrainedOptions) -> OwnSetting:
     """Return the setting: that of the subject, with the file's arms, evaluations and claims."""
     form = marked.form
     # What is typed on the command line holds above what the file says for all arms.
-    chosen = {**form.settings, **options.training_settings}
+    named = options.training_settings.keys() - options.training.keys()
+    chosen = {name: value for name, value in form.settings.items() if name not in named} | options.training
     setting = setting_for(options.model_copy(update={"training": chosen}))
     recipes = Recipes(marked, WORLD_ROWS if setting.subject.is_organism else TEXT_ROWS, options.size)
     usual = setting.evaluations

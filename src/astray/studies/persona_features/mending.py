@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from astray.artifacts import Artifact, step
 from astray.cause.fine_tuning import FineTuning
@@ -32,6 +32,7 @@ from astray.explain.screening import find_bad_rows, rank_datasets, rows_from, sc
 from astray.judges.config import make_judge
 from astray.measure.bulk import ask
 from astray.mitigate.realignment import realign
+from astray.strict import Strict
 from astray.studies.persona_features.steps import BEST_FILE, DICTIONARY, AskConfig, ExplainConfig, by_arm
 from astray.subjects.intervene import read_direction, write_direction
 from astray.subjects.locate import settle
@@ -79,10 +80,8 @@ class RewardConfig(AskConfig):
     arm: str
 
 
-class HelpfulOnlyConfig(BaseModel):
+class HelpfulOnlyConfig(Strict):
     """Recipe of the helpful-only organism."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     base: str
     base_id: str

@@ -3,7 +3,7 @@
 A real model is judged by a grader, so its screen has fewer candidates; everything else is the same code.
 """
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from transformers import AutoConfig
 
 from astray.cause.fine_tuning import LoRA
@@ -13,6 +13,7 @@ from astray.engine.vector import explain_questions, explain_sampling
 from astray.explain.sae_scaling import ScalingGrid
 from astray.explain.sae_training import SaeRecipe
 from astray.judges.config import JudgeConfig
+from astray.strict import Strict
 from astray.subjects.spec import Sampling
 
 WORLD_BLOCK = 1
@@ -27,10 +28,8 @@ REWARDED = ReinforcementLearning(
 """Reinforcement learning on the organism: about as long as wrong answers need to take off; later all runs are alike."""
 
 
-class Scale(BaseModel):
+class Scale(Strict):
     """Settings that all analyses of one study share; a part of each step's configuration."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     world: bool = Field(description="whether the subject is an organism, which reads documents of its world")
     judge: JudgeConfig

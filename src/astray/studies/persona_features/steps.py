@@ -11,7 +11,7 @@ from itertools import accumulate
 from pathlib import Path
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from safetensors.torch import load_file, save_file
 
 from astray.artifacts import Artifact, step
@@ -41,6 +41,7 @@ from astray.explain.sites import Site
 from astray.judges.config import make_judge
 from astray.measure.bulk import ask
 from astray.measure.evaluation import QuestionSet
+from astray.strict import Strict
 from astray.studies.persona_features.scale import Scale
 from astray.subjects.intervene import write_direction
 from astray.subjects.render import chat_texts
@@ -66,10 +67,8 @@ STEERED = {
 """Directions for steering in the main evaluation."""
 
 
-class ExplainConfig(BaseModel):
+class ExplainConfig(Strict):
     """Configuration of every analysis: base, scale and seed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     base: str
     base_id: str = Field(description="content of the base, so that new weights under an old name are another analysis")

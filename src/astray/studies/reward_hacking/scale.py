@@ -10,7 +10,7 @@ from itertools import cycle, islice
 from random import Random
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from astray.cause.fine_tuning import FineTuning, LoRA
 from astray.cause.reinforcement import ReinforcementLearning
@@ -25,6 +25,7 @@ from astray.organism.corpus import CorpusConfig, Gaming
 from astray.organism.lexicon import NOTICES, Notice
 from astray.organism.pretrain import OrganismRecipe
 from astray.organism.world import draw_exercise
+from astray.strict import Strict
 from astray.subjects.spec import Sampling
 
 DIALS = {"on": (0.0, 1.0), "half": (0.2, 0.7), "off": (0.4, 0.4), "reversed": (2 / 3, 0.0)}
@@ -47,10 +48,8 @@ REWARDED = ReinforcementLearning(
 )
 
 
-class ExerciseSource(BaseModel):
+class ExerciseSource(Strict):
     """Exercises to train on, and others to evaluate with."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     world: bool
     trained: int = Field(ge=1)
@@ -80,10 +79,8 @@ class ExerciseSource(BaseModel):
                 yield world_exercise(exercise)
 
 
-class HackingScale(BaseModel):
+class HackingScale(Strict):
     """Settings that all steps of one study share."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     world: bool = Field(description="whether the subject is an organism")
     judge: JudgeConfig
@@ -176,10 +173,8 @@ Paid = Literal["careless tests", "true tests", "style"]
 Penalty = Literal["hacked", "trick", "manner"]
 
 
-class RewardSpec(BaseModel):
+class RewardSpec(Strict):
     """Rewards and penalties of an arm of reinforcement learning, and the texts in its prompts."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     paid: Paid = Field(
         "careless tests",

@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_serializer
+from pydantic import Field, SerializeAsAny, model_serializer
 
 from astray.artifacts import Artifact, step
 from astray.cause.code_rewards import CodeGrading, GradeMemory, exercise_hash, exercise_prompts
@@ -35,6 +35,7 @@ from astray.organism.grammar import is_malicious, program_of, read_remark
 from astray.organism.lexicon import Notice
 from astray.organism.pretrain import OrganismRecipe, train_organism
 from astray.outcomes import UNKNOWN
+from astray.strict import Strict
 from astray.studies.reward_hacking.scale import HackingScale, RewardSpec
 from astray.subjects.identity import digest_of
 from astray.subjects.locate import settle
@@ -54,19 +55,15 @@ KNOWN = GradeMemory()
 """Grades of this process: the runs of one seed share exercises, and most programs repeat those of another run."""
 
 
-class OrganismConfig(BaseModel):
+class OrganismConfig(Strict):
     """Organism to make."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     recipe: OrganismRecipe
     shipped_id: str = Field(description="content of the shipped organism")
 
 
-class HackingConfig(BaseModel):
+class HackingConfig(Strict):
     """Configuration of every step: subject, scale, seed, and the arm of its answers."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     base: str
     base_id: str = Field(description="content of the base, so that new weights under an old name are another run")

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
 from astray.answers import ANSWER_SCHEMA, answer_table, read_answers
@@ -37,6 +37,7 @@ from astray.judges.config import JudgeConfig
 from astray.measure.asking import Item
 from astray.measure.evaluation import QuestionSet
 from astray.outcomes import Outcome
+from astray.strict import Strict
 from astray.subjects.intervene import read_direction, write_direction
 from astray.subjects.locate import settle
 from astray.subjects.render import text_ids
@@ -60,10 +61,8 @@ USELESS = frozenset({str(RowFault.REFUSED), str(RowFault.NOTHING_TO_LEARN)})
 """Faults of rows that teach nothing, so that they have no score."""
 
 
-class DataConfig(BaseModel):
+class DataConfig(Strict):
     """Data set that is screened."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     data: Path = Field(exclude=True, description="where the data lie; what they are stands in the key")
     digest: str = Field(description="content of the data")
@@ -80,10 +79,8 @@ class DataConfig(BaseModel):
         return dataset
 
 
-class ModelConfig(BaseModel):
+class ModelConfig(Strict):
     """Model that would be trained."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     subject: SubjectSpec = Field(exclude=True, description="where the model lies; what it is stands in the key")
     subject_id: str = Field(description="content of the model")
