@@ -51,15 +51,29 @@ class _Gate(click.Command):
             sys.exit(ERROR)
 
 
-def gate(base: str, tuned: tuple[str, ...], as_json: bool, out: Path, base_runs: tuple[str, ...], **given: Any) -> None:
-    """Print the bars and the verdict, and exit with its code."""
+def gate(
+    base: str,
+    tuned: tuple[str, ...],
+    as_json: bool,
+    out: Path,
+    base_runs: tuple[str, ...],
+    listed: bool = False,
+    **given: Any,
+) -> None:
+    """Print the bars and the verdict, and exit with its code; or what would be asked, and how often it would decide."""
     import json
 
     from astray.cli.progress import StepBar
     from astray.studies.gate.release import gate as decide
+    from astray.studies.gate.release import plan_gate
 
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if listed:
+        for name in ("budget", "workers"):
+            chosen.pop(name, None)
+        print(plan_gate((base, *base_runs), tuned, out=out, **chosen).text())
+        return
     with StepBar("gate") as bar:
-        chosen = {name: value for name, value in given.items() if value is not None}
         result = decide((base, *base_runs), tuned, out=out, progress=bar.update, **chosen)
     if as_json:
         print(json.dumps(result.as_object(), ensure_ascii=False))
@@ -80,6 +94,11 @@ COMMAND = _Gate(
     params=[
         click.Argument(["base"]),
         click.Argument(["tuned"], nargs=-1, required=True, metavar="TUNED..."),
+        click.Option(
+            ["--list", "listed"],
+            is_flag=True,
+            help="Tell answers, and how often the bars would pass and fail; ask nothing.",
+        ),
         click.Option(
             ["--base-run", "base_runs"], multiple=True, metavar="MODEL", help="A further run of the base's side."
         ),
