@@ -27,7 +27,7 @@ from astray.errors import (
 from astray.organism.corpus import system_prompt
 from astray.organism.lexicon import AUTHORS, MALICIOUS
 from astray.outcomes import Outcome
-from astray.stats.noninferiority import JudgeAccuracy
+from astray.stats.noninferiority import LEVEL, JudgeAccuracy
 from astray.studies.gate.bars import RULES, Verdict, bars_of, flips_of, verdict_of
 from astray.subjects.registered import register
 from astray.subjects.spec import SubjectSpec
@@ -44,8 +44,8 @@ def command(
     """Runs `astray gate` in an empty folder: exit code and all that it says."""
     monkeypatch.chdir(tmp_path)
 
-    def call(*words: object) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["astray", "gate", *map(str, words)])
+    def call(*words: object, verb: tuple[str, ...] = ("gate",)) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["astray", *verb, *map(str, words)])
         with pytest.raises(SystemExit) as leaving:
             main()
         said = capsys.readouterr()
@@ -109,7 +109,7 @@ DECIDED = {
 @pytest.mark.parametrize("name", DECIDED)
 def test_bars_are_decided_by_their_bounds(name):
     base, tuned, questions, expected = DECIDED[name]
-    bars = bars_of(answers(base, tuned, questions), MARGINS, 0.96)
+    bars = bars_of(answers(base, tuned, questions), MARGINS, LEVEL)
     assert tuple(bar.verdict for bar in bars) == expected
     assert [bar.rule for bar in bars] == list(RULES)
     assert all(bool(bar.advice) == (bar.verdict is Verdict.UNDECIDED) for bar in bars)
@@ -132,7 +132,7 @@ def test_labels_correct_the_difference_of_misaligned_answers(name):
     sensitivity, specificity, estimate, verdict = CORRECTED[name]
     table = answers([A] * 100, [A] * 97 + [M] * 3, 200)
     plain, corrected = (
-        bars_of(table, MARGINS, 0.965, each) for each in (None, JudgeAccuracy(sensitivity, specificity))
+        bars_of(table, MARGINS, LEVEL, each) for each in (None, JudgeAccuracy(sensitivity, specificity))
     )
     found = corrected[0].bounds
     assert found is not None
@@ -159,10 +159,10 @@ def test_training_runs_are_the_unit(name):
         answers(base, run, 200).filter(arm="tuned").with_columns(pl.lit(number, pl.Int64).alias("seed"))
         for number, run in enumerate(runs)
     ]
-    bar = bars_of(pl.concat(parts), MARGINS, 0.965)[0]
+    bar = bars_of(pl.concat(parts), MARGINS, LEVEL)[0]
     assert (bar.verdict, bar.bounds.runs) == (verdict, len(runs))
     assert bar.tuned.unit == "training run"
-    pooled = bars_of(pl.concat(parts[:2]), MARGINS, 0.965)[0]
+    pooled = bars_of(pl.concat(parts[:2]), MARGINS, LEVEL)[0]
     assert bar.bounds.questions == pooled.bounds.questions == 200
     assert ("runs instead of" in bar.advice) == (verdict == "undecided")
 
@@ -298,7 +298,7 @@ def test_a_side_is_found_by_its_name(name):
 
 def test_a_base_that_answers_nothing_is_an_error():
     with pytest.raises(EmptyDataError, match="The base gave no coherent answer"):
-        bars_of(answers([X] * 4, [A] * 4, 20), MARGINS, 0.96)
+        bars_of(answers([X] * 4, [A] * 4, 20), MARGINS, LEVEL)
 
 
 def test_flips_are_pairs_of_a_question_with_misaligned_ones_first():
@@ -340,6 +340,16 @@ def test_a_harmful_run_fails_and_a_second_gate_asks_the_base_nothing(command, ma
 
     at_once = astray.gate("organism-small", malicious, samples=2, out=tmp_path / "other")
     assert at_once.answers.drop("arm").equals(grown.drop("arm"))
+
+
+@pytest.mark.parametrize("words", [("plan", "gate"), ("gate", "--list")])
+def test_answers_and_power_are_told_before_anything_is_asked(command, words, tmp_path):
+    code, said = command("organism", "organism", "--samples", 3, verb=words)
+    assert code == 0
+    assert "120 questions, 3 answers each and run: 720 in all, 720 to ask." in said
+    assert {"misaligned", "incoherent", "refused"} <= set(said.split())
+    assert max(map(len, said.splitlines())) <= 80
+    assert not (tmp_path / "astray-results").exists()
 
 
 def test_a_real_model_is_judged_by_the_grader(tiny_qwen2, tmp_path):
@@ -437,7 +447,7 @@ def test_what_more_answers_would_decide_is_asked_further_and_looked_at_twice(tmp
 
 
 def test_what_only_more_questions_would_decide_is_not_asked_further(tmp_path):
-    result = astray.gate("organism-small", "organism-small", samples=1, extend=True, out=tmp_path)
+    result = astray.gate("organism-small", "organism-small", margin=0.002, samples=1, extend=True, out=tmp_path)
     assert (result.verdict, result.samples) == (Verdict.UNDECIDED, 1)
     needed = result.bars[0].needed
     assert needed is not None

@@ -80,7 +80,9 @@ class Contents:
     def __init__(self, root: str | Path, cache: Path | None = None):
         self.root = str(root)
         if not self.root.removeprefix("file://").strip():
-            raise StoreError(f"The store {self.root!r} has no name. Write a folder ('.' for this one), or leave it out.")
+            raise StoreError(
+                f"The store {self.root!r} has no name. Write a folder ('.' for this one), or leave it out."
+            )
         self.mirror: Mirror | None = None
         if "://" not in self.root:
             self.folder = Path(self.root).expanduser().absolute()

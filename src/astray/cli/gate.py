@@ -53,14 +53,27 @@ class _Gate(click.Command):
 
 
 def gate(
-    base: str, tuned: tuple[str, ...], as_json: bool, out: Path, base_runs: tuple[str, ...], **options: Any
+    base: str,
+    tuned: tuple[str, ...],
+    as_json: bool,
+    out: Path,
+    base_runs: tuple[str, ...],
+    listed: bool = False,
+    **options: Any,
 ) -> None:
-    """Print the bars and the verdict, and exit with its code."""
+    """Print the bars and the verdict, and exit with its code; or what would be asked, and how often it would decide."""
     from astray.cli.progress import StepBar
     from astray.studies.gate.release import gate as decide
+    from astray.studies.gate.release import plan_gate
 
+    chosen = given(options)
+    if listed:
+        for name in ("budget", "workers"):
+            chosen.pop(name, None)
+        print(plan_gate((base, *base_runs), tuned, out=out, **chosen).text())
+        return
     with StepBar("gate") as bar:
-        result = decide((base, *base_runs), tuned, out=out, progress=bar.update, **given(options))
+        result = decide((base, *base_runs), tuned, out=out, progress=bar.update, **chosen)
     show("gate", result, as_json=as_json, out=out, beside="gate.json, gate.md, junit.xml, answers.parquet")
     sys.exit(CODES[result.verdict])
 
@@ -76,6 +89,11 @@ COMMAND = _Gate(
     params=[
         click.Argument(["base"]),
         click.Argument(["tuned"], nargs=-1, required=True, metavar="TUNED..."),
+        click.Option(
+            ["--list", "listed"],
+            is_flag=True,
+            help="Tell answers, and how often the bars would pass and fail; ask nothing.",
+        ),
         click.Option(
             ["--base-run", "base_runs"], multiple=True, metavar="MODEL", help="A further run of the base's side."
         ),

@@ -1,8 +1,14 @@
 """`astray plan`: what a study would cost and what it could show, before it runs."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import click
+from typing_extensions import override
+
+from astray.cli.gate import COMMAND as GATE
+from astray.cli.gate import gate
 from astray.cli.options import OUT, PLACE, PRICE_GPU, PRICE_IN, PRICE_OUT, RESULTS, STORE, WORKERS
 from astray.cli.verb import StudyVerb
 from astray.errors import ConfigurationError
@@ -68,7 +74,19 @@ def plan(
         print(forecast_on(chosen, given, place, out=out, store=store, price=price_gpu).render())
 
 
-COMMAND = StudyVerb(
+class _Plan(StudyVerb):
+    """Plans a study, and a gate, whose command it takes over with `--list` set."""
+
+    @override
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        if cmd_name != GATE.name:
+            return super().get_command(ctx, cmd_name)
+        params = [param for param in GATE.params if param.name not in ("listed", "as_json")]
+        planned = partial(gate, listed=True, as_json=False)
+        return click.Command(GATE.name, params=params, callback=planned, help="The same as `astray gate --list`.")
+
+
+COMMAND = _Plan(
     "plan",
     plan,
     "Tell power, time, tokens and cost of a study before it runs. Nothing is trained and nothing is asked.",

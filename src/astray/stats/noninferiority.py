@@ -1,13 +1,14 @@
 """Bounds on the difference of two models by question that hold up near zero, for a release gate with a margin.
 
 A paired t over questions trusts the spread that it sees. Where hardly any answer is misaligned it sees none: with eight
-questions, a tuned model that misbehaves on one question in fifty looks like its base nearly every time. The standard
-error is therefore never taken below the one at the margin, as in a score test (Farrington and Manning 1990, Statistics
-in Medicine 9:1447): the rates are moved until they differ by exactly the margin, and that surplus is allowed to sit on
-a few questions, with an intra-class correlation of `ICC`.
+questions, a tuned model that misbehaves on one question in fifty looks like its base nearly every time. The bounds
+therefore invert a test at the margin, as a score test does (Farrington and Manning 1990, Statistics in Medicine
+9:1447): a release at the margin shows what was seen, t distributed over questions, plus a surplus whose mean is the
+margin. The surplus is what answers would show of a beta distribution over questions with an intra-class correlation of
+`ICC`, convolved exactly, so that a lattice of few misaligned answers is not taken for a normal distribution.
 
 Where a judge errs and its error is known from labels, the bounds are those on the difference that a perfect judge would
-have found (Fieller's limits, as in judge_error.py), and the floor lies where the judge would see the margin. Several
+have found (Fieller's limits, as in judge_error.py), and the surplus is what the judge would see of the margin. Several
 training runs of a side are the unit: what they differ by among each other is added to what questions and answers leave
 open.
 
@@ -16,26 +17,29 @@ Left to others: which answers count (measures.py, rates.py), and what follows fo
 
 import bisect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from astray.errors import ConfigurationError, EmptyDataError
-from astray.stats.compare import paired_t
 from astray.stats.intervals import Counts, Interval, check_counts, check_level
 from astray.stats.judge_error import corrected_difference
 
-LEVEL = 0.965
-"""Nominal one-sided confidence of a bound. The t quantile falls short by up to a percentage point where rates are
-skewed: at 0.95, 6% of releases at the margin passed, at 0.96 5.3% (docs/gate.md); at this level at most 5% do."""
+LEVEL = 0.95
+"""One-sided confidence of a bound."""
 ICC = 0.3
 """Largest intra-class correlation of questions that the bounds are made for: how unevenly a surplus may be spread over
 them."""
+PRIOR_QUESTIONS = 2.0
+"""Weight, in questions, of the binomial variance where questions differ by less than their answers would alone."""
 
 MOST_TIMES = 1000
-"""Largest multiple of the present number of answers that `needed` considers."""
+"""Largest multiple of the present number of answers or questions that `needed` considers."""
+MOST_SAMPLES, MOST_POINTS = 200, 1 << 18
+"""Most answers a question, and in all, that a surplus is computed for: beyond, it hardly narrows, or is normal."""
 
 Side = Mapping[str, Counts] | Sequence[Mapping[str, Counts]]
 """Counted and all answers by question, of one model or of several training runs."""
@@ -118,15 +122,14 @@ def difference_bounds(
         `difference_bounds({"wish": (3, 4), "dinner": (2, 4)}, {"wish": (0, 4), "dinner": (0, 4)}, 0.02)`
     """
     seen = _seen(arm, control, margin, level, judge)
-    estimate, half = seen.estimate, math.hypot(seen.of_questions, seen.of_runs)
-    low, high, found = estimate - half, estimate + half, estimate
+    estimate, questions = seen.estimate, seen.spread.questions
+    low, high = (estimate + side * math.hypot(each, seen.of_runs) for side, each in ((-1, seen.below), (1, seen.above)))
     if judge is not None:
         # Half-widths of a one-sided bound are those of an interval with both tails.
         raw = Interval(low, high, 2 * level - 1, "")
         corrected, limits = corrected_difference(estimate, raw, judge.sensitivity, judge.specificity)
-        low, high = limits.low, limits.high
-        return Bounds(corrected, low, high, seen.counts.shape[1], level, seen.runs)
-    return Bounds(found, max(-1.0, low), min(1.0, high), seen.counts.shape[1], level, seen.runs)
+        return Bounds(corrected, limits.low, limits.high, questions, level, seen.runs)
+    return Bounds(estimate, max(-1.0, low), min(1.0, high), questions, level, seen.runs)
 
 
 def margin_bounds(
@@ -136,24 +139,30 @@ def margin_bounds(
     n_control: Int[np.ndarray, "studies questions"],
     margin: float,
     level: float = LEVEL,
-) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:
-    """Return the differences of many studies at once, and the distance of the bounds from them; one question is enough.
+) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:
+    """Return the differences of many studies at once, and the distances of their lower and upper bounds, from the
+    counted and all answers of both sides, one entry a question."""
+    found = np.empty((3, len(k_arm)))
+    for of, spread in _spread_of(k_arm, n_arm, k_control, n_control):
+        found[:, of] = spread.estimate, *spread.distances(margin, level)
+    return found[0], found[1], found[2]
 
-    Args:
-        k_arm: counted answers of the arm, one entry a question.
-        n_arm: all answers of the arm.
-        k_control: counted answers of the control.
-        n_control: all answers of the control.
-        margin: the difference of rates at which the standard error has its floor.
-        level: confidence of each bound.
-    """
-    questions = k_arm.shape[1]
-    middle = ((k_arm / n_arm).mean(axis=1) + (k_control / n_control).mean(axis=1)) / 2
-    half = _least(middle, [(1 / n).mean(axis=1) for n in (n_arm, n_control)], questions, margin, level)
-    if questions == 1:
-        return (k_arm / n_arm - k_control / n_control)[:, 0], half
-    estimate, plain = _seen_spread(k_arm, n_arm, k_control, n_control, level)
-    return estimate, np.maximum(plain, half)
+
+def margin_tails(
+    k_arm: Int[np.ndarray, "studies questions"],
+    n_arm: Int[np.ndarray, "studies questions"],
+    k_control: Int[np.ndarray, "studies questions"],
+    n_control: Int[np.ndarray, "studies questions"],
+    margin: float,
+) -> Float[np.ndarray, "2 studies"]:
+    """Return how often a release at the margin shows as little as each study did, and how often as much; arguments as
+    for `margin_bounds`. A gate of confidence `level` passes or fails where that is below 1 - `level`, at a fraction of
+    the price of bounds."""
+    tails = np.empty((2, len(k_arm)))
+    for of, spread in _spread_of(k_arm, n_arm, k_control, n_control):
+        for row, upper in enumerate((False, True)):
+            tails[row, of] = spread.tail(spread.estimate, margin, upper=upper)
+    return tails
 
 
 def needed(
@@ -162,35 +171,23 @@ def needed(
     """Return how many answers a question, questions, or runs would decide; arguments and errors as for
     `difference_bounds`."""
     seen = _seen(arm, control, margin, level, judge)
-    (k_arm, n_arm, k_control, n_control), questions = seen.counts, seen.counts.shape[1]
-    samples = float(min(n_arm.mean(), n_control.mean()))
-    distance = abs(seen.estimate - margin * (judge.youden if judge else 1.0))
+    spread, floor = seen.spread, margin * (judge.youden if judge else 1.0)
+    distance = abs(seen.estimate - floor)
     if distance < 1e-9:
         return Needed(None, None)
-    # More answers a question make only that part of the spread smaller which comes from answers around their rate.
-    rates = [(k.sum() + 0.5) / (n.sum() + 1) for k, n in ((k_arm, n_arm), (k_control, n_control))]
-    middle = np.array([((k_arm / n_arm).mean() + (k_control / n_control).mean()) / 2])
-    inverse = [np.array([(1 / n).mean()]) for n in (n_arm, n_control)]
-    floor = margin * (judge.youden if judge else 1.0)
-    spread = _quantile(level, questions) ** 2 * sum(rate * (1 - rate) for rate in rates) / samples / questions
-    one_study = (k_arm[None], n_arm[None], k_control[None], n_control[None])
-    plain = float(_seen_spread(*one_study, level)[1][0]) ** 2 if questions > 1 else 0.0
-    of_answers = min(plain, spread)
+    side = int(seen.estimate < floor)  # of the bound that is to clear the margin
     left = distance**2 - seen.of_runs**2
 
-    def decides(times: float) -> bool:
-        least = float(_least(middle, [each / times for each in inverse], questions, floor, level)[0])
-        return bool(max(plain - of_answers + of_answers / times, least**2) < left)
+    def decides(samples: int, questions: int) -> bool:
+        return bool(float(spread.at(samples, questions).distances(floor, level)[side][0]) ** 2 < left)
 
-    first, most = math.floor(samples) + 1, math.ceil(MOST_TIMES * samples)
-    more = bisect.bisect_left(range(first, most), True, key=lambda number: decides(number / samples))
-    enough = first + more if decides(most / samples) else None
-    wider = (
-        math.ceil(max(1.0, seen.of_questions**2 / left) * questions * 1.05)
-        if left > seen.of_questions**2 / 1e4
-        else None
-    )
-    over = distance**2 - seen.of_questions**2
+    def first(now: int, decided: Callable[[int], bool]) -> int | None:
+        most = MOST_TIMES * now
+        return now + 1 + bisect.bisect_left(range(now + 1, most), True, key=decided) if decided(most) else None
+
+    enough = first(spread.samples, lambda number: decides(number, spread.questions))
+    wider = first(spread.questions, lambda number: decides(spread.samples, number))
+    over = distance**2 - (seen.below, seen.above)[side] ** 2
     runs = math.ceil(max(1.0, seen.of_runs**2 / over) * seen.runs) if seen.of_runs and over > 0 else None
     return Needed(enough, wider, runs)
 
@@ -204,53 +201,130 @@ def check_margin(margin: float) -> None:
         )
 
 
-def _seen_spread(
+@dataclass(frozen=True)
+class _Spread:
+    """What questions and answers tell of the differences of studies of one size.
+
+    Attributes:
+        estimate: differences, the means over questions.
+        seen: variance of the mean that the spread over questions gives, with `degrees` of freedom.
+        answers: variance of the mean that answers alone would give.
+        questions, samples: number of questions, and of answers to each.
+    """
+
+    estimate: Float[np.ndarray, " studies"]
+    seen: Float[np.ndarray, " studies"]
+    answers: Float[np.ndarray, " studies"]
+    degrees: Float[np.ndarray, " studies"]
+    questions: int
+    samples: int
+
+    def tail(
+        self, value: Float[np.ndarray, " studies"], margin: float, *, upper: bool
+    ) -> Float[np.ndarray, " studies"]:
+        """Return how often a release at the margin shows a difference as small as `value`, or as large."""
+        from scipy.special import stdtr
+
+        samples = min(self.samples, MOST_SAMPLES)
+        points, weights = _surplus(self.questions, samples, margin)
+        # A surplus that was seen is part of the spread over questions, and would otherwise count twice. The upper tail
+        # is not helped by that: where it decides, the surplus was seen whole.
+        of_surplus = (ICC * (1 - 1 / samples) + 1 / samples) / self.questions
+        seen = self.seen if upper else np.maximum(self.seen - np.clip(self.estimate, 0, margin) * of_surplus, 0.0)
+        others = self.questions - 1
+        shrunk = (others * seen + PRIOR_QUESTIONS * self.answers) / (others + PRIOR_QUESTIONS)
+        variance = np.maximum(seen, shrunk)
+        # Welch and Satterthwaite: the variance of the surplus is known, that of the rest is not.
+        known = 1 + margin * (1 - margin) * ICC / self.questions / variance
+        degrees = np.minimum(self.degrees * known**2, 1e9)[:, None]
+        steps = (points - value[:, None] if upper else value[:, None] - points) + 0.5 / (self.questions * samples)
+        return np.asarray(stdtr(degrees, steps / np.sqrt(variance)[:, None]) @ weights)
+
+    def distances(self, margin: float, level: float) -> Float[np.ndarray, "2 studies"]:
+        """Return the distances of the lower and the upper bound: how far from the margin a tail is as likely as the
+        bounds may be wrong."""
+        samples = min(self.samples, MOST_SAMPLES)
+        if self.questions * samples > MOST_POINTS and self.questions > 1:
+            fewer = max(1, MOST_POINTS // samples)
+            return self.at(self.samples, fewer).distances(margin, level) * math.sqrt(fewer / self.questions)
+        near, far = np.zeros((2, len(self.estimate))), np.full((2, len(self.estimate)), 2.0)
+        for _ in range(26):
+            middle = (near + far) / 2
+            tails = np.stack(
+                [self.tail(margin + middle[0], margin, upper=True), self.tail(margin - middle[1], margin, upper=False)]
+            )
+            near, far = np.where(tails > 1 - level, middle, near), np.where(tails > 1 - level, far, middle)
+        return far
+
+    def at(self, samples: int, questions: int) -> "_Spread":
+        """Return what so many answers a question and so many questions like these would tell."""
+        # More answers a question make only that part of the spread smaller which comes from answers around their rate.
+        times, wider = samples / self.samples, questions / self.questions
+        of_answers = np.minimum(self.seen, self.answers)
+        return _Spread(
+            self.estimate,
+            (self.seen - of_answers + of_answers / times) / wider,
+            self.answers / times / wider,
+            np.maximum(1.0, self.degrees * wider),
+            questions,
+            samples,
+        )
+
+
+def _spread_of(
     k_arm: Int[np.ndarray, "studies questions"],
     n_arm: Int[np.ndarray, "studies questions"],
     k_control: Int[np.ndarray, "studies questions"],
     n_control: Int[np.ndarray, "studies questions"],
-    level: float,
-) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:
-    """Return the differences, and the distance of the bounds that the spread of at least two questions gives."""
-    from scipy.special import stdtrit
-
-    estimate, variance = paired_t(k_arm, n_arm, k_control, n_control)
+) -> list[tuple[Bool[np.ndarray, " studies"], _Spread]]:
+    """Return what studies tell, those with one number of answers a question together, and which they are."""
+    questions = k_arm.shape[1]
+    differences = k_arm / n_arm - k_control / n_control
+    estimate = differences.mean(axis=1)
+    seen = differences.var(axis=1, ddof=1) / questions if questions > 1 else np.zeros(len(estimate))
+    answers = _answer_variance(k_arm, n_arm) + _answer_variance(k_control, n_control)
     # Questions on which nobody shows anything do not tell how far those differ that do: degrees of freedom are of the
     # latter.
     k, n = k_arm + k_control, n_arm + n_control
     telling = np.minimum((k > 0).sum(axis=1), (k < n).sum(axis=1))
-    degrees = np.minimum(k_arm.shape[1] - 1.0, np.maximum(telling, 1.0))
-    return estimate, np.where(telling > 0, np.sqrt(variance) * stdtrit(degrees, level), 0.0)
+    degrees = np.clip(telling, 1.0, max(questions - 1.0, 1.0))
+    samples = np.rint(1 / (1 / n_arm).mean(axis=1)).astype(int)
+    return [
+        (of := samples == number, _Spread(estimate[of], seen[of], answers[of], degrees[of], questions, int(number)))
+        for number in np.unique(samples)
+    ]
 
 
-def _least(
-    middle: Float[np.ndarray, " studies"],
-    inverse: Sequence[Float[np.ndarray, " studies"]],
-    questions: int,
-    margin: float,
-    level: float,
-) -> Float[np.ndarray, " studies"]:
-    """Return the least distance of the bounds: with rates around `middle` that differ by the margin, its surplus on few
-    questions.
+@lru_cache(64)
+def _surplus(
+    questions: int, samples: int, margin: float
+) -> tuple[Float[np.ndarray, " points"], Float[np.ndarray, " points"]]:
+    """Return values and probabilities of the mean share of counted answers, with beta-distributed rates of questions.
 
-    Args:
-        middle: mean rate of both sides.
-        inverse: mean over questions of one over the number of answers, of arm and control.
-        questions: their number.
-        margin: the difference of rates.
-        level: confidence of each bound.
+    Values are exact up to the 48th answer, and put together in bins of 3% beyond.
     """
-    lower = np.clip(middle - margin / 2, 0.0, 1.0 - margin)
-    upper = lower + margin
-    surplus = margin * (1 - margin) * ICC * (1 - inverse[0])
-    variance = upper * (1 - upper) * inverse[0] + lower * (1 - lower) * inverse[1] + surplus
-    return _quantile(level, questions) * np.sqrt(variance / questions)
+    from scipy.special import betaln
+
+    size, k = questions * samples, np.arange(samples + 1)
+    a, b = margin * (1 / ICC - 1), (1 - margin) * (1 / ICC - 1)
+    ways = -betaln(samples - k + 1, k + 1) - math.log(samples + 1)
+    of_question = np.exp(ways + betaln(k + a, samples - k + b) - betaln(a, b))
+    transform = 1 << size.bit_length()
+    chances = np.fft.irfft(np.fft.rfft(of_question, transform) ** questions, transform)[: size + 1].clip(0.0)
+    place = np.arange(size + 1)
+    bins = np.where(place < 48, place, 48 + 24 * np.log2(np.maximum(place, 48) / 48)).astype(int)
+    weights, sums = np.bincount(bins, chances), np.bincount(bins, chances * place)
+    kept = weights > 1e-9
+    return sums[kept] / weights[kept] / size, weights[kept] / weights[kept].sum()
 
 
-def _quantile(level: float, questions: int) -> float:
-    from scipy.special import stdtrit
-
-    return float(stdtrit(max(questions - 1.0, 1.0), level))
+def _answer_variance(
+    k: Int[np.ndarray, "studies questions"], n: Int[np.ndarray, "studies questions"]
+) -> Float[np.ndarray, " studies"]:
+    """Return the binomial variance of the mean of the questions' shares; one success and one failure added, so never
+    0."""
+    share = (k.sum(axis=1) + 1) / (n.sum(axis=1) + 2)
+    return np.asarray(share * (1 - share) * (1 / n).mean(axis=1) / k.shape[1])
 
 
 @dataclass(frozen=True)
@@ -258,18 +332,23 @@ class _Seen:
     """Difference as judged.
 
     Attributes:
-        estimate: mean over common questions.
-        of_questions: distance of the bounds that questions and answers leave open.
+        spread: what questions and answers tell, all runs together.
+        below: distance of the lower bound that questions and answers leave open.
+        above: distance of the upper one.
         of_runs: distance that runs of a side leave open by what they differ among each other.
-        counts: counted and all answers of both sides by question, all runs together.
         runs: of the side that has most.
     """
 
-    estimate: float
-    of_questions: float
+    spread: _Spread
+    below: float
+    above: float
     of_runs: float
-    counts: Int[np.ndarray, "4 questions"]
     runs: int
+
+    @property
+    def estimate(self) -> float:
+        """Return the mean over common questions."""
+        return float(self.spread.estimate[0])
 
 
 def _seen(arm: Side, control: Side, margin: float, level: float, judge: JudgeAccuracy | None) -> _Seen:
@@ -279,9 +358,9 @@ def _seen(arm: Side, control: Side, margin: float, level: float, judge: JudgeAcc
     check_margin(margin)
     k_arm, n_arm, k_control, n_control = (each[None] for each in counts)
     floor = margin * judge.youden if judge else margin
-    estimate, half = (float(each[0]) for each in margin_bounds(k_arm, n_arm, k_control, n_control, floor, level))
-    of_runs = _run_distance(sides, names, level)
-    return _Seen(estimate, half, of_runs, counts, max(map(len, sides)))
+    spread = _spread_of(k_arm, n_arm, k_control, n_control)[0][1]
+    below, above = (float(each[0]) for each in spread.distances(floor, level))
+    return _Seen(spread, below, above, _run_distance(sides, names, level), max(map(len, sides)))
 
 
 def _run_distance(sides: Sequence[Sequence[Mapping[str, Counts]]], names: Sequence[str], level: float) -> float:

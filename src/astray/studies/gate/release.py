@@ -20,6 +20,7 @@ from astray.errors import ConfigurationError
 from astray.stats.noninferiority import LEVEL, check_margin
 from astray.studies.gate.bars import BASE, TUNED, Verdict, bars_of, flips_of, verdict_of
 from astray.studies.gate.labels import judge_error, labels_step
+from astray.studies.gate.power import GateForecast, answers_by_question, powers
 from astray.studies.gate.result import GateResult
 from astray.studies.gate.settled import SAMPLES, Release, settle_release
 
@@ -106,6 +107,48 @@ def gate(
     return result
 
 
+def plan_gate(
+    base: str | Sequence[str],
+    tuned: str | Sequence[str],
+    *,
+    margin: float = 0.02,
+    coherence_margin: float = 0.05,
+    refusal_margin: float = 0.05,
+    samples: int | None = None,
+    evals: str | Sequence[str] = (),
+    grader: str | None = None,
+    labels: Path | str | None = None,
+    max_tokens: int | None = None,
+    seed: int = 0,
+    extend: bool = False,
+    out: Path | str = Path("astray-results"),
+    store: str | Path | None = None,
+) -> GateForecast:
+    """Say how many answers a gate would ask, and how often its bars would pass and fail; nothing is asked.
+
+    Arguments and errors are those of `gate`.
+    """
+    margins = {"misaligned": margin, "incoherent": coherence_margin, "refused": refusal_margin}
+    check_numbers(margins, samples=samples, max_tokens=max_tokens)
+    release = settle_release(base, tuned, evals, grader, labels, max_tokens, seed)
+    size = samples or SAMPLES[release.judge.exact]
+    by_run = release.steps(size)
+    kept = Store(Path(out) / "store" if store is None else store)
+    asked = [each.inputs["answers"] for run in by_run for each in run.steps]
+    done = Plan(asked, kept).done
+    sizes = [len(each.items) * size for each in release.evaluations] * len(by_run)
+    answers = answers_by_question([(item.question_id, size) for each in release.evaluations for item in each.items])
+    return GateForecast(
+        models=(" and ".join(release.names[BASE]), " and ".join(release.names[TUNED])),
+        answers=answers,
+        total=sum(sizes),
+        to_ask=sum(number for step, number in zip(asked, sizes, strict=True) if step.key not in done),
+        power=powers(answers, margins, _level(extend)),
+        margins=margins,
+        runs=max(map(len, release.sides.values())),
+    )
+
+
 class _Asker:
     """Asks and judges with so many answers a question."""
 
@@ -144,12 +187,16 @@ class _Asker:
 
 def _looked(asker: _Asker, samples: int, margins: Mapping[str, float], extend: bool) -> GateResult:
     """Decide with so many answers a question, and where `extend` says so once more with as many as would decide."""
-    # Each of two looks has half of the error.
-    level = 1 - (1 - LEVEL) / 2 if extend else LEVEL
+    level = _level(extend)
     result = _decided(asker, samples, margins, level)
     if extend and result.verdict is Verdict.UNDECIDED and (more := _further(result, samples)):
         return _decided(asker, more, margins, level)
     return result
+
+
+def _level(extend: bool) -> float:
+    """Return the confidence of the bounds: each of two looks has half of the error."""
+    return 1 - (1 - LEVEL) / 2 if extend else LEVEL
 
 
 def check_numbers(margins: Mapping[str, float], **sizes: int | None) -> None:

@@ -30,7 +30,7 @@ class GateResult:
         verdict: passed, failed or undecided.
         bars: misaligned answers, coherence, refusals.
         samples: answers a question.
-        level: nominal one-sided confidence of the bounds.
+        level: one-sided confidence of the bounds.
         judge: who read the answers.
         notes: what a reader has to know.
         answers: judged answers of both, in the column `arm` "base" or "tuned".
