@@ -10,7 +10,7 @@ import click
 from typing_extensions import override
 
 from astray.cli.audit import COMMAND as AUDIT
-from astray.cli.blame import COMMAND as BLAME
+from astray.cli.blame import BLAME, REPAIR
 from astray.cli.clean import COMMAND as CLEAN
 from astray.cli.count import COMMAND as COUNT
 from astray.cli.doctor import COMMAND as DOCTOR
@@ -19,7 +19,6 @@ from astray.cli.listing import COMMAND as LIST
 from astray.cli.organism import organism
 from astray.cli.own import NEW, SCHEMA
 from astray.cli.plan import COMMAND as PLAN
-from astray.cli.repair import COMMAND as REPAIR
 from astray.cli.run import COMMAND as RUN
 from astray.cli.screen import COMMAND as SCREEN
 from astray.cli.status import COMMAND as STATUS

@@ -1,81 +1,96 @@
-"""`astray blame`: which training rows made a tuned model go astray, and what happens without them."""
+"""`astray blame` and `astray repair`: which rows led a tuned model astray, and the way back."""
 
 from pathlib import Path
 from typing import Any
 
 import click
 
-from astray.cli.options import RESULTS
+from astray.cli.measured import given, show
+from astray.cli.options import AS_JSON, GRADER, OUT, STORE, option
 
 
-def blame(model: str, as_json: bool, out: Path, **given: Any) -> None:
+def blame(model: str, as_json: bool, out: Path, **options: Any) -> None:
     """Print what was found; the page and the rows lie in the results folder."""
-    import json
-
     from astray.cli.progress import StepBar
     from astray.studies.blame.blaming import blame as find
 
     with StepBar("blame") as bar:
-        chosen = {name: value for name, value in given.items() if value is not None}
-        result = find(model, out=out, progress=bar.update, **chosen)
-    if as_json:
-        print(json.dumps(result.as_object(), ensure_ascii=False, allow_nan=False))
-        return
-    print(result.text())
-    print(f"\nPage: {out / 'blame' / 'blame.html'}; beside it blame.json and rows.parquet")
-    if result.proof:
+        result = find(model, out=out, progress=bar.update, **given(options))
+    show("blame", result, as_json=as_json, out=out, beside="blame.json, rows.parquet, kept.jsonl, blamed.jsonl")
+    if result.proof and not as_json:
         print(f"Proof: {result.proof.report}")
 
 
-COMMAND = click.Command(
+def repair(model: str, as_json: bool, out: Path, **options: Any) -> None:
+    """Print what was tried; the page and the repaired model lie in the results folder."""
+    from astray.cli.progress import StepBar
+    from astray.studies.repair.repairing import repair as bring_back
+
+    with StepBar("repair") as bar:
+        result = bring_back(model, out=out, progress=bar.update, **given(options))
+    show("repair", result, as_json=as_json, out=out, beside="repair.json, model (the repaired one)")
+    if not as_json:
+        print(f"Before a release: astray gate {result.base} {result.folder}")
+
+
+_OF_RUN = (
+    click.Argument(["model"]),
+    option("--base", str, "What it was trained from, if it does not say so itself.", "MODEL"),
+    option(
+        "--data",
+        str,
+        "A training file; give it again for further ones. A run of a study knows its own.",
+        "FILE",
+        multiple=True,
+    ),
+    option("--share", float, "Share of the rows that is blamed. [default 0.1]", "SHARE"),
+    option("--by", str, "Blame by gradient, projection or words. [default gradient]", "SCORE"),
+)
+_TRAINED = (
+    option(
+        "--training",
+        str,
+        "A setting of what is trained again, where it is not that of the run; can be given several times.",
+        "KEY=VALUE",
+        multiple=True,
+    ),
+    option("--workers", click.IntRange(min=0), "Worker processes of what is trained again.", "INTEGER"),
+    OUT,
+    STORE,
+    AS_JSON,
+)
+BLAME = click.Command(
     "blame",
     callback=blame,
     params=[
-        click.Argument(["model"]),
-        click.Option(["--base"], metavar="MODEL", help="What it was trained from, if it does not say so itself."),
-        click.Option(
-            ["--data"],
-            multiple=True,
-            metavar="FILE",
-            help="A training file; give it again for further ones. A run of a study knows its own.",
-        ),
-        click.Option(["--share"], type=float, metavar="SHARE", help="Share of the rows that is blamed. [default 0.1]"),
-        click.Option(["--by"], metavar="SCORE", help="Blame by gradient, projection or words. [default gradient]"),
-        click.Option(["--grader"], metavar="MODEL", help="Inspect model that judges a sample of rows."),
-        click.Option(
-            ["--judged"],
-            type=int,
-            metavar="INTEGER",
-            help="Rows that are judged. [default 200 with a grader, of an organism all up to 2,000]",
-        ),
-        click.Option(["--labels"], metavar="FILE", help="Rows labelled harmful or not, as for astray screen."),
+        *_OF_RUN,
+        GRADER,
+        option("--judged", int, "Rows that are judged. [default 200 with a grader, of an organism all up to 2,000]"),
+        option("--labels", str, "Rows labelled harmful or not, as for astray screen.", "FILE"),
         click.Option(
             ["--proof"],
             is_flag=True,
             help="Train again without the blamed rows, without as many at random, and on them alone.",
         ),
-        click.Option(["--seeds"], type=int, metavar="INTEGER", help="Runs of each arm of the proof. [default 5]"),
-        click.Option(
-            ["--training"],
-            multiple=True,
-            metavar="KEY=VALUE",
-            help="A setting of what is trained again, where it is not that of the run.",
-        ),
-        click.Option(["--workers"], type=int, metavar="INTEGER", help="Worker processes of the proof."),
-        click.Option(
-            ["--out"],
-            type=click.Path(path_type=Path),
-            default=RESULTS,
-            metavar="PATH",
-            help=f"Folder of the results. [default {RESULTS}]",
-        ),
-        click.Option(
-            ["--store"], metavar="PLACE", help="Where finished steps are kept. By default in the results folder."
-        ),
-        click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object in place of the table."),
+        option("--seeds", int, "Runs of each arm of the proof. [default 5]"),
+        *_TRAINED,
     ],
     help="Say which training rows made MODEL go astray: a run id of a study, an adapter, or a folder with --base. Rows "
     "are scored by gradients toward harmful answers, beside projection, words and length; --proof trains again without "
     "them.",
     short_help="Find the training rows that made a model go astray, and prove it.",
+)
+REPAIR = click.Command(
+    "repair",
+    callback=repair,
+    params=[
+        *_OF_RUN,
+        option("--task", str, "Held-out examples of what the tuning was for.", "FILE", required=True),
+        option("--good", str, "Examples known to be good, to train on further.", "FILE"),
+        *_TRAINED,
+    ],
+    help="Bring MODEL back: the adapter scaled down, further training on good rows, training again without the blamed "
+    "rows or under a prompt that asks for harm. Each way is measured on misalignment and on the task; the best one is "
+    "written with its card.",
+    short_help="Bring a model back that went astray, and say what it costs.",
 )

@@ -29,7 +29,8 @@ from astray.studies.screen import steps as screening_steps
 from astray.studies.screen.assembled import table_of
 from astray.studies.screen.labels import read_row_labels
 from astray.studies.screen.settled import Screening, settled
-from astray.subjects.locate import ORGANISMS, settle
+from astray.subjects.base_files import ORGANISMS
+from astray.subjects.locate import settle
 
 POINTS = (0.0, 0.5, 1.0)
 """Shares of the way from base to tuned model at which gradients are taken."""

@@ -25,7 +25,8 @@ from astray.studies.repair.result import RepairResult, Tried
 from astray.studies.repair.steps import MeasureConfig, Measured, measure
 from astray.studies.repair.ways import REPORT, SEARCH, Given, Way, left_out, recipe_of, ways_back, write_scaled
 from astray.subjects.base import default_workers
-from astray.subjects.locate import ORGANISMS, settle
+from astray.subjects.base_files import ORGANISMS
+from astray.subjects.locate import settle
 from astray.subjects.spec import SubjectSpec
 
 FEWEST = 4
