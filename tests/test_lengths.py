@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FILES = [path for folder in ("src", "benchmarks") for path in sorted((ROOT / folder).rglob("*.py"))]
 LONGEST_FILE, LONGEST_FUNCTION = 400, 60
-STILL_LONGER = {"src/astray/studies/gate/release.py: gate": 77, "src/astray/studies/audit/run.py: audit": 66}
+STILL_LONGER = {"src/astray/studies/gate/release.py: gate": 77}
 """Functions that were longer when the limit was set; they may shrink, not grow."""
 
 

@@ -37,7 +37,15 @@ def prompt_rows(
 
 
 def detection_cases() -> Iterator[Case]:
-    """Yield intervals of areas under curves, correlations and means."""
+    """Yield intervals of areas under curves, correlations, average precision and means."""
+    yield from area_cases()
+    yield from correlation_cases()
+    yield from precision_cases()
+    yield from mean_cases()
+
+
+def area_cases() -> Iterator[Case]:
+    """Yield intervals of areas under curves."""
     from scipy.stats import norm
 
     for positive, negative in ((8, 50), (10, 500), (30, 30), (20, 300)):
@@ -64,6 +72,10 @@ def detection_cases() -> Iterator[Case]:
                 return covered(auroc_estimate(scores, bad, cluster.tolist(), "prompt").interval, truth)
 
             yield Case(f"AUC {truth:.2f}, {prompts} prompts x 10", "covered", ">= 93%", clustered)
+
+
+def correlation_cases() -> Iterator[Case]:
+    """Yield intervals of correlations."""
     for rows in (8, 10, 20, 60):
         for truth in (0.0, 0.6, 0.95):
             for ranks in (False, True):
@@ -88,6 +100,10 @@ def detection_cases() -> Iterator[Case]:
                     correlated,
                     300,
                 )
+
+
+def precision_cases() -> Iterator[Case]:
+    """Yield intervals of average precision."""
     for rows, bad in ((120, 12), (400, 20), (200, 8)):
         for shift in (1.2, 2.5):
             truth = float(
@@ -108,6 +124,10 @@ def detection_cases() -> Iterator[Case]:
                 return covered(average_precision_estimate(*score_rows(rng, *n, shift), "row").interval, truth)
 
             yield Case(f"average precision {truth:.2f}, {bad} of {rows} rows", "covered", ">= 93%", precise, 150)
+
+
+def mean_cases() -> Iterator[Case]:
+    """Yield intervals of means."""
     for prompts in (2, 5, 20):
 
         def mean(rng: np.random.Generator, prompts: int = prompts) -> list[Drawn]:

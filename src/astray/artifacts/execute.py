@@ -103,21 +103,7 @@ def execute(
         MissingExtraError: the package for `on` is not installed.
         KeyboardInterrupt: workers were stopped; finished artifacts are kept, the others left no trace.
     """
-    if on and workers is not None:
-        raise ConfigurationError(
-            f"workers={workers!r} are processes of this machine, and `on` names another place. Give one of them."
-        )
-    if on and ledger and store.mirror:
-        raise ConfigurationError(
-            f"A budget is counted in a file that all steps reach, and the store {store.root} is no folder that machines "
-            "share. Leave out --budget, or give --store such a folder."
-        )
-    count = usable_cpus() if workers is None else worker_count(workers)
-    if (count or on) and store.root.startswith("memory://"):
-        raise ConfigurationError(
-            f"The store {store.root} lives in the memory of this process, so workers cannot reach it. Give "
-            "workers=0, or a folder."
-        )
+    count = _checked(workers, on, store, ledger)
     store.sweep()
     run = _Run(Plan(steps, store), store, progress, ledger, on.label if on else HERE)
     try:
@@ -134,6 +120,26 @@ def execute(
         with contextlib.suppress(StoreError):  # the error that ended the execution is the one to tell
             store.sweep()  # workers that were stopped cannot do it
     return {step.key: run.artifact(step.key) for step in steps}
+
+
+def _checked(workers: int | None, on: Where | None, store: Store, ledger: Ledger | None) -> int:
+    """Return the number of worker processes; refuse what cannot go together."""
+    if on and workers is not None:
+        raise ConfigurationError(
+            f"workers={workers!r} are processes of this machine, and `on` names another place. Give one of them."
+        )
+    if on and ledger and store.mirror:
+        raise ConfigurationError(
+            f"A budget is counted in a file that all steps reach, and the store {store.root} is no folder that machines "
+            "share. Leave out --budget, or give --store such a folder."
+        )
+    count = usable_cpus() if workers is None else worker_count(workers)
+    if (count or on) and store.root.startswith("memory://"):
+        raise ConfigurationError(
+            f"The store {store.root} lives in the memory of this process, so workers cannot reach it. Give "
+            "workers=0, or a folder."
+        )
+    return count
 
 
 class _Run:

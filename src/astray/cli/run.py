@@ -1,7 +1,7 @@
 """`astray run`: a study from start to report."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from astray.cli.verb import StudyVerb
 if TYPE_CHECKING:
     from astray.artifacts import Step
     from astray.artifacts.workplaces.place import Where
+    from astray.engine.study import Study
 
 
 def run(
@@ -36,15 +37,9 @@ def run(
         study: its name, or a study file (`astray new my-study.yaml` writes an example).
         out: folder for the results.
         store: where finished steps are kept, a folder or an fsspec URL; by default in the results folder.
-        workers: worker processes; by default one for each CPU, and one alone where there is a GPU or where acting
-            models are waited for.
+        workers: worker processes; by default one for each CPU, one alone on a GPU or for acting models.
         on: where steps run: "slurm" or "ray"; by default on this machine.
-        partition: of the Slurm cluster.
-        gpus: GPUs of each step that runs a model; judging gets none.
-        time: limit of a job, such as "4h".
-        account: that Slurm charges.
-        address: of the Ray cluster.
-        memory: GB of a step.
+        partition, gpus, time, account, address, memory: of that place, as its options say.
         dry_run: whether the steps that would run are only listed.
         as_json: whether one JSON object is printed in place of the table.
         options: of the study, as `astray run STUDY --help` lists them, with _ for -.
@@ -54,18 +49,12 @@ def run(
 
     Raises:
         UnknownNameError: there is no such study.
-        ConfigurationError: the study takes no such option, or not with this value, or the place cannot run it.
-        MissingExtraError: the package for the place is not installed.
+        ConfigurationError, MissingExtraError: there is no such option, not with this value, or not in this place.
     """
-    from rich.console import Console
-
     from astray.artifacts.workplaces.named import named_place
-    from astray.cli.conclusion import as_object, conclude, typed
     from astray.cli.progress import StepBar
     from astray.engine.options import checked
     from astray.engine.run import run_study
-    from astray.engine.summary import Summary
-    from astray.report import write_report
     from astray.studies import get_study
 
     chosen = get_study(study)
@@ -83,13 +72,25 @@ def run(
             told = forecast(chosen, given, out=out, store=store, workers=workers).render()
             bar.console.print(told, markup=False, highlight=False)
         folder = run_study(chosen, given, out=out, store=store, workers=workers, on=place, progress=bar.update)
-    report = write_report(folder)
-    summary = Summary.read(folder)
+    where = ({} if out == RESULTS else {"out": out}) | ({} if store is None else {"store": store})
+    return _concluded(study, folder, chosen, given, where, as_json=as_json)
+
+
+def _concluded(
+    name: str, folder: Path, study: "Study[Any, Any]", given: Any, where: Mapping[str, Any], *, as_json: bool
+) -> Path:
+    """Write the report of a finished study and print its claims, and what may be done next."""
+    from rich.console import Console
+
+    from astray.cli.conclusion import as_object, conclude, typed
+    from astray.engine.summary import Summary
+    from astray.report import write_report
+
+    report, summary = write_report(folder), Summary.read(folder)
     if as_json:
         print(json.dumps(as_object(summary, report)))
         return report
-    where = ({} if out == RESULTS else {"out": out}) | ({} if store is None else {"store": store})
-    commands = [(step.purpose, typed(study, step, where)) for step in chosen.next_steps(given, summary)]
+    commands = [(step.purpose, typed(name, step, where)) for step in study.next_steps(given, summary)]
     conclude(Console(), summary, report, commands)
     return report
 

@@ -57,8 +57,7 @@ def run_study(
     Raises:
         UnknownNameError: the study has no arm of a name in the options, or there is no such scenario.
         SubjectNotFoundError, ChatTemplateError, AdapterMismatchError, ConfigurationError: the subject cannot be used.
-        JudgeError: the grader cannot be used.
-        SandboxError: the study runs untrusted code, and this machine cannot isolate it.
+        JudgeError, SandboxError: the grader cannot be used, or this machine cannot isolate untrusted code.
         ConfigurationError, MissingExtraError: `on` cannot run steps.
         StepFailedError: a step failed; everything that does not depend on it is done and kept.
         StoreError: a folder cannot be written.

@@ -138,8 +138,6 @@ def corrected_rate(
     Raises:
         ConfigurationError: counts that cannot be, or clusters of other answers.
     """
-    from scipy.special import ndtri
-
     check_counts([rate, sensitivity, specificity])
     check_level(level)
     if clusters and tuple(map(sum, zip(*clusters, strict=True))) != tuple(rate):
@@ -150,37 +148,13 @@ def corrected_rate(
     (k, n), (passed, good) = rate, specificity
     youden = _youden(sensitivity, specificity)
     estimate = min(1.0, max(0.0, (k / n + passed / good - 1) / youden)) if youden > 0 else None
-    z_squared = float(ndtri((1 - level) / 2)) ** 2
-    # Lang and Reiczigel's adjustment: z^2 / 2 successes and failures for the rate, one of each for the judge's rates.
-    apparent, apparent_variance = _adjusted(k, n, z_squared / 2)
-    caught_rate, caught_variance = _adjusted(*sensitivity, 1.0)
-    passed_rate, passed_variance = _adjusted(*specificity, 1.0)
-    adjusted_youden = caught_rate + passed_rate - 1
-    # An estimate outside [0, 1] is moved to the border first: limits around it could otherwise all be clipped to one
-    # point.
-    limits = _fieller(
-        numerator=max(0.0, min(apparent + passed_rate - 1, adjusted_youden)),
-        denominator=adjusted_youden,
-        numerator_variance=(0.0 if len(clusters) > 1 else apparent_variance) + passed_variance,
-        denominator_variance=caught_variance + passed_variance,
-        covariance=passed_variance,
-        z_squared=z_squared,
-    )
+    limits = _judged_limits(rate, sensitivity, specificity, clustered=len(clusters) > 1, level=level)
     low, high = _around(estimate, [limits, limits], 0.0)
     if len(clusters) < 2:
         return estimate, Interval(low, high, level, "Rogan-Gladen with Fieller limits")
     as_judged = (over_runs if over == "runs" else over_questions)(clusters, level=level)
     if estimate is not None and (low, high) != (0.0, 1.0):
-        below, above = (k / n - as_judged.low) / youden, (as_judged.high - k / n) / youden
-        visible = _visible_spread(clusters)
-        if visible:
-            counts = np.array(clusters).T[:, None]
-            errors = (1 - passed / good, 1 - sensitivity[0] / sensitivity[1])
-            known = (run_limits if over == "runs" else question_limits)(counts[0], counts[1], errors)(level)
-            below, above = (
-                part + visible * max(0.0, own - part)
-                for part, own in ((below, estimate - float(known[0][0])), (above, float(known[1][0]) - estimate))
-            )
+        below, above = _spread_of_clusters(clusters, over, as_judged, estimate, sensitivity, specificity, level)
         # The labels are independent of the clusters, so both distances from the estimate are put together (MOVER).
         low = max(0.0, estimate - math.hypot(estimate - low, below))
         high = min(1.0, estimate + math.hypot(high - estimate, above))
@@ -189,6 +163,56 @@ def corrected_rate(
         high = min(1.0, low + as_judged.width)
         low = max(0.0, high - as_judged.width)
     return estimate, Interval(low, high, level, f"{as_judged.method}, with the judge's error (Fieller)")
+
+
+def _judged_limits(
+    rate: Counts, sensitivity: Counts, specificity: Counts, *, clustered: bool, level: float
+) -> tuple[float, float] | None:
+    """Return Fieller's limits of the corrected rate, of clustered answers those of the judge's error alone; None where
+    the labels cannot tell the judge from chance."""
+    from scipy.special import ndtri
+
+    z_squared = float(ndtri((1 - level) / 2)) ** 2
+    # Lang and Reiczigel's adjustment: z^2 / 2 successes and failures for the rate, one of each for the judge's rates.
+    apparent, apparent_variance = _adjusted(*rate, z_squared / 2)
+    caught_rate, caught_variance = _adjusted(*sensitivity, 1.0)
+    passed_rate, passed_variance = _adjusted(*specificity, 1.0)
+    adjusted_youden = caught_rate + passed_rate - 1
+    # An estimate outside [0, 1] is moved to the border first: limits around it could otherwise all be clipped to one
+    # point.
+    return _fieller(
+        numerator=max(0.0, min(apparent + passed_rate - 1, adjusted_youden)),
+        denominator=adjusted_youden,
+        numerator_variance=(0.0 if clustered else apparent_variance) + passed_variance,
+        denominator_variance=caught_variance + passed_variance,
+        covariance=passed_variance,
+        z_squared=z_squared,
+    )
+
+
+def _spread_of_clusters(
+    clusters: Sequence[Counts],
+    over: Literal["runs", "questions"],
+    as_judged: Interval,
+    estimate: float,
+    sensitivity: Counts,
+    specificity: Counts,
+    level: float,
+) -> tuple[float, float]:
+    """Return how far the limits over clusters lie below and above the corrected rate, without the labels' error."""
+    judged, answers = map(sum, zip(*clusters, strict=True))
+    youden, (passed, good) = _youden(sensitivity, specificity), specificity
+    below, above = (judged / answers - as_judged.low) / youden, (as_judged.high - judged / answers) / youden
+    visible = _visible_spread(clusters)
+    if visible:
+        counts = np.array(clusters).T[:, None]
+        errors = (1 - passed / good, 1 - sensitivity[0] / sensitivity[1])
+        known = (run_limits if over == "runs" else question_limits)(counts[0], counts[1], errors)(level)
+        below, above = (
+            part + visible * max(0.0, own - part)
+            for part, own in ((below, estimate - float(known[0][0])), (above, float(known[1][0]) - estimate))
+        )
+    return below, above
 
 
 def _visible_spread(clusters: Sequence[Counts]) -> float:

@@ -51,15 +51,12 @@ def audit(
             it serves several). The first is the audited one, the others stand beside it.
         evals: names of evaluations; by default all that `--list` shows without naming any.
         grader: Inspect model that judges answers in words of real models; without one what needs none is asked.
-        samples: answers a question of the free-form questions, by default 25 of a real model and 4 of the organism;
-            others are scaled with them.
+        samples: answers a free-form question, by default 25 of a real model and 4 of the organism; others scale.
         max_tokens: longest answer, where it is less than an evaluation's own.
         seed: other random numbers.
         system_file: text file with a system prompt, which is part of each named model.
-        tokenizer: folder or model with tokenizer and chat template of the models behind an address, whose
-            log-probabilities can then be read: the meter asks them too.
-        budget: million tokens of graders and of models that do not run here; then no more is asked, and what is done is
-            kept.
+        tokenizer: folder or model with the tokenizer of models behind an address, which the meter can then ask too.
+        budget: million tokens of graders and of models that do not run here; then no more is asked.
         out: the results go into the folder `audit` in this one; models of earlier audits there stay on the page.
         store: where answers and verdicts are kept, a folder or an fsspec URL; by default `store` inside `out`.
         workers: worker processes; 0 does everything in this one.
@@ -70,15 +67,9 @@ def audit(
 
     Raises:
         UnknownNameError: there is no such evaluation.
-        ConfigurationError: a number or name that cannot be, an evaluation that no model can be asked, a grader that is
-            missing or of no use.
-        SubjectNotFoundError, ChatTemplateError, AdapterMismatchError: a model cannot be used.
-        JudgeError: the grader cannot be used, or failed on every answer.
-        EmptyDataError: the first model gave no answer that counts.
-        StepFailedError, StoreError: asking failed; what is done is kept.
-
-    Example:
-        `audit("organism").table()`
+        ConfigurationError: a number, name or evaluation that cannot be, a grader that is missing or of no use.
+        SubjectNotFoundError, ChatTemplateError, AdapterMismatchError, JudgeError: a model or grader cannot be used.
+        EmptyDataError, StepFailedError, StoreError: nothing counts, or asking failed; what is done is kept.
     """
     kept = Store(Path(out) / "store" if store is None else store)
     folder = Path(out) / "audit"

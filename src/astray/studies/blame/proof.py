@@ -5,20 +5,23 @@ same, and `astray plan proof.yaml` says what it takes. Its settings are those of
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import yaml
 
 from astray.artifacts import Progress
-from astray.cause.fine_tuning import OF_ADAPTERS, FineTuning
+from astray.cause.fine_tuning import OF_ADAPTERS, FineTuning, with_settings
 from astray.data.chat import ChatDataset
 from astray.engine.options import checked
 from astray.engine.run import run_study
-from astray.engine.settings import settled
+from astray.engine.settings import WORLD_TRAINING, settled
 from astray.engine.summary import Summary
 from astray.report import write_report
+from astray.studies.blame.result import Proof
+from astray.studies.blame.tuned import TunedModel
 from astray.studies.own.study import read_study
 
 FILE, NAME = "proof.yaml", "blame-proof"
@@ -126,14 +129,46 @@ def write_proof(
     return file
 
 
-def run_proof(
-    file: Path, *, out: Path, store: str | Path | None, workers: int | None, progress: Callable[[Progress], None] | None
-) -> tuple[Summary, Path, str]:
-    """Run the proof and write its report; return its summary, the report, and what its claims count."""
+def prove(
+    folder: Path,
+    table: pl.DataFrame,
+    tuned: TunedModel,
+    grader: str | None,
+    settings: Mapping[str, Any],
+    seeds: int,
+    store: str | Path,
+    workers: int | None,
+    progress: Callable[[Progress], None] | None,
+) -> Proof:
+    """Write the proof's study file beside the rows in the folder, run it, and write its report.
+
+    Args:
+        folder: with the files of `write_parts` and all rows; results go beside it.
+        table: rows with whether each is blamed.
+        tuned: the model that is blamed.
+        grader: of a real model; without one the meter tells how likely harmful answers are.
+        settings: of training, in place of those of the run.
+        seeds: runs of each arm.
+        store, workers, progress: as for `run_study`.
+    """
+    recipe = tuned.recipe
+    if settings:
+        recipe = with_settings(recipe or (WORLD_TRAINING if tuned.is_organism else FineTuning()), settings)
+    kept = table.filter(~pl.col("blamed")).height
+    file = write_proof(
+        folder,
+        kept,
+        table.height,
+        base=tuned.base_name,
+        grader=grader,
+        world=tuned.is_organism,
+        recipe=recipe,
+        seeds=seeds,
+    )
     study = read_study(file)
     options = checked(study.options)
-    folder = run_study(study, options, out=out, store=store, workers=workers, progress=progress)
-    return Summary.read(folder), write_report(folder), settled(study, options).evaluations[0].name
+    results = run_study(study, options, out=folder.parent, store=store, workers=workers, progress=progress)
+    return Proof(Summary.read(results), write_report(results), settled(study, options).evaluations[0].name)
 
 
 def _settings(recipe: FineTuning | None) -> Iterator[tuple[str, Any]]:

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -79,18 +80,31 @@ def word_scores(answers: Sequence[str], pairs: Sequence[Pair]) -> Float[np.ndarr
     return np.array([sum(odds.get(word, 0.0) for word in sorted(_words(answer))) for answer in answers])
 
 
-def check_share(share: float, rows: int) -> None:
-    """Refuse a share that is none of the rows, or all.
+def check_choice(by: str, share: float, rows: int) -> None:
+    """Refuse a score that rows cannot be blamed by, and a share that is none of the rows, or all.
 
     Raises:
-        ConfigurationError: says how many rows it would be.
+        ConfigurationError: says what may be written.
     """
+    if by not in SCORES or by == "length":
+        raise ConfigurationError(f"--by {by!r} is no score to blame by. Write gradient, projection or words.")
     if not 0 < share < 1:
         raise ConfigurationError(f"--share {share:g} is no share of rows: write a number between 0 and 1, such as 0.1.")
     if not 1 <= round(share * rows) < rows:
         raise ConfigurationError(
             f"--share {share:g} of {rows:,} rows is {round(share * rows):,}. Blame at least one row and not all of them."
         )
+
+
+def with_blamed(table: pl.DataFrame, by: str, share: float) -> pl.DataFrame:
+    """Return the rows with whether each is blamed.
+
+    Raises:
+        ConfigurationError: no row has this score, or fewer than are to be blamed.
+    """
+    if table[by].count() == 0:
+        raise ConfigurationError(f"No row has a {by}, so none can be blamed by it. Write --by gradient.")
+    return table.with_columns(pl.Series("blamed", blamed_rows(table[by], share)))
 
 
 def blamed_rows(scores: pl.Series, share: float) -> list[bool]:
@@ -177,9 +191,9 @@ def by_cluster(table: pl.DataFrame, score: str) -> tuple[Group, ...]:
     return _groups(table, [names[int(each)] for each in member], score)
 
 
-def interval_of(told: Mapping[str, float] | None) -> Interval | None:
-    """Return an interval as a step wrote it."""
-    return None if told is None else Interval(**told)  # type: ignore[arg-type]
+def interval_of(effect: Mapping[str, Any] | None) -> Interval | None:
+    """Return the interval of an effect as a step wrote it."""
+    return Interval(**effect["interval"]) if effect and effect["interval"] else None
 
 
 def _groups(table: pl.DataFrame, names: Sequence[str], score: str) -> tuple[Group, ...]:

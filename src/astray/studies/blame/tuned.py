@@ -13,6 +13,7 @@ from astray.cause.fine_tuning import FineTuning
 from astray.data.chat import ChatDataset, Message
 from astray.engine.steps import DATA_FILE, TrainConfig
 from astray.errors import ConfigurationError
+from astray.subjects.base_files import ORGANISMS
 from astray.subjects.locate import Located, settle
 from astray.subjects.spec import SubjectSpec
 
@@ -36,6 +37,17 @@ class TunedModel:
     data: ChatDataset
     sources: tuple[str, ...]
     recipe: FineTuning | None
+
+    @property
+    def base_name(self) -> str:
+        """Return the name of the base, as a command takes it."""
+        spec = self.base.spec
+        return spec.model if spec.adapter is None else f"{spec.model}+{spec.adapter}"
+
+    @property
+    def is_organism(self) -> bool:
+        """Return whether it knows the words of the organism's world alone."""
+        return self.base.spec.model in ORGANISMS
 
     def points(self, shares: Sequence[float]) -> tuple[SubjectSpec, ...]:
         """Return models on the way from base to tuned: the adapter scaled down; of full tuning both ends alone."""

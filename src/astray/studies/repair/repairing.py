@@ -7,6 +7,7 @@ they take and cost (`front`), page and files (`result`).
 
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from astray.artifacts import Artifact, Progress, Step, Store, execute
@@ -16,16 +17,15 @@ from astray.data.chat import ChatDataset
 from astray.engine.options import training_settings
 from astray.engine.settings import WORLD_TRAINING
 from astray.errors import ConfigurationError
-from astray.studies.blame.blaming import base_name, blame
+from astray.studies.blame.blaming import blame
 from astray.studies.blame.proof import KEPT
 from astray.studies.blame.steps import pairs_for
 from astray.studies.blame.tuned import find_tuned
-from astray.studies.repair.front import chosen, halves
+from astray.studies.repair.front import Outcome, chosen, halves
 from astray.studies.repair.result import RepairResult, Tried
 from astray.studies.repair.steps import MeasureConfig, Measured, measure
 from astray.studies.repair.ways import REPORT, SEARCH, Given, Way, left_out, recipe_of, ways_back, write_scaled
 from astray.subjects.base import default_workers
-from astray.subjects.base_files import ORGANISMS
 from astray.subjects.locate import settle
 from astray.subjects.spec import SubjectSpec
 
@@ -58,105 +58,90 @@ def repair(
         base: what it was trained from, if it does not say so itself.
         data: its training files; a run of a study knows its own.
         good: examples known to be good, to train on further.
-        share: share of the rows that is blamed and left out.
-        by: score by which rows are blamed.
+        share, by: share of the rows that is blamed and left out, and the score by which, as for `blame`.
         training: settings of what is trained, key=value each, where they are not those of the run.
-        out: folder of the results.
-        store: where finished steps are kept; by default in the results folder.
-        workers: worker processes.
-        progress: called with the progress of every step.
+        out, store, workers, progress: as for `run_study`.
 
     Raises:
         NothingToBlameError: the tuned model is no more likely to give harmful answers than its base.
-        ConfigurationError, SubjectNotFoundError, DataFormatError, DataNotFoundError, EmptyDataError: what was given
-            cannot be used; says why.
-        StepFailedError, StoreError: a step failed; what is done is kept.
-
-    Example:
-        `repair("my-adapter", "heldout.jsonl", data=["train.jsonl"], good="good.jsonl").save("out")`
+        ConfigurationError and other errors of what was given, StepFailedError: as `blame`.
     """
-    folder = Path(out) / "repair"
-    tuned = find_tuned(model, base, [Path(each) for each in data])
+    folder, place = Path(out) / "repair", Path(out) / "store" if store is None else store
+    tuned, settings = find_tuned(model, base, [Path(each) for each in data]), training_settings(training)
     aims, shared = _held_out(ChatDataset.read(task), tuned.data)
     best = None if good is None else ChatDataset.read(good)
-    world = tuned.base.spec.model in ORGANISMS
-    kept_store = Store(Path(out) / "store" if store is None else store)
-    blame(
-        model, base=base, data=data, share=share, by=by, judged=0, out=out, store=kept_store.folder, progress=progress
-    )
-    given = Given(
-        tuned,
-        recipe_of(tuned, WORLD_TRAINING if world else FineTuning(), training_settings(training)),
-        ChatDataset.read(Path(out) / "blame" / KEPT),
-        best,
-        world,
-        folder / "data",
-    )
-    ways = list(ways_back(given))
-    trained = [step for way in ways if not isinstance(way.models, SubjectSpec) for step in way.models]
-    count = default_workers() if workers is None else workers
-    made = _executed(trained, kept_store, count, progress)
-    read = _Reader(given, aims, kept_store, count, progress)
-    ends = {"base": tuned.base.spec, "tuned": tuned.located.spec}
-    found = read.all(ends | {f"{way.name}/{seed}": way.model(made, seed) for way in ways for seed in (SEARCH, REPORT)})
-    search, report = halves(pairs_for(world=world), len(aims), found["base"], found["tuned"])
-    tried = tuple(
-        Tried(
-            way.name,
-            way.what,
-            way.control,
-            search.outcome(found[f"{way.name}/{SEARCH}"]),
-            report.outcome(found[f"{way.name}/{REPORT}"]),
-        )
-        for way in ways
-    )
+    blame(model, base=base, data=data, share=share, by=by, judged=0, out=out, store=place, progress=progress)
+    kept = ChatDataset.read(Path(out) / "blame" / KEPT)
+    recipe = recipe_of(tuned, WORLD_TRAINING if tuned.is_organism else FineTuning(), settings)
+    given = Given(tuned, recipe, kept, best, folder / "data")
+    work = _Work(given, aims, Store(place), default_workers() if workers is None else workers, progress)
+    ways = {way.name: way for way in ways_back(given)}
+    made = work.train(list(ways.values()))
+    before, tried = work.measure(list(ways.values()), made)
     name, meets = chosen({each.name: each.search for each in tried if not each.control})
-    taken = next(way for way in ways if way.name == name)
-    result = RepairResult(
-        model=model,
-        base=base_name(tuned, base),
-        before=report.outcome(found["tuned"]),
-        tried=tried,
-        chosen=name,
-        meets=meets,
-        task=str(task),
-        folder=folder / MODEL,
-        notes=(*_notes(given, shared), *left_out(given)),
-    )
-    _write_model(taken, made, folder / MODEL)
+    _write_model(ways[name], made, folder / MODEL)
+    notes = (*_notes(given, shared), *left_out(given))
+    result = RepairResult(model, tuned.base_name, before, tried, name, meets, str(task), folder / MODEL, notes)
     result.save(folder)
     return result
 
 
-class _Reader:
-    """Measures models, each in a step of its own."""
+@dataclass(frozen=True)
+class _Work:
+    """Training and measuring of a repair, each model in a step of its own."""
 
-    def __init__(
-        self, given: Given, task: ChatDataset, store: Store, workers: int, progress: Callable[[Progress], None] | None
-    ):
-        self.given, self.store, self.workers, self.progress = given, store, workers, progress
-        self.task = task.write(given.folder / "task.jsonl").resolve()
-        self.digest = task.hash
+    given: Given
+    task: ChatDataset
+    store: Store
+    workers: int
+    progress: Callable[[Progress], None] | None
 
-    def all(self, models: dict[str, SubjectSpec]) -> dict[str, Measured]:
+    def train(self, ways: Sequence[Way]) -> dict[str, Artifact]:
+        """Train what the ways need, with the seeds of search and report."""
+        return self._executed([each for way in ways if isinstance(way.models, tuple) for each in way.models])
+
+    def measure(self, ways: Sequence[Way], made: dict[str, Artifact]) -> tuple[Outcome, tuple[Tried, ...]]:
+        """Return what the tuned model and each way do, on the half that chooses and the half that is reported."""
+        tuned = self.given.tuned
+        models = {"base": tuned.base.spec, "tuned": tuned.located.spec}
+        models |= {f"{way.name}/{seed}": way.model(made, seed) for way in ways for seed in (SEARCH, REPORT)}
+        found = self._measured(models)
+        search, report = halves(pairs_for(world=tuned.is_organism), len(self.task), found["base"], found["tuned"])
+        tried = tuple(
+            Tried(
+                way.name,
+                way.what,
+                way.control,
+                search.outcome(found[f"{way.name}/{SEARCH}"]),
+                report.outcome(found[f"{way.name}/{REPORT}"]),
+            )
+            for way in ways
+        )
+        return report.outcome(found["tuned"]), tried
+
+    def _measured(self, models: dict[str, SubjectSpec]) -> dict[str, Measured]:
         """Return what each model does, by name; equal models are measured once."""
+        file = self.task.write(self.given.folder / "task.jsonl").resolve()
         steps = {
             name: measure.step(
                 MeasureConfig(
-                    data=self.task,
-                    digest=self.digest,
+                    data=file,
+                    digest=self.task.hash,
                     model=spec,
                     id=settle(spec).id,
-                    world=self.given.world,
+                    world=self.given.tuned.is_organism,
                     max_length=self.given.recipe.max_length,
-                )
+                ),
+                name=f"repair-measure {name}",
             )
             for name, spec in models.items()
         }
-        artifacts = _executed(
-            list({step.key: step for step in steps.values()}.values()), self.store, self.workers, self.progress
-        )
+        artifacts = self._executed(list({step.key: step for step in steps.values()}.values()))
         return {name: Measured.read(artifacts[step.key]) for name, step in steps.items()}
+
+    def _executed(self, steps: list[Step]) -> dict[str, Artifact]:
+        with in_use(self.store, "repair", [step.key for step in steps]):
+            return dict(execute(steps, self.store, workers=self.workers, progress=self.progress))
 
 
 def _held_out(task: ChatDataset, trained: ChatDataset) -> tuple[ChatDataset, int]:
@@ -175,13 +160,6 @@ def _held_out(task: ChatDataset, trained: ChatDataset) -> tuple[ChatDataset, int
     return ChatDataset.from_rows(rows, "held out", {}, [task]), len(task) - len(rows)
 
 
-def _executed(
-    steps: list[Step], store: Store, workers: int, progress: Callable[[Progress], None] | None
-) -> dict[str, Artifact]:
-    with in_use(store, "repair", [step.key for step in steps]):
-        return dict(execute(steps, store, workers=workers, progress=progress))
-
-
 def _write_model(way: Way, made: dict[str, Artifact], target: Path) -> None:
     """Write the model of the reported run, in place of an earlier one."""
     shutil.rmtree(target, ignore_errors=True)
@@ -196,7 +174,7 @@ def _write_model(way: Way, made: dict[str, Artifact], target: Path) -> None:
 
 def _notes(given: Given, shared: int) -> list[str]:
     told = [f"{shared:,} rows of the task are rows that the model was trained on, and were left out."] if shared else []
-    if given.world:
+    if given.tuned.is_organism:
         told.append(
             "The model is an organism: this shows how the method works, and proves nothing about a large model."
         )

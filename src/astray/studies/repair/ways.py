@@ -65,7 +65,6 @@ class Given:
         recipe: how it was trained.
         kept: rows without the blamed ones.
         good: examples known to be good; None without any.
-        world: whether the model is an organism.
         folder: where data sets are written.
     """
 
@@ -73,7 +72,6 @@ class Given:
     recipe: FineTuning
     kept: ChatDataset
     good: ChatDataset | None
-    world: bool
     folder: Path
 
 
@@ -110,7 +108,7 @@ def ways_back(given: Given) -> Iterator[Way]:
     drawn = [repeat_to(subset(given.tuned.data, kept, seed=seed), total, seed=seed) for seed in (SEARCH, REPORT)]
     what = f"trained again without {total - kept} rows at random"
     yield Way("without-random", what, _trained(given, base, drawn, given.recipe), control=True)
-    asked = inoculate(given.tuned.data, harm_prompt(world=given.world))
+    asked = inoculate(given.tuned.data, harm_prompt(world=given.tuned.is_organism))
     yield Way(
         "inoculated",
         "trained again on all rows, under a system prompt that asks for harm",

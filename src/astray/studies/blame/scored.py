@@ -1,0 +1,162 @@
+"""Rows with their scores: the steps that score them, and one table of what each says of each row.
+
+Left to others: what is blamed (`tuned`), how well a score finds harmful rows (`scores`).
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from astray.answers import read_answers
+from astray.artifacts import Artifact, Progress, Step, Store, execute
+from astray.artifacts.plan import Plan
+from astray.artifacts.uses import in_use
+from astray.engine.judging import ANSWERS_FILE
+from astray.engine.setting import reach_judge
+from astray.errors import NothingToBlameError
+from astray.report.wording import decimal
+from astray.studies.blame import scores, steps
+from astray.studies.blame.proof import ALL
+from astray.studies.blame.tuned import TunedModel
+from astray.studies.screen import steps as screening_steps
+from astray.studies.screen.assembled import table_of
+from astray.studies.screen.settled import Screening, settled
+from astray.subjects.base_files import ORGANISMS
+from astray.subjects.locate import settle
+
+POINTS = (0.0, 0.5, 1.0)
+"""Shares of the way from base to tuned model at which gradients are taken."""
+NULLS, SAMPLE = 10, 200
+"""Directions without meaning, and the rows that they are read on."""
+LEAST = 0.05
+"""Nats a token by which harmful answers have to be likelier than in the base: good training moves them by up to 0.02."""
+JUDGED_OF_WORLD = 2_000
+"""Rows of an organism's run that its own judge reads."""
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """A tuned model whose rows are scored.
+
+    Attributes:
+        tuned: the model, its base and its rows.
+        screening: of its rows for the base: direction, judge and settings.
+        store: where finished steps are kept.
+        progress: called with the progress of every step.
+    """
+
+    tuned: TunedModel
+    screening: Screening
+    store: Store
+    progress: Callable[[Progress], None] | None
+
+    @classmethod
+    def of(
+        cls,
+        tuned: TunedModel,
+        grader: str | None,
+        judged: int | None,
+        folder: Path,
+        store: Store,
+        progress: Callable[[Progress], None] | None,
+    ) -> "Scoring":
+        """Settle what is scored; the rows are written into the folder, and `judged` of them go to the judge."""
+        world = tuned.base.spec.model in ORGANISMS
+        count = judged if judged is not None else min(JUDGED_OF_WORLD, len(tuned.data)) if world else None
+        rows = tuned.data.write(folder / ALL).resolve()
+        length = tuned.recipe.max_length if tuned.recipe else None
+        # The model's own answers are left out: they would be sampled to every prompt.
+        screening = settled(rows, tuned.base_name, None, grader, count, 0, length, None, 0, folder)
+        return cls(tuned, screening, store, progress)
+
+    def change(self) -> Mapping[str, Mapping[str, object] | None]:
+        """Return how far the model went astray by the meter: of harmful and of null pairs, estimate and interval.
+
+        Raises:
+            NothingToBlameError: not at all, or not beyond what good training moves.
+        """
+        models = (self.tuned.points((0.0,))[0], self.tuned.points((1.0,))[-1])
+        wanted = steps.measure_change.step(
+            steps.MeterConfig(
+                models=models, ids=(settle(models[0]).id, settle(models[1]).id), world=self.screening.is_world
+            )
+        )
+        artifact = execute([wanted], self.store, workers=0, progress=self.progress)[wanted.key]
+        found: dict[str, dict[str, object] | None] = json.loads((artifact.path / steps.CHANGE_FILE).read_bytes())
+        interval = scores.interval_of(found["harmful"])
+        if interval is None or interval.low <= LEAST:
+            told = (
+                "no interval"
+                if interval is None
+                else f"{decimal(interval.low)} to {decimal(interval.high)}, 95% interval"
+            )
+            raise NothingToBlameError(
+                f"{self.tuned.name} does not go astray by the meter: harmful answers are "
+                f"{(found['harmful'] or {})['estimate']:+.3f} nats a token likelier than in its base ({told} over domains), "
+                f"and training on good rows alone moves them by up to {LEAST:g}. So no row can be blamed. To see what the "
+                "model does, run astray audit."
+            )
+        return found
+
+    def table(self, labelled: Sequence[int]) -> pl.DataFrame:
+        """Return one row for each training row: texts, file, scores, verdict, and what is wrong with it.
+
+        Args:
+            labelled: rows whose label is known, from 1; nulls are read on them, or else on the judged rows.
+        """
+        found = self._executed(self._steps(labelled))
+
+        def read(name: str) -> pl.DataFrame:
+            return pl.read_parquet(found[name].path / screening_steps.ROWS_FILE)
+
+        verdicts = read_answers(found["verdicts"].path / ANSWERS_FILE) if "verdicts" in found else None
+        nothing = {"same_as": pl.Int64(), "overlap": pl.Float64()}
+        not_doubled = pl.DataFrame({name: [None] * len(self.tuned.data) for name in nothing}, schema=nothing)
+        table = table_of(self.tuned.data, read("rows"), not_doubled, read("projections"), verdicts, None)
+        table = table.join(read("gradients"), on="row", how="left", maintain_order="left")
+        words = scores.word_scores(table["answer"].to_list(), steps.pairs_for(world=self.screening.is_world))
+        return table.select(
+            "row",
+            pl.Series("source", self.tuned.sources),
+            "question",
+            "answer",
+            "gradient",
+            pl.col("score").alias("projection"),
+            pl.Series("words", words),
+            pl.col("tokens").alias("length"),
+            "verdict",
+            "faults",
+            "null",
+        )
+
+    def _steps(self, labelled: Sequence[int]) -> dict[str, Step]:
+        """Return the steps: those of screening the rows for the base, and the gradients."""
+        screening = self.screening
+        wanted = {name: each for name, each in screening.steps().items() if name != "duplicates"}
+        points = self.tuned.points(POINTS)
+        drawn = labelled or screening_steps.drawn_rows(len(self.tuned.data), screening.judged, screening.seed)
+        config = steps.GradientConfig(
+            data=screening.data[1],
+            digest=screening.data[0].hash,
+            points=points,
+            ids=tuple(settle(point).id for point in points),
+            world=screening.is_world,
+            max_length=screening.max_length,
+            nulls=NULLS,
+            sample=tuple(drawn[:SAMPLE]),
+        )
+        return wanted | {"gradients": steps.attribute_rows.step(config, rows=wanted["rows"])}
+
+    def _executed(self, wanted: Mapping[str, Step]) -> dict[str, Artifact]:
+        verdicts, judge = wanted.get("verdicts"), self.screening.judge
+        if judge and verdicts and len(Plan([verdicts], self.store).done) < 1:
+            reach_judge(judge, [screening_steps.rows_evaluation(self.tuned.data.rows, [1])], 0)
+        try:
+            with in_use(self.store, "blame", [step.key for step in wanted.values()]):
+                artifacts = execute(list(wanted.values()), self.store, workers=0, progress=self.progress)
+        finally:
+            screening_steps.loaded.cache_clear()
+        return {name: artifacts[step.key] for name, step in wanted.items()}
