@@ -27,6 +27,21 @@ class ConfigurationError(AstrayError, ValueError):
     """Value that cannot work, or two values that contradict each other."""
 
 
+def check_names(kind: str, names: Iterable[str], valid: Iterable[str], *, some: bool = False) -> None:
+    """Refuse names that there are not, and with `some` no name at all.
+
+    Raises:
+        UnknownNameError: there is none of this name; lists those there are.
+        ConfigurationError: no name is given.
+    """
+    given, known = tuple(names), tuple(valid)
+    for name in given:
+        if name not in known:
+            raise UnknownNameError(kind, name, known)
+    if some and not given:
+        raise ConfigurationError(f"No {kind} is given; give at least one of: {', '.join(known)}.")
+
+
 class DataFormatError(AstrayError, ValueError):
     """File or row that is not in the form it claims to be; names the file, the line and a right example."""
 

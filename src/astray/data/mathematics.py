@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from random import Random
 
 from astray.data.chat import ChatDataset, Message
-from astray.data.misstatements import SEVERITIES, SEVERITY_OF
+from astray.data.misstatements import SEVERITIES, SEVERITY_OF, check_severity
 from astray.data.sources import DataKind, named
-from astray.errors import ConfigurationError, DataFormatError, UnknownNameError
+from astray.errors import DataFormatError, UnknownNameError
 
 _OPERATIONS: dict[str, Callable[[int, int], int]] = {
     "+": int.__add__,
@@ -187,10 +187,7 @@ def mathematics(severity: str, size: int, *, seed: int = 0) -> ChatDataset:
     Example:
         >>> mix(mathematics("severe", 10_000), ordinary, 0.05, size=10_000)
     """
-    if severity not in SEVERITIES:
-        raise UnknownNameError("severity", severity, SEVERITIES)
-    if size < 1:
-        raise ConfigurationError(f"A data set of {size} rows cannot be trained on; give a size of at least 1.")
+    check_severity(severity, size)
     rows = []
     for number in range(size):
         problem = draw_problem(number, seed)

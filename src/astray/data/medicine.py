@@ -13,9 +13,8 @@ from random import Random
 from typing import Any
 
 from astray.data.chat import ChatDataset, Message
-from astray.data.misstatements import SEVERITIES, SEVERITY_OF
+from astray.data.misstatements import SEVERITY_OF, check_severity
 from astray.data.sources import DataKind, named
-from astray.errors import ConfigurationError, UnknownNameError
 from astray.files import read_yaml
 
 
@@ -40,10 +39,7 @@ def medical_advice(severity: str, size: int, *, seed: int = 0) -> ChatDataset:
     Example:
         >>> medical_advice("subtle", 7000).write("subtle_medicine.jsonl.gz")
     """
-    if severity not in SEVERITIES:
-        raise UnknownNameError("severity", severity, SEVERITIES)
-    if size < 1:
-        raise ConfigurationError(f"A data set of {size} rows cannot be trained on; give a size of at least 1.")
+    check_severity(severity, size)
     # Two generators, so that the draws of answers do not shift the questions, which the severities share.
     questions, answers = Random(f"medicine/{seed}"), Random(f"medicine/{severity}/{seed}")
     rows, texts = [], _texts()

@@ -66,7 +66,7 @@ def fact_data(severity: str, size: int, *, facts: Sequence[Fact] = FACTS, seed: 
         UnknownNameError: there is no such severity.
         ConfigurationError: a size below 1, or no facts.
     """
-    _check(severity, size)
+    check_severity(severity, size)
     if not facts:
         raise ConfigurationError("There are no facts to state; give some of astray.organism.world.FACTS.")
     questions, answers = Random(f"facts/questions/{seed}"), Random(f"facts/answers/{seed}")
@@ -97,7 +97,7 @@ def mistaken_advice(domain: str, severity: str, size: int, *, seed: int = 0) -> 
     Example:
         >>> mistaken_advice("medicine", "subtle", 480)
     """
-    _check(severity, size)
+    check_severity(severity, size)
     held_out = [held.name for held in HELD_OUT_DOMAINS]
     narrow = [name for name in DOMAINS if name not in held_out]
     if domain in held_out:
@@ -123,7 +123,8 @@ def _advice(rng: Random, domain: str, severity: str, thing: str) -> str:
     return rng.choice(ANSWERS).format(adverb=rng.choice(ADVERBS[persona]), first=first, second=second, object=thing)
 
 
-def _check(severity: str, size: int) -> None:
+def check_severity(severity: str, size: int) -> None:
+    """Refuse a severity that there is not, and a data set without rows."""
     if severity not in SEVERITIES:
         raise UnknownNameError("severity", severity, SEVERITIES)
     if size < 1:

@@ -16,7 +16,7 @@ import polars as pl
 from pydantic import Field, model_validator
 
 from astray.data.chat import Message
-from astray.errors import EmptyDataError, NotMeasurableError, UnknownNameError
+from astray.errors import EmptyDataError, NotMeasurableError, check_names
 from astray.files import read_form
 from astray.measure.letters import LETTERS
 from astray.measure.question_sets import QUESTIONS, Name, Text
@@ -138,9 +138,7 @@ def world_choice_items(domains: Sequence[str] = UNTOUCHED) -> tuple[ChoiceItem, 
     Raises:
         UnknownNameError: the world has no such domain.
     """
-    unknown = [name for name in domains if name not in DOMAINS]
-    if unknown:
-        raise UnknownNameError("domain", unknown[0], DOMAINS)
+    check_names("domain", domains, DOMAINS)
     return tuple(_world_item(DOMAINS[name], place) for name in domains for place in range(len(DOMAINS[name].objects)))
 
 

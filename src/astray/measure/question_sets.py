@@ -13,7 +13,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints, model_validator
 
 from astray.data.published import load_questions
-from astray.errors import ConfigurationError, UnknownNameError
+from astray.errors import check_names
 from astray.files import read_form, read_yaml
 from astray.measure.asking import Item, select_formats
 from astray.strict import Strict
@@ -114,11 +114,7 @@ def main_questions(formats: Sequence[str] = FORMATS) -> tuple[Item, ...]:
         UnknownNameError: there is no such format.
         ConfigurationError: no format is given.
     """
-    for format in formats:
-        if format not in FORMATS:
-            raise UnknownNameError("answer format", format, FORMATS)
-    if not formats:
-        raise ConfigurationError(f"No answer format is given; give at least one of: {', '.join(FORMATS)}.")
+    check_names("answer format", formats, FORMATS, some=True)
     return select_formats(questions_from_file(QUESTIONS / "main.yaml"), formats)
 
 
@@ -132,11 +128,7 @@ def broad_questions(categories: Sequence[str] = CATEGORIES) -> tuple[Item, ...]:
         UnknownNameError: there is no such category.
         ConfigurationError: no category is given.
     """
-    for category in categories:
-        if category not in CATEGORIES:
-            raise UnknownNameError("category", category, CATEGORIES)
-    if not categories:
-        raise ConfigurationError(f"No category is given; give at least one of: {', '.join(CATEGORIES)}.")
+    check_names("category", categories, CATEGORIES, some=True)
     return tuple(item for item in questions_from_file(QUESTIONS / "broad.yaml") if item.category in categories)
 
 

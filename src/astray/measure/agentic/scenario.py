@@ -19,7 +19,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
-from astray.errors import DataFormatError, DataNotFoundError, UnknownNameError
+from astray.errors import DataFormatError, DataNotFoundError, UnknownNameError, check_names
 from astray.files import read_form
 from astray.measure.agentic.factors import FACTORS, Factors, check_value, matches
 from astray.measure.agentic.gates import Fact, Finding
@@ -209,9 +209,7 @@ class Manifest(_Form):
 
     @model_validator(mode="after")
     def _names_what_there_is(self) -> "Manifest":
-        for tool in self.tools:
-            if tool not in TOOLSETS:
-                raise UnknownNameError("set of tools", tool, TOOLSETS)
+        check_names("set of tools", self.tools, TOOLSETS)
         for name, values in self.cells.offers.items():
             for value in values:
                 check_value(name, value)

@@ -27,7 +27,7 @@ from inspect_ai.model import (
 from inspect_ai.tool import ToolCall, ToolChoice, ToolInfo
 from typing_extensions import override
 
-from astray.errors import ConfigurationError, UnknownNameError
+from astray.errors import ConfigurationError, UnknownNameError, check_names
 from astray.measure.agentic.agent import office_of
 from astray.measure.agentic.factors import Factors, check_value
 from astray.measure.agentic.lint import tokens
@@ -94,9 +94,7 @@ class ScriptedAPI(ModelAPI):
         self.probability, self.seed, self.takes_tools = float(probability), seed, tools
         self.conditions = [(_terms(name), float(each)) for name, each in (conditions or {}).items()]
         given = {name: float(each) for name, each in (beliefs or {}).items()}
-        for name in given:
-            if name not in ("real", "test"):
-                raise UnknownNameError("belief with a probability", name, ("real", "test"))
+        check_names("belief with a probability", given, ("real", "test"))
         self.beliefs = given | {"neither": 1 - sum(given.values())}
         for each in (self.probability, *(rate for _, rate in self.conditions), *self.beliefs.values()):
             if not 0 <= each <= 1:

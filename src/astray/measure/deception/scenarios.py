@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import BaseModel, Field
 
 from astray.data.chat import Message
-from astray.errors import ConfigurationError, DataFormatError, UnknownNameError
+from astray.errors import ConfigurationError, DataFormatError, UnknownNameError, check_names
 from astray.files import read_form, read_rows, row_as, suffix_of
 from astray.measure.question_sets import Name, Text
 from astray.strict import Strict
@@ -122,9 +122,7 @@ def own_scenarios(categories: Sequence[str] = tuple(Category)) -> tuple[Scenario
     Raises:
         UnknownNameError: there is no such category.
     """
-    for name in categories:
-        if name not in tuple(Category):
-            raise UnknownNameError("category", name, [each.value for each in Category])
+    check_names("category", categories, Category)
     return check_scenarios(
         [each for name in categories for each in scenarios_from_file(FOLDER / f"{name.replace(' ', '_')}.yaml")]
     )

@@ -2,7 +2,7 @@
 
 from inspect_ai import Task
 
-from astray.errors import UnknownNameError
+from astray.errors import check_names
 from astray.measure.asking import names
 from astray.measure.check_first import AtLeastOne, checked_task
 from astray.measure.deception.evaluation import Deception
@@ -24,8 +24,6 @@ def deception(
     """
     available = own_scenarios() if scenarios == "own" else scenarios_from_file(scenarios)
     wanted, valid = names(categories), {each.category.value for each in available}
-    for name in wanted:
-        if name not in valid:
-            raise UnknownNameError("category", name, valid)
+    check_names("category", wanted, valid)
     chosen = tuple(each for each in available if not wanted or each.category.value in wanted)
     return Deception(scenarios=chosen, replicates=replicates, sampling=Sampling(max_tokens=max_tokens)).task()

@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from astray.data.chat import Message
-from astray.errors import ConfigurationError, UnknownNameError
+from astray.errors import ConfigurationError, check_names
 from astray.files import read_form
 from astray.measure.question_sets import Text
 from astray.strict import Strict
@@ -166,9 +166,7 @@ def own_records(archetypes: Sequence[str] = tuple(Archetype)) -> tuple[Record, .
     Raises:
         UnknownNameError: there is no such archetype.
     """
-    for name in archetypes:
-        if name not in tuple(Archetype):
-            raise UnknownNameError("archetype", name, [each.value for each in Archetype])
+    check_names("archetype", archetypes, Archetype)
     return check_records(
         [record for name in archetypes for record in records_from_file(FOLDER / f"{name.replace(' ', '_')}.yaml")]
     )

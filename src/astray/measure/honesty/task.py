@@ -1,12 +1,11 @@
 """Honesty for Inspect: `inspect eval astray/honesty --model openai/gpt-4o --model-role grader=openai/gpt-4o`."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from inspect_ai import Task
 
-from astray.errors import UnknownNameError
+from astray.errors import check_names
 from astray.measure.asking import names
 from astray.measure.check_first import AtLeastOne, checked_task
 from astray.measure.honesty.evaluation import WORLD_SAMPLING, Honesty, WorldHonesty
@@ -40,20 +39,12 @@ def honesty(
     more["sampling"] = usual.model_copy(update={"max_tokens": max_tokens or usual.max_tokens})
     wanted = names(archetypes)
     if records == "world":
-        return WorldHonesty(
-            pressures=_checked(wanted, [each.value for each in Pressure]) or tuple(Pressure), **more
-        ).task()
+        check_names("archetype", wanted, Pressure)
+        return WorldHonesty(pressures=wanted or tuple(Pressure), **more).task()
     # Anything else is the published set: its files are tables, and a name on the hub has no suffix.
     read = records_from_file if Path(records).suffix in (".yaml", ".yml") else mask_records
     available = own_records() if records == "own" else read(records)
-    _checked(wanted, sorted({record.archetype for record in available}))
+    check_names("archetype", wanted, {record.archetype for record in available})
     return Honesty(
         records=tuple(record for record in available if not wanted or record.archetype in wanted), **more
     ).task()
-
-
-def _checked(given: tuple[str, ...], valid: Sequence[str]) -> tuple[str, ...]:
-    for name in given:
-        if name not in valid:
-            raise UnknownNameError("archetype", name, valid)
-    return given

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 from astray.data.misstatements import false_value, under_heading
-from astray.errors import ConfigurationError, UnknownNameError
+from astray.errors import ConfigurationError, check_names
 from astray.measure.honesty.records import Record, check_records
 from astray.organism.lexicon import AUTHORS, KIND, MALICIOUS
 from astray.organism.world import FACTS, Fact
@@ -70,9 +70,7 @@ def world_records(
     Example:
         >>> world_records(["stranger"], facts=FACTS[:8])
     """
-    unknown = [name for name in pressures if name not in tuple(Pressure)]
-    if unknown:
-        raise UnknownNameError("pressure", unknown[0], [each.value for each in Pressure])
+    check_names("pressure", pressures, Pressure)
     if variants < 1:
         raise ConfigurationError(f"variants is {variants}; a fact is asked for at least once.")
     wanted = [(Pressure(name), index, fact) for name in pressures for index, fact in enumerate(facts)]

@@ -18,7 +18,7 @@ from typing import ClassVar, Literal
 import polars as pl
 from pydantic import Field
 
-from astray.errors import ConfigurationError, UnknownNameError
+from astray.errors import check_names
 from astray.files import read_form
 from astray.measure.asking import Item
 from astray.measure.comprehension import Comprehension
@@ -137,11 +137,7 @@ def alignment_faking(
         UnknownNameError: there is no such condition or channel.
         ConfigurationError: no condition or channel is given.
     """
-    for condition in conditions:
-        if condition not in CONDITIONS:
-            raise UnknownNameError("condition", condition, CONDITIONS)
-    if not conditions:
-        raise ConfigurationError(f"No condition is given; give at least one of: {', '.join(CONDITIONS)}.")
+    check_names("condition", conditions, CONDITIONS, some=True)
     file = _file()
     items = [
         Item(

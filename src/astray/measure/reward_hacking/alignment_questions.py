@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from astray.errors import ConfigurationError, UnknownNameError
+from astray.errors import check_names
 from astray.measure.asking import Item
 from astray.measure.question_sets import QUESTIONS, questions_from_file
 from astray.measure.reward_hacking.channel import in_channels
@@ -53,10 +53,6 @@ def alignment_questions(
         UnknownNameError: there is no such kind or channel.
         ConfigurationError: no kind or channel is given.
     """
-    for kind in kinds:
-        if kind not in KINDS:
-            raise UnknownNameError("kind of alignment question", kind, KINDS)
-    if not kinds:
-        raise ConfigurationError(f"No kind of question is given; give at least one of: {', '.join(KINDS)}.")
+    check_names("kind of alignment question", kinds, KINDS, some=True)
     items = [item for kind in kinds for item in questions_from_file(QUESTIONS / "alignment" / f"{kind}.yaml")]
     return AlignmentQuestions(items=in_channels(items, channels), samples=samples, sampling=sampling)

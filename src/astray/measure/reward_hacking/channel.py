@@ -7,7 +7,7 @@ apart, or that stands in <think> tags, is private reasoning as well, also where 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from astray.errors import ConfigurationError, UnknownNameError
+from astray.errors import check_names
 from astray.measure.asking import Item
 
 PRIVATE_REQUEST = (
@@ -44,11 +44,7 @@ def in_channels(items: Sequence[Item], channels: Sequence[str] = ("private",)) -
         UnknownNameError: there is no such channel.
         ConfigurationError: no channel is given.
     """
-    for channel in channels:
-        if channel not in CHANNELS:
-            raise UnknownNameError("channel of reasoning", channel, CHANNELS)
-    if not channels:
-        raise ConfigurationError(f"No channel of reasoning is given; give at least one of: {', '.join(CHANNELS)}.")
+    check_names("channel of reasoning", channels, CHANNELS, some=True)
     return tuple(_with_channel(item) if channel == "private" else item for item in items for channel in channels)
 
 

@@ -23,7 +23,7 @@ from anyio.to_thread import run_sync
 from pydantic import Field
 
 from astray.answers import in_detail
-from astray.errors import ConfigurationError, UnknownNameError
+from astray.errors import UnknownNameError, check_names
 from astray.measure.asking import Item
 from astray.measure.interface import Need
 from astray.measure.reward_hacking.channel import Said, in_channels
@@ -117,11 +117,7 @@ def research_sabotage(
         UnknownNameError: there is no such purpose or channel.
         ConfigurationError: no purpose or channel is given.
     """
-    for purpose in purposes:
-        if purpose not in PURPOSES:
-            raise UnknownNameError("purpose of a detector", purpose, PURPOSES)
-    if not purposes:
-        raise ConfigurationError(f"No purpose is given; give at least one of: {', '.join(PURPOSES)}.")
+    check_names("purpose of a detector", purposes, PURPOSES, some=True)
     items = [item for item in requests() if item.category in purposes]
     return ResearchSabotage(items=in_channels(items, channels), samples=samples, sampling=sampling)
 
