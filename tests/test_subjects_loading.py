@@ -96,6 +96,8 @@ def test_the_id_changes_with_everything_that_changes_answers(
 def test_the_digest_of_a_large_file_is_noted_until_the_file_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from astray.subjects import identity
+
     monkeypatch.setattr(identity, "NOTED_FROM", 10)
     monkeypatch.setattr(identity, "models_folder", lambda: tmp_path / "models")
     monkeypatch.setattr(identity, "_FRESH_NS", -1)
