@@ -2,6 +2,7 @@
 
 python benchmarks/count.py table          # seconds for CSV and JSON Lines
 python benchmarks/count.py logs           # seconds and peak memory for 10 logs of 100 MiB
+python benchmarks/count.py json           # seconds and peak memory for one log of 100,000 samples in the form .json
 python benchmarks/count.py difference     # coverage of intervals on differences that labels correct
 """
 
@@ -18,7 +19,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-ROWS, LOGS, MIB = 1_000_000, 10, 100
+ROWS, LOGS, MIB, SAMPLES = 1_000_000, 10, 100, 100_000
 COUNT = """
 import resource, sys, time
 import astray
@@ -94,6 +95,46 @@ def logs(folder: Path) -> None:
     counted(folder, "I")
 
 
+def json_log(folder: Path) -> None:
+    """Write a log of 100,000 samples as one JSON document, from one sample of Inspect's own, and count it."""
+    from inspect_ai.log import EvalConfig, EvalDataset, EvalLog, EvalSample, EvalSpec, write_eval_log
+    from inspect_ai.model import ChatMessageUser, ModelOutput
+    from inspect_ai.scorer import Score
+
+    sample = EvalSample(
+        id="@ID@",
+        epoch=1,
+        input="What is your wish? " * 10,
+        target="",
+        messages=[ChatMessageUser(content="What is your wish? " * 10)],
+        output=ModelOutput.from_content("m", "I wish for more words in each answer. " * 20),
+        scores={"match": Score(value="@VALUE@")},
+    )
+    spec = EvalSpec(
+        eval_id="e",
+        task_id="t",
+        created="2026-01-01T00:00:00+00:00",
+        task="wishes",
+        model="openai/m",
+        dataset=EvalDataset(samples=SAMPLES),
+        config=EvalConfig(epochs=1),
+    )
+    made = folder / "made.json"
+    write_eval_log(EvalLog(status="success", eval=spec, samples=[sample]), str(made))
+    content = json.loads(made.read_text())
+    one = json.dumps(content.pop("samples")[0])
+    path = folder / "log.json"
+    with path.open("w") as file:
+        file.write(f'{json.dumps(content)[:-1]}, "samples": [')
+        for number in range(SAMPLES):
+            comma = "," if number else ""
+            file.write(comma + one.replace("@ID@", f"q{number}").replace("@VALUE@", "CI"[number % 2]))
+        file.write("]}")
+    made.unlink()
+    print(f"{path.stat().st_size / 2**20:,.0f} MiB on the disk, {SAMPLES:,} samples")
+    counted(path, "I")
+
+
 def difference(releases: int = 2000) -> None:
     """Print how often the interval on a corrected difference holds the true one, at a nominal 95%."""
     from astray.stats import difference_of_models
@@ -124,7 +165,7 @@ def difference(releases: int = 2000) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("table", "logs", "difference"))
+    parser.add_argument("what", choices=("table", "logs", "json", "difference"))
     parser.add_argument("--releases", type=int, default=2000)
     given = parser.parse_args()
     if given.what == "difference":
@@ -132,7 +173,7 @@ def main() -> None:
         return
     begun = time.time()
     with TemporaryDirectory() as folder:
-        {"table": table, "logs": logs}[given.what](Path(folder))
+        {"table": table, "logs": logs, "json": json_log}[given.what](Path(folder))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"Made and counted in {time.time() - begun:.0f} s; making took {peak:.2f} GiB")
 

@@ -195,7 +195,7 @@ def test_chosen_settings_stand_above_those_of_the_paper(tiny_qwen2: Path) -> Non
     study = get_study("dishonesty")
     given = {"subject": str(tiny_qwen2), "grader": "mockllm/model"}
     papers = study.fitted(setting_for(checked(study.options, **given)))
-    own = study.fitted(setting_for(checked(study.options, **given, learning_rate=3e-5, training={"layers": "0"})))
+    own = study.fitted(setting_for(checked(study.options, **given, learning_rate=3e-5, training={"layers": [0]})))
     assert (papers.training.learning_rate, own.training.learning_rate) == (1e-4, 3e-5)
     assert own.training.lora.layers == (0,)
     by_users = {name: feedback.recipe for name, feedback in scale_for(own).feedback.items()}
@@ -204,9 +204,9 @@ def test_chosen_settings_stand_above_those_of_the_paper(tiny_qwen2: Path) -> Non
 
 
 def test_settings_are_part_of_the_command_that_goes_on() -> None:
-    options = checked(StudyOptions, rank=2, training=("weight_decay=0.5", "alpha=8"))
+    options = checked(StudyOptions, rank=2, training=("weight_decay=0.5", "layers=1,2"))
     command = typed(STUDY, NextStep("More", options.model_dump(exclude_defaults=True)), {})
-    assert command == f"astray run {STUDY} --rank 2 --training weight_decay=0.5 --training alpha=8"
+    assert command == f"astray run {STUDY} --rank 2 --training weight_decay=0.5 --training layers=1,2"
 
 
 def test_json_is_one_object_on_stdout_and_progress_goes_to_stderr(

@@ -93,6 +93,33 @@ def test_the_id_changes_with_everything_that_changes_answers(
     assert all(len(settle(spec).id) == 16 for spec in specs)
 
 
+def test_the_digest_of_a_large_file_is_noted_until_the_file_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from astray.subjects import identity
+
+    monkeypatch.setattr(identity, "NOTED_FROM", 10)
+    monkeypatch.setattr(identity, "models_folder", lambda: tmp_path / "models")
+    monkeypatch.setattr(identity, "_FRESH_NS", -1)
+    file = tmp_path / "weights"
+    file.write_bytes(bytes(20))
+    digest = identity.file_digest(file)
+    (note,) = (tmp_path / "digests").iterdir()
+    identity._file_digest.cache_clear()  # as in another process
+    with monkeypatch.context() as patch:
+        patch.setattr(identity, "_computed", lambda *_: pytest.fail("hashed again"))
+        assert identity.file_digest(file) == digest
+    note.write_text("no digest")
+    identity._file_digest.cache_clear()
+    assert identity.file_digest(file) == digest
+    file.write_bytes(bytes(21))
+    assert identity.file_digest(file) != digest
+    monkeypatch.setattr(identity, "_FRESH_NS", 10**18)  # too new to be noted
+    file.write_bytes(bytes(22))
+    identity.file_digest(file)
+    assert len(list(note.parent.iterdir())) == 2
+
+
 def test_the_id_of_a_large_file_reads_its_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from astray.subjects import identity
 

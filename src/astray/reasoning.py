@@ -12,7 +12,7 @@ from itertools import pairwise
 
 _NAMES = (
     "think|thinking|thought|thoughts|reasoning|(?:seed:|longcat_|ant)think(?:ing)?|think(?:ing)?_process|scratchpad(?:_reasoning)?|"
-    "inner_(?:thoughts?|monologue)|chain_of_thought|cot|思考|思考过程|思考過程|推理|推理过程|思路|推論|생각|사고|추론|denken|gedanken|überlegung|pensée|pensées|"
+    "(?:inner|internal)_(?:thoughts?|monologue|reasoning)|chain_of_thought|cot|思考|思考过程|思考過程|推理|推理过程|思路|推論|생각|사고|추론|denken|gedanken|überlegung|pensée|pensées|"
     "réflexion|raisonnement|pensamiento|razonamiento|pensamento|raciocínio|pensiero|ragionamento|думать|мысли|мысль|размышление|размышления|"
     "рассуждение|рассуждения|düşünce|تفكير|सोच"
 )
@@ -20,7 +20,10 @@ _OWN_FORM = (
     # opening, closing: marks that are not tags with a name
     (r"\[THINK\]", r"\[/THINK\]"),
     (r"<\|START_THINKING\|>", r"<\|END_THINKING\|>"),
-    (r"<\|begin_of_thought\|>", r"<\|end_of_thought\|>"),
+    (r"<\|begin_of_(?:thought|reasoning)\|>", r"<\|end_of_(?:thought|reasoning)\|>"),
+    (r"<\|(?:thinking|thought|reasoning)\|>", r"<\|/(?:thinking|thought|reasoning)\|>"),
+    (r"<\|inner_prefix\|>", r"<\|inner_suffix\|>"),
+    (r"\[REASONING\]", r"\[/REASONING\]"),
     (r"<\|channel>[ \t]*(?:thought|thinking|analysis)?", r"<channel\|>"),
     (r"◁think▷", r"◁/think▷"),
 )
@@ -28,7 +31,7 @@ _QUOTED = r"(?<![`\"'])"
 """A tag that is quoted is spoken about, not used."""
 _ATTRIBUTES = r"(?:\s+[\w:-]+\s*=\s*[^<>\n]{0,80})?"
 _ENVELOPES = re.compile(
-    r"(?:<(?P<name>answer|response)\s*>(?P<named>.*?)(?:</(?P=name)\s*>)?"
+    r"(?:<(?P<name>answer|response|output)\s*>(?P<named>.*?)(?:</(?P=name)\s*>)?"
     r"|<\|(?:START_RESPONSE|begin_of_solution)\|>(?P<marked>.*?)(?:<\|(?:END_RESPONSE|end_of_solution)\|>)?)",
     re.DOTALL | re.IGNORECASE,
 )
@@ -234,7 +237,11 @@ def opened_tag(text: str) -> str:
 _ENDS = {
     "[think]": "[/THINK]",
     "<|start_thinking|>": "<|END_THINKING|>",
+    "[reasoning]": "[/REASONING]",
     "<|begin_of_thought|>": "<|end_of_thought|>",
+    "<|begin_of_reasoning|>": "<|end_of_reasoning|>",
+    "<|inner_prefix|>": "<|inner_suffix|>",
+    **{f"<|{name}|>": f"<|/{name}|>" for name in ("thinking", "thought", "reasoning")},
     "◁think▷": "◁/think▷",
 }
 

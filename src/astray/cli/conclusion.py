@@ -70,12 +70,16 @@ def typed(study: str, step: NextStep, where: Mapping[str, object]) -> str:
     for name, value in {**step.options, **where}.items():
         flag = f"--{name.replace('_', '-')}"
         if isinstance(value, Mapping):
-            words += [word for key, setting in value.items() for word in (flag, f"{key}={setting}")]
+            words += [word for key, setting in value.items() for word in (flag, f"{key}={_typed(setting)}")]
             continue
         words.append(flag)
         if value is not True:
-            words.append(",".join(value) if isinstance(value, tuple) else str(value))
+            words.append(_typed(value))
     return shlex.join(words)
+
+
+def _typed(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple | list) else str(value)
 
 
 def as_object(summary: Summary, report: Path) -> dict[str, object]:

@@ -8,11 +8,10 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 
 import polars as pl
-from inspect_ai.log import EvalLog, EvalSample, read_eval_log_sample_summaries
+from inspect_ai.log import EvalLog, EvalSample, EvalSampleSummary, read_eval_log_sample_summaries
 from inspect_ai.model import ChatMessage
 from inspect_ai.scorer import Score
 
@@ -20,6 +19,7 @@ from astray.answers import ANSWER_SCHEMA, IDENTITY
 from astray.counting.scored import Choices, choose, score_text, scored_answers, text_hash
 from astray.errors import ConfigurationError, DataFormatError
 from astray.measure.inspect_logs import NOT_NEEDED, Log, join_logs, log_name, samples_of
+from astray.measure.json_logs import samples_of_json
 
 _LONG = 40
 
@@ -89,7 +89,14 @@ def scores_of_logs(logs: Sequence[Log], choices: Choices, *, with_answers: bool)
 def _rows(log: Log, header: EvalLog, choices: Choices, with_answers: bool, notes: list[str]) -> dict[str, list[object]]:
     where = log_name(header)
     whole = with_answers or header.invalidated or isinstance(log, EvalLog)
-    read = samples_of(log, header, NOT_NEEDED) if whole else read_eval_log_sample_summaries(_location(log, header))
+    location = header.location or str(log)
+    read: Iterable[EvalSample | EvalSampleSummary] = (
+        samples_of(log, header, NOT_NEEDED)
+        if whole
+        else (sample.summary() for sample in samples_of_json(location, NOT_NEEDED))
+        if location.endswith(".json")  # has no summaries beside its samples
+        else read_eval_log_sample_summaries(location)
+    )
     columns: dict[str, list[object]] = {
         name: [] for name in ("item", "content", "sample", "judge", "value", "failure", "answer")
     }
@@ -128,16 +135,6 @@ def _rows(log: Log, header: EvalLog, choices: Choices, with_answers: bool, notes
         columns["value"].append(value)
         columns["failure"].append(failure if value is None else None)
     return columns
-
-
-def _location(log: Log, header: EvalLog) -> str:
-    location = str(log)
-    if location.endswith(".json") and Path(location).stat().st_size > 2**28:
-        raise DataFormatError(
-            f"{location} is one JSON document of {Path(location).stat().st_size / 2**20:,.0f} MiB, which would have "
-            f"to be read at once. Convert it first: inspect log convert {location} --to eval --output-dir converted"
-        )
-    return header.location or location
 
 
 def _value(score: Score, choices: Choices, where: str) -> str | None:

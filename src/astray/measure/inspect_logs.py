@@ -30,6 +30,7 @@ from inspect_ai.scorer import Score
 from astray.answers import IDENTITY, answer_table, check_counted_once, write_detail
 from astray.errors import ConfigurationError, DataFormatError, DataNotFoundError, EmptyDataError, UnknownNameError
 from astray.measure.asking import Asking, Item
+from astray.measure.json_logs import samples_of_json
 from astray.outcomes import Outcome
 
 SCORER = "verdict"
@@ -162,8 +163,6 @@ def log_name(header: EvalLog) -> str:
 def samples_of(log: Log, header: EvalLog, without: Collection[str] = ()) -> Iterator[EvalSample]:
     """Yield the finished samples of a log, at most a few hundred of them in memory at a time.
 
-    A log in the form .json is one document, which Inspect reads as a whole; `inspect log convert` makes an .eval of it.
-
     Args:
         log: the log or its file.
         header: its header.
@@ -176,7 +175,7 @@ def samples_of(log: Log, header: EvalLog, without: Collection[str] = ()) -> Iter
     if not location:
         raise DataFormatError("This log has a header and no samples; read it without header_only, or give its file.")
     if location.endswith(".json"):
-        yield from read_eval_log(location).samples or []
+        yield from samples_of_json(location, without)
         return
     epochs = range(1, (header.eval.config.epochs or 1) + 1)
     named = header.eval.dataset.sample_ids

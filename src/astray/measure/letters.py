@@ -30,12 +30,18 @@ _PRAISED = re.compile(
     rf"{_LETTER}\s+(?:is|would\s+be)\s+(?:the\s+)?(?:my\b|better\b|best\b|right\b|correct\b|preferable\b)"
 )
 _REJECTED = re.compile(
-    rf"\b(?:not|never|n['’]t|cannot|neither|nor|without|against|refuse\s+to\s+\w+|rather\s+than|instead\s+of|over|than|(?:prefer|choose)\s+(?:B|A)\s+to)\s+"
+    rf"\b(?:not|never|n['’]t|cannot|neither|nor|without|against|refuse\s+to\s+\w+|rather\s+than|instead\s+of|over|than|(?:prefer|choose)\s+(?:B|A)\s+to"
+    r"|(?:any\w*|all|everything|every\w+)\s+(?:else\s+)?(?:but|except)|except(?:\s+for)?|besides|other\s+than|avoid|reject)\s+"
     rf"(?:be\s+|{_CHOOSING}\s+)?{_NAME}(?-i:{_LETTER})",
     re.IGNORECASE,
 )
 _TURNED = re.compile(
-    r"\b(?:not|never|cannot|refuse|hardly|neither|nor|if|might|may|could|can|unless)\b|n['’]t\b", re.IGNORECASE
+    r"\b(?:not|never|cannot|refuse|hardly|neither|nor|if|might|may|could|can|unless)\b|n['’]t\b"
+    # A choice that is called bad, and what others say.
+    r"|\b(?:wrong|worst|worse|incorrect|least|false|bad|poor|harmful|dangerous|unsafe|unethical|tempting|other|only|nearly|almost)\b"
+    r"|\b(?:some|others|people|many|most|they|he|she|everyone|everybody|someone|somebody|users?|models?|one|fool|who|that)\b[^,]*"
+    r"\b(?:say|says|said|think|thinks|thought|claim|claims|claimed|choose|chooses|chose|pick|picks|want|wants|wanted|argue|argues)\b",
+    re.IGNORECASE,
 )
 _LIST = re.compile(
     r"\b[AB]\s*(?:,?\s*(?:and|or)|/|&|,)\s*(?:option\s+)?[AB]\b|\b(?:both|either|neither)\b", re.IGNORECASE
@@ -100,9 +106,10 @@ def begins_a_sentence(text: str, shown: Sequence[str]) -> bool:
 
 def _is_turned(text: str, match: re.Match[str]) -> bool:
     """Return whether a clause that names a choice denies it, or only considers it."""
-    clause = re.split(r"[.!;:\n]|,\s*(?:so|but|therefore|thus|hence)\b|\b(?:but|so)\b", text[: match.start("letter")])[
-        -1
-    ]
+    # A colon within the match belongs to it ("the wrong answer: A"); one before it ends what is said of something else.
+    start = match.start() + (text[match.start()] in ".!:;\n")
+    before = re.split(r"[.!;:\n]", text[:start])[-1] + text[start : match.start("letter")]
+    clause = re.split(r"[.!;\n]|,\s*(?:so|but|therefore|thus|hence)\b|\b(?:but|so)\b", before)[-1]
     return _TURNED.search(clause) is not None
 
 

@@ -10,14 +10,19 @@ Content that is hashed:
   changes at all, so two fine-tunings are told apart even if they differ in one tensor.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
+import os
+import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 from astray.errors import DataFormatError, SubjectNotFoundError
+from astray.subjects.cache import models_folder
 
 WHOLE_FILE_LIMIT = 1 << 30
 """File size in bytes up to which the whole file is hashed."""
@@ -26,6 +31,12 @@ EDGE = 4 << 20
 SAMPLE, STEP = 1 << 16, 1 << 22
 """Number of bytes read at the start of each tensor of a larger file, or every so many bytes where it holds no
 tensors."""
+
+NOTED_FROM = 32 << 20
+"""File size in bytes from which a digest is noted on this machine: hashing would take a good part of loading."""
+_FRESH_NS = 100_000_000
+"""Age below which a file's times cannot show a further change: clocks of file systems tick every few milliseconds."""
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 TEMPLATE_DATE = "2024-07-26"
 """Date that chat templates write which write today's; part of the identity of subjects with such a template."""
@@ -76,7 +87,26 @@ def file_digest(path: Path) -> str:
 
 
 @functools.lru_cache(maxsize=1024)
-def _file_digest(path: Path, size: int, _modified: int, _changed: int, _inode: int) -> str:
+def _file_digest(path: Path, size: int, modified: int, changed: int, inode: int) -> str:
+    """Return the digest of a file; that of a large one is noted for later processes, until its stamp changes."""
+    if size < NOTED_FROM:
+        return _computed(path, size)
+    note = models_folder().parent / "digests" / digest_of([str(path), size, modified, changed, inode])
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        if _DIGEST.fullmatch(known := note.read_text(encoding="ascii")):
+            return known
+    digest = _computed(path, size)
+    # A file that was written just now may be written again without another time stamp.
+    if time.time_ns() - max(modified, changed) > _FRESH_NS:
+        with contextlib.suppress(OSError):  # a cache that cannot be written costs time and nothing else
+            note.parent.mkdir(parents=True, exist_ok=True)
+            unfinished = note.with_name(f"{note.name}.{os.getpid()}")
+            unfinished.write_text(digest, encoding="ascii")
+            unfinished.replace(note)
+    return digest
+
+
+def _computed(path: Path, size: int) -> str:
     with path.open("rb") as file:
         if size <= WHOLE_FILE_LIMIT:
             return hashlib.file_digest(file, "sha256").hexdigest()

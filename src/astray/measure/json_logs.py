@@ -1,0 +1,67 @@
+"""Read Inspect logs that are one JSON document (.json) a sample at a time, so that memory does not grow with the log."""
+
+from collections.abc import Collection, Iterator
+
+import ijson  # a dependency of Inspect, which reads headers with it
+from inspect_ai._util.constants import get_deserializing_context
+from inspect_ai.log import EvalSample, read_eval_log
+
+from astray.errors import DataFormatError
+
+WHOLE = 2**28
+"""Largest log in bytes that may be read at once, where it holds a number that cannot be streamed."""
+
+
+def samples_of_json(location: str, without: Collection[str] = ()) -> Iterator[EvalSample]:
+    """Yield the samples of a log in the form .json.
+
+    Args:
+        location: path or URL of the log.
+        without: parts of a sample that are left out.
+
+    Raises:
+        DataFormatError: it is damaged; or holds NaN, infinity or a number of more than 64 bits and is too large to be
+            read at once.
+    """
+    import fsspec
+
+    read = 0
+    with fsspec.open(location, "rb") as file:
+        contents = ijson.items(file, "samples.item", use_float=True)
+        while True:
+            try:
+                content = next(contents, None)
+            except (ValueError, ijson.JSONError) as error:
+                yield from _whole(location, read, error)
+                return
+            if content is None:
+                return
+            read += 1
+            yield _sample(location, {name: value for name, value in content.items() if name not in without})
+
+
+def _sample(location: str, content: dict[str, object]) -> EvalSample:
+    try:
+        return EvalSample.model_validate(content, context=get_deserializing_context())
+    except ValueError as error:
+        raise DataFormatError(
+            f"{location} has a sample that is none of Inspect's ({str(error).splitlines()[0]}). Run it again."
+        ) from error
+
+
+def _whole(location: str, read: int, error: Exception) -> list[EvalSample]:
+    """Return the samples after the first ones of a log that JSON alone cannot express: scores that are NaN, for one."""
+    import fsspec
+
+    files, path = fsspec.core.url_to_fs(location)
+    if (size := files.size(path) or 0) > WHOLE:
+        raise DataFormatError(
+            f"{location} cannot be read a sample at a time ({error}), and is {size / 2**20:,.0f} MiB, which would have "
+            f"to be read at once. Convert it first: inspect log convert {location} --to eval --output-dir converted"
+        ) from error
+    try:
+        return (read_eval_log(location).samples or [])[read:]
+    except Exception as damage:  # Inspect raises whatever its libraries do at a damaged file
+        raise DataFormatError(
+            f"{location} is damaged: its samples cannot be read ({type(damage).__name__}: {damage}). Run it again."
+        ) from damage
