@@ -113,19 +113,22 @@ class Store:
                 "to be made."
             )
 
-    def get(self, key: str, former_key: str | None = None) -> Artifact | None:
+    def get(
+        self, key: str, former_key: str | None = None, *, among: Mapping[str, Sequence[str]] | None = None
+    ) -> Artifact | None:
         """Return the artifact with this key, or None where the step was not done yet.
 
         Args:
             key: of the step.
             former_key: key of the same step in older stores, looked up where there is no artifact with `key`.
+            among: one listing for many lookups, as `by_digits` gives it.
 
         Raises:
             DamagedArtifactError: there is only one that is not what its step wrote; `put_aside` moves it out of the
                 way.
             StoreError: the store cannot be read.
         """
-        artifact, damage = self.search(key, former_key)
+        artifact, damage = self.search(key, former_key, among=among)
         if artifact is None and damage:
             raise damage[0]
         return artifact
@@ -133,8 +136,7 @@ class Store:
     def search(
         self, key: str, former_key: str | None = None, *, among: Mapping[str, Sequence[str]] | None = None
     ) -> tuple[Artifact | None, tuple[DamagedArtifactError, ...]]:
-        """Return what `get` returns, and each damaged artifact that lies in its place; `among` is one listing (`by_digits`)
-        for many lookups."""
+        """Return what `get` returns, and each damaged artifact that lies in its place."""
         damage = []
         entries = self._entries() if among is None else ()
         for wanted in filter(None, (key, former_key)):
@@ -152,6 +154,14 @@ class Store:
                     if artifact is not None and artifact.key == wanted:
                         return artifact, tuple(damage)
         return None, tuple(damage)
+
+    def finished(self, origins: Sequence[Origin]) -> dict[str, Artifact]:
+        """Return the artifacts of a remote store that have the names of these origins, by key, without listing the store;
+        of a folder none, where a listing costs nothing."""
+        if self.mirror is None:
+            return {}
+        found = self.mirror.manifests([origin.folder_name for origin in origins])
+        return {manifest.key: Artifact(manifest, self) for manifest in found.values()}
 
     def put_aside(self, damage: DamagedArtifactError) -> bool:
         """Move a damaged artifact into `.damaged`, unless another process is making it anew; return whether it is out
@@ -271,9 +281,11 @@ class Store:
             if not held:
                 return None
             # Looked up under the lock: another process may have finished the step while this one waited.
-            if (done := self.get(origin.key)) and not done.manifest.provisional:
+            names, digits = self._local_names(), origin.key[:KEY_DIGITS]
+            among = None if self.mirror else {digits: [name for name in names if name.endswith(f"-{digits}")]}
+            if (done := self.get(origin.key, among=among)) and not done.manifest.provisional:
                 return done
-            self._remove_partials(origin.key)
+            self._remove_partials(origin.key, names)
             with self._working(origin, first) if resumable else self._partial(origin) as folder:
                 return self._make(origin, write, folder, read, done)
 
@@ -316,7 +328,7 @@ class Store:
         ):
             with self._locked(key, wait=False) as held:
                 if held:
-                    self._remove_partials(key)
+                    self._remove_partials(key, self._local_names())
 
     def fetch(self, manifest: Manifest) -> Path:
         """Return the local folder of a finished artifact, downloaded if the store is remote and this machine lacks it.
@@ -368,10 +380,11 @@ class Store:
                 self.mirror.upload(folder, manifest)
             # What is replaced: a provisional artifact, or a cached copy of what the remote store no longer has.
             replaced = {origin.folder_name, before.manifest.origin.folder_name if before else origin.folder_name}
+            there = [name for name in replaced if os.path.lexists(self.folder / name)]
             # Renamed away, which is instant, and removed once the new one is in place: a kill leaves no half-removed
             # artifact.
-            with self._partial(origin) as old:
-                for name in replaced:
+            with self._partial(origin) if there else contextlib.nullcontext(self.folder) as old:
+                for name in there:
                     with contextlib.suppress(FileNotFoundError):
                         (self.folder / name).rename(old / name)
                 move_into_place(folder, self.folder / origin.folder_name)
@@ -412,8 +425,10 @@ class Store:
 
     def _entries(self) -> list[str]:
         """Return the names of everything in the store."""
-        if self.mirror:
-            return self.mirror.folder_names()
+        return self.mirror.folder_names() if self.mirror else self._local_names()
+
+    def _local_names(self) -> list[str]:
+        """Return the names of everything in the local folder, in no order."""
         try:
             return os.listdir(self.folder)  # noqa: PTH208 - many times quicker in a store of 100,000 artifacts
         except FileNotFoundError:
@@ -455,12 +470,11 @@ class Store:
         carried_over = {artifact.manifest.formerly for artifact in found}
         return tuple(artifact for artifact in found if artifact.key not in carried_over), tuple(damage)
 
-    def _remove_partials(self, key: str) -> None:
+    def _remove_partials(self, key: str, names: Sequence[str]) -> None:
         """Remove the partial folders of a step whose lock is held."""
         of_step = f"{_PARTIAL}{key[:KEY_DIGITS]}-"
-        for name in os.listdir(self.folder):  # noqa: PTH208 - as above
-            if name.startswith(of_step):
-                shutil.rmtree(self.folder / name, ignore_errors=True)
+        for name in filter(lambda name: name.startswith(of_step), names):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
 
     @contextlib.contextmanager
     def _locked(self, key: str, *, wait: bool) -> Iterator[bool]:
