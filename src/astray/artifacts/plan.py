@@ -64,9 +64,8 @@ class Plan:
             if step.key in self.steps:
                 continue
             if not inputs_seen:
-                artifact, damage = finished.get(step.key), ()
-                if artifact is None:
-                    artifact, damage = store.search(step.key, step.former_key, among=among)
+                known = finished.get(step.key)
+                artifact, damage = (known, ()) if known else store.search(step.key, step.former_key, among=among)
                 if damage:
                     self.damage[step.key] = damage
                 if artifact and not artifact.manifest.provisional:
