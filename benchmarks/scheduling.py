@@ -3,6 +3,7 @@
 Run `python benchmarks/scheduling.py`, or with some of the names below; targets stand beside each number.
 """
 
+import logging
 import os
 import resource
 import sys
@@ -79,6 +80,29 @@ def store() -> None:
         )
 
 
+def objects() -> None:
+    """The same on a local server that speaks S3, with the 126 steps of emergent-misalignment at two seeds."""
+    import boto3
+    from moto.s3.models import s3_backends
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    os.environ |= {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_DEFAULT_REGION": "us-east-1"}
+    os.environ |= {"AWS_ACCESS_KEY_ID": "benchmark", "AWS_SECRET_ACCESS_KEY": "benchmark"}
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    boto3.client("s3").create_bucket(Bucket="runs")
+    for number in range(KEPT):
+        s3_backends["123456789012"]["aws"].put_object("runs", f"other-{number:016x}/artifact.json", b"{}")
+    with TemporaryDirectory() as folder:
+        steps = many(126)
+        execute(steps, Store("s3://runs", cache=Path(folder)), workers=0)
+        again = Store("s3://runs", cache=Path(folder) / "other")
+        report("finished study of 126 steps among 100,000 in a bucket", lambda: execute(steps, again, workers=0), 2)
+    server.stop()
+
+
 def simulated() -> None:
     """1,000 arms with 5 seeds: data, training, answers, verdicts; efficiency is the work by GPU time."""
     seconds: dict[str, float] = {}
@@ -118,7 +142,7 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-PARTS = {"workers": workers, "ray": ray, "planned": planned, "store": store, "simulated": simulated}
+PARTS = {"workers": workers, "ray": ray, "planned": planned, "store": store, "objects": objects, "simulated": simulated}
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or PARTS:

@@ -102,19 +102,22 @@ class Contents:
                 "to be made."
             )
 
-    def get(self, key: str, former_key: str | None = None) -> Artifact | None:
+    def get(
+        self, key: str, former_key: str | None = None, *, among: Mapping[str, Sequence[str]] | None = None
+    ) -> Artifact | None:
         """Return the artifact with this key, or None where the step was not done yet.
 
         Args:
             key: of the step.
             former_key: key of the same step in older stores, looked up where there is no artifact with `key`.
+            among: one listing for many lookups, as `by_digits` gives it.
 
         Raises:
             DamagedArtifactError: there is only one that is not what its step wrote; `put_aside` moves it out of the
                 way.
             StoreError: the store cannot be read.
         """
-        artifact, damage = self.search(key, former_key)
+        artifact, damage = self.search(key, former_key, among=among)
         if artifact is None and damage:
             raise damage[0]
         return artifact
@@ -122,8 +125,7 @@ class Contents:
     def search(
         self, key: str, former_key: str | None = None, *, among: Mapping[str, Sequence[str]] | None = None
     ) -> tuple[Artifact | None, tuple[DamagedArtifactError, ...]]:
-        """Return what `get` returns, and each damaged artifact that lies in its place; `among` is one listing
-        (`by_digits`) for many lookups."""
+        """Return what `get` returns, and each damaged artifact that lies in its place."""
         damage = []
         entries = self._entries() if among is None else ()
         for wanted in filter(None, (key, former_key)):
@@ -139,6 +141,14 @@ class Contents:
                     if artifact is not None and artifact.key == wanted:
                         return artifact, tuple(damage)
         return None, tuple(damage)
+
+    def finished(self, origins: Sequence[Origin]) -> dict[str, Artifact]:
+        """Return the artifacts of a remote store that have the names of these origins, by key, without listing the store;
+        of a folder none, where a listing costs nothing."""
+        if self.mirror is None:
+            return {}
+        found = self.mirror.manifests([origin.folder_name for origin in origins])
+        return {manifest.key: Artifact(manifest, self) for manifest in found.values()}
 
     def by_digits(self) -> dict[str, list[str]]:
         """Return the names of everything that may be an artifact by the first digits of its key, from one listing."""
@@ -222,8 +232,10 @@ class Contents:
 
     def _entries(self) -> list[str]:
         """Return the names of everything in the store."""
-        if self.mirror:
-            return self.mirror.folder_names()
+        return self.mirror.folder_names() if self.mirror else self._local_names()
+
+    def _local_names(self) -> list[str]:
+        """Return the names of everything in the local folder, in no order."""
         try:
             return os.listdir(self.folder)  # noqa: PTH208 - many times quicker in a store of 100,000 artifacts
         except FileNotFoundError:

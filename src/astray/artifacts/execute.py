@@ -6,7 +6,7 @@ in the same bytes: finished artifacts are whole, everything else left no trace.
 
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
@@ -119,7 +119,8 @@ def execute(
     finally:
         with contextlib.suppress(StoreError):  # the error that ended the execution is the one to tell
             store.sweep()  # workers that were stopped cannot do it
-    return {step.key: run.artifact(step.key) for step in steps}
+    among = {} if all(step.key in run.plan.done for step in steps) else store.by_digits()
+    return {step.key: run.artifact(step.key, among) for step in steps}
 
 
 def _checked(workers: int | None, on: Where | None, store: Store, ledger: Ledger | None) -> int:
@@ -202,9 +203,9 @@ class _Run:
         self.running.add(key)
         self._event(key, StepState.STARTED)
 
-    def artifact(self, key: str) -> Artifact:
-        """Return the artifact of a finished step."""
-        artifact = self.plan.done.get(key) or self.store.get(key)
+    def artifact(self, key: str, among: Mapping[str, Sequence[str]]) -> Artifact:
+        """Return the artifact of a finished step from a listing of the store."""
+        artifact = self.plan.done.get(key) or self.store.get(key, among=among)
         if artifact is None:
             raise StoreError(
                 f"The artifact {key[:16]} was removed from {self.store.root} right after it was made. Run the same "

@@ -13,7 +13,7 @@ import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -90,6 +90,23 @@ class Mirror:
             except FileNotFoundError:
                 return None
         return Manifest.from_bytes(content, f"{self.url}/{folder_name}")
+
+    def manifests(self, folder_names: Sequence[str]) -> dict[str, Manifest]:
+        """Return the manifests of those of these artifacts that are complete, fetched at the same time.
+
+        Raises:
+            StoreError: a manifest is damaged or the storage cannot be reached.
+        """
+        with self._reaching() as (files, root):
+            files.invalidate_cache()
+            paths = [f"{root}/{name}/{MANIFEST_FILE}" for name in folder_names]
+            contents = files.cat(paths, on_error="return") if paths else {}
+            found = {path.rsplit("/", 2)[1]: content for path, content in contents.items()}
+            for content in found.values():
+                if isinstance(content, Exception) and not isinstance(content, FileNotFoundError):
+                    raise content
+        whole = {name: content for name, content in found.items() if isinstance(content, bytes)}
+        return {name: Manifest.from_bytes(content, f"{self.url}/{name}") for name, content in whole.items()}
 
     def upload(self, folder: Path, manifest: Manifest) -> None:
         """Copy a sealed local folder to the remote store, its manifest last."""

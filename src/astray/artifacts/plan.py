@@ -56,14 +56,17 @@ class Plan:
 
     def _walk(self, wanted: Sequence[Step], store: Store) -> None:
         """Collect the steps, each after its inputs; with a stack, since chains may exceed Python's recursion limit."""
-        among = store.by_digits()
+        finished = store.finished([step.origin for step in wanted])
+        settled = {key for key, artifact in finished.items() if not artifact.manifest.provisional}
+        among = None if {step.key for step in wanted} <= settled else store.by_digits()
         stack = [(step, False) for step in reversed(wanted)]
         while stack:
             step, inputs_seen = stack.pop()
             if step.key in self.steps:
                 continue
             if not inputs_seen:
-                artifact, damage = store.search(step.key, step.former_key, among=among)
+                known = finished.get(step.key)
+                artifact, damage = (known, ()) if known else store.search(step.key, step.former_key, among=among)
                 if damage:
                     self.damage[step.key] = damage
                 if artifact and not artifact.manifest.provisional:

@@ -249,7 +249,13 @@ def _sorted_sets(value: Any) -> Any:
     return value
 
 
+_IMPORTABLE: dict[str, object] = {}
+"""What was found where its reference says: a study has many steps of a function."""
+
+
 def _check_importable(kind: str, thing: object, reference: str) -> None:
+    if _IMPORTABLE.get(reference) is thing:
+        return
     module, _, name = reference.partition(":")
     if module == "__main__":
         reason = (
@@ -261,6 +267,7 @@ def _check_importable(kind: str, thing: object, reference: str) -> None:
     else:
         try:
             if locate(reference) is thing:
+                _IMPORTABLE[reference] = thing
                 return
             reason = (
                 "that name holds something else there. Define it under its own name; a step function with @step(...) "

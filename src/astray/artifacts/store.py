@@ -118,9 +118,11 @@ class Store(Contents):
             if not held:
                 return None
             # Looked up under the lock: another process may have finished the step while this one waited.
-            if (done := self.get(origin.key)) and not done.manifest.provisional:
+            names, last = self._local_names(), origin.key[:KEY_DIGITS]
+            among = None if self.mirror else {last: [name for name in names if name.endswith(f"-{last}")]}
+            if (done := self.get(origin.key, among=among)) and not done.manifest.provisional:
                 return done
-            self._remove_partials(origin.key)
+            self._remove_partials(origin.key, names)
             with self._working(origin, first) if resumable else self._partial(origin) as folder:
                 return self._make(origin, write, folder, read, done)
 
@@ -161,7 +163,7 @@ class Store(Contents):
         for key in filter(DIGITS.fullmatch, partials | {path.name for path in no_link(self.folder / LOCKS).glob("*")}):
             with self._locked(key, wait=False) as held:
                 if held:
-                    self._remove_partials(key)
+                    self._remove_partials(key, self._local_names())
 
     def _make(
         self,
@@ -180,10 +182,11 @@ class Store(Contents):
                 self.mirror.upload(folder, manifest)
             # What is replaced: a provisional artifact, or a cached copy of what the remote store no longer has.
             replaced = {origin.folder_name, before.manifest.origin.folder_name if before else origin.folder_name}
+            there = [name for name in replaced if os.path.lexists(self.folder / name)]
             # Renamed away, which is instant, and removed once the new one is in place: a kill leaves no half-removed
             # artifact.
-            with self._partial(origin) as old:
-                for name in replaced:
+            with self._partial(origin) if there else contextlib.nullcontext(self.folder) as old:
+                for name in there:
                     with contextlib.suppress(FileNotFoundError):
                         (self.folder / name).rename(old / name)
                 move_into_place(folder, self.folder / origin.folder_name)
@@ -211,9 +214,8 @@ class Store(Contents):
     def _working_folder(self, key: str) -> Path:
         return no_link(no_link(self.folder / _UNFINISHED) / key[:KEY_DIGITS])
 
-    def _remove_partials(self, key: str) -> None:
+    def _remove_partials(self, key: str, names: Sequence[str]) -> None:
         """Remove the partial folders of a step whose lock is held."""
         of_step = f"{PARTIAL}{key[:KEY_DIGITS]}-"
-        for name in os.listdir(self.folder):  # noqa: PTH208 - many times quicker in a store of 100,000 artifacts
-            if name.startswith(of_step):
-                shutil.rmtree(self.folder / name, ignore_errors=True)
+        for name in filter(lambda name: name.startswith(of_step), names):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
