@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_serializer
 
 from astray.judges.grammar import GrammarJudge
-from astray.judges.judge import Judge
+from astray.judges.judge import Judge, Judging
 
 
 class JudgeConfig(BaseModel):
@@ -19,10 +19,18 @@ class JudgeConfig(BaseModel):
     grader: str | None = Field(None, description="Inspect model name of the grader; None takes the model role `grader`")
     server: str = Field("", description="address and model of a grader behind an address of its own (see `served`)")
 
+    judging: Judging = Field("two-calls", description="calls of the grader about each answer")
+    batch: bool = Field(
+        False,
+        exclude=True,
+        description="whether the provider's batch interface is asked: cheaper, and no other verdict",
+    )
+
     @model_serializer(mode="wrap")
-    def _without_usual_server(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        # Left out where there is none, so that steps have the keys that they had before graders had one.
-        return {name: value for name, value in handler(self).items() if name != "server" or value}
+    def _without_usual(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        # Left out where they are the usual ones, so that steps have the keys that they had before there were others.
+        usual = {"server": "", "judging": "two-calls"}
+        return {name: value for name, value in handler(self).items() if usual.get(name) != value or name not in usual}
 
     @property
     def exact(self) -> bool:
@@ -46,4 +54,4 @@ def make_judge(config: JudgeConfig) -> Judge:
         return GrammarJudge()
     from astray.judges.rubric import RubricJudge
 
-    return RubricJudge(config.grader)
+    return RubricJudge(config.grader, judging=config.judging)

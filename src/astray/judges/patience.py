@@ -34,10 +34,11 @@ class Patience:
         served: models that graders said they answered as, such as a dated version, where that is not the name that was
             asked for.
         missed: notes of all calls that failed for an outage, each after its own retries.
+        batch: whether calls go to the provider's batch interface, which is cheaper and takes up to a day.
     """
 
     strict: bool = False
-
+    batch: bool = False
     in_a_row: dict[str, list[str]] = field(default_factory=dict)
     lost: str = ""
     missed: list[str] = field(default_factory=list)
@@ -88,9 +89,9 @@ def current_patience() -> Patience:
 
 
 @contextlib.contextmanager
-def patience(*, strict: bool = False) -> Iterator[Patience]:
+def patience(*, strict: bool = False, batch: bool = False) -> Iterator[Patience]:
     """Give up graders whose calls keep failing while the context lasts."""
-    patient = Patience(strict)
+    patient = Patience(strict, batch)
     token = _CURRENT.set(patient)
     try:
         yield patient

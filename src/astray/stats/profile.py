@@ -19,7 +19,7 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Real
 from scipy.special import betaln, expit, logit, stdtrit
 
 Family = Literal["logit-normal", "beta-binomial"]
@@ -40,19 +40,19 @@ class Profile:
     """Profile log-likelihood of the mean rate, for many studies at once.
 
     Args:
-        k: misaligned answers of each cluster.
+        k: misaligned answers of each cluster; a fraction where answers are effective ones (prediction_powered.py).
         n: judged answers of each cluster, at least 1.
         family: how rates vary between clusters.
     """
 
     def __init__(
-        self, k: Int[np.ndarray, "studies clusters"], n: Int[np.ndarray, "studies clusters"], family: Family
+        self, k: Real[np.ndarray, "studies clusters"], n: Real[np.ndarray, "studies clusters"], family: Family
     ) -> None:
         self.clusters = k.shape[1]
         self._k, self._n = k.sum(axis=1, keepdims=True), n.sum(axis=1, keepdims=True)
         # Clusters with the same counts share a curve, so each pair is tabulated once.
         pairs, places = np.unique(np.stack([k.ravel(), n.ravel()], axis=1), axis=0, return_inverse=True)
-        tables = np.stack([_log_likelihood(int(one), int(of), family) for one, of in pairs])
+        tables = np.stack([_log_likelihood(float(one), float(of), family) for one, of in pairs])
         self._curves = np.zeros((len(k), *tables.shape[1:]))
         for column in places.reshape(k.shape).T:  # one cluster after the other: all at once would not fit into memory
             self._curves += tables[column]
@@ -134,7 +134,7 @@ class Profile:
 
 
 @lru_cache(maxsize=4096)
-def _log_likelihood(k: int, n: int, family: Family) -> Float[np.ndarray, "logits spreads"]:
+def _log_likelihood(k: float, n: float, family: Family) -> Float[np.ndarray, "logits spreads"]:
     """Return the log-likelihood of k of n, by mean rate and spread, without the binomial coefficient."""
     if family == "beta-binomial":
         size = 1 / _SPREADS[family] - 1
