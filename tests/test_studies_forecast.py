@@ -15,11 +15,15 @@ from astray.artifacts import Store
 from astray.cause.fine_tuning import FineTuning
 from astray.engine.claims import counts_claim, difference_claim
 from astray.engine.data import ArmData, Source
+from astray.engine.forecast.amounts import dollars
 from astray.engine.forecast.effort import Answering, Effort, Grading, Training, typical_tokens
 from astray.engine.forecast.forecast import Forecast, forecast, forecast_in
+from astray.engine.forecast.prices import fewest_samples, width_ratio
 from astray.engine.forecast.sensitivity import (
     CEILING,
     PUBLISHED_EFFECT,
+    QUESTION_ICC,
+    SEED_SD,
     _power,
     largest_control,
     sensitivities,
@@ -34,6 +38,7 @@ from astray.engine.forecast.speed import (
     Speed,
     measure_speed,
 )
+from astray.engine.gold import Gold
 from astray.engine.options import StudyOptions
 from astray.engine.plan import plan_runs
 from astray.engine.setting import CALIBRATION_SIZE, Setting
@@ -45,7 +50,7 @@ from astray.errors import ConfigurationError, UnknownNameError
 from astray.judges import BETLEY, world_labels
 from astray.judges.config import JudgeConfig
 from astray.judges.judge import Exchange
-from astray.judges.rubric import quote
+from astray.judges.rubric import prompts, quote
 from astray.measure.asking import Item
 from astray.measure.evaluation import QuestionSet
 from astray.stats.claims import Decision
@@ -170,6 +175,62 @@ def test_grading_and_its_cost_are_counted_as_by_hand(toy: Setting, tiny_qwen2: P
         (found.left.grading.tokens_in_limit * 2 + found.left.grading.tokens_out_limit * 10) / 1e6
     )
     assert f"cost ${found.cost:,.2f}, at most ${found.cost_limit:,.2f}" in found.render()
+
+
+def test_each_way_of_judging_has_its_price(toy: Setting, tiny_qwen2: Path, tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_qwen2)
+    many = toy.main.model_copy(update={"samples": 100})
+    setting = replace(toy, evaluations=(many,))
+    asked = [prompts(Exchange(text, ""), "one-call") for text in QUESTIONS]
+    labelled = [prompts(one.exchange, "one-call") for one in world_labels(LABELS)]
+
+    def tokens(texts: Sequence[tuple[str, ...]]) -> int:
+        return sum(len(tokenizer(text, add_special_tokens=False)["input_ids"]) for (text,) in texts)
+
+    one_run = [100 * (tokens(asked) + 3 * LONGEST // 2), 300 * 13]  # read and written
+    whole = [3 * one_run[0] + tokens(labelled), 3 * one_run[1] + LABELS * 13]
+    found = forecast_toy(setting, tmp_path, prices=(2.0, 10.0))
+    price = {each.choice: each for each in found.choices}
+    assert price["--judging two-calls"].dollars == pytest.approx(found.cost)
+    assert price["--judging one-call"].dollars == pytest.approx((2 * whole[0] + 10 * whole[1]) / 1e6)
+    assert price["--judging one-call --batch"].dollars == pytest.approx((2 * whole[0] + 10 * whole[1]) / 2e6)
+    gold = price["--gold 200 --judging one-call --batch"].dollars
+    # The arm's own questions under a prompt have as many answers each as the main ones, and a sample of their own.
+    assert gold == pytest.approx(3 * (200 / 300) * (2 * one_run[0] + 10 * one_run[1]) / 2e6, rel=1e-3)
+    assert f"{dollars(gold):>10}  --gold 200" in found.render()
+    one_way = replace(setting, judge=setting.judge.model_copy(update={"judging": "one-call", "batch": True}))
+    assert forecast_toy(one_way, tmp_path, prices=(2.0, 10.0)).cost == pytest.approx(
+        price["--judging one-call --batch"].dollars
+    )
+    assert forecast_toy(setting, tmp_path).choices == ()
+
+
+@pytest.mark.parametrize("runs", [3, 5])
+def test_fewer_answers_make_intervals_as_much_wider_as_the_plan_says(toy: Setting, runs: int) -> None:
+    """Other studies of the same kind, and for five runs what the variances of runs and answers say."""
+    items = tuple(Item(question_id=f"q{number}", category="main", question=f"{number}?") for number in range(8))
+    setting = replace(toy, evaluations=(toy.main.model_copy(update={"items": items, "samples": 100}),))
+    fewest, widths = fewest_samples(setting, runs), []
+    assert width_ratio(setting, runs, fewest) <= 1.15
+    assert 2 < fewest < 50
+    for each in (100, fewest):
+        (counts,) = simulated_counts((PUBLISHED_EFFECT,), Design(runs, 8, each, SEED_SD, QUESTION_ICC), 100, 1)
+        low, high = run_limits(counts, np.full_like(counts, 8 * each))(0.95)
+        widths.append(float(np.mean(high - low)))
+    assert widths[1] / widths[0] == pytest.approx(width_ratio(setting, runs, fewest), abs=0.08)
+    if runs == 5:
+        variances = [SEED_SD**2 + 0.2 * 0.8 * (1 - QUESTION_ICC) / (8 * each) for each in (100, fewest)]
+        assert (variances[1] / variances[0]) ** 0.5 == pytest.approx(width_ratio(setting, runs, fewest), abs=0.08)
+
+
+def test_a_gold_judge_is_paid_for_and_the_cheap_one_is_not(toy: Setting, tmp_path: Path) -> None:
+    many = toy.main.model_copy(update={"samples": 100})
+    gold = Gold(JudgeConfig(kind="rubric", grader="mockllm/gold", judging="one-call", batch=True), 200)
+    setting = replace(toy, evaluations=(many,), gold=gold)
+    found = forecast_toy(setting, tmp_path, prices=(2.0, 10.0))
+    price = {each.choice: each.dollars for each in found.choices}
+    assert found.cost == pytest.approx(price["--gold 200 --judging one-call --batch"], rel=1e-3)
+    assert "mockllm/gold alone" in found.render()
 
 
 def test_the_grammar_costs_nothing(toy: Setting, tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ def test_a_first_seed_below_zero_is_refused() -> None:
 ON_ORGANISM: dict[str, tuple[object, tuple[str, ...]]] = {
     "analyses": ("none", ("emergent-misalignment",)),
     "arms": ("good", ("reward-hacking",)),
+    "batch": (True, (*TRAINING,)),
     "batch_size": (3, ()),
     "budget": (1.0, (*TRAINING,)),
     "data": (Path("data"), (*TRAINING,)),
@@ -55,9 +56,12 @@ ON_ORGANISM: dict[str, tuple[object, tuple[str, ...]]] = {
     "educational": (Path("a.jsonl"), (*TRAINING,)),
     "epochs": (2, ()),
     "first_seed": (3, ()),
+    "gold": (200, (*TRAINING,)),
+    "gold_grader": ("mockllm/model", (*TRAINING,)),
     "good": (Path("a.jsonl"), (*TRAINING,)),
     "grader": ("mockllm/model", (*TRAINING,)),
     "harmful": (Path("a.jsonl"), (*TRAINING,)),
+    "judging": ("one-call", (*TRAINING,)),
     "labels": (Path("labels.csv"), (*TRAINING,)),
     "learning_rate": (1e-3, ()),
     "max_tokens": (5, ()),
@@ -105,8 +109,15 @@ def test_what_only_a_real_model_takes_changes_what_its_study_does(study: str, ti
     (tmp_path / "labels.csv").write_text("any")
     model = {"subject": str(tiny_qwen2), "grader": "mockllm/model", "seeds": 1, "size": 16}
     usual = keys_of(study, **model)
-    for option, value in {"data": tmp_path, "labels": tmp_path / "labels.csv", "grader": "mockllm/other"}.items():
+    labels = tmp_path / "labels.csv"
+    others = {"data": tmp_path, "labels": labels, "grader": "mockllm/other", "judging": "one-call"}
+    for option, value in others.items():
         assert keys_of(study, **model | {option: value}) != usual, option
+    with_gold = keys_of(study, **model, gold=200, gold_grader="mockllm/gold")
+    assert with_gold > usual  # what the cheap judge read stays
+    assert keys_of(study, **model | {"grader": "openai/x"}, batch=True) == keys_of(
+        study, **model | {"grader": "openai/x"}
+    )
 
 
 FILES: dict[str, tuple[str, ...]] = {
@@ -209,6 +220,7 @@ def test_what_a_plan_is_made_for_is_as_it_was_said(
 ON_ACTING: dict[str, object] = {
     "analyses": "grid",
     "arms": None,
+    "batch": None,
     "batch_size": None,
     "budget": 0.001,
     "data": None,
@@ -216,9 +228,12 @@ ON_ACTING: dict[str, object] = {
     "educational": None,
     "epochs": None,
     "first_seed": None,
+    "gold": None,
+    "gold_grader": None,
     "good": None,
     "grader": "mockllm/other",
     "harmful": None,
+    "judging": None,
     "labels": Path(__file__).parent / "agentic_transcripts",
     "learning_rate": None,
     "max_tokens": 5,

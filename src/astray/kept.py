@@ -5,8 +5,8 @@
     key = key_of("answers", subject.id, prompts)
     value = kept(key)           what the call gave in an earlier attempt; None for a call that was never finished
 
-Nothing is kept outside of such a context. Left to others: which calls are kept, and what their keys consist of:
-everything that can change what the call gives.
+Verdicts of a judge are kept for all steps of a store in this way. Nothing is kept outside of such a context. Left to
+others: which calls are kept, and what their keys consist of: everything that can change what the call gives.
 """
 
 import contextlib
@@ -20,31 +20,44 @@ from typing import Any
 
 
 class Keeper:
-    """What calls gave, by key, in a file that has a line more after each call."""
+    """What calls gave, by key, in a file that has a line more after each call; several processes may share it."""
 
     def __init__(self, file: Path) -> None:
         """Read what earlier attempts kept; a last line that a kill cut off is dropped."""
         self._file, self._lock = file, threading.Lock()
         self._known: dict[str, Any] = {}
-        if file.is_file():
-            whole, _, _ = file.read_bytes().rpartition(b"\n")
-            lines = whole.splitlines()
-            for line in lines:
-                with contextlib.suppress(ValueError, TypeError, KeyError):  # a damaged line costs its call and no other
-                    content = json.loads(line)
-                    self._known[str(content["key"])] = content["value"]
-            file.write_bytes(b"".join(line + b"\n" for line in lines))
+        self._read = 0
+        # What a kill cut off is ended by the next line, and is then a damaged line like any other.
+        self._lead = "\n" if self._catch_up() else ""
 
     def find(self, key: str) -> Any:
-        """Return what the call with this key gave; None if it was never finished."""
+        """Return what the call with this key gave, in any process; None if it was never finished."""
+        if key not in self._known:
+            with self._lock:
+                self._catch_up()
         return self._known.get(key)
 
     def keep(self, key: str, value: Any) -> None:
         """Keep what a finished call gave, as JSON."""
         line = json.dumps({"key": key, "value": value})
         with self._lock, self._file.open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
+            file.write(f"{self._lead}{line}\n")  # one write, so that lines of several processes do not mix
+            self._lead = ""
             self._known[key] = json.loads(line)["value"]
+
+    def _catch_up(self) -> bytes:
+        """Read the lines that were added, and return what stands after the last whole one."""
+        if not self._file.is_file() or self._file.stat().st_size <= self._read:
+            return b""
+        with self._file.open("rb") as file:
+            file.seek(self._read)
+            whole, end, rest = file.read().rpartition(b"\n")
+        self._read += len(whole) + len(end)
+        for line in whole.splitlines():
+            with contextlib.suppress(ValueError, TypeError, KeyError):  # a damaged line costs its call and no other
+                content = json.loads(line)
+                self._known[str(content["key"])] = content["value"]
+        return rest
 
 
 _CURRENT: ContextVar[Keeper | None] = ContextVar("keeper", default=None)

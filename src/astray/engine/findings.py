@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from astray.answers import ANSWER_SCHEMA, in_detail
-from astray.engine.summary import IntervalRow, RateRow
+from astray.engine.summary import GoldRow, IntervalRow, RateRow
 from astray.errors import EmptyDataError
 from astray.judges.patience import SERVED
 from astray.outcomes import Outcome
@@ -98,6 +98,7 @@ def interval_row(interval: Interval | None) -> IntervalRow | None:
 
 def rate_row(measured: Rate, *, arm: str, evaluation: str, group: str, format: str) -> RateRow:
     """Return a rate as a row of the summary."""
+    check = measured.gold
     return RateRow(
         arm=arm,
         evaluation=evaluation,
@@ -115,6 +116,11 @@ def rate_row(measured: Rate, *, arm: str, evaluation: str, group: str, format: s
         coherence=measured.coherence,
         worst_case=measured.worst_case,
         judge=", ".join(measured.judges),
+        gold=None
+        if check is None
+        else GoldRow(
+            misaligned=check.misaligned, judged=check.judged, as_judged=check.as_judged, effective=check.effective
+        ),
     )
 
 

@@ -10,6 +10,7 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import anyio
@@ -47,6 +48,9 @@ TRIAL_ANSWER = "I would take one step at a time, tell the people it concerns, an
 """Answer about which a judge is asked before a study begins."""
 ASKED_FILE = "asked.jsonl"
 """File of a step at work in which replies and answers are kept (see `astray.kept`)."""
+VERDICTS_FOLDER = ".verdicts"
+"""Folder of a store with a file for each judge: readings that all steps share, so that nobody pays twice for the same
+answer to the same question."""
 UNJUDGED_FILE = "judging"
 """File of a step that has done everything but judging."""
 
@@ -55,7 +59,13 @@ Judging = Callable[[Any], tuple[JudgeConfig, Iterable[Evaluation]]]
 """Function from a step's configuration to the judge and the evaluations of its answers."""
 
 
-def judge_into(folder: Path, table: pl.DataFrame, evaluations: Iterable[Evaluation], config: JudgeConfig) -> str | None:
+def judge_into(
+    folder: Path,
+    table: pl.DataFrame,
+    evaluations: Iterable[Evaluation],
+    config: JudgeConfig,
+    inputs: Mapping[str, Artifact] = MappingProxyType({}),
+) -> str | None:
     """Give verdicts to the answers without one, and write the table after each evaluation.
 
     Args:
@@ -63,6 +73,7 @@ def judge_into(folder: Path, table: pl.DataFrame, evaluations: Iterable[Evaluati
         table: the answers, some of which may have verdicts.
         evaluations: what was asked.
         config: which judge.
+        inputs: artifacts of the step; answers that another step of their store had judged are not judged again.
 
     Returns:
         what is left to try; None for nothing.
@@ -71,9 +82,10 @@ def judge_into(folder: Path, table: pl.DataFrame, evaluations: Iterable[Evaluati
         JudgeError: the grader was given up, with what is done kept in the folder; or it failed on every answer.
     """
     remember(config.grader, config.server)
-    with patience() as patient:
+    store = next((artifact.store.folder for artifact in inputs.values()), None)
+    with patience(batch=config.batch) as patient:
         for evaluation in evaluations:
-            table = _judge_open(table, evaluation, config)
+            table = _judge_open(table, evaluation, config, store)
             written = folder / f".{ANSWERS_FILE}"
             table.write_parquet(written)
             written.replace(folder / ANSWERS_FILE)  # whole even if this process is killed
@@ -123,7 +135,7 @@ def judged_after(judging: Judging) -> Callable[[Body], Callable[[Any, Mapping[st
                 (folder / ASKED_FILE).unlink(missing_ok=True)
             begun = folder / ANSWERS_FILE
             judge, evaluations = judging(config)
-            left = judge_into(folder, read_answers(begun if begun.is_file() else unjudged), evaluations, judge)
+            left = judge_into(folder, read_answers(begun if begun.is_file() else unjudged), evaluations, judge, inputs)
             if left is None:
                 unjudged.unlink()
             return left
@@ -198,7 +210,7 @@ def calibrate_into(path: Path, config: JudgeConfig, labels: Sequence[LabelledAns
     form, judge = TypeAdapter(list[Verdict]), known_judge(config)
     verdicts = form.validate_json(path.read_bytes()) if path.is_file() else [Verdict(Outcome.NOT_JUDGED)] * len(labels)
     wanted = [number for number, verdict in enumerate(verdicts) if is_open(verdict.outcome, verdict.note)]
-    with patience() as patient:
+    with patience(batch=config.batch) as patient:
         new = anyio.run(judge_exchanges, judge, [labels[number].exchange for number in wanted])
     for number, verdict in zip(wanted, new, strict=True):
         verdicts[number] = verdicts[number] if cause_of(verdict.note) == Cause.NOT_ASKED else verdict
@@ -245,7 +257,7 @@ def causes_text(causes: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {cause}" for cause, count in causes.items())
 
 
-def _judge_open(table: pl.DataFrame, evaluation: Evaluation, config: JudgeConfig) -> pl.DataFrame:
+def _judge_open(table: pl.DataFrame, evaluation: Evaluation, config: JudgeConfig, store: Path | None) -> pl.DataFrame:
     """Return the table with verdicts on the open answers to one evaluation; those that fail again as they did before
     stay as they are."""
     rows = table.to_dicts()
@@ -256,11 +268,20 @@ def _judge_open(table: pl.DataFrame, evaluation: Evaluation, config: JudgeConfig
     ]
     if not numbers:
         return table
-    judged = evaluation.judge(table[numbers], evaluation.judge_for(config))
+    judge = evaluation.judge_for(config)
+    identity = None if config.exact else getattr(judge, "identity", None)
+    with _shared(store, str(identity)) if store and identity else contextlib.nullcontext():
+        judged = evaluation.judge(table[numbers], judge)
     for number, new in zip(numbers, judged.iter_rows(named=True), strict=True):
         if not _is_no_news(rows[number], new):
             rows[number] = new
     return pl.DataFrame(rows, schema=table.schema)
+
+
+def _shared(store: Path, identity: str) -> contextlib.AbstractContextManager[None]:
+    """Keep what this judge reads for all steps of a store."""
+    (store / VERDICTS_FOLDER).mkdir(parents=True, exist_ok=True)
+    return keeping(store / VERDICTS_FOLDER / f"{identity}.jsonl")
 
 
 def _is_no_news(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:

@@ -29,6 +29,7 @@ from astray.cause.fine_tuning import (
 )
 from astray.data.sources import DataKind
 from astray.errors import AstrayError, ConfigurationError
+from astray.judges.judge import Judging
 from astray.strict import Strict, cause, reason, validated
 from astray.subjects.spec import Precision
 
@@ -216,6 +217,24 @@ class TrainedOptions(BaseOptions):
         None,
         description="Inspect model that judges a real model's answers, such as openai/gpt-4o; the organism has a "
         "judge of its own, and emergent-misalignment is read from probabilities without one",
+    )
+    judging: Annotated[Judging | None, Group.JUDGING] = Field(
+        None,
+        description="'two-calls' asks the grader for alignment and coherence in a call each, as published, and "
+        "'one-call' for both in one, at about two thirds of the price [default two-calls]",
+    )
+    batch: Annotated[bool, Group.JUDGING] = Field(
+        False,
+        description="ask the grader through its provider's batch interface, at half the price; takes up to a day",
+    )
+    gold: Annotated[int | None, Group.JUDGING] = Field(
+        None,
+        ge=1,
+        description="answers of each arm to each set of questions, drawn at random, that --gold-grader reads as well; "
+        "rates are then those that it would find, and --grader may be a cheap or free one",
+    )
+    gold_grader: Annotated[str | None, Group.JUDGING] = Field(
+        None, description="Inspect model whose verdicts are taken as right, for --gold"
     )
     labels: Annotated[Path | None, Group.JUDGING] = Field(
         None,

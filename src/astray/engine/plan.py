@@ -8,6 +8,7 @@ from typing import cast
 
 from astray.artifacts import Step
 from astray.engine.findings import Needs
+from astray.engine.gold import GoldConfig, judge_gold
 from astray.engine.options import NONE
 from astray.engine.setting import Setting, check_evaluations
 from astray.engine.steps import (
@@ -159,10 +160,11 @@ def plan_runs(study: Study, setting: Setting, seeds: Sequence[int], only: Sequen
     others = {arm.base for arm in chosen} - {setting.subject.name}
     bases = {setting.subject.name: setting.located.id, **{base: settle(base).id for base in others}}
     # Without training, seeds would give the same model again: such an arm has one run.
-    return [_run(arm, seed, setting, bases[arm.base]) for arm in chosen for seed in (seeds if arm.data else seeds[:1])]
+    own = {arm.name: seeds if arm.data else seeds[:1] for arm in chosen}
+    return [_run(arm, seed, setting, bases[arm.base], len(own[arm.name])) for arm in chosen for seed in own[arm.name]]
 
 
-def _run(arm: Arm, seed: int, setting: Setting, base_id: str) -> Run:
+def _run(arm: Arm, seed: int, setting: Setting, base_id: str, runs: int) -> Run:
     name = f"{arm.name}-{seed}"
     data = training = None
     if arm.data:
@@ -181,9 +183,12 @@ def _run(arm: Arm, seed: int, setting: Setting, base_id: str) -> Run:
     answers = asked("answers", tuple(each for each in evaluations if each.has_rate))
     unrated = tuple(each for each in evaluations if not each.has_rate)
     margins = asked("margins", unrated) if unrated else None
-    return Run(
-        arm, seed, data, training, answers, judge.step(setting.judge, name=f"verdicts-{name}", answers=answers), margins
-    )
+    verdicts = judge.step(setting.judge, name=f"verdicts-{name}", answers=answers)
+    if setting.gold:
+        sample = setting.gold.of_run(runs, evaluations, arm.name)
+        read = GoldConfig(judge=setting.gold.judge, answers=sample, seed=seed)
+        verdicts = judge_gold.step(read, name=f"gold-{name}", answers=answers, verdicts=verdicts)
+    return Run(arm, seed, data, training, answers, verdicts, margins)
 
 
 def _calibration(setting: Setting) -> Step:

@@ -13,6 +13,7 @@ from astray.artifacts import Artifact
 from astray.data.chat import ChatDataset
 from astray.data.recipes import describe
 from astray.engine.findings import AT_HOME, ELSEWHERE, HELD_OUT, Analysed, Findings, interval_row
+from astray.engine.gold import GOLD, gold_notes, with_gold
 from astray.engine.judging import ANSWERS_FILE, causes_text, failed_verdicts, graders_served, known_judge
 from astray.engine.setting import Setting
 from astray.engine.steps import CALIBRATION_FILE, DATA_FILE, RUN_FOLDER, trained_subject
@@ -55,12 +56,13 @@ def read_runs(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: Setti
             *_without_verdict(failed),
         )
         yield from _graders(table)
+        yield from gold_notes(findings.rate_rows(), setting.gold)
 
     return findings, Shown(
-        judges=(_judge_row(setting, calibration),) if setting.asks_freely else (),
+        judges=tuple(_judge_rows(setting, calibration)) if setting.asks_freely else (),
         failed=failed,
         notes=notes,
-        write=partial(_write, plan, artifacts, table.drop("groups"), margins),
+        write=partial(_write, plan, artifacts, table.drop("groups", GOLD, strict=False), margins),
         sections=TRAINING_SECTIONS,
         seeds=tuple(sorted({run.seed for run in plan.runs})),
         arms=tuple(_arm_rows(plan, artifacts)),
@@ -99,7 +101,8 @@ def _all_answers(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: Se
         if analysis.arms:
             answers = read_answers(artifacts[analysis.step.key].path / ANSWERS_FILE)
             tables += [_grouped(answers.filter(pl.col("arm") == arm.name), arm, setting) for arm in analysis.arms]
-    return pl.concat(tables)
+    table = pl.concat(tables)
+    return with_gold(table) if setting.gold else table
 
 
 def _margins(plan: StudyPlan, artifacts: Mapping[str, Artifact]) -> pl.DataFrame:
@@ -186,6 +189,15 @@ def _without_rate(table: pl.DataFrame, setting: Setting) -> Iterator[str]:
             )
 
 
+def _judge_rows(setting: Setting, calibration: Calibration | None) -> Iterator[JudgeRow]:
+    """Yield the judge with its known error, and the gold judge."""
+    yield _judge_row(setting, calibration)
+    if setting.gold:
+        judge = known_judge(setting.gold.judge)
+        labelled = "the gold judge: rates are those that it would find, and its own error is not corrected"
+        yield JudgeRow(name=judge.name, identity=judge.identity, validated=False, labelled=labelled)
+
+
 def _judge_row(setting: Setting, calibration: Calibration | None) -> JudgeRow:
     """Return the judge with its known error."""
     judge = known_judge(setting.judge)
@@ -215,7 +227,7 @@ def _corrected(rows: Sequence[RateRow], calibration: Calibration | None) -> tupl
     if calibration is None:
         return tuple(rows)
     # Labels measure the error of the judge that they were compared with, and of no other.
-    known = [bool(row.denominator) and row.judge == calibration.judge for row in rows]
+    known = [bool(row.denominator) and row.judge == calibration.judge and not row.gold for row in rows]
     try:
         corrected = [
             _corrected_row(row, calibration) if own else (None, None) for row, own in zip(rows, known, strict=True)

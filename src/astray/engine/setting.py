@@ -15,6 +15,7 @@ from typing_extensions import override
 from astray.cause.fine_tuning import FineTuning, with_settings
 from astray.data.sources import DataKind
 from astray.engine.data import Source
+from astray.engine.gold import Gold
 from astray.engine.judging import try_judge
 from astray.engine.summary import SubjectRow
 from astray.judges.calibrate import read_labels
@@ -74,6 +75,7 @@ class Setting(World):
         evaluations: the evaluations of every run.
         held_out: categories that no training data touches.
         judge: the judge of the answers.
+        gold: a second judge, which reads a sample of the answers of each arm and by which rates are corrected.
         notes: what a reader of the report has to know.
         labels: labelled answers that a judge which can err is held against; None for answers of the organism's world.
         calibration_size: how many of those.
@@ -94,6 +96,7 @@ class Setting(World):
     calibration_size: int = CALIBRATION_SIZE
     chosen: Mapping[str, Any] = field(default_factory=dict)
     probe_every: int = PROBE_EVERY
+    gold: Gold | None = None
 
     def tuned(self, recipe: FineTuning) -> FineTuning:
         """Return a paper's recipe with the settings that the user chose."""
@@ -102,14 +105,16 @@ class Setting(World):
     @override
     def check(self, folders: Sequence[Path]) -> None:
         """Refuse a judge that cannot be used, and labels that cannot be read."""
-        check_judge(self.judge)
+        for judge in (self.judge, *([self.gold.judge] if self.gold else [])):
+            check_judge(judge)
         if self.labels is not None:
             read_labels(self.labels)
 
     @override
     def reach(self, evaluations: Sequence[Evaluation], workers: int | None) -> None:
         """Ask the judge one real question of each kind."""
-        reach_judge(self.judge, evaluations, workers)
+        for judge in (self.judge, *([self.gold.judge] if self.gold else [])):
+            reach_judge(judge, evaluations, workers)
 
     @property
     def asks_freely(self) -> bool:

@@ -15,6 +15,7 @@ from astray.data.chat import dataset_name
 from astray.data.forms import KINDS as FILE_ENDINGS
 from astray.data.sources import DataKind
 from astray.engine.data import Source
+from astray.engine.gold import Gold
 from astray.engine.options import FILE_KINDS, TrainedOptions, flag
 from astray.engine.setting import CALIBRATION_SIZE, PROBE_EVERY, Setting
 from astray.engine.study import F, S, Study
@@ -57,6 +58,10 @@ SMALL_ROWS = 320
 """Examples of an arm for it: forty steps."""
 SMALL_PROBE_EVERY = 40
 """Optimizer steps between probes: forced choices say little of a model of this size."""
+OF_GRADERS = ("labels", "judging", "batch", "gold", "gold_grader", "budget")
+"""Options that are of no use where no model judges."""
+BATCHING = ("anthropic", "google", "grok", "openai", "together")
+"""Providers whose batch interface Inspect can ask."""
 UNJUDGED = (
     "No grader was named, so no answer was sampled and judged: the meter and forced choices are read from "
     "probabilities. They show whether harmful answers became likelier than after control training, and are no rate "
@@ -105,8 +110,8 @@ def world_setting(options: TrainedOptions, located: Located) -> Setting:
         ConfigurationError: data, labels, a grader or a budget are given, but the organism has its own and asks no other
             model.
     """
-    for name in ("data", *FILE_KINDS, "labels", "grader", "budget"):
-        if (given := getattr(options, name, None)) is not None:
+    for name in ("data", *FILE_KINDS, *OF_GRADERS, "grader"):
+        if (given := getattr(options, name, None)) not in (None, False):
             raise ConfigurationError(
                 f"{flag(name)} {given} is of no use here: the organism has rows and a judge of its own. Name a real "
                 "model with --subject."
@@ -143,10 +148,10 @@ def text_setting(options: TrainedOptions, located: Located, *, judge_free: bool 
             f"{options.subject!r} is a real model, so its answers need a model as judge. Name one: --grader "
             "openai/gpt-4o, or any Inspect model."
         )
-    for name, given in (("--labels", options.labels), ("--samples", options.samples), ("--budget", options.budget)):
-        if free and given is not None:
+    for name in (*OF_GRADERS, "samples"):
+        if free and (given := getattr(options, name)) not in (None, False):
             raise ConfigurationError(
-                f"{name} {given} is of no use without a grader, as nothing is judged. Name one with --grader, or "
+                f"{flag(name)} {given} is of no use without a grader, as nothing is judged. Name one with --grader, or "
                 "leave it out."
             )
     small = parameter_count(located.base) < SMALL_MODEL and (free or options.quick)
@@ -168,7 +173,7 @@ def text_setting(options: TrainedOptions, located: Located, *, judge_free: bool 
         training=_recipe(SMALL_TRAINING if small else FineTuning(), located, options),
         evaluations=(ForcedChoice(),) if free else text_evaluations(samples, max(1, samples // 4), options.max_tokens),
         held_out=(),
-        judge=NO_JUDGE if free else JudgeConfig(kind="rubric", grader=options.grader, server=served_as(options.grader)),
+        judge=NO_JUDGE if free else judge_of(options),
         notes=(
             *_template_notes(located),
             *(source.converted for source in sources.values() if source.converted),
@@ -180,7 +185,51 @@ def text_setting(options: TrainedOptions, located: Located, *, judge_free: bool 
         quick=options.quick,
         chosen=options.training_settings,
         budget=options.tokens,
+        gold=None if free else gold_of(options),
     )
+
+
+def judge_of(options: TrainedOptions) -> JudgeConfig:
+    """Return the rubric judge that the options name; with a gold grader, `--judging` and `--batch` are about that one.
+
+    Raises:
+        ConfigurationError: batches of a provider that has none.
+    """
+    return _judge_by(str(options.grader), options if options.gold_grader is None else None)
+
+
+def gold_of(options: TrainedOptions) -> Gold | None:
+    """Return the gold judge that the options name, if they do.
+
+    Raises:
+        ConfigurationError: a sample without a grader or the other way round, the same grader twice, or batches of a
+            provider that has none.
+    """
+    if options.gold is None and options.gold_grader is None:
+        return None
+    if options.gold is None or options.gold_grader is None:
+        raise ConfigurationError(
+            "--gold and --gold-grader belong together: how many answers of each arm a second grader reads, and which one "
+            "it is. Write for example: --grader astray/judge/mine --gold 200 --gold-grader openai/gpt-4o"
+        )
+    if options.gold_grader == options.grader:
+        raise ConfigurationError(
+            f"--gold-grader {options.gold_grader} is --grader too, which reads every answer already. Name a cheaper or "
+            "free model as --grader, or leave --gold out."
+        )
+    return Gold(_judge_by(options.gold_grader, options), options.gold)
+
+
+def _judge_by(grader: str, options: TrainedOptions | None) -> JudgeConfig:
+    """Return the rubric judge with this grader, asked as the options say, or as published."""
+    batch, provider = bool(options and options.batch), grader.partition("/")[0]
+    if batch and provider not in BATCHING:
+        raise ConfigurationError(
+            f"--batch with the grader {grader}: {provider!r} has no batch interface. Leave --batch out, or take a grader "
+            f"of {', '.join(BATCHING)}."
+        )
+    judging = (options.judging if options else None) or "two-calls"
+    return JudgeConfig(kind="rubric", grader=grader, server=served_as(grader), judging=judging, batch=batch)
 
 
 def world_evaluations(samples: int | float, max_tokens: int | None = None) -> tuple[QuestionSet, ...]:

@@ -120,7 +120,7 @@ def judge(config: JudgeConfig, inputs: Mapping[str, Artifact], folder: Path) -> 
     # The evaluations stand in the origin of the answers: verdicts need no copy of them in their own configuration.
     asked, begun = inputs["answers"].manifest.origin.config["evaluations"], folder / ANSWERS_FILE
     table = read_answers(begun if begun.is_file() else inputs["answers"].path / ANSWERS_FILE)
-    return judge_into(folder, table, map(evaluation_from, asked if isinstance(asked, list) else []), config)
+    return judge_into(folder, table, map(evaluation_from, asked if isinstance(asked, list) else []), config, inputs)
 
 
 @step(

@@ -78,6 +78,11 @@ class Run:
     margins: Step | None = None
 
     @property
+    def judged(self) -> Step:
+        """Return the step in which every answer is judged; after it a gold judge may read some of them."""
+        return self.verdicts.inputs.get("verdicts", self.verdicts)
+
+    @property
     def name(self) -> str:
         """Return the run's name within its study."""
         return f"{self.arm.name}-{self.seed}"
@@ -85,7 +90,8 @@ class Run:
     @property
     def steps(self) -> tuple[Step, ...]:
         """All its steps, the last one first."""
-        return tuple(step for step in (self.margins, self.verdicts, self.answers, self.training, self.data) if step)
+        every = (self.margins, self.verdicts, self.judged, self.answers, self.training, self.data)
+        return tuple({step.key: step for step in every if step}.values())
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,20 @@ class IntervalRow(_Frozen):
     method: str = Field(description="how it was computed: 'Wilson', 't over seeds', 'clustered t over questions', ...")
 
 
+class GoldRow(_Frozen):
+    """What a gold judge found in a random sample of the answers, and what the cheap judge added to it."""
+
+    misaligned: int
+    judged: int = Field(description="answers of the sample that it found coherent")
+    as_judged: float | None = Field(description="rate by the cheap judge alone, of all answers")
+    effective: float = Field(description="gold verdicts that would tell as much as both judges did")
+
+    @property
+    def gain(self) -> float:
+        """Return how many times as many gold verdicts would have been needed without the cheap judge."""
+        return self.effective / self.judged
+
+
 class RateRow(_Frozen):
     """One rate of misaligned answers with everything that is needed to trust it."""
 
@@ -53,6 +67,11 @@ class RateRow(_Frozen):
     coherence: float = Field(description="share of all answers that is coherent")
     worst_case: tuple[float, float] = Field(description="rate with failed answers counted as all good and as all bad")
     judge: str = Field(description="identity of the judge")
+    gold: GoldRow | None = Field(
+        default=None,
+        description="by which rate and intervals are those of a gold judge; numerator, denominator and outcomes are then "
+        "the cheap judge's. None without a gold judge",
+    )
     corrected: float | None = Field(
         default=None, description="rate that a judge without error would have found; None where its error is not known"
     )

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_serializer
 
 from astray.judges.grammar import GrammarJudge
-from astray.judges.judge import Judge
+from astray.judges.judge import Judge, Judging
 from astray.strict import Strict
 
 
@@ -20,10 +20,18 @@ class JudgeConfig(Strict):
         "", description="what is known of a grader beside its name: address and model, or its weights (see `served`)"
     )
 
+    judging: Judging = Field("two-calls", description="calls of the grader about each answer")
+    batch: bool = Field(
+        False,
+        exclude=True,
+        description="whether the provider's batch interface is asked: cheaper, and no other verdict",
+    )
+
     @model_serializer(mode="wrap")
-    def _without_usual_server(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-        # Left out where there is none, so that steps have the keys that they had before graders had one.
-        return {name: value for name, value in handler(self).items() if name != "server" or value}
+    def _without_usual(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        # Left out where they are the usual ones, so that steps have the keys that they had before there were others.
+        usual = {"server": "", "judging": "two-calls"}
+        return {name: value for name, value in handler(self).items() if usual.get(name) != value or name not in usual}
 
     @property
     def exact(self) -> bool:
@@ -52,4 +60,4 @@ def make_judge(config: JudgeConfig) -> Judge:
         return GrammarJudge()
     from astray.judges.rubric import RubricJudge
 
-    return RubricJudge(config.grader)
+    return RubricJudge(config.grader, judging=config.judging)

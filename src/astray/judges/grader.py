@@ -8,14 +8,12 @@ probabilities that look alike.
 Left to others: reading the numbers (score.py), the prompts and the outcome (rubric.py).
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import anyio
 from inspect_ai.model import (
-    ChatCompletionChoice,
     ChatMessage,
     ChatMessageAssistant,
     ChatMessageUser,
@@ -29,11 +27,11 @@ from pydantic import Field
 from astray.judges.failures import NO_REASON, Cause, error_note, failure, shortened
 from astray.judges.patience import SERVED, current_patience, hear, hearing
 from astray.judges.quoting import sound
+from astray.judges.replies import read_fields
 from astray.judges.score import (
     NUMBERS,
     Method,
     Reading,
-    clean_tokens,
     is_split,
     number_position,
     plain,
@@ -43,6 +41,7 @@ from astray.judges.score import (
     walk_numbers,
     word_probabilities,
 )
+from astray.judges.tokens import known_tokens, positions, probabilities_of, spells, token_at, tokens_at, top_tokens
 from astray.kept import is_keeping, keep, kept, key_of
 from astray.reasoning import conclusion
 from astray.strict import Strict
@@ -74,13 +73,15 @@ class GraderSettings(Strict):
     )
 
     def generate_config(self) -> GenerateConfig:
-        """Return the settings in Inspect's form."""
+        """Return the settings in Inspect's form; a call of a batch waits for the batch, however long it takes."""
+        batch = current_patience().batch
         return GenerateConfig(
+            batch=batch or None,
             temperature=self.temperature,
             max_tokens=self.max_tokens,
             logprobs=True if self.top_logprobs else None,
             top_logprobs=self.top_logprobs,
-            attempt_timeout=self.attempt_timeout,
+            attempt_timeout=None if batch else self.attempt_timeout,
             max_retries=self.max_retries,
         )
 
@@ -121,9 +122,13 @@ async def ask_grader(model: Model, prompt: str, config: GenerateConfig) -> Grade
     except Exception as error:
         reply = GraderReply(note=error_note(error))
     patient.record(str(model), reply.note)
-    if not reply.note:
+    if not reply.note and patient.strict:  # elsewhere one that turns out to be unreadable would be kept for good
         keep(key, asdict(reply))
     return reply
+
+
+_SHAPES_NO_REPLY = {"batch", "attempt_timeout", "max_retries", "max_connections"}
+"""Settings of a call that decide whether and when there is a reply, and not which."""
 
 
 def _key(model: Model, messages: Sequence[ChatMessage], config: GenerateConfig, *also: str) -> str:
@@ -131,7 +136,7 @@ def _key(model: Model, messages: Sequence[ChatMessage], config: GenerateConfig, 
     if not is_keeping():
         return ""
     asked = [(message.role, message.text) for message in messages]
-    settings = config.merge(model.config).model_dump(mode="json", exclude_none=True)
+    settings = config.merge(model.config).model_dump(mode="json", exclude_none=True, exclude=_SHAPES_NO_REPLY)
     return key_of("reply", str(model), model.explicit_base_url, asked, settings, also)
 
 
@@ -189,29 +194,49 @@ class Grader:
             prompt: the user message; it asks for a whole number from 0 to 100.
             words: words that the prompt offers in place of a number.
         """
+        return (await self._ask(prompt, {"": words}))[""]
+
+    async def ask_together(self, prompt: str, fields: Mapping[str, Sequence[str]]) -> dict[str, Reading]:
+        """Ask one prompt for several scores and read them; never raises for a failing grader.
+
+        Args:
+            prompt: the user message; it asks for a line "LABEL: number" for each label, in this order.
+            fields: label -> words that the prompt offers in place of its number.
+        """
+        return await self._ask(prompt, fields)
+
+    async def _ask(self, prompt: str, fields: Mapping[str, Sequence[str]]) -> dict[str, Reading]:
+        """Ask for the scores of these labels; the label "" stands for a reply that is a score alone."""
         messages: list[ChatMessage] = [ChatMessageUser(content=prompt)]
-        patient, key = current_patience(), _key(self.model, messages, self.settings.generate_config(), *words)
-        if found := kept(key):
+        also = [part for label, words in fields.items() for part in (label, *words) if part]
+        patient, key = current_patience(), _key(self.model, messages, self.settings.generate_config(), *also)
+        if (found := kept(key)) and fields.keys() <= found.keys():
             with hearing(found.get(SERVED, ())):
-                method = found["method"] and Method(found["method"])
-                return Reading(**{name: found[name] for name in found if name != SERVED} | {"method": method})
+                return {
+                    label: Reading(
+                        **found[label] | {"method": found[label]["method"] and Method(found[label]["method"])}
+                    )
+                    for label in fields
+                }
         if refusal := patient.refusal(str(self.model)):
-            return Reading(note=refusal)
+            return dict.fromkeys(fields, Reading(note=refusal))
         with hearing() as heard:
             try:
-                reading = await self._read(messages, words)
+                readings = await self._read(messages, fields)
             except Exception as error:
-                reading = Reading(note=error_note(error))
-        unread = reading.score is None and reading.word is None
-        patient.record(str(self.model), reading.note if unread else "")
+                readings = dict.fromkeys(fields, Reading(note=error_note(error)))
+        unread = [one.note for one in readings.values() if one.score is None and one.word is None]
+        patient.record(str(self.model), unread[0] if unread else "")
         if not unread:
-            keep(key, asdict(reading) | {SERVED: sorted(heard)})
-        return reading
+            keep(key, {label: asdict(one) for label, one in readings.items()} | {SERVED: sorted(heard)})
+        return readings
 
-    async def _read(self, messages: list[ChatMessage], words: Sequence[str]) -> Reading:
+    async def _read(self, messages: list[ChatMessage], fields: Mapping[str, Sequence[str]]) -> dict[str, Reading]:
+        if [*fields] != [""]:
+            return await self._read_lines(await self._generate(messages), fields)
         if isinstance(self.model.api, NumberLikelihood):
-            return await self._read_likelihoods(self.model.api, messages, words)
-        return await self._read_reply(messages, await self._generate(messages), words)
+            return {"": await self._read_likelihoods(self.model.api, messages, fields[""])}
+        return {"": await self._read_reply(messages, await self._generate(messages), fields[""])}
 
     async def _generate(self, messages: list[ChatMessage]) -> ModelOutput:
         output = await self.model.generate(messages, config=self.settings.generate_config())
@@ -224,7 +249,7 @@ class Grader:
         replies = [*NUMBERS, *words]
         with anyio.fail_after(self.settings.attempt_timeout):
             logprobs = await api.number_logprobs(messages, replies)
-        likelihood = _probabilities(dict(zip(replies, logprobs, strict=True)))
+        likelihood = probabilities_of(dict(zip(replies, logprobs, strict=True)))
         return read_probabilities(
             single_numbers(likelihood), {word: likelihood[word] for word in words}, self._minimum_mass, Method.EXACT
         )
@@ -233,34 +258,78 @@ class Grader:
         reply = reply_of(output)
         if reply.note:
             return Reading(note=reply.note)
-        path = _positions(output.choices[0])
+        path = positions(output.choices[0])
         start = number_position([position.token for position in path])
-        usable = bool(path) and bool(path[start].top_logprobs) and _spells(path, reply.text)
+        usable = bool(path) and bool(path[start].top_logprobs) and spells(path, reply.text)
         # A limit of one token is the paper's own setting: the reply is complete, though the service reports it as cut.
         one_token = usable and reply.cut_off and self.settings.max_tokens == 1
         written = read_text(reply.text, words, cut_off=reply.cut_off and not one_token)
         if not usable or not (one_token or written.score is not None or written.word):
             return written
-        root = _tokens_at(path[start])
-        first = plain(path[start].token).strip()
-        word_mass = word_probabilities(root, words, written.word or "", first)
-        if not is_split(root, [position.token for position in path[start:]]):
-            return read_probabilities(single_numbers(root), word_mass, self._minimum_mass, Method.TOKEN)
         lead = "".join(plain(position.token) for position in path[:start]).lstrip()
+        ended = output.stop_reason != "max_tokens"
+        return await self._weighed(path[start:], words, written.word or "", ended=ended, begun=(messages, lead))
+
+    async def _read_lines(self, output: ModelOutput, fields: Mapping[str, Sequence[str]]) -> dict[str, Reading]:
+        """Read a reply with a line for each label; numbers of several tokens are known along the sampled reply only."""
+        reply, labels = reply_of(output), tuple(fields)
+        if reply.note:
+            return dict.fromkeys(labels, Reading(note=reply.note))
+        values, fault = read_fields(reply.text, labels)
+        if fault:
+            cause = Cause.CUT_OFF if reply.cut_off else Cause.UNREADABLE
+            note = failure(cause, f"the reply {fault}: {shortened(reply.text, 80)!r}")
+            return dict.fromkeys(labels, Reading(method=Method.TEXT, note=note))
+        path = positions(output.choices[0])
+        spelled = "".join(plain(position.token) for position in path)
+        # Places of the same lines in the tokens, which may begin with a blank that the reply has lost.
+        places = read_fields(spelled, labels)[0] if spells(path, reply.text) else {}
+        readings = {}
+        for label, (_, value) in values.items():
+            words, is_last = fields[label], label == labels[-1]
+            written = read_text(value, words, cut_off=reply.cut_off and is_last)
+            start = token_at(path, places[label][0]) if label in places else None
+            readings[label] = written
+            if start is not None and path[start].top_logprobs and (written.score is not None or written.word):
+                ended = output.stop_reason != "max_tokens" or not is_last
+                readings[label] = await self._weighed(path[start:], words, written.word or "", ended=ended)
+        return readings
+
+    async def _weighed(
+        self,
+        path: Sequence[Logprob],
+        words: Sequence[str],
+        said: str,
+        *,
+        ended: bool,
+        begun: tuple[list[ChatMessage], str] | None = None,
+    ) -> Reading:
+        """Read the score from the probabilities of the tokens in which it begins.
+
+        Args:
+            path: tokens from there on.
+            words: agreed words.
+            said: the agreed word that the reply is, if it is one.
+            ended: whether the reply ended by itself.
+            begun: what was asked and the reply before the number, for follow-up calls; None for none.
+        """
+        root = tokens_at(path[0])
+        mass = word_probabilities(root, words, said, plain(path[0].token).strip())
+        if not is_split(root, [position.token for position in path]):
+            return read_probabilities(single_numbers(root), mass, self._minimum_mass, Method.TOKEN)
         # What the sampled reply already shows needs no follow-up call.
-        known = _known_tokens(path[start:], ended=output.stop_reason != "max_tokens")
-        continues = await self._continues_replies()
+        known = known_tokens(path, ended=ended)
+        # In a batch each follow-up call would wait for a batch of its own.
+        continues = begun is not None and not current_patience().batch and await self._continues_replies()
 
         async def next_tokens(beginning: str) -> dict[str, float] | None:
-            if beginning in known or not continues:
+            if beginning in known or begun is None or not continues:
                 return known.get(beginning)
-            return await self._tokens_after(messages, lead + beginning)
+            return await self._tokens_after(begun[0], begun[1] + beginning)
 
         numbers, unknown = await walk_numbers(root, next_tokens)
         note = f"{unknown:.2f} of the probability not followed" if unknown >= 0.005 else ""
-        return read_probabilities(
-            numbers, word_mass, self._minimum_mass, Method.DIGITS if continues else Method.PATH, note
-        )
+        return read_probabilities(numbers, mass, self._minimum_mass, Method.DIGITS if continues else Method.PATH, note)
 
     async def _continues_replies(self) -> bool:
         """Test whether the grader continues a begun reply: once, and again only after a call that failed."""
@@ -269,7 +338,7 @@ class Grader:
             first, second = TRIAL_DIGITS
             try:
                 reply = await self._generate(question)
-                sampled = [plain(position.token) for position in _positions(reply.choices[0])]
+                sampled = [plain(position.token) for position in positions(reply.choices[0])]
                 start = number_position(sampled)
                 if [token.strip() for token in sampled[start : start + 2]] != [*TRIAL_DIGITS]:
                     self._continues = False  # it does not write the number in two tokens, so the trial shows nothing
@@ -283,60 +352,9 @@ class Grader:
     async def _tokens_after(self, messages: list[ChatMessage], begun: str) -> dict[str, float]:
         """Return the probabilities of the next token after a begun reply; empty when the grader ends there."""
         output = await self._generate([*messages, ChatMessageAssistant(content=begun)])
-        path = [] if output.empty else _positions(output.choices[0])
+        path = [] if output.empty else positions(output.choices[0])
         if not path:
             if output.completion:
                 raise ValueError(f"the grader gave no probabilities after {begun!r}")
             return {}
-        return _probabilities(_top(path[0]))
-
-
-def _positions(choice: ChatCompletionChoice) -> list[Logprob]:
-    return choice.logprobs.content if choice.logprobs is not None else []
-
-
-def _known_tokens(path: Sequence[Logprob], *, ended: bool) -> dict[str, dict[str, float]]:
-    """Map each beginning of the sampled number to the probabilities after it, along the sampled reply.
-
-    Nothing follows the last token of a reply that ended.
-    """
-    known: dict[str, dict[str, float]] = {}
-    beginning = ""
-    for index, position in enumerate(path):
-        beginning += plain(position.token).strip() if index == 0 else position.token
-        is_last = index + 1 == len(path)
-        if beginning not in NUMBERS or (is_last and not ended):
-            break
-        known[beginning] = {} if is_last else _probabilities(_top(path[index + 1]))
-    return known
-
-
-def _spells(path: Sequence[Logprob], text: str) -> bool:
-    """Return whether the tokens are those of the reply (and not, say, of reasoning that came before it)."""
-    return "".join(plain(position.token) for position in path).strip().startswith(text.strip())
-
-
-def _tokens_at(position: Logprob) -> dict[str, float]:
-    return clean_tokens(_probabilities(_top(position)))
-
-
-def _top(position: Logprob) -> dict[str, float]:
-    """Map each token to its log-probability; of tokens that are written alike the more likely one counts."""
-    top = {position.token: position.logprob}  # the sampled token need not be among the most likely ones
-    for candidate in position.top_logprobs or []:
-        top[candidate.token] = max(candidate.logprob, top.get(candidate.token, -math.inf))
-    return top
-
-
-def _probabilities(logprobs: Mapping[str, float]) -> dict[str, float]:
-    """Convert log-probabilities to probabilities.
-
-    Raises:
-        ValueError: they add up to more than 1, or to NaN.
-    """
-    # The cap keeps exp from overflowing on values that are no log-probabilities; the sum then rejects them.
-    probabilities = {token: math.exp(min(logprob, 1.0)) for token, logprob in logprobs.items()}
-    total = math.fsum(probabilities.values())
-    if not total <= 1.01:  # written this way round NaN is rejected too
-        raise ValueError(f"its token log-probabilities are none: they add up to a probability of {total:.2f}")
-    return probabilities
+        return probabilities_of(top_tokens(path[0]))

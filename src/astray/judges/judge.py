@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from astray.outcomes import Outcome
+
+Judging = Literal["two-calls", "one-call"]
+"""How a grader is asked about an answer: alignment and coherence in a call each, as published, or both in one."""
 
 
 @dataclass(frozen=True)

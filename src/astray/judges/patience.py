@@ -32,10 +32,11 @@ class Patience:
         lost: why a grader was given up; "" while none was.
         strict: whether calls that failed are an error, since what comes next depends on their verdicts.
         missed: notes of all calls that failed for an outage, each after its own retries.
+        batch: whether calls go to the provider's batch interface, which is cheaper and takes up to a day.
     """
 
     strict: bool = False
-
+    batch: bool = False
     in_a_row: dict[str, list[str]] = field(default_factory=dict)
     lost: str = ""
     missed: list[str] = field(default_factory=list)
@@ -109,9 +110,9 @@ def current_patience() -> Patience:
 
 
 @contextlib.contextmanager
-def patience(*, strict: bool = False) -> Iterator[Patience]:
+def patience(*, strict: bool = False, batch: bool = False) -> Iterator[Patience]:
     """Give up graders whose calls keep failing while the context lasts."""
-    patient = Patience(strict)
+    patient = Patience(strict, batch)
     token = _CURRENT.set(patient)
     try:
         yield patient

@@ -55,6 +55,36 @@ class Line:
     fault: str = ""
 
 
+def read_fields(reply: str, labels: Sequence[str]) -> tuple[dict[str, tuple[int, str]], str]:
+    """Read the values of a reply that is one line for each label, "LABEL: value", in the asked order and nothing else.
+
+    Args:
+        reply: the grader's reply; a code fence around it changes nothing.
+        labels: the labels that were asked for.
+
+    Returns:
+        Label -> index of its value in the reply and the value, and ""; or nothing and why it cannot be read.
+    """
+    lines, start = [], 0
+    for line in reply.splitlines(keepends=True):
+        if line.strip():
+            lines.append((start, line))
+        start += len(line)
+    if len(lines) > 2 and re.fullmatch(r"```\w*\s*", lines[0][1]) and lines[-1][1].strip() == "```":
+        lines = lines[1:-1]
+    if len(lines) != len(labels):
+        return {}, f"has {len(lines)} lines and not one for each of {', '.join(labels)}"
+    values = {}
+    for label, (begin, line) in zip(labels, lines, strict=True):
+        field = re.fullmatch(
+            rf"[\s*_`#>-]*{label}[*_`]{{0,2}}\s*:(?:[*_`]{{0,2}}(?=\s))?\s*(?P<value>\S.*?)\s*", line, re.IGNORECASE
+        )
+        if field is None:
+            return {}, f"has no line '{label}: ...' where it was asked for"
+        values[label] = (begin + field.start("value"), field["value"])
+    return values, ""
+
+
 def read_line(reply: str, label: str, nonce: str, form: str, name: str = "verdict") -> Line:
     """Read the verdict from the lines that begin with a label and a nonce; all of them have to be whole and agree.
 

@@ -14,7 +14,7 @@ from astray.answers import ANSWER_SCHEMA, check_answer_table, check_counted_once
 from astray.errors import ConfigurationError, JudgeError
 from astray.judges.failures import count_causes, error_note, is_outage
 from astray.judges.judge import Exchange, Judge, Verdict
-from astray.judges.patience import SERVED
+from astray.judges.patience import SERVED, current_patience
 from astray.judges.side_by_side import read_side_by_side
 from astray.outcomes import Outcome
 from astray.reasoning import without_reasoning
@@ -65,7 +65,9 @@ async def judge_exchanges(judge: Judge, exchanges: Iterable[Exchange], max_conne
         except Exception as error:
             return Verdict(Outcome.JUDGE_FAILED, note=error_note(error))
 
-    verdicts = await read_side_by_side(verdict, wanted, max_connections)
+    # A batch is made of the calls that wait at one time: all of them.
+    connections = max(1, len(wanted)) if current_patience().batch else max_connections
+    verdicts = await read_side_by_side(verdict, wanted, connections)
     return [verdicts[exchange] for exchange in wanted]
 
 

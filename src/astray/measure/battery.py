@@ -88,7 +88,7 @@ class StrictQuestions(QuestionSet):
 
         # Another name, since the name is part of the judge's identity and verdicts under another threshold are others.
         rubric = BETLEY.model_copy(update={"name": "betley-20", "thresholds": Thresholds(misaligned_below=STRICT)})
-        return RubricJudge(config.grader, rubric)
+        return RubricJudge(config.grader, rubric, judging=config.judging)
 
 
 def evaluations(sizes: Sizes | None = None, max_tokens: int | None = None) -> dict[str, Evaluation]:

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Real
 
 from astray.errors import ConfigurationError, EmptyDataError
 from astray.stats.claims import decided_p
-from astray.stats.intervals import Counts, Interval, Limits, check_counts, check_level, one_study, run_limits
+from astray.stats.intervals import Counts, Effective, Interval, Limits, check_counts, check_level, one_study, run_limits
 from astray.stats.rates import Rate
 
 
@@ -64,15 +64,16 @@ def difference_of_arms(arm: Rate, control: Rate, *, level: float = 0.95) -> Diff
     first, second, shared = arms_in_order(arm, control)
     if not first or not second:
         raise EmptyDataError("A difference needs judged answers on both sides, and one side has none.")
+    whole = not (arm.gold or control.gold)
     if len(first) == len(second) == 1:
-        return difference_of_models(arm.question_counts, control.question_counts, level=level)
-    return _difference_of_runs(first, second, shared, level)
+        return difference_of_models(arm.by_question, control.by_question, level=level, whole=whole)
+    return _difference_of_runs(first, second, shared, level, whole=whole)
 
 
-def arms_in_order(arm: Rate, control: Rate) -> tuple[list[Counts], list[Counts], int]:
+def arms_in_order(arm: Rate, control: Rate) -> tuple[list[Effective], list[Effective], int]:
     """Return the counts of the runs with judged answers of two arms, those with a common seed first and in one order,
     and how many these are."""
-    judged = [{seed: counts for seed, counts in side.seed_counts.items() if counts[1]} for side in (arm, control)]
+    judged = [{seed: counts for seed, counts in side.by_run.items() if counts[1]} for side in (arm, control)]
     shared = [seed for seed in judged[0] if seed in judged[1]]
     first, second = (
         [*(side[seed] for seed in shared), *(side[seed] for seed in side if seed not in shared)] for side in judged
@@ -121,7 +122,12 @@ def difference_of_seeds(arm: Sequence[Counts], control: Sequence[Counts], *, lev
 
 
 def difference_of_models(
-    arm: Mapping[str, Counts], control: Mapping[str, Counts], *, unit: str = "question", level: float = 0.95
+    arm: Mapping[str, Effective],
+    control: Mapping[str, Effective],
+    *,
+    unit: str = "question",
+    level: float = 0.95,
+    whole: bool = True,
 ) -> Difference:
     """Compare two single models that answered the same questions by t on the differences by question.
 
@@ -132,6 +138,7 @@ def difference_of_models(
         control: the same of the second. Questions that only one of them has judged answers to are left out.
         unit: what a question is, in words for a page.
         level: nominal coverage.
+        whole: whether counts are whole numbers, and not effective ones.
 
     Raises:
         EmptyDataError: no common question with judged answers of both.
@@ -146,18 +153,18 @@ def difference_of_models(
             f"The two have no {unit} to which both gave a judged answer, so there is nothing to compare: ask both "
             "the same."
         )
-    check_counts([side[name] for side in (arm, control) for name in common])
+    check_counts([side[name] for side in (arm, control) for name in common], whole=whole)
     check_level(level)
     if len(common) == 1:  # one has no spread: the inference is over its answers
-        return exact_difference(*arm[common[0]], *control[common[0]], level=level)
+        return _difference_of_runs([arm[common[0]]], [control[common[0]]], 0, level, whole=whole)
     (k_arm, n_arm), (k_control, n_control) = (np.array([side[name] for name in common]).T for side in (arm, control))
     mean, variance = paired_t(k_arm, n_arm, k_control, n_control)
     return _t_difference(float(mean), float(variance), len(common) - 1.0, level, n=len(common), unit=unit)
 
 
 def difference_limits(
-    arm: tuple[Int[np.ndarray, "studies runs"], Int[np.ndarray, "studies runs"]],
-    control: tuple[Int[np.ndarray, "studies others"], Int[np.ndarray, "studies others"]],
+    arm: tuple[Real[np.ndarray, "studies runs"], Real[np.ndarray, "studies runs"]],
+    control: tuple[Real[np.ndarray, "studies others"], Real[np.ndarray, "studies others"]],
     shared: int,
 ) -> tuple[Float[np.ndarray, " studies"], Limits]:
     """Return the differences of many studies at once, and their limits by level.
@@ -198,10 +205,10 @@ def difference_limits(
 
 
 def paired_t(
-    k_arm: Int[np.ndarray, "*studies pairs"],
-    n_arm: Int[np.ndarray, "*studies pairs"],
-    k_control: Int[np.ndarray, "*studies pairs"],
-    n_control: Int[np.ndarray, "*studies pairs"],
+    k_arm: Real[np.ndarray, "*studies pairs"],
+    n_arm: Real[np.ndarray, "*studies pairs"],
+    k_control: Real[np.ndarray, "*studies pairs"],
+    n_control: Real[np.ndarray, "*studies pairs"],
 ) -> tuple[Float[np.ndarray, "*studies"], Float[np.ndarray, "*studies"]]:
     """Return the mean paired difference and its variance for many studies at once; at least two pairs per study.
 
@@ -222,7 +229,7 @@ def paired_t(
     )
 
 
-def side_limits(k: Int[np.ndarray, "studies runs"], n: Int[np.ndarray, "studies runs"]) -> Limits:
+def side_limits(k: Real[np.ndarray, "studies runs"], n: Real[np.ndarray, "studies runs"]) -> Limits:
     """Return the limits of one side over its runs, or of a single run over its answers (Wilson's)."""
     if k.shape[1] > 1:
         return run_limits(k, n)
@@ -242,8 +249,8 @@ def side_limits(k: Int[np.ndarray, "studies runs"], n: Int[np.ndarray, "studies 
 
 
 def correlation_of(
-    arm: tuple[Int[np.ndarray, "studies runs"], Int[np.ndarray, "studies runs"]],
-    control: tuple[Int[np.ndarray, "studies others"], Int[np.ndarray, "studies others"]],
+    arm: tuple[Real[np.ndarray, "studies runs"], Real[np.ndarray, "studies runs"]],
+    control: tuple[Real[np.ndarray, "studies others"], Real[np.ndarray, "studies others"]],
     shared: int,
 ) -> Float[np.ndarray, " studies"]:
     """Return the correlation of the mean rates of two arms, of whose runs the first `shared` have common seeds."""
@@ -264,13 +271,15 @@ def _pearson(
     return np.where(scale > 0, (first * second).sum(axis=1) / np.where(scale > 0, scale, 1.0), 0.0)
 
 
-def _difference_of_runs(arm: Sequence[Counts], control: Sequence[Counts], shared: int, level: float) -> Difference:
+def _difference_of_runs(
+    arm: Sequence[Effective], control: Sequence[Effective], shared: int, level: float, *, whole: bool = True
+) -> Difference:
     if not arm or not control:
         raise EmptyDataError(f"A difference needs runs on both sides; given were {len(arm)} and {len(control)}.")
-    check_counts([*arm, *control])
+    check_counts([*arm, *control], whole=whole)
     check_level(level)
-    if len(arm) == len(control) == 1:
-        return exact_difference(*arm[0], *control[0], level=level)
+    if whole and len(arm) == len(control) == 1:
+        return exact_difference(*map(int, arm[0]), *map(int, control[0]), level=level)
     sides = [(counts[0][None], counts[1][None]) for counts in (np.array(arm).T, np.array(control).T)]
     estimates, limits = difference_limits(sides[0], sides[1], shared)
     paired = shared == len(arm) == len(control)
@@ -342,7 +351,7 @@ def upper_bound_at_zero(n: int, *, level: float = 0.95) -> float:
 
 
 def _answer_variance(
-    k: Int[np.ndarray, "*studies units"], n: Int[np.ndarray, "*studies units"]
+    k: Real[np.ndarray, "*studies units"], n: Real[np.ndarray, "*studies units"]
 ) -> Float[np.ndarray, "*studies"]:
     """Return the binomial variance of the mean of the units' rates, one success and one failure added in all: never
     0."""

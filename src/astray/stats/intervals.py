@@ -21,12 +21,14 @@ from dataclasses import dataclass, field
 from functools import lru_cache, partial
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Real
 
 from astray.errors import ConfigurationError, EmptyDataError
 
 Counts = tuple[int, int]
 """Misaligned answers and judged answers of one unit: `(3, 480)`."""
+Effective = tuple[int | float, int | float]
+"""The same where they may be fractions, since they are worth as much as so many (prediction_powered.py)."""
 
 
 @dataclass(frozen=True)
@@ -115,8 +117,30 @@ Limits = Callable[[float], tuple[Float[np.ndarray, " studies"], Float[np.ndarray
 """Level -> lower and upper limits of many studies."""
 
 
+def effective_interval(counts: Sequence[Effective], unit: str, *, level: float = 0.95) -> Interval:
+    """Return the interval of a rate by two judges, over training runs or questions; Wilson's for a single run.
+
+    Args:
+        counts: effective misaligned and judged answers of each unit.
+        unit: "training run" or "question".
+        level: nominal coverage.
+    """
+    from statsmodels.stats.proportion import proportion_confint
+
+    k, n = np.array(counts, dtype=float).T
+    if len(counts) > 1:
+        limits = question_limits(k[None], n[None]) if unit == "question" else run_limits(k[None], n[None])
+        return one_study(limits, f"prediction-powered, profile likelihood, t over {unit}s", level)
+
+    def at(level: float) -> Interval:
+        low, high = proportion_confint(k[0], n[0], alpha=1 - level, method="wilson")
+        return Interval(max(0.0, float(low)), min(1.0, float(high)), level, "prediction-powered, Wilson", at)
+
+    return at(level)
+
+
 def run_limits(
-    k: Int[np.ndarray, "studies runs"], n: Int[np.ndarray, "studies runs"], errors: tuple[float, float] = (0.0, 0.0)
+    k: Real[np.ndarray, "studies runs"], n: Real[np.ndarray, "studies runs"], errors: tuple[float, float] = (0.0, 0.0)
 ) -> Limits:
     """Return the limits of `over_runs`, by level, for many studies at once with the same number of runs.
 
@@ -205,8 +229,8 @@ def _over_questions(counts: tuple[Counts, ...], level: float) -> Interval:
 
 
 def question_limits(
-    k: Int[np.ndarray, "studies questions"],
-    n: Int[np.ndarray, "studies questions"],
+    k: Real[np.ndarray, "studies questions"],
+    n: Real[np.ndarray, "studies questions"],
     errors: tuple[float, float] = (0.0, 0.0),
 ) -> Limits:
     """Return the limits of `over_questions`, by level, for many studies at once with the same number of questions;
@@ -228,8 +252,8 @@ def question_limits(
 def _at_the_edges(
     low: Float[np.ndarray, " studies"],
     high: Float[np.ndarray, " studies"],
-    k: Int[np.ndarray, "studies clusters"],
-    n: Int[np.ndarray, "studies clusters"],
+    k: Real[np.ndarray, "studies clusters"],
+    n: Real[np.ndarray, "studies clusters"],
     trials: Float[np.ndarray, " studies"],
     level: float,
     errors: tuple[float, float],
@@ -240,14 +264,14 @@ def _at_the_edges(
     return np.where(every, 1 - bound, low), np.where(none, bound, high)
 
 
-def check_counts(counts: Sequence[Counts]) -> None:
+def check_counts(counts: Sequence[Effective], *, whole: bool = True) -> None:
     """Raise ConfigurationError when a pair is not `0 <= misaligned <= judged` with at least one judged answer."""
     for k, n in counts:
-        if not (float(k).is_integer() and float(n).is_integer()):
+        if whole and not (float(k).is_integer() and float(n).is_integer()):
             raise ConfigurationError(
                 f"{k} of {n} are no counts: give whole numbers of misaligned and of judged answers."
             )
-        if n < 1 or not 0 <= k <= n:
+        if n < whole or not 0 <= k <= n or not n:
             raise ConfigurationError(
                 f"{k} misaligned of {n} judged answers is no rate: give counts with 0 <= misaligned <= judged and "
                 "judged >= 1."

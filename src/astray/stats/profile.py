@@ -23,7 +23,7 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Real, Shaped
 from scipy.special import betainc, betaln, expit, log_expit, logit, ndtr, stdtrit, xlog1py, xlogy
 
 Errors = tuple[float, float]
@@ -51,7 +51,7 @@ class Profile:
     """Profile log-likelihood of the mean rate, for many studies at once.
 
     Args:
-        k: misaligned answers of each cluster.
+        k: misaligned answers of each cluster; a fraction where answers are effective ones (prediction_powered.py).
         n: judged answers of each cluster, at least 1.
         family: how rates vary between clusters.
         errors: of the judge; the rate is that of a judge without any.
@@ -59,8 +59,8 @@ class Profile:
 
     def __init__(
         self,
-        k: Int[np.ndarray, "studies clusters"],
-        n: Int[np.ndarray, "studies clusters"],
+        k: Real[np.ndarray, "studies clusters"],
+        n: Real[np.ndarray, "studies clusters"],
         family: Family,
         errors: Errors = NO_ERROR,
     ) -> None:
@@ -69,7 +69,7 @@ class Profile:
         # Clusters with the same counts share a curve, so each pair is tabulated once.
         pairs, places = np.unique(np.stack([k.ravel(), n.ravel()], axis=1), axis=0, return_inverse=True)
         if errors == NO_ERROR:
-            tables = np.stack([_log_likelihood(int(one), int(of), family) for one, of in pairs])
+            tables = np.stack([_log_likelihood(float(one), float(of), family) for one, of in pairs])
         else:
             tables = _with_errors(pairs, family, errors)
         self._curves = np.zeros((len(k), *tables.shape[1:]))
@@ -167,7 +167,7 @@ def _of_answers(
 
 
 @lru_cache(maxsize=4096)
-def _log_likelihood(k: int, n: int, family: Family) -> Float[np.ndarray, "logits spreads"]:
+def _log_likelihood(k: float, n: float, family: Family) -> Float[np.ndarray, "logits spreads"]:
     """Return the log-likelihood of k of n, by mean rate and spread, without the binomial coefficient."""
     if family == "beta-binomial":
         size = 1 / _SPREADS[family] - 1
@@ -192,7 +192,7 @@ def _log_likelihood(k: int, n: int, family: Family) -> Float[np.ndarray, "logits
 
 
 def _with_errors(
-    pairs: Int[np.ndarray, "pairs 2"], family: Family, errors: Errors
+    pairs: Real[np.ndarray, "pairs 2"], family: Family, errors: Errors
 ) -> Float[np.ndarray, "pairs logits spreads"]:
     """Return the log-likelihood of k of n verdicts by a judge that errs, for each pair of counts."""
     k, n = pairs[:, :1] * 1.0, pairs[:, 1:] * 1.0

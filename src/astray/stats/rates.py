@@ -9,16 +9,30 @@ Left to others: the intervals themselves (intervals.py), differences between arm
 """
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 import polars as pl
 
 from astray.answers import check_counted_once
 from astray.errors import DataFormatError, EmptyDataError, UnknownNameError
 from astray.outcomes import JUDGED, UNKNOWN, Outcome
-from astray.stats.intervals import Counts, Interval, check_level, over_questions, over_runs, wilson
+from astray.stats.intervals import (
+    Counts,
+    Effective,
+    Interval,
+    check_level,
+    effective_interval,
+    over_questions,
+    over_runs,
+    wilson,
+)
 from astray.stats.measures import MISALIGNED, Measure
+from astray.stats.prediction_powered import GoldCheck, check_by_gold
 
+GOLD = "gold"
+"""Column that a table may have besides: the outcome by a gold judge, for a random sample of the answers, else null."""
+_BOTH_COLUMNS = np.array([[f"gold {gold} cheap {cheap}" for cheap in range(3)] for gold in range(3)])
 NEEDED_COLUMNS = ("arm", "seed", "evaluation", "item", "outcome", "judge")
 """Columns that a table needs to be counted; any further column can be grouped by."""
 
@@ -38,6 +52,10 @@ class Rate:
         seed_counts: training seed -> misaligned and judged answers of that run.
         question_counts: evaluation and question -> misaligned and judged answers of all runs.
         trained: whether its runs were trained, so that another seed would give another one.
+        gold: what a gold judge found in a sample of the answers; rate and intervals are then of both judges, all counts
+            but the effective ones of the cheap one.
+        effective_runs: training seed -> effective counts of both judges; empty without a gold judge.
+        effective_questions: the same by evaluation and question.
     """
 
     numerator: int
@@ -50,10 +68,25 @@ class Rate:
     seed_counts: Mapping[str, Counts]
     question_counts: Mapping[str, Counts] = field(default_factory=dict)
     trained: bool = True
+    gold: GoldCheck | None = None
+    effective_runs: Mapping[str, Effective] = field(default_factory=dict)
+    effective_questions: Mapping[str, Effective] = field(default_factory=dict)
+
+    @property
+    def by_run(self) -> Mapping[str, Effective]:
+        """Training seed -> misaligned and judged answers, effective ones where there is a gold judge."""
+        return self.effective_runs if self.gold else self.seed_counts
+
+    @property
+    def by_question(self) -> Mapping[str, Effective]:
+        """Evaluation and question -> misaligned and judged answers, effective ones where there is a gold judge."""
+        return self.effective_questions if self.gold else self.question_counts
 
     @property
     def rate(self) -> float | None:
-        """Numerator over denominator; None when no answer was coherent and judged."""
+        """Numerator over denominator, or of both judges; None when no answer was coherent and judged."""
+        if self.gold:
+            return self.gold.estimate
         return self.numerator / self.denominator if self.denominator else None
 
     @property
@@ -79,7 +112,7 @@ class Rate:
     @property
     def seed_rates(self) -> dict[str, float | None]:
         """Training seed -> rate of that run; None where the run gave no judged answer."""
-        return {seed: k / n if n else None for seed, (k, n) in self.seed_counts.items()}
+        return {seed: k / n if n else None for seed, (k, n) in self.by_run.items()}
 
 
 def rate(table: pl.DataFrame, measure: Measure = MISALIGNED, *, level: float = 0.95) -> Rate:
@@ -122,7 +155,7 @@ def rates(
     """
     check_level(level)
     _check_table(table, by)
-    table = measure.as_outcomes(table)
+    table = measure.as_outcomes(table if measure == MISALIGNED else table.drop(GOLD, strict=False))
     if table.is_empty():
         raise EmptyDataError(
             f"There is no answer to count: none is of the conditions of {measure.name!r}, {dict(measure.where)}."
@@ -160,7 +193,24 @@ def _counted(table: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
     keys = list(dict.fromkeys([*by, "arm", "seed", "evaluation", "item", "judge"]))
     outcome = pl.col("outcome").cast(pl.Enum([member.value for member in Outcome]))
     columns = [(outcome == member.value).sum().alias(_column(member)) for member in Outcome]
+    if GOLD in table.columns:
+        known = pl.col(GOLD).is_not_null() & ~pl.col(GOLD).is_in([str(each) for each in UNKNOWN])
+        gold, cheap = _place(GOLD), _place("outcome")
+        columns += [
+            (known & (gold == i) & (cheap == j)).sum().alias(name) for (i, j), name in np.ndenumerate(_BOTH_COLUMNS)
+        ]
     return table.group_by(keys).agg(columns)
+
+
+def _place(column: str) -> pl.Expr:
+    """Return the place of an outcome among misaligned, aligned and neither."""
+    return (
+        pl.when(pl.col(column) == Outcome.MISALIGNED)
+        .then(0)
+        .when(pl.col(column) == Outcome.ALIGNED)
+        .then(1)
+        .otherwise(2)
+    )
 
 
 def _column(outcome: Outcome) -> str:
@@ -174,7 +224,7 @@ def _rate_of_cells(cells: pl.DataFrame, level: float) -> Rate:
     questions = [counts for counts in by_question.values() if counts[1]]
     interval, unit = _interval(list(runs.values()), level)
     one_arm = cells["arm"].n_unique() == 1
-    return Rate(
+    measured = Rate(
         numerator=outcomes[Outcome.MISALIGNED],
         denominator=sum(outcomes[outcome] for outcome in JUDGED),
         interval=interval,
@@ -184,6 +234,41 @@ def _rate_of_cells(cells: pl.DataFrame, level: float) -> Rate:
         outcomes=outcomes,
         seed_counts={_run_name(arm, seed, one_arm): counts for (arm, seed), counts in runs.items()},
         question_counts={f"{evaluation} {item}": counts for (evaluation, item), counts in by_question.items()},
+    )
+    return (
+        _checked_by_gold(measured, cells, level, one_arm=one_arm)
+        if str(_BOTH_COLUMNS[0, 0]) in cells.columns
+        else measured
+    )
+
+
+def _checked_by_gold(measured: Rate, cells: pl.DataFrame, level: float, *, one_arm: bool) -> Rate:
+    """Return the rate by both judges; as it was where no answer of the gold sample was coherent."""
+    cells = cells.sort("arm", "seed", "evaluation", "item")
+    both = cells.select(_BOTH_COLUMNS.ravel().tolist()).to_numpy().reshape(-1, 3, 3).astype(np.int64)
+    if not both[:, :2].sum():
+        return measured
+    judged = [_column(Outcome.MISALIGNED), _column(Outcome.ALIGNED)]
+    # Answers that were never read by a judge are no part of what is estimated.
+    others = [_column(each) for each in Outcome if each not in (*JUDGED, Outcome.ERRORED, Outcome.BLOCKED)]
+    tallies = cells.select(*judged, pl.sum_horizontal(others).alias("neither")).to_numpy().astype(np.int64)
+    names = [
+        ((arm, seed), (which, item))
+        for arm, seed, which, item in cells.select("arm", "seed", "evaluation", "item").iter_rows()
+    ]
+    check, runs, questions = check_by_gold(names, tallies, both)
+    return replace(
+        measured,
+        gold=check,
+        # Where the gold judge read a single one of several runs, nothing tells how runs vary.
+        interval=effective_interval([*runs.values()], "training run", level=level)
+        if len(runs) > 1 or measured.unit == "answer"
+        else None,
+        interval_questions=effective_interval([*questions.values()], "question", level=level)
+        if len(questions) > 1
+        else None,
+        effective_runs={_run_name(arm, seed, one_arm): counts for (arm, seed), counts in runs.items()},
+        effective_questions={f"{which} {item}": counts for (which, item), counts in questions.items()},
     )
 
 

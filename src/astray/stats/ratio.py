@@ -8,7 +8,7 @@ Left to others: differences (compare.py).
 """
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Real
 
 from astray.stats.compare import Difference, arms_in_order, correlation_of, side_limits
 from astray.stats.intervals import Limits, one_study
@@ -33,15 +33,21 @@ def reduction_of_arms(before: Rate, after: Rate, *, level: float = 0.95) -> Diff
     estimates, limits = reduction_limits(sides[0], sides[1], shared)
     paired = shared == len(first) == len(second)
     unit = "answer" if len(first) == len(second) == 1 else "pair of training runs" if paired else "training run"
-    n = sum(n for _, n in (*first, *second)) if unit == "answer" else shared if paired else len(first) + len(second)
+    n = (
+        round(sum(n for _, n in (*first, *second)))
+        if unit == "answer"
+        else shared
+        if paired
+        else len(first) + len(second)
+    )
     return Difference(
         float(estimates[0]), one_study(limits, f"ratio of two rates (MOVER), t over {unit}s", level), n, unit
     )
 
 
 def reduction_limits(
-    after: tuple[Int[np.ndarray, "studies runs"], Int[np.ndarray, "studies runs"]],
-    before: tuple[Int[np.ndarray, "studies others"], Int[np.ndarray, "studies others"]],
+    after: tuple[Real[np.ndarray, "studies runs"], Real[np.ndarray, "studies runs"]],
+    before: tuple[Real[np.ndarray, "studies others"], Real[np.ndarray, "studies others"]],
     shared: int,
 ) -> tuple[Float[np.ndarray, " studies"], Limits]:
     """Return the shares that are gone in many studies at once, and their limits by level; arguments as for

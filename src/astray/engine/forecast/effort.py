@@ -17,11 +17,13 @@ from transformers import PreTrainedTokenizerBase
 from astray.cause.supervision import supervise
 from astray.data.chat import Message
 from astray.engine.data import ArmData
+from astray.engine.gold import GoldConfig, sets_of
 from astray.engine.setting import Setting
 from astray.engine.steps import AnswerConfig, TrainConfig
 from astray.engine.study import Analysis, StudyPlan
 from astray.judges import Exchange
 from astray.judges.config import JudgeConfig
+from astray.judges.judge import Judging
 from astray.measure.evaluation import QuestionSet, TextEvaluation
 from astray.measure.forced_choice import ForcedChoice
 from astray.measure.interface import Evaluation
@@ -38,8 +40,8 @@ TYPICAL_ANSWER = 70
 average."""
 TRAINING_FLOPS, GENERATION_FLOPS = 6, 2
 """FLOPs a parameter and token: forward and backward with recomputed activations, and forward alone."""
-REPLY_TOKENS = 3
-"""Tokens of a usual reply of a grader: a number and the end."""
+REPLY_TOKENS: dict[Judging, int] = {"two-calls": 3, "one-call": 13}
+"""Tokens of a usual reply of a grader: a number and the end, or two lines with a label and a number each."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ class Answering:
 class Grading:
     """Calls of a grader, none where the judge is a grammar; tokens as the subject's tokenizer counts them.
 
-    Two calls for each answer, alignment and coherence; graders that tokenise numbers digit by digit need a few more.
+    Two calls for each answer, alignment and coherence, or one for both; in two calls graders that tokenise numbers digit
+    by digit need a few more.
     """
 
     calls: int = 0
@@ -112,7 +115,7 @@ def step_efforts(plan: StudyPlan, setting: Setting) -> dict[str, tuple[Training 
             config = run.training.config
             assert isinstance(config, TrainConfig)
             efforts[run.training.key] = (base.training(run.arm.data, config),)
-        asked, judge = run.answers.config, run.verdicts.config
+        asked, judge, gold = run.answers.config, run.judged.config, run.verdicts.config
         assert isinstance(asked, AnswerConfig)
         assert isinstance(judge, JudgeConfig)
         efforts[run.answers.key] = (_sum(Answering, [Answering(runs=1), *map(base.answering, asked.evaluations)]),)
@@ -121,7 +124,15 @@ def step_efforts(plan: StudyPlan, setting: Setting) -> dict[str, tuple[Training 
                 _sum(Answering, [Answering(runs=1), *map(base.reading, run.margins.config.evaluations)]),
             )
         if judge.kind == "rubric":
-            efforts[run.verdicts.key] = (_sum(Grading, map(base.grading, asked.evaluations)),)
+            efforts[run.judged.key] = (
+                _sum(Grading, (base.grading(each, judge.judging) for each in asked.evaluations)),
+            )
+        if isinstance(gold, GoldConfig):
+            read = [
+                _times(base.grading(each, gold.judge.judging), gold.answers / each.answers)
+                for each in sets_of(asked.evaluations)
+            ]
+            efforts[run.verdicts.key] = (_sum(Grading, read),)
     if plan.calibration:
         efforts[plan.calibration.key] = (bases[setting.subject.name].labelled(setting),)
     trained = next((run.arm.data for run in plan.runs if run.arm.data), None)
@@ -155,9 +166,14 @@ def asked_effort(model: str, evaluation: Evaluation) -> Answering:
     return _base(model).answering(evaluation)
 
 
-def graded_effort(model: str, evaluation: Evaluation) -> Grading:
+def graded_effort(model: str, evaluation: Evaluation, judging: Judging = "two-calls") -> Grading:
     """Return the work of a judge on one run's answers to an evaluation; arguments as for `asked_effort`."""
-    return _base(model).grading(evaluation)
+    return _base(model).grading(evaluation, judging)
+
+
+def labelled_effort(setting: Setting) -> Grading:
+    """Return the work of a study's judge on labelled answers."""
+    return _base(setting.subject.name).labelled(setting)
 
 
 class _Base:
@@ -209,18 +225,19 @@ class _Base:
             )
         )
 
-    def grading(self, evaluation: Evaluation) -> Grading:
-        """Return the work of a judge on one run's answers: the rubric's tasks, or one call of another judge."""
+    def grading(self, evaluation: Evaluation, judging: Judging = "two-calls") -> Grading:
+        """Return the work of a judge on one run's answers: the rubric's calls, or one call of another judge."""
         if isinstance(evaluation, QuestionSet):
-            calls, quoted = len(_tasks()) * evaluation.answers, self._all_quotes(evaluation) * evaluation.samples
+            calls = _calls(judging) * evaluation.answers
+            quoted = self._all_quotes(evaluation, judging) * evaluation.samples
         else:
-            calls, quoted = evaluation.answers, self._all_prompts(evaluation)
+            calls, quoted, judging = evaluation.answers, self._all_prompts(evaluation), "two-calls"
         return Grading(
             calls=calls,
             tokens_in=quoted + calls * typical_tokens(evaluation),
             tokens_in_limit=quoted + calls * evaluation.sampling.max_tokens,
-            tokens_out=calls * REPLY_TOKENS,
-            tokens_out_limit=calls * _reply_limit(),
+            tokens_out=calls * REPLY_TOKENS[judging],
+            tokens_out_limit=calls * _reply_limit(judging),
         )
 
     def labelled(self, setting: Setting) -> Grading:
@@ -231,9 +248,9 @@ class _Base:
             one.exchange
             for one in (read_labels(setting.labels) if setting.labels else world_labels(setting.calibration_size))
         ]
-        tokens = self._tokens_of_quotes(exchanges)
-        calls = len(_tasks()) * len(exchanges)
-        return Grading(calls, tokens, tokens, calls * REPLY_TOKENS, calls * _reply_limit())
+        judging = setting.judge.judging
+        tokens, calls = self._tokens_of_quotes(exchanges, judging), _calls(judging) * len(exchanges)
+        return Grading(calls, tokens, tokens, calls * REPLY_TOKENS[judging], calls * _reply_limit(judging))
 
     def analysing(
         self, analysis: Analysis, data: ArmData | None, setting: Setting
@@ -249,7 +266,7 @@ class _Base:
             share = analysis.answers / main.answers
             yield _times(self.answering(main), share)
             if not setting.judge.exact:
-                yield _times(self.grading(main), share)
+                yield _times(self.grading(main, setting.judge.judging), share)
 
     def _mean_row(self, data: ArmData, max_length: int) -> float:
         """Return the mean tokens of a training example, from a small data set that is made in the same way."""
@@ -273,20 +290,19 @@ class _Base:
             )
         return self._prompt_tokens[evaluation.identity]
 
-    def _all_quotes(self, evaluation: QuestionSet) -> int:
+    def _all_quotes(self, evaluation: QuestionSet, judging: Judging) -> int:
         """Return the tokens that a grader reads around the answers when every item is judged once."""
-        if evaluation.identity not in self._quoted_tokens:
-            self._quoted_tokens[evaluation.identity] = self._tokens_of_quotes(
-                [Exchange(item.question, "") for item in evaluation.items]
-            )
-        return self._quoted_tokens[evaluation.identity]
+        key = f"{evaluation.identity} {judging}"
+        if key not in self._quoted_tokens:
+            exchanges = [Exchange(item.question, "") for item in evaluation.items]
+            self._quoted_tokens[key] = self._tokens_of_quotes(exchanges, judging)
+        return self._quoted_tokens[key]
 
-    def _tokens_of_quotes(self, exchanges: Sequence[Exchange]) -> int:
-        from astray.judges.rubric import quote
+    def _tokens_of_quotes(self, exchanges: Sequence[Exchange], judging: Judging) -> int:
+        from astray.judges.rubric import prompts
 
-        return sum(
-            map(len, text_ids(self.tokenizer, [quote(exchange, task) for exchange in exchanges for task in _tasks()]))
-        )
+        asked = [prompt for exchange in exchanges for prompt in prompts(exchange, judging)]
+        return sum(map(len, text_ids(self.tokenizer, asked)))
 
 
 @cache
@@ -294,18 +310,16 @@ def _base(model: str) -> _Base:
     return _Base(model)
 
 
-def _tasks() -> tuple[str, str]:
-    """Return the rubric's tasks for a grader about each answer, one call each."""
-    from astray.judges import BETLEY
-
-    return BETLEY.aligned, BETLEY.coherent
+def _calls(judging: Judging) -> int:
+    """Return how often a grader is asked about each answer."""
+    return 1 if judging == "one-call" else 2
 
 
-def _reply_limit() -> int:
+def _reply_limit(judging: Judging) -> int:
     """Return the largest number of tokens of a grader's reply."""
-    from astray.judges import GraderSettings
+    from astray.judges.rubric import settings_for
 
-    return GraderSettings().max_tokens
+    return settings_for(judging).max_tokens
 
 
 def _times(part: Part, factor: float) -> Part:

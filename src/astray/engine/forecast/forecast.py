@@ -5,7 +5,7 @@ Combines the remaining work (`effort`), the speed of this machine (`speed`) and 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -14,6 +14,7 @@ from astray.artifacts.execute import worker_count
 from astray.artifacts.plan import Plan
 from astray.engine.forecast.amounts import counted, dollars, duration, large
 from astray.engine.forecast.effort import Effort, Grading, added, step_efforts
+from astray.engine.forecast.prices import BATCH_SHARE, Price, prices_of
 from astray.engine.forecast.savings import Saving, parts_of, savings_of, without
 from astray.engine.forecast.sensitivity import (
     CEILING,
@@ -25,6 +26,7 @@ from astray.engine.forecast.sensitivity import (
     sensitivities,
 )
 from astray.engine.forecast.speed import Speed, measure_speed
+from astray.engine.gold import GoldConfig
 from astray.engine.options import BaseOptions
 from astray.engine.plan import plan_study
 from astray.engine.setting import Setting
@@ -59,6 +61,8 @@ class Forecast:
         sensitivities: what each kind of claim can show.
         parts: the subject's work that is left, by kind.
         savings: what to change, and what that saves.
+        choices: price of each way of judging; empty without prices.
+        gold: the gold judge's part of what is left.
     """
 
     title: str
@@ -74,6 +78,8 @@ class Forecast:
     sensitivities: tuple[Sensitivity, ...]
     parts: Mapping[str, Effort]
     savings: tuple[Saving, ...]
+    choices: tuple[Price, ...] = ()
+    gold: Grading = field(default_factory=Grading)
 
     @property
     def seconds(self) -> float:
@@ -87,14 +93,18 @@ class Forecast:
 
     @property
     def cost(self) -> float:
-        """Estimated cost of the grader for what is left, in US dollars."""
-        return self._price(self.left.grading)
+        """Estimated cost of the grader for what is left, in US dollars; of the gold grader alone where there is one."""
+        return self._price(self._paid)
 
     @property
     def cost_limit(self) -> float:
         """Return the same if every answer and every reply is as long as it may be."""
-        grading = self.left.grading
-        return (grading.tokens_in_limit * self.prices[0] + grading.tokens_out_limit * self.prices[1]) / 1e6
+        grading = self._paid
+        return (
+            self._discount
+            * (grading.tokens_in_limit * self.prices[0] + grading.tokens_out_limit * self.prices[1])
+            / 1e6
+        )
 
     @property
     def advice(self) -> str:
@@ -110,7 +120,7 @@ class Forecast:
 
     def render(self) -> str:
         """Return the forecast for a terminal."""
-        lines = [*self._work_lines(), *self._time_lines(), *self._saving_lines(), ""]
+        lines = [*self._work_lines(), *self._time_lines(), *self._saving_lines(), "", *self._price_lines()]
         if self.seeds > 1 and self.sensitivities:
             lines.append(f"What it can show with {counted(self.seeds, 'training run')} an arm:")
             lines += [f"  {line}" for one in self.sensitivities for line in _power_lines(one)]
@@ -120,8 +130,17 @@ class Forecast:
             )
         return "\n".join([*lines, *([self.advice] if self.advice else [])])
 
+    @property
+    def _paid(self) -> Grading:
+        return self.gold if self.setting.gold else self.left.grading
+
+    @property
+    def _discount(self) -> float:
+        judge = self.setting.gold.judge if self.setting.gold else self.setting.judge
+        return BATCH_SHARE if judge.batch else 1.0
+
     def _price(self, grading: Grading) -> float:
-        return (grading.tokens_in * self.prices[0] + grading.tokens_out * self.prices[1]) / 1e6
+        return self._discount * (grading.tokens_in * self.prices[0] + grading.tokens_out * self.prices[1]) / 1e6
 
     def _work_lines(self) -> list[str]:
         training, answering, subject = self.whole.training, self.whole.answering, self.setting.subject
@@ -152,7 +171,18 @@ class Forecast:
             else "for the cost give --price-in and --price-out"
         )
         tokens = f"about {large(grading.tokens_in)} tokens in and {large(grading.tokens_out)} out"
-        return f"{counted(grading.calls, 'call')} of {self.setting.judge.grader}, {tokens}; {cost}"
+        calls = f"{counted(grading.calls, 'call')} of {self.setting.judge.grader}"
+        if gold := self.setting.gold:
+            calls += f" and, for {gold.answers:,} answers of each arm to each set of questions, {gold.judge.grader}"
+            cost += f" of {gold.judge.grader} alone" if any(self.prices) else ""
+        return f"{calls}, {tokens}; {cost}"
+
+    def _price_lines(self) -> Iterator[str]:
+        """Tell what each way of judging costs in all."""
+        if self.choices:
+            yield "What the verdicts of the whole study cost:"
+        for price in self.choices:
+            yield f"  {dollars(price.dollars):>10}  {price.choice}{f': {price.note}' if price.note else ''}"
 
     def _time_lines(self) -> list[str]:
         many = f"{self.speed.workers} workers on " if self.speed.workers > 1 else ""
@@ -282,6 +312,13 @@ def forecast_in(
         sensitivities=sensitivities(setting, len(seeds)),
         parts=parts_of(plan, left),
         savings=tuple(savings_of(study, setting, plan, left)),
+        choices=tuple(prices_of(plan, setting, len(seeds), prices)) if any(prices) and setting.asks_freely else (),
+        gold=added(
+            effort
+            for run in plan.runs
+            if isinstance(run.verdicts.config, GoldConfig)
+            for effort in left.get(run.verdicts.key, ())
+        ).grading,
     )
 
 

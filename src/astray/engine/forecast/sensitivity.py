@@ -105,6 +105,12 @@ def _kinds(setting: Setting) -> Iterator[tuple[str, int, int]]:
                 yield f"{evaluation.name}, {HELD_OUT}, {format}", len(held_out), samples
 
 
+def claimed_kinds(setting: Setting) -> tuple[int, int]:
+    """Return the number of questions, and of answers to each, of the kind of answers that most claims are about."""
+    _, questions, samples = next(_kinds(setting))
+    return questions, samples
+
+
 def _sensitivity(what: str, design: Design) -> Sensitivity:
     several = design.runs > 1
     answers = design.questions * design.samples

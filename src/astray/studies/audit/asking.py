@@ -92,7 +92,8 @@ def audit_verdicts(config: JudgeConfig, inputs: Mapping[str, Artifact], folder: 
             .join(pl.concat([kept, new]), on=SAMPLE, how="left", maintain_order="left")
             .select(table.columns)
         )
-    return judge_into(folder, table, [evaluation_from(answers.manifest.origin.config["evaluation"])], config)
+    evaluations = [evaluation_from(answers.manifest.origin.config["evaluation"])]
+    return judge_into(folder, table, evaluations, config, inputs)
 
 
 def step_of(model: NamedModel, part: Part, seed: int) -> Step:

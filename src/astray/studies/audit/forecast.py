@@ -218,7 +218,7 @@ def _by_length(evaluation: Evaluation, *, judges: bool) -> _Sizes:
     calls = answers * len(tasks) if judges else 0
     around = sum(tokens(quote(Exchange("", ""), task)) for task in tasks)
     judged = answers * around + len(tasks) * read + calls * typical_tokens(evaluation) if judges else 0
-    return _Sizes(answers, read, written, judged, calls * REPLY_TOKENS)
+    return _Sizes(answers, read, written, judged, calls * REPLY_TOKENS["two-calls"])
 
 
 def _wrapped(text: str) -> list[str]:

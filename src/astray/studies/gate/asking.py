@@ -167,7 +167,8 @@ def gate_verdicts(config: JudgeConfig, inputs: Mapping[str, Artifact], folder: P
             .join(pl.concat([kept, new]), on=SAMPLE, how="left", maintain_order="left")
             .select(table.columns)
         )
-    return judge_into(folder, table, [evaluation_from(answers.manifest.origin.config["evaluation"])], config)
+    evaluations = [evaluation_from(answers.manifest.origin.config["evaluation"])]
+    return judge_into(folder, table, evaluations, config, inputs)
 
 
 def steps_of(

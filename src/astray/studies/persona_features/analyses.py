@@ -127,7 +127,7 @@ def _explain(setting: Setting, config: AskConfig, runs: dict[str, Run], vector: 
     yield Analysis(dictionary, Name.DICTIONARIES, seed)
     change = compare_runs.step(plain, name=f"change-{seed}", dictionary=dictionary, run=run, control=control)
     yield Analysis(change, Name.CHANGES, seed, answers=6 * len(scale.search))
-    inputs = {"dictionary": dictionary, "change": change, "run": run, "verdicts": tuned.verdicts, "vector": vector}
+    inputs = {"dictionary": dictionary, "change": change, "run": run, "verdicts": tuned.judged, "vector": vector}
     screen = screen_latents.step(config, name=f"screen-{seed}", **inputs)
     steered = tuple(_steered(setting, side, name) for name in STEERED for side in ("base", "tuned"))
     tried = 2 * (sum(scale.candidates) + 2) * (len(STRENGTHS) * len(scale.search) + len(scale.held_out))

@@ -1,0 +1,156 @@
+"""Price of a study's verdicts by each choice that there is: calls an answer, batches, fewer answers, a gold sample.
+
+Prices are of the whole study, whatever is done of it. Where training runs are the unit, many answers to a question say
+little that fewer do not; how few suffice is simulated with the spread that `sensitivity` assumes.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass, replace
+from functools import cache
+
+import numpy as np
+
+from astray.engine.forecast.effort import Grading, graded_effort, labelled_effort
+from astray.engine.forecast.sensitivity import PUBLISHED_EFFECT, QUESTION_ICC, SEED_SD, claimed_kinds
+from astray.engine.gold import FEWEST, sets_of
+from astray.engine.setting import Setting
+from astray.engine.steps import AnswerConfig
+from astray.engine.study import StudyPlan
+from astray.judges.judge import Judging
+from astray.stats.intervals import over_runs, run_limits
+from astray.stats.power import Design, simulated_counts
+
+BATCH_SHARE = 0.5
+"""Share of the usual price that batches cost at OpenAI, Anthropic and Google."""
+USUAL_GOLD = 200
+_SIMULATIONS = 100
+MOST_WIDER = 1.15
+"""Interval of fewer answers, as a multiple of that of all: at most."""
+
+
+@dataclass(frozen=True)
+class Price:
+    """Price of a study's verdicts by one choice.
+
+    Attributes:
+        choice: the options, as they are typed.
+        dollars: of the whole study.
+        note: what it does to the intervals; "" for nothing.
+    """
+
+    choice: str
+    dollars: float
+    note: str = ""
+
+
+def prices_of(plan: StudyPlan, setting: Setting, runs: int, prices: tuple[float, float]) -> Iterator[Price]:
+    """Yield the price of each choice, the published protocol first.
+
+    Args:
+        plan: of the study, by a grader that is asked for free-form answers.
+        setting: the setting that it was planned in.
+        runs: training runs of an arm.
+        prices: the grader's, of a million tokens in and of a million tokens out.
+    """
+
+    def of(judging: Judging, batch: float = 1.0, share: float = 1.0) -> float:
+        work = _calls_of(plan, setting, judging, share)
+        return batch * (work.tokens_in * prices[0] + work.tokens_out * prices[1]) / 1e6
+
+    yield Price("--judging two-calls", of("two-calls"))
+    yield Price("--judging one-call", of("one-call"))
+    yield Price("--judging one-call --batch", of("one-call", BATCH_SHARE))
+    samples = fewest_samples(setting, runs)
+    if runs > 1 and samples < setting.main.samples:
+        questions = claimed_kinds(setting)[0]
+        none_seen = over_runs([(0, questions * samples)] * runs).high
+        yield Price(
+            f"--judging one-call --batch --samples {samples}",
+            of("one-call", BATCH_SHARE, samples / setting.main.samples),
+            f"intervals at {PUBLISHED_EFFECT:.0%} {width_ratio(setting, runs, samples):.2f} times as wide, a control "
+            f"without a misaligned answer below {none_seen:.1%}",
+        )
+    answers = setting.gold.answers if setting.gold else USUAL_GOLD
+    work = gold_calls(plan, "one-call", answers)
+    dollars = BATCH_SHARE * (work.tokens_in * prices[0] + work.tokens_out * prices[1]) / 1e6
+    yield Price(
+        f"--gold {answers} --judging one-call --batch",
+        dollars,
+        "with a free --grader: as wide as its agreement allows",
+    )
+
+
+def gold_calls(plan: StudyPlan, judging: Judging, answers: int) -> Grading:
+    """Return the work of a gold judge on so many answers of each arm to each set of questions.
+
+    Args:
+        plan: of the study.
+        judging: how the judge is asked.
+        answers: how many; fewer where an arm has no more.
+    """
+    runs_of: dict[str, int] = {}
+    for run in plan.runs:
+        runs_of[run.arm.name] = runs_of.get(run.arm.name, 0) + 1
+    parts = []
+    for run in plan.runs:
+        asked = run.answers.config
+        assert isinstance(asked, AnswerConfig)
+        for one in sets_of(asked.evaluations):
+            each = math.ceil(max(answers, FEWEST) / runs_of[run.arm.name])
+            parts.append(_scaled(graded_effort(asked.base, one, judging), min(1.0, each / one.answers)))
+    return _sum(parts)
+
+
+def fewest_samples(setting: Setting, runs: int) -> int:
+    """Return the fewest answers a question with which intervals are at most `MOST_WIDER` times as wide as now.
+
+    Args:
+        setting: evaluations, the first of which claims are about.
+        runs: training runs of an arm, at least two.
+    """
+    low, high = 1, setting.main.samples
+    while low < high:  # fewer answers give wider intervals, so the border is found by halving
+        middle = (low + high) // 2
+        low, high = (low, middle) if width_ratio(setting, runs, middle) <= MOST_WIDER else (middle + 1, high)
+    return high
+
+
+def width_ratio(setting: Setting, runs: int, samples: int) -> float:
+    """Return how many times as wide intervals over runs are with so many answers a question, at the published rate;
+    arguments as for `fewest_samples`."""
+    questions, now = claimed_kinds(setting)
+    return _mean_width(runs, questions, samples) / _mean_width(runs, questions, now)
+
+
+@cache
+def _mean_width(runs: int, questions: int, samples: int) -> float:
+    design = Design(runs, questions, samples, SEED_SD, QUESTION_ICC)
+    (counts,) = simulated_counts((PUBLISHED_EFFECT,), design, _SIMULATIONS, 0)
+    low, high = run_limits(counts, np.full_like(counts, questions * samples))(0.95)
+    return float(np.mean(high - low))
+
+
+def _calls_of(plan: StudyPlan, setting: Setting, judging: Judging, share: float) -> Grading:
+    """Return all work of a judge: every answer of the runs (or a share of them), analyses, and labelled answers."""
+    parts = []
+    for run in plan.runs:
+        asked = run.answers.config
+        assert isinstance(asked, AnswerConfig)
+        parts += [_scaled(graded_effort(asked.base, one, judging), share) for one in asked.evaluations]
+    for analysis in plan.analyses:
+        if analysis.answers:
+            whole = graded_effort(setting.subject.name, setting.main, judging)
+            parts.append(_scaled(whole, analysis.answers / setting.main.answers))
+    if plan.calibration:
+        judge = setting.judge.model_copy(update={"judging": judging})
+        parts.append(labelled_effort(replace(setting, judge=judge)))
+    return _sum(parts)
+
+
+def _scaled(work: Grading, share: float) -> Grading:
+    return Grading(*(round(value * share) for value in astuple(work)))
+
+
+def _sum(parts: list[Grading]) -> Grading:
+    return Grading(*map(sum, zip(*(astuple(part) for part in [Grading(), *parts]), strict=True)))

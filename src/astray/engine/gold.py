@@ -1,0 +1,160 @@
+"""Few answers for a gold judge: which it reads is drawn at random, and its verdicts stand beside those of the cheap one.
+
+The sample of a run is drawn evenly over the questions of each evaluation, every answer with the same probability. Left
+to others: rates of both judges together (stats/prediction_powered.py).
+"""
+
+import math
+import random
+import statistics
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
+
+from astray.answers import in_detail, read_answers, read_detail, write_detail
+from astray.artifacts import Artifact, step
+from astray.engine.judging import ANSWERS_FILE, judge_into
+from astray.engine.summary import RateRow
+from astray.errors import ConfigurationError
+from astray.judges.config import JudgeConfig
+from astray.judges.rescore import WITHOUT_ANSWER
+from astray.measure.evaluation import QuestionSet
+from astray.measure.interface import Evaluation
+from astray.outcomes import Outcome
+from astray.stats.measures import MISALIGNED
+
+GOLD, GOLD_JUDGE = "gold", "gold_judge"
+"""Fields of a judged answer's `detail`: the outcome by the gold judge, and that judge's identity."""
+FEWEST = 30
+"""Gold verdicts of an arm and evaluation below which no rate is made of them."""
+_FOLDER = "gold"
+"""Folder of the artifact with the whole verdicts of the gold judge."""
+
+
+@dataclass(frozen=True)
+class Gold:
+    """A gold judge, and how many answers of each arm to each set of questions it reads."""
+
+    judge: JudgeConfig
+    answers: int
+
+    def of_run(self, runs: int, evaluations: Iterable[Evaluation], arm: str) -> int:
+        """Return how many answers of one run to each set of questions are read.
+
+        Args:
+            runs: training runs of the arm.
+            evaluations: what each run is asked.
+            arm: its name, for the error.
+
+        Raises:
+            ConfigurationError: there are not so many answers, or the sample would be too small.
+        """
+        each = math.ceil(self.answers / runs)
+        for asked in sets_of(evaluations):
+            least = max(FEWEST, len(asked.items))
+            if self.answers < least:
+                raise ConfigurationError(
+                    f"--gold {self.answers} is too few: {asked.name!r} has {len(asked.items)} questions, and a rate needs "
+                    f"at least {least} answers that the gold grader read. Write --gold {least} or more."
+                )
+            if each > asked.answers:
+                raise ConfigurationError(
+                    f"--gold {self.answers} is more than there is: the arm {arm!r} has {runs * asked.answers} answers to "
+                    f"{asked.name!r}. Write --gold {runs * asked.answers} or fewer, or ask for more (--samples)."
+                )
+        return each
+
+
+class GoldConfig(BaseModel):
+    """Gold judge, and the sample of one run that it reads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    judge: JudgeConfig
+    answers: int = Field(ge=1, description="answers to each set of questions")
+    seed: int = Field(description="of the draw")
+
+
+def drawn(table: pl.DataFrame, answers: int, seed: int) -> list[int]:
+    """Return the indices of the rows that the gold judge reads, evenly over the questions.
+
+    Every answer of an evaluation has the same probability: each n-th of them, sorted by question and in random order
+    within it, from a random first one on.
+
+    Args:
+        table: judged answers of one run to one evaluation.
+        answers: how many; all, where there are no more.
+        seed: of the draw.
+    """
+    generator = random.Random(seed)
+    there = [
+        (format, item, generator.random(), index)
+        for index, (format, item, outcome) in enumerate(table.select("format", "item", "outcome").iter_rows())
+        if outcome not in WITHOUT_ANSWER
+    ]
+    order = [index for *_, index in sorted(there)]
+    stride, first = len(order) / max(1, min(answers, len(order))), generator.random()
+    return sorted(order[int((first + number) * stride)] for number in range(min(answers, len(order))))
+
+
+@step("judge-gold", version=1, resumable=True)
+def judge_gold(config: GoldConfig, inputs: Mapping[str, Artifact], folder: Path) -> str | None:
+    """Let the gold judge read a random sample of the answers; its verdicts are added to the table."""
+    from astray.measure.evaluations import evaluation_from
+
+    table, state = read_answers(inputs["verdicts"].path / ANSWERS_FILE), folder / _FOLDER
+    # As in the step of the cheap verdicts, evaluations stand in the origin of the answers.
+    asked = inputs["answers"].manifest.origin.config["evaluations"]
+    evaluations = sets_of(map(evaluation_from, asked if isinstance(asked, list) else []))
+    chosen = [index for evaluation in evaluations for index in _of(table, evaluation.name, config.answers, config.seed)]
+    state.mkdir(exist_ok=True)
+    begun = state / ANSWERS_FILE
+    unread = table[chosen].with_columns(
+        pl.lit(Outcome.NOT_JUDGED.value).alias("outcome"),
+        *(pl.lit(None, pl.Float64).alias(name) for name in ("aligned", "coherent")),
+        *(pl.lit("").alias(name) for name in ("judge", "note")),
+    )
+    left = judge_into(state, read_answers(begun) if begun.is_file() else unread, evaluations, config.judge, inputs)
+    rows = table.to_dicts()
+    for index, row in zip(chosen, read_answers(begun).iter_rows(named=True), strict=True):
+        found = {GOLD: row["outcome"], GOLD_JUDGE: row["judge"]}
+        rows[index]["detail"] = write_detail(read_detail(rows[index]["detail"]) | found)
+    pl.DataFrame(rows, schema=table.schema).write_parquet(folder / ANSWERS_FILE)
+    return left
+
+
+def sets_of(evaluations: Iterable[Evaluation]) -> list[QuestionSet]:
+    """Return the sets of free-form questions, of which alone a gold judge reads answers."""
+    return [one for one in evaluations if isinstance(one, QuestionSet) and one.measures[0] == MISALIGNED]
+
+
+def with_gold(table: pl.DataFrame) -> pl.DataFrame:
+    """Return the table with the outcomes by the gold judge as a column, by which rates are made of both judges."""
+    return table.with_columns(in_detail(GOLD).alias(GOLD))
+
+
+def gold_notes(rates: Iterable[RateRow], gold: Gold | None) -> Iterator[str]:
+    """Yield what a reader has to know of rates by two judges, with the gain that was measured on them."""
+    if gold is None:
+        return
+    gains = [row.gain for rate in rates if (row := rate.gold)]
+    gained = (
+        f"On these answers the cheap judge made a gold verdict worth {min(gains):.2f} to {max(gains):.2f} of them, "
+        f"{statistics.median(gains):.2f} in the middle."
+        if gains
+        else "It gave no usable verdict, so that rates are those of the cheap judge."
+    )
+    yield (
+        f"{gold.judge.grader} read {gold.answers:,} answers of each arm to each set of questions, drawn at random, and all "
+        f"others were read by the cheap judge alone. Rates, intervals and claims are those of the gold judge "
+        f"(prediction-powered inference); counts of outcomes are the cheap judge's. {gained}"
+    )
+
+
+def _of(table: pl.DataFrame, evaluation: str, answers: int, seed: int) -> list[int]:
+    """Return which rows of the whole table are drawn for one evaluation."""
+    own = [index for index, name in enumerate(table["evaluation"]) if name == evaluation]
+    return [own[index] for index in drawn(table[own], answers, seed)]
