@@ -14,6 +14,7 @@ from astray.cli.clean import COMMAND as CLEAN
 from astray.cli.count import COMMAND as COUNT
 from astray.cli.doctor import COMMAND as DOCTOR
 from astray.cli.gate import COMMAND as GATE
+from astray.cli.judge import judge
 from astray.cli.listing import COMMAND as LIST
 from astray.cli.organism import organism
 from astray.cli.own import NEW, SCHEMA
@@ -41,7 +42,7 @@ def app() -> None:
     """Finds out whether, why and how a language model goes astray, and brings it back."""
 
 
-for command in (RUN, PLAN, NEW, SCHEMA, AUDIT, GATE, COUNT, SCREEN, VIEW, LIST, CLEAN, DOCTOR, organism):
+for command in (RUN, PLAN, NEW, SCHEMA, AUDIT, GATE, COUNT, SCREEN, VIEW, LIST, CLEAN, DOCTOR, judge, organism):
     app.add_command(command)
 
 

@@ -64,7 +64,8 @@ async def judge_exchanges(judge: Judge, exchanges: Iterable[Exchange], max_conne
         except Exception as error:
             return Verdict(Outcome.JUDGE_FAILED, note=error_note(error))
 
-    verdicts = await read_side_by_side(verdict, wanted, max_connections)
+    # A judge that reads in batches is given whole ones.
+    verdicts = await read_side_by_side(verdict, wanted, max(max_connections, getattr(judge, "at_once", 1)))
     return [verdicts[exchange] for exchange in wanted]
 
 

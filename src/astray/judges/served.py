@@ -12,6 +12,8 @@ from functools import cache
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from astray.judges.distilled import identities
+
 SECONDS = 5.0
 """Time within which a server says what it serves."""
 _VARYING = frozenset({"created", "permission", "object"})
@@ -33,15 +35,16 @@ def address_of(grader: str, explicit: str | None = None) -> str:
 
 
 def served_as(graders: str | None) -> str:
-    """Return address and model of graders that have an address of their own, separated by commas as the graders are;
-    else "".
+    """Return address and model of graders that have an address of their own, and the identity of distilled judges,
+    separated by commas as the graders are; else "".
 
-    A server that cannot be reached, or does not say what it serves, is known by its address alone.
+    A server that cannot be reached, or does not say what it serves, is known by its address alone. A judge that was
+    distilled anew under its old name is another one.
     """
-    remote = [name for name in (graders or "").split(",") if name and not name.startswith("astray/")]
-    return ", ".join(
-        f"{url} {_said_by(url, name.partition('/')[2])}".strip() for name in remote if (url := address_of(name))
-    )
+    names = [name for name in (graders or "").split(",") if name]
+    remote = [name for name in names if not name.startswith("astray/")]
+    served = [f"{url} {_said_by(url, name.partition('/')[2])}".strip() for name in remote if (url := address_of(name))]
+    return ", ".join([*served, *identities(names)])
 
 
 def remember(grader: str | None, served: str) -> None:
