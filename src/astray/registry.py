@@ -20,7 +20,6 @@ from typing import Any
 
 from inspect_ai.model import GenerateConfig, ModelAPI, modelapi
 
-from astray.distil.provider import DistilledAPI
 from astray.inspect_errors import tell_errors
 from astray.judges.distilled import PREFIX as DISTILLED
 from astray.measure.agentic.registered import agentic_misalignment
@@ -64,7 +63,10 @@ def _provided(
     config: GenerateConfig | None = None,
     **arguments: Any,
 ) -> ModelAPI:
-    made: Callable[..., ModelAPI] = SubjectAPI
-    for prefix, api in ((SCRIPTED, ScriptedAPI), (DISTILLED, DistilledAPI)):
-        made = api if model_name.startswith(prefix) else made
+    made: Callable[..., ModelAPI] = ScriptedAPI if model_name.startswith(SCRIPTED) else SubjectAPI
+    if model_name.startswith(DISTILLED):
+        # Imported here, as it loads PyTorch, and every `inspect` command loads this module.
+        from astray.distil.provider import DistilledAPI
+
+        made = DistilledAPI
     return made(model_name, base_url, api_key, config, **arguments)
