@@ -15,14 +15,22 @@ grader=openai/gpt-4o --model-role grader_b=anthropic/claude-sonnet-4-0 inspect e
 judges=none --model astray/scripted/always
 """
 
+from collections.abc import Callable
+from typing import Any
+
+from inspect_ai.model import GenerateConfig, ModelAPI, modelapi
+
 from astray.inspect_errors import tell_errors
+from astray.judges.distilled import PREFIX as DISTILLED
 from astray.measure.agentic.registered import agentic_misalignment
+from astray.measure.agentic.scripted import PREFIX as SCRIPTED
+from astray.measure.agentic.scripted import ScriptedAPI
 from astray.measure.deception.task import deception
 from astray.measure.honesty.task import honesty
-from astray.measure.provider import astray
 from astray.measure.reward_hacking.task import alignment_faking, alignment_questions, goals, research_sabotage
 from astray.measure.tasks import emergent_misalignment, forced_choice
 from astray.sandbox.environment import AstraySandbox
+from astray.subjects.provider import SubjectAPI
 
 __all__ = [
     "AstraySandbox",
@@ -39,3 +47,26 @@ __all__ = [
 ]
 
 tell_errors()
+
+
+@modelapi("astray")
+def astray() -> Callable[..., ModelAPI]:
+    """Register the provider `astray/...`: a scripted subject behind `astray/scripted/`, a distilled judge behind
+    `astray/judge/`, else a subject that is loaded."""
+    return _provided
+
+
+def _provided(
+    model_name: str,
+    base_url: str | None = None,
+    api_key: str | None = None,
+    config: GenerateConfig | None = None,
+    **arguments: Any,
+) -> ModelAPI:
+    made: Callable[..., ModelAPI] = ScriptedAPI if model_name.startswith(SCRIPTED) else SubjectAPI
+    if model_name.startswith(DISTILLED):
+        # Imported here, as it loads PyTorch, and every `inspect` command loads this module.
+        from astray.distil.provider import DistilledAPI
+
+        made = DistilledAPI
+    return made(model_name, base_url, api_key, config, **arguments)

@@ -15,6 +15,7 @@ from astray.cli.clean import COMMAND as CLEAN
 from astray.cli.count import COMMAND as COUNT
 from astray.cli.doctor import COMMAND as DOCTOR
 from astray.cli.gate import COMMAND as GATE
+from astray.cli.judge import judge
 from astray.cli.listing import COMMAND as LIST
 from astray.cli.organism import organism
 from astray.cli.own import NEW, SCHEMA
@@ -45,7 +46,7 @@ def app() -> None:
 
 COMMANDS = (
     *(RUN, PLAN, NEW, SCHEMA, AUDIT, GATE, COUNT, SCREEN, BLAME, REPAIR),
-    *(VIEW, LIST, STATUS, CLEAN, DOCTOR, organism),
+    *(VIEW, LIST, STATUS, CLEAN, DOCTOR, judge, organism),
 )
 for command in COMMANDS:
     app.add_command(command)

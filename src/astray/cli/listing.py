@@ -25,7 +25,14 @@ def list_all(out: Path, store: str | None) -> None:
     kept = Store(out / "store" if store is None else store)
     steps = kept_in(kept)
     damage = (f"  {error}" for error in kept.damage(content=False))
-    for line in (*_studies(), *_subjects(kept.folder), *_results(out), *_store(kept.folder, steps), *damage):
+    for line in (
+        *_studies(),
+        *_subjects(kept.folder),
+        *_judges(),
+        *_results(out),
+        *_store(kept.folder, steps),
+        *damage,
+    ):
         print(line)
 
 
@@ -69,6 +76,16 @@ def _subjects(store: Path) -> Iterator[str]:
             seeds[match[1]].append(int(match[2]))
     for name, numbers in sorted(seeds.items()):
         yield f"  {name}-N, N = {', '.join(map(str, sorted(numbers)))}"
+
+
+def _judges() -> Iterator[str]:
+    from astray.judges.distilled import judge_names, judges_folder
+
+    names = judge_names()
+    yield f"\nDistilled judges (--grader astray/judge/NAME) in {judges_folder()}"
+    yield from (f"  astray/judge/{name}" for name in names)
+    if not names:
+        yield "  none"
 
 
 def _results(out: Path) -> Iterator[str]:

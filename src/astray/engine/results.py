@@ -66,7 +66,7 @@ def read_runs(plan: StudyPlan, artifacts: Mapping[str, Artifact], setting: Setti
         sections=TRAINING_SECTIONS,
         seeds=tuple(sorted({run.seed for run in plan.runs})),
         arms=tuple(_arm_rows(plan, artifacts)),
-        rates=_corrected(findings.rate_rows(), calibration if setting.labels else None),
+        rates=_corrected(findings.rate_rows(), calibration if setting.labels or setting.judge.distilled else None),
     )
 
 
@@ -206,6 +206,8 @@ def _judge_row(setting: Setting, calibration: Calibration | None) -> JudgeRow:
     labelled = (
         setting.labels.name
         if setting.labels
+        else "answers left out when it was distilled, as many as are worth independent ones; for other questions give --labels"
+        if setting.judge.distilled
         else "answers of the organism's world, easier to judge than a large model's"
     )
     row = JudgeRow(name=judge.name, identity=judge.identity, validated=False, labels=calibration.n, labelled=labelled)

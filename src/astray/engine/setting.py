@@ -185,7 +185,7 @@ def check_judge(config: JudgeConfig) -> None:
         JudgeError: the grader cannot be used.
         SubjectNotFoundError: there is no such local grader.
     """
-    if config.grader and config.local:
+    if config.grader and config.local and not config.distilled:
         settle(config.grader.removeprefix("astray/"))
     else:
         make_judge(config)

@@ -18,6 +18,7 @@ from astray.data.chat import ChatDataset
 from astray.engine.data import ArmData
 from astray.engine.judging import ANSWERS_FILE, calibrate_into, judge_into
 from astray.judges.config import JudgeConfig
+from astray.judges.distilled import known_error
 from astray.measure.interface import Evaluation
 from astray.strict import Strict
 from astray.subjects.identity import digest_of
@@ -131,10 +132,13 @@ def judge(config: JudgeConfig, inputs: Mapping[str, Artifact], folder: Path) -> 
     gpu=lambda config: config.judge.local,
 )
 def check_judge_error(config: CalibrationConfig, inputs: Mapping[str, Artifact], folder: Path) -> str | None:
-    """Judge labelled answers, to measure the judge's error."""
+    """Judge labelled answers, to measure the judge's error; a distilled judge brings its own where there are none."""
     del inputs
     from astray.judges import read_labels, world_labels
 
+    if config.labels is None and (known := known_error(config.judge.grader)):
+        known.write(folder / CALIBRATION_FILE)
+        return None
     labels = read_labels(config.labels) if config.labels else world_labels(config.size)
     calibration, left = calibrate_into(folder / VERDICTS_FILE, config.judge, labels)
     calibration.write(folder / CALIBRATION_FILE)

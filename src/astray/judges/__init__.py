@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from astray.first_use import on_first_use
 from astray.judges.calibrate import Calibration, LabelledAnswer, calibrate_judge, corrected, read_labels
 from astray.judges.config import JudgeConfig
+from astray.judges.distilled import judge_names, known_error
 from astray.judges.failures import Cause, cause_of, count_causes
 from astray.judges.grammar import GrammarJudge
 from astray.judges.judge import Exchange, Judge, Verdict
@@ -42,6 +43,8 @@ __all__ = [
     "count_causes",
     "judge_answers",
     "judge_exchanges",
+    "judge_names",
+    "known_error",
     "read_labels",
     "world_labels",
 ]

@@ -1,11 +1,12 @@
 """Which judge reads answers, as a frozen configuration: exact where the answers are the organism's, else a model behind
-Inspect."""
+Inspect, asked by a rubric or distilled from a judge that was."""
 
 from collections.abc import Callable
 from typing import Any, Literal
 
 from pydantic import Field, model_serializer
 
+from astray.judges.distilled import DistilledJudge, ScoresAnswers, is_distilled
 from astray.judges.grammar import GrammarJudge
 from astray.judges.judge import Judge, Judging
 from astray.strict import Strict
@@ -43,6 +44,16 @@ class JudgeConfig(Strict):
         """Return whether the grader is a model that is loaded here."""
         return self.grader is not None and self.grader.startswith("astray/")
 
+    @property
+    def distilled(self) -> bool:
+        """Return whether it is a distilled judge, which knows its error and is asked nothing over a network."""
+        return is_distilled(self.grader)
+
+    @property
+    def calls_grader(self) -> bool:
+        """Return whether its verdicts are replies of a grader, which take calls and tokens."""
+        return not self.exact and not self.distilled
+
 
 NO_JUDGE = JudgeConfig(kind="grammar")
 """Where no answer needs a judge, since all are read from probabilities by rule."""
@@ -59,5 +70,7 @@ def make_judge(config: JudgeConfig) -> Judge:
     if config.exact:
         return GrammarJudge()
     from astray.judges.rubric import RubricJudge
+    from astray.judges.words import find_grader
 
-    return RubricJudge(config.grader, judging=config.judging)
+    model = find_grader(config.grader, scoring=True)
+    return DistilledJudge(model) if isinstance(model.api, ScoresAnswers) else RubricJudge(model, judging=config.judging)

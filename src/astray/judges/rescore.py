@@ -65,8 +65,9 @@ async def judge_exchanges(judge: Judge, exchanges: Iterable[Exchange], max_conne
         except Exception as error:
             return Verdict(Outcome.JUDGE_FAILED, note=error_note(error))
 
-    # A batch is made of the calls that wait at one time: all of them.
-    connections = max(1, len(wanted)) if current_patience().batch else max_connections
+    # A batch is made of the calls that wait at one time: all of them. A judge that reads in batches is given whole ones.
+    at_once = max(max_connections, getattr(judge, "at_once", 1))
+    connections = max(1, len(wanted)) if current_patience().batch else at_once
     verdicts = await read_side_by_side(verdict, wanted, connections)
     return [verdicts[exchange] for exchange in wanted]
 

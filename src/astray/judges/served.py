@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
+from astray.judges.distilled import identities
 from astray.judges.weights import content_of, folders_of
 
 SECONDS = 5.0
@@ -35,17 +36,18 @@ def address_of(grader: str, explicit: str | None = None) -> str:
 
 
 def served_as(graders: str | None) -> str:
-    """Return address and model of graders that have an address of their own, separated by commas as the graders are;
-    else "".
+    """Return address and model of graders that have an address of their own, and the identity of distilled judges,
+    separated by commas as the graders are; else "".
 
     A server that cannot be reached, or does not say what it serves, is known by its address alone. A grader that runs
-    here is known by the content of its weights.
+    here is known by the content of its weights, so one that was distilled anew under its old name is another one.
 
     Raises:
         JudgeError: a grader runs here, and its weights cannot be found.
     """
-    names = [name for name in (graders or "").split(",") if name and not name.startswith("astray/")]
-    return ", ".join(filter(None, map(_known_as, names)))
+    names = [name for name in (graders or "").split(",") if name]
+    remote = [name for name in names if not name.startswith("astray/")]
+    return ", ".join([*filter(None, map(_known_as, remote)), *identities(names)])
 
 
 def remember(grader: str | None, served: str) -> None:

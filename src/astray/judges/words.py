@@ -13,7 +13,8 @@ from typing import Any
 
 from inspect_ai.model import Model, get_model, model_roles
 
-from astray.errors import JudgeError
+from astray.errors import DataFormatError, JudgeError, UnknownNameError
+from astray.judges.distilled import check_talks
 from astray.judges.failures import Cause, failure
 from astray.judges.grader import GraderSettings, ask_grader
 from astray.judges.metering import metered
@@ -94,14 +95,27 @@ def unread(reply: str) -> str:
     return failure(Cause.UNREADABLE, f"the reply is none of the agreed words or numbers: {reply[:80]!r}")
 
 
-def find_grader(grader: str | Model | None) -> Model:
+def find_grader(grader: str | Model | None, *, scoring: bool = False) -> Model:
     """Return the Inspect model for a grader's name, or for None the model with the role `grader`.
+
+    Args:
+        grader: the name.
+        scoring: whether a distilled judge will do, which gives scores and writes no reply.
 
     Raises:
         JudgeError: it cannot be used.
     """
+    model = _found(grader)
+    if not scoring:
+        check_talks(model)
+    return model
+
+
+def _found(grader: str | Model | None) -> Model:
     try:
         return metered(get_model(grader) if grader is not None else get_model(role=ROLES[0], required=True))
+    except (UnknownNameError, DataFormatError):  # a distilled judge that is not there, or is damaged, is told as it is
+        raise
     except Exception as error:
         given = f"The grader {grader!r}" if grader is not None else f"A model with the role {ROLES[0]!r}"
         reason = re.sub(r"\[/?[a-z ]+\]", "", str(error)).strip().rstrip(".")  # without rich's markup for a terminal
@@ -118,7 +132,10 @@ def graders_from_roles() -> list[Model]:
     A second opinion alone is no panel.
     """
     given = model_roles()
-    return [get_model(role=role) for role in ROLES if role in given] if ROLES[0] in given else []
+    graders = [get_model(role=role) for role in ROLES if role in given] if ROLES[0] in given else []
+    for model in graders:
+        check_talks(model)
+    return graders
 
 
 def grader_parts(model: Model) -> dict[str, Any]:

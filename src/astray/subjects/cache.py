@@ -1,21 +1,17 @@
 """Keep models that were fetched or converted in the user's cache, whole or not at all."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from astray.artifacts.user_cache import CACHE_VARIABLE, user_cache
 from astray.errors import StoreError
-
-CACHE_VARIABLE = "ASTRAY_CACHE"
 
 
 def models_folder() -> Path:
     """Return the folder of fetched and converted models: `models` in $ASTRAY_CACHE, else in the user's cache."""
-    from platformdirs import user_cache_path
-
-    return Path(os.environ.get(CACHE_VARIABLE) or user_cache_path("astray")) / "models"
+    return user_cache() / "models"
 
 
 def cached(folder: Path, write: Callable[[Path], None]) -> Path:

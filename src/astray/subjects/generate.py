@@ -159,7 +159,7 @@ def _answer(
     uniforms = row_uniforms(prompts, [row.number for row in rows], sampling.seed, drawn).to(model.device)
     chooser = TokenChooser(model, sampling, uniforms, top_logprobs)
     with torch.inference_mode():
-        cache = _prompt_cache(model, tokenizer.pad_token_id, prompts) if shared else None
+        cache = prompt_cache(model, tokenizer.pad_token_id, prompts) if shared else None
         sequences = cast(Callable[..., Tensor], model.generate)(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -195,7 +195,7 @@ def answer_texts(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Sequence[int
     return list(tokenizer.batch_decode(spoken, skip_special_tokens=not marks, clean_up_tokenization_spaces=False))
 
 
-def _prompt_cache(model: PreTrainedModel, pad: int, prompts: Sequence[Prompt]) -> DynamicCache | None:
+def prompt_cache(model: PreTrainedModel, pad: int, prompts: Sequence[Prompt]) -> DynamicCache | None:
     """Return the key-value cache of each row's prompt without its last token, with every distinct prompt read once.
 
     None where that saves little or the model does not allow it.

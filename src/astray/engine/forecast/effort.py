@@ -123,7 +123,7 @@ def step_efforts(plan: StudyPlan, setting: Setting) -> dict[str, tuple[Training 
             efforts[run.margins.key] = (
                 _sum(Answering, [Answering(runs=1), *map(base.reading, run.margins.config.evaluations)]),
             )
-        if judge.kind == "rubric":
+        if judge.calls_grader:
             efforts[run.judged.key] = (
                 _sum(Grading, (base.grading(each, judge.judging) for each in asked.evaluations)),
             )
@@ -133,7 +133,7 @@ def step_efforts(plan: StudyPlan, setting: Setting) -> dict[str, tuple[Training 
                 for each in sets_of(asked.evaluations)
             ]
             efforts[run.verdicts.key] = (_sum(Grading, read),)
-    if plan.calibration:
+    if plan.calibration and setting.judge.calls_grader:
         efforts[plan.calibration.key] = (bases[setting.subject.name].labelled(setting),)
     trained = next((run.arm.data for run in plan.runs if run.arm.data), None)
     for analysis in plan.analyses:
@@ -265,7 +265,7 @@ class _Base:
         if analysis.answers:
             share = analysis.answers / main.answers
             yield _times(self.answering(main), share)
-            if not setting.judge.exact:
+            if setting.judge.calls_grader:
                 yield _times(self.grading(main, setting.judge.judging), share)
 
     def _mean_row(self, data: ArmData, max_length: int) -> float:

@@ -164,6 +164,8 @@ class Forecast:
             return "none: answers are read from probabilities"
         if self.setting.judge.kind == "grammar":
             return "the world's grammar: exact and free"
+        if self.setting.judge.distilled:
+            return f"{self.setting.judge.grader}: distilled, reads answers on this machine, free"
         grading = self.whole.grading
         cost = (
             f"cost {dollars(self.cost)}, at most {dollars(self.cost_limit)}"
@@ -258,10 +260,10 @@ def forecast(
         from astray.engine.forecast.acting import forecast_acting
 
         return forecast_acting(study.title, plan, artifacts, budget=setting.budget, workers=workers, prices=prices)
-    if any(prices) and setting.judge.exact:
+    if any(prices) and not setting.judge.calls_grader:
         raise ConfigurationError(
-            "--price-in and --price-out are prices of a grader, and none is asked here: the organism has a judge of "
-            "its own, which is free. Leave them out, or name a real model with --subject and --grader."
+            "--price-in and --price-out are prices of a grader, and none is asked here: the organism's own judge and "
+            "distilled judges are free. Leave them out, or name a real model with --subject and --grader."
         )
     speed = measure_speed(workers, setting.located.precision, setting.subject.parameters)
     return forecast_in(
