@@ -57,7 +57,7 @@ def reduction_limits(
     correlation = correlation_of(after, before, shared)
 
     # Where shares are skewed, few runs show a correlation of the common ones and miss the others: the lower ratio does
-    # not rest on it, nor does the upper one where most answers are left, since shares are then skewed downwards.
+    # not rest on it, nor does the upper one at rates above a half, which are skewed downwards.
     without = np.minimum(correlation, 0.0)
     upwards = np.where(left > 0.5, without, correlation)
 
