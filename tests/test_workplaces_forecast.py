@@ -64,6 +64,11 @@ def test_what_a_step_took_is_noted_once(tmp_path: Path) -> None:
     for _ in range(2):
         execute([add.step(Toy(seconds=0.1))], store, workers=0)
     (timing,) = timings(store, HERE)
+    (store.folder / "elsewhere").symlink_to(tmp_path / "mine")
+    (store.folder / "elsewhere").replace(store.folder / ".timings")
+    note_timing(store, timing)
+    assert not (tmp_path / "mine").exists()
+    (store.folder / ".timings").unlink()
     assert (timing.function, timing.seconds >= 0.1, timing.memory > 1e6) == ("add", True, True)
     forecast = place_forecast([diamond()], store, Ray(), {}, SPEED, 10)
     assert forecast.unknown == {"add": 4}

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
+from astray.artifacts.disk import no_link
 from astray.artifacts.store import Store
 
 _FILE = ".timings"
@@ -37,9 +38,9 @@ class Timing:
 
 
 def note_timing(store: Store, timing: Timing) -> None:
-    """Add a line; where the disk does not allow it, forecasts go without."""
+    """Add a line; where the disk does not allow it, or the file is a link, forecasts go without."""
     line = json.dumps(asdict(timing)) + "\n"
-    with contextlib.suppress(OSError), (store.folder / _FILE).open("a", encoding="utf-8") as file:
+    with contextlib.suppress(OSError), no_link(store.folder / _FILE).open("a", encoding="utf-8") as file:
         file.write(line)  # a single write, so that two processes do not mix their lines
 
 
