@@ -107,7 +107,7 @@ COMMAND = _Gate(
             ["--samples"],
             type=int,
             metavar="INTEGER",
-            help="Answers a question. [default 4 of the organism, 25 of a real model]",
+            help="Answers a question. [default 6 of the organism, 25 of a real model]",
         ),
         click.Option(
             ["--evals"],
