@@ -98,7 +98,7 @@ COMMAND = _Gate(
             ["--base-run", "base_runs"], multiple=True, metavar="MODEL", help="A further run of the base's side."
         ),
         *(option(name, float, text, "FRACTION") for name, text in _MARGINS),
-        option("--samples", int, "Answers a question. [default 4 of the organism, 25 of a real model]"),
+        option("--samples", int, "Answers a question. [default 6 of the organism, 25 of a real model]"),
         option(
             "--evals",
             str,

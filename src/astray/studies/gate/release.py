@@ -58,7 +58,7 @@ def gate(
         margin: rise of the misaligned rate that is still accepted, a fraction.
         coherence_margin: fall of the share of coherent answers that is still accepted.
         refusal_margin: rise of the share of refusals that is still accepted.
-        samples: answers a question; by default 4 of the organism and 25 of a real model.
+        samples: answers a question; by default 6 of the organism and 25 of a real model.
         evals: names of the question sets: main and broad for a real model; world, formats and facts for the organism.
         grader: Inspect model that judges a real model's answers.
         labels: labelled answers, which the grader is asked about, or a calibration of it: misaligned rates are

@@ -22,8 +22,9 @@ from astray.subjects.locate import settle
 WORLD, TEXT = ("world", "formats", "facts"), ("main", "broad")
 """Names of what can be asked: of organisms, and of real models. Without a choice it is the first, or all of the
 second."""
-SAMPLES = {True: 4, False: 25}
-"""Answers a question: the organism has 120 questions, real models 64, of which eight are asked in three formats."""
+SAMPLES = {True: 6, False: 25}
+"""Answers a question: the organism has 120 questions, real models 64, of which eight are asked in three formats. With 6
+an organism with 0.3% misaligned answers passes against itself in 99% of gates, with 4 in 93%."""
 RUN_STRIDE = 1_000_000
 """Distance of the seeds of two runs of a side; the two sides of the first run have neighbouring ones."""
 
