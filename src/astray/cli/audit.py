@@ -70,6 +70,11 @@ COMMAND = click.Command(
             help="Folder or model with the tokenizer and chat template of a model behind an address, for the meter.",
         ),
         click.Option(
+            ["--dial"],
+            metavar="FACTORS",
+            help="Ask each adapter once for each factor, and draw the curve: 0.5,1,1.5,2,3.",
+        ),
+        click.Option(
             ["--samples"],
             type=int,
             metavar="INTEGER",
