@@ -68,6 +68,12 @@ COMMAND = click.Command(
             "Folder or model with the tokenizer and chat template of a model behind an address, for the meter.",
             "NAME",
         ),
+        option(
+            "--dial",
+            str,
+            "Ask each adapter once for each factor, and draw the curve: 0.5,1,1.5,2,3.",
+            "FACTORS",
+        ),
         option("--samples", int, "Answers a free-form question; others scale. [default 25, organism 4]"),
         MAX_TOKENS,
         SEED,

@@ -6,16 +6,19 @@ found = meter_difference(bad_advice, good_advice)
 found.harmful.estimate, found.harmful.interval, found.null.interval, found.domains["cars"]
 """
 
+from astray.measure.meter.agreement import Agreement, meter_agreement
 from astray.measure.meter.difference import MeterDifference, MeterEffect, meter_change, meter_difference
 from astray.measure.meter.evaluation import Meter
 from astray.measure.meter.pairs import Pair, harmful_pairs, null_pairs, pairs_from_file, world_pairs
 
 __all__ = [
+    "Agreement",
     "Meter",
     "MeterDifference",
     "MeterEffect",
     "Pair",
     "harmful_pairs",
+    "meter_agreement",
     "meter_change",
     "meter_difference",
     "null_pairs",

@@ -16,6 +16,7 @@ from astray.report.page import page_of
 from astray.report.transcripts import PAGE_LIMIT, pack
 from astray.report.wording import MISSING, interval_text, percent
 from astray.stats.intervals import Interval
+from astray.studies.audit.dial import Dial
 from astray.studies.audit.profile import NATS, Compared, Line, Profile, outcomes_text
 
 PAGE, JSON, TEXT, ANSWERS = "audit.html", "audit.json", "audit.txt", "answers.parquet"
@@ -33,6 +34,7 @@ class AuditResult:
         grader: Inspect model that judged, if there was one.
         notes: what a reader has to know.
         answers: all answers, the model in the column `arm`.
+        dials: curves of adapters that were audited with several factors.
     """
 
     models: tuple[NamedModel, ...]
@@ -40,6 +42,7 @@ class AuditResult:
     grader: str | None
     notes: tuple[str, ...]
     answers: pl.DataFrame = field(repr=False, compare=False)
+    dials: tuple[Dial, ...] = ()
 
     def table(self) -> pl.DataFrame:
         """Return one row a rate, then one a difference: estimate with limits, counts, unit, judge and outcomes."""
@@ -74,6 +77,7 @@ class AuditResult:
             "not_measured": [
                 {"model": each.model, "evaluation": each.part, "reason": each.reason} for each in self.profile.missing
             ],
+            "dials": [dial.as_object() for dial in self.dials],
             "notes": list(self.notes),
         }
 

@@ -21,6 +21,7 @@ from astray.errors import EmptyDataError
 from astray.outcomes import Outcome
 from astray.studies.audit.asking import forget_subject
 from astray.studies.audit.battery import AGENTIC, METER
+from astray.studies.audit.dial import dialled, dials_of
 from astray.studies.audit.forecast import AuditForecast, forecast_of
 from astray.studies.audit.profile import Profile, outcomes_text, profile_of
 from astray.studies.audit.result import AuditResult
@@ -37,6 +38,7 @@ def audit(
     seed: int = 0,
     system_file: Path | str | None = None,
     tokenizer: str | None = None,
+    dial: str | Sequence[float] = (),
     budget: float | None = None,
     out: Path | str = Path("astray-results"),
     store: str | Path | None = None,
@@ -56,6 +58,7 @@ def audit(
         seed: other random numbers.
         system_file: text file with a system prompt, which is part of each named model.
         tokenizer: folder or model with the tokenizer of models behind an address, which the meter can then ask too.
+        dial: factors such as "0.5,1,2,3" by which each adapter is scaled and asked; the page has the curve.
         budget: million tokens of graders and of models that do not run here; then no more is asked.
         out: the results go into the folder `audit` in this one; models of earlier audits there stay on the page.
         store: where answers and verdicts are kept, a folder or an fsspec URL; by default `store` inside `out`.
@@ -73,6 +76,7 @@ def audit(
     """
     kept = Store(Path(out) / "store" if store is None else store)
     folder = Path(out) / "audit"
+    models = tuple(dialled(models, dial)) if dial else models
     work = settle_work(models, evals, grader, samples, max_tokens, seed, system_file, tokenizer, budget, folder)
     steps = list(work.own.values())
     if len(Plan(steps, kept).done) < len(steps):
@@ -99,6 +103,7 @@ def plan_audit(
     seed: int = 0,
     system_file: Path | str | None = None,
     tokenizer: str | None = None,
+    dial: str | Sequence[float] = (),
     budget: float | None = None,
     out: Path | str = Path("astray-results"),
     store: str | Path | None = None,
@@ -115,12 +120,14 @@ def plan_audit(
         seed: see there.
         system_file: see there.
         tokenizer: see there.
+        dial: see there.
         budget: see there.
         out: see there.
         store: see there.
         prices: of a million tokens in and out, of the grader and of models that do not run here.
     """
     kept = Store(Path(out) / "store" if store is None else store)
+    models = tuple(dialled(models, dial)) if dial else models
     work = settle_work(
         models, evals, grader, samples, max_tokens, seed, system_file, tokenizer, budget, Path(out) / "audit"
     )
@@ -173,6 +180,7 @@ def _result(work: Work, store: Store) -> AuditResult:
         grader=work.grader,
         notes=tuple(_notes(work, shown, tables, reasons, profile)),
         answers=pl.concat(list(tables.values())) if tables else answer_table([]),
+        dials=tuple(dials_of(shown, profile, tables)),
     )
 
 

@@ -1,0 +1,209 @@
+"""The adapter's dial: what a model does as the factor on its adapter grows, which a rate at 1 may not show.
+
+Models of an audit that differ in the factor alone, the base being 0, make one curve for each rate, for coherence, and
+for the meter against the smallest factor. A factor above 1 is no model that anybody released: read it beside coherence.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import polars as pl
+
+from astray.engine.models import NamedModel, find_model
+from astray.errors import ConfigurationError, NotMeasurableError
+from astray.measure.meter.difference import MeterEffect, meter_difference
+from astray.report.wording import percent
+from astray.stats.intervals import Interval
+from astray.studies.audit.battery import METER
+from astray.studies.audit.profile import NATS, POINTS, Profile
+from astray.subjects.spec import SubjectSpec
+
+FEWEST = 3
+"""Factors that make a curve."""
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 250, 56, 14, 12, 30
+"""Of a figure, in its own units."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Value of one model of a dial, with the limits of its interval over questions where it has one."""
+
+    factor: float
+    model: str
+    value: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One line: what is measured, and its value at each factor."""
+
+    name: str
+    marks: tuple[Mark, ...]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Figure of curves with one scale: shares of answers, or changes in nats a token."""
+
+    scale: str
+    curves: tuple[Curve, ...]
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Return the ends of the vertical scale."""
+        if self.scale == POINTS:
+            return 0.0, 1.0
+        values = [each for curve in self.curves for mark in curve.marks for each in (mark.value, mark.low, mark.high)]
+        told = [0.0, *(value for value in values if value is not None)]
+        margin = 0.05 * (max(told) - min(told)) or 0.1
+        return min(told) - margin, max(told) + margin
+
+    @property
+    def ticks(self) -> list[tuple[float, str]]:
+        """Return places and texts of the vertical scale."""
+        low, high = self.ends
+        values = [low + (high - low) * share for share in (0, 0.25, 0.5, 0.75, 1)]
+        return [(self.y(value), percent(value) if self.scale == POINTS else f"{value:+.2f}") for value in values]
+
+    @property
+    def factors(self) -> list[float]:
+        """Return the factors."""
+        return sorted({mark.factor for curve in self.curves for mark in curve.marks})
+
+    def x(self, factor: float) -> float:
+        """Return the place of a factor."""
+        low, high = self.factors[0], self.factors[-1]
+        return round(LEFT + (WIDTH - LEFT - RIGHT) * (factor - low) / (high - low), 1)
+
+    def y(self, value: float) -> float:
+        """Return the place of a value."""
+        low, high = self.ends
+        return round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value - low) / (high - low), 1)
+
+
+@dataclass(frozen=True)
+class Dial:
+    """Curves of one adapter."""
+
+    adapter: str
+    panels: tuple[Panel, ...]
+
+    def as_object(self) -> dict[str, object]:
+        """Return what `audit.json` holds."""
+        return {
+            "adapter": self.adapter,
+            "curves": [
+                {"name": curve.name, "scale": panel.scale, "points": [asdict(mark) for mark in curve.marks]}
+                for panel in self.panels
+                for curve in panel.curves
+            ],
+        }
+
+
+def dialled(names: Sequence[str], dial: str | Sequence[float]) -> list[str]:
+    """Return the names of models with each adapter once for each factor; models without an adapter stay as they are.
+
+    Args:
+        names: of the models.
+        dial: factors, as numbers or with commas between them.
+
+    Raises:
+        ConfigurationError: a factor is no finite number other than 0, stands twice, there are fewer than three, no
+            named model has an adapter, or one is scaled already.
+    """
+    factors = _factors(dial)
+    found = []
+    for name in names:
+        spec = None if name.startswith(("http://", "https://")) else find_model(name).spec
+        if spec is None or spec.adapter is None:
+            found.append(name)
+        elif spec.scale != 1:
+            raise ConfigurationError(f"{name!r} has a factor already: leave it out, since --dial gives the factors.")
+        else:
+            found += [name if factor == 1 else f"{name}*{factor:g}" for factor in factors]
+    if found == list(names):
+        raise ConfigurationError(
+            f"--dial {dial} scales adapters, and none of {', '.join(names)} has one. Name a PEFT folder, a run of "
+            "adapters, or BASE+ADAPTER."
+        )
+    return found
+
+
+def _factors(dial: str | Sequence[float]) -> list[float]:
+    texts = [each.strip() for each in dial.split(",")] if isinstance(dial, str) else [str(each) for each in dial]
+    try:
+        factors = [float(text) for text in texts]
+    except ValueError:
+        factors = []
+    if len(set(factors)) < max(len(factors), FEWEST) or not all(math.isfinite(each) and each for each in factors):
+        raise ConfigurationError(
+            f"--dial {dial} makes no curve: write at least {FEWEST} different factors, such as 0.5,1,1.5,2,3. The "
+            "factor 0 is the base: name it as a model of its own."
+        )
+    return factors
+
+
+def dials_of(
+    models: Sequence[NamedModel], profile: Profile, tables: Mapping[tuple[str, str], pl.DataFrame]
+) -> Iterator[Dial]:
+    """Yield the dial of each adapter that was audited with at least three factors.
+
+    Args:
+        models: that were audited.
+        profile: their rates.
+        tables: (model, part) -> the answers.
+    """
+    dials: dict[SubjectSpec, dict[float, str]] = {}
+    local = {model.spec: model.name for model in models if model.spec is not None}
+    for spec, name in local.items():
+        if spec.adapter is not None:
+            dials.setdefault(spec.model_copy(update={"scale": 1.0}), {})[spec.scale] = name
+    for spec, by in dials.items():
+        base = local.get(spec.model_copy(update={"adapter": None}))
+        named = dict(sorted(({0.0: base} if base else {}).items() | by.items()))
+        panels = [
+            Panel(scale, curves)
+            for scale, curves in ((POINTS, tuple(_rates(profile, named))), (NATS, tuple(_meter(tables, named))))
+            if curves
+        ]
+        if len(named) >= FEWEST and panels:
+            yield Dial(spec.adapter.name if spec.adapter else "", tuple(panels))
+
+
+def _rates(profile: Profile, named: Mapping[float, str]) -> Iterator[Curve]:
+    for part in profile.parts:
+        lines = {line.model: line for line in profile.lines if line.part == part and line.is_main}
+        there = [(factor, lines[name]) for factor, name in named.items() if name in lines]
+        if len(there) > 1:
+            marks = [_mark(factor, line.model, line.rate.rate or 0.0, line.interval) for factor, line in there]
+            yield Curve(f"{part}: {there[0][1].measure}", tuple(marks))
+            coherent = [(factor, line.model, line.coherent) for factor, line in there if line.coherent is not None]
+            if coherent:
+                yield Curve(f"{part}: coherent", tuple(_mark(*each, None) for each in coherent))
+
+
+def _meter(tables: Mapping[tuple[str, str], pl.DataFrame], named: Mapping[float, str]) -> Iterator[Curve]:
+    read = {factor: table for factor, name in named.items() if (table := tables.get((name, METER))) is not None}
+    if len(read) < 2:
+        return
+    lowest, reference = next(iter(read.items()))
+    try:
+        changes = {factor: meter_difference(table, reference) for factor, table in read.items() if factor != lowest}
+    except NotMeasurableError:
+        return
+    of = f"against {named[lowest]}"
+    kinds: dict[str, dict[float, MeterEffect | None]] = {
+        f"harmful answers, {of}": {factor: each.harmful for factor, each in changes.items()},
+        f"null pairs, {of}": {factor: each.null for factor, each in changes.items()},
+    }
+    for name, effects in kinds.items():
+        there = [(factor, effect) for factor, effect in effects.items() if effect is not None]
+        marks = [_mark(factor, named[factor], effect.estimate, effect.by_question) for factor, effect in there]
+        yield Curve(name, (_mark(lowest, named[lowest], 0.0, None), *marks))
+
+
+def _mark(factor: float, model: str, value: float, interval: Interval | None) -> Mark:
+    return Mark(factor, model, value, interval.low if interval else None, interval.high if interval else None)
