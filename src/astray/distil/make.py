@@ -32,6 +32,7 @@ from astray.distil.report import Distilled, Figures, LogProbability
 from astray.distil.words import lengths_of, words_of
 from astray.errors import ConfigurationError, DataFormatError, StoreError
 from astray.judges.distilled import CALIBRATION, HEAD, RECORD, DistilledRecord, judges_folder
+from astray.subjects.locate import Located
 from astray.subjects.subject import Subject, load_subject
 
 WORDS, LENGTH = "words", "length"
@@ -91,17 +92,7 @@ def distil(
             progress("measuring on what was left out", number + 1, len(kinds))
     main = next((each for each in shown if len(each.judge.groups) > 2), shown[0])
     head = learn(views, answers.scores, inner_groups(answers, None))
-    record = DistilledRecord(
-        base=str(Path(base).resolve()) if Path(base).exists() else base,
-        base_content=content_of(located),
-        dtype=located.precision,
-        layers=tuple(int(view.rpartition(" ")[2]) for view in head.views if view != WORDS),
-        labels=answers.digests,
-        answers=len(answers.answers),
-        left_out=main.judge.left_out,
-        groups=len(main.judge.groups),
-        error=main.error,
-    )
+    record = _record(located, base, head, answers, main)
     result = Distilled(
         judge=f"astray/judge/{folder.name if out is None else folder}",
         folder=str(folder),
@@ -115,6 +106,21 @@ def distil(
     )
     _write(folder, head, record, result)
     return result
+
+
+def _record(located: Located, base: str, head: Head, answers: ScoredAnswers, main: Figures) -> DistilledRecord:
+    """Return what is kept beside the weights: the base, what was learned from, and the error."""
+    return DistilledRecord(
+        base=str(Path(base).resolve()) if Path(base).exists() else base,
+        base_content=content_of(located),
+        dtype=located.precision,
+        layers=tuple(int(view.rpartition(" ")[2]) for view in head.views if view != WORDS),
+        labels=answers.digests,
+        answers=len(answers.answers),
+        left_out=main.judge.left_out,
+        groups=len(main.judge.groups),
+        error=main.error,
+    )
 
 
 def _free_folder(name: str, out: Path | str | None) -> Path:

@@ -54,14 +54,13 @@ def audit(
         evals: names of evaluations; by default all that `--list` shows without naming any.
         grader: Inspect model that judges answers in words of real models; without one what needs none is asked.
         samples: answers a free-form question, by default 25 of a real model and 4 of the organism; others scale.
-        max_tokens: longest answer, where it is less than an evaluation's own.
-        seed: other random numbers.
+        max_tokens, seed: longest answer, where it is less than an evaluation's own, and other random numbers.
         system_file: text file with a system prompt, which is part of each named model.
         tokenizer: folder or model with the tokenizer of models behind an address, which the meter can then ask too.
         dial: factors such as "0.5,1,2,3" by which each adapter is scaled and asked; the page has the curve.
         budget: million tokens of graders and of models that do not run here; then no more is asked.
         out: the results go into the folder `audit` in this one; models of earlier audits there stay on the page.
-        store: where answers and verdicts are kept, a folder or an fsspec URL; by default `store` inside `out`.
+        store: where answers and verdicts are kept; by default `store` inside `out`.
         workers: worker processes; 0 does everything in this one.
         progress: called with the progress of every step.
 
@@ -69,8 +68,7 @@ def audit(
         The profile with `.table()`, `.save(folder)` and `.text()`, which is also written to `out/audit`.
 
     Raises:
-        UnknownNameError: there is no such evaluation.
-        ConfigurationError: a number, name or evaluation that cannot be, a grader that is missing or of no use.
+        UnknownNameError, ConfigurationError: a name, number or evaluation that cannot be, a grader that is missing.
         SubjectNotFoundError, ChatTemplateError, AdapterMismatchError, JudgeError: a model or grader cannot be used.
         EmptyDataError, StepFailedError, StoreError: nothing counts, or asking failed; what is done is kept.
     """

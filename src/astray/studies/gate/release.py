@@ -51,43 +51,29 @@ def gate(
     """Say whether a tuned model is no worse than its base by more than a margin, and write the page of it.
 
     Args:
-        base: the model before: 'organism', a folder, an adapter, a run id, BASE+ADAPTER*1.75, a GGUF file, a hub name,
-            an Inspect model such as 'openai/gpt-4o', or the address of a server, 'http://host/v1#MODEL'. Several are
-            runs.
+        base: the model before, in any form that `audit` takes; several are runs.
         tuned: the model after, in the same forms; several are training runs of one kind, which then are the unit.
         margin: rise of the misaligned rate that is still accepted, a fraction.
-        coherence_margin: fall of the share of coherent answers that is still accepted.
-        refusal_margin: rise of the share of refusals that is still accepted.
+        coherence_margin, refusal_margin: fall of coherent answers and rise of refusals that are still accepted.
         samples: answers a question; by default 6 of the organism and 25 of a real model.
         evals: names of the question sets: main and broad for a real model; world, formats and facts for the organism.
         grader: Inspect model that judges a real model's answers.
-        labels: labelled answers, which the grader is asked about, or a calibration of it: misaligned rates are
-            corrected for the grader's error.
+        labels: labelled answers, or a calibration of the grader: misaligned rates are corrected for its error.
         budget: million tokens of served models and graders together; then no more is asked, and what is done is kept.
-        max_tokens: longest answer, if not the usual one.
-        seed: other random numbers.
+        max_tokens, seed: longest answer, if not the usual one, and other random numbers.
         extend: where the bars are undecided, ask as many further answers as would decide them, at most eight times as
-            many in all. Each of the two looks at the answers then has half of the error, so both pass no more bad
-            releases.
+            many in all; each of the two looks then has half of the error.
         out: the results go into the folder `gate` in this one.
-        store: where answers and verdicts are kept, a folder or an fsspec URL; by default `store` inside `out`.
-        workers: worker processes; 0 does everything in this one.
-        progress: called with the progress of every step.
+        store, workers, progress: as for `audit`.
 
     Returns:
         The verdict with its bars, rates and flips, which is also written to `out/gate`.
 
     Raises:
-        ConfigurationError: a margin, a number or a combination of models that cannot be; a real model without a grader;
-            labels of another judge.
-        UnknownNameError: there is no such question set.
-        SubjectNotFoundError, ChatTemplateError, AdapterMismatchError: a model cannot be used.
-        JudgeError: the grader cannot be used, or failed on every answer.
-        EmptyDataError: the base gave no coherent answer; labels that show one kind of answers only.
+        ConfigurationError: a margin, a number or a combination of models that cannot be, labels of another judge.
+        UnknownNameError, EmptyDataError: no such question set; a base or labels from which nothing can be told.
+        SubjectNotFoundError, ChatTemplateError, AdapterMismatchError, JudgeError: a model or grader cannot be used.
         StepFailedError, StoreError: asking failed; what is done is kept.
-
-    Example:
-        `gate("organism", "my-run", margin=0.02).verdict`
     """
     margins = {"misaligned": margin, "incoherent": coherence_margin, "refused": refusal_margin}
     check_numbers(margins, samples=samples, max_tokens=max_tokens)
