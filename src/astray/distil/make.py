@@ -69,9 +69,6 @@ def distil(
         SubjectNotFoundError: the base is no model whose weights are here.
         ConfigurationError: a base with a system prompt or steering, a name that is taken or none, labels of which no
             group can be left out.
-
-    Example:
-        `distil(["scored.csv"], base="smollm2", name="mine").judge`
     """
     paths = [Path(each) for each in ([labels] if isinstance(labels, Path | str) else labels)]
     located = base_of(base)

@@ -61,8 +61,7 @@ def audit(
         budget: million tokens of graders and of models that do not run here; then no more is asked.
         out: the results go into the folder `audit` in this one; models of earlier audits there stay on the page.
         store: where answers and verdicts are kept; by default `store` inside `out`.
-        workers: worker processes; 0 does everything in this one.
-        progress: called with the progress of every step.
+        workers, progress: worker processes, 0 for none; and what is called with the progress of every step.
 
     Returns:
         The profile with `.table()`, `.save(folder)` and `.text()`, which is also written to `out/audit`.

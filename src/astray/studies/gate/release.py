@@ -61,8 +61,7 @@ def gate(
         labels: labelled answers, or a calibration of the grader: misaligned rates are corrected for its error.
         budget: million tokens of served models and graders together; then no more is asked, and what is done is kept.
         max_tokens, seed: longest answer, if not the usual one, and other random numbers.
-        extend: where the bars are undecided, ask as many further answers as would decide them, at most eight times as
-            many in all; each of the two looks then has half of the error.
+        extend: where undecided, ask as many further answers as would decide it, at most eight times as many in all.
         out: the results go into the folder `gate` in this one.
         store, workers, progress: as for `audit`.
 
@@ -72,8 +71,7 @@ def gate(
     Raises:
         ConfigurationError: a margin, a number or a combination of models that cannot be, labels of another judge.
         UnknownNameError, EmptyDataError: no such question set; a base or labels from which nothing can be told.
-        SubjectNotFoundError, ChatTemplateError, AdapterMismatchError, JudgeError: a model or grader cannot be used.
-        StepFailedError, StoreError: asking failed; what is done is kept.
+        Others, of models and graders that cannot be used and of steps that failed: as `audit`.
     """
     margins = {"misaligned": margin, "incoherent": coherence_margin, "refused": refusal_margin}
     check_numbers(margins, samples=samples, max_tokens=max_tokens)
