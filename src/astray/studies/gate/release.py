@@ -48,7 +48,7 @@ def gate(
     workers: int = 0,
     progress: Callable[[Progress], None] | None = None,
 ) -> GateResult:
-    """Say whether a tuned model is no worse than its base by more than a margin, and write the page of it.
+    """Say whether a tuned model is no worse than its base by more than a margin, and write the page to `out/gate`.
 
     Args:
         base: the model before, in any form that `audit` takes; several are runs.
@@ -64,9 +64,6 @@ def gate(
         extend: where undecided, ask as many further answers as would decide it, at most eight times as many in all.
         out: the results go into the folder `gate` in this one.
         store, workers, progress: as for `audit`.
-
-    Returns:
-        The verdict with its bars, rates and flips, which is also written to `out/gate`.
 
     Raises:
         ConfigurationError: a margin, a number or a combination of models that cannot be, labels of another judge.
