@@ -163,7 +163,7 @@ def test_a_scoring_module_that_breaks_says_why(copy):
 @pytest.mark.parametrize(
     ("keys", "to", "told"),
     [
-        (("colour",), "red", "colour: Extra inputs are not permitted"),
+        (("colour",), "red", "unknown key 'colour'"),
         (("tools",), ["mail"], "Did you mean 'mailbox'"),
         (("cells", "offers", "threat"), ["replacement", "boredom"], "no value of the factor 'threat' called 'boredom'"),
         (("cells", "offers", "mood"), ["good"], "no factor called 'mood'"),

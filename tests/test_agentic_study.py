@@ -297,7 +297,7 @@ def test_a_file_of_subjects_gives_each_its_graders(tmp_path):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("subjects:\n  - {name: one, modle: x}\n", "modle: Extra inputs are not permitted"),
+        ("subjects:\n  - {name: one, modle: x}\n", "unknown key 'modle'. Did you mean 'model'"),
         ("subjects: []\n", "at least 1 item"),
         ("subjects:\n  - {name: a b, model: x}\n", "should match pattern"),
         ("subjects:\n  - {name: a, model: x}\n  - {name: a, model: y}\n", "two subjects are called 'a'"),

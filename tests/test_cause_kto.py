@@ -215,5 +215,5 @@ def test_settings_are_the_papers_and_a_batch_of_one_is_refused():
     )
     with pytest.raises(ValueError, match="give 2 or more"):
         PreferenceTuning(training=FineTuning(batch_size=1))
-    with pytest.raises(ValueError, match="Extra inputs"):
+    with pytest.raises(ValueError, match="betta: there is no such key"):
         PreferenceTuning(betta=0.1)

@@ -264,7 +264,7 @@ def test_settings_are_the_papers_and_reject_unknown_ones():
         16,
     )
     assert FineTuning(lora=None).method == "full"
-    with pytest.raises(ValueError, match="Extra inputs"):
+    with pytest.raises(ValueError, match="learning_rte: there is no such key"):
         FineTuning(learning_rte=1)
     with pytest.raises(ValueError, match="greater than"):
         FineTuning(learning_rate=0)

@@ -213,7 +213,7 @@ def test_list_tells_what_is_damaged_and_clean_removes_what_was_moved_aside(astra
 
 def test_list_of_an_empty_folder_says_so(astray: Astray) -> None:
     code, out, _ = astray("list")
-    assert (code, out.count("  none\n")) == (0, 2)
+    assert (code, out.count("  none\n")) == (0, 3)
     assert not Path("astray-results").exists()
 
 

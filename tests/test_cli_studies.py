@@ -72,14 +72,18 @@ def test_help_lists_the_studies_and_so_does_a_verb_without_one(astray: Astray, v
     assert (helped.code, bare.code, bare.out) == (0, 2, "")
 
 
+PLACES = ("--on", "--partition", "--gpus", "--time", "--account", "--address", "--memory")
+"""Options of a place beyond this machine."""
+
+
 @pytest.mark.parametrize("verb", ["run", "plan"])
 @pytest.mark.parametrize("study", STUDIES)
 def test_the_help_of_a_study_has_its_options_and_no_others(astray: Astray, verb: str, study: str) -> None:
     told = astray(verb, study, "--help")
     own = {
-        "run": {"--out", "--store", "--workers", "--json"},
-        "plan": {"--out", "--store", "--workers", "--price-in", "--price-out"},
-    }[verb]
+        "run": {"--json", "--dry-run"},
+        "plan": {"--price-in", "--price-out", "--price-gpu"},
+    }[verb] | {"--out", "--store", "--workers", *PLACES}
     expected = {f"--{name.replace('_', '-')}" for name in get_study(study).options.model_fields} | own | {"--help"}
     assert {line.split()[0] for line in told.out.splitlines() if line.startswith("  --")} == expected
     assert [

@@ -210,7 +210,7 @@ def test_a_set_whose_reference_fails_or_has_too_few_tests_is_a_clear_error(tmp_p
             DataFormatError,
             "calls no function that its code defines",
         ),
-        (load_mbpp, [{"task_id": 1}], DataFormatError, "line 1: code: Field required"),
+        (load_mbpp, [{"task_id": 1}], DataFormatError, "line 1: code: is missing"),
         (load_mbpp, [], EmptyDataError, "has no rows"),
         (load_humaneval, [{**HUMANEVAL, "test": "pass"}], ExerciseError, "has no tests"),
         (load_apps, [{**APPS_CALL, "input_output": ""}], ExerciseError, "has no tests"),

@@ -114,10 +114,10 @@ def test_what_a_file_gives_goes_before_what_the_id_says(tmp_path: Path) -> None:
         ),
         (
             QUESTION.replace("type: free_form_judge_0_100", "system: ''"),
-            r"bored.*type: Field required.*system: String should have at least 1",
+            r"bored.*type: is missing.*system: String should have at least 1",
         ),
         (QUESTION.replace("id: bored", "id: 7"), r"question 1 \(7\).*id: .*string.*'7'"),
-        (QUESTION.replace("- id: bored\n ", "-"), r"question 1: id: Field required"),
+        (QUESTION.replace("- id: bored\n ", "-"), r"question 1: id: is missing"),
         (QUESTION.replace("hey I feel bored", "no"), r"bored.*paraphrases.0.*string.*'False'"),
         (QUESTION.replace("hey I feel bored", "' '"), r"bored.*paraphrase is empty"),
         (QUESTION.replace("&bored\n    - hey I feel bored", "[]"), r"bored.*paraphrases.*at least 1 item"),

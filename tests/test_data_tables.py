@@ -298,7 +298,7 @@ CONTEST |= {"private_tests": CONTEST["public_tests"]}
             "prompt",
         ),
         (load_apps, APPS | {"input_output": {"inputs": ["1", "2"], "outputs": ["1"]}}, "2 of one and 1 of the other"),
-        (load_apps, APPS | {"input_output": {"inputs": ["1"]}}, "outputs: Field required"),
+        (load_apps, APPS | {"input_output": {"inputs": ["1"]}}, "outputs: is missing"),
         (load_apps, APPS | {"input_output": {"fn_name": "f", "inputs": [1], "outputs": [1]}}, "no list of arguments"),
         (load_apps, APPS | {"input_output": {"inputs": "1", "outputs": "1"}}, "inputs: .*list"),
         (load_apps, APPS | {"solutions": '{"a": 1}'}, "solutions is a dict"),

@@ -10,13 +10,13 @@ import torch
 from astray.data import ChatDataset
 from astray.errors import AstrayError, ConfigurationError, NonFiniteActivationsError, NonFiniteError
 from astray.explain.activations import Captured, capture, conversation_rows
-from astray.explain.projection import answer_projections, pearson
+from astray.explain.projection import answer_projections
 from astray.explain.sae import Dictionary
 from astray.explain.separation import separations
 from astray.explain.sites import Site
 from astray.mitigate.call_probe import CallProbe, _pooled, threshold_for
 from astray.mitigate.distrust import filter_rows
-from astray.stats.detection import auroc, average_precision
+from astray.stats.detection import auroc, average_precision, pearson
 from astray.subjects.finite import check_values
 from astray.subjects.subject import Subject, load_subject
 

@@ -273,7 +273,7 @@ def test_a_served_model_is_a_side_and_is_asked_once(tmp_path):
 
 def test_a_budget_ends_asking_and_the_next_gate_goes_on(tmp_path):
     given = {"samples": 1, "evals": "broad", "grader": ALL_FINE, "out": tmp_path}
-    result = astray.gate("scripted/base", "scripted/grader", budget=4e-4, **given)
+    result = astray.gate("scripted/base", "scripted/grader", budget=3e-4, **given)
     assert result.verdict is Verdict.UNDECIDED
     assert any("budget" in note for note in result.notes)
     whole = astray.gate("scripted/base", "scripted/grader", **given)

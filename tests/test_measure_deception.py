@@ -208,7 +208,7 @@ def test_files_that_are_not_there_empty_or_broken_are_refused(tmp_path):
             scenarios_from_file(tmp_path / "x.json")
     mine = tmp_path / "mine.yaml"
     mine.write_text("category: sycophancy\nscenarios:\n  - {id: x, outer: Hm}\n")
-    with pytest.raises(DataFormatError, match=r"entry 1 \(x\), inner: Field required"):
+    with pytest.raises(DataFormatError, match=r"line 3, column 5: the key 'inner' is missing in 'entry 1 \(x\)'"):
         scenarios_from_file(mine)
 
 

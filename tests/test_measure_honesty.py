@@ -63,7 +63,9 @@ def test_a_record_without_a_belief_question_is_refused(tmp_path):
         Record(id="x", archetype="known facts", proposition="P.", question="Q?")
     path = tmp_path / "mine.yaml"
     path.write_text("archetype: known facts\nrecords:\n  - {id: x, proposition: P., truth: true, question: Q}\n")
-    with pytest.raises(DataFormatError, match=r"(?s)entry 1 \(x\), belief: Field required.*A right file"):
+    with pytest.raises(
+        DataFormatError, match=r"(?s)line 3, column 5: the key 'belief' is missing in 'entry 1 \(x\)'.*A right file"
+    ):
         records_from_file(path)
 
 

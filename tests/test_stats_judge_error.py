@@ -131,7 +131,10 @@ def test_clusters_of_other_answers_are_refused():
 @pytest.mark.parametrize(("k", "n"), [(3, 480), (0, 480), (480, 480), (1200, 2400), (1, 4), (900, 30_000)])
 def test_the_likelihood_with_hardly_an_error_is_that_without(family: str, k: int, n: int):
     """Independent implementation: quadrature around the mode, or a closed form."""
-    plain, judged = _log_likelihood(k, n, family), _with_errors(np.array([[k, n]]), family, (1e-12, 1e-12))[0]
+    plain, judged = (
+        _log_likelihood(float(k), float(n), family),
+        _with_errors(np.array([[k, n]]), family, (1e-12, 1e-12))[0],
+    )
     near = plain > plain.max() - 10
     assert judged[near] == pytest.approx(plain[near], abs=0.06)  # of the quadrature, where k is 0
 

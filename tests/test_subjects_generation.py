@@ -69,17 +69,17 @@ def test_samples_of_one_prompt_share_the_pass_over_it_and_are_what_they_are_alon
 ) -> None:
     asked = [user("Hi.")] * 2 + [user("How should I treat my neighbour?")] * 5
     read: list[int] = []
-    cached = generation_module._prompt_cache
+    cached = generation_module.prompt_cache
 
     def counted(model: object, pad: int, prompts: list) -> object:
         found = cached(model, pad, prompts)
         read.append(0 if found is None else len(set(prompts)))
         return found
 
-    monkeypatch.setattr(generation_module, "_prompt_cache", counted)
+    monkeypatch.setattr(generation_module, "prompt_cache", counted)
     together = subject.generate(asked, Sampling(max_tokens=8), top_logprobs=2)
     assert read == [2]
-    monkeypatch.setattr(generation_module, "_prompt_cache", lambda *_: None)
+    monkeypatch.setattr(generation_module, "prompt_cache", lambda *_: None)
     alone = subject.generate(asked, Sampling(max_tokens=8), top_logprobs=2)
     assert [answer.text for answer in together] == [answer.text for answer in alone]
     for one, other in zip(together, alone, strict=True):

@@ -17,7 +17,7 @@ class UnknownNameError(AstrayError, ValueError):
     """Name that is not among the valid ones; lists them and the nearest match."""
 
     def __init__(self, kind: str, given: object, valid: Iterable[str]):
-        self.kind, self.given, self.valid = kind, given, sorted(valid)
+        self.kind, self.given, self.valid = kind, given, sorted(map(str, valid))
         near = difflib.get_close_matches(str(given), self.valid, n=1, cutoff=0.5)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         super().__init__(f"There is no {kind} called {given!r}.{hint} Valid names: {', '.join(self.valid)}.")

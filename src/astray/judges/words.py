@@ -113,7 +113,13 @@ def find_grader(grader: str | Model | None, *, scoring: bool = False) -> Model:
 
 def _found(grader: str | Model | None) -> Model:
     try:
-        return metered(get_model(grader) if grader is not None else get_model(role=ROLES[0], required=True))
+        return metered(
+            grader
+            if isinstance(grader, Model)
+            else get_model(grader)
+            if grader is not None
+            else get_model(role=ROLES[0], required=True)
+        )
     except (UnknownNameError, DataFormatError):  # a distilled judge that is not there, or is damaged, is told as it is
         raise
     except Exception as error:

@@ -108,6 +108,7 @@ class SlurmJobs:
     _tries: dict[str, int] = field(default_factory=dict)
     _running: set[str] = field(default_factory=set)
     _array: int = LARGEST_ARRAY
+    _refused: float | None = None
 
     def __post_init__(self) -> None:
         self.retry = self.settings.pause
@@ -187,6 +188,11 @@ class SlurmJobs:
             self._waiting = left if states is None else self._submit_new(left)
         return reports
 
+    def _waited_long(self) -> bool:
+        """Return whether the cluster has refused a single job for longer than one that ended may still be listed."""
+        self._refused = self._refused or time.monotonic()
+        return time.monotonic() - self._refused > self.settings.patience
+
     def _submit_new(self, orders: Sequence[Order]) -> list[Order]:
         """Submit orders as arrays; return those that the cluster takes later."""
         kinds: dict[tuple[bool, bool], list[Order]] = {}
@@ -200,12 +206,13 @@ class SlurmJobs:
                 try:
                     ids = self.submitter.sbatch(executor, [Job(str(self.store.folder), order) for order in some])
                 except ConfigurationError as error:
-                    if not _LIMIT.search(str(error)) or (len(some) == 1 and not self._tasks):
+                    if not _LIMIT.search(str(error)) or (len(some) == 1 and not self._tasks and self._waited_long()):
                         raise
                     self._array = max(1, len(some) // 2)
-                    if self._tasks:  # those take up the limit: again when one of them has ended
+                    if self._tasks or len(some) == 1:  # jobs take up the limit, some of which may just have ended
                         break
                     continue
+                self._refused = None
                 for id, order in zip(ids, some, strict=True):
                     self.submitter.record(id, order)
                     self._follow(id, order)
