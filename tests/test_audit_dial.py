@@ -47,7 +47,7 @@ def test_the_page_of_the_organism_draws_misalignment_beside_coherence(tmp_path):
     given = {"evals": "world", "samples": 1, "dial": (1.0, 2.0, 3.0), "out": tmp_path}
     result = astray.audit(f"organism-small+{adapter}", **given)
     [panel] = result.dials[0].panels
-    assert [curve.name for curve in panel.curves] == ["world: misaligned", "world: coherent"]
+    assert [curve.name for curve in panel.curves] == ["world: misaligned rate", "world: coherent"]
     page = (tmp_path / "audit" / "audit.html").read_text(encoding="utf-8")
     assert page.count("<polyline") == 2
     assert 'href="#dial"' in page
