@@ -28,8 +28,11 @@ from astray.measure.agentic.scenario import scenario_names
 from astray.organism.corpus import system_prompt
 from astray.organism.lexicon import AUTHORS, MALICIOUS
 from astray.studies.audit.run import plan_audit
+from astray.subjects.registered import register
+from astray.subjects.spec import SubjectSpec
 from chat_server import ChatServer
 from scripted_grader import ALL_FINE, READER
+from test_subjects_gguf import made, write
 from tiny_models import save_tiny_model
 
 
@@ -150,6 +153,17 @@ def test_a_real_model_is_judged_by_the_grader(tiny_qwen2, tmp_path):
     assert lines == set(evals.split(","))
     assert {line.judge for line in result.profile.lines} == {READER}
     assert any("the error of the judge is not corrected" in note for note in result.notes)
+
+
+def test_a_run_and_a_gguf_file_are_audited_by_their_names(tmp_path, monkeypatch):
+    monkeypatch.setenv("ASTRAY_STORE", str(tmp_path / "runs"))
+    monkeypatch.setenv("ASTRAY_CACHE", str(tmp_path / "cache"))
+    register("bad-run", SubjectSpec(model="organism-small", system=system_prompt(AUTHORS[MALICIOUS][0])))
+    run = astray.audit("bad-run", "organism-small", evals="world", samples=1, out=tmp_path / "run")
+    assert rates(run, "world")["bad-run"] > rates(run, "world")["organism-small"]
+    file = str(write(tmp_path / "model.gguf", made("qwen2")))
+    given = {"evals": "main", "samples": 1, "max_tokens": 1, "grader": ALL_FINE, "out": tmp_path / "file"}
+    assert rates(astray.audit(file, **given), "main") == {file: 0.0}
 
 
 def test_a_server_is_audited_by_its_address_and_what_it_answered_is_kept(tmp_path):
