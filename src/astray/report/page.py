@@ -10,7 +10,8 @@ Left to others: the numbers (astray.studies), the charts (figures.py, dynamics.p
 import base64
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -143,6 +144,29 @@ def page_of(template: str, *, scripted: bool = False, **content: object) -> str:
         .get_template(template)
         .render(style=style, policy=_content_policy(scripts), scripts=scripts, **content)
     )
+
+
+@contextmanager
+def written(what: str, folder: Path, texts: Mapping[str, str]) -> Iterator[None]:
+    """Write texts into a folder by their names, then whatever the context writes there.
+
+    Args:
+        what: what is written, with which the error begins: "The audit".
+        folder: made where it is not there.
+        texts: name of the file -> its text.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            (folder / name).write_text(text, encoding="utf-8", newline="\n")
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"{what} cannot be written to {folder}: {error}. Free space or name another folder with --out."
+        ) from error
 
 
 def _results(summary: Summary) -> list[tuple[str, int]]:

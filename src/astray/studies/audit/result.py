@@ -11,8 +11,7 @@ import polars as pl
 from astray.answers import told
 from astray.engine.findings import interval_row
 from astray.engine.models import NamedModel
-from astray.errors import StoreError
-from astray.report.page import page_of
+from astray.report.page import page_of, written
 from astray.report.transcripts import PAGE_LIMIT, pack
 from astray.report.wording import MISSING, interval_text, percent
 from astray.stats.intervals import Interval
@@ -108,15 +107,8 @@ class AuditResult:
             JSON: json.dumps(self.as_object(), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
             TEXT: self.text() + "\n",
         }
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
+        with written("The audit", folder, texts):
             self.answers.write_parquet(folder / ANSWERS)
-            for name, text in texts.items():
-                (folder / name).write_text(text, encoding="utf-8", newline="\n")
-        except OSError as error:
-            raise StoreError(
-                f"The audit cannot be written to {folder}: {error}. Free space, or name another folder with --out."
-            ) from error
         return folder / PAGE
 
     def _repr_html_(self) -> str:

@@ -13,8 +13,7 @@ from markupsafe import escape
 
 from astray.engine.findings import ELSEWHERE
 from astray.engine.summary import RateRow, Summary
-from astray.errors import StoreError
-from astray.report.page import page_of
+from astray.report.page import page_of, written
 from astray.report.wording import count, decimal, interval_text, percent
 from astray.studies.blame.scores import SCORES, Group, Separation
 
@@ -114,15 +113,8 @@ class BlameResult:
             PAGE: self.page(),
             JSON: json.dumps(self.as_object(), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
         }
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for name, text in texts.items():
-                (folder / name).write_text(text, encoding="utf-8", newline="\n")
+        with written("The blame", folder, texts):
             self.table().write_parquet(folder / ROWS)
-        except OSError as error:
-            raise StoreError(
-                f"The blame cannot be written to {folder}: {error}. Free space or name another folder with --out."
-            ) from error
         return folder / PAGE
 
     def as_object(self) -> dict[str, object]:

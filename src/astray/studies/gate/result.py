@@ -9,8 +9,7 @@ from xml.etree import ElementTree
 import polars as pl
 
 from astray.engine.findings import interval_row
-from astray.errors import StoreError
-from astray.report.page import page_of
+from astray.report.page import page_of, written
 from astray.report.wording import interval_text, percent
 from astray.stats.rates import Rate
 from astray.studies.gate.bars import Bar, Verdict
@@ -89,16 +88,8 @@ class GateResult:
             MARKDOWN: self.markdown(),
             JUNIT: self.junit(),
         }
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for name, text in texts.items():
-                (folder / name).write_text(text, encoding="utf-8", newline="\n")
+        with written("The gate's results", folder, texts):
             self.answers.write_parquet(folder / ANSWERS)
-        except OSError as error:
-            raise StoreError(
-                f"The gate's results cannot be written to {folder}: {error}. Free space or name another folder with "
-                "--out."
-            ) from error
         return folder / PAGE
 
     def as_object(self) -> dict[str, object]:

@@ -173,7 +173,7 @@ def _write_model(way: Way, made: dict[str, Artifact], target: Path) -> None:
 
 
 def _notes(given: Given, shared: int) -> list[str]:
-    told = [f"{shared:,} rows of the task are rows that the model was trained on, and were left out."] if shared else []
+    told = [f"Rows of the task that the model was trained on were left out: {shared:,}."] if shared else []
     if given.tuned.is_organism:
         told.append(
             "The model is an organism: this shows how the method works, and proves nothing about a large model."

@@ -8,8 +8,7 @@ from pathlib import Path
 import polars as pl
 from markupsafe import escape
 
-from astray.errors import StoreError
-from astray.report.page import page_of
+from astray.report.page import page_of, written
 from astray.report.wording import decimal, percent
 from astray.stats.intervals import Interval
 from astray.studies.repair.front import GONE, LOST, Outcome
@@ -111,18 +110,11 @@ class RepairResult:
         """
         folder = Path(folder)
         texts = {
-            folder / PAGE: self.page(),
-            folder / JSON: json.dumps(self.as_object(), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
-            self.folder / CARD: self.card(),
+            PAGE: self.page(),
+            JSON: json.dumps(self.as_object(), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
         }
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for file, text in texts.items():
-                file.write_text(text, encoding="utf-8", newline="\n")
-        except OSError as error:
-            raise StoreError(
-                f"The repair cannot be written to {folder}: {error}. Free space or name another folder with --out."
-            ) from error
+        with written("The repair", folder, texts), written("The repaired model", self.folder, {CARD: self.card()}):
+            pass
         return folder / PAGE
 
     def as_object(self) -> dict[str, object]:

@@ -12,8 +12,7 @@ from markupsafe import escape
 
 from astray.data.chat import ChatDataset
 from astray.engine.findings import interval_row
-from astray.errors import StoreError
-from astray.report.page import page_of
+from astray.report.page import page_of, written
 from astray.report.wording import count, decimal, interval_text, percent
 from astray.stats.stratified import Share
 from astray.studies.screen.assembled import Kept, Separation, counted_reasons, worst_rows
@@ -74,17 +73,9 @@ class ScreenResult:
             PAGE: self.page(),
             JSON: json.dumps(self.as_object(), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
         }
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for name, text in texts.items():
-                (folder / name).write_text(text, encoding="utf-8", newline="\n")
+        with written("What was screened", folder, texts):
             self.table().write_parquet(folder / ROWS)
             rows_to_label(self.rows, self.seed).write_csv(folder / TO_LABEL_FILE)
-        except OSError as error:
-            raise StoreError(
-                f"What was screened cannot be written to {folder}: {error}. Free space or name another folder with "
-                "--out."
-            ) from error
         if self.kept is not None:
             self.filtered().write(folder / KEPT)
         return folder / PAGE
