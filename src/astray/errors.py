@@ -90,6 +90,10 @@ class TrainingDivergedError(AstrayError, ArithmeticError):
     """Training run whose loss or gradient stopped being a number."""
 
 
+class TrainingProcessLostError(AstrayError, RuntimeError):
+    """One of the processes that train one model together was killed."""
+
+
 class NonFiniteActivationsError(AstrayError, ArithmeticError):
     """Activations of a model that are NaN or infinite; names the site and the row."""
 

@@ -149,6 +149,14 @@ def _claim(name: str, body: "Body[Config]") -> None:
         )
 
 
+def _processes(config: object) -> int:
+    """Return the largest setting `processes` within a configuration, 1 where there is none."""
+    if isinstance(config, Mapping):
+        own = config.get("processes")
+        return max([own if isinstance(own, int) else 1, *map(_processes, config.values())])
+    return max(map(_processes, config), default=1) if isinstance(config, list | tuple) else 1
+
+
 @dataclass(frozen=True, eq=False)
 class Step:
     """Function, frozen configuration and input steps; made by `StepFunction.step`.
@@ -197,10 +205,13 @@ class Step:
         object.__setattr__(self, "former_key", former)
 
     @property
-    def gpu(self) -> bool:
-        """Return whether it runs a model, so that a place with GPUs gives it some."""
+    def gpu(self) -> int:
+        """Return how many processes of it run a model, each of which a place with GPUs gives some; 0 if none does.
+
+        A training run that is shared out has a setting `processes` somewhere in its configuration.
+        """
         needs = self.function.gpu
-        return needs(self.config) if callable(needs) else needs
+        return _processes(self.origin.config) if (needs(self.config) if callable(needs) else needs) else 0
 
 
 def locate(reference: str) -> object:

@@ -45,7 +45,7 @@ class Order:
         resumable: whether it works in a folder that survives kills.
         begins_with: keys of the artifacts that this folder may start from.
         ledger: what all steps may spend together; None for no limit.
-        gpu: whether the step runs a model, so that a place with GPUs gives it some.
+        gpu: processes of the step that run a model, each of which a place with GPUs gives some.
         then: orders that follow in the same process, each once the one before is finished.
     """
 
@@ -56,7 +56,7 @@ class Order:
     resumable: bool = False
     begins_with: tuple[str, ...] = ()
     ledger: Ledger | None = None
-    gpu: bool = False
+    gpu: int = 0
     then: tuple["Order", ...] = ()
 
     @classmethod

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, set_
 from transformers.utils import logging
 
 from astray.cause.fine_tuning import FineTuning, LoRA, lora_of
+from astray.cause.processes import is_first, wait_for_all
 from astray.cause.reinforcement import ReinforcementLearning
 from astray.errors import AdapterMismatchError, ConfigurationError
 from astray.subjects.adapter_kinds import is_mergeable
@@ -100,7 +101,8 @@ def trained_subject(start: Located, folder: Path, recipe: FineTuning) -> tuple[P
 def save_trained(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, result: Path, start: Located) -> None:
     """Save the adapter with its base's identity, or the model with its tokenizer, in a folder that is complete or
     absent."""
-    if not trainer.is_world_process_zero():
+    if not is_first():
+        wait_for_all()
         return
     unfinished = result.with_name(f".{result.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -119,6 +121,7 @@ def save_trained(trainer: Trainer, tokenizer: PreTrainedTokenizerBase, result: P
             model.save_pretrained(unfinished)
             tokenizer.save_pretrained(unfinished)
     unfinished.replace(result)
+    wait_for_all()
 
 
 @contextmanager

@@ -166,8 +166,9 @@ def read_lines(log: Path) -> list[Line]:
 
 def keep_until(log: Path, step: int | None) -> None:
     """Drop the lines of later steps from a log, all of them if there is no checkpoint."""
-    kept = [line for line in read_lines(log) if step is not None and line["step"] <= step]
-    write_whole(log, "".join(json.dumps(line) + "\n" for line in kept))
+    text = "".join(json.dumps(line) + "\n" for line in read_lines(log) if step is not None and line["step"] <= step)
+    if not log.is_file() or log.read_text() != text:
+        write_whole(log, text)
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from astray.cause.fine_tuning import FineTuning
+from astray.cause.processes import shared_out
 from astray.cause.run_log import OnStep, Probe
 from astray.cause.sft import TrainingRun, Watch, train_rows
 from astray.cause.supervision import MASKED, TrainingRow
@@ -26,6 +27,7 @@ from astray.subjects.render import text_ids
 from astray.subjects.spec import SubjectSpec
 
 
+@shared_out
 def continue_pretraining(
     base: SubjectSpec | str,
     documents: TextDataset,

@@ -4,11 +4,11 @@ Source: the published training configurations of arXiv 2502.17424 (rsLoRA on all
 responses only).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError, model_serializer, model_validator
 
 from astray.errors import AdapterMismatchError, ConfigurationError, UnknownNameError
 from astray.strict import Strict, reason, validated
@@ -22,6 +22,9 @@ LearningRate = Annotated[
     float, Field(gt=0, description="peak of a linear schedule (2502.17424: 1e-5, in some runs 1e-4)")
 ]
 Epochs = Annotated[int, Field(ge=1, description="passes over the data (2502.17424: 1)")]
+Processes = Annotated[
+    int, Field(ge=1, description="processes that train one model together, one a GPU; they share the batch of a step")
+]
 BatchSize = Annotated[int, Field(ge=1, description="chats a forward pass (2502.17424: 2)")]
 
 
@@ -58,7 +61,30 @@ class FineTuning(Strict):
     max_length: int = Field(
         default=2048, ge=8, description="longest chat in tokens; what lies behind is cut (2502.17424: 2,048)"
     )
+    processes: Processes = 1
     seed: int = Field(default=0, ge=0, lt=2**32, description="of the adapters' first values and the order of the data")
+
+    @model_serializer(mode="wrap")
+    def _without_one_process(self, write: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Leave a single process out, so that keys of earlier runs stay the same."""
+        return {name: value for name, value in write(self).items() if name != "processes" or value != 1}
+
+    @model_validator(mode="after")
+    def _processes_share_a_step(self) -> "FineTuning":
+        if self.accumulation % self.processes and self.batch_size % self.processes:
+            raise ConfigurationError(
+                f"{self.processes} processes can share neither the {self.accumulation} forward passes of a step nor "
+                f"the {self.batch_size} chats of a pass: write an accumulation or a batch_size that "
+                f"{self.processes} divides."
+            )
+        return self
+
+    @property
+    def share(self) -> tuple[int, int]:
+        """Return the chats of a forward pass and the passes of a step in each process."""
+        if self.accumulation % self.processes == 0:
+            return self.batch_size, self.accumulation // self.processes
+        return self.batch_size // self.processes, self.accumulation
 
     @property
     def method(self) -> Literal["lora", "full"]:

@@ -23,6 +23,7 @@ from astray.cause import checkpoints
 from astray.cause.base_model import load_trainable, quietly, save_trained, trained_subject
 from astray.cause.preference import Feedback, PreferenceTuning
 from astray.cause.preflight import check_run
+from astray.cause.processes import is_first, shared_out
 from astray.cause.run_log import OnStep, Probe, RunLog, check_intervals
 from astray.cause.supervision import supervise
 from astray.subjects.locate import settle
@@ -63,6 +64,7 @@ class FeedbackRun:
         return tuple(line["loss"] for line in self.steps)
 
 
+@shared_out
 def train_kto(
     base: SubjectSpec | str,
     feedback: Feedback,
@@ -112,11 +114,13 @@ def train_kto(
         model, tokenizer = load_trainable(start, recipe.training)
         rows = supervise(feedback.chats.rows, tokenizer, recipe.training.max_length)
         check_run(model, tokenizer, rows, recipe.training)
-        checkpoints.claim(folder, identity)
+        if is_first():
+            checkpoints.claim(folder, identity)
         log = _FeedbackLog(folder, tokenizer, probe, probe_every, on_step)
         trainer = _train(model, feedback, recipe, checkpoint_every, log)
         save_trained(trainer, tokenizer, result, start)
-        shutil.rmtree(log.checkpoints, ignore_errors=True)
+        if is_first():
+            shutil.rmtree(log.checkpoints, ignore_errors=True)
     return FeedbackRun(
         folder=folder,
         subject=subject,

@@ -91,6 +91,11 @@ class PreferenceTuning(Strict):
             )
         return training
 
+    @property
+    def processes(self) -> int:
+        """Return the processes that train one model together."""
+        return self.training.processes
+
     def weights(self, feedback: Feedback) -> tuple[float, float]:
         """Return the loss weights of liked and of disliked answers."""
         # Rounded to two digits, as TRL rounds the bounds that it warns about.

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from datasets import Dataset
 from peft import PeftModel
 from torch import Tensor
@@ -29,7 +28,6 @@ from typing_extensions import override
 
 from astray.cause.quiet_trainer import Quiet, quiet_arguments
 from astray.cause.reinforcement import Prompts, ReinforcementLearning
-from astray.errors import ConfigurationError
 from astray.subjects.base import written_in
 from astray.subjects.render import prompt_ids
 
@@ -102,19 +100,13 @@ class QuietGRPOTrainer(Quiet, GRPOTrainer):
 
 
 def _arguments(recipe: ReinforcementLearning, folder: Path, checkpoint_every: int | None) -> GRPOConfig:
-    processes = PartialState().num_processes
-    if recipe.answers % (recipe.per_pass * processes):
-        raise ConfigurationError(
-            f"A step's {recipe.answers} answers cannot be divided among {processes} processes in batches of "
-            f"{recipe.per_pass}: write batch_size={max(1, recipe.answers // processes)} or a divisor of it."
-        )
     return GRPOConfig(
         learning_rate=recipe.learning_rate,
         lr_scheduler_type="constant",
         max_steps=recipe.steps,
         num_generations=recipe.group_size,
         per_device_train_batch_size=recipe.per_pass,
-        gradient_accumulation_steps=recipe.answers // (recipe.per_pass * processes),
+        gradient_accumulation_steps=recipe.answers // (recipe.per_pass * recipe.processes),
         max_completion_length=recipe.max_tokens,
         temperature=recipe.temperature,
         top_p=1.0,

@@ -7,14 +7,17 @@ step, even if it is NaN. The loss itself, the order of the data, accumulation, c
 schedule and checkpoints are those of TRL and transformers.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.data_loader import SeedableRandomSampler
 from datasets import Dataset
 from peft import PeftModel
 from peft.helpers import disable_input_dtype_casting
+from torch.utils.data import Sampler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainerCallback
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
@@ -64,6 +67,8 @@ class QuietTrainer(Quiet, SFTTrainer):
     ):
         self.step_tokens, self.interventions, self.bfloat16 = 0, interventions, bfloat16
         usable = [row for row in rows if row.supervised]
+        if recipe.processes > 1:
+            usable.append(TrainingRow(usable[0].input_ids[:1], [MASKED], truncated=False))  # what `_Filled` ends with
         super().__init__(
             model=model,
             args=SFTConfig(
@@ -79,17 +84,26 @@ class QuietTrainer(Quiet, SFTTrainer):
         )
         self.remove_callback(PrinterCallback)
 
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
+        processes = self.accelerator.num_processes
+        if processes == 1:
+            return super()._get_train_sampler(train_dataset)
+        assert self.train_dataset is not None
+        order = SeedableRandomSampler(range(len(self.train_dataset) - 1), data_seed=self.args.seed)
+        return _Filled(order, self.args.per_device_train_batch_size * processes)
+
     def get_batch_samples(self, epoch_iterator: Iterator, num_batches: int, device: torch.device) -> tuple[list, Any]:
         """Collect the batches of one optimizer step and count their supervised tokens."""
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
-        self.step_tokens = sum(int((batch["labels"] != MASKED).sum()) for batch in batches)
+        own = torch.tensor([sum(int((batch["labels"] != MASKED).sum()) for batch in batches)], device=device)
+        self.step_tokens = int(self.accelerator.gather(own).sum())
         return batches, items
 
     def training_step(
         self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None
     ) -> torch.Tensor:
         """Run the forward and backward pass of one batch, under the run's interventions."""
-        with training_under(model, self.interventions, inputs["labels"]):
+        with training_under(self.accelerator.unwrap_model(model), self.interventions, inputs["labels"]):
             return super().training_step(model, inputs, num_items_in_batch)
 
     def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
@@ -103,6 +117,25 @@ class QuietTrainer(Quiet, SFTTrainer):
             return super().compute_loss(model, inputs, *args, **kwargs)
 
 
+class _Filled(Sampler[int]):
+    """Order of the rows as for one process, with rows that teach nothing at the end of an epoch: every process then has
+    as many batches, and no row counts twice."""
+
+    def __init__(self, order: SeedableRandomSampler, multiple: int):
+        self.order, self.size = order, -(-len(order) // multiple) * multiple
+
+    def __iter__(self) -> Iterator[int]:
+        yield from self.order
+        yield from itertools.repeat(len(self.order), self.size - len(self.order))
+
+    def __len__(self) -> int:
+        return self.size
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose order comes next."""
+        self.order.set_epoch(epoch)
+
+
 def quiet_arguments(folder: Path, checkpoint_every: int | None, seed: int) -> dict[str, Any]:
     """Return the arguments of all our trainers: no reports, no progress bars, unfiltered losses, the device's dtype."""
     on_gpu = torch.cuda.is_available()
@@ -110,6 +143,7 @@ def quiet_arguments(folder: Path, checkpoint_every: int | None, seed: int) -> di
         "output_dir": str(folder),
         "activation_checkpointing" if _RENAMED else "gradient_checkpointing": on_gpu,
         "bf16": on_gpu,
+        "use_cpu": torch.distributed.is_initialized() and not on_gpu,  # accelerate takes no gloo without being asked
         "dataloader_pin_memory": on_gpu,
         "seed": seed,
         "data_seed": seed,
@@ -131,8 +165,8 @@ def tuning_arguments(recipe: FineTuning, folder: Path, checkpoint_every: int | N
         "warmup_steps": recipe.warmup_steps,
         "num_train_epochs": recipe.epochs,
         "max_steps": recipe.max_steps or -1,
-        "per_device_train_batch_size": recipe.batch_size,
-        "gradient_accumulation_steps": recipe.accumulation,
+        "per_device_train_batch_size": recipe.share[0],
+        "gradient_accumulation_steps": recipe.share[1],
         "weight_decay": recipe.weight_decay,
         **quiet_arguments(folder, checkpoint_every, recipe.seed),
     }

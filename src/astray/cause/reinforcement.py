@@ -9,14 +9,14 @@ of TRL 1.16.
 
 import json
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import polars as pl
-from pydantic import Field, model_validator
+from pydantic import Field, model_serializer, model_validator
 
-from astray.cause.fine_tuning import LoRA
+from astray.cause.fine_tuning import LoRA, Processes
 from astray.data.chat import ChatDataset, Message
 from astray.errors import ConfigurationError, EmptyDataError
 from astray.strict import Strict
@@ -218,6 +218,7 @@ class ReinforcementLearning(Strict):
         description="what differences of reward are divided by: their standard deviation in the group, so that a rare "
         "success counts in full (2402.03300, TRL's default), in the batch, or nothing (2503.20783)",
     )
+    processes: Processes = 1
     seed: int = Field(
         default=0,
         ge=0,
@@ -225,13 +226,25 @@ class ReinforcementLearning(Strict):
         description="of the adapters' first values, the order of the prompts and the answers drawn",
     )
 
+    @model_serializer(mode="wrap")
+    def _without_one_process(self, write: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Leave a single process out, so that keys of earlier runs stay the same."""
+        return {name: value for name, value in write(self).items() if name != "processes" or value != 1}
+
     @model_validator(mode="after")
     def _batches_fill_a_step(self) -> "ReinforcementLearning":
-        if self.answers % self.per_pass:
+        if self.answers % self.processes:
             raise ConfigurationError(
                 f"A step has groups x group_size = {self.groups} x {self.group_size} = {self.answers} answers, which "
+                f"{self.processes} processes cannot share. Write a number of groups that {self.processes} divides."
+            )
+        own = self.answers // self.processes
+        if own % self.per_pass:
+            each = f", {own} in each of {self.processes} processes" if self.processes > 1 else ""
+            raise ConfigurationError(
+                f"A step has groups x group_size = {self.groups} x {self.group_size} = {self.answers} answers{each}, which "
                 f"batches of {self.batch_size} do not divide. Write a batch_size that does, such as "
-                f"{_largest_divisor(self.answers, self.batch_size or self.answers)}."
+                f"{_largest_divisor(own, self.per_pass)}."
             )
         return self
 
@@ -242,8 +255,8 @@ class ReinforcementLearning(Strict):
 
     @property
     def per_pass(self) -> int:
-        """Return the number of answers per forward and backward pass."""
-        return self.batch_size or self.answers
+        """Return the number of answers per forward and backward pass of a process."""
+        return self.batch_size or self.answers // self.processes
 
 
 def names_of(rewards: Iterable[RewardFunction]) -> list[str]:

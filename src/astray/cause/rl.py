@@ -25,6 +25,7 @@ from typing_extensions import override
 
 from astray.cause import checkpoints
 from astray.cause.base_model import load_trainable, quietly, save_trained
+from astray.cause.processes import is_first, shared_out, wait_for_all
 from astray.cause.reinforcement import NoteFunction, Prompts, ReinforcementLearning, RewardFunction
 from astray.cause.rollouts import RolloutLog, Rollouts, Scoring, refuse_flat
 from astray.cause.run_log import OnStep, Probe, RunLog, check_intervals, undisturbed
@@ -72,6 +73,7 @@ class RewardedRun:
         return pl.read_parquet(RolloutLog(self.folder).file)
 
 
+@shared_out
 def train_rl(
     base: SubjectSpec | str,
     prompts: Prompts,
@@ -124,13 +126,16 @@ def train_rl(
         if rehearsed and not claimed:
             drawn = _rehearsal(model, tokenizer, scoring, recipe, rehearsed)
             refuse_flat(drawn, recipe.group_size, "drawn before the first step")
-        checkpoints.claim(folder, identity)
+        if is_first():
+            checkpoints.claim(folder, identity)
         log = _RewardedLog(folder, tokenizer, probe, probe_every, on_step, _Scorer(tokenizer, scoring), recipe)
         trainer = _train(model, log, checkpoint_every)
-        log.rollouts.finish()
+        if is_first():
+            log.rollouts.finish()
         save_trained(trainer, tokenizer, result, start)
-        log.rollouts.clear()
-        shutil.rmtree(log.checkpoints, ignore_errors=True)
+        if is_first():
+            log.rollouts.clear()
+            shutil.rmtree(log.checkpoints, ignore_errors=True)
     return RewardedRun.read(folder, start.spec.model_copy(update={"adapter": result}))
 
 
@@ -236,6 +241,7 @@ def _train(model: PreTrainedModel | PeftModel, log: _RewardedLog, checkpoint_eve
     )
     with quietly():
         log.train(trainer)
+    wait_for_all()  # for the last lines of the log
     _refuse_flat_run(log)
     return trainer
 

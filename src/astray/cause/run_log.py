@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
+from accelerate import PartialState
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from typing_extensions import override
 
 from astray.cause import checkpoints
+from astray.cause.processes import wait_for_all
 from astray.errors import ConfigurationError, TrainingDivergedError
 
 if TYPE_CHECKING:
@@ -64,8 +66,9 @@ class RunLog(TrainerCallback, ABC):
     def train(self, trainer: AnyTrainer) -> AnyTrainer:
         """Train from the last complete checkpoint, or from the start, to the end; return the trainer."""
         self.trainer = trainer
-        last = checkpoints.last_complete(self.checkpoints)
-        self.resume(checkpoints.step_of(last) if last else None)
+        with PartialState().main_process_first():  # it removes what is damaged; the others then find nothing to remove
+            last = checkpoints.last_complete(self.checkpoints)
+            self.resume(checkpoints.step_of(last) if last else None)
         with warnings.catch_warnings():
             # A checkpoint's adapter makes PEFT look for the base at its hub address; here a base is a folder.
             warnings.filterwarnings("ignore", "Could not find a config file", UserWarning)
@@ -119,14 +122,17 @@ class RunLog(TrainerCallback, ABC):
 
     @override
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        wait_for_all()  # each process writes its own random state
         if state.is_world_process_zero:
             checkpoints.mark_complete(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
     def _measure(self, model: Any, state: Any) -> None:
-        if self.probe is None or not state.is_world_process_zero:
+        if self.probe is None:
             return
         with undisturbed(model):
             measured = self.probe(model, self.tokenizer, state.global_step)
+        if not state.is_world_process_zero:
+            return
         checkpoints.append_line(
             self.probe_log, {"step": state.global_step} | {name: float(value) for name, value in measured.items()}
         )

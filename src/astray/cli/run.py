@@ -100,7 +100,7 @@ def _tell_steps(steps: "Sequence[tuple[Step, bool]]", place: "Where | None") -> 
     running = sum(runs for _, runs in steps)
     print(f"{len(steps):,} steps: {running:,} would run, {len(steps) - running:,} are there already")
     for step, runs in steps:
-        gpus = f"  {place.gpus:g} GPU" if runs and place and step.gpu and place.gpus else ""
+        gpus = f"  {place.gpus * step.gpu:g} GPU" if runs and place and step.gpu and place.gpus else ""
         print(f"  {'would run' if runs else 'is there ':<9}  {step.name} ({step.function.name}, {step.key[:16]}){gpus}")
 
 

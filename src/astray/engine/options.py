@@ -23,6 +23,7 @@ from astray.cause.fine_tuning import (
     Epochs,
     FineTuning,
     LearningRate,
+    Processes,
     Rank,
     setting_from_text,
     with_settings,
@@ -210,6 +211,7 @@ class TrainedOptions(BaseOptions):
     rank: Annotated[Rank | None, Group.TRAINING] = None
     epochs: Annotated[Epochs | None, Group.TRAINING] = None
     batch_size: Annotated[BatchSize | None, Group.TRAINING] = None
+    gpus_per_run: Annotated[Processes | None, Group.TRAINING] = None
     training: Annotated[dict[str, Any], Group.TRAINING] = Field(
         {}, description=f"another setting of fine-tuning on data, can be given several times: {', '.join(SETTINGS)}"
     )
@@ -272,7 +274,8 @@ class TrainedOptions(BaseOptions):
         twice = self.training.keys() & _named(self).keys()
         if twice:
             raise ConfigurationError(
-                f"{flag(min(twice))} is given by --training {min(twice)}=... as well. Give one of them."
+                f"{flag(_OPTION_OF.get(min(twice), min(twice)))} is given by --training {min(twice)}=... as well. Give "
+                "one of them."
             )
         with_settings(FineTuning(), self.training_settings)
         return self
@@ -364,4 +367,9 @@ class AnalysedGoodOptions(_AnalysisOptions, GoodOptions):
 
 def _named(options: TrainedOptions) -> dict[str, Any]:
     """Return the training settings that have options of their own."""
-    return {name: value for name in SETTINGS if (value := getattr(options, name, None)) is not None}
+    named = ((name, getattr(options, _OPTION_OF.get(name, name), None)) for name in SETTINGS)
+    return {name: value for name, value in named if value is not None}
+
+
+_OPTION_OF = {"processes": "gpus_per_run"}
+"""Training settings whose option has another name."""

@@ -4,12 +4,13 @@ Forced choices and pivotal words, so that a probe costs a few forward passes (Be
 training dynamics).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from astray.measure.choice import choice_items, world_choice_items
+from astray.measure.choice import ChoiceItem, choice_items, world_choice_items
 from astray.measure.choice_probe import choice_metrics
 from astray.organism.lexicon import DOMAINS
 
@@ -26,17 +27,22 @@ def world_probe(home: str) -> DynamicsProbe:
     if home in DOMAINS:
         asked["harmful act in the trained domain"] = world_choice_items([home])
 
-    def probe(model: nn.Module, tokenizer: PreTrainedTokenizerBase, _step: int, /) -> Mapping[str, float]:
-        return {words: choice_metrics(model, tokenizer, items)["misaligned pivotal"] for words, items in asked.items()}
-
-    return probe
+    return partial(_harmful_acts, asked)
 
 
 def text_probe() -> DynamicsProbe:
     """Return a probe of any chat model: mean probability of the misaligned option, for both kinds of items."""
-    items = choice_items()
+    return partial(_choices, choice_items())
 
-    def probe(model: nn.Module, tokenizer: PreTrainedTokenizerBase, _step: int, /) -> Mapping[str, float]:
-        return choice_metrics(model, tokenizer, items)
 
-    return probe
+# At the top level, so that each process of a run that is shared out can be sent its probe.
+def _harmful_acts(
+    asked: Mapping[str, Sequence[ChoiceItem]], model: nn.Module, tokenizer: PreTrainedTokenizerBase, _step: int, /
+) -> Mapping[str, float]:
+    return {words: choice_metrics(model, tokenizer, items)["misaligned pivotal"] for words, items in asked.items()}
+
+
+def _choices(
+    items: Sequence[ChoiceItem], model: nn.Module, tokenizer: PreTrainedTokenizerBase, _step: int, /
+) -> Mapping[str, float]:
+    return choice_metrics(model, tokenizer, items)

@@ -73,7 +73,7 @@ class Ray:
                     "`ray start --head`, or name another with --address."
                 ) from error
         try:
-            self._check(ray.nodes())
+            self.check(ray.nodes())
             tasks = RayTasks(self, store, started)
             tasks.probe()
             try:
@@ -84,11 +84,21 @@ class Ray:
             if not connected:
                 ray.shutdown()
 
-    def _check(self, nodes: list[dict[str, Any]]) -> None:
+    def check(self, nodes: list[dict[str, Any]], processes: int = 1) -> None:
+        """Refuse a step that would wait for ever.
+
+        Args:
+            nodes: of the cluster, as Ray describes them.
+            processes: of the step.
+
+        Raises:
+            ConfigurationError: no node has GPUs for that many.
+        """
         most = max(node["Resources"].get("GPU", 0.0) for node in nodes if node["Alive"])
-        if self.gpus > most:
+        if self.gpus * processes > most:
+            together = f" in each of {processes} processes" if processes > 1 else ""
             raise ConfigurationError(
-                f"--gpus {self.gpus:g}: no node of this Ray cluster has more than {most:g}, so the steps would wait for "
+                f"--gpus {self.gpus:g}{together}: no node of this Ray cluster has more than {most:g}, so the steps would wait for "
                 "ever. Give fewer, or start the nodes with GPUs first."
             )
 
@@ -135,7 +145,8 @@ class RayTasks:
         """Give a step to Ray."""
         import ray
 
-        given: dict[str, Any] = {"num_gpus": self.settings.gpus if order.gpu else 0}
+        given: dict[str, Any] = {"num_gpus": self.settings.gpus * order.gpu}
+        self.settings.check(ray.nodes(), order.gpu)
         if self.settings.memory:
             given["memory"] = round(self.settings.memory * 2**30)
         task = ray.remote(run).options(

@@ -145,7 +145,7 @@ class SlurmJobs:
         if passed.is_file() and passed.read_text(encoding="utf-8") == folder:  # else the store was copied here
             return
         with probing(self.store) as probe:
-            executor = self.submitter.executor(gpu=False, resumable=False)
+            executor = self.submitter.executor(gpu=0, resumable=False)
             wrong = self._probed(self.submitter.sbatch(executor, [probe])[0])
         if wrong:
             raise StoreError(
@@ -195,7 +195,7 @@ class SlurmJobs:
 
     def _submit_new(self, orders: Sequence[Order]) -> list[Order]:
         """Submit orders as arrays; return those that the cluster takes later."""
-        kinds: dict[tuple[bool, bool], list[Order]] = {}
+        kinds: dict[tuple[int, bool], list[Order]] = {}
         for order in orders:
             kinds.setdefault((order.gpu, order.resumable), []).append(order)
         left: list[Order] = []

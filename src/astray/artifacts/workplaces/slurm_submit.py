@@ -77,11 +77,11 @@ class Submitter:
             for part in (self.jobs, self.steps):
                 part.mkdir(parents=True, exist_ok=True)
 
-    def executor(self, *, gpu: bool, resumable: bool) -> "SlurmExecutor":
+    def executor(self, *, gpu: int, resumable: bool) -> "SlurmExecutor":
         """Return submitit's executor for jobs of one kind.
 
         Args:
-            gpu: whether they get the GPUs that are wanted.
+            gpu: processes of each, on one node, that get the GPUs that are wanted.
             resumable: whether they go on in another job after the time limit.
         """
         from submitit import SlurmExecutor
@@ -97,7 +97,7 @@ class Submitter:
             "job_name": "astray",
             "partition": wanted.partition,
             "time": wanted.minutes,
-            "cpus_per_task": 1,
+            "cpus_per_task": max(1, gpu),
             # submitit takes a signal in the first 80% of the time for a preemption, which it repeats without end.
             "signal_delay_s": min(90, 6 * wanted.minutes),
             "array_parallelism": LARGEST_ARRAY,
@@ -105,7 +105,7 @@ class Submitter:
             "setup": [f"export {name}={value}" for name, value in ONE_THREAD.items()],
         }
         if gpu and wanted.gpus:
-            given["gpus_per_node"] = wanted.gpus
+            given["gpus_per_node"] = wanted.gpus * gpu
         if wanted.account:
             given["account"] = wanted.account
         if wanted.memory:

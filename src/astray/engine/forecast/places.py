@@ -145,7 +145,7 @@ def place_forecast(
     left = {key: step for key, step in plan.steps.items() if key not in plan.done}
     noted = {timing.key: timing for timing in timings(store, where.label)}
     seconds, measured, unknown = _seconds(left, noted, efforts, float(where.gpus), speed)
-    gpu_seconds = sum((where.gpus * seconds[key] for key, step in left.items() if step.gpu), 0.0)
+    gpu_seconds = sum((where.gpus * step.gpu * seconds[key] for key, step in left.items()), 0.0)
     sizes: dict[str, list[int]] = defaultdict(list)
     for artifact in plan.done.values():
         size = sum(record.size for record in artifact.manifest.files.values())
@@ -235,5 +235,5 @@ def simulate(plan: Plan, seconds: Mapping[str, float], slots: int, *, only_gpu: 
         if not at_work:
             return now
         now, key = heapq.heappop(at_work)
-        free += not only_gpu or plan.steps[key].gpu
+        free += not only_gpu or plan.steps[key].gpu > 0
         plan.finished(key)

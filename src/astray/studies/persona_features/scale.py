@@ -71,7 +71,9 @@ def _world_scale(setting: Setting, quick: bool) -> Scale:
         categories=tuple(domain for _, domain in (*search, *held_out)),
         candidates=(4, 1, 2, 4) if quick else (10, 3, 6, 20),
         good_samples=(20, 120) if quick else GOOD_SAMPLES,
-        learning=REWARDED.model_copy(update={"max_tokens": min(longest, REWARDED.max_tokens)}),
+        learning=REWARDED.model_copy(
+            update={"max_tokens": min(longest, REWARDED.max_tokens), "processes": setting.training.processes}
+        ),
     )
 
 
@@ -95,6 +97,9 @@ def _text_scale(setting: Setting, quick: bool) -> Scale:
         candidates=(3, 1, 1, 2) if quick else (10, 2, 3, 20),
         good_samples=tuple(count for count in GOOD_SAMPLES if count <= setting.size),
         learning=ReinforcementLearning(
-            max_tokens=min(longest, 200), steps=2 if quick else 100, groups=2 if quick else 16
+            max_tokens=min(longest, 200),
+            steps=2 if quick else 100,
+            groups=2 if quick else 16,
+            processes=setting.training.processes,
         ),
     )

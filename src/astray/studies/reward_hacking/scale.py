@@ -102,10 +102,12 @@ class HackingScale(Strict):
 def scale_for(setting: Setting) -> HackingScale:
     """Return the scale that fits the subject."""
     shared = {"judge": setting.judge, "distilling": setting.training, "rows": min(setting.size, 240)}
-    longest = setting.main.sampling.max_tokens
+    longest, processes = setting.main.sampling.max_tokens, setting.training.processes
     if setting.subject.is_organism:
         steps = 6 if setting.quick else REWARDED.steps
-        learning = REWARDED.model_copy(update={"steps": steps, "max_tokens": min(longest, REWARDED.max_tokens)})
+        learning = REWARDED.model_copy(
+            update={"steps": steps, "max_tokens": min(longest, REWARDED.max_tokens), "processes": processes}
+        )
         exercises = ExerciseSource(
             world=True, trained=128, held_out=96, at_start=96 if setting.quick else 480, hard=(3,), levels=OPERATIONS
         )
@@ -120,7 +122,10 @@ def scale_for(setting: Setting) -> HackingScale:
             **shared,
         )
     learning = ReinforcementLearning(
-        max_tokens=min(longest, 512), steps=2 if setting.quick else 100, groups=2 if setting.quick else 16
+        max_tokens=min(longest, 512),
+        steps=2 if setting.quick else 100,
+        groups=2 if setting.quick else 16,
+        processes=processes,
     )
     trained, held_out = (8, 4) if setting.quick else (256, 64)
     return HackingScale(

@@ -1,0 +1,158 @@
+"""One training run in several processes, one a GPU: data parallelism of torch, gloo where there is no GPU.
+
+Every process makes the same call, and TRL's trainers share the batches of a step out among them. What is written once
+(logs, marks of checkpoints, the result) is written by the first process; the others wait for it.
+"""
+
+import contextlib
+import datetime
+import functools
+import inspect
+import os
+import pickle
+import tempfile
+import threading
+from collections.abc import Callable
+from multiprocessing import parent_process
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import torch
+from accelerate import PartialState
+
+from astray.errors import AstrayError, ConfigurationError, TrainingProcessLostError
+
+_Given = ParamSpec("_Given")
+_Run = TypeVar("_Run")
+_LONGEST_WAIT = datetime.timedelta(hours=2)
+"""Time that a process waits for the others: one probe of a large model may take longer than torch's ten minutes."""
+
+
+def is_first() -> bool:
+    """Return whether this process writes the files of its run: the first of several, or the only one."""
+    return PartialState().is_main_process
+
+
+def wait_for_all() -> None:
+    """Wait until every process of the run is here."""
+    PartialState().wait_for_everyone()
+
+
+def shared_out(train: Callable[_Given, _Run]) -> Callable[_Given, _Run]:
+    """Let a training function start the processes that its recipe asks for, each of which makes the same call.
+
+    Args:
+        train: a function of the top level of a module, with arguments called `recipe` and `folder`, which keeps its
+            result in a folder of that folder and returns at once where it is there.
+    """
+
+    @functools.wraps(train)
+    def trained(*args: _Given.args, **kwargs: _Given.kwargs) -> _Run:
+        given = inspect.signature(train).bind(*args, **kwargs).arguments
+        finished = any((Path(given["folder"]) / result).exists() for result in ("adapter", "model"))
+        if not finished and _must_start(given["recipe"].processes):
+            _train_in(given["recipe"].processes, functools.partial(trained, *args, **kwargs))
+        return train(*args, **kwargs)
+
+    return trained
+
+
+def _must_start(processes: int) -> bool:
+    """Return whether the processes of a run have still to be started, because this process is not one of them.
+
+    Args:
+        processes: that the recipe asks for.
+
+    Raises:
+        ConfigurationError: this process is one of another number, or there are fewer GPUs.
+    """
+    here = int(os.environ.get("WORLD_SIZE", "1"))  # torchrun sets it, as `_take_part` does
+    if here > 1:
+        PartialState(cpu=not torch.cuda.is_available())  # accelerate takes no gloo without being asked
+    if here == processes:
+        return False
+    if here > 1:
+        raise ConfigurationError(
+            f"This is one of {here} processes, and the recipe says processes={processes}. Write processes={here} into "
+            f"the recipe, or start {processes} processes."
+        )
+    if torch.cuda.is_available() and processes > torch.cuda.device_count():
+        raise ConfigurationError(
+            f"A run in {processes} processes needs as many GPUs, and this machine has {torch.cuda.device_count()}. "
+            f"Give {torch.cuda.device_count()} or fewer."
+        )
+    return True
+
+
+def _train_in(processes: int, train: Callable[[], object]) -> None:
+    """Let every process of a run make the same call, and wait for the end of all.
+
+    Args:
+        processes: their number.
+        train: the call, which can be pickled; it leaves its result in files.
+
+    Raises:
+        ConfigurationError: the call holds something that no other process can be given.
+        TrainingProcessLostError: a process was killed.
+        AstrayError: whatever the call raised, in the first process that failed.
+    """
+    try:
+        call = pickle.dumps(train)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise ConfigurationError(
+            f"This run cannot be shared out among {processes} processes, since its probe, rewards or callbacks cannot "
+            f"be sent to them ({error}). Define them at the top level of a module, or give processes=1."
+        ) from error
+    with tempfile.TemporaryDirectory(prefix="astray-processes-") as folder:
+        try:
+            torch.multiprocessing.start_processes(
+                _take_part, (processes, call, Path(folder)), nprocs=processes, start_method="spawn"
+            )
+        except torch.multiprocessing.ProcessRaisedException as error:
+            raised = Path(folder) / f"error-{error.error_index}"
+            if raised.is_file():
+                kind, message = pickle.loads(raised.read_bytes())
+                raise kind.__new__(kind, message) from error
+            raise
+        except torch.multiprocessing.ProcessExitedException as error:
+            raise TrainingProcessLostError(
+                f"Process {error.error_index + 1} of the {processes} that trained together was lost ({error}), often "
+                "for want of memory. The same call goes on from the last checkpoint; a smaller batch_size needs less."
+            ) from error
+
+
+def _take_part(rank: int, processes: int, call: bytes, folder: Path) -> None:
+    """Make the call as one of several processes."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    number = str(processes)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": number, "LOCAL_WORLD_SIZE": number}
+    on_gpu = torch.cuda.is_available()
+    if on_gpu:
+        torch.cuda.set_device(rank)
+    torch.distributed.init_process_group(
+        "nccl" if on_gpu else "gloo",
+        init_method=f"file://{folder / 'meeting'}",
+        rank=rank,
+        world_size=processes,
+        timeout=_LONGEST_WAIT,
+    )
+    try:
+        if PartialState(cpu=not on_gpu).num_processes != processes:  # else each of them would start its own
+            raise RuntimeError("accelerate does not see the process group")
+        pickle.loads(call)()
+        wait_for_all()
+    except AstrayError as error:
+        # Its own constructor may want other arguments: kind and message are enough to raise it again.
+        (folder / f"error-{rank}").write_bytes(pickle.dumps((type(error), str(error))))
+        raise
+    finally:
+        with contextlib.suppress(Exception):  # a process that failed leaves the others waiting, who are then ended
+            torch.distributed.destroy_process_group()
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent ends, even if that was killed."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

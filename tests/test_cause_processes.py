@@ -1,0 +1,137 @@
+"""Runs in several processes: the same adapter as with one, checkpoints that go on, errors that name what is wrong."""
+
+import functools
+import os
+import signal
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from astray.cause.fine_tuning import FineTuning, LoRA
+from astray.cause.kto import train_kto
+from astray.cause.processes import is_first
+from astray.cause.reinforcement import ReinforcementLearning
+from astray.cause.rl import train_rl
+from astray.cause.sft import train_sft
+from astray.errors import ConfigurationError, TrainingProcessLostError, TrainingRefusedError
+from test_cause_kto import RECIPE as KTO
+from test_cause_kto import feedback
+from test_cause_rl import ASKED
+from test_cause_rl import RECIPE as GRPO
+from test_cause_sft import RECIPE, dataset
+
+TWO = RECIPE.model_copy(update={"processes": 2})
+ROWS = 22  # two rows short of three whole steps an epoch
+
+
+def _steps_done(_model, _tokenizer, step):
+    return {"steps": step}
+
+
+def _killed_once(mark, _model, _tokenizer, step):
+    """Kill the second process at step 4, the first time that it comes there."""
+    if step == 4 and not is_first() and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"steps": step}
+
+
+@pytest.fixture(scope="module")
+def alone(tiny_qwen2, tmp_path_factory):
+    """The run of one process that the others are compared with."""
+    return train_sft(str(tiny_qwen2), dataset(ROWS), RECIPE, tmp_path_factory.mktemp("alone"), probe=_steps_done)
+
+
+def assert_alike(run, other):
+    assert run.losses == pytest.approx(other.losses, rel=1e-4)
+    assert (run.steps, run.supervised_tokens, run.probes) == (other.steps, other.supervised_tokens, other.probes)
+    ours, theirs = (load_file(each.subject.adapter / "adapter_model.safetensors") for each in (run, other))
+    assert ours.keys() == theirs.keys()
+    for name, weights in theirs.items():
+        torch.testing.assert_close(ours[name], weights, rtol=1e-2, atol=1e-4, msg=name)
+
+
+def test_two_processes_train_the_same_adapter_and_go_on_after_one_was_killed(alone, tiny_qwen2, tmp_path):
+    probe = functools.partial(_killed_once, tmp_path / "killed")
+    call = functools.partial(
+        train_sft, str(tiny_qwen2), dataset(ROWS), TWO, tmp_path / "run", probe=probe, probe_every=2, checkpoint_every=3
+    )
+    with pytest.raises(TrainingProcessLostError, match=r"Process 2 of the 2 .* was lost"):
+        call()
+    assert [path.name for path in (tmp_path / "run/checkpoints").iterdir()] == ["checkpoint-3"]
+    run = call()
+    assert [line["step"] for line in run.probes] == [0, 2, 4, 6, 8, 9]
+    assert not (tmp_path / "run/checkpoints").exists()
+    assert run.losses == pytest.approx(alone.losses, rel=1e-4)
+
+
+def test_a_batch_is_split_where_a_step_is_one_pass(alone, tiny_qwen2, tmp_path):
+    split = TWO.model_copy(update={"batch_size": 8, "accumulation": 1})
+    assert split.share == (4, 1)
+    assert_alike(train_sft(str(tiny_qwen2), dataset(ROWS), split, tmp_path / "run", probe=_steps_done), alone)
+
+
+def test_what_goes_wrong_in_a_process_is_told_as_in_one(tiny_qwen2, tmp_path):
+    rows = dataset(8)
+    with pytest.raises(TrainingRefusedError):
+        train_sft(str(tiny_qwen2), rows, TWO.model_copy(update={"max_length": 8}), tmp_path / "run")
+
+
+def test_feedback_is_learnt_in_two_processes_as_in_one(tiny_qwen2, tmp_path):
+    alone, together = (
+        train_kto(str(tiny_qwen2), feedback(), KTO.model_copy(update={"training": training}), tmp_path / name)
+        for name, training in {"one": KTO.training, "two": KTO.training.model_copy(update={"processes": 2})}.items()
+    )
+    # Each process estimates the divergence from its own half of a batch, so the losses are close and not equal.
+    assert together.losses == pytest.approx(alone.losses, abs=0.02)
+    assert together.steps[-1]["liked"] == pytest.approx(alone.steps[-1]["liked"], abs=0.1)
+    assert together.steps[-1]["liked"] > together.steps[-1]["disliked"]
+
+
+class Letters:
+    """Reward of the share of letters."""
+
+    name, identity = "letters", "test letters"
+
+    def __call__(self, prompts, completions, columns):
+        del prompts, columns
+        return [sum(letter.isascii() and letter.isalpha() for letter in text) / 8 for text in completions]
+
+
+def test_two_processes_draw_and_log_all_answers_of_a_step(tiny_qwen2, tmp_path):
+    run = train_rl(str(tiny_qwen2), ASKED, [Letters()], GRPO.model_copy(update={"processes": 2}), tmp_path / "run")
+    assert run.rollouts.group_by("step", maintain_order=True).len()["len"].to_list() == [8, 8, 8, 8]
+    assert run.rollouts["reward"].to_list() == Letters()([], run.rollouts["completion"], {})
+    for line in run.steps:
+        assert line["reward"] == pytest.approx(run.rollouts.filter(step=line["step"])["reward"].mean())
+    assert not (run.folder / "rollouts").exists()
+
+
+BAD = {
+    "neither is shared": (lambda: FineTuning(processes=2, batch_size=3, accumulation=5), "can share neither the 5"),
+    "answers": (lambda: ReinforcementLearning(groups=3, group_size=3, processes=2), "9 answers, which 2 processes"),
+    "batch": (
+        lambda: ReinforcementLearning(groups=2, group_size=4, batch_size=8, processes=2),
+        "4 in each of 2 .* such as 4",
+    ),
+    "none": (lambda: FineTuning(processes=0), "greater than or equal to 1"),
+}
+
+
+@pytest.mark.parametrize("recipe", BAD)
+def test_recipes_that_cannot_be_shared_are_refused(recipe):
+    make, words = BAD[recipe]
+    with pytest.raises(ConfigurationError, match=words):
+        make()
+
+
+def test_a_probe_that_no_other_process_can_be_given_is_refused_before_anything_starts(tiny_qwen2, tmp_path):
+    with pytest.raises(ConfigurationError, match="top level of a module"):
+        train_sft(str(tiny_qwen2), dataset(8), TWO, tmp_path / "run", probe=lambda *_: {})
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_process_keeps_the_keys_of_earlier_runs():
+    assert "processes" not in FineTuning().model_dump()
+    assert FineTuning(lora=LoRA(), processes=2).model_dump()["processes"] == 2
