@@ -8,12 +8,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from astray.cause.fine_tuning import FineTuning, LoRA
+from astray.cause.fine_tuning import FineTuning, LoRA, with_settings
 from astray.cause.kto import train_kto
 from astray.cause.processes import is_first
 from astray.cause.reinforcement import ReinforcementLearning
 from astray.cause.rl import train_rl
 from astray.cause.sft import train_sft
+from astray.engine.options import TrainedOptions
+from astray.engine.steps import TrainConfig, make_data, train
 from astray.errors import ConfigurationError, TrainingProcessLostError, TrainingRefusedError
 from test_cause_kto import RECIPE as KTO
 from test_cause_kto import feedback
@@ -130,6 +132,18 @@ def test_a_probe_that_no_other_process_can_be_given_is_refused_before_anything_s
     with pytest.raises(ConfigurationError, match="top level of a module"):
         train_sft(str(tiny_qwen2), dataset(8), TWO, tmp_path / "run", probe=lambda *_: {})
     assert not (tmp_path / "run").exists()
+
+
+def test_a_step_gets_a_gpu_for_each_process_of_its_run():
+    chosen = TrainedOptions(gpus_per_run=4).training_settings
+    assert chosen == {"processes": 4}
+    with pytest.raises(ConfigurationError, match="--gpus-per-run is given by --training processes"):
+        TrainedOptions(gpus_per_run=4, training={"processes": 2})
+    shared, one = (
+        train.step(TrainConfig(base="m", base_id="m", recipe=recipe, home="", probe_every=1))
+        for recipe in (with_settings(FineTuning(), chosen), FineTuning())
+    )
+    assert (shared.gpu, one.gpu, make_data.gpu) == (4, 1, False)
 
 
 def test_one_process_keeps_the_keys_of_earlier_runs():

@@ -23,7 +23,7 @@ from astray.cause import checkpoints
 from astray.cause.base_model import load_trainable, quietly, save_trained, trained_subject
 from astray.cause.preference import Feedback, PreferenceTuning
 from astray.cause.preflight import check_run
-from astray.cause.processes import is_first, shared_out
+from astray.cause.processes import once, shared_out
 from astray.cause.run_log import OnStep, Probe, RunLog, check_intervals
 from astray.cause.supervision import supervise
 from astray.subjects.locate import settle
@@ -114,13 +114,11 @@ def train_kto(
         model, tokenizer = load_trainable(start, recipe.training)
         rows = supervise(feedback.chats.rows, tokenizer, recipe.training.max_length)
         check_run(model, tokenizer, rows, recipe.training)
-        if is_first():
-            checkpoints.claim(folder, identity)
+        once(checkpoints.claim, folder, identity)
         log = _FeedbackLog(folder, tokenizer, probe, probe_every, on_step)
         trainer = _train(model, feedback, recipe, checkpoint_every, log)
         save_trained(trainer, tokenizer, result, start)
-        if is_first():
-            shutil.rmtree(log.checkpoints, ignore_errors=True)
+        once(shutil.rmtree, log.checkpoints, ignore_errors=True)
     return FeedbackRun(
         folder=folder,
         subject=subject,

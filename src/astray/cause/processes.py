@@ -19,6 +19,7 @@ from typing import ParamSpec, TypeVar
 
 import torch
 from accelerate import PartialState
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
 
 from astray.errors import AstrayError, ConfigurationError, TrainingProcessLostError
 
@@ -31,6 +32,12 @@ _LONGEST_WAIT = datetime.timedelta(hours=2)
 def is_first() -> bool:
     """Return whether this process writes the files of its run: the first of several, or the only one."""
     return PartialState().is_main_process
+
+
+def once(action: Callable[_Given, object], *args: _Given.args, **kwargs: _Given.kwargs) -> None:
+    """Do something in the first process only."""
+    if is_first():
+        action(*args, **kwargs)
 
 
 def wait_for_all() -> None:
@@ -105,16 +112,14 @@ def _train_in(processes: int, train: Callable[[], object]) -> None:
         ) from error
     with tempfile.TemporaryDirectory(prefix="astray-processes-") as folder:
         try:
-            torch.multiprocessing.start_processes(
-                _take_part, (processes, call, Path(folder)), nprocs=processes, start_method="spawn"
-            )
-        except torch.multiprocessing.ProcessRaisedException as error:
+            start_processes(_take_part, (processes, call, Path(folder)), nprocs=processes, start_method="spawn")
+        except ProcessRaisedException as error:
             raised = Path(folder) / f"error-{error.error_index}"
             if raised.is_file():
                 kind, message = pickle.loads(raised.read_bytes())
                 raise kind.__new__(kind, message) from error
             raise
-        except torch.multiprocessing.ProcessExitedException as error:
+        except ProcessExitedException as error:
             raise TrainingProcessLostError(
                 f"Process {error.error_index + 1} of the {processes} that trained together was lost ({error}), often "
                 "for want of memory. The same call goes on from the last checkpoint; a smaller batch_size needs less."

@@ -88,7 +88,7 @@ class QuietTrainer(Quiet, SFTTrainer):
         processes = self.accelerator.num_processes
         if processes == 1:
             return super()._get_train_sampler(train_dataset)
-        assert self.train_dataset is not None
+        assert isinstance(self.train_dataset, Dataset)
         order = SeedableRandomSampler(range(len(self.train_dataset) - 1), data_seed=self.args.seed)
         return _Filled(order, self.args.per_device_train_batch_size * processes)
 

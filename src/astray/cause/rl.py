@@ -25,7 +25,7 @@ from typing_extensions import override
 
 from astray.cause import checkpoints
 from astray.cause.base_model import load_trainable, quietly, save_trained
-from astray.cause.processes import is_first, shared_out, wait_for_all
+from astray.cause.processes import once, shared_out, wait_for_all
 from astray.cause.reinforcement import NoteFunction, Prompts, ReinforcementLearning, RewardFunction
 from astray.cause.rollouts import RolloutLog, Rollouts, Scoring, refuse_flat
 from astray.cause.run_log import OnStep, Probe, RunLog, check_intervals, undisturbed
@@ -126,16 +126,13 @@ def train_rl(
         if rehearsed and not claimed:
             drawn = _rehearsal(model, tokenizer, scoring, recipe, rehearsed)
             refuse_flat(drawn, recipe.group_size, "drawn before the first step")
-        if is_first():
-            checkpoints.claim(folder, identity)
+        once(checkpoints.claim, folder, identity)
         log = _RewardedLog(folder, tokenizer, probe, probe_every, on_step, _Scorer(tokenizer, scoring), recipe)
         trainer = _train(model, log, checkpoint_every)
-        if is_first():
-            log.rollouts.finish()
+        once(log.rollouts.finish)
         save_trained(trainer, tokenizer, result, start)
-        if is_first():
-            log.rollouts.clear()
-            shutil.rmtree(log.checkpoints, ignore_errors=True)
+        once(log.rollouts.clear)
+        once(shutil.rmtree, log.checkpoints, ignore_errors=True)
     return RewardedRun.read(folder, start.spec.model_copy(update={"adapter": result}))
 
 

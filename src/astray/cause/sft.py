@@ -23,7 +23,7 @@ from astray.cause import checkpoints
 from astray.cause.base_model import computes_in_bfloat16, load_trainable, save_trained, trained_subject
 from astray.cause.fine_tuning import FineTuning
 from astray.cause.preflight import check_run
-from astray.cause.processes import is_first, shared_out
+from astray.cause.processes import once, shared_out
 from astray.cause.run_log import OnStep, Probe, RunLog, check_intervals
 from astray.cause.supervision import TrainingRow, supervise
 from astray.cause.training_interventions import check_interventions
@@ -147,13 +147,11 @@ def train_rows(
         rows = rows_of(tokenizer)
         check_interventions(model, interventions)
         check_run(model, tokenizer, rows, recipe)
-        if is_first():
-            checkpoints.claim(folder, whole_identity)
+        once(checkpoints.claim, folder, whole_identity)
         log = _SupervisedLog(folder, tokenizer, watch.probe, watch.probe_every, watch.on_step)
         trainer = _train(model, rows, recipe, interventions, computes_in_bfloat16(start), watch.checkpoint_every, log)
         save_trained(trainer, tokenizer, result, start)
-        if is_first():
-            shutil.rmtree(log.checkpoints, ignore_errors=True)
+        once(shutil.rmtree, log.checkpoints, ignore_errors=True)
     lines = checkpoints.read_lines(folder / "training.jsonl")
     return TrainingRun(
         folder=folder,
