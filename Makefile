@@ -5,8 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
+# Kept even where the shell says not to: each of a hundred processes that tests start would compile the package again.
+export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo real test check pytest fuzz benchmarks coverage lock clean
+.PHONY: setup demo real test check pytest lines fuzz benchmarks coverage lock clean
 
 setup: $(STAMP)
 
@@ -31,6 +33,10 @@ test: setup
 
 # Three at a time on two processors: tests of commands and of kills wait for other processes much of their time.
 pytest: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+# Which lines no test runs. It takes a quarter longer than the tests alone, and no figure of it decides anything.
+lines: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m slipcover -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # The properties of `make test` with fifty times as many inputs, new ones each time.

@@ -67,7 +67,7 @@ class PublishedTexts:
         self.needing = max(self.needing, getattr(node, "workeroutput", {}).get(FIXTURE, 0))
 
     def pytest_terminal_summary(self, terminalreporter, config: pytest.Config) -> None:
-        """Closes with what ran; `make test` shows the lines again, behind the table of coverage."""
+        """Closes with what ran; `make test` shows the lines again, as the last ones."""
         lines = self.lines() if self.needing else ""
         if lines:
             terminalreporter.write_line(lines)
