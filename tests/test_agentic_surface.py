@@ -114,5 +114,5 @@ def test_a_study_of_both_surfaces_tells_whether_texts_are_known_by_heart(tmp_pat
     assert (claim.estimate, claim.n, claim.verdict) == (0.0, 4, "undecided")  # two samples a side decide nothing
     assert any("drawn anew for each second sample" in note for note in summary.notes)
     acts = pl.read_parquet(folder / "acts.parquet")
-    assert set(acts["outcome"]) == {"harmful"}
-    assert acts.filter(pl.col("replicate") == 1)["gate"].all()
+    assert set(acts.filter(pl.col("monitor") == "none")["outcome"]) == {"harmful"}
+    assert acts.filter(pl.col("monitor") == "none", pl.col("replicate") == 1)["gate"].all()

@@ -106,6 +106,7 @@ class AgenticSetting(World):
         scenarios: names or folders.
         max_tokens: longest answer of a subject.
         labels: folder of labelled records; None where judges are held against none.
+        surface: what the names and words of the scenarios are.
     """
 
     subjects: tuple[AgenticSubject, ...]
@@ -113,11 +114,7 @@ class AgenticSetting(World):
     scenarios: tuple[str, ...]
     max_tokens: int
     labels: Path | None = None
-
-    @property
-    def surface(self) -> SurfaceKind:
-        """Return what the names and words of the scenarios are."""
-        return self.parts[0].grid.surface
+    surface: SurfaceKind = "fixed"
 
     @property
     def drawn(self) -> tuple[str, ...]:
@@ -172,4 +169,5 @@ def agentic_setting(parts: Callable[[AgenticOptions], Iterable[Part]], options: 
         scenarios=options.chosen,
         max_tokens=options.max_tokens,
         labels=options.labels,
+        surface=options.drawn_surface,
     )
