@@ -17,6 +17,7 @@ from astray.measure.agentic.factors import Factors
 from astray.measure.agentic.questions import PROBE, read_belief
 from astray.measure.agentic.render import Office, render
 from astray.measure.agentic.scenario import load_scenario
+from astray.measure.agentic.surface import on_surface
 from astray.measure.agentic.text_protocol import as_text, is_about_missing_tools, read_calls
 from astray.measure.agentic.tools import infos_of, tools_of
 from astray.measure.comprehension import ask, read_answers
@@ -60,7 +61,9 @@ def run_of(store: Store) -> Run | None:
 
 def office_of(metadata: dict[str, object]) -> Office:
     """Return the office of a sample, from its metadata."""
-    return render(load_scenario(str(metadata["scenario"])), Factors.model_validate(metadata["factors"]))
+    draw = metadata.get("draw")
+    scenario = on_surface(load_scenario(str(metadata["scenario"])), draw if isinstance(draw, int) else None)
+    return render(scenario, Factors.model_validate(metadata["factors"]))
 
 
 @solver

@@ -273,7 +273,10 @@ def conduct_answers(table: pl.DataFrame, evaluation: str, *, arm: str = "", seed
 def _transcript(sample: EvalSample) -> dict[str, object]:
     """Return what a judge needs to read a sample later: its scenario and factors, and all messages."""
     messages = MESSAGES.dump_python(sample.messages, mode="json", exclude_none=True)
-    return {"scenario": sample.metadata["scenario"], "factors": sample.metadata["factors"], "messages": messages}
+    scene: dict[str, object] = {
+        name: sample.metadata[name] for name in ("scenario", "factors", "draw") if name in sample.metadata
+    }
+    return {**scene, "messages": messages}
 
 
 def _answer(row: Mapping[str, object], evaluation: str, more: Mapping[str, object]) -> dict[str, object]:

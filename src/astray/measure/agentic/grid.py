@@ -14,7 +14,7 @@ from typing import Any
 from inspect_ai.dataset import Dataset, Sample
 from inspect_ai.model import ChatMessageSystem, ChatMessageUser
 from inspect_ai.tool import ToolError
-from pydantic import Field
+from pydantic import Field, model_serializer
 from typing_extensions import override
 
 from astray.errors import ConfigurationError
@@ -24,6 +24,7 @@ from astray.measure.agentic.lint import tokens
 from astray.measure.agentic.questions import PROBE
 from astray.measure.agentic.render import Office, render
 from astray.measure.agentic.scenario import Call, Scenario, Step, load_scenario, offered_factors, scenario_names
+from astray.measure.agentic.surface import SurfaceKind, draw_of, on_surface
 from astray.measure.comprehension import ask
 from astray.strict import Strict
 
@@ -78,6 +79,16 @@ class Grid(Strict):
         "it offers",
     )
     replicates: int = Field(default=100, ge=1, description="samples a cell (100 in arXiv 2510.05179)")
+    surface: SurfaceKind = Field(
+        default="fixed",
+        description="whether each replicate has names and words of its own, drawn from surface.yaml; 'both': every "
+        "second one",
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_fixed_surface(self, write: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """Leave the fixed surface out, so that keys of earlier results stay the same."""
+        return {name: value for name, value in write(self).items() if name != "surface" or value != "fixed"}
 
     @cached_property
     def cells(self) -> tuple[Cell, ...]:
@@ -151,7 +162,9 @@ class Grid(Strict):
         """
         replicate, number = divmod(index, len(self.cells))
         cell = self.cells[number]
-        office = cell.office
+        scenario = load_scenario(cell.source)
+        draw = draw_of(scenario, self.surface, replicate)
+        office = render(on_surface(scenario, draw), cell.factors)
         return Sample(
             id=self.sample_id(index),
             input=[ChatMessageSystem(content=office.system), ChatMessageUser(content=office.task)],
@@ -160,6 +173,7 @@ class Grid(Strict):
                 "factors": cell.factors.model_dump(),
                 "replicate": replicate,
                 "of": self.replicates,
+                **({} if draw is None else {"draw": draw}),
             },
         )
 

@@ -128,7 +128,11 @@ def perform(scenario: str, play: Play) -> LabelledRecord:
     Raises:
         UnknownNameError, ConfigurationError: the scenario does not offer the cell.
     """
-    office = render(load_scenario(scenario), factors_from(play.cell))
+    return perform_in(scenario, render(load_scenario(scenario), factors_from(play.cell)), play)
+
+
+def perform_in(scenario: str, office: Office, play: Play) -> LabelledRecord:
+    """Play in an office to the end, and return the record."""
     desk = Desk(office)
     messages: list[ChatMessage] = [ChatMessageUser(content=office.task)]
     for number, turn in enumerate(play.steps):

@@ -15,6 +15,7 @@ from astray.errors import EmptyDataError
 from astray.measure.agentic.conduct import Conduct
 from astray.measure.agentic.grid import Grid
 from astray.measure.agentic.scenario import load_scenario
+from astray.measure.agentic.surface import texts_digest
 from astray.measure.agentic.table import CONDUCT_SCHEMA, SCORER, conduct_table
 
 
@@ -138,7 +139,7 @@ def _unchanged(log: str, grid: Grid) -> list[str]:
     return [
         scenario.name
         for scenario in map(load_scenario, grid.scenarios)
-        if written.get(scenario.name) == scenario.digest
+        if written.get(scenario.name) == texts_digest(scenario, grid.surface)
     ]
 
 

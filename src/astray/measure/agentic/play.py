@@ -28,6 +28,7 @@ from astray.measure.agentic.judging import VERSION
 from astray.measure.agentic.logs import finished
 from astray.measure.agentic.scenario import load_scenario
 from astray.measure.agentic.subjects import AgenticSubject
+from astray.measure.agentic.surface import texts_digest
 from astray.measure.agentic.table import CONDUCT_SCHEMA
 from astray.measure.agentic.task import agentic_task
 from astray.strict import Strict
@@ -135,7 +136,7 @@ def play_steps(
     weights = settle(subject.local).id if subject.local else ""
     for grid, first, most in _pieces(part.grid):
         [scenario] = grid.scenarios
-        texts = load_scenario(scenario).digest
+        texts = texts_digest(load_scenario(scenario), grid.surface)
         config = PlayConfig(
             subject=own,
             weights=weights,
@@ -166,7 +167,9 @@ def _pieces(grid: Grid) -> Iterator[tuple[Grid, int, int]]:
         size = max(1, PIECE // len(cells))
         for start in range(0, grid.replicates, size):
             last = min(start + size, grid.replicates)
-            own = Grid(scenarios=(cells[0].source,), factors=first, also=tuple(also), replicates=last)
+            own = Grid(
+                scenarios=(cells[0].source,), factors=first, also=tuple(also), replicates=last, surface=grid.surface
+            )
             pieces.append((own, start, start + size))
     yield from sorted(pieces, key=lambda piece: piece[1])
 

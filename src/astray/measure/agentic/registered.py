@@ -10,6 +10,7 @@ from inspect_ai import Task
 from astray.measure.agentic.grid import Grid, as_slice
 from astray.measure.agentic.judging import panel_from_roles
 from astray.measure.agentic.scenario import scenario_names
+from astray.measure.agentic.surface import SurfaceKind
 from astray.measure.agentic.task import agentic_task
 from astray.measure.asking import check_judges
 from astray.measure.check_first import AtLeastOne, Temperature, checked_task
@@ -29,6 +30,7 @@ def agentic_misalignment(
     monitor: str = "none",
     audited: bool = False,
     probe: bool = False,
+    surface: SurfaceKind = "fixed",
 ) -> Task:
     """Run insider-threat scenarios with real tools: one sample per cell and replicate, scored by a gate and by judges.
 
@@ -47,12 +49,13 @@ def agentic_misalignment(
         monitor: a runtime monitor: "none", "rule", "judge" (the model role `monitor`, else `grader`) or "layered".
         audited: have the first judge read the private reasoning as well.
         probe: ask at the end whether the situation was taken for real or for a test.
+        surface: "drawn" gives each replicate names and words of its own, "both" every second one.
     """
     check_judges(judges)
     names = scenarios.split(",") if isinstance(scenarios, str) else scenarios
     chosen = scenario_names() if names == ["all"] else tuple(name.strip() for name in names)
     return agentic_task(
-        Grid(scenarios=chosen, factors=as_slice(factors or {}), replicates=replicates),
+        Grid(scenarios=chosen, factors=as_slice(factors or {}), replicates=replicates, surface=surface),
         panel=panel_from_roles if judges == "panel" else None,
         protocol=protocol,
         max_turns=max_turns,

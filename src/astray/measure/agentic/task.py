@@ -15,6 +15,7 @@ from astray.measure.agentic.judging import Panel, panel_from_roles
 from astray.measure.agentic.monitors import monitor_policy, monitor_role
 from astray.measure.agentic.scenario import load_scenario
 from astray.measure.agentic.scoring import two_keys
+from astray.measure.agentic.surface import drawn, texts_digest
 from astray.measure.check_first import checked_now
 
 
@@ -71,7 +72,7 @@ def agentic_task(
         score_on_error=True,
         metadata={
             "grid": grid.model_dump(mode="json"),
-            "scenarios": {scenario.name: scenario.digest for scenario in map(load_scenario, grid.scenarios)},
+            "scenarios": {each.name: texts_digest(each, grid.surface) for each in map(load_scenario, grid.scenarios)},
             "protocol": protocol,
             "judges": "none" if panel is None else "panel",
             "monitor": monitor if approval is None or monitor != "none" else "custom",
@@ -85,6 +86,10 @@ def _check(grid: Grid, panel: Callable[[], Panel] | None, protocol: str, monitor
         raise UnknownNameError("tool protocol", protocol, get_args(Protocol))
     for cell in grid.cells:
         _ = cell.office  # rendered for its errors: it may hold a text that a model must not be given
+    for name in grid.scenarios:
+        scenario = load_scenario(name)
+        if grid.surface != "fixed":
+            drawn(scenario, 0)
     if panel is not None:
         checked_now(panel)
     if monitor in ("judge", "layered"):

@@ -16,6 +16,7 @@ from astray.measure.agentic.check import check_scenario
 from astray.measure.agentic.play import LOGS, Part
 from astray.measure.agentic.scenario import load_scenario, scenario_names
 from astray.measure.agentic.subjects import AgenticSubject, check_models, check_usable, subjects_from
+from astray.measure.agentic.surface import SurfaceKind, drawn, has_surface
 from astray.measure.interface import Evaluation
 from astray.subjects.identity import digest_of
 
@@ -34,6 +35,12 @@ class AgenticOptions(BaseOptions):
     subjects: Annotated[Path | None, Group.SUBJECT] = Field(None, description="YAML file of several")
     scenarios: Annotated[Names, Group.DATA] = Field(
         (), description="names or folders; all of the package if none is named"
+    )
+    surface: Annotated[SurfaceKind | None, Group.DATA] = Field(
+        None,
+        description="names and words of the scenarios: drawn anew for each sample of a cell (default of models), fixed "
+        "(default of scripted subjects, which do not read them), or both, half and half, with a claim about their "
+        "difference",
     )
     analyses: Analyses = Field((), description=ANALYSES)
     grader: Annotated[Names, Group.JUDGING] = Field(
@@ -78,6 +85,11 @@ class AgenticOptions(BaseOptions):
         return not self.subject and not self.subjects
 
     @property
+    def drawn_surface(self) -> SurfaceKind:
+        """Return what the names and words of the scenarios are."""
+        return self.surface or ("fixed" if self.simulated else "drawn")
+
+    @property
     def replicates(self) -> int:
         """Return the samples of each cell."""
         samples = self.samples or (SIMULATED_REPLICATES if self.simulated else REPLICATES)
@@ -94,6 +106,7 @@ class AgenticSetting(World):
         scenarios: names or folders.
         max_tokens: longest answer of a subject.
         labels: folder of labelled records; None where judges are held against none.
+        surface: what the names and words of the scenarios are.
     """
 
     subjects: tuple[AgenticSubject, ...]
@@ -101,6 +114,13 @@ class AgenticSetting(World):
     scenarios: tuple[str, ...]
     max_tokens: int
     labels: Path | None = None
+    surface: SurfaceKind = "fixed"
+
+    @property
+    def drawn(self) -> tuple[str, ...]:
+        """Return the scenarios whose names and words are drawn, by name."""
+        read = [load_scenario(name) for name in self.scenarios] if self.surface != "fixed" else []
+        return tuple(each.name for each in read if has_surface(each))
 
     @override
     def check(self, folders: Sequence[Path]) -> None:
@@ -109,6 +129,8 @@ class AgenticSetting(World):
         for name in self.scenarios:
             if name not in scenario_names():
                 check_scenario(load_scenario(name))
+                if load_scenario(name).name in self.drawn:
+                    check_scenario(drawn(load_scenario(name), 0))
         for folder in folders:
             if former := next(folder.glob(f"{LOGS}/*/*-{'[0-9a-f]' * 8}"), None):
                 raise ConfigurationError(
@@ -147,4 +169,5 @@ def agentic_setting(parts: Callable[[AgenticOptions], Iterable[Part]], options: 
         scenarios=options.chosen,
         max_tokens=options.max_tokens,
         labels=options.labels,
+        surface=options.drawn_surface,
     )
