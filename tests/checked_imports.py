@@ -1,20 +1,20 @@
 """Checks every function of the package against its annotations, at each call, while tests run.
 
-Functions with array shapes go through jaxtyping, which compares the shapes within a call. Its wrapper binds and checks
-all arguments twice, at ten times the cost of beartype alone; the other functions, nineteen in twenty, are therefore
-given beartype alone. Functions with names that only mypy imports are left to jaxtyping too, which takes such
-annotations as `Any`.
+Functions with array shapes are checked within a scope of jaxtyping's, so that shapes are compared within a call. Its own
+wrapper binds and checks all arguments twice, at more than twice the cost; it is given the functions with names that
+only mypy imports, whose annotations it takes as `Any`. The other functions, nineteen in twenty, have beartype alone.
 """
 
 import ast
 import builtins
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import is_dataclass
+from functools import wraps
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import CodeType, FunctionType, ModuleType
-from typing import ForwardRef, Literal, get_args, get_origin
+from typing import Annotated, ForwardRef, Literal, get_args, get_origin
 
 from beartype import beartype
 from jaxtyping import AbstractArray, jaxtyped
@@ -85,16 +85,37 @@ def _shaped(made: object) -> object:
             made.__init__ = _shaped(made.__init__)
         return made
     assert isinstance(made, FunctionType)
-    of_jaxtyping = any(map(_is_of_jaxtyping, made.__annotations__.values()))
-    return jaxtyped(made, typechecker=beartype) if of_jaxtyping else beartype(made)
+    annotations = list(made.__annotations__.values())
+    if any(_holds(annotation, _is_name) for annotation in annotations):
+        return jaxtyped(made, typechecker=beartype)
+    checked = beartype(made)
+    return _in_scope(checked) if any(_holds(annotation, _is_array) for annotation in annotations) else checked
 
 
-def _is_of_jaxtyping(annotation: object) -> bool:
-    """Whether an annotation holds array shapes, or a name that may be of mypy alone."""
+def _in_scope(checked: Callable[..., object]) -> Callable[..., object]:
+    """A function within which an axis of one name has one length."""
+
+    @wraps(checked)
+    def within(*args: object, **kwargs: object) -> object:
+        with jaxtyped("context"):
+            return checked(*args, **kwargs)
+
+    return within
+
+
+def _is_name(annotation: object) -> bool:
+    """Whether it may be a name that only mypy imports."""
+    return isinstance(annotation, str | ForwardRef)
+
+
+def _is_array(annotation: object) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, AbstractArray)
+
+
+def _holds(annotation: object, kind: Callable[[object], bool]) -> bool:
+    """Whether an annotation or a part of it is of a kind."""
     if isinstance(annotation, list):  # the arguments of a Callable
-        return any(map(_is_of_jaxtyping, annotation))
-    if isinstance(annotation, str | ForwardRef):
-        return True
-    if isinstance(annotation, type) and issubclass(annotation, AbstractArray):
-        return True
-    return get_origin(annotation) is not Literal and any(map(_is_of_jaxtyping, get_args(annotation)))
+        return any(_holds(each, kind) for each in annotation)
+    words = {Literal: 0, Annotated: 1}  # what follows so many arguments is no annotation
+    parts = get_args(annotation)[: words.get(get_origin(annotation))]
+    return kind(annotation) or any(_holds(each, kind) for each in parts)

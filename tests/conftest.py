@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,6 +38,16 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whole studies first: of two workers, none then begins a long file when the other has nothing left to do."""
     items.sort(key=lambda item: not item.path.name.startswith("test_studies_"))
+
+
+def pytest_collection_finish() -> None:
+    """Inspect lays out its table of results for a console that shows nothing, too: as long as a small evaluation
+    takes."""
+    if drawn := sys.modules.get("inspect_ai._display.rich.display"):
+        from rich import get_console
+
+        lay_out = drawn.tasks_results
+        drawn.tasks_results = lambda tasks: "" if get_console().quiet else lay_out(tasks)
 
 
 @pytest.fixture(scope="session")
