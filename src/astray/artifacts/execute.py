@@ -13,6 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from astray.artifacts.contents import Artifact
+from astray.artifacts.disk import explained
 from astray.artifacts.ledger import Ledger
 from astray.artifacts.plan import Plan
 from astray.artifacts.step import Step
@@ -236,7 +237,8 @@ class _Run:
         if report.failure is None:
             self.done += 1
             self.plan.finished(key)
-            self._traceback_file(key).unlink(missing_ok=True)
+            with explained(self.store.folder, every_error=True):
+                self._traceback_file(key).unlink(missing_ok=True)
             if report.ran:
                 function = self.plan.steps[key].function.name
                 took = Timing(key, function, self.place, report.seconds, report.memory, report.gpu_memory)

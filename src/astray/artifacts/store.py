@@ -156,7 +156,15 @@ class Store(Contents):
         return next(filter(None, (self.search(key)[0] for key in keys)), None)
 
     def sweep(self) -> None:
-        """Remove partial folders and locks of killed processes, for steps that nobody is running."""
+        """Remove partial folders and locks of killed processes, for steps that nobody is running.
+
+        Raises:
+            StoreError: the store cannot be read or written.
+        """
+        with self._explained(every_error=True):
+            self._sweep()
+
+    def _sweep(self) -> None:
         partials = {path.name.removeprefix(PARTIAL).split("-")[0] for path in self.folder.glob(f"{PARTIAL}*")}
         # Names that Astray did not give are left alone, such as `.partial-..-x`: taken for a key it would lead out of
         # the folder.
