@@ -1,8 +1,9 @@
 """Checks every function of the package against its annotations, at each call, while tests run.
 
 Functions with array shapes are checked within a scope of jaxtyping's, so that shapes are compared within a call. Its own
-wrapper binds and checks all arguments twice, at more than twice the cost; it is given the functions with names that
-only mypy imports, whose annotations it takes as `Any`. The other functions, nineteen in twenty, have beartype alone.
+wrapper binds and checks all arguments twice, at more than twice the cost; it is given generators, whose scope would
+have ended when they begin, and functions with names that only mypy imports, whose annotations it takes as `Any`. The
+other functions, nineteen in twenty, have beartype alone.
 """
 
 import ast
@@ -13,6 +14,7 @@ from dataclasses import is_dataclass
 from functools import wraps
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from inspect import isgeneratorfunction
 from types import CodeType, FunctionType, ModuleType
 from typing import Annotated, ForwardRef, Literal, get_args, get_origin
 
@@ -86,7 +88,7 @@ def _shaped(made: object) -> object:
         return made
     assert isinstance(made, FunctionType)
     annotations = list(made.__annotations__.values())
-    if any(_holds(annotation, _is_name) for annotation in annotations):
+    if isgeneratorfunction(made) or any(_holds(annotation, _is_name) for annotation in annotations):
         return jaxtyped(made, typechecker=beartype)
     checked = beartype(made)
     return _in_scope(checked) if any(_holds(annotation, _is_array) for annotation in annotations) else checked

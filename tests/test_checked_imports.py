@@ -1,12 +1,13 @@
 """The package's functions are held to their annotations while tests run, array shapes within a call included."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Annotated, ForwardRef, Literal
 
 import numpy as np
 import pytest
 from beartype.roar import BeartypeCallHintParamViolation, BeartypeCallHintReturnViolation
-from jaxtyping import Float
+from jaxtyping import Float, TypeCheckError
 
 from astray.stats.detection import correlation_estimate
 from astray.stats.intervals import wilson
@@ -28,6 +29,22 @@ def test_what_is_returned_is_compared_with_what_was_given() -> None:
     assert len(checked(np.ones(3), 3)) == len(checked(np.ones(4), much=4)) + len(checked(np.ones(2), 2)) - 3
     with pytest.raises(BeartypeCallHintReturnViolation):
         checked(np.ones(4), 3)
+
+
+def test_a_generator_that_is_begun_within_another_call_has_shapes_of_its_own() -> None:
+    @contextmanager
+    @_shaped
+    def opened(rows: Rows, others: Rows) -> Iterator[Rows]:
+        yield rows[1:]
+
+    @_shaped
+    def outer(rows: Rows) -> int:
+        with opened(rows[1:], rows[1:]) as given:
+            return len(given)
+
+    assert outer(np.ones(4)) == 2
+    with pytest.raises(TypeCheckError):
+        opened(np.ones(3), np.ones(2))
 
 
 def test_functions_without_shapes_are_held_to_their_types() -> None:
