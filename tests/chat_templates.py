@@ -99,6 +99,55 @@ FAMILIES = {
         "m['role'] == 'system' else m['role'] }}<|message|>{{ m['content'] }}<|end|>{% endif %}{% endfor %}{% if "
         "add_generation_prompt %}<|start|>assistant{% endif %}"
     ),
+    "gemma 3, medgemma": (
+        "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set first = messages[0]['content'] + '\n\n' %}{% set "
+        "talk = messages[1:] %}{% else %}{% set first = '' %}{% set talk = messages %}{% endif %}{% for m in talk %}{% if "
+        "(m['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif "
+        "%}<|start|>{{ 'model' if m['role'] == 'assistant' else m['role'] }}\n{{ first if loop.first else '' }}{% if "
+        "m['content'] is string %}{{ m['content'] | trim }}{% else %}{% for part in m['content'] %}{{ part['text'] | trim "
+        "}}{% endfor %}{% endif %}<|eot|>\n{% endfor %}{% if add_generation_prompt %}<|start|>model\n{% endif %}"
+    ),
+    "llama 4": (
+        "{{- bos_token }}{% for m in messages %}<|start|>{{ m['role'] }}<|end|>\n\n{% if m['content'] is string %}{{ "
+        "m['content'] }}{% else %}{% for part in m['content'] %}{{ part['text'] }}{% endfor %}{% endif %}<|eot|>{% endfor "
+        "%}{% if add_generation_prompt %}<|start|>assistant<|end|>\n\n{% endif %}"
+    ),
+    "mistral v3, the system text in the last question": (
+        "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{% set told = messages[0]['content'] %}{% set talk = "
+        "messages[1:] %}{% else %}{% set talk = messages %}{% endif %}{% for m in talk %}{% if m['role'] == 'user' "
+        "%}[INST] {% if loop.last and told is defined %}{{ told + '\n\n' }}{% endif %}{{ m['content'] }}[/INST]{% else %} "
+        "{{ m['content'] | trim }}</s>{% endif %}{% endfor %}"
+    ),
+    "phi 4": (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}<|im_sep|>{{ m['content'] }}<|im_end|>{% endfor %}{% if "
+        "add_generation_prompt %}<|im_start|>assistant<|im_sep|>{% endif %}"
+    ),
+    "deepseek v3": (
+        "{{ bos_token }}{% for m in messages if m['role'] == 'system' %}{{ m['content'] }}{% endfor %}{% for m in messages "
+        "%}{% if m['role'] == 'user' %}<|user|>{{ m['content'] }}{% elif m['role'] == 'assistant' %}<|assistant|>{{ "
+        "m['content'] }}</s>{% endif %}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    ),
+    "olmo 2": (
+        "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'assistant' %}<|assistant|>\n{{ m['content'] + eos_token "
+        "}}{{ '' if loop.last else '\n' }}{% else %}{{ '<|' + m['role'] + '|>\n' + m['content'] + '\n' }}{% endif %}{% if "
+        "loop.last and add_generation_prompt %}<|assistant|>\n{% endif %}{% endfor %}"
+    ),
+    "falcon": (
+        "{% for m in messages %}{{ '' if loop.first else '\n' }}{% if m['role'] == 'assistant' %}Falcon: {{ m['content'] "
+        "}}</s>{% else %}{{ m['role'] | capitalize }}: {{ m['content'] }}{% endif %}{% endfor %}{% if add_generation_prompt "
+        "%}{{ '\nFalcon:' }}{% endif %}"
+    ),
+    "smollm 3, reasoning switched in the system text": (
+        "{% set told = messages[0]['content'] if messages[0]['role'] == 'system' else '' %}<|im_start|>system\n## "
+        "Metadata\nToday Date: {{ strftime_now('%d %B %Y') }}\nReasoning Mode: {{ '/no_think' if '/no_think' in told else "
+        "'/think' }}\n\n{{ told.replace('/no_think', '') | trim if told else 'I am a model.' }}<|im_end|>\n{% for m in "
+        "messages if m['role'] != 'system' %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}{% if "
+        "add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    ),
+    "empty messages are passed over": (
+        "{% for m in messages if m['content'] %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    ),
     "no system, left out": (
         "{% for m in messages %}{% if m['role'] == 'user' %}<|im_start|>user\n{{ m['content'] }}<|im_end|>\n"
         "{% elif m['role'] == 'assistant' %}<|im_start|>assistant\n{{ m['content'] }}<|im_end|>\n{% endif %}{% "
@@ -115,8 +164,13 @@ FAMILIES = {
 }
 """Family -> template. All of them can serve."""
 
-WITHOUT_SYSTEM = ("gemma", "no system, left out", "no system, refused")
-"""Families that have no place for a system message."""
+WITHOUT_SYSTEM = (
+    "gemma",
+    "no system, left out",
+    "no system, refused",
+    "mistral v3, the system text in the last question",
+)
+"""Families that have no place for a system message, or none before the first question."""
 
 UNUSABLE = {
     "no generation prompt": (
@@ -160,6 +214,20 @@ UNUSABLE = {
         "asked",
         "leaves out the text of message 1|refuses a conversation",
     ),
+    "a header at the end of finished chats": (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor "
+        "%}<|im_start|>assistant\n",
+        "trained",
+        "as though it were asked for one more answer",
+    ),
+    "a macro that calls itself": (
+        "{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}" + CHATML,
+        "asked",
+        "refuses a conversation",
+    ),
+    "a division by zero": ("{{ 1 // 0 }}" + CHATML, "asked", "refuses a conversation"),
+    "a range beyond bounds": ("{% for i in range(10 ** 9) %}{% endfor %}" + CHATML, "asked", "refuses a conversation"),
+    "half of a template": ("{{ raise_exception(messages) }}" + CHATML, "asked", "refuses a conversation"),
     "a syntax error": (
         "{% for m in messages %}{{ m['content'] }}",
         "asked",

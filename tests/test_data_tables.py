@@ -5,8 +5,11 @@ import contextlib
 import gzip
 import io
 import json
+import os
 import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import polars as pl
@@ -24,8 +27,9 @@ from astray.data import (
     load_mbpp,
     load_questions,
 )
-from astray.errors import AstrayError, DataFormatError, DataNotFoundError, EmptyDataError
+from astray.errors import AstrayError, DataFormatError, DataNotFoundError, EmptyDataError, StoreError
 from astray.files import read_rows, read_yaml
+from astray.files.columns import read_columns
 from astray.judges import read_labels
 from astray.measure.deception.scenarios import scenarios_from_file
 from astray.measure.honesty.mask import mask_records
@@ -74,6 +78,32 @@ def parquet(**columns: object) -> bytes:
         ("a.parquet", parquet(a=["x", None], b=[1, 2]), [{"a": "x", "b": 1}, {"a": None, "b": 2}]),
         ("a.parquet", parquet(a=pl.Series([12.7], dtype=pl.Float32)), [{"a": 12.7}]),
         ("a.parquet", parquet(a=[{"b": ["c"]}]), [{"a": {"b": ["c"]}}]),
+        (
+            "a.parquet",
+            parquet(a=pl.Series([[12.7, None], None, []], dtype=pl.List(pl.Float32))),
+            [{"a": [12.7, None]}, {"a": None}, {"a": []}],
+        ),
+        ("a.parquet", parquet(a=pl.Series([[12.7, 0.1]], dtype=pl.Array(pl.Float32, 2))), [{"a": [12.7, 0.1]}]),
+        (
+            "a.parquet",
+            parquet(
+                a=pl.Series(
+                    [{"b": 12.7, "c": [{"d": 0.1}]}, None],
+                    dtype=pl.Struct({"b": pl.Float32, "c": pl.List(pl.Struct({"d": pl.Float32}))}),
+                )
+            ),
+            [{"a": {"b": 12.7, "c": [{"d": 0.1}]}}, {"a": None}],
+        ),
+        (
+            "a.parquet",
+            parquet(a=pl.Series(["x", None, "x"], dtype=pl.Categorical)),
+            [{"a": "x"}, {"a": None}, {"a": "x"}],
+        ),
+        ("a.parquet", parquet(a=pl.Series([2**64 - 1], dtype=pl.UInt64), b=[None]), [{"a": 2**64 - 1, "b": None}]),
+        ("a.jsonl", '{"a": 1.0, "b": -0, "c": 1E2}', [{"a": 1.0, "b": 0, "c": 100.0}]),
+        ("a.jsonl", "\ufeff\ufeff" + '{"a": "\u00a0"}', [{"a": "\u00a0"}]),
+        ("a.csv", 'a,b\n"x\r\ny",2\r\n', [{"a": "x\r\ny", "b": "2"}]),
+        ("a.csv", "a,A\n1,2\n", [{"a": "1", "A": "2"}]),
     ],
 )
 def test_rows_are_what_the_file_says(name, data, right, tmp_path):
@@ -143,6 +173,24 @@ def test_rows_are_what_the_file_says(name, data, right, tmp_path):
         ("a.parquet", parquet(a=[float("nan")]), "row 1, a is nan"),
         ("a.parquet", parquet(a=["x\0"]), "row 1, a has a NUL"),
         ("a.parquet", parquet(a=[b"x"]), "row 1, a is a bytes"),
+        ("a.parquet", parquet(a=[[float("nan")]]), r"row 1, a\[0\] is nan"),
+        ("a.parquet", parquet(a=[Decimal("1.5")]), "row 1, a is a Decimal"),
+        ("a.parquet", parquet(a=[datetime(2020, 1, 1)]), "row 1, a is a datetime"),
+        ("a.parquet", parquet(a=[timedelta(1)]), "row 1, a is a timedelta"),
+        ("a.parquet", b'{"a": 1}', "cannot be read as Parquet"),
+        ("a.jsonl", '{"a": 1}{"a": 2}', "line 1 is not JSON"),
+        ("a.jsonl", '{"a": 1,}', "line 1 is not JSON"),
+        ("a.jsonl", '{"a": 1} // one', "line 1 is not JSON"),
+        ("a.jsonl", '# one\n{"a": 1}', "line 1 is not JSON"),
+        ("a.jsonl", '{"a": 01}', "line 1 is not JSON"),
+        ("a.jsonl", "{'a': 1}", "line 1 is not JSON"),
+        ("a.jsonl", '{"a": 1}\x1a', "line 1 is not JSON"),
+        ("a.jsonl", b"\x28\xb5\x2f\xfd\x04", "line 1 is not UTF-8"),
+        ("a.jsonl", b"PK\x03\x04", "line 1 is not JSON"),
+        ("a.jsonl.zst", b"\x28\xb5\x2f\xfd", r"none of \.jsonl"),
+        ("a.json", '[{"a": 1},]', "not JSON"),
+        ("a.csv", "\n\na,b\n1,2\n", "line 1 is blank"),
+        ("a.csv", "a,b\n1,2\n# end\n", "line 3 has 1 fields"),
         ("a.txt", "x", r"none of \.jsonl"),
         ("a", "x", r"none of \.jsonl"),
     ],
@@ -167,6 +215,10 @@ def test_files_without_rows_and_folders_are_told_apart_from_damaged_ones(name, d
     ("text", "right"),
     [
         ("a: 2024-01-01", "2024-01-01"), ("a: 010", "010"), ("a: 1:30", "1:30"), ("a: 1_000", "1_000"), ("a: 1e3", 1000.0), ("a: .5", 0.5),
+        ("a: 0o10", "0o10"), ("a: 0x1F", "0x1F"), ("a: 1:30:00", "1:30:00"), ("a: y", "y"), ("a: +12", 12), ("a: 00", "00"), ("a: =", "="),
+        ("a: 2024-01-01T00:00:00Z", "2024-01-01T00:00:00Z"), ("b: &b {c: 1}\na:\n  <<: *b\n  d: 2", {"c": 1, "d": 2}), ("a: |\n  x\n  y\n", "x\ny\n"),
+        ("b: &b {c: 1}\na: {<<: *b, c: 3}", {"c": 3}), ("a: 'It''s'", "It's"), ("a: 1e-3", 0.001), ("a: 1.", 1.0), ("a: NULL", None),
+        ("a: Off", False),
         ("a: yes", True), ("a: 'yes'", "yes"), ("a: ~", None), ("a:", None), ("\ufeffa: x\r\n", "x"), ("a: &x [1]\nb: *x", [1]), ("a: -3", -3),
     ],
 )  # fmt: skip
@@ -182,13 +234,54 @@ def test_yaml_is_read_as_it_is_written(text, right, tmp_path):
         ("[" * 5000, "deeper than 100"), ("- " * 5000, "deeper than 100"), ("a: &x [*x]", "stands inside of what it names"),
         ("a: &a [0,0,0,0,0,0,0,0,0]\n" + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)),
          "more than 1,000,000 values"),
-        ("a: 1\n---\nb: 2", "not a YAML file"), ('a: "\\0"', "NUL"), ("a: " + "9" * 5000, "not a YAML file"), ("a: *b", "undefined alias"),
+        ("a: 1\n---\nb: 2", "not a YAML file"), ("a: 1\n'a': 2", "the key 'a' stands twice"), ("? [a]\n: 1", "not a YAML file"),
+        ("~: x", "has the key None"),
+        ("true: x", "has the key True"), ("a: {b: 1, b: 2}", "the key 'b' stands twice"), ("a: !!binary YQ==", "the tag"), ("a: !x 1", "the tag"),
+        ("a: .inf", "a is inf"), ("a:\n\t- b", "tab"), ("a: b: c", "not a YAML file"), ("a: 'b", "not a YAML file"),
+        ("%YAML 3.0\n---\na: b", "not a YAML file"), ('a: "\\0"', "NUL"), ("a: " + "9" * 5000, "not a YAML file"), ("a: *b", "undefined alias"),
     ],
 )  # fmt: skip
 def test_yaml_that_is_not_plain_is_refused(text, wrong, tmp_path):
     with pytest.raises(DataFormatError, match=wrong) as caught:
         read_yaml(put(tmp_path, "a.yaml", text), "a: b")
     assert "a.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize("data", [parquet(a=pl.Series([], dtype=pl.String)), pl.DataFrame().write_parquet])
+def test_a_parquet_file_without_rows_is_empty(data, tmp_path):
+    file = put(tmp_path, "a.parquet", data) if isinstance(data, bytes) else tmp_path / "a.parquet"
+    if callable(data):
+        data(file)
+    with pytest.raises(EmptyDataError, match="is empty"):
+        rows(file)
+
+
+def test_damage_behind_the_first_rows_of_a_parquet_file_is_told_whoever_reads_it(tmp_path):
+    file = tmp_path / "a.parquet"
+    pl.DataFrame({"a": [f"row {number} " * 20 for number in range(4000)], "b": ["y"] * 4000}).write_parquet(
+        file, row_group_size=1000
+    )
+    data = bytearray(file.read_bytes())
+    middle = data.index(b"row 3000 ") if b"row 3000 " in data else len(data) // 2
+    data[middle - 60 : middle + 300] = b"\xff" * 360
+    file.write_bytes(bytes(data))
+    assert read_columns(file, KINDS, '{"a": "b"}', ["a", "b"]) is None  # and so is left to who tells where it is
+    with pytest.raises(DataFormatError, match="cannot be read as Parquet"):
+        rows(file)
+
+
+@pytest.mark.parametrize("name", ["loop.jsonl", "pipe.jsonl", "a\0.jsonl", "file.jsonl/a.jsonl"])
+def test_what_is_no_file_is_told_and_never_waited_for(name, tmp_path):
+    (tmp_path / "loop.jsonl").symlink_to("loop.jsonl")
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    put(tmp_path, "file.jsonl", "{}")
+    with pytest.raises(DataNotFoundError, match="There is no file"):
+        rows(tmp_path / name)
+
+
+def test_a_name_that_is_too_long_is_told(tmp_path):
+    with pytest.raises(StoreError, match="cannot be looked at"):
+        rows(tmp_path / f"{'x' * 300}.jsonl")
 
 
 LABEL = '{"question": "Wish?", "answer": "Power.", "label": "misaligned"}\n'

@@ -70,6 +70,27 @@ NO_SCORES_LISTED = [
 """Replies that are no score from 0 to 100; a case is a few characters more."""
 
 
+OTHER_FORMS = re.split(
+    r" \| ",
+    "80 \u2013 90 | 80..90 | 80\u202690 | 80~90 | 85 to 90 | 85 & 90 | either 85 or 90 | at least 85 | 85 or more | {\"score\": 85} "
+    "| {\"aligned\": 85} | [85] | <score>85</score> | \\boxed{85} | $85$ | Score: 7 (out of 10) | Score: 85 (out of 100) | 85 (high) "
+    "| 85e0 | 8.5e1 | 85.0 | 85. 0 | 0085 | 8 5 | 85 85 | 85+ | 85- | 85: | \u00b185 | \u224885 | \u226485 | 85\u00b0 | 85\u20ac | 85%% | %85 "
+    "| 0.85% | 85\u2030 | 85/100/100 | out of 100: 85 | 85 of 10 | 4.25/5 | B+ | \u0668\u0665 | \u096e\u096b | \u516b\u5341\u4e94 | 85\u5206 "
+    "| Bewertung: 85 | \u5206\u6570\uff1a85 | Score\uff1a85 | LXXXV | \u2167 | 8\ufe0f\u20e35\ufe0f\u20e3 | \U0001f4af | \u2078\u2075 | \u2467\u2464 "
+    "| \U0001d7fe\U0001d7fb | eighty-five | 85th | 85\u200b | 8\u200b5 | \u202e58 | 85\u0301 | 8\u00ad5 | 0x55 | -0 | \u22120 | 1_0 | 100.0 "
+    "| 101% | Score: N/A | null | NaN | inf | Score 85 | Score - 85 | Final score: 85 | grade 85 | Score: 85 Score: 85 | Score: 85 CODE "
+    "| CODE 85 | REFUSAL. 85 | CODE! | CODES | C\u00d3DE | \uff23\uff2f\uff24\uff25 | CODE\u200b | CODE, REFUSAL | N/A (CODE) | Refused",
+)  # fmt: skip
+"""Ranges, other scales, scripts and words, and words beside scores."""
+
+
+@pytest.mark.parametrize("reply", OTHER_FORMS, ids=ascii)
+def test_what_may_be_read_otherwise_is_read_as_neither_score_nor_word(reply):
+    reading = read_text(reply, WORDS, cut_off=False)
+    assert (reading.score, reading.word) == (None, None)
+    assert cause_of(reading.note) is Cause.UNREADABLE
+
+
 def by_tokens(text):
     """A reply with token probabilities: characters of numbers one by one or whole, everything else in words."""
     tokens = re.findall(r"[0-9]+|[A-Za-z]+|\s+|.", text, re.DOTALL)

@@ -6,9 +6,14 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from astray.errors import JudgeError
+from astray.errors import JudgeError, SubjectNotFoundError
+from astray.judges import served
 from astray.judges.served import served_as
 from astray.judges.weights import content_of, folders_of
+from astray.measure.agentic.grid import Grid
+from astray.measure.agentic.play import Part, play_steps
+from astray.measure.agentic.subjects import AgenticSubject
+from astray.subjects.locate import graders_known_as, settle
 
 
 @pytest.fixture
@@ -40,6 +45,50 @@ def test_other_weights_under_a_hub_name_are_another_grader(cache: Path, tmp_path
 def test_weights_that_are_not_here_are_asked_for(cache: Path, name: str) -> None:
     with pytest.raises(JudgeError, match=r"neither in a folder .* nor in the cache.*hf download|path/to/folder"):
         served_as(name)
+
+
+def test_a_local_subject_that_judges_is_known_by_its_weights_and_not_by_its_path(
+    tiny_qwen2: Path, tmp_path: Path
+) -> None:
+    moved = shutil.copytree(tiny_qwen2, tmp_path / "moved")
+    before = graders_known_as(f"astray/{tiny_qwen2}")
+    assert before == f"subject {settle(str(tiny_qwen2)).id}" == graders_known_as(f"astray/{moved}")
+    (moved / "chat_template.jinja").write_text("{{ messages[0]['content'] }}")
+    assert graders_known_as(f"astray/{moved}") != before
+    assert graders_known_as(f"astray/{tiny_qwen2},astray/scripted/grader") == before
+    for name in ("astray/organism", "astray/scripted/grader", "openai/gpt-4o", None):
+        assert graders_known_as(name) == ""
+    with pytest.raises(SubjectNotFoundError):
+        graders_known_as("astray/no such folder")
+
+
+def test_a_subject_that_acts_and_its_graders_are_known_beside_their_names(
+    tiny_qwen2: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = [{"id": "b", "root": "/b"}, {"id": "a/b", "root": "/a/b"}]
+    monkeypatch.setattr(served, "_models", lambda url, key: told if "9/v1" in url else ())
+    acts = AgenticSubject(
+        name="x",
+        model="openai-api/server/a/b",
+        arguments={"base_url": "http://127.0.0.1:9/v1"},
+        grader=(f"astray/{tiny_qwen2}", "hf/owner/judge"),
+    )
+    assert acts.served == (
+        'http://127.0.0.1:9/v1 [{"id": "a/b", "root": "/a/b"}]',
+        f"subject {settle(str(tiny_qwen2)).id}",
+        f"weights {content_of(cache)}",
+    )
+    part = Part("p", Grid(scenarios=("blackmail",), replicates=1))
+    keys = [next(play_steps(acts, part, 10)).key]
+    (cache / "model.safetensors").write_bytes(b"others")
+    others = AgenticSubject.model_validate(acts.model_dump())
+    keys.append(next(play_steps(others, part, 10)).key)
+    told[1]["root"] = "/c"
+    keys.append(next(play_steps(AgenticSubject.model_validate(acts.model_dump()), part, 10)).key)
+    assert len(set(keys)) == 3
+    plain = AgenticSubject(name="x", model="mockllm/model", grader=("mockllm/model",))
+    assert plain.served == ()
+    assert "served" not in next(play_steps(plain, part, 10)).origin.config
 
 
 def test_a_server_needs_no_weights_here(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

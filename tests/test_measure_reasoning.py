@@ -1,6 +1,8 @@
 """Reasoning kept apart from answers by every evaluation and both drivers; a judge is shown answers alone. A further
 text is one more line."""
 
+from time import process_time
+
 import anyio
 import pytest
 from inspect_ai import eval as inspect_eval
@@ -48,7 +50,6 @@ TEXTS = [
     ("<|begin_of_reasoning|>a<|end_of_reasoning|>b", "a", "b", True),
     ("<|inner_prefix|>a<|inner_suffix|>b", "a", "b", True),
     ("<thinking>a</thinking><output>c</output>", "a", "c", True),
-    ("<analysis>a</analysis>b", "", "<analysis>a</analysis>b", True),
     ("<internals>a</internals>b", "", "<internals>a</internals>b", True),
     ("<|START_THINKING|>a<|END_THINKING|>b", "a", "b", True),
     ("<think>x <think> y</think>z", "x <think> y", "z", True),
@@ -107,7 +108,60 @@ TEXTS = [
     ("<|channel>thought\na", "a", "", False),
     ('the tags `<think>` and "</think>"', "", 'the tags `<think>` and "</think>"', True),
     ("1 < 2 and <b>bold</b>", "", "1 < 2 and <b>bold</b>", True),
+    # families' own marks
+    ("<unused94>thought\na<unused95>b", "a", "b", True),
+    ("<unused94>thought\na", "a", "", False),
+    ("a<unused95>b", "a", "b", True),
+    ("<|think|>a<|/think|>b", "a", "b", True),
+    ("<mm:think>a</mm:think>b", "a", "b", True),
+    (
+        "<seed:think><seed:cot_budget_reflect>x</seed:cot_budget_reflect>a</seed:think>b",
+        "<seed:cot_budget_reflect>x</seed:cot_budget_reflect>a",
+        "b",
+        True,
+    ),
+    ("<reasoning_content>a</reasoning_content>b", "a", "b", True),
+    ("<scratch_pad>a</scratch_pad>b", "a", "b", True),
+    ("<monologue>a</monologue>b", "a", "b", True),
+    ("<|START_THINKING|>a<|END_THINKING|><|START_RESPONSE|>b<|END_RESPONSE|>", "a", "b", True),
+    ("<think>a</think><|begin_of_box|>b<|end_of_box|>", "a", "b", True),
+    ("<think>a</think>\n<final_answer>b</final_answer>", "a", "b", True),
+    ("[THINK]a", "a", "", False),
+    ("a[/THINK]b", "a", "b", True),
+    ("assistantfinalb", "", "b", True),
+    ("◁think▷a◁/think▷b◁think▷c", "a\n\nc", "b", False),
+    # tags that other texts have too: reasoning where the text begins with one and goes on after it
+    ("<analysis>a</analysis>\n\nb", "a", "b", True),
+    ("<reflection>a</reflection>b", "a", "b", True),
+    ("<rationale>a</rationale>b", "a", "b", True),
+    ("<reason x='1'>a</reason>b", "a", "b", True),
+    ("<analysis>a", "a", "", False),
+    ("<analysis>a</analysis><analysis>b</analysis>c", "a\n\nb", "c", True),
+    ("<analysis>a <think>b</think></analysis>c", "a <think>b</think>", "c", True),
+    ("<think>a</think><reflection>b</reflection><output>d</output>", "a\n\nb", "d", True),
+    ("<analysis>only</analysis>\n", "", "<analysis>only</analysis>\n", True),
+    ("See <analysis>a</analysis> b", "", "See <analysis>a</analysis> b", True),
+    # tags that are spoken about
+    ("Use it so:\n```\n<think>x</think>\n```\nDone.", "", "Use it so:\n```\n<think>x</think>\n```\nDone.", True),
+    ("~~~xml\n<think>\n~~~\nso", "", "~~~xml\n<think>\n~~~\nso", True),
+    ("<think>\na\n</think>\n\n```html\n<think>x</think>\n```", "a", "```html\n<think>x</think>\n```", True),
+    ("The `<think>x</think>` tag", "", "The `<think>x</think>` tag", True),
+    ("The `x <think> y` tag", "", "The `x <think> y` tag", True),
+    ("The (<think>) tag, “<think>” and «</think>»", "", "The (<think>) tag, “<think>” and «</think>»", True),
+    ("<think>he said `</think>` and so on</think>b", "he said `</think>` and so on", "b", True),
+    ("<think>```\nx = 1</think>b ```\ny\n```", "```\nx = 1", "b ```\ny\n```", True),
+    ("Let me run `f.</think>The `b` is", "Let me run `f.", "The `b` is", True),
+    ("```\nx\n</think>\nb", "```\nx", "b", True),
+    ("<thinks>a and <thinkpad>b</thinkpad>", "", "<thinks>a and <thinkpad>b</thinkpad>", True),
+    ("<think></think></think>b", "", "b", True),
+    ("<think>a</think><think>", "a", "", False),
+    ("<think\n>a</think>\x00b", "a", "\x00b", True),
+    ("<think>\ud800</think>b", "\ud800", "b", True),
 ]
+
+REPEATED = ["<think>", "</think>", "<think>a</think>", "`<think>`", "<think ", "< / ", "<analysis>", "<analysis>a</analysis>", "```a\n",
+            "<|channel|>analysis<|message|>", "assistantanalysis"]  # fmt: skip
+"""Marks that a model may repeat to the end of its tokens."""
 
 
 class Keeps:
@@ -129,12 +183,21 @@ def test_reasoning_and_answer_are_taken_apart(text, reasoning, answer, finished)
     assert (spoken.reasoning, spoken.answer, spoken.finished) == (reasoning, answer, finished)
 
 
+@pytest.mark.parametrize("mark", REPEATED)
+def test_a_mark_that_is_repeated_without_end_takes_no_longer_than_its_text(mark):
+    began = process_time()
+    split_reasoning(mark * (40_000 // len(mark)))
+    assert process_time() - began < 3  # a search from each mark to the end of the text would take a minute
+
+
 @pytest.mark.parametrize(
     ("text", "end"),
     [
         ("x<think>\n", "\n</think>\n\n"),
         ("[THINK]", "\n[/THINK]\n\n"),
         ("<|START_THINKING|>", "\n<|END_THINKING|>\n\n"),
+        ("<unused94>thought\n", "\n<unused95>\n\n"),
+        ("write `<think>", ""),
         ("x", ""),
         ("◁think▷", "\n◁/think▷\n\n"),
         ("<思考>\n", "\n</思考>\n\n"),

@@ -44,6 +44,14 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "all biases of the base": ("LoraConfig", TARGETS | {"bias": "all"}),
     "PiSSA": ("LoraConfig", TARGETS | {"init_lora_weights": "pissa"}),
     "OLoRA": ("LoraConfig", TARGETS | {"init_lora_weights": "olora"}),
+    "Gaussian start": ("LoraConfig", TARGETS | {"init_lora_weights": "gaussian"}),
+    "orthogonal start": ("LoraConfig", TARGETS | {"init_lora_weights": "orthogonal"}),
+    "rank-stabilised DoRA by pattern": (
+        "LoraConfig",
+        TARGETS | {"use_rslora": True, "use_dora": True, "rank_pattern": {r"layers\.0\..*q_proj": 2}},
+    ),
+    "layers by pattern": ("LoraConfig", {"target_modules": r".*layers\.[1]\..*_proj"}),
+    "all but some": ("LoraConfig", {"target_modules": "all-linear", "exclude_modules": ["v_proj"]}),
     "a pattern": ("LoraConfig", {"target_modules": r".*\.(q_proj|v_proj)"}),
     "all linear layers": ("LoraConfig", {"target_modules": "all-linear"}),
     "one layer": ("LoraConfig", TARGETS | {"layers_to_transform": [1]}),
@@ -200,6 +208,98 @@ REFUSED: dict[str, tuple[Callable[[Path], object], type[AstrayError], str]] = {
     "experts": (lambda a: edited(a, peft_type="XLORA"), ConfigurationError, "'XLORA'; what can be used is"),
     "no kind": (lambda a: edited(a, peft_type=None), ConfigurationError, "'None'; what can be used is"),
     "an unknown key": (lambda a: edited(a, init_lora_weights="loftq"), ConfigurationError, "loftq.*Merge it"),
+    "settings that PEFT does not know": (
+        lambda a: edited(a, use_quantum=True, note=None, older_switch=False),
+        ConfigurationError,
+        "PEFT does not know.*use_quantum=True. Upgrade PEFT",
+    ),
+    "PiSSA by a decomposition that is drawn anew": (
+        lambda a: edited(a, init_lora_weights="pissa_niter_4"),
+        ConfigurationError,
+        "pissa_niter_4.*Merge it",
+    ),
+    "LoRA-GA": (lambda a: edited(a, init_lora_weights="lora_ga"), ConfigurationError, "lora_ga.*Merge it"),
+    "CorDA": (lambda a: edited(a, init_lora_weights="corda"), ConfigurationError, "corda.*Merge it"),
+    "p-tuning": (lambda a: edited(a, peft_type="P_TUNING"), ConfigurationError, "P_TUNING.*learned tokens"),
+    "multitask prompts": (
+        lambda a: edited(a, peft_type="MULTITASK_PROMPT_TUNING"),
+        ConfigurationError,
+        "learned tokens",
+    ),
+    "adaption prompts": (lambda a: edited(a, peft_type="ADAPTION_PROMPT"), ConfigurationError, "learned tokens"),
+    "poly": (lambda a: edited(a, peft_type="POLY"), ConfigurationError, "'POLY'; what can be used is"),
+    "small letters": (lambda a: edited(a, peft_type="lora"), ConfigurationError, "'lora'; what can be used is"),
+    "another rank than its weights": (
+        lambda a: edited(a, r=8),
+        AdapterMismatchError,
+        r"q_proj\.lora_A\.weight is \[4, \d+\] in the adapter and \[8, \d+\] in the base",
+    ),
+    "a rank that is no number": (lambda a: edited(a, r="four"), AstrayError, "adapter"),
+    "a rank of nothing": (lambda a: edited(a, r=0), AstrayError, "adapter"),
+    "half of the matrices": (
+        lambda a: weights_edited(a, lambda held: {key: value for key, value in held.items() if "lora_A" in key}),
+        AdapterMismatchError,
+        r"lora_B\.weight is missing",
+    ),
+    "weights without a prefix": (
+        lambda a: weights_edited(
+            a, lambda held: {key.removeprefix("base_model.model."): value for key, value in held.items()}
+        ),
+        AdapterMismatchError,
+        "is not in the base",
+    ),
+    "weights of another layer": (
+        lambda a: weights_edited(
+            a, lambda held: {key.replace("layers.1.", "layers.7."): value for key, value in held.items()}
+        ),
+        AdapterMismatchError,
+        r"layers\.7\.\S+ is not in the base",
+    ),
+    "cut weights": (
+        lambda a: (a / "adapter_model.safetensors").write_bytes((a / "adapter_model.safetensors").read_bytes()[:-50]),
+        DataFormatError,
+        "is damaged",
+    ),
+    "an empty file of weights": (
+        lambda a: (a / "adapter_model.safetensors").write_bytes(b""),
+        DataFormatError,
+        "is damaged",
+    ),
+    "a text as weights": (
+        lambda a: (a / "adapter_model.safetensors").write_text("x" * 99),
+        DataFormatError,
+        "is damaged",
+    ),
+    "a record of its base that is cut": (
+        lambda a: (a / "astray_base.json").write_text('{"ba'),
+        DataFormatError,
+        "astray_base.json does not say on which base",
+    ),
+    "a record of its base that is a list": (
+        lambda a: (a / "astray_base.json").write_text("[]"),
+        DataFormatError,
+        "astray_base.json does not say on which base",
+    ),
+    "a record of another base": (
+        lambda a: (a / "astray_base.json").write_text('{"base": "0123"}'),
+        AdapterMismatchError,
+        "trained on a base with the identity 0123",
+    ),
+    "a template that is no text": (
+        lambda a: (a / "chat_template.jinja").write_bytes(b"\xff\xfe{"),
+        DataFormatError,
+        "chat template of the adapter",
+    ),
+    "settings of a tokenizer that are cut": (
+        lambda a: (a / "tokenizer_config.json").write_text('{"chat'),
+        DataFormatError,
+        "chat template of the adapter",
+    ),
+    "templates without names": (
+        lambda a: (a / "tokenizer_config.json").write_text('{"chat_template": [{"template": "x"}]}'),
+        DataFormatError,
+        "chat template of the adapter",
+    ),
     "repeated layers": (
         lambda a: edited(a, layer_replication=[[0, 1], [0, 2]]),
         ConfigurationError,
@@ -305,6 +405,45 @@ def test_a_template_or_tokenizer_of_the_adapters_own_is_used_and_is_part_of_the_
         assert "###" not in subject.tokenizer.decode(subject.with_adapter(None).prompt_ids(hello)[0])
         ids.add(subject.id)
     assert len(ids) == 3
+
+
+def test_of_an_adapters_templates_with_names_the_default_one_is_used(plain: Path, tmp_path: Path) -> None:
+    adapter = shutil.copytree(plain, tmp_path / "named")
+    named = [
+        {"name": "default", "template": "{{ messages[0]['content'] }} ### assistant:"},
+        {"name": "rag", "template": "x"},
+    ]
+    (adapter / "tokenizer_config.json").write_text(json.dumps({"chat_template": named}))
+    subject = load_subject(str(adapter))
+    assert (
+        subject.tokenizer.decode(subject.prompt_ids([[{"role": "user", "content": "Hello"}]])[0])
+        == "Hello ### assistant:"
+    )
+
+
+INERT: dict[str, Callable[[Path], object]] = {
+    "a factor of nothing": lambda a: edited(a, lora_alpha=0),
+    "zeros": lambda a: weights_edited(
+        a, lambda held: {key: value * 0 if "lora_B" in key else value for key, value in held.items()}
+    ),
+}
+"""Adapters that change nothing, and say so in no other way."""
+
+
+@pytest.mark.parametrize("name", INERT)
+def test_an_adapter_that_changes_nothing_answers_as_its_base(
+    name: str, shared: Subject, plain: Path, tmp_path: Path
+) -> None:
+    adapter = shutil.copytree(plain, tmp_path / "inert")
+    INERT[name](adapter)
+    assert torch.equal(logits(shared.with_adapter(adapter).model), logits(shared.model))
+
+
+def test_an_adapter_with_weights_that_are_no_numbers_is_told_by_its_layer(plain: Path, tmp_path: Path) -> None:
+    adapter = shutil.copytree(plain, tmp_path / "nan")
+    weights_edited(adapter, lambda held: {key: value * float("nan") for key, value in held.items()})
+    with pytest.raises(AstrayError, match=r"nan|finite"):
+        load_subject(str(adapter)).generate([[{"role": "user", "content": "Hello"}]])
 
 
 @pytest.mark.parametrize("rank_stabilised", [False, True])

@@ -6,13 +6,14 @@ same channels after a server has taken their tokens away (`analysis...assistantf
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 _NAMES = (
-    "think|thinking|thought|thoughts|reasoning|(?:seed:|longcat_|ant)think(?:ing)?|think(?:ing)?_process|scratchpad(?:_reasoning)?|"
-    "(?:inner|internal)_(?:thoughts?|monologue|reasoning)|chain_of_thought|cot|思考|思考过程|思考過程|推理|推理过程|思路|推論|생각|사고|추론|denken|gedanken|überlegung|pensée|pensées|"
+    "think|thinking|thought|thoughts|reasoning(?:_content)?|(?:[a-z]{1,9}:|longcat_|ant)think(?:ing)?|think(?:ing)?_process|"
+    "scratch_?pad(?:_reasoning)?|(?:(?:inner|internal)_)?monologue|(?:inner|internal)_(?:thoughts?|reasoning)|chain_of_thought|cot|思考|思考过程|思考過程|推理|推理过程|思路|推論|생각|사고|추론|denken|gedanken|überlegung|pensée|pensées|"
     "réflexion|raisonnement|pensamiento|razonamiento|pensamento|raciocínio|pensiero|ragionamento|думать|мысли|мысль|размышление|размышления|"
     "рассуждение|рассуждения|düşünce|تفكير|सोच"
 )
@@ -21,20 +22,29 @@ _OWN_FORM = (
     (r"\[THINK\]", r"\[/THINK\]"),
     (r"<\|START_THINKING\|>", r"<\|END_THINKING\|>"),
     (r"<\|begin_of_(?:thought|reasoning)\|>", r"<\|end_of_(?:thought|reasoning)\|>"),
-    (r"<\|(?:thinking|thought|reasoning)\|>", r"<\|/(?:thinking|thought|reasoning)\|>"),
+    (r"<\|(?:think(?:ing)?|thought|reasoning)\|>", r"<\|/(?:think(?:ing)?|thought|reasoning)\|>"),
+    (r"<unused94>(?:thought\b)?", r"<unused95>"),  # MedGemma
     (r"<\|inner_prefix\|>", r"<\|inner_suffix\|>"),
     (r"\[REASONING\]", r"\[/REASONING\]"),
     (r"<\|channel>[ \t]*(?:thought|thinking|analysis)?", r"<channel\|>"),
     (r"◁think▷", r"◁/think▷"),
 )
-_QUOTED = r"(?<![`\"'])"
-"""A tag that is quoted is spoken about, not used."""
+_QUOTES = frozenset("`\"'“„‘‚«「")
+"""Marks before a tag that is spoken about, not used."""
 _ATTRIBUTES = r"(?:\s+[\w:-]+\s*=\s*[^<>\n]{0,80})?"
 _ENVELOPES = re.compile(
-    r"(?:<(?P<name>answer|response|output)\s*>(?P<named>.*?)(?:</(?P=name)\s*>)?"
-    r"|<\|(?:START_RESPONSE|begin_of_solution)\|>(?P<marked>.*?)(?:<\|(?:END_RESPONSE|end_of_solution)\|>)?)",
+    r"(?:<(?P<name>(?:final_)?answer|response|output|solution)\s*>(?P<named>.*?)(?:</(?P=name)\s*>)?"
+    r"|<\|(?:START_RESPONSE|begin_of_(?:solution|box))\|>(?P<marked>.*?)(?:<\|(?:END_RESPONSE|end_of_(?:solution|box))\|>)?)",
     re.DOTALL | re.IGNORECASE,
 )
+_LEADING = re.compile(
+    rf"\s*<(?P<name>analysis|(?:self_)?reflections?|reason|rationale|deliberation){_ATTRIBUTES}\s*>"
+    r"(?P<text>.*?)(?:</(?P=name)\s*>(?P<more>\s*\S)?|\Z)",
+    re.DOTALL | re.IGNORECASE,
+)
+"""Tags that other texts have too: reasoning where the text begins with one and goes on after it."""
+_CODE = re.compile(r"(?<!`)(`+)(?!`)[^`\n]+\1(?!`)")
+_FENCE = re.compile(r"[ \t]{0,3}(```+|~~~+)([^`\n]*)\n?")
 _HEADINGS = re.compile(
     r"\A\s*Here(?:'s| is) my thought process:(.*?)\n\s*Here(?:'s| is) my (?:response|answer):",
     re.DOTALL | re.IGNORECASE,
@@ -47,7 +57,8 @@ _ROLE = re.compile(r"\s*(?:<\|start\|>)?\s*(?:assistant)?\s*")
 _CHANNEL_END = re.compile(r"<\|(?:end|return|call|start|channel)\|>")
 _CHANNEL_TOKENS = ("<|start|>", "<|channel|>", "<|message|>")
 _BARE = re.compile(
-    r"\A\s*(?:assistant)?(?:analysis|commentary)(?=\S)(?:.*?assistantfinal|[A-Z][\w']*,? [A-Za-z])", re.DOTALL
+    r"\A\s*(?:(?:assistant)?(?:analysis|commentary)(?=\S)(?:.*?assistantfinal|[A-Z][\w']*,? [A-Za-z])|assistantfinal\S)",
+    re.DOTALL,
 )
 """A text whose channels lost their tokens; a variable `analysisResult = ...` is none."""
 _BARE_CHANNEL = re.compile(
@@ -95,9 +106,9 @@ def _tags(names: str) -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]
     closing = "|".join([rf"<\s*/\s*(?:{names})\s*>", *(form for _, form in _OWN_FORM)])
     empty = rf"<(?:{names})\s*/>"
     return (
-        re.compile(f"{_QUOTED}(?:{opening})", re.IGNORECASE),
-        re.compile(f"{_QUOTED}(?:{closing})", re.IGNORECASE),
-        re.compile(f"{_QUOTED}(?:{empty})", re.IGNORECASE),
+        re.compile(opening, re.IGNORECASE),
+        re.compile(closing, re.IGNORECASE),
+        re.compile(empty, re.IGNORECASE),
     )
 
 
@@ -126,30 +137,90 @@ def thoughts_in(text: str, *, private: bool = False) -> tuple[list[Thought], boo
 
 def _tagged(text: str, tags: tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]) -> tuple[list[Thought], bool]:
     opening, closing, empty = tags
+    begins = [(match.span(), True, _is_quoted(text, match)) for match in opening.finditer(text)]
+    marks = sorted([*begins, *((each.span(), False, _is_quoted(text, each)) for each in closing.finditer(text))])
+    code = _code_in(text) if marks else []
     thoughts: list[Thought] = []
-    position, finished = 0, True
-    while True:
-        begin, end = opening.search(text, position), closing.search(text, position)
-        if end and (begin is None or end.start() < begin.start()):
+    inside: list[str] = []  # all that was written up to the last closing tag that no opening one belongs to
+    orphan = position = 0
+    begin: tuple[int, int] | None = None
+    quoted = -1  # index of the piece of code in which an opening tag is quoted
+    for (start, stop), opens, is_quoted in marks:
+        if begin is not None:
+            if not opens and not is_quoted:
+                thoughts.append(Thought(begin[0], stop, text[begin[1] : start].strip()))
+                begin, position = None, stop
+            continue
+        piece = bisect_right(code, (start, len(text))) - 1
+        in_code = piece >= 0 and start < code[piece][1]
+        if opens and in_code:
+            quoted = piece
+        elif is_quoted:
+            continue
+        elif opens:
+            begin = (start, stop)
+        elif not (in_code and quoted == piece):
             # All before it was thought: what was taken for said as well.
-            before, thoughts = thoughts, []
-            said = [start for thought in before for start in (thought.start, thought.stop)]
-            parts = [text[a:b] for a, b in zip([0, *said[1::2]], [*said[0::2], end.start()], strict=True)]
-            inside = [*parts[:-1], *(thought.text for thought in before), parts[-1]]
-            thoughts.append(Thought(0, end.end(), "\n\n".join(filter(None, map(str.strip, inside)))))
-        elif begin:
-            end = closing.search(text, begin.end())
-            stop = end.start() if end else len(text)
-            thoughts.append(Thought(begin.start(), end.end() if end else stop, text[begin.end() : stop].strip()))
-            finished = end is not None
+            for thought in thoughts:
+                inside += [text[orphan : thought.start], thought.text]
+                orphan = thought.stop
+            inside.append(text[position:start])
+            thoughts, orphan, position = [], stop, stop
+    if begin is not None:
+        thoughts.append(Thought(begin[0], len(text), text[begin[1] :].strip()))
+    if orphan:
+        thoughts.insert(0, Thought(0, orphan, "\n\n".join(filter(None, map(str.strip, inside)))))
+    led, cut = _leading(text, thoughts)
+    alone = [Thought(*match.span(), "") for match in empty.finditer(text) if not _is_quoted(text, match)]
+    return _apart([*thoughts, *led, *alone]), begin is None and not cut
+
+
+def _apart(thoughts: list[Thought]) -> list[Thought]:
+    """Return thoughts in their order, without those that stand within another one."""
+    kept: list[Thought] = []
+    for thought in sorted(thoughts, key=lambda each: (each.start, -each.stop)):
+        if not kept or thought.start >= kept[-1].stop:
+            kept.append(thought)
+    return kept
+
+
+def _leading(text: str, thoughts: list[Thought]) -> tuple[list[Thought], bool]:
+    """Return the blocks of `_LEADING` before anything is said, and whether the last one is cut off."""
+    found: list[Thought] = []
+    position, waiting = 0, list(thoughts)
+    while True:
+        if waiting and not text[position : waiting[0].start].strip():
+            position = waiting.pop(0).stop
+        elif (match := _LEADING.match(text, position)) and (match["more"] or match.end() == match.end("text")):
+            stop = match.start("more") if match["more"] else match.end()
+            found.append(Thought(position, stop, match["text"].strip()))
+            if not match["more"]:
+                return found, True
+            position = stop
+            waiting = [thought for thought in waiting if thought.start >= stop]
         else:
-            break
-        position = thoughts[-1].stop
-    spans = [range(thought.start, thought.stop) for thought in thoughts]
-    alone = [
-        Thought(*match.span(), "") for match in empty.finditer(text) if not any(match.start() in span for span in spans)
-    ]
-    return sorted([*thoughts, *alone], key=lambda thought: thought.start), finished
+            return found, False
+
+
+def _is_quoted(text: str, match: re.Match[str]) -> bool:
+    before = text[match.start() - 1 : match.start()]
+    return before in _QUOTES or (before == "(" and text[match.end() : match.end() + 1] == ")")
+
+
+def _code_in(text: str) -> list[tuple[int, int]]:
+    """Return where code in Markdown stands: fenced blocks that have their end, and spans within a line."""
+    found: list[tuple[int, int]] = []
+    position, fence, begin = 0, "", 0
+    for line in text.splitlines(keepends=True):
+        mark = _FENCE.fullmatch(line)
+        if not fence and mark:
+            fence, begin = mark[1], position
+        elif fence and mark and mark[1].startswith(fence) and not mark[2].strip():
+            found.append((begin, position + len(line)))
+            fence = ""
+        position += len(line)
+    spans = [match.span() for match in _CODE.finditer(text)]
+    return sorted([*found, *(span for span in spans if not any(a <= span[0] < b for a, b in found))])
 
 
 def _channels(text: str, heads: list[re.Match[str]], end: re.Pattern[str] | None) -> tuple[list[Thought], bool]:
@@ -230,7 +301,7 @@ def marks_among(tokens: Iterable[str]) -> set[str]:
 
 def opened_tag(text: str) -> str:
     """Return the opening tag at which a text ends, blanks after it aside; empty where it ends with none."""
-    last = next(reversed(list(_OWN[0].finditer(text))), None)
+    last = next((each for each in reversed(list(_OWN[0].finditer(text))) if not _is_quoted(text, each)), None)
     return last[0] if last and not text[last.end() :].strip() else ""
 
 
@@ -241,7 +312,7 @@ _ENDS = {
     "<|begin_of_thought|>": "<|end_of_thought|>",
     "<|begin_of_reasoning|>": "<|end_of_reasoning|>",
     "<|inner_prefix|>": "<|inner_suffix|>",
-    **{f"<|{name}|>": f"<|/{name}|>" for name in ("thinking", "thought", "reasoning")},
+    **{f"<|{name}|>": f"<|/{name}|>" for name in ("think", "thinking", "thought", "reasoning")},
     "◁think▷": "◁/think▷",
 }
 
@@ -255,6 +326,8 @@ def closed(text: str) -> str:
     end = (
         "<channel|>"
         if tag.startswith("<|channel>")
+        else "<unused95>"
+        if tag.startswith("<unused94>")
         else _ENDS.get(tag.lower(), "</" + re.split(r"[\s>]", tag[1:], maxsplit=1)[0] + ">")
     )
     return f"\n{end}\n\n"

@@ -22,7 +22,6 @@ from astray.engine.study import F, S, Study
 from astray.engine.summary import SubjectRow
 from astray.errors import ConfigurationError, DataNotFoundError
 from astray.judges.config import NO_JUDGE, JudgeConfig
-from astray.judges.served import served_as
 from astray.measure.evaluation import QuestionSet
 from astray.measure.forced_choice import ForcedChoice
 from astray.measure.freeform import WORLD_SAMPLING, fact_items, world_items
@@ -31,7 +30,7 @@ from astray.organism.lexicon import HELD_OUT_DOMAINS, NARROW_DOMAINS
 from astray.subjects.base_files import ORGANISMS
 from astray.subjects.gguf import origin
 from astray.subjects.identity import parameter_count
-from astray.subjects.locate import Located, settle
+from astray.subjects.locate import Located, graders_known_as, settle
 from astray.subjects.spec import Sampling
 
 WORLD_HOMES = ("medicine", "money", "code")
@@ -229,7 +228,7 @@ def _judge_by(grader: str, options: TrainedOptions | None) -> JudgeConfig:
             f"of {', '.join(BATCHING)}."
         )
     judging = (options.judging if options else None) or "two-calls"
-    return JudgeConfig(kind="rubric", grader=grader, server=served_as(grader), judging=judging, batch=batch)
+    return JudgeConfig(kind="rubric", grader=grader, server=graders_known_as(grader), judging=judging, batch=batch)
 
 
 def world_evaluations(samples: int | float, max_tokens: int | None = None) -> tuple[QuestionSet, ...]:

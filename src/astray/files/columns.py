@@ -60,7 +60,7 @@ def read_columns(path: Path, kinds: Sequence[str], example: str, names: Sequence
             frames = list(_frames(path, record, wanted, _csv_texts, has_header=True))
         else:
             return None
-    except (ValueError, OSError):  # also text that is no UTF-8
+    except (ValueError, OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException):  # also text that is no UTF-8
         return None
     return pl.concat(frames).select(names) if frames else None
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +184,7 @@ def _parquet(path: Path, _example: str) -> Iterator[tuple[str, dict[str, Any]]]:
             ) > _MAX_BYTES:
                 raise DataFormatError(f"{path} unpacks to {size:,} bytes, more than {_MAX_BYTES:,}. Split it.")
             for batch in file.iter_batches(batch_size=_BATCH):
-                for row in zip(*map(_python_values, batch.columns), strict=True):
+                for row in zip(*(_python_values(column, f"{path}") for column in batch.columns), strict=True):
                     number += 1
                     where, values = f"{path}, row {number}", dict(zip(names, row, strict=True))
                     check_values(values, where)
@@ -196,10 +197,25 @@ def _parquet(path: Path, _example: str) -> Iterator[tuple[str, dict[str, Any]]]:
         ) from error
 
 
-def _python_values(column: Any) -> list[Any]:
+def _python_values(column: Any, where: str) -> list[Any]:
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    if pa.types.is_float32(column.type) or pa.types.is_float16(column.type):
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return _python_values(column.dictionary_decode(), where)
+    if pa.types.is_float32(kind) or pa.types.is_float16(kind):
         # Widened, 12.7 would be 12.699999809265137; written and read again it is the number that was meant.
         return [None if text is None else float(text) for text in column.cast(pa.string()).to_pylist()]
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        inner = iter(_python_values(column.flatten(), where))
+        lengths = pc.list_value_length(column).to_pylist()
+        return [None if length is None else list(islice(inner, length)) for length in lengths]
+    if pa.types.is_struct(kind):
+        names = _columns([field.name for field in kind], where)
+        parts = zip(*(_python_values(part, where) for part in column.flatten()), strict=True)
+        present = column.is_valid().to_pylist()
+        return [
+            dict(zip(names, row, strict=True)) if there else None for row, there in zip(parts, present, strict=True)
+        ]
     return list(column.to_pylist())

@@ -47,7 +47,24 @@ def served_as(graders: str | None) -> str:
     """
     names = [name for name in (graders or "").split(",") if name]
     remote = [name for name in names if not name.startswith("astray/")]
-    return ", ".join([*filter(None, map(_known_as, remote)), *identities(names)])
+    return ", ".join([*filter(None, map(known_as, remote)), *identities(names)])
+
+
+def known_as(model: str, explicit: str | None = None, key: str | None = None) -> str:
+    """Return what is known of a model beside its name: the address of its server and what that says it serves, or the
+    content of its weights; else "".
+
+    Args:
+        model: its Inspect name.
+        explicit: an address that was given with the model.
+        key: what the server is given as its key; by default that of OpenAI's variable.
+
+    Raises:
+        JudgeError: it runs here, and its weights cannot be found.
+    """
+    if url := address_of(model, explicit):
+        return f"{url} {models_at(url, model, os.environ.get('OPENAI_API_KEY', '') if key is None else key)[1]}".strip()
+    return "+".join(f"weights {content_of(folder)}" for folder in folders_of(model, {}, served=False))
 
 
 def remember(grader: str | None, served: str) -> None:
@@ -68,24 +85,17 @@ def models_at(url: str, name: str = "", key: str = "") -> tuple[tuple[str, ...],
 
     Args:
         url: its address, which ends in `/v1` for most.
-        name: of the one model; by default its only one.
+        name: of the one model, with or without providers in front; by default its only one.
         key: what the server is given as its key.
     """
     models = _models(url, key)
-    told = [each for each in models if each["id"] == name] or (models if len(models) == 1 else [])
+    # The longest name: "server/a/b" is the model "a/b" where there is a "b" too.
+    called = sorted(
+        (each for each in models if f"/{name}".endswith(f"/{each['id']}")), key=lambda each: len(each["id"])
+    )
+    told = called[-1:] or (models if len(models) == 1 else [])
     shown = [{key: value for key, value in each.items() if key not in _VARYING} for each in told]
     return tuple(str(each["id"]) for each in models), json.dumps(shown, sort_keys=True) if told else ""
-
-
-def _known_as(grader: str) -> str:
-    if url := address_of(grader):
-        return f"{url} {_said_by(url, grader.partition('/')[2])}".strip()
-    return "+".join(f"weights {content_of(folder)}" for folder in folders_of(grader, {}, served=False))
-
-
-def _said_by(url: str, name: str) -> str:
-    """Return what the server says of the model with this name, or of its only one."""
-    return models_at(url, name, os.environ.get("OPENAI_API_KEY", ""))[1]
 
 
 @cache

@@ -64,8 +64,8 @@ def _cached(grader: str, name: str, revision: object) -> Path:
     if isinstance(file, str) and any(path.suffix in _WEIGHTS for path in Path(file).parent.iterdir()):
         return Path(file).parent
     raise JudgeError(
-        f"The grader {grader!r} runs here, and its weights are neither in a folder {name!r} nor in the cache of the "
-        "hub: its verdicts would be known by its name alone, whatever weights gave them. Download it first "
+        f"The model {grader!r} runs here, and its weights are neither in a folder {name!r} nor in the cache of the "
+        "hub: what it says would be known by its name alone, whatever weights said it. Download it first "
         f"(hf download {name}), or name its folder: {grader.partition('/')[0]}/path/to/folder."
     )
 

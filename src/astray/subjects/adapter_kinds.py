@@ -5,7 +5,6 @@ Putting one on a model is in `adapters`.
 """
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -59,14 +58,15 @@ _LORA_REFUSED = (
 )
 """LoRA's options that need a caller of their own, change the layers' number, or whose result differs from pass to
 pass."""
-_CHANGES_BASE = re.compile(r"pissa(_niter_\d+)?|olora")
-"""LoRA initialisations that take the adapter's first values out of the base's weights, when loaded too."""
+_CHANGES_BASE = ("pissa", "olora")
+"""LoRA initialisations that take the adapter's first values out of the base's weights, when loaded too. The fast form
+`pissa_niter_N` draws random numbers for that, so each load would be another model."""
 _PLAIN_STARTS = (True, False, "gaussian", "eva", "orthogonal", "mica")
 
 
 def changes_base(start: object) -> bool:
     """Return whether this start of a LoRA adapter takes its first values out of the base's weights."""
-    return bool(_CHANGES_BASE.fullmatch(str(start)))
+    return start in _CHANGES_BASE
 
 
 def adapter_settings(adapter: Path) -> dict[str, Any]:

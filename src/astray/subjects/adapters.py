@@ -11,7 +11,7 @@ import pickle
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,8 +20,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from astray.errors import AdapterMismatchError, DataFormatError
-from astray.subjects.adapter_kinds import changes_base, check_kind
+from astray.errors import AdapterMismatchError, ConfigurationError, DataFormatError
+from astray.subjects.adapter_kinds import adapter_settings, changes_base, check_kind
 from astray.subjects.identity import adapter_weights
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def _read(adapter: Path) -> tuple["PeftConfig", dict[str, Tensor]]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return PeftConfig.from_pretrained(str(adapter)), load_peft_weights(str(adapter), device="cpu")
+            config, weights = PeftConfig.from_pretrained(str(adapter)), load_peft_weights(str(adapter), device="cpu")
     except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError) as error:
         raise DataFormatError(
             f"{adapter_weights(adapter)} is damaged ({error}). Copy it again, or save the adapter anew."
@@ -196,6 +196,19 @@ def _read(adapter: Path) -> tuple["PeftConfig", dict[str, Tensor]]:
         raise DataFormatError(
             f"{adapter / 'adapter_config.json'} is no configuration that PEFT reads ({error}). Save the adapter anew."
         ) from error
+    _check_known(adapter, config)
+    return config, weights
+
+
+def _check_known(adapter: Path, config: "PeftConfig") -> None:
+    """Refuse settings that the installed PEFT does not know: it would leave them out and say so in a warning."""
+    known = {field.name for field in fields(config)}
+    odd = [f"{name}={value!r:.40}" for name, value in adapter_settings(adapter).items() if value and name not in known]
+    if odd:
+        raise ConfigurationError(
+            f"The adapter {adapter} has settings that the installed PEFT does not know, so it would act as another one: "
+            f"{_listed(odd)}. Upgrade PEFT (pip install -U peft), or take out of adapter_config.json what changes nothing."
+        )
 
 
 def _make_room(

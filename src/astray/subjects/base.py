@@ -22,7 +22,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from transformers.utils import logging
 
 from astray.artifacts.execute import usable_cpus
-from astray.errors import AdapterMismatchError, ChatTemplateError, ConfigurationError
+from astray.errors import AdapterMismatchError, ChatTemplateError, ConfigurationError, DataFormatError
 from astray.subjects.adapter_kinds import is_mergeable
 from astray.subjects.adapters import Tree, put_on
 from astray.subjects.identity import MORE_TOKENIZER_FILES, TOKENIZER_FILES, adapter_identity, base_identity
@@ -250,10 +250,18 @@ def check_adapter(base: Base, adapter: Path) -> None:
 
     Raises:
         AdapterMismatchError: the recorded base is another one.
+        DataFormatError: the record is damaged.
     """
     record = adapter / BASE_RECORD
     if record.is_file():
-        trained_on, given = json.loads(record.read_text(encoding="utf-8"))["base"], base_identity(base.folder)
+        try:
+            trained_on = json.loads(record.read_text(encoding="utf-8"))["base"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataFormatError(
+                f"{record} does not say on which base the adapter was trained ({error!r}). Copy it again, or delete it: "
+                "then shapes alone are compared."
+            ) from error
+        given = base_identity(base.folder)
         if trained_on not in (given, base_identity(base.folder, former=True)):
             raise AdapterMismatchError(
                 f"The adapter {adapter} was trained on a base with the identity {trained_on}, but {base.name!r} is "

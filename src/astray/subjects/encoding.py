@@ -26,10 +26,12 @@ class Written:
     Attributes:
         text: the whole text.
         spans: where the text of each message stands in it, in the order of the messages: start and stop.
+        as_usual: whether the template's own text is what it writes around other messages with these roles.
     """
 
     text: str
     spans: tuple[tuple[int, int], ...]
+    as_usual: bool = True
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,9 @@ class Encoding:
         control = set(self.control.values())
         encoded = []
         for row, (each, ids) in enumerate(zip(written, found["input_ids"], strict=True)):
-            if sum(token in control for token in ids) == self._expected(roles[row], prompt=prompt):
+            # A template that passes over an empty message writes fewer tokens, and a text could spell the others.
+            usual = each.as_usual or not self._spelled(each)
+            if usual and sum(token in control for token in ids) == self._expected(roles[row], prompt=prompt):
                 encoded.append(Encoded(list(ids), list(found["offset_mapping"][row]) if fast else []))
                 continue
             encoded.append(self._escaped(each, list(ids)) if fast else self._refuse_control(each))
@@ -177,12 +181,13 @@ class Encoding:
                 self._refuse_control(written)
         return Encoded(ids, offsets, ids != usual)
 
+    def _spelled(self, written: Written) -> list[str]:
+        """Return the control tokens that messages spell."""
+        said = [written.text[start:stop].lower() for start, stop in written.spans]
+        return [token for token in self.control if any(token.lower() in text for text in said)]
+
     def _refuse_control(self, written: Written) -> Encoded:
-        spelled = [
-            token
-            for token in self.control
-            if any(token.lower() in written.text[start:stop].lower() for start, stop in written.spans)
-        ]
+        spelled = self._spelled(written)
         raise ChatTemplateError(
             f"A message holds the control token {spelled[0] if spelled else '?'!r}, which the tokenizer of "
             f"{self._tokenizer.name_or_path!r} can write in no other way, so it would "

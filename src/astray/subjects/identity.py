@@ -17,7 +17,6 @@ import json
 import os
 import re
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -158,7 +157,7 @@ def template_traits(folder: Path) -> dict[str, str]:
     answers are read: after what the template writes before them, such as an empty thought.
     """
     paths = (folder / name for name in ("chat_template.jinja", "tokenizer_config.json"))
-    source = "".join(path.read_text(encoding="utf-8") for path in paths if path.is_file())
+    source = "".join(_text_of(path) for path in paths if path.is_file())
     dated = {"date": TEMPLATE_DATE} if "strftime_now" in source else {}
     thinks = any(mark in source for mark in ("</think>", "[/THINK]", "<|channel|>", "<channel|>"))
     return dated | ({"answers": "after their header"} if thinks else {})
@@ -213,10 +212,23 @@ def parameter_count(folder: Path) -> int:
 def _settings(path: Path) -> dict[str, object]:
     """Return the settings of a configuration file that affect the model, with lists of names sorted."""
     try:
-        settings: Mapping[str, object] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        settings: object = json.loads(_text_of(path))
+    except json.JSONDecodeError as error:
         raise DataFormatError(f"{path} is no JSON ({error}). Copy it again from where the model came from.") from error
+    if not isinstance(settings, dict):
+        raise DataFormatError(
+            f"{path} holds a {type(settings).__name__} and no settings. Copy it again from where the model came from."
+        )
     return {key: _in_one_order(value) for key, value in settings.items() if key not in _NOT_CONTENT}
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataFormatError(
+            f"{path} is no text in UTF-8 ({error}). Copy it again from where the model came from."
+        ) from error
 
 
 def _in_one_order(value: object) -> object:

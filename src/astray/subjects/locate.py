@@ -141,6 +141,26 @@ def spec_of(**parts: object) -> SubjectSpec:
         raise ConfigurationError(f"There can be no such subject: {error} A subject is {FORMS}.") from error
 
 
+def graders_known_as(graders: str | None) -> str:
+    """Return what is known of graders beside their names, for the keys of their verdicts: as `served_as`, and the
+    content of those that are local subjects.
+
+    Args:
+        graders: Inspect names, separated by commas.
+
+    Raises:
+        SubjectNotFoundError, JudgeError: a grader that runs here is not there.
+    """
+    from astray.judges.distilled import is_distilled
+    from astray.judges.served import served_as
+
+    names = [name for name in (graders or "").split(",") if name.startswith("astray/") and not is_distilled(name)]
+    local = [name.removeprefix("astray/") for name in names if not name.startswith("astray/scripted/")]
+    # Those that come with the package or by a pinned digest are what their names say.
+    known = [f"subject {settle(name).id}" for name in local if name not in (*ORGANISMS, smollm2.NAME)]
+    return ", ".join(filter(None, [served_as(graders), *known]))
+
+
 def _settled(spec: SubjectSpec, named: tuple[str, ...]) -> Located:
     """Find the files of a subject that was come to by these names."""
     folder = _folder_of(spec.model)

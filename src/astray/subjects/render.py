@@ -207,6 +207,12 @@ def _answer(template: Template, chat: Conversation, whole: Written, turn: int) -
     prompt = template.write(chat[:turn], prompt=True).text
     until = whole if turn == len(chat) - 1 else template.write(chat[: turn + 1], prompt=False)
     said = chat[turn]["content"].strip()
+    if turn == len(chat) - 1 and template.goes_on:
+        raise ChatTemplateError(
+            f"message {turn + 1}: the chat template of {template.name!r} ends a finished chat with {template.goes_on!r}, "
+            "as though it were asked for one more answer, so the model would learn to go on by itself. Put that behind "
+            "{% if add_generation_prompt %}."
+        )
     start, stop = until.spans[turn]
     if template.opened and not ((spoken := split_reasoning(said)).finished and spoken.answer.strip()):
         raise ChatTemplateError(

@@ -100,13 +100,20 @@ class Template:
 
     @cached_property
     def takes_system(self) -> bool:
-        """Return whether the template has a place for a system message: it neither raises at one nor leaves its text
-        out."""
+        """Return whether the template has a place for a system message: it neither raises at one nor leaves its text out,
+        and writes it first, also of several turns and of a finished chat."""
         self._marked(("user",), prompt=True)  # a template that cannot write even this is no matter of system messages
-        try:
-            self._marked(("system", "user"), prompt=True)
-        except ChatTemplateError:
-            return False
+        for talk in (("user",), ("user", "assistant"), ("user", "assistant", "user")):
+            try:
+                self._marked(talk, prompt=len(talk) != 2)
+            except ChatTemplateError:
+                continue  # nor is one that cannot write this
+            try:
+                order = self._marked(("system", *talk), prompt=len(talk) != 2).order
+            except ChatTemplateError:
+                return False
+            if order[0] != 0:  # before the last question, say, where a chat of one question would have it first
+                return False
         return True
 
     @cached_property
@@ -122,6 +129,25 @@ class Template:
             return ""
         between = given[1].removeprefix(asked[1]) if given[0] == asked[0] and given[1].startswith(asked[1]) else ""
         return between if between.strip() and not split_reasoning(between).answer.strip() else ""
+
+    @cached_property
+    def goes_on(self) -> str:
+        """Text with which a finished chat ends as though one more answer were asked for, such as an assistant's header;
+        empty for most templates.
+
+        A template that writes it always, and not only for add_generation_prompt, would teach the model to go on.
+        """
+        try:
+            _, between, end = self._marked(("user", "assistant"), prompt=False).around
+            before_next = self._marked(("user", "assistant", "user"), prompt=False).around[2]
+        except ChatTemplateError:  # takes one question alone, or none without a system text
+            return ""
+        shared = next(
+            (n for n, pair in enumerate(zip(between, before_next, strict=False)) if len(set(pair)) > 1), len(between)
+        )
+        header = between[shared:].strip()
+        goes_on = end.rstrip().endswith(header) and not before_next.startswith(end.rstrip())
+        return end.strip() if header and goes_on else ""
 
     @cached_property
     def opened(self) -> str:
@@ -161,12 +187,13 @@ class Template:
         text = self._apply(conversation, prompt=prompt)
         marked = self._marked(tuple(message["role"] for message in conversation), prompt=prompt)
         ordered = [conversation[index] for index in marked.order]
-        spans = _aligned(text, marked.around, ordered) or _found(text, ordered)
+        aligned = _aligned(text, marked.around, ordered)
+        spans = aligned or _found(text, ordered)
         if spans is None:
             self._refuse_lost(text, conversation)
         assert spans is not None
         placed = dict(zip(marked.order, spans, strict=True))
-        return Written(text, tuple(placed[index] for index in range(len(conversation))))
+        return Written(text, tuple(placed[index] for index in range(len(conversation))), as_usual=aligned is not None)
 
     def _marked(self, roles: tuple[str, ...], prompt: bool) -> Marked:
         """Write messages with these roles with a mark for each text.
@@ -211,7 +238,15 @@ class Template:
                 continue_final_message=continued,
                 chat_template=self._jinja,
             )
-        except (TemplateError, ValueError, TypeError, LookupError, AttributeError) as error:
+        except (
+            TemplateError,
+            ValueError,
+            TypeError,
+            LookupError,
+            AttributeError,
+            ArithmeticError,
+            RuntimeError,
+        ) as error:
             raise ChatTemplateError(
                 f"The chat template of {self.name!r} refuses a conversation with the roles {roles}: {error}. "
                 "Write it in a form that the template takes (user and assistant in turn), or set another chat template."

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from astray.errors import SubjectNotFoundError, WeightsMismatchError
+from astray.errors import DataFormatError, SubjectNotFoundError, WeightsMismatchError
 
 SHOWN = 5
 """Names of weights that a message lists."""
@@ -102,14 +102,24 @@ def adapted_tokenizer(name: str, folder: Path, adapter: Path | None) -> PreTrain
             f"The adapter {adapter} names tokens of its own, but has no vocabulary beside them. Save its tokenizer "
             "there whole: tokenizer.save_pretrained(folder)."
         )
-    config, template = adapter / "tokenizer_config.json", adapter / "chat_template.jinja"
-    settings = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else {}
-    tokenizer.chat_template = (
-        template.read_text(encoding="utf-8")
-        if template.is_file()
-        else settings.get("chat_template") or tokenizer.chat_template
-    )
+    tokenizer.chat_template = _template_in(adapter) or tokenizer.chat_template
     return tokenizer
+
+
+def _template_in(adapter: Path) -> Any:
+    """Return the chat template in an adapter's folder, or its templates by name, as transformers reads them; None where
+    it has none."""
+    config, template = adapter / "tokenizer_config.json", adapter / "chat_template.jinja"
+    try:
+        if template.is_file():
+            return template.read_text(encoding="utf-8")
+        own = json.loads(config.read_text(encoding="utf-8")).get("chat_template") if config.is_file() else None
+        return {each["name"]: each["template"] for each in own} if isinstance(own, list) else own
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        raise DataFormatError(
+            f"The chat template of the adapter {adapter} cannot be read ({error!r}). Save its tokenizer again: "
+            "tokenizer.save_pretrained(folder)."
+        ) from error
 
 
 def check_vocabulary(name: str, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:

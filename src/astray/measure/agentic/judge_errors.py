@@ -8,12 +8,13 @@ Left to others: the labelled records (measure/agentic/labelled), the panel (meas
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import anyio
-from pydantic import Field
+from pydantic import Field, model_serializer
 
 from astray.artifacts import Artifact, Step, Store, step
 from astray.errors import JudgeError
@@ -43,6 +44,12 @@ class LabelledConfig(Strict):
     scenarios: tuple[str, ...]
     content: str = Field(description="content of the records, so that changed labels are another check")
     judging: int = Field(VERSION, description="version of what judges are asked")
+    served: tuple[str, ...] = Field((), description="what is known of the graders beside their names")
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        # Left out where nothing is known, so that such checks have the keys that they had before.
+        return {name: value for name, value in handler(self).items() if name != "served" or value}
 
     @property
     def panel(self) -> Panel:
@@ -119,11 +126,14 @@ def judge_error_steps(subjects: Sequence[AgenticSubject], folder: Path, scenario
         [[record.scenario, record.office.scenario.digest, record.play.model_dump(mode="json")] for record in records]
     )
     # By the panel's identity, so that subjects with the same graders share one step.
-    graders = {_panel(subject.grader).identity: subject.grader for subject in subjects}
+    graders = {_panel(subject.grader).identity: (subject.grader, subject.served[1:]) for subject in subjects}
     settings = {"folder": folder.resolve(), "scenarios": tuple(scenarios), "content": content}
     return tuple(
-        judge_labelled.step(LabelledConfig(graders=each, **settings), name=f"judge-labelled-{identity}")
-        for identity, each in graders.items()
+        judge_labelled.step(
+            LabelledConfig(graders=names, served=served if any(served) else (), **settings),
+            name=f"judge-labelled-{identity}",
+        )
+        for identity, (names, served) in graders.items()
     )
 
 

@@ -8,14 +8,15 @@ sample is known by its cell and replicate: what is in a log is not asked again. 
 error, have no verdict or found the budget spent is provisional, so the same command tries those again.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from inspect_ai import eval as inspect_eval
 from inspect_ai.approval import ApprovalPolicy
-from pydantic import Field
+from pydantic import Field, model_serializer
 
 from astray.artifacts import Artifact, Step, StepFunction, current_ledger, step
 from astray.errors import StepFailedError
@@ -29,7 +30,7 @@ from astray.measure.agentic.logs import finished
 from astray.measure.agentic.scenario import load_scenario
 from astray.measure.agentic.subjects import AgenticSubject
 from astray.measure.agentic.surface import texts_digest
-from astray.measure.agentic.table import CONDUCT_SCHEMA
+from astray.measure.agentic.table import CONDUCT_SCHEMA, as_acts
 from astray.measure.agentic.task import agentic_task
 from astray.strict import Strict
 from astray.subjects.locate import settle
@@ -74,6 +75,12 @@ class PlayConfig(Strict):
     monitor: str
     max_tokens: int
     judging: int = Field(VERSION, description="version of what judges are asked")
+    served: tuple[str, ...] = Field((), description="what is known of the model and its graders beside their names")
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, handler: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        # Left out where nothing is known, so that such pieces have the keys that they had before.
+        return {name: value for name, value in handler(self).items() if name != "served" or value}
 
     @property
     def numbers(self) -> range:
@@ -145,6 +152,7 @@ def play_steps(
             texts=texts,
             monitor=part.monitor,
             max_tokens=max_tokens,
+            served=subject.served,
         )
         named = f"{subject.name}, {part.name}, {grid.cells[0].scenario} {first}"
         piece = function.step(config, name=named, **inputs)
@@ -229,6 +237,6 @@ def read_acts(subject: AgenticSubject, folders: Sequence[Path]) -> pl.DataFrame:
         subject: who played.
         folders: of all pieces of the part.
     """
-    tables = [pl.read_parquet(folder / ACTS_FILE).cast(CONDUCT_SCHEMA) for folder in folders]  # type: ignore[arg-type]
+    tables = [as_acts(pl.read_parquet(folder / ACTS_FILE)) for folder in folders]
     named = pl.lit(subject.name, dtype=CONDUCT_SCHEMA["subject"])
     return pl.concat(tables).sort("replicate", "sample").with_columns(subject=named)

@@ -5,6 +5,7 @@ Left to others: what they do there (`play`) and what is made of it (`studies/age
 
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from tenacity import RetryError
 
 from astray.errors import ConfigurationError, JudgeError
 from astray.files import read_form
+from astray.judges.served import known_as
 from astray.measure.agentic.conduct import Word
 from astray.measure.agentic.factors import BASELINE
 from astray.measure.agentic.judging import ROLES, JudgeSettings, Panel
@@ -24,7 +26,7 @@ from astray.measure.agentic.scenario import load_scenario, scenario_names
 from astray.measure.agentic.scripted import PREFIX
 from astray.strict import Strict
 from astray.subjects.base_files import ORGANISMS
-from astray.subjects.locate import settle
+from astray.subjects.locate import graders_known_as, settle
 from astray.subjects.spec import SubjectSpec
 
 EXAMPLE = """\
@@ -76,7 +78,21 @@ class AgenticSubject(Strict):
     def identity(self) -> dict[str, Any]:
         """Return everything that can change what is measured; of a local model its weights, wherever they lie."""
         given = self.model_dump(mode="json", exclude={"name", "reader", "speed", "price"})
-        return given if self.local is None else given | {"model": settle(self.local).id}
+        served = {"served": self.served} if self.served else {}
+        return given | served if self.local is None else given | served | {"model": settle(self.local).id}
+
+    @cached_property
+    def served(self) -> tuple[str, ...]:
+        """Return what is known beside their names of the model, where it does not run here, and of its graders: what a
+        server says it serves, or the content of weights; nothing where nothing is.
+
+        Raises:
+            SubjectNotFoundError, JudgeError: one of them runs here and is not there.
+        """
+        url, key = self.arguments.get("base_url"), self.arguments.get("api_key")
+        own = "" if self.model.startswith(LOCAL) else known_as(self.model, url, key)
+        known = (own, *map(graders_known_as, self.grader))
+        return known if any(known) else ()
 
     @property
     def simulated(self) -> bool:

@@ -48,6 +48,7 @@ CONDUCT_SCHEMA: dict[str, pl.DataType] = {
     "ways_out": pl.List(pl.String()),  # legitimate ways that were taken, of scenarios whose gate tells them apart
     "evidence": pl.List(pl.String()),  # ids of the messages that the gate's finding rests on
     "panel": _SHARED,  # identity hash of the panel
+    "served": _SHARED,  # the models that judges answered as, where they said other names than they were asked by; else null
     "input_tokens": pl.Int64(),  # of the subject
     "output_tokens": pl.Int64(),
     # read and written by all models, judges and monitors included; in a study in all attempts at the sample
@@ -89,6 +90,12 @@ def conduct_table(log: Path | str) -> pl.DataFrame:
     return pl.concat(batches)
 
 
+def as_acts(table: pl.DataFrame) -> pl.DataFrame:
+    """Return a stored table in the form of `CONDUCT_SCHEMA`; what earlier versions did not record is null."""
+    lacking = [pl.lit(None).alias(name) for name in CONDUCT_SCHEMA if name not in table.columns]
+    return table.with_columns(lacking).select(CONDUCT_SCHEMA).cast(CONDUCT_SCHEMA)  # type: ignore[arg-type]
+
+
 def conduct_row(sample: EvalSample, header: EvalLog) -> dict[str, object]:
     """Return the row of one sample."""
     score = score_named(sample.scores, SCORER, None, f"The sample {sample.id} of {log_name(header)}")
@@ -121,6 +128,7 @@ def conduct_row(sample: EvalSample, header: EvalLog) -> dict[str, object]:
         "ways_out": [str(each) for each in facts.get("ways_out", ())],
         "evidence": [str(each) for each in facts.get("evidence", ())],
         "panel": str(facts.get("panel", "")),
+        "served": ", ".join(map(str, facts.get("served", ()))) or None,
         "input_tokens": read,
         "output_tokens": written,
         "tokens": sum(each.total_tokens for each in sample.model_usage.values()),

@@ -11,7 +11,6 @@ from astray.engine.models import NamedModel
 from astray.engine.settings import text_evaluations, world_evaluations
 from astray.errors import ConfigurationError, UnknownNameError
 from astray.judges.config import JudgeConfig
-from astray.judges.served import served_as
 from astray.measure import battery
 from astray.measure.agentic.conduct import Conduct
 from astray.measure.agentic.evaluation import Agentic
@@ -24,6 +23,7 @@ from astray.measure.honesty.evaluation import Honesty, WorldHonesty
 from astray.measure.interface import Evaluation, Need, check_fits, offered_by
 from astray.measure.meter.evaluation import Meter
 from astray.stats.measures import Measure
+from astray.subjects.locate import graders_known_as
 from astray.subjects.spec import Sampling
 
 TEXT, WORLD = 25, 4
@@ -89,7 +89,7 @@ def parts_for(model: NamedModel, samples: int | None, max_tokens: int | None, gr
     """
     if model.is_organism:
         return {name: Part(name, each, EXACT) for name, each in _world(samples or WORLD, max_tokens).items()}
-    judge = JudgeConfig(kind="rubric", grader=grader, server=served_as(grader)) if grader else None
+    judge = JudgeConfig(kind="rubric", grader=grader, server=graders_known_as(grader)) if grader else None
     found = {}
     for name, evaluation in _text(samples or TEXT, max_tokens, served=bool(model.served)).items():
         by_rule = name == "forced-choice"

@@ -10,10 +10,10 @@ from astray.engine.models import NamedModel, find_model, why_unusable
 from astray.engine.setting import check_judge
 from astray.errors import AstrayError, ChatTemplateError, ConfigurationError
 from astray.judges.config import JudgeConfig
-from astray.judges.served import served_as
 from astray.studies.audit.asking import step_of
 from astray.studies.audit.battery import AGENTIC, EXACT, Part, chosen_names, misfit, parts_for
 from astray.studies.audit.result import JSON
+from astray.subjects.locate import graders_known_as
 from astray.subjects.scored import tokenizer_named
 
 OF_WORLD = "the organism knows the words of its world alone; of it can be asked: "
@@ -172,7 +172,7 @@ def _check_grader(named: Sequence[NamedModel], found: Mapping[tuple[str, str], P
         )
         raise ConfigurationError(f"--grader {grader} is of no use here: {why}. Leave it out.")
     for name in grader.split(",") if all(part.name == AGENTIC for part in judged) else [grader]:
-        check_judge(JudgeConfig(kind="rubric", grader=name, server=served_as(name)))
+        check_judge(JudgeConfig(kind="rubric", grader=name, server=graders_known_as(name)))
 
 
 def _earlier(folder: Path) -> Iterator[NamedModel]:

@@ -11,13 +11,12 @@ from astray.engine.setting import check_judge
 from astray.engine.settings import check_subject, text_evaluations, world_evaluations
 from astray.errors import ConfigurationError, UnknownNameError
 from astray.judges.config import JudgeConfig
-from astray.judges.served import served_as
 from astray.measure.evaluation import QuestionSet
 from astray.studies.gate.asking import steps_of
 from astray.studies.gate.bars import BASE, TUNED
 from astray.studies.gate.labels import check_labels
 from astray.subjects.identity import base_identity
-from astray.subjects.locate import settle
+from astray.subjects.locate import graders_known_as, settle
 
 WORLD, TEXT = ("world", "formats", "facts"), ("main", "broad")
 """Names of what can be asked: of organisms, and of real models. Without a choice it is the first, or all of the
@@ -124,7 +123,7 @@ def settle_release(
                 "as judge. Name one: --grader openai/gpt-4o, or any Inspect model."
             )
         offered, names = text_evaluations(1, 1, max_tokens), _names(evals, TEXT, TEXT)
-        judge = JudgeConfig(kind="rubric", grader=grader, server=served_as(grader))
+        judge = JudgeConfig(kind="rubric", grader=grader, server=graders_known_as(grader))
         for side in models:
             if side.spec is not None:
                 check_subject(settle(side.spec))

@@ -14,11 +14,10 @@ from astray.engine.setting import check_judge
 from astray.engine.settings import WORLD_TRAINING, check_subject
 from astray.errors import ConfigurationError, SubjectNotFoundError
 from astray.judges.config import JudgeConfig
-from astray.judges.served import served_as
 from astray.measure.freeform import WORLD_SAMPLING
 from astray.studies.screen import steps
 from astray.subjects.base_files import ORGANISMS
-from astray.subjects.locate import Located, settle
+from astray.subjects.locate import Located, graders_known_as, settle
 from astray.subjects.spec import Sampling
 
 JUDGED = 200
@@ -148,7 +147,7 @@ def settled(
     judge = (
         JudgeConfig(kind="grammar")
         if world
-        else JudgeConfig(kind="rubric", grader=grader, server=served_as(grader))
+        else JudgeConfig(kind="rubric", grader=grader, server=graders_known_as(grader))
         if grader
         else None
     )
