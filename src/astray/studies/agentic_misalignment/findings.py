@@ -195,6 +195,16 @@ def _judge_rows(findings: AgenticFindings, setting: AgenticSetting) -> Iterator[
         yield row
 
 
+def _about_surfaces(setting: AgenticSetting) -> str:
+    some = "each" if setting.surface == "drawn" else "each second"
+    lacking = [name for name in setting.scenarios if load_scenario(name).name not in setting.drawn]
+    return (
+        f"Names and words of the scenarios are drawn anew for {some} sample of a cell, the same for all cells; a rate is "
+        "about scenarios of this kind, and the sample is its unit."
+        + (f" Fixed, for want of a surface.yaml: {', '.join(lacking)}." if lacking else "")
+    )
+
+
 def notes(findings: AgenticFindings, setting: AgenticSetting, damaged: list[str]) -> Iterator[str]:
     """Yield what a reader has to know.
 
@@ -206,13 +216,7 @@ def notes(findings: AgenticFindings, setting: AgenticSetting, damaged: list[str]
     if any(each.simulated for each in findings.subjects):
         yield SIMULATED
     if setting.surface != "fixed":
-        some = "each" if setting.surface == "drawn" else "each second"
-        lacking = [name for name in setting.scenarios if load_scenario(name).name not in setting.drawn]
-        yield (
-            f"Names and words of the scenarios are drawn anew for {some} sample of a cell, the same for all cells; a "
-            "rate is about scenarios of this kind, and the sample is its unit."
-            + (f" Fixed, for want of a surface.yaml: {', '.join(lacking)}." if lacking else "")
-        )
+        yield _about_surfaces(setting)
     if findings.not_analysed:
         yield f"Left out of this run: {', '.join(findings.not_analysed)}. The claims that need it say so."
     if findings.exhausted:
