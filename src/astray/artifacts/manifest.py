@@ -9,10 +9,14 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
+from typing_extensions import override
 
 from astray.artifacts.soundness import (
     MANIFEST_FILE,
@@ -28,6 +32,10 @@ from astray.errors import DamagedArtifactError, DataFormatError, StoreError
 
 KEY_DIGITS = 16
 """Digits of the key in an artifact's folder name."""
+_OFTEN = 1.0
+"""Seconds between two flushes of the names in a store."""
+_FLUSHED: dict[Path, float] = {}
+"""Store's folder -> when this process last flushed its names."""
 
 
 def canonical_json(value: object) -> str:
@@ -58,10 +66,17 @@ class Origin(BaseModel):
     config: dict[str, JsonValue] = Field(description="the configuration as JSON")
     inputs: dict[str, str] = Field(description="key of each input artifact by its name")
 
-    @property
+    @cached_property
     def key(self) -> str:
         """SHA-256 (hexadecimal) over everything that determines the artifact's content."""
         return hashlib.sha256(canonical_json(self.model_dump(exclude={"name"})).encode()).hexdigest()
+
+    @override
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> "Origin":
+        """Return a copy with other values, and so with a key of its own."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("key", None)
+        return copied
 
     @property
     def folder_name(self) -> str:
@@ -145,7 +160,7 @@ def seal(folder: Path, origin: Origin, provisional: str = "", read: Mapping[str,
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_dir() and not path.is_symlink():
-            _flush(path)
+            flush(path)
             continue
         if path.is_symlink() or not path.is_file() or why_no_file_name(name):
             raise DataFormatError(
@@ -153,7 +168,7 @@ def seal(folder: Path, origin: Origin, provisional: str = "", read: Mapping[str,
                 "(no links), with names without backslashes and control characters, none of them called "
                 f"{MANIFEST_FILE}. Let the step copy what the link points to."
             )
-        _flush(path)
+        flush(path)
         files[name] = FileRecord(size=path.stat().st_size, sha256=file_sha256(path))
     manifest = Manifest(
         key=origin.key,
@@ -184,11 +199,11 @@ def link_files(source: Path, folder: Path, manifest: Manifest) -> None:
             path.hardlink_to(source / name)
         except OSError:
             shutil.copyfile(source / name, path)
-            _flush(path)
+            flush(path)
     # A rename is durable only if the entries of the folder are on disk as well, so folders are flushed like files.
     for path in folder.rglob("*"):
         if path.is_dir():
-            _flush(path)
+            flush(path)
     _write_manifest(folder, manifest)
 
 
@@ -231,17 +246,23 @@ def holds(folder: Path, manifest: Manifest) -> bool:
 
 def _write_manifest(folder: Path, manifest: Manifest) -> None:
     (folder / MANIFEST_FILE).write_bytes(manifest.to_bytes())
-    _flush(folder / MANIFEST_FILE)
-    _flush(folder)
+    # The folder's own entries need no flush, which took a third of a short step's time: file systems write a new file
+    # with its entry, and an artifact that lacks a file is known as damaged and made again.
+    flush(folder / MANIFEST_FILE)
 
 
 def move_into_place(folder: Path, final: Path) -> None:
-    """Rename a complete folder to its final name and flush the rename to disk."""
+    """Rename a complete folder to its final name, and flush renames to disk once a second.
+
+    A power cut costs the steps of the last second; they are made again.
+    """
     folder.rename(final)
-    _flush(final.parent)
+    if time.monotonic() - _FLUSHED.get(final.parent, -_OFTEN) >= _OFTEN:
+        flush(final.parent)
+        _FLUSHED[final.parent] = time.monotonic()
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Flush a file, or the entries of a folder, from the system's memory to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:

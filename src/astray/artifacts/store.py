@@ -21,7 +21,7 @@ from pathlib import Path
 
 from astray.artifacts.contents import DIGITS, LOCKS, PARTIAL, Artifact, Contents, digits
 from astray.artifacts.disk import move_aside, no_link
-from astray.artifacts.manifest import KEY_DIGITS, Manifest, Origin, holds, link_files, move_into_place, seal
+from astray.artifacts.manifest import KEY_DIGITS, Manifest, Origin, flush, holds, link_files, move_into_place, seal
 from astray.artifacts.soundness import DAMAGED, MANIFEST_FILE
 from astray.errors import DamagedArtifactError
 
@@ -118,7 +118,8 @@ class Store(Contents):
             if not held:
                 return None
             # Looked up under the lock: another process may have finished the step while this one waited.
-            names, last = self._local_names(), origin.key[:KEY_DIGITS]
+            last = origin.key[:KEY_DIGITS]
+            names = [name for name in self._local_names() if last in name]
             among = None if self.mirror else {last: [name for name in names if name.endswith(f"-{last}")]}
             if (done := self.get(origin.key, among=among)) and not done.manifest.provisional:
                 return done
@@ -163,6 +164,8 @@ class Store(Contents):
         """
         with self._explained(every_error=True):
             self._sweep()
+            if self.folder.is_dir():  # nothing may have been made yet
+                flush(self.folder)
 
     def _sweep(self) -> None:
         partials = {path.name.removeprefix(PARTIAL).split("-")[0] for path in self.folder.glob(f"{PARTIAL}*")}
