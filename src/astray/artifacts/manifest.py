@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from typing_extensions import override
 
 from astray.artifacts.soundness import (
@@ -63,7 +63,7 @@ class Origin(BaseModel):
         description="registered name of the function; of older artifacts where it lay, as module:qualified.name"
     )
     version: int = Field(description="declared version of the function's code")
-    config: dict[str, JsonValue] = Field(description="the configuration as JSON")
+    config: dict[str, Any] = Field(description="the configuration as JSON")
     inputs: dict[str, str] = Field(description="key of each input artifact by its name")
 
     @cached_property

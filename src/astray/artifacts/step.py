@@ -249,8 +249,13 @@ def config_json(config: BaseModel) -> dict[str, Any]:
     return values
 
 
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
 def _sorted_sets(value: Any) -> Any:
     """Return the value with every set as a sorted list: the order of a set of strings differs between processes."""
+    if type(value) in _PLAIN:  # nearly all values are: a plan of a study has some hundred thousand
+        return value
     if isinstance(value, Mapping):
         return {key: _sorted_sets(item) for key, item in value.items()}
     if isinstance(value, set | frozenset):

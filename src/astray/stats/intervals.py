@@ -154,12 +154,16 @@ def run_limits(
 
     from astray.stats.profile import Profile
 
+    # Simulated studies repeat each other: half of those that plan a comparison have no hit in any run.
+    different, place = np.unique(np.hstack([k, n]), axis=0, return_inverse=True)
+    k, n = np.hsplit(different, 2)
     profile = Profile(k, n, "logit-normal", errors)
 
     def limits(level: float) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:
         tail = (1 - level) / 2
         correction = float(ndtri(tail) / stdtrit(k.shape[1] - 1, tail)) ** 2
-        return _at_the_edges(*profile.limits(level), k, n, n.sum(axis=1) * correction, level, errors)
+        low, high = _at_the_edges(*profile.limits(level), k, n, n.sum(axis=1) * correction, level, errors)
+        return low[place.ravel()], high[place.ravel()]
 
     return limits
 
