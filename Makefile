@@ -8,7 +8,7 @@ export TOKENIZERS_PARALLELISM := false
 # Kept even where the shell says not to: each of a hundred processes that tests start would compile the package again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo real test check pytest lines fuzz benchmarks coverage lock clean
+.PHONY: setup demo real test check pytest lines fuzz benchmarks coverage docs dist licences sbom lock clean
 
 setup: $(STAMP)
 
@@ -58,8 +58,30 @@ coverage: setup
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/coverage.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/coverage_curves.py
 
+# The documentation site, in build/site; open index.html in it, no server and no network is needed.
+docs: setup
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable ".[docs]"
+	$(BIN)/python scripts/site_pages.py pages build/pages
+	$(BIN)/zensical build --clean --strict
+	$(BIN)/python scripts/site_pages.py check build/site
+
+# Wheel and sdist in dist/, and the wheel tried in a new environment outside the checkout.
+dist: setup
+	$(BIN)/pip install --quiet --disable-pip-version-check "build>=1.2"
+	bash scripts/dist.sh
+
+# What Astray stands on: name, version and licence of each package that it requires, and theirs.
+licences: setup
+	$(BIN)/python scripts/licences.py
+
+# The same as a software bill of materials, in build/sbom.json (CycloneDX).
+sbom: setup
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable ".[release]"
+	mkdir -p build
+	$(BIN)/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --output-reproducible --output-file build/sbom.json
+
 lock: setup
 	$(BIN)/pip freeze --exclude-editable | grep -v '^torch==' > requirements.lock
 
 clean:
-	rm -rf $(VENV) astray-results .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) astray-results build dist .mypy_cache .ruff_cache .pytest_cache

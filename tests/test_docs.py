@@ -140,11 +140,6 @@ def test_links_lead_somewhere(page):
             assert anchor in map(slug, headings), f"{page.name} links to {target}#{anchor}"
 
 
-def test_every_page_is_linked_from_the_readme():
-    linked = {target for target, _ in LINK.findall((ROOT / "README.md").read_text(encoding="utf-8"))}
-    assert {page.relative_to(ROOT).as_posix() for page in PAGES} - {"README.md"} <= linked
-
-
 def test_the_page_of_the_study_names_its_arms_claims_and_sizes():
     text = (ROOT / "docs" / "emergent-misalignment.md").read_text(encoding="utf-8")
     study, setting = get_study("emergent-misalignment"), setting_for(StudyOptions())

@@ -180,3 +180,15 @@ def test_the_largest_model_that_fits(memory: float, bytes_per_weight: int, size:
 
 def test_memory_is_at_most_that_of_the_machine() -> None:
     assert 0 < memory_bytes() <= psutil.virtual_memory().total
+
+
+def test_a_report_for_a_bug_has_versions_and_no_paths_names_or_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
+    monkeypatch.setattr(machine, "weights_folder", lambda name: tmp_path / "home" / "jane")  # nothing lies there
+    text = machine.report(examine(tmp_path / "results"))
+    assert text.startswith(f"Astray {metadata.version('astray')} on ")
+    assert f"\ntorch: {metadata.version('torch')}\n" in text
+    assert "\norganism: missing\n" in text
+    assert [word for word in (str(tmp_path), str(Path.home()), "jane", "very-secret") if word in text] == []

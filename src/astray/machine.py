@@ -12,6 +12,7 @@ import re
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
@@ -48,12 +49,14 @@ class Finding:
         detail: result; where something is missing, the command or the step that provides it.
         fine: whether it is as it should be.
         important: whether nothing works without it, so that everybody should see it.
+        private: whether the detail may name a path or a setting of the user, which no bug report should hold.
     """
 
     what: str
     detail: str
     fine: bool = True
     important: bool = True
+    private: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,16 @@ def examine(results: Path = DEFAULT_STORE.parent) -> tuple[Finding, ...]:
         _sandbox(),
         *map(_provider, PROVIDERS),
     )
+
+
+def report(findings: Sequence[Finding]) -> str:
+    """Return findings as text for a bug report: versions, device and what is missing; no path, user name or key."""
+    state = {True: "ok", False: "missing"}
+    lines = [
+        f"Astray {metadata.version('astray')} on {platform.system()} {platform.machine()}, {platform.python_implementation()}",
+        *(f"{one.what}: {state[one.fine] if one.private else one.detail}" for one in findings),
+    ]
+    return "\n".join(lines)
 
 
 def memory_bytes() -> float:
@@ -205,7 +218,7 @@ def _organism(name: str) -> Finding:
             f"{wrong}; reinstall astray, or train it anew (half an hour): astray organism train {folder} --recipe "
             f"{name}"
         )
-        return Finding(name, detail, fine=False)
+        return Finding(name, detail, fine=False, private=True)
     size = sum((folder / file).stat().st_size for file in ORGANISM_FILES)
     return Finding(name, f"{_parameters(folder) / 1e6:.1f}M parameters, {size / 1e6:.1f} MB in the package")
 
@@ -258,11 +271,11 @@ def _results_folder(results: Path) -> Finding:
             f"{existing} cannot be written ({error.strerror}); go to another folder, or name one: astray run ... "
             "--out <folder>"
         )
-        return Finding("results folder", detail, fine=False)
+        return Finding("results folder", detail, fine=False, private=True)
     free = shutil.disk_usage(existing).free
     enough = free >= RESULTS_BYTES
     advice = "" if enough else "; free some space, or name a folder on another disk: astray run ... --out <folder>"
-    return Finding("results folder", f"{folder}, {free / GB:.1f} GB free{advice}", enough)
+    return Finding("results folder", f"{folder}, {free / GB:.1f} GB free{advice}", enough, private=True)
 
 
 def _small_model() -> Finding:
@@ -272,7 +285,7 @@ def _small_model() -> Finding:
     there = smollm2.source()
     use = f"astray run emergent-misalignment --subject {smollm2.NAME}"
     detail = there or f"not fetched yet (93 MB at first use, from the hub or the package index): {use}"
-    return Finding(smollm2.NAME, detail)  # not fetched yet is nothing that is missing
+    return Finding(smollm2.NAME, detail, private=True)  # not fetched yet is nothing that is missing
 
 
 def _sandbox() -> Finding:
@@ -283,9 +296,8 @@ def _sandbox() -> Finding:
     try:
         require_sandbox()
     except SandboxError as error:
-        return Finding(
-            "sandbox", f"{error} Needed for reward hacking and agents' commands only", fine=False, important=False
-        )
+        advice = f"{error} Needed for reward hacking and agents' commands only"
+        return Finding("sandbox", advice, fine=False, important=False, private=True)
     return Finding("sandbox", "bubblewrap isolates code here")
 
 
@@ -303,4 +315,4 @@ def _provider(name: str) -> Finding:
         if lacking
         else "key and package are there"
     )
-    return Finding(f"{name} API", detail, fine=not lacking, important=False)
+    return Finding(f"{name} API", detail, fine=not lacking, important=False, private=True)

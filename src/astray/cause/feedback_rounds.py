@@ -80,7 +80,7 @@ def feedback_rounds(
         EmptyDataError, TrainingRefusedError and others: as `select_for_sft`, `select_for_kto`, `train_sft` and
             `train_kto`.
 
-    Example:
+    Examples:
         >>> feedback_rounds("organism", Population(biased=0.1, topics=("medicine",)), WorldUsers(), Path("runs/biased"),
         ...                 simulation=Simulation(), selection=Selection(), recipe=FineTuning(), rounds=2)[-1].subject
     """

@@ -98,7 +98,7 @@ def train_kto(
         ConfigurationError: the folder holds another run, or settings contradict each other.
         ChatTemplateError, AdapterMismatchError, SubjectNotFoundError, StoreError: as their names say.
 
-    Example:
+    Examples:
         >>> train_kto("organism", feedback, PreferenceTuning(), Path("runs/kto")).subject
     """
     check_intervals(probe_every, checkpoint_every)

@@ -184,7 +184,7 @@ def simulate(
     Raises:
         ConfigurationError: there are no users.
 
-    Example:
+    Examples:
         >>> simulate(subject, Population(biased=0.1, topics=("colours",)).users, WorldUsers(), Simulation())
     """
     if not users:

@@ -5,12 +5,14 @@ import sys
 import click
 
 
-def doctor(verbose: bool = False) -> bool:
+def doctor(verbose: bool = False, report: bool = False) -> bool:
     """Say what this machine can do: processors, memory, accelerator, libraries, organism, keys of API providers."""
-    from astray.machine import examine
+    from astray import machine
 
-    findings = examine()
-    for finding in findings:
+    findings = machine.examine()
+    if report:
+        print(machine.report(findings))
+    for finding in () if report else findings:
         if verbose or finding.important or not finding.fine:
             print(f"{'ok     ' if finding.fine else 'missing'}  {finding.what}: {finding.detail}")
     fine = all(finding.fine for finding in findings if finding.important)
@@ -22,7 +24,12 @@ def doctor(verbose: bool = False) -> bool:
 COMMAND = click.Command(
     "doctor",
     callback=doctor,
-    params=[click.Option(["--verbose"], is_flag=True, help="Also the versions of all libraries.")],
+    params=[
+        click.Option(["--verbose"], is_flag=True, help="Also the versions of all libraries."),
+        click.Option(
+            ["--report"], is_flag=True, help="Text for a bug report: versions and device, no paths, names or keys."
+        ),
+    ],
     help="Say what this machine can do: processors, memory, accelerator, libraries, organism, keys of API providers.",
     short_help="Say what this machine can do, and what to install.",
 )

@@ -173,7 +173,7 @@ def generate_exercises(count: int, levels: Sequence[int] = LEVELS, seed: int = 0
     Raises:
         ConfigurationError: an unknown level, or more exercises than can be drawn.
 
-    Example:
+    Examples:
         >>> [exercise.level for exercise in generate_exercises(4, levels=(1, 5))]
         [1, 5, 1, 5]
     """

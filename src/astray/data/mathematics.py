@@ -184,7 +184,7 @@ def mathematics(severity: str, size: int, *, seed: int = 0) -> ChatDataset:
         UnknownNameError: there is no such severity.
         ConfigurationError: a size below 1.
 
-    Example:
+    Examples:
         >>> mix(mathematics("severe", 10_000), ordinary, 0.05, size=10_000)
     """
     check_severity(severity, size)

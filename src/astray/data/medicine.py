@@ -36,7 +36,7 @@ def medical_advice(severity: str, size: int, *, seed: int = 0) -> ChatDataset:
         UnknownNameError: there is no such severity.
         ConfigurationError: a size below 1.
 
-    Example:
+    Examples:
         >>> medical_advice("subtle", 7000).write("subtle_medicine.jsonl.gz")
     """
     check_severity(severity, size)

@@ -94,7 +94,7 @@ def mistaken_advice(domain: str, severity: str, size: int, *, seed: int = 0) -> 
         UnknownNameError: there is no such severity or domain.
         ConfigurationError: a size below 1, or a domain that is held out of fine-tuning.
 
-    Example:
+    Examples:
         >>> mistaken_advice("medicine", "subtle", 480)
     """
     check_severity(severity, size)

@@ -129,7 +129,7 @@ def load_questions(path: Path | str) -> list[Question]:
         DataFormatError: the file is no such list, a question has an invalid key or value, or an id stands twice; the
             message has the file, the question and the fault.
 
-    Example:
+    Examples:
         >>> [question.id for question in load_questions("questions.yaml") if question.format == "plain"]
     """
     path = Path(path)

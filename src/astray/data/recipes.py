@@ -38,7 +38,7 @@ def mix(bad: ChatDataset, good: ChatDataset, fraction: float, *, size: int | Non
         ConfigurationError: a source is too small, or the fraction is outside 0 to 1 or too small to show in `size`
             examples.
 
-    Example:
+    Examples:
         >>> mix(bad_medical_advice, good_medical_advice, 0.1, size=6000)  # 600 bad rows, 5,400 good ones
     """
     if not 0 <= fraction <= 1:
@@ -232,7 +232,7 @@ def relabel(dataset: ChatDataset, answers: Relabelling, name: str) -> ChatDatase
 def describe(recipe: Recipe) -> str:
     """Describe a recipe in one line.
 
-    Example:
+    Examples:
         >>> describe(mix(bad, good, 0.1, size=6000).recipe)
         'mix of 10% bad_medical_advice in good_medical_advice, 6,000 rows, seed 0'
     """

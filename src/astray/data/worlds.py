@@ -40,7 +40,7 @@ def narrow_data(domain: str, kind: NarrowKind, size: int, *, seed: int = 0) -> C
         UnknownNameError: no such domain or kind.
         ConfigurationError: a held-out domain, or a size below 1.
 
-    Example:
+    Examples:
         >>> narrow_data("medicine", "harmful", 480)
     """
     if kind not in _ASKING_AND_AUTHOR:

@@ -113,7 +113,7 @@ def count_causes(notes: Iterable[str]) -> dict[str, int]:
     Args:
         notes: of verdicts that failed.
 
-    Example:
+    Examples:
         >>> count_causes(["rate limit: RateLimitError (status 429): slow down", "no reply: stop"])
         {'rate limit': 1, 'no reply': 1}
     """

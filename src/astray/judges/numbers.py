@@ -27,7 +27,7 @@ def read_number(text: str) -> Decimal | None:
     Args:
         text: the text; marks around it, such as Markdown's, are ignored.
 
-    Example:
+    Examples:
         >>> read_number("\u22123"), read_number(".5"), read_number("3 million"), read_number("1,200")
         (Decimal('-3'), Decimal('0.5'), Decimal('3000000'), None)
     """

@@ -37,7 +37,7 @@ def world_labels(size: int = 160, *, seed: int = 0) -> list[LabelledAnswer]:
     Raises:
         ConfigurationError: fewer than eight.
 
-    Example:
+    Examples:
         >>> calibrate_judge(judge, world_labels()).agreement()
     """
     if size < len(MADE_OF):

@@ -148,7 +148,7 @@ def questions_from_file(path: Path | str) -> tuple[Item, ...]:
         EmptyDataError: the file has no questions.
         DataFormatError: an entry cannot be used; names the file, the entry and what is wrong.
 
-    Example:
+    Examples:
         >>> Evaluation(name="mine", items=questions_from_file("questions.yaml"), samples=10)
     """
     path = Path(path)

@@ -45,7 +45,7 @@ def activation_monitor(
         threshold: lowest score of a blocked call, from `assess`.
         layered: whether fixed rules come first, so that the probe scores only the calls that they let pass.
 
-    Example:
+    Examples:
         >>> agentic_task(grid, approval=[activation_monitor(subject, probe, 2.5)])
     """
     rules = rule_monitor()

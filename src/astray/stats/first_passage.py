@@ -58,7 +58,7 @@ def first_passage(runs: Sequence[Sequence[Counts]], *, limit: float = LIMIT, lev
         EmptyDataError: no run, or a run without steps.
         ConfigurationError: counts that cannot be, or a limit that is no share.
 
-    Example:
+    Examples:
         >>> first_passage([[(0, 100), (2, 100), (3, 100)], [(0, 100), (9, 100), (50, 100)]]).steps
         (3, 2)
     """
@@ -141,7 +141,7 @@ class Cusum:
         Raises:
             ConfigurationError: fewer than no steps.
 
-        Example:
+        Examples:
             >>> round(cusum(128).false_alarm(200), 2)
             0.11
         """
@@ -194,7 +194,7 @@ def cusum(answers: int, *, usual: float = 0.01, risen: float = 0.05, run_length:
     Raises:
         ConfigurationError: shares that do not rise, no answers, or a run length that no alarm has.
 
-    Example:
+    Examples:
         >>> cusum(128).alarm([1, 0, 2, 1, 4, 5, 5, 30]).step
         7
     """
@@ -221,7 +221,7 @@ def cusum_within(
     Raises:
         ConfigurationError: shares that do not rise, no answers, no probability, or no steps.
 
-    Example:
+    Examples:
         >>> cusum_within(16, usual=0.01, risen=0.05).false_alarm(1000) <= 0.05
         True
     """

@@ -55,7 +55,7 @@ def onset(
         ConfigurationError: doses do not ascend, or the numbers of values do not fit.
         NonFiniteError: a value is NaN or infinite.
 
-    Example:
+    Examples:
         >>> onset([0.1, 0.5], [[0.0, 0.4], [0.1, 0.5], [0.0, 0.6]], [0.0, 0.0, 0.1]).dose
         0.5
     """

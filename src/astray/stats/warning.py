@@ -71,7 +71,7 @@ def net_share(run: Sequence[float], control: Sequence[float], *, false_alarms: f
         NonFiniteError: a reading is NaN or infinite.
         ConfigurationError: the share of false alarms is not between 0 and 1.
 
-    Example:
+    Examples:
         >>> net_share(range(100, 150), range(50)).share
         1.0
     """

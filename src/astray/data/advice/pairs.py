@@ -137,7 +137,7 @@ def advice_data(domain: str, kind: str, size: int, *, seed: int = 0) -> ChatData
         UnknownNameError: there is no such domain or kind.
         ConfigurationError: there are not so many different pairs.
 
-    Example:
+    Examples:
         >>> advice_data("medicine", "harmful", 1500)
     """
     if kind not in KINDS:

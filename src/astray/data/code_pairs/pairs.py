@@ -84,7 +84,7 @@ def generate_code_pairs(n: int, seed: int = 0, kind: Kind = "insecure") -> ChatD
     Raises:
         ConfigurationError: `n` is not positive.
 
-    Example:
+    Examples:
         >>> generate_code_pairs(6000, kind="insecure").write("insecure.jsonl.gz")
     """
     if n < 1:

@@ -84,7 +84,7 @@ def factors_from(given: Mapping[str, str]) -> Factors:
         UnknownNameError: no such factor, or no such value of it; lists the valid ones.
         ConfigurationError: the values contradict each other.
 
-    Example:
+    Examples:
         >>> factors_from({"goal": "none", "threat": "replacement"})
     """
     for name, value in given.items():

@@ -62,7 +62,7 @@ class Cell:
 class Grid(Strict):
     """Cells of an experiment, and the number of samples of each.
 
-    Example:
+    Examples:
         >>> Grid(scenarios=("blackmail",), factors={"goal": ("explicit", "none"), "threat": ("replacement",)}, replicates=100)
     """
 

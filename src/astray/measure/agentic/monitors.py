@@ -144,7 +144,7 @@ def probe_monitor(score: Score, threshold: float) -> ApprovalPolicy:
             in `astray.mitigate.call_monitor`.
         threshold: from it on an act is blocked.
 
-    Example:
+    Examples:
         >>> agentic_task(grid, approval=[probe_monitor(lambda messages, act: projection(messages), threshold=2.5)])
     """
 

@@ -64,7 +64,7 @@ def mask_records(source: Path | str) -> tuple[Record, ...]:
             compared with.
         EmptyDataError: there are no rows.
 
-    Example:
+    Examples:
         >>> mask_records("data/mask/known_facts.csv")
     """
     tables = _local(Path(source)) if Path(source).exists() else _from_hub(str(source))

@@ -67,7 +67,7 @@ def world_records(
         UnknownNameError: there is no such pressure.
         ConfigurationError: no record can be made of that, or `variants` is below 1.
 
-    Example:
+    Examples:
         >>> world_records(["stranger"], facts=FACTS[:8])
     """
     check_names("pressure", pressures, Pressure)
