@@ -46,6 +46,7 @@ def test_the_public_names_are_these():
         "count",
         "doctor",
         "gate",
+        "judge_passport",
         "load_subject",
         "plan",
         "repair",

@@ -17,6 +17,7 @@ from astray.first_use import on_first_use
 if TYPE_CHECKING:
     from astray.cli.count import count
     from astray.cli.doctor import doctor
+    from astray.cli.passport import judge_passport
     from astray.cli.plan import plan
     from astray.cli.run import run
     from astray.data.chat import ChatDataset
@@ -41,6 +42,7 @@ __all__ = [
     "count",
     "doctor",
     "gate",
+    "judge_passport",
     "load_subject",
     "plan",
     "repair",
@@ -62,6 +64,7 @@ __getattr__ = on_first_use(
         "count": "cli.count",
         "doctor": "cli.doctor",
         "gate": "studies.gate.release",
+        "judge_passport": "cli.passport",
         "load_subject": "subjects.subject",
         "plan": "cli.plan",
         "repair": "studies.repair.repairing",

@@ -28,7 +28,7 @@ class _Refused(click.ClickException):
         print(f"astray: {self.message}", file=file or sys.stderr)
 
 
-class _Gate(click.Command):
+class OwnCodes(click.Command):
     """A command whose errors end with a code of their own."""
 
     @override
@@ -83,7 +83,7 @@ _MARGINS = (
     ("--coherence-margin", "Fall of the share of coherent answers that is still accepted. [default 0.05]"),
     ("--refusal-margin", "Rise of the share of refusals that is still accepted. [default 0.05]"),
 )
-COMMAND = _Gate(
+COMMAND = OwnCodes(
     "gate",
     callback=gate,
     params=[

@@ -1,13 +1,15 @@
-"""`astray judge`: make a judge of one's own from answers that a paid judge has scored."""
+"""`astray judge`: make a judge of one's own, and say how far verdicts hang on the judge."""
 
 from pathlib import Path
 
 import click
 
+from astray.cli.passport import COMMAND as PASSPORT
+
 
 @click.group(no_args_is_help=True)
 def judge() -> None:
-    """A judge of your own: distil one from scored answers."""
+    """Distil a judge of your own from scored answers, and see how far verdicts hang on the judge."""
 
 
 @judge.command("distil", short_help="Learn a free judge from answers that a paid one has scored.")
@@ -60,3 +62,6 @@ def distil(
 
         result = make([*first, *more], base=base, name=name, out=out, progress=show)
     print(result.model_dump_json() if as_json else result.text(), end="\n" if as_json else "")
+
+
+judge.add_command(PASSPORT)

@@ -85,7 +85,7 @@ def run_study(
     findings, shown = read_results(study, plan, artifacts, setting)
     try:
         shown.write(folder)
-        _summary(study, setting, findings, shown, quick=options.quick).write(folder)
+        _summary(study, setting, findings, shown, options).write(folder)
     except OSError as error:
         raise _unwritable(folder, error) from error
     return folder
@@ -104,7 +104,7 @@ def planned_steps(
     return tuple((step, key not in plan.done) for key, step in plan.steps.items())
 
 
-def _summary(study: Study[S, F], setting: S, findings: F, shown: Shown, *, quick: bool) -> Summary:
+def _summary(study: Study[S, F], setting: S, findings: F, shown: Shown, options: BaseOptions) -> Summary:
     """Decide the claims and gather what a page shows."""
     claims = with_holm(tuple(study.claims(findings, setting)))
     return Summary(
@@ -115,7 +115,7 @@ def _summary(study: Study[S, F], setting: S, findings: F, shown: Shown, *, quick
         subject=setting.subject,
         judges=shown.judges,
         seeds=shown.seeds,
-        quick=quick,
+        quick=options.quick,
         arms=shown.arms,
         claims=claims,
         rates=shown.rates,
@@ -124,6 +124,7 @@ def _summary(study: Study[S, F], setting: S, findings: F, shown: Shown, *, quick
         sections=shown.sections,
         methods=shown.methods,
         failed_verdicts=shown.failed,
+        options=options.model_dump(mode="json", exclude_defaults=True),
     )
 
 

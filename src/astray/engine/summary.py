@@ -251,6 +251,9 @@ class Summary(_Frozen):
     notes: tuple[str, ...] = Field(
         default=(), description="what a reader has to know: limits, arms that were left out and why"
     )
+    options: Mapping[str, Any] | None = Field(
+        default=None, description="options of the study that were not its usual ones; None in older summaries"
+    )
 
     @model_validator(mode="before")
     @classmethod
