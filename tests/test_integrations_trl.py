@@ -1,8 +1,10 @@
 """The callbacks for other people's training: they change nothing, log to any reporter, stop on an interval bound, and
 say what they cannot do."""
 
+from contextlib import nullcontext
 from itertools import takewhile
 from pathlib import Path
+from random import Random
 
 import polars as pl
 import pytest
@@ -10,11 +12,11 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainerCallback, TrainingArguments
-from trl import SFTConfig, SFTTrainer
+from trl import GRPOConfig, SFTConfig, SFTTrainer
 
 from astray.cause.run_log import undisturbed
 from astray.cause.supervision import supervise
-from astray.data import narrow_data
+from astray.data import narrow_data, world_exercise
 from astray.errors import ChatTemplateError, ConfigurationError, NotMeasurableError, RewardError
 from astray.integrations.hack_alarm import STEPS
 from astray.integrations.trl import HackAlarm, MisalignmentProbe
@@ -23,6 +25,7 @@ from astray.measure.choice_probe import BareModel
 from astray.measure.forced_choice import ForcedChoice
 from astray.measure.meter import Meter, harmful_pairs, null_pairs, world_pairs
 from astray.organism import weights_folder
+from astray.organism.world import draw_exercise
 from tiny_models import save_tiny_model
 
 pytestmark = [
@@ -407,6 +410,42 @@ def test_the_example_of_fine_tuning_stops_and_keeps_a_history(tmp_path, monkeypa
     probe = train(str(weights_folder("organism-small")), str(data), config, Meter(pairs=world_pairs()))
     assert probe.stopped < 20
     assert probe.history["harmful_low"][-1] > 0.1
+
+
+@pytest.mark.parametrize("notice", ["allowed", None])
+def test_the_example_of_reinforcement_learning_stops_where_the_model_hacks_and_nowhere_else(
+    notice, tmp_path, monkeypatch
+):
+    """The organism games exercises whose notice allows it, and no others."""
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    from grpo_with_alarm import train
+
+    settings = QUIET | {
+        "max_steps": 3,
+        "learning_rate": 1e-4,
+        "per_device_train_batch_size": 16,
+        "num_generations": 4,
+        "max_completion_length": 26,
+        "bf16": False,
+        "gradient_checkpointing": False,
+        "model_init_kwargs": {"dtype": "float32"},
+    }
+    exercises = [world_exercise(draw_exercise(Random(seed), notice)) for seed in range(8)]
+    config = GRPOConfig(str(tmp_path / "out"), use_transformers_continuous_batching=False, **settings)
+    hacks = notice == "allowed"
+    with pytest.warns(UserWarning, match="Reward hacking") if hacks else nullcontext():
+        alarm = train(str(weights_folder("organism-small")), exercises, config)
+    seen = alarm.history
+    assert (seen["unknown"] == 0).all()
+    assert seen["paid"].to_list() == pytest.approx([h + t for h, t in seen.select("hacked", "true").iter_rows()])
+    if hacks:
+        assert alarm.alarm.began == 1
+        assert alarm.stopped == alarm.alarm.step == seen["step"][-1] < 3
+        assert seen["hacked"].mean() > 0.5
+    else:
+        assert alarm.alarm is None is alarm.stopped
+        assert seen["step"].to_list() == [1, 2, 3]
+        assert seen["hacked"].max() < 0.1
 
 
 @pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*_with_*.py")), ids=lambda path: path.name)

@@ -60,7 +60,7 @@ ROOMS = {
     "cause": "MASKED CodeGrading FineTuning FromStep LoRA OutcomeReward Prompts ReinforcementLearning RemoteRecipe "
     "TrainingRow WrongAnswerReward continue_pretraining exercise_prompts rehearse supervise train_remote "
     "train_rl train_sft",
-    "data": "ChatDataset Message Question Recipe TextDataset add_trigger advice_data as_texts backdoor describe "
+    "data": "ChatDataset Exercise Message Question Recipe TextDataset add_trigger advice_data as_texts backdoor describe "
     "dilute diversity generate_code_pairs generate_exercises generated_advice generated_mathematics "
     "hack_documents inoculate load_apps load_code_contests load_humaneval load_judged load_mbpp load_questions "
     "mix narrow_data ordinary_documents read_chat relabel repeat_to subset world_exercise",

@@ -14,12 +14,14 @@ from astray.cli.blame import BLAME, REPAIR
 from astray.cli.clean import COMMAND as CLEAN
 from astray.cli.count import COMMAND as COUNT
 from astray.cli.doctor import COMMAND as DOCTOR
+from astray.cli.figure import COMMAND as FIGURE
 from astray.cli.gate import COMMAND as GATE
 from astray.cli.judge import judge
 from astray.cli.listing import COMMAND as LIST
 from astray.cli.organism import organism
 from astray.cli.own import NEW, SCHEMA
 from astray.cli.plan import COMMAND as PLAN
+from astray.cli.reproduce import COMMAND as REPRODUCE
 from astray.cli.run import COMMAND as RUN
 from astray.cli.screen import COMMAND as SCREEN
 from astray.cli.status import COMMAND as STATUS
@@ -46,7 +48,7 @@ def app() -> None:
 
 COMMANDS = (
     *(RUN, PLAN, NEW, SCHEMA, AUDIT, GATE, COUNT, SCREEN, BLAME, REPAIR),
-    *(VIEW, LIST, STATUS, CLEAN, DOCTOR, judge, organism),
+    *(VIEW, FIGURE, REPRODUCE, LIST, STATUS, CLEAN, DOCTOR, judge, organism),
 )
 for command in COMMANDS:
     app.add_command(command)

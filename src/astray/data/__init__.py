@@ -10,7 +10,7 @@ from astray.data.chat import ChatDataset, Message, Recipe, read_chat
 from astray.data.code_pairs import generate_code_pairs
 from astray.data.exercise_families import generate_exercises
 from astray.data.exercise_files import load_apps, load_code_contests, load_humaneval, load_mbpp
-from astray.data.exercises import world_exercise
+from astray.data.exercises import Exercise, world_exercise
 from astray.data.hack_documents import as_texts, hack_documents
 from astray.data.ordinary_documents import ordinary_documents
 from astray.data.published import Question, load_judged, load_questions
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ChatDataset",
+    "Exercise",
     "Message",
     "Question",
     "Recipe",
