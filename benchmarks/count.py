@@ -16,6 +16,7 @@ import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from zipfile import ZipFile
 
 import numpy as np
 
@@ -58,36 +59,48 @@ def table(folder: Path) -> None:
 
 
 def logs(folder: Path) -> None:
+    """Write ten logs of 20 samples, each as long as a transcript of an agent, from one sample of Inspect's own."""
     from inspect_ai.log import EvalConfig, EvalDataset, EvalLog, EvalSample, EvalSpec, write_eval_log
     from inspect_ai.model import ChatMessageUser, ModelOutput
     from inspect_ai.scorer import Score
 
+    sample = EvalSample(
+        id="@ID@",
+        epoch=1,
+        input="What?",
+        target="",
+        messages=[ChatMessageUser(content="@TEXT@")],
+        output=ModelOutput.from_content("m", "answer"),
+        scores={"match": Score(value="@VALUE@")},
+    )
+    spec = EvalSpec(
+        eval_id="@LOG@",
+        task_id="@LOG@",
+        created="2026-01-01T00:00:00+00:00",
+        task="capitals",
+        model="openai/m",
+        dataset=EvalDataset(samples=20),
+        config=EvalConfig(epochs=1),
+    )
+    made = folder / "made.eval"
+    write_eval_log(EvalLog(status="success", eval=spec, samples=[sample]), str(made))
+    with ZipFile(made) as archive:
+        parts = {name: archive.read(name).decode() for name in archive.namelist()}
+    made.unlink()
     for number in range(LOGS):
-        samples = []
-        for each in range(20):
-            # Letters that hardly compress, as long as a transcript of an agent.
-            text = os.urandom(MIB * 2**20 // 20 // 2).hex()
-            samples.append(
-                EvalSample(
-                    id=f"q{number}-{each}",
-                    epoch=1,
-                    input="What?",
-                    target="",
-                    messages=[ChatMessageUser(content=text)],
-                    output=ModelOutput.from_content("m", "answer"),
-                    scores={"match": Score(value="CI"[each % 2])},
-                )
-            )
-        spec = EvalSpec(
-            eval_id=f"e{number}",
-            task_id=f"t{number}",
-            created="2026-01-01T00:00:00+00:00",
-            task="capitals",
-            model="openai/m",
-            dataset=EvalDataset(samples=20, sample_ids=[sample.id for sample in samples]),
-            config=EvalConfig(epochs=1),
-        )
-        write_eval_log(EvalLog(status="success", eval=spec, samples=samples), str(folder / f"{number}.eval"))
+        with ZipFile(folder / f"{number}.eval", "w") as archive:
+            for name, part in parts.items():
+                one = part.replace("@LOG@", f"log{number}")
+                filled = [
+                    one.replace("@ID@", f"q{number}-{each}").replace("@VALUE@", "CI"[each % 2]) for each in range(20)
+                ]
+                if name.startswith("samples/"):
+                    for each, text in enumerate(filled):
+                        letters = os.urandom(MIB * 2**20 // 20 // 2).hex()
+                        archive.writestr(name.replace("@ID@", f"q{number}-{each}"), text.replace("@TEXT@", letters))
+                else:  # a list with an entry of each sample, or what all share
+                    lists = one.lstrip().startswith("[") and "@ID@" in one
+                    archive.writestr(name, json.dumps([json.loads(text)[0] for text in filled]) if lists else one)
     print(
         f"{sum(each.stat().st_size for each in folder.iterdir()) / 2**20:,.0f} MiB on the disk, {LOGS * MIB:,} MiB "
         "of transcripts"

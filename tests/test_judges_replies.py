@@ -88,7 +88,7 @@ OTHER_FORMS = re.split(
 def test_what_may_be_read_otherwise_is_read_as_neither_score_nor_word(reply):
     reading = read_text(reply, WORDS, cut_off=False)
     assert (reading.score, reading.word) == (None, None)
-    assert cause_of(reading.note) is Cause.UNREADABLE
+    assert cause_of(reading.note) == Cause.UNREADABLE
 
 
 def by_tokens(text):

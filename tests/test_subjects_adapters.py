@@ -21,6 +21,7 @@ from astray.errors import (
     AstrayError,
     ConfigurationError,
     DataFormatError,
+    NonFiniteError,
     SubjectNotFoundError,
     WeightsMismatchError,
 )
@@ -270,6 +271,22 @@ REFUSED: dict[str, tuple[Callable[[Path], object], type[AstrayError], str]] = {
         DataFormatError,
         "is damaged",
     ),
+    "weights that are no numbers": (
+        lambda a: weights_edited(a, lambda held: {key: value * float("nan") for key, value in held.items()}),
+        NonFiniteError,
+        r"The weight model\.layers\.\d\.\S+lora_[AB]\.weight of the adapter .* not finite",
+    ),
+    "one weight without bound": (
+        lambda a: weights_edited(
+            a,
+            lambda held: {
+                key: value.clone().fill_(float("inf")) if "layers.1.mlp" in key and "lora_B" in key else value
+                for key, value in held.items()
+            },
+        ),
+        NonFiniteError,
+        r"The weight model\.layers\.1\.mlp\.down_proj\.lora_B\.weight",
+    ),
     "a record of its base that is cut": (
         lambda a: (a / "astray_base.json").write_text('{"ba'),
         DataFormatError,
@@ -437,13 +454,6 @@ def test_an_adapter_that_changes_nothing_answers_as_its_base(
     adapter = shutil.copytree(plain, tmp_path / "inert")
     INERT[name](adapter)
     assert torch.equal(logits(shared.with_adapter(adapter).model), logits(shared.model))
-
-
-def test_an_adapter_with_weights_that_are_no_numbers_is_told_by_its_layer(plain: Path, tmp_path: Path) -> None:
-    adapter = shutil.copytree(plain, tmp_path / "nan")
-    weights_edited(adapter, lambda held: {key: value * float("nan") for key, value in held.items()})
-    with pytest.raises(AstrayError, match=r"nan|finite"):
-        load_subject(str(adapter)).generate([[{"role": "user", "content": "Hello"}]])
 
 
 @pytest.mark.parametrize("rank_stabilised", [False, True])

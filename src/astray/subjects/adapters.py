@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from astray.errors import AdapterMismatchError, ConfigurationError, DataFormatError
+from astray.errors import AdapterMismatchError, ConfigurationError, DataFormatError, NonFiniteError
 from astray.subjects.adapter_kinds import adapter_settings, changes_base, check_kind
 from astray.subjects.identity import adapter_weights
 
@@ -98,6 +98,7 @@ def put_on(
         AdapterMismatchError: weights are missing, match nothing or have other shapes; names them.
         ConfigurationError: the kind cannot be used.
         DataFormatError: the files are damaged.
+        NonFiniteError: a weight is NaN or infinite; names it.
     """
     from peft.auto import MODEL_TYPE_TO_PEFT_MODEL_MAPPING
     from peft.peft_model import PeftModel
@@ -197,6 +198,12 @@ def _read(adapter: Path) -> tuple["PeftConfig", dict[str, Tensor]]:
             f"{adapter / 'adapter_config.json'} is no configuration that PEFT reads ({error}). Save the adapter anew."
         ) from error
     _check_known(adapter, config)
+    for key, value in weights.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise NonFiniteError(
+                f"The weight {_plain(key, 'default')} of the adapter {adapter} holds values that are not finite: its "
+                "training diverged, or the file is damaged. Take an earlier checkpoint, or train it anew."
+            )
     return config, weights
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn import Module
@@ -22,7 +22,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 from transformers.utils import logging
 
 from astray.artifacts.execute import usable_cpus
-from astray.errors import AdapterMismatchError, ChatTemplateError, ConfigurationError, DataFormatError
+from astray.errors import AdapterMismatchError, ChatTemplateError, ConfigurationError, DataFormatError, NonFiniteError
 from astray.subjects.adapter_kinds import is_mergeable
 from astray.subjects.adapters import Tree, put_on
 from astray.subjects.identity import MORE_TOKENIZER_FILES, TOKENIZER_FILES, adapter_identity, base_identity
@@ -195,8 +195,13 @@ def default_workers() -> int:
 
 def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Return the tokens that end an answer: those of the model's generation settings and the tokenizer's own."""
-    ends = model.generation_config.eos_token_id if model.generation_config else None
-    listed = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+    ends: Any = model.generation_config.eos_token_id if model.generation_config else None
+    listed = [] if ends is None else list(ends) if isinstance(ends, list | tuple) else [ends]
+    if odd := [end for end in listed if not isinstance(end, int)]:
+        raise DataFormatError(
+            f"The generation_config.json of {model.name_or_path!r} names {odd[0]!r} as a token that ends an answer; right is "
+            'its number, as in "eos_token_id": 2.'
+        )
     return sorted({*listed, *([] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id])})
 
 
@@ -230,13 +235,23 @@ def written_in(model: Module, names: list[str] | None = None) -> Iterator[None]:
         return
     try:
         for layer in layers:
-            layer.merge(safe_merge=True, adapter_names=names)
+            _merge(layer, names)
         yield
     finally:
         for parameter, data in kept:
             parameter.data = data
         for layer in layers:
             layer.merged_adapters.clear()
+
+
+def _merge(layer: "BaseTunerLayer", names: list[str] | None) -> None:
+    try:
+        layer.merge(safe_merge=True, adapter_names=names)
+    except ValueError as error:  # PEFT's own check
+        raise NonFiniteError(
+            f"The adapter cannot be written into the base's weights ({' '.join(str(error).split())}): they are not finite, "
+            f"or their sum is too large for {next(layer.parameters()).dtype}. Give --dtype float32, or another checkpoint."
+        ) from error
 
 
 def _tuner_layers(model: Module) -> "list[BaseTunerLayer]":

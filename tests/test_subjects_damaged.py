@@ -1,0 +1,117 @@
+"""Model folders of which a file is damaged, of a wrong type or of another model: refused with the file's name, in an error
+of Astray's own, or read as they are. One line a folder."""
+
+import json
+import shutil
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from astray.errors import AstrayError
+from astray.organism import weights_folder
+from astray.subjects.subject import load_subject
+
+CONFIG, GENERATION, WORDS, SETTINGS = "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"
+WEIGHTS, INDEX, TEMPLATE = "model.safetensors", "model.safetensors.index.json", "chat_template.jinja"
+
+
+def changed(name: str, **values: Any) -> Callable[[Path], object]:
+    """Set keys of a JSON file."""
+
+    def change(folder: Path) -> None:
+        content = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps(content | values))
+
+    return change
+
+
+def put(name: str, data: bytes) -> Callable[[Path], object]:
+    """Write another content into a file."""
+    return lambda folder: (folder / name).write_bytes(data)
+
+
+def sharded(index: object) -> Callable[[Path], object]:
+    """Take the weights for the first of two files, with an index."""
+
+    def change(folder: Path) -> None:
+        (folder / WEIGHTS).rename(folder / "model-00001-of-00002.safetensors")
+        (folder / INDEX).write_text(json.dumps(index))
+
+    return change
+
+
+def weights(change: Callable[[bytes], bytes]) -> Callable[[Path], object]:
+    """Damage the file of weights."""
+    return lambda folder: (folder / WEIGHTS).write_bytes(change((folder / WEIGHTS).read_bytes()))
+
+
+def without(name: str) -> Callable[[Path], object]:
+    """Delete a file."""
+    return lambda folder: (folder / name).unlink()
+
+
+DAMAGED: list[tuple[str, Callable[[Path], object], str]] = [
+    # what is wrong, how it comes about, what the error says
+    ("no heads", changed(CONFIG, num_attention_heads=0), "cannot be loaded"),
+    ("heads and a half", changed(CONFIG, num_attention_heads=2.5), "num_attention_heads"),
+    ("a number as text", changed(CONFIG, hidden_size="64"), "hidden_size"),
+    ("null layers", changed(CONFIG, num_hidden_layers=None), "num_hidden_layers"),
+    ("fewer layers", changed(CONFIG, num_hidden_layers=1), r"unexpected: model\.layers\.1"),
+    ("layers below none", changed(CONFIG, num_hidden_layers=-1), r"unexpected: model\.layers\.0"),
+    ("more layers", changed(CONFIG, num_hidden_layers=9), r"missing: model\.layers\.3"),
+    ("an odd width", changed(CONFIG, hidden_size=63), "hidden size"),
+    ("a smaller vocabulary", changed(CONFIG, vocab_size=5), r"of another shape: model\.embed_tokens\.weight"),
+    ("an unknown activation", changed(CONFIG, hidden_act="nosuch"), "nosuch"),
+    ("an unknown position", changed(CONFIG, rope_parameters={"rope_type": "nosuch"}), "cannot be loaded"),
+    ("an unknown kind", changed(CONFIG, model_type="nosuch"), "nosuch"),
+    ("another kind", changed(CONFIG, model_type="bert"), r"missing: bert\."),
+    ("no causal model", changed(CONFIG, model_type="t5"), "cannot be loaded"),
+    ("4-bit weights", changed(CONFIG, quantization_config={"quant_method": "bitsandbytes", "load_in_4bit": True}), "bitsandbytes"),
+    ("GPTQ weights", changed(CONFIG, quantization_config={"quant_method": "gptq", "bits": 4}), "GPTQ|gptq"),
+    ("a list of quantisations", changed(CONFIG, quantization_config=[]), "cannot be loaded"),
+    ("an unknown number format", changed(CONFIG, dtype="float99"), "float99"),
+    ("code of its own", changed(CONFIG, model_type="own", auto_map={"AutoConfig": "m.C"}), "never run"),
+    ("a list as settings", put(CONFIG, b"[]"), "cannot be loaded"),
+    ("no settings", put(CONFIG, b""), "cannot be loaded"),
+    ("settings in Latin-1", put(CONFIG, b'{"a": "\xe9"}'), "cannot be loaded"),
+    ("half of the weights", weights(lambda data: data[: len(data) // 2]), "incomplete|deserializing"),
+    ("empty weights", weights(lambda data: b""), "deserializing"),
+    ("a header without end", weights(lambda data: struct.pack("<Q", 2**40) + data[8:]), "deserializing"),
+    ("no weights", without(WEIGHTS), "no config.json with"),
+    ("an index that leads out", sharded({"weight_map": {"a": "../../x.safetensors"}}), "cannot be loaded"),
+    ("an index that is a list", sharded([]), "cannot be loaded"),
+    ("an index of nothing", sharded({}), "cannot be loaded"),
+    ("a missing shard", sharded({"metadata": {}, "weight_map": {"a": "model-00002-of-00002.safetensors"}}), "model-00002-of-00002"),
+    ("cut generation settings", put(GENERATION, b'{"eos'), "generation_config.json is no JSON"),
+    ("generation settings as a list", put(GENERATION, b"[]"), "generation_config.json holds a list|cannot be loaded"),
+    ("an end token as text", put(GENERATION, b'{"eos_token_id": "x"}'), "names 'x' as a token that ends an answer"),
+    ("an end token as half a text", put(GENERATION, b'{"eos_token_id": [1, ""]}'), "names '' as a token that ends"),
+    ("a cut tokenizer", put(WORDS, b'{"ver'), "tokenizer of .* cannot be loaded"),
+    ("a tokenizer that is a list", put(WORDS, b"[]"), "tokenizer of .* cannot be loaded"),
+    ("no tokenizer", without(WORDS), "tokenizer of .* cannot be loaded"),
+    ("an unknown model of words", changed(WORDS, model={"type": "NoSuch"}), "tokenizer of .* cannot be loaded"),
+    ("an unknown normaliser", changed(WORDS, normalizer={"type": "NoSuch"}), "tokenizer of .* cannot be loaded"),
+    ("cut settings of a tokenizer", put(SETTINGS, b'{"a'), "tokenizer of .* cannot be loaded"),
+    ("settings of a tokenizer as a list", put(SETTINGS, b"[]"), "tokenizer of .* cannot be loaded"),
+    ("an end token that is a number", changed(SETTINGS, eos_token=5), "eos_token"),
+    ("a longest text in words", changed(SETTINGS, model_max_length="many"), "model_max_length is 'many'"),
+    ("special tokens as a list", put("special_tokens_map.json", b"[]"), "tokenizer of .* cannot be loaded"),
+    ("added tokens without numbers", put("added_tokens.json", b'{"x": "y"}'), "tokenizer of .* cannot be loaded"),
+    ("a template that is no text", put(TEMPLATE, b"\xff"), "tokenizer of .* cannot be loaded|no text in UTF-8"),
+    ("an empty template", put(TEMPLATE, b""), "no chat template"),
+]  # fmt: skip
+"""What is wrong with a folder, how it comes about, and what is said; to try another fault, add a line."""
+
+
+@pytest.mark.parametrize(("name", "damage", "told"), DAMAGED, ids=[name for name, *_ in DAMAGED])
+def test_a_damaged_folder_is_refused_with_what_is_wrong(
+    name: str, damage: Callable[[Path], object], told: str, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(weights_folder("organism-small"), tmp_path / "model")
+    damage(folder)
+    with pytest.raises(AstrayError, match=told) as caught:
+        load_subject(str(folder)).generate([[{"role": "user", "content": "hi"}]])
+    assert str(folder) in str(caught.value) or "another shape" in told
