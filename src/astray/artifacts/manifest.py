@@ -61,7 +61,12 @@ class Origin(BaseModel):
     @property
     def key(self) -> str:
         """SHA-256 (hexadecimal) over everything that determines the artifact's content."""
-        return hashlib.sha256(canonical_json(self.model_dump(exclude={"name"})).encode()).hexdigest()
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def text(self) -> str:
+        """Everything that determines the artifact's content, as the text that its key is made of."""
+        return canonical_json(self.model_dump(exclude={"name"}))
 
     @property
     def folder_name(self) -> str:
