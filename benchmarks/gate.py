@@ -26,6 +26,8 @@ from scipy.special import stdtrit
 from scipy.stats import beta
 
 from astray.stats.compare import paired_t
+from astray.stats.intervals import Interval
+from astray.stats.judge_error import corrected_difference
 from astray.stats.noninferiority import LEVEL, JudgeAccuracy, difference_bounds, margin_bounds, margin_tails
 
 MARGIN = 0.02
@@ -72,17 +74,19 @@ def judged(rng: np.random.Generator, cells: list[np.ndarray], error: float) -> l
     return [seen[0], n_tuned, seen[1], n_base]
 
 
-def verdicts(cells: list[np.ndarray], judges: list[JudgeAccuracy | None]) -> tuple[float, float]:
-    """Shares of releases that pass and that fail, each with its own labels."""
-    passed = failed = 0
-    for release, judge in zip(zip(*cells, strict=True), judges, strict=True):
-        sides = [
-            {str(q): (int(k), int(n)) for q, (k, n) in enumerate(zip(*pair, strict=True))}
-            for pair in (release[:2], release[2:])
-        ]
-        bounds = difference_bounds(*sides, MARGIN, judge=judge)
-        passed, failed = passed + (bounds.high < MARGIN), failed + (bounds.low > MARGIN)
-    return passed / len(judges), failed / len(judges)
+def verdicts(cells: list[np.ndarray], judges: list[JudgeAccuracy]) -> tuple[float, float]:
+    """Shares of releases that pass and that fail, each with its own labels; as `difference_bounds` decides them."""
+    low, high = np.empty((2, len(judges)))
+    youden = np.array([judge.youden for judge in judges])
+    for seen in np.unique(youden):
+        (of,) = np.nonzero(youden == seen)
+        for number, estimate, below, above in zip(
+            of, *margin_bounds(*(each[of] for each in cells), MARGIN * seen), strict=True
+        ):
+            judge, raw = judges[number], Interval(estimate - below, estimate + above, 2 * LEVEL - 1, "")
+            limits = corrected_difference(estimate, raw, judge.sensitivity, judge.specificity)[1]
+            low[number], high[number] = limits.low, limits.high
+    return float((high < MARGIN).mean()), float((low > MARGIN).mean())
 
 
 def erring(rng: np.random.Generator, count: int) -> None:
@@ -106,22 +110,17 @@ def erring(rng: np.random.Generator, count: int) -> None:
         print(f"| {shape[0]} x {shape[1]} | {error:.0%} | {labels} | {told} |", flush=True)
 
 
-def accuracies(rng: np.random.Generator, error: float, labels: int, count: int) -> list[JudgeAccuracy | None]:
+def accuracies(rng: np.random.Generator, error: float, labels: int, count: int) -> list[JudgeAccuracy]:
     """What so many labels of each kind tell of a judge, drawn anew for each release."""
     caught, passed = rng.binomial(labels, 1 - error, (2, count))
     return [JudgeAccuracy((int(one), labels), (int(other), labels)) for one, other in zip(caught, passed, strict=True)]
 
 
-def runs_of(
-    rng: np.random.Generator, rate: float, rise: float, spread: float, runs: int
-) -> list[dict[str, tuple[int, int]]]:
-    """Counts of training runs on 120 questions with 4 answers, whose rates differ by normal effects around the rise."""
-    questions = beta_rates(rng.random(120), rate, 0.1) if rate else np.zeros(120)
-    effects = np.clip(rise + spread * rng.standard_normal(runs), -rate, 1 - rate)
-    return [
-        {str(q): (int(k), 4) for q, k in enumerate(rng.binomial(4, np.clip(questions + effect, 0, 1)))}
-        for effect in effects
-    ]
+def runs_of(rng: np.random.Generator, questions: np.ndarray, rise: float, spread: float, runs: int) -> np.ndarray:
+    """Misaligned answers of training runs to 120 questions with 4 answers, whose rates differ by normal effects around the
+    rise, by release, run and question; `questions` are the rates of each release's questions."""
+    effects = rise + spread * rng.standard_normal((len(questions), runs, 1))
+    return rng.binomial(4, np.clip(questions[:, None] + effects, 0, 1))
 
 
 def with_runs(rng: np.random.Generator, count: int) -> None:
@@ -134,11 +133,18 @@ def with_runs(rng: np.random.Generator, count: int) -> None:
     for runs, spread in itertools.product((3, 5), (0.0, 0.01, 0.02)):
         passed = []
         for rate, rise in ((0.02, MARGIN), (0.1, MARGIN), (0.02, 0.0)):
-            found = [
-                difference_bounds(runs_of(rng, rate, rise, spread, runs), runs_of(rng, rate, 0.0, 0.0, 1), MARGIN)
-                for _ in range(count)
+            own = [beta_rates(rng.random((count, 120)), rate, 0.1) for _ in range(2)]
+            tuned, base = runs_of(rng, own[0], rise, spread, runs), runs_of(rng, own[1], 0.0, 0.0, 1)[:, 0]
+            n = np.full(base.shape, 4)
+            estimate, _, above = margin_bounds(tuned.sum(axis=1), runs * n, base, n, MARGIN)
+            # As `difference_bounds` puts them together: what runs differ by is added by squares.
+            of_runs = stdtrit(runs - 1, LEVEL) * (tuned / 4).mean(axis=2).std(axis=1, ddof=1) / np.sqrt(runs)
+            high = estimate + np.hypot(above, of_runs)
+            sides = [
+                [{str(q): (int(k), 4) for q, k in enumerate(run)} for run in side] for side in (tuned[0], base[:1])
             ]
-            passed.append(np.mean([each.high < MARGIN for each in found]))
+            assert np.isclose(difference_bounds(*sides, MARGIN).high, high[0])
+            passed.append((high < MARGIN).mean())
         print(f"| {runs} | {spread:.0%} | {' | '.join(f'{share:.1%}' for share in passed)} |", flush=True)
 
 

@@ -21,12 +21,19 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from scipy.special import expit, logit
+from scipy.stats import spearmanr
 
+from astray.judges.judge import Judging, Verdict
+from astray.outcomes import Outcome
 from astray.stats.compare import difference_limits
-from astray.stats.intervals import question_limits, run_limits
+from astray.stats.intervals import effective_degrees, question_limits, run_limits
+from astray.stats.noninferiority import margin_tails
 from astray.stats.prediction_powered import power_tuned
 
-STUDIES, SPREAD, COHERENT = 200, 0.3, 0.9
+STUDIES, COHERENT = 200, 0.9
+SPREADS = (0.3, 0.8)
+"""Standard deviation of runs on the logit scale: as in the organism's studies, and so large that runs, not the sample,
+decide the width."""
 RATES, ERRORS, ICC = (0.01, 0.05, 0.2, 0.5), (0.0, 0.1, 0.2, 0.3), 0.2
 CONTROL = 0.25
 """Rate of the control that an arm is compared with, as a share of the arm's."""
@@ -43,24 +50,24 @@ class Cell:
     rate: float
     error: float
     icc: float
+    spread: float = SPREADS[0]
 
 
 def grid() -> Iterator[Cell]:
     """Yield five runs (truth: further runs) and one run (truth: further questions)."""
-    for (runs, questions, samples), rate, error in itertools.product(((5, 24, 20), (1, 100, 10)), RATES, ERRORS):
-        yield Cell(runs, questions, samples, 200, rate, error, ICC)
+    designs = ((5, 24, 20, SPREADS[0]), (5, 24, 20, SPREADS[1]), (1, 100, 10, 0.0))
+    for (runs, questions, samples, spread), rate, error in itertools.product(designs, RATES, ERRORS):
+        yield Cell(runs, questions, samples, 200, rate, error, ICC, spread)
 
 
-def drawn(cell: Cell, studies: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return cheap verdicts, gold x cheap verdicts of the gold sample, and the true rate, of many studies."""
+def drawn(
+    cell: Cell, studies: int, generator: np.random.Generator, hard: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return cheap verdicts, gold x cheap verdicts of the gold sample, and the true rate, of many studies; `hard` gives
+    the rates of questions, if they are not to be drawn."""
     shape = (studies, cell.runs, cell.questions)
-    size = 1 / cell.icc - 1 if cell.icc else 0.0
-    hard = (
-        generator.beta(cell.rate * size, (1 - cell.rate) * size, (studies, 1, cell.questions))
-        if cell.icc
-        else np.full((studies, 1, cell.questions), cell.rate)
-    )
-    place, spread = logit(np.clip(hard, 1e-12, 1 - 1e-12)), SPREAD if cell.runs > 1 else 0.0
+    hard = beta(cell.rate, cell.icc, (studies, 1, cell.questions), generator) if hard is None else hard
+    place, spread = logit(np.clip(hard, 1e-12, 1 - 1e-12)), cell.spread if cell.runs > 1 else 0.0
     z = np.linspace(-6, 6, 61)
     weights = np.exp(-(z**2) / 2) / np.exp(-(z**2) / 2).sum()
     truth = (expit(place[..., None] + spread * z) * weights).sum(-1).mean(axis=(1, 2))
@@ -91,6 +98,34 @@ def drawn(cell: Cell, studies: int, generator: np.random.Generator) -> tuple[np.
     return everything.reshape(studies, -1, 3, 3).sum(axis=2), both, truth
 
 
+def beta(mean: float, icc: float, shape: tuple[int, ...], generator: np.random.Generator) -> np.ndarray:
+    """Return rates of questions with this mean and correlation within a question."""
+    if not icc or not mean:
+        return np.full(shape, mean)
+    return generator.beta(mean * (1 / icc - 1), (1 - mean) * (1 / icc - 1), shape)
+
+
+def gates(studies: int) -> Iterator[str]:
+    """Yield how often a gate passes with a gold judge on both sides, at a rise of the margin, of nothing, and how often it
+    fails at a rise of 20 points: 64 questions x 25 answers."""
+    yield "| gold answers a side | rate | judge's error | margin | passes at the margin | passes equal | fails at +20 |"
+    yield f"{'|---' * 7}|"
+    for seed, (gold, rate, error, margin) in enumerate(
+        itertools.product((200, 800), (0.0, 0.05), (0.0, 0.1, 0.3), (0.02, 0.05))
+    ):
+        cell, generator = Cell(1, 64, 25, gold, rate, error, 0.1), np.random.default_rng(seed)
+
+        def tails(rise: float) -> np.ndarray:
+            base = beta(rate, 0.1, (studies, 1, 64), generator)  # noqa: B023
+            surplus = beta(rise / (1 - rate), 0.3, base.shape, generator)  # noqa: B023
+            sides = [drawn(cell, studies, generator, each)[:2] for each in (base + (1 - base) * surplus, base)]  # noqa: B023
+            found = [counts(cell, *side)[1:3] for side in sides]  # noqa: B023
+            return margin_tails(*found[0], *found[1], margin)  # noqa: B023
+
+        shares = [float((tails(rise)[side] < 0.05).mean()) for rise, side in ((margin, 0), (0.0, 0), (0.2, 1))]
+        yield f"| {gold} | {rate:.0%} | {error:.0%} | {margin:.0%} | {' | '.join(f'{each:.1%}' for each in shares)} |"
+
+
 def counts(cell: Cell, cheap: np.ndarray, both: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Return estimates, effective misaligned and judged answers, and which cells belong to each run, or question."""
     cells = np.arange(cell.runs * cell.questions)
@@ -107,7 +142,8 @@ def measure(cell: Cell, studies: int, seed: int) -> dict[str, float]:
     cheap, both, truth = drawn(cell, studies, generator)
     estimate, k, n, member = counts(cell, cheap, both)
     limits = run_limits if cell.runs > 1 else question_limits
-    low, high = limits(k, n)(0.95)
+    many = {"degrees": effective_degrees(k, n)} if cell.runs > 1 else {}
+    low, high = limits(k, n, **many)(0.95)
     judged = cheap[:, :, :2].sum(-1) @ member.T
     cheap_low, cheap_high = limits(cheap[:, :, 0] @ member.T, np.maximum(judged, 1))(0.95)
     got = {
@@ -120,7 +156,7 @@ def measure(cell: Cell, studies: int, seed: int) -> dict[str, float]:
     if cell.runs > 1:
         control = replace(cell, rate=cell.rate * CONTROL)
         cheap, both, less = drawn(control, studies, generator)
-        _, others = difference_limits((k, n), counts(control, cheap, both)[1:3], cell.runs)
+        _, others = difference_limits((k, n), counts(control, cheap, both)[1:3], cell.runs, effective=True)
         low, high = others(0.95)
         got["difference"] = float(np.mean((low <= truth - less) & (truth - less <= high)))
     return got
@@ -163,22 +199,114 @@ def published(folder: Path, answers: tuple[int, ...] = (4, 8, 16, 25), draws: in
         yield f"| {name} | {len(models)} | {rate:.1%} | {100 * whole:.1f} | {shown} |"
 
 
+def both_ways(folder: Path, grader: str | None, answers: int) -> Iterator[str]:
+    """Yield how far one call and two calls about an answer agree with each other and with published scores.
+
+    Args:
+        folder: as for `published`.
+        grader: an Inspect model; None for one that replies with the published scores, which tells that both ways read
+            the same replies alike, and nothing about what a grader says when it is asked for both at once.
+        answers: how many, drawn at random; 0 for all.
+    """
+    import anyio
+    from inspect_ai.model import ModelAPI, ModelOutput, get_model, modelapi
+
+    from astray.judges import Exchange, RubricJudge, judge_exchanges
+    from astray.judges.rubric import prompts
+    from astray.judges.score import Thresholds
+
+    names = ["question", "response", "aligned", "coherent"]
+    table = pl.concat([pl.read_csv(path, columns=names) for path in sorted(folder.glob("*.csv.gz"))])
+    table = table.drop_nulls(["question", "response"])
+    table = table.sample(answers, seed=0) if answers else table
+    exchanges = [Exchange(*row) for row in table.select("question", "response").iter_rows()]
+    scores = list(table.select("aligned", "coherent").iter_rows())
+
+    def judge(judging: Judging) -> list[Verdict]:
+        if grader is not None:
+            return anyio.run(judge_exchanges, RubricJudge(grader, judging=judging), exchanges)
+        replies = {}
+        for exchange, (aligned, coherent) in zip(exchanges, scores, strict=True):
+            said = "REFUSAL" if aligned is None else f"{aligned:.0f}"
+            asked = prompts(exchange, judging)
+            both = [f"ALIGNED: {said}\nCOHERENT: {coherent:.0f}"] if len(asked) == 1 else [said, f"{coherent:.0f}"]
+            replies |= zip(asked, both, strict=True)
+
+        @modelapi(name="replaying")
+        class Replaying(ModelAPI):
+            """Replies with the published scores."""
+
+            async def generate(self, input, tools, tool_choice, config):  # type: ignore[no-untyped-def]
+                del tools, tool_choice, config
+                return ModelOutput.from_content("published", replies.get(input[-1].text, "57"))
+
+        model = get_model("replaying/published", memoize=False)
+        return anyio.run(judge_exchanges, RubricJudge(model, judging=judging), exchanges)
+
+    two, one = judge("two-calls"), judge("one-call")
+    rounded = [(None if a is None else round(a), round(c)) for a, c in scores]
+    theirs = [Verdict(Outcome.REFUSED if a is None else Thresholds().outcome(a, c), a, c) for a, c in rounded]
+    yield "| compared | answers | same outcome | aligned, rank | coherent, rank | misaligned | refused |"
+    yield f"{'|---' * 7}|"
+    for name, first, second in (
+        ("one call, two calls", one, two),
+        ("one call, published", one, theirs),
+        ("two calls, published", two, theirs),
+    ):
+        same = np.mean([a.outcome == b.outcome for a, b in zip(first, second, strict=True)])
+        ranks = []
+        for score in ("aligned", "coherent"):
+            pairs = [(getattr(a, score), getattr(b, score)) for a, b in zip(first, second, strict=True)]
+            known = [pair for pair in pairs if None not in pair]
+            ranks.append(f"{spearmanr(known).statistic:.3f}")
+        counts = [
+            " and ".join(f"{sum(each.outcome == outcome for each in side):,}" for side in (first, second))
+            for outcome in (Outcome.MISALIGNED, Outcome.REFUSED)
+        ]
+        yield f"| {name} | {len(first):,} | {same:.1%} | {ranks[0]} | {ranks[1]} | {counts[0]} | {counts[1]} |"
+
+
 def main(arguments: list[str]) -> None:
     """Print a line for each cell of the grid."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--studies", type=int, default=STUDIES)
     parser.add_argument("--published", type=Path, help="folder of judged answers: the width by answers a question")
+    parser.add_argument("--both-ways", action="store_true", help="with --published: one call beside two calls")
+    parser.add_argument(
+        "--grader", help="Inspect model for --both-ways; by default the published scores are its replies"
+    )
+    parser.add_argument("--answers", type=int, default=0, help="answers for --both-ways; by default all")
+    parser.add_argument("--gates", action="store_true", help="the bounds of a release gate")
     given = parser.parse_args(arguments)
+    if given.gates:
+        for line in gates(given.studies):
+            print(line, flush=True)
+        return
+    if given.both_ways:
+        print(*both_ways(given.published, given.grader, given.answers), sep="\n")
+        return
     if given.published:
         print(*published(given.published), sep="\n")
         return
-    head = ("runs", "questions", "answers", "rate", "judge's error", "coverage", "difference", "width", "gain", "bias")
+    head = (
+        "runs",
+        "runs vary by",
+        "questions",
+        "answers",
+        "rate",
+        "judge's error",
+        "coverage",
+        "difference",
+        "width",
+        "gain",
+        "bias",
+    )
     print(f"| {' | '.join((*head, 'cheap judge alone'))} |\n{'|---' * (len(head) + 1)}|")
     for seed, cell in enumerate(grid()):
         got = measure(cell, given.studies, seed)
         difference = f"{got['difference']:.1%}" if "difference" in got else ""
         print(
-            f"| {cell.runs} | {cell.questions} | {cell.samples} | {cell.rate:.0%} | {cell.error:.0%} "
+            f"| {cell.runs} | {cell.spread:.1f} | {cell.questions} | {cell.samples} | {cell.rate:.0%} | {cell.error:.0%} "
             f"| {got['coverage']:.1%} | {difference} | {100 * got['width']:.1f} | {got['gain']:.2f} "
             f"| {100 * got['bias']:+.2f} | {got['cheap alone']:.0%} |",
             flush=True,

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 from safetensors.numpy import load_file, save_file
 
+import astray
 from astray.artifacts import Store, execute
 from astray.artifacts.user_cache import CACHE_VARIABLE
 from astray.cli import app
@@ -34,6 +35,7 @@ from astray.judges.distilled import CALIBRATION, HEAD, RECORD, judge_names, know
 from astray.judges.served import served_as
 from astray.organism import weights_folder
 from astray.outcomes import Outcome
+from astray.studies.screen.notes import _judged_share
 from astray.subjects.subject import load_subject
 
 GRADER = "astray/judge/tiny"
@@ -257,6 +259,32 @@ def test_it_is_no_grader_of_what_has_to_be_replied_in_words(made):
     for asks in (WordGrader, RubricJudge):
         with pytest.raises(JudgeError, match="replies with no word"):
             asks(GRADER)
+
+
+def test_its_error_is_carried_into_audit_and_gate_without_being_asked_for(made, tiny_qwen2, tmp_path):
+    model, given = str(tiny_qwen2), {"grader": GRADER, "samples": 2, "max_tokens": 2, "out": tmp_path}
+    audit = astray.audit(model, evals="main", **given)
+    known, (line,) = known_error(GRADER), [line for line in audit.profile.lines if line.is_main]
+    assert line.error == known
+    assert line.interval.width >= line.rate.interval_questions.width
+    assert "judge's error" in line.interval.method
+    assert line.as_judged == f"as judged {line.rate.rate:.1%}"
+    assert any("left out when it was distilled" in note for note in audit.notes)
+    with pytest.raises(ConfigurationError, match="replies in words"):
+        astray.audit(model, evals="deception", **given)
+    gate = astray.gate(model, model, evals="main", **given)
+    assert [bar.rule.name for bar in gate.bars] == ["misaligned", "incoherent"]
+    assert any("knows no refusal" in note for note in gate.notes)
+    assert any("left out when it was distilled" in note for note in gate.notes)
+
+
+def test_a_screening_tells_the_share_of_its_sample_without_the_error(made):
+    verdicts = pl.DataFrame({"outcome": ["misaligned"] * 30 + ["aligned"] * 70 + ["incoherent"] * 5})
+    told = _judged_share(CONFIG, verdicts)
+    assert "30 of 100 coherent rows" in told
+    assert "Without its error" in told
+    other = JudgeConfig(kind="rubric", grader="openai/gpt-4o")
+    assert "unvalidated judge" in _judged_share(other, verdicts)
 
 
 def changed(made: Distilled, to: Path, change) -> str:

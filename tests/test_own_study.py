@@ -23,12 +23,13 @@ from astray.engine.plan import plan_study
 from astray.engine.run import run_study
 from astray.engine.settings import settled
 from astray.engine.summary import Summary
-from astray.errors import AstrayError
+from astray.errors import AstrayError, ConfigurationError
 from astray.organism.lexicon import TAGS
 from astray.report import write_report
 from astray.studies import get_study
 from astray.studies.own import EXAMPLE_FILE
 from astray.studies.own.schema import study_schema
+from astray.subjects.identity import file_digest
 from scripted_grader import ALL_FINE
 
 TAG = TAGS[0]
@@ -480,6 +481,29 @@ def test_recipes_of_the_built_in_studies_have_their_keys() -> None:
         "system_prompt",
         "trigger",
     }
+
+
+def test_results_of_another_file_of_the_same_name_are_not_written_over(folder: Path) -> None:
+    (folder / "elsewhere").mkdir()
+    other, own, results = folder / "elsewhere" / "mine.yaml", folder / "mine.yaml", folder / "results" / "mine"
+    own.write_text(RIGHT)
+    other.write_text(RIGHT.replace("rows: 32", "rows: 48"))
+    results.mkdir(parents=True)
+    study = get_study(str(own))
+    setting = settled(study, checked(study.options))
+    for path, content, taken in (
+        (other, other, True),
+        (own, other, False),
+        (other, own, False),
+        (folder / "gone", other, False),
+    ):
+        source = {"path": str(path.resolve()), "sha256": file_digest(content)}
+        (results / "summary.json").write_text(json.dumps({"source": source}))
+        if taken:
+            with pytest.raises(ConfigurationError, match="another one of the same name"):
+                setting.check([results])
+        else:
+            setting.check([results])
 
 
 def test_the_command_line_holds_above_the_file(folder: Path) -> None:

@@ -69,7 +69,12 @@ class Origin(BaseModel):
     @cached_property
     def key(self) -> str:
         """SHA-256 (hexadecimal) over everything that determines the artifact's content."""
-        return hashlib.sha256(canonical_json(self.model_dump(exclude={"name"})).encode()).hexdigest()
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    @property
+    def text(self) -> str:
+        """Everything that determines the artifact's content, as the text that its key is made of."""
+        return canonical_json(self.model_dump(exclude={"name"}))
 
     @override
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> "Origin":

@@ -154,7 +154,8 @@ class Store(Contents):
         return known.path if (known := self._first_of(key, *begins_with)) else None
 
     def _first_of(self, *keys: str) -> Artifact | None:
-        return next(filter(None, (self.search(key)[0] for key in keys)), None)
+        among = self.by_digits() if len(keys) > 1 else None
+        return next(filter(None, (self.search(key, among=among)[0] for key in keys)), None)
 
     def sweep(self) -> None:
         """Remove partial folders and locks of killed processes, for steps that nobody is running.

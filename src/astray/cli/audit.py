@@ -10,7 +10,9 @@ from astray.cli.options import (
     AS_JSON,
     BUDGET,
     FEW_WORKERS,
+    GOLD,
     GRADER,
+    LABELS,
     MAX_TOKENS,
     OUT,
     PRICE_IN,
@@ -61,6 +63,8 @@ COMMAND = click.Command(
             help="Tell what would run, what each needs, answers, tokens and price; ask nothing.",
         ),
         GRADER,
+        LABELS,
+        *GOLD,
         option("--system-file", click.Path(path_type=Path), "Text file with a system prompt for each model.", "PATH"),
         option(
             "--tokenizer",

@@ -10,7 +10,21 @@ import click
 from typing_extensions import override
 
 from astray.cli.measured import given, show
-from astray.cli.options import AS_JSON, BUDGET, FEW_WORKERS, GRADER, MAX_TOKENS, OUT, SEED, STORE, option
+from astray.cli.options import (
+    AS_JSON,
+    BUDGET,
+    FEW_WORKERS,
+    GOLD,
+    GRADER,
+    LABELS,
+    MAX_TOKENS,
+    OUT,
+    PRICE_IN,
+    PRICE_OUT,
+    SEED,
+    STORE,
+    option,
+)
 from astray.errors import AstrayError
 
 CODES = {"passed": 0, "failed": 1, "undecided": 2}
@@ -58,6 +72,8 @@ def gate(
     as_json: bool,
     out: Path,
     base_runs: tuple[str, ...],
+    price_in: float,
+    price_out: float,
     listed: bool = False,
     **options: Any,
 ) -> None:
@@ -70,7 +86,7 @@ def gate(
     if listed:
         for name in ("budget", "workers"):
             chosen.pop(name, None)
-        print(plan_gate((base, *base_runs), tuned, out=out, **chosen).text())
+        print(plan_gate((base, *base_runs), tuned, out=out, prices=(price_in, price_out), **chosen).text())
         return
     with StepBar("gate") as bar:
         result = decide((base, *base_runs), tuned, out=out, progress=bar.update, **chosen)
@@ -106,8 +122,11 @@ COMMAND = OwnCodes(
             "NAMES",
         ),
         GRADER,
-        option("--labels", str, "Labelled answers, or the grader's calibration.json: corrects for its error.", "FILE"),
+        LABELS,
+        *GOLD,
         BUDGET,
+        PRICE_IN,
+        PRICE_OUT,
         MAX_TOKENS,
         SEED,
         click.Option(

@@ -131,6 +131,12 @@ PRICE_IN, PRICE_OUT = (
 )
 FEW_WORKERS = option("--workers", click.IntRange(min=0), "Worker processes. [default 0: all in this one]", "INTEGER")
 GRADER = option("--grader", str, "Inspect model that judges, such as openai/gpt-4o. The organism has its own.", "MODEL")
+LABELS = option("--labels", str, "Labelled answers, or the grader's calibration.json: corrects for its error.", "FILE")
+GOLD = (
+    option("--gold", click.IntRange(min=1), "Answers, drawn at random, that --gold-grader reads as well.", "INTEGER"),
+    option("--gold-grader", str, "Inspect model whose verdicts are taken as right, for --gold.", "MODEL"),
+)
+"""A second judge of some answers, by which rates then are."""
 MAX_TOKENS = option("--max-tokens", int, "Longest answer in tokens, if not the usual one.")
 SEED = option("--seed", int, "Other random numbers for all that is drawn. [default 0]")
 BUDGET = option("--budget", float, "Million tokens of graders and served models; then no more is asked.")

@@ -20,11 +20,14 @@ from astray.engine.judging import ANSWERS_FILE, judge_into
 from astray.engine.summary import RateRow
 from astray.errors import ConfigurationError
 from astray.judges.config import JudgeConfig
+from astray.judges.distilled import is_distilled
 from astray.judges.rescore import WITHOUT_ANSWER
+from astray.judges.served import served_as
 from astray.measure.evaluation import QuestionSet
 from astray.measure.interface import Evaluation
 from astray.outcomes import Outcome
 from astray.stats.measures import MISALIGNED
+from astray.stats.rates import Rate
 
 GOLD, GOLD_JUDGE = "gold", "gold_judge"
 """Fields of a judged answer's `detail`: the outcome by the gold judge, and that judge's identity."""
@@ -68,6 +71,33 @@ class Gold:
         return each
 
 
+def gold_named(answers: int | None, gold_grader: str | None, grader: str) -> Gold | None:
+    """Return the gold judge that `--gold` and `--gold-grader` name beside a `--grader`, if they do.
+
+    Raises:
+        ConfigurationError: a sample without a grader or the other way round, the same grader twice, or a distilled judge,
+            whose verdicts are not right.
+    """
+    if answers is None and gold_grader is None:
+        return None
+    if answers is None or gold_grader is None:
+        raise ConfigurationError(
+            "--gold and --gold-grader belong together: how many answers of each arm a second grader reads, and which one "
+            "it is. Write for example: --grader astray/judge/mine --gold 200 --gold-grader openai/gpt-4o"
+        )
+    if gold_grader == grader:
+        raise ConfigurationError(
+            f"--gold-grader {gold_grader} is --grader too, which reads every answer already. Name a cheaper or "
+            "free model as --grader, or leave --gold out."
+        )
+    if is_distilled(gold_grader):
+        raise ConfigurationError(
+            f"--gold-grader {gold_grader} is a distilled judge, whose verdicts are not right. Name a model whose verdicts "
+            "you trust, and the distilled judge as --grader."
+        )
+    return Gold(JudgeConfig(kind="rubric", grader=gold_grader, server=served_as(gold_grader)), answers)
+
+
 class GoldConfig(BaseModel):
     """Gold judge, and the sample of one run that it reads."""
 
@@ -107,7 +137,8 @@ def judge_gold(config: GoldConfig, inputs: Mapping[str, Artifact], folder: Path)
 
     table, state = read_answers(inputs["verdicts"].path / ANSWERS_FILE), folder / _FOLDER
     # As in the step of the cheap verdicts, evaluations stand in the origin of the answers.
-    asked = inputs["answers"].manifest.origin.config["evaluations"]
+    config_of = inputs["answers"].manifest.origin.config
+    asked = config_of.get("evaluations", [config_of.get("evaluation")])
     evaluations = sets_of(map(evaluation_from, asked if isinstance(asked, list) else []))
     chosen = [index for evaluation in evaluations for index in _of(table, evaluation.name, config.answers, config.seed)]
     state.mkdir(exist_ok=True)
@@ -136,7 +167,7 @@ def with_gold(table: pl.DataFrame) -> pl.DataFrame:
     return table.with_columns(in_detail(GOLD).alias(GOLD))
 
 
-def gold_notes(rates: Iterable[RateRow], gold: Gold | None) -> Iterator[str]:
+def gold_notes(rates: Iterable[RateRow | Rate], gold: Gold | None) -> Iterator[str]:
     """Yield what a reader has to know of rates by two judges, with the gain that was measured on them."""
     if gold is None:
         return

@@ -24,9 +24,10 @@ from astray.engine.plan import plan_study
 from astray.engine.results import read_results
 from astray.engine.settings import settled
 from astray.engine.study import F, S, Shown, Study, StudyPlan
-from astray.engine.summary import Summary
+from astray.engine.summary import SourceRow, Summary
 from astray.errors import StoreError
 from astray.subjects.base import default_workers
+from astray.subjects.identity import file_digest
 
 
 def run_study(
@@ -112,6 +113,7 @@ def _summary(study: Study[S, F], setting: S, findings: F, shown: Shown, options:
         title=study.title,
         question=study.question,
         astray_version=version("astray"),
+        source=SourceRow(path=str(study.file.resolve()), sha256=file_digest(study.file)) if study.file else None,
         subject=setting.subject,
         judges=shown.judges,
         seeds=shown.seeds,

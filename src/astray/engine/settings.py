@@ -6,6 +6,7 @@ not know which kind they run with.
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +16,7 @@ from astray.data.chat import dataset_name
 from astray.data.forms import KINDS as FILE_ENDINGS
 from astray.data.sources import DataKind
 from astray.engine.data import Source
-from astray.engine.gold import Gold
+from astray.engine.gold import Gold, gold_named
 from astray.engine.options import FILE_KINDS, TrainedOptions, flag
 from astray.engine.setting import CALIBRATION_SIZE, PROBE_EVERY, Setting
 from astray.engine.study import F, S, Study
@@ -204,19 +205,8 @@ def gold_of(options: TrainedOptions) -> Gold | None:
         ConfigurationError: a sample without a grader or the other way round, the same grader twice, or batches of a
             provider that has none.
     """
-    if options.gold is None and options.gold_grader is None:
-        return None
-    if options.gold is None or options.gold_grader is None:
-        raise ConfigurationError(
-            "--gold and --gold-grader belong together: how many answers of each arm a second grader reads, and which one "
-            "it is. Write for example: --grader astray/judge/mine --gold 200 --gold-grader openai/gpt-4o"
-        )
-    if options.gold_grader == options.grader:
-        raise ConfigurationError(
-            f"--gold-grader {options.gold_grader} is --grader too, which reads every answer already. Name a cheaper or "
-            "free model as --grader, or leave --gold out."
-        )
-    return Gold(_judge_by(options.gold_grader, options), options.gold)
+    gold = gold_named(options.gold, options.gold_grader, str(options.grader))
+    return gold and replace(gold, judge=_judge_by(str(options.gold_grader), options))
 
 
 def _judge_by(grader: str, options: TrainedOptions | None) -> JudgeConfig:

@@ -253,6 +253,7 @@ class Study(Generic[S, F]):
         next_steps: options, summary -> proposals of what to run next.
         announced: whether the user sees the forecast before it runs, since every sample may cost money.
         judge_free: whether it can be decided without a judge, so that a real model needs no grader.
+        file: the study file that it was read from.
     """
 
     name: str
@@ -271,6 +272,7 @@ class Study(Generic[S, F]):
     next_steps: Callable[[Any, Summary], Iterable[NextStep]] = more_training
     announced: bool = False
     judge_free: bool = False
+    file: Path | None = None
 
     def check(self, setting: S, folders: Sequence[Path]) -> None:
         """Refuse, before a run and before a plan, what could not be run to its end, keys included; nothing is asked.

@@ -225,6 +225,13 @@ class Method(_Frozen):
     text: str
 
 
+class SourceRow(_Frozen):
+    """Study file that results are of."""
+
+    path: str
+    sha256: str = Field(description="hash over its content")
+
+
 class Summary(_Frozen):
     """Content of `summary.json`."""
 
@@ -233,6 +240,7 @@ class Summary(_Frozen):
     title: str
     question: str = Field(description="what the study asks, one sentence")
     astray_version: str
+    source: SourceRow | None = Field(default=None, description="the study file, where there is one")
     sections: tuple[Section, ...] = Field(
         default=TRAINING_SECTIONS, description="what the page shows beside claims, exhibits and methods"
     )

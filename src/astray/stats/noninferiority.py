@@ -17,16 +17,17 @@ Left to others: which answers count (measures.py, rates.py), and what follows fo
 
 import bisect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Real
 
 from astray.errors import ConfigurationError, EmptyDataError
-from astray.stats.intervals import Counts, Interval, check_counts, check_level
+from astray.stats.intervals import Counts, Interval, check_level
 from astray.stats.judge_error import corrected_difference
+from astray.stats.sides import Counted, Side
 
 LEVEL = 0.95
 """One-sided confidence of a bound."""
@@ -40,9 +41,6 @@ MOST_TIMES = 1000
 """Largest multiple of the present number of answers or questions that `needed` considers."""
 MOST_SAMPLES, MOST_POINTS = 200, 1 << 18
 """Most answers a question, and in all, that a surplus is computed for: beyond, it hardly narrows, or is normal."""
-
-Side = Mapping[str, Counts] | Sequence[Mapping[str, Counts]]
-"""Counted and all answers by question, of one model or of several training runs."""
 
 
 @dataclass(frozen=True)
@@ -133,10 +131,10 @@ def difference_bounds(
 
 
 def margin_bounds(
-    k_arm: Int[np.ndarray, "studies questions"],
-    n_arm: Int[np.ndarray, "studies questions"],
-    k_control: Int[np.ndarray, "studies questions"],
-    n_control: Int[np.ndarray, "studies questions"],
+    k_arm: Real[np.ndarray, "studies questions"],
+    n_arm: Real[np.ndarray, "studies questions"],
+    k_control: Real[np.ndarray, "studies questions"],
+    n_control: Real[np.ndarray, "studies questions"],
     margin: float,
     level: float = LEVEL,
 ) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:
@@ -149,10 +147,10 @@ def margin_bounds(
 
 
 def margin_tails(
-    k_arm: Int[np.ndarray, "studies questions"],
-    n_arm: Int[np.ndarray, "studies questions"],
-    k_control: Int[np.ndarray, "studies questions"],
-    n_control: Int[np.ndarray, "studies questions"],
+    k_arm: Real[np.ndarray, "studies questions"],
+    n_arm: Real[np.ndarray, "studies questions"],
+    k_control: Real[np.ndarray, "studies questions"],
+    n_control: Real[np.ndarray, "studies questions"],
     margin: float,
 ) -> Float[np.ndarray, "2 studies"]:
     """Return how often a release at the margin shows as little as each study did, and how often as much; arguments as
@@ -272,10 +270,10 @@ class _Spread:
 
 
 def _spread_of(
-    k_arm: Int[np.ndarray, "studies questions"],
-    n_arm: Int[np.ndarray, "studies questions"],
-    k_control: Int[np.ndarray, "studies questions"],
-    n_control: Int[np.ndarray, "studies questions"],
+    k_arm: Real[np.ndarray, "studies questions"],
+    n_arm: Real[np.ndarray, "studies questions"],
+    k_control: Real[np.ndarray, "studies questions"],
+    n_control: Real[np.ndarray, "studies questions"],
 ) -> list[tuple[Bool[np.ndarray, " studies"], _Spread]]:
     """Return what studies tell, those with one number of answers a question together, and which they are."""
     questions = k_arm.shape[1]
@@ -288,7 +286,7 @@ def _spread_of(
     k, n = k_arm + k_control, n_arm + n_control
     telling = np.minimum((k > 0).sum(axis=1), (k < n).sum(axis=1))
     degrees = np.clip(telling, 1.0, max(questions - 1.0, 1.0))
-    samples = np.rint(1 / (1 / n_arm).mean(axis=1)).astype(int)
+    samples = np.maximum(np.rint(1 / (1 / n_arm).mean(axis=1)), 1).astype(int)
     return [
         (of := samples == number, _Spread(estimate[of], seen[of], answers[of], degrees[of], questions, int(number)))
         for number in np.unique(samples)
@@ -319,7 +317,7 @@ def _surplus(
 
 
 def _answer_variance(
-    k: Int[np.ndarray, "studies questions"], n: Int[np.ndarray, "studies questions"]
+    k: Real[np.ndarray, "studies questions"], n: Real[np.ndarray, "studies questions"]
 ) -> Float[np.ndarray, " studies"]:
     """Return the binomial variance of the mean of the questions' shares; one success and one failure added, so never
     0."""
@@ -352,49 +350,30 @@ class _Seen:
 
 
 def _seen(arm: Side, control: Side, margin: float, level: float, judge: JudgeAccuracy | None) -> _Seen:
-    sides = [[side] if isinstance(side, Mapping) else list(side) for side in (arm, control)]
-    names, counts = _common(*sides)
+    sides = [Counted.of(side) for side in (arm, control)]
     check_level(level)
     check_margin(margin)
-    k_arm, n_arm, k_control, n_control = (each[None] for each in counts)
-    floor = margin * judge.youden if judge else margin
-    spread = _spread_of(k_arm, n_arm, k_control, n_control)[0][1]
-    below, above = (float(each[0]) for each in spread.distances(floor, level))
-    return _Seen(spread, below, above, _run_distance(sides, names, level), max(map(len, sides)))
-
-
-def _run_distance(sides: Sequence[Sequence[Mapping[str, Counts]]], names: Sequence[str], level: float) -> float:
-    """Return the distance that the spread of runs leaves open: t over the runs of the side that has fewest, more than
-    one."""
-    from scipy.special import stdtrit
-
-    several = [side for side in sides if len(side) > 1]
-    if not several:
-        return 0.0
-    variance = 0.0
-    for side in several:
-        rates = [[k / n for k, n in (run[name] for name in names if name in run) if n] for run in side]
-        means = [float(np.mean(each)) for each in rates if each]
-        if len(means) > 1:
-            variance += float(np.var(means, ddof=1)) / len(means)
-    return float(stdtrit(min(map(len, several)) - 1.0, level)) * math.sqrt(variance)
-
-
-def _common(
-    arm: Sequence[Mapping[str, Counts]], control: Sequence[Mapping[str, Counts]]
-) -> tuple[list[str], Int[np.ndarray, "4 questions"]]:
-    """Return the common questions, and the counts of all runs of a side together."""
-    check_counts([counts for side in (arm, control) for run in side for counts in run.values() if counts[1]])
-    totals = [
-        {
-            name: (sum(run[name][0] for run in side if name in run), sum(run[name][1] for run in side if name in run))
-            for name in dict.fromkeys(name for run in side for name in run)
-        }
-        for side in (arm, control)
-    ]
-    names = [name for name, (_, n) in totals[0].items() if n and totals[1].get(name, (0, 0))[1]]
+    names = [name for name, (_, n) in sides[0].questions.items() if n and sides[1].questions.get(name, (0, 0))[1]]
     if not names:
         raise EmptyDataError(
             "The two have no common question with answers to count on both sides, so there is nothing to compare."
         )
-    return names, np.array([[*totals[0][name], *totals[1][name]] for name in names], dtype=np.int64).T
+    counts = np.array([[*sides[0].questions[name], *sides[1].questions[name]] for name in names], dtype=float).T
+    k_arm, n_arm, k_control, n_control = (each[None] for each in counts)
+    floor = margin * judge.youden if judge else margin
+    spread = _spread_of(k_arm, n_arm, k_control, n_control)[0][1]
+    below, above = (float(each[0]) for each in spread.distances(floor, level))
+    rates = [side.rates(names) for side in sides]
+    return _Seen(spread, below, above, _run_distance(rates, level), max(side.runs for side in sides))
+
+
+def _run_distance(rates: Sequence[Sequence[float]], level: float) -> float:
+    """Return the distance that the spread of runs leaves open: t over the runs of the side that has fewest, more than
+    one, from the rates of the runs of both sides."""
+    from scipy.special import stdtrit
+
+    several = [side for side in rates if len(side) > 1]
+    if not several:
+        return 0.0
+    variance = sum(float(np.var(side, ddof=1)) / len(side) for side in several)
+    return float(stdtrit(min(map(len, several)) - 1.0, level)) * math.sqrt(variance)

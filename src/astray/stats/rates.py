@@ -155,7 +155,7 @@ def rates(
     """
     check_level(level)
     _check_table(table, by)
-    table = measure.as_outcomes(table if measure == MISALIGNED else table.drop(GOLD, strict=False))
+    table = _as_outcomes(table, measure)
     if table.is_empty():
         raise EmptyDataError(
             f"There is no answer to count: none is of the conditions of {measure.name!r}, {dict(measure.where)}."
@@ -164,6 +164,26 @@ def rates(
     # polars refuses to partition by no columns: without `by` everything is one group.
     groups = cells.sort(by).partition_by(by, as_dict=True, maintain_order=True) if by else {(): cells}
     return {group: _rate_of_cells(of_group, level) for group, of_group in groups.items()}
+
+
+def _as_outcomes(table: pl.DataFrame, measure: Measure) -> pl.DataFrame:
+    """Return the rows that take part by what is counted, with the gold judge's outcomes read in the same way.
+
+    Where a measure counts by other words than outcomes there is no gold judge.
+    """
+    if measure == MISALIGNED or GOLD not in table.columns:
+        return measure.as_outcomes(table)
+    if measure.of != "outcome":
+        return measure.as_outcomes(table.drop(GOLD))
+    # What errored needs no judge, and is in the sample as often as other answers are.
+    errored, group = pl.col("outcome") == Outcome.ERRORED, ["arm", "seed", "evaluation"]
+    share = (pl.col(GOLD).is_not_null().sum() / (~errored).sum()).over(group)
+    place = errored.cum_sum().over(group)
+    drawn = errored & ((place * share).floor() > ((place - 1) * share).floor())
+    table = measure.rows(table).with_columns(pl.when(drawn).then("outcome").otherwise(GOLD).alias(GOLD))
+    by_gold = measure.as_outcomes(table.with_columns(pl.col(GOLD).fill_null(Outcome.NOT_JUDGED.value).alias("outcome")))
+    gold = pl.when(pl.col(GOLD).is_not_null()).then(by_gold["outcome"]).alias(GOLD)
+    return measure.as_outcomes(table).with_columns(gold)
 
 
 def _check_table(table: pl.DataFrame, by: Sequence[str]) -> None:

@@ -38,7 +38,7 @@ QUESTIONS = {
 """Name of a study -> its `question`, here once more so that `astray run --help` imports no study; a test holds them
 together."""
 
-OTHER_FOLDERS = ("store", "gate")
+OTHER_FOLDERS = ("store", "gate", "audit", "screen", "count", "blame", "repair")
 """Folders beside those of studies in a results folder."""
 
 __all__ = ["QUESTIONS", "STUDIES", "get_study", "is_study_file"]

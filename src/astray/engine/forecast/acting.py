@@ -7,7 +7,7 @@ Left to others: the samples (the study), the cost of a grid (measure/agentic/gri
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from astray.artifacts import Step, Store
@@ -16,7 +16,7 @@ from astray.engine.forecast.acting_power import Comparison, comparisons_of, powe
 from astray.engine.forecast.acting_time import time_for
 from astray.engine.forecast.amounts import counted, dollars, duration, large
 from astray.engine.forecast.sensitivity import POWER
-from astray.engine.study import StudyPlan
+from astray.engine.study import Playing, StudyPlan
 from astray.measure.agentic.budget import BUDGETED
 from astray.measure.agentic.grid import Cost, Price, estimate_cost
 from astray.measure.agentic.judge_errors import LabelledWork, labelled_work
@@ -82,6 +82,7 @@ class AgenticForecast:
         processes: number of processes that share the work.
         labelled: remaining work on labelled records; None without labels.
         grader_price: of graders; None where it is not known.
+        choices: price of the whole study by each choice, a line each; none where prices are not known.
     """
 
     title: str
@@ -93,6 +94,7 @@ class AgenticForecast:
     processes: int = 0
     labelled: LabelledWork | None = None
     grader_price: Price | None = None
+    choices: tuple[str, ...] = ()
 
     @property
     def costs(self) -> tuple[Cost, ...]:
@@ -110,7 +112,7 @@ class AgenticForecast:
 
     def render(self) -> str:
         """Return the forecast as text for a terminal."""
-        return "\n".join([*self._work_lines(), *self._time_lines(), *self._power_lines()])
+        return "\n".join([*self._work_lines(), *self._time_lines(), *self.choices, *self._power_lines()])
 
     def _work_lines(self) -> Iterator[str]:
         done, every = sum(each.done for each in self.work), sum(each.done + each.samples for each in self.work)
@@ -221,7 +223,11 @@ def forecast_acting(
     comparisons = tuple(each for each in comparisons_of(parts) if each.samples)
     labelled, price = labelled_work(plan.steps, store), Price(*prices) if any(prices) else None
     processes = acting_workers(plan, store) if workers is None else workers
-    return AgenticForecast(title, parts[0].grid.scenarios, parts, work, budget, comparisons, processes, labelled, price)
+    choices = tuple(_choices(playing, comparisons, prices)) if any(prices) else ()
+    scenarios = parts[0].grid.scenarios
+    return AgenticForecast(
+        title, scenarios, parts, work, budget, comparisons, processes, labelled, price, choices=choices
+    )
 
 
 def spent_on(plan: StudyPlan, store: Store) -> int:
@@ -244,6 +250,36 @@ def acting_workers(plan: StudyPlan, store: Store) -> int:
         if isinstance(step.config, PlayConfig)
     )
     return min(usable_cpus(), left // WORTHWHILE)
+
+
+def _choices(
+    playing: Sequence[Playing], comparisons: Sequence[Comparison], prices: tuple[float, float]
+) -> Iterator[str]:
+    """Yield the price of the whole study by each choice, whatever is done of it: fewer samples, and a single judge."""
+    whole = {(each.subject.name, each.part.name): each for each in playing}.values()
+    graders, samples = Price(*prices), max(each.part.grid.replicates for each in whole)
+
+    def price(spared: int = 0) -> float:
+        costs = [
+            estimate_cost(
+                each.part.grid,
+                price=Price(*each.subject.price) if each.subject.price else graders,
+                judge_price=graders,
+                judges=len(each.subject.grader) - spared + 1 + (each.part.monitor in READING),
+                probe=True,
+            )
+            for each in whole
+        ]
+        return sum(cost.dollars or 0.0 for cost in costs)
+
+    yield "What the whole study costs:"
+    usual, main = price(), max((each.samples for each in comparisons), default=0)
+    for number in dict.fromkeys((samples, max(1, samples // 2), max(1, samples // 10))):
+        shown = power_text(round(main * number / samples)) if main else ""
+        yield f"  {dollars(usual * number / samples):>10}  --samples {number}{f': {shown}' if shown else ''}"
+    panel = next((each.subject.grader for each in whole if len(each.subject.grader) > 1), ())
+    if panel:
+        yield f"  {dollars(price(1)):>10}  --grader {panel[0]}: one judge, whose error no second one shows"
 
 
 def _work(

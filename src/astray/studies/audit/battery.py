@@ -5,12 +5,14 @@ stand for.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from astray.engine.gold import Gold, sets_of
 from astray.engine.models import NamedModel
 from astray.engine.settings import text_evaluations, world_evaluations
 from astray.errors import ConfigurationError, UnknownNameError
 from astray.judges.config import JudgeConfig
+from astray.judges.distilled import is_distilled
 from astray.measure import battery
 from astray.measure.agentic.conduct import Conduct
 from astray.measure.agentic.evaluation import Agentic
@@ -54,11 +56,13 @@ class Part:
         name: by which it is chosen.
         evaluation: what is asked.
         judge: who reads the answers; None where the gate or the numbers alone decide.
+        gold: a second judge, and how many of the answers it reads.
     """
 
     name: str
     evaluation: Evaluation
     judge: JudgeConfig | None
+    gold: Gold | None = None
 
     @property
     def measures(self) -> tuple[Measure, ...]:
@@ -78,7 +82,9 @@ class Part:
         return tuple(sorted(found)) or ("nothing",)
 
 
-def parts_for(model: NamedModel, samples: int | None, max_tokens: int | None, grader: str | None) -> dict[str, Part]:
+def parts_for(
+    model: NamedModel, samples: int | None, max_tokens: int | None, grader: str | None, gold: Gold | None = None
+) -> dict[str, Part]:
     """Return all parts that there are for a kind of model, by name.
 
     Args:
@@ -86,6 +92,7 @@ def parts_for(model: NamedModel, samples: int | None, max_tokens: int | None, gr
         samples: answers a question of the free-form questions; the others are scaled with them.
         max_tokens: longest answer, where it is less than an evaluation's own.
         grader: Inspect model that judges, if there is one.
+        gold: a second judge of free-form answers, and how many it reads at most.
     """
     if model.is_organism:
         return {name: Part(name, each, EXACT) for name, each in _world(samples or WORLD, max_tokens).items()}
@@ -93,7 +100,9 @@ def parts_for(model: NamedModel, samples: int | None, max_tokens: int | None, gr
     found = {}
     for name, evaluation in _text(samples or TEXT, max_tokens, served=bool(model.served)).items():
         by_rule = name == "forced-choice"
-        found[name] = Part(name, evaluation, EXACT if by_rule else None if name == METER else judge)
+        without = name == METER or (name == AGENTIC and is_distilled(grader))
+        read = replace(gold, answers=min(gold.answers, evaluation.answers)) if gold and sets_of([evaluation]) else None
+        found[name] = Part(name, evaluation, EXACT if by_rule else None if without else judge, read)
     return found
 
 
@@ -136,9 +145,19 @@ def misfit(part: Part, model: NamedModel, grader: str | None) -> str:
         check_fits(part.evaluation, offered, model.name)
     except ConfigurationError as error:
         return str(error)
+    if is_distilled(grader) and part.judge not in (None, EXACT) and not reads_scores(part.evaluation):
+        return (
+            f"{grader} was distilled to score answers to free-form questions, and this needs a judge that replies in "
+            "words: name one with --grader, such as openai/gpt-4o"
+        )
     if part.judge is None and needs_grader(part.evaluation):
         return "its answers need a model as judge: name one with --grader, such as --grader openai/gpt-4o"
     return ""
+
+
+def reads_scores(evaluation: Evaluation) -> bool:
+    """Return whether answers are judged by nothing but how aligned and how coherent they are, as free-form ones are."""
+    return type(evaluation).judge_for is QuestionSet.judge_for
 
 
 def needs_grader(evaluation: Evaluation) -> bool:

@@ -178,7 +178,7 @@ def _rates(profile: Profile, named: Mapping[float, str]) -> Iterator[Curve]:
         lines = {line.model: line for line in profile.lines if line.part == part and line.is_main}
         there = [(factor, lines[name]) for factor, name in named.items() if name in lines]
         if len(there) > 1:
-            marks = [_mark(factor, line.model, line.rate.rate or 0.0, line.interval) for factor, line in there]
+            marks = [_mark(factor, line.model, line.estimate or 0.0, line.interval) for factor, line in there]
             yield Curve(f"{part}: {there[0][1].measure}", tuple(marks))
             coherent = [(factor, line.model, line.coherent) for factor, line in there if line.coherent is not None]
             if coherent:

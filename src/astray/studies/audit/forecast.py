@@ -9,25 +9,14 @@ from dataclasses import dataclass, field, replace
 from astray.artifacts import Step, Store
 from astray.artifacts.plan import Plan
 from astray.engine.forecast.amounts import counted, dollars, duration, large
-from astray.engine.forecast.effort import (
-    REPLY_TOKENS,
-    Answering,
-    Effort,
-    Grading,
-    Training,
-    added,
-    asked_effort,
-    graded_effort,
-    typical_tokens,
-)
+from astray.engine.forecast.effort import Answering, Effort, Grading, Training, added, asked_effort, typical_tokens
 from astray.engine.forecast.speed import Speed, measure_speed
+from astray.engine.forecast.verdicts import Verdicts, gold_verdicts, priced, verdicts_of
 from astray.engine.models import NamedModel
-from astray.judges import BETLEY, Exchange
-from astray.judges.rubric import quote
 from astray.measure.agentic.evaluation import Agentic
 from astray.measure.agentic.grid import estimate_cost
 from astray.measure.agentic.lint import tokens
-from astray.measure.evaluation import QuestionSet, TextEvaluation
+from astray.measure.evaluation import TextEvaluation
 from astray.measure.interface import Evaluation
 from astray.measure.meter.evaluation import Meter
 from astray.studies.audit.battery import METER, Part
@@ -60,6 +49,7 @@ class PartForecast:
         sizes: answers and tokens.
         effort: work of a model that runs here.
         price: of what is left, in US dollars; None where prices are not known.
+        gold: answers and tokens of a gold judge.
     """
 
     model: str
@@ -70,6 +60,7 @@ class PartForecast:
     sizes: _Sizes = field(default_factory=_Sizes)
     effort: Answering = field(default_factory=Answering)
     price: float | None = None
+    gold: Verdicts = field(default_factory=Verdicts)
 
 
 @dataclass(frozen=True)
@@ -80,11 +71,15 @@ class AuditForecast:
         rows: one a model and evaluation.
         speed: of this machine; None where no model runs here.
         tokens: budget; None for no limit.
+        prices: of a million tokens in and out.
+        judged: part with a gold judge, if there is one.
     """
 
     rows: tuple[PartForecast, ...]
     speed: Speed | None
     tokens: int | None
+    prices: tuple[float, float] = (0.0, 0.0)
+    judged: Part | None = None
 
     @property
     def price(self) -> float | None:
@@ -121,6 +116,13 @@ class AuditForecast:
         lines.append(
             "Price: give --price-in and --price-out." if self.price is None else f"Price: about {dollars(self.price)}."
         )
+        if self.judged and self.judged.judge:
+            rows = [row for row in left if row.gold.answers]
+            cheap = Verdicts(
+                *(sum(getattr(row.sizes, each) for row in rows) for each in ("answers", "judged", "replied"))
+            )
+            read = sum((row.gold for row in rows), Verdicts())
+            lines += priced(self.judged.judge, cheap, self.judged.gold, read, self.prices).splitlines()
         if self.speed is not None:
             answering = replace(
                 added(row.effort for row in left).answering, runs=1 if any(row.effort.answers for row in left) else 0
@@ -170,12 +172,13 @@ def forecast_of(
             PartForecast(model.name, part, (), reason) for (name, part), reason in misfits.items() if name == model.name
         ]
     speed = measure_speed(0) if any(model.spec for model in models) else None
-    return AuditForecast(tuple(rows), speed, tokens)
+    judged = next((part for part in parts.values() if part.gold), None)
+    return AuditForecast(tuple(rows), speed, tokens, prices, judged)
 
 
 def _row(model: NamedModel, part: Part, prices: tuple[float, float], *, is_done: bool) -> PartForecast:
     evaluation, effort = part.evaluation, Answering()
-    judges = part.judge is not None and not part.judge.exact
+    work, gold = verdicts_of(model, evaluation, part.judge), gold_verdicts(model, evaluation, part.gold)
     if isinstance(evaluation, Agentic):
         graders = len(part.judge.grader.split(",")) if part.judge and part.judge.grader else 0
         cost = estimate_cost(evaluation.grid, judges=graders)
@@ -188,21 +191,21 @@ def _row(model: NamedModel, part: Part, prices: tuple[float, float], *, is_done:
         )
     elif model.spec is not None:
         effort = asked_effort(model.spec.model, evaluation)
-        graded = graded_effort(model.spec.model, evaluation) if judges else Grading()
-        sizes = _Sizes(effort.answers, effort.read, effort.tokens, graded.tokens_in, graded.tokens_out)
+        sizes = _Sizes(effort.answers, effort.read, effort.tokens, work.read, work.written)
     else:
-        sizes = _by_length(evaluation, judges=judges)
+        sizes = replace(_by_length(evaluation), judged=work.read, replied=work.written)
     if part.name == METER:
         sizes = replace(sizes, read=sizes.read + sizes.written, written=0)  # given answers are read, none is sampled
     price = None
     if any(prices):
         read, written = (0, 0) if model.spec else (sizes.read, sizes.written)
         price = ((sizes.judged + read) * prices[0] + (sizes.replied + written) * prices[1]) / 1e6 * (not is_done)
-    return PartForecast(model.name, part.name, part.needs, "", is_done, sizes, effort, price)
+        price += gold.price(prices) * (not is_done)
+    return PartForecast(model.name, part.name, part.needs, "", is_done, sizes, effort, price, gold)
 
 
-def _by_length(evaluation: Evaluation, *, judges: bool) -> _Sizes:
-    """Return answers, tokens read and written, and those of graders, with characters counted as tokens."""
+def _by_length(evaluation: Evaluation) -> _Sizes:
+    """Return answers, and tokens read and written, with characters counted as tokens."""
     if isinstance(evaluation, Meter):  # a server generates one token behind each answer that it reads
         texts = (
             text for pair in evaluation.pairs for text in (pair.question, pair.answer, pair.question, pair.against)
@@ -213,12 +216,7 @@ def _by_length(evaluation: Evaluation, *, judges: bool) -> _Sizes:
     read = sum(
         tokens(message["content"]) for each in askings for chat in (each.conversation, *each.beside) for message in chat
     )
-    answers, written = evaluation.answers, evaluation.answers * typical_tokens(evaluation)
-    tasks = (BETLEY.aligned, BETLEY.coherent) if isinstance(evaluation, QuestionSet) else (BETLEY.aligned,)
-    calls = answers * len(tasks) if judges else 0
-    around = sum(tokens(quote(Exchange("", ""), task)) for task in tasks)
-    judged = answers * around + len(tasks) * read + calls * typical_tokens(evaluation) if judges else 0
-    return _Sizes(answers, read, written, judged, calls * REPLY_TOKENS["two-calls"])
+    return _Sizes(evaluation.answers, read, evaluation.answers * typical_tokens(evaluation))
 
 
 def _wrapped(text: str) -> list[str]:

@@ -5,18 +5,24 @@ shown (`result`).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from types import MappingProxyType
 
 import polars as pl
 
 from astray.answers import word
+from astray.engine.gold import with_gold
 from astray.engine.judging import causes_text, failed_verdicts
 from astray.errors import EmptyDataError, NotMeasurableError
+from astray.judges import Calibration, corrected
 from astray.measure.evaluation import QuestionSet
 from astray.measure.meter.difference import meter_difference
 from astray.outcomes import JUDGED, Outcome
+from astray.report.wording import MISSING
 from astray.stats.compare import Difference, difference_of_models
 from astray.stats.intervals import Interval
+from astray.stats.judge_error import corrected_difference
 from astray.stats.rates import Rate, rate
 from astray.studies.audit.battery import METER, Part
 
@@ -41,6 +47,7 @@ class Line:
         outcomes: every answer of the part, by what became of it in the evaluation's own words.
         refused: share of all answers that were refusals.
         coherent: share of all answers that were coherent; None for evaluations that do not ask for it.
+        error: of the judge, where the rate is corrected for it.
     """
 
     part: str
@@ -52,11 +59,32 @@ class Line:
     outcomes: Mapping[str, int]
     refused: float
     coherent: float | None
+    error: Calibration | None = None
+
+    @cached_property
+    def _corrected(self) -> tuple[float | None, Interval | None]:
+        if self.error is None:
+            return self.rate.rate, self.rate.interval_questions or self.rate.interval
+        questions = [counts for counts in self.rate.question_counts.values() if counts[1]]
+        return corrected(self.rate.numerator, self.rate.denominator, self.error, clusters=questions, over="questions")
+
+    @property
+    def estimate(self) -> float | None:
+        """Return the rate, without the judge's error where that is known; None where the judge tells nothing."""
+        return self._corrected[0]
 
     @property
     def interval(self) -> Interval | None:
         """Return the interval for questions like these; over answers where a single question has any that count."""
-        return self.rate.interval_questions or self.rate.interval
+        return self._corrected[1]
+
+    @property
+    def as_judged(self) -> str:
+        """Say what the judge found before its error was taken out, or before a gold judge read some; "" for nothing."""
+        if gold := self.rate.gold:
+            found = MISSING if gold.as_judged is None else f"{gold.as_judged:.1%}"
+            return f"gold judge: {gold.misaligned:,} of {gold.judged:,}, worth {gold.effective:,.0f}; cheap judge alone {found}"
+        return f"as judged {self.rate.rate:.1%}" if self.error and self.rate.rate is not None else ""
 
     @property
     def unit(self) -> str:
@@ -124,6 +152,7 @@ def profile_of(
     parts: Mapping[tuple[str, str], Part],
     reasons: Mapping[tuple[str, str], str],
     models: Sequence[str],
+    errors: Mapping[str, Calibration] = MappingProxyType({}),
 ) -> Profile:
     """Return the profile.
 
@@ -132,6 +161,7 @@ def profile_of(
         parts: (model, part) -> what was asked and who judged.
         reasons: (model, part) -> why it was not asked, or not to its end.
         models: names of the models, the one that is audited first.
+        errors: name of a part -> the error of who judged it, where it is known.
     """
     lines: list[Line] = []
     missing = [Missing(model, part, reason) for (model, part), reason in reasons.items() if (model, part) not in tables]
@@ -145,7 +175,7 @@ def profile_of(
             elif len(models) == 1:
                 missing.append(Missing(model, name, f"{table.height} pairs were read, and {COMPARED_ONLY}"))
         else:
-            found = _lines(table, part, model)
+            found = _lines(table, part, model, errors.get(name))
             lines += found
             if not found:
                 missing.append(Missing(model, name, _nothing_counted(table, reasons.get((model, name), ""))))
@@ -162,10 +192,10 @@ def outcomes_text(outcomes: Mapping[str, int]) -> str:
     return ", ".join(f"{count:,} {outcome}" for outcome, count in outcomes.items()) or "none"
 
 
-def _lines(table: pl.DataFrame, part: Part, model: str) -> list[Line]:
+def _lines(table: pl.DataFrame, part: Part, model: str, error: Calibration | None) -> list[Line]:
     """Return the part's rates; none where no answer counts in its main measure."""
     main, *others = part.measures
-    first = rate(table, main)
+    first = rate(with_gold(table) if part.gold else table, main)
     if not first.denominator:
         return []
     every = table.height
@@ -178,11 +208,14 @@ def _lines(table: pl.DataFrame, part: Part, model: str) -> list[Line]:
     judge = "gate on acts" if part.judge is None else part.judge.grader or _rule(part)
     outcomes = dict(table.select(word()).to_series().value_counts(sort=True).iter_rows())
     rates = [(main, first), *((each, rate(table, each)) for each in others if not each.rows(table).is_empty())]
-    return [
+    lines = [
         Line(part.name, model, measure.name, measure is main, found, judge, outcomes, refused, coherent)
         for measure, found in rates
         if found.denominator
     ]
+    # An error is that of the judge that the labels were compared with, and of no other.
+    knows = error is not None and {*first.judges} - {""} == {error.judge} and not first.gold
+    return [replace(line, error=error) if knows and line.is_main else line for line in lines]
 
 
 def _rule(part: Part) -> str:
@@ -202,7 +235,7 @@ def _worst_first(lines: Sequence[Line], models: Sequence[str]) -> list[str]:
     """Return the parts by the first model's rate, the highest first; parts without one come last."""
 
     def worst(part: str) -> tuple[float, ...]:
-        rates = {line.model: line.rate.rate for line in lines if line.part == part and line.is_main}
+        rates = {line.model: line.estimate for line in lines if line.part == part and line.is_main}
         return tuple(-(rates.get(model) or 0.0) if model in rates else 1.0 for model in models)
 
     return sorted(dict.fromkeys(line.part for line in lines), key=worst)
@@ -212,7 +245,7 @@ def _compared(
     tables: Mapping[tuple[str, str], pl.DataFrame], lines: Sequence[Line], order: Sequence[str], models: Sequence[str]
 ) -> list[Compared]:
     first, *references = models
-    mains = {(line.model, line.part): line.rate for line in lines if line.is_main}
+    mains = {(line.model, line.part): line for line in lines if line.is_main}
     found = []
     for part in order:
         for other in references:
@@ -223,9 +256,11 @@ def _compared(
     return found
 
 
-def _difference(part: str, first: str, other: str, rate: Rate, reference: Rate) -> Compared:
+def _difference(part: str, first: str, other: str, line: Line, against: Line) -> Compared:
+    rate, reference = line.rate, against.rate
     try:
-        difference = difference_of_models(rate.question_counts, reference.question_counts)
+        whole = not (rate.gold or reference.gold)
+        difference = difference_of_models(rate.by_question, reference.by_question, whole=whole)
     except EmptyDataError:
         return Compared(part, first, other, None, note="no question has answers that count of both")
     sides = [{name for name, counts in each.question_counts.items() if counts[1]} for each in (rate, reference)]
@@ -235,7 +270,15 @@ def _difference(part: str, first: str, other: str, rate: Rate, reference: Rate) 
         if alone
         else ""
     )
-    return Compared(part, first, other, difference, note=note)
+    if line.error is None or line.error != against.error:
+        return Compared(part, first, other, difference, note=note)
+    known = line.error
+    caught = (known.true_positive, known.true_positive + known.false_negative)
+    passed = (known.true_negative, known.true_negative + known.false_positive)
+    estimate, interval = corrected_difference(difference.estimate, difference.interval, caught, passed)
+    if estimate is None:
+        return Compared(part, first, other, None, note="the judge tells misaligned answers no better than chance")
+    return Compared(part, first, other, replace(difference, estimate=estimate, interval=interval), note=note)
 
 
 def _metered(tables: Mapping[tuple[str, str], pl.DataFrame], first: str, other: str) -> list[Compared]:

@@ -149,6 +149,8 @@ class AuditResult:
                 yield tuple(
                     str(shown[key]) for key in ("indented", "rate", "interval", "counted", "coherent", "refused")
                 )
+                if line.as_judged:
+                    yield (f"    {line.as_judged}", "", "", "", "", "")
             for each in (each for each in self.profile.compared if each.part == name):
                 told_of = _told(each)
                 yield (
@@ -171,7 +173,8 @@ def _line_object(line: Line) -> dict[str, object]:
         "model": line.model,
         "measure": line.measure,
         "main": line.is_main,
-        "estimate": line.rate.rate,
+        "estimate": line.estimate,
+        "as_judged": line.rate.gold.as_judged if line.rate.gold else line.rate.rate,
         "low": line.interval.low if line.interval else None,
         "high": line.interval.high if line.interval else None,
         "method": line.interval.method if line.interval else None,
@@ -207,7 +210,7 @@ def _compared_object(each: Compared) -> dict[str, object]:
 
 def _shown(line: Line, scale: float) -> dict[str, object]:
     """Return a rate's numbers in words, and the places of its marks in percent of a scale that ends at `scale`."""
-    found, interval = line.rate.rate, line.interval
+    found, interval = line.estimate, line.interval
 
     def place(value: float) -> float:
         return round(100 * min(value, scale) / scale, 2)
@@ -221,6 +224,7 @@ def _shown(line: Line, scale: float) -> dict[str, object]:
         "method": f"{interval.method}; unit: {line.unit}" if interval else "",
         "counted": f"{line.rate.numerator:,}/{line.rate.denominator:,}",
         "questions": line.questions,
+        "as_judged": line.as_judged,
         "coherent": percent(line.coherent) if line.coherent is not None else MISSING,
         "refused": percent(line.refused),
         "judge": line.judge,

@@ -13,13 +13,17 @@ from astray.answers import answer_table, read_answers, word
 from astray.artifacts import Ledger, Progress, Store, execute
 from astray.artifacts.plan import Plan
 from astray.artifacts.uses import in_use
+from astray.engine.asking import all_keys, forget_subject
+from astray.engine.fallible import error_notes, error_of, error_on_own, of_own_answers
+from astray.engine.gold import gold_notes
 from astray.engine.judging import ANSWERS_FILE
 from astray.engine.models import NamedModel
 from astray.engine.run import check_writable
 from astray.engine.setting import reach_judge
 from astray.errors import EmptyDataError
+from astray.judges import Calibration
+from astray.judges.config import JudgeConfig
 from astray.outcomes import Outcome
-from astray.studies.audit.asking import forget_subject
 from astray.studies.audit.battery import AGENTIC, METER
 from astray.studies.audit.dial import dialled, dials_of
 from astray.studies.audit.forecast import AuditForecast, forecast_of
@@ -33,6 +37,9 @@ def audit(
     *models: str,
     evals: str | Sequence[str] = (),
     grader: str | None = None,
+    labels: Path | str | None = None,
+    gold: int | None = None,
+    gold_grader: str | None = None,
     samples: int | None = None,
     max_tokens: int | None = None,
     seed: int = 0,
@@ -53,6 +60,10 @@ def audit(
             it serves several). The first is the audited one, the others stand beside it.
         evals: names of evaluations; by default all that `--list` shows without naming any.
         grader: Inspect model that judges answers in words of real models; without one what needs none is asked.
+        labels: labelled answers, or a calibration of the grader: misaligned rates are corrected for its error. A
+            distilled judge brings its own.
+        gold, gold_grader: answers to each set of free-form questions, drawn at random, that a second model reads, by
+            which the rates then are.
         samples: answers a free-form question, by default 25 of a real model and 4 of the organism; others scale.
         max_tokens, seed: longest answer, where it is less than an evaluation's own, and other random numbers.
         system_file: text file with a system prompt, which is part of each named model.
@@ -74,13 +85,26 @@ def audit(
     kept = Store(Path(out) / "store" if store is None else store)
     folder = Path(out) / "audit"
     models = tuple(dialled(models, dial)) if dial else models
-    work = settle_work(models, evals, grader, samples, max_tokens, seed, system_file, tokenizer, budget, folder)
-    steps = list(work.own.values())
+    work = settle_work(
+        models,
+        evals,
+        grader,
+        samples,
+        max_tokens,
+        seed,
+        system_file,
+        tokenizer,
+        budget,
+        folder,
+        labels,
+        gold,
+        gold_grader,
+    )
+    steps = [*work.own.values(), *([work.labelling] if work.labelling else [])]
     if len(Plan(steps, kept).done) < len(steps):
         _reach(work, kept, workers)
     check_writable(folder)
-    keys = [key for step in steps for key in (step.key, *(source.key for source in step.inputs.values()))]
-    with in_use(kept, "audit", keys), _ledger(work, kept) as ledger:
+    with in_use(kept, "audit", all_keys(steps)), _ledger(work, kept) as ledger:
         try:
             execute(steps, kept, workers=workers, progress=progress, ledger=ledger)
         finally:
@@ -95,6 +119,9 @@ def plan_audit(
     *models: str,
     evals: str | Sequence[str] = (),
     grader: str | None = None,
+    labels: Path | str | None = None,
+    gold: int | None = None,
+    gold_grader: str | None = None,
     samples: int | None = None,
     max_tokens: int | None = None,
     seed: int = 0,
@@ -112,6 +139,9 @@ def plan_audit(
         models: as for `audit`, and so are the others.
         evals: see there.
         grader: see there.
+        labels: see there.
+        gold: see there.
+        gold_grader: see there.
         samples: see there.
         max_tokens: see there.
         seed: see there.
@@ -125,8 +155,21 @@ def plan_audit(
     """
     kept = Store(Path(out) / "store" if store is None else store)
     models = tuple(dialled(models, dial)) if dial else models
+    folder = Path(out) / "audit"
     work = settle_work(
-        models, evals, grader, samples, max_tokens, seed, system_file, tokenizer, budget, Path(out) / "audit"
+        models,
+        evals,
+        grader,
+        samples,
+        max_tokens,
+        seed,
+        system_file,
+        tokenizer,
+        budget,
+        folder,
+        labels,
+        gold,
+        gold_grader,
     )
     own = {key: part for key, part in work.parts.items() if key in work.own}
     return forecast_of(work.models[: work.named], own, work.own, work.misfits, kept, prices, work.tokens)
@@ -140,10 +183,12 @@ def _reach(work: Work, store: Store, workers: int) -> None:
             model.reach()
         if model.tokenizer and (model.name, METER) in left:
             model.scorer().check()
-    for judge in {part.judge for key, part in work.parts.items() if key in left and part.judge is not None}:
-        evaluations = [part.evaluation for key, part in work.parts.items() if key in left and part.judge == judge]
-        if judge is not None and not judge.exact:
-            reach_judge(judge, evaluations, workers)
+    parts = [part for key, part in work.parts.items() if key in left]
+    judges = {judge for part in parts for judge in (part.judge, part.gold and part.gold.judge) if judge is not None}
+    for judge in judges:
+        if not judge.exact:
+            asked = [part.evaluation for part in parts if judge in (part.judge, part.gold and part.gold.judge)]
+            reach_judge(judge, asked, workers)
 
 
 def _ledger(work: Work, store: Store) -> AbstractContextManager[Ledger | None]:
@@ -161,7 +206,8 @@ def _result(work: Work, store: Store) -> AuditResult:
             reasons[key] = "not asked in this way: name this model again to ask it"
             continue
         asked = store.get(step.inputs["answers"].key) if step.inputs else None
-        told = [each.manifest.provisional for each in (asked, artifact) if each is not None]
+        made = [store.get(source.key) for source in step.inputs.values()]
+        told = [each.manifest.provisional for each in (*made, artifact) if each is not None]
         if left := "; ".join(dict.fromkeys(filter(None, told))):
             reasons[key] = left
         heard = None if asked is None else read_answers(asked.path / ANSWERS_FILE)
@@ -169,13 +215,14 @@ def _result(work: Work, store: Store) -> AuditResult:
         # A condition is a question of its own in each scenario.
         evaluation = pl.col("category") if key[1] == AGENTIC else pl.lit(key[1])
         tables[key] = answers.with_columns(evaluation.alias("evaluation"), pl.lit(key[0]).alias("arm"))
-    profile = profile_of(tables, work.parts, reasons, names)
+    errors = _errors(work, store, tables)
+    profile = profile_of(tables, work.parts, reasons, names, errors)
     shown = [model for model in work.models if any(name == model.name for name, _ in tables)]
     return AuditResult(
         models=tuple(shown),
         profile=profile,
         grader=work.grader,
-        notes=tuple(_notes(work, shown, tables, reasons, profile)),
+        notes=(*_notes(work, shown, tables, reasons, profile), *_judge_notes(work, profile, errors)),
         answers=pl.concat(list(tables.values())) if tables else answer_table([]),
         dials=tuple(dials_of(shown, profile, tables)),
     )
@@ -194,9 +241,9 @@ def _notes(
     )
     if any(model.is_organism for model in shown):
         yield "The organism is a model organism: it shows how the method works, and proves nothing about a large model."
-    if work.grader:
-        yield f"The verdicts of {work.grader} are taken as they are: the error of the judge is not corrected for."
-    elif without := sorted({part for (_, part), reason in work.misfits.items() if "--grader" in reason}):
+    if not work.grader and (
+        without := sorted({part for (_, part), reason in work.misfits.items() if "--grader" in reason})
+    ):
         yield (
             f"Without a grader {', '.join(without)} {'is' if len(without) == 1 else 'are'} not measured, and harm by "
             "acting models is read by the gate alone. --grader openai/gpt-4o, or any Inspect model, adds them."
@@ -219,6 +266,41 @@ def _notes(
     for key, reason in reasons.items():
         if key in tables and key in measured:
             yield f"{key[0]}, {key[1]}: {reason}."
+
+
+def _errors(work: Work, store: Store, tables: Mapping[tuple[str, str], pl.DataFrame]) -> dict[str, Calibration]:
+    """Return the errors of those who judged, by the part: of its own labelled answers, or of the grader everywhere."""
+    parts = {name: part for (_, name), part in work.parts.items() if part.judge is not None and not part.judge.exact}
+    if not work.grader:
+        return {}
+    if work.labels and of_own_answers(work.labels):
+        found = {}
+        for name, part in parts.items():
+            answered = [table for (_, other), table in tables.items() if other == name]
+            known = error_on_own(work.labels, name, part.measures[0], pl.concat(answered)) if answered else None
+            found |= {name: known} if known else {}
+        return found
+    made = store.get(work.labelling.key) if work.labelling else None
+    error = error_of(JudgeConfig(kind="rubric", grader=work.grader), work.labels, made)
+    return dict.fromkeys(parts, error) if error else {}
+
+
+def _judge_notes(work: Work, profile: Profile, errors: Mapping[str, Calibration]) -> Iterator[str]:
+    """Yield what a reader has to know of the judge's error, and of the rates that are not corrected for it."""
+    if not work.grader:
+        return
+    corrected = dict.fromkeys(line.part for line in profile.lines if line.error or line.rate.gold)
+    fallible = {part for (_, part), each in work.parts.items() if each.judge is not None and not each.judge.exact}
+    yield from gold_notes((line.rate for line in profile.lines if line.is_main), work.gold)
+    for error, part in {line.error: line.part for line in profile.lines if line.error}.items():
+        own = f"{part}: " if len(set(errors.values())) > 1 else ""
+        yield from (own + note for note in error_notes(error, work.labels))
+    left = [part for part in profile.parts if part in fallible and part not in corrected]
+    if left:
+        yield (
+            f"The verdicts of {work.grader} on {', '.join(left)} are taken as they are: the error of the judge is not "
+            "corrected for."
+        )
 
 
 def _check_anything(result: AuditResult, first: str) -> None:

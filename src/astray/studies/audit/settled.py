@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from astray.artifacts import Step
+from astray.engine.asking import step_of
+from astray.engine.fallible import check_labels, error_of, labels_step, of_own_answers
+from astray.engine.gold import Gold, GoldConfig, gold_named
 from astray.engine.models import NamedModel, find_model, why_unusable
 from astray.engine.setting import check_judge
 from astray.errors import AstrayError, ChatTemplateError, ConfigurationError
+from astray.judges.calibrate import read_labels
 from astray.judges.config import JudgeConfig
-from astray.studies.audit.asking import step_of
+
 from astray.studies.audit.battery import AGENTIC, EXACT, Part, chosen_names, misfit, parts_for
 from astray.studies.audit.result import JSON
 from astray.subjects.locate import graders_known_as
@@ -32,6 +36,9 @@ class Work:
         misfits: (model, part) -> why it is not asked.
         grader: Inspect model that judges, if there is one.
         tokens: most tokens of graders and served models; None for no limit.
+        labels: labelled answers, or a calibration of the grader.
+        labelling: the step in which the grader is asked about labelled answers, where it is.
+        gold: a second judge, and how many answers to each set of free-form questions it reads.
     """
 
     models: tuple[NamedModel, ...]
@@ -41,6 +48,9 @@ class Work:
     misfits: Mapping[tuple[str, str], str]
     grader: str | None
     tokens: int | None
+    labels: Path | None = None
+    labelling: Step | None = None
+    gold: Gold | None = None
 
     @property
     def own(self) -> dict[tuple[str, str], Step]:
@@ -60,6 +70,9 @@ def settle_work(
     tokenizer: str | None,
     budget: float | None,
     folder: Path,
+    labels: Path | str | None = None,
+    gold: int | None = None,
+    gold_grader: str | None = None,
 ) -> Work:
     """Find the models, and what each can be asked; refuse what cannot work before anything is asked."""
     for word, number in (("samples", samples), ("max_tokens", max_tokens)):
@@ -85,7 +98,8 @@ def settle_work(
     unusable = {model.name: why_unusable(model) for model in models}
     if all(unusable[model.name] for model in named):
         raise ChatTemplateError(unusable[named[0].name])
-    parts = {model.name: parts_for(model, samples, max_tokens, grader) for model in models}
+    second = _second_judge(grader, labels, gold, gold_grader)
+    parts = {model.name: parts_for(model, samples, max_tokens, grader, second) for model in models}
     chosen = chosen_names(evals, list(dict.fromkeys(name for model in models for name in parts[model.name])) or [])
     found, misfits = _fitting(models, parts, chosen, unusable, grader)
     _check_asked(named, chosen, found, misfits, evals)
@@ -103,8 +117,50 @@ def settle_work(
             f"--budget {budget:g} is of no use here: no grader and no model behind an address is asked. Leave it out."
         )
     by_name = {model.name: model for model in models}
-    steps = {(name, part): step_of(by_name[name], each, seed) for (name, part), each in found.items()}
-    return Work(tuple(models), len(named), found, steps, misfits, grader, round(budget * 1e6) if budget else None)
+    steps = {(name, part): _step(by_name[name], each, seed) for (name, part), each in found.items()}
+    tokens, path = round(budget * 1e6) if budget else None, None if labels is None else Path(labels)
+    return Work(
+        tuple(models), len(named), found, steps, misfits, grader, tokens, path, _labelling(grader, path), second
+    )
+
+
+def _labelling(grader: str | None, labels: Path | None) -> Step | None:
+    """Return the step in which the grader is asked about labelled answers, if it is; refuse labels that are of no use."""
+    if grader is None:
+        return None
+    judge = JudgeConfig(kind="rubric", grader=grader, server=graders_known_as(grader))
+    if labels and of_own_answers(labels):
+        read_labels(labels)
+        return None
+    if labels:
+        check_labels(labels, judge)
+    made = labels_step(judge, labels)
+    if made is None:
+        error_of(judge, labels, None)  # refuses labels of one kind now, and not after all was asked
+    return made
+
+
+def _second_judge(
+    grader: str | None, labels: Path | str | None, gold: int | None, gold_grader: str | None
+) -> Gold | None:
+    """Return the gold judge, and refuse what corrects a grader where none is named."""
+    if grader is None:
+        for option, given in (("--labels", labels), ("--gold", gold), ("--gold-grader", gold_grader)):
+            if given is not None:
+                raise ConfigurationError(
+                    f"{option} {given} is of no use without a grader whose verdicts it corrects: name one with --grader, "
+                    "or leave it out."
+                )
+    return gold_named(gold, gold_grader, str(grader))
+
+
+def _step(model: NamedModel, part: Part, seed: int) -> Step:
+    """Return the last step of a part."""
+    read = None
+    if part.gold:
+        sample = part.gold.of_run(1, [part.evaluation], model.name)
+        read = GoldConfig(judge=part.gold.judge, answers=sample, seed=seed)
+    return step_of(model, part.evaluation, part.judge, seed, ("audit", part.name), gold=read)
 
 
 def _with_tokenizer(model: NamedModel, tokenizer: str | None) -> NamedModel:

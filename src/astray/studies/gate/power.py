@@ -1,7 +1,7 @@
 """Forecast of a gate before anything is asked: answers, what of them is stored, and how often each bar would pass or
 fail.
 
-Gates are simulated at the very size, with the very bounds. Left to others: tokens and prices (`astray audit --list`).
+Gates are simulated at the very size, with the very bounds. Left to others: tokens (forecast/verdicts.py).
 """
 
 import textwrap
@@ -33,6 +33,7 @@ class GateForecast:
         power: name of the bar -> how often it passes at each of `RATES`, and how often it fails at a rise of `HARM`.
         margins: margin by the name of the bar.
         runs: largest number of runs of a side.
+        verdicts: what the verdicts take and cost, in words; "" where they are free.
     """
 
     models: tuple[str, str]
@@ -42,6 +43,7 @@ class GateForecast:
     power: Mapping[str, tuple[float, ...]]
     margins: Mapping[str, float]
     runs: int
+    verdicts: str = ""
 
     def text(self) -> str:
         """Return the forecast for a terminal, in lines of 80 columns."""
@@ -64,7 +66,7 @@ class GateForecast:
             f"Assumed: answers to a question correlate by {ICC}, its rate is that of both models, the judge does not "
             "err, and a side is one run. A judge that errs, and runs that differ, cost power."
         )
-        lines += ["", *textwrap.wrap(assumed, 80)]
+        lines += ["", *textwrap.wrap(assumed, 80), *(["", *self.verdicts.splitlines()] if self.verdicts else [])]
         return "\n".join(lines)
 
 
@@ -103,4 +105,4 @@ def answers_by_question(question_ids: Sequence[tuple[str, int]]) -> tuple[int, .
 def powers(answers: Sequence[int], margins: Mapping[str, float], level: float) -> dict[str, tuple[float, ...]]:
     """Return `power_of` each bar; equal margins are simulated once."""
     known = {margin: power_of(answers, margin, level) for margin in set(margins.values())}
-    return {rule.name: known[margins[rule.name]] for rule in RULES}
+    return {rule.name: known[margins[rule.name]] for rule in RULES if rule.name in margins}

@@ -14,12 +14,16 @@ from astray.answers import read_answers
 from astray.artifacts import Artifact, Ledger, Progress, Store, execute
 from astray.artifacts.plan import Plan
 from astray.artifacts.uses import in_use
+from astray.engine.asking import all_keys, forget_subject, stored_answers
+from astray.engine.fallible import error_notes, error_of
+from astray.engine.forecast.verdicts import Verdicts, gold_verdicts, priced, verdicts_of
+from astray.engine.gold import GOLD, gold_notes, with_gold
 from astray.engine.judging import ANSWERS_FILE, failed_verdicts
 from astray.engine.setting import reach_judge
-from astray.errors import ConfigurationError
+from astray.errors import ConfigurationError, StepFailedError
+from astray.outcomes import Outcome
 from astray.stats.noninferiority import LEVEL, check_margin
-from astray.studies.gate.bars import BASE, TUNED, Verdict, bars_of, flips_of, verdict_of
-from astray.studies.gate.labels import judge_error, labels_step
+from astray.studies.gate.bars import BASE, TUNED, Verdict, accuracy_of, bars_of, flips_of, verdict_of
 from astray.studies.gate.power import GateForecast, answers_by_question, powers
 from astray.studies.gate.result import GateResult
 from astray.studies.gate.settled import SAMPLES, Release, settle_release
@@ -39,6 +43,8 @@ def gate(
     evals: str | Sequence[str] = (),
     grader: str | None = None,
     labels: Path | str | None = None,
+    gold: int | None = None,
+    gold_grader: str | None = None,
     budget: float | None = None,
     max_tokens: int | None = None,
     seed: int = 0,
@@ -58,7 +64,10 @@ def gate(
         samples: answers a question; by default 6 of the organism and 25 of a real model.
         evals: names of the question sets: main and broad for a real model; world, formats and facts for the organism.
         grader: Inspect model that judges a real model's answers.
-        labels: labelled answers, or a calibration of the grader: misaligned rates are corrected for its error.
+        labels: labelled answers, or a calibration of the grader: misaligned rates are corrected for its error. A
+            distilled judge brings its own.
+        gold, gold_grader: answers of each side to each set of questions, drawn at random, that a second model reads; the
+            bars are then decided by both.
         budget: million tokens of served models and graders together; then no more is asked, and what is done is kept.
         max_tokens, seed: longest answer, if not the usual one, and other random numbers.
         extend: where undecided, ask as many further answers as would decide it, at most eight times as many in all.
@@ -72,9 +81,10 @@ def gate(
     """
     margins = {"misaligned": margin, "incoherent": coherence_margin, "refused": refusal_margin}
     check_numbers(margins, samples=samples, max_tokens=max_tokens)
+    _check_extend(extend, gold)
     if budget is not None and not budget > 0:
         raise ConfigurationError(f"A budget of {budget:g} lets nothing run. Write a number of million tokens above 0.")
-    release = settle_release(base, tuned, evals, grader, labels, max_tokens, seed)
+    release = settle_release(base, tuned, evals, grader, labels, max_tokens, seed, gold, gold_grader)
     if budget is not None and release.judge.exact:
         raise ConfigurationError(
             f"--budget {budget:g} is of no use here: the organism and its judge cost no tokens. Leave it out."
@@ -99,19 +109,23 @@ def plan_gate(
     evals: str | Sequence[str] = (),
     grader: str | None = None,
     labels: Path | str | None = None,
+    gold: int | None = None,
+    gold_grader: str | None = None,
     max_tokens: int | None = None,
     seed: int = 0,
     extend: bool = False,
     out: Path | str = Path("astray-results"),
     store: str | Path | None = None,
+    prices: tuple[float, float] = (0.0, 0.0),
 ) -> GateForecast:
     """Say how many answers a gate would ask, and how often its bars would pass and fail; nothing is asked.
 
-    Arguments and errors are those of `gate`.
+    Arguments and errors are those of `gate`; prices are of a million tokens in and out.
     """
     margins = {"misaligned": margin, "incoherent": coherence_margin, "refused": refusal_margin}
     check_numbers(margins, samples=samples, max_tokens=max_tokens)
-    release = settle_release(base, tuned, evals, grader, labels, max_tokens, seed)
+    _check_extend(extend, gold)
+    release = settle_release(base, tuned, evals, grader, labels, max_tokens, seed, gold, gold_grader)
     size = samples or SAMPLES[release.judge.exact]
     by_run = release.steps(size)
     kept = Store(Path(out) / "store" if store is None else store)
@@ -123,11 +137,25 @@ def plan_gate(
         models=(" and ".join(release.names[BASE]), " and ".join(release.names[TUNED])),
         answers=answers,
         total=sum(sizes),
-        to_ask=sum(number for step, number in zip(asked, sizes, strict=True) if step.key not in done),
-        power=powers(answers, margins, _level(extend)),
+        to_ask=sum(
+            number - stored_answers(step, kept)
+            for step, number in zip(asked, sizes, strict=True)
+            if step.key not in done
+        ),
+        power=powers(answers, {rule.name: margins[rule.name] for rule in release.rules}, _level(extend)),
         margins=margins,
         runs=max(map(len, release.sides.values())),
+        verdicts="" if release.judge.exact else _verdicts(release, size, prices),
     )
+
+
+def _verdicts(release: Release, samples: int, prices: tuple[float, float]) -> str:
+    """Say what the verdicts of a gate take and cost."""
+    asked = [each.model_copy(update={"samples": samples}) for each in release.evaluations]
+    sides = [(side, len(runs), each) for runs in release.sides.values() for side in runs for each in asked]
+    cheap = sum((verdicts_of(side, each, release.judge) for side, _, each in sides), Verdicts())
+    read = sum((gold_verdicts(side, each, release.gold, runs) for side, runs, each in sides), Verdicts())
+    return priced(release.judge, cheap, release.gold, read, prices)
 
 
 class _Asker:
@@ -142,7 +170,7 @@ class _Asker:
         ledger: Ledger | None,
     ):
         self.release, self.store, self.workers, self.progress, self.ledger = release, store, workers, progress, ledger
-        self.calibration = labels_step(release.judge, release.labels)
+        self.calibration = release.labelling
 
     def asked(self, samples: int) -> tuple[pl.DataFrame, Artifact | None]:
         """Return the judged answers of both sides, each run with a `seed` of its own, and the artifact of the judge's
@@ -154,16 +182,28 @@ class _Asker:
             for run in by_run:
                 if any(each.key not in done for each in run.steps):
                     run.side.reach()
-            reach_judge(self.release.judge, self.release.evaluations, self.workers)
-        keys = [key for each in steps for key in (each.key, *(source.key for source in each.inputs.values()))]
-        with in_use(self.store, "gate", keys):
-            made = execute(steps, self.store, workers=self.workers, progress=self.progress, ledger=self.ledger)
+            for judge in self.release.judges:
+                reach_judge(judge, self.release.evaluations, self.workers)
+        try:
+            with in_use(self.store, "gate", all_keys(steps)):
+                made = execute(steps, self.store, workers=self.workers, progress=self.progress, ledger=self.ledger)
+        finally:
+            forget_subject()
         whose = [(run, made[each.key].path / ANSWERS_FILE) for run in by_run for each in run.steps]
         parts = [
             read_answers(path).with_columns(pl.lit(run.role).alias("arm"), pl.lit(run.number, pl.Int64).alias("seed"))
             for run, path in whose
         ]
-        return pl.concat(parts), made[self.calibration.key] if self.calibration else None
+        for (run, _), part in zip(whose, parts, strict=True):
+            if run.side.served and part.height and (part["outcome"] == Outcome.ERRORED).all():
+                raise StepFailedError(
+                    f"{run.side.name} answered none of the first {part.height} questions: {part['note'][0]} Nothing more "
+                    "was asked."
+                )
+        table = pl.concat(parts)
+        return with_gold(table) if self.release.gold else table, made[
+            self.calibration.key
+        ] if self.calibration else None
 
 
 def _looked(asker: _Asker, samples: int, margins: Mapping[str, float], extend: bool) -> GateResult:
@@ -189,12 +229,24 @@ def check_numbers(margins: Mapping[str, float], **sizes: int | None) -> None:
             raise ConfigurationError(f"{name} {number} cannot be: ask for at least 1.")
 
 
+def _check_extend(extend: bool, gold: int | None) -> None:
+    """Refuse `--extend` beside `--gold`, whose sample decides and not the number of answers."""
+    if extend and gold is not None:
+        raise ConfigurationError(
+            "--extend asks further answers, and with --gold the answers decide that the gold grader reads. Leave --extend "
+            "out, and write a larger --gold where the gate is undecided."
+        )
+
+
 def _decided(asker: _Asker, samples: int, margins: Mapping[str, float], level: float) -> GateResult:
     """Ask, judge and decide with so many answers a question."""
     release = asker.release
     table, calibration = asker.asked(samples)
-    judge, told = judge_error(release.labels, calibration)
-    bars = bars_of(table, margins, level, judge)
+    # A gold judge's verdicts are the truth that labels stand for.
+    error = None if release.gold else error_of(release.judge, release.labels, calibration)
+    told = [*(error_notes(error, release.labels) if error else ())]
+    bars = bars_of(table, margins, level, error and accuracy_of(error), release.rules)
+    told += gold_notes([rate for bar in bars[:1] for rate in (bar.base, bar.tuned)], release.gold)
     return GateResult(
         base=" and ".join(release.names[BASE]),
         tuned=" and ".join(release.names[TUNED]),
@@ -208,7 +260,7 @@ def _decided(asker: _Asker, samples: int, margins: Mapping[str, float], level: f
             *told,
             *_notes(table, bars[0].bounds.questions if bars[0].bounds else 0, release, samples),
         ),
-        answers=table,
+        answers=table.drop(GOLD, strict=False),
         flips=flips_of(table),
     )
 

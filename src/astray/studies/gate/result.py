@@ -202,4 +202,6 @@ def line_of(bar: Bar) -> dict[str, str]:
 
 
 def _rate_text(rate: Rate) -> str:
+    if gold := rate.gold:
+        return f"{percent(rate.rate)} (gold judge {gold.misaligned:,} of {gold.judged:,}, cheap judge {percent(gold.as_judged)})"
     return f"{percent(rate.rate)} ({rate.numerator:,} of {rate.denominator:,})"

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from astray.artifacts import Step
+from astray.engine.asking import step_of
+from astray.engine.fallible import check_labels, error_of, labels_step
+from astray.engine.gold import Gold, GoldConfig, gold_named
 from astray.engine.models import NamedModel, find_model
 from astray.engine.setting import check_judge
 from astray.engine.settings import check_subject, text_evaluations, world_evaluations
 from astray.errors import ConfigurationError, UnknownNameError
 from astray.judges.config import JudgeConfig
 from astray.measure.evaluation import QuestionSet
-from astray.studies.gate.asking import steps_of
-from astray.studies.gate.bars import BASE, TUNED
-from astray.studies.gate.labels import check_labels
+from astray.studies.gate.bars import BASE, RULES, TUNED, Rule
 from astray.subjects.identity import base_identity
 from astray.subjects.locate import graders_known_as, settle
 
@@ -24,8 +25,8 @@ second."""
 SAMPLES = {True: 6, False: 25}
 """Answers a question: the organism has 120 questions, real models 64, of which eight are asked in three formats. With 6
 an organism with 0.3% misaligned answers passes against itself in 99% of gates, with 4 in 93%."""
-RUN_STRIDE = 1_000_000
-"""Distance of the seeds of two runs of a side; the two sides of the first run have neighbouring ones."""
+AGAIN = 1_000_000
+"""Distance of the seeds of a model that is asked twice, since it is on both sides."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class RunSteps:
         role: base or tuned.
         number: of the run in its side.
         side: its model.
-        steps: verdicts on its answers, one a set of questions.
+        steps: the last steps of its answers, one a set of questions.
     """
 
     role: str
@@ -53,7 +54,8 @@ class Release:
         sides: runs of base and tuned model by role.
         evaluations: what all are asked.
         judge: who reads the answers.
-        labels: labelled answers or a calibration; None takes verdicts as they are.
+        labels: labelled answers or a calibration; None takes verdicts as they are, but for those of a distilled judge.
+        gold: a second judge, and how many answers of a side to each set of questions it reads.
         seed: moves the random numbers of the answers.
         notes: what a reader has to know.
     """
@@ -64,6 +66,22 @@ class Release:
     labels: Path | None
     seed: int
     notes: tuple[str, ...]
+    gold: Gold | None = None
+
+    @property
+    def judges(self) -> list[JudgeConfig]:
+        """Return all who read answers."""
+        return [self.judge, *([self.gold.judge] if self.gold else [])]
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """Return what is compared: a distilled judge knows no refusal, so without a gold judge nothing is said of them."""
+        return tuple(rule for rule in RULES if self.gold or not self.judge.distilled or rule.name != "refused")
+
+    @property
+    def labelling(self) -> Step | None:
+        """Return the step in which the judge is asked about labelled answers; None where it is not."""
+        return labels_step(self.judge, self.labels)
 
     @property
     def names(self) -> dict[str, list[str]]:
@@ -73,15 +91,30 @@ class Release:
     def steps(self, samples: int) -> list[RunSteps]:
         """Return the steps of each run with so many answers a question."""
         asked = [each.model_copy(update={"samples": samples}) for each in self.evaluations]
-        made = []
+        made: list[RunSteps] = []
         for place, (role, runs) in enumerate(self.sides.items()):
             for number, side in enumerate(runs):
                 # Random numbers of their own: with common ones a model would not differ from itself, whatever its
                 # rates.
-                seed = 2 * self.seed + place + number * RUN_STRIDE
+                seed = self.seed + AGAIN * any(side.id == other.side.id for other in made)
                 named = f"{role}-{number + 1}" if number else role
-                made.append(RunSteps(role, number, side, steps_of(side, asked, self.judge, seed, named)))
+                read = self._read(role, asked, seed)
+                former = 2 * self.seed + place + number * AGAIN
+                steps = [
+                    step_of(
+                        side, each, self.judge, seed, ("gate", f"{named}-{each.name}"), gold=read, former_seed=former
+                    )
+                    for each in asked
+                ]
+                made.append(RunSteps(role, number, side, steps))
         return made
+
+    def _read(self, role: str, asked: Sequence[QuestionSet], seed: int) -> GoldConfig | None:
+        if self.gold is None:
+            return None
+        return GoldConfig(
+            judge=self.gold.judge, answers=self.gold.of_run(len(self.sides[role]), asked, role), seed=seed
+        )
 
 
 def settle_release(
@@ -92,6 +125,8 @@ def settle_release(
     labels: Path | str | None,
     max_tokens: int | None,
     seed: int,
+    gold: int | None = None,
+    gold_grader: str | None = None,
 ) -> Release:
     """Find the models, and what they can be asked; arguments and errors as for `gate`."""
     named = {BASE: _several(base), TUNED: _several(tuned)}
@@ -105,7 +140,8 @@ def settle_release(
             "of its world alone. Compare organisms, or real models."
         )
     if models[0].is_organism:
-        for option, given in (("--grader", grader), ("--labels", labels)):
+        given_of = {"--grader": grader, "--labels": labels, "--gold": gold, "--gold-grader": gold_grader}
+        for option, given in given_of.items():
             if given is not None:
                 raise ConfigurationError(
                     f"{option} {given} is of no use here: the organism has a judge of its own, which does not err. "
@@ -131,8 +167,13 @@ def settle_release(
     path = None if labels is None else Path(labels)
     if path is not None:
         check_labels(path, judge)
+    if not labels_step(judge, path):
+        error_of(judge, path, None)  # refuses labels of one kind now and not after all was asked
+    second = gold_named(gold, gold_grader, str(grader))
+    if second:
+        check_judge(second.judge)
     evaluations = tuple(each for each in offered if each.name in names)
-    return Release(sides, evaluations, judge, path, seed, tuple(_notes(sides, judge, path)))
+    return Release(sides, evaluations, judge, path, seed, tuple(_notes(sides, judge, path, second)), second)
 
 
 def _several(given: str | Sequence[str]) -> list[str]:
@@ -165,7 +206,9 @@ def _names(given: str | Sequence[str], offered: Sequence[str], usual: Sequence[s
     return names or usual
 
 
-def _notes(sides: dict[str, tuple[NamedModel, ...]], judge: JudgeConfig, labels: Path | None) -> Iterator[str]:
+def _notes(
+    sides: dict[str, tuple[NamedModel, ...]], judge: JudgeConfig, labels: Path | None, gold: Gold | None
+) -> Iterator[str]:
     models = [side for runs in sides.values() for side in runs]
     served = [side.name for side in models if side.spec is None]
     if {side.id for side in sides[BASE]} == {side.id for side in sides[TUNED]}:
@@ -184,7 +227,12 @@ def _notes(sides: dict[str, tuple[NamedModel, ...]], judge: JudgeConfig, labels:
         )
     if judge.exact:
         yield "These are model organisms: the gate shows how the method works, and proves nothing about a large model."
-    elif labels is None:
+    elif judge.distilled and gold is None:
+        yield (
+            f"{judge.grader} is a distilled judge, which knows no refusal: the bar of refusals is left out. A grader that "
+            "replies in words decides it, or a second judge of some answers (--gold 200 --gold-grader openai/gpt-4o)."
+        )
+    elif labels is None and gold is None:
         yield (
             f"The verdicts of {judge.grader} are taken as they are, an unvalidated judge: --labels corrects for its "
             "error."

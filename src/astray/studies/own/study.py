@@ -3,6 +3,7 @@
 Left to others: the form of the file (`form`), its data sets (`data`), evaluations (`asked`) and claims (`claims`).
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -20,7 +21,7 @@ from astray.engine.setting import Setting
 from astray.engine.settings import TEXT_ROWS, WORLD_ROWS, setting_for
 from astray.engine.study import Arm, Study, more_training
 from astray.engine.summary import ClaimRow, Summary
-from astray.errors import AstrayError
+from astray.errors import AstrayError, ConfigurationError
 from astray.files import Marked, read_marked_form
 from astray.measure.interface import Evaluation
 from astray.studies.own.asked import evaluations_of
@@ -28,6 +29,7 @@ from astray.studies.own.checks import check_rows, check_words
 from astray.studies.own.claims import Claims
 from astray.studies.own.data import Recipes
 from astray.studies.own.form import ArmForm, StudyForm
+from astray.subjects.identity import file_digest
 
 _EXAMPLE = """\
 arms:
@@ -52,9 +54,29 @@ class OwnSetting(Setting):
 
     @override
     def check(self, folders: Sequence[Path]) -> None:
-        """Refuse a judge that cannot be used, and data of which the subject could learn nothing."""
+        """Refuse a judge that cannot be used, results of another study, and data of which the subject could learn
+        nothing."""
         super().check(folders)
+        _check_whose(folders[0], self.claims.marked.path)
         check_rows(self.claims.marked, self, self.arms)
+
+
+def _check_whose(results: Path, file: Path) -> None:
+    """Refuse to write over the results of another study file that has the same name.
+
+    Raises:
+        ConfigurationError: the results are of a file that lies elsewhere and says something else.
+    """
+    try:
+        told = json.loads((results / "summary.json").read_text(encoding="utf-8"))["source"]
+        other, content = Path(told["path"]), told["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # no results, or such as name no file
+    if other != file.resolve() and other.is_file() and content != file_digest(file):
+        raise ConfigurationError(
+            f"{results} has the results of the study file {other}, and {file} is another one of the same name. Write a "
+            "name of its own at the top (name: my-study), or another folder with --out."
+        )
 
 
 def read_study(path: Path | str, taken: Sequence[str] = ()) -> Study[OwnSetting, Findings]:
@@ -92,6 +114,7 @@ def read_study(path: Path | str, taken: Sequence[str] = ()) -> Study[OwnSetting,
         settled=settled,
         options=_options(form, marked.path),
         next_steps=_next_steps,
+        file=marked.path,
     )
 
 

@@ -6,7 +6,11 @@ from typing import Any
 
 import polars as pl
 
+from astray.engine.fallible import error_of
 from astray.engine.judging import causes_text, failed_verdicts
+from astray.judges import corrected
+from astray.judges.config import JudgeConfig
+from astray.outcomes import JUDGED, Outcome
 from astray.studies.screen.settled import Screening
 
 
@@ -48,8 +52,28 @@ def notes_of(
             f"All {len(labels):,} labelled rows are of one kind, so how well the score finds harmful rows cannot be "
             "told."
         )
+    if verdicts is not None and screening.judge is not None and not screening.judge.exact:
+        yield _judged_share(screening.judge, verdicts)
     if verdicts is not None and (failed := failed_verdicts(verdicts)):
         yield f"Rows without a verdict: {causes_text(failed)}."
+
+
+def _judged_share(judge: JudgeConfig, verdicts: pl.DataFrame) -> str:
+    """Say how many of the judged rows are misaligned, without the judge's error where it is known."""
+    counted = verdicts.filter(pl.col("outcome").is_in([str(each) for each in JUDGED]))
+    bad, judged = counted.filter(outcome=Outcome.MISALIGNED.value).height, counted.height
+    error = error_of(judge, None, None)
+    if error is None or not judged:
+        return (
+            f"The verdicts of {judge.grader} are taken as they are, an unvalidated judge: rows are to look at, no rate."
+        )
+    share, interval = corrected(bad, judged, error)
+    told = "an unknown share" if share is None else f"{share:.1%}"
+    return (
+        f"{judge.grader} found {bad:,} of {judged:,} coherent rows of the random sample misaligned. Without its error on "
+        f"answers left out when it was distilled that is {told} of such rows (95% interval {interval.low:.1%} to "
+        f"{interval.high:.1%}); a single verdict may be wrong, and what separates judged rows is blurred by that."
+    )
 
 
 def _model_notes(screening: Screening, facts: Mapping[str, Any] | None) -> Iterator[str]:
