@@ -22,12 +22,12 @@ from astray.errors import ConfigurationError
 from astray.judges.config import JudgeConfig
 from astray.judges.distilled import is_distilled
 from astray.judges.rescore import WITHOUT_ANSWER
-from astray.judges.served import served_as
 from astray.measure.evaluation import QuestionSet
 from astray.measure.interface import Evaluation
 from astray.outcomes import Outcome
 from astray.stats.measures import MISALIGNED
 from astray.stats.rates import Rate
+from astray.subjects.locate import graders_known_as
 
 GOLD, GOLD_JUDGE = "gold", "gold_judge"
 """Fields of a judged answer's `detail`: the outcome by the gold judge, and that judge's identity."""
@@ -95,7 +95,7 @@ def gold_named(answers: int | None, gold_grader: str | None, grader: str) -> Gol
             f"--gold-grader {gold_grader} is a distilled judge, whose verdicts are not right. Name a model whose verdicts "
             "you trust, and the distilled judge as --grader."
         )
-    return Gold(JudgeConfig(kind="rubric", grader=gold_grader, server=served_as(gold_grader)), answers)
+    return Gold(JudgeConfig(kind="rubric", grader=gold_grader, server=graders_known_as(gold_grader)), answers)
 
 
 class GoldConfig(BaseModel):

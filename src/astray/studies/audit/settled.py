@@ -14,7 +14,6 @@ from astray.engine.setting import check_judge
 from astray.errors import AstrayError, ChatTemplateError, ConfigurationError
 from astray.judges.calibrate import read_labels
 from astray.judges.config import JudgeConfig
-
 from astray.studies.audit.battery import AGENTIC, EXACT, Part, chosen_names, misfit, parts_for
 from astray.studies.audit.result import JSON
 from astray.subjects.locate import graders_known_as

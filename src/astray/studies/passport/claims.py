@@ -22,7 +22,7 @@ from astray.engine.summary import ClaimRow, Summary
 from astray.errors import ConfigurationError, StoreError
 from astray.judges.config import JudgeConfig
 from astray.judges.judge import Judging
-from astray.judges.served import served_as
+from astray.subjects.locate import graders_known_as
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def conclusions_by(
     rows: list[tuple[ClaimRow, ...]] = [summary.claims]
     left_out: tuple[str, ...] = ()
     for grader in graders:
-        config = JudgeConfig(kind="rubric", grader=grader, server=served_as(grader), judging=judging)
+        config = JudgeConfig(kind="rubric", grader=grader, server=graders_known_as(grader), judging=judging)
         changed = replace(studied.setting, judge=config, gold=None, labels=None)
         plan, left_out = _judged_plan(study, changed, studied.options, store)
         artifacts = execute(plan.steps, store, workers=0, progress=progress)
