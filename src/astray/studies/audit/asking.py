@@ -245,6 +245,7 @@ def _run(
         log_dir=str(logs),
         display="none",
         log_level="warning",
+        log_realtime=False,
         log_buffer=LOG_BUFFER,
     )
     if not found or found[0].status == "cancelled":  # Inspect takes Ctrl-C for itself

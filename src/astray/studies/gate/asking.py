@@ -122,7 +122,15 @@ def _run(evaluation: QuestionSet, side: NamedModel, logs: Path, size: int) -> pl
     # Samples go round the questions: were each asked to its end, the last ones would miss out where a budget ends.
     task.dataset = MemoryDataset(sorted(task.dataset, key=lambda each: (each.metadata or {})["sample"])[:size])
     model = metered(side.make())
-    found = inspect_eval(task, model=model, score=False, log_dir=str(logs), display="none", log_level="warning")
+    found = inspect_eval(
+        task,
+        model=model,
+        score=False,
+        log_dir=str(logs),
+        display="none",
+        log_level="warning",
+        log_realtime=False,
+    )
     table = _drained(logs)
     if not found or found[0].status == "cancelled":  # Inspect takes Ctrl-C for itself
         if not table.is_empty():
