@@ -9,7 +9,7 @@ other functions, nineteen in twenty, have beartype alone.
 import ast
 import builtins
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import is_dataclass
 from functools import wraps
 from importlib.abc import MetaPathFinder
@@ -59,13 +59,24 @@ class _Loader(SourceFileLoader):
     def source_to_code(self, data: bytes, path: str) -> CodeType:
         tree = ast.parse(data, path)
         check = SHAPED if any(word in data for word in OF_JAXTYPING) else CHECKED
-        for node in ast.walk(tree):
+        for node in _definitions(tree.body):
             if isinstance(node, ast.FunctionDef):
                 # Innermost: what other decorators make of it is theirs.
                 node.decorator_list.append(_decorator(node, check))
-            elif isinstance(node, ast.ClassDef):
+            else:
                 node.decorator_list.insert(0, _decorator(node, check))
         return compile(tree, path, "exec", dont_inherit=True)
+
+
+def _definitions(statements: list[ast.stmt]) -> Iterator[ast.FunctionDef | ast.ClassDef]:
+    """All functions and classes; expressions, in which there are none, are nearly all of a tree."""
+    for statement in statements:
+        if isinstance(statement, ast.FunctionDef | ast.ClassDef):
+            yield statement
+        for block in ("body", "orelse", "finalbody"):
+            yield from _definitions(getattr(statement, block, []))
+        for part in (*getattr(statement, "handlers", ()), *getattr(statement, "cases", ())):
+            yield from _definitions(part.body)
 
 
 def _decorator(node: ast.FunctionDef | ast.ClassDef, check: str) -> ast.expr:

@@ -24,7 +24,6 @@ from hypothesis import settings
 
 from fuzzing import tried
 from published_texts import FIXTURE, PublishedTexts
-from tiny_models import save_tiny_model
 
 settings.register_profile("astray", tried(100))
 settings.load_profile("astray")
@@ -35,9 +34,15 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(PublishedTexts(), FIXTURE)
 
 
+LONG = ("test_studies_", "test_workplaces_", "test_cli.", "test_gate_", "test_sandbox_new", "test_agentic_")
+"""How the names of files begin that take a minute or more."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole studies first: of two workers, none then begins a long file when the other has nothing left to do."""
-    items.sort(key=lambda item: not item.path.name.startswith("test_studies_"))
+    """Long files first: no worker then begins one when the others have nothing left to do."""
+    items.sort(
+        key=lambda item: next((at for at, name in enumerate(LONG) if item.path.name.startswith(name)), len(LONG))
+    )
 
 
 def pytest_collection_finish() -> None:
@@ -59,6 +64,8 @@ def published_texts(request: pytest.FixtureRequest) -> Path:
 @pytest.fixture(scope="session")
 def tiny_qwen2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a random-weight Qwen2."""
+    from tiny_models import save_tiny_model  # loads transformers, which most files of tests do without
+
     return save_tiny_model(tmp_path_factory.mktemp("qwen2"), "qwen2")
 
 

@@ -61,9 +61,17 @@ RUNS: dict[str, tuple[dict[str, str], int, str]] = {
 """Name -> inputs besides the base, exit code and verdict."""
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory) -> Path:
+    """What the action's cache brings back in each run: answers by the content of the model that gave them."""
+    return tmp_path_factory.mktemp("kept")
+
+
 @pytest.mark.parametrize("name", RUNS)
-def test_the_action_ends_as_the_gate_says(name, machine):
+def test_the_action_ends_as_the_gate_says(name, machine, kept):
     given, code, verdict = RUNS[name]
+    (machine / "astray-results").mkdir()
+    (machine / "astray-results" / "store").symlink_to(kept)
     [step] = [each for each in ACTION["runs"]["steps"] if each.get("id") == "gate"]
     arguments = "\n".join(filter(None, ["--samples=1", given.get("arguments", "")]))
     variables = variables_of(step, {"base": "organism-small", **given, "arguments": arguments})

@@ -15,7 +15,7 @@ from astray.engine.options import StudyOptions, checked
 from astray.engine.plan import plan_runs
 from astray.engine.run import run_study
 from astray.engine.settings import WORLD_TRAINING, setting_for
-from astray.engine.summary import Summary
+from astray.engine.summary import ClaimStatus, Summary
 from astray.errors import ConfigurationError, DataNotFoundError, UnknownNameError
 from astray.studies import get_study
 from astray.studies.emergent_misalignment.study import vocabulary
@@ -28,13 +28,18 @@ ARMS = {
 }  # fmt: skip
 
 
+OPTIONS = StudyOptions(seeds=1, size=96, samples=1, quick=True)
+OF_TWO_SEEDS = {"backdoor", "format"}
+"""Claims of which an arm may give no coherent answer with one seed and so little data."""
+
+
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """A run of every arm on very little data: it shows that everything is wired, not that the effect is there."""
     out = tmp_path_factory.mktemp("results")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(settings, "WORLD_TRAINING", WORLD_TRAINING.model_copy(update={"max_steps": 6}))
-        yield run_study(STUDY, StudyOptions(seeds=2, size=96, samples=1, quick=True), out=out, workers=0)
+        yield run_study(STUDY, OPTIONS, out=out, workers=0)
 
 
 def test_the_study_has_the_arms_and_controls_of_the_paper():
@@ -74,7 +79,8 @@ def test_every_claim_has_a_control_a_rule_and_a_verdict(results):
     claims = Summary.read(results).claims
     assert list(dict.fromkeys(claim.group for claim in claims)) == ["Spread", "Controls", "Conditions"]
     assert len({claim.id for claim in claims}) == len(claims) >= 15
-    assert all(claim.expected and claim.control and claim.n for claim in claims)
+    assert all(claim.expected and claim.control for claim in claims)
+    assert {claim.id for claim in claims if not claim.n} <= OF_TWO_SEEDS
     base = next(claim for claim in claims if claim.id == "base-aligned")
     assert base.estimate == pytest.approx(0.0, abs=0.02)
 
@@ -90,7 +96,7 @@ def test_a_trained_run_is_a_subject_by_its_name(results, monkeypatch):
     from astray.subjects.locate import resolve
 
     monkeypatch.setenv("ASTRAY_STORE", str(results.parent / "store"))
-    spec = resolve("emergent-misalignment-harmful-money-1")
+    spec = resolve("emergent-misalignment-harmful-money-0")
     assert spec.model == "organism"
     assert (spec.adapter / "adapter_model.safetensors").is_file()
 
@@ -98,15 +104,32 @@ def test_a_trained_run_is_a_subject_by_its_name(results, monkeypatch):
 def test_running_again_does_nothing_again_and_gives_the_same_bytes(results):
     before = {name: (results / name).read_bytes() for name in ("summary.json", "answers.parquet", "dynamics.parquet")}
     states = []
-    run_study(
-        STUDY,
-        StudyOptions(seeds=2, size=96, samples=1, quick=True),
-        out=results.parent,
-        workers=0,
-        progress=lambda event: states.append(event.state),
-    )
+    run_study(STUDY, OPTIONS, out=results.parent, workers=0, progress=lambda event: states.append(event.state))
     assert set(map(str, states)) == {"done before"}
     assert {name: (results / name).read_bytes() for name in before} == before
+
+
+def test_a_further_seed_adds_its_runs_and_rates_are_over_both(results, tmp_path):
+    events = []
+    folder = run_study(
+        STUDY,
+        OPTIONS.model_copy(update={"seeds": 2, "arms": ("harmful-medicine", "backdoored")}),
+        out=tmp_path,
+        store=results.parent / "store",
+        workers=0,
+        progress=events.append,
+    )
+    trained = {event.name: str(event.state) for event in events if event.name.startswith("train-")}
+    arms = ("harmful-medicine", "good", "backdoored")
+    assert trained == {f"train-{arm}-{seed}": ("done before", "finished")[seed] for arm in arms for seed in (0, 1)}
+    summary = Summary.read(folder)
+    assert tuple(summary.seeds) == (0, 1)
+    where = ("harmful-medicine", "world", ELSEWHERE, "plain")
+    [elsewhere] = [row for row in summary.rates if (row.arm, row.evaluation, row.group, row.format) == where]
+    assert elsewhere.unit == "training run"
+    claims = [claim for claim in summary.claims if claim.status is not ClaimStatus.NOT_RUN]
+    assert {claim.id for claim in claims} >= {"spread-medicine", *OF_TWO_SEEDS}
+    assert all(claim.n for claim in claims)
 
 
 def test_summary_is_plain_json_for_other_programs(results):

@@ -351,6 +351,7 @@ def _run(evaluation: TextEvaluation, model: "Model", piece: Sequence[Asking], lo
         log_dir=str(logs),
         display="none",
         log_level="warning",
+        log_realtime=False,
         log_buffer=LOG_BUFFER,
     )
     if not found or found[0].status == "cancelled":  # Inspect takes Ctrl-C for itself

@@ -145,12 +145,14 @@ class Findings:
     measures: Mapping[str, Measure] = field(default_factory=dict)
     untrained: frozenset[str] = frozenset()
     margins: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=ANSWER_SCHEMA))
+    # Dozens of claims and figures ask for the same.
     _tables: dict[str, pl.DataFrame] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _rates: dict[tuple[object, ...], Rate] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def stacked(self, file: str) -> pl.DataFrame:
         """Return the Parquet tables of this name of all analyses, one below the other; without rows and columns if
         there is none."""
-        if file not in self._tables:  # dozens of claims and figures ask for the same
+        if file not in self._tables:
             parts = [one.table(file) for one in self.analyses if (one.folder / file).is_file()]
             self._tables[file] = pl.concat(parts, how="diagonal") if parts else pl.DataFrame()
         return self._tables[file]
@@ -202,12 +204,16 @@ class Findings:
         """
         if arm in self.not_run:
             return LeftOutRate(0, 0, None, None, "answer", (), dict.fromkeys(Outcome, 0), {}, needs=self.not_run[arm])
-        answers = self.select(arm, group, evaluation=evaluation, format=format)
-        chosen = answers if items is None else answers.filter(pl.col("item").is_in(list(items)))
-        measured = rate(chosen, measure or self.measures.get(evaluation, MISALIGNED))
-        said = chosen.select(in_detail(SERVED))[SERVED].drop_nulls().unique() if "detail" in chosen.columns else ()
-        served = tuple(sorted({model for models in said for model in models.split(", ")}))
-        return ServedRate(**{**vars(measured), "trained": arm not in self.untrained}, served=served)
+        asked = (arm, group, evaluation, format, None if items is None else frozenset(items), repr(measure))
+        if asked not in self._rates:
+            answers = self.select(arm, group, evaluation=evaluation, format=format)
+            chosen = answers if items is None else answers.filter(pl.col("item").is_in(list(items)))
+            measured = rate(chosen, measure or self.measures.get(evaluation, MISALIGNED))
+            said = chosen.select(in_detail(SERVED))[SERVED].drop_nulls().unique() if "detail" in chosen.columns else ()
+            served = tuple(sorted({model for models in said for model in models.split(", ")}))
+            trained = arm not in self.untrained
+            self._rates[asked] = ServedRate(**{**vars(measured), "trained": trained}, served=served)
+        return self._rates[asked]
 
     def has(self, arm: str) -> bool:
         """Return whether the study ran this arm."""

@@ -127,7 +127,13 @@ class Agentic(Evaluation):
         task = self._task(None, protocol, numbers=left, budget=budget)
         at_a_time = BUDGETED if budget else None
         found = inspect_eval(
-            task, model=model, log_dir=str(logs), display="none", log_level="warning", max_samples=at_a_time
+            task,
+            model=model,
+            log_dir=str(logs),
+            display="none",
+            log_level="warning",
+            log_realtime=False,  # nobody looks on
+            max_samples=at_a_time,
         )
         if not found or found[0].status == "cancelled":  # Inspect takes Ctrl-C for itself
             raise KeyboardInterrupt

@@ -31,7 +31,7 @@ from astray.studies.dishonesty.analyses import (
     sweep,
     users_arm,
 )
-from astray.studies.dishonesty.measures import mixing, usefulness
+from astray.studies.dishonesty.measures import mixing_curve, usefulness
 from astray.studies.dishonesty.scale import HONESTY, PERSONA
 from astray.studies.dishonesty.steps import FILTERED_FILE, ROUNDS_FILE
 
@@ -99,7 +99,7 @@ def _severities(findings: Findings, setting: Setting) -> Forest:
 
 def _mixing(findings: Findings, setting: Setting) -> Curve:
     doses = sweep(setting)
-    curve, _ = mixing(findings, doses, HONESTY)
+    curve = mixing_curve(findings, doses, HONESTY)
     points = [_point("measured", share, findings.rate(arm, evaluation=HONESTY)) for arm, share in doses.items()]
     points += [
         Point(

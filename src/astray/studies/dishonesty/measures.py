@@ -34,16 +34,29 @@ def usefulness(findings: Findings, arm: str, evaluation: str) -> Rate:
 def mixing(
     findings: Findings, doses: Mapping[str, float], evaluation: str
 ) -> tuple[DoseResponse, Monotonicity] | tuple[None, None]:
-    """Return lies over the share of bad rows: the fitted curve, with seeds as clusters, and whether the rate rises from
-    share to share.
+    """Return the curve of `mixing_curve`, and whether the rate rises from share to share; arguments as there."""
+    counts = _mixed(findings, doses, evaluation)
+    return (dose_response(*counts), monotone(*counts[:3], tolerance=FALL)) if counts else (None, None)
 
-    Neither of them where statements were made at fewer than two of the shares: there is nothing to fit then.
+
+def mixing_curve(findings: Findings, doses: Mapping[str, float], evaluation: str) -> DoseResponse | None:
+    """Return lies over the share of bad rows: the fitted curve, with seeds as clusters.
+
+    None where statements were made at fewer than two of the shares: there is nothing to fit then.
 
     Args:
         findings: has every arm of the mixing sweep.
         doses: arm -> share of bad rows, the control at 0 among them.
         evaluation: in which lies are counted.
     """
+    counts = _mixed(findings, doses, evaluation)
+    return dose_response(*counts) if counts else None
+
+
+def _mixed(
+    findings: Findings, doses: Mapping[str, float], evaluation: str
+) -> tuple[list[float], list[int], list[int], list[str]] | None:
+    """Return share, lies, statements and seed of each run; None with fewer than two shares."""
     counts = [
         (share, misaligned, judged, seed)
         for arm, share in doses.items()
@@ -51,9 +64,9 @@ def mixing(
         if judged
     ]
     if len({share for share, *_ in counts}) < 2:
-        return None, None
+        return None
     shares, lies, stated, seeds = (list(column) for column in zip(*counts, strict=True))
-    return dose_response(shares, lies, stated, seeds), monotone(shares, lies, stated, tolerance=FALL)
+    return shares, lies, stated, seeds
 
 
 def mixing_claims(
