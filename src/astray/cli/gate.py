@@ -10,7 +10,7 @@ import click
 from typing_extensions import override
 
 from astray.cli.measured import given, show
-from astray.cli.options import AS_JSON, BUDGET, FEW_WORKERS, GRADER, MAX_TOKENS, OUT, SEED, STORE, option
+from astray.cli.options import AS_JSON, BUDGET, ENGINE, FEW_WORKERS, GRADER, MAX_TOKENS, OUT, SEED, STORE, option
 from astray.errors import AstrayError
 
 CODES = {"passed": 0, "failed": 1, "undecided": 2}
@@ -109,6 +109,7 @@ COMMAND = _Gate(
         option("--labels", str, "Labelled answers, or the grader's calibration.json: corrects for its error.", "FILE"),
         BUDGET,
         MAX_TOKENS,
+        ENGINE,
         SEED,
         click.Option(
             ["--extend"],

@@ -133,6 +133,13 @@ FEW_WORKERS = option("--workers", click.IntRange(min=0), "Worker processes. [def
 GRADER = option("--grader", str, "Inspect model that judges, such as openai/gpt-4o. The organism has its own.", "MODEL")
 MAX_TOKENS = option("--max-tokens", int, "Longest answer in tokens, if not the usual one.")
 SEED = option("--seed", int, "Other random numbers for all that is drawn. [default 0]")
+ENGINE = option(
+    "--engine",
+    str,
+    "What samples models that run here: local (this process), vllm (a server of each base, started here), or the address "
+    "of a vLLM server with adapters. [default local]",
+    "NAME",
+)
 BUDGET = option("--budget", float, "Million tokens of graders and served models; then no more is asked.")
 
 

@@ -32,8 +32,9 @@ from astray.measure.honesty.evaluation import WorldHonesty
 from astray.measure.interface import Evaluation
 from astray.measure.meter.evaluation import Meter
 from astray.outcomes import Outcome
-from astray.strict import Strict
 from astray.studies.audit.battery import Part
+from astray.subjects.engines.served import asked_subject
+from astray.subjects.engines.spec import Asked, Engine
 from astray.subjects.identity import digest_of
 from astray.subjects.scored import tokenizer_named
 from astray.subjects.spec import SubjectSpec
@@ -51,7 +52,7 @@ LOG_BUFFER = 20
 """Number of samples after which a log is written out: as many at most are asked again after a kill."""
 
 
-class AuditAnswerConfig(Strict):
+class AuditAnswerConfig(Asked):
     """Answers of one model to one evaluation."""
 
     model: NamedModel = Field(exclude=True, description="how the model is found; what it is stands in the key")
@@ -69,7 +70,7 @@ def audit_answers(config: AuditAnswerConfig, inputs: Mapping[str, Artifact], fol
     try:
         if config.model.served:
             return _served(config, folder)
-        _local(config, target)
+        _local(config, folder)
     except (ChatTemplateError, ConfigurationError, NonFiniteError, NotMeasurableError) as error:
         if not target.is_file():
             _write(answer_table([]), target)
@@ -96,11 +97,16 @@ def audit_verdicts(config: JudgeConfig, inputs: Mapping[str, Artifact], folder: 
     return judge_into(folder, table, evaluations, config, inputs)
 
 
-def step_of(model: NamedModel, part: Part, seed: int) -> Step:
+def step_of(model: NamedModel, part: Part, seed: int, engine: Engine | None = None) -> Step:
     """Return the last step of a part: verdicts, or answers where nobody judges."""
     evaluation = part.evaluation
     config = AuditAnswerConfig(
-        model=model, model_id=model.id, evaluation=evaluation, texts=_texts(model, evaluation), seed=seed
+        model=model,
+        model_id=model.id,
+        evaluation=evaluation,
+        texts=_texts(model, evaluation),
+        seed=seed,
+        engine=engine if model.spec else None,
     )
     answers = audit_answers.step(config, name=f"audit-answers-{part.name}")
     smaller = tuple(_keys_of_fewer(answers, evaluation))
@@ -145,10 +151,17 @@ def _loaded(spec: SubjectSpec, content: str) -> Subject:
     return load_subject(spec)
 
 
-def _local(config: AuditAnswerConfig, target: Path) -> None:
-    evaluation = config.evaluation
+def _local(config: AuditAnswerConfig, folder: Path) -> None:
     assert config.model.spec is not None
-    subject = _loaded(config.model.spec, config.model_id)
+    if config.engine is None:
+        _ask(config, _loaded(config.model.spec, config.model_id), folder / ANSWERS_FILE)
+        return
+    with asked_subject(config.model.spec, config.engine, folder) as subject:
+        _ask(config, subject, folder / ANSWERS_FILE)
+
+
+def _ask(config: AuditAnswerConfig, subject: Subject, target: Path) -> None:
+    evaluation = config.evaluation
     if not isinstance(evaluation, TextEvaluation) or type(evaluation).ask is not TextEvaluation.ask:
         _write(evaluation.ask(subject, seed=config.seed), target)
         return
@@ -158,7 +171,8 @@ def _local(config: AuditAnswerConfig, target: Path) -> None:
     # Numbered, so that an answer does not depend on which others are asked beside it.
     left = [replace(each, numbered=True) for each in _missing(evaluation, parts)]
     chats = 1 + max((len(each.beside) for each in left), default=0)
-    size = math.ceil(2 * evaluation.sampling.batch_size / chats)
+    # An engine is asked for everything at once: it keeps each answer by itself.
+    size = max(1, len(left)) if config.engine else math.ceil(2 * evaluation.sampling.batch_size / chats)
     for start in range(0, len(left), size):
         parts.append(bulk.ask(evaluation, subject, seed=config.seed, askings=left[start : start + size]))
         # Sorted, so that the table does not depend on how often the step was begun.

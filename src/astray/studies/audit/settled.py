@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from astray.artifacts import Step
-from astray.engine.models import NamedModel, find_model, why_unusable
+from astray.engine.models import NamedModel, engine_for, find_model, why_unusable
 from astray.engine.setting import check_judge
 from astray.errors import AstrayError, ChatTemplateError, ConfigurationError
 from astray.judges.config import JudgeConfig
@@ -14,6 +14,7 @@ from astray.judges.served import served_as
 from astray.studies.audit.asking import step_of
 from astray.studies.audit.battery import AGENTIC, EXACT, Part, chosen_names, misfit, parts_for
 from astray.studies.audit.result import JSON
+from astray.subjects.engines.spec import Engine
 from astray.subjects.scored import tokenizer_named
 
 OF_WORLD = "the organism knows the words of its world alone; of it can be asked: "
@@ -32,6 +33,7 @@ class Work:
         misfits: (model, part) -> why it is not asked.
         grader: Inspect model that judges, if there is one.
         tokens: most tokens of graders and served models; None for no limit.
+        engine: what samples models that run here; None for this process.
     """
 
     models: tuple[NamedModel, ...]
@@ -41,6 +43,7 @@ class Work:
     misfits: Mapping[tuple[str, str], str]
     grader: str | None
     tokens: int | None
+    engine: Engine | None = None
 
     @property
     def own(self) -> dict[tuple[str, str], Step]:
@@ -60,6 +63,7 @@ def settle_work(
     tokenizer: str | None,
     budget: float | None,
     folder: Path,
+    engine: str | None = None,
 ) -> Work:
     """Find the models, and what each can be asked; refuse what cannot work before anything is asked."""
     for word, number in (("samples", samples), ("max_tokens", max_tokens)):
@@ -81,6 +85,7 @@ def settle_work(
     for model in named:
         if sum(other.name == model.name for other in named) > 1:
             raise ConfigurationError(f"{model.name!r} is named twice. Name each model once.")
+    through = engine_for(named, engine)
     models = [*named, *(model for model in _earlier(folder) if model.name not in {each.name for each in named})]
     unusable = {model.name: why_unusable(model) for model in models}
     if all(unusable[model.name] for model in named):
@@ -103,8 +108,9 @@ def settle_work(
             f"--budget {budget:g} is of no use here: no grader and no model behind an address is asked. Leave it out."
         )
     by_name = {model.name: model for model in models}
-    steps = {(name, part): step_of(by_name[name], each, seed) for (name, part), each in found.items()}
-    return Work(tuple(models), len(named), found, steps, misfits, grader, round(budget * 1e6) if budget else None)
+    steps = {(name, part): step_of(by_name[name], each, seed, through) for (name, part), each in found.items()}
+    tokens = round(budget * 1e6) if budget else None
+    return Work(tuple(models), len(named), found, steps, misfits, grader, tokens, through)
 
 
 def _with_tokenizer(model: NamedModel, tokenizer: str | None) -> NamedModel:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from typing_extensions import override
 
 from astray.answers import answer_table, read_answers
@@ -26,6 +26,7 @@ from astray.measure.asking import Asking
 from astray.measure.evaluation import QuestionSet
 from astray.measure.evaluations import evaluation_from
 from astray.outcomes import Outcome
+from astray.subjects.engines.spec import Asked, Engine
 
 SAMPLE = ("item", "format", "sample")
 """Columns that name an answer of one model to one set of questions."""
@@ -34,10 +35,8 @@ FIRST, PIECE = 10, 200
 LOGS = "logs"
 
 
-class GateAnswerConfig(BaseModel):
+class GateAnswerConfig(Asked):
     """Answers of one model to one set of questions."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     side: NamedModel = Field(exclude=True, description="how the model is found; what it is stands in the key")
     subject_id: str = Field(description="content of the model, or what is known of a served one")
@@ -70,17 +69,19 @@ def gate_answers(config: GateAnswerConfig, inputs: Mapping[str, Artifact], folde
     target = folder / ANSWERS_FILE
     if config.side.spec is None:
         return _served(config, folder, target)
-    from astray.subjects.subject import load_subject
+    from astray.subjects.engines.served import asked_subject
 
     evaluation, parts = config.evaluation, [read_answers(target)] if target.is_file() else []
     done = int(parts[0].select(pl.col("sample").max()).item()) + 1 if parts else 0
-    together = math.ceil(2 * evaluation.sampling.batch_size / len(evaluation.items))
-    subject = load_subject(config.side.spec)
-    for first in range(done, evaluation.samples, together):
-        settings = evaluation.model_dump() | {"first": first, "samples": min(first + together, evaluation.samples)}
-        parts.append(_Samples.model_validate(settings).ask(subject, seed=config.seed))
-        # Sorted, so that the table does not depend on how often the step was begun.
-        _write(pl.concat(parts).sort(SAMPLE), target)
+    # An engine is asked for everything at once: it keeps each answer by itself.
+    few = math.ceil(2 * evaluation.sampling.batch_size / len(evaluation.items))
+    together = evaluation.samples if config.engine else few
+    with asked_subject(config.side.spec, config.engine, folder) as subject:
+        for first in range(done, evaluation.samples, together):
+            settings = evaluation.model_dump() | {"first": first, "samples": min(first + together, evaluation.samples)}
+            parts.append(_Samples.model_validate(settings).ask(subject, seed=config.seed))
+            # Sorted, so that the table does not depend on how often the step was begun.
+            _write(pl.concat(parts).sort(SAMPLE), target)
     return None
 
 
@@ -172,7 +173,12 @@ def gate_verdicts(config: JudgeConfig, inputs: Mapping[str, Artifact], folder: P
 
 
 def steps_of(
-    side: NamedModel, evaluations: Sequence[QuestionSet], judge: JudgeConfig, seed: int, role: str
+    side: NamedModel,
+    evaluations: Sequence[QuestionSet],
+    judge: JudgeConfig,
+    seed: int,
+    role: str,
+    engine: Engine | None = None,
 ) -> list[Step]:
     """Return the steps with the verdicts on a model's answers, one a set of questions; each begins with what fewer
     samples left.
@@ -183,10 +189,11 @@ def steps_of(
         judge: who reads the answers.
         seed: moves the random numbers of the answers.
         role: base or tuned, for people.
+        engine: what samples the answers; None for this process.
     """
     steps = []
     for evaluation in evaluations:
-        config = GateAnswerConfig(side=side, subject_id=side.id, evaluation=evaluation, seed=seed)
+        config = GateAnswerConfig(side=side, subject_id=side.id, evaluation=evaluation, seed=seed, engine=engine)
         answers = gate_answers.step(config, name=f"gate-answers-{role}-{evaluation.name}")
         verdicts = gate_verdicts.step(judge, name=f"gate-verdicts-{role}-{evaluation.name}", answers=answers)
         smaller = list(_keys_of_fewer(answers, evaluation.samples))

@@ -43,6 +43,7 @@ def gate(
     max_tokens: int | None = None,
     seed: int = 0,
     extend: bool = False,
+    engine: str | None = None,
     out: Path | str = Path("astray-results"),
     store: str | Path | None = None,
     workers: int = 0,
@@ -62,6 +63,7 @@ def gate(
         budget: million tokens of served models and graders together; then no more is asked, and what is done is kept.
         max_tokens, seed: longest answer, if not the usual one, and other random numbers.
         extend: where undecided, ask as many further answers as would decide it, at most eight times as many in all.
+        engine: what samples the answers: "local", "vllm", or the address of a vLLM server with adapters.
         out: the results go into the folder `gate` in this one.
         store, workers, progress: as for `audit`.
 
@@ -74,7 +76,7 @@ def gate(
     check_numbers(margins, samples=samples, max_tokens=max_tokens)
     if budget is not None and not budget > 0:
         raise ConfigurationError(f"A budget of {budget:g} lets nothing run. Write a number of million tokens above 0.")
-    release = settle_release(base, tuned, evals, grader, labels, max_tokens, seed)
+    release = settle_release(base, tuned, evals, grader, labels, max_tokens, seed, engine)
     if budget is not None and release.judge.exact:
         raise ConfigurationError(
             f"--budget {budget:g} is of no use here: the organism and its judge cost no tokens. Leave it out."
@@ -102,6 +104,7 @@ def plan_gate(
     max_tokens: int | None = None,
     seed: int = 0,
     extend: bool = False,
+    engine: str | None = None,
     out: Path | str = Path("astray-results"),
     store: str | Path | None = None,
 ) -> GateForecast:
@@ -111,7 +114,7 @@ def plan_gate(
     """
     margins = {"misaligned": margin, "incoherent": coherence_margin, "refused": refusal_margin}
     check_numbers(margins, samples=samples, max_tokens=max_tokens)
-    release = settle_release(base, tuned, evals, grader, labels, max_tokens, seed)
+    release = settle_release(base, tuned, evals, grader, labels, max_tokens, seed, engine)
     size = samples or SAMPLES[release.judge.exact]
     by_run = release.steps(size)
     kept = Store(Path(out) / "store" if store is None else store)
@@ -151,6 +154,10 @@ class _Asker:
         steps = [each for run in by_run for each in run.steps] + ([self.calibration] if self.calibration else [])
         done = Plan(steps, self.store).done
         if len(done) < len(steps):
+            if self.release.engine:
+                from astray.subjects.engines.served import reach_engine
+
+                reach_engine(self.release.engine)
             for run in by_run:
                 if any(each.key not in done for each in run.steps):
                     run.side.reach()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from astray.artifacts import Step
-from astray.engine.models import NamedModel, find_model
+from astray.engine.models import NamedModel, engine_for, find_model
 from astray.engine.setting import check_judge
 from astray.engine.settings import check_subject, text_evaluations, world_evaluations
 from astray.errors import ConfigurationError, UnknownNameError
@@ -16,6 +16,7 @@ from astray.measure.evaluation import QuestionSet
 from astray.studies.gate.asking import steps_of
 from astray.studies.gate.bars import BASE, TUNED
 from astray.studies.gate.labels import check_labels
+from astray.subjects.engines.spec import Engine
 from astray.subjects.identity import base_identity
 from astray.subjects.locate import settle
 
@@ -57,6 +58,7 @@ class Release:
         labels: labelled answers or a calibration; None takes verdicts as they are.
         seed: moves the random numbers of the answers.
         notes: what a reader has to know.
+        engine: what samples the answers; None for this process.
     """
 
     sides: dict[str, tuple[NamedModel, ...]]
@@ -65,6 +67,7 @@ class Release:
     labels: Path | None
     seed: int
     notes: tuple[str, ...]
+    engine: Engine | None = None
 
     @property
     def names(self) -> dict[str, list[str]]:
@@ -81,7 +84,7 @@ class Release:
                 # rates.
                 seed = 2 * self.seed + place + number * RUN_STRIDE
                 named = f"{role}-{number + 1}" if number else role
-                made.append(RunSteps(role, number, side, steps_of(side, asked, self.judge, seed, named)))
+                made.append(RunSteps(role, number, side, steps_of(side, asked, self.judge, seed, named, self.engine)))
         return made
 
 
@@ -93,6 +96,7 @@ def settle_release(
     labels: Path | str | None,
     max_tokens: int | None,
     seed: int,
+    engine: str | None = None,
 ) -> Release:
     """Find the models, and what they can be asked; arguments and errors as for `gate`."""
     named = {BASE: _several(base), TUNED: _several(tuned)}
@@ -100,6 +104,7 @@ def settle_release(
     for role, runs in sides.items():
         _check_different(role, runs)
     models = [side for runs in sides.values() for side in runs]
+    through = engine_for(models, engine)
     if len({side.is_organism for side in models}) > 1:
         raise ConfigurationError(
             f"{' and '.join(side.name for side in models)} have no common question: a model organism knows the words "
@@ -133,7 +138,7 @@ def settle_release(
     if path is not None:
         check_labels(path, judge)
     evaluations = tuple(each for each in offered if each.name in names)
-    return Release(sides, evaluations, judge, path, seed, tuple(_notes(sides, judge, path)))
+    return Release(sides, evaluations, judge, path, seed, tuple(_notes(sides, judge, path)), through)
 
 
 def _several(given: str | Sequence[str]) -> list[str]:
