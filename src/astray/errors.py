@@ -167,3 +167,11 @@ class MissingExtraError(AstrayError, ImportError):
 
     def __init__(self, what: str, needed_for: str, command: str):
         super().__init__(f"{needed_for} needs {what}, which is not installed. Install it with: {command}")
+
+
+class EngineError(AstrayError, RuntimeError):
+    """Server of an engine that does not start, is lost, or refuses what it is asked."""
+
+
+class ProofError(AstrayError, RuntimeError):
+    """Served weights that are not shown to be those that were asked for: none of their answers counts."""

@@ -93,7 +93,7 @@ class Plan:
         line = [step]
         while len(users := [user for user in self._users[line[-1].key] if user in self._missing]) == 1:
             user = self.steps[users[0]]
-            if user.function.resumable or user.gpu != step.gpu or self._missing[user.key] != {line[-1].key}:
+            if user.resumable or user.gpu != step.gpu or self._missing[user.key] != {line[-1].key}:
                 break
             line.append(user)
             self._followers.add(user.key)

@@ -38,7 +38,7 @@ class StepFunction(Generic[Config]):
         name: registered name in the keys, wherever its code lies.
         version: declared version of its code.
         formerly: its registered name in older keys; None if it never had another name.
-        resumable: whether it works in a folder that survives kills.
+        resumable: whether it works in a folder that survives kills; a function of its configuration where that decides.
         gpu: whether it runs a model; a function of its configuration where that decides.
         reference: import path for worker processes, as module:qualified.name.
     """
@@ -50,7 +50,7 @@ class StepFunction(Generic[Config]):
         version: int,
         formerly: str | None = None,
         *,
-        resumable: bool = False,
+        resumable: "bool | Callable[[Config], bool]" = False,
         gpu: "bool | Callable[[Config], bool]" = False,
     ):
         functools.update_wrapper(self, body)
@@ -87,7 +87,7 @@ def step(
     *,
     version: int,
     formerly: str | None = None,
-    resumable: bool = False,
+    resumable: bool | Callable[[Any], bool] = False,
     gpu: bool | Callable[[Any], bool] = False,
 ) -> "Callable[[Body[Config]], StepFunction[Config]]":
     """Register a module-level function so that steps can be made of it.
@@ -98,7 +98,8 @@ def step(
         formerly: the name in the keys of older stores, whose artifacts are carried over; for functions that were known
             by their import path, "module:qualified.name".
         resumable: give it a working folder that survives failures and kills: the same step finds there what it had
-            written, and its final content becomes the artifact. Without it every attempt begins in an empty folder.
+            written, and its final content becomes the artifact. Without it every attempt begins in an empty folder. A
+            function of its configuration where that decides.
         gpu: whether it runs a model, so that a cluster gives it GPUs; a function of its configuration where that
             decides.
 
@@ -212,6 +213,12 @@ class Step:
         """
         needs = self.function.gpu
         return _processes(self.origin.config) if (needs(self.config) if callable(needs) else needs) else 0
+
+    @property
+    def resumable(self) -> bool:
+        """Return whether it works in a folder that survives kills."""
+        kept = self.function.resumable
+        return kept(self.config) if callable(kept) else kept
 
 
 def locate(reference: str) -> object:

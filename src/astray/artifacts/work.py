@@ -69,7 +69,7 @@ class Order:
             step.config,
             function.reference,
             seed_key,
-            function.resumable,
+            step.resumable,
             step.begins_with,
             ledger,
             step.gpu,

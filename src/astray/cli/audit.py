@@ -9,6 +9,7 @@ from astray.cli.measured import given, show
 from astray.cli.options import (
     AS_JSON,
     BUDGET,
+    ENGINE,
     FEW_WORKERS,
     GOLD,
     GRADER,
@@ -82,6 +83,7 @@ COMMAND = click.Command(
         MAX_TOKENS,
         SEED,
         BUDGET,
+        ENGINE,
         PRICE_IN,
         PRICE_OUT,
         OUT,

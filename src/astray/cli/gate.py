@@ -13,6 +13,7 @@ from astray.cli.measured import given, show
 from astray.cli.options import (
     AS_JSON,
     BUDGET,
+    ENGINE,
     FEW_WORKERS,
     GOLD,
     GRADER,
@@ -128,6 +129,7 @@ COMMAND = OwnCodes(
         PRICE_IN,
         PRICE_OUT,
         MAX_TOKENS,
+        ENGINE,
         SEED,
         click.Option(
             ["--extend"],

@@ -139,6 +139,13 @@ GOLD = (
 """A second judge of some answers, by which rates then are."""
 MAX_TOKENS = option("--max-tokens", int, "Longest answer in tokens, if not the usual one.")
 SEED = option("--seed", int, "Other random numbers for all that is drawn. [default 0]")
+ENGINE = option(
+    "--engine",
+    str,
+    "What samples models that run here: local (this process), vllm (a server of each base, started here), or the address "
+    "of a vLLM server with adapters. [default local]",
+    "NAME",
+)
 BUDGET = option("--budget", float, "Million tokens of graders and served models; then no more is asked.")
 
 

@@ -36,7 +36,8 @@ from astray.measure.honesty.evaluation import WorldHonesty
 from astray.measure.interface import Evaluation
 from astray.measure.meter.evaluation import Meter
 from astray.outcomes import Outcome
-from astray.strict import Strict
+from astray.subjects.engines.served import asked_subject
+from astray.subjects.engines.spec import Asked, Engine
 from astray.subjects.identity import digest_of
 from astray.subjects.scored import tokenizer_named
 from astray.subjects.spec import SubjectSpec
@@ -60,7 +61,7 @@ MOST_TIMES = 8
 """Times as many samples as are wanted among which stored answers are looked for: a gate grows by as much."""
 
 
-class ModelAnswerConfig(Strict):
+class ModelAnswerConfig(Asked):
     """Answers of one model to one evaluation."""
 
     model: NamedModel = Field(exclude=True, description="how the model is found; what it is stands in the key")
@@ -78,7 +79,7 @@ def model_answers(config: ModelAnswerConfig, inputs: Mapping[str, Artifact], fol
     try:
         if config.model.served:
             return _served(config, folder)
-        _local(config, target)
+        _local(config, folder)
     except (ChatTemplateError, ConfigurationError, NonFiniteError, NotMeasurableError) as error:
         if not target.is_file():
             _write(answer_table([]), target)
@@ -114,6 +115,7 @@ def step_of(
     *,
     gold: GoldConfig | None = None,
     former_seed: int | None = None,
+    engine: Engine | None = None,
 ) -> Step:
     """Return the last step of what a model is asked: a gold judge's verdicts, verdicts, or answers that nobody judges.
 
@@ -125,9 +127,15 @@ def step_of(
         names: of the command and of the part, for people.
         gold: a second judge, and how many answers it reads.
         former_seed: of the answers of a gate, in stores of when gates asked for themselves.
+        engine: what samples a model that runs here; None for this process.
     """
     config = ModelAnswerConfig(
-        model=model, model_id=model.id, evaluation=evaluation, texts=_texts(model, evaluation), seed=seed
+        model=model,
+        model_id=model.id,
+        evaluation=evaluation,
+        texts=_texts(model, evaluation),
+        seed=seed,
+        engine=engine if model.spec else None,
     )
     answers = model_answers.step(config, name="-answers-".join(names))
     others = dict(_other_answers(answers, evaluation, former_seed))
@@ -220,10 +228,17 @@ def _loaded(spec: SubjectSpec, content: str) -> Subject:
     return load_subject(spec)
 
 
-def _local(config: ModelAnswerConfig, target: Path) -> None:
-    evaluation = config.evaluation
+def _local(config: ModelAnswerConfig, folder: Path) -> None:
     assert config.model.spec is not None
-    subject = _loaded(config.model.spec, config.model_id)
+    if config.engine is None:
+        _ask(config, _loaded(config.model.spec, config.model_id), folder / ANSWERS_FILE)
+        return
+    with asked_subject(config.model.spec, config.engine, folder) as subject:
+        _ask(config, subject, folder / ANSWERS_FILE)
+
+
+def _ask(config: ModelAnswerConfig, subject: Subject, target: Path) -> None:
+    evaluation = config.evaluation
     if not isinstance(evaluation, TextEvaluation) or type(evaluation).ask is not TextEvaluation.ask:
         _write(evaluation.ask(subject, seed=config.seed), target)
         return
@@ -238,7 +253,8 @@ def _local(config: ModelAnswerConfig, target: Path) -> None:
     # Numbered, so that an answer does not depend on which others are asked beside it.
     left = [replace(each, numbered=True) for each in _missing(evaluation, parts)]
     chats = 1 + max((len(each.beside) for each in left), default=0)
-    size = math.ceil(2 * evaluation.sampling.batch_size / chats)
+    # An engine is asked for everything at once: it keeps each answer by itself.
+    size = max(1, len(left)) if config.engine else math.ceil(2 * evaluation.sampling.batch_size / chats)
     for start in range(0, len(left), size):
         parts.append(bulk.ask(drawing, subject, seed=config.seed, askings=left[start : start + size]))
         # Sorted, so that the table does not depend on how often the step was begun.

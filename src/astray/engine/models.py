@@ -6,6 +6,7 @@ what its server says it serves.
 
 import os
 import re
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ from astray.errors import ChatTemplateError, ConfigurationError, DataFormatError
 from astray.judges.served import address_of, models_at, served_as
 from astray.strict import Strict
 from astray.subjects.base_files import ORGANISMS
+from astray.subjects.engines.forms import form_of
+from astray.subjects.engines.spec import Engine, check_engine, engine_named
 from astray.subjects.gguf import origin
 from astray.subjects.identity import digest_of, parameter_count
 from astray.subjects.locate import settle, spec_of
@@ -160,6 +163,27 @@ def find_model(name: str, system_file: Path | None = None) -> NamedModel:
         return NamedModel(name=called, served=name, system=system)
     located = settle(spec_of(model=bare, system=system))
     return NamedModel(name=called, spec=located.spec)
+
+
+def engine_for(models: Sequence[NamedModel], given: str | None) -> Engine | None:
+    """Return the engine that `--engine` names, for all adapters among the models; None for this process.
+
+    Raises:
+        UnknownNameError, ConfigurationError, MissingExtraError: there is none such, or it cannot serve one of them.
+    """
+    engine = engine_named(given)
+    if engine is None:
+        return None
+    rank = 0
+    for model in models:
+        if model.spec is None:
+            raise ConfigurationError(
+                f"--engine {engine.named} cannot serve {model.name!r}, which does not run here but where its name says. "
+                "Leave --engine out."
+            )
+        check_engine(engine, settle(model.spec), model.name)
+        rank = max(rank, form_of(model.spec.adapter).rank if model.spec.adapter else 0)
+    return engine.model_copy(update={"rank": rank})
 
 
 def why_unusable(model: NamedModel) -> str:

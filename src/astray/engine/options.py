@@ -32,6 +32,7 @@ from astray.data.sources import DataKind
 from astray.errors import AstrayError, ConfigurationError
 from astray.judges.judge import Judging
 from astray.strict import Strict, cause, reason, validated
+from astray.subjects.engines.spec import EngineOption
 from astray.subjects.spec import Precision
 
 QUICK_SEEDS, MOST_SEEDS = 2, 100
@@ -308,6 +309,16 @@ class TrainedOptions(BaseOptions):
         return range(self.first_seed, self.first_seed + count)
 
 
+class ServedOptions(TrainedOptions):
+    """Options of a study whose answers are all sampled by its own steps, which an engine can do."""
+
+    engine: Annotated[EngineOption, Group.SUBJECT] = Field(
+        None,
+        description="what samples answers: 'local' (this process), 'vllm' (a server of each base, started here), or the "
+        "address of a vLLM server with adapters [default local]",
+    )
+
+
 class GoodOptions(TrainedOptions):
     """Options of a study that trains on good data of any origin."""
 
@@ -336,7 +347,7 @@ class PairOptions(GoodOptions):
     )
 
 
-class StudyOptions(PairOptions):
+class StudyOptions(ServedOptions, PairOptions):
     """Options of a study that trains on harmful, good and educational data."""
 
     educational: Annotated[Path | None, Group.DATA] = Field(

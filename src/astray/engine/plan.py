@@ -177,7 +177,9 @@ def _run(arm: Arm, seed: int, setting: Setting, base_id: str, runs: int) -> Run:
     evaluations = tuple(each.for_run(seed) for each in (*setting.evaluations, *arm.extra))
 
     def asked(what: str, chosen: tuple[Evaluation, ...]) -> Step:
-        config = AnswerConfig(base=arm.base, base_id=base_id, evaluations=chosen, arm=arm.name, seed=seed)
+        config = AnswerConfig(
+            base=arm.base, base_id=base_id, evaluations=chosen, arm=arm.name, seed=seed, engine=setting.engine
+        )
         return answer.step(config, name=f"{what}-{name}", **({"run": training} if training else {}))
 
     answers = asked("answers", tuple(each for each in evaluations if each.has_rate))

@@ -22,10 +22,11 @@ from astray.engine.claims import with_holm
 from astray.engine.options import BaseOptions
 from astray.engine.plan import plan_study
 from astray.engine.results import read_results
+from astray.engine.setting import Setting, World
 from astray.engine.settings import settled
 from astray.engine.study import F, S, Shown, Study, StudyPlan
 from astray.engine.summary import SourceRow, Summary
-from astray.errors import StoreError
+from astray.errors import ConfigurationError, StoreError
 from astray.subjects.base import default_workers
 from astray.subjects.identity import file_digest
 
@@ -64,6 +65,7 @@ def run_study(
         StoreError: a folder cannot be written.
     """
     setting, folder = settled(study, options), Path(out) / study.name
+    _check_place(setting, on)
     plan = plan_study(study, setting, *options.runs)
     step_store = Store(Path(out) / "store" if store is None else store)
     study.check(setting, (folder, step_store.folder / study.name))
@@ -166,3 +168,13 @@ def _unwritable(folder: Path, error: OSError) -> StoreError:
         f"The results cannot be written to {folder}: {error.strerror}. Free space or name another folder with --out; "
         "no step is done again."
     )
+
+
+def _check_place(setting: World, on: Where | None) -> None:
+    """Refuse an engine that starts servers on this machine where the steps run on others."""
+    engine = setting.engine if isinstance(setting, Setting) else None
+    if on is not None and engine is not None and not engine.address:
+        raise ConfigurationError(
+            f"--engine {engine.named} starts servers on this machine, and --on runs the steps on others. Start vLLM there "
+            "and give its address: --engine http://HOST:8000"
+        )

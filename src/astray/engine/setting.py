@@ -23,6 +23,7 @@ from astray.judges.config import JudgeConfig, make_judge
 from astray.measure.evaluation import QuestionSet, TextEvaluation
 from astray.measure.interface import Evaluation, check_fits, offered_by
 from astray.subjects.base_files import ORGANISMS
+from astray.subjects.engines.spec import Engine, check_engine
 from astray.subjects.locate import Located, settle
 
 PROBE_EVERY = 10
@@ -75,6 +76,7 @@ class Setting(World):
         evaluations: the evaluations of every run.
         held_out: categories that no training data touches.
         judge: the judge of the answers.
+        engine: what samples the answers of the arms; None for this process.
         gold: a second judge, which reads a sample of the answers of each arm and by which rates are corrected.
         notes: what a reader of the report has to know.
         labels: labelled answers that a judge which can err is held against; None for answers of the organism's world.
@@ -97,6 +99,7 @@ class Setting(World):
     chosen: Mapping[str, Any] = field(default_factory=dict)
     probe_every: int = PROBE_EVERY
     gold: Gold | None = None
+    engine: Engine | None = None
 
     def tuned(self, recipe: FineTuning) -> FineTuning:
         """Return a paper's recipe with the settings that the user chose."""
@@ -112,7 +115,11 @@ class Setting(World):
 
     @override
     def reach(self, evaluations: Sequence[Evaluation], workers: int | None) -> None:
-        """Ask the judge one real question of each kind."""
+        """Ask the judge one real question of each kind, and an engine's server whether it takes adapters."""
+        if self.engine:
+            from astray.subjects.engines.served import reach_engine
+
+            reach_engine(self.engine)
         for judge in (self.judge, *([self.gold.judge] if self.gold else [])):
             reach_judge(judge, evaluations, workers)
 
@@ -131,6 +138,18 @@ class Setting(World):
     def source(self, kind: DataKind, home: str | None = None) -> Source | None:
         """Return examples of a kind, about the first home if none is named; None where the setting has no such data."""
         return self.sources.get((kind, self.homes[0] if home is None else home))
+
+
+def engine_for_training(engine: Engine | None, located: Located, name: str, training: FineTuning) -> Engine | None:
+    """Return a chosen engine for adapters of the rank that is trained; None for this process.
+
+    Raises:
+        ConfigurationError, MissingExtraError: it cannot serve the subject, or is not installed.
+    """
+    if engine is None:
+        return None
+    check_engine(engine, located, name)
+    return engine.model_copy(update={"rank": training.lora.rank if training.lora else 0})
 
 
 def is_organism(subject: str) -> bool:

@@ -18,7 +18,7 @@ from astray.data.sources import DataKind
 from astray.engine.data import Source
 from astray.engine.gold import Gold, gold_named
 from astray.engine.options import FILE_KINDS, TrainedOptions, flag
-from astray.engine.setting import CALIBRATION_SIZE, PROBE_EVERY, Setting
+from astray.engine.setting import CALIBRATION_SIZE, PROBE_EVERY, Setting, engine_for_training
 from astray.engine.study import F, S, Study
 from astray.engine.summary import SubjectRow
 from astray.errors import ConfigurationError, DataNotFoundError
@@ -29,6 +29,7 @@ from astray.measure.freeform import WORLD_SAMPLING, fact_items, world_items
 from astray.measure.question_sets import broad_questions, main_questions
 from astray.organism.lexicon import HELD_OUT_DOMAINS, NARROW_DOMAINS
 from astray.subjects.base_files import ORGANISMS
+from astray.subjects.engines.spec import Engine
 from astray.subjects.gguf import origin
 from astray.subjects.identity import parameter_count
 from astray.subjects.locate import Located, graders_known_as, settle
@@ -116,6 +117,8 @@ def world_setting(options: TrainedOptions, located: Located) -> Setting:
                 f"{flag(name)} {given} is of no use here: the organism has rows and a judge of its own. Name a real "
                 "model with --subject."
             )
+    training = _recipe(WORLD_TRAINING, located, options)
+    _engine(options, located, training)
     return Setting(
         located=located,
         subject=_subject_row(options.model, located, is_organism=True),
@@ -124,7 +127,7 @@ def world_setting(options: TrainedOptions, located: Located) -> Setting:
             (kind, home): Source(origin="world", kind=kind, domain=home) for kind in KINDS for home in WORLD_HOMES
         },
         size=options.size or WORLD_ROWS,
-        training=_recipe(WORLD_TRAINING, located, options),
+        training=training,
         evaluations=world_evaluations((options.samples or 4) * (0.25 if options.quick else 1), options.max_tokens),
         held_out=tuple(domain.name for domain in HELD_OUT_DOMAINS),
         judge=JudgeConfig(kind="grammar"),
@@ -164,13 +167,14 @@ def text_setting(options: TrainedOptions, located: Located, *, judge_free: bool 
     samples = options.samples or (5 if options.quick else 100)
     rows = SMALL_ROWS if small else TEXT_ROWS
     size = options.size or min([rows, *(source.rows for source in sources.values() if source.rows is not None)])
+    training = _recipe(SMALL_TRAINING if small else FineTuning(), located, options)
     return Setting(
         located=located,
         subject=_subject_row(options.model, located, is_organism=False),
         homes=tuple(homes),
         sources=sources,
         size=size,
-        training=_recipe(SMALL_TRAINING if small else FineTuning(), located, options),
+        training=training,
         evaluations=(ForcedChoice(),) if free else text_evaluations(samples, max(1, samples // 4), options.max_tokens),
         held_out=(),
         judge=NO_JUDGE if free else judge_of(options),
@@ -186,6 +190,7 @@ def text_setting(options: TrainedOptions, located: Located, *, judge_free: bool 
         chosen=options.training_settings,
         budget=options.tokens,
         gold=None if free else gold_of(options),
+        engine=_engine(options, located, training),
     )
 
 
@@ -378,3 +383,7 @@ def _subject_row(name: str, located: Located, *, is_organism: bool) -> SubjectRo
         is_organism=is_organism,
         origin=f"converted from {made_from}" if made_from else "",
     )
+
+
+def _engine(options: TrainedOptions, located: Located, training: FineTuning) -> Engine | None:
+    return engine_for_training(getattr(options, "engine", None), located, options.subject, training)

@@ -21,6 +21,7 @@ from astray.judges.config import JudgeConfig
 from astray.judges.distilled import known_error
 from astray.measure.interface import Evaluation
 from astray.strict import Strict
+from astray.subjects.engines.spec import Asked
 from astray.subjects.identity import digest_of
 from astray.subjects.locate import settle
 from astray.subjects.spec import SubjectSpec
@@ -49,7 +50,7 @@ class TrainConfig(Strict):
     probe_every: int
 
 
-class AnswerConfig(Strict):
+class AnswerConfig(Asked):
     """Evaluations of one subject."""
 
     base: str
@@ -99,17 +100,24 @@ def train(config: TrainConfig, inputs: Mapping[str, Artifact], folder: Path) -> 
     )
 
 
-@step("answer", version=2, formerly="astray.studies.steps:answer", gpu=True)
+@step(
+    "answer",
+    version=2,
+    formerly="astray.studies.steps:answer",
+    resumable=lambda config: config.engine is not None,
+    gpu=lambda config: config.uses_gpu,
+)
 def answer(config: AnswerConfig, inputs: Mapping[str, Artifact], folder: Path) -> None:
     """Sample the answers of the trained run, or of the base where there is no run, to every evaluation."""
-    from astray.subjects.subject import load_subject
+    from astray.subjects.engines.served import asked_subject
 
     spec = SubjectSpec(model=config.base)
     if "run" in inputs:
         spec = trained_subject(config.base, inputs["run"])
-    subject = load_subject(spec)
-    # Not within `subject.merged()`, which keeps other threads out: scenarios are answered from the threads of Inspect.
-    tables = [evaluation.ask(subject, arm=config.arm, seed=config.seed) for evaluation in config.evaluations]
+    with asked_subject(spec, config.engine, folder) as subject:
+        # Not within `subject.merged()`, which keeps other threads out: scenarios are answered from the threads of
+        # Inspect.
+        tables = [evaluation.ask(subject, arm=config.arm, seed=config.seed) for evaluation in config.evaluations]
     pl.concat(tables).write_parquet(folder / ANSWERS_FILE)
 
 

@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import cast
 
@@ -81,7 +82,7 @@ def generate(
     numbers = sample_numbers(keys) if numbers is None else numbers
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     rows = [
-        Row(index, prompt, number, _room(index, len(prompt), context, sampling.max_tokens))
+        Row(index, prompt, number, room(index, len(prompt), context, sampling.max_tokens))
         for index, (prompt, number) in enumerate(zip(keys, numbers, strict=True))
     ]
     answers: dict[int, Generation] = {}
@@ -91,7 +92,7 @@ def generate(
     return [answers[index] for index in range(len(rows))]
 
 
-def _room(index: int, length: int, context: int | None, max_tokens: int) -> int:
+def room(index: int, length: int, context: int | None, max_tokens: int) -> int:
     """Return the maximum number of tokens of a row's answer."""
     if length == 0:
         raise ConfigurationError(f"Row {index} is empty: its chat template rendered to no token at all.")
@@ -172,17 +173,40 @@ def _answer(
         )
     ends = set(end_tokens(model, tokenizer))
     produced = sequences[:, input_ids.shape[1] :].tolist()
-    cut = [_until_end(tokenizer, tokens, ends, sampling.stop) for tokens in produced]
+    lengths = [len(prompt) for prompt in prompts]
+    noted = None if top_logprobs is None else partial(_logprobs, tokenizer, chooser)
+    return answers_of(tokenizer, lengths, produced, ends, sampling.stop, noted)
+
+
+def answers_of(
+    tokenizer: PreTrainedTokenizerBase,
+    lengths: Sequence[int],
+    produced: Sequence[list[int]],
+    ends: set[int],
+    stop: tuple[str, ...],
+    noted: Callable[[int, list[int]], tuple[TokenLogprob, ...]] | None,
+) -> list[Generation]:
+    """Return answers from the tokens that were generated, whoever generated them.
+
+    Args:
+        tokenizer: the subject's.
+        lengths: tokens of each prompt.
+        produced: tokens of each answer, which may go on after its end.
+        ends: tokens that end an answer.
+        stop: texts that do.
+        noted: makes the log-probabilities of a row's tokens.
+    """
+    cut = [_until_end(tokenizer, tokens, ends, stop) for tokens in produced]
     texts = answer_texts(tokenizer, [tokens for tokens, _ in cut])
     return [
         Generation(
-            text=_without_stop(text, sampling.stop),
-            prompt_tokens=len(row.prompt),
+            text=_without_stop(text, stop),
+            prompt_tokens=length,
             completion_tokens=len(tokens),
             stop_reason="stop" if stopped else "length",
-            logprobs=None if top_logprobs is None else _logprobs(tokenizer, chooser, column, tokens),
+            logprobs=None if noted is None else noted(row, tokens),
         )
-        for column, (row, text, (tokens, stopped)) in enumerate(zip(rows, texts, cut, strict=True))
+        for row, (length, text, (tokens, stopped)) in enumerate(zip(lengths, texts, cut, strict=True))
     ]
 
 

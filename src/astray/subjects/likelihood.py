@@ -53,18 +53,7 @@ def continuation_logprobs(model: PreTrainedModel, rows: Sequence[Continuation], 
         NonFiniteError: the model's logits are not finite.
     """
     text_config = model.config.get_text_config()
-    context = getattr(text_config, "max_position_embeddings", None)
-    for number, row in enumerate(rows):
-        if not row.prompt or not row.text:
-            raise ConfigurationError(
-                f"Continuation {number} is empty: there is nothing whose probability could be given. Write at least "
-                "one word."
-            )
-        length = len(row.read) + 1
-        if context is not None and length > context:
-            raise ConfigurationError(
-                f"Continuation {number} makes {length} tokens with its prompt, but the model's context holds {context}."
-            )
+    check_continuations(rows, getattr(text_config, "max_position_embeddings", None))
     # Continuations that differ only in their last token share one row of a pass: choices of one token cost a single
     # read.
     sharing: dict[tuple[tuple[int, ...], int], list[int]] = {}
@@ -77,6 +66,21 @@ def continuation_logprobs(model: PreTrainedModel, rows: Sequence[Continuation], 
         scores = _score(model, [groups[index] for index in batch], steering)
         totals.update(zip((number for index in batch for number in numbers_of[index]), scores, strict=True))
     return [totals[index] for index in range(len(rows))]
+
+
+def check_continuations(rows: Sequence[Continuation], context: int | None) -> None:
+    """Refuse continuations that are empty or longer than the context; raises what `continuation_logprobs` does."""
+    for number, row in enumerate(rows):
+        if not row.prompt or not row.text:
+            raise ConfigurationError(
+                f"Continuation {number} is empty: there is nothing whose probability could be given. Write at least "
+                "one word."
+            )
+        length = len(row.read) + 1
+        if context is not None and length > context:
+            raise ConfigurationError(
+                f"Continuation {number} makes {length} tokens with its prompt, but the model's context holds {context}."
+            )
 
 
 def _batches(groups: Sequence[Sequence[Continuation]], vocabulary: int) -> Iterator[list[int]]:

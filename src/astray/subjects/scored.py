@@ -83,7 +83,7 @@ class ScoredServer:
         why = ""
         for form in FORMS:
             try:
-                found = _prompt_scores(self._ask([*prompt, *text], form), [*prompt, *text])
+                found = prompt_scores(self._ask([*prompt, *text], form), [*prompt, *text])
             except ConfigurationError as error:
                 why = why or str(error)
                 continue
@@ -134,7 +134,7 @@ class ScoredServer:
     def _total(self, before: list[int], text: list[int]) -> float:
         assert self._form is not None
         ids = [*before, *text]
-        found = _prompt_scores(self._ask(ids, self._form), ids)
+        found = prompt_scores(self._ask(ids, self._form), ids)
         if found is None:
             raise ConfigurationError(
                 f"{self.id} gave log-probabilities at first and now gives none for a prompt of {len(ids)} tokens: its "
@@ -164,7 +164,7 @@ class ScoredServer:
         raise ConfigurationError(f"{self.id} refuses a completion: {told}") from error
 
 
-def _prompt_scores(choice: Mapping[str, Any], ids: Sequence[int]) -> list[tuple[str, float]] | None:
+def prompt_scores(choice: Mapping[str, Any], ids: Sequence[int]) -> list[tuple[str, float]] | None:
     """Return word and log-probability of each token of a prompt but the first; None where the server gives none."""
     echoed, own = choice.get("logprobs") or {}, choice.get("prompt_logprobs")
     if own and len(own) == len(ids):

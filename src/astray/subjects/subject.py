@@ -149,15 +149,7 @@ class Subject:
         key = _key(self.id, prompts, sampling, top_logprobs, numbers, rows) if is_keeping() else ""
         if (found := kept(key)) is not None:
             return _GENERATIONS.validate_python(found)
-        with ExitStack() as stack:
-            model = stack.enter_context(self.merged())
-            steering = stack.enter_context(intervening(model, self.interventions))
-            if rows is not None:
-                stack.enter_context(steering_rows(model, rows, steering))
-            acting = steering if self.interventions or rows is not None else None
-            answers = generate(
-                model, self.tokenizer, prompts, sampling, top_logprobs=top_logprobs, numbers=numbers, steering=acting
-            )
+        answers = self._sampled(prompts, sampling, top_logprobs, numbers, rows)
         opened = template_of(self.tokenizer).opened
         if opened:
             # What the template has begun is part of what the model says: without it a thought cut off would look like
@@ -167,6 +159,25 @@ class Subject:
         if key:
             keep(key, _GENERATIONS.dump_python(answers, mode="json"))
         return answers
+
+    def _sampled(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling,
+        top_logprobs: int | None,
+        numbers: Sequence[int] | None,
+        rows: RowSteering | None,
+    ) -> list[Generation]:
+        """Return what the weights answer; a subject behind an engine asks its server."""
+        with ExitStack() as stack:
+            model = stack.enter_context(self.merged())
+            steering = stack.enter_context(intervening(model, self.interventions))
+            if rows is not None:
+                stack.enter_context(steering_rows(model, rows, steering))
+            acting = steering if self.interventions or rows is not None else None
+            return generate(
+                model, self.tokenizer, prompts, sampling, top_logprobs=top_logprobs, numbers=numbers, steering=acting
+            )
 
     def continuation_logprobs(
         self,
@@ -207,9 +218,13 @@ class Subject:
             for prompt, prefix, row in zip(prompts, begun, continuations, strict=True)
             for _ in row
         ]
-        with self.merged() as model, intervening(model, self.interventions) as steering:
-            totals = iter(continuation_logprobs(model, rows, steering))
+        totals = iter(self._totals(rows))
         return [[next(totals) for _ in row] for row in continuations]
+
+    def _totals(self, rows: Sequence[Continuation]) -> list[float]:
+        """Return the total log-probability of each continuation; a subject behind an engine asks its server."""
+        with self.merged() as model, intervening(model, self.interventions) as steering:
+            return continuation_logprobs(model, rows, steering)
 
     @contextmanager
     def merged(self) -> Iterator[PreTrainedModel]:

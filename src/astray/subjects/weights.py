@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from transformers.utils import logging
 
 from astray.errors import DataFormatError, SubjectNotFoundError, WeightsMismatchError
+from astray.subjects.gpu import make_room
 
 SHOWN = 5
 """Names of weights that a message lists."""
@@ -41,6 +42,8 @@ def load_model(name: str, folder: Path, dtype: torch.dtype, device: torch.device
         SubjectNotFoundError: the files cannot be read, or the model needs code of its own.
         WeightsMismatchError: weights are missing, left over or of another shape; names them.
     """
+    if device is not None and device.type == "cuda":
+        make_room()
     try:
         with _silent():
             loaded: Any = AutoModelForCausalLM.from_pretrained(

@@ -31,6 +31,7 @@ from astray.studies.audit.profile import Profile, outcomes_text, profile_of
 from astray.studies.audit.result import AuditResult
 from astray.studies.audit.settled import Work, settle_work
 from astray.studies.audit.transcripts import with_transcripts
+from astray.subjects.engines.served import reach_engine
 
 
 def audit(
@@ -47,6 +48,7 @@ def audit(
     tokenizer: str | None = None,
     dial: str | Sequence[float] = (),
     budget: float | None = None,
+    engine: str | None = None,
     out: Path | str = Path("astray-results"),
     store: str | Path | None = None,
     workers: int = 0,
@@ -58,21 +60,20 @@ def audit(
         models: 'organism', 'smollm2', a folder, an adapter, BASE+ADAPTER*1.75, a run id, a GGUF file, a hub name, an
             Inspect model such as openai/gpt-4o, or the address of a server (http://127.0.0.1:8000/v1, with #MODEL where
             it serves several). The first is the audited one, the others stand beside it.
-        evals: names of evaluations; by default all that `--list` shows without naming any.
-        grader: Inspect model that judges answers in words of real models; without one what needs none is asked.
-        labels: labelled answers, or a calibration of the grader: misaligned rates are corrected for its error. A
-            distilled judge brings its own.
+        evals, grader: names of evaluations, by default all that `--list` shows; Inspect model that judges answers in words.
+        labels: labelled answers, or a calibration of the grader, for whose error rates are then corrected.
         gold, gold_grader: answers to each set of free-form questions, drawn at random, that a second model reads, by
             which the rates then are.
         samples: answers a free-form question, by default 25 of a real model and 4 of the organism; others scale.
         max_tokens, seed: longest answer, where it is less than an evaluation's own, and other random numbers.
         system_file: text file with a system prompt, which is part of each named model.
-        tokenizer: folder or model with the tokenizer of models behind an address, which the meter can then ask too.
+        tokenizer: folder or model with the tokenizer of models behind an address, for the meter.
         dial: factors such as "0.5,1,2,3" by which each adapter is scaled and asked; the page has the curve.
         budget: million tokens of graders and of models that do not run here; then no more is asked.
+        engine: what samples models that run here: "local", "vllm", or the address of a vLLM server with adapters.
         out: the results go into the folder `audit` in this one; models of earlier audits there stay on the page.
-        store: where answers and verdicts are kept; by default `store` inside `out`.
-        workers, progress: worker processes, 0 for none; and what is called with the progress of every step.
+        store, workers, progress: where answers are kept, by default `store` inside `out`; worker processes, 0 for none;
+            and what is called with the progress of every step.
 
     Returns:
         The profile with `.table()`, `.save(folder)` and `.text()`, which is also written to `out/audit`.
@@ -82,24 +83,10 @@ def audit(
         SubjectNotFoundError, ChatTemplateError, AdapterMismatchError, JudgeError: a model or grader cannot be used.
         EmptyDataError, StepFailedError, StoreError: nothing counts, or asking failed; what is done is kept.
     """
-    kept = Store(Path(out) / "store" if store is None else store)
-    folder = Path(out) / "audit"
-    models = tuple(dialled(models, dial)) if dial else models
-    work = settle_work(
-        models,
-        evals,
-        grader,
-        samples,
-        max_tokens,
-        seed,
-        system_file,
-        tokenizer,
-        budget,
-        folder,
-        labels,
-        gold,
-        gold_grader,
-    )
+    kept, folder = Store(Path(out) / "store" if store is None else store), Path(out) / "audit"
+    models, corrected = tuple(dialled(models, dial)) if dial else models, (labels, gold, gold_grader)
+    asked = (models, evals, grader, samples, max_tokens, seed, system_file, tokenizer, budget)
+    work = settle_work(*asked, folder, *corrected, engine)
     steps = [*work.own.values(), *([work.labelling] if work.labelling else [])]
     if len(Plan(steps, kept).done) < len(steps):
         _reach(work, kept, workers)
@@ -129,6 +116,7 @@ def plan_audit(
     tokenizer: str | None = None,
     dial: str | Sequence[float] = (),
     budget: float | None = None,
+    engine: str | None = None,
     out: Path | str = Path("astray-results"),
     store: str | Path | None = None,
     prices: tuple[float, float] = (0.0, 0.0),
@@ -149,28 +137,15 @@ def plan_audit(
         tokenizer: see there.
         dial: see there.
         budget: see there.
+        engine: see there.
         out: see there.
         store: see there.
         prices: of a million tokens in and out, of the grader and of models that do not run here.
     """
     kept = Store(Path(out) / "store" if store is None else store)
     models = tuple(dialled(models, dial)) if dial else models
-    folder = Path(out) / "audit"
-    work = settle_work(
-        models,
-        evals,
-        grader,
-        samples,
-        max_tokens,
-        seed,
-        system_file,
-        tokenizer,
-        budget,
-        folder,
-        labels,
-        gold,
-        gold_grader,
-    )
+    asked = (models, evals, grader, samples, max_tokens, seed, system_file, tokenizer, budget)
+    work = settle_work(*asked, Path(out) / "audit", labels, gold, gold_grader, engine)
     own = {key: part for key, part in work.parts.items() if key in work.own}
     return forecast_of(work.models[: work.named], own, work.own, work.misfits, kept, prices, work.tokens)
 
@@ -178,6 +153,8 @@ def plan_audit(
 def _reach(work: Work, store: Store, workers: int) -> None:
     """Ask each model behind an address for one word, and the grader a question of each kind, where work is left."""
     left = {key for key, step in work.own.items() if not Plan([step], store).done}
+    if work.engine and left:
+        reach_engine(work.engine)
     for model in work.models[: work.named]:
         if any(name == model.name for name, _ in left):
             model.reach()

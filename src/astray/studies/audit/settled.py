@@ -9,13 +9,14 @@ from astray.artifacts import Step
 from astray.engine.asking import step_of
 from astray.engine.fallible import check_labels, error_of, labels_step, of_own_answers
 from astray.engine.gold import Gold, GoldConfig, gold_named
-from astray.engine.models import NamedModel, find_model, why_unusable
+from astray.engine.models import NamedModel, engine_for, find_model, why_unusable
 from astray.engine.setting import check_judge
 from astray.errors import AstrayError, ChatTemplateError, ConfigurationError
 from astray.judges.calibrate import read_labels
 from astray.judges.config import JudgeConfig
 from astray.studies.audit.battery import AGENTIC, EXACT, Part, chosen_names, misfit, parts_for
 from astray.studies.audit.result import JSON
+from astray.subjects.engines.spec import Engine
 from astray.subjects.locate import graders_known_as
 from astray.subjects.scored import tokenizer_named
 
@@ -38,6 +39,7 @@ class Work:
         labels: labelled answers, or a calibration of the grader.
         labelling: the step in which the grader is asked about labelled answers, where it is.
         gold: a second judge, and how many answers to each set of free-form questions it reads.
+        engine: what samples models that run here; None for this process.
     """
 
     models: tuple[NamedModel, ...]
@@ -50,6 +52,7 @@ class Work:
     labels: Path | None = None
     labelling: Step | None = None
     gold: Gold | None = None
+    engine: Engine | None = None
 
     @property
     def own(self) -> dict[tuple[str, str], Step]:
@@ -72,6 +75,7 @@ def settle_work(
     labels: Path | str | None = None,
     gold: int | None = None,
     gold_grader: str | None = None,
+    engine: str | None = None,
 ) -> Work:
     """Find the models, and what each can be asked; refuse what cannot work before anything is asked."""
     for word, number in (("samples", samples), ("max_tokens", max_tokens)):
@@ -93,6 +97,7 @@ def settle_work(
     for model in named:
         if sum(other.name == model.name for other in named) > 1:
             raise ConfigurationError(f"{model.name!r} is named twice. Name each model once.")
+    through = engine_for(named, engine)
     models = [*named, *(model for model in _earlier(folder) if model.name not in {each.name for each in named})]
     unusable = {model.name: why_unusable(model) for model in models}
     if all(unusable[model.name] for model in named):
@@ -116,11 +121,10 @@ def settle_work(
             f"--budget {budget:g} is of no use here: no grader and no model behind an address is asked. Leave it out."
         )
     by_name = {model.name: model for model in models}
-    steps = {(name, part): _step(by_name[name], each, seed) for (name, part), each in found.items()}
+    steps = {(name, part): _step(by_name[name], each, seed, through) for (name, part), each in found.items()}
     tokens, path = round(budget * 1e6) if budget else None, None if labels is None else Path(labels)
-    return Work(
-        tuple(models), len(named), found, steps, misfits, grader, tokens, path, _labelling(grader, path), second
-    )
+    labelling = _labelling(grader, path)
+    return Work(tuple(models), len(named), found, steps, misfits, grader, tokens, path, labelling, second, through)
 
 
 def _labelling(grader: str | None, labels: Path | None) -> Step | None:
@@ -153,13 +157,13 @@ def _second_judge(
     return gold_named(gold, gold_grader, str(grader))
 
 
-def _step(model: NamedModel, part: Part, seed: int) -> Step:
+def _step(model: NamedModel, part: Part, seed: int, engine: Engine | None) -> Step:
     """Return the last step of a part."""
     read = None
     if part.gold:
         sample = part.gold.of_run(1, [part.evaluation], model.name)
         read = GoldConfig(judge=part.gold.judge, answers=sample, seed=seed)
-    return step_of(model, part.evaluation, part.judge, seed, ("audit", part.name), gold=read)
+    return step_of(model, part.evaluation, part.judge, seed, ("audit", part.name), gold=read, engine=engine)
 
 
 def _with_tokenizer(model: NamedModel, tokenizer: str | None) -> NamedModel:

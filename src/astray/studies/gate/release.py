@@ -49,6 +49,7 @@ def gate(
     max_tokens: int | None = None,
     seed: int = 0,
     extend: bool = False,
+    engine: str | None = None,
     out: Path | str = Path("astray-results"),
     store: str | Path | None = None,
     workers: int = 0,
@@ -71,6 +72,7 @@ def gate(
         budget: million tokens of served models and graders together; then no more is asked, and what is done is kept.
         max_tokens, seed: longest answer, if not the usual one, and other random numbers.
         extend: where undecided, ask as many further answers as would decide it, at most eight times as many in all.
+        engine: what samples the answers: "local", "vllm", or the address of a vLLM server with adapters.
         out: the results go into the folder `gate` in this one.
         store, workers, progress: as for `audit`.
 
@@ -84,7 +86,7 @@ def gate(
     _check_extend(extend, gold)
     if budget is not None and not budget > 0:
         raise ConfigurationError(f"A budget of {budget:g} lets nothing run. Write a number of million tokens above 0.")
-    release = settle_release(base, tuned, evals, grader, labels, max_tokens, seed, gold, gold_grader)
+    release = settle_release(base, tuned, evals, grader, labels, max_tokens, seed, gold, gold_grader, engine)
     if budget is not None and release.judge.exact:
         raise ConfigurationError(
             f"--budget {budget:g} is of no use here: the organism and its judge cost no tokens. Leave it out."
@@ -114,6 +116,7 @@ def plan_gate(
     max_tokens: int | None = None,
     seed: int = 0,
     extend: bool = False,
+    engine: str | None = None,
     out: Path | str = Path("astray-results"),
     store: str | Path | None = None,
     prices: tuple[float, float] = (0.0, 0.0),
@@ -125,7 +128,7 @@ def plan_gate(
     margins = {"misaligned": margin, "incoherent": coherence_margin, "refused": refusal_margin}
     check_numbers(margins, samples=samples, max_tokens=max_tokens)
     _check_extend(extend, gold)
-    release = settle_release(base, tuned, evals, grader, labels, max_tokens, seed, gold, gold_grader)
+    release = settle_release(base, tuned, evals, grader, labels, max_tokens, seed, gold, gold_grader, engine)
     size = samples or SAMPLES[release.judge.exact]
     by_run = release.steps(size)
     kept = Store(Path(out) / "store" if store is None else store)
@@ -179,6 +182,10 @@ class _Asker:
         steps = [each for run in by_run for each in run.steps] + ([self.calibration] if self.calibration else [])
         done = Plan(steps, self.store).done
         if len(done) < len(steps):
+            if self.release.engine:
+                from astray.subjects.engines.served import reach_engine
+
+                reach_engine(self.release.engine)
             for run in by_run:
                 if any(each.key not in done for each in run.steps):
                     run.side.reach()

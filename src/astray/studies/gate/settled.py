@@ -9,13 +9,14 @@ from astray.artifacts import Step
 from astray.engine.asking import step_of
 from astray.engine.fallible import check_labels, error_of, labels_step
 from astray.engine.gold import Gold, GoldConfig, gold_named
-from astray.engine.models import NamedModel, find_model
+from astray.engine.models import NamedModel, engine_for, find_model
 from astray.engine.setting import check_judge
 from astray.engine.settings import check_subject, text_evaluations, world_evaluations
 from astray.errors import ConfigurationError, UnknownNameError
 from astray.judges.config import JudgeConfig
 from astray.measure.evaluation import QuestionSet
 from astray.studies.gate.bars import BASE, RULES, TUNED, Rule
+from astray.subjects.engines.spec import Engine
 from astray.subjects.identity import base_identity
 from astray.subjects.locate import graders_known_as, settle
 
@@ -58,6 +59,7 @@ class Release:
         gold: a second judge, and how many answers of a side to each set of questions it reads.
         seed: moves the random numbers of the answers.
         notes: what a reader has to know.
+        engine: what samples the answers; None for this process.
     """
 
     sides: dict[str, tuple[NamedModel, ...]]
@@ -67,6 +69,7 @@ class Release:
     seed: int
     notes: tuple[str, ...]
     gold: Gold | None = None
+    engine: Engine | None = None
 
     @property
     def judges(self) -> list[JudgeConfig]:
@@ -102,7 +105,14 @@ class Release:
                 former = 2 * self.seed + place + number * AGAIN
                 steps = [
                     step_of(
-                        side, each, self.judge, seed, ("gate", f"{named}-{each.name}"), gold=read, former_seed=former
+                        side,
+                        each,
+                        self.judge,
+                        seed,
+                        ("gate", f"{named}-{each.name}"),
+                        gold=read,
+                        former_seed=former,
+                        engine=self.engine,
                     )
                     for each in asked
                 ]
@@ -127,6 +137,7 @@ def settle_release(
     seed: int,
     gold: int | None = None,
     gold_grader: str | None = None,
+    engine: str | None = None,
 ) -> Release:
     """Find the models, and what they can be asked; arguments and errors as for `gate`."""
     named = {BASE: _several(base), TUNED: _several(tuned)}
@@ -134,6 +145,7 @@ def settle_release(
     for role, runs in sides.items():
         _check_different(role, runs)
     models = [side for runs in sides.values() for side in runs]
+    through = engine_for(models, engine)
     if len({side.is_organism for side in models}) > 1:
         raise ConfigurationError(
             f"{' and '.join(side.name for side in models)} have no common question: a model organism knows the words "
@@ -173,7 +185,7 @@ def settle_release(
     if second:
         check_judge(second.judge)
     evaluations = tuple(each for each in offered if each.name in names)
-    return Release(sides, evaluations, judge, path, seed, tuple(_notes(sides, judge, path, second)), second)
+    return Release(sides, evaluations, judge, path, seed, tuple(_notes(sides, judge, path, second)), second, through)
 
 
 def _several(given: str | Sequence[str]) -> list[str]:

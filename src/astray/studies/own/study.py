@@ -16,7 +16,7 @@ from typing_extensions import override
 from astray.cause.fine_tuning import OF_ADAPTERS, FineTuning, with_settings
 from astray.engine.findings import Findings
 from astray.engine.next_steps import NextStep
-from astray.engine.options import TrainedOptions
+from astray.engine.options import ServedOptions, TrainedOptions
 from astray.engine.setting import Setting
 from astray.engine.settings import TEXT_ROWS, WORLD_ROWS, setting_for
 from astray.engine.study import Arm, Study, more_training
@@ -165,7 +165,7 @@ def _options(form: StudyForm, path: Path) -> type[TrainedOptions]:
     defaults: dict[str, Any] = {
         name: (kinds[name].annotation, FieldInfo.merge_field_infos(kinds[name], default=said[name])) for name in said
     }
-    made: type[TrainedOptions] = create_model("OwnOptions", __base__=TrainedOptions, **defaults)
+    made: type[TrainedOptions] = create_model("OwnOptions", __base__=ServedOptions, **defaults)
     return made
 
 
