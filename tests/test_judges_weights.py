@@ -88,6 +88,8 @@ def test_a_subject_that_acts_and_its_graders_are_known_beside_their_names(
     assert len(set(keys)) == 3
     plain = AgenticSubject(name="x", model="mockllm/model", grader=("mockllm/model",))
     assert plain.served == ()
+    silent = AgenticSubject(name="x", model="openai-api/server/b", arguments={"base_url": "http://127.0.0.1:8/v1"})
+    assert silent.served == ()
     assert "served" not in next(play_steps(plain, part, 10)).origin.config
 
 

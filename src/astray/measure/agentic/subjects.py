@@ -17,7 +17,7 @@ from tenacity import RetryError
 
 from astray.errors import ConfigurationError, JudgeError
 from astray.files import read_form
-from astray.judges.served import known_as
+from astray.judges.served import address_of, known_as
 from astray.measure.agentic.conduct import Word
 from astray.measure.agentic.factors import BASELINE
 from astray.measure.agentic.judging import ROLES, JudgeSettings, Panel
@@ -91,6 +91,8 @@ class AgenticSubject(Strict):
         """
         url, key = self.arguments.get("base_url"), self.arguments.get("api_key")
         own = "" if self.model.startswith(LOCAL) else known_as(self.model, url, key)
+        if url and own == address_of(self.model, url):  # it says nothing, and its address stands in the arguments
+            own = ""
         known = (own, *map(graders_known_as, self.grader))
         return known if any(known) else ()
 
