@@ -161,10 +161,12 @@ def _reach(work: Work, store: Store, workers: int) -> None:
         if model.tokenizer and (model.name, METER) in left:
             model.scorer().check()
     parts = [part for key, part in work.parts.items() if key in left]
-    judges = {judge for part in parts for judge in (part.judge, part.gold and part.gold.judge) if judge is not None}
-    for judge in judges:
+    readers = [
+        (judge, part) for part in parts for judge in (part.judge, part.gold.judge if part.gold else None) if judge
+    ]
+    for judge in {judge for judge, _ in readers}:
         if not judge.exact:
-            asked = [part.evaluation for part in parts if judge in (part.judge, part.gold and part.gold.judge)]
+            asked = [part.evaluation for reader, part in readers if reader == judge]
             reach_judge(judge, asked, workers)
 
 
@@ -251,7 +253,7 @@ def _errors(work: Work, store: Store, tables: Mapping[tuple[str, str], pl.DataFr
     if not work.grader:
         return {}
     if work.labels and of_own_answers(work.labels):
-        found = {}
+        found: dict[str, Calibration] = {}
         for name, part in parts.items():
             answered = [table for (_, other), table in tables.items() if other == name]
             known = error_on_own(work.labels, name, part.measures[0], pl.concat(answered)) if answered else None

@@ -252,7 +252,7 @@ def _decided(asker: _Asker, samples: int, margins: Mapping[str, float], level: f
     # A gold judge's verdicts are the truth that labels stand for.
     error = None if release.gold else error_of(release.judge, release.labels, calibration)
     told = [*(error_notes(error, release.labels) if error else ())]
-    bars = bars_of(table, margins, level, error and accuracy_of(error), release.rules)
+    bars = bars_of(table, margins, level, accuracy_of(error) if error else None, release.rules)
     told += gold_notes([rate for bar in bars[:1] for rate in (bar.base, bar.tuned)], release.gold)
     return GateResult(
         base=" and ".join(release.names[BASE]),
