@@ -131,7 +131,8 @@ def _left_out(study: Study, setting: Setting, seeds: Sequence[int], only: Sequen
     needs: dict[str, tuple[str, ...]] = {name: (name,) for name in missing}
     for name in missing:
         # An analysis may need several runs, so what each further arm would add is found by planning with it.
-        for arm in _arms_of(study, setting, plan_runs(study, setting, seeds, (*only, name))) - there:
+        chosen = [run for run in whole if run.arm.name in (*only, name, *study.always)]
+        for arm in _arms_of(study, setting, chosen) - there:
             needs.setdefault(arm, (name,))
     for arm in sorted(_arms_of(study, setting, whole) - there):
         needs.setdefault(arm, tuple(missing))
