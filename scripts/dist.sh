@@ -3,7 +3,7 @@
 # PACKAGES=FOLDER makes that environment see the packages of another one (its site-packages), so that nothing but the wheel is installed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-python=${PYTHON:-.venv/bin/python} root=$PWD
+root=$PWD python=${PYTHON:-$PWD/.venv/bin/python}
 rm -rf dist
 "$python" -m build --outdir dist .
 wheel=$(ls "$root"/dist/*.whl)
@@ -16,9 +16,12 @@ if [ -n "${PACKAGES:-}" ]; then
   echo "import sys; sys.path.append('$PACKAGES')" > "$(new/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/packages.pth"
   new/bin/pip install --quiet --no-deps "$wheel"
 else
+  # The build of torch that this checkout has (for a CPU, mostly), so that no larger one is fetched.
+  torch="torch==$("$python" -c 'from importlib.metadata import version; print(version("torch"))')"
+  new/bin/pip install --quiet "$torch" 2>/dev/null || new/bin/pip install --quiet "$torch" --index-url https://download.pytorch.org/whl/cpu
   new/bin/pip install --quiet --constraint "$root/requirements.lock" "$wheel"
 fi
-export -n PYTHONPATH; unset PYTHONPATH
+unset PYTHONPATH
 new/bin/python - "$root" <<'PY'
 import sys
 from importlib.metadata import files
