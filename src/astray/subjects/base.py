@@ -250,7 +250,7 @@ def _merge(layer: "BaseTunerLayer", names: list[str] | None) -> None:
     except ValueError as error:  # PEFT's own check
         raise NonFiniteError(
             f"The adapter cannot be written into the base's weights ({' '.join(str(error).split())}): they are not finite, "
-            f"or their sum is too large for {next(layer.parameters()).dtype}. Give --dtype float32, or another checkpoint."
+            f"or their sum is too large for {next(layer.get_base_layer().parameters()).dtype}. Give --dtype float32, or another checkpoint."
         ) from error
 
 

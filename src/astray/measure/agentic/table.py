@@ -93,7 +93,7 @@ def conduct_table(log: Path | str) -> pl.DataFrame:
 def as_acts(table: pl.DataFrame) -> pl.DataFrame:
     """Return a stored table in the form of `CONDUCT_SCHEMA`; what earlier versions did not record is null."""
     lacking = [pl.lit(None).alias(name) for name in CONDUCT_SCHEMA if name not in table.columns]
-    return table.with_columns(lacking).select(CONDUCT_SCHEMA).cast(CONDUCT_SCHEMA)  # type: ignore[arg-type]
+    return table.with_columns(lacking).select(list(CONDUCT_SCHEMA)).cast(CONDUCT_SCHEMA)  # type: ignore[arg-type]
 
 
 def conduct_row(sample: EvalSample, header: EvalLog) -> dict[str, object]:
