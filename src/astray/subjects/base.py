@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn import Module
@@ -248,9 +248,10 @@ def _merge(layer: "BaseTunerLayer", names: list[str] | None) -> None:
     try:
         layer.merge(safe_merge=True, adapter_names=names)
     except ValueError as error:  # PEFT's own check
+        dtype = next(layer.get_base_layer().parameters()).dtype
         raise NonFiniteError(
             f"The adapter cannot be written into the base's weights ({' '.join(str(error).split())}): they are not finite, "
-            f"or their sum is too large for {next(cast('Module', layer).parameters()).dtype}. Give --dtype float32, or another checkpoint."
+            f"or their sum is too large for {dtype}. Give --dtype float32, or another checkpoint."
         ) from error
 
 
