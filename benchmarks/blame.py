@@ -47,7 +47,7 @@ def line(kind: NarrowKind, share: float, seed: int, folder: Path) -> str:
     scores = {each.score: each for each in found.separations}
     gradient = scores["gradient"]
     return (
-        f"{start} {gradient.precision.value:.2f} | {gradient.reached} of {len(gradient.null)}, "
+        f"{start} {gradient.precision.value:.2f} | {gradient.null.reached} of {len(gradient.null.values)}, "
         f"highest {max(gradient.null):.2f} | "
         + " | ".join(f"{scores[name].precision.value:.2f}" for name in ("projection", "words", "length"))
         + " |"

@@ -63,9 +63,9 @@ def test_harmful_rows_are_blamed_and_the_scores_stand_beside_their_nulls(found, 
     assert 0 < found.known[1] < found.known[2] == 80
     assert scores["gradient"].precision.value > 0.9
     assert scores["length"].precision.value < 0.6
-    assert len(scores["gradient"].null) == 10
-    assert scores["gradient"].reached <= 2
-    assert len(scores["words"].null) == 0
+    assert len(scores["gradient"].null.values) == 10
+    assert scores["gradient"].null.reached <= 2
+    assert scores["words"].null.what == "permuted labels"
     assert found.change["harmful"]["interval"]["low"] > 0
 
 

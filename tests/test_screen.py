@@ -3,7 +3,6 @@ refused."""
 
 import json
 import sys
-from statistics import median
 
 import numpy as np
 import polars as pl
@@ -96,10 +95,10 @@ def test_harmful_rows_stand_out_against_the_reference_far_above_random_direction
     assert rows.filter(~pl.col("harmful"))["score"].mean() < harmful["score"].mean()
     by_labels, by_reference = screened.separations
     assert (by_labels.by, by_labels.rows) == ("labels", (12, 108))
-    assert by_labels.value > 0.8 > median(by_labels.random) + 0.3
+    assert by_labels.value > 0.8 > by_labels.null.middle + 0.3
     assert by_labels.value > 3 * by_labels.length
     assert by_labels.chance == pytest.approx(0.1)
-    assert by_labels.better == sum(each >= by_labels.value - 1e-9 for each in by_labels.random) <= 2
+    assert by_labels.null.reached <= 2
     assert by_labels.value == pytest.approx(
         average_precision(rows["score"].to_numpy(), rows["harmful"].to_numpy()), abs=1e-6
     )

@@ -5,7 +5,6 @@ import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import polars as pl
@@ -91,6 +90,16 @@ class BlameResult:
         )
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """Say that the score by which rows are blamed does not stand above its null, where it does not."""
+        own = [
+            each.null.warning(f"The {each.score} finds harmful rows")
+            for each in self.separations
+            if each.score == self.by
+        ]
+        return tuple(filter(None, own))
+
+    @property
     def changed(self) -> str:
         """Say how far the model went astray."""
         harmful = self.change["harmful"]
@@ -135,8 +144,11 @@ class BlameResult:
                     "interval": None
                     if each.precision.interval is None
                     else [each.precision.interval.low, each.precision.interval.high],
-                    "null_median": median(each.null) if each.null else None,
-                    "null_highest": max(each.null, default=None),
+                    "null": each.null.what,
+                    "null_median": each.null.middle,
+                    "null_highest": each.null.highest,
+                    "null_reached": each.null.reached,
+                    "nulls": len(each.null.values),
                 }
                 for each in self.separations
             ],
@@ -148,13 +160,15 @@ class BlameResult:
                 {"id": claim.id, "result": claim.result, "estimate": claim.estimate, "p_value": claim.p_value}
                 for claim in self.proof.summary.claims
             ],
+            "warnings": list(self.warnings),
             "notes": list(self.notes),
         }
 
     def text(self) -> str:
         """Return the findings for a terminal of 80 columns."""
         blamed = self.rows.filter("blamed").height
-        lines = [*_wrapped("", f"{self.model}: {self.changed}."), ""]
+        lines = [*(line for each in self.warnings for line in _wrapped("", each))]
+        lines += [*_wrapped("", f"{self.model}: {self.changed}."), ""]
         lines += _wrapped(
             "",
             f"Blamed: {count(blamed)} of {count(self.rows.height)} rows ({percent(self.share)}), by {self.by} ({SCORES[self.by]}).",
@@ -164,8 +178,8 @@ class BlameResult:
             told = f"Average precision in finding the {count(harmful)} of {count(of)} rows that are harmful by {who}"
             lines += ["", *_wrapped("", f"{told} (chance {decimal(harmful / of)}):")]
             for each in self.separations:
-                null = f"; {each.reached} of {len(each.null)} nulls reach it" if each.null else ""
-                lines.append(f"  {each.score:<11}{decimal(each.precision.value)}  {_between(each)}{null}")
+                null = f"{each.null.reached} of {len(each.null.values)} nulls reach it"
+                lines.append(f"  {each.score:<11}{decimal(each.precision.value)}  {_between(each)}; {null}")
         for title, groups in (("By file", self.files), ("By words", self.clusters)):
             if len(groups) > 1:
                 lines += ["", f"{title}: blamed of rows"]
@@ -189,7 +203,7 @@ class BlameResult:
             blamed=self.rows.filter("blamed").height,
             worst=self.worst().to_dicts(),
             scores=SCORES,
-            separations=[(each, _between(each), max(each.null, default=None)) for each in self.separations],
+            separations=[(each, _between(each)) for each in self.separations],
         )
 
     def _repr_html_(self) -> str:

@@ -18,6 +18,7 @@ from astray.measure.meter import Pair
 from astray.outcomes import JUDGED, Outcome
 from astray.stats.detection import Estimate, average_precision, average_precision_estimate
 from astray.stats.intervals import Interval
+from astray.stats.nulls import Null, null_of_draws, null_of_labels
 from astray.stats.ties import level_ties, ranking
 
 SCORES: Mapping[str, str] = {
@@ -39,17 +40,12 @@ class Separation:
     Attributes:
         score: its name.
         precision: average precision.
-        null: of each direction without meaning, in the better of both orders; the gradient alone has them.
+        null: directions without meaning for the gradient, in the better of both orders; permuted labels for the others.
     """
 
     score: str
     precision: Estimate
-    null: tuple[float, ...] = ()
-
-    @property
-    def reached(self) -> int:
-        """Return how many directions without meaning find harmful rows at least as well."""
-        return sum(each >= self.precision.value - 1e-9 for each in self.null)
+    null: Null
 
 
 @dataclass(frozen=True)
@@ -146,15 +142,14 @@ def separations_of(table: pl.DataFrame, known: Mapping[int, bool]) -> tuple[Sepa
         values = rows[name].to_numpy().astype(np.float64)
         if np.isnan(values).any():
             continue
-        # Length is not told which end is the bad one: it gets the better of both orders.
+        # Length is not told which end is the bad one: it gets the better of both orders, and so do its nulls.
         best = max((values, -values), key=lambda each: _precision(each, positive)) if name == "length" else values
-        found.append(
-            Separation(
-                name,
-                average_precision_estimate(level_ties(best), positive, rows["row"].to_list(), "row"),
-                _nulls(rows, positive) if name == "gradient" else (),
-            )
+        precision = average_precision_estimate(level_ties(best), positive, rows["row"].to_list(), "row")
+        drawn = _directions(rows, positive, precision.value) if name == "gradient" else None
+        null = drawn or null_of_labels(
+            precision.value, _precision, values[:, None], positive, both_orders=name == "length"
         )
+        found.append(Separation(name, precision, null))
     return tuple(found)
 
 
@@ -206,12 +201,15 @@ def _groups(table: pl.DataFrame, names: Sequence[str], score: str) -> tuple[Grou
     return tuple(sorted(groups, key=lambda each: (-each.blamed / each.rows, -each.rows)))
 
 
-def _nulls(rows: pl.DataFrame, positive: Bool[np.ndarray, "rows"]) -> tuple[float, ...]:
+def _directions(rows: pl.DataFrame, positive: Bool[np.ndarray, "rows"], observed: float) -> Null | None:
+    """Return the null by directions without meaning; None where the rows that have them are of one kind."""
     has = rows["null"].is_not_null().to_numpy()
     if not positive[has].any() or positive[has].all():
-        return ()
-    values = np.array(rows["null"].drop_nulls().to_list(), dtype=np.float64)
-    return tuple(max(_precision(each, positive[has]), _precision(-each, positive[has])) for each in values.T)
+        return None
+    draws = np.array(rows["null"].drop_nulls().to_list(), dtype=np.float64)
+    return null_of_draws(
+        observed, lambda scores: _precision(scores, positive[has]), draws, "directions without meaning"
+    )
 
 
 def _precision(scores: Float[np.ndarray, "rows"], positive: Bool[np.ndarray, "rows"]) -> float:

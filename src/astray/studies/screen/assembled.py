@@ -13,6 +13,7 @@ from astray.data.chat import ChatDataset
 from astray.errors import ConfigurationError, EmptyDataError
 from astray.outcomes import JUDGED, Outcome
 from astray.stats.detection import auroc, average_precision
+from astray.stats.nulls import Null, best_of, null_of_draws
 from astray.stats.stratified import Share, Stratum, stratified_share
 from astray.stats.ties import level_ties, ranking
 from astray.studies.screen.labels import bands_of
@@ -30,7 +31,7 @@ class Separation:
         by: what says which rows are which: "labels", "judge" or "reference".
         measure: "average precision", or "area under the ROC curve" against the reference.
         value: of the score.
-        random: of each random direction, in the better of both orders.
+        null: random directions of the same norm, each in the better of both orders.
         length: of the answers' length, in the better of both orders.
         chance: of a random score.
         rows: number of rows of the kind that is looked for, and of others.
@@ -39,15 +40,10 @@ class Separation:
     by: str
     measure: str
     value: float
-    random: tuple[float, ...]
+    null: Null
     length: float
     chance: float
     rows: tuple[int, int]
-
-    @property
-    def better(self) -> int:
-        """Return how many random directions separate at least as well."""
-        return sum(other >= self.value - 1e-9 for other in self.random)
 
 
 @dataclass(frozen=True)
@@ -250,17 +246,15 @@ def _separation(
         levelled = level_ties(scores)
         return auroc(levelled, positive) if by == "reference" else average_precision(levelled, positive, weights)
 
-    def either(scores: Float[np.ndarray, "rows"]) -> float:
-        return max(value(scores), value(-scores))
-
-    random = np.array(rows["random"].to_list(), dtype=np.float64)
+    drawn = np.array(rows["random"].to_list(), dtype=np.float64)
+    observed = value(rows["score"].to_numpy())
     counts = np.ones(len(positive)) if weights is None else weights
     return Separation(
         by=by,
         measure="area under the ROC curve" if by == "reference" else "average precision",
-        value=value(rows["score"].to_numpy()),
-        random=tuple(either(column) for column in random.T),
-        length=either(rows["tokens"].to_numpy().astype(np.float64)),
+        value=observed,
+        null=null_of_draws(observed, value, drawn, "random directions"),
+        length=best_of(value, rows["tokens"].to_numpy().astype(np.float64)[:, None], both_orders=True),
         chance=0.5 if by == "reference" else float(counts[positive].sum() / counts.sum()),
         rows=(int(positive.sum()), int((~positive).sum())),
     )

@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 import polars as pl
@@ -80,6 +79,12 @@ class ScreenResult:
             self.filtered().write(folder / KEPT)
         return folder / PAGE
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Say where the score tells rows apart no better than random directions."""
+        told = (each.null.warning(f"The score tells {_TOLD[each.by]}") for each in self.separations)
+        return tuple(filter(None, told))
+
     def filtered(self) -> ChatDataset:
         """Return the examples that the filter keeps, with how that was done in their recipe; all without a filter."""
         rows = [row for row, kept in zip(self.dataset.rows, self.rows["kept"], strict=True) if kept]
@@ -102,10 +107,10 @@ class ScreenResult:
                     "by": each.by,
                     "measure": each.measure,
                     "value": each.value,
-                    "random_median": median(each.random),
-                    "random_highest": max(each.random),
-                    "random_at_least_as_high": each.better,
-                    "random_directions": len(each.random),
+                    "random_median": each.null.middle,
+                    "random_highest": each.null.highest,
+                    "random_at_least_as_high": each.null.reached,
+                    "random_directions": len(each.null.values),
                     "length": each.length,
                     "chance": each.chance,
                     "rows": list(each.rows),
@@ -117,12 +122,14 @@ class ScreenResult:
             if self.kept is None
             else {"rows": self.kept.rows, "threshold": self.kept.threshold, "dropped": dict(self.kept.dropped)},
             "facts": dict(self.facts),
+            "warnings": list(self.warnings),
             "notes": list(self.notes),
         }
 
     def text(self) -> str:
         """Return the findings for a terminal of 80 columns."""
-        lines = [f"{self.data}: {count(self.rows.height)} rows, screened for {self.subject}", ""]
+        lines = [line for each in self.warnings for line in _wrapped("", each)]
+        lines += [f"{self.data}: {count(self.rows.height)} rows, screened for {self.subject}", ""]
         for name, number in counted_reasons(self.rows).items():
             lines += _wrapped(f"{count(number):>9}  ", name)
         if not counted_reasons(self.rows):
@@ -148,7 +155,7 @@ class ScreenResult:
             worst=self.worst().to_dicts(),
             bars=_bars(self.rows["score"].drop_nulls().to_numpy(), self.reference.to_numpy()),
             share=share_text(self.share),
-            separations=[(each, median(each.random), max(each.random)) for each in self.separations],
+            separations=self.separations,
             kept=kept_text(self.kept, self.rows.height) if self.kept else "",
             to_label=min(TO_LABEL, self.rows.height),
         )
@@ -189,15 +196,18 @@ def kept_text(kept: Kept, total: int) -> str:
     )
 
 
+_TOLD = {
+    "labels": "rows labelled harmful",
+    "judge": "rows judged misaligned",
+    "reference": "the data from the reference",
+}
+
+
 def _separation_text(each: Separation) -> str:
-    what = {
-        "labels": "rows labelled harmful",
-        "judge": "rows judged misaligned",
-        "reference": "the data from the reference",
-    }[each.by]
+    null = each.null
     return (
-        f"The score tells {what} with {each.measure} {decimal(each.value)}; random directions "
-        f"{decimal(median(each.random))} (highest of {len(each.random)}: {decimal(max(each.random))}), length "
+        f"The score tells {_TOLD[each.by]} with {each.measure} {decimal(each.value)}; random directions "
+        f"{decimal(null.middle)} (highest of {len(null.values)}: {decimal(null.highest)}), length "
         f"{decimal(each.length)}, chance {decimal(each.chance)}."
     )
 
