@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import shlex
+import socket
 import subprocess
 import sys
 import tempfile
@@ -32,7 +33,7 @@ RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 ADAPTERS, ADAPTERS_BESIDE = 4, 16
 """Adapters that one batch may mix, and that are kept beside."""
 _POLL = 0.1
-_ENDING = 60.0
+_ENDING, _LISTENS = 60.0, 5.0
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,8 @@ def running(wanted: Wanted) -> Running:
             fcntl.flock(lease, fcntl.LOCK_SH)  # waits for a keeper that is ending its server
             _HELD[folder] = lease
         with _alone(folder / "start"):
-            while _is_kept(folder) and _status(folder) in ("ended", "failed"):
+            until = time.monotonic() + _ENDING
+            while _is_kept(folder) and _is_over(folder) and time.monotonic() < until:
                 time.sleep(_POLL)
             if not _is_kept(folder):
                 (folder / "state.json").unlink(missing_ok=True)
@@ -164,7 +166,7 @@ def _start(folder: Path) -> None:
 def _settled(folder: Path) -> dict[str, Any]:
     """Wait until a server is ready or failed, and return which."""
     while True:
-        state: dict[str, Any] = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        state = _state(folder)
         if state["status"] != "starting":
             return state
         if not _is_kept(folder):
@@ -184,8 +186,23 @@ def _is_kept(folder: Path) -> bool:
     return not _is_free(folder / "keeper")
 
 
-def _status(folder: Path) -> str:
-    return str(json.loads((folder / "state.json").read_text(encoding="utf-8"))["status"])
+def _is_over(folder: Path) -> bool:
+    """Return whether a server has ended, or died a moment ago, which its keeper is about to notice."""
+    state = _state(folder)
+    if state["status"] != "ready":
+        return bool(state["status"] != "starting")
+    host, _, port = state["address"].removeprefix("http://").partition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=_LISTENS).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:  # busy, which is no end
+        return False
+    return False
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "state.json").read_text(encoding="utf-8")))
 
 
 def _is_used(folder: Path) -> bool:
