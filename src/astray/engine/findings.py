@@ -55,13 +55,15 @@ class LeftOutRate(Rate):
 
 @dataclass(frozen=True)
 class ServedRate(Rate):
-    """Rate of answers whose grader said which model it answered as.
+    """Rate of an arm, whose grader may have said which model it answered as.
 
     Attributes:
         served: these models, in order.
+        arm: its name.
     """
 
     served: tuple[str, ...] = ()
+    arm: str = ""
 
 
 @dataclass(frozen=True)
@@ -207,7 +209,7 @@ class Findings:
         measured = rate(chosen, measure or self.measures.get(evaluation, MISALIGNED))
         said = chosen.select(in_detail(SERVED))[SERVED].drop_nulls().unique() if "detail" in chosen.columns else ()
         served = tuple(sorted({model for models in said for model in models.split(", ")}))
-        return ServedRate(**{**vars(measured), "trained": arm not in self.untrained}, served=served)
+        return ServedRate(**{**vars(measured), "trained": arm not in self.untrained}, served=served, arm=arm)
 
     def has(self, arm: str) -> bool:
         """Return whether the study ran this arm."""

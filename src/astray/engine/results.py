@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import cast
 
@@ -18,7 +19,7 @@ from astray.engine.judging import ANSWERS_FILE, causes_text, failed_verdicts, gr
 from astray.engine.setting import Setting
 from astray.engine.steps import CALIBRATION_FILE, DATA_FILE, RUN_FOLDER, trained_subject
 from astray.engine.study import Arm, F, Run, S, Shown, Study, StudyPlan
-from astray.engine.summary import TRAINING_SECTIONS, ArmRow, ClaimRow, ClaimStatus, JudgeRow, RateRow
+from astray.engine.summary import TRAINING_SECTIONS, ArmRow, ClaimRow, ClaimStatus, JudgeRow, LooksRow, RateRow, Summary
 from astray.errors import EmptyDataError
 from astray.judges import Calibration, corrected
 from astray.outcomes import JUDGED
@@ -76,6 +77,38 @@ def read_results(study: Study[S, F], plan: StudyPlan, artifacts: Mapping[str, Ar
         return study.read(plan, artifacts, setting)
     assert isinstance(setting, Setting)
     return cast(tuple[F, Shown], read_runs(plan, artifacts, setting))
+
+
+def summary_of(
+    study: Study[S, F],
+    setting: S,
+    findings: F,
+    shown: Shown,
+    claims: tuple[ClaimRow, ...],
+    *,
+    quick: bool,
+    looks: LooksRow | None = None,
+) -> Summary:
+    """Gather what a page shows, claims decided."""
+    return Summary(
+        study=study.name,
+        title=study.title,
+        question=study.question,
+        astray_version=version("astray"),
+        subject=setting.subject,
+        judges=shown.judges,
+        seeds=shown.seeds,
+        quick=quick,
+        arms=shown.arms,
+        claims=claims,
+        rates=shown.rates,
+        exhibits=tuple(study.exhibits(findings, setting)),
+        notes=(*((looks.ended, *looks.told) if looks else ()), *shown.notes(claims)),
+        sections=shown.sections,
+        methods=shown.methods,
+        failed_verdicts=shown.failed,
+        looks=looks,
+    )
 
 
 def _write(

@@ -15,8 +15,9 @@ from astray.data.chat import dataset_name
 from astray.data.forms import KINDS as FILE_ENDINGS
 from astray.data.sources import DataKind
 from astray.engine.data import Source
+from astray.engine.flags import flag
 from astray.engine.gold import Gold
-from astray.engine.options import FILE_KINDS, TrainedOptions, flag
+from astray.engine.options import FILE_KINDS, TrainedOptions
 from astray.engine.setting import CALIBRATION_SIZE, PROBE_EVERY, Setting
 from astray.engine.study import F, S, Study
 from astray.engine.summary import SubjectRow
@@ -217,7 +218,7 @@ def gold_of(options: TrainedOptions) -> Gold | None:
             f"--gold-grader {options.gold_grader} is --grader too, which reads every answer already. Name a cheaper or "
             "free model as --grader, or leave --gold out."
         )
-    return Gold(_judge_by(options.gold_grader, options), options.gold)
+    return Gold(_judge_by(options.gold_grader, options), options.gold, max(options.units, default=None))
 
 
 def _judge_by(grader: str, options: TrainedOptions | None) -> JudgeConfig:

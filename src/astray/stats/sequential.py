@@ -134,7 +134,8 @@ def boundaries(shares: tuple[float, ...], error: float, spending: Spending) -> t
         `boundaries((0.2, 0.4, 0.6, 0.8, 1.0), 0.025, "obrien-fleming")` is 4.877, 3.357, 2.680, 2.290 and 2.031.
     """
     found: list[float] = []
-    used, state = 0.0, None
+    used = 0.0
+    state: _State = None
     for place, share in enumerate(shares):
         to_spend = spent(share, error, spending) - used
         used += to_spend
