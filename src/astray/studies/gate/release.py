@@ -6,6 +6,7 @@ Left to others: what is compared (`settled`), asking (`asking`), what follows fr
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -15,12 +16,14 @@ from astray.artifacts import Artifact, Ledger, Progress, Store, execute
 from astray.artifacts.plan import Plan
 from astray.artifacts.uses import in_use
 from astray.engine.judging import ANSWERS_FILE, failed_verdicts
+from astray.engine.looks import LookBook
 from astray.engine.setting import reach_judge
 from astray.errors import ConfigurationError
 from astray.stats.noninferiority import LEVEL, check_margin
 from astray.studies.gate.bars import BASE, TUNED, Verdict, bars_of, flips_of, verdict_of
 from astray.studies.gate.labels import judge_error, labels_step
-from astray.studies.gate.power import GateForecast, answers_by_question, powers
+from astray.studies.gate.looks import GateLooks, book_of_gate, declared_looks, looked_until_decided
+from astray.studies.gate.power import GateForecast, answers_by_question, power_of, powers
 from astray.studies.gate.result import GateResult
 from astray.studies.gate.settled import SAMPLES, Release, settle_release
 
@@ -43,6 +46,9 @@ def gate(
     max_tokens: int | None = None,
     seed: int = 0,
     extend: bool = False,
+    until_decided: bool = False,
+    looks: Sequence[int] = (),
+    max_hours: float | None = None,
     out: Path | str = Path("astray-results"),
     store: str | Path | None = None,
     workers: int = 0,
@@ -62,6 +68,9 @@ def gate(
         budget: million tokens of served models and graders together; then no more is asked, and what is done is kept.
         max_tokens, seed: longest answer, if not the usual one, and other random numbers.
         extend: where undecided, ask as many further answers as would decide it, at most eight times as many in all.
+        until_decided: ask further answers from look to look until it is decided, with the error of each bar held.
+        looks: answers a question at each; by default 1, 2, 4 and 8 times as many as `samples`.
+        max_hours: no further look begins that would not be made in these hours.
         out: the results go into the folder `gate` in this one.
         store, workers, progress: as for `audit`.
 
@@ -72,18 +81,14 @@ def gate(
     """
     margins = {"misaligned": margin, "incoherent": coherence_margin, "refused": refusal_margin}
     check_numbers(margins, samples=samples, max_tokens=max_tokens)
-    if budget is not None and not budget > 0:
-        raise ConfigurationError(f"A budget of {budget:g} lets nothing run. Write a number of million tokens above 0.")
     release = settle_release(base, tuned, evals, grader, labels, max_tokens, seed)
-    if budget is not None and release.judge.exact:
-        raise ConfigurationError(
-            f"--budget {budget:g} is of no use here: the organism and its judge cost no tokens. Leave it out."
-        )
+    check_budget(budget, release)
+    size = samples or SAMPLES[release.judge.exact]
+    declared = declared_looks(size, looks, until_decided, max_hours, extend=extend)
     kept = Store(Path(out) / "store" if store is None else store)
-    tokens = None if budget is None else max(1, round(budget * 1e6))
-    with nullcontext() if tokens is None else Ledger.opened(kept.folder, tokens) as ledger:
+    with nullcontext() if budget is None else Ledger.opened(kept.folder, max(1, round(budget * 1e6))) as ledger:
         asker = _Asker(release, kept, workers, progress, ledger)
-        result = _looked(asker, samples or SAMPLES[release.judge.exact], margins, extend)
+        result = _looked(asker, size, margins, extend) if declared is None else _until_decided(asker, declared, margins)
     result.save(Path(out) / "gate")
     return result
 
@@ -102,6 +107,8 @@ def plan_gate(
     max_tokens: int | None = None,
     seed: int = 0,
     extend: bool = False,
+    until_decided: bool = False,
+    looks: Sequence[int] = (),
     out: Path | str = Path("astray-results"),
     store: str | Path | None = None,
 ) -> GateForecast:
@@ -112,7 +119,9 @@ def plan_gate(
     margins = {"misaligned": margin, "incoherent": coherence_margin, "refused": refusal_margin}
     check_numbers(margins, samples=samples, max_tokens=max_tokens)
     release = settle_release(base, tuned, evals, grader, labels, max_tokens, seed)
-    size = samples or SAMPLES[release.judge.exact]
+    first = samples or SAMPLES[release.judge.exact]
+    declared = declared_looks(first, looks, until_decided, None, extend=extend)
+    size = declared.units[-1] if declared else first
     by_run = release.steps(size)
     kept = Store(Path(out) / "store" if store is None else store)
     asked = [each.inputs["answers"] for run in by_run for each in run.steps]
@@ -124,10 +133,19 @@ def plan_gate(
         answers=answers,
         total=sum(sizes),
         to_ask=sum(number for step, number in zip(asked, sizes, strict=True) if step.key not in done),
-        power=powers(answers, margins, _level(extend)),
+        power=powers(answers, margins, declared.levels[-1] if declared else _level(extend)),
+        looks=_power_by_look(release, declared, margin) if declared else {},
         margins=margins,
         runs=max(map(len, release.sides.values())),
     )
+
+
+def _power_by_look(release: Release, looks: GateLooks, margin: float) -> dict[int, tuple[float, ...]]:
+    """Return the power of the bar of misaligned answers at each look."""
+    asked = [item.question_id for each in release.evaluations for item in each.items]
+    sizes = [answers_by_question([(question, size) for question in asked]) for size in looks.units]
+    told = [power_of(answers, margin, level) for answers, level in zip(sizes, looks.levels, strict=True)]
+    return dict(zip(looks.units, told, strict=True))
 
 
 class _Asker:
@@ -171,8 +189,43 @@ def _looked(asker: _Asker, samples: int, margins: Mapping[str, float], extend: b
     level = _level(extend)
     result = _decided(asker, samples, margins, level)
     if extend and result.verdict is Verdict.UNDECIDED and (more := _further(result, samples)):
-        return _decided(asker, more, margins, level)
-    return result
+        result = _decided(asker, more, margins, level)
+    return _told_again(result, book_of_gate(asker.store, asker.release))
+
+
+def check_budget(budget: float | None, release: Release) -> None:
+    """Refuse a budget that lets nothing run, or that limits nothing."""
+    if budget is not None and not budget > 0:
+        raise ConfigurationError(f"A budget of {budget:g} lets nothing run. Write a number of million tokens above 0.")
+    if budget is not None and release.judge.exact:
+        raise ConfigurationError(
+            f"--budget {budget:g} is of no use here: the organism and its judge cost no tokens. Leave it out."
+        )
+
+
+def _until_decided(asker: _Asker, looks: GateLooks, margins: Mapping[str, float]) -> GateResult:
+    """Decide at the looks that were declared."""
+
+    def decided(samples: int, level: float) -> GateResult:
+        return _decided(asker, samples, margins, level)
+
+    def spent() -> bool:
+        return asker.ledger is not None and asker.ledger.exhausted
+
+    return looked_until_decided(decided, looks, book_of_gate(asker.store, asker.release), margins, spent)
+
+
+def _told_again(result: GateResult, book: LookBook) -> GateResult:
+    """Note a look without a declaration; where fewer of these answers were seen before, the result says so."""
+    before = [after for _, after in book.note(range(result.samples)) if after < result.samples]
+    if not before:
+        return result
+    note = (
+        f"These answers were looked at before, with {max(before)} of each question, and no looks were declared: the error "
+        "of the bounds is that of one look, and looking until it passes passes too often. Declare looks beforehand "
+        "(--until-decided), on answers that nobody has seen (--seed)."
+    )
+    return replace(result, notes=(note, *result.notes))
 
 
 def _level(extend: bool) -> float:
