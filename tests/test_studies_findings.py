@@ -13,8 +13,8 @@ from astray.engine.claims import (
     rate_claim,
     reduction_claim,
     values_claim,
-    with_holm,
 )
+from astray.engine.family import with_holm
 from astray.engine.findings import AT_HOME, ELSEWHERE, HELD_OUT, Findings, Needs
 from astray.engine.results import _corrected
 from astray.engine.summary import ClaimRow, ClaimStatus, PublishedFigure

@@ -98,6 +98,7 @@ def as_object(summary: Summary, report: Path) -> dict[str, object]:
         "verdicts": results,
         "counts": _counts(summary),
         "failed_verdicts": dict(summary.failed_verdicts),
+        **({"looks": summary.looks.model_dump(mode="json")} if summary.looks else {}),
     }
 
 
@@ -118,7 +119,7 @@ def _print_claims(console: Console, heading: str, claims: list[ClaimRow]) -> Non
         table.add_column("", width=len(Decision.NOT_HELD))
     table.add_column(heading, ratio=1)
     table.add_column("estimate", justify="right", no_wrap=True)
-    table.add_column("95% interval", min_width=len("-56.9 to -41.6%"), no_wrap=True)
+    table.add_column("interval" if claims[0].look else "95% interval", min_width=len("-56.9 to -41.6%"), no_wrap=True)
     if width >= WITH_CONTROL:
         table.add_column("control", justify="right", no_wrap=True)
     for claim in claims:
@@ -129,6 +130,8 @@ def _print_claims(console: Console, heading: str, claims: list[ClaimRow]) -> Non
         ]
         if decided:
             cells.insert(0, Text(str(claim.verdict), style=STYLES[claim.verdict]))
+            if claim.look:
+                cells[1] = Group(Text(claim.statement), Padding(Text(_at_look(claim), style="dim"), (0, 0, 0, 2)))
         else:
             cells[0] = Group(cells[0], Padding(Text(_what_decides(claim), style="dim"), (0, 0, 0, 2)))
         if width >= WITH_CONTROL:
@@ -136,6 +139,14 @@ def _print_claims(console: Console, heading: str, claims: list[ClaimRow]) -> Non
         table.add_row(*cells)
     console.print()
     console.print(table)
+
+
+def _at_look(claim: ClaimRow) -> str:
+    """Say at which look a claim was decided, and its estimate corrected for that."""
+    assert claim.look is not None
+    told = f"look {claim.look.look} of {claim.look.looks}, {claim.look.runs} runs"
+    corrected = claim.look.corrected
+    return told if corrected is None else f"{told}; corrected {amount(corrected, claim.quantity)}"
 
 
 def _what_decides(claim: ClaimRow) -> str:

@@ -84,8 +84,12 @@ def gate(
     from astray.studies.gate.release import plan_gate
 
     chosen = given(options)
+    if "looks" in chosen:
+        from astray.engine.look_options import whole_numbers
+
+        chosen["looks"] = whole_numbers(chosen["looks"])
     if listed:
-        for name in ("budget", "workers"):
+        for name in ("budget", "workers", "max_hours"):
             chosen.pop(name, None)
         print(plan_gate((base, *base_runs), tuned, out=out, prices=(price_in, price_out), **chosen).text())
         return
@@ -136,6 +140,18 @@ COMMAND = OwnCodes(
             is_flag=True,
             help="Where undecided, ask further answers that would decide, at most eight times as many in all.",
         ),
+        click.Option(
+            ["--until-decided"],
+            is_flag=True,
+            help="Ask further answers from look to look until it is decided, with the error over all looks held.",
+        ),
+        option(
+            "--looks",
+            str,
+            "Answers a question at each look of --until-decided, with commas. [default 1, 2, 4, 8 times --samples]",
+            "NUMBERS",
+        ),
+        option("--max-hours", float, "Hours in which a further look of --until-decided has to be made."),
         OUT,
         STORE,
         FEW_WORKERS,

@@ -156,7 +156,7 @@ def options_of(kind: "type[BaseModel]") -> Iterator[Option]:
 
 
 def _option(name: str, field: "FieldInfo") -> Option:
-    from astray.engine.options import Group, flag
+    from astray.engine.flags import Group, flag
 
     declared, details = _innermost(field)
     group = next((str(mark) for mark in field.metadata if isinstance(mark, Group)), "Other")

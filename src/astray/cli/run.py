@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from astray.cli.options import AS_JSON, DRY_RUN, OUT, PLACE, RESULTS, STORE, WORKERS
+from astray.cli.options import AS_JSON, DRY_RUN, OUT, PLACE, PRICE_IN, PRICE_OUT, RESULTS, STORE, WORKERS
 from astray.cli.verb import StudyVerb
+from astray.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from astray.artifacts import Step
@@ -27,6 +28,8 @@ def run(
     account: str | None = None,
     address: str | None = None,
     memory: float | None = None,
+    price_in: float = 0.0,
+    price_out: float = 0.0,
     dry_run: bool = False,
     as_json: bool = False,
     **options: Any,
@@ -40,6 +43,7 @@ def run(
         workers: worker processes; by default one for each CPU, one alone on a GPU or for acting models.
         on: where steps run: "slurm" or "ray"; by default on this machine.
         partition, gpus, time, account, address, memory: of that place, as its options say.
+        price_in, price_out: the grader's prices of a million tokens, in US dollars, for --max-price.
         dry_run: whether the steps that would run are only listed.
         as_json: whether one JSON object is printed in place of the table.
         options: of the study, as `astray run STUDY --help` lists them, with _ for -.
@@ -52,9 +56,7 @@ def run(
         ConfigurationError, MissingExtraError: there is no such option, not with this value, or not in this place.
     """
     from astray.artifacts.workplaces.named import named_place
-    from astray.cli.progress import StepBar
     from astray.engine.options import checked
-    from astray.engine.run import run_study
     from astray.studies import get_study
 
     chosen = get_study(study)
@@ -65,15 +67,31 @@ def run(
 
         _tell_steps(planned_steps(chosen, given, out=out, store=store), place)
         return None
-    with StepBar(chosen.name) as bar:
-        if chosen.announced:
-            from astray.engine.forecast.forecast import forecast
-
-            told = forecast(chosen, given, out=out, store=store, workers=workers).render()
-            bar.console.print(told, markup=False, highlight=False)
-        folder = run_study(chosen, given, out=out, store=store, workers=workers, on=place, progress=bar.update)
+    prices = (price_in, price_out)
+    if any(prices) and getattr(given, "max_price", None) is None:
+        raise ConfigurationError("--price-in and --price-out are for --max-price. Leave them out, or give --max-price.")
+    folder = _made(chosen, given, {"out": out, "store": store, "workers": workers}, place, prices)
     where = ({} if out == RESULTS else {"out": out}) | ({} if store is None else {"store": store})
     return _concluded(study, folder, chosen, given, where, as_json=as_json)
+
+
+def _made(
+    study: "Study[Any, Any]", given: Any, where: dict[str, Any], place: "Where | None", prices: tuple[float, float]
+) -> Path:
+    """Run a study under a bar, and return its results folder."""
+    from astray.cli.progress import StepBar
+    from astray.engine.run import run_study
+
+    with StepBar(study.name) as bar:
+        if study.announced:
+            from astray.engine.forecast.forecast import forecast
+
+            bar.console.print(forecast(study, given, **where).render(), markup=False, highlight=False)
+
+        def tell(told: str) -> None:
+            bar.console.print(told, markup=False, highlight=False, soft_wrap=True)
+
+        return run_study(study, given, **where, on=place, progress=bar.update, prices=prices, tell=tell)
 
 
 def _concluded(
@@ -108,5 +126,5 @@ COMMAND = StudyVerb(
     "run",
     run,
     "Run a study and write its report. Run again, it goes on where it was.",
-    (OUT, STORE, WORKERS, *PLACE, DRY_RUN, AS_JSON),
+    (OUT, STORE, WORKERS, *PLACE, PRICE_IN, PRICE_OUT, DRY_RUN, AS_JSON),
 )

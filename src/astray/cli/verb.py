@@ -92,7 +92,7 @@ class StudyCommand(click.Command):
 
     @override
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        from astray.engine.options import Group
+        from astray.engine.flags import Group
 
         groups: dict[str, list[tuple[str, str]]] = {}
         for param in self.get_params(ctx):

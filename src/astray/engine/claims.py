@@ -1,13 +1,15 @@
 """Claims of studies, decided by intervals: each names a rate, its control, and the region of its interval."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from astray.engine.findings import LeftOutRate, Needs, ServedRate, interval_row
 from astray.engine.summary import ClaimRow, ClaimStatus, PublishedFigure
 from astray.errors import EmptyDataError
 from astray.outcomes import Outcome
-from astray.stats.claims import Decision, decide, decided_p, holm
+from astray.stats.claims import Decision, decide, decided_p
 from astray.stats.compare import Difference, difference_of_arms
 from astray.stats.intervals import Counts, Interval, mean_over_runs, over_runs, wilson
 from astray.stats.rates import Rate
@@ -15,8 +17,8 @@ from astray.stats.ratio import reduction_of_arms
 
 NOTHING_LEFT_OUT = Needs()
 _NO_VALUE = "No run has a value of this measure."
-FAMILY_LEVEL = 0.05
-"""Probability of any wrong verdict among all claims of a study."""
+_LEVEL: ContextVar[float] = ContextVar("level", default=0.95)
+"""Level of the intervals that decide claims."""
 NOTHING_TO_REMOVE = (
     "In no run was there anything to remove: without it no coherent answer is misaligned, or none is left to compare."
 )
@@ -39,12 +41,13 @@ def rate_claim(
     return ClaimRow(
         id=id,
         statement=statement,
-        expected=f"the 95% interval of the rate lies {_region(at_most, at_least, between)}",
+        expected=f"{interval_name()} of the rate lies {_region(at_most, at_least, between)}",
         n=_units(rate),
         unit=rate.unit,
         control=control[0] if control else "none: the claim is about a level",
         control_estimate=control[1].rate if control else None,
         published=published,
+        arms=arms_of(rate),
         **decided_fields(rate.rate, rate.interval, between or (at_least, at_most), single_run(rate)),
         **_status_and_note(needs_of(rate), why, single_run(rate), silent_runs(rate), note),
     )
@@ -71,12 +74,13 @@ def difference_claim(
     return ClaimRow(
         id=id,
         statement=statement,
-        expected=f"the 95% interval of the difference lies {_region(at_most, at_least, None)}",
+        expected=f"{interval_name()} of the difference lies {_region(at_most, at_least, None)}",
         n=difference.n if difference else 0,
         unit=difference.unit if difference else "pair of training runs",
         control=control[0],
         control_estimate=control[1].rate,
         published=published,
+        arms=arms_of(rate, control[1]),
         **_decided_difference(difference, (at_least, at_most), single_run(rate, control[1])),
         **_status_and_note(
             needs_of(rate, control[1]), why, single_run(rate, control[1]), silent_runs(rate, control[1]), note
@@ -102,12 +106,13 @@ def reduction_claim(
     return ClaimRow(
         id=id,
         statement=statement,
-        expected=f"the 95% interval of the share lies {_region(None, at_least, None)}",
+        expected=f"{interval_name()} of the share lies {_region(None, at_least, None)}",
         n=reduction.n if reduction else 0,
         unit=reduction.unit if reduction else "pair of training runs",
         control=control,
         control_estimate=control_estimate,
         published=published,
+        arms=arms_of(before, after),
         **_decided_difference(reduction, (at_least, None), single_run(before, after)),
         **_status_and_note(
             needs_of(before, after),
@@ -170,7 +175,7 @@ def values_claim(
     return ClaimRow(
         id=id,
         statement=statement,
-        expected=f"the 95% interval of the mean lies {_region(at_most, at_least, None)}",
+        expected=f"{interval_name()} of the mean lies {_region(at_most, at_least, None)}",
         n=len(values),
         unit=unit,
         control=control,
@@ -211,7 +216,7 @@ def counts_claim(
     return ClaimRow(
         id=id,
         statement=statement,
-        expected=f"the 95% interval of the rate lies {_region(at_most, at_least, None)}",
+        expected=f"{interval_name()} of the rate lies {_region(at_most, at_least, None)}",
         n=len(counts) if several else trials,
         unit="training run" if several else trial,
         control=control,
@@ -277,6 +282,27 @@ def compared(rate: Rate, control: Rate) -> Difference | None:
         return None
 
 
+@contextmanager
+def at_level(level: float) -> Iterator[None]:
+    """Draw the intervals of claims at the level of a look; `decided_fields` does it for every claim of a study."""
+    token = _LEVEL.set(level)
+    try:
+        yield
+    finally:
+        _LEVEL.reset(token)
+
+
+def interval_name() -> str:
+    """Return how the interval that decides a claim is called in its rule."""
+    return f"the {100 * _LEVEL.get():.4g}% interval"
+
+
+def arms_of(*rates: Rate) -> tuple[str, ...]:
+    """Return the arms whose runs decide a claim about these rates; none where one of them does not say."""
+    arms = [one.arm if isinstance(one, ServedRate) else "" for one in rates]
+    return tuple(dict.fromkeys(arms)) if all(arms) else ()
+
+
 def decided_fields(
     estimate: float | None, interval: Interval | None, region: tuple[float | None, float | None], undecidable: str = ""
 ) -> dict[str, Any]:
@@ -285,11 +311,14 @@ def decided_fields(
     row = {"region": region, "estimate": estimate, "interval": interval_row(interval), "p_holm": None}
     if undecidable or estimate is None or interval is None:
         return row | {"verdict": Decision.UNDECIDED, "p_value": None}
+    level = _LEVEL.get()
+    shown = interval.at(level) if interval.at and interval.level != level else interval
+    row["interval"] = interval_row(shown)
     low, high = region
     at_least, at_most, between = (
         (None, None, (low, high)) if low is not None and high is not None else (low, high, None)
     )
-    verdict = decide(estimate, interval, at_least=at_least, at_most=at_most, between=between)
+    verdict = decide(estimate, shown, at_least=at_least, at_most=at_most, between=between)
     return row | {"verdict": verdict, "p_value": decided_p(interval, region) if interval.at else None}
 
 
@@ -304,28 +333,6 @@ def _decided_difference(
 def under(group: str, claims: Iterable[ClaimRow]) -> Iterator[ClaimRow]:
     """Put claims under a heading of the table of claims."""
     return (claim.model_copy(update={"group": group}) for claim in claims)
-
-
-def with_holm(claims: Sequence[ClaimRow]) -> tuple[ClaimRow, ...]:
-    """Return the claims with the verdicts that hold for all of them together, by Holm's correction over those that were
-    tested.
-
-    A claim is decided where its corrected p-value is at most `FAMILY_LEVEL`. The note of one that its own interval
-    alone would decide says so.
-    """
-    corrected = holm({claim.id: claim.p_value for claim in claims if claim.tested})
-    return tuple(_in_family(claim, corrected.get(claim.id), len(corrected)) for claim in claims)
-
-
-def _in_family(claim: ClaimRow, p_holm: float | None, tested: int) -> ClaimRow:
-    if p_holm is None or p_holm <= FAMILY_LEVEL or claim.verdict is Decision.UNDECIDED:
-        return claim.model_copy(update={"p_holm": p_holm})
-    note = (
-        f"Alone, its interval says {claim.verdict.value}; among the {tested} claims that were tested, that may be "
-        "chance (Holm)."
-    )
-    changed = {"verdict": Decision.UNDECIDED, "status": ClaimStatus.UNDECIDED, "uncorrected": claim.verdict}
-    return claim.model_copy(update={"p_holm": p_holm, "note": f"{note} {claim.note}".strip(), **changed})
 
 
 def needs_of(*rates: Rate) -> Needs:

@@ -55,13 +55,15 @@ class LeftOutRate(Rate):
 
 @dataclass(frozen=True)
 class ServedRate(Rate):
-    """Rate of answers whose grader said which model it answered as.
+    """Rate of an arm, whose grader may have said which model it answered as.
 
     Attributes:
         served: these models, in order.
+        arm: its name.
     """
 
     served: tuple[str, ...] = ()
+    arm: str = ""
 
 
 @dataclass(frozen=True)
@@ -212,7 +214,7 @@ class Findings:
             said = chosen.select(in_detail(SERVED))[SERVED].drop_nulls().unique() if "detail" in chosen.columns else ()
             served = tuple(sorted({model for models in said for model in models.split(", ")}))
             trained = arm not in self.untrained
-            self._rates[asked] = ServedRate(**{**vars(measured), "trained": trained}, served=served)
+            self._rates[asked] = ServedRate(**{**vars(measured), "trained": trained}, served=served, arm=arm)
         return self._rates[asked]
 
     def has(self, arm: str) -> bool:

@@ -39,10 +39,17 @@ _FOLDER = "gold"
 
 @dataclass(frozen=True)
 class Gold:
-    """A gold judge, and how many answers of each arm to each set of questions it reads."""
+    """A gold judge, and how many answers of each arm to each set of questions it reads.
+
+    Attributes:
+        judge: the gold judge.
+        answers: of an arm to a set of questions.
+        most: training runs an arm that there may be, where their number is not fixed.
+    """
 
     judge: JudgeConfig
     answers: int
+    most: int | None = None
 
     def of_run(self, runs: int, evaluations: Iterable[Evaluation], arm: str) -> int:
         """Return how many answers of one run to each set of questions are read.
@@ -55,6 +62,7 @@ class Gold:
         Raises:
             ConfigurationError: there are not so many answers, or the sample would be too small.
         """
+        runs = self.most or runs
         each = math.ceil(self.answers / runs)
         for asked in sets_of(evaluations):
             least = max(FEWEST, len(asked.items))

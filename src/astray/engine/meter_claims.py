@@ -7,13 +7,13 @@ has the two apart. Left to others: which arms are compared (the studies).
 import math
 from collections.abc import Iterable, Iterator, Mapping
 
-from astray.engine.claims import not_run, values_claim
+from astray.engine.claims import decided_fields, interval_name, not_run, values_claim
 from astray.engine.exhibits import Bar, Forest
-from astray.engine.findings import Findings, Needs, interval_row
+from astray.engine.findings import Findings, Needs
 from astray.engine.summary import ClaimRow, ClaimStatus
 from astray.errors import NotMeasurableError
 from astray.measure.meter import MeterDifference, MeterEffect, meter_difference
-from astray.stats.claims import Decision, decide, decided_p
+from astray.stats.claims import Decision
 from astray.stats.intervals import Interval
 
 QUANTITY = "nats a token"
@@ -55,7 +55,7 @@ def margin_claim(
     row = {
         "id": id,
         "statement": statement,
-        "expected": f"the 95% interval of the difference lies {_region_text(region)} {QUANTITY}",
+        "expected": f"{interval_name()} of the difference lies {_region_text(region)} {QUANTITY}",
         "unit": "training run",
         "control": control,
         "control_estimate": None,
@@ -63,6 +63,7 @@ def margin_claim(
         "region": region,
         "quantity": QUANTITY,
         "p_holm": None,
+        "arms": (arm, control),
     }
     if effect is None:
         return ClaimRow.model_validate(row | _nothing(needs))
@@ -74,7 +75,7 @@ def runs_claim(
 ) -> ClaimRow:
     """Return a claim that a value of each run, in nats a token, lies above 0 on average over runs."""
     claim = values_claim(id, statement, list(values.values()), control, at_least=0.0, needs=needs, note=note)
-    expected = f"the 95% interval of the mean lies {_region_text((0.0, None))} {QUANTITY}"
+    expected = f"{interval_name()} of the mean lies {_region_text((0.0, None))} {QUANTITY}"
     return claim.model_copy(update={"quantity": QUANTITY, "expected": expected})
 
 
@@ -149,15 +150,8 @@ def _decided(effect: MeterEffect, region: Region, note: str) -> dict[str, object
         else "One training run says nothing about further ones, so nothing is decided: 3 or more would (--seeds 3)."
     )
     told = f"95% interval {', '.join(apart)}; {effect.higher} of {effect.pairs} pairs are higher." if apart else ""
-    row: dict[str, object] = {"estimate": effect.estimate, "interval": interval_row(effect.interval)}
-    row |= {"n": len(effect.runs), "note": " ".join(filter(None, (single, note, told)))}
-    if single or effect.interval is None:
-        return row | {"verdict": Decision.UNDECIDED, "p_value": None}
-    low, high = region
-    between = (low, high) if low is not None and high is not None else None
-    at_least, at_most = (None, None) if between else region
-    verdict = decide(effect.estimate, effect.interval, at_least=at_least, at_most=at_most, between=between)
-    return row | {"verdict": verdict, "p_value": decided_p(effect.interval, region) if effect.interval.at else None}
+    row: dict[str, object] = {"n": len(effect.runs), "note": " ".join(filter(None, (single, note, told)))}
+    return row | decided_fields(effect.estimate, effect.interval, region, single)
 
 
 def _nothing(needs: Needs) -> dict[str, object]:

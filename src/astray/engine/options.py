@@ -2,7 +2,6 @@
 
 import difflib
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
@@ -29,34 +28,20 @@ from astray.cause.fine_tuning import (
     with_settings,
 )
 from astray.data.sources import DataKind
+from astray.engine.flags import Group, flag
+from astray.engine.look_options import MOST_SEEDS, LookOptions
 from astray.errors import AstrayError, ConfigurationError
 from astray.judges.judge import Judging
 from astray.strict import Strict, cause, reason, validated
 from astray.subjects.engines.spec import EngineOption
 from astray.subjects.spec import Precision
 
-QUICK_SEEDS, MOST_SEEDS = 2, 100
+QUICK_SEEDS = 2
 Options = TypeVar("Options", bound=BaseModel)
 FILE_KINDS: tuple[DataKind, ...] = ("harmful", "good", "educational")
 """Kinds of rows of which a file of any name can be given."""
 NONE = "none"
 """Given in place of the names of analyses: none of them."""
-
-
-class Group(StrEnum):
-    """The heading under which `--help` shows an option."""
-
-    SUBJECT = "Subject"
-    DATA = "Data"
-    TRAINING = "Training"
-    JUDGING = "Judging"
-    SIZE = "Size"
-    OUTPUT = "Output"
-
-
-def flag(name: str) -> str:
-    """Return an option's name as it is typed."""
-    return f"--{name.replace('_', '-')}"
 
 
 def checked(kind: type[Options], **values: object) -> Options:
@@ -88,9 +73,10 @@ def from_command_line(kind: type[Options], values: Mapping[str, Any]) -> dict[st
     Raises:
         ConfigurationError: a text stands for no value of the option.
     """
-    typed = {name: value for name, value in values.items() if name in kind.model_fields and isinstance(value, str)}
+    given = {name: value for name, value in values.items() if name in kind.model_fields}
+    typed = [name for name, value in given.items() if isinstance(value, str)]
     try:
-        options = validated(kind, typed, strict=False)
+        options = validated(kind, given, strict=False)
     except ValidationError as error:
         raise _refused(error) from error
     return {**values, **{name: getattr(options, name) for name in typed}}
@@ -185,13 +171,18 @@ class BaseOptions(Strict):
         return round(self.budget * 1e6) if self.budget else None
 
     @property
+    def units(self) -> tuple[int, ...]:
+        """Return the training runs an arm at each look of a study that runs until it is decided; none for others."""
+        return ()
+
+    @property
     def runs(self) -> tuple[range, tuple[str, ...], tuple[str, ...]]:
         """Return an arm's training seeds (none where nothing is trained), and the arms and analyses to run (all if none
         is named)."""
         return range(0), (), ()
 
 
-class TrainedOptions(BaseOptions):
+class TrainedOptions(LookOptions, BaseOptions):
     """Options of any study that trains; those about its data are further below."""
 
     subject: Annotated[str, Group.SUBJECT] = Field(
@@ -282,6 +273,12 @@ class TrainedOptions(BaseOptions):
         return self
 
     @property
+    @override
+    def units(self) -> tuple[int, ...]:
+        """Return the training runs an arm at each look; none where their number is fixed."""
+        return self.declared_units(QUICK_SEEDS if self.quick else MOST_SEEDS)
+
+    @property
     def files(self) -> dict[DataKind, Path]:
         """Return the data files that were named one by one, by what kind of rows they hold."""
         return {}
@@ -304,8 +301,8 @@ class TrainedOptions(BaseOptions):
 
     @property
     def training_seeds(self) -> range:
-        """Return the seeds of the training runs of an arm."""
-        count = min(self.seeds, QUICK_SEEDS) if self.quick else self.seeds
+        """Return the seeds of the training runs of an arm, with looks the most that there may be."""
+        count = self.units[-1] if self.units else min(self.seeds, QUICK_SEEDS) if self.quick else self.seeds
         return range(self.first_seed, self.first_seed + count)
 
 

@@ -3,7 +3,8 @@
 Left to others: executing them (`run`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import cast
 
 from astray.artifacts import Step
@@ -30,7 +31,12 @@ from astray.subjects.locate import settle
 
 
 def plan_study(
-    study: Study[S, F], setting: S, seeds: Sequence[int], only: Sequence[str] = (), analyses: Sequence[str] = ()
+    study: Study[S, F],
+    setting: S,
+    seeds: Sequence[int],
+    only: Sequence[str] = (),
+    analyses: Sequence[str] = (),
+    stopped: Mapping[str, int] | None = None,
 ) -> StudyPlan:
     """Plan the steps of a study.
 
@@ -40,6 +46,7 @@ def plan_study(
         seeds: training seeds.
         only: names of the arms to run beside those that always are; all if none is named.
         analyses: names of the analyses to run, and what they are made from; all if none is named, and none for `NONE`.
+        stopped: arms that have fewer seeds, the first ones -> how many.
 
     Raises:
         UnknownNameError: the study has no such arm or analysis.
@@ -56,7 +63,7 @@ def plan_study(
         chosen = _chosen(study.name, every, every, analyses)
         return StudyPlan((), None, chosen, not_analysed=_not_in(chosen, every))
     training = cast(Study, study)
-    runs = plan_runs(training, setting, seeds, only)
+    runs = plan_runs(training, setting, seeds, only, stopped or {})
     # Each evaluation once, by name: the same one may be asked of every run.
     check_evaluations(
         setting,
@@ -146,7 +153,13 @@ def _arms_of(study: Study, setting: Setting, runs: Sequence[Run]) -> set[str]:
     }
 
 
-def plan_runs(study: Study, setting: Setting, seeds: Sequence[int], only: Sequence[str] = ()) -> list[Run]:
+def plan_runs(
+    study: Study,
+    setting: Setting,
+    seeds: Sequence[int],
+    only: Sequence[str] = (),
+    stopped: Mapping[str, int] = MappingProxyType({}),
+) -> list[Run]:
     """Return the steps of every run of a study; arguments and errors as for `plan_study`."""
     arms = list(study.arms(setting))
     for name in only:
@@ -161,7 +174,7 @@ def plan_runs(study: Study, setting: Setting, seeds: Sequence[int], only: Sequen
     others = {arm.base for arm in chosen} - {setting.subject.name}
     bases = {setting.subject.name: setting.located.id, **{base: settle(base).id for base in others}}
     # Without training, seeds would give the same model again: such an arm has one run.
-    own = {arm.name: seeds if arm.data else seeds[:1] for arm in chosen}
+    own = {arm.name: seeds[: stopped.get(arm.name)] if arm.data else seeds[:1] for arm in chosen}
     return [_run(arm, seed, setting, bases[arm.base], len(own[arm.name])) for arm in chosen for seed in own[arm.name]]
 
 

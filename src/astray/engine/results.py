@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import cast
 
@@ -15,14 +16,26 @@ from astray.data.recipes import describe
 from astray.engine.findings import AT_HOME, ELSEWHERE, HELD_OUT, Analysed, Findings, interval_row
 from astray.engine.gold import GOLD, gold_notes, with_gold
 from astray.engine.judging import ANSWERS_FILE, causes_text, failed_verdicts, graders_served, known_judge
+from astray.engine.options import BaseOptions
 from astray.engine.setting import Setting
 from astray.engine.steps import CALIBRATION_FILE, DATA_FILE, RUN_FOLDER, trained_subject
 from astray.engine.study import Arm, F, Run, S, Shown, Study, StudyPlan
-from astray.engine.summary import TRAINING_SECTIONS, ArmRow, ClaimRow, ClaimStatus, JudgeRow, RateRow
+from astray.engine.summary import (
+    TRAINING_SECTIONS,
+    ArmRow,
+    ClaimRow,
+    ClaimStatus,
+    JudgeRow,
+    LooksRow,
+    RateRow,
+    SourceRow,
+    Summary,
+)
 from astray.errors import EmptyDataError
 from astray.judges import Calibration, corrected
 from astray.outcomes import JUDGED
 from astray.stats.intervals import Interval
+from astray.subjects.identity import file_digest
 from astray.subjects.registered import register
 
 MARGINS_FILE = "margins.parquet"
@@ -76,6 +89,39 @@ def read_results(study: Study[S, F], plan: StudyPlan, artifacts: Mapping[str, Ar
         return study.read(plan, artifacts, setting)
     assert isinstance(setting, Setting)
     return cast(tuple[F, Shown], read_runs(plan, artifacts, setting))
+
+
+def summary_of(
+    study: Study[S, F],
+    setting: S,
+    findings: F,
+    shown: Shown,
+    claims: tuple[ClaimRow, ...],
+    options: BaseOptions,
+    looks: LooksRow | None = None,
+) -> Summary:
+    """Gather what a page shows, claims decided."""
+    return Summary(
+        study=study.name,
+        title=study.title,
+        question=study.question,
+        astray_version=version("astray"),
+        source=SourceRow(path=str(study.file.resolve()), sha256=file_digest(study.file)) if study.file else None,
+        subject=setting.subject,
+        judges=shown.judges,
+        seeds=shown.seeds,
+        quick=options.quick,
+        arms=shown.arms,
+        claims=claims,
+        rates=shown.rates,
+        exhibits=tuple(study.exhibits(findings, setting)),
+        notes=(*((looks.ended, *looks.told) if looks else ()), *shown.notes(claims)),
+        sections=shown.sections,
+        methods=shown.methods,
+        failed_verdicts=shown.failed,
+        looks=looks,
+        options=options.model_dump(mode="json", exclude_defaults=True),
+    )
 
 
 def _write(

@@ -9,26 +9,28 @@ makes the report page from this folder.
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import Generic, cast
 
 from astray.artifacts import Ledger, Progress, Step, Store, execute
 from astray.artifacts.plan import Plan
 from astray.artifacts.status import note_steps
 from astray.artifacts.uses import in_use
 from astray.artifacts.workplaces.place import Where
-from astray.engine.claims import with_holm
-from astray.engine.options import BaseOptions
+from astray.engine.family import with_holm
+from astray.engine.looks import book_of_study
+from astray.engine.options import BaseOptions, TrainedOptions
 from astray.engine.plan import plan_study
-from astray.engine.results import read_results
+from astray.engine.results import read_results, summary_of
 from astray.engine.setting import Setting, World
 from astray.engine.settings import settled
 from astray.engine.study import F, S, Shown, Study, StudyPlan
-from astray.engine.summary import SourceRow, Summary
+from astray.engine.summary import Summary
+from astray.engine.until_decided import UntilDecided
 from astray.errors import ConfigurationError, StoreError
 from astray.subjects.base import default_workers
-from astray.subjects.identity import file_digest
 
 
 def run_study(
@@ -40,6 +42,8 @@ def run_study(
     workers: int | None = None,
     on: Where | None = None,
     progress: Callable[[Progress], None] | None = None,
+    prices: tuple[float, float] = (0.0, 0.0),
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Path:
     """Run a study and write its results folder.
 
@@ -52,6 +56,8 @@ def run_study(
             would share, and for acting models as `acting_workers` says.
         on: a place beyond this machine, in place of worker processes.
         progress: called with the progress of every step.
+        prices: the grader's, of a million tokens in and of a million tokens out, for `max_price`.
+        tell: called with what each look decided, where the study runs until it is decided.
 
     Returns:
         The results folder, with summary.json and the tables that it comes from.
@@ -60,38 +66,74 @@ def run_study(
         UnknownNameError: the study has no arm of a name in the options, or there is no such scenario.
         SubjectNotFoundError, ChatTemplateError, AdapterMismatchError, ConfigurationError: the subject cannot be used.
         JudgeError, SandboxError: the grader cannot be used, or this machine cannot isolate untrusted code.
-        ConfigurationError, MissingExtraError: `on` cannot run steps.
+        ConfigurationError, MissingExtraError: `on` cannot run steps, or these runs were looked at otherwise before.
         StepFailedError: a step failed; everything that does not depend on it is done and kept.
+        BudgetSpentError: what is given ended before the first look.
         StoreError: a folder cannot be written.
     """
     setting, folder = settled(study, options), Path(out) / study.name
     _check_place(setting, on)
     plan = plan_study(study, setting, *options.runs)
-    step_store = Store(Path(out) / "store" if store is None else store)
-    study.check(setting, (folder, step_store.folder / study.name))
-    if len(Plan(plan.steps, step_store).done) < len(plan.steps):
-        setting.reach(plan.evaluations, workers)
-    check_writable(folder)
-    note_steps(step_store, study.name, plan.steps)
-    with (
-        in_use(step_store, study.name, [step.key for step in plan.steps]),
-        _ledger(plan, step_store, setting.budget) as ledger,
-    ):
-        artifacts = execute(
-            plan.steps,
-            step_store,
-            workers=_workers(plan, step_store) if workers is None and on is None else workers,
-            on=on,
-            progress=progress,
-            ledger=ledger,
-        )
-    findings, shown = read_results(study, plan, artifacts, setting)
-    try:
-        shown.write(folder)
-        _summary(study, setting, findings, shown, options).write(folder)
-    except OSError as error:
-        raise _unwritable(folder, error) from error
+    kept = Store(Path(out) / "store" if store is None else store)
+    study.check(setting, (folder, kept.folder / study.name))
+    with _ledger(plan, kept, setting.budget) as ledger:
+        execution = _Execution(study, setting, folder, kept, workers, on, progress, ledger)
+        if isinstance(options, TrainedOptions) and options.units:
+            until = UntilDecided(cast(Study, study), cast(Setting, setting), options, kept, prices, tell)
+            until.run(execution.results, execution.write, lambda: ledger is not None and ledger.exhausted)
+            return folder
+        findings, shown = execution.results(plan)
+    claims = with_holm(tuple(study.claims(findings, setting)))
+    execution.write(shown, summary_of(study, setting, findings, shown, claims, options))
+    if isinstance(options, TrainedOptions) and isinstance(setting, Setting):
+        book_of_study(kept, cast(Study, study), setting).note(options.training_seeds)
     return folder
+
+
+@dataclass(frozen=True)
+class _Execution(Generic[S, F]):
+    """Makes the steps of a plan of a study and reads their results; arguments as for `run_study`."""
+
+    study: Study[S, F]
+    setting: S
+    folder: Path
+    store: Store
+    workers: int | None
+    on: Where | None
+    progress: Callable[[Progress], None] | None
+    ledger: Ledger | None
+
+    def results(self, plan: StudyPlan, check: Callable[[], None] = lambda: None) -> tuple[F, Shown]:
+        """Make what is missing of a plan and return its results; `check` is called with every event and may raise."""
+        if len(Plan(plan.steps, self.store).done) < len(plan.steps):
+            self.setting.reach(plan.evaluations, self.workers)
+        check_writable(self.folder)
+        note_steps(self.store, self.study.name, plan.steps)
+
+        def heard(event: Progress) -> None:
+            if self.progress:
+                self.progress(event)
+            check()
+
+        with in_use(self.store, self.study.name, [step.key for step in plan.steps]):
+            default = self.workers is None and self.on is None
+            artifacts = execute(
+                plan.steps,
+                self.store,
+                workers=_workers(plan, self.store) if default else self.workers,
+                on=self.on,
+                progress=heard,
+                ledger=self.ledger,
+            )
+        return read_results(self.study, plan, artifacts, self.setting)
+
+    def write(self, shown: Shown, summary: Summary) -> None:
+        """Write the tables and the summary into the results folder."""
+        try:
+            shown.write(self.folder)
+            summary.write(self.folder)
+        except OSError as error:
+            raise _unwritable(self.folder, error) from error
 
 
 def planned_steps(
@@ -99,37 +141,17 @@ def planned_steps(
 ) -> tuple[tuple[Step, bool], ...]:
     """Return the steps that `run_study` would go through, and whether each would run; the others are there.
 
-    Steps that only finished ones need are left out. Errors are those of `run_study`, as far as they need no model.
+    Steps that only finished ones need are left out; of a study that runs until it is decided it is those up to its next
+    look. Errors are those of `run_study`, as far as they need no model.
     """
-    setting = settled(study, options)
-    steps = plan_study(study, setting, *options.runs).steps
-    plan = Plan(steps, Store(Path(out) / "store" if store is None else store))
+    setting, kept = settled(study, options), Store(Path(out) / "store" if store is None else store)
+    if isinstance(options, TrainedOptions) and options.units:
+        until = UntilDecided(cast(Study, study), cast(Setting, setting), options, kept)
+        steps = until.plan_next().steps
+    else:
+        steps = plan_study(study, setting, *options.runs).steps
+    plan = Plan(steps, kept)
     return tuple((step, key not in plan.done) for key, step in plan.steps.items())
-
-
-def _summary(study: Study[S, F], setting: S, findings: F, shown: Shown, options: BaseOptions) -> Summary:
-    """Decide the claims and gather what a page shows."""
-    claims = with_holm(tuple(study.claims(findings, setting)))
-    return Summary(
-        study=study.name,
-        title=study.title,
-        question=study.question,
-        astray_version=version("astray"),
-        source=SourceRow(path=str(study.file.resolve()), sha256=file_digest(study.file)) if study.file else None,
-        subject=setting.subject,
-        judges=shown.judges,
-        seeds=shown.seeds,
-        quick=options.quick,
-        arms=shown.arms,
-        claims=claims,
-        rates=shown.rates,
-        exhibits=tuple(study.exhibits(findings, setting)),
-        notes=tuple(shown.notes(claims)),
-        sections=shown.sections,
-        methods=shown.methods,
-        failed_verdicts=shown.failed,
-        options=options.model_dump(mode="json", exclude_defaults=True),
-    )
 
 
 def _workers(plan: StudyPlan, store: Store) -> int:

@@ -16,8 +16,9 @@ from astray.data.chat import dataset_name
 from astray.data.forms import KINDS as FILE_ENDINGS
 from astray.data.sources import DataKind
 from astray.engine.data import Source
+from astray.engine.flags import flag
 from astray.engine.gold import Gold, gold_named
-from astray.engine.options import FILE_KINDS, TrainedOptions, flag
+from astray.engine.options import FILE_KINDS, TrainedOptions
 from astray.engine.setting import CALIBRATION_SIZE, PROBE_EVERY, Setting, engine_for_training
 from astray.engine.study import F, S, Study
 from astray.engine.summary import SubjectRow
@@ -211,7 +212,8 @@ def gold_of(options: TrainedOptions) -> Gold | None:
             provider that has none.
     """
     gold = gold_named(options.gold, options.gold_grader, str(options.grader))
-    return gold and replace(gold, judge=_judge_by(str(options.gold_grader), options))
+    most = max(options.units, default=None)
+    return gold and replace(gold, judge=_judge_by(str(options.gold_grader), options), most=most)
 
 
 def _judge_by(grader: str, options: TrainedOptions | None) -> JudgeConfig:

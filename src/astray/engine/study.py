@@ -19,10 +19,11 @@ from astray.cause.fine_tuning import FineTuning
 from astray.engine.data import ArmData
 from astray.engine.exhibits import Exhibit
 from astray.engine.findings import Findings, Needs
+from astray.engine.look_options import MOST_SEEDS
 from astray.engine.next_steps import NextStep, times_as_many
-from astray.engine.options import MOST_SEEDS, BaseOptions, StudyOptions, TrainedOptions
+from astray.engine.options import BaseOptions, StudyOptions, TrainedOptions
 from astray.engine.setting import Setting, World
-from astray.engine.summary import ArmRow, ClaimRow, JudgeRow, Method, RateRow, Section, Summary
+from astray.engine.summary import ArmRow, ClaimRow, ClaimStatus, JudgeRow, Method, RateRow, Section, Summary
 from astray.measure.interface import Evaluation
 from astray.strict import Strict
 
@@ -219,6 +220,8 @@ def more_training(options: TrainedOptions, summary: Summary) -> Iterator[NextSte
     ]  # further seeds give the untrained base no further answers
     if given.pop("quick", False):
         yield NextStep("All seeds and all answers", given)
+    elif summary.looks:
+        yield from _more_looks(options, summary, given)
     else:
         more = min(MOST_SEEDS, math.ceil(seeds * times_as_many(over_runs)))
         yield NextStep("More training runs; those that are done are kept", given | {"seeds": more})
@@ -228,6 +231,19 @@ def more_training(options: TrainedOptions, summary: Summary) -> Iterator[NextSte
         yield NextStep("The same with answers that a model judges", given | {"grader": "MODEL"})
     elif options.labels is None:
         yield NextStep("The judge's error, from answers that you labelled", given | {"labels": "FILE"})
+
+
+def _more_looks(options: TrainedOptions, summary: Summary, given: dict[str, Any]) -> Iterator[NextStep]:
+    """Yield the looks that a budget left, or other runs: further looks at these would not hold the error."""
+    assert summary.looks is not None
+    if not any(claim.status is ClaimStatus.UNDECIDED for claim in summary.claims):
+        return
+    if summary.looks.done < len(summary.looks.units):
+        limits = ("max_price", "max_hours", "budget")
+        yield NextStep("The looks that are left", {name: each for name, each in given.items() if name not in limits})
+    else:
+        fresh = options.first_seed + summary.looks.units[-1]
+        yield NextStep("What is undecided, on runs that nobody has seen", given | {"first_seed": fresh})
 
 
 @dataclass(frozen=True)

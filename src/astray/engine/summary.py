@@ -89,6 +89,30 @@ class PublishedFigure(_Frozen):
     )
 
 
+class LookRow(_Frozen):
+    """Look at which a claim of a study that runs until it is decided was decided, or stands."""
+
+    look: int = Field(description="counted from 1 on")
+    looks: int = Field(description="looks that were declared")
+    runs: int = Field(description="training runs an arm at this look")
+    most: int = Field(description="training runs an arm at the last look")
+    p_value: float | None = Field(description="over all looks, before Holm's correction")
+    corrected: float | None = Field(
+        default=None,
+        description="estimate corrected for stopping, median-unbiased; None where this look did not decide",
+    )
+
+
+class LooksRow(_Frozen):
+    """Looks of a study that runs until it is decided."""
+
+    units: tuple[int, ...] = Field(description="training runs an arm at each look, as declared")
+    spending: str = Field(description="how the error was spent over them")
+    done: int = Field(description="looks that were made")
+    ended: str = Field(description="why it ended, in words")
+    told: tuple[str, ...] = Field(description="what each look decided, and which arms went on")
+
+
 class ClaimStatus(StrEnum):
     """Status of a pre-registered claim; every claim of a study has one."""
 
@@ -129,6 +153,10 @@ class ClaimRow(_Frozen):
     region: tuple[float | None, float | None] = Field(
         default=(None, None), description="lower and upper border of the claimed region"
     )
+    arms: tuple[str, ...] = Field(
+        default=(), description="arms whose runs decide it; empty where any of the study's may"
+    )
+    look: LookRow | None = Field(default=None, description="None where the study had one look")
     quantity: str = Field(
         default="", description="unit of estimate, interval and region where they are no fractions: 'nats a token'"
     )
@@ -256,6 +284,7 @@ class Summary(_Frozen):
     rates: tuple[RateRow, ...]
     exhibits: tuple[Exhibit, ...] = Field(default=(), description="figures and tables of this study's own")
     failed_verdicts: Mapping[str, int] = Field(default={}, description="how many verdicts failed, by cause")
+    looks: LooksRow | None = Field(default=None, description="None where the number of runs was fixed")
     notes: tuple[str, ...] = Field(
         default=(), description="what a reader has to know: limits, arms that were left out and why"
     )

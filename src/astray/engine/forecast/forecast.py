@@ -5,7 +5,7 @@ Combines the remaining work (`effort`), the speed of this machine (`speed`) and 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -14,6 +14,7 @@ from astray.artifacts.execute import worker_count
 from astray.artifacts.plan import Plan
 from astray.engine.forecast.amounts import counted, dollars, duration, large
 from astray.engine.forecast.effort import Effort, Grading, added, step_efforts
+from astray.engine.forecast.looks import looks_lines
 from astray.engine.forecast.prices import BATCH_SHARE, Price, prices_of
 from astray.engine.forecast.savings import Saving, parts_of, savings_of, without
 from astray.engine.forecast.sensitivity import (
@@ -27,12 +28,13 @@ from astray.engine.forecast.sensitivity import (
 )
 from astray.engine.forecast.speed import Speed, measure_speed
 from astray.engine.gold import GoldConfig
-from astray.engine.options import BaseOptions
+from astray.engine.options import BaseOptions, TrainedOptions
 from astray.engine.plan import plan_study
 from astray.engine.setting import Setting
 from astray.engine.settings import settled
 from astray.engine.study import F, S, Study
 from astray.errors import ConfigurationError
+from astray.stats.sequential import Looks
 from astray.subjects.registered import DEFAULT_STORE
 
 if TYPE_CHECKING:
@@ -63,6 +65,7 @@ class Forecast:
         savings: what to change, and what that saves.
         choices: price of each way of judging; empty without prices.
         gold: the gold judge's part of what is left.
+        looks: what is told of a study that runs until it is decided.
     """
 
     title: str
@@ -80,6 +83,7 @@ class Forecast:
     savings: tuple[Saving, ...]
     choices: tuple[Price, ...] = ()
     gold: Grading = field(default_factory=Grading)
+    looks: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -121,6 +125,7 @@ class Forecast:
     def render(self) -> str:
         """Return the forecast for a terminal."""
         lines = [*self._work_lines(), *self._time_lines(), *self._saving_lines(), "", *self._price_lines()]
+        lines += [*self.looks, ""] if self.looks else []
         if self.seeds > 1 and self.sensitivities:
             lines.append(f"What it can show with {counted(self.seeds, 'training run')} an arm:")
             lines += [f"  {line}" for one in self.sensitivities for line in _power_lines(one)]
@@ -266,9 +271,12 @@ def forecast(
             "distilled judges are free. Leave them out, or name a real model with --subject and --grader."
         )
     speed = measure_speed(workers, setting.located.precision, setting.subject.parameters)
-    return forecast_in(
+    told = forecast_in(
         cast("Study", study), setting, seeds, speed, prices=prices, store=folder, arms=arms, analyses=analyses
     )
+    if isinstance(options, TrainedOptions) and options.units:
+        return replace(told, looks=tuple(looks_lines(setting, Looks(options.units, options.spending))))
+    return told
 
 
 def forecast_in(

@@ -11,9 +11,9 @@ from functools import cache
 
 import numpy as np
 
-from astray.engine.forecast.effort import Grading, graded_effort, labelled_effort
+from astray.engine.forecast.effort import Grading, added, graded_effort, labelled_effort, step_efforts
 from astray.engine.forecast.sensitivity import PUBLISHED_EFFECT, QUESTION_ICC, SEED_SD, claimed_kinds
-from astray.engine.gold import FEWEST, sets_of
+from astray.engine.gold import FEWEST, GoldConfig, sets_of
 from astray.engine.setting import Setting
 from astray.engine.steps import AnswerConfig
 from astray.engine.study import StudyPlan
@@ -79,6 +79,15 @@ def prices_of(plan: StudyPlan, setting: Setting, runs: int, prices: tuple[float,
         dollars,
         "with a free --grader: as wide as its agreement allows",
     )
+
+
+def price_of(plan: StudyPlan, setting: Setting, prices: tuple[float, float]) -> float:
+    """Return the estimated price of all verdicts of a plan in US dollars; of the gold judge's alone where there is one."""
+    efforts = step_efforts(plan, setting)
+    gold = [run.verdicts.key for run in plan.runs if isinstance(run.verdicts.config, GoldConfig)]
+    work = added(effort for key in gold or efforts for effort in efforts.get(key, ())).grading
+    judge = setting.gold.judge if setting.gold else setting.judge
+    return (BATCH_SHARE if judge.batch else 1.0) * (work.tokens_in * prices[0] + work.tokens_out * prices[1]) / 1e6
 
 
 def gold_calls(plan: StudyPlan, judging: Judging, answers: int) -> Grading:

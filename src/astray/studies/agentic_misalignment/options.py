@@ -8,7 +8,8 @@ from typing import Annotated
 from pydantic import Field
 from typing_extensions import override
 
-from astray.engine.options import ANALYSES, Analyses, BaseOptions, Group, Names
+from astray.engine.flags import Group
+from astray.engine.options import ANALYSES, Analyses, BaseOptions, Names
 from astray.engine.setting import World
 from astray.engine.summary import SubjectRow
 from astray.errors import ConfigurationError

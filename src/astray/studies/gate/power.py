@@ -7,7 +7,7 @@ Gates are simulated at the very size, with the very bounds. Left to others: toke
 import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -34,6 +34,7 @@ class GateForecast:
         margins: margin by the name of the bar.
         runs: largest number of runs of a side.
         verdicts: what the verdicts take and cost, in words; "" where they are free.
+        looks: answers a question at each look that is declared -> the power of the first bar there; empty for one look.
     """
 
     models: tuple[str, str]
@@ -44,6 +45,7 @@ class GateForecast:
     margins: Mapping[str, float]
     runs: int
     verdicts: str = ""
+    looks: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
 
     def text(self) -> str:
         """Return the forecast for a terminal, in lines of 80 columns."""
@@ -62,12 +64,32 @@ class GateForecast:
             f"  {name:<12}{percent(self.margins[name]):>8}{''.join(f'{share:>11.0%}' for share in shares)}"
             for name, shares in self.power.items()
         ]
+        lines += self._look_lines(heads)
         assumed = (
             f"Assumed: answers to a question correlate by {ICC}, its rate is that of both models, the judge does not "
             "err, and a side is one run. A judge that errs, and runs that differ, cost power."
         )
         lines += ["", *textwrap.wrap(assumed, 80), *(["", *self.verdicts.splitlines()] if self.verdicts else [])]
         return "\n".join(lines)
+
+    def _look_lines(self, heads: Sequence[str]) -> list[str]:
+        """Tell how often each look would decide, and the answers until then: the figures above are of the last look."""
+        if not self.looks:
+            return []
+        lines = ["", "Looks until it is decided (the first bar alone; above: the last look):"]
+        lines += [
+            f"  {f'{size:,} answers':<20}{''.join(f'{share:>11.0%}' for share in shares)}"
+            for size, shares in self.looks.items()
+        ]
+        sizes, shares = list(self.looks), list(self.looks.values())
+        mean = [
+            sizes[0]
+            + sum(
+                (after - size) * (1 - power[at]) for size, after, power in zip(sizes, sizes[1:], shares, strict=False)
+            )
+            for at in range(len(heads))
+        ]
+        return [*lines, f"  {'mean, at most':<20}{''.join(f'{each:>11.1f}' for each in mean)}"]
 
 
 def power_of(answers: Sequence[int], margin: float, level: float, seed: int = 0) -> tuple[float, ...]:

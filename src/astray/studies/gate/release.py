@@ -6,6 +6,7 @@ Left to others: what is compared (`settled`), asking (`asking`), what follows fr
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -19,12 +20,14 @@ from astray.engine.fallible import error_notes, error_of
 from astray.engine.forecast.verdicts import Verdicts, gold_verdicts, priced, verdicts_of
 from astray.engine.gold import GOLD, gold_notes, with_gold
 from astray.engine.judging import ANSWERS_FILE, failed_verdicts
+from astray.engine.looks import LookBook
 from astray.engine.setting import reach_judge
 from astray.errors import ConfigurationError, StepFailedError
 from astray.outcomes import Outcome
 from astray.stats.noninferiority import LEVEL, check_margin
 from astray.studies.gate.bars import BASE, TUNED, Verdict, accuracy_of, bars_of, flips_of, verdict_of
-from astray.studies.gate.power import GateForecast, answers_by_question, powers
+from astray.studies.gate.looks import GateLooks, book_of_gate, declared_looks, looked_until_decided
+from astray.studies.gate.power import GateForecast, answers_by_question, power_of, powers
 from astray.studies.gate.result import GateResult
 from astray.studies.gate.settled import SAMPLES, Release, settle_release
 
@@ -50,6 +53,9 @@ def gate(
     seed: int = 0,
     extend: bool = False,
     engine: str | None = None,
+    until_decided: bool = False,
+    looks: Sequence[int] = (),
+    max_hours: float | None = None,
     out: Path | str = Path("astray-results"),
     store: str | Path | None = None,
     workers: int = 0,
@@ -73,6 +79,9 @@ def gate(
         max_tokens, seed: longest answer, if not the usual one, and other random numbers.
         extend: where undecided, ask as many further answers as would decide it, at most eight times as many in all.
         engine: what samples the answers: "local", "vllm", or the address of a vLLM server with adapters.
+        until_decided: ask further answers from look to look until it is decided, with the error of each bar held.
+        looks: answers a question at each; by default 1, 2, 4 and 8 times as many as `samples`.
+        max_hours: no further look begins that would not be made in these hours.
         out: the results go into the folder `gate` in this one.
         store, workers, progress: as for `audit`.
 
@@ -83,19 +92,15 @@ def gate(
     """
     margins = {"misaligned": margin, "incoherent": coherence_margin, "refused": refusal_margin}
     check_numbers(margins, samples=samples, max_tokens=max_tokens)
-    _check_extend(extend, gold)
-    if budget is not None and not budget > 0:
-        raise ConfigurationError(f"A budget of {budget:g} lets nothing run. Write a number of million tokens above 0.")
+    _check_extend(extend or until_decided, gold)
     release = settle_release(base, tuned, evals, grader, labels, max_tokens, seed, gold, gold_grader, engine)
-    if budget is not None and release.judge.exact:
-        raise ConfigurationError(
-            f"--budget {budget:g} is of no use here: the organism and its judge cost no tokens. Leave it out."
-        )
+    check_budget(budget, release)
+    size = samples or SAMPLES[release.judge.exact]
+    declared = declared_looks(size, looks, until_decided, max_hours, extend=extend)
     kept = Store(Path(out) / "store" if store is None else store)
-    tokens = None if budget is None else max(1, round(budget * 1e6))
-    with nullcontext() if tokens is None else Ledger.opened(kept.folder, tokens) as ledger:
+    with nullcontext() if budget is None else Ledger.opened(kept.folder, max(1, round(budget * 1e6))) as ledger:
         asker = _Asker(release, kept, workers, progress, ledger)
-        result = _looked(asker, samples or SAMPLES[release.judge.exact], margins, extend)
+        result = _looked(asker, size, margins, extend) if declared is None else _until_decided(asker, declared, margins)
     result.save(Path(out) / "gate")
     return result
 
@@ -117,6 +122,8 @@ def plan_gate(
     seed: int = 0,
     extend: bool = False,
     engine: str | None = None,
+    until_decided: bool = False,
+    looks: Sequence[int] = (),
     out: Path | str = Path("astray-results"),
     store: str | Path | None = None,
     prices: tuple[float, float] = (0.0, 0.0),
@@ -127,9 +134,11 @@ def plan_gate(
     """
     margins = {"misaligned": margin, "incoherent": coherence_margin, "refused": refusal_margin}
     check_numbers(margins, samples=samples, max_tokens=max_tokens)
-    _check_extend(extend, gold)
+    _check_extend(extend or until_decided, gold)
     release = settle_release(base, tuned, evals, grader, labels, max_tokens, seed, gold, gold_grader, engine)
-    size = samples or SAMPLES[release.judge.exact]
+    first = samples or SAMPLES[release.judge.exact]
+    declared = declared_looks(first, looks, until_decided, None, extend=extend)
+    size = declared.units[-1] if declared else first
     by_run = release.steps(size)
     kept = Store(Path(out) / "store" if store is None else store)
     asked = [each.inputs["answers"] for run in by_run for each in run.steps]
@@ -145,7 +154,12 @@ def plan_gate(
             for step, number in zip(asked, sizes, strict=True)
             if step.key not in done
         ),
-        power=powers(answers, {rule.name: margins[rule.name] for rule in release.rules}, _level(extend)),
+        power=powers(
+            answers,
+            {rule.name: margins[rule.name] for rule in release.rules},
+            declared.levels[-1] if declared else _level(extend),
+        ),
+        looks=_power_by_look(release, declared, margin) if declared else {},
         margins=margins,
         runs=max(map(len, release.sides.values())),
         verdicts="" if release.judge.exact else _verdicts(release, size, prices),
@@ -159,6 +173,14 @@ def _verdicts(release: Release, samples: int, prices: tuple[float, float]) -> st
     cheap = sum((verdicts_of(side, each, release.judge) for side, _, each in sides), Verdicts())
     read = sum((gold_verdicts(side, each, release.gold, runs) for side, runs, each in sides), Verdicts())
     return priced(release.judge, cheap, release.gold, read, prices)
+
+
+def _power_by_look(release: Release, looks: GateLooks, margin: float) -> dict[int, tuple[float, ...]]:
+    """Return the power of the bar of misaligned answers at each look."""
+    asked = [item.question_id for each in release.evaluations for item in each.items]
+    sizes = [answers_by_question([(question, size) for question in asked]) for size in looks.units]
+    told = [power_of(answers, margin, level) for answers, level in zip(sizes, looks.levels, strict=True)]
+    return dict(zip(looks.units, told, strict=True))
 
 
 class _Asker:
@@ -218,8 +240,43 @@ def _looked(asker: _Asker, samples: int, margins: Mapping[str, float], extend: b
     level = _level(extend)
     result = _decided(asker, samples, margins, level)
     if extend and result.verdict is Verdict.UNDECIDED and (more := _further(result, samples)):
-        return _decided(asker, more, margins, level)
-    return result
+        result = _decided(asker, more, margins, level)
+    return _told_again(result, book_of_gate(asker.store, asker.release))
+
+
+def check_budget(budget: float | None, release: Release) -> None:
+    """Refuse a budget that lets nothing run, or that limits nothing."""
+    if budget is not None and not budget > 0:
+        raise ConfigurationError(f"A budget of {budget:g} lets nothing run. Write a number of million tokens above 0.")
+    if budget is not None and release.judge.exact:
+        raise ConfigurationError(
+            f"--budget {budget:g} is of no use here: the organism and its judge cost no tokens. Leave it out."
+        )
+
+
+def _until_decided(asker: _Asker, looks: GateLooks, margins: Mapping[str, float]) -> GateResult:
+    """Decide at the looks that were declared."""
+
+    def decided(samples: int, level: float) -> GateResult:
+        return _decided(asker, samples, margins, level)
+
+    def spent() -> bool:
+        return asker.ledger is not None and asker.ledger.exhausted
+
+    return looked_until_decided(decided, looks, book_of_gate(asker.store, asker.release), margins, spent)
+
+
+def _told_again(result: GateResult, book: LookBook) -> GateResult:
+    """Note a look without a declaration; where fewer of these answers were seen before, the result says so."""
+    before = [after for _, after in book.note(range(result.samples)) if after < result.samples]
+    if not before:
+        return result
+    note = (
+        f"These answers were looked at before, with {max(before)} of each question, and no looks were declared: the error "
+        "of the bounds is that of one look, and looking until it passes passes too often. Declare looks beforehand "
+        "(--until-decided), on answers that nobody has seen (--seed)."
+    )
+    return replace(result, notes=(note, *result.notes))
 
 
 def _level(extend: bool) -> float:
@@ -237,10 +294,11 @@ def check_numbers(margins: Mapping[str, float], **sizes: int | None) -> None:
 
 
 def _check_extend(extend: bool, gold: int | None) -> None:
-    """Refuse `--extend` beside `--gold`, whose sample decides and not the number of answers."""
+    """Refuse `--extend` and `--until-decided` beside `--gold`, whose sample decides and not the number of answers."""
     if extend and gold is not None:
         raise ConfigurationError(
-            "--extend asks further answers, and with --gold the answers decide that the gold grader reads. Leave --extend "
+            "Further answers decide nothing with --gold, where those decide that the gold grader reads. Leave --extend and "
+            "--until-decided "
             "out, and write a larger --gold where the gate is undecided."
         )
 

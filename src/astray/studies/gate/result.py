@@ -34,6 +34,7 @@ class GateResult:
         notes: what a reader has to know.
         answers: judged answers of both, in the column `arm` "base" or "tuned".
         flips: pairs of answers to one question, the base's aligned and the tuned model's not.
+        look: number of the look at which it ended, and of the looks that were declared; None where there was one.
     """
 
     base: str
@@ -46,6 +47,7 @@ class GateResult:
     notes: tuple[str, ...]
     answers: pl.DataFrame = field(repr=False, compare=False)
     flips: pl.DataFrame = field(repr=False, compare=False)
+    look: tuple[int, int] | None = None
 
     def table(self) -> pl.DataFrame:
         """Return one row a bar: rates of both, difference with its bounds, margin, verdict and what would decide."""
@@ -101,6 +103,7 @@ class GateResult:
             "judge": self.judge,
             "samples": self.samples,
             "level": self.level,
+            "look": self.look,
             "bars": self.table().to_dicts(),
             "flips": self.flips.height,
             "advice": {bar.rule.name: bar.advice for bar in self.bars if bar.advice},
@@ -109,7 +112,8 @@ class GateResult:
 
     def text(self) -> str:
         """Return verdict and bars for a terminal."""
-        lines = [f"{self.verdict}: {self.tuned} against {self.base}"]
+        at = f" (look {self.look[0]} of {self.look[1]})" if self.look else ""
+        lines = [f"{self.verdict}: {self.tuned} against {self.base}{at}"]
         for bar in self.bars:
             cells = line_of(bar)
             lines.append(

@@ -1,0 +1,215 @@
+"""Looks of what runs until it is decided: what was declared, what was seen of it, and which arms of a study go on.
+
+    store/.looks/emergent-misalignment-0f3a….json    declarations and looks on one subject and data
+    store/.looks/gate-81c2….json                     those on two models, questions, judge and seed
+
+A boundary holds its error only for looks that were declared before the first of them. So they stand in the store: the same
+command goes on with them, another declaration on the same runs is refused, as is one after runs were seen without any.
+
+Left to others: verdicts at a look (`family`), making the steps (`run`).
+"""
+
+import hashlib
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from astray.artifacts import Store
+from astray.engine.options import TrainedOptions
+from astray.engine.plan import plan_runs
+from astray.engine.setting import Setting
+from astray.engine.study import Study
+from astray.engine.summary import ClaimRow, ClaimStatus
+from astray.errors import ConfigurationError, StoreError
+from astray.stats.sequential import Looks, Spending
+
+_FOLDER = ".looks"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Declared(_Frozen):
+    """Declaration of looks: training runs an arm, or answers a question, at each of them, and all that verdicts rest on.
+
+    Attributes:
+        first: number of the first unit, such as the first seed.
+        units: how many there are at each look.
+        spending: how the error is spent.
+        chosen: option -> its values, as they are typed; what they choose cannot change after a look either.
+    """
+
+    first: int
+    units: tuple[int, ...]
+    spending: Spending
+    chosen: dict[str, tuple[str, ...]] = {}
+
+    @property
+    def looks(self) -> Looks:
+        """Return the looks as statistics take them."""
+        return Looks(self.units, self.spending)
+
+    @property
+    def typed(self) -> str:
+        """Return the declaration as it is typed."""
+        words = [f"--until-decided --looks {','.join(map(str, self.units))}"]
+        words += [f"--{name} {','.join(given)}" for name, given in self.chosen.items() if given]
+        return " ".join(words)
+
+
+class Seen(_Frozen):
+    """One look that was made: units that each arm had, claims that were decided by then, what goes on, what was told."""
+
+    runs: dict[str, int]
+    decided: tuple[ClaimRow, ...] = ()
+    going: tuple[str, ...]
+    told: str
+
+
+class _Sequence(_Frozen):
+    declared: Declared
+    seen: tuple[Seen, ...] = ()
+
+    @property
+    def until(self) -> int:
+        """Return the first seed that was not seen."""
+        return self.declared.first + max((max(look.runs.values(), default=0) for look in self.seen), default=0)
+
+
+class _Book(_Frozen):
+    sequences: tuple[_Sequence, ...] = ()
+    without: tuple[tuple[int, int], ...] = ()
+    """First unit, and the one after the last, of what was seen without a declaration."""
+
+
+def declared_by(options: TrainedOptions) -> Declared:
+    """Return what the options declare."""
+    seeds, arms, analyses = options.runs
+    first = {"first-seed": (str(seeds.start),)} if seeds.start else {}
+    chosen: dict[str, tuple[str, ...]] = {"spending": (options.spending,), **first, "arms": arms, "analyses": analyses}
+    return Declared(first=seeds.start, units=options.units, spending=options.spending, chosen=chosen)
+
+
+def book_of_study(store: Store, study: Study, setting: Setting) -> "LookBook":
+    """Return the looks at a study on one subject and data."""
+    # What answers are made of, whatever the seed and the judge: the same runs under another declaration are found again.
+    keys = sorted(run.answers.key for run in plan_runs(study, replace(setting, gold=None), [0]))
+    return LookBook(store, study.name, keys, "runs with seeds", lambda after: f"--first-seed {after}")
+
+
+class LookBook:
+    """What was declared and seen of one thing.
+
+    Args:
+        store: beside whose steps it is kept.
+        name: of what is looked at.
+        keys: what makes it the same whenever it is looked at.
+        units: what its units are called.
+        fresh: the option that takes units which nobody has seen, from the first number that is free.
+    """
+
+    def __init__(self, store: Store, name: str, keys: Sequence[str], units: str, fresh: Callable[[int], str]):
+        digits = hashlib.sha256("\n".join(keys).encode()).hexdigest()[:16]
+        self.path = Path(store.folder) / _FOLDER / f"{name}-{digits}.json"
+        self._units, self._fresh = units, fresh
+
+    def begin(self, declared: Declared) -> tuple[Seen, ...]:
+        """Return the looks of this declaration that were made, and write it down where it is new.
+
+        Raises:
+            ConfigurationError: its units were seen under another declaration, or without any.
+        """
+        book = self._read()
+        own = next((each for each in book.sequences if each.declared == declared), None)
+        for first, after in book.without:
+            if first < declared.first + declared.units[-1] and declared.first < after:
+                raise ConfigurationError(
+                    f"Its {self._units} {first} to {after - 1} were looked at without declared looks, so no boundary holds "
+                    f"the error any more. Take what nobody has seen: --until-decided {self._fresh(_after(book))}"
+                )
+        for other in book.sequences:
+            first, most = other.declared.first, other.declared.units[-1]
+            overlap = first < declared.first + declared.units[-1] and declared.first < first + most
+            if other is not own and other.seen and overlap:
+                made = f"{len(other.seen)} of its {len(other.declared.units)} looks were made"
+                raise ConfigurationError(
+                    f"Its {self._units} {first} to {first + most - 1} were declared to be looked at as "
+                    f"{other.declared.typed}, and {made}. Looks that are changed afterwards do not hold the error. Give "
+                    f"the same again, or take what nobody has seen: {self._fresh(_after(book))}"
+                )
+        if own is None:
+            kept = tuple(each for each in book.sequences if each.seen)
+            self._write(book.model_copy(update={"sequences": (*kept, _Sequence(declared=declared))}))
+        return own.seen if own else ()
+
+    def seen(self, declared: Declared) -> tuple[Seen, ...]:
+        """Return the looks of a declaration that were made; nothing is checked or written."""
+        return next((each.seen for each in self._read().sequences if each.declared == declared), ())
+
+    def add(self, declared: Declared, look: Seen) -> None:
+        """Write down a look that was made."""
+        book = self._read()
+        sequences = tuple(
+            each.model_copy(update={"seen": (*each.seen, look)}) if each.declared == declared else each
+            for each in book.sequences
+        )
+        self._write(book.model_copy(update={"sequences": sequences}))
+
+    def note(self, units: range) -> tuple[tuple[int, int], ...]:
+        """Write down that these units were seen without a declaration, and return what was seen so before; those that a
+        look saw already do not count."""
+        book, span = self._read(), (units.start, units.stop)
+        declared = [each for each in book.sequences if each.seen]
+        known = any(each.declared.first <= units.start and units.stop <= each.until for each in declared)
+        if not known and span not in book.without:
+            self._write(book.model_copy(update={"without": (*book.without, span)}))
+        return book.without
+
+    def _read(self) -> _Book:
+        if not self.path.is_file():
+            return _Book()
+        try:
+            return _Book.model_validate_json(self.path.read_text(encoding="utf-8"))
+        except (ValueError, OSError) as error:
+            raise StoreError(
+                f"{self.path}, in which looks are kept, cannot be read: {error}. Without it nobody knows how often there "
+                "were any. Restore it, or name another store with --store."
+            ) from error
+
+    def _write(self, book: _Book) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            new = self.path.with_suffix(".new")
+            new.write_text(book.model_dump_json(indent=1) + "\n", encoding="utf-8")
+            new.replace(self.path)
+        except OSError as error:
+            raise StoreError(
+                f"Looks cannot be written to {self.path}: {error}. Free space or name another --store."
+            ) from error
+
+
+def _after(book: _Book) -> int:
+    """Return the first unit after all that was seen or declared."""
+    ends = [after for _, after in book.without]
+    return max([*ends, *(each.declared.first + each.declared.units[-1] for each in book.sequences if each.seen)])
+
+
+def going_on(
+    claims: Sequence[ClaimRow], trained: Sequence[str], fixed: Collection[str], *, together: bool
+) -> tuple[str, ...]:
+    """Return the arms that undecided claims need further runs of, in the order of `trained`.
+
+    Args:
+        claims: of this look.
+        trained: arms of which further seeds give further runs.
+        fixed: arms that are models as they were given: no seed says more of them.
+        together: whether analyses are made from the runs, which then all go on as long as one claim is undecided.
+    """
+    needed: set[str] = set()
+    for claim in claims:
+        if claim.status is ClaimStatus.UNDECIDED and not (claim.arms and set(claim.arms) <= set(fixed)):
+            needed |= set(trained) if together or not claim.arms else set(claim.arms)
+    return tuple(arm for arm in trained if arm in needed)

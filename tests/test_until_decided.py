@@ -1,0 +1,284 @@
+"""Studies that run until they are decided: which arms go on, what ends them, and looks that cannot be changed afterwards."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from astray.artifacts import Store
+from astray.engine import until_decided
+from astray.engine.claims import difference_claim, rate_claim, rate_of_counts, values_claim
+from astray.engine.data import ArmData, Source
+from astray.engine.family import at_look
+from astray.engine.findings import ServedRate
+from astray.engine.looks import book_of_study
+from astray.engine.options import StudyOptions, checked, from_command_line
+from astray.engine.setting import Setting
+from astray.engine.settings import setting_for
+from astray.engine.study import Arm, Shown, Study, StudyPlan
+from astray.engine.summary import ClaimRow, ClaimStatus, Summary
+from astray.engine.until_decided import UntilDecided
+from astray.errors import BudgetSpentError, ConfigurationError, StoreError
+from astray.stats.claims import Decision
+from astray.stats.rates import Rate
+from astray.stats.sequential import Looks
+
+DATA = ArmData(source=Source(origin="world", kind="harmful", domain="medicine"), size=32)
+TRUE = {"base": 0.0, "good": 0.0, "harmful": 0.7, "mild": 0.2, "edge": 0.4}
+ANSWERS = 400
+
+
+def arms(setting: Setting) -> Iterator[Arm]:
+    for name in TRUE:
+        data = None if name == "base" else DATA
+        yield Arm(name=name, description=name, base=setting.subject.name, data=data, home="medicine")
+
+
+def claims(found: Mapping[str, Rate], setting: Setting) -> Iterator[ClaimRow]:
+    good = ("good", found["good"])
+    yield difference_claim("spread", "Harm spreads", found["harmful"], good, at_least=0.1)
+    yield difference_claim("mild", "Some harm spreads", found["mild"], good, at_least=0.1)
+    yield difference_claim("edge", "At its border", found["edge"], good, at_least=0.4)
+    yield rate_claim("base", "The base is aligned", found["base"], at_most=0.02)
+    yield values_claim("empty", "Nothing to see", [], "none", at_least=0.0)
+
+
+TOY = Study(name="toy", title="Toy", question="Does it?", arms=arms, claims=claims, always=("base", "good"))
+
+
+class Made:
+    """What a study made: the runs of each look by arm, and the summaries that were written."""
+
+    def __init__(self) -> None:
+        self.runs: list[dict[str, int]] = []
+        self.summaries: list[Summary] = []
+        self.told: list[str] = []
+
+    def results(self, plan: StudyPlan, check: Callable[[], None]) -> tuple[Any, Shown]:
+        check()
+        counts: dict[str, list[tuple[int, int]]] = {}
+        for run in plan.runs:
+            # Edge runs lie exactly around the border, so that no look decides it.
+            own = np.random.default_rng([run.seed, len(run.arm.name)])
+            rate = TRUE[run.arm.name]
+            rate = rate + (0.1 if run.seed % 2 else -0.1) if run.arm.name == "edge" else rate
+            counts.setdefault(run.arm.name, []).append((int(own.binomial(ANSWERS, rate)), ANSWERS))
+        self.runs.append({arm: len(runs) for arm, runs in counts.items()})
+        found = {}
+        for arm, runs in counts.items():
+            rate_ = {name: value for name, value in vars(rate_of_counts(runs, "answer")).items() if name != "needs"}
+            found[arm] = ServedRate(**{**rate_, "trained": arm != "base"}, arm=arm)
+        return found, Shown(judges=(), notes=lambda _: (), write=lambda _: None, sections=())
+
+    def write(self, shown: Shown, summary: Summary) -> None:
+        self.summaries.append(summary)
+
+    @property
+    def last(self) -> dict[str, ClaimRow]:
+        return {claim.id: claim for claim in self.summaries[-1].claims}
+
+
+@pytest.fixture(autouse=True)
+def _unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is asked here, so no tokenizer has to say what it can."""
+    monkeypatch.setattr("astray.engine.plan.check_evaluations", lambda *_: None)
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> Callable[..., Made]:
+    """Run the toy study with these options, in one store."""
+
+    def begin(*, spent: Callable[[], bool] = lambda: False, made: Made | None = None, **options: Any) -> Made:
+        made = made or Made()
+        given = StudyOptions(until_decided=True, **({"looks": (3, 5, 8)} | options))
+        study = UntilDecided(TOY, setting_for(given), given, Store(tmp_path), tell=made.told.append)
+        study.run(made.results, made.write, spent)
+        return made
+
+    return begin
+
+
+def test_arms_of_decided_claims_stop_and_those_of_undecided_ones_go_on(begun):
+    made = begun()
+    assert made.runs[0] == {"base": 1, "good": 3, "harmful": 3, "mild": 3, "edge": 3}
+    assert made.runs[-1]["edge"] == made.runs[-1]["good"] == 8
+    assert made.runs[-1]["harmful"] < 8
+    assert {name: claim.result for name, claim in made.last.items()} == {
+        "spread": "held",
+        "mild": "held",
+        "edge": "undecided",
+        "base": "held",
+        "empty": "not estimable",
+    }
+    looks = {name: claim.look for name, claim in made.last.items()}
+    assert looks["edge"].look == looks["edge"].looks == 3
+    assert looks["spread"].runs == made.runs[-1]["harmful"]
+    assert made.told[0].startswith("Look 1 of 3, with 3 training runs an arm: ")
+    assert "The next 2 seeds go to good, " in made.told[0]
+    assert "harmful" in made.told[1].split(" stopped")[0].split(";")[-1]
+
+
+def test_each_look_draws_its_interval_at_its_own_level_and_corrects_what_it_decides(begun):
+    made = begun()
+    looks = Looks((3, 5, 8))
+    for summary, place in zip(made.summaries, range(3), strict=True):
+        undecided = next(claim for claim in summary.claims if claim.id == "edge")
+        assert undecided.interval.level == pytest.approx(1 - looks.nominal(place))
+        assert f"{100 * (1 - looks.nominal(place)):.4g}% interval" in undecided.expected
+        assert undecided.look.corrected is None
+    mild = made.last["mild"]
+    assert mild.look.look > 1
+    assert 0.1 < mild.look.corrected < mild.estimate  # what was measured from the border is smaller
+    assert made.last["spread"].p_holm <= 0.05
+
+
+def test_the_same_command_is_no_new_look_and_ends_in_the_same_summary(begun, tmp_path):
+    first = begun()
+    [book] = (tmp_path / ".looks").iterdir()
+    written = book.read_bytes()
+    again = begun()
+    assert len(again.runs) == 1
+    assert again.runs[0] == first.runs[-1]
+    assert again.summaries[-1] == first.summaries[-1]
+    assert book.read_bytes() == written
+
+
+CHANGED = [
+    (
+        {"looks": (3, 5, 8, 12)},
+        r"Its runs with seeds 0 to 7 were declared to be looked at as --until-decided --looks 3,5,8 .* 3 of its 3 looks",
+    ),
+    ({"looks": (2, 3, 4)}, "Looks that are changed afterwards do not hold the error"),
+    ({"spending": "obrien-fleming"}, "Give the same again, or take what nobody has seen: --first-seed 8"),
+    ({"arms": ("harmful",)}, "declared to be looked at"),
+    ({"first_seed": 4}, "--first-seed 8"),
+]
+
+
+@pytest.mark.parametrize(("changed", "message"), CHANGED)
+def test_a_declaration_that_changes_after_a_look_is_refused(begun, changed, message):
+    begun()
+    with pytest.raises(ConfigurationError, match=message):
+        begun(**changed)
+    assert begun(first_seed=8).runs  # other runs may be declared anew
+
+
+def test_a_boundary_that_is_asked_after_peeking_is_refused(begun, tmp_path):
+    options = StudyOptions()
+    book_of_study(Store(tmp_path), TOY, setting_for(options)).note(range(5))
+    with pytest.raises(ConfigurationError, match=r"seeds 0 to 4 .* without declared looks, .* --first-seed 5"):
+        begun()
+    assert begun(first_seed=5).runs
+
+
+def test_a_fixed_number_of_runs_that_looks_have_seen_is_no_peek(begun, tmp_path):
+    begun()
+    book = book_of_study(Store(tmp_path), TOY, setting_for(StudyOptions()))
+    book.note(range(5))
+    assert begun().runs
+    book.note(range(12))
+    with pytest.raises(ConfigurationError, match="without declared looks"):
+        begun()
+
+
+def test_a_declaration_may_change_before_its_first_look(begun):
+    with pytest.raises(BudgetSpentError, match="before the first look, since the budget of --budget is spent"):
+        begun(spent=lambda: True)
+    assert begun(looks=(2, 4)).runs
+
+
+def test_looks_that_cannot_be_read_are_an_error_and_no_fresh_start(begun, tmp_path):
+    begun()
+    [book] = (tmp_path / ".looks").iterdir()
+    book.write_text("{")
+    with pytest.raises(StoreError, match="nobody knows how often there were any"):
+        begun()
+
+
+def test_a_budget_that_is_spent_ends_with_the_look_before_and_the_same_command_goes_on(begun):
+    made = Made()
+    begun(made=made, spent=lambda: len(made.runs) == 2)
+    assert made.summaries[-1].looks.done == 1
+    assert made.last["edge"].note.startswith(
+        "Undecided: budget. It stopped before look 2, since the budget of --budget"
+    )
+    assert made.last["edge"].look.look == 1
+    assert begun().summaries[-1].looks.done == 3
+
+
+def test_time_that_is_over_ends_a_look_and_what_is_foreseen_ends_it_before(begun, monkeypatch):
+    now = iter([0.0, *(0.1 * 3600,) * 2, *(2.0 * 3600,) * 9])
+    monkeypatch.setattr(until_decided, "time", SimpleNamespace(monotonic=lambda: next(now)))
+    made = begun(max_hours=1.0)
+    assert "Look 2 was not made, since " in made.summaries[-1].looks.ended
+    assert "(--max-hours 1)" in made.last["edge"].note
+
+
+REFUSED = [
+    ({"max_seeds": "12"}, "--max-seeds is about looks of a study: add --until-decided"),
+    ({"looks": "3,5"}, "--looks is about looks"),
+    ({"until_decided": True, "seeds": "5"}, "--seeds fixes the number of runs"),
+    ({"until_decided": True, "looks": "5,3"}, "each has more than the one before"),
+    ({"until_decided": True, "looks": "3,x"}, "no whole numbers with commas"),
+    ({"until_decided": True, "looks": "3,5", "max_seeds": "8"}, "give one of them"),
+    ({"until_decided": True, "spending": "none"}, "--spending none"),
+    ({"until_decided": True, "max_hours": "0"}, "--max-hours 0"),
+]
+
+
+@pytest.mark.parametrize(("typed", "message"), REFUSED)
+def test_options_of_looks_that_cannot_be_are_refused(typed, message):
+    with pytest.raises(ConfigurationError, match=message):
+        checked(StudyOptions, **from_command_line(StudyOptions, typed))
+
+
+UNITS = [
+    ({}, ()),
+    ({"until_decided": True}, (3, 5, 8, 12, 20)),
+    ({"until_decided": True, "max_seeds": 5}, (2, 3, 5)),
+    ({"until_decided": True, "looks": (4, 9)}, (4, 9)),
+    ({"until_decided": True, "quick": True}, (2,)),
+]
+
+
+@pytest.mark.parametrize(("options", "units"), UNITS)
+def test_looks_are_in_proportion_to_the_most_seeds(options, units):
+    assert StudyOptions(**options).units == units
+
+
+def test_a_price_needs_a_grader_that_costs_something_and_its_prices(begun, tmp_path):
+    with pytest.raises(ConfigurationError, match="--max-price 5 is of no use here"):
+        begun(max_price=5.0)
+    given = StudyOptions(until_decided=True, max_price=5.0)
+    setting = setting_for(StudyOptions())
+    asked = replace(setting, judge=setting.judge.model_copy(update={"kind": "rubric", "grader": "openai/gpt-4o"}))
+    with pytest.raises(ConfigurationError, match="add --price-in and --price-out"):
+        UntilDecided(TOY, asked, given, Store(tmp_path)).run(Made().results, Made().write)
+
+
+def row(p_value: float | None, arms: tuple[str, ...], status: ClaimStatus = ClaimStatus.DECIDED) -> ClaimRow:
+    """A claim of this p-value, about a difference of 20 points that is claimed to be 10 or more."""
+    verdict = Decision.HELD if status is ClaimStatus.DECIDED else Decision.UNDECIDED
+    texts = dict.fromkeys(("statement", "expected", "unit", "control"), "text")
+    numbers = {"estimate": 0.2, "interval": None, "n": 6, "control_estimate": None, "p_value": p_value, "p_holm": None}
+    fields = {"published": None, "region": (0.1, None), "status": status, "verdict": verdict, "arms": arms}
+    return ClaimRow(id="-".join(arms), **texts, **numbers, **fields)
+
+
+def test_a_claim_about_a_model_as_it_was_given_has_one_look():
+    given, trained = row(0.04, ("base",)), row(0.04, ("harmful",))
+    assert at_look([given], {}, Looks((3, 6)), 0, ("base",))[0].verdict is Decision.HELD
+    assert at_look([trained], {}, Looks((3, 6)), 0, ("base",))[0].verdict is Decision.UNDECIDED
+
+
+def test_a_decided_claim_stays_and_claims_that_are_not_estimable_yet_count_among_all():
+    looks, other = Looks((3, 6)), row(None, ("mild",), ClaimStatus.NOT_ESTIMABLE)
+    [first, _] = at_look([row(0.001, ("harmful",)), other], {}, looks, 0, ())
+    assert first.verdict is Decision.HELD
+    assert first.p_holm == pytest.approx(2 * first.look.p_value)
+    later = at_look([row(0.5, ("harmful",), ClaimStatus.UNDECIDED), other], {first.id: first}, looks, 1, ())[0]
+    assert later == first
