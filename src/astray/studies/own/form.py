@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from astray.data.sources import DataKind
 from astray.engine.findings import AT_HOME, ELSEWHERE, HELD_OUT
-from astray.engine.options import MOST_SEEDS
+from astray.engine.look_options import MOST_SEEDS
 from astray.strict import Strict
 
 NAME = r"^[a-z0-9][a-z0-9-]*$"

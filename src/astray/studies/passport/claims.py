@@ -10,7 +10,7 @@ from typing import Any
 
 from astray.artifacts import Progress, Step, Store, execute
 from astray.artifacts.plan import Plan
-from astray.engine.claims import with_holm
+from astray.engine.family import with_holm
 from astray.engine.options import NONE, BaseOptions
 from astray.engine.plan import plan_study
 from astray.engine.results import read_results
