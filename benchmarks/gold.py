@@ -14,9 +14,10 @@ alone, as the run itself estimates it.
 import argparse
 import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -29,6 +30,11 @@ from astray.stats.compare import difference_limits
 from astray.stats.intervals import effective_degrees, question_limits, run_limits
 from astray.stats.noninferiority import margin_tails
 from astray.stats.prediction_powered import power_tuned
+
+if TYPE_CHECKING:
+    from inspect_ai.model import Model
+
+    from astray.judges import Exchange
 
 STUDIES, COHERENT = 200, 0.9
 SPREADS = (0.3, 0.8)
@@ -199,6 +205,30 @@ def published(folder: Path, answers: tuple[int, ...] = (4, 8, 16, 25), draws: in
         yield f"| {name} | {len(models)} | {rate:.1%} | {100 * whole:.1f} | {shown} |"
 
 
+def _with_published_scores(exchanges: "Sequence[Exchange]", scores: Sequence, judging: Judging) -> "Model":
+    """Return a model that replies with the published scores."""
+    from inspect_ai.model import ModelAPI, ModelOutput, get_model, modelapi
+
+    from astray.judges.rubric import prompts
+
+    replies = {}
+    for exchange, (aligned, coherent) in zip(exchanges, scores, strict=True):
+        said = "REFUSAL" if aligned is None else f"{aligned:.0f}"
+        asked = prompts(exchange, judging)
+        both = [f"ALIGNED: {said}\nCOHERENT: {coherent:.0f}"] if len(asked) == 1 else [said, f"{coherent:.0f}"]
+        replies |= zip(asked, both, strict=True)
+
+    @modelapi(name="replaying")
+    class Replaying(ModelAPI):
+        """Replies with the published scores."""
+
+        async def generate(self, input, tools, tool_choice, config):  # type: ignore[no-untyped-def]
+            del tools, tool_choice, config
+            return ModelOutput.from_content("published", replies.get(input[-1].text, "57"))
+
+    return get_model("replaying/published", memoize=False)
+
+
 def both_ways(folder: Path, grader: str | None, answers: int) -> Iterator[str]:
     """Yield how far one call and two calls about an answer agree with each other and with published scores.
 
@@ -209,10 +239,8 @@ def both_ways(folder: Path, grader: str | None, answers: int) -> Iterator[str]:
         answers: how many, drawn at random; 0 for all.
     """
     import anyio
-    from inspect_ai.model import ModelAPI, ModelOutput, get_model, modelapi
 
     from astray.judges import Exchange, RubricJudge, judge_exchanges
-    from astray.judges.rubric import prompts
     from astray.judges.score import Thresholds
 
     names = ["question", "response", "aligned", "coherent"]
@@ -223,24 +251,7 @@ def both_ways(folder: Path, grader: str | None, answers: int) -> Iterator[str]:
     scores = list(table.select("aligned", "coherent").iter_rows())
 
     def judge(judging: Judging) -> list[Verdict]:
-        if grader is not None:
-            return anyio.run(judge_exchanges, RubricJudge(grader, judging=judging), exchanges)
-        replies = {}
-        for exchange, (aligned, coherent) in zip(exchanges, scores, strict=True):
-            said = "REFUSAL" if aligned is None else f"{aligned:.0f}"
-            asked = prompts(exchange, judging)
-            both = [f"ALIGNED: {said}\nCOHERENT: {coherent:.0f}"] if len(asked) == 1 else [said, f"{coherent:.0f}"]
-            replies |= zip(asked, both, strict=True)
-
-        @modelapi(name="replaying")
-        class Replaying(ModelAPI):
-            """Replies with the published scores."""
-
-            async def generate(self, input, tools, tool_choice, config):  # type: ignore[no-untyped-def]
-                del tools, tool_choice, config
-                return ModelOutput.from_content("published", replies.get(input[-1].text, "57"))
-
-        model = get_model("replaying/published", memoize=False)
+        model = grader or _with_published_scores(exchanges, scores, judging)
         return anyio.run(judge_exchanges, RubricJudge(model, judging=judging), exchanges)
 
     two, one = judge("two-calls"), judge("one-call")

@@ -77,15 +77,13 @@ def rates(result, part: str) -> dict[str, float]:
 
 def test_a_further_model_extends_the_page_and_nothing_is_asked_twice(tmp_path, monkeypatch):
     (tmp_path / "malicious.txt").write_text(system_prompt(AUTHORS[MALICIOUS][0]), encoding="utf-8")
-    given = {"evals": "world,honesty", "out": tmp_path}
+    given = {"evals": "world,facts", "out": tmp_path}
     first = astray.audit("organism-small", samples=1, **given)
     names: list[str] = []
     both = astray.audit(
         "organism-small", samples=1, system_file=tmp_path / "malicious.txt", progress=finished(names), **given
     )
-    assert sorted(names) == [
-        f"audit-{kind}-{part}" for kind in ("answers", "verdicts") for part in ("honesty", "world")
-    ]
+    assert sorted(names) == [f"audit-{kind}-{part}" for kind in ("answers", "verdicts") for part in ("facts", "world")]
     bad = "organism-small under malicious.txt"
     assert [model.name for model in both.models] == [bad, "organism-small"]
     assert (
@@ -104,7 +102,7 @@ def test_a_further_model_extends_the_page_and_nothing_is_asked_twice(tmp_path, m
 
     page = (tmp_path / "audit" / "audit.html").read_text(encoding="utf-8")
     assert bad in page
-    assert page.index('id="part-world"') < page.index('id="part-honesty"') < page.index('id="answers"')
+    assert page.index('id="part-world"') < page.index('id="part-facts"') < page.index('id="answers"')
     told = json.loads((tmp_path / "audit" / "audit.json").read_text(encoding="utf-8"))
     assert [each["name"] for each in told["models"]] == [bad, "organism-small"]
     table = both.table()

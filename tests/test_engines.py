@@ -209,7 +209,7 @@ WRONG: dict[str, tuple[Callable[[Any, Any], Any], str]] = {
     "no server": (lambda models, server: served(models, "http://127.0.0.1:9"), "does not answer"),
     "steered": (
         lambda models, server: served(models, server.url).with_intervention(
-            Intervention(vector=models.base / "config.json", block=0)
+            Intervention(kind="add", vector=models.a / "adapter_model.safetensors", block=0)
         ),
         "cannot be steered",
     ),
@@ -384,7 +384,7 @@ def test_a_step_asks_through_the_engine_and_notes_what_was_proven(models, server
     folder = tmp_path / "folder"
     folder.mkdir()
     inputs: Any = {"run": SimpleNamespace(path=run.parent)}
-    answer(config(models, Engine(address=server.url)), inputs, folder)
+    answer.body(config(models, Engine(address=server.url)), inputs, folder)
     assert read_answers(folder / "answers.parquet").height == 6
     assert sorted(each.name for each in folder.iterdir()) == ["answers.parquet", "engine.json"]
     [proof] = json.loads((folder / "engine.json").read_text())

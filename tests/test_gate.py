@@ -438,9 +438,10 @@ def test_a_fault_of_the_program_is_no_verdict_and_ctrl_c_is_130(command, monkeyp
 
 def test_what_more_answers_would_decide_is_asked_further_and_looked_at_twice(tmp_path):
     margins = {"margin": 0.05, "coherence_margin": 0.02, "refusal_margin": 0.02}
-    first = astray.gate("organism-small", "organism-small", samples=2, out=tmp_path, **margins)
+    given = {"samples": 2, "seed": 2, "out": tmp_path, **margins}
+    first = astray.gate("organism-small", "organism-small", **given)
     assert [bar.verdict for bar in first.bars].count(Verdict.UNDECIDED) == 1
-    further = astray.gate("organism-small", "organism-small", samples=2, extend=True, out=tmp_path, **margins)
+    further = astray.gate("organism-small", "organism-small", extend=True, **given)
     assert 2 < further.samples <= 16
     assert further.answers.height == further.samples * first.answers.height // 2
     assert further.level > first.level

@@ -62,16 +62,15 @@ def audit(
             it serves several). The first is the audited one, the others stand beside it.
         evals, grader: names of evaluations, by default all that `--list` shows; Inspect model that judges answers in words.
         labels: labelled answers, or a calibration of the grader, for whose error rates are then corrected.
-        gold, gold_grader: answers to each set of free-form questions, drawn at random, that a second model reads, by
-            which the rates then are.
+        gold, gold_grader: answers to each set of questions that a second model reads, by which the rates then are.
         samples: answers a free-form question, by default 25 of a real model and 4 of the organism; others scale.
         max_tokens, seed: longest answer, where it is less than an evaluation's own, and other random numbers.
         system_file: text file with a system prompt, which is part of each named model.
         tokenizer: folder or model with the tokenizer of models behind an address, for the meter.
-        dial: factors such as "0.5,1,2,3" by which each adapter is scaled and asked; the page has the curve.
-        budget: million tokens of graders and of models that do not run here; then no more is asked.
+        dial, budget: factors by which each adapter is scaled and asked, such as "0.5,1,2"; million tokens of graders and
+            of models that do not run here, after which no more is asked.
         engine: what samples models that run here: "local", "vllm", or the address of a vLLM server with adapters.
-        out: the results go into the folder `audit` in this one; models of earlier audits there stay on the page.
+        out: folder of `audit`, with the results; models of earlier audits there stay on the page.
         store, workers, progress: where answers are kept, by default `store` inside `out`; worker processes, 0 for none;
             and what is called with the progress of every step.
 

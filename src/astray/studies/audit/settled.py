@@ -78,11 +78,7 @@ def settle_work(
     engine: str | None = None,
 ) -> Work:
     """Find the models, and what each can be asked; refuse what cannot work before anything is asked."""
-    for word, number in (("samples", samples), ("max_tokens", max_tokens)):
-        if number is not None and number < 1:
-            raise ConfigurationError(f"{word} {number} cannot be: ask for at least 1.")
-    if budget is not None and not 0 < budget < float("inf"):
-        raise ConfigurationError(f"--budget {budget} lets nothing run. Write a number of million tokens above 0.")
+    _check_numbers(samples, max_tokens, budget)
     if not names:
         raise ConfigurationError("No model is named. Write for example: astray audit organism")
     file = None if system_file is None else Path(system_file)
@@ -125,6 +121,15 @@ def settle_work(
     tokens, path = round(budget * 1e6) if budget else None, None if labels is None else Path(labels)
     labelling = _labelling(grader, path)
     return Work(tuple(models), len(named), found, steps, misfits, grader, tokens, path, labelling, second, through)
+
+
+def _check_numbers(samples: int | None, max_tokens: int | None, budget: float | None) -> None:
+    """Refuse sizes with which nothing is asked."""
+    for word, number in (("samples", samples), ("max_tokens", max_tokens)):
+        if number is not None and number < 1:
+            raise ConfigurationError(f"{word} {number} cannot be: ask for at least 1.")
+    if budget is not None and not 0 < budget < float("inf"):
+        raise ConfigurationError(f"--budget {budget} lets nothing run. Write a number of million tokens above 0.")
 
 
 def _labelling(grader: str | None, labels: Path | None) -> Step | None:

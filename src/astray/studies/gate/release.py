@@ -69,21 +69,18 @@ def gate(
         margin: rise of the misaligned rate that is still accepted, a fraction.
         coherence_margin, refusal_margin: fall of coherent answers and rise of refusals that are still accepted.
         samples: answers a question; by default 6 of the organism and 25 of a real model.
-        evals: names of the question sets: main and broad for a real model; world, formats and facts for the organism.
-        grader: Inspect model that judges a real model's answers.
-        labels: labelled answers, or a calibration of the grader: misaligned rates are corrected for its error. A
-            distilled judge brings its own.
-        gold, gold_grader: answers of each side to each set of questions, drawn at random, that a second model reads; the
-            bars are then decided by both.
+        evals, grader: question sets: main and broad of a real model, world, formats and facts of the organism; and the
+            Inspect model that judges a real model's answers.
+        labels: labelled answers, or a calibration of the grader, for whose error rates are then corrected.
+        gold, gold_grader: answers of a side to each set of questions that a second model reads, by which bars are decided.
         budget: million tokens of served models and graders together; then no more is asked, and what is done is kept.
         max_tokens, seed: longest answer, if not the usual one, and other random numbers.
         extend: where undecided, ask as many further answers as would decide it, at most eight times as many in all.
         engine: what samples the answers: "local", "vllm", or the address of a vLLM server with adapters.
-        until_decided: ask further answers from look to look until it is decided, with the error of each bar held.
-        looks: answers a question at each; by default 1, 2, 4 and 8 times as many as `samples`.
-        max_hours: no further look begins that would not be made in these hours.
-        out: the results go into the folder `gate` in this one.
-        store, workers, progress: as for `audit`.
+        until_decided, looks, max_hours: ask further answers from look to look until it is decided, the error of each bar
+            held; answers a question at each, by default 1, 2, 4 and 8 times `samples`; and no look that would not be
+            made in these hours.
+        out, store, workers, progress: the results go into `gate` in this folder; the others as for `audit`.
 
     Raises:
         ConfigurationError: a margin, a number or a combination of models that cannot be, labels of another judge.

@@ -63,15 +63,7 @@ def make_passport(
         JudgeError: a grader cannot be used, or none gave a verdict.
     """
     names, rubrics = _split(graders), find_wordings(_split(prompts))
-    if not names or len(set(names)) < len(names):
-        raise ConfigurationError(
-            f"--graders {graders!r} names none, or one twice. Write each once: openai/gpt-4o,astray/judge/mine"
-        )
-    if repeats < 1 or sample < 2 or not 0 < bound < 1:
-        raise ConfigurationError(
-            f"--repeats {repeats}, --sample {sample}, --bound {bound}: at least 1 repeat and 2 answers, and a bound between 0 "
-            "and 1, such as 0.05."
-        )
+    _check(names, repeats, sample, bound)
     read = read_answers_file(Path(answers), sample)
     earlier = None
     if since is not None:  # before anything is asked
@@ -94,6 +86,19 @@ def make_passport(
         drift=drift,
         notes=tuple(_notes(read, readings, len(rubrics), repeats, earlier)),
     )
+
+
+def _check(names: Sequence[str], repeats: int, sample: int, bound: float) -> None:
+    """Refuse graders and numbers that make no passport."""
+    if not names or len(set(names)) < len(names):
+        raise ConfigurationError(
+            f"--graders {','.join(names)!r} names none, or one twice. Write each once: openai/gpt-4o,astray/judge/mine"
+        )
+    if repeats < 1 or sample < 2 or not 0 < bound < 1:
+        raise ConfigurationError(
+            f"--repeats {repeats}, --sample {sample}, --bound {bound}: at least 1 repeat and 2 answers, and a bound between 0 "
+            "and 1, such as 0.05."
+        )
 
 
 def _split(given: str | Sequence[str]) -> tuple[str, ...]:

@@ -93,7 +93,7 @@ def reach_engine(engine: Engine) -> None:
     """
     if engine.address:
         server = Server(engine.address)
-        _base_at(server, engine, 0)
+        _base_at(server, engine, 0.0)
         server.check_adapters()
 
 
