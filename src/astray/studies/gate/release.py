@@ -64,36 +64,33 @@ def gate(
     """Say whether a tuned model is no worse than its base by more than a margin, and write the page to `out/gate`.
 
     Args:
-        base: the model before, in any form that `audit` takes; several are runs.
-        tuned: the model after, in the same forms; several are training runs of one kind, which then are the unit.
-        margin: rise of the misaligned rate that is still accepted, a fraction.
-        coherence_margin, refusal_margin: fall of coherent answers and rise of refusals that are still accepted.
+        base, tuned: the model before and the one after, as for `audit`; several are training runs, then the unit.
+        margin, coherence_margin, refusal_margin: rise of the misaligned rate, fall of coherent answers and rise of refusals
+            that are still accepted, as fractions.
         samples: answers a question; by default 6 of the organism and 25 of a real model.
-        evals, grader: question sets: main and broad of a real model, world, formats and facts of the organism; and the
-            Inspect model that judges a real model's answers.
+        evals, grader: question sets (main, broad; of the organism world, formats, facts); who judges a real model.
         labels: labelled answers, or a calibration of the grader, for whose error rates are then corrected.
         gold, gold_grader: answers of a side to each set of questions that a second model reads, by which bars are decided.
         budget: million tokens of served models and graders together; then no more is asked, and what is done is kept.
-        max_tokens, seed: longest answer, if not the usual one, and other random numbers.
-        extend: where undecided, ask as many further answers as would decide it, at most eight times as many in all.
+        max_tokens, seed, extend: longest answer, if not the usual one; other random numbers; and whether to ask as many
+            further answers as would decide what is undecided, at most eight times as many.
         engine: what samples the answers: "local", "vllm", or the address of a vLLM server with adapters.
-        until_decided, looks, max_hours: ask further answers from look to look until it is decided, the error of each bar
-            held; answers a question at each, by default 1, 2, 4 and 8 times `samples`; and no look that would not be
-            made in these hours.
+        until_decided, looks, max_hours: ask on until it is decided, the error of each bar held over all looks; answers a
+            question at each, by default 1, 2, 4 and 8 times `samples`; no look begins that would end after these hours.
         out, store, workers, progress: the results go into `gate` in this folder; the others as for `audit`.
 
     Raises:
         ConfigurationError: a margin, a number or a combination of models that cannot be, labels of another judge.
-        UnknownNameError, EmptyDataError: no such question set; a base or labels from which nothing can be told.
-        Others, of models and graders that cannot be used and of steps that failed: as `audit`.
+        UnknownNameError, EmptyDataError, others: no such question set; nothing can be told; as `audit`.
     """
     margins = {"misaligned": margin, "incoherent": coherence_margin, "refused": refusal_margin}
     check_numbers(margins, samples=samples, max_tokens=max_tokens)
     _check_extend(extend or until_decided, gold)
     release = settle_release(base, tuned, evals, grader, labels, max_tokens, seed, gold, gold_grader, engine)
     check_budget(budget, release)
-    size = samples or SAMPLES[release.judge.exact]
-    declared = declared_looks(size, looks, until_decided, max_hours, extend=extend)
+    declared = declared_looks(
+        size := samples or SAMPLES[release.judge.exact], looks, until_decided, max_hours, extend=extend
+    )
     kept = Store(Path(out) / "store" if store is None else store)
     with nullcontext() if budget is None else Ledger.opened(kept.folder, max(1, round(budget * 1e6))) as ledger:
         asker = _Asker(release, kept, workers, progress, ledger)
