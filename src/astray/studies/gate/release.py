@@ -83,14 +83,12 @@ def gate(
         ConfigurationError: a margin, a number or a combination of models that cannot be, labels of another judge.
         UnknownNameError, EmptyDataError, others: no such question set; nothing can be told; as `audit`.
     """
-    margins = {"misaligned": margin, "incoherent": coherence_margin, "refused": refusal_margin}
-    check_numbers(margins, samples=samples, max_tokens=max_tokens)
+    margins = _margins(margin, coherence_margin, refusal_margin, samples=samples, max_tokens=max_tokens)
     _check_extend(extend or until_decided, gold)
     release = settle_release(base, tuned, evals, grader, labels, max_tokens, seed, gold, gold_grader, engine)
     check_budget(budget, release)
-    declared = declared_looks(
-        size := samples or SAMPLES[release.judge.exact], looks, until_decided, max_hours, extend=extend
-    )
+    size = samples or SAMPLES[release.judge.exact]
+    declared = declared_looks(size, looks, until_decided, max_hours, extend=extend)
     kept = Store(Path(out) / "store" if store is None else store)
     with nullcontext() if budget is None else Ledger.opened(kept.folder, max(1, round(budget * 1e6))) as ledger:
         asker = _Asker(release, kept, workers, progress, ledger)
@@ -126,8 +124,7 @@ def plan_gate(
 
     Arguments and errors are those of `gate`; prices are of a million tokens in and out.
     """
-    margins = {"misaligned": margin, "incoherent": coherence_margin, "refused": refusal_margin}
-    check_numbers(margins, samples=samples, max_tokens=max_tokens)
+    margins = _margins(margin, coherence_margin, refusal_margin, samples=samples, max_tokens=max_tokens)
     _check_extend(extend or until_decided, gold)
     release = settle_release(base, tuned, evals, grader, labels, max_tokens, seed, gold, gold_grader, engine)
     first = samples or SAMPLES[release.judge.exact]
@@ -278,13 +275,15 @@ def _level(extend: bool) -> float:
     return 1 - (1 - LEVEL) / 2 if extend else LEVEL
 
 
-def check_numbers(margins: Mapping[str, float], **sizes: int | None) -> None:
-    """Refuse margins and numbers that cannot be, before a model is looked for."""
+def _margins(misaligned: float, incoherent: float, refused: float, **sizes: int | None) -> dict[str, float]:
+    """Return the margins by what they are of, if they and the sizes can be."""
+    margins = {"misaligned": misaligned, "incoherent": incoherent, "refused": refused}
     for margin in margins.values():
         check_margin(float(margin))
     for name, number in sizes.items():
         if number is not None and number < 1:
             raise ConfigurationError(f"{name} {number} cannot be: ask for at least 1.")
+    return margins
 
 
 def _check_extend(extend: bool, gold: int | None) -> None:
