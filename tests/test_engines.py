@@ -3,6 +3,7 @@ and of every fault either nothing is lost, or an error names it and no answer co
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,8 @@ import pytest
 
 import astray
 from astray.answers import read_answers
+from astray.artifacts import Store
+from astray.artifacts.manifest import Origin
 from astray.engine.steps import AnswerConfig, answer
 from astray.errors import AstrayError, ConfigurationError, EngineError, MissingExtraError, ProofError, UnknownNameError
 from astray.kept import Keeper
@@ -307,7 +310,7 @@ def test_a_server_that_is_lost_is_started_again_and_nothing_is_lost_or_counted_t
 
 
 FAILED: dict[str, tuple[str, str]] = {
-    "never healthy": ("never healthy\n", r"not healthy within 1 seconds.*\n.*vllm: loading weights"),
+    "never healthy": ("never healthy\n", r"not healthy within 4 seconds.*\n.*vllm: loading weights"),
     "does not start": ("no start\n", r"ended with exit code 1 before it was healthy[\s\S]*architecture Tiny"),
     "every port is taken": ("port taken\n" * 3, r"Address already in use"),
 }
@@ -318,7 +321,7 @@ def test_a_server_that_does_not_start_is_an_error_with_the_end_of_its_log(what, 
     script, message = FAILED[what]
     (program / "script").write_text(script)
     if what == "never healthy":
-        monkeypatch.setenv("ASTRAY_VLLM_SECONDS", "1")
+        monkeypatch.setenv("ASTRAY_VLLM_SECONDS", "4")
     with pytest.raises(EngineError, match=message):
         texts(ServedSubject(settle(spec(models)), Engine()))
     assert gone(starts(program)[-1][0])
@@ -378,13 +381,14 @@ def config(models: SimpleNamespace, engine: Engine | None) -> AnswerConfig:
 
 
 def test_a_step_asks_through_the_engine_and_notes_what_was_proven(models, server, tmp_path):
-    run = tmp_path / "artifact" / "run"
-    run.mkdir(parents=True)
-    (run / "adapter").symlink_to(models.a)
+    origin = Origin(name="run", function="train-sft", version=1, config={}, inputs={})
+    run = Store(tmp_path / "store").make(
+        origin, lambda folder: shutil.copytree(models.a, folder / "run" / "adapter") and None
+    )
+    assert run is not None
     folder = tmp_path / "folder"
     folder.mkdir()
-    inputs: Any = {"run": SimpleNamespace(path=run.parent)}
-    answer.body(config(models, Engine(address=server.url)), inputs, folder)
+    answer(config(models, Engine(address=server.url)), {"run": run}, folder)
     assert read_answers(folder / "answers.parquet").height == 6
     assert sorted(each.name for each in folder.iterdir()) == ["answers.parquet", "engine.json"]
     [proof] = json.loads((folder / "engine.json").read_text())

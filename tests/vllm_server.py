@@ -79,7 +79,9 @@ class Model:
                 if served:
                     self.model.set_adapter(served)
             choice: dict[str, Any] = {"index": 0, "text": "?", "finish_reason": "length", "logprobs": None}
-            if body.get("prompt_logprobs") is not None and "drops logprobs" not in self.always:
+            if body.get("prompt_logprobs") is not None and "drops logprobs" in self.always:
+                pass
+            elif body.get("prompt_logprobs") is not None:
                 values = self.model(torch.tensor([ids])).logits[0].float().log_softmax(-1)
                 told = [
                     {str(id): {"logprob": float(values[n, id]), "rank": 1, "decoded_token": "?"}}
