@@ -113,7 +113,11 @@ def test_prices_of_subject_and_grader_are_apart_and_missing_ones_are_said(tmp_pa
 def test_the_price_of_each_choice_is_that_of_the_whole_study(tmp_path):
     panel = AgenticSubject(name="remote", model="openai/gpt-4o", grader=("openai/gpt-4o", "anthropic/claude"))
     one, two = (forecast([each], [PART], tmp_path, prices=(2.5, 10.0)).choices for each in (REMOTE, panel))
-    assert [line.split()[1:3] for line in one[1:]] == [["--samples", "4"], ["--samples", "2"], ["--samples", "1"]]
+    assert [line.replace(":", " ").split()[1:3] for line in one[1:]] == [
+        ["--samples", "4"],
+        ["--samples", "2"],
+        ["--samples", "1"],
+    ]
     dollars = [float(line.split()[0].strip("$")) for line in two[1:]]
     assert dollars[0] == pytest.approx(2 * dollars[1], abs=0.02)
     assert dollars[-1] == pytest.approx(float(one[1].split()[0].strip("$")), abs=0.02)

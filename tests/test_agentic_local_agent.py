@@ -20,7 +20,10 @@ from astray.studies.agentic_misalignment.study import ACTIVATIONS, parts
 from astray.subjects.subject import load_subject
 
 STUDY = get_study("agentic-misalignment")
-OPTIONS = AgenticOptions(scenarios=("blackmail",), samples=2, grader=("astray/scripted/grader",), max_tokens=60)
+# The agent was trained on the fixed texts and knows no others.
+OPTIONS = AgenticOptions(
+    scenarios=("blackmail",), surface="fixed", samples=2, grader=("astray/scripted/grader",), max_tokens=60
+)
 
 
 @pytest.fixture(scope="module")

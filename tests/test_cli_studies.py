@@ -81,7 +81,7 @@ PLACES = ("--on", "--partition", "--gpus", "--time", "--account", "--address", "
 def test_the_help_of_a_study_has_its_options_and_no_others(astray: Astray, verb: str, study: str) -> None:
     told = astray(verb, study, "--help")
     own = {
-        "run": {"--json", "--dry-run"},
+        "run": {"--json", "--dry-run", "--price-in", "--price-out"},
         "plan": {"--price-in", "--price-out", "--price-gpu"},
     }[verb] | {"--out", "--store", "--workers", *PLACES}
     expected = {f"--{name.replace('_', '-')}" for name in get_study(study).options.model_fields} | own | {"--help"}

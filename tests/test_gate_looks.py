@@ -10,7 +10,9 @@ import astray
 from astray.artifacts import Store
 from astray.engine.looks import LookBook
 from astray.errors import ConfigurationError
+from astray.outcomes import Outcome
 from astray.stats.noninferiority import margin_tails
+from astray.stats.rates import Rate
 from astray.studies.gate.bars import RULES, Bar, Verdict
 from astray.studies.gate.looks import GateLooks, declared_looks, looked_until_decided
 from astray.studies.gate.result import GateResult
@@ -90,7 +92,8 @@ def test_by_default_looks_double_the_answers():
 
 def undecided(size: int, level: float) -> GateResult:
     """A gate of which no number of answers decides the first bar."""
-    bars = tuple(Bar(rule, MARGINS[rule.name], None, None, None) for rule in RULES)  # type: ignore[arg-type]
+    nothing = Rate(0, 0, None, None, "answer", (), dict.fromkeys(Outcome, 0), {})
+    bars = tuple(Bar(rule, MARGINS[rule.name], nothing, nothing, None) for rule in RULES)
     empty = pl.DataFrame()
     return GateResult("a", "b", Verdict.UNDECIDED, bars, size, level, "judge", (), empty, empty)
 

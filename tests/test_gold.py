@@ -245,7 +245,7 @@ def test_half_of_a_gold_judge_is_refused(given, said):
 
 def test_the_way_of_asking_is_the_gold_judges_where_there_is_one():
     options = StudyOptions(
-        subject="x", grader="astray/x", gold=200, gold_grader="openai/y", judging="one-call", batch=True
+        subject="x", grader="openai/x", gold=200, gold_grader="openai/y", judging="one-call", batch=True
     )
     gold = gold_of(options)
     assert (gold.judge.judging, gold.judge.batch, gold.answers) == ("one-call", True, 200)

@@ -57,7 +57,8 @@ class OwnSetting(Setting):
         """Refuse a judge that cannot be used, results of another study, and data of which the subject could learn
         nothing."""
         super().check(folders)
-        _check_whose(folders[0], self.claims.marked.path)
+        for folder in folders[:1]:
+            _check_whose(folder, self.claims.marked.path)
         check_rows(self.claims.marked, self, self.arms)
 
 
