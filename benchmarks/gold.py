@@ -27,7 +27,7 @@ from scipy.stats import spearmanr
 from astray.judges.judge import Judging, Verdict
 from astray.outcomes import Outcome
 from astray.stats.compare import difference_limits
-from astray.stats.intervals import effective_degrees, question_limits, run_limits
+from astray.stats.intervals import question_limits, run_limits
 from astray.stats.noninferiority import margin_tails
 from astray.stats.prediction_powered import power_tuned
 
@@ -148,8 +148,7 @@ def measure(cell: Cell, studies: int, seed: int) -> dict[str, float]:
     cheap, both, truth = drawn(cell, studies, generator)
     estimate, k, n, member = counts(cell, cheap, both)
     limits = run_limits if cell.runs > 1 else question_limits
-    many = {"degrees": effective_degrees(k, n)} if cell.runs > 1 else {}
-    low, high = limits(k, n, **many)(0.95)
+    low, high = limits(k, n)(0.95)
     judged = cheap[:, :, :2].sum(-1) @ member.T
     cheap_low, cheap_high = limits(cheap[:, :, 0] @ member.T, np.maximum(judged, 1))(0.95)
     got = {
@@ -162,7 +161,7 @@ def measure(cell: Cell, studies: int, seed: int) -> dict[str, float]:
     if cell.runs > 1:
         control = replace(cell, rate=cell.rate * CONTROL)
         cheap, both, less = drawn(control, studies, generator)
-        _, others = difference_limits((k, n), counts(control, cheap, both)[1:3], cell.runs, effective=True)
+        _, others = difference_limits((k, n), counts(control, cheap, both)[1:3], cell.runs)
         low, high = others(0.95)
         got["difference"] = float(np.mean((low <= truth - less) & (truth - less <= high)))
     return got

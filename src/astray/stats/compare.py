@@ -20,18 +20,7 @@ from jaxtyping import Float, Real
 
 from astray.errors import ConfigurationError, EmptyDataError
 from astray.stats.claims import decided_p
-from astray.stats.intervals import (
-    Counts,
-    Effective,
-    Interval,
-    Limits,
-    check_counts,
-    check_level,
-    effective_degrees,
-    one_study,
-    run_limits,
-    satterthwaite,
-)
+from astray.stats.intervals import Counts, Effective, Interval, Limits, check_counts, check_level, one_study, run_limits
 from astray.stats.rates import Rate
 
 
@@ -177,8 +166,6 @@ def difference_limits(
     arm: tuple[Real[np.ndarray, "studies runs"], Real[np.ndarray, "studies runs"]],
     control: tuple[Real[np.ndarray, "studies others"], Real[np.ndarray, "studies others"]],
     shared: int,
-    *,
-    effective: bool = False,
 ) -> tuple[Float[np.ndarray, " studies"], Limits]:
     """Return the differences of many studies at once, and their limits by level.
 
@@ -186,23 +173,15 @@ def difference_limits(
         arm: misaligned and judged answers of the arm's runs; those with a seed that the control has, too, come first.
         control: the same of the control, common seeds in the same order.
         shared: number of common seeds.
-        effective: whether counts are effective ones of two judges, so that most of what runs differ by is chance.
     """
-    sides = [side_limits(*counts, effective=effective) for counts in (arm, control)]
+    sides = [side_limits(*counts) for counts in (arm, control)]
     shares = [k / n for k, n in (arm, control)]
     means = [np.asarray(share.mean(axis=-1)) for share in shares]
     runs = [share.shape[-1] for share in shares]
     correlation = correlation_of(arm, control, shared)
     estimate = means[0] - means[1]
     answers = np.sqrt(_answer_variance(*arm) + _answer_variance(*control))
-    fewest = min((run for run in runs if run > 1), default=0)
-    degrees: float | Float[np.ndarray, " studies"] = fewest - 1 if fewest else math.inf
-    paired_degrees = degrees
-    if effective and fewest:
-        shown = [share.var(axis=-1, ddof=1) / share.shape[-1] for share in shares if share.shape[-1] > 1]
-        degrees = satterthwaite(np.sum(shown, axis=0), answers**2, fewest)
-        if shared == max(runs):
-            paired_degrees = satterthwaite((shares[0] - shares[1]).var(axis=-1, ddof=1) / shared, answers**2, fewest)
+    degrees = min(run - 1 for run in runs if run > 1) if max(runs) > 1 else math.inf
 
     def limits(level: float) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:
         from scipy.special import stdtrit
@@ -218,7 +197,7 @@ def difference_limits(
         if (
             shared == max(runs) > 1
         ):  # where both arms are skewed and go together, either method alone falls short on one side
-            paired = -stdtrit(paired_degrees, (1 - level) / 2) * np.sqrt(paired_t(*arm, *control)[1])
+            paired = -stdtrit(degrees, (1 - level) / 2) * np.sqrt(paired_t(*arm, *control)[1])
             below, above = np.maximum(below, paired), np.maximum(above, paired)
         return np.maximum(-1.0, estimate - below), np.minimum(1.0, estimate + above)
 
@@ -250,12 +229,10 @@ def paired_t(
     )
 
 
-def side_limits(
-    k: Real[np.ndarray, "studies runs"], n: Real[np.ndarray, "studies runs"], *, effective: bool = False
-) -> Limits:
+def side_limits(k: Real[np.ndarray, "studies runs"], n: Real[np.ndarray, "studies runs"]) -> Limits:
     """Return the limits of one side over its runs, or of a single run over its answers (Wilson's)."""
     if k.shape[1] > 1:
-        return run_limits(k, n, degrees=effective_degrees(k, n) if effective else None)
+        return run_limits(k, n)
     hits, trials = k[:, 0], n[:, 0]
 
     def limits(level: float) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:
@@ -304,7 +281,7 @@ def _difference_of_runs(
     if whole and len(arm) == len(control) == 1:
         return exact_difference(*map(int, arm[0]), *map(int, control[0]), level=level)
     sides = [(counts[0][None], counts[1][None]) for counts in (np.array(arm).T, np.array(control).T)]
-    estimates, limits = difference_limits(sides[0], sides[1], shared, effective=not whole)
+    estimates, limits = difference_limits(sides[0], sides[1], shared)
     paired = shared == len(arm) == len(control)
     method = "profile likelihoods of both arms (MOVER), t over "
     method += (

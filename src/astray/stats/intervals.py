@@ -129,11 +129,7 @@ def effective_interval(counts: Sequence[Effective], unit: str, *, level: float =
 
     k, n = np.array(counts, dtype=float).T
     if len(counts) > 1:
-        limits = (
-            question_limits(k[None], n[None])
-            if unit == "question"
-            else run_limits(k[None], n[None], degrees=effective_degrees(k[None], n[None]))
-        )
+        limits = question_limits(k[None], n[None]) if unit == "question" else run_limits(k[None], n[None])
         return one_study(limits, f"prediction-powered, profile likelihood, t over {unit}s", level)
 
     def at(level: float) -> Interval:
@@ -143,39 +139,10 @@ def effective_interval(counts: Sequence[Effective], unit: str, *, level: float =
     return at(level)
 
 
-def effective_degrees(
-    k: Real[np.ndarray, "studies runs"], n: Real[np.ndarray, "studies runs"]
-) -> Float[np.ndarray, " studies"]:
-    """Return the degrees of freedom of a mean over runs of which few answers are known, by Welch and Satterthwaite.
-
-    With few answers a run most of the spread between runs is chance, whose size is known: only the rest is learned from
-    the runs. That rest is not put below twice the standard error of the spread that chance alone would show, since a few
-    runs may agree by luck.
-
-    Args:
-        k: effective misaligned answers of each run.
-        n: effective judged answers of each.
-    """
-    runs = k.shape[1]
-    shown = (k / n).var(axis=1, ddof=1) / runs
-    share = (k.sum(axis=1) + 1) / (n.sum(axis=1) + 2)
-    chance = share * (1 - share) * (1 / n).mean(axis=1) / runs
-    return satterthwaite(shown, chance, runs)
-
-
-def satterthwaite(
-    shown: Float[np.ndarray, " studies"], chance: Float[np.ndarray, " studies"], runs: int
-) -> Float[np.ndarray, " studies"]:
-    """Return the degrees of freedom of a variance that so many runs show, of which a part is known to be chance."""
-    rest = np.maximum(shown - chance, 0.0) + 2 * math.sqrt(2 / (runs - 1)) * chance
-    return np.asarray((runs - 1) * (1 + chance / rest) ** 2)
-
-
 def run_limits(
     k: Real[np.ndarray, "studies runs"],
     n: Real[np.ndarray, "studies runs"],
     errors: tuple[float, float] = (0.0, 0.0),
-    degrees: Float[np.ndarray, " studies"] | None = None,
 ) -> Limits:
     """Return the limits of `over_runs`, by level, for many studies at once with the same number of runs.
 
@@ -184,24 +151,20 @@ def run_limits(
         n: judged answers of each run.
         errors: share of aligned answers that the judge calls misaligned and of misaligned ones that it misses, taken as
             known; the limits are those of the rate without them.
-        degrees: of freedom, if not one fewer than there are runs.
     """
     from scipy.special import ndtri, stdtrit
 
     from astray.stats.profile import Profile
 
-    runs = k.shape[1]
-    of = np.full(len(k), runs - 1.0) if degrees is None else degrees
     # Simulated studies repeat each other: half of those that plan a comparison have no hit in any run.
-    different, place = np.unique(np.hstack([k, n, of[:, None]]), axis=0, return_inverse=True)
-    k, n, of = different[:, :runs], different[:, runs : 2 * runs], different[:, -1]
+    different, place = np.unique(np.hstack([k, n]), axis=0, return_inverse=True)
+    k, n = np.hsplit(different, 2)
     profile = Profile(k, n, "logit-normal", errors)
 
     def limits(level: float) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:
         tail = (1 - level) / 2
-        correction = (ndtri(tail) / stdtrit(of, tail)) ** 2
-        found = profile.limits(level, of, of + 1)
-        low, high = _at_the_edges(*found, k, n, n.sum(axis=1) * correction, level, errors)
+        correction = float(ndtri(tail) / stdtrit(k.shape[1] - 1, tail)) ** 2
+        low, high = _at_the_edges(*profile.limits(level), k, n, n.sum(axis=1) * correction, level, errors)
         return low[place.ravel()], high[place.ravel()]
 
     return limits

@@ -89,21 +89,16 @@ class Profile:
         self._top()
 
     def limits(
-        self,
-        level: float,
-        degrees: Float[np.ndarray, " studies"] | None = None,
-        groups: Float[np.ndarray, " studies"] | None = None,
+        self, level: float, degrees: Float[np.ndarray, " studies"] | None = None
     ) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:
         """Return the lower and upper limits of the mean rate of each study at a nominal coverage.
 
         Args:
             level: nominal coverage.
-            degrees: of freedom of each study, where fewer than all clusters tell of the spread, or more does.
-            groups: clusters as which they count, if not those that there are.
+            degrees: of freedom of each study, where fewer than all clusters tell of the spread.
         """
         t = stdtrit(self.clusters - 1 if degrees is None else degrees, (1 + level) / 2)
-        size = self.clusters if groups is None else groups
-        allowed = np.broadcast_to(size * np.log1p(t**2 / (size - 1)), self.spread.shape)
+        allowed = np.broadcast_to(self.clusters * np.log1p(t**2 / (self.clusters - 1)), self.spread.shape)
         low, high = self._crossings(allowed[:, None])
         # Where the likelihood nowhere falls so far, as without a single hit or miss, the border belongs to the interval.
         furthest = _LOGITS[-1] - 1e-9
