@@ -86,19 +86,19 @@ def audit(
     models, corrected = tuple(dialled(models, dial)) if dial else models, (labels, gold, gold_grader)
     asked = (models, evals, grader, samples, max_tokens, seed, system_file, tokenizer, budget)
     work = settle_work(*asked, folder, *corrected, engine)
-    check_writable(folder)
-    _ask(work, kept, workers, progress)
+    _ask(work, kept, folder, workers, progress)
     result = _result(work, kept)
     result.save(folder)
     _check_anything(result, work.models[0].name)
     return result
 
 
-def _ask(work: Work, store: Store, workers: int, progress: Callable[[Progress], None] | None) -> None:
+def _ask(work: Work, store: Store, folder: Path, workers: int, progress: Callable[[Progress], None] | None) -> None:
     """Make the steps of all that is asked of the models that were named."""
     steps = [*work.own.values(), *([work.labelling] if work.labelling else [])]
     if len(Plan(steps, store).done) < len(steps):
         _reach(work, store, workers)
+    check_writable(folder)  # makes it, so after everything that may be refused
     with in_use(store, "audit", all_keys(steps)), _ledger(work, store) as ledger:
         try:
             execute(steps, store, workers=workers, progress=progress, ledger=ledger)
