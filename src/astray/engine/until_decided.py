@@ -128,7 +128,9 @@ class UntilDecided:
         )
         if going:
             rest = [arm for arm in runs if arm not in going]
-            told += f" The next {units[look + 1] - units[look]} seeds go to {_some(going)}, for what is undecided"
+            further = units[look + 1] - units[look]
+            seeds = "seed goes" if further == 1 else f"{further} seeds go"
+            told += f" The next {seeds} to {_some(going)}, for what is undecided"
             told += f"; {_some(rest)} stopped." if rest else "."
         return Seen(runs=runs, decided=decided, going=going, told=told)
 

@@ -290,9 +290,8 @@ def _check_extend(extend: bool, gold: int | None) -> None:
     """Refuse `--extend` and `--until-decided` beside `--gold`, whose sample decides and not the number of answers."""
     if extend and gold is not None:
         raise ConfigurationError(
-            "Further answers decide nothing with --gold, where those decide that the gold grader reads. Leave --extend and "
-            "--until-decided "
-            "out, and write a larger --gold where the gate is undecided."
+            "Further answers decide nothing beside --gold: those that the gold grader reads decide. Leave --extend and "
+            "--until-decided out, and write a larger --gold where the gate is undecided."
         )
 
 
