@@ -47,9 +47,10 @@ class Probe:
             if time.monotonic() > end:
                 return f"the node {node} does not see what was written to it"
             time.sleep(0.5)
+        mine = folder / f"{self.token}.{node}.{secrets.token_hex(4)}"  # several nodes may share a host and its name
         try:
-            (folder / f"{self.token}.{node}").write_text(node, encoding="utf-8")
-            (folder / f"{self.token}.{node}").unlink()
+            mine.write_text(node, encoding="utf-8")
+            mine.unlink()
         except OSError as error:
             return f"the node {node} cannot write to it: {error.strerror}"
         with locked(folder / f"{self.token}.lock", folder, wait=False) as held:
