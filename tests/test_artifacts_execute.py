@@ -13,7 +13,7 @@ import torch
 
 from astray.artifacts import Progress, Step, StepState, Store, execute
 from astray.artifacts.plan import Plan
-from astray.artifacts.work import seed_generators
+from astray.artifacts.work import Order, carry_out, seed_generators
 from astray.errors import ConfigurationError, StepFailedError, StoreError
 from toy_steps import Toy, add, diamond, environment, keep_folder, meet, study
 
@@ -238,6 +238,59 @@ def test_a_script_without_a_guard_is_told_to_have_one(tmp_path: Path) -> None:
         [sys.executable, str(script)], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert 'put the call under `if __name__ == "__main__":`' in done.stderr
+
+
+def test_a_step_that_was_made_meanwhile_under_another_name_is_not_made_again(tmp_path: Path) -> None:
+    store, started = Store(tmp_path), []
+    step = add.step(Toy(number=1), name="one", other=add.step(Toy(number=2), name="two"))
+    plan = Plan([step], store)
+    run(store, add.step(Toy(number=1), name="another", other=add.step(Toy(number=2), name="other")))
+    report = carry_out(Order.of(step, plan=plan), store, started.append)
+    assert (report.result, report.ran, started) == ("finished", False, [])
+    assert [artifact.name for artifact in store.artifacts()] == ["another", "other"]
+
+
+NOTES = [
+    "",
+    ".",
+    "..",
+    "no digits",
+    "../{digits}",
+    "../../away-{digits}",
+    "/tmp/away-{digits}",
+    ".partial-{digits}",
+    "a\0-{digits}",
+    "gone-{digits}",
+    "a" * 5000 + "-{digits}",
+    "\ud800-{digits}",
+    "one-0123456789abcdef",
+]
+
+
+@pytest.mark.parametrize("note", NOTES)
+def test_a_name_that_was_noted_wrongly_is_no_artifact(tmp_path: Path, note: str) -> None:
+    store, step = Store(tmp_path / "runs"), add.step(Toy(number=1), name="one")
+    run(store, add.step(Toy(number=2)))
+    run(Store(tmp_path), add.step(Toy(number=1), name="away"))
+    text = note.format(digits=step.key[:16]).encode("utf-8", "surrogatepass")
+    (store.folder / ".names" / step.key[:16]).write_bytes(text)
+    run(store, step)
+    assert total(store, step) == 1
+    assert [artifact.name for artifact in store.artifacts()] == ["add", "one"]
+
+
+def test_the_store_is_listed_as_often_for_many_steps_as_for_few(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed: list[Path] = []
+    names = Store._local_names
+    monkeypatch.setattr(Store, "_local_names", lambda store: listed.append(store.folder) or names(store))
+    for count in (2, 20):
+        step = add.step(Toy(), name="0")
+        for number in range(count):
+            step = add.step(Toy(number=number), name=f"{number}", before=step)
+        run(Store(tmp_path / f"{count}"), step)
+    assert listed.count(tmp_path / "2") == listed.count(tmp_path / "20") > 0
 
 
 def test_long_chains_come_before_short_ones(tmp_path: Path) -> None:

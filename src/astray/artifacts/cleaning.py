@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from astray.artifacts.contents import NAMES
 from astray.artifacts.manifest import KEY_DIGITS
 from astray.artifacts.soundness import DAMAGED, MANIFEST_FILE
 from astray.artifacts.store import Store
@@ -156,6 +157,7 @@ def _discard(store: Store, entry: Kept) -> bool:
         there = [folder for folder in (*folders, entry.folder) if folder.is_dir() and not folder.is_symlink()]
         for folder in there:
             shutil.rmtree(folder.rename(store.folder / f".partial-{_digits(entry.key)}-{folder.name[-KEY_DIGITS:]}"))
+            (store.folder / NAMES / folder.name[-KEY_DIGITS:]).unlink(missing_ok=True)
     return bool(there)
 
 

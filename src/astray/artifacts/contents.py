@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from astray.artifacts.disk import explained, locked, move_aside
+from astray.artifacts.disk import explained, locked, move_aside, no_link
 from astray.artifacts.manifest import (
     KEY_DIGITS,
     Manifest,
@@ -28,6 +28,7 @@ from astray.errors import DamagedArtifactError, StoreError
 
 PARTIAL = ".partial-"
 LOCKS = ".locks"
+NAMES = ".names"
 DIGITS = re.compile(f"[0-9a-f]{{{KEY_DIGITS}}}")
 
 
@@ -156,6 +157,25 @@ class Contents:
         for name in self._folder_names():
             names.setdefault(digits(name), []).append(name)
         return names
+
+    def since(self, origin: Origin, listed: Sequence[str]) -> dict[str, list[str]] | None:
+        """Return what `by_digits` would for one step, without listing a folder again; None for a remote store.
+
+        Args:
+            origin: of the step.
+            listed: names with its digits in an earlier listing. Of what was made since, the name was noted.
+        """
+        if self.mirror:
+            return None
+        last = origin.key[:KEY_DIGITS]
+        try:
+            noted = no_link(no_link(self.folder / NAMES) / last).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            noted = ""
+        known = {*listed, origin.folder_name}
+        if digits(noted) == last and "/" not in noted and not noted.startswith("."):
+            known.add(noted)
+        return {last: [name for name in known if os.path.lexists(self.folder / name)]}
 
     def locked(self) -> set[str]:
         """Return the first digits of the keys of steps that a process is doing now."""

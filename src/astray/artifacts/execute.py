@@ -197,7 +197,7 @@ class _Run:
         keys = [step.key, *(follower.key for follower in then)]
         self.ordered.update(keys)
         self.follower.update(pairwise(keys))
-        return Order.of(step, self.ledger, then)
+        return Order.of(step, self.ledger, then, self.plan)
 
     def started(self, key: str) -> None:
         """Record that a step starts: its lock is held."""

@@ -7,6 +7,7 @@ import heapq
 from collections.abc import Sequence
 
 from astray.artifacts.contents import Artifact
+from astray.artifacts.manifest import KEY_DIGITS
 from astray.artifacts.step import Step
 from astray.artifacts.store import Store
 from astray.errors import DamagedArtifactError
@@ -27,12 +28,14 @@ class Plan:
         steps: every step that is wanted or needed, by key, each after its inputs.
         done: artifacts that existed before, by key; one from an older store still has the step's former key.
         damage: what lies in the place of artifacts and is not what their steps wrote, by key.
+        listed: names in the store with the digits of a step that is not done, by key, where there are any.
     """
 
     def __init__(self, wanted: Sequence[Step], store: Store):
         self.steps: dict[str, Step] = {}
         self.done: dict[str, Artifact] = {}
         self.damage: dict[str, tuple[DamagedArtifactError, ...]] = {}
+        self.listed: dict[str, tuple[str, ...]] = {}
         self._walk(wanted, store)
         self._missing = {
             key: {i.key for i in step.inputs.values()} - self.done.keys()
@@ -71,6 +74,8 @@ class Plan:
                     self.damage[step.key] = damage
                 if artifact and not artifact.manifest.provisional:
                     self.done[step.key] = artifact
+                elif among and (names := among.get(step.key[:KEY_DIGITS])):
+                    self.listed[step.key] = tuple(names)
                 stack.append((step, True))
                 if step.key not in self.done:
                     stack.extend((source, False) for source in reversed(list(step.inputs.values())))
@@ -98,6 +103,14 @@ class Plan:
             line.append(user)
             self._followers.add(user.key)
         return line[1:]
+
+    def names(self, step: Step) -> dict[str, tuple[str, ...]]:
+        """Return the folders in which a step was listed and those in which its inputs are or will be, by key."""
+        inputs = {
+            key: (self.done[key].manifest.origin if key in self.done else self.steps[key].origin).folder_name
+            for key in (source.key for source in step.inputs.values())
+        }
+        return {step.key: self.listed.get(step.key, ()), **{key: (name,) for key, name in inputs.items()}}
 
     def unfollow(self, key: str) -> None:
         """Record that a follower was not run: it is ready as soon as its inputs are done."""

@@ -4,6 +4,7 @@
     runs/.partial-3f2a0c9d1b7e4a55-.../   a running step, or leftovers of a killed process (removed by the next one)
     runs/.unfinished/3f2a0c9d1b7e4a55/    a running resumable step, or one that was killed or failed (continued)
     runs/.locks/3f2a0c9d1b7e4a55          held while a step runs
+    runs/.names/3f2a0c9d1b7e4a55          name of the artifact: two steps with one key may have different names
     runs/.damaged/train-3f2a0c9d1b7e4a55  an artifact that was not what its step wrote, kept to be looked at
 
 A step writes to a partial folder; its files are flushed to disk, the manifest is written last and the folder is
@@ -19,7 +20,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from astray.artifacts.contents import DIGITS, LOCKS, PARTIAL, Artifact, Contents, digits
+from astray.artifacts.contents import DIGITS, LOCKS, NAMES, PARTIAL, Artifact, Contents, digits
 from astray.artifacts.disk import move_aside, no_link
 from astray.artifacts.manifest import KEY_DIGITS, Manifest, Origin, flush, holds, link_files, move_into_place, seal
 from astray.artifacts.soundness import DAMAGED, MANIFEST_FILE
@@ -85,6 +86,7 @@ class Store(Contents):
         resumable: bool = False,
         begins_with: Sequence[str] = (),
         read: Mapping[str, str] | None = None,
+        listed: Sequence[str] | None = None,
     ) -> Artifact | None:
         """Return the artifact of this origin: the existing one, or else the one that `write` now makes.
 
@@ -98,6 +100,7 @@ class Store(Contents):
                 begins with an empty folder.
             begins_with: keys of other artifacts; a resumable step that left nothing starts from the first that exists.
             read: content of each input (see `Manifest.read`).
+            listed: names with the digits of this key in a listing of the store, which is then not listed again.
 
         Returns:
             the artifact; None if another process is doing the step and `wait` is false.
@@ -118,12 +121,9 @@ class Store(Contents):
             if not held:
                 return None
             # Looked up under the lock: another process may have finished the step while this one waited.
-            last = origin.key[:KEY_DIGITS]
-            names = [name for name in self._local_names() if last in name]
-            among = None if self.mirror else {last: [name for name in names if name.endswith(f"-{last}")]}
+            among = None if listed is None else self.since(origin, listed)
             if (done := self.get(origin.key, among=among)) and not done.manifest.provisional:
                 return done
-            self._remove_partials(origin.key, names)
             with self._working(origin, first) if resumable else self._partial(origin) as folder:
                 return self._make(origin, write, folder, read, done)
 
@@ -201,8 +201,15 @@ class Store(Contents):
                 for name in there:
                     with contextlib.suppress(FileNotFoundError):
                         (self.folder / name).rename(old / name)
+                self._note_name(origin)
                 move_into_place(folder, self.folder / origin.folder_name)
         return Artifact(manifest, self)
+
+    def _note_name(self, origin: Origin) -> None:
+        """Note the name of an artifact that is about to be there, for processes that listed the store before."""
+        note = no_link(no_link(self.folder / NAMES) / origin.key[:KEY_DIGITS])
+        note.parent.mkdir(exist_ok=True)
+        note.write_text(origin.folder_name, encoding="utf-8")
 
     @contextlib.contextmanager
     def _working(self, origin: Origin, first: Artifact | None) -> Iterator[Path]:

@@ -9,7 +9,7 @@ import resource
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,7 +18,8 @@ from pydantic import BaseModel
 
 from astray.artifacts.contents import Artifact
 from astray.artifacts.ledger import Ledger, spending
-from astray.artifacts.manifest import Origin
+from astray.artifacts.manifest import KEY_DIGITS, Origin
+from astray.artifacts.plan import Plan
 from astray.artifacts.step import Step, StepFunction, locate
 from astray.artifacts.store import Store
 from astray.errors import AstrayError, StoreError
@@ -46,6 +47,8 @@ class Order:
         begins_with: keys of the artifacts that this folder may start from.
         ledger: what all steps may spend together; None for no limit.
         gpu: processes of the step that run a model, each of which a place with GPUs gives some.
+        names: folders in which the driver found this step and its inputs, or expects them, by key; None where it did
+            not look.
         then: orders that follow in the same process, each once the one before is finished.
     """
 
@@ -57,11 +60,14 @@ class Order:
     begins_with: tuple[str, ...] = ()
     ledger: Ledger | None = None
     gpu: int = 0
+    names: Mapping[str, tuple[str, ...]] | None = None
     then: tuple["Order", ...] = ()
 
     @classmethod
-    def of(cls, step: Step, ledger: Ledger | None = None, then: Sequence[Step] = ()) -> "Order":
-        """Return the order to run a step, and steps that follow it."""
+    def of(
+        cls, step: Step, ledger: Ledger | None = None, then: Sequence[Step] = (), plan: Plan | None = None
+    ) -> "Order":
+        """Return the order to run a step of a plan, and steps that follow it."""
         # The former key where there is one: what older stores have and what is made now then come from the same chance.
         seed_key, function = step.former_key or step.key, step.function
         return cls(
@@ -73,7 +79,8 @@ class Order:
             step.begins_with,
             ledger,
             step.gpu,
-            tuple(cls.of(follower, ledger) for follower in then),
+            plan.names(step) if plan else None,
+            tuple(cls.of(follower, ledger, plan=plan) for follower in then),
         )
 
     @property
@@ -154,12 +161,16 @@ def carry_out(order: Order, store: Store, started: Callable[[str], None]) -> Rep
 def _carried_out(order: Order, store: Store, started: Callable[[str], None]) -> bool:
     """Run one step where that can change something; return False where another process is running it."""
     origin = order.origin
-    inputs = {name: _input(store, name, key) for name, key in origin.inputs.items()}
+    names = order.names or {}
+    inputs = {name: _input(store, name, key, names.get(key, ())) for name, key in origin.inputs.items()}
     unsettled = next(
         (f"{each.name} has something left to try" for each in inputs.values() if each.manifest.provisional), ""
     )
     read = {name: each.manifest.content for name, each in inputs.items()}
-    before = store.search(origin.key)[0] if read else None
+    listed = names.get(origin.key)
+    before = (
+        store.search(origin.key, among=None if listed is None else store.since(origin, listed))[0] if read else None
+    )
     if before and before.manifest.provisional and before.manifest.read == read:
         # Only inputs had something left to try, and it changed nothing: this step would write the same again.
         return bool(unsettled) or store.reseal(before, "")
@@ -176,10 +187,10 @@ def _carried_out(order: Order, store: Store, started: Callable[[str], None]) -> 
             read.clear()
         return left or unsettled or None
 
-    return (
-        store.make(origin, write, wait=False, resumable=order.resumable, begins_with=order.begins_with, read=read)
-        is not None
+    made = store.make(
+        origin, write, wait=False, resumable=order.resumable, begins_with=order.begins_with, read=read, listed=listed
     )
+    return made is not None
 
 
 def _memory() -> tuple[int, int]:
@@ -203,8 +214,10 @@ def seed_generators(key: str) -> None:
         sys.modules["torch"].manual_seed(seed)
 
 
-def _input(store: Store, name: str, key: str) -> Artifact:
-    artifact = store.get(key)
+def _input(store: Store, name: str, key: str, expected: Sequence[str]) -> Artifact:
+    """Return the artifact of an input from the folder where it is expected, or else from wherever it lies."""
+    there = [folder for folder in expected if store.mirror or (store.folder / folder).is_dir()]
+    artifact = (there and store.get(key, among={key[:KEY_DIGITS]: there})) or store.get(key)
     if artifact is None:
         raise StoreError(
             f"The input {name!r} ({key[:16]}) was removed from {store.root} while steps that need it were running. "
