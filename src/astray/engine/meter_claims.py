@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 
 from astray.engine.claims import decided_fields, interval_name, not_run, values_claim
-from astray.engine.exhibits import Bar, Forest
+from astray.engine.exhibits import Bar, Forest, limits
 from astray.engine.findings import Findings, Needs
 from astray.engine.summary import ClaimRow, ClaimStatus
 from astray.errors import NotMeasurableError
@@ -125,17 +125,8 @@ def arms_figure(found: Findings, arms: Iterable[str], control: str) -> Iterator[
 
 
 def _bar(label: str, group: str, effect: MeterEffect) -> Bar:
-    interval = effect.interval
-    low, high = (interval.low, interval.high) if interval else (None, None)
-    counted = f"{effect.higher} of {effect.pairs} pairs higher"
-    return Bar(
-        label=label,
-        group=group,
-        value=effect.estimate,
-        low=low,
-        high=high,
-        note=f"{len(effect.runs)} training runs; {counted}",
-    )
+    note = f"{len(effect.runs)} training runs; {effect.higher} of {effect.pairs} pairs higher"
+    return Bar(label=label, group=group, value=effect.estimate, note=note, **limits(effect.interval))
 
 
 def _decided(effect: MeterEffect, region: Region, note: str) -> dict[str, object]:
