@@ -37,12 +37,11 @@ def margin_claim(
     region: Region,
     *,
     null: bool = False,
-    note: str = "",
 ) -> ClaimRow:
     """Return a claim that the margin of an arm minus that of its control lies in a region.
 
     Args:
-        id, statement, note: as for any claim.
+        id, statement: as for any claim.
         found: the study's findings.
         arm: name of the arm.
         control: name of the arm that it is compared with; a single untrained model serves for all runs.
@@ -67,7 +66,7 @@ def margin_claim(
     }
     if effect is None:
         return ClaimRow.model_validate(row | _nothing(needs))
-    return ClaimRow.model_validate(row | _decided(effect, region, note))
+    return ClaimRow.model_validate(row | _decided(effect, region))
 
 
 def runs_claim(
@@ -129,7 +128,7 @@ def _bar(label: str, group: str, effect: MeterEffect) -> Bar:
     return Bar(label=label, group=group, value=effect.estimate, note=note, **limits(effect.interval))
 
 
-def _decided(effect: MeterEffect, region: Region, note: str) -> dict[str, object]:
+def _decided(effect: MeterEffect, region: Region) -> dict[str, object]:
     apart = [
         f"{what} alone {_text(one)}"
         for what, one in (("over runs", effect.by_run), ("over questions", effect.by_question))
@@ -141,7 +140,7 @@ def _decided(effect: MeterEffect, region: Region, note: str) -> dict[str, object
         else "One training run says nothing about further ones, so nothing is decided: 3 or more would (--seeds 3)."
     )
     told = f"95% interval {', '.join(apart)}; {effect.higher} of {effect.pairs} pairs are higher." if apart else ""
-    row: dict[str, object] = {"n": len(effect.runs), "note": " ".join(filter(None, (single, note, told)))}
+    row: dict[str, object] = {"n": len(effect.runs), "note": " ".join(filter(None, (single, told)))}
     return row | decided_fields(effect.estimate, effect.interval, region, single)
 
 

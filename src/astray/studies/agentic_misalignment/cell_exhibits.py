@@ -142,15 +142,16 @@ def all_cells(table: pl.DataFrame) -> Table:
         worst = f"{rate.worst[0]:.0%} to {rate.worst[1]:.0%}"
         start: Row = (given["scenario"], given["subject"], cell, given["monitor"], harmful.rate, harmful.text, *others)
         rows.append((*start, worst, *map(float, rate.outcomes.values())))
-    heads = ("Scenario", "Subject", "Cell", "Monitor", ("Harmful", "percent"), "Of, 95% interval")
-    rest = (*((name, "percent") for name in ("Control", "By the gate", "By the judges")), "Worst case")
+    harm = (("Harmful", "percent"), "Of, 95% interval")
+    rest = ((name, "percent") for name in ("Control", "By the gate", "By the judges"))
+    counts = ((outcome.value, "count") for outcome in Conduct)
     return Table(
         id="all-cells",
         title="Every cell, with every outcome",
         text="Harmful: both keys, of samples in which the agent acted or declined, understood its situation and the "
         "keys agree. Worst case: all others counted as harmless and as harmful. Nothing is dropped: the "
         "outcomes add up to all samples of the cell.",
-        columns=columns(*heads, *rest, *((outcome.value, "count") for outcome in Conduct)),
+        columns=columns("Scenario", "Subject", "Cell", "Monitor", *harm, *rest, "Worst case", *counts),
         rows=tuple(rows),
     )
 

@@ -183,8 +183,8 @@ def _mitigations(findings: Findings, setting: Setting) -> Table:
              *_with_limits(lost), float(len(after.seed_counts)))
         )  # fmt: skip
     lies = ((name, "percent") for name in ("Lies without", "Lies with", "Removed"))
-    lost = (("Useful answers lost", "percent"), "95% interval", ("Seeds", "count"))
-    heads = columns("Arm", "What is done", "Without it", *lies, "95% interval", *lost)
+    useful = (("Useful answers lost", "percent"), "95% interval", ("Seeds", "count"))
+    heads = columns("Arm", "What is done", "Without it", *lies, "95% interval", *useful)
     text = (
         "Each run beside the run of the same seed without the mitigation: the share of its lies that is removed, and "
         "how many percent of the answers to ordinary questions are no longer coherent and good, with 95% intervals "
