@@ -31,4 +31,4 @@ __all__ = [
     "world_pairs",
 ]
 
-__getattr__ = on_first_use(__name__, {"Agreement": "agreement", "meter_agreement": "agreement"})  # loads scipy.stats
+__getattr__ = on_first_use(__name__, __file__)

@@ -19,9 +19,9 @@ from astray.studies.agentic_misalignment.cell_exhibits import all_cells, cell_ma
 from astray.studies.agentic_misalignment.findings import AgenticFindings
 from astray.studies.agentic_misalignment.judge_tables import agreement_table, corrected_table, error_table, truth_table
 from astray.studies.agentic_misalignment.mitigation_tables import mitigation_table, monitor_table
-from astray.studies.agentic_misalignment.options import AgenticSetting
 from astray.studies.agentic_misalignment.published import BLACKMAIL, SOURCE
 from astray.studies.agentic_misalignment.rows import Row, by_subject, range_text
+from astray.studies.agentic_misalignment.setting import AgenticSetting
 
 
 def exhibits(findings: AgenticFindings, setting: AgenticSetting) -> Iterator[Exhibit]:
