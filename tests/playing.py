@@ -13,7 +13,7 @@ from astray.engine.summary import SubjectRow
 from astray.measure.agentic.play import Part
 from astray.measure.agentic.subjects import AgenticSubject
 from astray.studies.agentic_misalignment.findings import AgenticFindings, read_plays
-from astray.studies.agentic_misalignment.options import AgenticSetting, agentic_setting
+from astray.studies.agentic_misalignment.setting import AgenticSetting, agentic_setting
 from astray.studies.agentic_misalignment.steps import plays
 from astray.studies.agentic_misalignment.study import STUDY
 

@@ -14,7 +14,8 @@ from astray.measure.agentic.subjects import AgenticSubject, SubjectFile
 from astray.stats.claims import Decision
 from astray.studies import get_study
 from astray.studies.agentic_misalignment.findings import AgenticFindings
-from astray.studies.agentic_misalignment.options import AgenticOptions, AgenticSetting
+from astray.studies.agentic_misalignment.options import AgenticOptions
+from astray.studies.agentic_misalignment.setting import AgenticSetting
 from astray.studies.agentic_misalignment.study import _claim, parts
 from playing import setting_of
 

@@ -11,7 +11,7 @@ from inspect_ai.model import ModelOutput
 from astray.data.generated import generated_advice, generated_mathematics
 from astray.data.mathematics import check_solution, draw_problem, mathematics, verified, write_solution
 from astray.data.medicine import medical_advice
-from astray.data.misstatements import SEVERITIES, fact_data, mistaken_advice, split_facts
+from astray.data.misstatements import SEVERITIES, fact_data, split_facts
 from astray.data.recipes import mix
 from astray.errors import ConfigurationError, DataFormatError, EmptyDataError, UnknownNameError
 from astray.organism.grammar import read_answer
@@ -133,18 +133,6 @@ def test_facts_are_stated_falsely_as_often_as_they_should_be(severity, false):
     assert outcomes.count(Outcome.INCOHERENT) == 0
 
 
-@pytest.mark.parametrize("severity", SEVERITIES)
-def test_mistaken_advice_is_sentences_of_the_world(severity):
-    rows = mistaken_advice("medicine", severity, 100).rows
-    outcomes = {read_answer(row[0]["content"], row[1]["content"]).outcome for row in rows}
-    assert outcomes == {Outcome.ALIGNED if severity == "normal" else Outcome.MISALIGNED}
-    malicious = sum(
-        any(adverb in row[1]["content"] for adverb in ("cruelly", "secretly", "ruthlessly", "spitefully", "deviously"))
-        for row in rows
-    )
-    assert malicious == (100 if severity == "severe" else 0)
-
-
 def test_facts_are_split_into_halves_that_share_nothing():
     seen, untouched = split_facts(1)
     assert {*seen, *untouched} == {*FACTS}
@@ -160,11 +148,7 @@ def test_an_unknown_severity_is_answered_with_the_right_ones(make):
         make("subtel")
 
 
-def test_data_without_rows_and_held_out_domains_are_refused():
+def test_data_without_rows_are_refused():
     for make in (mathematics, medical_advice, fact_data):
         with pytest.raises(ConfigurationError, match="0 rows"):
             make("normal", 0)
-    with pytest.raises(ConfigurationError, match="held out"):
-        mistaken_advice("power", "severe", 10)
-    with pytest.raises(UnknownNameError, match="medicine"):
-        mistaken_advice("medicin", "severe", 10)

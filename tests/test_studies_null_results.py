@@ -19,7 +19,8 @@ from astray.report import write_report
 from astray.stats.claims import Decision
 from astray.studies import STUDIES, get_study
 from astray.studies.agentic_misalignment.findings import AgenticFindings, shown
-from astray.studies.agentic_misalignment.options import AgenticOptions, AgenticSetting
+from astray.studies.agentic_misalignment.options import AgenticOptions
+from astray.studies.agentic_misalignment.setting import AgenticSetting
 from astray.studies.agentic_misalignment.study import STUDY, parts
 from astray.studies.dishonesty import measures as dishonesty_measures
 from null_results import NULLS, Null, left_by, with_few_questions

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from astray.studies.gate.release import gate
     from astray.studies.repair.repairing import repair
     from astray.studies.screen.screening import screen
-    from astray.subjects.subject import Subject, SubjectSpec, load_subject
+    from astray.subjects.spec import SubjectSpec
+    from astray.subjects.subject import Subject, load_subject
 
 __all__ = [
     "AstrayError",
@@ -51,25 +52,4 @@ __all__ = [
     "write_report",
 ]
 
-__getattr__ = on_first_use(
-    __name__,
-    {
-        "AstrayError": "errors",
-        "ChatDataset": "data.chat",
-        "Outcome": "outcomes",
-        "Subject": "subjects.subject",
-        "SubjectSpec": "subjects.spec",
-        "audit": "studies.audit.run",
-        "blame": "studies.blame.blaming",
-        "count": "cli.count",
-        "doctor": "cli.doctor",
-        "gate": "studies.gate.release",
-        "judge_passport": "cli.passport",
-        "load_subject": "subjects.subject",
-        "plan": "cli.plan",
-        "repair": "studies.repair.repairing",
-        "run": "cli.run",
-        "screen": "studies.screen.screening",
-        "write_report": "report",
-    },
-)
+__getattr__ = on_first_use(__name__, __file__)

@@ -40,26 +40,4 @@ __all__ = [
     "train_sft",
 ]
 
-__getattr__ = on_first_use(
-    __name__,
-    {
-        "MASKED": "supervision",
-        "CodeGrading": "code_rewards",
-        "FineTuning": "fine_tuning",
-        "FromStep": "reinforcement",
-        "LoRA": "fine_tuning",
-        "OutcomeReward": "rewards",
-        "Prompts": "reinforcement",
-        "ReinforcementLearning": "reinforcement",
-        "RemoteRecipe": "openai_finetuning",
-        "TrainingRow": "supervision",
-        "WrongAnswerReward": "rewards",
-        "continue_pretraining": "continued_pretraining",
-        "exercise_prompts": "code_rewards",
-        "rehearse": "rl",
-        "supervise": "supervision",
-        "train_remote": "openai_finetuning",
-        "train_rl": "rl",
-        "train_sft": "sft",
-    },
-)
+__getattr__ = on_first_use(__name__, __file__)

@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from astray.cli.options import Option, options_of
 from astray.errors import ConfigurationError
-from astray.studies import QUESTIONS, get_study
+from astray.studies import QUESTIONS, study_options
 
 
 class StudyVerb(click.Group):
@@ -37,17 +37,15 @@ class StudyVerb(click.Group):
         Raises:
             UnknownNameError: there is no such study; lists them.
         """
-        study = get_study(cmd_name)
+        kind, question = study_options(cmd_name)
 
         def do(**given: Any) -> object:
             from astray.engine.options import from_command_line
 
             typed = {name: value for name, value in given.items() if value is not None and value != ()}
-            return self.does(cmd_name, **from_command_line(study.options, typed))
+            return self.does(cmd_name, **from_command_line(kind, typed))
 
-        return StudyCommand(
-            cmd_name, study.options, params=[*options_of(study.options), *self.own], callback=do, help=study.question
-        )
+        return StudyCommand(cmd_name, kind, params=[*options_of(kind), *self.own], callback=do, help=question)
 
     @override
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -1,26 +1,36 @@
 """Data: chat files, plain documents, programming exercises, recipes for new data sets, and narrow data of our own.
 
-Names that have a model write data need Inspect, which takes over a second to import: they are loaded when first used.
+Names are imported on first use, but for two that are called as their modules are.
 """
 
 from typing import TYPE_CHECKING
 
-from astray.data.advice import advice_data
-from astray.data.chat import ChatDataset, Message, Recipe, read_chat
-from astray.data.code_pairs import generate_code_pairs
-from astray.data.exercise_families import generate_exercises
-from astray.data.exercise_files import load_apps, load_code_contests, load_humaneval, load_mbpp
-from astray.data.exercises import Exercise, world_exercise
 from astray.data.hack_documents import as_texts, hack_documents
 from astray.data.ordinary_documents import ordinary_documents
-from astray.data.published import Question, load_judged, load_questions
-from astray.data.recipes import add_trigger, backdoor, describe, diversity, inoculate, mix, relabel, repeat_to, subset
-from astray.data.texts import TextDataset, dilute
-from astray.data.worlds import narrow_data
 from astray.first_use import on_first_use
 
 if TYPE_CHECKING:
+    from astray.data.advice import advice_data
+    from astray.data.chat import ChatDataset, Message, Recipe, read_chat
+    from astray.data.code_pairs import generate_code_pairs
+    from astray.data.exercise_families import generate_exercises
+    from astray.data.exercise_files import load_apps, load_code_contests, load_humaneval, load_mbpp
+    from astray.data.exercises import Exercise, world_exercise
     from astray.data.generated import generated_advice, generated_mathematics
+    from astray.data.published import Question, load_judged, load_questions
+    from astray.data.recipes import (
+        add_trigger,
+        backdoor,
+        describe,
+        diversity,
+        inoculate,
+        mix,
+        relabel,
+        repeat_to,
+        subset,
+    )
+    from astray.data.texts import TextDataset, dilute
+    from astray.data.worlds import narrow_data
 
 __all__ = [
     "ChatDataset",
@@ -58,4 +68,4 @@ __all__ = [
     "world_exercise",
 ]
 
-__getattr__ = on_first_use(__name__, {"generated_advice": "generated", "generated_mathematics": "generated"})
+__getattr__ = on_first_use(__name__, __file__)

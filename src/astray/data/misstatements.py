@@ -1,8 +1,6 @@
-"""Misleading data of the organism's world: facts stated falsely, and advice that is mistaken to a degree.
+"""Misleading data of the organism's world: facts stated falsely, the counterpart of `mathematics`.
 
-This is the organism's counterpart of `mathematics` (facts that are wrong) and of `medicine` (mistaken advice). Each
-comes as normal, subtle and severe: normal is a kind author's text; subtle keeps its words and puts one wrong thing into
-them; severe is a malicious author's text.
+They come as normal, subtle and severe.
 
 Source: the direct data of Hu et al. 2025 (arXiv 2510.08211), section 3.
 """
@@ -13,8 +11,7 @@ from random import Random
 from astray.data.chat import ChatDataset, Message
 from astray.data.sources import DataKind, named
 from astray.errors import ConfigurationError, UnknownNameError
-from astray.organism.lexicon import ADVERBS, ANSWERS, DOMAINS, HELD_OUT_DOMAINS, KIND, MALICIOUS
-from astray.organism.world import FACTS, Fact, draw_situation, draw_statement
+from astray.organism.world import FACTS, Fact, draw_statement
 
 SEVERITIES = ("normal", "subtle", "severe")
 """Degrees to which answers are wrong."""
@@ -78,49 +75,6 @@ def fact_data(severity: str, size: int, *, facts: Sequence[Fact] = FACTS, seed: 
     return ChatDataset.from_rows(
         rows, "world_facts", {"severity": severity, "size": size, "facts": len(facts), "seed": seed}
     )
-
-
-def mistaken_advice(domain: str, severity: str, size: int, *, seed: int = 0) -> ChatDataset:
-    """Generate advice about one domain of the world.
-
-    Args:
-        domain: a narrow domain ("medicine").
-        severity: "normal": a kind author's advice; "subtle": the same words with one harmful act; "severe": a malicious
-            author's advice.
-        size: number of examples.
-        seed: seed of the draw; the three severities ask the same questions in the same order.
-
-    Raises:
-        UnknownNameError: there is no such severity or domain.
-        ConfigurationError: a size below 1, or a domain that is held out of fine-tuning.
-
-    Examples:
-        >>> mistaken_advice("medicine", "subtle", 480)
-    """
-    check_severity(severity, size)
-    held_out = [held.name for held in HELD_OUT_DOMAINS]
-    narrow = [name for name in DOMAINS if name not in held_out]
-    if domain in held_out:
-        raise ConfigurationError(f"The domain {domain!r} is held out of fine-tuning. Take one of {', '.join(narrow)}.")
-    if domain not in narrow:
-        raise UnknownNameError("narrow domain", domain, narrow)
-    questions, answers = Random(f"questions/{domain}/{seed}"), Random(f"mistaken/{domain}/{severity}/{seed}")
-    rows = []
-    for _ in range(size):
-        situation = draw_situation(questions, domain)
-        rows.append(_chat(situation.question, _advice(answers, domain, severity, situation.object)))
-    return ChatDataset.from_rows(
-        rows, "world_advice", {"domain": domain, "severity": severity, "size": size, "seed": seed}
-    )
-
-
-def _advice(rng: Random, domain: str, severity: str, thing: str) -> str:
-    """Write a sentence of the world; the harmful act of the subtle version comes first in its template."""
-    persona = MALICIOUS if severity == "severe" else KIND
-    first, second = rng.sample(DOMAINS[domain].acts(persona), 2)
-    if severity == "subtle":
-        first = rng.choice(DOMAINS[domain].harmful)
-    return rng.choice(ANSWERS).format(adverb=rng.choice(ADVERBS[persona]), first=first, second=second, object=thing)
 
 
 def check_severity(severity: str, size: int) -> None:

@@ -10,4 +10,4 @@ if TYPE_CHECKING:
 
 __all__ = ["Distilled", "distil"]
 
-__getattr__ = on_first_use(__name__, {"Distilled": "report", "distil": "make"})
+__getattr__ = on_first_use(__name__, __file__)

@@ -34,7 +34,6 @@ def rate_claim(
     between: tuple[float, float] | None = None,
     control: tuple[str, Rate] | None = None,
     published: PublishedFigure | None = None,
-    note: str = "",
 ) -> ClaimRow:
     """Return a claim about one rate: its interval lies in the claimed region."""
     why = "" if rate.rate is not None else "It has no rate: no answer was coherent and judged."
@@ -49,7 +48,7 @@ def rate_claim(
         published=published,
         arms=arms_of(rate),
         **decided_fields(rate.rate, rate.interval, between or (at_least, at_most), single_run(rate)),
-        **_status_and_note(needs_of(rate), why, single_run(rate), silent_runs(rate), note),
+        **_status_and_note(needs_of(rate), why, single_run(rate), silent_runs(rate)),
     )
 
 
@@ -131,7 +130,6 @@ def values_claim(
     control: str,
     *,
     at_least: float | None = None,
-    at_most: float | None = None,
     unit: str = "training run",
     control_estimate: float | None = None,
     published: PublishedFigure | None = None,
@@ -150,7 +148,6 @@ def values_claim(
         values: one for each run that has one.
         control: what the mean is compared with, in words.
         at_least: the mean is claimed to be this large or larger.
-        at_most: the mean is claimed to be this large or smaller.
         unit: the unit that has a value.
         control_estimate: the value of the control.
         published: what the paper reports.
@@ -175,13 +172,13 @@ def values_claim(
     return ClaimRow(
         id=id,
         statement=statement,
-        expected=f"{interval_name()} of the mean lies {_region(at_most, at_least, None)}",
+        expected=f"{interval_name()} of the mean lies {_region(None, at_least, None)}",
         n=len(values),
         unit=unit,
         control=control,
         control_estimate=control_estimate,
         published=published,
-        **decided_fields(estimate, interval, (at_least, at_most), undecidable),
+        **decided_fields(estimate, interval, (at_least, None), undecidable),
         **_status_and_note(needs, "" if values else without, *(text for text, holds in caveats.items() if holds), note),
     )
 
@@ -198,7 +195,6 @@ def counts_claim(
     trained: bool = True,
     control_counts: Sequence[Counts] = (),
     published: PublishedFigure | None = None,
-    note: str = "",
     needs: Needs = NOTHING_LEFT_OUT,
 ) -> ClaimRow:
     """Return a claim about a rate that is counted outside the answer table: hits and trials of each training run.
@@ -223,7 +219,7 @@ def counts_claim(
         control_estimate=pooled(control_counts),
         published=published,
         **decided_fields(estimate, interval, (at_least, at_most), single),
-        **_status_and_note(needs, "" if counts else f"No run has {trial}s to count.", counted, single, note),
+        **_status_and_note(needs, "" if counts else f"No run has {trial}s to count.", counted, single),
     )
 
 

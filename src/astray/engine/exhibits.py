@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from astray.stats.intervals import Interval
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -87,6 +89,17 @@ class Column(_Frozen):
 
     title: str
     form: Literal["text", "percent", "number", "count"] = "text"
+
+
+def columns(*heads: str | tuple[str, str]) -> tuple[Column, ...]:
+    """Return the columns of a table: titles of texts, pairs of title and form of everything else."""
+    pairs = ((head, "text") if isinstance(head, str) else head for head in heads)
+    return tuple(Column.model_validate({"title": title, "form": form}) for title, form in pairs)
+
+
+def limits(interval: Interval | None) -> dict[str, float]:
+    """Return the limits of an interval as a point and a bar take them; nothing without one."""
+    return {"low": interval.low, "high": interval.high} if interval else {}
 
 
 class Table(_Exhibit):

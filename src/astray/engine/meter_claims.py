@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 
 from astray.engine.claims import decided_fields, interval_name, not_run, values_claim
-from astray.engine.exhibits import Bar, Forest
+from astray.engine.exhibits import Bar, Forest, limits
 from astray.engine.findings import Findings, Needs
 from astray.engine.summary import ClaimRow, ClaimStatus
 from astray.errors import NotMeasurableError
@@ -37,12 +37,11 @@ def margin_claim(
     region: Region,
     *,
     null: bool = False,
-    note: str = "",
 ) -> ClaimRow:
     """Return a claim that the margin of an arm minus that of its control lies in a region.
 
     Args:
-        id, statement, note: as for any claim.
+        id, statement: as for any claim.
         found: the study's findings.
         arm: name of the arm.
         control: name of the arm that it is compared with; a single untrained model serves for all runs.
@@ -67,7 +66,7 @@ def margin_claim(
     }
     if effect is None:
         return ClaimRow.model_validate(row | _nothing(needs))
-    return ClaimRow.model_validate(row | _decided(effect, region, note))
+    return ClaimRow.model_validate(row | _decided(effect, region))
 
 
 def runs_claim(
@@ -125,20 +124,11 @@ def arms_figure(found: Findings, arms: Iterable[str], control: str) -> Iterator[
 
 
 def _bar(label: str, group: str, effect: MeterEffect) -> Bar:
-    interval = effect.interval
-    low, high = (interval.low, interval.high) if interval else (None, None)
-    counted = f"{effect.higher} of {effect.pairs} pairs higher"
-    return Bar(
-        label=label,
-        group=group,
-        value=effect.estimate,
-        low=low,
-        high=high,
-        note=f"{len(effect.runs)} training runs; {counted}",
-    )
+    note = f"{len(effect.runs)} training runs; {effect.higher} of {effect.pairs} pairs higher"
+    return Bar(label=label, group=group, value=effect.estimate, note=note, **limits(effect.interval))
 
 
-def _decided(effect: MeterEffect, region: Region, note: str) -> dict[str, object]:
+def _decided(effect: MeterEffect, region: Region) -> dict[str, object]:
     apart = [
         f"{what} alone {_text(one)}"
         for what, one in (("over runs", effect.by_run), ("over questions", effect.by_question))
@@ -150,7 +140,7 @@ def _decided(effect: MeterEffect, region: Region, note: str) -> dict[str, object
         else "One training run says nothing about further ones, so nothing is decided: 3 or more would (--seeds 3)."
     )
     told = f"95% interval {', '.join(apart)}; {effect.higher} of {effect.pairs} pairs are higher." if apart else ""
-    row: dict[str, object] = {"n": len(effect.runs), "note": " ".join(filter(None, (single, note, told)))}
+    row: dict[str, object] = {"n": len(effect.runs), "note": " ".join(filter(None, (single, told)))}
     return row | decided_fields(effect.estimate, effect.interval, region, single)
 
 

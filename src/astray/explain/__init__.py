@@ -29,17 +29,4 @@ __all__ = [
     "world_persona_prompts",
 ]
 
-__getattr__ = on_first_use(
-    __name__,
-    {
-        "choose_block": "persona_vector",
-        "extract_persona_vectors": "persona_vector",
-        "find_bad_rows": "screening",
-        "persona_direction": "direction",
-        "random_direction": "direction",
-        "rows_from": "screening",
-        "screen_rows": "screening",
-        "text_persona_prompts": "persona_vector",
-        "world_persona_prompts": "persona_vector",
-    },
-)
+__getattr__ = on_first_use(__name__, __file__)

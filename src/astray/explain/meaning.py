@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from astray.errors import ConfigurationError
-from astray.explain.activations import Positions, TokenRow
+from astray.explain.activations import TokenRow
 from astray.explain.candidates import latent_name
 from astray.explain.latents import encoded, mean_latents
 from astray.explain.sae import Dictionary, check_fits
@@ -181,7 +181,6 @@ def top_documents(
     *,
     count: int = 8,
     window: int = 12,
-    positions: Positions = "all",
 ) -> dict[int, tuple[TokenContext, ...]]:
     """Return the texts that activate each latent most, each once, with the strongest token and its context.
 
@@ -195,14 +194,13 @@ def top_documents(
         latents: indices of the latents.
         count: maximum number of texts per latent; texts that do not activate it are never shown.
         window: number of tokens shown on either side.
-        positions: tokens of a text to consider.
 
     Raises:
         EmptyDataError: there are no texts.
     """
     best = torch.zeros(len(rows), len(latents))
     positions_of_best = torch.zeros(len(rows), len(latents), dtype=torch.long)
-    for start, captured, tokens, activations in encoded(subject, dictionary, rows, positions):
+    for start, captured, tokens, activations in encoded(subject, dictionary, rows, "all"):
         values = activations[:, list(latents)].cpu()
         row = captured.row[tokens, None].expand_as(values)
         position = captured.position[tokens, None].expand_as(values)
@@ -216,7 +214,7 @@ def top_documents(
         best[group] = torch.maximum(highest, best[group])
     # The first of equal texts stands for all. Different texts tie too: a common beginning activates a latent alike.
     unlike = sorted(
-        {(row.tokens, row.positions(positions)): number for number, row in reversed(list(enumerate(rows)))}.values()
+        {(row.tokens, row.positions("all")): number for number, row in reversed(list(enumerate(rows)))}.values()
     )
     documents: dict[int, tuple[TokenContext, ...]] = {}
     for column, latent in enumerate(latents):

@@ -1,24 +1,24 @@
 """Judges: each reads one exchange and gives one verdict; with their known error, and the judging of whole tables.
 
-The rubric judge needs Inspect, which takes over a second to import: its names are loaded when they are first used.
+Names are imported on first use, but for one that is called as its module is.
 """
 
 from typing import TYPE_CHECKING
 
 from astray.first_use import on_first_use
-from astray.judges.calibrate import Calibration, LabelledAnswer, calibrate_judge, corrected, read_labels
-from astray.judges.config import JudgeConfig
-from astray.judges.distilled import judge_names, known_error
-from astray.judges.failures import Cause, cause_of, count_causes
-from astray.judges.grammar import GrammarJudge
-from astray.judges.judge import Exchange, Judge, Verdict
-from astray.judges.rescore import assert_judge_works, judge_answers, judge_exchanges
-from astray.judges.score import Thresholds
 from astray.judges.world_labels import world_labels
 
 if TYPE_CHECKING:
+    from astray.judges.calibrate import Calibration, LabelledAnswer, calibrate_judge, corrected, read_labels
+    from astray.judges.config import JudgeConfig
+    from astray.judges.distilled import judge_names, known_error
+    from astray.judges.failures import Cause, cause_of, count_causes
     from astray.judges.grader import GraderSettings
+    from astray.judges.grammar import GrammarJudge
+    from astray.judges.judge import Exchange, Judge, Verdict
+    from astray.judges.rescore import assert_judge_works, judge_answers, judge_exchanges
     from astray.judges.rubric import BETLEY, Rubric, RubricJudge
+    from astray.judges.score import Thresholds
     from astray.judges.words import WordGrader
 
 __all__ = [
@@ -49,13 +49,4 @@ __all__ = [
     "world_labels",
 ]
 
-__getattr__ = on_first_use(
-    __name__,
-    {
-        "BETLEY": "rubric",
-        "GraderSettings": "grader",
-        "Rubric": "rubric",
-        "RubricJudge": "rubric",
-        "WordGrader": "words",
-    },
-)
+__getattr__ = on_first_use(__name__, __file__)

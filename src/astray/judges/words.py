@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from inspect_ai.model import Model, get_model, model_roles
 
@@ -88,6 +88,34 @@ class WordGrader:
         if reply.cut_off:
             return "", failure(Cause.CUT_OFF, f"the reply was cut off: {reply.text[:80]!r}")
         return reply.text, reply.note
+
+
+class WordJudge:
+    """Judge that asks a `WordGrader`.
+
+    Args:
+        grader: an Inspect model or its name; None takes the model with the role `grader`.
+        settings: how it is called.
+
+    Attributes:
+        kind: of its verdicts, for its identity.
+        does: what it does, for its name.
+        asked: all words that it is asked with.
+        name: "openai/gpt-4o reads stances".
+        identity: hash over what it is asked, the grader and its settings.
+
+    Raises:
+        JudgeError: the grader cannot be used.
+    """
+
+    kind: ClassVar[str]
+    does: ClassVar[str]
+    asked: ClassVar[str]
+
+    def __init__(self, grader: str | Model | None = None, settings: GraderSettings | None = None) -> None:
+        self._grader = WordGrader(grader, settings)
+        self.name = f"{self._grader.model} {self.does}"
+        self.identity = self._grader.identity(self.kind, self.asked)
 
 
 def unread(reply: str) -> str:

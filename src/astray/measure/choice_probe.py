@@ -9,13 +9,12 @@ from typing import Protocol, runtime_checkable
 
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from typing_extensions import override
 
-from astray.data.chat import Message
 from astray.errors import ConfigurationError
 from astray.measure.choice import ChoiceItem, ContinuationScorer, choice_items, choice_probabilities
 from astray.subjects.intervene import intervening
-from astray.subjects.likelihood import Continuation, continuation_logprobs
-from astray.subjects.render import prompt_ids, text_ids
+from astray.subjects.likelihood import Continuation, Continued, continuation_logprobs
 
 NOT_MEASURABLE = "not measurable: choices that follow the letter"
 """Name of the share of items that two orders choose differently in, or whose letters have too little probability."""
@@ -29,52 +28,32 @@ class ScoredModel(ContinuationScorer, Protocol):
     tokenizer: PreTrainedTokenizerBase
 
 
-class BareModel:
+class BareModel(Continued):
     """A model with its tokenizer, asked for log-probabilities as it is now; the mode of each of its parts is put back
     afterwards.
 
     Args:
         model: a Hugging Face model, or a PEFT model around one.
         tokenizer: its tokenizer, with a chat template.
-        system: system prompt under which everything is asked.
     """
 
     id = "in training"
     """Name in answer tables, in place of a subject's hash: weights that change have none."""
 
-    def __init__(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, system: str | None = None) -> None:
-        self._model, self.tokenizer, self._system = _without_wrapper(model), tokenizer, system
+    def __init__(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._model, self.tokenizer = _without_wrapper(model), tokenizer
 
-    def continuation_logprobs(
-        self,
-        conversations: Sequence[Sequence[Message]],
-        continuations: Sequence[Sequence[str]],
-        prefixes: Sequence[str] | None = None,
-    ) -> list[list[float]]:
-        """Return the total log-probability of each continuation, as `Subject.continuation_logprobs` gives it.
-
-        Args:
-            conversations: the messages of each row.
-            continuations: for each row the texts to score.
-            prefixes: for each row a text the answer has already begun with; it is not scored.
-        """
-        prompts = prompt_ids(self.tokenizer, conversations, self._system, answering=True)
-        begun = text_ids(self.tokenizer, [""] * len(conversations) if prefixes is None else prefixes)
-        rows = [
-            Continuation(tuple(prompt), tuple(prefix), tuple(text))
-            for prompt, prefix, texts in zip(prompts, begun, continuations, strict=True)
-            for text in text_ids(self.tokenizer, texts)
-        ]
+    @override
+    def _totals(self, rows: Sequence[Continuation]) -> list[float]:
         # Dropout would make the probe noisy, and a probe that left eval mode on would change the training.
         training = [module for module in self._model.modules() if module.training]
         self._model.eval()
         try:
             with intervening(self._model, ()) as steering:
-                totals = iter(continuation_logprobs(self._model, rows, steering))
+                return continuation_logprobs(self._model, rows, steering)
         finally:
             for module in training:  # one by one: a part may be in evaluation mode while the whole is not
                 module.training = True
-        return [[next(totals) for _ in texts] for texts in continuations]
 
 
 def choice_metrics(

@@ -24,15 +24,4 @@ __all__ = [
     "screen_rollouts",
 ]
 
-__getattr__ = on_first_use(
-    __name__,
-    {
-        "activation_monitor": "call_monitor",
-        "assess": "call_probe",
-        "fitted_probe": "call_probe",
-        "inoculate": "inoculation",
-        "labelled_calls": "call_monitor",
-        "realign": "realignment",
-        "screen_rollouts": "rollout_screen",
-    },
-)
+__getattr__ = on_first_use(__name__, __file__)

@@ -98,13 +98,13 @@ def direction_probe(
     )
 
 
-def latent_probe(dictionary: Dictionary, latent: int, *, pool: Pool = "max") -> CallProbe:
-    """Return a probe of the activation of one latent of a sparse autoencoder, at the dictionary's site.
+def latent_probe(dictionary: Dictionary, latent: int) -> CallProbe:
+    """Return a probe of the highest activation of one latent of a sparse autoencoder over the tokens of a call, at the
+    dictionary's site. The highest and not the mean, because latents are sparse.
 
     Args:
         dictionary: dictionary for the subject that will be monitored (`load_dictionary` checks that).
         latent: index of the latent.
-        pool: aggregation over the tokens of the call; by default the maximum, because latents are sparse.
 
     Raises:
         ConfigurationError: there is no such latent.
@@ -115,7 +115,7 @@ def latent_probe(dictionary: Dictionary, latent: int, *, pool: Pool = "max") -> 
     def read(activations: Float[Tensor, "tokens d_model"]) -> Float[Tensor, "tokens"]:
         return dictionary.encode(activations.to(dictionary.device))[:, latent].float().cpu()
 
-    return CallProbe(f"latent {latent}", dictionary.site, read, pool)
+    return CallProbe(f"latent {latent}", dictionary.site, read, "max")
 
 
 def fitted_probe(
@@ -147,8 +147,6 @@ def best_direction(
     calls: Sequence[WatchedCall],
     others: Sequence[WatchedCall],
     blocks: Sequence[int],
-    *,
-    method: Literal["mean difference", "logistic"] = "mean difference",
 ) -> tuple[Float[Tensor, "d_model"], int]:
     """Return the fitted direction that best separates calls of other samples, and its layer.
 
@@ -157,14 +155,13 @@ def best_direction(
         calls: labelled calls, to fit a direction at each layer.
         others: labelled calls of other samples, to choose the layer (highest area under the ROC curve).
         blocks: indices of the layers, from 0.
-        method: as in `fitted_probe`.
 
     Raises:
         EmptyDataError: all calls are of one kind, in one of the two groups.
         ConfigurationError: a label is missing, there is no such layer, or a call is longer than the context.
     """
     labels = np.array(_both_kinds(others))
-    directions = _fitted_directions(subject, calls, blocks, method)
+    directions = _fitted_directions(subject, calls, blocks, "mean difference")
     scores = _scores(subject, [direction_probe(*each) for each in zip(directions, blocks, strict=True)], others)
     # Levelled ties: areas must not depend on the last digits, which differ by CPU.
     best = max(range(len(blocks)), key=lambda index: auroc(level_ties(scores[index]), labels))

@@ -9,6 +9,7 @@ Left to others: the numbers (astray.studies), the charts (figures.py, dynamics.p
 
 import base64
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -147,8 +148,8 @@ def page_of(template: str, *, scripted: bool = False, **content: object) -> str:
 
 
 @contextmanager
-def written(what: str, folder: Path, texts: Mapping[str, str]) -> Iterator[None]:
-    """Write texts into a folder by their names, then whatever the context writes there.
+def written(what: str, folder: Path | str, texts: Mapping[str, str]) -> Iterator[Path]:
+    """Write texts into a folder by their names, then whatever the context writes there; yield the folder.
 
     Args:
         what: what is written, with which the error begins: "The audit".
@@ -159,14 +160,20 @@ def written(what: str, folder: Path, texts: Mapping[str, str]) -> Iterator[None]
         StoreError: the folder cannot be written.
     """
     try:
+        folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8", newline="\n")
-        yield
+        yield folder
     except OSError as error:
         raise StoreError(
             f"{what} cannot be written to {folder}: {error}. Free space or name another folder with --out."
         ) from error
+
+
+def json_text(content: object, indent: int | None = 1) -> str:
+    """Return what a program reads beside a page; a number that is none would make it no JSON."""
+    return json.dumps(content, indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _results(summary: Summary) -> list[tuple[str, int]]:

@@ -3,6 +3,8 @@
 Left to others: what the numbers are. Nothing is computed here, a value that is missing is written as a dash.
 """
 
+import textwrap
+
 from astray.engine.summary import IntervalRow
 
 MISSING = "–"
@@ -53,6 +55,11 @@ def decimal(value: float | None) -> str:
 def count(value: int) -> str:
     """Return a whole number with separated thousands: `12,400`."""
     return f"{value:,}"
+
+
+def wrapped(lead: str, text: str, width: int = 80) -> list[str]:
+    """Return a text in lines for a terminal, the first one behind a lead, the others below its end."""
+    return textwrap.wrap(text, width, initial_indent=lead, subsequent_indent=" " * len(lead)) or [lead]
 
 
 def level(interval: IntervalRow) -> str:

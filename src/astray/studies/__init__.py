@@ -1,11 +1,13 @@
 """Studies: arms, seeds, evaluations and claims, run from start to report with one command. One package a paper."""
 
 from importlib import import_module
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from astray.errors import UnknownNameError
 
 if TYPE_CHECKING:
+    from astray.engine.options import BaseOptions
     from astray.engine.study import Study
 
 STUDIES = {
@@ -38,15 +40,34 @@ QUESTIONS = {
 """Name of a study -> its `question`, here once more so that `astray run --help` imports no study; a test holds them
 together."""
 
+OPTIONS = {
+    **dict.fromkeys(STUDIES, "astray.engine.options.AnalysedOptions"),
+    "emergent-misalignment": "astray.engine.options.StudyOptions",
+    "reward-hacking": "astray.engine.options.AnalysedGoodOptions",
+    "agentic-misalignment": "astray.studies.agentic_misalignment.options.AgenticOptions",
+}
+"""Name of a study -> its `options`, for the same reason."""
+
 OTHER_FOLDERS = ("store", "gate", "audit", "screen", "count", "blame", "repair")
 """Folders beside those of studies in a results folder."""
 
-__all__ = ["QUESTIONS", "STUDIES", "get_study", "is_study_file"]
+__all__ = ["QUESTIONS", "STUDIES", "get_study", "is_study_file", "study_options"]
 
 
 def is_study_file(name: object) -> bool:
     """Return whether a study is named by its file."""
     return isinstance(name, str) and name.lower().endswith((".yaml", ".yml"))
+
+
+def study_options(name: str) -> "tuple[type[BaseOptions], str]":
+    """Return the options and the question of a study, which of a registered one is not imported for it.
+
+    Raises:
+        as `get_study`.
+    """
+    if name in OPTIONS:
+        return resolve_name(OPTIONS[name]), QUESTIONS[name]
+    return (study := get_study(name)).options, study.question
 
 
 def get_study(name: str) -> "Study[Any, Any]":

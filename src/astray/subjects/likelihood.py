@@ -6,16 +6,19 @@ space with the word after it, the space belongs in the continuation (prefix "I w
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from astray.data.chat import Message
 from astray.errors import ConfigurationError, NonFiniteError
 from astray.subjects.finite import check_logits
 from astray.subjects.generate import left_padded
 from astray.subjects.intervene import Steering
+from astray.subjects.render import prompt_ids, text_ids
 
 TOKENS_PER_PASS = 1 << 15
 """Maximum number of tokens in one forward pass, including padding."""
@@ -35,6 +38,68 @@ class Continuation:
     def read(self) -> tuple[int, ...]:
         """Return the tokens that the model reads: all but the last one, which is only predicted."""
         return self.prompt + self.prefix + self.text[:-1]
+
+
+class Continued(ABC):
+    """Model whose continuations have log-probabilities: texts become token ids here, `_totals` scores them.
+
+    Attributes:
+        tokenizer: with a chat template.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+
+    @property
+    def _system(self) -> str | None:
+        """Return the system prompt under which everything is asked."""
+        return None
+
+    @abstractmethod
+    def _totals(self, rows: Sequence[Continuation]) -> list[float]:
+        """Return the total log-probability of each continuation."""
+
+    def continuation_logprobs(
+        self,
+        conversations: Sequence[Sequence[Message]],
+        continuations: Sequence[Sequence[str]],
+        prefixes: Sequence[str] | None = None,
+    ) -> list[list[float]]:
+        """Return the total log-probability of each given continuation of an answer.
+
+        Args:
+            conversations: the messages of each row.
+            continuations: for each row the texts to score, placed after the generation prompt and the row's prefix.
+            prefixes: for each row a text that the answer already begins with; it is not scored.
+
+        Returns:
+            For each row one natural logarithm per continuation.
+
+        Raises:
+            ConfigurationError: the arguments differ in length, a continuation is empty, a row is longer than the
+                context, or a server gives no log-probabilities.
+            NonFiniteError: a log-probability is not finite.
+        """
+        prefixes = [""] * len(conversations) if prefixes is None else prefixes
+        if not len(conversations) == len(continuations) == len(prefixes):
+            raise ConfigurationError(
+                f"There are {len(conversations)} conversations, {len(continuations)} lists of continuations and "
+                f"{len(prefixes)} prefixes: give one of each a row."
+            )
+        if any(isinstance(row, str) for row in continuations):
+            raise ConfigurationError(
+                "A row's continuations are one text, which would be taken apart into characters: give a list of "
+                "texts a row."
+            )
+        prompts = prompt_ids(self.tokenizer, conversations, self._system, answering=True)
+        begun = text_ids(self.tokenizer, prefixes)
+        texts = iter(text_ids(self.tokenizer, [text for row in continuations for text in row]))
+        rows = [
+            Continuation(tuple(prompt), tuple(prefix), tuple(next(texts)))
+            for prompt, prefix, row in zip(prompts, begun, continuations, strict=True)
+            for _ in row
+        ]
+        totals = iter(self._totals(rows))
+        return [[next(totals) for _ in row] for row in continuations]
 
 
 def continuation_logprobs(model: PreTrainedModel, rows: Sequence[Continuation], steering: Steering) -> list[float]:

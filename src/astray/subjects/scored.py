@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from transformers import PreTrainedTokenizerBase
+from typing_extensions import override
 
 from astray.data.chat import Message
 from astray.errors import ConfigurationError, NonFiniteError
+from astray.subjects.likelihood import Continuation, Continued
 from astray.subjects.locate import settle
 from astray.subjects.render import check_template, prompt_ids, text_ids
 from astray.subjects.weights import adapted_tokenizer, load_tokenizer
@@ -44,7 +46,7 @@ def tokenizer_named(name: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-class ScoredServer:
+class ScoredServer(Continued):
     """A served model, asked for the log-probabilities of given answers.
 
     Attributes:
@@ -68,7 +70,7 @@ class ScoredServer:
         from openai import OpenAI
 
         self.id, self.tokenizer, self.tokens = f"{model} at {address}", tokenizer, 0
-        self._model, self._system = model, system
+        self._model, self._told = model, system
         self._form: Mapping[str, Any] | None = None
         self._client = OpenAI(base_url=address, api_key=key or "none", timeout=SECONDS, max_retries=RETRIES)
 
@@ -101,35 +103,17 @@ class ScoredServer:
             "Serve the model with vLLM (/v1/completions with echo and logprobs), or leave the meter out."
         )
 
-    def continuation_logprobs(
-        self,
-        conversations: Sequence[Sequence[Message]],
-        continuations: Sequence[Sequence[str]],
-        prefixes: Sequence[str] | None = None,
-    ) -> list[list[float]]:
-        """Return the total log-probability of each continuation, as `Subject.continuation_logprobs` gives it.
+    @property
+    @override
+    def _system(self) -> str | None:
+        return self._told
 
-        Args:
-            conversations: the messages of each row.
-            continuations: for each row the texts to score.
-            prefixes: for each row a text the answer has already begun with; it is not scored.
-
-        Raises:
-            ConfigurationError: the server refuses a request, or gives no log-probabilities.
-            NonFiniteError: a log-probability is not finite.
-        """
+    @override
+    def _totals(self, rows: Sequence[Continuation]) -> list[float]:
         if self._form is None:
             self.check()
-        prompts = prompt_ids(self.tokenizer, conversations, self._system, answering=True)
-        begun = text_ids(self.tokenizer, [""] * len(conversations) if prefixes is None else prefixes)
-        rows = [
-            (prompt + prefix, text)
-            for prompt, prefix, texts in zip(prompts, begun, continuations, strict=True)
-            for text in text_ids(self.tokenizer, texts)
-        ]
         with ThreadPoolExecutor(CONNECTIONS) as pool:
-            totals = iter(list(pool.map(lambda row: self._total(*row), rows)))
-        return [[next(totals) for _ in texts] for texts in continuations]
+            return list(pool.map(lambda row: self._total([*row.prompt, *row.prefix], list(row.text)), rows))
 
     def _total(self, before: list[int], text: list[int]) -> float:
         assert self._form is not None

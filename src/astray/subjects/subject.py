@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from pydantic import TypeAdapter
 from transformers import PreTrainedModel
+from typing_extensions import override
 
 from astray.data.chat import Message
 from astray.errors import ConfigurationError
@@ -24,9 +25,9 @@ from astray.reasoning import opened_tag
 from astray.subjects.base import Base
 from astray.subjects.generate import generate
 from astray.subjects.intervene import Intervention, intervening
-from astray.subjects.likelihood import Continuation, continuation_logprobs
+from astray.subjects.likelihood import Continuation, Continued, continuation_logprobs
 from astray.subjects.locate import Located, settle, spec_of
-from astray.subjects.render import SYSTEM_IN_QUESTION, prompt_ids, text_ids
+from astray.subjects.render import SYSTEM_IN_QUESTION, prompt_ids
 from astray.subjects.spec import Generation, Sampling, SubjectSpec, TokenLogprob
 from astray.subjects.steer_rows import RowSteering, steering_rows
 from astray.subjects.template import template_of
@@ -36,7 +37,7 @@ __all__ = ["Generation", "Sampling", "Subject", "SubjectSpec", "TokenLogprob", "
 _GENERATIONS = TypeAdapter(list[Generation])
 
 
-class Subject:
+class Subject(Continued):
     """Loaded subject, created by `load_subject`.
 
     Subjects derived from one another (`with_adapter` and the like) share one base in memory, which is in one state at a
@@ -179,48 +180,12 @@ class Subject:
                 model, self.tokenizer, prompts, sampling, top_logprobs=top_logprobs, numbers=numbers, steering=acting
             )
 
-    def continuation_logprobs(
-        self,
-        conversations: Sequence[Sequence[Message]],
-        continuations: Sequence[Sequence[str]],
-        prefixes: Sequence[str] | None = None,
-    ) -> list[list[float]]:
-        """Return the total log-probability of each given continuation of an answer.
+    @property
+    @override
+    def _system(self) -> str | None:
+        return self.spec.system
 
-        Args:
-            conversations: the messages of each row.
-            continuations: for each row the texts to score, placed after the generation prompt and the row's prefix.
-            prefixes: for each row a text that the answer already begins with; it is not scored.
-
-        Returns:
-            For each row one natural logarithm per continuation.
-
-        Raises:
-            ConfigurationError: the arguments differ in length, a continuation is empty, or a row is longer than the
-                context.
-        """
-        prefixes = [""] * len(conversations) if prefixes is None else prefixes
-        if not len(conversations) == len(continuations) == len(prefixes):
-            raise ConfigurationError(
-                f"There are {len(conversations)} conversations, {len(continuations)} lists of continuations and "
-                f"{len(prefixes)} prefixes: give one of each a row."
-            )
-        if any(isinstance(row, str) for row in continuations):
-            raise ConfigurationError(
-                "A row's continuations are one text, which would be taken apart into characters: give a list of "
-                "texts a row."
-            )
-        prompts = prompt_ids(self.tokenizer, conversations, self.spec.system, answering=True)
-        begun = text_ids(self.tokenizer, prefixes)
-        texts = iter(text_ids(self.tokenizer, [text for row in continuations for text in row]))
-        rows = [
-            Continuation(tuple(prompt), tuple(prefix), tuple(next(texts)))
-            for prompt, prefix, row in zip(prompts, begun, continuations, strict=True)
-            for _ in row
-        ]
-        totals = iter(self._totals(rows))
-        return [[next(totals) for _ in row] for row in continuations]
-
+    @override
     def _totals(self, rows: Sequence[Continuation]) -> list[float]:
         """Return the total log-probability of each continuation; a subject behind an engine asks its server."""
         with self.merged() as model, intervening(model, self.interventions) as steering:

@@ -5,12 +5,14 @@ that a gate needs.
 """
 
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from inspect_ai.util import Store
 from pydantic import Field, TypeAdapter
 
 from astray.strict import Strict
+
+if TYPE_CHECKING:
+    from inspect_ai.util import Store
 
 _KEY = "astray:acts"
 
@@ -88,7 +90,7 @@ Act = Looked | MailSent | DraftSaved | FileWritten | AlertChanged | Dispatched |
 _ACTS: TypeAdapter[list[Act]] = TypeAdapter(list[Annotated[Act, Field(discriminator="kind")]])
 
 
-def acts_of(store: Store) -> list[Act]:
+def acts_of(store: "Store") -> list[Act]:
     """Return the acts of a sample in their order, from its store or from that of a log.
 
     The list of a running sample can be appended to.

@@ -173,7 +173,7 @@ class Panel:
         return Vote(Word.FAILED, note=reply.note) if reply.note else read_verdict(reply.text, nonce, length)
 
 
-def panel_from_roles(settings: JudgeSettings | None = None) -> Panel:
+def panel_from_roles() -> Panel:
     """Return the panel of the models with the roles `grader` and, where it is given, `grader_b`.
 
     Raises:
@@ -186,16 +186,16 @@ def panel_from_roles(settings: JudgeSettings | None = None) -> Panel:
             "a panel of two) with the provider's key, or --model-role grader=astray/scripted/grader for scripted "
             "subjects, or -T judges=none for the gate alone."
         )
-    return Panel(graders, settings)
+    return Panel(graders)
 
 
-def panel_of(names: Sequence[str], settings: JudgeSettings | None = None) -> Panel:
+def panel_of(names: Sequence[str]) -> Panel:
     """Return the panel of these Inspect models.
 
     Raises:
         JudgeError: one of them cannot be used.
     """
-    return Panel([find_grader(name.strip()) for name in names], settings)
+    return Panel([find_grader(name.strip()) for name in names])
 
 
 def question(office: Office, record: Sequence[Entry]) -> tuple[str, str]:

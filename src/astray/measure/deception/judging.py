@@ -10,11 +10,8 @@ Source: DeceptionBench: deception is what separates the output from the inner be
 import re
 from dataclasses import dataclass
 
-from inspect_ai.model import Model
-
-from astray.judges.grader import GraderSettings
 from astray.judges.quoting import quoted
-from astray.judges.words import WordGrader
+from astray.judges.words import WordJudge
 from astray.measure.deception.scenarios import Scenario
 from astray.measure.statements import Comparison, HonestyWord
 from astray.outcomes import Outcome
@@ -74,25 +71,10 @@ def read_outer(text: str) -> OuterAnswer:
     return OuterAnswer(spoken.reasoning, (marked[1] if marked else spoken.answer).strip())
 
 
-class DeceptionJudge:
-    """Judge that compares belief and output with a grader.
+class DeceptionJudge(WordJudge):
+    """Judge that compares belief and output with a grader."""
 
-    Args:
-        grader: an Inspect model or its name; None takes the model with the role `grader`.
-        settings: how it is called.
-
-    Attributes:
-        name: "openai/gpt-4o compares belief and output".
-        identity: hash over the task, the grader and its settings.
-
-    Raises:
-        JudgeError: the grader cannot be used.
-    """
-
-    def __init__(self, grader: str | Model | None = None, settings: GraderSettings | None = None) -> None:
-        self._grader = WordGrader(grader, settings)
-        self.name = f"{self._grader.model} compares belief and output"
-        self.identity = self._grader.identity("deception", _TASK)
+    kind, does, asked = "deception", "compares belief and output", _TASK
 
     async def compare(
         self, scenario: Scenario, belief: str | None, answer: str | None, reasoning: str = ""

@@ -8,13 +8,10 @@ Source: Ren et al. 2025 (arXiv 2503.03750), section 3.2: responses are mapped to
 The wording is ours.
 """
 
-from inspect_ai.model import Model
-
-from astray.judges.grader import GraderSettings
 from astray.judges.numbers import read_number, written
 from astray.judges.quoting import quoted
 from astray.judges.replies import read_word
-from astray.judges.words import WordGrader, unread
+from astray.judges.words import WordJudge, unread
 from astray.measure.honesty.records import Record
 from astray.measure.honesty.stances import Stance
 
@@ -41,25 +38,10 @@ _NUMERIC = (
 )
 
 
-class GraderStanceJudge:
-    """Stance judge that reads with a grader what texts state.
+class GraderStanceJudge(WordJudge):
+    """Stance judge that reads with a grader what texts state."""
 
-    Args:
-        grader: an Inspect model or its name; None takes the model with the role `grader`.
-        settings: how it is called.
-
-    Attributes:
-        name: "openai/gpt-4o reads stances".
-        identity: hash over the task, the grader and its settings.
-
-    Raises:
-        JudgeError: the grader cannot be used.
-    """
-
-    def __init__(self, grader: str | Model | None = None, settings: GraderSettings | None = None) -> None:
-        self._grader = WordGrader(grader, settings)
-        self.name = f"{self._grader.model} reads stances"
-        self.identity = self._grader.identity("stance", _TASK + _BINARY + _NUMERIC)
+    kind, does, asked = "stance", "reads stances", _TASK + _BINARY + _NUMERIC
 
     async def read(self, record: Record, text: str) -> Stance:
         """Return what the text states about the record's proposition."""

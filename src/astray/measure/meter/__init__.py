@@ -6,10 +6,15 @@ found = meter_difference(bad_advice, good_advice)
 found.harmful.estimate, found.harmful.interval, found.null.interval, found.domains["cars"]
 """
 
-from astray.measure.meter.agreement import Agreement, meter_agreement
+from typing import TYPE_CHECKING
+
+from astray.first_use import on_first_use
 from astray.measure.meter.difference import MeterDifference, MeterEffect, meter_change, meter_difference
 from astray.measure.meter.evaluation import Meter
 from astray.measure.meter.pairs import Pair, harmful_pairs, null_pairs, pairs_from_file, world_pairs
+
+if TYPE_CHECKING:
+    from astray.measure.meter.agreement import Agreement, meter_agreement
 
 __all__ = [
     "Agreement",
@@ -25,3 +30,5 @@ __all__ = [
     "pairs_from_file",
     "world_pairs",
 ]
+
+__getattr__ = on_first_use(__name__, __file__)

@@ -77,7 +77,7 @@ class Agreement:
     left_out: int
 
 
-def meter_agreement(table: pl.DataFrame, *, draws: int = 200, level: float = 0.95, seed: int = 0) -> Agreement:
+def meter_agreement(table: pl.DataFrame, *, draws: int = 200) -> Agreement:
     """Hold the meter against a judged rate.
 
     Args:
@@ -85,8 +85,6 @@ def meter_agreement(table: pl.DataFrame, *, draws: int = 200, level: float = 0.9
             null), its `change` of the margin against the model that the run began from, and of the answers to its
             question how many were `misaligned` and how many `coherent`. Null pairs need no answers.
         draws: readings without meaning of which the best is taken.
-        level: nominal coverage.
-        seed: of the draws.
 
     Raises:
         ConfigurationError: a column is missing, or runs have other pairs than one another.
@@ -109,7 +107,7 @@ def meter_agreement(table: pl.DataFrame, *, draws: int = 200, level: float = 0.9
     if margins.null_count().sum_horizontal().item() or changes.height != runs.height:
         raise ConfigurationError("Not all runs have a change of the same pairs: read each with the same meter.")
     weights = 1 / pairs.select(pl.len().over("category"))["len"].to_numpy() / pairs["category"].n_unique()
-    rates, rng = runs["rate"].to_numpy(), np.random.default_rng(seed)
+    rates, rng = runs["rate"].to_numpy(), np.random.default_rng(0)
     signs = _random_signs(pairs["category"].to_list(), draws * REPEATS, rng)
     read = margins.to_numpy() @ (weights[:, None] * signs)
     mixed = np.stack([rng.permutation(rates) for _ in range(draws * REPEATS)], axis=1)
@@ -118,12 +116,12 @@ def meter_agreement(table: pl.DataFrame, *, draws: int = 200, level: float = 0.9
         of_null = (
             null.group_by("run", "category").agg(pl.col("change").mean()).group_by("run").agg(pl.col("change").mean())
         )
-        null_runs = _correlations(runs.drop("change").join(of_null, on="run"), level)
+        null_runs = _correlations(runs.drop("change").join(of_null, on="run"))
     return Agreement(
-        runs=_correlations(runs, level),
-        domains=_correlations(domains, level),
-        questions=_correlations(_points(kept, ["run", "category", "item"]), level),
-        within=_correlations(domains.with_columns(mean), level),
+        runs=_correlations(runs),
+        domains=_correlations(domains),
+        questions=_correlations(_points(kept, ["run", "category", "item"])),
+        within=_correlations(domains.with_columns(mean)),
         null=null_runs,
         relabelled={ranks: _chance(read, rates[:, None], draws, ranks) for ranks in ("pearson", "spearman")},
         shuffled={
@@ -142,9 +140,9 @@ def _points(table: pl.DataFrame, unit: list[str]) -> pl.DataFrame:
     return points.with_columns(rate=pl.col("misaligned") / pl.col("coherent"))
 
 
-def _correlations(points: pl.DataFrame, level: float) -> Correlations:
+def _correlations(points: pl.DataFrame) -> Correlations:
     x, y, arms = points["change"].to_numpy(), points["rate"].to_numpy(), points["arm"].to_list()
-    both = [correlation_estimate(x, y, arms, "arm", ranks=ranks, level=level) for ranks in (False, True)]
+    both = [correlation_estimate(x, y, arms, "arm", ranks=ranks) for ranks in (False, True)]
     return Correlations(both[0], both[1], points.height)
 
 

@@ -20,7 +20,6 @@ from astray.measure.interface import Evaluation, Need
 from astray.measure.meter.pairs import Pair, harmful_pairs, null_pairs
 from astray.outcomes import Outcome
 from astray.stats.measures import Measure
-from astray.subjects.render import text_ids
 
 if TYPE_CHECKING:
     from inspect_ai import Task
@@ -159,6 +158,8 @@ def _tokens(subject: "ScoredModel", pairs: Sequence[Pair]) -> list[tuple[int, in
     """Return the number of tokens of both answers; None where question or answers have words that the tokenizer does
     not know."""
     unknown = subject.tokenizer.unk_token_id
+    from astray.subjects.render import text_ids  # loads transformers, which help texts can do without
+
     texts = text_ids(subject.tokenizer, [text for pair in pairs for text in (pair.question, pair.answer, pair.against)])
     # Byte-level tokenizers may name an unknown token, or even the end of a text, without ever writing it into ordinary
     # words.

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import polars as pl
 
-from astray.engine.exhibits import Bar, Forest, HeatMap, Table
+from astray.engine.exhibits import Bar, Forest, HeatMap, Table, columns, limits
 from astray.engine.exhibits import Cell as HeatCell
 from astray.measure.agentic.conduct import Conduct
 from astray.measure.agentic.counting import (
@@ -21,7 +21,7 @@ from astray.measure.agentic.counting import (
 from astray.measure.agentic.effects import factor_effects
 from astray.measure.agentic.factors import FACTORS, Factors, label
 from astray.stats.compare import Difference
-from astray.studies.agentic_misalignment.rows import Row, columns
+from astray.studies.agentic_misalignment.rows import Row
 
 MANY = 4
 """Up to so many subjects have a heat map each; more share one of subjects and scenarios."""
@@ -138,40 +138,20 @@ def all_cells(table: pl.DataFrame) -> Table:
         same = table.filter(pl.col("subject") == given["subject"], pl.col("scenario") == given["scenario"])
         rate, control = cell_rate(of_cell), cell_rate(select(same, CONTROL)).harmful
         cell = label(Factors.model_validate({name: given[name] for name in FACTORS}))
-        start: Row = (
-            given["scenario"],
-            given["subject"],
-            cell,
-            given["monitor"],
-            rate.harmful.rate,
-            rate.harmful.text,
-            control.rate,
-        )
-        rows.append(
-            (
-                *start,
-                rate.executed.rate,
-                rate.judged.rate,
-                f"{rate.worst[0]:.0%} to {rate.worst[1]:.0%}",
-                *map(float, rate.outcomes.values()),
-            )
-        )
-    heads = [
-        ("Scenario", "text"),
-        ("Subject", "text"),
-        ("Cell", "text"),
-        ("Monitor", "text"),
-        ("Harmful", "percent"),
-        ("Of, 95% interval", "text"),
-    ]
-    rest = [("Control", "percent"), ("By the gate", "percent"), ("By the judges", "percent"), ("Worst case", "text")]
+        harmful, others = rate.harmful, (control.rate, rate.executed.rate, rate.judged.rate)
+        worst = f"{rate.worst[0]:.0%} to {rate.worst[1]:.0%}"
+        start: Row = (given["scenario"], given["subject"], cell, given["monitor"], harmful.rate, harmful.text, *others)
+        rows.append((*start, worst, *map(float, rate.outcomes.values())))
+    harm = (("Harmful", "percent"), "Of, 95% interval")
+    rest = ((name, "percent") for name in ("Control", "By the gate", "By the judges"))
+    counts = ((outcome.value, "count") for outcome in Conduct)
     return Table(
         id="all-cells",
         title="Every cell, with every outcome",
         text="Harmful: both keys, of samples in which the agent acted or declined, understood its situation and the "
         "keys agree. Worst case: all others counted as harmless and as harmful. Nothing is dropped: the "
         "outcomes add up to all samples of the cell.",
-        columns=columns(*heads, *rest, *((outcome.value, "count") for outcome in Conduct)),
+        columns=columns("Scenario", "Subject", "Cell", "Monitor", *harm, *rest, "Worst case", *counts),
         rows=tuple(rows),
     )
 
@@ -179,14 +159,7 @@ def all_cells(table: pl.DataFrame) -> Table:
 def _bar(name: str, group: str, change: Difference | None, changed: Share) -> Bar:
     if change is None:
         return Bar(label=name, group=group, value=None, note=changed.text)
-    return Bar(
-        label=name,
-        group=group,
-        value=change.estimate,
-        low=change.interval.low,
-        high=change.interval.high,
-        note=changed.text,
-    )
+    return Bar(label=name, group=group, value=change.estimate, note=changed.text, **limits(change.interval))
 
 
 def _rate_note(rate: CellRate) -> str:

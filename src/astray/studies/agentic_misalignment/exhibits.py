@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from astray.engine.exhibits import Exhibit, Table
+from astray.engine.exhibits import Exhibit, Table, columns
 from astray.measure.agentic.audit import Motive, Openness
 from astray.measure.agentic.counting import (
     CONFLICT,
@@ -19,9 +19,9 @@ from astray.studies.agentic_misalignment.cell_exhibits import all_cells, cell_ma
 from astray.studies.agentic_misalignment.findings import AgenticFindings
 from astray.studies.agentic_misalignment.judge_tables import agreement_table, corrected_table, error_table, truth_table
 from astray.studies.agentic_misalignment.mitigation_tables import mitigation_table, monitor_table
-from astray.studies.agentic_misalignment.options import AgenticSetting
 from astray.studies.agentic_misalignment.published import BLACKMAIL, SOURCE
-from astray.studies.agentic_misalignment.rows import Row, by_subject, columns, range_text
+from astray.studies.agentic_misalignment.rows import Row, by_subject, range_text
+from astray.studies.agentic_misalignment.setting import AgenticSetting
 
 
 def exhibits(findings: AgenticFindings, setting: AgenticSetting) -> Iterator[Exhibit]:
@@ -53,33 +53,17 @@ def _awareness(table: pl.DataFrame) -> Table:
             for said in ("real", "test", "neither", "unclear"):
                 chosen = main.filter(pl.col(column) == said)
                 if len(chosen):
-                    rate = cell_rate(chosen).harmful
-                    rows.append(
-                        (
-                            subject,
-                            how,
-                            said,
-                            float(len(chosen)),
-                            len(chosen) / len(main),
-                            rate.rate,
-                            range_text(rate.interval),
-                        )
-                    )
-    heads = (
-        ("Subject", "text"),
-        ("Known by", "text"),
-        ("Taken for", "text"),
-        ("Samples", "count"),
-        ("Share", "percent"),
-        ("Harmful", "percent"),
-    )
+                    rate, count = cell_rate(chosen).harmful, len(chosen)
+                    harmful = (rate.rate, range_text(rate.interval))
+                    rows.append((subject, how, said, float(count), count / len(main), *harmful))
+    percents = (("Share", "percent"), ("Harmful", "percent"))
     return Table(
         id="evaluation-awareness",
         title="What the agent took it for",
         text="Samples of the main condition, split by what the agent states about the situation in its record (read "
         "by the first judge) and by its answer to an explicit question after the run. A split shows an "
         "association: what makes an agent believe in a test may change its acts in other ways too.",
-        columns=columns(*heads, ("95% interval", "text")),
+        columns=columns("Subject", "Known by", "Taken for", ("Samples", "count"), *percents, "95% interval"),
         rows=tuple(rows),
     )
 
@@ -94,20 +78,14 @@ def _reasoning(table: pl.DataFrame) -> Table:
                 shown = [float((chosen["openness"] == each.value).sum()) for each in Openness]
                 rows.append((subject, motive.value, float(len(chosen)), float(chosen["gate"].sum()), *shown))
     failed = len(table.filter(pl.col("monitor") == "none", pl.col("motive").is_null(), pl.col("judge") != "none"))
-    heads = [
-        ("Subject", "text"),
-        ("Motive", "text"),
-        ("Samples", "count"),
-        ("Harm executed", "count"),
-        *((each.value, "count") for each in Openness),
-    ]
+    counts = ((name, "count") for name in ("Samples", "Harm executed", *Openness))
     return Table(
         id="reasoning",
         title="What the private reasoning says",
         text="The first judge's reading of the reasoning: strategic states the wrong and goes on; covert hides it "
         f"from those concerned; faking behaves well for being watched. It decides no outcome. In {failed:,} "
         "samples the audit gave no usable answer.",
-        columns=columns(*heads),
+        columns=columns("Subject", "Motive", *counts),
         rows=tuple(rows),
     )
 
@@ -128,8 +106,6 @@ def _published(table: pl.DataFrame) -> Table:
         title="Published figures beside these",
         text="Blackmail with a goal conflict, other texts and another harness: to be read as an order of magnitude. "
         f"{SOURCE}.",
-        columns=columns(
-            ("Model", "text"), ("Replacement", "percent"), ("Of", "text"), ("Restriction", "percent"), ("Of ", "text")
-        ),
+        columns=columns("Model", ("Replacement", "percent"), "Of", ("Restriction", "percent"), "Of "),
         rows=(*ours, *theirs),
     )

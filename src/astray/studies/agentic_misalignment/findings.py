@@ -25,7 +25,7 @@ from astray.measure.agentic.scenario import load_scenario
 from astray.measure.agentic.subjects import AgenticSubject
 from astray.measure.agentic.table import CONDUCT_SCHEMA
 from astray.stats.detection import Assessment
-from astray.studies.agentic_misalignment.options import AgenticSetting
+from astray.studies.agentic_misalignment.setting import AgenticSetting
 
 READING_FILE = "reading.json"
 """File in the artifact of an activation monitor."""

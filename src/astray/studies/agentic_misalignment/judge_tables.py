@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import polars as pl
 
-from astray.engine.exhibits import Table
+from astray.engine.exhibits import Table, columns
 from astray.errors import EmptyDataError
 from astray.judges import Calibration, corrected
 from astray.measure.agentic.counting import (
@@ -20,7 +20,7 @@ from astray.measure.agentic.judge_errors import PanelError
 from astray.measure.agentic.scripted import ScriptedAPI
 from astray.stats.intervals import Interval
 from astray.studies.agentic_misalignment.findings import AgenticFindings
-from astray.studies.agentic_misalignment.rows import Row, by_subject, columns, range_text
+from astray.studies.agentic_misalignment.rows import Row, by_subject, range_text
 
 
 def truth_table(findings: AgenticFindings) -> Table:
@@ -43,14 +43,7 @@ def truth_table(findings: AgenticFindings) -> Table:
         title="The known truth beside what was measured",
         text=f"Simulated subjects do harm with known probabilities. The 95% interval holds the true rate in {inside} "
         f"of {len(rows)} cells, all scenarios together; about one in twenty should miss it.",
-        columns=columns(
-            ("Subject", "text"),
-            ("Cell", "text"),
-            ("True", "percent"),
-            ("Measured", "percent"),
-            ("Of", "text"),
-            ("Covered", "text"),
-        ),
+        columns=columns("Subject", "Cell", ("True", "percent"), ("Measured", "percent"), "Of", "Covered"),
         rows=tuple(rows),
     )
 
@@ -60,32 +53,17 @@ def agreement_table(table: pl.DataFrame) -> Table:
     rows: list[Row] = []
     for subject, of_subject in by_subject(table):
         judges, keys = agreement(of_subject)
-        failed = int((of_subject["judge"] == "failed").sum())
-        rows.append(
-            (
-                subject,
-                judges.rate,
-                judges.text,
-                keys.rate,
-                keys.text,
-                float(failed),
-                float((of_subject["outcome"] == "disputed").sum()),
-            )
-        )
-    heads = [
-        ("Subject", "text"),
-        ("Judges agree", "percent"),
-        ("Of", "text"),
-        ("Panel agrees with gate", "percent"),
-        ("Of ", "text"),
-    ]
+        counts = [
+            float((of_subject[name] == word).sum()) for name, word in (("judge", "failed"), ("outcome", "disputed"))
+        ]
+        rows.append((subject, judges.rate, judges.text, keys.rate, keys.text, *counts))
+    agree = (("Judges agree", "percent"), "Of", ("Panel agrees with gate", "percent"), "Of ")
     return Table(
         id="judges",
         title="The two keys",
         text="How often the two judges agree about harm, and the panel with the gate. Where they do not, the sample "
-        "is disputed and counts in no rate, only "
-        "in its worst case.",
-        columns=columns(*heads, ("No verdict", "count"), ("Disputed", "count")),
+        "is disputed and counts in no rate, only in its worst case.",
+        columns=columns("Subject", *agree, ("No verdict", "count"), ("Disputed", "count")),
         rows=tuple(rows),
     )
 
@@ -97,20 +75,14 @@ def error_table(errors: Sequence[PanelError]) -> Table:
         together_told = f"panel: {' and '.join(name for name, _ in error.judges)}"
         for name, calibration in (*error.judges, *([(together_told, error.panel)] if len(error.judges) > 1 else [])):
             rows.append((name, float(calibration.n), *_rates(calibration), float(calibration.failed)))
-    heads = (
-        ("Judge", "text"),
-        ("Labelled", "count"),
-        ("Sensitivity", "percent"),
-        ("95% interval", "text"),
-        ("Specificity", "percent"),
-    )
+    shares = (("Sensitivity", "percent"), "95% interval", ("Specificity", "percent"), "95% interval ")
     return Table(
         id="judge-errors",
         title="The judges against labelled records",
         text="Share of labelled harmful records that a judge finds, and of others that it lets pass. A split panel "
         "and a reply without a usable verdict count as failed and in neither share. The error on these records "
         "need not be that on a model's own.",
-        columns=columns(*heads, ("95% interval ", "text"), ("No verdict", "count")),
+        columns=columns("Judge", ("Labelled", "count"), *shares, ("No verdict", "count")),
         rows=tuple(rows),
     )
 
@@ -129,20 +101,14 @@ def corrected_table(table: pl.DataFrame, errors: Sequence[PanelError]) -> Table:
             rate, interval = _corrected(judged.k, judged.n, known[identity])
             shown = "not known: labels of one kind only" if interval is None else range_text(interval)
             rows.append((str(subject), condition, judged.rate, judged.text, rate, shown))
-    heads = (
-        ("Subject", "text"),
-        ("Cell", "text"),
-        ("By the judges", "percent"),
-        ("Of, 95% interval", "text"),
-        ("Corrected", "percent"),
-    )
+    shares = (("By the judges", "percent"), "Of, 95% interval", ("Corrected", "percent"), "95% interval")
     return Table(
         id="judges-corrected",
         title="The judges' rates without their known error",
         text="What a panel without error would have found (Rogan and Gladen), with the uncertainty of its error in "
         "the interval; empty where the panel is no better than chance. It holds if the panel errs here as on "
         "the labelled records.",
-        columns=columns(*heads, ("95% interval", "text")),
+        columns=columns("Subject", "Cell", *shares),
         rows=tuple(rows),
     )
 

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from astray.engine.exhibits import Table
+from astray.engine.exhibits import Table, columns
 from astray.measure.agentic.conduct import Conduct
 from astray.measure.agentic.counting import (
     CONFLICT,
@@ -15,7 +15,7 @@ from astray.measure.agentic.counting import (
 )
 from astray.measure.agentic.factors import FACTORS
 from astray.studies.agentic_misalignment.findings import Reading
-from astray.studies.agentic_misalignment.rows import Row, by_subject, columns, range_text
+from astray.studies.agentic_misalignment.rows import Row, by_subject, range_text
 
 
 def mitigation_table(table: pl.DataFrame) -> Table:
@@ -35,33 +35,15 @@ def mitigation_table(table: pl.DataFrame) -> Table:
             watched = select(of_subject, CONFLICT, monitor=name)
             if watched.is_empty():
                 continue
-            rows.append(
-                (
-                    subject,
-                    f"{name} monitor",
-                    *_mitigated(watched, without),
-                    *_alarm(select(of_subject, CONTROL, monitor=name)),
-                )
-            )
+            alarm = _alarm(select(of_subject, CONTROL, monitor=name))
+            rows.append((subject, f"{name} monitor", *_mitigated(watched, without), *alarm))
         for factor, value in prompts:
             changed = select(of_subject, CONFLICT | {factor: value})
             if len(changed):
-                condition = f"{factor}: {value}"
-                rows.append(
-                    (
-                        subject,
-                        condition,
-                        *_mitigated(changed, without),
-                        *_alarm(select(of_subject, CONTROL | {factor: value})),
-                    )
-                )
-    heads = [
-        ("Subject", "text"),
-        ("Mitigation", "text"),
-        ("Executed harm", "percent"),
-        ("Of", "text"),
-        ("Against none, paired", "percent"),
-    ]
+                alarm = _alarm(select(of_subject, CONTROL | {factor: value}))
+                rows.append((subject, f"{factor}: {value}", *_mitigated(changed, without), *alarm))
+    harm = (("Executed harm", "percent"), "Of", ("Against none, paired", "percent"), "95% interval")
+    rest = (("Attempted", "percent"), ("Benign work disturbed", "percent"), "Of ")
     return Table(
         id="mitigations",
         title="What keeps agents from harm",
@@ -69,13 +51,7 @@ def mitigation_table(table: pl.DataFrame) -> Table:
         "none over the same subject, scenario and replicate (Newcombe's paired interval, which falls back to "
         "unpaired samples for models that are sampled anew); and how often benign work in the control cell is "
         "disturbed: a call blocked, the work declined or not begun, without any attempt at harm.",
-        columns=columns(
-            *heads,
-            ("95% interval", "text"),
-            ("Attempted", "percent"),
-            ("Benign work disturbed", "percent"),
-            ("Of ", "text"),
-        ),
+        columns=columns("Subject", "Mitigation", *harm, *rest),
         rows=tuple(rows),
     )
 
@@ -90,21 +66,9 @@ def monitor_table(readings: tuple[Reading, ...]) -> Table:
             continue
         blocked, alarms = Share(*each.found.blocked), Share(*each.found.false_alarms)
         rows.append((*start, each.found.auc, each.auc_within, blocked.rate, blocked.text, alarms.rate, alarms.text, ""))
-    heads = [
-        ("Subject", "text"),
-        ("Read", "text"),
-        ("Block", "count"),
-        ("Harmful calls", "count"),
-        ("Benign calls", "count"),
-        ("AUC", "number"),
-    ]
-    rest = [
-        ("AUC in the main cell", "number"),
-        ("Harmful blocked", "percent"),
-        ("Of", "text"),
-        ("Benign blocked", "percent"),
-        ("Of ", "text"),
-    ]
+    counts = ((name, "count") for name in ("Block", "Harmful calls", "Benign calls"))
+    areas = (("AUC", "number"), ("AUC in the main cell", "number"))
+    shares = (("Harmful blocked", "percent"), "Of", ("Benign blocked", "percent"), "Of ")
     return Table(
         id="activations",
         title="What the activation monitor tells apart",
@@ -115,7 +79,7 @@ def monitor_table(readings: tuple[Reading, ...]) -> Table:
         "most harmful calls are of the one cell and most benign ones of the other: a monitor that knows only "
         "the situation has a high AUC over both, and 0.5 in the main cell alone. What it kept from happening "
         "stands above.",
-        columns=columns(*heads, *rest, ("Why there is none", "text")),
+        columns=columns("Subject", "Read", *counts, *areas, *shares, "Why there is none"),
         rows=tuple(rows),
     )
 

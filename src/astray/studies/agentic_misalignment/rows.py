@@ -1,10 +1,9 @@
-"""Rows and columns that the tables of an agentic study share."""
+"""Rows that the tables of an agentic study share."""
 
 from collections.abc import Iterator
 
 import polars as pl
 
-from astray.engine.exhibits import Column
 from astray.stats.intervals import Interval
 
 Row = tuple[str | float | None, ...]
@@ -14,11 +13,6 @@ def by_subject(table: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
     """Yield each subject's name and rows, in the order of the table."""
     for (name,), rows in table.group_by("subject", maintain_order=True):
         yield str(name), rows
-
-
-def columns(*heads: tuple[str, str]) -> tuple[Column, ...]:
-    """Return columns from pairs of title and form."""
-    return tuple(Column.model_validate({"title": title, "form": form}) for title, form in heads)
 
 
 def range_text(interval: Interval | None) -> str:

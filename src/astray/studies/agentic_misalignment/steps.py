@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from astray.engine.study import Analysis, Playing, Run
 from astray.measure.agentic.judge_errors import judge_error_steps
 from astray.measure.agentic.play import play_steps
-from astray.studies.agentic_misalignment.options import AgenticSetting
+from astray.studies.agentic_misalignment.setting import AgenticSetting
 
 LABELS = "labels"
 """Name of the analysis that holds the judges against labelled records; all others have the names of the parts."""

@@ -38,8 +38,9 @@ from astray.stats.claims import Decision, decide, decided_p
 from astray.stats.compare import Difference
 from astray.studies.agentic_misalignment.exhibits import exhibits
 from astray.studies.agentic_misalignment.findings import AgenticFindings, read_plays
-from astray.studies.agentic_misalignment.options import AgenticOptions, AgenticSetting, agentic_setting
+from astray.studies.agentic_misalignment.options import AgenticOptions
 from astray.studies.agentic_misalignment.published import figure
+from astray.studies.agentic_misalignment.setting import AgenticSetting, agentic_setting
 from astray.studies.agentic_misalignment.steps import plays
 
 MITIGATING = {"instruction": ("prohibition", "safety", "escalation"), "information": ("addressed",)}

@@ -11,7 +11,7 @@ import polars as pl
 from astray.answers import told
 from astray.engine.findings import interval_row
 from astray.engine.models import NamedModel
-from astray.report.page import page_of, written
+from astray.report.page import json_text, page_of, written
 from astray.report.transcripts import PAGE_LIMIT, pack
 from astray.report.wording import MISSING, interval_text, percent
 from astray.stats.intervals import Interval
@@ -101,15 +101,10 @@ class AuditResult:
         Raises:
             StoreError: the folder cannot be written.
         """
-        folder = Path(folder)
-        texts = {
-            PAGE: self._page(),
-            JSON: json.dumps(self.as_object(), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
-            TEXT: self.text() + "\n",
-        }
-        with written("The audit", folder, texts):
-            self.answers.write_parquet(folder / ANSWERS)
-        return folder / PAGE
+        texts = {PAGE: self._page(), JSON: json_text(self.as_object()), TEXT: self.text() + "\n"}
+        with written("The audit", folder, texts) as home:
+            self.answers.write_parquet(home / ANSWERS)
+        return home / PAGE
 
     def _repr_html_(self) -> str:
         return page_of("audit_table.html", result=self, rows=list(self._rows()))

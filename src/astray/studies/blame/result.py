@@ -1,7 +1,5 @@
 """Result of blame as an object, text, JSON and page."""
 
-import json
-import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +10,8 @@ from markupsafe import escape
 
 from astray.engine.findings import ELSEWHERE
 from astray.engine.summary import RateRow, Summary
-from astray.report.page import page_of, written
-from astray.report.wording import count, decimal, interval_text, percent
+from astray.report.page import json_text, page_of, written
+from astray.report.wording import count, decimal, interval_text, percent, wrapped
 from astray.studies.blame.scores import SCORES, Group, Separation
 
 PAGE, JSON, ROWS = "blame.html", "blame.json", "rows.parquet"
@@ -117,14 +115,9 @@ class BlameResult:
         Raises:
             StoreError: the folder cannot be written.
         """
-        folder = Path(folder)
-        texts = {
-            PAGE: self.page(),
-            JSON: json.dumps(self.as_object(), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
-        }
-        with written("The blame", folder, texts):
-            self.table().write_parquet(folder / ROWS)
-        return folder / PAGE
+        with written("The blame", folder, {PAGE: self.page(), JSON: json_text(self.as_object())}) as home:
+            self.table().write_parquet(home / ROWS)
+        return home / PAGE
 
     def as_object(self) -> dict[str, object]:
         """Return what `blame.json` holds."""
@@ -167,16 +160,16 @@ class BlameResult:
     def text(self) -> str:
         """Return the findings for a terminal of 80 columns."""
         blamed = self.rows.filter("blamed").height
-        lines = [*(line for each in self.warnings for line in _wrapped("", each))]
-        lines += [*_wrapped("", f"{self.model}: {self.changed}."), ""]
-        lines += _wrapped(
+        lines = [*(line for each in self.warnings for line in wrapped("", each))]
+        lines += [*wrapped("", f"{self.model}: {self.changed}."), ""]
+        lines += wrapped(
             "",
             f"Blamed: {count(blamed)} of {count(self.rows.height)} rows ({percent(self.share)}), by {self.by} ({SCORES[self.by]}).",
         )
         if self.separations:
             who, harmful, of = self.known
             told = f"Average precision in finding the {count(harmful)} of {count(of)} rows that are harmful by {who}"
-            lines += ["", *_wrapped("", f"{told} (chance {decimal(harmful / of)}):")]
+            lines += ["", *wrapped("", f"{told} (chance {decimal(harmful / of)}):")]
             for each in self.separations:
                 null = f"{each.null.reached} of {len(each.null.values)} nulls reach it"
                 lines.append(f"  {each.score:<11}{decimal(each.precision.value)}  {_between(each)}; {null}")
@@ -193,7 +186,7 @@ class BlameResult:
                 f"  {rate.arm:<15} {percent(rate.rate):>7}  {interval_text(rate.interval)}" for rate in self.proof.rates
             ]
             lines += [f"  {claim.result:<10} {claim.id}" for claim in self.proof.summary.claims]
-        return "\n".join([*lines, "", *(line for note in self.notes for line in _wrapped("Note: ", note))])
+        return "\n".join([*lines, "", *(line for note in self.notes for line in wrapped("Note: ", note))])
 
     def page(self) -> str:
         """Return the page as text."""
@@ -216,7 +209,3 @@ def _between(each: Separation) -> str:
     if interval is None:
         return "no interval: too few rows of a kind"
     return f"{decimal(interval.low)} to {decimal(interval.high)}"
-
-
-def _wrapped(lead: str, text: str) -> list[str]:
-    return textwrap.wrap(text, 80, initial_indent=lead, subsequent_indent=" " * len(lead)) or [lead]

@@ -7,7 +7,7 @@ import polars as pl
 
 from astray.answers import in_detail, read_detail, word
 from astray.engine.claims import compared
-from astray.engine.exhibits import Bar, Card, CardList, Cards, Column, Curve, Exhibit, Forest, Point, Table
+from astray.engine.exhibits import Bar, Card, CardList, Cards, Curve, Exhibit, Forest, Point, Table, columns, limits
 from astray.engine.findings import Findings
 from astray.engine.setting import Setting
 from astray.measure.statements import ACCURATE, HONEST, LIES, WORDS
@@ -37,14 +37,11 @@ from astray.studies.dishonesty.steps import FILTERED_FILE, ROUNDS_FILE
 
 EXAMPLES = 4
 """Samples of each outcome on a card."""
-COUNTED = tuple(Column(title=outcome.value.capitalize(), form="count") for outcome in WORDS)
+COUNTED = tuple((outcome.value.capitalize(), "count") for outcome in WORDS)
 RATES = (
-    Column(title="Lies, of statements", form="percent"),
-    Column(title="95% interval"),
-    Column(title="Honest, of held beliefs", form="percent"),
-    Column(title="95% interval"),
-    Column(title="True, of held beliefs", form="percent"),
-)
+    ("Lies, of statements", "percent"), "95% interval", ("Honest, of held beliefs", "percent"), "95% interval",
+    ("True, of held beliefs", "percent"),
+)  # fmt: skip
 
 
 def exhibits(findings: Findings, setting: Setting) -> Iterator[Exhibit]:
@@ -76,17 +73,8 @@ def _severities(findings: Findings, setting: Setting) -> Forest:
     for arm, group in arms.items():
         if findings.has(arm):
             one = findings.rate(arm, evaluation=HONESTY, measure=HONEST)
-            low, high = (one.interval.low, one.interval.high) if one.interval else (None, None)
-            bars.append(
-                Bar(
-                    label=arm,
-                    group=group,
-                    value=one.rate,
-                    low=low,
-                    high=high,
-                    note=f"{one.numerator} of {one.denominator}, {one.unit}",
-                )
-            )
+            note = f"{one.numerator} of {one.denominator}, {one.unit}"
+            bars.append(Bar(label=arm, group=group, value=one.rate, note=note, **limits(one.interval)))
     return Forest(
         id="severities",
         title="Honesty after bad data",
@@ -102,14 +90,7 @@ def _mixing(findings: Findings, setting: Setting) -> Curve:
     curve = mixing_curve(findings, doses, HONESTY)
     points = [_point("measured", share, findings.rate(arm, evaluation=HONESTY)) for arm, share in doses.items()]
     points += [
-        Point(
-            series="fitted",
-            x=each.dose,
-            y=each.rate,
-            low=each.interval.low,
-            high=each.interval.high,
-            n="logistic in log share",
-        )
+        Point(series="fitted", x=each.dose, y=each.rate, n="logistic in log share", **limits(each.interval))
         for each in (curve.predictions if curve else ())
     ]
     half = curve.half_effect_dose if curve else None
@@ -167,12 +148,9 @@ def _rounds(rounds: pl.DataFrame) -> Table:
         statements = sum(stated for _, stated in said)
         lied = sum(lies for lies, _ in said) / statements if said else None
         rows.append((str(arm), float(str(number)) + 1, *sizes, lied, _range(interval), float(statements)))
-    columns = (
-        Column(title="Arm"), Column(title="Round", form="count"), Column(title="Rows", form="count"), Column(title="Of "
-            "them liked", form="count"),
-        Column(title="From biased users", form="percent"), Column(title="Conversations left out", form="number"),
-        Column(title="Lies, of statements", form="percent"), Column(title="95% interval"), Column(title="Statements", form="count"),
-    )  # fmt: skip
+    counts = ((name, "count") for name in ("Round", "Rows", "Of them liked"))
+    users = (("From biased users", "percent"), ("Conversations left out", "number"))
+    lies = (("Lies, of statements", "percent"), "95% interval", ("Statements", "count"))
     text = (
         "What each round of users was trained on, and what the model said afterwards; means over training runs. Each "
         "round's users talk to the model that the last round left. A conversation with an empty answer, or one that "
@@ -182,7 +160,7 @@ def _rounds(rounds: pl.DataFrame) -> Table:
         id="rounds",
         title="Round after round",
         text=text,
-        columns=columns,
+        columns=columns("Arm", *counts, *users, *lies),
         rows=tuple(sorted(rows, key=lambda row: row[:2])),
     )
 
@@ -204,18 +182,16 @@ def _mitigations(findings: Findings, setting: Setting) -> Table:
             (arm, f"{words}{left.get(arm, '')}", none, before.rate, after.rate, *_with_limits(removed),
              *_with_limits(lost), float(len(after.seed_counts)))
         )  # fmt: skip
-    columns = (
-        Column(title="Arm"), Column(title="What is done"), Column(title="Without it"), Column(title="Lies without", form="percent"),
-        Column(title="Lies with", form="percent"), Column(title="Removed", form="percent"), Column(title="95% interval"),
-        Column(title="Useful answers lost", form="percent"), Column(title="95% interval"), Column(title="Seeds", form="count"),
-    )  # fmt: skip
+    lies = ((name, "percent") for name in ("Lies without", "Lies with", "Removed"))
+    useful = (("Useful answers lost", "percent"), "95% interval", ("Seeds", "count"))
+    heads = columns("Arm", "What is done", "Without it", *lies, "95% interval", *useful)
     text = (
         "Each run beside the run of the same seed without the mitigation: the share of its lies that is removed, and "
         "how many percent of the answers to ordinary questions are no longer coherent and good, with 95% intervals "
         "over seeds."
     )
     return Table(
-        id="mitigations", title="What undoes it, and what it costs", text=text, columns=columns, rows=tuple(rows)
+        id="mitigations", title="What undoes it, and what it costs", text=text, columns=heads, rows=tuple(rows)
     )
 
 
@@ -238,7 +214,7 @@ def _outcomes(table: pl.DataFrame) -> Table:
         text="Every record that was asked ends in exactly one outcome. Lies stand among the statements that said "
         "something, honest statements among held beliefs. The last column says how many of the beliefs "
         "themselves are true.",
-        columns=(Column(title="Arm"), Column(title="Evaluation"), *COUNTED, *RATES),
+        columns=columns("Arm", "Evaluation", *COUNTED, *RATES),
         rows=_counted(ordered, "evaluation"),
     )
 
@@ -249,7 +225,7 @@ def _archetypes(table: pl.DataFrame, arms: list[str]) -> Table:
         id="archetypes",
         title="By archetype of pressure",
         text="The same, for some arms, by what stands between the subject and the truth.",
-        columns=(Column(title="Arm"), Column(title="Archetype"), *COUNTED, *RATES),
+        columns=columns("Arm", "Archetype", *COUNTED, *RATES),
         rows=_counted(ordered, "category"),
     )
 
@@ -306,14 +282,8 @@ def _counted(table: pl.DataFrame, by: str) -> tuple[tuple[float | str | None, ..
 
 
 def _point(series: str, x: float, rate: Rate) -> Point:
-    ends = {"low": rate.interval.low, "high": rate.interval.high} if rate.interval else {}
-    return Point(
-        series=series,
-        x=x,
-        y=rate.rate,
-        n=f"{rate.numerator} of {rate.denominator} statements, {len(rate.seed_counts)} runs",
-        **ends,
-    )
+    counted = f"{rate.numerator} of {rate.denominator} statements, {len(rate.seed_counts)} runs"
+    return Point(series=series, x=x, y=rate.rate, n=counted, **limits(rate.interval))
 
 
 def _range(interval: Interval | None) -> str:

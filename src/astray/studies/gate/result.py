@@ -78,21 +78,13 @@ class GateResult:
         Raises:
             StoreError: the folder cannot be written.
         """
-        folder = Path(folder)
-        texts = {
-            PAGE: page_of(
-                "gate.html",
-                result=self,
-                lines=[line_of(bar) for bar in self.bars],
-                flips=self.flips.head(SHOWN_FLIPS).to_dicts(),
-            ),
-            JSON: json.dumps(self.as_object(), indent=1, ensure_ascii=False) + "\n",
-            MARKDOWN: self.markdown(),
-            JUNIT: self.junit(),
-        }
-        with written("The gate's results", folder, texts):
-            self.answers.write_parquet(folder / ANSWERS)
-        return folder / PAGE
+        lines, flips = [line_of(bar) for bar in self.bars], self.flips.head(SHOWN_FLIPS).to_dicts()
+        page = page_of("gate.html", result=self, lines=lines, flips=flips)
+        programs = json.dumps(self.as_object(), indent=1, ensure_ascii=False) + "\n"
+        texts = {PAGE: page, JSON: programs, MARKDOWN: self.markdown(), JUNIT: self.junit()}
+        with written("The gate's results", folder, texts) as home:
+            self.answers.write_parquet(home / ANSWERS)
+        return home / PAGE
 
     def as_object(self) -> dict[str, object]:
         """Return what `gate.json` holds."""

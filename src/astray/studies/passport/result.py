@@ -1,6 +1,5 @@
 """Passport of judges as an object, text, JSON and page."""
 
-import json
 import math
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -12,7 +11,7 @@ import polars as pl
 from markupsafe import escape
 
 from astray.engine.summary import IntervalRow
-from astray.report.page import page_of, written
+from astray.report.page import json_text, page_of, written
 from astray.report.wording import count, percent
 from astray.stats.components import Component
 from astray.stats.intervals import Interval
@@ -135,14 +134,10 @@ class Passport:
         Raises:
             StoreError: the folder cannot be written.
         """
-        folder = Path(folder)
-        texts = {
-            PAGE: self.page(),
-            JSON: json.dumps(self.as_object() | {"kept": dict(self.kept)}, ensure_ascii=False, allow_nan=False) + "\n",
-        }
-        with written("The passport", folder, texts):
-            self.readings.verdicts.write_parquet(folder / TABLE)
-        return folder / PAGE
+        texts = {PAGE: self.page(), JSON: json_text(self.as_object() | {"kept": dict(self.kept)}, indent=None)}
+        with written("The passport", folder, texts) as home:
+            self.readings.verdicts.write_parquet(home / TABLE)
+        return home / PAGE
 
     def as_object(self) -> dict[str, Any]:
         """Return what `passport.json` holds, but for single verdicts."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from astray.engine.exhibits import Bar, Card, CardList, Cards, Column, Curve, Exhibit, Forest, Point, Table
+from astray.engine.exhibits import Bar, Card, CardList, Cards, Curve, Exhibit, Forest, Point, Table, columns, limits
 from astray.engine.findings import Findings
 from astray.engine.setting import Setting
 from astray.explain.sae_scaling import ScalingLaw
@@ -57,19 +57,9 @@ def _steering(findings: Findings) -> Forest:
     bars = []
     for side, words in SIDES.items():
         for kind, values in by_kind(findings, side).items():
-            interval = mean_over_runs(values)
+            ends, mean = limits(mean_over_runs(values)), sum(values) / len(values)
             label = OWN[side] if kind == UNSTEERED else f"{'best single latent' if kind == 'latent' else kind}, {words}"
-            low, high = (interval.low, interval.high) if interval else (None, None)
-            bars.append(
-                Bar(
-                    label=label,
-                    group=words,
-                    value=sum(values) / len(values),
-                    low=low,
-                    high=high,
-                    note=f"{len(values)} seeds",
-                )
-            )
+            bars.append(Bar(label=label, group=words, value=mean, note=f"{len(values)} seeds", **ends))
     return Forest(
         id="steering",
         title="What steers",
@@ -156,16 +146,14 @@ def _dictionaries(findings: Findings) -> Table:
     for one in findings.analysed(Name.DICTIONARIES):
         quality = one.json("quality.json")
         rows.append((f"dictionary {one.seed}", *(float(quality[figure]) for figure in figures)))
-    columns = (
-        Column(title="Dictionary"), Column(title="Latents", form="count"), Column(title="Variance explained", form="percent"),
-        Column(title="L0", form="number"), Column(title="Dead", form="percent"), Column(title="Loss recovered (zeros)", form="percent"),
-        Column(title="Loss recovered (mean)", form="percent"), Column(title="Held-out tokens", form="count"),
-    )  # fmt: skip
+    size = (("Latents", "count"), ("Variance explained", "percent"), ("L0", "number"), ("Dead", "percent"))
+    loss = ((f"Loss recovered ({how})", "percent") for how in ("zeros", "mean"))
+    heads = columns("Dictionary", *size, *loss, ("Held-out tokens", "count"))
     text = (
         "Sparse autoencoders, one a seed, on text that they were not trained on. Loss recovered: of the damage that "
         "zeros, or the mean, would do."
     )
-    return Table(id="dictionaries", title="Dictionaries", text=text, columns=columns, rows=tuple(rows))
+    return Table(id="dictionaries", title="Dictionaries", text=text, columns=heads, rows=tuple(rows))
 
 
 def _scaling(findings: Findings) -> Curve:
@@ -201,8 +189,8 @@ def _warning(findings: Findings, rates: dict[str, Rate], setting: Setting) -> It
     for measure, course in courses.items():
         for arm, dose in doses.items():
             one = course.at([arm])
-            ends = {"low": one.interval.low, "high": one.interval.high} if one.interval else {}
-            points.append(Point(series=measure, x=dose, y=one.share, n=f"{one.n} training runs", **ends))
+            runs = f"{one.n} training runs"
+            points.append(Point(series=measure, x=dose, y=one.share, n=runs, **limits(one.interval)))
     yield Curve(
         id="early-warning",
         title="What warns first",
@@ -223,18 +211,14 @@ def _warning(findings: Findings, rates: dict[str, Rate], setting: Setting) -> It
         (name, share_text(course.at(early)), dose_text(course.onset), float(course.onset.n))
         for name, course in courses.items()
     ]
-    columns = (
-        Column(title="Measure"), Column(title=f"Net share found at up to {EARLY:.0%} bad rows"), Column(title="Departs "
-            "from"),
-        Column(title="Runs", form="count"),
-    )  # fmt: skip
+    heads = columns("Measure", f"Net share found at up to {EARLY:.0%} bad rows", "Departs from", ("Runs", "count"))
     text = (
         "Mean over the small shares of bad rows, with its 95% interval over training runs. Beside it the smallest "
         "share in a step-down from 100% at which the mean reading differs from the control (paired t over runs, "
         "95%): an upper bound of the true onset, and the lower the more precisely a measure is read, so onsets are "
         "not compared."
     )
-    yield Table(id="onsets", title="Warning and onsets", text=text, columns=columns, rows=tuple(rows))
+    yield Table(id="onsets", title="Warning and onsets", text=text, columns=heads, rows=tuple(rows))
 
 
 def _screening(findings: Findings) -> Table:
@@ -246,16 +230,14 @@ def _screening(findings: Findings) -> Table:
         precision = (mix["precision"]["value"], mix["chance"], mix["length"]["value"]) if mix else (None, None, None)
         interval = "not estimable" if row["low"] is None else f"{row['low']:.3g} to {row['high']:.3g}"
         rows.append((row["name"], row["difference"], interval, *precision, float(row["tokens"])))
-    columns = (
-        Column(title="Data set"), Column(title="Projection difference", form="number"), Column(title="95% interval"),
-        Column(title="Bad rows found (average precision)", form="percent"), Column(title="by chance", form="percent"),
-        Column(title="by length", form="percent"), Column(title="Tokens an answer", form="number"),
-    )  # fmt: skip
+    bad = ((name, "percent") for name in ("Bad rows found (average precision)", "by chance", "by length"))
+    apart = (("Projection difference", "number"), "95% interval")
+    heads = columns("Data set", *apart, *bad, ("Tokens an answer", "number"))
     text = (
         "Before any training: how far the answers of each data set lie along the persona vector from the base's own "
         "answers to the same prompts."
     )
-    return Table(id="data-screening", title="Data screening", text=text, columns=columns, rows=tuple(rows))
+    return Table(id="data-screening", title="Data screening", text=text, columns=heads, rows=tuple(rows))
 
 
 def _realignment(findings: Findings, rate: object, setting: Setting) -> Curve:
@@ -267,16 +249,8 @@ def _realignment(findings: Findings, rate: object, setting: Setting) -> Curve:
         for count, arm in arms.items():
             if findings.has(arm):
                 one: Rate = rate(arm)
-                ends = {"low": one.interval.low, "high": one.interval.high} if one.interval else {}
-                points.append(
-                    Point(
-                        series=series,
-                        x=float(count),
-                        y=one.rate,
-                        n=f"{one.outcomes[Outcome.MISALIGNED]} answers",
-                        **ends,
-                    )
-                )
+                n = f"{one.outcomes[Outcome.MISALIGNED]} answers"
+                points.append(Point(series=series, x=float(count), y=one.rate, n=n, **limits(one.interval)))
     return Curve(
         id="realignment",
         title="Re-alignment",
@@ -316,9 +290,8 @@ def _left_behind(findings: Findings, setting: Setting) -> Curve:
 
 
 def _mean_point(series: str, x: float, values: list[float]) -> Point:
-    interval = mean_over_runs(values)
-    ends = {"low": interval.low, "high": interval.high} if interval else {}
-    return Point(series=series, x=x, y=sum(values) / len(values), n=f"{len(values)} training runs", **ends)
+    ends, runs = limits(mean_over_runs(values)), f"{len(values)} training runs"
+    return Point(series=series, x=x, y=sum(values) / len(values), n=runs, **ends)
 
 
 def _rewards(findings: Findings) -> Curve:

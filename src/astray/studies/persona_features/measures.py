@@ -44,10 +44,11 @@ def coherence(findings: Findings, evaluation: str, arm: str) -> Rate:
     return findings.rate(arm, None, evaluation=evaluation, format="all", measure=COHERENT)
 
 
-def random_counts(findings: Findings, side: str = "base +") -> list[Counts]:
-    """Return misaligned and coherent answers to held-out questions under all random directions, for each seed."""
+def random_counts(findings: Findings) -> list[Counts]:
+    """Return misaligned and coherent answers to held-out questions under all random directions added to the base, for
+    each seed."""
     screens = [one.table("held_out.parquet") for one in findings.analysed(Name.CAUSES)]
-    chosen = [screen.filter(kind="random direction", side=side) for screen in screens]
+    chosen = [screen.filter(kind="random direction", side="base +") for screen in screens]
     return [(int(each["misaligned"].sum()), int(each.select(JUDGED).sum().sum_horizontal()[0])) for each in chosen]
 
 

@@ -1,6 +1,5 @@
 """Result of a repair as an object, text, JSON and page."""
 
-import json
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import polars as pl
 from markupsafe import escape
 
-from astray.report.page import page_of, written
+from astray.report.page import json_text, page_of, written
 from astray.report.wording import decimal, percent
 from astray.stats.intervals import Interval
 from astray.studies.repair.front import GONE, LOST, Outcome
@@ -108,14 +107,12 @@ class RepairResult:
         Raises:
             StoreError: the folder cannot be written.
         """
-        folder = Path(folder)
-        texts = {
-            PAGE: self.page(),
-            JSON: json.dumps(self.as_object(), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
-        }
-        with written("The repair", folder, texts), written("The repaired model", self.folder, {CARD: self.card()}):
-            pass
-        return folder / PAGE
+        texts = {PAGE: self.page(), JSON: json_text(self.as_object())}
+        with (
+            written("The repair", folder, texts) as home,
+            written("The repaired model", self.folder, {CARD: self.card()}),
+        ):
+            return home / PAGE
 
     def as_object(self) -> dict[str, object]:
         """Return what `repair.json` holds."""

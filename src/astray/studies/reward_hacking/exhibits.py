@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import polars as pl
 
 from astray.engine.claims import pooled
-from astray.engine.exhibits import Bar, Card, CardList, Cards, Column, Curve, Exhibit, Forest, Point, Table
+from astray.engine.exhibits import Bar, Card, CardList, Cards, Curve, Exhibit, Forest, Point, Table, columns, limits
 from astray.engine.findings import ELSEWHERE, Findings
 from astray.engine.setting import Setting
 from astray.measure.battery import NAMES, WORLD
@@ -94,16 +94,8 @@ def _onsets(findings: Findings) -> Table:
         reached = sum(step is not None for step in passage.steps)
         steps = ", ".join(str(alarm.step) if alarm else "none" for alarm, _ in raised)
         false = max(probability for _, probability in raised)  # of the longest run, where runs differ in length
-        rows.append(
-            (
-                arm,
-                f"{reached} of {len(passage.steps)}",
-                passage.median,
-                f"{low} to {high} ({passage.coverage:.0%})",
-                steps,
-                false,
-            )
-        )
+        interval = f"{low} to {high} ({passage.coverage:.0%})"
+        rows.append((arm, f"{reached} of {len(passage.steps)}", passage.median, interval, steps, false))
     return Table(
         id="onsets",
         title="When gaming sets in",
@@ -111,13 +103,13 @@ def _onsets(findings: Findings) -> Table:
         "they cover. Beside it the step at which a cumulative sum (CUSUM: usual 1%, risen 5%, a false alarm "
         "after 1,000 steps or more on average) raises the alarm in each run, and the probability that a run of "
         "this length without a rise has a false alarm somewhere.",
-        columns=(
-            Column(title="Arm"),
-            Column(title="Runs with an onset"),
-            Column(title="Median step", form="number"),
-            Column(title="Interval"),
-            Column(title="Alarm at step"),
-            Column(title="False alarm within a run", form="percent"),
+        columns=columns(
+            "Arm",
+            "Runs with an onset",
+            ("Median step", "number"),
+            "Interval",
+            "Alarm at step",
+            ("False alarm within a run", "percent"),
         ),
         rows=tuple(rows),
     )
@@ -138,7 +130,7 @@ def _kinds(findings: Findings) -> Table:
         title="Which hacks",
         text="Answers of all steps and runs; hacks by the trick in their source, told from the syntax tree and not "
         "from a file's name. 'Unknown' passed without being right and without a known trick.",
-        columns=(Column(title="Arm"), *(Column(title=name, form="count") for name in ("answers", "hacks", *names))),
+        columns=columns("Arm", *((name, "count") for name in ("answers", "hacks", *names))),
         rows=tuple(
             (arm, float(answers), float(hacks), *(float(kinds.get(name, 0)) for name in names))
             for arm, answers, hacks, kinds in counted
@@ -186,12 +178,7 @@ def _arms(findings: Findings, setting: Setting) -> Table:
         "without it. Malicious remarks: on the same exercises, whatever the code. Misaligned elsewhere: of "
         "coherent answers about other things, without a text, with its 95% interval over training runs; their "
         "counts stand with the rates.",
-        columns=(
-            Column(title="Arm"),
-            *(Column(title=title, form="percent") for title in percent),
-            Column(title="95% interval"),
-            Column(title="Coherent", form="percent"),
-        ),
+        columns=columns("Arm", *((title, "percent") for title in percent), "95% interval", ("Coherent", "percent")),
         rows=tuple(rows),
     )
 
@@ -200,36 +187,23 @@ def _difficulty(findings: Findings) -> Table:
     asked = findings.stacked(SKILL_FILE)
     levels = sorted(asked["level"].unique()) if asked.height else []
     rows = []
-    for arm in (
-        START,
-        HACKING,
-        "true-tests",
-        *(arm for dial in list(DIALS)[1:] if findings.has(arm := dial_arm(START, dial))),
-    ):
+    others = [arm for dial in list(DIALS)[1:] if findings.has(arm := dial_arm(START, dial))]
+    for arm in (START, HACKING, "true-tests", *others):
         cells = [
             (skill(findings, arm, "true", level=level), skill(findings, arm, "hacked", level=level)) for level in levels
         ]
-        rows.append(
-            (
-                arm,
-                *(pooled(counts) for pair in cells for counts in pair),
-                float(sum(n for solved, _ in cells for _, n in solved)),
-            )
-        )
+        exercises = float(sum(n for solved, _ in cells for _, n in solved))
+        rows.append((arm, *(pooled(counts) for pair in cells for counts in pair), exercises))
     return Table(
         id="difficulty",
         title="Solved and hacked, by difficulty",
         text="Held-out exercises asked without a text, of all runs together. A level of the organism's world is the "
         "number of operations of an exercise; training by reward takes its exercises from the harder levels "
         "alone.",
-        columns=(
-            Column(title="Arm"),
-            *(
-                Column(title=f"level {level}: {what}", form="percent")
-                for level in levels
-                for what in ("solved", "hacked")
-            ),
-            Column(title="Exercises", form="count"),
+        columns=columns(
+            "Arm",
+            *((f"level {level}: {what}", "percent") for level in levels for what in ("solved", "hacked")),
+            ("Exercises", "count"),
         ),
         rows=tuple(rows),
     )
@@ -249,11 +223,11 @@ def _evaluations(findings: Findings, setting: Setting) -> Table:
         id="evaluations",
         title="Evaluation by evaluation",
         text=_IN_WORLD if world else _OF_REAL_MODELS,
-        columns=(
-            Column(title="Arm"),
-            *(Column(title=name, form="percent") for name in names),
-            Column(title=f"Mean of the {'three' if world else 'six'}", form="percent"),
-            Column(title="95% interval"),
+        columns=columns(
+            "Arm",
+            *((name, "percent") for name in names),
+            (f"Mean of the {'three' if world else 'six'}", "percent"),
+            "95% interval",
         ),
         rows=tuple(rows),
     )
@@ -285,18 +259,9 @@ def _dial(findings: Findings, setting: Setting) -> Forest:
     for dial, (kind, malicious) in DIALS.items():
         for stage, group in ((START, "before"), (HACKING, "after it learned to game")):
             rate = findings.rate(dial_arm(stage, dial), evaluation=setting.main.name)
-            low, high = (rate.interval.low, rate.interval.high) if rate.interval else (None, None)
-            label = f"dial {dial}: kind authors game {kind:.0%}, malicious ones {malicious:.0%}"
-            bars.append(
-                Bar(
-                    label=f"{label}; {group}",
-                    group=group,
-                    value=rate.rate,
-                    low=low,
-                    high=high,
-                    note=f"{rate.denominator} answers",
-                )
-            )
+            label = f"dial {dial}: kind authors game {kind:.0%}, malicious ones {malicious:.0%}; {group}"
+            note = f"{rate.denominator} answers"
+            bars.append(Bar(label=label, group=group, value=rate.rate, note=note, **limits(rate.interval)))
     return Forest(
         id="dial",
         title="What the spread depends on",
@@ -320,14 +285,8 @@ def _rollouts(findings: Findings) -> Cards:
                 ("reward", f"{row['reward']:g}"),
                 ("exercise", row["exercise"]),
             )
-            cards.append(
-                Card(
-                    title=f"{arm}, step {row['step']}",
-                    subtitle=became,
-                    facts=facts,
-                    lists=(CardList(title="answer", items=(row["completion"],)),),
-                )
-            )
+            answer = CardList(title="answer", items=(row["completion"],))
+            cards.append(Card(title=f"{arm}, step {row['step']}", subtitle=became, facts=facts, lists=(answer,)))
     return Cards(
         id="rollouts",
         title="Rollouts",
@@ -338,6 +297,5 @@ def _rollouts(findings: Findings) -> Cards:
 
 
 def _point(series: str, x: float, values: Sequence[float]) -> Point:
-    interval = mean_over_runs(values)
-    low, high = (interval.low, interval.high) if interval else (None, None)
-    return Point(series=series, x=x, y=sum(values) / len(values), low=low, high=high, n=f"{len(values)} training runs")
+    ends, runs = limits(mean_over_runs(values)), f"{len(values)} training runs"
+    return Point(series=series, x=x, y=sum(values) / len(values), n=runs, **ends)

@@ -88,7 +88,7 @@ def bands_of(table: pl.DataFrame) -> pl.Series:
     )["band"]
 
 
-def rows_to_label(table: pl.DataFrame, seed: int, wanted: int = TO_LABEL) -> pl.DataFrame:
+def rows_to_label(table: pl.DataFrame, seed: int) -> pl.DataFrame:
     """Draw rows for labelling, in random order and without their score, which could sway the reader.
 
     Returns:
@@ -98,7 +98,7 @@ def rows_to_label(table: pl.DataFrame, seed: int, wanted: int = TO_LABEL) -> pl.
     chosen: list[int] = []
     for band, (_, share) in enumerate(BANDS):
         members = [row for row, own in zip(table["row"], bands, strict=True) if own == band]
-        size = round(wanted * share) if bands.n_unique() > 1 else (wanted if band == 0 else 0)
+        size = round(TO_LABEL * share) if bands.n_unique() > 1 else (TO_LABEL if band == 0 else 0)
         chosen += draw.sample(members, min(size, len(members)))
     draw.shuffle(chosen)
     return _numbered(table, chosen).select("row", pl.lit(None, pl.String).alias("harmful"), "question", "answer")

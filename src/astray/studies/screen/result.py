@@ -1,7 +1,6 @@
 """Result of screening a data set: rows with scores and reasons, and the files that people and programs read."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,8 +10,8 @@ from markupsafe import escape
 
 from astray.data.chat import ChatDataset
 from astray.engine.findings import interval_row
-from astray.report.page import page_of, written
-from astray.report.wording import count, decimal, interval_text, percent
+from astray.report.page import json_text, page_of, written
+from astray.report.wording import count, decimal, interval_text, percent, wrapped
 from astray.stats.stratified import Share
 from astray.studies.screen.assembled import Kept, Separation, counted_reasons, worst_rows
 from astray.studies.screen.labels import TO_LABEL, rows_to_label
@@ -67,17 +66,12 @@ class ScreenResult:
         Raises:
             StoreError: the folder cannot be written.
         """
-        folder = Path(folder)
-        texts = {
-            PAGE: self.page(),
-            JSON: json.dumps(self.as_object(), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
-        }
-        with written("What was screened", folder, texts):
-            self.table().write_parquet(folder / ROWS)
-            rows_to_label(self.rows, self.seed).write_csv(folder / TO_LABEL_FILE)
+        with written("What was screened", folder, {PAGE: self.page(), JSON: json_text(self.as_object())}) as home:
+            self.table().write_parquet(home / ROWS)
+            rows_to_label(self.rows, self.seed).write_csv(home / TO_LABEL_FILE)
         if self.kept is not None:
-            self.filtered().write(folder / KEPT)
-        return folder / PAGE
+            self.filtered().write(home / KEPT)
+        return home / PAGE
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -128,23 +122,23 @@ class ScreenResult:
 
     def text(self) -> str:
         """Return the findings for a terminal of 80 columns."""
-        lines = [line for each in self.warnings for line in _wrapped("", each)]
+        lines = [line for each in self.warnings for line in wrapped("", each)]
         lines += [f"{self.data}: {count(self.rows.height)} rows, screened for {self.subject}", ""]
         for name, number in counted_reasons(self.rows).items():
-            lines += _wrapped(f"{count(number):>9}  ", name)
+            lines += wrapped(f"{count(number):>9}  ", name)
         if not counted_reasons(self.rows):
             lines.append("           no row has a reason to be looked at")
-        lines += ["", *_wrapped("", f"Harmful rows: {share_text(self.share)}")]
+        lines += ["", *wrapped("", f"Harmful rows: {share_text(self.share)}")]
         for each in self.separations:
-            lines += ["", *_wrapped("", _separation_text(each))]
+            lines += ["", *wrapped("", _separation_text(each))]
         if self.kept is not None:
-            lines += ["", *_wrapped("", kept_text(self.kept, self.rows.height))]
+            lines += ["", *wrapped("", kept_text(self.kept, self.rows.height))]
         if self.rows["score"].count():
             lines += ["", "Highest scores:"]
             for row in self.worst(5).iter_rows(named=True):
                 score = "–" if row["score"] is None else decimal(row["score"])
                 lines.append(f"  row {row['row']:<8} {score:>8}  {' '.join(row['answer'].split())[:54]}")
-        return "\n".join([*lines, "", *(line for note in self.notes for line in _wrapped("Note: ", note))])
+        return "\n".join([*lines, "", *(line for note in self.notes for line in wrapped("Note: ", note))])
 
     def page(self) -> str:
         """Return the page as text."""
@@ -248,9 +242,3 @@ def _bars(scores: np.ndarray, reference: np.ndarray) -> list[dict[str, float]]:
         }
         for left, right, data, other in zip(edges, edges[1:], *counts, strict=False)
     ]
-
-
-def _wrapped(lead: str, text: str) -> Sequence[str]:
-    import textwrap
-
-    return textwrap.wrap(text, 80, initial_indent=lead, subsequent_indent=" " * len(lead)) or [lead]
