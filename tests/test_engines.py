@@ -339,6 +339,18 @@ def test_an_adapter_of_the_output_layer_is_served_with_merged_weights_and_proven
     assert not Path(merged[1]).exists()  # its weights are removed with it
 
 
+def test_on_cpus_where_vllm_ends_when_it_scores_with_adapters_enabled_they_are_merged(models, program):
+    (program / "on cpu").touch()
+    for adapter in ("a", "", "b"):
+        subject = ServedSubject(settle(spec(models, adapter)), Engine(rank=4))
+        assert texts(subject) == texts(load_subject(spec(models, adapter)))
+        assert ("CPUs" in subject.proofs[0]["merged"]) == bool(adapter)
+        subject.close()
+    with_adapters, *others = ("--enable-lora" in arguments for _, arguments, _ in starts(program))
+    assert with_adapters
+    assert not any(others)
+
+
 HOLD = """
 import sys, time
 from pathlib import Path

@@ -232,7 +232,7 @@ def serve(folder: str, arguments: list[str]) -> None:
     fault = lines[len(started)] if len(started) < len(lines) else ""
     with (here / "starts").open("a") as file:
         file.write(json.dumps([os.getpid(), arguments, os.environ.get("VLLM_ALLOW_RUNTIME_LORA_UPDATING", "")]) + "\n")
-    print("vllm: loading weights", flush=True)
+    print("vllm: loading weights", "device_config=cpu" if (here / "on cpu").is_file() else "", flush=True)
     if fault == "no start":
         sys.exit("RuntimeError: architecture Tiny is not supported")
     if fault == "port taken":

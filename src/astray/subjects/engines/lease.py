@@ -32,6 +32,7 @@ RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """Ranks of adapters that vLLM can be started for."""
 ADAPTERS, ADAPTERS_BESIDE = 4, 16
 """Adapters that one batch may mix, and that are kept beside."""
+_ON_CPU = b"device_config=cpu"
 _POLL = 0.1
 _ENDING, _LISTENS = 60.0, 5.0
 
@@ -71,6 +72,18 @@ class Wanted:
             "seconds": float(os.environ.get(SECONDS, USUAL_SECONDS)),
         }
 
+    @property
+    def home(self) -> Path:
+        """Return the folder of this server, with its log."""
+        return Path(tempfile.gettempdir()) / f"astray-engines-{os.getuid()}" / digest_of(self.order())
+
+    @property
+    def was_on_cpu(self) -> bool:
+        """Return whether the server that was last started for this is one of vLLM's build for CPUs, by its log."""
+        with contextlib.suppress(OSError):
+            return _ON_CPU in (self.home / "log").read_bytes()
+        return False
+
 
 @dataclass(frozen=True)
 class Running:
@@ -104,8 +117,7 @@ def running(wanted: Wanted) -> Running:
     Raises:
         EngineError: it does not start; with the end of its log.
     """
-    order = wanted.order()
-    folder = Path(tempfile.gettempdir()) / f"astray-engines-{os.getuid()}" / digest_of(order)
+    order, folder = wanted.order(), wanted.home
     with _LOCK:
         for other in [held for held in _HELD if held != folder and _same_gpu(held, wanted.gpu)]:
             _let_go(other)

@@ -20,6 +20,8 @@ FEWEST, MOST = 16, 4096
 """Requests at once: at first where a server says nothing of itself, and at most."""
 CONFIRM_EVERY, CONFIRM_SECONDS = 256, 10.0
 """Answers, or seconds with any, after which the served weights are proven again."""
+CONFIRM_PAUSE = 30.0
+"""Times as long as a proof took until the next one: a slow server works on answers, and not on proofs."""
 LOOK = 1.0
 """Seconds between looks at a server's work."""
 FAILURES = 6
@@ -59,6 +61,11 @@ class Lane(Protocol):
         """Return the name of the weights at the server."""
         ...
 
+    @property
+    def proven_at(self) -> float:
+        """Return when the weights were last proven, by the monotonic clock."""
+        ...
+
     def prepare(self) -> None:
         """Make the server serve the weights, and prove that it does; again after it was lost."""
         ...
@@ -81,6 +88,7 @@ class _Flow:
     failures: int = 0
     recovered: int = 0
     confirmed_at: float = 0.0
+    proof_took: float = 0.0
     looked_at: float = 0.0
 
 
@@ -113,7 +121,9 @@ def pump(lanes: Sequence[Lane], jobs: Iterable[Job], done: Callable[[Job, Any], 
 async def _drive(flow: _Flow, waiting: deque[Job], done: Callable[[Job, Any], None]) -> None:
     """Keep one server busy until no job is left."""
     lane = flow.lane
-    await _prepare(flow)
+    if time.monotonic() > lane.proven_at + CONFIRM_SECONDS:
+        await _prepare(flow)
+    flow.confirmed_at = lane.proven_at
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     async with httpx.AsyncClient(headers=lane.server.headers, timeout=LONG, limits=limits, trust_env=False) as client:
         flow.limit = _limit(flow, await asyncio.to_thread(lane.server.load), waiting)
@@ -124,7 +134,7 @@ async def _drive(flow: _Flow, waiting: deque[Job], done: Callable[[Job, Any], No
                     flow.busy[asyncio.create_task(_asked(client, lane, job))] = job
                 if _is_due(flow):
                     flow.settled, flow.unconfirmed = flow.unconfirmed, []
-                    flow.confirming = asyncio.create_task(asyncio.to_thread(lane.confirm))
+                    flow.confirming = asyncio.create_task(asyncio.to_thread(_confirm, flow))
                 if lost := await _collect(flow, waiting, done):
                     await _recover(flow, waiting, lost)
                 if time.monotonic() > flow.looked_at + LOOK and len(flow.busy) >= flow.limit:
@@ -152,8 +162,17 @@ def _is_due(flow: _Flow) -> bool:
     """Return whether what has come is to be confirmed now."""
     if flow.confirming or not flow.unconfirmed:
         return False
-    late = time.monotonic() > flow.confirmed_at + CONFIRM_SECONDS
-    return late or not flow.busy or len(flow.unconfirmed) >= CONFIRM_EVERY
+    if not flow.busy:
+        return True
+    since = time.monotonic() - flow.confirmed_at
+    due = since > CONFIRM_SECONDS or len(flow.unconfirmed) >= CONFIRM_EVERY
+    return due and since > CONFIRM_PAUSE * flow.proof_took
+
+
+def _confirm(flow: _Flow) -> None:
+    began = time.monotonic()
+    flow.lane.confirm()
+    flow.proof_took = time.monotonic() - began
 
 
 async def _stop(flow: _Flow) -> None:

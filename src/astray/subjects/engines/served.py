@@ -8,12 +8,13 @@ are proven before and after it, so that a step that was stopped asks the rest.
 """
 
 import json
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
@@ -62,6 +63,7 @@ KEPT, NOTE = "answered.jsonl", "engine.json"
 """Files in a step's folder: answers of a step that is not finished, and what was proven of the server of one that is."""
 RETURNS_WITHIN = float(os.environ.get("ASTRAY_SERVER_SECONDS", "300"))
 """Seconds in which a server at an address has to answer again after it was lost."""
+_MERGED_ON_CPU = "vLLM's build for CPUs ends when it scores several texts at once while it takes adapters"
 _WAIT = 0.5
 
 
@@ -261,41 +263,46 @@ class _Lane:
         self._form = form_of(spec.adapter) if spec.adapter else Form("", 0)
         self._merged: Path | None = None
         self._of_base: tuple[Values, Values] | None = None
-        self._loaded = False
+        self._loaded, self._on_cpu = False, False
+        self.proven_at = -math.inf
         self.server, self.model, self.note = Server(engine.address), "", dict[str, Any]()
 
     def prepare(self) -> None:
         """Have the weights served, and prove it."""
-        if self._form.reason:
-            if self._of_base is None:  # the noise of the base is measured by a server of its own
-                self._serve(self._base.base, content_name(self._base), 0)
-                self._of_base = self._read(), reference(self._base)
+        adapter = self._located.spec.adapter
+        if self._of_base is None or not self._why_merged:  # else the noise of the base was measured by its own server
+            rank = 0 if self._why_merged else max(self._engine.rank, self._form.rank)
+            self._serve(self._base.base, content_name(self._base), rank)
+            self._of_base = self._read(), reference(self._base)
+        if adapter is None:
+            self._prove(self._of_base[0])
+            return
+        if self._why_merged:
             self._merged = self._merged or self._written()
             self._serve(self._merged, content_name(self._located), 0)
         else:
-            self._serve(self._base.base, content_name(self._base), max(self._engine.rank, self._form.rank))
-            self._of_base = self._read(), reference(self._base)
-            if adapter := self._located.spec.adapter:
-                name = content_name(self._located)
-                self.server.load_adapter(
-                    name, scaled(adapter, self._located.spec.scale, models_folder() / "scaled" / name)
-                )
-                self._loaded, self.model = True, name
+            name = content_name(self._located)
+            self.server.load_adapter(name, scaled(adapter, self._located.spec.scale, models_folder() / "scaled" / name))
+            self._loaded, self.model = True, name
         self.confirm()
 
     def confirm(self) -> None:
         """Prove that the server has the weights."""
+        self._prove(self._read())
+
+    def _prove(self, read: Values) -> None:
         assert self._of_base is not None
         served, here = self._of_base
         if self._located.spec.adapter is None:
-            noise = check_base(self._read(), here, self._what)
+            noise = check_base(read, here, self._what)
             proof = Proof(noise, noise, None)
         else:
             mine = reference(self._located)
-            proof = check_adapter((served, here), (self._read(), mine), others(self._located), self._what)
-        self.note = {"server": self._engine.named, "vllm": self.server.version(), "merged": self._form.reason} | asdict(
+            proof = check_adapter((served, here), (read, mine), others(self._located), self._what)
+        self.note = {"server": self._engine.named, "vllm": self.server.version(), "merged": self._why_merged} | asdict(
             proof
         )
+        self.proven_at = time.monotonic()
 
     def close(self) -> None:
         """Unload the adapter, and remove weights that were written for it."""
@@ -310,6 +317,11 @@ class _Lane:
             self._merged.rmdir()
 
     @property
+    def _why_merged(self) -> str:
+        on_cpu = self._on_cpu and self._located.spec.adapter is not None
+        return self._form.reason or (_MERGED_ON_CPU if on_cpu else "")
+
+    @property
     def _what(self) -> str:
         adapter = self._located.spec.adapter
         return f"{adapter or self._located.spec.model} at {self.server.address}"
@@ -319,7 +331,10 @@ class _Lane:
         if self._engine.address:
             self.model = _base_at(self.server, self._engine, RETURNS_WITHIN)
             return
-        at = running(Wanted(folder, name, self._located.precision, rank, self._gpu))
+        wanted = Wanted(folder, name, self._located.precision, rank, self._gpu)
+        at = None if rank and wanted.was_on_cpu else running(wanted)
+        if at is None or (rank and wanted.was_on_cpu):
+            self._on_cpu, at = True, running(replace(wanted, rank=0))
         self.server, self.model = Server(at.address), at.model
 
     def _read(self) -> Values:
