@@ -53,11 +53,7 @@ def values_claim(
     """
     interval = mean_over_runs(values, floor=floor) if values else None
     same = interval is not None and interval.low == interval.high
-    undecidable = (
-        f"All {len(values)} runs have the same value, so the interval has no width, which is not certainty."
-        if same
-        else ""
-    )
+    undecidable = f"All {len(values)} runs have the same value, so the interval has no width, which is not certainty."
     caveats = {
         f"With a single {unit} there is no interval, so nothing is decided.": len(values) == 1,
         undecidable: same,
@@ -73,7 +69,7 @@ def values_claim(
         control=control,
         control_estimate=control_estimate,
         published=published,
-        **decided_fields(estimate, interval, (at_least, at_most), undecidable),
+        **decided_fields(estimate, interval, (at_least, at_most)),
         **status_and_note(needs, "" if values else without, *(text for text, holds in caveats.items() if holds), note),
     )
 
