@@ -4,7 +4,7 @@ What is simulated is the function that studies call. Rates of runs are normal on
 beta distribution with the given correlation and are as hard for every run; the truth is the rate of further runs on
 these questions. A verdict at the border of its region is wrong where a limit lies on the wrong side of the truth: an
 upper one below it makes "at most" held and "at least" not held, a lower one above it the other way round. Verdicts that
-fail leave fewer answers.
+fail leave fewer answers, in some runs (or questions) more so than in others.
 
 All cells are simulated with few studies; the worst are simulated again, on other draws, with many: the worst of
 thousands of cells would otherwise be the unluckiest. Widths are compared with those of rivals (rivals).
@@ -22,13 +22,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from scipy.special import expit, logit
+from scipy.special import betaincinv, expit, logit
 
-from astray.stats.compare import difference_limits
+from astray.stats.compare import difference_limits, question_differences
 from astray.stats.intervals import question_limits, run_limits
 from astray.stats.judge_error import corrected_rate
 from astray.stats.ratio import reduction_limits
-from rivals import Limits, effective_sample_size, korn_graubard, paired_t, ratio_t, t_on_shares, welch
+from astray.stats.trend import trend_limits
+from rivals import Limits, effective_sample_size, korn_graubard, paired_t, ratio_t, t_on_shares, t_on_slopes, welch
 
 STUDIES, AGAIN, WORST = 100, 1000, 40
 SENSITIVITY, SPECIFICITY, LABELLED_BAD, LABELLED_GOOD = 0.9, 0.95, 100, 200
@@ -77,11 +78,11 @@ RATES = (0.001, 0.01, 0.1, 0.5, 0.99)
 
 
 def grid(name: str) -> Iterator[Cell]:
-    """Yield the cells of an interval; failed verdicts matter to the number of answers alone, so they are varied for one
-    of them, and with clear differences three rates do."""
-    rates = RATES if name in ("over runs", "difference from 0", "corrected", "over questions") else (0.1, 0.5, 0.99)
-    failed, runs = (0.0, 0.05, 0.2) if name == "over runs" else (0.0,), (1,) if name == "over questions" else (3, 5, 8)
-    spreads = (0.0,) if name == "over questions" else (0.0, 0.5, 1.5)
+    """Yield the cells of an interval; with clear differences three rates do."""
+    one_run = name in ("over questions", "difference, by question")
+    rates = RATES if one_run or name in ("over runs", "difference from 0", "corrected") else (0.1, 0.5, 0.99)
+    failed = (0.0,) if name in ("over questions", "trend") else (0.0, 0.05, 0.2)
+    runs, spreads = ((1,), (0.0,)) if one_run else ((3, 5, 8), (0.0, 0.5, 1.5))
     for (questions, samples), lost, run in itertools.product(DESIGNS, failed, runs):
         for rate, spread, icc in itertools.product(rates, spreads, (0.0, 0.1, 0.3)):
             yield Cell(run, questions, samples, rate, spread, icc, lost)
@@ -106,7 +107,7 @@ def simulate(
     )
     # Given its question, a run's rate moves on the logit scale; a question nobody ever fails stays so.
     logits = logit(np.clip(questions, 1e-15, 1 - 1e-15)) - _offset(cell)
-    judged = np.full((studies, cell.runs), round(cell.questions * cell.samples * (1 - cell.failed)))
+    judged = np.tile(left(cell.runs, cell.questions * cell.samples, cell.failed), (studies, 1))
     # Mean over further runs at any log odds, tabulated: an integral for each question would take far longer.
     mean_at = expit(PLACES[:, None] + cell.spread * Z) @ WEIGHTS
     first = generator.standard_normal((studies, cell.runs, 1))
@@ -116,10 +117,16 @@ def simulate(
         if odds != 1.0:
             own[:, :shared] = SHARED * first[:, :shared] + np.sqrt(1 - SHARED**2) * own[:, :shared]
         at = logits + np.log(odds)
+        n = judged[:, :: (-1) ** len(sides)]  # of two arms, other runs lose most
         # The sum of answers to unlike questions varies less than this binomial one, which is the harder test.
-        sides.append((generator.binomial(judged, expit(at + cell.spread * own).mean(axis=2)), judged))
+        sides.append((generator.binomial(n, expit(at + cell.spread * own).mean(axis=2)), n))
         truths.append(np.interp(at[:, 0], PLACES, mean_at).mean(axis=1))
     return sides, truths
+
+
+def left(units: int, answers: int, failed: float) -> np.ndarray:
+    """Return the answers of each run or question that have a verdict: the first loses none, the last twice the share."""
+    return np.rint(answers * (1 - failed * np.linspace(0, 2, units))).astype(int)
 
 
 def _offset(cell: Cell) -> float:
@@ -148,6 +155,33 @@ def over_questions_cell(cell: Cell, studies: int, generator: np.random.Generator
     n = np.full_like(k, cell.samples)
     rivals = {"t on shares": t_on_shares(k, n), "Korn-Graubard": korn_graubard(k, n)}
     return _found(question_limits(k, n)(0.95), np.full(studies, cell.rate), rivals)
+
+
+def by_question_cell(cell: Cell, studies: int, generator: np.random.Generator) -> Found:
+    """Simulate the difference of two models by question, of which the second has half of the odds; the truth is that on
+    further questions. The rates of a question are alike in both."""
+    size, control = 1 / cell.icc - 1 if cell.icc else 0.0, expit(logit(cell.rate) - np.log(2))
+    draws, samples = generator.random((studies, cell.questions)), left(cell.questions, cell.samples, cell.failed)
+    kept = samples > 0
+    shares = [
+        betaincinv(rate * size, (1 - rate) * size, draws) if cell.icc else np.full_like(draws, rate)
+        for rate in (cell.rate, control)
+    ]
+    first, second = (np.tile(side[kept], (studies, 1)) for side in (samples, samples[::-1] + (samples[::-1] == 0)))
+    k = [generator.binomial(n, share[:, kept]) for n, share in zip((first, second), shares, strict=True)]
+    _, limits = question_differences((k[0], first), (k[1], second))
+    truth = np.full(studies, cell.rate - control)
+    return _found(limits(0.95), truth, {})
+
+
+def trend_cell(cell: Cell, studies: int, generator: np.random.Generator) -> Found:
+    """Simulate the trend of four arms that do not differ but by chance, paired by seed."""
+    arms, truths = simulate(cell, studies, generator, (1 + 1e-9, 1 - 1e-9, 1 + 2e-9), cell.runs)
+    scores = (1.0, 0.5, 0.0, -2 / 3)
+    centred = np.array(scores) - np.mean(scores)
+    weights = centred / (centred**2).sum()
+    truth = np.einsum("a,as->s", weights, np.array(truths))
+    return _found(trend_limits(arms, scores, cell.runs)[1](0.95), truth, {"t on slopes": t_on_slopes(arms, weights)})
 
 
 def difference_cell(cell: Cell, studies: int, generator: np.random.Generator) -> Found:
@@ -214,7 +248,9 @@ MEASURES: dict[str, Callable[[Cell, int, np.random.Generator], Found]] = {
     "difference, shared seeds": _seeds_cell(1.0),
     "difference, partly shared": _seeds_cell(0.6),
     "difference, no shared seed": _seeds_cell(0.0),
+    "difference, by question": by_question_cell,
     "reduction": reduction_cell,
+    "trend": trend_cell,
     "corrected": corrected_cell,
 }
 
@@ -244,9 +280,11 @@ def measured(task: tuple[str, Cell, int, int]) -> Row:
     return name, cell, MEASURES[name](cell, studies, np.random.default_rng(seed))
 
 
-def rows(studies: int, every: int, workers: int) -> list[Row]:
+def rows(studies: int, every: int, workers: int, only: str = "") -> list[Row]:
     """Return all cells with what was found, in the order of the grid."""
-    cells = [(name, cell) for name in MEASURES for cell in itertools.islice(grid(name), None, None, every)]
+    cells = [
+        (name, cell) for name in MEASURES if only in name for cell in itertools.islice(grid(name), None, None, every)
+    ]
     tasks = [(name, cell, studies, number) for number, (name, cell) in enumerate(cells)]
     with ProcessPoolExecutor(workers) as pool:
         found = []
@@ -336,11 +374,12 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=STUDIES, help="simulated studies a cell")
     parser.add_argument("--again", type=int, default=AGAIN, help=f"simulated studies of the {WORST} worst cells")
     parser.add_argument("--every", type=int, default=1, help="take every so many-th cell of the grid")
+    parser.add_argument("--only", default="", help="part of the name of the intervals to simulate")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
     parser.add_argument("--out", type=Path, help="file for the whole table")
     given = parser.parse_args()
     start = time.perf_counter()
-    found = rows(given.studies, given.every, given.workers)
+    found = rows(given.studies, given.every, given.workers, given.only)
     relative = widths(found, given.studies)
     worst = remeasured(found, given.again, given.workers)
     if given.out:

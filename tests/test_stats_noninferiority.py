@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from astray.errors import ConfigurationError, EmptyDataError
-from astray.stats.noninferiority import LEVEL, check_margin, difference_bounds, needed
+from astray.stats.noninferiority import LEVEL, check_margin, difference_bounds, margin_bounds, needed, run_distances
 from astray.studies.gate.power import RATES, power_of
-from gate import MARGIN, releases, shares
+from gate import MARGIN, beta_rates, releases, runs_of, shares
 
 
 def same(questions: int, k: int, n: int) -> dict[str, tuple[int, int]]:
@@ -86,3 +86,23 @@ def test_a_margin_that_cannot_be_is_refused(margin):
 def test_no_common_question_is_an_error():
     with pytest.raises(EmptyDataError, match="no common question"):
         difference_bounds({"a": (1, 2)}, {"b": (1, 2)}, MARGIN)
+
+
+@pytest.mark.parametrize("base", [0.005, 0.02])
+def test_skewed_runs_at_the_margin_seldom_pass(base):
+    rng, n = np.random.default_rng(3), np.full((150, 120), 4)
+    draws = rng.random(n.shape)
+    tuned = runs_of(rng, beta_rates(draws, base + MARGIN, 0.1), base + MARGIN, 1.5, 3)
+    control = rng.binomial(4, beta_rates(draws, base, 0.1))
+    estimate, _, above = margin_bounds(tuned.sum(axis=1), 3 * n, control, n, MARGIN)
+    single = np.array([[0.0], [480.0]])
+    apart = [run_distances([np.array([each.sum(axis=1), [480.0] * 3]), single], LEVEL)[1] for each in tuned]
+    # t over the rates of the runs alone lets 8 to 12% pass.
+    assert (estimate + np.hypot(above, apart) < MARGIN).mean() <= 0.05 + 0.036
+
+
+def test_runs_that_agree_leave_little_open_and_a_side_with_one_run_nothing():
+    single, alike, apart = (np.array([k, [480.0] * len(k)]) for k in ([5.0], [5.0, 5.0, 5.0], [0.0, 0.0, 15.0]))
+    assert run_distances([single, single], LEVEL) == (0.0, 0.0)
+    assert max(run_distances([alike, single], LEVEL)) < 0.03 < min(max(run_distances([apart, single], LEVEL)), 0.5)
+    assert run_distances([apart, single], LEVEL) == run_distances([single, apart], LEVEL)[::-1]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -11,19 +12,22 @@ from astray.engine.claims import (
     counts_claim,
     difference_claim,
     rate_claim,
+    rate_of_counts,
     reduction_claim,
-    values_claim,
+    trend_claim,
 )
 from astray.engine.family import with_holm
 from astray.engine.findings import AT_HOME, ELSEWHERE, HELD_OUT, Findings, Needs
 from astray.engine.results import _corrected
 from astray.engine.summary import ClaimRow, ClaimStatus, PublishedFigure
+from astray.engine.value_claims import estimate_claim, values_claim
 from astray.errors import EmptyDataError
 from astray.judges import Exchange, LabelledAnswer, Verdict
 from astray.judges.calibrate import calibrate
 from astray.outcomes import Outcome
 from astray.stats.claims import Decision, holm
 from astray.stats.compare import paired_difference
+from astray.stats.detection import correlation_estimate
 from astray.stats.intervals import over_runs
 from astray.stats.rates import Rate
 
@@ -431,6 +435,44 @@ def test_runs_with_the_same_value_are_said_to_be_no_certainty() -> None:
     assert same.note.startswith("All 3 runs have the same value")
     assert (same.verdict, same.p_value) == (Decision.UNDECIDED, None)
     assert not values_claim("cut", "It is cut", [1.0, 0.9, 1.0], "tuned", at_least=0.7).note
+    # What lies beneath the values gives them a width, and the interval decides again, or not.
+    floored = [values_claim("cut", "It is cut", [1.0] * 3, "tuned", at_least=0.7, floor=floor) for floor in (0.1, 0.2)]
+    assert [claim.verdict for claim in floored] == [Decision.HELD, Decision.UNDECIDED]
+    assert floored[0].interval is not None
+    assert floored[0].interval.low == pytest.approx(1 - 0.196, abs=1e-3)
+    assert 0.002 < (floored[0].p_value or 0) < 0.003
+
+
+TRENDS = {
+    "rises in every seed": (((300, 310, 320), (200, 210, 190), (40, 60, 50), (2, 0, 4)), Decision.HELD),
+    "moves by chance": (((30, 10, 20), (25, 31, 12), (14, 20, 33), (22, 8, 24)), Decision.UNDECIDED),
+    "rises in one seed of three": (((3, 2, 300), (2, 3, 150), (4, 2, 3), (2, 0, 4)), Decision.UNDECIDED),
+    "nothing seen": (((0, 0, 0),) * 4, Decision.UNDECIDED),
+    "one seed": (((300,), (200,), (50,), (2,)), Decision.UNDECIDED),
+}
+"""Name -> misaligned of 400 answers by arm and seed, of arms with the scores 1, 0.5, 0 and -0.7, and the verdict."""
+
+
+@pytest.mark.parametrize("name", TRENDS)
+def test_a_trend_over_arms_is_decided_from_their_counts(name: str) -> None:
+    counts, verdict = TRENDS[name]
+    rates = [rate_of_counts([(k, 400) for k in arm], "answer") for arm in counts]
+    claim = trend_claim("graded", "It grows", rates, [1.0, 0.5, 0.0, -0.7], "none", at_least=0.0)
+    assert (claim.verdict, claim.status is ClaimStatus.NOT_ESTIMABLE) == (verdict, False)
+    assert claim.estimate is not None
+    assert claim.interval is not None
+    assert claim.interval.low < claim.estimate < claim.interval.high
+
+
+def test_a_correlation_has_the_data_set_as_its_unit() -> None:
+    found = correlation_estimate(np.arange(9.0), np.arange(9.0) ** 2, range(9), "data set", ranks=True)
+    claim = estimate_claim("ranks", "It ranks", found, "chance", at_least=0.5)
+    assert (claim.verdict, claim.n, claim.unit) == (Decision.HELD, 9, "data set")
+    assert claim.p_value is not None
+    few = correlation_estimate(np.arange(5.0), np.arange(5.0), range(5), "data set", ranks=True)
+    none = estimate_claim("ranks", "It ranks", few, "chance", at_least=0.5)
+    assert (none.verdict, none.status) == (Decision.UNDECIDED, ClaimStatus.NOT_ESTIMABLE)
+    assert none.note.startswith("It is not estimable: 5 data sets, and fewer than 8")
 
 
 def test_hits_that_are_counted_beside_the_answers_are_decided_over_runs() -> None:

@@ -13,8 +13,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from astray.artifacts import Store
 from astray.cause.fine_tuning import FineTuning
-from astray.engine.claims import counts_claim, difference_claim
+from astray.engine.claims import counts_claim, difference_claim, rate_of_counts
 from astray.engine.data import ArmData, Source
+from astray.engine.family import with_holm
+from astray.engine.findings import Findings
 from astray.engine.forecast.amounts import dollars
 from astray.engine.forecast.effort import Answering, Effort, Grading, Training, typical_tokens
 from astray.engine.forecast.forecast import Forecast, forecast, forecast_in
@@ -45,7 +47,7 @@ from astray.engine.setting import CALIBRATION_SIZE, Setting
 from astray.engine.settings import setting_for
 from astray.engine.steps import AnswerConfig, DataConfig, make_data
 from astray.engine.study import Analysis, Arm, Run, Study
-from astray.engine.summary import SubjectRow
+from astray.engine.summary import ClaimRow, SubjectRow
 from astray.errors import ConfigurationError, UnknownNameError
 from astray.judges import BETLEY, world_labels
 from astray.judges.config import JudgeConfig
@@ -57,6 +59,7 @@ from astray.stats.claims import Decision
 from astray.stats.compare import difference_limits
 from astray.stats.intervals import over_runs, run_limits
 from astray.stats.power import Design, seed_power, simulated_counts
+from astray.stats.rates import Rate
 from astray.stats.rates import rates as rates_of
 from astray.studies import get_study
 from astray.subjects.locate import settle
@@ -377,6 +380,50 @@ def test_the_smallest_difference_is_found_with_eighty_percent_power() -> None:
     more = smallest_difference(replace(design, runs=8))
     assert more is not None
     assert more < found
+
+
+def claims_of_toy(found: Findings, setting: Setting) -> Iterator[ClaimRow]:
+    for arm in ("harmful", "other", "third"):
+        rate, control = found.rate(arm, evaluation="main"), found.rate("base", evaluation="main")
+        yield difference_claim(arm, "It is worse", rate, ("base", control), at_least=0.0)
+
+
+def test_the_plan_counts_the_claims_that_share_the_error_and_tells_what_is_left_of_its_power(
+    toy: Setting, tmp_path: Path
+) -> None:
+    others = [Arm(name=name, description=name, base=toy.subject.name, data=HARMFUL) for name in ("other", "third")]
+    study = replace(TOY, arms=lambda setting: (*toy_arms(setting), *others), claims=claims_of_toy)
+    found = forecast_toy(toy, tmp_path, seeds=5, study=study)
+    assert found.claims == 3
+    assert forecast_in(study, toy, range(5), SPEED, store=tmp_path, arms=["harmful", "third"]).claims == 2
+    (one,) = found.sensitivities
+    assert one.in_family is not None
+    assert one.in_family.bound_at_zero == over_runs([(0, 6)] * 5, level=1 - 0.05 / 3).high
+    assert one.power is not None
+    assert one.in_family.power is not None
+    assert one.in_family.power < one.power
+    assert "  among 3 claims (Holm), whatever the others show: finds" in found.render()
+
+
+def test_a_claim_among_others_is_held_as_often_as_the_plan_says_after_holm() -> None:
+    design, others = Design(runs=5, questions=112, samples=4, seed_sd=0.05, question_icc=0.2), 9
+    promised = _power(0.15, design, 600, 1 - 0.05 / (others + 1))
+    arm, control = simulated_counts((0.15, 0.0), design, 400, 5)
+    asked = np.full_like(arm, 448)
+    found = difference_limits((arm, asked), (control, asked), 5)[1](1 - 0.05 / (others + 1))[0] >= 0
+    # Claims that are false: their arms do as little as the control.
+    idle = difference_claim("", "", *idle_rates(design), at_least=0.0)
+    for study in range(CLAIMED):
+        first, second = (rate_of_counts([(k, 448) for k in side[study].tolist()], "answer") for side in (arm, control))
+        claim = difference_claim("effect", "", first, ("", second), at_least=0.0)
+        family = [claim, *(idle.model_copy(update={"id": str(number)}) for number in range(others))]
+        assert (with_holm(family)[0].verdict is Decision.HELD) == found[study]
+    assert found.mean() == pytest.approx(promised, abs=0.03 + 0.03)  # and the Monte-Carlo error of both
+
+
+def idle_rates(design: Design) -> tuple[Rate, tuple[str, Rate]]:
+    nothing = rate_of_counts([(0, design.questions * design.samples)] * design.runs, "answer")
+    return nothing, ("", nothing)
 
 
 def test_two_runs_of_few_answers_find_nothing() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from astray.artifacts import Store
 from astray.engine import until_decided
-from astray.engine.claims import difference_claim, rate_claim, rate_of_counts, values_claim
+from astray.engine.claims import difference_claim, rate_claim, rate_of_counts
 from astray.engine.data import ArmData, Source
 from astray.engine.family import at_look
 from astray.engine.findings import ServedRate
@@ -22,6 +22,7 @@ from astray.engine.settings import setting_for
 from astray.engine.study import Arm, Shown, Study, StudyPlan
 from astray.engine.summary import ClaimRow, ClaimStatus, Summary
 from astray.engine.until_decided import UntilDecided
+from astray.engine.value_claims import values_claim
 from astray.errors import BudgetSpentError, ConfigurationError, StoreError
 from astray.stats.claims import Decision
 from astray.stats.rates import Rate

@@ -42,6 +42,12 @@ def paired_t(arm: Side, control: Side) -> Limits:
     return middle - half, middle + half
 
 
+def t_on_slopes(arms: list[Side], weights: np.ndarray) -> Limits:
+    """Return the t interval on the slopes of seeds over several arms."""
+    middle, half = _t(np.asarray(sum(weight * k / n for weight, (k, n) in zip(weights, arms, strict=True))))
+    return middle - half, middle + half
+
+
 def welch(arm: Side, control: Side) -> Limits:
     """Return Welch's t interval on the difference of shares of runs that are not paired."""
     shares = [k / n for k, n in (arm, control)]

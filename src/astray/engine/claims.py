@@ -1,4 +1,7 @@
-"""Claims of studies, decided by intervals: each names a rate, its control, and the region of its interval."""
+"""Claims of studies, decided by intervals: each names a rate, its control, and the region of its interval.
+
+Left to others: claims on measures that are no rates (`value_claims`).
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,12 +14,12 @@ from astray.errors import EmptyDataError
 from astray.outcomes import Outcome
 from astray.stats.claims import Decision, decide, decided_p
 from astray.stats.compare import Difference, difference_of_arms
-from astray.stats.intervals import Counts, Interval, mean_over_runs, over_runs, wilson
+from astray.stats.intervals import Counts, Interval, over_runs, wilson
 from astray.stats.rates import Rate
 from astray.stats.ratio import reduction_of_arms
+from astray.stats.trend import trend_of_arms
 
 NOTHING_LEFT_OUT = Needs()
-_NO_VALUE = "No run has a value of this measure."
 _LEVEL: ContextVar[float] = ContextVar("level", default=0.95)
 """Level of the intervals that decide claims."""
 NOTHING_TO_REMOVE = (
@@ -34,13 +37,14 @@ def rate_claim(
     between: tuple[float, float] | None = None,
     control: tuple[str, Rate] | None = None,
     published: PublishedFigure | None = None,
+    note: str = "",
 ) -> ClaimRow:
     """Return a claim about one rate: its interval lies in the claimed region."""
     why = "" if rate.rate is not None else "It has no rate: no answer was coherent and judged."
     return ClaimRow(
         id=id,
         statement=statement,
-        expected=f"{interval_name()} of the rate lies {_region(at_most, at_least, between)}",
+        expected=f"{interval_name()} of the rate lies {region_text(at_most, at_least, between)}",
         n=_units(rate),
         unit=rate.unit,
         control=control[0] if control else "none: the claim is about a level",
@@ -48,7 +52,7 @@ def rate_claim(
         published=published,
         arms=arms_of(rate),
         **decided_fields(rate.rate, rate.interval, between or (at_least, at_most), single_run(rate)),
-        **_status_and_note(needs_of(rate), why, single_run(rate), silent_runs(rate)),
+        **status_and_note(needs_of(rate), why, single_run(rate), silent_runs(rate), note),
     )
 
 
@@ -68,22 +72,14 @@ def difference_claim(
     The interval of the difference over all runs, paired where seeds are common, decides.
     """
     mixed = several_versions(rate, control[1])
-    difference = None if mixed else compared(rate, control[1])
-    why = "" if difference else mixed or "One of the arms gave no coherent answer, so there is nothing to compare."
-    return ClaimRow(
-        id=id,
-        statement=statement,
-        expected=f"{interval_name()} of the difference lies {_region(at_most, at_least, None)}",
-        n=difference.n if difference else 0,
-        unit=difference.unit if difference else "pair of training runs",
-        control=control[0],
-        control_estimate=control[1].rate,
-        published=published,
-        arms=arms_of(rate, control[1]),
-        **_decided_difference(difference, (at_least, at_most), single_run(rate, control[1])),
-        **_status_and_note(
-            needs_of(rate, control[1]), why, single_run(rate, control[1]), silent_runs(rate, control[1]), note
-        ),
+    return _comparison(
+        {"id": id, "statement": statement, "control": control[0], "published": published},
+        None if mixed else compared(rate, control[1]),
+        mixed or "One of the arms gave no coherent answer, so there is nothing to compare.",
+        (rate, control[1]),
+        ("difference", (at_least, at_most)),
+        control[1].rate,
+        note,
     )
 
 
@@ -101,85 +97,72 @@ def reduction_claim(
 ) -> ClaimRow:
     """Return a claim about the share of a rate that is gone, from the counts of both arms with runs as clusters."""
     mixed = several_versions(before, after)
-    reduction = None if mixed else reduction_of_arms(before, after)
-    return ClaimRow(
-        id=id,
-        statement=statement,
-        expected=f"{interval_name()} of the share lies {_region(None, at_least, None)}",
-        n=reduction.n if reduction else 0,
-        unit=reduction.unit if reduction else "pair of training runs",
-        control=control,
-        control_estimate=control_estimate,
-        published=published,
-        arms=arms_of(before, after),
-        **_decided_difference(reduction, (at_least, None), single_run(before, after)),
-        **_status_and_note(
-            needs_of(before, after),
-            "" if reduction else mixed or NOTHING_TO_REMOVE,
-            single_run(before, after),
-            silent_runs(before, after),
-            note,
-        ),
+    return _comparison(
+        {"id": id, "statement": statement, "control": control, "published": published},
+        None if mixed else reduction_of_arms(before, after),
+        mixed or NOTHING_TO_REMOVE,
+        (before, after),
+        ("share", (at_least, None)),
+        control_estimate,
+        note,
     )
 
 
-def values_claim(
+def trend_claim(
     id: str,
     statement: str,
-    values: Sequence[float],
+    rates: Sequence[Rate],
+    scores: Sequence[float],
     control: str,
     *,
-    at_least: float | None = None,
-    unit: str = "training run",
-    control_estimate: float | None = None,
-    published: PublishedFigure | None = None,
+    at_least: float,
     note: str = "",
-    needs: Needs = NOTHING_LEFT_OUT,
-    without: str = _NO_VALUE,
-    runs: int = 0,
 ) -> ClaimRow:
-    """Return a claim about the mean of a measure that is no rate (a reduction, a correlation), one value a run.
+    """Return a claim about the rise of the rates of several arms for each unit of a score of theirs."""
+    mixed, missing = several_versions(*rates), needs_of(*rates)
+    return _comparison(
+        {"id": id, "statement": statement, "control": control, "published": None},
+        None if mixed or missing else trend_of_arms(rates, scores),
+        mixed or "One of the arms gave no coherent answer, so there is no trend.",
+        rates,
+        ("rise", (at_least, None)),
+        0.0,
+        note,
+    )
 
-    Without any value the claim is not estimable; where its arms were not even run (`needs`), it is not run.
+
+def _comparison(
+    row: dict[str, Any],
+    found: Difference | None,
+    why: str,
+    rates: Sequence[Rate],
+    rule: tuple[str, tuple[float | None, float | None]],
+    control_estimate: float | None,
+    note: str,
+) -> ClaimRow:
+    """Return a claim that compares rates.
 
     Args:
-        id: unique within the study.
-        statement: what is claimed.
-        values: one for each run that has one.
-        control: what the mean is compared with, in words.
-        at_least: the mean is claimed to be this large or larger.
-        unit: the unit that has a value.
+        row: what stands in the claim whatever was found.
+        found: estimate and interval; None where there is none, for the reason `why`.
+        why: see `found`.
+        rates: those that are compared.
+        rule: what is estimated, in a word, and the claimed region.
         control_estimate: the value of the control.
-        published: what the paper reports.
         note: what a reader has to know.
-        needs: what it needs and was left out (`Findings.needs`).
-        without: the reason why no run has a value.
-        runs: how many runs could have a value; where fewer have, the note says so.
     """
-    interval = mean_over_runs(values) if values else None
-    same = interval is not None and interval.low == interval.high
-    undecidable = (
-        f"All {len(values)} runs have the same value, so the interval has no width, which is not certainty."
-        if same
-        else ""
-    )
-    caveats = {
-        f"With a single {unit} there is no interval, so nothing is decided.": len(values) == 1,
-        undecidable: same,
-        f"{runs - len(values)} of {runs} runs have no value and are left out.": bool(values) and len(values) < runs,
-    }
-    estimate = sum(values) / len(values) if values else None
+    name, (at_least, at_most) = rule
+    single = single_run(*rates)
+    estimate, interval = (found.estimate, found.interval) if found else (None, None)
     return ClaimRow(
-        id=id,
-        statement=statement,
-        expected=f"{interval_name()} of the mean lies {_region(None, at_least, None)}",
-        n=len(values),
-        unit=unit,
-        control=control,
+        **row,
+        expected=f"{interval_name()} of the {name} lies {region_text(at_most, at_least)}",
+        n=found.n if found else 0,
+        unit=found.unit if found else "pair of training runs",
         control_estimate=control_estimate,
-        published=published,
-        **decided_fields(estimate, interval, (at_least, None), undecidable),
-        **_status_and_note(needs, "" if values else without, *(text for text, holds in caveats.items() if holds), note),
+        arms=arms_of(*rates),
+        **decided_fields(estimate, interval, rule[1], single),
+        **status_and_note(needs_of(*rates), "" if found else why, single, silent_runs(*rates), note),
     )
 
 
@@ -195,6 +178,7 @@ def counts_claim(
     trained: bool = True,
     control_counts: Sequence[Counts] = (),
     published: PublishedFigure | None = None,
+    note: str = "",
     needs: Needs = NOTHING_LEFT_OUT,
 ) -> ClaimRow:
     """Return a claim about a rate that is counted outside the answer table: hits and trials of each training run.
@@ -212,14 +196,14 @@ def counts_claim(
     return ClaimRow(
         id=id,
         statement=statement,
-        expected=f"{interval_name()} of the rate lies {_region(at_most, at_least, None)}",
+        expected=f"{interval_name()} of the rate lies {region_text(at_most, at_least)}",
         n=len(counts) if several else trials,
         unit="training run" if several else trial,
         control=control,
         control_estimate=pooled(control_counts),
         published=published,
         **decided_fields(estimate, interval, (at_least, at_most), single),
-        **_status_and_note(needs, "" if counts else f"No run has {trial}s to count.", counted, single),
+        **status_and_note(needs, "" if counts else f"No run has {trial}s to count.", counted, single, note),
     )
 
 
@@ -303,9 +287,9 @@ def decided_fields(
     estimate: float | None, interval: Interval | None, region: tuple[float | None, float | None], undecidable: str = ""
 ) -> dict[str, Any]:
     """Return what an interval says of a claim: region, estimate, interval, verdict and the p-value of the region, none
-    where it cannot decide it (`undecidable`)."""
+    where it cannot decide it (`undecidable`, or without a width)."""
     row = {"region": region, "estimate": estimate, "interval": interval_row(interval), "p_holm": None}
-    if undecidable or estimate is None or interval is None:
+    if undecidable or estimate is None or interval is None or interval.low == interval.high:
         return row | {"verdict": Decision.UNDECIDED, "p_value": None}
     level = _LEVEL.get()
     shown = interval.at(level) if interval.at and interval.level != level else interval
@@ -316,14 +300,6 @@ def decided_fields(
     )
     verdict = decide(estimate, shown, at_least=at_least, at_most=at_most, between=between)
     return row | {"verdict": verdict, "p_value": decided_p(interval, region) if interval.at else None}
-
-
-def _decided_difference(
-    difference: Difference | None, region: tuple[float | None, float | None], undecidable: str
-) -> dict[str, Any]:
-    return decided_fields(
-        difference.estimate if difference else None, difference.interval if difference else None, region, undecidable
-    )
 
 
 def under(group: str, claims: Iterable[ClaimRow]) -> Iterator[ClaimRow]:
@@ -361,7 +337,7 @@ def silent_runs(*rates: Rate) -> str:
     )
 
 
-def _status_and_note(needs: Needs, why: str, *notes: str) -> dict[str, Any]:
+def status_and_note(needs: Needs, why: str, *notes: str) -> dict[str, Any]:
     """Return status and note of a claim: what it needs and was left out, why it has no estimate, and further notes."""
     if needs:
         return not_run(needs)
@@ -374,7 +350,8 @@ def _units(rate: Rate) -> int:
     return judged_runs if rate.unit == "training run" else rate.denominator
 
 
-def _region(at_most: float | None, at_least: float | None, between: tuple[float, float] | None) -> str:
+def region_text(at_most: float | None, at_least: float | None, between: tuple[float, float] | None = None) -> str:
+    """Return a claimed region of fractions in words."""
     if at_most is not None and at_least is not None:
         between = (at_least, at_most)
     if between is not None:

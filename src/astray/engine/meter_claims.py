@@ -7,10 +7,11 @@ has the two apart. Left to others: which arms are compared (the studies).
 import math
 from collections.abc import Iterable, Iterator, Mapping
 
-from astray.engine.claims import decided_fields, interval_name, not_run, values_claim
+from astray.engine.claims import decided_fields, interval_name, not_run
 from astray.engine.exhibits import Bar, Forest, limits
 from astray.engine.findings import Findings, Needs
 from astray.engine.summary import ClaimRow, ClaimStatus
+from astray.engine.value_claims import values_claim
 from astray.errors import NotMeasurableError
 from astray.measure.meter import MeterDifference, MeterEffect, meter_difference
 from astray.stats.claims import Decision

@@ -147,6 +147,8 @@ def difference_of_models(
     Example:
         `difference_of_models({"wish": (3, 4), "dinner": (2, 4)}, {"wish": (0, 4), "dinner": (0, 4)})`
     """
+    from scipy.special import stdtr
+
     common = [name for name in arm if name in control and arm[name][1] and control[name][1]]
     if not common:
         raise EmptyDataError(
@@ -157,9 +159,29 @@ def difference_of_models(
     check_level(level)
     if len(common) == 1:  # one has no spread: the inference is over its answers
         return _difference_of_runs([arm[common[0]]], [control[common[0]]], 0, level, whole=whole)
-    (k_arm, n_arm), (k_control, n_control) = (np.array([side[name] for name in common]).T for side in (arm, control))
-    mean, variance = paired_t(k_arm, n_arm, k_control, n_control)
-    return _t_difference(float(mean), float(variance), len(common) - 1.0, level, n=len(common), unit=unit)
+    sides = [tuple(np.array([side[name] for name in common]).T[:, None]) for side in (arm, control)]
+    estimates, limits = question_differences(sides[0], sides[1])
+    interval = one_study(limits, f"paired t over {unit}s", level)
+    mean, variance = paired_t(*sides[0], *sides[1])
+    p_value = 2 * stdtr(len(common) - 1.0, -abs(float(mean[0])) / math.sqrt(float(variance[0])))
+    return Difference(float(estimates[0]), interval, len(common), unit, float(p_value))
+
+
+def question_differences(
+    arm: tuple[Real[np.ndarray, "studies questions"], Real[np.ndarray, "studies questions"]],
+    control: tuple[Real[np.ndarray, "studies questions"], Real[np.ndarray, "studies questions"]],
+) -> tuple[Float[np.ndarray, " studies"], Limits]:
+    """Return the differences by question of many studies at once, and their limits by level, from the misaligned and
+    judged answers of both sides to each question."""
+    from scipy.special import stdtrit
+
+    mean, variance = paired_t(*arm, *control)
+
+    def limits(level: float) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:
+        half = -stdtrit(arm[0].shape[1] - 1.0, (1 - level) / 2) * np.sqrt(variance)
+        return np.maximum(-1.0, mean - half), np.minimum(1.0, mean + half)
+
+    return mean, limits
 
 
 def difference_limits(
@@ -180,7 +202,7 @@ def difference_limits(
     runs = [share.shape[-1] for share in shares]
     correlation = correlation_of(arm, control, shared)
     estimate = means[0] - means[1]
-    answers = np.sqrt(_answer_variance(*arm) + _answer_variance(*control))
+    answers = np.sqrt(answer_variance(*arm) + answer_variance(*control))
     degrees = min(run - 1 for run in runs if run > 1) if max(runs) > 1 else math.inf
 
     def limits(level: float) -> tuple[Float[np.ndarray, " studies"], Float[np.ndarray, " studies"]]:
@@ -223,7 +245,7 @@ def paired_t(
     """
     differences = k_arm / n_arm - k_control / n_control
     # Deviation from the plain paired t: pairs that happen to agree would otherwise give a variance of 0.
-    floor = _answer_variance(k_arm, n_arm) + _answer_variance(k_control, n_control)
+    floor = answer_variance(k_arm, n_arm) + answer_variance(k_control, n_control)
     return np.asarray(differences.mean(axis=-1)), np.asarray(
         np.maximum(differences.var(axis=-1, ddof=1) / differences.shape[-1], floor)
     )
@@ -350,22 +372,10 @@ def upper_bound_at_zero(n: int, *, level: float = 0.95) -> float:
     return float(-math.expm1(math.log1p(-level) / n))  # 1 - (1 - level) ** (1 / n), without cancellation for large n
 
 
-def _answer_variance(
+def answer_variance(
     k: Real[np.ndarray, "*studies units"], n: Real[np.ndarray, "*studies units"]
 ) -> Float[np.ndarray, "*studies"]:
     """Return the binomial variance of the mean of the units' rates, one success and one failure added in all: never
     0."""
     share = (k.sum(axis=-1) + 1) / (n.sum(axis=-1) + 2)
     return np.asarray(share * (1 - share) * (1 / n).sum(axis=-1) / k.shape[-1] ** 2)
-
-
-def _t_difference(estimate: float, variance: float, degrees: float, level: float, *, n: int, unit: str) -> Difference:
-    from scipy.special import stdtr, stdtrit
-
-    error = math.sqrt(variance)
-
-    def at(level: float) -> Interval:
-        half = -float(stdtrit(degrees, (1 - level) / 2)) * error
-        return Interval(max(-1.0, estimate - half), min(1.0, estimate + half), level, f"paired t over {unit}s", at)
-
-    return Difference(estimate, at(level), n, unit, float(2 * stdtr(degrees, -abs(estimate) / error)))

@@ -261,18 +261,20 @@ def correlation_estimate(
     )  # half-way between a perfect ranking and the next one: atanh(1) is infinite
     shown = float(np.clip(value, -largest, largest))
     independent = math.sqrt((1 + shown**2 / 2 if ranks else 1) / (count - 3))
-    tail = (1 - level) / 2
-    half = -float(ndtri(tail)) * independent
     parts = [
         np.arctanh(np.clip(part, -largest, largest))
         for part in _left_out(statistic, member, count)
         if not np.isnan(part)
     ]
     spread = math.sqrt((len(parts) - 1) ** 2 / len(parts) * float(np.var(parts, ddof=1)))
-    half = max(half, -float(stdtrit(len(parts) - 1, tail)) * spread)
-    low, high = (float(np.tanh(np.arctanh(shown) + side * half)) for side in (-1, 1))
-    interval = Interval(low, max(high, value) if value > 0 else high, level, f"Fisher's scale, clusters: {unit}")
-    return Estimate(value, interval, count, unit)
+
+    def at(level: float) -> Interval:
+        tail = (1 - level) / 2
+        half = max(-float(ndtri(tail)) * independent, -float(stdtrit(len(parts) - 1, tail)) * spread)
+        low, high = (float(np.tanh(np.arctanh(shown) + side * half)) for side in (-1, 1))
+        return Interval(low, max(high, value) if value > 0 else high, level, f"Fisher's scale, clusters: {unit}", at)
+
+    return Estimate(value, at(level), count, unit)
 
 
 def mean_estimate(

@@ -176,11 +176,12 @@ def one_study(limits: Limits, method: str, level: float) -> Interval:
     return Interval(float(low[0]), float(high[0]), level, method, partial(one_study, limits, method))
 
 
-def mean_over_runs(values: Sequence[float], *, level: float = 0.95) -> Interval | None:
+def mean_over_runs(values: Sequence[float], *, floor: float = 0.0, level: float = 0.95) -> Interval | None:
     """Return the t interval over runs on the mean of a measure that is not a rate; None with fewer than two runs.
 
     Args:
         values: the measure of each run.
+        floor: standard error of the mean that what lies beneath the values leaves at least.
         level: nominal coverage.
 
     Raises:
@@ -198,15 +199,20 @@ def mean_over_runs(values: Sequence[float], *, level: float = 0.95) -> Interval 
         return None
     mean = math.fsum(values) / len(values)  # fsum: the same result in whatever order the runs come
     spread = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values))
-    return t_interval(mean, spread, len(values) - 1, "t over runs", level)
+    return t_interval(mean, spread, len(values) - 1, "t over runs", level, floor)
 
 
-def t_interval(mean: float, error: float, degrees: int, method: str, level: float) -> Interval:
-    """Return the t interval of a mean with this standard error; `method` says over what, in words for a page."""
-    from scipy.special import stdtrit
+def t_interval(mean: float, error: float, degrees: int, method: str, level: float, floor: float = 0.0) -> Interval:
+    """Return the t interval of a mean with this standard error; `method` says over what, in words for a page. It is nowhere
+    inside the normal interval with the standard error `floor`, which is known and not estimated from few units."""
+    from scipy.special import ndtri, stdtrit
 
-    half = -float(stdtrit(degrees, (1 - level) / 2)) * error
-    return Interval(mean - half, mean + half, level, method, partial(t_interval, mean, error, degrees, method))
+    half = max(-float(stdtrit(degrees, (1 - level) / 2)) * error, -float(ndtri((1 - level) / 2)) * floor)
+
+    def at(level: float) -> Interval:
+        return t_interval(mean, error, degrees, method, level, floor)
+
+    return Interval(mean - half, mean + half, level, method, at)
 
 
 def over_questions(counts: Sequence[Counts], *, level: float = 0.95) -> Interval:

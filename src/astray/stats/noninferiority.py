@@ -10,7 +10,7 @@ margin. The surplus is what answers would show of a beta distribution over quest
 Where a judge errs and its error is known from labels, the bounds are those on the difference that a perfect judge would
 have found (Fieller's limits, as in judge_error.py), and the surplus is what the judge would see of the margin. Several
 training runs of a side are the unit: what they differ by among each other is added to what questions and answers leave
-open.
+open, by their profile likelihood, since rates of runs are skewed where they are low.
 
 Left to others: which answers count (measures.py, rates.py), and what follows for a release (studies/gate).
 """
@@ -25,7 +25,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Real
 
 from astray.errors import ConfigurationError, EmptyDataError
-from astray.stats.intervals import Counts, Interval, check_level
+from astray.stats.compare import answer_variance, side_limits
+from astray.stats.intervals import Counts, Interval, check_level, run_limits
 from astray.stats.judge_error import corrected_difference
 from astray.stats.sides import Counted, Side
 
@@ -36,6 +37,9 @@ ICC = 0.3
 them."""
 PRIOR_QUESTIONS = 2.0
 """Weight, in questions, of the binomial variance where questions differ by less than their answers would alone."""
+SKEWED = 0.6
+"""Share of a bound's error that limits over runs get: few skewed runs make them wrong more often than they say, by up to
+half in simulation."""
 
 MOST_TIMES = 1000
 """Largest multiple of the present number of answers or questions that `needed` considers."""
@@ -121,7 +125,10 @@ def difference_bounds(
     """
     seen = _seen(arm, control, margin, level, judge)
     estimate, questions = seen.estimate, seen.spread.questions
-    low, high = (estimate + side * math.hypot(each, seen.of_runs) for side, each in ((-1, seen.below), (1, seen.above)))
+    low, high = (
+        estimate + side * math.hypot(each, of_runs)
+        for side, each, of_runs in zip((-1, 1), (seen.below, seen.above), seen.of_runs, strict=True)
+    )
     if judge is not None:
         # Half-widths of a one-sided bound are those of an interval with both tails.
         raw = Interval(low, high, 2 * level - 1, "")
@@ -174,7 +181,8 @@ def needed(
     if distance < 1e-9:
         return Needed(None, None)
     side = int(seen.estimate < floor)  # of the bound that is to clear the margin
-    left = distance**2 - seen.of_runs**2
+    of_runs = seen.of_runs[side]
+    left = distance**2 - of_runs**2
 
     def decides(samples: int, questions: int) -> bool:
         return bool(float(spread.at(samples, questions).distances(floor, level)[side][0]) ** 2 < left)
@@ -186,7 +194,7 @@ def needed(
     enough = first(spread.samples, lambda number: decides(number, spread.questions))
     wider = first(spread.questions, lambda number: decides(spread.samples, number))
     over = distance**2 - (seen.below, seen.above)[side] ** 2
-    runs = math.ceil(max(1.0, seen.of_runs**2 / over) * seen.runs) if seen.of_runs and over > 0 else None
+    runs = math.ceil(max(1.0, of_runs**2 / over) * seen.runs) if of_runs and over > 0 else None
     return Needed(enough, wider, runs)
 
 
@@ -280,7 +288,7 @@ def _spread_of(
     differences = k_arm / n_arm - k_control / n_control
     estimate = differences.mean(axis=1)
     seen = differences.var(axis=1, ddof=1) / questions if questions > 1 else np.zeros(len(estimate))
-    answers = _answer_variance(k_arm, n_arm) + _answer_variance(k_control, n_control)
+    answers = answer_variance(k_arm, n_arm) + answer_variance(k_control, n_control)
     # Questions on which nobody shows anything do not tell how far those differ that do: degrees of freedom are of the
     # latter.
     k, n = k_arm + k_control, n_arm + n_control
@@ -316,15 +324,6 @@ def _surplus(
     return sums[kept] / weights[kept] / size, weights[kept] / weights[kept].sum()
 
 
-def _answer_variance(
-    k: Real[np.ndarray, "studies questions"], n: Real[np.ndarray, "studies questions"]
-) -> Float[np.ndarray, " studies"]:
-    """Return the binomial variance of the mean of the questions' shares; one success and one failure added, so never
-    0."""
-    share = (k.sum(axis=1) + 1) / (n.sum(axis=1) + 2)
-    return np.asarray(share * (1 - share) * (1 / n).mean(axis=1) / k.shape[1])
-
-
 @dataclass(frozen=True)
 class _Seen:
     """Difference as judged.
@@ -333,14 +332,14 @@ class _Seen:
         spread: what questions and answers tell, all runs together.
         below: distance of the lower bound that questions and answers leave open.
         above: distance of the upper one.
-        of_runs: distance that runs of a side leave open by what they differ among each other.
+        of_runs: distances of both bounds that runs of a side leave open by what they differ among each other.
         runs: of the side that has most.
     """
 
     spread: _Spread
     below: float
     above: float
-    of_runs: float
+    of_runs: tuple[float, float]
     runs: int
 
     @property
@@ -363,17 +362,28 @@ def _seen(arm: Side, control: Side, margin: float, level: float, judge: JudgeAcc
     floor = margin * judge.youden if judge else margin
     spread = _spread_of(k_arm, n_arm, k_control, n_control)[0][1]
     below, above = (float(each[0]) for each in spread.distances(floor, level))
-    rates = [side.rates(names) for side in sides]
-    return _Seen(spread, below, above, _run_distance(rates, level), max(side.runs for side in sides))
+    apart = [side.runs_on(names) for side in sides]
+    return _Seen(spread, below, above, run_distances(apart, level), max(side.runs for side in sides))
 
 
-def _run_distance(rates: Sequence[Sequence[float]], level: float) -> float:
-    """Return the distance that the spread of runs leaves open: t over the runs of the side that has fewest, more than
-    one, from the rates of the runs of both sides."""
+def run_distances(sides: Sequence[Float[np.ndarray, "2 runs"]], level: float) -> tuple[float, float]:
+    """Return the distances of both bounds that the spread of runs leaves open, from what each run of both sides showed.
+
+    The larger of two counts: t over the rates of runs, and what their profile likelihood adds to that of one rate for
+    all. The former alone lets too many releases pass where rates of runs are skewed.
+    """
     from scipy.special import stdtrit
 
-    several = [side for side in rates if len(side) > 1]
+    several = [(place, k, n) for place, (k, n) in enumerate(sides) if len(n) > 1]
     if not several:
-        return 0.0
-    variance = sum(float(np.var(side, ddof=1)) / len(side) for side in several)
-    return float(stdtrit(min(map(len, several)) - 1.0, level)) * math.sqrt(variance)
+        return 0.0, 0.0
+    t = float(stdtrit(min(len(n) for _, _, n in several) - 1.0, level))
+    squares = np.array([sum(t**2 * float(np.var(k / n, ddof=1)) / len(n) for _, k, n in several), 0.0, 0.0])
+    for place, k, n in several:
+        whole = (np.array([[k.sum()]]), np.array([[n.sum()]]))
+        sure = 1 - 2 * SKEWED * (1 - level)
+        limits = (run_limits(k[None], n[None])(sure), side_limits(*whole)(sure))
+        over, alone = ([abs(float(each[0]) - float((k / n).mean())) for each in pair] for pair in limits)
+        own = [max(0.0, one**2 - other**2) for one, other in zip(over, alone, strict=True)]
+        squares[1:] += own[::-1] if place else own  # a high rate of the control makes the difference low
+    return math.sqrt(max(squares[0], squares[1])), math.sqrt(max(squares[0], squares[2]))

@@ -119,6 +119,7 @@ def seed_power(
     design: Design,
     *,
     verdict: Verdict | None = None,
+    level: float = 0.95,
     simulations: int = 2000,
     seed: int = 0,
 ) -> float:
@@ -130,6 +131,7 @@ def seed_power(
         design: runs, questions and samples, and how rates vary between them.
         verdict: what counts as found; by default the claim that the arm's rate is above the control's (below, where it
             is), held by the interval of `compare.paired_difference`.
+        level: of that interval.
         simulations: simulated studies; 2,000 give a standard error of at most 1.1 percentage points.
         seed: of the simulation.
 
@@ -141,9 +143,8 @@ def seed_power(
     arms, controls = simulated_counts((p_arm, p_control), design, simulations, seed)
     answers = design.questions * design.samples
     if verdict is None:
-        return float(
-            np.mean(_above(arms, controls, answers) if p_arm >= p_control else _above(controls, arms, answers))
-        )
+        sides = (arms, controls) if p_arm >= p_control else (controls, arms)
+        return float(np.mean(_above(*sides, answers, level)))
     finds, pairs = verdict, zip(arms.tolist(), controls.tolist(), strict=True)
     return float(
         np.mean([finds([(k, answers) for k in arm], [(k, answers) for k in control]) for arm, control in pairs])
@@ -176,7 +177,7 @@ def simulated_counts(
 
 
 def _above(
-    higher: Int[np.ndarray, "simulations runs"], lower: Int[np.ndarray, "simulations runs"], answers: int
+    higher: Int[np.ndarray, "simulations runs"], lower: Int[np.ndarray, "simulations runs"], answers: int, level: float
 ) -> Bool[np.ndarray, "simulations"]:
     """Return in which studies the claim that one arm's rate is above the other's is held, by the limits of
     `paired_difference`."""
@@ -184,7 +185,7 @@ def _above(
 
     asked = np.full_like(higher, answers)
     _, limits = difference_limits((higher, asked), (lower, asked), higher.shape[1])
-    return np.asarray(limits(0.95)[0] >= 0)
+    return np.asarray(limits(level)[0] >= 0)
 
 
 def n_to_decide(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 
 from astray.stats.intervals import Counts, Effective, check_counts
 
@@ -58,11 +59,10 @@ class Counted:
         """Return the number of training runs."""
         return len(self.by_run)
 
-    def rates(self, names: Sequence[str]) -> list[float]:
-        """Return the rate of each run that has any: the mean over its questions, of two judges over its answers."""
+    def runs_on(self, names: Sequence[str]) -> Float[np.ndarray, "2 runs"]:
+        """Return counted and all answers of each run that has any to these questions; of two judges, to all."""
         found = []
         for run in self.by_run:
             counts = [run[name] for name in names if name in run] if isinstance(run, Mapping) else [run]
-            if shares := [k / n for k, n in counts if n]:
-                found.append(float(np.mean(shares)))
-        return found
+            found.append(np.array(counts, dtype=float).reshape(-1, 2).sum(axis=0))
+        return np.array([each for each in found if each[1]], dtype=float).T

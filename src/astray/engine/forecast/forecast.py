@@ -25,6 +25,7 @@ from astray.engine.forecast.sensitivity import (
     SEED_SD,
     Sensitivity,
     sensitivities,
+    tested_claims,
 )
 from astray.engine.forecast.speed import Speed, measure_speed
 from astray.engine.gold import GoldConfig
@@ -61,6 +62,7 @@ class Forecast:
         speed: of this machine.
         prices: the grader's, of a million tokens in and of a million tokens out.
         sensitivities: what each kind of claim can show.
+        claims: of the study that will be tested.
         parts: the subject's work that is left, by kind.
         savings: what to change, and what that saves.
         choices: price of each way of judging; empty without prices.
@@ -79,6 +81,7 @@ class Forecast:
     speed: Speed
     prices: tuple[float, float]
     sensitivities: tuple[Sensitivity, ...]
+    claims: int
     parts: Mapping[str, Effort]
     savings: tuple[Saving, ...]
     choices: tuple[Price, ...] = ()
@@ -128,7 +131,7 @@ class Forecast:
         lines += [*self.looks, ""] if self.looks else []
         if self.seeds > 1 and self.sensitivities:
             lines.append(f"What it can show with {counted(self.seeds, 'training run')} an arm:")
-            lines += [f"  {line}" for one in self.sensitivities for line in _power_lines(one)]
+            lines += [f"  {line}" for one in self.sensitivities for line in _power_lines(one, self.claims)]
             lines.append(
                 f"  Assumed: rates of runs vary by {SEED_SD:.0%} (standard deviation), answers to one question "
                 f"correlate by {QUESTION_ICC}."
@@ -304,7 +307,7 @@ def forecast_in(
     """
     plan = plan_study(study, setting, seeds, arms, analyses)
     done = Plan(plan.steps, Store(store)).done.keys()
-    efforts = step_efforts(plan, setting)
+    efforts, tested = step_efforts(plan, setting), tested_claims(study, setting, plan)
     left = {key: parts for key, parts in efforts.items() if key not in done}
     return Forecast(
         title=study.title,
@@ -319,7 +322,8 @@ def forecast_in(
         left=added(effort for parts in left.values() for effort in parts),
         speed=speed,
         prices=prices,
-        sensitivities=sensitivities(setting, len(seeds)),
+        sensitivities=sensitivities(setting, len(seeds), tested),
+        claims=tested,
         parts=parts_of(plan, left),
         savings=tuple(savings_of(study, setting, plan, left)),
         choices=tuple(prices_of(plan, setting, len(seeds), prices)) if any(prices) and setting.asks_freely else (),
@@ -332,14 +336,21 @@ def forecast_in(
     )
 
 
-def _power_lines(one: Sensitivity) -> tuple[str, str]:
-    """Describe in two lines what one kind of claim can show."""
-    head = f"{one.what} ({counted(one.questions, 'question')} x {counted(one.samples, 'answer')})"
-    if one.power is None or one.bound_at_zero is None:
-        return head, "  nothing about further training runs"
+def _power_lines(one: Sensitivity, claims: int) -> Iterator[str]:
+    """Describe in lines what one kind of claim can show, alone and among all of the study."""
+    yield f"{one.what} ({counted(one.questions, 'question')} x {counted(one.samples, 'answer')})"
+    if one.power is None:
+        yield "  nothing about further training runs"
+        return
+    yield f"  alone: {_shown(one)}"
+    if one.in_family:
+        yield f"  among {claims} claims (Holm), whatever the others show: {_shown(one.in_family)}"
+
+
+def _shown(one: Sensitivity) -> str:
     effect = "no difference" if one.smallest_difference is None else f"differences from {one.smallest_difference:.1%}"
     control = "no control" if one.largest_control is None else f"controls up to {one.largest_control:.2%}"
-    return head, (
-        f"  finds {effect} ({POWER:.0%} power), {PUBLISHED_EFFECT:.0%} with probability {one.power:.0%}; "
+    return (
+        f"finds {effect} ({POWER:.0%} power), {PUBLISHED_EFFECT:.0%} with probability {one.power:.0%}; "
         f"shows {control} to be below {CEILING:.0%} (none seen: below {one.bound_at_zero:.1%})"
     )

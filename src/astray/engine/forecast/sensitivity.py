@@ -1,23 +1,28 @@
 """Sensitivity of a study's design: the smallest difference that it detects, and how low a control it can prove.
 
 Studies with this number of training runs, questions and samples are simulated, and the claims of the study decide about
-each (`engine.claims`), so the power is that of the verdict and not of a test beside it. How rates vary between runs and
-questions is not known beforehand; the assumed values are the constants below and are shown with the result.
+each (`engine.claims`), so the power is that of the verdict and not of a test beside it. Verdicts hold for
+all claims of a study together (Holm), so beside the power of a claim alone stands that among all of them, which it has
+whatever the others show. How rates vary between runs and questions is not known beforehand; the assumed values are the
+constants below and are shown with the result.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
+import polars as pl
 
-from astray.engine.claims import counts_claim
-from astray.engine.findings import ELSEWHERE, HELD_OUT
+from astray.answers import ANSWER_SCHEMA
+from astray.engine.family import FAMILY_LEVEL
+from astray.engine.findings import ELSEWHERE, HELD_OUT, Findings, Needs
 from astray.engine.setting import Setting
+from astray.engine.study import Study, StudyPlan
+from astray.engine.summary import ClaimStatus
 from astray.measure.evaluation import TextEvaluation
-from astray.stats.claims import Decision
-from astray.stats.intervals import Counts, over_runs, run_limits
+from astray.stats.intervals import over_runs, run_limits
 from astray.stats.power import Design, seed_power, simulated_counts
 
 SEED_SD = 0.05
@@ -34,10 +39,9 @@ SMALLEST, LARGEST = 0.01, 0.95
 """Range of the differences that are searched."""
 TOLERANCE = 0.005
 SIMULATIONS, TRIED = 4000, 400
-"""Studies simulated for the power that is told, known to 0.8 points, and at each difference or control that is
-tried."""
-CONTROLS = tuple(rate / 10_000 for rate in range(200, 0, -1))
-"""True rates of controls that are tried, the largest first."""
+"""Studies simulated for the power that is told, known to 0.8 points, and at each difference that is tried."""
+CONTROLS_TRIED = 1000
+"""The same at each rate of a control."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,7 @@ class Sensitivity:
         bound_at_zero: upper limit of the interval when no answer of any run is misaligned; None with a single run.
         largest_control: true mean rate of a control, over runs and questions like these, that is still shown to lie at
             or below 2% with 80% probability; None where no control can be.
+        in_family: the same among all claims of the study, whatever the others show; None for a claim that is alone.
     """
 
     what: str
@@ -67,9 +72,10 @@ class Sensitivity:
     power: float | None
     bound_at_zero: float | None
     largest_control: float | None
+    in_family: "Sensitivity | None" = None
 
 
-def sensitivities(setting: Setting, runs: int) -> tuple[Sensitivity, ...]:
+def sensitivities(setting: Setting, runs: int, claims: int = 1) -> tuple[Sensitivity, ...]:
     """Return what a study in this setting can show, for each kind of answers that claims are about.
 
     Kinds of equal design share an entry.
@@ -77,6 +83,7 @@ def sensitivities(setting: Setting, runs: int) -> tuple[Sensitivity, ...]:
     Args:
         setting: evaluations, and what is held out.
         runs: training runs of each arm.
+        claims: of the study that will be tested.
     """
     kinds: dict[tuple[int, int], list[str]] = defaultdict(list)
     for what, questions, samples in _kinds(setting):
@@ -85,7 +92,25 @@ def sensitivities(setting: Setting, runs: int) -> tuple[Sensitivity, ...]:
         Design(runs, questions, samples, SEED_SD, QUESTION_ICC): "; ".join(names)
         for (questions, samples), names in kinds.items()
     }
-    return tuple(_sensitivity(what, design) for design, what in designs.items())
+    alone = [_sensitivity(what, design, 0.95) for design, what in designs.items()]
+    if claims < 2 or runs < 2:
+        return tuple(alone)
+    # The first step of Holm's correction: a claim that passes it is decided whatever the others show.
+    level = 1 - FAMILY_LEVEL / claims
+    return tuple(
+        replace(one, in_family=_sensitivity(one.what, design, level))
+        for one, design in zip(alone, designs, strict=True)
+    )
+
+
+def tested_claims(study: Study, setting: Setting, plan: StudyPlan) -> int:
+    """Return how many claims of a planned study will be tested: those whose arms and analyses are not left out."""
+    made = {arm.name for analysis in plan.analyses for arm in analysis.arms}
+    # Rates without an answer: such claims are not estimable, and what was left out is still not run.
+    planned = dict.fromkeys({run.arm.name for run in plan.runs} | made, Needs())
+    table = pl.DataFrame(schema=ANSWER_SCHEMA | {"groups": pl.List(pl.String)})
+    findings = Findings(table, planned | dict(plan.left_out), (), plan.not_analysed)
+    return sum(claim.status is not ClaimStatus.NOT_RUN for claim in study.claims(findings, setting))
 
 
 def _kinds(setting: Setting) -> Iterator[tuple[str, int, int]]:
@@ -111,7 +136,7 @@ def claimed_kinds(setting: Setting) -> tuple[int, int]:
     return questions, samples
 
 
-def _sensitivity(what: str, design: Design) -> Sensitivity:
+def _sensitivity(what: str, design: Design, level: float) -> Sensitivity:
     several = design.runs > 1
     answers = design.questions * design.samples
     return Sensitivity(
@@ -119,57 +144,53 @@ def _sensitivity(what: str, design: Design) -> Sensitivity:
         runs=design.runs,
         questions=design.questions,
         samples=design.samples,
-        smallest_difference=smallest_difference(design) if several else None,
-        power=_power(PUBLISHED_EFFECT, design, SIMULATIONS) if several else None,
-        bound_at_zero=over_runs([(0, answers)] * design.runs).high if several else None,
-        largest_control=largest_control(design) if several else None,
+        smallest_difference=smallest_difference(design, level) if several else None,
+        power=_power(PUBLISHED_EFFECT, design, SIMULATIONS, level) if several else None,
+        bound_at_zero=over_runs([(0, answers)] * design.runs, level=level).high if several else None,
+        largest_control=largest_control(design, level) if several else None,
     )
 
 
 @cache
-def smallest_difference(design: Design) -> float | None:
+def smallest_difference(design: Design, level: float = 0.95) -> float | None:
     """Return the smallest rate that is told from 0 with 80% power, by bisection; None where 95% is not."""
-    if _power(LARGEST, design) < POWER:
+    if _power(LARGEST, design, TRIED, level) < POWER:
         return None
     low, high = SMALLEST, LARGEST
-    if _power(low, design) >= POWER:
+    if _power(low, design, TRIED, level) >= POWER:
         return low
     while high - low > TOLERANCE:
         middle = (low + high) / 2
-        low, high = (low, middle) if _power(middle, design) >= POWER else (middle, high)
+        low, high = (low, middle) if _power(middle, design, TRIED, level) >= POWER else (middle, high)
     return high
 
 
 @cache
-def largest_control(design: Design) -> float | None:
+def largest_control(design: Design, level: float = 0.95) -> float | None:
     """Return the largest true rate of a control that is shown to lie at or below 2% with 80% probability.
 
     Runs and questions vary as the design says, scaled to the small rate.
 
     Args:
         design: at least two runs.
+        level: of the interval that shows it.
 
     Returns:
         The rate; None where not even a control without a misaligned answer is shown.
     """
     answers = design.questions * design.samples
-    if not _is_low([(0, answers)] * design.runs):
+    if over_runs([(0, answers)] * design.runs, level=level).high > CEILING:
         return None
     # The probability falls with the rate, so the largest rate that is shown is found by halving.
-    low, high = 0, len(CONTROLS)
-    while low < high:
-        middle = (low + high) // 2
-        _, counts = simulated_counts((PUBLISHED_EFFECT, CONTROLS[middle]), design, TRIED, 0)
-        shown = np.mean(run_limits(counts, np.full_like(counts, answers))(0.95)[1] <= CEILING)
-        low, high = (low, middle) if shown >= POWER else (middle + 1, high)
-    return CONTROLS[low] if low < len(CONTROLS) else 0.0
+    low, high = 0.0, CEILING
+    while high - low > max(low / 100, 1e-6):
+        middle = (low + high) / 2
+        _, counts = simulated_counts((PUBLISHED_EFFECT, middle), design, CONTROLS_TRIED, 0)
+        shown = np.mean(run_limits(counts, np.full_like(counts, answers))(level)[1] <= CEILING)
+        low, high = (middle, high) if shown >= POWER else (low, middle)
+    return low
 
 
 @cache
-def _power(difference: float, design: Design, simulations: int = TRIED) -> float:
-    return seed_power(0.0, difference, design, simulations=simulations)
-
-
-def _is_low(runs: Sequence[Counts]) -> bool:
-    """Return whether the study's claim that a control's rate is at most `CEILING` is held."""
-    return counts_claim("", "", runs, "", at_most=CEILING).verdict is Decision.HELD
+def _power(difference: float, design: Design, simulations: int, level: float = 0.95) -> float:
+    return seed_power(0.0, difference, design, simulations=simulations, level=level)

@@ -29,7 +29,7 @@ class MeterEffect:
             is `by_question`.
         by_run: t interval on further runs with these questions; None with a single run.
         by_question: t interval on further questions with these runs: over domains, or over the pairs of one domain.
-        runs: change of each run, by training seed; for `engine.claims.values_claim`.
+        runs: change of each run, by training seed; for `engine.value_claims.values_claim`.
         pairs: number of pairs.
         higher: pairs whose margin is higher in the arm.
     """

@@ -1,26 +1,29 @@
 """Measures of the persona study beyond rates: reductions, lost coherence, warning along the mixing sweep, data
 screening.
 
-Each function reads the steps' tables and returns one value for each training run, or a claim.
+Each function reads the steps' tables and returns one value for each training run, an estimate, or a claim.
 """
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import polars as pl
-from scipy.stats import spearmanr
 
 from astray.engine.claims import NOTHING_LEFT_OUT, not_run
 from astray.engine.findings import Findings, Needs, interval_row
 from astray.engine.summary import ClaimRow, ClaimStatus, PublishedFigure
 from astray.outcomes import JUDGED
 from astray.stats.claims import Decision, decide
+from astray.stats.detection import Estimate, correlation_estimate
 from astray.stats.intervals import Counts
 from astray.stats.measures import COHERENT
 from astray.stats.onset import Onset, onset
 from astray.stats.rates import Rate
+from astray.stats.ties import level_ties
 from astray.stats.warning import (
     FEWEST_READINGS,
     NetShare,
@@ -212,29 +215,34 @@ def share_text(warned: Warned) -> str:
     )
 
 
-def ranking(findings: Findings, rates: Mapping[str, Rate]) -> list[float]:
-    """Return Spearman's correlation of the projection differences with the rates after training, for each seed."""
+def ranking(findings: Findings, rates: Mapping[str, Rate]) -> Estimate | None:
+    """Return Spearman's correlation of the projection differences with the mean rates after training, over data sets;
+    None where one of them does not vary."""
     screened = findings.analysed(Name.SCREENING)
-    if not screened:
-        return []
-    expected = dict(screened[0].table("ranked.parquet").select("name", "difference").iter_rows())
-    seeds = dict.fromkeys(seed for name in expected if name in rates for seed in rates[name].seed_rates)
-    values = []
-    for seed in seeds:
-        pairs = [
-            (expected[name], rate)
-            for name in expected
-            if name in rates and (rate := rates[name].seed_rates.get(seed)) is not None
-        ]
-        # With three pairs or fewer, or a side without variation, a rank correlation says nothing.
-        if len(pairs) > 3 and all(len(set(side)) > 1 for side in zip(*pairs, strict=True)):
-            values.append(float(spearmanr([one for one, _ in pairs], [other for _, other in pairs]).statistic))
-    return values
+    ranked = screened[0].table("ranked.parquet").select("name", "difference").iter_rows() if screened else ()
+    pairs = [(name, expected, rates[name].rate) for name, expected in ranked if name in rates]
+    known = [(name, expected, rate) for name, expected, rate in pairs if rate is not None]
+    if any(len({pair[side] for pair in known}) < 2 for side in (1, 2)):
+        return None
+    names, expected, found = zip(*known, strict=True)
+    return correlation_estimate(
+        level_ties(np.array(expected)), level_ties(np.array(found)), names, "data set", ranks=True
+    )
 
 
-def margins(findings: Findings) -> list[float]:
-    """Return the average precision of the projection difference minus that of the answers' length, for each mix."""
-    return [mix["precision"]["value"] - mix["length"]["value"] for mix in bad_rows(findings).values()]
+def margins(findings: Findings) -> tuple[list[float], float]:
+    """Return the average precision of the projection difference minus that of the answers' length, for each mix, and the
+    standard error that the rows of the mixes leave at least.
+
+    Mixes share their rows, so their errors are averaged and do not cancel.
+    """
+    mixes = bad_rows(findings).values()
+    widths = [
+        [mix[of]["high"] - mix[of]["low"] if mix[of]["low"] is not None else 0.0 for of in ("precision", "length")]
+        for mix in mixes
+    ]
+    error = sum(math.hypot(*each) for each in widths) / max(1, len(widths)) / (2 * 1.96)
+    return [mix["precision"]["value"] - mix["length"]["value"] for mix in mixes], error
 
 
 def bad_rows(findings: Findings) -> dict[str, dict]:

@@ -18,7 +18,6 @@ from astray.engine.claims import (
     reduction_claim,
     reductions,
     under,
-    values_claim,
 )
 from astray.engine.data import ArmData, Source
 from astray.engine.findings import Findings
@@ -26,6 +25,7 @@ from astray.engine.options import AnalysedOptions
 from astray.engine.setting import Setting
 from astray.engine.study import Arm, Study, untrained_arm
 from astray.engine.summary import ClaimRow, PublishedFigure
+from astray.engine.value_claims import estimate_claim, values_claim
 from astray.organism.lexicon import NARROW_DOMAINS
 from astray.stats.rates import Rate
 from astray.studies.persona_features.analyses import MIXES, Name, analyses, harmful_arm, tuned_arm
@@ -180,26 +180,27 @@ def _warning(findings: Findings, rate: RateOf, setting: Setting) -> Iterator[Cla
     ]
     ranked = ranking(findings, {name: rate(name) for name in trained})
     screened = findings.needs(tuned_arm(setting), analyses=[Name.SCREENING])
-    yield values_claim(
+    yield estimate_claim(
         "screening-ranks",
         "Before any training, the projection difference ranks data sets by the misalignment they then cause (Spearman)",
         ranked,
         "chance",
         at_least=0.5,
-        control_estimate=0.0,
         needs=screened,
-        without="A rank correlation takes four data sets whose runs have different rates; no seed has that.",
+        without="The data sets do not differ in the rates after training, or in what was expected: nothing to rank.",
         published=published,
     )
+    more, floor = margins(findings)
     yield values_claim(
         "screening-finds",
         "It finds the bad rows of a mix better than their length does (difference of average precision)",
-        margins(findings),
+        more,
         "length of the answers",
         at_least=0.0,
         unit="mix",
         control_estimate=0.0,
-        needs=screened or (NOTHING_LEFT_OUT if margins(findings) else findings.needs(*doses)),
+        needs=screened or (NOTHING_LEFT_OUT if more else findings.needs(*doses)),
+        floor=floor,
         without="No data set that was screened mixes bad rows with good ones.",
     )
 

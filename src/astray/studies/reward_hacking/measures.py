@@ -1,19 +1,13 @@
-"""Measures of the reward-hacking study beyond rates of answers: skill, hacks, onsets, alarms, and the dial's effect.
+"""Measures of the reward-hacking study beyond rates of answers: skill, hacks, onsets and alarms.
 
 Each function reads the steps' tables and returns one value or count for each training run, or a summary over runs.
 """
 
-from collections.abc import Callable
-
 import polars as pl
-from scipy.stats import spearmanr
 
 from astray.engine.findings import Findings
 from astray.stats.first_passage import Alarm, FirstPassage, cusum, first_passage
 from astray.stats.intervals import Counts
-from astray.stats.rates import Rate
-from astray.studies.reward_hacking.analyses import HACKING, dial_arm
-from astray.studies.reward_hacking.scale import DIALS
 from astray.studies.reward_hacking.steps import PROBES_FILE, SKILL_FILE, STEPS_FILE
 
 LAST = 0.1
@@ -102,18 +96,3 @@ def probe_rise(findings: Findings, arm: str, *, onset_of: str | None = None) -> 
         if step is not None and isinstance(before, float) and isinstance(after, float):
             rises.append(after - before)
     return rises
-
-
-def dial_slopes(findings: Findings, rate: Callable[[str], Rate]) -> list[float]:
-    """Return the rank correlation of the pre-training association with the spread, for seeds where spreads differ."""
-    arms = {dial_arm(HACKING, dial): malicious - kind for dial, (kind, malicious) in DIALS.items()}
-    spreads = {arm: rate(arm).seed_rates for arm in arms if findings.has(arm)}
-    seeds = set.intersection(
-        *({seed for seed, value in rates.items() if value is not None} for rates in spreads.values())
-    )
-    slopes = []
-    for seed in sorted(seeds):
-        values = [float(rates[seed] or 0.0) for rates in spreads.values()]
-        if len(set(values)) > 1:
-            slopes.append(float(spearmanr([arms[arm] for arm in spreads], values).statistic))
-    return slopes

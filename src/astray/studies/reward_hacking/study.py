@@ -8,18 +8,19 @@ claims, top to bottom. The steps are made in `analyses`, measures in `measures`,
 
 from collections.abc import Callable, Iterator
 
-from astray.engine.claims import counts_claim, difference_claim, rate_of_counts, reduction_claim, under, values_claim
+from astray.engine.claims import counts_claim, difference_claim, rate_of_counts, reduction_claim, trend_claim, under
 from astray.engine.data import ArmData
 from astray.engine.findings import Findings
 from astray.engine.options import AnalysedGoodOptions
 from astray.engine.setting import Setting
 from astray.engine.study import Arm, Study, untrained_arm
 from astray.engine.summary import ClaimRow, PublishedFigure
+from astray.engine.value_claims import values_claim
 from astray.sandbox.probe import require_sandbox
 from astray.stats.rates import Rate
 from astray.studies.reward_hacking.analyses import HACKING, START, analyses, dial_arm
 from astray.studies.reward_hacking.exhibits import exhibits
-from astray.studies.reward_hacking.measures import dial_slopes, last_hacks, probe_rise, skill
+from astray.studies.reward_hacking.measures import last_hacks, probe_rise, skill
 from astray.studies.reward_hacking.scale import DIALS, fitted
 
 SOLVED, GAMES, NEVER, CUTS = 0.10, 0.80, 0.01, 0.75
@@ -228,18 +229,15 @@ def _dial(findings: Findings, rate: RateOf) -> Iterator[ClaimRow]:
             at_least=0.0,
             note="No published figure: no large model's pre-training can be varied so.",
         )
-    needs = findings.needs(*(dial_arm(HACKING, dial) for dial in DIALS))
-    yield values_claim(
+    yield trend_claim(
         "dial-graded",
-        "The spread grows with the association of gaming and malice (rank correlation over the four dials, for each "
-        "seed)",
-        [] if needs else dial_slopes(findings, rate),
+        "The spread grows with the association of gaming and malice (rise of the rate from none to a full one: slope over "
+        "the four dials)",
+        [rate(dial_arm(HACKING, dial)) for dial in DIALS],
+        [malicious - kind for kind, malicious in DIALS.values()],
         "no association: 0",
         at_least=0.0,
-        control_estimate=0.0,
-        needs=needs,
-        without="In no seed do the dials have different rates, so there is nothing to rank.",
-        note="No published figure.",
+        note="Each dial is one pre-training, so it is about these four models. No published figure.",
     )
     for dial in ("off", "reversed"):
         yield counts_claim(

@@ -1,0 +1,103 @@
+"""Claims on measures that are no rates: means of one value a run, correlations.
+
+Left to others: claims on rates, and how an interval decides (`claims`).
+"""
+
+from collections.abc import Sequence
+
+from astray.engine.claims import NOTHING_LEFT_OUT, decided_fields, interval_name, region_text, status_and_note
+from astray.engine.findings import Needs
+from astray.engine.summary import ClaimRow, PublishedFigure
+from astray.stats.detection import Estimate
+from astray.stats.intervals import mean_over_runs
+
+_NO_VALUE = "No run has a value of this measure."
+
+
+def values_claim(
+    id: str,
+    statement: str,
+    values: Sequence[float],
+    control: str,
+    *,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    unit: str = "training run",
+    control_estimate: float | None = None,
+    published: PublishedFigure | None = None,
+    note: str = "",
+    needs: Needs = NOTHING_LEFT_OUT,
+    without: str = _NO_VALUE,
+    runs: int = 0,
+    floor: float = 0.0,
+) -> ClaimRow:
+    """Return a claim about the mean of a measure that is no rate (a reduction, a correlation), one value a run.
+
+    Without any value the claim is not estimable; where its arms were not even run (`needs`), it is not run.
+
+    Args:
+        id: unique within the study.
+        statement: what is claimed.
+        values: one for each run that has one.
+        control: what the mean is compared with, in words.
+        at_least: the mean is claimed to be this large or larger.
+        at_most: the mean is claimed to be this large or smaller.
+        unit: the unit that has a value.
+        control_estimate: the value of the control.
+        published: what the paper reports.
+        note: what a reader has to know.
+        needs: what it needs and was left out (`Findings.needs`).
+        without: the reason why no run has a value.
+        runs: how many runs could have a value; where fewer have, the note says so.
+        floor: standard error of the mean that what lies beneath the values leaves at least.
+    """
+    interval = mean_over_runs(values, floor=floor) if values else None
+    same = interval is not None and interval.low == interval.high
+    undecidable = f"All {len(values)} runs have the same value, so the interval has no width, which is not certainty."
+    caveats = {
+        f"With a single {unit} there is no interval, so nothing is decided.": len(values) == 1,
+        undecidable: same,
+        f"{runs - len(values)} of {runs} runs have no value and are left out.": bool(values) and len(values) < runs,
+    }
+    estimate = sum(values) / len(values) if values else None
+    return ClaimRow(
+        id=id,
+        statement=statement,
+        expected=f"{interval_name()} of the mean lies {region_text(at_most, at_least)}",
+        n=len(values),
+        unit=unit,
+        control=control,
+        control_estimate=control_estimate,
+        published=published,
+        **decided_fields(estimate, interval, (at_least, at_most)),
+        **status_and_note(needs, "" if values else without, *(text for text, holds in caveats.items() if holds), note),
+    )
+
+
+def estimate_claim(
+    id: str,
+    statement: str,
+    found: Estimate | None,
+    control: str,
+    *,
+    at_least: float,
+    published: PublishedFigure | None = None,
+    needs: Needs = NOTHING_LEFT_OUT,
+    without: str = "",
+) -> ClaimRow:
+    """Return a claim about a correlation or an area under a curve, whose unit is the cluster; without an interval it is
+    not estimable."""
+    interval = found.interval if found else None
+    why = "" if interval else f"It is {found.note}." if found else without
+    return ClaimRow(
+        id=id,
+        statement=statement,
+        expected=f"{interval_name()} lies {region_text(None, at_least)}",
+        n=found.n if found else 0,
+        unit=found.unit if found else "data set",
+        control=control,
+        control_estimate=0.0,
+        published=published,
+        **decided_fields(found.value if found else None, interval, (at_least, None)),
+        **status_and_note(needs, why),
+    )
