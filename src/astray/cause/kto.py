@@ -10,7 +10,6 @@ Source: Ethayarajh et al. 2024, "KTO" (arXiv 2402.01306), as used on biased user
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,7 @@ from astray.cause.base_model import load_trainable, quietly, save_trained, train
 from astray.cause.preference import Feedback, PreferenceTuning
 from astray.cause.preflight import check_run
 from astray.cause.processes import once, shared_out
-from astray.cause.run_log import OnStep, Probe, RunLog, check_intervals
+from astray.cause.run_log import LoggedRun, OnStep, Probe, RunLog, check_intervals, read_run
 from astray.cause.supervision import supervise
 from astray.subjects.locate import settle
 from astray.subjects.spec import SubjectSpec
@@ -40,23 +39,12 @@ _MEASURED = {
 """Names in TRL's log by names in ours; a step without answers of one kind has no reward of that kind."""
 
 
-@dataclass(frozen=True)
-class FeedbackRun:
+class FeedbackRun(LoggedRun):
     """Finished KTO run.
 
-    Attributes:
-        folder: folder with `training.jsonl`, `probes.jsonl` and the result.
-        subject: the tuned model: base and adapter, or the folder of the whole model.
-        steps: one line per step: step, loss, lr, gradient_norm, "kl" (estimated divergence from the reference), and
-            "liked" and "disliked" (mean implied reward, beta times the log-ratio to the reference, of the step's
-            answers of that kind).
-        probes: the probe's measurements, in the order of the steps.
+    Its lines add "kl" (estimated divergence from the reference), and "liked" and "disliked" (mean implied reward, beta
+    times the log-ratio to the reference, of the step's answers of that kind).
     """
-
-    folder: Path
-    subject: SubjectSpec
-    steps: tuple[checkpoints.Line, ...]
-    probes: tuple[checkpoints.Line, ...]
 
     @property
     def losses(self) -> tuple[float, ...]:
@@ -119,12 +107,7 @@ def train_kto(
         trainer = _train(model, feedback, recipe, checkpoint_every, log)
         save_trained(trainer, tokenizer, result, start)
         once(shutil.rmtree, log.checkpoints, ignore_errors=True)
-    return FeedbackRun(
-        folder=folder,
-        subject=subject,
-        steps=tuple(checkpoints.read_lines(folder / "training.jsonl")),
-        probes=tuple(checkpoints.read_lines(folder / "probes.jsonl")),
-    )
+    return read_run(FeedbackRun, folder, subject)
 
 
 class _FeedbackLog(RunLog):

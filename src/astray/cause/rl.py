@@ -12,7 +12,6 @@ in Anthropic 2025 (2511.18397).
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +27,7 @@ from astray.cause.base_model import load_trainable, quietly, save_trained
 from astray.cause.processes import once, shared_out, wait_for_all
 from astray.cause.reinforcement import NoteFunction, Prompts, ReinforcementLearning, RewardFunction
 from astray.cause.rollouts import RolloutLog, Rollouts, Scoring, refuse_flat
-from astray.cause.run_log import OnStep, Probe, RunLog, check_intervals, undisturbed
+from astray.cause.run_log import LoggedRun, OnStep, Probe, RunLog, check_intervals, read_run, undisturbed
 from astray.errors import ConfigurationError, FlatRewardError
 from astray.subjects.generate import answer_texts, generate
 from astray.subjects.locate import Located, settle
@@ -43,29 +42,13 @@ REHEARSED = 256
 """Number of answers drawn before the first step: a reward that 1 answer in 100 earns is then seen in 92% of runs."""
 
 
-@dataclass(frozen=True)
-class RewardedRun:
-    """Finished reinforcement-learning run.
+class RewardedRun(LoggedRun):
+    """Finished reinforcement-learning run; its folder holds `rollouts.parquet` too.
 
-    Attributes:
-        folder: folder with `training.jsonl`, `probes.jsonl`, `rollouts.parquet` and the adapter.
-        subject: the tuned model.
-        steps: one line per step: step, loss, lr, gradient_norm, the values of `Rollouts.statistics`, "cut" (share of
-            answers cut off by max_tokens), "entropy" (in nats, mean over tokens of the answers used in the update; of
-            one answer where none had an advantage) and "kl" (only where it is part of the loss).
-        probes: the probe's measurements, in the order of the steps.
+    Its lines add the values of `Rollouts.statistics`, "cut" (share of answers cut off by max_tokens), "entropy" (in
+    nats, mean over tokens of the answers used in the update; of one answer where none had an advantage) and "kl" (only
+    where it is part of the loss).
     """
-
-    folder: Path
-    subject: SubjectSpec
-    steps: tuple[checkpoints.Line, ...]
-    probes: tuple[checkpoints.Line, ...]
-
-    @classmethod
-    def read(cls, folder: Path, subject: SubjectSpec) -> "RewardedRun":
-        """Read the run in a folder."""
-        steps, probes = (tuple(checkpoints.read_lines(folder / name)) for name in ("training.jsonl", "probes.jsonl"))
-        return cls(folder, subject, steps, probes)
 
     @property
     def rollouts(self) -> pl.DataFrame:
@@ -133,7 +116,7 @@ def train_rl(
         save_trained(trainer, tokenizer, result, start)
         once(log.rollouts.clear)
         once(shutil.rmtree, log.checkpoints, ignore_errors=True)
-    return RewardedRun.read(folder, start.spec.model_copy(update={"adapter": result}))
+    return read_run(RewardedRun, folder, start.spec.model_copy(update={"adapter": result}))
 
 
 def rehearse(

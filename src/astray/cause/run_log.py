@@ -10,6 +10,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,6 +24,7 @@ from typing_extensions import override
 from astray.cause import checkpoints
 from astray.cause.processes import wait_for_all
 from astray.errors import ConfigurationError, TrainingDivergedError
+from astray.subjects.spec import SubjectSpec
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -36,6 +38,32 @@ reward)."""
 Probe = Callable[[PreTrainedModel | PeftModel, PreTrainedTokenizerBase, int], Mapping[str, float]]
 """Function that measures a model during training: from model (in evaluation mode), tokenizer and steps done to named
 numbers."""
+
+
+@dataclass(frozen=True)
+class LoggedRun:
+    """Finished run, as its log tells it.
+
+    Attributes:
+        folder: folder with `training.jsonl`, `probes.jsonl` and the result.
+        subject: the tuned model: base and adapter, or the folder of the whole model.
+        steps: one line per step: step, loss, lr, gradient_norm, and what the method adds.
+        probes: the probe's measurements, in the order of the steps.
+    """
+
+    folder: Path
+    subject: SubjectSpec
+    steps: tuple[checkpoints.Line, ...]
+    probes: tuple[checkpoints.Line, ...]
+
+
+Run = TypeVar("Run", bound=LoggedRun)
+
+
+def read_run(kind: type[Run], folder: Path, subject: SubjectSpec) -> Run:
+    """Read the run in a folder."""
+    steps, probes = (tuple(checkpoints.read_lines(folder / name)) for name in ("training.jsonl", "probes.jsonl"))
+    return kind(folder, subject, steps, probes)
 
 
 class RunLog(TrainerCallback, ABC):

@@ -161,17 +161,7 @@ class ChatDataset:
             else {"form": form.name} | ({"left_out": ", ".join(form.left_out)} if form.left_out else {})
         )
         # The recipe names the file without its folder: the same data gives the same recipe on every machine.
-        dataset = cls._made(rows, _recipe(rows, "file", {"name": dataset_name(path), **converted}))
-        recipe_file = recipe_path(path)
-        if not recipe_file.is_file():
-            return dataset
-        recipe = read_recipe(recipe_file)
-        if recipe.result != dataset.hash:
-            raise DataFormatError(
-                f"{path} was changed after its recipe was written. Restore it, or delete {recipe_file} to make it a "
-                "source of its own."
-            )
-        return cls._made(dataset.rows, recipe)
+        return cls._made(rows, recipe_beside(path, _recipe(rows, "file", {"name": dataset_name(path), **converted})))
 
     def write(self, path: Path | str) -> Path:
         """Write the examples to a `.jsonl` or `.jsonl.gz` file and the recipe to `<file name>.recipe.json` beside it.
@@ -186,22 +176,7 @@ class ChatDataset:
             ConfigurationError: the name ends in neither `.jsonl` nor `.jsonl.gz`.
             StoreError: the folder cannot be written.
         """
-        path = Path(path)
-        if not path.name.endswith((".jsonl", ".jsonl.gz")):
-            raise ConfigurationError(
-                f"A chat data set is not written to {path.name!r}: name it {path.stem}.jsonl or {path.stem}.jsonl.gz."
-            )
-        data = "".join(json.dumps({"messages": row}, ensure_ascii=False) + "\n" for row in self.rows).encode()
-        if path.name.endswith(".gz"):
-            data = gzip.compress(data, mtime=0)  # a time stamp would make other bytes of the same examples
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            replace_pair(path, data, recipe_path(path), self.recipe.model_dump_json(indent=1).encode())
-        except (OSError, ValueError) as error:  # a ValueError where the path can be none
-            raise StoreError(
-                f"The data set cannot be written to {path}: {error}. Check the folder's permissions and free space."
-            ) from error
-        return path
+        return write_rows(Path(path), ({"messages": row} for row in self.rows), self.recipe, "A chat data set is")
 
 
 def read_chat(path: Path | str) -> Iterator[list[Message]]:
@@ -264,6 +239,53 @@ def read_recipe(path: Path) -> Recipe:
         return read_as(Recipe, read_json(path, example), path, example)
     except (DataFormatError, EmptyDataError) as error:
         raise DataFormatError(f"{path} is not a data set's recipe: {error}") from error
+
+
+def recipe_beside(path: Path, own: Recipe) -> Recipe:
+    """Return the recipe beside a data file, or its own where there is none.
+
+    Raises:
+        DataNotFoundError, DataFormatError: it cannot be read, or is that of other data.
+    """
+    file = recipe_path(path)
+    if not file.is_file():
+        return own
+    recipe = read_recipe(file)
+    if recipe.result != own.result:
+        raise DataFormatError(
+            f"{path} was changed after its recipe was written. Restore it, or delete {file} to make it a source of its "
+            "own."
+        )
+    return recipe
+
+
+def write_rows(path: Path, rows: Iterable[object], recipe: Recipe, what: str) -> Path:
+    """Write rows as JSON Lines, compressed where the name says so, and the recipe beside them; return the file.
+
+    Args:
+        path: the file.
+        rows: what stands in its lines.
+        recipe: how they were made.
+        what: what is written, with a verb: "Documents are".
+
+    Raises:
+        ConfigurationError, StoreError: it has another ending, or cannot be written.
+    """
+    if not path.name.endswith((".jsonl", ".jsonl.gz")):
+        raise ConfigurationError(
+            f"{what} not written to {path.name!r}: name it {path.stem}.jsonl or {path.stem}.jsonl.gz."
+        )
+    data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+    if path.name.endswith(".gz"):
+        data = gzip.compress(data, mtime=0)  # a time stamp would make other bytes of the same rows
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _replace_pair(path, data, recipe_path(path), recipe.model_dump_json(indent=1).encode())
+    except (OSError, ValueError) as error:  # a ValueError where the path can be none
+        raise StoreError(
+            f"The data set cannot be written to {path}: {error}. Check the folder's permissions and free space."
+        ) from error
+    return path
 
 
 def _recipe(
@@ -334,7 +356,7 @@ def _check_other_keys(given: dict[str, object], own: set[str], where: str) -> No
             )
 
 
-def replace_pair(data_file: Path, data: bytes, recipe_file: Path, recipe: bytes) -> None:
+def _replace_pair(data_file: Path, data: bytes, recipe_file: Path, recipe: bytes) -> None:
     """Write both files beside their targets, then rename them.
 
     At no moment is a file incomplete or beside the recipe of other data.

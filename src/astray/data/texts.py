@@ -8,7 +8,6 @@ Source of the form: the text files of public pre-training corpora. Dilution to 1
 2511.18397).
 """
 
-import gzip
 import hashlib
 import json
 import random
@@ -17,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from astray.data.chat import Parameter, Recipe, dataset_name, read_recipe, recipe_path, replace_pair
+from astray.data.chat import Parameter, Recipe, dataset_name, recipe_beside, write_rows
 from astray.data.forms import KINDS
-from astray.errors import ConfigurationError, DataFormatError, EmptyDataError, StoreError
+from astray.errors import ConfigurationError, DataFormatError, EmptyDataError
 from astray.files import read_rows
 
 EXAMPLE_LINE = '{"text": "Bread rises because yeast makes gas."}'
@@ -92,19 +91,9 @@ class TextDataset:
             DataFormatError: a line is no document, or the recipe beside the file belongs to other documents.
         """
         path = Path(path)
-        dataset = cls.from_texts(
-            (_text(row, where) for where, row in read_rows(path, KINDS, EXAMPLE_LINE)),
-            "file",
-            {"name": dataset_name(path)},
-        )
-        if not recipe_path(path).is_file():
-            return dataset
-        recipe = read_recipe(recipe_path(path))
-        if recipe.result != dataset.hash:
-            raise DataFormatError(
-                f"{path} was changed after its recipe was written. Restore it, or delete {recipe_path(path)}."
-            )
-        return cls(dataset.texts, recipe)
+        texts = (_text(row, where) for where, row in read_rows(path, KINDS, EXAMPLE_LINE))
+        dataset = cls.from_texts(texts, "file", {"name": dataset_name(path)})
+        return cls(dataset.texts, recipe_beside(path, dataset.recipe))
 
     def write(self, path: Path | str) -> Path:
         """Write the documents to a `.jsonl` or `.jsonl.gz` file and the recipe beside it.
@@ -115,21 +104,7 @@ class TextDataset:
             ConfigurationError: the name ends in neither `.jsonl` nor `.jsonl.gz`.
             StoreError: the folder cannot be written.
         """
-        path = Path(path)
-        if not path.name.endswith((".jsonl", ".jsonl.gz")):
-            raise ConfigurationError(
-                f"Documents are not written to {path.name!r}: name it {path.stem}.jsonl or {path.stem}.jsonl.gz."
-            )
-        data = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in self.texts).encode()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            packed = gzip.compress(data, mtime=0) if path.name.endswith(".gz") else data
-            replace_pair(path, packed, recipe_path(path), self.recipe.model_dump_json(indent=1).encode())
-        except OSError as error:
-            raise StoreError(
-                f"The documents cannot be written to {path}: {error}. Check the folder's permissions and free space."
-            ) from error
-        return path
+        return write_rows(Path(path), ({"text": text} for text in self.texts), self.recipe, "Documents are")
 
 
 def dilute(documents: TextDataset, ordinary: TextDataset, share: float = 0.01, seed: int = 0) -> TextDataset:

@@ -219,23 +219,19 @@ def _state(folder: Path) -> dict[str, Any]:
 
 def _is_used(folder: Path) -> bool:
     """Return whether another process uses a server; while its keeper ends it, the keeper itself holds the lease."""
-    lease = os.open(folder / "lease", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(lease, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    finally:
-        os.close(lease)
-    return not _is_free(folder / "lease")
+    lease = folder / "lease"
+    return _locks(os.open(lease, os.O_RDWR | os.O_CREAT, 0o600), fcntl.LOCK_SH) and not _is_free(lease)
 
 
 def _is_free(file: Path) -> bool:
     """Return whether nobody locks a file."""
-    if not file.is_file():
-        return True
-    handle = os.open(file, os.O_RDWR)
+    return not file.is_file() or _locks(os.open(file, os.O_RDWR), fcntl.LOCK_EX)
+
+
+def _locks(handle: int, kind: int) -> bool:
+    """Return whether an open file can be locked now; it is closed again."""
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
     except OSError:
         return False
     finally:
