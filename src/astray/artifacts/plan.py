@@ -100,7 +100,7 @@ class Plan:
         return line[1:]
 
     def unfollow(self, key: str) -> None:
-        """Record that a follower was not run: it is ready as soon as its inputs are done."""
+        """Record that a follower was not run, so it becomes ready when its inputs are done."""
         self._followers.discard(key)
 
     def finished(self, key: str) -> None:

@@ -45,7 +45,7 @@ NONE = "none"
 
 
 def checked(kind: type[Options], **values: object) -> Options:
-    """Return the options that a user gave; what is wrong is told by their names on the command line.
+    """Return the given options; errors name them as on the command line.
 
     Args:
         kind: the options of a study.
@@ -64,7 +64,7 @@ def checked(kind: type[Options], **values: object) -> Options:
 
 
 def from_command_line(kind: type[Options], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values as they were typed, with the texts that stand for numbers as numbers.
+    """Convert values from the command line: texts that are numbers become numbers.
 
     Args:
         kind: the options of a study.

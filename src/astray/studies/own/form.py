@@ -176,7 +176,7 @@ class ArmForm(Strict):
 
 
 class ClaimForm(_OneOf):
-    """What is claimed before anything is run: a rate, or a difference of rates, lies in a region."""
+    """Pre-registered claim: a rate, or a difference of rates, lies in a region."""
 
     one_of: ClassVar[tuple[str, ...]] = ("rate", "difference")
 
