@@ -311,7 +311,7 @@ class ServedOptions(TrainedOptions):
 
     engine: Annotated[EngineOption, Group.SUBJECT] = Field(
         None,
-        description="backend that samples answers: 'local' (this process), 'vllm' (a server of each base, started here), "
+        description="backend that samples answers: 'local' (this process), 'vllm' (one server a base, started here), "
         "or the address of a vLLM server with adapters [default local]",
     )
 
